@@ -1,0 +1,246 @@
+//! Forwards Docker's HTTP API, streams and upgrades included; what to change on the way is the caller's rewrite.
+
+use std::{
+    path::PathBuf,
+    pin::Pin,
+    str::FromStr,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header, http::uri::PathAndQuery};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+/// Any failure below a body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A body that is sent, whatever it is made of.
+pub type Body = BoxBody<Bytes, BoxError>;
+/// The largest answer that is read whole in order to be rewritten, in bytes.
+pub const MAX_REWRITTEN: usize = 64 * 1024 * 1024;
+
+/// Where a Docker engine answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A socket on this machine.
+    Unix(PathBuf),
+    /// `host:port`, without TLS.
+    Tcp(String),
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    /// Reads a `DOCKER_HOST` value: `unix:///path` or `tcp://host:port`.
+    fn from_str(host: &str) -> Result<Self, String> {
+        if let Some(path) = host.strip_prefix("unix://") {
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        if host.starts_with('/') {
+            return Ok(Self::Unix(PathBuf::from(host)));
+        }
+        match host
+            .strip_prefix("tcp://")
+            .or_else(|| host.strip_prefix("http://"))
+        {
+            Some(address) => Ok(Self::Tcp(address.trim_end_matches('/').to_owned())),
+            None => Err(format!(
+                "cannot reach a Docker engine at {host:?}: only unix:// and tcp:// are supported"
+            )),
+        }
+    }
+}
+
+impl Endpoint {
+    async fn dial(&self) -> std::io::Result<Stream> {
+        match self {
+            Self::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+        }
+    }
+}
+
+/// A pooled client of one engine; clones share the pool.
+#[derive(Clone)]
+pub struct Upstream {
+    client: Client<Connector, Body>,
+}
+
+impl Upstream {
+    /// Connects on first use, so this never fails.
+    pub fn new(endpoint: Endpoint) -> Self {
+        let client = Client::builder(TokioExecutor::new()).build(Connector { endpoint });
+        Self { client }
+    }
+
+    /// Sends a request whose URI is a path and query; answers as soon as the engine's head is there.
+    pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
+        let path = request
+            .uri()
+            .path_and_query()
+            .cloned()
+            .unwrap_or(PathAndQuery::from_static("/"));
+        // The authority only fills the Host header: the connector ignores it.
+        *request.uri_mut() = Uri::builder()
+            .scheme("http")
+            .authority("docker")
+            .path_and_query(path)
+            .build()?;
+        Ok(self.client.request(request).await?)
+    }
+
+    /// GETs a path and reads the whole answer, up to [`MAX_REWRITTEN`] bytes.
+    pub async fn get(&self, path_and_query: &str) -> Result<(StatusCode, Bytes), BoxError> {
+        let response = self
+            .send(Request::get(path_and_query).body(empty())?)
+            .await?;
+        let status = response.status();
+        Ok((status, read_whole(response.into_body()).await?))
+    }
+
+    /// Passes a request through as it is, a connection upgrade (attach, exec, build sessions) included.
+    pub async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let upgrades = request.headers().contains_key(header::UPGRADE);
+        let client_side = upgrades.then(|| hyper::upgrade::on(&mut request));
+        let mut response = self.send(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(client_side) = client_side
+        {
+            let engine_side = hyper::upgrade::on(&mut response);
+            tokio::spawn(async move {
+                let (Ok(client), Ok(engine)) = (client_side.await, engine_side.await) else {
+                    return;
+                };
+                let (mut client, mut engine) = (TokioIo::new(client), TokioIo::new(engine));
+                if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut engine).await {
+                    tracing::debug!(%error, "an upgraded connection ended");
+                }
+            });
+        }
+        Ok(response.map(|body| body.map_err(Into::into).boxed()))
+    }
+}
+
+/// Reads a body whole; an answer larger than [`MAX_REWRITTEN`] is an error.
+pub async fn read_whole<B>(body: B) -> Result<Bytes, BoxError>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    Ok(http_body_util::Limited::new(body, MAX_REWRITTEN)
+        .collect()
+        .await?
+        .to_bytes())
+}
+
+/// A body without a byte.
+pub fn empty() -> Body {
+    full(Bytes::new())
+}
+
+/// A body of known bytes.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed()
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(full(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+/// An error in the shape of Docker's own: `{"message": …}`.
+pub fn refusal(status: StatusCode, message: &str) -> Response<Body> {
+    json(status, &serde_json::json!({ "message": message }))
+}
+
+#[derive(Clone)]
+struct Connector {
+    endpoint: Endpoint,
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = std::io::Error;
+    type Future = BoxFuture<'static, std::io::Result<TokioIo<Stream>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let endpoint = self.endpoint.clone();
+        Box::pin(async move { endpoint.dial().await.map(TokioIo::new) })
+    }
+}
+
+/// A connection to an engine, whatever carries it.
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+macro_rules! either {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Self::Unix($stream) => $call,
+            Self::Tcp($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        either!(self, stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,117 @@
+//! What can go wrong, as data: the one place that knows exit codes and what to type next.
+
+use std::process::ExitCode;
+
+/// The outcome that a script sees, in the order of the documented exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// Failed; the old version serves.
+    Failed = 1,
+    /// Refused before anything was touched.
+    Refused = 2,
+    /// Failed, and a person has to look.
+    NeedsPerson = 3,
+    /// Another rollout of the service holds the lock.
+    Locked = 4,
+    /// Interrupted by a signal.
+    Interrupted = 130,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(outcome as u8)
+    }
+}
+
+/// One failure: what happened, the exit code it means, and what to do about it.
+///
+/// The text is one line, lower case, names the thing, and fits "error: {text}"; the hint is a command or the lines to
+/// add.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct Error {
+    /// What a script sees.
+    pub outcome: Outcome,
+    /// One line.
+    pub message: String,
+    /// What to type or to add next; may have several lines.
+    pub hint: Option<String>,
+    /// The last log lines of the container that failed.
+    pub logs: Vec<String>,
+}
+
+/// A result whose error knows its exit code.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    fn new(outcome: Outcome, message: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            message: message.into(),
+            hint: None,
+            logs: Vec::new(),
+        }
+    }
+
+    /// Bad input or an impossible set-up, found before anything was touched: exit code 2.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Outcome::Refused, message)
+    }
+
+    /// The rollout failed and the old version serves: exit code 1.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Outcome::Failed, message)
+    }
+
+    /// The rollout failed and cannot be settled from here: exit code 3.
+    pub fn needs_person(message: impl Into<String>) -> Self {
+        Self::new(Outcome::NeedsPerson, message)
+    }
+
+    /// Someone else is rolling the service: exit code 4.
+    pub fn locked(message: impl Into<String>) -> Self {
+        Self::new(Outcome::Locked, message)
+    }
+
+    /// A signal ended the rollout: exit code 130.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self::new(Outcome::Interrupted, message)
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the last lines that the failing container logged.
+    #[must_use]
+    pub fn logs(mut self, logs: Vec<String>) -> Self {
+        self.logs = logs;
+        self
+    }
+}
+
+/// Names the nearest of `known` when `given` looks like a slip of the keyboard.
+pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(given, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().max(given.len()) / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_keyboard_finds_its_name_and_another_word_finds_none() {
+        assert_eq!(did_you_mean("wbe", ["db", "web"]), Some("web"));
+        assert_eq!(did_you_mean("frontend", ["db", "web"]), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! The map of modules.
+pub mod docker_http;
+pub mod error;

@@ -1,0 +1,2 @@
+//! run() to ExitCode.
+fn main() {}
