@@ -1,0 +1,399 @@
+//! The Docker engine: what is there, and the actions on containers. The only module that knows bollard.
+
+mod read;
+mod session;
+
+use std::{collections::HashMap, time::Duration};
+
+use bollard::{
+    Docker,
+    errors::Error as Bollard,
+    models::{ContainerCreateBody, ContainerInspectResponse, EventMessage, ImageInspect},
+    query_parameters as query,
+};
+use futures_util::{Stream, StreamExt, TryStreamExt};
+
+pub use self::session::Session;
+use crate::{
+    docker_http::Endpoint,
+    error::{Error, Result},
+    model::{ContainerId, HealthCheck, Replica, ServiceKey, label},
+};
+
+/// How long the engine may take for one call, in seconds.
+const CALL_TIMEOUT: u64 = 120;
+
+/// A connection to one engine; clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    docker: Docker,
+    endpoint: Endpoint,
+}
+
+/// What a command in a container left behind.
+#[derive(Clone, Debug)]
+pub struct ExecOutcome {
+    /// Its exit code.
+    pub code: i64,
+    /// What it wrote, both streams.
+    pub output: String,
+}
+
+/// A command to run in a container, as Compose's `pre_stop` and docker-rollout's hook ask for it.
+#[derive(Clone, Debug, Default)]
+pub struct ExecCommand {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// As whom; the container's own user where `None`.
+    pub user: Option<String>,
+    /// With all capabilities.
+    pub privileged: bool,
+    /// Where; the container's own directory where `None`.
+    pub working_dir: Option<String>,
+    /// `KEY=value`, beside the container's own.
+    pub environment: Vec<String>,
+}
+
+/// What matters of an image.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    /// `sha256:…`.
+    pub id: String,
+    /// Volumes that it declares, by path.
+    pub volumes: Vec<String>,
+}
+
+impl Engine {
+    /// Connects and agrees on an API version; refused with one line when nothing answers.
+    pub async fn connect(endpoint: Endpoint) -> Result<Self> {
+        let version = bollard::API_DEFAULT_VERSION;
+        let docker = match &endpoint {
+            Endpoint::Unix(path) => {
+                Docker::connect_with_unix(&path.to_string_lossy(), CALL_TIMEOUT, version)
+            }
+            Endpoint::Tcp(address) => {
+                Docker::connect_with_http(&format!("tcp://{address}"), CALL_TIMEOUT, version)
+            }
+        };
+        let docker = match docker {
+            Ok(docker) => docker.negotiate_version().await,
+            Err(error) => Err(error),
+        };
+        match docker {
+            Ok(docker) => Ok(Self { docker, endpoint }),
+            Err(error) => Err(Error::refused(format!(
+                "the Docker engine at {endpoint} does not answer: {}",
+                plain(&error)
+            ))
+            .hint("start it, or name another one with -H, --context or DOCKER_HOST")),
+        }
+    }
+
+    /// Where the engine is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Every replica of a service in any state, one-offs aside, in the order of their numbers.
+    pub async fn replicas(&self, key: &ServiceKey) -> Result<Vec<Replica>> {
+        let labels = vec![
+            format!("{}={}", label::COMPOSE_PROJECT, key.project),
+            format!("{}={}", label::COMPOSE_SERVICE, key.service),
+            format!("{}=False", label::COMPOSE_ONEOFF),
+        ];
+        let mut replicas = Vec::new();
+        for id in self.ids(labels, true).await? {
+            if let Some(inspect) = self.inspect(&id).await? {
+                replicas.extend(read::replica(inspect));
+            }
+        }
+        replicas.sort_by_key(|replica| {
+            (
+                replica
+                    .labels
+                    .get(label::COMPOSE_NUMBER)
+                    .and_then(|n| n.parse::<u32>().ok()),
+                replica.name.clone(),
+            )
+        });
+        Ok(replicas)
+    }
+
+    async fn ids(&self, labels: Vec<String>, all: bool) -> Result<Vec<String>> {
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = query::ListContainersOptionsBuilder::default()
+            .all(all)
+            .filters(&filters)
+            .build();
+        let list = self
+            .docker
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| failed("list containers", &error))?;
+        Ok(list.into_iter().filter_map(|summary| summary.id).collect())
+    }
+
+    /// Everything that runs, as the engine lists it.
+    pub async fn running(&self) -> Result<Vec<bollard::models::ContainerSummary>> {
+        let options = query::ListContainersOptionsBuilder::default()
+            .all(false)
+            .build();
+        self.docker
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| failed("list containers", &error))
+    }
+
+    /// One container whole; `None` where it does not exist.
+    pub async fn inspect(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
+        match self.docker.inspect_container(id, None).await {
+            Ok(inspect) => Ok(Some(inspect)),
+            Err(error) if is_status(&error, 404) => Ok(None),
+            Err(error) => Err(failed("inspect a container", &error)),
+        }
+    }
+
+    /// One replica; `None` where it does not exist any more.
+    pub async fn replica(&self, id: &ContainerId) -> Result<Option<Replica>> {
+        Ok(self.inspect(&id.0).await?.and_then(read::replica))
+    }
+
+    /// An image by reference or id; `None` where the engine does not have it.
+    pub async fn image(&self, reference: &str) -> Result<Option<Image>> {
+        match self.docker.inspect_image(reference).await {
+            Ok(image) => Ok(Some(image_of(image))),
+            Err(error) if is_status(&error, 404) => Ok(None),
+            Err(error) => Err(failed("inspect an image", &error)),
+        }
+    }
+
+    /// Container events (`start`, `die`, `destroy`, `health_status`, …) from now on.
+    pub fn events(&self) -> impl Stream<Item = Result<EventMessage>> + Send + use<> {
+        let filters = HashMap::from([("type".to_owned(), vec!["container".to_owned()])]);
+        let options = query::EventsOptionsBuilder::default()
+            .filters(&filters)
+            .build();
+        self.docker
+            .events(Some(options))
+            .map_err(|error| failed("read events", &error))
+    }
+
+    /// Sends the stop signal of the container and waits out its grace period; fine where it does not run.
+    pub async fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<()> {
+        let mut options = query::StopContainerOptionsBuilder::default();
+        if let Some(grace) = grace {
+            options = options.t(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
+        }
+        if let Ok(Some(replica)) = self.replica(id).await
+            && replica.run == crate::model::Run::Paused
+        {
+            self.docker
+                .unpause_container(&id.0)
+                .await
+                .map_err(|error| failed("unpause a container", &error))?;
+        }
+        tolerate(
+            self.docker
+                .stop_container(&id.0, Some(options.build()))
+                .await,
+            &[304, 404],
+            "stop a container",
+        )
+    }
+
+    /// Removes a stopped container, its anonymous volumes kept; fine where it is gone already.
+    pub async fn remove(&self, id: &ContainerId) -> Result<()> {
+        let options = query::RemoveContainerOptionsBuilder::default()
+            .force(false)
+            .v(false)
+            .build();
+        match self.docker.remove_container(&id.0, Some(options)).await {
+            // 409: somebody else's removal is under way.
+            Err(error) if is_status(&error, 409) => self.wait_gone(id).await,
+            other => tolerate(other, &[404], "remove a container"),
+        }
+    }
+
+    async fn wait_gone(&self, id: &ContainerId) -> Result<()> {
+        let options = query::WaitContainerOptionsBuilder::default()
+            .condition("removed")
+            .build();
+        let mut removal = self.docker.wait_container(&id.0, Some(options));
+        let _ = tokio::time::timeout(Duration::from_secs(10), removal.next()).await;
+        match self.inspect(&id.0).await? {
+            None => Ok(()),
+            Some(_) => Err(Error::failed(format!(
+                "container {id} could not be removed"
+            ))),
+        }
+    }
+
+    /// Renames a container.
+    pub async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
+        let options = query::RenameContainerOptionsBuilder::default()
+            .name(name)
+            .build();
+        self.docker
+            .rename_container(&id.0, options)
+            .await
+            .map_err(|error| failed("rename a container", &error))
+    }
+
+    /// The last lines that a container logged, both streams.
+    pub async fn last_lines(&self, id: &ContainerId, lines: usize) -> Vec<String> {
+        let options = query::LogsOptionsBuilder::default()
+            .stdout(true)
+            .stderr(true)
+            .tail(&lines.to_string())
+            .build();
+        let text: Vec<String> = self
+            .docker
+            .logs(&id.0, Some(options))
+            .filter_map(async |line| line.ok().map(|line| line.to_string()))
+            .collect()
+            .await;
+        text.concat().lines().map(str::to_owned).collect()
+    }
+
+    /// The engine's clock, in milliseconds since 1970 (`/info` SystemTime), falling back to ours.
+    pub async fn clock_ms(&self) -> u64 {
+        let info = self
+            .docker
+            .info()
+            .await
+            .ok()
+            .and_then(|info| info.system_time);
+        let parsed = info.and_then(|time| humantime::parse_rfc3339(&to_utc(&time)).ok());
+        let time = parsed.unwrap_or_else(std::time::SystemTime::now);
+        time.duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_millis() as u64)
+    }
+
+    /// Creates a container that is never started; `false` where one of that name exists.
+    pub async fn create_marker(
+        &self,
+        name: &str,
+        image: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<bool> {
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: Some(vec!["/rollout".into()]),
+            cmd: Some(vec!["--version".into()]),
+            labels: Some(labels),
+            ..Default::default()
+        };
+        let options = query::CreateContainerOptionsBuilder::default()
+            .name(name)
+            .build();
+        match self.docker.create_container(Some(options), body).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_status(&error, 409) => Ok(false),
+            Err(error) => Err(failed("create the lock", &error)),
+        }
+    }
+
+    /// Removes one of our own containers, running or not.
+    pub async fn discard(&self, id: &str) -> Result<()> {
+        let options = query::RemoveContainerOptionsBuilder::default()
+            .force(true)
+            .v(true)
+            .build();
+        tolerate(
+            self.docker.remove_container(id, Some(options)).await,
+            &[404, 409],
+            "remove a container",
+        )
+    }
+
+    /// Makes an image from a root file system in a tar archive; its tag is `reference`.
+    pub async fn import_image(&self, tar: Vec<u8>, repo: &str, tag: &str) -> Result<()> {
+        let options = query::CreateImageOptionsBuilder::default()
+            .from_src("-")
+            .repo(repo)
+            .tag(tag)
+            .changes(vec!["ENTRYPOINT [\"/rollout\"]".to_owned()])
+            .build();
+        let body = bollard::body_full(tar.into());
+        self.docker
+            .create_image(Some(options), Some(body), None)
+            .try_for_each(async |_| Ok(()))
+            .await
+            .map_err(|error| failed("load an image", &error))
+    }
+}
+
+fn image_of(image: ImageInspect) -> Image {
+    let volumes = image
+        .config
+        .and_then(|config| config.volumes)
+        .unwrap_or_default();
+    Image {
+        id: image.id.unwrap_or_default(),
+        volumes: volumes.into_iter().collect(),
+    }
+}
+
+/// Docker writes local time with an offset; humantime reads UTC alone, and only engines in odd zones write others.
+fn to_utc(time: &str) -> String {
+    let fraction = time.find(['.', 'Z', '+']).unwrap_or(time.len());
+    format!("{}Z", &time[..fraction])
+}
+
+fn is_status(error: &Bollard, status: u16) -> bool {
+    matches!(error, Bollard::DockerResponseServerError { status_code, .. } if *status_code == status)
+}
+
+fn tolerate(result: Result<(), Bollard>, fine: &[u16], what: &str) -> Result<()> {
+    match result {
+        Err(error) if !fine.iter().any(|status| is_status(&error, *status)) => {
+            Err(failed(what, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn failed(what: &str, error: &Bollard) -> Error {
+    Error::failed(format!("failed to {what}: {}", plain(error)))
+}
+
+/// An engine's error in one line.
+fn plain(error: &Bollard) -> String {
+    match error {
+        Bollard::DockerResponseServerError { message, .. } => message.trim().replace('\n', " "),
+        other => {
+            let mut text = other.to_string();
+            let mut source = std::error::Error::source(other);
+            while let Some(cause) = source {
+                text = cause.to_string();
+                source = cause.source();
+            }
+            text.replace('\n', " ")
+        }
+    }
+}
+
+impl HealthCheck {
+    /// `Config.Healthcheck` of an inspected container; `None` where it has none or `NONE`.
+    pub(crate) fn of(config: &bollard::models::HealthConfig) -> Option<Self> {
+        let nanos = |value: Option<i64>, default: u64| match value {
+            Some(nanos) if nanos > 0 => Duration::from_nanos(nanos as u64),
+            _ => Duration::from_secs(default),
+        };
+        let test = config.test.clone()?;
+        let command = match test.first().map(String::as_str)? {
+            "CMD" => test[1..].to_vec(),
+            "CMD-SHELL" => ["/bin/sh", "-c"]
+                .into_iter()
+                .map(str::to_owned)
+                .chain(test[1..].iter().cloned())
+                .collect(),
+            _ => return None,
+        };
+        Some(Self {
+            command,
+            interval: nanos(config.interval, 30),
+            timeout: nanos(config.timeout, 30),
+        })
+    }
+}

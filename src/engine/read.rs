@@ -1,0 +1,84 @@
+//! From what the engine says of a container to a [`Replica`].
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, HealthStatusEnum,
+};
+
+use crate::model::{ContainerId, Health, HealthCheck, Replica, RolloutId, Run, label};
+
+/// `None` for an answer without an id, which no engine gives.
+pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
+    let config = inspect.config.unwrap_or_default();
+    let labels: BTreeMap<String, String> = config.labels.unwrap_or_default().into_iter().collect();
+    let state = inspect.state.unwrap_or_default();
+    let get = |key: &str| labels.get(key).cloned();
+    Some(Replica {
+        id: ContainerId(inspect.id?),
+        name: inspect
+            .name
+            .unwrap_or_default()
+            .trim_start_matches('/')
+            .to_owned(),
+        final_name: get(label::NAME),
+        rollout: get(label::ROLLOUT).map(RolloutId),
+        wanted: get(label::REPLICAS).and_then(|text| text.parse().ok()),
+        revision: get(label::REVISION).and_then(|text| text.parse().ok()),
+        run: run(&state),
+        health: health(&state),
+        restarts: inspect.restart_count.unwrap_or(0),
+        started_at: state.started_at.unwrap_or_default(),
+        image: inspect.image.unwrap_or_default(),
+        hash: get(label::COMPOSE_HASH).unwrap_or_default(),
+        digest: get(label::DIGEST),
+        addresses: addresses(inspect.network_settings),
+        ports: config
+            .exposed_ports
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|port| tcp_port(port))
+            .collect(),
+        check: config.healthcheck.as_ref().and_then(HealthCheck::of),
+        labels,
+    })
+}
+
+fn tcp_port(exposed: &str) -> Option<u16> {
+    let (port, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
+    (protocol == "tcp").then(|| port.parse().ok()).flatten()
+}
+
+fn addresses(settings: Option<bollard::models::NetworkSettings>) -> Vec<IpAddr> {
+    let networks = settings
+        .and_then(|settings| settings.networks)
+        .unwrap_or_default();
+    networks
+        .into_values()
+        .flat_map(|network| [network.ip_address, network.global_ipv6_address])
+        .flatten()
+        .filter_map(|address| address.parse().ok())
+        .collect()
+}
+
+fn run(state: &ContainerState) -> Run {
+    match state.status {
+        Some(Status::CREATED) => Run::Created,
+        Some(Status::RUNNING) => Run::Running,
+        Some(Status::PAUSED) => Run::Paused,
+        Some(Status::RESTARTING) => Run::Restarting,
+        Some(Status::STOPPING) => Run::Running,
+        Some(Status::EXITED | Status::REMOVING | Status::DEAD | Status::EMPTY) | None => {
+            Run::Exited
+        }
+    }
+}
+
+fn health(state: &ContainerState) -> Health {
+    match state.health.as_ref().and_then(|health| health.status) {
+        None | Some(HealthStatusEnum::EMPTY | HealthStatusEnum::NONE) => Health::None,
+        Some(HealthStatusEnum::STARTING) => Health::Starting,
+        Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
+        Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+    }
+}

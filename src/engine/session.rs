@@ -1,0 +1,222 @@
+//! Talking with a program in a container, line by line: `docker exec`, or a short-lived container of our own.
+
+use std::{collections::HashMap, pin::Pin, time::Duration};
+
+use bollard::{
+    container::LogOutput,
+    errors::Error as Bollard,
+    exec::{CreateExecOptions, StartExecOptions, StartExecResults},
+    models::{ContainerCreateBody, HostConfig},
+    query_parameters as query,
+};
+use futures_util::{Stream, StreamExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+use super::{Engine, ExecCommand, ExecOutcome, failed};
+use crate::{
+    error::{Error, Result},
+    model::{ContainerId, label},
+};
+
+type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Bollard>> + Send>>;
+
+/// A program that reads lines on its standard input and answers with lines; dropping it closes both.
+pub struct Session {
+    input: Pin<Box<dyn AsyncWrite + Send>>,
+    output: Output,
+    pending: Vec<u8>,
+    complaint: String,
+}
+
+impl Session {
+    fn new(input: Pin<Box<dyn AsyncWrite + Send>>, output: Output) -> Self {
+        Self {
+            input,
+            output,
+            pending: Vec::new(),
+            complaint: String::new(),
+        }
+    }
+
+    /// Writes one line.
+    pub async fn send(&mut self, line: &str) -> Result<()> {
+        let line = format!("{line}\n");
+        let written = async {
+            self.input.write_all(line.as_bytes()).await?;
+            self.input.flush().await
+        };
+        written
+            .await
+            .map_err(|error| Error::failed(format!("the helper's input is closed: {error}")))
+    }
+
+    /// The next line of its standard output; an error when it has ended, with what it complained of.
+    ///
+    /// Cancel-safe: a line that has partly arrived is kept.
+    pub async fn next_line(&mut self) -> Result<String> {
+        loop {
+            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.pending.drain(..=end).collect();
+                return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
+            }
+            match self.output.next().await {
+                Some(Ok(LogOutput::StdErr { message })) => {
+                    self.complaint += &String::from_utf8_lossy(&message)
+                }
+                Some(Ok(other)) => self.pending.extend_from_slice(&other.into_bytes()),
+                Some(Err(error)) => return Err(failed("talk with a container", &error)),
+                None => {
+                    return Err(Error::failed(format!(
+                        "the helper ended: {}",
+                        self.complaint.trim()
+                    )));
+                }
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Runs a command in a running container and talks with it.
+    pub async fn exec_session(&self, container: &str, command: Vec<String>) -> Result<Session> {
+        let options = CreateExecOptions {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command),
+            ..Default::default()
+        };
+        let (input, output) = self.start_exec(container, options).await?.1;
+        Ok(Session::new(input, output))
+    }
+
+    /// Runs a command in a running container to its end, or until `timeout` has passed.
+    pub async fn exec(
+        &self,
+        container: &ContainerId,
+        exec: &ExecCommand,
+        timeout: Duration,
+    ) -> Result<ExecOutcome> {
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(exec.command.clone()),
+            user: exec.user.clone(),
+            privileged: Some(exec.privileged),
+            working_dir: exec.working_dir.clone(),
+            env: Some(exec.environment.clone()),
+            ..Default::default()
+        };
+        let run = async {
+            let (id, (_input, mut output)) = self.start_exec(&container.0, options).await?;
+            let mut text = String::new();
+            while let Some(Ok(chunk)) = output.next().await {
+                text += &chunk.to_string();
+            }
+            let ended = self
+                .docker
+                .inspect_exec(&id)
+                .await
+                .map_err(|error| failed("inspect a command", &error))?;
+            Ok(ExecOutcome {
+                code: ended.exit_code.unwrap_or(-1),
+                output: text,
+            })
+        };
+        match tokio::time::timeout(timeout, run).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::failed(format!(
+                "the command did not end within {timeout:?}"
+            ))),
+        }
+    }
+
+    async fn start_exec(
+        &self,
+        container: &str,
+        options: CreateExecOptions<String>,
+    ) -> Result<(String, (Pin<Box<dyn AsyncWrite + Send>>, Output))> {
+        let exec = self.docker.create_exec(container, options).await;
+        let id = exec
+            .map_err(|error| failed("run a command in a container", &error))?
+            .id;
+        let options = StartExecOptions {
+            output_capacity: Some(64 * 1024),
+            ..Default::default()
+        };
+        match self.docker.start_exec(&id, Some(options)).await {
+            Ok(StartExecResults::Attached { output, input }) => Ok((id, (input, output))),
+            Ok(StartExecResults::Detached) => Err(Error::failed(
+                "the engine detached a command that was attached",
+            )),
+            Err(error) => Err(failed("run a command in a container", &error)),
+        }
+    }
+
+    /// Runs `/rollout ARGS…` from `image` in the network namespace of a replica, and talks with it.
+    ///
+    /// The container removes itself when its program ends, which it does when this session is dropped.
+    pub async fn helper(
+        &self,
+        image: &str,
+        replica: &ContainerId,
+        arguments: Vec<String>,
+    ) -> Result<Session> {
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: Some(vec!["/rollout".into()]),
+            cmd: Some(arguments),
+            labels: Some(own_labels("helper")),
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            open_stdin: Some(true),
+            stdin_once: Some(true),
+            host_config: Some(HostConfig {
+                network_mode: Some(format!("container:{}", replica.0)),
+                auto_remove: Some(true),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let what = "start a helper";
+        let created = self
+            .docker
+            .create_container(None::<query::CreateContainerOptions>, body)
+            .await
+            .map_err(|error| failed(what, &error))?;
+        let attach = query::AttachContainerOptionsBuilder::default()
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .stream(true)
+            .build();
+        let attached = self
+            .docker
+            .attach_container(&created.id, Some(attach))
+            .await;
+        let started = match attached {
+            Ok(attached) => self
+                .docker
+                .start_container(&created.id, None)
+                .await
+                .map(|()| attached),
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(attached) => Ok(Session::new(attached.input, attached.output)),
+            Err(error) => {
+                self.discard(&created.id).await.ok();
+                Err(failed(what, &error))
+            }
+        }
+    }
+}
+
+/// Labels for a container of our own: hidden from Traefik, unknown to Compose.
+pub fn own_labels(role: &str) -> HashMap<String, String> {
+    HashMap::from([
+        (label::ROLE.to_owned(), role.to_owned()),
+        ("traefik.enable".to_owned(), "false".to_owned()),
+    ])
+}

@@ -1,0 +1,318 @@
+//! The words of a rollout: what is wanted, what is there, and who gets traffic. Imports nothing of ours.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Labels that this tool sets on what it creates; none of them is part of Compose's config hash.
+pub mod label {
+    /// The id of the rollout that created the container.
+    pub const ROLLOUT: &str = "io.rollout.id";
+    /// The revision that the container runs.
+    pub const REVISION: &str = "io.rollout.revision";
+    /// How many replicas the rollout that created it wanted.
+    pub const REPLICAS: &str = "io.rollout.replicas";
+    /// The name that the container gets once the old one is gone.
+    pub const NAME: &str = "io.rollout.name";
+    /// A digest of the configs and secrets that Compose's hash leaves out.
+    pub const DIGEST: &str = "io.rollout.digest";
+    /// Marks containers that are the tool's own: `lock`, `helper`.
+    pub const ROLE: &str = "io.rollout.role";
+    /// Compose's own labels (compose-spec "Labels", docker/compose pkg/api/labels.go).
+    pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+    /// The Compose service.
+    pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+    /// `True` on what `docker compose run` made.
+    pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
+    /// The hash of the service's resolved config.
+    pub const COMPOSE_HASH: &str = "com.docker.compose.config-hash";
+    /// The replica's number, from 1.
+    pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
+    /// docker-rollout's label for a command to run in an old container before it is stopped.
+    pub const PRE_STOP_HOOK: &str = "docker-rollout.pre-stop-hook";
+}
+
+/// A container's full id, as the engine gives it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContainerId(pub String);
+
+impl ContainerId {
+    /// The twelve characters that people see.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+impl fmt::Debug for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.short())
+    }
+}
+
+/// The id of one attempt; a label on every container that it creates.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RolloutId(pub String);
+
+impl fmt::Display for RolloutId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A service of a project: what one rollout is about, and the key of its lock and its overlay claim.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceKey {
+    /// The Compose project's name.
+    pub project: String,
+    /// The Compose service's name.
+    pub service: String,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.project, self.service)
+    }
+}
+
+/// What the engine says a container is doing (`State.Status`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Run {
+    /// Made, never started.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Between two starts of its restart policy.
+    Restarting,
+    /// Frozen.
+    Paused,
+    /// Ended, or on its way out.
+    Exited,
+}
+
+/// What Docker's health check says (`State.Health.Status`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// The container has no health check.
+    None,
+    /// No verdict yet.
+    Starting,
+    /// The last check passed.
+    Healthy,
+    /// Too many checks failed in a row.
+    Unhealthy,
+}
+
+/// One container of a Compose service, one-offs aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The container.
+    pub id: ContainerId,
+    /// Its name now, without a slash.
+    pub name: String,
+    /// The name it is to have in the end, where a rollout gave it a temporary one.
+    pub final_name: Option<String>,
+    /// The rollout that created it; `None` for what Compose itself made.
+    pub rollout: Option<RolloutId>,
+    /// How many replicas that rollout wanted.
+    pub wanted: Option<u32>,
+    /// The revision it runs, where known.
+    pub revision: Option<u64>,
+    /// Its state.
+    pub run: Run,
+    /// Its health.
+    pub health: Health,
+    /// How often its restart policy has started it again.
+    pub restarts: i64,
+    /// When it last started, as the engine wrote it (RFC 3339); names one life of the container.
+    pub started_at: String,
+    /// The image it runs, by id.
+    pub image: String,
+    /// Compose's config hash.
+    pub hash: String,
+    /// Our digest of configs and secrets, where it has one.
+    pub digest: Option<String>,
+    /// Every label.
+    pub labels: BTreeMap<String, String>,
+    /// Its address in each network.
+    pub addresses: Vec<IpAddr>,
+    /// TCP ports that its image or its service exposes.
+    pub ports: Vec<u16>,
+    /// How Docker checks its health, where it does.
+    pub check: Option<HealthCheck>,
+}
+
+impl Replica {
+    /// Whether its process runs and Docker does not call it unhealthy.
+    pub fn serves(&self) -> bool {
+        self.run == Run::Running && self.health != Health::Unhealthy
+    }
+
+    /// The name it should have in the end.
+    pub fn target_name(&self) -> &str {
+        self.final_name.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// The health check of a container (`Config.Healthcheck`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// The command to exec, `CMD-SHELL` already unfolded.
+    pub command: Vec<String>,
+    /// How long Docker waits between two checks.
+    pub interval: Duration,
+    /// How long one check may take.
+    pub timeout: Duration,
+}
+
+/// How far the routing of a rollout has come, as the overlay keeps it: the commit record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// The new replicas are hidden, and never were anything else.
+    Hold,
+    /// The new replicas are live, the old ones hidden: from here a rollout is finished forward.
+    Cutover,
+    /// The traffic was taken back to the old replicas.
+    Back,
+    /// Nothing else was left, so the socket proxy shows the new replicas although nobody cut over.
+    Shown,
+    /// All is done; what is left only covers a health check that has not spoken yet.
+    Settled,
+}
+
+/// The overlay's record for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The rollout that owns it.
+    pub rollout: RolloutId,
+    /// How far it is.
+    pub stage: Stage,
+    /// The old replicas that it hides by id.
+    pub hides: BTreeSet<ContainerId>,
+}
+
+/// What is there, read from the engine and the overlay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Every replica of the service, in any state, in the order of their numbers.
+    pub replicas: Vec<Replica>,
+    /// The overlay's record for the service.
+    pub claim: Option<Claim>,
+}
+
+/// What the gates said of a new replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may get traffic.
+    Ready,
+    /// It never will: why, in a few words.
+    Failed(String),
+}
+
+/// How an old replica's traffic ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Drained {
+    /// Every request was answered.
+    Answered,
+    /// The longest wait was over first.
+    TimedOut,
+    /// Nobody could look at its sockets; its network was quiet for long enough.
+    Quiet,
+}
+
+/// What this run has found out by waiting; lost with the process, and then found out again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Verdicts on new replicas.
+    pub verdicts: BTreeMap<ContainerId, Verdict>,
+    /// The longest wait for readiness is over.
+    pub ready_expired: bool,
+    /// The side that every proxy has confirmed as live, if any since the routing last changed.
+    pub confirmed: Option<Side>,
+    /// The longest wait for that side's confirmation is over.
+    pub confirm_expired: Option<Side>,
+    /// Old replicas whose traffic is over.
+    pub drained: BTreeMap<ContainerId, Drained>,
+    /// Old replicas that were stopped after their hooks.
+    pub stopped: BTreeSet<ContainerId>,
+    /// The replicas of this rollout were created by this run.
+    pub created: bool,
+}
+
+/// One of the two sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The replicas that were there before.
+    Old,
+    /// The replicas of this rollout.
+    New,
+}
+
+/// What a proxy does, or is to do, with one replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Route {
+    /// Gets traffic.
+    Live,
+    /// Gets none.
+    Hidden,
+}
+
+/// Replica → what a proxy does with it.
+pub type Routing = BTreeMap<ContainerId, Route>;
+
+/// The goal of a run of the planner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Bring the new replicas up and move the traffic.
+    Roll,
+    /// Finish a rollout whose cutover is written.
+    Finish,
+    /// Leave the old replicas as they were.
+    Undo(Reason),
+}
+
+/// Why a rollout is undone, which decides the exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Something failed: one line.
+    Failed(String),
+    /// A signal came.
+    Interrupted,
+    /// An earlier run left it unfinished.
+    Unfinished,
+}
+
+/// What is wanted; together with [`Observed`] and [`Facts`] it decides every step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// What to reach.
+    pub goal: Goal,
+    /// Whose replicas are the new ones.
+    pub rollout: RolloutId,
+    /// How many new replicas.
+    pub replicas: u32,
+    /// Whether a proxy routes to the service, so that replicas are hidden, shown and confirmed.
+    pub routed: bool,
+    /// The old replicas as they were when the rollout began; others that turn up are somebody else's doing.
+    pub olds_at_start: BTreeSet<ContainerId>,
+    /// Whether any of those served.
+    pub served: bool,
+}

@@ -1,0 +1,154 @@
+//! The pure planner: from what is wanted and what is there to the one next step. No clock, no randomness, no IO.
+
+pub mod blue_green;
+
+use serde::Serialize;
+
+use crate::model::{ContainerId, Desired, Facts, Goal, Observed, Reason, RolloutId, Side, Stage};
+
+/// One idempotent change or wait; the executor checks, acts, and observes again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Hide the new replicas before they exist.
+    Hold,
+    /// Let Compose create and start the new replicas.
+    Create {
+        /// How many.
+        replicas: u32,
+    },
+    /// Wait until every gate of every new replica has spoken.
+    AwaitReady,
+    /// Make new live and old hidden, in one change of the overlay.
+    Cutover,
+    /// Ask every proxy until it agrees that this side alone is live.
+    Confirm {
+        /// Who is to be live.
+        side: Side,
+    },
+    /// Make old live and new hidden again.
+    CutBack,
+    /// Wait until each of these has answered its last request.
+    Drain {
+        /// Replicas that no proxy routes to any more.
+        replicas: Vec<ContainerId>,
+    },
+    /// Run the hooks of each, then stop it with its own signal and grace period.
+    Stop {
+        /// Replicas that run.
+        replicas: Vec<ContainerId>,
+    },
+    /// Remove these stopped containers.
+    Remove {
+        /// Replicas that do not run.
+        replicas: Vec<ContainerId>,
+    },
+    /// Give the new replicas their final names.
+    Rename {
+        /// Who gets which name.
+        names: Vec<(ContainerId, String)>,
+    },
+    /// Drop the overlay's record, keeping only what a health check that has not spoken yet still needs.
+    Release,
+}
+
+impl Step {
+    /// A word for logs and events.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Create { .. } => "create",
+            Self::AwaitReady => "ready",
+            Self::Cutover => "cutover",
+            Self::Confirm { .. } => "confirm",
+            Self::CutBack => "cut_back",
+            Self::Drain { .. } => "drain",
+            Self::Stop { .. } => "stop",
+            Self::Remove { .. } => "remove",
+            Self::Rename { .. } => "rename",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// What the planner answers.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Do this, then ask again.
+    Step(Step),
+    /// The goal cannot be reached: take [`Goal::Undo`] as the goal from here on.
+    Undo(Reason),
+    /// The goal is reached.
+    Done,
+    /// The goal cannot be reached, and what could be undone is undone.
+    Fail(Failure),
+}
+
+/// How a rollout ends that did not reach its goal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The old version serves as before: why.
+    OldServes(String),
+    /// A signal came, and the old version serves as before.
+    Interrupted,
+    /// Nothing more is done without a person: why.
+    NeedsPerson(String),
+}
+
+/// The next step towards the goal.
+pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
+    let rollout = blue_green::Rollout::new(desired, observed, facts);
+    match &desired.goal {
+        Goal::Roll | Goal::Finish => rollout.forward(),
+        Goal::Undo(reason) => rollout.undo(reason),
+    }
+}
+
+/// A rollout that an earlier run left unfinished: whose it is, what to do with it, and how many replicas it wanted.
+///
+/// The routing decides: once the cutover is written it is finished, before that it is undone. Where no proxy routes to
+/// the service, a complete new set is the commit record.
+pub fn unfinished(observed: &Observed, routed: bool) -> Option<(RolloutId, Goal, u32)> {
+    let wanted = |rollout: &RolloutId| {
+        let of_rollout = || {
+            observed
+                .replicas
+                .iter()
+                .filter(|replica| replica.rollout.as_ref() == Some(rollout))
+        };
+        let count = of_rollout().count() as u32;
+        (
+            count,
+            of_rollout()
+                .filter_map(|replica| replica.wanted)
+                .max()
+                .unwrap_or(count),
+        )
+    };
+    let undo = Goal::Undo(Reason::Unfinished);
+    if let Some(claim) = observed
+        .claim
+        .as_ref()
+        .filter(|claim| claim.stage != Stage::Settled)
+    {
+        let goal = if claim.stage == Stage::Cutover {
+            Goal::Finish
+        } else {
+            undo
+        };
+        return Some((claim.rollout.clone(), goal, wanted(&claim.rollout).1));
+    }
+    let renamed = observed
+        .replicas
+        .iter()
+        .find(|replica| replica.name != replica.target_name())?;
+    let rollout = renamed.rollout.clone()?;
+    let (count, wanted) = wanted(&rollout);
+    let alone = observed
+        .replicas
+        .iter()
+        .all(|replica| replica.rollout.as_ref() == Some(&rollout));
+    let complete = count == wanted && (alone || !routed);
+    Some((rollout, if complete { Goal::Finish } else { undo }, wanted))
+}

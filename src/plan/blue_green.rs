@@ -1,0 +1,318 @@
+//! Blue-green: a whole new set beside the old one, one cutover, then the old set goes.
+
+use super::{Failure, Next, Step};
+use crate::model::{
+    ContainerId, Desired, Facts, Goal, Health, Observed, Reason, Replica, Run, Side, Stage, Verdict,
+};
+
+/// One rollout as it stands: the two sets, and how far the routing is.
+pub struct Rollout<'a> {
+    desired: &'a Desired,
+    facts: &'a Facts,
+    stage: Option<Stage>,
+    claimed: bool,
+    hidden: Vec<&'a ContainerId>,
+    news: Vec<&'a Replica>,
+    olds: Vec<&'a Replica>,
+}
+
+impl<'a> Rollout<'a> {
+    /// Sorts the replicas into new and old.
+    pub fn new(desired: &'a Desired, observed: &'a Observed, facts: &'a Facts) -> Self {
+        let (news, olds) = observed
+            .replicas
+            .iter()
+            .partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
+        let ours = observed
+            .claim
+            .as_ref()
+            .filter(|claim| claim.rollout == desired.rollout);
+        Self {
+            desired,
+            facts,
+            stage: ours.map(|claim| claim.stage),
+            claimed: ours.is_some_and(|claim| claim.stage != Stage::Settled),
+            hidden: ours
+                .map(|claim| claim.hides.iter().collect())
+                .unwrap_or_default(),
+            news,
+            olds,
+        }
+    }
+
+    /// Towards the new version.
+    pub fn forward(&self) -> Next {
+        match self.stage {
+            Some(Stage::Cutover) => self.after_cutover(),
+            Some(Stage::Settled) => self.retire(),
+            Some(Stage::Back) => Next::Undo(Reason::Failed("the traffic was taken back".into())),
+            Some(Stage::Shown) => Next::Undo(self.meddled()),
+            Some(Stage::Hold) | None => self.before_cutover(),
+        }
+    }
+
+    fn before_cutover(&self) -> Next {
+        if self.desired.goal == Goal::Finish && self.olds.is_empty() {
+            return self.retire();
+        }
+        if self.someone_else_acted() {
+            return Next::Undo(self.meddled());
+        }
+        if let Some(reason) = self.failed() {
+            return Next::Undo(Reason::Failed(reason));
+        }
+        if self.desired.routed && self.stage != Some(Stage::Hold) {
+            return Next::Step(Step::Hold);
+        }
+        if self.news.len() < self.desired.replicas as usize {
+            return self.create();
+        }
+        if self.news.iter().any(|new| !self.is_ready(new)) {
+            return match self.facts.ready_expired {
+                true => Next::Undo(Reason::Failed(self.not_ready_in_time())),
+                false => Next::Step(Step::AwaitReady),
+            };
+        }
+        if self.desired.routed {
+            Next::Step(Step::Cutover)
+        } else {
+            self.retire()
+        }
+    }
+
+    fn create(&self) -> Next {
+        if self.facts.created || !self.news.is_empty() {
+            return Next::Undo(Reason::Failed(format!(
+                "only {} of {} new replicas are left; somebody else removed the others",
+                self.news.len(),
+                self.desired.replicas
+            )));
+        }
+        Next::Step(Step::Create {
+            replicas: self.desired.replicas,
+        })
+    }
+
+    fn after_cutover(&self) -> Next {
+        if let Some(ill) = self.news.iter().find(|new| !new.serves())
+            && self.old_serves()
+        {
+            return Next::Undo(Reason::Failed(format!(
+                "{} failed after the cutover",
+                ill.target_name()
+            )));
+        }
+        if self.news.is_empty() {
+            return match self.old_serves() {
+                true => Next::Undo(self.meddled()),
+                false if self.claimed => Next::Step(Step::Release),
+                false => Next::Fail(Failure::NeedsPerson("the new replicas are gone".into())),
+            };
+        }
+        if self
+            .olds
+            .iter()
+            .any(|old| old.run == Run::Running && !self.hidden.contains(&&old.id))
+        {
+            return Next::Step(Step::Cutover);
+        }
+        if self.facts.confirmed != Some(Side::New) {
+            return match self.facts.confirm_expired {
+                Some(Side::New) if self.old_serves() => {
+                    Next::Undo(Reason::Failed("the proxy did not confirm the cutover in time".into()))
+                }
+                Some(Side::New) => Next::Fail(Failure::NeedsPerson(
+                    "the proxy did not confirm the new replicas in time, and no old one is left to go back to".into(),
+                )),
+                _ => Next::Step(Step::Confirm { side: Side::New }),
+            };
+        }
+        self.retire()
+    }
+
+    fn retire(&self) -> Next {
+        let running = ids(&self.olds, |old| {
+            old.run != Run::Exited && old.run != Run::Created
+        });
+        let undrained: Vec<_> = running
+            .iter()
+            .filter(|id| !self.facts.drained.contains_key(id))
+            .cloned()
+            .collect();
+        if self.desired.routed && !undrained.is_empty() {
+            return Next::Step(Step::Drain {
+                replicas: undrained,
+            });
+        }
+        if !running.is_empty() {
+            return Next::Step(Step::Stop { replicas: running });
+        }
+        if !self.olds.is_empty() {
+            return Next::Step(Step::Remove {
+                replicas: ids(&self.olds, |_| true),
+            });
+        }
+        let names: Vec<_> = self
+            .news
+            .iter()
+            .filter(|new| new.name != new.target_name())
+            .map(|new| (new.id.clone(), new.target_name().to_owned()))
+            .collect();
+        if !names.is_empty() {
+            return Next::Step(Step::Rename { names });
+        }
+        if self.claimed {
+            Next::Step(Step::Release)
+        } else {
+            Next::Done
+        }
+    }
+
+    /// Back to the old version.
+    pub fn undo(&self, reason: &Reason) -> Next {
+        if !self.desired.routed {
+            return self.remove_new(reason);
+        }
+        match self.stage {
+            Some(Stage::Cutover) => self.cut_back(reason),
+            Some(Stage::Shown)
+                if !self.news.is_empty() && !self.olds.iter().any(|old| answers(old)) =>
+            {
+                Next::Fail(Failure::NeedsPerson(format!(
+                    "{}; the new replicas serve, since nothing else was left",
+                    text(reason)
+                )))
+            }
+            Some(Stage::Shown) if !self.news.is_empty() => Next::Step(Step::CutBack),
+            Some(Stage::Back) if self.facts.confirmed != Some(Side::Old) && self.old_serves() => {
+                match self.facts.confirm_expired {
+                    Some(Side::Old) => Next::Fail(Failure::NeedsPerson(format!(
+                        "{}; nor did it confirm the way back, so both versions are left running",
+                        text(reason)
+                    ))),
+                    _ => Next::Step(Step::Confirm { side: Side::Old }),
+                }
+            }
+            Some(Stage::Hold | Stage::Back) if self.nothing_else_serves() => {
+                Next::Step(Step::Cutover)
+            }
+            _ => self.remove_new(reason),
+        }
+    }
+
+    fn cut_back(&self, reason: &Reason) -> Next {
+        if self.old_serves() {
+            return Next::Step(Step::CutBack);
+        }
+        if self.news.is_empty() {
+            return self.remove_new(reason);
+        }
+        if !self.desired.served && !self.news.iter().any(|new| answers(new)) {
+            return self.remove_new(reason);
+        }
+        Next::Fail(Failure::NeedsPerson(format!(
+            "{}; only the new replicas are left",
+            text(reason)
+        )))
+    }
+
+    fn remove_new(&self, reason: &Reason) -> Next {
+        let running = ids(&self.news, |new| {
+            new.run != Run::Exited && new.run != Run::Created
+        });
+        let was_live = self.stage == Some(Stage::Back);
+        let undrained: Vec<_> = running
+            .iter()
+            .filter(|id| !self.facts.drained.contains_key(id))
+            .cloned()
+            .collect();
+        if was_live && !undrained.is_empty() {
+            return Next::Step(Step::Drain {
+                replicas: undrained,
+            });
+        }
+        if !running.is_empty() {
+            return Next::Step(Step::Stop { replicas: running });
+        }
+        if !self.news.is_empty() {
+            return Next::Step(Step::Remove {
+                replicas: ids(&self.news, |_| true),
+            });
+        }
+        if self.claimed {
+            return Next::Step(Step::Release);
+        }
+        match reason {
+            Reason::Unfinished => Next::Done,
+            Reason::Interrupted => Next::Fail(Failure::Interrupted),
+            Reason::Failed(text) => Next::Fail(Failure::OldServes(text.clone())),
+        }
+    }
+
+    fn is_ready(&self, new: &Replica) -> bool {
+        self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready) && new.serves()
+    }
+
+    fn failed(&self) -> Option<String> {
+        self.news
+            .iter()
+            .find_map(|new| match self.facts.verdicts.get(&new.id) {
+                Some(Verdict::Failed(why)) => Some(format!("{} {why}", new.target_name())),
+                Some(Verdict::Ready) if !new.serves() => {
+                    Some(format!("{} was ready and then failed", new.target_name()))
+                }
+                _ => None,
+            })
+    }
+
+    fn not_ready_in_time(&self) -> String {
+        let waiting = self
+            .news
+            .iter()
+            .find(|new| !self.is_ready(new))
+            .map_or("a replica", |new| new.target_name());
+        format!("{waiting} did not become ready in time")
+    }
+
+    fn someone_else_acted(&self) -> bool {
+        let foreign = self
+            .olds
+            .iter()
+            .any(|old| !self.desired.olds_at_start.contains(&old.id));
+        foreign || self.nothing_else_serves()
+    }
+
+    /// The replicas that served when the rollout began are gone, and the new ones are held.
+    fn nothing_else_serves(&self) -> bool {
+        self.desired.served && !self.old_serves() && self.news.iter().any(|new| new.serves())
+    }
+
+    fn meddled(&self) -> Reason {
+        Reason::Failed("somebody else changed the service's containers during the rollout".into())
+    }
+
+    fn old_serves(&self) -> bool {
+        self.olds.iter().any(|old| old.serves())
+    }
+}
+
+/// Whether a replica can be expected to answer now.
+fn answers(replica: &Replica) -> bool {
+    replica.run == Run::Running && matches!(replica.health, Health::None | Health::Healthy)
+}
+
+fn ids(replicas: &[&Replica], keep: impl Fn(&Replica) -> bool) -> Vec<ContainerId> {
+    replicas
+        .iter()
+        .filter(|replica| keep(replica))
+        .map(|replica| replica.id.clone())
+        .collect()
+}
+
+fn text(reason: &Reason) -> &str {
+    match reason {
+        Reason::Failed(text) => text,
+        Reason::Interrupted => "interrupted",
+        Reason::Unfinished => "an earlier rollout was interrupted",
+    }
+}
