@@ -1,0 +1,12 @@
+# The image rollout:latest: one static binary, and nothing else. `make image` stages rootfs/ and builds it.
+FROM scratch
+LABEL org.opencontainers.image.title="rollout" \
+      org.opencontainers.image.description="Zero-downtime rollouts for Docker Compose services behind Traefik" \
+      org.opencontainers.image.licenses="MIT" \
+      io.rollout.image="true"
+# /rollout, and /var/lib/rollout that any user may write: a named volume takes on its mode.
+COPY rootfs/ /
+VOLUME /var/lib/rollout
+EXPOSE 2375
+HEALTHCHECK --interval=2s --timeout=3s --start-period=10s CMD ["/rollout", "socket-proxy", "--check"]
+ENTRYPOINT ["/rollout"]
