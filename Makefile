@@ -36,8 +36,8 @@ image: build ## the image rollout:latest, on the engine that answers
 	@chmod 1777 $(STAGE)/rootfs/var/lib/rollout
 	@cp $(BINARY) $(STAGE)/rootfs/rollout
 	@cp Dockerfile $(STAGE)/Dockerfile
-# The legacy builder is the one that comes with every client.
-	@DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) $(STAGE)
+# The legacy builder is the one that comes with every client; that it is old it says on every run.
+	@DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) $(STAGE) 2>$(TARGET)/image.log || { cat $(TARGET)/image.log >&2; exit 1; }
 
 install: build ## into PREFIX/bin, and as the Docker CLI plugin `docker rollout`
 	@install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/rollout

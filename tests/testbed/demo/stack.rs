@@ -180,5 +180,5 @@ fn cutover_ms(events: &str) -> Option<u64> {
     let events = events
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    events.filter(|event| event["event"] == "finished").last()?["cutover_ms"].as_u64()
+    events.filter(|event| event["event"] == "finished").next_back()?["cutover_ms"].as_u64()
 }
