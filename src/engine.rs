@@ -13,7 +13,7 @@ use bollard::{
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
-pub use self::session::Session;
+pub use self::session::{Session, own_labels};
 use crate::{
     docker_http::Endpoint,
     error::{Error, Result},
@@ -253,6 +253,21 @@ impl Engine {
             .collect()
             .await;
         text.concat().lines().map(str::to_owned).collect()
+    }
+
+    /// Bytes received and sent on all networks of a container together.
+    pub async fn network_bytes(&self, id: &ContainerId) -> Result<(u64, u64)> {
+        let options = query::StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let mut stats = Box::pin(self.docker.stats(&id.0, Some(options)));
+        let networks = match stats.next().await {
+            Some(Ok(stats)) => stats.networks.unwrap_or_default(),
+            Some(Err(error)) => return Err(failed("read a container's network counters", &error)),
+            None => HashMap::new(),
+        };
+        let sum = |of: fn(&bollard::models::ContainerNetworkStats) -> Option<u64>| {
+            networks.values().filter_map(of).sum::<u64>()
+        };
+        Ok((sum(|network| network.rx_bytes), sum(|network| network.tx_bytes)))
     }
 
     /// The engine's clock, in milliseconds since 1970 (`/info` SystemTime), falling back to ours.

@@ -1,6 +1,21 @@
 //! The map of modules.
+pub mod cli;
+pub mod compose;
 pub mod docker_http;
+pub mod drain;
 pub mod engine;
 pub mod error;
+pub mod event;
+pub mod execute;
 pub mod model;
+pub mod namespace;
 pub mod plan;
+pub mod proxy;
+pub mod ready;
+pub mod report;
+pub mod retry;
+pub mod settings;
+pub mod socket_proxy;
+pub mod state;
+pub mod watch;
+pub mod yaml;

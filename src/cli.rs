@@ -1,0 +1,230 @@
+//! The command line: clap → [`Command`].
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::{
+    compose::Invocation, namespace::NamespaceCommand, report::Output, settings::Partial, socket_proxy::SocketProxyArgs,
+};
+
+/// What Docker asks of a CLI plugin before it lists it (docker/cli, cli-plugins/metadata).
+pub const PLUGIN_METADATA: &str = "docker-cli-plugin-metadata";
+
+/// Zero-downtime rollouts for Docker Compose services behind Traefik
+#[derive(Debug, Parser)]
+#[command(name = "rollout", version, about, max_term_width = 120, subcommand_precedence_over_arg = true)]
+#[command(after_help = "\
+Exit codes:
+  0    done, or nothing to do
+  1    failed; the old version serves
+  2    refused before anything was touched
+  3    failed, and needs a person: the message says what and how
+  4    locked by another rollout of the service
+  130  interrupted; the last line says which version serves")]
+pub struct Cli {
+    /// What `rollout SERVICE…` rolls
+    #[command(flatten)]
+    pub up: UpArgs,
+    /// Other commands
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// A subcommand.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Roll services to what the Compose file says (also: `rollout SERVICE…`)
+    Up(UpArgs),
+    /// Remove the lock that a dead rollout has left on a service
+    Unlock(UnlockArgs),
+    /// The Docker API proxy that Traefik reads through
+    SocketProxy(SocketProxyArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// What runs inside a replica's network namespace
+    #[command(hide = true, subcommand)]
+    Namespace(NamespaceCommand),
+}
+
+/// Which services, in which project, on which engine.
+#[derive(Args, Clone, Debug, Default)]
+pub struct UpArgs {
+    /// Services of the Compose file, rolled in this order; the first failure ends it
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub settings: Partial,
+}
+
+/// Which service to unlock.
+#[derive(Args, Clone, Debug)]
+pub struct UnlockArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+}
+
+/// The project and the engine, as `docker` and `docker compose` take them.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TargetArgs {
+    /// Compose file; repeat for several
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub files: Vec<String>,
+    /// Project name
+    #[arg(short, long, value_name = "NAME")]
+    pub project_name: Option<String>,
+    /// Where relative paths of the Compose file begin
+    #[arg(long, value_name = "DIR")]
+    pub project_directory: Option<PathBuf>,
+    /// Enable a profile; repeat for several
+    #[arg(long = "profile", value_name = "NAME")]
+    pub profiles: Vec<String>,
+    /// Environment file; repeat for several
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub env_files: Vec<String>,
+    /// The engine's address [default: DOCKER_HOST, else the current context]
+    #[arg(short = 'H', long, value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// The Docker context [default: DOCKER_CONTEXT, else the current one]
+    #[arg(short = 'c', long, value_name = "NAME", conflicts_with = "host")]
+    pub context: Option<String>,
+    /// How to report
+    #[arg(long, value_enum, env = "ROLLOUT_OUTPUT")]
+    pub output: Option<Output>,
+    /// Log what is done on standard error; twice for more (or RUST_LOG)
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl TargetArgs {
+    /// What Compose is called with.
+    pub fn invocation(&self) -> Invocation {
+        Invocation {
+            files: self.files.clone(),
+            project_name: self.project_name.clone(),
+            project_directory: self.project_directory.clone(),
+            profiles: self.profiles.clone(),
+            env_files: self.env_files.clone(),
+        }
+    }
+
+    /// What was given before a subcommand counts where the subcommand itself is silent.
+    fn or(self, outer: Self) -> Self {
+        let list = |own: Vec<String>, outer: Vec<String>| if own.is_empty() { outer } else { own };
+        Self {
+            files: list(self.files, outer.files),
+            project_name: self.project_name.or(outer.project_name),
+            project_directory: self.project_directory.or(outer.project_directory),
+            profiles: list(self.profiles, outer.profiles),
+            env_files: list(self.env_files, outer.env_files),
+            host: self.host.or(outer.host),
+            context: self.context.or(outer.context),
+            output: self.output.or(outer.output),
+            verbose: self.verbose.max(outer.verbose),
+        }
+    }
+}
+
+/// What to do, every option in its place.
+#[derive(Debug)]
+pub enum Action {
+    /// Roll services.
+    Up(UpArgs),
+    /// Remove a lock.
+    Unlock(UnlockArgs),
+    /// Be the socket proxy.
+    SocketProxy(SocketProxyArgs),
+    /// Print a completion script.
+    Completions(clap_complete::Shell),
+    /// Look into a replica's network.
+    Namespace(NamespaceCommand),
+    /// Tell Docker what this plugin is.
+    PluginMetadata,
+}
+
+/// Reads the command line; the error prints itself, and is exit code 2 but for help and version.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, clap::Error> {
+    let arguments = without_plugin_name(arguments.into_iter().collect());
+    if arguments.get(1).is_some_and(|first| first == PLUGIN_METADATA) {
+        return Ok(Action::PluginMetadata);
+    }
+    let cli = Cli::try_parse_from(arguments)?;
+    match cli.command {
+        None if cli.up.services.is_empty() => Err(no_service()),
+        None => Ok(Action::Up(cli.up)),
+        Some(Command::Up(up)) if up.services.is_empty() => Err(no_service()),
+        Some(Command::Up(up)) => Ok(Action::Up(UpArgs {
+            services: up.services,
+            target: up.target.or(cli.up.target),
+            settings: up.settings.or(cli.up.settings),
+        })),
+        Some(Command::Unlock(unlock)) => {
+            Ok(Action::Unlock(UnlockArgs { target: unlock.target.or(cli.up.target), ..unlock }))
+        }
+        Some(Command::SocketProxy(arguments)) => Ok(Action::SocketProxy(arguments)),
+        Some(Command::Completions { shell }) => Ok(Action::Completions(shell)),
+        Some(Command::Namespace(command)) => Ok(Action::Namespace(command)),
+    }
+}
+
+fn no_service() -> clap::Error {
+    Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, "no service named; write: rollout SERVICE")
+}
+
+/// As `docker rollout …`, Docker calls `docker-rollout … rollout …`: its own options first, then the plugin's name.
+fn without_plugin_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let program = arguments.first().map(PathBuf::from).unwrap_or_default();
+    if program.file_name().is_some_and(|name| name == "docker-rollout")
+        && let Some(index) = arguments.iter().skip(1).position(|argument| argument == "rollout")
+    {
+        arguments.remove(index + 1);
+    }
+    arguments
+}
+
+/// Every option and subcommand, for completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Action {
+        parse(line.split_whitespace().map(OsString::from)).unwrap()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_count_before_and_after_the_subcommand_and_without_one() {
+        for line in ["rollout -f a.yaml web --timeout 5", "rollout -f a.yaml up web -t 5", "rollout up -t 5s web -f a.yaml"] {
+            let Action::Up(up) = parsed(line) else { panic!("{line}") };
+            assert_eq!((up.services, up.target.files), (vec!["web".to_owned()], vec!["a.yaml".to_owned()]), "{line}");
+            assert_eq!(up.settings.timeout.unwrap().0.as_secs(), 5, "{line}");
+        }
+    }
+
+    #[test]
+    fn docker_calls_the_plugin_with_its_name_after_dockers_own_options() {
+        let Action::Up(up) = parsed("/x/docker-rollout --context far rollout -w 7 web db") else { panic!() };
+        assert_eq!(up.services, ["web", "db"]);
+        assert_eq!(up.target.context.as_deref(), Some("far"));
+        assert!(matches!(parsed("/x/docker-rollout docker-cli-plugin-metadata"), Action::PluginMetadata));
+    }
+}

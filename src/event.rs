@@ -1,0 +1,169 @@
+//! Everything that can happen during a rollout, serialisable; steps emit these, sinks draw or record them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::Serialize;
+
+use crate::model::{Drained, RolloutId, Side};
+
+/// One thing that happened. In JSON the kind is under `event`, in snake case.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A rollout begins; nothing is touched yet.
+    Started {
+        /// The Compose service.
+        service: String,
+        /// The id of this attempt.
+        rollout: RolloutId,
+        /// The revision that it makes.
+        revision: u64,
+        /// How many replicas it makes.
+        replicas: u32,
+        /// How traffic is moved: a few words.
+        proxy: String,
+    },
+    /// Something that the operator should know and that stops nothing.
+    Notice {
+        /// One line.
+        text: String,
+    },
+    /// The service already runs what is wanted.
+    NothingToDo {
+        /// The Compose service.
+        service: String,
+        /// How many replicas run.
+        replicas: u32,
+    },
+    /// An earlier run left a rollout unfinished, and it is settled first.
+    Unfinished {
+        /// The id of that attempt.
+        rollout: RolloutId,
+        /// Finished forward, or undone.
+        forward: bool,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Its name.
+        step: &'static str,
+        /// The replicas it is about, by name; empty where it is about all.
+        replicas: Vec<String>,
+    },
+    /// A step has ended well.
+    StepFinished {
+        /// Its name.
+        step: &'static str,
+        /// How long it took.
+        ms: u64,
+    },
+    /// A step has failed; what follows undoes or tries again.
+    StepFailed {
+        /// Its name.
+        step: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A line that `docker compose` printed.
+    Compose {
+        /// The line.
+        line: String,
+    },
+    /// A new replica is ready for traffic.
+    Ready {
+        /// Its name.
+        replica: String,
+        /// Which gate said so.
+        by: String,
+    },
+    /// Every proxy agrees that this side alone is live.
+    Confirmed {
+        /// The live side.
+        side: Side,
+        /// Since the routing was changed.
+        ms: u64,
+    },
+    /// An old replica still answers.
+    Draining {
+        /// Its name.
+        replica: String,
+        /// Requests without an answer.
+        unanswered: u32,
+        /// Open WebSockets and streams that moved data lately.
+        streaming: u32,
+    },
+    /// An old replica's traffic is over.
+    Drained {
+        /// Its name.
+        replica: String,
+        /// How it ended.
+        how: Drained,
+    },
+    /// The rollout is being undone.
+    Undoing {
+        /// Why.
+        reason: String,
+    },
+    /// The rollout is done. Always the last event of a service that was rolled.
+    Finished {
+        /// The Compose service.
+        service: String,
+        /// The id of this attempt.
+        rollout: RolloutId,
+        /// The revision that is live now.
+        revision: u64,
+        /// How many replicas it has.
+        replicas: u32,
+        /// From the change of the routing to the last proxy's agreement; `None` where no proxy routes to the service.
+        cutover_ms: Option<u64>,
+        /// The whole rollout.
+        total_ms: u64,
+        /// Milliseconds by step.
+        phases: BTreeMap<&'static str, u64>,
+    },
+    /// The command failed. Always the last event of such a run.
+    Failed {
+        /// One line.
+        message: String,
+        /// The exit code.
+        code: u8,
+        /// What to type next.
+        hint: Option<String>,
+        /// The failing container's last lines.
+        logs: Vec<String>,
+    },
+}
+
+/// Something that draws or records events.
+pub trait Sink: Send {
+    /// Takes one event, in order.
+    fn event(&mut self, event: &Event);
+}
+
+/// Hands events to every sink; clones share them.
+#[derive(Clone, Default)]
+pub struct Events {
+    sinks: Arc<Mutex<Vec<Box<dyn Sink>>>>,
+}
+
+impl Events {
+    /// Events that go to these sinks.
+    pub fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
+        Self { sinks: Arc::new(Mutex::new(sinks)) }
+    }
+
+    /// Hands one event to every sink.
+    pub fn emit(&self, event: Event) {
+        tracing::debug!(?event);
+        for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            sink.event(&event);
+        }
+    }
+
+    /// Tells the operator something that stops nothing.
+    pub fn notice(&self, text: impl Into<String>) {
+        self.emit(Event::Notice { text: text.into() });
+    }
+}

@@ -1,0 +1,180 @@
+//! Observe, plan, act: the one loop that rolls, resumes, aborts and undoes.
+
+pub mod live;
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    error::{Error, Result},
+    event::{Event, Events},
+    model::{Desired, Facts, Goal, Observed, Reason, Side},
+    plan::{self, Failure, Next, Step},
+    retry,
+};
+
+/// How often a step that must not be given up is tried again.
+const TRIES: u32 = 4;
+
+/// What the loop acts on: the real engine and proxy, or a script of a test.
+#[async_trait(?Send)]
+pub trait World {
+    /// Reads what is there.
+    async fn observe(&mut self) -> Result<Observed>;
+
+    /// Does one step, checking first what is left of it to do; what it finds out goes into the facts.
+    ///
+    /// Dropping the future at any point must leave a state that the planner can go on from.
+    async fn act(&mut self, step: &Step, desired: &Desired, observed: &Observed, facts: &mut Facts) -> Result<()>;
+
+    /// The last log lines of the replica that failed, if one did.
+    fn take_logs(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// What a finished run tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// From the change of the routing to its confirmation.
+    pub cutover: Option<Duration>,
+    /// How long each step took, by its name.
+    pub phases: BTreeMap<&'static str, u64>,
+}
+
+/// Runs the loop until the planner says that it is over. `interrupted` turns true on the first signal.
+pub async fn run(
+    world: &mut dyn World,
+    mut desired: Desired,
+    mut facts: Facts,
+    events: &Events,
+    mut interrupted: watch::Receiver<bool>,
+) -> Result<Summary> {
+    let mut summary = Summary::default();
+    let mut routed_at: Option<Instant> = None;
+    let mut failures = 0;
+    loop {
+        let observed = observe(world).await?;
+        let step = match plan::plan(&desired, &observed, &facts) {
+            Next::Step(step) => step,
+            Next::Undo(reason) => {
+                turn(&mut desired, &mut facts, reason, events);
+                continue;
+            }
+            Next::Done => return Ok(summary),
+            Next::Fail(failure) => return Err(error(failure, &desired, world.take_logs())),
+        };
+        let names = names(&step, &observed);
+        tracing::debug!(?step, "next");
+        events.emit(Event::StepStarted { step: step.name(), replicas: names });
+        let started = Instant::now();
+        if matches!(step, Step::Cutover | Step::CutBack) {
+            (facts.confirmed, facts.confirm_expired) = (None, None);
+            routed_at = Some(started);
+        }
+        // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
+        let may_turn = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
+        let acted = tokio::select! {
+            biased;
+            () = raised(&mut interrupted), if may_turn => {
+                turn(&mut desired, &mut facts, Reason::Interrupted, events);
+                settle_down(&step).await;
+                continue;
+            }
+            acted = world.act(&step, &desired, &observed, &mut facts) => acted,
+        };
+        let took = started.elapsed();
+        match acted {
+            Ok(()) => {
+                failures = 0;
+                *summary.phases.entry(step.name()).or_default() += took.as_millis() as u64;
+                events.emit(Event::StepFinished { step: step.name(), ms: took.as_millis() as u64 });
+                if let (Step::Confirm { side }, Some(since)) = (&step, routed_at)
+                    && facts.confirmed == Some(*side)
+                {
+                    summary.cutover = Some(since.elapsed());
+                    events.emit(Event::Confirmed { side: *side, ms: since.elapsed().as_millis() as u64 });
+                }
+            }
+            Err(cause) => {
+                events.emit(Event::StepFailed { step: step.name(), reason: cause.message.clone() });
+                failures += 1;
+                let give_up = failures >= TRIES;
+                match (&step, &desired.goal) {
+                    (Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover, Goal::Roll) => {
+                        failures = 0;
+                        turn(&mut desired, &mut facts, Reason::Failed(cause.message), events);
+                    }
+                    _ if give_up => return Err(stuck(&step, &desired, cause)),
+                    _ => tokio::time::sleep(Duration::from_millis(250) * failures).await,
+                }
+            }
+        }
+    }
+}
+
+async fn observe(world: &mut dyn World) -> Result<Observed> {
+    // A busy engine or a socket proxy that restarts answers again soon; a rollout does not end for that.
+    let world = tokio::sync::Mutex::new(world);
+    retry::for_a_while(Duration::from_secs(30), async || world.lock().await.observe().await)
+        .await
+        .map_err(|cause| Error { outcome: crate::error::Outcome::NeedsPerson, ..cause })
+}
+
+fn turn(desired: &mut Desired, facts: &mut Facts, reason: Reason, events: &Events) {
+    let text = match &reason {
+        Reason::Failed(text) => text.clone(),
+        Reason::Interrupted => "interrupted".to_owned(),
+        Reason::Unfinished => "an earlier rollout was interrupted".to_owned(),
+    };
+    events.emit(Event::Undoing { reason: text });
+    desired.goal = Goal::Undo(reason);
+    facts.drained.clear();
+}
+
+/// A creation that was under way in the engine may still come to its end: what it made must be seen.
+async fn settle_down(step: &Step) {
+    if matches!(step, Step::Create { .. }) {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Ends when a signal has come; never, once nobody can send one any more.
+async fn raised(interrupted: &mut watch::Receiver<bool>) {
+    if interrupted.wait_for(|raised| *raised).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn names(step: &Step, observed: &Observed) -> Vec<String> {
+    let ids = match step {
+        Step::Drain { replicas } | Step::Stop { replicas } | Step::Remove { replicas } => replicas.clone(),
+        Step::Rename { names } => names.iter().map(|(id, _)| id.clone()).collect(),
+        _ => Vec::new(),
+    };
+    let name = |id| observed.replicas.iter().find(|replica| &replica.id == id).map(|replica| replica.name.clone());
+    ids.iter().filter_map(name).collect()
+}
+
+fn error(failure: Failure, desired: &Desired, logs: Vec<String>) -> Error {
+    match failure {
+        Failure::OldServes(text) => {
+            let serves = if desired.served { "the old version serves" } else { "nothing was running before" };
+            Error::failed(format!("{text}; {serves}")).logs(logs)
+        }
+        Failure::Interrupted => {
+            Error::interrupted(if desired.served { "interrupted; the old version serves" } else { "interrupted" })
+        }
+        Failure::NeedsPerson(text) => Error::needs_person(text).logs(logs),
+    }
+}
+
+fn stuck(step: &Step, desired: &Desired, cause: Error) -> Error {
+    let serves = match &desired.goal {
+        Goal::Undo(_) => "nothing that serves was removed",
+        Goal::Roll | Goal::Finish => "the new version serves",
+    };
+    Error::needs_person(format!("{} failed {TRIES} times: {}; {serves}", step.name(), cause.message))
+        .hint("run the same command again: it goes on from here")
+}

@@ -1,0 +1,426 @@
+//! The world as it is: each step done on the real engine, Compose and proxy.
+
+use std::{
+    collections::BTreeMap,
+    sync::Mutex,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::World;
+use crate::{
+    compose::{Compose, CreateRequest, Project, Service},
+    drain::{self, Watched, Watcher},
+    engine::{Engine, ExecCommand},
+    error::{Error, Result},
+    event::{Event, Events},
+    model::{ContainerId, Desired, Drained, Facts, Observed, Replica, Run, ServiceKey, Side, Stage, Verdict, label},
+    plan::Step,
+    proxy::{Change, Proxy, traefik::names},
+    ready::{self, Gates, Probe},
+    retry,
+    settings::Settings,
+    state::Lock,
+    watch::Watch,
+};
+
+/// Log lines that a failure shows.
+const LOG_LINES: usize = 15;
+
+/// Everything that a step may need.
+pub struct Live<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The real `docker compose`.
+    pub compose: &'a Compose,
+    /// The resolved project.
+    pub project: &'a Project,
+    /// The service in it.
+    pub service: &'a Service,
+    /// Which service.
+    pub key: ServiceKey,
+    /// How.
+    pub settings: &'a Settings,
+    /// What moves the traffic.
+    pub proxy: &'a mut dyn Proxy,
+    /// Wakes waits.
+    pub watch: &'a Watch,
+    /// The image whose `/rollout` helpers run; `None` where there is none.
+    pub helper_image: Option<String>,
+    /// Held for as long as this lives.
+    pub lock: &'a Lock,
+    /// Where steps tell what they do.
+    pub events: &'a Events,
+    /// Labels for the new replicas.
+    pub labels: BTreeMap<String, String>,
+    /// Every dependency and how many replicas it has.
+    pub dependencies: Vec<(String, u32)>,
+    /// The pause between confirmation and drain.
+    pub settle: Duration,
+    /// What this run remembers between steps.
+    pub memory: Memory,
+}
+
+/// What a run remembers between steps; nothing that a later run would miss.
+#[derive(Default)]
+pub struct Memory {
+    watchers: BTreeMap<ContainerId, Watcher>,
+    confirmed_at: Option<Instant>,
+    ready_by: Option<Instant>,
+    logs: Vec<String>,
+}
+
+/// The replicas of one step, sorted.
+struct Sets<'a> {
+    news: Vec<&'a Replica>,
+    olds: Vec<&'a Replica>,
+}
+
+impl<'a> Sets<'a> {
+    fn of(desired: &Desired, observed: &'a Observed) -> Self {
+        let (news, olds) =
+            observed.replicas.iter().partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
+        Self { news, olds }
+    }
+}
+
+#[async_trait(?Send)]
+impl World for Live<'_> {
+    async fn observe(&mut self) -> Result<Observed> {
+        let replicas = self.engine.replicas(&self.key).await?;
+        Ok(Observed { replicas, claim: self.proxy.claim().await? })
+    }
+
+    async fn act(&mut self, step: &Step, desired: &Desired, observed: &Observed, facts: &mut Facts) -> Result<()> {
+        let sets = Sets::of(desired, observed);
+        if !matches!(step, Step::AwaitReady | Step::Confirm { .. } | Step::Drain { .. }) {
+            self.lock.check().await?;
+        }
+        match step {
+            Step::Hold => self.route(desired, &sets, Stage::Hold).await,
+            Step::Cutover => self.route(desired, &sets, Stage::Cutover).await,
+            Step::CutBack => self.route(desired, &sets, Stage::Back).await,
+            Step::Create { replicas } => self.create(desired, *replicas, facts).await,
+            Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
+            Step::Confirm { side } => self.confirm(*side, &sets, facts).await,
+            Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
+            Step::Stop { replicas } => self.stop(desired, &pick(observed, replicas), facts).await,
+            Step::Remove { replicas } => all(join_all(replicas.iter().map(|id| self.engine.remove(id))).await),
+            Step::Rename { names } => {
+                all(join_all(names.iter().map(|(id, name)| self.engine.rename(id, name))).await)
+            }
+            Step::Release => self.proxy.release(&desired.rollout, &sets.news).await,
+        }
+    }
+
+    fn take_logs(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.memory.logs)
+    }
+}
+
+impl Live<'_> {
+    async fn route(&mut self, desired: &Desired, sets: &Sets<'_>, stage: Stage) -> Result<()> {
+        let change = Change { rollout: &desired.rollout, stage, news: &sets.news, olds: &sets.olds };
+        self.memory.confirmed_at = None;
+        self.proxy.route(change).await
+    }
+
+    async fn create(&mut self, desired: &Desired, replicas: u32, facts: &mut Facts) -> Result<()> {
+        let request = CreateRequest {
+            project: self.project,
+            service: &self.service.name,
+            replicas,
+            dependencies: self.dependencies.clone(),
+            rollout: &desired.rollout.0,
+            labels: self.labels.clone(),
+            renew_anon_volumes: self.settings.renew_anon_volumes,
+        };
+        let events = self.events.clone();
+        let created = self.compose.create(&request, |line| events.emit(Event::Compose { line })).await;
+        if created.is_err() {
+            self.keep_logs_of_the_ill(desired).await;
+        }
+        facts.created = true;
+        created
+    }
+
+    async fn keep_logs_of_the_ill(&mut self, desired: &Desired) {
+        let replicas = self.engine.replicas(&self.key).await.unwrap_or_default();
+        let ill = replicas.iter().find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
+        if let Some(ill) = ill {
+            self.memory.logs = self.engine.last_lines(&ill.id, LOG_LINES).await;
+        }
+    }
+
+    async fn await_ready(&mut self, desired: &Desired, sets: &Sets<'_>, facts: &mut Facts) -> Result<()> {
+        let limit = match sets.news.iter().any(|new| new.check.is_some()) {
+            true => self.settings.timeout + self.settings.wait_after_healthy,
+            false => self.settings.wait,
+        };
+        let deadline = *self.memory.ready_by.get_or_insert_with(|| Instant::now() + limit);
+        let pending: Vec<&Replica> =
+            sets.news.iter().copied().filter(|new| !facts.verdicts.contains_key(&new.id)).collect();
+        let details: Vec<Mutex<String>> = pending.iter().map(|_| Mutex::default()).collect();
+        let gates: Vec<Gates> = pending.iter().map(|new| self.gates(new, desired.routed)).collect();
+        let watched = self.unwatched(desired, sets);
+        let (engine, watch, events) = (self.engine, self.watch, self.events);
+        let mut judging: FuturesUnordered<_> = pending
+            .iter()
+            .zip(details.iter().zip(&gates))
+            .map(|(new, (detail, gates))| async move { (*new, ready::judge(engine, watch, &new.id, gates, detail).await) })
+            .collect();
+        let mut watching = Box::pin(start_watchers(engine, watched));
+        let mut watchers = None;
+        let mut changed = Box::pin(others_changed(engine, watch, &self.key, sets));
+        let mut failed = None;
+        let ended = timeout_at(deadline, async {
+            loop {
+                tokio::select! {
+                    started = &mut watching, if watchers.is_none() => watchers = Some(started),
+                    changed = &mut changed => return changed,
+                    judged = judging.next() => match judged {
+                        None => return Ok(()),
+                        Some((new, judged)) => {
+                            let judged = judged?;
+                            let is_ready = judged.verdict == Verdict::Ready;
+                            facts.verdicts.insert(new.id.clone(), judged.verdict);
+                            if !is_ready {
+                                failed = Some(new.id.clone());
+                                return Ok(());
+                            }
+                            events.emit(Event::Ready { replica: new.target_name().to_owned(), by: judged.by });
+                        }
+                    },
+                }
+            }
+        })
+        .await;
+        drop((judging, changed));
+        // The drain must see every answer from its beginning, so the cutover waits for the watchers.
+        if watchers.is_none() && failed.is_none() && ended.is_ok() {
+            watchers = Some(watching.await);
+        }
+        self.memory.watchers.extend(watchers.into_iter().flatten());
+        if ended.is_err() {
+            facts.ready_expired = true;
+            failed = pending.iter().find(|new| !facts.verdicts.contains_key(&new.id)).map(|new| new.id.clone());
+            self.explain(&details);
+        }
+        if let Some(failed) = failed {
+            self.memory.logs = self.engine.last_lines(&failed, LOG_LINES).await;
+        }
+        ended.unwrap_or(Ok(()))
+    }
+
+    fn explain(&self, details: &[Mutex<String>]) {
+        for detail in details {
+            let text = detail.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            if !text.is_empty() {
+                self.events.notice(format!("not ready: {text}"));
+            }
+        }
+    }
+
+    fn gates(&self, new: &Replica, routed: bool) -> Gates {
+        let ports = routed_ports(new);
+        let wants_probe = new.check.is_none() && (routed || self.settings.ready_http.is_some());
+        let probe = self.helper_image.clone().filter(|_| wants_probe).map(|image| Probe {
+            image,
+            ports,
+            http: self.settings.ready_http.clone(),
+        });
+        Gates { stable: self.settings.stable, after_healthy: self.settings.wait_after_healthy, probe }
+    }
+
+    /// Old replicas that nobody watches yet, and how each is to be watched.
+    fn unwatched(&self, desired: &Desired, sets: &Sets<'_>) -> Vec<(ContainerId, Watched)> {
+        let olds = sets.olds.iter().filter(|old| old.run == Run::Running && desired.routed);
+        olds.filter(|old| !self.memory.watchers.contains_key(&old.id))
+            .map(|old| (old.id.clone(), self.watched(old)))
+            .collect()
+    }
+
+    fn watched(&self, replica: &Replica) -> Watched {
+        let protocol = match names::server_protocol(&replica.labels) {
+            names::ServerProtocol::Http1 => "http1",
+            names::ServerProtocol::H2c => "h2c",
+            names::ServerProtocol::Stream => "stream",
+        };
+        let image = self.helper_image.clone();
+        Watched { image, ports: routed_ports(replica), protocol, quiet: self.settings.drain_quiet }
+    }
+
+    async fn confirm(&mut self, side: Side, sets: &Sets<'_>, facts: &mut Facts) -> Result<()> {
+        let deadline = Instant::now() + self.settings.confirm_timeout;
+        let replicas: Vec<Replica> = sets.news.iter().chain(&sets.olds).map(|replica| (*replica).clone()).collect();
+        let news = sets.news.iter().map(|new| new.id.clone()).collect();
+        let mut ill = Box::pin(fell_ill(self.engine, self.watch, news));
+        let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Vec::new()));
+        let agreed = retry::until(Duration::from_millis(20), Duration::from_millis(250), async || {
+            let mut guard = proxy.lock().await;
+            let (proxy, trouble) = &mut *guard;
+            match proxy.observed(&replicas).await {
+                None => false,
+                Some(observation) => {
+                    *trouble = observation.trouble.values().flatten().cloned().collect();
+                    observation.agrees(side, &sets.news, &sets.olds)
+                }
+            }
+        });
+        tokio::select! {
+            () = agreed => {
+                facts.confirmed = Some(side);
+                self.memory.confirmed_at = Some(Instant::now());
+            }
+            // A replica that dies meanwhile changes what there is to confirm; the planner sees it.
+            () = &mut ill => {}
+            () = sleep_until(deadline) => {
+                facts.confirm_expired = Some(side);
+                for trouble in &proxy.into_inner().1 {
+                    self.events.notice(format!("Traefik: {trouble}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self, replicas: &[&Replica], sets: &Sets<'_>, facts: &mut Facts) -> Result<()> {
+        let begin = self.memory.confirmed_at.unwrap_or_else(Instant::now) + self.settle;
+        let mut watchers = Vec::new();
+        for replica in replicas {
+            let watcher = match self.memory.watchers.remove(&replica.id) {
+                Some(watcher) => watcher,
+                None => Watcher::start(self.engine, &replica.id, &self.watched(replica)).await,
+            };
+            watchers.push((*replica, watcher));
+        }
+        sleep_until(begin).await;
+        let deadline = Instant::now() + self.settings.drain_timeout;
+        let (engine, events, quiet) = (self.engine, self.events, self.settings.drain_quiet);
+        let mut draining: FuturesUnordered<_> = watchers
+            .into_iter()
+            .map(|(replica, mut watcher)| async move {
+                (replica, drain::drain(engine, replica, &mut watcher, quiet, deadline, events).await)
+            })
+            .collect();
+        let live: Vec<ContainerId> = sets.news.iter().map(|new| new.id.clone()).collect();
+        let mut ill = Box::pin(fell_ill(engine, self.watch, live));
+        loop {
+            tokio::select! {
+                ended = draining.next() => match ended {
+                    None => return Ok(()),
+                    Some((replica, how)) => {
+                        let how = how?;
+                        events.emit(Event::Drained { replica: replica.name.clone(), how });
+                        if how == Drained::TimedOut {
+                            events.notice(format!("{} was still answering after --drain-timeout", replica.name));
+                        }
+                        facts.drained.insert(replica.id.clone(), how);
+                    }
+                },
+                // The way back is open only as long as the old replicas run.
+                () = &mut ill => return Ok(()),
+            }
+        }
+    }
+
+    async fn stop(&mut self, desired: &Desired, replicas: &[&Replica], facts: &mut Facts) -> Result<()> {
+        let stopping = replicas.iter().map(|replica| async {
+            if replica.rollout.as_ref() != Some(&desired.rollout) && replica.run == Run::Running {
+                self.hooks(replica).await;
+            }
+            self.engine.stop(&replica.id, None).await
+        });
+        all(join_all(stopping).await)?;
+        facts.stopped.extend(replicas.iter().map(|replica| replica.id.clone()));
+        Ok(())
+    }
+
+    /// Runs what the operator wants done in an old replica before it is stopped; a failure is told and stops nothing,
+    /// since the new version serves already.
+    async fn hooks(&self, replica: &Replica) {
+        let label = |labels: &BTreeMap<String, String>| labels.get(label::PRE_STOP_HOOK).cloned();
+        let line = self.settings.pre_stop_hook.clone();
+        let line = line.or_else(|| label(&self.service.labels)).or_else(|| label(&replica.labels));
+        let shell = line.map(|line| ExecCommand { command: vec!["sh".into(), "-c".into(), line], ..Default::default() });
+        let hooks = self.service.pre_stop.iter().map(|hook| ExecCommand {
+            command: hook.command.clone(),
+            user: hook.user.clone(),
+            privileged: hook.privileged,
+            working_dir: hook.working_dir.clone(),
+            environment: hook.environment.clone(),
+        });
+        for hook in shell.into_iter().chain(hooks) {
+            let command = hook.command.join(" ");
+            match self.engine.exec(&replica.id, &hook, self.settings.drain_timeout).await {
+                Ok(outcome) if outcome.code == 0 => {}
+                Ok(outcome) => self.events.notice(format!(
+                    "pre-stop hook {command:?} in {} ended with {}: {}",
+                    replica.name,
+                    outcome.code,
+                    outcome.output.lines().last().unwrap_or_default()
+                )),
+                Err(error) => self.events.notice(format!("pre-stop hook in {}: {}", replica.name, error.message)),
+            }
+        }
+    }
+}
+
+/// The ports that Traefik routes to: the labelled ones, else the lowest exposed one (`pkg/provider/docker` `getPort`).
+fn routed_ports(replica: &Replica) -> Vec<u16> {
+    let labelled = names::labelled_ports(&replica.labels);
+    match labelled.is_empty() {
+        true => replica.ports.iter().min().copied().into_iter().collect(),
+        false => labelled.into_iter().collect(),
+    }
+}
+
+fn pick<'a>(observed: &'a Observed, ids: &[ContainerId]) -> Vec<&'a Replica> {
+    observed.replicas.iter().filter(|replica| ids.contains(&replica.id)).collect()
+}
+
+fn all(results: Vec<Result<()>>) -> Result<()> {
+    results.into_iter().collect::<Result<Vec<()>, Error>>().map(drop)
+}
+
+async fn start_watchers(engine: &Engine, watched: Vec<(ContainerId, Watched)>) -> Vec<(ContainerId, Watcher)> {
+    let starting = watched.into_iter().map(|(id, watched)| async move {
+        let watcher = Watcher::start(engine, &id, &watched).await;
+        (id, watcher)
+    });
+    join_all(starting).await
+}
+
+/// Ends when the old set is not what it was: a replica has gone, stopped, or joined.
+async fn others_changed(engine: &Engine, watch: &Watch, key: &ServiceKey, sets: &Sets<'_>) -> Result<()> {
+    let state = |replica: &Replica| (replica.id.clone(), replica.run);
+    let new: Vec<&ContainerId> = sets.news.iter().map(|new| &new.id).collect();
+    let before: Vec<_> = sets.olds.iter().map(|old| state(old)).collect();
+    loop {
+        let changed = watch.next();
+        let now = engine.replicas(key).await?;
+        let olds: Vec<_> = now.iter().filter(|replica| !new.contains(&&replica.id)).map(state).collect();
+        if olds != before {
+            return Ok(());
+        }
+        changed.await;
+    }
+}
+
+/// Ends when one of these does not serve any more.
+async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<ContainerId>) {
+    loop {
+        let changed = watch.next();
+        for id in &replicas {
+            if let Ok(now) = engine.replica(id).await
+                && !now.is_some_and(|now| now.serves())
+            {
+                return;
+            }
+        }
+        changed.await;
+    }
+}

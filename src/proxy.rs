@@ -1,0 +1,73 @@
+//! What moves the traffic: one trait, and an implementation for each kind of proxy.
+
+pub mod none;
+pub mod traefik;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::{
+    error::Result,
+    model::{Claim, ContainerId, Replica, RolloutId, Routing, Side, Stage},
+};
+
+/// The two sets of a rollout, and how far its routing is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// Whose rollout.
+    pub rollout: &'a RolloutId,
+    /// What the routing is to become; also its commit record.
+    pub stage: Stage,
+    /// The replicas of the rollout, as far as they exist.
+    pub news: &'a [&'a Replica],
+    /// All others.
+    pub olds: &'a [&'a Replica],
+}
+
+/// What every instance of the proxy says at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// Only replicas on which all instances agree.
+    pub routing: Routing,
+    /// What an instance complains of on behalf of a replica: a router that is disabled, a server that is down.
+    pub trouble: BTreeMap<ContainerId, Vec<String>>,
+}
+
+impl Observation {
+    /// Whether exactly the replicas of one side are live.
+    pub fn agrees(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
+        use crate::model::Route::{Hidden, Live};
+        let (live, hidden) = match side {
+            Side::New => (news, olds),
+            Side::Old => (olds, news),
+        };
+        let is = |replica: &Replica, route| self.routing.get(&replica.id) == Some(&route);
+        let well = |replica: &Replica| is(replica, Live) && !self.trouble.contains_key(&replica.id);
+        // An old replica that does not serve any more cannot be what the way back waits for.
+        let counts = |replica: &&&Replica| side == Side::New || replica.serves();
+        live.iter().filter(counts).all(|replica| well(replica)) && hidden.iter().all(|replica| is(replica, Hidden))
+    }
+}
+
+/// A proxy in front of one service.
+#[async_trait(?Send)]
+pub trait Proxy {
+    /// How traffic is moved, in a few words.
+    fn describe(&self) -> String;
+
+    /// Whether it routes to the service at all.
+    fn routes(&self) -> bool;
+
+    /// The commit record of the service.
+    async fn claim(&mut self) -> Result<Option<Claim>>;
+
+    /// Takes one change of the routing into effect, all of it at once; the same change twice is one.
+    async fn route(&mut self, change: Change<'_>) -> Result<()>;
+
+    /// Gives the commit record up, keeping what a health check that has not spoken yet still needs.
+    async fn release(&mut self, rollout: &RolloutId, news: &[&Replica]) -> Result<()>;
+
+    /// What the proxy does now; `None` means "cannot tell", and never counts as yes.
+    async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation>;
+}

@@ -1,0 +1,182 @@
+//! Traefik: routed by relabelling through its socket proxy, confirmed by its own API.
+
+pub mod api;
+pub mod control;
+pub mod discover;
+pub mod names;
+pub mod relabel;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use async_trait::async_trait;
+
+use self::{
+    api::{Api, Servers},
+    control::Control,
+    names::{Names, names},
+};
+use super::{Change, Observation, Proxy};
+use crate::{
+    error::Result,
+    model::{Claim, ContainerId, Replica, RolloutId, Route, ServiceKey, Stage},
+};
+
+/// Every Traefik that routes to one service, and the socket proxies that they read through.
+pub struct Traefik {
+    key: ServiceKey,
+    epoch: u64,
+    controls: Vec<Control>,
+    instances: Vec<Instance>,
+}
+
+/// One Traefik.
+struct Instance {
+    api: Api,
+    /// It did not know the service when the rollout began: it may belong to somebody else.
+    stranger: bool,
+}
+
+impl Traefik {
+    /// `epoch` grows with each rollout of the service; the overlay refuses an older one.
+    pub fn new(key: ServiceKey, epoch: u64, controls: Vec<Control>, apis: Vec<Api>) -> Self {
+        let instances = apis.into_iter().map(|api| Instance { api, stranger: false }).collect();
+        Self { key, epoch, controls, instances }
+    }
+
+    /// Takes note of which instances know the service before anything is changed, and how the way is called.
+    pub async fn get_acquainted(&mut self, replicas: &[Replica]) -> Result<()> {
+        let names = all_names(replicas);
+        for instance in &mut self.instances {
+            instance.stranger = instance.api.servers(&names).await?.services.is_empty();
+        }
+        for control in &self.controls {
+            let last = control.overlay().await?.last_epochs.get(&self.key.to_string()).copied().unwrap_or(0);
+            self.epoch = self.epoch.max(last + 1);
+        }
+        Ok(())
+    }
+
+    /// Whether any router of these replicas can hold a request together with the handler it was accepted by.
+    pub async fn holds_requests(&mut self, replicas: &[Replica]) -> bool {
+        let names = all_names(replicas);
+        for instance in &mut self.instances {
+            // Where Traefik does not say, the longer pause is the safe answer.
+            if instance.api.holds_requests(&names).await.unwrap_or(true) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+#[async_trait(?Send)]
+impl Proxy for Traefik {
+    fn describe(&self) -> String {
+        let names: Vec<&str> = self.instances.iter().map(|instance| instance.api.name.as_str()).collect();
+        format!("Traefik ({}) through the socket proxy", names.join(", "))
+    }
+
+    fn routes(&self) -> bool {
+        true
+    }
+
+    async fn claim(&mut self) -> Result<Option<Claim>> {
+        let key = self.key.to_string();
+        let mut claims = Vec::new();
+        for control in &self.controls {
+            claims.push(control.overlay().await?.claims.get(&key).and_then(relabel::read));
+        }
+        Ok(relabel::combine(claims))
+    }
+
+    async fn route(&mut self, change: Change<'_>) -> Result<()> {
+        let key = self.key.to_string();
+        for control in &self.controls {
+            let before = control.overlay().await?.claims.get(&key).cloned();
+            control.set(relabel::claim(&key, self.epoch, change, before.as_ref())).await?;
+        }
+        Ok(())
+    }
+
+    async fn release(&mut self, rollout: &RolloutId, news: &[&Replica]) -> Result<()> {
+        let starting = news.iter().any(|new| new.health == crate::model::Health::Starting);
+        let change = Change { rollout, stage: Stage::Settled, news, olds: &[] };
+        for control in &self.controls {
+            match starting {
+                true => control.set(relabel::claim(&self.key.to_string(), self.epoch, change, None)).await?,
+                false => control.clear(&self.key.to_string(), self.epoch).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
+        let names = all_names(replicas);
+        let mut answers = Vec::new();
+        for instance in &mut self.instances {
+            match instance.api.servers(&names).await {
+                Ok(servers) => answers.push((instance.stranger, servers)),
+                Err(error) => {
+                    tracing::debug!(%error, "cannot tell");
+                    return None;
+                }
+            }
+        }
+        // A stranger that still does not know the service has no say, as long as somebody else does.
+        if answers.iter().any(|(_, servers)| !servers.services.is_empty()) {
+            answers.retain(|(stranger, servers)| !stranger || !servers.services.is_empty());
+        }
+        Some(observation(replicas, answers.into_iter().map(|(_, servers)| servers).collect()))
+    }
+}
+
+fn all_names(replicas: &[Replica]) -> Names {
+    let mut all = Names::default();
+    for replica in replicas {
+        let own = names(&replica.labels);
+        all.routers.extend(own.routers);
+        all.services.extend(own.services);
+    }
+    all
+}
+
+/// Live: a server that is up, in every service of the replica, on every instance. Hidden: in none of any. Else neither.
+fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
+    let mut observation = Observation::default();
+    for replica in replicas {
+        let own = names(&replica.labels);
+        let mut trouble = Vec::new();
+        let (mut live, mut hidden) = (true, true);
+        for servers in &answers {
+            for (service, hosts) in &servers.services {
+                let up = server(&replica.addresses, hosts);
+                hidden &= up.is_none();
+                if own.services.contains(service) {
+                    live &= up == Some(true);
+                }
+            }
+            live &= own.services.iter().all(|service| servers.services.contains_key(service));
+            let concerns = |name: &String| {
+                own.routers.iter().chain(&own.services).any(|(_, known)| known == name)
+            };
+            trouble.extend(servers.trouble.iter().filter(|(name, _)| concerns(name)).map(|(_, text)| text.clone()));
+        }
+        note(&mut observation, &replica.id, live, hidden, trouble);
+    }
+    observation
+}
+
+fn note(observation: &mut Observation, id: &ContainerId, live: bool, hidden: bool, trouble: Vec<String>) {
+    match (live, hidden) {
+        (true, false) => drop(observation.routing.insert(id.clone(), Route::Live)),
+        (false, true) => drop(observation.routing.insert(id.clone(), Route::Hidden)),
+        _ => {}
+    }
+    if !trouble.is_empty() {
+        observation.trouble.insert(id.clone(), trouble);
+    }
+}
+
+fn server(addresses: &[IpAddr], hosts: &BTreeMap<IpAddr, bool>) -> Option<bool> {
+    addresses.iter().find_map(|address| hosts.get(address).copied())
+}

@@ -1,0 +1,117 @@
+//! Talking with a socket proxy: its control socket, reached by `docker exec`, requests on standard input alone.
+
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::{
+    engine::{Engine, Session},
+    error::{Error, Result},
+    socket_proxy::{
+        control::{Answer, Call, Fetched, Outcome, Reader, Response},
+        overlay::{Claim, Overlay},
+    },
+};
+
+/// One running socket proxy; clones share the conversation.
+#[derive(Clone)]
+pub struct Control {
+    engine: Engine,
+    /// Its container.
+    pub container: String,
+    /// Its container's name.
+    pub name: String,
+    program: String,
+    session: Arc<Mutex<Option<Session>>>,
+}
+
+impl Control {
+    /// `program` is the path of the binary in that container.
+    pub fn new(engine: Engine, container: String, name: String, program: String) -> Self {
+        Self { engine, container, name, program, session: Arc::default() }
+    }
+
+    /// Asks once more on a new conversation when the old one has ended: the socket proxy may have been restarted.
+    async fn call(&self, call: Call) -> Result<Answer> {
+        let request = serde_json::to_string(&call.request()).map_err(|error| Error::failed(error.to_string()))?;
+        let mut session = self.session.lock().await;
+        for last in [false, true] {
+            let fresh = session.is_none();
+            // Taken out, so that a call that is dropped half-way leaves no conversation with an answer under way.
+            let mut talk = match session.take() {
+                Some(talk) => talk,
+                None => self.open().await?,
+            };
+            match exchange(&mut talk, &request).await {
+                Ok(line) => {
+                    *session = Some(talk);
+                    return self.read(&line);
+                }
+                Err(error) if last || fresh => return Err(self.silent(&error)),
+                Err(_) => {}
+            }
+        }
+        unreachable!("the second round answers either way")
+    }
+
+    async fn open(&self) -> Result<Session> {
+        let command = [self.program.as_str(), "socket-proxy", "--control"].map(str::to_owned).to_vec();
+        self.engine.exec_session(&self.container, command).await.map_err(|error| self.silent(&error))
+    }
+
+    fn silent(&self, error: &Error) -> Error {
+        Error::failed(format!("the socket proxy {} does not answer: {}", self.name, error.message))
+    }
+
+    fn read(&self, line: &str) -> Result<Answer> {
+        let response: Response = serde_json::from_str(line)
+            .map_err(|error| Error::failed(format!("the socket proxy {} said {line:?}: {error}", self.name)))?;
+        match response.outcome {
+            Outcome::Ok(answer) => Ok(answer),
+            Outcome::Error(failure) => Err(Error::failed(format!("the socket proxy {}: {}", self.name, failure.message))),
+        }
+    }
+
+    /// The whole overlay.
+    pub async fn overlay(&self) -> Result<Overlay> {
+        match self.call(Call::Get).await? {
+            Answer::Overlay(overlay) => Ok(overlay),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    /// Puts a claim in place, durably.
+    pub async fn set(&self, claim: Claim) -> Result<()> {
+        self.call(Call::Set { claim }).await.map(drop)
+    }
+
+    /// Gives a claim up.
+    pub async fn clear(&self, key: &str, epoch: u64) -> Result<()> {
+        self.call(Call::Clear { key: key.to_owned(), epoch }).await.map(drop)
+    }
+
+    /// Who reads through it.
+    pub async fn readers(&self) -> Result<Vec<Reader>> {
+        match self.call(Call::Readers).await? {
+            Answer::Readers { readers, .. } => Ok(readers),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    /// An HTTP GET near Traefik: status and body.
+    pub async fn fetch(&self, url: &str) -> Result<(u16, String)> {
+        match self.call(Call::Fetch { url: url.to_owned() }).await? {
+            Answer::Fetched(Fetched { status, body, .. }) => Ok((status, body)),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    fn odd(&self, answer: &Answer) -> Error {
+        Error::failed(format!("the socket proxy {} answered something else: {answer:?}", self.name))
+    }
+}
+
+async fn exchange(session: &mut Session, request: &str) -> Result<String> {
+    session.send(request).await?;
+    session.next_line().await
+}

@@ -1,0 +1,192 @@
+//! Lines for people: with a spinner on a terminal, plain elsewhere.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use console::{Style, Term};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::event::{Event, Sink};
+
+/// Draws on standard error, so that standard output stays free for what a command was asked to print.
+pub struct Human {
+    terminal: Term,
+    spinner: ProgressBar,
+    compose: Vec<String>,
+    verbose: bool,
+}
+
+impl Human {
+    /// `verbose` shows every line that Compose prints.
+    pub fn new(verbose: bool) -> Self {
+        let terminal = Term::stderr();
+        let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        Self { terminal, spinner, compose: Vec::new(), verbose }
+    }
+
+    fn line(&self, text: &str) {
+        if self.spinner.is_hidden() || self.spinner.is_finished() {
+            // A terminal that has gone away is no reason to stop half-way through a rollout.
+            let _ = self.terminal.write_line(text);
+        } else {
+            self.spinner.println(text);
+        }
+    }
+
+    fn spin(&mut self, text: String) {
+        if !self.terminal.is_term() {
+            return;
+        }
+        if self.spinner.is_hidden() || self.spinner.is_finished() {
+            self.spinner = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("  {spinner:.cyan} {msg} {elapsed:.dim}") {
+                self.spinner.set_style(style);
+            }
+            self.spinner.enable_steady_tick(Duration::from_millis(100));
+        }
+        self.spinner.set_message(text);
+    }
+
+    fn still(&mut self) {
+        self.spinner.finish_and_clear();
+    }
+
+    fn failed(&mut self, message: &str, hint: Option<&str>, logs: &[String]) {
+        if !logs.is_empty() {
+            self.line("last lines of the container that failed:");
+            for log in logs {
+                self.line(&format!("  | {log}"));
+            }
+        }
+        self.line(&format!("{} {message}", red().bold().apply_to("error:")));
+        if let Some(hint) = hint {
+            self.line(&format!("{} {hint}", Style::new().for_stderr().cyan().apply_to("next:")));
+        }
+    }
+}
+
+impl Sink for Human {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Started { service, revision, replicas, proxy, .. } => {
+                self.line(&format!("{}: rolling to revision {revision}, {}, {proxy}", bold(service), count(*replicas)));
+            }
+            Event::Notice { text } => self.line(&format!("  {} {text}", yellow().apply_to("!"))),
+            Event::NothingToDo { service, replicas } => {
+                self.line(&format!("{}: nothing to do, {} up to date", bold(service), count(*replicas)));
+            }
+            Event::Unfinished { rollout, forward } => {
+                let what = if *forward { "finishing it" } else { "undoing it" };
+                self.line(&format!("  {} rollout {rollout} was interrupted: {what}", yellow().apply_to("!")));
+            }
+            Event::StepStarted { step, replicas } => {
+                self.compose.clear();
+                self.spin(format!("{} {}", doing(step), replicas.join(" ")));
+            }
+            Event::StepFinished { step, ms } => {
+                self.still();
+                self.line(&format!("  {} {:<9} {}", green().apply_to("✓"), word(step), span(*ms)));
+            }
+            Event::StepFailed { step, reason } => {
+                self.still();
+                for line in std::mem::take(&mut self.compose) {
+                    self.line(&format!("    {line}"));
+                }
+                self.line(&format!("  {} {:<9} {reason}", red().apply_to("✗"), word(step)));
+            }
+            Event::Compose { line } if self.verbose => self.line(&format!("    {line}")),
+            Event::Compose { line } => self.compose.push(line.clone()),
+            Event::Ready { replica, by } => self.line(&format!("    {replica} is ready: {by}")),
+            Event::Confirmed { .. } => {}
+            Event::Draining { replica, unanswered, streaming } => {
+                self.line(&format!("    {replica} still answers {}", traffic(*unanswered, *streaming)));
+            }
+            Event::Drained { .. } => {}
+            Event::Undoing { reason } => {
+                self.still();
+                self.line(&format!("  {} {reason}; going back", red().apply_to("✗")));
+            }
+            Event::Finished { service, revision, replicas, cutover_ms, total_ms, phases, .. } => {
+                self.still();
+                self.line(&summary(service, *revision, *replicas, *cutover_ms, *total_ms, phases));
+            }
+            Event::Failed { message, hint, logs, .. } => {
+                self.still();
+                self.failed(message, hint.as_deref(), logs);
+            }
+        }
+    }
+}
+
+fn summary(
+    service: &str,
+    revision: u64,
+    replicas: u32,
+    cutover: Option<u64>,
+    total: u64,
+    phases: &BTreeMap<&'static str, u64>,
+) -> String {
+    let live = match cutover {
+        Some(ms) => format!("cutover confirmed in {}", span(ms)),
+        None => "no proxy to confirm".to_owned(),
+    };
+    let order = ["pull", "build", "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove"];
+    let spent: Vec<String> =
+        order.iter().filter_map(|step| phases.get(step).map(|ms| format!("{} {}", word(step), span(*ms)))).collect();
+    let head = format!("{}: revision {revision} is live, {}, {live}, {} in all", bold(service), count(replicas), span(total));
+    format!("{head} ({})", spent.join(", "))
+}
+
+fn traffic(unanswered: u32, streaming: u32) -> String {
+    let plural = |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    match (unanswered, streaming) {
+        (0, streams) => plural(streams, "stream"),
+        (requests, 0) => plural(requests, "request"),
+        (requests, streams) => format!("{} and {}", plural(requests, "request"), plural(streams, "stream")),
+    }
+}
+
+fn count(replicas: u32) -> String {
+    format!("{replicas} replica{}", if replicas == 1 { "" } else { "s" })
+}
+
+fn span(ms: u64) -> String {
+    if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1000.0) }
+}
+
+fn word(step: &str) -> String {
+    step.replace('_', " ")
+}
+
+fn doing(step: &str) -> &'static str {
+    match step {
+        "hold" => "hiding the new replicas before they exist",
+        "create" => "starting the new replicas",
+        "ready" => "waiting until the new replicas are ready",
+        "cutover" => "moving the traffic",
+        "confirm" => "waiting until the proxy agrees",
+        "cut_back" => "moving the traffic back",
+        "drain" => "waiting for the last answers of",
+        "stop" => "stopping",
+        "remove" => "removing",
+        "rename" => "renaming",
+        "pull" => "pulling the image",
+        "build" => "building the image",
+        _ => "tidying up",
+    }
+}
+
+fn bold(text: &str) -> impl std::fmt::Display + '_ {
+    Style::new().for_stderr().bold().apply_to(text)
+}
+
+fn green() -> Style {
+    Style::new().for_stderr().green()
+}
+
+fn yellow() -> Style {
+    Style::new().for_stderr().yellow()
+}
+
+fn red() -> Style {
+    Style::new().for_stderr().red()
+}

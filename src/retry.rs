@@ -1,0 +1,43 @@
+//! Trying again with growing pauses: the one module that knows the `backoff` crate.
+
+use std::{future::Future, time::Duration};
+
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
+
+/// Pauses from `first` to `longest`, doubling, for as long as `total`; jitter keeps several waiters apart.
+fn pauses(first: Duration, longest: Duration, total: Option<Duration>) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(first)
+        .with_max_interval(longest)
+        .with_multiplier(2.0)
+        .with_max_elapsed_time(total)
+        .build()
+}
+
+/// Tries until it works or `total` has passed, and then answers with the last error.
+pub async fn for_a_while<T, E, F>(total: Duration, mut attempt: impl FnMut() -> F) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut pauses = pauses(Duration::from_millis(100), Duration::from_secs(2), Some(total));
+    loop {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(error) => match pauses.next_backoff() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            },
+        }
+    }
+}
+
+/// Asks until the answer is yes; ends only with it, so the caller sets the limit.
+pub async fn until<F>(first: Duration, longest: Duration, mut ask: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let mut pauses = pauses(first, longest, None);
+    while !ask().await {
+        tokio::time::sleep(pauses.next_backoff().unwrap_or(longest)).await;
+    }
+}

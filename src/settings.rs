@@ -1,0 +1,385 @@
+//! Every setting of a rollout: one name as flag, as key of `x-rollout`, and as `ROLLOUT_…` variable, in that order.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result, did_you_mean};
+
+/// What moves the traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyKind {
+    /// Traefik where the service has its labels, none otherwise.
+    #[default]
+    Auto,
+    /// Traefik, through the socket proxy.
+    Traefik,
+    /// None: health alone decides.
+    None,
+}
+
+/// How the new version takes the place of the old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// A whole new set beside the old one, one cutover.
+    #[default]
+    BlueGreen,
+    /// Stop the old set first: with a gap, for services that cannot run twice.
+    Recreate,
+}
+
+/// Which image a rollout takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullPolicy {
+    /// As the service's `pull_policy` says.
+    #[default]
+    Policy,
+    /// The newest of its name.
+    Always,
+    /// Pulled only where the engine has none.
+    Missing,
+    /// Never pulled.
+    Never,
+}
+
+/// A duration as people write it: `30s`, `1m30s`, `250ms`, or a plain number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(seconds) = text.parse::<f64>() {
+            return Duration::try_from_secs_f64(seconds).map(Self).map_err(|error| error.to_string());
+        }
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|_| format!("{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer)
+    }
+}
+
+/// `true` or `false`, as YAML, text or a bare flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switch(pub bool);
+
+impl FromStr for Switch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "true" | "1" | "yes" | "on" => Ok(Self(true)),
+            "false" | "0" | "no" | "off" => Ok(Self(false)),
+            _ => Err(format!("{text:?} is neither true nor false")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Switch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer)
+    }
+}
+
+/// A count, as YAML number or text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count(pub u32);
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(0) | Err(_) => Err(format!("{text:?} is not a number of replicas from 1 on")),
+            Ok(count) => Ok(Self(count)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer)
+    }
+}
+
+fn scalar<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: D) -> Result<T, D::Error> {
+    let text = match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
+        other => return Err(de::Error::custom(format!("{other} is not a single value"))),
+    };
+    text.parse().map_err(de::Error::custom)
+}
+
+/// A list as YAML sequence, or as text with commas.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text.split(',').map(|part| part.trim().to_owned()).collect()),
+        value => serde_json::from_value(value).map_err(de::Error::custom),
+    }
+}
+
+/// Settings as one source gives them; `None` where it is silent.
+#[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[command(next_help_heading = "Settings (also as x-rollout: keys and ROLLOUT_… variables)")]
+pub struct Partial {
+    /// What moves the traffic [default: auto]
+    #[arg(long, value_enum)]
+    pub proxy: Option<ProxyKind>,
+    /// Where the Traefik API answers, such as http://127.0.0.1:8080; repeat for several [default: found by itself]
+    #[arg(long, value_name = "URL")]
+    #[serde(deserialize_with = "list")]
+    pub traefik_url: Vec<String>,
+    /// How the new version takes the place of the old [default: blue-green]
+    #[arg(long, value_enum)]
+    pub strategy: Option<Strategy>,
+    /// How many replicas [default: as in the Compose file]
+    #[arg(long, value_name = "N")]
+    pub scale: Option<Count>,
+    /// When to pull the image [default: policy]
+    #[arg(long, value_enum)]
+    pub pull: Option<PullPolicy>,
+    /// Build the image first
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub build: Option<Switch>,
+    /// Roll although nothing has changed
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub force: Option<Switch>,
+    /// Start the new replicas with empty anonymous volumes
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub renew_anon_volumes: Option<Switch>,
+    /// Go on where no atomic cutover is possible: both versions answer for a while
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub allow_split: Option<Switch>,
+    /// The longest wait for a health check to pass [default: 60s]
+    #[arg(short, long, value_name = "DURATION")]
+    pub timeout: Option<Span>,
+    /// The longest wait for a service without a health check [default: 60s]
+    #[arg(short, long, value_name = "DURATION")]
+    pub wait: Option<Span>,
+    /// Wait this much longer once the health checks pass [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub wait_after_healthy: Option<Span>,
+    /// A new replica must have run this long without a restart [default: 3s]
+    #[arg(long, value_name = "DURATION")]
+    pub stable: Option<Span>,
+    /// A service without a health check is ready once GET PATH answers 2xx or 3xx [default: its port accepts]
+    #[arg(long, value_name = "PATH")]
+    pub ready_http: Option<String>,
+    /// The longest wait for the proxy to agree with the cutover [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub confirm_timeout: Option<Span>,
+    /// The pause between the proxy's agreement and the drain [default: 250ms; 5s with retry, buffering, forwardAuth]
+    #[arg(long, value_name = "DURATION")]
+    pub settle: Option<Span>,
+    /// The longest wait for the old replicas to answer what they have accepted [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub drain_timeout: Option<Span>,
+    /// A WebSocket or stream silent for this long counts as drained [default: 5s]
+    #[arg(long, value_name = "DURATION")]
+    pub drain_quiet: Option<Span>,
+    /// A command to run in each old replica before it is stopped
+    #[arg(long, value_name = "COMMAND")]
+    pub pre_stop_hook: Option<String>,
+}
+
+/// Settings with every default in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// See [`Partial::proxy`]; so on for each.
+    pub proxy: ProxyKind,
+    #[allow(missing_docs)]
+    pub traefik_url: Vec<String>,
+    pub strategy: Strategy,
+    pub scale: Option<u32>,
+    pub pull: PullPolicy,
+    pub build: bool,
+    pub force: bool,
+    pub renew_anon_volumes: bool,
+    pub allow_split: bool,
+    pub timeout: Duration,
+    pub wait: Duration,
+    pub wait_after_healthy: Duration,
+    pub stable: Duration,
+    pub ready_http: Option<String>,
+    pub confirm_timeout: Duration,
+    pub settle: Option<Duration>,
+    pub drain_timeout: Duration,
+    pub drain_quiet: Duration,
+    pub pre_stop_hook: Option<String>,
+}
+
+impl Settings {
+    /// Merges the sources, the first that speaks wins, and fills in the defaults.
+    pub fn resolve(sources: [Partial; 3]) -> Self {
+        let [flags, file, environment] = sources;
+        let all = flags.or(file).or(environment);
+        let span = |value: Option<Span>, default: u64| value.map_or(Duration::from_secs(default), |span| span.0);
+        let on = |value: Option<Switch>| value.is_some_and(|switch| switch.0);
+        Self {
+            proxy: all.proxy.unwrap_or_default(),
+            traefik_url: all.traefik_url,
+            strategy: all.strategy.unwrap_or_default(),
+            scale: all.scale.map(|count| count.0),
+            pull: all.pull.unwrap_or_default(),
+            build: on(all.build),
+            force: on(all.force),
+            renew_anon_volumes: on(all.renew_anon_volumes),
+            allow_split: on(all.allow_split),
+            timeout: span(all.timeout, 60),
+            wait: span(all.wait, 60),
+            wait_after_healthy: span(all.wait_after_healthy, 0),
+            stable: span(all.stable, 3),
+            ready_http: all.ready_http,
+            confirm_timeout: span(all.confirm_timeout, 30),
+            settle: all.settle.map(|span| span.0),
+            drain_timeout: span(all.drain_timeout, 30),
+            drain_quiet: span(all.drain_quiet, 5),
+            pre_stop_hook: all.pre_stop_hook,
+        }
+    }
+}
+
+impl Partial {
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            proxy: self.proxy.or(other.proxy),
+            traefik_url: if self.traefik_url.is_empty() { other.traefik_url } else { self.traefik_url },
+            strategy: self.strategy.or(other.strategy),
+            scale: self.scale.or(other.scale),
+            pull: self.pull.or(other.pull),
+            build: self.build.or(other.build),
+            force: self.force.or(other.force),
+            renew_anon_volumes: self.renew_anon_volumes.or(other.renew_anon_volumes),
+            allow_split: self.allow_split.or(other.allow_split),
+            timeout: self.timeout.or(other.timeout),
+            wait: self.wait.or(other.wait),
+            wait_after_healthy: self.wait_after_healthy.or(other.wait_after_healthy),
+            stable: self.stable.or(other.stable),
+            ready_http: self.ready_http.or(other.ready_http),
+            confirm_timeout: self.confirm_timeout.or(other.confirm_timeout),
+            settle: self.settle.or(other.settle),
+            drain_timeout: self.drain_timeout.or(other.drain_timeout),
+            drain_quiet: self.drain_quiet.or(other.drain_quiet),
+            pre_stop_hook: self.pre_stop_hook.or(other.pre_stop_hook),
+        }
+    }
+
+    /// Reads `x-rollout` of a service.
+    pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
+        match x_rollout {
+            None | Some(Value::Null) => Ok(Self::default()),
+            Some(Value::Object(map)) => Self::from_map(map, &|key| format!("{key} in x-rollout of {service}")),
+            Some(_) => Err(Error::refused(format!("x-rollout of {service} is not a mapping of settings"))),
+        }
+    }
+
+    /// Reads `ROLLOUT_…` variables; others that only look alike are left alone unless they are a slip of a name.
+    pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let names = Self::names();
+        let known: Vec<String> = names.iter().map(|name| variable(name)).collect();
+        let mut map = Map::new();
+        for (name, value) in variables.into_iter().filter(|(name, _)| name.starts_with("ROLLOUT_")) {
+            match known.iter().position(|own| *own == name) {
+                Some(index) if !value.is_empty() => drop(map.insert(names[index].clone(), Value::String(value))),
+                Some(_) => {}
+                None => {
+                    if let Some(near) = did_you_mean(&name, known.iter().map(String::as_str)) {
+                        return Err(Error::refused(format!("unknown variable {name}; did you mean {near}?")));
+                    }
+                }
+            }
+        }
+        Self::from_map(&map, &|key| variable(key))
+    }
+
+    /// The names of all settings, as flags without dashes.
+    fn names() -> Vec<String> {
+        let command = Self::augment_args(clap::Command::new("settings"));
+        command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect()
+    }
+
+    fn from_map(map: &Map<String, Value>, place: &dyn Fn(&str) -> String) -> Result<Self> {
+        let names = Self::names();
+        for (key, value) in map {
+            if !names.contains(key) {
+                let near = did_you_mean(key, names.iter().map(String::as_str));
+                let hint = near.map_or_else(|| format!("known are {}", names.join(", ")), |near| format!("did you mean {near}?"));
+                return Err(Error::refused(format!("unknown key {}; {hint}", place(key))));
+            }
+            let single = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
+            if let Err(error) = serde_json::from_value::<Self>(single) {
+                return Err(Error::refused(format!("{}: {error}", place(key))));
+            }
+        }
+        serde_json::from_value(Value::Object(map.clone())).map_err(|error| Error::refused(error.to_string()))
+    }
+}
+
+fn variable(name: &str) -> String {
+    format!("ROLLOUT_{}", name.to_uppercase().replace('-', "_"))
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn environment(name: &str, value: &str) -> Result<Partial> {
+        Partial::from_environment([(name.to_owned(), value.to_owned())])
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_environment() {
+        let flags = Partial { timeout: Some(Span(Duration::from_secs(1))), ..Partial::default() };
+        let file = Partial::from_service("web", Some(&json!({"timeout": "2s", "wait": 3, "build": true}))).unwrap();
+        let variables = [("ROLLOUT_WAIT", "4s"), ("ROLLOUT_STABLE", "500ms"), ("ROLLOUT_TRAEFIK_URL", "http://a,http://b")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = Settings::resolve([flags, file, Partial::from_environment(variables).unwrap()]);
+        assert_eq!(settings.timeout, Duration::from_secs(1));
+        assert_eq!(settings.wait, Duration::from_secs(3));
+        assert_eq!(settings.stable, Duration::from_millis(500));
+        assert_eq!(settings.traefik_url, ["http://a", "http://b"]);
+        assert!(settings.build && !settings.force);
+    }
+
+    #[test]
+    fn an_unknown_key_is_one_line_that_names_the_near_one() {
+        let error = Partial::from_service("web", Some(&json!({"drian-timeout": "2s"}))).unwrap_err();
+        assert_eq!(error.message, "unknown key drian-timeout in x-rollout of web; did you mean drain-timeout?");
+        let error = environment("ROLLOUT_DRAIN_TIMEOT", "2s").unwrap_err();
+        assert_eq!(error.message, "unknown variable ROLLOUT_DRAIN_TIMEOT; did you mean ROLLOUT_DRAIN_TIMEOUT?");
+    }
+
+    #[test]
+    fn a_bad_value_is_one_line_that_names_its_place() {
+        let error = Partial::from_service("web", Some(&json!({"timeout": "soon"}))).unwrap_err();
+        assert!(error.message.starts_with("timeout in x-rollout of web: \"soon\" is not a duration"), "{error}");
+        let error = environment("ROLLOUT_SCALE", "0").unwrap_err();
+        assert!(error.message.starts_with("ROLLOUT_SCALE: \"0\" is not a number of replicas"), "{error}");
+    }
+
+    #[test]
+    fn other_programs_variables_are_left_alone() {
+        assert_eq!(environment("ROLLOUT_TESTBED_CACHE", "/x").unwrap(), Partial::default());
+    }
+}
