@@ -1,4 +1,12 @@
 //! The map of modules.
+//!
+//! The flow in prose: [`cli`] reads the command line, [`app`] finds the engine, Compose and the proxy and reads what is
+//! wanted ([`compose`], [`settings`]) and what is there ([`engine`]). [`execute`] then asks the pure planner ([`plan`])
+//! for one step at a time and does it: the compose view creates the new set beside the old, [`ready`] waits for it,
+//! [`proxy`] moves the traffic by the overlay of the [`socket_proxy`], [`drain`] waits for the last answers. Steps emit
+//! [`event`]s; [`report`] draws them.
+
+pub mod app;
 pub mod cli;
 pub mod compose;
 pub mod docker_http;

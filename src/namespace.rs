@@ -1,0 +1,84 @@
+//! The program that runs inside a replica's network namespace: it tells what the replica has not answered yet, and
+//! whether a new replica answers at all.
+//!
+//! It speaks JSON lines on standard output and reads lines on standard input, whose end means that the CLI is gone.
+
+pub mod ages;
+mod probe;
+pub mod readiness;
+pub mod sock_diag;
+mod stdio;
+pub mod tally;
+pub mod tcp_info;
+pub mod traffic;
+mod watch;
+
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use traffic::Protocol;
+
+/// What the helper does; every option is given by the CLI, never by a person.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
+pub enum NamespaceCommand {
+    /// Tells how many requests the replica has not answered yet
+    Watch {
+        /// A port that the proxy routes to
+        #[arg(long = "port", value_name = "PORT", required = true)]
+        ports: Vec<NonZeroU16>,
+        /// What is spoken on these ports
+        #[arg(long, value_enum, default_value_t = Protocol::Http1)]
+        protocol: Protocol,
+        /// Milliseconds of silence after which a stream counts as drained
+        #[arg(long, value_name = "MS", default_value_t = 5000)]
+        quiet: u64,
+    },
+    /// Tells whether a new replica answers on its own network address
+    Probe {
+        /// A port that the proxy routes to; any listening port when none is given
+        #[arg(long = "port", value_name = "PORT")]
+        ports: Vec<NonZeroU16>,
+        /// Asks for this path over HTTP, where 2xx and 3xx count as an answer; a TCP connection is enough without it
+        #[arg(long, value_name = "PATH")]
+        http: Option<String>,
+        /// The Host header of that request; the address itself when none is given
+        #[arg(long, value_name = "NAME", requires = "http")]
+        host: Option<String>,
+    },
+}
+
+/// Runs until standard input ends or a signal comes, which is 0; a failure is a last line `{"error":"…"}` and 1.
+pub fn main(command: NamespaceCommand) -> ExitCode {
+    let ran = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .and_then(|runtime| runtime.block_on(run(command)));
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = stdio::emit(&traffic::Failure {
+                error: error.to_string(),
+            });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: NamespaceCommand) -> std::io::Result<()> {
+    let orders = stdio::Orders::listen()?;
+    match command {
+        NamespaceCommand::Watch {
+            ports,
+            protocol,
+            quiet,
+        } => {
+            let ports = ports.into_iter().map(NonZeroU16::get).collect();
+            watch::run(orders, ports, protocol, Duration::from_millis(quiet)).await
+        }
+        NamespaceCommand::Probe { ports, http, host } => {
+            let ports: Vec<u16> = ports.into_iter().map(NonZeroU16::get).collect();
+            probe::run(orders, ports, http.map(|path| probe::Get { path, host })).await
+        }
+    }
+}

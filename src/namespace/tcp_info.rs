@@ -1,0 +1,58 @@
+//! Reads the kernel's `struct tcp_info`, whose end depends on the kernel: what an older one leaves out is zero.
+
+/// The fields that tell a request from its answer. Ages are in milliseconds, in steps of a jiffy (up to 10 ms).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Age of the last data sent; of the connection, when none was.
+    pub last_data_sent: u32,
+    /// Age of the last data received; of the connection, when none was.
+    pub last_data_recv: u32,
+    /// Age of the last acknowledgement received, with data or alone.
+    pub last_ack_recv: u32,
+    /// Bytes received in order, a FIN counting as one.
+    pub bytes_received: u64,
+    /// Segments with data received.
+    pub data_segs_in: u32,
+    /// Segments with data sent.
+    pub data_segs_out: u32,
+}
+
+impl TcpInfo {
+    /// Offsets are those of `include/uapi/linux/tcp.h`, which only ever grows at its end.
+    pub fn parse(bytes: &[u8]) -> Self {
+        Self {
+            last_data_sent: u32_at(bytes, 44),
+            last_data_recv: u32_at(bytes, 52),
+            last_ack_recv: u32_at(bytes, 56),
+            bytes_received: u64::from(u32_at(bytes, 128)) | u64::from(u32_at(bytes, 132)) << 32,
+            data_segs_in: u32_at(bytes, 152),
+            data_segs_out: u32_at(bytes, 156),
+        }
+    }
+}
+
+fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+    bytes
+        .get(offset..offset + 4)
+        .and_then(|field| field.try_into().ok())
+        .map_or(0, u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_and_a_short_structure_leaves_the_rest_zero() {
+        let mut bytes = vec![0; 232];
+        bytes[44..48].copy_from_slice(&1516_u32.to_ne_bytes());
+        bytes[52..56].copy_from_slice(&1496_u32.to_ne_bytes());
+        bytes[152..156].copy_from_slice(&3_u32.to_ne_bytes());
+        let info = TcpInfo::parse(&bytes);
+        assert_eq!((info.last_data_sent, info.last_data_recv), (1516, 1496));
+        assert_eq!(info.data_segs_in, 3);
+        assert_eq!(TcpInfo::parse(&bytes[..104]).last_data_recv, 1496);
+        assert_eq!(TcpInfo::parse(&bytes[..104]).data_segs_in, 0);
+        assert_eq!(TcpInfo::parse(&[]), TcpInfo::default());
+    }
+}

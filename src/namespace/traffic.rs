@@ -1,0 +1,130 @@
+//! What the helper says about a replica's traffic: the lines that it and the CLI share.
+
+use serde::{Deserialize, Serialize};
+
+/// What is spoken on the routed ports, as far as it changes how an answer's end is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1, or h2c where a connection begins with its preface.
+    Http1,
+    /// HTTP/2 without TLS; what cannot be read (TLS, joined halfway) counts by its silence.
+    H2c,
+    /// Anything else over TCP: every connection counts by its silence.
+    Stream,
+}
+
+/// What a replica is still busy with on its routed ports.
+///
+/// Counted are connections that it accepted on a routed port from another network namespace; never loopback, its own
+/// addresses, or what it opened itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Connections that are open, idle ones too.
+    pub connections: u32,
+    /// Requests, begun or complete, whose answer has not left in full.
+    pub unanswered: u32,
+    /// Connections without requests to count (WebSockets, TCP, endless answers) that moved data within the quiet time.
+    pub streaming: u32,
+    /// Connections with data that the other side has not acknowledged.
+    pub unsent: u32,
+    /// Milliseconds since data last moved on one of these connections, at most since the watch began.
+    pub quiet_ms: u64,
+    /// Whether the packets are read too; without, the sockets' ages alone decide, and a pause can pass for an end.
+    pub exact: bool,
+    /// The number of the question that this look answers; the look was taken after the question came.
+    pub answer_to: Option<u64>,
+}
+
+impl Traffic {
+    /// Whether stopping the replica now would cut something off.
+    pub fn busy(&self) -> bool {
+        self.unanswered > 0 || self.streaming > 0 || self.unsent > 0
+    }
+
+    /// The same counts, leaving out what is different in every line.
+    pub fn counts(&self) -> Self {
+        Self {
+            quiet_ms: 0,
+            answer_to: None,
+            ..*self
+        }
+    }
+}
+
+/// A line on standard input of `watch`: look again, and answer with this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Chosen by the asker, given back as `answer_to`.
+    pub ask: u64,
+}
+
+/// The last line of a helper that cannot go on; it exits with 1 after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// One line.
+    pub error: String,
+}
+
+/// Any line of `watch`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WatchLine {
+    /// A look.
+    Traffic(Traffic),
+    /// The end.
+    Failure(Failure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_reads_back_as_what_was_written() {
+        let traffic = Traffic {
+            connections: 2,
+            unanswered: 1,
+            quiet_ms: 7,
+            answer_to: Some(3),
+            ..Traffic::default()
+        };
+        let line = serde_json::to_string(&traffic).unwrap();
+        assert_eq!(
+            line,
+            r#"{"connections":2,"unanswered":1,"streaming":0,"unsent":0,"quiet_ms":7,"exact":false,"answer_to":3}"#
+        );
+        assert_eq!(
+            serde_json::from_str::<WatchLine>(&line).unwrap(),
+            WatchLine::Traffic(traffic)
+        );
+        assert_eq!(
+            serde_json::from_str::<WatchLine>(r#"{"error":"no netlink"}"#).unwrap(),
+            WatchLine::Failure(Failure {
+                error: "no netlink".into()
+            })
+        );
+    }
+
+    #[test]
+    fn idle_connections_alone_are_not_busy() {
+        let idle = Traffic {
+            connections: 9,
+            ..Traffic::default()
+        };
+        assert!(!idle.busy());
+        for busy in [
+            Traffic {
+                unanswered: 1,
+                ..idle
+            },
+            Traffic {
+                streaming: 1,
+                ..idle
+            },
+            Traffic { unsent: 1, ..idle },
+        ] {
+            assert!(busy.busy());
+        }
+    }
+}
