@@ -1,6 +1,8 @@
 //! The `docker compose` command: what it says about a project, and what it is told to do.
 
 pub mod check;
+mod duration;
+mod parse;
 mod project;
 pub mod view;
 
