@@ -1,16 +1,30 @@
 //! The `docker compose` command: what it says about a project, and what it is told to do.
 
 pub mod check;
+mod command;
+mod contents;
+mod create;
 mod duration;
+mod find;
+mod hash;
 mod parse;
 mod project;
 pub mod view;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
+use tokio::process::Command;
+
+use command::{Finished, Telling, reason, run};
 pub use project::*;
 
-use crate::{docker_http::Endpoint, error::Result};
+use crate::{
+    docker_http::{Endpoint, Upstream},
+    error::{Error, Result},
+};
 
 /// How `docker compose` is called: everything that Compose's own discovery needs, nothing interpreted by us.
 #[derive(Clone, Debug, Default)]
@@ -61,16 +75,17 @@ pub struct CreateRequest<'a> {
 
 /// A `docker compose` that was found and answers.
 pub struct Compose {
+    /// `docker compose` or `docker-compose`.
+    program: Vec<String>,
     version: String,
+    invocation: Invocation,
+    endpoint: Endpoint,
+    engine: Upstream,
+    /// What `-f -` reads: it can be had once, and several commands need it.
+    stdin: Option<Vec<u8>>,
 }
 
 impl Compose {
-    /// Finds `docker compose` v2, else `docker-compose` v2; refused where there is none.
-    pub async fn find(invocation: Invocation, endpoint: Endpoint) -> Result<Self> {
-        let _ = (invocation, endpoint);
-        todo!()
-    }
-
     /// The version, without a leading `v`.
     pub fn version(&self) -> &str {
         &self.version
@@ -81,53 +96,164 @@ impl Compose {
         self.project_for(&[]).await
     }
 
-    /// The project as `up SERVICE…` sees it: a named service behind a profile is enabled, and what shares its profile.
+    /// The project as `up SERVICE…` sees it: a named service behind a profile is enabled, with what it depends on.
+    ///
+    /// Refused with one line where Compose cannot read the project. An unknown name is no error here, but
+    /// [`Project::service`] then knows the names behind profiles too.
     pub async fn project_for(&self, services: &[&str]) -> Result<Project> {
-        let _ = services;
-        todo!()
+        let mut project = self.parse(&self.config(&[]).await?)?;
+        let missing: Vec<&str> = services
+            .iter()
+            .copied()
+            .filter(|name| !project.services.contains_key(*name))
+            .collect();
+        if !missing.is_empty() {
+            project.disabled = self.all_names().await;
+            project
+                .disabled
+                .retain(|name| !project.services.contains_key(name));
+        }
+        for name in missing {
+            if project.disabled.contains(name) {
+                project.enable(self.parse(&self.config(&[name]).await?)?);
+            }
+        }
+        contents::digest(self, &mut project).await?;
+        Ok(project)
     }
 
-    /// Pulls the image of one service.
+    /// What `docker compose config SERVICE` prints: the service and what it depends on, resolved, as a Compose file
+    /// of its own that gives the same config hash.
+    pub async fn resolved(&self, service: &str) -> Result<String> {
+        self.config(&[service]).await
+    }
+
+    /// Pulls the image of one service; each line of progress goes to `on_line`.
     pub async fn pull(
         &self,
         service: &str,
         policy: Pull,
         on_line: impl FnMut(String),
     ) -> Result<()> {
-        let _ = (service, policy, on_line);
-        todo!()
+        let mut arguments = vec!["pull"];
+        match policy {
+            Pull::Never => return Ok(()),
+            Pull::Policy => {}
+            Pull::Always => arguments.extend(["--policy", "always"]),
+            Pull::Missing => arguments.extend(["--policy", "missing"]),
+        }
+        arguments.push(service);
+        let doing = format!("could not pull the image of {service}");
+        self.act(&self.endpoint.to_string(), &arguments, &doing, on_line)
+            .await
     }
 
-    /// Builds the image of one service.
+    /// Builds the image of one service; each line of progress goes to `on_line`.
     pub async fn build(&self, service: &str, on_line: impl FnMut(String)) -> Result<()> {
-        let _ = (service, on_line);
-        todo!()
+        let doing = format!("could not build the image of {service}");
+        self.act(
+            &self.endpoint.to_string(),
+            &["build", service],
+            &doing,
+            on_line,
+        )
+        .await
     }
 
-    /// The `com.docker.compose.config-hash` that Compose would write on a container of the service now.
-    pub async fn config_hash(&self, service: &str) -> Result<String> {
-        let _ = service;
-        todo!()
+    fn parse(&self, text: &str) -> Result<Project> {
+        parse::project(text, separator()).map_err(|error| {
+            Error::refused(format!(
+                "cannot read what docker compose config prints: {error}"
+            ))
+        })
     }
 
-    /// Creates and starts the new set beside the old one, which is left untouched.
-    pub async fn create(
+    async fn config(&self, services: &[&str]) -> Result<String> {
+        let mut command = self.command(&self.endpoint.to_string());
+        command.arg("config").args(services);
+        self.ask(command, self.stdin.as_deref()).await
+    }
+
+    /// The names of all services, those behind profiles included; empty where the profiles exclude each other.
+    async fn all_names(&self) -> BTreeSet<String> {
+        let mut command = self.command(&self.endpoint.to_string());
+        command.args(["--profile", "*", "config", "--services"]);
+        let names = self.ask(command, self.stdin.as_deref()).await;
+        names
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Runs a command that only reads; its output, or a refusal in one line.
+    async fn ask(&self, command: Command, stdin: Option<&[u8]>) -> Result<String> {
+        let finished = self.finish(command, stdin, |_| ()).await?;
+        if finished.status.success() {
+            return Ok(finished.output);
+        }
+        Err(Error::refused(format!(
+            "docker compose: {}",
+            reason(&finished.errors, Telling::First)
+        )))
+    }
+
+    /// Runs a command that changes something.
+    async fn act(
         &self,
-        request: &CreateRequest<'_>,
+        docker_host: &str,
+        arguments: &[&str],
+        doing: &str,
         on_line: impl FnMut(String),
     ) -> Result<()> {
-        let _ = (request, on_line);
-        todo!()
+        let mut command = self.command(docker_host);
+        command.args(arguments);
+        let finished = self.finish(command, self.stdin.as_deref(), on_line).await?;
+        if finished.status.success() {
+            return Ok(());
+        }
+        let reason = reason(&finished.errors, Telling::Last);
+        Err(Error::failed(format!("{doing}: {reason}")))
     }
 
-    /// Replaces the service's containers in place, as `docker compose up` does.
-    pub async fn recreate(
+    async fn finish(
         &self,
-        service: &str,
-        replicas: u32,
+        command: Command,
+        stdin: Option<&[u8]>,
         on_line: impl FnMut(String),
-    ) -> Result<()> {
-        let _ = (service, replicas, on_line);
-        todo!()
+    ) -> Result<Finished> {
+        tracing::debug!(command = ?command.as_std(), "running");
+        run(command, stdin, on_line).await.map_err(|error| {
+            Error::refused(format!("cannot run {}: {error}", self.program.join(" ")))
+        })
     }
+
+    /// The command on the project as the user gave it, against the engine at `docker_host`.
+    fn command(&self, docker_host: &str) -> Command {
+        let mut command = find::command(&self.program, docker_host);
+        let given = &self.invocation;
+        for (flag, values) in [
+            ("--file", &given.files),
+            ("--profile", &given.profiles),
+            ("--env-file", &given.env_files),
+        ] {
+            for value in values {
+                command.args([flag, value]);
+            }
+        }
+        if let Some(name) = &given.project_name {
+            command.args(["--project-name", name]);
+        }
+        if let Some(directory) = &given.project_directory {
+            command.arg("--project-directory").arg(directory);
+        }
+        command
+    }
+}
+
+/// What Compose puts between project, service and number (its `api.Separator`).
+fn separator() -> &'static str {
+    let old = std::env::var("COMPOSE_COMPATIBILITY").unwrap_or_default();
+    let old = matches!(old.to_lowercase().as_str(), "1" | "t" | "true" | "y");
+    if old { "_" } else { "-" }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result, did_you_mean};
 
@@ -206,6 +206,27 @@ impl Project {
             self.name
         ))
         .hint(format!("services: {}", known.join(", ")))
+    }
+
+    /// Takes in services of the same project that were not enabled, with the networks and volumes they use.
+    pub(super) fn enable(&mut self, other: Self) {
+        for (section, value) in other.raw.as_object().into_iter().flatten() {
+            let (Value::Object(theirs), ours) = (value, &mut self.raw[section.as_str()]) else {
+                continue;
+            };
+            if ours.is_null() {
+                *ours = Value::Object(Map::new());
+            }
+            for (key, value) in theirs {
+                if ours[key.as_str()].is_null() {
+                    ours[key.as_str()] = value.clone();
+                }
+            }
+        }
+        for (name, service) in other.services {
+            self.disabled.remove(&name);
+            self.services.entry(name).or_insert(service);
+        }
     }
 
     /// All services that `service` depends on, directly or not, in the order of their names; itself left out.
