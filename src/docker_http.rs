@@ -62,6 +62,16 @@ impl FromStr for Endpoint {
     }
 }
 
+impl std::fmt::Display for Endpoint {
+    /// Writes a `DOCKER_HOST` value.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
 impl Endpoint {
     async fn dial(&self) -> std::io::Result<Stream> {
         match self {

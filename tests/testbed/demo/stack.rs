@@ -177,8 +177,8 @@ async fn run(mut command: Command) -> Result<()> {
 
 /// From the last line of the event log, which sums the rollout up.
 fn cutover_ms(events: &str) -> Option<u64> {
-    let events = events
+    let mut events = events
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    events.filter(|event| event["event"] == "finished").next_back()?["cutover_ms"].as_u64()
+    events.rfind(|event| event["event"] == "finished")?["cutover_ms"].as_u64()
 }

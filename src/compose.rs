@@ -1,0 +1,259 @@
+//! The `docker compose` command: what it says about a project, and what it is told to do.
+
+pub mod check;
+mod command;
+mod contents;
+mod create;
+mod duration;
+mod find;
+mod hash;
+mod parse;
+mod project;
+pub mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use tokio::process::Command;
+
+use command::{Finished, Telling, reason, run};
+pub use project::*;
+
+use crate::{
+    docker_http::{Endpoint, Upstream},
+    error::{Error, Result},
+};
+
+/// How `docker compose` is called: everything that Compose's own discovery needs, nothing interpreted by us.
+#[derive(Clone, Debug, Default)]
+pub struct Invocation {
+    /// `-f`, in order; `-` is standard input, which is read once.
+    pub files: Vec<String>,
+    /// `-p`.
+    pub project_name: Option<String>,
+    /// `--project-directory`.
+    pub project_directory: Option<PathBuf>,
+    /// `--profile`.
+    pub profiles: Vec<String>,
+    /// `--env-file`.
+    pub env_files: Vec<String>,
+}
+
+/// Which image a pull leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// As the service's `pull_policy` says.
+    #[default]
+    Policy,
+    /// The newest of its name.
+    Always,
+    /// Pulled only where the engine has none.
+    Missing,
+    /// Nothing is pulled.
+    Never,
+}
+
+/// What [`Compose::create`] makes.
+pub struct CreateRequest<'a> {
+    /// The project, as [`Compose::project`] gave it.
+    pub project: &'a Project,
+    /// The service whose new set is made.
+    pub service: &'a str,
+    /// Containers of the new set.
+    pub replicas: u32,
+    /// Every service that it depends on, directly or not, with the number of its containers as observed.
+    pub dependencies: Vec<(String, u32)>,
+    /// The rollout id; part of the temporary names, so only letters, digits, `_`, `.` and `-`.
+    pub rollout: &'a str,
+    /// Our labels; `io.rollout.id` and `io.rollout.name` are added.
+    pub labels: BTreeMap<String, String>,
+    /// Whether new containers may start with empty anonymous volumes.
+    pub renew_anon_volumes: bool,
+}
+
+/// A `docker compose` that was found and answers.
+pub struct Compose {
+    /// `docker compose` or `docker-compose`.
+    program: Vec<String>,
+    version: String,
+    invocation: Invocation,
+    endpoint: Endpoint,
+    engine: Upstream,
+    /// What `-f -` reads: it can be had once, and several commands need it.
+    stdin: Option<Vec<u8>>,
+}
+
+impl Compose {
+    /// The version, without a leading `v`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The project with the services that are enabled now.
+    pub async fn project(&self) -> Result<Project> {
+        self.project_for(&[]).await
+    }
+
+    /// The project as `up SERVICE…` sees it: a named service behind a profile is enabled, with what it depends on.
+    ///
+    /// Refused with one line where Compose cannot read the project. An unknown name is no error here, but
+    /// [`Project::service`] then knows the names behind profiles too.
+    pub async fn project_for(&self, services: &[&str]) -> Result<Project> {
+        let mut project = self.parse(&self.config(&[]).await?)?;
+        let missing: Vec<&str> = services
+            .iter()
+            .copied()
+            .filter(|name| !project.services.contains_key(*name))
+            .collect();
+        if !missing.is_empty() {
+            project.disabled = self.all_names().await;
+            project
+                .disabled
+                .retain(|name| !project.services.contains_key(name));
+        }
+        for name in missing {
+            if project.disabled.contains(name) {
+                project.enable(self.parse(&self.config(&[name]).await?)?);
+            }
+        }
+        contents::digest(self, &mut project).await?;
+        Ok(project)
+    }
+
+    /// What `docker compose config SERVICE` prints: the service and what it depends on, resolved, as a Compose file
+    /// of its own that gives the same config hash.
+    pub async fn resolved(&self, service: &str) -> Result<String> {
+        self.config(&[service]).await
+    }
+
+    /// Pulls the image of one service; each line of progress goes to `on_line`.
+    pub async fn pull(
+        &self,
+        service: &str,
+        policy: Pull,
+        on_line: impl FnMut(String),
+    ) -> Result<()> {
+        let mut arguments = vec!["pull"];
+        match policy {
+            Pull::Never => return Ok(()),
+            Pull::Policy => {}
+            Pull::Always => arguments.extend(["--policy", "always"]),
+            Pull::Missing => arguments.extend(["--policy", "missing"]),
+        }
+        arguments.push(service);
+        let doing = format!("could not pull the image of {service}");
+        self.act(&self.endpoint.to_string(), &arguments, &doing, on_line)
+            .await
+    }
+
+    /// Builds the image of one service; each line of progress goes to `on_line`.
+    pub async fn build(&self, service: &str, on_line: impl FnMut(String)) -> Result<()> {
+        let doing = format!("could not build the image of {service}");
+        self.act(
+            &self.endpoint.to_string(),
+            &["build", service],
+            &doing,
+            on_line,
+        )
+        .await
+    }
+
+    fn parse(&self, text: &str) -> Result<Project> {
+        parse::project(text, separator()).map_err(|error| {
+            Error::refused(format!(
+                "cannot read what docker compose config prints: {error}"
+            ))
+        })
+    }
+
+    async fn config(&self, services: &[&str]) -> Result<String> {
+        let mut command = self.command(&self.endpoint.to_string());
+        command.arg("config").args(services);
+        self.ask(command, self.stdin.as_deref()).await
+    }
+
+    /// The names of all services, those behind profiles included; empty where the profiles exclude each other.
+    async fn all_names(&self) -> BTreeSet<String> {
+        let mut command = self.command(&self.endpoint.to_string());
+        command.args(["--profile", "*", "config", "--services"]);
+        let names = self.ask(command, self.stdin.as_deref()).await;
+        names
+            .unwrap_or_default()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Runs a command that only reads; its output, or a refusal in one line.
+    async fn ask(&self, command: Command, stdin: Option<&[u8]>) -> Result<String> {
+        let finished = self.finish(command, stdin, |_| ()).await?;
+        if finished.status.success() {
+            return Ok(finished.output);
+        }
+        Err(Error::refused(format!(
+            "docker compose: {}",
+            reason(&finished.errors, Telling::First)
+        )))
+    }
+
+    /// Runs a command that changes something.
+    async fn act(
+        &self,
+        docker_host: &str,
+        arguments: &[&str],
+        doing: &str,
+        on_line: impl FnMut(String),
+    ) -> Result<()> {
+        let mut command = self.command(docker_host);
+        command.args(arguments);
+        let finished = self.finish(command, self.stdin.as_deref(), on_line).await?;
+        if finished.status.success() {
+            return Ok(());
+        }
+        let reason = reason(&finished.errors, Telling::Last);
+        Err(Error::failed(format!("{doing}: {reason}")))
+    }
+
+    async fn finish(
+        &self,
+        command: Command,
+        stdin: Option<&[u8]>,
+        on_line: impl FnMut(String),
+    ) -> Result<Finished> {
+        tracing::debug!(command = ?command.as_std(), "running");
+        run(command, stdin, on_line).await.map_err(|error| {
+            Error::refused(format!("cannot run {}: {error}", self.program.join(" ")))
+        })
+    }
+
+    /// The command on the project as the user gave it, against the engine at `docker_host`.
+    fn command(&self, docker_host: &str) -> Command {
+        let mut command = find::command(&self.program, docker_host);
+        let given = &self.invocation;
+        for (flag, values) in [
+            ("--file", &given.files),
+            ("--profile", &given.profiles),
+            ("--env-file", &given.env_files),
+        ] {
+            for value in values {
+                command.args([flag, value]);
+            }
+        }
+        if let Some(name) = &given.project_name {
+            command.args(["--project-name", name]);
+        }
+        if let Some(directory) = &given.project_directory {
+            command.arg("--project-directory").arg(directory);
+        }
+        command
+    }
+}
+
+/// What Compose puts between project, service and number (its `api.Separator`).
+fn separator() -> &'static str {
+    let old = std::env::var("COMPOSE_COMPATIBILITY").unwrap_or_default();
+    let old = matches!(old.to_lowercase().as_str(), "1" | "t" | "true" | "y");
+    if old { "_" } else { "-" }
+}

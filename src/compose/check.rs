@@ -1,0 +1,337 @@
+//! What makes two sets of a service impossible or unwise.
+
+use std::collections::BTreeSet;
+
+use super::{HostPorts, Project, PublishedPort, Service};
+
+/// One reason why a second set cannot or should not stand beside the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind of thing it is, so that a flag can allow it.
+    pub kind: Kind,
+    /// One line, lower case, naming the thing.
+    pub message: String,
+    /// The way out.
+    pub hint: &'static str,
+}
+
+/// The kinds of [`Problem`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A published host port that only one container can have.
+    HostPort,
+    /// A network namespace that is not the container's own.
+    NetworkMode,
+    /// A static IP address.
+    StaticAddress,
+    /// A fixed MAC address.
+    MacAddress,
+    /// A fixed name and several replicas.
+    ContainerName,
+    /// Volumes that a new set would start without; allowed by `--renew-anon-volumes`.
+    AnonymousVolumes,
+    /// Another service that lives in this one's namespaces or volumes.
+    Joined,
+    /// A dependency that the project does not have.
+    UnknownDependency,
+}
+
+const RECREATE: &str = "roll with --strategy recreate (stops the old first)";
+const RENEW: &str = "move the data to a named volume, start empty with --renew-anon-volumes, or roll with \
+                     --strategy recreate, which carries it over";
+const UP: &str = "run docker compose up -d, which replaces them together";
+const NAME: &str = "remove container_name, or set scale to 1";
+const DEPENDENCY: &str = "add the service, or its profile with --profile";
+
+/// Finds every reason against `replicas` new containers of `service` beside the old ones.
+///
+/// `image_volumes` are the `VOLUME`s of the image.
+pub fn check(
+    project: &Project,
+    service: &Service,
+    replicas: u32,
+    image_volumes: &[String],
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    problems.extend(host_ports(service, replicas));
+    problems.extend(network_mode(service));
+    problems.extend(addresses(service));
+    problems.extend(container_name(service, replicas));
+    problems.extend(anonymous_volumes(service, image_volumes));
+    problems.extend(joined(project, service));
+    problems.extend(unknown_dependencies(project, service));
+    problems
+}
+
+fn problem(kind: Kind, hint: &'static str, message: String) -> Problem {
+    Problem {
+        kind,
+        message,
+        hint,
+    }
+}
+
+/// A range has room for both sets when it holds twice the replicas; an ephemeral port always has.
+fn host_ports(service: &Service, replicas: u32) -> impl Iterator<Item = Problem> {
+    let name = service.name.clone();
+    service
+        .published_ports
+        .iter()
+        .filter_map(move |port| match port.host {
+            HostPorts::Fixed(_) => Some((port, "")),
+            HostPorts::Range(first, last) => {
+                let room = u32::from(last.saturating_sub(first)) + 1;
+                (room < replicas.saturating_mul(2))
+                    .then_some((port, ", which has no room for both sets"))
+            }
+            HostPorts::Ephemeral => None,
+        })
+        .map(move |(port, why)| {
+            let message = format!("{name} publishes host port {}{why}", host_port(port));
+            problem(Kind::HostPort, RECREATE, message)
+        })
+}
+
+fn host_port(port: &PublishedPort) -> String {
+    let address = port
+        .host_ip
+        .as_ref()
+        .map(|ip| format!("{ip}:"))
+        .unwrap_or_default();
+    let udp = if port.protocol == "udp" { "/udp" } else { "" };
+    match port.host {
+        HostPorts::Fixed(host) => format!("{address}{host}{udp}"),
+        HostPorts::Range(first, last) => format!("{address}{first}-{last}{udp}"),
+        HostPorts::Ephemeral => format!("{address}(any){udp}"),
+    }
+}
+
+fn network_mode(service: &Service) -> Option<Problem> {
+    let mode = service.network_mode.as_deref()?;
+    let shared = mode == "host" || mode.starts_with("container:") || mode.starts_with("service:");
+    shared.then(|| {
+        let message = format!(
+            "{} has network_mode: {mode}, so both sets would share its ports",
+            service.name
+        );
+        problem(Kind::NetworkMode, RECREATE, message)
+    })
+}
+
+fn addresses(service: &Service) -> impl Iterator<Item = Problem> {
+    let name = &service.name;
+    let fixed = service
+        .static_addresses
+        .iter()
+        .map(move |(network, address)| {
+            let message = format!("{name} has the static address {address} on network {network}");
+            problem(Kind::StaticAddress, RECREATE, message)
+        });
+    let mac = service.mac_address.iter().map(move |mac| {
+        problem(
+            Kind::MacAddress,
+            RECREATE,
+            format!("{name} has the fixed mac_address {mac}"),
+        )
+    });
+    fixed.chain(mac)
+}
+
+/// Compose's `getScale` refuses it too, but only while creating.
+fn container_name(service: &Service, replicas: u32) -> Option<Problem> {
+    let fixed = service.container_name.as_ref()?;
+    (replicas > 1).then(|| {
+        let message = format!(
+            "{} has container_name: {fixed} and {replicas} replicas",
+            service.name
+        );
+        problem(Kind::ContainerName, NAME, message)
+    })
+}
+
+fn anonymous_volumes(service: &Service, image_volumes: &[String]) -> Option<Problem> {
+    let mounted: BTreeSet<&str> = service.mount_targets.iter().map(|t| trimmed(t)).collect();
+    let of_image = image_volumes
+        .iter()
+        .filter(|target| !mounted.contains(trimmed(target)))
+        .map(|target| format!("{target} (of the image)"));
+    let all: Vec<String> = service
+        .anonymous_volumes
+        .iter()
+        .cloned()
+        .chain(of_image)
+        .collect();
+    (!all.is_empty()).then(|| {
+        let message = format!(
+            "{} has anonymous volumes, whose data new containers would not see: {}",
+            service.name,
+            all.join(", ")
+        );
+        problem(Kind::AnonymousVolumes, RENEW, message)
+    })
+}
+
+fn trimmed(path: &str) -> &str {
+    path.trim_end_matches('/')
+}
+
+/// Who points at this service's containers stays on the old ones.
+fn joined(project: &Project, service: &Service) -> impl Iterator<Item = Problem> {
+    let name = &service.name;
+    let mode = format!("service:{name}");
+    project
+        .services
+        .values()
+        .filter(move |other| other.name != *name)
+        .flat_map(move |other| {
+            let namespaces = [
+                ("network_mode", &other.network_mode),
+                ("pid", &other.pid),
+                ("ipc", &other.ipc),
+            ];
+            let mut ways: Vec<&str> = namespaces
+                .into_iter()
+                .filter(|(_, value)| value.as_deref() == Some(&mode))
+                .map(|(way, _)| way)
+                .collect();
+            if other
+                .volumes_from
+                .iter()
+                .any(|from| from.split(':').next() == Some(name))
+            {
+                ways.push("volumes_from");
+            }
+            ways.into_iter().map(move |way| {
+                let message = format!(
+                    "{} joins {name} by {way} and would stay with its old containers",
+                    other.name
+                );
+                problem(Kind::Joined, UP, message)
+            })
+        })
+}
+
+fn unknown_dependencies(project: &Project, service: &Service) -> impl Iterator<Item = Problem> {
+    service
+        .depends_on
+        .iter()
+        .filter(|dependency| {
+            dependency.required && !project.services.contains_key(&dependency.service)
+        })
+        .map(|dependency| {
+            let message = format!(
+                "{} depends on {:?}, which is not in project {}",
+                service.name, dependency.service, project.name
+            );
+            problem(Kind::UnknownDependency, DEPENDENCY, message)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::parse, *};
+
+    fn messages(yaml: &str, replicas: u32, image_volumes: &[&str]) -> Vec<String> {
+        let project = parse::project(&format!("name: p\nservices: {yaml}"), "-").unwrap();
+        let image_volumes: Vec<String> = image_volumes.iter().map(|&v| v.to_owned()).collect();
+        check(&project, &project.services["web"], replicas, &image_volumes)
+            .into_iter()
+            .map(|problem| problem.message)
+            .collect()
+    }
+
+    #[test]
+    fn an_ordinary_service_has_no_problem() {
+        let yaml = "{web: {image: a, networks: {n: null}, tmpfs: [/t], ports: [{target: 80}],
+            depends_on: {db: {condition: service_healthy}},
+            volumes: [{type: volume, source: v, target: /v}, {type: bind, source: /b, target: /b}]}, db: {image: b}}";
+        assert_eq!(messages(yaml, 3, &["/v/", "/t"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_fixed_host_port_is_named_with_its_address_and_protocol() {
+        let yaml = r#"{web: {image: a, ports: [{target: 80, published: "8080", host_ip: 127.0.0.1},
+            {target: 53, published: "53", protocol: udp}]}}"#;
+        assert_eq!(
+            messages(yaml, 1, &[]),
+            [
+                "web publishes host port 127.0.0.1:8080",
+                "web publishes host port 53/udp"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_range_is_a_problem_only_without_room_for_both_sets() {
+        let yaml = "{web: {image: a, ports: [{target: 80, published: 9000-9003}]}}";
+        assert!(messages(yaml, 2, &[]).is_empty());
+        assert_eq!(
+            messages(yaml, 3, &[]),
+            ["web publishes host port 9000-9003, which has no room for both sets"]
+        );
+    }
+
+    #[test]
+    fn a_network_namespace_of_another_is_a_problem_and_none_and_bridge_are_not() {
+        for mode in ["host", "container:x", "service:db"] {
+            let yaml = format!("{{web: {{image: a, network_mode: '{mode}'}}, db: {{image: b}}}}");
+            let message =
+                format!("web has network_mode: {mode}, so both sets would share its ports");
+            assert_eq!(messages(&yaml, 1, &[]), [message]);
+        }
+        assert!(messages("{web: {image: a, network_mode: none}}", 1, &[]).is_empty());
+        assert!(messages("{web: {image: a, network_mode: bridge}}", 1, &[]).is_empty());
+    }
+
+    #[test]
+    fn fixed_addresses_and_names_can_be_had_only_once() {
+        let yaml = "{web: {image: a, container_name: w, mac_address: '02:42:ac:11:00:03',
+            networks: {n: {ipv4_address: 10.0.0.2, ipv6_address: 'fd00::2'}}}}";
+        assert_eq!(
+            messages(yaml, 2, &[]),
+            [
+                "web has the static address 10.0.0.2 on network n",
+                "web has the static address fd00::2 on network n",
+                "web has the fixed mac_address 02:42:ac:11:00:03",
+                "web has container_name: w and 2 replicas",
+            ]
+        );
+        assert!(messages("{web: {image: a, container_name: w}}", 1, &[]).is_empty());
+    }
+
+    #[test]
+    fn anonymous_volumes_of_file_and_image_are_named_unless_something_is_mounted_there() {
+        let yaml = "{web: {image: a, volumes: [{type: volume, target: /data}, {type: volume, source: v, target: /v}]}}";
+        assert_eq!(
+            messages(yaml, 1, &["/v", "/cache"]),
+            [
+                "web has anonymous volumes, whose data new containers would not see: /data, /cache (of the image)"
+            ]
+        );
+    }
+
+    #[test]
+    fn services_that_live_in_this_one_are_named_with_the_way() {
+        let yaml = "{web: {image: a}, side: {image: b, network_mode: 'service:web', pid: 'service:web'},
+            copy: {image: c, ipc: 'service:web', volumes_from: ['web:ro']}, alone: {image: d, ipc: 'service:side'}}";
+        assert_eq!(
+            messages(yaml, 1, &[]),
+            [
+                "copy joins web by ipc and would stay with its old containers",
+                "copy joins web by volumes_from and would stay with its old containers",
+                "side joins web by network_mode and would stay with its old containers",
+                "side joins web by pid and would stay with its old containers",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_required_dependency_that_is_not_there_is_named() {
+        let yaml = "{web: {image: a, depends_on: {db: {condition: service_started, required: true},
+            mail: {condition: service_started, required: false}}}}";
+        assert_eq!(
+            messages(yaml, 1, &[]),
+            ["web depends on \"db\", which is not in project p"]
+        );
+    }
+}

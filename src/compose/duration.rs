@@ -1,0 +1,94 @@
+//! Durations as Compose writes them: Go's `time.Duration.String`, such as `1m30s` or `1.5s`.
+
+use std::time::Duration;
+
+/// Reads one; `None` where it is none, or negative.
+pub fn parse(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        seconds += number.parse::<f64>().ok()? * unit_seconds(unit)?;
+        rest = tail;
+    }
+    (!text.is_empty())
+        .then(|| Duration::try_from_secs_f64(seconds).ok())
+        .flatten()
+        .map(to_nearest_microsecond)
+}
+
+fn unit_seconds(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "ns" => 1e-9,
+        "us" | "µs" | "μs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        // Compose's own additions to Go's units.
+        "d" => 86_400.0,
+        "w" => 604_800.0,
+        _ => return None,
+    })
+}
+
+/// Sums of fractions are not exact, and nobody waits for nanoseconds.
+fn to_nearest_microsecond(duration: Duration) -> Duration {
+    Duration::from_micros(
+        u64::try_from((duration + Duration::from_nanos(500)).as_micros()).unwrap_or(u64::MAX),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_compose_prints_is_read() {
+        for (text, milliseconds) in [
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("1.5s", 1_500),
+            ("1h0m0s", 3_600_000),
+            ("250ms", 250),
+            ("0s", 0),
+            ("0", 0),
+        ] {
+            assert_eq!(
+                parse(text),
+                Some(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        assert_eq!(parse("100µs"), Some(Duration::from_micros(100)));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_none() {
+        for text in ["", "10", "s", "ten seconds", "-1s", "1x", "1.2.3s"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_hours_minutes_and_seconds_add_up(h in 0u64..1000, m in 0u64..60, s in 0u64..60) {
+            prop_assert_eq!(parse(&format!("{h}h{m}m{s}s")), Some(Duration::from_secs(h * 3600 + m * 60 + s)));
+        }
+
+        #[test]
+        fn no_text_is_a_panic(text in ".*") {
+            parse(&text);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What is read from samples of what both Compose versions print.
+
+use super::*;
+
+const RICH: &str = r#"
+name: shop
+services:
+  db:
+    image: db:1
+    networks: {default: null}
+  web:
+    profiles: [edge]
+    depends_on:
+      db: {condition: service_healthy, required: true}
+      mail: {condition: service_started, required: false}
+      once: {condition: service_completed_successfully, required: true}
+    deploy:
+      replicas: 3
+      update_config: {parallelism: 2, delay: 10s, failure_action: rollback, max_failure_ratio: 0.25, order: start-first}
+    expose: ["80"]
+    healthcheck: {test: [CMD, /app, check], interval: 1.5s, retries: 3}
+    image: web:1
+    labels: {auth: "user:$$apr1$$x", traefik.enable: "true"}
+    networks:
+      back: null
+      front: {aliases: [w], ipv4_address: 10.3.0.3, mac_address: "02:42:ac:11:00:03"}
+    ports:
+      - {mode: ingress, target: 80, protocol: tcp}
+      - {mode: ingress, target: 80, published: "8080", protocol: tcp}
+      - {mode: ingress, target: 81, published: 9000-9010, protocol: udp, host_ip: 127.0.0.1}
+    stop_grace_period: 1m30s
+    stop_signal: SIGQUIT
+    tmpfs: ["/t:size=1m"]
+    volumes:
+      - {type: volume, target: /data, volume: {}}
+      - {type: volume, source: named, target: /n, volume: {}}
+      - {type: bind, source: /tmp/a, target: /x}
+    volumes_from: ["db:ro"]
+    pre_stop:
+      - {command: [a, b], user: root, environment: {A: b}}
+    x-rollout: {timeout: 30s}
+"#;
+
+fn rich() -> Project {
+    project(RICH, "-").unwrap()
+}
+
+fn only_service(yaml: &str) -> Service {
+    let text = format!("name: shop\nservices:\n  web: {yaml}\n");
+    project(&text, "-").unwrap().services["web"].clone()
+}
+
+#[test]
+fn a_service_without_a_word_has_the_defaults_of_the_specification() {
+    let service = only_service("{image: a}");
+    assert_eq!(
+        service,
+        Service {
+            name: "web".to_owned(),
+            image: Some("a".to_owned()),
+            scale: 1,
+            ..Service::default()
+        }
+    );
+}
+
+#[test]
+fn dollars_are_single_in_values_and_double_in_the_text() {
+    let project = rich();
+    assert_eq!(project.services["web"].labels["auth"], "user:$apr1$x");
+    assert!(project.text.contains("$$apr1$$"));
+}
+
+#[test]
+fn an_image_that_is_only_built_is_named_after_project_and_service() {
+    assert_eq!(
+        only_service("{build: {context: .}}").image.as_deref(),
+        Some("shop-web")
+    );
+    assert_eq!(
+        only_service("{build: {context: .}, image: b}")
+            .image
+            .as_deref(),
+        Some("b")
+    );
+    assert_eq!(only_service("{provider: {type: x}}").image, None);
+}
+
+#[test]
+fn scale_wins_over_replicas_and_both_may_be_zero() {
+    assert_eq!(rich().services["web"].scale, 3);
+    assert_eq!(
+        only_service("{image: a, scale: 2, deploy: {replicas: 2}}").scale,
+        2
+    );
+    assert_eq!(only_service("{image: a, scale: 0}").scale, 0);
+}
+
+#[test]
+fn ports_are_fixed_a_range_or_whatever_is_free() {
+    let service = &rich().services["web"];
+    let hosts: Vec<HostPorts> = service
+        .published_ports
+        .iter()
+        .map(|port| port.host)
+        .collect();
+    assert_eq!(
+        hosts,
+        [
+            HostPorts::Ephemeral,
+            HostPorts::Fixed(8080),
+            HostPorts::Range(9000, 9010)
+        ]
+    );
+    let last = &service.published_ports[2];
+    assert_eq!((last.protocol.as_str(), last.target), ("udp", 81));
+    assert_eq!(last.host_ip.as_deref(), Some("127.0.0.1"));
+}
+
+#[test]
+fn volumes_without_a_source_are_anonymous_and_every_mount_has_a_target() {
+    let service = &rich().services["web"];
+    assert_eq!(service.anonymous_volumes, ["/data"]);
+    assert_eq!(service.mount_targets, ["/data", "/n", "/x", "/t"]);
+}
+
+#[test]
+fn networks_hold_static_and_mac_addresses() {
+    let service = &rich().services["web"];
+    assert_eq!(service.networks, ["back", "front"]);
+    assert_eq!(
+        service.static_addresses,
+        [("front".to_owned(), "10.3.0.3".to_owned())]
+    );
+    assert_eq!(service.mac_address.as_deref(), Some("02:42:ac:11:00:03"));
+}
+
+#[test]
+fn dependencies_keep_condition_and_whether_they_are_required() {
+    let service = &rich().services["web"];
+    let seen: Vec<(&str, &Condition, bool)> = service
+        .depends_on
+        .iter()
+        .map(|d| (d.service.as_str(), &d.condition, d.required))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("db", &Condition::Healthy, true),
+            ("mail", &Condition::Started, false),
+            ("once", &Condition::CompletedSuccessfully, true)
+        ]
+    );
+}
+
+#[test]
+fn a_health_check_may_be_switched_off_in_two_ways() {
+    let check = rich().services["web"].healthcheck.clone().unwrap();
+    assert_eq!(check.test, ["CMD", "/app", "check"]);
+    assert_eq!(check.interval, Some(Duration::from_millis(1500)));
+    assert_eq!((check.retries, check.disabled), (Some(3), false));
+    let disabled = |yaml| only_service(yaml).healthcheck.unwrap().disabled;
+    assert!(disabled("{image: a, healthcheck: {disable: true}}"));
+    assert!(disabled("{image: a, healthcheck: {test: [NONE]}}"));
+}
+
+#[test]
+fn stopping_is_described_by_signal_grace_and_hooks() {
+    let service = &rich().services["web"];
+    assert_eq!(service.stop_signal.as_deref(), Some("SIGQUIT"));
+    assert_eq!(service.stop_grace_period, Some(Duration::from_secs(90)));
+    assert_eq!(
+        service.pre_stop,
+        [Hook {
+            command: vec!["a".to_owned(), "b".to_owned()],
+            user: Some("root".to_owned()),
+            environment: vec!["A=b".to_owned()],
+            ..Hook::default()
+        }]
+    );
+}
+
+#[test]
+fn settings_of_ours_and_of_deploy_survive() {
+    let service = &rich().services["web"];
+    assert_eq!(
+        service.x_rollout,
+        Some(serde_json::json!({"timeout": "30s"}))
+    );
+    let update = service.update_config.clone().unwrap();
+    assert_eq!(update.parallelism, Some(2));
+    assert_eq!(update.delay, Some(Duration::from_secs(10)));
+    assert_eq!(update.max_failure_ratio, Some(0.25));
+    assert_eq!(update.order.as_deref(), Some("start-first"));
+    assert_eq!(service.rollback_config, None);
+}
+
+#[test]
+fn dependencies_of_dependencies_count_and_the_service_itself_does_not() {
+    let text = "name: p
+services:
+  a: {image: x, depends_on: {b: {condition: service_started}}}
+  b: {image: x, depends_on: {c: {condition: service_started}}}
+  c: {image: x}
+  d: {image: x}
+";
+    let project = project(text, "-").unwrap();
+    assert_eq!(project.dependencies("a"), ["b", "c"]);
+    assert!(project.dependencies("c").is_empty());
+}
+
+#[test]
+fn an_unknown_service_is_refused_with_the_nearest_and_all_names() {
+    let error = rich().service("wbe").unwrap_err();
+    assert_eq!(
+        error.message,
+        "no service \"wbe\" in project shop; did you mean \"web\"?"
+    );
+    assert_eq!(error.hint.as_deref(), Some("services: db, web"));
+}

@@ -1,0 +1,253 @@
+//! A Compose project as `docker compose config` resolves it: only what a rollout has to know.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result, did_you_mean};
+
+/// A resolved project.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Project {
+    /// Compose's `name`.
+    pub name: String,
+    /// The services that are enabled, by name.
+    pub services: BTreeMap<String, Service>,
+    /// Services that no active profile enables; known only where a name was asked for that is not enabled.
+    pub disabled: BTreeSet<String>,
+    /// The whole resolved configuration, `$` unescaped.
+    pub raw: Value,
+    /// What `docker compose config` printed, `$$` and all: a Compose file of its own with the same config hashes.
+    pub text: String,
+}
+
+/// One service; every field is named after its key in the Compose specification.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Service {
+    /// Its key under `services`.
+    pub name: String,
+    /// The image that its containers are created from: `image`, else `<project>-<service>` where there is a `build`.
+    pub image: Option<String>,
+    /// Whether there is a `build`.
+    pub has_build: bool,
+    /// `pull_policy`, as written.
+    pub pull_policy: Option<String>,
+    /// `scale`, else `deploy.replicas`, else 1.
+    pub scale: u32,
+    /// `container_name`.
+    pub container_name: Option<String>,
+    /// `network_mode`.
+    pub network_mode: Option<String>,
+    /// `pid`.
+    pub pid: Option<String>,
+    /// `ipc`.
+    pub ipc: Option<String>,
+    /// `volumes_from`, as written: `service[:mode]` or `container:name[:mode]`.
+    pub volumes_from: Vec<String>,
+    /// `ports`.
+    pub published_ports: Vec<PublishedPort>,
+    /// Network → address, from `networks.*.ipv4_address` and `ipv6_address`.
+    pub static_addresses: Vec<(String, String)>,
+    /// The networks it is attached to, as keys of the file.
+    pub networks: Vec<String>,
+    /// Targets of the volumes without a source; an image's own `VOLUME`s are not among them.
+    pub anonymous_volumes: Vec<String>,
+    /// Targets of all mounts and tmpfs, which an image's `VOLUME` at the same place gives way to.
+    pub mount_targets: Vec<String>,
+    /// `mac_address`, also one of a single network.
+    pub mac_address: Option<String>,
+    /// `depends_on`, with what `links`, `volumes_from` and shared namespaces imply.
+    pub depends_on: Vec<Dependency>,
+    /// `labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `healthcheck`, where the file has one; an image's own `HEALTHCHECK` is not seen here.
+    pub healthcheck: Option<Healthcheck>,
+    /// `stop_signal`.
+    pub stop_signal: Option<String>,
+    /// `stop_grace_period`; Compose and the engine wait 10 s where there is none.
+    pub stop_grace_period: Option<Duration>,
+    /// `pre_stop` hooks, in order.
+    pub pre_stop: Vec<Hook>,
+    /// `expose`, as written (`80`, `80/tcp`, `80-82`).
+    pub expose: Vec<String>,
+    /// `profiles`.
+    pub profiles: Vec<String>,
+    /// SHA-256 in hex over the contents of its configs and secrets, which Compose's config hash leaves out; empty
+    /// where it has none.
+    pub inline_digest: String,
+    /// `x-rollout`, as written.
+    pub x_rollout: Option<Value>,
+    /// `deploy.update_config`.
+    pub update_config: Option<UpdateConfig>,
+    /// `deploy.rollback_config`.
+    pub rollback_config: Option<UpdateConfig>,
+}
+
+/// One entry of `ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishedPort {
+    /// `host_ip`.
+    pub host_ip: Option<String>,
+    /// What is taken on the host.
+    pub host: HostPorts,
+    /// The container's port.
+    pub target: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+}
+
+/// The ports that one entry of `ports` takes on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPorts {
+    /// One given port.
+    Fixed(u16),
+    /// Any free one of a range, both ends included.
+    Range(u16, u16),
+    /// Whichever the engine finds free.
+    Ephemeral,
+}
+
+/// One entry of `depends_on`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// The service.
+    pub service: String,
+    /// What it has to have reached.
+    pub condition: Condition,
+    /// Whether its absence is an error.
+    pub required: bool,
+}
+
+/// `depends_on.*.condition`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// `service_started`, the default.
+    Started,
+    /// `service_healthy`.
+    Healthy,
+    /// `service_completed_successfully`.
+    CompletedSuccessfully,
+    /// A condition that a newer Compose may know.
+    Other(String),
+}
+
+/// `healthcheck`; durations are `None` where the file leaves them to the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Healthcheck {
+    /// `test`, beginning with `CMD`, `CMD-SHELL` or `NONE`; empty where only the timing differs from the image's.
+    pub test: Vec<String>,
+    /// `disable: true`, or a test of `NONE`.
+    pub disabled: bool,
+    /// `interval`.
+    pub interval: Option<Duration>,
+    /// `timeout`.
+    pub timeout: Option<Duration>,
+    /// `start_period`.
+    pub start_period: Option<Duration>,
+    /// `start_interval`.
+    pub start_interval: Option<Duration>,
+    /// `retries`.
+    pub retries: Option<u32>,
+}
+
+/// One entry of `pre_stop`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hook {
+    /// `command`.
+    pub command: Vec<String>,
+    /// `user`.
+    pub user: Option<String>,
+    /// `privileged`.
+    pub privileged: bool,
+    /// `working_dir`.
+    pub working_dir: Option<String>,
+    /// `environment`, as `KEY=value`.
+    pub environment: Vec<String>,
+}
+
+/// `deploy.update_config` or `rollback_config`; `None` where the file says nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpdateConfig {
+    /// `parallelism`; 0 is all at once.
+    pub parallelism: Option<u32>,
+    /// `delay`.
+    pub delay: Option<Duration>,
+    /// `failure_action`, as written.
+    pub failure_action: Option<String>,
+    /// `monitor`.
+    pub monitor: Option<Duration>,
+    /// `max_failure_ratio`.
+    pub max_failure_ratio: Option<f64>,
+    /// `order`, as written.
+    pub order: Option<String>,
+}
+
+impl Project {
+    /// The service of that name; refused, with the nearest and all known names, where there is none.
+    pub fn service(&self, name: &str) -> Result<&Service> {
+        self.services.get(name).ok_or_else(|| self.no_service(name))
+    }
+
+    fn no_service(&self, name: &str) -> Error {
+        let known: Vec<&str> = self
+            .services
+            .keys()
+            .chain(&self.disabled)
+            .map(String::as_str)
+            .collect();
+        let guess = did_you_mean(name, known.iter().copied())
+            .map(|near| format!("; did you mean {near:?}?"))
+            .unwrap_or_default();
+        Error::refused(format!(
+            "no service {name:?} in project {}{guess}",
+            self.name
+        ))
+        .hint(format!("services: {}", known.join(", ")))
+    }
+
+    /// Takes in services of the same project that were not enabled, with the networks and volumes they use.
+    pub(super) fn enable(&mut self, other: Self) {
+        for (section, value) in other.raw.as_object().into_iter().flatten() {
+            let (Value::Object(theirs), ours) = (value, &mut self.raw[section.as_str()]) else {
+                continue;
+            };
+            if ours.is_null() {
+                *ours = Value::Object(Map::new());
+            }
+            for (key, value) in theirs {
+                if ours[key.as_str()].is_null() {
+                    ours[key.as_str()] = value.clone();
+                }
+            }
+        }
+        for (name, service) in other.services {
+            self.disabled.remove(&name);
+            self.services.entry(name).or_insert(service);
+        }
+    }
+
+    /// All services that `service` depends on, directly or not, in the order of their names; itself left out.
+    pub fn dependencies(&self, service: &str) -> Vec<String> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![service];
+        while let Some(name) = open.pop() {
+            for dependency in self.services.get(name).iter().flat_map(|s| &s.depends_on) {
+                if found.insert(dependency.service.clone()) {
+                    open.push(&dependency.service);
+                }
+            }
+        }
+        found.remove(service);
+        found.into_iter().collect()
+    }
+}
+
+impl Service {
+    /// Its own part of the project's [`Project::raw`].
+    pub fn raw<'a>(&self, project: &'a Project) -> &'a Value {
+        &project.raw["services"][&self.name]
+    }
+}

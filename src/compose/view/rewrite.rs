@@ -1,0 +1,208 @@
+//! What the view changes, refuses and passes of Docker's API: pure, so that every rule can be tried without an engine.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+/// The label with the id of the rollout that made a container.
+pub const LABEL_ROLLOUT: &str = "io.rollout.id";
+/// The label with the name that a container is given once the old one of that name is gone.
+pub const LABEL_NAME: &str = "io.rollout.name";
+/// Compose's label with the project (`api.ProjectLabel`).
+pub const LABEL_PROJECT: &str = "com.docker.compose.project";
+/// Compose's label with the service (`api.ServiceLabel`).
+pub const LABEL_SERVICE: &str = "com.docker.compose.service";
+/// Compose's label that is `True` on containers of `docker compose run` (`api.OneoffLabel`).
+pub const LABEL_ONE_OFF: &str = "com.docker.compose.oneoff";
+
+/// Whose containers a view is about.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The Compose project.
+    pub project: String,
+    /// The service.
+    pub service: String,
+    /// What becomes of the containers that are there already.
+    pub mode: Mode,
+}
+
+/// The two ways to make containers.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// A new set beside the old one, which Compose does not see.
+    Beside {
+        /// The rollout id.
+        rollout: String,
+        /// Labels that every new container gets.
+        labels: BTreeMap<String, String>,
+    },
+    /// Compose replaces the service's own containers, and nothing else.
+    InPlace,
+}
+
+/// What a request is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Goes through as it is.
+    Pass,
+    /// The list of containers: the answer is filtered.
+    List,
+    /// A new container: the request is rewritten.
+    Create,
+    /// A change of one container, whose owner decides.
+    Change {
+        /// What would happen to it, fit for "to … the container".
+        verb: &'static str,
+        /// Id or name, as in the path.
+        container: String,
+    },
+    /// A container leaves a network; the body names it.
+    Disconnect,
+    /// Never, whoever owns it; fit for "to …".
+    Never(String),
+}
+
+/// Finds what a request is about from its method and path, with or without `/v1.41` in front.
+pub fn route(method: &str, path: &str) -> Route {
+    let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let segments = match segments.split_first() {
+        Some((first, rest)) if is_version(first) => rest,
+        _ => &segments,
+    };
+    let change = |verb, container: &str| Route::Change {
+        verb,
+        container: container.to_owned(),
+    };
+    match (method, segments) {
+        ("GET", ["containers", "json"]) => Route::List,
+        ("POST", ["containers", "create"]) => Route::Create,
+        ("DELETE", ["containers", id]) => change("remove", id),
+        ("PUT", ["containers", id, "archive"]) => change("write into", id),
+        ("POST", ["containers", id, action]) => {
+            changing(action).map_or(Route::Pass, |verb| change(verb, id))
+        }
+        ("POST", ["networks", _, "disconnect"]) => Route::Disconnect,
+        ("DELETE", ["networks", name]) => Route::Never(format!("remove network {name}")),
+        ("DELETE", ["volumes", name]) => Route::Never(format!("remove volume {name}")),
+        ("POST", [kind, "prune"]) => Route::Never(format!("prune {kind}")),
+        _ => Route::Pass,
+    }
+}
+
+/// The actions under `/containers/{id}/` that an old replica would feel.
+fn changing(action: &str) -> Option<&'static str> {
+    [
+        "stop", "kill", "rename", "update", "restart", "pause", "unpause",
+    ]
+    .into_iter()
+    .find(|known| *known == action)
+}
+
+fn is_version(segment: &str) -> bool {
+    segment
+        .strip_prefix('v')
+        .and_then(|rest| rest.split_once('.'))
+        .is_some_and(|(major, minor)| {
+            [major, minor]
+                .iter()
+                .all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        })
+}
+
+impl Subject {
+    /// Whether a container with these labels is one of the service's replicas, made by whomever.
+    fn is_replica(&self, labels: &Value) -> bool {
+        labels[LABEL_PROJECT] == *self.project
+            && labels[LABEL_SERVICE] == *self.service
+            && labels[LABEL_ONE_OFF] != "True"
+    }
+
+    /// Whether Compose may change a container with these labels.
+    pub fn owns(&self, labels: &Value) -> bool {
+        self.is_replica(labels)
+            && match &self.mode {
+                Mode::Beside { rollout, .. } => labels[LABEL_ROLLOUT] == **rollout,
+                Mode::InPlace => true,
+            }
+    }
+
+    /// Leaves the service's earlier containers out of the answer to `/containers/json`; `None` where it is no list.
+    pub fn visible(&self, list: &[u8]) -> Option<Vec<u8>> {
+        let list: Vec<Value> = serde_json::from_slice(list).ok()?;
+        let visible: Vec<Value> = list
+            .into_iter()
+            .filter(|container| {
+                let labels = &container["Labels"];
+                !self.is_replica(labels) || self.owns(labels)
+            })
+            .collect();
+        serde_json::to_vec(&visible).ok()
+    }
+
+    /// The query and body with which a container is really created; the error is a refusal, fit for "to …".
+    pub fn creation(&self, query: &str, body: &[u8]) -> Result<(String, Vec<u8>), String> {
+        let name = query_value(query, "name").unwrap_or_default();
+        let mut body: Value =
+            serde_json::from_slice(body).map_err(|_| format!("create container {name}"))?;
+        if !self.is_replica(&body["Labels"]) {
+            let service = body["Labels"][LABEL_SERVICE].as_str().unwrap_or("another");
+            return Err(format!(
+                "create container {name}: it belongs to service {service}, not to {}",
+                self.service
+            ));
+        }
+        let query = match &self.mode {
+            Mode::InPlace => query.to_owned(),
+            Mode::Beside { rollout, labels } => {
+                label(&mut body, labels, &name, rollout);
+                with_query_value(query, "name", &temporary_name(&name, rollout))
+            }
+        };
+        Ok((query, body.to_string().into_bytes()))
+    }
+}
+
+/// The name that a new replica has until the old one of its final name is gone.
+pub fn temporary_name(name: &str, rollout: &str) -> String {
+    format!("{name}.{rollout}")
+}
+
+/// Whether the engine takes it as a container name (its `RestrictedNamePattern`).
+pub fn is_valid_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() > 1
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+}
+
+fn label(body: &mut Value, ours: &BTreeMap<String, String>, name: &str, rollout: &str) {
+    let empty = Value::Object(Map::new());
+    let labels = &mut body["Labels"];
+    if !labels.is_object() {
+        *labels = empty;
+    }
+    for (key, value) in ours {
+        labels[key.as_str()] = Value::from(value.as_str());
+    }
+    labels[LABEL_ROLLOUT] = Value::from(rollout);
+    labels[LABEL_NAME] = Value::from(name);
+}
+
+fn query_value(query: &str, key: &str) -> Option<String> {
+    form_urlencoded::parse(query.as_bytes())
+        .find(|(found, _)| found == key)
+        .map(|(_, value)| value.into_owned())
+}
+
+fn with_query_value(query: &str, key: &str, value: &str) -> String {
+    let others = form_urlencoded::parse(query.as_bytes()).filter(|(found, _)| found != key);
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(others)
+        .append_pair(key, value)
+        .finish()
+}
+
+#[cfg(test)]
+#[path = "rewrite_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! The rules of the view, one by one.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn beside() -> Subject {
+    Subject {
+        project: "shop".to_owned(),
+        service: "web".to_owned(),
+        mode: Mode::Beside {
+            rollout: "r2".to_owned(),
+            labels: BTreeMap::from([("io.rollout.revision".to_owned(), "7".to_owned())]),
+        },
+    }
+}
+
+fn in_place() -> Subject {
+    Subject {
+        mode: Mode::InPlace,
+        ..beside()
+    }
+}
+
+fn labels(service: &str, rollout: Option<&str>) -> Value {
+    let mut labels = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: service, LABEL_ONE_OFF: "False"});
+    if let Some(rollout) = rollout {
+        labels[LABEL_ROLLOUT] = rollout.into();
+    }
+    labels
+}
+
+fn visible_ids(subject: &Subject, containers: &Value) -> Vec<String> {
+    let kept = subject.visible(containers.to_string().as_bytes()).unwrap();
+    let kept: Vec<Value> = serde_json::from_slice(&kept).unwrap();
+    kept.iter()
+        .map(|container| container["Id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn create(subject: &Subject, query: &str, labels: Value) -> Result<(String, Value), String> {
+    let body = json!({"Image": "a", "Labels": labels, "HostConfig": {"Memory": 1}});
+    let (query, body) = subject.creation(query, body.to_string().as_bytes())?;
+    Ok((query, serde_json::from_slice(&body).unwrap()))
+}
+
+#[test]
+fn earlier_containers_are_left_out_in_any_state_and_everything_else_stays() {
+    let mut one_off = labels("web", None);
+    one_off[LABEL_ONE_OFF] = "True".into();
+    let mut elsewhere = labels("web", None);
+    elsewhere[LABEL_PROJECT] = "other".into();
+    let containers = json!([
+        {"Id": "old", "State": "running", "Labels": labels("web", None)},
+        {"Id": "exited", "State": "exited", "Labels": labels("web", Some("r1"))},
+        {"Id": "ours", "State": "created", "Labels": labels("web", Some("r2"))},
+        {"Id": "db", "Labels": labels("db", None)},
+        {"Id": "one-off", "Labels": one_off},
+        {"Id": "elsewhere", "Labels": elsewhere},
+        {"Id": "plain", "Labels": {}},
+        {"Id": "null", "Labels": null},
+    ]);
+    assert_eq!(
+        visible_ids(&beside(), &containers),
+        ["ours", "db", "one-off", "elsewhere", "plain", "null"]
+    );
+    assert_eq!(visible_ids(&in_place(), &containers).len(), 8);
+}
+
+#[test]
+fn an_answer_that_is_no_list_is_not_guessed_at() {
+    assert_eq!(beside().visible(b"{\"message\": \"no\"}"), None);
+}
+
+#[test]
+fn a_new_container_gets_a_temporary_name_and_our_labels_and_keeps_the_rest() {
+    let (query, body) = create(
+        &beside(),
+        "name=shop-web-1&platform=linux",
+        labels("web", None),
+    )
+    .unwrap();
+    assert_eq!(query, "platform=linux&name=shop-web-1.r2");
+    assert_eq!(body["HostConfig"], json!({"Memory": 1}));
+    assert_eq!(
+        body["Labels"],
+        json!({
+            LABEL_PROJECT: "shop", LABEL_SERVICE: "web", LABEL_ONE_OFF: "False",
+            LABEL_ROLLOUT: "r2", LABEL_NAME: "shop-web-1", "io.rollout.revision": "7",
+        })
+    );
+}
+
+#[test]
+fn a_container_in_place_is_created_as_compose_wants_it() {
+    let (query, body) = create(&in_place(), "name=abc_shop-web-1", labels("web", None)).unwrap();
+    assert_eq!(query, "name=abc_shop-web-1");
+    assert_eq!(body["Labels"], labels("web", None));
+}
+
+#[test]
+fn a_container_of_another_service_is_refused_by_name() {
+    for subject in [beside(), in_place()] {
+        assert_eq!(
+            create(&subject, "name=shop-db-1", labels("db", None)),
+            Err("create container shop-db-1: it belongs to service db, not to web".to_owned())
+        );
+    }
+}
+
+#[test]
+fn only_what_this_rollout_made_may_be_changed() {
+    assert!(beside().owns(&labels("web", Some("r2"))));
+    assert!(!beside().owns(&labels("web", Some("r1"))));
+    assert!(!beside().owns(&labels("web", None)));
+    assert!(!beside().owns(&labels("db", Some("r2"))));
+    assert!(in_place().owns(&labels("web", None)));
+    assert!(!in_place().owns(&labels("db", None)));
+}
+
+#[test]
+fn changes_of_containers_are_found_with_and_without_a_version() {
+    for prefix in ["", "/v1.41", "/v1.24"] {
+        for verb in [
+            "stop", "kill", "rename", "update", "restart", "pause", "unpause",
+        ] {
+            let container = "abc".to_owned();
+            let path = format!("{prefix}/containers/abc/{verb}");
+            assert_eq!(route("POST", &path), Route::Change { verb, container });
+        }
+        let is_change = |method: &str, rest: &str| {
+            matches!(
+                route(method, &format!("{prefix}{rest}")),
+                Route::Change { .. }
+            )
+        };
+        assert!(is_change("DELETE", "/containers/abc"));
+        assert!(is_change("PUT", "/containers/abc/archive"));
+    }
+}
+
+#[test]
+fn networks_and_volumes_are_never_removed() {
+    for (method, path, refusal) in [
+        ("DELETE", "/v1.41/networks/front", "remove network front"),
+        ("DELETE", "/v1.41/volumes/data", "remove volume data"),
+        ("POST", "/v1.41/containers/prune", "prune containers"),
+        ("POST", "/volumes/prune", "prune volumes"),
+    ] {
+        assert_eq!(route(method, path), Route::Never(refusal.to_owned()));
+    }
+    assert_eq!(
+        route("POST", "/v1.41/networks/front/disconnect"),
+        Route::Disconnect
+    );
+}
+
+#[test]
+fn all_else_passes() {
+    for (method, path) in [
+        ("GET", "/_ping"),
+        ("GET", "/v1.41/containers/abc/json"),
+        ("GET", "/v1.41/events"),
+        ("POST", "/v1.41/containers/abc/start"),
+        ("POST", "/v1.41/containers/abc/exec"),
+        ("POST", "/v1.41/networks/create"),
+        ("POST", "/v1.41/networks/front/connect"),
+        ("POST", "/v1.41/volumes/create"),
+        ("GET", "/v1.41/images/json"),
+        ("GET", "/"),
+        ("GET", ""),
+    ] {
+        assert_eq!(route(method, path), Route::Pass, "{method} {path}");
+    }
+    assert_eq!(route("GET", "/v1.41/containers/json"), Route::List);
+    assert_eq!(route("POST", "/containers/create"), Route::Create);
+}
+
+#[test]
+fn a_version_is_digits_around_a_dot() {
+    assert_eq!(route("GET", "/v1.x/containers/json"), Route::Pass);
+    assert_eq!(route("GET", "/v.1/containers/json"), Route::Pass);
+    assert_eq!(route("GET", "/version"), Route::Pass);
+}
+
+proptest! {
+    #[test]
+    fn a_valid_name_stays_valid_with_a_valid_rollout_id(
+        name in "[a-zA-Z0-9][a-zA-Z0-9_.-]{1,60}", rollout in "[a-z0-9]{1,20}",
+    ) {
+        prop_assert!(is_valid_name(&temporary_name(&name, &rollout)));
+    }
+
+    #[test]
+    fn a_name_survives_any_encoding_of_the_query(name in ".{1,40}") {
+        let query = with_query_value("platform=a", "name", &name);
+        prop_assert_eq!(query_value(&query, "name"), Some(name));
+    }
+
+    #[test]
+    fn no_request_is_a_panic(method in "[A-Z]{0,6}", path in ".*", query in ".*", body in ".*") {
+        route(&method, &path);
+        let _ = beside().creation(&query, body.as_bytes());
+        beside().visible(body.as_bytes());
+    }
+}

@@ -1,0 +1,33 @@
+//! YAML in and out, as JSON values: the one module that knows the YAML library.
+
+use serde_json::Value;
+
+/// Reads one YAML document; the error is one line.
+///
+/// Compose files have nothing that JSON lacks: merge keys are gone from what `docker compose config` prints, and keys
+/// are text.
+pub fn parse(text: &str) -> Result<Value, String> {
+    serde_yaml::from_str(text).map_err(|error| error.to_string().replace('\n', " "))
+}
+
+/// Writes a value as YAML.
+pub fn write(value: &Value) -> Result<String, String> {
+    serde_yaml::to_string(value).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_the_same() {
+        let value = serde_json::json!({"a": "yes", "b": "8080", "c": [1, null, 1.5, true], "d": "x: y\n#z"});
+        assert_eq!(parse(&write(&value).unwrap()), Ok(value));
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let error = parse("a: [1\nb: 2").unwrap_err();
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
