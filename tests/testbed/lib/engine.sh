@@ -23,6 +23,8 @@ engine_up() {
         require_installable
         command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || install_engine
         start_engine
+        # An engine that was killed has left its containers behind, and those with a restart policy are up again.
+        remove_everything_left
     fi
     mkdir -p "$HOLDERS" && : >"$HOLDERS/$HOLDER"
 }
