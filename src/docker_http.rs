@@ -254,12 +254,3 @@ impl AsyncWrite for Stream {
         either!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
-        }
-    }
-}

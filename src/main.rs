@@ -1,25 +1,7 @@
-//! run() to ExitCode.
+//! run() to ExitCode: the only exit point.
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use rollout::namespace::{self, NamespaceCommand};
-
-#[derive(Parser)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Runs inside a replica's network namespace
-    #[command(subcommand, hide = true)]
-    Namespace(NamespaceCommand),
-}
-
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Namespace(command) => namespace::main(command),
-    }
+    rollout::app::run(std::env::args_os())
 }

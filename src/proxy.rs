@@ -68,6 +68,11 @@ pub trait Proxy {
     /// Gives the commit record up, keeping what a health check that has not spoken yet still needs.
     async fn release(&mut self, rollout: &RolloutId, news: &[&Replica]) -> Result<()>;
 
+    /// Whether a request that it has accepted can still be on its way to an old replica for seconds.
+    async fn holds_requests(&mut self, _: &[Replica]) -> bool {
+        false
+    }
+
     /// What the proxy does now; `None` means "cannot tell", and never counts as yes.
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation>;
 }

@@ -55,18 +55,6 @@ impl Traefik {
         }
         Ok(())
     }
-
-    /// Whether any router of these replicas can hold a request together with the handler it was accepted by.
-    pub async fn holds_requests(&mut self, replicas: &[Replica]) -> bool {
-        let names = all_names(replicas);
-        for instance in &mut self.instances {
-            // Where Traefik does not say, the longer pause is the safe answer.
-            if instance.api.holds_requests(&names).await.unwrap_or(true) {
-                return true;
-            }
-        }
-        false
-    }
 }
 
 #[async_trait(?Send)]
@@ -108,6 +96,17 @@ impl Proxy for Traefik {
             }
         }
         Ok(())
+    }
+
+    async fn holds_requests(&mut self, replicas: &[Replica]) -> bool {
+        let names = all_names(replicas);
+        for instance in &mut self.instances {
+            // Where Traefik does not say, the longer pause is the safe answer.
+            if instance.api.holds_requests(&names).await.unwrap_or(true) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
