@@ -238,3 +238,70 @@ fn rate(steady: &[&Record]) -> f64 {
         _ => 0.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(version: &str, sent: u64, ended: u64) -> Record {
+        let (sent, ended) = (Duration::from_millis(sent), Duration::from_millis(ended));
+        let answer = Answer {
+            status: 200,
+            version: Some(version.into()),
+        };
+        Record {
+            kind: Kind::Steady,
+            sent,
+            answered: ended,
+            ended,
+            outcome: Ok(answer),
+        }
+    }
+
+    #[test]
+    fn an_old_answer_to_a_request_sent_before_the_first_new_answer_is_not_mixed() {
+        let report = LoadReport::of(
+            vec![
+                answered("v1", 0, 5),
+                answered("v1", 9, 90),
+                answered("v2", 8, 10),
+            ],
+            None,
+        );
+        assert_eq!(report.mixed, 0);
+        assert_eq!(
+            report.first_answer_of("v2"),
+            Some(Duration::from_millis(10))
+        );
+    }
+
+    #[test]
+    fn an_old_answer_to_a_request_sent_after_the_first_new_answer_is_mixed() {
+        let report = LoadReport::of(
+            vec![
+                answered("v1", 0, 5),
+                answered("v2", 8, 10),
+                answered("v1", 11, 12),
+            ],
+            None,
+        );
+        assert_eq!(report.mixed, 1);
+        assert!(!report.nothing_lost());
+    }
+
+    #[test]
+    fn an_error_status_and_a_lost_answer_both_count_as_failed() {
+        let mut refused = answered("v1", 3, 4);
+        refused.outcome = Ok(Answer {
+            status: 502,
+            version: None,
+        });
+        let lost = Record::lost("connection reset", Duration::from_millis(5));
+        let report = LoadReport::of(vec![answered("v1", 0, 1), refused, lost], None);
+        assert_eq!((report.requests, report.failed), (3, 2));
+        assert_eq!(
+            report.errors,
+            ["status 502 at 0.004 s", "connection reset at 0.005 s"]
+        );
+    }
+}
