@@ -20,7 +20,7 @@ IN_TESTBED := export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
 	trap 'exit 130' INT; trap 'exit 143' TERM; \
 	$(TESTBED) up; testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
-	export ROLLOUT_BIN=$(abspath $(STAGE)/rootfs/rollout);
+	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
 
 .PHONY: help build image install uninstall demo test check fmt bench clean
 

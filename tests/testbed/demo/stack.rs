@@ -159,9 +159,9 @@ impl Stack {
     }
 }
 
-/// `ROLLOUT_BIN`, or what `make build` has built.
+/// `ROLLOUT_TESTBED_BINARY`, or what `make build` has built.
 fn rollout_binary() -> PathBuf {
-    std::env::var_os("ROLLOUT_BIN")
+    std::env::var_os("ROLLOUT_TESTBED_BINARY")
         .map_or_else(|| root().join("target/release/rollout"), PathBuf::from)
 }
 
