@@ -101,7 +101,7 @@ impl Compose {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let doing = format!("could not {} {service}", step.verb());
         let done = self
-            .act(&view.docker_host(), &arguments, &doing, on_line)
+            .act(Some(&view.docker_host()), &arguments, &doing, on_line)
             .await;
         match view.first_refusal() {
             // What Compose says of a refusal is cut short and wrapped, and some refusals it swallows.
@@ -133,7 +133,7 @@ impl Compose {
     }
 
     /// The service's containers in any state, one-offs aside, that have all of `labels`.
-    async fn replicas(
+    pub(super) async fn replicas(
         &self,
         project: &str,
         service: &str,
