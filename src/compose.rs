@@ -9,6 +9,7 @@ mod find;
 mod hash;
 mod parse;
 mod project;
+mod variables;
 pub mod view;
 
 use std::{

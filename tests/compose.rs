@@ -117,6 +117,9 @@ async fn a_service_behind_a_profile_is_enabled_by_its_name() {
         stack.plain(&["up", "-d", "web"]);
         stack.tag("v2");
         stack.roll("web", 1).await;
+        let rolled = stack.seen("web");
+        stack.plain(&["up", "-d", "web"]);
+        assert_eq!(stack.seen("web"), rolled);
     }
 }
 

@@ -111,6 +111,12 @@ impl Program {
         given.or_else(|| std::env::var(name).ok())
     }
 
+    /// The directory in which Compose runs.
+    pub fn directory(&self) -> PathBuf {
+        let given = self.surroundings.directory.clone();
+        given.unwrap_or_else(|| std::env::current_dir().unwrap_or_default())
+    }
+
     async fn version(&self) -> Option<String> {
         let mut command = self.command(None);
         command.args(["version", "--short"]);

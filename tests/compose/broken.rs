@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rollout::{compose::CreateRequest, error::Outcome};
 
-use super::stack::{SUITES, Stack, docker};
+use super::stack::{SUITES, Stack};
 
 const WEB: &str = "services: {web: {image: 'rollout-demo:${TAG}'}}";
 
@@ -169,15 +169,8 @@ async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
             }
             _ = heard => {}
         }
-        let views = docker(&[
-            "ps",
-            "-aq",
-            "-f",
-            "label=io.rollout.id=r2",
-            "-f",
-            &format!("label=com.docker.compose.project={}", stack.project),
-        ]);
-        assert!(views.lines().count() <= 1);
+        let project = format!("COMPOSE_PROJECT_NAME={}", stack.project);
+        until_no_process_has(&project).await;
         let rest: Vec<_> = stack
             .seen("web")
             .into_iter()
@@ -185,4 +178,26 @@ async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
             .collect();
         assert_eq!(rest, old);
     }
+}
+
+/// The killed are gone once nobody has the variable any more; a process that is still there after 10 s is an error.
+async fn until_no_process_has(variable: &str) {
+    let has = |entry: &std::fs::DirEntry| {
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|found| found == variable.as_bytes())
+    };
+    let gone = async {
+        while std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .any(|entry| has(&entry))
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+        .await
+        .unwrap();
 }

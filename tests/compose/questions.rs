@@ -126,3 +126,29 @@ async fn the_resolved_project_gives_the_same_hash_as_the_files() {
         assert_eq!(recorded.config_hash("web").await.unwrap(), hash, "{suite}");
     }
 }
+
+#[tokio::test]
+async fn contents_that_the_hash_leaves_out_are_digested_wherever_they_come_from() {
+    let yaml = "services: {web: {image: a, secrets: [s], configs: [c]}}
+secrets: {s: {environment: SECRET}}
+configs: {c: {content: 'for ${TAG}'}}
+";
+    for suite in SUITES {
+        let mut stack = Stack::new(suite, "contents", yaml);
+        let mut digests = Vec::new();
+        for env in [
+            "TAG=v1\nSECRET=a$$b\n",
+            "TAG=v2\nSECRET=a$$b\n",
+            "TAG=v2\nSECRET=other\n",
+        ] {
+            stack.write(".env", env);
+            let project = stack.compose().await.project().await.unwrap();
+            digests.push(project.services["web"].inline_digest.clone());
+        }
+        stack.set("SECRET", std::path::Path::new("the environment wins"));
+        let project = stack.compose().await.project().await.unwrap();
+        digests.push(project.services["web"].inline_digest.clone());
+        digests.dedup();
+        assert_eq!(digests.len(), 4, "{suite}: {digests:?}");
+    }
+}

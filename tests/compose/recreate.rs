@@ -30,7 +30,7 @@ async fn the_service_is_replaced_and_up_then_changes_nothing() {
                 .all(|new| new.status == "running" && new.image == "rollout-demo:v2")
         );
         assert_eq!(stack.seen("db"), db);
-        stack.up_changes_nothing("web");
+        stack.up_changes_nothing();
     }
 }
 
