@@ -49,9 +49,11 @@ fn service_digest(raw: &Value, service: &str, variables: &BTreeMap<String, Strin
             hasher.update(content_digest(&raw[section][source], variables));
         }
     }
+    if !any {
+        return String::new();
+    }
     let digest = hasher.finalize();
-    any.then(|| digest.iter().map(|byte| format!("{byte:02x}")).collect())
-        .unwrap_or_default()
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A digest of one config's or secret's content; what cannot be read, or lies outside, counts by what names it.
