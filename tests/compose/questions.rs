@@ -1,8 +1,11 @@
 //! What Compose is asked: projects wherever they lie, hashes, and errors in one line.
 
-use rollout::{compose::Invocation, error::Outcome};
+use rollout::{
+    compose::{Invocation, Pull},
+    error::Outcome,
+};
 
-use super::stack::{SUITES, Stack};
+use super::stack::{SUITES, Stack, cache};
 
 const WEB: &str = "services: {web: {image: 'rollout-demo:${TAG}', x-rollout: {timeout: 30s}}}";
 
@@ -150,5 +153,67 @@ configs: {c: {content: 'for ${TAG}'}}
         digests.push(project.services["web"].inline_digest.clone());
         digests.dedup();
         assert_eq!(digests.len(), 4, "{suite}: {digests:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_compose_there_is_a_line_and_how_to_install_it() {
+    let mut stack = Stack::new("sid", "none", WEB);
+    let path = tempfile::tempdir().unwrap();
+    stack.set("PATH", path.path());
+    let error = stack
+        .compose_with(Invocation::default())
+        .await
+        .err()
+        .unwrap();
+    assert_eq!(error.outcome, Outcome::Refused);
+    assert_eq!(error.message, "docker compose v2 was not found");
+    assert!(error.hint.unwrap().contains("docker-compose-plugin"));
+}
+
+#[tokio::test]
+async fn a_standalone_docker_compose_will_do() {
+    for (suite, version) in [("trixie", "2.26.1"), ("sid", "2.40.3")] {
+        let mut stack = Stack::new(suite, "alone", WEB);
+        let path = tempfile::tempdir().unwrap();
+        let binary = cache().join(format!("compose-{suite}/docker-compose"));
+        std::os::unix::fs::symlink(binary, path.path().join("docker-compose")).unwrap();
+        stack.set("PATH", path.path());
+        let compose = stack.compose().await;
+        assert!(
+            compose.version().starts_with(version),
+            "{}",
+            compose.version()
+        );
+        assert!(compose.project().await.unwrap().service("web").is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_pull_asks_the_registry_only_when_it_has_to() {
+    for suite in SUITES {
+        let yaml = "services: {web: {image: 'rollout-demo:v1'}, far: {image: '127.0.0.1:1/far:1'}}";
+        let stack = Stack::new(suite, "pull", yaml);
+        let compose = stack.compose().await;
+        compose.pull("web", Pull::Missing, |_| ()).await.unwrap();
+        compose.pull("far", Pull::Never, |_| ()).await.unwrap();
+        let mut lines = Vec::new();
+        let error = compose
+            .pull("far", Pull::Always, |line| lines.push(line))
+            .await
+            .unwrap_err();
+        assert_eq!(error.outcome, Outcome::Failed);
+        let said = "could not pull the image of far: ";
+        assert!(
+            error.message.starts_with(said) && !error.message.contains('\n'),
+            "{suite}: {}",
+            error.message
+        );
+        assert!(
+            error.message.contains("127.0.0.1:1"),
+            "{suite}: {}",
+            error.message
+        );
+        assert!(!lines.is_empty(), "{suite}");
     }
 }
