@@ -9,6 +9,7 @@ mod find;
 mod hash;
 mod parse;
 mod project;
+mod reason;
 mod variables;
 pub mod view;
 
@@ -19,9 +20,10 @@ use std::{
 
 use tokio::process::Command;
 
-use command::{Finished, Telling, reason, run};
+use command::{Finished, run};
 pub use find::Surroundings;
 pub use project::*;
+use reason::{Telling, reason};
 
 use crate::{
     docker_http::Upstream,
