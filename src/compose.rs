@@ -9,6 +9,8 @@ mod find;
 mod hash;
 mod parse;
 mod project;
+mod reason;
+mod variables;
 pub mod view;
 
 use std::{
@@ -18,11 +20,13 @@ use std::{
 
 use tokio::process::Command;
 
-use command::{Finished, Telling, reason, run};
+use command::{Finished, run};
+pub use find::Surroundings;
 pub use project::*;
+use reason::{Telling, reason};
 
 use crate::{
-    docker_http::{Endpoint, Upstream},
+    docker_http::Upstream,
     error::{Error, Result},
 };
 
@@ -75,11 +79,9 @@ pub struct CreateRequest<'a> {
 
 /// A `docker compose` that was found and answers.
 pub struct Compose {
-    /// `docker compose` or `docker-compose`.
-    program: Vec<String>,
+    program: find::Program,
     version: String,
     invocation: Invocation,
-    endpoint: Endpoint,
     engine: Upstream,
     /// What `-f -` reads: it can be had once, and several commands need it.
     stdin: Option<Vec<u8>>,
@@ -144,24 +146,17 @@ impl Compose {
         }
         arguments.push(service);
         let doing = format!("could not pull the image of {service}");
-        self.act(&self.endpoint.to_string(), &arguments, &doing, on_line)
-            .await
+        self.act(None, &arguments, &doing, on_line).await
     }
 
     /// Builds the image of one service; each line of progress goes to `on_line`.
     pub async fn build(&self, service: &str, on_line: impl FnMut(String)) -> Result<()> {
         let doing = format!("could not build the image of {service}");
-        self.act(
-            &self.endpoint.to_string(),
-            &["build", service],
-            &doing,
-            on_line,
-        )
-        .await
+        self.act(None, &["build", service], &doing, on_line).await
     }
 
     fn parse(&self, text: &str) -> Result<Project> {
-        parse::project(text, separator()).map_err(|error| {
+        parse::project(text, self.separator()).map_err(|error| {
             Error::refused(format!(
                 "cannot read what docker compose config prints: {error}"
             ))
@@ -169,14 +164,14 @@ impl Compose {
     }
 
     async fn config(&self, services: &[&str]) -> Result<String> {
-        let mut command = self.command(&self.endpoint.to_string());
+        let mut command = self.command(None);
         command.arg("config").args(services);
         self.ask(command, self.stdin.as_deref()).await
     }
 
     /// The names of all services, those behind profiles included; empty where the profiles exclude each other.
     async fn all_names(&self) -> BTreeSet<String> {
-        let mut command = self.command(&self.endpoint.to_string());
+        let mut command = self.command(None);
         command.args(["--profile", "*", "config", "--services"]);
         let names = self.ask(command, self.stdin.as_deref()).await;
         names
@@ -201,12 +196,12 @@ impl Compose {
     /// Runs a command that changes something.
     async fn act(
         &self,
-        docker_host: &str,
+        view: Option<&str>,
         arguments: &[&str],
         doing: &str,
         on_line: impl FnMut(String),
     ) -> Result<()> {
-        let mut command = self.command(docker_host);
+        let mut command = self.command(view);
         command.args(arguments);
         let finished = self.finish(command, self.stdin.as_deref(), on_line).await?;
         if finished.status.success() {
@@ -224,13 +219,16 @@ impl Compose {
     ) -> Result<Finished> {
         tracing::debug!(command = ?command.as_std(), "running");
         run(command, stdin, on_line).await.map_err(|error| {
-            Error::refused(format!("cannot run {}: {error}", self.program.join(" ")))
+            Error::refused(format!(
+                "cannot run {}: {error}",
+                self.program.words.join(" ")
+            ))
         })
     }
 
-    /// The command on the project as the user gave it, against the engine at `docker_host`.
-    fn command(&self, docker_host: &str) -> Command {
-        let mut command = find::command(&self.program, docker_host);
+    /// The command on the project as the user gave it, on the engine or a view of it.
+    fn command(&self, view: Option<&str>) -> Command {
+        let mut command = self.program.command(view);
         let given = &self.invocation;
         for (flag, values) in [
             ("--file", &given.files),
@@ -249,11 +247,12 @@ impl Compose {
         }
         command
     }
-}
 
-/// What Compose puts between project, service and number (its `api.Separator`).
-fn separator() -> &'static str {
-    let old = std::env::var("COMPOSE_COMPATIBILITY").unwrap_or_default();
-    let old = matches!(old.to_lowercase().as_str(), "1" | "t" | "true" | "y");
-    if old { "_" } else { "-" }
+    /// What Compose puts between project, service and number (its `api.Separator`).
+    fn separator(&self) -> &'static str {
+        let old = self.program.variable("COMPOSE_COMPATIBILITY");
+        let old = old.unwrap_or_default().to_lowercase();
+        let old = matches!(old.as_str(), "1" | "t" | "true" | "y" | "yes" | "on");
+        if old { "_" } else { "-" }
+    }
 }

@@ -1,2 +1,2 @@
-//! placeholder
-fn main() {}
+//! The end-to-end tests, one module a feature.
+mod compose;

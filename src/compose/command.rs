@@ -1,4 +1,4 @@
-//! Runs one command of Compose: its lines as they come, its output, and the one line that says why it failed.
+//! Runs one command of Compose: its lines as they come, its output, and its end when nobody waits for it.
 
 use std::{
     io,
@@ -106,44 +106,6 @@ impl Drop for Group {
     }
 }
 
-/// The line that says why a command failed: the first of a message about a file, the last of a run with progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
-    First,
-    Last,
-}
-
-/// The line of standard error that tells most; a plain sentence where there is none.
-pub fn reason(errors: &[String], telling: Telling) -> String {
-    let mut meaningful = errors.iter().filter_map(|line| message(line));
-    let found = match telling {
-        Telling::First => meaningful.next(),
-        Telling::Last => meaningful.next_back(),
-    };
-    found.unwrap_or_else(|| "docker compose failed without a word".to_owned())
-}
-
-/// The message of a line that is neither progress nor a warning.
-fn message(line: &str) -> Option<String> {
-    let line = line.trim();
-    if line.is_empty() || is_progress(line) || line.contains("level=warning") {
-        return None;
-    }
-    let line = line
-        .split_once("level=fatal msg=")
-        .or(line.split_once("level=error msg="))
-        .map_or(line, |(_, message)| message.trim_matches('"'));
-    let line = line.trim_start_matches("Error response from daemon: ");
-    Some(line.trim_start_matches("Error: ").to_owned())
-}
-
-/// ` Container shop-web-1  Creating`: a kind, a name, and one word.
-fn is_progress(line: &str) -> bool {
-    let mut words = line.split_whitespace();
-    let kind = words.next().unwrap_or_default();
-    ["Container", "Network", "Volume", "Image", "Service"].contains(&kind) && words.count() <= 2
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,38 +154,5 @@ mod tests {
         {
             tokio::task::yield_now().await;
         }
-    }
-
-    #[test]
-    fn progress_and_warnings_are_no_reason() {
-        let errors = [
-            r#"time="2026-11-21T09:31:04Z" level=warning msg="the attribute `version` is obsolete""#,
-            " Container shop-web-1  Creating",
-            " Network shop_default  Created",
-            "",
-            "Error response from daemon: Conflict. The container name is in use",
-        ]
-        .map(str::to_owned);
-        assert_eq!(
-            reason(&errors, Telling::Last),
-            "Conflict. The container name is in use"
-        );
-        assert_eq!(
-            reason(&errors[..3], Telling::First),
-            "docker compose failed without a word"
-        );
-    }
-
-    #[test]
-    fn a_fatal_log_line_gives_its_message() {
-        let errors = [r#"time="x" level=fatal msg="no configuration""#.to_owned()];
-        assert_eq!(reason(&errors, Telling::First), "no configuration");
-    }
-
-    #[test]
-    fn the_first_line_tells_of_a_file_and_the_last_of_a_run() {
-        let errors = ["yaml: line 3: mapping", "  in compose.yaml"].map(str::to_owned);
-        assert_eq!(reason(&errors, Telling::First), "yaml: line 3: mapping");
-        assert_eq!(reason(&errors, Telling::Last), "in compose.yaml");
     }
 }

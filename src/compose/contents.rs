@@ -1,8 +1,130 @@
 //! A digest of the contents of configs and secrets, which Compose's config hash leaves out.
 
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
 use super::{Compose, Project};
 use crate::error::Result;
 
-pub(super) async fn digest(_compose: &Compose, _project: &mut Project) -> Result<()> {
+/// Fills in [`super::Service::inline_digest`] of every service.
+pub(super) async fn digest(compose: &Compose, project: &mut Project) -> Result<()> {
+    let variables = compose.values(&variables(&project.raw)).await?;
+    for service in project.services.values_mut() {
+        service.inline_digest = service_digest(&project.raw, &service.name, &variables);
+    }
     Ok(())
+}
+
+/// The two sections whose entries have contents.
+const SECTIONS: [&str; 2] = ["configs", "secrets"];
+
+/// The variables from which configs and secrets take their contents (`environment:`).
+fn variables(raw: &Value) -> Vec<String> {
+    let entries = SECTIONS
+        .iter()
+        .filter_map(|section| raw[*section].as_object());
+    let mut names: Vec<String> = entries
+        .flat_map(|entries| entries.values())
+        .filter_map(|entry| entry["environment"].as_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn service_digest(raw: &Value, service: &str, variables: &BTreeMap<String, String>) -> String {
+    let mut hasher = Sha256::new();
+    let mut any = false;
+    for section in SECTIONS {
+        let uses = raw["services"][service][section].as_array();
+        for source in uses
+            .into_iter()
+            .flatten()
+            .filter_map(|u| u["source"].as_str())
+        {
+            any = true;
+            hasher.update(format!("{section}\0{source}\0"));
+            hasher.update(content_digest(&raw[section][source], variables));
+        }
+    }
+    if !any {
+        return String::new();
+    }
+    let digest = hasher.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A digest of one config's or secret's content; what cannot be read, or lies outside, counts by what names it.
+fn content_digest(entry: &Value, variables: &BTreeMap<String, String>) -> Vec<u8> {
+    let text = |key: &str| entry[key].as_str();
+    if let Some(content) = text("content") {
+        return Sha256::digest(content).to_vec();
+    }
+    if let Some(value) = text("environment").and_then(|name| variables.get(name)) {
+        return Sha256::digest(value).to_vec();
+    }
+    text("file")
+        .and_then(|path| file_digest(Path::new(path)))
+        .unwrap_or_else(|| Sha256::digest(entry.to_string()).to_vec())
+}
+
+fn file_digest(path: &Path) -> Option<Vec<u8>> {
+    let mut file = File::open(path).ok()?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer).ok()? {
+            0 => return Some(hasher.finalize().to_vec()),
+            length => hasher.update(&buffer[..length]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn digest_of(content: Value) -> String {
+        let raw = json!({
+            "services": {"web": {"configs": [{"source": "c", "target": "/c"}]}, "db": {}},
+            "configs": {"c": content, "unused": {"content": "x"}},
+        });
+        let variables = BTreeMap::from([("A".to_owned(), "one".to_owned())]);
+        assert_eq!(service_digest(&raw, "db", &variables), "");
+        service_digest(&raw, "web", &variables)
+    }
+
+    #[test]
+    fn the_same_content_is_the_same_digest_wherever_it_comes_from() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("c");
+        std::fs::write(&file, "one").unwrap();
+        let inline = digest_of(json!({"content": "one"}));
+        assert_eq!(inline.len(), 64);
+        assert_eq!(digest_of(json!({"file": file})), inline);
+        assert_eq!(digest_of(json!({"environment": "A"})), inline);
+        std::fs::write(&file, "two").unwrap();
+        assert_ne!(digest_of(json!({"file": file})), inline);
+    }
+
+    #[test]
+    fn what_cannot_be_read_counts_by_its_name() {
+        let missing = digest_of(json!({"file": "/none"}));
+        assert_ne!(missing, digest_of(json!({"file": "/nothing"})));
+        assert_ne!(missing, digest_of(json!({"external": true, "name": "x"})));
+    }
+
+    #[test]
+    fn variables_are_named_once() {
+        let raw = json!({
+            "configs": {"a": {"environment": "B"}, "b": {"content": "x"}},
+            "secrets": {"a": {"environment": "B"}, "c": {"environment": "A"}},
+        });
+        assert_eq!(variables(&raw), ["A", "B"]);
+        assert!(variables(&json!({})).is_empty());
+    }
 }

@@ -1,5 +1,7 @@
 //! Finds Compose v2, and gives every command of it the same surroundings.
 
+use std::{collections::BTreeMap, path::PathBuf};
+
 use tokio::{io::AsyncReadExt, process::Command};
 
 use super::{Compose, Invocation, command::run};
@@ -23,20 +25,42 @@ const NOT_PASSED_ON: [&str; 8] = [
     "COMPOSE_STATUS_STDOUT",
 ];
 
+/// Where Compose runs; the default is where we run ourselves.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Set over our own environment.
+    pub environment: BTreeMap<String, String>,
+    /// The working directory.
+    pub directory: Option<PathBuf>,
+}
+
 impl Compose {
     /// Finds `docker compose` v2, else `docker-compose` v2; refused where there is none.
     ///
     /// Every command is run on `endpoint`, whatever context Docker's own configuration prefers.
     pub async fn find(invocation: Invocation, endpoint: Endpoint) -> Result<Self> {
+        Self::find_in(invocation, endpoint, Surroundings::default()).await
+    }
+
+    /// As [`Compose::find`], for commands that run elsewhere.
+    pub async fn find_in(
+        invocation: Invocation,
+        endpoint: Endpoint,
+        surroundings: Surroundings,
+    ) -> Result<Self> {
         let mut found = None;
-        for program in [&["docker", "compose"][..], &["docker-compose"]] {
-            let program: Vec<String> = program.iter().map(|&word| word.to_owned()).collect();
-            match version(&program, &endpoint).await {
+        for words in [&["docker", "compose"][..], &["docker-compose"]] {
+            let program = Program {
+                words: words.iter().map(|&word| word.to_owned()).collect(),
+                surroundings: surroundings.clone(),
+                docker_host: endpoint.to_string(),
+            };
+            match program.version().await {
                 Some(version) if !is_v1(&version) => {
                     found = Some((program, version));
                     break;
                 }
-                older => tracing::debug!(?program, ?older, "no compose v2"),
+                older => tracing::debug!(?words, ?older, "no compose v2"),
             }
         }
         let (program, version) = found.ok_or_else(|| {
@@ -47,34 +71,60 @@ impl Compose {
             program,
             version,
             invocation,
-            engine: Upstream::new(endpoint.clone()),
-            endpoint,
+            engine: Upstream::new(endpoint),
             stdin,
         })
     }
 }
 
-/// A command of Compose without a word about the project.
-///
-/// `DOCKER_HOST` wins over a context in Docker's configuration once `DOCKER_CONTEXT` is gone.
-pub(super) fn command(program: &[String], docker_host: &str) -> Command {
-    let mut command = Command::new(&program[0]);
-    command.args(&program[1..]);
-    command.args(["--ansi", "never", "--progress", "plain"]);
-    for name in NOT_PASSED_ON {
-        command.env_remove(name);
-    }
-    command.env("DOCKER_HOST", docker_host);
-    command
+/// How to call Compose, without a word about a project.
+pub(super) struct Program {
+    /// `docker compose` or `docker-compose`.
+    pub words: Vec<String>,
+    surroundings: Surroundings,
+    /// The engine itself, as `DOCKER_HOST` names it.
+    docker_host: String,
 }
 
-async fn version(program: &[String], endpoint: &Endpoint) -> Option<String> {
-    let mut command = command(program, &endpoint.to_string());
-    command.args(["version", "--short"]);
-    let finished = run(command, None, |_| ()).await.ok()?;
-    let version = finished.output.trim().trim_start_matches('v').to_owned();
-    (finished.status.success() && version.starts_with(|c: char| c.is_ascii_digit()))
-        .then_some(version)
+impl Program {
+    /// A command against the engine, or against a view of it.
+    ///
+    /// `DOCKER_HOST` wins over a context in Docker's configuration once `DOCKER_CONTEXT` is gone.
+    pub fn command(&self, docker_host: Option<&str>) -> Command {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]);
+        command.args(["--ansi", "never", "--progress", "plain"]);
+        command.envs(&self.surroundings.environment);
+        for name in NOT_PASSED_ON {
+            command.env_remove(name);
+        }
+        command.env("DOCKER_HOST", docker_host.unwrap_or(&self.docker_host));
+        if let Some(directory) = &self.surroundings.directory {
+            command.current_dir(directory);
+        }
+        command
+    }
+
+    /// A variable of the environment in which Compose runs.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let given = self.surroundings.environment.get(name).cloned();
+        given.or_else(|| std::env::var(name).ok())
+    }
+
+    /// The directory in which Compose runs.
+    pub fn directory(&self) -> PathBuf {
+        let given = self.surroundings.directory.clone();
+        given.unwrap_or_else(|| std::env::current_dir().unwrap_or_default())
+    }
+
+    async fn version(&self) -> Option<String> {
+        let mut command = self.command(None);
+        command.args(["version", "--short"]);
+        let finished = run(command, None, |_| ()).await.ok()?;
+        let version = finished.output.trim().trim_start_matches('v').to_owned();
+        (finished.status.success() && version.starts_with(|c: char| c.is_ascii_digit()))
+            .then_some(version)
+    }
 }
 
 fn is_v1(version: &str) -> bool {
@@ -106,8 +156,15 @@ mod tests {
 
     #[test]
     fn the_environment_chooses_no_other_engine() {
-        let program = ["docker".to_owned(), "compose".to_owned()];
-        let command = command(&program, "unix:///run/x.sock");
+        let program = Program {
+            words: vec!["docker".to_owned(), "compose".to_owned()],
+            surroundings: Surroundings {
+                environment: BTreeMap::from([("DOCKER_CONTEXT".to_owned(), "far".to_owned())]),
+                directory: None,
+            },
+            docker_host: "tcp://far:2375".to_owned(),
+        };
+        let command = program.command(Some("unix:///run/x.sock"));
         let environment: Vec<_> = command.as_std().get_envs().collect();
         assert!(
             environment.contains(&("DOCKER_HOST".as_ref(), Some("unix:///run/x.sock".as_ref())))

@@ -1,22 +1,118 @@
 //! The config hash that Compose would write on a container now, asked of Compose itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
 use super::Compose;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    yaml,
+};
 
 impl Compose {
     /// The `com.docker.compose.config-hash` that Compose would write on a container of the service now.
     ///
     /// `config --hash` alone leaves `env_file` unresolved (it runs without environment resolution), so it is asked
-    /// about the resolved project.
+    /// about the resolved project. Where the service shares volumes or namespaces of another, Compose hashes the id of
+    /// that one's first container in place of its name (`convergence.resolveServiceReferences`); so do we.
     pub async fn config_hash(&self, service: &str) -> Result<String> {
-        let text = self.resolved(service).await?;
-        let mut command = super::find::command(&self.program, &self.endpoint.to_string());
-        command.args(["--file", "-", "--profile", "*", "config", "--hash", service]);
+        let resolved = self.resolved(service).await?;
+        let text = self.with_containers(service, resolved).await?;
+        let mut command = self.program.command(None);
+        command.args(["--file", "-", "--profile", "*", "config"]);
+        // Both were done the first time; doing them again stumbles over the ids.
+        command.args(["--no-normalize", "--no-consistency", "--hash", service]);
         let output = self.ask(command, Some(text.as_bytes())).await?;
         hash_of(service, &output).ok_or_else(|| {
             Error::refused(format!("docker compose has no config hash for {service}"))
         })
     }
+
+    async fn with_containers(&self, service: &str, resolved: String) -> Result<String> {
+        let mut project = yaml::parse(&resolved).map_err(Error::refused)?;
+        let name = project["name"].as_str().unwrap_or_default().to_owned();
+        let mut ids = BTreeMap::new();
+        for other in referred(&project["services"][service]) {
+            if let Some(id) = self.first_container(&name, &other).await? {
+                ids.insert(other, id);
+            }
+        }
+        if !refer_to_containers(&mut project["services"][service], &ids) {
+            return Ok(resolved);
+        }
+        // JSON is YAML, and quotes nothing in a way that Compose reads differently.
+        Ok(project.to_string())
+    }
+
+    /// The container that stands for a service which others join: the first by name, in any state.
+    async fn first_container(&self, project: &str, service: &str) -> Result<Option<String>> {
+        let containers = self.replicas(project, service, &[]).await?;
+        let first = containers
+            .iter()
+            .min_by_key(|container| container["Names"][0].as_str());
+        Ok(first.and_then(|container| container["Id"].as_str().map(str::to_owned)))
+    }
+}
+
+const SHARED: [&str; 3] = ["network_mode", "pid", "ipc"];
+
+/// The services whose volumes or namespaces a service shares.
+fn referred(service: &Value) -> BTreeSet<String> {
+    let namespaces = SHARED
+        .iter()
+        .filter_map(|key| service[*key].as_str()?.strip_prefix("service:"));
+    let volumes = service["volumes_from"].as_array().into_iter().flatten();
+    let volumes = volumes.filter_map(|from| match volume_source(from)? {
+        VolumeSource::Service(name) => Some(name),
+        VolumeSource::Container(_) => None,
+    });
+    namespaces.chain(volumes).map(str::to_owned).collect()
+}
+
+enum VolumeSource<'a> {
+    Service(&'a str),
+    Container(&'a str),
+}
+
+/// One entry of `volumes_from`: `service[:mode]` or `container:name[:mode]`.
+fn volume_source(entry: &Value) -> Option<VolumeSource<'_>> {
+    let mut parts = entry.as_str()?.split(':');
+    match parts.next()? {
+        "container" => parts.next().map(VolumeSource::Container),
+        service => Some(VolumeSource::Service(service)),
+    }
+}
+
+/// Puts ids where Compose puts them, and says whether there was anything to put; its `resolveVolumeFrom` loses the
+/// access mode, and so do we.
+fn refer_to_containers(service: &mut Value, ids: &BTreeMap<String, String>) -> bool {
+    let mut changed = false;
+    for key in SHARED {
+        let Some(mode) = service.get_mut(key) else {
+            continue;
+        };
+        let named = mode.as_str().and_then(|mode| mode.strip_prefix("service:"));
+        if let Some(id) = named.and_then(|name| ids.get(name)) {
+            *mode = Value::from(format!("container:{id}"));
+            changed = true;
+        }
+    }
+    let volumes = service
+        .get_mut("volumes_from")
+        .and_then(Value::as_array_mut);
+    for entry in volumes.into_iter().flatten() {
+        let id = match volume_source(entry) {
+            Some(VolumeSource::Service(name)) => ids.get(name).cloned(),
+            Some(VolumeSource::Container(name)) => Some(name.to_owned()),
+            None => None,
+        };
+        if let Some(id) = id {
+            *entry = Value::from(id);
+            changed = true;
+        }
+    }
+    changed
 }
 
 /// Finds the hash in lines of `SERVICE HASH`.
@@ -30,11 +126,34 @@ fn hash_of(service: &str, output: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn the_hash_stands_behind_the_name() {
         assert_eq!(hash_of("web", "db 1\nweb 2f\n").as_deref(), Some("2f"));
         assert_eq!(hash_of("web", "webb 1\n"), None);
+    }
+
+    #[test]
+    fn names_of_services_give_way_to_ids_and_nothing_else_does() {
+        let mut service = json!({
+            "pid": "service:db", "ipc": "host", "volumes_from": ["db:ro", "container:x:ro", "disk"],
+        });
+        assert!(referred(&service).iter().eq(["db", "disk"]));
+        let ids = BTreeMap::from([("db".to_owned(), "1f".to_owned())]);
+        assert!(refer_to_containers(&mut service, &ids));
+        assert_eq!(
+            service,
+            json!({"pid": "container:1f", "ipc": "host", "volumes_from": ["1f", "x", "disk"]})
+        );
+    }
+
+    #[test]
+    fn a_service_that_shares_nothing_is_left_as_compose_wrote_it() {
+        let mut service = json!({"image": "a", "network_mode": "host"});
+        assert!(!refer_to_containers(&mut service, &BTreeMap::new()));
+        assert_eq!(service, json!({"image": "a", "network_mode": "host"}));
     }
 }

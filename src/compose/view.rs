@@ -146,5 +146,6 @@ async fn sweep(parent: &Path) {
 }
 
 #[cfg(test)]
-#[path = "view/tests.rs"]
+mod fake_engine;
+#[cfg(test)]
 mod tests;

@@ -1,1 +1,200 @@
-//! The view against a fake engine.
+//! The view between a client and a fake engine, over real sockets.
+
+use std::collections::BTreeMap;
+
+use hyper::{Request, StatusCode, body::Incoming};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{fake_engine::FakeEngine, *};
+use crate::docker_http::{Endpoint, full, read_whole};
+
+struct Scene {
+    engine: FakeEngine,
+    view: View,
+    client: Upstream,
+}
+
+async fn scene() -> Scene {
+    let engine = FakeEngine::start();
+    let subject = Subject {
+        project: "shop".to_owned(),
+        service: "web".to_owned(),
+        mode: Mode::Beside {
+            rollout: "r2".to_owned(),
+            labels: BTreeMap::new(),
+        },
+    };
+    let view = View::start(Upstream::new(engine.endpoint()), subject)
+        .await
+        .unwrap();
+    let client = Upstream::new(view.docker_host().parse::<Endpoint>().unwrap());
+    Scene {
+        engine,
+        view,
+        client,
+    }
+}
+
+impl Scene {
+    async fn ask(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(full(body.to_string())).unwrap();
+        let response: hyper::Response<Incoming> = self.client.send(request).await.unwrap();
+        let status = response.status();
+        let body = read_whole(response.into_body()).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+}
+
+fn message(answer: &(StatusCode, Value)) -> (u16, &str) {
+    (
+        answer.0.as_u16(),
+        answer.1["message"].as_str().unwrap_or_default(),
+    )
+}
+
+#[tokio::test]
+async fn compose_sees_only_the_new_replica() {
+    let scene = scene().await;
+    for path in ["/v1.41/containers/json?all=1", "/containers/json?all=1"] {
+        let (status, list) = scene.ask("GET", path, Value::Null).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(list.as_array().unwrap().len(), 1);
+        assert_eq!(list[0]["Id"], "new");
+    }
+    let asked = scene.engine.asked.lock().unwrap().clone();
+    assert_eq!(asked[0].1, "/v1.41/containers/json?all=1");
+}
+
+#[tokio::test]
+async fn the_engine_is_asked_for_the_temporary_name() {
+    let scene = scene().await;
+    let labels = json!({rewrite::LABEL_PROJECT: "shop", rewrite::LABEL_SERVICE: "web"});
+    let body = json!({"Image": "a", "Labels": labels});
+    let (status, _) = scene
+        .ask("POST", "/v1.41/containers/create?name=shop-web-1", body)
+        .await;
+    assert_eq!(status, StatusCode::CREATED);
+    let (_, path, body) = scene.engine.changes().remove(0);
+    assert_eq!(path, "/v1.41/containers/create?name=shop-web-1.r2");
+    assert_eq!(body["Labels"][rewrite::LABEL_NAME], "shop-web-1");
+    assert_eq!(body["Image"], "a");
+}
+
+#[tokio::test]
+async fn changes_of_the_old_replica_are_refused_by_name_and_never_reach_the_engine() {
+    let scene = scene().await;
+    let stop = scene
+        .ask("POST", "/v1.41/containers/old/stop?t=1", Value::Null)
+        .await;
+    assert_eq!(
+        message(&stop),
+        (
+            403,
+            "rollout does not let compose stop container shop-web-1"
+        )
+    );
+    let remove = scene
+        .ask("DELETE", "/v1.41/containers/old", Value::Null)
+        .await;
+    assert_eq!(
+        message(&remove),
+        (
+            403,
+            "rollout does not let compose remove container shop-web-1"
+        )
+    );
+    let body = json!({"Container": "old"});
+    let leave = scene
+        .ask("POST", "/v1.41/networks/front/disconnect", body)
+        .await;
+    assert_eq!(
+        message(&leave),
+        (
+            403,
+            "rollout does not let compose disconnect container shop-web-1 from a network"
+        )
+    );
+    assert_eq!(scene.engine.changes(), []);
+    assert_eq!(
+        scene.view.first_refusal().as_deref(),
+        Some("stop container shop-web-1")
+    );
+}
+
+#[tokio::test]
+async fn the_new_replica_may_be_changed_and_what_is_not_there_is_the_engines_to_say() {
+    let scene = scene().await;
+    for path in ["/v1.41/containers/new/stop?t=1", "/containers/none/stop"] {
+        scene.ask("POST", path, Value::Null).await;
+    }
+    let body = json!({"Container": "new", "Force": true});
+    scene
+        .ask("POST", "/networks/front/disconnect", body.clone())
+        .await;
+    let changes = scene.engine.changes();
+    assert_eq!(changes.len(), 3);
+    assert_eq!(changes[0].1, "/v1.41/containers/new/stop?t=1");
+    assert_eq!(changes[2].2, body);
+    assert_eq!(scene.view.first_refusal(), None);
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_carries_bytes_both_ways() {
+    let scene = scene().await;
+    let host = scene.view.docker_host();
+    let path = host.strip_prefix("unix://").unwrap();
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    let head = "POST /v1.41/exec/x/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"));
+    stream.write_all(b"there and back").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut back = String::new();
+    stream.read_to_string(&mut back).await.unwrap();
+    assert_eq!(back, "there and back");
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_answer_is_a_bad_gateway() {
+    let mut scene = scene().await;
+    scene.engine = FakeEngine::start();
+    let gone = scene
+        .ask("GET", "/v1.41/containers/json", Value::Null)
+        .await;
+    assert_eq!(gone.0, StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
+async fn the_socket_is_ours_alone_and_goes_with_the_view() {
+    let scene = scene().await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let directory = scene.view.directory.path().to_owned();
+    assert_eq!(mode(&directory), 0o700);
+    assert_eq!(mode(&directory.join(SOCKET)), 0o600);
+    assert!(directory.join(SOCKET).as_os_str().len() < 104);
+    drop(scene);
+    assert!(!directory.exists());
+}
+
+#[tokio::test]
+async fn what_a_killed_run_left_is_swept_and_what_is_served_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dead, alive) = (
+        parent.path().join("rollout-view-a"),
+        parent.path().join("rollout-view-b"),
+    );
+    for directory in [&dead, &alive] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    drop(UnixListener::bind(dead.join(SOCKET)).unwrap());
+    let _served = UnixListener::bind(alive.join(SOCKET)).unwrap();
+    sweep(parent.path()).await;
+    assert!(!dead.exists());
+    assert!(alive.exists());
+}

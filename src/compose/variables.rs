@@ -1,0 +1,116 @@
+//! The values that Compose sees for variables, asked of Compose itself: `.env` files have rules of their own.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value, json};
+
+use super::Compose;
+use crate::{
+    error::{Error, Result},
+    yaml,
+};
+
+/// The names that Compose's discovery looks for (compose-go's `DefaultFileNames`).
+const FILE_NAMES: [&str; 4] = [
+    "compose.yaml",
+    "compose.yml",
+    "docker-compose.yml",
+    "docker-compose.yaml",
+];
+
+impl Compose {
+    /// The values of `names` as interpolation gives them; one that is not set is empty.
+    pub(super) async fn values(&self, names: &[String]) -> Result<BTreeMap<String, String>> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut command = self.program.command(None);
+        command.args(["--file", "-", "--project-name", "variables"]);
+        command
+            .arg("--project-directory")
+            .arg(self.project_directory());
+        for file in &self.invocation.env_files {
+            command.args(["--env-file", file]);
+        }
+        command.arg("config");
+        let text = self.ask(command, Some(question(names).as_bytes())).await?;
+        answer(&text).map_err(Error::refused)
+    }
+
+    /// Where the project's `.env` lies (compose-go's `GetWorkingDir`).
+    fn project_directory(&self) -> PathBuf {
+        let here = self.program.directory();
+        if let Some(given) = &self.invocation.project_directory {
+            return here.join(given);
+        }
+        let separator = self.program.variable("COMPOSE_PATH_SEPARATOR");
+        let separator = separator.unwrap_or_else(|| ":".to_owned());
+        let listed = self.program.variable("COMPOSE_FILE").unwrap_or_default();
+        let first = match self.invocation.files.first() {
+            Some(file) => Some(file.as_str()),
+            None => listed.split(&separator).next(),
+        };
+        match first.filter(|file| !file.is_empty() && *file != "-") {
+            Some(file) => here.join(file).parent().unwrap_or(&here).to_owned(),
+            None => discovered(&here).unwrap_or(&here).to_owned(),
+        }
+    }
+}
+
+fn discovered(here: &Path) -> Option<&Path> {
+    here.ancestors()
+        .find(|directory| FILE_NAMES.iter().any(|name| directory.join(name).exists()))
+}
+
+/// A project whose one service has a label for each variable.
+fn question(names: &[String]) -> String {
+    let labels: Map<String, Value> = names
+        .iter()
+        .map(|name| (name.clone(), Value::from(format!("${{{name}-}}"))))
+        .collect();
+    json!({"services": {"variables": {"image": "none", "labels": labels}}}).to_string()
+}
+
+fn answer(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let project = yaml::parse(&text.replace("$$", "$"))?;
+    let labels = project["services"]["variables"]["labels"].as_object();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(labels
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_variable_is_asked_for_by_a_label() {
+        assert_eq!(
+            question(&["A".to_owned()]),
+            r#"{"services":{"variables":{"image":"none","labels":{"A":"${A-}"}}}}"#
+        );
+    }
+
+    #[test]
+    fn values_keep_their_dollars() {
+        let text = "services: {variables: {labels: {A: 'x$$y', B: ''}}}";
+        let expected = [("A", "x$y"), ("B", "")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(answer(text), Ok(BTreeMap::from(expected)));
+    }
+
+    #[test]
+    fn the_nearest_directory_with_a_compose_file_is_found_from_below() {
+        let top = tempfile::tempdir().unwrap();
+        let below = top.path().join("a/b");
+        std::fs::create_dir_all(&below).unwrap();
+        std::fs::write(top.path().join("docker-compose.yml"), "").unwrap();
+        assert_eq!(discovered(&below), Some(top.path()));
+    }
+}

@@ -1,0 +1,203 @@
+//! What goes wrong leaves the old set as it was, and says why in one line.
+
+use std::collections::BTreeMap;
+
+use rollout::{compose::CreateRequest, error::Outcome};
+
+use super::stack::{SUITES, Stack};
+
+const WEB: &str = "services: {web: {image: 'rollout-demo:${TAG}'}}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_is_not_there_is_named() {
+    for suite in SUITES {
+        let stack = Stack::new(suite, "noimage", WEB);
+        stack.plain(&["up", "-d"]);
+        let old = stack.seen("web");
+        stack.tag("v999");
+        let error = stack
+            .create(&stack.compose().await, "web", 1)
+            .await
+            .unwrap_err();
+        assert_eq!(error.outcome, Outcome::Failed);
+        assert!(
+            error.message.starts_with("could not create web: "),
+            "{suite}: {}",
+            error.message
+        );
+        assert!(
+            error.message.contains("rollout-demo:v999"),
+            "{suite}: {}",
+            error.message
+        );
+        assert_eq!(stack.seen("web"), old);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_does_not_exist_fails_the_start() {
+    for suite in SUITES {
+        let stack = Stack::new(suite, "nocommand", WEB);
+        stack.plain(&["up", "-d"]);
+        let old = stack.seen("web");
+        stack.write(
+            "compose.yaml",
+            "services: {web: {image: 'rollout-demo:v2', entrypoint: [/none]}}",
+        );
+        let error = stack
+            .create(&stack.compose().await, "web", 1)
+            .await
+            .unwrap_err();
+        assert!(
+            error.message.starts_with("could not start web: "),
+            "{suite}: {}",
+            error.message
+        );
+        assert!(
+            error.message.contains("/none"),
+            "{suite}: {}",
+            error.message
+        );
+        let (half_made, rest): (Vec<_>, Vec<_>) = stack
+            .seen("web")
+            .into_iter()
+            .partition(|seen| seen.rollout == "r2");
+        assert_eq!((half_made.len(), rest), (1, old));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dependency_without_a_container_is_refused_and_not_created() {
+    let yaml = "services: {web: {image: 'rollout-demo:v1', depends_on: [db]}, db: {image: 'rollout-demo:v1'}}";
+    for suite in SUITES {
+        let stack = Stack::new(suite, "nodep", yaml);
+        let error = stack
+            .create(&stack.compose().await, "web", 1)
+            .await
+            .unwrap_err();
+        assert_eq!(error.outcome, Outcome::Refused);
+        assert_eq!(error.message, "web depends on db, which has no container");
+        assert!(stack.seen("db").is_empty() && stack.seen("web").is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dependency_that_is_gone_by_then_is_not_created_either() {
+    let yaml = "services: {web: {image: 'rollout-demo:v1', depends_on: [db]}, db: {image: 'rollout-demo:v1'}}";
+    for suite in SUITES {
+        let stack = Stack::new(suite, "gonedep", yaml);
+        let compose = stack.compose().await;
+        let project = compose.project().await.unwrap();
+        let request = CreateRequest {
+            project: &project,
+            service: "web",
+            replicas: 1,
+            dependencies: vec![("db".to_owned(), 1)],
+            rollout: "r2",
+            labels: BTreeMap::new(),
+            renew_anon_volumes: false,
+        };
+        let error = compose.create(&request, |_| ()).await.unwrap_err();
+        assert_eq!(
+            error.message,
+            format!(
+                "could not create web: docker compose wanted to create container {0}-db-1: it belongs to service db, \
+                 not to web, which is not part of this rollout",
+                stack.project
+            )
+        );
+        assert!(stack.seen("db").is_empty() && stack.seen("web").is_empty());
+    }
+}
+
+/// Newer versions of Compose stop every service of a network whose definition has changed, and make it anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_changed_in_the_file_stops_nobody() {
+    let yaml = |label: &str| {
+        format!(
+            "services: {{web: {{image: 'rollout-demo:${{TAG}}'}}, db: {{image: 'rollout-demo:v1'}}}}\n\
+             networks: {{default: {{labels: {{a: {label}}}}}}}"
+        )
+    };
+    for suite in SUITES {
+        let stack = Stack::new(suite, "network", &yaml("one"));
+        stack.plain(&["up", "-d"]);
+        let (web, db) = (stack.seen("web"), stack.seen("db"));
+        stack.write("compose.yaml", &yaml("two"));
+        stack.tag("v2");
+        let created = stack.create(&stack.compose().await, "web", 1).await;
+        if suite == "sid" {
+            let error = created.unwrap_err();
+            assert!(
+                error.message.contains("docker compose wanted to"),
+                "{}",
+                error.message
+            );
+        }
+        let old: Vec<_> = stack
+            .seen("web")
+            .into_iter()
+            .filter(|seen| seen.rollout.is_empty())
+            .collect();
+        assert_eq!((old, stack.seen("db")), (web, db), "{suite}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
+    for suite in SUITES {
+        let stack = Stack::new(suite, "dropped", WEB);
+        stack.plain(&["up", "-d"]);
+        let old = stack.seen("web");
+        stack.tag("v2");
+        let compose = stack.compose().await;
+        let project = compose.project().await.unwrap();
+        let request = CreateRequest {
+            project: &project,
+            service: "web",
+            replicas: 1,
+            dependencies: Vec::new(),
+            rollout: "r2",
+            labels: BTreeMap::new(),
+            renew_anon_volumes: false,
+        };
+        let (said, heard) = tokio::sync::oneshot::channel();
+        let mut said = Some(said);
+        tokio::select! {
+            done = compose.create(&request, |_| { said.take().map(|said| said.send(())); }) => {
+                panic!("done before it said anything: {done:?}")
+            }
+            _ = heard => {}
+        }
+        let project = format!("COMPOSE_PROJECT_NAME={}", stack.project);
+        until_no_process_has(&project).await;
+        let rest: Vec<_> = stack
+            .seen("web")
+            .into_iter()
+            .filter(|seen| seen.rollout.is_empty())
+            .collect();
+        assert_eq!(rest, old);
+    }
+}
+
+/// The killed are gone once nobody has the variable any more; a process that is still there after 10 s is an error.
+async fn until_no_process_has(variable: &str) {
+    let has = |entry: &std::fs::DirEntry| {
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|found| found == variable.as_bytes())
+    };
+    let gone = async {
+        while std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .any(|entry| has(&entry))
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
+        .await
+        .unwrap();
+}
