@@ -1,0 +1,193 @@
+//! One short function a subcommand, and all wiring.
+
+mod roll;
+
+use std::{ffi::OsString, fs::OpenOptions, io::IsTerminal, process::ExitCode, str::FromStr};
+
+use clap::CommandFactory;
+use tokio::{
+    process::Command,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{self, Action, Cli, TargetArgs, UnlockArgs, UpArgs},
+    compose::Compose,
+    docker_http::Endpoint,
+    engine::Engine,
+    error::{Error, Outcome, Result},
+    event::{Event, Events, Sink},
+    model::ServiceKey,
+    namespace,
+    report::{Output, human::Human, json::Json},
+    socket_proxy, state,
+};
+
+/// Where every event is recorded besides, as JSON lines.
+const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
+
+/// Runs the command line.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    match cli::parse(arguments) {
+        Err(error) => {
+            // A closed standard output leaves nobody to tell.
+            let _ = error.print();
+            if error.use_stderr() { Outcome::Refused.into() } else { Outcome::Done.into() }
+        }
+        Ok(Action::SocketProxy(arguments)) => socket_proxy::main(arguments),
+        Ok(Action::Namespace(command)) => namespace::main(command),
+        Ok(Action::Completions(shell)) => {
+            clap_complete::generate(shell, &mut Cli::command(), "rollout", &mut std::io::stdout());
+            Outcome::Done.into()
+        }
+        Ok(Action::PluginMetadata) => {
+            println!("{}", plugin_metadata());
+            Outcome::Done.into()
+        }
+        Ok(Action::Up(up)) => told(&up.target.clone(), async |events| roll_all(&up, events).await),
+        Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| unlock_service(&unlock, events).await),
+    }
+}
+
+/// What `docker` shows of its plugin (docker/cli, cli-plugins/metadata).
+fn plugin_metadata() -> serde_json::Value {
+    serde_json::json!({
+        "SchemaVersion": "0.1.0",
+        "Vendor": "rollout",
+        "Version": env!("CARGO_PKG_VERSION"),
+        "ShortDescription": env!("CARGO_PKG_DESCRIPTION"),
+    })
+}
+
+/// Runs a command whose events and failure are reported.
+fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -> ExitCode {
+    log(target.verbose);
+    let events = Events::new(sinks(target));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: failed to start: {error}");
+            return Outcome::Refused.into();
+        }
+    };
+    match runtime.block_on(command(&events)) {
+        Ok(()) => Outcome::Done.into(),
+        Err(error) => {
+            let Error { outcome, message, hint, logs } = error;
+            events.emit(Event::Failed { message, code: outcome as u8, hint, logs });
+            outcome.into()
+        }
+    }
+}
+
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "error",
+        1 => "rollout=info",
+        2 => "rollout=debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let terminal = std::io::stderr().is_terminal();
+    // A second subscriber can only come from a test; the first one stays.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+}
+
+fn sinks(target: &TargetArgs) -> Vec<Box<dyn Sink>> {
+    let shown: Box<dyn Sink> = match target.output.unwrap_or_default() {
+        Output::Human => Box::new(Human::new(target.verbose > 0)),
+        Output::Json => Box::new(Json::new(std::io::stdout())),
+    };
+    let log = std::env::var_os(EVENT_LOG).and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
+    std::iter::once(shown).chain(log.map(|file| Box::new(Json::new(file)) as Box<dyn Sink>)).collect()
+}
+
+async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
+    let interrupted = signals()?;
+    let engine = Engine::connect(endpoint(&up.target).await?).await?;
+    let compose = Compose::find(up.target.invocation(), engine.endpoint().clone()).await?;
+    let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
+    let project = compose.project_for(&names).await?;
+    for name in &names {
+        project.service(name)?;
+    }
+    for name in names {
+        if *interrupted.borrow() {
+            return Err(Error::interrupted(format!("interrupted before {name}; it was not touched")));
+        }
+        let scene = roll::Scene { engine: &engine, compose: &compose, project: &project, events };
+        scene.roll(name, up.settings.clone(), interrupted.clone()).await?;
+    }
+    Ok(())
+}
+
+async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
+    let engine = Engine::connect(endpoint(&unlock.target).await?).await?;
+    let compose = Compose::find(unlock.target.invocation(), engine.endpoint().clone()).await?;
+    let project = compose.project_for(&[&unlock.service]).await?;
+    project.service(&unlock.service)?;
+    let key = ServiceKey { project: project.name.clone(), service: unlock.service.clone() };
+    match state::unlock(&engine, &key).await? {
+        Some(holder) => events.notice(format!("removed the lock on {key} that was held by {holder}")),
+        None => events.notice(format!("{key} is not locked")),
+    }
+    Ok(())
+}
+
+/// Turns true with the first signal; the second one ends the process at once.
+fn signals() -> Result<watch::Receiver<bool>> {
+    let listen = |kind| signal(kind).map_err(|error| Error::refused(format!("cannot listen for signals: {error}")));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let (raise, raised) = watch::channel(false);
+    tokio::spawn(async move {
+        let mut count = 0;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            count += 1;
+            if count == 1 {
+                raise.send_replace(true);
+            } else {
+                eprintln!("left at once; run the same command again, it finishes or undoes what was begun");
+                std::process::exit(Outcome::Interrupted as i32);
+            }
+        }
+    });
+    Ok(raised)
+}
+
+/// Where the engine is, in Docker's own order: `-H`, `--context`, `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context.
+async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let host = match (&target.host, &target.context) {
+        (Some(host), _) => Some(host.clone()),
+        (None, Some(context)) => Some(context_host(Some(context)).await?),
+        (None, None) => match (variable("DOCKER_HOST"), variable("DOCKER_CONTEXT")) {
+            (Some(host), _) => Some(host),
+            (None, Some(context)) => Some(context_host(Some(&context)).await?),
+            // Without a docker command there is no context either, and its default is the socket.
+            (None, None) => context_host(None).await.ok(),
+        },
+    };
+    let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+    if host.starts_with("tcp://") && variable("DOCKER_TLS_VERIFY").is_some() {
+        return Err(Error::refused(format!("{host} wants TLS, which is not supported yet")).hint("use a unix:// or plain tcp:// address"));
+    }
+    Endpoint::from_str(&host).map_err(Error::refused)
+}
+
+async fn context_host(context: Option<&str>) -> Result<String> {
+    let mut command = Command::new("docker");
+    command.args(["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]).args(context);
+    let output = command.output().await.map_err(|error| Error::refused(format!("cannot run docker: {error}")))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::refused(text.lines().next().unwrap_or("docker context inspect failed").trim().to_owned())
+            .hint("docker context ls shows the contexts there are"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
