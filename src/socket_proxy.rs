@@ -24,8 +24,13 @@ pub mod store;
 pub mod stream;
 pub mod watch;
 
+#[cfg(test)]
+mod generation_tests;
+#[cfg(test)]
+mod testing;
+
 use std::{
-    io,
+    io::{self, IsTerminal},
     net::{Ipv6Addr, SocketAddr},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
@@ -37,6 +42,8 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+
+use tracing_subscriber::EnvFilter;
 
 use self::{daemon::Daemon, engine::Engine, store::Store};
 use crate::{
@@ -116,6 +123,7 @@ pub fn main(args: SocketProxyArgs) -> ExitCode {
 }
 
 fn run(args: &SocketProxyArgs) -> Result<()> {
+    log();
     privileges::drop_root(args.socket(), &args.state_dir);
     explain_socket(args.socket());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -126,6 +134,17 @@ fn run(args: &SocketProxyArgs) -> Result<()> {
     let served = runtime.block_on(serve(args));
     runtime.shutdown_timeout(Duration::from_millis(200));
     served
+}
+
+// A daemon's log is on from the start; a program that has its own keeps it.
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .try_init();
 }
 
 async fn serve(args: &SocketProxyArgs) -> Result<()> {

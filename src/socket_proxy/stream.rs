@@ -229,6 +229,14 @@ impl hyper::body::Body for Received {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        docker_http::Endpoint,
+        socket_proxy::{
+            engine::Engine,
+            store::Store,
+            testing::{claim, set},
+        },
+    };
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_does_not_list_is_nudged_each_second_and_not_for_ever() {
@@ -245,6 +253,61 @@ mod tests {
         assert_eq!(given, u64::from(MORE_NUDGES));
         assert!(nudges.announce(6));
         assert!(nudges.due.is_some());
+    }
+
+    // A pump without an engine, and what it sends.
+    async fn pump() -> (
+        Arc<Daemon>,
+        Reader,
+        mpsc::Receiver<Bytes>,
+        tempfile::TempDir,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
+        let store = Store::open(directory.path()).unwrap();
+        let daemon = Daemon::new(engine, store, false, ([127, 0, 0, 1], 0).into());
+        let reader = Reader {
+            address: [127, 0, 0, 1].into(),
+            user_agent: "Traefik".to_owned(),
+        };
+        let (sender, receiver) = mpsc::channel(1);
+        let pump = Pump::new(daemon.clone(), reader.clone(), true);
+        tokio::spawn(pump.run(futures_util::stream::pending(), sender));
+        (daemon, reader, receiver, directory)
+    }
+
+    fn list(daemon: &Daemon, reader: &Reader) {
+        let mut snapshots = daemon.snapshots.lock().unwrap();
+        snapshots.listed(1, reader, daemon.store.current());
+    }
+
+    #[tokio::test]
+    async fn a_new_generation_nudges_at_once_and_again_until_the_reader_lists() {
+        let (daemon, reader, mut events, _directory) = pump().await;
+        list(&daemon, &reader);
+        set(&daemon, claim(1, "hold", vec![])).await;
+        let first = events.recv().await.unwrap();
+        assert!(String::from_utf8_lossy(&first).contains("health_status: healthy"));
+        tokio::time::pause();
+        let start = Instant::now();
+        events.recv().await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 1);
+        list(&daemon, &reader);
+        let more = tokio::time::timeout(Duration::from_secs(60), events.recv());
+        assert!(more.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_opens_after_a_change_that_the_reader_missed_begins_with_a_nudge() {
+        let (daemon, reader, _events, _directory) = pump().await;
+        list(&daemon, &reader);
+        set(&daemon, claim(1, "hold", vec![])).await;
+        let late = Pump::new(daemon.clone(), reader.clone(), true);
+        assert!(!late.queue.is_empty());
+        list(&daemon, &reader);
+        let current = Pump::new(daemon.clone(), reader.clone(), true);
+        assert!(current.queue.is_empty());
+        assert_eq!(daemon.snapshots.lock().unwrap().readers()[0].streams, 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -221,3 +221,7 @@ async fn replicas(daemon: &Daemon, key: &str) -> Result<Vec<Listed>, Unanswered>
     let of_service = |one: &Listed| service_key(&one.labels).as_deref() == Some(key);
     Ok(listed.into_iter().filter(of_service).collect())
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
