@@ -194,7 +194,7 @@ fn prepare(state: &Path) -> Result<()> {
         .map_err(|error| Error::failed(format!("cannot create {path}: {error}")))?;
     let private = std::fs::Permissions::from_mode(0o700);
     if let Err(error) = std::fs::set_permissions(state, private) {
-        tracing::warn!(%error, "cannot make {path} private");
+        tracing::debug!(%error, "{path} is another's and stays as it is");
     }
     Ok(())
 }

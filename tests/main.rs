@@ -1,2 +1,3 @@
-//! placeholder
-fn main() {}
+//! The end-to-end tests: one binary, a file a feature.
+
+mod socket_proxy;

@@ -43,7 +43,9 @@ fn connect(path: &Path) -> Result<UnixStream> {
     let mut connected = UnixStream::connect(path);
     let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     if connected.as_ref().is_err_and(denied) && geteuid().is_root() {
-        let owner = std::fs::metadata(path).map(|socket| (socket.gid(), socket.uid()));
+        // The directory is as private as the socket, and its owner is the socket's.
+        let owner = std::fs::metadata(path.parent().unwrap_or(path));
+        let owner = owner.map(|directory| (directory.gid(), directory.uid()));
         if let Ok((gid, uid)) = owner
             && setgid(Gid::from_raw(gid)).is_ok()
             && setuid(Uid::from_raw(uid)).is_ok()
@@ -81,7 +83,7 @@ pub fn check(path: &Path, listen: SocketAddr) -> Result<()> {
 }
 
 fn hello(path: &Path) -> Option<SocketAddr> {
-    let mut socket = UnixStream::connect(path).ok()?;
+    let mut socket = connect(path).ok()?;
     socket.set_read_timeout(Some(CHECK)).ok()?;
     let request = serde_json::to_string(&Call::Hello.request()).ok()?;
     writeln!(socket, "{request}").ok()?;

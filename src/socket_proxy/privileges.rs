@@ -67,6 +67,8 @@ fn become_ordinary(group: u32, state: &Path) -> Result<u32, String> {
 
 fn give_away(state: &Path) -> io::Result<()> {
     fs::create_dir_all(state)?;
+    // Root without DAC_OVERRIDE cannot even list a private directory of the user that an earlier start gave it to.
+    chown(state, Some(0), Some(0))?;
     for entry in fs::read_dir(state)? {
         chown(entry?.path(), Some(ORDINARY), Some(ORDINARY))?;
     }
