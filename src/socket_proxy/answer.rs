@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{
     daemon::Daemon,
     engine::{Ask, Unanswered, encode},
+    overlay::Overlay,
     rebuild::{Inspect, Listed, Network, Version},
     request::{self, ApiVersion, Query, Refusal, Route},
     server::{self, Peer},
@@ -128,19 +129,9 @@ impl Asked<'_> {
         Ok(response)
     }
 
-    // The whole list has to come from one generation: of a list that the engine answers while the generation changes,
-    // nobody knows whether it was made before or after. The second try keeps the generation from changing.
     async fn list(&self, query: &Query) -> Result<Response<Body>, Unanswered> {
         let path = format!("/containers/json{}", query.encode());
-        let store = &self.daemon.store;
-        let before = store.current().generation;
-        let mut listed: Vec<Listed> = self.get(&path, "container").await?;
-        let mut overlay = store.current();
-        if overlay.generation != before {
-            let _held = store.hold().await;
-            listed = self.get(&path, "container").await?;
-            overlay = store.current();
-        }
+        let (listed, overlay) = self.list_of_one_generation(&path).await?;
         if !self.head {
             let mut snapshots = self.daemon.snapshots.lock().unwrap();
             snapshots.listed(self.peer.connection, &self.reader, overlay.clone());
@@ -148,6 +139,31 @@ impl Asked<'_> {
         let listed = listed.into_iter();
         let told: Vec<Listed> = listed.filter_map(|one| one.told(&overlay)).collect();
         Ok(json(&told))
+    }
+
+    // Of a list that the engine answers while the generation changes, nobody knows whether it was made before or after:
+    // it may hold a new container that the old generation shows, or lack one that the new generation counts on. So it
+    // is made again, and from then on the generation waits for it.
+    async fn list_of_one_generation(
+        &self,
+        path: &str,
+    ) -> Result<(Vec<Listed>, Arc<Overlay>), Unanswered> {
+        const TRIES: u32 = 5;
+        let store = &self.daemon.store;
+        for tried in 0..TRIES {
+            let _held = match tried {
+                0 => None,
+                _ => Some(store.hold().await),
+            };
+            let before = store.current().generation;
+            let listed = self.get(path, "container").await?;
+            let overlay = store.current();
+            if overlay.generation == before {
+                return Ok((listed, overlay));
+            }
+        }
+        let why = "the overlay changes faster than the engine lists".to_owned();
+        Err(Unanswered::Unreachable(why))
     }
 
     async fn inspect(&self, id: &str) -> Result<Response<Body>, Unanswered> {

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::error::{Error, Result};
 /// The version of the file's format; a newer one is refused.
 const FORMAT: u32 = 1;
 const FILE: &str = "overlay.json";
+/// A cutover waits no longer than this for lists that an engine does not answer.
+const LONGEST_HOLD: Duration = Duration::from_secs(2);
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -92,7 +95,7 @@ impl Store {
         self.published.subscribe()
     }
 
-    /// Keeps the generation as it is for as long as the guard lives.
+    /// Keeps the generation as it is for as long as the guard lives, two seconds at most.
     pub async fn hold(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().await
     }
@@ -121,7 +124,7 @@ impl Store {
         }
         published.overlay = Arc::new(next);
         self.write(published.overlay.clone()).await?;
-        let _gate = self.gate.write().await;
+        let _gate = tokio::time::timeout(LONGEST_HOLD, self.gate.write()).await;
         self.published.send_replace(published);
         Ok(value)
     }
@@ -239,6 +242,18 @@ mod tests {
             .unwrap();
         let published = store.subscribe().borrow().clone();
         assert_eq!((published.overlay.generation, published.announced), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_the_engine_never_answers_holds_a_change_up_for_two_seconds() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let _held = store.hold().await;
+        let start = tokio::time::Instant::now();
+        let set = store.change(true, |overlay| overlay.set(claim(1)));
+        assert_eq!(set.await.unwrap(), 1);
+        assert_eq!(start.elapsed(), LONGEST_HOLD);
+        assert_eq!(store.current().generation, 1);
     }
 
     #[test]
