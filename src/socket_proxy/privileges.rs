@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt, chown},
+    os::unix::fs::{MetadataExt, chown, lchown},
     path::Path,
 };
 
@@ -65,12 +65,13 @@ fn become_ordinary(group: u32, state: &Path) -> Result<u32, String> {
     Ok(group)
 }
 
+// Links are not followed: what they point at is not the daemon's to give away.
 fn give_away(state: &Path) -> io::Result<()> {
     fs::create_dir_all(state)?;
     // Root without DAC_OVERRIDE cannot even list a private directory of the user that an earlier start gave it to.
     chown(state, Some(0), Some(0))?;
     for entry in fs::read_dir(state)? {
-        chown(entry?.path(), Some(ORDINARY), Some(ORDINARY))?;
+        lchown(entry?.path(), Some(ORDINARY), Some(ORDINARY))?;
     }
     chown(state, Some(ORDINARY), Some(ORDINARY))
 }
@@ -85,6 +86,17 @@ mod tests {
         assert_eq!(missing_capabilities(&status(0xa804_25fb)), [""; 0]);
         assert_eq!(missing_capabilities(&status(0x80)), ["CHOWN", "SETGID"]);
         assert_eq!(missing_capabilities("").len(), 3);
+    }
+
+    #[test]
+    fn what_a_link_in_the_state_directory_points_at_keeps_its_owner() {
+        let outside = tempfile::NamedTempFile::new().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), state.path().join("link")).unwrap();
+        let owner = fs::metadata(outside.path()).unwrap().uid();
+        // Without root's rights nothing can be given away at all.
+        let _ = give_away(state.path());
+        assert_eq!(fs::metadata(outside.path()).unwrap().uid(), owner);
     }
 
     #[test]
