@@ -1,2 +1,4 @@
-//! The end-to-end tests, one module a feature.
+//! The end-to-end tests: one binary, a file a feature.
+
 mod compose;
+mod socket_proxy;

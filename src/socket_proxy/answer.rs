@@ -1,0 +1,206 @@
+//! One request, one answer: asks the engine and tells what the reader's generation says.
+
+use std::sync::Arc;
+
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderName, HeaderValue},
+};
+use serde::Serialize;
+
+use super::{
+    daemon::Daemon,
+    engine::{Ask, Unanswered, encode},
+    overlay::Overlay,
+    rebuild::{Inspect, Listed, Network, Version},
+    request::{self, ApiVersion, Query, Refusal, Route},
+    server::{self, Peer},
+    snapshot::Reader,
+    stream,
+};
+use crate::docker_http::{Body, empty, full, refusal};
+
+const API_VERSION: HeaderName = HeaderName::from_static("api-version");
+
+/// Answers a reader.
+pub async fn answer(
+    daemon: &Arc<Daemon>,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    match request::parse(request.method(), request.uri(), request.headers()) {
+        Ok(call) => {
+            let reader = peer.reader(&request);
+            let head = request.method() == Method::HEAD;
+            let asked = Asked {
+                daemon,
+                peer,
+                reader,
+                head,
+                version: call.version,
+            };
+            asked.route(call.route).await.unwrap_or_else(unanswered)
+        }
+        Err(refused) => {
+            server::refuse(daemon, peer.address, &request.uri().to_string());
+            forbid(&refused)
+        }
+    }
+}
+
+fn forbid(refused: &Refusal) -> Response<Body> {
+    let mut response = refusal(refused.status, &refused.message);
+    if refused.close {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+fn unanswered(error: Unanswered) -> Response<Body> {
+    let status = match &error {
+        Unanswered::Missing(_) => StatusCode::NOT_FOUND,
+        Unanswered::Refused(status) => *status,
+        Unanswered::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    if status.is_server_error() {
+        tracing::warn!(%error, "no answer for a reader");
+    }
+    refusal(status, &error.to_string())
+}
+
+struct Asked<'a> {
+    daemon: &'a Arc<Daemon>,
+    peer: &'a Peer,
+    reader: Reader,
+    head: bool,
+    version: Option<ApiVersion>,
+}
+
+impl Asked<'_> {
+    async fn route(self, route: Route) -> Result<Response<Body>, Unanswered> {
+        match route {
+            Route::Ping => self.ping().await,
+            Route::Version => {
+                let version: Version = self.get("/version", "version").await?;
+                Ok(json(&version))
+            }
+            Route::Events(query) => self.events(query).await,
+            Route::List(query) => self.list(&query).await,
+            Route::Inspect(id) => self.inspect(&id).await,
+            Route::Networks(query) => {
+                let path = format!("/networks{}", query.encode());
+                let networks: Vec<Network> = self.get(&path, "network").await?;
+                Ok(json(&networks))
+            }
+            Route::Network(id) => {
+                let path = format!("/networks/{id}");
+                let network: Network = self.get(&path, "network").await?;
+                Ok(json(&network))
+            }
+        }
+    }
+
+    async fn get<T>(&self, path: &str, kind: &'static str) -> Result<T, Unanswered>
+    where
+        T: serde::de::DeserializeOwned,
+    {
+        let version = self.version;
+        let ask = Ask {
+            version,
+            path,
+            kind,
+        };
+        self.daemon.engine.get(ask).await
+    }
+
+    // Clients negotiate from this header alone, and ask with HEAD first.
+    async fn ping(&self) -> Result<Response<Body>, Unanswered> {
+        self.daemon.engine.ping().await?;
+        let version = self.daemon.engine.versions().await?.api_version;
+        let mut response = Response::new(full("OK"));
+        let headers = response.headers_mut();
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, text);
+        if let Ok(version) = HeaderValue::from_str(&version) {
+            headers.insert(API_VERSION, version);
+        }
+        Ok(response)
+    }
+
+    async fn list(&self, query: &Query) -> Result<Response<Body>, Unanswered> {
+        let path = format!("/containers/json{}", query.encode());
+        let (listed, overlay) = self.list_of_one_generation(&path).await?;
+        if !self.head {
+            let mut snapshots = self.daemon.snapshots.lock().unwrap();
+            snapshots.listed(self.peer.connection, &self.reader, overlay.clone());
+        }
+        let listed = listed.into_iter();
+        let told: Vec<Listed> = listed.filter_map(|one| one.told(&overlay)).collect();
+        Ok(json(&told))
+    }
+
+    // Of a list that the engine answers while the generation changes, nobody knows whether it was made before or after:
+    // it may hold a new container that the old generation shows, or lack one that the new generation counts on. So it
+    // is made again, and from then on the generation waits for it.
+    async fn list_of_one_generation(
+        &self,
+        path: &str,
+    ) -> Result<(Vec<Listed>, Arc<Overlay>), Unanswered> {
+        const TRIES: u32 = 5;
+        let store = &self.daemon.store;
+        for tried in 0..TRIES {
+            let _held = match tried {
+                0 => None,
+                _ => Some(store.hold().await),
+            };
+            let before = store.current().generation;
+            let listed = self.get(path, "container").await?;
+            let overlay = store.current();
+            if overlay.generation == before {
+                return Ok((listed, overlay));
+            }
+        }
+        let why = "the overlay changes faster than the engine lists".to_owned();
+        Err(Unanswered::Unreachable(why))
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Response<Body>, Unanswered> {
+        let path = format!("/containers/{id}/json");
+        let inspect: Inspect = self.get(&path, "container").await?;
+        let snapshots = self.daemon.snapshots.lock().unwrap();
+        let seen = snapshots.seen(self.peer.connection, &self.reader);
+        drop(snapshots);
+        let overlay = seen.unwrap_or_else(|| self.daemon.store.current());
+        let told = inspect.told(&overlay, self.daemon.environment);
+        Ok(json(&told.ok_or(Unanswered::Missing("container"))?))
+    }
+
+    async fn events(self, query: Query) -> Result<Response<Body>, Unanswered> {
+        let Some(permit) = self.daemon.streams.take(self.reader.address) else {
+            server::refuse(self.daemon, self.reader.address, "(too many event streams)");
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            return Ok(refusal(status, "too many event streams are open"));
+        };
+        let body = match self.head {
+            true => empty(),
+            false => {
+                let daemon = self.daemon.clone();
+                stream::open(daemon, self.reader, permit, query, self.version).await?
+            }
+        };
+        Ok(json_body(body))
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Body> {
+    json_body(full(encode(value)))
+}
+
+fn json_body(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}

@@ -1,0 +1,307 @@
+//! The control protocol: one JSON line a request and a response, spoken by the CLI over `docker exec`.
+//!
+//! Both sides name their version in each line and work one version apart: fields that are not known are ignored, and a
+//! call that is not known is refused with [`FailureKind::UnknownCall`].
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::overlay::{Claim, Overlay};
+
+/// The version of the protocol that this build speaks.
+pub const VERSION: u32 = 1;
+/// The file name of the control socket in the state directory.
+pub const SOCKET: &str = "control.sock";
+/// The longest line, in bytes: the largest `fetch` with every byte escaped fits.
+pub const MAX_LINE: usize = 128 * 1024 * 1024;
+
+/// One line from the CLI, such as `{"control":1,"call":"clear","key":"shop/web","epoch":7}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The CLI's [`VERSION`].
+    pub control: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub call: Call,
+}
+
+/// What the CLI can ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Call {
+    /// Who answers: [`Answer::Hello`].
+    Hello,
+    /// The whole overlay: [`Answer::Overlay`].
+    Get,
+    /// Puts a claim in the place of its key's last: [`Answer::Changed`], once it is durable.
+    Set {
+        /// The claim.
+        claim: Claim,
+    },
+    /// Ends a key's claim: [`Answer::Changed`], once it is durable.
+    Clear {
+        /// `project/service`.
+        key: String,
+        /// The owner's.
+        epoch: u64,
+    },
+    /// Who reads: [`Answer::Readers`].
+    Readers,
+    /// A GET near the readers: [`Answer::Fetched`].
+    Fetch {
+        /// `http(s)://<address of a reader that counts>:<port>/…`, the path being below `/api/`, or `/metrics`, or `/ping`.
+        url: String,
+    },
+}
+
+impl Call {
+    /// As this build sends it.
+    pub fn request(self) -> Request {
+        Request {
+            control: VERSION,
+            call: self,
+        }
+    }
+}
+
+/// One line to the CLI: `{"control":1,"ok":{…}}` or `{"control":1,"error":{…}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    /// The daemon's [`VERSION`].
+    pub control: u32,
+    /// How it went.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// How a call went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done.
+    Ok(Answer),
+    /// Not done.
+    Error(Failure),
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Call::Hello`].
+    Hello(Hello),
+    /// To [`Call::Get`].
+    Overlay(Overlay),
+    /// To [`Call::Set`] and [`Call::Clear`].
+    Changed {
+        /// The first generation in which the call holds.
+        generation: u64,
+    },
+    /// To [`Call::Readers`].
+    Readers {
+        /// The generation that a reader's is to be compared with.
+        generation: u64,
+        /// All that are remembered, those without an open stream too.
+        readers: Vec<Reader>,
+    },
+    /// To [`Call::Fetch`].
+    Fetched(Fetched),
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Of the rollout binary.
+    pub version: String,
+    /// `address:port` where readers connect.
+    pub listen: String,
+    /// Whether the engine answers.
+    pub engine: bool,
+    /// The generation that holds.
+    pub generation: u64,
+}
+
+/// One reader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reader {
+    /// Without a port.
+    pub address: IpAddr,
+    /// `Traefik 3.7.15`.
+    pub user_agent: String,
+    /// The generation of its last list.
+    #[serde(default)]
+    pub generation: Option<u64>,
+    /// Its event streams that are open.
+    pub streams: usize,
+    /// The running container that has its address.
+    #[serde(default)]
+    pub container: Option<Container>,
+}
+
+impl Reader {
+    /// Whether it can be held to a generation: its stream is open, and its address is a running container's.
+    pub fn counts(&self) -> bool {
+        self.streams > 0 && self.container.is_some()
+    }
+}
+
+/// A container, named both ways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// The full id.
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+}
+
+/// What a [`Call::Fetch`] has brought.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The HTTP status.
+    pub status: u16,
+    /// `content-type` and `x-next-page`, by lower-case name.
+    pub headers: std::collections::BTreeMap<String, String>,
+    /// The body; what is not UTF-8 is replaced.
+    pub body: String,
+}
+
+/// Why a call was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For programs.
+    pub kind: FailureKind,
+    /// For people.
+    pub message: String,
+}
+
+/// Why a call was not done, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The key belongs to a later epoch.
+    StaleOwner,
+    /// The request makes no sense.
+    BadRequest,
+    /// The call is not known to this daemon.
+    UnknownCall,
+    /// The versions are more than one apart.
+    UnsupportedVersion,
+    /// The URL is not one that may be fetched.
+    FetchRefused,
+    /// The URL did not answer.
+    FetchFailed,
+    /// The engine did not answer.
+    EngineUnreachable,
+    /// The overlay could not be written.
+    Storage,
+    /// A kind that this build does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl FailureKind {
+    /// With a text for people.
+    pub fn because(self, message: impl Into<String>) -> Failure {
+        let message = message.into();
+        Failure {
+            kind: self,
+            message,
+        }
+    }
+}
+
+/// Reads a request line; the failure is what to answer.
+pub fn parse(line: &str) -> Result<Call, Failure> {
+    #[derive(Deserialize)]
+    struct Head {
+        control: u32,
+        #[serde(default)]
+        call: String,
+    }
+    const CALLS: [&str; 6] = ["hello", "get", "set", "clear", "readers", "fetch"];
+    let bad = |error: serde_json::Error| FailureKind::BadRequest.because(error.to_string());
+    let head: Head = serde_json::from_str(line).map_err(bad)?;
+    if head.control.abs_diff(VERSION) > 1 {
+        let message = format!(
+            "control version {} and {VERSION} are more than one apart: use the same rollout image for both",
+            head.control
+        );
+        return Err(FailureKind::UnsupportedVersion.because(message));
+    }
+    if !CALLS.contains(&head.call.as_str()) {
+        let message = format!("this socket proxy does not know the call {:?}", head.call);
+        return Err(FailureKind::UnknownCall.because(message));
+    }
+    let request: Request = serde_json::from_str(line).map_err(bad)?;
+    Ok(request.call)
+}
+
+/// Writes a response line, its newline included.
+pub fn encode(outcome: Result<Answer, Failure>) -> String {
+    let response = Response {
+        control: VERSION,
+        outcome: outcome.map_or_else(Outcome::Error, Outcome::Ok),
+    };
+    let line = serde_json::to_string(&response).unwrap_or_default();
+    format!("{line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_responses_are_written_as_documented() {
+        let call = Call::Clear {
+            key: "shop/web".to_owned(),
+            epoch: 7,
+        };
+        let line = r#"{"control":1,"call":"clear","key":"shop/web","epoch":7}"#;
+        assert_eq!(
+            serde_json::to_string(&call.clone().request()).unwrap(),
+            line
+        );
+        assert_eq!(parse(line), Ok(call));
+        let response = encode(Ok(Answer::Changed { generation: 3 }));
+        assert_eq!(
+            response,
+            "{\"control\":1,\"ok\":{\"changed\":{\"generation\":3}}}\n"
+        );
+        let response = encode(Err(FailureKind::StaleOwner.because("late")));
+        assert_eq!(
+            response,
+            "{\"control\":1,\"error\":{\"kind\":\"stale_owner\",\"message\":\"late\"}}\n"
+        );
+        assert!(serde_json::from_str::<Response>(&response).is_ok());
+    }
+
+    #[test]
+    fn a_neighbouring_version_is_understood_and_one_further_off_is_not() {
+        let call = |control| parse(&format!(r#"{{"control":{control},"call":"get","more":1}}"#));
+        assert_eq!(call(VERSION + 1), Ok(Call::Get));
+        assert_eq!(call(VERSION - 1), Ok(Call::Get));
+        assert_eq!(
+            call(VERSION + 2).unwrap_err().kind,
+            FailureKind::UnsupportedVersion
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_by_kind() {
+        let kind = |line: &str| parse(line).unwrap_err().kind;
+        assert_eq!(kind("{"), FailureKind::BadRequest);
+        assert_eq!(kind(r#"{"call":"get"}"#), FailureKind::BadRequest);
+        assert_eq!(
+            kind(r#"{"control":1,"call":"pause"}"#),
+            FailureKind::UnknownCall
+        );
+        assert_eq!(
+            kind(r#"{"control":1,"call":"clear"}"#),
+            FailureKind::BadRequest
+        );
+        let unknown = r#"{"kind":"of_tomorrow","message":""}"#;
+        let failure: Failure = serde_json::from_str(unknown).unwrap();
+        assert_eq!(failure.kind, FailureKind::Other);
+    }
+}

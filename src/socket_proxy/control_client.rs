@@ -1,0 +1,107 @@
+//! The other end of `docker exec`: copies standard input to the control socket and its replies to standard output; and
+//! the health check of the image.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::unix::{fs::MetadataExt, net::UnixStream},
+    path::Path,
+    time::Duration,
+};
+
+use nix::unistd::{Gid, Uid, geteuid, setgid, setuid};
+
+use super::control::{Answer, Call, Outcome, Response};
+use crate::error::{Error, Result};
+
+const CHECK: Duration = Duration::from_secs(5);
+
+/// Passes requests and replies on until standard input ends and the last reply is there.
+pub fn pass(path: &Path) -> Result<()> {
+    let socket = connect(path)?;
+    let failed = |error: io::Error| Error::failed(format!("the control socket broke: {error}"));
+    let requests = socket.try_clone().map_err(failed)?;
+    std::thread::spawn(move || {
+        // An error here shows as the end of the replies.
+        let _ = io::copy(&mut io::stdin().lock(), &mut &requests);
+        let _ = requests.shutdown(std::net::Shutdown::Write);
+    });
+    let mut replies = BufReader::new(socket);
+    let mut out = io::stdout().lock();
+    let mut line = Vec::new();
+    while replies.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        out.write_all(&line)
+            .and_then(|()| out.flush())
+            .map_err(failed)?;
+        line.clear();
+    }
+    Ok(())
+}
+
+// The socket is its owner's alone: without the capability to overrule that, root has to become the owner.
+fn connect(path: &Path) -> Result<UnixStream> {
+    let mut connected = UnixStream::connect(path);
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    if connected.as_ref().is_err_and(denied) && geteuid().is_root() {
+        // The directory is as private as the socket, and its owner is the socket's.
+        let owner = std::fs::metadata(path.parent().unwrap_or(path));
+        let owner = owner.map(|directory| (directory.gid(), directory.uid()));
+        if let Ok((gid, uid)) = owner
+            && setgid(Gid::from_raw(gid)).is_ok()
+            && setuid(Uid::from_raw(uid)).is_ok()
+        {
+            connected = UnixStream::connect(path);
+        }
+    }
+    connected.map_err(|error| {
+        let message = format!(
+            "cannot reach the socket proxy at {}: {error}",
+            path.display()
+        );
+        Error::failed(message).hint("is `rollout socket-proxy` running in this container?")
+    })
+}
+
+/// Succeeds where the daemon answers on its port and reaches the engine.
+pub fn check(path: &Path, listen: SocketAddr) -> Result<()> {
+    // The daemon knows best where it listens; what this process was told may differ.
+    let address = hello(path).unwrap_or(listen);
+    let failed = |error: io::Error| Error::failed(format!("no answer on {address}: {error}"));
+    let mut stream = TcpStream::connect_timeout(&reachable(address), CHECK).map_err(failed)?;
+    stream.set_read_timeout(Some(CHECK)).map_err(failed)?;
+    let request = "GET /_ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).map_err(failed)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(failed)?;
+    match answer.starts_with("HTTP/1.1 200 ") {
+        true => Ok(()),
+        false => {
+            let why = answer.lines().last().unwrap_or("nothing was answered");
+            Err(Error::failed(format!("not healthy: {why}")))
+        }
+    }
+}
+
+fn hello(path: &Path) -> Option<SocketAddr> {
+    let mut socket = connect(path).ok()?;
+    socket.set_read_timeout(Some(CHECK)).ok()?;
+    let request = serde_json::to_string(&Call::Hello.request()).ok()?;
+    writeln!(socket, "{request}").ok()?;
+    let mut line = String::new();
+    BufReader::new(socket).read_line(&mut line).ok()?;
+    let response: Response = serde_json::from_str(&line).ok()?;
+    match response.outcome {
+        Outcome::Ok(Answer::Hello(hello)) => hello.listen.parse().ok(),
+        _ => None,
+    }
+}
+
+// Where a daemon listens on every address, this machine's own is one of them.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

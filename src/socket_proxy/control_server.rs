@@ -1,0 +1,156 @@
+//! Answers the control socket: one call after another on each connection.
+
+use std::{
+    fs, io,
+    os::unix::{fs::PermissionsExt, net::UnixStream as StdUnixStream},
+    path::Path,
+    sync::Arc,
+};
+
+use futures_util::StreamExt;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+};
+use tokio_util::codec::{FramedRead, LinesCodec};
+
+use super::{
+    control::{self, Answer, Call, Failure, FailureKind, Hello},
+    daemon::Daemon,
+    engine::Unanswered,
+    fetch,
+    overlay::{Overlay, Stale},
+    store::Unchanged,
+};
+
+/// CLIs at once; more wait.
+const AT_ONCE: usize = 32;
+/// The longest request, in bytes.
+const MAX_REQUEST: usize = 4 * 1024 * 1024;
+
+/// Takes the socket, in the place of one that nobody answers any more.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    if StdUnixStream::connect(path).is_ok() {
+        let message = "another socket proxy answers there; two must not share a state directory";
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves until the process ends.
+pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>) {
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let turn = turns.clone().acquire_owned().await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let daemon = daemon.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = connection(stream, &daemon).await {
+                        tracing::debug!(%error, "a control connection ended");
+                    }
+                    drop(turn);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a control connection");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, daemon: &Daemon) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut lines = FramedRead::new(read, LinesCodec::new_with_max_length(MAX_REQUEST));
+    while let Some(line) = lines.next().await {
+        let outcome = match line {
+            Ok(line) => answer(&line, daemon).await,
+            Err(error) => Err(FailureKind::BadRequest.because(error.to_string())),
+        };
+        write.write_all(control::encode(outcome).as_bytes()).await?;
+    }
+    Ok(())
+}
+
+async fn answer(line: &str, daemon: &Daemon) -> Result<Answer, Failure> {
+    match control::parse(line)? {
+        Call::Hello => Ok(Answer::Hello(Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listen: daemon.listen.to_string(),
+            engine: daemon.engine.ping().await.is_ok(),
+            generation: daemon.store.current().generation,
+        })),
+        Call::Get => Ok(Answer::Overlay(Overlay::clone(&daemon.store.current()))),
+        Call::Set { claim } => {
+            claim
+                .validate()
+                .map_err(|wrong| FailureKind::BadRequest.because(wrong))?;
+            let (key, stage, rules) = (claim.key.clone(), claim.stage.clone(), claim.rules.len());
+            let generation = change(daemon, |overlay| overlay.set(claim)).await?;
+            tracing::info!(key, stage, rules, generation, "set");
+            Ok(Answer::Changed { generation })
+        }
+        Call::Clear { key, epoch } => {
+            let generation = change(daemon, |overlay| overlay.clear(&key, epoch)).await?;
+            tracing::info!(key, generation, "cleared");
+            Ok(Answer::Changed { generation })
+        }
+        Call::Readers => {
+            let generation = daemon.store.current().generation;
+            let readers = daemon.readers().await.map_err(unreachable)?;
+            let answer = Answer::Readers {
+                generation,
+                readers,
+            };
+            Ok(answer)
+        }
+        Call::Fetch { url } => {
+            let readers = daemon.readers().await.map_err(unreachable)?;
+            fetch::fetch(&url, &readers).await.map(Answer::Fetched)
+        }
+    }
+}
+
+async fn change<F>(daemon: &Daemon, change: F) -> Result<u64, Failure>
+where
+    F: FnOnce(&mut Overlay) -> Result<u64, Stale>,
+{
+    let changed = daemon.store.change(true, change).await;
+    changed.map_err(|error| {
+        let kind = match error {
+            Unchanged::Stale(_) => FailureKind::StaleOwner,
+            Unchanged::Storage { .. } => FailureKind::Storage,
+        };
+        kind.because(error.to_string())
+    })
+}
+
+fn unreachable(error: Unanswered) -> Failure {
+    FailureKind::EngineUnreachable.because(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(control::SOCKET);
+        drop(bind(&path).unwrap());
+        let live = bind(&path).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let error = bind(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(live);
+    }
+}

@@ -1,0 +1,94 @@
+//! What every part of the daemon shares.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+};
+
+use super::{
+    control,
+    engine::{Ask, Engine, Unanswered},
+    limits::{ALL_CONNECTIONS, CONNECTIONS, Quota, RefusalLog, STREAMS},
+    rebuild::{Endpoint, Listed},
+    snapshot::{Reader, Snapshots},
+    store::Store,
+};
+
+/// One running socket proxy.
+pub struct Daemon {
+    /// The engine behind it.
+    pub engine: Engine,
+    /// What readers are told instead.
+    pub store: Store,
+    /// Who reads, and which generation.
+    pub snapshots: Mutex<Snapshots>,
+    /// Connections by peer.
+    pub connections: Quota,
+    /// Event streams by peer.
+    pub streams: Quota,
+    /// Refusals that have been logged.
+    pub refusals: Mutex<RefusalLog>,
+    /// Whether inspect answers hold the environment.
+    pub environment: bool,
+    /// Where readers connect.
+    pub listen: SocketAddr,
+}
+
+impl Daemon {
+    /// Wires the parts; nothing runs yet.
+    pub fn new(engine: Engine, store: Store, environment: bool, listen: SocketAddr) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            store,
+            snapshots: Mutex::default(),
+            connections: Quota::new(CONNECTIONS, ALL_CONNECTIONS),
+            streams: Quota::new(STREAMS, ALL_CONNECTIONS / 4),
+            refusals: Mutex::default(),
+            environment,
+            listen,
+        })
+    }
+
+    /// Every reader, with the running container that has its address.
+    pub async fn readers(&self) -> Result<Vec<control::Reader>, Unanswered> {
+        let seen = self.snapshots.lock().unwrap().readers();
+        let running: Vec<Listed> = self.engine.get(Ask::plain("/containers/json")).await?;
+        let owners = owners(&running);
+        let readers = seen.into_iter().map(|seen| {
+            let Reader {
+                address,
+                user_agent,
+            } = seen.reader;
+            control::Reader {
+                address,
+                user_agent,
+                generation: seen.generation,
+                streams: seen.streams,
+                container: owners.get(&address).cloned(),
+            }
+        });
+        Ok(readers.collect())
+    }
+}
+
+fn owners(running: &[Listed]) -> HashMap<IpAddr, control::Container> {
+    let mut owners = HashMap::new();
+    for container in running {
+        let name = container.names.first().map_or("", String::as_str);
+        let owner = control::Container {
+            id: container.id.clone(),
+            name: name.trim_start_matches('/').to_owned(),
+        };
+        for address in addresses(container.network_settings.networks.values()) {
+            owners.insert(address, owner.clone());
+        }
+    }
+    owners
+}
+
+fn addresses<'a>(networks: impl Iterator<Item = &'a Endpoint>) -> impl Iterator<Item = IpAddr> {
+    networks
+        .flat_map(|network| [&network.ip_address, &network.global_ipv6_address])
+        .filter_map(|address| address.parse().ok())
+}

@@ -1,0 +1,221 @@
+//! Events: which of Docker's pass, made anew, and the one that says "read again". Pure.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    overlay::{Labels, Overlay},
+    rebuild::OWN,
+    request::{Filters, Query},
+};
+
+/// The longest line of the engine's stream, in bytes; an event carries all labels of its container.
+pub const MAX_LINE: usize = 1024 * 1024;
+/// Events that wait for a slow reader; more fall together into one that says "read again".
+const MAX_WAITING: usize = 64;
+const MAX_WAITING_BYTES: usize = 256 * 1024;
+
+/// Actions that pass besides `health_status…`.
+const PASSING: [&str; 4] = ["start", "die", "stop", "destroy"];
+const HEALTH: &str = "health_status";
+
+/// One event of a container that may be passed on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `start`, `die`, `stop`, `destroy` or `health_status…`.
+    pub action: String,
+    /// The container's id.
+    pub id: String,
+    /// The container's labels, and what Docker adds to them, such as `name`.
+    pub attributes: Labels,
+    time: i64,
+    time_nano: i64,
+}
+
+impl Event {
+    /// Reads a line of the engine's stream; `None` is an event of another kind.
+    pub fn parse(line: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Actor {
+            #[serde(rename = "ID", default)]
+            id: String,
+            #[serde(rename = "Attributes", default)]
+            attributes: Option<Labels>,
+        }
+        #[derive(Deserialize)]
+        struct Line {
+            #[serde(rename = "Type", default)]
+            kind: String,
+            #[serde(rename = "Action", default)]
+            action: String,
+            #[serde(rename = "Actor")]
+            actor: Actor,
+            #[serde(default)]
+            time: i64,
+            #[serde(rename = "timeNano", default)]
+            time_nano: i64,
+        }
+        let line: Line = serde_json::from_str(line).ok()?;
+        let passes = PASSING.contains(&line.action.as_str()) || is_health(&line.action);
+        (line.kind == "container" && passes).then(|| Self {
+            action: line.action,
+            id: line.actor.id,
+            attributes: line.actor.attributes.unwrap_or_default(),
+            time: line.time,
+            time_nano: line.time_nano,
+        })
+    }
+
+    /// Whether the event is about the container's health.
+    pub fn is_health(&self) -> bool {
+        is_health(&self.action)
+    }
+
+    /// What a reader is told; `None` where it must not know or need not.
+    ///
+    /// An event of a hidden container would only use up Traefik's throttle slot.
+    pub fn told(&self, overlay: &Overlay) -> Option<Bytes> {
+        let secret = self.attributes.contains_key(OWN) || overlay.hides(&self.id, &self.attributes);
+        let name = self.attributes.get("name").map_or("", String::as_str);
+        (!secret).then(|| encode(&self.action, &self.id, name, self.time, self.time_nano))
+    }
+}
+
+// The word alone, or with Docker's verdict behind it; never more.
+fn is_health(action: &str) -> bool {
+    action.strip_prefix(HEALTH).is_some_and(|rest| {
+        rest.is_empty()
+            || rest
+                .strip_prefix(": ")
+                .is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
+    })
+}
+
+/// An event of no container that makes a reader read again.
+pub fn nudge(now: SystemTime) -> Bytes {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let nanos = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    let action = format!("{HEALTH}: healthy");
+    encode(
+        &action,
+        &"0".repeat(64),
+        "rollout",
+        nanos / 1_000_000_000,
+        nanos,
+    )
+}
+
+fn encode(action: &str, id: &str, name: &str, time: i64, time_nano: i64) -> Bytes {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        status: &'a str,
+        id: &'a str,
+        #[serde(rename = "Type")]
+        kind: &'a str,
+        #[serde(rename = "Action")]
+        action: &'a str,
+        #[serde(rename = "Actor")]
+        actor: serde_json::Value,
+        scope: &'a str,
+        time: i64,
+        #[serde(rename = "timeNano")]
+        time_nano: i64,
+    }
+    let told = Told {
+        status: action,
+        id,
+        kind: "container",
+        action,
+        actor: json!({"ID": id, "Attributes": {"name": name}}),
+        scope: "local",
+        time,
+        time_nano,
+    };
+    let mut line = super::engine::encode(&told);
+    line.push(b'\n');
+    line.into()
+}
+
+/// Narrows a reader's query to events that can pass; false where it wants none of a container's.
+pub fn narrow(query: &mut Query) -> bool {
+    let filters: &mut Filters = &mut query.filters;
+    let wanted = filters
+        .get("type")
+        .is_none_or(|kinds| kinds.contains("container"));
+    filters.insert("type".to_owned(), ["container".to_owned()].into());
+    // The engine writes three events for each health check that runs.
+    let passing = || PASSING.iter().chain([&HEALTH]);
+    filters
+        .entry("event".to_owned())
+        .or_insert_with(|| passing().map(|&action| action.to_owned()).collect());
+    wanted
+}
+
+/// What waits for one reader; never grows beyond its bounds.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: VecDeque<Bytes>,
+    bytes: usize,
+    nudge: bool,
+}
+
+/// What a reader gets next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// An event of Docker's.
+    Event(Bytes),
+    /// A [`nudge`].
+    Nudge,
+}
+
+impl Queue {
+    /// Adds an event; where there are too many, all of them become one nudge.
+    pub fn push(&mut self, event: Bytes) {
+        if self.waiting.len() == MAX_WAITING || self.bytes + event.len() > MAX_WAITING_BYTES {
+            *self = Self::default();
+            self.nudge = true;
+            return;
+        }
+        self.bytes += event.len();
+        self.waiting.push_back(event);
+    }
+
+    /// Adds a nudge; several are one.
+    pub fn nudge(&mut self) {
+        self.nudge = true;
+    }
+
+    /// Takes what comes next.
+    pub fn pop(&mut self) -> Option<Next> {
+        if let Some(event) = self.waiting.pop_front() {
+            self.bytes -= event.len();
+            return Some(Next::Event(event));
+        }
+        std::mem::take(&mut self.nudge).then_some(Next::Nudge)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && !self.nudge
+    }
+}
+
+/// The `project/service` of a container that Compose made, one-off runs aside.
+pub fn service_key(labels: &BTreeMap<String, String>) -> Option<String> {
+    let one_off = labels.get("com.docker.compose.oneoff");
+    let project = labels.get("com.docker.compose.project")?;
+    let service = labels.get("com.docker.compose.service")?;
+    one_off
+        .is_none_or(|value| value != "True")
+        .then(|| format!("{project}/{service}"))
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+//! Which events pass, with what, and what a slow reader gets.
+
+use serde_json::Value;
+
+use super::*;
+use crate::socket_proxy::overlay::{Claim, ENABLE, Match, Rule};
+
+fn line(action: &str, attributes: Value) -> String {
+    json!({
+        "status": action, "id": "a", "from": "secret/image", "Type": "container", "Action": action,
+        "Actor": {"ID": "a", "Attributes": attributes}, "scope": "local", "time": 5, "timeNano": 5_000_000_001_i64,
+    })
+    .to_string()
+}
+
+fn event(action: &str) -> Option<Event> {
+    Event::parse(&line(
+        action,
+        json!({"name": "web-1", "token": "SECRET", "execID": "SECRET"}),
+    ))
+}
+
+#[test]
+fn an_event_is_made_anew_with_the_name_alone() {
+    let told = event("start").unwrap().told(&Overlay::default()).unwrap();
+    assert!(told.ends_with(b"\n"));
+    let expected = json!({
+        "status": "start", "id": "a", "Type": "container", "Action": "start",
+        "Actor": {"ID": "a", "Attributes": {"name": "web-1"}}, "scope": "local", "time": 5, "timeNano": 5_000_000_001_i64,
+    });
+    assert_eq!(serde_json::from_slice::<Value>(&told).unwrap(), expected);
+}
+
+#[test]
+fn start_die_stop_destroy_and_health_pass_and_nothing_else() {
+    for action in [
+        "start",
+        "die",
+        "stop",
+        "destroy",
+        "health_status",
+        "health_status: unhealthy",
+    ] {
+        assert!(event(action).is_some(), "{action}");
+    }
+    for action in [
+        "exec_create: sh -c SECRET",
+        "exec_start: SECRET",
+        "exec_die",
+        "attach",
+        "kill",
+        "create",
+        "rename",
+        "oom",
+        "pause",
+        "top",
+        "copy",
+        "health_status: sh -c SECRET",
+        "health_statusX",
+        "start SECRET",
+        "",
+    ] {
+        assert!(event(action).is_none(), "{action}");
+    }
+    let network = line("destroy", json!({})).replace("\"container\"", "\"network\"");
+    assert!(Event::parse(&network).is_none());
+    assert!(Event::parse("{").is_none());
+}
+
+#[test]
+fn events_of_hidden_and_of_own_containers_do_not_pass() {
+    let mut overlay = Overlay::default();
+    let rule = Rule {
+        on: Match::Label {
+            key: "io.rollout.id".to_owned(),
+            value: "r1".to_owned(),
+        },
+        labels: [(ENABLE.to_owned(), "false".to_owned())].into(),
+        health: None,
+    };
+    let claim = Claim {
+        key: "p/s".to_owned(),
+        rollout: "r1".to_owned(),
+        epoch: 1,
+        stage: "hold".to_owned(),
+        rules: vec![rule],
+    };
+    overlay.set(claim).unwrap();
+    let told = |attributes| {
+        Event::parse(&line("start", attributes))
+            .unwrap()
+            .told(&overlay)
+    };
+    assert!(told(json!({"io.rollout.id": "r1"})).is_none());
+    assert!(told(json!({"io.rollout.role": "lock"})).is_none());
+    assert!(told(json!({"io.rollout.id": "r2"})).is_some());
+}
+
+#[test]
+fn a_nudge_is_an_event_that_makes_traefik_read_again() {
+    let nudge: Value =
+        serde_json::from_slice(&nudge(UNIX_EPOCH + Duration::from_millis(1500))).unwrap();
+    assert_eq!(nudge["Type"], "container");
+    assert_eq!(nudge["Action"], "health_status: healthy");
+    assert_eq!(
+        (&nudge["time"], &nudge["timeNano"]),
+        (&json!(1), &json!(1_500_000_000))
+    );
+}
+
+#[test]
+fn a_slow_reader_gets_one_nudge_for_everything_that_did_not_fit() {
+    let mut queue = Queue::default();
+    for _ in 0..100_000 {
+        queue.push(Bytes::from_static(b"event"));
+        assert!(queue.waiting.len() <= MAX_WAITING);
+    }
+    let rest: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+    assert_eq!(rest.last(), Some(&Next::Nudge));
+    assert_eq!(rest.iter().filter(|next| **next == Next::Nudge).count(), 1);
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn few_large_events_fall_together_too() {
+    let mut queue = Queue::default();
+    queue.push(Bytes::from(vec![b'x'; MAX_WAITING_BYTES]));
+    queue.push(Bytes::from_static(b"event"));
+    assert_eq!((queue.pop(), queue.pop()), (Some(Next::Nudge), None));
+}
+
+#[test]
+fn events_come_in_order_and_nudges_together() {
+    let mut queue = Queue::default();
+    queue.nudge();
+    queue.push(Bytes::from_static(b"a"));
+    queue.nudge();
+    queue.push(Bytes::from_static(b"b"));
+    let all: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+    let event = |text: &'static str| Next::Event(Bytes::from_static(text.as_bytes()));
+    assert_eq!(all, [event("a"), event("b"), Next::Nudge]);
+}
+
+#[test]
+fn the_engine_is_asked_for_events_of_containers_alone() {
+    let mut query = Query::default();
+    assert!(narrow(&mut query));
+    assert_eq!(query.filters["type"], ["container".to_owned()].into());
+    assert!(query.filters["event"].contains("health_status"));
+    query.filters = [("type".to_owned(), ["network".to_owned()].into())].into();
+    assert!(!narrow(&mut query));
+}
+
+#[test]
+fn a_service_is_known_by_its_compose_labels_and_one_off_runs_are_not_its_replicas() {
+    let labels = |one_off: &str| {
+        let pairs = [("oneoff", one_off), ("project", "shop"), ("service", "web")];
+        pairs
+            .map(|(key, value)| (format!("com.docker.compose.{key}"), value.to_owned()))
+            .into()
+    };
+    assert_eq!(service_key(&labels("False")), Some("shop/web".to_owned()));
+    assert_eq!(service_key(&labels("True")), None);
+    assert_eq!(service_key(&BTreeMap::new()), None);
+}

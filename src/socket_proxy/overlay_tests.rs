@@ -1,0 +1,232 @@
+//! What the overlay promises, example by example and by property.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn rule(on: Match, enabled: &str) -> Rule {
+    Rule {
+        on,
+        labels: labels([(ENABLE, enabled)]),
+        health: None,
+    }
+}
+
+fn id(id: &str) -> Match {
+    Match::Id(id.to_owned())
+}
+
+fn label(value: &str) -> Match {
+    Match::Label {
+        key: "io.rollout.id".to_owned(),
+        value: value.to_owned(),
+    }
+}
+
+fn claim(epoch: u64, rules: Vec<Rule>) -> Claim {
+    Claim {
+        key: "shop/web".to_owned(),
+        rollout: format!("r{epoch}"),
+        epoch,
+        stage: "hold".to_owned(),
+        rules,
+    }
+}
+
+fn overlay(rules: Vec<Rule>) -> Overlay {
+    let mut overlay = Overlay::default();
+    overlay.set(claim(1, rules)).unwrap();
+    overlay
+}
+
+#[test]
+fn a_label_rule_hides_a_container_that_did_not_exist_when_it_was_set() {
+    let overlay = overlay(vec![rule(label("r1"), "false")]);
+    let mut new = labels([("io.rollout.id", "r1"), (ENABLE, "true")]);
+    assert!(overlay.hides("later", &new));
+    overlay.apply("later", &mut new, false);
+    assert_eq!(new[ENABLE], "false");
+    assert!(!overlay.hides("other", &labels([("io.rollout.id", "r2")])));
+}
+
+#[test]
+fn a_container_that_hides_itself_is_not_hidden_by_the_overlay() {
+    assert!(!Overlay::default().hides("a", &labels([(ENABLE, "false")])));
+}
+
+#[test]
+fn the_later_rule_wins_label_by_label() {
+    let mut first = rule(id("a"), "false");
+    first.labels.insert("weight".to_owned(), "9".to_owned());
+    let overlay = overlay(vec![first, rule(id("a"), "true")]);
+    let mut told = Labels::new();
+    overlay.apply("a", &mut told, false);
+    assert_eq!(told, labels([(ENABLE, "true"), ("weight", "9")]));
+    assert!(!overlay.hides("a", &Labels::new()));
+}
+
+#[test]
+fn a_rule_matches_on_what_docker_says_and_not_on_what_another_rule_told() {
+    let mut first = rule(id("a"), "true");
+    first.labels = labels([("io.rollout.id", "r1")]);
+    let overlay = overlay(vec![first, rule(label("r1"), "false")]);
+    let mut told = Labels::new();
+    overlay.apply("a", &mut told, false);
+    assert_eq!(told, labels([("io.rollout.id", "r1")]));
+}
+
+#[test]
+fn a_health_rule_applies_while_docker_says_starting_and_never_again() {
+    let mut healthy = rule(id("a"), "true");
+    healthy.health = Some(Health::Healthy);
+    let mut overlay = overlay(vec![healthy]);
+    let told = |overlay: &Overlay, starting| overlay.apply("a", &mut Labels::new(), starting);
+    assert_eq!(told(&overlay, true), Some(Health::Healthy));
+    assert_eq!(told(&overlay, false), None);
+    assert!(overlay.settle("a", &Labels::new()));
+    assert_eq!(told(&overlay, true), None);
+    assert!(!overlay.settle("b", &Labels::new()));
+}
+
+#[test]
+fn an_older_owner_is_refused_even_after_a_clear() {
+    let mut overlay = overlay(vec![]);
+    overlay.set(claim(5, vec![])).unwrap();
+    let stale = Stale {
+        key: "shop/web".to_owned(),
+        last: 5,
+    };
+    assert_eq!(overlay.set(claim(4, vec![])), Err(stale.clone()));
+    assert_eq!(overlay.clear("shop/web", 4), Err(stale.clone()));
+    overlay.clear("shop/web", 5).unwrap();
+    assert_eq!(overlay.set(claim(4, vec![])), Err(stale));
+    assert!(overlay.claims.is_empty());
+}
+
+#[test]
+fn two_rollouts_cannot_share_an_epoch() {
+    let mut overlay = overlay(vec![]);
+    let mut other = claim(1, vec![]);
+    other.rollout = "another".to_owned();
+    assert!(overlay.set(other).is_err());
+}
+
+#[test]
+fn setting_the_same_claim_again_is_no_new_generation() {
+    let mut overlay = overlay(vec![rule(id("a"), "false")]);
+    let before = overlay.clone();
+    assert_eq!(overlay.set(claim(1, vec![rule(id("a"), "false")])), Ok(1));
+    assert_eq!(overlay, before);
+}
+
+#[test]
+fn a_container_that_is_gone_takes_its_id_rules_along_and_no_label_rule_nor_claim() {
+    let mut overlay = overlay(vec![rule(id("a"), "false"), rule(label("r1"), "false")]);
+    assert!(overlay.forget_container("a"));
+    assert!(!overlay.forget_container("a"));
+    assert_eq!(
+        overlay.claims["shop/web"].rules,
+        [rule(label("r1"), "false")]
+    );
+    assert_eq!(overlay.claims["shop/web"].stage, "hold");
+}
+
+#[test]
+fn showing_ends_the_hiding_of_the_named_containers_and_marks_the_stage() {
+    let mut overlay = overlay(vec![rule(label("r1"), "false"), rule(id("b"), "false")]);
+    let new = ("new".to_owned(), labels([("io.rollout.id", "r1")]));
+    assert!(overlay.show("shop/web", std::slice::from_ref(&new)));
+    assert!(!overlay.hides("new", &new.1));
+    assert!(overlay.hides("b", &Labels::new()));
+    assert_eq!(overlay.claims["shop/web"].stage, Claim::SHOWN);
+    assert!(!overlay.show("shop/web", &[new]));
+}
+
+#[test]
+fn a_match_is_written_as_the_control_protocol_says() {
+    let json = |on: Match| serde_json::to_string(&on).unwrap();
+    assert_eq!(json(id("a")), r#"{"id":"a"}"#);
+    let expected = r#"{"label":{"key":"io.rollout.id","value":"r1"}}"#;
+    assert_eq!(json(label("r1")), expected);
+}
+
+#[test]
+fn a_claim_without_a_service_or_with_an_empty_match_is_refused() {
+    assert_eq!(claim(1, vec![rule(id("a"), "false")]).validate(), Ok(()));
+    assert!(claim(1, vec![rule(id(""), "false")]).validate().is_err());
+    let mut nameless = claim(1, vec![]);
+    nameless.key = "shop".to_owned();
+    assert!(nameless.validate().is_err());
+}
+
+fn any_match() -> impl Strategy<Value = Match> {
+    prop_oneof![
+        "[ab]".prop_map(Match::Id),
+        "[xy]".prop_map(|value| label(&value))
+    ]
+}
+
+fn any_rule() -> impl Strategy<Value = Rule> {
+    (any_match(), any::<bool>(), any::<bool>()).prop_map(|(on, enabled, healthy)| Rule {
+        health: healthy.then_some(Health::Healthy),
+        ..rule(on, if enabled { "true" } else { "false" })
+    })
+}
+
+fn any_claim() -> impl Strategy<Value = Claim> {
+    let rules = proptest::collection::vec(any_rule(), 0..4);
+    (0..3_u8, 0..4_u64, rules).prop_map(|(service, epoch, rules)| Claim {
+        key: format!("shop/{service}"),
+        ..claim(epoch, rules)
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_refused_claim_changes_nothing_and_any_other_is_there(claims in proptest::collection::vec(any_claim(), 1..12)) {
+        let mut overlay = Overlay::default();
+        for claim in claims {
+            let before = overlay.clone();
+            match overlay.set(claim.clone()) {
+                Ok(generation) => {
+                    prop_assert_eq!(&overlay.claims[&claim.key], &claim);
+                    prop_assert!(generation == overlay.generation && generation >= before.generation);
+                }
+                Err(_) => {
+                    prop_assert!(before.last_epochs[&claim.key] > claim.epoch);
+                    prop_assert_eq!(&overlay, &before);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_container_is_told_hidden_exactly_if_it_is_hidden(claims in proptest::collection::vec(any_claim(), 0..6), name in "[abc]", value in "[xyz]") {
+        let mut overlay = Overlay::default();
+        for claim in claims {
+            let _ = overlay.set(claim);
+        }
+        let own = labels([("io.rollout.id", &value)]);
+        let mut told = own.clone();
+        overlay.apply(&name, &mut told, true);
+        let hidden = told.get(ENABLE).is_some_and(|value| value == "false");
+        prop_assert_eq!(hidden, overlay.hides(&name, &own));
+    }
+
+    #[test]
+    fn an_overlay_survives_its_file(claims in proptest::collection::vec(any_claim(), 0..6)) {
+        let mut overlay = Overlay::default();
+        for claim in claims {
+            let _ = overlay.set(claim);
+        }
+        let text = serde_json::to_string(&overlay).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Overlay>(&text).unwrap(), overlay);
+    }
+}

@@ -1,0 +1,212 @@
+//! Answers made anew from the fields named here; whatever Docker says besides is not even kept. Pure.
+//!
+//! The fields are those that Traefik reads (`pkg/provider/docker/shared.go`, v3.7) and what identifies a thing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::overlay::{Health, Labels, Overlay};
+
+/// The label of rollout's own containers (locks, helpers): readers never see them.
+pub const OWN: &str = "io.rollout.role";
+
+// Docker writes null for what is empty.
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+macro_rules! docker {
+    ($(#[$doc:meta])* $name:ident { $($(#[$meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        pub struct $name {
+            $(#[doc = "As in Docker's API."] $(#[$meta])* #[serde(deserialize_with = "nullable")] pub $field: $type),*
+        }
+    };
+}
+
+docker!(
+    /// `GET /version`
+    Version {
+        version: String,
+        api_version: String,
+        #[serde(rename = "MinAPIVersion")]
+        min_api_version: String,
+        os: String,
+        arch: String,
+    }
+);
+
+docker!(
+    /// `GET /containers/{id}/json`
+    Inspect {
+        id: String,
+        name: String,
+        created: String,
+        state: State,
+        host_config: HostConfig,
+        config: Config,
+        network_settings: InspectNetworks,
+    }
+);
+
+docker!(
+    /// Traefik cannot do without it, whatever the container.
+    State {
+        status: String,
+        running: bool,
+        paused: bool,
+        restarting: bool,
+        dead: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        health: Option<HealthState>,
+    }
+);
+
+docker!(
+    /// Without the log, which holds what the check printed.
+    HealthState { status: String }
+);
+
+docker!(
+    /// The network mode alone: mounts and limits are here too.
+    HostConfig { network_mode: String }
+);
+
+docker!(
+    /// The labels; the environment only where it was asked for by `--expose env`.
+    Config {
+        labels: Labels,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        env: Option<Vec<String>>,
+    }
+);
+
+docker!(
+    /// Ports and networks of an inspected container.
+    InspectNetworks {
+        ports: BTreeMap<String, Option<Vec<PortBinding>>>,
+        networks: BTreeMap<String, Endpoint>,
+    }
+);
+
+docker!(
+    /// Where a port is published.
+    PortBinding { host_ip: String, host_port: String }
+);
+
+docker!(
+    /// A container on a network.
+    Endpoint {
+        #[serde(rename = "NetworkID")]
+        network_id: String,
+        #[serde(rename = "IPAddress")]
+        ip_address: String,
+        #[serde(rename = "GlobalIPv6Address")]
+        global_ipv6_address: String,
+    }
+);
+
+docker!(
+    /// One line of `GET /containers/json`
+    Listed {
+        id: String,
+        names: Vec<String>,
+        labels: Labels,
+        state: String,
+        status: String,
+        host_config: HostConfig,
+        network_settings: ListNetworks,
+        ports: Vec<Port>,
+    }
+);
+
+docker!(
+    /// Networks of a listed container.
+    ListNetworks { networks: BTreeMap<String, Endpoint> }
+);
+
+docker!(
+    /// A port of a listed container.
+    Port {
+        #[serde(rename = "IP", skip_serializing_if = "String::is_empty")]
+        ip: String,
+        private_port: u16,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        public_port: Option<u16>,
+        r#type: String,
+    }
+);
+
+docker!(
+    /// `GET /networks/{id}`, and one line of `GET /networks`
+    Network {
+        id: String,
+        name: String,
+        driver: String,
+        scope: String,
+        internal: bool,
+        attachable: bool,
+        ingress: bool,
+        labels: Labels,
+    }
+);
+
+impl Inspect {
+    /// What a reader is told; `None` for rollout's own containers.
+    pub fn told(mut self, overlay: &Overlay, environment: bool) -> Option<Self> {
+        if self.config.labels.contains_key(OWN) {
+            return None;
+        }
+        let starting = self.starting();
+        let health = overlay.apply(&self.id, &mut self.config.labels, starting);
+        if let (Some(health), Some(state)) = (health, &mut self.state.health) {
+            state.status = health.as_str().to_owned();
+        }
+        self.config.env = self.config.env.filter(|_| environment);
+        Some(self)
+    }
+
+    /// Whether Docker waits for the first health check to pass.
+    pub fn starting(&self) -> bool {
+        self.health() == Some(Health::Starting.as_str())
+    }
+
+    /// Whether Docker has come to a verdict on its health.
+    pub fn checked(&self) -> bool {
+        let verdicts = [Health::Healthy, Health::Unhealthy].map(Health::as_str);
+        self.health()
+            .is_some_and(|health| verdicts.contains(&health))
+    }
+
+    fn health(&self) -> Option<&str> {
+        let health = self.state.health.as_ref()?;
+        Some(&health.status)
+    }
+}
+
+impl Listed {
+    /// What a reader is told; `None` for rollout's own containers.
+    pub fn told(mut self, overlay: &Overlay) -> Option<Self> {
+        const STARTING: &str = "(health: starting)";
+        if self.labels.contains_key(OWN) {
+            return None;
+        }
+        let starting = self.status.ends_with(STARTING);
+        let told = match overlay.apply(&self.id, &mut self.labels, starting) {
+            Some(Health::Healthy) => "(healthy)",
+            Some(Health::Unhealthy) => "(unhealthy)",
+            Some(Health::Starting) | None => STARTING,
+        };
+        self.status = self.status.replace(STARTING, told);
+        Some(self)
+    }
+}
+
+#[cfg(test)]
+#[path = "rebuild_tests.rs"]
+mod tests;

@@ -1,0 +1,173 @@
+//! What a reader may ask, and what it may not.
+
+use super::*;
+
+fn ask(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Call, Refusal> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = header::HeaderName::from_bytes(name.as_bytes()).unwrap();
+        map.append(name, value.parse().unwrap());
+    }
+    let method = Method::from_bytes(method.as_bytes()).unwrap();
+    parse(&method, &target.parse().unwrap(), &map)
+}
+
+fn get(target: &str) -> Result<Call, Refusal> {
+    ask("GET", target, &[])
+}
+
+fn route(target: &str) -> Route {
+    get(target).unwrap().route
+}
+
+fn status(answer: Result<Call, Refusal>) -> u16 {
+    answer.unwrap_err().status.as_u16()
+}
+
+#[test]
+fn the_seven_routes_are_known_with_and_without_a_version() {
+    assert_eq!(route("/_ping"), Route::Ping);
+    assert_eq!(route("/version"), Route::Version);
+    assert_eq!(route("/events"), Route::Events(Query::default()));
+    assert_eq!(route("/containers/json"), Route::List(Query::default()));
+    assert_eq!(
+        route("/containers/a_b.c-1/json"),
+        Route::Inspect("a_b.c-1".to_owned())
+    );
+    assert_eq!(route("/networks"), Route::Networks(Query::default()));
+    assert_eq!(route("/networks/n1"), Route::Network("n1".to_owned()));
+    let call = get("/v1.24/version").unwrap();
+    assert_eq!((call.version, call.route), (Some((1, 24)), Route::Version));
+}
+
+#[test]
+fn every_other_path_is_forbidden() {
+    for path in [
+        "/",
+        "//",
+        "/v1.24",
+        "/v1.24/",
+        "/info",
+        "/_ping/",
+        "/v1.24//version",
+        "//version",
+        "/v1/version",
+        "/v1.2.3/version",
+        "/v+1.2/version",
+        "/v1.99999/version",
+        "/vv1.24/version",
+        "/v1.24/v1.24/version",
+        "/containers/a/json/",
+        "/containers//json",
+        "/containers/a/../json",
+        "/containers/./json",
+        "/containers/../json",
+        "/containers/%61/json",
+        "/containers/a%2Fb/json",
+        "/containers/a/logs",
+        "/containers/a/export",
+        "/containers/a/archive",
+        "/containers/a/top",
+        "/containers/a/attach/ws",
+        "/containers/a/stats",
+        "/containers/a/changes",
+        "/containers/-a/json",
+        "/containers/a;b/json",
+        "/containers/a@b/json",
+        "/images/json",
+        "/exec/a/json",
+        "/secrets",
+        "/configs",
+        "/services",
+        "/tasks",
+        "/volumes",
+        "/system/df",
+        "/swarm",
+        "/swarm/unlockkey",
+        "/nodes",
+        "/plugins",
+        "/networks/",
+        "/networks/a/b",
+        "/networks/..",
+        "/Version",
+        "/containers/JSON",
+    ] {
+        assert_eq!(status(get(path)), 403, "{path}");
+    }
+}
+
+#[test]
+fn every_other_method_is_forbidden() {
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
+        assert_eq!(status(ask(method, "/version", &[])), 403, "{method}");
+    }
+    assert!(ask("HEAD", "/_ping", &[]).is_ok());
+}
+
+#[test]
+fn absolute_targets_upgrades_and_bodies_are_forbidden_and_end_the_connection() {
+    let answers = [
+        get("http://docker/version"),
+        ask("CONNECT", "docker:80", &[]),
+        ask("GET", "/version", &[("upgrade", "h2c")]),
+        ask("GET", "/version", &[("connection", "keep-alive, UPGRADE")]),
+        ask("GET", "/version", &[("content-length", "5")]),
+        ask(
+            "GET",
+            "/version",
+            &[("content-length", "0"), ("content-length", "5")],
+        ),
+        ask("GET", "/version", &[("content-length", "+0")]),
+        ask("GET", "/version", &[("transfer-encoding", "chunked")]),
+        ask("GET", "/version", &[("transfer-encoding", "identity")]),
+    ];
+    for answer in answers {
+        let refusal = answer.unwrap_err();
+        assert_eq!((refusal.status.as_u16(), refusal.close), (403, true));
+    }
+    assert!(ask("GET", "/version", &[("content-length", "0")]).is_ok());
+}
+
+#[test]
+fn a_query_is_made_anew_from_its_known_keys() {
+    let sent = |target: &str| match route(target) {
+        Route::List(query) | Route::Events(query) | Route::Networks(query) => query.encode(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        sent("/containers/json?size=1&all=true&x=%0d%0a&limit=05"),
+        "?all=1&limit=5"
+    );
+    assert_eq!(
+        sent(
+            "/containers/json?all=0&limit=&size=true"
+                .replace("limit=&", "")
+                .as_str()
+        ),
+        ""
+    );
+    assert_eq!(sent("/containers/json?all=1&all=0"), "?all=1");
+    assert_eq!(
+        sent("/events?since=1700000000.5&until=10m&all=1"),
+        "?since=1700000000.5&until=10m"
+    );
+    let filters = "?filters=%7B%22label%22%3A%7B%22a%3Db+c%26%22%3Atrue%7D%7D";
+    assert_eq!(sent(&format!("/networks{filters}")), filters);
+    let list = "/networks?filters=%7B%22label%22%3A%5B%22a%3Db+c%26%22%5D%7D";
+    assert_eq!(sent(list), filters);
+}
+
+#[test]
+fn a_known_key_with_a_value_that_is_none_is_a_bad_request() {
+    for query in [
+        "/containers/json?all=maybe",
+        "/containers/json?limit=many",
+        "/containers/json?since=a%20b",
+        "/containers/json?filters=no",
+        "/containers/json?filters=%5B%5D",
+        "/containers/json?filters=%7B%22a%22%3A%7B%22b%22%3A%7B%7D%7D%7D",
+        "/events?since=%0d%0aX:y",
+    ] {
+        assert_eq!(status(get(query)), 400, "{query}");
+    }
+}

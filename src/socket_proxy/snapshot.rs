@@ -1,0 +1,249 @@
+//! Which generation a reader sees: that of its own last list, so that it never sees half a change. Pure.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use super::overlay::Overlay;
+
+/// Numbers the connections of one process.
+pub type ConnectionId = u64;
+
+/// Readers that are remembered in all, and from one address; the one that listed longest ago makes room.
+const MAX_READERS: usize = 256;
+const MAX_READERS_OF_ADDRESS: usize = 16;
+
+/// Who reads, as far as HTTP tells.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reader {
+    /// Without a port.
+    pub address: IpAddr,
+    /// Its `User-Agent` header, shortened.
+    pub user_agent: String,
+}
+
+/// One reader as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Who.
+    pub reader: Reader,
+    /// The generation of its last list.
+    pub generation: Option<u64>,
+    /// Its event streams that are open.
+    pub streams: usize,
+}
+
+#[derive(Clone)]
+struct Listed {
+    order: u64,
+    connection: ConnectionId,
+    overlay: Arc<Overlay>,
+}
+
+#[derive(Default)]
+struct Entry {
+    newest: Option<Listed>,
+    streams: usize,
+}
+
+/// The last list of every connection and of every reader.
+#[derive(Default)]
+pub struct Snapshots {
+    lists: u64,
+    /// Open connections that have listed.
+    connections: HashMap<ConnectionId, Listed>,
+    readers: BTreeMap<Reader, Entry>,
+}
+
+impl Snapshots {
+    /// A list has been answered with this generation.
+    pub fn listed(&mut self, connection: ConnectionId, reader: &Reader, overlay: Arc<Overlay>) {
+        self.lists += 1;
+        let listed = Listed {
+            order: self.lists,
+            connection,
+            overlay,
+        };
+        self.connections.insert(connection, listed.clone());
+        self.entry(reader).newest = Some(listed);
+    }
+
+    /// The generation that a request on this connection sees; `None` is the current one.
+    ///
+    /// A connection that has listed sees its own list's. One that has not, and one whose list is older than the
+    /// reader's newest while the connection of that newest one is closed (the reader must have moved over from it),
+    /// see the newest of the same address and `User-Agent`.
+    pub fn seen(&self, connection: ConnectionId, reader: &Reader) -> Option<Arc<Overlay>> {
+        let newest = self
+            .readers
+            .get(reader)
+            .and_then(|entry| entry.newest.as_ref());
+        let listed = match (self.connections.get(&connection), newest) {
+            (Some(own), Some(newest))
+                if newest.order > own.order
+                    && !self.connections.contains_key(&newest.connection) =>
+            {
+                newest
+            }
+            (Some(own), _) => own,
+            (None, newest) => newest?,
+        };
+        Some(listed.overlay.clone())
+    }
+
+    /// A connection has ended.
+    pub fn closed(&mut self, connection: ConnectionId) {
+        self.connections.remove(&connection);
+    }
+
+    /// An event stream has begun.
+    pub fn stream_opened(&mut self, reader: &Reader) {
+        self.entry(reader).streams += 1;
+    }
+
+    /// An event stream has ended.
+    pub fn stream_closed(&mut self, reader: &Reader) {
+        if let Some(entry) = self.readers.get_mut(reader) {
+            entry.streams = entry.streams.saturating_sub(1);
+        }
+    }
+
+    /// The generation of a reader's last list, on whichever connection.
+    pub fn generation(&self, reader: &Reader) -> Option<u64> {
+        let newest = self.readers.get(reader)?.newest.as_ref()?;
+        Some(newest.overlay.generation)
+    }
+
+    /// Every reader that is remembered.
+    pub fn readers(&self) -> Vec<Seen> {
+        let seen = |(reader, entry): (&Reader, &Entry)| Seen {
+            reader: reader.clone(),
+            generation: entry
+                .newest
+                .as_ref()
+                .map(|listed| listed.overlay.generation),
+            streams: entry.streams,
+        };
+        self.readers.iter().map(seen).collect()
+    }
+
+    fn entry(&mut self, reader: &Reader) -> &mut Entry {
+        if !self.readers.contains_key(reader) {
+            self.make_room(reader.address);
+        }
+        self.readers.entry(reader.clone()).or_default()
+    }
+
+    fn make_room(&mut self, address: IpAddr) {
+        let of_address = |reader: &Reader| reader.address == address;
+        let neighbours = self.readers.keys().filter(|known| of_address(known));
+        let crowded = neighbours.count() >= MAX_READERS_OF_ADDRESS;
+        if !crowded && self.readers.len() < MAX_READERS {
+            return;
+        }
+        let oldest = self
+            .readers
+            .iter()
+            .filter(|(known, entry)| entry.streams == 0 && (!crowded || of_address(known)))
+            .min_by_key(|(_, entry)| entry.newest.as_ref().map(|listed| listed.order));
+        if let Some(oldest) = oldest.map(|(known, _)| known.clone()) {
+            self.readers.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(agent: &str) -> Reader {
+        Reader {
+            address: [127, 0, 0, 1].into(),
+            user_agent: agent.to_owned(),
+        }
+    }
+
+    fn generation(generation: u64) -> Arc<Overlay> {
+        Arc::new(Overlay {
+            generation,
+            ..Overlay::default()
+        })
+    }
+
+    fn seen(snapshots: &Snapshots, connection: ConnectionId, agent: &str) -> Option<u64> {
+        let overlay = snapshots.seen(connection, &reader(agent))?;
+        Some(overlay.generation)
+    }
+
+    #[test]
+    fn a_connection_sees_the_generation_of_its_own_last_list() {
+        let mut snapshots = Snapshots::default();
+        snapshots.listed(1, &reader("a"), generation(4));
+        snapshots.listed(2, &reader("a"), generation(5));
+        assert_eq!(seen(&snapshots, 1, "a"), Some(4));
+        assert_eq!(seen(&snapshots, 2, "a"), Some(5));
+    }
+
+    #[test]
+    fn a_connection_that_has_not_listed_sees_the_last_list_of_its_address_and_user_agent() {
+        let mut snapshots = Snapshots::default();
+        snapshots.listed(1, &reader("a"), generation(4));
+        assert_eq!(seen(&snapshots, 9, "a"), Some(4));
+        assert_eq!(seen(&snapshots, 9, "b"), None);
+    }
+
+    #[test]
+    fn a_reader_whose_listing_connection_broke_keeps_its_list_on_an_older_connection() {
+        let mut snapshots = Snapshots::default();
+        snapshots.listed(1, &reader("a"), generation(4));
+        snapshots.listed(2, &reader("a"), generation(5));
+        snapshots.closed(2);
+        assert_eq!(seen(&snapshots, 1, "a"), Some(5));
+        snapshots.listed(1, &reader("a"), generation(6));
+        assert_eq!(seen(&snapshots, 1, "a"), Some(6));
+    }
+
+    #[test]
+    fn a_list_outlives_its_connection_for_the_reader() {
+        let mut snapshots = Snapshots::default();
+        snapshots.listed(1, &reader("a"), generation(4));
+        snapshots.closed(1);
+        assert_eq!(seen(&snapshots, 2, "a"), Some(4));
+        assert_eq!(snapshots.generation(&reader("a")), Some(4));
+    }
+
+    #[test]
+    fn open_streams_are_counted_for_each_reader() {
+        let mut snapshots = Snapshots::default();
+        snapshots.stream_opened(&reader("a"));
+        snapshots.stream_opened(&reader("a"));
+        snapshots.stream_closed(&reader("a"));
+        assert_eq!(snapshots.readers()[0].streams, 1);
+    }
+
+    #[test]
+    fn a_peer_that_invents_user_agents_pushes_out_neither_open_readers_nor_other_addresses() {
+        let mut snapshots = Snapshots::default();
+        let other = Reader {
+            address: [127, 0, 0, 2].into(),
+            user_agent: "Traefik 3.7".to_owned(),
+        };
+        snapshots.listed(1, &other, generation(1));
+        snapshots.stream_opened(&reader("open"));
+        for name in 0..10_000 {
+            snapshots.listed(2, &reader(&name.to_string()), generation(1));
+        }
+        assert!(snapshots.readers().len() <= MAX_READERS_OF_ADDRESS + 2);
+        assert_eq!(snapshots.generation(&other), Some(1));
+        assert_eq!(
+            snapshots
+                .readers()
+                .iter()
+                .filter(|r| r.streams == 1)
+                .count(),
+            1
+        );
+    }
+}

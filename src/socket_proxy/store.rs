@@ -1,0 +1,277 @@
+//! The overlay on disk and in memory: a change is durable before it holds, and holds for everyone at once.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, watch};
+
+use super::overlay::{Overlay, Stale};
+use crate::error::{Error, Result};
+
+/// The version of the file's format; a newer one is refused.
+const FORMAT: u32 = 1;
+const FILE: &str = "overlay.json";
+/// A cutover waits no longer than this for lists that an engine does not answer.
+const LONGEST_HOLD: Duration = Duration::from_secs(2);
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    overlay: Overlay,
+}
+
+/// The overlay that holds, and up to which generation readers have to be told to read again.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// Immutable: readers keep the generation that they listed with.
+    pub overlay: Arc<Overlay>,
+    /// The newest generation that changed what readers are told.
+    pub announced: u64,
+}
+
+/// Why a change does not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum Unchanged {
+    /// Its owner has been followed by another.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// It could not be made durable.
+    #[error("cannot write {path}: {error}")]
+    Storage {
+        /// The overlay's file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// One overlay and its file.
+pub struct Store {
+    path: PathBuf,
+    changes: Mutex<()>,
+    published: watch::Sender<Published>,
+    /// Held for reading while a list must not see the generation change, for writing while it does.
+    gate: RwLock<()>,
+}
+
+impl Store {
+    /// Reads the overlay of a state directory. What cannot be read is never taken for an empty one: hidden containers
+    /// would become visible.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE);
+        let overlay = match fs::read(&path) {
+            Ok(bytes) => decode(&path, &bytes)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Overlay::default(),
+            Err(error) => {
+                let message = format!("cannot read {}: {error}", path.display());
+                return Err(Error::needs_person(message).hint(
+                    "make the state directory readable for the user that the socket proxy runs as",
+                ));
+            }
+        };
+        let announced = overlay.generation;
+        let overlay = Arc::new(overlay);
+        Ok(Self {
+            path,
+            changes: Mutex::default(),
+            published: watch::Sender::new(Published { overlay, announced }),
+            gate: RwLock::default(),
+        })
+    }
+
+    /// The overlay that holds now.
+    pub fn current(&self) -> Arc<Overlay> {
+        self.published.borrow().overlay.clone()
+    }
+
+    /// Tells of each new generation.
+    pub fn subscribe(&self) -> watch::Receiver<Published> {
+        self.published.subscribe()
+    }
+
+    /// Keeps the generation as it is for as long as the guard lives, two seconds at most.
+    pub async fn hold(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().await
+    }
+
+    /// Writes the overlay as it is: whether a change could be made durable.
+    pub async fn probe(&self) -> Result<(), Unchanged> {
+        let _turn = self.changes.lock().await;
+        self.write(self.current()).await
+    }
+
+    /// Changes the overlay: durable first, then for all readers at once. A change that changes nothing is no new
+    /// generation. `announce` has readers told to read again.
+    pub async fn change<T, F>(&self, announce: bool, change: F) -> Result<T, Unchanged>
+    where
+        F: FnOnce(&mut Overlay) -> Result<T, Stale>,
+    {
+        let _turn = self.changes.lock().await;
+        let mut published = self.published.borrow().clone();
+        let mut next = Overlay::clone(&published.overlay);
+        let value = change(&mut next)?;
+        if next == *published.overlay {
+            return Ok(value);
+        }
+        if announce {
+            published.announced = next.generation;
+        }
+        published.overlay = Arc::new(next);
+        self.write(published.overlay.clone()).await?;
+        let _gate = tokio::time::timeout(LONGEST_HOLD, self.gate.write()).await;
+        self.published.send_replace(published);
+        Ok(value)
+    }
+
+    async fn write(&self, overlay: Arc<Overlay>) -> Result<(), Unchanged> {
+        let path = self.path.clone();
+        let written = tokio::task::spawn_blocking(move || write(&path, &overlay)).await;
+        written
+            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+            .map_err(|error| Unchanged::Storage {
+                path: self.path.clone(),
+                error,
+            })
+    }
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<Overlay> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let path = path.display();
+    let corrupt = |error: serde_json::Error| {
+        Error::needs_person(format!("{path} is damaged: {error}")).hint(format!(
+            "move {path} away to start without an overlay; containers that it hid are then visible"
+        ))
+    };
+    let Format { format } = serde_json::from_slice(bytes).map_err(corrupt)?;
+    if format > FORMAT {
+        let message = format!("{path} has format {format}, and this version knows up to {FORMAT}");
+        return Err(Error::needs_person(message)
+            .hint("run the newer rollout image again, or end its rollouts with it first"));
+    }
+    let stored: Stored = serde_json::from_slice(bytes).map_err(corrupt)?;
+    Ok(stored.overlay)
+}
+
+fn write(path: &Path, overlay: &Overlay) -> io::Result<()> {
+    let stored = Stored {
+        format: FORMAT,
+        overlay: overlay.clone(),
+    };
+    let temporary = path.with_extension("json.part");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(&stored)?)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    // The rename itself is durable only once the directory is.
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{error::Outcome, socket_proxy::overlay::Claim};
+
+    fn claim(epoch: u64) -> Claim {
+        Claim {
+            key: "shop/web".to_owned(),
+            rollout: "r".to_owned(),
+            epoch,
+            stage: "hold".to_owned(),
+            rules: vec![],
+        }
+    }
+
+    fn refused(content: &str) -> Error {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        fs::write(&path, content).unwrap();
+        let error = Store::open(directory.path()).err().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        error
+    }
+
+    #[tokio::test]
+    async fn a_change_is_there_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let generation = store.change(true, |overlay| overlay.set(claim(3))).await;
+        assert_eq!(generation.unwrap(), 1);
+        let again = Store::open(directory.path()).unwrap();
+        assert_eq!(*again.current(), *store.current());
+        assert!(
+            again
+                .change(true, |overlay| overlay.set(claim(2)))
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_change_that_cannot_be_written_does_not_hold() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("missing")).unwrap();
+        let failed = store.change(true, |overlay| overlay.set(claim(3))).await;
+        assert!(matches!(failed, Err(Unchanged::Storage { .. })));
+        assert_eq!(*store.current(), Overlay::default());
+    }
+
+    #[tokio::test]
+    async fn only_an_announced_change_has_readers_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store
+            .change(true, |overlay| overlay.set(claim(1)))
+            .await
+            .unwrap();
+        store
+            .change(false, |overlay| overlay.set(claim(2)))
+            .await
+            .unwrap();
+        let published = store.subscribe().borrow().clone();
+        assert_eq!((published.overlay.generation, published.announced), (2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_the_engine_never_answers_holds_a_change_up_for_two_seconds() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let _held = store.hold().await;
+        let start = tokio::time::Instant::now();
+        let set = store.change(true, |overlay| overlay.set(claim(1)));
+        assert_eq!(set.await.unwrap(), 1);
+        assert_eq!(start.elapsed(), LONGEST_HOLD);
+        assert_eq!(store.current().generation, 1);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_and_left_as_it_is() {
+        let error = refused(r#"{"format": 2, "overlay": {"generations": []}}"#);
+        assert_eq!(error.outcome, Outcome::NeedsPerson);
+        assert!(error.message.contains("format 2"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_and_left_as_it_is() {
+        for content in [
+            "",
+            "{",
+            "{\"format\": 1}",
+            "{\"format\": 1, \"overlay\": {\"generation\": -1}}",
+        ] {
+            assert!(refused(content).message.contains("damaged"));
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! One reader's event stream: the engine's events, less what it must not know, plus a nudge for each generation.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::{
+    codec::{FramedRead, LinesCodec},
+    io::StreamReader,
+};
+
+use super::{
+    daemon::Daemon,
+    engine::{Ask, Unanswered},
+    events::{self, Event, MAX_LINE, Next, Queue},
+    limits::Permit,
+    request::{ApiVersion, Query},
+    snapshot::Reader,
+    store::Published,
+};
+use crate::docker_http::{Body, BoxError};
+
+/// How long a reader may take to list after a nudge before it gets another.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Nudges for one generation after the first; then the reader is taken not to care.
+const MORE_NUDGES: u32 = 30;
+
+/// Opens the engine's stream, and then the reader's.
+pub async fn open(
+    daemon: Arc<Daemon>,
+    reader: Reader,
+    permit: Permit,
+    mut query: Query,
+    version: Option<ApiVersion>,
+) -> Result<Body, Unanswered> {
+    let wanted = events::narrow(&mut query);
+    let path = format!("/events{}", query.encode());
+    let ask = Ask {
+        version,
+        path: &path,
+        kind: "event",
+    };
+    let engine = daemon.engine.events(ask).await?.into_body();
+    let (sender, receiver) = mpsc::channel(1);
+    let pump = Pump::new(daemon, reader, wanted);
+    tokio::spawn(async move {
+        pump.run(lines(engine), sender).await;
+        drop(permit);
+    });
+    Ok(Received(receiver).boxed())
+}
+
+/// The lines of an engine's stream; ends with the stream, or at a line too long to be an event.
+pub fn lines(body: Incoming) -> impl Stream<Item = String> + Unpin {
+    let bytes = body.into_data_stream().map_err(std::io::Error::other);
+    let codec = LinesCodec::new_with_max_length(MAX_LINE);
+    let lines = FramedRead::new(StreamReader::new(bytes), codec);
+    Box::pin(
+        lines
+            .take_while(|line| std::future::ready(line.is_ok()))
+            .filter_map(|line| std::future::ready(line.ok())),
+    )
+}
+
+struct Pump {
+    daemon: Arc<Daemon>,
+    reader: Reader,
+    /// Whether the reader asked for events of containers at all.
+    wanted: bool,
+    published: watch::Receiver<Published>,
+    queue: Queue,
+    nudges: Nudges,
+}
+
+impl Pump {
+    fn new(daemon: Arc<Daemon>, reader: Reader, wanted: bool) -> Self {
+        let mut published = daemon.store.subscribe();
+        let announced = published.borrow_and_update().announced;
+        let mut snapshots = daemon.snapshots.lock().unwrap();
+        snapshots.stream_opened(&reader);
+        let listed = snapshots.generation(&reader);
+        drop(snapshots);
+        let mut pump = Self {
+            daemon,
+            reader,
+            wanted,
+            published,
+            queue: Queue::default(),
+            nudges: Nudges::default(),
+        };
+        // Traefik lists before it subscribes: what changed in between would be lost on it.
+        if listed.is_some_and(|listed| listed < announced) {
+            pump.announce(announced);
+        }
+        pump
+    }
+
+    async fn run(mut self, mut lines: impl Stream<Item = String> + Unpin, to: mpsc::Sender<Bytes>) {
+        loop {
+            tokio::select! {
+                line = lines.next() => match line {
+                    Some(line) => self.hear(&line),
+                    None => break,
+                },
+                Ok(()) = self.published.changed() => {
+                    let announced = self.published.borrow_and_update().announced;
+                    self.announce(announced);
+                }
+                () = sleep_until(self.nudges.due.unwrap_or_else(Instant::now)), if self.nudges.due.is_some() => {
+                    self.ask_again();
+                }
+                slot = to.reserve(), if !self.queue.is_empty() => match slot {
+                    Ok(slot) => self.send(slot),
+                    Err(_) => return,
+                },
+                () = to.closed() => return,
+            }
+        }
+        self.finish(to).await;
+    }
+
+    // What came before the engine's end is still the reader's.
+    async fn finish(mut self, to: mpsc::Sender<Bytes>) {
+        while !self.queue.is_empty() {
+            match to.reserve().await {
+                Ok(slot) => self.send(slot),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn hear(&mut self, line: &str) {
+        let overlay = self.published.borrow().overlay.clone();
+        if let Some(event) = Event::parse(line).and_then(|event| event.told(&overlay))
+            && self.wanted
+        {
+            self.queue.push(event);
+        }
+    }
+
+    fn announce(&mut self, announced: u64) {
+        if self.wanted && self.nudges.announce(announced) {
+            self.queue.nudge();
+        }
+    }
+
+    fn ask_again(&mut self) {
+        let listed = self.daemon.snapshots.lock().unwrap();
+        let listed = listed.generation(&self.reader);
+        if self.nudges.again(listed) {
+            tracing::debug!(reader = %self.reader.address, "nudged again: it has not listed");
+            self.queue.nudge();
+        }
+    }
+
+    fn send(&mut self, slot: mpsc::Permit<'_, Bytes>) {
+        match self.queue.pop() {
+            Some(Next::Event(event)) => slot.send(event),
+            Some(Next::Nudge) => slot.send(events::nudge(SystemTime::now())),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        let mut snapshots = self.daemon.snapshots.lock().unwrap();
+        snapshots.stream_closed(&self.reader);
+    }
+}
+
+/// When a reader gets another nudge.
+#[derive(Default)]
+struct Nudges {
+    announced: u64,
+    due: Option<Instant>,
+    given: u32,
+}
+
+impl Nudges {
+    // True for a generation that the reader has not been nudged for.
+    fn announce(&mut self, announced: u64) -> bool {
+        if announced <= self.announced {
+            return false;
+        }
+        self.announced = announced;
+        self.given = 0;
+        self.due = Some(Instant::now() + PATIENCE);
+        true
+    }
+
+    // True where the reader is still behind.
+    fn again(&mut self, listed: Option<u64>) -> bool {
+        let behind = listed.is_none_or(|listed| listed < self.announced);
+        let again = behind && self.given < MORE_NUDGES;
+        self.due = again.then(|| Instant::now() + PATIENCE);
+        self.given += u32::from(again);
+        again
+    }
+}
+
+/// A body of what comes through a channel.
+struct Received(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Received {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let received = self.0.poll_recv(cx);
+        received.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        docker_http::Endpoint,
+        socket_proxy::{
+            engine::Engine,
+            store::Store,
+            testing::{claim, set},
+        },
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_does_not_list_is_nudged_each_second_and_not_for_ever() {
+        let mut nudges = Nudges::default();
+        assert!(nudges.announce(5));
+        assert!(!nudges.announce(5));
+        let start = Instant::now();
+        let mut given = 0;
+        while let Some(due) = nudges.due {
+            sleep_until(due).await;
+            given += u64::from(nudges.again(Some(4)));
+            assert!(start.elapsed() >= PATIENCE * given as u32);
+        }
+        assert_eq!(given, u64::from(MORE_NUDGES));
+        assert!(nudges.announce(6));
+        assert!(nudges.due.is_some());
+    }
+
+    // A pump without an engine, and what it sends.
+    async fn pump() -> (
+        Arc<Daemon>,
+        Reader,
+        mpsc::Receiver<Bytes>,
+        tempfile::TempDir,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
+        let store = Store::open(directory.path()).unwrap();
+        let daemon = Daemon::new(engine, store, false, ([127, 0, 0, 1], 0).into());
+        let reader = Reader {
+            address: [127, 0, 0, 1].into(),
+            user_agent: "Traefik".to_owned(),
+        };
+        let (sender, receiver) = mpsc::channel(1);
+        let pump = Pump::new(daemon.clone(), reader.clone(), true);
+        tokio::spawn(pump.run(futures_util::stream::pending(), sender));
+        (daemon, reader, receiver, directory)
+    }
+
+    fn list(daemon: &Daemon, reader: &Reader) {
+        let mut snapshots = daemon.snapshots.lock().unwrap();
+        snapshots.listed(1, reader, daemon.store.current());
+    }
+
+    #[tokio::test]
+    async fn a_new_generation_nudges_at_once_and_again_until_the_reader_lists() {
+        let (daemon, reader, mut events, _directory) = pump().await;
+        list(&daemon, &reader);
+        set(&daemon, claim(1, "hold", vec![])).await;
+        let first = events.recv().await.unwrap();
+        assert!(String::from_utf8_lossy(&first).contains("health_status: healthy"));
+        tokio::time::pause();
+        let start = Instant::now();
+        events.recv().await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 1);
+        list(&daemon, &reader);
+        let more = tokio::time::timeout(Duration::from_secs(60), events.recv());
+        assert!(more.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_opens_after_a_change_that_the_reader_missed_begins_with_a_nudge() {
+        let (daemon, reader, _events, _directory) = pump().await;
+        list(&daemon, &reader);
+        set(&daemon, claim(1, "hold", vec![])).await;
+        let late = Pump::new(daemon.clone(), reader.clone(), true);
+        assert!(!late.queue.is_empty());
+        list(&daemon, &reader);
+        let current = Pump::new(daemon.clone(), reader.clone(), true);
+        assert!(current.queue.is_empty());
+        assert_eq!(daemon.snapshots.lock().unwrap().readers()[0].streams, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_has_listed_is_left_alone() {
+        let mut nudges = Nudges::default();
+        nudges.announce(5);
+        assert!(!nudges.again(Some(5)));
+        assert!(nudges.due.is_none());
+    }
+}

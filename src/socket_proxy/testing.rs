@@ -1,0 +1,314 @@
+//! An engine made of a map, behind a real Unix socket, and a daemon in front of it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, client::conn::http1::SendRequest,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::{broadcast, mpsc},
+};
+
+use super::{
+    daemon::Daemon,
+    engine::Engine,
+    overlay::{Claim, ENABLE, Labels, Match, Rule},
+    server,
+    store::Store,
+};
+use crate::docker_http::{self, Body, Endpoint};
+
+/// Containers by id.
+pub struct FakeEngine {
+    containers: Mutex<BTreeMap<String, Container>>,
+    events: broadcast::Sender<String>,
+    clock: AtomicU64,
+    /// Whether answers are late, by an irregular time.
+    pub late: bool,
+}
+
+#[derive(Clone)]
+struct Container {
+    labels: Labels,
+    state: String,
+    status: String,
+}
+
+impl FakeEngine {
+    /// Listens on a socket in a directory of its own.
+    pub fn start(late: bool) -> (Arc<Self>, tempfile::TempDir) {
+        // In memory where there is such a place: a thousand generations are a thousand times fsync.
+        let directory = tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap();
+        let listener = UnixListener::bind(directory.path().join("docker.sock")).unwrap();
+        let engine = Arc::new(Self {
+            containers: Mutex::default(),
+            events: broadcast::Sender::new(1024),
+            clock: AtomicU64::new(1),
+            late,
+        });
+        tokio::spawn(accept(listener, engine.clone()));
+        (engine, directory)
+    }
+
+    /// Adds a running container of `shop/web`.
+    pub fn create(&self, id: &str, labels: &[(&str, &str)], status: &str) {
+        let compose = [("project", "shop"), ("service", "web")]
+            .map(|(key, value)| (format!("com.docker.compose.{key}"), value.to_owned()));
+        let own = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let container = Container {
+            labels: compose.into_iter().chain(own).collect(),
+            state: "running".to_owned(),
+            status: status.to_owned(),
+        };
+        let mut containers = self.containers.lock().unwrap();
+        containers.insert(id.to_owned(), container);
+    }
+
+    /// Ends a container and leaves it there.
+    pub fn exit(&self, id: &str) {
+        if let Some(container) = self.containers.lock().unwrap().get_mut(id) {
+            container.state = "exited".to_owned();
+            container.status = "Exited (1) 1 second ago".to_owned();
+        }
+        self.tell(id, "die");
+    }
+
+    /// Removes a container, and says so.
+    pub fn remove(&self, id: &str) {
+        self.tell(id, "destroy");
+    }
+
+    /// Sends an event of a container; `destroy` removes it first.
+    pub fn tell(&self, id: &str, action: &str) {
+        let mut containers = self.containers.lock().unwrap();
+        let container = match action {
+            "destroy" => containers.remove(id),
+            _ => containers.get(id).cloned(),
+        };
+        drop(containers);
+        let labels = container.map(|container| container.labels);
+        let event = json!({"Type": "container", "Action": action, "Actor": {"ID": id, "Attributes": labels}});
+        // Nobody may be watching.
+        let _ = self.events.send(format!("{event}\n"));
+    }
+
+    /// How many watch the events.
+    pub fn watchers(&self) -> usize {
+        self.events.receiver_count()
+    }
+
+    fn answer(&self, path: &str) -> (StatusCode, Value) {
+        let containers = self.containers.lock().unwrap();
+        let id = path
+            .strip_prefix("/containers/")
+            .and_then(|path| path.strip_suffix("/json"));
+        match (path, id) {
+            ("/version", _) => (
+                StatusCode::OK,
+                json!({"Version": "1", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}),
+            ),
+            ("/containers/json", _) => {
+                let list: Vec<_> = containers.iter().map(|(id, one)| one.listed(id)).collect();
+                (StatusCode::OK, json!(list))
+            }
+            (_, Some(id)) if containers.contains_key(id) => {
+                (StatusCode::OK, containers[id].inspected(id))
+            }
+            _ => (StatusCode::NOT_FOUND, json!({"message": "no such thing"})),
+        }
+    }
+
+    // Between nothing and three milliseconds, after the answer has been made up: it may be out of date when it comes.
+    async fn delay(&self) {
+        if self.late {
+            let tick = self.clock.fetch_add(1, Ordering::Relaxed);
+            let micros = tick.wrapping_mul(6_364_136_223_846_793_005) >> 33;
+            tokio::time::sleep(Duration::from_micros(micros % 3000)).await;
+        }
+    }
+}
+
+impl Container {
+    fn listed(&self, id: &str) -> Value {
+        json!({"Id": id, "Names": [format!("/{id}")], "Labels": self.labels, "State": self.state, "Status": self.status,
+            "NetworkSettings": {"Networks": {"net": {"IPAddress": "127.0.0.1"}}}})
+    }
+
+    fn inspected(&self, id: &str) -> Value {
+        let health = self.status.ends_with("(health: starting)");
+        let health = health.then(|| json!({"Status": "starting"}));
+        json!({"Id": id, "Name": format!("/{id}"), "Config": {"Labels": self.labels},
+            "State": {"Status": self.state, "Running": self.state == "running", "Health": health}})
+    }
+}
+
+async fn accept(listener: UnixListener, engine: Arc<FakeEngine>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let engine = engine.clone();
+        let service = service_fn(move |request: Request<Incoming>| serve(engine.clone(), request));
+        let connection = hyper::server::conn::http1::Builder::new()
+            .header_read_timeout(None)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(connection);
+    }
+}
+
+async fn serve(
+    engine: Arc<FakeEngine>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, std::convert::Infallible> {
+    let path = request.uri().path();
+    let path = path
+        .strip_prefix("/v")
+        .and_then(|path| path.find('/').map(|slash| &path[slash..]))
+        .filter(|path| path.starts_with("/c") || path.starts_with("/e"))
+        .unwrap_or(path);
+    if path == "/events" {
+        return Ok(Response::new(
+            Stream(follow(engine.events.subscribe())).boxed(),
+        ));
+    }
+    let (status, value) = engine.answer(path);
+    engine.delay().await;
+    Ok(docker_http::json(status, &value))
+}
+
+fn follow(mut events: broadcast::Receiver<String>) -> mpsc::Receiver<Bytes> {
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = sender.closed() => return,
+                event = events.recv() => match event {
+                    Ok(event) => if sender.send(event.into()).await.is_err() { return },
+                    Err(_) => return,
+                },
+            }
+        }
+    });
+    receiver
+}
+
+struct Stream(mpsc::Receiver<Bytes>);
+
+impl hyper::body::Body for Stream {
+    type Data = Bytes;
+    type Error = docker_http::BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        let received = self.0.poll_recv(cx);
+        received.map(|bytes| bytes.map(|bytes| Ok(hyper::body::Frame::data(bytes))))
+    }
+}
+
+/// A daemon in front of the engine of this directory, serving readers.
+pub async fn daemon(directory: &tempfile::TempDir) -> Arc<Daemon> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let engine = Engine::new(Endpoint::Unix(directory.path().join("docker.sock")));
+    let store = Store::open(directory.path()).unwrap();
+    let daemon = Daemon::new(engine, store, false, listener.local_addr().unwrap());
+    tokio::spawn(server::serve(listener, daemon.clone()));
+    daemon
+}
+
+/// One connection of a reader.
+pub struct Client {
+    sender: SendRequest<Empty<Bytes>>,
+    agent: String,
+}
+
+impl Client {
+    /// Connects to a daemon.
+    pub async fn connect(daemon: &Daemon, agent: &str) -> Self {
+        let stream = TcpStream::connect(daemon.listen).await.unwrap();
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let agent = agent.to_owned();
+        Self { sender, agent }
+    }
+
+    /// Asks, and answers once the head is there.
+    pub async fn send(&mut self, path: &str) -> Response<Incoming> {
+        let request = Request::get(path)
+            .header("user-agent", &self.agent)
+            .header("host", "docker");
+        self.sender.ready().await.unwrap();
+        let request = request.body(Empty::new()).unwrap();
+        self.sender.send_request(request).await.unwrap()
+    }
+
+    /// Asks for JSON.
+    pub async fn get(&mut self, path: &str) -> (StatusCode, Value) {
+        let response = self.send(path).await;
+        let status = response.status();
+        let body = docker_http::read_whole(response.into_body()).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+}
+
+/// A rule that hides.
+pub fn hide(on: Match) -> Rule {
+    let labels = [(ENABLE.to_owned(), "false".to_owned())].into();
+    Rule {
+        on,
+        labels,
+        health: None,
+    }
+}
+
+/// Containers of a rollout.
+pub fn rollout(id: &str) -> Match {
+    Match::Label {
+        key: "io.rollout.id".to_owned(),
+        value: id.to_owned(),
+    }
+}
+
+/// A claim of `shop/web`.
+pub fn claim(epoch: u64, stage: &str, rules: Vec<Rule>) -> Claim {
+    Claim {
+        key: "shop/web".to_owned(),
+        rollout: format!("r{epoch}"),
+        epoch,
+        stage: stage.to_owned(),
+        rules,
+    }
+}
+
+/// Sets a claim and answers with its generation.
+pub async fn set(daemon: &Daemon, claim: Claim) -> u64 {
+    let set = daemon.store.change(true, |overlay| overlay.set(claim));
+    set.await.unwrap()
+}
+
+/// Waits until something is so; the whole test fails where it never is.
+pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let waited = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), waited).await;
+    waited.unwrap_or_else(|_| panic!("never so: {what}"));
+}

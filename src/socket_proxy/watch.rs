@@ -1,0 +1,227 @@
+//! Watches the engine for the overlay's sake: containers that are gone, health that is known, services left hidden.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    daemon::Daemon,
+    engine::{Ask, Unanswered},
+    events::{Event, service_key},
+    overlay::{Claim, Labels},
+    rebuild::{Inspect, Listed, OWN},
+    request::Query,
+    store::Unchanged,
+    stream::lines,
+};
+
+/// Between attempts to reach the engine.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a visible container that Compose has made may take to run before a hidden one is shown in its place.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Watches until the process ends; the engine may come and go.
+pub async fn watch(daemon: Arc<Daemon>) {
+    let mut reported = false;
+    loop {
+        match follow(&daemon).await {
+            Ok(()) => {
+                tracing::warn!("the engine's event stream has ended");
+                reported = false;
+            }
+            Err(error) if !reported => {
+                tracing::warn!(%error, "waiting for the engine");
+                reported = true;
+            }
+            Err(_) => {}
+        }
+        daemon.engine.forget_versions();
+        sleep(RETRY).await;
+    }
+}
+
+async fn follow(daemon: &Arc<Daemon>) -> Result<(), Unanswered> {
+    let path = format!("/events{}", query().encode());
+    let stream = daemon.engine.events(Ask::plain(&path)).await?;
+    daemon.engine.forget_versions();
+    let version = daemon.engine.versions().await?;
+    tracing::info!(version = %version.version, api = %version.api_version, "the engine answers");
+    // Subscribed first: what happens during the catch-up is in the stream.
+    catch_up(daemon).await?;
+    let mut lines = lines(stream.into_body());
+    let mut doubtful = Doubtful::default();
+    loop {
+        tokio::select! {
+            line = lines.next() => match line {
+                Some(line) => hear(daemon, &line, &mut doubtful).await,
+                None => return Ok(()),
+            },
+            () = sleep_until(doubtful.due()), if !doubtful.keys.is_empty() => {
+                for key in std::mem::take(&mut doubtful.keys) {
+                    show_if_left(daemon, &key, Left::NoneRuns).await;
+                }
+            }
+        }
+    }
+}
+
+fn query() -> Query {
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let filters = [
+        ("type", words(&["container"])),
+        ("event", words(&["die", "destroy", "health_status"])),
+    ];
+    Query {
+        filters: filters.map(|(key, on)| (key.to_owned(), on)).into(),
+        ..Query::default()
+    }
+}
+
+/// Services whose last visible container may have gone.
+#[derive(Default)]
+struct Doubtful {
+    keys: BTreeSet<String>,
+    since: Option<Instant>,
+}
+
+impl Doubtful {
+    fn add(&mut self, key: String) {
+        self.keys.insert(key);
+        self.since = Some(Instant::now());
+    }
+
+    fn due(&self) -> Instant {
+        self.since.unwrap_or_else(Instant::now) + GRACE
+    }
+}
+
+async fn hear(daemon: &Daemon, line: &str, doubtful: &mut Doubtful) {
+    let Some(event) = Event::parse(line) else {
+        return;
+    };
+    if event.action != "destroy" {
+        return settle(daemon, &event.id, &event.attributes).await;
+    }
+    let hidden = daemon.store.current().hides(&event.id, &event.attributes);
+    forget(daemon, &event.id).await;
+    let own = event.attributes.contains_key(OWN);
+    let key = service_key(&event.attributes).filter(|_| !hidden && !own);
+    if let Some(key) = key
+        && daemon.store.current().claims.contains_key(&key)
+    {
+        show_if_left(daemon, &key, Left::NoneExists).await;
+        doubtful.add(key);
+    }
+}
+
+// A restart makes Docker say `starting` again, and no rule is meant for that.
+async fn settle(daemon: &Daemon, id: &str, labels: &Labels) {
+    let settled = daemon.store.change(false, |overlay| {
+        overlay.settle(id, labels);
+        Ok(())
+    });
+    report(settled.await);
+}
+
+async fn forget(daemon: &Daemon, id: &str) {
+    let forgotten = daemon.store.change(false, |overlay| {
+        overlay.forget_container(id);
+        Ok(())
+    });
+    report(forgotten.await);
+}
+
+fn report(changed: Result<(), Unchanged>) {
+    if let Err(error) = changed {
+        tracing::error!(%error, "the overlay stays as it was");
+    }
+}
+
+// What happened while nobody watched. An error is never taken for an absence.
+async fn catch_up(daemon: &Daemon) -> Result<(), Unanswered> {
+    let overlay = daemon.store.current();
+    for id in overlay.ids() {
+        let path = format!("/containers/{id}/json");
+        match daemon.engine.get::<Inspect>(Ask::plain(&path)).await {
+            Err(Unanswered::Missing(_)) => {
+                tracing::info!(%id, "dropped the rules on a container that is gone");
+                forget(daemon, &id).await;
+            }
+            Ok(inspect) if inspect.checked() => {
+                settle(daemon, &id, &inspect.config.labels).await;
+            }
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for (key, claim) in &overlay.claims {
+        if claim.stage != Claim::SHOWN {
+            show_if_left(daemon, key, Left::NoneExists).await;
+        }
+    }
+    Ok(())
+}
+
+/// When a service counts as having no visible container left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// None, in whatever state.
+    NoneExists,
+    /// None that runs.
+    NoneRuns,
+}
+
+// The one exception to hiding: a service of which only hidden containers are left would answer 404 for ever.
+async fn show_if_left(daemon: &Daemon, key: &str, left: Left) {
+    let replicas = match replicas(daemon, key).await {
+        Ok(replicas) => replicas,
+        Err(error) => return tracing::warn!(%error, key, "cannot see what is left of a service"),
+    };
+    let shown = daemon.store.change(true, |overlay| {
+        let hidden = |one: &Listed| overlay.hides(&one.id, &one.labels);
+        let alive = |one: &Listed| left == Left::NoneExists || one.state == "running";
+        let ready: Vec<_> = match replicas.iter().any(|one| !hidden(one) && alive(one)) {
+            true => Vec::new(),
+            false => replicas.iter().filter(|one| ready(one)).collect(),
+        };
+        let ready: Vec<_> = ready
+            .iter()
+            .map(|one| (one.id.clone(), one.labels.clone()))
+            .collect();
+        Ok(overlay.show(key, &ready).then_some(ready.len()))
+    });
+    match shown.await {
+        Ok(None) => {}
+        Ok(Some(count)) => tracing::warn!(
+            key,
+            count,
+            "the last visible container is gone: its hidden ones are shown"
+        ),
+        Err(error) => tracing::error!(%error, key, "a service is left without a visible container"),
+    }
+}
+
+fn ready(one: &Listed) -> bool {
+    let waits = ["(health: starting)", "(unhealthy)", "(Paused)"];
+    one.state == "running" && !waits.iter().any(|word| one.status.ends_with(word))
+}
+
+async fn replicas(daemon: &Daemon, key: &str) -> Result<Vec<Listed>, Unanswered> {
+    let (project, service) = key.split_once('/').unwrap_or((key, ""));
+    let labels = json!({
+        format!("com.docker.compose.project={project}"): true,
+        format!("com.docker.compose.service={service}"): true,
+    });
+    let filters = json!({ "label": labels }).to_string();
+    let filters: String = url::form_urlencoded::byte_serialize(filters.as_bytes()).collect();
+    let path = format!("/containers/json?all=1&filters={filters}");
+    let listed: Vec<Listed> = daemon.engine.get(Ask::plain(&path)).await?;
+    let of_service = |one: &Listed| service_key(&one.labels).as_deref() == Some(key);
+    Ok(listed.into_iter().filter(of_service).collect())
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
