@@ -1,2 +1,3 @@
-//! placeholder
-fn main() {}
+//! One binary; a file a feature.
+
+mod namespace;

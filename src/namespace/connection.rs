@@ -1,5 +1,9 @@
 //! Follows one connection through its packets: puts both directions in order, and finds the protocol that reads them.
 
+mod direction;
+
+use direction::Direction;
+
 use super::h2::{self, H2};
 use super::http1::{Http1, OutOfSync, begins_request};
 use super::packets::segment::Segment;
@@ -30,15 +34,6 @@ pub struct Connection {
 enum Side {
     Client,
     Application,
-}
-
-/// The place in one direction.
-#[derive(Debug, Default)]
-struct Direction {
-    /// The sequence number of the byte that comes next.
-    next: Option<u32>,
-    /// The kernel may have had no room for a packet here.
-    doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -89,8 +84,8 @@ impl Connection {
 
     /// Packets may be missing, of any connection.
     pub fn doubt(&mut self) {
-        self.inbound.doubtful = true;
-        self.outbound.doubtful = true;
+        self.inbound.doubt();
+        self.outbound.doubt();
     }
 
     /// What is known at `now` milliseconds, when `quiet` milliseconds are silence.
@@ -101,7 +96,7 @@ impl Connection {
             Speaks::H2(h2) => (h2.unanswered(now, quiet), false, h2.is_certain(now, quiet)),
             Speaks::Unknown => (0, false, false),
         };
-        if certain && !self.inbound.doubtful && !self.outbound.doubtful {
+        if certain && self.inbound.is_whole() && self.outbound.is_whole() {
             Verdict::Known {
                 unanswered,
                 streams,
@@ -130,7 +125,8 @@ impl Connection {
                 self.speaks = Speaks::Beginning(Vec::new());
             }
         }
-        self.direction(side(segment)).next = Some(segment.sequence.wrapping_add(1));
+        self.direction(side(segment))
+            .begin(segment.sequence.wrapping_add(1));
     }
 
     fn lose(&mut self, now: u64, side: Side, lost: u64) {
@@ -185,9 +181,10 @@ impl Connection {
         let turn = !segment.outbound && self.last != Some(Side::Client);
         if joined && turn && begins_request(data) {
             self.speaks = Speaks::Http1(Http1::default());
-            self.outbound.next = segment.acknowledges;
-            self.inbound.doubtful = false;
-            self.outbound.doubtful = false;
+            if let Some(acknowledged) = segment.acknowledges {
+                self.outbound.begin(acknowledged);
+            }
+            self.inbound.trust();
         }
     }
 
@@ -225,54 +222,12 @@ impl Side {
     }
 }
 
-impl Direction {
-    /// The other side has received everything before `acknowledged`; gives how much of that was not seen here.
-    fn reach(&mut self, acknowledged: u32) -> u64 {
-        let ahead = self.next.map_or(0, |next| distance(next, acknowledged));
-        // An acknowledgement that is behind is an old one and proves nothing.
-        if ahead >= 0 {
-            self.doubtful = false;
-        }
-        if ahead > 0 {
-            self.next = Some(acknowledged);
-        }
-        u64::try_from(ahead).unwrap_or(0)
-    }
-
-    /// Gives how much was not seen before this segment, and what in it is new; the rest was sent again, or is the
-    /// one byte of a keep-alive probe.
-    fn take<'a>(&mut self, segment: &Segment<'a>) -> (u64, &'a [u8]) {
-        let data = segment.data;
-        if data.is_empty() && !segment.fin {
-            return (0, data);
-        }
-        let ahead = self.next.map_or(0, |next| distance(next, segment.sequence));
-        let lost = u64::try_from(ahead).unwrap_or(0);
-        let known = usize::try_from(-i64::from(ahead)).unwrap_or(0);
-        let new = data.get(known..).unwrap_or_default();
-        let end = segment.sequence.wrapping_add(data.len() as u32);
-        let end = end.wrapping_add(u32::from(segment.fin));
-        if ahead >= 0 {
-            self.doubtful = false;
-        }
-        if self.next.is_none_or(|next| distance(next, end) > 0) {
-            self.next = Some(end);
-        }
-        (lost, new)
-    }
-}
-
 fn side(segment: &Segment<'_>) -> Side {
     if segment.outbound {
         Side::Application
     } else {
         Side::Client
     }
-}
-
-/// How far `to` is ahead of `from`; sequence numbers wrap.
-fn distance(from: u32, to: u32) -> i32 {
-    to.wrapping_sub(from).cast_signed()
 }
 
 /// A connection that cannot be read yet: frames of HTTP/2 can be found again wherever a segment begins with one.
