@@ -3,13 +3,19 @@
 //!
 //! It speaks JSON lines on standard output and reads lines on standard input, whose end means that the CLI is gone.
 
-pub mod ages;
+mod ages;
+mod connection;
+mod h2;
+mod http1;
+mod packets;
 mod probe;
 pub mod readiness;
-pub mod sock_diag;
+#[cfg(test)]
+mod segmentation;
+mod sock_diag;
 mod stdio;
-pub mod tally;
-pub mod tcp_info;
+mod tally;
+mod tcp_info;
 pub mod traffic;
 mod watch;
 

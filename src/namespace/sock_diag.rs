@@ -29,7 +29,7 @@ pub struct Ends {
 
 impl Ends {
     /// Whether the other side is in another namespace: neither loopback nor one of our own addresses.
-    pub fn from_outside(&self) -> bool {
+    pub fn comes_from_outside(&self) -> bool {
         let local = self.local.ip();
         !local.is_loopback() && !local.is_unspecified() && local != self.remote.ip()
     }

@@ -1,79 +1,144 @@
-//! Adds up what all connections on the routed ports are busy with; pure, so that no look at a real socket is needed.
+//! Adds up what all connections on the routed ports are busy with, from their packets and their sockets; pure, so that
+//! no look at a real socket is needed.
 
 use std::collections::HashMap;
 
 use super::ages::{Ages, Judgement, silence};
+use super::connection::{Connection, Verdict};
+use super::packets::segment::Segment;
 use super::sock_diag::{Ends, Socket};
 use super::traffic::{Protocol, Traffic};
 
-/// The state of a watch between looks.
+/// How long a connection is remembered that no look has shown, in milliseconds: its packets may come first.
+const REMEMBERED: u64 = 1000;
+
+/// The state of a watch between looks. Times are in milliseconds of the watch's clock, which starts at 0.
 pub struct Tally {
     ports: Vec<u16>,
     protocol: Protocol,
     quiet: u64,
-    ages: HashMap<Ends, Ages>,
-    /// When data last moved, in milliseconds of the watch's clock, which starts at 0.
+    exact: bool,
+    connections: HashMap<Ends, Watched>,
     moved_at: u64,
 }
 
+/// One connection.
+struct Watched {
+    packets: Connection,
+    ages: Ages,
+    touched: u64,
+}
+
 impl Tally {
-    /// `quiet` is in milliseconds.
-    pub fn new(ports: Vec<u16>, protocol: Protocol, quiet: u64) -> Self {
+    /// `quiet` is in milliseconds; `exact` says that every packet will be told.
+    pub fn new(ports: Vec<u16>, protocol: Protocol, quiet: u64, exact: bool) -> Self {
         Self {
             ports,
             protocol,
             quiet,
-            ages: HashMap::new(),
+            exact,
+            connections: HashMap::new(),
             moved_at: 0,
         }
     }
 
-    /// Whether a connection is one that the proxy may have opened to the replica.
-    pub fn counts(&self, ends: &Ends) -> bool {
-        self.ports.contains(&ends.local.port()) && ends.from_outside()
+    /// Takes the next packet.
+    pub fn segment(&mut self, now: u64, segment: &Segment<'_>) {
+        if !self.counts(&segment.ends) {
+            return;
+        }
+        if segment.syn && !segment.outbound {
+            self.connections.remove(&segment.ends);
+        }
+        let watched = watched(&mut self.connections, segment.ends, self.protocol);
+        watched.touched = now;
+        watched.packets.segment(now, segment);
     }
 
-    /// Adds up one look, taken `now` milliseconds after the watch began.
+    /// Packets may be missing.
+    pub fn doubt(&mut self) {
+        for watched in self.connections.values_mut() {
+            watched.packets.doubt();
+        }
+    }
+
+    /// Adds up one look at the sockets, which must be newer than the last packet told.
     pub fn look(&mut self, now: u64, sockets: &[Socket]) -> Traffic {
-        let mut before = std::mem::take(&mut self.ages);
-        let mut traffic = Traffic::default();
+        let mut traffic = Traffic {
+            exact: self.exact,
+            ..Traffic::default()
+        };
+        let mut seen = std::collections::HashSet::new();
         for socket in sockets {
             // A dump in several pieces may name a connection twice.
-            if !self.counts(&socket.ends) || self.ages.contains_key(&socket.ends) {
-                continue;
+            if self.counts(&socket.ends) && seen.insert(socket.ends) {
+                self.add(now, socket, &mut traffic);
             }
-            let mut ages = before.remove(&socket.ends).unwrap_or_default();
-            traffic.unsent += u32::from(socket.unsent > 0);
-            if socket.answering {
-                traffic.connections += 1;
-                self.add(now, socket, &mut ages, &mut traffic);
-            }
-            self.ages.insert(socket.ends, ages);
         }
+        self.connections
+            .retain(|_, watched| now.saturating_sub(watched.touched) < REMEMBERED);
         traffic.quiet_ms = now.saturating_sub(self.moved_at);
         traffic
     }
 
-    fn add(&mut self, now: u64, socket: &Socket, ages: &mut Ages, traffic: &mut Traffic) {
-        let silent = silence(&socket.info);
-        self.moved_at = self.moved_at.max(now.saturating_sub(silent));
-        match self.judge(now, socket, ages) {
-            Judgement::Idle => {}
-            Judgement::Unanswered => traffic.unanswered += 1,
-            Judgement::Streaming => traffic.streaming += 1,
-        }
+    /// Whether a connection is one that the proxy may have opened to the replica.
+    fn counts(&self, ends: &Ends) -> bool {
+        self.ports.contains(&ends.local.port()) && ends.comes_from_outside()
     }
 
-    fn judge(&self, now: u64, socket: &Socket, ages: &mut Ages) -> Judgement {
-        match self.protocol {
-            Protocol::Http1 => ages.judge(now, &socket.info, socket.unread, self.quiet),
-            Protocol::H2c | Protocol::Stream => {
-                if socket.info.bytes_received > 0 && silence(&socket.info) < self.quiet {
-                    Judgement::Streaming
-                } else {
-                    Judgement::Idle
-                }
-            }
+    fn add(&mut self, now: u64, socket: &Socket, traffic: &mut Traffic) {
+        traffic.unsent += u32::from(socket.unsent > 0);
+        if !socket.answering {
+            return;
+        }
+        traffic.connections += 1;
+        let silent = silence(&socket.info);
+        self.moved_at = self.moved_at.max(now.saturating_sub(silent));
+        let watched = watched(&mut self.connections, socket.ends, self.protocol);
+        watched.touched = now;
+        let (unanswered, streams) = watched.judge(now, socket, self.protocol, self.quiet);
+        let received = socket.info.bytes_received > 0;
+        traffic.unanswered += unanswered;
+        traffic.streaming += u32::from(streams && received && silent < self.quiet);
+    }
+}
+
+impl Watched {
+    /// How many requests are not answered, and whether it counts as busy until it is silent.
+    fn judge(&mut self, now: u64, socket: &Socket, protocol: Protocol, quiet: u64) -> (u32, bool) {
+        // Asked for in any case, since the ages have to be seen changing.
+        let by_ages = self.ages.judge(now, &socket.info, socket.unread, quiet);
+        match self.packets.verdict(now, quiet) {
+            _ if protocol == Protocol::Stream => (0, true),
+            Verdict::Known {
+                unanswered,
+                streams,
+            } => (unanswered, streams),
+            Verdict::AtLeast {
+                unanswered,
+                by_silence: true,
+            } => (unanswered, unanswered == 0),
+            Verdict::AtLeast { unanswered, .. } => match by_ages {
+                Judgement::Idle => (unanswered, false),
+                Judgement::Unanswered => (unanswered.max(1), false),
+                Judgement::Streaming => (unanswered, true),
+            },
         }
     }
 }
+
+fn watched(
+    connections: &mut HashMap<Ends, Watched>,
+    ends: Ends,
+    protocol: Protocol,
+) -> &mut Watched {
+    connections.entry(ends).or_insert_with(|| Watched {
+        packets: Connection::new(protocol),
+        ages: Ages::default(),
+        touched: 0,
+    })
+}
+
+#[cfg(test)]
+#[path = "tally/tests.rs"]
+mod tests;

@@ -1,10 +1,11 @@
-//! Looks at the replica's sockets again and again, and says what changed.
+//! Looks at the replica's packets and sockets again and again, and says what changed.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::packets::Packets;
 use super::sock_diag::SockDiag;
 use super::stdio::{Orders, emit};
 use super::tally::Tally;
@@ -15,6 +16,8 @@ const SOON: Duration = Duration::from_millis(5);
 const LATER: Duration = Duration::from_millis(20);
 /// A look costs what the host's connection table is long; this is how much longer than a look the pause after it is.
 const REST: u32 = 10;
+/// Packets are read in batches, since waking for each would cost more than reading it.
+const BATCH: Duration = Duration::from_millis(1);
 
 /// Writes a line for the first look, for each change, and for each question, until told to leave.
 pub async fn run(
@@ -33,6 +36,10 @@ pub async fn run(
                 None => return Ok(()),
             },
             () = sleep_until(watch.next_look) => None,
+            () = watch.packets_arrive() => {
+                watch.read_packets()?;
+                continue;
+            }
         };
         let traffic = watch.look()?;
         if answer_to.is_some() || said != Some(traffic.counts()) {
@@ -52,29 +59,77 @@ pub async fn run(
 struct Watch {
     began: Instant,
     sock_diag: SockDiag,
+    packets: Option<Packets>,
     tally: Tally,
     next_look: Instant,
+    next_batch: Instant,
 }
 
 impl Watch {
     fn open(ports: Vec<u16>, protocol: Protocol, quiet: Duration) -> io::Result<Self> {
+        let packets = match protocol {
+            // There is nothing to read in them.
+            Protocol::Stream => None,
+            Protocol::Http1 | Protocol::H2c => allowed(Packets::open(&ports))?,
+        };
         let quiet = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
         let began = Instant::now();
         Ok(Self {
             began,
             sock_diag: SockDiag::open()?,
-            tally: Tally::new(ports, protocol, quiet),
+            tally: Tally::new(ports, protocol, quiet, packets.is_some()),
+            packets,
             next_look: began,
+            next_batch: began,
         })
+    }
+
+    async fn packets_arrive(&self) {
+        match &self.packets {
+            Some(packets) => {
+                sleep_until(self.next_batch).await;
+                packets.arrived().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn read_packets(&mut self) -> io::Result<()> {
+        let now = self.now();
+        let Some(packets) = &mut self.packets else {
+            return Ok(());
+        };
+        packets.read(|segment| self.tally.segment(now, segment))?;
+        if packets.dropped()? {
+            // What was in the queue before the one that found no room must be read before the doubt, or it would end it.
+            packets.read(|segment| self.tally.segment(now, segment))?;
+            self.tally.doubt();
+        }
+        self.next_batch = Instant::now() + BATCH;
+        Ok(())
     }
 
     fn look(&mut self) -> io::Result<Traffic> {
         let start = Instant::now();
+        // Packets first: an answer that they show as gone is then in the socket's queue until it has arrived.
+        self.read_packets()?;
         let sockets = self.sock_diag.connections()?;
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let traffic = self.tally.look(now, &sockets);
+        let traffic = self.tally.look(self.now(), &sockets);
         let pause = if traffic.busy() { SOON } else { LATER };
         self.next_look = Instant::now() + pause.max(start.elapsed() * REST);
         Ok(traffic)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Without the capability the sockets have to do.
+fn allowed(opened: io::Result<Packets>) -> io::Result<Option<Packets>> {
+    match opened {
+        Ok(packets) => Ok(Some(packets)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
     }
 }

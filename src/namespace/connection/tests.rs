@@ -1,0 +1,324 @@
+//! A simulated TCP conversation, of which packets are missed, come twice, or come late.
+
+use std::net::SocketAddr;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::namespace::segmentation::segments;
+use crate::namespace::sock_diag::Ends;
+
+const QUIET: u64 = 5000;
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+/// Both ends of a connection, and the watch in the middle.
+struct Wire {
+    watched: Connection,
+    client: u32,
+    application: u32,
+}
+
+impl Wire {
+    fn joined(protocol: Protocol) -> Self {
+        Self {
+            watched: Connection::new(protocol),
+            // Numbers that wrap soon.
+            client: u32::MAX - 40,
+            application: u32::MAX - 70,
+        }
+    }
+
+    fn opened() -> Self {
+        let mut wire = Self::joined(Protocol::Http1);
+        let syn = wire.segment(false, b"");
+        wire.see(&Segment {
+            syn: true,
+            acknowledges: None,
+            ..syn
+        });
+        wire.client = wire.client.wrapping_add(1);
+        let answer = wire.segment(true, b"");
+        wire.see(&Segment {
+            syn: true,
+            ..answer
+        });
+        wire.application = wire.application.wrapping_add(1);
+        wire
+    }
+
+    fn segment<'a>(&self, outbound: bool, data: &'a [u8]) -> Segment<'a> {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let (sequence, acknowledges) = if outbound {
+            (self.application, self.client)
+        } else {
+            (self.client, self.application)
+        };
+        Segment {
+            ends: Ends {
+                local: address("172.18.0.3:80"),
+                remote: address("172.18.0.2:4000"),
+            },
+            outbound,
+            sequence,
+            acknowledges: Some(acknowledges),
+            syn: false,
+            fin: false,
+            rst: false,
+            data,
+        }
+    }
+
+    fn see(&mut self, segment: &Segment<'_>) {
+        self.watched.segment(0, segment);
+    }
+
+    /// Sends without being seen.
+    fn miss<'a>(&mut self, outbound: bool, data: &'a [u8]) -> Segment<'a> {
+        let segment = self.segment(outbound, data);
+        let next = if outbound {
+            &mut self.application
+        } else {
+            &mut self.client
+        };
+        *next = next.wrapping_add(data.len() as u32);
+        segment
+    }
+
+    fn send(&mut self, outbound: bool, data: &[u8]) {
+        let segment = self.miss(outbound, data);
+        self.see(&segment);
+    }
+
+    fn acknowledge(&mut self, outbound: bool) {
+        self.see(&self.segment(outbound, b""));
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.watched.verdict(0, QUIET)
+    }
+}
+
+fn known(unanswered: u32) -> Verdict {
+    Verdict::Known {
+        unanswered,
+        streams: false,
+    }
+}
+
+const BY_AGES: Verdict = Verdict::AtLeast {
+    unanswered: 0,
+    by_silence: false,
+};
+
+#[test]
+fn a_connection_opened_before_our_eyes_is_known_from_its_first_byte() {
+    let mut wire = Wire::opened();
+    assert_eq!(wire.verdict(), known(0));
+    wire.send(false, &GET[..2]);
+    assert_eq!(wire.verdict(), known(1));
+    wire.send(false, &GET[2..]);
+    assert_eq!(wire.verdict(), known(1));
+    wire.send(true, OK);
+    assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn http2_is_known_by_its_preface_however_it_is_cut() {
+    for cut in 0..h2::PREFACE.len() {
+        let mut wire = Wire::opened();
+        wire.send(false, &h2::PREFACE[..cut]);
+        wire.send(false, &h2::PREFACE[cut..]);
+        assert!(matches!(wire.watched.speaks, Speaks::H2(_)), "{cut}");
+    }
+}
+
+#[test]
+fn a_put_is_no_preface() {
+    let mut wire = Wire::opened();
+    wire.send(false, b"P");
+    assert_eq!(wire.verdict(), known(1));
+    wire.send(false, b"UT / HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+    wire.send(true, OK);
+    assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn a_connection_joined_halfway_is_known_from_its_next_request_on() {
+    let mut wire = Wire::joined(Protocol::Http1);
+    assert_eq!(wire.verdict(), BY_AGES);
+    wire.send(true, b"the end of some answer");
+    assert_eq!(wire.verdict(), BY_AGES);
+    wire.send(false, GET);
+    assert_eq!(wire.verdict(), known(1));
+    wire.send(true, OK);
+    assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn a_request_inside_an_upload_begins_nothing() {
+    let mut wire = Wire::joined(Protocol::Http1);
+    wire.send(false, b"somebody's upload, which contains");
+    wire.send(false, GET);
+    assert_eq!(wire.verdict(), BY_AGES);
+}
+
+#[test]
+fn what_is_sent_again_counts_once_and_a_keep_alive_probe_is_nothing() {
+    let mut wire = Wire::opened();
+    let request = wire.miss(false, GET);
+    wire.see(&request);
+    wire.see(&request);
+    assert_eq!(wire.verdict(), known(1));
+    wire.send(true, OK);
+    let probe = Segment {
+        sequence: wire.client.wrapping_sub(1),
+        ..wire.segment(false, b"\0")
+    };
+    wire.see(&probe);
+    wire.see(&Segment { data: b"", ..probe });
+    assert_eq!(wire.verdict(), known(0));
+    wire.send(false, GET);
+    assert_eq!(wire.verdict(), known(1));
+}
+
+#[test]
+fn a_missed_request_is_noticed_by_its_acknowledgement() {
+    let mut wire = Wire::opened();
+    wire.miss(false, GET);
+    wire.acknowledge(true);
+    assert_eq!(wire.verdict(), BY_AGES);
+    wire.send(true, OK);
+    wire.send(false, GET);
+    assert_eq!(wire.verdict(), known(1));
+}
+
+#[test]
+fn a_missed_answer_is_noticed_by_its_acknowledgement() {
+    let mut wire = Wire::opened();
+    wire.send(false, GET);
+    wire.miss(true, OK);
+    assert_eq!(wire.verdict(), known(1));
+    wire.acknowledge(false);
+    assert_eq!(wire.verdict(), BY_AGES);
+}
+
+#[test]
+fn a_download_that_is_seen_in_parts_is_known_to_its_end() {
+    let mut wire = Wire::opened();
+    wire.send(false, GET);
+    wire.send(true, b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n");
+    wire.miss(true, &[b'x'; 1000]);
+    wire.send(true, &[b'x'; 1000]);
+    assert_eq!(wire.verdict(), known(1));
+    wire.miss(true, &[b'x'; 1000]);
+    wire.acknowledge(false);
+    assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn doubt_goes_when_both_directions_prove_to_be_whole() {
+    let mut wire = Wire::opened();
+    wire.watched.doubt();
+    assert_eq!(wire.verdict(), BY_AGES);
+    wire.acknowledge(true);
+    assert_eq!(
+        wire.verdict(),
+        BY_AGES,
+        "the application's own direction is not proven"
+    );
+    wire.acknowledge(false);
+    assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn an_application_that_closes_has_answered_all_it_will() {
+    let mut wire = Wire::opened();
+    wire.send(false, GET);
+    wire.send(true, b"HTTP/1.0 200 OK\r\n\r\nuntil close");
+    assert_eq!(wire.verdict(), known(1));
+    let fin = wire.segment(true, b"");
+    wire.see(&Segment { fin: true, ..fin });
+    assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn a_new_connection_between_the_same_ends_begins_anew() {
+    let mut wire = Wire::opened();
+    wire.send(false, GET);
+    let syn = Segment {
+        syn: true,
+        acknowledges: None,
+        sequence: 12345,
+        ..wire.segment(false, b"")
+    };
+    wire.see(&syn);
+    assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn what_is_encrypted_is_left_to_the_ages() {
+    let mut wire = Wire::opened();
+    wire.send(false, b"\x16\x03\x01\x02\x00\x01\x00");
+    assert_eq!(wire.verdict(), BY_AGES);
+}
+
+/// What happens to a segment on its way past the watch.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Seen,
+    SeenTwice,
+    Dropped,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![6 => Just(Fate::Seen), 1 => Just(Fate::SeenTwice), 1 => Just(Fate::Dropped)]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_missed_a_verdict_that_claims_to_know_is_true(
+        exchanges in vec((vec(any::<usize>(), 0..3), vec(any::<usize>(), 0..3)), 1..6),
+        fates in vec(fate(), 64),
+        begins_before_the_watch in any::<bool>(),
+    ) {
+        let mut wire = if begins_before_the_watch { Wire::joined(Protocol::Http1) } else { Wire::opened() };
+        let mut fates = fates.into_iter().cycle();
+        for (request_cuts, answer_cuts) in exchanges {
+            let halves = [(false, GET, request_cuts), (true, OK, answer_cuts)];
+            for (outbound, bytes, cuts) in halves {
+                let mut left = bytes.len();
+                for piece in segments(bytes, &cuts) {
+                    let segment = wire.miss(outbound, piece);
+                    left -= piece.len();
+                    match fates.next().unwrap() {
+                        Fate::Seen => wire.see(&segment),
+                        Fate::SeenTwice => { wire.see(&segment); wire.see(&segment); }
+                        Fate::Dropped => wire.watched.doubt(),
+                    }
+                    let begun = !outbound && left < bytes.len();
+                    let truth = u32::from(begun || outbound && left > 0);
+                    if let Verdict::Known { unanswered, .. } = wire.verdict() {
+                        prop_assert_eq!(unanswered, truth);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn with_nothing_missed_every_verdict_is_known(cuts in vec(vec(any::<usize>(), 0..6), 1..6)) {
+        let mut wire = Wire::opened();
+        for cuts in cuts {
+            for (outbound, bytes) in [(false, GET), (true, OK)] {
+                for piece in segments(bytes, &cuts) {
+                    wire.send(outbound, piece);
+                    let is_known = matches!(wire.verdict(), Verdict::Known { .. });
+                    prop_assert!(is_known);
+                }
+            }
+            prop_assert_eq!(wire.verdict(), known(0));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Walks one direction of an HTTP/2 connection from frame to frame, reading nothing but their nine-byte headers.
+
+/// What a client sends first (RFC 9113, section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const HEADER: usize = 9;
+/// No implementation offers to take longer frames; the protocol's own default is 16 KiB.
+const LONGEST: usize = 1 << 20;
+const END_STREAM: u8 = 0x1;
+
+/// What a frame is, as far as it opens, moves or closes a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Data,
+    Headers,
+    Reset,
+    Other,
+}
+
+/// The header of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub kind: Kind,
+    flags: u8,
+    pub stream: u32,
+    length: usize,
+}
+
+/// What has been walked past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A frame's header.
+    Begins(Frame),
+    /// The last byte of a frame.
+    Ends(Frame),
+}
+
+/// The place in one direction.
+#[derive(Debug)]
+pub enum Frames {
+    /// In a header that has come this far.
+    Header(Vec<u8>),
+    /// In the payload of a frame, so many bytes before its end; never 0.
+    Payload(Frame, u64),
+    /// In the preface, so many bytes before its end.
+    Preface(u64),
+    /// Nowhere that is known.
+    Astray,
+}
+
+impl Frame {
+    /// Whether it is the last of its stream in this direction.
+    pub fn ends_stream(&self) -> bool {
+        matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & END_STREAM != 0
+    }
+
+    /// Reads a header; `None` for one that RFC 9113, section 6, does not allow.
+    fn parse(header: &[u8]) -> Option<Self> {
+        let header: &[u8; HEADER] = header.first_chunk()?;
+        let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
+        let stream = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) & 0x7fff_ffff;
+        let (kind, allowed) = match header[3] {
+            0x0 => (Kind::Data, stream != 0),
+            0x1 => (Kind::Headers, stream != 0 && length > 0),
+            0x2 => (Kind::Other, stream != 0 && length == 5),
+            0x3 => (Kind::Reset, stream != 0 && length == 4),
+            0x4 => (Kind::Other, stream == 0 && length.is_multiple_of(6)),
+            0x5 | 0x9 => (Kind::Other, stream != 0),
+            0x6 => (Kind::Other, stream == 0 && length == 8),
+            0x7 => (Kind::Other, stream == 0 && length >= 8),
+            0x8 => (Kind::Other, length == 4),
+            _ => (Kind::Other, true),
+        };
+        let frame = Self {
+            kind,
+            flags: header[4],
+            stream,
+            length,
+        };
+        (allowed && length <= LONGEST).then_some(frame)
+    }
+}
+
+impl Frames {
+    /// Before the client's preface.
+    pub fn at_preface() -> Self {
+        Self::Preface(PREFACE.len() as u64)
+    }
+
+    /// Before a frame.
+    pub fn at_frame() -> Self {
+        Self::Header(Vec::new())
+    }
+
+    /// Somewhere; finds its way at the first segment that consists of whole frames.
+    pub fn astray() -> Self {
+        Self::Astray
+    }
+
+    /// Whether it is known where the frames begin.
+    pub fn is_followed(&self) -> bool {
+        !matches!(self, Self::Astray)
+    }
+
+    /// Walks through the bytes of one segment.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Event> {
+        let mut events = Vec::new();
+        if matches!(self, Self::Astray) && is_chain(bytes) {
+            *self = Self::at_frame();
+        }
+        while !bytes.is_empty() && self.step(&mut bytes, &mut events).is_some() {}
+        events
+    }
+
+    /// Goes on where `lost` bytes were not seen.
+    pub fn lose(&mut self, lost: u64) {
+        match self {
+            // The end of a frame must be seen, since an answer may end with it.
+            Self::Payload(_, left) if *left > lost => *left -= lost,
+            _ => *self = Self::Astray,
+        }
+    }
+
+    /// Takes at least one byte; `None` when astray.
+    fn step(&mut self, bytes: &mut &[u8], events: &mut Vec<Event>) -> Option<()> {
+        match self {
+            Self::Astray => return None,
+            Self::Preface(left) => {
+                if skip(left, bytes) {
+                    *self = Self::at_frame();
+                }
+            }
+            Self::Payload(frame, left) => {
+                if skip(left, bytes) {
+                    events.push(Event::Ends(*frame));
+                    *self = Self::at_frame();
+                }
+            }
+            Self::Header(header) => {
+                let missing = (HEADER - header.len()).min(bytes.len());
+                header.extend_from_slice(&bytes[..missing]);
+                *bytes = &bytes[missing..];
+                if header.len() == HEADER {
+                    let frame = Frame::parse(header);
+                    *self = frame.map_or(Self::Astray, |frame| begin(frame, events));
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+fn begin(frame: Frame, events: &mut Vec<Event>) -> Frames {
+    events.push(Event::Begins(frame));
+    if frame.length == 0 {
+        events.push(Event::Ends(frame));
+        return Frames::at_frame();
+    }
+    Frames::Payload(frame, frame.length as u64)
+}
+
+/// Skips up to `left` bytes; true at the end.
+fn skip(left: &mut u64, bytes: &mut &[u8]) -> bool {
+    let here = usize::try_from(*left)
+        .unwrap_or(usize::MAX)
+        .min(bytes.len());
+    *bytes = &bytes[here..];
+    *left -= here as u64;
+    *left == 0
+}
+
+/// Whether a segment is nothing but whole frames of known types, which no other place in a stream looks like.
+fn is_chain(mut bytes: &[u8]) -> bool {
+    if bytes.is_empty() {
+        return false;
+    }
+    while !bytes.is_empty() {
+        let known = bytes.get(3).is_some_and(|kind| *kind <= 9)
+            && bytes.get(5).is_some_and(|high| high >> 7 == 0);
+        match Frame::parse(bytes) {
+            Some(frame) if known && bytes.len() >= HEADER + frame.length => {
+                bytes = &bytes[HEADER + frame.length..];
+            }
+            _ => return false,
+        }
+    }
+    true
+}

@@ -1,0 +1,170 @@
+//! Reads the IP and TCP headers of one packet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::namespace::sock_diag::Ends;
+
+const TCP: u8 = 6;
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// One TCP segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// Whose it is.
+    pub ends: Ends,
+    /// Whether the application sent it.
+    pub outbound: bool,
+    /// The number of the first byte, or of the SYN.
+    pub sequence: u32,
+    /// The number of the byte that the sender expects next.
+    pub acknowledges: Option<u32>,
+    /// Opens the connection.
+    pub syn: bool,
+    /// Ends its direction.
+    pub fin: bool,
+    /// Ends the connection.
+    pub rst: bool,
+    /// What it carries.
+    pub data: &'a [u8],
+}
+
+impl<'a> Segment<'a> {
+    /// Reads a packet that begins with its IP header; `None` when it is not TCP or cut short.
+    pub fn parse(packet: &'a [u8], outbound: bool) -> Option<Self> {
+        let (source, destination, tcp) = match packet.first()? >> 4 {
+            4 => ipv4(packet)?,
+            6 => ipv6(packet)?,
+            _ => return None,
+        };
+        let header: &[u8; 20] = tcp.first_chunk()?;
+        let data = tcp.get(usize::from(header[12] >> 4) * 4..)?;
+        let source = SocketAddr::new(source.to_canonical(), u16_at(header, 0));
+        let destination = SocketAddr::new(destination.to_canonical(), u16_at(header, 2));
+        let (local, remote) = if outbound {
+            (source, destination)
+        } else {
+            (destination, source)
+        };
+        let flags = header[13];
+        Some(Self {
+            ends: Ends { local, remote },
+            outbound,
+            sequence: u32_at(header, 4),
+            acknowledges: (flags & ACK != 0).then(|| u32_at(header, 8)),
+            syn: flags & SYN != 0,
+            fin: flags & FIN != 0,
+            rst: flags & RST != 0,
+            data,
+        })
+    }
+}
+
+fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let header: &[u8; 20] = packet.first_chunk()?;
+    let address = |at| IpAddr::from(Ipv4Addr::from_bits(u32_at(header, at)));
+    let payload = up_to(packet, usize::from(u16_at(header, 2)));
+    let tcp = payload.get(usize::from(header[0] & 0x0f) * 4..)?;
+    (header[9] == TCP).then(|| (address(12), address(16), tcp))
+}
+
+fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
+    let (header, payload) = packet.split_first_chunk::<40>()?;
+    let address = |at: usize| {
+        let octets: [u8; 16] = header[at..at + 16].try_into().ok()?;
+        Some(IpAddr::from(Ipv6Addr::from(octets)))
+    };
+    let tcp = up_to(payload, usize::from(u16_at(header, 4)));
+    if header[6] == TCP {
+        Some((address(8)?, address(24)?, tcp))
+    } else {
+        None
+    }
+}
+
+/// Short frames are padded; a length of 0 stands for more than 64 KiB (BIG TCP).
+fn up_to(bytes: &[u8], length: usize) -> &[u8] {
+    if length == 0 {
+        bytes
+    } else {
+        &bytes[..length.min(bytes.len())]
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(data: &[u8]) -> Vec<u8> {
+        let mut header = vec![0; 20];
+        header[0..2].copy_from_slice(&40000_u16.to_be_bytes());
+        header[2..4].copy_from_slice(&80_u16.to_be_bytes());
+        header[4..8].copy_from_slice(&7_u32.to_be_bytes());
+        header[8..12].copy_from_slice(&9_u32.to_be_bytes());
+        header[12] = 5 << 4;
+        header[13] = ACK | FIN;
+        [&header, data].concat()
+    }
+
+    fn ipv4_packet(payload: &[u8]) -> Vec<u8> {
+        let mut header = vec![0; 20];
+        header[0] = 0x45;
+        header[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+        header[9] = TCP;
+        header[12..16].copy_from_slice(&[172, 18, 0, 2]);
+        header[16..20].copy_from_slice(&[172, 18, 0, 3]);
+        [&header, payload].concat()
+    }
+
+    #[test]
+    fn an_ipv4_segment_is_read_without_its_padding() {
+        let mut packet = ipv4_packet(&tcp(b"hi"));
+        packet.extend([0; 4]);
+        let segment = Segment::parse(&packet, false).unwrap();
+        assert_eq!(segment.ends.local, "172.18.0.3:80".parse().unwrap());
+        assert_eq!(segment.ends.remote, "172.18.0.2:40000".parse().unwrap());
+        assert_eq!((segment.sequence, segment.acknowledges), (7, Some(9)));
+        assert_eq!(
+            (segment.syn, segment.fin, segment.rst),
+            (false, true, false)
+        );
+        assert_eq!(segment.data, b"hi");
+        let outbound = Segment::parse(&packet, true).unwrap();
+        assert_eq!(outbound.ends.local, segment.ends.remote);
+    }
+
+    #[test]
+    fn an_ipv6_segment_is_read() {
+        let payload = tcp(b"six");
+        let mut header = vec![0; 40];
+        header[0] = 0x60;
+        header[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
+        header[6] = TCP;
+        (header[23], header[39]) = (1, 2);
+        let packet = [header, payload].concat();
+        let segment = Segment::parse(&packet, false).unwrap();
+        assert_eq!(segment.ends.local, "[::2]:80".parse().unwrap());
+        assert_eq!(segment.data, b"six");
+    }
+
+    #[test]
+    fn what_is_cut_short_or_not_tcp_is_nothing() {
+        let packet = ipv4_packet(&tcp(b""));
+        for length in 0..packet.len() {
+            assert_eq!(Segment::parse(&packet[..length], false), None);
+        }
+        let mut udp = packet;
+        udp[9] = 17;
+        assert_eq!(Segment::parse(&udp, false), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Looks at made-up sockets: which connections count, and what they count as.
+
+use super::*;
+use crate::namespace::tcp_info::TcpInfo;
+
+const QUIET: u64 = 5000;
+
+fn tally(protocol: Protocol) -> Tally {
+    Tally::new(vec![80], protocol, QUIET, false)
+}
+
+/// A connection that last sent and received so many milliseconds ago.
+fn socket(local: &str, remote: &str, sent: u32, received: u32) -> Socket {
+    Socket {
+        ends: Ends {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+        },
+        answering: true,
+        unread: 0,
+        unsent: 0,
+        info: TcpInfo {
+            last_data_sent: sent,
+            last_data_recv: received,
+            last_ack_recv: sent.min(received),
+            bytes_received: 80,
+            data_segs_in: 1,
+            data_segs_out: 1,
+        },
+    }
+}
+
+const US: &str = "172.18.0.3:80";
+const TRAEFIK: &str = "172.18.0.2:4000";
+
+#[test]
+fn only_what_the_proxy_may_have_opened_counts() {
+    let sockets = [
+        socket(US, TRAEFIK, 900, 100),
+        socket("[fd00::3]:80", "[fd00::2]:4000", 900, 100),
+        socket("127.0.0.1:80", "127.0.0.1:4000", 900, 100),
+        socket("[::1]:80", "[::1]:4000", 900, 100),
+        socket(US, "172.18.0.3:4000", 900, 100),
+        socket("172.18.0.3:4000", "172.18.0.9:80", 900, 100),
+        socket("172.18.0.3:4000", "172.18.0.9:5432", 900, 100),
+        socket("172.18.0.3:8080", TRAEFIK, 900, 100),
+    ];
+    let traffic = tally(Protocol::Http1).look(2000, &sockets);
+    assert_eq!((traffic.connections, traffic.unanswered), (2, 2));
+}
+
+#[test]
+fn unsent_data_counts_even_after_the_application_has_closed() {
+    let closing = Socket {
+        answering: false,
+        unsent: 1000,
+        ..socket(US, TRAEFIK, 900, 100)
+    };
+    let traffic = tally(Protocol::Http1).look(2000, &[closing]);
+    assert_eq!(
+        (traffic.connections, traffic.unanswered, traffic.unsent),
+        (0, 0, 1)
+    );
+    assert!(traffic.busy());
+}
+
+#[test]
+fn a_stream_counts_until_it_is_silent() {
+    let mut tally = tally(Protocol::Stream);
+    let traffic = tally.look(1000, &[socket(US, TRAEFIK, 4999, 8000)]);
+    assert_eq!((traffic.streaming, traffic.unanswered), (1, 0));
+    let traffic = tally.look(1010, &[socket(US, TRAEFIK, 5000, 8000)]);
+    assert!(!traffic.busy());
+}
+
+#[test]
+fn http2_that_cannot_be_read_counts_until_it_is_silent() {
+    let mut tally = tally(Protocol::H2c);
+    assert!(tally.look(1000, &[socket(US, TRAEFIK, 100, 80)]).busy());
+    assert!(!tally.look(9000, &[socket(US, TRAEFIK, 8100, 8080)]).busy());
+}
+
+#[test]
+fn the_quiet_time_begins_with_the_watch_and_again_with_each_byte() {
+    let mut tally = tally(Protocol::Http1);
+    assert_eq!(tally.look(700, &[]).quiet_ms, 700);
+    let traffic = tally.look(1000, &[socket(US, TRAEFIK, 40, 90)]);
+    assert_eq!(traffic.quiet_ms, 40);
+    assert_eq!(tally.look(1500, &[]).quiet_ms, 540);
+}
+
+#[test]
+fn a_connection_named_twice_in_one_look_counts_once() {
+    let twice = [socket(US, TRAEFIK, 900, 100); 2];
+    assert_eq!(tally(Protocol::Http1).look(2000, &twice).unanswered, 1);
+}
+
+#[test]
+fn packets_overrule_ages_that_mislead() {
+    let mut tally = Tally::new(vec![80], Protocol::Http1, QUIET, true);
+    let ends = socket(US, TRAEFIK, 0, 0).ends;
+    let segment = |outbound, data| Segment {
+        ends,
+        outbound,
+        sequence: 1000,
+        acknowledges: Some(1000),
+        syn: false,
+        fin: false,
+        rst: false,
+        data,
+    };
+    tally.segment(0, &segment(false, b"GET / HTTP/1.1\r\n\r\n"));
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let out = Segment {
+        acknowledges: Some(1018),
+        ..segment(true, head)
+    };
+    tally.segment(2, &out);
+    let pausing = [socket(US, TRAEFIK, 900, 902)];
+    let traffic = tally.look(902, &pausing);
+    assert_eq!((traffic.unanswered, traffic.exact), (1, true));
+    let end = Segment {
+        data: b"0\r\n\r\n",
+        sequence: out.sequence + head.len() as u32,
+        ..out
+    };
+    tally.segment(910, &end);
+    assert!(!tally.look(920, &pausing).busy());
+}

@@ -1,0 +1,137 @@
+//! `rollout namespace …` inside a replica's network namespace, and what it says.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rollout::namespace::traffic::{Ask, Traffic};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use super::replica::Replica;
+
+const ROLLOUT: &str = env!("CARGO_BIN_EXE_rollout");
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running helper; it ends with its standard input.
+pub struct Helper {
+    process: Child,
+    input: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+    asked: u64,
+    latest: Traffic,
+}
+
+impl Helper {
+    /// Enters the namespace from the host, which runs the same code as a container that joins it.
+    pub async fn start(replica: &Replica, arguments: &[&str]) -> Self {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &replica.pid, ROLLOUT, "namespace"]);
+        Self::spawn(command.args(arguments))
+    }
+
+    /// Watches port 80, and has looked once.
+    pub async fn watch(replica: &Replica, arguments: &[&str]) -> Self {
+        let arguments = [&["watch", "--port", "80"], arguments].concat();
+        let mut helper = Self::start(replica, &arguments).await;
+        helper.ask().await;
+        helper
+    }
+
+    /// Watches port 80 from a container with Docker's default privileges, or what `options` make of them.
+    pub async fn watch_in_container(replica: &Replica, options: &[&str]) -> Self {
+        let mut command = Command::new("docker");
+        command.args([
+            "run",
+            "--rm",
+            "--interactive",
+            "--label=io.rollout.test=namespace",
+        ]);
+        command.arg(format!("--network=container:{}", replica.id));
+        // The binary of a test needs the host's libraries; the image's own is static.
+        command.arg(format!("--volume={ROLLOUT}:/rollout:ro"));
+        command.args(["--volume=/lib:/lib:ro", "--volume=/lib64:/lib64:ro"]);
+        command.args(options);
+        command.args([
+            "--no-healthcheck",
+            "--entrypoint=/rollout",
+            "rollout-demo:v1",
+        ]);
+        let mut helper = Self::spawn(command.args(["namespace", "watch", "--port", "80"]));
+        helper.ask().await;
+        helper
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the helper starts");
+        let output = process.stdout.take().expect("a pipe");
+        Self {
+            input: process.stdin.take(),
+            lines: BufReader::new(output).lines(),
+            process,
+            asked: 0,
+            latest: Traffic::default(),
+        }
+    }
+
+    /// The next line.
+    pub async fn line<T: DeserializeOwned>(&mut self) -> T {
+        let line = self.lines.next_line().await;
+        let line = line.expect("readable").expect("a line");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    /// A look that is newer than this call.
+    pub async fn ask(&mut self) -> Traffic {
+        self.asked += 1;
+        let ask = serde_json::to_string(&Ask { ask: self.asked }).unwrap();
+        let input = self.input.as_mut().expect("still open");
+        input
+            .write_all(format!("{ask}\n").as_bytes())
+            .await
+            .unwrap();
+        let number = self.asked;
+        self.until("the answer", |traffic| traffic.answer_to == Some(number))
+            .await
+    }
+
+    /// The first look that is as wanted, from the last one that was read on.
+    pub async fn until(&mut self, what: &str, wanted: impl Fn(&Traffic) -> bool) -> Traffic {
+        let mut seen = vec![self.latest];
+        let found = timeout(PATIENCE, async {
+            while !wanted(&self.latest) {
+                self.latest = self.line().await;
+                seen.push(self.latest);
+            }
+        });
+        match found.await {
+            Ok(()) => self.latest,
+            Err(_) => panic!("never {what}: {seen:?}"),
+        }
+    }
+
+    /// What a CLI that is killed leaves behind.
+    pub async fn close_input(mut self) -> ExitStatus {
+        self.input = None;
+        self.exit().await
+    }
+
+    /// What `docker stop` sends.
+    pub async fn terminate(mut self) -> ExitStatus {
+        let pid = self.process.id().expect("running");
+        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).unwrap();
+        self.exit().await
+    }
+
+    async fn exit(&mut self) -> ExitStatus {
+        let exit = timeout(Duration::from_secs(1), self.process.wait()).await;
+        exit.expect("leaves at once").unwrap()
+    }
+}
