@@ -34,20 +34,33 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => {
             // A closed standard output leaves nobody to tell.
             let _ = error.print();
-            if error.use_stderr() { Outcome::Refused.into() } else { Outcome::Done.into() }
+            if error.use_stderr() {
+                Outcome::Refused.into()
+            } else {
+                Outcome::Done.into()
+            }
         }
         Ok(Action::SocketProxy(arguments)) => socket_proxy::main(arguments),
         Ok(Action::Namespace(command)) => namespace::main(command),
         Ok(Action::Completions(shell)) => {
-            clap_complete::generate(shell, &mut Cli::command(), "rollout", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "rollout",
+                &mut std::io::stdout(),
+            );
             Outcome::Done.into()
         }
         Ok(Action::PluginMetadata) => {
             println!("{}", plugin_metadata());
             Outcome::Done.into()
         }
-        Ok(Action::Up(up)) => told(&up.target.clone(), async |events| roll_all(&up, events).await),
-        Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| unlock_service(&unlock, events).await),
+        Ok(Action::Up(up)) => told(&up.target.clone(), async |events| {
+            roll_all(&up, events).await
+        }),
+        Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
+            unlock_service(&unlock, events).await
+        }),
     }
 }
 
@@ -65,7 +78,11 @@ fn plugin_metadata() -> serde_json::Value {
 fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -> ExitCode {
     log(target.verbose);
     let events = Events::new(sinks(target));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: failed to start: {error}");
@@ -75,8 +92,18 @@ fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -
     match runtime.block_on(command(&events)) {
         Ok(()) => Outcome::Done.into(),
         Err(error) => {
-            let Error { outcome, message, hint, logs } = error;
-            events.emit(Event::Failed { message, code: outcome as u8, hint, logs });
+            let Error {
+                outcome,
+                message,
+                hint,
+                logs,
+            } = error;
+            events.emit(Event::Failed {
+                message,
+                code: outcome as u8,
+                hint,
+                logs,
+            });
             outcome.into()
         }
     }
@@ -92,7 +119,11 @@ fn log(verbose: u8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let terminal = std::io::stderr().is_terminal();
     // A second subscriber can only come from a test; the first one stays.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .try_init();
 }
 
 fn sinks(target: &TargetArgs) -> Vec<Box<dyn Sink>> {
@@ -100,8 +131,11 @@ fn sinks(target: &TargetArgs) -> Vec<Box<dyn Sink>> {
         Output::Human => Box::new(Human::new(target.verbose > 0)),
         Output::Json => Box::new(Json::new(std::io::stdout())),
     };
-    let log = std::env::var_os(EVENT_LOG).and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
-    std::iter::once(shown).chain(log.map(|file| Box::new(Json::new(file)) as Box<dyn Sink>)).collect()
+    let log = std::env::var_os(EVENT_LOG)
+        .and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
+    std::iter::once(shown)
+        .chain(log.map(|file| Box::new(Json::new(file)) as Box<dyn Sink>))
+        .collect()
 }
 
 async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
@@ -115,10 +149,19 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     }
     for name in names {
         if *interrupted.borrow() {
-            return Err(Error::interrupted(format!("interrupted before {name}; it was not touched")));
+            return Err(Error::interrupted(format!(
+                "interrupted before {name}; it was not touched"
+            )));
         }
-        let scene = roll::Scene { engine: &engine, compose: &compose, project: &project, events };
-        scene.roll(name, up.settings.clone(), interrupted.clone()).await?;
+        let scene = roll::Scene {
+            engine: &engine,
+            compose: &compose,
+            project: &project,
+            events,
+        };
+        scene
+            .roll(name, up.settings.clone(), interrupted.clone())
+            .await?;
     }
     Ok(())
 }
@@ -128,9 +171,14 @@ async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
     let compose = Compose::find(unlock.target.invocation(), engine.endpoint().clone()).await?;
     let project = compose.project_for(&[&unlock.service]).await?;
     project.service(&unlock.service)?;
-    let key = ServiceKey { project: project.name.clone(), service: unlock.service.clone() };
+    let key = ServiceKey {
+        project: project.name.clone(),
+        service: unlock.service.clone(),
+    };
     match state::unlock(&engine, &key).await? {
-        Some(holder) => events.notice(format!("removed the lock on {key} that was held by {holder}")),
+        Some(holder) => events.notice(format!(
+            "removed the lock on {key} that was held by {holder}"
+        )),
         None => events.notice(format!("{key} is not locked")),
     }
     Ok(())
@@ -138,8 +186,13 @@ async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
 
 /// Turns true with the first signal; the second one ends the process at once.
 fn signals() -> Result<watch::Receiver<bool>> {
-    let listen = |kind| signal(kind).map_err(|error| Error::refused(format!("cannot listen for signals: {error}")));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let listen = |kind| {
+        signal(kind).map_err(|error| Error::refused(format!("cannot listen for signals: {error}")))
+    };
+    let (mut interrupt, mut terminate) = (
+        listen(SignalKind::interrupt())?,
+        listen(SignalKind::terminate())?,
+    );
     let (raise, raised) = watch::channel(false);
     tokio::spawn(async move {
         let mut count = 0;
@@ -152,7 +205,9 @@ fn signals() -> Result<watch::Receiver<bool>> {
             if count == 1 {
                 raise.send_replace(true);
             } else {
-                eprintln!("left at once; run the same command again, it finishes or undoes what was begun");
+                eprintln!(
+                    "left at once; run the same command again, it finishes or undoes what was begun"
+                );
                 std::process::exit(Outcome::Interrupted as i32);
             }
         }
@@ -173,21 +228,42 @@ async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {
             (None, None) => context_host(None).await.ok(),
         },
     };
-    let host = host.filter(|host| !host.is_empty()).unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+    let host = host
+        .filter(|host| !host.is_empty())
+        .unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
     if host.starts_with("tcp://") && variable("DOCKER_TLS_VERIFY").is_some() {
-        return Err(Error::refused(format!("{host} wants TLS, which is not supported yet")).hint("use a unix:// or plain tcp:// address"));
+        return Err(
+            Error::refused(format!("{host} wants TLS, which is not supported yet"))
+                .hint("use a unix:// or plain tcp:// address"),
+        );
     }
     Endpoint::from_str(&host).map_err(Error::refused)
 }
 
 async fn context_host(context: Option<&str>) -> Result<String> {
     let mut command = Command::new("docker");
-    command.args(["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]).args(context);
-    let output = command.output().await.map_err(|error| Error::refused(format!("cannot run docker: {error}")))?;
+    command
+        .args([
+            "context",
+            "inspect",
+            "--format",
+            "{{.Endpoints.docker.Host}}",
+        ])
+        .args(context);
+    let output = command
+        .output()
+        .await
+        .map_err(|error| Error::refused(format!("cannot run docker: {error}")))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::refused(text.lines().next().unwrap_or("docker context inspect failed").trim().to_owned())
-            .hint("docker context ls shows the contexts there are"));
+        return Err(Error::refused(
+            text.lines()
+                .next()
+                .unwrap_or("docker context inspect failed")
+                .trim()
+                .to_owned(),
+        )
+        .hint("docker context ls shows the contexts there are"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -5,7 +5,8 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
-    compose::Invocation, namespace::NamespaceCommand, report::Output, settings::Partial, socket_proxy::SocketProxyArgs,
+    compose::Invocation, namespace::NamespaceCommand, report::Output, settings::Partial,
+    socket_proxy::SocketProxyArgs,
 };
 
 /// What Docker asks of a CLI plugin before it lists it (docker/cli, cli-plugins/metadata).
@@ -13,7 +14,13 @@ pub const PLUGIN_METADATA: &str = "docker-cli-plugin-metadata";
 
 /// Zero-downtime rollouts for Docker Compose services behind Traefik
 #[derive(Debug, Parser)]
-#[command(name = "rollout", version, about, max_term_width = 120, subcommand_precedence_over_arg = true)]
+#[command(
+    name = "rollout",
+    version,
+    about,
+    max_term_width = 120,
+    subcommand_precedence_over_arg = true
+)]
 #[command(after_help = "\
 Exit codes:
   0    done, or nothing to do
@@ -156,7 +163,10 @@ pub enum Action {
 /// Reads the command line; the error prints itself, and is exit code 2 but for help and version.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, clap::Error> {
     let arguments = without_plugin_name(arguments.into_iter().collect());
-    if arguments.get(1).is_some_and(|first| first == PLUGIN_METADATA) {
+    if arguments
+        .get(1)
+        .is_some_and(|first| first == PLUGIN_METADATA)
+    {
         return Ok(Action::PluginMetadata);
     }
     let cli = Cli::try_parse_from(arguments)?;
@@ -169,9 +179,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
             target: up.target.or(cli.up.target),
             settings: up.settings.or(cli.up.settings),
         })),
-        Some(Command::Unlock(unlock)) => {
-            Ok(Action::Unlock(UnlockArgs { target: unlock.target.or(cli.up.target), ..unlock }))
-        }
+        Some(Command::Unlock(unlock)) => Ok(Action::Unlock(UnlockArgs {
+            target: unlock.target.or(cli.up.target),
+            ..unlock
+        })),
         Some(Command::SocketProxy(arguments)) => Ok(Action::SocketProxy(arguments)),
         Some(Command::Completions { shell }) => Ok(Action::Completions(shell)),
         Some(Command::Namespace(command)) => Ok(Action::Namespace(command)),
@@ -179,14 +190,22 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
 }
 
 fn no_service() -> clap::Error {
-    Cli::command().error(clap::error::ErrorKind::MissingRequiredArgument, "no service named; write: rollout SERVICE")
+    Cli::command().error(
+        clap::error::ErrorKind::MissingRequiredArgument,
+        "no service named; write: rollout SERVICE",
+    )
 }
 
 /// As `docker rollout …`, Docker calls `docker-rollout … rollout …`: its own options first, then the plugin's name.
 fn without_plugin_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let program = arguments.first().map(PathBuf::from).unwrap_or_default();
-    if program.file_name().is_some_and(|name| name == "docker-rollout")
-        && let Some(index) = arguments.iter().skip(1).position(|argument| argument == "rollout")
+    if program
+        .file_name()
+        .is_some_and(|name| name == "docker-rollout")
+        && let Some(index) = arguments
+            .iter()
+            .skip(1)
+            .position(|argument| argument == "rollout")
     {
         arguments.remove(index + 1);
     }
@@ -213,18 +232,33 @@ mod tests {
 
     #[test]
     fn options_count_before_and_after_the_subcommand_and_without_one() {
-        for line in ["rollout -f a.yaml web --timeout 5", "rollout -f a.yaml up web -t 5", "rollout up -t 5s web -f a.yaml"] {
-            let Action::Up(up) = parsed(line) else { panic!("{line}") };
-            assert_eq!((up.services, up.target.files), (vec!["web".to_owned()], vec!["a.yaml".to_owned()]), "{line}");
+        for line in [
+            "rollout -f a.yaml web --timeout 5",
+            "rollout -f a.yaml up web -t 5",
+            "rollout up -t 5s web -f a.yaml",
+        ] {
+            let Action::Up(up) = parsed(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(
+                (up.services, up.target.files),
+                (vec!["web".to_owned()], vec!["a.yaml".to_owned()]),
+                "{line}"
+            );
             assert_eq!(up.settings.timeout.unwrap().0.as_secs(), 5, "{line}");
         }
     }
 
     #[test]
     fn docker_calls_the_plugin_with_its_name_after_dockers_own_options() {
-        let Action::Up(up) = parsed("/x/docker-rollout --context far rollout -w 7 web db") else { panic!() };
+        let Action::Up(up) = parsed("/x/docker-rollout --context far rollout -w 7 web db") else {
+            panic!()
+        };
         assert_eq!(up.services, ["web", "db"]);
         assert_eq!(up.target.context.as_deref(), Some("far"));
-        assert!(matches!(parsed("/x/docker-rollout docker-cli-plugin-metadata"), Action::PluginMetadata));
+        assert!(matches!(
+            parsed("/x/docker-rollout docker-cli-plugin-metadata"),
+            Action::PluginMetadata
+        ));
     }
 }

@@ -46,12 +46,25 @@ impl Watcher {
         if let Err(error) = &session {
             tracing::warn!(%error, %replica, "no helper can look at the replica's sockets");
         }
-        Self { session: session.ok(), asked: 0 }
+        Self {
+            session: session.ok(),
+            asked: 0,
+        }
     }
 
-    async fn helper(engine: &Engine, image: &str, replica: &ContainerId, watched: &Watched) -> Result<Session> {
+    async fn helper(
+        engine: &Engine,
+        image: &str,
+        replica: &ContainerId,
+        watched: &Watched,
+    ) -> Result<Session> {
         let mut arguments: Vec<String> = ["namespace", "watch"].map(str::to_owned).to_vec();
-        arguments.extend(watched.ports.iter().flat_map(|port| ["--port".to_owned(), port.to_string()]));
+        arguments.extend(
+            watched
+                .ports
+                .iter()
+                .flat_map(|port| ["--port".to_owned(), port.to_string()]),
+        );
         arguments.extend(["--protocol".to_owned(), watched.protocol.to_owned()]);
         arguments.extend(["--quiet".to_owned(), watched.quiet.as_millis().to_string()]);
         let mut session = engine.helper(image, replica, arguments).await?;
@@ -61,7 +74,9 @@ impl Watcher {
 
     /// A look that is taken now; lines from before are passed over.
     async fn ask(&mut self) -> Result<Option<Traffic>> {
-        let Some(session) = &mut self.session else { return Ok(None) };
+        let Some(session) = &mut self.session else {
+            return Ok(None);
+        };
         self.asked += 1;
         session.send(&format!("{{\"ask\":{}}}", self.asked)).await?;
         loop {
@@ -104,20 +119,31 @@ pub async fn drain(
             Ok(true) => Ok(Drained::Answered),
             Ok(false) => by_counters(engine, &replica.id, quiet * BLIND_FACTOR).await,
             Err(error) => {
-                if engine.replica(&replica.id).await?.is_none_or(|now| now.run != crate::model::Run::Running) {
+                if engine
+                    .replica(&replica.id)
+                    .await?
+                    .is_none_or(|now| now.run != crate::model::Run::Running)
+                {
                     return Ok(Drained::Answered);
                 }
-                events.notice(format!("{}: {}; counting its network traffic instead", replica.name, error.message));
+                events.notice(format!(
+                    "{}: {}; counting its network traffic instead",
+                    replica.name, error.message
+                ));
                 by_counters(engine, &replica.id, quiet * BLIND_FACTOR).await
             }
         }
     };
-    timeout_at(deadline, answered).await.unwrap_or(Ok(Drained::TimedOut))
+    timeout_at(deadline, answered)
+        .await
+        .unwrap_or(Ok(Drained::TimedOut))
 }
 
 /// `false` where nobody can look.
 async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<bool> {
-    let Some(mut traffic) = watcher.ask().await? else { return Ok(false) };
+    let Some(mut traffic) = watcher.ask().await? else {
+        return Ok(false);
+    };
     let mut told = (0, 0);
     loop {
         if !traffic.busy() {
@@ -130,7 +156,11 @@ async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -
         let counts = (traffic.unanswered + traffic.unsent, traffic.streaming);
         if counts != told {
             let (unanswered, streaming) = counts;
-            events.emit(Event::Draining { replica: replica.name.clone(), unanswered, streaming });
+            events.emit(Event::Draining {
+                replica: replica.name.clone(),
+                unanswered,
+                streaming,
+            });
             told = counts;
         }
         traffic = watcher.next().await?;

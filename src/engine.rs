@@ -257,7 +257,10 @@ impl Engine {
 
     /// Bytes received and sent on all networks of a container together.
     pub async fn network_bytes(&self, id: &ContainerId) -> Result<(u64, u64)> {
-        let options = query::StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let options = query::StatsOptionsBuilder::default()
+            .stream(false)
+            .one_shot(true)
+            .build();
         let mut stats = Box::pin(self.docker.stats(&id.0, Some(options)));
         let networks = match stats.next().await {
             Some(Ok(stats)) => stats.networks.unwrap_or_default(),
@@ -267,7 +270,10 @@ impl Engine {
         let sum = |of: fn(&bollard::models::ContainerNetworkStats) -> Option<u64>| {
             networks.values().filter_map(of).sum::<u64>()
         };
-        Ok((sum(|network| network.rx_bytes), sum(|network| network.tx_bytes)))
+        Ok((
+            sum(|network| network.rx_bytes),
+            sum(|network| network.tx_bytes),
+        ))
     }
 
     /// The engine's clock, in milliseconds since 1970 (`/info` SystemTime), falling back to ours.

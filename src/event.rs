@@ -151,13 +151,20 @@ pub struct Events {
 impl Events {
     /// Events that go to these sinks.
     pub fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
-        Self { sinks: Arc::new(Mutex::new(sinks)) }
+        Self {
+            sinks: Arc::new(Mutex::new(sinks)),
+        }
     }
 
     /// Hands one event to every sink.
     pub fn emit(&self, event: Event) {
         tracing::debug!(?event);
-        for sink in self.sinks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        for sink in self
+            .sinks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter_mut()
+        {
             sink.event(&event);
         }
     }

@@ -26,7 +26,13 @@ pub trait World {
     /// Does one step, checking first what is left of it to do; what it finds out goes into the facts.
     ///
     /// Dropping the future at any point must leave a state that the planner can go on from.
-    async fn act(&mut self, step: &Step, desired: &Desired, observed: &Observed, facts: &mut Facts) -> Result<()>;
+    async fn act(
+        &mut self,
+        step: &Step,
+        desired: &Desired,
+        observed: &Observed,
+        facts: &mut Facts,
+    ) -> Result<()>;
 
     /// The last log lines of the replica that failed, if one did.
     fn take_logs(&mut self) -> Vec<String> {
@@ -67,7 +73,10 @@ pub async fn run(
         };
         let names = names(&step, &observed);
         tracing::debug!(?step, "next");
-        events.emit(Event::StepStarted { step: step.name(), replicas: names });
+        events.emit(Event::StepStarted {
+            step: step.name(),
+            replicas: names,
+        });
         let started = Instant::now();
         if matches!(step, Step::Cutover | Step::CutBack) {
             (facts.confirmed, facts.confirm_expired) = (None, None);
@@ -88,23 +97,41 @@ pub async fn run(
         match acted {
             Ok(()) => {
                 failures = 0;
+                facts.released |= step == Step::Release;
                 *summary.phases.entry(step.name()).or_default() += took.as_millis() as u64;
-                events.emit(Event::StepFinished { step: step.name(), ms: took.as_millis() as u64 });
+                events.emit(Event::StepFinished {
+                    step: step.name(),
+                    ms: took.as_millis() as u64,
+                });
                 if let (Step::Confirm { side }, Some(since)) = (&step, routed_at)
                     && facts.confirmed == Some(*side)
                 {
                     summary.cutover = Some(since.elapsed());
-                    events.emit(Event::Confirmed { side: *side, ms: since.elapsed().as_millis() as u64 });
+                    events.emit(Event::Confirmed {
+                        side: *side,
+                        ms: since.elapsed().as_millis() as u64,
+                    });
                 }
             }
             Err(cause) => {
-                events.emit(Event::StepFailed { step: step.name(), reason: cause.message.clone() });
+                events.emit(Event::StepFailed {
+                    step: step.name(),
+                    reason: cause.message.clone(),
+                });
                 failures += 1;
                 let give_up = failures >= TRIES;
                 match (&step, &desired.goal) {
-                    (Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover, Goal::Roll) => {
+                    (
+                        Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover,
+                        Goal::Roll,
+                    ) => {
                         failures = 0;
-                        turn(&mut desired, &mut facts, Reason::Failed(cause.message), events);
+                        turn(
+                            &mut desired,
+                            &mut facts,
+                            Reason::Failed(cause.message),
+                            events,
+                        );
                     }
                     _ if give_up => return Err(stuck(&step, &desired, cause)),
                     _ => tokio::time::sleep(Duration::from_millis(250) * failures).await,
@@ -117,9 +144,14 @@ pub async fn run(
 async fn observe(world: &mut dyn World) -> Result<Observed> {
     // A busy engine or a socket proxy that restarts answers again soon; a rollout does not end for that.
     let world = tokio::sync::Mutex::new(world);
-    retry::for_a_while(Duration::from_secs(30), async || world.lock().await.observe().await)
-        .await
-        .map_err(|cause| Error { outcome: crate::error::Outcome::NeedsPerson, ..cause })
+    retry::for_a_while(Duration::from_secs(30), async || {
+        world.lock().await.observe().await
+    })
+    .await
+    .map_err(|cause| Error {
+        outcome: crate::error::Outcome::NeedsPerson,
+        ..cause
+    })
 }
 
 fn turn(desired: &mut Desired, facts: &mut Facts, reason: Reason, events: &Events) {
@@ -149,23 +181,37 @@ async fn raised(interrupted: &mut watch::Receiver<bool>) {
 
 fn names(step: &Step, observed: &Observed) -> Vec<String> {
     let ids = match step {
-        Step::Drain { replicas } | Step::Stop { replicas } | Step::Remove { replicas } => replicas.clone(),
+        Step::Drain { replicas } | Step::Stop { replicas } | Step::Remove { replicas } => {
+            replicas.clone()
+        }
         Step::Rename { names } => names.iter().map(|(id, _)| id.clone()).collect(),
         _ => Vec::new(),
     };
-    let name = |id| observed.replicas.iter().find(|replica| &replica.id == id).map(|replica| replica.name.clone());
+    let name = |id| {
+        observed
+            .replicas
+            .iter()
+            .find(|replica| &replica.id == id)
+            .map(|replica| replica.name.clone())
+    };
     ids.iter().filter_map(name).collect()
 }
 
 fn error(failure: Failure, desired: &Desired, logs: Vec<String>) -> Error {
     match failure {
         Failure::OldServes(text) => {
-            let serves = if desired.served { "the old version serves" } else { "nothing was running before" };
+            let serves = if desired.served {
+                "the old version serves"
+            } else {
+                "nothing was running before"
+            };
             Error::failed(format!("{text}; {serves}")).logs(logs)
         }
-        Failure::Interrupted => {
-            Error::interrupted(if desired.served { "interrupted; the old version serves" } else { "interrupted" })
-        }
+        Failure::Interrupted => Error::interrupted(if desired.served {
+            "interrupted; the old version serves"
+        } else {
+            "interrupted"
+        }),
         Failure::NeedsPerson(text) => Error::needs_person(text).logs(logs),
     }
 }
@@ -175,6 +221,10 @@ fn stuck(step: &Step, desired: &Desired, cause: Error) -> Error {
         Goal::Undo(_) => "nothing that serves was removed",
         Goal::Roll | Goal::Finish => "the new version serves",
     };
-    Error::needs_person(format!("{} failed {TRIES} times: {}; {serves}", step.name(), cause.message))
-        .hint("run the same command again: it goes on from here")
+    Error::needs_person(format!(
+        "{} failed {TRIES} times: {}; {serves}",
+        step.name(),
+        cause.message
+    ))
+    .hint("run the same command again: it goes on from here")
 }

@@ -148,6 +148,8 @@ pub struct Replica {
     pub digest: Option<String>,
     /// Every label.
     pub labels: BTreeMap<String, String>,
+    /// The engine's names of its networks.
+    pub networks: Vec<String>,
     /// Its address in each network.
     pub addresses: Vec<IpAddr>,
     /// TCP ports that its image or its service exposes.
@@ -251,6 +253,8 @@ pub struct Facts {
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas that were stopped after their hooks.
     pub stopped: BTreeSet<ContainerId>,
+    /// The overlay's record was given up.
+    pub released: bool,
     /// The replicas of this rollout were created by this run.
     pub created: bool,
 }

@@ -46,7 +46,8 @@ impl Observation {
         let well = |replica: &Replica| is(replica, Live) && !self.trouble.contains_key(&replica.id);
         // An old replica that does not serve any more cannot be what the way back waits for.
         let counts = |replica: &&&Replica| side == Side::New || replica.serves();
-        live.iter().filter(counts).all(|replica| well(replica)) && hidden.iter().all(|replica| is(replica, Hidden))
+        live.iter().filter(counts).all(|replica| well(replica))
+            && hidden.iter().all(|replica| is(replica, Hidden))
     }
 }
 

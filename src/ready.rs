@@ -68,7 +68,9 @@ pub async fn judge(
         if let Some(why) = crashed(&now, first.as_ref().map(|(started, _)| started.as_str())) {
             return Ok(failed(why));
         }
-        let since = first.get_or_insert_with(|| (now.started_at.clone(), Instant::now())).1;
+        let since = first
+            .get_or_insert_with(|| (now.started_at.clone(), Instant::now()))
+            .1;
         if passed.is_none() {
             passed = gate(&now).map(|by| (by, Instant::now()));
         }
@@ -82,13 +84,20 @@ pub async fn judge(
             }
         }
         let due = passed.as_ref().map(|(_, at)| {
-            let extra = if now.check.is_some() { gates.after_healthy } else { Duration::ZERO };
+            let extra = if now.check.is_some() {
+                gates.after_healthy
+            } else {
+                Duration::ZERO
+            };
             (since + gates.stable).max(*at + extra)
         });
         if let (Some(due), Some((by, _))) = (due, &passed)
             && Instant::now() >= due
         {
-            return Ok(Judged { verdict: Verdict::Ready, by: by.clone() });
+            return Ok(Judged {
+                verdict: Verdict::Ready,
+                by: by.clone(),
+            });
         }
         tokio::select! {
             () = changed => {}
@@ -101,7 +110,10 @@ pub async fn judge(
 }
 
 fn failed(why: impl Into<String>) -> Judged {
-    Judged { verdict: Verdict::Failed(why.into()), by: String::new() }
+    Judged {
+        verdict: Verdict::Failed(why.into()),
+        by: String::new(),
+    }
 }
 
 /// Why a replica will never be ready, if so; `started` names the life in which it was first seen.
@@ -109,7 +121,9 @@ fn crashed(now: &Replica, started: Option<&str>) -> Option<String> {
     match now.run {
         Run::Exited => Some("exited".to_owned()),
         Run::Restarting => Some("crashed and is being restarted".to_owned()),
-        Run::Running if now.restarts > 0 || started.is_some_and(|started| started != now.started_at) => {
+        Run::Running
+            if now.restarts > 0 || started.is_some_and(|started| started != now.started_at) =>
+        {
             Some("crashed and was restarted".to_owned())
         }
         Run::Running if now.health == Health::Unhealthy => Some("is unhealthy".to_owned()),
@@ -140,8 +154,18 @@ impl Asking {
             (None, None) => None,
             (None, Some(probe)) => {
                 let mut arguments: Vec<String> = ["namespace", "probe"].map(str::to_owned).to_vec();
-                arguments.extend(probe.ports.iter().flat_map(|port| ["--port".to_owned(), port.to_string()]));
-                arguments.extend(probe.http.iter().flat_map(|path| ["--http".to_owned(), path.clone()]));
+                arguments.extend(
+                    probe
+                        .ports
+                        .iter()
+                        .flat_map(|port| ["--port".to_owned(), port.to_string()]),
+                );
+                arguments.extend(
+                    probe
+                        .http
+                        .iter()
+                        .flat_map(|path| ["--http".to_owned(), path.clone()]),
+                );
                 match engine.helper(&probe.image, &replica.id, arguments).await {
                     Ok(session) => Some(Self::Port(session)),
                     Err(error) => {
@@ -164,11 +188,23 @@ async fn ask(
     match asking {
         None => std::future::pending().await,
         Some(Asking::Check(check)) => {
-            let command = ExecCommand { command: check.command.clone(), ..ExecCommand::default() };
+            let command = ExecCommand {
+                command: check.command.clone(),
+                ..ExecCommand::default()
+            };
             loop {
                 match engine.exec(replica, &command, check.timeout).await {
-                    Ok(outcome) if outcome.code == 0 => return Ok("its health command, run early".to_owned()),
-                    Ok(outcome) => note(detail, outcome.output.lines().last().unwrap_or("its health command fails")),
+                    Ok(outcome) if outcome.code == 0 => {
+                        return Ok("its health command, run early".to_owned());
+                    }
+                    Ok(outcome) => note(
+                        detail,
+                        outcome
+                            .output
+                            .lines()
+                            .last()
+                            .unwrap_or("its health command fails"),
+                    ),
                     Err(error) => note(detail, &error.message),
                 }
                 tokio::time::sleep(OFTEN).await;
@@ -176,7 +212,9 @@ async fn ask(
         }
         Some(Asking::Port(session)) => loop {
             let line = session.next_line().await?;
-            let Ok(readiness) = serde_json::from_str::<Readiness>(&line) else { continue };
+            let Ok(readiness) = serde_json::from_str::<Readiness>(&line) else {
+                continue;
+            };
             note(detail, &readiness.detail);
             if readiness.answers {
                 return Ok(format!("an answer: {}", readiness.detail));
@@ -186,5 +224,9 @@ async fn ask(
 }
 
 fn note(detail: &std::sync::Mutex<String>, text: &str) {
-    text.clone_into(&mut detail.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    text.clone_into(
+        &mut detail
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner),
+    );
 }

@@ -19,7 +19,11 @@ pub async fn for_a_while<T, E, F>(total: Duration, mut attempt: impl FnMut() -> 
 where
     F: Future<Output = Result<T, E>>,
 {
-    let mut pauses = pauses(Duration::from_millis(100), Duration::from_secs(2), Some(total));
+    let mut pauses = pauses(
+        Duration::from_millis(100),
+        Duration::from_secs(2),
+        Some(total),
+    );
     loop {
         match attempt().await {
             Ok(value) => return Ok(value),

@@ -56,11 +56,13 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(seconds) = text.parse::<f64>() {
-            return Duration::try_from_secs_f64(seconds).map(Self).map_err(|error| error.to_string());
+            return Duration::try_from_secs_f64(seconds)
+                .map(Self)
+                .map_err(|error| error.to_string());
         }
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|_| format!("{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds"))
+        humantime::parse_duration(text).map(Self).map_err(|_| {
+            format!("{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds")
+        })
     }
 }
 
@@ -113,7 +115,9 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-fn scalar<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(deserializer: D) -> Result<T, D::Error> {
+fn scalar<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     let text = match Value::deserialize(deserializer)? {
         Value::String(text) => text,
         value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
@@ -226,7 +230,9 @@ impl Settings {
     pub fn resolve(sources: [Partial; 3]) -> Self {
         let [flags, file, environment] = sources;
         let all = flags.or(file).or(environment);
-        let span = |value: Option<Span>, default: u64| value.map_or(Duration::from_secs(default), |span| span.0);
+        let span = |value: Option<Span>, default: u64| {
+            value.map_or(Duration::from_secs(default), |span| span.0)
+        };
         let on = |value: Option<Switch>| value.is_some_and(|switch| switch.0);
         Self {
             proxy: all.proxy.unwrap_or_default(),
@@ -256,7 +262,11 @@ impl Partial {
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             proxy: self.proxy.or(other.proxy),
-            traefik_url: if self.traefik_url.is_empty() { other.traefik_url } else { self.traefik_url },
+            traefik_url: if self.traefik_url.is_empty() {
+                other.traefik_url
+            } else {
+                self.traefik_url
+            },
             strategy: self.strategy.or(other.strategy),
             scale: self.scale.or(other.scale),
             pull: self.pull.or(other.pull),
@@ -281,8 +291,12 @@ impl Partial {
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
         match x_rollout {
             None | Some(Value::Null) => Ok(Self::default()),
-            Some(Value::Object(map)) => Self::from_map(map, &|key| format!("{key} in x-rollout of {service}")),
-            Some(_) => Err(Error::refused(format!("x-rollout of {service} is not a mapping of settings"))),
+            Some(Value::Object(map)) => {
+                Self::from_map(map, &|key| format!("{key} in x-rollout of {service}"))
+            }
+            Some(_) => Err(Error::refused(format!(
+                "x-rollout of {service} is not a mapping of settings"
+            ))),
         }
     }
 
@@ -291,13 +305,20 @@ impl Partial {
         let names = Self::names();
         let known: Vec<String> = names.iter().map(|name| variable(name)).collect();
         let mut map = Map::new();
-        for (name, value) in variables.into_iter().filter(|(name, _)| name.starts_with("ROLLOUT_")) {
+        for (name, value) in variables
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("ROLLOUT_"))
+        {
             match known.iter().position(|own| *own == name) {
-                Some(index) if !value.is_empty() => drop(map.insert(names[index].clone(), Value::String(value))),
+                Some(index) if !value.is_empty() => {
+                    drop(map.insert(names[index].clone(), Value::String(value)))
+                }
                 Some(_) => {}
                 None => {
                     if let Some(near) = did_you_mean(&name, known.iter().map(String::as_str)) {
-                        return Err(Error::refused(format!("unknown variable {name}; did you mean {near}?")));
+                        return Err(Error::refused(format!(
+                            "unknown variable {name}; did you mean {near}?"
+                        )));
                     }
                 }
             }
@@ -308,7 +329,10 @@ impl Partial {
     /// The names of all settings, as flags without dashes.
     fn names() -> Vec<String> {
         let command = Self::augment_args(clap::Command::new("settings"));
-        command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect()
+        command
+            .get_arguments()
+            .filter_map(|argument| argument.get_long().map(str::to_owned))
+            .collect()
     }
 
     fn from_map(map: &Map<String, Value>, place: &dyn Fn(&str) -> String) -> Result<Self> {
@@ -316,15 +340,22 @@ impl Partial {
         for (key, value) in map {
             if !names.contains(key) {
                 let near = did_you_mean(key, names.iter().map(String::as_str));
-                let hint = near.map_or_else(|| format!("known are {}", names.join(", ")), |near| format!("did you mean {near}?"));
-                return Err(Error::refused(format!("unknown key {}; {hint}", place(key))));
+                let hint = near.map_or_else(
+                    || format!("known are {}", names.join(", ")),
+                    |near| format!("did you mean {near}?"),
+                );
+                return Err(Error::refused(format!(
+                    "unknown key {}; {hint}",
+                    place(key)
+                )));
             }
             let single = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
             if let Err(error) = serde_json::from_value::<Self>(single) {
                 return Err(Error::refused(format!("{}: {error}", place(key))));
             }
         }
-        serde_json::from_value(Value::Object(map.clone())).map_err(|error| Error::refused(error.to_string()))
+        serde_json::from_value(Value::Object(map.clone()))
+            .map_err(|error| Error::refused(error.to_string()))
     }
 }
 
@@ -350,11 +381,23 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file_and_the_file_over_the_environment() {
-        let flags = Partial { timeout: Some(Span(Duration::from_secs(1))), ..Partial::default() };
-        let file = Partial::from_service("web", Some(&json!({"timeout": "2s", "wait": 3, "build": true}))).unwrap();
-        let variables = [("ROLLOUT_WAIT", "4s"), ("ROLLOUT_STABLE", "500ms"), ("ROLLOUT_TRAEFIK_URL", "http://a,http://b")];
+        let flags = Partial {
+            timeout: Some(Span(Duration::from_secs(1))),
+            ..Partial::default()
+        };
+        let file = Partial::from_service(
+            "web",
+            Some(&json!({"timeout": "2s", "wait": 3, "build": true})),
+        )
+        .unwrap();
+        let variables = [
+            ("ROLLOUT_WAIT", "4s"),
+            ("ROLLOUT_STABLE", "500ms"),
+            ("ROLLOUT_TRAEFIK_URL", "http://a,http://b"),
+        ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = Settings::resolve([flags, file, Partial::from_environment(variables).unwrap()]);
+        let settings =
+            Settings::resolve([flags, file, Partial::from_environment(variables).unwrap()]);
         assert_eq!(settings.timeout, Duration::from_secs(1));
         assert_eq!(settings.wait, Duration::from_secs(3));
         assert_eq!(settings.stable, Duration::from_millis(500));
@@ -364,22 +407,42 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_one_line_that_names_the_near_one() {
-        let error = Partial::from_service("web", Some(&json!({"drian-timeout": "2s"}))).unwrap_err();
-        assert_eq!(error.message, "unknown key drian-timeout in x-rollout of web; did you mean drain-timeout?");
+        let error =
+            Partial::from_service("web", Some(&json!({"drian-timeout": "2s"}))).unwrap_err();
+        assert_eq!(
+            error.message,
+            "unknown key drian-timeout in x-rollout of web; did you mean drain-timeout?"
+        );
         let error = environment("ROLLOUT_DRAIN_TIMEOT", "2s").unwrap_err();
-        assert_eq!(error.message, "unknown variable ROLLOUT_DRAIN_TIMEOT; did you mean ROLLOUT_DRAIN_TIMEOUT?");
+        assert_eq!(
+            error.message,
+            "unknown variable ROLLOUT_DRAIN_TIMEOT; did you mean ROLLOUT_DRAIN_TIMEOUT?"
+        );
     }
 
     #[test]
     fn a_bad_value_is_one_line_that_names_its_place() {
         let error = Partial::from_service("web", Some(&json!({"timeout": "soon"}))).unwrap_err();
-        assert!(error.message.starts_with("timeout in x-rollout of web: \"soon\" is not a duration"), "{error}");
+        assert!(
+            error
+                .message
+                .starts_with("timeout in x-rollout of web: \"soon\" is not a duration"),
+            "{error}"
+        );
         let error = environment("ROLLOUT_SCALE", "0").unwrap_err();
-        assert!(error.message.starts_with("ROLLOUT_SCALE: \"0\" is not a number of replicas"), "{error}");
+        assert!(
+            error
+                .message
+                .starts_with("ROLLOUT_SCALE: \"0\" is not a number of replicas"),
+            "{error}"
+        );
     }
 
     #[test]
     fn other_programs_variables_are_left_alone() {
-        assert_eq!(environment("ROLLOUT_TESTBED_CACHE", "/x").unwrap(), Partial::default());
+        assert_eq!(
+            environment("ROLLOUT_TESTBED_CACHE", "/x").unwrap(),
+            Partial::default()
+        );
     }
 }

@@ -39,24 +39,43 @@ pub async fn lock(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Lock
     let name = lock_name(key);
     for _ in 0..10 {
         if engine.create_marker(&name, image, labels.clone()).await? {
-            let Some(container) = engine.inspect(&name).await? else { continue };
-            return Ok(Lock { engine: engine.clone(), id: container.id.unwrap_or_default(), key: key.clone(), epoch });
+            let Some(container) = engine.inspect(&name).await? else {
+                continue;
+            };
+            return Ok(Lock {
+                engine: engine.clone(),
+                id: container.id.unwrap_or_default(),
+                key: key.clone(),
+                epoch,
+            });
         }
-        let Some(holder) = engine.inspect(&name).await? else { continue };
-        let held = holder.config.and_then(|config| config.labels).unwrap_or_default();
+        let Some(holder) = engine.inspect(&name).await? else {
+            continue;
+        };
+        let held = holder
+            .config
+            .and_then(|config| config.labels)
+            .unwrap_or_default();
         if !is_dead(&held) {
             return Err(locked(key, &held));
         }
         tracing::info!(%name, "the holder of the lock has died; breaking it");
         engine.discard(&holder.id.unwrap_or_default()).await?;
     }
-    Err(Error::locked(format!("{key} is locked by somebody who takes and releases it all the time")))
+    Err(Error::locked(format!(
+        "{key} is locked by somebody who takes and releases it all the time"
+    )))
 }
 
 /// Removes the lock of a service, whoever holds it; says whose it was, `None` where there was none.
 pub async fn unlock(engine: &Engine, key: &ServiceKey) -> Result<Option<String>> {
-    let Some(holder) = engine.inspect(&lock_name(key)).await? else { return Ok(None) };
-    let labels = holder.config.and_then(|config| config.labels).unwrap_or_default();
+    let Some(holder) = engine.inspect(&lock_name(key)).await? else {
+        return Ok(None);
+    };
+    let labels = holder
+        .config
+        .and_then(|config| config.labels)
+        .unwrap_or_default();
     engine.discard(&holder.id.unwrap_or_default()).await?;
     Ok(Some(whose(&labels)))
 }
@@ -66,7 +85,10 @@ impl Lock {
     pub async fn check(&self) -> Result<()> {
         match self.engine.inspect(&self.id).await? {
             Some(_) => Ok(()),
-            None => Err(Error::failed(format!("the lock {} was taken away", lock_name(&self.key)))),
+            None => Err(Error::failed(format!(
+                "the lock {} was taken away",
+                lock_name(&self.key)
+            ))),
         }
     }
 
@@ -79,19 +101,33 @@ impl Lock {
 fn owner(key: &ServiceKey, epoch: u64) -> HashMap<String, String> {
     let since = std::time::UNIX_EPOCH + std::time::Duration::from_millis(epoch);
     let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
-    let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok()).unwrap_or_default();
+    let host = nix::unistd::gethostname()
+        .ok()
+        .and_then(|host| host.into_string().ok())
+        .unwrap_or_default();
     HashMap::from([
         (KEY.to_owned(), key.to_string()),
-        (WHO.to_owned(), format!("{user}@{host}, process {}", std::process::id())),
-        (SINCE.to_owned(), humantime::format_rfc3339_seconds(since).to_string()),
+        (
+            WHO.to_owned(),
+            format!("{user}@{host}, process {}", std::process::id()),
+        ),
+        (
+            SINCE.to_owned(),
+            humantime::format_rfc3339_seconds(since).to_string(),
+        ),
         (BOOT.to_owned(), boot()),
-        (PROCESS.to_owned(), process(std::process::id()).unwrap_or_default()),
+        (
+            PROCESS.to_owned(),
+            process(std::process::id()).unwrap_or_default(),
+        ),
     ])
 }
 
 fn locked(key: &ServiceKey, labels: &HashMap<String, String>) -> Error {
-    Error::locked(format!("{key} is being rolled by {}", whose(labels)))
-        .hint(format!("wait for it, or, if it is dead for certain: rollout unlock {}", key.service))
+    Error::locked(format!("{key} is being rolled by {}", whose(labels))).hint(format!(
+        "wait for it, or, if it is dead for certain: rollout unlock {}",
+        key.service
+    ))
 }
 
 fn whose(labels: &HashMap<String, String>) -> String {
@@ -103,15 +139,26 @@ fn whose(labels: &HashMap<String, String>) -> String {
 fn is_dead(labels: &HashMap<String, String>) -> bool {
     let boot = boot();
     let same_machine = !boot.is_empty() && labels.get(BOOT) == Some(&boot);
-    let Some((pid, _)) = labels.get(PROCESS).and_then(|process| process.split_once('@')) else { return false };
+    let Some((pid, _)) = labels
+        .get(PROCESS)
+        .and_then(|process| process.split_once('@'))
+    else {
+        return false;
+    };
     let alive = pid.parse().ok().and_then(process);
     same_machine && alive.as_ref() != labels.get(PROCESS)
 }
 
 fn boot() -> String {
-    let read = |path| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let read = |path| {
+        fs::read_to_string(path)
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    };
     // A process id means something only within one PID namespace.
-    let namespace = fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
+    let namespace = fs::read_link("/proc/self/ns/pid")
+        .map(|link| link.display().to_string())
+        .unwrap_or_default();
     match read("/proc/sys/kernel/random/boot_id") {
         id if id.is_empty() => id,
         id => format!("{id} {namespace}"),
@@ -129,4 +176,3 @@ fn process(pid: u32) -> Option<String> {
     let start = fields.nth(18)?;
     Some(format!("{pid}@{start}"))
 }
-

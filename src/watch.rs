@@ -25,8 +25,13 @@ impl Watch {
             loop {
                 let mut events = Box::pin(engine.events());
                 while let Some(Ok(event)) = events.next().await {
-                    let attributes = event.actor.and_then(|actor| actor.attributes).unwrap_or_default();
-                    let is = |label: &str, value: &str| attributes.get(label).is_some_and(|own| own == value);
+                    let attributes = event
+                        .actor
+                        .and_then(|actor| actor.attributes)
+                        .unwrap_or_default();
+                    let is = |label: &str, value: &str| {
+                        attributes.get(label).is_some_and(|own| own == value)
+                    };
                     let action = event.action.unwrap_or_default();
                     if is(label::COMPOSE_PROJECT, &key.project)
                         && is(label::COMPOSE_SERVICE, &key.service)
@@ -39,7 +44,10 @@ impl Watch {
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
         });
-        Self { changed, task: task.abort_handle() }
+        Self {
+            changed,
+            task: task.abort_handle(),
+        }
     }
 
     /// A call that is already listening when this returns: take it before reading the state that it guards.
@@ -58,7 +66,17 @@ impl Drop for Watch {
 
 /// Commands run inside a container are no change of it.
 fn matters(action: &str) -> bool {
-    ["create", "start", "die", "destroy", "restart", "pause", "unpause", "rename", "health_status"]
-        .iter()
-        .any(|known| action.starts_with(known))
+    [
+        "create",
+        "start",
+        "die",
+        "destroy",
+        "restart",
+        "pause",
+        "unpause",
+        "rename",
+        "health_status",
+    ]
+    .iter()
+    .any(|known| action.starts_with(known))
 }

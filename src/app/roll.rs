@@ -1,7 +1,7 @@
 //! One service's rollout from beginning to end: read, check, lock, settle what is unfinished, roll, report.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -21,7 +21,11 @@ use crate::{
     },
     model::{Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
     plan,
-    proxy::{Proxy, none::NoProxy, traefik::{Traefik, discover, names}},
+    proxy::{
+        Proxy,
+        none::NoProxy,
+        traefik::{Traefik, discover, names},
+    },
     settings::{Partial, ProxyKind, PullPolicy, Settings, Strategy},
     state::{self, Lock},
     watch::Watch,
@@ -58,12 +62,21 @@ struct Version {
 
 impl Scene<'_> {
     /// Rolls one service.
-    pub async fn roll(&self, name: &str, flags: Partial, interrupted: watch::Receiver<bool>) -> Result<()> {
+    pub async fn roll(
+        &self,
+        name: &str,
+        flags: Partial,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<()> {
         let began = Instant::now();
         let service = self.project.service(name)?;
         let file = Partial::from_service(name, service.x_rollout.as_ref())?;
-        let settings = Settings::resolve([flags, file, Partial::from_environment(std::env::vars())?]);
-        let key = ServiceKey { project: self.project.name.clone(), service: name.to_owned() };
+        let settings =
+            Settings::resolve([flags, file, Partial::from_environment(std::env::vars())?]);
+        let key = ServiceKey {
+            project: self.project.name.clone(),
+            service: name.to_owned(),
+        };
         let olds = self.engine.replicas(&key).await?;
         let found = discover::socket_proxies(self.engine).await?;
         discover::refuse_own_parts(&found, &olds).await?;
@@ -72,11 +85,23 @@ impl Scene<'_> {
         let dependencies = self.dependencies(service).await?;
         let helper_image = self.helper_image(&found).await?;
         let epoch = self.engine.clock_ms().await;
-        let mut proxy = self.proxy(&key, service, &settings, epoch, found, &olds).await?;
-        let subject = Subject { service, key, settings, replicas, dependencies, helper_image, epoch };
+        let mut proxy = self
+            .proxy(&key, service, &settings, epoch, found, &olds)
+            .await?;
+        let subject = Subject {
+            service,
+            key,
+            settings,
+            replicas,
+            dependencies,
+            helper_image,
+            epoch,
+        };
         let lock_image = self.lock_image(&subject, &olds).await?;
         let lock = state::lock(self.engine, &subject.key, &lock_image).await?;
-        let rolled = self.locked(&subject, &mut *proxy, &lock, began, interrupted).await;
+        let rolled = self
+            .locked(&subject, &mut *proxy, &lock, began, interrupted)
+            .await;
         let released = lock.release().await;
         rolled.map_err(|error| with_next(error, name))?;
         released
@@ -91,12 +116,17 @@ impl Scene<'_> {
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
         let watch = Watch::start(self.engine, &subject.key);
-        let olds = self.settle_unfinished(subject, proxy, lock, &watch, interrupted.clone()).await?;
+        let olds = self
+            .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
+            .await?;
         let mut phases = BTreeMap::new();
         self.fetch_image(subject, &mut phases).await?;
         let version = self.version(subject).await?;
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
-            self.events.emit(Event::NothingToDo { service: subject.service.name.clone(), replicas: subject.replicas });
+            self.events.emit(Event::NothingToDo {
+                service: subject.service.name.clone(),
+                replicas: subject.replicas,
+            });
             return Ok(());
         }
         self.tell_differences(subject, &olds);
@@ -112,15 +142,31 @@ impl Scene<'_> {
         let labels = BTreeMap::from([
             (label::REVISION.to_owned(), revision.to_string()),
             (label::REPLICAS.to_owned(), subject.replicas.to_string()),
-            (label::DIGEST.to_owned(), subject.service.inline_digest.clone()),
+            (
+                label::DIGEST.to_owned(),
+                subject.service.inline_digest.clone(),
+            ),
         ]);
         let settle = self.settle(subject, proxy, &olds).await;
         let summary = if subject.settings.strategy == Strategy::Recreate {
             self.recreate(subject, &watch).await?
         } else {
-            let desired = desired(Goal::Roll, rollout.clone(), subject.replicas, proxy.routes(), &olds);
+            let desired = desired(
+                Goal::Roll,
+                rollout.clone(),
+                subject.replicas,
+                proxy.routes(),
+                &olds,
+            );
             let mut live = self.live(subject, proxy, lock, &watch, labels, settle);
-            execute::run(&mut live, desired, Facts::default(), self.events, interrupted).await?
+            execute::run(
+                &mut live,
+                desired,
+                Facts::default(),
+                self.events,
+                interrupted,
+            )
+            .await?
         };
         phases.extend(summary.phases);
         self.events.emit(Event::Finished {
@@ -175,12 +221,23 @@ impl Scene<'_> {
         let routed = proxy.routes();
         let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), SETTLE);
         let observed = live.observe().await?;
-        let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else { return Ok(observed.replicas) };
-        self.events.emit(Event::Unfinished { rollout: rollout.clone(), forward: goal == Goal::Finish });
-        let others: Vec<Replica> =
-            observed.replicas.into_iter().filter(|replica| replica.rollout.as_ref() != Some(&rollout)).collect();
+        let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else {
+            return Ok(observed.replicas);
+        };
+        self.events.emit(Event::Unfinished {
+            rollout: rollout.clone(),
+            forward: goal == Goal::Finish,
+        });
+        let others: Vec<Replica> = observed
+            .replicas
+            .into_iter()
+            .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
+            .collect();
         let desired = desired(goal, rollout, wanted, routed, &others);
-        let facts = Facts { created: true, ..Facts::default() };
+        let facts = Facts {
+            created: true,
+            ..Facts::default()
+        };
         match execute::run(&mut live, desired, facts, self.events, interrupted).await {
             Ok(_) => {}
             // The old version serves again: what was asked for can go on from there.
@@ -201,12 +258,20 @@ impl Scene<'_> {
             return Ok(());
         }
         let mut problems = check(self.project, service, replicas, image_volumes);
-        problems.retain(|problem| problem.kind != Kind::AnonymousVolumes || !settings.renew_anon_volumes);
+        problems.retain(|problem| {
+            problem.kind != Kind::AnonymousVolumes || !settings.renew_anon_volumes
+        });
         match problems.first() {
             None => Ok(()),
             Some(first) => {
-                let others = problems[1..].iter().map(|problem| format!("\n      also: {}", problem.message));
-                Err(Error::refused(&first.message).hint(format!("{}{}", first.hint, others.collect::<String>())))
+                let others = problems[1..]
+                    .iter()
+                    .map(|problem| format!("\n      also: {}", problem.message));
+                Err(Error::refused(&first.message).hint(format!(
+                    "{}{}",
+                    first.hint,
+                    others.collect::<String>()
+                )))
             }
         }
     }
@@ -215,12 +280,22 @@ impl Scene<'_> {
     async fn dependencies(&self, service: &Service) -> Result<Vec<(String, u32)>> {
         let mut dependencies = Vec::new();
         for name in self.project.dependencies(&service.name) {
-            let key = ServiceKey { project: self.project.name.clone(), service: name.clone() };
+            let key = ServiceKey {
+                project: self.project.name.clone(),
+                service: name.clone(),
+            };
             let replicas = self.engine.replicas(&key).await?;
-            let required = service.depends_on.iter().find(|own| own.service == name).is_none_or(|own| own.required);
+            let required = service
+                .depends_on
+                .iter()
+                .find(|own| own.service == name)
+                .is_none_or(|own| own.required);
             if replicas.is_empty() && required && self.project.services.contains_key(&name) {
-                return Err(Error::refused(format!("{} depends on {name}, which has no container yet", service.name))
-                    .hint(format!("docker compose up -d {name}")));
+                return Err(Error::refused(format!(
+                    "{} depends on {name}, which has no container yet",
+                    service.name
+                ))
+                .hint(format!("docker compose up -d {name}")));
             }
             if !replicas.is_empty() {
                 dependencies.push((name, replicas.len() as u32));
@@ -241,26 +316,42 @@ impl Scene<'_> {
             }
         }
         if let Err(error) = self.load_helper(tag).await {
-            self.events.notice(format!("no helper can run beside the replicas: {}", error.message));
+            self.events.notice(format!(
+                "no helper can run beside the replicas: {}",
+                error.message
+            ));
             return Ok(None);
         }
-        Ok(self.engine.image(&format!("rollout-helper:{tag}")).await?.map(|image| image.id))
+        Ok(self
+            .engine
+            .image(&format!("rollout-helper:{tag}"))
+            .await?
+            .map(|image| image.id))
     }
 
     /// Only a static binary runs in an image that holds nothing else; one that does not is no use as a helper.
     async fn load_helper(&self, tag: &str) -> Result<()> {
-        let failed = |error: std::io::Error| Error::failed(format!("cannot read this program: {error}"));
+        let failed =
+            |error: std::io::Error| Error::failed(format!("cannot read this program: {error}"));
         let program = std::fs::read(std::env::current_exe().map_err(failed)?).map_err(failed)?;
         let mut header = tar::Header::new_gnu();
         header.set_size(program.len() as u64);
         header.set_mode(0o755);
         let mut archive = tar::Builder::new(Vec::new());
-        archive.append_data(&mut header, "rollout", program.as_slice()).map_err(failed)?;
-        self.engine.import_image(archive.into_inner().map_err(failed)?, "rollout-helper", tag).await
+        archive
+            .append_data(&mut header, "rollout", program.as_slice())
+            .map_err(failed)?;
+        self.engine
+            .import_image(archive.into_inner().map_err(failed)?, "rollout-helper", tag)
+            .await
     }
 
     async fn lock_image(&self, subject: &Subject<'_>, olds: &[Replica]) -> Result<String> {
-        if let Some(image) = subject.helper_image.clone().or_else(|| olds.first().map(|old| old.image.clone())) {
+        if let Some(image) = subject
+            .helper_image
+            .clone()
+            .or_else(|| olds.first().map(|old| old.image.clone()))
+        {
             return Ok(image);
         }
         // Never started, so any image will do.
@@ -276,27 +367,54 @@ impl Scene<'_> {
         found: Vec<discover::Found>,
         olds: &[Replica],
     ) -> Result<Box<dyn Proxy>> {
-        let labelled = names::wants_traefik(&service.labels) || olds.iter().any(|old| names::wants_traefik(&old.labels));
+        let networks = self.networks(service, olds);
+        let labelled = names::wants_traefik(&service.labels)
+            || olds.iter().any(|old| names::wants_traefik(&old.labels));
         match settings.proxy {
             ProxyKind::None => return Ok(Box::new(NoProxy)),
             ProxyKind::Auto | ProxyKind::Traefik if !labelled => {
-                self.events.notice(format!("{} has no Traefik router: it is rolled on health alone", service.name));
+                self.events.notice(format!(
+                    "{} has no Traefik router: it is rolled on health alone",
+                    service.name
+                ));
                 return Ok(Box::new(NoProxy));
             }
             ProxyKind::Auto | ProxyKind::Traefik => {}
         }
-        let traefik: Result<Traefik> = discover::traefik(self.engine, key, settings, epoch, found, olds).await;
+        let traefik: Result<Traefik> =
+            discover::traefik(self.engine, key, settings, epoch, found, &networks, olds).await;
         match traefik {
             Ok(traefik) => Ok(Box::new(traefik)),
             Err(error) if settings.allow_split && error.outcome == Outcome::Refused => {
-                self.events.notice(format!("{}; both versions will answer for a while", error.message));
+                self.events.notice(format!(
+                    "{}; both versions will answer for a while",
+                    error.message
+                ));
                 Ok(Box::new(NoProxy))
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn settle(&self, subject: &Subject<'_>, proxy: &mut dyn Proxy, olds: &[Replica]) -> Duration {
+    /// The engine's names of the networks that the service is in, or will be in.
+    fn networks(&self, service: &Service, olds: &[Replica]) -> BTreeSet<String> {
+        let declared = service
+            .networks
+            .iter()
+            .filter_map(|key| self.project.raw["networks"][key]["name"].as_str());
+        olds.iter()
+            .flat_map(|old| old.networks.iter().map(String::as_str))
+            .chain(declared)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    async fn settle(
+        &self,
+        subject: &Subject<'_>,
+        proxy: &mut dyn Proxy,
+        olds: &[Replica],
+    ) -> Duration {
         match subject.settings.settle {
             Some(settle) => settle,
             None if proxy.holds_requests(olds).await => SETTLE_HELD,
@@ -304,25 +422,37 @@ impl Scene<'_> {
         }
     }
 
-    async fn fetch_image(&self, subject: &Subject<'_>, phases: &mut BTreeMap<&'static str, u64>) -> Result<()> {
+    async fn fetch_image(
+        &self,
+        subject: &Subject<'_>,
+        phases: &mut BTreeMap<&'static str, u64>,
+    ) -> Result<()> {
         let name = &subject.service.name;
         let build = subject.service.has_build && subject.settings.build;
         let step = if build { "build" } else { "pull" };
         let policy = match subject.settings.pull {
+            // As `docker compose up` does: a name that the engine has an image for is not asked of a registry.
+            PullPolicy::Policy if subject.service.pull_policy.is_none() => Pull::Missing,
             PullPolicy::Policy => Pull::Policy,
             PullPolicy::Always => Pull::Always,
             PullPolicy::Missing => Pull::Missing,
             PullPolicy::Never => Pull::Never,
         };
         let started = Instant::now();
-        self.events.emit(Event::StepStarted { step, replicas: Vec::new() });
+        self.events.emit(Event::StepStarted {
+            step,
+            replicas: Vec::new(),
+        });
         let on_line = |line| self.events.emit(Event::Compose { line });
         let fetched = match build {
             true => self.compose.build(name, on_line).await,
             false => self.compose.pull(name, policy, on_line).await,
         };
         if let Err(error) = fetched {
-            self.events.emit(Event::StepFailed { step, reason: error.message.clone() });
+            self.events.emit(Event::StepFailed {
+                step,
+                reason: error.message.clone(),
+            });
             return Err(error);
         }
         let ms = started.elapsed().as_millis() as u64;
@@ -334,11 +464,26 @@ impl Scene<'_> {
     async fn version(&self, subject: &Subject<'_>) -> Result<Version> {
         let reference = subject.service.image.clone().unwrap_or_default();
         let Some(image) = self.engine.image(&reference).await? else {
-            return Err(Error::failed(format!("there is no image {reference}"))
-                .hint(if subject.service.has_build { "add --build" } else { "add --pull missing, or docker pull it" }));
+            return Err(
+                Error::failed(format!("there is no image {reference}")).hint(
+                    if subject.service.has_build {
+                        "add --build"
+                    } else {
+                        "add --pull missing, or docker pull it"
+                    },
+                ),
+            );
         };
-        self.refuse_two_sets(subject.service, subject.replicas, &subject.settings, &image.volumes)?;
-        Ok(Version { image: image.id, hash: self.compose.config_hash(&subject.service.name).await? })
+        self.refuse_two_sets(
+            subject.service,
+            subject.replicas,
+            &subject.settings,
+            &image.volumes,
+        )?;
+        Ok(Version {
+            image: image.id,
+            hash: self.compose.config_hash(&subject.service.name).await?,
+        })
     }
 
     async fn is_current(
@@ -361,35 +506,58 @@ impl Scene<'_> {
         }
         let refs: Vec<&Replica> = olds.iter().collect();
         let observation = proxy.observed(olds).await;
-        Ok(observation.is_some_and(|observation| observation.agrees(crate::model::Side::Old, &[], &refs)))
+        Ok(observation
+            .is_some_and(|observation| observation.agrees(crate::model::Side::Old, &[], &refs)))
     }
 
     fn tell_differences(&self, subject: &Subject<'_>, olds: &[Replica]) {
         let running = olds.iter().filter(|old| old.serves()).count() as u32;
         if running > 0 && running != subject.replicas {
-            let source = if subject.settings.scale.is_some() { "--scale" } else { "the Compose file" };
-            self.events.notice(format!("{running} replicas run, {source} says {}", subject.replicas));
+            let source = if subject.settings.scale.is_some() {
+                "--scale"
+            } else {
+                "the Compose file"
+            };
+            self.events.notice(format!(
+                "{running} replicas run, {source} says {}",
+                subject.replicas
+            ));
         }
-        let left: Vec<&str> = olds.iter().filter(|old| !old.serves()).map(|old| old.name.as_str()).collect();
+        let left: Vec<&str> = olds
+            .iter()
+            .filter(|old| !old.serves())
+            .map(|old| old.name.as_str())
+            .collect();
         if !left.is_empty() {
-            self.events.notice(format!("replacing {}, which did not run well", left.join(", ")));
+            self.events.notice(format!(
+                "replacing {}, which did not run well",
+                left.join(", ")
+            ));
         }
     }
 
     /// Stops first, as Compose does: for services that cannot run twice. The gap is the strategy's own.
     async fn recreate(&self, subject: &Subject<'_>, watch: &Watch) -> Result<Summary> {
         let started = Instant::now();
-        self.events.emit(Event::StepStarted { step: "recreate", replicas: Vec::new() });
+        self.events.emit(Event::StepStarted {
+            step: "recreate",
+            replicas: Vec::new(),
+        });
         let on_line = |line| self.events.emit(Event::Compose { line });
-        self.compose.recreate(&subject.service.name, subject.replicas, on_line).await.map_err(|error| Error {
-            outcome: Outcome::NeedsPerson,
-            ..error
-        })?;
+        self.compose
+            .recreate(&subject.service.name, subject.replicas, on_line)
+            .await
+            .map_err(|error| Error {
+                outcome: Outcome::NeedsPerson,
+                ..error
+            })?;
         let deadline = Instant::now() + subject.settings.timeout;
         loop {
             let changed = watch.next();
             let now = self.engine.replicas(&subject.key).await?;
-            let healthy = |replica: &Replica| replica.serves() && replica.health != crate::model::Health::Starting;
+            let healthy = |replica: &Replica| {
+                replica.serves() && replica.health != crate::model::Health::Starting
+            };
             if now.iter().all(healthy) && now.len() == subject.replicas as usize {
                 break;
             }
@@ -400,23 +568,44 @@ impl Scene<'_> {
                     Some(replica) => self.engine.last_lines(&replica.id, 15).await,
                     None => Vec::new(),
                 };
-                return Err(Error::needs_person(format!("{name} did not become healthy; the old version is gone")).logs(logs));
+                return Err(Error::needs_person(format!(
+                    "{name} did not become healthy; the old version is gone"
+                ))
+                .logs(logs));
             }
         }
         let ms = started.elapsed().as_millis() as u64;
-        self.events.emit(Event::StepFinished { step: "recreate", ms });
-        Ok(Summary { cutover: None, phases: BTreeMap::from([("recreate", ms)]) })
+        self.events.emit(Event::StepFinished {
+            step: "recreate",
+            ms,
+        });
+        Ok(Summary {
+            cutover: None,
+            phases: BTreeMap::from([("recreate", ms)]),
+        })
     }
 }
 
-fn desired(goal: Goal, rollout: RolloutId, replicas: u32, routed: bool, olds: &[Replica]) -> Desired {
+fn desired(
+    goal: Goal,
+    rollout: RolloutId,
+    replicas: u32,
+    routed: bool,
+    olds: &[Replica],
+) -> Desired {
     Desired {
         goal,
         rollout,
         replicas,
         routed,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
-        served: Observed { replicas: olds.to_vec(), claim: None }.replicas.iter().any(Replica::serves),
+        served: Observed {
+            replicas: olds.to_vec(),
+            claim: None,
+        }
+        .replicas
+        .iter()
+        .any(Replica::serves),
     }
 }
 
@@ -432,7 +621,9 @@ fn with_next(error: Error, service: &str) -> Error {
     }
     match error.outcome {
         Outcome::Failed => error.hint(format!("mend the cause, then run: rollout {service}")),
-        Outcome::NeedsPerson => error.hint(format!("docker compose ps {service}; then run again: rollout {service}")),
+        Outcome::NeedsPerson => error.hint(format!(
+            "docker compose ps {service}; then run again: rollout {service}"
+        )),
         Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Interrupted => error,
     }
 }

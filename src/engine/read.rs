@@ -1,9 +1,13 @@
 //! From what the engine says of a container to a [`Replica`].
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, HealthStatusEnum,
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, EndpointSettings,
+    HealthStatusEnum,
 };
 
 use crate::model::{ContainerId, Health, HealthCheck, Replica, RolloutId, Run, label};
@@ -13,6 +17,10 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
     let config = inspect.config.unwrap_or_default();
     let labels: BTreeMap<String, String> = config.labels.unwrap_or_default().into_iter().collect();
     let state = inspect.state.unwrap_or_default();
+    let networks = inspect
+        .network_settings
+        .and_then(|settings| settings.networks)
+        .unwrap_or_default();
     let get = |key: &str| labels.get(key).cloned();
     Some(Replica {
         id: ContainerId(inspect.id?),
@@ -32,7 +40,8 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         image: inspect.image.unwrap_or_default(),
         hash: get(label::COMPOSE_HASH).unwrap_or_default(),
         digest: get(label::DIGEST),
-        addresses: addresses(inspect.network_settings),
+        networks: networks.keys().cloned().collect(),
+        addresses: addresses(networks),
         ports: config
             .exposed_ports
             .unwrap_or_default()
@@ -49,10 +58,7 @@ fn tcp_port(exposed: &str) -> Option<u16> {
     (protocol == "tcp").then(|| port.parse().ok()).flatten()
 }
 
-fn addresses(settings: Option<bollard::models::NetworkSettings>) -> Vec<IpAddr> {
-    let networks = settings
-        .and_then(|settings| settings.networks)
-        .unwrap_or_default();
+fn addresses(networks: HashMap<String, EndpointSettings>) -> Vec<IpAddr> {
     networks
         .into_values()
         .flat_map(|network| [network.ip_address, network.global_ipv6_address])

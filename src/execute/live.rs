@@ -1,10 +1,6 @@
 //! The world as it is: each step done on the real engine, Compose and proxy.
 
-use std::{
-    collections::BTreeMap,
-    sync::Mutex,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
@@ -17,7 +13,10 @@ use crate::{
     engine::{Engine, ExecCommand},
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Drained, Facts, Observed, Replica, Run, ServiceKey, Side, Stage, Verdict, label},
+    model::{
+        ContainerId, Desired, Drained, Facts, Observed, Replica, Run, ServiceKey, Side, Stage,
+        Verdict, label,
+    },
     plan::Step,
     proxy::{Change, Proxy, traefik::names},
     ready::{self, Gates, Probe},
@@ -81,8 +80,10 @@ struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     fn of(desired: &Desired, observed: &'a Observed) -> Self {
-        let (news, olds) =
-            observed.replicas.iter().partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
+        let (news, olds) = observed
+            .replicas
+            .iter()
+            .partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
         Self { news, olds }
     }
 }
@@ -91,12 +92,24 @@ impl<'a> Sets<'a> {
 impl World for Live<'_> {
     async fn observe(&mut self) -> Result<Observed> {
         let replicas = self.engine.replicas(&self.key).await?;
-        Ok(Observed { replicas, claim: self.proxy.claim().await? })
+        Ok(Observed {
+            replicas,
+            claim: self.proxy.claim().await?,
+        })
     }
 
-    async fn act(&mut self, step: &Step, desired: &Desired, observed: &Observed, facts: &mut Facts) -> Result<()> {
+    async fn act(
+        &mut self,
+        step: &Step,
+        desired: &Desired,
+        observed: &Observed,
+        facts: &mut Facts,
+    ) -> Result<()> {
         let sets = Sets::of(desired, observed);
-        if !matches!(step, Step::AwaitReady | Step::Confirm { .. } | Step::Drain { .. }) {
+        if !matches!(
+            step,
+            Step::AwaitReady | Step::Confirm { .. } | Step::Drain { .. }
+        ) {
             self.lock.check().await?;
         }
         match step {
@@ -108,7 +121,9 @@ impl World for Live<'_> {
             Step::Confirm { side } => self.confirm(*side, &sets, facts).await,
             Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
             Step::Stop { replicas } => self.stop(desired, &pick(observed, replicas), facts).await,
-            Step::Remove { replicas } => all(join_all(replicas.iter().map(|id| self.engine.remove(id))).await),
+            Step::Remove { replicas } => {
+                all(join_all(replicas.iter().map(|id| self.engine.remove(id))).await)
+            }
             Step::Rename { names } => {
                 all(join_all(names.iter().map(|(id, name)| self.engine.rename(id, name))).await)
             }
@@ -123,7 +138,12 @@ impl World for Live<'_> {
 
 impl Live<'_> {
     async fn route(&mut self, desired: &Desired, sets: &Sets<'_>, stage: Stage) -> Result<()> {
-        let change = Change { rollout: &desired.rollout, stage, news: &sets.news, olds: &sets.olds };
+        let change = Change {
+            rollout: &desired.rollout,
+            stage,
+            news: &sets.news,
+            olds: &sets.olds,
+        };
         self.memory.confirmed_at = None;
         self.proxy.route(change).await
     }
@@ -139,7 +159,10 @@ impl Live<'_> {
             renew_anon_volumes: self.settings.renew_anon_volumes,
         };
         let events = self.events.clone();
-        let created = self.compose.create(&request, |line| events.emit(Event::Compose { line })).await;
+        let created = self
+            .compose
+            .create(&request, |line| events.emit(Event::Compose { line }))
+            .await;
         if created.is_err() {
             self.keep_logs_of_the_ill(desired).await;
         }
@@ -149,28 +172,50 @@ impl Live<'_> {
 
     async fn keep_logs_of_the_ill(&mut self, desired: &Desired) {
         let replicas = self.engine.replicas(&self.key).await.unwrap_or_default();
-        let ill = replicas.iter().find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
+        let ill = replicas
+            .iter()
+            .find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
         if let Some(ill) = ill {
             self.memory.logs = self.engine.last_lines(&ill.id, LOG_LINES).await;
         }
     }
 
-    async fn await_ready(&mut self, desired: &Desired, sets: &Sets<'_>, facts: &mut Facts) -> Result<()> {
+    async fn await_ready(
+        &mut self,
+        desired: &Desired,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
         let limit = match sets.news.iter().any(|new| new.check.is_some()) {
             true => self.settings.timeout + self.settings.wait_after_healthy,
             false => self.settings.wait,
         };
-        let deadline = *self.memory.ready_by.get_or_insert_with(|| Instant::now() + limit);
-        let pending: Vec<&Replica> =
-            sets.news.iter().copied().filter(|new| !facts.verdicts.contains_key(&new.id)).collect();
+        let deadline = *self
+            .memory
+            .ready_by
+            .get_or_insert_with(|| Instant::now() + limit);
+        let pending: Vec<&Replica> = sets
+            .news
+            .iter()
+            .copied()
+            .filter(|new| !facts.verdicts.contains_key(&new.id))
+            .collect();
         let details: Vec<Mutex<String>> = pending.iter().map(|_| Mutex::default()).collect();
-        let gates: Vec<Gates> = pending.iter().map(|new| self.gates(new, desired.routed)).collect();
+        let gates: Vec<Gates> = pending
+            .iter()
+            .map(|new| self.gates(new, desired.routed))
+            .collect();
         let watched = self.unwatched(desired, sets);
         let (engine, watch, events) = (self.engine, self.watch, self.events);
         let mut judging: FuturesUnordered<_> = pending
             .iter()
             .zip(details.iter().zip(&gates))
-            .map(|(new, (detail, gates))| async move { (*new, ready::judge(engine, watch, &new.id, gates, detail).await) })
+            .map(|(new, (detail, gates))| async move {
+                (
+                    *new,
+                    ready::judge(engine, watch, &new.id, gates, detail).await,
+                )
+            })
             .collect();
         let mut watching = Box::pin(start_watchers(engine, watched));
         let mut watchers = None;
@@ -206,7 +251,10 @@ impl Live<'_> {
         self.memory.watchers.extend(watchers.into_iter().flatten());
         if ended.is_err() {
             facts.ready_expired = true;
-            failed = pending.iter().find(|new| !facts.verdicts.contains_key(&new.id)).map(|new| new.id.clone());
+            failed = pending
+                .iter()
+                .find(|new| !facts.verdicts.contains_key(&new.id))
+                .map(|new| new.id.clone());
             self.explain(&details);
         }
         if let Some(failed) = failed {
@@ -217,7 +265,10 @@ impl Live<'_> {
 
     fn explain(&self, details: &[Mutex<String>]) {
         for detail in details {
-            let text = detail.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            let text = detail
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .clone();
             if !text.is_empty() {
                 self.events.notice(format!("not ready: {text}"));
             }
@@ -227,17 +278,28 @@ impl Live<'_> {
     fn gates(&self, new: &Replica, routed: bool) -> Gates {
         let ports = routed_ports(new);
         let wants_probe = new.check.is_none() && (routed || self.settings.ready_http.is_some());
-        let probe = self.helper_image.clone().filter(|_| wants_probe).map(|image| Probe {
-            image,
-            ports,
-            http: self.settings.ready_http.clone(),
-        });
-        Gates { stable: self.settings.stable, after_healthy: self.settings.wait_after_healthy, probe }
+        let probe = self
+            .helper_image
+            .clone()
+            .filter(|_| wants_probe)
+            .map(|image| Probe {
+                image,
+                ports,
+                http: self.settings.ready_http.clone(),
+            });
+        Gates {
+            stable: self.settings.stable,
+            after_healthy: self.settings.wait_after_healthy,
+            probe,
+        }
     }
 
     /// Old replicas that nobody watches yet, and how each is to be watched.
     fn unwatched(&self, desired: &Desired, sets: &Sets<'_>) -> Vec<(ContainerId, Watched)> {
-        let olds = sets.olds.iter().filter(|old| old.run == Run::Running && desired.routed);
+        let olds = sets
+            .olds
+            .iter()
+            .filter(|old| old.run == Run::Running && desired.routed);
         olds.filter(|old| !self.memory.watchers.contains_key(&old.id))
             .map(|old| (old.id.clone(), self.watched(old)))
             .collect()
@@ -250,26 +312,40 @@ impl Live<'_> {
             names::ServerProtocol::Stream => "stream",
         };
         let image = self.helper_image.clone();
-        Watched { image, ports: routed_ports(replica), protocol, quiet: self.settings.drain_quiet }
+        Watched {
+            image,
+            ports: routed_ports(replica),
+            protocol,
+            quiet: self.settings.drain_quiet,
+        }
     }
 
     async fn confirm(&mut self, side: Side, sets: &Sets<'_>, facts: &mut Facts) -> Result<()> {
         let deadline = Instant::now() + self.settings.confirm_timeout;
-        let replicas: Vec<Replica> = sets.news.iter().chain(&sets.olds).map(|replica| (*replica).clone()).collect();
+        let replicas: Vec<Replica> = sets
+            .news
+            .iter()
+            .chain(&sets.olds)
+            .map(|replica| (*replica).clone())
+            .collect();
         let news = sets.news.iter().map(|new| new.id.clone()).collect();
         let mut ill = Box::pin(fell_ill(self.engine, self.watch, news));
         let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Vec::new()));
-        let agreed = retry::until(Duration::from_millis(20), Duration::from_millis(250), async || {
-            let mut guard = proxy.lock().await;
-            let (proxy, trouble) = &mut *guard;
-            match proxy.observed(&replicas).await {
-                None => false,
-                Some(observation) => {
-                    *trouble = observation.trouble.values().flatten().cloned().collect();
-                    observation.agrees(side, &sets.news, &sets.olds)
+        let agreed = retry::until(
+            Duration::from_millis(20),
+            Duration::from_millis(250),
+            async || {
+                let mut guard = proxy.lock().await;
+                let (proxy, trouble) = &mut *guard;
+                match proxy.observed(&replicas).await {
+                    None => false,
+                    Some(observation) => {
+                        *trouble = observation.trouble.values().flatten().cloned().collect();
+                        observation.agrees(side, &sets.news, &sets.olds)
+                    }
                 }
-            }
-        });
+            },
+        );
         tokio::select! {
             () = agreed => {
                 facts.confirmed = Some(side);
@@ -287,7 +363,12 @@ impl Live<'_> {
         Ok(())
     }
 
-    async fn drain(&mut self, replicas: &[&Replica], sets: &Sets<'_>, facts: &mut Facts) -> Result<()> {
+    async fn drain(
+        &mut self,
+        replicas: &[&Replica],
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
         let begin = self.memory.confirmed_at.unwrap_or_else(Instant::now) + self.settle;
         let mut watchers = Vec::new();
         for replica in replicas {
@@ -303,7 +384,10 @@ impl Live<'_> {
         let mut draining: FuturesUnordered<_> = watchers
             .into_iter()
             .map(|(replica, mut watcher)| async move {
-                (replica, drain::drain(engine, replica, &mut watcher, quiet, deadline, events).await)
+                (
+                    replica,
+                    drain::drain(engine, replica, &mut watcher, quiet, deadline, events).await,
+                )
             })
             .collect();
         let live: Vec<ContainerId> = sets.news.iter().map(|new| new.id.clone()).collect();
@@ -327,7 +411,12 @@ impl Live<'_> {
         }
     }
 
-    async fn stop(&mut self, desired: &Desired, replicas: &[&Replica], facts: &mut Facts) -> Result<()> {
+    async fn stop(
+        &mut self,
+        desired: &Desired,
+        replicas: &[&Replica],
+        facts: &mut Facts,
+    ) -> Result<()> {
         let stopping = replicas.iter().map(|replica| async {
             if replica.rollout.as_ref() != Some(&desired.rollout) && replica.run == Run::Running {
                 self.hooks(replica).await;
@@ -335,7 +424,9 @@ impl Live<'_> {
             self.engine.stop(&replica.id, None).await
         });
         all(join_all(stopping).await)?;
-        facts.stopped.extend(replicas.iter().map(|replica| replica.id.clone()));
+        facts
+            .stopped
+            .extend(replicas.iter().map(|replica| replica.id.clone()));
         Ok(())
     }
 
@@ -344,8 +435,13 @@ impl Live<'_> {
     async fn hooks(&self, replica: &Replica) {
         let label = |labels: &BTreeMap<String, String>| labels.get(label::PRE_STOP_HOOK).cloned();
         let line = self.settings.pre_stop_hook.clone();
-        let line = line.or_else(|| label(&self.service.labels)).or_else(|| label(&replica.labels));
-        let shell = line.map(|line| ExecCommand { command: vec!["sh".into(), "-c".into(), line], ..Default::default() });
+        let line = line
+            .or_else(|| label(&self.service.labels))
+            .or_else(|| label(&replica.labels));
+        let shell = line.map(|line| ExecCommand {
+            command: vec!["sh".into(), "-c".into(), line],
+            ..Default::default()
+        });
         let hooks = self.service.pre_stop.iter().map(|hook| ExecCommand {
             command: hook.command.clone(),
             user: hook.user.clone(),
@@ -355,7 +451,11 @@ impl Live<'_> {
         });
         for hook in shell.into_iter().chain(hooks) {
             let command = hook.command.join(" ");
-            match self.engine.exec(&replica.id, &hook, self.settings.drain_timeout).await {
+            match self
+                .engine
+                .exec(&replica.id, &hook, self.settings.drain_timeout)
+                .await
+            {
                 Ok(outcome) if outcome.code == 0 => {}
                 Ok(outcome) => self.events.notice(format!(
                     "pre-stop hook {command:?} in {} ended with {}: {}",
@@ -363,7 +463,10 @@ impl Live<'_> {
                     outcome.code,
                     outcome.output.lines().last().unwrap_or_default()
                 )),
-                Err(error) => self.events.notice(format!("pre-stop hook in {}: {}", replica.name, error.message)),
+                Err(error) => self.events.notice(format!(
+                    "pre-stop hook in {}: {}",
+                    replica.name, error.message
+                )),
             }
         }
     }
@@ -379,14 +482,24 @@ fn routed_ports(replica: &Replica) -> Vec<u16> {
 }
 
 fn pick<'a>(observed: &'a Observed, ids: &[ContainerId]) -> Vec<&'a Replica> {
-    observed.replicas.iter().filter(|replica| ids.contains(&replica.id)).collect()
+    observed
+        .replicas
+        .iter()
+        .filter(|replica| ids.contains(&replica.id))
+        .collect()
 }
 
 fn all(results: Vec<Result<()>>) -> Result<()> {
-    results.into_iter().collect::<Result<Vec<()>, Error>>().map(drop)
+    results
+        .into_iter()
+        .collect::<Result<Vec<()>, Error>>()
+        .map(drop)
 }
 
-async fn start_watchers(engine: &Engine, watched: Vec<(ContainerId, Watched)>) -> Vec<(ContainerId, Watcher)> {
+async fn start_watchers(
+    engine: &Engine,
+    watched: Vec<(ContainerId, Watched)>,
+) -> Vec<(ContainerId, Watcher)> {
     let starting = watched.into_iter().map(|(id, watched)| async move {
         let watcher = Watcher::start(engine, &id, &watched).await;
         (id, watcher)
@@ -395,14 +508,23 @@ async fn start_watchers(engine: &Engine, watched: Vec<(ContainerId, Watched)>) -
 }
 
 /// Ends when the old set is not what it was: a replica has gone, stopped, or joined.
-async fn others_changed(engine: &Engine, watch: &Watch, key: &ServiceKey, sets: &Sets<'_>) -> Result<()> {
+async fn others_changed(
+    engine: &Engine,
+    watch: &Watch,
+    key: &ServiceKey,
+    sets: &Sets<'_>,
+) -> Result<()> {
     let state = |replica: &Replica| (replica.id.clone(), replica.run);
     let new: Vec<&ContainerId> = sets.news.iter().map(|new| &new.id).collect();
     let before: Vec<_> = sets.olds.iter().map(|old| state(old)).collect();
     loop {
         let changed = watch.next();
         let now = engine.replicas(key).await?;
-        let olds: Vec<_> = now.iter().filter(|replica| !new.contains(&&replica.id)).map(state).collect();
+        let olds: Vec<_> = now
+            .iter()
+            .filter(|replica| !new.contains(&&replica.id))
+            .map(state)
+            .collect();
         if olds != before {
             return Ok(());
         }

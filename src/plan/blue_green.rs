@@ -42,6 +42,9 @@ impl<'a> Rollout<'a> {
 
     /// Towards the new version.
     pub fn forward(&self) -> Next {
+        if self.facts.released {
+            return Next::Done;
+        }
         match self.stage {
             Some(Stage::Cutover) => self.after_cutover(),
             Some(Stage::Settled) => self.retire(),
@@ -53,6 +56,11 @@ impl<'a> Rollout<'a> {
 
     fn before_cutover(&self) -> Next {
         if self.desired.goal == Goal::Finish && self.olds.is_empty() {
+            return self.retire();
+        }
+        let complete = self.news.len() >= self.desired.replicas as usize
+            && self.news.iter().all(|new| self.is_ready(new));
+        if complete && !self.desired.routed {
             return self.retire();
         }
         if self.someone_else_acted() {

@@ -39,8 +39,19 @@ struct Instance {
 impl Traefik {
     /// `epoch` grows with each rollout of the service; the overlay refuses an older one.
     pub fn new(key: ServiceKey, epoch: u64, controls: Vec<Control>, apis: Vec<Api>) -> Self {
-        let instances = apis.into_iter().map(|api| Instance { api, stranger: false }).collect();
-        Self { key, epoch, controls, instances }
+        let instances = apis
+            .into_iter()
+            .map(|api| Instance {
+                api,
+                stranger: false,
+            })
+            .collect();
+        Self {
+            key,
+            epoch,
+            controls,
+            instances,
+        }
     }
 
     /// Takes note of which instances know the service before anything is changed, and how the way is called.
@@ -50,7 +61,13 @@ impl Traefik {
             instance.stranger = instance.api.servers(&names).await?.services.is_empty();
         }
         for control in &self.controls {
-            let last = control.overlay().await?.last_epochs.get(&self.key.to_string()).copied().unwrap_or(0);
+            let last = control
+                .overlay()
+                .await?
+                .last_epochs
+                .get(&self.key.to_string())
+                .copied()
+                .unwrap_or(0);
             self.epoch = self.epoch.max(last + 1);
         }
         Ok(())
@@ -60,7 +77,11 @@ impl Traefik {
 #[async_trait(?Send)]
 impl Proxy for Traefik {
     fn describe(&self) -> String {
-        let names: Vec<&str> = self.instances.iter().map(|instance| instance.api.name.as_str()).collect();
+        let names: Vec<&str> = self
+            .instances
+            .iter()
+            .map(|instance| instance.api.name.as_str())
+            .collect();
         format!("Traefik ({}) through the socket proxy", names.join(", "))
     }
 
@@ -72,7 +93,14 @@ impl Proxy for Traefik {
         let key = self.key.to_string();
         let mut claims = Vec::new();
         for control in &self.controls {
-            claims.push(control.overlay().await?.claims.get(&key).and_then(relabel::read));
+            claims.push(
+                control
+                    .overlay()
+                    .await?
+                    .claims
+                    .get(&key)
+                    .and_then(relabel::read),
+            );
         }
         Ok(relabel::combine(claims))
     }
@@ -81,17 +109,35 @@ impl Proxy for Traefik {
         let key = self.key.to_string();
         for control in &self.controls {
             let before = control.overlay().await?.claims.get(&key).cloned();
-            control.set(relabel::claim(&key, self.epoch, change, before.as_ref())).await?;
+            control
+                .set(relabel::claim(&key, self.epoch, change, before.as_ref()))
+                .await?;
         }
         Ok(())
     }
 
     async fn release(&mut self, rollout: &RolloutId, news: &[&Replica]) -> Result<()> {
-        let starting = news.iter().any(|new| new.health == crate::model::Health::Starting);
-        let change = Change { rollout, stage: Stage::Settled, news, olds: &[] };
+        let starting = news
+            .iter()
+            .any(|new| new.health == crate::model::Health::Starting);
+        let change = Change {
+            rollout,
+            stage: Stage::Settled,
+            news,
+            olds: &[],
+        };
         for control in &self.controls {
             match starting {
-                true => control.set(relabel::claim(&self.key.to_string(), self.epoch, change, None)).await?,
+                true => {
+                    control
+                        .set(relabel::claim(
+                            &self.key.to_string(),
+                            self.epoch,
+                            change,
+                            None,
+                        ))
+                        .await?
+                }
                 false => control.clear(&self.key.to_string(), self.epoch).await?,
             }
         }
@@ -122,10 +168,16 @@ impl Proxy for Traefik {
             }
         }
         // A stranger that still does not know the service has no say, as long as somebody else does.
-        if answers.iter().any(|(_, servers)| !servers.services.is_empty()) {
+        if answers
+            .iter()
+            .any(|(_, servers)| !servers.services.is_empty())
+        {
             answers.retain(|(stranger, servers)| !stranger || !servers.services.is_empty());
         }
-        Some(observation(replicas, answers.into_iter().map(|(_, servers)| servers).collect()))
+        Some(observation(
+            replicas,
+            answers.into_iter().map(|(_, servers)| servers).collect(),
+        ))
     }
 }
 
@@ -154,18 +206,36 @@ fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
                     live &= up == Some(true);
                 }
             }
-            live &= own.services.iter().all(|service| servers.services.contains_key(service));
+            live &= own
+                .services
+                .iter()
+                .all(|service| servers.services.contains_key(service));
             let concerns = |name: &String| {
-                own.routers.iter().chain(&own.services).any(|(_, known)| known == name)
+                own.routers
+                    .iter()
+                    .chain(&own.services)
+                    .any(|(_, known)| known == name)
             };
-            trouble.extend(servers.trouble.iter().filter(|(name, _)| concerns(name)).map(|(_, text)| text.clone()));
+            trouble.extend(
+                servers
+                    .trouble
+                    .iter()
+                    .filter(|(name, _)| concerns(name))
+                    .map(|(_, text)| text.clone()),
+            );
         }
         note(&mut observation, &replica.id, live, hidden, trouble);
     }
     observation
 }
 
-fn note(observation: &mut Observation, id: &ContainerId, live: bool, hidden: bool, trouble: Vec<String>) {
+fn note(
+    observation: &mut Observation,
+    id: &ContainerId,
+    live: bool,
+    hidden: bool,
+    trouble: Vec<String>,
+) {
     match (live, hidden) {
         (true, false) => drop(observation.routing.insert(id.clone(), Route::Live)),
         (false, true) => drop(observation.routing.insert(id.clone(), Route::Hidden)),
@@ -177,5 +247,7 @@ fn note(observation: &mut Observation, id: &ContainerId, live: bool, hidden: boo
 }
 
 fn server(addresses: &[IpAddr], hosts: &BTreeMap<IpAddr, bool>) -> Option<bool> {
-    addresses.iter().find_map(|address| hosts.get(address).copied())
+    addresses
+        .iter()
+        .find_map(|address| hosts.get(address).copied())
 }

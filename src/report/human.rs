@@ -20,7 +20,12 @@ impl Human {
     pub fn new(verbose: bool) -> Self {
         let terminal = Term::stderr();
         let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        Self { terminal, spinner, compose: Vec::new(), verbose }
+        Self {
+            terminal,
+            spinner,
+            compose: Vec::new(),
+            verbose,
+        }
     }
 
     fn line(&self, text: &str) {
@@ -38,7 +43,9 @@ impl Human {
         }
         if self.spinner.is_hidden() || self.spinner.is_finished() {
             self.spinner = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("  {spinner:.cyan} {msg} {elapsed:.dim}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("  {spinner:.cyan} {msg} {elapsed:.dim}")
+            {
                 self.spinner.set_style(style);
             }
             self.spinner.enable_steady_tick(Duration::from_millis(100));
@@ -59,7 +66,10 @@ impl Human {
         }
         self.line(&format!("{} {message}", red().bold().apply_to("error:")));
         if let Some(hint) = hint {
-            self.line(&format!("{} {hint}", Style::new().for_stderr().cyan().apply_to("next:")));
+            self.line(&format!(
+                "{} {hint}",
+                Style::new().for_stderr().cyan().apply_to("next:")
+            ));
         }
     }
 }
@@ -67,16 +77,37 @@ impl Human {
 impl Sink for Human {
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Started { service, revision, replicas, proxy, .. } => {
-                self.line(&format!("{}: rolling to revision {revision}, {}, {proxy}", bold(service), count(*replicas)));
+            Event::Started {
+                service,
+                revision,
+                replicas,
+                proxy,
+                ..
+            } => {
+                self.line(&format!(
+                    "{}: rolling to revision {revision}, {}, {proxy}",
+                    bold(service),
+                    count(*replicas)
+                ));
             }
             Event::Notice { text } => self.line(&format!("  {} {text}", yellow().apply_to("!"))),
             Event::NothingToDo { service, replicas } => {
-                self.line(&format!("{}: nothing to do, {} up to date", bold(service), count(*replicas)));
+                self.line(&format!(
+                    "{}: nothing to do, {} up to date",
+                    bold(service),
+                    count(*replicas)
+                ));
             }
             Event::Unfinished { rollout, forward } => {
-                let what = if *forward { "finishing it" } else { "undoing it" };
-                self.line(&format!("  {} rollout {rollout} was interrupted: {what}", yellow().apply_to("!")));
+                let what = if *forward {
+                    "finishing it"
+                } else {
+                    "undoing it"
+                };
+                self.line(&format!(
+                    "  {} rollout {rollout} was interrupted: {what}",
+                    yellow().apply_to("!")
+                ));
             }
             Event::StepStarted { step, replicas } => {
                 self.compose.clear();
@@ -84,32 +115,68 @@ impl Sink for Human {
             }
             Event::StepFinished { step, ms } => {
                 self.still();
-                self.line(&format!("  {} {:<9} {}", green().apply_to("✓"), word(step), span(*ms)));
+                self.line(&format!(
+                    "  {} {:<9} {}",
+                    green().apply_to("✓"),
+                    word(step),
+                    span(*ms)
+                ));
             }
             Event::StepFailed { step, reason } => {
                 self.still();
                 for line in std::mem::take(&mut self.compose) {
                     self.line(&format!("    {line}"));
                 }
-                self.line(&format!("  {} {:<9} {reason}", red().apply_to("✗"), word(step)));
+                self.line(&format!(
+                    "  {} {:<9} {reason}",
+                    red().apply_to("✗"),
+                    word(step)
+                ));
             }
             Event::Compose { line } if self.verbose => self.line(&format!("    {line}")),
             Event::Compose { line } => self.compose.push(line.clone()),
             Event::Ready { replica, by } => self.line(&format!("    {replica} is ready: {by}")),
             Event::Confirmed { .. } => {}
-            Event::Draining { replica, unanswered, streaming } => {
-                self.line(&format!("    {replica} still answers {}", traffic(*unanswered, *streaming)));
+            Event::Draining {
+                replica,
+                unanswered,
+                streaming,
+            } => {
+                self.line(&format!(
+                    "    {replica} still answers {}",
+                    traffic(*unanswered, *streaming)
+                ));
             }
             Event::Drained { .. } => {}
             Event::Undoing { reason } => {
                 self.still();
                 self.line(&format!("  {} {reason}; going back", red().apply_to("✗")));
             }
-            Event::Finished { service, revision, replicas, cutover_ms, total_ms, phases, .. } => {
+            Event::Finished {
+                service,
+                revision,
+                replicas,
+                cutover_ms,
+                total_ms,
+                phases,
+                ..
+            } => {
                 self.still();
-                self.line(&summary(service, *revision, *replicas, *cutover_ms, *total_ms, phases));
+                self.line(&summary(
+                    service,
+                    *revision,
+                    *replicas,
+                    *cutover_ms,
+                    *total_ms,
+                    phases,
+                ));
             }
-            Event::Failed { message, hint, logs, .. } => {
+            Event::Failed {
+                message,
+                hint,
+                logs,
+                ..
+            } => {
                 self.still();
                 self.failed(message, hint.as_deref(), logs);
             }
@@ -129,19 +196,37 @@ fn summary(
         Some(ms) => format!("cutover confirmed in {}", span(ms)),
         None => "no proxy to confirm".to_owned(),
     };
-    let order = ["pull", "build", "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove"];
-    let spent: Vec<String> =
-        order.iter().filter_map(|step| phases.get(step).map(|ms| format!("{} {}", word(step), span(*ms)))).collect();
-    let head = format!("{}: revision {revision} is live, {}, {live}, {} in all", bold(service), count(replicas), span(total));
+    let order = [
+        "pull", "build", "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove",
+    ];
+    let spent: Vec<String> = order
+        .iter()
+        .filter_map(|step| {
+            phases
+                .get(step)
+                .map(|ms| format!("{} {}", word(step), span(*ms)))
+        })
+        .collect();
+    let head = format!(
+        "{}: revision {revision} is live, {}, {live}, {} in all",
+        bold(service),
+        count(replicas),
+        span(total)
+    );
     format!("{head} ({})", spent.join(", "))
 }
 
 fn traffic(unanswered: u32, streaming: u32) -> String {
-    let plural = |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let plural =
+        |count: u32, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
     match (unanswered, streaming) {
         (0, streams) => plural(streams, "stream"),
         (requests, 0) => plural(requests, "request"),
-        (requests, streams) => format!("{} and {}", plural(requests, "request"), plural(streams, "stream")),
+        (requests, streams) => format!(
+            "{} and {}",
+            plural(requests, "request"),
+            plural(streams, "stream")
+        ),
     }
 }
 
@@ -150,7 +235,11 @@ fn count(replicas: u32) -> String {
 }
 
 fn span(ms: u64) -> String {
-    if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1000.0) }
+    if ms < 1000 {
+        format!("{ms} ms")
+    } else {
+        format!("{:.1} s", ms as f64 / 1000.0)
+    }
 }
 
 fn word(step: &str) -> String {

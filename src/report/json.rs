@@ -18,7 +18,9 @@ impl<W: Write + Send> Json<W> {
 
 impl<W: Write + Send> Sink for Json<W> {
     fn event(&mut self, event: &Event) {
-        let Ok(line) = serde_json::to_string(event) else { return };
+        let Ok(line) = serde_json::to_string(event) else {
+            return;
+        };
         // A reader that has gone away is no reason to stop half-way through a rollout.
         let _ = writeln!(self.to, "{line}").and_then(|()| self.to.flush());
     }

@@ -76,17 +76,36 @@ struct Router {
 impl Api {
     /// The API at a URL that the operator gave, with user and password in it if need be.
     pub fn direct(url: &str) -> Result<Self> {
-        let bad = |why: String| Error::refused(format!("{url:?} is no Traefik API URL: {why}")).hint("write --traefik-url http://127.0.0.1:8080");
+        let bad = |why: String| {
+            Error::refused(format!("{url:?} is no Traefik API URL: {why}"))
+                .hint("write --traefik-url http://127.0.0.1:8080")
+        };
         let parsed = url::Url::parse(url).map_err(|error| bad(error.to_string()))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(bad("it is neither http nor https".to_owned()));
         }
         // A crate that is built without a provider of its own finds the one that the process has chosen.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let client = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|error| bad(error.to_string()))?;
-        let base = url.trim_end_matches('/').trim_end_matches("/api").to_owned();
-        let name = format!("{}:{}", parsed.host_str().unwrap_or_default(), parsed.port_or_known_default().unwrap_or(80));
-        Ok(Self { name, base, reach: Reach::Direct(client) })
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let client = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .build()
+            .map_err(|error| bad(error.to_string()))?;
+        let base = url
+            .trim_end_matches('/')
+            .trim_end_matches("/api")
+            .to_owned();
+        let name = format!(
+            "{}:{}",
+            parsed.host_str().unwrap_or_default(),
+            parsed.port_or_known_default().unwrap_or(80)
+        );
+        Ok(Self {
+            name,
+            base,
+            reach: Reach::Direct(client),
+        })
     }
 
     /// The API of a reader of a socket proxy, asked by that socket proxy.
@@ -95,18 +114,27 @@ impl Api {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        Self { name, base: format!("http://{host}:{port}"), reach: Reach::Through(control) }
+        Self {
+            name,
+            base: format!("http://{host}:{port}"),
+            reach: Reach::Through(control),
+        }
     }
 
     /// Traefik's version; proof that the API is on.
     pub async fn version(&mut self) -> Result<String> {
         let answer = self.get("/api/version").await?.ok_or_else(|| self.off())?;
-        Ok(answer.get("Version").and_then(Value::as_str).unwrap_or("unknown").to_owned())
+        Ok(answer
+            .get("Version")
+            .and_then(Value::as_str)
+            .unwrap_or("unknown")
+            .to_owned())
     }
 
     fn off(&self) -> Error {
-        Error::refused(format!("there is no Traefik API at {}", self.base))
-            .hint("add --api.insecure=true to Traefik's command, or name the API with --traefik-url")
+        Error::refused(format!("there is no Traefik API at {}", self.base)).hint(
+            "add --api.insecure=true to Traefik's command, or name the API with --traefik-url",
+        )
     }
 
     /// `None` where Traefik says 404.
@@ -114,28 +142,50 @@ impl Api {
         let url = format!("{}{path}", self.base);
         let (status, body) = match &mut self.reach {
             Reach::Direct(client) => {
-                let silent = |error: reqwest::Error| Error::failed(format!("the Traefik API at {url} does not answer: {}", error.without_url()));
+                let silent = |error: reqwest::Error| {
+                    Error::failed(format!(
+                        "the Traefik API at {url} does not answer: {}",
+                        error.without_url()
+                    ))
+                };
                 let response = client.get(&url).send().await.map_err(silent)?;
-                (response.status().as_u16(), response.text().await.map_err(silent)?)
+                (
+                    response.status().as_u16(),
+                    response.text().await.map_err(silent)?,
+                )
             }
             Reach::Through(control) => control.fetch(&url).await?,
         };
         match status {
-            200 => serde_json::from_str(&body).map(Some).map_err(|_| self.off()),
+            200 => serde_json::from_str(&body)
+                .map(Some)
+                .map_err(|_| self.off()),
             404 => Ok(None),
-            401 | 403 => Err(Error::refused(format!("the Traefik API at {} wants a password ({status})", self.base))
-                .hint("give it as --traefik-url http://USER:PASSWORD@HOST or ROLLOUT_TRAEFIK_URL")),
-            other => Err(Error::failed(format!("the Traefik API at {url} answers {other}"))),
+            401 | 403 => Err(Error::refused(format!(
+                "the Traefik API at {} wants a password ({status})",
+                self.base
+            ))
+            .hint("give it as --traefik-url http://USER:PASSWORD@HOST or ROLLOUT_TRAEFIK_URL")),
+            other => Err(Error::failed(format!(
+                "the Traefik API at {url} answers {other}"
+            ))),
         }
     }
 
-    async fn item<T: for<'de> Deserialize<'de>>(&mut self, kind: &str, protocol: Protocol, name: &str) -> Result<Option<T>> {
+    async fn item<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        kind: &str,
+        protocol: Protocol,
+        name: &str,
+    ) -> Result<Option<T>> {
         let path = format!("/api/{}/{kind}/{name}@docker", protocol.word());
         match self.get(&path).await? {
             None => Ok(None),
-            Some(value) => serde_json::from_value(value)
-                .map(Some)
-                .map_err(|error| Error::failed(format!("the Traefik API answers {path} in a way that is not understood: {error}"))),
+            Some(value) => serde_json::from_value(value).map(Some).map_err(|error| {
+                Error::failed(format!(
+                    "the Traefik API answers {path} in a way that is not understood: {error}"
+                ))
+            }),
         }
     }
 
@@ -144,19 +194,34 @@ impl Api {
         let mut servers = Servers::default();
         let mut used_by = Vec::new();
         for (protocol, name) in &names.services {
-            let Some(service) = self.item::<Service>("services", *protocol, name).await? else { continue };
-            if let Some(trouble) = trouble("service", name, service.status.as_deref(), &service.error) {
+            let Some(service) = self.item::<Service>("services", *protocol, name).await? else {
+                continue;
+            };
+            if let Some(trouble) =
+                trouble("service", name, service.status.as_deref(), &service.error)
+            {
                 servers.trouble.push(trouble);
             }
             used_by.extend(service.used_by.iter().cloned());
-            servers.services.insert((*protocol, name.clone()), hosts(service));
+            servers
+                .services
+                .insert((*protocol, name.clone()), hosts(service));
         }
         for (protocol, name) in &names.routers {
             match self.item::<Router>("routers", *protocol, name).await? {
-                Some(router) => servers.trouble.extend(trouble("router", name, router.status.as_deref(), &router.error)),
+                Some(router) => servers.trouble.extend(trouble(
+                    "router",
+                    name,
+                    router.status.as_deref(),
+                    &router.error,
+                )),
                 // With an entrypoint model the router goes by `<entrypoint>-<name>@docker`.
-                None if used_by.iter().any(|user| user.ends_with(&format!("-{name}@docker"))) => {}
-                None => servers.trouble.push((name.clone(), format!("router {name} does not exist"))),
+                None if used_by
+                    .iter()
+                    .any(|user| user.ends_with(&format!("-{name}@docker"))) => {}
+                None => servers
+                    .trouble
+                    .push((name.clone(), format!("router {name} does not exist"))),
             }
         }
         Ok(servers)
@@ -164,12 +229,31 @@ impl Api {
 
     /// Whether a router of these names uses a middleware that can hold a request together with the old handler.
     pub async fn holds_requests(&mut self, names: &Names) -> Result<bool> {
-        for (protocol, name) in names.routers.iter().filter(|(protocol, _)| *protocol == Protocol::Http) {
-            let Some(router) = self.item::<Router>("routers", *protocol, name).await? else { continue };
+        for (protocol, name) in names
+            .routers
+            .iter()
+            .filter(|(protocol, _)| *protocol == Protocol::Http)
+        {
+            let Some(router) = self.item::<Router>("routers", *protocol, name).await? else {
+                continue;
+            };
             for middleware in router.middlewares {
-                let Some(value) = self.get(&format!("/api/http/middlewares/{middleware}")).await? else { continue };
-                let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
-                if matches!(kind.as_str(), "forwardauth" | "buffering" | "retry" | "chain" | "errors") || kind.contains("plugin") {
+                let Some(value) = self
+                    .get(&format!("/api/http/middlewares/{middleware}"))
+                    .await?
+                else {
+                    continue;
+                };
+                let kind = value
+                    .get("type")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_ascii_lowercase();
+                if matches!(
+                    kind.as_str(),
+                    "forwardauth" | "buffering" | "retry" | "chain" | "errors"
+                ) || kind.contains("plugin")
+                {
                     return Ok(true);
                 }
             }
@@ -178,17 +262,35 @@ impl Api {
     }
 }
 
-fn trouble(kind: &str, name: &str, status: Option<&str>, errors: &[String]) -> Option<(String, String)> {
-    (status == Some("disabled")).then(|| (name.to_owned(), format!("{kind} {name} is disabled: {}", errors.join(", "))))
+fn trouble(
+    kind: &str,
+    name: &str,
+    status: Option<&str>,
+    errors: &[String],
+) -> Option<(String, String)> {
+    (status == Some("disabled")).then(|| {
+        (
+            name.to_owned(),
+            format!("{kind} {name} is disabled: {}", errors.join(", ")),
+        )
+    })
 }
 
 /// Each server's host, and whether it is up; a protocol without a server status is up by being listed.
 fn hosts(service: Service) -> BTreeMap<IpAddr, bool> {
-    let servers = service.load_balancer.map(|balancer| balancer.servers).unwrap_or_default();
+    let servers = service
+        .load_balancer
+        .map(|balancer| balancer.servers)
+        .unwrap_or_default();
     let mut hosts = BTreeMap::new();
     for server in servers {
-        let Some(text) = server.url.or(server.address) else { continue };
-        let up = service.server_status.get(&text).is_none_or(|status| status == "UP");
+        let Some(text) = server.url.or(server.address) else {
+            continue;
+        };
+        let up = service
+            .server_status
+            .get(&text)
+            .is_none_or(|status| status == "UP");
         if let Some(host) = host(&text) {
             *hosts.entry(host).or_insert(true) &= up;
         }
@@ -202,7 +304,9 @@ fn host(server: &str) -> Option<IpAddr> {
     let authority = rest.split('/').next()?;
     let host = match authority.strip_prefix('[') {
         Some(v6) => v6.split(']').next()?,
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+        None => authority
+            .rsplit_once(':')
+            .map_or(authority, |(host, _)| host),
     };
     host.parse().ok()
 }

@@ -28,12 +28,19 @@ pub struct Control {
 impl Control {
     /// `program` is the path of the binary in that container.
     pub fn new(engine: Engine, container: String, name: String, program: String) -> Self {
-        Self { engine, container, name, program, session: Arc::default() }
+        Self {
+            engine,
+            container,
+            name,
+            program,
+            session: Arc::default(),
+        }
     }
 
     /// Asks once more on a new conversation when the old one has ended: the socket proxy may have been restarted.
     async fn call(&self, call: Call) -> Result<Answer> {
-        let request = serde_json::to_string(&call.request()).map_err(|error| Error::failed(error.to_string()))?;
+        let request = serde_json::to_string(&call.request())
+            .map_err(|error| Error::failed(error.to_string()))?;
         let mut session = self.session.lock().await;
         for last in [false, true] {
             let fresh = session.is_none();
@@ -55,20 +62,35 @@ impl Control {
     }
 
     async fn open(&self) -> Result<Session> {
-        let command = [self.program.as_str(), "socket-proxy", "--control"].map(str::to_owned).to_vec();
-        self.engine.exec_session(&self.container, command).await.map_err(|error| self.silent(&error))
+        let command = [self.program.as_str(), "socket-proxy", "--control"]
+            .map(str::to_owned)
+            .to_vec();
+        self.engine
+            .exec_session(&self.container, command)
+            .await
+            .map_err(|error| self.silent(&error))
     }
 
     fn silent(&self, error: &Error) -> Error {
-        Error::failed(format!("the socket proxy {} does not answer: {}", self.name, error.message))
+        Error::failed(format!(
+            "the socket proxy {} does not answer: {}",
+            self.name, error.message
+        ))
     }
 
     fn read(&self, line: &str) -> Result<Answer> {
-        let response: Response = serde_json::from_str(line)
-            .map_err(|error| Error::failed(format!("the socket proxy {} said {line:?}: {error}", self.name)))?;
+        let response: Response = serde_json::from_str(line).map_err(|error| {
+            Error::failed(format!(
+                "the socket proxy {} said {line:?}: {error}",
+                self.name
+            ))
+        })?;
         match response.outcome {
             Outcome::Ok(answer) => Ok(answer),
-            Outcome::Error(failure) => Err(Error::failed(format!("the socket proxy {}: {}", self.name, failure.message))),
+            Outcome::Error(failure) => Err(Error::failed(format!(
+                "the socket proxy {}: {}",
+                self.name, failure.message
+            ))),
         }
     }
 
@@ -87,7 +109,12 @@ impl Control {
 
     /// Gives a claim up.
     pub async fn clear(&self, key: &str, epoch: u64) -> Result<()> {
-        self.call(Call::Clear { key: key.to_owned(), epoch }).await.map(drop)
+        self.call(Call::Clear {
+            key: key.to_owned(),
+            epoch,
+        })
+        .await
+        .map(drop)
     }
 
     /// Who reads through it.
@@ -100,14 +127,22 @@ impl Control {
 
     /// An HTTP GET near Traefik: status and body.
     pub async fn fetch(&self, url: &str) -> Result<(u16, String)> {
-        match self.call(Call::Fetch { url: url.to_owned() }).await? {
+        match self
+            .call(Call::Fetch {
+                url: url.to_owned(),
+            })
+            .await?
+        {
             Answer::Fetched(Fetched { status, body, .. }) => Ok((status, body)),
             other => Err(self.odd(&other)),
         }
     }
 
     fn odd(&self, answer: &Answer) -> Error {
-        Error::failed(format!("the socket proxy {} answered something else: {answer:?}", self.name))
+        Error::failed(format!(
+            "the socket proxy {} answered something else: {answer:?}",
+            self.name
+        ))
     }
 }
 

@@ -40,11 +40,13 @@ pub struct Names {
 /// Whether the labels ask for Traefik at all: any `traefik.` label, and not `traefik.enable=false`.
 pub fn wants_traefik(labels: &BTreeMap<String, String>) -> bool {
     let mut own = labels.iter().filter(|(key, _)| is_traefik(key)).peekable();
-    own.peek().is_some() && !own.any(|(key, value)| key.eq_ignore_ascii_case("traefik.enable") && value == "false")
+    own.peek().is_some()
+        && !own.any(|(key, value)| key.eq_ignore_ascii_case("traefik.enable") && value == "false")
 }
 
 fn is_traefik(key: &str) -> bool {
-    key.get(..8).is_some_and(|prefix| prefix.eq_ignore_ascii_case("traefik."))
+    key.get(..8)
+        .is_some_and(|prefix| prefix.eq_ignore_ascii_case("traefik."))
 }
 
 /// The rule of Traefik's `pkg/provider/docker/config.go` (`buildConfiguration`) and `pkg/provider/configuration.go`
@@ -53,8 +55,14 @@ pub fn names(labels: &BTreeMap<String, String>) -> Names {
     let mut names = Names::default();
     for key in labels.keys().filter(|key| is_traefik(key)) {
         let mut parts = key.split('.').skip(1);
-        let (Some(protocol), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let Some(protocol) = Protocol::ALL.into_iter().find(|known| known.word().eq_ignore_ascii_case(protocol)) else {
+        let (Some(protocol), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next())
+        else {
+            continue;
+        };
+        let Some(protocol) = Protocol::ALL
+            .into_iter()
+            .find(|known| known.word().eq_ignore_ascii_case(protocol))
+        else {
             continue;
         };
         match kind.to_ascii_lowercase().as_str() {
@@ -69,12 +77,20 @@ pub fn names(labels: &BTreeMap<String, String>) -> Names {
 
 fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>) {
     let default = default_name(labels);
-    let used = |set: &BTreeSet<(Protocol, String)>, protocol| set.iter().any(|(known, _)| *known == protocol);
+    let used = |set: &BTreeSet<(Protocol, String)>, protocol| {
+        set.iter().any(|(known, _)| *known == protocol)
+    };
     let streams = [Protocol::Tcp, Protocol::Udp];
-    let mut wanted: Vec<Protocol> =
-        streams.into_iter().filter(|p| used(&names.routers, *p) || used(&names.services, *p)).collect();
-    let middleware = labels.keys().any(|key| key.to_ascii_lowercase().starts_with("traefik.http.middlewares."));
-    let http = used(&names.routers, Protocol::Http) || used(&names.services, Protocol::Http) || middleware;
+    let mut wanted: Vec<Protocol> = streams
+        .into_iter()
+        .filter(|p| used(&names.routers, *p) || used(&names.services, *p))
+        .collect();
+    let middleware = labels.keys().any(|key| {
+        key.to_ascii_lowercase()
+            .starts_with("traefik.http.middlewares.")
+    });
+    let http =
+        used(&names.routers, Protocol::Http) || used(&names.services, Protocol::Http) || middleware;
     if wanted.is_empty() || http {
         wanted.push(Protocol::Http);
     }
@@ -91,15 +107,27 @@ fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>) {
 /// `Normalize(service_project)` of Traefik's `pkg/provider/configuration.go`: runs of other characters become one `-`.
 fn default_name(labels: &BTreeMap<String, String>) -> String {
     let get = |key| labels.get(key).map(String::as_str).unwrap_or_default();
-    let full = format!("{}_{}", get(label::COMPOSE_SERVICE), get(label::COMPOSE_PROJECT));
-    full.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+    let full = format!(
+        "{}_{}",
+        get(label::COMPOSE_SERVICE),
+        get(label::COMPOSE_PROJECT)
+    );
+    full.split(|c: char| !c.is_alphanumeric())
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("-")
 }
 
 /// The port that the labels route to, if they say: `…loadbalancer.server.port`.
 pub fn labelled_ports(labels: &BTreeMap<String, String>) -> BTreeSet<u16> {
     labels
         .iter()
-        .filter(|(key, _)| is_traefik(key) && key.to_ascii_lowercase().ends_with(".loadbalancer.server.port"))
+        .filter(|(key, _)| {
+            is_traefik(key)
+                && key
+                    .to_ascii_lowercase()
+                    .ends_with(".loadbalancer.server.port")
+        })
         .filter_map(|(_, value)| value.parse().ok())
         .collect()
 }
@@ -107,9 +135,16 @@ pub fn labelled_ports(labels: &BTreeMap<String, String>) -> BTreeSet<u16> {
 /// Whether the labels route something that is not HTTP/1.1 to the server: h2c, or TCP.
 pub fn server_protocol(labels: &BTreeMap<String, String>) -> ServerProtocol {
     let h2c = labels.iter().any(|(key, value)| {
-        is_traefik(key) && key.to_ascii_lowercase().ends_with(".loadbalancer.server.scheme") && value == "h2c"
+        is_traefik(key)
+            && key
+                .to_ascii_lowercase()
+                .ends_with(".loadbalancer.server.scheme")
+            && value == "h2c"
     });
-    let tcp = names(labels).services.iter().any(|(protocol, _)| *protocol == Protocol::Tcp);
+    let tcp = names(labels)
+        .services
+        .iter()
+        .any(|(protocol, _)| *protocol == Protocol::Tcp);
     match (h2c, tcp) {
         (true, _) => ServerProtocol::H2c,
         (false, true) => ServerProtocol::Stream,
@@ -133,22 +168,45 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let compose = [(label::COMPOSE_PROJECT, "my_app"), (label::COMPOSE_SERVICE, "web.front")];
-        compose.iter().chain(pairs).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        let compose = [
+            (label::COMPOSE_PROJECT, "my_app"),
+            (label::COMPOSE_SERVICE, "web.front"),
+        ];
+        compose
+            .iter()
+            .chain(pairs)
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn a_router_label_alone_leaves_the_service_its_default_name() {
-        let names = names(&labels(&[("traefik.http.routers.Shop.rule", "Host(`a`)"), ("traefik.enable", "true")]));
-        assert_eq!(names.routers, BTreeSet::from([(Protocol::Http, "Shop".to_owned())]));
-        assert_eq!(names.services, BTreeSet::from([(Protocol::Http, "web-front-my-app".to_owned())]));
+        let names = names(&labels(&[
+            ("traefik.http.routers.Shop.rule", "Host(`a`)"),
+            ("traefik.enable", "true"),
+        ]));
+        assert_eq!(
+            names.routers,
+            BTreeSet::from([(Protocol::Http, "Shop".to_owned())])
+        );
+        assert_eq!(
+            names.services,
+            BTreeSet::from([(Protocol::Http, "web-front-my-app".to_owned())])
+        );
     }
 
     #[test]
     fn a_tcp_router_makes_no_http_service_unless_something_http_is_there() {
         let tcp = names(&labels(&[("traefik.tcp.routers.db.rule", "HostSNI(`*`)")]));
-        assert_eq!(tcp.services, BTreeSet::from([(Protocol::Tcp, "web-front-my-app".to_owned())]));
-        assert!(tcp.routers.iter().all(|(protocol, _)| *protocol == Protocol::Tcp));
+        assert_eq!(
+            tcp.services,
+            BTreeSet::from([(Protocol::Tcp, "web-front-my-app".to_owned())])
+        );
+        assert!(
+            tcp.routers
+                .iter()
+                .all(|(protocol, _)| *protocol == Protocol::Tcp)
+        );
         let both = names(&labels(&[
             ("traefik.tcp.routers.db.rule", "HostSNI(`*`)"),
             ("traefik.http.services.api.loadbalancer.server.port", "81"),
@@ -160,7 +218,10 @@ mod tests {
     fn a_container_asks_for_traefik_with_any_label_of_its_but_not_with_enable_false() {
         assert!(!wants_traefik(&labels(&[])));
         assert!(wants_traefik(&labels(&[("traefik.enable", "true")])));
-        assert!(!wants_traefik(&labels(&[("traefik.enable", "false"), ("traefik.http.routers.a.rule", "x")])));
+        assert!(!wants_traefik(&labels(&[
+            ("traefik.enable", "false"),
+            ("traefik.http.routers.a.rule", "x")
+        ])));
     }
 
     #[test]

@@ -11,7 +11,10 @@ use crate::{
 /// The claim that brings a change about. Health rules of earlier rollouts, in `before`, stay in force: a replica whose
 /// check is rare may still be `starting` in Docker's eyes when the next rollout begins.
 pub fn claim(key: &str, epoch: u64, change: Change<'_>, before: Option<&Claim>) -> Claim {
-    let own = Match::Label { key: label::ROLLOUT.to_owned(), value: change.rollout.0.clone() };
+    let own = Match::Label {
+        key: label::ROLLOUT.to_owned(),
+        value: change.rollout.0.clone(),
+    };
     let mut rules: Vec<Rule> = before
         .into_iter()
         .flat_map(|claim| &claim.rules)
@@ -21,21 +24,40 @@ pub fn claim(key: &str, epoch: u64, change: Change<'_>, before: Option<&Claim>) 
     match change.stage {
         Stage::Hold | Stage::Back => rules.push(hide(own)),
         Stage::Cutover => {
-            rules.extend(change.olds.iter().map(|old| hide(Match::Id(old.id.0.clone()))));
+            rules.extend(
+                change
+                    .olds
+                    .iter()
+                    .map(|old| hide(Match::Id(old.id.0.clone()))),
+            );
             rules.push(healthy(own));
         }
         Stage::Shown | Stage::Settled => rules.push(healthy(own)),
     }
     let stage = word(change.stage).to_owned();
-    Claim { key: key.to_owned(), rollout: change.rollout.0.clone(), epoch, stage, rules }
+    Claim {
+        key: key.to_owned(),
+        rollout: change.rollout.0.clone(),
+        epoch,
+        stage,
+        rules,
+    }
 }
 
 fn hide(on: Match) -> Rule {
-    Rule { on, labels: BTreeMap::from([(ENABLE.to_owned(), "false".to_owned())]), health: None }
+    Rule {
+        on,
+        labels: BTreeMap::from([(ENABLE.to_owned(), "false".to_owned())]),
+        health: None,
+    }
 }
 
 fn healthy(on: Match) -> Rule {
-    Rule { on, labels: BTreeMap::new(), health: Some(Health::Healthy) }
+    Rule {
+        on,
+        labels: BTreeMap::new(),
+        health: Some(Health::Healthy),
+    }
 }
 
 const WORDS: [(Stage, &str); 5] = [
@@ -47,25 +69,40 @@ const WORDS: [(Stage, &str); 5] = [
 ];
 
 fn word(stage: Stage) -> &'static str {
-    WORDS.iter().find(|(known, _)| *known == stage).map_or("hold", |(_, word)| word)
+    WORDS
+        .iter()
+        .find(|(known, _)| *known == stage)
+        .map_or("hold", |(_, word)| word)
 }
 
 /// What a claim records; `None` for a stage that only a later version knows.
 pub fn read(claim: &Claim) -> Option<model::Claim> {
     let stage = WORDS.iter().find(|(_, word)| *word == claim.stage)?.0;
-    let hides = claim.rules.iter().filter(|rule| rule.labels.get(ENABLE).is_some_and(|value| value == "false"));
+    let hides = claim.rules.iter().filter(|rule| {
+        rule.labels
+            .get(ENABLE)
+            .is_some_and(|value| value == "false")
+    });
     let ids = hides.filter_map(|rule| match &rule.on {
         Match::Id(id) => Some(ContainerId(id.clone())),
         Match::Label { .. } => None,
     });
-    Some(model::Claim { rollout: RolloutId(claim.rollout.clone()), stage, hides: ids.collect() })
+    Some(model::Claim {
+        rollout: RolloutId(claim.rollout.clone()),
+        stage,
+        hides: ids.collect(),
+    })
 }
 
 /// The record of several socket proxies: as far as the furthest, hiding only what all hide.
 pub fn combine(claims: Vec<Option<model::Claim>>) -> Option<model::Claim> {
     let furthest = |claim: &model::Claim| claim.stage == Stage::Cutover;
     let all: Vec<model::Claim> = claims.iter().flatten().cloned().collect();
-    let mut combined = all.iter().find(|claim| furthest(claim)).or(all.first())?.clone();
+    let mut combined = all
+        .iter()
+        .find(|claim| furthest(claim))
+        .or(all.first())?
+        .clone();
     for claim in &claims {
         let none = BTreeSet::new();
         let hides = claim.as_ref().map_or(&none, |claim| &claim.hides);
