@@ -227,6 +227,23 @@ async fn an_upload_under_way_is_unanswered() {
 }
 
 #[tokio::test]
+async fn connections_that_were_idle_before_the_watch_began_are_not_busy() {
+    let replica = Replica::start(&[]).await;
+    let mut clients = Vec::new();
+    for requests in 1..6 {
+        let mut client = Client::connect(&replica).await;
+        for _ in 0..requests {
+            client.get("/").await;
+        }
+        clients.push(client);
+    }
+    sleep(Duration::from_millis(300)).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let idle = watch.ask().await;
+    assert_eq!((idle.connections, idle.busy()), (5, false));
+}
+
+#[tokio::test]
 async fn a_request_that_was_silent_before_the_watch_began_is_unanswered() {
     let replica = Replica::start(&[]).await;
     let mut client = Client::connect(&replica).await;
