@@ -9,7 +9,7 @@ pub struct TcpInfo {
     pub last_data_recv: u32,
     /// Age of the last acknowledgement received, with data or alone.
     pub last_ack_recv: u32,
-    /// Bytes received in order, a FIN counting as one.
+    /// Bytes received in order; in the kernel's own structure a FIN counts as one.
     pub bytes_received: u64,
     /// Segments sent, of any kind.
     pub segs_out: u32,
