@@ -1,12 +1,17 @@
 //! Judges one connection by its ages alone: received more recently than sent is a request that is not answered yet.
 //!
-//! Exact for HTTP/1.1 request and answer, but for two cases in which it errs on the side of waiting: both ages fall
-//! into one jiffy, or the answer pauses.
+//! Exact for HTTP/1.1 request and answer, but for two cases: where both ages fall into one jiffy and nothing else tells
+//! which came last, it errs on the side of waiting; an answer that pauses is noticed only when it goes on.
+
+use std::cmp::Ordering;
 
 use super::tcp_info::TcpInfo;
 
 /// A pause inside an answer, in milliseconds, that is longer than scheduling explains.
 const PAUSE: i64 = 50;
+/// The longest that a kernel waits for an answer to carry the acknowledgement of a request: `TCP_DELACK_MAX`, and a
+/// jiffy.
+const DELAYED_ACK: u64 = 210;
 /// Ages run in jiffies, so that one moment comes out a few milliseconds apart from look to look.
 const SAME: i64 = 20;
 
@@ -41,14 +46,14 @@ impl Ages {
     /// Judges by a look at time `now`, in milliseconds of one clock; `quiet` is what silence means here.
     pub fn judge(&mut self, now: u64, info: &TcpInfo, unread: u32, quiet: u64) -> Judgement {
         self.notice_pauses(now, info);
-        let undecided = info.last_data_recv == info.last_data_sent;
-        let waits = unread > 0
-            || info.data_segs_out == 0
-            || info.last_data_recv < info.last_data_sent
-            || undecided && !acknowledged_later(info) && silence(info) < quiet;
+        let waits = match came_last(info) {
+            CameLast::Sent => false,
+            CameLast::Received => true,
+            CameLast::Unclear => silence(info) < quiet,
+        };
         if info.bytes_received == 0 {
             Judgement::Idle
-        } else if waits {
+        } else if unread > 0 || waits {
             Judgement::Unanswered
         } else if self.pauses && silence(info) < quiet {
             Judgement::Streaming
@@ -62,7 +67,7 @@ impl Ages {
         let look = Last {
             sent: now - i64::from(info.last_data_sent),
             received: now - i64::from(info.last_data_recv),
-            sent_last: info.last_data_sent < info.last_data_recv || acknowledged_later(info),
+            sent_last: came_last(info) == CameLast::Sent,
         };
         if let Some(before) = self.last {
             if look.received - before.received > SAME {
@@ -80,11 +85,30 @@ pub fn silence(info: &TcpInfo) -> u64 {
     u64::from(info.last_data_recv.min(info.last_data_sent))
 }
 
-/// Whether an acknowledgement came alone, and later than the last data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CameLast {
+    Sent,
+    Received,
+    Unclear,
+}
+
+/// What came last, sending or receiving.
 ///
-/// It can only be for what was sent last: had a request come after that, the request would have carried it.
-fn acknowledged_later(info: &TcpInfo) -> bool {
-    info.last_ack_recv < info.last_data_recv && info.last_ack_recv < info.last_data_sent
+/// Where both fell into one jiffy, an acknowledgement that came alone and later can only be for what was sent last: had
+/// a request come after that, the request would have carried it. And where we never acknowledged anything but by
+/// sending (the one segment without data answers the SYN), nothing was received and then left alone.
+fn came_last(info: &TcpInfo) -> CameLast {
+    let acknowledged_later = info.last_ack_recv < info.last_data_recv;
+    let never_silent = info.segs_out == info.data_segs_out.wrapping_add(1);
+    match info.last_data_sent.cmp(&info.last_data_recv) {
+        // Its age is the connection's then.
+        _ if info.data_segs_out == 0 => CameLast::Received,
+        Ordering::Less => CameLast::Sent,
+        Ordering::Greater => CameLast::Received,
+        Ordering::Equal if acknowledged_later => CameLast::Sent,
+        Ordering::Equal if never_silent && silence(info) >= DELAYED_ACK => CameLast::Sent,
+        Ordering::Equal => CameLast::Unclear,
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +123,7 @@ mod tests {
             last_data_recv: received,
             last_ack_recv: sent.min(received),
             bytes_received: 80,
-            data_segs_in: 1,
+            segs_out: 3,
             data_segs_out: 1,
         }
     }
@@ -134,6 +158,18 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_to_a_first_request_is_no_stream() {
+        let mut ages = Ages::default();
+        let first = TcpInfo {
+            data_segs_out: 0,
+            last_ack_recv: 90,
+            ..info(100, 100)
+        };
+        assert_eq!(ages.judge(1000, &first, 0, QUIET), Judgement::Unanswered);
+        assert_eq!(ages.judge(1500, &info(0, 600), 0, QUIET), Judgement::Idle);
+    }
+
+    #[test]
     fn what_the_application_has_not_read_is_unanswered() {
         let judgement = Ages::default().judge(10_000, &info(8, 900), 12, QUIET);
         assert_eq!(judgement, Judgement::Unanswered);
@@ -149,6 +185,20 @@ mod tests {
         };
         assert_eq!(judge(&acknowledged), Judgement::Idle);
         assert_eq!(judge(&info(5000, 5000)), Judgement::Idle);
+    }
+
+    #[test]
+    fn equal_ages_are_idle_where_nothing_was_ever_acknowledged_without_an_answer() {
+        let prompt = |age| TcpInfo {
+            segs_out: 2,
+            ..info(age, age)
+        };
+        assert_eq!(
+            judge(&prompt(40)),
+            Judgement::Unanswered,
+            "it may still come"
+        );
+        assert_eq!(judge(&prompt(300)), Judgement::Idle);
     }
 
     #[test]

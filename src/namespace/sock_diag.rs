@@ -162,13 +162,15 @@ fn socket(found: &InetResponse) -> Socket {
         Nla::TcpInfo(bytes) => Some(TcpInfo::parse(bytes)),
         _ => None,
     });
+    let mut info = info.unwrap_or_default();
+    info.bytes_received = info.bytes_received.saturating_sub(u64::from(fin_received));
     Socket {
         ends: ends(&header.socket_id),
         answering: matches!(header.state, TCP_ESTABLISHED | TCP_CLOSE_WAIT),
-        // The kernel counts a FIN as one byte of either queue.
+        // The kernel counts a FIN as one byte, in the queues as in the sum.
         unread: header.recv_queue.saturating_sub(fin_received),
         unsent: header.send_queue.saturating_sub(fin_sent),
-        info: info.unwrap_or_default(),
+        info,
     }
 }
 

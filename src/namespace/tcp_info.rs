@@ -9,11 +9,11 @@ pub struct TcpInfo {
     pub last_data_recv: u32,
     /// Age of the last acknowledgement received, with data or alone.
     pub last_ack_recv: u32,
-    /// Bytes received in order, a FIN counting as one.
+    /// Bytes received in order; in the kernel's own structure a FIN counts as one.
     pub bytes_received: u64,
-    /// Segments with data received.
-    pub data_segs_in: u32,
-    /// Segments with data sent.
+    /// Segments sent, of any kind.
+    pub segs_out: u32,
+    /// Segments sent that carry data.
     pub data_segs_out: u32,
 }
 
@@ -25,7 +25,7 @@ impl TcpInfo {
             last_data_recv: u32_at(bytes, 52),
             last_ack_recv: u32_at(bytes, 56),
             bytes_received: u64::from(u32_at(bytes, 128)) | u64::from(u32_at(bytes, 132)) << 32,
-            data_segs_in: u32_at(bytes, 152),
+            segs_out: u32_at(bytes, 136),
             data_segs_out: u32_at(bytes, 156),
         }
     }
@@ -47,12 +47,12 @@ mod tests {
         let mut bytes = vec![0; 232];
         bytes[44..48].copy_from_slice(&1516_u32.to_ne_bytes());
         bytes[52..56].copy_from_slice(&1496_u32.to_ne_bytes());
-        bytes[152..156].copy_from_slice(&3_u32.to_ne_bytes());
+        bytes[156..160].copy_from_slice(&3_u32.to_ne_bytes());
         let info = TcpInfo::parse(&bytes);
         assert_eq!((info.last_data_sent, info.last_data_recv), (1516, 1496));
-        assert_eq!(info.data_segs_in, 3);
+        assert_eq!(info.data_segs_out, 3);
         assert_eq!(TcpInfo::parse(&bytes[..104]).last_data_recv, 1496);
-        assert_eq!(TcpInfo::parse(&bytes[..104]).data_segs_in, 0);
+        assert_eq!(TcpInfo::parse(&bytes[..104]).data_segs_out, 0);
         assert_eq!(TcpInfo::parse(&[]), TcpInfo::default());
     }
 }

@@ -11,9 +11,12 @@ use super::stdio::{Orders, emit};
 use super::tally::Tally;
 use super::traffic::{Protocol, Traffic};
 
-/// Between looks while something is unsettled, and while nothing is.
+/// The shortest time between looks that nobody asked for.
 const SOON: Duration = Duration::from_millis(5);
+/// Between looks while nothing is unsettled, or packets will tell what changes.
 const LATER: Duration = Duration::from_millis(20);
+/// Between looks while nothing is unsettled and packets will tell.
+const MUCH_LATER: Duration = Duration::from_millis(100);
 /// A look costs what the host's connection table is long; this is how much longer than a look the pause after it is.
 const REST: u32 = 10;
 /// Packets are read in batches, since waking for each would cost more than reading it.
@@ -38,6 +41,7 @@ pub async fn run(
             () = sleep_until(watch.next_look) => None,
             () = watch.packets_arrive() => {
                 watch.read_packets()?;
+                watch.next_look = watch.next_look.min(watch.soonest_look);
                 continue;
             }
         };
@@ -62,6 +66,8 @@ struct Watch {
     packets: Option<Packets>,
     tally: Tally,
     next_look: Instant,
+    /// Packets bring the next look forward, but not to before this.
+    soonest_look: Instant,
     next_batch: Instant,
 }
 
@@ -80,6 +86,7 @@ impl Watch {
             tally: Tally::new(ports, protocol, quiet, packets.is_some()),
             packets,
             next_look: began,
+            soonest_look: began,
             next_batch: began,
         })
     }
@@ -115,9 +122,19 @@ impl Watch {
         self.read_packets()?;
         let sockets = self.sock_diag.connections()?;
         let traffic = self.tally.look(self.now(), &sockets);
-        let pause = if traffic.busy() { SOON } else { LATER };
-        self.next_look = Instant::now() + pause.max(start.elapsed() * REST);
+        let end = Instant::now();
+        let rest = (end - start) * REST;
+        self.soonest_look = end + SOON.max(rest);
+        self.next_look = end + self.pause(&traffic).max(rest);
         Ok(traffic)
+    }
+
+    fn pause(&self, traffic: &Traffic) -> Duration {
+        match (self.packets.is_some(), traffic.busy()) {
+            (false, true) => SOON,
+            (false, false) | (true, true) => LATER,
+            (true, false) => MUCH_LATER,
+        }
     }
 
     fn now(&self) -> u64 {

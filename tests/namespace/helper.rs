@@ -125,9 +125,14 @@ impl Helper {
 
     /// What `docker stop` sends.
     pub async fn terminate(mut self) -> ExitStatus {
-        let pid = self.process.id().expect("running");
-        kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
         self.exit().await
+    }
+
+    /// Sends any signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.process.id().expect("running");
+        kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
     }
 
     async fn exit(&mut self) -> ExitStatus {

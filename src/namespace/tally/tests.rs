@@ -24,7 +24,7 @@ fn socket(local: &str, remote: &str, sent: u32, received: u32) -> Socket {
             last_data_recv: received,
             last_ack_recv: sent.min(received),
             bytes_received: 80,
-            data_segs_in: 1,
+            segs_out: 3,
             data_segs_out: 1,
         },
     }

@@ -1,0 +1,154 @@
+//! HTTP/1.1 connections that the watch has seen from their beginning.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::sleep;
+
+use super::client::Client;
+use super::helper::Helper;
+use super::replica::Replica;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn an_idle_keep_alive_connection_is_not_busy() {
+    let replica = Replica::start(&[]).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let mut client = Client::connect(&replica).await;
+    for _ in 0..20 {
+        client.get("/").await;
+    }
+    let idle = watch
+        .until("idle", |traffic| {
+            traffic.connections == 1 && !traffic.busy()
+        })
+        .await;
+    assert!(idle.exact);
+    sleep(Duration::from_millis(300)).await;
+    assert!(!watch.ask().await.busy());
+}
+
+#[tokio::test]
+async fn a_silent_request_is_unanswered_until_it_is_answered() {
+    let replica = Replica::start(&[]).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let mut client = Client::connect(&replica).await;
+    client.send("/?wait=3s").await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2500) {
+        assert_eq!(
+            watch.ask().await.unanswered,
+            u32::from(began.elapsed() > Duration::ZERO)
+        );
+        sleep(Duration::from_millis(50)).await;
+    }
+    client.answer().await;
+    assert_eq!(watch.ask().await.unanswered, 0);
+    let answered = Instant::now();
+    watch.until("not busy", |traffic| !traffic.busy()).await;
+    assert!(answered.elapsed() < Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_chunked_answer_is_unanswered_through_its_pauses() {
+    let replica = Replica::start(&[]).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let mut client = Client::connect(&replica).await;
+    client.send("/chunks?n=3&pause=1s").await;
+    let began = Instant::now();
+    sleep(Duration::from_millis(20)).await;
+    while began.elapsed() < Duration::from_millis(1900) {
+        assert_eq!(watch.ask().await.unanswered, 1);
+        sleep(Duration::from_millis(50)).await;
+    }
+    client.chunks().await;
+    assert_eq!(watch.ask().await.unanswered, 0);
+}
+
+#[tokio::test]
+async fn an_upload_under_way_is_unanswered() {
+    let replica = Replica::start(&[]).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let mut client = Client::connect(&replica).await;
+    let head = b"POST /upload HTTP/1.1\r\nHost: web\r\nContent-Length: 20\r\n\r\n0123456789";
+    client.stream.write_all(head).await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!(watch.ask().await.unanswered, 1);
+    client.stream.write_all(b"0123456789").await.unwrap();
+    client.answer().await;
+    assert_eq!(watch.ask().await.unanswered, 0);
+}
+
+#[tokio::test]
+async fn a_download_is_busy_until_the_client_has_taken_its_last_byte() {
+    let replica = Replica::start(&[]).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let mut client = Client::connect(&replica).await;
+    client.send("/data?size=30000000").await;
+    let stuck = watch.until("unsent", |traffic| traffic.unsent == 1).await;
+    assert_eq!(stuck.connections, 1);
+    sleep(SECOND).await;
+    assert!(watch.ask().await.busy());
+    client.answer().await;
+    watch.until("not busy", |traffic| !traffic.busy()).await;
+}
+
+#[tokio::test]
+async fn a_small_answer_that_only_the_send_queue_holds_is_busy() {
+    let replica = Replica::start(&[]).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let mut client = Client::with_a_small_window(&replica).await;
+    client.send("/data?size=200000").await;
+    // By now the application has written everything and thinks of other things.
+    sleep(SECOND).await;
+    let stuck = watch.ask().await;
+    assert!(stuck.unsent == 1 && stuck.busy(), "{stuck:?}");
+    client.answer().await;
+    watch.until("not busy", |traffic| !traffic.busy()).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_without_an_answer_leaves_nothing_behind() {
+    let replica = Replica::start(&[]).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let mut client = Client::connect(&replica).await;
+    client.send("/?wait=30s").await;
+    watch
+        .until("unanswered", |traffic| traffic.unanswered == 1)
+        .await;
+    client.stream.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    client.stream.read_to_end(&mut rest).await.unwrap();
+    watch
+        .until("gone", |traffic| traffic.connections == 0)
+        .await;
+    assert!(!watch.ask().await.busy());
+}
+
+#[tokio::test]
+async fn an_ipv4_client_of_an_application_that_listens_on_ipv6_counts() {
+    let replica = Replica::start(&["BIND", "::"]).await;
+    let mut watch = Helper::watch(&replica, &[]).await;
+    let mut client = Client::connect(&replica).await;
+    client.get("/").await;
+    client.send("/?wait=500ms").await;
+    watch
+        .until("unanswered", |traffic| traffic.unanswered == 1)
+        .await;
+    client.answer().await;
+    assert_eq!(watch.ask().await.unanswered, 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_before_it_asked_anything_is_nothing() {
+    let replica = Replica::start(&[]).await;
+    for _ in 0..20 {
+        let mut watch = Helper::watch(&replica, &[]).await;
+        let closed = Client::connect(&replica).await;
+        drop(closed);
+        for _ in 0..10 {
+            assert!(!watch.ask().await.busy());
+        }
+    }
+}
