@@ -392,7 +392,11 @@ impl Scene<'_> {
                 ));
                 Ok(Box::new(NoProxy))
             }
-            Err(error) => Err(error),
+            // Nothing has been touched yet.
+            Err(error) => Err(Error {
+                outcome: Outcome::Refused,
+                ..error
+            }),
         }
     }
 

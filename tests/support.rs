@@ -1,0 +1,436 @@
+//! The test builder: a Compose project behind its own Traefik and socket proxy, what is done to it, and what it says.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::load::{Load, LoadOptions};
+
+/// Traefik and its socket proxy, as in `compose-examples/quickstart`; the service under test is added by each test.
+const FRONT: &str = include_str!("support/front.yaml");
+
+/// One project; everything of it is removed when it is dropped.
+pub struct Stack {
+    pub project: String,
+    pub port: u16,
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// How a run of the CLI ended.
+#[derive(Debug)]
+pub struct Run {
+    pub code: Option<i32>,
+    /// Standard error: what a person sees.
+    pub text: String,
+    /// Every event, from `ROLLOUT_EVENT_LOG`.
+    pub events: Vec<Value>,
+}
+
+/// A container as `docker compose up -d` must leave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    pub name: String,
+    pub id: String,
+    pub started: String,
+    pub status: String,
+}
+
+impl Stack {
+    /// A project whose `web` is given by the rest of its YAML, indented by four spaces, such as
+    /// `"    image: rollout-demo:${TAG}\n"`; further services and top-level keys may follow.
+    pub fn new(test: &str, web: &str) -> Self {
+        let port = free_port();
+        let project = format!("t-{test}-{}", std::process::id());
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("front.yaml"), FRONT).unwrap();
+        let stack = Self {
+            environment: vec![
+                ("COMPOSE_PROJECT_NAME".into(), project.clone()),
+                ("COMPOSE_FILE".into(), "front.yaml:compose.yaml".into()),
+                ("HTTP_PORT".into(), port.to_string()),
+                ("ROLLOUT_TESTBED_IMAGE".into(), image()),
+                ("TAG".into(), "v1".into()),
+            ],
+            project,
+            port,
+            directory,
+        };
+        stack.write("compose.yaml", &format!("services:\n  web:\n{web}"));
+        stack
+    }
+
+    /// The usual service: the demo application in the version `$TAG`, with a router.
+    pub fn usual(test: &str, more: &str) -> Self {
+        Self::new(test, &format!("{USUAL}{more}"))
+    }
+
+    /// Sets a variable for every command from here on.
+    pub fn set(&mut self, name: &str, value: impl ToString) -> &mut Self {
+        self.environment.retain(|(own, _)| own != name);
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// The version that the Compose file asks for: a tag of `rollout-demo`.
+    pub fn tag(&mut self, tag: &str) -> &mut Self {
+        self.set("TAG", tag)
+    }
+
+    /// Uses one of the testbed's Compose versions: `trixie` or `sid`.
+    pub fn compose_version(&mut self, suite: &str) -> &mut Self {
+        let cache = std::env::var("ROLLOUT_TESTBED_CACHE")
+            .unwrap_or_else(|_| "/var/cache/rollout-testbed".into());
+        self.set("DOCKER_CONFIG", format!("{cache}/docker-config-{suite}"))
+    }
+
+    /// Writes a file of the project's folder.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.path().join(name), text).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs `docker ARGUMENTS…`, which must succeed; its standard output.
+    pub async fn docker(&self, arguments: &[&str]) -> String {
+        succeeded(
+            self.command("docker", arguments).output().await.unwrap(),
+            arguments,
+        )
+    }
+
+    /// Runs `docker compose ARGUMENTS…`, which must succeed.
+    pub async fn compose(&self, arguments: &[&str]) -> String {
+        self.docker(&[&["compose"], arguments].concat()).await
+    }
+
+    /// Starts the project and waits until `web` answers with the version.
+    pub async fn up(&self, version: &str) {
+        self.compose(&["up", "-d"]).await;
+        self.answers(version).await;
+    }
+
+    /// Waits until `web` answers with the version, for 30 s at most.
+    pub async fn answers(&self, version: &str) {
+        let ask = async {
+            while self.version().await.as_deref() != Some(version) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(30), ask).await;
+        assert!(
+            answered.is_ok(),
+            "{} does not answer with {version}, but {:?}",
+            self.project,
+            self.version().await
+        );
+    }
+
+    /// What `web` answers with now; `None` for anything but 200.
+    pub async fn version(&self) -> Option<String> {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(5))
+            .build()
+            .unwrap();
+        let request = client
+            .get(format!("http://127.0.0.1:{}/", self.port))
+            .header("Host", "localhost");
+        let response = request
+            .send()
+            .await
+            .ok()
+            .filter(|response| response.status() == 200)?;
+        Some(
+            response
+                .headers()
+                .get("x-version")?
+                .to_str()
+                .ok()?
+                .to_owned(),
+        )
+    }
+
+    /// Load as usual; change what the test is about with `..stack.load_options()`.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            connections: 8,
+            rate_per_second: 100,
+            ..LoadOptions::default()
+        }
+    }
+
+    pub fn load(&self) -> Load {
+        Load::start(self.load_options())
+    }
+
+    fn rollout_command(&self, arguments: &[&str]) -> (Command, PathBuf) {
+        let log = self.path(&format!("events-{}.jsonl", free_port()));
+        let mut command = self.command(program(), arguments);
+        command
+            .env("ROLLOUT_EVENT_LOG", &log)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        (command, log)
+    }
+
+    /// Runs the CLI to its end, 120 s at most.
+    pub async fn rollout(&self, arguments: &[&str]) -> Run {
+        self.start_rollout(arguments).wait().await
+    }
+
+    /// Starts the CLI, to be interfered with.
+    pub fn start_rollout(&self, arguments: &[&str]) -> Running {
+        let (mut command, log) = self.rollout_command(arguments);
+        Running {
+            child: command.kill_on_drop(true).spawn().unwrap(),
+            log,
+        }
+    }
+
+    /// The replicas of a service, by name.
+    pub async fn replicas(&self, service: &str) -> Vec<Container> {
+        let labels = format!("label=com.docker.compose.project={}", self.project);
+        let service = format!("label=com.docker.compose.service={service}");
+        let ids = self
+            .docker(&[
+                "ps",
+                "-aq",
+                "--no-trunc",
+                "--filter",
+                &labels,
+                "--filter",
+                &service,
+            ])
+            .await;
+        let mut containers = Vec::new();
+        for id in ids.lines() {
+            let format = "{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}";
+            let line = self.docker(&["inspect", "--format", format, id]).await;
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            containers.push(Container {
+                name: fields[0].trim_start_matches('/').to_owned(),
+                id: fields[1].to_owned(),
+                started: fields[2].to_owned(),
+                status: fields[3].to_owned(),
+            });
+        }
+        containers.sort_by(|a, b| a.name.cmp(&b.name));
+        containers
+    }
+
+    /// The service is as Compose itself would have made it: names from 1 to `count`, all running, nothing of a rollout
+    /// left over, and a plain `docker compose up -d` changes nothing.
+    pub async fn settled(&self, count: usize) {
+        let before = self.replicas("web").await;
+        let names: Vec<String> = (1..=count)
+            .map(|number| format!("{}-web-{number}", self.project))
+            .collect();
+        assert_eq!(
+            before
+                .iter()
+                .map(|own| own.name.clone())
+                .collect::<Vec<_>>(),
+            names
+        );
+        self.unchanged_by_compose(&before).await;
+        self.no_leftovers().await;
+    }
+
+    /// A plain `docker compose up -d` changes nothing: ids and start times.
+    pub async fn unchanged_by_compose(&self, before: &[Container]) {
+        assert!(
+            before.iter().all(|own| own.status == "running"),
+            "{before:?}"
+        );
+        self.compose(&["up", "-d"]).await;
+        assert_eq!(
+            self.replicas("web").await,
+            before,
+            "docker compose up -d changed something"
+        );
+    }
+
+    /// No lock, no helper, and no rule that hides anything is left of a rollout.
+    pub async fn no_leftovers(&self) {
+        let lock = format!("name=rollout-lock.{}.", self.project);
+        assert_eq!(self.docker(&["ps", "-aq", "--filter", &lock]).await, "");
+        let overlay = self.overlay().await;
+        assert!(
+            !overlay.contains("traefik.enable"),
+            "a rule still hides something: {overlay}"
+        );
+    }
+
+    /// The overlay as the socket proxy tells it.
+    pub async fn overlay(&self) -> String {
+        let line = "echo '{\"control\":1,\"call\":\"get\"}' | docker compose exec -T socket-proxy /rollout socket-proxy --control";
+        succeeded(
+            self.command("sh", &["-c", line]).output().await.unwrap(),
+            &[line],
+        )
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let mut down = std::process::Command::new("docker");
+        down.args([
+            "compose",
+            "down",
+            "--volumes",
+            "--remove-orphans",
+            "--timeout",
+            "0",
+        ]);
+        down.current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        down.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let _ = down.status();
+        let lock = format!("rollout-lock.{}.web", self.project);
+        let _ = std::process::Command::new("docker")
+            .args(["rm", "-f", &lock])
+            .output();
+    }
+}
+
+/// A CLI that runs.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// The events so far.
+    pub fn events(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// Waits until an event of this kind, and with this step where one is named, has come; 60 s at most.
+    pub async fn reaches(&mut self, kind: &str, step: &str) {
+        let is =
+            |event: &Value| event["event"] == kind && (step.is_empty() || event["step"] == step);
+        let wait = async {
+            while !self.events().iter().any(is) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(60), wait).await;
+        assert!(came.is_ok(), "no {kind} {step} in {:#?}", self.events());
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id().unwrap()).unwrap()
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) -> Vec<Value> {
+        self.child.kill().await.unwrap();
+        self.events()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    pub async fn wait(self) -> Run {
+        let log = self.log;
+        let output =
+            tokio::time::timeout(Duration::from_secs(120), self.child.wait_with_output()).await;
+        let output = output.expect("the CLI did not end within 120 s").unwrap();
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        Run {
+            code: output.status.code(),
+            text: String::from_utf8_lossy(&output.stderr).into_owned(),
+            events: text
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect(),
+        }
+    }
+}
+
+impl Run {
+    /// The run must have ended with this code.
+    #[track_caller]
+    pub fn code(&self, code: i32) -> &Self {
+        assert_eq!(self.code, Some(code), "\n{}", self.text);
+        self
+    }
+
+    /// The first event of a kind.
+    pub fn event(&self, kind: &str) -> Option<&Value> {
+        self.events.iter().find(|event| event["event"] == kind)
+    }
+
+    /// How long a step took in all, in milliseconds.
+    pub fn ms(&self, step: &str) -> u64 {
+        let of_step = |event: &&Value| event["event"] == "step_finished" && event["step"] == step;
+        self.events
+            .iter()
+            .filter(of_step)
+            .filter_map(|event| event["ms"].as_u64())
+            .sum()
+    }
+}
+
+/// The usual service; `$TAG` is the version.
+pub const USUAL: &str = r#"    image: rollout-demo:${TAG}
+    labels:
+      traefik.enable: "true"
+      traefik.http.routers.web.rule: Host(`localhost`)
+    networks: [front]
+"#;
+
+/// The binary under test: the static one that `make test` builds, else the one that cargo has built for the test.
+pub fn program() -> PathBuf {
+    std::env::var_os("ROLLOUT_TESTBED_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_rollout").into(), PathBuf::from)
+}
+
+fn image() -> String {
+    std::env::var("ROLLOUT_TESTBED_IMAGE").unwrap_or_else(|_| "rollout:latest".into())
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+#[track_caller]
+fn succeeded(output: Output, arguments: &[&str]) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?} failed: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
