@@ -83,7 +83,10 @@ pub async fn run(
             routed_at = Some(started);
         }
         // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
-        let may_turn = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
+        // And a change of the routing takes milliseconds: it must be known to have happened or not.
+        let may_turn = desired.goal == Goal::Roll
+            && facts.confirmed != Some(Side::New)
+            && !matches!(step, Step::Hold | Step::Cutover);
         let acted = tokio::select! {
             biased;
             () = raised(&mut interrupted), if may_turn => {
