@@ -147,6 +147,10 @@ impl Scene<'_> {
             (label::REVISION.to_owned(), revision.to_string()),
             (label::REPLICAS.to_owned(), subject.replicas.to_string()),
             (
+                label::COMPOSE_VERSION.to_owned(),
+                self.compose.version().to_owned(),
+            ),
+            (
                 label::DIGEST.to_owned(),
                 subject.service.inline_digest.clone(),
             ),
