@@ -44,7 +44,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Roll services to what the Compose file says (also: `rollout SERVICE…`)
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Remove the lock that a dead rollout has left on a service
     Unlock(UnlockArgs),
     /// The Docker API proxy that Traefik reads through
@@ -149,7 +149,7 @@ impl TargetArgs {
 #[derive(Debug)]
 pub enum Action {
     /// Roll services.
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     /// Remove a lock.
     Unlock(UnlockArgs),
     /// Be the socket proxy.
@@ -196,13 +196,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
     }
     match cli.command {
         None if cli.up.services.is_empty() => Err(no_service()),
-        None => Ok(Action::Up(cli.up)),
+        None => Ok(Action::Up(Box::new(cli.up))),
         Some(Command::Up(up)) if up.services.is_empty() => Err(no_service()),
-        Some(Command::Up(up)) => Ok(Action::Up(UpArgs {
+        Some(Command::Up(up)) => Ok(Action::Up(Box::new(UpArgs {
             services: up.services,
             target: up.target.or(cli.up.target),
             settings: up.settings.or(cli.up.settings),
-        })),
+        }))),
         Some(Command::Unlock(unlock)) => Ok(Action::Unlock(UnlockArgs {
             target: unlock.target.or(cli.up.target),
             ..unlock

@@ -561,7 +561,7 @@ impl Scene<'_> {
     ) -> Result<bool> {
         let digest = &subject.service.inline_digest;
         let same = |old: &Replica| {
-            let same_digest = old.digest.as_ref().map_or(true, |own| own == digest);
+            let same_digest = old.digest.as_ref().is_none_or(|own| own == digest);
             old.image == version.image && old.hash == version.hash && same_digest && old.serves()
         };
         if olds.len() != subject.replicas as usize || !olds.iter().all(same) {
