@@ -87,7 +87,7 @@ async fn without_a_compose_file_or_with_a_broken_one_compose_says_why() {
         run.code(2);
         let message = run.events[0]["message"].as_str().unwrap();
         assert!(message.contains(error), "{file}: {message}");
-        refused(&run, &message.to_owned(), "docker compose");
+        refused(&run, message, "docker compose");
     }
     stack.unset("COMPOSE_FILE");
     std::fs::remove_file(stack.path("compose.yaml")).unwrap();
