@@ -1,9 +1,13 @@
 //! The end-to-end tests: one binary, a file a feature.
 
+mod bad_input;
 mod blue_green;
 mod compose;
 #[path = "testbed/load.rs"]
 mod load;
 mod namespace;
+mod quickstart;
+mod report;
+mod settings;
 mod socket_proxy;
 mod support;

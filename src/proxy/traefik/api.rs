@@ -353,7 +353,7 @@ mod tests {
         )
         .unwrap();
         let hosts = hosts(service);
-        assert_eq!(hosts[&"10.0.0.2".parse::<IpAddr>().unwrap()], true);
-        assert_eq!(hosts[&"10.0.0.3".parse::<IpAddr>().unwrap()], false);
+        assert!(hosts[&"10.0.0.2".parse::<IpAddr>().unwrap()]);
+        assert!(!hosts[&"10.0.0.3".parse::<IpAddr>().unwrap()]);
     }
 }
