@@ -2,8 +2,11 @@
 
 mod blue_green;
 mod compose;
+mod crash;
+mod failure;
 #[path = "testbed/load.rs"]
 mod load;
 mod namespace;
+mod operator;
 mod socket_proxy;
 mod support;

@@ -241,6 +241,17 @@ impl Stack {
         containers
     }
 
+    /// Waits until `web` has this many containers, 30 s at most.
+    pub async fn some_replicas(&self, count: usize) {
+        let come = async {
+            while self.replicas("web").await.len() != count {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(30), come).await;
+        assert!(came.is_ok(), "{:?}", self.replicas("web").await);
+    }
+
     /// The service is as Compose itself would have made it: names from 1 to `count`, all running, nothing of a rollout
     /// left over, and a plain `docker compose up -d` changes nothing.
     pub async fn settled(&self, count: usize) {
@@ -282,6 +293,17 @@ impl Stack {
             !overlay.contains("traefik.enable"),
             "a rule still hides something: {overlay}"
         );
+    }
+
+    /// How many services the overlay keeps a record for.
+    pub async fn claims(&self) -> usize {
+        let answer: Value = serde_json::from_str(self.overlay().await.trim()).unwrap();
+        let claims = answer.pointer("/ok/overlay/claims");
+        claims
+            .unwrap_or_else(|| panic!("no claims in {answer}"))
+            .as_object()
+            .unwrap()
+            .len()
     }
 
     /// The overlay as the socket proxy tells it.
