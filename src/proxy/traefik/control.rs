@@ -1,6 +1,6 @@
 //! Talking with a socket proxy: its control socket, reached by `docker exec`, requests on standard input alone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Mutex;
 
@@ -12,6 +12,9 @@ use crate::{
         overlay::{Claim, Overlay},
     },
 };
+
+/// How long one call may take; the longest, a fetch, gives up after 5 s by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One running socket proxy; clones share the conversation.
 #[derive(Clone)]
@@ -65,8 +68,9 @@ impl Control {
         let command = [self.program.as_str(), "socket-proxy", "--control"]
             .map(str::to_owned)
             .to_vec();
+        // By name: a recreated socket proxy has another id and the same overlay.
         self.engine
-            .exec_session(&self.container, command)
+            .exec_session(&self.name, command)
             .await
             .map_err(|error| self.silent(&error))
     }
@@ -147,6 +151,12 @@ impl Control {
 }
 
 async fn exchange(session: &mut Session, request: &str) -> Result<String> {
-    session.send(request).await?;
-    session.next_line().await
+    let talk = async {
+        session.send(request).await?;
+        session.next_line().await
+    };
+    match tokio::time::timeout(PATIENCE, talk).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Error::failed(format!("no answer within {PATIENCE:?}"))),
+    }
 }
