@@ -199,7 +199,7 @@ async fn a_traefik_that_is_paused_before_the_confirmation_leaves_both_up_for_the
 /// The socket proxy dies and comes back during a step, and the rollout goes on.
 async fn survives_a_restart_of_the_socket_proxy(mut stack: Stack, step: &str) {
     stack.up("v1").await;
-    let load = stack.load();
+    let load = stack.load_with_slow_requests();
     stack.tag("v2");
     let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
     running.reaches("step_started", step).await;
@@ -219,8 +219,8 @@ async fn a_socket_proxy_that_restarts_while_the_new_version_starts_loses_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_proxy_that_restarts_during_the_confirmation_loses_nothing() {
-    survives_a_restart_of_the_socket_proxy(Stack::usual("spconfirm", ""), "confirm").await;
+async fn a_socket_proxy_that_restarts_during_the_drain_loses_nothing() {
+    survives_a_restart_of_the_socket_proxy(Stack::usual("spdrain", ""), "drain").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,6 +286,7 @@ async fn a_second_ctrl_c_leaves_at_once_and_the_next_run_settles_it() {
 async fn a_first_start_that_fails_leaves_nothing_behind() {
     let mut stack = Stack::usual("firstfail", "");
     stack.compose(&["up", "-d", "traefik"]).await;
+    stack.traefik_listens().await;
     stack.tag("crash2-plain");
     // It is ready before it crashes, so that it crashes after the cutover.
     let run = stack

@@ -308,10 +308,33 @@ impl Stack {
 
     /// The overlay as the socket proxy tells it.
     pub async fn overlay(&self) -> String {
-        let line = "echo '{\"control\":1,\"call\":\"get\"}' | docker compose exec -T socket-proxy /rollout socket-proxy --control";
+        self.control("get").await
+    }
+
+    /// Waits until Traefik listens to the socket proxy, 30 s at most.
+    pub async fn traefik_listens(&self) {
+        let listening = async {
+            let streams = |reader: &Value| reader["streams"].as_u64() > Some(0);
+            loop {
+                let answer: Value = serde_json::from_str(&self.control("readers").await).unwrap();
+                let readers = answer.pointer("/ok/readers").and_then(Value::as_array);
+                if readers.is_some_and(|readers| readers.iter().any(streams)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let listens = tokio::time::timeout(Duration::from_secs(30), listening).await;
+        assert!(listens.is_ok(), "{}", self.control("readers").await);
+    }
+
+    async fn control(&self, call: &str) -> String {
+        let line = format!(
+            "echo '{{\"control\":1,\"call\":\"{call}\"}}' | docker compose exec -T socket-proxy /rollout socket-proxy --control"
+        );
         succeeded(
-            self.command("sh", &["-c", line]).output().await.unwrap(),
-            &[line],
+            self.command("sh", &["-c", &line]).output().await.unwrap(),
+            &[&line],
         )
     }
 }

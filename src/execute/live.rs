@@ -328,8 +328,7 @@ impl Live<'_> {
             .chain(&sets.olds)
             .map(|replica| (*replica).clone())
             .collect();
-        let news = sets.news.iter().map(|new| new.id.clone()).collect();
-        let mut ill = Box::pin(fell_ill(self.engine, self.watch, news));
+        let mut ill = Box::pin(fell_ill(self.engine, self.watch, &sets.news));
         let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Vec::new()));
         let agreed = retry::until(
             Duration::from_millis(20),
@@ -390,8 +389,7 @@ impl Live<'_> {
                 )
             })
             .collect();
-        let live: Vec<ContainerId> = sets.news.iter().map(|new| new.id.clone()).collect();
-        let mut ill = Box::pin(fell_ill(engine, self.watch, live));
+        let mut ill = Box::pin(fell_ill(engine, self.watch, &sets.news));
         loop {
             tokio::select! {
                 ended = draining.next() => match ended {
@@ -532,8 +530,13 @@ async fn others_changed(
     }
 }
 
-/// Ends when one of these does not serve any more.
-async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<ContainerId>) {
+/// Ends when one of these that served does not any more; one that was ill before is no news to the planner.
+async fn fell_ill(engine: &Engine, watch: &Watch, replicas: &[&Replica]) {
+    let replicas: Vec<ContainerId> = replicas
+        .iter()
+        .filter(|replica| replica.serves())
+        .map(|replica| replica.id.clone())
+        .collect();
     loop {
         let changed = watch.next();
         for id in &replicas {
