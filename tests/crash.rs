@@ -30,12 +30,23 @@ async fn killed_in_each_phase(mut stack: Stack, replicas: usize, phases: &[&str]
         let report = load.stop().await;
         assert_eq!(run.code, Some(0), "{phase}: {}", run.text);
         assert!(report.nothing_lost(), "{phase}: {report}\n{}", run.text);
-        assert_eq!(stack.version().await.as_deref(), Some(*version), "{phase}: {}", run.text);
-        let forward = run.event("unfinished").map(|event| event["forward"] == true);
+        assert_eq!(
+            stack.version().await.as_deref(),
+            Some(*version),
+            "{phase}: {}",
+            run.text
+        );
+        let forward = run
+            .event("unfinished")
+            .map(|event| event["forward"] == true);
         let before_cutover = ["hold", "create", "ready"].contains(phase);
         if let Some(forward) = forward {
             assert!(!(forward && before_cutover), "{phase}: {}", run.text);
-            assert!(forward || before_cutover || *phase == "cutover", "{phase}: {}", run.text);
+            assert!(
+                forward || before_cutover || *phase == "cutover",
+                "{phase}: {}",
+                run.text
+            );
         }
         stack.settled(replicas).await;
     }
@@ -96,7 +107,11 @@ async fn of_two_runs_at_once_the_second_is_locked_out_and_names_the_first() {
     second.code(4);
     let holder = format!("process {}", first.pid());
     assert!(second.text.contains(&holder), "{}", second.text);
-    assert!(second.text.contains("rollout unlock web"), "{}", second.text);
+    assert!(
+        second.text.contains("rollout unlock web"),
+        "{}",
+        second.text
+    );
     first.wait().await.code(0);
     stack.settled(1).await;
 }

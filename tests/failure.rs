@@ -12,7 +12,10 @@ use crate::{
 /// Nothing failed, and nobody but this version answered.
 #[track_caller]
 fn only(report: &LoadReport, version: &str, text: &str) {
-    assert!(report.requests > 0 && report.failed == 0, "{report}\n{text}");
+    assert!(
+        report.requests > 0 && report.failed == 0,
+        "{report}\n{text}"
+    );
     let answered: Vec<&str> = report
         .first_answers
         .iter()
@@ -57,7 +60,10 @@ async fn a_version_that_never_gets_healthy_leaves_the_old_one_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_not_healthy_in_time_leaves_the_old_one_alone() {
     // Docker itself would call it unhealthy only after a start period of 15 s.
-    let mut stack = Stack::usual("late", "    environment: { START_DELAY: \"${DELAY:-0}\" }\n");
+    let mut stack = Stack::usual(
+        "late",
+        "    environment: { START_DELAY: \"${DELAY:-0}\" }\n",
+    );
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let load = stack.load();
@@ -67,7 +73,11 @@ async fn a_version_that_is_not_healthy_in_time_leaves_the_old_one_alone() {
     run.code(1);
     only(&report, "v1", &run.text);
     untouched(&stack, &before).await;
-    assert!(run.text.contains("did not become ready in time"), "{}", run.text);
+    assert!(
+        run.text.contains("did not become ready in time"),
+        "{}",
+        run.text
+    );
     assert!(run.text.contains("demo-app v2: starting"), "{}", run.text);
 }
 
@@ -126,7 +136,11 @@ async fn an_image_that_does_not_exist_touches_nothing() {
         let run = stack.rollout(arguments).await;
         run.code(1);
         assert!(run.event("undoing").is_none(), "{}", run.text);
-        assert!(run.text.contains("rollout-demo:no-such-tag") || run.text.contains("pull"), "{}", run.text);
+        assert!(
+            run.text.contains("rollout-demo:no-such-tag") || run.text.contains("pull"),
+            "{}",
+            run.text
+        );
         assert!(run.text.contains("next: "), "{}", run.text);
         untouched(&stack, &before).await;
     }
@@ -149,7 +163,12 @@ async fn a_cutover_that_traefik_does_not_confirm_is_taken_back() {
         .rollout(&["--proxy", "traefik", "--confirm-timeout", "3s", "web"])
         .await;
     run.code(1);
-    assert!(run.event("confirmed").is_some_and(|event| event["side"] == "old"), "{}", run.text);
+    assert!(
+        run.event("confirmed")
+            .is_some_and(|event| event["side"] == "old"),
+        "{}",
+        run.text
+    );
     assert!(run.text.contains("nowhere"), "{}", run.text);
     assert!(run.text.contains("the old version serves"), "{}", run.text);
     let load = stack.load();
@@ -256,7 +275,11 @@ async fn ctrl_c_after_the_confirmed_cutover_finishes_forward_and_says_so() {
     let report = load.stop().await;
     run.code(0);
     assert!(report.nothing_lost(), "{report}\n{}", run.text);
-    assert!(run.text.contains("the new version serves already"), "{}", run.text);
+    assert!(
+        run.text.contains("the new version serves already"),
+        "{}",
+        run.text
+    );
     stack.settled(1).await;
 }
 
@@ -274,7 +297,15 @@ async fn a_second_ctrl_c_leaves_at_once_and_the_next_run_settles_it() {
     let run = running.wait().await;
     run.code(130);
     assert!(run.event("finished").is_none(), "{}", run.text);
-    assert!(run.text.lines().last().unwrap_or_default().contains("run the same command again"), "{}", run.text);
+    assert!(
+        run.text
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .contains("run the same command again"),
+        "{}",
+        run.text
+    );
     let run = stack.rollout(&["--proxy", "traefik", "web"]).await;
     let report = load.stop().await;
     run.code(0);
@@ -293,7 +324,11 @@ async fn a_first_start_that_fails_leaves_nothing_behind() {
         .rollout(&["--proxy", "traefik", "--stable", "0s", "web"])
         .await;
     run.code(1);
-    assert!(run.text.contains("nothing was running before"), "{}", run.text);
+    assert!(
+        run.text.contains("nothing was running before"),
+        "{}",
+        run.text
+    );
     untouched(&stack, &[]).await;
 }
 

@@ -317,7 +317,9 @@ impl Stack {
             let streams = |reader: &Value| reader["streams"].as_u64() > Some(0);
             loop {
                 let answer: Value = serde_json::from_str(&self.control("readers").await).unwrap();
-                let readers = answer.pointer("/ok/readers").and_then(Value::as_array);
+                let readers = answer
+                    .pointer("/ok/readers/readers")
+                    .and_then(Value::as_array);
                 if readers.is_some_and(|readers| readers.iter().any(streams)) {
                     return;
                 }

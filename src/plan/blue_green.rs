@@ -159,6 +159,10 @@ impl<'a> Rollout<'a> {
                 Some(Side::New) if self.old_serves() => {
                     Next::Undo(Reason::Failed("the proxy did not confirm the cutover in time".into()))
                 }
+                // Left by another run, with nothing to go back to: what is asked for now replaces it.
+                Some(Side::New) if self.desired.goal == Goal::Finish && !self.desired.served => {
+                    Next::Step(Step::Release)
+                }
                 Some(Side::New) => Next::Fail(Failure::NeedsPerson(
                     "the proxy did not confirm the new replicas in time, and no old one is left to go back to".into(),
                 )),
@@ -247,7 +251,9 @@ impl<'a> Rollout<'a> {
         match self.stage {
             Some(Stage::Cutover) => self.cut_back(reason),
             // Nothing hides the new replicas: they may answer, and must not go before that is over.
-            Some(Stage::Shown | Stage::Settled) | None if self.news.iter().any(|new| may_run(new)) => {
+            Some(Stage::Shown | Stage::Settled) | None
+                if self.news.iter().any(|new| may_run(new)) =>
+            {
                 if self.old_can_take_over() {
                     Next::Step(Step::CutBack)
                 } else if self.news.iter().any(|new| new.serves()) {

@@ -19,7 +19,12 @@ fn run() -> impl Strategy<Value = Run> {
 }
 
 fn health() -> impl Strategy<Value = Health> {
-    prop_oneof![Just(Health::None), Just(Health::Starting), Just(Health::Healthy), Just(Health::Unhealthy)]
+    prop_oneof![
+        Just(Health::None),
+        Just(Health::Starting),
+        Just(Health::Healthy),
+        Just(Health::Unhealthy)
+    ]
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -63,7 +68,10 @@ fn set(of: &'static str) -> impl Strategy<Value = Vec<Replica>> {
             let own = (of == "new").then_some(&id);
             let mut replica = replica(&format!("{of}-{number}"), own, run, health);
             if named {
-                replica.target_name().to_owned().clone_into(&mut replica.name);
+                replica
+                    .target_name()
+                    .to_owned()
+                    .clone_into(&mut replica.name);
             }
             replica
         };
@@ -75,36 +83,45 @@ fn set(of: &'static str) -> impl Strategy<Value = Vec<Replica>> {
 fn world() -> impl Strategy<Value = Simulator> {
     let sets = (set("old"), set("new"), stage(), any::<[bool; 8]>());
     let wants = (goal(), 1..4_u32, any::<bool>(), any::<bool>(), fate());
-    (sets, wants).prop_map(|((olds, mut news, stage, bits), (goal, replicas, routed, created, fate))| {
-        // A rollout that has just begun holds before it creates.
-        if goal == Goal::Roll && routed && stage.is_none() {
-            news.clear();
-        }
-        let mut world = Simulator::new(olds.clone(), replicas, routed, fate);
-        world.desired.goal = goal;
-        world.desired.served &= bits[0] || bits[1];
-        if bits[2] && !olds.is_empty() {
-            world.desired.olds_at_start.remove(&olds[0].id);
-        }
-        world.facts.created = created;
-        world.facts.ready_expired = bits[3] && bits[4];
-        world.observed.claim = stage.filter(|_| routed).map(|stage| Claim {
-            rollout: world.desired.rollout.clone(),
-            stage,
-            hides: hides(stage, &olds, bits[5]),
-        });
-        for (number, new) in news.iter().enumerate().filter(|(number, _)| bits[*number]) {
-            let failed = Verdict::Failed("exited".to_owned());
-            let verdict = if bits[number + 4] { Verdict::Ready } else { failed };
-            world.facts.verdicts.insert(new.id.clone(), verdict);
-        }
-        world.observed.replicas.extend(news);
-        world
-    })
+    (sets, wants).prop_map(
+        |((olds, mut news, stage, bits), (goal, replicas, routed, created, fate))| {
+            // A rollout that has just begun holds before it creates.
+            if goal == Goal::Roll && routed && stage.is_none() {
+                news.clear();
+            }
+            let mut world = Simulator::new(olds.clone(), replicas, routed, fate);
+            world.desired.goal = goal;
+            world.desired.served &= bits[0] || bits[1];
+            if bits[2] && !olds.is_empty() {
+                world.desired.olds_at_start.remove(&olds[0].id);
+            }
+            world.facts.created = created;
+            world.facts.ready_expired = bits[3] && bits[4];
+            world.observed.claim = stage.filter(|_| routed).map(|stage| Claim {
+                rollout: world.desired.rollout.clone(),
+                stage,
+                hides: hides(stage, &olds, bits[5]),
+            });
+            for (number, new) in news.iter().enumerate().filter(|(number, _)| bits[*number]) {
+                let failed = Verdict::Failed("exited".to_owned());
+                let verdict = if bits[number + 4] {
+                    Verdict::Ready
+                } else {
+                    failed
+                };
+                world.facts.verdicts.insert(new.id.clone(), verdict);
+            }
+            world.observed.replicas.extend(news);
+            world
+        },
+    )
 }
 
 fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSet<ContainerId> {
-    let hidden = olds.iter().skip(usize::from(!all)).map(|old| old.id.clone());
+    let hidden = olds
+        .iter()
+        .skip(usize::from(!all))
+        .map(|old| old.id.clone());
     match stage {
         Stage::Cutover => hidden.collect(),
         _ => Default::default(),
@@ -114,17 +131,33 @@ fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSe
 /// What the end claims must be so.
 fn judge(world: &Simulator, end: &Next) {
     let told = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
-    let unsettled = world.observed.claim.as_ref().is_some_and(|claim| claim.stage != Stage::Settled);
+    let unsettled = world
+        .observed
+        .claim
+        .as_ref()
+        .is_some_and(|claim| claim.stage != Stage::Settled);
     match end {
         Next::Done if matches!(world.desired.goal, Goal::Undo(_)) => {
             assert!(world.news().is_empty() && !unsettled, "{}", told());
         }
         Next::Done => {
             let named = world.news().iter().all(|new| new.name == new.target_name());
-            assert!(!unsettled && (named || !world.olds().is_empty()), "{}", told());
+            // What another run has left and nobody confirms is for the rollout that follows to replace.
+            let left = world.facts.confirm_expired == Some(Side::New) && !world.desired.served;
+            assert!(
+                !unsettled && (named || left || !world.olds().is_empty()),
+                "{}",
+                told()
+            );
             let olds = world.olds();
-            let left = olds.iter().any(|old| world.desired.olds_at_start.contains(&old.id));
-            assert!(!world.steps.contains(&Step::Cutover) || !left, "{}", told());
+            let old = olds
+                .iter()
+                .any(|old| world.desired.olds_at_start.contains(&old.id));
+            assert!(
+                !world.steps.contains(&Step::Cutover) || left || !old,
+                "{}",
+                told()
+            );
         }
         Next::Fail(Failure::OldServes(_) | Failure::Interrupted) => {
             assert!(world.news().is_empty() && !unsettled, "{}", told());
@@ -204,7 +237,7 @@ proptest! {
     }
 
     #[test]
-    fn what_any_run_has_left_the_next_two_settle(mut world in world(), steps in 0..12_usize) {
+    fn what_any_run_has_left_does_not_stop_the_one_after_the_next(mut world in world(), steps in 0..12_usize) {
         for _ in 0..steps {
             if let Next::Step(step) = world.next() {
                 world.take(step);
@@ -212,6 +245,7 @@ proptest! {
         }
         world.fate = super::simulator::WELL;
         let lived = live(&world.observed).len();
+        let mut stuck = false;
         for _ in 0..2 {
             let starting = |own: &&mut Replica| own.health == Health::Starting;
             for own in world.observed.replicas.iter_mut().filter(starting) {
@@ -220,10 +254,11 @@ proptest! {
             if let Some(mut next) = world.restarted() {
                 let end = next.run();
                 judge(&next, &end);
+                stuck = matches!(end, Next::Fail(Failure::NeedsPerson(_)));
                 world = next;
             }
         }
-        prop_assert!(world.restarted().is_none(), "{:#?}", world.observed);
+        prop_assert!(!stuck, "{:#?}", world.observed);
         prop_assert!(!world.desired.routed || lived == 0 || !live(&world.observed).is_empty());
     }
 }
@@ -234,10 +269,15 @@ fn a_confirmation_counts_for_one_routing_alone() {
     let old = replica("old", None, Run::Running, Health::Healthy);
     let mut world = Simulator::new(vec![old], 1, true, super::simulator::WELL);
     while world.facts.confirmed != Some(Side::New) {
-        let Next::Step(step) = world.next() else { panic!() };
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
         world.take(step);
     }
-    world.observed.replicas.push(replica("joined", None, Run::Running, Health::Healthy));
+    world
+        .observed
+        .replicas
+        .push(replica("joined", None, Run::Running, Health::Healthy));
     assert_eq!(world.next(), Next::Step(Step::Cutover));
     world.take(Step::Cutover);
     assert_eq!(world.next(), Next::Step(Step::Confirm { side: Side::New }));

@@ -77,11 +77,14 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
 /// Replicas that a proxy sends requests to: they answer, and no claim hides them.
 pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
     let hidden = |replica: &Replica| {
-        observed.claim.as_ref().is_some_and(|claim| match claim.stage {
-            Stage::Hold | Stage::Back => replica.rollout.as_ref() == Some(&claim.rollout),
-            Stage::Cutover => claim.hides.contains(&replica.id),
-            Stage::Shown | Stage::Settled => false,
-        })
+        observed
+            .claim
+            .as_ref()
+            .is_some_and(|claim| match claim.stage {
+                Stage::Hold | Stage::Back => replica.rollout.as_ref() == Some(&claim.rollout),
+                Stage::Cutover => claim.hides.contains(&replica.id),
+                Stage::Shown | Stage::Settled => false,
+            })
     };
     // From the cutover on the socket proxy says of a new replica that it is healthy until Docker has an opinion.
     let told = |replica: &Replica| {
@@ -153,7 +156,10 @@ impl Simulator {
             }
             assert!(turns <= 2, "it turns round and round: {:#?}", self.steps);
         }
-        panic!("no end after {BOUND} steps: {:#?}\n{:#?}", self.steps, self.observed);
+        panic!(
+            "no end after {BOUND} steps: {:#?}\n{:#?}",
+            self.steps, self.observed
+        );
     }
 
     /// One question to the planner; turning back is done here, as the executor does it.
@@ -199,25 +205,60 @@ impl Simulator {
         let told = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
         let (lived, lives) = (live(&self.observed), live(&after.observed));
         let floor = self.floor().min(lived.len());
-        assert!(!self.desired.routed || lives.len() >= floor, "{} of {floor} live: {}", lives.len(), told());
+        assert!(
+            !self.desired.routed || lives.len() >= floor,
+            "{} of {floor} live: {}",
+            lives.len(),
+            told()
+        );
         let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
             return;
         };
         for id in replicas {
             let found = self.observed.replicas.iter().find(|own| own.id == *id);
             let replica = found.unwrap_or_else(|| panic!("{id} is nobody's: {}", told()));
-            assert!(!(self.desired.routed && lived.contains(id)), "{id} is live: {}", told());
+            assert!(
+                !(self.desired.routed && lived.contains(id)),
+                "{id} is live: {}",
+                told()
+            );
             if self.is_new(replica) {
-                assert!(matches!(self.desired.goal, Goal::Undo(_)), "{id} is new: {}", told());
+                assert!(
+                    matches!(self.desired.goal, Goal::Undo(_)),
+                    "{id} is new: {}",
+                    told()
+                );
                 continue;
             }
-            assert!(!matches!(self.desired.goal, Goal::Undo(_)), "{id} is old: {}", told());
-            assert!(!self.desired.routed || self.hides(id), "{id} is not confirmed hidden: {}", told());
+            assert!(
+                !matches!(self.desired.goal, Goal::Undo(_)),
+                "{id} is old: {}",
+                told()
+            );
+            assert!(
+                !self.desired.routed || self.hides(id),
+                "{id} is not confirmed hidden: {}",
+                told()
+            );
         }
         if !self.desired.routed && matches!(step, Step::Stop { .. }) {
-            let answering = after.observed.replicas.iter().filter(|own| own.serves()).count();
-            let served = self.observed.replicas.iter().filter(|own| own.serves()).count();
-            assert!(answering >= self.floor().min(served), "too few run: {}", told());
+            let answering = after
+                .observed
+                .replicas
+                .iter()
+                .filter(|own| own.serves())
+                .count();
+            let served = self
+                .observed
+                .replicas
+                .iter()
+                .filter(|own| own.serves())
+                .count();
+            assert!(
+                answering >= self.floor().min(served),
+                "too few run: {}",
+                told()
+            );
         }
     }
 
@@ -261,11 +302,15 @@ impl Simulator {
             }
             Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
             Step::Remove { replicas } => {
-                self.observed.replicas.retain(|own| !replicas.contains(&own.id));
+                self.observed
+                    .replicas
+                    .retain(|own| !replicas.contains(&own.id));
             }
             Step::Rename { names } => {
                 for (id, name) in names {
-                    self.change(std::slice::from_ref(id), |replica| name.clone_into(&mut replica.name));
+                    self.change(std::slice::from_ref(id), |replica| {
+                        name.clone_into(&mut replica.name)
+                    });
                 }
             }
             Step::Release => {
@@ -282,7 +327,8 @@ impl Simulator {
 
     fn change(&mut self, ids: &[ContainerId], change: impl Fn(&mut Replica)) {
         let all = self.observed.replicas.iter_mut();
-        all.filter(|replica| ids.contains(&replica.id)).for_each(change);
+        all.filter(|replica| ids.contains(&replica.id))
+            .for_each(change);
     }
 
     fn claim(&mut self, stage: Stage) {
@@ -304,7 +350,12 @@ impl Simulator {
         self.facts.created = true;
         for number in 1..=replicas {
             let id = format!("new-{number}");
-            let mut made = replica(&id, Some(&self.desired.rollout), Run::Running, Health::Starting);
+            let mut made = replica(
+                &id,
+                Some(&self.desired.rollout),
+                Run::Running,
+                Health::Starting,
+            );
             made.wanted = Some(replicas);
             self.observed.replicas.push(made);
         }
@@ -312,17 +363,25 @@ impl Simulator {
 
     fn await_ready(&mut self) {
         let pending: Vec<ContainerId> = self.news().iter().map(|new| new.id.clone()).collect();
-        for id in pending.into_iter().filter(|id| !self.facts.verdicts.contains_key(id)).collect::<Vec<_>>() {
+        for id in pending
+            .into_iter()
+            .filter(|id| !self.facts.verdicts.contains_key(id))
+            .collect::<Vec<_>>()
+        {
             let runs = self.news().iter().any(|new| new.id == id && new.serves());
             match self.fate.ready {
                 Ready::Never if runs => self.facts.ready_expired = true,
                 Ready::Soon if runs => {
-                    self.change(std::slice::from_ref(&id), |new| new.health = Health::Healthy);
+                    self.change(std::slice::from_ref(&id), |new| {
+                        new.health = Health::Healthy
+                    });
                     self.facts.verdicts.insert(id, Verdict::Ready);
                 }
                 _ => {
                     self.change(std::slice::from_ref(&id), |new| new.run = Run::Exited);
-                    self.facts.verdicts.insert(id, Verdict::Failed("exited".to_owned()));
+                    self.facts
+                        .verdicts
+                        .insert(id, Verdict::Failed("exited".to_owned()));
                 }
             }
         }
@@ -336,7 +395,10 @@ impl Simulator {
             Side::Old => (self.olds(), self.news(), self.fate.confirms_back),
         };
         let counts = |replica: &&&Replica| side == Side::New || replica.serves();
-        let agrees = shown.iter().filter(counts).all(|own| live.contains(&own.id))
+        let agrees = shown
+            .iter()
+            .filter(counts)
+            .all(|own| live.contains(&own.id))
             && hidden.iter().all(|own| !live.contains(&own.id));
         if agrees && willing {
             self.facts.confirmed = Some(side);

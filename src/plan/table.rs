@@ -8,7 +8,14 @@ use super::{
 use crate::model::{Claim, Goal, Health, Observed, Reason, Replica, Run, Stage};
 
 fn olds(count: usize) -> Vec<Replica> {
-    let old = |number| replica(&format!("old-{number}"), None, Run::Running, Health::Healthy);
+    let old = |number| {
+        replica(
+            &format!("old-{number}"),
+            None,
+            Run::Running,
+            Health::Healthy,
+        )
+    };
     (1..=count).map(old).collect()
 }
 
@@ -84,7 +91,15 @@ fn three_replicas_move_together() {
 #[test]
 fn a_first_start_has_nobody_to_drain() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
-    let wanted = ["hold", "create 1", "ready", "cutover", "confirm new", "rename web-new-1", "release"];
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "cutover",
+        "confirm new",
+        "rename web-new-1",
+        "release",
+    ];
     expect(&mut world, &wanted, &Next::Done);
 }
 
@@ -93,7 +108,14 @@ fn an_exited_leftover_is_replaced_and_not_stopped() {
     let left = replica("left", None, Run::Exited, Health::None);
     let mut world = Simulator::new(vec![left], 1, true, WELL);
     let wanted = [
-        "hold", "create 1", "ready", "cutover", "confirm new", "remove left", "rename web-new-1", "release",
+        "hold",
+        "create 1",
+        "ready",
+        "cutover",
+        "confirm new",
+        "remove left",
+        "rename web-new-1",
+        "release",
     ];
     expect(&mut world, &wanted, &Next::Done);
 }
@@ -101,22 +123,45 @@ fn an_exited_leftover_is_replaced_and_not_stopped() {
 #[test]
 fn without_a_proxy_health_alone_decides() {
     let mut world = Simulator::new(olds(1), 1, false, WELL);
-    let wanted = ["create 1", "ready", "stop old-1", "remove old-1", "rename web-new-1"];
+    let wanted = [
+        "create 1",
+        "ready",
+        "stop old-1",
+        "remove old-1",
+        "rename web-new-1",
+    ];
     expect(&mut world, &wanted, &Next::Done);
 }
 
 #[test]
 fn a_version_that_is_not_ready_in_time_is_removed() {
-    let fate = Fate { ready: Ready::Never, ..WELL };
+    let fate = Fate {
+        ready: Ready::Never,
+        ..WELL
+    };
     let mut world = Simulator::new(olds(1), 1, true, fate);
-    let wanted = ["hold", "create 1", "ready", "stop new-1", "remove new-1", "release"];
-    expect(&mut world, &wanted, &old_serves("web-new-1 did not become ready in time"));
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    expect(
+        &mut world,
+        &wanted,
+        &old_serves("web-new-1 did not become ready in time"),
+    );
     assert_eq!(world.observed.replicas, olds(1));
 }
 
 #[test]
 fn a_version_that_crashes_is_removed() {
-    let fate = Fate { ready: Ready::Crashes, ..WELL };
+    let fate = Fate {
+        ready: Ready::Crashes,
+        ..WELL
+    };
     let mut world = Simulator::new(olds(1), 1, true, fate);
     let wanted = ["hold", "create 1", "ready", "remove new-1", "release"];
     expect(&mut world, &wanted, &old_serves("web-new-1 exited"));
@@ -124,22 +169,56 @@ fn a_version_that_crashes_is_removed() {
 
 #[test]
 fn a_cutover_that_is_not_confirmed_is_taken_back() {
-    let fate = Fate { confirms: false, ..WELL };
+    let fate = Fate {
+        confirms: false,
+        ..WELL
+    };
     let mut world = Simulator::new(olds(1), 1, true, fate);
     let wanted = [
-        "hold", "create 1", "ready", "cutover", "confirm new", "cut_back", "confirm old", "drain new-1",
-        "stop new-1", "remove new-1", "release",
+        "hold",
+        "create 1",
+        "ready",
+        "cutover",
+        "confirm new",
+        "cut_back",
+        "confirm old",
+        "drain new-1",
+        "stop new-1",
+        "remove new-1",
+        "release",
     ];
-    expect(&mut world, &wanted, &old_serves("the proxy did not confirm the cutover in time"));
+    expect(
+        &mut world,
+        &wanted,
+        &old_serves("the proxy did not confirm the cutover in time"),
+    );
 }
 
 #[test]
 fn a_way_back_that_is_not_confirmed_either_removes_nothing() {
-    let fate = Fate { confirms: false, confirms_back: false, ..WELL };
+    let fate = Fate {
+        confirms: false,
+        confirms_back: false,
+        ..WELL
+    };
     let mut world = Simulator::new(olds(1), 1, true, fate);
     let (steps, end) = steps(&mut world);
-    assert_eq!(steps, ["hold", "create 1", "ready", "cutover", "confirm new", "cut_back", "confirm old"]);
-    assert!(matches!(end, Next::Fail(Failure::NeedsPerson(_))), "{end:?}");
+    assert_eq!(
+        steps,
+        [
+            "hold",
+            "create 1",
+            "ready",
+            "cutover",
+            "confirm new",
+            "cut_back",
+            "confirm old"
+        ]
+    );
+    assert!(
+        matches!(end, Next::Fail(Failure::NeedsPerson(_))),
+        "{end:?}"
+    );
     assert_eq!(world.observed.replicas.len(), 2);
 }
 
@@ -147,32 +226,46 @@ fn a_way_back_that_is_not_confirmed_either_removes_nothing() {
 fn a_replica_that_dies_after_the_cutover_gives_the_traffic_back() {
     let mut world = Simulator::new(olds(1), 1, true, WELL);
     while !matches!(world.steps.last(), Some(Step::Confirm { .. })) {
-        let Next::Step(step) = world.next() else { panic!() };
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
         world.take(step);
     }
     world.observed.replicas[1].run = Run::Exited;
     world.steps.clear();
     let wanted = ["cut_back", "confirm old", "remove new-1", "release"];
-    expect(&mut world, &wanted, &old_serves("web-new-1 failed after the cutover"));
+    expect(
+        &mut world,
+        &wanted,
+        &old_serves("web-new-1 failed after the cutover"),
+    );
 }
 
 #[test]
 fn a_first_start_that_dies_after_the_cutover_is_cleared_away() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
     while !matches!(world.steps.last(), Some(Step::Cutover)) {
-        let Next::Step(step) = world.next() else { panic!() };
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
         world.take(step);
     }
     world.observed.replicas[0].run = Run::Exited;
     world.steps.clear();
-    expect(&mut world, &["remove new-1", "release"], &old_serves("web-new-1 failed after the cutover"));
+    expect(
+        &mut world,
+        &["remove new-1", "release"],
+        &old_serves("web-new-1 failed after the cutover"),
+    );
 }
 
 #[test]
 fn a_signal_before_the_cutover_removes_what_was_made() {
     let mut world = Simulator::new(olds(1), 1, true, WELL);
     for _ in 0..2 {
-        let Next::Step(step) = world.next() else { panic!() };
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
         world.take(step);
     }
     world.desired.goal = Goal::Undo(Reason::Interrupted);
@@ -186,7 +279,9 @@ fn a_signal_before_the_cutover_removes_what_was_made() {
 fn a_new_version_that_is_all_that_is_left_is_brought_to_its_end() {
     let mut world = Simulator::new(olds(1), 1, true, WELL);
     for _ in 0..2 {
-        let Next::Step(step) = world.next() else { panic!() };
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
         world.take(step);
     }
     world.observed.replicas.retain(|own| own.rollout.is_some());
@@ -203,17 +298,31 @@ fn a_new_version_that_is_all_that_is_left_is_brought_to_its_end() {
 #[track_caller]
 fn resumes(stage: Option<Stage>, olds: Vec<Replica>, news: usize, wanted: Option<Goal>) {
     let own = |number| {
-        let mut new = replica(&format!("new-{number}"), Some(&rollout("r2")), Run::Running, Health::Healthy);
+        let mut new = replica(
+            &format!("new-{number}"),
+            Some(&rollout("r2")),
+            Run::Running,
+            Health::Healthy,
+        );
         new.wanted = Some(2);
         new
     };
-    let claim = |stage| Claim { rollout: rollout("r2"), stage, hides: olds.iter().map(|old| old.id.clone()).collect() };
+    let claim = |stage| Claim {
+        rollout: rollout("r2"),
+        stage,
+        hides: olds.iter().map(|old| old.id.clone()).collect(),
+    };
     let observed = Observed {
         claim: stage.map(claim),
         replicas: olds.iter().cloned().chain((1..=news).map(own)).collect(),
     };
     let found = unfinished(&observed, true);
-    assert_eq!(found.map(|(_, goal, _)| goal), wanted, "{stage:?}, {} old, {news} new", olds.len());
+    assert_eq!(
+        found.map(|(_, goal, _)| goal),
+        wanted,
+        "{stage:?}, {} old, {news} new",
+        olds.len()
+    );
 }
 
 #[test]
