@@ -290,13 +290,13 @@ impl Engine {
             .map_or(0, |since| since.as_millis() as u64)
     }
 
-    /// Creates a container that is never started; `false` where one of that name exists.
+    /// Creates a container that is never started; its id, or `None` where one of that name exists.
     pub async fn create_marker(
         &self,
         name: &str,
         image: &str,
         labels: HashMap<String, String>,
-    ) -> Result<bool> {
+    ) -> Result<Option<String>> {
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             entrypoint: Some(vec!["/rollout".into()]),
@@ -308,8 +308,8 @@ impl Engine {
             .name(name)
             .build();
         match self.docker.create_container(Some(options), body).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_status(&error, 409) => Ok(false),
+            Ok(created) => Ok(Some(created.id)),
+            Err(error) if is_status(&error, 409) => Ok(None),
             Err(error) => Err(failed("create the lock", &error)),
         }
     }
@@ -357,8 +357,8 @@ fn image_of(image: ImageInspect) -> Image {
 
 /// Docker writes local time with an offset; humantime reads UTC alone, and only engines in odd zones write others.
 fn to_utc(time: &str) -> String {
-    let fraction = time.find(['.', 'Z', '+']).unwrap_or(time.len());
-    format!("{}Z", &time[..fraction])
+    let end = time.find(['Z', '+']).unwrap_or(time.len());
+    format!("{}Z", &time[..end])
 }
 
 fn is_status(error: &Bollard, status: u16) -> bool {

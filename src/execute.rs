@@ -89,15 +89,17 @@ pub async fn run(
             routed_at = Some(started);
         }
         // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
-        let may_turn = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
+        let early = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
+        // And a change of the routing takes milliseconds: it must be known to have happened or not.
+        let deaf = early && matches!(step, Step::Hold | Step::Cutover);
         let acted = {
             let mut acting = world.act(&step, &desired, &observed, &mut facts);
             loop {
                 tokio::select! {
                     biased;
-                    () = raised(&mut interrupted), if !told => {
+                    () = raised(&mut interrupted), if !told && !deaf => {
                         told = true;
-                        if may_turn {
+                        if early {
                             break None;
                         }
                         events.notice(on_signal(&desired.goal));

@@ -21,6 +21,8 @@ pub mod label {
     pub const NAME: &str = "io.rollout.name";
     /// A digest of the configs and secrets that Compose's hash leaves out.
     pub const DIGEST: &str = "io.rollout.digest";
+    /// The version of Compose that made it: others may hash the same config differently.
+    pub const COMPOSE_VERSION: &str = "io.rollout.compose";
     /// Marks containers that are the tool's own: `lock`, `helper`.
     pub const ROLE: &str = "io.rollout.role";
     /// Compose's own labels (compose-spec "Labels", docker/compose pkg/api/labels.go).

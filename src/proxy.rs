@@ -67,7 +67,7 @@ pub trait Proxy {
     async fn route(&mut self, change: Change<'_>) -> Result<()>;
 
     /// Gives the commit record up, keeping what a health check that has not spoken yet still needs.
-    async fn release(&mut self, rollout: &RolloutId, news: &[&Replica]) -> Result<()>;
+    async fn release(&mut self, rollout: &RolloutId, replicas: &[&Replica]) -> Result<()>;
 
     /// Whether a request that it has accepted can still be on its way to an old replica for seconds.
     async fn holds_requests(&mut self, _: &[Replica]) -> bool {

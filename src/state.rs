@@ -38,13 +38,10 @@ pub async fn lock(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Lock
     labels.extend(owner(key, epoch));
     let name = lock_name(key);
     for _ in 0..10 {
-        if engine.create_marker(&name, image, labels.clone()).await? {
-            let Some(container) = engine.inspect(&name).await? else {
-                continue;
-            };
+        if let Some(id) = engine.create_marker(&name, image, labels.clone()).await? {
             return Ok(Lock {
                 engine: engine.clone(),
-                id: container.id.unwrap_or_default(),
+                id,
                 key: key.clone(),
                 epoch,
             });
@@ -146,7 +143,14 @@ fn is_dead(labels: &HashMap<String, String>) -> bool {
         return false;
     };
     let alive = pid.parse().ok().and_then(process);
-    same_machine && alive.as_ref() != labels.get(PROCESS)
+    // With hidepid, another user's process cannot be looked at; that is no sign of death.
+    let unseen = alive.is_none() && is_someone_elses(pid);
+    same_machine && !unseen && alive.as_ref() != labels.get(PROCESS)
+}
+
+fn is_someone_elses(pid: &str) -> bool {
+    let pid = pid.parse().map(nix::unistd::Pid::from_raw);
+    pid.is_ok_and(|pid| nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::EPERM))
 }
 
 fn boot() -> String {

@@ -10,6 +10,9 @@ use crate::{
     model::{ServiceKey, label},
 };
 
+/// An event can be lost together with its stream: a waiter looks again after this long all the same.
+const LOST: Duration = Duration::from_secs(3);
+
 /// Container events of one service, as a wake-up call; what has changed, the waiter reads for itself.
 pub struct Watch {
     changed: Arc<Notify>,
@@ -54,7 +57,9 @@ impl Watch {
     pub fn next(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut call = Box::pin(self.changed.clone().notified_owned());
         call.as_mut().enable();
-        call
+        async move {
+            let _ = tokio::time::timeout(LOST, call).await;
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
@@ -103,8 +104,11 @@ impl Scene<'_> {
             .locked(&subject, &mut *proxy, &lock, began, interrupted)
             .await;
         let released = lock.release().await;
-        rolled.map_err(|error| with_next(error, name))?;
-        released
+        if let Err(error) = released {
+            self.events
+                .notice(format!("the lock is left behind: {}", error.message));
+        }
+        rolled.map_err(|error| with_next(error, name))
     }
 
     async fn locked(
@@ -130,7 +134,7 @@ impl Scene<'_> {
             return Ok(());
         }
         self.tell_differences(subject, &olds);
-        let rollout = RolloutId(format!("r{:x}", subject.epoch));
+        let rollout = rollout_id(&subject.key, subject.epoch);
         let revision = next_revision(&olds);
         self.events.emit(Event::Started {
             service: subject.service.name.clone(),
@@ -142,6 +146,10 @@ impl Scene<'_> {
         let labels = BTreeMap::from([
             (label::REVISION.to_owned(), revision.to_string()),
             (label::REPLICAS.to_owned(), subject.replicas.to_string()),
+            (
+                label::COMPOSE_VERSION.to_owned(),
+                self.compose.version().to_owned(),
+            ),
             (
                 label::DIGEST.to_owned(),
                 subject.service.inline_digest.clone(),
@@ -611,6 +619,15 @@ fn desired(
         .iter()
         .any(Replica::serves),
     }
+}
+
+/// The service is part of the id, since the overlay's rules match on it: two services may be rolled at the same moment.
+fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
+    let digest = Sha256::digest(key.to_string());
+    RolloutId(format!(
+        "r{epoch:x}-{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2]
+    ))
 }
 
 /// Compose's own replicas count as revision 1.

@@ -26,6 +26,9 @@ use crate::{
     watch::Watch,
 };
 
+/// Beyond `--stable`, what a wait must leave for the gates themselves, or the shortest waits could never succeed.
+const MARGIN: Duration = Duration::from_secs(2);
+
 /// Log lines that a failure shows.
 const LOG_LINES: usize = 15;
 
@@ -127,7 +130,10 @@ impl World for Live<'_> {
             Step::Rename { names } => {
                 all(join_all(names.iter().map(|(id, name)| self.engine.rename(id, name))).await)
             }
-            Step::Release => self.proxy.release(&desired.rollout, &sets.news).await,
+            Step::Release => {
+                let all: Vec<&Replica> = observed.replicas.iter().collect();
+                self.proxy.release(&desired.rollout, &all).await
+            }
         }
     }
 
@@ -193,7 +199,7 @@ impl Live<'_> {
         let deadline = *self
             .memory
             .ready_by
-            .get_or_insert_with(|| Instant::now() + limit);
+            .get_or_insert_with(|| Instant::now() + limit.max(self.settings.stable + MARGIN));
         let pending: Vec<&Replica> = sets
             .news
             .iter()
@@ -328,7 +334,13 @@ impl Live<'_> {
             .chain(&sets.olds)
             .map(|replica| (*replica).clone())
             .collect();
-        let mut ill = Box::pin(fell_ill(self.engine, self.watch, &sets.news));
+        // On the way back the new ones do not matter.
+        let watched = if side == Side::New {
+            serving(&sets.news)
+        } else {
+            Vec::new()
+        };
+        let mut ill = Box::pin(fell_ill(self.engine, self.watch, watched));
         let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Vec::new()));
         let agreed = retry::until(
             Duration::from_millis(20),
@@ -389,7 +401,16 @@ impl Live<'_> {
                 )
             })
             .collect();
-        let mut ill = Box::pin(fell_ill(engine, self.watch, &sets.news));
+        // When the new ones themselves are drained, they are on their way out anyway.
+        let forward = !replicas
+            .iter()
+            .any(|own| sets.news.iter().any(|new| new.id == own.id));
+        let live = if forward {
+            serving(&sets.news)
+        } else {
+            Vec::new()
+        };
+        let mut ill = Box::pin(fell_ill(engine, self.watch, live));
         loop {
             tokio::select! {
                 ended = draining.next() => match ended {
@@ -472,11 +493,11 @@ impl Live<'_> {
 
 /// The ports that Traefik routes to: the labelled ones, else the lowest exposed one (`pkg/provider/docker` `getPort`).
 fn routed_ports(replica: &Replica) -> Vec<u16> {
-    let labelled = names::labelled_ports(&replica.labels);
-    match labelled.is_empty() {
-        true => replica.ports.iter().min().copied().into_iter().collect(),
-        false => labelled.into_iter().collect(),
+    let mut ports = names::labelled_ports(&replica.labels);
+    if ports.len() < names::names(&replica.labels).services.len() {
+        ports.extend(replica.ports.iter().min());
     }
+    ports.into_iter().collect()
 }
 
 fn pick<'a>(observed: &'a Observed, ids: &[ContainerId]) -> Vec<&'a Replica> {
@@ -530,13 +551,14 @@ async fn others_changed(
     }
 }
 
-/// Ends when one of these that served does not any more; one that was ill before is no news to the planner.
-async fn fell_ill(engine: &Engine, watch: &Watch, replicas: &[&Replica]) {
-    let replicas: Vec<ContainerId> = replicas
-        .iter()
-        .filter(|replica| replica.serves())
-        .map(|replica| replica.id.clone())
-        .collect();
+/// Only who serves now can fall ill.
+fn serving(replicas: &[&Replica]) -> Vec<ContainerId> {
+    let serving = replicas.iter().filter(|replica| replica.serves());
+    serving.map(|replica| replica.id.clone()).collect()
+}
+
+/// Ends when one of these does not serve any more.
+async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<ContainerId>) {
     loop {
         let changed = watch.next();
         for id in &replicas {

@@ -18,7 +18,7 @@ use self::{
 use super::{Change, Observation, Proxy};
 use crate::{
     error::Result,
-    model::{Claim, ContainerId, Replica, RolloutId, Route, ServiceKey, Stage},
+    model::{Claim, ContainerId, Health, Replica, RolloutId, Route, ServiceKey, Stage},
 };
 
 /// Every Traefik that routes to one service, and the socket proxies that they read through.
@@ -116,29 +116,25 @@ impl Proxy for Traefik {
         Ok(())
     }
 
-    async fn release(&mut self, rollout: &RolloutId, news: &[&Replica]) -> Result<()> {
-        let starting = news
+    async fn release(&mut self, rollout: &RolloutId, replicas: &[&Replica]) -> Result<()> {
+        let key = self.key.to_string();
+        let starting = replicas
             .iter()
-            .any(|new| new.health == crate::model::Health::Starting);
+            .any(|replica| replica.health == Health::Starting);
         let change = Change {
             rollout,
             stage: Stage::Settled,
-            news,
+            news: replicas,
             olds: &[],
         };
         for control in &self.controls {
+            let before = control.overlay().await?.claims.get(&key).cloned();
             match starting {
                 true => {
-                    control
-                        .set(relabel::claim(
-                            &self.key.to_string(),
-                            self.epoch,
-                            change,
-                            None,
-                        ))
-                        .await?
+                    let claim = relabel::claim(&key, self.epoch, change, before.as_ref());
+                    control.set(claim).await?;
                 }
-                false => control.clear(&self.key.to_string(), self.epoch).await?,
+                false => control.clear(&key, self.epoch).await?,
             }
         }
         Ok(())

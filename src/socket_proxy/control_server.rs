@@ -88,7 +88,9 @@ async fn answer(line: &str, daemon: &Daemon) -> Result<Answer, Failure> {
             engine: daemon.engine.ping().await.is_ok(),
             generation: daemon.store.current().generation,
         })),
-        Call::Get => Ok(Answer::Overlay(Overlay::clone(&daemon.store.current()))),
+        Call::Get => Ok(Answer::Overlay(Overlay::clone(
+            &*daemon.store.settled().await,
+        ))),
         Call::Set { claim } => {
             claim
                 .validate()

@@ -90,6 +90,12 @@ impl Store {
         self.published.borrow().overlay.clone()
     }
 
+    /// The overlay once a change that is under way has come to its end.
+    pub async fn settled(&self) -> Arc<Overlay> {
+        let _turn = self.changes.lock().await;
+        self.current()
+    }
+
     /// Tells of each new generation.
     pub fn subscribe(&self) -> watch::Receiver<Published> {
         self.published.subscribe()

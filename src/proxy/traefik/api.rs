@@ -64,7 +64,7 @@ struct Server {
     address: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Router {
     status: Option<String>,
     #[serde(default)]
@@ -215,10 +215,10 @@ impl Api {
                     router.status.as_deref(),
                     &router.error,
                 )),
-                // With an entrypoint model the router goes by `<entrypoint>-<name>@docker`.
                 None if used_by
                     .iter()
                     .any(|user| user.ends_with(&format!("-{name}@docker"))) => {}
+                None if self.goes_by_another_name(*protocol, name).await? => {}
                 None => servers
                     .trouble
                     .push((name.clone(), format!("router {name} does not exist"))),
@@ -227,38 +227,56 @@ impl Api {
         Ok(servers)
     }
 
-    /// Whether a router of these names uses a middleware that can hold a request together with the old handler.
+    /// Whether a router of these services uses a middleware that can hold a request together with the old handler.
     pub async fn holds_requests(&mut self, names: &Names) -> Result<bool> {
-        for (protocol, name) in names
-            .routers
-            .iter()
-            .filter(|(protocol, _)| *protocol == Protocol::Http)
-        {
-            let Some(router) = self.item::<Router>("routers", *protocol, name).await? else {
+        for (protocol, name) in &names.services {
+            let Some(service) = self.item::<Service>("services", *protocol, name).await? else {
                 continue;
             };
-            for middleware in router.middlewares {
-                let Some(value) = self
-                    .get(&format!("/api/http/middlewares/{middleware}"))
-                    .await?
-                else {
+            for router in service.used_by {
+                let path = format!("/api/{}/routers/{router}", protocol.word());
+                let Some(router) = self.get(&path).await? else {
                     continue;
                 };
-                let kind = value
-                    .get("type")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_ascii_lowercase();
-                if matches!(
-                    kind.as_str(),
-                    "forwardauth" | "buffering" | "retry" | "chain" | "errors"
-                ) || kind.contains("plugin")
-                {
-                    return Ok(true);
+                let router: Router = serde_json::from_value(router).unwrap_or_default();
+                for middleware in router.middlewares {
+                    if self.holds(*protocol, &middleware).await? {
+                        return Ok(true);
+                    }
                 }
             }
         }
         Ok(false)
+    }
+
+    async fn holds(&mut self, protocol: Protocol, middleware: &str) -> Result<bool> {
+        let path = format!("/api/{}/middlewares/{middleware}", protocol.word());
+        let Some(value) = self.get(&path).await? else {
+            return Ok(false);
+        };
+        let kind = value
+            .get("type")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let holding = ["forwardauth", "buffering", "retry", "chain", "errors"];
+        Ok(holding.contains(&kind.as_str()) || kind.contains("plugin"))
+    }
+
+    /// With an entrypoint model, or on several entrypoints, a router goes by `<entrypoint>-<name>@docker`.
+    async fn goes_by_another_name(&mut self, protocol: Protocol, name: &str) -> Result<bool> {
+        let path = format!(
+            "/api/{}/routers?search={name}@docker&per_page=1000",
+            protocol.word()
+        );
+        let routers = self.get(&path).await?.unwrap_or_default();
+        let suffix = format!("-{name}@docker");
+        let mut names = routers
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|router| router["name"].as_str());
+        Ok(names.any(|own| own.ends_with(&suffix)))
     }
 }
 
