@@ -90,10 +90,12 @@ pub async fn traefik(
         )
         .hint(HOW_TO_ADD));
     }
-    let mut readers = Vec::new();
+    let (mut readers, mut silent) = (Vec::new(), None);
     for found in &found {
-        for reader in found.control.readers().await? {
-            readers.push((found.control.clone(), reader));
+        match found.control.readers().await {
+            Ok(own) => readers.extend(own.into_iter().map(|own| (found.control.clone(), own))),
+            // It may belong to another project, which is just taken down.
+            Err(error) => silent = Some(error),
         }
     }
     readers.retain(|(_, reader)| reader.streams > 0 && reader.user_agent.contains("Traefik"));
@@ -113,6 +115,11 @@ pub async fn traefik(
         .iter()
         .map(|found| found.control.name.as_str())
         .collect();
+    if readers.is_empty()
+        && let Some(error) = silent
+    {
+        return Err(error);
+    }
     if readers.is_empty() {
         return Err(Error::refused(format!(
             "no Traefik has an open event stream to the socket proxy {}",
