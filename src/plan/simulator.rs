@@ -332,7 +332,7 @@ impl Simulator {
     }
 
     fn claim(&mut self, stage: Stage) {
-        if stage != Stage::Hold {
+        if matches!(stage, Stage::Cutover | Stage::Back) {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
         }
         let hides = match stage {
