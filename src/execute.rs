@@ -60,12 +60,18 @@ pub async fn run(
     let mut summary = Summary::default();
     let mut routed_at: Option<Instant> = None;
     let mut failures = 0;
+    let mut told = false;
     loop {
         let observed = observe(world).await?;
         let step = match plan::plan(&desired, &observed, &facts) {
             Next::Step(step) => step,
             Next::Undo(reason) => {
                 turn(&mut desired, &mut facts, reason, events);
+                continue;
+            }
+            Next::Finish(why) => {
+                events.notice(why);
+                desired.goal = Goal::Finish;
                 continue;
             }
             Next::Done => return Ok(summary),
@@ -83,18 +89,29 @@ pub async fn run(
             routed_at = Some(started);
         }
         // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
+        let early = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
         // And a change of the routing takes milliseconds: it must be known to have happened or not.
-        let may_turn = desired.goal == Goal::Roll
-            && facts.confirmed != Some(Side::New)
-            && !matches!(step, Step::Hold | Step::Cutover);
-        let acted = tokio::select! {
-            biased;
-            () = raised(&mut interrupted), if may_turn => {
-                turn(&mut desired, &mut facts, Reason::Interrupted, events);
-                settle_down(&step).await;
-                continue;
+        let deaf = early && matches!(step, Step::Hold | Step::Cutover);
+        let acted = {
+            let mut acting = world.act(&step, &desired, &observed, &mut facts);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = raised(&mut interrupted), if !told && !deaf => {
+                        told = true;
+                        if early {
+                            break None;
+                        }
+                        events.notice(on_signal(&desired.goal));
+                    }
+                    acted = &mut acting => break Some(acted),
+                }
             }
-            acted = world.act(&step, &desired, &observed, &mut facts) => acted,
+        };
+        let Some(acted) = acted else {
+            turn(&mut desired, &mut facts, Reason::Interrupted, events);
+            settle_down(&step).await;
+            continue;
         };
         let took = started.elapsed();
         match acted {
@@ -166,6 +183,16 @@ fn turn(desired: &mut Desired, facts: &mut Facts, reason: Reason, events: &Event
     events.emit(Event::Undoing { reason: text });
     desired.goal = Goal::Undo(reason);
     facts.drained.clear();
+}
+
+/// What a signal does that comes too late to turn back.
+fn on_signal(goal: &Goal) -> &'static str {
+    match goal {
+        Goal::Undo(_) => "interrupted, but going back already; once more leaves at once",
+        Goal::Roll | Goal::Finish => {
+            "interrupted, but the new version serves already: finishing; once more leaves at once"
+        }
+    }
 }
 
 /// A creation that was under way in the engine may still come to its end: what it made must be seen.

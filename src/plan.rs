@@ -1,10 +1,18 @@
 //! The pure planner: from what is wanted and what is there to the one next step. No clock, no randomness, no IO.
 
 pub mod blue_green;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod simulator;
+#[cfg(test)]
+mod table;
 
 use serde::Serialize;
 
-use crate::model::{ContainerId, Desired, Facts, Goal, Observed, Reason, RolloutId, Side, Stage};
+use crate::model::{
+    ContainerId, Desired, Facts, Goal, Observed, Reason, Replica, RolloutId, Side, Stage,
+};
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -79,6 +87,8 @@ pub enum Next {
     Step(Step),
     /// The goal cannot be reached: take [`Goal::Undo`] as the goal from here on.
     Undo(Reason),
+    /// There is no way back any more, why: take [`Goal::Finish`] as the goal from here on.
+    Finish(String),
     /// The goal is reached.
     Done,
     /// The goal cannot be reached, and what could be undone is undone.
@@ -107,48 +117,44 @@ pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
 
 /// A rollout that an earlier run left unfinished: whose it is, what to do with it, and how many replicas it wanted.
 ///
-/// The routing decides: once the cutover is written it is finished, before that it is undone. Where no proxy routes to
-/// the service, a complete new set is the commit record.
+/// The routing decides: once the cutover is written it is finished, before that it is undone, unless nobody else
+/// serves. Where no proxy routes to the service, a complete new set is the commit record.
 pub fn unfinished(observed: &Observed, routed: bool) -> Option<(RolloutId, Goal, u32)> {
-    let wanted = |rollout: &RolloutId| {
-        let of_rollout = || {
-            observed
-                .replicas
-                .iter()
-                .filter(|replica| replica.rollout.as_ref() == Some(rollout))
-        };
-        let count = of_rollout().count() as u32;
-        (
-            count,
-            of_rollout()
-                .filter_map(|replica| replica.wanted)
-                .max()
-                .unwrap_or(count),
-        )
-    };
-    let undo = Goal::Undo(Reason::Unfinished);
-    if let Some(claim) = observed
+    let unsettled = observed
         .claim
         .as_ref()
-        .filter(|claim| claim.stage != Stage::Settled)
-    {
-        let goal = if claim.stage == Stage::Cutover {
-            Goal::Finish
-        } else {
-            undo
-        };
-        return Some((claim.rollout.clone(), goal, wanted(&claim.rollout).1));
-    }
-    let renamed = observed
+        .filter(|claim| claim.stage != Stage::Settled);
+    let rollout = match unsettled {
+        Some(claim) => claim.rollout.clone(),
+        None => unnamed(observed)?.rollout.clone()?,
+    };
+    let (own, others): (Vec<&Replica>, Vec<&Replica>) = observed
         .replicas
         .iter()
-        .find(|replica| replica.name != replica.target_name())?;
-    let rollout = renamed.rollout.clone()?;
-    let (count, wanted) = wanted(&rollout);
-    let alone = observed
+        .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
+    let wanted = own.iter().filter_map(|replica| replica.wanted).max();
+    let wanted = wanted.unwrap_or(own.len() as u32);
+    let nobody_else = !others.iter().any(|other| other.serves());
+    let last = nobody_else && own.iter().any(|own| own.serves());
+    let forward = match unsettled.map(|claim| claim.stage) {
+        Some(Stage::Cutover) => true,
+        Some(Stage::Hold | Stage::Back) => false,
+        // Nothing hides the new replicas, so they may be all that answers.
+        Some(Stage::Shown | Stage::Settled) | None if routed => last,
+        _ => own.len() as u32 == wanted || last,
+    };
+    let goal = if forward {
+        Goal::Finish
+    } else {
+        Goal::Undo(Reason::Unfinished)
+    };
+    Some((rollout, goal, wanted))
+}
+
+/// A replica that never got its final name.
+fn unnamed(observed: &Observed) -> Option<&Replica> {
+    observed
         .replicas
         .iter()
-        .all(|replica| replica.rollout.as_ref() == Some(&rollout));
-    let complete = count == wanted && (alone || !routed);
-    Some((rollout, if complete { Goal::Finish } else { undo }, wanted))
+        .find(|replica| replica.name != replica.target_name())
 }

@@ -3,9 +3,12 @@
 mod bad_input;
 mod blue_green;
 mod compose;
+mod crash;
+mod failure;
 #[path = "testbed/load.rs"]
 mod load;
 mod namespace;
+mod operator;
 mod quickstart;
 mod report;
 mod settings;

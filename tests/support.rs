@@ -249,6 +249,17 @@ impl Stack {
         containers
     }
 
+    /// Waits until `web` has this many containers, 30 s at most.
+    pub async fn some_replicas(&self, count: usize) {
+        let come = async {
+            while self.replicas("web").await.len() != count {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(30), come).await;
+        assert!(came.is_ok(), "{:?}", self.replicas("web").await);
+    }
+
     /// The service is as Compose itself would have made it: names from 1 to `count`, all running, nothing of a rollout
     /// left over, and a plain `docker compose up -d` changes nothing.
     pub async fn settled(&self, count: usize) {
@@ -292,12 +303,48 @@ impl Stack {
         );
     }
 
+    /// How many services the overlay keeps a record for.
+    pub async fn claims(&self) -> usize {
+        let answer: Value = serde_json::from_str(self.overlay().await.trim()).unwrap();
+        let claims = answer.pointer("/ok/overlay/claims");
+        claims
+            .unwrap_or_else(|| panic!("no claims in {answer}"))
+            .as_object()
+            .unwrap()
+            .len()
+    }
+
     /// The overlay as the socket proxy tells it.
     pub async fn overlay(&self) -> String {
-        let line = "echo '{\"control\":1,\"call\":\"get\"}' | docker compose exec -T socket-proxy /rollout socket-proxy --control";
+        self.control("get").await
+    }
+
+    /// Waits until Traefik listens to the socket proxy, 30 s at most.
+    pub async fn traefik_listens(&self) {
+        let listening = async {
+            let streams = |reader: &Value| reader["streams"].as_u64() > Some(0);
+            loop {
+                let answer: Value = serde_json::from_str(&self.control("readers").await).unwrap();
+                let readers = answer
+                    .pointer("/ok/readers/readers")
+                    .and_then(Value::as_array);
+                if readers.is_some_and(|readers| readers.iter().any(streams)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let listens = tokio::time::timeout(Duration::from_secs(30), listening).await;
+        assert!(listens.is_ok(), "{}", self.control("readers").await);
+    }
+
+    async fn control(&self, call: &str) -> String {
+        let line = format!(
+            "echo '{{\"control\":1,\"call\":\"{call}\"}}' | docker compose exec -T socket-proxy /rollout socket-proxy --control"
+        );
         succeeded(
-            self.command("sh", &["-c", line]).output().await.unwrap(),
-            &[line],
+            self.command("sh", &["-c", &line]).output().await.unwrap(),
+            &[&line],
         )
     }
 }

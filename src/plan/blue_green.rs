@@ -43,28 +43,50 @@ impl<'a> Rollout<'a> {
     /// Towards the new version.
     pub fn forward(&self) -> Next {
         if self.facts.released {
-            return Next::Done;
+            return self.released();
         }
         match self.stage {
             Some(Stage::Cutover) => self.after_cutover(),
+            // What else is there by now is not this rollout's any more.
+            Some(Stage::Settled) if !self.olds.is_empty() => Next::Done,
             Some(Stage::Settled) => self.retire(),
             Some(Stage::Back) => Next::Undo(Reason::Failed("the traffic was taken back".into())),
-            Some(Stage::Shown) => Next::Undo(self.meddled()),
-            Some(Stage::Hold) | None => self.before_cutover(),
+            Some(Stage::Shown)
+                if self.old_serves() || !self.news.iter().any(|new| new.serves()) =>
+            {
+                Next::Undo(self.meddled())
+            }
+            Some(Stage::Hold | Stage::Shown) | None => self.before_cutover(),
         }
     }
 
+    fn released(&self) -> Next {
+        // What another run has left may be gone altogether; then this one begins anew.
+        let matters = self.desired.goal == Goal::Roll || self.desired.served;
+        if matters && self.news.is_empty() {
+            return Next::Fail(Failure::NeedsPerson("the new replicas are gone".into()));
+        }
+        Next::Done
+    }
+
     fn before_cutover(&self) -> Next {
-        if self.desired.goal == Goal::Finish && self.olds.is_empty() {
-            return self.retire();
+        if self.desired.goal == Goal::Finish && self.desired.routed {
+            return self.take_over();
         }
         let complete = self.news.len() >= self.desired.replicas as usize
             && self.news.iter().all(|new| self.is_ready(new));
         if complete && !self.desired.routed {
             return self.retire();
         }
-        if self.someone_else_acted() {
+        if self.somebody_joined() {
             return Next::Undo(self.meddled());
+        }
+        let shown = self.stage == Some(Stage::Shown);
+        if self.desired.goal == Goal::Roll && (shown || self.nothing_else_serves()) {
+            return Next::Finish(
+                "somebody else took the old replicas away during the rollout; the new ones take over as they are"
+                    .into(),
+            );
         }
         if let Some(reason) = self.failed() {
             return Next::Undo(Reason::Failed(reason));
@@ -88,6 +110,14 @@ impl<'a> Rollout<'a> {
         }
     }
 
+    /// Nothing but the new replicas is left to serve, although nobody has cut over to them.
+    fn take_over(&self) -> Next {
+        if self.old_serves() || self.news.is_empty() {
+            return Next::Undo(self.meddled());
+        }
+        Next::Step(Step::Cutover)
+    }
+
     fn create(&self) -> Next {
         if self.facts.created || !self.news.is_empty() {
             return Next::Undo(Reason::Failed(format!(
@@ -102,13 +132,8 @@ impl<'a> Rollout<'a> {
     }
 
     fn after_cutover(&self) -> Next {
-        if let Some(ill) = self.news.iter().find(|new| !new.serves())
-            && self.old_serves()
-        {
-            return Next::Undo(Reason::Failed(format!(
-                "{} failed after the cutover",
-                ill.target_name()
-            )));
+        if let Some(reason) = self.worse_than_before() {
+            return Next::Undo(reason);
         }
         if self.news.is_empty() {
             return match self.old_serves() {
@@ -120,14 +145,23 @@ impl<'a> Rollout<'a> {
         if self
             .olds
             .iter()
-            .any(|old| old.run == Run::Running && !self.hidden.contains(&&old.id))
+            .any(|old| may_run(old) && !self.hidden.contains(&&old.id))
         {
-            return Next::Step(Step::Cutover);
+            let whole = self.news.len() >= self.desired.replicas as usize
+                && self.news.iter().all(|new| new.serves());
+            return match whole {
+                true => Next::Step(Step::Cutover),
+                false => self.only_some_left(),
+            };
         }
         if self.facts.confirmed != Some(Side::New) {
             return match self.facts.confirm_expired {
                 Some(Side::New) if self.old_serves() => {
                     Next::Undo(Reason::Failed("the proxy did not confirm the cutover in time".into()))
+                }
+                // Left by another run, with nothing to go back to: what is asked for now replaces it.
+                Some(Side::New) if self.desired.goal == Goal::Finish && !self.desired.served => {
+                    Next::Step(Step::Release)
                 }
                 Some(Side::New) => Next::Fail(Failure::NeedsPerson(
                     "the proxy did not confirm the new replicas in time, and no old one is left to go back to".into(),
@@ -138,10 +172,40 @@ impl<'a> Rollout<'a> {
         self.retire()
     }
 
+    fn only_some_left(&self) -> Next {
+        Next::Fail(Failure::NeedsPerson(format!(
+            "{}, and not all new replicas serve; all that serve are left",
+            text(&self.meddled())
+        )))
+    }
+
+    /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.
+    fn worse_than_before(&self) -> Option<Reason> {
+        let olds = self.olds.iter().filter(|old| answers(old)).count();
+        let news = self.news.iter().filter(|new| new.serves()).count();
+        let whole = self
+            .desired
+            .olds_at_start
+            .iter()
+            .all(|id| self.olds.iter().any(|old| old.id == *id && answers(old)));
+        let back = olds > 0 && (whole || olds >= news);
+        // A first start that has died leaves nothing that could be lost.
+        let died = !self.desired.served && olds == 0 && news == 0;
+        let ill = self.news.iter().find(|new| !new.serves());
+        if let Some(ill) = ill
+            && (back || died)
+        {
+            return Some(Reason::Failed(format!(
+                "{} failed after the cutover",
+                ill.target_name()
+            )));
+        }
+        let missing = self.news.len() < self.desired.replicas as usize;
+        (missing && back).then(|| self.meddled())
+    }
+
     fn retire(&self) -> Next {
-        let running = ids(&self.olds, |old| {
-            old.run != Run::Exited && old.run != Run::Created
-        });
+        let running = ids(&self.olds, may_run);
         let undrained: Vec<_> = running
             .iter()
             .filter(|id| !self.facts.drained.contains_key(id))
@@ -179,19 +243,25 @@ impl<'a> Rollout<'a> {
     /// Back to the old version.
     pub fn undo(&self, reason: &Reason) -> Next {
         if !self.desired.routed {
-            return self.remove_new(reason);
+            return match self.nothing_else_serves() {
+                true => self.only_new_left(reason),
+                false => self.remove_new(reason),
+            };
         }
         match self.stage {
             Some(Stage::Cutover) => self.cut_back(reason),
-            Some(Stage::Shown)
-                if !self.news.is_empty() && !self.olds.iter().any(|old| answers(old)) =>
+            // Nothing hides the new replicas: they may answer, and must not go before that is over.
+            Some(Stage::Shown | Stage::Settled) | None
+                if self.news.iter().any(|new| may_run(new)) =>
             {
-                Next::Fail(Failure::NeedsPerson(format!(
-                    "{}; the new replicas serve, since nothing else was left",
-                    text(reason)
-                )))
+                if self.old_can_take_over() {
+                    Next::Step(Step::CutBack)
+                } else if self.news.iter().any(|new| new.serves()) {
+                    self.only_new_left(reason)
+                } else {
+                    self.remove_new(reason)
+                }
             }
-            Some(Stage::Shown) if !self.news.is_empty() => Next::Step(Step::CutBack),
             Some(Stage::Back) if self.facts.confirmed != Some(Side::Old) && self.old_serves() => {
                 match self.facts.confirm_expired {
                     Some(Side::Old) => Next::Fail(Failure::NeedsPerson(format!(
@@ -201,7 +271,9 @@ impl<'a> Rollout<'a> {
                     _ => Next::Step(Step::Confirm { side: Side::Old }),
                 }
             }
-            Some(Stage::Hold | Stage::Back) if self.nothing_else_serves() => {
+            Some(Stage::Hold | Stage::Back)
+                if self.nothing_else_serves() && !self.somebody_joined() =>
+            {
                 Next::Step(Step::Cutover)
             }
             _ => self.remove_new(reason),
@@ -209,15 +281,19 @@ impl<'a> Rollout<'a> {
     }
 
     fn cut_back(&self, reason: &Reason) -> Next {
-        if self.old_serves() {
+        if self.old_can_take_over() {
             return Next::Step(Step::CutBack);
         }
         if self.news.is_empty() {
             return self.remove_new(reason);
         }
-        if !self.desired.served && !self.news.iter().any(|new| answers(new)) {
+        if !self.desired.served && !self.news.iter().any(|new| new.serves()) {
             return self.remove_new(reason);
         }
+        self.only_new_left(reason)
+    }
+
+    fn only_new_left(&self, reason: &Reason) -> Next {
         Next::Fail(Failure::NeedsPerson(format!(
             "{}; only the new replicas are left",
             text(reason)
@@ -225,9 +301,7 @@ impl<'a> Rollout<'a> {
     }
 
     fn remove_new(&self, reason: &Reason) -> Next {
-        let running = ids(&self.news, |new| {
-            new.run != Run::Exited && new.run != Run::Created
-        });
+        let running = ids(&self.news, may_run);
         let was_live = self.stage == Some(Stage::Back);
         let undrained: Vec<_> = running
             .iter()
@@ -282,12 +356,10 @@ impl<'a> Rollout<'a> {
         format!("{waiting} did not become ready in time")
     }
 
-    fn someone_else_acted(&self) -> bool {
-        let foreign = self
-            .olds
+    fn somebody_joined(&self) -> bool {
+        self.olds
             .iter()
-            .any(|old| !self.desired.olds_at_start.contains(&old.id));
-        foreign || self.nothing_else_serves()
+            .any(|old| !self.desired.olds_at_start.contains(&old.id))
     }
 
     /// The replicas that served when the rollout began are gone, and the new ones are held.
@@ -299,9 +371,20 @@ impl<'a> Rollout<'a> {
         Reason::Failed("somebody else changed the service's containers during the rollout".into())
     }
 
+    /// An old replica that is only starting is no way back as long as a new one may answer.
+    fn old_can_take_over(&self) -> bool {
+        let new_serves = self.news.iter().any(|new| new.serves());
+        self.olds.iter().any(|old| answers(old)) || (self.old_serves() && !new_serves)
+    }
+
     fn old_serves(&self) -> bool {
         self.olds.iter().any(|old| old.serves())
     }
+}
+
+/// Whether a replica runs, or may run again without anybody's doing.
+fn may_run(replica: &Replica) -> bool {
+    replica.run != Run::Exited && replica.run != Run::Created
 }
 
 /// Whether a replica can be expected to answer now.

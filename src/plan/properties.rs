@@ -1,0 +1,284 @@
+//! From any observed state the plan comes to an end, keeps the invariants at each step, and leaves what can be settled.
+
+use proptest::{prelude::*, sample::Index};
+
+use super::{
+    Failure, Next, Step,
+    simulator::{Fate, Ready, Simulator, live, replica, rollout},
+};
+use crate::model::{Claim, ContainerId, Goal, Health, Reason, Replica, Run, Side, Stage, Verdict};
+
+fn run() -> impl Strategy<Value = Run> {
+    prop_oneof![
+        4 => Just(Run::Running),
+        1 => Just(Run::Created),
+        1 => Just(Run::Restarting),
+        1 => Just(Run::Paused),
+        1 => Just(Run::Exited),
+    ]
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    prop_oneof![
+        Just(Health::None),
+        Just(Health::Starting),
+        Just(Health::Healthy),
+        Just(Health::Unhealthy)
+    ]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    let ready = prop_oneof![Just(Ready::Soon), Just(Ready::Never), Just(Ready::Crashes)];
+    (ready, any::<bool>(), any::<bool>()).prop_map(|(ready, confirms, confirms_back)| Fate {
+        ready,
+        confirms,
+        confirms_back,
+    })
+}
+
+fn goal() -> impl Strategy<Value = Goal> {
+    prop_oneof![
+        3 => Just(Goal::Roll),
+        2 => Just(Goal::Finish),
+        1 => Just(Goal::Undo(Reason::Unfinished)),
+        1 => Just(Goal::Undo(Reason::Interrupted)),
+        1 => Just(Goal::Undo(Reason::Failed("why".to_owned()))),
+    ]
+}
+
+fn stage() -> impl Strategy<Value = Option<Stage>> {
+    prop::option::weighted(
+        0.8,
+        prop_oneof![
+            Just(Stage::Hold),
+            Just(Stage::Cutover),
+            Just(Stage::Back),
+            Just(Stage::Shown),
+            Just(Stage::Settled)
+        ],
+    )
+}
+
+/// Replicas of one side; some have their final name already.
+fn set(of: &'static str) -> impl Strategy<Value = Vec<Replica>> {
+    let one = (run(), health(), any::<bool>());
+    prop::collection::vec(one, 0..4).prop_map(move |all| {
+        let made = |(number, (run, health, named)): (usize, (Run, Health, bool))| {
+            let id = rollout("r2");
+            let own = (of == "new").then_some(&id);
+            let mut replica = replica(&format!("{of}-{number}"), own, run, health);
+            if named {
+                replica
+                    .target_name()
+                    .to_owned()
+                    .clone_into(&mut replica.name);
+            }
+            replica
+        };
+        all.into_iter().enumerate().map(made).collect()
+    })
+}
+
+/// Any state in which a run can find a service, and anything that it may have found out.
+fn world() -> impl Strategy<Value = Simulator> {
+    let sets = (set("old"), set("new"), stage(), any::<[bool; 8]>());
+    let wants = (goal(), 1..4_u32, any::<bool>(), any::<bool>(), fate());
+    (sets, wants).prop_map(
+        |((olds, mut news, stage, bits), (goal, replicas, routed, created, fate))| {
+            // A rollout that has just begun holds before it creates.
+            if goal == Goal::Roll && routed && stage.is_none() {
+                news.clear();
+            }
+            let mut world = Simulator::new(olds.clone(), replicas, routed, fate);
+            world.desired.goal = goal;
+            world.desired.served &= bits[0] || bits[1];
+            if bits[2] && !olds.is_empty() {
+                world.desired.olds_at_start.remove(&olds[0].id);
+            }
+            world.facts.created = created;
+            world.facts.ready_expired = bits[3] && bits[4];
+            world.observed.claim = stage.filter(|_| routed).map(|stage| Claim {
+                rollout: world.desired.rollout.clone(),
+                stage,
+                hides: hides(stage, &olds, bits[5]),
+            });
+            for (number, new) in news.iter().enumerate().filter(|(number, _)| bits[*number]) {
+                let failed = Verdict::Failed("exited".to_owned());
+                let verdict = if bits[number + 4] {
+                    Verdict::Ready
+                } else {
+                    failed
+                };
+                world.facts.verdicts.insert(new.id.clone(), verdict);
+            }
+            world.observed.replicas.extend(news);
+            world
+        },
+    )
+}
+
+fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSet<ContainerId> {
+    let hidden = olds
+        .iter()
+        .skip(usize::from(!all))
+        .map(|old| old.id.clone());
+    match stage {
+        Stage::Cutover => hidden.collect(),
+        _ => Default::default(),
+    }
+}
+
+/// What the end claims must be so.
+fn judge(world: &Simulator, end: &Next) {
+    let told = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
+    let unsettled = world
+        .observed
+        .claim
+        .as_ref()
+        .is_some_and(|claim| claim.stage != Stage::Settled);
+    match end {
+        Next::Done if matches!(world.desired.goal, Goal::Undo(_)) => {
+            assert!(world.news().is_empty() && !unsettled, "{}", told());
+        }
+        Next::Done => {
+            let named = world.news().iter().all(|new| new.name == new.target_name());
+            // What another run has left and nobody confirms is for the rollout that follows to replace.
+            let left = world.facts.confirm_expired == Some(Side::New) && !world.desired.served;
+            assert!(
+                !unsettled && (named || left || !world.olds().is_empty()),
+                "{}",
+                told()
+            );
+            let olds = world.olds();
+            let old = olds
+                .iter()
+                .any(|old| world.desired.olds_at_start.contains(&old.id));
+            assert!(
+                !world.steps.contains(&Step::Cutover) || left || !old,
+                "{}",
+                told()
+            );
+        }
+        Next::Fail(Failure::OldServes(_) | Failure::Interrupted) => {
+            assert!(world.news().is_empty() && !unsettled, "{}", told());
+        }
+        Next::Fail(Failure::NeedsPerson(_)) => {}
+        other => panic!("{other:?} is no end"),
+    }
+}
+
+/// A signal, an error, or somebody else, between two steps.
+#[derive(Clone, Debug)]
+enum Trouble {
+    Exits(Index),
+    Unhealthy(Index),
+    Vanishes(Index),
+    Joins,
+    Killed,
+}
+
+fn trouble() -> impl Strategy<Value = Trouble> {
+    prop_oneof![
+        any::<Index>().prop_map(Trouble::Exits),
+        any::<Index>().prop_map(Trouble::Unhealthy),
+        any::<Index>().prop_map(Trouble::Vanishes),
+        Just(Trouble::Joins),
+        Just(Trouble::Killed),
+    ]
+}
+
+fn strike(world: &mut Simulator, trouble: &Trouble) {
+    let replicas = &mut world.observed.replicas;
+    let count = replicas.len();
+    match trouble {
+        Trouble::Joins if replicas.iter().any(|own| own.name == "joined") => {}
+        Trouble::Joins => replicas.push(replica("joined", None, Run::Running, Health::Healthy)),
+        Trouble::Killed => {
+            if let Some(next) = world.restarted() {
+                *world = next;
+            }
+        }
+        _ if count == 0 => {}
+        Trouble::Exits(which) => replicas[which.index(count)].run = Run::Exited,
+        Trouble::Unhealthy(which) => replicas[which.index(count)].health = Health::Unhealthy,
+        Trouble::Vanishes(which) => drop(replicas.remove(which.index(count))),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn from_any_state_the_plan_ends_and_keeps_the_invariants(mut world in world()) {
+        let end = world.run();
+        judge(&world, &end);
+    }
+
+    #[test]
+    fn whatever_happens_in_between_the_plan_ends_and_keeps_the_invariants(
+        count in 0..4_usize,
+        replicas in 1..4_u32,
+        routed in any::<bool>(),
+        fate in fate(),
+        troubles in prop::collection::vec((0..8_usize, trouble()), 0..4),
+    ) {
+        let old = |number| replica(&format!("old-{number}"), None, Run::Running, Health::Healthy);
+        let mut world = Simulator::new((0..count).map(old).collect(), replicas, routed, fate);
+        for (steps, trouble) in &troubles {
+            for _ in 0..*steps {
+                if let Next::Step(step) = world.next() {
+                    world.take(step);
+                }
+            }
+            strike(&mut world, trouble);
+        }
+        let end = world.run();
+        judge(&world, &end);
+    }
+
+    #[test]
+    fn what_any_run_has_left_does_not_stop_the_one_after_the_next(mut world in world(), steps in 0..12_usize) {
+        for _ in 0..steps {
+            if let Next::Step(step) = world.next() {
+                world.take(step);
+            }
+        }
+        world.fate = super::simulator::WELL;
+        let lived = live(&world.observed).len();
+        let mut stuck = false;
+        for _ in 0..2 {
+            let starting = |own: &&mut Replica| own.health == Health::Starting;
+            for own in world.observed.replicas.iter_mut().filter(starting) {
+                own.health = Health::Healthy;
+            }
+            if let Some(mut next) = world.restarted() {
+                let end = next.run();
+                judge(&next, &end);
+                stuck = matches!(end, Next::Fail(Failure::NeedsPerson(_)));
+                world = next;
+            }
+        }
+        prop_assert!(!stuck, "{:#?}", world.observed);
+        prop_assert!(!world.desired.routed || lived == 0 || !live(&world.observed).is_empty());
+    }
+}
+
+/// A fact cannot be older than the routing that it is about.
+#[test]
+fn a_confirmation_counts_for_one_routing_alone() {
+    let old = replica("old", None, Run::Running, Health::Healthy);
+    let mut world = Simulator::new(vec![old], 1, true, super::simulator::WELL);
+    while world.facts.confirmed != Some(Side::New) {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    world
+        .observed
+        .replicas
+        .push(replica("joined", None, Run::Running, Health::Healthy));
+    assert_eq!(world.next(), Next::Step(Step::Cutover));
+    world.take(Step::Cutover);
+    assert_eq!(world.next(), Next::Step(Step::Confirm { side: Side::New }));
+}

@@ -1,0 +1,409 @@
+//! A small world for the planner's tests: steps change what is observed, and every step is held to the invariants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Next, Step, plan, unfinished};
+use crate::model::{
+    Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Replica, RolloutId, Run,
+    Side, Stage, Verdict,
+};
+
+/// More steps than any rollout needs: twice every kind of step, there and back.
+const BOUND: usize = 48;
+
+/// How the waits of a world end.
+#[derive(Clone, Copy, Debug)]
+pub struct Fate {
+    /// What becomes of new replicas that run.
+    pub ready: Ready,
+    /// Whether the proxy says yes to the cutover where it is true.
+    pub confirms: bool,
+    /// Whether it says yes to the way back where it is true.
+    pub confirms_back: bool,
+}
+
+/// What becomes of a new replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    Soon,
+    Never,
+    Crashes,
+}
+
+/// Everything goes well.
+pub const WELL: Fate = Fate {
+    ready: Ready::Soon,
+    confirms: true,
+    confirms_back: true,
+};
+
+#[derive(Clone, Debug)]
+pub struct Simulator {
+    pub desired: Desired,
+    pub observed: Observed,
+    pub facts: Facts,
+    pub fate: Fate,
+    pub steps: Vec<Step>,
+}
+
+pub fn rollout(name: &str) -> RolloutId {
+    RolloutId(name.to_owned())
+}
+
+/// A replica of a rollout, or of Compose itself; one of a rollout still has its temporary name.
+pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Replica {
+    Replica {
+        id: ContainerId(id.to_owned()),
+        name: id.to_owned(),
+        final_name: of.map(|_| format!("web-{id}")),
+        rollout: of.cloned(),
+        wanted: None,
+        revision: None,
+        run,
+        health,
+        restarts: 0,
+        started_at: String::new(),
+        image: String::new(),
+        hash: String::new(),
+        digest: None,
+        labels: BTreeMap::new(),
+        networks: Vec::new(),
+        addresses: Vec::new(),
+        ports: Vec::new(),
+        check: None,
+    }
+}
+
+/// Replicas that a proxy sends requests to: they answer, and no claim hides them.
+pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
+    let hidden = |replica: &Replica| {
+        observed
+            .claim
+            .as_ref()
+            .is_some_and(|claim| match claim.stage {
+                Stage::Hold | Stage::Back => replica.rollout.as_ref() == Some(&claim.rollout),
+                Stage::Cutover => claim.hides.contains(&replica.id),
+                Stage::Shown | Stage::Settled => false,
+            })
+    };
+    // From the cutover on the socket proxy says of a new replica that it is healthy until Docker has an opinion.
+    let told = |replica: &Replica| {
+        observed.claim.as_ref().is_some_and(|claim| {
+            matches!(claim.stage, Stage::Cutover | Stage::Settled)
+                && replica.rollout.as_ref() == Some(&claim.rollout)
+        })
+    };
+    let answers = |replica: &&Replica| {
+        replica.run == Run::Running
+            && match replica.health {
+                Health::None | Health::Healthy => true,
+                Health::Starting => told(replica),
+                Health::Unhealthy => false,
+            }
+    };
+    let all = observed.replicas.iter().filter(answers);
+    all.filter(|replica| !hidden(replica))
+        .map(|replica| replica.id.clone())
+        .collect()
+}
+
+impl Simulator {
+    /// A rollout that has just begun.
+    pub fn new(olds: Vec<Replica>, replicas: u32, routed: bool, fate: Fate) -> Self {
+        let desired = Desired {
+            goal: Goal::Roll,
+            rollout: rollout("r2"),
+            replicas,
+            routed,
+            olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
+            served: olds.iter().any(Replica::serves),
+        };
+        let observed = Observed {
+            replicas: olds,
+            claim: None,
+        };
+        Self {
+            desired,
+            observed,
+            facts: Facts::default(),
+            fate,
+            steps: Vec::new(),
+        }
+    }
+
+    fn is_new(&self, replica: &Replica) -> bool {
+        replica.rollout.as_ref() == Some(&self.desired.rollout)
+    }
+
+    pub fn news(&self) -> Vec<&Replica> {
+        let all = self.observed.replicas.iter();
+        all.filter(|replica| self.is_new(replica)).collect()
+    }
+
+    pub fn olds(&self) -> Vec<&Replica> {
+        let all = self.observed.replicas.iter();
+        all.filter(|replica| !self.is_new(replica)).collect()
+    }
+
+    /// Runs to the end, which must come.
+    pub fn run(&mut self) -> Next {
+        let mut turns = 0;
+        for _ in 0..BOUND {
+            match self.next() {
+                Next::Step(step) => self.take(step),
+                Next::Undo(_) | Next::Finish(_) => turns += 1,
+                end => return end,
+            }
+            assert!(turns <= 2, "it turns round and round: {:#?}", self.steps);
+        }
+        panic!(
+            "no end after {BOUND} steps: {:#?}\n{:#?}",
+            self.steps, self.observed
+        );
+    }
+
+    /// One question to the planner; turning back is done here, as the executor does it.
+    pub fn next(&mut self) -> Next {
+        let next = plan(&self.desired, &self.observed, &self.facts);
+        if let Next::Undo(reason) = &next {
+            self.desired.goal = Goal::Undo(reason.clone());
+            self.facts.drained.clear();
+        }
+        if let Next::Finish(_) = &next {
+            self.desired.goal = Goal::Finish;
+        }
+        next
+    }
+
+    /// What the next run begins with, where this one has left something to settle.
+    pub fn restarted(&self) -> Option<Self> {
+        let (rollout, goal, replicas) = unfinished(&self.observed, self.desired.routed)?;
+        let others: Vec<Replica> = self
+            .observed
+            .replicas
+            .iter()
+            .filter(|own| own.rollout.as_ref() != Some(&rollout))
+            .cloned()
+            .collect();
+        let mut next = Self::new(others, replicas, self.desired.routed, self.fate);
+        next.desired.goal = goal;
+        next.desired.rollout = rollout;
+        next.observed = self.observed.clone();
+        next.facts.created = true;
+        Some(next)
+    }
+
+    /// A step that must keep every invariant.
+    pub fn take(&mut self, step: Step) {
+        let before = self.clone();
+        self.steps.push(step.clone());
+        self.apply(&step);
+        before.judge(&step, self);
+    }
+
+    fn judge(&self, step: &Step, after: &Self) {
+        let told = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
+        let (lived, lives) = (live(&self.observed), live(&after.observed));
+        let floor = self.floor().min(lived.len());
+        assert!(
+            !self.desired.routed || lives.len() >= floor,
+            "{} of {floor} live: {}",
+            lives.len(),
+            told()
+        );
+        let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
+            return;
+        };
+        for id in replicas {
+            let found = self.observed.replicas.iter().find(|own| own.id == *id);
+            let replica = found.unwrap_or_else(|| panic!("{id} is nobody's: {}", told()));
+            assert!(
+                !(self.desired.routed && lived.contains(id)),
+                "{id} is live: {}",
+                told()
+            );
+            if self.is_new(replica) {
+                assert!(
+                    matches!(self.desired.goal, Goal::Undo(_)),
+                    "{id} is new: {}",
+                    told()
+                );
+                continue;
+            }
+            assert!(
+                !matches!(self.desired.goal, Goal::Undo(_)),
+                "{id} is old: {}",
+                told()
+            );
+            assert!(
+                !self.desired.routed || self.hides(id),
+                "{id} is not confirmed hidden: {}",
+                told()
+            );
+        }
+        if !self.desired.routed && matches!(step, Step::Stop { .. }) {
+            let answering = after
+                .observed
+                .replicas
+                .iter()
+                .filter(|own| own.serves())
+                .count();
+            let served = self
+                .observed
+                .replicas
+                .iter()
+                .filter(|own| own.serves())
+                .count();
+            assert!(
+                answering >= self.floor().min(served),
+                "too few run: {}",
+                told()
+            );
+        }
+    }
+
+    /// How many must be live: while it goes forward as many as are wanted, on the way back the old ones that are left.
+    fn floor(&self) -> usize {
+        // Without a proxy nobody waits for the first check to pass.
+        let answers = |old: &&&Replica| {
+            old.serves() && (!self.desired.routed || old.health != Health::Starting)
+        };
+        let serving = self.olds().iter().filter(answers).count();
+        match &self.desired.goal {
+            Goal::Undo(_) if serving > 0 => serving,
+            // A first start that is undone leaves what was there before: nothing.
+            Goal::Undo(_) if !self.desired.served => 0,
+            // A new set that has lost members is all there is once no old one serves.
+            _ => self.desired.replicas as usize,
+        }
+    }
+
+    fn hides(&self, id: &ContainerId) -> bool {
+        self.facts.confirmed == Some(Side::New)
+            && self.observed.claim.as_ref().is_some_and(|claim| {
+                claim.rollout == self.desired.rollout
+                    && claim.stage == Stage::Cutover
+                    && (claim.hides.contains(id) || !live(&self.observed).contains(id))
+            })
+    }
+
+    /// What a step does to the world.
+    pub fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Hold => self.claim(Stage::Hold),
+            Step::Create { replicas } => self.create(*replicas),
+            Step::AwaitReady => self.await_ready(),
+            Step::Cutover => self.claim(Stage::Cutover),
+            Step::CutBack => self.claim(Stage::Back),
+            Step::Confirm { side } => self.confirm(*side),
+            Step::Drain { replicas } => {
+                let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));
+                self.facts.drained.extend(drained);
+            }
+            Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
+            Step::Remove { replicas } => {
+                self.observed
+                    .replicas
+                    .retain(|own| !replicas.contains(&own.id));
+            }
+            Step::Rename { names } => {
+                for (id, name) in names {
+                    self.change(std::slice::from_ref(id), |replica| {
+                        name.clone_into(&mut replica.name)
+                    });
+                }
+            }
+            Step::Release => {
+                let starting = self.news().iter().any(|new| new.health == Health::Starting);
+                // What the socket proxy says of a health that Docker does not know yet outlives the rollout.
+                match starting {
+                    true => self.claim(Stage::Settled),
+                    false => self.observed.claim = None,
+                }
+                self.facts.released = true;
+            }
+        }
+    }
+
+    fn change(&mut self, ids: &[ContainerId], change: impl Fn(&mut Replica)) {
+        let all = self.observed.replicas.iter_mut();
+        all.filter(|replica| ids.contains(&replica.id))
+            .for_each(change);
+    }
+
+    fn claim(&mut self, stage: Stage) {
+        if matches!(stage, Stage::Cutover | Stage::Back) {
+            (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
+        }
+        let hides = match stage {
+            Stage::Cutover => self.olds().iter().map(|old| old.id.clone()).collect(),
+            _ => BTreeSet::new(),
+        };
+        self.observed.claim = Some(Claim {
+            rollout: self.desired.rollout.clone(),
+            stage,
+            hides,
+        });
+    }
+
+    fn create(&mut self, replicas: u32) {
+        self.facts.created = true;
+        for number in 1..=replicas {
+            let id = format!("new-{number}");
+            let mut made = replica(
+                &id,
+                Some(&self.desired.rollout),
+                Run::Running,
+                Health::Starting,
+            );
+            made.wanted = Some(replicas);
+            self.observed.replicas.push(made);
+        }
+    }
+
+    fn await_ready(&mut self) {
+        let pending: Vec<ContainerId> = self.news().iter().map(|new| new.id.clone()).collect();
+        for id in pending
+            .into_iter()
+            .filter(|id| !self.facts.verdicts.contains_key(id))
+            .collect::<Vec<_>>()
+        {
+            let runs = self.news().iter().any(|new| new.id == id && new.serves());
+            match self.fate.ready {
+                Ready::Never if runs => self.facts.ready_expired = true,
+                Ready::Soon if runs => {
+                    self.change(std::slice::from_ref(&id), |new| {
+                        new.health = Health::Healthy
+                    });
+                    self.facts.verdicts.insert(id, Verdict::Ready);
+                }
+                _ => {
+                    self.change(std::slice::from_ref(&id), |new| new.run = Run::Exited);
+                    self.facts
+                        .verdicts
+                        .insert(id, Verdict::Failed("exited".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Yes only where it is true.
+    fn confirm(&mut self, side: Side) {
+        let live = live(&self.observed);
+        let (shown, hidden, willing) = match side {
+            Side::New => (self.news(), self.olds(), self.fate.confirms),
+            Side::Old => (self.olds(), self.news(), self.fate.confirms_back),
+        };
+        let counts = |replica: &&&Replica| side == Side::New || replica.serves();
+        let agrees = shown
+            .iter()
+            .filter(counts)
+            .all(|own| live.contains(&own.id))
+            && hidden.iter().all(|own| !live.contains(&own.id));
+        if agrees && willing {
+            self.facts.confirmed = Some(side);
+        } else {
+            self.facts.confirm_expired = Some(side);
+        }
+    }
+}

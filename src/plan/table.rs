@@ -1,0 +1,366 @@
+//! Tables of whole step lists: what is there, and everything that is done until the end.
+
+use super::{
+    Failure, Next, Step,
+    simulator::{Fate, Ready, Simulator, WELL, live, replica, rollout},
+    unfinished,
+};
+use crate::model::{Claim, Goal, Health, Observed, Reason, Replica, Run, Stage};
+
+fn olds(count: usize) -> Vec<Replica> {
+    let old = |number| {
+        replica(
+            &format!("old-{number}"),
+            None,
+            Run::Running,
+            Health::Healthy,
+        )
+    };
+    (1..=count).map(old).collect()
+}
+
+/// Runs to the end; the names of the steps, each with the replicas that it is about.
+fn steps(world: &mut Simulator) -> (Vec<String>, Next) {
+    let end = world.run();
+    (world.steps.iter().map(line).collect(), end)
+}
+
+fn line(step: &Step) -> String {
+    let ids: Vec<&str> = match step {
+        Step::Drain { replicas } | Step::Stop { replicas } | Step::Remove { replicas } => {
+            replicas.iter().map(|id| id.0.as_str()).collect()
+        }
+        Step::Rename { names } => names.iter().map(|(_, name)| name.as_str()).collect(),
+        Step::Confirm { side } => vec![match side {
+            crate::model::Side::Old => "old",
+            crate::model::Side::New => "new",
+        }],
+        Step::Create { replicas } => return format!("create {replicas}"),
+        _ => Vec::new(),
+    };
+    [&[step.name()], ids.as_slice()].concat().join(" ")
+}
+
+#[track_caller]
+fn expect(world: &mut Simulator, wanted: &[&str], end: &Next) {
+    let (steps, ended) = steps(world);
+    assert_eq!(steps, wanted);
+    assert_eq!(&ended, end);
+}
+
+fn old_serves(text: &str) -> Next {
+    Next::Fail(Failure::OldServes(text.to_owned()))
+}
+
+#[test]
+fn one_replica_is_rolled_in_ten_steps() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "cutover",
+        "confirm new",
+        "drain old-1",
+        "stop old-1",
+        "remove old-1",
+        "rename web-new-1",
+        "release",
+    ];
+    expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn three_replicas_move_together() {
+    let mut world = Simulator::new(olds(3), 3, true, WELL);
+    let wanted = [
+        "hold",
+        "create 3",
+        "ready",
+        "cutover",
+        "confirm new",
+        "drain old-1 old-2 old-3",
+        "stop old-1 old-2 old-3",
+        "remove old-1 old-2 old-3",
+        "rename web-new-1 web-new-2 web-new-3",
+        "release",
+    ];
+    expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn a_first_start_has_nobody_to_drain() {
+    let mut world = Simulator::new(Vec::new(), 1, true, WELL);
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "cutover",
+        "confirm new",
+        "rename web-new-1",
+        "release",
+    ];
+    expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn an_exited_leftover_is_replaced_and_not_stopped() {
+    let left = replica("left", None, Run::Exited, Health::None);
+    let mut world = Simulator::new(vec![left], 1, true, WELL);
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "cutover",
+        "confirm new",
+        "remove left",
+        "rename web-new-1",
+        "release",
+    ];
+    expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn without_a_proxy_health_alone_decides() {
+    let mut world = Simulator::new(olds(1), 1, false, WELL);
+    let wanted = [
+        "create 1",
+        "ready",
+        "stop old-1",
+        "remove old-1",
+        "rename web-new-1",
+    ];
+    expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn a_version_that_is_not_ready_in_time_is_removed() {
+    let fate = Fate {
+        ready: Ready::Never,
+        ..WELL
+    };
+    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    expect(
+        &mut world,
+        &wanted,
+        &old_serves("web-new-1 did not become ready in time"),
+    );
+    assert_eq!(world.observed.replicas, olds(1));
+}
+
+#[test]
+fn a_version_that_crashes_is_removed() {
+    let fate = Fate {
+        ready: Ready::Crashes,
+        ..WELL
+    };
+    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let wanted = ["hold", "create 1", "ready", "remove new-1", "release"];
+    expect(&mut world, &wanted, &old_serves("web-new-1 exited"));
+}
+
+#[test]
+fn a_cutover_that_is_not_confirmed_is_taken_back() {
+    let fate = Fate {
+        confirms: false,
+        ..WELL
+    };
+    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "cutover",
+        "confirm new",
+        "cut_back",
+        "confirm old",
+        "drain new-1",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    expect(
+        &mut world,
+        &wanted,
+        &old_serves("the proxy did not confirm the cutover in time"),
+    );
+}
+
+#[test]
+fn a_way_back_that_is_not_confirmed_either_removes_nothing() {
+    let fate = Fate {
+        confirms: false,
+        confirms_back: false,
+        ..WELL
+    };
+    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let (steps, end) = steps(&mut world);
+    assert_eq!(
+        steps,
+        [
+            "hold",
+            "create 1",
+            "ready",
+            "cutover",
+            "confirm new",
+            "cut_back",
+            "confirm old"
+        ]
+    );
+    assert!(
+        matches!(end, Next::Fail(Failure::NeedsPerson(_))),
+        "{end:?}"
+    );
+    assert_eq!(world.observed.replicas.len(), 2);
+}
+
+#[test]
+fn a_replica_that_dies_after_the_cutover_gives_the_traffic_back() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    while !matches!(world.steps.last(), Some(Step::Confirm { .. })) {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    world.observed.replicas[1].run = Run::Exited;
+    world.steps.clear();
+    let wanted = ["cut_back", "confirm old", "remove new-1", "release"];
+    expect(
+        &mut world,
+        &wanted,
+        &old_serves("web-new-1 failed after the cutover"),
+    );
+}
+
+#[test]
+fn a_first_start_that_dies_after_the_cutover_is_cleared_away() {
+    let mut world = Simulator::new(Vec::new(), 1, true, WELL);
+    while !matches!(world.steps.last(), Some(Step::Cutover)) {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    world.observed.replicas[0].run = Run::Exited;
+    world.steps.clear();
+    expect(
+        &mut world,
+        &["remove new-1", "release"],
+        &old_serves("web-new-1 failed after the cutover"),
+    );
+}
+
+#[test]
+fn a_signal_before_the_cutover_removes_what_was_made() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    for _ in 0..2 {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    world.desired.goal = Goal::Undo(Reason::Interrupted);
+    world.steps.clear();
+    let wanted = ["stop new-1", "remove new-1", "release"];
+    expect(&mut world, &wanted, &Next::Fail(Failure::Interrupted));
+}
+
+/// What a plain `docker compose up -d` with the new file does while the new version starts.
+#[test]
+fn a_new_version_that_is_all_that_is_left_is_brought_to_its_end() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    for _ in 0..2 {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    world.observed.replicas.retain(|own| own.rollout.is_some());
+    world.observed.claim.as_mut().unwrap().stage = Stage::Shown;
+    world.steps.clear();
+    let wanted = ["cutover", "confirm new", "rename web-new-1", "release"];
+    world.observed.replicas[0].health = Health::Healthy;
+    let (steps, end) = steps(&mut world);
+    assert_eq!(steps, wanted);
+    assert_eq!(end, Next::Done);
+}
+
+/// Which goal an unfinished rollout gets.
+#[track_caller]
+fn resumes(stage: Option<Stage>, olds: Vec<Replica>, news: usize, wanted: Option<Goal>) {
+    let own = |number| {
+        let mut new = replica(
+            &format!("new-{number}"),
+            Some(&rollout("r2")),
+            Run::Running,
+            Health::Healthy,
+        );
+        new.wanted = Some(2);
+        new
+    };
+    let claim = |stage| Claim {
+        rollout: rollout("r2"),
+        stage,
+        hides: olds.iter().map(|old| old.id.clone()).collect(),
+    };
+    let observed = Observed {
+        claim: stage.map(claim),
+        replicas: olds.iter().cloned().chain((1..=news).map(own)).collect(),
+    };
+    let found = unfinished(&observed, true);
+    assert_eq!(
+        found.map(|(_, goal, _)| goal),
+        wanted,
+        "{stage:?}, {} old, {news} new",
+        olds.len()
+    );
+}
+
+#[test]
+fn the_routing_decides_whether_an_unfinished_rollout_goes_on_or_back() {
+    let undo = || Some(Goal::Undo(Reason::Unfinished));
+    resumes(None, olds(1), 0, None);
+    resumes(Some(Stage::Settled), olds(0), 0, None);
+    resumes(Some(Stage::Hold), olds(2), 0, undo());
+    resumes(Some(Stage::Hold), olds(2), 2, undo());
+    resumes(Some(Stage::Back), olds(2), 2, undo());
+    resumes(Some(Stage::Cutover), olds(2), 2, Some(Goal::Finish));
+    resumes(Some(Stage::Cutover), olds(0), 2, Some(Goal::Finish));
+    resumes(Some(Stage::Shown), olds(2), 2, undo());
+    // Nothing else serves: going back would leave nobody.
+    resumes(Some(Stage::Shown), olds(0), 2, Some(Goal::Finish));
+    resumes(Some(Stage::Back), olds(0), 2, undo());
+    // The record is lost: what is left decides.
+    resumes(None, olds(0), 2, Some(Goal::Finish));
+    resumes(None, olds(2), 2, undo());
+}
+
+#[test]
+fn a_run_that_dies_after_any_step_is_settled_by_the_next() {
+    for (count, routed) in [(1, true), (3, true), (1, false), (3, false)] {
+        for crash in 0..12 {
+            let mut world = Simulator::new(olds(count), count as u32, routed, WELL);
+            for _ in 0..crash {
+                if let Next::Step(step) = world.next() {
+                    world.take(step);
+                }
+            }
+            let mut next = world.restarted();
+            if let Some(next) = &mut next {
+                assert_eq!(next.run(), Next::Done, "{crash}");
+                assert!(next.restarted().is_none(), "{crash}: {:#?}", next.observed);
+                world = next.clone();
+            }
+            assert_eq!(live(&world.observed).len(), count, "{crash}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! `kill -9` in each phase and a second run that finishes or undoes; the lock of the dead, of the living, and by hand.
+
+use std::time::Duration;
+
+use crate::{
+    load::{Load, LoadOptions},
+    support::Stack,
+};
+
+const QUICK: [&str; 5] = ["--proxy", "traefik", "--stable", "200ms", "web"];
+
+/// For each phase: a rollout to the other version is killed in it, and a second run brings it to its end; nothing is
+/// lost over both.
+async fn killed_in_each_phase(mut stack: Stack, replicas: usize, phases: &[&str]) {
+    stack.up("v1").await;
+    let mut versions = ["v2", "v1"].iter().cycle();
+    for phase in phases {
+        let version = versions.next().unwrap();
+        let load = Load::start(LoadOptions {
+            slow_requests: Some(Duration::from_millis(500)),
+            ..stack.load_options()
+        });
+        stack.tag(version);
+        let mut running = stack.start_rollout(&QUICK);
+        running.reaches("step_started", phase).await;
+        let events = running.kill().await;
+        let ended = events.iter().any(|event| event["event"] == "finished");
+        assert!(!ended, "{phase}: it was over before it was killed");
+        let run = stack.rollout(&QUICK).await;
+        let report = load.stop().await;
+        assert_eq!(run.code, Some(0), "{phase}: {}", run.text);
+        assert!(report.nothing_lost(), "{phase}: {report}\n{}", run.text);
+        assert_eq!(
+            stack.version().await.as_deref(),
+            Some(*version),
+            "{phase}: {}",
+            run.text
+        );
+        let forward = run
+            .event("unfinished")
+            .map(|event| event["forward"] == true);
+        let before_cutover = ["hold", "create", "ready"].contains(phase);
+        if let Some(forward) = forward {
+            assert!(!(forward && before_cutover), "{phase}: {}", run.text);
+            assert!(
+                forward || before_cutover || *phase == "cutover",
+                "{phase}: {}",
+                run.text
+            );
+        }
+        stack.settled(replicas).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_killed_before_the_cutover_is_undone_by_the_next_run() {
+    let stack = Stack::usual("killearly", "");
+    killed_in_each_phase(stack, 1, &["hold", "create", "ready"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_killed_around_the_cutover_is_settled_by_the_next_run() {
+    let stack = Stack::usual("killcut", "");
+    killed_in_each_phase(stack, 1, &["cutover", "confirm", "drain"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_killed_after_the_drain_is_finished_by_the_next_run() {
+    let stack = Stack::usual("killlate", "");
+    killed_in_each_phase(stack, 1, &["stop", "remove", "rename", "release"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_of_three_replicas_killed_around_the_cutover_is_settled_by_the_next_run() {
+    let stack = Stack::usual("killthree", "    scale: 3\n");
+    killed_in_each_phase(stack, 3, &["cutover", "drain", "stop"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_killed_for_good_leaves_the_old_version_answering() {
+    let mut stack = Stack::usual("killalone", "");
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&QUICK);
+    running.reaches("step_started", "ready").await;
+    running.kill().await;
+    // The new version gets healthy in the meantime, and must stay hidden.
+    assert!(!load.seen("v2", Duration::from_secs(4)).await);
+    let report = load.stop().await;
+    assert!(report.nothing_lost(), "{report}");
+    stack.tag("v1");
+    let run = stack.rollout(&QUICK).await;
+    run.code(0);
+    assert!(run.event("nothing_to_do").is_some(), "{}", run.text);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_runs_at_once_the_second_is_locked_out_and_names_the_first() {
+    let mut stack = Stack::usual("two", "");
+    stack.up("v1").await;
+    stack.tag("v2");
+    let mut first = stack.start_rollout(&["web"]);
+    first.reaches("step_started", "ready").await;
+    let second = stack.rollout(&["web"]).await;
+    second.code(4);
+    let holder = format!("process {}", first.pid());
+    assert!(second.text.contains(&holder), "{}", second.text);
+    assert!(
+        second.text.contains("rollout unlock web"),
+        "{}",
+        second.text
+    );
+    first.wait().await.code(0);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unlock_removes_the_lock_of_a_killed_run_and_says_whose_it_was() {
+    let mut stack = Stack::usual("unlock", "");
+    stack.up("v1").await;
+    let run = stack.rollout(&["unlock", "web"]).await;
+    run.code(0);
+    assert!(run.text.contains("is not locked"), "{}", run.text);
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&["web"]);
+    running.reaches("step_started", "ready").await;
+    let holder = format!("process {}", running.pid());
+    running.kill().await;
+    let run = stack.rollout(&["unlock", "web"]).await;
+    run.code(0);
+    assert!(run.text.contains(&holder), "{}", run.text);
+    let lock = format!("name=rollout-lock.{}.", stack.project);
+    assert_eq!(stack.docker(&["ps", "-aq", "--filter", &lock]).await, "");
+    stack.rollout(&["web"]).await.code(0);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_lock_is_taken_away_stops_before_it_changes_anything_more() {
+    let mut stack = Stack::usual("stolen", "");
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&["web"]);
+    running.reaches("step_started", "ready").await;
+    stack.rollout(&["unlock", "web"]).await.code(0);
+    let run = running.wait().await;
+    assert_ne!(run.code, Some(0), "{}", run.text);
+    assert!(run.text.contains("was taken away"), "{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    assert!(stack.replicas("web").await.contains(&before[0]));
+    stack.rollout(&["web"]).await.code(0);
+    stack.answers("v2").await;
+    stack.settled(1).await;
+}

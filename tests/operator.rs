@@ -1,0 +1,164 @@
+//! Somebody else changes the service's containers in the middle of a rollout.
+
+use std::time::Duration;
+
+use crate::{
+    load::LoadReport,
+    support::{Run, Running, Stack},
+};
+
+const DELAYED: &str = "    environment: { START_DELAY: \"${DELAY:-0}\" }\n";
+
+/// What a plain `docker compose up -d` to `version` costs on this machine: the control of the tests below. Compose
+/// stops the old container before it starts the new one, and nobody can take that gap away from it.
+async fn gap_of_compose(stack: &mut Stack, version: &str) -> LoadReport {
+    let load = stack.load();
+    stack.tag(version);
+    stack.up(version).await;
+    load.stop().await
+}
+
+/// A rollout to v2 whose application takes `delay` seconds to start, as soon as it is waiting for it.
+async fn starting(stack: &mut Stack, delay: u32) -> Running {
+    stack.tag("v2").set("DELAY", delay);
+    let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    running.reaches("step_started", "ready").await;
+    stack.some_replicas(2).await;
+    running
+}
+
+fn told(run: &Run) {
+    assert!(run.text.contains("somebody else"), "{}", run.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_up_with_the_old_file_is_no_worse_than_compose_alone() {
+    let mut stack = Stack::usual("upold", DELAYED);
+    stack.up("v1").await;
+    let control = gap_of_compose(&mut stack, "v2").await;
+    gap_of_compose(&mut stack, "v1").await;
+    let load = stack.load();
+    let running = starting(&mut stack, 3).await;
+    stack.tag("v1").set("DELAY", 0);
+    stack.compose(&["up", "-d"]).await;
+    let run = running.wait().await;
+    stack.answers("v1").await;
+    let report = load.stop().await;
+    println!("control: {control}\nours: {report}\n{}", run.text);
+    // Compose removed the new container, whose hash is not the file's, and kept the old one.
+    run.code(1);
+    assert!(run.text.contains("the old version serves"), "{}", run.text);
+    assert!(
+        report.longest_gap <= control.longest_gap + Duration::from_secs(1),
+        "{report} against {control}"
+    );
+    stack.tag("v2").set("DELAY", 3);
+    stack.rollout(&["web"]).await.code(0);
+    stack.answers("v2").await;
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_up_with_the_new_file_is_no_worse_than_compose_alone() {
+    let mut stack = Stack::usual("upnew", DELAYED);
+    stack.set("DELAY", 3);
+    stack.up("v1").await;
+    let control = gap_of_compose(&mut stack, "v2").await;
+    gap_of_compose(&mut stack, "v1").await;
+    let load = stack.load();
+    let running = starting(&mut stack, 3).await;
+    stack.compose(&["up", "-d"]).await;
+    let run = running.wait().await;
+    let report = load.stop().await;
+    println!("control: {control}\nours: {report}\n{}", run.text);
+    // Compose removed the old container and kept the new one: what was asked for serves.
+    run.code(0);
+    told(&run);
+    assert!(
+        report.longest_gap <= control.longest_gap + Duration::from_secs(1),
+        "{report} against {control}"
+    );
+    stack.answers("v2").await;
+    stack.rollout(&["web"]).await.code(0);
+    stack.answers("v2").await;
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_replica_that_is_removed_while_it_starts_ends_the_rollout_and_the_old_one_serves() {
+    let mut stack = Stack::usual("rmnew", DELAYED);
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    let running = starting(&mut stack, 5).await;
+    let now = stack.replicas("web").await;
+    let new = now.iter().find(|own| own.id != before[0].id).unwrap();
+    stack.docker(&["rm", "-f", &new.id]).await;
+    let run = running.wait().await;
+    let report = load.stop().await;
+    run.code(1);
+    assert!(run.text.contains("the old version serves"), "{}", run.text);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(stack.replicas("web").await, before);
+    assert_eq!(stack.claims().await, 0);
+    stack.set("DELAY", 0);
+    stack.rollout(&["web"]).await.code(0);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_old_replica_of_two_that_is_removed_ends_the_rollout_and_the_other_serves() {
+    let mut stack = Stack::usual("rmoneold", &format!("    scale: 2\n{DELAYED}"));
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2").set("DELAY", 3);
+    let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    running.reaches("step_started", "ready").await;
+    stack.docker(&["rm", "-f", &before[1].id]).await;
+    let run = running.wait().await;
+    // The goal is reached all the same: one old replica serves until the cutover.
+    run.code(0);
+    stack.answers("v2").await;
+    stack.settled(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_old_replica_that_is_removed_while_the_new_starts_leaves_the_new_one_serving() {
+    let mut stack = Stack::usual("rmold", DELAYED);
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    let running = starting(&mut stack, 4).await;
+    stack.docker(&["rm", "-f", &before[0].id]).await;
+    let run = running.wait().await;
+    told(&run);
+    stack.answers("v2").await;
+    stack.rollout(&["web"]).await.code(0);
+    stack.answers("v2").await;
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_new_replica_that_is_removed_during_the_drain_gives_the_traffic_back() {
+    let mut stack = Stack::usual("rmdrain", "");
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    let load = crate::load::Load::start(crate::load::LoadOptions {
+        slow_requests: Some(Duration::from_secs(4)),
+        ..stack.load_options()
+    });
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    running.reaches("draining", "").await;
+    let now = stack.replicas("web").await;
+    let new = now.iter().find(|own| own.id != before[0].id).unwrap();
+    stack.docker(&["rm", "-f", &new.id]).await;
+    let run = running.wait().await;
+    drop(load);
+    run.code(1);
+    assert!(run.text.contains("the old version serves"), "{}", run.text);
+    assert_eq!(stack.replicas("web").await, before);
+    stack.answers("v1").await;
+    assert_eq!(stack.claims().await, 0);
+    stack.rollout(&["web"]).await.code(0);
+    stack.settled(1).await;
+}
