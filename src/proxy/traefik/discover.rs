@@ -92,9 +92,16 @@ pub async fn traefik(
     }
     let mut readers = Vec::new();
     for found in &found {
-        for reader in found.control.readers().await? {
-            readers.push((found.control.clone(), reader));
-        }
+        let own = match found.control.readers().await {
+            Ok(own) => own,
+            // Another project's, which has gone since the engine was asked, has no readers that matter.
+            Err(_) if !is_running(engine, &found.control.container).await? => continue,
+            Err(error) => return Err(error),
+        };
+        readers.extend(
+            own.into_iter()
+                .map(|reader| (found.control.clone(), reader)),
+        );
     }
     readers.retain(|(_, reader)| reader.streams > 0 && reader.user_agent.contains("Traefik"));
     let running = engine.running().await?;
@@ -137,6 +144,14 @@ pub async fn traefik(
     let mut traefik = Traefik::new(key.clone(), epoch, controls.collect(), apis);
     traefik.get_acquainted(replicas).await?;
     Ok(traefik)
+}
+
+async fn is_running(engine: &Engine, container: &str) -> Result<bool> {
+    let state = engine
+        .inspect(container)
+        .await?
+        .and_then(|inspect| inspect.state);
+    Ok(state.is_some_and(|state| state.running == Some(true)))
 }
 
 async fn discover_apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result<Vec<Api>> {
