@@ -2,6 +2,8 @@
 
 mod blue_green;
 mod compose;
+mod drain;
+mod hooks;
 #[path = "testbed/load.rs"]
 mod load;
 mod namespace;
