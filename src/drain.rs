@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 
 use crate::{
     engine::{Engine, Session},
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Drained, Replica},
+    model::{ContainerId, Drained, Replica, Run},
     namespace::traffic::{Traffic, WatchLine},
 };
 
@@ -16,6 +20,8 @@ use crate::{
 const COUNTERS: Duration = Duration::from_millis(500);
 /// How much longer the network must be silent than a stream, since silence is all there is to go by.
 const BLIND_FACTOR: u32 = 2;
+/// How long a helper may be silent where it has to say something.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is known of a replica's traffic before it is looked at.
 #[derive(Clone, Debug)]
@@ -32,32 +38,40 @@ pub struct Watched {
 
 /// A helper in the replica's network namespace, or none where it cannot run.
 pub struct Watcher {
-    session: Option<Session>,
+    helper: Result<Helper>,
+}
+
+/// A helper whose lines are read as they come: one that nobody reads would stand still, and miss what passes by.
+struct Helper {
+    asks: mpsc::UnboundedSender<u64>,
+    /// The newest look, whose `answer_to` is the newest question that has been answered.
+    looks: watch::Receiver<Result<Traffic>>,
     asked: u64,
+    reading: JoinHandle<()>,
 }
 
 impl Watcher {
     /// Begins to watch; best done before the cutover, so that every answer is seen from its beginning.
     pub async fn start(engine: &Engine, replica: &ContainerId, watched: &Watched) -> Self {
-        let session = match (&watched.image, watched.ports.is_empty()) {
-            (Some(image), false) => Self::helper(engine, image, replica, watched).await,
-            _ => Err(Error::failed("no helper image or no known port")),
+        let helper = match (&watched.image, watched.ports.is_empty()) {
+            (Some(image), false) => Helper::start(engine, image, replica, watched).await,
+            (None, _) => Err(Error::failed("there is no image for the helper")),
+            (_, true) => Err(Error::failed("its port is not known")),
         };
-        if let Err(error) = &session {
+        if let Err(error) = &helper {
             tracing::warn!(%error, %replica, "no helper can look at the replica's sockets");
         }
-        Self {
-            session: session.ok(),
-            asked: 0,
-        }
+        Self { helper }
     }
+}
 
-    async fn helper(
+impl Helper {
+    async fn start(
         engine: &Engine,
         image: &str,
         replica: &ContainerId,
         watched: &Watched,
-    ) -> Result<Session> {
+    ) -> Result<Self> {
         let mut arguments: Vec<String> = ["namespace", "watch"].map(str::to_owned).to_vec();
         arguments.extend(
             watched
@@ -68,29 +82,79 @@ impl Watcher {
         arguments.extend(["--protocol".to_owned(), watched.protocol.to_owned()]);
         arguments.extend(["--quiet".to_owned(), watched.quiet.as_millis().to_string()]);
         let mut session = engine.helper(image, replica, arguments).await?;
-        look(&session.next_line().await?)?;
-        Ok(session)
+        let first = timeout(PATIENCE, session.next_line())
+            .await
+            .map_err(|_| Error::failed("the helper says nothing"))??;
+        let (tell, looks) = watch::channel(Ok(look(&first)?));
+        let (asks, questions) = mpsc::unbounded_channel();
+        Ok(Self {
+            asks,
+            looks,
+            asked: 0,
+            reading: tokio::spawn(read(session, questions, tell)),
+        })
     }
 
-    /// A look that is taken now; lines from before are passed over.
-    async fn ask(&mut self) -> Result<Option<Traffic>> {
-        let Some(session) = &mut self.session else {
-            return Ok(None);
-        };
+    /// A look that is taken after this was asked.
+    async fn ask(&mut self) -> Result<Traffic> {
         self.asked += 1;
-        session.send(&format!("{{\"ask\":{}}}", self.asked)).await?;
-        loop {
-            let traffic = look(&session.next_line().await?)?;
-            if traffic.answer_to == Some(self.asked) {
-                return Ok(Some(traffic));
-            }
+        // A reader that has ended has left its reason in the newest look.
+        let _ = self.asks.send(self.asked);
+        let asked = Some(self.asked);
+        let answered = self.looks.wait_for(|look| match look {
+            Ok(traffic) => traffic.answer_to >= asked,
+            Err(_) => true,
+        });
+        match timeout(PATIENCE, answered).await {
+            Ok(Ok(look)) => look.clone(),
+            Ok(Err(_)) => Err(Error::failed("the helper ended")),
+            Err(_) => Err(Error::failed("the helper does not answer")),
         }
     }
 
+    /// The next look that differs.
     async fn next(&mut self) -> Result<Traffic> {
-        match &mut self.session {
-            Some(session) => look(&session.next_line().await?),
-            None => std::future::pending().await,
+        if self.looks.changed().await.is_err() {
+            return Err(Error::failed("the helper ended"));
+        }
+        self.looks.borrow_and_update().clone()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+/// Passes questions in and looks out until the helper ends or nobody wants to know.
+async fn read(
+    mut session: Session,
+    mut questions: mpsc::UnboundedReceiver<u64>,
+    tell: watch::Sender<Result<Traffic>>,
+) {
+    let mut answered = None;
+    loop {
+        let news = tokio::select! {
+            asked = questions.recv() => match asked {
+                Some(asked) => session.send(&format!("{{\"ask\":{asked}}}")).await.map(|()| None),
+                None => return,
+            },
+            line = session.next_line() => line.and_then(|line| look(&line)).map(Some),
+        };
+        match news {
+            Ok(None) => {}
+            Ok(Some(traffic)) => {
+                answered = answered.max(traffic.answer_to);
+                drop(tell.send_replace(Ok(Traffic {
+                    answer_to: answered,
+                    ..traffic
+                })));
+            }
+            Err(error) => {
+                drop(tell.send_replace(Err(error)));
+                return;
+            }
         }
     }
 }
@@ -115,42 +179,38 @@ pub async fn drain(
     events: &Events,
 ) -> Result<Drained> {
     let answered = async {
-        match by_sockets(replica, watcher, events).await {
-            Ok(true) => Ok(Drained::Answered),
-            Ok(false) => by_counters(engine, &replica.id, quiet * BLIND_FACTOR).await,
-            Err(error) => {
-                if engine
-                    .replica(&replica.id)
-                    .await?
-                    .is_none_or(|now| now.run != crate::model::Run::Running)
-                {
-                    return Ok(Drained::Answered);
-                }
-                events.notice(format!(
-                    "{}: {}; counting its network traffic instead",
-                    replica.name, error.message
-                ));
-                by_counters(engine, &replica.id, quiet * BLIND_FACTOR).await
-            }
+        let Err(error) = by_sockets(replica, watcher, events).await else {
+            return Ok(Drained::Answered);
+        };
+        let gone = |now: Option<Replica>| now.is_none_or(|now| now.run != Run::Running);
+        if gone(engine.replica(&replica.id).await?) {
+            return Ok(Drained::Answered);
         }
+        events.notice(format!(
+            "{}: cannot look at its connections ({}); counting its network traffic instead",
+            replica.name, error.message
+        ));
+        by_counters(engine, &replica.id, quiet * BLIND_FACTOR).await
     };
     timeout_at(deadline, answered)
         .await
         .unwrap_or(Ok(Drained::TimedOut))
 }
 
-/// `false` where nobody can look.
-async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<bool> {
-    let Some(mut traffic) = watcher.ask().await? else {
-        return Ok(false);
-    };
+/// Ends when nothing is unanswered any more; an error where nobody can look.
+async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<()> {
+    let helper = watcher.helper.as_mut().map_err(|error| error.clone())?;
+    let mut traffic = helper.ask().await?;
+    if !traffic.exact {
+        tracing::warn!(replica = %replica.name, "packets cannot be read: a pause inside an answer can pass for its end");
+    }
     let mut told = (0, 0);
     loop {
         if !traffic.busy() {
             // A look on demand settles it: the line may be older than the last change.
-            match watcher.ask().await? {
-                Some(again) if again.busy() => traffic = again,
-                _ => return Ok(true),
+            traffic = helper.ask().await?;
+            if !traffic.busy() {
+                return Ok(());
             }
         }
         let counts = (traffic.unanswered + traffic.unsent, traffic.streaming);
@@ -163,7 +223,7 @@ async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -
             });
             told = counts;
         }
-        traffic = watcher.next().await?;
+        traffic = helper.next().await?;
     }
 }
 

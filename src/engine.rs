@@ -192,13 +192,31 @@ impl Engine {
                 .await
                 .map_err(|error| failed("unpause a container", &error))?;
         }
+        // The engine answers when the container has stopped, which a grace period may put off for longer than any call.
+        let patience = self.grace(id, grace).await + Duration::from_secs(CALL_TIMEOUT);
         tolerate(
             self.docker
+                .clone()
+                .with_timeout(patience)
                 .stop_container(&id.0, Some(options.build()))
                 .await,
             &[304, 404],
             "stop a container",
         )
+    }
+
+    /// How long a stop may take: what is asked for, else the container's own grace period.
+    async fn grace(&self, id: &ContainerId, asked: Option<Duration>) -> Duration {
+        let own = async {
+            let config = self.inspect(&id.0).await.ok()??.config?;
+            u64::try_from(config.stop_timeout?)
+                .ok()
+                .map(Duration::from_secs)
+        };
+        match asked {
+            Some(asked) => asked,
+            None => own.await.unwrap_or_default(),
+        }
     }
 
     /// Removes a stopped container, its anonymous volumes kept; fine where it is gone already.

@@ -4,7 +4,9 @@ mod bad_input;
 mod blue_green;
 mod compose;
 mod crash;
+mod drain;
 mod failure;
+mod hooks;
 #[path = "testbed/load.rs"]
 mod load;
 mod namespace;

@@ -314,6 +314,23 @@ impl Stack {
             .len()
     }
 
+    /// The helpers in the network namespace of a container, running or not.
+    pub async fn helpers(&self, container: &str) -> Vec<String> {
+        let label = "label=io.rollout.role=helper";
+        let ids = self.docker(&["ps", "-aq", "--filter", label]).await;
+        let mut helpers = Vec::new();
+        for id in ids.lines() {
+            let format = "{{.HostConfig.NetworkMode}}";
+            // Another test's helper may go at any moment.
+            let mut inspect = self.command("docker", &["inspect", "--format", format, id]);
+            let mode = inspect.output().await.unwrap().stdout;
+            if String::from_utf8_lossy(&mode).trim() == format!("container:{container}") {
+                helpers.push(id.to_owned());
+            }
+        }
+        helpers
+    }
+
     /// The overlay as the socket proxy tells it.
     pub async fn overlay(&self) -> String {
         self.control("get").await

@@ -6,7 +6,7 @@ use bollard::{
     container::LogOutput,
     errors::Error as Bollard,
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
-    models::{ContainerCreateBody, HostConfig},
+    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig},
     query_parameters as query,
 };
 use futures_util::{Stream, StreamExt};
@@ -175,6 +175,14 @@ impl Engine {
             host_config: Some(HostConfig {
                 network_mode: Some(format!("container:{}", replica.0)),
                 auto_remove: Some(true),
+                // To read packets is all that it needs.
+                cap_drop: Some(vec!["ALL".into()]),
+                cap_add: Some(vec!["NET_RAW".into()]),
+                // What it says is for this session alone, and nobody reads it twice.
+                log_config: Some(HostConfigLogConfig {
+                    typ: Some("none".into()),
+                    config: None,
+                }),
                 ..Default::default()
             }),
             ..Default::default()

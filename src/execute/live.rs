@@ -119,7 +119,7 @@ impl World for Live<'_> {
             Step::Hold => self.route(desired, &sets, Stage::Hold).await,
             Step::Cutover => self.route(desired, &sets, Stage::Cutover).await,
             Step::CutBack => self.route(desired, &sets, Stage::Back).await,
-            Step::Create { replicas } => self.create(desired, *replicas, facts).await,
+            Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
             Step::Confirm { side } => self.confirm(*side, &sets, facts).await,
             Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
@@ -154,7 +154,13 @@ impl Live<'_> {
         self.proxy.route(change).await
     }
 
-    async fn create(&mut self, desired: &Desired, replicas: u32, facts: &mut Facts) -> Result<()> {
+    async fn create(
+        &mut self,
+        desired: &Desired,
+        replicas: u32,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
         let request = CreateRequest {
             project: self.project,
             service: &self.service.name,
@@ -165,10 +171,13 @@ impl Live<'_> {
             renew_anon_volumes: self.settings.renew_anon_volumes,
         };
         let events = self.events.clone();
-        let created = self
+        // The drain must see every answer from its beginning: what has to be there by then starts alongside.
+        let watching = start_watchers(self.engine, self.unwatched(desired, sets));
+        let creating = self
             .compose
-            .create(&request, |line| events.emit(Event::Compose { line }))
-            .await;
+            .create(&request, |line| events.emit(Event::Compose { line }));
+        let (created, watchers) = tokio::join!(creating, watching);
+        self.memory.watchers.extend(watchers);
         if created.is_err() {
             self.keep_logs_of_the_ill(desired).await;
         }
@@ -250,7 +259,7 @@ impl Live<'_> {
         })
         .await;
         drop((judging, changed));
-        // The drain must see every answer from its beginning, so the cutover waits for the watchers.
+        // Where an earlier run has created the replicas: the cutover waits for the watchers.
         if watchers.is_none() && failed.is_none() && ended.is_ok() {
             watchers = Some(watching.await);
         }

@@ -14,9 +14,19 @@ use super::traffic::Protocol;
 pub enum Verdict {
     /// Exactly so many requests are not answered; `streams` when only silence tells when the connection is done.
     Known { unanswered: u32, streams: bool },
-    /// At least so many are not answered; what else there is, the socket has to tell: by its silence alone, or by all
-    /// its ages.
-    AtLeast { unanswered: u32, by_silence: bool },
+    /// At least so many are not answered; what else there is, the socket has to tell.
+    AtLeast { unanswered: u32, by: Evidence },
+}
+
+/// What a socket has to tell of a connection that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Its silence alone.
+    Silence,
+    /// Its ages, which speak of requests and answers.
+    Ages,
+    /// Both: what the client sends after an answer is no request, so that it may be a tunnel.
+    AgesAndSilence,
 }
 
 /// One connection.
@@ -28,6 +38,8 @@ pub struct Connection {
     speaks: Speaks,
     /// Which side sent data last.
     last: Option<Side>,
+    /// The client's turn came, and what it sent began no request.
+    foreign: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +67,7 @@ impl Connection {
             outbound: Direction::default(),
             speaks: unknown(protocol),
             last: None,
+            foreign: false,
         }
     }
 
@@ -102,11 +115,12 @@ impl Connection {
                 streams,
             }
         } else {
-            let by_silence = matches!(self.speaks, Speaks::H2(_));
-            Verdict::AtLeast {
-                unanswered,
-                by_silence,
-            }
+            let by = match self.speaks {
+                Speaks::H2(_) => Evidence::Silence,
+                Speaks::Unknown if self.foreign => Evidence::AgesAndSilence,
+                _ => Evidence::Ages,
+            };
+            Verdict::AtLeast { unanswered, by }
         }
     }
 
@@ -185,6 +199,9 @@ impl Connection {
                 self.outbound.begin(acknowledged);
             }
             self.inbound.trust();
+            self.foreign = false;
+        } else if joined && !segment.outbound && self.last == Some(Side::Application) {
+            self.foreign |= !is_encrypted(data);
         }
     }
 
@@ -228,6 +245,11 @@ fn side(segment: &Segment<'_>) -> Side {
     } else {
         Side::Client
     }
+}
+
+/// A TLS record of a version in use (RFC 8446, section 5.1): there may be requests inside.
+fn is_encrypted(data: &[u8]) -> bool {
+    matches!(data, [0x14..=0x17, 0x03, ..])
 }
 
 /// A connection that cannot be read yet: frames of HTTP/2 can be found again wherever a segment begins with one.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::ages::{Ages, Judgement, silence};
-use super::connection::{Connection, Verdict};
+use super::connection::{Connection, Evidence, Verdict};
 use super::packets::segment::Segment;
 use super::sock_diag::{Ends, Socket};
 use super::traffic::{Protocol, Traffic};
@@ -116,10 +116,10 @@ impl Watched {
             } => (unanswered, streams),
             Verdict::AtLeast {
                 unanswered,
-                by_silence: true,
+                by: Evidence::Silence,
             } => (unanswered, unanswered == 0),
-            Verdict::AtLeast { unanswered, .. } => match by_ages {
-                Judgement::Idle => (unanswered, false),
+            Verdict::AtLeast { unanswered, by } => match by_ages {
+                Judgement::Idle => (unanswered, by == Evidence::AgesAndSilence),
                 Judgement::Unanswered => (unanswered.max(1), false),
                 Judgement::Streaming => (unanswered, true),
             },

@@ -1,6 +1,9 @@
 //! Lines for people: with a spinner on a terminal, plain elsewhere.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use console::{Style, Term};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,7 +16,12 @@ pub struct Human {
     spinner: ProgressBar,
     compose: Vec<String>,
     verbose: bool,
+    /// When a replica was last said to drain.
+    draining: BTreeMap<String, Instant>,
 }
+
+/// Between two lines on what one replica still answers; where a spinner shows it, there is none at all.
+const DRAINING: Duration = Duration::from_secs(1);
 
 impl Human {
     /// `verbose` shows every line that Compose prints.
@@ -25,6 +33,7 @@ impl Human {
             spinner,
             compose: Vec::new(),
             verbose,
+            draining: BTreeMap::new(),
         }
     }
 
@@ -142,12 +151,17 @@ impl Sink for Human {
                 unanswered,
                 streaming,
             } => {
-                self.line(&format!(
-                    "    {replica} still answers {}",
+                let text = format!(
+                    "{replica} still answers {}",
                     traffic(*unanswered, *streaming)
-                ));
+                );
+                if self.terminal.is_term() {
+                    self.spin(text);
+                } else if is_due(&mut self.draining, replica, Instant::now()) {
+                    self.line(&format!("    {text}"));
+                }
             }
-            Event::Drained { .. } => {}
+            Event::Drained { replica, .. } => drop(self.draining.remove(replica)),
             Event::Undoing { reason } => {
                 self.still();
                 self.line(&format!("  {} {reason}; going back", red().apply_to("✗")));
@@ -230,6 +244,17 @@ fn traffic(unanswered: u32, streaming: u32) -> String {
     }
 }
 
+/// The first line on a replica is due at once, a further one after a while.
+fn is_due(said: &mut BTreeMap<String, Instant>, replica: &str, now: Instant) -> bool {
+    let due = said
+        .get(replica)
+        .is_none_or(|last| now.duration_since(*last) >= DRAINING);
+    if due {
+        said.insert(replica.to_owned(), now);
+    }
+    due
+}
+
 fn count(replicas: u32) -> String {
     format!("{replicas} replica{}", if replicas == 1 { "" } else { "s" })
 }
@@ -278,4 +303,29 @@ fn yellow() -> Style {
 
 fn red() -> Style {
     Style::new().for_stderr().red()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_replica_still_answers_is_said_at_once_and_then_once_a_second() {
+        let (mut said, start) = (BTreeMap::new(), Instant::now());
+        let mut due = |replica, ms| is_due(&mut said, replica, start + Duration::from_millis(ms));
+        assert!(due("web-1", 0));
+        assert!(!due("web-1", 999));
+        assert!(due("web-2", 999));
+        assert!(due("web-1", 1000));
+        assert!(!due("web-1", 1999));
+    }
+
+    #[test]
+    fn an_event_for_each_answer_makes_no_line_for_each() {
+        let mut said = BTreeMap::new();
+        let start = Instant::now();
+        let lines =
+            (0..1000).filter(|ms| is_due(&mut said, "web-1", start + Duration::from_millis(*ms)));
+        assert_eq!(lines.count(), 1);
+    }
 }

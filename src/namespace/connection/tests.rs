@@ -109,7 +109,7 @@ fn known(unanswered: u32) -> Verdict {
 
 const BY_AGES: Verdict = Verdict::AtLeast {
     unanswered: 0,
-    by_silence: false,
+    by: Evidence::Ages,
 };
 
 #[test]
@@ -154,6 +154,30 @@ fn a_connection_joined_halfway_is_known_from_its_next_request_on() {
     assert_eq!(wire.verdict(), known(1));
     wire.send(true, OK);
     assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn a_tunnel_joined_halfway_counts_by_its_silence_too_until_a_request_follows_an_answer() {
+    let mut wire = Wire::joined(Protocol::Http1);
+    wire.send(true, b"\x81\x05hello");
+    wire.send(false, b"\x81\x85\0\0\0\0hello");
+    let by_both = Verdict::AtLeast {
+        unanswered: 0,
+        by: Evidence::AgesAndSilence,
+    };
+    assert_eq!(wire.verdict(), by_both);
+    wire.send(true, b"\x81\x05hello");
+    assert_eq!(wire.verdict(), by_both);
+    wire.send(false, GET);
+    assert_eq!(wire.verdict(), known(1));
+}
+
+#[test]
+fn an_encrypted_connection_joined_halfway_is_left_to_the_ages() {
+    let mut wire = Wire::joined(Protocol::Http1);
+    wire.send(true, b"\x17\x03\x03\0\x05");
+    wire.send(false, b"\x17\x03\x03\0\x05");
+    assert_eq!(wire.verdict(), BY_AGES);
 }
 
 #[test]

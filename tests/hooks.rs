@@ -1,0 +1,209 @@
+//! What the operator wants done in an old replica before it is stopped.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Run, Stack};
+
+/// The demo application in an image that has a shell.
+const IMAGE: &str = r#"FROM traefik:v3.7
+COPY --from=rollout-demo:v1 /app /app
+ARG VERSION
+ENV VERSION=$VERSION
+EXPOSE 80
+ENTRYPOINT ["/app"]
+CMD []
+HEALTHCHECK --interval=1s --timeout=2s --start-period=15s CMD ["/app", "check"]
+"#;
+
+const WEB: &str = r#"    image: ${COMPOSE_PROJECT_NAME}:${TAG}
+    networks: [front]
+    scale: 2
+    volumes: ["./told:/told"]
+    labels:
+      traefik.enable: "true"
+      traefik.http.routers.web.rule: Host(`localhost`)
+"#;
+
+/// Tells that it ran, in which container, and that the application still answered there.
+const TELL: &str =
+    "wget -q -O - http://127.0.0.1/ >/dev/null && cat /proc/sys/kernel/hostname >>/told/";
+
+/// A stack whose images go with it: after its containers, so that nothing uses them any more.
+struct Shell {
+    stack: Stack,
+    images: Images,
+}
+
+#[derive(Default)]
+struct Images(Vec<String>);
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").arg("rmi").args(&self.0).output();
+    }
+}
+
+impl Shell {
+    async fn up(test: &str, more: &str) -> Self {
+        Self::of(Stack::new(test, &format!("{WEB}{more}"))).await
+    }
+
+    async fn of(stack: Stack) -> Self {
+        std::fs::create_dir(stack.path("told")).unwrap();
+        std::fs::create_dir(stack.path("image")).unwrap();
+        stack.write("image/Dockerfile", IMAGE);
+        let mut shell = Self {
+            stack,
+            images: Images::default(),
+        };
+        for version in ["v1", "v2"] {
+            let name = format!("{}:{version}", shell.stack.project);
+            let argument = format!("VERSION={version}");
+            let build = [
+                "build",
+                "-q",
+                "-t",
+                &name,
+                "--build-arg",
+                &argument,
+                "image",
+            ];
+            shell.stack.set("DOCKER_BUILDKIT", 0).docker(&build).await;
+            shell.images.0.push(name);
+        }
+        shell.stack.up("v1").await;
+        shell
+    }
+
+    /// Rolls to v2 under load: whatever the hooks do, nothing is lost.
+    async fn rolls(&mut self, options: &[&str]) -> Run {
+        let load = self.stack.load();
+        self.stack.tag("v2");
+        let all = [&["--proxy", "traefik"], options, &["web"]].concat();
+        let run = self.stack.rollout(&all).await;
+        let report = load.stop().await;
+        run.code(0);
+        assert!(report.nothing_lost(), "{report}\n{}", run.text);
+        self.stack.settled(2).await;
+        run
+    }
+
+    /// The short ids of the replicas that run now, sorted.
+    async fn ids(&self) -> Vec<String> {
+        let replicas = self.stack.replicas("web").await;
+        let mut ids: Vec<String> = replicas.iter().map(|own| own.id[..12].to_owned()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Where a hook has run, sorted.
+    fn told(&self, file: &str) -> Vec<String> {
+        let path = self.stack.path(&format!("told/{file}"));
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+}
+
+fn notices(run: &Run) -> Vec<&str> {
+    let of_kind = |event: &&Value| event["event"] == "notice";
+    let texts = run.events.iter().filter(of_kind);
+    texts.filter_map(|event| event["text"].as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pre_stop_hook_runs_in_each_old_replica_before_it_is_stopped() {
+    let mut shell = Shell::up("hook", "").await;
+    let olds = shell.ids().await;
+    shell
+        .rolls(&["--pre-stop-hook", &format!("{TELL}flag")])
+        .await;
+    assert_eq!(shell.told("flag"), olds);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hook_of_the_new_file_s_label_goes_before_the_one_of_the_container() {
+    let label = format!("      docker-rollout.pre-stop-hook: {TELL}${{HOOK:-container}}\n");
+    let mut shell = Shell::up("label", &label).await;
+    let olds = shell.ids().await;
+    shell.stack.set("HOOK", "file");
+    shell.rolls(&[]).await;
+    assert_eq!(
+        (shell.told("file"), shell.told("container")),
+        (olds, vec![])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_only_the_old_container_knows_runs_all_the_same() {
+    let label = format!("      docker-rollout.pre-stop-hook: {TELL}container\n");
+    let mut shell = Shell::up("own-label", &label).await;
+    let olds = shell.ids().await;
+    shell
+        .stack
+        .write("compose.yaml", &format!("services:\n  web:\n{WEB}"));
+    shell.rolls(&[]).await;
+    assert_eq!(shell.told("container"), olds);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_flag_goes_before_the_label() {
+    let label = format!("      docker-rollout.pre-stop-hook: {TELL}label\n");
+    let mut shell = Shell::up("flag-label", &label).await;
+    let olds = shell.ids().await;
+    shell
+        .rolls(&["--pre-stop-hook", &format!("{TELL}flag")])
+        .await;
+    assert_eq!((shell.told("flag"), shell.told("label")), (olds, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_fails_is_reported_and_stops_nothing() {
+    let mut shell = Shell::up("bad-hook", "").await;
+    let hook = "echo no such queue; exit 7";
+    let run = shell.rolls(&["--pre-stop-hook", hook]).await;
+    let told: Vec<&str> = notices(&run)
+        .into_iter()
+        .filter(|text| text.contains("pre-stop hook"))
+        .collect();
+    assert_eq!(told.len(), 2, "one for each old replica: {told:?}");
+    assert!(
+        told.iter()
+            .all(|text| text.contains("ended with 7: no such queue")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_hangs_is_given_up_after_the_drain_timeout() {
+    let mut shell = Shell::up("hung-hook", "").await;
+    let options = ["--drain-timeout", "2s", "--pre-stop-hook", "sleep 600"];
+    let run = shell.rolls(&options).await;
+    let hung = |text: &&str| text.contains("pre-stop hook") && text.contains("did not end");
+    assert_eq!(notices(&run).into_iter().filter(hung).count(), 2);
+    let took = run.ms("stop");
+    assert!((2000..6000).contains(&took), "{took} ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compose_s_own_pre_stop_hooks_run_in_their_order_after_which_the_replica_is_stopped() {
+    let project = r#"    pre_stop:
+      - command: ["sh", "-c", "echo first $$WHICH >>/told/order"]
+        environment: { WHICH: one }
+      - command: ["sh", "-c", "echo second $$(pwd) >>/told/order"]
+        working_dir: /tmp
+"#;
+    let mut stack = Stack::new("compose-hook", &format!("{WEB}{project}"));
+    // Older ones do not know the key.
+    stack.compose_version("sid");
+    let mut shell = Shell::of(stack).await;
+    shell.rolls(&["--drain-timeout", "5s"]).await;
+    let lines = shell.told("order");
+    assert_eq!(
+        lines,
+        ["first one", "first one", "second /tmp", "second /tmp"]
+    );
+}
