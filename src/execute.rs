@@ -203,7 +203,7 @@ async fn settle_down(step: &Step) {
 }
 
 /// Ends when a signal has come; never, once nobody can send one any more.
-async fn raised(interrupted: &mut watch::Receiver<bool>) {
+pub(crate) async fn raised(interrupted: &mut watch::Receiver<bool>) {
     if interrupted.wait_for(|raised| *raised).await.is_err() {
         std::future::pending::<()>().await;
     }

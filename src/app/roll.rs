@@ -167,7 +167,14 @@ impl Scene<'_> {
             .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
             .await?;
         let mut phases = BTreeMap::new();
-        self.fetch_image(subject, &mut phases).await?;
+        let mut signal = interrupted.clone();
+        tokio::select! {
+            biased;
+            () = execute::raised(&mut signal) => {
+                return Err(Error::interrupted("interrupted; nothing was changed, what ran before serves"));
+            }
+            fetched = self.fetch_image(subject, &mut phases) => fetched?,
+        }
         let version = self.version(subject).await?;
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
             self.events.emit(Event::NothingToDo {

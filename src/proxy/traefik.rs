@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use self::{
     api::{Api, Servers},
     control::Control,
+    discover::Lookout,
     names::{Names, names},
 };
 use super::{Change, Observation, Proxy};
@@ -27,6 +28,7 @@ pub struct Traefik {
     epoch: u64,
     controls: Vec<Control>,
     instances: Vec<Instance>,
+    lookout: Option<Lookout>,
 }
 
 /// One Traefik.
@@ -38,7 +40,15 @@ struct Instance {
 
 impl Traefik {
     /// `epoch` grows with each rollout of the service; the overlay refuses an older one.
-    pub fn new(key: ServiceKey, epoch: u64, controls: Vec<Control>, apis: Vec<Api>) -> Self {
+    ///
+    /// Without a lookout the instances stay those that the operator has named.
+    pub fn new(
+        key: ServiceKey,
+        epoch: u64,
+        controls: Vec<Control>,
+        apis: Vec<Api>,
+        lookout: Option<Lookout>,
+    ) -> Self {
         let instances = apis
             .into_iter()
             .map(|api| Instance {
@@ -51,7 +61,33 @@ impl Traefik {
             epoch,
             controls,
             instances,
+            lookout,
         }
+    }
+
+    /// Takes in who has come or moved since the last look, and lets go of who does not run any more.
+    async fn look_around(&mut self) -> Result<()> {
+        let Some(lookout) = &self.lookout else {
+            return Ok(());
+        };
+        let (apis, running) = lookout.look().await?;
+        self.instances
+            .retain(|instance| running.contains(&instance.api.name));
+        for api in apis {
+            match self
+                .instances
+                .iter_mut()
+                .find(|own| own.api.name == api.name)
+            {
+                Some(known) => known.api = api,
+                // Whether it is in front of this service at all, what it lists will tell.
+                None => self.instances.push(Instance {
+                    api,
+                    stranger: true,
+                }),
+            }
+        }
+        Ok(())
     }
 
     /// Takes note of which instances know the service before anything is changed, and how the way is called.
@@ -152,6 +188,8 @@ impl Proxy for Traefik {
     }
 
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
+        // Before anybody is believed, everybody must be known.
+        self.look_around().await.ok()?;
         let names = all_names(replicas);
         let mut answers = Vec::new();
         for instance in &mut self.instances {

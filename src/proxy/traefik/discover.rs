@@ -25,6 +25,7 @@ add three lines to the stack, and run docker compose up -d:
       or go on without an atomic cutover: --allow-split";
 
 /// A socket proxy that runs, and its image.
+#[derive(Clone)]
 pub struct Found {
     /// How to talk with it.
     pub control: Control,
@@ -97,19 +98,46 @@ pub async fn traefik(
     if readers.is_empty() {
         return Err(no_reader(key, found));
     }
-    let apis = match settings.traefik_url.is_empty() {
-        true => discover_apis(engine, &readers).await?,
-        false => named_apis(&settings.traefik_url).await?,
+    let by_url = !settings.traefik_url.is_empty();
+    let apis = match by_url {
+        false => discover_apis(engine, &readers).await?,
+        true => named_apis(&settings.traefik_url).await?,
     };
-    let controls = found.iter().map(|found| found.control.clone());
-    let controls = controls.filter(|control| {
+    let reads = |found: &&Found| {
         readers
             .iter()
-            .any(|(own, _)| own.container == control.container)
-    });
-    let mut traefik = Traefik::new(key.clone(), epoch, controls.collect(), apis);
+            .any(|(own, _)| own.container == found.control.container)
+    };
+    let matter = found
+        .iter()
+        .filter(|found| reads(found) || may_matter(found, &running, networks));
+    let controls: Vec<Control> = matter.clone().map(|found| found.control.clone()).collect();
+    let lookout = Lookout {
+        engine: engine.clone(),
+        found: matter.cloned().collect(),
+        networks: networks.clone(),
+    };
+    let lookout = (!by_url).then_some(lookout);
+    let mut traefik = Traefik::new(key.clone(), epoch, controls, apis, lookout);
     traefik.get_acquainted(replicas).await?;
     Ok(traefik)
+}
+
+/// Finds the Traefiks again, which may have come, gone, or got another address since the rollout began.
+pub struct Lookout {
+    engine: Engine,
+    found: Vec<Found>,
+    networks: BTreeSet<String>,
+}
+
+impl Lookout {
+    /// The API of each Traefik that reads now, and the names of all containers that run.
+    pub async fn look(&self) -> Result<(Vec<Api>, BTreeSet<String>)> {
+        let running = self.engine.running().await?;
+        let readers = readers(&self.found, &running, &self.networks).await?;
+        let names = running.iter().map(name).collect();
+        Ok((apis(&self.engine, &readers).await?, names))
+    }
 }
 
 /// The Traefiks that read through a socket proxy now and share a network with the service: no other is in front of it.
@@ -180,7 +208,7 @@ async fn named_apis(urls: &[String]) -> Result<Vec<Api>> {
     Ok(apis)
 }
 
-async fn discover_apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result<Vec<Api>> {
+async fn apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result<Vec<Api>> {
     let mut apis = Vec::new();
     for (control, reader) in readers {
         let Some(container) = &reader.container else {
@@ -190,22 +218,30 @@ async fn discover_apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result
             Some(inspect) => api_port(&inspect),
             None => API_PORT,
         };
-        let mut api = Api::through(
+        let api = Api::through(
             container.name.clone(),
             reader.address,
             port,
             control.clone(),
         );
-        api.version().await.map_err(|error| {
+        apis.push(api);
+    }
+    Ok(apis)
+}
+
+async fn discover_apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result<Vec<Api>> {
+    let mut apis = apis(engine, readers).await?;
+    for api in &mut apis {
+        let version = api.version().await;
+        version.map_err(|error| {
             Error::refused(format!(
-                "the API of Traefik ({}) does not answer on port {port}: {}",
-                container.name, error.message
+                "the API of Traefik ({}) does not answer: {}",
+                api.name, error.message
             ))
             .hint(
                 "add --api.insecure=true to Traefik's command, or name the API with --traefik-url",
             )
         })?;
-        apis.push(api);
     }
     if apis.is_empty() {
         return Err(Error::refused(
