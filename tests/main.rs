@@ -2,8 +2,11 @@
 
 mod blue_green;
 mod compose;
+mod first_start;
 #[path = "testbed/load.rs"]
 mod load;
 mod namespace;
+mod readiness;
+mod shapes;
 mod socket_proxy;
 mod support;
