@@ -381,6 +381,14 @@ impl Scene<'_> {
         match settings.proxy {
             ProxyKind::None => return Ok(Box::new(NoProxy)),
             ProxyKind::Auto | ProxyKind::Traefik if !labelled => {
+                // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
+                if let Ok(traefik) =
+                    discover::traefik(self.engine, key, settings, epoch, found, &networks, olds)
+                        .await
+                    && traefik.knows_the_service()
+                {
+                    return Ok(Box::new(traefik));
+                }
                 self.events.notice(format!(
                     "{} has no Traefik router: it is rolled on health alone",
                     service.name
@@ -507,7 +515,7 @@ impl Scene<'_> {
     ) -> Result<bool> {
         let digest = &subject.service.inline_digest;
         let same = |old: &Replica| {
-            let same_digest = old.digest.as_ref().map_or(true, |own| own == digest);
+            let same_digest = old.digest.as_deref().unwrap_or_default() == digest;
             old.image == version.image && old.hash == version.hash && same_digest && old.serves()
         };
         if olds.len() != subject.replicas as usize || !olds.iter().all(same) {
