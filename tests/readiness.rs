@@ -49,14 +49,14 @@ async fn a_service_checked_every_second_is_rolled_within_five_seconds_of_being_r
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_checked_every_thirty_seconds_is_rolled_within_five_seconds_of_being_ready() {
     let stack = Stack::usual("check30", TOLD);
-    is_done_soon_after_the_application_is_ready(stack, ["v1-slowcheck", "v2-slowcheck"]).await;
+    is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_either() {
     let mut stack = Stack::usual("check30s", TOLD);
     stack.set("START_DELAY", 3);
-    is_done_soon_after_the_application_is_ready(stack, ["v1-slowcheck", "v2-slowcheck"]).await;
+    is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
 }
 
 async fn docker_says(stack: &Stack) -> String {
@@ -69,7 +69,7 @@ async fn docker_says(stack: &Stack) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_docker_still_calls_starting_keeps_answering_and_is_rolled_again() {
     let mut stack = Stack::usual("starting", TOLD);
-    stack.tag("v1-slowcheck").up("v1").await;
+    stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2-slowcheck");
     stack.rollout(&["web"]).await.code(0);
@@ -87,12 +87,12 @@ async fn a_replica_that_docker_still_calls_starting_keeps_answering_and_is_rolle
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_rollout_leaves_a_replica_that_docker_still_calls_starting_answering() {
     let mut stack = Stack::usual("startfail", TOLD);
-    stack.tag("v1-slowcheck").up("v1").await;
+    stack.up("v1").await;
     stack.tag("v2-slowcheck");
     stack.rollout(&["web"]).await.code(0);
     let before = stack.replicas("web").await;
     let load = stack.load();
-    stack.tag("broken");
+    stack.tag("broken").set("UNHEALTHY", 1);
     let run = stack.rollout(&["web"]).await;
     run.code(1);
     // Traefik is asked for its configuration anew, after which it must still know the old replica.

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -48,8 +49,12 @@ async fn ask(socket: &UdpSocket) -> Result<String, String> {
     }
 }
 
+/// Every socket has an address of its own: a port that is used again within seconds is the same session to Traefik.
 async fn socket(address: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 1, high, low), 0)).await;
+    let socket = socket.unwrap();
     socket.connect(address).await.unwrap();
     socket
 }
