@@ -2,7 +2,13 @@
 
 mod roll;
 
-use std::{ffi::OsString, fs::OpenOptions, io::IsTerminal, process::ExitCode, str::FromStr};
+use std::{
+    ffi::OsString,
+    fs::OpenOptions,
+    io::{IsTerminal, Write},
+    process::ExitCode,
+    str::FromStr,
+};
 
 use clap::CommandFactory;
 use tokio::{
@@ -13,8 +19,8 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{self, Action, Cli, TargetArgs, UnlockArgs, UpArgs},
-    compose::Compose,
+    cli::{self, Action, Cli, Stop, TargetArgs, UnlockArgs, UpArgs},
+    compose::{Compose, Project},
     docker_http::Endpoint,
     engine::Engine,
     error::{Error, Outcome, Result},
@@ -30,31 +36,22 @@ const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
 
 /// Runs the command line.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let output = cli::output_of(&arguments);
     match cli::parse(arguments) {
-        Err(error) => {
+        Err(Stop::Print(help)) => {
             // A closed standard output leaves nobody to tell.
-            let _ = error.print();
-            if error.use_stderr() {
-                Outcome::Refused.into()
-            } else {
-                Outcome::Done.into()
-            }
+            let _ = help.print();
+            Outcome::Done.into()
         }
+        Err(Stop::Refuse(error)) => tell(&Events::new(sinks(output, false)), error),
         Ok(Action::SocketProxy(arguments)) => socket_proxy::main(arguments),
         Ok(Action::Namespace(command)) => namespace::main(command),
         Ok(Action::Completions(shell)) => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "rollout",
-                &mut std::io::stdout(),
-            );
-            Outcome::Done.into()
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rollout", &mut script);
+            print(&script)
         }
-        Ok(Action::PluginMetadata) => {
-            println!("{}", plugin_metadata());
-            Outcome::Done.into()
-        }
+        Ok(Action::PluginMetadata) => print(format!("{}\n", plugin_metadata()).as_bytes()),
         Ok(Action::Up(up)) => told(&up.target.clone(), async |events| {
             roll_all(&up, events).await
         }),
@@ -62,6 +59,13 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             unlock_service(&unlock, events).await
         }),
     }
+}
+
+/// Prints what was asked for; a reader that has had enough is no failure.
+fn print(text: &[u8]) -> ExitCode {
+    let mut out = std::io::stdout();
+    let _ = out.write_all(text).and_then(|()| out.flush());
+    Outcome::Done.into()
 }
 
 /// What `docker` shows of its plugin (docker/cli, cli-plugins/metadata).
@@ -77,7 +81,7 @@ fn plugin_metadata() -> serde_json::Value {
 /// Runs a command whose events and failure are reported.
 fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -> ExitCode {
     log(target.verbose);
-    let events = Events::new(sinks(target));
+    let events = Events::new(sinks(target.output.unwrap_or_default(), target.verbose > 0));
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -85,28 +89,32 @@ fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: failed to start: {error}");
-            return Outcome::Refused.into();
+            let message = format!("failed to start: {error}");
+            return tell(&events, Error::refused(message));
         }
     };
     match runtime.block_on(command(&events)) {
         Ok(()) => Outcome::Done.into(),
-        Err(error) => {
-            let Error {
-                outcome,
-                message,
-                hint,
-                logs,
-            } = error;
-            events.emit(Event::Failed {
-                message,
-                code: outcome as u8,
-                hint,
-                logs,
-            });
-            outcome.into()
-        }
+        Err(error) => tell(&events, error),
     }
+}
+
+/// Reports a failure; its exit code.
+fn tell(events: &Events, error: Error) -> ExitCode {
+    events.emit(Event::Failed {
+        message: one_line(&error.message),
+        code: error.outcome as u8,
+        hint: error.hint,
+        logs: error.logs,
+    });
+    error.outcome.into()
+}
+
+/// What others have said may have several lines.
+fn one_line(message: &str) -> String {
+    let lines = message.lines().map(str::trim);
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    lines.join(" ")
 }
 
 fn log(verbose: u8) {
@@ -122,13 +130,15 @@ fn log(verbose: u8) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(terminal)
+        .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
+        // It would panic on a standard error that has gone away, half-way through a rollout.
+        .log_internal_errors(false)
         .try_init();
 }
 
-fn sinks(target: &TargetArgs) -> Vec<Box<dyn Sink>> {
-    let shown: Box<dyn Sink> = match target.output.unwrap_or_default() {
-        Output::Human => Box::new(Human::new(target.verbose > 0)),
+fn sinks(output: Output, verbose: bool) -> Vec<Box<dyn Sink>> {
+    let shown: Box<dyn Sink> = match output {
+        Output::Human => Box::new(Human::new(verbose)),
         Output::Json => Box::new(Json::new(std::io::stdout())),
     };
     let log = std::env::var_os(EVENT_LOG)
@@ -143,9 +153,21 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     let engine = Engine::connect(endpoint(&up.target).await?).await?;
     let compose = Compose::find(up.target.invocation(), engine.endpoint().clone()).await?;
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let project = compose.project_for(&names).await?;
+    let project = read_project(&compose, &names).await?;
     for name in &names {
         project.service(name)?;
+    }
+    let scene = roll::Scene {
+        engine: &engine,
+        compose: &compose,
+        project: &project,
+        events,
+    };
+    // All are checked before the first is touched, and each again once those before it have been rolled.
+    let mut first = None;
+    for (index, name) in names.iter().enumerate() {
+        let checked = scene.check(name, &up.settings, &names[..index]).await?;
+        first.get_or_insert(checked);
     }
     for name in names {
         if *interrupted.borrow() {
@@ -153,23 +175,26 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
                 "interrupted before {name}; it was not touched"
             )));
         }
-        let scene = roll::Scene {
-            engine: &engine,
-            compose: &compose,
-            project: &project,
-            events,
+        let checked = match first.take() {
+            Some(checked) => checked,
+            None => scene.check(name, &up.settings, &[]).await?,
         };
-        scene
-            .roll(name, up.settings.clone(), interrupted.clone())
-            .await?;
+        scene.roll(checked, interrupted.clone()).await?;
     }
     Ok(())
+}
+
+async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
+    let project = compose.project_for(names).await;
+    project.map_err(|error| {
+        error.or_hint("see what docker compose config says, or name another file with -f FILE")
+    })
 }
 
 async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
     let engine = Engine::connect(endpoint(&unlock.target).await?).await?;
     let compose = Compose::find(unlock.target.invocation(), engine.endpoint().clone()).await?;
-    let project = compose.project_for(&[&unlock.service]).await?;
+    let project = read_project(&compose, &[&unlock.service]).await?;
     project.service(&unlock.service)?;
     let key = ServiceKey {
         project: project.name.clone(),
@@ -237,7 +262,9 @@ async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {
                 .hint("use a unix:// or plain tcp:// address"),
         );
     }
-    Endpoint::from_str(&host).map_err(Error::refused)
+    Endpoint::from_str(&host).map_err(|why| {
+        Error::refused(why).hint("name another one with -H, --context or DOCKER_HOST")
+    })
 }
 
 async fn context_host(context: Option<&str>) -> Result<String> {

@@ -1,12 +1,14 @@
 //! The command line: clap → [`Command`].
 
+mod refusal;
+
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{
-    compose::Invocation, namespace::NamespaceCommand, report::Output, settings::Partial,
-    socket_proxy::SocketProxyArgs,
+    compose::Invocation, error::Error, namespace::NamespaceCommand, report::Output,
+    settings::Partial, socket_proxy::SocketProxyArgs,
 };
 
 /// What Docker asks of a CLI plugin before it lists it (docker/cli, cli-plugins/metadata).
@@ -160,8 +162,27 @@ pub enum Action {
     PluginMetadata,
 }
 
-/// Reads the command line; the error prints itself, and is exit code 2 but for help and version.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, clap::Error> {
+/// Why a command line names nothing to do.
+#[derive(Debug)]
+pub enum Stop {
+    /// It asks for help or the version, which is printed.
+    Print(clap::Error),
+    /// It is wrong.
+    Refuse(Error),
+}
+
+impl From<clap::Error> for Stop {
+    fn from(error: clap::Error) -> Self {
+        if error.use_stderr() {
+            Self::Refuse(refusal::refusal(&error, &Cli::command()))
+        } else {
+            Self::Print(error)
+        }
+    }
+}
+
+/// Reads the command line.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Stop> {
     let arguments = without_plugin_name(arguments.into_iter().collect());
     if arguments
         .get(1)
@@ -170,6 +191,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
         return Ok(Action::PluginMetadata);
     }
     let cli = Cli::try_parse_from(arguments)?;
+    if let (Some(first), Some(_)) = (cli.up.services.first(), &cli.command) {
+        return Err(misplaced(first));
+    }
     match cli.command {
         None if cli.up.services.is_empty() => Err(no_service()),
         None => Ok(Action::Up(cli.up)),
@@ -189,11 +213,26 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, cl
     }
 }
 
-fn no_service() -> clap::Error {
-    Cli::command().error(
-        clap::error::ErrorKind::MissingRequiredArgument,
-        "no service named; write: rollout SERVICE",
+fn no_service() -> Stop {
+    Stop::Refuse(Error::refused("no service named").hint("write: rollout SERVICE"))
+}
+
+/// `rollout web socket-proxy` would start a daemon and leave web as it is.
+fn misplaced(service: &str) -> Stop {
+    let message = format!("service {service} stands before the name of a command");
+    Stop::Refuse(
+        Error::refused(message)
+            .hint("for a service that is called as a command is, write: rollout up SERVICE…"),
     )
+}
+
+/// How a command line that cannot be read asks for its report.
+pub fn output_of(arguments: &[OsString]) -> Output {
+    let asked = |pair: &[OsString]| pair[0] == "--output" && pair[1] == "json";
+    let json = arguments.iter().any(|argument| argument == "--output=json")
+        || arguments.windows(2).any(asked)
+        || std::env::var("ROLLOUT_OUTPUT").as_deref() == Ok("json");
+    if json { Output::Json } else { Output::Human }
 }
 
 /// As `docker rollout …`, Docker calls `docker-rollout … rollout …`: its own options first, then the plugin's name.
@@ -210,11 +249,6 @@ fn without_plugin_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
         arguments.remove(index + 1);
     }
     arguments
-}
-
-/// Every option and subcommand, for completions.
-pub fn command() -> clap::Command {
-    Cli::command()
 }
 
 #[cfg(test)]
@@ -247,6 +281,64 @@ mod tests {
             );
             assert_eq!(up.settings.timeout.unwrap().0.as_secs(), 5, "{line}");
         }
+    }
+
+    fn refused(line: &str) -> String {
+        match parse(line.split_whitespace().map(OsString::from)) {
+            Err(Stop::Refuse(error)) => error.message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line_that_names_the_word() {
+        for (line, message) in [
+            (
+                "rollout --drian-timeout 3 web",
+                "unknown option --drian-timeout; did you mean --drain-timeout?",
+            ),
+            ("rollout web --frobnicate", "unknown option --frobnicate"),
+            ("rollout -x web", "unknown option -x"),
+            ("rollout", "no service named"),
+            ("rollout up", "no service named"),
+            ("rollout unlock", "<SERVICE> is missing"),
+            ("rollout unlock web db", "\"db\" is one argument too many"),
+            (
+                "rollout web --strategy blue-gren",
+                "--strategy: unknown value \"blue-gren\"; did you mean blue-green?",
+            ),
+            (
+                "rollout web --strategy canary",
+                "--strategy: unknown value \"canary\"; known are blue-green, recreate",
+            ),
+            (
+                "rollout web --scale 0",
+                "--scale: \"0\" is not a number of replicas from 1 on",
+            ),
+            ("rollout web --file", "--file needs a value"),
+            (
+                "rollout web -H x --context y",
+                "--host and --context exclude each other",
+            ),
+            (
+                "rollout web socket-proxy",
+                "service web stands before the name of a command",
+            ),
+        ] {
+            assert_eq!(refused(line), message, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_service_may_be_called_as_a_command_is() {
+        assert!(matches!(
+            parsed("rollout socket-proxy"),
+            Action::SocketProxy(_)
+        ));
+        let Action::Up(up) = parsed("rollout up socket-proxy unlock") else {
+            panic!()
+        };
+        assert_eq!(up.services, ["socket-proxy", "unlock"]);
     }
 
     #[test]

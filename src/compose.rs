@@ -217,7 +217,7 @@ impl Compose {
         stdin: Option<&[u8]>,
         on_line: impl FnMut(String),
     ) -> Result<Finished> {
-        tracing::debug!(command = ?command.as_std(), "running");
+        tracing::info!(command = words(command.as_std()), "running");
         run(command, stdin, on_line).await.map_err(|error| {
             Error::refused(format!(
                 "cannot run {}: {error}",
@@ -255,4 +255,11 @@ impl Compose {
         let old = matches!(old.as_str(), "1" | "t" | "true" | "y" | "yes" | "on");
         if old { "_" } else { "-" }
     }
+}
+
+/// A command as it would be typed.
+fn words(command: &std::process::Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
 }

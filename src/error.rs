@@ -87,6 +87,15 @@ impl Error {
         self
     }
 
+    /// Adds what to do next where nothing is said yet.
+    #[must_use]
+    pub fn or_hint(self, hint: impl Into<String>) -> Self {
+        match self.hint {
+            Some(_) => self,
+            None => self.hint(hint),
+        }
+    }
+
     /// Adds the last lines that the failing container logged.
     #[must_use]
     pub fn logs(mut self, logs: Vec<String>) -> Self {

@@ -72,7 +72,7 @@ pub async fn run(
             Next::Fail(failure) => return Err(error(failure, &desired, world.take_logs())),
         };
         let names = names(&step, &observed);
-        tracing::debug!(?step, "next");
+        tracing::info!(?step, "next");
         events.emit(Event::StepStarted {
             step: step.name(),
             replicas: names,

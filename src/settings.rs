@@ -294,7 +294,7 @@ impl Partial {
             Some(Value::Object(map)) => {
                 Self::from_map(map, &|key| format!("{key} in x-rollout of {service}"))
             }
-            Some(_) => Err(Error::refused(format!(
+            Some(_) => Err(bad(format!(
                 "x-rollout of {service} is not a mapping of settings"
             ))),
         }
@@ -305,19 +305,21 @@ impl Partial {
         let names = Self::names();
         let known: Vec<String> = names.iter().map(|name| variable(name)).collect();
         let mut map = Map::new();
-        for (name, value) in variables
-            .into_iter()
-            .filter(|(name, _)| name.starts_with("ROLLOUT_"))
-        {
+        for (name, value) in variables {
+            let Some(rest) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
             match known.iter().position(|own| *own == name) {
                 Some(index) if !value.is_empty() => {
                     drop(map.insert(names[index].clone(), Value::String(value)))
                 }
                 Some(_) => {}
+                // Without the prefix: with it, any four letters would be near ROLLOUT_WAIT.
                 None => {
-                    if let Some(near) = did_you_mean(&name, known.iter().map(String::as_str)) {
-                        return Err(Error::refused(format!(
-                            "unknown variable {name}; did you mean {near}?"
+                    let endings = known.iter().map(|known| &known[PREFIX.len()..]);
+                    if let Some(near) = did_you_mean(rest, endings) {
+                        return Err(bad(format!(
+                            "unknown variable {name}; did you mean {PREFIX}{near}?"
                         )));
                     }
                 }
@@ -344,23 +346,26 @@ impl Partial {
                     || format!("known are {}", names.join(", ")),
                     |near| format!("did you mean {near}?"),
                 );
-                return Err(Error::refused(format!(
-                    "unknown key {}; {hint}",
-                    place(key)
-                )));
+                return Err(bad(format!("unknown key {}; {hint}", place(key))));
             }
             let single = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
             if let Err(error) = serde_json::from_value::<Self>(single) {
-                return Err(Error::refused(format!("{}: {error}", place(key))));
+                return Err(bad(format!("{}: {error}", place(key))));
             }
         }
-        serde_json::from_value(Value::Object(map.clone()))
-            .map_err(|error| Error::refused(error.to_string()))
+        serde_json::from_value(Value::Object(map.clone())).map_err(|error| bad(error.to_string()))
     }
 }
 
+fn bad(message: String) -> Error {
+    Error::refused(message).hint("rollout --help lists the settings")
+}
+
+/// How the variables of all settings begin.
+const PREFIX: &str = "ROLLOUT_";
+
 fn variable(name: &str) -> String {
-    format!("ROLLOUT_{}", name.to_uppercase().replace('-', "_"))
+    format!("{PREFIX}{}", name.to_uppercase().replace('-', "_"))
 }
 
 impl fmt::Display for Span {
@@ -440,9 +445,57 @@ mod tests {
 
     #[test]
     fn other_programs_variables_are_left_alone() {
-        assert_eq!(
-            environment("ROLLOUT_TESTBED_CACHE", "/x").unwrap(),
-            Partial::default()
-        );
+        for name in [
+            "ROLLOUT_TESTBED_CACHE",
+            "ROLLOUT_EVENT_LOG",
+            "ROLLOUT_OUTPUT",
+            "ROLLOUT_PORT",
+            "ROLLOUT_NAME",
+            "ROLLOUT_",
+        ] {
+            assert_eq!(
+                environment(name, "/x").unwrap(),
+                Partial::default(),
+                "{name}"
+            );
+        }
+    }
+
+    /// The setting as one pair of words of a command line.
+    fn flag(name: &str, value: &str) -> Partial {
+        let command = Partial::augment_args(clap::Command::new("settings"));
+        let argument = format!("--{name}={value}");
+        let matches = command
+            .try_get_matches_from(["settings", argument.as_str()])
+            .unwrap();
+        <Partial as clap::FromArgMatches>::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
+        for name in Partial::names() {
+            let value = match name.as_str() {
+                "proxy" => "none",
+                "strategy" => "recreate",
+                "pull" => "never",
+                "scale" => "7",
+                "build" | "force" | "renew-anon-volumes" | "allow-split" => "true",
+                "traefik-url" => "http://a:8080",
+                "ready-http" | "pre-stop-hook" => "/x",
+                _ => "77ms",
+            };
+            let by_flag = flag(&name, value);
+            let by_variable = environment(&variable(&name), value).unwrap();
+            let by_key = Partial::from_service("web", Some(&json!({name.clone(): value}))).unwrap();
+            assert_ne!(by_flag, Partial::default(), "{name}");
+            assert_eq!(by_flag, by_variable, "{name}");
+            assert_eq!(by_flag, by_key, "{name}");
+            let default = Settings::resolve(Default::default());
+            for place in 0..3 {
+                let mut sources: [Partial; 3] = Default::default();
+                sources[place] = by_flag.clone();
+                assert_ne!(Settings::resolve(sources), default, "{name} counts nowhere");
+            }
+        }
     }
 }

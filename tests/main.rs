@@ -1,12 +1,16 @@
 //! The end-to-end tests: one binary, a file a feature.
 
+mod bad_input;
 mod blue_green;
 mod compose;
 mod first_start;
 #[path = "testbed/load.rs"]
 mod load;
 mod namespace;
+mod quickstart;
 mod readiness;
+mod report;
+mod settings;
 mod shapes;
 mod socket_proxy;
 mod support;

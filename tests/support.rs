@@ -30,6 +30,8 @@ pub struct Run {
     pub code: Option<i32>,
     /// Standard error: what a person sees.
     pub text: String,
+    /// Standard output.
+    pub out: String,
     /// Every event, from `ROLLOUT_EVENT_LOG`.
     pub events: Vec<Value>,
 }
@@ -79,6 +81,12 @@ impl Stack {
         self
     }
 
+    /// Sets a variable no longer.
+    pub fn unset(&mut self, name: &str) -> &mut Self {
+        self.environment.retain(|(own, _)| own != name);
+        self
+    }
+
     /// The version that the Compose file asks for: a tag of `rollout-demo`.
     pub fn tag(&mut self, tag: &str) -> &mut Self {
         self.set("TAG", tag)
@@ -100,7 +108,7 @@ impl Stack {
         self.directory.path().join(name)
     }
 
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -360,6 +368,11 @@ impl Running {
         self.events()
     }
 
+    /// Nobody reads any more what it prints.
+    pub fn close_pipes(&mut self) {
+        drop((self.child.stdout.take(), self.child.stderr.take()));
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).unwrap();
@@ -374,6 +387,7 @@ impl Running {
         Run {
             code: output.status.code(),
             text: String::from_utf8_lossy(&output.stderr).into_owned(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
             events: text
                 .lines()
                 .map(|line| serde_json::from_str(line).unwrap())

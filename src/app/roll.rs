@@ -25,7 +25,7 @@ use crate::{
     proxy::{
         Proxy,
         none::NoProxy,
-        traefik::{Traefik, discover, names},
+        traefik::{discover, names},
     },
     settings::{Partial, ProxyKind, PullPolicy, Settings, Strategy},
     state::{self, Lock},
@@ -45,6 +45,22 @@ pub struct Scene<'a> {
 }
 
 /// One service, with all that was read before anything was touched.
+pub struct Checked<'a> {
+    service: &'a Service,
+    key: ServiceKey,
+    settings: Settings,
+    replicas: u32,
+    dependencies: Vec<(String, u32)>,
+    proxy: Box<dyn Proxy>,
+    /// What the operator is told once it begins.
+    notice: Option<String>,
+    found: Vec<discover::Found>,
+    olds: Vec<Replica>,
+    epoch: u64,
+    began: Instant,
+}
+
+/// One service that is being rolled.
 struct Subject<'a> {
     service: &'a Service,
     key: ServiceKey,
@@ -62,53 +78,80 @@ struct Version {
 }
 
 impl Scene<'_> {
-    /// Rolls one service.
-    pub async fn roll(
+    /// Reads all that a rollout of the service needs, and refuses what cannot go well; changes nothing.
+    ///
+    /// `earlier` are services that the same command rolls before this one.
+    pub async fn check(
         &self,
         name: &str,
-        flags: Partial,
-        interrupted: watch::Receiver<bool>,
-    ) -> Result<()> {
+        flags: &Partial,
+        earlier: &[&str],
+    ) -> Result<Checked<'_>> {
         let began = Instant::now();
         let service = self.project.service(name)?;
         let file = Partial::from_service(name, service.x_rollout.as_ref())?;
-        let settings =
-            Settings::resolve([flags, file, Partial::from_environment(std::env::vars())?]);
+        let environment = Partial::from_environment(variables())?;
+        let settings = Settings::resolve([flags.clone(), file, environment]);
         let key = ServiceKey {
             project: self.project.name.clone(),
             service: name.to_owned(),
         };
         let olds = self.engine.replicas(&key).await?;
-        let found = discover::socket_proxies(self.engine).await?;
+        let found = discover::socket_proxies(self.engine, &key).await?;
         discover::refuse_own_parts(&found, &olds).await?;
         let replicas = settings.scale.unwrap_or(service.scale).max(1);
-        self.refuse_two_sets(service, replicas, &settings, &[])?;
-        let dependencies = self.dependencies(service).await?;
-        let helper_image = self.helper_image(&found).await?;
+        let volumes = self.image_volumes(service, &settings).await?;
+        self.refuse_two_sets(service, replicas, &settings, &volumes)?;
+        let dependencies = self.dependencies(service, earlier).await?;
         let epoch = self.engine.clock_ms().await;
-        let mut proxy = self
-            .proxy(&key, service, &settings, epoch, found, &olds)
+        let (proxy, notice) = self
+            .proxy(&key, service, &settings, epoch, &found, &olds)
             .await?;
-        let subject = Subject {
+        Ok(Checked {
             service,
             key,
             settings,
             replicas,
             dependencies,
-            helper_image,
+            proxy,
+            notice,
+            found,
+            olds,
             epoch,
+            began,
+        })
+    }
+
+    /// Rolls one service.
+    pub async fn roll(
+        &self,
+        checked: Checked<'_>,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<()> {
+        if let Some(notice) = checked.notice {
+            self.events.notice(notice);
+        }
+        let subject = Subject {
+            service: checked.service,
+            key: checked.key,
+            settings: checked.settings,
+            replicas: checked.replicas,
+            dependencies: checked.dependencies,
+            helper_image: self.helper_image(&checked.found).await?,
+            epoch: checked.epoch,
         };
-        let lock_image = self.lock_image(&subject, &olds).await?;
+        let mut proxy = checked.proxy;
+        let lock_image = self.lock_image(&subject, &checked.olds).await?;
         let lock = state::lock(self.engine, &subject.key, &lock_image).await?;
         let rolled = self
-            .locked(&subject, &mut *proxy, &lock, began, interrupted)
+            .locked(&subject, &mut *proxy, &lock, checked.began, interrupted)
             .await;
         let released = lock.release().await;
         if let Err(error) = released {
             self.events
                 .notice(format!("the lock is left behind: {}", error.message));
         }
-        rolled.map_err(|error| with_next(error, name))
+        rolled.map_err(|error| with_next(error, &subject.service.name))
     }
 
     async fn locked(
@@ -284,8 +327,32 @@ impl Scene<'_> {
         }
     }
 
+    /// The volumes of an image that is here already and stays; those of another are checked once it is here.
+    async fn image_volumes(&self, service: &Service, settings: &Settings) -> Result<Vec<String>> {
+        let stays = match settings.pull {
+            PullPolicy::Always => false,
+            PullPolicy::Policy => !matches!(
+                service.pull_policy.as_deref(),
+                Some("always" | "build" | "daily" | "weekly")
+            ),
+            PullPolicy::Missing | PullPolicy::Never => true,
+        };
+        let built = service.has_build && settings.build;
+        match &service.image {
+            Some(reference) if stays && !built => {
+                let image = self.engine.image(reference).await?;
+                Ok(image.map(|image| image.volumes).unwrap_or_default())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// Every service that this one needs, and how many replicas it has; one that does not exist yet is refused.
-    async fn dependencies(&self, service: &Service) -> Result<Vec<(String, u32)>> {
+    async fn dependencies(
+        &self,
+        service: &Service,
+        earlier: &[&str],
+    ) -> Result<Vec<(String, u32)>> {
         let mut dependencies = Vec::new();
         for name in self.project.dependencies(&service.name) {
             let key = ServiceKey {
@@ -298,7 +365,9 @@ impl Scene<'_> {
                 .iter()
                 .find(|own| own.service == name)
                 .is_none_or(|own| own.required);
-            if replicas.is_empty() && required && self.project.services.contains_key(&name) {
+            let comes = earlier.contains(&name.as_str());
+            let known = self.project.services.contains_key(&name);
+            if replicas.is_empty() && required && known && !comes {
                 return Err(Error::refused(format!(
                     "{} depends on {name}, which has no container yet",
                     service.name
@@ -372,42 +441,34 @@ impl Scene<'_> {
         service: &Service,
         settings: &Settings,
         epoch: u64,
-        found: Vec<discover::Found>,
+        found: &[discover::Found],
         olds: &[Replica],
-    ) -> Result<Box<dyn Proxy>> {
+    ) -> Result<(Box<dyn Proxy>, Option<String>)> {
         let networks = self.networks(service, olds);
         let labelled = names::wants_traefik(&service.labels)
             || olds.iter().any(|old| names::wants_traefik(&old.labels));
-        match settings.proxy {
-            ProxyKind::None => return Ok(Box::new(NoProxy)),
-            ProxyKind::Auto | ProxyKind::Traefik if !labelled => {
-                // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
-                if let Ok(traefik) =
-                    discover::traefik(self.engine, key, settings, epoch, found, &networks, olds)
-                        .await
-                    && traefik.knows_the_service()
-                {
-                    return Ok(Box::new(traefik));
-                }
-                self.events.notice(format!(
-                    "{} has no Traefik router: it is rolled on health alone",
-                    service.name
-                ));
-                return Ok(Box::new(NoProxy));
-            }
-            ProxyKind::Auto | ProxyKind::Traefik => {}
+        let none = |notice| Ok((Box::new(NoProxy) as Box<dyn Proxy>, notice));
+        if settings.proxy == ProxyKind::None {
+            return none(None);
         }
-        let traefik: Result<Traefik> =
-            discover::traefik(self.engine, key, settings, epoch, found, &networks, olds).await;
-        match traefik {
-            Ok(traefik) => Ok(Box::new(traefik)),
-            Err(error) if settings.allow_split && error.outcome == Outcome::Refused => {
-                self.events.notice(format!(
-                    "{}; both versions will answer for a while",
-                    error.message
-                ));
-                Ok(Box::new(NoProxy))
+        if !labelled {
+            // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
+            if let Ok(traefik) =
+                discover::traefik(self.engine, key, settings, epoch, found, &networks, olds).await
+                && traefik.knows_the_service()
+            {
+                return Ok((Box::new(traefik), None));
             }
+            let name = &service.name;
+            return none(Some(format!(
+                "{name} has no Traefik router: it is rolled on health alone"
+            )));
+        }
+        match discover::traefik(self.engine, key, settings, epoch, found, &networks, olds).await {
+            Ok(traefik) => Ok((Box::new(traefik), None)),
+            Err(error) if settings.allow_split && error.outcome == Outcome::Refused => none(Some(
+                format!("{}; both versions will answer for a while", error.message),
+            )),
             // Nothing has been touched yet.
             Err(error) => Err(Error {
                 outcome: Outcome::Refused,
@@ -642,6 +703,14 @@ fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
 fn next_revision(olds: &[Replica]) -> u64 {
     let last = olds.iter().filter_map(|old| old.revision).max();
     last.unwrap_or(u64::from(!olds.is_empty())) + 1
+}
+
+/// The environment, less what is no text: settings are.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let text = (name.into_string().ok()?, value.into_string().ok()?);
+        Some(text)
+    })
 }
 
 fn with_next(error: Error, service: &str) -> Error {

@@ -18,10 +18,11 @@ const API_PORT: u16 = 8080;
 
 /// What has to be added to a stack whose Traefik reads the engine's socket itself.
 const HOW_TO_ADD: &str = "\
-add a socket proxy beside Traefik, and let Traefik read through it:
-  socket-proxy: { image: 'rollout:latest', command: [socket-proxy], volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }
-  traefik:      { environment: { DOCKER_HOST: 'tcp://socket-proxy:2375' } }
-or go on without an atomic cutover: --allow-split";
+add three lines to the stack, and run docker compose up -d:
+        a service:              socket-proxy: { image: 'rollout:latest', command: [socket-proxy], volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }
+        traefik's environment:  DOCKER_HOST: tcp://socket-proxy:2375
+        traefik's command:      --api.insecure=true
+      or go on without an atomic cutover: --allow-split";
 
 /// A socket proxy that runs, and its image.
 pub struct Found {
@@ -29,15 +30,20 @@ pub struct Found {
     pub control: Control,
     /// The id of its image, which holds this program.
     pub image: String,
+    /// The Compose project that it is part of.
+    project: Option<String>,
+    networks: BTreeSet<String>,
 }
 
-/// Every socket proxy that runs on the engine.
-pub async fn socket_proxies(engine: &Engine) -> Result<Vec<Found>> {
+/// Every socket proxy that runs on the engine, those of the service's own project first.
+pub async fn socket_proxies(engine: &Engine, key: &ServiceKey) -> Result<Vec<Found>> {
     let running = engine.running().await?;
-    Ok(running
+    let mut found: Vec<Found> = running
         .iter()
         .filter_map(|summary| socket_proxy(engine, summary))
-        .collect())
+        .collect();
+    found.sort_by_key(|found| found.project.as_ref() != Some(&key.project));
+    Ok(found)
 }
 
 /// A container is a socket proxy when it runs `rollout socket-proxy`, whatever it is called.
@@ -47,11 +53,8 @@ fn socket_proxy(engine: &Engine, summary: &ContainerSummary) -> Option<Found> {
     let program = words.next()?;
     let is_ours =
         program.rsplit('/').next() == Some("rollout") && words.next() == Some("socket-proxy");
-    let own = summary
-        .labels
-        .as_ref()
-        .is_some_and(|labels| labels.contains_key(label::ROLE));
-    if !is_ours || own {
+    let labels = summary.labels.as_ref();
+    if !is_ours || labels.is_some_and(|labels| labels.contains_key(label::ROLE)) {
         return None;
     }
     let control = Control::new(
@@ -63,6 +66,8 @@ fn socket_proxy(engine: &Engine, summary: &ContainerSummary) -> Option<Found> {
     Some(Found {
         control,
         image: summary.image_id.clone()?,
+        project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
+        networks: networks_of(summary).cloned().collect(),
     })
 }
 
@@ -80,55 +85,23 @@ pub async fn traefik(
     key: &ServiceKey,
     settings: &Settings,
     epoch: u64,
-    found: Vec<Found>,
+    found: &[Found],
     networks: &BTreeSet<String>,
     replicas: &[Replica],
 ) -> Result<Traefik> {
-    if found.is_empty() {
-        return Err(Error::refused(
-            "Traefik does not read through a socket proxy: none runs on this engine",
-        )
-        .hint(HOW_TO_ADD));
-    }
-    let mut readers = Vec::new();
-    for found in &found {
-        for reader in found.control.readers().await? {
-            readers.push((found.control.clone(), reader));
-        }
-    }
-    readers.retain(|(_, reader)| reader.streams > 0 && reader.user_agent.contains("Traefik"));
     let running = engine.running().await?;
-    // A Traefik that shares no network with the service cannot be the one in front of it.
-    readers.retain(|(_, reader)| match &reader.container {
-        Some(container) => running
-            .iter()
-            .filter(|own| own.id.as_ref() == Some(&container.id))
-            .any(|own| reaches(own, networks)),
-        None => true,
-    });
+    let readers = readers(found, &running, networks).await?;
     if !settings.allow_split {
         refuse_bypass(&running, &readers, networks)?;
     }
-    let names: Vec<&str> = found
-        .iter()
-        .map(|found| found.control.name.as_str())
-        .collect();
     if readers.is_empty() {
-        return Err(Error::refused(format!(
-            "no Traefik has an open event stream to the socket proxy {}",
-            names.join(", ")
-        ))
-        .hint("set DOCKER_HOST=tcp://socket-proxy:2375 in Traefik's environment, share a network with it, and see `docker logs` of Traefik"));
+        return Err(no_reader(key, found));
     }
     let apis = match settings.traefik_url.is_empty() {
         true => discover_apis(engine, &readers).await?,
-        false => settings
-            .traefik_url
-            .iter()
-            .map(|url| Api::direct(url))
-            .collect::<Result<_>>()?,
+        false => named_apis(&settings.traefik_url).await?,
     };
-    let controls = found.into_iter().map(|found| found.control);
+    let controls = found.iter().map(|found| found.control.clone());
     let controls = controls.filter(|control| {
         readers
             .iter()
@@ -137,6 +110,74 @@ pub async fn traefik(
     let mut traefik = Traefik::new(key.clone(), epoch, controls.collect(), apis);
     traefik.get_acquainted(replicas).await?;
     Ok(traefik)
+}
+
+/// The Traefiks that read through a socket proxy now and share a network with the service: no other is in front of it.
+async fn readers(
+    found: &[Found],
+    running: &[ContainerSummary],
+    networks: &BTreeSet<String>,
+) -> Result<Vec<(Control, Reader)>> {
+    let container = |id: &str| running.iter().find(|own| own.id.as_deref() == Some(id));
+    let mut readers = Vec::new();
+    for found in found {
+        match found.control.readers().await {
+            Ok(all) => readers.extend(all.into_iter().map(|own| (found.control.clone(), own))),
+            Err(error) if may_matter(found, running, networks) => return Err(error),
+            // Another stack of this engine is just being started or taken down.
+            Err(error) => tracing::info!(%error, "a socket proxy of another stack"),
+        }
+    }
+    readers.retain(|(_, reader)| {
+        let in_front = match &reader.container {
+            Some(own) => container(&own.id).is_some_and(|own| reaches(own, networks)),
+            None => true,
+        };
+        in_front && reader.streams > 0 && is_traefik(reader)
+    });
+    Ok(readers)
+}
+
+/// Whether something that reaches the service can read through this socket proxy.
+fn may_matter(found: &Found, running: &[ContainerSummary], networks: &BTreeSet<String>) -> bool {
+    running
+        .iter()
+        .filter(|own| own.id.as_ref() != Some(&found.control.container))
+        .any(|own| reaches(own, networks) && reaches(own, &found.networks))
+}
+
+fn is_traefik(reader: &Reader) -> bool {
+    reader.user_agent.contains("Traefik")
+}
+
+fn no_reader(key: &ServiceKey, found: &[Found]) -> Error {
+    let own = |found: &&Found| found.project.as_ref() == Some(&key.project);
+    match found.iter().find(own).or(found.first()) {
+        None => Error::refused(
+            "Traefik does not read through a socket proxy: none runs on this engine",
+        )
+        .hint(HOW_TO_ADD),
+        Some(found) => Error::refused(format!(
+            "no Traefik in front of {} has an open event stream to a socket proxy such as {}",
+            key.service, found.control.name
+        ))
+        .hint(
+            "see that Traefik runs, has DOCKER_HOST: tcp://socket-proxy:2375 in its environment, and shares a \
+             network with the socket proxy and one with the service; docker compose logs says what it tries",
+        ),
+    }
+}
+
+/// The APIs that the operator has named; what answers there may be something else.
+async fn named_apis(urls: &[String]) -> Result<Vec<Api>> {
+    let mut apis = Vec::new();
+    for url in urls {
+        let mut api = Api::direct(url)?;
+        let version = api.version().await;
+        version.map_err(|error| error.or_hint("check what --traefik-url names"))?;
+        apis.push(api);
+    }
+    Ok(apis)
 }
 
 async fn discover_apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result<Vec<Api>> {
@@ -242,12 +283,13 @@ fn reaches(summary: &ContainerSummary, networks: &BTreeSet<String>) -> bool {
         .host_config
         .as_ref()
         .and_then(|config| config.network_mode.as_deref());
-    let own = summary
-        .network_settings
-        .as_ref()
-        .and_then(|settings| settings.networks.as_ref());
-    mode == Some("host")
-        || own.is_some_and(|own| own.keys().any(|network| networks.contains(network)))
+    mode == Some("host") || networks_of(summary).any(|network| networks.contains(network))
+}
+
+fn networks_of(summary: &ContainerSummary) -> impl Iterator<Item = &String> {
+    let settings = summary.network_settings.as_ref();
+    let networks = settings.and_then(|settings| settings.networks.as_ref());
+    networks.into_iter().flat_map(|networks| networks.keys())
 }
 
 fn looks_like_traefik(summary: &ContainerSummary) -> bool {
@@ -302,6 +344,7 @@ pub async fn refuse_own_parts(found: &[Found], replicas: &[Replica]) -> Result<(
         let readers = found.control.readers().await.unwrap_or_default();
         let traefik = readers
             .iter()
+            .filter(|reader| is_traefik(reader))
             .filter_map(|reader| reader.container.as_ref())
             .find(|own| is_replica(&own.id));
         if let Some(traefik) = traefik {

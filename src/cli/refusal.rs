@@ -1,0 +1,106 @@
+//! What is wrong with a command line, in one line: clap's own message has five.
+
+use std::error::Error as _;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::error::{Error, did_you_mean};
+
+const HELP: &str = "rollout --help lists the options";
+
+/// The one line for an error that is neither help nor version.
+pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
+    let name = text(error, ContextKind::InvalidArg);
+    let value = text(error, ContextKind::InvalidValue);
+    let message = match error.kind() {
+        ErrorKind::UnknownArgument if name.starts_with('-') => unknown_option(&name, command),
+        ErrorKind::UnknownArgument => format!("{name:?} is one argument too many"),
+        ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", option(&name)),
+        ErrorKind::InvalidValue => {
+            let known = texts(error, ContextKind::ValidValue);
+            let place = place(&name, &value, command);
+            format!("{place}: {}", unknown_value(&value, &known))
+        }
+        ErrorKind::ValueValidation => {
+            let why = error.source().map(ToString::to_string);
+            let why = why.unwrap_or_else(|| format!("{value:?} is no such value"));
+            format!("{}: {why}", place(&name, &value, command))
+        }
+        ErrorKind::MissingRequiredArgument => format!("{name} is missing"),
+        ErrorKind::ArgumentConflict => {
+            let other = text(error, ContextKind::PriorArg);
+            format!(
+                "{} and {} exclude each other",
+                option(&name),
+                option(&other)
+            )
+        }
+        _ => first_line(error),
+    };
+    Error::refused(message).hint(HELP)
+}
+
+fn unknown_option(name: &str, command: &clap::Command) -> String {
+    let known: Vec<String> = options(command).collect();
+    match did_you_mean(name, known.iter().map(String::as_str)) {
+        Some(near) => format!("unknown option {name}; did you mean {near}?"),
+        None => format!("unknown option {name}"),
+    }
+}
+
+fn unknown_value(value: &str, known: &[String]) -> String {
+    match did_you_mean(value, known.iter().map(String::as_str)) {
+        Some(near) => format!("unknown value {value:?}; did you mean {near}?"),
+        None => format!("unknown value {value:?}; known are {}", known.join(", ")),
+    }
+}
+
+/// The long options of a command and of those under it.
+fn options(command: &clap::Command) -> Box<dyn Iterator<Item = String> + '_> {
+    let own = command.get_arguments().filter_map(|argument| {
+        argument
+            .get_long()
+            .filter(|_| !argument.is_hide_set())
+            .map(|long| format!("--{long}"))
+    });
+    let shown = |command: &&clap::Command| !command.is_hide_set();
+    let below = command.get_subcommands().filter(shown).flat_map(options);
+    Box::new(
+        own.chain(below)
+            .chain(["--help".to_owned(), "--version".to_owned()]),
+    )
+}
+
+/// The option, or the variable that the bad value really comes from.
+fn place(name: &str, value: &str, command: &clap::Command) -> String {
+    let name = option(name);
+    let variable = command
+        .get_arguments()
+        .find(|argument| argument.get_long() == name.strip_prefix("--"))
+        .and_then(|argument| argument.get_env()?.to_str())
+        .filter(|variable| std::env::var(variable).as_deref() == Ok(value));
+    variable.unwrap_or(name).to_owned()
+}
+
+/// `--timeout <DURATION>` without its value.
+fn option(name: &str) -> &str {
+    name.split([' ', '[', '=']).next().unwrap_or(name)
+}
+
+fn text(error: &clap::Error, kind: ContextKind) -> String {
+    texts(error, kind).join(" ")
+}
+
+fn texts(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => vec![text.clone()],
+        Some(ContextValue::Strings(texts)) => texts.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}

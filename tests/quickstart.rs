@@ -1,0 +1,30 @@
+//! `compose-examples/quickstart` as it stands: its variables are set in the environment, and nothing else.
+
+use crate::support::Stack;
+
+/// The example under a project name and a port of its own.
+fn quickstart(test: &str) -> Stack {
+    let mut stack = Stack::usual(test, "");
+    let root = env!("CARGO_MANIFEST_DIR");
+    stack.set(
+        "COMPOSE_FILE",
+        format!("{root}/compose-examples/quickstart/compose.yaml"),
+    );
+    stack.set("WEB_IMAGE", "rollout-demo:v1");
+    stack
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_quickstart_runs_as_it_stands_and_is_rolled_without_loss() {
+    let mut stack = quickstart("quickstart");
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.set("WEB_IMAGE", "rollout-demo:v2");
+    let run = stack.rollout(&["--proxy", "traefik", "web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report:?}\n{}", run.text);
+    assert_eq!(report.mixed, 0, "{}", run.text);
+    stack.answers("v2").await;
+    stack.settled(1).await;
+}

@@ -1,0 +1,231 @@
+//! What a rollout says: lines for people, progress on a terminal, events for programs.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Run, Stack, program};
+
+/// Times as `…`, since they differ.
+fn masked(text: &str) -> String {
+    let mut words: Vec<&str> = text.split(' ').collect();
+    for index in 0..words.len() {
+        let unit = words.get(index + 1).copied().unwrap_or_default();
+        let unit = unit.trim_end_matches([',', ')', '\n']);
+        let number = !words[index].is_empty() && words[index].parse::<f64>().is_ok();
+        if number
+            && (matches!(unit, "ms" | "s") || unit.starts_with("ms\n") || unit.starts_with("s\n"))
+        {
+            words[index] = "…";
+        }
+    }
+    words.join(" ").replace("… ms", "… s")
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_plain_where_no_terminal_is() {
+    let mut stack = Stack::usual("plain", "");
+    stack.up("v1").await;
+    stack.tag("v2");
+    let run = stack.rollout(&["web"]).await;
+    run.code(0);
+    let expected = format!(
+        "  ✓ pull      … s\nweb: rolling to revision 2, 1 replica, Traefik ({0}-traefik-1) through the socket \
+         proxy\n  ✓ hold      … s\n  ✓ create    … s\n    {1} is ready: {2}\n  ✓ ready     … s\n  \
+         ✓ cutover   … s\n  ✓ confirm   … s\n  ✓ drain     … s\n  ✓ stop      … s\n  ✓ remove    … s\n  \
+         ✓ rename    … s\n  ✓ release   … s\n\
+         web: revision 2 is live, 1 replica, cutover confirmed in … s, … s in all (pull … s, hold … s, create … s, \
+         ready … s, cutover … s, confirm … s, drain … s, stop … s, remove … s)\n",
+        stack.project,
+        run.event("ready").unwrap()["replica"].as_str().unwrap(),
+        run.event("ready").unwrap()["by"].as_str().unwrap(),
+    );
+    assert_eq!(masked(&run.text), expected);
+    assert_eq!(run.out, "");
+    let again = stack.rollout(&["web"]).await;
+    again.code(0);
+    assert_eq!(
+        masked(&again.text),
+        "  ✓ pull      … s\nweb: nothing to do, 1 replica up to date\n"
+    );
+}
+
+fn reported(run: &Run) -> Vec<Value> {
+    assert_eq!(run.text, "");
+    let events = objects(&run.out);
+    assert_eq!(events, run.events);
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_line_of_json_is_an_event_and_the_last_says_how_it_ended() {
+    let mut stack = Stack::usual("json", "");
+    stack.up("v1").await;
+    stack.tag("v2");
+    let run = stack.rollout(&["--output", "json", "web"]).await;
+    run.code(0);
+    let events = reported(&run);
+    let last = events.last().unwrap();
+    assert_eq!(last["event"], "finished");
+    assert_eq!(
+        (&last["service"], &last["revision"], &last["replicas"]),
+        (&"web".into(), &2.into(), &1.into())
+    );
+    assert!(last["cutover_ms"].as_u64().unwrap() <= last["total_ms"].as_u64().unwrap());
+    for phase in [
+        "pull", "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove",
+    ] {
+        assert!(last["phases"][phase].is_u64(), "{phase}: {last}");
+    }
+    let run = stack.rollout(&["up", "web", "--output=json"]).await;
+    assert_eq!(
+        reported(run.code(0)).last().unwrap()["event"],
+        "nothing_to_do"
+    );
+    stack.set("ROLLOUT_OUTPUT", "json");
+    for arguments in [&["wbe"][..], &["web", "--frobnicate"], &[]] {
+        let run = stack.rollout(arguments).await;
+        let last = reported(run.code(2)).pop().unwrap();
+        assert_eq!(
+            (&last["event"], &last["code"]),
+            (&"failed".into(), &2.into())
+        );
+    }
+    stack.tag("broken");
+    let run = stack.rollout(&["web", "--timeout", "3"]).await;
+    let last = reported(run.code(1)).pop().unwrap();
+    assert_eq!(
+        (&last["event"], &last["code"]),
+        (&"failed".into(), &1.into())
+    );
+    assert!(
+        last["hint"].as_str().unwrap().contains("rollout web"),
+        "{last}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_does_not_end_a_rollout() {
+    let mut stack = Stack::usual("gone", "");
+    stack.up("v1").await;
+    stack.tag("v2");
+    let mut rollout = stack.start_rollout(&["-vv", "--output", "json", "web"]);
+    rollout.close_pipes();
+    rollout.wait().await.code(0);
+    stack.settled(1).await;
+    stack.tag("v1");
+    let mut rollout = stack.start_rollout(&["web"]);
+    rollout.close_pipes();
+    let run = rollout.wait().await;
+    assert_eq!(run.code(0).events.last().unwrap()["event"], "finished");
+}
+
+/// Runs the CLI on a terminal of its own; all that it draws.
+async fn on_a_terminal(stack: &Stack, arguments: &str) -> String {
+    let line = format!("{} {arguments}", program().display());
+    let mut script = stack.command(
+        "script",
+        &["--quiet", "--return", "--command", &line, "/dev/null"],
+    );
+    let output = script.output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_shows_progress_in_colour_unless_told_otherwise() {
+    let mut stack = Stack::usual("terminal", "");
+    stack.set("TERM", "xterm-256color").unset("NO_COLOR");
+    stack.up("v1").await;
+    stack.tag("v2");
+    let drawn = on_a_terminal(&stack, "web").await;
+    assert!(
+        drawn.contains("waiting until the new replicas are ready"),
+        "{drawn}"
+    );
+    assert!(drawn.contains("\x1b[32m✓\x1b[0m"), "{drawn}");
+    assert!(drawn.contains("revision 2 is live"), "{drawn}");
+    stack.tag("v1").set("NO_COLOR", 1);
+    let drawn = on_a_terminal(&stack, "web").await;
+    assert!(
+        drawn.contains("waiting until the new replicas are ready"),
+        "{drawn}"
+    );
+    assert!(drawn.contains("✓ ready"), "{drawn}");
+    let colours = drawn.split("\x1b[").skip(1);
+    for code in colours {
+        let end = code
+            .find(|letter: char| letter.is_ascii_alphabetic())
+            .unwrap();
+        assert_ne!(&code[end..=end], "m", "{drawn:?}");
+    }
+}
+
+fn printed(arguments: &[&str]) -> String {
+    let output = Command::new(program()).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn completions_are_printed_for_each_shell_even_to_a_reader_that_has_had_enough() {
+    for (shell, begin) in [
+        ("bash", "_rollout() {"),
+        ("zsh", "#compdef rollout"),
+        ("fish", "# Print"),
+    ] {
+        let text = printed(&["completions", shell]);
+        assert!(text.starts_with(begin), "{shell}: {}", &text[..80]);
+        for name in ["drain-timeout", "socket-proxy"] {
+            assert!(text.contains(name), "{shell} knows nothing of {name}");
+        }
+        let mut child = Command::new(program())
+            .args(["completions", shell])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn docker_is_told_what_its_plugin_is() {
+    let metadata: Value = serde_json::from_str(&printed(&["docker-cli-plugin-metadata"])).unwrap();
+    assert_eq!(metadata["SchemaVersion"], "0.1.0");
+    assert_eq!(metadata["Version"], env!("CARGO_PKG_VERSION"));
+    for key in ["Vendor", "ShortDescription"] {
+        assert!(!metadata[key].as_str().unwrap().is_empty(), "{key}");
+    }
+}
+
+#[test]
+fn help_names_each_setting_and_exit_code() {
+    let help = printed(&["--help"]);
+    for word in [
+        "--drain-timeout",
+        "--wait-after-healthy",
+        "x-rollout:",
+        "130  interrupted",
+        "socket-proxy",
+    ] {
+        assert!(help.contains(word), "{word}");
+    }
+    assert_eq!(
+        printed(&["--version"]),
+        format!("rollout {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
