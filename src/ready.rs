@@ -24,11 +24,11 @@ pub struct Gates {
     pub stable: Duration,
     /// How much longer to wait once its health check passes.
     pub after_healthy: Duration,
-    /// Without a health check: how to find out whether it answers; `None` where nothing is routed to it.
+    /// How to find out whether its port can be reached; `None` where nothing is routed to it.
     pub probe: Option<Probe>,
 }
 
-/// How a replica without a health check is asked whether it answers.
+/// How a replica is asked whether it answers.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// The image of the helper.
@@ -57,55 +57,73 @@ pub async fn judge(
     gates: &Gates,
     detail: &std::sync::Mutex<String>,
 ) -> Result<Judged> {
-    let mut first: Option<(String, Instant)> = None;
-    let mut passed: Option<(String, Instant)> = None;
-    let mut asking: Option<Asking> = None;
+    let mut life: Option<(String, Instant)> = None;
+    let mut healthy: Option<(String, Instant)> = None;
+    let mut port: Option<Port> = None;
+    // Kept across rounds: a health command that hangs is not started a second time.
+    let mut early = None;
     loop {
         let changed = watch.next();
         let Some(now) = engine.replica(replica).await? else {
             return Ok(failed("was removed by somebody else"));
         };
-        if let Some(why) = crashed(&now, first.as_ref().map(|(started, _)| started.as_str())) {
+        if let Some(why) = crashed(&now, life.as_ref().map(|(started, _)| started.as_str())) {
             return Ok(failed(why));
         }
-        let since = first
-            .get_or_insert_with(|| (now.started_at.clone(), Instant::now()))
+        if life.is_none() {
+            port = Port::open(engine, &now, gates).await;
+            let rare = now.check.clone().filter(|check| check.interval > RARE);
+            early = rare.map(|check| Box::pin(run_early(engine, replica, check, detail)));
+        }
+        let seen = || watch.started(replica).unwrap_or_else(Instant::now);
+        let since = life
+            .get_or_insert_with(|| (now.started_at.clone(), seen()))
             .1;
-        if passed.is_none() {
-            passed = gate(&now).map(|by| (by, Instant::now()));
+        if healthy.is_none() {
+            healthy = gate(&now).map(|by| (by, Instant::now()));
         }
-        if passed.is_none() && asking.is_none() {
-            match Asking::of(engine, &now, gates).await {
-                Some(begun) => asking = Some(begun),
-                None if now.health == Health::None => {
-                    passed = Some((format!("ran {}", seconds(gates.stable)), Instant::now()));
-                }
-                None => {}
-            }
-        }
-        let due = passed.as_ref().map(|(_, at)| {
-            let extra = if now.check.is_some() {
-                gates.after_healthy
-            } else {
-                Duration::ZERO
-            };
-            (since + gates.stable).max(*at + extra)
-        });
-        if let (Some(due), Some((by, _))) = (due, &passed)
-            && Instant::now() >= due
-        {
+        let open = port.as_ref().is_none_or(|port| port.is_open(&healthy));
+        let extra = match now.check {
+            Some(_) => gates.after_healthy,
+            None => Duration::ZERO,
+        };
+        let due = healthy
+            .as_ref()
+            .filter(|_| open)
+            .map(|(_, at)| (since + gates.stable).max(*at + extra));
+        if due.is_some_and(|due| Instant::now() >= due) {
             return Ok(Judged {
                 verdict: Verdict::Ready,
-                by: by.clone(),
+                by: by(&now, port.as_ref(), healthy, gates),
             });
         }
         tokio::select! {
             () = changed => {}
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            answer = ask(&mut asking, engine, replica, detail), if passed.is_none() && asking.is_some() => {
-                passed = Some((answer?, Instant::now()));
+            () = async { early.as_mut().expect("guarded").await }, if healthy.is_none() && early.is_some() => {
+                healthy = Some(("its health command, run early".to_owned(), Instant::now()));
             }
+            heard = listen(&mut port, detail) => heard?,
         }
+    }
+}
+
+/// Which gates have let it through, in a few words.
+fn by(
+    now: &Replica,
+    port: Option<&Port>,
+    healthy: Option<(String, Instant)>,
+    gates: &Gates,
+) -> String {
+    let answer = port
+        .filter(|port| port.must_answer)
+        .and_then(|port| port.last.as_ref())
+        .map(|last| format!("an answer: {}", last.detail));
+    let health = healthy.map(|(by, _)| by).filter(|_| now.check.is_some());
+    match (health, answer) {
+        (Some(health), Some(answer)) => format!("{health}, and {answer}"),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => format!("ran {}", seconds(gates.stable)),
     }
 }
 
@@ -132,94 +150,114 @@ fn crashed(now: &Replica, started: Option<&str>) -> Option<String> {
     }
 }
 
+/// What Docker says; a replica without a health check has nothing to pass here.
 fn gate(now: &Replica) -> Option<String> {
-    (now.health == Health::Healthy).then(|| "its health check".to_owned())
+    (now.check.is_none() || now.health == Health::Healthy).then(|| "its health check".to_owned())
 }
 
 fn seconds(span: Duration) -> String {
     humantime::format_duration(span).to_string()
 }
 
-/// A question that is put to a replica from here because Docker does not ask, or asks too rarely.
-enum Asking {
-    Check(HealthCheck),
-    Port(Session),
+/// A helper that tries the routed ports from inside the replica's network.
+struct Port {
+    session: Session,
+    ports: Vec<u16>,
+    /// Without a health check, or with a path to ask for, an answer is what decides. Else the health check does, and
+    /// only a port that it alone can reach is held against it.
+    must_answer: bool,
+    last: Option<Readiness>,
 }
 
-impl Asking {
-    /// `None` where there is nothing to ask, or nobody to ask it.
-    async fn of(engine: &Engine, replica: &Replica, gates: &Gates) -> Option<Self> {
-        match (&replica.check, &gates.probe) {
-            (Some(check), _) => (check.interval > RARE).then(|| Self::Check(check.clone())),
-            (None, None) => None,
-            (None, Some(probe)) => {
-                let mut arguments: Vec<String> = ["namespace", "probe"].map(str::to_owned).to_vec();
-                arguments.extend(
-                    probe
-                        .ports
-                        .iter()
-                        .flat_map(|port| ["--port".to_owned(), port.to_string()]),
-                );
-                arguments.extend(
-                    probe
-                        .http
-                        .iter()
-                        .flat_map(|path| ["--http".to_owned(), path.clone()]),
-                );
-                match engine.helper(&probe.image, &replica.id, arguments).await {
-                    Ok(session) => Some(Self::Port(session)),
-                    Err(error) => {
-                        tracing::warn!(%error, "no helper can look into the replica's network");
-                        None
-                    }
-                }
+impl Port {
+    /// `None` where there is nothing to try, or nobody to try it.
+    async fn open(engine: &Engine, replica: &Replica, gates: &Gates) -> Option<Self> {
+        let probe = gates.probe.as_ref()?;
+        let ports = probe
+            .ports
+            .iter()
+            .flat_map(|port| ["--port".to_owned(), port.to_string()]);
+        let path = probe
+            .http
+            .iter()
+            .flat_map(|path| ["--http".to_owned(), path.clone()]);
+        let command = ["namespace", "probe"].map(str::to_owned);
+        let arguments = command.into_iter().chain(ports).chain(path).collect();
+        match engine.helper(&probe.image, &replica.id, arguments).await {
+            Ok(session) => Some(Self {
+                session,
+                ports: probe.ports.clone(),
+                must_answer: replica.check.is_none() || probe.http.is_some(),
+                last: None,
+            }),
+            Err(error) => {
+                tracing::warn!(%error, "no helper can look into the replica's network");
+                None
             }
+        }
+    }
+
+    fn is_open(&self, healthy: &Option<(String, Instant)>) -> bool {
+        let Some(last) = &self.last else {
+            return false;
+        };
+        match self.must_answer {
+            true => last.answers,
+            false => healthy.is_some() && !self.on_loopback_alone(last),
+        }
+    }
+
+    fn on_loopback_alone(&self, last: &Readiness) -> bool {
+        match self.ports.is_empty() {
+            true => last.listening.is_empty() && !last.loopback_only.is_empty(),
+            false => self
+                .ports
+                .iter()
+                .any(|port| last.loopback_only.contains(port)),
         }
     }
 }
 
-/// Ends once the replica has answered, with the gate's name.
-async fn ask(
-    asking: &mut Option<Asking>,
+/// Ends with the next change of what the helper sees.
+async fn listen(port: &mut Option<Port>, detail: &std::sync::Mutex<String>) -> Result<()> {
+    let Some(port) = port else {
+        return std::future::pending().await;
+    };
+    let line = port.session.next_line().await?;
+    if let Ok(readiness) = serde_json::from_str::<Readiness>(&line) {
+        if port.must_answer || port.on_loopback_alone(&readiness) {
+            note(detail, &readiness.detail);
+        }
+        port.last = Some(readiness);
+    }
+    Ok(())
+}
+
+/// Runs a rare health command often, and ends once it has passed.
+async fn run_early(
     engine: &Engine,
     replica: &ContainerId,
+    check: HealthCheck,
     detail: &std::sync::Mutex<String>,
-) -> Result<String> {
-    match asking {
-        None => std::future::pending().await,
-        Some(Asking::Check(check)) => {
-            let command = ExecCommand {
-                command: check.command.clone(),
-                ..ExecCommand::default()
-            };
-            loop {
-                match engine.exec(replica, &command, check.timeout).await {
-                    Ok(outcome) if outcome.code == 0 => {
-                        return Ok("its health command, run early".to_owned());
-                    }
-                    Ok(outcome) => note(
-                        detail,
-                        outcome
-                            .output
-                            .lines()
-                            .last()
-                            .unwrap_or("its health command fails"),
-                    ),
-                    Err(error) => note(detail, &error.message),
-                }
-                tokio::time::sleep(OFTEN).await;
-            }
+) {
+    let command = ExecCommand {
+        command: check.command.clone(),
+        ..ExecCommand::default()
+    };
+    loop {
+        match engine.exec(replica, &command, check.timeout).await {
+            Ok(outcome) if outcome.code == 0 => return,
+            Ok(outcome) => note(
+                detail,
+                outcome
+                    .output
+                    .lines()
+                    .last()
+                    .unwrap_or("its health command fails"),
+            ),
+            Err(error) => note(detail, &error.message),
         }
-        Some(Asking::Port(session)) => loop {
-            let line = session.next_line().await?;
-            let Ok(readiness) = serde_json::from_str::<Readiness>(&line) else {
-                continue;
-            };
-            note(detail, &readiness.detail);
-            if readiness.answers {
-                return Ok(format!("an answer: {}", readiness.detail));
-            }
-        },
+        tokio::time::sleep(OFTEN).await;
     }
 }
 

@@ -179,7 +179,7 @@ pub struct Partial {
     /// A new replica must have run this long without a restart [default: 3s]
     #[arg(long, value_name = "DURATION")]
     pub stable: Option<Span>,
-    /// A service without a health check is ready once GET PATH answers 2xx or 3xx [default: its port accepts]
+    /// Ready only once GET PATH answers 2xx or 3xx [default: without a health check, once its port accepts]
     #[arg(long, value_name = "PATH")]
     pub ready_http: Option<String>,
     /// The longest wait for the proxy to agree with the cutover [default: 30s]

@@ -1,13 +1,17 @@
 //! Wakes whoever waits for something to happen to a service's containers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
-use tokio::{sync::Notify, task::AbortHandle};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{
     engine::Engine,
-    model::{ServiceKey, label},
+    model::{ContainerId, ServiceKey, label},
 };
 
 /// An event can be lost together with its stream: a waiter looks again after this long all the same.
@@ -16,6 +20,7 @@ const LOST: Duration = Duration::from_secs(3);
 /// Container events of one service, as a wake-up call; what has changed, the waiter reads for itself.
 pub struct Watch {
     changed: Arc<Notify>,
+    started: Arc<Mutex<HashMap<String, Instant>>>,
     task: AbortHandle,
 }
 
@@ -23,15 +28,15 @@ impl Watch {
     /// Begins to listen; after a lost stream it listens again, and wakes, since something may have been missed.
     pub fn start(engine: &Engine, key: &ServiceKey) -> Self {
         let changed = Arc::new(Notify::new());
+        let started: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
+        let starts = started.clone();
         let (engine, key, notify) = (engine.clone(), key.clone(), changed.clone());
         let task = tokio::spawn(async move {
             loop {
                 let mut events = Box::pin(engine.events());
                 while let Some(Ok(event)) = events.next().await {
-                    let attributes = event
-                        .actor
-                        .and_then(|actor| actor.attributes)
-                        .unwrap_or_default();
+                    let actor = event.actor.unwrap_or_default();
+                    let attributes = actor.attributes.unwrap_or_default();
                     let is = |label: &str, value: &str| {
                         attributes.get(label).is_some_and(|own| own == value)
                     };
@@ -40,6 +45,10 @@ impl Watch {
                         && is(label::COMPOSE_SERVICE, &key.service)
                         && matters(&action)
                     {
+                        if action == "start" {
+                            let mut starts = starts.lock().unwrap_or_else(PoisonError::into_inner);
+                            starts.insert(actor.id.unwrap_or_default(), Instant::now());
+                        }
                         notify.notify_waiters();
                     }
                 }
@@ -49,8 +58,15 @@ impl Watch {
         });
         Self {
             changed,
+            started,
             task: task.abort_handle(),
         }
+    }
+
+    /// When a container last started, by our own clock; `None` where that was before this watch began.
+    pub fn started(&self, id: &ContainerId) -> Option<Instant> {
+        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.get(&id.0).copied()
     }
 
     /// A call that is already listening when this returns: take it before reading the state that it guards.

@@ -6,13 +6,16 @@ mod compose;
 mod crash;
 mod drain;
 mod failure;
+mod first_start;
 mod hooks;
 #[path = "testbed/load.rs"]
 mod load;
 mod namespace;
 mod operator;
 mod quickstart;
+mod readiness;
 mod report;
 mod settings;
+mod shapes;
 mod socket_proxy;
 mod support;

@@ -131,6 +131,14 @@ impl Stack {
         self.docker(&[&["compose"], arguments].concat()).await
     }
 
+    /// Runs a line of the shell, which must succeed; its standard output.
+    pub async fn shell(&self, line: &str) -> String {
+        succeeded(
+            self.command("sh", &["-c", line]).output().await.unwrap(),
+            &[line],
+        )
+    }
+
     /// Starts the project and waits until `web` answers with the version.
     pub async fn up(&self, version: &str) {
         self.compose(&["up", "-d"]).await;
@@ -494,11 +502,11 @@ pub fn program() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_rollout").into(), PathBuf::from)
 }
 
-fn image() -> String {
+pub fn image() -> String {
     std::env::var("ROLLOUT_TESTBED_IMAGE").unwrap_or_else(|_| "rollout:latest".into())
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .unwrap()
         .local_addr()

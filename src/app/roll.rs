@@ -459,6 +459,13 @@ impl Scene<'_> {
             return none(None);
         }
         if !labelled {
+            // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
+            if let Ok(traefik) =
+                discover::traefik(self.engine, key, settings, epoch, found, &networks, olds).await
+                && traefik.knows_the_service()
+            {
+                return Ok((Box::new(traefik), None));
+            }
             let name = &service.name;
             return none(Some(format!(
                 "{name} has no Traefik router: it is rolled on health alone"
@@ -576,7 +583,7 @@ impl Scene<'_> {
     ) -> Result<bool> {
         let digest = &subject.service.inline_digest;
         let same = |old: &Replica| {
-            let same_digest = old.digest.as_ref().is_none_or(|own| own == digest);
+            let same_digest = old.digest.as_deref().unwrap_or_default() == digest;
             old.image == version.image && old.hash == version.hash && same_digest && old.serves()
         };
         if olds.len() != subject.replicas as usize || !olds.iter().all(same) {

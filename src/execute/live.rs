@@ -270,7 +270,7 @@ impl Live<'_> {
                 .iter()
                 .find(|new| !facts.verdicts.contains_key(&new.id))
                 .map(|new| new.id.clone());
-            self.explain(&details);
+            explain(&pending, &details, facts);
         }
         if let Some(failed) = failed {
             self.memory.logs = self.engine.last_lines(&failed, LOG_LINES).await;
@@ -278,21 +278,11 @@ impl Live<'_> {
         ended.unwrap_or(Ok(()))
     }
 
-    fn explain(&self, details: &[Mutex<String>]) {
-        for detail in details {
-            let text = detail
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .clone();
-            if !text.is_empty() {
-                self.events.notice(format!("not ready: {text}"));
-            }
-        }
-    }
-
     fn gates(&self, new: &Replica, routed: bool) -> Gates {
         let ports = routed_ports(new);
-        let wants_probe = new.check.is_none() && (routed || self.settings.ready_http.is_some());
+        // Nothing can be told of a UDP port from outside but that it is silent.
+        let wants_probe =
+            (routed && !names::only_datagrams(&new.labels)) || self.settings.ready_http.is_some();
         let probe = self
             .helper_image
             .clone()
@@ -326,7 +316,11 @@ impl Live<'_> {
             names::ServerProtocol::H2c => "h2c",
             names::ServerProtocol::Stream => "stream",
         };
-        let image = self.helper_image.clone();
+        // Datagrams belong to no connection: the network counters tell when the last session is over.
+        let image = self
+            .helper_image
+            .clone()
+            .filter(|_| !names::only_datagrams(&replica.labels));
         Watched {
             image,
             ports: routed_ports(replica),
@@ -496,6 +490,22 @@ impl Live<'_> {
                     replica.name, error.message
                 )),
             }
+        }
+    }
+}
+
+/// What each replica that is not ready in time still lacks, where it is known, is the reason why it fails.
+fn explain(pending: &[&Replica], details: &[Mutex<String>], facts: &mut Facts) {
+    for (new, detail) in pending.iter().zip(details) {
+        let detail = detail
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !detail.is_empty() {
+            let why = format!("did not become ready in time: {detail}");
+            facts
+                .verdicts
+                .entry(new.id.clone())
+                .or_insert(Verdict::Failed(why));
         }
     }
 }

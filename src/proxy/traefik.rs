@@ -90,6 +90,11 @@ impl Traefik {
         Ok(())
     }
 
+    /// Whether any instance knew the service when it was asked before the rollout.
+    pub fn knows_the_service(&self) -> bool {
+        self.instances.iter().any(|instance| !instance.stranger)
+    }
+
     /// Takes note of which instances know the service before anything is changed, and how the way is called.
     pub async fn get_acquainted(&mut self, replicas: &[Replica]) -> Result<()> {
         let names = all_names(replicas);

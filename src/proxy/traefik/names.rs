@@ -118,15 +118,23 @@ fn default_name(labels: &BTreeMap<String, String>) -> String {
         .join("-")
 }
 
-/// The port that the labels route to, if they say: `…loadbalancer.server.port`.
+/// Whether UDP is all that the labels route.
+pub fn only_datagrams(labels: &BTreeMap<String, String>) -> bool {
+    names(labels)
+        .services
+        .iter()
+        .all(|(protocol, _)| *protocol == Protocol::Udp)
+}
+
+/// The TCP port that the labels route to, if they say: `…loadbalancer.server.port`.
 pub fn labelled_ports(labels: &BTreeMap<String, String>) -> BTreeSet<u16> {
     labels
         .iter()
         .filter(|(key, _)| {
-            is_traefik(key)
-                && key
-                    .to_ascii_lowercase()
-                    .ends_with(".loadbalancer.server.port")
+            let key = key.to_ascii_lowercase();
+            is_traefik(&key)
+                && !key.starts_with("traefik.udp.")
+                && key.ends_with(".loadbalancer.server.port")
         })
         .filter_map(|(_, value)| value.parse().ok())
         .collect()

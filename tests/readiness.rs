@@ -1,0 +1,213 @@
+//! When a new version counts as ready, and what becomes of one that never is.
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    shapes::roll_under_load,
+    support::{Run, Stack},
+};
+
+/// A service whose application is told how to behave by variables of the project.
+const TOLD: &str = r#"    environment:
+      VERSION: ${VERSION:-}
+      BIND: ${BIND:-}
+      START_DELAY: ${START_DELAY:-}
+      UNHEALTHY: ${UNHEALTHY:-}
+"#;
+
+/// When the application in `web-1` began to listen, as the engine's log has it.
+async fn listened_at(stack: &Stack) -> SystemTime {
+    let name = format!("{}-web-1", stack.project);
+    let script = format!("docker logs --timestamps {name} 2>&1");
+    let log = stack.shell(&script).await;
+    let line = log
+        .lines()
+        .find(|line| line.contains("listening on"))
+        .unwrap();
+    humantime::parse_rfc3339(line.split(' ').next().unwrap()).unwrap()
+}
+
+async fn is_done_soon_after_the_application_is_ready(mut stack: Stack, tags: [&str; 2]) {
+    stack.tag(tags[0]).up("v1").await;
+    stack.tag(tags[1]);
+    let run = roll_under_load(&stack, &["--proxy", "traefik", "web"]).await;
+    let done = SystemTime::now();
+    let took = done
+        .duration_since(listened_at(&stack).await)
+        .unwrap_or_default();
+    // The load is stopped in between, which only adds to it.
+    assert!(took < Duration::from_secs(5), "{took:?}\n{}", run.text);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_checked_every_second_is_rolled_within_five_seconds_of_being_ready() {
+    let stack = Stack::usual("check1", TOLD);
+    is_done_soon_after_the_application_is_ready(stack, ["v1", "v2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_checked_every_thirty_seconds_is_rolled_within_five_seconds_of_being_ready() {
+    let stack = Stack::usual("check30", TOLD);
+    is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_either() {
+    let mut stack = Stack::usual("check30s", TOLD);
+    stack.set("START_DELAY", 3);
+    is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
+}
+
+async fn docker_says(stack: &Stack) -> String {
+    let name = format!("{}-web-1", stack.project);
+    let format = "{{.State.Health.Status}}";
+    let said = stack.docker(&["inspect", "--format", format, &name]).await;
+    said.trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_docker_still_calls_starting_keeps_answering_and_is_rolled_again() {
+    let mut stack = Stack::usual("starting", TOLD);
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.tag("v2-slowcheck");
+    stack.rollout(&["web"]).await.code(0);
+    stack.set("VERSION", "v3");
+    assert_eq!(docker_says(&stack).await, "starting");
+    let run = stack.rollout(&["web"]).await;
+    run.code(0);
+    assert_eq!(docker_says(&stack).await, "starting");
+    assert!(load.seen("v3", Duration::from_secs(5)).await);
+    let report = load.stop().await;
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_rollout_leaves_a_replica_that_docker_still_calls_starting_answering() {
+    let mut stack = Stack::usual("startfail", TOLD);
+    stack.up("v1").await;
+    stack.tag("v2-slowcheck");
+    stack.rollout(&["web"]).await.code(0);
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    stack.tag("broken").set("UNHEALTHY", 1);
+    let run = stack.rollout(&["web"]).await;
+    run.code(1);
+    // Traefik is asked for its configuration anew, after which it must still know the old replica.
+    answers_on(&stack, &load).await;
+    assert_eq!(docker_says(&stack).await, "starting");
+    let report = load.stop().await;
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(stack.replicas("web").await, before);
+}
+
+/// Another container's start makes Traefik read everything anew; some answers later it has done so.
+async fn answers_on(stack: &Stack, load: &crate::load::Load) {
+    let start = "docker run --rm --network none rollout-demo:v1-plain check || true";
+    stack.shell(start).await;
+    let so_far = load.requests();
+    let more = async {
+        while load.requests() < so_far + 300 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), more)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_without_a_health_check_gets_no_traffic_before_its_port_is_open() {
+    let mut stack = Stack::usual("slow", "");
+    stack.tag("v1-plain").up("v1").await;
+    stack.tag("slow");
+    let run = roll_under_load(&stack, &["--proxy", "traefik", "web"]).await;
+    assert!(run.ms("ready") >= 4_000, "{}", run.text);
+    let by = run.event("ready").unwrap()["by"].as_str().unwrap();
+    assert!(by.contains("port 80 accepts connections"), "{by}");
+    stack.settled(1).await;
+}
+
+/// Exit code 1, no request lost, and the old containers exactly as they were.
+async fn fails_and_leaves_the_old_untouched(stack: &Stack, arguments: &[&str]) -> Run {
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    let run = stack.rollout(arguments).await;
+    let report = load.stop().await;
+    run.code(1);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(report.first_answers.len(), 1, "{report}");
+    assert_eq!(stack.replicas("web").await, before);
+    stack.no_leftovers().await;
+    run
+}
+
+async fn is_told_about_loopback(mut stack: Stack, tags: [&str; 2], limit: &str) {
+    stack.tag(tags[0]).up("v1").await;
+    stack.tag(tags[1]).set("BIND", "127.0.0.1");
+    let run = fails_and_leaves_the_old_untouched(&stack, &[limit, "5s", "web"]).await;
+    let failed = run.event("failed").unwrap();
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.contains("on loopback alone"), "{message}");
+    assert!(message.contains("the old version serves"), "{message}");
+    assert!(
+        failed["logs"].to_string().contains("127.0.0.1:80"),
+        "{failed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_bound_to_loopback_alone_is_told_so_and_gets_no_traffic() {
+    let stack = Stack::usual("loopback", TOLD);
+    is_told_about_loopback(stack, ["v1-plain", "v2-plain"], "--wait").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_bound_to_loopback_gets_no_traffic_though_its_own_check_passes() {
+    let stack = Stack::usual("loopcheck", TOLD);
+    is_told_about_loopback(stack, ["v1", "v2"], "--timeout").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_ready_http_decides_where_it_is_answered_well() {
+    let more = format!("{TOLD}    x-rollout: {{ ready-http: /health }}\n");
+    let mut stack = Stack::usual("http", &more);
+    stack.tag("v1-plain").up("v1").await;
+    stack.tag("v2-plain");
+    let run = roll_under_load(&stack, &["web"]).await;
+    let by = run.event("ready").unwrap()["by"].as_str().unwrap();
+    assert!(by.contains("answers GET /health with 200"), "{by}");
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_answers_the_path_of_ready_http_badly_gets_no_traffic() {
+    let mut stack = Stack::usual("httpbad", TOLD);
+    stack.tag("v1-plain").up("v1").await;
+    stack.tag("v2-plain").set("UNHEALTHY", 1);
+    let arguments = ["--ready-http", "/health", "--wait", "5s", "web"];
+    let run = fails_and_leaves_the_old_untouched(&stack, &arguments).await;
+    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    assert!(
+        message.contains("GET /health is answered with 503"),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_ready_http_counts_besides_a_health_check() {
+    let healthy =
+        "    healthcheck: { test: [CMD, /app, check, 'http://127.0.0.1:80/'], interval: 1s }\n";
+    let mut stack = Stack::usual("httpboth", &format!("{TOLD}{healthy}"));
+    stack.up("v1").await;
+    stack.tag("v2").set("UNHEALTHY", 1);
+    let arguments = ["--ready-http", "/health", "--timeout", "5s", "web"];
+    let run = fails_and_leaves_the_old_untouched(&stack, &arguments).await;
+    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    assert!(
+        message.contains("GET /health is answered with 503"),
+        "{message}"
+    );
+}
