@@ -142,14 +142,15 @@ impl<'a> Rollout<'a> {
                 false => Next::Fail(Failure::NeedsPerson("the new replicas are gone".into())),
             };
         }
-        if self
+        let mut unhidden = self
             .olds
             .iter()
-            .any(|old| may_run(old) && !self.hidden.contains(&&old.id))
-        {
+            .filter(|old| may_run(old) && !self.hidden.contains(&&old.id))
+            .peekable();
+        if unhidden.peek().is_some() {
             let whole = self.news.len() >= self.desired.replicas as usize
                 && self.news.iter().all(|new| new.serves());
-            return match whole {
+            return match whole || !unhidden.any(|old| answers(old)) {
                 true => Next::Step(Step::Cutover),
                 false => self.only_some_left(),
             };
