@@ -152,7 +152,8 @@ impl<'a> Rollout<'a> {
                 && self.news.iter().all(|new| new.serves());
             return match whole || !unhidden.any(|old| answers(old)) {
                 true => Next::Step(Step::Cutover),
-                false => self.only_some_left(),
+                // Whoever answers there is a way back, and hiding it would leave fewer.
+                false => Next::Undo(self.meddled()),
             };
         }
         if self.facts.confirmed != Some(Side::New) {
@@ -171,13 +172,6 @@ impl<'a> Rollout<'a> {
             };
         }
         self.retire()
-    }
-
-    fn only_some_left(&self) -> Next {
-        Next::Fail(Failure::NeedsPerson(format!(
-            "{}, and not all new replicas serve; all that serve are left",
-            text(&self.meddled())
-        )))
     }
 
     /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.
