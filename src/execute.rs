@@ -1,6 +1,9 @@
 //! Observe, plan, act: the one loop that rolls, resumes, aborts and undoes.
 
 pub mod live;
+#[cfg(test)]
+mod order_tests;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;

@@ -4,7 +4,7 @@ pub mod blue_green;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod simulator;
+pub(crate) mod simulator;
 #[cfg(test)]
 mod table;
 

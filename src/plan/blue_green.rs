@@ -142,16 +142,18 @@ impl<'a> Rollout<'a> {
                 false => Next::Fail(Failure::NeedsPerson("the new replicas are gone".into())),
             };
         }
-        if self
+        let mut unhidden = self
             .olds
             .iter()
-            .any(|old| may_run(old) && !self.hidden.contains(&&old.id))
-        {
+            .filter(|old| may_run(old) && !self.hidden.contains(&&old.id))
+            .peekable();
+        if unhidden.peek().is_some() {
             let whole = self.news.len() >= self.desired.replicas as usize
                 && self.news.iter().all(|new| new.serves());
-            return match whole {
+            return match whole || !unhidden.any(|old| answers(old)) {
                 true => Next::Step(Step::Cutover),
-                false => self.only_some_left(),
+                // Whoever answers there is a way back, and hiding it would leave fewer.
+                false => Next::Undo(self.meddled()),
             };
         }
         if self.facts.confirmed != Some(Side::New) {
@@ -170,13 +172,6 @@ impl<'a> Rollout<'a> {
             };
         }
         self.retire()
-    }
-
-    fn only_some_left(&self) -> Next {
-        Next::Fail(Failure::NeedsPerson(format!(
-            "{}, and not all new replicas serve; all that serve are left",
-            text(&self.meddled())
-        )))
     }
 
     /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.

@@ -206,7 +206,7 @@ fn strike(world: &mut Simulator, trouble: &Trouble) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn from_any_state_the_plan_ends_and_keeps_the_invariants(mut world in world()) {

@@ -74,6 +74,11 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
     }
 }
 
+/// A replica that Compose made, and that serves.
+pub fn old(id: &str) -> Replica {
+    replica(id, None, Run::Running, Health::Healthy)
+}
+
 /// Replicas that a proxy sends requests to: they answer, and no claim hides them.
 pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
     let hidden = |replica: &Replica| {

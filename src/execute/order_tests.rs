@@ -1,0 +1,160 @@
+//! The order of calls: what the loop does to a scripted world, step by step, and what a failure or a signal changes.
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{Summary, World, run};
+use crate::{
+    error::{Error, Outcome, Result},
+    event::Events,
+    model::{Desired, Facts, Observed},
+    plan::{
+        Step,
+        simulator::{Simulator, WELL, live, old},
+    },
+};
+
+/// A simulated world that fails or is interrupted at one step.
+struct Scripted {
+    world: Simulator,
+    calls: Vec<&'static str>,
+    fails: Option<(&'static str, usize)>,
+    interrupts: Option<(&'static str, watch::Sender<bool>)>,
+}
+
+#[async_trait(?Send)]
+impl World for Scripted {
+    async fn observe(&mut self) -> Result<Observed> {
+        Ok(self.world.observed.clone())
+    }
+
+    async fn act(
+        &mut self,
+        step: &Step,
+        desired: &Desired,
+        _: &Observed,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        self.calls.push(step.name());
+        if let Some((at, raise)) = &self.interrupts
+            && *at == step.name()
+        {
+            raise.send_replace(true);
+            tokio::task::yield_now().await;
+        }
+        if let Some((at, times)) = &mut self.fails
+            && *at == step.name()
+            && *times > 0
+        {
+            *times -= 1;
+            return Err(Error::failed("scripted"));
+        }
+        self.world.desired = desired.clone();
+        self.world.facts = facts.clone();
+        self.world.take(step.clone());
+        *facts = self.world.facts.clone();
+        Ok(())
+    }
+}
+
+/// Rolls one replica; the calls, the end, and who is live then.
+async fn roll(
+    fails: Option<(&'static str, usize)>,
+    interrupted_at: Option<&'static str>,
+) -> (Vec<&'static str>, Result<Summary>, bool) {
+    let (raise, raised) = watch::channel(false);
+    let world = Simulator::new(vec![old("old-1")], 1, true, WELL);
+    let desired = world.desired.clone();
+    let mut scripted = Scripted {
+        world,
+        calls: Vec::new(),
+        fails,
+        interrupts: interrupted_at.map(|at| (at, raise)),
+    };
+    let events = Events::default();
+    let end = run(&mut scripted, desired, Facts::default(), &events, raised).await;
+    let live = live(&scripted.world.observed);
+    assert_eq!(live.len(), 1, "{:?}", scripted.calls);
+    let new_serves = live.iter().any(|id| id.0 == "new-1");
+    (scripted.calls, end, new_serves)
+}
+
+const ALL: [&str; 10] = [
+    "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove", "rename", "release",
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_is_ten_calls_in_this_order() {
+    let (calls, end, new_serves) = roll(None, None).await;
+    assert_eq!(calls, ALL);
+    assert!(end.is_ok() && new_serves);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_before_the_cutover_goes_back_and_is_not_tried_again() {
+    for (at, wanted) in [
+        ("hold", &["hold"][..]),
+        ("create", &["hold", "create", "release"]),
+        (
+            "ready",
+            &["hold", "create", "ready", "stop", "remove", "release"],
+        ),
+        (
+            "cutover",
+            &[
+                "hold", "create", "ready", "cutover", "stop", "remove", "release",
+            ],
+        ),
+    ] {
+        let (calls, end, new_serves) = roll(Some((at, 1)), None).await;
+        assert_eq!(calls, wanted, "{at}");
+        let error = end.unwrap_err();
+        assert_eq!(error.outcome, Outcome::Failed, "{at}");
+        assert_eq!(error.message, "scripted; the old version serves", "{at}");
+        assert!(!new_serves, "{at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_after_the_cutover_is_tried_again_until_it_works() {
+    for at in &ALL[4..] {
+        let (calls, end, new_serves) = roll(Some((at, 3)), None).await;
+        let tries = calls.iter().filter(|call| call == &at).count();
+        assert_eq!(tries, 4, "{at}");
+        assert!(end.is_ok() && new_serves, "{at}: {end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_never_works_after_the_cutover_needs_a_person_and_the_new_version_serves() {
+    for at in &ALL[4..] {
+        let (calls, end, new_serves) = roll(Some((at, usize::MAX)), None).await;
+        let tries = calls.iter().filter(|call| call == &at).count();
+        assert_eq!((tries, *calls.last().unwrap()), (4, *at));
+        let error = end.unwrap_err();
+        assert_eq!(error.outcome, Outcome::NeedsPerson, "{at}");
+        assert!(error.hint.is_some() && new_serves, "{at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_before_the_confirmed_cutover_goes_back() {
+    for at in &ALL[..5] {
+        let (calls, end, new_serves) = roll(None, Some(at)).await;
+        let error = end.unwrap_err();
+        assert_eq!(error.outcome, Outcome::Interrupted, "{at}: {calls:?}");
+        assert_eq!(error.message, "interrupted; the old version serves", "{at}");
+        assert!(!new_serves && !calls.contains(&"rename"), "{at}: {calls:?}");
+        let routed = calls.contains(&"cutover");
+        assert_eq!(calls.contains(&"cut_back"), routed, "{at}: {calls:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_after_the_confirmed_cutover_changes_nothing() {
+    for at in &ALL[5..] {
+        let (calls, end, new_serves) = roll(None, Some(at)).await;
+        assert_eq!(calls, ALL, "{at}");
+        assert!(end.is_ok() && new_serves, "{at}");
+    }
+}
