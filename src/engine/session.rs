@@ -6,7 +6,7 @@ use bollard::{
     container::LogOutput,
     errors::Error as Bollard,
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
-    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig},
+    models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig},
     query_parameters as query,
 };
 use futures_util::{Stream, StreamExt};
@@ -172,6 +172,11 @@ impl Engine {
             attach_stderr: Some(true),
             open_stdin: Some(true),
             stdin_once: Some(true),
+            // The image's own check is for the socket proxy.
+            healthcheck: Some(HealthConfig {
+                test: Some(vec!["NONE".into()]),
+                ..Default::default()
+            }),
             host_config: Some(HostConfig {
                 network_mode: Some(format!("container:{}", replica.0)),
                 auto_remove: Some(true),
