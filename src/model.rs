@@ -25,6 +25,8 @@ pub mod label {
     pub const COMPOSE_VERSION: &str = "io.rollout.compose";
     /// Marks containers that are the tool's own: `lock`, `helper`.
     pub const ROLE: &str = "io.rollout.role";
+    /// On a helper: the replica whose network it looks at.
+    pub const HELPS: &str = "io.rollout.helps";
     /// Compose's own labels (compose-spec "Labels", docker/compose pkg/api/labels.go).
     pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
     /// The Compose service.
@@ -253,8 +255,8 @@ pub struct Facts {
     pub confirm_expired: Option<Side>,
     /// Old replicas whose traffic is over.
     pub drained: BTreeMap<ContainerId, Drained>,
-    /// Old replicas that were stopped after their hooks.
-    pub stopped: BTreeSet<ContainerId>,
+    /// Old replicas whose hooks have run.
+    pub hooked: BTreeSet<ContainerId>,
     /// The overlay's record was given up.
     pub released: bool,
     /// The replicas of this rollout were created by this run.

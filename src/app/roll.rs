@@ -20,7 +20,7 @@ use crate::{
         self, Summary, World,
         live::{Live, Memory},
     },
-    model::{Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
+    model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
     plan,
     proxy::{
         Proxy,
@@ -163,6 +163,9 @@ impl Scene<'_> {
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
         let watch = Watch::start(self.engine, &subject.key);
+        let there = self.engine.replicas(&subject.key).await?;
+        let ids: Vec<ContainerId> = there.into_iter().map(|replica| replica.id).collect();
+        self.engine.sweep_helpers(&ids).await?;
         let olds = self
             .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
             .await?;

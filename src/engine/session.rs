@@ -6,7 +6,10 @@ use bollard::{
     container::LogOutput,
     errors::Error as Bollard,
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
-    models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig},
+    models::{
+        ContainerCreateBody, ContainerStateStatusEnum, HealthConfig, HostConfig,
+        HostConfigLogConfig,
+    },
     query_parameters as query,
 };
 use futures_util::{Stream, StreamExt};
@@ -162,36 +165,16 @@ impl Engine {
         replica: &ContainerId,
         arguments: Vec<String>,
     ) -> Result<Session> {
-        let body = ContainerCreateBody {
-            image: Some(image.to_owned()),
-            entrypoint: Some(vec!["/rollout".into()]),
-            cmd: Some(arguments),
-            labels: Some(own_labels("helper")),
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            open_stdin: Some(true),
-            stdin_once: Some(true),
-            // The image's own check is for the socket proxy.
-            healthcheck: Some(HealthConfig {
-                test: Some(vec!["NONE".into()]),
-                ..Default::default()
-            }),
-            host_config: Some(HostConfig {
-                network_mode: Some(format!("container:{}", replica.0)),
-                auto_remove: Some(true),
-                // To read packets is all that it needs.
-                cap_drop: Some(vec!["ALL".into()]),
-                cap_add: Some(vec!["NET_RAW".into()]),
-                // What it says is for this session alone, and nobody reads it twice.
-                log_config: Some(HostConfigLogConfig {
-                    typ: Some("none".into()),
-                    config: None,
-                }),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
+        let body = helper_body(image, replica, arguments);
+        let engine = self.clone();
+        // In a task of its own: one that is given up half-way would leave a container that never removes itself.
+        let starting = tokio::spawn(async move { engine.start_helper(body).await });
+        starting
+            .await
+            .map_err(|error| Error::failed(format!("failed to start a helper: {error}")))?
+    }
+
+    async fn start_helper(&self, body: ContainerCreateBody) -> Result<Session> {
         let what = "start a helper";
         let created = self
             .docker
@@ -223,6 +206,59 @@ impl Engine {
                 Err(failed(what, &error))
             }
         }
+    }
+
+    /// Removes helpers of these replicas that were created and never started, which a killed run may have left.
+    pub async fn sweep_helpers(&self, replicas: &[ContainerId]) -> Result<()> {
+        for replica in replicas {
+            let labels = vec![
+                format!("{}=helper", label::ROLE),
+                format!("{}={}", label::HELPS, replica.0),
+            ];
+            for id in self.ids(labels, true).await? {
+                let state = self.inspect(&id).await?.and_then(|inspect| inspect.state);
+                if state.and_then(|state| state.status) == Some(ContainerStateStatusEnum::CREATED) {
+                    self.discard(&id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A container that joins the network namespace of a replica and removes itself when its program ends.
+fn helper_body(image: &str, replica: &ContainerId, arguments: Vec<String>) -> ContainerCreateBody {
+    let mut labels = own_labels("helper");
+    labels.insert(label::HELPS.to_owned(), replica.0.clone());
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec!["/rollout".into()]),
+        cmd: Some(arguments),
+        labels: Some(labels),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        // The image's own check is for the socket proxy.
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".into()]),
+            ..Default::default()
+        }),
+        host_config: Some(HostConfig {
+            network_mode: Some(format!("container:{}", replica.0)),
+            auto_remove: Some(true),
+            // To read packets is all that it needs.
+            cap_drop: Some(vec!["ALL".into()]),
+            cap_add: Some(vec!["NET_RAW".into()]),
+            // What it says is for this session alone, and nobody reads it twice.
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("none".into()),
+                config: None,
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
     }
 }
 

@@ -439,16 +439,21 @@ impl Live<'_> {
         replicas: &[&Replica],
         facts: &mut Facts,
     ) -> Result<()> {
-        let stopping = replicas.iter().map(|replica| async {
-            if replica.rollout.as_ref() != Some(&desired.rollout) && replica.run == Run::Running {
-                self.hooks(replica).await;
-            }
-            self.engine.stop(&replica.id, None).await
-        });
+        let is_old = |replica: &&&Replica| {
+            replica.rollout.as_ref() != Some(&desired.rollout) && replica.run == Run::Running
+        };
+        // A stop that is tried again finds its hooks run.
+        let fresh = replicas
+            .iter()
+            .filter(is_old)
+            .filter(|old| !facts.hooked.contains(&old.id));
+        let fresh: Vec<&Replica> = fresh.copied().collect();
+        join_all(fresh.iter().map(|old| self.hooks(old))).await;
+        facts.hooked.extend(fresh.iter().map(|old| old.id.clone()));
+        let stopping = replicas
+            .iter()
+            .map(|replica| self.engine.stop(&replica.id, None));
         all(join_all(stopping).await)?;
-        facts
-            .stopped
-            .extend(replicas.iter().map(|replica| replica.id.clone()));
         Ok(())
     }
 
