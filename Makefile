@@ -11,6 +11,8 @@ PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 DOCKER_CONFIG_DIR := $(or $(DOCKER_CONFIG),$(HOME)/.docker)
 IMAGE  ?= rollout:latest
 TESTBED := tests/testbed/testbed
+# End-to-end tests mostly wait, so more of them run at a time than there are cores; what measures a time runs alone.
+TEST_THREADS ?= 4
 # crt-static for the last crate alone: as a general flag it would reach procedural macros, which cannot be static.
 STATIC := -- -C target-feature=+crt-static
 
@@ -57,7 +59,8 @@ demo: build ## a rollout under load, and a table of what the clients saw
 test: build ## every test, end to end ones too; brings up all they need
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \
-	$(CARGO) test --locked $(TEST_ARGS)
+	$(CARGO) test --locked $(TEST_ARGS) -- --test-threads=$(TEST_THREADS) --skip alone::; \
+	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=1 alone::
 
 check: ## formatting and lints
 	@$(CARGO) fmt --all -- --check

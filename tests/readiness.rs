@@ -40,23 +40,28 @@ async fn is_done_soon_after_the_application_is_ready(mut stack: Stack, tags: [&s
     stack.settled(1).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_checked_every_second_is_rolled_within_five_seconds_of_being_ready() {
-    let stack = Stack::usual("check1", TOLD);
-    is_done_soon_after_the_application_is_ready(stack, ["v1", "v2"]).await;
-}
+/// Run one after the other: containers of other tests use up the pauses in which Traefik takes changes.
+mod alone {
+    use super::*;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_checked_every_thirty_seconds_is_rolled_within_five_seconds_of_being_ready() {
-    let stack = Stack::usual("check30", TOLD);
-    is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
-}
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_service_checked_every_second_is_rolled_within_five_seconds_of_being_ready() {
+        let stack = Stack::usual("check1", TOLD);
+        is_done_soon_after_the_application_is_ready(stack, ["v1", "v2"]).await;
+    }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_either() {
-    let mut stack = Stack::usual("check30s", TOLD);
-    stack.set("START_DELAY", 3);
-    is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_service_checked_every_thirty_seconds_is_rolled_within_five_seconds_of_being_ready() {
+        let stack = Stack::usual("check30", TOLD);
+        is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_either() {
+        let mut stack = Stack::usual("check30s", TOLD);
+        stack.set("START_DELAY", 3);
+        is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
+    }
 }
 
 async fn docker_says(stack: &Stack) -> String {

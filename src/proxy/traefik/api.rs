@@ -121,6 +121,11 @@ impl Api {
         }
     }
 
+    /// The port that is asked.
+    pub fn port(&self) -> &str {
+        self.base.rsplit(':').next().unwrap_or_default()
+    }
+
     /// Traefik's version; proof that the API is on.
     pub async fn version(&mut self) -> Result<String> {
         let answer = self.get("/api/version").await?.ok_or_else(|| self.off())?;

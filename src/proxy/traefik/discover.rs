@@ -235,8 +235,10 @@ async fn discover_apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result
         let version = api.version().await;
         version.map_err(|error| {
             Error::refused(format!(
-                "the API of Traefik ({}) does not answer: {}",
-                api.name, error.message
+                "the API of Traefik ({}) does not answer on port {}: {}",
+                api.name,
+                api.port(),
+                error.message
             ))
             .hint(
                 "add --api.insecure=true to Traefik's command, or name the API with --traefik-url",

@@ -41,7 +41,12 @@ pub struct Names {
 pub fn wants_traefik(labels: &BTreeMap<String, String>) -> bool {
     let mut own = labels.iter().filter(|(key, _)| is_traefik(key)).peekable();
     own.peek().is_some()
-        && !own.any(|(key, value)| key.eq_ignore_ascii_case("traefik.enable") && value == "false")
+        && !own.any(|(key, value)| key.eq_ignore_ascii_case("traefik.enable") && is_false(value))
+}
+
+/// What Go's `strconv.ParseBool` takes for false.
+fn is_false(value: &str) -> bool {
+    ["0", "f", "F", "false", "False", "FALSE"].contains(&value)
 }
 
 fn is_traefik(key: &str) -> bool {
