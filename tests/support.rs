@@ -4,6 +4,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::{Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -203,7 +204,9 @@ impl Stack {
     }
 
     fn rollout_command(&self, arguments: &[&str]) -> (Command, PathBuf) {
-        let log = self.path(&format!("events-{}.jsonl", free_port()));
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let log = self.path(&format!("events-{run}.jsonl"));
         let mut command = self.command(program(), arguments);
         command
             .env("ROLLOUT_EVENT_LOG", &log)
