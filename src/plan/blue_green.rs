@@ -200,24 +200,8 @@ impl<'a> Rollout<'a> {
     }
 
     fn retire(&self) -> Next {
-        let running = ids(&self.olds, may_run);
-        let undrained: Vec<_> = running
-            .iter()
-            .filter(|id| !self.facts.drained.contains_key(id))
-            .cloned()
-            .collect();
-        if self.desired.routed && !undrained.is_empty() {
-            return Next::Step(Step::Drain {
-                replicas: undrained,
-            });
-        }
-        if !running.is_empty() {
-            return Next::Step(Step::Stop { replicas: running });
-        }
-        if !self.olds.is_empty() {
-            return Next::Step(Step::Remove {
-                replicas: ids(&self.olds, |_| true),
-            });
+        if let Some(step) = self.wind_down(&self.olds, self.desired.routed) {
+            return Next::Step(step);
         }
         let names: Vec<_> = self
             .news
@@ -296,25 +280,9 @@ impl<'a> Rollout<'a> {
     }
 
     fn remove_new(&self, reason: &Reason) -> Next {
-        let running = ids(&self.news, may_run);
         let was_live = self.stage == Some(Stage::Back);
-        let undrained: Vec<_> = running
-            .iter()
-            .filter(|id| !self.facts.drained.contains_key(id))
-            .cloned()
-            .collect();
-        if was_live && !undrained.is_empty() {
-            return Next::Step(Step::Drain {
-                replicas: undrained,
-            });
-        }
-        if !running.is_empty() {
-            return Next::Step(Step::Stop { replicas: running });
-        }
-        if !self.news.is_empty() {
-            return Next::Step(Step::Remove {
-                replicas: ids(&self.news, |_| true),
-            });
+        if let Some(step) = self.wind_down(&self.news, was_live) {
+            return Next::Step(step);
         }
         if self.claimed {
             return Next::Step(Step::Release);
@@ -324,6 +292,26 @@ impl<'a> Rollout<'a> {
             Reason::Interrupted => Next::Fail(Failure::Interrupted),
             Reason::Failed(text) => Next::Fail(Failure::OldServes(text.clone())),
         }
+    }
+
+    /// What is still to be done until nothing of a set is left; `drained` first, where it got traffic.
+    fn wind_down(&self, set: &[&Replica], drained: bool) -> Option<Step> {
+        let running = ids(set, may_run);
+        let undrained: Vec<_> = running
+            .iter()
+            .filter(|id| !self.facts.drained.contains_key(id))
+            .cloned()
+            .collect();
+        if drained && !undrained.is_empty() {
+            return Some(Step::Drain {
+                replicas: undrained,
+            });
+        }
+        if !running.is_empty() {
+            return Some(Step::Stop { replicas: running });
+        }
+        let replicas = ids(set, |_| true);
+        (!replicas.is_empty()).then_some(Step::Remove { replicas })
     }
 
     fn is_ready(&self, new: &Replica) -> bool {

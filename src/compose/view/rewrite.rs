@@ -5,16 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-/// The label with the id of the rollout that made a container.
-pub const LABEL_ROLLOUT: &str = "io.rollout.id";
-/// The label with the name that a container is given once the old one of that name is gone.
-pub const LABEL_NAME: &str = "io.rollout.name";
-/// Compose's label with the project (`api.ProjectLabel`).
-pub const LABEL_PROJECT: &str = "com.docker.compose.project";
-/// Compose's label with the service (`api.ServiceLabel`).
-pub const LABEL_SERVICE: &str = "com.docker.compose.service";
-/// Compose's label that is `True` on containers of `docker compose run` (`api.OneoffLabel`).
-pub const LABEL_ONE_OFF: &str = "com.docker.compose.oneoff";
+pub use crate::model::label::{
+    COMPOSE_ONEOFF as LABEL_ONE_OFF, COMPOSE_PROJECT as LABEL_PROJECT,
+    COMPOSE_SERVICE as LABEL_SERVICE, NAME as LABEL_NAME, ROLLOUT as LABEL_ROLLOUT,
+};
 
 /// Whose containers a view is about.
 #[derive(Clone, Debug)]
