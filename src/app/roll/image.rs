@@ -1,0 +1,139 @@
+//! The images of a rollout: the version that is wanted, and those that our own containers run.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use super::{Scene, Subject, Version};
+use crate::{
+    compose::Pull,
+    error::{Error, Result},
+    event::Event,
+    model::Replica,
+    proxy::traefik::discover,
+    settings::PullPolicy,
+};
+
+impl Scene<'_> {
+    /// An image that holds this program: a socket proxy's, the one called `rollout:latest`, else one made of this binary.
+    pub(super) async fn helper_image(&self, found: &[discover::Found]) -> Result<Option<String>> {
+        if let Some(found) = found.first() {
+            return Ok(Some(found.image.clone()));
+        }
+        let tag = env!("CARGO_PKG_VERSION");
+        for reference in ["rollout:latest".to_owned(), format!("rollout-helper:{tag}")] {
+            if let Some(image) = self.engine.image(&reference).await? {
+                return Ok(Some(image.id));
+            }
+        }
+        if let Err(error) = self.load_helper(tag).await {
+            self.events.notice(format!(
+                "no helper can run beside the replicas: {}",
+                error.message
+            ));
+            return Ok(None);
+        }
+        Ok(self
+            .engine
+            .image(&format!("rollout-helper:{tag}"))
+            .await?
+            .map(|image| image.id))
+    }
+
+    /// Only a static binary runs in an image that holds nothing else; one that does not is no use as a helper.
+    pub(super) async fn load_helper(&self, tag: &str) -> Result<()> {
+        let failed =
+            |error: std::io::Error| Error::failed(format!("cannot read this program: {error}"));
+        let program = std::fs::read(std::env::current_exe().map_err(failed)?).map_err(failed)?;
+        let mut header = tar::Header::new_gnu();
+        header.set_size(program.len() as u64);
+        header.set_mode(0o755);
+        let mut archive = tar::Builder::new(Vec::new());
+        archive
+            .append_data(&mut header, "rollout", program.as_slice())
+            .map_err(failed)?;
+        self.engine
+            .import_image(archive.into_inner().map_err(failed)?, "rollout-helper", tag)
+            .await
+    }
+
+    pub(super) async fn lock_image(
+        &self,
+        subject: &Subject<'_>,
+        olds: &[Replica],
+    ) -> Result<String> {
+        if let Some(image) = subject
+            .helper_image
+            .clone()
+            .or_else(|| olds.first().map(|old| old.image.clone()))
+        {
+            return Ok(image);
+        }
+        // Never started, so any image will do.
+        Ok(subject.service.image.clone().unwrap_or_default())
+    }
+
+    pub(super) async fn fetch_image(
+        &self,
+        subject: &Subject<'_>,
+        phases: &mut BTreeMap<&'static str, u64>,
+    ) -> Result<()> {
+        let name = &subject.service.name;
+        let build = subject.service.has_build && subject.settings.build;
+        let step = if build { "build" } else { "pull" };
+        let policy = match subject.settings.pull {
+            // As `docker compose up` does: a name that the engine has an image for is not asked of a registry.
+            PullPolicy::Policy if subject.service.pull_policy.is_none() => Pull::Missing,
+            PullPolicy::Policy => Pull::Policy,
+            PullPolicy::Always => Pull::Always,
+            PullPolicy::Missing => Pull::Missing,
+            PullPolicy::Never => Pull::Never,
+        };
+        let started = Instant::now();
+        self.events.emit(Event::StepStarted {
+            step,
+            replicas: Vec::new(),
+        });
+        let on_line = |line| self.events.emit(Event::Compose { line });
+        let fetched = match build {
+            true => self.compose.build(name, on_line).await,
+            false => self.compose.pull(name, policy, on_line).await,
+        };
+        if let Err(error) = fetched {
+            self.events.emit(Event::StepFailed {
+                step,
+                reason: error.message.clone(),
+            });
+            return Err(error);
+        }
+        let ms = started.elapsed().as_millis() as u64;
+        phases.insert(step, ms);
+        self.events.emit(Event::StepFinished { step, ms });
+        Ok(())
+    }
+
+    pub(super) async fn version(&self, subject: &Subject<'_>) -> Result<Version> {
+        let reference = subject.service.image.clone().unwrap_or_default();
+        let Some(image) = self.engine.image(&reference).await? else {
+            return Err(
+                Error::failed(format!("there is no image {reference}")).hint(
+                    if subject.service.has_build {
+                        "add --build"
+                    } else {
+                        "add --pull missing, or docker pull it"
+                    },
+                ),
+            );
+        };
+        self.refuse_two_sets(
+            subject.service,
+            subject.replicas,
+            &subject.settings,
+            &image.volumes,
+        )?;
+        Ok(Version {
+            image: image.id,
+            hash: self.compose.config_hash(&subject.service.name).await?,
+        })
+    }
+}
