@@ -1,0 +1,79 @@
+//! Stops old replicas: hooks first, then their own signal and grace period.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
+use super::{Live, all};
+use crate::{
+    engine::ExecCommand,
+    error::Result,
+    model::{Desired, Facts, Replica, Run, label},
+};
+
+impl Live<'_> {
+    pub(super) async fn stop(
+        &mut self,
+        desired: &Desired,
+        replicas: &[&Replica],
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let is_old = |replica: &&&Replica| {
+            replica.rollout.as_ref() != Some(&desired.rollout) && replica.run == Run::Running
+        };
+        // A stop that is tried again finds its hooks run.
+        let fresh = replicas
+            .iter()
+            .filter(is_old)
+            .filter(|old| !facts.hooked.contains(&old.id));
+        let fresh: Vec<&Replica> = fresh.copied().collect();
+        join_all(fresh.iter().map(|old| self.hooks(old))).await;
+        facts.hooked.extend(fresh.iter().map(|old| old.id.clone()));
+        let stopping = replicas
+            .iter()
+            .map(|replica| self.engine.stop(&replica.id, None));
+        all(join_all(stopping).await)?;
+        Ok(())
+    }
+
+    /// Runs what the operator wants done in an old replica before it is stopped; a failure is told and stops nothing,
+    /// since the new version serves already.
+    pub(super) async fn hooks(&self, replica: &Replica) {
+        let label = |labels: &BTreeMap<String, String>| labels.get(label::PRE_STOP_HOOK).cloned();
+        let line = self.settings.pre_stop_hook.clone();
+        let line = line
+            .or_else(|| label(&self.service.labels))
+            .or_else(|| label(&replica.labels));
+        let shell = line.map(|line| ExecCommand {
+            command: vec!["sh".into(), "-c".into(), line],
+            ..Default::default()
+        });
+        let hooks = self.service.pre_stop.iter().map(|hook| ExecCommand {
+            command: hook.command.clone(),
+            user: hook.user.clone(),
+            privileged: hook.privileged,
+            working_dir: hook.working_dir.clone(),
+            environment: hook.environment.clone(),
+        });
+        for hook in shell.into_iter().chain(hooks) {
+            let command = hook.command.join(" ");
+            match self
+                .engine
+                .exec(&replica.id, &hook, self.settings.drain_timeout)
+                .await
+            {
+                Ok(outcome) if outcome.code == 0 => {}
+                Ok(outcome) => self.events.notice(format!(
+                    "pre-stop hook {command:?} in {} ended with {}: {}",
+                    replica.name,
+                    outcome.code,
+                    outcome.output.lines().last().unwrap_or_default()
+                )),
+                Err(error) => self.events.notice(format!(
+                    "pre-stop hook in {}: {}",
+                    replica.name, error.message
+                )),
+            }
+        }
+    }
+}

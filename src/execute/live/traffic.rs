@@ -1,0 +1,166 @@
+//! Moves the traffic, waits until every proxy agrees, and until the old replicas have answered.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Live, Sets};
+use crate::{
+    drain::{self, Watcher},
+    engine::Engine,
+    error::Result,
+    event::Event,
+    model::{ContainerId, Desired, Drained, Facts, Replica, Side, Stage},
+    proxy::Change,
+    retry,
+    watch::Watch,
+};
+
+impl Live<'_> {
+    pub(super) async fn route(
+        &mut self,
+        desired: &Desired,
+        sets: &Sets<'_>,
+        stage: Stage,
+    ) -> Result<()> {
+        let change = Change {
+            rollout: &desired.rollout,
+            stage,
+            news: &sets.news,
+            olds: &sets.olds,
+        };
+        self.memory.confirmed_at = None;
+        self.proxy.route(change).await
+    }
+
+    pub(super) async fn confirm(
+        &mut self,
+        side: Side,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let deadline = Instant::now() + self.settings.confirm_timeout;
+        let replicas: Vec<Replica> = sets
+            .news
+            .iter()
+            .chain(&sets.olds)
+            .map(|replica| (*replica).clone())
+            .collect();
+        // On the way back the new ones do not matter.
+        let watched = if side == Side::New {
+            serving(&sets.news)
+        } else {
+            Vec::new()
+        };
+        let mut ill = Box::pin(fell_ill(self.engine, self.watch, watched));
+        let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Vec::new()));
+        let agreed = retry::until(
+            Duration::from_millis(20),
+            Duration::from_millis(250),
+            async || {
+                let mut guard = proxy.lock().await;
+                let (proxy, trouble) = &mut *guard;
+                match proxy.observed(&replicas).await {
+                    None => false,
+                    Some(observation) => {
+                        *trouble = observation.trouble.values().flatten().cloned().collect();
+                        observation.agrees(side, &sets.news, &sets.olds)
+                    }
+                }
+            },
+        );
+        tokio::select! {
+            () = agreed => {
+                facts.confirmed = Some(side);
+                self.memory.confirmed_at = Some(Instant::now());
+            }
+            // A replica that dies meanwhile changes what there is to confirm; the planner sees it.
+            () = &mut ill => {}
+            () = sleep_until(deadline) => {
+                facts.confirm_expired = Some(side);
+                for trouble in &proxy.into_inner().1 {
+                    self.events.notice(format!("Traefik: {trouble}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn drain(
+        &mut self,
+        replicas: &[&Replica],
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let begin = self.memory.confirmed_at.unwrap_or_else(Instant::now) + self.settle;
+        let mut watchers = Vec::new();
+        for replica in replicas {
+            let watcher = match self.memory.watchers.remove(&replica.id) {
+                Some(watcher) => watcher,
+                None => Watcher::start(self.engine, &replica.id, &self.watched(replica)).await,
+            };
+            watchers.push((*replica, watcher));
+        }
+        sleep_until(begin).await;
+        let deadline = Instant::now() + self.settings.drain_timeout;
+        let (engine, events, quiet) = (self.engine, self.events, self.settings.drain_quiet);
+        let mut draining: FuturesUnordered<_> = watchers
+            .into_iter()
+            .map(|(replica, mut watcher)| async move {
+                (
+                    replica,
+                    drain::drain(engine, replica, &mut watcher, quiet, deadline, events).await,
+                )
+            })
+            .collect();
+        // When the new ones themselves are drained, they are on their way out anyway.
+        let forward = !replicas
+            .iter()
+            .any(|own| sets.news.iter().any(|new| new.id == own.id));
+        let live = if forward {
+            serving(&sets.news)
+        } else {
+            Vec::new()
+        };
+        let mut ill = Box::pin(fell_ill(engine, self.watch, live));
+        loop {
+            tokio::select! {
+                ended = draining.next() => match ended {
+                    None => return Ok(()),
+                    Some((replica, how)) => {
+                        let how = how?;
+                        events.emit(Event::Drained { replica: replica.name.clone(), how });
+                        if how == Drained::TimedOut {
+                            events.notice(format!("{} was still answering after --drain-timeout", replica.name));
+                        }
+                        facts.drained.insert(replica.id.clone(), how);
+                    }
+                },
+                // The way back is open only as long as the old replicas run.
+                () = &mut ill => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Only who serves now can fall ill.
+pub(super) fn serving(replicas: &[&Replica]) -> Vec<ContainerId> {
+    let serving = replicas.iter().filter(|replica| replica.serves());
+    serving.map(|replica| replica.id.clone()).collect()
+}
+
+/// Ends when one of these does not serve any more.
+pub(super) async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<ContainerId>) {
+    loop {
+        let changed = watch.next();
+        for id in &replicas {
+            if let Ok(now) = engine.replica(id).await
+                && !now.is_some_and(|now| now.serves())
+            {
+                return;
+            }
+        }
+        changed.await;
+    }
+}

@@ -1,0 +1,67 @@
+//! Who looks at the sockets of the old replicas, from before the cutover on.
+
+use futures_util::future::join_all;
+
+use super::{Live, Sets};
+use crate::{
+    drain::{Watched, Watcher},
+    engine::Engine,
+    model::{ContainerId, Desired, Replica, Run},
+    proxy::traefik::names,
+};
+
+impl Live<'_> {
+    /// Old replicas that nobody watches yet, and how each is to be watched.
+    pub(super) fn unwatched(
+        &self,
+        desired: &Desired,
+        sets: &Sets<'_>,
+    ) -> Vec<(ContainerId, Watched)> {
+        let olds = sets
+            .olds
+            .iter()
+            .filter(|old| old.run == Run::Running && desired.routed);
+        olds.filter(|old| !self.memory.watchers.contains_key(&old.id))
+            .map(|old| (old.id.clone(), self.watched(old)))
+            .collect()
+    }
+
+    pub(super) fn watched(&self, replica: &Replica) -> Watched {
+        let protocol = match names::server_protocol(&replica.labels) {
+            names::ServerProtocol::Http1 => "http1",
+            names::ServerProtocol::H2c => "h2c",
+            names::ServerProtocol::Stream => "stream",
+        };
+        // Datagrams belong to no connection: the network counters tell when the last session is over.
+        let image = self
+            .helper_image
+            .clone()
+            .filter(|_| !names::only_datagrams(&replica.labels));
+        Watched {
+            image,
+            ports: routed_ports(replica),
+            protocol,
+            quiet: self.settings.drain_quiet,
+        }
+    }
+}
+
+/// The ports that Traefik routes to: the labelled ones, else the lowest exposed one (`pkg/provider/docker` `getPort`).
+pub(super) fn routed_ports(replica: &Replica) -> Vec<u16> {
+    let mut ports = names::labelled_ports(&replica.labels);
+    if ports.len() < names::names(&replica.labels).services.len() {
+        ports.extend(replica.ports.iter().min());
+    }
+    ports.into_iter().collect()
+}
+
+pub(super) async fn start_watchers(
+    engine: &Engine,
+    watched: Vec<(ContainerId, Watched)>,
+) -> Vec<(ContainerId, Watcher)> {
+    let starting = watched.into_iter().map(|(id, watched)| async move {
+        let watcher = Watcher::start(engine, &id, &watched).await;
+        (id, watcher)
+    });
+    join_all(starting).await
+}
