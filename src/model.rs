@@ -253,6 +253,8 @@ pub struct Facts {
     pub confirmed: Option<Side>,
     /// The longest wait for that side's confirmation is over.
     pub confirm_expired: Option<Side>,
+    /// Why that is certain before the wait is over: what a proxy complains of.
+    pub complaint: Option<String>,
     /// Old replicas whose traffic is over.
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas whose hooks have run.

@@ -23,19 +23,16 @@ use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use traffic::Protocol;
+use traffic::RoutedPort;
 
 /// What the helper does; every option is given by the CLI, never by a person.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub enum NamespaceCommand {
     /// Tells how many requests the replica has not answered yet
     Watch {
-        /// A port that the proxy routes to
-        #[arg(long = "port", value_name = "PORT", required = true)]
-        ports: Vec<NonZeroU16>,
-        /// What is spoken on these ports
-        #[arg(long, value_enum, default_value_t = Protocol::Http1)]
-        protocol: Protocol,
+        /// A port that the proxy routes to, and what is spoken on it: http1, h2c or stream
+        #[arg(long = "port", value_name = "PORT[=PROTOCOL]", required = true)]
+        ports: Vec<RoutedPort>,
         /// Milliseconds of silence after which a stream counts as drained
         #[arg(long, value_name = "MS", default_value_t = 5000)]
         quiet: u64,
@@ -74,13 +71,12 @@ pub fn main(command: NamespaceCommand) -> ExitCode {
 async fn run(command: NamespaceCommand) -> std::io::Result<()> {
     let orders = stdio::Orders::listen()?;
     match command {
-        NamespaceCommand::Watch {
-            ports,
-            protocol,
-            quiet,
-        } => {
-            let ports = ports.into_iter().map(NonZeroU16::get).collect();
-            watch::run(orders, ports, protocol, Duration::from_millis(quiet)).await
+        NamespaceCommand::Watch { ports, quiet } => {
+            let ports = ports
+                .into_iter()
+                .map(|routed| (routed.port.get(), routed.protocol))
+                .collect();
+            watch::run(orders, ports, Duration::from_millis(quiet)).await
         }
         NamespaceCommand::Probe { ports, http, host } => {
             let ports: Vec<u16> = ports.into_iter().map(NonZeroU16::get).collect();

@@ -37,16 +37,23 @@ pub struct Observation {
 impl Observation {
     /// Whether exactly the replicas of one side are live.
     pub fn agrees(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
+        let live = if side == Side::New { news } else { olds };
+        let well = |replica: &&&Replica| !self.trouble.contains_key(&replica.id);
+        let counts = |replica: &&&Replica| side == Side::New || replica.serves();
+        self.routes(side, news, olds) && live.iter().filter(counts).all(|replica| well(&replica))
+    }
+
+    /// The same, whatever the instances complain of.
+    pub fn routes(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
         use crate::model::Route::{Hidden, Live};
         let (live, hidden) = match side {
             Side::New => (news, olds),
             Side::Old => (olds, news),
         };
         let is = |replica: &Replica, route| self.routing.get(&replica.id) == Some(&route);
-        let well = |replica: &Replica| is(replica, Live) && !self.trouble.contains_key(&replica.id);
         // An old replica that does not serve any more cannot be what the way back waits for.
         let counts = |replica: &&&Replica| side == Side::New || replica.serves();
-        live.iter().filter(counts).all(|replica| well(replica))
+        live.iter().filter(counts).all(|replica| is(replica, Live))
             && hidden.iter().all(|replica| is(replica, Hidden))
     }
 }

@@ -18,6 +18,7 @@ pub mod overlay;
 pub mod privileges;
 pub mod rebuild;
 pub mod request;
+pub mod rounds;
 pub mod server;
 pub mod snapshot;
 pub mod store;
@@ -171,12 +172,12 @@ async fn serve(args: &SocketProxyArgs) -> Result<()> {
         () = server::serve(listener, daemon.clone()) => Ok(()),
         () = control_server::serve(control, daemon.clone()) => Ok(()),
         () = watch::watch(daemon.clone()) => Ok(()),
-        signal = told_to_end() => signal.map_err(|error| Error::failed(format!("cannot wait for signals: {error}"))),
+        signal = told_to_end(&daemon) => signal.map_err(|error| Error::failed(format!("cannot wait for signals: {error}"))),
     }
 }
 
 // PID 1 has no default action for signals: without a handler they would be ignored.
-async fn told_to_end() -> io::Result<()> {
+async fn told_to_end(daemon: &Daemon) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let name = tokio::select! {
@@ -184,6 +185,7 @@ async fn told_to_end() -> io::Result<()> {
         _ = interrupt.recv() => "SIGINT",
     };
     tracing::info!("{name}: ending");
+    daemon.rounds.end().await;
     Ok(())
 }
 

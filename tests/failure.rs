@@ -159,17 +159,25 @@ async fn a_cutover_that_traefik_does_not_confirm_is_taken_back() {
     );
     stack.write("compose.yaml", &format!("services:\n  web:\n{disabled}"));
     stack.tag("v2");
-    let run = stack
-        .rollout(&["--proxy", "traefik", "--confirm-timeout", "3s", "web"])
-        .await;
+    let run = stack.rollout(&["--proxy", "traefik", "web"]).await;
     run.code(1);
+    assert!(
+        run.ms("confirm") < 20_000,
+        "not before --confirm-timeout\n{}",
+        run.text
+    );
     assert!(
         run.event("confirmed")
             .is_some_and(|event| event["side"] == "old"),
         "{}",
         run.text
     );
-    assert!(run.text.contains("nowhere"), "{}", run.text);
+    let undoing = run.event("undoing").unwrap()["reason"].to_string();
+    assert!(
+        undoing.contains("router web is disabled") && undoing.contains("nowhere"),
+        "{}",
+        run.text
+    );
     assert!(run.text.contains("the old version serves"), "{}", run.text);
     let load = stack.load();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -232,7 +240,26 @@ async fn survives_a_restart_of_the_socket_proxy(mut stack: Stack, step: &str) {
     stack.settled(1).await;
 }
 
-/// Run alone: containers of other tests have Traefik read all the time, and one that is cut off in the middle of a read
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_proxy_that_is_told_to_restart_at_any_step_loses_nothing() {
+    let mut stack = Stack::usual("sprestart", "");
+    stack.up("v1").await;
+    for (version, step) in [("v2", "ready"), ("v1", "confirm"), ("v2", "drain")] {
+        let load = stack.load_with_slow_requests();
+        stack.tag(version);
+        let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
+        running.reaches("step_started", step).await;
+        stack.compose(&["restart", "socket-proxy"]).await;
+        let run = running.wait().await;
+        let report = load.stop().await;
+        run.code(0);
+        assert!(report.nothing_lost(), "{step}: {report}\n{}", run.text);
+        stack.answers(version).await;
+    }
+    stack.settled(1).await;
+}
+
+/// Run alone, for a kill leaves no time: containers of other tests have Traefik read all the time, and one that is cut off in the middle of a read
 /// drops what it had not read yet.
 mod alone {
     use super::*;

@@ -312,7 +312,9 @@ async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
     assert_eq!(stack.replicas("web").await, before);
     let run = stack.rollout(&["--strategy", "recreate", "web"]).await;
     run.code(0);
-    stack.answers("v2").await;
+    assert_eq!(stack.version().await.as_deref(), Some("v2"), "{}", run.text);
+    assert!(run.ms("ready") >= 2_500, "not stable yet\n{}", run.text);
+    assert!(run.event("finished").unwrap()["phases"]["confirm"].is_u64());
     assert_ne!(stack.replicas("web").await[0].id, before[0].id);
     stack.settled(1).await;
     let again = stack.rollout(&["--strategy", "recreate", "web"]).await;
@@ -321,6 +323,12 @@ async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
         "{}",
         again.text
     );
+    stack.tag("crash2-plain");
+    let crashed = stack.rollout(&["--strategy", "recreate", "web"]).await;
+    crashed.code(3);
+    for said in ["exited; the old version is gone", "fatal: the setting"] {
+        assert!(crashed.text.contains(said), "{}", crashed.text);
+    }
 }
 
 /// A second service beside `web`, whose version is `$API_TAG`.

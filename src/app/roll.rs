@@ -203,7 +203,7 @@ impl Scene<'_> {
         ]);
         let settle = self.settle(subject, proxy, &olds).await;
         let summary = if subject.settings.strategy == Strategy::Recreate {
-            self.recreate(subject, &watch).await?
+            self.recreate(subject, proxy, &watch).await?
         } else {
             let desired = desired(
                 Goal::Roll,

@@ -1,7 +1,7 @@
 //! Adds up what all connections on the routed ports are busy with, from their packets and their sockets; pure, so that
 //! no look at a real socket is needed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::ages::{Ages, Judgement, silence};
 use super::connection::{Connection, Evidence, Verdict};
@@ -14,8 +14,7 @@ const REMEMBERED: u64 = 1000;
 
 /// The state of a watch between looks. Times are in milliseconds of the watch's clock, which starts at 0.
 pub struct Tally {
-    ports: Vec<u16>,
-    protocol: Protocol,
+    ports: BTreeMap<u16, Protocol>,
     quiet: u64,
     exact: bool,
     connections: HashMap<Ends, Watched>,
@@ -31,10 +30,9 @@ struct Watched {
 
 impl Tally {
     /// `quiet` is in milliseconds; `exact` says that every packet will be told.
-    pub fn new(ports: Vec<u16>, protocol: Protocol, quiet: u64, exact: bool) -> Self {
+    pub fn new(ports: BTreeMap<u16, Protocol>, quiet: u64, exact: bool) -> Self {
         Self {
             ports,
-            protocol,
             quiet,
             exact,
             connections: HashMap::new(),
@@ -44,13 +42,13 @@ impl Tally {
 
     /// Takes the next packet.
     pub fn segment(&mut self, now: u64, segment: &Segment<'_>) {
-        if !self.counts(&segment.ends) {
+        let Some(protocol) = self.counts(&segment.ends) else {
             return;
-        }
+        };
         if segment.syn && !segment.outbound {
             self.connections.remove(&segment.ends);
         }
-        let watched = watched(&mut self.connections, segment.ends, self.protocol);
+        let watched = watched(&mut self.connections, segment.ends, protocol);
         watched.touched = now;
         watched.packets.segment(now, segment);
     }
@@ -71,8 +69,10 @@ impl Tally {
         let mut seen = std::collections::HashSet::new();
         for socket in sockets {
             // A dump in several pieces may name a connection twice.
-            if self.counts(&socket.ends) && seen.insert(socket.ends) {
-                self.add(now, socket, &mut traffic);
+            if let Some(protocol) = self.counts(&socket.ends)
+                && seen.insert(socket.ends)
+            {
+                self.add(now, socket, protocol, &mut traffic);
             }
         }
         self.connections
@@ -81,12 +81,13 @@ impl Tally {
         traffic
     }
 
-    /// Whether a connection is one that the proxy may have opened to the replica.
-    fn counts(&self, ends: &Ends) -> bool {
-        self.ports.contains(&ends.local.port()) && ends.comes_from_outside()
+    /// What is spoken on a connection; `None` for one that the proxy cannot have opened to the replica.
+    fn counts(&self, ends: &Ends) -> Option<Protocol> {
+        let protocol = self.ports.get(&ends.local.port()).copied();
+        protocol.filter(|_| ends.comes_from_outside())
     }
 
-    fn add(&mut self, now: u64, socket: &Socket, traffic: &mut Traffic) {
+    fn add(&mut self, now: u64, socket: &Socket, protocol: Protocol, traffic: &mut Traffic) {
         traffic.unsent += u32::from(socket.unsent > 0);
         if !socket.answering {
             return;
@@ -94,9 +95,9 @@ impl Tally {
         traffic.connections += 1;
         let silent = silence(&socket.info);
         self.moved_at = self.moved_at.max(now.saturating_sub(silent));
-        let watched = watched(&mut self.connections, socket.ends, self.protocol);
+        let watched = watched(&mut self.connections, socket.ends, protocol);
         watched.touched = now;
-        let (unanswered, streams) = watched.judge(now, socket, self.protocol, self.quiet);
+        let (unanswered, streams) = watched.judge(now, socket, protocol, self.quiet);
         let received = socket.info.bytes_received > 0;
         traffic.unanswered += unanswered;
         traffic.streaming += u32::from(streams && received && silent < self.quiet);

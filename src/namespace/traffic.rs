@@ -1,5 +1,7 @@
 //! What the helper says about a replica's traffic: the lines that it and the CLI share.
 
+use std::{num::NonZeroU16, str::FromStr};
+
 use serde::{Deserialize, Serialize};
 
 /// What is spoken on the routed ports, as far as it changes how an answer's end is known.
@@ -12,6 +14,40 @@ pub enum Protocol {
     H2c,
     /// Anything else over TCP: every connection counts by its silence.
     Stream,
+}
+
+impl Protocol {
+    /// Its word on a command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::H2c => "h2c",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// A routed port and what is spoken on it, written `80` or `80=h2c`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoutedPort {
+    /// From 1 on.
+    pub port: NonZeroU16,
+    /// HTTP/1.1 where nothing is said.
+    pub protocol: Protocol,
+}
+
+impl FromStr for RoutedPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (port, word) = text.split_once('=').unwrap_or((text, "http1"));
+        Ok(Self {
+            port: port
+                .parse()
+                .map_err(|_| format!("{port:?} is not a port"))?,
+            protocol: <Protocol as clap::ValueEnum>::from_str(word, false)?,
+        })
+    }
 }
 
 /// What a replica is still busy with on its routed ports.

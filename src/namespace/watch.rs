@@ -1,5 +1,6 @@
 //! Looks at the replica's packets and sockets again and again, and says what changed.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -25,11 +26,10 @@ const BATCH: Duration = Duration::from_millis(1);
 /// Writes a line for the first look, for each change, and for each question, until told to leave.
 pub async fn run(
     mut orders: Orders,
-    ports: Vec<u16>,
-    protocol: Protocol,
+    ports: BTreeMap<u16, Protocol>,
     quiet: Duration,
 ) -> io::Result<()> {
-    let mut watch = Watch::open(ports, protocol, quiet)?;
+    let mut watch = Watch::open(ports, quiet)?;
     let mut said = None;
     loop {
         let answer_to = tokio::select! {
@@ -72,18 +72,24 @@ struct Watch {
 }
 
 impl Watch {
-    fn open(ports: Vec<u16>, protocol: Protocol, quiet: Duration) -> io::Result<Self> {
-        let packets = match protocol {
-            // There is nothing to read in them.
-            Protocol::Stream => None,
-            Protocol::Http1 | Protocol::H2c => allowed(Packets::open(&ports))?,
+    fn open(ports: BTreeMap<u16, Protocol>, quiet: Duration) -> io::Result<Self> {
+        // In the packets of a stream there is nothing to read.
+        let readable: Vec<u16> = ports
+            .iter()
+            .filter(|(_, protocol)| **protocol != Protocol::Stream)
+            .map(|(port, _)| *port)
+            .collect();
+        let packets = match readable.is_empty() {
+            true => None,
+            false => allowed(Packets::open(&readable))?,
         };
         let quiet = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
         let began = Instant::now();
         Ok(Self {
             began,
             sock_diag: SockDiag::open()?,
-            tally: Tally::new(ports, protocol, quiet, packets.is_some()),
+            // A stream's silence is all there is to tell, whether packets are read or not.
+            tally: Tally::new(ports, quiet, packets.is_some()),
             packets,
             next_look: began,
             soonest_look: began,

@@ -159,7 +159,7 @@ impl<'a> Rollout<'a> {
         if self.facts.confirmed != Some(Side::New) {
             return match self.facts.confirm_expired {
                 Some(Side::New) if self.old_serves() => {
-                    Next::Undo(Reason::Failed("the proxy did not confirm the cutover in time".into()))
+                    Next::Undo(Reason::Failed(self.unconfirmed()))
                 }
                 // Left by another run, with nothing to go back to: what is asked for now replaces it.
                 Some(Side::New) if self.desired.goal == Goal::Finish && !self.desired.served => {
@@ -172,6 +172,13 @@ impl<'a> Rollout<'a> {
             };
         }
         self.retire()
+    }
+
+    fn unconfirmed(&self) -> String {
+        match &self.facts.complaint {
+            Some(complaint) => format!("the proxy does not serve the new version: {complaint}"),
+            None => "the proxy did not confirm the cutover in time".to_owned(),
+        }
     }
 
     /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.

@@ -195,6 +195,19 @@ fn a_cutover_that_is_not_confirmed_is_taken_back() {
 }
 
 #[test]
+fn what_the_proxy_complains_of_is_why_the_traffic_goes_back() {
+    let fate = Fate {
+        confirms: false,
+        ..WELL
+    };
+    let mut world = Simulator::new(olds(1), 1, true, fate);
+    world.facts.complaint = Some("router web is disabled".to_owned());
+    let (_, end) = steps(&mut world);
+    let why = "the proxy does not serve the new version: router web is disabled";
+    assert_eq!(end, old_serves(why));
+}
+
+#[test]
 fn a_way_back_that_is_not_confirmed_either_removes_nothing() {
     let fate = Fate {
         confirms: false,

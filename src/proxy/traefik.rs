@@ -4,6 +4,7 @@ pub mod api;
 pub mod control;
 pub mod discover;
 pub mod names;
+pub mod ports;
 pub mod relabel;
 
 use std::{collections::BTreeMap, net::IpAddr};

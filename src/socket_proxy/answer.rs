@@ -62,7 +62,7 @@ fn unanswered(error: Unanswered) -> Response<Body> {
     let status = match &error {
         Unanswered::Missing(_) => StatusCode::NOT_FOUND,
         Unanswered::Refused(status) => *status,
-        Unanswered::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Unanswered::Unreachable(_) | Unanswered::Ending => StatusCode::SERVICE_UNAVAILABLE,
     };
     if status.is_server_error() {
         tracing::warn!(%error, "no answer for a reader");
@@ -130,6 +130,7 @@ impl Asked<'_> {
     }
 
     async fn list(&self, query: &Query) -> Result<Response<Body>, Unanswered> {
+        let _turn = self.daemon.rounds.list().ok_or(Unanswered::Ending)?;
         let path = format!("/containers/json{}", query.encode());
         let (listed, overlay) = self.list_of_one_generation(&path).await?;
         if !self.head {
@@ -167,6 +168,7 @@ impl Asked<'_> {
     }
 
     async fn inspect(&self, id: &str) -> Result<Response<Body>, Unanswered> {
+        let _turn = self.daemon.rounds.inspect();
         let path = format!("/containers/{id}/json");
         let inspect: Inspect = self.get(&path, "container").await?;
         let snapshots = self.daemon.snapshots.lock().unwrap();

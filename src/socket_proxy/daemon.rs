@@ -11,6 +11,7 @@ use super::{
     engine::{Ask, Engine, Unanswered},
     limits::{ALL_CONNECTIONS, CONNECTIONS, Quota, RefusalLog, STREAMS},
     rebuild::{Endpoint, Listed},
+    rounds::Rounds,
     snapshot::{Reader, Snapshots},
     store::Store,
 };
@@ -23,6 +24,8 @@ pub struct Daemon {
     pub store: Store,
     /// Who reads, and which generation.
     pub snapshots: Mutex<Snapshots>,
+    /// Who is in the middle of reading.
+    pub rounds: Rounds,
     /// Connections by peer.
     pub connections: Quota,
     /// Event streams by peer.
@@ -42,6 +45,7 @@ impl Daemon {
             engine,
             store,
             snapshots: Mutex::default(),
+            rounds: Rounds::default(),
             connections: Quota::new(CONNECTIONS, ALL_CONNECTIONS),
             streams: Quota::new(STREAMS, ALL_CONNECTIONS / 4),
             refusals: Mutex::default(),

@@ -37,6 +37,9 @@ pub enum Unanswered {
     /// There is no engine, or it does not answer in time, or not in JSON.
     #[error("cannot reach the Docker engine: {0}")]
     Unreachable(String),
+    /// Asked of a daemon that is about to end.
+    #[error("the socket proxy is ending")]
+    Ending,
 }
 
 impl Unanswered {

@@ -35,7 +35,13 @@ impl Helper {
 
     /// Watches port 80, and has looked once.
     pub async fn watch(replica: &Replica, arguments: &[&str]) -> Self {
-        let arguments = [&["watch", "--port", "80"], arguments].concat();
+        Self::watch_for(replica, "http1", arguments).await
+    }
+
+    /// The same, where port 80 speaks something else.
+    pub async fn watch_for(replica: &Replica, protocol: &str, arguments: &[&str]) -> Self {
+        let port = format!("80={protocol}");
+        let arguments = [&["watch", "--port", &port], arguments].concat();
         let mut helper = Self::start(replica, &arguments).await;
         helper.ask().await;
         helper

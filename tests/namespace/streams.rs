@@ -12,7 +12,7 @@ use super::replica::Replica;
 async fn one_silent_stream_of_two_keeps_an_h2c_connection_unanswered() {
     let replica = Replica::start(&[]).await;
     for protocol in ["http1", "h2c"] {
-        let mut watch = Helper::watch(&replica, &["--protocol", protocol]).await;
+        let mut watch = Helper::watch_for(&replica, protocol, &[]).await;
         let http2 = client::http2(&replica).await;
         let silent = tokio::spawn(client::get_http2(http2.clone(), "/?wait=2s"));
         client::get_http2(http2.clone(), "/").await;
@@ -34,7 +34,7 @@ async fn an_h2c_connection_joined_halfway_holds_until_it_is_silent_or_known() {
     let http2 = client::http2(&replica).await;
     let silent = tokio::spawn(client::get_http2(http2.clone(), "/?wait=2s"));
     client::get_http2(http2.clone(), "/").await;
-    let mut watch = Helper::watch(&replica, &["--protocol", "h2c", "--quiet", "2500"]).await;
+    let mut watch = Helper::watch_for(&replica, "h2c", &["--quiet", "2500"]).await;
     assert!(watch.ask().await.busy());
     silent.await.unwrap();
     let began = Instant::now();

@@ -1,26 +1,34 @@
 //! The strategy for services that cannot run twice: stop first, then start.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Scene, Subject};
 use crate::{
     error::{Error, Outcome, Result},
     event::Event,
     execute::Summary,
-    model::{Health, Replica},
+    model::{Health, Replica, Side, Verdict},
+    proxy::Proxy,
+    ready::{self, Gates},
+    retry,
     watch::Watch,
 };
 
+/// Log lines that a failure shows.
+const LOG_LINES: usize = 15;
+
 impl Scene<'_> {
     /// Stops first, as Compose does: for services that cannot run twice. The gap is the strategy's own.
-    pub(super) async fn recreate(&self, subject: &Subject<'_>, watch: &Watch) -> Result<Summary> {
-        let started = Instant::now();
-        self.events.emit(Event::StepStarted {
-            step: "recreate",
-            replicas: Vec::new(),
-        });
+    pub(super) async fn recreate(
+        &self,
+        subject: &Subject<'_>,
+        proxy: &mut dyn Proxy,
+        watch: &Watch,
+    ) -> Result<Summary> {
+        let mut phases = BTreeMap::new();
+        let mut time = Clock::start(self, "recreate");
         let on_line = |line| self.events.emit(Event::Compose { line });
         self.compose
             .recreate(&subject.service.name, subject.replicas, on_line)
@@ -29,36 +37,109 @@ impl Scene<'_> {
                 outcome: Outcome::NeedsPerson,
                 ..error
             })?;
-        let deadline = Instant::now() + subject.settings.timeout;
-        loop {
-            let changed = watch.next();
-            let now = self.engine.replicas(&subject.key).await?;
-            let healthy =
-                |replica: &Replica| replica.serves() && replica.health != Health::Starting;
-            if now.iter().all(healthy) && now.len() == subject.replicas as usize {
-                break;
-            }
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                let ill = now.iter().find(|replica| !healthy(replica));
-                let name = ill.map_or_else(String::new, |replica| replica.name.clone());
-                let logs = match ill {
-                    Some(replica) => self.engine.last_lines(&replica.id, 15).await,
-                    None => Vec::new(),
-                };
-                return Err(Error::needs_person(format!(
-                    "{name} did not become healthy; the old version is gone"
-                ))
-                .logs(logs));
-            }
+        phases.extend([time.stop()]);
+        time = Clock::start(self, "ready");
+        let news = self.engine.replicas(&subject.key).await?;
+        self.all_ready(subject, watch, &news).await?;
+        phases.extend([time.stop()]);
+        if proxy.routes() {
+            time = Clock::start(self, "confirm");
+            self.all_live(subject, proxy).await?;
+            phases.extend([time.stop()]);
         }
-        let ms = started.elapsed().as_millis() as u64;
-        self.events.emit(Event::StepFinished {
-            step: "recreate",
-            ms,
-        });
         Ok(Summary {
             cutover: None,
-            phases: BTreeMap::from([("recreate", ms)]),
+            phases,
         })
+    }
+
+    /// The gates of every other strategy, less the port: nobody would be spared by waiting for it.
+    async fn all_ready(
+        &self,
+        subject: &Subject<'_>,
+        watch: &Watch,
+        news: &[Replica],
+    ) -> Result<()> {
+        let settings = &subject.settings;
+        let gates = Gates {
+            stable: settings.stable,
+            after_healthy: Duration::ZERO,
+            probe: None,
+        };
+        let deadline = Instant::now() + settings.timeout.max(settings.stable * 2);
+        for new in news {
+            let detail = Default::default();
+            let judging = ready::judge(self.engine, watch, &new.id, &gates, &detail);
+            let why = match timeout_at(deadline, judging).await {
+                Ok(judged) => match judged?.verdict {
+                    Verdict::Ready => continue,
+                    Verdict::Failed(why) => why,
+                },
+                Err(_) => "did not become healthy in time".to_owned(),
+            };
+            let logs = self.engine.last_lines(&new.id, LOG_LINES).await;
+            let message = format!("{} {why}; the old version is gone", new.name);
+            return Err(Error::needs_person(message).logs(logs));
+        }
+        Ok(())
+    }
+
+    /// The old set is gone, so there is nothing to go back to: what Traefik does not confirm is for a person to see.
+    async fn all_live(&self, subject: &Subject<'_>, proxy: &mut dyn Proxy) -> Result<()> {
+        let news = self.engine.replicas(&subject.key).await?;
+        let refs: Vec<&Replica> = news.iter().collect();
+        // Traefik waits for Docker's own verdict, which a rare check may put off for one interval.
+        let starting = news.iter().filter(|new| new.health == Health::Starting);
+        let intervals = starting.filter_map(|new| Some(new.check.as_ref()?.interval));
+        let limit = subject.settings.confirm_timeout + intervals.max().unwrap_or_default();
+        let proxy = tokio::sync::Mutex::new((proxy, Vec::new()));
+        let (first, longest) = (Duration::from_millis(20), Duration::from_millis(250));
+        let agreed = retry::until(first, longest, async || {
+            let mut guard = proxy.lock().await;
+            let (proxy, trouble) = &mut *guard;
+            let Some(observation) = proxy.observed(&news).await else {
+                return false;
+            };
+            *trouble = observation.trouble.values().flatten().cloned().collect();
+            observation.agrees(Side::New, &refs, &[])
+        });
+        if tokio::time::timeout(limit, agreed).await.is_ok() {
+            return Ok(());
+        }
+        let trouble: Vec<String> = proxy.into_inner().1;
+        let why = trouble
+            .first()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        Err(Error::needs_person(format!(
+            "the proxy did not confirm the new replicas in time{why}; the old version is gone"
+        )))
+    }
+}
+
+/// One step of the report, and how long it takes.
+struct Clock<'a> {
+    scene: &'a Scene<'a>,
+    step: &'static str,
+    began: Instant,
+}
+
+impl<'a> Clock<'a> {
+    fn start(scene: &'a Scene<'a>, step: &'static str) -> Self {
+        scene.events.emit(Event::StepStarted {
+            step,
+            replicas: Vec::new(),
+        });
+        Self {
+            scene,
+            step,
+            began: Instant::now(),
+        }
+    }
+
+    fn stop(&self) -> (&'static str, u64) {
+        let ms = self.began.elapsed().as_millis() as u64;
+        let step = self.step;
+        self.scene.events.emit(Event::StepFinished { step, ms });
+        (step, ms)
     }
 }

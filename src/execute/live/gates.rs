@@ -5,16 +5,13 @@ use std::sync::Mutex;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    LOG_LINES, Live, MARGIN, Sets,
-    watchers::{routed_ports, start_watchers},
-};
+use super::{LOG_LINES, Live, MARGIN, Sets, watchers::start_watchers};
 use crate::{
     engine::Engine,
     error::Result,
     event::Event,
     model::{ContainerId, Desired, Facts, Replica, ServiceKey, Verdict},
-    proxy::traefik::names,
+    proxy::traefik::{names, ports},
     ready::{self, Gates, Probe},
     watch::Watch,
 };
@@ -104,7 +101,7 @@ impl Live<'_> {
     }
 
     pub(super) fn gates(&self, new: &Replica, routed: bool) -> Gates {
-        let ports = routed_ports(new);
+        let ports = ports::routed(&new.labels, &new.ports).into_keys().collect();
         // Nothing can be told of a UDP port from outside but that it is silent.
         let wants_probe =
             (routed && !names::only_datagrams(&new.labels)) || self.settings.ready_http.is_some();

@@ -12,10 +12,13 @@ use crate::{
     error::Result,
     event::Event,
     model::{ContainerId, Desired, Drained, Facts, Replica, Side, Stage},
-    proxy::Change,
+    proxy::{Change, Observation},
     retry,
     watch::Watch,
 };
+
+/// A complaint that stands for this long is no passing state of a reload.
+const COMPLAINT: Duration = Duration::from_millis(500);
 
 impl Live<'_> {
     pub(super) async fn route(
@@ -54,35 +57,42 @@ impl Live<'_> {
             Vec::new()
         };
         let mut ill = Box::pin(fell_ill(self.engine, self.watch, watched));
-        let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Vec::new()));
-        let agreed = retry::until(
+        // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
+        let way_back = side == Side::New && sets.olds.iter().any(|old| old.serves());
+        let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Looks::default()));
+        let told = retry::until(
             Duration::from_millis(20),
             Duration::from_millis(250),
             async || {
                 let mut guard = proxy.lock().await;
-                let (proxy, trouble) = &mut *guard;
+                let (proxy, looks) = &mut *guard;
                 match proxy.observed(&replicas).await {
                     None => false,
                     Some(observation) => {
-                        *trouble = observation.trouble.values().flatten().cloned().collect();
-                        observation.agrees(side, &sets.news, &sets.olds)
+                        looks.take(&observation, side, sets);
+                        looks.agreed || (way_back && looks.refused())
                     }
                 }
             },
         );
-        tokio::select! {
-            () = agreed => {
-                facts.confirmed = Some(side);
-                self.memory.confirmed_at = Some(Instant::now());
-            }
+        let expired = tokio::select! {
+            () = told => false,
             // A replica that dies meanwhile changes what there is to confirm; the planner sees it.
-            () = &mut ill => {}
-            () = sleep_until(deadline) => {
-                facts.confirm_expired = Some(side);
-                for trouble in &proxy.into_inner().1 {
-                    self.events.notice(format!("Traefik: {trouble}"));
-                }
-            }
+            () = &mut ill => return Ok(()),
+            () = sleep_until(deadline) => true,
+        };
+        let looks = proxy.into_inner().1;
+        if looks.agreed {
+            facts.confirmed = Some(side);
+            self.memory.confirmed_at = Some(Instant::now());
+            return Ok(());
+        }
+        facts.confirm_expired = Some(side);
+        if !expired {
+            facts.complaint = looks.trouble.first().cloned();
+        }
+        for trouble in &looks.trouble {
+            self.events.notice(format!("Traefik: {trouble}"));
         }
         Ok(())
     }
@@ -162,5 +172,31 @@ pub(super) async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<Conta
             }
         }
         changed.await;
+    }
+}
+
+/// What a proxy has said while it was asked to agree.
+#[derive(Default)]
+struct Looks {
+    agreed: bool,
+    trouble: Vec<String>,
+    refused_since: Option<Instant>,
+}
+
+impl Looks {
+    fn take(&mut self, observation: &Observation, side: Side, sets: &Sets<'_>) {
+        self.agreed = observation.agrees(side, &sets.news, &sets.olds);
+        self.trouble = observation.trouble.values().flatten().cloned().collect();
+        // It has switched, and still it does not serve: waiting for longer only makes the outage longer.
+        let switched = observation.routes(side, &sets.news, &sets.olds);
+        match switched && !self.agreed && !self.trouble.is_empty() {
+            true => drop(self.refused_since.get_or_insert_with(Instant::now)),
+            false => self.refused_since = None,
+        }
+    }
+
+    fn refused(&self) -> bool {
+        self.refused_since
+            .is_some_and(|since| since.elapsed() >= COMPLAINT)
     }
 }

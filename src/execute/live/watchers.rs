@@ -7,7 +7,7 @@ use crate::{
     drain::{Watched, Watcher},
     engine::Engine,
     model::{ContainerId, Desired, Replica, Run},
-    proxy::traefik::names,
+    proxy::traefik::{names, ports},
 };
 
 impl Live<'_> {
@@ -27,11 +27,6 @@ impl Live<'_> {
     }
 
     pub(super) fn watched(&self, replica: &Replica) -> Watched {
-        let protocol = match names::server_protocol(&replica.labels) {
-            names::ServerProtocol::Http1 => "http1",
-            names::ServerProtocol::H2c => "h2c",
-            names::ServerProtocol::Stream => "stream",
-        };
         // Datagrams belong to no connection: the network counters tell when the last session is over.
         let image = self
             .helper_image
@@ -39,20 +34,10 @@ impl Live<'_> {
             .filter(|_| !names::only_datagrams(&replica.labels));
         Watched {
             image,
-            ports: routed_ports(replica),
-            protocol,
+            ports: ports::routed(&replica.labels, &replica.ports),
             quiet: self.settings.drain_quiet,
         }
     }
-}
-
-/// The ports that Traefik routes to: the labelled ones, else the lowest exposed one (`pkg/provider/docker` `getPort`).
-pub(super) fn routed_ports(replica: &Replica) -> Vec<u16> {
-    let mut ports = names::labelled_ports(&replica.labels);
-    if ports.len() < names::names(&replica.labels).services.len() {
-        ports.extend(replica.ports.iter().min());
-    }
-    ports.into_iter().collect()
 }
 
 pub(super) async fn start_watchers(

@@ -6,7 +6,7 @@ use crate::namespace::tcp_info::TcpInfo;
 const QUIET: u64 = 5000;
 
 fn tally(protocol: Protocol) -> Tally {
-    Tally::new(vec![80], protocol, QUIET, false)
+    Tally::new([(80, protocol)].into(), QUIET, false)
 }
 
 /// A connection that last sent and received so many milliseconds ago.
@@ -32,6 +32,19 @@ fn socket(local: &str, remote: &str, sent: u32, received: u32) -> Socket {
 
 const US: &str = "172.18.0.3:80";
 const TRAEFIK: &str = "172.18.0.2:4000";
+
+#[test]
+fn each_port_is_read_as_what_is_spoken_on_it() {
+    let ports = [(80, Protocol::Http1), (5432, Protocol::Stream)].into();
+    let mut tally = Tally::new(ports, QUIET, false);
+    // Received after it was sent: on HTTP a request without an answer, on a stream only data that moved lately.
+    let sockets = [
+        socket(US, TRAEFIK, 900, 100),
+        socket("172.18.0.3:5432", TRAEFIK, 900, 100),
+    ];
+    let traffic = tally.look(1000, &sockets);
+    assert_eq!((traffic.unanswered, traffic.streaming), (1, 1));
+}
 
 #[test]
 fn only_what_the_proxy_may_have_opened_counts() {
@@ -97,7 +110,7 @@ fn a_connection_named_twice_in_one_look_counts_once() {
 
 #[test]
 fn packets_overrule_ages_that_mislead() {
-    let mut tally = Tally::new(vec![80], Protocol::Http1, QUIET, true);
+    let mut tally = Tally::new([(80, Protocol::Http1)].into(), QUIET, true);
     let ends = socket(US, TRAEFIK, 0, 0).ends;
     let segment = |outbound, data| Segment {
         ends,

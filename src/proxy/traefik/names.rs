@@ -131,49 +131,18 @@ pub fn only_datagrams(labels: &BTreeMap<String, String>) -> bool {
         .all(|(protocol, _)| *protocol == Protocol::Udp)
 }
 
-/// The TCP port that the labels route to, if they say: `…loadbalancer.server.port`.
-pub fn labelled_ports(labels: &BTreeMap<String, String>) -> BTreeSet<u16> {
-    labels
+/// What a label says of a service's option, such as `loadbalancer.server.port`; Traefik reads keys in any case.
+pub fn service_label<'a>(
+    labels: &'a BTreeMap<String, String>,
+    protocol: Protocol,
+    service: &str,
+    option: &str,
+) -> Option<&'a str> {
+    let wanted = format!("traefik.{}.services.{service}.{option}", protocol.word());
+    let found = labels
         .iter()
-        .filter(|(key, _)| {
-            let key = key.to_ascii_lowercase();
-            is_traefik(&key)
-                && !key.starts_with("traefik.udp.")
-                && key.ends_with(".loadbalancer.server.port")
-        })
-        .filter_map(|(_, value)| value.parse().ok())
-        .collect()
-}
-
-/// Whether the labels route something that is not HTTP/1.1 to the server: h2c, or TCP.
-pub fn server_protocol(labels: &BTreeMap<String, String>) -> ServerProtocol {
-    let h2c = labels.iter().any(|(key, value)| {
-        is_traefik(key)
-            && key
-                .to_ascii_lowercase()
-                .ends_with(".loadbalancer.server.scheme")
-            && value == "h2c"
-    });
-    let tcp = names(labels)
-        .services
-        .iter()
-        .any(|(protocol, _)| *protocol == Protocol::Tcp);
-    match (h2c, tcp) {
-        (true, _) => ServerProtocol::H2c,
-        (false, true) => ServerProtocol::Stream,
-        (false, false) => ServerProtocol::Http1,
-    }
-}
-
-/// What is spoken between Traefik and a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerProtocol {
-    /// Request and answer, one after the other.
-    Http1,
-    /// HTTP/2 without TLS.
-    H2c,
-    /// Anything over TCP.
-    Stream,
+        .find(|(key, _)| key.eq_ignore_ascii_case(&wanted));
+    found.map(|(_, value)| value.as_str())
 }
 
 #[cfg(test)]
@@ -235,15 +204,5 @@ mod tests {
             ("traefik.enable", "false"),
             ("traefik.http.routers.a.rule", "x")
         ])));
-    }
-
-    #[test]
-    fn ports_and_protocols_are_read_from_the_load_balancer_labels() {
-        let labels = labels(&[
-            ("traefik.http.services.a.loadbalancer.server.port", "8080"),
-            ("traefik.http.services.a.loadBalancer.server.scheme", "h2c"),
-        ]);
-        assert_eq!(labelled_ports(&labels), BTreeSet::from([8080]));
-        assert_eq!(server_protocol(&labels), ServerProtocol::H2c);
     }
 }

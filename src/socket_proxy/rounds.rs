@@ -1,0 +1,134 @@
+//! Rounds of readers: a list and the inspects that follow it, which the end of the daemon waits for.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+
+/// A reader asks for the next container at once; one that is silent for this long has ended its round.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest wait, so that a daemon that is told to end does so within a second.
+const LONGEST: Duration = Duration::from_millis(700);
+
+/// Who is in the middle of a round, as far as requests tell.
+#[derive(Default)]
+pub struct Rounds {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    ending: bool,
+    open: usize,
+    last: Option<Instant>,
+}
+
+/// One request of a round, until it is answered.
+pub struct Turn<'a>(&'a Rounds);
+
+impl Rounds {
+    /// A list begins a round; `None` once the daemon is ending.
+    ///
+    /// Traefik keeps its configuration when a list fails, and drops every container whose inspect fails.
+    pub fn list(&self) -> Option<Turn<'_>> {
+        let ending = self.state().ending;
+        (!ending).then(|| self.inspect())
+    }
+
+    /// An inspect goes on with one.
+    pub fn inspect(&self) -> Turn<'_> {
+        self.state().open += 1;
+        Turn(self)
+    }
+
+    /// Lets no further round begin, and waits until those that are under way have ended.
+    pub async fn end(&self) {
+        self.state().ending = true;
+        let quiet = async {
+            while let Some(until) = self.busy_until() {
+                tokio::select! {
+                    () = sleep_until(until) => {}
+                    () = self.changed.notified() => {}
+                }
+            }
+        };
+        if timeout(LONGEST, quiet).await.is_err() {
+            tracing::warn!("a reader is still in the middle of its round");
+        }
+    }
+
+    fn busy_until(&self) -> Option<Instant> {
+        let state = self.state();
+        let now = Instant::now();
+        let until = match state.open {
+            0 => state.last? + PAUSE,
+            _ => now + PAUSE,
+        };
+        (until > now).then_some(until)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.open -= 1;
+        state.last = Some(Instant::now());
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn took(rounds: &Rounds) -> Duration {
+        let start = Instant::now();
+        rounds.end().await;
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_in_the_middle_of_a_round_is_nobody_to_wait_for() {
+        let rounds = Rounds::default();
+        assert_eq!(took(&rounds).await, Duration::ZERO);
+        drop(rounds.inspect());
+        tokio::time::advance(PAUSE).await;
+        assert_eq!(took(&rounds).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_is_answered_to_its_end_and_no_other_begins() {
+        let rounds = Rounds::default();
+        drop(rounds.list().expect("a list before the end"));
+        let reader = async {
+            for _ in 0..4 {
+                tokio::time::sleep(PAUSE / 2).await;
+                assert!(rounds.list().is_none(), "a list after the end");
+                drop(rounds.inspect());
+            }
+        };
+        let (waited, ()) = tokio::join!(took(&rounds), reader);
+        assert!(
+            (PAUSE * 3..LONGEST).contains(&waited),
+            "{waited:?} for 4 inspects"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_never_ends_its_round_is_not_waited_for_for_ever() {
+        let rounds = Rounds::default();
+        let _turn = rounds.inspect();
+        assert_eq!(took(&rounds).await, LONGEST);
+    }
+}
