@@ -66,7 +66,7 @@ async fn a_replica_that_has_exited_beside_one_that_serves_is_replaced_without_lo
     stack.up("v1").await;
     let name = format!("{}-web-2", stack.project);
     stack.docker(&["kill", &name]).await;
-    stack.answers("v1").await;
+    stack.answers_steadily("v1").await;
     let run = roll_under_load(&stack, &["web"]).await;
     assert!(run.event("finished").is_some());
     stack.settled(2).await;

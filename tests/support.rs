@@ -162,6 +162,19 @@ impl Stack {
         );
     }
 
+    /// Waits until the version answers many times in a row: Traefik has left out a replica that has died.
+    pub async fn answers_steadily(&self, version: &str) {
+        let ask = async {
+            let mut good = 0;
+            while good < 20 {
+                let same = self.version().await.as_deref() == Some(version);
+                good = if same { good + 1 } else { 0 };
+            }
+        };
+        let steady = tokio::time::timeout(Duration::from_secs(60), ask).await;
+        assert!(steady.is_ok(), "{} answers now and then", self.project);
+    }
+
     /// What `web` answers with now; `None` for anything but 200.
     pub async fn version(&self) -> Option<String> {
         rustls::crypto::ring::default_provider()
