@@ -7,6 +7,8 @@ mod properties;
 pub(crate) mod simulator;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod walk;
 
 use serde::Serialize;
 

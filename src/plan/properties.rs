@@ -131,7 +131,7 @@ fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSe
 }
 
 /// What the end claims must be so.
-fn judge(world: &Simulator, end: &Next) {
+pub(super) fn judge(world: &Simulator, end: &Next) {
     let told = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
     let unsettled = world
         .observed
