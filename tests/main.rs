@@ -18,5 +18,6 @@ mod readiness;
 mod report;
 mod settings;
 mod shapes;
+mod soak;
 mod socket_proxy;
 mod support;
