@@ -165,6 +165,7 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         compose: &compose,
         project: &project,
         events,
+        back: None,
     };
     // All are checked before the first is touched, and each again once those before it have been rolled.
     let mut first = None;
@@ -211,6 +212,7 @@ async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
         compose: &compose,
         project: &project,
         events,
+        back: None,
     };
     let checked = scene
         .check(

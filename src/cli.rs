@@ -351,7 +351,7 @@ mod tests {
             ),
             (
                 "rollout web --scale 0",
-                "--scale: \"0\" is not a number of replicas from 1 on",
+                "--scale: \"0\" is not a number from 1 on",
             ),
             ("rollout web --file", "--file needs a value"),
             (

@@ -1,8 +1,11 @@
 //! One service's rollout from beginning to end: read, check, lock, settle what is unfinished, roll, report.
 
+mod back;
 mod difference;
 mod front;
 mod image;
+mod locking;
+mod record;
 mod recreate;
 mod refuse;
 mod unfinished;
@@ -12,6 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
+use self::image::lock_image;
 use crate::{
     compose::{Compose, Project, Service},
     engine::Engine,
@@ -21,10 +25,10 @@ use crate::{
         self,
         live::{Live, Memory},
     },
-    model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
+    model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey},
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
-    state::{self, Lock},
+    state::{Lock, journal::Intent, revisions::Revision},
     watch::Watch,
 };
 
@@ -34,11 +38,14 @@ pub struct Scene<'a> {
     pub compose: &'a Compose,
     pub project: &'a Project,
     pub events: &'a Events,
+    /// The recorded revision that is gone back to, where that is the goal.
+    pub back: Option<&'a Revision>,
 }
 
 /// One service, with all that was read before anything was touched.
 pub struct Checked<'a> {
     service: &'a Service,
+    flags: Partial,
     key: ServiceKey,
     settings: Settings,
     replicas: u32,
@@ -77,7 +84,9 @@ struct Subject<'a> {
 /// The version that is wanted.
 struct Version {
     image: String,
+    digests: Vec<String>,
     hash: String,
+    config: String,
 }
 
 impl Scene<'_> {
@@ -119,6 +128,7 @@ impl Scene<'_> {
             .await?;
         Ok(Checked {
             service,
+            flags: flags.clone(),
             key,
             settings,
             replicas,
@@ -139,6 +149,37 @@ impl Scene<'_> {
         checked: Checked<'_>,
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
+        let name = &checked.service.name;
+        let helper_image = self.helper_image(&checked.found).await?;
+        let lock_image = lock_image(&helper_image, &checked);
+        let lock = self.lock(&checked, &lock_image, interrupted.clone());
+        let lock = lock.await?;
+        let rolled = self
+            .with_lock(checked, helper_image, &lock, interrupted)
+            .await;
+        let released = lock.release().await;
+        if let Err(error) = released {
+            self.events
+                .notice(format!("the lock is left behind: {}", error.message));
+        }
+        rolled.map_err(|error| with_next(error, name))
+    }
+
+    async fn with_lock(
+        &self,
+        checked: Checked<'_>,
+        helper_image: Option<String>,
+        lock: &Lock,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let checked = match lock.waited {
+            // Whoever was waited for has changed what was read.
+            true => {
+                let (name, flags) = (&checked.service.name, &checked.flags);
+                self.check(name, flags, &[], checked.purpose).await?
+            }
+            false => checked,
+        };
         if let Some(notice) = checked.notice {
             self.events.notice(notice);
         }
@@ -149,21 +190,12 @@ impl Scene<'_> {
             settings: checked.settings,
             replicas: checked.replicas,
             dependencies: checked.dependencies,
-            helper_image: self.helper_image(&checked.found).await?,
+            helper_image,
             epoch: checked.epoch,
         };
         let mut proxy = checked.proxy;
-        let lock_image = self.lock_image(&subject, &checked.olds).await?;
-        let lock = state::lock(self.engine, &subject.key, &lock_image).await?;
-        let rolled = self
-            .locked(&subject, &mut *proxy, &lock, checked.began, interrupted)
-            .await;
-        let released = lock.release().await;
-        if let Err(error) = released {
-            self.events
-                .notice(format!("the lock is left behind: {}", error.message));
-        }
-        rolled.map_err(|error| with_next(error, &subject.service.name))
+        self.locked(&subject, &mut *proxy, lock, checked.began, interrupted)
+            .await
     }
 
     async fn locked(
@@ -175,12 +207,14 @@ impl Scene<'_> {
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
         let watch = Watch::start(self.engine, &subject.key);
+        let mut memory = self.remembered(subject, lock).await;
         let there = self.engine.replicas(&subject.key).await?;
         let ids: Vec<ContainerId> = there.into_iter().map(|replica| replica.id).collect();
         self.engine.sweep_helpers(&ids).await?;
         let olds = self
             .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
             .await?;
+        self.catch_up(subject, lock, &mut memory, &olds).await;
         if subject.purpose == Purpose::Settle {
             return Ok(());
         }
@@ -194,6 +228,11 @@ impl Scene<'_> {
             fetched = self.fetch_image(subject, &mut phases) => fetched?,
         }
         let version = self.version(subject).await?;
+        if self.back.is_none() {
+            let found = (&olds[..], proxy.describe());
+            self.adopt(subject, lock, &mut memory, &version, found)
+                .await;
+        }
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
             self.events.emit(Event::NothingToDo {
                 service: subject.service.name.clone(),
@@ -203,7 +242,7 @@ impl Scene<'_> {
         }
         self.tell_differences(subject, &olds);
         let rollout = rollout_id(&subject.key, subject.epoch);
-        let revision = next_revision(&olds);
+        let revision = memory.revisions.next(&olds);
         self.events.emit(Event::Started {
             service: subject.service.name.clone(),
             rollout: rollout.clone(),
@@ -211,21 +250,22 @@ impl Scene<'_> {
             replicas: subject.replicas,
             proxy: proxy.describe(),
         });
-        let labels = BTreeMap::from([
-            (label::REVISION.to_owned(), revision.to_string()),
-            (label::REPLICAS.to_owned(), subject.replicas.to_string()),
-            (
-                label::COMPOSE_VERSION.to_owned(),
-                self.compose.version().to_owned(),
-            ),
-            (
-                label::DIGEST.to_owned(),
-                subject.service.inline_digest.clone(),
-            ),
-        ]);
+        let way = proxy.describe();
+        let mut intent = Intent {
+            revision: self.revision(subject, &version, (revision, &rollout), way, lock.epoch),
+            displaced: None,
+        };
+        if let Some(back) = self.back {
+            intent.displaced = self.displaced(back).await?;
+        }
+        self.begin(subject, lock, &intent).await;
+        if self.back.is_some() {
+            self.name_recorded(&intent).await?;
+        }
+        let labels = self.labels(&intent.revision, &olds);
         let settle = self.settle(subject, proxy, &olds).await;
-        let summary = if subject.settings.strategy == Strategy::Recreate {
-            self.recreate(subject, proxy, &watch).await?
+        let rolled = if subject.settings.strategy == Strategy::Recreate {
+            self.recreate(subject, proxy, &watch).await
         } else {
             let mut desired = desired(
                 Goal::Roll,
@@ -247,8 +287,21 @@ impl Scene<'_> {
                 self.events,
                 interrupted,
             )
-            .await?
+            .await
         };
+        let summary = match rolled {
+            Ok(summary) => summary,
+            Err(error) => {
+                // Where a person is needed, nobody knows what serves.
+                if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
+                    self.put_back(&intent).await;
+                }
+                return Err(error);
+            }
+        };
+        let mut made = intent.revision;
+        made.at = self.engine.clock_ms().await;
+        self.record(subject, lock, &mut memory, made).await;
         phases.extend(summary.phases);
         self.events.emit(Event::Finished {
             service: subject.service.name.clone(),
@@ -322,12 +375,6 @@ fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
         "r{epoch:x}-{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2]
     ))
-}
-
-/// Compose's own replicas count as revision 1.
-fn next_revision(olds: &[Replica]) -> u64 {
-    let last = olds.iter().filter_map(|old| old.revision).max();
-    last.unwrap_or(u64::from(!olds.is_empty())) + 1
 }
 
 /// The environment, less what is no text: settings are.
