@@ -6,6 +6,8 @@ pub mod discover;
 pub mod names;
 pub mod ports;
 pub mod relabel;
+pub mod static_config;
+pub mod version;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
