@@ -19,3 +19,4 @@ mod settings;
 mod shapes;
 mod socket_proxy;
 mod support;
+mod traefik_api;
