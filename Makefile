@@ -70,9 +70,9 @@ fmt: ## formats the code
 	@$(CARGO) fmt --all
 
 bench: build ## inspects through the socket proxy and directly
-	@$(CARGO) bench --locked --no-run
+	@$(CARGO) bench --locked --bench socket_proxy --no-run
 	@$(IN_TESTBED) \
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench socket_proxy
 
 clean: ## what a build leaves behind; the testbed's cache stays
 	@$(CARGO) clean

@@ -1,6 +1,7 @@
 //! The end-to-end tests: one binary, a file a feature.
 
 mod bad_input;
+mod bake;
 mod blue_green;
 mod compose;
 mod crash;
