@@ -18,6 +18,7 @@ mod readiness;
 mod report;
 mod settings;
 mod shapes;
+mod soak;
 mod socket_proxy;
 mod support;
 mod traefik_api;
