@@ -5,7 +5,10 @@ mod pipe;
 mod read;
 mod session;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bollard::{
     Docker,
@@ -64,6 +67,10 @@ pub struct Image {
     pub id: String,
     /// Volumes that it declares, by path.
     pub volumes: Vec<String>,
+    /// Ports that it exposes, such as `80/tcp`.
+    pub ports: Vec<String>,
+    /// Its labels, which its containers have too.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -380,13 +387,16 @@ impl Engine {
 }
 
 fn image_of(image: ImageInspect) -> Image {
-    let volumes = image
-        .config
-        .and_then(|config| config.volumes)
-        .unwrap_or_default();
+    let config = image.config.unwrap_or_default();
     Image {
         id: image.id.unwrap_or_default(),
-        volumes: volumes.into_iter().collect(),
+        volumes: config.volumes.unwrap_or_default().into_iter().collect(),
+        ports: config
+            .exposed_ports
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
     }
 }
 

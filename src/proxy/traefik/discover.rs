@@ -1,6 +1,7 @@
 //! Finds the socket proxies, the Traefiks that read through them, and the API of each.
 
 mod containers;
+mod in_front;
 mod socket_proxies;
 mod summary;
 
@@ -11,6 +12,7 @@ use bollard::models::ContainerSummary;
 use self::summary::{name, reaches};
 pub use self::{
     containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
+    in_front::{Wanted, concerns, refuse_lost},
     socket_proxies::{Found, socket_proxies},
 };
 pub use super::reach::api_of;
@@ -33,18 +35,44 @@ add three lines to the stack, and run docker compose up -d:
         traefik's command:      --api.insecure=true
       or go on without an atomic cutover: --allow-split";
 
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The service.
+    pub key: &'a ServiceKey,
+    /// How.
+    pub settings: &'a Settings,
+    /// Grows with each rollout of the service.
+    pub epoch: u64,
+    /// The socket proxies that run.
+    pub found: &'a [Found],
+    /// The networks that the service is in, or will be in.
+    pub networks: &'a BTreeSet<String>,
+    /// Its replicas.
+    pub replicas: &'a [Replica],
+    /// The version that is wanted.
+    pub wanted: &'a Wanted,
+}
+
 /// The Traefiks in front of a service, ready to be asked; refused where there is no way to move traffic at once.
-pub async fn traefik(
-    engine: &Engine,
-    key: &ServiceKey,
-    settings: &Settings,
-    epoch: u64,
-    found: &[Found],
-    networks: &BTreeSet<String>,
-    replicas: &[Replica],
-) -> Result<Traefik> {
+///
+/// `all` are those that share a network with it.
+pub async fn traefik(request: Request<'_>, all: &[TraefikContainer]) -> Result<Traefik> {
+    let Request {
+        engine,
+        key,
+        settings,
+        found,
+        networks,
+        replicas,
+        wanted,
+        ..
+    } = request;
     let running = engine.running().await?;
-    let all = traefiks(engine, found, networks).await?;
+    let all = all.iter().filter(|own| concerns(own, wanted, replicas));
+    let all: Vec<&TraefikContainer> = all.collect();
     let readers = readers(found, &running, networks).await?;
     if !settings.allow_split {
         refuse_bypass(&all)?;
@@ -71,9 +99,11 @@ pub async fn traefik(
         settings: settings.clone(),
         found: matter.cloned().collect(),
         networks: networks.clone(),
+        wanted: wanted.clone(),
+        olds: replicas.to_vec(),
     };
     let lookout = (!by_url).then_some(lookout);
-    let mut traefik = Traefik::new(key.clone(), epoch, controls, apis, lookout);
+    let mut traefik = Traefik::new(key.clone(), request.epoch, controls, apis, lookout);
     traefik.get_acquainted(replicas).await?;
     Ok(traefik)
 }
@@ -84,6 +114,8 @@ pub struct Lookout {
     settings: Settings,
     found: Vec<Found>,
     networks: BTreeSet<String>,
+    wanted: Wanted,
+    olds: Vec<Replica>,
 }
 
 /// What a lookout has seen.
@@ -103,7 +135,9 @@ impl Lookout {
             if !sighting.reads_through() || known.contains(&sighting.identity()) {
                 continue;
             }
-            if let Some(traefik) = sighting.examine(&self.engine).await? {
+            let traefik = sighting.examine(&self.engine).await?;
+            let in_front = |own: &TraefikContainer| concerns(own, &self.wanted, &self.olds);
+            if let Some(traefik) = traefik.filter(in_front) {
                 fresh.push(api_of(&self.engine, &traefik, &self.settings).await?);
             }
         }
@@ -171,7 +205,7 @@ fn no_reader(key: &ServiceKey, found: &[Found]) -> Error {
 /// The API of each Traefik that reads through a socket proxy.
 async fn apis(
     engine: &Engine,
-    traefiks: &[TraefikContainer],
+    traefiks: &[&TraefikContainer],
     settings: &Settings,
 ) -> Result<Vec<Api>> {
     let mut apis = Vec::new();
@@ -190,8 +224,8 @@ async fn apis(
 }
 
 /// A Traefik that reads the socket itself and shares a network with the service would see both sets at once.
-fn refuse_bypass(traefiks: &[TraefikContainer]) -> Result<()> {
-    let bypasses = |traefik: &&TraefikContainer| matches!(traefik.reads, Reads::Socket(_));
+fn refuse_bypass(traefiks: &[&TraefikContainer]) -> Result<()> {
+    let bypasses = |traefik: &&&TraefikContainer| matches!(traefik.reads, Reads::Socket(_));
     match traefiks.iter().find(bypasses) {
         None => Ok(()),
         Some(traefik) => Err(Error::refused(format!(
