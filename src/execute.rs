@@ -87,9 +87,9 @@ pub async fn run(
             replicas: names,
         });
         let started = Instant::now();
-        if matches!(step, Step::Cutover | Step::CutBack) {
+        if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
             (facts.confirmed, facts.confirm_expired) = (None, None);
-            routed_at = Some(started);
+            routed_at = (step != Step::Hold).then_some(started);
         }
         // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
         let early = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);

@@ -205,13 +205,16 @@ impl Scene<'_> {
         let summary = if subject.settings.strategy == Strategy::Recreate {
             self.recreate(subject, proxy, &watch).await?
         } else {
-            let desired = desired(
-                Goal::Roll,
-                rollout.clone(),
-                subject.replicas,
-                proxy.routes(),
-                &olds,
-            );
+            let desired = Desired {
+                confirm_hold: proxy.confirms_hold(),
+                ..desired(
+                    Goal::Roll,
+                    rollout.clone(),
+                    subject.replicas,
+                    proxy.routes(),
+                    &olds,
+                )
+            };
             let mut live = self.live(subject, proxy, lock, &watch, labels, settle);
             execute::run(
                 &mut live,
@@ -273,6 +276,7 @@ impl Scene<'_> {
         interrupted: watch::Receiver<bool>,
     ) -> Result<Vec<Replica>> {
         let routed = proxy.routes();
+        let confirm_hold = proxy.confirms_hold();
         let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), SETTLE);
         let observed = live.observe().await?;
         let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else {
@@ -287,7 +291,10 @@ impl Scene<'_> {
             .into_iter()
             .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
             .collect();
-        let desired = desired(goal, rollout, wanted, routed, &others);
+        let desired = Desired {
+            confirm_hold,
+            ..desired(goal, rollout, wanted, routed, &others)
+        };
         let facts = Facts {
             created: true,
             ..Facts::default()
@@ -314,6 +321,7 @@ fn desired(
         rollout,
         replicas,
         routed,
+        confirm_hold: false,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
         served: Observed {
             replicas: olds.to_vec(),

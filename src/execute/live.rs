@@ -96,10 +96,8 @@ impl<'a> Sets<'a> {
 impl World for Live<'_> {
     async fn observe(&mut self) -> Result<Observed> {
         let replicas = self.engine.replicas(&self.key).await?;
-        Ok(Observed {
-            replicas,
-            claim: self.proxy.claim().await?,
-        })
+        let claim = self.proxy.claim(&replicas).await?;
+        Ok(Observed { replicas, claim })
     }
 
     async fn act(

@@ -4,6 +4,7 @@ pub mod api;
 pub mod control;
 pub mod discover;
 pub mod names;
+pub mod pin;
 pub mod ports;
 pub mod relabel;
 
@@ -131,7 +132,7 @@ impl Proxy for Traefik {
         true
     }
 
-    async fn claim(&mut self) -> Result<Option<Claim>> {
+    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
         let key = self.key.to_string();
         let mut claims = Vec::new();
         for control in &self.controls {
