@@ -1,5 +1,6 @@
 //! The Docker engine: what is there, and the actions on containers. The only module that knows bollard.
 
+mod files;
 mod read;
 mod session;
 
@@ -13,6 +14,7 @@ use bollard::{
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
+pub use self::files::ContainerFile;
 pub use self::session::{Session, own_labels};
 use crate::{
     docker_http::Endpoint,

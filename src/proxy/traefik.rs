@@ -7,6 +7,8 @@ pub mod names;
 pub mod pin;
 pub mod ports;
 pub mod relabel;
+pub mod static_config;
+pub mod version;
 
 use std::{collections::BTreeMap, net::IpAddr};
 

@@ -1,14 +1,24 @@
 //! Finds the socket proxies, the Traefiks that read through them, and the API of each.
 
+mod containers;
+mod socket_proxies;
+mod summary;
+
 use std::collections::BTreeSet;
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
+
+use self::summary::{looks_like_traefik, mounts_the_socket, name, reaches};
+pub use self::{
+    containers::{Reads, TraefikContainer, traefiks},
+    socket_proxies::{Found, socket_proxies},
+};
 
 use super::{Traefik, api::Api, control::Control};
 use crate::{
     engine::Engine,
     error::{Error, Result},
-    model::{ContainerId, Replica, ServiceKey, label},
+    model::{ContainerId, Replica, ServiceKey},
     settings::Settings,
     socket_proxy::control::Reader,
 };
@@ -23,62 +33,6 @@ add three lines to the stack, and run docker compose up -d:
         traefik's environment:  DOCKER_HOST: tcp://socket-proxy:2375
         traefik's command:      --api.insecure=true
       or go on without an atomic cutover: --allow-split";
-
-/// A socket proxy that runs, and its image.
-#[derive(Clone)]
-pub struct Found {
-    /// How to talk with it.
-    pub control: Control,
-    /// The id of its image, which holds this program.
-    pub image: String,
-    /// The Compose project that it is part of.
-    project: Option<String>,
-    networks: BTreeSet<String>,
-}
-
-/// Every socket proxy that runs on the engine, those of the service's own project first.
-pub async fn socket_proxies(engine: &Engine, key: &ServiceKey) -> Result<Vec<Found>> {
-    let running = engine.running().await?;
-    let mut found: Vec<Found> = running
-        .iter()
-        .filter_map(|summary| socket_proxy(engine, summary))
-        .collect();
-    found.sort_by_key(|found| found.project.as_ref() != Some(&key.project));
-    Ok(found)
-}
-
-/// A container is a socket proxy when it runs `rollout socket-proxy`, whatever it is called.
-fn socket_proxy(engine: &Engine, summary: &ContainerSummary) -> Option<Found> {
-    let command = summary.command.as_deref()?.trim_matches('"');
-    let mut words = command.split_whitespace();
-    let program = words.next()?;
-    let is_ours =
-        program.rsplit('/').next() == Some("rollout") && words.next() == Some("socket-proxy");
-    let labels = summary.labels.as_ref();
-    if !is_ours || labels.is_some_and(|labels| labels.contains_key(label::ROLE)) {
-        return None;
-    }
-    let control = Control::new(
-        engine.clone(),
-        summary.id.clone()?,
-        name(summary),
-        program.to_owned(),
-    );
-    Some(Found {
-        control,
-        image: summary.image_id.clone()?,
-        project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
-        networks: networks_of(summary).cloned().collect(),
-    })
-}
-
-fn name(summary: &ContainerSummary) -> String {
-    let names = summary.names.clone().unwrap_or_default();
-    names
-        .first()
-        .map(|name| name.trim_start_matches('/').to_owned())
-        .unwrap_or_default()
-}
 
 /// The Traefiks in front of a service, ready to be asked; refused where there is no way to move traffic at once.
 pub async fn traefik(
@@ -208,6 +162,38 @@ async fn named_apis(urls: &[String]) -> Result<Vec<Api>> {
     Ok(apis)
 }
 
+/// The API of one Traefik, by the first way that answers; an error says what to add where none does.
+pub async fn api_of(
+    engine: &Engine,
+    traefik: &TraefikContainer,
+    _settings: &Settings,
+) -> Result<Api> {
+    let port = traefik.config.insecure_port().unwrap_or(API_PORT);
+    let mut api = match &traefik.reads {
+        Reads::SocketProxy(found, address) => {
+            Api::through(traefik.name.clone(), *address, port, found.control.clone())
+        }
+        _ => {
+            let replica = engine.replica(&ContainerId(traefik.id.clone())).await?;
+            let address = replica.and_then(|own| own.addresses.first().copied());
+            let host = address.map_or_else(|| "127.0.0.1".to_owned(), |own| own.to_string());
+            Api::direct(&format!("http://{host}:{port}"))?
+        }
+    };
+    let version = api.version().await;
+    version.map_err(|error| {
+        let message = format!(
+            "the API of Traefik ({}) does not answer on port {port}: {}",
+            traefik.name, error.message
+        );
+        Error::refused(message).hint(format!(
+            "{}, or name the API with --traefik-url",
+            traefik.config.how_to_add("api.insecure=true")
+        ))
+    })?;
+    Ok(api)
+}
+
 async fn apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result<Vec<Api>> {
     let mut apis = Vec::new();
     for (control, reader) in readers {
@@ -313,53 +299,6 @@ fn refuse_bypass(
             .hint(HOW_TO_ADD))
         }
     }
-}
-
-/// Whether a container can open connections to a service in these networks; one in the host's network can always.
-fn reaches(summary: &ContainerSummary, networks: &BTreeSet<String>) -> bool {
-    let mode = summary
-        .host_config
-        .as_ref()
-        .and_then(|config| config.network_mode.as_deref());
-    mode == Some("host") || networks_of(summary).any(|network| networks.contains(network))
-}
-
-fn networks_of(summary: &ContainerSummary) -> impl Iterator<Item = &String> {
-    let settings = summary.network_settings.as_ref();
-    let networks = settings.and_then(|settings| settings.networks.as_ref());
-    networks.into_iter().flat_map(|networks| networks.keys())
-}
-
-fn looks_like_traefik(summary: &ContainerSummary) -> bool {
-    let image = summary.image.as_deref().unwrap_or_default();
-    let repository = image
-        .split('@')
-        .next()
-        .unwrap_or_default()
-        .rsplit('/')
-        .next()
-        .unwrap_or_default();
-    let command = summary
-        .command
-        .as_deref()
-        .unwrap_or_default()
-        .trim_matches('"');
-    let program = command
-        .split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .rsplit('/')
-        .next()
-        .unwrap_or_default();
-    repository.split(':').next() == Some("traefik") || program == "traefik"
-}
-
-fn mounts_the_socket(summary: &ContainerSummary) -> bool {
-    let mounts = summary.mounts.iter().flatten();
-    mounts
-        .flat_map(|mount| [&mount.source, &mount.destination])
-        .flatten()
-        .any(|path| path.ends_with("docker.sock"))
 }
 
 /// Refuses to roll what carries the traffic of the rollout itself.
