@@ -6,13 +6,15 @@ mod summary;
 
 use std::collections::BTreeSet;
 
-use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use bollard::models::ContainerSummary;
 
-use self::summary::{looks_like_traefik, mounts_the_socket, name, reaches};
+use self::summary::{name, reaches};
 pub use self::{
-    containers::{Reads, TraefikContainer, traefiks},
+    containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
     socket_proxies::{Found, socket_proxies},
 };
+pub use super::reach::api_of;
+use super::reach::named;
 
 use super::{Traefik, api::Api, control::Control};
 use crate::{
@@ -22,9 +24,6 @@ use crate::{
     settings::Settings,
     socket_proxy::control::Reader,
 };
-
-/// Where Traefik's API answers unless its entrypoint `traefik` says otherwise.
-const API_PORT: u16 = 8080;
 
 /// What has to be added to a stack whose Traefik reads the engine's socket itself.
 const HOW_TO_ADD: &str = "\
@@ -45,17 +44,18 @@ pub async fn traefik(
     replicas: &[Replica],
 ) -> Result<Traefik> {
     let running = engine.running().await?;
+    let all = traefiks(engine, found, networks).await?;
     let readers = readers(found, &running, networks).await?;
     if !settings.allow_split {
-        refuse_bypass(&running, &readers, networks)?;
+        refuse_bypass(&all)?;
     }
     if readers.is_empty() {
         return Err(no_reader(key, found));
     }
     let by_url = !settings.traefik_url.is_empty();
     let apis = match by_url {
-        false => discover_apis(engine, &readers).await?,
-        true => named_apis(&settings.traefik_url).await?,
+        false => apis(engine, &all, settings).await?,
+        true => named(settings).await?,
     };
     let reads = |found: &&Found| {
         readers
@@ -68,6 +68,7 @@ pub async fn traefik(
     let controls: Vec<Control> = matter.clone().map(|found| found.control.clone()).collect();
     let lookout = Lookout {
         engine: engine.clone(),
+        settings: settings.clone(),
         found: matter.cloned().collect(),
         networks: networks.clone(),
     };
@@ -80,17 +81,34 @@ pub async fn traefik(
 /// Finds the Traefiks again, which may have come, gone, or got another address since the rollout began.
 pub struct Lookout {
     engine: Engine,
+    settings: Settings,
     found: Vec<Found>,
     networks: BTreeSet<String>,
 }
 
+/// What a lookout has seen.
+pub struct View {
+    /// The API of each Traefik that reads through a socket proxy and was not known before.
+    pub fresh: Vec<Api>,
+    /// The names of all containers that run.
+    pub running: BTreeSet<String>,
+}
+
 impl Lookout {
-    /// The API of each Traefik that reads now, and the names of all containers that run.
-    pub async fn look(&self) -> Result<(Vec<Api>, BTreeSet<String>)> {
+    /// Looks, and looks closer at whom it does not know: `known` are identities.
+    pub async fn look(&self, known: &BTreeSet<String>) -> Result<View> {
         let running = self.engine.running().await?;
-        let readers = readers(&self.found, &running, &self.networks).await?;
-        let names = running.iter().map(name).collect();
-        Ok((apis(&self.engine, &readers).await?, names))
+        let mut fresh = Vec::new();
+        for sighting in sightings(&running, &self.found, &self.networks).await? {
+            if !sighting.reads_through() || known.contains(&sighting.identity()) {
+                continue;
+            }
+            if let Some(traefik) = sighting.examine(&self.engine).await? {
+                fresh.push(api_of(&self.engine, &traefik, &self.settings).await?);
+            }
+        }
+        let running = running.iter().map(name).collect();
+        Ok(View { fresh, running })
     }
 }
 
@@ -150,154 +168,37 @@ fn no_reader(key: &ServiceKey, found: &[Found]) -> Error {
     }
 }
 
-/// The APIs that the operator has named; what answers there may be something else.
-async fn named_apis(urls: &[String]) -> Result<Vec<Api>> {
-    let mut apis = Vec::new();
-    for url in urls {
-        let mut api = Api::direct(url)?;
-        let version = api.version().await;
-        version.map_err(|error| error.or_hint("check what --traefik-url names"))?;
-        apis.push(api);
-    }
-    Ok(apis)
-}
-
-/// The API of one Traefik, by the first way that answers; an error says what to add where none does.
-pub async fn api_of(
+/// The API of each Traefik that reads through a socket proxy.
+async fn apis(
     engine: &Engine,
-    traefik: &TraefikContainer,
-    _settings: &Settings,
-) -> Result<Api> {
-    let port = traefik.config.insecure_port().unwrap_or(API_PORT);
-    let mut api = match &traefik.reads {
-        Reads::SocketProxy(found, address) => {
-            Api::through(traefik.name.clone(), *address, port, found.control.clone())
-        }
-        _ => {
-            let replica = engine.replica(&ContainerId(traefik.id.clone())).await?;
-            let address = replica.and_then(|own| own.addresses.first().copied());
-            let host = address.map_or_else(|| "127.0.0.1".to_owned(), |own| own.to_string());
-            Api::direct(&format!("http://{host}:{port}"))?
-        }
-    };
-    let version = api.version().await;
-    version.map_err(|error| {
-        let message = format!(
-            "the API of Traefik ({}) does not answer on port {port}: {}",
-            traefik.name, error.message
-        );
-        Error::refused(message).hint(format!(
-            "{}, or name the API with --traefik-url",
-            traefik.config.how_to_add("api.insecure=true")
-        ))
-    })?;
-    Ok(api)
-}
-
-async fn apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result<Vec<Api>> {
+    traefiks: &[TraefikContainer],
+    settings: &Settings,
+) -> Result<Vec<Api>> {
     let mut apis = Vec::new();
-    for (control, reader) in readers {
-        let Some(container) = &reader.container else {
-            continue;
-        };
-        let port = match engine.inspect(&container.id).await? {
-            Some(inspect) => api_port(&inspect),
-            None => API_PORT,
-        };
-        let api = Api::through(
-            container.name.clone(),
-            reader.address,
-            port,
-            control.clone(),
-        );
-        apis.push(api);
+    for traefik in traefiks {
+        if matches!(traefik.reads, Reads::SocketProxy(..)) {
+            apis.push(api_of(engine, traefik, settings).await?);
+        }
     }
-    Ok(apis)
-}
-
-async fn discover_apis(engine: &Engine, readers: &[(Control, Reader)]) -> Result<Vec<Api>> {
-    let mut apis = apis(engine, readers).await?;
-    for api in &mut apis {
-        let version = api.version().await;
-        version.map_err(|error| {
-            Error::refused(format!(
-                "the API of Traefik ({}) does not answer on port {}: {}",
-                api.name,
-                api.port(),
-                error.message
-            ))
-            .hint(
-                "add --api.insecure=true to Traefik's command, or name the API with --traefik-url",
-            )
-        })?;
-    }
-    if apis.is_empty() {
-        return Err(Error::refused(
+    match apis.is_empty() {
+        false => Ok(apis),
+        true => Err(Error::refused(
             "the Traefik that reads through the socket proxy is no container of this engine",
         )
-        .hint("name its API with --traefik-url http://HOST:8080"));
+        .hint("name its API with --traefik-url http://HOST:8080")),
     }
-    Ok(apis)
-}
-
-/// The port of the entrypoint `traefik` in the arguments or the environment.
-fn api_port(inspect: &ContainerInspectResponse) -> u16 {
-    let config = inspect.config.as_ref();
-    let arguments = inspect.args.iter().flatten();
-    let command = config
-        .and_then(|config| config.cmd.as_ref())
-        .into_iter()
-        .flatten();
-    let environment = config
-        .and_then(|config| config.env.as_ref())
-        .into_iter()
-        .flatten();
-    let given = arguments
-        .chain(command)
-        .chain(environment)
-        .find_map(|text| {
-            let (key, value) = text.trim_start_matches('-').split_once('=')?;
-            let key = key.to_ascii_lowercase().replace('_', ".");
-            matches!(
-                key.as_str(),
-                "entrypoints.traefik.address" | "traefik.entrypoints.traefik.address"
-            )
-            .then_some(value)
-        });
-    given
-        .and_then(|address| address.rsplit(':').next()?.split('/').next()?.parse().ok())
-        .unwrap_or(API_PORT)
 }
 
 /// A Traefik that reads the socket itself and shares a network with the service would see both sets at once.
-fn refuse_bypass(
-    running: &[ContainerSummary],
-    readers: &[(Control, Reader)],
-    networks: &BTreeSet<String>,
-) -> Result<()> {
-    let reads = |id: &Option<String>| {
-        readers.iter().any(|(_, reader)| {
-            reader
-                .container
-                .as_ref()
-                .is_some_and(|own| Some(&own.id) == id.as_ref())
-        })
-    };
-    let bypasses = |summary: &&ContainerSummary| {
-        !reads(&summary.id)
-            && looks_like_traefik(summary)
-            && mounts_the_socket(summary)
-            && reaches(summary, networks)
-    };
-    match running.iter().find(bypasses) {
+fn refuse_bypass(traefiks: &[TraefikContainer]) -> Result<()> {
+    let bypasses = |traefik: &&TraefikContainer| matches!(traefik.reads, Reads::Socket(_));
+    match traefiks.iter().find(bypasses) {
         None => Ok(()),
-        Some(summary) => {
-            let name = name(summary);
-            Err(Error::refused(format!(
-                "{name} is a Traefik that does not read through a socket proxy"
-            ))
-            .hint(HOW_TO_ADD))
-        }
+        Some(traefik) => Err(Error::refused(format!(
+            "{} is a Traefik that does not read through a socket proxy",
+            traefik.name
+        ))
+        .hint(HOW_TO_ADD)),
     }
 }
 

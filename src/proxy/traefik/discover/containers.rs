@@ -27,6 +27,8 @@ pub struct TraefikContainer {
     pub id: String,
     /// Its name.
     pub name: String,
+    /// As [`Sighting::identity`].
+    pub identity: String,
     /// All that the engine says of it.
     pub inspect: ContainerInspectResponse,
     /// How it is configured; Traefik's defaults where [`Self::unread`] says why nothing better is known.
@@ -52,6 +54,12 @@ pub enum Reads {
     Nothing,
 }
 
+/// A Traefik container as the engine's list and the socket proxies show it: little, but for one call.
+pub struct Sighting {
+    summary: ContainerSummary,
+    through: Option<(Box<Found>, Reader)>,
+}
+
 /// Every Traefik container that runs and shares a network with the service, or is in the host's.
 pub async fn traefiks(
     engine: &Engine,
@@ -59,62 +67,97 @@ pub async fn traefiks(
     networks: &BTreeSet<String>,
 ) -> Result<Vec<TraefikContainer>> {
     let running = engine.running().await?;
-    let readers = readers(found, &running, networks).await?;
     let mut all = Vec::new();
-    for summary in running.iter().filter(|own| reaches(own, networks)) {
-        let reader = reader_of(summary, &readers);
-        if reader.is_none() && !looks_like_traefik(summary) {
-            continue;
-        }
-        let through = reader.and_then(|(control, reader)| {
-            let mut all = found.iter();
-            let found = all.find(|found| found.control.container == control.container);
-            found.map(|found| (found.clone(), reader))
-        });
-        all.extend(container(engine, summary, through).await?);
+    for sighting in sightings(&running, found, networks).await? {
+        all.extend(sighting.examine(engine).await?);
     }
     Ok(all)
 }
 
-fn reader_of<'a>(
+/// The same, at a glance.
+pub async fn sightings(
+    running: &[ContainerSummary],
+    found: &[Found],
+    networks: &BTreeSet<String>,
+) -> Result<Vec<Sighting>> {
+    let readers = readers(found, running, networks).await?;
+    let own = running.iter().filter(|own| reaches(own, networks));
+    let sightings = own.filter_map(|summary| {
+        let through = through(summary, found, &readers);
+        (through.is_some() || looks_like_traefik(summary)).then(|| Sighting {
+            summary: summary.clone(),
+            through,
+        })
+    });
+    Ok(sightings.collect())
+}
+
+fn through(
     summary: &ContainerSummary,
-    readers: &'a [(Control, Reader)],
-) -> Option<&'a (Control, Reader)> {
+    found: &[Found],
+    readers: &[(Control, Reader)],
+) -> Option<(Box<Found>, Reader)> {
     let is = |reader: &Reader| {
         let container = reader.container.as_ref();
         container.is_some_and(|own| Some(&own.id) == summary.id.as_ref())
     };
-    readers.iter().find(|(_, reader)| is(reader))
+    let (control, reader) = readers.iter().find(|(_, reader)| is(reader))?;
+    let mut all = found.iter();
+    let found = all.find(|found| found.control.container == control.container)?;
+    Some((Box::new(found.clone()), reader.clone()))
 }
 
-/// `None` where it has ended meanwhile.
-async fn container(
-    engine: &Engine,
-    summary: &ContainerSummary,
-    through: Option<(Found, &Reader)>,
-) -> Result<Option<TraefikContainer>> {
-    let id = summary.id.clone().unwrap_or_default();
-    let Some(inspect) = engine.inspect(&id).await? else {
-        return Ok(None);
-    };
-    let (config, unread) = match static_config(engine, &id, &inspect).await? {
-        Ok(config) => (config, None),
-        Err(why) => (StaticConfig::default(), Some(why)),
-    };
-    let version = version(&inspect, through.as_ref().map(|(_, reader)| *reader));
-    let reads = match through {
-        Some((found, reader)) => Reads::SocketProxy(Box::new(found), reader.address),
-        None => reads(&config, unread.is_some(), environment(&inspect)),
-    };
-    Ok(Some(TraefikContainer {
-        id,
-        name: name(summary),
-        inspect,
-        config,
-        unread,
-        reads,
-        version,
-    }))
+impl Sighting {
+    /// Its name.
+    pub fn name(&self) -> String {
+        name(&self.summary)
+    }
+
+    /// Whether it reads through a socket proxy.
+    pub fn reads_through(&self) -> bool {
+        self.through.is_some()
+    }
+
+    /// The container and its addresses: what is known of its API holds as long as this is the same.
+    pub fn identity(&self) -> String {
+        let settings = self.summary.network_settings.as_ref();
+        let networks = settings.and_then(|settings| settings.networks.as_ref());
+        let networks = networks.into_iter().flat_map(|networks| networks.values());
+        let mut addresses: Vec<&str> = networks
+            .flat_map(|own| [&own.ip_address, &own.global_ipv6_address])
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        addresses.sort_unstable();
+        let id = self.summary.id.as_deref().unwrap_or_default();
+        format!("{id} {}", addresses.join(" "))
+    }
+
+    /// Looks closer; `None` where it has ended meanwhile.
+    pub async fn examine(&self, engine: &Engine) -> Result<Option<TraefikContainer>> {
+        let id = self.summary.id.clone().unwrap_or_default();
+        let Some(inspect) = engine.inspect(&id).await? else {
+            return Ok(None);
+        };
+        let (config, unread) = match static_config(engine, &id, &inspect).await? {
+            Ok(config) => (config, None),
+            Err(why) => (StaticConfig::default(), Some(why)),
+        };
+        let reads = match &self.through {
+            Some((found, reader)) => Reads::SocketProxy(found.clone(), reader.address),
+            None => reads(&config, unread.is_some(), environment(&inspect)),
+        };
+        Ok(Some(TraefikContainer {
+            version: version(&inspect, self.through.as_ref().map(|(_, reader)| reader)),
+            name: self.name(),
+            identity: self.identity(),
+            id,
+            inspect,
+            config,
+            unread,
+            reads,
+        }))
+    }
 }
 
 /// Reads what its Traefik reads; the inner error is why its configuration file is none.

@@ -41,12 +41,3 @@ pub fn looks_like_traefik(summary: &ContainerSummary) -> bool {
         || program.any(|word| word.rsplit('/').next() == Some("traefik"))
         || title.any(|(_, title)| title.eq_ignore_ascii_case("traefik"))
 }
-
-/// Whether the engine's own socket is mounted into it.
-pub fn mounts_the_socket(summary: &ContainerSummary) -> bool {
-    let mounts = summary.mounts.iter().flatten();
-    mounts
-        .flat_map(|mount| [&mount.source, &mount.destination])
-        .flatten()
-        .any(|path| path.ends_with("docker.sock"))
-}

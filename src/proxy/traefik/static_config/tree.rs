@@ -1,6 +1,6 @@
 //! Arguments, variables or a file of Traefik as one tree, whose names are compared as Traefik does. Pure.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -51,6 +51,15 @@ impl Tree {
                 let name = name[PREFIX.len()..].to_lowercase();
                 tree.put(&name.split('_').collect::<Vec<_>>(), value.to_owned());
             }
+        }
+        tree
+    }
+
+    /// The labels of a container, `traefik` being the first name.
+    pub fn of_labels(labels: &BTreeMap<String, String>) -> Self {
+        let mut tree = Self::default();
+        for (name, value) in labels {
+            tree.put(&name.split('.').collect::<Vec<_>>(), value.clone());
         }
         tree
     }
