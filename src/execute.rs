@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     event::{Event, Events},
     model::{Desired, Facts, Goal, Observed, Reason, Side},
     plan::{self, Failure, Next, Step},
@@ -156,6 +156,8 @@ pub async fn run(
                             events,
                         );
                     }
+                    // Another try would find what this one has waited for to its end.
+                    _ if cause.outcome == Outcome::NeedsPerson => return Err(cause),
                     _ if give_up => return Err(stuck(&step, &desired, cause)),
                     _ => tokio::time::sleep(Duration::from_millis(250) * failures).await,
                 }
@@ -172,7 +174,7 @@ async fn observe(world: &mut dyn World) -> Result<Observed> {
     })
     .await
     .map_err(|cause| Error {
-        outcome: crate::error::Outcome::NeedsPerson,
+        outcome: Outcome::NeedsPerson,
         ..cause
     })
 }

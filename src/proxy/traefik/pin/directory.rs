@@ -9,7 +9,6 @@ use bollard::models::MountPoint;
 
 use self::inside::Inside;
 use crate::{
-    docker_http::Endpoint,
     engine::Engine,
     error::{Error, Result},
     proxy::traefik::discover::TraefikContainer,
@@ -128,7 +127,7 @@ async fn here(
 ) -> Option<PathBuf> {
     let (mount, rest) = mount?;
     let is_bind = mount.typ.as_deref() == Some("bind");
-    if !is_bind || !matches!(engine.endpoint(), Endpoint::Unix(_)) {
+    if !is_bind || !engine.is_here().await {
         return None;
     }
     let candidate = Path::new(mount.source.as_ref()?).join(rest);

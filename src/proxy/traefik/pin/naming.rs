@@ -21,6 +21,13 @@ impl Prefix {
         format!("{first}{}.{}", self.0, name.replace('@', "-"))
     }
 
+    /// What the labels call a name of the file, less what tells it from others of that name.
+    pub fn label<'n>(&self, protocol: Protocol, full: &'n str) -> &'n str {
+        let start = self.name(protocol, "");
+        let name = full.strip_prefix(&start).unwrap_or(full);
+        name.split('~').next().unwrap_or(name)
+    }
+
     /// The file's name; Traefik's file provider reads `.yml`, `.yaml` and `.toml`, and JSON is YAML.
     pub fn file(&self) -> String {
         format!("{}.yml", self.0)

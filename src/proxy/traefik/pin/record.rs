@@ -76,6 +76,23 @@ pub struct PinFile {
     pub sections: Object,
 }
 
+/// The record of several directories: as far as the furthest, hiding only what all hide, and stale where they differ.
+pub fn combine(claims: Vec<Option<Claim>>) -> Option<Claim> {
+    let all: Vec<&Claim> = claims.iter().flatten().collect();
+    let furthest = |claim: &&&Claim| claim.stage == Stage::Cutover;
+    let mut combined = Claim::clone(all.iter().find(furthest).or(all.first())?);
+    for claim in &claims {
+        let same = claim.as_ref().is_some_and(|claim| {
+            claim.stage == combined.stage && claim.rollout == combined.rollout && !claim.stale
+        });
+        combined.stale |= !same;
+        let none = BTreeSet::new();
+        let hides = claim.as_ref().map_or(&none, |claim| &claim.hides);
+        combined.hides.retain(|id| hides.contains(id));
+    }
+    Some(combined)
+}
+
 impl PinFile {
     /// Reads a file that this program has written.
     pub fn read(text: &str) -> Result<Self> {
@@ -156,6 +173,38 @@ mod tests {
         assert!(!text.contains("{{"), "{text}");
         assert!(text.contains("{\\u007b{\\u007b"), "{text}");
         assert!(text.contains("\\u0085"), "{text}");
+    }
+
+    #[test]
+    fn several_directories_are_as_far_as_the_furthest_and_differ_until_all_are() {
+        let id = |name: &str| ContainerId(name.to_owned());
+        let claim = |stage, hides: &[&str], stale| Claim {
+            rollout: RolloutId("r1".to_owned()),
+            stage,
+            hides: hides.iter().map(|name| id(name)).collect(),
+            stale,
+        };
+        let cutover = |hides| Some(claim(Stage::Cutover, hides, false));
+        assert_eq!(combine(vec![None, None]), None);
+        assert_eq!(
+            combine(vec![cutover(&["a"]), cutover(&["a"])]),
+            cutover(&["a"])
+        );
+        assert_eq!(
+            combine(vec![Some(claim(Stage::Hold, &[], false)), cutover(&["a"])]),
+            Some(claim(Stage::Cutover, &[], true))
+        );
+        assert_eq!(
+            combine(vec![
+                cutover(&["a", "b"]),
+                Some(claim(Stage::Cutover, &["b"], true))
+            ]),
+            Some(claim(Stage::Cutover, &["b"], true))
+        );
+        assert_eq!(
+            combine(vec![cutover(&["a"]), None]),
+            Some(claim(Stage::Cutover, &[], true))
+        );
     }
 
     #[test]

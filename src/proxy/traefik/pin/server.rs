@@ -22,11 +22,20 @@ use crate::{
 pub struct Reach {
     /// The Docker provider's option `network`.
     pub network: Option<String>,
-    /// The networks that the Traefiks in question are all in; empty for one in the host's network, which reaches any.
-    pub shared: BTreeSet<String>,
+    /// The networks that the Traefiks in question are all in; `None` for the host's network, which reaches any.
+    pub shared: Option<BTreeSet<String>>,
 }
 
 impl Reach {
+    /// Another Traefik reads the same file: what both reach.
+    pub fn meet(&mut self, other: &Self) {
+        self.shared = match (self.shared.take(), &other.shared) {
+            (Some(own), Some(other)) => Some(own.intersection(other).cloned().collect()),
+            (own, other) => own.or(other.clone()),
+        };
+        self.network = self.network.take().or(other.network.clone());
+    }
+
     /// By the label, else by the provider's option (Traefik's `pkg/provider/docker/config.go`, `getIPAddress`). Where
     /// Traefik would take any network, one that it shares.
     pub fn address(&self, replica: &Replica) -> Option<IpAddr> {
@@ -41,8 +50,10 @@ impl Reach {
         if let Some(address) = named.and_then(|network| replica.endpoints.get(network)) {
             return Some(*address);
         }
-        let reachable =
-            |network: &&String| self.shared.is_empty() || self.shared.contains(*network);
+        let reachable = |network: &&String| {
+            let shared = self.shared.as_ref();
+            shared.is_none_or(|shared| shared.contains(*network))
+        };
         let mut networks = replica.endpoints.keys();
         let network = networks.find(reachable)?;
         replica.endpoints.get(network).copied()
@@ -127,7 +138,8 @@ mod tests {
     fn reach(network: Option<&str>, shared: &[&str]) -> Reach {
         Reach {
             network: network.map(str::to_owned),
-            shared: shared.iter().map(|&name| name.to_owned()).collect(),
+            shared: (!shared.is_empty())
+                .then(|| shared.iter().map(|&name| name.to_owned()).collect()),
         }
     }
 
