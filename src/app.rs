@@ -19,7 +19,7 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{self, Action, Cli, Stop, TargetArgs, UnlockArgs, UpArgs},
+    cli::{self, Action, Cli, SettleArgs, Stop, TargetArgs, UnlockArgs, UpArgs},
     compose::{Compose, Project},
     docker_http::Endpoint,
     engine::Engine,
@@ -54,6 +54,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(Action::PluginMetadata) => print(format!("{}\n", plugin_metadata()).as_bytes()),
         Ok(Action::Up(up)) => told(&up.target.clone(), async |events| {
             roll_all(&up, events).await
+        }),
+        Ok(Action::Settle(settle)) => told(&settle.target.clone(), async |events| {
+            settle_service(&settle, events).await
         }),
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
@@ -166,7 +169,9 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     // All are checked before the first is touched, and each again once those before it have been rolled.
     let mut first = None;
     for (index, name) in names.iter().enumerate() {
-        let checked = scene.check(name, &up.settings, &names[..index]).await?;
+        let checked = scene
+            .check(name, &up.settings, &names[..index], roll::Purpose::Roll)
+            .await?;
         first.get_or_insert(checked);
     }
     for name in names {
@@ -177,7 +182,11 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         }
         let checked = match first.take() {
             Some(checked) => checked,
-            None => scene.check(name, &up.settings, &[]).await?,
+            None => {
+                scene
+                    .check(name, &up.settings, &[], roll::Purpose::Roll)
+                    .await?
+            }
         };
         scene.roll(checked, interrupted.clone()).await?;
     }
@@ -189,6 +198,29 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
     project.map_err(|error| {
         error.or_hint("see what docker compose config says, or name another file with -f FILE")
     })
+}
+
+/// Finishes or undoes what an earlier run has left, and no more.
+async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
+    let interrupted = signals()?;
+    let engine = Engine::connect(endpoint(&settle.target).await?).await?;
+    let compose = Compose::find(settle.target.invocation(), engine.endpoint().clone()).await?;
+    let project = read_project(&compose, &[&settle.service]).await?;
+    let scene = roll::Scene {
+        engine: &engine,
+        compose: &compose,
+        project: &project,
+        events,
+    };
+    let checked = scene
+        .check(
+            &settle.service,
+            &settle.settings,
+            &[],
+            roll::Purpose::Settle,
+        )
+        .await?;
+    scene.roll(checked, interrupted).await
 }
 
 async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {

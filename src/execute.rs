@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events},
-    model::{Desired, Facts, Goal, Observed, Reason, Side},
+    model::{Baked, Desired, Facts, Goal, Observed, Reason, Side},
     plan::{self, Failure, Next, Step},
     retry,
 };
@@ -106,10 +106,21 @@ pub async fn run(
                             break None;
                         }
                         events.notice(on_signal(&desired.goal));
+                        if step == Step::Bake {
+                            break None;
+                        }
                     }
                     acted = &mut acting => break Some(acted),
                 }
             }
+        };
+        let acted = match acted {
+            // The watch is cut short: what is left to do after it is done.
+            None if step == Step::Bake => {
+                facts.baked = Some(Baked::Well);
+                Some(Ok(()))
+            }
+            other => other,
         };
         let Some(acted) = acted else {
             turn(&mut desired, &mut facts, Reason::Interrupted, events);

@@ -7,6 +7,7 @@
 //! [`event`]s; [`report`] draws them.
 
 pub mod app;
+pub mod ask;
 pub mod cli;
 pub mod compose;
 pub mod docker_http;

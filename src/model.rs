@@ -261,6 +261,8 @@ pub struct Facts {
     pub confirm_expired: Option<Side>,
     /// Why that is certain before the wait is over: what a proxy complains of.
     pub complaint: Option<String>,
+    /// How the watch after the cutover ended, once it has.
+    pub baked: Option<Baked>,
     /// Old replicas whose traffic is over.
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas whose hooks have run.
@@ -269,6 +271,15 @@ pub struct Facts {
     pub released: bool,
     /// The replicas of this rollout were created by this run.
     pub created: bool,
+}
+
+/// How the watch after a cutover ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Baked {
+    /// Its time is over, and all is well.
+    Well,
+    /// The traffic has to go back: why.
+    Ill(String),
 }
 
 /// One of the two sets.
@@ -333,4 +344,6 @@ pub struct Desired {
     pub olds_at_start: BTreeSet<ContainerId>,
     /// Whether any of those served.
     pub served: bool,
+    /// Whether the new replicas are watched for a while before the old ones go.
+    pub bake: bool,
 }

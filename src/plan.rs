@@ -7,6 +7,8 @@ mod properties;
 pub(crate) mod simulator;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod walk;
 
 use serde::Serialize;
 
@@ -34,6 +36,8 @@ pub enum Step {
         /// Who is to be live.
         side: Side,
     },
+    /// Watch the new replicas while the old ones still run, ready to take the traffic back.
+    Bake,
     /// Make old live and new hidden again.
     CutBack,
     /// Wait until each of these has answered its last request.
@@ -69,6 +73,7 @@ impl Step {
             Self::AwaitReady => "ready",
             Self::Cutover => "cutover",
             Self::Confirm { .. } => "confirm",
+            Self::Bake => "bake",
             Self::CutBack => "cut_back",
             Self::Drain { .. } => "drain",
             Self::Stop { .. } => "stop",

@@ -60,6 +60,19 @@ pub enum PullPolicy {
     Never,
 }
 
+/// What becomes of a rollout that an earlier run has left unfinished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnfinished {
+    /// Finished where its cutover is written, else undone.
+    #[default]
+    Resume,
+    /// Undone, as long as its old replicas run.
+    Abort,
+    /// Left as it is: the run is refused.
+    Fail,
+}
+
 /// A duration as people write it: `30s`, `1m30s`, `250ms`, or a plain number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -216,9 +229,16 @@ pub struct Partial {
     /// A WebSocket or stream silent for this long counts as drained [default: 5s]
     #[arg(long, value_name = "DURATION")]
     pub drain_quiet: Option<Span>,
+    /// Keep the old replicas, hidden and running, for this long after the cutover, ready to take the traffic back
+    /// [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub bake: Option<Span>,
     /// A command to run in each old replica before it is stopped
     #[arg(long, value_name = "COMMAND")]
     pub pre_stop_hook: Option<String>,
+    /// What to do first with a rollout that was left unfinished [default: resume]
+    #[arg(long, value_enum)]
+    pub on_unfinished: Option<OnUnfinished>,
 }
 
 /// Settings with every default in its place.
@@ -247,7 +267,9 @@ pub struct Settings {
     pub settle: Option<Duration>,
     pub drain_timeout: Duration,
     pub drain_quiet: Duration,
+    pub bake: Duration,
     pub pre_stop_hook: Option<String>,
+    pub on_unfinished: OnUnfinished,
 }
 
 impl Settings {
@@ -281,7 +303,9 @@ impl Settings {
             settle: all.settle.map(|span| span.0),
             drain_timeout: span(all.drain_timeout, 30),
             drain_quiet: span(all.drain_quiet, 5),
+            bake: span(all.bake, 0),
             pre_stop_hook: all.pre_stop_hook,
+            on_unfinished: all.on_unfinished.unwrap_or_default(),
         }
     }
 }
@@ -314,7 +338,9 @@ impl Partial {
             settle: self.settle.or(other.settle),
             drain_timeout: self.drain_timeout.or(other.drain_timeout),
             drain_quiet: self.drain_quiet.or(other.drain_quiet),
+            bake: self.bake.or(other.bake),
             pre_stop_hook: self.pre_stop_hook.or(other.pre_stop_hook),
+            on_unfinished: self.on_unfinished.or(other.on_unfinished),
         }
     }
 
@@ -513,8 +539,10 @@ mod tests {
         for name in Partial::names() {
             let value = match name.as_str() {
                 "proxy" => "none",
+                "switch" => "pin",
                 "strategy" => "recreate",
                 "pull" => "never",
+                "on-unfinished" => "abort",
                 "scale" => "7",
                 "build" | "force" | "renew-anon-volumes" | "allow-split" => "true",
                 "traefik-url" => "http://a:8080",

@@ -1,6 +1,7 @@
 //! The end-to-end tests: one binary, a file a feature.
 
 mod bad_input;
+mod bake;
 mod blue_green;
 mod compose;
 mod crash;
@@ -17,5 +18,6 @@ mod readiness;
 mod report;
 mod settings;
 mod shapes;
+mod soak;
 mod socket_proxy;
 mod support;

@@ -5,24 +5,23 @@ mod front;
 mod image;
 mod recreate;
 mod refuse;
+mod unfinished;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
-use self::front::SETTLE;
 use crate::{
     compose::{Compose, Project, Service},
     engine::Engine,
     error::{Error, Outcome, Result},
     event::{Event, Events},
     execute::{
-        self, World,
+        self,
         live::{Live, Memory},
     },
     model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
-    plan,
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
     state::{self, Lock},
@@ -51,10 +50,21 @@ pub struct Checked<'a> {
     olds: Vec<Replica>,
     epoch: u64,
     began: Instant,
+    purpose: Purpose,
+}
+
+/// What is done with a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is brought to what the Compose file says.
+    Roll,
+    /// What an earlier run has left unfinished is settled, and no more.
+    Settle,
 }
 
 /// One service that is being rolled.
 struct Subject<'a> {
+    purpose: Purpose,
     service: &'a Service,
     key: ServiceKey,
     settings: Settings,
@@ -79,6 +89,7 @@ impl Scene<'_> {
         name: &str,
         flags: &Partial,
         earlier: &[&str],
+        purpose: Purpose,
     ) -> Result<Checked<'_>> {
         let began = Instant::now();
         let service = self.project.service(name)?;
@@ -93,9 +104,15 @@ impl Scene<'_> {
         let found = discover::socket_proxies(self.engine, &key).await?;
         discover::refuse_own_parts(&found, &olds).await?;
         let replicas = settings.scale.unwrap_or(service.scale).max(1);
-        let volumes = self.image_volumes(service, &settings).await?;
-        self.refuse_two_sets(service, replicas, &settings, &volumes)?;
-        let dependencies = self.dependencies(service, earlier).await?;
+        let dependencies = match purpose {
+            Purpose::Roll => {
+                let volumes = self.image_volumes(service, &settings).await?;
+                self.refuse_two_sets(service, replicas, &settings, &volumes)?;
+                self.dependencies(service, earlier).await?
+            }
+            // Nothing is created.
+            Purpose::Settle => Vec::new(),
+        };
         let epoch = self.engine.clock_ms().await;
         let (proxy, notice) = self
             .proxy(&key, service, &settings, epoch, &found, &olds)
@@ -112,6 +129,7 @@ impl Scene<'_> {
             olds,
             epoch,
             began,
+            purpose,
         })
     }
 
@@ -125,6 +143,7 @@ impl Scene<'_> {
             self.events.notice(notice);
         }
         let subject = Subject {
+            purpose: checked.purpose,
             service: checked.service,
             key: checked.key,
             settings: checked.settings,
@@ -162,6 +181,9 @@ impl Scene<'_> {
         let olds = self
             .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
             .await?;
+        if subject.purpose == Purpose::Settle {
+            return Ok(());
+        }
         let mut phases = BTreeMap::new();
         let mut signal = interrupted.clone();
         tokio::select! {
@@ -205,16 +227,19 @@ impl Scene<'_> {
         let summary = if subject.settings.strategy == Strategy::Recreate {
             self.recreate(subject, proxy, &watch).await?
         } else {
-            let desired = Desired {
-                confirm_hold: proxy.confirms_hold(),
-                ..desired(
-                    Goal::Roll,
-                    rollout.clone(),
-                    subject.replicas,
-                    proxy.routes(),
-                    &olds,
-                )
-            };
+            let mut desired = desired(
+                Goal::Roll,
+                rollout.clone(),
+                subject.replicas,
+                proxy.routes(),
+                &olds,
+            );
+            desired.confirm_hold = proxy.confirms_hold();
+            desired.bake = !subject.settings.bake.is_zero();
+            if desired.bake && !desired.routed {
+                self.events
+                    .notice("--bake has no effect: no proxy could give the traffic back");
+            }
             let mut live = self.live(subject, proxy, lock, &watch, labels, settle);
             execute::run(
                 &mut live,
@@ -265,48 +290,6 @@ impl Scene<'_> {
             memory: Memory::default(),
         }
     }
-
-    /// Finishes or undoes what an earlier run has left, and answers with the replicas that are there then.
-    async fn settle_unfinished(
-        &self,
-        subject: &Subject<'_>,
-        proxy: &mut dyn Proxy,
-        lock: &Lock,
-        watch: &Watch,
-        interrupted: watch::Receiver<bool>,
-    ) -> Result<Vec<Replica>> {
-        let routed = proxy.routes();
-        let confirm_hold = proxy.confirms_hold();
-        let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), SETTLE);
-        let observed = live.observe().await?;
-        let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else {
-            return Ok(observed.replicas);
-        };
-        self.events.emit(Event::Unfinished {
-            rollout: rollout.clone(),
-            forward: goal == Goal::Finish,
-        });
-        let others: Vec<Replica> = observed
-            .replicas
-            .into_iter()
-            .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
-            .collect();
-        let desired = Desired {
-            confirm_hold,
-            ..desired(goal, rollout, wanted, routed, &others)
-        };
-        let facts = Facts {
-            created: true,
-            ..Facts::default()
-        };
-        match execute::run(&mut live, desired, facts, self.events, interrupted).await {
-            Ok(_) => {}
-            // The old version serves again: what was asked for can go on from there.
-            Err(error) if error.outcome == Outcome::Failed => self.events.notice(error.message),
-            Err(error) => return Err(error),
-        }
-        Ok(live.observe().await?.replicas)
-    }
 }
 
 fn desired(
@@ -330,6 +313,7 @@ fn desired(
         .replicas
         .iter()
         .any(Replica::serves),
+        bake: false,
     }
 }
 

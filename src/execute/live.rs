@@ -1,5 +1,6 @@
 //! The world as it is: each step done on the real engine, Compose and proxy.
 
+mod bake;
 mod gates;
 mod stop;
 mod traffic;
@@ -76,6 +77,7 @@ pub struct Memory {
     watchers: BTreeMap<ContainerId, Watcher>,
     confirmed_at: Option<Instant>,
     ready_by: Option<Instant>,
+    bake_until: Option<Instant>,
     logs: Vec<String>,
 }
 
@@ -113,13 +115,14 @@ impl World for Live<'_> {
         let sets = Sets::of(desired, observed);
         if !matches!(
             step,
-            Step::AwaitReady | Step::Confirm { .. } | Step::Drain { .. }
+            Step::AwaitReady | Step::Confirm { .. } | Step::Bake | Step::Drain { .. }
         ) {
             self.lock.check().await?;
         }
         match step {
             Step::Hold => self.route(desired, &sets, Stage::Hold).await,
             Step::Cutover => self.route(desired, &sets, Stage::Cutover).await,
+            Step::Bake => self.bake(desired, &sets, facts).await,
             Step::CutBack => self.route(desired, &sets, Stage::Back).await,
             Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,

@@ -2,7 +2,8 @@
 
 use super::{Failure, Next, Step};
 use crate::model::{
-    ContainerId, Desired, Facts, Goal, Health, Observed, Reason, Replica, Run, Side, Stage, Verdict,
+    Baked, ContainerId, Desired, Facts, Goal, Health, Observed, Reason, Replica, Run, Side, Stage,
+    Verdict,
 };
 
 /// One rollout as it stands: the two sets, and how far the routing is.
@@ -184,7 +185,20 @@ impl<'a> Rollout<'a> {
                 _ => Next::Step(Step::Confirm { side: Side::New }),
             };
         }
-        self.retire()
+        match &self.facts.baked {
+            Some(Baked::Ill(why)) if self.old_can_take_over() => {
+                Next::Undo(Reason::Failed(why.clone()))
+            }
+            None if self.is_to_bake() => Next::Step(Step::Bake),
+            _ => self.retire(),
+        }
+    }
+
+    /// There is something to go back to, and nobody has begun to wind it down.
+    fn is_to_bake(&self) -> bool {
+        self.desired.bake
+            && self.desired.goal == Goal::Roll
+            && self.olds.iter().any(|old| answers(old))
     }
 
     fn unconfirmed(&self) -> String {

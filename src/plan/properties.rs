@@ -29,10 +29,11 @@ fn health() -> impl Strategy<Value = Health> {
 
 fn fate() -> impl Strategy<Value = Fate> {
     let ready = prop_oneof![Just(Ready::Soon), Just(Ready::Never), Just(Ready::Crashes)];
-    (ready, any::<bool>(), any::<bool>()).prop_map(|(ready, confirms, confirms_back)| Fate {
+    (ready, any::<[bool; 3]>()).prop_map(|(ready, [confirms, confirms_back, bakes_well])| Fate {
         ready,
         confirms,
         confirms_back,
+        bakes_well,
     })
 }
 
@@ -100,6 +101,7 @@ fn world() -> impl Strategy<Value = Simulator> {
             world.desired.goal = goal;
             world.desired.confirm_hold = routed && confirm_hold;
             world.desired.served &= bits[0] || bits[1];
+            world.desired.bake = bits[6];
             if bits[2] && !olds.is_empty() {
                 world.desired.olds_at_start.remove(&olds[0].id);
             }
@@ -138,7 +140,7 @@ fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSe
 }
 
 /// What the end claims must be so.
-fn judge(world: &Simulator, end: &Next) {
+pub(super) fn judge(world: &Simulator, end: &Next) {
     let told = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
     let unsettled = world
         .observed
@@ -236,11 +238,13 @@ proptest! {
         replicas in 1..4_u32,
         (routed, confirm_hold) in any::<(bool, bool)>(),
         fate in fate(),
+        bake in any::<bool>(),
         troubles in prop::collection::vec((0..8_usize, trouble()), 0..4),
     ) {
         let old = |number| replica(&format!("old-{number}"), None, Run::Running, Health::Healthy);
         let mut world = Simulator::new((0..count).map(old).collect(), replicas, routed, fate);
         world.desired.confirm_hold = routed && confirm_hold;
+        world.desired.bake = bake;
         for (steps, trouble) in &troubles {
             for _ in 0..*steps {
                 if let Next::Step(step) = world.next() {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Next, Step, plan, unfinished};
 use crate::model::{
-    Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Replica, RolloutId, Run,
-    Side, Stage, Verdict,
+    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Replica, RolloutId,
+    Run, Side, Stage, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -20,6 +20,8 @@ pub struct Fate {
     pub confirms: bool,
     /// Whether it says yes to the way back where it is true.
     pub confirms_back: bool,
+    /// Whether the watch after the cutover finds all well.
+    pub bakes_well: bool,
 }
 
 /// What becomes of a new replica.
@@ -35,6 +37,7 @@ pub const WELL: Fate = Fate {
     ready: Ready::Soon,
     confirms: true,
     confirms_back: true,
+    bakes_well: true,
 };
 
 #[derive(Clone, Debug)]
@@ -125,6 +128,7 @@ impl Simulator {
             confirm_hold: false,
             olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
             served: olds.iter().any(Replica::serves),
+            bake: false,
         };
         let observed = Observed {
             replicas: olds,
@@ -315,6 +319,14 @@ impl Simulator {
             Step::AwaitReady => self.await_ready(),
             Step::Cutover => self.claim(Stage::Cutover),
             Step::CutBack => self.claim(Stage::Back),
+            Step::Bake => {
+                let ill = || Baked::Ill("web-new-1 restarted".to_owned());
+                self.facts.baked = Some(if self.fate.bakes_well {
+                    Baked::Well
+                } else {
+                    ill()
+                });
+            }
             Step::Confirm { side } => self.confirm(*side),
             Step::Drain { replicas } => {
                 let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));

@@ -70,6 +70,59 @@ fn one_replica_is_rolled_in_ten_steps() {
     expect(&mut world, &wanted, &Next::Done);
 }
 
+/// The steps up to the end of the watch.
+const BAKED: [&str; 6] = [
+    "hold",
+    "create 1",
+    "ready",
+    "cutover",
+    "confirm new",
+    "bake",
+];
+
+#[test]
+fn the_old_set_goes_only_once_the_new_one_has_been_watched() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    world.desired.bake = true;
+    let rest = [
+        "drain old-1",
+        "stop old-1",
+        "remove old-1",
+        "rename web-new-1",
+        "release",
+    ];
+    expect(&mut world, &[&BAKED[..], &rest].concat(), &Next::Done);
+}
+
+#[test]
+fn a_new_set_that_sours_while_it_is_watched_gives_the_traffic_back() {
+    let fate = Fate {
+        bakes_well: false,
+        ..WELL
+    };
+    let mut world = Simulator::new(olds(1), 1, true, fate);
+    world.desired.bake = true;
+    let rest = [
+        "cut_back",
+        "confirm old",
+        "drain new-1",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    let end = old_serves("web-new-1 restarted");
+    expect(&mut world, &[&BAKED[..], &rest].concat(), &end);
+}
+
+#[test]
+fn a_first_start_has_nothing_to_go_back_to_and_is_not_watched() {
+    let mut world = Simulator::new(Vec::new(), 1, true, WELL);
+    world.desired.bake = true;
+    let (steps, end) = steps(&mut world);
+    assert!(!steps.contains(&"bake".to_owned()), "{steps:?}");
+    assert_eq!(end, Next::Done);
+}
+
 #[test]
 fn three_replicas_move_together() {
     let mut world = Simulator::new(olds(3), 3, true, WELL);

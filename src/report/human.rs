@@ -278,6 +278,7 @@ fn doing(step: &str) -> &'static str {
         "ready" => "waiting until the new replicas are ready",
         "cutover" => "moving the traffic",
         "confirm" => "waiting until the proxy agrees",
+        "bake" => "watching the new version, ready to go back",
         "cut_back" => "moving the traffic back",
         "drain" => "waiting for the last answers of",
         "stop" => "stopping",
