@@ -18,7 +18,7 @@ use bollard::{
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
-pub use self::files::ContainerFile;
+pub use self::files::{ContainerFile, ContainerStat};
 pub use self::session::{Session, own_labels};
 use crate::{
     docker_http::Endpoint,

@@ -15,10 +15,23 @@ pub enum ProxyKind {
     /// Traefik where the service has its labels, none otherwise.
     #[default]
     Auto,
-    /// Traefik, through the socket proxy.
+    /// Traefik.
     Traefik,
     /// None: health alone decides.
     None,
+}
+
+/// How Traefik is made to send the traffic elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SwitchBy {
+    /// By the socket proxy where every Traefik in front reads through one, else by a pin file.
+    #[default]
+    Auto,
+    /// By labels that the socket proxy changes on their way to Traefik.
+    Relabel,
+    /// By a file of Traefik's file provider, above the Docker provider's routers.
+    Pin,
 }
 
 /// How the new version takes the place of the old.
@@ -155,6 +168,9 @@ pub struct Partial {
     /// What moves the traffic [default: auto]
     #[arg(long, value_enum)]
     pub proxy: Option<ProxyKind>,
+    /// How Traefik is made to switch: through the socket proxy, or by a file in its file provider's directory [default: auto]
+    #[arg(long, value_enum)]
+    pub switch: Option<SwitchBy>,
     /// Where the Traefik API answers, such as http://127.0.0.1:8080; repeat for several [default: found by itself]
     #[arg(long, value_name = "URL")]
     #[serde(deserialize_with = "list")]
@@ -231,6 +247,7 @@ pub struct Settings {
     /// See [`Partial::proxy`]; so on for each.
     pub proxy: ProxyKind,
     #[allow(missing_docs)]
+    pub switch: SwitchBy,
     pub traefik_url: Vec<String>,
     pub traefik_auth_file: Option<String>,
     pub traefik_ca: Option<String>,
@@ -266,6 +283,7 @@ impl Settings {
         let on = |value: Option<Switch>| value.is_some_and(|switch| switch.0);
         Self {
             proxy: all.proxy.unwrap_or_default(),
+            switch: all.switch.unwrap_or_default(),
             traefik_url: all.traefik_url,
             traefik_auth_file: all.traefik_auth_file,
             traefik_ca: all.traefik_ca,
@@ -296,6 +314,7 @@ impl Partial {
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             proxy: self.proxy.or(other.proxy),
+            switch: self.switch.or(other.switch),
             traefik_url: if self.traefik_url.is_empty() {
                 other.traefik_url
             } else {
@@ -520,6 +539,7 @@ mod tests {
         for name in Partial::names() {
             let value = match name.as_str() {
                 "proxy" => "none",
+                "switch" => "pin",
                 "strategy" => "recreate",
                 "pull" => "never",
                 "on-unfinished" => "abort",

@@ -246,6 +246,7 @@ impl Scene<'_> {
                 proxy.routes(),
                 &olds,
             );
+            desired.confirm_hold = proxy.confirms_hold();
             desired.bake = !subject.settings.bake.is_zero();
             if desired.bake && !desired.routed {
                 self.events
@@ -315,6 +316,7 @@ fn desired(
         rollout,
         replicas,
         routed,
+        confirm_hold: false,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
         served: Observed {
             replicas: olds.to_vec(),

@@ -12,11 +12,12 @@ use crate::{
         Proxy,
         none::NoProxy,
         traefik::{
-            discover::{self, Request, Wanted, refuse_lost},
+            discover::{self, Reads, Request, TraefikContainer, Wanted, concerns, refuse_lost},
             names,
+            pin::setup,
         },
     },
-    settings::{ProxyKind, Settings},
+    settings::{ProxyKind, Settings, SwitchBy},
 };
 
 /// The pause before a drain, and the longer one where a middleware can hold a request.
@@ -62,11 +63,16 @@ impl Scene<'_> {
             Err(error) if labelled => return Err(untouched(error)),
             Err(_) => return none(Some(unrouted)),
         };
+        refuse_traefik_itself(&all, case.olds)?;
         // What is only settled has no version that could be lost.
         let lost = match case.purpose {
             Purpose::Roll => refuse_lost(&all, &wanted, case.olds),
             Purpose::Settle => Ok(()),
         };
+        let all = all.into_iter();
+        let all: Vec<TraefikContainer> = all
+            .filter(|own| concerns(own, &wanted, case.olds))
+            .collect();
         let request = Request {
             engine: self.engine,
             key: case.key,
@@ -79,16 +85,14 @@ impl Scene<'_> {
         };
         if !labelled {
             // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
-            if let Ok(traefik) = discover::traefik(request, &all).await
-                && traefik.knows_the_service()
-            {
-                return lost.map(|()| (Box::new(traefik) as Box<dyn Proxy>, None));
+            if let Ok((traefik, true)) = traefik(&request, &all).await {
+                return lost.map(|()| (traefik, None));
             }
             return none(Some(unrouted));
         }
         lost?;
-        match discover::traefik(request, &all).await {
-            Ok(traefik) => Ok((Box::new(traefik), None)),
+        match traefik(&request, &all).await {
+            Ok((traefik, _)) => Ok((traefik, None)),
             Err(error) if settings.allow_split && error.outcome == Outcome::Refused => none(Some(
                 format!("{}; both versions will answer for a while", error.message),
             )),
@@ -127,5 +131,80 @@ fn untouched(error: Error) -> Error {
     Error {
         outcome: Outcome::Refused,
         ..error
+    }
+}
+
+/// Every Traefik in front of the service, by the way to move its traffic that is wanted or possible; and whether any knows
+/// the service.
+async fn traefik(
+    request: &Request<'_>,
+    all: &[TraefikContainer],
+) -> Result<(Box<dyn Proxy>, bool)> {
+    let left = setup::is_left(request.engine, request.key, all).await?;
+    match request.settings.switch {
+        SwitchBy::Pin => pin(request, all).await,
+        SwitchBy::Relabel if left => Err(Error::refused(format!(
+            "an earlier rollout of {} has left a pin file",
+            request.key.service
+        ))
+        .hint("settle that one first, without --switch relabel")),
+        SwitchBy::Auto if left => pin(request, all).await,
+        SwitchBy::Auto if all.iter().any(bypasses) => match pin(request, all).await {
+            Ok(pinned) => Ok(pinned),
+            // Only the operator can say that it does not matter.
+            Err(_) if request.settings.allow_split => relabel(request, all).await,
+            Err(why) => Err(with_reason(relabel(request, all).await.err(), why)),
+        },
+        SwitchBy::Auto | SwitchBy::Relabel => relabel(request, all).await,
+    }
+}
+
+async fn relabel(
+    request: &Request<'_>,
+    traefiks: &[TraefikContainer],
+) -> Result<(Box<dyn Proxy>, bool)> {
+    let traefik = discover::traefik(request, traefiks).await?;
+    let knows = traefik.knows_the_service();
+    Ok((Box::new(traefik), knows))
+}
+
+async fn pin(
+    request: &Request<'_>,
+    traefiks: &[TraefikContainer],
+) -> Result<(Box<dyn Proxy>, bool)> {
+    let pin = setup::pin(request, traefiks).await?;
+    let knows = pin.knows_the_service();
+    Ok((Box::new(pin), knows))
+}
+
+/// Whether a Traefik reads Docker, and not through a socket proxy.
+fn bypasses(traefik: &TraefikContainer) -> bool {
+    matches!(traefik.reads, Reads::Socket(_) | Reads::Other(_))
+}
+
+/// Neither way is possible: why not by the socket proxy and how to add it, and why not by a pin.
+fn with_reason(by_socket_proxy: Option<Error>, by_pin: Error) -> Error {
+    let Some(error) = by_socket_proxy else {
+        return by_pin;
+    };
+    let ways = [error.hint.clone(), by_pin.hint.clone()];
+    let ways: Vec<String> = ways.into_iter().flatten().collect();
+    Error {
+        message: format!("{}, nor by a pin file: {}", error.message, by_pin.message),
+        ..error
+    }
+    .hint(ways.join("\n      or: "))
+}
+
+/// Refuses to roll what carries the traffic of the rollout itself.
+fn refuse_traefik_itself(traefiks: &[TraefikContainer], replicas: &[Replica]) -> Result<()> {
+    let own = |traefik: &&TraefikContainer| replicas.iter().any(|own| own.id.0 == traefik.id);
+    match traefiks.iter().find(own) {
+        None => Ok(()),
+        Some(traefik) => Err(Error::refused(format!(
+            "{} is the Traefik that a rollout goes through",
+            traefik.name
+        ))
+        .hint("docker compose up -d replaces it, with a short gap for everything behind it")),
     }
 }

@@ -58,8 +58,8 @@ pub struct Request<'a> {
 
 /// The Traefiks in front of a service, ready to be asked; refused where there is no way to move traffic at once.
 ///
-/// `all` are those that share a network with it.
-pub async fn traefik(request: Request<'_>, all: &[TraefikContainer]) -> Result<Traefik> {
+/// `all` are those that share a network with it, and have to do with it.
+pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Traefik> {
     let Request {
         engine,
         key,
@@ -69,20 +69,18 @@ pub async fn traefik(request: Request<'_>, all: &[TraefikContainer]) -> Result<T
         replicas,
         wanted,
         ..
-    } = request;
+    } = *request;
     let running = engine.running().await?;
-    let all = all.iter().filter(|own| concerns(own, wanted, replicas));
-    let all: Vec<&TraefikContainer> = all.collect();
     let readers = readers(found, &running, networks).await?;
     if !settings.allow_split {
-        refuse_bypass(&all)?;
+        refuse_bypass(all)?;
     }
     if readers.is_empty() {
         return Err(no_reader(key, found));
     }
     let by_url = !settings.traefik_url.is_empty();
     let apis = match by_url {
-        false => apis(engine, &all, settings).await?,
+        false => apis(engine, all, settings).await?,
         true => named(settings).await?,
     };
     let reads = |found: &&Found| {
@@ -205,7 +203,7 @@ fn no_reader(key: &ServiceKey, found: &[Found]) -> Error {
 /// The API of each Traefik that reads through a socket proxy.
 async fn apis(
     engine: &Engine,
-    traefiks: &[&TraefikContainer],
+    traefiks: &[TraefikContainer],
     settings: &Settings,
 ) -> Result<Vec<Api>> {
     let mut apis = Vec::new();
@@ -224,8 +222,8 @@ async fn apis(
 }
 
 /// A Traefik that reads the socket itself and shares a network with the service would see both sets at once.
-fn refuse_bypass(traefiks: &[&TraefikContainer]) -> Result<()> {
-    let bypasses = |traefik: &&&TraefikContainer| matches!(traefik.reads, Reads::Socket(_));
+fn refuse_bypass(traefiks: &[TraefikContainer]) -> Result<()> {
+    let bypasses = |traefik: &&TraefikContainer| matches!(traefik.reads, Reads::Socket(_));
     match traefiks.iter().find(bypasses) {
         None => Ok(()),
         Some(traefik) => Err(Error::refused(format!(

@@ -125,7 +125,7 @@ fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>) {
 }
 
 /// `Normalize(service_project)` of Traefik's `pkg/provider/configuration.go`: runs of other characters become one `-`.
-fn default_name(labels: &BTreeMap<String, String>) -> String {
+pub(super) fn default_name(labels: &BTreeMap<String, String>) -> String {
     let get = |key| labels.get(key).map(String::as_str).unwrap_or_default();
     let full = format!(
         "{}_{}",
