@@ -21,3 +21,4 @@ mod shapes;
 mod soak;
 mod socket_proxy;
 mod support;
+mod traefik_api;
