@@ -1,6 +1,9 @@
 //! One short function a subcommand, and all wiring.
 
+mod history;
 mod roll;
+mod status;
+mod undo;
 
 use std::{
     ffi::OsString,
@@ -57,6 +60,15 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }),
         Ok(Action::Settle(settle)) => told(&settle.target.clone(), async |events| {
             settle_service(&settle, events).await
+        }),
+        Ok(Action::Undo(undo)) => told(&undo.target.clone(), async |events| {
+            undo::undo(&undo, events).await
+        }),
+        Ok(Action::History(history)) => told(&history.target.clone(), async |events| {
+            history::tell(&history, events).await
+        }),
+        Ok(Action::Status(status)) => told(&status.target.clone(), async |events| {
+            status::tell(&status, events).await
         }),
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await

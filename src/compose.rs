@@ -4,12 +4,13 @@ pub mod check;
 mod command;
 mod contents;
 mod create;
-mod duration;
+pub mod duration;
 mod find;
 mod hash;
 mod parse;
 mod project;
 mod reason;
+mod recorded;
 mod variables;
 pub mod view;
 

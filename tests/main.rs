@@ -8,6 +8,7 @@ mod crash;
 mod drain;
 mod failure;
 mod first_start;
+mod history;
 mod hooks;
 #[path = "testbed/load.rs"]
 mod load;
@@ -21,3 +22,4 @@ mod shapes;
 mod soak;
 mod socket_proxy;
 mod support;
+mod traefik_api;

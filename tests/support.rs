@@ -17,10 +17,22 @@ use crate::load::{Load, LoadOptions};
 /// Traefik and its socket proxy, as in `compose-examples/quickstart`; the service under test is added by each test.
 const FRONT: &str = include_str!("support/front.yaml");
 
+/// The same without a socket proxy: Traefik reads the engine's socket, and is switched by pin files.
+const FRONT_PIN: &str = include_str!("support/front-pin.yaml");
+
+/// Where its file provider looks, in the project's folder.
+const DYNAMIC: &str = "dynamic";
+
+/// Whether the stacks of this run are switched by pin files: `ROLLOUT_TESTBED_SWITCH=pin`.
+pub fn by_pin() -> bool {
+    std::env::var("ROLLOUT_TESTBED_SWITCH").is_ok_and(|switch| switch == "pin")
+}
+
 /// One project; everything of it is removed when it is dropped.
 pub struct Stack {
     pub project: String,
     pub port: u16,
+    by_pin: bool,
     directory: TempDir,
     environment: Vec<(String, String)>,
 }
@@ -53,21 +65,47 @@ impl Stack {
         let port = free_port();
         let project = format!("t-{test}-{}", std::process::id());
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("front.yaml"), FRONT).unwrap();
+        std::fs::create_dir(directory.path().join(DYNAMIC)).unwrap();
         let stack = Self {
+            by_pin: by_pin(),
             environment: vec![
                 ("COMPOSE_PROJECT_NAME".into(), project.clone()),
                 ("COMPOSE_FILE".into(), "front.yaml:compose.yaml".into()),
                 ("HTTP_PORT".into(), port.to_string()),
                 ("ROLLOUT_TESTBED_IMAGE".into(), image()),
+                ("ROLLOUT_STATE_VOLUME".into(), format!("{project}-state")),
                 ("TAG".into(), "v1".into()),
             ],
             project,
             port,
             directory,
         };
+        stack.write("front.yaml", if stack.by_pin { FRONT_PIN } else { FRONT });
         stack.write("compose.yaml", &format!("services:\n  web:\n{web}"));
         stack
+    }
+
+    /// The services in front of the one under test.
+    pub fn front(&self) -> &[&str] {
+        match self.by_pin {
+            true => &["traefik"],
+            false => &["traefik", "socket-proxy"],
+        }
+    }
+
+    /// The same stack in front of which a Traefik is switched by pin files, whatever the run is about.
+    pub fn pinned(test: &str, more: &str) -> Self {
+        let mut stack = Self::usual(test, more);
+        stack.by_pin = true;
+        stack.write("front.yaml", FRONT_PIN);
+        stack
+    }
+
+    /// The pin files that are in place.
+    pub fn pins(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.path(DYNAMIC)).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+        names.collect()
     }
 
     /// The usual service: the demo application in the version `$TAG`, with a router.
@@ -320,6 +358,10 @@ impl Stack {
     pub async fn no_leftovers(&self) {
         let lock = format!("name=rollout-lock.{}.", self.project);
         assert_eq!(self.docker(&["ps", "-aq", "--filter", &lock]).await, "");
+        if self.by_pin {
+            assert_eq!(self.pins(), [""; 0]);
+            return;
+        }
         let overlay = self.overlay().await;
         assert!(
             !overlay.contains("traefik.enable"),
@@ -327,8 +369,11 @@ impl Stack {
         );
     }
 
-    /// How many services the overlay keeps a record for.
+    /// How many services the overlay, or a pin file, keeps a record for.
     pub async fn claims(&self) -> usize {
+        if self.by_pin {
+            return self.pins().len();
+        }
         let answer: Value = serde_json::from_str(self.overlay().await.trim()).unwrap();
         let claims = answer.pointer("/ok/overlay/claims");
         claims
@@ -390,6 +435,28 @@ impl Stack {
     }
 }
 
+impl Stack {
+    /// The volume of this test alone in which rollouts are recorded.
+    pub fn state_volume(&self) -> String {
+        format!("{}-state", self.project)
+    }
+
+    /// Locks, records, and names of images that begin with the project's.
+    fn remove_state(&self) {
+        let line = format!(
+            "docker ps -aq --filter name=rollout-lock.{0}. | xargs -r docker rm -f; \
+             docker ps -aq --filter volume={0}-state | xargs -r docker rm -f; \
+             docker volume rm -f {0}-state; \
+             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -E '^(rollout/{0}-|{0}:)' \
+             | xargs -r docker rmi",
+            self.project
+        );
+        let _ = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .output();
+    }
+}
+
 impl Drop for Stack {
     fn drop(&mut self) {
         let mut down = std::process::Command::new("docker");
@@ -407,10 +474,7 @@ impl Drop for Stack {
             .stderr(Stdio::null());
         down.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let _ = down.status();
-        let lock = format!("rollout-lock.{}.web", self.project);
-        let _ = std::process::Command::new("docker")
-            .args(["rm", "-f", &lock])
-            .output();
+        self.remove_state();
     }
 }
 

@@ -8,6 +8,7 @@ mod locking;
 mod record;
 mod recreate;
 mod refuse;
+mod stand;
 mod unfinished;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
 use self::image::lock_image;
+pub use self::stand::Standing;
 use crate::{
     compose::{Compose, Project, Service},
     engine::Engine,
@@ -113,19 +115,34 @@ impl Scene<'_> {
         let found = discover::socket_proxies(self.engine, &key).await?;
         discover::refuse_own_parts(&found, &olds).await?;
         let replicas = settings.scale.unwrap_or(service.scale).max(1);
+        let image = match self.back {
+            Some(back) => self.engine.image(&back.image.id).await?,
+            None => self.image_that_stays(service, &settings).await?,
+        };
         let dependencies = match purpose {
             Purpose::Roll => {
-                let volumes = self.image_volumes(service, &settings).await?;
-                self.refuse_two_sets(service, replicas, &settings, &volumes)?;
+                let volumes = image.as_ref().map_or(&[][..], |image| &image.volumes);
+                self.refuse_two_sets(service, replicas, &settings, volumes)?;
                 self.dependencies(service, earlier).await?
             }
             // Nothing is created.
             Purpose::Settle => Vec::new(),
         };
         let epoch = self.engine.clock_ms().await;
-        let (proxy, notice) = self
-            .proxy(&key, service, &settings, epoch, &found, &olds)
-            .await?;
+        let case = front::Case {
+            key: &key,
+            service,
+            settings: &settings,
+            epoch,
+            found: &found,
+            olds: &olds,
+            image: image.as_ref(),
+            purpose,
+        };
+        let (proxy, notice) = self.proxy(case).await?;
+        if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
+            self.refuse_ports(service, &image)?;
+        }
         Ok(Checked {
             service,
             flags: flags.clone(),
@@ -227,7 +244,7 @@ impl Scene<'_> {
             }
             fetched = self.fetch_image(subject, &mut phases) => fetched?,
         }
-        let version = self.version(subject).await?;
+        let version = self.version(subject, proxy.routes()).await?;
         if self.back.is_none() {
             let found = (&olds[..], proxy.describe());
             self.adopt(subject, lock, &mut memory, &version, found)
@@ -262,7 +279,7 @@ impl Scene<'_> {
         if self.back.is_some() {
             self.name_recorded(&intent).await?;
         }
-        let labels = self.labels(&intent.revision, &olds);
+        let labels = self.revision_labels(&intent.revision, &olds);
         let settle = self.settle(subject, proxy, &olds).await;
         let rolled = if subject.settings.strategy == Strategy::Recreate {
             self.recreate(subject, proxy, &watch).await
@@ -274,6 +291,7 @@ impl Scene<'_> {
                 proxy.routes(),
                 &olds,
             );
+            desired.confirm_hold = proxy.confirms_hold();
             desired.bake = !subject.settings.bake.is_zero();
             if desired.bake && !desired.routed {
                 self.events
@@ -356,6 +374,7 @@ fn desired(
         rollout,
         replicas,
         routed,
+        confirm_hold: false,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
         served: Observed {
             replicas: olds.to_vec(),

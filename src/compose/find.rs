@@ -78,6 +78,7 @@ impl Compose {
 }
 
 /// How to call Compose, without a word about a project.
+#[derive(Clone)]
 pub(super) struct Program {
     /// `docker compose` or `docker-compose`.
     pub words: Vec<String>,

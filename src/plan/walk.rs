@@ -26,10 +26,17 @@ enum Trouble {
     Joins,
     /// Traefik restarts: what it has agreed to is forgotten, and it says nothing for a while.
     TraefikRestarts,
+    /// A pinned replica gets another address.
+    Moves,
 }
 
 fn troubles(world: &Simulator) -> Vec<Trouble> {
-    let mut all = vec![Trouble::Crash, Trouble::Joins, Trouble::TraefikRestarts];
+    let mut all = vec![
+        Trouble::Crash,
+        Trouble::Joins,
+        Trouble::TraefikRestarts,
+        Trouble::Moves,
+    ];
     for own in &world.observed.replicas {
         if own.run == Run::Running {
             all.push(Trouble::Dies(own.id.clone()));
@@ -52,6 +59,11 @@ fn strike(world: &Simulator, trouble: &Trouble) -> Option<Simulator> {
         Trouble::Removed(id) => drop(replicas.remove(find(id)?)),
         Trouble::Joins if replicas.iter().any(|own| own.name == "joined") => return None,
         Trouble::Joins => replicas.push(replica("joined", None, Run::Running, Health::Healthy)),
+        Trouble::Moves if !world.desired.confirm_hold => return None,
+        Trouble::Moves => {
+            let claim = next.observed.claim.as_mut().filter(|claim| !claim.stale);
+            claim?.stale = true;
+        }
         Trouble::TraefikRestarts => {
             next.facts.confirmed?;
             next.facts.confirmed = None;
@@ -118,10 +130,11 @@ fn the_invariants_hold_in_every_state_that_steps_and_troubles_can_reach() {
     let mut states = 0;
     for fate in fates {
         for (replicas, most) in [(1, 3), (2, 2), (3, 2)] {
-            for bake in [false, true] {
+            for (bake, confirm_hold) in [(false, false), (true, false), (false, true)] {
                 let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
                 let mut world = Simulator::new(olds.collect(), replicas, true, fate);
                 world.desired.bake = bake;
+                world.desired.confirm_hold = confirm_hold;
                 states += walk(world, most);
             }
         }

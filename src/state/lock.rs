@@ -144,6 +144,11 @@ pub async fn unlock(engine: &Engine, key: &ServiceKey) -> Result<Option<String>>
 }
 
 impl Holder {
+    /// The container that is the lock.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Who, and since when.
     pub fn whose(&self) -> String {
         whose(&self.labels)

@@ -98,7 +98,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    pub(super) async fn version(&self, subject: &Subject<'_>) -> Result<Version> {
+    pub(super) async fn version(&self, subject: &Subject<'_>, routed: bool) -> Result<Version> {
         let reference = match self.back {
             Some(back) => back.image.id.clone(),
             None => subject.service.image.clone().unwrap_or_default(),
@@ -120,6 +120,9 @@ impl Scene<'_> {
             &subject.settings,
             &image.volumes,
         )?;
+        if routed {
+            self.refuse_ports(subject.service, &image)?;
+        }
         if let Some(back) = self.back {
             return self.recorded_version(subject, back).await;
         }

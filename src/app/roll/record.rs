@@ -148,7 +148,11 @@ impl Scene<'_> {
     }
 
     /// The labels of what it makes.
-    pub(super) fn labels(&self, revision: &Revision, olds: &[Replica]) -> BTreeMap<String, String> {
+    pub(super) fn revision_labels(
+        &self,
+        revision: &Revision,
+        olds: &[Replica],
+    ) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::from([
             (label::REVISION.to_owned(), revision.number.to_string()),
             (label::REPLICAS.to_owned(), revision.replicas.to_string()),
