@@ -211,9 +211,19 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
         history.text
     );
     latest_is(&stack, "v2").await;
+    // What runs is known all the same, and is recorded once more beside what cannot be read.
     let run = rollout(&stack, &["web"]).await;
     assert!(run.code(0).text.contains("is corrupt"), "{}", run.text);
-    assert_eq!(numbers(&stack).await, [1, 2, 4]);
+    assert_eq!(numbers(&stack).await, [1, 2, 3, 4]);
+    let line = format!(
+        "id=$(docker create -v {0}:/state {1}); docker cp $id:/state/{2}/web/revisions - | tar tv; docker rm $id",
+        stack.state_volume(),
+        latest(&stack),
+        stack.project
+    );
+    let files = stack.shell(&line).await;
+    let cut = |line: &&str| line.contains(" 40 ") && line.contains("/3-");
+    assert_eq!(files.lines().filter(cut).count(), 1, "{files}");
 
     // Without the volume, history begins anew and says so, and the numbers go on.
     let volume = stack.state_volume();
