@@ -1,9 +1,14 @@
 //! The Docker engine: what is there, and the actions on containers. The only module that knows bollard.
 
+mod files;
+mod pipe;
 mod read;
 mod session;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bollard::{
     BollardRequest, Docker,
@@ -14,6 +19,7 @@ use bollard::{
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
+pub use self::files::{ContainerFile, ContainerStat};
 pub use self::session::{Session, own_labels};
 use crate::{
     docker_http::{Connector, Endpoint},
@@ -92,6 +98,10 @@ pub struct Image {
     pub id: String,
     /// Volumes that it declares, by path.
     pub volumes: Vec<String>,
+    /// Ports that it exposes, such as `80/tcp`.
+    pub ports: Vec<String>,
+    /// Its labels, which its containers have too.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -110,6 +120,20 @@ impl Engine {
     /// Where the engine is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Whether it runs on this very machine, so that addresses and published ports of its containers are ours too.
+    ///
+    /// A socket may lead elsewhere: into a virtual machine, or through a tunnel.
+    pub async fn is_here(&self) -> bool {
+        let local = matches!(self.endpoint, Endpoint::Unix(_));
+        let info = match local {
+            true => self.docker.info().await.ok(),
+            false => None,
+        };
+        let own = nix::unistd::gethostname().ok();
+        let own = own.and_then(|name| name.into_string().ok());
+        own.is_some() && info.and_then(|info| info.name) == own
     }
 
     /// Every replica of a service in any state, one-offs aside, in the order of their numbers.
@@ -381,13 +405,16 @@ impl Engine {
 }
 
 fn image_of(image: ImageInspect) -> Image {
-    let volumes = image
-        .config
-        .and_then(|config| config.volumes)
-        .unwrap_or_default();
+    let config = image.config.unwrap_or_default();
     Image {
         id: image.id.unwrap_or_default(),
-        volumes: volumes.into_iter().collect(),
+        volumes: config.volumes.unwrap_or_default().into_iter().collect(),
+        ports: config
+            .exposed_ports
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
     }
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     event::{Event, Events},
     model::{Baked, Desired, Facts, Goal, Observed, Reason, Side},
     plan::{self, Failure, Next, Step},
@@ -87,9 +87,9 @@ pub async fn run(
             replicas: names,
         });
         let started = Instant::now();
-        if matches!(step, Step::Cutover | Step::CutBack) {
+        if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
             (facts.confirmed, facts.confirm_expired) = (None, None);
-            routed_at = Some(started);
+            routed_at = (step != Step::Hold).then_some(started);
         }
         // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
         let early = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
@@ -167,6 +167,8 @@ pub async fn run(
                             events,
                         );
                     }
+                    // Another try would find what this one has waited for to its end.
+                    _ if cause.outcome == Outcome::NeedsPerson => return Err(cause),
                     _ if give_up => return Err(stuck(&step, &desired, cause)),
                     _ => tokio::time::sleep(Duration::from_millis(250) * failures).await,
                 }
@@ -183,7 +185,7 @@ async fn observe(world: &mut dyn World) -> Result<Observed> {
     })
     .await
     .map_err(|cause| Error {
-        outcome: crate::error::Outcome::NeedsPerson,
+        outcome: Outcome::NeedsPerson,
         ..cause
     })
 }

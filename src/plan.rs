@@ -7,6 +7,8 @@ mod properties;
 pub(crate) mod simulator;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod walk;
 
 use serde::Serialize;
 
@@ -18,7 +20,7 @@ use crate::model::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
-    /// Hide the new replicas before they exist.
+    /// Hide the new replicas before they exist, or keep the traffic where it is.
     Hold,
     /// Let Compose create and start the new replicas.
     Create {

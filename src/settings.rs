@@ -15,10 +15,23 @@ pub enum ProxyKind {
     /// Traefik where the service has its labels, none otherwise.
     #[default]
     Auto,
-    /// Traefik, through the socket proxy.
+    /// Traefik.
     Traefik,
     /// None: health alone decides.
     None,
+}
+
+/// How Traefik is made to send the traffic elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SwitchBy {
+    /// By the socket proxy where every Traefik in front reads through one, else by a pin file.
+    #[default]
+    Auto,
+    /// By labels that the socket proxy changes on their way to Traefik.
+    Relabel,
+    /// By a file of Traefik's file provider, above the Docker provider's routers.
+    Pin,
 }
 
 /// How the new version takes the place of the old.
@@ -155,10 +168,19 @@ pub struct Partial {
     /// What moves the traffic [default: auto]
     #[arg(long, value_enum)]
     pub proxy: Option<ProxyKind>,
+    /// How Traefik is made to switch: through the socket proxy, or by a file in its file provider's directory [default: auto]
+    #[arg(long, value_enum)]
+    pub switch: Option<SwitchBy>,
     /// Where the Traefik API answers, such as http://127.0.0.1:8080; repeat for several [default: found by itself]
     #[arg(long, value_name = "URL")]
     #[serde(deserialize_with = "list")]
     pub traefik_url: Vec<String>,
+    /// A file whose first line is user:password for the Traefik API (or the variable ROLLOUT_TRAEFIK_AUTH itself)
+    #[arg(long, value_name = "FILE")]
+    pub traefik_auth_file: Option<String>,
+    /// The certificate, in PEM form, that the Traefik API's own must come from [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub traefik_ca: Option<String>,
     /// How the new version takes the place of the old [default: blue-green]
     #[arg(long, value_enum)]
     pub strategy: Option<Strategy>,
@@ -225,7 +247,10 @@ pub struct Settings {
     /// See [`Partial::proxy`]; so on for each.
     pub proxy: ProxyKind,
     #[allow(missing_docs)]
+    pub switch: SwitchBy,
     pub traefik_url: Vec<String>,
+    pub traefik_auth_file: Option<String>,
+    pub traefik_ca: Option<String>,
     pub strategy: Strategy,
     pub scale: Option<u32>,
     pub pull: PullPolicy,
@@ -258,7 +283,10 @@ impl Settings {
         let on = |value: Option<Switch>| value.is_some_and(|switch| switch.0);
         Self {
             proxy: all.proxy.unwrap_or_default(),
+            switch: all.switch.unwrap_or_default(),
             traefik_url: all.traefik_url,
+            traefik_auth_file: all.traefik_auth_file,
+            traefik_ca: all.traefik_ca,
             strategy: all.strategy.unwrap_or_default(),
             scale: all.scale.map(|count| count.0),
             pull: all.pull.unwrap_or_default(),
@@ -286,11 +314,14 @@ impl Partial {
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             proxy: self.proxy.or(other.proxy),
+            switch: self.switch.or(other.switch),
             traefik_url: if self.traefik_url.is_empty() {
                 other.traefik_url
             } else {
                 self.traefik_url
             },
+            traefik_auth_file: self.traefik_auth_file.or(other.traefik_auth_file),
+            traefik_ca: self.traefik_ca.or(other.traefik_ca),
             strategy: self.strategy.or(other.strategy),
             scale: self.scale.or(other.scale),
             pull: self.pull.or(other.pull),
@@ -335,6 +366,9 @@ impl Partial {
             let Some(rest) = name.strip_prefix(PREFIX) else {
                 continue;
             };
+            if name == TRAEFIK_AUTH {
+                continue;
+            }
             match known.iter().position(|own| *own == name) {
                 Some(index) if !value.is_empty() => {
                     drop(map.insert(names[index].clone(), Value::String(value)))
@@ -387,6 +421,8 @@ fn bad(message: String) -> Error {
     Error::refused(message).hint("rollout --help lists the settings")
 }
 
+/// `user:password` for the Traefik API: a secret, so no flag and no key is called like it.
+pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
 /// How the variables of all settings begin.
 const PREFIX: &str = "ROLLOUT_";
 
@@ -477,6 +513,7 @@ mod tests {
             "ROLLOUT_OUTPUT",
             "ROLLOUT_PORT",
             "ROLLOUT_NAME",
+            TRAEFIK_AUTH,
             "ROLLOUT_",
         ] {
             assert_eq!(
@@ -502,13 +539,14 @@ mod tests {
         for name in Partial::names() {
             let value = match name.as_str() {
                 "proxy" => "none",
+                "switch" => "pin",
                 "strategy" => "recreate",
                 "pull" => "never",
                 "on-unfinished" => "abort",
                 "scale" => "7",
                 "build" | "force" | "renew-anon-volumes" | "allow-split" => "true",
                 "traefik-url" => "http://a:8080",
-                "ready-http" | "pre-stop-hook" => "/x",
+                "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",
                 _ => "77ms",
             };
             let by_flag = flag(&name, value);

@@ -19,5 +19,7 @@ mod remote;
 mod report;
 mod settings;
 mod shapes;
+mod soak;
 mod socket_proxy;
 mod support;
+mod traefik_api;

@@ -104,19 +104,31 @@ impl Scene<'_> {
         let found = discover::socket_proxies(self.engine, &key).await?;
         discover::refuse_own_parts(&found, &olds).await?;
         let replicas = settings.scale.unwrap_or(service.scale).max(1);
+        let image = self.image_that_stays(service, &settings).await?;
         let dependencies = match purpose {
             Purpose::Roll => {
-                let volumes = self.image_volumes(service, &settings).await?;
-                self.refuse_two_sets(service, replicas, &settings, &volumes)?;
+                let volumes = image.as_ref().map_or(&[][..], |image| &image.volumes);
+                self.refuse_two_sets(service, replicas, &settings, volumes)?;
                 self.dependencies(service, earlier).await?
             }
             // Nothing is created.
             Purpose::Settle => Vec::new(),
         };
         let epoch = self.engine.clock_ms().await;
-        let (proxy, notice) = self
-            .proxy(&key, service, &settings, epoch, &found, &olds)
-            .await?;
+        let case = front::Case {
+            key: &key,
+            service,
+            settings: &settings,
+            epoch,
+            found: &found,
+            olds: &olds,
+            image: image.as_ref(),
+            purpose,
+        };
+        let (proxy, notice) = self.proxy(case).await?;
+        if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
+            self.refuse_ports(service, &image)?;
+        }
         Ok(Checked {
             service,
             key,
@@ -193,7 +205,7 @@ impl Scene<'_> {
             }
             fetched = self.fetch_image(subject, &mut phases) => fetched?,
         }
-        let version = self.version(subject).await?;
+        let version = self.version(subject, proxy.routes()).await?;
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
             self.events.emit(Event::NothingToDo {
                 service: subject.service.name.clone(),
@@ -234,6 +246,7 @@ impl Scene<'_> {
                 proxy.routes(),
                 &olds,
             );
+            desired.confirm_hold = proxy.confirms_hold();
             desired.bake = !subject.settings.bake.is_zero();
             if desired.bake && !desired.routed {
                 self.events
@@ -303,6 +316,7 @@ fn desired(
         rollout,
         replicas,
         routed,
+        confirm_hold: false,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
         served: Observed {
             replicas: olds.to_vec(),

@@ -12,6 +12,7 @@ pub struct Rollout<'a> {
     facts: &'a Facts,
     stage: Option<Stage>,
     claimed: bool,
+    stale: bool,
     hidden: Vec<&'a ContainerId>,
     news: Vec<&'a Replica>,
     olds: Vec<&'a Replica>,
@@ -33,6 +34,7 @@ impl<'a> Rollout<'a> {
             facts,
             stage: ours.map(|claim| claim.stage),
             claimed: ours.is_some_and(|claim| claim.stage != Stage::Settled),
+            stale: ours.is_some_and(|claim| claim.stale),
             hidden: ours
                 .map(|claim| claim.hides.iter().collect())
                 .unwrap_or_default(),
@@ -92,8 +94,16 @@ impl<'a> Rollout<'a> {
         if let Some(reason) = self.failed() {
             return Next::Undo(Reason::Failed(reason));
         }
-        if self.desired.routed && self.stage != Some(Stage::Hold) {
+        if self.desired.routed && (self.stage != Some(Stage::Hold) || self.stale) {
             return Next::Step(Step::Hold);
+        }
+        if self.desired.confirm_hold && self.facts.confirmed != Some(Side::Old) {
+            return match self.facts.confirm_expired {
+                Some(Side::Old) => Next::Undo(Reason::Failed(
+                    "the proxy did not confirm in time that it keeps to the old replicas".into(),
+                )),
+                _ => Next::Step(Step::Confirm { side: Side::Old }),
+            };
         }
         if self.news.len() < self.desired.replicas as usize {
             return self.create();
@@ -156,6 +166,9 @@ impl<'a> Rollout<'a> {
                 // Whoever answers there is a way back, and hiding it would leave fewer.
                 false => Next::Undo(self.meddled()),
             };
+        }
+        if self.stale && self.news.iter().any(|new| new.serves()) {
+            return Next::Step(Step::Cutover);
         }
         if self.facts.confirmed != Some(Side::New) {
             return match self.facts.confirm_expired {
@@ -262,6 +275,9 @@ impl<'a> Rollout<'a> {
                     self.remove_new(reason)
                 }
             }
+            // They are where they were not when the traffic was taken back to them, or held with them.
+            Some(Stage::Back) if self.stale && self.old_serves() => Next::Step(Step::CutBack),
+            Some(Stage::Hold) if self.stale && self.old_serves() => Next::Step(Step::Hold),
             Some(Stage::Back) if self.facts.confirmed != Some(Side::Old) && self.old_serves() => {
                 match self.facts.confirm_expired {
                     Some(Side::Old) => Next::Fail(Failure::NeedsPerson(format!(

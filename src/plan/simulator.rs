@@ -72,7 +72,9 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
         labels: BTreeMap::new(),
         networks: Vec::new(),
         addresses: Vec::new(),
+        endpoints: BTreeMap::new(),
         ports: Vec::new(),
+        lowest_port: None,
         check: None,
     }
 }
@@ -123,6 +125,7 @@ impl Simulator {
             rollout: rollout("r2"),
             replicas,
             routed,
+            confirm_hold: false,
             olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
             served: olds.iter().any(Replica::serves),
             bake: false,
@@ -197,6 +200,7 @@ impl Simulator {
         let mut next = Self::new(others, replicas, self.desired.routed, self.fate);
         next.desired.goal = goal;
         next.desired.rollout = rollout;
+        next.desired.confirm_hold = self.desired.confirm_hold;
         next.observed = self.observed.clone();
         next.facts.created = true;
         Some(next)
@@ -229,6 +233,17 @@ impl Simulator {
             assert!(
                 !(self.desired.routed && lived.contains(id)),
                 "{id} is live: {}",
+                told()
+            );
+            let strays = self
+                .observed
+                .claim
+                .as_ref()
+                .is_some_and(|claim| claim.stale);
+            let serving = self.news().iter().any(|new| new.serves());
+            assert!(
+                self.is_new(replica) || !(strays && serving),
+                "the new ones have moved: {}",
                 told()
             );
             if self.is_new(replica) {
@@ -330,6 +345,15 @@ impl Simulator {
                     });
                 }
             }
+            // Without a socket proxy that says so, the pin stays until Docker itself calls them healthy.
+            Step::Release if self.desired.confirm_hold => {
+                let starting = |own: &&mut Replica| own.health == Health::Starting;
+                let all = self.observed.replicas.iter_mut();
+                all.filter(starting)
+                    .for_each(|own| own.health = Health::Healthy);
+                self.observed.claim = None;
+                self.facts.released = true;
+            }
             Step::Release => {
                 let starting = self.news().iter().any(|new| new.health == Health::Starting);
                 // What the socket proxy says of a health that Docker does not know yet outlives the rollout.
@@ -349,7 +373,7 @@ impl Simulator {
     }
 
     fn claim(&mut self, stage: Stage) {
-        if matches!(stage, Stage::Cutover | Stage::Back) {
+        if stage != Stage::Settled {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
         }
         let hides = match stage {
@@ -360,6 +384,7 @@ impl Simulator {
             rollout: self.desired.rollout.clone(),
             stage,
             hides,
+            stale: false,
         });
     }
 

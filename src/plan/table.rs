@@ -141,6 +141,78 @@ fn three_replicas_move_together() {
     expect(&mut world, &wanted, &Next::Done);
 }
 
+/// A hold that moves the traffic itself: without it the new replicas would get some as soon as they are healthy.
+#[test]
+fn a_hold_that_moves_the_traffic_is_confirmed_before_anything_is_created() {
+    let mut world = pinned(olds(2), WELL);
+    let wanted = [
+        "hold",
+        "confirm old",
+        "create 2",
+        "ready",
+        "cutover",
+        "confirm new",
+        "drain old-1 old-2",
+        "stop old-1 old-2",
+        "remove old-1 old-2",
+        "rename web-new-1 web-new-2",
+        "release",
+    ];
+    expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn a_hold_that_is_not_confirmed_is_given_up_and_nothing_is_created() {
+    let fate = Fate {
+        confirms_back: false,
+        ..WELL
+    };
+    let mut world = pinned(olds(1), fate);
+    expect(
+        &mut world,
+        &["hold", "confirm old", "release"],
+        &old_serves("the proxy did not confirm in time that it keeps to the old replicas"),
+    );
+    assert_eq!(world.observed.replicas, olds(1));
+}
+
+fn pinned(olds: Vec<Replica>, fate: Fate) -> Simulator {
+    let count = olds.len() as u32;
+    let mut world = Simulator::new(olds, count, true, fate);
+    world.desired.confirm_hold = true;
+    world
+}
+
+/// The steps that follow when a replica of the live side gets another address right after `at`.
+#[track_caller]
+fn moves(at: &Step, wanted: &[&str]) {
+    let mut world = pinned(olds(1), WELL);
+    while world.steps.last() != Some(at) {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    world.observed.claim.as_mut().unwrap().stale = true;
+    world.steps.clear();
+    let (steps, end) = steps(&mut world);
+    assert_eq!(steps[..wanted.len()], *wanted);
+    assert_eq!(end, Next::Done);
+}
+
+#[test]
+fn a_record_that_does_not_fit_any_more_is_written_and_confirmed_again() {
+    use crate::model::Side;
+    moves(
+        &Step::Create { replicas: 1 },
+        &["hold", "confirm old", "ready", "cutover"],
+    );
+    moves(
+        &Step::Confirm { side: Side::New },
+        &["cutover", "confirm new", "drain old-1"],
+    );
+}
+
 #[test]
 fn a_first_start_has_nobody_to_drain() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
@@ -377,6 +449,7 @@ fn resumes(stage: Option<Stage>, olds: Vec<Replica>, news: usize, wanted: Option
         rollout: rollout("r2"),
         stage,
         hides: olds.iter().map(|old| old.id.clone()).collect(),
+        stale: false,
     };
     let observed = Observed {
         claim: stage.map(claim),
@@ -412,9 +485,18 @@ fn the_routing_decides_whether_an_unfinished_rollout_goes_on_or_back() {
 
 #[test]
 fn a_run_that_dies_after_any_step_is_settled_by_the_next() {
-    for (count, routed) in [(1, true), (3, true), (1, false), (3, false)] {
-        for crash in 0..12 {
+    let cases = [
+        (1, true, false),
+        (3, true, false),
+        (1, true, true),
+        (3, true, true),
+        (1, false, false),
+        (3, false, false),
+    ];
+    for (count, routed, confirm_hold) in cases {
+        for crash in 0..13 {
             let mut world = Simulator::new(olds(count), count as u32, routed, WELL);
+            world.desired.confirm_hold = confirm_hold;
             for _ in 0..crash {
                 if let Next::Step(step) = world.next() {
                     world.take(step);

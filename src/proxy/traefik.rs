@@ -1,11 +1,20 @@
 //! Traefik: routed by relabelling through its socket proxy, confirmed by its own API.
 
+pub mod access;
 pub mod api;
 pub mod control;
 pub mod discover;
+pub mod http;
+pub mod kept;
 pub mod names;
+pub mod network;
+pub mod pin;
 pub mod ports;
+pub mod reach;
 pub mod relabel;
+pub mod static_config;
+pub mod tunnel;
+pub mod version;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -71,10 +80,11 @@ impl Traefik {
         let Some(lookout) = &self.lookout else {
             return Ok(());
         };
-        let (apis, running) = lookout.look().await?;
+        let known = self.instances.iter().map(|own| own.api.identity.clone());
+        let view = lookout.look(&known.flatten().collect()).await?;
         self.instances
-            .retain(|instance| running.contains(&instance.api.name));
-        for api in apis {
+            .retain(|instance| view.running.contains(&instance.api.name));
+        for api in view.fresh {
             match self
                 .instances
                 .iter_mut()
@@ -131,7 +141,7 @@ impl Proxy for Traefik {
         true
     }
 
-    async fn claim(&mut self) -> Result<Option<Claim>> {
+    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
         let key = self.key.to_string();
         let mut claims = Vec::new();
         for control in &self.controls {
@@ -184,7 +194,7 @@ impl Proxy for Traefik {
 
     async fn holds_requests(&mut self, replicas: &[Replica]) -> bool {
         let names = all_names(replicas);
-        for instance in &mut self.instances {
+        for instance in &self.instances {
             // Where Traefik does not say, the longer pause is the safe answer.
             if instance.api.holds_requests(&names).await.unwrap_or(true) {
                 return true;
@@ -198,7 +208,7 @@ impl Proxy for Traefik {
         self.look_around().await.ok()?;
         let names = all_names(replicas);
         let mut answers = Vec::new();
-        for instance in &mut self.instances {
+        for instance in &self.instances {
             match instance.api.servers(&names).await {
                 Ok(servers) => answers.push((instance.stranger, servers)),
                 Err(error) => {

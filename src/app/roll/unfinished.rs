@@ -27,7 +27,7 @@ impl Scene<'_> {
         watch: &Watch,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Vec<Replica>> {
-        let routed = proxy.routes();
+        let (routed, confirm_hold) = (proxy.routes(), proxy.confirms_hold());
         let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), SETTLE);
         let observed = live.observe().await?;
         let name = &subject.service.name;
@@ -53,7 +53,8 @@ impl Scene<'_> {
             .into_iter()
             .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
             .collect();
-        let desired = desired(goal, rollout, wanted, routed, &others);
+        let mut desired = desired(goal, rollout, wanted, routed, &others);
+        desired.confirm_hold = confirm_hold;
         let facts = Facts {
             created: true,
             ..Facts::default()

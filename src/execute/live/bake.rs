@@ -7,14 +7,19 @@ use crate::{
     ask,
     engine::Engine,
     error::Result,
-    model::{Baked, Facts, Replica},
+    model::{Baked, Desired, Facts, Replica},
     watch::Watch,
 };
 
 impl Live<'_> {
     /// Ends with the time that is set, with the first sign that a new replica is ill, or when somebody asks for the old
     /// version back.
-    pub(super) async fn bake(&mut self, sets: &Sets<'_>, facts: &mut Facts) -> Result<()> {
+    pub(super) async fn bake(
+        &mut self,
+        desired: &Desired,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
         let bake = self.settings.bake;
         let until = *self
             .memory
@@ -26,7 +31,7 @@ impl Live<'_> {
             why = soured(engine, watch, &sets.news) => Baked::Ill(why?),
             who = ask::heard(engine, &self.key, self.lock.epoch) => Baked::Ill(format!("undone by {who}")),
             // The planner sees what is left to go back to.
-            changed = others_changed(engine, watch, &self.key, sets) => return changed,
+            changed = others_changed(engine, watch, &self.key, sets, desired.confirm_hold) => return changed,
         };
         facts.baked = Some(baked);
         Ok(())

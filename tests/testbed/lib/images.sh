@@ -35,6 +35,11 @@ traefik_images() {
     for one in $TRAEFIK_RELEASES; do traefik_image "traefik:${one%=*}" "${one#*=}"; done
 }
 
+traefik_contexts() {
+    local one
+    for one in $TRAEFIK_RELEASES; do traefik_context "${one#*=}" "$CACHE/traefik-${one#*=}"; done
+}
+
 # traefik_image NAME RELEASE: an engine that is not ours may have its own, or a registry.
 traefik_image() {
     local name=$1 release=$2
