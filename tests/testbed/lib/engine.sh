@@ -20,13 +20,17 @@ engine_up() {
     else
         # Nobody can be holding an engine that does not answer.
         rm -rf "$HOLDERS"
-        require_installable
-        command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || install_engine
+        engine_installed
         start_engine
         # An engine that was killed has left its containers behind, and those with a restart policy are up again.
         remove_everything_left
     fi
     mkdir -p "$HOLDERS" && : >"$HOLDERS/$HOLDER"
+}
+
+engine_installed() {
+    require_installable
+    command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || install_engine
 }
 
 require_installable() {
