@@ -350,4 +350,6 @@ pub struct Desired {
     pub served: bool,
     /// Whether the new replicas are watched for a while before the old ones go.
     pub bake: bool,
+    /// Whether something is to be run in the old replicas before they are stopped.
+    pub hooks: bool,
 }

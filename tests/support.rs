@@ -463,6 +463,7 @@ impl Drop for Stack {
         let lock = format!("rollout-lock.{}.web", self.project);
         let _ = std::process::Command::new("docker")
             .args(["rm", "-f", &lock])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output();
     }
 }

@@ -74,6 +74,18 @@ struct Subject<'a> {
     epoch: u64,
 }
 
+impl Subject<'_> {
+    /// Whether anything is to be run in old replicas before they are stopped.
+    fn has_hooks(&self, olds: &[Replica]) -> bool {
+        let labelled = olds.iter().map(|old| &old.labels);
+        self.settings.pre_stop_hook.is_some()
+            || !self.service.pre_stop.is_empty()
+            || labelled
+                .chain([&self.service.labels])
+                .any(|labels| labels.contains_key(label::PRE_STOP_HOOK))
+    }
+}
+
 /// The version that is wanted.
 struct Version {
     image: String,
@@ -247,6 +259,7 @@ impl Scene<'_> {
                 &olds,
             );
             desired.confirm_hold = proxy.confirms_hold();
+            desired.hooks = subject.has_hooks(&olds);
             desired.bake = !subject.settings.bake.is_zero();
             if desired.bake && !desired.routed {
                 self.events
@@ -326,6 +339,7 @@ fn desired(
         .iter()
         .any(Replica::serves),
         bake: false,
+        hooks: false,
     }
 }
 

@@ -281,6 +281,7 @@ fn doing(step: &str) -> &'static str {
         "bake" => "watching the new version, ready to go back",
         "cut_back" => "moving the traffic back",
         "drain" => "waiting for the last answers of",
+        "hooks" => "running the hooks of",
         "stop" => "stopping",
         "remove" => "removing",
         "rename" => "renaming",
