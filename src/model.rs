@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -162,6 +162,10 @@ pub struct Replica {
     pub ports: Vec<u16>,
     /// The lowest port that they expose, UDP ones among them.
     pub lowest_port: Option<u16>,
+    /// Where its ports are published on a certain address of the engine's machine.
+    pub published: BTreeSet<SocketAddr>,
+    /// Whether it has no network of its own, but the host's or another container's.
+    pub borrows_network: bool,
     /// How Docker checks its health, where it does.
     pub check: Option<HealthCheck>,
 }

@@ -11,6 +11,7 @@ mod first_start;
 mod hooks;
 #[path = "testbed/load.rs"]
 mod load;
+mod matrix;
 mod namespace;
 mod operator;
 mod quickstart;

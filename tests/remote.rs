@@ -49,11 +49,12 @@ fn stack(test: &str, traefik: &str) -> Stack {
     let far = far();
     let mut stack = Stack::usual(test, "");
     let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();
-    for part in ["/var/run/docker.sock:", "traefik:v3.7"] {
+    let socket = "/var/run/docker.sock:/var/run/docker.sock";
+    for part in [socket, "traefik:v3.7"] {
         assert!(front.contains(part), "{front}");
     }
     let front = front
-        .replace("/var/run/docker.sock:", &format!("{}:", far.socket))
+        .replace(socket, &format!("{}:/var/run/docker.sock", far.socket))
         .replace("traefik:v3.7", &format!("traefik:{traefik}"));
     stack.write("front.yaml", &front);
     let path = std::env::var("PATH").unwrap();

@@ -97,9 +97,18 @@ impl Stack {
 
     /// The same stack in front of which a Traefik is switched by pin files, whatever the run is about.
     pub fn pinned(test: &str, more: &str) -> Self {
+        Self::switched(test, more, true)
+    }
+
+    /// The same stack in front of which a Traefik reads through the socket proxy, whatever the run is about.
+    pub fn relabelled(test: &str, more: &str) -> Self {
+        Self::switched(test, more, false)
+    }
+
+    fn switched(test: &str, more: &str, by_pin: bool) -> Self {
         let mut stack = Self::usual(test, more);
-        stack.by_pin = true;
-        stack.write("front.yaml", FRONT_PIN);
+        stack.by_pin = by_pin;
+        stack.write("front.yaml", if by_pin { FRONT_PIN } else { FRONT });
         stack
     }
 

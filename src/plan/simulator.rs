@@ -75,6 +75,8 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
         endpoints: BTreeMap::new(),
         ports: Vec::new(),
         lowest_port: None,
+        published: BTreeSet::new(),
+        borrows_network: false,
         check: None,
     }
 }

@@ -8,6 +8,7 @@ pub mod http;
 pub mod kept;
 pub mod names;
 pub mod network;
+mod observe;
 pub mod pin;
 pub mod ports;
 pub mod reach;
@@ -16,20 +17,19 @@ pub mod static_config;
 pub mod tunnel;
 pub mod version;
 
-use std::{collections::BTreeMap, net::IpAddr};
-
 use async_trait::async_trait;
 
 use self::{
-    api::{Api, Servers},
+    api::Api,
     control::Control,
     discover::Lookout,
     names::{Names, names},
+    observe::observation,
 };
 use super::{Change, Observation, Proxy};
 use crate::{
     error::Result,
-    model::{Claim, ContainerId, Health, Replica, RolloutId, Route, ServiceKey, Stage},
+    model::{Claim, Health, Replica, RolloutId, ServiceKey, Stage},
 };
 
 /// Every Traefik that routes to one service, and the socket proxies that they read through.
@@ -239,65 +239,4 @@ fn all_names(replicas: &[Replica]) -> Names {
         all.services.extend(own.services);
     }
     all
-}
-
-/// Live: a server that is up, in every service of the replica, on every instance. Hidden: in none of any. Else neither.
-fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
-    let mut observation = Observation::default();
-    for replica in replicas {
-        let own = names(&replica.labels);
-        let mut trouble = Vec::new();
-        let (mut live, mut hidden) = (true, true);
-        for servers in &answers {
-            for (service, hosts) in &servers.services {
-                let up = server(&replica.addresses, hosts);
-                hidden &= up.is_none();
-                if own.services.contains(service) {
-                    live &= up == Some(true);
-                }
-            }
-            live &= own
-                .services
-                .iter()
-                .all(|service| servers.services.contains_key(service));
-            let concerns = |name: &String| {
-                own.routers
-                    .iter()
-                    .chain(&own.services)
-                    .any(|(_, known)| known == name)
-            };
-            trouble.extend(
-                servers
-                    .trouble
-                    .iter()
-                    .filter(|(name, _)| concerns(name))
-                    .map(|(_, text)| text.clone()),
-            );
-        }
-        note(&mut observation, &replica.id, live, hidden, trouble);
-    }
-    observation
-}
-
-fn note(
-    observation: &mut Observation,
-    id: &ContainerId,
-    live: bool,
-    hidden: bool,
-    trouble: Vec<String>,
-) {
-    match (live, hidden) {
-        (true, false) => drop(observation.routing.insert(id.clone(), Route::Live)),
-        (false, true) => drop(observation.routing.insert(id.clone(), Route::Hidden)),
-        _ => {}
-    }
-    if !trouble.is_empty() {
-        observation.trouble.insert(id.clone(), trouble);
-    }
-}
-
-fn server(addresses: &[IpAddr], hosts: &BTreeMap<IpAddr, bool>) -> Option<bool> {
-    addresses
-        .iter()
-        .find_map(|address| hosts.get(address).copied())
 }
