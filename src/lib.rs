@@ -20,6 +20,7 @@ pub mod namespace;
 pub mod plan;
 pub mod proxy;
 pub mod ready;
+pub mod relabel;
 pub mod report;
 pub mod retry;
 pub mod settings;

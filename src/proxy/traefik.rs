@@ -1,13 +1,17 @@
 //! Traefik: routed by relabelling through its socket proxy, confirmed by its own API.
 
 pub mod api;
+pub mod conflicts;
 pub mod control;
 pub mod discover;
 pub mod names;
 pub mod ports;
 pub mod relabel;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use async_trait::async_trait;
 
@@ -89,6 +93,16 @@ impl Traefik {
             }
         }
         Ok(())
+    }
+
+    async fn set_aside(&self) -> Result<BTreeSet<ContainerId>> {
+        let mut all = BTreeSet::new();
+        for control in &self.controls {
+            let overlay = control.overlay().await?;
+            let hidden = overlay.hidden_by_hand().into_iter();
+            all.extend(hidden.map(|id| ContainerId(id.to_owned())));
+        }
+        Ok(all)
     }
 
     /// Whether any instance knew the service when it was asked before the rollout.
@@ -176,7 +190,7 @@ impl Proxy for Traefik {
                     let claim = relabel::claim(&key, self.epoch, change, before.as_ref());
                     control.set(claim).await?;
                 }
-                false => control.clear(&key, self.epoch).await?,
+                false => drop(control.clear(&key, self.epoch).await?),
             }
         }
         Ok(())
@@ -196,6 +210,7 @@ impl Proxy for Traefik {
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
         // Before anybody is believed, everybody must be known.
         self.look_around().await.ok()?;
+        let set_aside = self.set_aside().await.ok()?;
         let names = all_names(replicas);
         let mut answers = Vec::new();
         for instance in &mut self.instances {
@@ -214,10 +229,11 @@ impl Proxy for Traefik {
         {
             answers.retain(|(stranger, servers)| !stranger || !servers.services.is_empty());
         }
-        Some(observation(
-            replicas,
-            answers.into_iter().map(|(_, servers)| servers).collect(),
-        ))
+        let answers = answers.into_iter().map(|(_, servers)| servers).collect();
+        Some(Observation {
+            set_aside,
+            ..observation(replicas, answers)
+        })
     }
 }
 

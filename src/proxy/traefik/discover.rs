@@ -17,7 +17,7 @@ use crate::{
 const API_PORT: u16 = 8080;
 
 /// What has to be added to a stack whose Traefik reads the engine's socket itself.
-const HOW_TO_ADD: &str = "\
+pub const HOW_TO_ADD: &str = "\
 add three lines to the stack, and run docker compose up -d:
         a service:              socket-proxy: { image: 'rollout:latest', command: [socket-proxy], volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }
         traefik's environment:  DOCKER_HOST: tcp://socket-proxy:2375
@@ -34,6 +34,19 @@ pub struct Found {
     /// The Compose project that it is part of.
     project: Option<String>,
     networks: BTreeSet<String>,
+}
+
+impl Found {
+    /// Whether something that reaches a container in these networks can read through it, or it is of the same project.
+    pub fn concerns(
+        &self,
+        project: Option<&str>,
+        running: &[ContainerSummary],
+        networks: &BTreeSet<String>,
+    ) -> bool {
+        (project.is_some() && self.project.as_deref() == project)
+            || may_matter(self, running, networks)
+    }
 }
 
 /// Every socket proxy that runs on the engine, those of the service's own project first.
@@ -72,7 +85,8 @@ fn socket_proxy(engine: &Engine, summary: &ContainerSummary) -> Option<Found> {
     })
 }
 
-fn name(summary: &ContainerSummary) -> String {
+/// A container's name, without a slash.
+pub fn name(summary: &ContainerSummary) -> String {
     let names = summary.names.clone().unwrap_or_default();
     names
         .first()
@@ -174,7 +188,8 @@ fn may_matter(found: &Found, running: &[ContainerSummary], networks: &BTreeSet<S
         .any(|own| reaches(own, networks) && reaches(own, &found.networks))
 }
 
-fn is_traefik(reader: &Reader) -> bool {
+/// Whether a reader is a Traefik, by what it says of itself.
+pub fn is_traefik(reader: &Reader) -> bool {
     reader.user_agent.contains("Traefik")
 }
 
