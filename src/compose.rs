@@ -4,7 +4,7 @@ pub mod check;
 mod command;
 mod contents;
 mod create;
-mod duration;
+pub mod duration;
 mod find;
 mod hash;
 mod parse;

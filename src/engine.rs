@@ -1,5 +1,7 @@
 //! The Docker engine: what is there, and the actions on containers. The only module that knows bollard.
 
+mod files;
+mod pipe;
 mod read;
 mod session;
 
@@ -13,6 +15,7 @@ use bollard::{
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
+pub use self::files::ContainerFile;
 pub use self::session::{Session, own_labels};
 use crate::{
     docker_http::Endpoint,
@@ -92,6 +95,20 @@ impl Engine {
     /// Where the engine is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Whether it runs on this very machine, so that addresses and published ports of its containers are ours too.
+    ///
+    /// A socket may lead elsewhere: into a virtual machine, or through a tunnel.
+    pub async fn is_here(&self) -> bool {
+        let local = matches!(self.endpoint, Endpoint::Unix(_));
+        let info = match local {
+            true => self.docker.info().await.ok(),
+            false => None,
+        };
+        let own = nix::unistd::gethostname().ok();
+        let own = own.and_then(|name| name.into_string().ok());
+        own.is_some() && info.and_then(|info| info.name) == own
     }
 
     /// Every replica of a service in any state, one-offs aside, in the order of their numbers.

@@ -146,6 +146,12 @@ pub struct Partial {
     #[arg(long, value_name = "URL")]
     #[serde(deserialize_with = "list")]
     pub traefik_url: Vec<String>,
+    /// A file whose first line is user:password for the Traefik API (or the variable ROLLOUT_TRAEFIK_AUTH itself)
+    #[arg(long, value_name = "FILE")]
+    pub traefik_auth_file: Option<String>,
+    /// The certificate, in PEM form, that the Traefik API's own must come from [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub traefik_ca: Option<String>,
     /// How the new version takes the place of the old [default: blue-green]
     #[arg(long, value_enum)]
     pub strategy: Option<Strategy>,
@@ -206,6 +212,8 @@ pub struct Settings {
     pub proxy: ProxyKind,
     #[allow(missing_docs)]
     pub traefik_url: Vec<String>,
+    pub traefik_auth_file: Option<String>,
+    pub traefik_ca: Option<String>,
     pub strategy: Strategy,
     pub scale: Option<u32>,
     pub pull: PullPolicy,
@@ -237,6 +245,8 @@ impl Settings {
         Self {
             proxy: all.proxy.unwrap_or_default(),
             traefik_url: all.traefik_url,
+            traefik_auth_file: all.traefik_auth_file,
+            traefik_ca: all.traefik_ca,
             strategy: all.strategy.unwrap_or_default(),
             scale: all.scale.map(|count| count.0),
             pull: all.pull.unwrap_or_default(),
@@ -267,6 +277,8 @@ impl Partial {
             } else {
                 self.traefik_url
             },
+            traefik_auth_file: self.traefik_auth_file.or(other.traefik_auth_file),
+            traefik_ca: self.traefik_ca.or(other.traefik_ca),
             strategy: self.strategy.or(other.strategy),
             scale: self.scale.or(other.scale),
             pull: self.pull.or(other.pull),
@@ -309,6 +321,9 @@ impl Partial {
             let Some(rest) = name.strip_prefix(PREFIX) else {
                 continue;
             };
+            if name == TRAEFIK_AUTH {
+                continue;
+            }
             match known.iter().position(|own| *own == name) {
                 Some(index) if !value.is_empty() => {
                     drop(map.insert(names[index].clone(), Value::String(value)))
@@ -361,6 +376,8 @@ fn bad(message: String) -> Error {
     Error::refused(message).hint("rollout --help lists the settings")
 }
 
+/// `user:password` for the Traefik API: a secret, so no flag and no key is called like it.
+pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
 /// How the variables of all settings begin.
 const PREFIX: &str = "ROLLOUT_";
 
@@ -451,6 +468,7 @@ mod tests {
             "ROLLOUT_OUTPUT",
             "ROLLOUT_PORT",
             "ROLLOUT_NAME",
+            TRAEFIK_AUTH,
             "ROLLOUT_",
         ] {
             assert_eq!(
@@ -481,7 +499,7 @@ mod tests {
                 "scale" => "7",
                 "build" | "force" | "renew-anon-volumes" | "allow-split" => "true",
                 "traefik-url" => "http://a:8080",
-                "ready-http" | "pre-stop-hook" => "/x",
+                "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",
                 _ => "77ms",
             };
             let by_flag = flag(&name, value);

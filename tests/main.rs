@@ -14,6 +14,7 @@ mod namespace;
 mod operator;
 mod quickstart;
 mod readiness;
+mod relabel;
 mod report;
 mod settings;
 mod shapes;

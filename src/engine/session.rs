@@ -21,7 +21,7 @@ use crate::{
     model::{ContainerId, label},
 };
 
-type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Bollard>> + Send>>;
+pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Bollard>> + Send>>;
 
 /// A program that reads lines on its standard input and answers with lines; dropping it closes both.
 pub struct Session {
@@ -134,7 +134,7 @@ impl Engine {
         }
     }
 
-    async fn start_exec(
+    pub(super) async fn start_exec(
         &self,
         container: &str,
         options: CreateExecOptions<String>,

@@ -1,12 +1,18 @@
 //! Traefik: routed by relabelling through its socket proxy, confirmed by its own API.
 
+pub mod access;
 pub mod api;
 pub mod conflicts;
 pub mod control;
 pub mod discover;
+pub mod http;
 pub mod names;
 pub mod ports;
+pub mod reach;
 pub mod relabel;
+pub mod static_config;
+pub mod tunnel;
+pub mod version;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,10 +81,11 @@ impl Traefik {
         let Some(lookout) = &self.lookout else {
             return Ok(());
         };
-        let (apis, running) = lookout.look().await?;
+        let known = self.instances.iter().map(|own| own.api.identity.clone());
+        let view = lookout.look(&known.flatten().collect()).await?;
         self.instances
-            .retain(|instance| running.contains(&instance.api.name));
-        for api in apis {
+            .retain(|instance| view.running.contains(&instance.api.name));
+        for api in view.fresh {
             match self
                 .instances
                 .iter_mut()
@@ -198,7 +205,7 @@ impl Proxy for Traefik {
 
     async fn holds_requests(&mut self, replicas: &[Replica]) -> bool {
         let names = all_names(replicas);
-        for instance in &mut self.instances {
+        for instance in &self.instances {
             // Where Traefik does not say, the longer pause is the safe answer.
             if instance.api.holds_requests(&names).await.unwrap_or(true) {
                 return true;
@@ -213,7 +220,7 @@ impl Proxy for Traefik {
         let set_aside = self.set_aside().await.ok()?;
         let names = all_names(replicas);
         let mut answers = Vec::new();
-        for instance in &mut self.instances {
+        for instance in &self.instances {
             match instance.api.servers(&names).await {
                 Ok(servers) => answers.push((instance.stranger, servers)),
                 Err(error) => {

@@ -1,33 +1,30 @@
 //! The Traefik API: what each instance says of routers, services and servers.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    control::Control,
+    access::{HOW_TO_GIVE, printable},
+    http::{Answer, Reach},
     names::{Names, Protocol},
 };
 use crate::error::{Error, Result};
 
-/// How long one question may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How what is said of an API by its URL begins.
+pub const PREFIX: &str = "the Traefik API at ";
 
 /// The API of one Traefik instance.
 pub struct Api {
     /// What to call it in a message.
     pub name: String,
+    /// The container and its addresses, where it is one; as [`TraefikContainer::identity`].
+    ///
+    /// [`TraefikContainer::identity`]: super::discover::TraefikContainer::identity
+    pub identity: Option<String>,
     base: String,
     reach: Reach,
-}
-
-/// How the API is reached from here.
-pub enum Reach {
-    /// Straight.
-    Direct(reqwest::Client),
-    /// By the socket proxy beside it.
-    Through(Control),
 }
 
 /// What an instance says of the servers of some services.
@@ -74,111 +71,103 @@ struct Router {
 }
 
 impl Api {
-    /// The API at a URL that the operator gave, with user and password in it if need be.
-    pub fn direct(url: &str) -> Result<Self> {
-        let bad = |why: String| {
-            Error::refused(format!("{url:?} is no Traefik API URL: {why}"))
-                .hint("write --traefik-url http://127.0.0.1:8080")
-        };
-        let parsed = url::Url::parse(url).map_err(|error| bad(error.to_string()))?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            return Err(bad("it is neither http nor https".to_owned()));
-        }
-        // A crate that is built without a provider of its own finds the one that the process has chosen.
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|error| bad(error.to_string()))?;
-        let base = url
-            .trim_end_matches('/')
-            .trim_end_matches("/api")
-            .to_owned();
-        let name = format!(
-            "{}:{}",
-            parsed.host_str().unwrap_or_default(),
-            parsed.port_or_known_default().unwrap_or(80)
-        );
-        Ok(Self {
-            name,
-            base,
-            reach: Reach::Direct(client),
-        })
-    }
-
-    /// The API of a reader of a socket proxy, asked by that socket proxy.
-    pub fn through(name: String, address: IpAddr, port: u16, control: Control) -> Self {
-        let host = match address {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
+    /// `base` is the URL of all that stands before `/api`, without a slash at the end.
+    pub fn new(name: String, base: String, reach: Reach) -> Self {
         Self {
             name,
-            base: format!("http://{host}:{port}"),
-            reach: Reach::Through(control),
+            identity: None,
+            base,
+            reach,
         }
     }
 
-    /// The port that is asked.
-    pub fn port(&self) -> &str {
-        self.base.rsplit(':').next().unwrap_or_default()
+    /// As the API of a container.
+    #[must_use]
+    pub fn of_container(self, identity: String) -> Self {
+        Self {
+            identity: Some(identity),
+            ..self
+        }
+    }
+
+    /// The URL of all that stands before `/api`.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// Traefik's version; proof that the API is on.
-    pub async fn version(&mut self) -> Result<String> {
+    pub async fn version(&self) -> Result<String> {
         let answer = self.get("/api/version").await?.ok_or_else(|| self.off())?;
-        Ok(answer
-            .get("Version")
-            .and_then(Value::as_str)
-            .unwrap_or("unknown")
-            .to_owned())
+        let version = answer.get("Version").and_then(Value::as_str);
+        version.map(str::to_owned).ok_or_else(|| self.off())
     }
 
     fn off(&self) -> Error {
-        Error::refused(format!("there is no Traefik API at {}", self.base)).hint(
-            "add --api.insecure=true to Traefik's command, or name the API with --traefik-url",
-        )
+        Error::refused(format!("there is no Traefik API at {}", self.base))
+            .hint("switch it on, as with --api.insecure=true in Traefik's command, or name it with --traefik-url")
     }
 
     /// `None` where Traefik says 404.
-    async fn get(&mut self, path: &str) -> Result<Option<Value>> {
+    async fn get(&self, path: &str) -> Result<Option<Value>> {
+        let answer = self.answer(path).await?;
+        answer.map(|answer| self.read(&answer)).transpose()
+    }
+
+    fn read(&self, answer: &Answer) -> Result<Value> {
+        serde_json::from_str(&answer.body).map_err(|_| self.off())
+    }
+
+    async fn answer(&self, path: &str) -> Result<Option<Answer>> {
         let url = format!("{}{path}", self.base);
-        let (status, body) = match &mut self.reach {
-            Reach::Direct(client) => {
-                let silent = |error: reqwest::Error| {
-                    Error::failed(format!(
-                        "the Traefik API at {url} does not answer: {}",
-                        error.without_url()
-                    ))
-                };
-                let response = client.get(&url).send().await.map_err(silent)?;
-                (
-                    response.status().as_u16(),
-                    response.text().await.map_err(silent)?,
-                )
-            }
-            Reach::Through(control) => control.fetch(&url).await?,
-        };
-        match status {
-            200 => serde_json::from_str(&body)
-                .map(Some)
-                .map_err(|_| self.off()),
+        let answer = self.reach.get(&url).await.map_err(|error| {
+            let message = format!(
+                "the Traefik API at {url} does not answer: {}",
+                error.message
+            );
+            Error { message, ..error }
+        })?;
+        match answer.status {
+            200 => Ok(Some(answer)),
             404 => Ok(None),
             401 | 403 => Err(Error::refused(format!(
-                "the Traefik API at {} wants a password ({status})",
-                self.base
+                "{PREFIX}{} wants a password ({})",
+                self.base, answer.status
             ))
-            .hint("give it as --traefik-url http://USER:PASSWORD@HOST or ROLLOUT_TRAEFIK_URL")),
-            other => Err(Error::failed(format!(
-                "the Traefik API at {url} answers {other}"
-            ))),
+            .hint(HOW_TO_GIVE)),
+            300..=399 => Err(Error::refused(format!(
+                "{PREFIX}{url} redirects to {}, which is not followed",
+                place(answer.location.as_deref())
+            ))
+            .hint("name the API where it answers with --traefik-url")),
+            other => Err(Error::failed(format!("{PREFIX}{url} answers {other}"))),
+        }
+    }
+
+    /// Every page of a list (`X-Next-Page`; on the last one it is 1).
+    async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let mut all = Vec::new();
+        let mut page = 1;
+        loop {
+            let path = format!(
+                "{path}{}page={page}",
+                if path.contains('?') { '&' } else { '?' }
+            );
+            let Some(answer) = self.answer(&path).await? else {
+                return Ok(all);
+            };
+            match self.read(&answer)? {
+                Value::Array(items) => all.extend(items),
+                _ => return Err(self.off()),
+            }
+            match answer.next_page {
+                Some(next) if next > page => page = next,
+                _ => return Ok(all),
+            }
         }
     }
 
     async fn item<T: for<'de> Deserialize<'de>>(
-        &mut self,
+        &self,
         kind: &str,
         protocol: Protocol,
         name: &str,
@@ -195,7 +184,7 @@ impl Api {
     }
 
     /// Asks for every service and router of these names.
-    pub async fn servers(&mut self, names: &Names) -> Result<Servers> {
+    pub async fn servers(&self, names: &Names) -> Result<Servers> {
         let mut servers = Servers::default();
         let mut used_by = Vec::new();
         for (protocol, name) in &names.services {
@@ -233,7 +222,7 @@ impl Api {
     }
 
     /// Whether a router of these services uses a middleware that can hold a request together with the old handler.
-    pub async fn holds_requests(&mut self, names: &Names) -> Result<bool> {
+    pub async fn holds_requests(&self, names: &Names) -> Result<bool> {
         for (protocol, name) in &names.services {
             let Some(service) = self.item::<Service>("services", *protocol, name).await? else {
                 continue;
@@ -254,7 +243,7 @@ impl Api {
         Ok(false)
     }
 
-    async fn holds(&mut self, protocol: Protocol, middleware: &str) -> Result<bool> {
+    async fn holds(&self, protocol: Protocol, middleware: &str) -> Result<bool> {
         let path = format!("/api/{}/middlewares/{middleware}", protocol.word());
         let Some(value) = self.get(&path).await? else {
             return Ok(false);
@@ -269,20 +258,23 @@ impl Api {
     }
 
     /// With an entrypoint model, or on several entrypoints, a router goes by `<entrypoint>-<name>@docker`.
-    async fn goes_by_another_name(&mut self, protocol: Protocol, name: &str) -> Result<bool> {
-        let path = format!(
-            "/api/{}/routers?search={name}@docker&per_page=1000",
-            protocol.word()
-        );
-        let routers = self.get(&path).await?.unwrap_or_default();
+    async fn goes_by_another_name(&self, protocol: Protocol, name: &str) -> Result<bool> {
+        let path = format!("/api/{}/routers?search={name}@docker", protocol.word());
         let suffix = format!("-{name}@docker");
-        let mut names = routers
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|router| router["name"].as_str());
+        let routers = self.list(&path).await?;
+        let mut names = routers.iter().filter_map(|router| router["name"].as_str());
         Ok(names.any(|own| own.ends_with(&suffix)))
     }
+}
+
+/// A redirect's place, less what may be secret in it.
+fn place(location: Option<&str>) -> String {
+    let location = printable(location.unwrap_or("nowhere"));
+    location
+        .split(['?', '#'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn trouble(

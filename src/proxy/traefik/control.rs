@@ -134,15 +134,15 @@ impl Control {
         }
     }
 
-    /// An HTTP GET near Traefik: status and body.
-    pub async fn fetch(&self, url: &str) -> Result<(u16, String)> {
+    /// An HTTP GET near Traefik.
+    pub async fn fetch(&self, url: &str) -> Result<Fetched> {
         match self
             .call(Call::Fetch {
                 url: url.to_owned(),
             })
             .await?
         {
-            Answer::Fetched(Fetched { status, body, .. }) => Ok((status, body)),
+            Answer::Fetched(fetched) => Ok(fetched),
             other => Err(self.odd(&other)),
         }
     }

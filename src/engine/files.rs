@@ -1,0 +1,182 @@
+//! Reads files out of containers by the archive API, which needs no program in them and sees mounts too.
+
+use std::io::Read;
+
+use bollard::query_parameters as query;
+use futures_util::TryStreamExt;
+
+use super::{Engine, failed, is_status};
+use crate::error::{Error, Result};
+
+/// The largest archive that is read, in bytes: configuration is small.
+const MAX_ARCHIVE: usize = 16 * 1024 * 1024;
+/// How many symbolic links are followed.
+const MAX_LINKS: usize = 8;
+
+/// One regular file of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerFile {
+    /// Its path: in the container, or below the directory that was asked for.
+    pub path: String,
+    /// Its contents.
+    pub bytes: Vec<u8>,
+}
+
+impl Engine {
+    /// One file; `None` where there is none. Links are followed.
+    pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        let mut path = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            let Some(archive) = self.archive(container, &path).await? else {
+                return Ok(None);
+            };
+            match first(&archive).map_err(|error| unreadable(&path, &error))? {
+                First::File(bytes) => return Ok(Some(bytes)),
+                First::Link(target) => path = joined(&path, &target),
+                First::Other => return Ok(None),
+            }
+        }
+        Err(Error::failed(format!("{path} is a link without an end")))
+    }
+
+    /// Every regular file in a directory and below, by its path from there; none where there is no such directory.
+    pub async fn read_directory(&self, container: &str, path: &str) -> Result<Vec<ContainerFile>> {
+        // With a dot at the end, a directory that is itself a link is followed.
+        let inside = format!("{}/.", path.trim_end_matches('/'));
+        let Some(archive) = self.archive(container, &inside).await? else {
+            return Ok(Vec::new());
+        };
+        files(&archive).map_err(|error| unreadable(path, &error))
+    }
+
+    async fn archive(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        let options = query::DownloadFromContainerOptionsBuilder::default()
+            .path(path)
+            .build();
+        let mut chunks = Box::pin(
+            self.docker
+                .download_from_container(container, Some(options)),
+        );
+        let mut archive = Vec::new();
+        loop {
+            match chunks.try_next().await {
+                Ok(None) => return Ok(Some(archive)),
+                Ok(Some(chunk)) if archive.len() + chunk.len() > MAX_ARCHIVE => {
+                    return Err(Error::failed(format!(
+                        "{path} is larger than {MAX_ARCHIVE} bytes"
+                    )));
+                }
+                Ok(Some(chunk)) => archive.extend_from_slice(&chunk),
+                // 400: a part of the path is a file.
+                Err(error) if is_status(&error, 404) || is_status(&error, 400) => return Ok(None),
+                Err(error) => return Err(failed("read a file of a container", &error)),
+            }
+        }
+    }
+}
+
+fn unreadable(path: &str, error: &std::io::Error) -> Error {
+    Error::failed(format!("the engine's archive of {path} is broken: {error}"))
+}
+
+enum First {
+    File(Vec<u8>),
+    Link(String),
+    Other,
+}
+
+fn first(archive: &[u8]) -> std::io::Result<First> {
+    let mut archive = tar::Archive::new(archive);
+    let Some(entry) = archive.entries()?.next() else {
+        return Ok(First::Other);
+    };
+    let mut entry = entry?;
+    let kind = entry.header().entry_type();
+    if kind.is_symlink() {
+        let target = entry.link_name()?.unwrap_or_default();
+        return Ok(First::Link(target.to_string_lossy().into_owned()));
+    }
+    if !kind.is_file() {
+        return Ok(First::Other);
+    }
+    let mut bytes = Vec::new();
+    entry.read_to_end(&mut bytes)?;
+    Ok(First::File(bytes))
+}
+
+fn files(archive: &[u8]) -> std::io::Result<Vec<ContainerFile>> {
+    let mut files = Vec::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let path = entry.path()?.to_string_lossy().into_owned();
+        let path = path.trim_start_matches("./").to_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        files.push(ContainerFile { path, bytes });
+    }
+    Ok(files)
+}
+
+/// Where a link at `path` leads.
+fn joined(path: &str, target: &str) -> String {
+    if target.starts_with('/') {
+        return target.to_owned();
+    }
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    format!("{directory}/{target}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        build(&mut builder);
+        builder.into_inner().unwrap()
+    }
+
+    fn add(builder: &mut tar::Builder<Vec<u8>>, path: &str, text: &str) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        builder
+            .append_data(&mut header, path, text.as_bytes())
+            .unwrap();
+    }
+
+    #[test]
+    fn a_link_is_told_from_a_file_and_leads_from_where_it_is() {
+        let link = archive(|builder| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            builder
+                .append_link(&mut header, "traefik.yml", "../real.yml")
+                .unwrap();
+        });
+        let First::Link(target) = first(&link).unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            joined("/etc/traefik/traefik.yml", &target),
+            "/etc/traefik/../real.yml"
+        );
+        assert_eq!(joined("/a/b", "/c"), "/c");
+        let file = archive(|builder| add(builder, "traefik.yml", "api: {}"));
+        assert!(matches!(first(&file).unwrap(), First::File(bytes) if bytes == b"api: {}"));
+    }
+
+    #[test]
+    fn the_files_of_a_directory_go_by_their_paths_from_there() {
+        let all = archive(|builder| {
+            add(builder, "./a.yml", "a");
+            add(builder, "./below/b.yml", "b");
+        });
+        let files = files(&all).unwrap();
+        let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["a.yml", "below/b.yml"]);
+    }
+}

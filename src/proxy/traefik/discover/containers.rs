@@ -1,0 +1,232 @@
+//! Finds every Traefik container in front of a service, however it reads Docker, and how each is configured.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
+
+use super::{
+    readers,
+    socket_proxies::Found,
+    summary::{looks_like_traefik, name, reaches},
+};
+use crate::{
+    engine::Engine,
+    error::Result,
+    proxy::traefik::{
+        control::Control,
+        static_config::{Given, StaticConfig, arguments, candidates, read},
+        version::Version,
+    },
+    socket_proxy::control::Reader,
+};
+
+/// A Traefik that runs in a container of the engine.
+#[derive(Clone)]
+pub struct TraefikContainer {
+    /// The container's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// As [`Sighting::identity`].
+    pub identity: String,
+    /// All that the engine says of it.
+    pub inspect: ContainerInspectResponse,
+    /// How it is configured; Traefik's defaults where [`Self::unread`] says why nothing better is known.
+    pub config: StaticConfig,
+    /// Why its configuration file could not be read, in one line.
+    pub unread: Option<String>,
+    /// How it reads Docker.
+    pub reads: Reads,
+    /// Its version, where the image or its User-Agent says.
+    pub version: Option<Version>,
+}
+
+/// How a Traefik reads Docker.
+#[derive(Clone)]
+pub enum Reads {
+    /// Through a socket proxy, to which it has an open event stream from this address.
+    SocketProxy(Box<Found>, IpAddr),
+    /// From a socket at this path in its container.
+    Socket(String),
+    /// From somewhere else, such as another maker's proxy: the endpoint.
+    Other(String),
+    /// Not at all: its Docker provider is off.
+    Nothing,
+}
+
+/// A Traefik container as the engine's list and the socket proxies show it: little, but for one call.
+pub struct Sighting {
+    summary: ContainerSummary,
+    through: Option<(Box<Found>, Reader)>,
+}
+
+/// Every Traefik container that runs and shares a network with the service, or is in the host's.
+pub async fn traefiks(
+    engine: &Engine,
+    found: &[Found],
+    networks: &BTreeSet<String>,
+) -> Result<Vec<TraefikContainer>> {
+    let running = engine.running().await?;
+    let mut all = Vec::new();
+    for sighting in sightings(&running, found, networks).await? {
+        all.extend(sighting.examine(engine).await?);
+    }
+    Ok(all)
+}
+
+/// The same, at a glance.
+pub async fn sightings(
+    running: &[ContainerSummary],
+    found: &[Found],
+    networks: &BTreeSet<String>,
+) -> Result<Vec<Sighting>> {
+    let readers = readers(found, running, networks).await?;
+    let own = running.iter().filter(|own| reaches(own, networks));
+    let sightings = own.filter_map(|summary| {
+        let through = through(summary, found, &readers);
+        (through.is_some() || looks_like_traefik(summary)).then(|| Sighting {
+            summary: summary.clone(),
+            through,
+        })
+    });
+    Ok(sightings.collect())
+}
+
+fn through(
+    summary: &ContainerSummary,
+    found: &[Found],
+    readers: &[(Control, Reader)],
+) -> Option<(Box<Found>, Reader)> {
+    let is = |reader: &Reader| {
+        let container = reader.container.as_ref();
+        container.is_some_and(|own| Some(&own.id) == summary.id.as_ref())
+    };
+    let (control, reader) = readers.iter().find(|(_, reader)| is(reader))?;
+    let mut all = found.iter();
+    let found = all.find(|found| found.control.container == control.container)?;
+    Some((Box::new(found.clone()), reader.clone()))
+}
+
+impl Sighting {
+    /// Its name.
+    pub fn name(&self) -> String {
+        name(&self.summary)
+    }
+
+    /// Whether it reads through a socket proxy.
+    pub fn reads_through(&self) -> bool {
+        self.through.is_some()
+    }
+
+    /// The container and its addresses: what is known of its API holds as long as this is the same.
+    pub fn identity(&self) -> String {
+        let settings = self.summary.network_settings.as_ref();
+        let networks = settings.and_then(|settings| settings.networks.as_ref());
+        let networks = networks.into_iter().flat_map(|networks| networks.values());
+        let mut addresses: Vec<&str> = networks
+            .flat_map(|own| [&own.ip_address, &own.global_ipv6_address])
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        addresses.sort_unstable();
+        let id = self.summary.id.as_deref().unwrap_or_default();
+        format!("{id} {}", addresses.join(" "))
+    }
+
+    /// Looks closer; `None` where it has ended meanwhile.
+    pub async fn examine(&self, engine: &Engine) -> Result<Option<TraefikContainer>> {
+        let id = self.summary.id.clone().unwrap_or_default();
+        let Some(inspect) = engine.inspect(&id).await? else {
+            return Ok(None);
+        };
+        let (config, unread) = match static_config(engine, &id, &inspect).await? {
+            Ok(config) => (config, None),
+            Err(why) => (StaticConfig::default(), Some(why)),
+        };
+        let reads = match &self.through {
+            Some((found, reader)) => Reads::SocketProxy(found.clone(), reader.address),
+            None => reads(&config, unread.is_some(), environment(&inspect)),
+        };
+        Ok(Some(TraefikContainer {
+            version: version(&inspect, self.through.as_ref().map(|(_, reader)| reader)),
+            name: self.name(),
+            identity: self.identity(),
+            id,
+            inspect,
+            config,
+            unread,
+            reads,
+        }))
+    }
+}
+
+/// Reads what its Traefik reads; the inner error is why its configuration file is none.
+async fn static_config(
+    engine: &Engine,
+    id: &str,
+    inspect: &ContainerInspectResponse,
+) -> Result<Result<StaticConfig, String>> {
+    let program = inspect.path.iter().cloned();
+    let command: Vec<String> = program
+        .chain(inspect.args.clone().unwrap_or_default())
+        .collect();
+    let arguments = arguments(&command);
+    let given = Given {
+        arguments: &arguments,
+        environment: environment(inspect),
+        file: None,
+    };
+    let config = inspect.config.as_ref();
+    let working_dir = config.and_then(|config| config.working_dir.as_deref());
+    for path in candidates(given, working_dir.unwrap_or_default()) {
+        if let Some(bytes) = engine.read_file(id, &path).await? {
+            let text = String::from_utf8_lossy(&bytes);
+            let file = Some((path.as_str(), text.as_ref()));
+            return Ok(read(Given { file, ..given }));
+        }
+    }
+    Ok(read(given))
+}
+
+fn environment(inspect: &ContainerInspectResponse) -> &[String] {
+    let config = inspect.config.as_ref();
+    let environment = config.and_then(|config| config.env.as_deref());
+    environment.unwrap_or_default()
+}
+
+/// `DOCKER_HOST` in Traefik's environment wins over its own option (`pkg/provider/docker/shared.go`, `client.FromEnv`).
+fn reads(config: &StaticConfig, unread: bool, environment: &[String]) -> Reads {
+    let own = config.docker.as_ref().map(|docker| docker.endpoint.clone());
+    let own = match unread {
+        true => own.or_else(|| Some("unix:///var/run/docker.sock".to_owned())),
+        false => own,
+    };
+    let mut variables = environment.iter();
+    let variable = variables.find_map(|variable| variable.strip_prefix("DOCKER_HOST="));
+    let Some(endpoint) = own else {
+        return Reads::Nothing;
+    };
+    let endpoint = match variable {
+        Some(host) if !host.is_empty() => host.to_owned(),
+        _ => endpoint,
+    };
+    match endpoint.strip_prefix("unix://") {
+        Some(path) => Reads::Socket(path.to_owned()),
+        None => Reads::Other(endpoint),
+    }
+}
+
+fn version(inspect: &ContainerInspectResponse, reader: Option<&Reader>) -> Option<Version> {
+    let config = inspect.config.as_ref()?;
+    let labels = config.labels.as_ref();
+    let label = labels.and_then(|labels| labels.get("org.opencontainers.image.version"));
+    let image = config.image.as_deref().unwrap_or_default();
+    let tag = image
+        .split('@')
+        .next()
+        .and_then(|name| name.rsplit_once(':'));
+    reader
+        .and_then(|reader| reader.user_agent.parse().ok())
+        .or_else(|| label?.parse().ok())
+        .or_else(|| tag?.1.parse().ok())
+}

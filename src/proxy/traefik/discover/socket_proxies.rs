@@ -1,0 +1,61 @@
+//! Finds the socket proxies that run on an engine.
+
+use std::collections::BTreeSet;
+
+use bollard::models::ContainerSummary;
+
+use super::summary::{name, networks_of};
+use crate::{
+    engine::Engine,
+    error::Result,
+    model::{ServiceKey, label},
+    proxy::traefik::control::Control,
+};
+
+/// A socket proxy that runs, and its image.
+#[derive(Clone)]
+pub struct Found {
+    /// How to talk with it.
+    pub control: Control,
+    /// The id of its image, which holds this program.
+    pub image: String,
+    /// The Compose project that it is part of.
+    pub(super) project: Option<String>,
+    pub(super) networks: BTreeSet<String>,
+}
+
+/// Every socket proxy that runs on the engine, those of the service's own project first.
+pub async fn socket_proxies(engine: &Engine, key: &ServiceKey) -> Result<Vec<Found>> {
+    let running = engine.running().await?;
+    let mut found: Vec<Found> = running
+        .iter()
+        .filter_map(|summary| socket_proxy(engine, summary))
+        .collect();
+    found.sort_by_key(|found| found.project.as_ref() != Some(&key.project));
+    Ok(found)
+}
+
+/// A container is a socket proxy when it runs `rollout socket-proxy`, whatever it is called.
+fn socket_proxy(engine: &Engine, summary: &ContainerSummary) -> Option<Found> {
+    let command = summary.command.as_deref()?.trim_matches('"');
+    let mut words = command.split_whitespace();
+    let program = words.next()?;
+    let is_ours =
+        program.rsplit('/').next() == Some("rollout") && words.next() == Some("socket-proxy");
+    let labels = summary.labels.as_ref();
+    if !is_ours || labels.is_some_and(|labels| labels.contains_key(label::ROLE)) {
+        return None;
+    }
+    let control = Control::new(
+        engine.clone(),
+        summary.id.clone()?,
+        name(summary),
+        program.to_owned(),
+    );
+    Some(Found {
+        control,
+        image: summary.image_id.clone()?,
+        project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
+        networks: networks_of(summary).cloned().collect(),
+    })
+}

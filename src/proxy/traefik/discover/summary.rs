@@ -1,0 +1,43 @@
+//! What the engine's list says of a container: its name, its networks, whether it is a Traefik. Pure.
+
+use std::collections::BTreeSet;
+
+use bollard::models::ContainerSummary;
+
+/// The name, without a slash.
+pub fn name(summary: &ContainerSummary) -> String {
+    let names = summary.names.iter().flatten();
+    let first = names.map(|name| name.trim_start_matches('/')).next();
+    first.unwrap_or_default().to_owned()
+}
+
+/// Whether a container can open connections to a service in these networks; one in the host's network can always.
+pub fn reaches(summary: &ContainerSummary, networks: &BTreeSet<String>) -> bool {
+    let mode = summary
+        .host_config
+        .as_ref()
+        .and_then(|config| config.network_mode.as_deref());
+    mode == Some("host") || networks_of(summary).any(|network| networks.contains(network))
+}
+
+/// The names of its networks.
+pub fn networks_of(summary: &ContainerSummary) -> impl Iterator<Item = &String> {
+    let settings = summary.network_settings.as_ref();
+    let networks = settings.and_then(|settings| settings.networks.as_ref());
+    networks.into_iter().flat_map(|networks| networks.keys())
+}
+
+/// Whether it runs Traefik: by the name of its image, its program, or the title of its image.
+pub fn looks_like_traefik(summary: &ContainerSummary) -> bool {
+    let image = summary.image.as_deref().unwrap_or_default();
+    let image = image.split('@').next().unwrap_or_default();
+    let repository = image.rsplit('/').next().unwrap_or_default();
+    let command = summary.command.as_deref().unwrap_or_default();
+    // An entrypoint script may stand before it.
+    let mut program = command.trim_matches('"').split_whitespace().take(2);
+    let title = summary.labels.iter().flatten();
+    let mut title = title.filter(|(key, _)| *key == "org.opencontainers.image.title");
+    repository.split(':').next() == Some("traefik")
+        || program.any(|word| word.rsplit('/').next() == Some("traefik"))
+        || title.any(|(_, title)| title.eq_ignore_ascii_case("traefik"))
+}

@@ -1,0 +1,328 @@
+//! Reaches the API of a Traefik by the first way that answers, and says what to add where none does.
+
+pub mod ways;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use bollard::models::ContainerInspectResponse;
+
+use self::ways::{ApiRouter, Way, routers_in_file, routers_in_labels, ways};
+use super::{
+    access::{Access, Credentials, HOW_TO_GIVE, printable},
+    api::{Api, PREFIX},
+    discover::{Reads, TraefikContainer},
+    http::{Http, Reach},
+    static_config::FilePlace,
+    tunnel::Tunnel,
+};
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+    model::label,
+    settings::Settings,
+};
+
+/// The APIs that the operator has named; what answers there may be something else.
+pub async fn named(settings: &Settings) -> Result<Vec<Api>> {
+    let access = Access::read(settings)?;
+    let mut apis = Vec::new();
+    for text in &settings.traefik_url {
+        let api = by_url(text, &access)?;
+        let version = api.version().await;
+        version.map_err(|error| error.or_hint("check what --traefik-url names"))?;
+        apis.push(api);
+    }
+    Ok(apis)
+}
+
+/// An API at a URL, which may hold user and password, a path, and what a browser shows of the dashboard.
+fn by_url(text: &str, access: &Access) -> Result<Api> {
+    let bad = |why: String| {
+        Error::refused(format!(
+            "{:?} is no Traefik API URL: {why}",
+            printable(text)
+        ))
+        .hint("write --traefik-url http://127.0.0.1:8080")
+    };
+    let mut url = url::Url::parse(text).map_err(|error| bad(error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad("it is neither http nor https".to_owned()));
+    }
+    let credentials = Credentials::out_of(&mut url);
+    url.set_query(None);
+    url.set_fragment(None);
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let port = url.port_or_known_default().unwrap_or(80);
+    let base = url.as_str().trim_end_matches('/');
+    let base = ["/api", "/dashboard"]
+        .iter()
+        .find_map(|end| base.strip_suffix(end))
+        .unwrap_or(base);
+    let reach = Reach::Http(Http::named(access, credentials)?);
+    Ok(Api::new(format!("{host}:{port}"), base.to_owned(), reach))
+}
+
+/// The API of one Traefik container, by the first way that answers; where none does, the error says what to add, in the
+/// place that its configuration really comes from.
+pub async fn api_of(
+    engine: &Engine,
+    traefik: &TraefikContainer,
+    settings: &Settings,
+) -> Result<Api> {
+    let scene = Scene {
+        engine,
+        traefik,
+        access: Access::read(settings)?,
+        here: engine.is_here().await,
+    };
+    let certain = traefik.unread.is_none() && traefik.config.api.is_some();
+    let routers = scene.routers().await?;
+    let ways = ways(&traefik.config, &routers, certain);
+    let mut failures = Vec::new();
+    for way in &ways {
+        match scene.try_way(way).await {
+            Ok(api) => return Ok(api),
+            Err(error) => failures.push((way, error)),
+        }
+    }
+    Err(scene.refusal(&failures))
+}
+
+struct Scene<'a> {
+    engine: &'a Engine,
+    traefik: &'a TraefikContainer,
+    access: Access,
+    /// Whether addresses and ports of the engine's containers are reached from this machine.
+    here: bool,
+}
+
+impl Scene<'_> {
+    /// Every router that leads to this Traefik's API: by labels of a container of its project, or by its file provider.
+    async fn routers(&self) -> Result<Vec<ApiRouter>> {
+        let mut routers = Vec::new();
+        // Its own labels first; those of another project may be meant for another Traefik.
+        let mut running = self.engine.running().await?;
+        running.sort_by_key(|own| own.id.as_ref() != Some(&self.traefik.id));
+        let mut project = None;
+        for summary in running {
+            let labels: BTreeMap<String, String> =
+                summary.labels.unwrap_or_default().into_iter().collect();
+            let own = labels.get(label::COMPOSE_PROJECT).cloned();
+            let is_its = summary.id.as_ref() == Some(&self.traefik.id);
+            if is_its || (own.is_some() && own == project) {
+                routers.extend(routers_in_labels(&labels));
+            }
+            if is_its {
+                project = own;
+            }
+        }
+        let id = &self.traefik.id;
+        let files = match self.traefik.config.file.as_ref().map(|file| &file.place) {
+            None => Vec::new(),
+            Some(FilePlace::Filename(path)) => {
+                let bytes = self.engine.read_file(id, path).await.ok().flatten();
+                bytes
+                    .map(|bytes| (path.clone(), bytes))
+                    .into_iter()
+                    .collect()
+            }
+            Some(FilePlace::Directory(path)) => {
+                let files = self.engine.read_directory(id, path).await;
+                let files = files.unwrap_or_default().into_iter();
+                files.map(|file| (file.path, file.bytes)).collect()
+            }
+        };
+        for (path, bytes) in files {
+            if [".yml", ".yaml", ".toml"]
+                .iter()
+                .any(|end| path.ends_with(end))
+            {
+                routers.extend(routers_in_file(&path, &String::from_utf8_lossy(&bytes)));
+            }
+        }
+        Ok(routers)
+    }
+
+    /// Tries a way by each means of getting to its port; the first error is the one that counts most.
+    async fn try_way(&self, way: &Way) -> Result<Api> {
+        let mut first = None;
+        for means in self.means(way) {
+            let tried = async {
+                let api = self.api(way, means)?;
+                api.version().await.map(|_| api)
+            };
+            match tried.await {
+                Ok(api) => {
+                    tracing::info!(traefik = self.traefik.name, %means, "its API answers {}", api.base());
+                    return Ok(api);
+                }
+                Err(error) => {
+                    tracing::debug!(traefik = self.traefik.name, %means, %error, "no API");
+                    // What an answer says matters more than that somewhere nobody answers.
+                    let answered = error.hint.is_some();
+                    if first
+                        .as_ref()
+                        .is_none_or(|own: &Error| answered && own.hint.is_none())
+                    {
+                        first = Some(error);
+                    }
+                }
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::failed("nothing leads there from here")))
+    }
+
+    fn means(&self, way: &Way) -> Vec<Means> {
+        let plain = way.router.is_none() && way.base.is_empty() && !way.tls;
+        let through = match &self.traefik.reads {
+            Reads::SocketProxy(_, address) if plain => Some(Means::Fetch(*address)),
+            _ => None,
+        };
+        let mut means: Vec<Means> = through.into_iter().collect();
+        if self.here {
+            means.extend(published(&self.traefik.inspect, way.port).map(Means::Straight));
+            let addresses = addresses(&self.traefik.inspect);
+            let at = |address| Means::Straight(SocketAddr::new(address, way.port));
+            means.extend(addresses.into_iter().map(at));
+        }
+        means.push(Means::Exec);
+        means
+    }
+
+    fn api(&self, way: &Way, means: Means) -> Result<Api> {
+        let scheme = if way.tls { "https" } else { "http" };
+        // The insecure API asks nobody who he is.
+        let credentials = way.router.as_ref().and(self.access.credentials.clone());
+        let local = Ipv4Addr::LOCALHOST.to_string();
+        let (authority, reach) = match (means, &self.traefik.reads) {
+            (Means::Fetch(address), Reads::SocketProxy(found, _)) => {
+                (bracketed(address), Reach::Through(found.control.clone()))
+            }
+            (Means::Straight(address), _) => {
+                let host = way.host.clone().unwrap_or_else(|| bracketed(address.ip()));
+                let http = Http::at(address, &host, &self.access, credentials)?;
+                let base = format!("{scheme}://{host}:{}{}", address.port(), way.base);
+                return Ok(self.named(base, Reach::Http(http)));
+            }
+            (Means::Exec | Means::Fetch(_), _) => {
+                let tunnel = Tunnel::open(self.engine, &self.traefik.id, &local, way.port)?;
+                let http = Http::inside(tunnel, &self.access, credentials)?;
+                (way.host.clone().unwrap_or(local), Reach::Http(http))
+            }
+        };
+        let base = format!("{scheme}://{authority}:{}{}", way.port, way.base);
+        Ok(self.named(base, reach))
+    }
+
+    fn named(&self, base: String, reach: Reach) -> Api {
+        Api::new(self.traefik.name.clone(), base, reach).of_container(self.traefik.identity.clone())
+    }
+
+    /// Why there is no way, and what to add.
+    fn refusal(&self, failures: &[(&Way, Error)]) -> Error {
+        let config = &self.traefik.config;
+        let name = &self.traefik.name;
+        let wants = |(_, error): &&(&Way, Error)| error.hint.as_deref() == Some(HOW_TO_GIVE);
+        let add = format!(
+            "{}; it need not be published. Or name the API with --traefik-url",
+            config.how_to_add("api.insecure=true")
+        );
+        if let Some((way, _)) = failures.iter().find(wants) {
+            let router = way.router.as_deref().unwrap_or("api");
+            let message =
+                format!("the API of Traefik ({name}), by its router {router}, wants a password");
+            return Error::refused(message).hint(HOW_TO_GIVE);
+        }
+        let message = match (&self.traefik.unread, &config.api, failures) {
+            (Some(why), ..) => format!("the API of Traefik ({name}) is not found: {why}"),
+            (None, None, _) => format!("the API of Traefik ({name}) is off"),
+            (None, Some(_), []) => {
+                format!("no port and no router lead to the API of Traefik ({name})")
+            }
+            (None, Some(_), failures) => {
+                format!(
+                    "the API of Traefik ({name}) is not reached: {}",
+                    told(failures)
+                )
+            }
+        };
+        Error::refused(message).hint(add)
+    }
+}
+
+/// How one gets to a port of a container.
+#[derive(Clone, Copy, Debug)]
+enum Means {
+    /// The socket proxy asks this address.
+    Fetch(IpAddr),
+    /// A connection from here.
+    Straight(SocketAddr),
+    /// `docker exec`.
+    Exec,
+}
+
+impl fmt::Display for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fetch(_) => f.write_str("by the socket proxy"),
+            Self::Straight(address) => write!(f, "at {address}"),
+            Self::Exec => f.write_str("by exec"),
+        }
+    }
+}
+
+/// What each way came to, by what was asked.
+fn told(failures: &[(&Way, Error)]) -> String {
+    let tell = |(way, error): &(&Way, Error)| {
+        let message = error.message.as_str();
+        let message = message.strip_prefix(PREFIX).unwrap_or(message);
+        match &way.router {
+            None => message.to_owned(),
+            Some(router) => format!("{message} (by router {router})"),
+        }
+    };
+    failures.iter().map(tell).collect::<Vec<_>>().join("; ")
+}
+
+fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Where a port of a container is published on the engine's machine.
+fn published(inspect: &ContainerInspectResponse, port: u16) -> Option<SocketAddr> {
+    let ports = inspect.network_settings.as_ref()?.ports.as_ref()?;
+    let bindings = ports.get(&format!("{port}/tcp"))?.as_ref()?;
+    bindings.iter().find_map(|binding| {
+        let address = match binding.host_ip.as_deref().unwrap_or_default() {
+            "" | "0.0.0.0" => Ipv4Addr::LOCALHOST.into(),
+            "::" => Ipv6Addr::LOCALHOST.into(),
+            address => address.parse().ok()?,
+        };
+        let port = binding.host_port.as_ref()?.parse().ok()?;
+        Some(SocketAddr::new(address, port))
+    })
+}
+
+/// Its address in each network; in the host's, this machine's own.
+fn addresses(inspect: &ContainerInspectResponse) -> Vec<IpAddr> {
+    let host = inspect.host_config.as_ref();
+    let mode = host.and_then(|config| config.network_mode.as_deref());
+    if mode == Some("host") {
+        return vec![Ipv4Addr::LOCALHOST.into()];
+    }
+    let settings = inspect.network_settings.as_ref();
+    let networks = settings.and_then(|settings| settings.networks.as_ref());
+    let networks = networks.into_iter().flat_map(|networks| networks.values());
+    networks
+        .flat_map(|own| [&own.ip_address, &own.global_ipv6_address])
+        .flatten()
+        .filter_map(|address| address.parse().ok())
+        .collect()
+}
