@@ -317,11 +317,11 @@ mod tests {
             ("rollout relabel web-1", "<KEY=VALUE>... is missing"),
             (
                 "rollout relabel web-1 a",
-                "<KEY=VALUE>...: \"a\" is not key=value",
+                "[KEY=VALUE]...: \"a\" is not key=value",
             ),
             (
                 "rollout relabel web-1 a=b --clear",
-                "<KEY=VALUE> and --clear exclude each other",
+                "[KEY=VALUE]... and --clear exclude each other",
             ),
             (
                 "rollout web --strategy blue-gren",

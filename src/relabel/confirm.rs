@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
 
 use crate::{
     engine::Engine,
@@ -19,6 +22,8 @@ use crate::{
 
 /// Traefik reads at once; one that has lost its event stream comes back within this time (traefik-facts: up to 19 s).
 const LONGEST: Duration = Duration::from_secs(30);
+/// The API may answer before the last entrypoint has switched: the default of `--settle`.
+const SETTLE: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -62,7 +67,10 @@ pub async fn confirm(
         observation.is_some_and(|seen| seen.routing.get(&target.id) == Some(&expected))
     });
     match timeout(LONGEST, agrees).await {
-        Ok(()) => Ok(Some(expected)),
+        Ok(()) => {
+            sleep(SETTLE).await;
+            Ok(Some(expected))
+        }
         Err(_) => Err(Error::failed(format!(
             "Traefik does not show within {}s that it {} {}",
             LONGEST.as_secs(),
