@@ -24,7 +24,7 @@ IN_TESTBED := export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
 	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
 
-.PHONY: help build image install uninstall demo test check fmt bench clean
+.PHONY: help build image install uninstall demo test soak check fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,8 +59,13 @@ demo: build ## a rollout under load, and a table of what the clients saw
 test: build ## every test, end to end ones too; brings up all they need
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \
-	$(CARGO) test --locked $(TEST_ARGS) -- --test-threads=$(TEST_THREADS) --skip alone::; \
+	$(CARGO) test --locked $(TEST_ARGS) -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak::; \
 	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=1 alone::
+
+soak: build ## every crash point and a hundred rollouts in a row, on the real engine; takes half an hour
+	@$(CARGO) test --locked --no-run
+	@$(IN_TESTBED) \
+	$(CARGO) test --locked --test rollout -- --test-threads=1 --nocapture soak::
 
 check: ## formatting and lints
 	@$(CARGO) fmt --all -- --check
@@ -70,9 +75,9 @@ fmt: ## formats the code
 	@$(CARGO) fmt --all
 
 bench: build ## inspects through the socket proxy and directly
-	@$(CARGO) bench --locked --no-run
+	@$(CARGO) bench --locked --bench socket_proxy --no-run
 	@$(IN_TESTBED) \
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench socket_proxy
 
 clean: ## what a build leaves behind; the testbed's cache stays
 	@$(CARGO) clean

@@ -8,21 +8,19 @@ use std::{
     fs::OpenOptions,
     io::{IsTerminal, Write},
     process::ExitCode,
-    str::FromStr,
 };
 
 use clap::CommandFactory;
 use tokio::{
-    process::Command,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{self, Action, Cli, Stop, TargetArgs, UnlockArgs, UpArgs},
+    cli::{self, Action, Cli, SettleArgs, Stop, TargetArgs, UnlockArgs, UpArgs},
     compose::{Compose, Project},
-    docker_http::Endpoint,
+    endpoint::Endpoint,
     engine::Engine,
     error::{Error, Outcome, Result},
     event::{Event, Events, Sink},
@@ -55,6 +53,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(Action::PluginMetadata) => print(format!("{}\n", plugin_metadata()).as_bytes()),
         Ok(Action::Up(up)) => told(&up.target.clone(), async |events| {
             roll_all(&up, events).await
+        }),
+        Ok(Action::Settle(settle)) => told(&settle.target.clone(), async |events| {
+            settle_service(&settle, events).await
         }),
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
@@ -170,7 +171,9 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     // All are checked before the first is touched, and each again once those before it have been rolled.
     let mut first = None;
     for (index, name) in names.iter().enumerate() {
-        let checked = scene.check(name, &up.settings, &names[..index]).await?;
+        let checked = scene
+            .check(name, &up.settings, &names[..index], roll::Purpose::Roll)
+            .await?;
         first.get_or_insert(checked);
     }
     for name in names {
@@ -181,7 +184,11 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         }
         let checked = match first.take() {
             Some(checked) => checked,
-            None => scene.check(name, &up.settings, &[]).await?,
+            None => {
+                scene
+                    .check(name, &up.settings, &[], roll::Purpose::Roll)
+                    .await?
+            }
         };
         scene.roll(checked, interrupted.clone()).await?;
     }
@@ -193,6 +200,29 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
     project.map_err(|error| {
         error.or_hint("see what docker compose config says, or name another file with -f FILE")
     })
+}
+
+/// Finishes or undoes what an earlier run has left, and no more.
+async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
+    let interrupted = signals()?;
+    let engine = Engine::connect(endpoint(&settle.target).await?).await?;
+    let compose = Compose::find(settle.target.invocation(), engine.endpoint().clone()).await?;
+    let project = read_project(&compose, &[&settle.service]).await?;
+    let scene = roll::Scene {
+        engine: &engine,
+        compose: &compose,
+        project: &project,
+        events,
+    };
+    let checked = scene
+        .check(
+            &settle.service,
+            &settle.settings,
+            &[],
+            roll::Purpose::Settle,
+        )
+        .await?;
+    scene.roll(checked, interrupted).await
 }
 
 async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
@@ -244,57 +274,6 @@ fn signals() -> Result<watch::Receiver<bool>> {
     Ok(raised)
 }
 
-/// Where the engine is, in Docker's own order: `-H`, `--context`, `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context.
 async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let host = match (&target.host, &target.context) {
-        (Some(host), _) => Some(host.clone()),
-        (None, Some(context)) => Some(context_host(Some(context)).await?),
-        (None, None) => match (variable("DOCKER_HOST"), variable("DOCKER_CONTEXT")) {
-            (Some(host), _) => Some(host),
-            (None, Some(context)) => Some(context_host(Some(&context)).await?),
-            // Without a docker command there is no context either, and its default is the socket.
-            (None, None) => context_host(None).await.ok(),
-        },
-    };
-    let host = host
-        .filter(|host| !host.is_empty())
-        .unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
-    if host.starts_with("tcp://") && variable("DOCKER_TLS_VERIFY").is_some() {
-        return Err(
-            Error::refused(format!("{host} wants TLS, which is not supported yet"))
-                .hint("use a unix:// or plain tcp:// address"),
-        );
-    }
-    Endpoint::from_str(&host).map_err(|why| {
-        Error::refused(why).hint("name another one with -H, --context or DOCKER_HOST")
-    })
-}
-
-async fn context_host(context: Option<&str>) -> Result<String> {
-    let mut command = Command::new("docker");
-    command
-        .args([
-            "context",
-            "inspect",
-            "--format",
-            "{{.Endpoints.docker.Host}}",
-        ])
-        .args(context);
-    let output = command
-        .output()
-        .await
-        .map_err(|error| Error::refused(format!("cannot run docker: {error}")))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::refused(
-            text.lines()
-                .next()
-                .unwrap_or("docker context inspect failed")
-                .trim()
-                .to_owned(),
-        )
-        .hint("docker context ls shows the contexts there are"));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    Endpoint::find(target.host.as_deref(), target.context.as_deref()).await
 }

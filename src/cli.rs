@@ -9,8 +9,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use self::tools::RelabelArgs;
 use crate::{
-    compose::Invocation, error::Error, namespace::NamespaceCommand, report::Output,
-    settings::Partial, socket_proxy::SocketProxyArgs,
+    compose::Invocation,
+    error::Error,
+    namespace::NamespaceCommand,
+    report::Output,
+    settings::{OnUnfinished, Partial},
+    socket_proxy::SocketProxyArgs,
 };
 
 /// What Docker asks of a CLI plugin before it lists it (docker/cli, cli-plugins/metadata).
@@ -47,6 +51,10 @@ pub struct Cli {
 pub enum Command {
     /// Roll services to what the Compose file says (also: `rollout SERVICE…`)
     Up(Box<UpArgs>),
+    /// Finish a rollout that was left unfinished, or undo it where its cutover is not written
+    Resume(SettleArgs),
+    /// Undo a rollout that was left unfinished: the traffic goes back to the old replicas
+    Abort(SettleArgs),
     /// Remove the lock that a dead rollout has left on a service
     Unlock(UnlockArgs),
     /// Change what Traefik reads of a container's labels: a drain without a rollout
@@ -69,6 +77,20 @@ pub struct UpArgs {
     /// Services of the Compose file, rolled in this order; the first failure ends it
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub settings: Partial,
+}
+
+/// Which service to settle, and how.
+#[derive(Args, Clone, Debug)]
+pub struct SettleArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub target: TargetArgs,
@@ -154,6 +176,8 @@ impl TargetArgs {
 pub enum Action {
     /// Roll services.
     Up(Box<UpArgs>),
+    /// Settle what is unfinished.
+    Settle(Box<SettleArgs>),
     /// Remove a lock.
     Unlock(UnlockArgs),
     /// Change labels by hand.
@@ -209,6 +233,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
             target: up.target.or(cli.up.target),
             settings: up.settings.or(cli.up.settings),
         }))),
+        Some(Command::Resume(args)) => Ok(settle(args, cli.up, OnUnfinished::Resume)),
+        Some(Command::Abort(args)) => Ok(settle(args, cli.up, OnUnfinished::Abort)),
         Some(Command::Unlock(unlock)) => Ok(Action::Unlock(UnlockArgs {
             target: unlock.target.or(cli.up.target),
             ..unlock
@@ -221,6 +247,18 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
         Some(Command::Completions { shell }) => Ok(Action::Completions(shell)),
         Some(Command::Namespace(command)) => Ok(Action::Namespace(command)),
     }
+}
+
+fn settle(args: SettleArgs, outer: UpArgs, on_unfinished: OnUnfinished) -> Action {
+    let settings = Partial {
+        on_unfinished: Some(on_unfinished),
+        ..args.settings.or(outer.settings)
+    };
+    Action::Settle(Box::new(SettleArgs {
+        service: args.service,
+        target: args.target.or(outer.target),
+        settings,
+    }))
 }
 
 fn no_service() -> Stop {

@@ -27,6 +27,7 @@ use reason::{Telling, reason};
 
 use crate::{
     docker_http::Upstream,
+    endpoint::Forward,
     error::{Error, Result},
 };
 
@@ -83,6 +84,8 @@ pub struct Compose {
     version: String,
     invocation: Invocation,
     engine: Upstream,
+    /// Where its commands reach the engine.
+    _forward: Forward,
     /// What `-f -` reads: it can be had once, and several commands need it.
     stdin: Option<Vec<u8>>,
 }

@@ -109,7 +109,7 @@ pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().max(given.len()) / 4)
+        .filter(|(distance, name)| *distance <= 1 + name.len().max(given.len()) / 5)
         .min()
         .map(|(_, name)| name)
 }

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     event::{Event, Events},
-    model::{Desired, Facts, Goal, Observed, Reason, Side},
+    model::{Baked, Desired, Facts, Goal, Observed, Reason, Side, Verdict},
     plan::{self, Failure, Next, Step},
     retry,
 };
@@ -78,7 +78,9 @@ pub async fn run(
                 continue;
             }
             Next::Done => return Ok(summary),
-            Next::Fail(failure) => return Err(error(failure, &desired, world.take_logs())),
+            Next::Fail(failure) => {
+                return Err(error(failure, &desired, &observed, world.take_logs()));
+            }
         };
         let names = names(&step, &observed);
         tracing::info!(?step, "next");
@@ -87,9 +89,9 @@ pub async fn run(
             replicas: names,
         });
         let started = Instant::now();
-        if matches!(step, Step::Cutover | Step::CutBack) {
+        if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
             (facts.confirmed, facts.confirm_expired) = (None, None);
-            routed_at = Some(started);
+            routed_at = (step != Step::Hold).then_some(started);
         }
         // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
         let early = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
@@ -106,10 +108,21 @@ pub async fn run(
                             break None;
                         }
                         events.notice(on_signal(&desired.goal));
+                        if step == Step::Bake {
+                            break None;
+                        }
                     }
                     acted = &mut acting => break Some(acted),
                 }
             }
+        };
+        let acted = match acted {
+            // The watch is cut short: what is left to do after it is done.
+            None if step == Step::Bake => {
+                facts.baked = Some(Baked::Well);
+                Some(Ok(()))
+            }
+            other => other,
         };
         let Some(acted) = acted else {
             turn(&mut desired, &mut facts, Reason::Interrupted, events);
@@ -122,9 +135,15 @@ pub async fn run(
                 failures = 0;
                 facts.released |= step == Step::Release;
                 *summary.phases.entry(step.name()).or_default() += took.as_millis() as u64;
-                events.emit(Event::StepFinished {
-                    step: step.name(),
-                    ms: took.as_millis() as u64,
+                events.emit(match unmet(&step, &facts) {
+                    Some(reason) => Event::StepFailed {
+                        step: step.name(),
+                        reason,
+                    },
+                    None => Event::StepFinished {
+                        step: step.name(),
+                        ms: took.as_millis() as u64,
+                    },
                 });
                 if let (Step::Confirm { side }, Some(since)) = (&step, routed_at)
                     && facts.confirmed == Some(*side)
@@ -156,6 +175,8 @@ pub async fn run(
                             events,
                         );
                     }
+                    // Another try would find what this one has waited for to its end.
+                    _ if cause.outcome == Outcome::NeedsPerson => return Err(cause),
                     _ if give_up => return Err(stuck(&step, &desired, cause)),
                     _ => tokio::time::sleep(Duration::from_millis(250) * failures).await,
                 }
@@ -172,7 +193,7 @@ async fn observe(world: &mut dyn World) -> Result<Observed> {
     })
     .await
     .map_err(|cause| Error {
-        outcome: crate::error::Outcome::NeedsPerson,
+        outcome: Outcome::NeedsPerson,
         ..cause
     })
 }
@@ -214,9 +235,10 @@ pub(crate) async fn raised(interrupted: &mut watch::Receiver<bool>) {
 
 fn names(step: &Step, observed: &Observed) -> Vec<String> {
     let ids = match step {
-        Step::Drain { replicas } | Step::Stop { replicas } | Step::Remove { replicas } => {
-            replicas.clone()
-        }
+        Step::Drain { replicas }
+        | Step::Hooks { replicas }
+        | Step::Stop { replicas }
+        | Step::Remove { replicas } => replicas.clone(),
         Step::Rename { names } => names.iter().map(|(id, _)| id.clone()).collect(),
         _ => Vec::new(),
     };
@@ -230,22 +252,49 @@ fn names(step: &Step, observed: &Observed) -> Vec<String> {
     ids.iter().filter_map(name).collect()
 }
 
-fn error(failure: Failure, desired: &Desired, logs: Vec<String>) -> Error {
-    match failure {
-        Failure::OldServes(text) => {
-            let serves = if desired.served {
-                "the old version serves"
-            } else {
-                "nothing was running before"
-            };
-            Error::failed(format!("{text}; {serves}")).logs(logs)
+/// Why a wait is over without what it waited for.
+fn unmet(step: &Step, facts: &Facts) -> Option<String> {
+    let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed(_));
+    match step {
+        Step::AwaitReady if facts.ready_expired => Some("the time is over".to_owned()),
+        Step::AwaitReady if facts.verdicts.values().any(failed) => {
+            Some("a new replica has failed".to_owned())
         }
-        Failure::Interrupted => Error::interrupted(if desired.served {
-            "interrupted; the old version serves"
-        } else {
-            "interrupted"
-        }),
+        Step::Confirm { side } if facts.confirm_expired == Some(*side) => {
+            Some("the proxy does not agree".to_owned())
+        }
+        Step::Bake if matches!(facts.baked, Some(Baked::Ill(_))) => {
+            Some("the traffic goes back".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec<String>) -> Error {
+    match failure {
+        Failure::OldServes(text) => match serves(desired, observed) {
+            Ok(now) => Error::failed(format!("{text}; {now}")).logs(logs),
+            Err(now) => Error::needs_person(format!("{text}; {now}")).logs(logs),
+        },
+        Failure::Interrupted => match serves(desired, observed) {
+            Ok(now) => Error::interrupted(format!("interrupted; {now}")),
+            Err(now) => Error::needs_person(format!("interrupted; {now}")),
+        },
         Failure::NeedsPerson(text) => Error::needs_person(text).logs(logs),
+    }
+}
+
+/// What serves now that the rollout is undone, as it was seen last; an error where it is less than before.
+fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'static str> {
+    let mut olds = observed
+        .replicas
+        .iter()
+        .filter(|own| own.rollout.as_ref() != Some(&desired.rollout));
+    match (olds.any(|old| old.serves()), desired.served) {
+        (true, _) => Ok("the old version serves"),
+        (false, true) => Err("the old version does not serve any more either"),
+        (false, false) if observed.replicas.is_empty() => Ok("nothing was running before"),
+        (false, false) => Ok("what was there before did not serve, and is as it was"),
     }
 }
 

@@ -156,8 +156,12 @@ pub struct Replica {
     pub networks: Vec<String>,
     /// Its address in each network.
     pub addresses: Vec<IpAddr>,
+    /// Network → its address there, IPv4 where it has both.
+    pub endpoints: BTreeMap<String, IpAddr>,
     /// TCP ports that its image or its service exposes.
     pub ports: Vec<u16>,
+    /// The lowest port that they expose, UDP ones among them.
+    pub lowest_port: Option<u16>,
     /// How Docker checks its health, where it does.
     pub check: Option<HealthCheck>,
 }
@@ -210,6 +214,8 @@ pub struct Claim {
     pub stage: Stage,
     /// The old replicas that it hides by id.
     pub hides: BTreeSet<ContainerId>,
+    /// What is live is not where the record has it any more: the same stage is to be taken into effect again.
+    pub stale: bool,
 }
 
 /// What is there, read from the engine and the overlay.
@@ -255,6 +261,8 @@ pub struct Facts {
     pub confirm_expired: Option<Side>,
     /// Why that is certain before the wait is over: what a proxy complains of.
     pub complaint: Option<String>,
+    /// How the watch after the cutover ended, once it has.
+    pub baked: Option<Baked>,
     /// Old replicas whose traffic is over.
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas whose hooks have run.
@@ -263,6 +271,15 @@ pub struct Facts {
     pub released: bool,
     /// The replicas of this rollout were created by this run.
     pub created: bool,
+}
+
+/// How the watch after a cutover ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Baked {
+    /// Its time is over, and all is well.
+    Well,
+    /// The traffic has to go back: why.
+    Ill(String),
 }
 
 /// One of the two sets.
@@ -321,8 +338,14 @@ pub struct Desired {
     pub replicas: u32,
     /// Whether a proxy routes to the service, so that replicas are hidden, shown and confirmed.
     pub routed: bool,
+    /// Whether holding moves the traffic itself, so that it is confirmed before anything is created.
+    pub confirm_hold: bool,
     /// The old replicas as they were when the rollout began; others that turn up are somebody else's doing.
     pub olds_at_start: BTreeSet<ContainerId>,
     /// Whether any of those served.
     pub served: bool,
+    /// Whether the new replicas are watched for a while before the old ones go.
+    pub bake: bool,
+    /// Whether something is to be run in the old replicas before they are stopped.
+    pub hooks: bool,
 }

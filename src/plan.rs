@@ -7,6 +7,8 @@ mod properties;
 pub(crate) mod simulator;
 #[cfg(test)]
 mod table;
+#[cfg(test)]
+mod walk;
 
 use serde::Serialize;
 
@@ -18,7 +20,7 @@ use crate::model::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
-    /// Hide the new replicas before they exist.
+    /// Hide the new replicas before they exist, or keep the traffic where it is.
     Hold,
     /// Let Compose create and start the new replicas.
     Create {
@@ -34,6 +36,8 @@ pub enum Step {
         /// Who is to be live.
         side: Side,
     },
+    /// Watch the new replicas while the old ones still run, ready to take the traffic back.
+    Bake,
     /// Make old live and new hidden again.
     CutBack,
     /// Wait until each of these has answered its last request.
@@ -41,7 +45,12 @@ pub enum Step {
         /// Replicas that no proxy routes to any more.
         replicas: Vec<ContainerId>,
     },
-    /// Run the hooks of each, then stop it with its own signal and grace period.
+    /// Run what the operator wants done in each before it is stopped.
+    Hooks {
+        /// Old replicas that run.
+        replicas: Vec<ContainerId>,
+    },
+    /// Stop each with its own signal and grace period.
     Stop {
         /// Replicas that run.
         replicas: Vec<ContainerId>,
@@ -69,8 +78,10 @@ impl Step {
             Self::AwaitReady => "ready",
             Self::Cutover => "cutover",
             Self::Confirm { .. } => "confirm",
+            Self::Bake => "bake",
             Self::CutBack => "cut_back",
             Self::Drain { .. } => "drain",
+            Self::Hooks { .. } => "hooks",
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
             Self::Rename { .. } => "rename",

@@ -84,8 +84,13 @@ pub trait Proxy {
     /// Whether it routes to the service at all.
     fn routes(&self) -> bool;
 
-    /// The commit record of the service.
-    async fn claim(&mut self) -> Result<Option<Claim>>;
+    /// Whether a hold moves the traffic itself, and is to be confirmed before anything else is done.
+    fn confirms_hold(&self) -> bool {
+        false
+    }
+
+    /// The commit record of the service, whose replicas these are.
+    async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>>;
 
     /// Takes one change of the routing into effect, all of it at once; the same change twice is one.
     async fn route(&mut self, change: Change<'_>) -> Result<()>;

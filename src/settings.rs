@@ -15,10 +15,23 @@ pub enum ProxyKind {
     /// Traefik where the service has its labels, none otherwise.
     #[default]
     Auto,
-    /// Traefik, through the socket proxy.
+    /// Traefik.
     Traefik,
     /// None: health alone decides.
     None,
+}
+
+/// How Traefik is made to send the traffic elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum SwitchBy {
+    /// By the socket proxy where every Traefik in front reads through one, else by a pin file.
+    #[default]
+    Auto,
+    /// By labels that the socket proxy changes on their way to Traefik.
+    Relabel,
+    /// By a file of Traefik's file provider, above the Docker provider's routers.
+    Pin,
 }
 
 /// How the new version takes the place of the old.
@@ -47,6 +60,22 @@ pub enum PullPolicy {
     Never,
 }
 
+/// What becomes of a rollout that an earlier run has left unfinished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnfinished {
+    /// Finished where its cutover is written, else undone.
+    #[default]
+    Resume,
+    /// Undone, as long as its old replicas run.
+    Abort,
+    /// Left as it is: the run is refused.
+    Fail,
+}
+
+/// The longest duration of a setting.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A duration as people write it: `30s`, `1m30s`, `250ms`, or a plain number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -55,14 +84,18 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(seconds) = text.parse::<f64>() {
-            return Duration::try_from_secs_f64(seconds)
-                .map(Self)
-                .map_err(|error| error.to_string());
+        let parsed = match text.parse::<f64>() {
+            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+            Err(_) => humantime::parse_duration(text).ok(),
+        };
+        // Longer ones would overflow a clock, and nobody means them.
+        match parsed {
+            Some(span) if span <= LONGEST => Ok(Self(span)),
+            Some(_) => Err(format!("{text:?} is longer than a year")),
+            None => Err(format!(
+                "{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds"
+            )),
         }
-        humantime::parse_duration(text).map(Self).map_err(|_| {
-            format!("{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds")
-        })
     }
 }
 
@@ -142,6 +175,9 @@ pub struct Partial {
     /// What moves the traffic [default: auto]
     #[arg(long, value_enum)]
     pub proxy: Option<ProxyKind>,
+    /// How Traefik is made to switch: through the socket proxy, or by a file in its file provider's directory [default: auto]
+    #[arg(long, value_enum)]
+    pub switch: Option<SwitchBy>,
     /// Where the Traefik API answers, such as http://127.0.0.1:8080; repeat for several [default: found by itself]
     #[arg(long, value_name = "URL")]
     #[serde(deserialize_with = "list")]
@@ -200,9 +236,16 @@ pub struct Partial {
     /// A WebSocket or stream silent for this long counts as drained [default: 5s]
     #[arg(long, value_name = "DURATION")]
     pub drain_quiet: Option<Span>,
+    /// Keep the old replicas, hidden and running, for this long after the cutover, ready to take the traffic back
+    /// [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub bake: Option<Span>,
     /// A command to run in each old replica before it is stopped
     #[arg(long, value_name = "COMMAND")]
     pub pre_stop_hook: Option<String>,
+    /// What to do first with a rollout that was left unfinished [default: resume]
+    #[arg(long, value_enum)]
+    pub on_unfinished: Option<OnUnfinished>,
 }
 
 /// Settings with every default in its place.
@@ -211,6 +254,7 @@ pub struct Settings {
     /// See [`Partial::proxy`]; so on for each.
     pub proxy: ProxyKind,
     #[allow(missing_docs)]
+    pub switch: SwitchBy,
     pub traefik_url: Vec<String>,
     pub traefik_auth_file: Option<String>,
     pub traefik_ca: Option<String>,
@@ -230,7 +274,9 @@ pub struct Settings {
     pub settle: Option<Duration>,
     pub drain_timeout: Duration,
     pub drain_quiet: Duration,
+    pub bake: Duration,
     pub pre_stop_hook: Option<String>,
+    pub on_unfinished: OnUnfinished,
 }
 
 impl Settings {
@@ -244,6 +290,7 @@ impl Settings {
         let on = |value: Option<Switch>| value.is_some_and(|switch| switch.0);
         Self {
             proxy: all.proxy.unwrap_or_default(),
+            switch: all.switch.unwrap_or_default(),
             traefik_url: all.traefik_url,
             traefik_auth_file: all.traefik_auth_file,
             traefik_ca: all.traefik_ca,
@@ -263,7 +310,9 @@ impl Settings {
             settle: all.settle.map(|span| span.0),
             drain_timeout: span(all.drain_timeout, 30),
             drain_quiet: span(all.drain_quiet, 5),
+            bake: span(all.bake, 0),
             pre_stop_hook: all.pre_stop_hook,
+            on_unfinished: all.on_unfinished.unwrap_or_default(),
         }
     }
 }
@@ -272,6 +321,7 @@ impl Partial {
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             proxy: self.proxy.or(other.proxy),
+            switch: self.switch.or(other.switch),
             traefik_url: if self.traefik_url.is_empty() {
                 other.traefik_url
             } else {
@@ -295,7 +345,9 @@ impl Partial {
             settle: self.settle.or(other.settle),
             drain_timeout: self.drain_timeout.or(other.drain_timeout),
             drain_quiet: self.drain_quiet.or(other.drain_quiet),
+            bake: self.bake.or(other.bake),
             pre_stop_hook: self.pre_stop_hook.or(other.pre_stop_hook),
+            on_unfinished: self.on_unfinished.or(other.on_unfinished),
         }
     }
 
@@ -461,6 +513,14 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_that_no_clock_can_hold_is_refused() {
+        for text in ["1e19", "-1", "NaN", "40000000", "500days"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+        assert_eq!("90".parse(), Ok(Span(Duration::from_secs(90))));
+    }
+
+    #[test]
     fn other_programs_variables_are_left_alone() {
         for name in [
             "ROLLOUT_TESTBED_CACHE",
@@ -494,8 +554,10 @@ mod tests {
         for name in Partial::names() {
             let value = match name.as_str() {
                 "proxy" => "none",
+                "switch" => "pin",
                 "strategy" => "recreate",
                 "pull" => "never",
+                "on-unfinished" => "abort",
                 "scale" => "7",
                 "build" | "force" | "renew-anon-volumes" | "allow-split" => "true",
                 "traefik-url" => "http://a:8080",

@@ -1,6 +1,7 @@
 //! The end-to-end tests: one binary, a file a feature.
 
 mod bad_input;
+mod bake;
 mod blue_green;
 mod compose;
 mod crash;
@@ -15,8 +16,11 @@ mod operator;
 mod quickstart;
 mod readiness;
 mod relabel;
+mod remote;
 mod report;
 mod settings;
 mod shapes;
+mod soak;
 mod socket_proxy;
 mod support;
+mod traefik_api;

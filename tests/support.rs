@@ -17,10 +17,22 @@ use crate::load::{Load, LoadOptions};
 /// Traefik and its socket proxy, as in `compose-examples/quickstart`; the service under test is added by each test.
 const FRONT: &str = include_str!("support/front.yaml");
 
+/// The same without a socket proxy: Traefik reads the engine's socket, and is switched by pin files.
+const FRONT_PIN: &str = include_str!("support/front-pin.yaml");
+
+/// Where its file provider looks, in the project's folder.
+const DYNAMIC: &str = "dynamic";
+
+/// Whether the stacks of this run are switched by pin files: `ROLLOUT_TESTBED_SWITCH=pin`.
+pub fn by_pin() -> bool {
+    std::env::var("ROLLOUT_TESTBED_SWITCH").is_ok_and(|switch| switch == "pin")
+}
+
 /// One project; everything of it is removed when it is dropped.
 pub struct Stack {
     pub project: String,
     pub port: u16,
+    by_pin: bool,
     directory: TempDir,
     environment: Vec<(String, String)>,
 }
@@ -53,8 +65,9 @@ impl Stack {
         let port = free_port();
         let project = format!("t-{test}-{}", std::process::id());
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("front.yaml"), FRONT).unwrap();
+        std::fs::create_dir(directory.path().join(DYNAMIC)).unwrap();
         let stack = Self {
+            by_pin: by_pin(),
             environment: vec![
                 ("COMPOSE_PROJECT_NAME".into(), project.clone()),
                 ("COMPOSE_FILE".into(), "front.yaml:compose.yaml".into()),
@@ -66,8 +79,32 @@ impl Stack {
             port,
             directory,
         };
+        stack.write("front.yaml", if stack.by_pin { FRONT_PIN } else { FRONT });
         stack.write("compose.yaml", &format!("services:\n  web:\n{web}"));
         stack
+    }
+
+    /// The services in front of the one under test.
+    pub fn front(&self) -> &[&str] {
+        match self.by_pin {
+            true => &["traefik"],
+            false => &["traefik", "socket-proxy"],
+        }
+    }
+
+    /// The same stack in front of which a Traefik is switched by pin files, whatever the run is about.
+    pub fn pinned(test: &str, more: &str) -> Self {
+        let mut stack = Self::usual(test, more);
+        stack.by_pin = true;
+        stack.write("front.yaml", FRONT_PIN);
+        stack
+    }
+
+    /// The pin files that are in place.
+    pub fn pins(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.path(DYNAMIC)).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+        names.collect()
     }
 
     /// The usual service: the demo application in the version `$TAG`, with a router.
@@ -320,6 +357,10 @@ impl Stack {
     pub async fn no_leftovers(&self) {
         let lock = format!("name=rollout-lock.{}.", self.project);
         assert_eq!(self.docker(&["ps", "-aq", "--filter", &lock]).await, "");
+        if self.by_pin {
+            assert_eq!(self.pins(), [""; 0]);
+            return;
+        }
         let overlay = self.overlay().await;
         assert!(
             !overlay.contains("traefik.enable"),
@@ -327,8 +368,11 @@ impl Stack {
         );
     }
 
-    /// How many services the overlay keeps a record for.
+    /// How many services the overlay, or a pin file, keeps a record for.
     pub async fn claims(&self) -> usize {
+        if self.by_pin {
+            return self.pins().len();
+        }
         let answer: Value = serde_json::from_str(self.overlay().await.trim()).unwrap();
         let claims = answer.pointer("/ok/overlay/claims");
         claims
@@ -410,6 +454,7 @@ impl Drop for Stack {
         let lock = format!("rollout-lock.{}.web", self.project);
         let _ = std::process::Command::new("docker")
             .args(["rm", "-f", &lock])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output();
     }
 }

@@ -5,24 +5,23 @@ mod front;
 mod image;
 mod recreate;
 mod refuse;
+mod unfinished;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
-use self::front::SETTLE;
 use crate::{
     compose::{Compose, Project, Service},
     engine::Engine,
     error::{Error, Outcome, Result},
     event::{Event, Events},
     execute::{
-        self, World,
+        self,
         live::{Live, Memory},
     },
     model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
-    plan,
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
     state::{self, Lock},
@@ -51,10 +50,21 @@ pub struct Checked<'a> {
     olds: Vec<Replica>,
     epoch: u64,
     began: Instant,
+    purpose: Purpose,
+}
+
+/// What is done with a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is brought to what the Compose file says.
+    Roll,
+    /// What an earlier run has left unfinished is settled, and no more.
+    Settle,
 }
 
 /// One service that is being rolled.
 struct Subject<'a> {
+    purpose: Purpose,
     service: &'a Service,
     key: ServiceKey,
     settings: Settings,
@@ -62,6 +72,18 @@ struct Subject<'a> {
     dependencies: Vec<(String, u32)>,
     helper_image: Option<String>,
     epoch: u64,
+}
+
+impl Subject<'_> {
+    /// Whether anything is to be run in old replicas before they are stopped.
+    fn has_hooks(&self, olds: &[Replica]) -> bool {
+        let labelled = olds.iter().map(|old| &old.labels);
+        self.settings.pre_stop_hook.is_some()
+            || !self.service.pre_stop.is_empty()
+            || labelled
+                .chain([&self.service.labels])
+                .any(|labels| labels.contains_key(label::PRE_STOP_HOOK))
+    }
 }
 
 /// The version that is wanted.
@@ -79,6 +101,7 @@ impl Scene<'_> {
         name: &str,
         flags: &Partial,
         earlier: &[&str],
+        purpose: Purpose,
     ) -> Result<Checked<'_>> {
         let began = Instant::now();
         let service = self.project.service(name)?;
@@ -93,13 +116,31 @@ impl Scene<'_> {
         let found = discover::socket_proxies(self.engine, &key).await?;
         discover::refuse_own_parts(&found, &olds).await?;
         let replicas = settings.scale.unwrap_or(service.scale).max(1);
-        let volumes = self.image_volumes(service, &settings).await?;
-        self.refuse_two_sets(service, replicas, &settings, &volumes)?;
-        let dependencies = self.dependencies(service, earlier).await?;
+        let image = self.image_that_stays(service, &settings).await?;
+        let dependencies = match purpose {
+            Purpose::Roll => {
+                let volumes = image.as_ref().map_or(&[][..], |image| &image.volumes);
+                self.refuse_two_sets(service, replicas, &settings, volumes)?;
+                self.dependencies(service, earlier).await?
+            }
+            // Nothing is created.
+            Purpose::Settle => Vec::new(),
+        };
         let epoch = self.engine.clock_ms().await;
-        let (proxy, notice) = self
-            .proxy(&key, service, &settings, epoch, &found, &olds)
-            .await?;
+        let case = front::Case {
+            key: &key,
+            service,
+            settings: &settings,
+            epoch,
+            found: &found,
+            olds: &olds,
+            image: image.as_ref(),
+            purpose,
+        };
+        let (proxy, notice) = self.proxy(case).await?;
+        if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
+            self.refuse_ports(service, &image)?;
+        }
         Ok(Checked {
             service,
             key,
@@ -112,6 +153,7 @@ impl Scene<'_> {
             olds,
             epoch,
             began,
+            purpose,
         })
     }
 
@@ -125,6 +167,7 @@ impl Scene<'_> {
             self.events.notice(notice);
         }
         let subject = Subject {
+            purpose: checked.purpose,
             service: checked.service,
             key: checked.key,
             settings: checked.settings,
@@ -162,6 +205,9 @@ impl Scene<'_> {
         let olds = self
             .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
             .await?;
+        if subject.purpose == Purpose::Settle {
+            return Ok(());
+        }
         let mut phases = BTreeMap::new();
         let mut signal = interrupted.clone();
         tokio::select! {
@@ -171,7 +217,7 @@ impl Scene<'_> {
             }
             fetched = self.fetch_image(subject, &mut phases) => fetched?,
         }
-        let version = self.version(subject).await?;
+        let version = self.version(subject, proxy.routes()).await?;
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
             self.events.emit(Event::NothingToDo {
                 service: subject.service.name.clone(),
@@ -205,13 +251,20 @@ impl Scene<'_> {
         let summary = if subject.settings.strategy == Strategy::Recreate {
             self.recreate(subject, proxy, &watch).await?
         } else {
-            let desired = desired(
+            let mut desired = desired(
                 Goal::Roll,
                 rollout.clone(),
                 subject.replicas,
                 proxy.routes(),
                 &olds,
             );
+            desired.confirm_hold = proxy.confirms_hold();
+            desired.hooks = subject.has_hooks(&olds);
+            desired.bake = !subject.settings.bake.is_zero();
+            if desired.bake && !desired.routed {
+                self.events
+                    .notice("--bake has no effect: no proxy could give the traffic back");
+            }
             let mut live = self.live(subject, proxy, lock, &watch, labels, settle);
             execute::run(
                 &mut live,
@@ -262,44 +315,6 @@ impl Scene<'_> {
             memory: Memory::default(),
         }
     }
-
-    /// Finishes or undoes what an earlier run has left, and answers with the replicas that are there then.
-    async fn settle_unfinished(
-        &self,
-        subject: &Subject<'_>,
-        proxy: &mut dyn Proxy,
-        lock: &Lock,
-        watch: &Watch,
-        interrupted: watch::Receiver<bool>,
-    ) -> Result<Vec<Replica>> {
-        let routed = proxy.routes();
-        let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), SETTLE);
-        let observed = live.observe().await?;
-        let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else {
-            return Ok(observed.replicas);
-        };
-        self.events.emit(Event::Unfinished {
-            rollout: rollout.clone(),
-            forward: goal == Goal::Finish,
-        });
-        let others: Vec<Replica> = observed
-            .replicas
-            .into_iter()
-            .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
-            .collect();
-        let desired = desired(goal, rollout, wanted, routed, &others);
-        let facts = Facts {
-            created: true,
-            ..Facts::default()
-        };
-        match execute::run(&mut live, desired, facts, self.events, interrupted).await {
-            Ok(_) => {}
-            // The old version serves again: what was asked for can go on from there.
-            Err(error) if error.outcome == Outcome::Failed => self.events.notice(error.message),
-            Err(error) => return Err(error),
-        }
-        Ok(live.observe().await?.replicas)
-    }
 }
 
 fn desired(
@@ -314,6 +329,7 @@ fn desired(
         rollout,
         replicas,
         routed,
+        confirm_hold: false,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
         served: Observed {
             replicas: olds.to_vec(),
@@ -322,6 +338,8 @@ fn desired(
         .replicas
         .iter()
         .any(Replica::serves),
+        bake: false,
+        hooks: false,
     }
 }
 

@@ -22,6 +22,17 @@ pub struct ContainerFile {
     pub bytes: Vec<u8>,
 }
 
+/// What the engine says of a path in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerStat {
+    /// In bytes, as the filesystem counts it.
+    pub size: i64,
+    /// Who may read, write and execute.
+    pub permissions: u32,
+    /// RFC 3339, down to the nanosecond, in the engine's own time zone.
+    pub modified: String,
+}
+
 impl Engine {
     /// One file; `None` where there is none. Links are followed.
     pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
@@ -47,6 +58,26 @@ impl Engine {
             return Ok(Vec::new());
         };
         files(&archive).map_err(|error| unreadable(path, &error))
+    }
+
+    /// What is at a path, links followed; `None` where there is nothing.
+    pub async fn stat(&self, container: &str, path: &str) -> Result<Option<ContainerStat>> {
+        let inside = format!("{}/.", path.trim_end_matches('/'));
+        let options = query::ContainerArchiveInfoOptionsBuilder::default()
+            .path(&inside)
+            .build();
+        let stat = self
+            .docker
+            .get_container_archive_info(container, Some(options));
+        match stat.await {
+            Ok(stat) => Ok(Some(ContainerStat {
+                size: stat.size,
+                permissions: stat.file_mode & 0o777,
+                modified: stat.modification_time.unwrap_or_default(),
+            })),
+            Err(error) if is_status(&error, 404) || is_status(&error, 400) => Ok(None),
+            Err(error) => Err(failed("look at a file of a container", &error)),
+        }
     }
 
     async fn archive(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {

@@ -22,6 +22,10 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         .and_then(|settings| settings.networks)
         .unwrap_or_default();
     let get = |key: &str| labels.get(key).cloned();
+    let exposed = config.exposed_ports.iter().flatten();
+    let lowest_port = exposed
+        .filter_map(|port| port.split('/').next()?.parse().ok())
+        .min();
     Some(Replica {
         id: ContainerId(inspect.id?),
         name: inspect
@@ -41,6 +45,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         hash: get(label::COMPOSE_HASH).unwrap_or_default(),
         digest: get(label::DIGEST),
         networks: networks.keys().cloned().collect(),
+        endpoints: endpoints(&networks),
         addresses: addresses(networks),
         ports: config
             .exposed_ports
@@ -48,6 +53,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
             .iter()
             .filter_map(|port| tcp_port(port))
             .collect(),
+        lowest_port,
         check: config.healthcheck.as_ref().and_then(HealthCheck::of),
         labels,
     })
@@ -64,6 +70,20 @@ fn addresses(networks: HashMap<String, EndpointSettings>) -> Vec<IpAddr> {
         .flat_map(|network| [network.ip_address, network.global_ipv6_address])
         .flatten()
         .filter_map(|address| address.parse().ok())
+        .collect()
+}
+
+/// As Traefik picks them (`pkg/provider/docker/shared.go`, `parseContainer`).
+fn endpoints(networks: &HashMap<String, EndpointSettings>) -> BTreeMap<String, IpAddr> {
+    let address = |network: &EndpointSettings| {
+        let both = [&network.ip_address, &network.global_ipv6_address];
+        both.into_iter()
+            .flatten()
+            .find_map(|address| address.parse().ok())
+    };
+    networks
+        .iter()
+        .filter_map(|(name, network)| Some((name.clone(), address(network)?)))
         .collect()
 }
 

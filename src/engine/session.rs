@@ -100,7 +100,20 @@ impl Engine {
         exec: &ExecCommand,
         timeout: Duration,
     ) -> Result<ExecOutcome> {
+        self.exec_with_input(&container.0, exec, &[], timeout).await
+    }
+
+    /// The same, with something on its standard input, whose end the command must know by itself: not every way to an
+    /// engine can close one half of a connection.
+    pub async fn exec_with_input(
+        &self,
+        container: &str,
+        exec: &ExecCommand,
+        given: &[u8],
+        timeout: Duration,
+    ) -> Result<ExecOutcome> {
         let options = CreateExecOptions {
+            attach_stdin: Some(!given.is_empty()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             cmd: Some(exec.command.clone()),
@@ -111,7 +124,12 @@ impl Engine {
             ..Default::default()
         };
         let run = async {
-            let (id, (_input, mut output)) = self.start_exec(&container.0, options).await?;
+            let (id, (mut input, mut output)) = self.start_exec(container, options).await?;
+            if !given.is_empty() {
+                // A command that has ended early says more by its exit code.
+                let _ = input.write_all(given).await;
+                let _ = input.flush().await;
+            }
             let mut text = String::new();
             while let Some(Ok(chunk)) = output.next().await {
                 text += &chunk.to_string();

@@ -1,5 +1,6 @@
 //! The world as it is: each step done on the real engine, Compose and proxy.
 
+mod bake;
 mod gates;
 mod stop;
 mod traffic;
@@ -19,7 +20,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Stage},
+    model::{ContainerId, Desired, Facts, Health, Observed, Replica, ServiceKey, Stage},
     plan::Step,
     proxy::Proxy,
     settings::Settings,
@@ -29,6 +30,9 @@ use crate::{
 
 /// Beyond `--stable`, what a wait must leave for the gates themselves, or the shortest waits could never succeed.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// A wait that nobody wonders about.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Log lines that a failure shows.
 const LOG_LINES: usize = 15;
@@ -72,7 +76,10 @@ pub struct Live<'a> {
 pub struct Memory {
     watchers: BTreeMap<ContainerId, Watcher>,
     confirmed_at: Option<Instant>,
+    /// A proxy has said that the new replicas are live: no cutover can come late any more.
+    new_was_live: bool,
     ready_by: Option<Instant>,
+    bake_until: Option<Instant>,
     logs: Vec<String>,
 }
 
@@ -96,10 +103,8 @@ impl<'a> Sets<'a> {
 impl World for Live<'_> {
     async fn observe(&mut self) -> Result<Observed> {
         let replicas = self.engine.replicas(&self.key).await?;
-        Ok(Observed {
-            replicas,
-            claim: self.proxy.claim().await?,
-        })
+        let claim = self.proxy.claim(&replicas).await?;
+        Ok(Observed { replicas, claim })
     }
 
     async fn act(
@@ -112,19 +117,24 @@ impl World for Live<'_> {
         let sets = Sets::of(desired, observed);
         if !matches!(
             step,
-            Step::AwaitReady | Step::Confirm { .. } | Step::Drain { .. }
+            Step::AwaitReady | Step::Confirm { .. } | Step::Bake | Step::Drain { .. }
         ) {
             self.lock.check().await?;
         }
         match step {
             Step::Hold => self.route(desired, &sets, Stage::Hold).await,
             Step::Cutover => self.route(desired, &sets, Stage::Cutover).await,
+            Step::Bake => self.bake(desired, &sets, facts).await,
             Step::CutBack => self.route(desired, &sets, Stage::Back).await,
             Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
             Step::Confirm { side } => self.confirm(*side, &sets, facts).await,
             Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
-            Step::Stop { replicas } => self.stop(desired, &pick(observed, replicas), facts).await,
+            Step::Hooks { replicas } => {
+                self.run_hooks(&pick(observed, replicas), &sets, facts)
+                    .await
+            }
+            Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,
             Step::Remove { replicas } => {
                 all(join_all(replicas.iter().map(|id| self.engine.remove(id))).await)
             }
@@ -133,6 +143,9 @@ impl World for Live<'_> {
             }
             Step::Release => {
                 let all: Vec<&Replica> = observed.replicas.iter().collect();
+                if desired.confirm_hold {
+                    self.tell_what_release_waits_for(&sets);
+                }
                 self.proxy.release(&desired.rollout, &all).await
             }
         }
@@ -173,6 +186,21 @@ impl Live<'_> {
         }
         facts.created = true;
         created
+    }
+
+    /// Where nobody tells Traefik so, it waits for Docker's own verdict.
+    fn tell_what_release_waits_for(&self, sets: &Sets<'_>) {
+        let starting = sets
+            .news
+            .iter()
+            .filter(|new| new.health == Health::Starting);
+        let intervals = starting.filter_map(|new| Some(new.check.as_ref()?.interval));
+        if let Some(longest) = intervals.max().filter(|longest| *longest > PATIENCE) {
+            let every = humantime::format_duration(longest);
+            self.events.notice(format!(
+                "the new version serves; the pin stays until Docker's own check, every {every}, has passed too"
+            ));
+        }
     }
 
     async fn keep_logs_of_the_ill(&mut self, desired: &Desired) {

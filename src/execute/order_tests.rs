@@ -62,8 +62,17 @@ async fn roll(
     fails: Option<(&'static str, usize)>,
     interrupted_at: Option<&'static str>,
 ) -> (Vec<&'static str>, Result<Summary>, bool) {
+    roll_by(false, fails, interrupted_at).await
+}
+
+async fn roll_by(
+    confirm_hold: bool,
+    fails: Option<(&'static str, usize)>,
+    interrupted_at: Option<&'static str>,
+) -> (Vec<&'static str>, Result<Summary>, bool) {
     let (raise, raised) = watch::channel(false);
-    let world = Simulator::new(vec![old("old-1")], 1, true, WELL);
+    let mut world = Simulator::new(vec![old("old-1")], 1, true, WELL);
+    world.desired.confirm_hold = confirm_hold;
     let desired = world.desired.clone();
     let mut scripted = Scripted {
         world,
@@ -156,5 +165,23 @@ async fn a_signal_after_the_confirmed_cutover_changes_nothing() {
         let (calls, end, new_serves) = roll(None, Some(at)).await;
         assert_eq!(calls, ALL, "{at}");
         assert!(end.is_ok() && new_serves, "{at}");
+    }
+}
+
+/// Holding by a pin: the same calls, and one more before the first creation.
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_moves_the_traffic_is_confirmed_and_undone_like_any_other() {
+    let (calls, end, new_serves) = roll_by(true, None, None).await;
+    assert_eq!(calls[..3], ["hold", "confirm", "create"]);
+    assert_eq!(calls[2..], ALL[1..]);
+    assert!(end.is_ok() && new_serves);
+    for at in ["hold", "confirm", "create"] {
+        let (calls, end, new_serves) = roll_by(true, None, Some(at)).await;
+        assert_eq!(end.unwrap_err().outcome, Outcome::Interrupted, "{at}");
+        let begun = ["hold", "confirm", "create"]
+            .iter()
+            .take_while(|own| **own != at);
+        assert!(calls.iter().zip(begun).all(|(call, own)| call == own));
+        assert!(!new_serves && calls.last() == Some(&"release"), "{calls:?}");
     }
 }

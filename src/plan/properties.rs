@@ -29,10 +29,11 @@ fn health() -> impl Strategy<Value = Health> {
 
 fn fate() -> impl Strategy<Value = Fate> {
     let ready = prop_oneof![Just(Ready::Soon), Just(Ready::Never), Just(Ready::Crashes)];
-    (ready, any::<bool>(), any::<bool>()).prop_map(|(ready, confirms, confirms_back)| Fate {
+    (ready, any::<[bool; 3]>()).prop_map(|(ready, [confirms, confirms_back, bakes_well])| Fate {
         ready,
         confirms,
         confirms_back,
+        bakes_well,
     })
 }
 
@@ -82,16 +83,26 @@ fn set(of: &'static str) -> impl Strategy<Value = Vec<Replica>> {
 /// Any state in which a run can find a service, and anything that it may have found out.
 fn world() -> impl Strategy<Value = Simulator> {
     let sets = (set("old"), set("new"), stage(), any::<[bool; 8]>());
-    let wants = (goal(), 1..4_u32, any::<bool>(), any::<bool>(), fate());
+    let wants = (
+        goal(),
+        1..4_u32,
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        fate(),
+    );
     (sets, wants).prop_map(
-        |((olds, mut news, stage, bits), (goal, replicas, routed, created, fate))| {
+        |((olds, mut news, stage, bits), (goal, replicas, routed, created, confirm_hold, fate))| {
             // A rollout that has just begun holds before it creates.
             if goal == Goal::Roll && routed && stage.is_none() {
                 news.clear();
             }
             let mut world = Simulator::new(olds.clone(), replicas, routed, fate);
             world.desired.goal = goal;
+            world.desired.confirm_hold = routed && confirm_hold;
             world.desired.served &= bits[0] || bits[1];
+            world.desired.bake = bits[6];
+            world.desired.hooks = bits[7];
             if bits[2] && !olds.is_empty() {
                 world.desired.olds_at_start.remove(&olds[0].id);
             }
@@ -101,6 +112,7 @@ fn world() -> impl Strategy<Value = Simulator> {
                 rollout: world.desired.rollout.clone(),
                 stage,
                 hides: hides(stage, &olds, bits[5]),
+                stale: confirm_hold && bits[6] && bits[7],
             });
             for (number, new) in news.iter().enumerate().filter(|(number, _)| bits[*number]) {
                 let failed = Verdict::Failed("exited".to_owned());
@@ -129,7 +141,7 @@ fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSe
 }
 
 /// What the end claims must be so.
-fn judge(world: &Simulator, end: &Next) {
+pub(super) fn judge(world: &Simulator, end: &Next) {
     let told = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
     let unsettled = world
         .observed
@@ -141,6 +153,12 @@ fn judge(world: &Simulator, end: &Next) {
             assert!(world.news().is_empty() && !unsettled, "{}", told());
         }
         Next::Done => {
+            let serve = world.news().iter().all(|new| new.serves());
+            assert!(
+                serve || world.desired.goal != Goal::Roll,
+                "who is told to be live does not serve: {}",
+                told()
+            );
             let named = world.news().iter().all(|new| new.name == new.target_name());
             // What another run has left and nobody confirms is for the rollout that follows to replace.
             let left = world.facts.confirm_expired == Some(Side::New) && !world.desired.served;
@@ -174,6 +192,7 @@ enum Trouble {
     Unhealthy(Index),
     Vanishes(Index),
     Joins,
+    Moves,
     Killed,
 }
 
@@ -183,6 +202,7 @@ fn trouble() -> impl Strategy<Value = Trouble> {
         any::<Index>().prop_map(Trouble::Unhealthy),
         any::<Index>().prop_map(Trouble::Vanishes),
         Just(Trouble::Joins),
+        Just(Trouble::Moves),
         Just(Trouble::Killed),
     ]
 }
@@ -193,6 +213,11 @@ fn strike(world: &mut Simulator, trouble: &Trouble) {
     match trouble {
         Trouble::Joins if replicas.iter().any(|own| own.name == "joined") => {}
         Trouble::Joins => replicas.push(replica("joined", None, Run::Running, Health::Healthy)),
+        Trouble::Moves => {
+            if let Some(claim) = world.observed.claim.as_mut() {
+                claim.stale = world.desired.confirm_hold;
+            }
+        }
         Trouble::Killed => {
             if let Some(next) = world.restarted() {
                 *world = next;
@@ -218,12 +243,15 @@ proptest! {
     fn whatever_happens_in_between_the_plan_ends_and_keeps_the_invariants(
         count in 0..4_usize,
         replicas in 1..4_u32,
-        routed in any::<bool>(),
+        (routed, confirm_hold) in any::<(bool, bool)>(),
         fate in fate(),
+        bake in any::<bool>(),
         troubles in prop::collection::vec((0..8_usize, trouble()), 0..4),
     ) {
         let old = |number| replica(&format!("old-{number}"), None, Run::Running, Health::Healthy);
         let mut world = Simulator::new((0..count).map(old).collect(), replicas, routed, fate);
+        world.desired.confirm_hold = routed && confirm_hold;
+        world.desired.bake = bake;
         for (steps, trouble) in &troubles {
             for _ in 0..*steps {
                 if let Next::Step(step) = world.next() {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Next, Step, plan, unfinished};
 use crate::model::{
-    Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Replica, RolloutId, Run,
-    Side, Stage, Verdict,
+    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Replica, RolloutId,
+    Run, Side, Stage, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -20,6 +20,8 @@ pub struct Fate {
     pub confirms: bool,
     /// Whether it says yes to the way back where it is true.
     pub confirms_back: bool,
+    /// Whether the watch after the cutover finds all well.
+    pub bakes_well: bool,
 }
 
 /// What becomes of a new replica.
@@ -35,6 +37,7 @@ pub const WELL: Fate = Fate {
     ready: Ready::Soon,
     confirms: true,
     confirms_back: true,
+    bakes_well: true,
 };
 
 #[derive(Clone, Debug)]
@@ -69,7 +72,9 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
         labels: BTreeMap::new(),
         networks: Vec::new(),
         addresses: Vec::new(),
+        endpoints: BTreeMap::new(),
         ports: Vec::new(),
+        lowest_port: None,
         check: None,
     }
 }
@@ -112,6 +117,11 @@ pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
         .collect()
 }
 
+/// Whether its process runs, or may run again without anybody's doing.
+fn may_run(replica: &Replica) -> bool {
+    !matches!(replica.run, Run::Exited | Run::Created)
+}
+
 impl Simulator {
     /// A rollout that has just begun.
     pub fn new(olds: Vec<Replica>, replicas: u32, routed: bool, fate: Fate) -> Self {
@@ -120,8 +130,11 @@ impl Simulator {
             rollout: rollout("r2"),
             replicas,
             routed,
+            confirm_hold: false,
             olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
             served: olds.iter().any(Replica::serves),
+            bake: false,
+            hooks: false,
         };
         let observed = Observed {
             replicas: olds,
@@ -193,6 +206,7 @@ impl Simulator {
         let mut next = Self::new(others, replicas, self.desired.routed, self.fate);
         next.desired.goal = goal;
         next.desired.rollout = rollout;
+        next.desired.confirm_hold = self.desired.confirm_hold;
         next.observed = self.observed.clone();
         next.facts.created = true;
         Some(next)
@@ -216,6 +230,18 @@ impl Simulator {
             lives.len(),
             told()
         );
+        if *step == Step::Cutover
+            && self.desired.goal == Goal::Roll
+            && self.stage() == Some(Stage::Hold)
+        {
+            let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
+            let news = self.news();
+            assert!(
+                news.len() >= self.desired.replicas as usize && news.iter().all(ready),
+                "not all are ready: {}",
+                told()
+            );
+        }
         let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
             return;
         };
@@ -225,6 +251,17 @@ impl Simulator {
             assert!(
                 !(self.desired.routed && lived.contains(id)),
                 "{id} is live: {}",
+                told()
+            );
+            let strays = self
+                .observed
+                .claim
+                .as_ref()
+                .is_some_and(|claim| claim.stale);
+            let serving = self.news().iter().any(|new| new.serves());
+            assert!(
+                self.is_new(replica) || !(strays && serving),
+                "the new ones have moved: {}",
                 told()
             );
             if self.is_new(replica) {
@@ -276,11 +313,17 @@ impl Simulator {
         let serving = self.olds().iter().filter(answers).count();
         match &self.desired.goal {
             Goal::Undo(_) if serving > 0 => serving,
+            // An old one that stumbles may recover, and a new one that is not ready is no replacement.
+            Goal::Undo(_) if self.olds().iter().any(|old| may_run(old)) => 0,
             // A first start that is undone leaves what was there before: nothing.
             Goal::Undo(_) if !self.desired.served => 0,
             // A new set that has lost members is all there is once no old one serves.
             _ => self.desired.replicas as usize,
         }
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.observed.claim.as_ref().map(|claim| claim.stage)
     }
 
     fn hides(&self, id: &ContainerId) -> bool {
@@ -300,11 +343,20 @@ impl Simulator {
             Step::AwaitReady => self.await_ready(),
             Step::Cutover => self.claim(Stage::Cutover),
             Step::CutBack => self.claim(Stage::Back),
+            Step::Bake => {
+                let ill = || Baked::Ill("web-new-1 restarted".to_owned());
+                self.facts.baked = Some(if self.fate.bakes_well {
+                    Baked::Well
+                } else {
+                    ill()
+                });
+            }
             Step::Confirm { side } => self.confirm(*side),
             Step::Drain { replicas } => {
                 let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));
                 self.facts.drained.extend(drained);
             }
+            Step::Hooks { replicas } => self.facts.hooked.extend(replicas.iter().cloned()),
             Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
             Step::Remove { replicas } => {
                 self.observed
@@ -317,6 +369,15 @@ impl Simulator {
                         name.clone_into(&mut replica.name)
                     });
                 }
+            }
+            // Without a socket proxy that says so, the pin stays until Docker itself calls them healthy.
+            Step::Release if self.desired.confirm_hold => {
+                let starting = |own: &&mut Replica| own.health == Health::Starting;
+                let all = self.observed.replicas.iter_mut();
+                all.filter(starting)
+                    .for_each(|own| own.health = Health::Healthy);
+                self.observed.claim = None;
+                self.facts.released = true;
             }
             Step::Release => {
                 let starting = self.news().iter().any(|new| new.health == Health::Starting);
@@ -337,7 +398,7 @@ impl Simulator {
     }
 
     fn claim(&mut self, stage: Stage) {
-        if matches!(stage, Stage::Cutover | Stage::Back) {
+        if stage != Stage::Settled {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
         }
         let hides = match stage {
@@ -348,6 +409,7 @@ impl Simulator {
             rollout: self.desired.rollout.clone(),
             stage,
             hides,
+            stale: false,
         });
     }
 

@@ -71,6 +71,132 @@ fn one_replica_is_rolled_in_ten_steps() {
 }
 
 #[test]
+fn hooks_run_while_the_way_back_is_still_open() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    world.desired.hooks = true;
+    while world.next()
+        != Next::Step(Step::Hooks {
+            replicas: vec![world.olds()[0].id.clone()],
+        })
+    {
+        let Next::Step(step) = world.next() else {
+            panic!("no hooks: {:?}", world.steps)
+        };
+        world.take(step);
+    }
+    world.observed.replicas[1].run = Run::Exited;
+    let (_, end) = steps(&mut world);
+    assert_eq!(end, old_serves("web-new-1 failed after the cutover"));
+}
+
+#[test]
+fn an_old_set_that_stumbles_does_not_make_an_unready_new_one_live() {
+    for (run, health) in [
+        (Run::Running, Health::Unhealthy),
+        (Run::Restarting, Health::None),
+    ] {
+        let fate = Fate {
+            ready: Ready::Crashes,
+            ..WELL
+        };
+        let mut world = Simulator::new(olds(1), 1, true, fate);
+        for _ in 0..2 {
+            let Next::Step(step) = world.next() else {
+                panic!()
+            };
+            world.take(step);
+        }
+        (
+            world.observed.replicas[0].run,
+            world.observed.replicas[0].health,
+        ) = (run, health);
+        let (steps, end) = steps(&mut world);
+        assert!(!steps.iter().any(|step| step == "cutover"), "{steps:?}");
+        assert_eq!(end, old_serves("web-new-1 exited"));
+    }
+}
+
+#[test]
+fn a_new_set_that_dies_while_the_old_one_is_stopped_is_no_success() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    while !world
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Stop { .. }))
+    {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    let new = world
+        .observed
+        .replicas
+        .iter_mut()
+        .find(|own| own.rollout.is_some());
+    new.unwrap().run = Run::Exited;
+    let (_, end) = steps(&mut world);
+    assert!(
+        matches!(&end, Next::Fail(Failure::NeedsPerson(why)) if why.contains("nothing serves")),
+        "{end:?}"
+    );
+    assert_eq!(world.olds().len(), 1);
+}
+
+/// The steps up to the end of the watch.
+const BAKED: [&str; 6] = [
+    "hold",
+    "create 1",
+    "ready",
+    "cutover",
+    "confirm new",
+    "bake",
+];
+
+#[test]
+fn the_old_set_goes_only_once_the_new_one_has_been_watched() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    world.desired.bake = true;
+    let rest = [
+        "drain old-1",
+        "stop old-1",
+        "remove old-1",
+        "rename web-new-1",
+        "release",
+    ];
+    expect(&mut world, &[&BAKED[..], &rest].concat(), &Next::Done);
+}
+
+#[test]
+fn a_new_set_that_sours_while_it_is_watched_gives_the_traffic_back() {
+    let fate = Fate {
+        bakes_well: false,
+        ..WELL
+    };
+    let mut world = Simulator::new(olds(1), 1, true, fate);
+    world.desired.bake = true;
+    let rest = [
+        "cut_back",
+        "confirm old",
+        "drain new-1",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    let end = old_serves("web-new-1 restarted");
+    expect(&mut world, &[&BAKED[..], &rest].concat(), &end);
+}
+
+#[test]
+fn a_first_start_has_nothing_to_go_back_to_and_is_not_watched() {
+    let mut world = Simulator::new(Vec::new(), 1, true, WELL);
+    world.desired.bake = true;
+    let (steps, end) = steps(&mut world);
+    assert!(!steps.contains(&"bake".to_owned()), "{steps:?}");
+    assert_eq!(end, Next::Done);
+}
+
+#[test]
 fn three_replicas_move_together() {
     let mut world = Simulator::new(olds(3), 3, true, WELL);
     let wanted = [
@@ -86,6 +212,78 @@ fn three_replicas_move_together() {
         "release",
     ];
     expect(&mut world, &wanted, &Next::Done);
+}
+
+/// A hold that moves the traffic itself: without it the new replicas would get some as soon as they are healthy.
+#[test]
+fn a_hold_that_moves_the_traffic_is_confirmed_before_anything_is_created() {
+    let mut world = pinned(olds(2), WELL);
+    let wanted = [
+        "hold",
+        "confirm old",
+        "create 2",
+        "ready",
+        "cutover",
+        "confirm new",
+        "drain old-1 old-2",
+        "stop old-1 old-2",
+        "remove old-1 old-2",
+        "rename web-new-1 web-new-2",
+        "release",
+    ];
+    expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn a_hold_that_is_not_confirmed_is_given_up_and_nothing_is_created() {
+    let fate = Fate {
+        confirms_back: false,
+        ..WELL
+    };
+    let mut world = pinned(olds(1), fate);
+    expect(
+        &mut world,
+        &["hold", "confirm old", "release"],
+        &old_serves("the proxy did not confirm in time that it keeps to the old replicas"),
+    );
+    assert_eq!(world.observed.replicas, olds(1));
+}
+
+fn pinned(olds: Vec<Replica>, fate: Fate) -> Simulator {
+    let count = olds.len() as u32;
+    let mut world = Simulator::new(olds, count, true, fate);
+    world.desired.confirm_hold = true;
+    world
+}
+
+/// The steps that follow when a replica of the live side gets another address right after `at`.
+#[track_caller]
+fn moves(at: &Step, wanted: &[&str]) {
+    let mut world = pinned(olds(1), WELL);
+    while world.steps.last() != Some(at) {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    world.observed.claim.as_mut().unwrap().stale = true;
+    world.steps.clear();
+    let (steps, end) = steps(&mut world);
+    assert_eq!(steps[..wanted.len()], *wanted);
+    assert_eq!(end, Next::Done);
+}
+
+#[test]
+fn a_record_that_does_not_fit_any_more_is_written_and_confirmed_again() {
+    use crate::model::Side;
+    moves(
+        &Step::Create { replicas: 1 },
+        &["hold", "confirm old", "ready", "cutover"],
+    );
+    moves(
+        &Step::Confirm { side: Side::New },
+        &["cutover", "confirm new", "drain old-1"],
+    );
 }
 
 #[test]
@@ -324,6 +522,7 @@ fn resumes(stage: Option<Stage>, olds: Vec<Replica>, news: usize, wanted: Option
         rollout: rollout("r2"),
         stage,
         hides: olds.iter().map(|old| old.id.clone()).collect(),
+        stale: false,
     };
     let observed = Observed {
         claim: stage.map(claim),
@@ -359,9 +558,18 @@ fn the_routing_decides_whether_an_unfinished_rollout_goes_on_or_back() {
 
 #[test]
 fn a_run_that_dies_after_any_step_is_settled_by_the_next() {
-    for (count, routed) in [(1, true), (3, true), (1, false), (3, false)] {
-        for crash in 0..12 {
+    let cases = [
+        (1, true, false),
+        (3, true, false),
+        (1, true, true),
+        (3, true, true),
+        (1, false, false),
+        (3, false, false),
+    ];
+    for (count, routed, confirm_hold) in cases {
+        for crash in 0..13 {
             let mut world = Simulator::new(olds(count), count as u32, routed, WELL);
+            world.desired.confirm_hold = confirm_hold;
             for _ in 0..crash {
                 if let Next::Step(step) = world.next() {
                     world.take(step);

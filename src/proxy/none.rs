@@ -22,7 +22,7 @@ impl Proxy for NoProxy {
         false
     }
 
-    async fn claim(&mut self) -> Result<Option<Claim>> {
+    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
         Ok(None)
     }
 

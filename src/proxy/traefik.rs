@@ -6,7 +6,10 @@ pub mod conflicts;
 pub mod control;
 pub mod discover;
 pub mod http;
+pub mod kept;
 pub mod names;
+pub mod network;
+pub mod pin;
 pub mod ports;
 pub mod reach;
 pub mod relabel;
@@ -152,7 +155,7 @@ impl Proxy for Traefik {
         true
     }
 
-    async fn claim(&mut self) -> Result<Option<Claim>> {
+    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
         let key = self.key.to_string();
         let mut claims = Vec::new();
         for control in &self.controls {

@@ -1,6 +1,9 @@
 //! Waits until every Traefik has read a change by hand, and until it routes as it should.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::{
     sync::Mutex,
@@ -14,7 +17,10 @@ use crate::{
     model::{Replica, Route, ServiceKey},
     proxy::{
         Proxy,
-        traefik::discover::{self, Found, is_traefik},
+        traefik::{
+            Traefik,
+            discover::{self, Found, Request, Wanted, is_traefik},
+        },
     },
     retry,
     settings::Settings,
@@ -51,9 +57,8 @@ pub async fn confirm(
         allow_split: true,
         ..Settings::resolve(Default::default())
     };
-    let networks = target.networks.iter().cloned().collect();
     let replicas = [target.clone()];
-    let asked = discover::traefik(engine, key, &settings, 0, found, &networks, &replicas).await;
+    let asked = traefik(engine, found, &settings, target, key).await;
     let traefik = match asked {
         Ok(traefik) => traefik,
         Err(error) => {
@@ -82,6 +87,40 @@ pub async fn confirm(
         ))
         .hint("the labels are set; rollout relabel --list shows them, docker logs of Traefik why it does not take them")),
     }
+}
+
+async fn traefik(
+    engine: &Engine,
+    found: &[Found],
+    settings: &Settings,
+    target: &Replica,
+    key: &ServiceKey,
+) -> Result<Traefik> {
+    let networks: BTreeSet<String> = target.networks.iter().cloned().collect();
+    let replicas = std::slice::from_ref(target);
+    // A container has its image's labels already.
+    let wanted = Wanted::new(
+        key,
+        &target.labels,
+        Some(&BTreeMap::new()),
+        networks.clone(),
+    );
+    let all = discover::traefiks(engine, found, &networks).await?;
+    let in_front: Vec<_> = all
+        .into_iter()
+        .filter(|own| discover::concerns(own, &wanted, replicas))
+        .collect();
+    let request = Request {
+        engine,
+        key,
+        settings,
+        epoch: 0,
+        found,
+        networks: &networks,
+        replicas,
+        wanted: &wanted,
+    };
+    discover::traefik(&request, &in_front).await
 }
 
 /// Whether every Traefik that counts has listed the generation; if not, who has not.

@@ -2,77 +2,114 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Scene, Subject};
+use super::{Purpose, Scene, Subject};
 use crate::{
     compose::Service,
+    engine::Image,
     error::{Error, Outcome, Result},
     model::{Replica, ServiceKey},
     proxy::{
         Proxy,
         none::NoProxy,
-        traefik::{discover, names},
+        traefik::{
+            discover::{self, Reads, Request, TraefikContainer, Wanted, concerns, refuse_lost},
+            names,
+            pin::setup,
+        },
     },
-    settings::{ProxyKind, Settings},
+    settings::{ProxyKind, Settings, SwitchBy},
 };
 
 /// The pause before a drain, and the longer one where a middleware can hold a request.
 pub(super) const SETTLE: Duration = Duration::from_millis(250);
 const SETTLE_HELD: Duration = Duration::from_secs(5);
 
+/// A service whose traffic is to be moved.
+pub(super) struct Case<'a> {
+    pub key: &'a ServiceKey,
+    pub service: &'a Service,
+    pub settings: &'a Settings,
+    pub epoch: u64,
+    pub found: &'a [discover::Found],
+    pub olds: &'a [Replica],
+    /// The image of the new version, where it is here.
+    pub image: Option<&'a Image>,
+    pub purpose: Purpose,
+}
+
 impl Scene<'_> {
-    pub(super) async fn proxy(
-        &self,
-        key: &ServiceKey,
-        service: &Service,
-        settings: &Settings,
-        epoch: u64,
-        found: &[discover::Found],
-        olds: &[Replica],
-    ) -> Result<(Box<dyn Proxy>, Option<String>)> {
-        let networks = self.networks(service, olds);
+    /// What moves the traffic, and what the operator is told of it.
+    pub(super) async fn proxy(&self, case: Case<'_>) -> Result<(Box<dyn Proxy>, Option<String>)> {
+        let (service, settings) = (case.service, case.settings);
+        let declared = self.declared_networks(service);
+        let networks = self.networks(service, case.olds);
+        let image = case.image.map(|image| &image.labels);
+        let wanted = Wanted::new(case.key, &service.labels, image, declared);
         let labelled = names::wants_traefik(&service.labels)
-            || olds.iter().any(|old| names::wants_traefik(&old.labels));
+            || case
+                .olds
+                .iter()
+                .any(|old| names::wants_traefik(&old.labels));
         let none = |notice| Ok((Box::new(NoProxy) as Box<dyn Proxy>, notice));
         if settings.proxy == ProxyKind::None {
             return none(None);
         }
+        let unrouted = format!(
+            "{} has no Traefik router: it is rolled on health alone",
+            service.name
+        );
+        let all = match discover::traefiks(self.engine, case.found, &networks).await {
+            Ok(all) => all,
+            Err(error) if labelled => return Err(untouched(error)),
+            Err(_) => return none(Some(unrouted)),
+        };
+        refuse_traefik_itself(&all, case.olds)?;
+        // What is only settled has no version that could be lost.
+        let lost = match case.purpose {
+            Purpose::Roll => refuse_lost(&all, &wanted, case.olds),
+            Purpose::Settle => Ok(()),
+        };
+        let all = all.into_iter();
+        let all: Vec<TraefikContainer> = all
+            .filter(|own| concerns(own, &wanted, case.olds))
+            .collect();
+        let request = Request {
+            engine: self.engine,
+            key: case.key,
+            settings,
+            epoch: case.epoch,
+            found: case.found,
+            networks: &networks,
+            replicas: case.olds,
+            wanted: &wanted,
+        };
         if !labelled {
             // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
-            if let Ok(traefik) =
-                discover::traefik(self.engine, key, settings, epoch, found, &networks, olds).await
-                && traefik.knows_the_service()
-            {
-                return Ok((Box::new(traefik), None));
+            if let Ok((traefik, true)) = traefik(&request, &all).await {
+                return lost.map(|()| (traefik, None));
             }
-            let name = &service.name;
-            return none(Some(format!(
-                "{name} has no Traefik router: it is rolled on health alone"
-            )));
+            return none(Some(unrouted));
         }
-        match discover::traefik(self.engine, key, settings, epoch, found, &networks, olds).await {
-            Ok(traefik) => Ok((Box::new(traefik), None)),
+        lost?;
+        match traefik(&request, &all).await {
+            Ok((traefik, _)) => Ok((traefik, None)),
             Err(error) if settings.allow_split && error.outcome == Outcome::Refused => none(Some(
                 format!("{}; both versions will answer for a while", error.message),
             )),
-            // Nothing has been touched yet.
-            Err(error) => Err(Error {
-                outcome: Outcome::Refused,
-                ..error
-            }),
+            Err(error) => Err(untouched(error)),
         }
+    }
+
+    fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
+        let networks = service.networks.iter();
+        let names = networks.filter_map(|key| self.project.raw["networks"][key]["name"].as_str());
+        names.map(str::to_owned).collect()
     }
 
     /// The engine's names of the networks that the service is in, or will be in.
     pub(super) fn networks(&self, service: &Service, olds: &[Replica]) -> BTreeSet<String> {
-        let declared = service
-            .networks
-            .iter()
-            .filter_map(|key| self.project.raw["networks"][key]["name"].as_str());
-        olds.iter()
-            .flat_map(|old| old.networks.iter().map(String::as_str))
-            .chain(declared)
-            .map(str::to_owned)
-            .collect()
+        let before = olds.iter().flat_map(|old| old.networks.iter().cloned());
+        before.chain(self.declared_networks(service)).collect()
     }
 
     pub(super) async fn settle(
@@ -86,5 +123,88 @@ impl Scene<'_> {
             None if proxy.holds_requests(olds).await => SETTLE_HELD,
             None => SETTLE,
         }
+    }
+}
+
+/// Nothing has been touched yet.
+fn untouched(error: Error) -> Error {
+    Error {
+        outcome: Outcome::Refused,
+        ..error
+    }
+}
+
+/// Every Traefik in front of the service, by the way to move its traffic that is wanted or possible; and whether any knows
+/// the service.
+async fn traefik(
+    request: &Request<'_>,
+    all: &[TraefikContainer],
+) -> Result<(Box<dyn Proxy>, bool)> {
+    let left = setup::is_left(request.engine, request.key, all).await?;
+    match request.settings.switch {
+        SwitchBy::Pin => pin(request, all).await,
+        SwitchBy::Relabel if left => Err(Error::refused(format!(
+            "an earlier rollout of {} has left a pin file",
+            request.key.service
+        ))
+        .hint("settle that one first, without --switch relabel")),
+        SwitchBy::Auto if left => pin(request, all).await,
+        SwitchBy::Auto if all.iter().any(bypasses) => match pin(request, all).await {
+            Ok(pinned) => Ok(pinned),
+            // Only the operator can say that it does not matter.
+            Err(_) if request.settings.allow_split => relabel(request, all).await,
+            Err(why) => Err(with_reason(relabel(request, all).await.err(), why)),
+        },
+        SwitchBy::Auto | SwitchBy::Relabel => relabel(request, all).await,
+    }
+}
+
+async fn relabel(
+    request: &Request<'_>,
+    traefiks: &[TraefikContainer],
+) -> Result<(Box<dyn Proxy>, bool)> {
+    let traefik = discover::traefik(request, traefiks).await?;
+    let knows = traefik.knows_the_service();
+    Ok((Box::new(traefik), knows))
+}
+
+async fn pin(
+    request: &Request<'_>,
+    traefiks: &[TraefikContainer],
+) -> Result<(Box<dyn Proxy>, bool)> {
+    let pin = setup::pin(request, traefiks).await?;
+    let knows = pin.knows_the_service();
+    Ok((Box::new(pin), knows))
+}
+
+/// Whether a Traefik reads Docker, and not through a socket proxy.
+fn bypasses(traefik: &TraefikContainer) -> bool {
+    matches!(traefik.reads, Reads::Socket(_) | Reads::Other(_))
+}
+
+/// Neither way is possible: why not by the socket proxy and how to add it, and why not by a pin.
+fn with_reason(by_socket_proxy: Option<Error>, by_pin: Error) -> Error {
+    let Some(error) = by_socket_proxy else {
+        return by_pin;
+    };
+    let ways = [error.hint.clone(), by_pin.hint.clone()];
+    let ways: Vec<String> = ways.into_iter().flatten().collect();
+    Error {
+        message: format!("{}, nor by a pin file: {}", error.message, by_pin.message),
+        ..error
+    }
+    .hint(ways.join("\n      or: "))
+}
+
+/// Refuses to roll what carries the traffic of the rollout itself.
+fn refuse_traefik_itself(traefiks: &[TraefikContainer], replicas: &[Replica]) -> Result<()> {
+    let own = |traefik: &&TraefikContainer| replicas.iter().any(|own| own.id.0 == traefik.id);
+    match traefiks.iter().find(own) {
+        None => Ok(()),
+        Some(traefik) => Err(Error::refused(format!(
+            "{} is the Traefik that a rollout goes through",
+            traefik.name
+        ))
+        .hint("docker compose up -d replaces it, with a short gap for everything behind it")),
     }
 }

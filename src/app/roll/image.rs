@@ -112,7 +112,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    pub(super) async fn version(&self, subject: &Subject<'_>) -> Result<Version> {
+    pub(super) async fn version(&self, subject: &Subject<'_>, routed: bool) -> Result<Version> {
         let reference = subject.service.image.clone().unwrap_or_default();
         let Some(image) = self.engine.image(&reference).await? else {
             return Err(
@@ -131,6 +131,9 @@ impl Scene<'_> {
             &subject.settings,
             &image.volumes,
         )?;
+        if routed {
+            self.refuse_ports(subject.service, &image)?;
+        }
         Ok(Version {
             image: image.id,
             hash: self.compose.config_hash(&subject.service.name).await?,

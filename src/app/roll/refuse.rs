@@ -1,13 +1,17 @@
 //! What a rollout of a service is refused for before anything is touched, and what it needs to be there.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Scene;
 use crate::{
     compose::{
         Service,
         check::{Kind, check},
     },
+    engine::Image,
     error::{Error, Result},
     model::ServiceKey,
+    proxy::traefik::{discover::Wanted, ports},
     settings::{PullPolicy, Settings, Strategy},
 };
 
@@ -41,12 +45,57 @@ impl Scene<'_> {
         }
     }
 
-    /// The volumes of an image that is here already and stays; those of another are checked once it is here.
-    pub(super) async fn image_volumes(
+    /// Refuses a new version that Traefik would send to the wrong port of, or leave out for want of one.
+    pub(super) fn refuse_ports(&self, service: &Service, image: &Image) -> Result<()> {
+        let published = service.published_ports.iter().map(|own| ports::Exposed {
+            port: own.target,
+            udp: own.protocol == "udp",
+        });
+        let texts = image.ports.iter().chain(&service.expose);
+        let exposed = texts.flat_map(|text| ports::Exposed::read(text));
+        let exposed: Vec<ports::Exposed> = exposed.chain(published).collect();
+        let labels = self.labels(service, Some(image));
+        let Some(trap) = ports::trap(&labels, &exposed) else {
+            return Ok(());
+        };
+        let name = &service.name;
+        let message = match trap.taken {
+            Some(taken) => format!(
+                "Traefik would send to port {}/{} of {name}, the lowest that it exposes",
+                taken.port,
+                if taken.udp { "udp" } else { "tcp" }
+            ),
+            None => format!("Traefik would leave {name} out: it exposes no port"),
+        };
+        let port = trap
+            .meant
+            .map_or("PORT".to_owned(), |port| port.to_string());
+        Err(Error::refused(message).hint(format!(
+            "add the label {}: \"{port}\" to {name}",
+            trap.label
+        )))
+    }
+
+    /// The labels of the new version as far as they are known.
+    pub(super) fn labels(
+        &self,
+        service: &Service,
+        image: Option<&Image>,
+    ) -> BTreeMap<String, String> {
+        let key = ServiceKey {
+            project: self.project.name.clone(),
+            service: service.name.clone(),
+        };
+        let image = image.map(|image| &image.labels);
+        Wanted::new(&key, &service.labels, image, BTreeSet::new()).labels
+    }
+
+    /// The image, where it is here already and stays; another is checked once it is here.
+    pub(super) async fn image_that_stays(
         &self,
         service: &Service,
         settings: &Settings,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Option<Image>> {
         let stays = match settings.pull {
             PullPolicy::Always => false,
             PullPolicy::Policy => !matches!(
@@ -57,11 +106,8 @@ impl Scene<'_> {
         };
         let built = service.has_build && settings.build;
         match &service.image {
-            Some(reference) if stays && !built => {
-                let image = self.engine.image(reference).await?;
-                Ok(image.map(|image| image.volumes).unwrap_or_default())
-            }
-            _ => Ok(Vec::new()),
+            Some(reference) if stays && !built => self.engine.image(reference).await,
+            _ => Ok(None),
         }
     }
 

@@ -56,7 +56,8 @@ impl Live<'_> {
             .collect();
         let mut watching = Box::pin(start_watchers(engine, watched));
         let mut watchers = None;
-        let mut changed = Box::pin(others_changed(engine, watch, &self.key, sets));
+        let closely = desired.confirm_hold;
+        let mut changed = Box::pin(others_changed(engine, watch, &self.key, sets, closely));
         let mut failed = None;
         let ended = timeout_at(deadline, async {
             loop {
@@ -138,14 +139,19 @@ pub(super) fn explain(pending: &[&Replica], details: &[Mutex<String>], facts: &m
     }
 }
 
-/// Ends when the old set is not what it was: a replica has gone, stopped, or joined.
+/// Ends when the old set is not what it was: a replica has gone, stopped, or joined; looked at closely, also when one has
+/// fallen ill or got another address, which a hold that moves the traffic itself must follow.
 pub(super) async fn others_changed(
     engine: &Engine,
     watch: &Watch,
     key: &ServiceKey,
     sets: &Sets<'_>,
+    closely: bool,
 ) -> Result<()> {
-    let state = |replica: &Replica| (replica.id.clone(), replica.run);
+    let state = |replica: &Replica| {
+        let more = closely.then(|| (replica.health, replica.endpoints.clone()));
+        (replica.id.clone(), replica.run, more)
+    };
     let new: Vec<&ContainerId> = sets.news.iter().map(|new| &new.id).collect();
     let before: Vec<_> = sets.olds.iter().map(|old| state(old)).collect();
     loop {

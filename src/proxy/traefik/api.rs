@@ -1,5 +1,7 @@
 //! The Traefik API: what each instance says of routers, services and servers.
 
+pub mod pinned;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Deserialize;
@@ -172,7 +174,17 @@ impl Api {
         protocol: Protocol,
         name: &str,
     ) -> Result<Option<T>> {
-        let path = format!("/api/{}/{kind}/{name}@docker", protocol.word());
+        self.item_of("docker", kind, protocol, name).await
+    }
+
+    async fn item_of<T: for<'de> Deserialize<'de>>(
+        &self,
+        provider: &str,
+        kind: &str,
+        protocol: Protocol,
+        name: &str,
+    ) -> Result<Option<T>> {
+        let path = format!("/api/{}/{kind}/{name}@{provider}", protocol.word());
         match self.get(&path).await? {
             None => Ok(None),
             Some(value) => serde_json::from_value(value).map(Some).map_err(|error| {

@@ -1,6 +1,7 @@
 //! Finds the socket proxies, the Traefiks that read through them, and the API of each.
 
 mod containers;
+mod in_front;
 mod socket_proxies;
 mod summary;
 
@@ -11,6 +12,7 @@ use bollard::models::ContainerSummary;
 use self::summary::reaches;
 pub use self::{
     containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
+    in_front::{Wanted, concerns, refuse_lost},
     socket_proxies::{Found, socket_proxies},
     summary::name,
 };
@@ -47,28 +49,52 @@ impl Found {
     }
 }
 
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The service.
+    pub key: &'a ServiceKey,
+    /// How.
+    pub settings: &'a Settings,
+    /// Grows with each rollout of the service.
+    pub epoch: u64,
+    /// The socket proxies that run.
+    pub found: &'a [Found],
+    /// The networks that the service is in, or will be in.
+    pub networks: &'a BTreeSet<String>,
+    /// Its replicas.
+    pub replicas: &'a [Replica],
+    /// The version that is wanted.
+    pub wanted: &'a Wanted,
+}
+
 /// The Traefiks in front of a service, ready to be asked; refused where there is no way to move traffic at once.
-pub async fn traefik(
-    engine: &Engine,
-    key: &ServiceKey,
-    settings: &Settings,
-    epoch: u64,
-    found: &[Found],
-    networks: &BTreeSet<String>,
-    replicas: &[Replica],
-) -> Result<Traefik> {
+///
+/// `all` are those that share a network with it, and have to do with it.
+pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Traefik> {
+    let Request {
+        engine,
+        key,
+        settings,
+        found,
+        networks,
+        replicas,
+        wanted,
+        ..
+    } = *request;
     let running = engine.running().await?;
-    let all = traefiks(engine, found, networks).await?;
     let readers = readers(found, &running, networks).await?;
     if !settings.allow_split {
-        refuse_bypass(&all)?;
+        refuse_bypass(all)?;
     }
     if readers.is_empty() {
         return Err(no_reader(key, found));
     }
     let by_url = !settings.traefik_url.is_empty();
     let apis = match by_url {
-        false => apis(engine, &all, settings).await?,
+        false => apis(engine, all, settings).await?,
         true => named(settings).await?,
     };
     let reads = |found: &&Found| {
@@ -85,9 +111,11 @@ pub async fn traefik(
         settings: settings.clone(),
         found: matter.cloned().collect(),
         networks: networks.clone(),
+        wanted: wanted.clone(),
+        olds: replicas.to_vec(),
     };
     let lookout = (!by_url).then_some(lookout);
-    let mut traefik = Traefik::new(key.clone(), epoch, controls, apis, lookout);
+    let mut traefik = Traefik::new(key.clone(), request.epoch, controls, apis, lookout);
     traefik.get_acquainted(replicas).await?;
     Ok(traefik)
 }
@@ -98,6 +126,8 @@ pub struct Lookout {
     settings: Settings,
     found: Vec<Found>,
     networks: BTreeSet<String>,
+    wanted: Wanted,
+    olds: Vec<Replica>,
 }
 
 /// What a lookout has seen.
@@ -117,7 +147,9 @@ impl Lookout {
             if !sighting.reads_through() || known.contains(&sighting.identity()) {
                 continue;
             }
-            if let Some(traefik) = sighting.examine(&self.engine).await? {
+            let traefik = sighting.examine(&self.engine).await?;
+            let in_front = |own: &TraefikContainer| concerns(own, &self.wanted, &self.olds);
+            if let Some(traefik) = traefik.filter(in_front) {
                 fresh.push(api_of(&self.engine, &traefik, &self.settings).await?);
             }
         }

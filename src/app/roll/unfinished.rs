@@ -1,0 +1,92 @@
+//! What an earlier run has left unfinished: finished or undone before anything else.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+
+use super::{Purpose, Scene, Subject, desired};
+use crate::{
+    error::{Error, Outcome, Result},
+    event::Event,
+    execute::{self, World},
+    model::{Facts, Goal, Reason, Replica, RolloutId},
+    plan,
+    proxy::Proxy,
+    settings::OnUnfinished,
+    state::Lock,
+    watch::Watch,
+};
+
+impl Scene<'_> {
+    /// Settles what is unfinished, and answers with the replicas that are there then.
+    pub(super) async fn settle_unfinished(
+        &self,
+        subject: &Subject<'_>,
+        proxy: &mut dyn Proxy,
+        lock: &Lock,
+        watch: &Watch,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<Vec<Replica>> {
+        let (routed, confirm_hold) = (proxy.routes(), proxy.confirms_hold());
+        let replicas = self.engine.replicas(&subject.key).await?;
+        let settle = self.settle(subject, proxy, &replicas).await;
+        let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), settle);
+        let observed = live.observe().await?;
+        let name = &subject.service.name;
+        let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else {
+            if subject.purpose == Purpose::Settle {
+                self.events
+                    .notice(format!("{name} has no unfinished rollout"));
+            }
+            return Ok(observed.replicas);
+        };
+        let goal = match subject.settings.on_unfinished {
+            OnUnfinished::Resume => goal,
+            OnUnfinished::Abort => Goal::Undo(Reason::Unfinished),
+            OnUnfinished::Fail => return Err(refuse(name, &rollout, &goal)),
+        };
+        let forward = goal == Goal::Finish;
+        self.events.emit(Event::Unfinished {
+            rollout: rollout.clone(),
+            forward,
+        });
+        let others: Vec<Replica> = observed
+            .replicas
+            .into_iter()
+            .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
+            .collect();
+        let mut desired = desired(goal, rollout, wanted, routed, &others);
+        desired.confirm_hold = confirm_hold;
+        desired.hooks = subject.has_hooks(&others);
+        let facts = Facts {
+            created: true,
+            ..Facts::default()
+        };
+        match execute::run(&mut live, desired, facts, self.events, interrupted).await {
+            Ok(_) if subject.purpose == Purpose::Settle => self.events.notice(match forward {
+                true => format!("{name} is settled: the new version serves"),
+                false => format!("{name} is settled: the old version serves"),
+            }),
+            Ok(_) => {}
+            // The old version serves again: what was asked for can go on from there.
+            Err(error) if error.outcome == Outcome::Failed && subject.purpose == Purpose::Roll => {
+                self.events.notice(error.message);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(live.observe().await?.replicas)
+    }
+}
+
+fn refuse(service: &str, rollout: &RolloutId, goal: &Goal) -> Error {
+    let (stands, way) = match goal {
+        Goal::Finish => ("after", "finishes it"),
+        _ => ("before", "undoes it"),
+    };
+    Error::refused(format!(
+        "rollout {rollout} of {service} was left unfinished, {stands} its cutover"
+    ))
+    .hint(format!(
+        "rollout resume {service} {way}; rollout abort {service} takes the traffic back to the old replicas"
+    ))
+}

@@ -1,0 +1,58 @@
+//! Watches the new replicas after the cutover, while the old ones still run.
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Live, Sets, gates::others_changed};
+use crate::{
+    ask,
+    engine::Engine,
+    error::Result,
+    model::{Baked, Desired, Facts, Replica},
+    watch::Watch,
+};
+
+impl Live<'_> {
+    /// Ends with the time that is set, with the first sign that a new replica is ill, or when somebody asks for the old
+    /// version back.
+    pub(super) async fn bake(
+        &mut self,
+        desired: &Desired,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let bake = self.settings.bake;
+        let until = *self
+            .memory
+            .bake_until
+            .get_or_insert_with(|| Instant::now() + bake);
+        let (engine, watch) = (self.engine, self.watch);
+        let baked = tokio::select! {
+            () = sleep_until(until) => Baked::Well,
+            why = soured(engine, watch, &sets.news) => Baked::Ill(why?),
+            who = ask::heard(engine, &self.key, self.lock.epoch) => Baked::Ill(format!("undone by {who}")),
+            // The planner sees what is left to go back to.
+            changed = others_changed(engine, watch, &self.key, sets, desired.confirm_hold) => return changed,
+        };
+        facts.baked = Some(baked);
+        Ok(())
+    }
+}
+
+/// Ends when one of the replicas is not what it was when the watch began: why.
+async fn soured(engine: &Engine, watch: &Watch, news: &[&Replica]) -> Result<String> {
+    loop {
+        let changed = watch.next();
+        for new in news {
+            let name = new.target_name();
+            let why = match engine.replica(&new.id).await? {
+                None => "was removed by somebody else",
+                Some(now) if now.started_at != new.started_at => "restarted",
+                Some(now) if now.serves() => continue,
+                Some(now) if now.run == crate::model::Run::Running => "became unhealthy",
+                Some(_) => "stopped",
+            };
+            return Ok(format!("{name} {why} after the cutover"));
+        }
+        changed.await;
+    }
+}

@@ -1,0 +1,153 @@
+//! What Traefik says of a pin, and of who else uses the services that it stands in for.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{Api, Router, Servers, Service, hosts, trouble};
+use crate::{
+    error::Result,
+    proxy::traefik::names::{Names, Protocol},
+};
+
+/// Something of a pin file: its name there, and what the labels call it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PinnedName {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Less `@file`.
+    pub full: String,
+    /// In the labels.
+    pub label: String,
+}
+
+impl Api {
+    /// Asks for a pin's services and routers; the answer goes by the names of the labels, as that of
+    /// [`Api::servers`].
+    pub async fn pinned(&self, services: &[PinnedName], routers: &[PinnedName]) -> Result<Servers> {
+        let mut servers = Servers::default();
+        for name in services {
+            let Some(service) = self.of_file::<Service>("services", name).await? else {
+                continue;
+            };
+            let status = service.status.as_deref();
+            let complaint = trouble("service", &name.full, status, &service.error);
+            servers.trouble.extend(under(&name.label, complaint));
+            servers
+                .services
+                .insert((name.protocol, name.label.clone()), hosts(service));
+        }
+        for name in routers {
+            let complaint = match self.of_file::<Router>("routers", name).await? {
+                Some(router) => trouble(
+                    "router",
+                    &name.full,
+                    router.status.as_deref(),
+                    &router.error,
+                ),
+                None => Some((
+                    String::new(),
+                    format!(
+                        "router {} of the pin file does not exist; another broken file in its directory would be why",
+                        name.full
+                    ),
+                )),
+            };
+            servers.trouble.extend(under(&name.label, complaint));
+        }
+        Ok(servers)
+    }
+
+    /// Whether anything of a pin is left.
+    pub async fn knows_pinned(&self, names: &[(&str, PinnedName)]) -> Result<bool> {
+        for (kind, name) in names {
+            if self.of_file::<Value>(kind, name).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn of_file<T: for<'de> serde::Deserialize<'de>>(
+        &self,
+        kind: &str,
+        name: &PinnedName,
+    ) -> Result<Option<T>> {
+        self.item_of("file", kind, name.protocol, &name.full).await
+    }
+
+    /// The rule of a Docker router, by its own name or one with an entrypoint before it.
+    pub async fn rule(&self, protocol: Protocol, name: &str) -> Result<Option<String>> {
+        let path = format!("/api/{}/routers?search={name}@docker", protocol.word());
+        let (own, suffix) = (format!("{name}@docker"), format!("-{name}@docker"));
+        let routers = self.list(&path).await?;
+        let is_it = |router: &&Value| {
+            let known = router["name"].as_str().unwrap_or_default();
+            known == own || known.ends_with(&suffix)
+        };
+        let rule = routers
+            .iter()
+            .find(is_it)
+            .and_then(|own| own["rule"].as_str());
+        Ok(rule.map(str::to_owned))
+    }
+
+    /// What besides the routers of `names` leads to their services by name, so that a pin would not move it.
+    pub async fn other_users(&self, names: &Names) -> Result<BTreeSet<String>> {
+        let mut users = BTreeSet::new();
+        for (protocol, name) in &names.services {
+            let service: Option<Service> = self.item("services", *protocol, name).await?;
+            let own = |user: &String| {
+                names.routers.iter().any(|(_, router)| {
+                    *user == format!("{router}@docker")
+                        || user.ends_with(&format!("-{router}@docker"))
+                })
+            };
+            let used_by = service.map(|service| service.used_by).unwrap_or_default();
+            users.extend(used_by.into_iter().filter(|user| !own(user)));
+            let full = format!("{name}@docker");
+            let path = format!("/api/{}/services", protocol.word());
+            for service in self.list(&path).await? {
+                let user = service["name"].as_str().unwrap_or_default();
+                if !user.contains(".rollout.") && refers_to(&service, &full) {
+                    users.insert(user.to_owned());
+                }
+            }
+        }
+        Ok(users)
+    }
+}
+
+fn under(label: &str, complaint: Option<(String, String)>) -> Option<(String, String)> {
+    complaint.map(|(_, text)| (label.to_owned(), text))
+}
+
+/// Whether a weighted, mirroring or failover service sends to another.
+fn refers_to(service: &Value, name: &str) -> bool {
+    let kinds = ["weighted", "mirroring", "failover", "highestRandomWeight"];
+    fn holds(value: &Value, name: &str) -> bool {
+        match value {
+            Value::String(text) => text == name,
+            Value::Array(items) => items.iter().any(|item| holds(item, name)),
+            Value::Object(fields) => fields.values().any(|field| holds(field, name)),
+            _ => false,
+        }
+    }
+    kinds.iter().any(|kind| holds(&service[kind], name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_service_that_sends_to_another_is_told_from_one_with_servers_of_its_own() {
+        let weighted = json!({"weighted": {"services": [{"name": "web@docker", "weight": 1}]}});
+        let failover = json!({"failover": {"service": "a@file", "fallback": "web@docker"}});
+        let own = json!({"loadBalancer": {"servers": [{"url": "http://web@docker"}]}});
+        assert!(refers_to(&weighted, "web@docker") && refers_to(&failover, "web@docker"));
+        assert!(!refers_to(&own, "web@docker") && !refers_to(&weighted, "we@docker"));
+    }
+}

@@ -1,0 +1,162 @@
+//! Which Traefiks route to a service, and whether each would keep its new version and get through to it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Reads, TraefikContainer};
+use crate::{
+    error::{Error, Result},
+    model::{Replica, ServiceKey, label},
+    proxy::traefik::{
+        kept::{LeftOut, left_out},
+        network::astray,
+        static_config::Docker,
+    },
+};
+
+/// A service as Traefiks will see the containers of its new version.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Its name in the Compose file.
+    pub service: String,
+    /// Every label that is known: the file's, Compose's own, and its image's where that is here.
+    pub labels: BTreeMap<String, String>,
+    /// Whether no label is missing.
+    pub certain: bool,
+    /// The engine's names of its networks.
+    pub networks: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// `image` are the labels of its image, where that is known.
+    pub fn new(
+        key: &ServiceKey,
+        own: &BTreeMap<String, String>,
+        image: Option<&BTreeMap<String, String>>,
+        networks: BTreeSet<String>,
+    ) -> Self {
+        let mut labels = image.cloned().unwrap_or_default();
+        labels.extend(own.clone());
+        let compose = [
+            (label::COMPOSE_PROJECT, key.project.as_str()),
+            (label::COMPOSE_SERVICE, key.service.as_str()),
+            (label::COMPOSE_ONEOFF, "False"),
+        ];
+        let compose = compose.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        labels.extend(compose);
+        Self {
+            service: key.service.clone(),
+            labels,
+            certain: image.is_some(),
+            networks,
+        }
+    }
+
+    fn left_out(&self, docker: &Docker) -> Option<LeftOut> {
+        let why = left_out(docker, &self.labels)?;
+        // What the image might still say.
+        (self.certain || why == LeftOut::Disabled).then_some(why)
+    }
+}
+
+/// Refuses a new version that a Traefik would lose or not get through to, and one that no Traefik would ever route to.
+pub fn refuse_lost(traefiks: &[TraefikContainer], wanted: &Wanted, olds: &[Replica]) -> Result<()> {
+    let mut left = None;
+    let mut reads = false;
+    for traefik in traefiks {
+        match judge(traefik, wanted, olds) {
+            Judgement::InFront => {
+                refuse_astray(traefik, wanted)?;
+                reads |= !matches!(traefik.reads, Reads::Nothing);
+            }
+            Judgement::Elsewhere(why) => left = left.or(Some((&traefik.name, why))),
+            Judgement::Loses(why) => {
+                return Err(Error::refused(format!(
+                    "Traefik ({}) would leave the new version of {} out: {why}",
+                    traefik.name, wanted.service
+                ))
+                .hint(why.hint()));
+            }
+        }
+    }
+    match left {
+        Some((name, why)) if !reads => Err(Error::refused(format!(
+            "Traefik ({name}) leaves {} out: {why}",
+            wanted.service
+        ))
+        .hint(why.hint())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a Traefik has to do with the service at all, as far as labels tell.
+pub fn concerns(traefik: &TraefikContainer, wanted: &Wanted, olds: &[Replica]) -> bool {
+    !matches!(judge(traefik, wanted, olds), Judgement::Elsewhere(_))
+}
+
+enum Judgement {
+    /// It routes to it, or may.
+    InFront,
+    /// It routes to neither version.
+    Elsewhere(LeftOut),
+    /// It routes to the old version alone.
+    Loses(LeftOut),
+}
+
+fn judge(traefik: &TraefikContainer, wanted: &Wanted, olds: &[Replica]) -> Judgement {
+    // Of a configuration that is not known nothing is concluded.
+    let docker = match (&traefik.unread, &traefik.config.docker) {
+        (None, Some(docker)) => docker,
+        _ => return Judgement::InFront,
+    };
+    let keeps_old = olds
+        .iter()
+        .any(|old| left_out(docker, &old.labels).is_none());
+    match wanted.left_out(docker) {
+        None => Judgement::InFront,
+        Some(why) if keeps_old => Judgement::Loses(why),
+        Some(why) => Judgement::Elsewhere(why),
+    }
+}
+
+fn refuse_astray(traefik: &TraefikContainer, wanted: &Wanted) -> Result<()> {
+    let Some(docker) = traefik.config.docker.as_ref() else {
+        return Ok(());
+    };
+    // From the host's network every bridge is reached; a published port is no address in a network.
+    let Some(its) = networks(traefik).filter(|_| !docker.use_bind_port_ip) else {
+        return Ok(());
+    };
+    let Some(astray) = astray(docker, &wanted.labels, &its, &wanted.networks) else {
+        return Ok(());
+    };
+    let hint = match astray.shared {
+        Some(network) => format!(
+            "add the label traefik.docker.network: {network} to {}",
+            wanted.service
+        ),
+        None => format!(
+            "put Traefik ({}) and {} into one network",
+            traefik.name, wanted.service
+        ),
+    };
+    Err(Error::refused(format!(
+        "Traefik ({}) may not get through to {}: it {}",
+        traefik.name, wanted.service, astray.message
+    ))
+    .hint(hint))
+}
+
+/// `None` in the network of the host, or of another container.
+fn networks(traefik: &TraefikContainer) -> Option<BTreeSet<String>> {
+    let host = traefik.inspect.host_config.as_ref();
+    let mode = host.and_then(|config| config.network_mode.as_deref());
+    if mode.is_some_and(|mode| mode == "host" || mode.starts_with("container:")) {
+        return None;
+    }
+    let settings = traefik.inspect.network_settings.as_ref()?;
+    Some(settings.networks.as_ref()?.keys().cloned().collect())
+}
+
+#[cfg(test)]
+#[path = "in_front_tests.rs"]
+mod tests;

@@ -1,0 +1,152 @@
+//! Traefiks that keep a service, lose it, or never had it.
+
+use bollard::models::{ContainerInspectResponse, EndpointSettings, NetworkSettings};
+
+use super::*;
+use crate::{
+    plan::simulator,
+    proxy::traefik::static_config::{Given, read},
+};
+
+fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
+    let arguments: Vec<String> = format!("--providers.docker {options}")
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    let given = Given {
+        arguments: &arguments,
+        ..Given::default()
+    };
+    let networks = networks
+        .iter()
+        .map(|name| ((*name).to_owned(), EndpointSettings::default()));
+    let settings = NetworkSettings {
+        networks: Some(networks.collect()),
+        ..Default::default()
+    };
+    TraefikContainer {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        identity: name.to_owned(),
+        inspect: ContainerInspectResponse {
+            network_settings: Some(settings),
+            ..Default::default()
+        },
+        config: read(given).unwrap(),
+        unread: None,
+        reads: Reads::Socket("/var/run/docker.sock".to_owned()),
+        version: None,
+    }
+}
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let own = |text: &str| text.to_owned();
+    pairs
+        .iter()
+        .map(|(key, value)| (own(key), own(value)))
+        .collect()
+}
+
+fn wanted(own: &[(&str, &str)], image: Option<&[(&str, &str)]>) -> Wanted {
+    let key = ServiceKey {
+        project: "shop".to_owned(),
+        service: "web".to_owned(),
+    };
+    let networks = BTreeSet::from(["shop_back".to_owned(), "shop_front".to_owned()]);
+    Wanted::new(&key, &map(own), image.map(map).as_ref(), networks)
+}
+
+fn old(labels: &[(&str, &str)]) -> Replica {
+    Replica {
+        labels: map(labels),
+        ..simulator::old("old")
+    }
+}
+
+const BOTH: [&str; 2] = ["shop_front", "shop_back"];
+const CLOSED: &str = "--providers.docker.exposedbydefault=false";
+const ON: (&str, &str) = ("traefik.enable", "true");
+
+/// Those that have to do with the service, where none would lose it.
+fn kept(traefiks: &[TraefikContainer], wanted: &Wanted, olds: &[Replica]) -> Vec<String> {
+    refuse_lost(traefiks, wanted, olds).unwrap();
+    let own = traefiks.iter().filter(|own| concerns(own, wanted, olds));
+    own.map(|own| own.name.clone()).collect()
+}
+
+fn refused(traefiks: &[TraefikContainer], wanted: &Wanted, olds: &[Replica]) -> String {
+    refuse_lost(traefiks, wanted, olds).unwrap_err().message
+}
+
+#[test]
+fn a_traefik_whose_constraints_leave_the_service_out_is_not_in_front_of_it() {
+    let inner = "--providers.docker.constraints=Label(`zone`,`inner`)";
+    let all = [
+        traefik("outer", CLOSED, &BOTH),
+        traefik("inner", inner, &BOTH),
+    ];
+    let service = wanted(&[ON], Some(&[]));
+    assert_eq!(kept(&all, &service, &[old(&[ON])]), ["outer"]);
+    let zoned = wanted(&[ON, ("zone", "inner")], Some(&[]));
+    assert_eq!(kept(&all, &zoned, &[]), ["outer", "inner"]);
+}
+
+#[test]
+fn a_new_version_that_a_traefik_would_lose_is_refused() {
+    let all = [traefik("outer", CLOSED, &BOTH)];
+    let service = wanted(&[], Some(&[]));
+    assert_eq!(
+        refused(&all, &service, &[old(&[ON])]),
+        "Traefik (outer) would leave the new version of web out: it has no label traefik.enable=true"
+    );
+    let off = wanted(&[("traefik.enable", "false")], None);
+    assert_eq!(
+        refused(&all, &off, &[old(&[ON])]),
+        "Traefik (outer) would leave the new version of web out: its label traefik.enable is false"
+    );
+}
+
+#[test]
+fn a_service_that_no_traefik_keeps_is_told_why() {
+    let expression = "--providers.docker.constraints=Label(`com.docker.compose.project`,`blog`)";
+    let all = [traefik("outer", expression, &BOTH)];
+    assert_eq!(
+        refused(&all, &wanted(&[ON], Some(&[])), &[]),
+        "Traefik (outer) leaves web out: Traefik's constraints are Label(`com.docker.compose.project`,`blog`)"
+    );
+}
+
+#[test]
+fn nothing_is_concluded_from_what_is_not_known() {
+    let mut unread = traefik("outer", CLOSED, &BOTH);
+    unread.unread = Some("/etc/traefik/traefik.yml: broken".to_owned());
+    assert_eq!(kept(&[unread], &wanted(&[], Some(&[])), &[]), ["outer"]);
+    // The image that is not here yet may have the label.
+    let all = [traefik("outer", CLOSED, &BOTH)];
+    assert_eq!(kept(&all, &wanted(&[], None), &[]), ["outer"]);
+    assert_eq!(kept(&all, &wanted(&[], Some(&[ON])), &[]), ["outer"]);
+}
+
+#[test]
+fn a_traefik_in_one_of_two_networks_has_to_be_told_which() {
+    let all = [traefik("outer", CLOSED, &["shop_front", "shop_api"])];
+    let error = refuse_lost(&all, &wanted(&[ON], None), &[]).unwrap_err();
+    assert_eq!(
+        error.message,
+        "Traefik (outer) may not get through to web: it is not told which network to take its address from, and so \
+         takes any of shop_back, shop_front"
+    );
+    let hint = error.hint.unwrap();
+    assert_eq!(
+        hint,
+        "add the label traefik.docker.network: shop_front to web"
+    );
+    let told = wanted(&[ON, ("traefik.docker.network", "shop_front")], None);
+    assert_eq!(kept(&all, &told, &[]), ["outer"]);
+    let mut host = traefik("outer", CLOSED, &["host"]);
+    host.inspect.host_config = Some(bollard::models::HostConfig {
+        network_mode: Some("host".to_owned()),
+        ..Default::default()
+    });
+    assert_eq!(kept(&[host], &wanted(&[ON], None), &[]), ["outer"]);
+}

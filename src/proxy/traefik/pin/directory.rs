@@ -1,0 +1,174 @@
+//! The directory that Traefik's file provider watches, and one file in it, which comes and goes by a rename.
+
+mod here;
+mod inside;
+
+use std::path::{Path, PathBuf};
+
+use bollard::models::MountPoint;
+
+use self::inside::Inside;
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+    proxy::traefik::discover::TraefikContainer,
+};
+
+/// Below the watched directory, for what is not to be seen there before it is whole. Traefik watches no subdirectory,
+/// and reads none of its files by this name's ending.
+const STAGE: &str = ".rollout";
+
+/// One watched directory, and the way to it.
+pub struct Directory {
+    engine: Engine,
+    container: String,
+    path: String,
+    place: Place,
+    /// The same for every Traefik that sees the same directory.
+    identity: String,
+}
+
+enum Place {
+    /// On this machine.
+    Here(PathBuf),
+    /// Through Traefik's container.
+    Inside(Inside),
+}
+
+impl Directory {
+    /// The way to the directory `path` of a Traefik; refused where there is none.
+    pub async fn find(engine: &Engine, traefik: &TraefikContainer, path: &str) -> Result<Self> {
+        let mount = mount_of(&traefik.inspect.mounts.clone().unwrap_or_default(), path);
+        let identity = match &mount {
+            Some((mount, rest)) => {
+                let source = mount.source.clone().or(mount.name.clone());
+                format!("{}/{rest}", source.unwrap_or_default())
+            }
+            None => format!("{}:{path}", traefik.id),
+        };
+        let place = match here(engine, traefik, path, mount.as_ref()).await {
+            Some(here) => Place::Here(here),
+            None => {
+                let read_only = mount
+                    .as_ref()
+                    .is_some_and(|(mount, _)| mount.rw == Some(false));
+                Place::Inside(Inside::find(engine, traefik, path, read_only).await?)
+            }
+        };
+        Ok(Self {
+            engine: engine.clone(),
+            container: traefik.name.clone(),
+            path: path.trim_end_matches('/').to_owned(),
+            place,
+            identity,
+        })
+    }
+
+    /// Whether two Traefiks see one directory.
+    pub fn is(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+
+    /// The text of a file, where there is one.
+    pub async fn read(&self, file: &str) -> Result<Option<String>> {
+        let bytes = match &self.place {
+            Place::Here(path) => {
+                here::read(&path.join(file)).map_err(|error| self.failed(&error.to_string()))?
+            }
+            Place::Inside(_) => {
+                let path = format!("{}/{file}", self.path);
+                self.engine.read_file(&self.container, &path).await?
+            }
+        };
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(bytes.map(text))
+    }
+
+    /// Puts a file in place, new or not, whole and at once.
+    pub async fn write(&self, file: &str, text: &str) -> Result<()> {
+        match &self.place {
+            Place::Here(path) => {
+                here::write(path, file, text).map_err(|error| self.failed(&error.to_string()))
+            }
+            Place::Inside(inside) => {
+                let written = inside.write(&self.engine, &self.container, &self.path, file, text);
+                written.await.map_err(|why| self.failed(&why))
+            }
+        }
+    }
+
+    /// Removes a file, and all that was needed to write it.
+    pub async fn remove(&self, file: &str) -> Result<()> {
+        match &self.place {
+            Place::Here(path) => {
+                here::remove(path, file).map_err(|error| self.failed(&error.to_string()))
+            }
+            Place::Inside(inside) => {
+                let removed = inside.remove(&self.engine, &self.container, &self.path, file);
+                removed.await.map_err(|why| self.failed(&why))
+            }
+        }
+    }
+
+    fn failed(&self, why: &str) -> Error {
+        Error::failed(format!(
+            "cannot change the directory {} of Traefik ({}): {why}",
+            self.path, self.container
+        ))
+    }
+}
+
+/// The directory as this machine knows it, where it is the same one and can be written to.
+async fn here(
+    engine: &Engine,
+    traefik: &TraefikContainer,
+    path: &str,
+    mount: Option<&(MountPoint, String)>,
+) -> Option<PathBuf> {
+    let (mount, rest) = mount?;
+    let is_bind = mount.typ.as_deref() == Some("bind");
+    if !is_bind || !engine.is_here().await {
+        return None;
+    }
+    let candidate = Path::new(mount.source.as_ref()?).join(rest);
+    // An engine's socket may be that of another machine, or this program may itself run in a container.
+    let seen = engine.stat(&traefik.id, path).await.ok()??;
+    (here::is(&candidate, &seen) && here::is_writable(&candidate)).then_some(candidate)
+}
+
+/// The mount that a path is in, and the rest of the path below it.
+fn mount_of(mounts: &[MountPoint], path: &str) -> Option<(MountPoint, String)> {
+    let below = |mount: &MountPoint| {
+        let target = Path::new(mount.destination.as_ref()?);
+        let rest = Path::new(path).strip_prefix(target).ok()?;
+        Some((mount.clone(), rest.to_string_lossy().into_owned()))
+    };
+    let found = mounts.iter().filter_map(below);
+    found.min_by_key(|(_, rest)| rest.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_mount_that_holds_the_path_counts() {
+        let mount = |destination: &str| MountPoint {
+            destination: Some(destination.to_owned()),
+            ..MountPoint::default()
+        };
+        let mounts = ["/etc", "/etc/traefik/dynamic", "/etc/traefik"].map(mount);
+        let of = |path| {
+            let (mount, rest) = mount_of(&mounts, path)?;
+            Some((mount.destination.unwrap(), rest))
+        };
+        let found = |mount: &str, rest: &str| Some((mount.to_owned(), rest.to_owned()));
+        assert_eq!(
+            of("/etc/traefik/dynamic/"),
+            found("/etc/traefik/dynamic", "")
+        );
+        assert_eq!(of("/etc/traefik/other"), found("/etc/traefik", "other"));
+        assert_eq!(of("/etc/traefik2"), found("/etc", "traefik2"));
+        assert_eq!(of("/dynamic"), None);
+    }
+}

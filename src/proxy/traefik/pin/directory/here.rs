@@ -1,0 +1,138 @@
+//! A watched directory on this machine.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use nix::unistd::{AccessFlags, access};
+
+use super::STAGE;
+use crate::engine::ContainerStat;
+
+/// Whether a directory is the one that the engine has looked at, as far as can be told: by size, permissions and the
+/// fraction of the second in which it was last changed.
+pub fn is(path: &Path, seen: &ContainerStat) -> bool {
+    let Ok(own) = fs::metadata(path) else {
+        return false;
+    };
+    own.is_dir()
+        && own.size() == u64::try_from(seen.size).unwrap_or_default()
+        && own.mode() & 0o777 == seen.permissions
+        && own.mtime_nsec() == nanoseconds(&seen.modified)
+}
+
+/// The fraction in `2026-11-25T08:00:00.25+01:00`, which has no zeros at its end.
+fn nanoseconds(time: &str) -> i64 {
+    let fraction = time.split_once('.').map_or("", |(_, rest)| rest);
+    let digits: String = fraction
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .chain(std::iter::repeat('0'))
+        .take(9)
+        .collect();
+    digits.parse().unwrap_or_default()
+}
+
+/// Whether this program may create files there.
+pub fn is_writable(path: &Path) -> bool {
+    access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
+}
+
+/// The file's contents, where there is one.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// By a rename from outside, which is one event; where the directory's parent is another filesystem or may not be
+/// written to, from a directory below, whose creation is one more.
+pub fn write(directory: &Path, file: &str, text: &str) -> io::Result<()> {
+    let beside = directory.canonicalize()?.parent().map(Path::to_path_buf);
+    let moved = beside.map(|beside| move_from(&beside, directory, file, text));
+    if let Some(Ok(())) = moved {
+        return Ok(());
+    }
+    let below = directory.join(STAGE);
+    fs::create_dir_all(&below)?;
+    move_from(&below, directory, file, text)
+}
+
+fn move_from(stage: &Path, directory: &Path, file: &str, text: &str) -> io::Result<()> {
+    let staged = stage.join(format!(".{file}.tmp"));
+    let moved = stage_and_move(&staged, directory, file, text);
+    if moved.is_err() {
+        // It may not even have been made.
+        let _ = fs::remove_file(&staged);
+    }
+    moved
+}
+
+fn stage_and_move(staged: &Path, directory: &Path, file: &str, text: &str) -> io::Result<()> {
+    let _ = fs::remove_file(staged);
+    let mut out = File::create_new(staged)?;
+    out.write_all(text.as_bytes())?;
+    // Whoever may read the directory may read what is in it, Traefik above all.
+    let own = fs::metadata(directory)?;
+    out.set_permissions(Permissions::from_mode(own.mode() & 0o666))?;
+    let _ = std::os::unix::fs::fchown(&out, Some(own.uid()), Some(own.gid()));
+    out.sync_all()?;
+    fs::rename(staged, directory.join(file))
+}
+
+/// Removes the file, and the stage if there was one.
+pub fn remove(directory: &Path, file: &str) -> io::Result<()> {
+    match fs::remove_file(directory.join(file)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Another service's rollout may be using it.
+    let _ = fs::remove_dir(directory.join(STAGE));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_put_in_place_replaced_and_removed_and_nothing_else_stays() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("dynamic");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o750)).unwrap();
+        for text in ["one", "two"] {
+            write(&directory, "a.yml", text).unwrap();
+            let path = directory.join("a.yml");
+            assert_eq!(read(&path).unwrap().unwrap(), text.as_bytes());
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        }
+        for _ in 0..2 {
+            remove(&directory, "a.yml").unwrap();
+            assert_eq!(read(&directory.join("a.yml")).unwrap(), None);
+        }
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_is_known_by_the_moment_of_its_last_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let own = fs::metadata(directory.path()).unwrap();
+        let seen = |nanoseconds: i64| ContainerStat {
+            size: own.size() as i64,
+            permissions: own.mode() & 0o777,
+            modified: format!("2026-11-25T08:00:00.{nanoseconds:09}+01:00"),
+        };
+        assert!(is(directory.path(), &seen(own.mtime_nsec())));
+        assert!(!is(directory.path(), &seen(own.mtime_nsec() ^ 1)));
+        assert!(!is(&directory.path().join("none"), &seen(0)));
+        assert_eq!(nanoseconds("2026-11-25T08:00:00.25Z"), 250_000_000);
+        assert_eq!(nanoseconds("2026-11-25T08:00:00Z"), 0);
+    }
+}

@@ -1,0 +1,135 @@
+//! A watched directory that only Traefik's container can reach: a shell in it does the rename.
+
+use std::time::Duration;
+
+use super::STAGE;
+use crate::{
+    engine::{Engine, ExecCommand},
+    error::{Error, Result},
+    proxy::traefik::discover::TraefikContainer,
+};
+
+/// How long one command may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether all is there that the others need.
+const CHECK: &str = r#"
+d=$(realpath "$1") && [ -d "$d" ] || { echo "there is no such directory"; exit 3; }
+[ -w "$d" ] || { echo "it cannot be written to"; exit 4; }
+for tool in head stat mv grep dirname; do command -v "$tool" >/dev/null || { echo "no $tool"; exit 5; }; done
+"#;
+
+/// Stages beside the directory, or below it where that would be another mount, and renames; see `here` for the rest.
+/// The length is given, since the end of the input may not come.
+const WRITE: &str = r#"
+set -e
+d=$(realpath "$1")
+s=$(dirname "$d")
+if grep -qF " $d " /proc/self/mountinfo || [ ! -w "$s" ]; then s="$d/$4"; mkdir -p "$s"; fi
+t="$s/.$2.tmp"
+rm -f "$t"
+head -c "$3" >"$t"
+chmod "$(printf %o $((0$(stat -c %a "$d") & 0666)))" "$t"
+chown "$(stat -c %u:%g "$d")" "$t" 2>/dev/null || true
+mv -f "$t" "$d/$2"
+"#;
+
+const REMOVE: &str = r#"
+rm -f "$1/$2" && { rmdir "$1/$3" 2>/dev/null || true; }
+"#;
+
+/// As whom the container's shell is run.
+pub struct Inside {
+    user: Option<String>,
+}
+
+impl Inside {
+    /// The container's own user where that will do, else root.
+    pub async fn find(
+        engine: &Engine,
+        traefik: &TraefikContainer,
+        path: &str,
+        read_only: bool,
+    ) -> Result<Self> {
+        let name = &traefik.name;
+        if read_only {
+            return Err(Error::refused(format!(
+                "the directory {path} of Traefik ({name}) is mounted read-only, and cannot be written to from here"
+            ))
+            .hint("mount it without :ro, or run rollout where the directory is"));
+        }
+        let mut why = String::new();
+        for user in [None, Some("0".to_owned())] {
+            let inside = Self { user };
+            match inside.run(engine, &traefik.id, CHECK, &[path], &[]).await {
+                Ok(()) => return Ok(inside),
+                Err(error) => why = error,
+            }
+        }
+        Err(Error::refused(format!(
+            "nothing can be put into the directory {path} of Traefik ({name}): {why}"
+        ))
+        .hint("mount a directory of this machine there, which rollout then writes to directly"))
+    }
+
+    pub async fn write(
+        &self,
+        engine: &Engine,
+        container: &str,
+        path: &str,
+        file: &str,
+        text: &str,
+    ) -> Result<(), String> {
+        let length = text.len().to_string();
+        let arguments = [path, file, &length, STAGE];
+        self.run(engine, container, WRITE, &arguments, text.as_bytes())
+            .await
+    }
+
+    pub async fn remove(
+        &self,
+        engine: &Engine,
+        container: &str,
+        path: &str,
+        file: &str,
+    ) -> Result<(), String> {
+        self.run(engine, container, REMOVE, &[path, file, STAGE], &[])
+            .await
+    }
+
+    async fn run(
+        &self,
+        engine: &Engine,
+        container: &str,
+        script: &str,
+        arguments: &[&str],
+        input: &[u8],
+    ) -> Result<(), String> {
+        let words = ["sh", "-c", script, "rollout"];
+        let command = ExecCommand {
+            command: words
+                .iter()
+                .chain(arguments)
+                .map(|&word| word.to_owned())
+                .collect(),
+            user: self.user.clone(),
+            ..ExecCommand::default()
+        };
+        let ended = engine
+            .exec_with_input(container, &command, input, PATIENCE)
+            .await
+            .map_err(|error| error.message)?;
+        match ended.code {
+            0 => Ok(()),
+            // 126 and 127: there is no shell at all.
+            126 | 127 => Err("its image has no shell".to_owned()),
+            _ => Err(ended
+                .output
+                .lines()
+                .last()
+                .unwrap_or("no reason given")
+                .trim()
+                .to_owned()),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The commit record in the pin file, and the file as text. Pure.
+//!
+//! Traefik skips what it does not know at the top of a file (paerser `file.DecodeContent` filters by the names of its
+//! sections), so the record travels with the routing that it is about, in one rename.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::tree::Object;
+use crate::{
+    error::{Error, Result},
+    model::{Claim, ContainerId, RolloutId, Stage},
+};
+
+/// The version of the record's format; a newer one is refused.
+const FORMAT: u32 = 1;
+
+/// What the file says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    format: u32,
+    /// For whoever finds the file.
+    note: String,
+    /// The rollout that owns it.
+    pub rollout: RolloutId,
+    /// How far it is.
+    pub stage: Stage,
+    /// Grows with each rollout of the service.
+    pub epoch: u64,
+    /// Whether it moves traffic at all; where Traefik did not know the service, there was nothing to hold.
+    pub pins: bool,
+    /// The replicas that were old at the cutover.
+    pub hides: BTreeSet<ContainerId>,
+    /// Replica → its servers.
+    pub shows: BTreeMap<ContainerId, BTreeSet<String>>,
+}
+
+impl Record {
+    /// A record of this version's format.
+    pub fn new(rollout: RolloutId, stage: Stage, epoch: u64, pins: bool) -> Self {
+        Self {
+            format: FORMAT,
+            note:
+                "written by rollout, which removes it at the end; if no rollout runs, run it again"
+                    .to_owned(),
+            rollout,
+            stage,
+            epoch,
+            pins,
+            hides: BTreeSet::new(),
+            shows: BTreeMap::new(),
+        }
+    }
+
+    /// As the planner reads it. `stale`: the routing is not what it would be if it were written now.
+    pub fn claim(&self, stale: bool) -> Claim {
+        Claim {
+            rollout: self.rollout.clone(),
+            stage: self.stage,
+            hides: self.hides.clone(),
+            stale,
+        }
+    }
+}
+
+/// A pin file: the record, and the sections that Traefik reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinFile {
+    /// What it says of itself.
+    #[serde(rename = "rollout")]
+    pub record: Record,
+    /// `http`, `tcp`, `udp`.
+    #[serde(flatten)]
+    pub sections: Object,
+}
+
+/// The record of several directories: as far as the furthest, hiding only what all hide, and stale where they differ.
+pub fn combine(claims: Vec<Option<Claim>>) -> Option<Claim> {
+    let all: Vec<&Claim> = claims.iter().flatten().collect();
+    let furthest = |claim: &&&Claim| claim.stage == Stage::Cutover;
+    let mut combined = Claim::clone(all.iter().find(furthest).or(all.first())?);
+    for claim in &claims {
+        let same = claim.as_ref().is_some_and(|claim| {
+            claim.stage == combined.stage && claim.rollout == combined.rollout && !claim.stale
+        });
+        combined.stale |= !same;
+        let none = BTreeSet::new();
+        let hides = claim.as_ref().map_or(&none, |claim| &claim.hides);
+        combined.hides.retain(|id| hides.contains(id));
+    }
+    Some(combined)
+}
+
+impl PinFile {
+    /// Reads a file that this program has written.
+    pub fn read(text: &str) -> Result<Self> {
+        let file: Self = serde_json::from_str(text).map_err(|error| {
+            Error::failed(format!("the pin file cannot be read: {error}")).hint("remove it")
+        })?;
+        match file.record.format <= FORMAT {
+            true => Ok(file),
+            false => Err(Error::refused("the pin file is from a newer rollout")
+                .hint("finish with the newer rollout")),
+        }
+    }
+
+    /// The text: JSON that is YAML as well, and that Go's templates leave alone.
+    pub fn text(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self)
+            .map_err(|error| Error::failed(format!("the pin file cannot be written: {error}")))?;
+        // Within texts alone: neither of these occurs between them.
+        let mut text = String::with_capacity(json.len());
+        let mut last = ' ';
+        for letter in json.chars() {
+            match letter {
+                '{' if last == '{' => {
+                    text.push_str("\\u007b");
+                    last = ' ';
+                    continue;
+                }
+                '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+                    text.push_str(&format!("\\u{:04x}", u32::from(letter)));
+                }
+                _ => text.push(letter),
+            }
+            last = letter;
+        }
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// The names of one kind in one protocol's section.
+    pub fn names(&self, protocol: &str, kind: &str) -> Vec<String> {
+        let section = |object: &Value| object.get(kind).and_then(Value::as_object).cloned();
+        let all = self.sections.get(protocol).and_then(section);
+        all.into_iter().flatten().map(|(name, _)| name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn file(rule: &str) -> PinFile {
+        let mut record = Record::new(RolloutId("r1".to_owned()), Stage::Hold, 7, true);
+        record.hides.insert(ContainerId("old".to_owned()));
+        let http = json!({"routers": {"web": {"rule": rule}}});
+        PinFile {
+            record,
+            sections: Object::from_iter([("http".to_owned(), http)]),
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_as_it_was() {
+        for rule in [
+            "Host(`a`)",
+            "HostRegexp(`{{{.+}}`)",
+            "\u{7f}\u{feff}\"\\\t€",
+        ] {
+            let text = file(rule).text().unwrap();
+            assert_eq!(PinFile::read(&text).unwrap(), file(rule), "{text}");
+        }
+    }
+
+    #[test]
+    fn templates_and_yaml_find_nothing_of_theirs_in_it() {
+        let text = file("{{{{ env \"SECRET\" }} \u{85}").text().unwrap();
+        assert!(!text.contains("{{"), "{text}");
+        assert!(text.contains("{\\u007b{\\u007b"), "{text}");
+        assert!(text.contains("\\u0085"), "{text}");
+    }
+
+    #[test]
+    fn several_directories_are_as_far_as_the_furthest_and_differ_until_all_are() {
+        let id = |name: &str| ContainerId(name.to_owned());
+        let claim = |stage, hides: &[&str], stale| Claim {
+            rollout: RolloutId("r1".to_owned()),
+            stage,
+            hides: hides.iter().map(|name| id(name)).collect(),
+            stale,
+        };
+        let cutover = |hides| Some(claim(Stage::Cutover, hides, false));
+        assert_eq!(combine(vec![None, None]), None);
+        assert_eq!(
+            combine(vec![cutover(&["a"]), cutover(&["a"])]),
+            cutover(&["a"])
+        );
+        assert_eq!(
+            combine(vec![Some(claim(Stage::Hold, &[], false)), cutover(&["a"])]),
+            Some(claim(Stage::Cutover, &[], true))
+        );
+        assert_eq!(
+            combine(vec![
+                cutover(&["a", "b"]),
+                Some(claim(Stage::Cutover, &["b"], true))
+            ]),
+            Some(claim(Stage::Cutover, &["b"], true))
+        );
+        assert_eq!(
+            combine(vec![cutover(&["a"]), None]),
+            Some(claim(Stage::Cutover, &[], true))
+        );
+    }
+
+    #[test]
+    fn a_record_of_a_newer_version_is_refused() {
+        let mut newer = file("x");
+        newer.record.format = FORMAT + 1;
+        assert!(PinFile::read(&newer.text().unwrap()).is_err());
+        assert!(PinFile::read("{}").is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! The end of a pin: only once Traefik's Docker provider says the same, and only done once Traefik has let go of it.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use tokio::time::timeout;
+
+use super::{Pin, all_names, observation, pinned_names};
+use crate::{
+    error::{Error, Result},
+    model::{ContainerId, Health, Replica, Route},
+    proxy::traefik::api::{Servers, pinned::PinnedName},
+    retry,
+};
+
+/// How often Traefik is asked.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+impl Pin {
+    /// Removes the pin, of whose service these replicas are left.
+    pub(super) async fn give_up(&mut self, replicas: &[&Replica]) -> Result<()> {
+        self.read().await?;
+        let replicas: Vec<Replica> = replicas.iter().map(|own| (*own).clone()).collect();
+        let shown: BTreeSet<ContainerId> = self
+            .places
+            .iter()
+            .filter_map(|place| place.file.as_ref())
+            .flat_map(|file| file.record.shows.keys().cloned())
+            .collect();
+        if self.places.iter().any(|place| place.pins()) {
+            self.docker_takes_over(&replicas, &shown).await?;
+        }
+        let (name, prefix) = (self.file_name(), self.prefix());
+        let mut left = Vec::new();
+        for place in &mut self.places {
+            if let Some(file) = place.file.take() {
+                place.directory.remove(&name).await?;
+                let (services, routers) = pinned_names(&prefix, &file);
+                left.extend(services.into_iter().map(|own| ("services", own)));
+                left.extend(routers.into_iter().map(|own| ("routers", own)));
+            }
+        }
+        self.traefik_lets_go(&left).await
+    }
+
+    /// Waits until the Docker provider alone would route to those that are shown, and to nobody else.
+    async fn docker_takes_over(
+        &mut self,
+        replicas: &[Replica],
+        shown: &BTreeSet<ContainerId>,
+    ) -> Result<()> {
+        let expected: Vec<&Replica> = replicas
+            .iter()
+            .filter(|own| shown.contains(&own.id) && own.serves())
+            .collect();
+        let limit = self.settings.confirm_timeout + longest_check(&expected);
+        let pin = tokio::sync::Mutex::new((&mut *self, None));
+        let taken = retry::until(PAUSES.0, PAUSES.1, async || {
+            let mut guard = pin.lock().await;
+            let (pin, missing) = &mut *guard;
+            *missing = pin.missing(replicas, &expected).await;
+            missing.is_none()
+        });
+        if timeout(limit, taken).await.is_ok() {
+            return Ok(());
+        }
+        let missing = pin.into_inner().1.unwrap_or_default();
+        Err(Error::needs_person(format!(
+            "Traefik would not route to the same replicas by itself: {missing}; the pin file {} stays in place and routes to them",
+            self.file_name()
+        ))
+        .hint("see that they get healthy, and run the same command again: it removes the pin"))
+    }
+
+    /// What the Docker provider lacks, in a few words.
+    async fn missing(&mut self, replicas: &[Replica], expected: &[&Replica]) -> Option<String> {
+        if let Err(error) = self.look_around().await {
+            return Some(error.message);
+        }
+        let names = all_names(replicas);
+        for front in &self.fronts {
+            if self.pin_of(front).is_none() {
+                continue;
+            }
+            let servers = match front.api.servers(&names).await {
+                Ok(servers) => servers,
+                Err(error) => return Some(error.message),
+            };
+            let strangers = strangers(&servers, replicas);
+            let seen = observation(replicas, vec![servers]);
+            if let Some(stranger) = strangers.first() {
+                return Some(format!("it still lists {stranger}"));
+            }
+            for own in expected {
+                if let Some(trouble) = seen.trouble.get(&own.id).and_then(|all| all.first()) {
+                    return Some(trouble.clone());
+                }
+                if seen.routing.get(&own.id) != Some(&Route::Live) {
+                    return Some(format!("it does not list {}", own.target_name()));
+                }
+            }
+        }
+        None
+    }
+
+    /// Waits until no Traefik knows anything of the pin any more.
+    async fn traefik_lets_go(&mut self, left: &[(&'static str, PinnedName)]) -> Result<()> {
+        let limit = self.settings.confirm_timeout;
+        let pin = tokio::sync::Mutex::new(&mut *self);
+        let gone = retry::until(PAUSES.0, PAUSES.1, async || {
+            let mut pin = pin.lock().await;
+            if pin.look_around().await.is_err() {
+                return false;
+            }
+            for front in &pin.fronts {
+                if !matches!(front.api.knows_pinned(left).await, Ok(false)) {
+                    return false;
+                }
+            }
+            true
+        });
+        match timeout(limit, gone).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::needs_person(
+                "the pin file is removed, but Traefik goes on as if it were there",
+            )
+            .hint("a broken file in its directory would be why: docker logs says which; docker restart helps")),
+        }
+    }
+}
+
+/// Servers that belong to none of the replicas.
+pub(super) fn strangers(servers: &Servers, replicas: &[Replica]) -> Vec<IpAddr> {
+    let hosts = servers.services.values().flat_map(|hosts| hosts.keys());
+    let own = |host: &&IpAddr| replicas.iter().any(|own| own.addresses.contains(host));
+    hosts.filter(|host| !own(host)).copied().collect()
+}
+
+/// How long Docker may take until it has an opinion of those that it is still waiting for.
+fn longest_check(replicas: &[&Replica]) -> Duration {
+    let starting = replicas.iter().filter(|own| own.health == Health::Starting);
+    let checks = starting.filter_map(|own| own.check.as_ref());
+    checks
+        .map(|check| check.interval + check.timeout)
+        .max()
+        .unwrap_or_default()
+}

@@ -1,0 +1,299 @@
+//! Finds out whether a service can be pinned, and refuses it with a reason where it cannot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Change, DefaultRules, Directory, Front, Pin, Prefix, Reach, Sides, Stage, Watched, all_names,
+};
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+    model::{Replica, RolloutId, ServiceKey},
+    proxy::traefik::{
+        api::Api,
+        discover::{self, Reads, Request, TraefikContainer},
+        names::{Protocol, names},
+        reach::named,
+        static_config::FilePlace,
+    },
+};
+
+/// Whether a Traefik routes by Docker's labels at all.
+pub fn is_concerned(traefik: &TraefikContainer) -> bool {
+    !matches!(traefik.reads, Reads::Nothing)
+}
+
+/// Whether an earlier rollout has left a pin of the service.
+pub async fn is_left(
+    engine: &Engine,
+    key: &ServiceKey,
+    traefiks: &[TraefikContainer],
+) -> Result<bool> {
+    let file = Prefix::of(key).file();
+    for traefik in traefiks {
+        let provider = traefik.config.file.as_ref().map(|file| &file.place);
+        let Some(FilePlace::Directory(path)) = provider else {
+            continue;
+        };
+        let path = format!("{}/{file}", path.trim_end_matches('/'));
+        if engine.read_file(&traefik.id, &path).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The pin of a service, ready to be used.
+pub async fn pin(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result<Pin> {
+    let concerned: Vec<&TraefikContainer> =
+        traefiks.iter().filter(|own| is_concerned(own)).collect();
+    if concerned.is_empty() {
+        return Err(Error::refused(format!(
+            "no Traefik that reads Docker shares a network with {}",
+            request.key.service
+        )));
+    }
+    let by_url = !request.settings.traefik_url.is_empty();
+    let mut pin = Pin {
+        engine: request.engine.clone(),
+        key: request.key.clone(),
+        settings: request.settings.clone(),
+        epoch: request.epoch,
+        wanted: request.wanted.clone(),
+        olds: request.replicas.to_vec(),
+        fronts: Vec::new(),
+        places: Vec::new(),
+        lookout: (!by_url).then(|| (request.found.to_vec(), request.networks.clone())),
+    };
+    for traefik in concerned {
+        pin.take_in(traefik, false).await?;
+    }
+    if by_url {
+        let front = |api| Front {
+            api,
+            place: None,
+            stranger: false,
+        };
+        pin.fronts = named(request.settings)
+            .await?
+            .into_iter()
+            .map(front)
+            .collect();
+    }
+    pin.get_acquainted(request.replicas).await?;
+    pin.try_it_out(request.replicas)?;
+    Ok(pin)
+}
+
+impl Pin {
+    /// Adds a Traefik and, unless it is known already, its directory.
+    pub(super) async fn take_in(
+        &mut self,
+        traefik: &TraefikContainer,
+        stranger: bool,
+    ) -> Result<()> {
+        let path = watched_directory(traefik)?;
+        let directory = Directory::find(&self.engine, traefik, path).await?;
+        let reach = reach(traefik);
+        let known = self
+            .places
+            .iter()
+            .position(|own| own.directory.is(&directory));
+        let place = match known {
+            Some(at) => {
+                self.places[at].reach.meet(&reach);
+                at
+            }
+            None => {
+                let docker = traefik.config.docker.as_ref();
+                let rules = DefaultRules {
+                    template: docker.and_then(|docker| docker.default_rule.clone()),
+                    known: BTreeMap::new(),
+                };
+                self.places.push(Watched {
+                    directory,
+                    reach,
+                    rules,
+                    file: None,
+                });
+                self.places.len() - 1
+            }
+        };
+        if self.settings.traefik_url.is_empty() {
+            self.fronts.push(Front {
+                api: discover::api_of(&self.engine, traefik, &self.settings).await?,
+                place: Some(place),
+                stranger,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether any Traefik knew the service when it was asked before the rollout.
+    pub fn knows_the_service(&self) -> bool {
+        self.fronts.iter().any(|front| !front.stranger)
+    }
+
+    async fn get_acquainted(&mut self, replicas: &[Replica]) -> Result<()> {
+        self.read().await?;
+        let left = self.places.iter().filter_map(|place| place.file.as_ref());
+        let last = left.map(|file| file.record.epoch).max();
+        self.epoch = self.epoch.max(last.map_or(0, |last| last + 1));
+        let names = all_names(replicas);
+        let pinned = self.places.iter().any(|place| place.pins());
+        for at in 0..self.fronts.len() {
+            let api = &self.fronts[at].api;
+            let servers = api.servers(&names).await?;
+            if !servers.services.is_empty() && !pinned {
+                self.refuse_shared(api, replicas, &servers).await?;
+            }
+            let rules = self.learn_rules(api, replicas).await?;
+            for place in &mut self.places {
+                place.rules.known.extend(rules.clone());
+            }
+            self.fronts[at].stranger = servers.services.is_empty() && !pinned;
+        }
+        Ok(())
+    }
+
+    /// The default rules that Traefik has made up, for templates that are not understood here.
+    async fn learn_rules(
+        &self,
+        api: &Api,
+        replicas: &[Replica],
+    ) -> Result<BTreeMap<String, String>> {
+        let mut rules = BTreeMap::new();
+        let own = replicas
+            .iter()
+            .map(|own| &own.labels)
+            .chain([&self.wanted.labels]);
+        let routers = own.flat_map(|labels| {
+            let unruled = super::definition::Definition::of(labels, &|_| None).unruled;
+            unruled.into_iter()
+        });
+        for router in routers.collect::<BTreeSet<String>>() {
+            let rule = api.rule(Protocol::Http, &router).await?;
+            rules.extend(rule.map(|rule| (router, rule)));
+        }
+        Ok(rules)
+    }
+
+    /// A service that others use or serve too cannot be moved by routers and servers of this one alone.
+    async fn refuse_shared(
+        &self,
+        api: &Api,
+        replicas: &[Replica],
+        servers: &crate::proxy::traefik::api::Servers,
+    ) -> Result<()> {
+        let hint = "let Traefik read through the socket proxy instead";
+        let users = api.other_users(&all_names(replicas)).await?;
+        if let Some(user) = users.first() {
+            return Err(Error::refused(format!(
+                "{user} sends to the service of {} by its name, and a pin would not move that",
+                self.key.service
+            ))
+            .hint(hint));
+        }
+        match super::release::strangers(servers, replicas).first() {
+            None => Ok(()),
+            Some(host) => Err(Error::refused(format!(
+                "another container, at {host}, is a server of the same Traefik service as {}",
+                self.key.service
+            ))
+            .hint(hint)),
+        }
+    }
+
+    /// Makes the files of both versions, so that what cannot be pinned is refused before anything is touched.
+    fn try_it_out(&self, replicas: &[Replica]) -> Result<()> {
+        let rollout = RolloutId(String::new());
+        let olds: Vec<&Replica> = replicas.iter().collect();
+        for (stage, olds) in [(Stage::Hold, &olds[..]), (Stage::Cutover, &[])] {
+            let change = Change {
+                rollout: &rollout,
+                stage,
+                news: &[],
+                olds,
+            };
+            let sides = Sides::of(change, &self.wanted.labels);
+            for place in &self.places {
+                place.content(&self.key, &sides)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The directory of its file provider.
+fn watched_directory(traefik: &TraefikContainer) -> Result<&str> {
+    let name = &traefik.name;
+    let refused = |why: String, add: &str| {
+        Err(
+            Error::refused(format!("Traefik ({name}) {why}")).hint(format!(
+                "{}; it needs a directory to itself",
+                traefik.config.how_to_add(add)
+            )),
+        )
+    };
+    let directory = "providers.file.directory=/etc/traefik/dynamic";
+    if let Some(why) = &traefik.unread {
+        return refused(
+            format!("has a configuration that cannot be read: {why}"),
+            directory,
+        );
+    }
+    let docker = traefik.config.docker.as_ref();
+    if docker.is_some_and(|docker| docker.use_bind_port_ip) {
+        return refused(
+            "routes to published ports, which a pin cannot tell apart".to_owned(),
+            "providers.docker.useBindPortIP=false",
+        );
+    }
+    match &traefik.config.file {
+        None => refused("has no file provider".to_owned(), directory),
+        Some(file) if !file.watch => refused(
+            "does not watch the directory of its file provider".to_owned(),
+            "providers.file.watch=true",
+        ),
+        Some(file) => match &file.place {
+            FilePlace::Directory(path) => Ok(path),
+            FilePlace::Filename(path) => refused(
+                format!("has a file provider that reads {path} alone"),
+                directory,
+            ),
+        },
+    }
+}
+
+/// How a Traefik reaches replicas.
+fn reach(traefik: &TraefikContainer) -> Reach {
+    let host = traefik.inspect.host_config.as_ref();
+    let mode = host.and_then(|config| config.network_mode.as_deref());
+    let settings = traefik.inspect.network_settings.as_ref();
+    let networks = settings.and_then(|settings| settings.networks.as_ref());
+    let docker = traefik.config.docker.as_ref();
+    Reach {
+        network: docker.and_then(|docker| docker.network.clone()),
+        shared: match mode {
+            Some("host") => None,
+            _ => Some(
+                networks
+                    .into_iter()
+                    .flat_map(|all| all.keys().cloned())
+                    .collect(),
+            ),
+        },
+    }
+}
+
+/// The names of all HTTP routers, for a notice about what only one version has.
+pub fn routers_only_in(labels: &BTreeMap<String, String>, olds: &[Replica]) -> Vec<String> {
+    let before: BTreeSet<_> = olds
+        .iter()
+        .flat_map(|own| names(&own.labels).routers)
+        .collect();
+    let all = names(labels).routers.into_iter();
+    all.filter(|name| !before.contains(name))
+        .map(|(_, name)| name)
+        .collect()
+}

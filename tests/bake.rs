@@ -1,0 +1,124 @@
+//! The watch after a cutover, and what settles a rollout that nobody finished: resume, abort, or a refusal.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    load::{Load, LoadOptions},
+    support::Stack,
+};
+
+const QUICK: [&str; 4] = ["--proxy", "traefik", "--stable", "200ms"];
+
+fn quick<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&QUICK[..], more].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_that_dies_while_it_is_watched_gives_the_traffic_back() {
+    let mut stack = Stack::usual("bakebad", "");
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&quick(&["--bake", "60s", "web"]));
+    running.reaches("step_started", "bake").await;
+    stack.answers("v2").await;
+    let new = stack.replicas("web").await;
+    let new = new.iter().find(|own| own.id != before[0].id).unwrap();
+    stack.docker(&["kill", &new.id]).await;
+    stack.answers("v1").await;
+    let run = running.wait().await;
+    run.code(1);
+    let undoing = run.event("undoing").unwrap()["reason"].to_string();
+    assert!(undoing.contains("after the cutover"), "{}", run.text);
+    assert!(run.text.contains("the old version serves"), "{}", run.text);
+    assert_eq!(stack.replicas("web").await, before);
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_version_runs_hidden_until_the_watch_is_over_or_is_cut_short() {
+    let mut stack = Stack::usual("bake", "");
+    stack.up("v1").await;
+    for (version, cut_short) in [("v2", false), ("v1", true)] {
+        let load = stack.load();
+        stack.tag(version);
+        let bake = if cut_short { "60s" } else { "2s" };
+        let mut running = stack.start_rollout(&quick(&["--bake", bake, "web"]));
+        running.reaches("step_started", "bake").await;
+        assert_eq!(stack.replicas("web").await.len(), 2);
+        assert_eq!(stack.version().await.as_deref(), Some(version));
+        if cut_short {
+            running.signal(Signal::SIGINT);
+        }
+        let run = running.wait().await;
+        let report = load.stop().await;
+        run.code(0);
+        assert!(report.nothing_lost(), "{report}\n{}", run.text);
+        let baked = run.ms("bake");
+        assert!((baked >= 2_000) != cut_short, "{baked}\n{}", run.text);
+        stack.settled(1).await;
+    }
+}
+
+/// A rollout to v2 that is killed in a step, under load with requests that are still under way then.
+async fn killed(test: &str, step: &str) -> (Stack, Load) {
+    let mut stack = Stack::usual(test, "");
+    stack.up("v1").await;
+    let load = Load::start(LoadOptions {
+        slow_requests: Some(Duration::from_secs(2)),
+        ..stack.load_options()
+    });
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&quick(&["web"]));
+    running.reaches("step_started", step).await;
+    running.kill().await;
+    (stack, load)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn abort_takes_the_traffic_back_to_the_old_replicas_even_after_the_cutover() {
+    let (stack, load) = killed("abort", "drain").await;
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    let refused = stack
+        .rollout(&quick(&["--on-unfinished", "fail", "web"]))
+        .await;
+    refused.code(2);
+    for said in [
+        "after its cutover",
+        "rollout resume web",
+        "rollout abort web",
+    ] {
+        assert!(refused.text.contains(said), "{}", refused.text);
+    }
+    let run = stack.rollout(&["abort", "web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"), "{}", run.text);
+    assert!(run.text.contains("the old version serves"), "{}", run.text);
+    assert_eq!(stack.replicas("web").await.len(), 1);
+    stack.no_leftovers().await;
+    let again = stack.rollout(&["abort", "web"]).await;
+    again.code(0);
+    assert!(
+        again.text.contains("no unfinished rollout"),
+        "{}",
+        again.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resume_goes_by_the_commit_record_and_no_further() {
+    for (test, step, version) in [("resumel", "drain", "v2"), ("resumee", "ready", "v1")] {
+        let (mut stack, load) = killed(test, step).await;
+        let run = stack.rollout(&["resume", "web"]).await;
+        let report = load.stop().await;
+        run.code(0);
+        assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+        assert_eq!(stack.version().await.as_deref(), Some(version));
+        stack.tag(version);
+        stack.settled(1).await;
+    }
+}

@@ -1,0 +1,197 @@
+//! The Traefik API, however it is guarded and wherever it hides; and one that is off.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use crate::{
+    bad_input::refused,
+    support::{Run, Stack, USUAL, free_port},
+};
+
+/// What every Traefik here needs, as a file.
+const PROVIDER: &str = r#"providers:
+  docker: { exposedByDefault: false, constraints: "Label(`com.docker.compose.project`,`PROJECT`)" }
+  file: { directory: /dynamic }
+entryPoints:
+  web: { address: ":80" }
+"#;
+
+/// `admin`, `open sesame`.
+const USERS: &str = "admin:{SHA}W8r/fyL/UzygmbNAjq2HbA67qac=";
+
+impl Stack {
+    /// Puts another Traefik in the place of the one that is there, and waits until it serves.
+    async fn another_traefik(&self, service: &str, config: &str) {
+        let project = &self.project;
+        let config = format!("{PROVIDER}{config}").replace("PROJECT", project);
+        self.write("traefik.yml", &config);
+        let mount =
+            "    volumes: ['./traefik.yml:/etc/traefik/traefik.yml:ro', './dynamic:/dynamic:ro']\n";
+        let compose = format!("services:\n  web:\n{USUAL}  traefik:\n{mount}{service}");
+        self.write("compose.yaml", &compose);
+        self.compose(&["up", "-d", "--force-recreate", "--no-deps", "traefik"])
+            .await;
+        self.answers("v1").await;
+        self.traefik_listens().await;
+    }
+}
+
+/// The API was asked, and said that all is as it should be.
+#[track_caller]
+fn asked(run: &Run, how: &str) {
+    run.code(0);
+    assert!(run.event("nothing_to_do").is_some(), "{}", run.text);
+    assert!(run.text.contains(how), "{how}: {}", run.text);
+}
+
+fn silent_about(run: &Run, secret: &str) {
+    let events = format!("{:?}", run.events);
+    assert!(!format!("{}{}{events}", run.text, run.out).contains(secret));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in_its_container() {
+    let mut stack = Stack::usual("apifound", "");
+    std::fs::create_dir(stack.path("dynamic")).unwrap();
+    stack.up("v1").await;
+
+    // None at all: what to add is said as the file wants it.
+    stack.another_traefik("", "").await;
+    let error = format!("the API of Traefik ({}-traefik-1) is off", stack.project);
+    let next = "add api: { insecure: true } to Traefik's /etc/traefik/traefik.yml";
+    refused(&stack.rollout(&["web"]).await, &error, next);
+
+    // A router by labels, on an entrypoint that is not published, with a password.
+    let labels = format!(
+        r#"    labels:
+      traefik.enable: "true"
+      traefik.http.routers.dash.rule: Host(`traefik.test`) && (PathPrefix(`/api`) || PathPrefix(`/dashboard`))
+      traefik.http.routers.dash.service: api@internal
+      traefik.http.routers.dash.entrypoints: internal
+      traefik.http.routers.dash.middlewares: guard
+      traefik.http.middlewares.guard.basicauth.users: "{USERS}"
+"#
+    );
+    let config = "  internal: { address: \":9000\" }\napi: {}\n";
+    stack.another_traefik(&labels, config).await;
+    let error = format!(
+        "the API of Traefik ({}-traefik-1), by its router dash, wants a password",
+        stack.project
+    );
+    refused(
+        &stack.rollout(&["web"]).await,
+        &error,
+        "--traefik-auth-file",
+    );
+    stack.set("ROLLOUT_TRAEFIK_AUTH", "admin:close sesame");
+    let wrong = stack.rollout(&["web"]).await;
+    refused(&wrong, &error, "ROLLOUT_TRAEFIK_AUTH");
+    silent_about(&wrong, "close sesame");
+    stack.set("ROLLOUT_TRAEFIK_AUTH", "admin:open sesame");
+    asked(
+        &stack.rollout(&["-v", "web"]).await,
+        "http://traefik.test:9000",
+    );
+    stack.unset("ROLLOUT_TRAEFIK_AUTH");
+    stack.write("auth", "admin:open sesame\n");
+    let by_file = stack
+        .rollout(&["-vvv", "--traefik-auth-file", "auth", "web"])
+        .await;
+    asked(&by_file, "http://traefik.test:9000");
+    silent_about(&by_file, "open sesame");
+
+    // A router by the file provider, on a TLS entrypoint, with a path of its own.
+    stack.write(
+        "dynamic/api.yml",
+        "http: {routers: {ops: {rule: 'PathPrefix(`/ops`)', entryPoints: [secure], service: api@internal, \
+         middlewares: [strip]}}, middlewares: {strip: {stripPrefix: {prefixes: [/ops]}}}}",
+    );
+    let config = "  secure: { address: \":9443\", http: { tls: {} } }\napi: {}\n";
+    stack.another_traefik("", config).await;
+    asked(&stack.rollout(&["-v", "web"]).await, ":9443/ops");
+
+    // Bound to the loopback of its container.
+    let config = "  traefik: { address: \"127.0.0.1:9001\" }\napi: { insecure: true }\n";
+    stack.another_traefik("", config).await;
+    asked(&stack.rollout(&["-v", "web"]).await, "by exec");
+    let load = stack.load();
+    stack.tag("v2");
+    let run = stack.rollout(&["web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    stack.settled(1).await;
+}
+
+/// An authority of our own, and a certificate for 127.0.0.1 that comes from it; all in PEM form.
+fn certificates() -> (String, String, String) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let authority_pem = authority.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(authority, key);
+    let server = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&server, &issuer).unwrap();
+    (authority_pem, certificate.pem(), server.serialize_pem())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_is_named_is_trusted_by_its_certificate_alone_and_its_password_is_never_printed()
+ {
+    let mut stack = Stack::usual("apinamed", "");
+    std::fs::create_dir(stack.path("dynamic")).unwrap();
+    let (authority, certificate, key) = certificates();
+    stack.write("ca.pem", &authority);
+    stack.write("dynamic/server.pem", &certificate);
+    stack.write("dynamic/server.key", &key);
+    stack.write("dynamic/server.yml", "tls: {stores: {default: {defaultCertificate: {certFile: /dynamic/server.pem, keyFile: /dynamic/server.key}}}}");
+    let port = free_port();
+    stack.set("API_PORT", port).up("v1").await;
+    let service = format!(
+        r#"    ports: ["127.0.0.1:${{API_PORT}}:9443"]
+    labels:
+      traefik.enable: "true"
+      traefik.http.routers.dash.rule: PathPrefix(`/traefik`)
+      traefik.http.routers.dash.service: api@internal
+      traefik.http.routers.dash.entrypoints: secure
+      traefik.http.routers.dash.middlewares: guard
+      traefik.http.middlewares.guard.basicauth.users: "{USERS}"
+      traefik.http.routers.away.rule: PathPrefix(`/away`)
+      traefik.http.routers.away.service: noop@internal
+      traefik.http.routers.away.entrypoints: secure
+      traefik.http.routers.away.middlewares: away
+      traefik.http.middlewares.away.redirectregex.regex: .*
+      traefik.http.middlewares.away.redirectregex.replacement: https://elsewhere.test/login?state=secret-state
+"#
+    );
+    let config =
+        "  secure: { address: \":9443\", http: { tls: {} } }\napi: { basePath: /traefik }\n";
+    stack.another_traefik(&service, config).await;
+    let host = format!("127.0.0.1:{port}");
+    let url = format!("https://admin:open%20sesame@{host}/traefik/dashboard/#/http/routers");
+    let untrusted = stack.rollout(&["-vvv", "--traefik-url", &url, "web"]).await;
+    untrusted.code(2);
+    assert!(untrusted.text.contains("certificate"), "{}", untrusted.text);
+    silent_about(&untrusted, "sesame");
+    let trust = ["--traefik-ca", "ca.pem", "web", "--traefik-url"];
+    let with = async |url: &str| stack.rollout(&[&trust[..], &[url]].concat()).await;
+    asked(&with(&url).await, "nothing to do");
+    let bare = format!("https://{host}/traefik/");
+    let error = format!("the Traefik API at https://{host}/traefik wants a password (401)");
+    refused(&with(&bare).await, &error, "ROLLOUT_TRAEFIK_AUTH");
+    let away = format!("https://{host}/away");
+    let error = format!(
+        "the Traefik API at {away}/api/version redirects to https://elsewhere.test/login, which is not followed"
+    );
+    refused(&with(&away).await, &error, "--traefik-url");
+    let wrong = with(&format!("ftp://admin:sesame@{host}")).await;
+    let error = format!("\"…@{host}\" is no Traefik API URL: it is neither http nor https");
+    refused(&wrong, &error, "--traefik-url http://127.0.0.1:8080");
+    silent_about(&wrong, "sesame");
+    // The same one, found by itself: the engine vouches for the address, and the operator for the certificate.
+    stack.set("ROLLOUT_TRAEFIK_AUTH", "admin:open sesame");
+    let found = stack.rollout(&["-v", "web"]).await;
+    asked(&found, &format!("at {host}"));
+    stack.set("ROLLOUT_TRAEFIK_CA", "ca.pem");
+    asked(&stack.rollout(&["-v", "web"]).await, &format!("at {host}"));
+}
