@@ -8,6 +8,7 @@ mod crash;
 mod drain;
 mod failure;
 mod first_start;
+mod history;
 mod hooks;
 #[path = "testbed/load.rs"]
 mod load;
