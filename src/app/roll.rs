@@ -139,7 +139,7 @@ impl Scene<'_> {
         };
         let (proxy, notice) = self.proxy(case).await?;
         if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
-            self.refuse_ports(service, &image)?;
+            self.refuse_ports(service, &settings, &image)?;
         }
         Ok(Checked {
             service,

@@ -132,7 +132,7 @@ impl Scene<'_> {
             &image.volumes,
         )?;
         if routed {
-            self.refuse_ports(subject.service, &image)?;
+            self.refuse_ports(subject.service, &subject.settings, &image)?;
         }
         Ok(Version {
             image: image.id,
