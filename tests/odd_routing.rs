@@ -191,7 +191,8 @@ networks:
 async fn a_traefik_that_does_not_heed_docker_host_is_told_what_it_does_heed() {
     let mut stack = Stack::relabelled("deaf", "");
     stack.set("TRAEFIK", "v3.3").set("HTTP_PORT", free_port());
-    stack.compose(&["up", "-d"]).await;
+    let front = [&["up", "-d", "--wait"], stack.front()].concat();
+    stack.compose(&front).await;
     let before = whole(&stack).await;
     let error = format!(
         "{}-traefik-1 is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
