@@ -14,6 +14,7 @@ mod hooks;
 mod load;
 mod matrix;
 mod namespace;
+mod odd_routing;
 mod operator;
 mod quickstart;
 mod readiness;

@@ -164,7 +164,7 @@ impl Scene<'_> {
             self.tell_trouble(name, &mut *proxy, &olds).await;
         }
         if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
-            self.refuse_ports(service, &image)?;
+            self.refuse_ports(service, &settings, &image)?;
         }
         Ok(Checked {
             service,

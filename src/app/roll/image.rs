@@ -124,7 +124,7 @@ impl Scene<'_> {
             &image.volumes,
         )?;
         if routed {
-            self.refuse_ports(subject.service, &image)?;
+            self.refuse_ports(subject.service, &subject.settings, &image)?;
         }
         if let Some(back) = self.back {
             return self.recorded_version(subject, back).await;
