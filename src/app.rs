@@ -1,6 +1,7 @@
 //! One short function a subcommand, and all wiring.
 
 mod roll;
+mod tools;
 
 use std::{
     ffi::OsString,
@@ -58,6 +59,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }),
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
+        }),
+        Ok(Action::Relabel(relabel)) => told(&relabel.target.clone(), async |events| {
+            tools::relabel(&relabel, events).await
         }),
     }
 }

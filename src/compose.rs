@@ -252,7 +252,7 @@ impl Compose {
     }
 
     /// What Compose puts between project, service and number (its `api.Separator`).
-    fn separator(&self) -> &'static str {
+    pub fn separator(&self) -> &'static str {
         let old = self.program.variable("COMPOSE_COMPATIBILITY");
         let old = old.unwrap_or_default().to_lowercase();
         let old = matches!(old.as_str(), "1" | "t" | "true" | "y" | "yes" | "on");

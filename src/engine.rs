@@ -177,8 +177,17 @@ impl Engine {
 
     /// Everything that runs, as the engine lists it.
     pub async fn running(&self) -> Result<Vec<bollard::models::ContainerSummary>> {
+        self.list(false).await
+    }
+
+    /// Every container in whatever state, as the engine lists it.
+    pub async fn containers(&self) -> Result<Vec<bollard::models::ContainerSummary>> {
+        self.list(true).await
+    }
+
+    async fn list(&self, all: bool) -> Result<Vec<bollard::models::ContainerSummary>> {
         let options = query::ListContainersOptionsBuilder::default()
-            .all(false)
+            .all(all)
             .build();
         self.docker
             .list_containers(Some(options))

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod private_socket;
 pub mod proxy;
 pub mod ready;
+pub mod relabel;
 pub mod report;
 pub mod retry;
 pub mod settings;

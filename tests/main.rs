@@ -16,6 +16,7 @@ mod namespace;
 mod operator;
 mod quickstart;
 mod readiness;
+mod relabel;
 mod remote;
 mod report;
 mod settings;

@@ -32,6 +32,8 @@ pub fn by_pin() -> bool {
 pub struct Stack {
     pub project: String,
     pub port: u16,
+    /// The host that its router answers for.
+    pub host: String,
     by_pin: bool,
     directory: TempDir,
     environment: Vec<(String, String)>,
@@ -67,6 +69,7 @@ impl Stack {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join(DYNAMIC)).unwrap();
         let stack = Self {
+            host: "localhost".into(),
             by_pin: by_pin(),
             environment: vec![
                 ("COMPOSE_PROJECT_NAME".into(), project.clone()),
@@ -232,7 +235,7 @@ impl Stack {
             .unwrap();
         let request = client
             .get(format!("http://127.0.0.1:{}/", self.port))
-            .header("Host", "localhost");
+            .header("Host", &self.host);
         let response = request
             .send()
             .await
@@ -252,6 +255,7 @@ impl Stack {
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            host: self.host.clone(),
             connections: 8,
             rate_per_second: 100,
             ..LoadOptions::default()

@@ -115,7 +115,14 @@ impl Scene<'_> {
         let olds = self.engine.replicas(&key).await?;
         let found = discover::socket_proxies(self.engine, &key).await?;
         discover::refuse_own_parts(&found, &olds).await?;
-        let replicas = settings.scale.unwrap_or(service.scale).max(1);
+        let replicas = settings.scale.unwrap_or(service.scale);
+        if replicas == 0 && purpose == Purpose::Roll {
+            return Err(
+                Error::refused(format!("{name} has a scale of 0 in the Compose file")).hint(
+                    format!("docker compose up -d {name} stops it; to start it: --scale 1"),
+                ),
+            );
+        }
         let image = self.image_that_stays(service, &settings).await?;
         let dependencies = match purpose {
             Purpose::Roll => {
@@ -137,7 +144,11 @@ impl Scene<'_> {
             image: image.as_ref(),
             purpose,
         };
-        let (proxy, notice) = self.proxy(case).await?;
+        let (mut proxy, notice) = self.proxy(case).await?;
+        if purpose == Purpose::Roll {
+            self.refuse_taken_names(service, replicas, &olds).await?;
+            self.tell_trouble(name, &mut *proxy, &olds).await;
+        }
         if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
             self.refuse_ports(service, &image)?;
         }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod api;
+pub mod conflicts;
 pub mod control;
 pub mod discover;
 pub mod http;
@@ -17,6 +18,8 @@ pub mod static_config;
 pub mod tunnel;
 pub mod version;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use self::{
@@ -29,7 +32,7 @@ use self::{
 use super::{Change, Observation, Proxy};
 use crate::{
     error::Result,
-    model::{Claim, Health, Replica, RolloutId, ServiceKey, Stage},
+    model::{Claim, ContainerId, Health, Replica, RolloutId, ServiceKey, Stage},
 };
 
 /// Every Traefik that routes to one service, and the socket proxies that they read through.
@@ -99,6 +102,16 @@ impl Traefik {
             }
         }
         Ok(())
+    }
+
+    async fn set_aside(&self) -> Result<BTreeSet<ContainerId>> {
+        let mut all = BTreeSet::new();
+        for control in &self.controls {
+            let overlay = control.overlay().await?;
+            let hidden = overlay.hidden_by_hand().into_iter();
+            all.extend(hidden.map(|id| ContainerId(id.to_owned())));
+        }
+        Ok(all)
     }
 
     /// Whether any instance knew the service when it was asked before the rollout.
@@ -186,7 +199,7 @@ impl Proxy for Traefik {
                     let claim = relabel::claim(&key, self.epoch, change, before.as_ref());
                     control.set(claim).await?;
                 }
-                false => control.clear(&key, self.epoch).await?,
+                false => drop(control.clear(&key, self.epoch).await?),
             }
         }
         Ok(())
@@ -206,6 +219,7 @@ impl Proxy for Traefik {
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
         // Before anybody is believed, everybody must be known.
         self.look_around().await.ok()?;
+        let set_aside = self.set_aside().await.ok()?;
         let names = all_names(replicas);
         let mut answers = Vec::new();
         for instance in &self.instances {
@@ -224,10 +238,11 @@ impl Proxy for Traefik {
         {
             answers.retain(|(stranger, servers)| !stranger || !servers.services.is_empty());
         }
-        Some(observation(
-            replicas,
-            answers.into_iter().map(|(_, servers)| servers).collect(),
-        ))
+        let answers = answers.into_iter().map(|(_, servers)| servers).collect();
+        Some(Observation {
+            set_aside,
+            ..observation(replicas, answers)
+        })
     }
 }
 

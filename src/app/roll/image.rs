@@ -14,10 +14,13 @@ use crate::{
     settings::PullPolicy,
 };
 
+/// The program that helpers run, where `make image` puts it.
+const HELPER: &str = "/rollout";
+
 impl Scene<'_> {
     /// An image that holds this program: a socket proxy's, the one called `rollout:latest`, else one made of this binary.
     pub(super) async fn helper_image(&self, found: &[discover::Found]) -> Result<Option<String>> {
-        if let Some(found) = found.first() {
+        if let Some(found) = found.iter().find(|found| found.program == HELPER) {
             return Ok(Some(found.image.clone()));
         }
         let tag = env!("CARGO_PKG_VERSION");

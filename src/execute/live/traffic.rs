@@ -196,7 +196,11 @@ struct Looks {
 
 impl Looks {
     fn take(&mut self, observation: &Observation, side: Side, sets: &Sets<'_>) {
-        self.agreed = observation.agrees(side, &sets.news, &sets.olds);
+        // On the way back the old set is as it was before; whatever ailed its routers then is no news.
+        self.agreed = match side {
+            Side::New => observation.agrees(side, &sets.news, &sets.olds),
+            Side::Old => observation.routes(side, &sets.news, &sets.olds),
+        };
         match self.agreed {
             true => drop(self.agreed_since.get_or_insert_with(Instant::now)),
             false => self.agreed_since = None,

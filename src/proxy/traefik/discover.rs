@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 
 use bollard::models::ContainerSummary;
 
-use self::summary::{looks_like_traefik, name, reaches};
+use self::summary::{looks_like_traefik, reaches};
 pub use self::{
     containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost},
     socket_proxies::{Found, socket_proxies},
+    summary::name,
 };
 pub use super::reach::api_of;
 use super::reach::named;
@@ -47,6 +48,19 @@ add three lines to the stack, and run docker compose up -d:
         {api}
       or go on without an atomic cutover: --allow-split"
     )
+}
+
+impl Found {
+    /// Whether something that reaches a container in these networks can read through it, or it is of the same project.
+    pub fn concerns(
+        &self,
+        project: Option<&str>,
+        running: &[ContainerSummary],
+        networks: &BTreeSet<String>,
+    ) -> bool {
+        (project.is_some() && self.project.as_deref() == project)
+            || may_matter(self, running, networks)
+    }
 }
 
 /// What is looked for.
@@ -195,7 +209,8 @@ fn may_matter(found: &Found, running: &[ContainerSummary], networks: &BTreeSet<S
         .any(|own| reaches(own, networks) && reaches(own, &found.networks))
 }
 
-fn is_traefik(reader: &Reader) -> bool {
+/// Whether a reader is a Traefik, by what it says of itself.
+pub fn is_traefik(reader: &Reader) -> bool {
     reader.user_agent.contains("Traefik")
 }
 
