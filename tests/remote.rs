@@ -44,19 +44,24 @@ fn far() -> &'static Far {
     })
 }
 
+/// Traefik's option for where it reads Docker, which those before 3.6.1 need: they do not heed `DOCKER_HOST`.
+const ENDPOINT: &str = "--providers.docker.endpoint=tcp://socket-proxy:2375";
+
 /// A stack of that engine, reached by its socket until another way is set.
 fn stack(test: &str, traefik: &str) -> Stack {
     let far = far();
-    let mut stack = Stack::usual(test, "");
+    let mut stack = Stack::relabelled(test, "");
     let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();
     let socket = "/var/run/docker.sock:/var/run/docker.sock";
-    for part in [socket, "traefik:v3.7"] {
+    let option = "--api.insecure=true";
+    for part in [socket, option] {
         assert!(front.contains(part), "{front}");
     }
     let front = front
         .replace(socket, &format!("{}:/var/run/docker.sock", far.socket))
-        .replace("traefik:v3.7", &format!("traefik:{traefik}"));
+        .replace(option, &format!("{option}\n      - {ENDPOINT}"));
     stack.write("front.yaml", &front);
+    stack.set("TRAEFIK", traefik);
     let path = std::env::var("PATH").unwrap();
     stack.set("PATH", format!("{}:{path}", far.bin));
     stack.set("DOCKER_HOST", format!("unix://{}", far.socket));
