@@ -3,6 +3,7 @@
 mod history;
 mod roll;
 mod status;
+mod tools;
 mod undo;
 
 use std::{
@@ -10,12 +11,10 @@ use std::{
     fs::OpenOptions,
     io::{IsTerminal, Write},
     process::ExitCode,
-    str::FromStr,
 };
 
 use clap::CommandFactory;
 use tokio::{
-    process::Command,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -24,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     cli::{self, Action, Cli, SettleArgs, Stop, TargetArgs, UnlockArgs, UpArgs},
     compose::{Compose, Project},
-    docker_http::Endpoint,
+    endpoint::Endpoint,
     engine::Engine,
     error::{Error, Outcome, Result},
     event::{Event, Events, Sink},
@@ -72,6 +71,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }),
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
+        }),
+        Ok(Action::Relabel(relabel)) => told(&relabel.target.clone(), async |events| {
+            tools::relabel(&relabel, events).await
         }),
     }
 }
@@ -286,57 +288,6 @@ fn signals() -> Result<watch::Receiver<bool>> {
     Ok(raised)
 }
 
-/// Where the engine is, in Docker's own order: `-H`, `--context`, `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context.
 async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let host = match (&target.host, &target.context) {
-        (Some(host), _) => Some(host.clone()),
-        (None, Some(context)) => Some(context_host(Some(context)).await?),
-        (None, None) => match (variable("DOCKER_HOST"), variable("DOCKER_CONTEXT")) {
-            (Some(host), _) => Some(host),
-            (None, Some(context)) => Some(context_host(Some(&context)).await?),
-            // Without a docker command there is no context either, and its default is the socket.
-            (None, None) => context_host(None).await.ok(),
-        },
-    };
-    let host = host
-        .filter(|host| !host.is_empty())
-        .unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
-    if host.starts_with("tcp://") && variable("DOCKER_TLS_VERIFY").is_some() {
-        return Err(
-            Error::refused(format!("{host} wants TLS, which is not supported yet"))
-                .hint("use a unix:// or plain tcp:// address"),
-        );
-    }
-    Endpoint::from_str(&host).map_err(|why| {
-        Error::refused(why).hint("name another one with -H, --context or DOCKER_HOST")
-    })
-}
-
-async fn context_host(context: Option<&str>) -> Result<String> {
-    let mut command = Command::new("docker");
-    command
-        .args([
-            "context",
-            "inspect",
-            "--format",
-            "{{.Endpoints.docker.Host}}",
-        ])
-        .args(context);
-    let output = command
-        .output()
-        .await
-        .map_err(|error| Error::refused(format!("cannot run docker: {error}")))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::refused(
-            text.lines()
-                .next()
-                .unwrap_or("docker context inspect failed")
-                .trim()
-                .to_owned(),
-        )
-        .hint("docker context ls shows the contexts there are"));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    Endpoint::find(target.host.as_deref(), target.context.as_deref()).await
 }

@@ -2,12 +2,14 @@
 
 mod refusal;
 mod remember;
+mod tools;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
+pub use self::tools::RelabelArgs;
 use crate::{
     compose::Invocation,
     error::Error,
@@ -63,6 +65,8 @@ pub enum Command {
     Status(Box<StatusArgs>),
     /// Remove the lock that a dead rollout has left on a service
     Unlock(UnlockArgs),
+    /// Change what Traefik reads of a container's labels: a drain without a rollout
+    Relabel(RelabelArgs),
     /// The Docker API proxy that Traefik reads through
     SocketProxy(SocketProxyArgs),
     /// Print a completion script for a shell
@@ -190,6 +194,8 @@ pub enum Action {
     Status(Box<StatusArgs>),
     /// Remove a lock.
     Unlock(UnlockArgs),
+    /// Change labels by hand.
+    Relabel(RelabelArgs),
     /// Be the socket proxy.
     SocketProxy(SocketProxyArgs),
     /// Print a completion script.
@@ -249,6 +255,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
         Some(Command::Unlock(unlock)) => Ok(Action::Unlock(UnlockArgs {
             target: unlock.target.or(cli.up.target),
             ..unlock
+        })),
+        Some(Command::Relabel(relabel)) => Ok(Action::Relabel(RelabelArgs {
+            target: relabel.target.or(cli.up.target),
+            ..relabel
         })),
         Some(Command::SocketProxy(arguments)) => Ok(Action::SocketProxy(arguments)),
         Some(Command::Completions { shell }) => Ok(Action::Completions(shell)),
@@ -358,6 +368,16 @@ mod tests {
             ("rollout up", "no service named"),
             ("rollout unlock", "<SERVICE> is missing"),
             ("rollout unlock web db", "\"db\" is one argument too many"),
+            ("rollout relabel", "<CONTAINER> <KEY=VALUE>... is missing"),
+            ("rollout relabel web-1", "<KEY=VALUE>... is missing"),
+            (
+                "rollout relabel web-1 a",
+                "[KEY=VALUE]...: \"a\" is not key=value",
+            ),
+            (
+                "rollout relabel web-1 a=b --clear",
+                "[KEY=VALUE]... and --clear exclude each other",
+            ),
             (
                 "rollout web --strategy blue-gren",
                 "--strategy: unknown value \"blue-gren\"; did you mean blue-green?",

@@ -17,6 +17,7 @@ pub mod view;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use tokio::process::Command;
@@ -28,6 +29,7 @@ use reason::{Telling, reason};
 
 use crate::{
     docker_http::Upstream,
+    endpoint::Forward,
     error::{Error, Result},
 };
 
@@ -84,6 +86,8 @@ pub struct Compose {
     version: String,
     invocation: Invocation,
     engine: Upstream,
+    /// Where its commands reach the engine.
+    _forward: Arc<Forward>,
     /// What `-f -` reads: it can be had once, and several commands need it.
     stdin: Option<Vec<u8>>,
 }
@@ -250,7 +254,7 @@ impl Compose {
     }
 
     /// What Compose puts between project, service and number (its `api.Separator`).
-    fn separator(&self) -> &'static str {
+    pub fn separator(&self) -> &'static str {
         let old = self.program.variable("COMPOSE_COMPATIBILITY");
         let old = old.unwrap_or_default().to_lowercase();
         let old = matches!(old.as_str(), "1" | "t" | "true" | "y" | "yes" | "on");

@@ -1,27 +1,19 @@
 //! Forwards Docker's HTTP API, streams and upgrades included; what to change on the way is the caller's rewrite.
 
-use std::{
-    path::PathBuf,
-    pin::Pin,
-    str::FromStr,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header, http::uri::PathAndQuery};
 use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{Connected, Connection},
-    },
+    client::legacy::Client,
     rt::{TokioExecutor, TokioIo},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
-};
+
+use crate::{endpoint::Stream, error::Error};
+
+pub use crate::endpoint::Endpoint;
 
 /// Any failure below a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,61 +21,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = BoxBody<Bytes, BoxError>;
 /// The largest answer that is read whole in order to be rewritten, in bytes.
 pub const MAX_REWRITTEN: usize = 64 * 1024 * 1024;
-
-/// Where a Docker engine answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A socket on this machine.
-    Unix(PathBuf),
-    /// `host:port`, without TLS.
-    Tcp(String),
-}
-
-impl FromStr for Endpoint {
-    type Err = String;
-
-    /// Reads a `DOCKER_HOST` value: `unix:///path` or `tcp://host:port`.
-    fn from_str(host: &str) -> Result<Self, String> {
-        if let Some(path) = host.strip_prefix("unix://") {
-            return Ok(Self::Unix(PathBuf::from(path)));
-        }
-        if host.starts_with('/') {
-            return Ok(Self::Unix(PathBuf::from(host)));
-        }
-        match host
-            .strip_prefix("tcp://")
-            .or_else(|| host.strip_prefix("http://"))
-        {
-            Some(address) => Ok(Self::Tcp(address.trim_end_matches('/').to_owned())),
-            None => Err(format!(
-                "cannot reach a Docker engine at {host:?}: only unix:// and tcp:// are supported"
-            )),
-        }
-    }
-}
-
-impl std::fmt::Display for Endpoint {
-    /// Writes a `DOCKER_HOST` value.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
-        }
-    }
-}
-
-impl Endpoint {
-    async fn dial(&self) -> std::io::Result<Stream> {
-        match self {
-            Self::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-        }
-    }
-}
 
 /// A pooled client of one engine; clones share the pool.
 #[derive(Clone)]
@@ -94,7 +31,7 @@ pub struct Upstream {
 impl Upstream {
     /// Connects on first use, so this never fails.
     pub fn new(endpoint: Endpoint) -> Self {
-        let client = Client::builder(TokioExecutor::new()).build(Connector { endpoint });
+        let client = Client::builder(TokioExecutor::new()).build(Connector(endpoint));
         Self { client }
     }
 
@@ -186,71 +123,21 @@ pub fn refusal(status: StatusCode, message: &str) -> Response<Body> {
     json(status, &serde_json::json!({ "message": message }))
 }
 
+/// Dials one engine for a client of hyper's, whatever the URI says; its errors are [`Endpoint::dial`]'s.
 #[derive(Clone)]
-struct Connector {
-    endpoint: Endpoint,
-}
+pub struct Connector(pub Endpoint);
 
 impl tower_service::Service<Uri> for Connector {
     type Response = TokioIo<Stream>;
-    type Error = std::io::Error;
-    type Future = BoxFuture<'static, std::io::Result<TokioIo<Stream>>>;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<TokioIo<Stream>, Error>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let endpoint = self.endpoint.clone();
+        let endpoint = self.0.clone();
         Box::pin(async move { endpoint.dial().await.map(TokioIo::new) })
-    }
-}
-
-/// A connection to an engine, whatever carries it.
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
-    }
-}
-
-macro_rules! either {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Self::Unix($stream) => $call,
-            Self::Tcp($stream) => $call,
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

@@ -13,12 +13,13 @@ use std::{
 };
 
 use bollard::{
-    Docker,
+    BollardRequest, Docker,
     errors::Error as Bollard,
     models::{ContainerInspectResponse, EventMessage, ImageInspect},
     query_parameters as query,
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 pub use self::{
     files::{ContainerFile, ContainerStat},
@@ -26,7 +27,7 @@ pub use self::{
     session::{Session, own_labels},
 };
 use crate::{
-    docker_http::Endpoint,
+    docker_http::{Connector, Endpoint},
     error::{Error, Result},
     model::{ContainerId, HealthCheck, Replica, ServiceKey, label},
 };
@@ -39,6 +40,36 @@ const CALL_TIMEOUT: u64 = 120;
 pub struct Engine {
     docker: Docker,
     endpoint: Endpoint,
+}
+
+/// A client that dials as everything else of ours does, upgrades (attach, exec) included.
+fn through(endpoint: Endpoint) -> Result<Docker, Bollard> {
+    let client = Client::builder(TokioExecutor::new()).build(Connector(endpoint));
+    Docker::connect_with_custom_transport(
+        move |request: BollardRequest| {
+            let client: Client<Connector, _> = client.clone();
+            async move { client.request(request).await.map_err(Bollard::from) }
+        },
+        Some("http://docker"),
+        CALL_TIMEOUT,
+        bollard::API_DEFAULT_VERSION,
+    )
+}
+
+/// In one line why nothing answers; who dialled knows what to do about it.
+fn unreachable(endpoint: &Endpoint, error: &Bollard) -> Error {
+    let dialled = causes(error).find_map(|cause| cause.downcast_ref::<Error>());
+    let hint = dialled.and_then(|dialled| dialled.hint.clone());
+    let why = plain(error);
+    // Go's answer to HTTP on a port for TLS (net/http, `Server.serve`).
+    let wants_tls = why.contains("HTTP request to an HTTPS server");
+    Error::refused(format!("the Docker engine at {endpoint} does not answer: {why}")).hint(
+        match hint {
+            Some(hint) => hint,
+            None if wants_tls => "it wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory of its certificates".to_owned(),
+            None => "start it, or name another one with -H, --context or DOCKER_HOST".to_owned(),
+        },
+    )
 }
 
 /// What a command in a container left behind.
@@ -83,26 +114,13 @@ pub struct Image {
 impl Engine {
     /// Connects and agrees on an API version; refused with one line when nothing answers.
     pub async fn connect(endpoint: Endpoint) -> Result<Self> {
-        let version = bollard::API_DEFAULT_VERSION;
-        let docker = match &endpoint {
-            Endpoint::Unix(path) => {
-                Docker::connect_with_unix(&path.to_string_lossy(), CALL_TIMEOUT, version)
-            }
-            Endpoint::Tcp(address) => {
-                Docker::connect_with_http(&format!("tcp://{address}"), CALL_TIMEOUT, version)
-            }
-        };
-        let docker = match docker {
+        let docker = match through(endpoint.clone()) {
             Ok(docker) => docker.negotiate_version().await,
             Err(error) => Err(error),
         };
         match docker {
             Ok(docker) => Ok(Self { docker, endpoint }),
-            Err(error) => Err(Error::refused(format!(
-                "the Docker engine at {endpoint} does not answer: {}",
-                plain(&error)
-            ))
-            .hint("start it, or name another one with -H, --context or DOCKER_HOST")),
+            Err(error) => Err(unreachable(&endpoint, &error)),
         }
     }
 
@@ -166,8 +184,17 @@ impl Engine {
 
     /// Everything that runs, as the engine lists it.
     pub async fn running(&self) -> Result<Vec<bollard::models::ContainerSummary>> {
+        self.list(false).await
+    }
+
+    /// Every container in whatever state, as the engine lists it.
+    pub async fn containers(&self) -> Result<Vec<bollard::models::ContainerSummary>> {
+        self.list(true).await
+    }
+
+    async fn list(&self, all: bool) -> Result<Vec<bollard::models::ContainerSummary>> {
         let options = query::ListContainersOptionsBuilder::default()
-            .all(false)
+            .all(all)
             .build();
         self.docker
             .list_containers(Some(options))
@@ -427,15 +454,16 @@ fn plain(error: &Bollard) -> String {
     match error {
         Bollard::DockerResponseServerError { message, .. } => message.trim().replace('\n', " "),
         other => {
-            let mut text = other.to_string();
-            let mut source = std::error::Error::source(other);
-            while let Some(cause) = source {
-                text = cause.to_string();
-                source = cause.source();
-            }
-            text.replace('\n', " ")
+            let last = causes(other).last();
+            last.map_or_else(|| other.to_string(), ToString::to_string)
+                .replace('\n', " ")
         }
     }
+}
+
+/// What an error came of, outermost first.
+fn causes(error: &Bollard) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
 }
 
 impl HealthCheck {

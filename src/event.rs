@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::model::{Drained, RolloutId, Side};
+use crate::model::{Drained, RolloutId, Route, Side};
 
 /// One thing that happened. In JSON the kind is under `event`, in snake case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -122,6 +122,17 @@ pub enum Event {
         total_ms: u64,
         /// Milliseconds by step.
         phases: BTreeMap<&'static str, u64>,
+    },
+    /// What Traefik reads of a container's labels was changed by hand.
+    Relabelled {
+        /// The container's name.
+        container: String,
+        /// All labels that are set by hand now; none where they were cleared.
+        labels: BTreeMap<String, String>,
+        /// What Traefik says that it does with the container now; `None` where it was not asked.
+        route: Option<Route>,
+        /// From the change until then.
+        ms: u64,
     },
     /// The command failed. Always the last event of such a run.
     Failed {

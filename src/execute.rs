@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events},
-    model::{Baked, Desired, Facts, Goal, Observed, Reason, Side},
+    model::{Baked, Desired, Facts, Goal, Observed, Reason, Side, Verdict},
     plan::{self, Failure, Next, Step},
     retry,
 };
@@ -78,7 +78,9 @@ pub async fn run(
                 continue;
             }
             Next::Done => return Ok(summary),
-            Next::Fail(failure) => return Err(error(failure, &desired, world.take_logs())),
+            Next::Fail(failure) => {
+                return Err(error(failure, &desired, &observed, world.take_logs()));
+            }
         };
         let names = names(&step, &observed);
         tracing::info!(?step, "next");
@@ -133,9 +135,15 @@ pub async fn run(
                 failures = 0;
                 facts.released |= step == Step::Release;
                 *summary.phases.entry(step.name()).or_default() += took.as_millis() as u64;
-                events.emit(Event::StepFinished {
-                    step: step.name(),
-                    ms: took.as_millis() as u64,
+                events.emit(match unmet(&step, &facts) {
+                    Some(reason) => Event::StepFailed {
+                        step: step.name(),
+                        reason,
+                    },
+                    None => Event::StepFinished {
+                        step: step.name(),
+                        ms: took.as_millis() as u64,
+                    },
                 });
                 if let (Step::Confirm { side }, Some(since)) = (&step, routed_at)
                     && facts.confirmed == Some(*side)
@@ -227,9 +235,10 @@ pub(crate) async fn raised(interrupted: &mut watch::Receiver<bool>) {
 
 fn names(step: &Step, observed: &Observed) -> Vec<String> {
     let ids = match step {
-        Step::Drain { replicas } | Step::Stop { replicas } | Step::Remove { replicas } => {
-            replicas.clone()
-        }
+        Step::Drain { replicas }
+        | Step::Hooks { replicas }
+        | Step::Stop { replicas }
+        | Step::Remove { replicas } => replicas.clone(),
         Step::Rename { names } => names.iter().map(|(id, _)| id.clone()).collect(),
         _ => Vec::new(),
     };
@@ -243,22 +252,49 @@ fn names(step: &Step, observed: &Observed) -> Vec<String> {
     ids.iter().filter_map(name).collect()
 }
 
-fn error(failure: Failure, desired: &Desired, logs: Vec<String>) -> Error {
-    match failure {
-        Failure::OldServes(text) => {
-            let serves = if desired.served {
-                "the old version serves"
-            } else {
-                "nothing was running before"
-            };
-            Error::failed(format!("{text}; {serves}")).logs(logs)
+/// Why a wait is over without what it waited for.
+fn unmet(step: &Step, facts: &Facts) -> Option<String> {
+    let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed(_));
+    match step {
+        Step::AwaitReady if facts.ready_expired => Some("the time is over".to_owned()),
+        Step::AwaitReady if facts.verdicts.values().any(failed) => {
+            Some("a new replica has failed".to_owned())
         }
-        Failure::Interrupted => Error::interrupted(if desired.served {
-            "interrupted; the old version serves"
-        } else {
-            "interrupted"
-        }),
+        Step::Confirm { side } if facts.confirm_expired == Some(*side) => {
+            Some("the proxy does not agree".to_owned())
+        }
+        Step::Bake if matches!(facts.baked, Some(Baked::Ill(_))) => {
+            Some("the traffic goes back".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec<String>) -> Error {
+    match failure {
+        Failure::OldServes(text) => match serves(desired, observed) {
+            Ok(now) => Error::failed(format!("{text}; {now}")).logs(logs),
+            Err(now) => Error::needs_person(format!("{text}; {now}")).logs(logs),
+        },
+        Failure::Interrupted => match serves(desired, observed) {
+            Ok(now) => Error::interrupted(format!("interrupted; {now}")),
+            Err(now) => Error::needs_person(format!("interrupted; {now}")),
+        },
         Failure::NeedsPerson(text) => Error::needs_person(text).logs(logs),
+    }
+}
+
+/// What serves now that the rollout is undone, as it was seen last; an error where it is less than before.
+fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'static str> {
+    let mut olds = observed
+        .replicas
+        .iter()
+        .filter(|own| own.rollout.as_ref() != Some(&desired.rollout));
+    match (olds.any(|old| old.serves()), desired.served) {
+        (true, _) => Ok("the old version serves"),
+        (false, true) => Err("the old version does not serve any more either"),
+        (false, false) if observed.replicas.is_empty() => Ok("nothing was running before"),
+        (false, false) => Ok("what was there before did not serve, and is as it was"),
     }
 }
 

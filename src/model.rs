@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -168,6 +168,10 @@ pub struct Replica {
     pub ports: Vec<u16>,
     /// The lowest port that they expose, UDP ones among them.
     pub lowest_port: Option<u16>,
+    /// Where its ports are published on a certain address of the engine's machine.
+    pub published: BTreeSet<SocketAddr>,
+    /// Whether it has no network of its own, but the host's or another container's.
+    pub borrows_network: bool,
     /// How Docker checks its health, where it does.
     pub check: Option<HealthCheck>,
 }
@@ -352,4 +356,6 @@ pub struct Desired {
     pub served: bool,
     /// Whether the new replicas are watched for a while before the old ones go.
     pub bake: bool,
+    /// Whether something is to be run in the old replicas before they are stopped.
+    pub hooks: bool,
 }

@@ -45,7 +45,12 @@ pub enum Step {
         /// Replicas that no proxy routes to any more.
         replicas: Vec<ContainerId>,
     },
-    /// Run the hooks of each, then stop it with its own signal and grace period.
+    /// Run what the operator wants done in each before it is stopped.
+    Hooks {
+        /// Old replicas that run.
+        replicas: Vec<ContainerId>,
+    },
+    /// Stop each with its own signal and grace period.
     Stop {
         /// Replicas that run.
         replicas: Vec<ContainerId>,
@@ -76,6 +81,7 @@ impl Step {
             Self::Bake => "bake",
             Self::CutBack => "cut_back",
             Self::Drain { .. } => "drain",
+            Self::Hooks { .. } => "hooks",
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
             Self::Rename { .. } => "rename",

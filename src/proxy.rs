@@ -3,7 +3,7 @@
 pub mod none;
 pub mod traefik;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -32,15 +32,16 @@ pub struct Observation {
     pub routing: Routing,
     /// What an instance complains of on behalf of a replica: a router that is disabled, a server that is down.
     pub trouble: BTreeMap<ContainerId, Vec<String>>,
+    /// Containers that an operator hides by hand: nobody waits until they are live.
+    pub set_aside: BTreeSet<ContainerId>,
 }
 
 impl Observation {
     /// Whether exactly the replicas of one side are live.
     pub fn agrees(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
         let live = if side == Side::New { news } else { olds };
-        let well = |replica: &&&Replica| !self.trouble.contains_key(&replica.id);
-        let counts = |replica: &&&Replica| side == Side::New || replica.serves();
-        self.routes(side, news, olds) && live.iter().filter(counts).all(|replica| well(&replica))
+        let well = |replica: &&Replica| !self.trouble.contains_key(&replica.id);
+        self.routes(side, news, olds) && self.wanted(side, live).all(|replica| well(&replica))
     }
 
     /// The same, whatever the instances complain of.
@@ -51,10 +52,26 @@ impl Observation {
             Side::Old => (olds, news),
         };
         let is = |replica: &Replica, route| self.routing.get(&replica.id) == Some(&route);
-        // An old replica that does not serve any more cannot be what the way back waits for.
-        let counts = |replica: &&&Replica| side == Side::New || replica.serves();
-        live.iter().filter(counts).all(|replica| is(replica, Live))
+        let mut wanted = self.wanted(side, live).peekable();
+        // A new version of which nobody is live has not taken over.
+        let nobody = side == Side::New && !live.is_empty() && wanted.peek().is_none();
+        !nobody
+            && wanted.all(|replica| is(replica, Live))
             && hidden.iter().all(|replica| is(replica, Hidden))
+    }
+
+    /// The replicas of the live side that have to be live.
+    fn wanted<'a>(
+        &'a self,
+        side: Side,
+        live: &'a [&'a Replica],
+    ) -> impl Iterator<Item = &'a Replica> {
+        // An old replica that does not serve any more cannot be what the way back waits for.
+        let counts = move |replica: &&Replica| side == Side::New || replica.serves();
+        live.iter()
+            .copied()
+            .filter(counts)
+            .filter(|replica| !self.set_aside.contains(&replica.id))
     }
 }
 
@@ -88,4 +105,41 @@ pub trait Proxy {
 
     /// What the proxy does now; `None` means "cannot tell", and never counts as yes.
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Health, Route, Run},
+        plan::simulator::replica,
+    };
+
+    #[test]
+    fn a_replica_that_an_operator_hides_is_not_waited_for_but_a_side_must_have_a_live_one() {
+        let rollout = RolloutId("r".to_owned());
+        let old = |id| replica(id, None, Run::Running, Health::None);
+        let (one, two) = (old("one"), old("two"));
+        let new = replica("new", Some(&rollout), Run::Running, Health::None);
+        let (olds, news) = (vec![&one, &two], vec![&new]);
+        let routing = |live: &Replica, hidden: [&Replica; 2]| {
+            let hidden = hidden.map(|replica| (replica.id.clone(), Route::Hidden));
+            let live = (live.id.clone(), Route::Live);
+            hidden.into_iter().chain([live]).collect()
+        };
+        let mut observation = Observation {
+            routing: routing(&one, [&two, &new]),
+            ..Observation::default()
+        };
+        assert!(!observation.agrees(Side::Old, &news, &olds));
+        observation.set_aside.insert(two.id.clone());
+        observation
+            .trouble
+            .insert(two.id.clone(), vec!["none".to_owned()]);
+        assert!(observation.agrees(Side::Old, &news, &olds));
+        observation.routing = routing(&new, [&one, &two]);
+        assert!(observation.agrees(Side::New, &news, &olds));
+        observation.set_aside.insert(new.id.clone());
+        assert!(!observation.agrees(Side::New, &news, &olds));
+    }
 }

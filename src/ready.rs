@@ -9,11 +9,14 @@ use crate::{
     error::Result,
     model::{ContainerId, Health, HealthCheck, Replica, Run, Verdict},
     namespace::readiness::Readiness,
+    retry,
     watch::Watch,
 };
 
 /// Health checks rarer than this are helped along by running the same command more often.
 const RARE: Duration = Duration::from_secs(2);
+/// How long a helper may fail to start.
+const HELPER: Duration = Duration::from_secs(5);
 /// How often such a command is run.
 const OFTEN: Duration = Duration::from_millis(500);
 
@@ -71,7 +74,7 @@ pub async fn judge(
             return Ok(failed(why));
         }
         if life.is_none() {
-            port = Port::open(engine, &now, gates).await;
+            port = Port::open(engine, &now, gates, detail).await;
             let rare = now.check.clone().filter(|check| check.interval > RARE);
             early = rare.map(|check| Box::pin(run_early(engine, replica, check, detail)));
         }
@@ -161,7 +164,8 @@ fn seconds(span: Duration) -> String {
 
 /// A helper that tries the routed ports from inside the replica's network.
 struct Port {
-    session: Session,
+    /// `None` where none could be started.
+    session: Option<Session>,
     ports: Vec<u16>,
     /// Without a health check, or with a path to ask for, an answer is what decides. Else the health check does, and
     /// only a port that it alone can reach is held against it.
@@ -171,7 +175,12 @@ struct Port {
 
 impl Port {
     /// `None` where there is nothing to try, or nobody to try it.
-    async fn open(engine: &Engine, replica: &Replica, gates: &Gates) -> Option<Self> {
+    async fn open(
+        engine: &Engine,
+        replica: &Replica,
+        gates: &Gates,
+        detail: &std::sync::Mutex<String>,
+    ) -> Option<Self> {
         let probe = gates.probe.as_ref()?;
         let ports = probe
             .ports
@@ -182,17 +191,32 @@ impl Port {
             .iter()
             .flat_map(|path| ["--http".to_owned(), path.clone()]);
         let command = ["namespace", "probe"].map(str::to_owned);
-        let arguments = command.into_iter().chain(ports).chain(path).collect();
-        match engine.helper(&probe.image, &replica.id, arguments).await {
+        let arguments: Vec<String> = command.into_iter().chain(ports).chain(path).collect();
+        let must_answer = replica.check.is_none() || probe.http.is_some();
+        let helper: Result<Session> = retry::for_a_while(HELPER, || {
+            engine.helper(&probe.image, &replica.id, Vec::clone(&arguments))
+        })
+        .await;
+        match helper {
             Ok(session) => Some(Self {
-                session,
+                session: Some(session),
                 ports: probe.ports.clone(),
-                must_answer: replica.check.is_none() || probe.http.is_some(),
+                must_answer,
                 last: None,
             }),
+            // Where an answer decides, nobody to ask for it is no answer; else the health check has the say.
             Err(error) => {
                 tracing::warn!(%error, "no helper can look into the replica's network");
-                None
+                note(
+                    detail,
+                    &format!("nobody can try its port: {}", error.message),
+                );
+                must_answer.then(|| Self {
+                    session: None,
+                    ports: probe.ports.clone(),
+                    must_answer,
+                    last: None,
+                })
             }
         }
     }
@@ -223,7 +247,10 @@ async fn listen(port: &mut Option<Port>, detail: &std::sync::Mutex<String>) -> R
     let Some(port) = port else {
         return std::future::pending().await;
     };
-    let line = port.session.next_line().await?;
+    let Some(session) = &mut port.session else {
+        return std::future::pending().await;
+    };
+    let line = session.next_line().await?;
     if let Ok(readiness) = serde_json::from_str::<Readiness>(&line) {
         if port.must_answer || port.on_loopback_alone(&readiness) {
             note(detail, &readiness.detail);

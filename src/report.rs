@@ -2,6 +2,10 @@
 
 pub mod human;
 pub mod json;
+pub mod overlay;
+pub mod table;
+
+use std::collections::BTreeMap;
 
 /// How events are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -11,4 +15,21 @@ pub enum Output {
     Human,
     /// One JSON object a line on standard output.
     Json,
+}
+
+/// Labels as they are typed.
+fn pairs(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(" ")
+}
+
+/// One JSON object a line.
+fn lines(rows: &[impl serde::Serialize]) -> String {
+    let lines = rows
+        .iter()
+        .filter_map(|row| serde_json::to_string(row).ok());
+    lines.map(|line| format!("{line}\n")).collect()
 }

@@ -73,6 +73,9 @@ pub enum OnUnfinished {
     Fail,
 }
 
+/// The longest duration of a setting.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A duration as people write it: `30s`, `1m30s`, `250ms`, or a plain number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
@@ -81,14 +84,18 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(seconds) = text.parse::<f64>() {
-            return Duration::try_from_secs_f64(seconds)
-                .map(Self)
-                .map_err(|error| error.to_string());
+        let parsed = match text.parse::<f64>() {
+            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+            Err(_) => humantime::parse_duration(text).ok(),
+        };
+        // Longer ones would overflow a clock, and nobody means them.
+        match parsed {
+            Some(span) if span <= LONGEST => Ok(Self(span)),
+            Some(_) => Err(format!("{text:?} is longer than a year")),
+            None => Err(format!(
+                "{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds"
+            )),
         }
-        humantime::parse_duration(text).map(Self).map_err(|_| {
-            format!("{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds")
-        })
     }
 }
 
@@ -515,6 +522,14 @@ mod tests {
                 .starts_with("ROLLOUT_SCALE: \"0\" is not a number from 1 on"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_duration_that_no_clock_can_hold_is_refused() {
+        for text in ["1e19", "-1", "NaN", "40000000", "500days"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+        assert_eq!("90".parse(), Ok(Span(Duration::from_secs(90))));
     }
 
     #[test]

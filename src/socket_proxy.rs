@@ -32,7 +32,7 @@ mod testing;
 
 use std::{
     io::{self, IsTerminal},
-    net::{Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -55,9 +55,9 @@ use crate::{
 /// Reads Docker for Traefik: read-only, and as a rollout says.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SocketProxyArgs {
-    /// Address and port for readers; never publish it on the host
-    #[arg(long, default_value = "0.0.0.0:2375", value_name = "ADDRESS:PORT")]
-    pub listen: SocketAddr,
+    /// Address and port for readers; never publish it on the host [default: 0.0.0.0:2375, in a container alone]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
 
     /// The engine's socket
     #[arg(
@@ -92,7 +92,29 @@ pub enum Expose {
     Env,
 }
 
+/// Where readers connect unless told otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 2375);
+
 impl SocketProxyArgs {
+    fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or(LISTEN)
+    }
+
+    // On a host, every address would be open to its whole network.
+    fn refuse_host(&self) -> Result<()> {
+        let marks = ["/.dockerenv", "/run/.containerenv"];
+        if self.listen.is_some() || marks.iter().any(|mark| Path::new(mark).exists()) {
+            return Ok(());
+        }
+        Err(Error::refused(
+            "outside a container the socket proxy would open Docker's API on every address of this machine",
+        )
+        .hint(
+            "to update a service of that name: docker compose up -d socket-proxy; to run it here all the same: \
+             --listen 127.0.0.1:2375",
+        ))
+    }
+
     // Some write the socket's path as DOCKER_HOST is written.
     fn socket(&self) -> &Path {
         let path = self.socket.to_str();
@@ -107,7 +129,7 @@ pub fn main(args: SocketProxyArgs) -> ExitCode {
     let done = if args.control {
         control_client::pass(&control)
     } else if args.check {
-        control_client::check(&control, args.listen)
+        control_client::check(&control, args.listen())
     } else {
         run(&args)
     };
@@ -124,6 +146,7 @@ pub fn main(args: SocketProxyArgs) -> ExitCode {
 }
 
 fn run(args: &SocketProxyArgs) -> Result<()> {
+    args.refuse_host()?;
     log();
     privileges::drop_root(args.socket(), &args.state_dir);
     explain_socket(args.socket());
@@ -159,10 +182,11 @@ async fn serve(args: &SocketProxyArgs) -> Result<()> {
     let control = control_server::bind(&control).map_err(|error| {
         Error::failed(format!("cannot listen on {}: {error}", control.display()))
     })?;
-    let listener = bind(args.listen)
+    let listen = args.listen();
+    let listener = bind(listen)
         .await
-        .map_err(|error| Error::failed(format!("cannot listen on {}: {error}", args.listen)))?;
-    let listen = listener.local_addr().unwrap_or(args.listen);
+        .map_err(|error| Error::failed(format!("cannot listen on {listen}: {error}")))?;
+    let listen = listener.local_addr().unwrap_or(listen);
     let engine = Engine::new(Endpoint::Unix(args.socket().to_owned()));
     let generation = store.current().generation;
     let environment = args.expose.contains(&Expose::Env);

@@ -12,10 +12,14 @@ mod history;
 mod hooks;
 #[path = "testbed/load.rs"]
 mod load;
+mod matrix;
 mod namespace;
+mod odd_routing;
 mod operator;
 mod quickstart;
 mod readiness;
+mod relabel;
+mod remote;
 mod report;
 mod settings;
 mod shapes;

@@ -11,6 +11,7 @@ fn quickstart(test: &str) -> Stack {
         format!("{root}/compose-examples/quickstart/compose.yaml"),
     );
     stack.set("WEB_IMAGE", "rollout-demo:v1");
+    stack.host = "quickstart.localhost".into();
     stack
 }
 

@@ -32,6 +32,8 @@ pub fn by_pin() -> bool {
 pub struct Stack {
     pub project: String,
     pub port: u16,
+    /// The host that its router answers for.
+    pub host: String,
     by_pin: bool,
     directory: TempDir,
     environment: Vec<(String, String)>,
@@ -67,6 +69,7 @@ impl Stack {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join(DYNAMIC)).unwrap();
         let stack = Self {
+            host: "localhost".into(),
             by_pin: by_pin(),
             environment: vec![
                 ("COMPOSE_PROJECT_NAME".into(), project.clone()),
@@ -95,9 +98,18 @@ impl Stack {
 
     /// The same stack in front of which a Traefik is switched by pin files, whatever the run is about.
     pub fn pinned(test: &str, more: &str) -> Self {
+        Self::switched(test, more, true)
+    }
+
+    /// The same stack in front of which a Traefik reads through the socket proxy, whatever the run is about.
+    pub fn relabelled(test: &str, more: &str) -> Self {
+        Self::switched(test, more, false)
+    }
+
+    fn switched(test: &str, more: &str, by_pin: bool) -> Self {
         let mut stack = Self::usual(test, more);
-        stack.by_pin = true;
-        stack.write("front.yaml", FRONT_PIN);
+        stack.by_pin = by_pin;
+        stack.write("front.yaml", if by_pin { FRONT_PIN } else { FRONT });
         stack
     }
 
@@ -224,7 +236,7 @@ impl Stack {
             .unwrap();
         let request = client
             .get(format!("http://127.0.0.1:{}/", self.port))
-            .header("Host", "localhost");
+            .header("Host", &self.host);
         let response = request
             .send()
             .await
@@ -244,6 +256,7 @@ impl Stack {
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            host: self.host.clone(),
             connections: 8,
             rate_per_second: 100,
             ..LoadOptions::default()
@@ -453,6 +466,7 @@ impl Stack {
         );
         let _ = std::process::Command::new("sh")
             .args(["-c", &line])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output();
     }
 }

@@ -50,8 +50,8 @@ fn silent_about(run: &Run, secret: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in_its_container() {
-    let mut stack = Stack::usual("apifound", "");
-    std::fs::create_dir(stack.path("dynamic")).unwrap();
+    let mut stack = Stack::relabelled("apifound", "");
+    std::fs::create_dir_all(stack.path("dynamic")).unwrap();
     stack.up("v1").await;
 
     // None at all: what to add is said as the file wants it.
@@ -138,8 +138,8 @@ fn certificates() -> (String, String, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_is_named_is_trusted_by_its_certificate_alone_and_its_password_is_never_printed()
  {
-    let mut stack = Stack::usual("apinamed", "");
-    std::fs::create_dir(stack.path("dynamic")).unwrap();
+    let mut stack = Stack::relabelled("apinamed", "");
+    std::fs::create_dir_all(stack.path("dynamic")).unwrap();
     let (authority, certificate, key) = certificates();
     stack.write("ca.pem", &authority);
     stack.write("dynamic/server.pem", &certificate);

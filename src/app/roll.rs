@@ -27,7 +27,7 @@ use crate::{
         self,
         live::{Live, Memory},
     },
-    model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey},
+    model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
     state::{Lock, journal::Intent, revisions::Revision},
@@ -83,6 +83,18 @@ struct Subject<'a> {
     epoch: u64,
 }
 
+impl Subject<'_> {
+    /// Whether anything is to be run in old replicas before they are stopped.
+    fn has_hooks(&self, olds: &[Replica]) -> bool {
+        let labelled = olds.iter().map(|old| &old.labels);
+        self.settings.pre_stop_hook.is_some()
+            || !self.service.pre_stop.is_empty()
+            || labelled
+                .chain([&self.service.labels])
+                .any(|labels| labels.contains_key(label::PRE_STOP_HOOK))
+    }
+}
+
 /// The version that is wanted.
 struct Version {
     image: String,
@@ -114,7 +126,14 @@ impl Scene<'_> {
         let olds = self.engine.replicas(&key).await?;
         let found = discover::socket_proxies(self.engine, &key).await?;
         discover::refuse_own_parts(&found, &olds).await?;
-        let replicas = settings.scale.unwrap_or(service.scale).max(1);
+        let replicas = settings.scale.unwrap_or(service.scale);
+        if replicas == 0 && purpose == Purpose::Roll {
+            return Err(
+                Error::refused(format!("{name} has a scale of 0 in the Compose file")).hint(
+                    format!("docker compose up -d {name} stops it; to start it: --scale 1"),
+                ),
+            );
+        }
         let image = match self.back {
             Some(back) => self.engine.image(&back.image.id).await?,
             None => self.image_that_stays(service, &settings).await?,
@@ -139,9 +158,13 @@ impl Scene<'_> {
             image: image.as_ref(),
             purpose,
         };
-        let (proxy, notice) = self.proxy(case).await?;
+        let (mut proxy, notice) = self.proxy(case).await?;
+        if purpose == Purpose::Roll {
+            self.refuse_taken_names(service, replicas, &olds).await?;
+            self.tell_trouble(name, &mut *proxy, &olds).await;
+        }
         if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
-            self.refuse_ports(service, &image)?;
+            self.refuse_ports(service, &settings, &image)?;
         }
         Ok(Checked {
             service,
@@ -292,6 +315,7 @@ impl Scene<'_> {
                 &olds,
             );
             desired.confirm_hold = proxy.confirms_hold();
+            desired.hooks = subject.has_hooks(&olds);
             desired.bake = !subject.settings.bake.is_zero();
             if desired.bake && !desired.routed {
                 self.events
@@ -384,6 +408,7 @@ fn desired(
         .iter()
         .any(Replica::serves),
         bake: false,
+        hooks: false,
     }
 }
 

@@ -82,8 +82,11 @@ fn place(name: &str, value: &str, command: &clap::Command) -> String {
     variable.unwrap_or(name).to_owned()
 }
 
-/// `--timeout <DURATION>` without its value.
+/// `--timeout <DURATION>` without its value; what is no option is called as it is.
 fn option(name: &str) -> &str {
+    if !name.starts_with('-') {
+        return name;
+    }
     name.split([' ', '[', '=']).next().unwrap_or(name)
 }
 

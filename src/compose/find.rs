@@ -6,7 +6,8 @@ use tokio::{io::AsyncReadExt, process::Command};
 
 use super::{Compose, Invocation, command::run};
 use crate::{
-    docker_http::{Endpoint, Upstream},
+    docker_http::Upstream,
+    endpoint::{Endpoint, Forward},
     error::{Error, Result},
 };
 
@@ -37,7 +38,8 @@ pub struct Surroundings {
 impl Compose {
     /// Finds `docker compose` v2, else `docker-compose` v2; refused where there is none.
     ///
-    /// Every command is run on `endpoint`, whatever context Docker's own configuration prefers.
+    /// Every command is run on `endpoint`, whatever context Docker's own configuration prefers. What Compose cannot
+    /// reach by an address alone, TLS and ssh, it reaches through a socket of ours.
     pub async fn find(invocation: Invocation, endpoint: Endpoint) -> Result<Self> {
         Self::find_in(invocation, endpoint, Surroundings::default()).await
     }
@@ -48,12 +50,16 @@ impl Compose {
         endpoint: Endpoint,
         surroundings: Surroundings,
     ) -> Result<Self> {
+        let forward = Forward::start(endpoint.clone()).await.map_err(|error| {
+            Error::refused(format!("cannot make a socket for docker compose: {error}"))
+                .hint("set TMPDIR to a directory with a short path that may be written to")
+        })?;
         let mut found = None;
         for words in [&["docker", "compose"][..], &["docker-compose"]] {
             let program = Program {
                 words: words.iter().map(|&word| word.to_owned()).collect(),
                 surroundings: surroundings.clone(),
-                docker_host: endpoint.to_string(),
+                docker_host: forward.docker_host().to_owned(),
             };
             match program.version().await {
                 Some(version) if !is_v1(&version) => {
@@ -72,6 +78,7 @@ impl Compose {
             version,
             invocation,
             engine: Upstream::new(endpoint),
+            _forward: forward.into(),
             stdin,
         })
     }
@@ -83,7 +90,7 @@ pub(super) struct Program {
     /// `docker compose` or `docker-compose`.
     pub words: Vec<String>,
     surroundings: Surroundings,
-    /// The engine itself, as `DOCKER_HOST` names it.
+    /// The engine itself, as Compose reaches it.
     docker_host: String,
 }
 

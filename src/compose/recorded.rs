@@ -15,6 +15,7 @@ impl Compose {
                 ..Invocation::default()
             },
             engine: self.engine.clone(),
+            _forward: self._forward.clone(),
             stdin: Some(config.as_bytes().to_vec()),
         }
     }

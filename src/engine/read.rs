@@ -1,13 +1,13 @@
 //! From what the engine says of a container to a [`Replica`].
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
 };
 
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum as Status, EndpointSettings,
-    HealthStatusEnum,
+    HealthStatusEnum, PortMap,
 };
 
 use crate::model::{ContainerId, Health, HealthCheck, Replica, RolloutId, Run, label};
@@ -17,10 +17,11 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
     let config = inspect.config.unwrap_or_default();
     let labels: BTreeMap<String, String> = config.labels.unwrap_or_default().into_iter().collect();
     let state = inspect.state.unwrap_or_default();
-    let networks = inspect
-        .network_settings
-        .and_then(|settings| settings.networks)
-        .unwrap_or_default();
+    let settings = inspect.network_settings.unwrap_or_default();
+    let published = published(settings.ports.unwrap_or_default());
+    let networks = settings.networks.unwrap_or_default();
+    let mode = inspect.host_config.and_then(|host| host.network_mode);
+    let borrows_network = mode.is_some_and(|mode| mode == "host" || mode.starts_with("container:"));
     let get = |key: &str| labels.get(key).cloned();
     let exposed = config.exposed_ports.iter().flatten();
     let lowest_port = exposed
@@ -54,6 +55,8 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
             .filter_map(|port| tcp_port(port))
             .collect(),
         lowest_port,
+        published,
+        borrows_network,
         check: config.healthcheck.as_ref().and_then(HealthCheck::of),
         labels,
     })
@@ -71,6 +74,17 @@ fn addresses(networks: HashMap<String, EndpointSettings>) -> Vec<IpAddr> {
         .flatten()
         .filter_map(|address| address.parse().ok())
         .collect()
+}
+
+/// Less what is published on every address: Traefik does not take such a port for one of its servers.
+fn published(ports: PortMap) -> BTreeSet<SocketAddr> {
+    let bindings = ports.into_values().flatten().flatten();
+    let places = bindings.filter_map(|binding| {
+        let address: IpAddr = binding.host_ip?.parse().ok()?;
+        let port = binding.host_port?.parse().ok()?;
+        (!address.is_unspecified()).then(|| SocketAddr::new(address, port))
+    });
+    places.collect()
 }
 
 /// As Traefik picks them (`pkg/provider/docker/shared.go`, `parseContainer`).

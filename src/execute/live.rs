@@ -76,6 +76,8 @@ pub struct Live<'a> {
 pub struct Memory {
     watchers: BTreeMap<ContainerId, Watcher>,
     confirmed_at: Option<Instant>,
+    /// A proxy has said that the new replicas are live: no cutover can come late any more.
+    new_was_live: bool,
     ready_by: Option<Instant>,
     bake_until: Option<Instant>,
     logs: Vec<String>,
@@ -128,7 +130,11 @@ impl World for Live<'_> {
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
             Step::Confirm { side } => self.confirm(*side, &sets, facts).await,
             Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
-            Step::Stop { replicas } => self.stop(desired, &pick(observed, replicas), facts).await,
+            Step::Hooks { replicas } => {
+                self.run_hooks(&pick(observed, replicas), &sets, facts)
+                    .await
+            }
+            Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,
             Step::Remove { replicas } => {
                 all(join_all(replicas.iter().map(|id| self.engine.remove(id))).await)
             }

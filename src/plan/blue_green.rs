@@ -51,7 +51,7 @@ impl<'a> Rollout<'a> {
         match self.stage {
             Some(Stage::Cutover) => self.after_cutover(),
             // What else is there by now is not this rollout's any more.
-            Some(Stage::Settled) if !self.olds.is_empty() => Next::Done,
+            Some(Stage::Settled) if !self.olds.is_empty() => self.done(),
             Some(Stage::Settled) => self.retire(),
             Some(Stage::Back) => Next::Undo(Reason::Failed("the traffic was taken back".into())),
             Some(Stage::Shown)
@@ -69,7 +69,19 @@ impl<'a> Rollout<'a> {
         if matters && self.news.is_empty() {
             return Next::Fail(Failure::NeedsPerson("the new replicas are gone".into()));
         }
-        Next::Done
+        self.done()
+    }
+
+    /// Nothing is left to do; whether what is there now serves is another question.
+    fn done(&self) -> Next {
+        let ill = self.news.iter().find(|new| !new.serves());
+        match ill.filter(|_| self.desired.goal == Goal::Roll) {
+            Some(ill) => Next::Fail(Failure::NeedsPerson(format!(
+                "{} failed once the old replicas were stopped",
+                ill.target_name()
+            ))),
+            None => Next::Done,
+        }
     }
 
     fn before_cutover(&self) -> Next {
@@ -84,8 +96,7 @@ impl<'a> Rollout<'a> {
         if self.somebody_joined() {
             return Next::Undo(self.meddled());
         }
-        let shown = self.stage == Some(Stage::Shown);
-        if self.desired.goal == Goal::Roll && (shown || self.nothing_else_serves()) {
+        if self.desired.goal == Goal::Roll && self.stage == Some(Stage::Shown) {
             return Next::Finish(
                 "somebody else took the old replicas away during the rollout; the new ones take over as they are"
                     .into(),
@@ -234,7 +245,15 @@ impl<'a> Rollout<'a> {
     }
 
     fn retire(&self) -> Next {
-        if let Some(step) = self.wind_down(&self.olds, self.desired.routed) {
+        let nobody = !self.news.iter().any(|new| new.serves());
+        if self.desired.goal == Goal::Roll && nobody && !self.olds.is_empty() {
+            return Next::Fail(Failure::NeedsPerson(
+                "the new replicas failed while the old ones were stopped; nothing serves now"
+                    .into(),
+            ));
+        }
+        let hooks = self.desired.hooks;
+        if let Some(step) = self.wind_down(&self.olds, self.desired.routed, hooks) {
             return Next::Step(step);
         }
         let names: Vec<_> = self
@@ -249,14 +268,14 @@ impl<'a> Rollout<'a> {
         if self.claimed {
             Next::Step(Step::Release)
         } else {
-            Next::Done
+            self.done()
         }
     }
 
     /// Back to the old version.
     pub fn undo(&self, reason: &Reason) -> Next {
         if !self.desired.routed {
-            return match self.nothing_else_serves() {
+            return match self.only_new_can_serve() {
                 true => self.only_new_left(reason),
                 false => self.remove_new(reason),
             };
@@ -288,7 +307,7 @@ impl<'a> Rollout<'a> {
                 }
             }
             Some(Stage::Hold | Stage::Back)
-                if self.nothing_else_serves() && !self.somebody_joined() =>
+                if self.only_new_can_serve() && !self.somebody_joined() =>
             {
                 Next::Step(Step::Cutover)
             }
@@ -318,7 +337,7 @@ impl<'a> Rollout<'a> {
 
     fn remove_new(&self, reason: &Reason) -> Next {
         let was_live = self.stage == Some(Stage::Back);
-        if let Some(step) = self.wind_down(&self.news, was_live) {
+        if let Some(step) = self.wind_down(&self.news, was_live, false) {
             return Next::Step(step);
         }
         if self.claimed {
@@ -331,8 +350,8 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// What is still to be done until nothing of a set is left; `drained` first, where it got traffic.
-    fn wind_down(&self, set: &[&Replica], drained: bool) -> Option<Step> {
+    /// What is still to be done until nothing of a set is left; `drained` first, where it got traffic, then its hooks.
+    fn wind_down(&self, set: &[&Replica], drained: bool, hooks: bool) -> Option<Step> {
         let running = ids(set, may_run);
         let undrained: Vec<_> = running
             .iter()
@@ -343,6 +362,14 @@ impl<'a> Rollout<'a> {
             return Some(Step::Drain {
                 replicas: undrained,
             });
+        }
+        // A step of its own, since a hook may take long, and the way back is open until the stop.
+        let unhooked = set
+            .iter()
+            .filter(|own| own.run == Run::Running && !self.facts.hooked.contains(&own.id));
+        let unhooked: Vec<_> = unhooked.map(|own| own.id.clone()).collect();
+        if hooks && !unhooked.is_empty() {
+            return Some(Step::Hooks { replicas: unhooked });
         }
         if !running.is_empty() {
             return Some(Step::Stop { replicas: running });
@@ -382,9 +409,11 @@ impl<'a> Rollout<'a> {
             .any(|old| !self.desired.olds_at_start.contains(&old.id))
     }
 
-    /// The replicas that served when the rollout began are gone, and the new ones are held.
-    fn nothing_else_serves(&self) -> bool {
-        self.desired.served && !self.old_serves() && self.news.iter().any(|new| new.serves())
+    /// No replica that served when the rollout began can come back: none runs, and none is about to be started again.
+    fn only_new_can_serve(&self) -> bool {
+        self.desired.served
+            && !self.olds.iter().any(|old| may_run(old))
+            && self.news.iter().any(|new| new.serves())
     }
 
     fn meddled(&self) -> Reason {

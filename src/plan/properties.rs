@@ -102,6 +102,7 @@ fn world() -> impl Strategy<Value = Simulator> {
             world.desired.confirm_hold = routed && confirm_hold;
             world.desired.served &= bits[0] || bits[1];
             world.desired.bake = bits[6];
+            world.desired.hooks = bits[7];
             if bits[2] && !olds.is_empty() {
                 world.desired.olds_at_start.remove(&olds[0].id);
             }
@@ -152,6 +153,12 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
             assert!(world.news().is_empty() && !unsettled, "{}", told());
         }
         Next::Done => {
+            let serve = world.news().iter().all(|new| new.serves());
+            assert!(
+                serve || world.desired.goal != Goal::Roll,
+                "who is told to be live does not serve: {}",
+                told()
+            );
             let named = world.news().iter().all(|new| new.name == new.target_name());
             // What another run has left and nobody confirms is for the rollout that follows to replace.
             let left = world.facts.confirm_expired == Some(Side::New) && !world.desired.served;

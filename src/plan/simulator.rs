@@ -75,6 +75,8 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
         endpoints: BTreeMap::new(),
         ports: Vec::new(),
         lowest_port: None,
+        published: BTreeSet::new(),
+        borrows_network: false,
         check: None,
     }
 }
@@ -117,6 +119,11 @@ pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
         .collect()
 }
 
+/// Whether its process runs, or may run again without anybody's doing.
+fn may_run(replica: &Replica) -> bool {
+    !matches!(replica.run, Run::Exited | Run::Created)
+}
+
 impl Simulator {
     /// A rollout that has just begun.
     pub fn new(olds: Vec<Replica>, replicas: u32, routed: bool, fate: Fate) -> Self {
@@ -129,6 +136,7 @@ impl Simulator {
             olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
             served: olds.iter().any(Replica::serves),
             bake: false,
+            hooks: false,
         };
         let observed = Observed {
             replicas: olds,
@@ -224,6 +232,18 @@ impl Simulator {
             lives.len(),
             told()
         );
+        if *step == Step::Cutover
+            && self.desired.goal == Goal::Roll
+            && self.stage() == Some(Stage::Hold)
+        {
+            let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
+            let news = self.news();
+            assert!(
+                news.len() >= self.desired.replicas as usize && news.iter().all(ready),
+                "not all are ready: {}",
+                told()
+            );
+        }
         let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
             return;
         };
@@ -295,11 +315,17 @@ impl Simulator {
         let serving = self.olds().iter().filter(answers).count();
         match &self.desired.goal {
             Goal::Undo(_) if serving > 0 => serving,
+            // An old one that stumbles may recover, and a new one that is not ready is no replacement.
+            Goal::Undo(_) if self.olds().iter().any(|old| may_run(old)) => 0,
             // A first start that is undone leaves what was there before: nothing.
             Goal::Undo(_) if !self.desired.served => 0,
             // A new set that has lost members is all there is once no old one serves.
             _ => self.desired.replicas as usize,
         }
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.observed.claim.as_ref().map(|claim| claim.stage)
     }
 
     fn hides(&self, id: &ContainerId) -> bool {
@@ -332,6 +358,7 @@ impl Simulator {
                 let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));
                 self.facts.drained.extend(drained);
             }
+            Step::Hooks { replicas } => self.facts.hooked.extend(replicas.iter().cloned()),
             Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
             Step::Remove { replicas } => {
                 self.observed

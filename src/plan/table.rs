@@ -70,6 +70,79 @@ fn one_replica_is_rolled_in_ten_steps() {
     expect(&mut world, &wanted, &Next::Done);
 }
 
+#[test]
+fn hooks_run_while_the_way_back_is_still_open() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    world.desired.hooks = true;
+    while world.next()
+        != Next::Step(Step::Hooks {
+            replicas: vec![world.olds()[0].id.clone()],
+        })
+    {
+        let Next::Step(step) = world.next() else {
+            panic!("no hooks: {:?}", world.steps)
+        };
+        world.take(step);
+    }
+    world.observed.replicas[1].run = Run::Exited;
+    let (_, end) = steps(&mut world);
+    assert_eq!(end, old_serves("web-new-1 failed after the cutover"));
+}
+
+#[test]
+fn an_old_set_that_stumbles_does_not_make_an_unready_new_one_live() {
+    for (run, health) in [
+        (Run::Running, Health::Unhealthy),
+        (Run::Restarting, Health::None),
+    ] {
+        let fate = Fate {
+            ready: Ready::Crashes,
+            ..WELL
+        };
+        let mut world = Simulator::new(olds(1), 1, true, fate);
+        for _ in 0..2 {
+            let Next::Step(step) = world.next() else {
+                panic!()
+            };
+            world.take(step);
+        }
+        (
+            world.observed.replicas[0].run,
+            world.observed.replicas[0].health,
+        ) = (run, health);
+        let (steps, end) = steps(&mut world);
+        assert!(!steps.iter().any(|step| step == "cutover"), "{steps:?}");
+        assert_eq!(end, old_serves("web-new-1 exited"));
+    }
+}
+
+#[test]
+fn a_new_set_that_dies_while_the_old_one_is_stopped_is_no_success() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    while !world
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::Stop { .. }))
+    {
+        let Next::Step(step) = world.next() else {
+            panic!()
+        };
+        world.take(step);
+    }
+    let new = world
+        .observed
+        .replicas
+        .iter_mut()
+        .find(|own| own.rollout.is_some());
+    new.unwrap().run = Run::Exited;
+    let (_, end) = steps(&mut world);
+    assert!(
+        matches!(&end, Next::Fail(Failure::NeedsPerson(why)) if why.contains("nothing serves")),
+        "{end:?}"
+    );
+    assert_eq!(world.olds().len(), 1);
+}
+
 /// The steps up to the end of the watch.
 const BAKED: [&str; 6] = [
     "hold",

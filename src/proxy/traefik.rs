@@ -2,12 +2,14 @@
 
 pub mod access;
 pub mod api;
+pub mod conflicts;
 pub mod control;
 pub mod discover;
 pub mod http;
 pub mod kept;
 pub mod names;
 pub mod network;
+mod observe;
 pub mod pin;
 pub mod ports;
 pub mod reach;
@@ -16,20 +18,21 @@ pub mod static_config;
 pub mod tunnel;
 pub mod version;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
 use self::{
-    api::{Api, Servers},
+    api::Api,
     control::Control,
     discover::Lookout,
     names::{Names, names},
+    observe::observation,
 };
 use super::{Change, Observation, Proxy};
 use crate::{
     error::Result,
-    model::{Claim, ContainerId, Health, Replica, RolloutId, Route, ServiceKey, Stage},
+    model::{Claim, ContainerId, Health, Replica, RolloutId, ServiceKey, Stage},
 };
 
 /// Every Traefik that routes to one service, and the socket proxies that they read through.
@@ -99,6 +102,16 @@ impl Traefik {
             }
         }
         Ok(())
+    }
+
+    async fn set_aside(&self) -> Result<BTreeSet<ContainerId>> {
+        let mut all = BTreeSet::new();
+        for control in &self.controls {
+            let overlay = control.overlay().await?;
+            let hidden = overlay.hidden_by_hand().into_iter();
+            all.extend(hidden.map(|id| ContainerId(id.to_owned())));
+        }
+        Ok(all)
     }
 
     /// Whether any instance knew the service when it was asked before the rollout.
@@ -186,7 +199,7 @@ impl Proxy for Traefik {
                     let claim = relabel::claim(&key, self.epoch, change, before.as_ref());
                     control.set(claim).await?;
                 }
-                false => control.clear(&key, self.epoch).await?,
+                false => drop(control.clear(&key, self.epoch).await?),
             }
         }
         Ok(())
@@ -206,6 +219,7 @@ impl Proxy for Traefik {
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
         // Before anybody is believed, everybody must be known.
         self.look_around().await.ok()?;
+        let set_aside = self.set_aside().await.ok()?;
         let names = all_names(replicas);
         let mut answers = Vec::new();
         for instance in &self.instances {
@@ -224,10 +238,11 @@ impl Proxy for Traefik {
         {
             answers.retain(|(stranger, servers)| !stranger || !servers.services.is_empty());
         }
-        Some(observation(
-            replicas,
-            answers.into_iter().map(|(_, servers)| servers).collect(),
-        ))
+        let answers = answers.into_iter().map(|(_, servers)| servers).collect();
+        Some(Observation {
+            set_aside,
+            ..observation(replicas, answers)
+        })
     }
 }
 
@@ -239,65 +254,4 @@ fn all_names(replicas: &[Replica]) -> Names {
         all.services.extend(own.services);
     }
     all
-}
-
-/// Live: a server that is up, in every service of the replica, on every instance. Hidden: in none of any. Else neither.
-fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
-    let mut observation = Observation::default();
-    for replica in replicas {
-        let own = names(&replica.labels);
-        let mut trouble = Vec::new();
-        let (mut live, mut hidden) = (true, true);
-        for servers in &answers {
-            for (service, hosts) in &servers.services {
-                let up = server(&replica.addresses, hosts);
-                hidden &= up.is_none();
-                if own.services.contains(service) {
-                    live &= up == Some(true);
-                }
-            }
-            live &= own
-                .services
-                .iter()
-                .all(|service| servers.services.contains_key(service));
-            let concerns = |name: &String| {
-                own.routers
-                    .iter()
-                    .chain(&own.services)
-                    .any(|(_, known)| known == name)
-            };
-            trouble.extend(
-                servers
-                    .trouble
-                    .iter()
-                    .filter(|(name, _)| concerns(name))
-                    .map(|(_, text)| text.clone()),
-            );
-        }
-        note(&mut observation, &replica.id, live, hidden, trouble);
-    }
-    observation
-}
-
-fn note(
-    observation: &mut Observation,
-    id: &ContainerId,
-    live: bool,
-    hidden: bool,
-    trouble: Vec<String>,
-) {
-    match (live, hidden) {
-        (true, false) => drop(observation.routing.insert(id.clone(), Route::Live)),
-        (false, true) => drop(observation.routing.insert(id.clone(), Route::Hidden)),
-        _ => {}
-    }
-    if !trouble.is_empty() {
-        observation.trouble.insert(id.clone(), trouble);
-    }
-}
-
-fn server(addresses: &[IpAddr], hosts: &BTreeMap<IpAddr, bool>) -> Option<bool> {
-    addresses
-        .iter()
-        .find_map(|address| hosts.get(address).copied())
 }

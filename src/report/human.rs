@@ -8,7 +8,11 @@ use std::{
 use console::{Style, Term};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::event::{Event, Sink};
+use super::pairs;
+use crate::{
+    event::{Event, Sink},
+    model::Route,
+};
 
 /// Draws on standard error, so that standard output stays free for what a command was asked to print.
 pub struct Human {
@@ -185,6 +189,12 @@ impl Sink for Human {
                     phases,
                 ));
             }
+            Event::Relabelled {
+                container,
+                labels,
+                route,
+                ms,
+            } => self.line(&relabelled(container, labels, *route, *ms)),
             Event::Failed {
                 message,
                 hint,
@@ -228,6 +238,24 @@ fn summary(
         span(total)
     );
     format!("{head} ({})", spent.join(", "))
+}
+
+fn relabelled(
+    container: &str,
+    labels: &BTreeMap<String, String>,
+    route: Option<Route>,
+    ms: u64,
+) -> String {
+    let said = match labels.is_empty() {
+        true => "nothing is set by hand".to_owned(),
+        false => pairs(labels),
+    };
+    let confirmed = match route {
+        Some(Route::Live) => format!("; Traefik routes to it ({})", span(ms)),
+        Some(Route::Hidden) => format!("; Traefik routes nothing to it ({})", span(ms)),
+        None => String::new(),
+    };
+    format!("{}: {said}{confirmed}", bold(container))
 }
 
 fn traffic(unanswered: u32, streaming: u32) -> String {
@@ -281,6 +309,7 @@ fn doing(step: &str) -> &'static str {
         "bake" => "watching the new version, ready to go back",
         "cut_back" => "moving the traffic back",
         "drain" => "waiting for the last answers of",
+        "hooks" => "running the hooks of",
         "stop" => "stopping",
         "remove" => "removing",
         "rename" => "renaming",

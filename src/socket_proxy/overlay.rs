@@ -1,7 +1,10 @@
 //! The overlay: what readers are told about containers instead of what Docker says. Pure, shared with the CLI.
 
+mod by_hand;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use by_hand::key_by_hand;
 use serde::{Deserialize, Serialize};
 
 /// The label whose value `false`, set by a rule, hides a container from Traefik.
@@ -70,7 +73,7 @@ pub struct Rule {
     pub health: Option<Health>,
 }
 
-/// All rules of one service's rollout, replaced as a whole.
+/// All rules of one service's rollout, replaced as a whole; or what an operator says of one container.
 ///
 /// The stage is the CLI's commit record: a claim without any rule left stays until its owner clears it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,8 +156,9 @@ impl Overlay {
     /// Ends a key's claim; the generation from which on it does not hold.
     pub fn clear(&mut self, key: &str, epoch: u64) -> Result<u64, Stale> {
         self.admit(key, epoch)?;
-        let newer = self.last_epochs.insert(key.to_owned(), epoch) != Some(epoch);
-        match self.claims.remove(key).is_some() || newer {
+        let held = self.claims.remove(key).is_some();
+        let newer = self.note_epoch(key, epoch);
+        match held || newer {
             true => Ok(self.changed()),
             false => Ok(self.generation),
         }
@@ -163,6 +167,7 @@ impl Overlay {
     /// Drops what is said about a container that is gone for good. Rules on labels stay: they are their owner's.
     pub fn forget_container(&mut self, id: &str) -> bool {
         let mut dropped = self.settled.remove(id);
+        dropped |= self.forget_by_hand(id);
         for claim in self.claims.values_mut() {
             let before = claim.rules.len();
             claim
@@ -253,6 +258,15 @@ impl Overlay {
             Some(last) if epoch < *last => Err(self.stale(key)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a cleared key has got a newer owner.
+    fn note_epoch(&mut self, key: &str, epoch: u64) -> bool {
+        if by_hand::is_key(key) {
+            self.last_epochs.remove(key);
+            return false;
+        }
+        self.last_epochs.insert(key.to_owned(), epoch) != Some(epoch)
     }
 
     fn stale(&self, key: &str) -> Stale {

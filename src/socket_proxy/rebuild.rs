@@ -10,6 +10,8 @@ use super::overlay::{Health, Labels, Overlay};
 
 /// The label of rollout's own containers (locks, helpers): readers never see them.
 pub const OWN: &str = "io.rollout.role";
+/// A digest of secrets: a weak one could be guessed from it.
+pub const DIGEST: &str = crate::model::label::DIGEST;
 
 // Docker writes null for what is empty.
 fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
@@ -162,6 +164,7 @@ impl Inspect {
         if self.config.labels.contains_key(OWN) {
             return None;
         }
+        self.config.labels.remove(DIGEST);
         let starting = self.starting();
         let health = overlay.apply(&self.id, &mut self.config.labels, starting);
         if let (Some(health), Some(state)) = (health, &mut self.state.health) {
@@ -196,6 +199,7 @@ impl Listed {
         if self.labels.contains_key(OWN) {
             return None;
         }
+        self.labels.remove(DIGEST);
         let starting = self.status.ends_with(STARTING);
         let told = match overlay.apply(&self.id, &mut self.labels, starting) {
             Some(Health::Healthy) => "(healthy)",

@@ -205,6 +205,24 @@ fn is_plain(byte: u8) -> bool {
 }
 
 // Both shapes that Docker takes: {"type": {"container": true}} and {"type": ["container"]}.
+/// The filters that ask for nothing but what answers and events hold anyway.
+const FILTERS: [&str; 14] = [
+    "container",
+    "driver",
+    "event",
+    "health",
+    "id",
+    "is-task",
+    "label",
+    "name",
+    "network",
+    "scope",
+    "service",
+    "status",
+    "type",
+    "until",
+];
+
 fn parse_filters(value: &str) -> Option<Filters> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
@@ -213,6 +231,10 @@ fn parse_filters(value: &str) -> Option<Filters> {
         List(BTreeSet<String>),
     }
     let filters: BTreeMap<String, Values> = serde_json::from_str(value).ok()?;
+    // Others, such as `volume` and `ancestor`, would answer questions about what is not told.
+    if filters.keys().any(|key| !FILTERS.contains(&key.as_str())) {
+        return None;
+    }
     let values = |values| match values {
         Values::Map(map) => map.into_keys().collect(),
         Values::List(list) => list,

@@ -157,7 +157,7 @@ async fn catch_up(daemon: &Daemon) -> Result<(), Unanswered> {
         }
     }
     for (key, claim) in &overlay.claims {
-        if claim.stage != Claim::SHOWN {
+        if claim.stage != Claim::SHOWN && !claim.is_by_hand() {
             show_if_left(daemon, key, Left::NoneExists).await;
         }
     }

@@ -128,7 +128,7 @@ async fn an_engine_that_does_not_answer_is_named() {
     let run = stack.rollout(&["-H", "npipe:////./x", "web"]).await;
     refused(
         &run,
-        "cannot reach a Docker engine at \"npipe:////./x\": only unix:// and tcp:// are supported",
+        "cannot reach a Docker engine at \"npipe:////./x\": only unix://, tcp://, https:// and ssh:// are supported",
         next,
     );
 }

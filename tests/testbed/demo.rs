@@ -101,7 +101,7 @@ async fn run(stack: &Stack) -> Result<bool> {
 fn options(port: u16) -> LoadOptions {
     LoadOptions {
         addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        host: "localhost".into(),
+        host: "quickstart.localhost".into(),
         path: "/".into(),
         connections: 16,
         rate_per_second: 400,

@@ -85,10 +85,16 @@ impl Scene<'_> {
         };
         if !labelled {
             // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
-            if let Ok((traefik, true)) = traefik(&request, &all).await {
-                return lost.map(|()| (traefik, None));
-            }
-            return none(Some(unrouted));
+            let known = all.iter().any(|own| own.unread.is_none());
+            return match traefik(&request, &all).await {
+                Ok((traefik, true)) => lost.map(|()| (traefik, None)),
+                // "Cannot tell" is not "no": a service that is routed after all would lose requests.
+                Err(error) if known => Err(untouched(error).or_hint(format!(
+                    "label {} with traefik.enable=false, or say --proxy none",
+                    service.name
+                ))),
+                Ok(_) | Err(_) => none(Some(unrouted)),
+            };
         }
         lost?;
         match traefik(&request, &all).await {

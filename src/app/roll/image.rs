@@ -13,10 +13,13 @@ use crate::{
     settings::PullPolicy,
 };
 
+/// The program that helpers run, where `make image` puts it.
+const HELPER: &str = "/rollout";
+
 impl Scene<'_> {
     /// An image that holds this program: a socket proxy's, the one called `rollout:latest`, else one made of this binary.
     pub(super) async fn helper_image(&self, found: &[discover::Found]) -> Result<Option<String>> {
-        if let Some(found) = found.first() {
+        if let Some(found) = found.iter().find(|found| found.program == HELPER) {
             return Ok(Some(found.image.clone()));
         }
         let tag = env!("CARGO_PKG_VERSION");
@@ -127,7 +130,7 @@ impl Scene<'_> {
             &image.volumes,
         )?;
         if routed {
-            self.refuse_ports(subject.service, &image)?;
+            self.refuse_ports(subject.service, &subject.settings, &image)?;
         }
         if let Some(back) = self.back {
             return self.recorded_version(subject, back).await;

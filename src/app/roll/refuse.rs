@@ -10,7 +10,8 @@ use crate::{
     },
     engine::Image,
     error::{Error, Result},
-    model::ServiceKey,
+    model::{Replica, ServiceKey},
+    proxy::Proxy,
     proxy::traefik::{discover::Wanted, ports},
     settings::{PullPolicy, Settings, Strategy},
 };
@@ -46,7 +47,12 @@ impl Scene<'_> {
     }
 
     /// Refuses a new version that Traefik would send to the wrong port of, or leave out for want of one.
-    pub(super) fn refuse_ports(&self, service: &Service, image: &Image) -> Result<()> {
+    pub(super) fn refuse_ports(
+        &self,
+        service: &Service,
+        settings: &Settings,
+        image: &Image,
+    ) -> Result<()> {
         let published = service.published_ports.iter().map(|own| ports::Exposed {
             port: own.target,
             udp: own.protocol == "udp",
@@ -55,6 +61,17 @@ impl Scene<'_> {
         let exposed = texts.flat_map(|text| ports::Exposed::read(text));
         let exposed: Vec<ports::Exposed> = exposed.chain(published).collect();
         let labels = self.labels(service, Some(image));
+        if let Some((own, url)) = ports::fixed_address(&labels)
+            && settings.strategy != Strategy::Recreate
+        {
+            let message = format!(
+                "Traefik sends to {url} for {}, whichever version is there (loadbalancer.server.url of {own})",
+                service.name
+            );
+            return Err(Error::refused(message).hint(
+                "give it loadbalancer.server.port and server.scheme instead, or roll with --strategy recreate",
+            ));
+        }
         let Some(trap) = ports::trap(&labels, &exposed) else {
             return Ok(());
         };
@@ -108,6 +125,61 @@ impl Scene<'_> {
         match &service.image {
             Some(reference) if stays && !built => self.engine.image(reference).await,
             _ => Ok(None),
+        }
+    }
+
+    /// The new replicas get their final names last, when nothing could be undone any more.
+    pub(super) async fn refuse_taken_names(
+        &self,
+        service: &Service,
+        replicas: u32,
+        olds: &[Replica],
+    ) -> Result<()> {
+        let between = self.compose.separator();
+        let numbered = (1..=replicas).map(|number| {
+            [&self.project.name, &service.name, &number.to_string()]
+                .map(String::as_str)
+                .join(between)
+        });
+        let names: Vec<String> = match &service.container_name {
+            Some(name) => vec![name.clone()],
+            None => numbered.collect(),
+        };
+        for name in names {
+            let Some(found) = self.engine.inspect(&name).await? else {
+                continue;
+            };
+            let id = found.id.unwrap_or_default();
+            // What is found by an id that begins like a name is somebody else.
+            let named = found.name.as_deref().map(|own| own.trim_start_matches('/'));
+            let own = olds.iter().any(|old| old.id.0 == id);
+            if named == Some(name.as_str()) && !own {
+                return Err(Error::refused(format!(
+                    "the name {name} is taken by a container that is no replica of {}",
+                    service.name
+                ))
+                .hint(format!("docker rename {name} OTHER, or docker rm {name}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is broken already is told before anything is changed: a rollout may mend it, and may not.
+    pub(super) async fn tell_trouble(
+        &self,
+        service: &str,
+        proxy: &mut dyn Proxy,
+        olds: &[Replica],
+    ) {
+        if !proxy.routes() || !olds.iter().any(Replica::serves) {
+            return;
+        }
+        let observation = proxy.observed(olds).await.unwrap_or_default();
+        if let Some(trouble) = observation.trouble.values().flatten().next() {
+            self.events.notice(format!(
+                "Traefik does not serve {service} as it runs now: {trouble}; its log says why, often another container \
+                 with a router of the same name"
+            ));
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
-use super::{Purpose, Scene, Subject, desired, front::SETTLE};
+use super::{Purpose, Scene, Subject, desired};
 use crate::{
     error::{Error, Outcome, Result},
     event::Event,
@@ -28,7 +28,9 @@ impl Scene<'_> {
         interrupted: watch::Receiver<bool>,
     ) -> Result<Vec<Replica>> {
         let (routed, confirm_hold) = (proxy.routes(), proxy.confirms_hold());
-        let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), SETTLE);
+        let replicas = self.engine.replicas(&subject.key).await?;
+        let settle = self.settle(subject, proxy, &replicas).await;
+        let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), settle);
         let observed = live.observe().await?;
         let name = &subject.service.name;
         let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else {
@@ -55,6 +57,7 @@ impl Scene<'_> {
             .collect();
         let mut desired = desired(goal, rollout, wanted, routed, &others);
         desired.confirm_hold = confirm_hold;
+        desired.hooks = subject.has_hooks(&others);
         let facts = Facts {
             created: true,
             ..Facts::default()

@@ -169,32 +169,3 @@ async fn an_engine_that_does_not_answer_is_a_bad_gateway() {
         .await;
     assert_eq!(gone.0, StatusCode::BAD_GATEWAY);
 }
-
-#[tokio::test]
-async fn the_socket_is_ours_alone_and_goes_with_the_view() {
-    let scene = scene().await;
-    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let directory = scene.view.directory.path().to_owned();
-    assert_eq!(mode(&directory), 0o700);
-    assert_eq!(mode(&directory.join(SOCKET)), 0o600);
-    assert!(directory.join(SOCKET).as_os_str().len() < 104);
-    drop(scene);
-    assert!(!directory.exists());
-}
-
-#[tokio::test]
-async fn what_a_killed_run_left_is_swept_and_what_is_served_stays() {
-    let parent = tempfile::tempdir().unwrap();
-    let (dead, alive) = (
-        parent.path().join("rollout-view-a"),
-        parent.path().join("rollout-view-b"),
-    );
-    for directory in [&dead, &alive] {
-        std::fs::create_dir(directory).unwrap();
-    }
-    drop(UnixListener::bind(dead.join(SOCKET)).unwrap());
-    let _served = UnixListener::bind(alive.join(SOCKET)).unwrap();
-    sweep(parent.path()).await;
-    assert!(!dead.exists());
-    assert!(alive.exists());
-}

@@ -4,35 +4,36 @@ use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use super::{Live, all};
+use super::{
+    Live, Sets, all,
+    traffic::{fell_ill, serving},
+};
 use crate::{
     engine::ExecCommand,
     error::Result,
-    model::{Desired, Facts, Replica, Run, label},
+    model::{Facts, Replica, label},
 };
 
 impl Live<'_> {
-    pub(super) async fn stop(
-        &mut self,
-        desired: &Desired,
-        replicas: &[&Replica],
-        facts: &mut Facts,
-    ) -> Result<()> {
-        let is_old = |replica: &&&Replica| {
-            replica.rollout.as_ref() != Some(&desired.rollout) && replica.run == Run::Running
-        };
-        // A stop that is tried again finds its hooks run.
-        let fresh = replicas
-            .iter()
-            .filter(is_old)
-            .filter(|old| !facts.hooked.contains(&old.id));
-        let fresh: Vec<&Replica> = fresh.copied().collect();
-        join_all(fresh.iter().map(|old| self.hooks(old))).await;
-        facts.hooked.extend(fresh.iter().map(|old| old.id.clone()));
+    pub(super) async fn stop(&self, replicas: &[&Replica]) -> Result<()> {
         let stopping = replicas
             .iter()
             .map(|replica| self.engine.stop(&replica.id, None));
-        all(join_all(stopping).await)?;
+        all(join_all(stopping).await)
+    }
+
+    /// Runs the hooks of each; gives up as soon as a new replica fails, since the way back is open until the stop.
+    pub(super) async fn run_hooks(
+        &self,
+        replicas: &[&Replica],
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let hooks = join_all(replicas.iter().map(|old| self.hooks(old)));
+        tokio::select! {
+            _ = hooks => facts.hooked.extend(replicas.iter().map(|old| old.id.clone())),
+            () = fell_ill(self.engine, self.watch, serving(&sets.news)) => {}
+        }
         Ok(())
     }
 

@@ -17,6 +17,9 @@ use crate::{
     watch::Watch,
 };
 
+/// How long an agreement to the way back must stand where the new side was never seen live: Traefik may have read the
+/// cutover already and hold it back for its `providersThrottleDuration`, 2 s by default.
+const BACK: Duration = Duration::from_millis(2500);
 /// A complaint that stands for this long is no passing state of a reload.
 const COMPLAINT: Duration = Duration::from_millis(500);
 
@@ -59,6 +62,11 @@ impl Live<'_> {
         let mut ill = Box::pin(fell_ill(self.engine, self.watch, watched));
         // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
         let way_back = side == Side::New && sets.olds.iter().any(|old| old.serves());
+        let unseen = !self.memory.new_was_live && !sets.news.is_empty();
+        let stand = match side {
+            Side::Old if unseen => BACK,
+            _ => Duration::ZERO,
+        };
         let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Looks::default()));
         let told = retry::until(
             Duration::from_millis(20),
@@ -70,7 +78,7 @@ impl Live<'_> {
                     None => false,
                     Some(observation) => {
                         looks.take(&observation, side, sets);
-                        looks.agreed || (way_back && looks.refused())
+                        looks.stands_for(stand) || (way_back && looks.refused())
                     }
                 }
             },
@@ -82,12 +90,14 @@ impl Live<'_> {
             () = sleep_until(deadline) => true,
         };
         let looks = proxy.into_inner().1;
-        if looks.agreed {
+        if !expired && looks.stands_for(stand) {
             facts.confirmed = Some(side);
+            self.memory.new_was_live |= side == Side::New;
             self.memory.confirmed_at = Some(Instant::now());
             return Ok(());
         }
         facts.confirm_expired = Some(side);
+        self.memory.new_was_live |= looks.refused_since.is_some();
         if !expired {
             facts.complaint = looks.trouble.first().cloned();
         }
@@ -179,13 +189,22 @@ pub(super) async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<Conta
 #[derive(Default)]
 struct Looks {
     agreed: bool,
+    agreed_since: Option<Instant>,
     trouble: Vec<String>,
     refused_since: Option<Instant>,
 }
 
 impl Looks {
     fn take(&mut self, observation: &Observation, side: Side, sets: &Sets<'_>) {
-        self.agreed = observation.agrees(side, &sets.news, &sets.olds);
+        // On the way back the old set is as it was before; whatever ailed its routers then is no news.
+        self.agreed = match side {
+            Side::New => observation.agrees(side, &sets.news, &sets.olds),
+            Side::Old => observation.routes(side, &sets.news, &sets.olds),
+        };
+        match self.agreed {
+            true => drop(self.agreed_since.get_or_insert_with(Instant::now)),
+            false => self.agreed_since = None,
+        }
         self.trouble = observation.trouble.values().flatten().cloned().collect();
         // It has switched, and still it does not serve: waiting for longer only makes the outage longer.
         let switched = observation.routes(side, &sets.news, &sets.olds);
@@ -193,6 +212,11 @@ impl Looks {
             true => drop(self.refused_since.get_or_insert_with(Instant::now)),
             false => self.refused_since = None,
         }
+    }
+
+    fn stands_for(&self, long: Duration) -> bool {
+        self.agreed_since
+            .is_some_and(|since| since.elapsed() >= long)
     }
 
     fn refused(&self) -> bool {

@@ -2,7 +2,11 @@
 
 pub mod pinned;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,7 +16,10 @@ use super::{
     http::{Answer, Reach},
     names::{Names, Protocol},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::Replica,
+};
 
 /// How what is said of an API by its URL begins.
 pub const PREFIX: &str = "the Traefik API at ";
@@ -32,10 +39,39 @@ pub struct Api {
 /// What an instance says of the servers of some services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Servers {
-    /// Service → host of each server → whether it is up. A service that Traefik does not know is not here.
-    pub services: BTreeMap<(Protocol, String), BTreeMap<IpAddr, bool>>,
+    /// Service → each server → whether it is up. A service that Traefik does not know is not here.
+    pub services: BTreeMap<(Protocol, String), BTreeMap<Place, bool>>,
     /// Routers and services that do not serve, by name, and why.
     pub trouble: Vec<(String, String)>,
+}
+
+/// Where a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port, where Traefik says one.
+    pub port: Option<u16>,
+}
+
+impl Place {
+    /// Whether it is one of a replica: an address of its own, or a port of it that is published.
+    pub fn is_of(&self, replica: &Replica) -> bool {
+        let published = |port| {
+            let place = SocketAddr::new(self.address, port);
+            replica.published.contains(&place)
+        };
+        replica.addresses.contains(&self.address) || self.port.is_some_and(published)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,6 +101,10 @@ struct Server {
 
 #[derive(Default, Deserialize)]
 struct Router {
+    #[serde(default)]
+    name: String,
+    #[serde(default, rename = "entryPoints")]
+    entrypoints: Vec<String>,
     status: Option<String>,
     #[serde(default)]
     error: Vec<String>,
@@ -138,7 +178,7 @@ impl Api {
             .hint(HOW_TO_GIVE)),
             300..=399 => Err(Error::refused(format!(
                 "{PREFIX}{url} redirects to {}, which is not followed",
-                place(answer.location.as_deref())
+                told(answer.location.as_deref())
             ))
             .hint("name the API where it answers with --traefik-url")),
             other => Err(Error::failed(format!("{PREFIX}{url} answers {other}"))),
@@ -198,7 +238,6 @@ impl Api {
     /// Asks for every service and router of these names.
     pub async fn servers(&self, names: &Names) -> Result<Servers> {
         let mut servers = Servers::default();
-        let mut used_by = Vec::new();
         for (protocol, name) in &names.services {
             let Some(service) = self.item::<Service>("services", *protocol, name).await? else {
                 continue;
@@ -208,29 +247,39 @@ impl Api {
             {
                 servers.trouble.push(trouble);
             }
-            used_by.extend(service.used_by.iter().cloned());
             servers
                 .services
-                .insert((*protocol, name.clone()), hosts(service));
+                .insert((*protocol, name.clone()), places(service));
         }
         for (protocol, name) in &names.routers {
-            match self.item::<Router>("routers", *protocol, name).await? {
-                Some(router) => servers.trouble.extend(trouble(
-                    "router",
-                    name,
-                    router.status.as_deref(),
-                    &router.error,
-                )),
-                None if used_by
-                    .iter()
-                    .any(|user| user.ends_with(&format!("-{name}@docker"))) => {}
-                None if self.goes_by_another_name(*protocol, name).await? => {}
-                None => servers
+            let routers = self.routers(*protocol, name).await?;
+            if routers.is_empty() {
+                let message = format!("router {name} does not exist");
+                servers.trouble.push((name.clone(), message));
+            }
+            for router in routers {
+                let status = router.status.as_deref();
+                servers
                     .trouble
-                    .push((name.clone(), format!("router {name} does not exist"))),
+                    .extend(trouble("router", name, status, &router.error));
             }
         }
         Ok(servers)
+    }
+
+    /// What Traefik makes of one router: with an entrypoint's model it goes by `<entrypoint>-<name>`, once for each.
+    async fn routers(&self, protocol: Protocol, name: &str) -> Result<Vec<Router>> {
+        let path = format!("/api/{}/routers?search={name}@docker", protocol.word());
+        let all = self.list(&path).await?.into_iter();
+        let mut all: Vec<Router> = all
+            .filter_map(|own| serde_json::from_value(own).ok())
+            .collect();
+        let full = format!("{name}@docker");
+        match all.iter().any(|own| own.name == full) {
+            true => all.retain(|own| own.name == full),
+            false => all.retain(|own| own.is_a_model_of(&full)),
+        }
+        Ok(all)
     }
 
     /// Whether a router of these services uses a middleware that can hold a request together with the old handler.
@@ -268,19 +317,22 @@ impl Api {
         let holding = ["forwardauth", "buffering", "retry", "chain", "errors"];
         Ok(holding.contains(&kind.as_str()) || kind.contains("plugin"))
     }
+}
 
-    /// With an entrypoint model, or on several entrypoints, a router goes by `<entrypoint>-<name>@docker`.
-    async fn goes_by_another_name(&self, protocol: Protocol, name: &str) -> Result<bool> {
-        let path = format!("/api/{}/routers?search={name}@docker", protocol.word());
-        let suffix = format!("-{name}@docker");
-        let routers = self.list(&path).await?;
-        let mut names = routers.iter().filter_map(|router| router["name"].as_str());
-        Ok(names.any(|own| own.ends_with(&suffix)))
+impl Router {
+    /// `pkg/server/aggregator.go`, `applyModel` and `resolveHTTPTLSOptions`.
+    fn is_a_model_of(&self, full: &str) -> bool {
+        let of = |entrypoint: &String| {
+            let rest = self.name.strip_prefix(entrypoint.as_str());
+            let rest = rest.and_then(|rest| rest.strip_prefix('-'));
+            rest.is_some_and(|rest| rest == full || rest.strip_prefix("conflicted-") == Some(full))
+        };
+        self.entrypoints.iter().any(of)
     }
 }
 
 /// A redirect's place, less what may be secret in it.
-fn place(location: Option<&str>) -> String {
+fn told(location: Option<&str>) -> String {
     let location = printable(location.unwrap_or("nowhere"));
     location
         .split(['?', '#'])
@@ -303,13 +355,13 @@ fn trouble(
     })
 }
 
-/// Each server's host, and whether it is up; a protocol without a server status is up by being listed.
-fn hosts(service: Service) -> BTreeMap<IpAddr, bool> {
+/// Each server, and whether it is up; a protocol without a server status is up by being listed.
+fn places(service: Service) -> BTreeMap<Place, bool> {
     let servers = service
         .load_balancer
         .map(|balancer| balancer.servers)
         .unwrap_or_default();
-    let mut hosts = BTreeMap::new();
+    let mut places = BTreeMap::new();
     for server in servers {
         let Some(text) = server.url.or(server.address) else {
             continue;
@@ -318,40 +370,78 @@ fn hosts(service: Service) -> BTreeMap<IpAddr, bool> {
             .server_status
             .get(&text)
             .is_none_or(|status| status == "UP");
-        if let Some(host) = host(&text) {
-            *hosts.entry(host).or_insert(true) &= up;
+        if let Some(place) = place_of(&text) {
+            *places.entry(place).or_insert(true) &= up;
         }
     }
-    hosts
+    places
 }
 
-/// The address in `http://10.0.0.2:80`, `h2c://[fe80::1]:80` or `10.0.0.2:80`.
-fn host(server: &str) -> Option<IpAddr> {
+/// The place in `http://10.0.0.2:80`, `h2c://[fe80::1]:80` or `10.0.0.2:80`; a name is none, and neither is the empty
+/// URL of a container that is not ready (`allowEmptyServices`).
+fn place_of(server: &str) -> Option<Place> {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
     let authority = rest.split('/').next()?;
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next()?,
-        None => authority
-            .rsplit_once(':')
-            .map_or(authority, |(host, _)| host),
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(v6) => {
+            let (host, rest) = v6.split_once(']')?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => match authority.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
     };
-    host.parse().ok()
+    Some(Place {
+        address: host.parse().ok()?,
+        port: port.and_then(|port| port.parse().ok()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn place(text: &str) -> Place {
+        place_of(text).unwrap()
+    }
+
     #[test]
-    fn the_host_of_a_server_is_found_in_every_form_that_traefik_writes() {
-        for (text, address) in [
-            ("http://10.0.0.2:80", "10.0.0.2"),
-            ("h2c://[fd00::1]:8080/", "fd00::1"),
-            ("10.0.0.3:5432", "10.0.0.3"),
+    fn the_place_of_a_server_is_found_in_every_form_that_traefik_writes() {
+        for (text, written) in [
+            ("http://10.0.0.2:80", "10.0.0.2:80"),
+            ("h2c://[fd00::1]:8080/", "[fd00::1]:8080"),
+            ("10.0.0.3:5432", "10.0.0.3:5432"),
+            ("http://10.0.0.4/", "10.0.0.4"),
         ] {
-            assert_eq!(host(text), Some(address.parse().unwrap()), "{text}");
+            assert_eq!(place(text).to_string(), written, "{text}");
         }
-        assert_eq!(host("http://name:80"), None);
+        for text in ["http://name:80", ""] {
+            assert_eq!(place_of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_published_port_is_its_replicas_own_and_its_neighbours_is_not() {
+        let mut replica = crate::plan::simulator::old("a");
+        replica.addresses = vec!["10.0.0.2".parse().unwrap()];
+        replica.published = ["172.17.0.1:32768".parse().unwrap()].into();
+        assert!(place("http://10.0.0.2:80").is_of(&replica));
+        assert!(place("http://172.17.0.1:32768").is_of(&replica));
+        assert!(!place("http://172.17.0.1:32769").is_of(&replica));
+    }
+
+    #[test]
+    fn a_router_is_known_by_the_names_that_its_entrypoints_models_give_it() {
+        let router = |name: &str| Router {
+            name: name.to_owned(),
+            entrypoints: vec!["websecure".to_owned()],
+            ..Router::default()
+        };
+        assert!(router("websecure-web@docker").is_a_model_of("web@docker"));
+        assert!(router("websecure-conflicted-web@docker").is_a_model_of("web@docker"));
+        assert!(!router("my-web@docker").is_a_model_of("web@docker"));
+        assert!(!router("websecure-web@file").is_a_model_of("web@docker"));
     }
 
     #[test]
@@ -361,8 +451,8 @@ mod tests {
                "serverStatus":{"http://10.0.0.2:80":"UP","http://10.0.0.3:80":"DOWN"}}"#,
         )
         .unwrap();
-        let hosts = hosts(service);
-        assert!(hosts[&"10.0.0.2".parse::<IpAddr>().unwrap()]);
-        assert!(!hosts[&"10.0.0.3".parse::<IpAddr>().unwrap()]);
+        let places = places(service);
+        assert!(places[&place("10.0.0.2:80")]);
+        assert!(!places[&place("10.0.0.3:80")]);
     }
 }

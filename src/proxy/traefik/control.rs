@@ -106,19 +106,24 @@ impl Control {
         }
     }
 
-    /// Puts a claim in place, durably.
-    pub async fn set(&self, claim: Claim) -> Result<()> {
-        self.call(Call::Set { claim }).await.map(drop)
+    /// Puts a claim in place, durably; the generation in which it holds.
+    pub async fn set(&self, claim: Claim) -> Result<u64> {
+        let answer = self.call(Call::Set { claim }).await?;
+        self.generation(&answer)
     }
 
-    /// Gives a claim up.
-    pub async fn clear(&self, key: &str, epoch: u64) -> Result<()> {
-        self.call(Call::Clear {
-            key: key.to_owned(),
-            epoch,
-        })
-        .await
-        .map(drop)
+    /// Gives a claim up; the generation from which on it does not hold.
+    pub async fn clear(&self, key: &str, epoch: u64) -> Result<u64> {
+        let key = key.to_owned();
+        let answer = self.call(Call::Clear { key, epoch }).await?;
+        self.generation(&answer)
+    }
+
+    fn generation(&self, answer: &Answer) -> Result<u64> {
+        match answer {
+            Answer::Changed { generation } => Ok(*generation),
+            other => Err(self.odd(other)),
+        }
     }
 
     /// Who reads through it.

@@ -9,16 +9,17 @@ use std::collections::BTreeSet;
 
 use bollard::models::ContainerSummary;
 
-use self::summary::{name, reaches};
+use self::summary::{looks_like_traefik, reaches};
 pub use self::{
     containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost},
     socket_proxies::{Found, socket_proxies},
+    summary::name,
 };
 pub use super::reach::api_of;
 use super::reach::named;
 
-use super::{Traefik, api::Api, control::Control};
+use super::{Traefik, api::Api, control::Control, static_config::Source};
 use crate::{
     engine::Engine,
     error::{Error, Result},
@@ -27,13 +28,40 @@ use crate::{
     socket_proxy::control::Reader,
 };
 
-/// What has to be added to a stack whose Traefik reads the engine's socket itself.
-const HOW_TO_ADD: &str = "\
+/// What has to be added to a stack whose Traefik reads the engine's socket itself, as that Traefik wants it.
+fn how_to_add(traefik: Option<&TraefikContainer>) -> String {
+    let environment = "traefik's environment:  DOCKER_HOST: tcp://socket-proxy:2375".to_owned();
+    let command = "traefik's command:      --api.insecure=true".to_owned();
+    let old = |own: &&TraefikContainer| own.version.is_some_and(|own| !own.heeds_docker_host());
+    let elsewhere = |own: &&TraefikContainer| own.config.source != Source::Command;
+    let reads = traefik
+        .filter(old)
+        .map_or(environment, TraefikContainer::how_to_read);
+    let api = traefik
+        .filter(elsewhere)
+        .map_or(command, |own| own.config.how_to_add("api.insecure=true"));
+    format!(
+        "\
 add three lines to the stack, and run docker compose up -d:
-        a service:              socket-proxy: { image: 'rollout:latest', command: [socket-proxy], volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }
-        traefik's environment:  DOCKER_HOST: tcp://socket-proxy:2375
-        traefik's command:      --api.insecure=true
-      or go on without an atomic cutover: --allow-split";
+        a service:              socket-proxy: {{ image: 'rollout:latest', command: [socket-proxy], volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }}
+        {reads}
+        {api}
+      or go on without an atomic cutover: --allow-split"
+    )
+}
+
+impl Found {
+    /// Whether something that reaches a container in these networks can read through it, or it is of the same project.
+    pub fn concerns(
+        &self,
+        project: Option<&str>,
+        running: &[ContainerSummary],
+        networks: &BTreeSet<String>,
+    ) -> bool {
+        (project.is_some() && self.project.as_deref() == project)
+            || may_matter(self, running, networks)
+    }
+}
 
 /// What is looked for.
 #[derive(Clone, Copy)]
@@ -76,7 +104,7 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
         refuse_bypass(all)?;
     }
     if readers.is_empty() {
-        return Err(no_reader(key, found));
+        return Err(no_reader(key, found, all));
     }
     let by_url = !settings.traefik_url.is_empty();
     let apis = match by_url {
@@ -161,11 +189,14 @@ async fn readers(
         }
     }
     readers.retain(|(_, reader)| {
+        let container = reader.container.as_ref().and_then(|own| container(&own.id));
         let in_front = match &reader.container {
-            Some(own) => container(&own.id).is_some_and(|own| reaches(own, networks)),
+            Some(_) => container.is_some_and(|own| reaches(own, networks)),
             None => true,
         };
-        in_front && reader.streams > 0 && is_traefik(reader)
+        // Before 3.6.1, a Traefik's User-Agent is that of any Go program.
+        let is_traefik = is_traefik(reader) || container.is_some_and(looks_like_traefik);
+        in_front && reader.streams > 0 && is_traefik
     });
     Ok(readers)
 }
@@ -178,17 +209,18 @@ fn may_matter(found: &Found, running: &[ContainerSummary], networks: &BTreeSet<S
         .any(|own| reaches(own, networks) && reaches(own, &found.networks))
 }
 
-fn is_traefik(reader: &Reader) -> bool {
+/// Whether a reader is a Traefik, by what it says of itself.
+pub fn is_traefik(reader: &Reader) -> bool {
     reader.user_agent.contains("Traefik")
 }
 
-fn no_reader(key: &ServiceKey, found: &[Found]) -> Error {
+fn no_reader(key: &ServiceKey, found: &[Found], all: &[TraefikContainer]) -> Error {
     let own = |found: &&Found| found.project.as_ref() == Some(&key.project);
     match found.iter().find(own).or(found.first()) {
         None => Error::refused(
             "Traefik does not read through a socket proxy: none runs on this engine",
         )
-        .hint(HOW_TO_ADD),
+        .hint(how_to_add(all.first())),
         Some(found) => Error::refused(format!(
             "no Traefik in front of {} has an open event stream to a socket proxy such as {}",
             key.service, found.control.name
@@ -226,11 +258,16 @@ fn refuse_bypass(traefiks: &[TraefikContainer]) -> Result<()> {
     let bypasses = |traefik: &&TraefikContainer| matches!(traefik.reads, Reads::Socket(_));
     match traefiks.iter().find(bypasses) {
         None => Ok(()),
+        Some(traefik) if traefik.is_deaf() => Err(Error::refused(format!(
+            "{} is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
+            traefik.name
+        ))
+        .hint(traefik.how_to_read())),
         Some(traefik) => Err(Error::refused(format!(
             "{} is a Traefik that does not read through a socket proxy",
             traefik.name
         ))
-        .hint(HOW_TO_ADD)),
+        .hint(how_to_add(Some(traefik)))),
     }
 }
 

@@ -45,11 +45,12 @@ pub fn wants_traefik(labels: &BTreeMap<String, String>) -> bool {
 }
 
 /// What Go's `strconv.ParseBool` takes for false.
-fn is_false(value: &str) -> bool {
+pub fn is_false(value: &str) -> bool {
     ["0", "f", "F", "false", "False", "FALSE"].contains(&value)
 }
 
-fn is_traefik(key: &str) -> bool {
+/// Whether a label is Traefik's.
+pub fn is_traefik(key: &str) -> bool {
     key.get(..8)
         .is_some_and(|prefix| prefix.eq_ignore_ascii_case("traefik."))
 }

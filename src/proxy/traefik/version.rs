@@ -13,6 +13,28 @@ pub struct Version {
     pub patch: u32,
 }
 
+impl Version {
+    /// Whether it heeds `DOCKER_HOST`, and agrees with the engine on a version of its API: both since 3.6.1 and 2.11.31.
+    /// Before, it reads what `providers.docker.endpoint` says, by API 1.24 (`pkg/provider/docker/shared.go`).
+    pub fn heeds_docker_host(self) -> bool {
+        let since = match self.major {
+            2 => Self {
+                major: 2,
+                minor: 11,
+                patch: 31,
+            },
+            _ => Self {
+                major: 3,
+                minor: 6,
+                patch: 1,
+            },
+        };
+        // A tag such as `v3.6` says no patch, and is the last one.
+        let last = self.patch == 0 && (self.major, self.minor) == (since.major, since.minor);
+        self >= since || last
+    }
+}
+
 impl FromStr for Version {
     type Err = ();
 
@@ -44,6 +66,22 @@ impl fmt::Display for Version {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn docker_host_is_heeded_since_two_releases() {
+        for (text, heeds) in [
+            ("2.11.30", false),
+            ("2.11.31", true),
+            ("3.0.4", false),
+            ("3.5.6", false),
+            ("3.6.1", true),
+            ("3.6", true),
+            ("3.7.15", true),
+        ] {
+            let version: Version = text.parse().unwrap();
+            assert_eq!(version.heeds_docker_host(), heeds, "{text}");
+        }
+    }
 
     #[test]
     fn a_version_is_read_in_every_form_that_images_agents_and_the_api_write() {

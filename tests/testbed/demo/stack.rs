@@ -65,7 +65,7 @@ impl Stack {
     }
 
     async fn answers(&self) -> bool {
-        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let request = b"GET / HTTP/1.1\r\nHost: quickstart.localhost\r\nConnection: close\r\n\r\n";
         let mut status = [0; 12];
         let ask = async {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await?;

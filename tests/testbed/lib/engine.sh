@@ -105,7 +105,10 @@ engine_down() {
     others=$(other_holders)
     if [ -n "$others" ]; then
         say "left up: still held by $(echo "$others" | xargs)"
-    elif engine_is_ours; then
+        return
+    fi
+    far_down
+    if engine_is_ours; then
         stop_engine
     elif engine_answers; then
         images_down

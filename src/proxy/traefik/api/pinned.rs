@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Api, Router, Servers, Service, hosts, trouble};
+use super::{Api, Router, Servers, Service, places, trouble};
 use crate::{
     error::Result,
     proxy::traefik::names::{Names, Protocol},
@@ -35,7 +35,7 @@ impl Api {
             servers.trouble.extend(under(&name.label, complaint));
             servers
                 .services
-                .insert((name.protocol, name.label.clone()), hosts(service));
+                .insert((name.protocol, name.label.clone()), places(service));
         }
         for name in routers {
             let complaint = match self.of_file::<Router>("routers", name).await? {

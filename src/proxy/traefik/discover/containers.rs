@@ -107,6 +107,25 @@ fn through(
     Some((Box::new(found.clone()), reader.clone()))
 }
 
+impl TraefikContainer {
+    /// Whether it was told by `DOCKER_HOST` where to read, which this version does not heed.
+    pub fn is_deaf(&self) -> bool {
+        docker_host(environment(&self.inspect)).is_some()
+            && self.version.is_some_and(|own| !own.heeds_docker_host())
+            && !matches!(self.reads, Reads::SocketProxy(..))
+    }
+
+    /// The line that makes it read through a socket proxy.
+    pub fn how_to_read(&self) -> String {
+        match self.version {
+            Some(version) if !version.heeds_docker_host() => self
+                .config
+                .how_to_add("providers.docker.endpoint=tcp://socket-proxy:2375"),
+            _ => "add DOCKER_HOST: tcp://socket-proxy:2375 to Traefik's environment".to_owned(),
+        }
+    }
+}
+
 impl Sighting {
     /// Its name.
     pub fn name(&self) -> String {
@@ -143,12 +162,15 @@ impl Sighting {
             Ok(config) => (config, None),
             Err(why) => (StaticConfig::default(), Some(why)),
         };
+        let version = version(&inspect, self.through.as_ref().map(|(_, reader)| reader));
+        let host = docker_host(environment(&inspect))
+            .filter(|_| version.is_none_or(Version::heeds_docker_host));
         let reads = match &self.through {
             Some((found, reader)) => Reads::SocketProxy(found.clone(), reader.address),
-            None => reads(&config, unread.is_some(), environment(&inspect)),
+            None => reads(&config, unread.is_some(), host),
         };
         Ok(Some(TraefikContainer {
-            version: version(&inspect, self.through.as_ref().map(|(_, reader)| reader)),
+            version,
             name: self.name(),
             identity: self.identity(),
             id,
@@ -194,25 +216,24 @@ fn environment(inspect: &ContainerInspectResponse) -> &[String] {
     environment.unwrap_or_default()
 }
 
-/// `DOCKER_HOST` in Traefik's environment wins over its own option (`pkg/provider/docker/shared.go`, `client.FromEnv`).
-fn reads(config: &StaticConfig, unread: bool, environment: &[String]) -> Reads {
-    let own = config.docker.as_ref().map(|docker| docker.endpoint.clone());
-    let own = match unread {
-        true => own.or_else(|| Some("unix:///var/run/docker.sock".to_owned())),
-        false => own,
-    };
+/// `DOCKER_HOST`, where it is set.
+fn docker_host(environment: &[String]) -> Option<&str> {
     let mut variables = environment.iter();
-    let variable = variables.find_map(|variable| variable.strip_prefix("DOCKER_HOST="));
-    let Some(endpoint) = own else {
+    let host = variables.find_map(|variable| variable.strip_prefix("DOCKER_HOST="));
+    host.filter(|host| !host.is_empty())
+}
+
+/// `DOCKER_HOST` in Traefik's environment wins over its own option (`pkg/provider/docker/shared.go`, `client.FromEnv`).
+fn reads(config: &StaticConfig, unread: bool, docker_host: Option<&str>) -> Reads {
+    let docker = config.docker.as_ref();
+    let own = docker.map_or("unix:///var/run/docker.sock", |docker| &docker.endpoint);
+    if docker.is_none() && !unread {
         return Reads::Nothing;
-    };
-    let endpoint = match variable {
-        Some(host) if !host.is_empty() => host.to_owned(),
-        _ => endpoint,
-    };
+    }
+    let endpoint = docker_host.unwrap_or(own);
     match endpoint.strip_prefix("unix://") {
         Some(path) => Reads::Socket(path.to_owned()),
-        None => Reads::Other(endpoint),
+        None => Reads::Other(endpoint.to_owned()),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Found {
     /// The Compose project that it is part of.
     pub(super) project: Option<String>,
     pub(super) networks: BTreeSet<String>,
+    /// Where the program is in that image.
+    pub program: String,
 }
 
 /// Every socket proxy that runs on the engine, those of the service's own project first.
@@ -57,5 +59,6 @@ fn socket_proxy(engine: &Engine, summary: &ContainerSummary) -> Option<Found> {
         image: summary.image_id.clone()?,
         project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
         networks: networks_of(summary).cloned().collect(),
+        program: program.to_owned(),
     })
 }

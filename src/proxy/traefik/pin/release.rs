@@ -1,6 +1,6 @@
 //! The end of a pin: only once Traefik's Docker provider says the same, and only done once Traefik has let go of it.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::timeout;
 
@@ -8,7 +8,7 @@ use super::{Pin, all_names, observation, pinned_names};
 use crate::{
     error::{Error, Result},
     model::{ContainerId, Health, Replica, Route},
-    proxy::traefik::api::{Servers, pinned::PinnedName},
+    proxy::traefik::api::{Place, Servers, pinned::PinnedName},
     retry,
 };
 
@@ -129,10 +129,10 @@ impl Pin {
 }
 
 /// Servers that belong to none of the replicas.
-pub(super) fn strangers(servers: &Servers, replicas: &[Replica]) -> Vec<IpAddr> {
-    let hosts = servers.services.values().flat_map(|hosts| hosts.keys());
-    let own = |host: &&IpAddr| replicas.iter().any(|own| own.addresses.contains(host));
-    hosts.filter(|host| !own(host)).copied().collect()
+pub(super) fn strangers(servers: &Servers, replicas: &[Replica]) -> Vec<Place> {
+    let places = servers.services.values().flat_map(|places| places.keys());
+    let own = |place: &&Place| replicas.iter().any(|own| place.is_of(own));
+    places.filter(|place| !own(place)).copied().collect()
 }
 
 /// How long Docker may take until it has an opinion of those that it is still waiting for.

@@ -1,0 +1,38 @@
+//! The arguments of the commands around a rollout.
+
+use clap::Args;
+
+use super::TargetArgs;
+
+/// What to say of a container by hand.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+rollout relabel shop-web-2 traefik.enable=false   no request reaches it any more; what is in flight is answered
+rollout relabel shop-web-2 --clear                it is back
+
+The labels hold until they are cleared or the container is removed; Docker's own labels stay as they are. A rollout
+of the same service wins where both say something of the same label.")]
+pub struct RelabelArgs {
+    /// The container, by name or id
+    #[arg(value_name = "CONTAINER", required_unless_present = "list")]
+    pub container: Option<String>,
+    /// Labels that Traefik reads from now on, beside those set before or in the place of Docker's
+    #[arg(value_name = "KEY=VALUE", value_parser = pair, required_unless_present_any = ["clear", "list"])]
+    pub labels: Vec<(String, String)>,
+    /// Take back all that was set by hand
+    #[arg(long, conflicts_with = "labels")]
+    pub clear: bool,
+    /// Show every label that is changed, by hand or by a rollout
+    #[arg(long, conflicts_with_all = ["container", "labels", "clear"])]
+    pub list: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not key=value")),
+    }
+}

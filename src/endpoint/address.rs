@@ -1,0 +1,99 @@
+//! `host:port` of an engine, and a TCP connection to it.
+
+use std::{fmt, io, net::IpAddr, time::Duration};
+
+use hickory_resolver::TokioResolver;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// How often a silent connection is asked whether it lives, as Docker's own client does.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// A name or an IP address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Address {
+    /// Reads `HOST`, `HOST:PORT`, `:PORT` and `[IPV6]:PORT`; the error fits "is no address: {error}".
+    pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        if text.contains('/') {
+            return Err("it has a path".to_owned());
+        }
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, rest)) => (host, rest.strip_prefix(':')),
+            None => match text.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let port = match port {
+            None => default_port,
+            Some(port) => port.parse().map_err(|_| format!("{port:?} is no port"))?,
+        };
+        let host = if host.is_empty() { "127.0.0.1" } else { host };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+
+    /// Connects to the first address of the host that answers.
+    pub async fn connect(&self) -> io::Result<TcpStream> {
+        let mut last = io::Error::other(format!("{} has no address", self.host));
+        for address in self.addresses().await? {
+            match TcpStream::connect((address, self.port)).await {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+                    SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The system's resolver is no part of a static binary, so the hosts file and DNS are read here.
+    async fn addresses(&self) -> io::Result<Vec<IpAddr>> {
+        if let Ok(address) = self.host.parse() {
+            return Ok(vec![address]);
+        }
+        let resolver = TokioResolver::builder_tokio()
+            .and_then(|builder| builder.build())
+            .map_err(io::Error::other)?;
+        let found = resolver
+            .lookup_ip(self.host.as_str())
+            .await
+            .map_err(|error| io::Error::other(format!("cannot resolve {}: {error}", self.host)))?;
+        Ok(found.iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_of_the_hosts_file_is_found() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address = Address::parse(&format!("localhost:{port}"), 1).unwrap();
+        assert!(address.connect().await.is_ok());
+    }
+}

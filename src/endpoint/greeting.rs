@@ -1,0 +1,99 @@
+//! A first `HEAD /_ping` on a new connection: what a tunnel or a TLS peer refuses shows only once something is read.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// No body follows the answer, so that the connection is as new after it.
+const PING: &[u8] = b"HEAD /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
+/// The longest head that is read, in bytes.
+const MAX_HEAD: usize = 8 * 1024;
+
+/// Why nothing that speaks Docker's API is at the other end.
+#[derive(Debug)]
+pub enum Failure {
+    /// The connection failed.
+    Io(io::Error),
+    /// It was closed before an answer.
+    Closed,
+    /// This came instead of an answer: its first line.
+    Foreign(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Asks, and reads the answer's head.
+pub async fn greet(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<(), Failure> {
+    // Whoever has closed already may have said why: the reading tells.
+    let sent = async {
+        stream.write_all(PING).await?;
+        stream.flush().await
+    };
+    let sent = sent.await;
+    let mut head = Vec::new();
+    let mut part = [0; 1024];
+    while !head.ends_with(b"\r\n\r\n") {
+        let read = stream.read(&mut part).await?;
+        if read == 0 && head.is_empty() {
+            return sent.map_err(Failure::Io).and(Err(Failure::Closed));
+        }
+        head.extend_from_slice(&part[..read]);
+        if read == 0 || head.len() > MAX_HEAD || !looks_like_http(&head) {
+            return Err(Failure::Foreign(first_line(&head)));
+        }
+    }
+    match is_kept_open(&head) {
+        true => Ok(()),
+        false => Err(Failure::Foreign(first_line(&head))),
+    }
+}
+
+fn looks_like_http(head: &[u8]) -> bool {
+    let start = b"HTTP/1.";
+    let length = head.len().min(start.len());
+    head[..length] == start[..length]
+}
+
+fn is_kept_open(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    !text.lines().any(|line| line == "connection: close")
+}
+
+fn first_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let printable = |c: &char| !c.is_control();
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().filter(printable).take(120).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn greeted_with(answer: &'static [u8]) -> Result<(), Failure> {
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        tokio::spawn(async move {
+            let mut ping = vec![0; PING.len()];
+            theirs.read_exact(&mut ping).await.unwrap();
+            theirs.write_all(answer).await.unwrap();
+        });
+        greet(&mut ours).await
+    }
+
+    #[tokio::test]
+    async fn an_engine_is_told_from_what_is_none() {
+        let engine = b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nContent-Length: 0\r\n\r\n";
+        assert!(greeted_with(engine).await.is_ok());
+        let motd = greeted_with(b"Welcome to far\r\nLast login: never\r\n").await;
+        assert!(matches!(motd, Err(Failure::Foreign(line)) if line == "Welcome to far"));
+        let closing = greeted_with(b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n").await;
+        assert!(
+            matches!(closing, Err(Failure::Foreign(line)) if line == "HTTP/1.0 400 Bad Request")
+        );
+        assert!(matches!(greeted_with(b"").await, Err(Failure::Closed)));
+    }
+}

@@ -1,0 +1,158 @@
+//! From what every Traefik lists to what is live and what is hidden. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{
+    api::{Place, Servers},
+    names::names,
+};
+use crate::{
+    model::{ContainerId, Replica, Route},
+    proxy::Observation,
+};
+
+/// Live: a server that is up, in every service of the replica, on every instance. Hidden: in none of any. Else neither.
+pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
+    let mut observation = Observation::default();
+    for replica in replicas {
+        let own = names(&replica.labels);
+        let mut trouble = Vec::new();
+        let (mut live, mut hidden) = (true, true);
+        for servers in &answers {
+            for (service, places) in &servers.services {
+                let up = server(replica, own.services.contains(service), places);
+                hidden &= up.is_none();
+                if own.services.contains(service) {
+                    live &= up == Some(true);
+                }
+            }
+            live &= own
+                .services
+                .iter()
+                .all(|service| servers.services.contains_key(service));
+            let concerns = |name: &String| {
+                own.routers
+                    .iter()
+                    .chain(&own.services)
+                    .any(|(_, known)| known == name)
+            };
+            trouble.extend(
+                servers
+                    .trouble
+                    .iter()
+                    .filter(|(name, _)| concerns(name))
+                    .map(|(_, text)| text.clone()),
+            );
+        }
+        note(&mut observation, &replica.id, live, hidden, trouble);
+    }
+    observation
+}
+
+fn note(
+    observation: &mut Observation,
+    id: &ContainerId,
+    live: bool,
+    hidden: bool,
+    trouble: Vec<String>,
+) {
+    match (live, hidden) {
+        (true, false) => drop(observation.routing.insert(id.clone(), Route::Live)),
+        (false, true) => drop(observation.routing.insert(id.clone(), Route::Hidden)),
+        _ => {}
+    }
+    if !trouble.is_empty() {
+        observation.trouble.insert(id.clone(), trouble);
+    }
+}
+
+/// Whether a service has a server of this replica, and whether that is up.
+fn server(replica: &Replica, is_own: bool, places: &BTreeMap<Place, bool>) -> Option<bool> {
+    // Of a network that is not its own nobody here knows the addresses; but then there is no second set either.
+    if replica.borrows_network {
+        let own = is_own && replica.serves() && !places.is_empty();
+        return own.then(|| places.values().all(|up| *up));
+    }
+    let own = places.iter().filter(|(place, _)| place.is_of(replica));
+    own.map(|(_, up)| *up).reduce(|all, up| all && up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Health, Run},
+        plan::simulator,
+        proxy::traefik::names::Protocol,
+    };
+
+    /// A replica with a router and a service called `app`.
+    fn replica(id: &str, address: &str) -> Replica {
+        let labels = [
+            ("traefik.http.routers.app.rule", "Host(`a`)"),
+            ("traefik.http.services.app.loadbalancer.server.port", "80"),
+        ];
+        Replica {
+            addresses: vec![address.parse().unwrap()],
+            labels: labels
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..simulator::old(id)
+        }
+    }
+
+    fn lists(servers: &[(&str, bool)]) -> Servers {
+        let places = servers.iter().map(|(address, up)| {
+            let place = Place {
+                address: address.parse().unwrap(),
+                port: Some(80),
+            };
+            (place, *up)
+        });
+        let service = (Protocol::Http, "app".to_owned());
+        Servers {
+            services: [(service, places.collect())].into(),
+            trouble: Vec::new(),
+        }
+    }
+
+    fn route(replica: &Replica, answers: Vec<Servers>) -> Option<Route> {
+        let observation = observation(std::slice::from_ref(replica), answers);
+        observation.routing.get(&replica.id).copied()
+    }
+
+    #[test]
+    fn live_is_what_every_instance_lists_as_up_and_hidden_what_none_lists() {
+        let one = replica("a", "10.0.0.2");
+        let (with, without) = (
+            || lists(&[("10.0.0.2", true), ("10.0.0.3", true)]),
+            || lists(&[("10.0.0.3", true)]),
+        );
+        assert_eq!(route(&one, vec![with(), with()]), Some(Route::Live));
+        assert_eq!(route(&one, vec![without(), without()]), Some(Route::Hidden));
+        assert_eq!(route(&one, vec![with(), without()]), None);
+        assert_eq!(route(&one, vec![lists(&[("10.0.0.2", false)])]), None);
+    }
+
+    #[test]
+    fn a_replica_in_a_borrowed_network_is_live_with_whatever_its_service_lists() {
+        let mut one = replica("a", "10.0.0.2");
+        one.addresses = Vec::new();
+        assert_eq!(
+            route(&one, vec![lists(&[("127.0.0.1", true)])]),
+            Some(Route::Hidden)
+        );
+        one.borrows_network = true;
+        assert_eq!(
+            route(&one, vec![lists(&[("127.0.0.1", true)])]),
+            Some(Route::Live)
+        );
+        assert_eq!(route(&one, vec![lists(&[])]), Some(Route::Hidden));
+        one.run = Run::Exited;
+        one.health = Health::None;
+        assert_eq!(
+            route(&one, vec![lists(&[("127.0.0.1", true)])]),
+            Some(Route::Hidden)
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! Waits until every Traefik has read a change by hand, and until it routes as it should.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+    event::Events,
+    model::{Replica, Route, ServiceKey},
+    proxy::{
+        Proxy,
+        traefik::{
+            Traefik,
+            discover::{self, Found, Request, Wanted, is_traefik},
+        },
+    },
+    retry,
+    settings::Settings,
+};
+
+/// Traefik reads at once; one that has lost its event stream comes back within this time (traefik-facts: up to 19 s).
+const LONGEST: Duration = Duration::from_secs(30);
+/// The API may answer before the last entrypoint has switched: the default of `--settle`.
+const SETTLE: Duration = Duration::from_millis(250);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// What Traefik says that it does with the container; `None` where nothing was expected, or it cannot be asked.
+pub async fn confirm(
+    engine: &Engine,
+    events: &Events,
+    found: &[Found],
+    generations: &[u64],
+    expected: Option<Route>,
+    target: &Replica,
+    key: &ServiceKey,
+) -> Result<Option<Route>> {
+    for (found, generation) in found.iter().zip(generations) {
+        let reading = retry::for_a_while(LONGEST, || has_read(found, *generation)).await;
+        if let Err(remark) = reading {
+            events.notice(remark);
+        }
+    }
+    let Some(expected) = expected else {
+        return Ok(None);
+    };
+    let settings = Settings {
+        // Nobody is refused for a Traefik that reads the engine itself; that one is not asked.
+        allow_split: true,
+        ..Settings::resolve(Default::default())
+    };
+    let replicas = [target.clone()];
+    let asked = traefik(engine, found, &settings, target, key).await;
+    let traefik = match asked {
+        Ok(traefik) => traefik,
+        Err(error) => {
+            events.notice(format!("Traefik was not asked: {}", error.message));
+            return Ok(None);
+        }
+    };
+    let proxy = Mutex::new(traefik);
+    let agrees = retry::until(FIRST_PAUSE, LONGEST_PAUSE, async || {
+        let observation = proxy.lock().await.observed(&replicas).await;
+        observation.is_some_and(|seen| seen.routing.get(&target.id) == Some(&expected))
+    });
+    match timeout(LONGEST, agrees).await {
+        Ok(()) => {
+            sleep(SETTLE).await;
+            Ok(Some(expected))
+        }
+        Err(_) => Err(Error::failed(format!(
+            "Traefik does not show within {}s that it {} {}",
+            LONGEST.as_secs(),
+            match expected {
+                Route::Live => "routes to",
+                Route::Hidden => "routes nothing to",
+            },
+            target.name
+        ))
+        .hint("the labels are set; rollout relabel --list shows them, docker logs of Traefik why it does not take them")),
+    }
+}
+
+async fn traefik(
+    engine: &Engine,
+    found: &[Found],
+    settings: &Settings,
+    target: &Replica,
+    key: &ServiceKey,
+) -> Result<Traefik> {
+    let networks: BTreeSet<String> = target.networks.iter().cloned().collect();
+    let replicas = std::slice::from_ref(target);
+    // A container has its image's labels already.
+    let wanted = Wanted::new(
+        key,
+        &target.labels,
+        Some(&BTreeMap::new()),
+        networks.clone(),
+    );
+    let all = discover::traefiks(engine, found, &networks).await?;
+    let in_front: Vec<_> = all
+        .into_iter()
+        .filter(|own| discover::concerns(own, &wanted, replicas))
+        .collect();
+    let request = Request {
+        engine,
+        key,
+        settings,
+        epoch: 0,
+        found,
+        networks: &networks,
+        replicas,
+        wanted: &wanted,
+    };
+    discover::traefik(&request, &in_front).await
+}
+
+/// Whether every Traefik that counts has listed the generation; if not, who has not.
+async fn has_read(found: &Found, generation: u64) -> Result<(), String> {
+    let readers = found.control.readers().await;
+    let readers = readers.map_err(|error| error.message)?;
+    let late: Vec<&str> = readers
+        .iter()
+        .filter(|reader| reader.counts() && is_traefik(reader))
+        .filter(|reader| reader.generation < Some(generation))
+        .filter_map(|reader| Some(reader.container.as_ref()?.name.as_str()))
+        .collect();
+    match late.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{} has not read it yet", late.join(", "))),
+    }
+}

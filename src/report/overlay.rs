@@ -1,0 +1,61 @@
+//! The rules of the overlay, as `rollout relabel --list` shows them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{lines, pairs, table::table};
+
+/// One rule of one socket proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename = "rule")]
+pub struct Row {
+    /// The container's name, or which containers.
+    pub containers: String,
+    /// The labels that Traefik reads there.
+    pub labels: BTreeMap<String, String>,
+    /// The health that it reads there while Docker says `starting`.
+    pub health: Option<String>,
+    /// `project/service` of the rollout; `None` where it was set by hand.
+    pub service: Option<String>,
+    /// The rollout's id.
+    pub rollout: Option<String>,
+    /// How far the rollout is.
+    pub stage: String,
+    /// Which socket proxy says so, by its container's name.
+    pub socket_proxy: String,
+}
+
+/// A table, or a line that says that there is nothing in it.
+pub fn human(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "no label is changed: Traefik reads what Docker says\n".to_owned();
+    }
+    let cells = rows.iter().map(|row| {
+        let owner = match (&row.rollout, &row.service) {
+            (Some(rollout), Some(service)) => {
+                format!("rollout {rollout} of {service}: {}", row.stage)
+            }
+            _ => row.stage.clone(),
+        };
+        [
+            row.containers.clone(),
+            told(row),
+            owner,
+            row.socket_proxy.clone(),
+        ]
+    });
+    table(["container", "labels", "set by", "socket proxy"], cells)
+}
+
+fn told(row: &Row) -> String {
+    let health = row.health.iter().map(|health| format!("health: {health}"));
+    let labels = (!row.labels.is_empty()).then(|| pairs(&row.labels));
+    let all: Vec<String> = labels.into_iter().chain(health).collect();
+    all.join(" ")
+}
+
+/// One object a line.
+pub fn json(rows: &[Row]) -> String {
+    lines(rows)
+}

@@ -1,0 +1,157 @@
+//! Claims that an operator sets by hand, one a container: what `rollout relabel` writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Claim, ENABLE, Labels, Match, Overlay, Rule};
+
+/// Stands where other keys have a project's name, which begins with a letter or a digit (compose-spec, "name"): claims
+/// by hand come first in the order of keys, so that a rollout's rules win, label by label.
+const PREFIX: &str = ".by-hand/";
+const WORDS: &str = "by hand";
+
+impl Claim {
+    /// What is said by hand of one container, by its full id.
+    pub fn by_hand(id: &str, labels: Labels) -> Self {
+        let rule = Rule {
+            on: Match::Id(id.to_owned()),
+            labels,
+            health: None,
+        };
+        Self {
+            key: key_by_hand(id),
+            rollout: WORDS.to_owned(),
+            // Nobody owns it: a container that is gone takes its epoch along, and ids do not come back.
+            epoch: 1,
+            stage: WORDS.to_owned(),
+            rules: vec![rule],
+        }
+    }
+
+    /// Whether an operator has set it.
+    pub fn is_by_hand(&self) -> bool {
+        is_key(&self.key)
+    }
+}
+
+pub(super) fn is_key(key: &str) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// The key of what is said by hand of a container.
+pub fn key_by_hand(id: &str) -> String {
+    format!("{PREFIX}{id}")
+}
+
+impl Overlay {
+    /// The labels that an operator has given to a container.
+    pub fn labels_by_hand(&self, id: &str) -> Labels {
+        let claim = self.claims.get(&key_by_hand(id));
+        let rules = claim.into_iter().flat_map(|claim| &claim.rules);
+        rules.fold(BTreeMap::new(), |mut all, rule| {
+            all.extend(rule.labels.clone());
+            all
+        })
+    }
+
+    /// The ids of the containers that an operator hides.
+    pub fn hidden_by_hand(&self) -> BTreeSet<&str> {
+        let claims = self.claims.values().filter(|claim| claim.is_by_hand());
+        let rules = claims.flat_map(|claim| &claim.rules);
+        let hiding = rules.filter(|rule| rule.labels.get(ENABLE).is_some_and(|own| own == "false"));
+        hiding
+            .filter_map(|rule| match &rule.on {
+                Match::Id(id) => Some(id.as_str()),
+                Match::Label { .. } => None,
+            })
+            .collect()
+    }
+
+    /// Nothing is left of what was said by hand of a container that is gone.
+    pub(super) fn forget_by_hand(&mut self, id: &str) -> bool {
+        let key = key_by_hand(id);
+        self.last_epochs.remove(&key);
+        self.claims.remove(&key).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hiding() -> Labels {
+        Labels::from([(ENABLE.to_owned(), "false".to_owned())])
+    }
+
+    fn of_rollout(project: &str, enabled: &str) -> Claim {
+        Claim {
+            key: format!("{project}/web"),
+            rollout: "r1".to_owned(),
+            epoch: 9,
+            stage: "hold".to_owned(),
+            rules: vec![Rule {
+                on: Match::Id("a".to_owned()),
+                labels: Labels::from([
+                    (ENABLE.to_owned(), enabled.to_owned()),
+                    ("rollout".to_owned(), "1".to_owned()),
+                ]),
+                health: None,
+            }],
+        }
+    }
+
+    fn told(overlay: &Overlay) -> Labels {
+        let mut labels = Labels::new();
+        overlay.apply("a", &mut labels, false);
+        labels
+    }
+
+    #[test]
+    fn a_rollout_wins_over_what_was_set_by_hand_label_by_label() {
+        for project in ["0shop", "a", "zoo"] {
+            let mut overlay = Overlay::default();
+            overlay.set(of_rollout(project, "true")).unwrap();
+            let mut by_hand = hiding();
+            by_hand.insert("hand".to_owned(), "1".to_owned());
+            overlay.set(Claim::by_hand("a", by_hand)).unwrap();
+            let told = told(&overlay);
+            assert_eq!(told[ENABLE], "true", "{project}");
+            assert_eq!(
+                (told["hand"].as_str(), told["rollout"].as_str()),
+                ("1", "1")
+            );
+            assert!(!overlay.hides("a", &Labels::new()));
+        }
+    }
+
+    #[test]
+    fn what_hides_by_hand_holds_where_a_rollout_says_nothing_of_it() {
+        let mut overlay = Overlay::default();
+        let mut claim = of_rollout("shop", "true");
+        claim.rules[0].labels.remove(ENABLE);
+        overlay.set(claim).unwrap();
+        overlay.set(Claim::by_hand("a", hiding())).unwrap();
+        assert!(overlay.hides("a", &Labels::new()));
+        assert_eq!(overlay.hidden_by_hand(), BTreeSet::from(["a"]));
+        assert_eq!(overlay.labels_by_hand("a"), hiding());
+        assert!(overlay.labels_by_hand("b").is_empty());
+    }
+
+    #[test]
+    fn a_container_that_is_gone_or_cleared_leaves_no_trace_of_what_was_set_by_hand() {
+        let mut overlay = Overlay::default();
+        overlay.set(Claim::by_hand("a", hiding())).unwrap();
+        assert!(overlay.forget_container("a"));
+        assert!(!overlay.forget_container("a"));
+        overlay.set(Claim::by_hand("a", hiding())).unwrap();
+        assert_eq!(overlay.clear(&key_by_hand("a"), 1), Ok(4));
+        assert_eq!(overlay.clear(&key_by_hand("b"), 1), Ok(4));
+        assert_eq!((overlay.claims.len(), overlay.last_epochs.len()), (0, 0));
+    }
+
+    #[test]
+    fn every_daemon_takes_a_claim_by_hand() {
+        assert_eq!(Claim::by_hand("a", hiding()).validate(), Ok(()));
+        assert!(Claim::by_hand("a", hiding()).is_by_hand());
+        assert!(!of_rollout("shop", "true").is_by_hand());
+    }
+}

@@ -1,0 +1,236 @@
+//! Engines that are elsewhere: by tcp with TLS, by ssh, by a context; and one that is too new for its Traefik.
+
+use std::{collections::BTreeMap, path::Path, process::Command, sync::OnceLock};
+
+use rollout::docker_http::Upstream;
+
+use crate::{bad_input::refused, support::Stack};
+
+/// The testbed's second engine.
+struct Far {
+    /// The newer docker, and an ssh that knows the way.
+    bin: String,
+    tcp: String,
+    certs: String,
+    socket: String,
+    ssh: String,
+}
+
+/// Starts it where it does not run yet.
+fn far() -> &'static Far {
+    static FAR: OnceLock<Far> = OnceLock::new();
+    FAR.get_or_init(|| {
+        let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
+        let run = |command: &str| {
+            let output = Command::new(&testbed).arg(command).output().unwrap();
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "testbed {command}: {error}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        run("far");
+        let exports = run("env");
+        let exports: BTreeMap<&str, &str> = exports
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .collect();
+        let get = |name: &str| exports[format!("ROLLOUT_TESTBED_FAR_{name}").as_str()].to_owned();
+        Far {
+            bin: get("BIN"),
+            tcp: get("TCP"),
+            certs: get("CERTS"),
+            socket: get("SOCKET"),
+            ssh: get("SSH"),
+        }
+    })
+}
+
+/// Traefik's option for where it reads Docker, which those before 3.6.1 need: they do not heed `DOCKER_HOST`.
+const ENDPOINT: &str = "--providers.docker.endpoint=tcp://socket-proxy:2375";
+
+/// A stack of that engine, reached by its socket until another way is set.
+fn stack(test: &str, traefik: &str) -> Stack {
+    let far = far();
+    let mut stack = Stack::relabelled(test, "");
+    let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();
+    let socket = "/var/run/docker.sock:/var/run/docker.sock";
+    let option = "--api.insecure=true";
+    for part in [socket, option] {
+        assert!(front.contains(part), "{front}");
+    }
+    let front = front
+        .replace(socket, &format!("{}:/var/run/docker.sock", far.socket))
+        .replace(option, &format!("{option}\n      - {ENDPOINT}"));
+    stack.write("front.yaml", &front);
+    stack.set("TRAEFIK", traefik);
+    let path = std::env::var("PATH").unwrap();
+    stack.set("PATH", format!("{}:{path}", far.bin));
+    stack.set("DOCKER_HOST", format!("unix://{}", far.socket));
+    stack
+}
+
+fn with_tls(stack: &mut Stack) {
+    let far = far();
+    stack.set("DOCKER_HOST", &far.tcp);
+    stack.set("DOCKER_TLS_VERIFY", 1);
+    stack.set("DOCKER_CERT_PATH", &far.certs);
+}
+
+/// Rolls under load; nothing is lost, nothing mixed, and Compose finds it as it would have made it.
+async fn rolls(stack: &mut Stack, to: &str, arguments: &[&str]) {
+    let load = stack.load();
+    stack.tag(to);
+    let run = stack.rollout(&[arguments, &["web"]].concat()).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report:?}\n{}", run.text);
+    assert_eq!(report.mixed, 0, "{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some(to));
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_elsewhere_is_rolled_without_loss_by_tls_by_a_context_and_by_ssh() {
+    let far = far();
+    let mut stack = stack("far", "v3.7");
+    with_tls(&mut stack);
+    stack.up("v1").await;
+    rolls(&mut stack, "v2", &[]).await;
+
+    // Docker's configuration alone says where the engine is, and how.
+    let config = stack.path("docker-config");
+    std::fs::create_dir(&config).unwrap();
+    if let Some(own) = std::env::var_os("DOCKER_CONFIG") {
+        let plugins = Path::new(&own).join("cli-plugins");
+        std::os::unix::fs::symlink(plugins, config.join("cli-plugins")).unwrap();
+    }
+    stack.set("DOCKER_CONFIG", config.display());
+    for name in ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
+        stack.set(name, "");
+    }
+    let (tcp, certs) = (&far.tcp, &far.certs);
+    let docker = format!("host={tcp},ca={certs}/ca.pem,cert={certs}/cert.pem,key={certs}/key.pem");
+    stack
+        .docker(&["context", "create", "far", "--docker", &docker])
+        .await;
+    stack.set("DOCKER_CONTEXT", "far");
+    rolls(&mut stack, "v1", &["--context", "far"]).await;
+
+    stack.set("DOCKER_CONTEXT", "").set("DOCKER_HOST", &far.ssh);
+    rolls(&mut stack, "v2", &[]).await;
+    // The far side's docker would take another socket by itself.
+    let by_path = format!("{}{}", far.ssh, far.socket);
+    let run = stack.rollout(&["-H", &by_path, "web"]).await;
+    run.code(0);
+    assert_eq!(run.event("finished"), None, "{}", run.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_traefik_that_the_engine_is_too_new_for_is_served_by_the_socket_proxy() {
+    let mut stack = stack("old", "v3.0");
+    let engine = Upstream::new(format!("unix://{}", far().socket).parse().unwrap());
+    // What Traefik 3.0 asks for, and all that it can ask for.
+    let refused = engine.get("/v1.24/containers/json").await.unwrap();
+    assert_eq!(refused.0, 400, "{refused:?}");
+    stack.up("v1").await;
+    rolls(&mut stack, "v2", &[]).await;
+}
+
+/// A directory with some of the client's files.
+fn some_of(stack: &Stack, name: &str, files: &[&str]) -> String {
+    let directory = stack.path(name);
+    std::fs::create_dir(&directory).unwrap();
+    for file in files {
+        std::fs::copy(Path::new(&far().certs).join(file), directory.join(file)).unwrap();
+    }
+    directory.display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tls_fails_at_is_one_line() {
+    let tcp = &far().tcp;
+    let mut stack = stack("bad-tls", "v3.7");
+    with_tls(&mut stack);
+    let nothing = some_of(&stack, "nothing", &[]);
+    let nobody = some_of(&stack, "nobody", &["ca.pem"]);
+    let keyless = some_of(&stack, "keyless", &["ca.pem", "cert.pem"]);
+    let other = some_of(&stack, "other", &["cert.pem", "key.pem"]);
+    std::fs::copy(format!("{other}/cert.pem"), format!("{other}/ca.pem")).unwrap();
+    for (certs, error) in [
+        (
+            &nothing,
+            format!(
+                "cannot read the certificate {nothing}/ca.pem: No such file or directory (os error 2)"
+            ),
+        ),
+        (
+            &keyless,
+            format!(
+                "{keyless}/cert.pem is alone: a certificate needs its key, and a key its certificate"
+            ),
+        ),
+        (
+            &nobody,
+            format!(
+                "the Docker engine at {tcp} does not answer: it does not accept our certificate (CertificateRequired)"
+            ),
+        ),
+        (
+            &other,
+            format!(
+                "the Docker engine at {tcp} does not answer: its certificate is signed by nobody that ca.pem names"
+            ),
+        ),
+    ] {
+        stack.set("DOCKER_CERT_PATH", certs);
+        let run = stack.rollout(&["web"]).await;
+        refused(&run, &error, "DOCKER_CERT_PATH names the directory");
+    }
+    stack.set("DOCKER_TLS_VERIFY", "");
+    let run = stack.rollout(&["web"]).await;
+    let error = format!(
+        "the Docker engine at {tcp} does not answer: Client sent an HTTP request to an HTTPS server."
+    );
+    refused(&run, &error, "DOCKER_TLS_VERIFY=1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ssh_fails_at_is_one_line() {
+    let far = far();
+    let mut stack = stack("bad-ssh", "v3.7");
+    let closed = crate::support::free_port();
+    let refusing = format!("ssh://root@127.0.0.1:{closed}");
+    let nowhere = format!("{}/nowhere.sock", far.ssh);
+    let own_path = std::env::var("PATH").unwrap();
+    let far_path = format!("{}:{own_path}", far.bin);
+    let empty = stack.path("").display().to_string();
+    for (path, host, error, next) in [
+        (
+            &far_path,
+            &refusing,
+            format!("ssh: connect to host 127.0.0.1 port {closed}: Connection refused"),
+            format!("ssh -p {closed} root@127.0.0.1"),
+        ),
+        (
+            &own_path,
+            &far.ssh,
+            "the host key of 127.0.0.1 is not known".to_owned(),
+            "compare the key: ssh -p".to_owned(),
+        ),
+        (
+            &empty,
+            &far.ssh,
+            "ssh was not found".to_owned(),
+            "openssh-client".to_owned(),
+        ),
+    ] {
+        stack.set("PATH", path);
+        let run = stack.rollout(&["-H", host, "web"]).await;
+        let error = format!("the Docker engine at {host} does not answer: {error}");
+        refused(&run, &error, &next);
+    }
+    stack.set("PATH", &far_path);
+    let run = stack.rollout(&["-H", &nowhere, "web"]).await;
+    let message = run.events[0]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("/nowhere.sock"), "{message}");
+    refused(&run, &message, "ssh -p");
+}
