@@ -13,6 +13,7 @@ mod hooks;
 mod load;
 mod namespace;
 mod operator;
+mod pin;
 mod quickstart;
 mod readiness;
 mod report;

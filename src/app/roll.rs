@@ -142,6 +142,8 @@ impl Scene<'_> {
         if let Some(notice) = checked.notice {
             self.events.notice(notice);
         }
+        let through = !checked.proxy.confirms_hold();
+        let project = (!through).then_some(self.project.name.as_str());
         let subject = Subject {
             purpose: checked.purpose,
             service: checked.service,
@@ -149,7 +151,7 @@ impl Scene<'_> {
             settings: checked.settings,
             replicas: checked.replicas,
             dependencies: checked.dependencies,
-            helper_image: self.helper_image(&checked.found).await?,
+            helper_image: self.helper_image(&checked.found, project).await?,
             epoch: checked.epoch,
         };
         let mut proxy = checked.proxy;

@@ -60,8 +60,10 @@ impl Scene<'_> {
         };
         if !labelled {
             // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
-            if let Ok((traefik, true)) = traefik {
-                return Ok((traefik, None));
+            if let Ok(way) = traefik
+                && way.knows_the_service
+            {
+                return Ok((way.proxy, way.notice));
             }
             let name = &service.name;
             return none(Some(format!(
@@ -69,7 +71,7 @@ impl Scene<'_> {
             )));
         }
         match traefik {
-            Ok((traefik, _)) => Ok((traefik, None)),
+            Ok(way) => Ok((way.proxy, way.notice)),
             Err(error) if settings.allow_split && error.outcome == Outcome::Refused => none(Some(
                 format!("{}; both versions will answer for a while", error.message),
             )),
@@ -108,12 +110,17 @@ impl Scene<'_> {
     }
 }
 
-/// Every Traefik in front of the service, by the way to move its traffic that is wanted or possible; and whether any knows
-/// the service.
-async fn traefik(
-    request: &setup::Request<'_>,
-    all: &[TraefikContainer],
-) -> Result<(Box<dyn Proxy>, bool)> {
+/// A way to move the traffic of a service.
+struct Way {
+    proxy: Box<dyn Proxy>,
+    /// Whether any Traefik routes to the service already.
+    knows_the_service: bool,
+    /// What the operator is told once it begins.
+    notice: Option<String>,
+}
+
+/// Every Traefik in front of the service, by the way that is wanted or possible.
+async fn traefik(request: &setup::Request<'_>, all: &[TraefikContainer]) -> Result<Way> {
     let left = setup::is_left(request.engine, request.key, all).await?;
     match request.settings.switch {
         SwitchBy::Pin => pin(request, all).await,
@@ -133,7 +140,7 @@ async fn traefik(
     }
 }
 
-async fn relabel(request: &setup::Request<'_>) -> Result<(Box<dyn Proxy>, bool)> {
+async fn relabel(request: &setup::Request<'_>) -> Result<Way> {
     let traefik = discover::traefik(
         request.engine,
         request.key,
@@ -144,17 +151,25 @@ async fn relabel(request: &setup::Request<'_>) -> Result<(Box<dyn Proxy>, bool)>
         request.replicas,
     )
     .await?;
-    let knows = traefik.knows_the_service();
-    Ok((Box::new(traefik), knows))
+    Ok(Way {
+        knows_the_service: traefik.knows_the_service(),
+        proxy: Box::new(traefik),
+        notice: None,
+    })
 }
 
-async fn pin(
-    request: &setup::Request<'_>,
-    traefiks: &[TraefikContainer],
-) -> Result<(Box<dyn Proxy>, bool)> {
+async fn pin(request: &setup::Request<'_>, traefiks: &[TraefikContainer]) -> Result<Way> {
     let pin = setup::pin(request, traefiks).await?;
-    let knows = pin.knows_the_service();
-    Ok((Box::new(pin), knows))
+    let new = pin.new_routers(request.replicas);
+    let notice = (!new.is_empty()).then(|| {
+        let names = new.join(", ");
+        format!("what only router {names} of the new version serves may reach both versions until the cutover")
+    });
+    Ok(Way {
+        knows_the_service: pin.knows_the_service(),
+        proxy: Box::new(pin),
+        notice,
+    })
 }
 
 /// Whether a Traefik reads Docker, and not through a socket proxy.
@@ -162,18 +177,17 @@ fn bypasses(traefik: &TraefikContainer) -> bool {
     matches!(traefik.reads, Reads::Socket(_) | Reads::Other(_))
 }
 
-/// Neither way is possible: why not by the socket proxy and how to add it, and why not by a pin.
+/// Neither way is possible: how to add the socket proxy, and why there is no pin either.
 fn with_reason(by_socket_proxy: Option<Error>, by_pin: Error) -> Error {
     let Some(error) = by_socket_proxy else {
         return by_pin;
     };
-    let ways = [error.hint.clone(), by_pin.hint.clone()];
-    let ways: Vec<String> = ways.into_iter().flatten().collect();
-    Error {
-        message: format!("{}, nor by a pin file: {}", error.message, by_pin.message),
-        ..error
-    }
-    .hint(ways.join("\n      or: "))
+    let way = error.hint.clone().unwrap_or_default();
+    let why = by_pin.message;
+    let add = by_pin.hint.unwrap_or_default();
+    error.hint(format!(
+        "{way}\n      or let a pin file move the traffic, which is not possible yet: {why}; {add}"
+    ))
 }
 
 /// Refuses to roll what carries the traffic of the rollout itself.

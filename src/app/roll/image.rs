@@ -16,8 +16,15 @@ use crate::{
 
 impl Scene<'_> {
     /// An image that holds this program: a socket proxy's, the one called `rollout:latest`, else one made of this binary.
-    pub(super) async fn helper_image(&self, found: &[discover::Found]) -> Result<Option<String>> {
-        if let Some(found) = found.first() {
+    ///
+    /// What has no part in the rollout may be of any version: `own` is given where none but the project's own counts.
+    pub(super) async fn helper_image(
+        &self,
+        found: &[discover::Found],
+        own: Option<&str>,
+    ) -> Result<Option<String>> {
+        let mut found = found.iter();
+        if let Some(found) = found.find(|found| own.is_none_or(|own| found.is_of(own))) {
             return Ok(Some(found.image.clone()));
         }
         let tag = env!("CARGO_PKG_VERSION");
