@@ -182,6 +182,15 @@ impl Replica {
         self.run == Run::Running && self.health != Health::Unhealthy
     }
 
+    /// How long Docker may yet take until it has an opinion of its health.
+    pub fn undecided_for(&self) -> Duration {
+        let check = self
+            .check
+            .as_ref()
+            .filter(|_| self.health == Health::Starting);
+        check.map_or(Duration::ZERO, |check| check.interval + check.timeout)
+    }
+
     /// The name it should have in the end.
     pub fn target_name(&self) -> &str {
         self.final_name.as_deref().unwrap_or(&self.name)

@@ -6,7 +6,7 @@ use crate::{shapes::roll_under_load, support::Stack};
 async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {
     let stack = Stack::usual("first", "    scale: 2\n");
     stack
-        .compose(&["up", "-d", "--wait", "traefik", "socket-proxy"])
+        .compose(&[&["up", "-d", "--wait"], stack.front()].concat())
         .await;
     assert!(stack.replicas("web").await.is_empty());
     let run = stack.rollout(&["--proxy", "traefik", "web"]).await;
@@ -22,7 +22,7 @@ async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {
 async fn a_first_start_that_fails_leaves_nothing_and_the_next_one_starts_it() {
     let mut stack = Stack::usual("firstbad", "");
     stack
-        .compose(&["up", "-d", "--wait", "traefik", "socket-proxy"])
+        .compose(&[&["up", "-d", "--wait"], stack.front()].concat())
         .await;
     stack.tag("crash");
     let run = stack.rollout(&["web"]).await;

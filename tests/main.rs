@@ -16,6 +16,7 @@ mod matrix;
 mod namespace;
 mod odd_routing;
 mod operator;
+mod pin;
 mod quickstart;
 mod readiness;
 mod relabel;

@@ -96,21 +96,49 @@ impl Stack {
         }
     }
 
-    /// The same stack in front of which a Traefik is switched by pin files, whatever the run is about.
+    /// The usual stack, switched by pin files whatever the run is about.
     pub fn pinned(test: &str, more: &str) -> Self {
-        Self::switched(test, more, true)
+        Self::pinned_with(test, &format!("{USUAL}{more}"))
     }
 
-    /// The same stack in front of which a Traefik reads through the socket proxy, whatever the run is about.
+    /// As [`Stack::new`], switched by pin files whatever the run is about.
+    pub fn pinned_with(test: &str, web: &str) -> Self {
+        Self::switched(test, web, true)
+    }
+
+    /// The usual stack, whose Traefik reads through the socket proxy whatever the run is about.
     pub fn relabelled(test: &str, more: &str) -> Self {
-        Self::switched(test, more, false)
+        Self::switched(test, &format!("{USUAL}{more}"), false)
     }
 
-    fn switched(test: &str, more: &str, by_pin: bool) -> Self {
-        let mut stack = Self::usual(test, more);
+    fn switched(test: &str, web: &str, by_pin: bool) -> Self {
+        let mut stack = Self::new(test, web);
         stack.by_pin = by_pin;
         stack.write("front.yaml", if by_pin { FRONT_PIN } else { FRONT });
+        stack.write("compose.yaml", &format!("services:\n  web:\n{web}"));
         stack
+    }
+
+    /// The id of the service's newest container.
+    pub async fn newest(&self, service: &str) -> String {
+        let replicas = self.replicas(service).await;
+        let newest = replicas.into_iter().max_by_key(|own| own.started.clone());
+        newest.unwrap().id
+    }
+
+    /// Runs a line of the shell until it answers with something that contains `wanted`, for 30 s at most.
+    pub async fn until(&self, line: &str, wanted: &str) {
+        let ask = async {
+            loop {
+                let output = self.command("sh", &["-c", line]).output().await.unwrap();
+                if String::from_utf8_lossy(&output.stdout).contains(wanted) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(30), ask).await;
+        assert!(came.is_ok(), "{line} does not answer with {wanted}");
     }
 
     /// The pin files that are in place.
@@ -150,8 +178,16 @@ impl Stack {
         self.set("DOCKER_CONFIG", format!("{cache}/docker-config-{suite}"))
     }
 
-    /// Writes a file of the project's folder.
+    /// Writes a file of the project's folder. A Traefik that is given its command anew keeps its file provider.
     pub fn write(&self, name: &str, text: &str) {
+        let api = "      - --api.insecure=true\n";
+        let more = format!("{api}      - --providers.file.directory=/etc/traefik/dynamic\n");
+        let whole = self.by_pin && name == "compose.yaml";
+        let text = if whole {
+            text.replace(api, &more)
+        } else {
+            text.to_owned()
+        };
         std::fs::write(self.directory.path().join(name), text).unwrap();
     }
 
@@ -420,6 +456,10 @@ impl Stack {
 
     /// Waits until Traefik listens to the socket proxy, 30 s at most.
     pub async fn traefik_listens(&self) {
+        if self.by_pin {
+            // It says that it is healthy, or does not; a second is what it takes.
+            return tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         let listening = async {
             let streams = |reader: &Value| reader["streams"].as_u64() > Some(0);
             loop {
@@ -518,6 +558,23 @@ impl Running {
         };
         let came = tokio::time::timeout(Duration::from_secs(60), wait).await;
         assert!(came.is_ok(), "no {kind} {step} in {:#?}", self.events());
+    }
+
+    /// Waits until a step has begun that comes after another one has ended; 60 s at most.
+    pub async fn comes_after(&mut self, first: &str, step: &str) {
+        let ended = |event: &Value| event["event"] == "step_finished" && event["step"] == first;
+        let begun = |event: &Value| event["event"] == "step_started" && event["step"] == step;
+        let wait = async {
+            loop {
+                let events = self.events();
+                if events.iter().skip_while(|event| !ended(event)).any(begun) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(60), wait).await;
+        assert!(came.is_ok(), "no {step} in {:#?}", self.events());
     }
 
     pub fn pid(&self) -> i32 {

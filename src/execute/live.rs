@@ -20,7 +20,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Facts, Health, Observed, Replica, ServiceKey, Stage},
+    model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Stage},
     plan::Step,
     proxy::Proxy,
     settings::Settings,
@@ -128,7 +128,7 @@ impl World for Live<'_> {
             Step::CutBack => self.route(desired, &sets, Stage::Back).await,
             Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
-            Step::Confirm { side } => self.confirm(*side, &sets, facts).await,
+            Step::Confirm { side } => self.confirm(desired, *side, &sets, facts).await,
             Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
             Step::Hooks { replicas } => {
                 self.run_hooks(&pick(observed, replicas), &sets, facts)
@@ -190,15 +190,11 @@ impl Live<'_> {
 
     /// Where nobody tells Traefik so, it waits for Docker's own verdict.
     fn tell_what_release_waits_for(&self, sets: &Sets<'_>) {
-        let starting = sets
-            .news
-            .iter()
-            .filter(|new| new.health == Health::Starting);
-        let intervals = starting.filter_map(|new| Some(new.check.as_ref()?.interval));
-        if let Some(longest) = intervals.max().filter(|longest| *longest > PATIENCE) {
-            let every = humantime::format_duration(longest);
+        let longest = sets.news.iter().map(|new| new.undecided_for()).max();
+        if let Some(longest) = longest.filter(|longest| *longest > PATIENCE) {
+            let longest = humantime::format_duration(longest);
             self.events.notice(format!(
-                "the new version serves; the pin stays until Docker's own check, every {every}, has passed too"
+                "the new version serves; the pin stays until Docker's own check has passed too, {longest} at most"
             ));
         }
     }

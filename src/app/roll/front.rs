@@ -87,7 +87,7 @@ impl Scene<'_> {
             // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
             let known = all.iter().any(|own| own.unread.is_none());
             return match traefik(&request, &all).await {
-                Ok((traefik, true)) => lost.map(|()| (traefik, None)),
+                Ok(way) if way.knows_the_service => lost.map(|()| (way.proxy, way.notice)),
                 // "Cannot tell" is not "no": a service that is routed after all would lose requests.
                 Err(error) if known => Err(untouched(error).or_hint(format!(
                     "label {} with traefik.enable=false, or say --proxy none",
@@ -98,7 +98,7 @@ impl Scene<'_> {
         }
         lost?;
         match traefik(&request, &all).await {
-            Ok((traefik, _)) => Ok((traefik, None)),
+            Ok(way) => Ok((way.proxy, way.notice)),
             Err(error) if settings.allow_split && error.outcome == Outcome::Refused => none(Some(
                 format!("{}; both versions will answer for a while", error.message),
             )),
@@ -140,12 +140,17 @@ fn untouched(error: Error) -> Error {
     }
 }
 
-/// Every Traefik in front of the service, by the way to move its traffic that is wanted or possible; and whether any knows
-/// the service.
-async fn traefik(
-    request: &Request<'_>,
-    all: &[TraefikContainer],
-) -> Result<(Box<dyn Proxy>, bool)> {
+/// A way to move the traffic of a service.
+struct Way {
+    proxy: Box<dyn Proxy>,
+    /// Whether any Traefik routes to the service already.
+    knows_the_service: bool,
+    /// What the operator is told once it begins.
+    notice: Option<String>,
+}
+
+/// Every Traefik in front of the service, by the way that is wanted or possible.
+async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Way> {
     let left = setup::is_left(request.engine, request.key, all).await?;
     match request.settings.switch {
         SwitchBy::Pin => pin(request, all).await,
@@ -165,22 +170,27 @@ async fn traefik(
     }
 }
 
-async fn relabel(
-    request: &Request<'_>,
-    traefiks: &[TraefikContainer],
-) -> Result<(Box<dyn Proxy>, bool)> {
+async fn relabel(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result<Way> {
     let traefik = discover::traefik(request, traefiks).await?;
-    let knows = traefik.knows_the_service();
-    Ok((Box::new(traefik), knows))
+    Ok(Way {
+        knows_the_service: traefik.knows_the_service(),
+        proxy: Box::new(traefik),
+        notice: None,
+    })
 }
 
-async fn pin(
-    request: &Request<'_>,
-    traefiks: &[TraefikContainer],
-) -> Result<(Box<dyn Proxy>, bool)> {
+async fn pin(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result<Way> {
     let pin = setup::pin(request, traefiks).await?;
-    let knows = pin.knows_the_service();
-    Ok((Box::new(pin), knows))
+    let new = pin.new_routers(request.replicas);
+    let notice = (!new.is_empty()).then(|| {
+        let names = new.join(", ");
+        format!("what only router {names} of the new version serves may reach both versions until the cutover")
+    });
+    Ok(Way {
+        knows_the_service: pin.knows_the_service(),
+        proxy: Box::new(pin),
+        notice,
+    })
 }
 
 /// Whether a Traefik reads Docker, and not through a socket proxy.
@@ -188,18 +198,17 @@ fn bypasses(traefik: &TraefikContainer) -> bool {
     matches!(traefik.reads, Reads::Socket(_) | Reads::Other(_))
 }
 
-/// Neither way is possible: why not by the socket proxy and how to add it, and why not by a pin.
+/// Neither way is possible: how to add the socket proxy, and why there is no pin either.
 fn with_reason(by_socket_proxy: Option<Error>, by_pin: Error) -> Error {
     let Some(error) = by_socket_proxy else {
         return by_pin;
     };
-    let ways = [error.hint.clone(), by_pin.hint.clone()];
-    let ways: Vec<String> = ways.into_iter().flatten().collect();
-    Error {
-        message: format!("{}, nor by a pin file: {}", error.message, by_pin.message),
-        ..error
-    }
-    .hint(ways.join("\n      or: "))
+    let way = error.hint.clone().unwrap_or_default();
+    let why = by_pin.message;
+    let add = by_pin.hint.unwrap_or_default();
+    error.hint(format!(
+        "{way}\n      or let a pin file move the traffic, which is not possible yet: {why}; {add}"
+    ))
 }
 
 /// Refuses to roll what carries the traffic of the rollout itself.

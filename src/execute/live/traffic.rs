@@ -42,11 +42,16 @@ impl Live<'_> {
 
     pub(super) async fn confirm(
         &mut self,
+        desired: &Desired,
         side: Side,
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let deadline = Instant::now() + self.settings.confirm_timeout;
+        // A first start without a socket proxy is served once Docker itself calls it healthy.
+        let first = desired.confirm_hold && side == Side::New && sets.olds.is_empty();
+        let undecided = sets.news.iter().map(|new| new.undecided_for()).max();
+        let more = undecided.filter(|_| first).unwrap_or_default();
+        let deadline = Instant::now() + self.settings.confirm_timeout + more;
         let replicas: Vec<Replica> = sets
             .news
             .iter()

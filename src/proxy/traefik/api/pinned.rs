@@ -31,29 +31,19 @@ impl Api {
                 continue;
             };
             let status = service.status.as_deref();
-            let complaint = trouble("service", &name.full, status, &service.error);
-            servers.trouble.extend(under(&name.label, complaint));
+            let complaint = trouble("service", &name.label, status, &service.error);
+            servers.trouble.extend(complaint);
             servers
                 .services
                 .insert((name.protocol, name.label.clone()), places(service));
         }
         for name in routers {
+            let label = &name.label;
             let complaint = match self.of_file::<Router>("routers", name).await? {
-                Some(router) => trouble(
-                    "router",
-                    &name.full,
-                    router.status.as_deref(),
-                    &router.error,
-                ),
-                None => Some((
-                    String::new(),
-                    format!(
-                        "router {} of the pin file does not exist; another broken file in its directory would be why",
-                        name.full
-                    ),
-                )),
+                Some(router) => trouble("router", label, router.status.as_deref(), &router.error),
+                None => Some((label.clone(), missing(&name.full))),
             };
-            servers.trouble.extend(under(&name.label, complaint));
+            servers.trouble.extend(complaint);
         }
         Ok(servers)
     }
@@ -118,8 +108,10 @@ impl Api {
     }
 }
 
-fn under(label: &str, complaint: Option<(String, String)>) -> Option<(String, String)> {
-    complaint.map(|(_, text)| (label.to_owned(), text))
+fn missing(name: &str) -> String {
+    format!(
+        "router {name} of the pin file does not exist; another broken file in its directory would be why"
+    )
 }
 
 /// Whether a weighted, mirroring or failover service sends to another.

@@ -26,6 +26,13 @@ pub struct Found {
     pub program: String,
 }
 
+impl Found {
+    /// Whether it is part of a Compose project.
+    pub fn is_of(&self, project: &str) -> bool {
+        self.project.as_deref() == Some(project)
+    }
+}
+
 /// Every socket proxy that runs on the engine, those of the service's own project first.
 pub async fn socket_proxies(engine: &Engine, key: &ServiceKey) -> Result<Vec<Found>> {
     let running = engine.running().await?;

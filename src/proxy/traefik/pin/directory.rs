@@ -18,6 +18,9 @@ use crate::{
 /// and reads none of its files by this name's ending.
 const STAGE: &str = ".rollout";
 
+/// How often a directory is looked at from both sides: somebody may change it in between.
+const LOOKS: usize = 3;
+
 /// One watched directory, and the way to it.
 pub struct Directory {
     engine: Engine,
@@ -58,7 +61,7 @@ impl Directory {
         Ok(Self {
             engine: engine.clone(),
             container: traefik.name.clone(),
-            path: path.trim_end_matches('/').to_owned(),
+            path: path.to_owned(),
             place,
             identity,
         })
@@ -131,9 +134,17 @@ async fn here(
         return None;
     }
     let candidate = Path::new(mount.source.as_ref()?).join(rest);
+    if !here::is_writable(&candidate) {
+        return None;
+    }
     // An engine's socket may be that of another machine, or this program may itself run in a container.
-    let seen = engine.stat(&traefik.id, path).await.ok()??;
-    (here::is(&candidate, &seen) && here::is_writable(&candidate)).then_some(candidate)
+    for _ in 0..LOOKS {
+        let seen = engine.stat(&traefik.id, path).await.ok()??;
+        if here::is(&candidate, &seen) {
+            return Some(candidate);
+        }
+    }
+    None
 }
 
 /// The mount that a path is in, and the rest of the path below it.

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{Pin, all_names, observation, pinned_names};
 use crate::{
     error::{Error, Result},
-    model::{ContainerId, Health, Replica, Route},
+    model::{ContainerId, Replica, Route},
     proxy::traefik::api::{Place, Servers, pinned::PinnedName},
     retry,
 };
@@ -52,7 +52,8 @@ impl Pin {
             .iter()
             .filter(|own| shown.contains(&own.id) && own.serves())
             .collect();
-        let limit = self.settings.confirm_timeout + longest_check(&expected);
+        let undecided = expected.iter().map(|own| own.undecided_for()).max();
+        let limit = self.settings.confirm_timeout + undecided.unwrap_or_default();
         let pin = tokio::sync::Mutex::new((&mut *self, None));
         let taken = retry::until(PAUSES.0, PAUSES.1, async || {
             let mut guard = pin.lock().await;
@@ -133,14 +134,4 @@ pub(super) fn strangers(servers: &Servers, replicas: &[Replica]) -> Vec<Place> {
     let places = servers.services.values().flat_map(|places| places.keys());
     let own = |place: &&Place| replicas.iter().any(|own| place.is_of(own));
     places.filter(|place| !own(place)).copied().collect()
-}
-
-/// How long Docker may take until it has an opinion of those that it is still waiting for.
-fn longest_check(replicas: &[&Replica]) -> Duration {
-    let starting = replicas.iter().filter(|own| own.health == Health::Starting);
-    let checks = starting.filter_map(|own| own.check.as_ref());
-    checks
-        .map(|check| check.interval + check.timeout)
-        .max()
-        .unwrap_or_default()
 }

@@ -1,6 +1,9 @@
 //! Finds out whether a service can be pinned, and refuses it with a reason where it cannot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Component, Path, PathBuf},
+};
 
 use super::{
     Change, DefaultRules, Directory, Front, Pin, Prefix, Reach, Sides, Stage, Watched, all_names,
@@ -35,7 +38,7 @@ pub async fn is_left(
         let Some(FilePlace::Directory(path)) = provider else {
             continue;
         };
-        let path = format!("{}/{file}", path.trim_end_matches('/'));
+        let path = format!("{}/{file}", absolute(traefik, path));
         if engine.read_file(&traefik.id, &path).await?.is_some() {
             return Ok(true);
         }
@@ -92,8 +95,8 @@ impl Pin {
         traefik: &TraefikContainer,
         stranger: bool,
     ) -> Result<()> {
-        let path = watched_directory(traefik)?;
-        let directory = Directory::find(&self.engine, traefik, path).await?;
+        let path = absolute(traefik, watched_directory(traefik)?);
+        let directory = Directory::find(&self.engine, traefik, &path).await?;
         let reach = reach(traefik);
         let known = self
             .places
@@ -127,6 +130,15 @@ impl Pin {
             });
         }
         Ok(())
+    }
+
+    /// Routers that only the version has which is wanted. Before the cutover they are the Docker provider's alone: to pin
+    /// them to the old version would take from other services what they may be about to take over.
+    pub fn new_routers(&self, replicas: &[Replica]) -> Vec<String> {
+        let before = all_names(replicas).routers;
+        let new = names(&self.wanted.labels).routers.into_iter();
+        let new = new.filter(|name| !before.is_empty() && !before.contains(name));
+        new.map(|(_, name)| name).collect()
     }
 
     /// Whether any Traefik knew the service when it was asked before the rollout.
@@ -265,6 +277,18 @@ fn watched_directory(traefik: &TraefikContainer) -> Result<&str> {
     }
 }
 
+/// A path of a Traefik's configuration, without a slash at its end.
+fn absolute(traefik: &TraefikContainer, path: &str) -> String {
+    let config = traefik.inspect.config.as_ref();
+    let own = config.and_then(|config| config.working_dir.as_deref());
+    let whole = Path::new("/").join(own.unwrap_or_default()).join(path);
+    let whole: PathBuf = whole
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .collect();
+    whole.to_string_lossy().into_owned()
+}
+
 /// How a Traefik reaches replicas.
 fn reach(traefik: &TraefikContainer) -> Reach {
     let host = traefik.inspect.host_config.as_ref();
@@ -284,16 +308,4 @@ fn reach(traefik: &TraefikContainer) -> Reach {
             ),
         },
     }
-}
-
-/// The names of all HTTP routers, for a notice about what only one version has.
-pub fn routers_only_in(labels: &BTreeMap<String, String>, olds: &[Replica]) -> Vec<String> {
-    let before: BTreeSet<_> = olds
-        .iter()
-        .flat_map(|own| names(&own.labels).routers)
-        .collect();
-    let all = names(labels).routers.into_iter();
-    all.filter(|name| !before.contains(name))
-        .map(|(_, name)| name)
-        .collect()
 }

@@ -12,6 +12,9 @@ use nix::unistd::{AccessFlags, access};
 use super::STAGE;
 use crate::engine::ContainerStat;
 
+/// There where the kernel enforces labels on files.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
 /// Whether a directory is the one that the engine has looked at, as far as can be told: by size, permissions and the
 /// fraction of the second in which it was last changed.
 pub fn is(path: &Path, seen: &ContainerStat) -> bool {
@@ -54,6 +57,8 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// written to, from a directory below, whose creation is one more.
 pub fn write(directory: &Path, file: &str, text: &str) -> io::Result<()> {
     let beside = directory.canonicalize()?.parent().map(Path::to_path_buf);
+    // A file keeps the label of the directory that it was made in, which a container may not read.
+    let beside = beside.filter(|_| !Path::new(SELINUX).exists());
     let moved = beside.map(|beside| move_from(&beside, directory, file, text));
     if let Some(Ok(())) = moved {
         return Ok(());
