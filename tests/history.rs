@@ -283,6 +283,7 @@ async fn an_undo_during_a_bake_moves_the_traffic_back_to_replicas_that_still_run
     let mut running = stack.start_rollout(&bake);
     running.reaches("step_started", "bake").await;
     stack.answers("v2").await;
+    the_lease_is_renewed(&stack).await;
     let undo = rollout(&stack, &["undo", "web"]).await;
     undo.code(0);
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
@@ -290,4 +291,46 @@ async fn an_undo_during_a_bake_moves_the_traffic_back_to_replicas_that_still_run
     assert!(run.code(1).text.contains("undone by"), "{}", run.text);
     assert_eq!(stack.replicas("web").await, before);
     stack.no_leftovers().await;
+}
+
+/// Whoever rolls gives a sign of life, which others find in the lock: when its lease ends, by the engine's clock.
+async fn the_lease_is_renewed(stack: &Stack) {
+    let lock = format!("rollout-lock.{}.web", stack.project);
+    let format = "{{index .Config.Labels \"io.rollout.lock.epoch\"}}";
+    let epoch = stack.docker(&["inspect", "--format", format, &lock]).await;
+    let epoch: u64 = epoch.trim().parse().unwrap();
+    let line = format!("docker cp {lock}:/rollout-lease - | tar xO");
+    for _ in 0..80 {
+        let mut copy = stack.command("sh", &["-c", &line]);
+        let text = String::from_utf8(copy.output().await.unwrap().stdout).unwrap();
+        if let Ok(until) = text.parse::<u64>() {
+            assert!(until >= epoch + 45_000 + 14_000, "{until} after {epoch}");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    panic!("the lease was not renewed within 20 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_serves_although_nothing_can_be_written_down() {
+    let stack = stack("full");
+    let volume = stack.state_volume();
+    let full = "type=tmpfs device=tmpfs o=size=4k,nr_inodes=1";
+    let options = full.split(' ').flat_map(|option| ["--opt", option]);
+    let create: Vec<&str> = ["volume", "create"].into_iter().chain(options).collect();
+    stack.docker(&[&create[..], &[&volume]].concat()).await;
+    latest_is(&stack, "v1").await;
+    stack.up("v1").await;
+    latest_is(&stack, "v2").await;
+    let run = rollout(&stack, &["web"]).await;
+    run.code(0);
+    assert!(
+        run.text.contains("revision 2 is not recorded"),
+        "{}",
+        run.text
+    );
+    assert!(run.text.contains("no space left"), "{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.settled(1).await;
 }
