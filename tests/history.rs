@@ -211,9 +211,19 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
         history.text
     );
     latest_is(&stack, "v2").await;
+    // What runs is known all the same, and is recorded once more beside what cannot be read.
     let run = rollout(&stack, &["web"]).await;
     assert!(run.code(0).text.contains("is corrupt"), "{}", run.text);
-    assert_eq!(numbers(&stack).await, [1, 2, 4]);
+    assert_eq!(numbers(&stack).await, [1, 2, 3, 4]);
+    let line = format!(
+        "id=$(docker create -v {0}:/state {1}); docker cp $id:/state/{2}/web/revisions - | tar tv; docker rm $id",
+        stack.state_volume(),
+        latest(&stack),
+        stack.project
+    );
+    let files = stack.shell(&line).await;
+    let cut = |line: &&str| line.contains(" 40 ") && line.contains("/3-");
+    assert_eq!(files.lines().filter(cut).count(), 1, "{files}");
 
     // Without the volume, history begins anew and says so, and the numbers go on.
     let volume = stack.state_volume();
@@ -226,4 +236,58 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
         run.text
     );
     assert_eq!(numbers(&stack).await, [4, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_is_killed_is_undone_or_finished_and_the_image_has_the_right_name() {
+    let stack = stack("undokilled");
+    latest_is(&stack, "v1").await;
+    stack.up("v1").await;
+    let first = runs(&stack).await;
+    latest_is(&stack, "v2").await;
+    rollout(&stack, &["web"]).await.code(0);
+    let second = runs(&stack).await;
+    let newest = latest_id(&stack).await;
+    let load = stack.load();
+    // Before the cutover: a plain rollout undoes it, and takes the newest image for what it is.
+    let mut running = stack.start_rollout(&[&QUICK[..], &["undo", "web"]].concat());
+    running.reaches("step_started", "ready").await;
+    assert_ne!(latest_id(&stack).await, newest);
+    running.kill().await;
+    let run = rollout(&stack, &["web"]).await;
+    assert!(run.code(0).event("nothing_to_do").is_some(), "{}", run.text);
+    assert_eq!(latest_id(&stack).await, newest);
+    assert_eq!(runs(&stack).await, second);
+    // After it: the same command finishes it, and it is recorded as what it is.
+    let mut running = stack.start_rollout(&[&QUICK[..], &["undo", "web"]].concat());
+    running.reaches("step_started", "drain").await;
+    running.kill().await;
+    let run = rollout(&stack, &["undo", "web"]).await;
+    let report = load.stop().await;
+    assert!(run.code(0).event("nothing_to_do").is_some(), "{}", run.text);
+    assert_eq!(report.failed, 0, "{report}");
+    assert_eq!(runs(&stack).await, first);
+    let history = stack.rollout(&["history", "web"]).await;
+    assert!(history.code(0).out.contains("undo to 1"), "{}", history.out);
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_during_a_bake_moves_the_traffic_back_to_replicas_that_still_run() {
+    let stack = stack("undobake");
+    latest_is(&stack, "v1").await;
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    latest_is(&stack, "v2").await;
+    let bake = [&QUICK[..], &["web", "--bake", "100s"]].concat();
+    let mut running = stack.start_rollout(&bake);
+    running.reaches("step_started", "bake").await;
+    stack.answers("v2").await;
+    let undo = rollout(&stack, &["undo", "web"]).await;
+    undo.code(0);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    let run = running.wait().await;
+    assert!(run.code(1).text.contains("undone by"), "{}", run.text);
+    assert_eq!(stack.replicas("web").await, before);
+    stack.no_leftovers().await;
 }

@@ -1,6 +1,6 @@
 //! What has served: one record a revision, from which it can be made again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,16 +63,22 @@ pub struct ImageRecord {
 pub struct Revisions {
     /// In the order of their numbers.
     pub list: Vec<Revision>,
-    /// What could not be read, a few words each.
+    /// What could not be read and is recorded nowhere else, a few words each.
     pub trouble: Vec<String>,
+    paths: BTreeSet<String>,
     /// The highest number in use, also by what cannot be read.
     highest: u64,
 }
 
 impl Revision {
-    /// The file that it is written to: a new one each time.
-    pub fn path(&self) -> String {
-        format!("{FOLDER}/{}-{}.json", self.number, self.rollout)
+    /// The file that it is written to: a new one each time. `epoch` tells apart what is written once more, because what
+    /// was written first cannot be read.
+    pub fn path(&self, taken: &Revisions, epoch: u64) -> String {
+        let path = format!("{FOLDER}/{}-{}.json", self.number, self.rollout);
+        match taken.paths.contains(&path) {
+            true => format!("{FOLDER}/{}-{}-{epoch:x}.json", self.number, self.rollout),
+            false => path,
+        }
     }
 
     /// Whether making the other again would make the same.
@@ -103,8 +109,11 @@ impl Revisions {
     pub fn read(files: &[File]) -> Self {
         let mut all = BTreeMap::<u64, Revision>::new();
         let mut read = Self::default();
+        let mut trouble = Vec::new();
         for file in files.iter().filter(|file| is_revision(file)) {
-            read.highest = read.highest.max(number_in(&file.path).unwrap_or(0));
+            let number = number_in(&file.path).unwrap_or(0);
+            read.highest = read.highest.max(number);
+            read.paths.insert(file.path.clone());
             match file.entry::<Revision>() {
                 Ok(revision) => {
                     let known = all.get(&revision.number);
@@ -112,9 +121,11 @@ impl Revisions {
                         all.insert(revision.number, revision);
                     }
                 }
-                Err(why) => read.trouble.push(why),
+                Err(why) => trouble.push((number, why)),
             }
         }
+        trouble.retain(|(number, _)| !all.contains_key(number));
+        read.trouble = trouble.into_iter().map(|(_, why)| why).collect();
         read.list = all.into_values().collect();
         read
     }

@@ -12,7 +12,7 @@ fn revision(number: u64, rollout: &str, at: u64) -> Revision {
 }
 
 fn file(revision: &Revision) -> File {
-    File::of(&revision.path(), revision)
+    File::of(&revision.path(&Revisions::default(), 0), revision)
 }
 
 #[test]
@@ -33,6 +33,16 @@ fn a_corrupt_record_is_named_and_its_number_is_not_used_again() {
     assert_eq!(read.trouble, ["revisions/7-r.json is corrupt"]);
     assert_eq!(read.list.len(), 1);
     assert_eq!(read.next(&[]), 8);
+}
+
+#[test]
+fn what_is_recorded_once_more_gets_a_new_file_and_the_corrupt_one_is_no_trouble_any_more() {
+    let own = revision(7, "r", 1);
+    let corrupt = || File::raw("revisions/7-r.json", b"{");
+    let again = own.path(&Revisions::read(&[corrupt()]), 255);
+    assert_eq!(again, "revisions/7-r-ff.json");
+    let read = Revisions::read(&[corrupt(), File::of(&again, &own)]);
+    assert_eq!((read.list, read.trouble), (vec![own], Vec::<String>::new()));
 }
 
 #[test]

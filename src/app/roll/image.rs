@@ -78,6 +78,12 @@ impl Scene<'_> {
             PullPolicy::Missing => Pull::Missing,
             PullPolicy::Never => Pull::Never,
         };
+        // Compose asks a registry for every `latest` all the same, unlike its own `up`.
+        let reference = subject.service.image.clone().unwrap_or_default();
+        let policy = match policy {
+            Pull::Missing if self.engine.image(&reference).await?.is_some() => Pull::Never,
+            other => other,
+        };
         let started = Instant::now();
         self.events.emit(Event::StepStarted {
             step,

@@ -196,7 +196,8 @@ impl Scene<'_> {
                 error.message
             ));
         }
-        let (key, path) = (&subject.key, revision.path());
+        let key = &subject.key;
+        let path = revision.path(&memory.revisions, lock.epoch);
         if let Err(error) = store::write(self.engine, &lock.id, key, &path, &revision).await {
             self.events.notice(format!(
                 "revision {number} is not recorded, so undo will not find it: {}",

@@ -1,6 +1,6 @@
 //! How a service stands: what runs, what the proxy does with it, and how it differs from what is wanted.
 
-use super::{Checked, Purpose, Scene};
+use super::{Checked, Purpose, Scene, variables};
 use crate::{
     compose::Service,
     error::Result,
@@ -79,7 +79,9 @@ impl Scene<'_> {
     pub async fn wanted(&self, service: &Service, flags: &Partial) -> Result<Wanted> {
         let reference = service.image.clone().unwrap_or_default();
         let file = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
-        let scale = flags.scale.or(file.scale).map(|count| count.0);
+        let environment = Partial::from_environment(variables())?;
+        let scale = flags.scale.or(file.scale).or(environment.scale);
+        let scale = scale.map(|count| count.0);
         Ok(Wanted {
             image: self.engine.image(&reference).await?.map(|image| image.id),
             reference,
