@@ -1,7 +1,10 @@
 //! One short function a subcommand, and all wiring.
 
+mod history;
 mod roll;
+mod status;
 mod tools;
+mod undo;
 
 use std::{
     ffi::OsString,
@@ -56,6 +59,15 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }),
         Ok(Action::Settle(settle)) => told(&settle.target.clone(), async |events| {
             settle_service(&settle, events).await
+        }),
+        Ok(Action::Undo(undo)) => told(&undo.target.clone(), async |events| {
+            undo::undo(&undo, events).await
+        }),
+        Ok(Action::History(history)) => told(&history.target.clone(), async |events| {
+            history::tell(&history, events).await
+        }),
+        Ok(Action::Status(status)) => told(&status.target.clone(), async |events| {
+            status::tell(&status, events).await
         }),
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
@@ -167,6 +179,7 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         compose: &compose,
         project: &project,
         events,
+        back: None,
     };
     // All are checked before the first is touched, and each again once those before it have been rolled.
     let mut first = None;
@@ -213,6 +226,7 @@ async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
         compose: &compose,
         project: &project,
         events,
+        back: None,
     };
     let checked = scene
         .check(

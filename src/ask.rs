@@ -49,6 +49,11 @@ pub async fn undo(engine: &Engine, key: &ServiceKey, image: &str, who: &str) -> 
 }
 
 impl Ask {
+    /// The container, which goes when it is heard.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Takes it back; fine where it has been heard.
     pub async fn withdraw(self) -> Result<()> {
         self.engine.discard(&self.id).await

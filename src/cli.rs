@@ -1,12 +1,14 @@
 //! The command line: clap → [`Command`].
 
 mod refusal;
+mod remember;
 mod tools;
 
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
 pub use self::tools::RelabelArgs;
 use crate::{
     compose::Invocation,
@@ -55,6 +57,12 @@ pub enum Command {
     Resume(SettleArgs),
     /// Undo a rollout that was left unfinished: the traffic goes back to the old replicas
     Abort(SettleArgs),
+    /// Go back to an earlier revision, with the same care
+    Undo(Box<UndoArgs>),
+    /// List the revisions of a service, show one, or compare two
+    History(HistoryArgs),
+    /// What runs, what Traefik does with it, and how it differs from the Compose file
+    Status(Box<StatusArgs>),
     /// Remove the lock that a dead rollout has left on a service
     Unlock(UnlockArgs),
     /// Change what Traefik reads of a container's labels: a drain without a rollout
@@ -178,6 +186,12 @@ pub enum Action {
     Up(Box<UpArgs>),
     /// Settle what is unfinished.
     Settle(Box<SettleArgs>),
+    /// Go back.
+    Undo(Box<UndoArgs>),
+    /// Tell what has been.
+    History(HistoryArgs),
+    /// Tell what is.
+    Status(Box<StatusArgs>),
     /// Remove a lock.
     Unlock(UnlockArgs),
     /// Change labels by hand.
@@ -235,6 +249,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
         }))),
         Some(Command::Resume(args)) => Ok(settle(args, cli.up, OnUnfinished::Resume)),
         Some(Command::Abort(args)) => Ok(settle(args, cli.up, OnUnfinished::Abort)),
+        Some(Command::Undo(undo)) => Ok(Action::Undo(Box::new(undo.after(cli.up)))),
+        Some(Command::History(history)) => Ok(Action::History(history.after(cli.up))),
+        Some(Command::Status(status)) => Ok(Action::Status(Box::new(status.after(cli.up)))),
         Some(Command::Unlock(unlock)) => Ok(Action::Unlock(UnlockArgs {
             target: unlock.target.or(cli.up.target),
             ..unlock
@@ -371,7 +388,7 @@ mod tests {
             ),
             (
                 "rollout web --scale 0",
-                "--scale: \"0\" is not a number of replicas from 1 on",
+                "--scale: \"0\" is not a number from 1 on",
             ),
             ("rollout web --file", "--file needs a value"),
             (

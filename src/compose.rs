@@ -10,12 +10,14 @@ mod hash;
 mod parse;
 mod project;
 mod reason;
+mod recorded;
 mod variables;
 pub mod view;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use tokio::process::Command;
@@ -85,7 +87,7 @@ pub struct Compose {
     invocation: Invocation,
     engine: Upstream,
     /// Where its commands reach the engine.
-    _forward: Forward,
+    _forward: Arc<Forward>,
     /// What `-f -` reads: it can be had once, and several commands need it.
     stdin: Option<Vec<u8>>,
 }

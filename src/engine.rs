@@ -1,6 +1,8 @@
 //! The Docker engine: what is there, and the actions on containers. The only module that knows bollard.
 
 mod files;
+mod images;
+mod own;
 mod pipe;
 mod read;
 mod session;
@@ -13,14 +15,17 @@ use std::{
 use bollard::{
     BollardRequest, Docker,
     errors::Error as Bollard,
-    models::{ContainerCreateBody, ContainerInspectResponse, EventMessage, ImageInspect},
+    models::{ContainerInspectResponse, EventMessage, ImageInspect},
     query_parameters as query,
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
-pub use self::files::{ContainerFile, ContainerStat};
-pub use self::session::{Session, own_labels};
+pub use self::{
+    files::{ContainerFile, ContainerStat},
+    own::Mounted,
+    session::{Session, own_labels},
+};
 use crate::{
     docker_http::{Connector, Endpoint},
     error::{Error, Result},
@@ -96,6 +101,8 @@ pub struct ExecCommand {
 pub struct Image {
     /// `sha256:…`.
     pub id: String,
+    /// `repository@sha256:…`, as registries name it.
+    pub digests: Vec<String>,
     /// Volumes that it declares, by path.
     pub volumes: Vec<String>,
     /// Ports that it exposes, such as `80/tcp`.
@@ -347,40 +354,16 @@ impl Engine {
 
     /// The engine's clock, in milliseconds since 1970 (`/info` SystemTime), falling back to ours.
     pub async fn clock_ms(&self) -> u64 {
-        let info = self
-            .docker
-            .info()
-            .await
-            .ok()
-            .and_then(|info| info.system_time);
-        let parsed = info.and_then(|time| humantime::parse_rfc3339(&to_utc(&time)).ok());
-        let time = parsed.unwrap_or_else(std::time::SystemTime::now);
-        time.duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64)
+        match self.own_clock_ms().await {
+            Some(ms) => ms,
+            None => since_1970(std::time::SystemTime::now()),
+        }
     }
 
-    /// Creates a container that is never started; its id, or `None` where one of that name exists.
-    pub async fn create_marker(
-        &self,
-        name: &str,
-        image: &str,
-        labels: HashMap<String, String>,
-    ) -> Result<Option<String>> {
-        let body = ContainerCreateBody {
-            image: Some(image.to_owned()),
-            entrypoint: Some(vec!["/rollout".into()]),
-            cmd: Some(vec!["--version".into()]),
-            labels: Some(labels),
-            ..Default::default()
-        };
-        let options = query::CreateContainerOptionsBuilder::default()
-            .name(name)
-            .build();
-        match self.docker.create_container(Some(options), body).await {
-            Ok(created) => Ok(Some(created.id)),
-            Err(error) if is_status(&error, 409) => Ok(None),
-            Err(error) => Err(failed("create the lock", &error)),
-        }
+    /// The engine's clock alone; `None` where it does not say.
+    pub async fn own_clock_ms(&self) -> Option<u64> {
+        let time = self.docker.info().await.ok()?.system_time?;
+        instant(&time).map(since_1970)
     }
 
     /// Removes one of our own containers, running or not.
@@ -417,6 +400,7 @@ fn image_of(image: ImageInspect) -> Image {
     let config = image.config.unwrap_or_default();
     Image {
         id: image.id.unwrap_or_default(),
+        digests: image.repo_digests.unwrap_or_default(),
         volumes: config.volumes.unwrap_or_default().into_iter().collect(),
         ports: config
             .exposed_ports
@@ -427,10 +411,25 @@ fn image_of(image: ImageInspect) -> Image {
     }
 }
 
-/// Docker writes local time with an offset; humantime reads UTC alone, and only engines in odd zones write others.
-fn to_utc(time: &str) -> String {
-    let end = time.find(['Z', '+']).unwrap_or(time.len());
-    format!("{}Z", &time[..end])
+fn since_1970(time: std::time::SystemTime) -> u64 {
+    time.duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The engine writes its local time with an offset (RFC 3339); humantime reads UTC alone.
+fn instant(time: &str) -> Option<std::time::SystemTime> {
+    let at = time.rfind(['+', '-', 'Z']).filter(|at| *at > 10)?;
+    let (local, offset) = time.split_at(at);
+    let local = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
+    let Some((hours, minutes)) = offset[1..].split_once(':') else {
+        return Some(local);
+    };
+    let minutes = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
+    let offset_by = Duration::from_secs(minutes * 60);
+    match offset.starts_with('-') {
+        true => local.checked_add(offset_by),
+        false => local.checked_sub(offset_by),
+    }
 }
 
 fn is_status(error: &Bollard, status: u16) -> bool {
@@ -489,5 +488,19 @@ impl HealthCheck {
             interval: nanos(config.interval, 30),
             timeout: nanos(config.timeout, 30),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_with_an_offset_is_the_same_instant_as_in_utc() {
+        let utc = instant("2026-11-25T08:26:11.5Z").unwrap();
+        for same in ["2026-11-25T10:26:11.5+02:00", "2026-11-25T02:56:11.5-05:30"] {
+            assert_eq!(instant(same), Some(utc), "{same}");
+        }
+        assert_eq!(instant("soon"), None);
     }
 }

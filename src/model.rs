@@ -17,13 +17,15 @@ pub mod label {
     pub const REVISION: &str = "io.rollout.revision";
     /// How many replicas the rollout that created it wanted.
     pub const REPLICAS: &str = "io.rollout.replicas";
+    /// On what an undo made: the revision that it went back to.
+    pub const UNDO: &str = "io.rollout.undo";
     /// The name that the container gets once the old one is gone.
     pub const NAME: &str = "io.rollout.name";
     /// A digest of the configs and secrets that Compose's hash leaves out.
     pub const DIGEST: &str = "io.rollout.digest";
     /// The version of Compose that made it: others may hash the same config differently.
     pub const COMPOSE_VERSION: &str = "io.rollout.compose";
-    /// Marks containers that are the tool's own: `lock`, `helper`.
+    /// Marks containers that are the tool's own: `lock`, `helper`, `state`, `ask`.
     pub const ROLE: &str = "io.rollout.role";
     /// On a helper: the replica whose network it looks at.
     pub const HELPS: &str = "io.rollout.helps";
@@ -35,6 +37,10 @@ pub mod label {
     pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
     /// The hash of the service's resolved config.
     pub const COMPOSE_HASH: &str = "com.docker.compose.config-hash";
+    /// The files that the project was read from.
+    pub const COMPOSE_FILES: &str = "com.docker.compose.project.config_files";
+    /// Where relative paths of those began.
+    pub const COMPOSE_DIRECTORY: &str = "com.docker.compose.project.working_dir";
     /// The replica's number, from 1.
     pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
     /// docker-rollout's label for a command to run in an old container before it is stopped.

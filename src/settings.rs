@@ -136,7 +136,7 @@ impl FromStr for Count {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse() {
-            Ok(0) | Err(_) => Err(format!("{text:?} is not a number of replicas from 1 on")),
+            Ok(0) | Err(_) => Err(format!("{text:?} is not a number from 1 on")),
             Ok(count) => Ok(Self(count)),
         }
     }
@@ -246,6 +246,12 @@ pub struct Partial {
     /// What to do first with a rollout that was left unfinished [default: resume]
     #[arg(long, value_enum)]
     pub on_unfinished: Option<OnUnfinished>,
+    /// How long to wait for another rollout of the service [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    pub lock_wait: Option<Span>,
+    /// How many revisions keep their image, for undo [default: 5]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<Count>,
 }
 
 /// Settings with every default in its place.
@@ -277,6 +283,8 @@ pub struct Settings {
     pub bake: Duration,
     pub pre_stop_hook: Option<String>,
     pub on_unfinished: OnUnfinished,
+    pub lock_wait: Duration,
+    pub keep: u32,
 }
 
 impl Settings {
@@ -313,6 +321,8 @@ impl Settings {
             bake: span(all.bake, 0),
             pre_stop_hook: all.pre_stop_hook,
             on_unfinished: all.on_unfinished.unwrap_or_default(),
+            lock_wait: span(all.lock_wait, 0),
+            keep: all.keep.map_or(5, |count| count.0),
         }
     }
 }
@@ -348,6 +358,8 @@ impl Partial {
             bake: self.bake.or(other.bake),
             pre_stop_hook: self.pre_stop_hook.or(other.pre_stop_hook),
             on_unfinished: self.on_unfinished.or(other.on_unfinished),
+            lock_wait: self.lock_wait.or(other.lock_wait),
+            keep: self.keep.or(other.keep),
         }
     }
 
@@ -507,7 +519,7 @@ mod tests {
         assert!(
             error
                 .message
-                .starts_with("ROLLOUT_SCALE: \"0\" is not a number of replicas"),
+                .starts_with("ROLLOUT_SCALE: \"0\" is not a number from 1 on"),
             "{error}"
         );
     }
@@ -526,6 +538,7 @@ mod tests {
             "ROLLOUT_TESTBED_CACHE",
             "ROLLOUT_EVENT_LOG",
             "ROLLOUT_OUTPUT",
+            "ROLLOUT_STATE_VOLUME",
             "ROLLOUT_PORT",
             "ROLLOUT_NAME",
             TRAEFIK_AUTH,
@@ -558,7 +571,7 @@ mod tests {
                 "strategy" => "recreate",
                 "pull" => "never",
                 "on-unfinished" => "abort",
-                "scale" => "7",
+                "scale" | "keep" => "7",
                 "build" | "force" | "renew-anon-volumes" | "allow-split" => "true",
                 "traefik-url" => "http://a:8080",
                 "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",

@@ -155,3 +155,58 @@ async fn a_run_whose_lock_is_taken_away_stops_before_it_changes_anything_more() 
     stack.answers("v2").await;
     stack.settled(1).await;
 }
+
+/// A lock that somebody took this long ago on another machine, in the middle of nowhere by now.
+async fn lock_of_elsewhere(stack: &Stack, seconds_ago: u64) {
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let epoch = (now.as_secs() - seconds_ago) * 1000;
+    let line = format!(
+        "docker create --name rollout-lock.{}.web --label io.rollout.lock.boot=elsewhere \
+         --label io.rollout.lock.process=1@1 --label io.rollout.lock.epoch={epoch} \
+         --label io.rollout.lock.who=ada@elsewhere --label io.rollout.lock.since=then rollout-demo:v1",
+        stack.project
+    );
+    stack.shell(&line).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_from_elsewhere_counts_until_its_lease_is_over() {
+    let mut stack = Stack::usual("lease", "");
+    stack.up("v1").await;
+    stack.tag("v2");
+    lock_of_elsewhere(&stack, 5).await;
+    let run = stack.rollout(&QUICK).await;
+    run.code(4);
+    assert!(
+        run.text.contains("ada@elsewhere since then"),
+        "{}",
+        run.text
+    );
+    assert!(run.text.contains("rollout unlock web"), "{}", run.text);
+    stack.rollout(&["unlock", "web"]).await.code(0);
+    // Its end comes while somebody waits for it.
+    lock_of_elsewhere(&stack, 41).await;
+    let run = stack
+        .rollout(&[&QUICK[..], &["--lock-wait", "60s"]].concat())
+        .await;
+    run.code(0);
+    assert!(run.text.contains("no sign of life"), "{}", run.text);
+    stack.answers("v2").await;
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_waits_for_the_lock_sees_what_the_other_has_done() {
+    let mut stack = Stack::usual("wait", "");
+    stack.up("v1").await;
+    stack.tag("v2");
+    let mut first = stack.start_rollout(&["web"]);
+    first.reaches("step_started", "ready").await;
+    let second = stack.rollout(&["web", "--lock-wait", "1m"]).await;
+    first.wait().await.code(0);
+    second.code(0);
+    assert!(second.text.contains("waiting for it"), "{}", second.text);
+    assert!(second.event("nothing_to_do").is_some(), "{}", second.text);
+    stack.settled(1).await;
+}

@@ -8,11 +8,13 @@ mod crash;
 mod drain;
 mod failure;
 mod first_start;
+mod history;
 mod hooks;
 #[path = "testbed/load.rs"]
 mod load;
 mod matrix;
 mod namespace;
+mod odd_routing;
 mod operator;
 mod quickstart;
 mod readiness;

@@ -76,6 +76,7 @@ impl Stack {
                 ("COMPOSE_FILE".into(), "front.yaml:compose.yaml".into()),
                 ("HTTP_PORT".into(), port.to_string()),
                 ("ROLLOUT_TESTBED_IMAGE".into(), image()),
+                ("ROLLOUT_STATE_VOLUME".into(), format!("{project}-state")),
                 ("TAG".into(), "v1".into()),
             ],
             project,
@@ -447,6 +448,29 @@ impl Stack {
     }
 }
 
+impl Stack {
+    /// The volume of this test alone in which rollouts are recorded.
+    pub fn state_volume(&self) -> String {
+        format!("{}-state", self.project)
+    }
+
+    /// Locks, records, and names of images that begin with the project's.
+    fn remove_state(&self) {
+        let line = format!(
+            "docker ps -aq --filter name=rollout-lock.{0}. | xargs -r docker rm -f; \
+             docker ps -aq --filter volume={0}-state | xargs -r docker rm -f; \
+             docker volume rm -f {0}-state; \
+             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -E '^(rollout/{0}-|{0}:)' \
+             | xargs -r docker rmi",
+            self.project
+        );
+        let _ = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .output();
+    }
+}
+
 impl Drop for Stack {
     fn drop(&mut self) {
         let mut down = std::process::Command::new("docker");
@@ -464,11 +488,7 @@ impl Drop for Stack {
             .stderr(Stdio::null());
         down.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let _ = down.status();
-        let lock = format!("rollout-lock.{}.web", self.project);
-        let _ = std::process::Command::new("docker")
-            .args(["rm", "-f", &lock])
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .output();
+        self.remove_state();
     }
 }
 

@@ -1,10 +1,14 @@
 //! One service's rollout from beginning to end: read, check, lock, settle what is unfinished, roll, report.
 
+mod back;
 mod difference;
 mod front;
 mod image;
+mod locking;
+mod record;
 mod recreate;
 mod refuse;
+mod stand;
 mod unfinished;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,6 +16,8 @@ use std::{collections::BTreeMap, time::Duration};
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
+use self::image::lock_image;
+pub use self::stand::Standing;
 use crate::{
     compose::{Compose, Project, Service},
     engine::Engine,
@@ -24,7 +30,7 @@ use crate::{
     model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
-    state::{self, Lock},
+    state::{Lock, journal::Intent, revisions::Revision},
     watch::Watch,
 };
 
@@ -34,11 +40,14 @@ pub struct Scene<'a> {
     pub compose: &'a Compose,
     pub project: &'a Project,
     pub events: &'a Events,
+    /// The recorded revision that is gone back to, where that is the goal.
+    pub back: Option<&'a Revision>,
 }
 
 /// One service, with all that was read before anything was touched.
 pub struct Checked<'a> {
     service: &'a Service,
+    flags: Partial,
     key: ServiceKey,
     settings: Settings,
     replicas: u32,
@@ -89,7 +98,9 @@ impl Subject<'_> {
 /// The version that is wanted.
 struct Version {
     image: String,
+    digests: Vec<String>,
     hash: String,
+    config: String,
 }
 
 impl Scene<'_> {
@@ -123,7 +134,10 @@ impl Scene<'_> {
                 ),
             );
         }
-        let image = self.image_that_stays(service, &settings).await?;
+        let image = match self.back {
+            Some(back) => self.engine.image(&back.image.id).await?,
+            None => self.image_that_stays(service, &settings).await?,
+        };
         let dependencies = match purpose {
             Purpose::Roll => {
                 let volumes = image.as_ref().map_or(&[][..], |image| &image.volumes);
@@ -150,10 +164,11 @@ impl Scene<'_> {
             self.tell_trouble(name, &mut *proxy, &olds).await;
         }
         if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
-            self.refuse_ports(service, &image)?;
+            self.refuse_ports(service, &settings, &image)?;
         }
         Ok(Checked {
             service,
+            flags: flags.clone(),
             key,
             settings,
             replicas,
@@ -174,6 +189,37 @@ impl Scene<'_> {
         checked: Checked<'_>,
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
+        let name = &checked.service.name;
+        let helper_image = self.helper_image(&checked.found).await?;
+        let lock_image = lock_image(&helper_image, &checked);
+        let lock = self.lock(&checked, &lock_image, interrupted.clone());
+        let lock = lock.await?;
+        let rolled = self
+            .with_lock(checked, helper_image, &lock, interrupted)
+            .await;
+        let released = lock.release().await;
+        if let Err(error) = released {
+            self.events
+                .notice(format!("the lock is left behind: {}", error.message));
+        }
+        rolled.map_err(|error| with_next(error, name))
+    }
+
+    async fn with_lock(
+        &self,
+        checked: Checked<'_>,
+        helper_image: Option<String>,
+        lock: &Lock,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let checked = match lock.waited {
+            // Whoever was waited for has changed what was read.
+            true => {
+                let (name, flags) = (&checked.service.name, &checked.flags);
+                self.check(name, flags, &[], checked.purpose).await?
+            }
+            false => checked,
+        };
         if let Some(notice) = checked.notice {
             self.events.notice(notice);
         }
@@ -184,21 +230,12 @@ impl Scene<'_> {
             settings: checked.settings,
             replicas: checked.replicas,
             dependencies: checked.dependencies,
-            helper_image: self.helper_image(&checked.found).await?,
+            helper_image,
             epoch: checked.epoch,
         };
         let mut proxy = checked.proxy;
-        let lock_image = self.lock_image(&subject, &checked.olds).await?;
-        let lock = state::lock(self.engine, &subject.key, &lock_image).await?;
-        let rolled = self
-            .locked(&subject, &mut *proxy, &lock, checked.began, interrupted)
-            .await;
-        let released = lock.release().await;
-        if let Err(error) = released {
-            self.events
-                .notice(format!("the lock is left behind: {}", error.message));
-        }
-        rolled.map_err(|error| with_next(error, &subject.service.name))
+        self.locked(&subject, &mut *proxy, lock, checked.began, interrupted)
+            .await
     }
 
     async fn locked(
@@ -210,12 +247,14 @@ impl Scene<'_> {
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
         let watch = Watch::start(self.engine, &subject.key);
+        let mut memory = self.remembered(subject, lock).await;
         let there = self.engine.replicas(&subject.key).await?;
         let ids: Vec<ContainerId> = there.into_iter().map(|replica| replica.id).collect();
         self.engine.sweep_helpers(&ids).await?;
         let olds = self
             .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
             .await?;
+        self.catch_up(subject, lock, &mut memory, &olds).await;
         if subject.purpose == Purpose::Settle {
             return Ok(());
         }
@@ -229,6 +268,11 @@ impl Scene<'_> {
             fetched = self.fetch_image(subject, &mut phases) => fetched?,
         }
         let version = self.version(subject, proxy.routes()).await?;
+        if self.back.is_none() {
+            let found = (&olds[..], proxy.describe());
+            self.adopt(subject, lock, &mut memory, &version, found)
+                .await;
+        }
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
             self.events.emit(Event::NothingToDo {
                 service: subject.service.name.clone(),
@@ -238,7 +282,7 @@ impl Scene<'_> {
         }
         self.tell_differences(subject, &olds);
         let rollout = rollout_id(&subject.key, subject.epoch);
-        let revision = next_revision(&olds);
+        let revision = memory.revisions.next(&olds);
         self.events.emit(Event::Started {
             service: subject.service.name.clone(),
             rollout: rollout.clone(),
@@ -246,21 +290,22 @@ impl Scene<'_> {
             replicas: subject.replicas,
             proxy: proxy.describe(),
         });
-        let labels = BTreeMap::from([
-            (label::REVISION.to_owned(), revision.to_string()),
-            (label::REPLICAS.to_owned(), subject.replicas.to_string()),
-            (
-                label::COMPOSE_VERSION.to_owned(),
-                self.compose.version().to_owned(),
-            ),
-            (
-                label::DIGEST.to_owned(),
-                subject.service.inline_digest.clone(),
-            ),
-        ]);
+        let way = proxy.describe();
+        let mut intent = Intent {
+            revision: self.revision(subject, &version, (revision, &rollout), way, lock.epoch),
+            displaced: None,
+        };
+        if let Some(back) = self.back {
+            intent.displaced = self.displaced(back).await?;
+        }
+        self.begin(subject, lock, &intent).await;
+        if self.back.is_some() {
+            self.name_recorded(&intent).await?;
+        }
+        let labels = self.revision_labels(&intent.revision, &olds);
         let settle = self.settle(subject, proxy, &olds).await;
-        let summary = if subject.settings.strategy == Strategy::Recreate {
-            self.recreate(subject, proxy, &watch).await?
+        let rolled = if subject.settings.strategy == Strategy::Recreate {
+            self.recreate(subject, proxy, &watch).await
         } else {
             let mut desired = desired(
                 Goal::Roll,
@@ -284,8 +329,21 @@ impl Scene<'_> {
                 self.events,
                 interrupted,
             )
-            .await?
+            .await
         };
+        let summary = match rolled {
+            Ok(summary) => summary,
+            Err(error) => {
+                // Where a person is needed, nobody knows what serves.
+                if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
+                    self.put_back(&intent).await;
+                }
+                return Err(error);
+            }
+        };
+        let mut made = intent.revision;
+        made.at = self.engine.clock_ms().await;
+        self.record(subject, lock, &mut memory, made).await;
         phases.extend(summary.phases);
         self.events.emit(Event::Finished {
             service: subject.service.name.clone(),
@@ -361,12 +419,6 @@ fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
         "r{epoch:x}-{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2]
     ))
-}
-
-/// Compose's own replicas count as revision 1.
-fn next_revision(olds: &[Replica]) -> u64 {
-    let last = olds.iter().filter_map(|old| old.revision).max();
-    last.unwrap_or(u64::from(!olds.is_empty())) + 1
 }
 
 /// The environment, less what is no text: settings are.

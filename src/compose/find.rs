@@ -78,13 +78,14 @@ impl Compose {
             version,
             invocation,
             engine: Upstream::new(endpoint),
-            _forward: forward,
+            _forward: forward.into(),
             stdin,
         })
     }
 }
 
 /// How to call Compose, without a word about a project.
+#[derive(Clone)]
 pub(super) struct Program {
     /// `docker compose` or `docker-compose`.
     pub words: Vec<String>,

@@ -40,7 +40,7 @@ async fn a_wrong_command_line_is_one_line_that_names_the_word_and_the_nearest() 
         ),
         (
             &["web", "--scale=0"],
-            "--scale: \"0\" is not a number of replicas from 1 on",
+            "--scale: \"0\" is not a number from 1 on",
             help,
         ),
         (
@@ -171,7 +171,7 @@ async fn a_bad_setting_is_one_line_that_names_its_place() {
         (
             "ROLLOUT_SCALE",
             "none",
-            "ROLLOUT_SCALE: \"none\" is not a number of replicas from 1 on",
+            "ROLLOUT_SCALE: \"none\" is not a number from 1 on",
         ),
         (
             "ROLLOUT_DRAIN_TIMEOT",

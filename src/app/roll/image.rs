@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::{Scene, Subject, Version};
+use super::{Checked, Scene, Subject, Version};
 use crate::{
     compose::Pull,
     error::{Error, Result},
     event::Event,
-    model::Replica,
     proxy::traefik::discover,
     settings::PullPolicy,
 };
@@ -60,27 +59,14 @@ impl Scene<'_> {
             .await
     }
 
-    pub(super) async fn lock_image(
-        &self,
-        subject: &Subject<'_>,
-        olds: &[Replica],
-    ) -> Result<String> {
-        if let Some(image) = subject
-            .helper_image
-            .clone()
-            .or_else(|| olds.first().map(|old| old.image.clone()))
-        {
-            return Ok(image);
-        }
-        // Never started, so any image will do.
-        Ok(subject.service.image.clone().unwrap_or_default())
-    }
-
     pub(super) async fn fetch_image(
         &self,
         subject: &Subject<'_>,
         phases: &mut BTreeMap<&'static str, u64>,
     ) -> Result<()> {
+        if let Some(back) = self.back {
+            return self.fetch_recorded(back).await;
+        }
         let name = &subject.service.name;
         let build = subject.service.has_build && subject.settings.build;
         let step = if build { "build" } else { "pull" };
@@ -116,7 +102,10 @@ impl Scene<'_> {
     }
 
     pub(super) async fn version(&self, subject: &Subject<'_>, routed: bool) -> Result<Version> {
-        let reference = subject.service.image.clone().unwrap_or_default();
+        let reference = match self.back {
+            Some(back) => back.image.id.clone(),
+            None => subject.service.image.clone().unwrap_or_default(),
+        };
         let Some(image) = self.engine.image(&reference).await? else {
             return Err(
                 Error::failed(format!("there is no image {reference}")).hint(
@@ -135,11 +124,30 @@ impl Scene<'_> {
             &image.volumes,
         )?;
         if routed {
-            self.refuse_ports(subject.service, &image)?;
+            self.refuse_ports(subject.service, &subject.settings, &image)?;
         }
+        if let Some(back) = self.back {
+            return self.recorded_version(subject, back).await;
+        }
+        let name = &subject.service.name;
+        let (hash, config) =
+            tokio::try_join!(self.compose.config_hash(name), self.compose.resolved(name))?;
         Ok(Version {
             image: image.id,
-            hash: self.compose.config_hash(&subject.service.name).await?,
+            digests: image.digests,
+            hash,
+            config,
         })
     }
+}
+
+/// The image of the lock: never started, so any that the engine has will do.
+pub(super) fn lock_image(helper: &Option<String>, checked: &Checked<'_>) -> String {
+    let old = || checked.olds.first().map(|old| old.image.clone());
+    let named = || checked.service.image.clone();
+    helper
+        .clone()
+        .or_else(old)
+        .or_else(named)
+        .unwrap_or_default()
 }

@@ -47,7 +47,12 @@ impl Scene<'_> {
     }
 
     /// Refuses a new version that Traefik would send to the wrong port of, or leave out for want of one.
-    pub(super) fn refuse_ports(&self, service: &Service, image: &Image) -> Result<()> {
+    pub(super) fn refuse_ports(
+        &self,
+        service: &Service,
+        settings: &Settings,
+        image: &Image,
+    ) -> Result<()> {
         let published = service.published_ports.iter().map(|own| ports::Exposed {
             port: own.target,
             udp: own.protocol == "udp",
@@ -56,6 +61,17 @@ impl Scene<'_> {
         let exposed = texts.flat_map(|text| ports::Exposed::read(text));
         let exposed: Vec<ports::Exposed> = exposed.chain(published).collect();
         let labels = self.labels(service, Some(image));
+        if let Some((own, url)) = ports::fixed_address(&labels)
+            && settings.strategy != Strategy::Recreate
+        {
+            let message = format!(
+                "Traefik sends to {url} for {}, whichever version is there (loadbalancer.server.url of {own})",
+                service.name
+            );
+            return Err(Error::refused(message).hint(
+                "give it loadbalancer.server.port and server.scheme instead, or roll with --strategy recreate",
+            ));
+        }
         let Some(trap) = ports::trap(&labels, &exposed) else {
             return Ok(());
         };

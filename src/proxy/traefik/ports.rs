@@ -86,6 +86,18 @@ pub fn trap(labels: &BTreeMap<String, String>, exposed: &[Exposed]) -> Option<Tr
         })
 }
 
+/// A service whose label gives it one address for all its containers, whichever version they are
+/// (`loadbalancer.server.url`, since Traefik 3.4): its name, and the address.
+pub fn fixed_address(labels: &BTreeMap<String, String>) -> Option<(String, String)> {
+    names(labels)
+        .services
+        .into_iter()
+        .find_map(|(protocol, service)| {
+            let url = service_label(labels, protocol, &service, "loadbalancer.server.url")?;
+            Some((service.clone(), url.to_owned()))
+        })
+}
+
 /// See [`trap`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trap {

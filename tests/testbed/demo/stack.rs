@@ -150,6 +150,7 @@ impl Stack {
             .env("COMPOSE_PROJECT_NAME", &self.project)
             .env("HTTP_PORT", self.port.to_string())
             .env("WEB_IMAGE", image)
+            .env("ROLLOUT_STATE_VOLUME", format!("{}-state", self.project))
             .env_remove("COMPOSE_FILE")
             .env_remove("COMPOSE_PROFILES")
             .stdin(Stdio::null())

@@ -1,0 +1,102 @@
+//! The image of a rollout that goes back to a recorded revision: brought here, and given its old name again.
+
+use super::{Scene, Subject, Version};
+use crate::{
+    error::{Error, Result},
+    event::Event,
+    state::{journal::Intent, revisions::Revision},
+};
+
+impl Scene<'_> {
+    /// Sees that the recorded image is on the engine; it is pulled by what it contains where it has gone.
+    pub(super) async fn fetch_recorded(&self, back: &Revision) -> Result<()> {
+        if self.engine.image(&back.image.id).await?.is_some() {
+            return Ok(());
+        }
+        let gone = |why: String| {
+            Error::refused(format!(
+                "the image of revision {} ({}) is gone{why}",
+                back.number, back.image.reference
+            ))
+            .hint("rollout history SERVICE shows which revisions still have theirs; --keep N keeps more")
+        };
+        let step = "pull";
+        for digest in &back.image.digests {
+            self.events.emit(Event::StepStarted {
+                step,
+                replicas: Vec::new(),
+            });
+            let began = tokio::time::Instant::now();
+            match self.engine.pull(digest).await {
+                Ok(()) => {
+                    let ms = began.elapsed().as_millis() as u64;
+                    self.events.emit(Event::StepFinished { step, ms });
+                }
+                Err(error) => {
+                    let reason = error.message;
+                    self.events.emit(Event::StepFailed { step, reason });
+                }
+            }
+            if self.engine.image(&back.image.id).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(gone(match back.image.digests.is_empty() {
+            true => ", and no registry knows it".to_owned(),
+            false => ", and could not be pulled by its digest".to_owned(),
+        }))
+    }
+
+    /// The recorded version, as this Compose would make it.
+    pub(super) async fn recorded_version(
+        &self,
+        subject: &Subject<'_>,
+        back: &Revision,
+    ) -> Result<Version> {
+        let hash = self.compose.config_hash(&subject.service.name).await?;
+        let name = &subject.service.name;
+        if hash != back.hash && self.compose.version() != back.compose {
+            self.events.notice(format!(
+                "revision {} was made by Compose {}, and this one hashes it differently",
+                back.number, back.compose
+            ));
+        }
+        if subject.service.inline_digest != back.digest {
+            self.events.notice(format!(
+                "the configs or secrets of {name} have other contents than at revision {}, and stay as they are",
+                back.number
+            ));
+        }
+        Ok(Version {
+            image: back.image.id.clone(),
+            digests: back.image.digests.clone(),
+            hash,
+            config: back.config.clone(),
+        })
+    }
+
+    /// The image that the reference names now, where the recorded one is to take it over.
+    pub(super) async fn displaced(&self, back: &Revision) -> Result<Option<String>> {
+        let now = self.engine.image(&back.image.reference).await?;
+        Ok(now.map(|now| now.id).filter(|id| *id != back.image.id))
+    }
+
+    /// Gives the recorded image its reference again, by which Compose finds it.
+    pub(super) async fn name_recorded(&self, intent: &Intent) -> Result<()> {
+        let image = &intent.revision.image;
+        let now = self.engine.image(&image.reference).await?;
+        if now.is_some_and(|now| now.id == image.id) {
+            return Ok(());
+        }
+        // A reference by digest is the image's own and cannot be given.
+        self.engine.tag(&image.id, &image.reference).await?;
+        if intent.displaced.is_some() {
+            self.events.notice(format!(
+                "{} names the image of revision {} again, no longer a newer one",
+                image.reference,
+                intent.revision.undo_to.unwrap_or_default()
+            ));
+        }
+        Ok(())
+    }
+}

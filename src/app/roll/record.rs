@@ -1,0 +1,269 @@
+//! What a rollout leaves in the state volume: that it was begun, the revision that it made, and the image kept.
+//!
+//! None of it decides anything that serves: what cannot be read or written is said, and the rollout goes on.
+
+use std::collections::BTreeMap;
+
+use super::{Scene, Subject, Version};
+use crate::{
+    model::{Replica, RolloutId, label},
+    settings::Strategy,
+    state::{
+        Lock,
+        journal::Intent,
+        keep, owner,
+        revisions::{ImageRecord, Revision, Revisions},
+        store,
+    },
+};
+
+/// What the engine remembers of a service.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub revisions: Revisions,
+    /// The rollout that was begun last.
+    last: Option<Intent>,
+}
+
+/// Under whose name a version that nobody recorded is.
+const FOUND: &str = "docker compose";
+
+impl Scene<'_> {
+    /// Reads what is remembered of a service, through the lock.
+    pub(super) async fn remembered(&self, subject: &Subject<'_>, lock: &Lock) -> Memory {
+        if let Err(error) = store::sweep(self.engine).await {
+            tracing::info!(%error, "what reads the state volume was not swept");
+        }
+        let files = match store::read(self.engine, &lock.id, &subject.key).await {
+            Ok(files) => files,
+            Err(error) => {
+                self.events.notice(format!(
+                    "cannot read the history of {}: {}",
+                    subject.service.name, error.message
+                ));
+                return Memory::default();
+            }
+        };
+        let revisions = Revisions::read(&files);
+        for trouble in &revisions.trouble {
+            self.events.notice(format!(
+                "{trouble}; it is left as it is, in the volume {}",
+                store::volume()
+            ));
+        }
+        Memory {
+            last: Intent::last(&files),
+            revisions,
+        }
+    }
+
+    /// Brings to its end what a run that died could not: the record of what it made, the name of an image.
+    pub(super) async fn catch_up(
+        &self,
+        subject: &Subject<'_>,
+        lock: &Lock,
+        memory: &mut Memory,
+        replicas: &[Replica],
+    ) {
+        let labelled = replicas.iter().any(|replica| replica.revision.is_some());
+        let Some(intent) = memory.last.take() else {
+            if labelled && memory.revisions.last().is_none() {
+                self.events.notice(format!(
+                    "what was recorded of {} is gone: its history begins anew",
+                    subject.service.name
+                ));
+            }
+            return;
+        };
+        let recorded = memory.revisions.last().is_some_and(|last| {
+            last.rollout == intent.revision.rollout || last.number > intent.revision.number
+        });
+        if recorded {
+            return;
+        }
+        let made = |replica: &&Replica| is_made_by(&intent.revision, replica);
+        match replicas.iter().filter(made).count() {
+            0 => self.put_back(&intent).await,
+            count if count == replicas.len() => {
+                self.record(subject, lock, memory, intent.revision).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives a reference back to the image that had it before an undo that came to nothing.
+    pub(super) async fn put_back(&self, intent: &Intent) {
+        let Some(displaced) = &intent.displaced else {
+            return;
+        };
+        let image = &intent.revision.image;
+        let now = self.engine.image(&image.reference).await.ok().flatten();
+        if now.is_none_or(|now| now.id != image.id) {
+            return;
+        }
+        if let Err(error) = self.engine.tag(displaced, &image.reference).await {
+            self.events.notice(format!(
+                "{} still names the image of revision {}: {}",
+                image.reference,
+                intent.revision.undo_to.unwrap_or_default(),
+                error.message
+            ));
+        }
+    }
+
+    /// The record of what a rollout is about to make.
+    pub(super) fn revision(
+        &self,
+        subject: &Subject<'_>,
+        version: &Version,
+        (number, rollout): (u64, &RolloutId),
+        proxy: String,
+        at: u64,
+    ) -> Revision {
+        Revision {
+            number,
+            rollout: rollout.0.clone(),
+            at,
+            who: owner::who(),
+            image: ImageRecord {
+                reference: subject.service.image.clone().unwrap_or_default(),
+                id: version.image.clone(),
+                digests: version.digests.clone(),
+                kept: String::new(),
+            },
+            compose: self.compose.version().to_owned(),
+            hash: version.hash.clone(),
+            digest: subject.service.inline_digest.clone(),
+            replicas: subject.replicas,
+            config: version.config.clone(),
+            proxy,
+            strategy: match subject.settings.strategy {
+                Strategy::Recreate => "recreate",
+                Strategy::BlueGreen => "blue-green",
+            }
+            .to_owned(),
+            undo_to: self.back.map(|back| back.number),
+            found: false,
+        }
+    }
+
+    /// The labels of what it makes.
+    pub(super) fn revision_labels(
+        &self,
+        revision: &Revision,
+        olds: &[Replica],
+    ) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::from([
+            (label::REVISION.to_owned(), revision.number.to_string()),
+            (label::REPLICAS.to_owned(), revision.replicas.to_string()),
+            (label::COMPOSE_VERSION.to_owned(), revision.compose.clone()),
+            (label::DIGEST.to_owned(), revision.digest.clone()),
+        ]);
+        if let Some(to) = revision.undo_to {
+            labels.insert(label::UNDO.to_owned(), to.to_string());
+            // A recorded config comes from no file; the project's own files are still where they were.
+            for of_files in [label::COMPOSE_FILES, label::COMPOSE_DIRECTORY] {
+                if let Some(value) = olds.iter().find_map(|old| old.labels.get(of_files)) {
+                    labels.insert(of_files.to_owned(), value.clone());
+                }
+            }
+        }
+        labels
+    }
+
+    /// Notes that a rollout begins.
+    pub(super) async fn begin(&self, subject: &Subject<'_>, lock: &Lock, intent: &Intent) {
+        let path = intent.path();
+        let written = store::write(self.engine, &lock.id, &subject.key, &path, intent).await;
+        if let Err(error) = written {
+            self.events
+                .notice(format!("the rollout is not noted down: {}", error.message));
+        }
+    }
+
+    /// Records a revision that serves, keeps its image, and lets go of what falls out.
+    pub(super) async fn record(
+        &self,
+        subject: &Subject<'_>,
+        lock: &Lock,
+        memory: &mut Memory,
+        mut revision: Revision,
+    ) {
+        let number = revision.number;
+        if let Err(error) = keep::keep(self.engine, &subject.key, &mut revision).await {
+            self.events.notice(format!(
+                "the image of revision {number} is not kept: {}",
+                error.message
+            ));
+        }
+        let (key, path) = (&subject.key, revision.path());
+        if let Err(error) = store::write(self.engine, &lock.id, key, &path, &revision).await {
+            self.events.notice(format!(
+                "revision {number} is not recorded, so undo will not find it: {}",
+                error.message
+            ));
+        }
+        memory.revisions.add(revision);
+        let gone = memory.revisions.beyond(subject.settings.keep as usize);
+        if let Err(error) = keep::forget(self.engine, key, gone).await {
+            self.events.notice(format!(
+                "an image of an older revision is kept: {}",
+                error.message
+            ));
+        }
+    }
+
+    /// Records what runs where nobody has yet, and the Compose file still says what it was made from: the way back to
+    /// what Compose itself has made.
+    pub(super) async fn adopt(
+        &self,
+        subject: &Subject<'_>,
+        lock: &Lock,
+        memory: &mut Memory,
+        version: &Version,
+        (olds, proxy): (&[Replica], String),
+    ) {
+        let Some(first) = olds.first() else { return };
+        let digest = &subject.service.inline_digest;
+        let same = |old: &Replica| {
+            old.hash == version.hash
+                && old.image == first.image
+                && old.digest.as_ref().is_none_or(|own| own == digest)
+        };
+        let running = memory.revisions.running(olds);
+        let known = running.is_some_and(|number| memory.revisions.get(number).is_some());
+        if known || !olds.iter().all(same) {
+            return;
+        }
+        let Ok(Some(image)) = self.engine.image(&first.image).await else {
+            return;
+        };
+        let started = humantime::parse_rfc3339(&first.started_at).ok();
+        let at = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let found = Version {
+            image: image.id,
+            digests: image.digests,
+            hash: version.hash.clone(),
+            config: version.config.clone(),
+        };
+        let number = running.unwrap_or_else(|| memory.revisions.next(&[]));
+        let rollout = first.rollout.clone();
+        let rollout = rollout.unwrap_or_else(|| RolloutId("found".to_owned()));
+        let at = at.map_or(lock.epoch, |at| at.as_millis() as u64);
+        let mut revision = self.revision(subject, &found, (number, &rollout), proxy, at);
+        revision.replicas = olds.len() as u32;
+        revision.found = true;
+        FOUND.clone_into(&mut revision.who);
+        let undo = first.labels.get(label::UNDO);
+        revision.undo_to = undo.and_then(|number| number.parse().ok());
+        self.record(subject, lock, memory, revision).await;
+    }
+}
+
+/// Replicas that were replaced in place have no rollout's label; what they run says whose they are.
+fn is_made_by(revision: &Revision, replica: &Replica) -> bool {
+    match &replica.rollout {
+        Some(rollout) => rollout.0 == revision.rollout,
+        None => revision.strategy == "recreate" && revision.is_run_by(replica),
+    }
+}

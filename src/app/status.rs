@@ -1,0 +1,173 @@
+//! `rollout status`: how a service stands, once or until it is settled.
+
+use comfy_table::{Table, presets::NOTHING};
+use console::Term;
+use serde_json::{Value, json};
+
+use super::{
+    endpoint,
+    history::remembered,
+    print, read_project,
+    roll::{Scene, Standing},
+    signals,
+};
+use crate::{
+    cli::StatusArgs,
+    compose::Compose,
+    engine::Engine,
+    error::{Error, Result},
+    event::Events,
+    execute,
+    model::{Replica, Route, ServiceKey},
+    report::Output,
+    watch::Watch,
+};
+
+/// Tells it on standard output; an error with code 1 where the service is not settled.
+pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
+    let mut interrupted = signals()?;
+    let engine = Engine::connect(endpoint(&asked.target).await?).await?;
+    let compose = Compose::find(asked.target.invocation(), engine.endpoint().clone()).await?;
+    let project = read_project(&compose, &[&asked.service]).await?;
+    let service = project.service(&asked.service)?;
+    let key = ServiceKey {
+        project: project.name.clone(),
+        service: asked.service.clone(),
+    };
+    let scene = Scene {
+        engine: &engine,
+        compose: &compose,
+        project: &project,
+        events,
+        back: None,
+    };
+    let watch = Watch::start(&engine, &key);
+    let wanted = scene.wanted(service, &asked.settings).await?;
+    let mut shown = Shown::default();
+    loop {
+        let changed = watch.next();
+        let standing = scene.standing(service, &asked.settings, &wanted).await?;
+        let revision = remembered(&scene, &key).await?.running(&standing.replicas);
+        let text = match asked.target.output {
+            Some(Output::Json) => format!("{}\n", value(&asked.service, revision, &standing)),
+            _ => text(&asked.service, revision, &standing),
+        };
+        shown.show(text, asked);
+        if standing.is_settled() {
+            return Ok(());
+        }
+        if !asked.watch {
+            return Err(unsettled(&asked.service, &standing));
+        }
+        tokio::select! {
+            () = changed => {}
+            () = execute::raised(&mut interrupted) => {
+                return Err(unsettled(&asked.service, &standing));
+            }
+        }
+    }
+}
+
+/// What is on the screen: shown anew where it has changed, in its own place on a terminal.
+#[derive(Default)]
+struct Shown(String);
+
+impl Shown {
+    fn show(&mut self, text: String, asked: &StatusArgs) {
+        if self.0 == text {
+            return;
+        }
+        let terminal = Term::stdout();
+        if terminal.is_term() && asked.target.output != Some(Output::Json) {
+            // A terminal that has gone away is nobody's loss.
+            let _ = terminal.clear_last_lines(self.0.lines().count());
+        }
+        print(text.as_bytes());
+        self.0 = text;
+    }
+}
+
+fn unsettled(service: &str, standing: &Standing) -> Error {
+    let error = Error::failed(format!("{service} is not settled"));
+    match (&standing.holder, &standing.unfinished) {
+        (Some(_), _) => error.hint(format!("rollout status {service} --watch")),
+        (None, Some(_)) => error.hint(format!("rollout resume {service}")),
+        (None, None) => error.hint(format!("rollout {service}")),
+    }
+}
+
+fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
+    let revision = revision.map_or("no recorded revision".to_owned(), |own| {
+        format!("revision {own}")
+    });
+    let state = match standing.is_settled() {
+        true => "settled",
+        false => "not settled",
+    };
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_header(["NAME", "STATE", "HEALTH", "REVISION", "TRAFFIC"]);
+    for own in &standing.replicas {
+        let revision = own.revision.map_or("-".to_owned(), |own| own.to_string());
+        table.add_row([
+            own.name.clone(),
+            word(&own.run),
+            word(&own.health),
+            revision,
+            traffic(standing, own).to_owned(),
+        ]);
+    }
+    let rows = table.to_string();
+    let rows = rows.lines().map(|line| format!("  {}\n", line.trim()));
+    let more = standing.drift.iter().chain(&standing.unfinished).cloned();
+    let holder = standing.holder.iter();
+    let more = more.chain(holder.map(|who| format!("being rolled by {who}")));
+    let more: String = more.map(|line| format!("  ! {line}\n")).collect();
+    format!(
+        "{service}: {state}, {revision}\n{}{more}",
+        rows.collect::<String>()
+    )
+}
+
+fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {
+    let replicas: Vec<Value> = standing
+        .replicas
+        .iter()
+        .map(|own| {
+            json!({
+                "name": own.name,
+                "id": own.id,
+                "state": own.run,
+                "health": own.health,
+                "revision": own.revision,
+                "image": own.image,
+                "traffic": traffic(standing, own),
+            })
+        })
+        .collect();
+    json!({
+        "service": service,
+        "settled": standing.is_settled(),
+        "revision": revision,
+        "replicas": replicas,
+        "drift": standing.drift,
+        "unfinished": standing.unfinished,
+        "lock": standing.holder,
+    })
+}
+
+fn traffic(standing: &Standing, replica: &Replica) -> &'static str {
+    match (standing.routed, standing.route(replica)) {
+        (false, _) => "no proxy",
+        (true, Some(Route::Live)) => "live",
+        (true, Some(Route::Hidden)) => "hidden",
+        (true, None) => "unknown",
+    }
+}
+
+/// As the engine's own word for it.
+fn word(value: &impl serde::Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,145 @@
+//! `rollout undo`: which revision to go back to, and a rollout of what was recorded of it.
+
+use std::time::Duration;
+
+use super::{
+    endpoint,
+    history::{known, remembered},
+    read_project,
+    roll::{Purpose, Scene},
+    signals,
+};
+use crate::{
+    ask,
+    cli::UndoArgs,
+    compose::Compose,
+    engine::Engine,
+    error::{Error, Result},
+    event::Events,
+    model::{Replica, ServiceKey, label},
+    settings::{Count, OnUnfinished, Partial, PullPolicy, Switch},
+    state::{
+        lock::{Holder, holder},
+        owner,
+        revisions::{Revision, Revisions},
+    },
+};
+
+/// A run that bakes hears at once that it is asked to go back.
+const HEARING: Duration = Duration::from_secs(3);
+/// And is then done within a moment.
+const GOING_BACK: Duration = Duration::from_secs(90);
+
+/// Goes back.
+pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
+    let interrupted = signals()?;
+    let engine = Engine::connect(endpoint(&undo.target).await?).await?;
+    let compose = Compose::find(undo.target.invocation(), engine.endpoint().clone()).await?;
+    let project = read_project(&compose, &[&undo.service]).await?;
+    let key = ServiceKey {
+        project: project.name.clone(),
+        service: undo.service.clone(),
+    };
+    let here = Scene {
+        engine: &engine,
+        compose: &compose,
+        project: &project,
+        events,
+        back: None,
+    };
+    if undo.to.is_none()
+        && let Some(holder) = holder(&engine, &key).await?
+        && !holder.rest(&engine).await.is_zero()
+        && cut_back(&here, &key, &holder).await?
+    {
+        return Ok(());
+    }
+    let revisions = remembered(&here, &key).await?;
+    if revisions.list.is_empty() {
+        project.service(&undo.service)?;
+    }
+    let replicas = engine.replicas(&key).await?;
+    let (back, on_unfinished) = target(&revisions, &replicas, undo.to, &undo.service)?;
+    let recorded = compose.recorded(&back.config, &key.project);
+    let project = recorded.project_for(&[&undo.service]).await?;
+    let scene = Scene {
+        compose: &recorded,
+        project: &project,
+        back: Some(back),
+        ..here
+    };
+    let settings = undo.settings.clone();
+    let flags = Partial {
+        pull: Some(PullPolicy::Never),
+        build: Some(Switch(false)),
+        scale: settings.scale.or(Some(Count(back.replicas.max(1)))),
+        on_unfinished: settings.on_unfinished.or(Some(on_unfinished)),
+        ..settings
+    };
+    let checked = scene.check(&undo.service, &flags, &[], Purpose::Roll);
+    scene.roll(checked.await?, interrupted).await
+}
+
+/// Asks whoever rolls the service to take the traffic back, which a run that bakes does at once; false where nobody
+/// hears it.
+async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Result<bool> {
+    let image = scene.any_image(key).await?;
+    let ask = ask::undo(scene.engine, key, &image, &owner::who()).await?;
+    let heard = tokio::time::timeout(HEARING, scene.engine.gone(ask.id())).await;
+    if heard.is_err() {
+        ask.withdraw().await?;
+        return Ok(false);
+    }
+    scene.events.notice(format!(
+        "{} takes the traffic back to the old replicas",
+        holder.whose()
+    ));
+    let gone = tokio::time::timeout(GOING_BACK, scene.engine.gone(holder.id())).await;
+    match gone {
+        Ok(()) => Ok(true),
+        Err(_) => Err(Error::failed(format!(
+            "{} was asked to go back and has not ended yet",
+            holder.whose()
+        ))
+        .hint(format!("rollout status {}", key.service))),
+    }
+}
+
+/// The revision to go back to, and what is to become of a rollout that was left unfinished first.
+fn target<'a>(
+    revisions: &'a Revisions,
+    replicas: &[Replica],
+    to: Option<u64>,
+    service: &str,
+) -> Result<(&'a Revision, OnUnfinished)> {
+    if let Some(number) = to {
+        return Ok((known(revisions, number, service)?, OnUnfinished::Resume));
+    }
+    let newest = replicas.iter().max_by_key(|replica| replica.revision);
+    let running = revisions.running(replicas).unwrap_or(u64::MAX);
+    // An undo that died before it was recorded goes on where it was.
+    let begun = newest.filter(|_| revisions.get(running).is_none());
+    let begun = begun
+        .and_then(|newest| newest.labels.get(label::UNDO)?.parse().ok())
+        .and_then(|number| revisions.get(number));
+    if let Some(begun) = begun {
+        return Ok((begun, OnUnfinished::Resume));
+    }
+    let earlier =
+        revisions.list.iter().rev().find(|own| {
+            own.number < running && newest.is_none_or(|replica| !own.is_run_by(replica))
+        });
+    match earlier {
+        Some(earlier) => Ok((earlier, OnUnfinished::Abort)),
+        None => Err(Error::refused(format!(
+            "no revision of {service} is recorded to go back to"
+        ))
+        .hint(format!(
+            "rollout history {service} shows what is; the next rollout records one"
+        ))),
+    }
+}
+
+#[cfg(test)]
+#[path = "undo_tests.rs"]
+mod tests;

@@ -1,0 +1,22 @@
+//! The same `docker compose` on a project that was recorded, whatever its files say by now.
+
+use super::{Compose, Invocation};
+
+impl Compose {
+    /// Compose on what [`Compose::resolved`] once said: it gives the same config hash.
+    pub fn recorded(&self, config: &str, project: &str) -> Self {
+        Self {
+            program: self.program.clone(),
+            version: self.version.clone(),
+            invocation: Invocation {
+                files: vec!["-".to_owned()],
+                project_name: Some(project.to_owned()),
+                project_directory: self.invocation.project_directory.clone(),
+                ..Invocation::default()
+            },
+            engine: self.engine.clone(),
+            _forward: self._forward.clone(),
+            stdin: Some(config.as_bytes().to_vec()),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Containers of our own that are never started, and files in them and in the volume that they mount.
+
+use std::{collections::HashMap, io::Read, time::Duration};
+
+use bollard::{
+    models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions},
+    query_parameters as query,
+};
+use futures_util::StreamExt;
+
+use super::{Engine, failed, is_status, own_labels};
+use crate::{
+    error::{Error, Result},
+    model::label,
+};
+
+/// The largest archive that is read, in bytes: what is ours is small.
+const LARGEST: usize = 256 * 1024 * 1024;
+
+/// A volume that a container of our own mounts.
+#[derive(Clone, Copy, Debug)]
+pub struct Mounted<'a> {
+    /// The volume; the engine makes it where there is none.
+    pub volume: &'a str,
+    /// Where in the container.
+    pub at: &'a str,
+}
+
+impl Engine {
+    /// Creates a container that is never started; its id, or `None` where one of that name exists.
+    pub async fn create_marker(
+        &self,
+        name: &str,
+        image: &str,
+        labels: HashMap<String, String>,
+    ) -> Result<Option<String>> {
+        self.create_shelf(Some(name), image, labels, None).await
+    }
+
+    /// The same with a volume to read and write through it; without a name it always is a new one.
+    pub async fn create_shelf(
+        &self,
+        name: Option<&str>,
+        image: &str,
+        labels: HashMap<String, String>,
+        mounted: Option<Mounted<'_>>,
+    ) -> Result<Option<String>> {
+        let mount = mounted.map(|mounted| Mount {
+            target: Some(mounted.at.to_owned()),
+            source: Some(mounted.volume.to_owned()),
+            typ: Some(MountType::VOLUME),
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(true),
+                labels: Some(own_labels("state")),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            entrypoint: Some(vec!["/rollout".into()]),
+            cmd: Some(vec!["--version".into()]),
+            labels: Some(labels),
+            host_config: mount.map(|mount| HostConfig {
+                mounts: Some(vec![mount]),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let options = query::CreateContainerOptionsBuilder::default();
+        let options = match name {
+            Some(name) => options.name(name),
+            None => options,
+        };
+        match self
+            .docker
+            .create_container(Some(options.build()), body)
+            .await
+        {
+            Ok(created) => Ok(Some(created.id)),
+            Err(error) if is_status(&error, 409) => Ok(None),
+            Err(error) => Err(failed("create a container of our own", &error)),
+        }
+    }
+
+    /// Whether a volume exists.
+    pub async fn has_volume(&self, name: &str) -> Result<bool> {
+        match self.docker.inspect_volume(name).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_status(&error, 404) => Ok(false),
+            Err(error) => Err(failed("inspect a volume", &error)),
+        }
+    }
+
+    /// Unpacks an archive into a directory of a container, in any state.
+    pub async fn unpack_into(&self, container: &str, directory: &str, tar: Vec<u8>) -> Result<()> {
+        let options = query::UploadToContainerOptionsBuilder::default()
+            .path(directory)
+            .build();
+        self.docker
+            .upload_to_container(container, Some(options), bollard::body_full(tar.into()))
+            .await
+            .map_err(|error| failed("write a file", &error))
+    }
+
+    /// Every file under a path of a container, by its name from there on; `None` where the path does not exist.
+    pub async fn files_under(
+        &self,
+        container: &str,
+        path: &str,
+    ) -> Result<Option<Vec<(String, Vec<u8>)>>> {
+        let options = query::DownloadFromContainerOptionsBuilder::default()
+            .path(path)
+            .build();
+        let mut chunks = Box::pin(
+            self.docker
+                .download_from_container(container, Some(options)),
+        );
+        let mut tar = Vec::new();
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(chunk) if tar.len() + chunk.len() <= LARGEST => tar.extend_from_slice(&chunk),
+                Ok(_) => return Err(Error::failed(format!("{path} is too large to be read"))),
+                Err(error) if is_status(&error, 404) => return Ok(None),
+                Err(error) => return Err(failed("read files", &error)),
+            }
+        }
+        unpack(&tar)
+            .map(Some)
+            .map_err(|error| Error::failed(format!("cannot read {path}: {error}")))
+    }
+
+    /// Removes containers of ours of this role that are older than this.
+    pub async fn sweep_role(&self, role: &str, older: Duration) -> Result<()> {
+        let label = format!("{}={role}", label::ROLE);
+        let filters = HashMap::from([("label".to_owned(), vec![label])]);
+        let options = query::ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let list = self.docker.list_containers(Some(options)).await;
+        let list = list.map_err(|error| failed("list containers", &error))?;
+        if list.is_empty() {
+            return Ok(());
+        }
+        let before = (self.clock_ms().await / 1000).saturating_sub(older.as_secs());
+        for summary in list {
+            let created = summary.created.and_then(|at| u64::try_from(at).ok());
+            if let (Some(id), Some(created)) = (summary.id, created)
+                && created < before
+            {
+                self.discard(&id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends when a container is gone, or the engine cannot say any more.
+    pub async fn gone(&self, id: &str) {
+        let options = query::WaitContainerOptionsBuilder::default()
+            .condition("removed")
+            .build();
+        let mut removal = self.docker.wait_container(id, Some(options));
+        let _ = removal.next().await;
+    }
+}
+
+/// The first component of each path in it is what was asked for.
+fn unpack(tar: &[u8]) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for entry in tar::Archive::new(tar).entries()? {
+        let mut entry = entry?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let path = entry.path()?.to_string_lossy().into_owned();
+        let name = path.split_once('/').map_or(path.as_str(), |(_, rest)| rest);
+        let name = name.to_owned();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content)?;
+        files.push((name, content));
+    }
+    Ok(files)
+}

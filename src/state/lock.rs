@@ -1,0 +1,197 @@
+//! The lock of a service: a never-started container whose name only one can create, with a lease.
+
+use std::time::Duration;
+
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    lease,
+    owner::{self, Labels, is_dead, whose},
+    store,
+};
+use crate::{
+    engine::{Engine, own_labels},
+    error::{Error, Result},
+    event::Events,
+    model::ServiceKey,
+};
+
+const KEY: &str = "io.rollout.lock";
+
+/// How often a lock that comes and goes is tried for.
+const TRIES: u32 = 10;
+
+/// A lock that is ours until it is released; dropping it leaves it to be found dead.
+pub struct Lock {
+    engine: Engine,
+    /// The container, which also has the state volume mounted.
+    pub id: String,
+    key: ServiceKey,
+    /// The engine's clock when it was taken, in milliseconds: later owners have later ones.
+    pub epoch: u64,
+    /// Somebody else held it first: what was read before may be different now.
+    pub waited: bool,
+    renewal: AbortHandle,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    id: String,
+    labels: Labels,
+}
+
+/// The name of the container that is the lock; the same whoever asks from wherever.
+pub fn lock_name(key: &ServiceKey) -> String {
+    format!("rollout-lock.{}.{}", key.project, key.service)
+}
+
+/// Takes the lock of a service, waiting for it where that is wanted; error code 4, with who and since when, where
+/// somebody else holds it for longer.
+///
+/// A lock whose process has died on this machine, or whose lease is over, is broken, by container id, so that two
+/// takers cannot remove each other's.
+pub async fn lock(
+    engine: &Engine,
+    key: &ServiceKey,
+    image: &str,
+    wait: Duration,
+    events: &Events,
+) -> Result<Lock> {
+    let deadline = Instant::now() + wait;
+    let mut waited = false;
+    let mut tries = 0;
+    while tries < TRIES {
+        if let Some(mut lock) = take(engine, key, image).await? {
+            lock.waited = waited;
+            return Ok(lock);
+        }
+        let Some(holder) = holder(engine, key).await? else {
+            tries += 1;
+            continue;
+        };
+        let rest = holder.rest(engine).await;
+        if rest.is_zero() {
+            events.notice(format!(
+                "broke the lock of {}, which gave no sign of life any more",
+                whose(&holder.labels)
+            ));
+            engine.discard(&holder.id).await?;
+            tries += 1;
+            continue;
+        }
+        let patience = deadline.saturating_duration_since(Instant::now());
+        if patience.is_zero() {
+            return Err(holder.locked(key));
+        }
+        if !waited {
+            events.notice(format!(
+                "{key} is being rolled by {}; waiting for it, {} at most",
+                whose(&holder.labels),
+                humantime::format_duration(wait)
+            ));
+        }
+        waited = true;
+        let _ = timeout(patience.min(rest), engine.gone(&holder.id)).await;
+        // Where the engine cannot say when it is gone, it is not asked all the time.
+        sleep(Duration::from_millis(100).min(patience)).await;
+    }
+    Err(Error::locked(format!(
+        "{key} is locked by somebody who takes and releases it all the time"
+    )))
+}
+
+async fn take(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Option<Lock>> {
+    let epoch = engine.clock_ms().await;
+    let mut labels = own_labels("lock");
+    labels.insert(KEY.to_owned(), key.to_string());
+    labels.extend(owner::labels(epoch));
+    let (name, volume) = (lock_name(key), store::volume());
+    let mounted = Some(store::mounted(&volume));
+    let created = engine.create_shelf(Some(&name), image, labels, mounted);
+    Ok(created.await?.map(|id| Lock {
+        renewal: lease::keep(engine, &id, epoch),
+        engine: engine.clone(),
+        id,
+        key: key.clone(),
+        epoch,
+        waited: false,
+    }))
+}
+
+/// Who holds the lock of a service; `None` where nobody does.
+pub async fn holder(engine: &Engine, key: &ServiceKey) -> Result<Option<Holder>> {
+    let found = engine.inspect(&lock_name(key)).await?;
+    Ok(found.map(|found| Holder {
+        id: found.id.unwrap_or_default(),
+        labels: found
+            .config
+            .and_then(|config| config.labels)
+            .unwrap_or_default(),
+    }))
+}
+
+/// Removes the lock of a service, whoever holds it; says whose it was, `None` where there was none.
+pub async fn unlock(engine: &Engine, key: &ServiceKey) -> Result<Option<String>> {
+    let Some(holder) = holder(engine, key).await? else {
+        return Ok(None);
+    };
+    engine.discard(&holder.id).await?;
+    Ok(Some(holder.whose()))
+}
+
+impl Holder {
+    /// The container that is the lock.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Who, and since when.
+    pub fn whose(&self) -> String {
+        whose(&self.labels)
+    }
+
+    /// How long it still counts without a further sign of life; zero where it is dead.
+    pub async fn rest(&self, engine: &Engine) -> Duration {
+        if is_dead(&self.labels) {
+            return Duration::ZERO;
+        }
+        let left = lease::left(engine, &self.id, &self.labels).await;
+        left.unwrap_or(lease::LEASE)
+    }
+
+    fn locked(&self, key: &ServiceKey) -> Error {
+        Error::locked(format!("{key} is being rolled by {}", self.whose())).hint(format!(
+            "wait for it with --lock-wait 5m, or, if it is dead for certain: rollout unlock {}",
+            key.service
+        ))
+    }
+}
+
+impl Lock {
+    /// An error unless the lock is still this one: somebody may have removed it by hand, or its lease was over.
+    pub async fn check(&self) -> Result<()> {
+        match self.engine.inspect(&self.id).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::failed(format!(
+                "the lock {} was taken away",
+                lock_name(&self.key)
+            ))),
+        }
+    }
+
+    /// Gives the lock back.
+    pub async fn release(self) -> Result<()> {
+        self.renewal.abort();
+        self.engine.discard(&self.id).await
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}

@@ -1,0 +1,184 @@
+//! What has served: one record a revision, from which it can be made again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::store::File;
+use crate::model::{Replica, RolloutId};
+
+/// The folder of these records below a service's.
+pub const FOLDER: &str = "revisions";
+
+/// One version of a service, as it was rolled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// From 1 on, in the order of their rollouts.
+    pub number: u64,
+    /// The rollout that made it.
+    pub rollout: String,
+    /// When, in milliseconds since 1970 by the engine's clock.
+    pub at: u64,
+    /// `user@host`.
+    pub who: String,
+    /// Its image.
+    pub image: ImageRecord,
+    /// The version of Compose that made it.
+    pub compose: String,
+    /// Compose's config hash.
+    pub hash: String,
+    /// Our digest of the contents of its configs and secrets; empty where it has none.
+    pub digest: String,
+    /// How many replicas.
+    pub replicas: u32,
+    /// What `docker compose config SERVICE` said: a Compose file of its own.
+    pub config: String,
+    /// How traffic was moved.
+    pub proxy: String,
+    /// The strategy.
+    pub strategy: String,
+    /// The revision that was gone back to, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_to: Option<u64>,
+    /// It ran before anything was recorded, and is taken as it was found.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found: bool,
+}
+
+/// The image of a revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// As the Compose file names it.
+    pub reference: String,
+    /// `sha256:…`, as the engine names it.
+    pub id: String,
+    /// `repository@sha256:…`, as registries name it; none for what was only built.
+    pub digests: Vec<String>,
+    /// The name under which it is kept.
+    pub kept: String,
+}
+
+/// Every revision of a service that could be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revisions {
+    /// In the order of their numbers.
+    pub list: Vec<Revision>,
+    /// What could not be read, a few words each.
+    pub trouble: Vec<String>,
+    /// The highest number in use, also by what cannot be read.
+    highest: u64,
+}
+
+impl Revision {
+    /// The file that it is written to: a new one each time.
+    pub fn path(&self) -> String {
+        format!("{FOLDER}/{}-{}.json", self.number, self.rollout)
+    }
+
+    /// Whether making the other again would make the same.
+    pub fn same_content(&self, other: &Self) -> bool {
+        (&self.image.id, &self.hash, &self.digest) == (&other.image.id, &other.hash, &other.digest)
+    }
+
+    /// Whether a replica runs this content.
+    pub fn is_run_by(&self, replica: &Replica) -> bool {
+        let digest = replica.digest.as_deref();
+        self.image.id == replica.image
+            && self.hash == replica.hash
+            && digest.is_none_or(|digest| digest == self.digest)
+    }
+
+    /// A remark for people.
+    pub fn note(&self) -> String {
+        match (self.undo_to, self.found) {
+            (Some(to), _) => format!("undo to {to}"),
+            (None, true) => "as it was found".to_owned(),
+            (None, false) => String::new(),
+        }
+    }
+}
+
+impl Revisions {
+    /// Reads the records among a service's files; of several for one number the newest counts.
+    pub fn read(files: &[File]) -> Self {
+        let mut all = BTreeMap::<u64, Revision>::new();
+        let mut read = Self::default();
+        for file in files.iter().filter(|file| is_revision(file)) {
+            read.highest = read.highest.max(number_in(&file.path).unwrap_or(0));
+            match file.entry::<Revision>() {
+                Ok(revision) => {
+                    let known = all.get(&revision.number);
+                    if known.is_none_or(|known| known.at <= revision.at) {
+                        all.insert(revision.number, revision);
+                    }
+                }
+                Err(why) => read.trouble.push(why),
+            }
+        }
+        read.list = all.into_values().collect();
+        read
+    }
+
+    /// The revision of this number.
+    pub fn get(&self, number: u64) -> Option<&Revision> {
+        self.list.iter().find(|own| own.number == number)
+    }
+
+    /// The revision that a rollout made.
+    pub fn of(&self, rollout: &RolloutId) -> Option<&Revision> {
+        self.list.iter().find(|own| own.rollout == rollout.0)
+    }
+
+    /// The newest.
+    pub fn last(&self) -> Option<&Revision> {
+        self.list.last()
+    }
+
+    /// Takes one more in.
+    pub fn add(&mut self, revision: Revision) {
+        self.highest = self.highest.max(revision.number);
+        self.list.retain(|own| own.number != revision.number);
+        self.list.push(revision);
+        self.list.sort_by_key(|own| own.number);
+    }
+
+    /// The number of the next: Compose's own replicas count as revision 1.
+    pub fn next(&self, replicas: &[Replica]) -> u64 {
+        let labelled = replicas.iter().filter_map(|replica| replica.revision);
+        let highest = self.highest.max(labelled.max().unwrap_or(0));
+        highest.max(u64::from(!replicas.is_empty())) + 1
+    }
+
+    /// What runs: by the label of the replicas, else by what they run.
+    pub fn running(&self, replicas: &[Replica]) -> Option<u64> {
+        let labelled = replicas.iter().filter_map(|replica| replica.revision).max();
+        labelled.or_else(|| {
+            let replica = replicas.first()?;
+            let same = self.list.iter().rev();
+            same.into_iter()
+                .find(|own| own.is_run_by(replica))
+                .map(|own| own.number)
+        })
+    }
+
+    /// What falls out where `keep` are kept.
+    pub fn beyond(&self, keep: usize) -> &[Revision] {
+        &self.list[..self.list.len().saturating_sub(keep)]
+    }
+}
+
+fn is_revision(file: &File) -> bool {
+    file.path
+        .strip_prefix(FOLDER)
+        .is_some_and(|rest| rest.starts_with('/') && rest.ends_with(".json"))
+}
+
+/// The number in the name of a file, which counts even where the file cannot be read.
+fn number_in(path: &str) -> Option<u64> {
+    let (_, name) = path.rsplit_once('/')?;
+    name.split_once('-')?.0.parse().ok()
+}
+
+#[cfg(test)]
+#[path = "revisions_tests.rs"]
+mod tests;

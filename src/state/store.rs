@@ -1,0 +1,216 @@
+//! Files in a volume of the engine: one new file an entry, with a checksum, since writing by archive is not atomic.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    engine::{Engine, Mounted, own_labels},
+    error::{Error, Result},
+    model::ServiceKey,
+};
+
+/// The volume, unless the variable names another.
+const VOLUME: &str = "rollout-state";
+const VARIABLE: &str = "ROLLOUT_STATE_VOLUME";
+
+/// Where a container of ours mounts it.
+const AT: &str = "/state";
+
+/// The format of the files that this version writes; newer ones are left alone.
+const FORMAT: u64 = 1;
+
+/// A container that reads lives for a moment; one this old was left behind by a run that was killed.
+const LEFT_BEHIND: Duration = Duration::from_secs(60);
+
+/// What each file holds.
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    format: u64,
+    /// SHA-256 of the entry, in hex.
+    sha256: String,
+    /// The entry as JSON, in a string: its checksum does not hang on how JSON is written.
+    entry: String,
+}
+
+/// One file as it was found.
+pub struct File {
+    /// Its path below the service's folder.
+    pub path: String,
+    content: Vec<u8>,
+}
+
+/// The name of the volume.
+pub fn volume() -> String {
+    let given = std::env::var(VARIABLE).ok();
+    given
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| VOLUME.to_owned())
+}
+
+/// The volume as a container of ours mounts it.
+pub fn mounted(volume: &str) -> Mounted<'_> {
+    Mounted { volume, at: AT }
+}
+
+/// Every file of a service, through a container that has the volume mounted; empty where there is none yet.
+pub async fn read(engine: &Engine, container: &str, key: &ServiceKey) -> Result<Vec<File>> {
+    let files = engine.files_under(container, &folder(key)).await?;
+    Ok(files
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(path, content)| File { path, content })
+        .collect())
+}
+
+/// The same without a lock, through a container that is made for it and removed at once. `image` is any image that the
+/// engine has.
+pub async fn look(engine: &Engine, image: &str, key: &ServiceKey) -> Result<Vec<File>> {
+    let volume = volume();
+    // Mounting one that does not exist would make it.
+    if !engine.has_volume(&volume).await? {
+        return Ok(Vec::new());
+    }
+    let labels = own_labels("state");
+    let created = engine
+        .create_shelf(None, image, labels, Some(mounted(&volume)))
+        .await?;
+    let id = created.ok_or_else(|| Error::failed("the engine made no container to read with"))?;
+    let files = read(engine, &id, key).await;
+    engine.discard(&id).await?;
+    files
+}
+
+/// Writes one entry as a new file of a service; `path` is below its folder.
+pub async fn write(
+    engine: &Engine,
+    container: &str,
+    key: &ServiceKey,
+    path: &str,
+    entry: &impl Serialize,
+) -> Result<()> {
+    let failed = |error: &dyn std::fmt::Display| Error::failed(format!("cannot write: {error}"));
+    let content = sealed(entry).map_err(|error| failed(&error))?;
+    // Below the mount itself, which exists; the engine makes the folders.
+    let path = format!("{}/{path}", folder(key));
+    let inside = path.strip_prefix("/state/").unwrap_or(&path);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o600);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive
+        .append_data(&mut header, inside, content.as_slice())
+        .map_err(|error| failed(&error))?;
+    let archive = archive.into_inner().map_err(|error| failed(&error))?;
+    engine.unpack_into(container, AT, archive).await
+}
+
+/// Removes containers that were made to read and whose run was killed.
+pub async fn sweep(engine: &Engine) -> Result<()> {
+    engine.sweep_role("state", LEFT_BEHIND).await
+}
+
+impl File {
+    /// The entry in it; the error says, in a few words, what is wrong.
+    pub fn entry<T: DeserializeOwned>(&self) -> Result<T, String> {
+        let corrupt = || format!("{} is corrupt", self.path);
+        let value: serde_json::Value =
+            serde_json::from_slice(&self.content).map_err(|_| corrupt())?;
+        match value["format"].as_u64() {
+            Some(FORMAT) => {}
+            Some(newer) if newer > FORMAT => {
+                return Err(format!(
+                    "{} has format {newer}, which a newer rollout has written",
+                    self.path
+                ));
+            }
+            _ => return Err(corrupt()),
+        }
+        let envelope: Envelope = serde_json::from_value(value).map_err(|_| corrupt())?;
+        if envelope.sha256 != checksum(&envelope.entry) {
+            return Err(corrupt());
+        }
+        serde_json::from_str(&envelope.entry).map_err(|_| corrupt())
+    }
+}
+
+fn sealed(entry: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let entry = serde_json::to_string(entry)?;
+    serde_json::to_vec(&Envelope {
+        format: FORMAT,
+        sha256: checksum(&entry),
+        entry,
+    })
+}
+
+fn checksum(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compose allows names of dots alone, which would lead elsewhere; `%` is in no name.
+fn folder(key: &ServiceKey) -> String {
+    let component = |name: &str| match name.starts_with('.') {
+        true => format!("%{name}"),
+        false => name.to_owned(),
+    };
+    format!(
+        "{AT}/{}/{}",
+        component(&key.project),
+        component(&key.service)
+    )
+}
+
+#[cfg(test)]
+impl File {
+    /// A file as [`write`] makes it.
+    pub fn of(path: &str, entry: &impl Serialize) -> Self {
+        Self {
+            path: path.to_owned(),
+            content: sealed(entry).unwrap(),
+        }
+    }
+
+    /// A file with any content.
+    pub fn raw(path: &str, content: &[u8]) -> Self {
+        Self {
+            path: path.to_owned(),
+            content: content.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_read_back_and_a_changed_or_cut_file_is_corrupt() {
+        let good = File::of("revisions/1-r.json", &vec![1, 2]);
+        assert_eq!(good.entry::<Vec<u8>>(), Ok(vec![1, 2]));
+        let text = String::from_utf8(good.content).unwrap();
+        for bad in [text.replace("[1,2]", "[1,3]"), text[..20].to_owned()] {
+            let bad = File::raw("revisions/1-r.json", bad.as_bytes());
+            let error = bad.entry::<Vec<u8>>().unwrap_err();
+            assert_eq!(error, "revisions/1-r.json is corrupt");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let newer = File::raw("a", br#"{"format":2,"what":"ever"}"#);
+        let error = newer.entry::<Vec<u8>>().unwrap_err();
+        assert_eq!(error, "a has format 2, which a newer rollout has written");
+    }
+
+    #[test]
+    fn a_service_called_dot_dot_stays_in_its_own_folder() {
+        let key = |service: &str| ServiceKey {
+            project: "p".into(),
+            service: service.into(),
+        };
+        assert_eq!(folder(&key("..")), "/state/p/%..");
+        assert_eq!(folder(&key("web.1")), "/state/p/web.1");
+    }
+}

@@ -1,0 +1,229 @@
+//! Revisions: recorded, listed, compared, gone back to; what is kept of them, and what is lost with the volume.
+
+use serde_json::Value;
+
+use crate::support::{Run, Stack};
+
+const QUICK: [&str; 2] = ["--stable", "200ms"];
+
+/// `latest` of an image of the test's own, moved as a build would move it.
+async fn latest_is(stack: &Stack, version: &str) {
+    let line = format!(
+        "printf 'FROM rollout-demo:{version}\\nLABEL test={0}\\n' | DOCKER_BUILDKIT=0 docker build -q -t {1} -",
+        stack.project,
+        latest(stack)
+    );
+    stack.shell(&line).await;
+}
+
+/// What `latest` is now, by id.
+async fn latest_id(stack: &Stack) -> String {
+    let name = latest(stack);
+    stack
+        .docker(&["inspect", "--format", "{{.Id}}", &name])
+        .await
+}
+
+fn latest(stack: &Stack) -> String {
+    format!("{}:latest", stack.project)
+}
+
+/// A service whose image is `latest`, with a label that the second version of the file has lost.
+fn stack(test: &str) -> Stack {
+    let stack = Stack::new(test, "    image: none\n");
+    file(&stack, "      shop.tier: gold\n");
+    stack
+}
+
+fn file(stack: &Stack, label: &str) {
+    let web = format!(
+        "services:\n  web:\n    image: {}\n    labels:\n      traefik.enable: \"true\"\n      \
+         traefik.http.routers.web.rule: Host(`localhost`)\n{label}    networks: [front]\n",
+        latest(stack)
+    );
+    stack.write("compose.yaml", &web);
+}
+
+async fn rollout(stack: &Stack, arguments: &[&str]) -> Run {
+    stack.rollout(&[&QUICK[..], arguments].concat()).await
+}
+
+/// Image id and label of the one container.
+async fn runs(stack: &Stack) -> (String, String) {
+    let replicas = stack.replicas("web").await;
+    assert_eq!(replicas.len(), 1, "{replicas:?}");
+    assert_eq!(replicas[0].name, format!("{}-web-1", stack.project));
+    let format = "{{.Image}} {{index .Config.Labels \"shop.tier\"}} ";
+    let line = stack
+        .docker(&["inspect", "--format", format, &replicas[0].id])
+        .await;
+    let (image, label) = line.split_once(' ').unwrap();
+    (image.to_owned(), label.trim().to_owned())
+}
+
+async fn kept(stack: &Stack) -> Vec<String> {
+    let repository = format!("rollout/{}-web", stack.project);
+    let tags = stack
+        .docker(&["images", "--format", "{{.Tag}}", &repository])
+        .await;
+    let mut tags: Vec<String> = tags.lines().map(str::to_owned).collect();
+    tags.sort();
+    tags
+}
+
+async fn numbers(stack: &Stack) -> Vec<u64> {
+    let run = stack.rollout(&["history", "web", "--output", "json"]).await;
+    run.code(0);
+    let lines = run
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter(|line: &Value| line.get("event").is_none())
+        .map(|line| line["number"].as_u64().unwrap())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file_lost_a_label() {
+    let stack = stack("undo");
+    latest_is(&stack, "v1").await;
+    stack.up("v1").await;
+    let first = runs(&stack).await;
+    latest_is(&stack, "v2").await;
+    rollout(&stack, &["web"]).await.code(0);
+    let second = runs(&stack).await;
+    assert_ne!(first.0, second.0);
+    file(&stack, "");
+    // Only our names hold the older image by now.
+    let own = format!("label=test={}", stack.project);
+    let prune = ["image", "prune", "--force", "--filter", &own];
+    stack.docker(&prune).await;
+
+    let load = stack.load();
+    let run = rollout(&stack, &["undo", "web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(report.mixed, 0, "{report}");
+    assert_eq!(runs(&stack).await, first);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    assert_eq!(run.event("finished").unwrap()["revision"], 3);
+    let again = rollout(&stack, &["undo", "web", "--to", "1"]).await;
+    assert!(
+        again.code(0).event("nothing_to_do").is_some(),
+        "{}",
+        again.text
+    );
+
+    // The file has no label by now, and what runs has: a plain rollout takes it away, and an undo brings it back.
+    let status = stack.rollout(&["status", "web"]).await;
+    status.code(1);
+    assert!(
+        status.out.contains("not settled, revision 3"),
+        "{}",
+        status.out
+    );
+    assert!(status.out.contains("config: "), "{}", status.out);
+    rollout(&stack, &["web"]).await.code(0);
+    assert_eq!(runs(&stack).await, (first.0.clone(), String::new()));
+    let status = stack.rollout(&["status", "web", "--watch"]).await;
+    status.code(0);
+    assert!(status.out.contains("settled, revision 4"), "{}", status.out);
+    assert!(status.out.contains("healthy"), "{}", status.out);
+    assert!(status.out.contains("live"), "{}", status.out);
+    let history = stack.rollout(&["history", "web"]).await;
+    assert!(history.code(0).out.contains("undo to 1"), "{}", history.out);
+    let diff = stack.rollout(&["history", "web", "--diff", "3..4"]).await;
+    assert!(
+        diff.code(0).out.contains("-      shop.tier: gold"),
+        "{}",
+        diff.out
+    );
+    let diff = stack.rollout(&["history", "web", "--diff", "1..2"]).await;
+    assert!(
+        diff.code(0).out.contains("-# image sha256:"),
+        "{}",
+        diff.out
+    );
+    let run = rollout(&stack, &["undo", "web", "--to", "2"]).await;
+    run.code(0);
+    assert_eq!(runs(&stack).await, second);
+    assert_eq!(numbers(&stack).await, [1, 2, 3, 4, 5]);
+    stack.no_leftovers().await;
+    let refused = rollout(&stack, &["undo", "web", "--to", "9"]).await;
+    assert!(
+        refused.code(2).text.contains("recorded are 1, 2, 3, 4, 5"),
+        "{}",
+        refused.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_fails_leaves_what_ran_and_gives_the_image_its_name_back() {
+    let stack = stack("undofails");
+    latest_is(&stack, "broken").await;
+    stack.compose(&["up", "-d"]).await;
+    latest_is(&stack, "v1").await;
+    let v1 = latest_id(&stack).await;
+    rollout(&stack, &["web"]).await.code(0);
+    stack.answers("v1").await;
+    let before = stack.replicas("web").await;
+    let run = rollout(&stack, &["undo", "web", "--timeout", "5"]).await;
+    run.code(1);
+    assert_eq!(stack.replicas("web").await, before);
+    assert_eq!(latest_id(&stack).await, v1);
+    assert_eq!(numbers(&stack).await, [1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_left() {
+    let stack = stack("keep");
+    latest_is(&stack, "v1").await;
+    stack.up("v1").await;
+    // What Compose has made is the first revision, and the way back to it.
+    let run = rollout(&stack, &["web"]).await;
+    assert!(run.code(0).event("nothing_to_do").is_some(), "{}", run.text);
+    for version in ["v2", "v1"] {
+        latest_is(&stack, version).await;
+        rollout(&stack, &["web", "--keep", "2"]).await.code(0);
+    }
+    assert_eq!(numbers(&stack).await, [1, 2, 3]);
+    assert_eq!(kept(&stack).await, ["2", "3"]);
+    let history = stack.rollout(&["history", "web"]).await;
+    assert!(history.out.contains("image not kept"), "{}", history.out);
+
+    // The newest record is cut short, as a full disk would.
+    let line = format!(
+        "set -e; id=$(docker create -v {0}:/state {1}); \
+         docker cp $id:/state/{2}/web/revisions - | tar x; \
+         for f in revisions/3-*; do head -c 40 $f > cut; mv cut $f; done; \
+         docker cp revisions $id:/state/{2}/web; docker rm $id",
+        stack.state_volume(),
+        latest(&stack),
+        stack.project
+    );
+    stack.shell(&line).await;
+    let history = stack.rollout(&["history", "web"]).await;
+    assert!(
+        history.code(0).text.contains("is corrupt"),
+        "{}",
+        history.text
+    );
+    latest_is(&stack, "v2").await;
+    let run = rollout(&stack, &["web"]).await;
+    assert!(run.code(0).text.contains("is corrupt"), "{}", run.text);
+    assert_eq!(numbers(&stack).await, [1, 2, 4]);
+
+    // Without the volume, history begins anew and says so, and the numbers go on.
+    let volume = stack.state_volume();
+    stack.docker(&["volume", "rm", &volume]).await;
+    latest_is(&stack, "v1").await;
+    let run = rollout(&stack, &["web"]).await;
+    assert!(
+        run.code(0).text.contains("its history begins anew"),
+        "{}",
+        run.text
+    );
+    assert_eq!(numbers(&stack).await, [4, 5]);
+}
