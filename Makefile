@@ -12,7 +12,7 @@ DOCKER_CONFIG_DIR := $(or $(DOCKER_CONFIG),$(HOME)/.docker)
 IMAGE  ?= rollout:latest
 TESTBED := tests/testbed/testbed
 # End-to-end tests mostly wait, so more of them run at a time than there are cores; what measures a time runs alone.
-TEST_THREADS ?= 4
+TEST_THREADS ?= 5
 # crt-static for the last crate alone: as a general flag it would reach procedural macros, which cannot be static.
 STATIC := -- -C target-feature=+crt-static
 
