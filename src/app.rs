@@ -167,20 +167,13 @@ fn sinks(output: Output, verbose: bool) -> Vec<Box<dyn Sink>> {
 
 async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
-    let engine = Engine::connect(endpoint(&up.target).await?).await?;
-    let compose = Compose::find(up.target.invocation(), engine.endpoint().clone()).await?;
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let project = read_project(&compose, &names).await?;
+    let opened = Opened::of(&up.target, &names).await?;
+    let Opened { project, .. } = &opened;
     for name in &names {
         project.service(name)?;
     }
-    let scene = roll::Scene {
-        engine: &engine,
-        compose: &compose,
-        project: &project,
-        events,
-        back: None,
-    };
+    let scene = opened.scene(events);
     // All are checked before the first is touched, and each again once those before it have been rolled.
     let mut first = None;
     for (index, name) in names.iter().enumerate() {
@@ -208,6 +201,44 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     Ok(())
 }
 
+/// What a command on services of a project begins with.
+struct Opened {
+    engine: Engine,
+    compose: Compose,
+    project: Project,
+}
+
+impl Opened {
+    /// The engine that answers, and the project with these services enabled.
+    async fn of(target: &TargetArgs, names: &[&str]) -> Result<Self> {
+        let engine = Engine::connect(endpoint(target).await?).await?;
+        let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
+        let project = read_project(&compose, names).await?;
+        Ok(Self {
+            engine,
+            compose,
+            project,
+        })
+    }
+
+    fn scene<'a>(&'a self, events: &'a Events) -> roll::Scene<'a> {
+        roll::Scene {
+            engine: &self.engine,
+            compose: &self.compose,
+            project: &self.project,
+            events,
+            back: None,
+        }
+    }
+
+    fn key(&self, service: &str) -> ServiceKey {
+        ServiceKey {
+            project: self.project.name.clone(),
+            service: service.to_owned(),
+        }
+    }
+}
+
 async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
     let project = compose.project_for(names).await;
     project.map_err(|error| {
@@ -218,16 +249,8 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
 /// Finishes or undoes what an earlier run has left, and no more.
 async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
-    let engine = Engine::connect(endpoint(&settle.target).await?).await?;
-    let compose = Compose::find(settle.target.invocation(), engine.endpoint().clone()).await?;
-    let project = read_project(&compose, &[&settle.service]).await?;
-    let scene = roll::Scene {
-        engine: &engine,
-        compose: &compose,
-        project: &project,
-        events,
-        back: None,
-    };
+    let opened = Opened::of(&settle.target, &[&settle.service]).await?;
+    let scene = opened.scene(events);
     let checked = scene
         .check(
             &settle.service,
@@ -240,15 +263,13 @@ async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
 }
 
 async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
-    let engine = Engine::connect(endpoint(&unlock.target).await?).await?;
-    let compose = Compose::find(unlock.target.invocation(), engine.endpoint().clone()).await?;
-    let project = read_project(&compose, &[&unlock.service]).await?;
+    let opened = Opened::of(&unlock.target, &[&unlock.service]).await?;
+    let Opened {
+        engine, project, ..
+    } = &opened;
     project.service(&unlock.service)?;
-    let key = ServiceKey {
-        project: project.name.clone(),
-        service: unlock.service.clone(),
-    };
-    match state::unlock(&engine, &key).await? {
+    let key = opened.key(&unlock.service);
+    match state::unlock(engine, &key).await? {
         Some(holder) => events.notice(format!(
             "removed the lock on {key} that was held by {holder}"
         )),

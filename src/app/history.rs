@@ -3,11 +3,9 @@
 use comfy_table::{Table, presets::NOTHING};
 use similar::TextDiff;
 
-use super::{endpoint, print, read_project, roll::Scene};
+use super::{Opened, print, roll::Scene};
 use crate::{
     cli::HistoryArgs,
-    compose::Compose,
-    engine::Engine,
     error::{Error, Result},
     event::Events,
     model::ServiceKey,
@@ -22,20 +20,12 @@ use crate::{
 
 /// Tells what was asked for on standard output.
 pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
-    let engine = Engine::connect(endpoint(&asked.target).await?).await?;
-    let compose = Compose::find(asked.target.invocation(), engine.endpoint().clone()).await?;
-    let project = read_project(&compose, &[&asked.service]).await?;
-    let scene = Scene {
-        engine: &engine,
-        compose: &compose,
-        project: &project,
-        events,
-        back: None,
-    };
-    let key = ServiceKey {
-        project: project.name.clone(),
-        service: asked.service.clone(),
-    };
+    let opened = Opened::of(&asked.target, &[&asked.service]).await?;
+    let Opened {
+        engine, project, ..
+    } = &opened;
+    let scene = opened.scene(events);
+    let key = opened.key(&asked.service);
     let revisions = remembered(&scene, &key).await?;
     if revisions.list.is_empty() {
         // A slip of the keyboard is told as one.

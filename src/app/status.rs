@@ -4,21 +4,13 @@ use comfy_table::{Table, presets::NOTHING};
 use console::Term;
 use serde_json::{Value, json};
 
-use super::{
-    endpoint,
-    history::remembered,
-    print, read_project,
-    roll::{Scene, Standing},
-    signals,
-};
+use super::{Opened, history::remembered, print, roll::Standing, signals};
 use crate::{
     cli::StatusArgs,
-    compose::Compose,
-    engine::Engine,
     error::{Error, Result},
     event::Events,
     execute,
-    model::{Replica, Route, ServiceKey},
+    model::{Replica, Route},
     report::Output,
     watch::Watch,
 };
@@ -26,22 +18,14 @@ use crate::{
 /// Tells it on standard output; an error with code 1 where the service is not settled.
 pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
     let mut interrupted = signals()?;
-    let engine = Engine::connect(endpoint(&asked.target).await?).await?;
-    let compose = Compose::find(asked.target.invocation(), engine.endpoint().clone()).await?;
-    let project = read_project(&compose, &[&asked.service]).await?;
+    let opened = Opened::of(&asked.target, &[&asked.service]).await?;
+    let Opened {
+        engine, project, ..
+    } = &opened;
     let service = project.service(&asked.service)?;
-    let key = ServiceKey {
-        project: project.name.clone(),
-        service: asked.service.clone(),
-    };
-    let scene = Scene {
-        engine: &engine,
-        compose: &compose,
-        project: &project,
-        events,
-        back: None,
-    };
-    let watch = Watch::start(&engine, &key);
+    let key = opened.key(&asked.service);
+    let scene = opened.scene(events);
+    let watch = Watch::start(engine, &key);
     let wanted = scene.wanted(service, &asked.settings).await?;
     let mut shown = Shown::default();
     loop {

@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    endpoint,
+    Opened,
     history::{known, remembered},
-    read_project,
     roll::{Purpose, Scene},
     signals,
 };
 use crate::{
     ask,
     cli::UndoArgs,
-    compose::Compose,
-    engine::Engine,
     error::{Error, Result},
     event::Events,
     model::{Replica, ServiceKey, label},
@@ -33,23 +30,17 @@ const GOING_BACK: Duration = Duration::from_secs(90);
 /// Goes back.
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
-    let engine = Engine::connect(endpoint(&undo.target).await?).await?;
-    let compose = Compose::find(undo.target.invocation(), engine.endpoint().clone()).await?;
-    let project = read_project(&compose, &[&undo.service]).await?;
-    let key = ServiceKey {
-        project: project.name.clone(),
-        service: undo.service.clone(),
-    };
-    let here = Scene {
-        engine: &engine,
-        compose: &compose,
-        project: &project,
-        events,
-        back: None,
-    };
+    let opened = Opened::of(&undo.target, &[&undo.service]).await?;
+    let Opened {
+        engine,
+        compose,
+        project,
+    } = &opened;
+    let key = opened.key(&undo.service);
+    let here = opened.scene(events);
     if undo.to.is_none()
-        && let Some(holder) = holder(&engine, &key).await?
-        && !holder.rest(&engine).await.is_zero()
+        && let Some(holder) = holder(engine, &key).await?
+        && !holder.rest(engine).await.is_zero()
         && cut_back(&here, &key, &holder).await?
     {
         return Ok(());

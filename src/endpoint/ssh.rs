@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// sshd drops connections at random once ten (`MaxStartups`) are being made, and every hand has its own.
+/// sshd drops connections at random once ten (`MaxStartups`) have yet to authenticate, and each of ours is one.
 static MAKING: Semaphore = Semaphore::const_new(4);
 /// Connection, authentication and the engine's first answer together.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -26,7 +26,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Traefik reads at once; one that has lost its event stream comes back within this time (traefik-facts: up to 19 s).
+/// Traefik reads at once; one that has lost its event stream comes back within this time: its backoff ends at about 19 s.
 const LONGEST: Duration = Duration::from_secs(30);
 /// The API may answer before the last entrypoint has switched: the default of `--settle`.
 const SETTLE: Duration = Duration::from_millis(250);

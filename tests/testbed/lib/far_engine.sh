@@ -94,7 +94,8 @@ far_start_engine() {
     local port
     port=$(free_port 23760)
     say "starting the second dockerd (tcp port $port, data in $CACHE/far-engine, log in $FAR/dockerd.log)"
-    rm -f "$FAR_PID_FILE" "$FAR/exec/containerd/containerd.pid"
+    remove_stale_pid "$FAR_PID_FILE" dockerd
+    remove_stale_pid "$FAR/exec/containerd/containerd.pid" containerd
     mkdir -p "$CACHE/far-engine"
     DOCKER_MIN_API_VERSION=$FAR_MIN_API PATH=$FAR_BIN:$PATH:/usr/sbin:/sbin setsid "$FAR_BIN/dockerd" \
         -H "unix://$FAR/docker.sock" -H "tcp://127.0.0.1:$port" \
@@ -185,6 +186,8 @@ far_down() {
     export PATH=$PATH:/usr/sbin:/sbin
     far_rule -D 2>/dev/null || true
     ip link delete $FAR_BRIDGE 2>/dev/null || true
+    # Namespaces of containers that it did not get to remove.
+    umount "$FAR"/exec/netns/* 2>/dev/null || true
     rm -rf "$FAR"
 }
 
