@@ -24,7 +24,7 @@ IN_TESTBED := export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
 	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
 
-.PHONY: help build image install uninstall demo test test-pin soak check fmt bench clean
+.PHONY: help build image install uninstall demo test test-wide test-pin soak check fmt bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,8 +59,15 @@ demo: build ## a rollout under load, and a table of what the clients saw
 test: build ## every test, end to end ones too; brings up all they need
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \
-	$(CARGO) test --locked $(TEST_ARGS) -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak::; \
+	$(CARGO) test --locked $(TEST_ARGS) -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak:: $(WIDE:%=--skip %); \
 	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=1 alone::
+
+# Other Traefiks, other ways to reach and to switch them, and a second engine.
+WIDE := matrix:: odd_routing:: pin:: remote:: traefik_api::
+test-wide: build ## end-to-end tests of other Traefiks, other ways to reach and to switch them, and a second engine
+	@$(CARGO) test --locked --no-run
+	@$(IN_TESTBED) \
+	$(CARGO) test --locked --test rollout -- --test-threads=2 $(WIDE)
 
 # The stacks of the main job once more, in front of which a Traefik with a file provider reads the engine's socket itself.
 PINNED := blue_green:: crash:: drain:: failure:: first_start:: hooks:: operator:: readiness:: shapes::

@@ -234,7 +234,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
     {
         return Ok(Action::PluginMetadata);
     }
-    let cli = Cli::try_parse_from(arguments)?;
+    let cli = Cli::try_parse_from(values_joined(arguments))?;
     if let (Some(first), Some(_)) = (cli.up.services.first(), &cli.command) {
         return Err(misplaced(first));
     }
@@ -298,6 +298,34 @@ pub fn output_of(arguments: &[OsString]) -> Output {
         || arguments.windows(2).any(asked)
         || std::env::var("ROLLOUT_OUTPUT").as_deref() == Ok("json");
     if json { Output::Json } else { Output::Human }
+}
+
+/// An option's value may be called as a command is: `--switch relabel web` becomes `--switch=relabel web`.
+fn values_joined(arguments: Vec<OsString>) -> Vec<OsString> {
+    let command = Cli::command();
+    let takes_value = |word: &str| {
+        let named = |own: &clap::Arg| {
+            own.get_long()
+                .is_some_and(|long| word == format!("--{long}"))
+        };
+        let one = |own: &clap::Arg| own.get_action().takes_values() && !own.is_require_equals_set();
+        command.get_arguments().any(|own| named(own) && one(own))
+    };
+    let is_command = |word: &str| command.get_subcommands().any(|own| own.get_name() == word);
+    let mut joined: Vec<OsString> = Vec::new();
+    for argument in arguments {
+        let value = argument.to_str().filter(|word| is_command(word));
+        let option = joined.last().and_then(|last| last.to_str());
+        match (option.filter(|word| takes_value(word)), value) {
+            (Some(option), Some(value)) => {
+                let whole = format!("{option}={value}");
+                joined.pop();
+                joined.push(whole.into());
+            }
+            _ => joined.push(argument),
+        }
+    }
+    joined
 }
 
 /// As `docker rollout …`, Docker calls `docker-rollout … rollout …`: its own options first, then the plugin's name.
@@ -401,6 +429,20 @@ mod tests {
             ),
         ] {
             assert_eq!(refused(line), message, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_an_option_may_be_called_as_a_command_is() {
+        for line in [
+            "rollout --switch relabel web",
+            "rollout up --switch=relabel web",
+        ] {
+            let Action::Up(up) = parsed(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(up.services, ["web"], "{line}");
+            assert!(up.settings.switch.is_some(), "{line}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     engine::Engine,
     error::Result,
     event::Event,
-    model::{ContainerId, Desired, Drained, Facts, Replica, Side, Stage},
+    model::{ContainerId, Desired, Drained, Facts, Replica, Run, Side, Stage},
     proxy::{Change, Observation},
     retry,
     watch::Watch,
@@ -36,6 +36,12 @@ impl Live<'_> {
             news: &sets.news,
             olds: &sets.olds,
         };
+        let back = |old: &&Replica| !matches!(old.run, Run::Exited | Run::Created);
+        if stage == Stage::Cutover && desired.served && !sets.olds.iter().any(back) {
+            self.events.notice(
+                "somebody else took the old replicas away during the rollout; the new ones take over",
+            );
+        }
         self.memory.confirmed_at = None;
         self.proxy.route(change).await
     }
