@@ -319,7 +319,9 @@ async fn a_rollout_serves_although_nothing_can_be_written_down() {
     let full = "type=tmpfs device=tmpfs o=size=4k,nr_inodes=1";
     let options = full.split(' ').flat_map(|option| ["--opt", option]);
     let create: Vec<&str> = ["volume", "create"].into_iter().chain(options).collect();
-    stack.docker(&[&create[..], &[volume.as_str()]].concat()).await;
+    stack
+        .docker(&[&create[..], &[volume.as_str()]].concat())
+        .await;
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     latest_is(&stack, "v2").await;
