@@ -38,7 +38,7 @@ impl Engine {
     pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {
-            let Some(archive) = self.archive(container, &path).await? else {
+            let Some(archive) = self.archive(container, &path, MAX_ARCHIVE).await? else {
                 return Ok(None);
             };
             match first(&archive).map_err(|error| unreadable(&path, &error))? {
@@ -54,7 +54,7 @@ impl Engine {
     pub async fn read_directory(&self, container: &str, path: &str) -> Result<Vec<ContainerFile>> {
         // With a dot at the end, a directory that is itself a link is followed.
         let inside = format!("{}/.", path.trim_end_matches('/'));
-        let Some(archive) = self.archive(container, &inside).await? else {
+        let Some(archive) = self.archive(container, &inside, MAX_ARCHIVE).await? else {
             return Ok(Vec::new());
         };
         files(&archive).map_err(|error| unreadable(path, &error))
@@ -80,7 +80,13 @@ impl Engine {
         }
     }
 
-    async fn archive(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
+    /// The archive of a path, `largest` bytes at most; `None` where there is nothing.
+    pub(super) async fn archive(
+        &self,
+        container: &str,
+        path: &str,
+        largest: usize,
+    ) -> Result<Option<Vec<u8>>> {
         let options = query::DownloadFromContainerOptionsBuilder::default()
             .path(path)
             .build();
@@ -92,9 +98,9 @@ impl Engine {
         loop {
             match chunks.try_next().await {
                 Ok(None) => return Ok(Some(archive)),
-                Ok(Some(chunk)) if archive.len() + chunk.len() > MAX_ARCHIVE => {
+                Ok(Some(chunk)) if archive.len() + chunk.len() > largest => {
                     return Err(Error::failed(format!(
-                        "{path} is larger than {MAX_ARCHIVE} bytes"
+                        "{path} is larger than {largest} bytes"
                     )));
                 }
                 Ok(Some(chunk)) => archive.extend_from_slice(&chunk),
@@ -106,7 +112,7 @@ impl Engine {
     }
 }
 
-fn unreadable(path: &str, error: &std::io::Error) -> Error {
+pub(super) fn unreadable(path: &str, error: &std::io::Error) -> Error {
     Error::failed(format!("the engine's archive of {path} is broken: {error}"))
 }
 
@@ -135,7 +141,8 @@ fn first(archive: &[u8]) -> std::io::Result<First> {
     Ok(First::File(bytes))
 }
 
-fn files(archive: &[u8]) -> std::io::Result<Vec<ContainerFile>> {
+/// Every regular file in an archive, by its path there less a leading `./`.
+pub(super) fn files(archive: &[u8]) -> std::io::Result<Vec<ContainerFile>> {
     let mut files = Vec::new();
     for entry in tar::Archive::new(archive).entries()? {
         let mut entry = entry?;

@@ -1,6 +1,6 @@
 //! Containers of our own that are never started, and files in them and in the volume that they mount.
 
-use std::{collections::HashMap, io::Read, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use bollard::{
     models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions},
@@ -8,11 +8,12 @@ use bollard::{
 };
 use futures_util::StreamExt;
 
-use super::{Engine, failed, is_status, own_labels};
-use crate::{
-    error::{Error, Result},
-    model::label,
+use super::{
+    Engine, failed,
+    files::{ContainerFile, files, unreadable},
+    is_status, own_labels,
 };
+use crate::{error::Result, model::label};
 
 /// The largest archive that is read, in bytes: what is ours is small.
 const LARGEST: usize = 256 * 1024 * 1024;
@@ -109,25 +110,11 @@ impl Engine {
         container: &str,
         path: &str,
     ) -> Result<Option<Vec<(String, Vec<u8>)>>> {
-        let options = query::DownloadFromContainerOptionsBuilder::default()
-            .path(path)
-            .build();
-        let mut chunks = Box::pin(
-            self.docker
-                .download_from_container(container, Some(options)),
-        );
-        let mut tar = Vec::new();
-        while let Some(chunk) = chunks.next().await {
-            match chunk {
-                Ok(chunk) if tar.len() + chunk.len() <= LARGEST => tar.extend_from_slice(&chunk),
-                Ok(_) => return Err(Error::failed(format!("{path} is too large to be read"))),
-                Err(error) if is_status(&error, 404) => return Ok(None),
-                Err(error) => return Err(failed("read files", &error)),
-            }
-        }
-        unpack(&tar)
-            .map(Some)
-            .map_err(|error| Error::failed(format!("cannot read {path}: {error}")))
+        let Some(archive) = self.archive(container, path, LARGEST).await? else {
+            return Ok(None);
+        };
+        let files = files(&archive).map_err(|error| unreadable(path, &error))?;
+        Ok(Some(files.into_iter().map(named).collect()))
     }
 
     /// Removes containers of ours of this role that are older than this.
@@ -165,20 +152,11 @@ impl Engine {
     }
 }
 
-/// The first component of each path in it is what was asked for.
-fn unpack(tar: &[u8]) -> std::io::Result<Vec<(String, Vec<u8>)>> {
-    let mut files = Vec::new();
-    for entry in tar::Archive::new(tar).entries()? {
-        let mut entry = entry?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let path = entry.path()?.to_string_lossy().into_owned();
-        let name = path.split_once('/').map_or(path.as_str(), |(_, rest)| rest);
-        let name = name.to_owned();
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content)?;
-        files.push((name, content));
-    }
-    Ok(files)
+/// The first component of a path in an archive is what was asked for.
+fn named(file: ContainerFile) -> (String, Vec<u8>) {
+    let name = match file.path.split_once('/') {
+        Some((_, rest)) => rest.to_owned(),
+        None => file.path,
+    };
+    (name, file.bytes)
 }

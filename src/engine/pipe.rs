@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bollard::{container::LogOutput, exec::CreateExecOptions};
+use bollard::container::LogOutput;
 use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::StreamReader;
@@ -88,14 +88,7 @@ impl AsyncWrite for Pipe {
 impl Engine {
     /// Runs a command in a running container, and is connected with its standard input and output.
     pub async fn exec_pipe(&self, container: &str, command: Vec<String>) -> Result<Pipe> {
-        let options = CreateExecOptions {
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            cmd: Some(command),
-            ..Default::default()
-        };
-        let (input, output) = self.start_exec(container, options).await?.1;
+        let (input, output) = self.attached_exec(container, command).await?;
         Ok(Pipe::new(input, output))
     }
 }

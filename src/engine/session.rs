@@ -82,6 +82,16 @@ impl Session {
 impl Engine {
     /// Runs a command in a running container and talks with it.
     pub async fn exec_session(&self, container: &str, command: Vec<String>) -> Result<Session> {
+        let (input, output) = self.attached_exec(container, command).await?;
+        Ok(Session::new(input, output))
+    }
+
+    /// Starts a command that is talked with: its standard input, and what it writes.
+    pub(super) async fn attached_exec(
+        &self,
+        container: &str,
+        command: Vec<String>,
+    ) -> Result<(Pin<Box<dyn AsyncWrite + Send>>, Output)> {
         let options = CreateExecOptions {
             attach_stdin: Some(true),
             attach_stdout: Some(true),
@@ -89,8 +99,7 @@ impl Engine {
             cmd: Some(command),
             ..Default::default()
         };
-        let (input, output) = self.start_exec(container, options).await?.1;
-        Ok(Session::new(input, output))
+        Ok(self.start_exec(container, options).await?.1)
     }
 
     /// Runs a command in a running container to its end, or until `timeout` has passed.
