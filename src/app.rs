@@ -191,14 +191,25 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         let checked = match first.take() {
             Some(checked) => checked,
             None => {
-                scene
-                    .check(name, &up.settings, &[], roll::Purpose::Roll)
-                    .await?
+                let checked = scene.check(name, &up.settings, &[], roll::Purpose::Roll);
+                checked.await.map_err(|error| after_others(error, name))?
             }
         };
         scene.roll(checked, interrupted.clone()).await?;
     }
     Ok(())
+}
+
+/// A refusal that comes once other services were rolled is not "before anything was touched" any more.
+fn after_others(error: Error, service: &str) -> Error {
+    match error.outcome {
+        Outcome::Refused => Error {
+            outcome: Outcome::Failed,
+            message: format!("{}; {service} was not touched", error.message),
+            ..error
+        },
+        _ => error,
+    }
 }
 
 /// What a command on services of a project begins with.

@@ -187,7 +187,7 @@ pub async fn drain(
         };
         let gone = |now: Option<Replica>| now.is_none_or(|now| now.run != Run::Running);
         if gone(engine.replica(&replica.id).await?) {
-            return Ok(Drained::Answered);
+            return Ok(Drained::Ended);
         }
         events.notice(format!(
             "{}: cannot look at its connections ({}); counting its network traffic instead",
