@@ -4,6 +4,8 @@ mod datagrams;
 mod lines;
 mod plugin;
 
+use nix::sys::signal::Signal;
+
 use crate::support::{Run, Stack, USUAL, free_port};
 
 /// Exit code 0, nothing lost and nothing mixed.
@@ -323,6 +325,18 @@ async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
         "{}",
         again.text
     );
+    stack.tag("v1");
+    let mut running = stack.start_rollout(&["--strategy", "recreate", "web"]);
+    running.reaches("step_started", "recreate").await;
+    running.signal(Signal::SIGINT);
+    let run = running.wait().await;
+    run.code(0);
+    assert!(
+        run.text.contains("the old replicas are being replaced"),
+        "{}",
+        run.text
+    );
+    assert_eq!(stack.version().await.as_deref(), Some("v1"), "{}", run.text);
     stack.tag("crash2-plain");
     let crashed = stack.rollout(&["--strategy", "recreate", "web"]).await;
     crashed.code(3);
