@@ -340,6 +340,8 @@ fn without_plugin_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
             .position(|argument| argument == "rollout")
     {
         arguments.remove(index + 1);
+        // What its help calls it.
+        arguments[0] = "docker rollout".into();
     }
     arguments
 }
@@ -464,6 +466,12 @@ mod tests {
             panic!()
         };
         assert_eq!(up.services, ["web", "db"]);
+        let help = "/x/docker-rollout rollout --help".split(' ');
+        let Err(Stop::Print(help)) = parse(help.map(OsString::from)) else {
+            panic!()
+        };
+        let usage = "Usage: docker rollout [OPTIONS]";
+        assert!(help.to_string().contains(usage), "{help}");
         assert_eq!(up.target.context.as_deref(), Some("far"));
         assert!(matches!(
             parsed("/x/docker-rollout docker-cli-plugin-metadata"),
