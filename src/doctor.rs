@@ -20,6 +20,7 @@ use serde::Serialize;
 pub use self::{
     facts::{Facts, Neighbour, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts, Way},
     fix::{Edit, Fix},
+    front::part_as_written,
 };
 
 /// How a finding weighs, the heaviest first.

@@ -185,7 +185,7 @@ async fn service_facts(
     let labelled =
         wants_traefik(&labels) || examined.olds.iter().any(|old| wants_traefik(&old.labels));
     Ok(ServiceFacts {
-        part: part(&examined, found),
+        part: part(service, &examined, found),
         replicas: examined.settings.scale.unwrap_or(service.scale),
         programs: programs(&opened.engine, &examined).await,
         neighbours: neighbours(&key, &examined.traefiks, running),
@@ -209,13 +209,15 @@ async fn service_facts(
     })
 }
 
-fn part(examined: &Examined, found: &[Found]) -> Option<Part> {
+/// By its containers, and, where none runs, by what the file says.
+fn part(service: &Service, examined: &Examined, found: &[Found]) -> Option<Part> {
     let is_old = |id: &str| examined.olds.iter().any(|old| old.id.0 == id);
-    if found.iter().any(|own| is_old(&own.control.container)) {
-        return Some(Part::SocketProxy);
+    let is_proxy = found.iter().any(|own| is_old(&own.control.container));
+    match (is_proxy, examined.is_traefik) {
+        (true, _) => Some(Part::SocketProxy),
+        (_, true) => Some(Part::Traefik),
+        _ => doctor::part_as_written(service),
     }
-    let mut traefiks = examined.traefiks.iter();
-    traefiks.any(|own| is_old(&own.id)).then_some(Part::Traefik)
 }
 
 /// Looked for only where there is no health check.

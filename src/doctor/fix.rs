@@ -1,7 +1,7 @@
 //! What to do about a finding: a line for people, and edits of the Compose file that a program can make as well.
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{error::Error, yaml};
 
@@ -143,24 +143,44 @@ fn written(value: &Value) -> String {
     yaml::write(value).unwrap_or_default()
 }
 
-impl Edit {
-    /// What to do, and the lines to do it with: whole snippets that begin at the top of the Compose file where they can.
-    pub fn told(&self) -> (String, String) {
-        match self {
-            Self::Set { at, yaml } => {
-                let inner = yaml::parse(yaml).unwrap_or_default();
-                let whole = at.iter().rev().fold(inner, |inner, key| {
-                    Value::Object(Map::from_iter([(key.clone(), inner)]))
-                });
-                ("set".to_owned(), written(&whole))
+impl Fix {
+    /// What to do, edit by edit, and the lines to do it with; all that is set comes last, as one snippet that begins at
+    /// the top of the Compose file.
+    pub fn told(&self) -> Vec<(String, String)> {
+        let mut whole = Value::Null;
+        let mut told = Vec::new();
+        for edit in &self.edits {
+            match edit {
+                Edit::Set { at, yaml } => {
+                    let place = at.iter().fold(&mut whole, |value, key| &mut value[key]);
+                    merge(place, yaml::parse(yaml).unwrap_or_default());
+                }
+                Edit::Add { at, yaml } => {
+                    told.push((format!("add to {}:", at.join(".")), yaml.clone()));
+                }
+                Edit::Remove { at } => {
+                    told.push((format!("take out {}", at.join(".")), String::new()));
+                }
+                Edit::RemoveMount { at, target } => told.push((
+                    format!("take out the mount of {target} in {}", at.join(".")),
+                    String::new(),
+                )),
             }
-            Self::Add { at, yaml } => (format!("add to {}:", at.join(".")), yaml.clone()),
-            Self::Remove { at } => (format!("take out {}", at.join(".")), String::new()),
-            Self::RemoveMount { at, target } => (
-                format!("take out the mount of {target} in {}", at.join(".")),
-                String::new(),
-            ),
         }
+        if !whole.is_null() {
+            let what = "set, in place of what has the same name:".to_owned();
+            told.push((what, written(&whole)));
+        }
+        told
+    }
+}
+
+fn merge(place: &mut Value, mapping: Value) {
+    let Value::Object(entries) = mapping else {
+        return;
+    };
+    for (key, value) in entries {
+        place[key] = value;
     }
 }
 
@@ -170,14 +190,20 @@ mod tests {
 
     #[test]
     fn an_edit_is_told_with_the_place_where_it_goes() {
-        let told = |edit: Edit| edit.told();
-        assert_eq!(
-            told(set(&["services", "web"], json!({"expose": ["80"]}))),
-            (
-                "set".to_owned(),
-                "services:\n  web:\n    expose:\n    - '80'\n".to_owned()
-            )
+        let several = Fix::edit(
+            "",
+            vec![
+                set(&["services", "web"], json!({"expose": ["80"]})),
+                remove(&["services", "web", "ports"]),
+                set(&["services", "web", "x-rollout"], json!({"wait": "5s"})),
+            ],
         );
+        assert_eq!(several.told()[0].0, "take out services.web.ports");
+        assert_eq!(
+            several.told()[1].1,
+            "services:\n  web:\n    expose:\n    - '80'\n    x-rollout:\n      wait: 5s\n"
+        );
+        let told = |edit: Edit| Fix::edit("", vec![edit]).told().remove(0);
         assert_eq!(
             told(add(&["services", "t", "command"], &["--api.insecure=true"])),
             (

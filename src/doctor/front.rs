@@ -1,10 +1,11 @@
 //! Traefik: whether it is there, what its version lacks, whether its API is reached, and how it reads Docker.
 
 use super::{
-    Check, Facts, Finding, Fix, Reads, ServiceFacts, TraefikFacts,
+    Check, Facts, Finding, Fix, Part, Reads, ServiceFacts, TraefikFacts,
     reading::{self, option, own},
 };
 use crate::{
+    compose::Service,
     error::Error,
     proxy::traefik::{access::HOW_TO_GIVE, version::Version},
     settings::ProxyKind,
@@ -51,13 +52,18 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// Found by its image, as `docker compose config` names it.
+/// What a service of the file is meant to be, by its image.
+pub fn part_as_written(service: &Service) -> Option<Part> {
+    match repository(service.image.as_deref().unwrap_or_default()) {
+        "traefik" => Some(Part::Traefik),
+        "rollout" => Some(Part::SocketProxy),
+        _ => None,
+    }
+}
+
 fn written(facts: &Facts) -> Option<&str> {
     let mut services = facts.project.services.values();
-    let found = services.find(|own| {
-        let image = own.image.as_deref().unwrap_or_default();
-        repository(image) == "traefik"
-    });
+    let found = services.find(|own| part_as_written(own) == Some(Part::Traefik));
     found.map(|own| own.name.as_str())
 }
 

@@ -285,7 +285,7 @@ mod tests {
             service.programs = programs.map(own);
             let found = check(&facts, &service).remove(0);
             assert_eq!(found.level, Level::Warn);
-            found.fix.unwrap().edits[0].told().1
+            found.fix.unwrap().told()[0].1.clone()
         };
         assert!(fix(Some(&["/bin/wget"])).contains(
             "- wget\n      - -q\n      - -O\n      - /dev/null\n      - http://127.0.0.1:8080/\n"

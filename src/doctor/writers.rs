@@ -195,7 +195,7 @@ mod tests {
             testing::of("image: postgres\nvolumes: [{type: volume, source: d, target: /d}]");
         let fix = check(&facts, &service)[0].fix.clone().unwrap();
         assert_eq!(
-            fix.edits[0].told().1,
+            fix.told()[0].1,
             "services:\n  web:\n    x-rollout:\n      strategy: recreate\n"
         );
     }

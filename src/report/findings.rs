@@ -33,8 +33,7 @@ pub fn human(findings: &[Finding]) -> String {
 /// The snippets as they are pasted, and the command that comes last.
 fn told(fix: &Fix) -> String {
     let mut text = String::new();
-    for edit in &fix.edits {
-        let (what, snippet) = edit.told();
+    for (what, snippet) in fix.told() {
         text += &format!("  {what}\n");
         text.extend(snippet.lines().map(|line| format!("      {line}\n")));
     }

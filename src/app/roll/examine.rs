@@ -25,6 +25,8 @@ pub struct Examined {
     pub image: Option<Image>,
     /// The new version, as Traefik would see it.
     pub wanted: Wanted,
+    /// Whether its containers are a Traefik themselves.
+    pub is_traefik: bool,
     /// Every Traefik in front of it.
     pub traefiks: Vec<TraefikContainer>,
     /// How its traffic would be moved.
@@ -54,6 +56,8 @@ impl Scene<'_> {
         let declared = self.declared_networks(service);
         let wanted = Wanted::new(&key, &service.labels, labels, declared);
         let mut traefiks = discover::traefiks(self.engine, found, &networks).await?;
+        let is_old = |own: &TraefikContainer| olds.iter().any(|old| old.id.0 == own.id);
+        let is_traefik = traefiks.iter().any(is_old);
         traefiks.retain(|own| concerns(own, &wanted, &olds));
         let case = front::Case {
             key: &key,
@@ -74,6 +78,7 @@ impl Scene<'_> {
             settings,
             image,
             wanted,
+            is_traefik,
             traefiks,
             way,
             unfinished,
