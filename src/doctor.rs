@@ -154,6 +154,10 @@ fn of_service(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         let text = format!("is {part}: docker compose up -d replaces it");
         return vec![Finding::ok(Check::Switch, service.name(), text)];
     }
+    if service.replicas == 0 {
+        let text = "has a scale of 0: there is nothing to roll";
+        return vec![Finding::ok(Check::Rollout, service.name(), text)];
+    }
     let checks = [
         routing::check,
         conflicts::check,
@@ -176,6 +180,7 @@ fn refusals(facts: &Facts, findings: &[Finding]) -> Vec<Finding> {
     };
     let unexplained = |service: &&ServiceFacts| {
         service.part.is_none()
+            && service.replicas > 0
             && !failed(service.name())
             && !service.fronts.iter().any(|front| failed(front))
             && !failed(front::NOBODY)

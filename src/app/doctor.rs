@@ -197,6 +197,7 @@ async fn service_facts(
         image_check: image.check,
         labels,
         is_labelled: labelled,
+        is_alone: examined.is_alone,
         fronts: examined
             .traefiks
             .iter()

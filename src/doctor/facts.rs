@@ -113,6 +113,8 @@ pub struct ServiceFacts {
     pub labels: BTreeMap<String, String>,
     /// Whether they ask for Traefik.
     pub is_labelled: bool,
+    /// Whether no Traefik shares a network with it.
+    pub is_alone: bool,
     /// The Traefiks in front of it, by name.
     pub fronts: Vec<String>,
     /// How its traffic would be moved, or why it cannot be.

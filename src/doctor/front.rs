@@ -38,7 +38,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
             && service.is_labelled
             && service.settings.proxy != ProxyKind::None
             && service.settings.traefik_url.is_empty()
-            && service.fronts.is_empty()
+            && service.is_alone
     };
     let without: Vec<&str> = facts
         .services

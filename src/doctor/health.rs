@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Check, Edit, Facts, Finding, Fix, ServiceFacts, fix::set};
 use crate::{
-    compose::Healthcheck,
+    compose::{Condition, Healthcheck},
     proxy::traefik::ports::{Exposed, routed},
 };
 
@@ -27,10 +27,13 @@ struct Times {
 }
 
 /// What is wrong with it; that it is fine otherwise.
-pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let name = service.name();
     let Some(times) = times(service) else {
-        return vec![missing(service)];
+        return match is_job(facts, name) {
+            true => Vec::new(),
+            false => vec![missing(service)],
+        };
     };
     let interval = told(times.interval);
     let mut findings = Vec::new();
@@ -42,7 +45,8 @@ pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if times.interval > SELDOM {
         let late = told(times.interval * times.retries);
         let text = format!(
-            "the health check of {name} runs every {interval}: Docker notices a broken replica after {late}"
+            "the health check of {name} runs every {interval}: Traefik waits that long for its first word on a replica that \
+             Compose starts, and a broken one is noticed after {late}"
         );
         findings
             .push(Finding::warn(Check::HealthCheck, name, text).fix(often("check it more often")));
@@ -88,6 +92,16 @@ pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         findings.push(Finding::ok(Check::HealthCheck, name, text));
     }
     findings
+}
+
+/// What others wait for the end of has no health.
+fn is_job(facts: &Facts, name: &str) -> bool {
+    let mut waiting = facts
+        .project
+        .services
+        .values()
+        .flat_map(|own| &own.depends_on);
+    waiting.any(|own| own.service == name && own.condition == Condition::CompletedSuccessfully)
 }
 
 fn told(span: Duration) -> String {

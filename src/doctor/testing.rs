@@ -59,6 +59,7 @@ pub fn service(name: &str) -> ServiceFacts {
         programs: None,
         labels: labels.into(),
         is_labelled: false,
+        is_alone: true,
         fronts: Vec::new(),
         way: Ok(Way::default()),
         neighbours: Vec::new(),

@@ -13,7 +13,7 @@ use crate::compose::{
 
 /// Every reason against a second set, but for what the settings allow.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
-    if !service.runs_twice() || service.replicas == 0 {
+    if !service.runs_twice() {
         return Vec::new();
     }
     let own = &service.service;

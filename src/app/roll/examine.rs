@@ -6,7 +6,7 @@ use crate::{
     doctor::Way,
     engine::Image,
     error::{Error, Result},
-    model::{Observed, Replica},
+    model::{Health, Observed, Replica},
     plan,
     proxy::{
         Proxy,
@@ -27,6 +27,8 @@ pub struct Examined {
     pub wanted: Wanted,
     /// Whether its containers are a Traefik themselves.
     pub is_traefik: bool,
+    /// Whether no Traefik shares a network with it.
+    pub is_alone: bool,
     /// Every Traefik in front of it.
     pub traefiks: Vec<TraefikContainer>,
     /// How its traffic would be moved.
@@ -58,6 +60,7 @@ impl Scene<'_> {
         let mut traefiks = discover::traefiks(self.engine, found, &networks).await?;
         let is_old = |own: &TraefikContainer| olds.iter().any(|old| old.id.0 == own.id);
         let is_traefik = traefiks.iter().any(is_old);
+        let is_alone = traefiks.is_empty();
         traefiks.retain(|own| concerns(own, &wanted, &olds));
         let case = front::Case {
             key: &key,
@@ -79,6 +82,7 @@ impl Scene<'_> {
             image,
             wanted,
             is_traefik,
+            is_alone,
             traefiks,
             way,
             unfinished,
@@ -104,7 +108,9 @@ async fn look(
     };
     let unfinished = plan::unfinished(&observed, routes)
         .map(|(rollout, goal, _)| super::stand::left(&rollout, &goal));
-    let serves = olds.iter().any(Replica::serves);
+    // Of what still starts Traefik knows nothing yet.
+    let settled = |old: &&Replica| old.health != Health::Starting;
+    let serves = olds.iter().filter(settled).any(Replica::serves);
     let trouble = match routes && serves && unfinished.is_none() {
         true => proxy.observed(olds).await.unwrap_or_default().trouble,
         false => Default::default(),
