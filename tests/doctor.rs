@@ -60,7 +60,7 @@ fn bad(found: &[Value]) -> Vec<String> {
     .collect()
 }
 
-/// The fault is named, first of all findings, with the exit code that it has; its edits, if it has any.
+/// The fault is named, first of all findings, with the exit code that it has; its fix.
 async fn named(stack: &Stack, level: &str, check: &str, subject: &str) -> Value {
     let (run, found) = findings(stack).await;
     let fault = format!("{level} {check} {subject}");
@@ -72,7 +72,7 @@ async fn named(stack: &Stack, level: &str, check: &str, subject: &str) -> Value 
     let fix = finding.unwrap()["fix"].clone();
     assert!(!fix["text"].as_str().unwrap().is_empty());
     printed(stack, &fix).await;
-    fix["edits"].clone()
+    fix
 }
 
 /// People see the same lines as programs.
@@ -108,10 +108,19 @@ async fn mended(stack: &Stack, check: &str, subject: &str) {
     run.code(0);
 }
 
-/// Names a fault of a stack that runs, makes the edits of its fix, starts what has changed, and finds nothing left.
+/// Names a fault of a stack that runs, makes the edits of its fix, runs its command, and finds nothing left.
 async fn broken_and_mended(stack: &Stack, yaml: &str, level: &str, check: &str, subject: &str) {
-    let edits = named(stack, level, check, subject).await;
-    apply::apply(stack, files(yaml), &edits);
+    let fix = named(stack, level, check, subject).await;
+    apply::apply(stack, files(yaml), &fix["edits"]);
+    let command = fix["run"].as_str().unwrap_or("true");
+    match command.strip_prefix("rollout ") {
+        Some(service) => {
+            stack.rollout(&[service]).await.code(0);
+        }
+        None => {
+            stack.shell(command).await;
+        }
+    }
     ready(stack).await;
     mended(stack, check, subject).await;
 }
@@ -196,8 +205,8 @@ async fn a_router_that_the_new_version_defines_differently_gets_a_name_of_its_ow
     let mut stack = stack("doctorlabels", yaml);
     ready(&stack).await;
     stack.set("MORE", "two");
-    let edits = named(&stack, "warn", "labels", "web").await;
-    apply::apply(&stack, files(yaml), &edits);
+    let fix = named(&stack, "warn", "labels", "web").await;
+    apply::apply(&stack, files(yaml), &fix["edits"]);
     // What runs is still the version from before.
     mended(&stack, "labels", "web").await;
 }
@@ -256,4 +265,24 @@ async fn what_is_no_question_is_refused() {
     refused(&run, &error, "services: ");
     stack.set("COMPOSE_FILE", "missing.yaml");
     stack.rollout(&["doctor"]).await.code(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_does_not_answer_is_a_finding() {
+    let stack = Stack::relabelled("doctornowhere", "");
+    let run = stack
+        .rollout(&["doctor", "-H", "unix:///nowhere.sock", "--output", "json"])
+        .await;
+    run.code(1);
+    let first: Value = serde_json::from_str(run.out.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&first["level"], &first["check"]),
+        (&"fail".into(), &"engine".into())
+    );
+    assert!(
+        first["fix"]["text"]
+            .as_str()
+            .unwrap()
+            .contains("DOCKER_HOST")
+    );
 }

@@ -49,7 +49,8 @@ fn finding(
     let name = service.name();
     let first = found.first()?;
     let edits = renamed(service, found);
-    let fix = Fix::edit(
+    let fix = Fix::edit_of(
+        name,
         format!(
             "give what differs, such as {}, a name of its own",
             first.object

@@ -62,12 +62,20 @@ impl Fix {
         }
     }
 
-    /// Edits, and the command that makes them count.
+    /// Edits of what rollouts go through, and the command that makes them count.
     pub fn edit(text: impl Into<String>, edits: Vec<Edit>) -> Self {
         Self {
             text: text.into(),
             edits,
             run: Some(UP.to_owned()),
+        }
+    }
+
+    /// Edits of a service that can be rolled once they are made, without a gap.
+    pub fn edit_of(service: &str, text: impl Into<String>, edits: Vec<Edit>) -> Self {
+        Self {
+            run: Some(format!("rollout {service}")),
+            ..Self::edit(text, edits)
         }
     }
 
@@ -95,13 +103,6 @@ impl Fix {
     /// What a refusal says that one should do.
     pub fn of_hint(error: &Error) -> Option<Self> {
         error.hint.as_ref().map(Self::text)
-    }
-
-    /// Leaves out the command where that has to wait for something else.
-    #[must_use]
-    pub fn without_run(mut self) -> Self {
-        self.run = None;
-        self
     }
 }
 

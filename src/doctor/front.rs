@@ -226,18 +226,5 @@ fn elsewhere(facts: &Facts, traefik: &TraefikFacts, endpoint: &str) -> Finding {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_known_by_the_last_word_of_its_name() {
-        for (image, name) in [
-            ("traefik:v3.7", "traefik"),
-            ("docker.io/library/traefik@sha256:0", "traefik"),
-            ("registry:5000/mirror/traefik", "traefik"),
-            ("shop/web", "web"),
-        ] {
-            assert_eq!(repository(image), name);
-        }
-    }
-}
+#[path = "front_tests.rs"]
+mod tests;

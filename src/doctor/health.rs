@@ -40,7 +40,11 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let pinned = service.way.as_ref().is_ok_and(|way| way.is_pinned);
     let often = |text: &str| {
         let keys = json!({"interval": "5s", "timeout": "5s"});
-        Fix::edit(text, vec![set(&["services", name, "healthcheck"], keys)])
+        Fix::edit_of(
+            name,
+            text,
+            vec![set(&["services", name, "healthcheck"], keys)],
+        )
     };
     if times.interval > SELDOM {
         let late = told(times.interval * times.retries);
@@ -80,7 +84,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
             &["services", name, "healthcheck"],
             json!({"start_period": "30s"}),
         );
-        let fix = Fix::edit("give it time to start", vec![edit]);
+        let fix = Fix::edit_of(name, "give it time to start", vec![edit]);
         findings.push(Finding::warn(Check::HealthCheck, name, text).fix(fix));
     }
     if findings.is_empty() {
@@ -196,7 +200,8 @@ fn block(service: &ServiceFacts) -> Fix {
 fn with_test(name: &str, test: Value) -> Fix {
     let block = json!({"test": test, "interval": "5s", "timeout": "3s", "start_period": "30s"});
     let edit: Edit = set(&["services", name], json!({"healthcheck": block}));
-    Fix::edit(
+    Fix::edit_of(
+        name,
         format!("check {name} by a page that it answers with 200"),
         vec![edit],
     )

@@ -1,11 +1,15 @@
 //! Facts for the checks' tests, from a few lines of YAML.
 
-use super::{Facts, ServiceFacts, Way};
+use super::{Facts, Reads, ServiceFacts, TraefikFacts, Way};
 use crate::{
     compose::Service,
+    error::Error,
     model::label,
     plan::simulator,
-    proxy::traefik::names::wants_traefik,
+    proxy::traefik::{
+        names::wants_traefik,
+        static_config::{Given, read},
+    },
     settings::{Partial, Settings},
     yaml,
 };
@@ -66,5 +70,27 @@ pub fn service(name: &str) -> ServiceFacts {
         refused: None,
         lock: None,
         unfinished: None,
+    }
+}
+
+/// A Traefik of the same project, well in every way, with these options.
+pub fn traefik(version: &str, reads: Reads) -> TraefikFacts {
+    let arguments = ["--providers.docker".to_owned()];
+    let given = Given {
+        arguments: &arguments,
+        ..Given::default()
+    };
+    TraefikFacts {
+        name: "shop-traefik-1".to_owned(),
+        service: Some("traefik".to_owned()),
+        project: Some("shop".to_owned()),
+        version: version.parse().ok(),
+        reads,
+        is_deaf: false,
+        config: read(given).unwrap(),
+        unread: None,
+        pin: Err(Error::refused("has no file provider")),
+        api: Ok("http://traefik:8080".to_owned()),
+        in_host_network: false,
     }
 }

@@ -35,11 +35,11 @@ fn make(file: &mut Value, at: &[&str], edit: &Value) {
         "set" => {
             let place = place(file, at);
             for (key, value) in snippet().as_object().unwrap() {
-                match place {
+                match &mut *place {
                     Value::Array(list) => {
                         list.push(json!(format!("{key}={}", value.as_str().unwrap())))
                     }
-                    place => place[key.as_str()] = value.clone(),
+                    own => own[key.as_str()] = value.clone(),
                 }
             }
         }
