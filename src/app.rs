@@ -1,5 +1,6 @@
 //! One short function a subcommand, and all wiring.
 
+mod doctor;
 mod history;
 mod roll;
 mod status;
@@ -69,6 +70,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(Action::Status(status)) => told(&status.target.clone(), async |events| {
             status::tell(&status, events).await
         }),
+        Ok(Action::Doctor(asked)) => {
+            told(&asked.target.clone(), async |_| doctor::tell(&asked).await)
+        }
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
         }),

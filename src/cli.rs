@@ -9,7 +9,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
-pub use self::tools::RelabelArgs;
+pub use self::tools::{DoctorArgs, RelabelArgs};
 use crate::{
     compose::Invocation,
     error::Error,
@@ -63,6 +63,8 @@ pub enum Command {
     History(HistoryArgs),
     /// What runs, what Traefik does with it, and how it differs from the Compose file
     Status(Box<StatusArgs>),
+    /// What stands in the way of rollouts with nothing lost, and what to paste against it
+    Doctor(Box<DoctorArgs>),
     /// Remove the lock that a dead rollout has left on a service
     Unlock(UnlockArgs),
     /// Change what Traefik reads of a container's labels: a drain without a rollout
@@ -192,6 +194,8 @@ pub enum Action {
     History(HistoryArgs),
     /// Tell what is.
     Status(Box<StatusArgs>),
+    /// Look for what stands in the way.
+    Doctor(Box<DoctorArgs>),
     /// Remove a lock.
     Unlock(UnlockArgs),
     /// Change labels by hand.
@@ -252,6 +256,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
         Some(Command::Undo(undo)) => Ok(Action::Undo(Box::new(undo.after(cli.up)))),
         Some(Command::History(history)) => Ok(Action::History(history.after(cli.up))),
         Some(Command::Status(status)) => Ok(Action::Status(Box::new(status.after(cli.up)))),
+        Some(Command::Doctor(doctor)) => Ok(Action::Doctor(Box::new(doctor.after(cli.up)))),
         Some(Command::Unlock(unlock)) => Ok(Action::Unlock(UnlockArgs {
             target: unlock.target.or(cli.up.target),
             ..unlock

@@ -262,6 +262,12 @@ impl Compose {
     }
 }
 
+/// A project from what `docker compose config` would print, for tests of others.
+#[cfg(test)]
+pub(crate) fn resolved(text: &str) -> Result<Project, String> {
+    parse::project(text, "-")
+}
+
 /// A command as it would be typed.
 fn words(command: &std::process::Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());

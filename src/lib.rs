@@ -11,6 +11,7 @@ pub mod ask;
 pub mod cli;
 pub mod compose;
 pub mod docker_http;
+pub mod doctor;
 pub mod drain;
 pub mod endpoint;
 pub mod engine;

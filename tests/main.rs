@@ -5,6 +5,7 @@ mod bake;
 mod blue_green;
 mod compose;
 mod crash;
+mod doctor;
 mod drain;
 mod failure;
 mod first_start;

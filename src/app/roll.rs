@@ -2,6 +2,7 @@
 
 mod back;
 mod difference;
+mod examine;
 mod front;
 mod image;
 mod locking;
@@ -16,6 +17,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
+pub use self::examine::Examined;
 pub use self::stand::Standing;
 use self::{image::lock_image, unfinished::Settled};
 use crate::{

@@ -109,7 +109,7 @@ impl Scene<'_> {
         }
     }
 
-    fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
+    pub(super) fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
         let networks = service.networks.iter();
         let names = networks.filter_map(|key| self.project.raw["networks"][key]["name"].as_str());
         names.map(str::to_owned).collect()

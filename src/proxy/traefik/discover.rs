@@ -28,9 +28,15 @@ use crate::{
     socket_proxy::control::Reader,
 };
 
+/// The service to add to a stack, in one line of YAML.
+pub const SOCKET_PROXY: &str = "socket-proxy: { image: 'rollout:latest', command: [socket-proxy], volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }";
+
+/// Where it answers.
+pub const ENDPOINT: &str = "tcp://socket-proxy:2375";
+
 /// What has to be added to a stack whose Traefik reads the engine's socket itself, as that Traefik wants it.
 fn how_to_add(traefik: Option<&TraefikContainer>) -> String {
-    let environment = "traefik's environment:  DOCKER_HOST: tcp://socket-proxy:2375".to_owned();
+    let environment = format!("traefik's environment:  DOCKER_HOST: {ENDPOINT}");
     let command = "traefik's command:      --api.insecure=true".to_owned();
     let old = |own: &&TraefikContainer| own.version.is_some_and(|own| !own.heeds_docker_host());
     let elsewhere = |own: &&TraefikContainer| own.config.source != Source::Command;
@@ -43,7 +49,7 @@ fn how_to_add(traefik: Option<&TraefikContainer>) -> String {
     format!(
         "\
 add three lines to the stack, and run docker compose up -d:
-        a service:              socket-proxy: {{ image: 'rollout:latest', command: [socket-proxy], volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }}
+        a service:              {SOCKET_PROXY}
         {reads}
         {api}
       or go on without an atomic cutover: --allow-split"

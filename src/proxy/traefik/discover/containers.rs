@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 
 use super::{
-    readers,
+    ENDPOINT, readers,
     socket_proxies::Found,
     summary::{looks_like_traefik, name, reaches},
 };
@@ -120,8 +120,8 @@ impl TraefikContainer {
         match self.version {
             Some(version) if !version.heeds_docker_host() => self
                 .config
-                .how_to_add("providers.docker.endpoint=tcp://socket-proxy:2375"),
-            _ => "add DOCKER_HOST: tcp://socket-proxy:2375 to Traefik's environment".to_owned(),
+                .how_to_add(&format!("providers.docker.endpoint={ENDPOINT}")),
+            _ => format!("add DOCKER_HOST: {ENDPOINT} to Traefik's environment"),
         }
     }
 }

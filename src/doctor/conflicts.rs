@@ -1,0 +1,229 @@
+//! Labels that two containers define differently, for which Traefik drops what they define.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    Check, Edit, Facts, Finding, Fix, Level, ServiceFacts,
+    fix::{remove, set},
+};
+use crate::proxy::traefik::conflicts::{Conflict, Object, between};
+
+/// The new version against what runs: of the same service, which a rollout keeps apart, and of others, which nobody does.
+pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+    if !service.is_routed() {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for neighbour in &service.neighbours {
+        let found = between(&service.labels, &neighbour.labels);
+        let text = format!(
+            "and {} define {} differently: Traefik drops it for both",
+            neighbour.name,
+            told(&found)
+        );
+        findings.extend(finding(Level::Fail, service, &found, text));
+    }
+    let mut olds = service
+        .olds
+        .iter()
+        .map(|old| between(&old.labels, &service.labels));
+    if let Some(found) = olds.find(|found| !found.is_empty()) {
+        let text = format!(
+            "as it runs and as the file has it differ in {}: a rollout keeps them apart; --allow-split, or replicas added \
+             by docker compose up --no-recreate, would have Traefik drop it for both",
+            told(&found)
+        );
+        findings.extend(finding(Level::Warn, service, &found, text));
+    }
+    findings
+}
+
+fn finding(
+    level: Level,
+    service: &ServiceFacts,
+    found: &[Conflict],
+    text: String,
+) -> Option<Finding> {
+    let name = service.name();
+    let first = found.first()?;
+    let edits = renamed(service, found);
+    let fix = Fix::edit_of(
+        name,
+        format!(
+            "give what differs, such as {}, a name of its own",
+            first.object
+        ),
+        edits,
+    );
+    Some(Finding::new(level, Check::Labels, name, format!("{name} {text}")).fix(fix))
+}
+
+fn told(found: &[Conflict]) -> String {
+    let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+    told.join(", ")
+}
+
+/// The labels with new names for the objects that conflict, and for the routers that lead to them.
+fn renamed(service: &ServiceFacts, found: &[Conflict]) -> Vec<Edit> {
+    let labels = &service.service.labels;
+    let mut objects: BTreeSet<Object> = found.iter().map(|own| own.object.clone()).collect();
+    for object in found
+        .iter()
+        .map(|own| &own.object)
+        .filter(|own| own.kind != "router")
+    {
+        let others = labels.keys().filter_map(|key| Object::of(key));
+        objects
+            .extend(others.filter(|own| own.kind == "router" && own.protocol == object.protocol));
+    }
+    let names: BTreeMap<&Object, String> =
+        objects.iter().map(|own| (own, fresh(&own.name))).collect();
+    let at = ["services", service.name(), "labels"];
+    let (mut gone, mut come) = (Vec::new(), Map::new());
+    for (key, value) in labels {
+        let Some(object) = Object::of(key) else {
+            continue;
+        };
+        let new_key = names.get(&object).map(|name| with_name(key, name));
+        let new_value = referring(key, value, &object, &names);
+        if new_key.is_none() && new_value == *value {
+            continue;
+        }
+        match new_key {
+            Some(new_key) => {
+                gone.push(remove(&[at[0], at[1], at[2], key]));
+                come.insert(new_key, json!(new_value));
+            }
+            None => drop(come.insert(key.clone(), json!(new_value))),
+        }
+    }
+    gone.push(set(&at, Value::Object(come)));
+    gone
+}
+
+/// `web` becomes `web-2`, and `web-2` becomes `web-3`.
+fn fresh(name: &str) -> String {
+    let numbered = name
+        .rsplit_once('-')
+        .and_then(|(word, number)| Some((word, number.parse::<u32>().ok()?)));
+    match numbered {
+        Some((word, number)) => format!("{word}-{}", number.saturating_add(1)),
+        None => format!("{name}-2"),
+    }
+}
+
+/// A key with another name in its fourth place.
+fn with_name(key: &str, name: &str) -> String {
+    let mut parts: Vec<&str> = key.splitn(5, '.').collect();
+    if let Some(own) = parts.get_mut(3) {
+        *own = name;
+    }
+    parts.join(".")
+}
+
+/// What a router says of services and middlewares that have new names.
+fn referring(key: &str, value: &str, router: &Object, names: &BTreeMap<&Object, String>) -> String {
+    let option = key
+        .splitn(5, '.')
+        .nth(4)
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let kind = match option.as_str() {
+        "service" => "service",
+        "middlewares" => "middleware",
+        _ => return value.to_owned(),
+    };
+    let new = |word: &str| {
+        let (name, provider) = word.split_once('@').unwrap_or((word, ""));
+        let found = names.iter().find(|(own, _)| {
+            own.kind == kind && own.name == name && own.protocol == router.protocol
+        });
+        match found.filter(|_| provider.is_empty() || provider == "docker") {
+            Some((_, fresh)) => word.replacen(name, fresh, 1),
+            None => word.to_owned(),
+        }
+    };
+    let words: Vec<String> = value.split(',').map(|word| new(word.trim())).collect();
+    words.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Neighbour, testing};
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let own = |text: &str| text.to_owned();
+        pairs
+            .iter()
+            .map(|(key, value)| (own(key), own(value)))
+            .collect()
+    }
+
+    fn service(new: &[(&str, &str)], old: &[(&str, &str)]) -> ServiceFacts {
+        let mut service = testing::service("web");
+        service.labels = labels(new);
+        service.service.labels = labels(new);
+        service.is_labelled = true;
+        service.olds[0].labels = labels(old);
+        service
+    }
+
+    #[test]
+    fn a_router_with_another_rule_is_told_and_gets_a_name_of_its_own() {
+        let rule = "traefik.http.routers.web.rule";
+        let service = service(&[(rule, "Host(`b`)")], &[(rule, "Host(`a`)")]);
+        let found = check(&Facts::default(), &service);
+        assert_eq!((found.len(), found[0].level), (1, Level::Warn));
+        assert_eq!(
+            found[0].fix.as_ref().unwrap().edits,
+            [
+                remove(&["services", "web", "labels", rule]),
+                set(
+                    &["services", "web", "labels"],
+                    json!({"traefik.http.routers.web-2.rule": "Host(`b`)"})
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn routers_follow_the_service_and_the_middleware_that_get_new_names() {
+        let new = [
+            ("traefik.http.middlewares.p.stripprefix.prefixes", "/b"),
+            ("traefik.http.routers.web.middlewares", "p@docker, q"),
+            ("traefik.http.routers.web.rule", "Host(`a`)"),
+        ];
+        let mut old = new;
+        old[0].1 = "/a";
+        let found = check(&Facts::default(), &service(&new, &old));
+        let edits = &found[0].fix.as_ref().unwrap().edits;
+        assert_eq!(
+            edits.last().unwrap(),
+            &set(
+                &["services", "web", "labels"],
+                json!({
+                    "traefik.http.middlewares.p-2.stripprefix.prefixes": "/b",
+                    "traefik.http.routers.web-2.middlewares": "p-2@docker,q",
+                    "traefik.http.routers.web-2.rule": "Host(`a`)",
+                })
+            )
+        );
+    }
+
+    #[test]
+    fn a_container_of_somebody_else_with_the_same_router_is_a_failure() {
+        let rule = "traefik.http.routers.web.rule";
+        let mut service = service(&[(rule, "Host(`a`)")], &[(rule, "Host(`a`)")]);
+        assert_eq!(check(&Facts::default(), &service), []);
+        service.neighbours.push(Neighbour {
+            name: "blog-web-1".to_owned(),
+            labels: labels(&[(rule, "Host(`c`)")]),
+        });
+        let found = check(&Facts::default(), &service);
+        assert_eq!((found.len(), found[0].level), (1, Level::Fail));
+        assert!(found[0].text.contains("blog-web-1"), "{found:?}");
+    }
+}
