@@ -10,6 +10,7 @@ mod failure;
 mod first_start;
 mod history;
 mod hooks;
+mod init;
 #[path = "testbed/load.rs"]
 mod load;
 mod matrix;

@@ -229,8 +229,11 @@ impl Traefik<'_> {
         config: Option<&StaticConfig>,
         options: &[String],
     ) -> Result<(), String> {
-        let default = StaticConfig::default();
-        let config = config.unwrap_or(&default);
+        let Some(config) = config else {
+            let say = |option| format!("see that Traefik is given --{option}");
+            work.by_hand.extend(options.iter().map(say));
+            return Ok(());
+        };
         for option in options {
             match &config.source {
                 Source::File(_) => work.by_hand.push(config.how_to_add(option)),
