@@ -6,6 +6,7 @@ mod blue_green;
 mod compose;
 mod crash;
 mod drain;
+mod examples;
 mod failure;
 mod first_start;
 mod history;
