@@ -2,6 +2,7 @@
 
 mod doctor;
 mod history;
+mod init;
 mod roll;
 mod status;
 mod tools;
@@ -75,6 +76,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
+        }),
+        Ok(Action::Init(args)) => told(&args.target.clone(), async |events| {
+            init::init(&args, events).await
         }),
         Ok(Action::Relabel(relabel)) => told(&relabel.target.clone(), async |events| {
             tools::relabel(&relabel, events).await

@@ -1,5 +1,6 @@
 //! The command line: clap → [`Command`].
 
+mod init;
 mod refusal;
 mod remember;
 mod tools;
@@ -8,6 +9,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::init::InitArgs;
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
 pub use self::tools::{DoctorArgs, RelabelArgs};
 use crate::{
@@ -67,6 +69,8 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Remove the lock that a dead rollout has left on a service
     Unlock(UnlockArgs),
+    /// Put the socket proxy into a Compose file whose Traefik reads the engine's socket itself
+    Init(InitArgs),
     /// Change what Traefik reads of a container's labels: a drain without a rollout
     Relabel(RelabelArgs),
     /// The Docker API proxy that Traefik reads through
@@ -198,6 +202,8 @@ pub enum Action {
     Doctor(Box<DoctorArgs>),
     /// Remove a lock.
     Unlock(UnlockArgs),
+    /// Add the socket proxy to a Compose file.
+    Init(InitArgs),
     /// Change labels by hand.
     Relabel(RelabelArgs),
     /// Be the socket proxy.
@@ -261,6 +267,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
             target: unlock.target.or(cli.up.target),
             ..unlock
         })),
+        Some(Command::Init(init)) => Ok(Action::Init(init.after(cli.up))),
         Some(Command::Relabel(relabel)) => Ok(Action::Relabel(RelabelArgs {
             target: relabel.target.or(cli.up.target),
             ..relabel

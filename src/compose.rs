@@ -5,6 +5,7 @@ mod command;
 mod contents;
 mod create;
 pub mod duration;
+pub mod files;
 mod find;
 mod hash;
 mod parse;

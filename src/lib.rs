@@ -18,6 +18,7 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod execute;
+pub mod init;
 pub mod model;
 pub mod namespace;
 pub mod plan;

@@ -7,10 +7,12 @@ mod compose;
 mod crash;
 mod doctor;
 mod drain;
+mod examples;
 mod failure;
 mod first_start;
 mod history;
 mod hooks;
+mod init;
 #[path = "testbed/load.rs"]
 mod load;
 mod matrix;

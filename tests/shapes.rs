@@ -1,7 +1,7 @@
 //! Services of every shape that Compose and Traefik know, rolled under load and left as Compose would leave them.
 
 mod datagrams;
-mod lines;
+pub mod lines;
 mod plugin;
 
 use nix::sys::signal::Signal;

@@ -9,34 +9,28 @@ use super::{
 use crate::{
     compose::{Project, Service},
     proxy::traefik::{
-        discover::{ENDPOINT, SOCKET_PROXY},
+        advice::{self, NETWORK, SERVICE as NAME, one_line},
         static_config::{Source, StaticConfig},
         version::Version,
     },
     yaml,
 };
 
-/// The service, the volume and, but for its own project's, nothing else are called so.
-const NAME: &str = "socket-proxy";
-/// The network that it shares with its reader alone.
-const NETWORK: &str = "docker-api";
-
 /// Where the socket is mounted, mostly.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
 /// What makes a Traefik read through a socket proxy; in words where it is of another project or in the host's network.
 pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
-    let reads = traefik
-        .config
-        .how_to_add(&format!("providers.docker.endpoint={ENDPOINT}"));
+    let reads = traefik.config.how_to_add(&advice::endpoint(NAME));
     let heeds = traefik.version.is_none_or(Version::heeds_docker_host);
     let Some(service) = own(facts, traefik) else {
         let project = traefik.project.as_deref().unwrap_or("its own");
         return Fix::text(format!(
-            "in the Compose file of {project}, add the service {SOCKET_PROXY}, in a network with Traefik alone, and {}; \
+            "in the Compose file of {project}, add the service {}, in a network with Traefik alone, and {}; \
              rollout init shows all of it",
+            one_line(),
             match heeds {
-                true => format!("DOCKER_HOST: {ENDPOINT} to Traefik's environment"),
+                true => format!("{} to Traefik's environment", advice::docker_host()),
                 false => reads,
             }
         ));
@@ -56,16 +50,11 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     match heeds {
         true => edits.push(set(
             &["services", &service.name, "environment"],
-            json!({"DOCKER_HOST": ENDPOINT}),
+            json!({"DOCKER_HOST": advice::address(NAME)}),
         )),
-        false => match option(
-            traefik,
-            service,
-            &format!("providers.docker.endpoint={ENDPOINT}"),
-            facts,
-        ) {
+        false => match option(traefik, service, &advice::endpoint(NAME), facts) {
             Some(edit) => edits.push(edit),
-            None => return Fix::text(format!("{reads}, and add the service {SOCKET_PROXY}")),
+            None => return Fix::text(format!("{reads}, and add the service {}", one_line())),
         },
     }
     edits
@@ -115,10 +104,10 @@ fn of_project(project: &Project) -> Vec<Edit> {
     if project.services.contains_key(NAME) {
         return Vec::new();
     }
-    let line = yaml::parse(SOCKET_PROXY).unwrap_or_default();
+    let line = yaml::parse(&one_line()).unwrap_or_default();
     let mut service = line[NAME].clone();
     if let Some(volumes) = service["volumes"].as_array_mut() {
-        volumes.push(json!(format!("{NAME}:/var/lib/rollout")));
+        volumes.push(json!(format!("{NAME}:{}", advice::STATE)));
     }
     service["networks"] = json!([NETWORK]);
     service["restart"] = json!("unless-stopped");
@@ -173,7 +162,7 @@ pub fn fix_of_reader(facts: &Facts, service: &Service) -> Fix {
     edits.extend(of_reader(&facts.project, service));
     edits.push(set(
         &["services", &service.name, "environment"],
-        json!({"DOCKER_HOST": ENDPOINT}),
+        json!({"DOCKER_HOST": advice::address(NAME)}),
     ));
     edits
         .extend(mounts(&facts.project, service).map(|target| remove_mount(&service.name, &target)));

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 
 use super::{
-    ENDPOINT, readers,
+    readers,
     socket_proxies::Found,
     summary::{looks_like_traefik, name, reaches},
 };
@@ -13,6 +13,7 @@ use crate::{
     engine::Engine,
     error::Result,
     proxy::traefik::{
+        advice,
         control::Control,
         static_config::{Given, StaticConfig, arguments, candidates, read},
         version::Version,
@@ -118,10 +119,10 @@ impl TraefikContainer {
     /// The line that makes it read through a socket proxy.
     pub fn how_to_read(&self) -> String {
         match self.version {
-            Some(version) if !version.heeds_docker_host() => self
-                .config
-                .how_to_add(&format!("providers.docker.endpoint={ENDPOINT}")),
-            _ => format!("add DOCKER_HOST: {ENDPOINT} to Traefik's environment"),
+            Some(version) if !version.heeds_docker_host() => {
+                self.config.how_to_add(&advice::endpoint(advice::SERVICE))
+            }
+            _ => format!("add {} to Traefik's environment", advice::docker_host()),
         }
     }
 }
