@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Health checks rarer than this are helped along by running the same command more often.
-const RARE: Duration = Duration::from_secs(2);
+pub const RARE: Duration = Duration::from_secs(2);
 /// How long a helper may fail to start.
 const HELPER: Duration = Duration::from_secs(5);
 /// How often such a command is run.
