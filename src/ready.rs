@@ -9,8 +9,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-pub use self::early::EarlyChecks;
 use self::early::Look;
+pub use self::early::{EarlyChecks, RARE};
 use crate::{
     engine::{Engine, Session},
     error::Result,

@@ -255,6 +255,20 @@ async fn a_stack_where_all_is_well_is_told_so_and_left_as_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_traefik_that_is_switched_by_a_pin_file_is_warned_of_its_socket_alone() {
+    let stack = Stack::pinned("doctorpin", "");
+    stack.up("v1").await;
+    let (run, found) = findings(&stack).await;
+    run.code(0);
+    assert_eq!(bad(&found), ["warn socket traefik"]);
+    let way = found
+        .iter()
+        .find(|own| own["check"] == "switch" && own["subject"] == "web");
+    let text = way.unwrap()["text"].as_str().unwrap();
+    assert!(text.contains("by a pin file"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_question_is_refused() {
     let mut stack = Stack::relabelled("doctorpaper", "");
     let run = stack.rollout(&["doctor", "wbe"]).await;

@@ -126,6 +126,18 @@ fn a_socket_proxy_that_is_there_is_not_added_again_and_an_old_traefik_is_given_t
 }
 
 #[test]
+fn an_old_traefik_that_is_told_another_endpoint_is_told_in_words_what_to_replace() {
+    let mut old = testing::traefik("3.3.6", Reads::Other("tcp://tecnativa:2375".to_owned()));
+    if let Some(docker) = &mut old.config.docker {
+        docker.endpoint = "tcp://tecnativa:2375".to_owned();
+    }
+    let fix = check(&facts(old)).pop().unwrap().fix.unwrap();
+    assert_eq!(fix.edits, []);
+    let replace = "put tcp://socket-proxy:2375 in the place of tcp://tecnativa:2375";
+    assert!(fix.text.contains(replace), "{}", fix.text);
+}
+
+#[test]
 fn an_api_that_is_off_is_switched_on_where_traefik_reads_its_options() {
     let off = |source| {
         let mut traefik = testing::traefik("3.7.15", Reads::SocketProxy("p".to_owned()));

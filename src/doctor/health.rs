@@ -17,6 +17,8 @@ const SELDOM: Duration = Duration::from_secs(120);
 const SLOW: Duration = Duration::from_secs(10);
 /// Shorter, and a replica that takes its time to start is given up.
 const HASTY: Duration = Duration::from_secs(5);
+/// Longer, and a rollout runs the same command more often.
+const EARLY: Duration = crate::ready::RARE;
 
 /// A check as Docker will run it: the file's, over the image's, over Docker's own times.
 struct Times {
@@ -35,67 +37,93 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
             false => vec![missing(service)],
         };
     };
+    let questions = [seldom, slow, hasty];
+    let asked = questions.iter().filter_map(|ask| ask(service, &times));
+    let findings: Vec<Finding> = asked.collect();
+    match findings.is_empty() {
+        true => vec![well(name, &times)],
+        false => findings,
+    }
+}
+
+fn well(name: &str, times: &Times) -> Finding {
+    let early = match times.interval > EARLY {
+        true => "; rollouts run it more often",
+        false => "",
+    };
+    let text = format!(
+        "the health check of {name} runs every {}{early}",
+        told(times.interval)
+    );
+    Finding::ok(Check::HealthCheck, name, text)
+}
+
+/// With a socket proxy, a rollout runs a rare check itself and tells Traefik; nobody does where Compose starts a replica,
+/// or where a pin file has to wait for Docker.
+fn seldom(service: &ServiceFacts, times: &Times) -> Option<Finding> {
+    let name = service.name();
     let interval = told(times.interval);
-    let mut findings = Vec::new();
-    let pinned = service.way.as_ref().is_ok_and(|way| way.is_pinned);
     let often = |text: &str| {
         let keys = json!({"interval": "5s", "timeout": "5s"});
-        Fix::edit_of(
-            name,
-            text,
-            vec![set(&["services", name, "healthcheck"], keys)],
-        )
+        let edit = set(&["services", name, "healthcheck"], keys);
+        Fix::edit_of(name, text, vec![edit])
     };
+    let pinned = service.way.as_ref().is_ok_and(|way| way.is_pinned);
     if times.interval > SELDOM {
         let late = told(times.interval * times.retries);
         let text = format!(
             "the health check of {name} runs every {interval}: Traefik waits that long for its first word on a replica that \
              Compose starts, and a broken one is noticed after {late}"
         );
-        findings
-            .push(Finding::warn(Check::HealthCheck, name, text).fix(often("check it more often")));
-    } else if pinned && times.interval + times.timeout > SLOW {
-        let longest = told(times.interval + times.timeout);
-        let text = format!(
-            "the health check of {name} runs every {interval}: with a pin file, each rollout waits for Docker's own check, \
-             {longest} at most"
+        return Some(
+            Finding::warn(Check::HealthCheck, name, text).fix(often("check it more often")),
         );
-        findings.push(Finding::warn(Check::HealthCheck, name, text).fix(often(
-            "check it more often, or let Traefik read through the socket proxy",
-        )));
     }
-    if times.start_period >= service.settings.timeout {
-        let wait = told(service.settings.timeout);
-        let text = format!(
-            "{name} may take {} to start (start_period), and a rollout waits {wait} (timeout)",
-            told(times.start_period)
-        );
-        let longer = told(times.start_period + Duration::from_secs(30));
-        let fix = Fix::setting("let rollouts wait longer", name, "timeout", json!(longer));
-        findings.push(Finding::warn(Check::HealthCheck, name, text).fix(fix));
+    if !pinned || times.interval + times.timeout <= SLOW {
+        return None;
     }
+    let longest = told(times.interval + times.timeout);
+    let text = format!(
+        "the health check of {name} runs every {interval}: with a pin file, each rollout waits for Docker's own check, \
+         {longest} at most"
+    );
+    let fix = often("check it more often, or let Traefik read through the socket proxy");
+    Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
+}
+
+/// Docker gives it longer to start than a rollout does.
+fn slow(service: &ServiceFacts, times: &Times) -> Option<Finding> {
+    let (name, wait) = (service.name(), service.settings.timeout);
+    if times.start_period < wait {
+        return None;
+    }
+    let text = format!(
+        "{name} may take {} to start (start_period), and a rollout waits {} (timeout)",
+        told(times.start_period),
+        told(wait)
+    );
+    let longer = told(times.start_period + Duration::from_secs(30));
+    let fix = Fix::setting("let rollouts wait longer", name, "timeout", json!(longer));
+    Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
+}
+
+/// Docker gives it up before most programs have started.
+fn hasty(service: &ServiceFacts, times: &Times) -> Option<Finding> {
+    let name = service.name();
     let patience = times.start_period + times.interval * times.retries;
-    if patience < HASTY {
-        let text = format!(
-            "Docker calls {name} unhealthy {} after its start, and a rollout then gives up",
-            told(patience)
-        );
-        let edit = set(
-            &["services", name, "healthcheck"],
-            json!({"start_period": "30s"}),
-        );
-        let fix = Fix::edit_of(name, "give it time to start", vec![edit]);
-        findings.push(Finding::warn(Check::HealthCheck, name, text).fix(fix));
+    if patience >= HASTY {
+        return None;
     }
-    if findings.is_empty() {
-        let early = match times.interval > Duration::from_secs(2) {
-            true => "; rollouts run it more often",
-            false => "",
-        };
-        let text = format!("the health check of {name} runs every {interval}{early}");
-        findings.push(Finding::ok(Check::HealthCheck, name, text));
-    }
-    findings
+    let text = format!(
+        "Docker calls {name} unhealthy {} after its start, and a rollout then gives up",
+        told(patience)
+    );
+    let edit = set(
+        &["services", name, "healthcheck"],
+        json!({"start_period": "30s"}),
+    );
+    let fix = Fix::edit_of(name, "give it time to start", vec![edit]);
+    Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
 }
 
 /// What others wait for the end of has no health.
@@ -226,98 +254,5 @@ fn port(service: &ServiceFacts) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::doctor::{Level, Way, testing};
-
-    const TEST: &str =
-        "healthcheck: {test: [CMD, true], interval: INTERVAL, timeout: 1s, start_period: 10s}\n";
-
-    fn found(yaml: &str, pinned: bool) -> (Level, String) {
-        let (facts, mut service) = testing::of(yaml);
-        service.way = Ok(Way {
-            routes: true,
-            is_pinned: pinned,
-            ..Way::default()
-        });
-        let found = check(&facts, &service).remove(0);
-        (found.level, found.text)
-    }
-
-    #[test]
-    fn an_interval_is_only_too_long_where_nothing_helps() {
-        for (interval, pinned, level) in [
-            ("5s", false, Level::Ok),
-            ("30s", false, Level::Ok),
-            ("30s", true, Level::Warn),
-            ("5s", true, Level::Ok),
-            ("1h", false, Level::Warn),
-        ] {
-            let yaml = TEST.replace("INTERVAL", interval);
-            assert_eq!(found(&yaml, pinned).0, level, "{interval} {pinned}");
-        }
-    }
-
-    #[test]
-    fn a_start_that_takes_longer_than_a_rollout_waits_is_told() {
-        let (level, text) = found(
-            "healthcheck: {test: [CMD, true], interval: 5s, start_period: 5m}",
-            false,
-        );
-        assert_eq!(level, Level::Warn);
-        assert!(text.contains("5m to start"), "{text}");
-        let patient = "healthcheck: {test: [CMD, true], interval: 5s, start_period: 5m}\nx-rollout: {timeout: 6m}";
-        assert_eq!(found(patient, false).0, Level::Ok);
-    }
-
-    #[test]
-    fn a_check_that_gives_up_after_seconds_is_told() {
-        let hasty = "healthcheck: {test: [CMD, true], interval: 1s, retries: 3}";
-        assert!(found(hasty, false).1.contains("3s after its start"));
-        let patient =
-            "healthcheck: {test: [CMD, true], interval: 1s, retries: 3, start_period: 30s}";
-        assert_eq!(found(patient, false).0, Level::Ok);
-    }
-
-    #[test]
-    fn the_images_own_check_counts_unless_the_file_switches_it_off() {
-        let of_image = |yaml: &str| {
-            let (facts, mut service) = testing::of(yaml);
-            service.image_check = Some(HealthConfig {
-                test: Some(vec!["CMD".to_owned(), "true".to_owned()]),
-                interval: Some(5_000_000_000),
-                ..HealthConfig::default()
-            });
-            check(&facts, &service)[0].level
-        };
-        assert_eq!(of_image("image: app"), Level::Ok);
-        assert_eq!(of_image("healthcheck: {disable: true}"), Level::Warn);
-        assert_eq!(of_image("healthcheck: {interval: 1h}"), Level::Warn);
-    }
-
-    #[test]
-    fn a_missing_check_gets_a_block_with_what_the_image_has() {
-        let fix = |programs: Option<&[&str]>| {
-            let (facts, mut service) =
-                testing::of("labels: {traefik.enable: 'true'}\nexpose: ['8080']");
-            let own = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
-            service.programs = programs.map(own);
-            let found = check(&facts, &service).remove(0);
-            assert_eq!(found.level, Level::Warn);
-            found.fix.unwrap().told()[0].1.clone()
-        };
-        assert!(fix(Some(&["/bin/wget"])).contains(
-            "- wget\n      - -q\n      - -O\n      - /dev/null\n      - http://127.0.0.1:8080/\n"
-        ));
-        assert!(fix(Some(&["/usr/bin/curl"])).contains("- curl\n"));
-        assert!(fix(Some(&[])).contains("x-rollout:\n      ready-http: /\n"));
-        assert!(fix(None).contains("- wget\n"));
-    }
-
-    #[test]
-    fn a_page_that_a_rollout_asks_for_takes_the_place_of_a_check() {
-        let yaml = "labels: {traefik.enable: 'true'}\nexpose: ['80']\nx-rollout: {ready-http: /up}";
-        let (facts, service) = testing::of(yaml);
-        assert_eq!(check(&facts, &service)[0].level, Level::Ok);
-    }
-}
+#[path = "health_tests.rs"]
+mod tests;

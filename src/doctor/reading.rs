@@ -19,21 +19,11 @@ use crate::{
 /// Where the socket is mounted, mostly.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
-/// What makes a Traefik read through a socket proxy; in words where it is of another project or in the host's network.
+/// What makes a Traefik read through a socket proxy; in words where no edit of this project's file does.
 pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
-    let reads = traefik.config.how_to_add(&advice::endpoint(NAME));
-    let heeds = traefik.version.is_none_or(Version::heeds_docker_host);
     let Some(service) = own(facts, traefik) else {
         let project = traefik.project.as_deref().unwrap_or("its own");
-        return Fix::text(format!(
-            "in the Compose file of {project}, add the service {}, in a network with Traefik alone, and {}; \
-             rollout init shows all of it",
-            one_line(),
-            match heeds {
-                true => format!("{} to Traefik's environment", advice::docker_host()),
-                false => reads,
-            }
-        ));
+        return in_words(traefik, &format!("in the Compose file of {project}, "));
     };
     if traefik.in_host_network {
         return Fix::text(format!(
@@ -45,24 +35,52 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
                 .how_to_add("providers.file.directory=/etc/traefik/dynamic")
         ));
     }
+    let Some(address) = address(facts, traefik, service) else {
+        return in_words(traefik, "");
+    };
     let mut edits = of_project(&facts.project);
     edits.extend(of_reader(&facts.project, service));
-    match heeds {
-        true => edits.push(set(
-            &["services", &service.name, "environment"],
-            json!({"DOCKER_HOST": advice::address(NAME)}),
-        )),
-        false => match option(traefik, service, &advice::endpoint(NAME), facts) {
-            Some(edit) => edits.push(edit),
-            None => return Fix::text(format!("{reads}, and add the service {}", one_line())),
-        },
-    }
-    edits
-        .extend(mounts(&facts.project, service).map(|target| remove_mount(&service.name, &target)));
+    edits.push(address);
+    edits.extend(unmounted(&facts.project, service));
     Fix::edit(
         "let Traefik read through the socket proxy (rollout init --write does it too)",
         edits,
     )
+}
+
+fn in_words(traefik: &TraefikFacts, place: &str) -> Fix {
+    let given = match (heeds(traefik), &traefik.config.docker) {
+        (true, _) => format!("{} to Traefik's environment", advice::docker_host()),
+        (false, Some(docker)) if !docker.endpoint.starts_with("unix://") => {
+            format!(
+                "put {} in the place of {}",
+                advice::address(NAME),
+                docker.endpoint
+            )
+        }
+        (false, _) => traefik.config.how_to_add(&advice::endpoint(NAME)),
+    };
+    Fix::text(format!(
+        "{place}add the service {}, in a network with Traefik alone, and {given}; rollout init shows all of it",
+        one_line()
+    ))
+}
+
+fn heeds(traefik: &TraefikFacts) -> bool {
+    traefik.version.is_none_or(Version::heeds_docker_host)
+}
+
+/// Where Traefik has to read; `None` where that takes the place of something which is no edit of the Compose file.
+fn address(facts: &Facts, traefik: &TraefikFacts, service: &Service) -> Option<Edit> {
+    if heeds(traefik) {
+        let at = ["services", &service.name, "environment"];
+        return Some(set(&at, json!({"DOCKER_HOST": advice::address(NAME)})));
+    }
+    let docker = traefik.config.docker.as_ref();
+    // Given twice, an option is an error.
+    let given = docker.is_some_and(|docker| !docker.endpoint.starts_with("unix://"));
+    let endpoint = advice::endpoint(NAME);
+    option(traefik, service, &endpoint, facts).filter(|_| !given)
 }
 
 /// The Traefik's service, where it is in the project.
@@ -156,6 +174,13 @@ pub fn mounts<'a>(
     sockets.filter_map(|volume| volume["target"].as_str().map(str::to_owned))
 }
 
+fn unmounted<'a>(
+    project: &'a Project,
+    service: &'a Service,
+) -> impl Iterator<Item = Edit> + use<'a> {
+    mounts(project, service).map(|target| remove_mount(&service.name, &target))
+}
+
 /// What makes another service than Traefik read through the socket proxy.
 pub fn fix_of_reader(facts: &Facts, service: &Service) -> Fix {
     let mut edits = of_project(&facts.project);
@@ -164,8 +189,7 @@ pub fn fix_of_reader(facts: &Facts, service: &Service) -> Fix {
         &["services", &service.name, "environment"],
         json!({"DOCKER_HOST": advice::address(NAME)}),
     ));
-    edits
-        .extend(mounts(&facts.project, service).map(|target| remove_mount(&service.name, &target)));
+    edits.extend(unmounted(&facts.project, service));
     Fix::edit(
         format!("let {} read through the socket proxy", service.name),
         edits,

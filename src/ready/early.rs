@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Health checks rarer than this are helped along by running the same command more often.
-const RARE: Duration = Duration::from_secs(2);
+pub const RARE: Duration = Duration::from_secs(2);
 /// The pause between two runs of the command.
 const OFTEN: Duration = Duration::from_millis(500);
 

@@ -52,3 +52,31 @@ fn word(value: &impl serde::Serialize) -> String {
 pub fn json(findings: &[Finding]) -> String {
     lines(findings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Check;
+
+    #[test]
+    fn one_fix_of_two_findings_is_printed_once_below_the_table() {
+        let finding = |check, level| Finding {
+            level,
+            check,
+            subject: "web".to_owned(),
+            text: "so it is".to_owned(),
+            fix: Some(Fix::run("mend it", "rollout web")),
+        };
+        let text = human(&[
+            finding(Check::Api, Level::Fail),
+            finding(Check::Socket, Level::Warn),
+            finding(Check::Engine, Level::Ok),
+        ]);
+        let below = "\napi of web, socket of web: mend it\n  then: rollout web\n";
+        assert!(text.ends_with(below), "{text}");
+        assert!(
+            text.contains(" FAIL    api      web   so it is\n"),
+            "{text}"
+        );
+    }
+}

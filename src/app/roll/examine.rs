@@ -76,7 +76,14 @@ impl Scene<'_> {
             Ok((proxy, notice)) => look(proxy, notice, &olds).await,
             Err(error) => (Err(error), None),
         };
-        let refused = self.check(&service.name, flags, &[], Purpose::Roll).await;
+        // Without a way, that is why.
+        let refused = match &way {
+            Ok(_) => self
+                .check(&service.name, flags, &[], Purpose::Roll)
+                .await
+                .err(),
+            Err(_) => None,
+        };
         Ok(Examined {
             settings,
             image,
@@ -86,7 +93,7 @@ impl Scene<'_> {
             traefiks,
             way,
             unfinished,
-            refused: refused.err(),
+            refused,
             olds,
         })
     }
