@@ -4,7 +4,8 @@
 //! wanted ([`compose`], [`settings`]) and what is there ([`engine`]). [`execute`] then asks the pure planner ([`plan`])
 //! for one step at a time and does it: the compose view creates the new set beside the old, [`ready`] waits for it,
 //! [`proxy`] moves the traffic by the overlay of the [`socket_proxy`], [`drain`] waits for the last answers. Steps emit
-//! [`event`]s; [`report`] draws them. [`state`] keeps the lock and the records on the engine.
+//! [`event`]s; [`report`] draws them. [`state`] keeps the lock and the records on the engine. [`init`] edits a Compose file
+//! so that all this can be.
 
 pub mod app;
 pub mod ask;
