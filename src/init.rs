@@ -247,5 +247,4 @@ impl Work<'_> {
 }
 
 #[cfg(test)]
-#[path = "init/tests.rs"]
 mod tests;

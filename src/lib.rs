@@ -5,7 +5,7 @@
 //! for one step at a time and does it: the compose view creates the new set beside the old, [`ready`] waits for it,
 //! [`proxy`] moves the traffic by the overlay of the [`socket_proxy`], [`drain`] waits for the last answers. Steps emit
 //! [`event`]s; [`report`] draws them. [`state`] keeps the lock and the records on the engine. [`doctor`] judges a whole
-//! project before anything is rolled.
+//! project before anything is rolled, and [`init`] edits a Compose file so that all this can be.
 
 pub mod app;
 pub mod ask;

@@ -5,6 +5,8 @@ mod folder;
 mod tcp;
 mod tls;
 
+use std::time::Duration;
+
 use folder::Example;
 
 use crate::load::{Load, LoadOptions};
@@ -62,6 +64,7 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
     assert_eq!(before.len(), 4, "{before:?}");
     let api = Load::start(LoadOptions {
         path: "/api/x".into(),
+        max_duration: Duration::from_secs(300),
         ..example.stack.load_options()
     });
     example.rolls(&services).await;

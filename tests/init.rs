@@ -171,3 +171,71 @@ async fn what_is_done_is_told_as_json_too_and_a_project_of_several_files_is_edit
         run.text
     );
 }
+
+/// Lists, mappings, long forms, variables, merge keys, and an old release.
+const FORMS: &str = r#"x-log: &log { logging: { driver: json-file } }
+services:
+    edge:
+        <<: *log
+        image: "traefik:${RELEASE:-v3.0}"
+        command: >-
+            --providers.docker
+            --entrypoints.web.address=:80
+        environment:
+        - TZ=UTC
+        networks:
+            front: { aliases: [edge] }
+        volumes:
+        - data:/data
+        - type: bind
+          source: ${SOCK:-/var/run/docker.sock}
+          target: /var/run/docker.sock
+        depends_on:
+        - cache
+    cache: { image: rollout-demo:v1-plain, networks: [front] }
+networks: { front: , back: { name: back } }
+volumes:
+    data:
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_is_changed_so_that_each_compose_reads_what_was_meant() {
+    for suite in ["trixie", "sid"] {
+        let mut stack = stack(&format!("initforms{suite}"), FORMS);
+        stack.compose_version(suite);
+        let run = stack.rollout(&["init", "--write"]).await;
+        run.code(0);
+        let resolved = stack.compose(&["config", "--format", "json"]).await;
+        let project: serde_json::Value = serde_json::from_str(&resolved).unwrap();
+        let edge = &project["services"]["edge"];
+        let command = edge["command"].to_string();
+        let option = "--providers.docker.endpoint=tcp://socket-proxy:2375";
+        assert!(
+            command.contains(option) && command.contains("--api.insecure=true"),
+            "{command}"
+        );
+        assert_eq!(
+            edge["environment"]["DOCKER_HOST"],
+            "tcp://socket-proxy:2375"
+        );
+        assert_eq!(edge["environment"]["TZ"], "UTC");
+        assert_eq!(edge["networks"]["front"]["aliases"][0], "edge");
+        assert!(edge["networks"].get("docker-api").is_some(), "{edge}");
+        let waits = |name: &str| edge["depends_on"][name]["condition"].clone();
+        assert_eq!(waits("cache"), "service_started");
+        assert_eq!(waits("socket-proxy"), "service_healthy");
+        assert!(
+            !edge["volumes"].to_string().contains("docker.sock"),
+            "{edge}"
+        );
+        let mounts = project["services"]["socket-proxy"]["volumes"].to_string();
+        assert!(mounts.contains("/var/run/docker.sock"), "{mounts}");
+        assert_eq!(project["networks"]["docker-api"]["internal"], true);
+        let again = stack.rollout(&["init", "--write"]).await;
+        assert!(
+            again.code(0).text.contains("nothing to do"),
+            "{}",
+            again.text
+        );
+    }
+}

@@ -92,6 +92,6 @@ mod tests {
         let found = names(&Invocation::default(), "");
         assert_eq!(found, ["compose.yaml", "compose.override.yaml"]);
         let nowhere = files(&Invocation::default(), Path::new("/nowhere"), "", ":");
-        assert_eq!(nowhere, [PathBuf::new(); 0]);
+        assert!(nowhere.is_empty(), "{nowhere:?}");
     }
 }

@@ -1,8 +1,11 @@
 //! One example in a folder and a project of its own.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
-use crate::support::{Container, Run, Stack, image};
+use crate::{
+    load::{Load, LoadOptions},
+    support::{Container, Run, Stack, image},
+};
 
 /// An example that is tried.
 pub struct Example {
@@ -37,9 +40,14 @@ impl Example {
 
     /// Rolls to the second version under load: nothing lost, and nothing mixed.
     pub async fn rolls(&mut self, services: &[&str]) -> Run {
-        let load = self.stack.load();
+        let load = Load::start(LoadOptions {
+            max_duration: Duration::from_secs(300),
+            ..self.stack.load_options()
+        });
         self.ask_for_the_second();
-        let run = self.stack.rollout(services).await;
+        let running = self.stack.start_rollout(services);
+        // Several services, on a machine that has more to do.
+        let run = running.wait_for(Duration::from_secs(300)).await;
         let report = load.stop().await;
         run.code(0);
         assert!(report.nothing_lost(), "{report}\n{}", run.text);
