@@ -96,6 +96,8 @@ far_start_engine() {
     say "starting the second dockerd (tcp port $port, data in $CACHE/far-engine, log in $FAR/dockerd.log)"
     remove_stale_pid "$FAR_PID_FILE" dockerd
     remove_stale_pid "$FAR/exec/containerd/containerd.pid" containerd
+    # At a second start with what it remembers of its networks, dockerd removes the default bridge: the first engine's docker0.
+    rm -rf "$CACHE/far-engine/network"
     mkdir -p "$CACHE/far-engine"
     DOCKER_MIN_API_VERSION=$FAR_MIN_API PATH=$FAR_BIN:$PATH:/usr/sbin:/sbin setsid "$FAR_BIN/dockerd" \
         -H "unix://$FAR/docker.sock" -H "tcp://127.0.0.1:$port" \
