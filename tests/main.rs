@@ -7,6 +7,8 @@ mod compose;
 mod crash;
 mod drain;
 mod failure;
+mod faults;
+mod faulty;
 mod first_start;
 mod history;
 mod hooks;

@@ -322,7 +322,13 @@ impl Stack {
 
     /// Starts the CLI, to be interfered with.
     pub fn start_rollout(&self, arguments: &[&str]) -> Running {
+        self.start_rollout_with(arguments, &[])
+    }
+
+    /// The same with variables that are for this run alone.
+    pub fn start_rollout_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
         let (mut command, log) = self.rollout_command(arguments);
+        command.envs(variables.iter().copied());
         Running {
             child: command.kill_on_drop(true).spawn().unwrap(),
             log,

@@ -1,0 +1,1 @@
+//! A fixed handful of what `make soak` does at every point.
