@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use crate::{
     error::Result,
     model::{Claim, ContainerId, Replica, RolloutId, Routing, Side, Stage},
+    watch::Role,
 };
 
 /// The two sets of a rollout, and how far its routing is to be.
@@ -83,6 +84,11 @@ pub trait Proxy {
 
     /// Whether it routes to the service at all.
     fn routes(&self) -> bool;
+
+    /// The containers that carry the traffic or tell where it goes, by name.
+    fn containers(&self) -> Vec<(String, Role)> {
+        Vec::new()
+    }
 
     /// Whether a hold moves the traffic itself, and is to be confirmed before anything else is done.
     fn confirms_hold(&self) -> bool {

@@ -31,7 +31,7 @@ use crate::{
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
     state::{Lock, journal::Intent, revisions::Revision},
-    watch::Watch,
+    watch::{Front, Watch},
 };
 
 /// What every service of one command shares.
@@ -246,7 +246,8 @@ impl Scene<'_> {
         began: Instant,
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
-        let watch = Watch::start(self.engine, &subject.key);
+        let front = Front::new(proxy.containers(), self.events.clone());
+        let watch = Watch::with_front(self.engine, &subject.key, front);
         let mut memory = self.remembered(subject, lock).await;
         let there = self.engine.replicas(&subject.key).await?;
         let ids: Vec<ContainerId> = there.into_iter().map(|replica| replica.id).collect();

@@ -33,6 +33,7 @@ use super::{Change, Observation, Proxy};
 use crate::{
     error::Result,
     model::{Claim, ContainerId, Health, Replica, RolloutId, ServiceKey, Stage},
+    watch::Role,
 };
 
 /// Every Traefik that routes to one service, and the socket proxies that they read through.
@@ -152,6 +153,13 @@ impl Proxy for Traefik {
 
     fn routes(&self) -> bool {
         true
+    }
+
+    fn containers(&self) -> Vec<(String, Role)> {
+        let traefiks = self.instances.iter().map(|own| (&own.api.name, Role::Traefik));
+        let controls = self.controls.iter().map(|own| (&own.name, Role::SocketProxy));
+        let all = traefiks.chain(controls);
+        all.map(|(name, role)| (name.clone(), role)).collect()
     }
 
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
