@@ -3,6 +3,7 @@
 
 mod shape;
 pub mod strike;
+mod talk;
 
 use std::{
     collections::BTreeMap,
@@ -31,10 +32,14 @@ use tokio::{
 /// How long a call hangs before it is passed on.
 pub const HANG: Duration = Duration::from_secs(10);
 
+/// What begins a conversation with a socket proxy.
+const EXEC: &str = "POST /exec/{id}/start";
+
 /// One call of a run: the n-th of its shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
-    /// Such as `POST /containers/{id}/start`; who calls stands before it where that is docker's own command.
+    /// Such as `POST /containers/{id}/start`; who calls stands before it where that is docker's own command. What is said
+    /// to a socket proxy counts too, such as `control set cutover`.
     pub shape: String,
     /// From 1 on.
     pub nth: usize,
@@ -56,7 +61,7 @@ impl Call {
 
     /// Whether it may change something.
     pub fn changes(&self) -> bool {
-        ["POST ", "PUT ", "DELETE "]
+        ["POST ", "PUT ", "DELETE ", "control set", "control clear"]
             .iter()
             .any(|method| self.shape.contains(method))
     }
@@ -182,10 +187,11 @@ async fn answer(
     request: Request<Incoming>,
     shared: Arc<Shared>,
 ) -> Result<Response<Body>, BoxError> {
-    let call = shared.note(&request);
+    let call = shared.note(shape::of(&request));
     let fault = shared.fault_at(&call);
     let request = request.map(|body| body.map_err(Into::into).boxed());
     match fault {
+        None if call.shape == EXEC => talk::pass(shared, request).await,
         None => Ok(pass(&shared.engine, request).await),
         Some(Fault::KilledBefore) => {
             shared.kill().await;
@@ -231,8 +237,7 @@ async fn silence() -> Response<Body> {
 }
 
 impl Shared {
-    fn note<B>(&self, request: &Request<B>) -> Call {
-        let shape = shape::of(request);
+    fn note(&self, shape: String) -> Call {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let nth = counts.entry(shape.clone()).or_default();
         *nth += 1;
