@@ -1,5 +1,6 @@
 //! The long runs of `make soak`: everything that can go wrong in the middle, on the real engine; each ends with a table.
 
+mod actions;
 mod calls;
 mod hundred;
 mod steps;

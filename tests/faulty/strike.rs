@@ -47,10 +47,20 @@ impl Struck {
 
     /// The one line that says why the first run failed.
     pub fn message(&self) -> String {
-        let failed = self.first.event("failed");
-        let message = failed.and_then(|event| event["message"].as_str());
-        message.unwrap_or_default().to_owned()
+        message(&self.first)
     }
+}
+
+/// The one line that says why a run failed; nothing where it did not.
+pub fn message(run: &Run) -> String {
+    let failed = run.event("failed");
+    let message = failed.and_then(|event| event["message"].as_str());
+    message.unwrap_or_default().to_owned()
+}
+
+/// Whether the traffic was taken back: the old version answers after the new one then, and has to.
+pub fn went_back(run: &Run) -> bool {
+    run.events.iter().any(|event| event["step"] == "cut_back")
 }
 
 /// The calls of a rollout to `version` in which nothing fails, in their order.
@@ -84,7 +94,7 @@ pub async fn strike(
     let first = running.wait().await;
     let first_took = began.elapsed();
     let serves = stack.version().await.unwrap_or_default();
-    let mut complaints = after_the_first(&first, fault, &serves, (&before, version));
+    let mut complaints = fits(&first, fault.kills(), &serves, (&before, version));
     if first_took > LONGEST {
         complaints.push(format!("it took {first_took:.0?}"));
     }
@@ -96,9 +106,7 @@ pub async fn strike(
     if report.failed > 0 {
         complaints.push(format!("{} failed: {:?}", report.failed, report.errors));
     }
-    // Where the traffic was taken back, the old version answers after the new one, and has to.
-    let back = |run: &Run| run.events.iter().any(|event| event["step"] == "cut_back");
-    if report.mixed > 0 && !back(&first) && !back(&second) {
+    if report.mixed > 0 && !went_back(&first) && !went_back(&second) {
         complaints.push(format!("{} mixed", report.mixed));
     }
     complaints.extend(leftovers(stack, version, replicas).await);
@@ -113,9 +121,9 @@ pub async fn strike(
 }
 
 /// How a run ended, and what it said, has to fit what serves now.
-fn after_the_first(
+pub fn fits(
     run: &Run,
-    fault: Fault,
+    may_die: bool,
     serves: &str,
     (before, wanted): (&str, &str),
 ) -> Vec<String> {
@@ -126,7 +134,7 @@ fn after_the_first(
         }
     };
     match run.code {
-        None => want(fault.kills(), "it died".to_owned()),
+        None => want(may_die, "it died".to_owned()),
         Some(0) => want(serves == wanted, format!("0, but {serves:?} serves")),
         Some(code @ (1 | 2)) => want(serves == before, format!("{code}, but {serves:?} serves")),
         Some(3) => want(!serves.is_empty(), "nothing serves".to_owned()),
@@ -151,7 +159,7 @@ fn after_the_first(
 }
 
 /// The service has to be as Compose would have made it, and nothing of a rollout may be there any more.
-async fn leftovers(stack: &Stack, version: &str, replicas: usize) -> Vec<String> {
+pub async fn leftovers(stack: &Stack, version: &str, replicas: usize) -> Vec<String> {
     let checks = async {
         stack.answers(version).await;
         stack.settled(replicas).await;

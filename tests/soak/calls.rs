@@ -30,10 +30,15 @@ async fn settled_stack(name: &str, replicas: usize) -> Stack {
     stack
 }
 
+/// To look at some of the calls alone: a part of their shapes.
+const ONLY: &str = "ROLLOUT_SOAK_ONLY";
+
 /// Every call of a rollout that nothing troubles.
 async fn calls(name: &str, replicas: usize) -> Vec<Call> {
     let mut stack = settled_stack(name, replicas).await;
-    let calls = calls_of(&mut stack, "v2", &QUICK).await;
+    let mut calls = calls_of(&mut stack, "v2", &QUICK).await;
+    let only = std::env::var(ONLY).unwrap_or_default();
+    calls.retain(|call| call.shape.contains(&only));
     let changing = calls.iter().filter(|call| call.changes()).count();
     println!("{} calls, {changing} of them changing", calls.len());
     calls
