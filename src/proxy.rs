@@ -98,6 +98,12 @@ pub trait Proxy {
     /// The commit record of the service, whose replicas these are.
     async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>>;
 
+    /// From here on no earlier run can change the routing any more, which stays as it is: one that was taken for dead may
+    /// only have slept.
+    async fn take_over(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes one change of the routing into effect, all of it at once; the same change twice is one.
     async fn route(&mut self, change: Change<'_>) -> Result<()>;
 

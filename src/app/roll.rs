@@ -114,6 +114,17 @@ impl Scene<'_> {
         earlier: &[&str],
         purpose: Purpose,
     ) -> Result<Checked<'_>> {
+        let checked = self.read(name, flags, earlier, purpose).await;
+        checked.map_err(untouched)
+    }
+
+    async fn read(
+        &self,
+        name: &str,
+        flags: &Partial,
+        earlier: &[&str],
+        purpose: Purpose,
+    ) -> Result<Checked<'_>> {
         let began = Instant::now();
         let service = self.project.service(name)?;
         let file = Partial::from_service(name, service.x_rollout.as_ref())?;
@@ -190,7 +201,8 @@ impl Scene<'_> {
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
         let name = &checked.service.name;
-        let helper_image = self.helper_image(&checked.found).await?;
+        let helper_image = self.helper_image(&checked.found).await;
+        let helper_image = helper_image.map_err(untouched)?;
         let lock_image = lock_image(&helper_image, &checked);
         let lock = self.lock(&checked, &lock_image, interrupted.clone());
         let lock = lock.await?;
@@ -428,6 +440,20 @@ fn variables() -> impl Iterator<Item = (String, String)> {
         let text = (name.into_string().ok()?, value.into_string().ok()?);
         Some(text)
     })
+}
+
+/// What fails before anything is touched is a refusal, and an engine that has stumbled may answer again.
+fn untouched(error: Error) -> Error {
+    if !matches!(error.outcome, Outcome::Failed | Outcome::NeedsPerson) {
+        return error;
+    }
+    let refused = Error {
+        outcome: Outcome::Refused,
+        ..error
+    };
+    refused.or_hint(
+        "nothing was touched; docker info says how the engine is, then run the same command again",
+    )
 }
 
 fn with_next(error: Error, service: &str) -> Error {

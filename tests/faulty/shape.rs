@@ -37,9 +37,11 @@ fn path(path: &str) -> String {
     }
     let of_all = ["create", "json", "prune", "search", "load"];
     match segments[..] {
-        [kind @ ("containers" | "networks" | "volumes" | "images" | "exec"), first, ..]
-            if !of_all.contains(&first) || segments.len() > 2 =>
-        {
+        [
+            kind @ ("containers" | "networks" | "volumes" | "images" | "exec"),
+            first,
+            ..,
+        ] if !of_all.contains(&first) || segments.len() > 2 => {
             // An image's name may have slashes, and only few words follow it.
             let verbs = ["json", "tag", "push", "history", "get"];
             let verb = match (kind, &segments[2..]) {

@@ -58,9 +58,9 @@ pub fn message(run: &Run) -> String {
     message.unwrap_or_default().to_owned()
 }
 
-/// Whether the traffic was taken back: the old version answers after the new one then, and has to.
+/// Whether it was undone: where the traffic was taken back, the old version answers after the new one, and has to.
 pub fn went_back(run: &Run) -> bool {
-    run.events.iter().any(|event| event["step"] == "cut_back")
+    run.event("undoing").is_some()
 }
 
 /// The calls of a rollout to `version` in which nothing fails, in their order.
@@ -121,12 +121,7 @@ pub async fn strike(
 }
 
 /// How a run ended, and what it said, has to fit what serves now.
-pub fn fits(
-    run: &Run,
-    may_die: bool,
-    serves: &str,
-    (before, wanted): (&str, &str),
-) -> Vec<String> {
+pub fn fits(run: &Run, may_die: bool, serves: &str, (before, wanted): (&str, &str)) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut want = |is: bool, what: String| {
         if !is {
@@ -136,6 +131,8 @@ pub fn fits(
     match run.code {
         None => want(may_die, "it died".to_owned()),
         Some(0) => want(serves == wanted, format!("0, but {serves:?} serves")),
+        // Somebody else's doing, and said to be so.
+        Some(1) if run.text.contains("somebody else has started") => {}
         Some(code @ (1 | 2)) => want(serves == before, format!("{code}, but {serves:?} serves")),
         Some(3) => want(!serves.is_empty(), "nothing serves".to_owned()),
         code => want(false, format!("{code:?}")),

@@ -10,7 +10,9 @@ use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rollout::{
     docker_http::{Body, BoxError},
-    socket_proxy::control::{Call, Failure, FailureKind, Outcome, Request as Asked, Response as Reply},
+    socket_proxy::control::{
+        Call, Failure, FailureKind, Outcome, Request as Asked, Response as Reply,
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},

@@ -110,8 +110,8 @@ async fn each(name: &str, replicas: usize, calls: Vec<Call>, faults: &[Fault]) {
         next: AtomicUsize::new(0),
         done: Mutex::default(),
     });
-    let workers =
-        (0..AT_ONCE).map(|own| tokio::spawn(worker(work.clone(), format!("{name}{own}"), replicas)));
+    let workers = (0..AT_ONCE)
+        .map(|own| tokio::spawn(worker(work.clone(), format!("{name}{own}"), replicas)));
     for worker in workers.collect::<Vec<_>>() {
         worker.await.unwrap();
     }
@@ -122,7 +122,15 @@ async fn each(name: &str, replicas: usize, calls: Vec<Call>, faults: &[Fault]) {
 
 fn tell(points: &[Point], done: &[(usize, Struck)]) {
     let mut told = table(&[
-        "call", "fault", "code", "took", "settled", "requests", "failed", "mixed", "left over",
+        "call",
+        "fault",
+        "code",
+        "took",
+        "settled",
+        "requests",
+        "failed",
+        "mixed",
+        "left over",
         "said",
     ]);
     let (mut lost, mut bad, mut missed) = (0, 0, 0);
@@ -151,7 +159,9 @@ fn tell(points: &[Point], done: &[(usize, Struck)]) {
         ]);
     }
     let all = points.len();
-    println!("{told}\n{all} points, {missed} did not come, {lost} requests lost, {bad} not settled");
+    println!(
+        "{told}\n{all} points, {missed} did not come, {lost} requests lost, {bad} not settled"
+    );
     assert_eq!((lost, bad, done.len()), (0, 0, all), "\n{told}");
     assert!(missed * 5 <= all, "too few of the calls come every time");
 }
