@@ -1,6 +1,8 @@
 //! A Docker engine that fails on purpose: the real one, reached by a socket on which every call is numbered, and on which
 //! one call of a run can be answered wrongly, late, or never, or can be the last thing that its caller ever does.
 
+pub mod meddle;
+pub mod probe;
 mod shape;
 pub mod strike;
 mod talk;

@@ -3,7 +3,6 @@
 mod actions;
 mod calls;
 mod hundred;
-mod probe;
 mod steps;
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};

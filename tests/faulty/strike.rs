@@ -120,6 +120,22 @@ pub async fn strike(
     }
 }
 
+/// Each of these in its turn on one stack: it comes, and nothing is lost or left.
+pub async fn strikes(name: &str, points: &[(&str, Fault)]) {
+    let mut stack = Stack::relabelled(name, "");
+    stack.up("v1").await;
+    let mut versions = ["v2", "v1"].iter().cycle();
+    for (shape, fault) in points {
+        let (call, to) = (Call::new(shape, 1), (*versions.next().unwrap(), 1));
+        let struck = strike(&mut stack, to, &QUICK, (&call, *fault)).await;
+        let words = fault.words();
+        assert!(struck.reached, "{call} did not come: {}", struck.first.text);
+        let complaints = struck.complaints.join("\n");
+        assert!(complaints.is_empty(), "{words} {call}: {complaints}");
+        assert_eq!(struck.report.failed, 0, "{words} {call}: {}", struck.report);
+    }
+}
+
 /// How a run ended, and what it said, has to fit what serves now.
 pub fn fits(run: &Run, may_die: bool, serves: &str, (before, wanted): (&str, &str)) -> Vec<String> {
     let mut complaints = Vec::new();

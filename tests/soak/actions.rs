@@ -5,14 +5,17 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use super::{probe::Probe, table};
+use super::table;
 use crate::{
-    faulty::strike::{QUICK, fits, leftovers, message, went_back},
-    load::{Load, LoadOptions, LoadReport},
-    support::{Run, Stack},
+    faulty::{
+        meddle::{ACTIONS, Action, Done, load, meddle},
+        probe::Probe,
+        strike::{QUICK, message},
+    },
+    support::Stack,
 };
 
 /// Rollouts at a time.
@@ -21,90 +24,6 @@ const AT_ONCE: usize = 2;
 const PHASES: [&str; 8] = [
     "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove",
 ];
-
-/// Beyond what an action costs by itself, how long nobody may answer.
-const SLACK: Duration = Duration::from_secs(2);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    KillSocketProxy,
-    RecreateSocketProxy,
-    RestartTraefik,
-    UpNew,
-    UpOld,
-    Down,
-}
-
-const ACTIONS: [Action; 6] = [
-    Action::KillSocketProxy,
-    Action::RecreateSocketProxy,
-    Action::RestartTraefik,
-    Action::UpNew,
-    Action::UpOld,
-    Action::Down,
-];
-
-impl Action {
-    fn words(self) -> &'static str {
-        match self {
-            Self::KillSocketProxy => "kill -9 socket proxy, start",
-            Self::RecreateSocketProxy => "up --force-recreate socket-proxy",
-            Self::RestartTraefik => "restart traefik",
-            Self::UpNew => "up -d, new file",
-            Self::UpOld => "up -d, old file",
-            Self::Down => "down",
-        }
-    }
-
-    /// Does it; what docker said where it failed, which is no fault of a rollout.
-    async fn act(self, stack: &Stack, old: &str) -> Option<String> {
-        let recreate = "docker compose up -d --force-recreate socket-proxy";
-        let line = match self {
-            Self::KillSocketProxy => {
-                "docker compose kill -s KILL socket-proxy && docker compose start socket-proxy"
-            }
-            Self::RecreateSocketProxy => recreate,
-            Self::RestartTraefik => "docker compose restart traefik",
-            Self::UpNew | Self::UpOld => "docker compose up -d",
-            Self::Down => "docker compose down",
-        };
-        let mut command = stack.command("sh", &["-c", line]);
-        if self == Self::UpOld {
-            command.env("TAG", old);
-        }
-        let output = command.output().await.unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.trim().lines().last().unwrap_or_default().to_owned();
-        (!output.status.success()).then_some(last)
-    }
-
-    /// Whether Compose itself takes containers of the service away.
-    fn replaces(self) -> bool {
-        matches!(self, Self::UpNew | Self::UpOld | Self::Down)
-    }
-}
-
-/// What became of it.
-struct Done {
-    action: Action,
-    phase: &'static str,
-    first: Run,
-    docker: Option<String>,
-    second: Run,
-    report: LoadReport,
-    /// The longest time in which nobody who came anew was answered.
-    outage: Duration,
-    complaints: Vec<String>,
-}
-
-fn load(stack: &Stack) -> Load {
-    Load::start(LoadOptions {
-        // A drain takes as long as these.
-        slow_requests: Some(Duration::from_secs(2)),
-        max_duration: Duration::from_secs(400),
-        ..stack.load_options()
-    })
-}
 
 async fn settled_stack(name: &str) -> Stack {
     let mut stack = Stack::relabelled(name, "");
@@ -123,115 +42,6 @@ async fn gap_of_compose(name: &str) -> Duration {
     stack.up("v2").await;
     load.stop().await;
     probe.stop().await
-}
-
-async fn meddle(
-    stack: &mut Stack,
-    (old, new): (&str, &str),
-    (action, phase): (Action, &'static str),
-    gap: Duration,
-) -> Done {
-    let (load, probe) = (load(stack), Probe::start(stack));
-    let began = Instant::now();
-    stack.tag(new);
-    let mut running = stack.start_rollout(&QUICK);
-    running.reaches("step_started", phase).await;
-    let acted = began.elapsed();
-    let docker = action.act(stack, old).await;
-    let over = |event: &serde_json::Value| {
-        ["finished", "failed"]
-            .iter()
-            .any(|end| event["event"] == *end)
-    };
-    let was_over = running.events().iter().any(over);
-    let answered = match action {
-        Action::RestartTraefik => {
-            while stack.version().await.is_none() && began.elapsed() < acted + SLACK * 10 {}
-            Some(began.elapsed())
-        }
-        _ => None,
-    };
-    let first = running.wait().await;
-    let mut complaints = Vec::new();
-    if action == Action::Down {
-        complaints.extend(fits(&first, false, new, (new, new)));
-        stack.up(new).await;
-        stack.traefik_listens().await;
-    } else {
-        stack_answers(stack).await;
-        let serves = stack.version().await.unwrap_or_default();
-        // What is done to it after the end is not the run's to know.
-        let serves = if was_over { new.to_owned() } else { serves };
-        complaints.extend(fits(&first, false, &serves, (old, new)));
-    }
-    let second = stack.rollout(&QUICK).await;
-    let report = load.stop().await;
-    let outage = probe.stop().await;
-    if second.code != Some(0) {
-        complaints.push(format!("the next run: {:?} {}", second.code, second.text));
-    }
-    complaints.extend(costs(action, &report, (acted, answered), (outage, gap)));
-    let mixed = report.mixed > 0 && !went_back(&first) && !went_back(&second);
-    if mixed && !action.replaces() {
-        complaints.push(format!("{} mixed", report.mixed));
-    }
-    complaints.extend(told(action, &first, was_over));
-    complaints.extend(leftovers(stack, new, 1).await);
-    Done {
-        action,
-        phase,
-        first,
-        docker,
-        second,
-        report,
-        outage,
-        complaints,
-    }
-}
-
-/// Waits until anybody answers; who does is looked at afterwards.
-async fn stack_answers(stack: &Stack) {
-    let ask = async { while stack.version().await.is_none() {} };
-    let _ = tokio::time::timeout(Duration::from_secs(20), ask).await;
-}
-
-/// What an action may cost by itself, and no more.
-fn costs(
-    action: Action,
-    report: &LoadReport,
-    (acted, answered): (Duration, Option<Duration>),
-    (outage, gap): (Duration, Duration),
-) -> Option<String> {
-    match action {
-        // Traefik reads containers one by one, and drops what it had not read yet when it is cut off.
-        Action::KillSocketProxy | Action::Down => None,
-        Action::RecreateSocketProxy => {
-            (report.failed > 0).then(|| format!("{} failed: {:?}", report.failed, report.errors))
-        }
-        Action::RestartTraefik => {
-            let inside =
-                |at: Duration| at >= acted && answered.is_none_or(|back| at <= back + SLACK / 4);
-            let failed = report.records.iter().filter(|own| own.error().is_some());
-            let outside = failed.filter(|own| !inside(own.ended)).count();
-            (outside > 0).then(|| format!("{outside} failed outside of its restart"))
-        }
-        Action::UpNew | Action::UpOld => {
-            (outage > gap + SLACK).then(|| format!("nobody answered for {outage:.1?}"))
-        }
-    }
-}
-
-/// What the report has to name.
-fn told(action: Action, run: &Run, was_over: bool) -> Option<String> {
-    let wanted = match action {
-        Action::RestartTraefik => "Traefik ",
-        Action::KillSocketProxy | Action::RecreateSocketProxy => "the socket proxy ",
-        _ => return None,
-    };
-    let notices = run.events.iter().filter(|event| event["event"] == "notice");
-    let mut texts = notices.filter_map(|event| event["text"].as_str());
-    let named = texts.any(|text| text.starts_with(wanted) && text.contains("went away"));
-    (!named && !was_over).then(|| "nobody said who went away".to_owned())
 }
 
 struct Work {
