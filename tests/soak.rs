@@ -2,6 +2,7 @@
 
 mod actions;
 mod calls;
+mod dockerd;
 mod hundred;
 mod steps;
 
