@@ -139,7 +139,8 @@ pub async fn meddle(
         stack_answers(stack).await;
         let serves = stack.version().await.unwrap_or_default();
         // What is done to it after the end is not the run's to know.
-        let serves = if was_over { new.to_owned() } else { serves };
+        let claimed = if first.code == Some(0) { new } else { old };
+        let serves = if was_over { claimed.to_owned() } else { serves };
         complaints.extend(fits(&first, false, &serves, (old, new)));
     }
     let second = stack.rollout(&QUICK).await;
@@ -148,7 +149,10 @@ pub async fn meddle(
     if second.code != Some(0) {
         complaints.push(format!("the next run: {:?} {}", second.code, second.text));
     }
-    complaints.extend(costs(action, &report, (acted, answered), (outage, gap)));
+    // Two who want opposite things at the same moment can leave nothing; the run says that a person has to look.
+    let at_odds = action == Action::UpOld && first.code == Some(3);
+    let costs = costs(action, &report, (acted, answered), (outage, gap));
+    complaints.extend(costs.filter(|_| !at_odds));
     let mixed = report.mixed > 0 && !went_back(&first) && !went_back(&second);
     if mixed && !action.replaces() {
         complaints.push(format!("{} mixed", report.mixed));

@@ -56,11 +56,14 @@ impl Own {
         let always = "    restart: always\n";
         let mut stack = Stack::relabelled(if live { "live" } else { "dead" }, always);
         let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();
+        // The directory, since a dockerd that is started without systemd's socket makes its own anew.
+        let directory = Path::new(&socket).parent().unwrap().display();
+        let mount = "/var/run/docker.sock:/var/run/docker.sock:ro";
+        let sock = "    environment: { DOCKER_SOCK: /engine/docker.sock }\n";
+        let command = "    command: [socket-proxy]\n";
         let front = front
-            .replace(
-                "/var/run/docker.sock:/var/run/docker.sock",
-                &format!("{socket}:/var/run/docker.sock"),
-            )
+            .replace(mount, &format!("{directory}:/engine:ro"))
+            .replace(command, &format!("{command}{sock}"))
             .replace("    networks: [", &format!("{always}    networks: ["));
         stack.write("front.yaml", &front);
         stack.set("DOCKER_HOST", format!("unix://{socket}"));
