@@ -453,7 +453,14 @@ fn tolerate(result: Result<(), Bollard>, fine: &[u16], what: &str) -> Result<()>
 }
 
 fn failed(what: &str, error: &Bollard) -> Error {
-    Error::failed(format!("failed to {what}: {}", plain(error)))
+    let why = plain(error);
+    let silent = causes(error).any(|cause| cause.is::<Error>());
+    let who = if silent {
+        "the engine does not answer: "
+    } else {
+        ""
+    };
+    Error::failed(format!("failed to {what}: {who}{why}"))
 }
 
 /// An engine's error in one line.

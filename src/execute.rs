@@ -166,7 +166,8 @@ pub async fn run(
                     (
                         Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover,
                         Goal::Roll,
-                    ) => {
+                        // An engine that stumbles while it is waited for is asked again: nothing was to be changed.
+                    ) if give_up || step != Step::AwaitReady => {
                         failures = 0;
                         turn(
                             &mut desired,

@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::{
     faulty::{
-        Fault,
+        Call, Fault, Faulty, LATE,
         meddle::{Action, meddle},
-        strike::strikes,
+        strike::{QUICK, strikes},
     },
     support::Stack,
 };
@@ -75,4 +77,33 @@ async fn a_socket_proxy_made_anew_at_the_confirmation_and_a_traefik_restarted_at
         let complaints = done.complaints.join("\n");
         assert!(complaints.is_empty(), "{complaints}\n{}", done.first.text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cutover_that_comes_late_from_a_run_whose_lock_was_taken_changes_nothing() {
+    let mut stack = Stack::relabelled("flate", "");
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let cutover = Call::new("control set cutover", 1);
+    let engine = Faulty::start(Some((cutover, Fault::ComesLate))).await;
+    let host = engine.docker_host();
+    let first = stack.start_rollout_with(&QUICK, &[("DOCKER_HOST", &host)]);
+    engine.strikes().await;
+    let began = tokio::time::Instant::now();
+    // As a machine that goes to sleep.
+    first.signal(Signal::SIGSTOP);
+    stack.rollout(&["unlock", "web"]).await.code(0);
+    let second = stack.rollout(&QUICK).await;
+    tokio::time::sleep_until(began + LATE).await;
+    first.signal(Signal::SIGCONT);
+    let first = first.wait().await;
+    let report = load.stop().await;
+    second.code(0);
+    assert_eq!(second.event("unfinished").unwrap()["forward"], false);
+    assert_ne!(first.code, Some(0), "{}", first.text);
+    let texts = format!("{}\n{}", first.text, second.text);
+    assert!(report.nothing_lost(), "{report}\n{texts}");
+    assert_eq!(stack.version().await.as_deref(), Some("v2"), "{texts}");
+    stack.settled(1).await;
 }

@@ -34,6 +34,9 @@ use tokio::{
 /// How long a call hangs before it is passed on.
 pub const HANG: Duration = Duration::from_secs(10);
 
+/// How late a call can come.
+pub const LATE: Duration = Duration::from_secs(40);
+
 /// What begins a conversation with a socket proxy.
 const EXEC: &str = "POST /exec/{id}/start";
 
@@ -80,6 +83,8 @@ pub enum Fault {
     Refused,
     /// It is passed on after [`HANG`], whether or not anybody still waits for the answer.
     Hangs,
+    /// The same after [`LATE`]: for what is passed on when its caller is long forgotten.
+    ComesLate,
     /// It is never answered, nor passed on.
     NeverAnswers,
     /// The connection ends instead of an answer; the engine never hears of the call.
@@ -93,8 +98,17 @@ impl Fault {
             Self::KilledAfter => "killed after",
             Self::Refused => "500",
             Self::Hangs => "hangs 10 s",
+            Self::ComesLate => "comes 40 s late",
             Self::NeverAnswers => "never answers",
             Self::Dropped => "connection dropped",
+        }
+    }
+
+    /// How long it is held up.
+    fn delay(self) -> Duration {
+        match self {
+            Self::ComesLate => LATE,
+            _ => HANG,
         }
     }
 
@@ -157,6 +171,14 @@ impl Faulty {
         calls.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits until the call that is to fail has come, a minute at most.
+    pub async fn strikes(&self) {
+        let mut struck = self.shared.struck.subscribe();
+        let come = struck.wait_for(|struck| *struck);
+        let come = tokio::time::timeout(Duration::from_secs(60), come).await;
+        assert!(come.is_ok(), "it did not come: {:?}", self.calls());
+    }
+
     /// Whether the call that was to fail has come.
     pub fn struck(&self) -> bool {
         *self.shared.struck.borrow()
@@ -214,10 +236,10 @@ async fn answer(
             StatusCode::INTERNAL_SERVER_ERROR,
             "failed on purpose: input/output error",
         )),
-        Some(Fault::Hangs) => {
+        Some(fault @ (Fault::Hangs | Fault::ComesLate)) => {
             let (engine, (tell, told)) = (shared.engine.clone(), oneshot::channel());
             tokio::spawn(async move {
-                tokio::time::sleep(HANG).await;
+                tokio::time::sleep(fault.delay()).await;
                 let _ = tell.send(pass(&engine, request).await);
             });
             Ok(told.await?)

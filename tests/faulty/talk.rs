@@ -19,7 +19,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::{Fault, HANG, Shared};
+use super::{Fault, Shared};
 
 /// How each line of the protocol begins.
 const BEGINS: &[u8] = b"{\"control\":";
@@ -120,7 +120,9 @@ where
                 back.lock().await.write_all(&refusal()).await?;
                 said.clear();
             }
-            Some(Fault::Hangs) => tokio::time::sleep(HANG).await,
+            Some(fault @ (Fault::Hangs | Fault::ComesLate)) => {
+                tokio::time::sleep(fault.delay()).await;
+            }
             Some(Fault::NeverAnswers) => said.clear(),
             Some(Fault::Dropped) => return Ok(()),
         }

@@ -1,6 +1,7 @@
 //! Answers one request of Compose by the rules of the rewrite, with the engine behind it.
 
 use std::{
+    iter::successors,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -64,7 +65,14 @@ impl Handler {
                 }
             },
         };
-        answered.unwrap_or_else(|error| refusal(StatusCode::BAD_GATEWAY, &error.to_string()))
+        answered.unwrap_or_else(|error| {
+            let causes = successors(Some(&*error as &dyn std::error::Error), |cause| {
+                cause.source()
+            });
+            let why = causes.last().map_or_else(String::new, ToString::to_string);
+            let why = format!("the engine does not answer: {why}");
+            refusal(StatusCode::BAD_GATEWAY, &why)
+        })
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
