@@ -77,7 +77,7 @@ test-pin: build ## the main job's end-to-end tests, switched by pin files
 	export ROLLOUT_TESTBED_SWITCH=pin; \
 	$(CARGO) test --locked --test rollout -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak:: $(PINNED)
 
-soak: build ## every crash point and a hundred rollouts in a row, on the real engine; takes half an hour
+soak: build ## every fault at every call and in every phase, and a hundred rollouts in a row; takes about an hour
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \
 	$(CARGO) test --locked --test rollout -- --test-threads=1 --nocapture soak::

@@ -36,6 +36,8 @@ use crate::{
 
 /// How long the engine may take for one call, in seconds.
 const CALL_TIMEOUT: u64 = 120;
+/// And for a question, whose answer it only has to look up.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to one engine; clones share it.
 #[derive(Clone)]
@@ -128,6 +130,11 @@ impl Engine {
         }
     }
 
+    /// For questions that are answered at once.
+    fn asked(&self) -> Docker {
+        self.docker.clone().with_timeout(ANSWER_TIMEOUT)
+    }
+
     /// Where the engine is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -139,7 +146,7 @@ impl Engine {
     pub async fn is_here(&self) -> bool {
         let local = matches!(self.endpoint, Endpoint::Unix(_));
         let info = match local {
-            true => self.docker.info().await.ok(),
+            true => self.asked().info().await.ok(),
             false => None,
         };
         let own = nix::unistd::gethostname().ok();
@@ -179,7 +186,7 @@ impl Engine {
             .filters(&filters)
             .build();
         let list = self
-            .docker
+            .asked()
             .list_containers(Some(options))
             .await
             .map_err(|error| failed("list containers", &error))?;
@@ -200,7 +207,7 @@ impl Engine {
         let options = query::ListContainersOptionsBuilder::default()
             .all(all)
             .build();
-        self.docker
+        self.asked()
             .list_containers(Some(options))
             .await
             .map_err(|error| failed("list containers", &error))
@@ -208,7 +215,7 @@ impl Engine {
 
     /// One container whole; `None` where it does not exist.
     pub async fn inspect(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
-        match self.docker.inspect_container(id, None).await {
+        match self.asked().inspect_container(id, None).await {
             Ok(inspect) => Ok(Some(inspect)),
             Err(error) if is_status(&error, 404) => Ok(None),
             Err(error) => Err(failed("inspect a container", &error)),
@@ -222,7 +229,7 @@ impl Engine {
 
     /// An image by reference or id; `None` where the engine does not have it.
     pub async fn image(&self, reference: &str) -> Result<Option<Image>> {
-        match self.docker.inspect_image(reference).await {
+        match self.asked().inspect_image(reference).await {
             Ok(image) => Ok(Some(image_of(image))),
             Err(error) if is_status(&error, 404) => Ok(None),
             Err(error) => Err(failed("inspect an image", &error)),
@@ -366,7 +373,7 @@ impl Engine {
 
     /// The engine's clock alone; `None` where it does not say.
     pub async fn own_clock_ms(&self) -> Option<u64> {
-        let time = self.docker.info().await.ok()?.system_time?;
+        let time = self.asked().info().await.ok()?.system_time?;
         instant(&time).map(since_1970)
     }
 
@@ -451,13 +458,21 @@ fn tolerate(result: Result<(), Bollard>, fine: &[u16], what: &str) -> Result<()>
 }
 
 fn failed(what: &str, error: &Bollard) -> Error {
-    Error::failed(format!("failed to {what}: {}", plain(error)))
+    let why = plain(error);
+    let silent = causes(error).any(|cause| cause.is::<Error>());
+    let who = if silent {
+        "the engine does not answer: "
+    } else {
+        ""
+    };
+    Error::failed(format!("failed to {what}: {who}{why}"))
 }
 
 /// An engine's error in one line.
 fn plain(error: &Bollard) -> String {
     match error {
         Bollard::DockerResponseServerError { message, .. } => message.trim().replace('\n', " "),
+        Bollard::RequestTimeoutError => "the engine does not answer in time".to_owned(),
         other => {
             let last = causes(other).last();
             last.map_or_else(|| other.to_string(), ToString::to_string)

@@ -166,7 +166,8 @@ pub async fn run(
                     (
                         Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover,
                         Goal::Roll,
-                    ) => {
+                        // An engine that stumbles while it is waited for is asked again: nothing was to be changed.
+                    ) if give_up || step != Step::AwaitReady => {
                         failures = 0;
                         turn(
                             &mut desired,
@@ -286,12 +287,16 @@ fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec<Str
 
 /// What serves now that the rollout is undone, as it was seen last; an error where it is less than before.
 fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'static str> {
-    let mut olds = observed
+    let others = observed
         .replicas
         .iter()
         .filter(|own| own.rollout.as_ref() != Some(&desired.rollout));
-    match (olds.any(|old| old.serves()), desired.served) {
-        (true, _) => Ok("the old version serves"),
+    let mut serving = others.filter(|own| own.serves()).peekable();
+    let somebody = serving.peek().is_some();
+    let was_there = serving.any(|own| desired.olds_at_start.contains(&own.id));
+    match (somebody, desired.served) {
+        (true, _) if was_there => Ok("the old version serves"),
+        (true, _) => Ok("what somebody else has started meanwhile serves"),
         (false, true) => Err("the old version does not serve any more either"),
         (false, false) if observed.replicas.is_empty() => Ok("nothing was running before"),
         (false, false) => Ok("what was there before did not serve, and is as it was"),

@@ -72,7 +72,7 @@ impl fmt::Debug for ContainerId {
 }
 
 /// The id of one attempt; a label on every container that it creates.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RolloutId(pub String);
 
@@ -98,7 +98,7 @@ impl fmt::Display for ServiceKey {
 }
 
 /// What the engine says a container is doing (`State.Status`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Run {
     /// Made, never started.
@@ -114,7 +114,7 @@ pub enum Run {
 }
 
 /// What Docker's health check says (`State.Health.Status`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// The container has no health check.
@@ -128,7 +128,7 @@ pub enum Health {
 }
 
 /// One container of a Compose service, one-offs aside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
     /// The container.
     pub id: ContainerId,
@@ -198,7 +198,7 @@ impl Replica {
 }
 
 /// The health check of a container (`Config.Healthcheck`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
     /// The command to exec, `CMD-SHELL` already unfolded.
     pub command: Vec<String>,
@@ -209,7 +209,7 @@ pub struct HealthCheck {
 }
 
 /// How far the routing of a rollout has come, as the overlay keeps it: the commit record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// The new replicas are hidden, and never were anything else.
@@ -225,7 +225,7 @@ pub enum Stage {
 }
 
 /// The overlay's record for a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The rollout that owns it.
     pub rollout: RolloutId,
@@ -238,7 +238,7 @@ pub struct Claim {
 }
 
 /// What is there, read from the engine and the overlay.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Observed {
     /// Every replica of the service, in any state, in the order of their numbers.
     pub replicas: Vec<Replica>,
@@ -247,7 +247,7 @@ pub struct Observed {
 }
 
 /// What the gates said of a new replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It may get traffic.
     Ready,
@@ -256,7 +256,7 @@ pub enum Verdict {
 }
 
 /// How an old replica's traffic ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Drained {
     /// Every request was answered.
@@ -270,7 +270,7 @@ pub enum Drained {
 }
 
 /// What this run has found out by waiting; lost with the process, and then found out again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// Verdicts on new replicas.
     pub verdicts: BTreeMap<ContainerId, Verdict>,
@@ -295,7 +295,7 @@ pub struct Facts {
 }
 
 /// How the watch after a cutover ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Baked {
     /// Its time is over, and all is well.
     Well,
@@ -304,7 +304,7 @@ pub enum Baked {
 }
 
 /// One of the two sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The replicas that were there before.
@@ -327,7 +327,7 @@ pub enum Route {
 pub type Routing = BTreeMap<ContainerId, Route>;
 
 /// The goal of a run of the planner.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Goal {
     /// Bring the new replicas up and move the traffic.
     Roll,
@@ -338,7 +338,7 @@ pub enum Goal {
 }
 
 /// Why a rollout is undone, which decides the exit code.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Something failed: one line.
     Failed(String),
@@ -349,7 +349,7 @@ pub enum Reason {
 }
 
 /// What is wanted; together with [`Observed`] and [`Facts`] it decides every step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Desired {
     /// What to reach.
     pub goal: Goal,

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use crate::{
     error::Result,
     model::{Claim, ContainerId, Replica, RolloutId, Routing, Side, Stage},
+    watch::Role,
 };
 
 /// The two sets of a rollout, and how far its routing is to be.
@@ -84,6 +85,11 @@ pub trait Proxy {
     /// Whether it routes to the service at all.
     fn routes(&self) -> bool;
 
+    /// The containers that carry the traffic or tell where it goes, by name.
+    fn containers(&self) -> Vec<(String, Role)> {
+        Vec::new()
+    }
+
     /// Whether a hold moves the traffic itself, and is to be confirmed before anything else is done.
     fn confirms_hold(&self) -> bool {
         false
@@ -91,6 +97,12 @@ pub trait Proxy {
 
     /// The commit record of the service, whose replicas these are.
     async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>>;
+
+    /// From here on no earlier run can change the routing any more, which stays as it is: one that was taken for dead may
+    /// only have slept.
+    async fn take_over(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// Takes one change of the routing into effect, all of it at once; the same change twice is one.
     async fn route(&mut self, change: Change<'_>) -> Result<()>;

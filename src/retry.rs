@@ -14,7 +14,8 @@ fn pauses(first: Duration, longest: Duration, total: Option<Duration>) -> Expone
         .build()
 }
 
-/// Tries until it works or `total` has passed, and then answers with the last error.
+/// Tries until it works or `total` has passed, and then answers with the last error; twice at least, for one try may
+/// take as long as that.
 pub async fn for_a_while<T, E, F>(total: Duration, mut attempt: impl FnMut() -> F) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
@@ -24,15 +25,17 @@ where
         Duration::from_secs(2),
         Some(total),
     );
-    loop {
+    for tried in 0.. {
         match attempt().await {
             Ok(value) => return Ok(value),
             Err(error) => match pauses.next_backoff() {
                 Some(pause) => tokio::time::sleep(pause).await,
+                None if tried == 0 => {}
                 None => return Err(error),
             },
         }
     }
+    unreachable!("it is tried until it works or the time is over")
 }
 
 /// Asks until the answer is yes; ends only with it, so the caller sets the limit.

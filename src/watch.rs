@@ -1,5 +1,7 @@
 //! Wakes whoever waits for something to happen to a service's containers.
 
+pub mod front;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -14,6 +16,8 @@ use crate::{
     model::{ContainerId, ServiceKey, label},
 };
 
+pub use self::front::{Front, Role};
+
 /// An event can be lost together with its stream: a waiter looks again after this long all the same.
 const LOST: Duration = Duration::from_secs(3);
 
@@ -27,6 +31,11 @@ pub struct Watch {
 impl Watch {
     /// Begins to listen; after a lost stream it listens again, and wakes, since something may have been missed.
     pub fn start(engine: &Engine, key: &ServiceKey) -> Self {
+        Self::with_front(engine, key, Front::default())
+    }
+
+    /// The same, and tells what happens to the containers in front of the service.
+    pub fn with_front(engine: &Engine, key: &ServiceKey, mut front: Front) -> Self {
         let changed = Arc::new(Notify::new());
         let started: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
         let starts = started.clone();
@@ -41,6 +50,9 @@ impl Watch {
                         attributes.get(label).is_some_and(|own| own == value)
                     };
                     let action = event.action.unwrap_or_default();
+                    if let Some(name) = attributes.get("name") {
+                        front.heard(name, &action);
+                    }
                     if is(label::COMPOSE_PROJECT, &key.project)
                         && is(label::COMPOSE_SERVICE, &key.service)
                         && matters(&action)

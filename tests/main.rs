@@ -9,6 +9,8 @@ mod doctor;
 mod drain;
 mod examples;
 mod failure;
+mod faults;
+mod faulty;
 mod first_start;
 mod history;
 mod hooks;

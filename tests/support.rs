@@ -37,6 +37,8 @@ pub struct Stack {
     by_pin: bool,
     directory: TempDir,
     environment: Vec<(String, String)>,
+    /// What the CLI is started by, where it is to run elsewhere.
+    starter: Vec<String>,
 }
 
 /// How a run of the CLI ended.
@@ -82,6 +84,7 @@ impl Stack {
             project,
             port,
             directory,
+            starter: Vec::new(),
         };
         stack.write("front.yaml", if stack.by_pin { FRONT_PIN } else { FRONT });
         stack.write("compose.yaml", &format!("services:\n  web:\n{web}"));
@@ -151,6 +154,12 @@ impl Stack {
     /// The usual service: the demo application in the version `$TAG`, with a router.
     pub fn usual(test: &str, more: &str) -> Self {
         Self::new(test, &format!("{USUAL}{more}"))
+    }
+
+    /// Starts the CLI by another program from here on.
+    pub fn started_by(&mut self, words: &[&str]) -> &mut Self {
+        self.starter = words.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// Sets a variable for every command from here on.
@@ -307,7 +316,14 @@ impl Stack {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let log = self.path(&format!("events-{run}.jsonl"));
-        let mut command = self.command(program(), arguments);
+        let mut command = match &self.starter[..] {
+            [] => self.command(program(), arguments),
+            [starter, rest @ ..] => {
+                let mut command = self.command(starter, &[]);
+                command.args(rest).arg(program()).args(arguments);
+                command
+            }
+        };
         command
             .env("ROLLOUT_EVENT_LOG", &log)
             .stdout(Stdio::piped())
@@ -322,7 +338,13 @@ impl Stack {
 
     /// Starts the CLI, to be interfered with.
     pub fn start_rollout(&self, arguments: &[&str]) -> Running {
+        self.start_rollout_with(arguments, &[])
+    }
+
+    /// The same with variables that are for this run alone.
+    pub fn start_rollout_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
         let (mut command, log) = self.rollout_command(arguments);
+        command.envs(variables.iter().copied());
         Running {
             child: command.kill_on_drop(true).spawn().unwrap(),
             log,

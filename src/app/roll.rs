@@ -33,7 +33,7 @@ use crate::{
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
     state::{Lock, journal::Intent, revisions::Revision},
-    watch::Watch,
+    watch::{Front, Watch},
 };
 
 /// What every service of one command shares.
@@ -116,6 +116,17 @@ impl Scene<'_> {
         earlier: &[&str],
         purpose: Purpose,
     ) -> Result<Checked<'_>> {
+        let checked = self.read(name, flags, earlier, purpose).await;
+        checked.map_err(untouched)
+    }
+
+    async fn read(
+        &self,
+        name: &str,
+        flags: &Partial,
+        earlier: &[&str],
+        purpose: Purpose,
+    ) -> Result<Checked<'_>> {
         let began = Instant::now();
         let service = self.project.service(name)?;
         let file = Partial::from_service(name, service.x_rollout.as_ref())?;
@@ -192,7 +203,8 @@ impl Scene<'_> {
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
         let name = &checked.service.name;
-        let helper_image = self.helper_image(&checked.found).await?;
+        let helper_image = self.helper_image(&checked.found).await;
+        let helper_image = helper_image.map_err(untouched)?;
         let lock_image = lock_image(&helper_image, &checked);
         let lock = self.lock(&checked, &lock_image, interrupted.clone());
         let lock = lock.await?;
@@ -248,7 +260,8 @@ impl Scene<'_> {
         began: Instant,
         interrupted: watch::Receiver<bool>,
     ) -> Result<()> {
-        let watch = Watch::start(self.engine, &subject.key);
+        let front = Front::new(proxy.containers(), self.events.clone());
+        let watch = Watch::with_front(self.engine, &subject.key, front);
         let mut memory = self.remembered(subject, lock).await;
         let there = self.engine.replicas(&subject.key).await?;
         let ids: Vec<ContainerId> = there.into_iter().map(|replica| replica.id).collect();
@@ -436,6 +449,20 @@ fn variables() -> impl Iterator<Item = (String, String)> {
         let text = (name.into_string().ok()?, value.into_string().ok()?);
         Some(text)
     })
+}
+
+/// What fails before anything is touched is a refusal, and an engine that has stumbled may answer again.
+fn untouched(error: Error) -> Error {
+    if !matches!(error.outcome, Outcome::Failed | Outcome::NeedsPerson) {
+        return error;
+    }
+    let refused = Error {
+        outcome: Outcome::Refused,
+        ..error
+    };
+    refused.or_hint(
+        "nothing was touched; docker info says how the engine is, then run the same command again",
+    )
 }
 
 fn with_next(error: Error, service: &str) -> Error {

@@ -44,7 +44,7 @@ impl Engine {
         let options = query::ListImagesOptionsBuilder::default()
             .filters(&filters)
             .build();
-        let images = self.docker.list_images(Some(options)).await;
+        let images = self.asked().list_images(Some(options)).await;
         let images = images.map_err(|error| failed("list images", &error))?;
         let own = format!("{repository}:");
         let named = images.into_iter().flat_map(|image| {

@@ -86,7 +86,7 @@ impl Engine {
 
     /// Whether a volume exists.
     pub async fn has_volume(&self, name: &str) -> Result<bool> {
-        match self.docker.inspect_volume(name).await {
+        match self.asked().inspect_volume(name).await {
             Ok(_) => Ok(true),
             Err(error) if is_status(&error, 404) => Ok(false),
             Err(error) => Err(failed("inspect a volume", &error)),
@@ -125,7 +125,7 @@ impl Engine {
             .all(true)
             .filters(&filters)
             .build();
-        let list = self.docker.list_containers(Some(options)).await;
+        let list = self.asked().list_containers(Some(options)).await;
         let list = list.map_err(|error| failed("list containers", &error))?;
         if list.is_empty() {
             return Ok(());

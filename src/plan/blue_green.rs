@@ -59,8 +59,21 @@ impl<'a> Rollout<'a> {
             {
                 Next::Undo(self.meddled())
             }
+            // The record was given up, though nobody has heard so: to hold what alone serves would be an outage.
+            None if self.desired.routed && self.only_new_there() => self.retire(),
+            None if self.is_given_up() => self.released(),
             Some(Stage::Hold | Stage::Shown) | None => self.before_cutover(),
         }
+    }
+
+    /// It was confirmed, and every old replica that there was has been removed since; who is there now came later.
+    fn is_given_up(&self) -> bool {
+        let was_there = |old: &&Replica| self.desired.olds_at_start.contains(&old.id);
+        self.facts.confirmed == Some(Side::New) && !self.olds.iter().any(was_there)
+    }
+
+    fn only_new_there(&self) -> bool {
+        self.olds.is_empty() && self.news.iter().any(|new| new.serves())
     }
 
     fn released(&self) -> Next {
@@ -297,7 +310,12 @@ impl<'a> Rollout<'a> {
             // They are where they were not when the traffic was taken back to them, or held with them.
             Some(Stage::Back) if self.stale && self.old_serves() => Next::Step(Step::CutBack),
             Some(Stage::Hold) if self.stale && self.old_serves() => Next::Step(Step::Hold),
-            Some(Stage::Back) if self.facts.confirmed != Some(Side::Old) && self.old_serves() => {
+            Some(Stage::Hold | Stage::Back)
+                if self.only_new_can_serve() && !self.somebody_joined() =>
+            {
+                Next::Step(Step::Cutover)
+            }
+            Some(Stage::Back) if self.facts.confirmed != Some(Side::Old) && self.may_be_asked() => {
                 match self.facts.confirm_expired {
                     Some(Side::Old) => Next::Fail(Failure::NeedsPerson(format!(
                         "{}; nor did it confirm the way back, so both versions are left running",
@@ -306,13 +324,13 @@ impl<'a> Rollout<'a> {
                     _ => Next::Step(Step::Confirm { side: Side::Old }),
                 }
             }
-            Some(Stage::Hold | Stage::Back)
-                if self.only_new_can_serve() && !self.somebody_joined() =>
-            {
-                Next::Step(Step::Cutover)
-            }
             _ => self.remove_new(reason),
         }
+    }
+
+    /// Whether the way back matters to anybody: an old replica serves, or a new one may still get requests.
+    fn may_be_asked(&self) -> bool {
+        self.old_serves() || self.news.iter().any(|new| may_run(new))
     }
 
     fn cut_back(&self, reason: &Reason) -> Next {

@@ -5,7 +5,7 @@ use super::{
     simulator::{Fate, Ready, Simulator, WELL, live, replica, rollout},
     unfinished,
 };
-use crate::model::{Claim, Goal, Health, Observed, Reason, Replica, Run, Stage};
+use crate::model::{Claim, Goal, Health, Observed, Reason, Replica, Run, Side, Stage};
 
 fn olds(count: usize) -> Vec<Replica> {
     let old = |number| {
@@ -32,8 +32,8 @@ fn line(step: &Step) -> String {
         }
         Step::Rename { names } => names.iter().map(|(_, name)| name.as_str()).collect(),
         Step::Confirm { side } => vec![match side {
-            crate::model::Side::Old => "old",
-            crate::model::Side::New => "new",
+            Side::Old => "old",
+            Side::New => "new",
         }],
         Step::Create { replicas } => return format!("create {replicas}"),
         _ => Vec::new(),
@@ -68,6 +68,35 @@ fn one_replica_is_rolled_in_ten_steps() {
         "release",
     ];
     expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn a_record_that_was_given_up_although_nobody_heard_so_is_not_written_anew() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    while world.next() != Next::Step(Step::Release) {
+        let Next::Step(step) = world.next() else {
+            panic!("no release: {:?}", world.steps)
+        };
+        world.take(step);
+    }
+    world.observed.claim = None;
+    // To hold the new replica now would hide the only one that serves.
+    assert_eq!(world.next(), Next::Done);
+}
+
+#[test]
+fn what_may_still_be_asked_is_not_stopped_before_the_way_back_is_confirmed() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    while world.next() != Next::Step(Step::Confirm { side: Side::New }) {
+        let Next::Step(step) = world.next() else {
+            panic!("no cutover: {:?}", world.steps)
+        };
+        world.take(step);
+    }
+    world.desired.goal = Goal::Undo(Reason::Interrupted);
+    world.take(Step::CutBack);
+    world.observed.replicas[0].health = Health::Unhealthy;
+    assert_eq!(world.next(), Next::Step(Step::Confirm { side: Side::Old }));
 }
 
 #[test]

@@ -1,21 +1,40 @@
 //! Every interleaving of steps and troubles, up to a number of troubles: the invariants hold in each state that is
 //! reached, and every path comes to an end that tells the truth.
+//!
+//! What a proxy has made of the routing lags behind the record of it: it reads when it likes, at the latest when it
+//! confirms. A restart of the socket proxy is one of these readings, for its record is durable, and so is one of Traefik.
+//! A second operator who takes the lock by force is a crash of the first: it checks the lock before each change, and the
+//! record refuses whoever is older than its last owner.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use super::{
-    Next,
+    Next, Step,
     properties::judge,
-    simulator::{Fate, Ready, Simulator, WELL, old, replica},
+    simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
 };
-use crate::model::{ContainerId, Health, Run};
+use crate::model::{ContainerId, Goal, Health, Reason, Replica, Run};
 
-/// What can happen between two steps. A restart of the socket proxy is not among them: its overlay is durable, so no
-/// state here would differ.
+/// A service, and whom its proxy sends requests to.
+#[derive(Clone)]
+struct World {
+    service: Simulator,
+    /// As the proxy has read it last.
+    routed: BTreeSet<ContainerId>,
+    /// How it came here; for messages alone.
+    path: Vec<String>,
+}
+
+/// What can happen between two steps.
 #[derive(Clone, Debug)]
 enum Trouble {
     /// `kill -9`, and the next run begins.
     Crash,
+    /// The step that comes next fails: before it has done anything, half-way, or when all is done.
+    Fails(Extent),
     /// A container's process ends.
     Dies(ContainerId),
     /// Its health check fails.
@@ -24,10 +43,18 @@ enum Trouble {
     Removed(ContainerId),
     /// A second operator's `up` adds one.
     Joins,
-    /// Traefik restarts: what it has agreed to is forgotten, and it says nothing for a while.
+    /// Traefik restarts and reads anew; what it has agreed to is to be asked for again.
     TraefikRestarts,
     /// A pinned replica gets another address.
     Moves,
+}
+
+/// How much of a step that fails is done all the same.
+#[derive(Clone, Copy, Debug)]
+enum Extent {
+    Nothing,
+    Half,
+    All,
 }
 
 fn troubles(world: &Simulator) -> Vec<Trouble> {
@@ -37,6 +64,7 @@ fn troubles(world: &Simulator) -> Vec<Trouble> {
         Trouble::TraefikRestarts,
         Trouble::Moves,
     ];
+    all.extend([Extent::Nothing, Extent::Half, Extent::All].map(Trouble::Fails));
     for own in &world.observed.replicas {
         if own.run == Run::Running {
             all.push(Trouble::Dies(own.id.clone()));
@@ -48,12 +76,19 @@ fn troubles(world: &Simulator) -> Vec<Trouble> {
 }
 
 /// The world after it; `None` where it changes nothing.
-fn strike(world: &Simulator, trouble: &Trouble) -> Option<Simulator> {
-    let mut next = world.clone();
+fn strike(world: &World, trouble: &Trouble) -> Option<World> {
+    let World {
+        service: mut next,
+        mut routed,
+        mut path,
+    } = world.clone();
+    path.push(format!("{trouble:?}"));
+    let world = &world.service;
     let replicas = &mut next.observed.replicas;
     let find = |id: &ContainerId| world.observed.replicas.iter().position(|own| own.id == *id);
     match trouble {
         Trouble::Crash => next = world.restarted()?,
+        Trouble::Fails(extent) => next = fails(world, *extent)?,
         Trouble::Dies(id) => replicas[find(id)?].run = Run::Exited,
         Trouble::Sickens(id) => replicas[find(id)?].health = Health::Unhealthy,
         Trouble::Removed(id) => drop(replicas.remove(find(id)?)),
@@ -67,44 +102,121 @@ fn strike(world: &Simulator, trouble: &Trouble) -> Option<Simulator> {
         Trouble::TraefikRestarts => {
             next.facts.confirmed?;
             next.facts.confirmed = None;
+            routed = live(&next.observed);
         }
     }
     // The steps so far are for messages; they would tell equal states apart.
     next.steps.clear();
+    Some(World {
+        service: next,
+        routed,
+        path,
+    })
+}
+
+/// What the executor makes of a step that fails; `None` where there is no step, or it is merely tried again.
+fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
+    let mut next = world.clone();
+    let Next::Step(step) = next.next() else {
+        return None;
+    };
+    let before = next.facts.clone();
+    match (extent, &step) {
+        (Extent::Nothing, _) => {}
+        (Extent::Half, Step::Create { replicas: 2.. }) => next.apply(&Step::Create { replicas: 1 }),
+        (Extent::Half, _) => return None,
+        (Extent::All, _) => next.apply(&step),
+    }
+    // What it would have found out is not known; that something was to change is.
+    next.facts = before;
+    if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
+        (next.facts.confirmed, next.facts.confirm_expired) = (None, None);
+    }
+    next.facts.created |= matches!(step, Step::Create { .. });
+    let turns = matches!(
+        step,
+        Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover
+    );
+    if turns && next.desired.goal == Goal::Roll {
+        next.desired.goal = Goal::Undo(Reason::Failed("failed on purpose".to_owned()));
+        next.facts.drained.clear();
+    }
     Some(next)
 }
 
-fn key(world: &Simulator) -> String {
-    format!(
-        "{:?} {:?} {:?} {:?}",
-        world.desired, world.observed, world.facts, world.fate
-    )
+impl World {
+    fn key(&self) -> u64 {
+        let own = &self.service;
+        let mut hasher = DefaultHasher::new();
+        (&own.desired, &own.observed, &own.facts, &self.routed).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// A step that must keep every invariant, as the record has it and as the proxy has it.
+    fn take(&mut self, step: Step) {
+        self.path.push(format!("{step:?}"));
+        if let Step::Stop { replicas } | Step::Remove { replicas } = &step {
+            self.nobody_asks(replicas);
+        }
+        let confirms = matches!(step, Step::Confirm { .. });
+        self.service.take(step);
+        self.service.steps.clear();
+        if confirms && self.service.facts.confirmed.is_some() {
+            self.routed = live(&self.service.observed);
+        }
+    }
+
+    fn nobody_asks(&self, replicas: &[ContainerId]) {
+        let answers = |own: &&Replica| own.run == Run::Running && own.health != Health::Unhealthy;
+        let own = self.service.observed.replicas.iter().filter(answers);
+        let asked: Vec<&ContainerId> = own
+            .map(|own| &own.id)
+            .filter(|id| replicas.contains(id) && self.routed.contains(id))
+            .collect();
+        assert!(
+            asked.is_empty(),
+            "the proxy still sends requests to {asked:?} after {:#?}: {:#?}",
+            self.path,
+            self.service
+        );
+    }
 }
 
 /// Visits every state with at most so many troubles on the way; how many there are.
 fn walk(start: Simulator, most: usize) -> usize {
     let mut seen = HashSet::new();
-    let mut open = vec![(start, 0)];
+    let routed = live(&start.observed);
+    let mut open = vec![(
+        World {
+            service: start,
+            routed,
+            path: Vec::new(),
+        },
+        0,
+    )];
     while let Some((mut world, struck)) = open.pop() {
-        if !seen.insert((key(&world), struck)) {
+        if !seen.insert((world.key(), struck)) {
             continue;
         }
         if struck < most {
-            let after = troubles(&world).into_iter().filter_map(|trouble| {
-                let next = strike(&world, &trouble)?;
-                Some((next, struck + 1))
-            });
+            let after = troubles(&world.service).into_iter();
+            let after = after.filter_map(|trouble| Some((strike(&world, &trouble)?, struck + 1)));
             open.extend(after.collect::<Vec<_>>());
         }
-        match world.next() {
+        let now = live(&world.service.observed);
+        if world.routed != now {
+            let mut reads = world.clone();
+            reads.path.push("the proxy reads".to_owned());
+            reads.routed = now;
+            open.push((reads, struck));
+        }
+        match world.service.next() {
             Next::Step(step) => {
-                // Judges the step, too.
                 world.take(step);
-                world.steps.clear();
                 open.push((world, struck));
             }
             Next::Undo(_) | Next::Finish(_) => open.push((world, struck)),
-            end => judge(&world, &end),
+            end => judge(&world.service, &end),
         }
     }
     seen.len()
@@ -140,5 +252,5 @@ fn the_invariants_hold_in_every_state_that_steps_and_troubles_can_reach() {
         }
     }
     println!("{states} states");
-    assert!(states > 10_000, "only {states} states were reached");
+    assert!(states > 100_000, "only {states} states were reached");
 }

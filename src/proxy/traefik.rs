@@ -34,6 +34,8 @@ use super::{Change, Observation, Proxy};
 use crate::{
     error::Result,
     model::{Claim, ContainerId, Health, Replica, RolloutId, ServiceKey, Stage},
+    socket_proxy,
+    watch::Role,
 };
 
 /// Every Traefik that routes to one service, and the socket proxies that they read through.
@@ -155,6 +157,19 @@ impl Proxy for Traefik {
         true
     }
 
+    fn containers(&self) -> Vec<(String, Role)> {
+        let traefiks = self
+            .instances
+            .iter()
+            .map(|own| (&own.api.name, Role::Traefik));
+        let controls = self
+            .controls
+            .iter()
+            .map(|own| (&own.name, Role::SocketProxy));
+        let all = traefiks.chain(controls);
+        all.map(|(name, role)| (name.clone(), role)).collect()
+    }
+
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
         let key = self.key.to_string();
         let mut claims = Vec::new();
@@ -171,6 +186,24 @@ impl Proxy for Traefik {
         Ok(relabel::combine(claims))
     }
 
+    async fn take_over(&mut self) -> Result<()> {
+        let key = self.key.to_string();
+        for control in &self.controls {
+            let claim = control.overlay().await?.claims.get(&key).cloned();
+            let unsettled = |claim: &socket_proxy::overlay::Claim| {
+                relabel::read(claim).is_none_or(|read| read.stage != Stage::Settled)
+            };
+            if let Some(claim) = claim.filter(unsettled) {
+                // The overlay refuses whoever is older than the last owner.
+                let epoch = self.epoch.max(claim.epoch);
+                control
+                    .set(socket_proxy::overlay::Claim { epoch, ..claim })
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn route(&mut self, change: Change<'_>) -> Result<()> {
         let key = self.key.to_string();
         for control in &self.controls {
@@ -184,9 +217,10 @@ impl Proxy for Traefik {
 
     async fn release(&mut self, rollout: &RolloutId, replicas: &[&Replica]) -> Result<()> {
         let key = self.key.to_string();
+        // What Docker does not know yet is told of a rollout's replicas alone.
         let starting = replicas
             .iter()
-            .any(|replica| replica.health == Health::Starting);
+            .any(|replica| replica.rollout.is_some() && replica.health == Health::Starting);
         let change = Change {
             rollout,
             stage: Stage::Settled,

@@ -112,7 +112,8 @@ async fn take(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Option<L
     let (name, volume) = (lock_name(key), store::volume());
     let mounted = Some(store::mounted(&volume));
     let created = engine.create_shelf(Some(&name), image, labels, mounted);
-    Ok(created.await?.map(|id| Lock {
+    let created = created.await.map_err(|error| not_taken(key, error))?;
+    Ok(created.map(|id| Lock {
         renewal: lease::keep(engine, &id, epoch),
         engine: engine.clone(),
         id,
@@ -120,6 +121,15 @@ async fn take(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Option<L
         epoch,
         waited: false,
     }))
+}
+
+/// Nothing has been touched yet.
+fn not_taken(key: &ServiceKey, error: Error) -> Error {
+    let why = format!("cannot lock {key}: {}", error.message);
+    Error::refused(why).hint(format!(
+        "docker info says how the engine is; then run again: rollout {}",
+        key.service
+    ))
 }
 
 /// Who holds the lock of a service; `None` where nobody does.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Purpose, Scene, Subject};
+use super::{Purpose, Scene, Subject, untouched};
 use crate::{
     compose::Service,
     engine::Image,
@@ -89,10 +89,10 @@ impl Scene<'_> {
             return match traefik(&request, &all).await {
                 Ok(way) if way.knows_the_service => lost.map(|()| (way.proxy, way.notice)),
                 // "Cannot tell" is not "no": a service that is routed after all would lose requests.
-                Err(error) if known => Err(untouched(error).or_hint(format!(
+                Err(error) if known => Err(untouched(error.or_hint(format!(
                     "label {} with traefik.enable=false, or say --proxy none",
                     service.name
-                ))),
+                )))),
                 Ok(_) | Err(_) => none(Some(unrouted)),
             };
         }
@@ -132,14 +132,6 @@ impl Scene<'_> {
             None if proxy.holds_requests(olds).await => SETTLE_HELD,
             None => SETTLE,
         }
-    }
-}
-
-/// Nothing has been touched yet.
-fn untouched(error: Error) -> Error {
-    Error {
-        outcome: Outcome::Refused,
-        ..error
     }
 }
 

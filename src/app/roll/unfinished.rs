@@ -35,6 +35,7 @@ impl Scene<'_> {
         watch: &Watch,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Settled> {
+        proxy.take_over().await?;
         let (routed, confirm_hold) = (proxy.routes(), proxy.confirms_hold());
         let replicas = self.engine.replicas(&subject.key).await?;
         let settle = self.settle(subject, proxy, &replicas).await;

@@ -1,13 +1,44 @@
 //! Answers one request of Compose by the rules of the rewrite, with the engine behind it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    iter::successors,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http_body_util::BodyExt;
-use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header};
+use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming, header};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::rewrite::{Route, Subject, route};
 use crate::docker_http::{Body, BoxError, Upstream, empty, full, read_whole, refusal};
+
+/// How long the engine may take for a question, and for a change: to copy a volume's content or to stop a container may
+/// take minutes.
+const ANSWER: Duration = Duration::from_secs(60);
+const CHANGE: Duration = Duration::from_secs(600);
+
+/// What the engine answers when something has happened, or for as long as it goes on.
+const LASTING: [&str; 6] = [
+    "/events",
+    "/wait",
+    "/attach",
+    "/logs",
+    "/build",
+    "/images/create",
+];
+
+/// How long an answer may be waited for; `None` where it takes as long as it takes.
+fn patience(method: &Method, path: &str) -> Option<Duration> {
+    let lasting = LASTING.iter().any(|end| path.ends_with(end));
+    let limit = if method == Method::GET || method == Method::HEAD {
+        ANSWER
+    } else {
+        CHANGE
+    };
+    (!lasting).then_some(limit)
+}
 
 /// What all connections of one view share.
 #[derive(Clone)]
@@ -19,11 +50,29 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// Answers one request; a failure to reach the engine is a 502.
+    /// Answers one request; a failure to reach the engine is a 502, one that it never answers a 504.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        self.dispatch(request)
-            .await
-            .unwrap_or_else(|error| refusal(StatusCode::BAD_GATEWAY, &error.to_string()))
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let dispatched = self.dispatch(request);
+        let answered = match patience(&method, &path) {
+            None => dispatched.await,
+            Some(limit) => match timeout(limit, dispatched).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    let limit = humantime::format_duration(limit);
+                    let why = format!("the engine has not answered {method} {path} within {limit}");
+                    return refusal(StatusCode::GATEWAY_TIMEOUT, &why);
+                }
+            },
+        };
+        answered.unwrap_or_else(|error| {
+            let causes = successors(Some(&*error as &dyn std::error::Error), |cause| {
+                cause.source()
+            });
+            let why = causes.last().map_or_else(String::new, ToString::to_string);
+            let why = format!("the engine does not answer: {why}");
+            refusal(StatusCode::BAD_GATEWAY, &why)
+        })
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
@@ -130,4 +179,18 @@ fn streamed(request: Request<Incoming>) -> Request<Body> {
 fn forget_length(headers: &mut header::HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_is_waited_for_and_nothing_else_is_for_ever() {
+        let of = |method, path| patience(&method, path);
+        assert_eq!(of(Method::GET, "/v1.41/containers/json"), Some(ANSWER));
+        assert_eq!(of(Method::POST, "/containers/a/start"), Some(CHANGE));
+        assert_eq!(of(Method::POST, "/containers/a/wait"), None);
+        assert_eq!(of(Method::GET, "/events"), None);
+    }
 }

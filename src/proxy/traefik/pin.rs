@@ -40,6 +40,7 @@ use crate::{
     model::{Claim, Replica, RolloutId, Route, ServiceKey, Stage},
     proxy::{Change, Observation, Proxy},
     settings::Settings,
+    watch::Role,
 };
 
 /// Every Traefik that routes to one service, and the directories that their file providers watch.
@@ -236,6 +237,11 @@ impl Proxy for Pin {
 
     fn routes(&self) -> bool {
         true
+    }
+
+    fn containers(&self) -> Vec<(String, Role)> {
+        let names = self.fronts.iter().map(|front| front.api.name.clone());
+        names.map(|name| (name, Role::Traefik)).collect()
     }
 
     fn confirms_hold(&self) -> bool {

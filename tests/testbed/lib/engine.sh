@@ -108,6 +108,7 @@ engine_down() {
         return
     fi
     far_down
+    own_down
     if engine_is_ours; then
         stop_engine
     elif engine_answers; then

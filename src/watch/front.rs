@@ -1,0 +1,118 @@
+//! Tells when what carries the traffic, or tells Traefik where it goes, went away or came back in the middle of a rollout.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::event::Events;
+
+/// What a container in front of a service is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It carries the traffic.
+    Traefik,
+    /// Traefik reads through it.
+    SocketProxy,
+}
+
+/// The containers in front of a service, by name: a recreated one has another id.
+#[derive(Default)]
+pub struct Front {
+    roles: HashMap<String, Role>,
+    gone: HashMap<String, Instant>,
+    events: Events,
+}
+
+impl Front {
+    /// What happens to these is told to `events`.
+    pub fn new(containers: Vec<(String, Role)>, events: Events) -> Self {
+        Self {
+            roles: containers.into_iter().collect(),
+            gone: HashMap::new(),
+            events,
+        }
+    }
+
+    /// Takes one event of a container.
+    pub(super) fn heard(&mut self, name: &str, action: &str) {
+        let Some(role) = self.roles.get(name) else {
+            return;
+        };
+        match action {
+            "die" => {
+                self.gone.insert(name.to_owned(), Instant::now());
+                self.events.notice(went(*role, name));
+            }
+            "start" => {
+                let since = self.gone.remove(name);
+                self.events
+                    .notice(came_back(*role, name, since.map(|since| since.elapsed())));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn went(role: Role, name: &str) -> String {
+    match role {
+        Role::Traefik => format!(
+            "Traefik {name} went away; what comes through it fails until it is back, whichever version is live"
+        ),
+        Role::SocketProxy => format!(
+            "the socket proxy {name} went away; Traefik keeps what it has read until it is back"
+        ),
+    }
+}
+
+fn came_back(role: Role, name: &str, after: Option<Duration>) -> String {
+    let what = match role {
+        Role::Traefik => "Traefik",
+        Role::SocketProxy => "the socket proxy",
+    };
+    let after = after.map_or_else(String::new, |after| {
+        format!(" after {:.1} s", after.as_secs_f64())
+    });
+    format!("{what} {name} was started again{after}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::event::{Event, Sink};
+
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<String>>>);
+
+    impl Sink for Heard {
+        fn event(&mut self, event: &Event) {
+            if let Event::Notice { text } = event {
+                self.0.lock().unwrap().push(text.clone());
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_is_told_with_its_length_and_that_of_a_stranger_is_not() {
+        let heard = Heard::default();
+        let names = [("edge", Role::Traefik), ("sp", Role::SocketProxy)];
+        let names = names.map(|(name, role)| (name.to_owned(), role)).to_vec();
+        let mut front = Front::new(names, Events::new(vec![Box::new(heard.clone())]));
+        front.heard("other", "die");
+        front.heard("edge", "kill");
+        front.heard("edge", "die");
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        front.heard("edge", "start");
+        front.heard("sp", "die");
+        let told = heard.0.lock().unwrap().join("\n");
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines.len(), 3, "{told}");
+        assert!(lines[0].starts_with("Traefik edge went away"), "{told}");
+        assert_eq!(lines[1], "Traefik edge was started again after 1.5 s");
+        assert!(
+            lines[2].starts_with("the socket proxy sp went away"),
+            "{told}"
+        );
+    }
+}

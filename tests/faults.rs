@@ -1,0 +1,109 @@
+//! A call to the engine that fails in the middle of a rollout, or something that is done to the stack: a fixed handful of
+//! what `make soak` does at every call and in every phase.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    faulty::{
+        Call, Fault, Faulty, LATE,
+        meddle::{Action, meddle},
+        strike::{QUICK, strikes},
+    },
+    support::Stack,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_before_or_after_a_container_is_created_is_settled_by_the_next() {
+    let create = "compose POST /containers/create";
+    let points = [(create, Fault::KilledBefore), (create, Fault::KilledAfter)];
+    strikes("fcreate", &points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_before_or_after_a_container_is_started_is_settled_by_the_next() {
+    let start = "compose POST /containers/{id}/start";
+    let points = [(start, Fault::KilledBefore), (start, Fault::KilledAfter)];
+    strikes("fstart", &points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_before_or_after_the_cutover_is_written_is_settled_by_the_next() {
+    let cutover = "control set cutover";
+    let points = [
+        (cutover, Fault::KilledBefore),
+        (cutover, Fault::KilledAfter),
+    ];
+    strikes("fcutover", &points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_before_or_after_the_last_name_is_given_is_settled_by_the_next() {
+    let rename = "POST /containers/{id}/rename";
+    let points = [(rename, Fault::KilledBefore), (rename, Fault::KilledAfter)];
+    strikes("frename", &points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_fails_or_hangs_up_in_the_middle_costs_no_request() {
+    let points = [
+        ("compose POST /containers/create", Fault::Refused),
+        ("POST /containers/{id}/stop", Fault::Dropped),
+    ];
+    strikes("ffails", &points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_hangs_or_never_answers_a_question_costs_no_request() {
+    let points = [
+        ("GET /containers/{id}/json", Fault::Hangs),
+        ("GET /images/json", Fault::NeverAnswers),
+    ];
+    strikes("fhangs", &points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_proxy_made_anew_at_the_confirmation_and_a_traefik_restarted_at_the_drain_are_told_of()
+ {
+    let mut stack = Stack::relabelled("fmeddle", "");
+    stack.up("v1").await;
+    let points = [
+        (("v1", "v2"), Action::RecreateSocketProxy, "confirm"),
+        (("v2", "v1"), Action::RestartTraefik, "drain"),
+    ];
+    for (versions, action, phase) in points {
+        let done = meddle(&mut stack, versions, (action, phase), Duration::ZERO).await;
+        let complaints = done.complaints.join("\n");
+        assert!(complaints.is_empty(), "{complaints}\n{}", done.first.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cutover_that_comes_late_from_a_run_whose_lock_was_taken_changes_nothing() {
+    let mut stack = Stack::relabelled("flate", "");
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let cutover = Call::new("control set cutover", 1);
+    let engine = Faulty::start(Some((cutover, Fault::ComesLate))).await;
+    let host = engine.docker_host();
+    let first = stack.start_rollout_with(&QUICK, &[("DOCKER_HOST", &host)]);
+    engine.strikes().await;
+    let began = tokio::time::Instant::now();
+    // As a machine that goes to sleep.
+    first.signal(Signal::SIGSTOP);
+    stack.rollout(&["unlock", "web"]).await.code(0);
+    let second = stack.rollout(&QUICK).await;
+    tokio::time::sleep_until(began + LATE).await;
+    first.signal(Signal::SIGCONT);
+    let first = first.wait().await;
+    let report = load.stop().await;
+    second.code(0);
+    assert_eq!(second.event("unfinished").unwrap()["forward"], false);
+    assert_ne!(first.code, Some(0), "{}", first.text);
+    let texts = format!("{}\n{}", first.text, second.text);
+    assert!(report.nothing_lost(), "{report}\n{texts}");
+    assert_eq!(stack.version().await.as_deref(), Some("v2"), "{texts}");
+    stack.settled(1).await;
+}

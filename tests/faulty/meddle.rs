@@ -1,0 +1,217 @@
+//! Something that an operator or the machine does to the stack in the middle of a rollout under load, and the run after it.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    probe::Probe,
+    strike::{QUICK, fits, leftovers, went_back},
+};
+use crate::{
+    load::{Load, LoadOptions, LoadReport},
+    support::{Run, Stack},
+};
+
+/// How much longer than where Compose alone replaces the service nobody may be answered: this machine has other work too.
+fn at_most(gap: Duration) -> Duration {
+    gap * 3 + Duration::from_secs(5)
+}
+
+/// A Traefik that is there again has not read everything at once.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// How long it may take to be there again.
+const RESTART: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    KillSocketProxy,
+    RecreateSocketProxy,
+    RestartTraefik,
+    UpNew,
+    UpOld,
+    Down,
+}
+
+pub const ACTIONS: [Action; 6] = [
+    Action::KillSocketProxy,
+    Action::RecreateSocketProxy,
+    Action::RestartTraefik,
+    Action::UpNew,
+    Action::UpOld,
+    Action::Down,
+];
+
+impl Action {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::KillSocketProxy => "kill -9 socket proxy, start",
+            Self::RecreateSocketProxy => "up --force-recreate socket-proxy",
+            Self::RestartTraefik => "restart traefik",
+            Self::UpNew => "up -d, new file",
+            Self::UpOld => "up -d, old file",
+            Self::Down => "down",
+        }
+    }
+
+    /// Does it; what docker said where it failed, which is no fault of a rollout.
+    async fn act(self, stack: &Stack, old: &str) -> Option<String> {
+        let recreate = "docker compose up -d --force-recreate socket-proxy";
+        let line = match self {
+            Self::KillSocketProxy => {
+                "docker compose kill -s KILL socket-proxy && docker compose start socket-proxy"
+            }
+            Self::RecreateSocketProxy => recreate,
+            Self::RestartTraefik => "docker compose restart traefik",
+            Self::UpNew | Self::UpOld => "docker compose up -d",
+            Self::Down => "docker compose down",
+        };
+        let mut command = stack.command("sh", &["-c", line]);
+        if self == Self::UpOld {
+            command.env("TAG", old);
+        }
+        let output = command.output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.trim().lines().last().unwrap_or_default().to_owned();
+        (!output.status.success()).then_some(last)
+    }
+
+    /// Whether Compose itself takes containers of the service away.
+    fn replaces(self) -> bool {
+        matches!(self, Self::UpNew | Self::UpOld | Self::Down)
+    }
+}
+
+/// What became of it.
+pub struct Done {
+    pub action: Action,
+    pub phase: &'static str,
+    pub first: Run,
+    pub docker: Option<String>,
+    pub second: Run,
+    pub report: LoadReport,
+    /// The longest time in which nobody who came anew was answered.
+    pub outage: Duration,
+    pub complaints: Vec<String>,
+}
+
+pub fn load(stack: &Stack) -> Load {
+    Load::start(LoadOptions {
+        // A drain takes as long as these.
+        slow_requests: Some(Duration::from_secs(2)),
+        max_duration: Duration::from_secs(400),
+        ..stack.load_options()
+    })
+}
+
+pub async fn meddle(
+    stack: &mut Stack,
+    (old, new): (&str, &str),
+    (action, phase): (Action, &'static str),
+    gap: Duration,
+) -> Done {
+    let (load, probe) = (load(stack), Probe::start(stack));
+    let began = Instant::now();
+    stack.tag(new);
+    let mut running = stack.start_rollout(&QUICK);
+    running.reaches("step_started", phase).await;
+    let acted = began.elapsed();
+    let docker = action.act(stack, old).await;
+    let over = |event: &serde_json::Value| {
+        ["finished", "failed"]
+            .iter()
+            .any(|end| event["event"] == *end)
+    };
+    let was_over = running.events().iter().any(over);
+    let answered = match action {
+        Action::RestartTraefik => {
+            while stack.version().await.is_none() && began.elapsed() < acted + RESTART {}
+            Some(began.elapsed())
+        }
+        _ => None,
+    };
+    let first = running.wait().await;
+    let mut complaints = Vec::new();
+    if action == Action::Down {
+        complaints.extend(fits(&first, false, new, (new, new)));
+        stack.up(new).await;
+        stack.traefik_listens().await;
+    } else {
+        stack_answers(stack).await;
+        let serves = stack.version().await.unwrap_or_default();
+        // What is done to it after the end is not the run's to know.
+        let claimed = if first.code == Some(0) { new } else { old };
+        let serves = if was_over { claimed.to_owned() } else { serves };
+        complaints.extend(fits(&first, false, &serves, (old, new)));
+    }
+    let second = stack.rollout(&QUICK).await;
+    let report = load.stop().await;
+    let outage = probe.stop().await;
+    if second.code != Some(0) {
+        complaints.push(format!("the next run: {:?} {}", second.code, second.text));
+    }
+    // Two who want opposite things at the same moment can leave nothing; the run says that a person has to look.
+    let at_odds = action == Action::UpOld && first.code == Some(3);
+    let costs = costs(action, &report, (acted, answered), (outage, gap));
+    complaints.extend(costs.filter(|_| !at_odds));
+    let mixed = report.mixed > 0 && !went_back(&first) && !went_back(&second);
+    if mixed && !action.replaces() {
+        complaints.push(format!("{} mixed", report.mixed));
+    }
+    complaints.extend(told(action, &first, was_over));
+    complaints.extend(leftovers(stack, new, 1).await);
+    Done {
+        action,
+        phase,
+        first,
+        docker,
+        second,
+        report,
+        outage,
+        complaints,
+    }
+}
+
+/// Waits until anybody answers; who does is looked at afterwards.
+async fn stack_answers(stack: &Stack) {
+    let ask = async { while stack.version().await.is_none() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(20), ask).await;
+}
+
+/// What an action may cost by itself, and no more.
+fn costs(
+    action: Action,
+    report: &LoadReport,
+    (acted, answered): (Duration, Option<Duration>),
+    (outage, gap): (Duration, Duration),
+) -> Option<String> {
+    match action {
+        // Traefik reads containers one by one, and drops what it had not read yet when it is cut off.
+        Action::KillSocketProxy | Action::Down => None,
+        Action::RecreateSocketProxy => {
+            (report.failed > 0).then(|| format!("{} failed: {:?}", report.failed, report.errors))
+        }
+        Action::RestartTraefik => {
+            let inside =
+                |at: Duration| at >= acted && answered.is_none_or(|back| at <= back + SLACK);
+            let failed = report.records.iter().filter(|own| own.error().is_some());
+            let outside = failed.filter(|own| !inside(own.ended)).count();
+            (outside > 0).then(|| format!("{outside} failed outside of its restart"))
+        }
+        Action::UpNew | Action::UpOld => {
+            (outage > at_most(gap)).then(|| format!("nobody answered for {outage:.1?}"))
+        }
+    }
+}
+
+/// What the report has to name.
+fn told(action: Action, run: &Run, was_over: bool) -> Option<String> {
+    let wanted = match action {
+        Action::RestartTraefik => "Traefik ",
+        Action::KillSocketProxy | Action::RecreateSocketProxy => "the socket proxy ",
+        _ => return None,
+    };
+    let notices = run.events.iter().filter(|event| event["event"] == "notice");
+    let mut texts = notices.filter_map(|event| event["text"].as_str());
+    let named = texts.any(|text| text.starts_with(wanted) && text.contains("went away"));
+    (!named && !was_over).then(|| "nobody said who went away".to_owned())
+}

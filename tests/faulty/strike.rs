@@ -1,0 +1,235 @@
+//! A rollout under load in which one call to the engine fails, the run after it, and what is to be said of both.
+
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use rollout::docker_http::{Upstream, empty};
+
+use super::{Call, Fault, Faulty};
+use crate::{
+    load::{Load, LoadOptions, LoadReport},
+    support::{Run, Stack},
+};
+
+/// What a run is called with: nothing that only takes time.
+pub const QUICK: [&str; 7] = [
+    "--proxy", "traefik", "--stable", "200ms", "--keep", "1", "web",
+];
+
+/// A run may not take longer than this because of one call that fails.
+const LONGEST: Duration = Duration::from_secs(110);
+
+/// What became of it.
+pub struct Struck {
+    /// Whether the call came at all.
+    pub reached: bool,
+    pub first: Run,
+    pub first_took: Duration,
+    pub second: Run,
+    pub report: LoadReport,
+    /// Whatever is not as it has to be, a line each.
+    pub complaints: Vec<String>,
+}
+
+impl Struck {
+    /// How it came to a settled service.
+    pub fn settled(&self) -> &'static str {
+        let undone = self.first.event("undoing").is_some();
+        match (self.first.code, self.second.event("unfinished")) {
+            (Some(0), _) => "went on",
+            (_, Some(event)) if event["forward"] == true => "next run finished it",
+            (_, Some(_)) => "next run undid it, began anew",
+            (None, None) if self.second.event("nothing_to_do").is_some() => "nothing was left",
+            (Some(_), None) if undone => "undone at once",
+            (_, None) => "next run began anew",
+        }
+    }
+
+    /// The one line that says why the first run failed.
+    pub fn message(&self) -> String {
+        message(&self.first)
+    }
+}
+
+/// The one line that says why a run failed; nothing where it did not.
+pub fn message(run: &Run) -> String {
+    let failed = run.event("failed");
+    let message = failed.and_then(|event| event["message"].as_str());
+    message.unwrap_or_default().to_owned()
+}
+
+/// Whether it was undone: where the traffic was taken back, the old version answers after the new one, and has to.
+pub fn went_back(run: &Run) -> bool {
+    run.event("undoing").is_some()
+}
+
+/// The calls of a rollout to `version` in which nothing fails, in their order.
+pub async fn calls_of(stack: &mut Stack, version: &str, arguments: &[&str]) -> Vec<Call> {
+    let engine = Faulty::start(None).await;
+    stack.tag(version);
+    let host = engine.docker_host();
+    let run = stack.start_rollout_with(arguments, &[("DOCKER_HOST", &host)]);
+    run.wait().await.code(0);
+    engine.calls()
+}
+
+/// Rolls to `version` with one fault, and then without.
+pub async fn strike(
+    stack: &mut Stack,
+    (version, replicas): (&str, usize),
+    arguments: &[&str],
+    (call, fault): (&Call, Fault),
+) -> Struck {
+    let before = stack.version().await.unwrap_or_default();
+    let load = Load::start(LoadOptions {
+        max_duration: Duration::from_secs(400),
+        ..stack.load_options()
+    });
+    let engine = Faulty::start(Some((call.clone(), fault))).await;
+    stack.tag(version);
+    let host = engine.docker_host();
+    let began = Instant::now();
+    let running = stack.start_rollout_with(arguments, &[("DOCKER_HOST", &host)]);
+    engine.kills(running.pid());
+    let first = running.wait().await;
+    let first_took = began.elapsed();
+    let serves = stack.version().await.unwrap_or_default();
+    let mut complaints = fits(&first, fault.kills(), &serves, (&before, version));
+    if first_took > LONGEST {
+        complaints.push(format!("it took {first_took:.0?}"));
+    }
+    let second = stack.rollout(arguments).await;
+    let report = load.stop().await;
+    if second.code != Some(0) {
+        complaints.push(format!("the next run: {:?} {}", second.code, second.text));
+    }
+    if report.failed > 0 {
+        complaints.push(format!("{} failed: {:?}", report.failed, report.errors));
+    }
+    if report.mixed > 0 && !went_back(&first) && !went_back(&second) {
+        complaints.push(format!("{} mixed", report.mixed));
+    }
+    complaints.extend(leftovers(stack, version, replicas).await);
+    Struck {
+        reached: engine.struck(),
+        first,
+        first_took,
+        second,
+        report,
+        complaints,
+    }
+}
+
+/// Each of these in its turn on one stack: it comes, and nothing is lost or left.
+pub async fn strikes(name: &str, points: &[(&str, Fault)]) {
+    let mut stack = Stack::relabelled(name, "");
+    stack.up("v1").await;
+    let mut versions = ["v2", "v1"].iter().cycle();
+    for (shape, fault) in points {
+        let (call, to) = (Call::new(shape, 1), (*versions.next().unwrap(), 1));
+        let struck = strike(&mut stack, to, &QUICK, (&call, *fault)).await;
+        let words = fault.words();
+        assert!(struck.reached, "{call} did not come: {}", struck.first.text);
+        let complaints = struck.complaints.join("\n");
+        assert!(complaints.is_empty(), "{words} {call}: {complaints}");
+        assert_eq!(struck.report.failed, 0, "{words} {call}: {}", struck.report);
+    }
+}
+
+/// How a run ended, and what it said, has to fit what serves now.
+pub fn fits(run: &Run, may_die: bool, serves: &str, (before, wanted): (&str, &str)) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut want = |is: bool, what: String| {
+        if !is {
+            complaints.push(what);
+        }
+    };
+    match run.code {
+        None => want(may_die, "it died".to_owned()),
+        Some(0) => want(serves == wanted, format!("0, but {serves:?} serves")),
+        // Somebody else's doing, and said to be so.
+        Some(1) if run.text.contains("somebody else has started") => {}
+        Some(code @ (1 | 2)) => want(serves == before, format!("{code}, but {serves:?} serves")),
+        Some(3) => want(!serves.is_empty(), "nothing serves".to_owned()),
+        code => want(false, format!("{code:?}")),
+    }
+    let told = run
+        .text
+        .lines()
+        .filter(|line| line.starts_with("error: "))
+        .count();
+    match run.code {
+        None | Some(0) => want(told == 0 || run.code.is_none(), run.text.clone()),
+        Some(_) => {
+            want(told == 1, format!("{told} errors: {}", run.text));
+            want(
+                run.text.contains("next: "),
+                format!("no way on: {}", run.text),
+            );
+        }
+    }
+    complaints
+}
+
+/// The service has to be as Compose would have made it, and nothing of a rollout may be there any more.
+pub async fn leftovers(stack: &Stack, version: &str, replicas: usize) -> Vec<String> {
+    let checks = async {
+        stack.answers(version).await;
+        stack.settled(replicas).await;
+    };
+    let mut left = Vec::new();
+    // A table with one point that failed says more than no table.
+    if let Err(panic) = std::panic::AssertUnwindSafe(checks).catch_unwind().await {
+        let text = panic.downcast_ref::<String>().cloned();
+        left.push(text.unwrap_or_else(|| "it is not settled".to_owned()));
+    }
+    let claims = stack.claims().await;
+    if claims > 0 {
+        // What the socket proxy says of a health that Docker does not know yet goes by itself.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        if stack.claims().await > 0 {
+            left.push(format!("{claims} claims are left"));
+        }
+    }
+    left.extend(own_containers(stack).await);
+    left
+}
+
+/// Containers of rollouts that nobody needs any more, as far as they are this stack's.
+async fn own_containers(stack: &Stack) -> Option<String> {
+    let line = format!(
+        "docker ps -a --filter volume={}-state --format '{{{{.Names}}}}'; \
+         docker ps -a --no-trunc --filter label=io.rollout.role=helper \
+         --format '{{{{.ID}}}} {{{{.Label \"io.rollout.helps\"}}}}' | while read helper replica; do \
+         docker inspect --format '{{{{index .Config.Labels \"com.docker.compose.project\"}}}}' $replica 2>/dev/null \
+         | grep -v -x '{0}' >/dev/null || echo helper $helper of $replica; done",
+        stack.project
+    );
+    // One that removes itself is gone within seconds.
+    let mut left = String::new();
+    for _ in 0..20 {
+        left = stack.shell(&format!("{line}; true")).await;
+        left = left.trim().replace('\n', ", ");
+        if left.is_empty() {
+            return None;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Some(format!("left over: {left}"))
+}
+
+/// The engine answers through the socket as it does without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_faulty_engine_without_a_fault_passes_everything_on_and_notes_it() {
+    let engine = Faulty::start(None).await;
+    let upstream = Upstream::new(engine.docker_host().parse().unwrap());
+    let (status, body) = upstream.get("/v1.41/version").await.unwrap();
+    assert!(status.is_success() && body.starts_with(b"{"), "{status}");
+    let ping = hyper::Request::head("/_ping").body(empty()).unwrap();
+    assert!(upstream.send(ping).await.unwrap().status().is_success());
+    let calls = engine.calls();
+    assert_eq!(
+        calls,
+        [Call::new("GET /version", 1), Call::new("HEAD /_ping", 1)]
+    );
+}

@@ -1,0 +1,203 @@
+//! The engine itself is restarted in the middle of a rollout under load, its containers ending with it or going on.
+
+mod bridge;
+
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+
+use tokio::process::Command;
+
+use self::bridge::Bridge;
+use super::table;
+use crate::{
+    faulty::{
+        probe::Probe,
+        strike::{QUICK, fits, leftovers, message, went_back},
+    },
+    load::{Load, LoadOptions},
+    support::{Run, Stack},
+};
+
+const PHASES: [&str; 7] = [
+    "hold", "create", "ready", "confirm", "drain", "stop", "remove",
+];
+
+/// The testbed, with what it says on standard output.
+async fn testbed(arguments: &[&str]) -> String {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    let output = command.output().await.unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "testbed {}: {error}",
+        arguments.join(" ")
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A stack on the engine that is restarted; every container comes up again with it.
+struct Own {
+    stack: Stack,
+    live: bool,
+    _bridge: Bridge,
+}
+
+impl Own {
+    async fn start(live: bool) -> Self {
+        testbed(own(live)).await;
+        let exports = testbed(&["env"]).await;
+        let exports: BTreeMap<&str, &str> = exports
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .collect();
+        let get = |name: &str| exports[format!("ROLLOUT_TESTBED_OWN_{name}").as_str()].to_owned();
+        let (socket, network) = (get("SOCKET"), get("NETWORK"));
+        let always = "    restart: always\n";
+        let mut stack = Stack::relabelled(if live { "live" } else { "dead" }, always);
+        let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();
+        // The directory, since a dockerd that is started without systemd's socket makes its own anew.
+        let directory = Path::new(&socket).parent().unwrap().display();
+        let mount = "/var/run/docker.sock:/var/run/docker.sock:ro";
+        let sock = "    environment: { DOCKER_SOCK: /engine/docker.sock }\n";
+        let command = "    command: [socket-proxy]\n";
+        let front = front
+            .replace(mount, &format!("{directory}:/engine:ro"))
+            .replace(command, &format!("{command}{sock}"))
+            .replace("    networks: [", &format!("{always}    networks: ["));
+        stack.write("front.yaml", &front);
+        stack.set("DOCKER_HOST", format!("unix://{socket}"));
+        stack.started_by(&["nsenter", &format!("--net={network}")]);
+        Self {
+            _bridge: Bridge::start(&stack, &network).await,
+            stack,
+            live,
+        }
+    }
+
+    async fn restart(&self) {
+        testbed(own(self.live)).await;
+    }
+}
+
+fn own(live: bool) -> &'static [&'static str] {
+    match live {
+        true => &["own", "live"],
+        false => &["own"],
+    }
+}
+
+fn row(own: &Own, phase: &str, (first, second): (&Run, &Run), more: [String; 5]) -> Vec<String> {
+    let next = match second.event("unfinished") {
+        Some(event) if event["forward"] == true => "finished it",
+        Some(_) => "undid it, began anew",
+        None if second.event("nothing_to_do").is_some() => "nothing to do",
+        None => "rolled",
+    };
+    let kind = if own.live { "go on" } else { "end with it" };
+    let code = first.code.map_or_else(String::new, |code| code.to_string());
+    let [requests, failed, outage, mixed, complaints] = more;
+    let said = message(first);
+    let (kind, phase, next) = (kind.to_owned(), phase.to_owned(), next.to_owned());
+    vec![
+        kind, phase, code, requests, failed, outage, mixed, next, complaints, said,
+    ]
+}
+
+/// A rollout in which the engine is restarted in one phase, and the next one.
+async fn restarted(own: &mut Own, (old, new): (&str, &str), phase: &str) -> (Vec<String>, bool) {
+    let stack = &mut own.stack;
+    stack.tag(new);
+    let (load, probe) = (
+        Load::start(LoadOptions {
+            slow_requests: Some(Duration::from_secs(2)),
+            max_duration: Duration::from_secs(400),
+            ..stack.load_options()
+        }),
+        Probe::start(stack),
+    );
+    let mut running = stack.start_rollout(&QUICK);
+    running.reaches("step_started", phase).await;
+    own.restart().await;
+    let stack = &own.stack;
+    let first = running.wait().await;
+    let mut complaints = Vec::new();
+    let ask = async { while stack.version().await.is_none() {} };
+    if tokio::time::timeout(Duration::from_secs(60), ask)
+        .await
+        .is_err()
+    {
+        complaints.push("nobody answers any more".to_owned());
+    }
+    let serves = stack.version().await.unwrap_or_default();
+    complaints.extend(fits(&first, false, &serves, (old, new)));
+    stack.traefik_listens().await;
+    let second = stack.rollout(&QUICK).await;
+    let report = load.stop().await;
+    let outage = probe.stop().await;
+    if second.code != Some(0) {
+        complaints.push(format!("the next run: {:?} {}", second.code, second.text));
+    }
+    if own.live && report.failed > 0 {
+        complaints.push(format!("{} failed: {:?}", report.failed, report.errors));
+    }
+    if report.mixed > 0 && !went_back(&first) && !went_back(&second) {
+        complaints.push(format!("{} mixed", report.mixed));
+    }
+    complaints.extend(leftovers(stack, new, 1).await);
+    println!(
+        "{} at {phase}: {:?} {report}, outage {outage:.1?} {}\n{}",
+        if own.live { "live" } else { "dead" },
+        first.code,
+        complaints.join("; "),
+        first.text
+    );
+    let more = [
+        report.requests.to_string(),
+        report.failed.to_string(),
+        format!("{outage:.1?}"),
+        report.mixed.to_string(),
+        complaints.join("; "),
+    ];
+    (
+        row(own, phase, (&first, &second), more),
+        complaints.is_empty(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_in_which_dockerd_is_restarted_ends_well_or_is_settled_by_the_next_run() {
+    let header = [
+        "containers",
+        "in",
+        "code",
+        "requests",
+        "failed",
+        "outage",
+        "mixed",
+        "next run",
+        "left over",
+        "said",
+    ];
+    let (mut told, mut bad) = (table(&header), 0);
+    for live in [true, false] {
+        let mut own = Own::start(live).await;
+        own.stack.up("v1").await;
+        let mut versions = [("v1", "v2"), ("v2", "v1")].into_iter().cycle();
+        for phase in PHASES {
+            let (row, good) = restarted(&mut own, versions.next().unwrap(), phase).await;
+            told.add_row(row);
+            bad += usize::from(!good);
+            if !good {
+                drop(own);
+                // What one point has left behind is no fault of the next.
+                own = Own::start(live).await;
+                own.stack.up("v1").await;
+                versions = [("v1", "v2"), ("v2", "v1")].into_iter().cycle();
+            }
+        }
+    }
+    testbed(&["own-down"]).await;
+    println!("{told}\n{bad} not settled");
+    assert_eq!(bad, 0, "\n{told}");
+}

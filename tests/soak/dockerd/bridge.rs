@@ -1,0 +1,96 @@
+//! Leads from a port of this machine to the Traefik of a stack in another network namespace, past what the engine publishes:
+//! its own proxies of ports end with it.
+
+use std::{
+    fs::File,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use nix::sched::{CloneFlags, setns};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::support::Stack;
+
+type Wanted = (SocketAddr, oneshot::Sender<TcpStream>);
+
+/// Ends with all it leads when it is dropped.
+pub struct Bridge {
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Bridge {
+    /// On the stack's port, to its Traefik in the namespace at this path.
+    pub async fn start(stack: &Stack, network: &str) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, stack.port))
+            .await
+            .unwrap();
+        let (ask, asked) = mpsc::unbounded_channel();
+        let network = File::open(network).unwrap();
+        // A socket stays in the namespace in which it was made, whoever uses it.
+        std::thread::spawn(move || connect(&network, asked));
+        let (tell, address) = tokio::sync::watch::channel(None);
+        let name = format!("{}-traefik-1", stack.project);
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        let mut inspect = stack.command("docker", &["inspect", "--format", format, &name]);
+        let looking = tokio::spawn(async move {
+            loop {
+                let said = inspect.output().await.unwrap().stdout;
+                let said = String::from_utf8_lossy(&said).into_owned();
+                let found = said
+                    .split_whitespace()
+                    .find_map(|own| own.parse::<Ipv4Addr>().ok());
+                // While the engine is away, it is where it was.
+                if found.is_some() {
+                    tell.send_replace(found);
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        });
+        let leading = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (ask, to) = (ask.clone(), *address.borrow());
+                tokio::spawn(async move { lead(stream, to?, &ask).await });
+            }
+        });
+        Self {
+            tasks: [looking, leading],
+        }
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn lead(
+    mut from: tokio::net::TcpStream,
+    to: Ipv4Addr,
+    ask: &mpsc::UnboundedSender<Wanted>,
+) -> Option<()> {
+    let (tell, told) = oneshot::channel();
+    ask.send((SocketAddr::from((to, 80)), tell)).ok()?;
+    let stream = told.await.ok()?;
+    stream.set_nonblocking(true).ok()?;
+    let mut to = tokio::net::TcpStream::from_std(stream).ok()?;
+    tokio::io::copy_bidirectional(&mut from, &mut to)
+        .await
+        .ok()?;
+    Some(())
+}
+
+fn connect(network: &File, mut asked: mpsc::UnboundedReceiver<Wanted>) {
+    setns(network, CloneFlags::CLONE_NEWNET).unwrap();
+    while let Some((address, tell)) = asked.blocking_recv() {
+        if let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+            let _ = tell.send(stream);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! A hundred rollouts in a row, and what is there before and after.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use super::{QUICK, table};
+use crate::support::Stack;
+
+/// Everything of the engine that a rollout could leave behind, counted.
+async fn counted(stack: &Stack) -> BTreeMap<&'static str, usize> {
+    let project = format!("label=com.docker.compose.project={}", stack.project);
+    let lines = async |arguments: &[&str]| stack.docker(arguments).await.lines().count();
+    let proxy = format!("{}-socket-proxy-1", stack.project);
+    let pid = stack
+        .docker(&["inspect", "--format", "{{.State.Pid}}", &proxy])
+        .await;
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", pid.trim())).unwrap();
+    BTreeMap::from([
+        (
+            "containers",
+            lines(&["ps", "-aq", "--filter", &project]).await,
+        ),
+        (
+            "own containers",
+            lines(&["ps", "-aq", "--filter", "label=io.rollout.role"]).await,
+        ),
+        (
+            "networks",
+            lines(&["network", "ls", "-q", "--filter", &project]).await,
+        ),
+        (
+            "volumes",
+            lines(&["volume", "ls", "-q", "--filter", &project]).await,
+        ),
+        (
+            "anonymous volumes",
+            lines(&["volume", "ls", "-q", "--filter", "dangling=true"]).await,
+        ),
+        ("overlay claims", stack.claims().await),
+        ("descriptors of the socket proxy", descriptors.count()),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_rollouts_in_a_row_lose_and_leave_nothing() {
+    const ROLLOUTS: usize = 100;
+    let mut stack = Stack::usual("hundred", "");
+    stack.up("v1").await;
+    stack.tag("v2").rollout(&QUICK).await.code(0);
+    let before = counted(&stack).await;
+    let began = Instant::now();
+    let (mut requests, mut failed, mut mixed) = (0, 0, 0);
+    for round in 0..ROLLOUTS {
+        // What is mixed can be told of one change of version at a time.
+        let load = stack.load();
+        let run = stack
+            .tag(if round % 2 == 0 { "v1" } else { "v2" })
+            .rollout(&QUICK)
+            .await;
+        let report = load.stop().await;
+        assert!(run.code(0).event("finished").is_some(), "{}", run.text);
+        requests += report.requests;
+        failed += report.failed;
+        mixed += report.mixed;
+    }
+    let took = began.elapsed();
+    let after = counted(&stack).await;
+    let mut told = table(&["what", "before", "after"]);
+    for (what, count) in &before {
+        told.add_row([
+            (*what).to_owned(),
+            count.to_string(),
+            after[what].to_string(),
+        ]);
+    }
+    println!(
+        "{ROLLOUTS} rollouts in {took:.0?}: {requests} requests, {failed} failed, {mixed} mixed\n{told}"
+    );
+    assert_eq!((failed, mixed), (0, 0), "of {requests}");
+    // Connections to the engine and of Traefik come and go.
+    let near = |what: &str| what.starts_with("descriptors");
+    for (what, count) in &before {
+        let slack = if near(what) { 8 } else { 0 };
+        assert!(
+            after[what] <= count + slack,
+            "more {what} than before\n{told}"
+        );
+    }
+    stack.settled(1).await;
+}
