@@ -171,11 +171,11 @@ impl Faulty {
         calls.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until the call that is to fail has come, a minute at most.
+    /// Waits until the call that is to fail has come, for two minutes at most.
     pub async fn strikes(&self) {
         let mut struck = self.shared.struck.subscribe();
         let come = struck.wait_for(|struck| *struck);
-        let come = tokio::time::timeout(Duration::from_secs(60), come).await;
+        let come = tokio::time::timeout(Duration::from_secs(120), come).await;
         assert!(come.is_ok(), "it did not come: {:?}", self.calls());
     }
 
