@@ -1,6 +1,8 @@
 //! One short function a subcommand, and all wiring.
 
+mod doctor;
 mod history;
+mod init;
 mod roll;
 mod status;
 mod tools;
@@ -69,8 +71,14 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(Action::Status(status)) => told(&status.target.clone(), async |events| {
             status::tell(&status, events).await
         }),
+        Ok(Action::Doctor(asked)) => {
+            told(&asked.target.clone(), async |_| doctor::tell(&asked).await)
+        }
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
+        }),
+        Ok(Action::Init(args)) => told(&args.target.clone(), async |events| {
+            init::init(&args, events).await
         }),
         Ok(Action::Relabel(relabel)) => told(&relabel.target.clone(), async |events| {
             tools::relabel(&relabel, events).await
@@ -191,14 +199,25 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         let checked = match first.take() {
             Some(checked) => checked,
             None => {
-                scene
-                    .check(name, &up.settings, &[], roll::Purpose::Roll)
-                    .await?
+                let checked = scene.check(name, &up.settings, &[], roll::Purpose::Roll);
+                checked.await.map_err(|error| after_others(error, name))?
             }
         };
         scene.roll(checked, interrupted.clone()).await?;
     }
     Ok(())
+}
+
+/// A refusal that comes once other services were rolled is not "before anything was touched" any more.
+fn after_others(error: Error, service: &str) -> Error {
+    match error.outcome {
+        Outcome::Refused => Error {
+            outcome: Outcome::Failed,
+            message: format!("{}; {service} was not touched", error.message),
+            ..error
+        },
+        _ => error,
+    }
 }
 
 /// What a command on services of a project begins with.

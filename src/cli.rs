@@ -1,5 +1,6 @@
 //! The command line: clap → [`Command`].
 
+mod init;
 mod refusal;
 mod remember;
 mod tools;
@@ -8,8 +9,9 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::init::InitArgs;
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
-pub use self::tools::RelabelArgs;
+pub use self::tools::{DoctorArgs, RelabelArgs};
 use crate::{
     compose::Invocation,
     error::Error,
@@ -63,8 +65,12 @@ pub enum Command {
     History(HistoryArgs),
     /// What runs, what Traefik does with it, and how it differs from the Compose file
     Status(Box<StatusArgs>),
+    /// What stands in the way of rollouts with nothing lost, and what to paste against it
+    Doctor(Box<DoctorArgs>),
     /// Remove the lock that a dead rollout has left on a service
     Unlock(UnlockArgs),
+    /// Put the socket proxy into a Compose file whose Traefik reads the engine's socket itself
+    Init(InitArgs),
     /// Change what Traefik reads of a container's labels: a drain without a rollout
     Relabel(RelabelArgs),
     /// The Docker API proxy that Traefik reads through
@@ -192,8 +198,12 @@ pub enum Action {
     History(HistoryArgs),
     /// Tell what is.
     Status(Box<StatusArgs>),
+    /// Look for what stands in the way.
+    Doctor(Box<DoctorArgs>),
     /// Remove a lock.
     Unlock(UnlockArgs),
+    /// Add the socket proxy to a Compose file.
+    Init(InitArgs),
     /// Change labels by hand.
     Relabel(RelabelArgs),
     /// Be the socket proxy.
@@ -252,10 +262,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, St
         Some(Command::Undo(undo)) => Ok(Action::Undo(Box::new(undo.after(cli.up)))),
         Some(Command::History(history)) => Ok(Action::History(history.after(cli.up))),
         Some(Command::Status(status)) => Ok(Action::Status(Box::new(status.after(cli.up)))),
+        Some(Command::Doctor(doctor)) => Ok(Action::Doctor(Box::new(doctor.after(cli.up)))),
         Some(Command::Unlock(unlock)) => Ok(Action::Unlock(UnlockArgs {
             target: unlock.target.or(cli.up.target),
             ..unlock
         })),
+        Some(Command::Init(init)) => Ok(Action::Init(init.after(cli.up))),
         Some(Command::Relabel(relabel)) => Ok(Action::Relabel(RelabelArgs {
             target: relabel.target.or(cli.up.target),
             ..relabel
@@ -340,6 +352,8 @@ fn without_plugin_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
             .position(|argument| argument == "rollout")
     {
         arguments.remove(index + 1);
+        // What its help calls it.
+        arguments[0] = "docker rollout".into();
     }
     arguments
 }
@@ -464,6 +478,12 @@ mod tests {
             panic!()
         };
         assert_eq!(up.services, ["web", "db"]);
+        let help = "/x/docker-rollout rollout --help".split(' ');
+        let Err(Stop::Print(help)) = parse(help.map(OsString::from)) else {
+            panic!()
+        };
+        let usage = "Usage: docker rollout [OPTIONS]";
+        assert!(help.to_string().contains(usage), "{help}");
         assert_eq!(up.target.context.as_deref(), Some("far"));
         assert!(matches!(
             parsed("/x/docker-rollout docker-cli-plugin-metadata"),

@@ -5,6 +5,7 @@ mod command;
 mod contents;
 mod create;
 pub mod duration;
+pub mod files;
 mod find;
 mod hash;
 mod parse;
@@ -260,6 +261,12 @@ impl Compose {
         let old = matches!(old.as_str(), "1" | "t" | "true" | "y" | "yes" | "on");
         if old { "_" } else { "-" }
     }
+}
+
+/// A project from what `docker compose config` would print, for tests of others.
+#[cfg(test)]
+pub(crate) fn resolved(text: &str) -> Result<Project, String> {
+    parse::project(text, "-")
 }
 
 /// A command as it would be typed.

@@ -20,6 +20,8 @@ use crate::{
 const COUNTERS: Duration = Duration::from_millis(500);
 /// How much longer the network must be silent than a stream, since silence is all there is to go by.
 const BLIND_FACTOR: u32 = 2;
+/// The kernel closes a dead program's connections before the engine knows of its death; only then it is no answer.
+const DEATH: Duration = Duration::from_millis(100);
 /// How long a helper may be silent where it has to say something.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -182,13 +184,17 @@ pub async fn drain(
     events: &Events,
 ) -> Result<Drained> {
     let answered = async {
-        let Err(error) = by_sockets(replica, watcher, events).await else {
+        let looked = by_sockets(replica, watcher, events).await;
+        if let Ok(true) = looked {
+            sleep(DEATH).await;
+        }
+        let now = engine.replica(&replica.id).await?;
+        if now.is_none_or(|now| now.run != Run::Running) {
+            return Ok(Drained::Ended);
+        }
+        let Err(error) = looked else {
             return Ok(Drained::Answered);
         };
-        let gone = |now: Option<Replica>| now.is_none_or(|now| now.run != Run::Running);
-        if gone(engine.replica(&replica.id).await?) {
-            return Ok(Drained::Answered);
-        }
         events.notice(format!(
             "{}: cannot look at its connections ({}); counting its network traffic instead",
             replica.name, error.message
@@ -200,8 +206,8 @@ pub async fn drain(
         .unwrap_or(Ok(Drained::TimedOut))
 }
 
-/// Ends when nothing is unanswered any more; an error where nobody can look.
-async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<()> {
+/// Ends when nothing is unanswered any more: whether anything was; an error where nobody can look.
+async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<bool> {
     let helper = watcher.helper.as_mut().map_err(|error| error.clone())?;
     let mut traffic = helper.ask().await?;
     if watcher.readable && !traffic.exact {
@@ -216,7 +222,7 @@ async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -
             // A look on demand settles it: the line may be older than the last change.
             traffic = helper.ask().await?;
             if !traffic.busy() {
-                return Ok(());
+                return Ok(told != (0, 0));
             }
         }
         let counts = (traffic.unanswered + traffic.unsent, traffic.streaming);

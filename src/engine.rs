@@ -1,5 +1,6 @@
 //! The Docker engine: what is there, and the actions on containers. The only module that knows bollard.
 
+mod about;
 mod files;
 mod images;
 mod own;
@@ -15,13 +16,14 @@ use std::{
 use bollard::{
     BollardRequest, Docker,
     errors::Error as Bollard,
-    models::{ContainerInspectResponse, EventMessage, ImageInspect},
+    models::{ContainerInspectResponse, EventMessage, HealthConfig, ImageInspect},
     query_parameters as query,
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 pub use self::{
+    about::About,
     files::{ContainerFile, ContainerStat},
     own::Mounted,
     session::{Session, own_labels},
@@ -111,6 +113,8 @@ pub struct Image {
     pub ports: Vec<String>,
     /// Its labels, which its containers have too.
     pub labels: BTreeMap<String, String>,
+    /// Its health check, which its containers have unless they are given another.
+    pub check: Option<HealthConfig>,
 }
 
 impl Engine {
@@ -415,6 +419,7 @@ fn image_of(image: ImageInspect) -> Image {
             .into_iter()
             .collect(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
+        check: config.healthcheck,
     }
 }
 

@@ -265,6 +265,8 @@ pub enum Drained {
     TimedOut,
     /// Nobody could look at its sockets; its network was quiet for long enough.
     Quiet,
+    /// It ended before it had answered everything, or before anybody could tell.
+    Ended,
 }
 
 /// What this run has found out by waiting; lost with the process, and then found out again.

@@ -1,24 +1,27 @@
 //! The gates that a new replica passes before it may get traffic.
 
+mod early;
+
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
+use self::early::Look;
+pub use self::early::{EarlyChecks, RARE};
 use crate::{
-    engine::{Engine, ExecCommand, Session},
+    engine::{Engine, Session},
     error::Result,
-    model::{ContainerId, Health, HealthCheck, Replica, Run, Verdict},
+    model::{ContainerId, Health, Replica, Run, Verdict},
     namespace::readiness::Readiness,
     retry,
     watch::Watch,
 };
 
-/// Health checks rarer than this are helped along by running the same command more often.
-const RARE: Duration = Duration::from_secs(2);
 /// How long a helper may fail to start.
 const HELPER: Duration = Duration::from_secs(5);
-/// How often such a command is run.
-const OFTEN: Duration = Duration::from_millis(500);
 
 /// What a replica has to show.
 #[derive(Clone, Debug)]
@@ -58,13 +61,13 @@ pub async fn judge(
     watch: &Watch,
     replica: &ContainerId,
     gates: &Gates,
+    early: &EarlyChecks,
     detail: &std::sync::Mutex<String>,
 ) -> Result<Judged> {
     let mut life: Option<(String, Instant)> = None;
     let mut healthy: Option<(String, Instant)> = None;
     let mut port: Option<Port> = None;
-    // Kept across rounds: a health command that hangs is not started a second time.
-    let mut early = None;
+    let mut looks = None;
     loop {
         let changed = watch.next();
         let Some(now) = engine.replica(replica).await? else {
@@ -75,8 +78,7 @@ pub async fn judge(
         }
         if life.is_none() {
             port = Port::open(engine, &now, gates, detail).await;
-            let rare = now.check.clone().filter(|check| check.interval > RARE);
-            early = rare.map(|check| Box::pin(run_early(engine, replica, check, detail)));
+            looks = early.follow(engine, replica, now.check.as_ref());
         }
         let seen = || watch.started(replica).unwrap_or_else(Instant::now);
         let since = life
@@ -103,7 +105,7 @@ pub async fn judge(
         tokio::select! {
             () = changed => {}
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            () = async { early.as_mut().expect("guarded").await }, if healthy.is_none() && early.is_some() => {
+            () = passed(&mut looks, detail), if healthy.is_none() => {
                 healthy = Some(("its health command, run early".to_owned(), Instant::now()));
             }
             heard = listen(&mut port, detail) => heard?,
@@ -260,31 +262,20 @@ async fn listen(port: &mut Option<Port>, detail: &std::sync::Mutex<String>) -> R
     Ok(())
 }
 
-/// Runs a rare health command often, and ends once it has passed.
-async fn run_early(
-    engine: &Engine,
-    replica: &ContainerId,
-    check: HealthCheck,
-    detail: &std::sync::Mutex<String>,
-) {
-    let command = ExecCommand {
-        command: check.command.clone(),
-        ..ExecCommand::default()
+/// Ends when the health command that is run early has passed.
+async fn passed(looks: &mut Option<watch::Receiver<Look>>, detail: &std::sync::Mutex<String>) {
+    let Some(looks) = looks else {
+        return std::future::pending().await;
     };
     loop {
-        match engine.exec(replica, &command, check.timeout).await {
-            Ok(outcome) if outcome.code == 0 => return,
-            Ok(outcome) => note(
-                detail,
-                outcome
-                    .output
-                    .lines()
-                    .last()
-                    .unwrap_or("its health command fails"),
-            ),
-            Err(error) => note(detail, &error.message),
+        match &*looks.borrow_and_update() {
+            Look::Passed => return,
+            Look::Waiting(why) if why.is_empty() => {}
+            Look::Waiting(why) => note(detail, why),
         }
-        tokio::time::sleep(OFTEN).await;
+        if looks.changed().await.is_err() {
+            return std::future::pending().await;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sinks: what becomes of events.
 
+pub mod findings;
 pub mod human;
 pub mod json;
 pub mod overlay;

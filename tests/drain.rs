@@ -458,3 +458,30 @@ async fn a_service_that_ignores_its_stop_signal_is_killed_after_its_own_grace_pe
     let took = run.ms("stop");
     assert!((1950..4000).contains(&took), "{took} ms");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_somebody_kills_while_it_answers_is_not_called_drained() {
+    let mut stack = Stack::usual("killed", "");
+    stack.up("v1").await;
+    let old = stack.newest("web").await;
+    let load = Load::start(LoadOptions {
+        slow_requests: Some(3 * SECOND),
+        ..stack.load_options()
+    });
+    assert!(load.seen("v1", 10 * SECOND).await);
+    stack.tag("v2");
+    let mut run = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    run.reaches("step_started", "drain").await;
+    run.reaches("draining", "").await;
+    stack.docker(&["kill", &old]).await;
+    let run = run.wait().await;
+    load.stop().await;
+    run.code(0);
+    assert_eq!(how(&run), "ended", "{}", run.text);
+    assert!(
+        notices(&run).contains("what it had not answered is lost"),
+        "{}",
+        run.text
+    );
+    stack.settled(1).await;
+}

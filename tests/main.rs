@@ -5,13 +5,16 @@ mod bake;
 mod blue_green;
 mod compose;
 mod crash;
+mod doctor;
 mod drain;
+mod examples;
 mod failure;
 mod faults;
 mod faulty;
 mod first_start;
 mod history;
 mod hooks;
+mod init;
 #[path = "testbed/load.rs"]
 mod load;
 mod matrix;

@@ -37,7 +37,7 @@ async fn lines_are_plain_where_no_terminal_is() {
     run.code(0);
     let expected = format!(
         "  ✓ pull      … s\nweb: rolling to revision 2, 1 replica, Traefik ({0}-traefik-1) through the socket \
-         proxy\n  ✓ hold      … s\n  ✓ create    … s\n    {1} is ready: {2}\n  ✓ ready     … s\n  \
+         proxy\n  ✓ hold      … s\n  ✓ create    … s\n    new {1} is ready: {2}\n  ✓ ready     … s\n  \
          ✓ cutover   … s\n  ✓ confirm   … s\n  ✓ drain     … s\n  ✓ stop      … s\n  ✓ remove    … s\n  \
          ✓ rename    … s\n  ✓ release   … s\n\
          web: revision 2 is live, 1 replica, cutover confirmed in … s, … s in all (pull … s, hold … s, create … s, \

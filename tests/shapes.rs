@@ -1,8 +1,10 @@
 //! Services of every shape that Compose and Traefik know, rolled under load and left as Compose would leave them.
 
 mod datagrams;
-mod lines;
+pub mod lines;
 mod plugin;
+
+use nix::sys::signal::Signal;
 
 use crate::support::{Run, Stack, USUAL, free_port};
 
@@ -323,6 +325,18 @@ async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
         "{}",
         again.text
     );
+    stack.tag("v1");
+    let mut running = stack.start_rollout(&["--strategy", "recreate", "web"]);
+    running.reaches("step_started", "recreate").await;
+    running.signal(Signal::SIGINT);
+    let run = running.wait().await;
+    run.code(0);
+    assert!(
+        run.text.contains("the old replicas are being replaced"),
+        "{}",
+        run.text
+    );
+    assert_eq!(stack.version().await.as_deref(), Some("v1"), "{}", run.text);
     stack.tag("crash2-plain");
     let crashed = stack.rollout(&["--strategy", "recreate", "web"]).await;
     crashed.code(3);

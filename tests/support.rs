@@ -620,10 +620,15 @@ impl Running {
     }
 
     pub async fn wait(self) -> Run {
+        self.wait_for(Duration::from_secs(120)).await
+    }
+
+    /// Waits this long at most.
+    pub async fn wait_for(self, longest: Duration) -> Run {
         let log = self.log;
-        let output =
-            tokio::time::timeout(Duration::from_secs(120), self.child.wait_with_output()).await;
-        let output = output.expect("the CLI did not end within 120 s").unwrap();
+        let output = tokio::time::timeout(longest, self.child.wait_with_output()).await;
+        let output = output.unwrap_or_else(|_| panic!("the CLI did not end within {longest:?}"));
+        let output = output.unwrap();
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         Run {
             code: output.status.code(),

@@ -2,6 +2,7 @@
 
 mod back;
 mod difference;
+mod examine;
 mod front;
 mod image;
 mod locking;
@@ -16,8 +17,9 @@ use std::{collections::BTreeMap, time::Duration};
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
-use self::image::lock_image;
+pub use self::examine::Examined;
 pub use self::stand::Standing;
+use self::{image::lock_image, unfinished::Settled};
 use crate::{
     compose::{Compose, Project, Service},
     engine::Engine,
@@ -264,7 +266,10 @@ impl Scene<'_> {
         let there = self.engine.replicas(&subject.key).await?;
         let ids: Vec<ContainerId> = there.into_iter().map(|replica| replica.id).collect();
         self.engine.sweep_helpers(&ids).await?;
-        let olds = self
+        let Settled {
+            olds,
+            was_unfinished,
+        } = self
             .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
             .await?;
         self.catch_up(subject, lock, &mut memory, &olds).await;
@@ -276,7 +281,10 @@ impl Scene<'_> {
         tokio::select! {
             biased;
             () = execute::raised(&mut signal) => {
-                return Err(Error::interrupted("interrupted; nothing was changed, what ran before serves"));
+                return Err(Error::interrupted(match was_unfinished {
+                    true => "interrupted; the unfinished rollout is settled, and nothing new was begun",
+                    false => "interrupted; nothing was changed, what ran before serves",
+                }));
             }
             fetched = self.fetch_image(subject, &mut phases) => fetched?,
         }
@@ -318,7 +326,8 @@ impl Scene<'_> {
         let labels = self.revision_labels(&intent.revision, &olds);
         let settle = self.settle(subject, proxy, &olds).await;
         let rolled = if subject.settings.strategy == Strategy::Recreate {
-            self.recreate(subject, proxy, &watch).await
+            self.to_its_end(self.recreate(subject, proxy, &watch, &olds), interrupted)
+                .await
         } else {
             let mut desired = desired(
                 Goal::Roll,

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::TargetArgs;
+use super::{TargetArgs, UpArgs};
+use crate::settings::Partial;
 
 /// What to say of a container by hand.
 #[derive(Args, Clone, Debug)]
@@ -28,6 +29,33 @@ pub struct RelabelArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub target: TargetArgs,
+}
+
+/// What to look at.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Exit code 1 where a rollout would be refused or lose something, 0 where it would not; warnings alone are no failure.
+Nothing is changed. With --output json, each finding is an object, and the edits of its fix can be made by a program.")]
+pub struct DoctorArgs {
+    /// Services of the Compose file [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub settings: Partial,
+}
+
+impl DoctorArgs {
+    pub(super) fn after(self, outer: UpArgs) -> Self {
+        Self {
+            services: self.services,
+            target: self.target.or(outer.target),
+            settings: self.settings.or(outer.settings),
+        }
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -1,25 +1,14 @@
 //! The values that Compose sees for variables, asked of Compose itself: `.env` files have rules of their own.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::Compose;
+use super::{Compose, files::discovered};
 use crate::{
     error::{Error, Result},
     yaml,
 };
-
-/// The names that Compose's discovery looks for (compose-go's `DefaultFileNames`).
-const FILE_NAMES: [&str; 4] = [
-    "compose.yaml",
-    "compose.yml",
-    "docker-compose.yml",
-    "docker-compose.yaml",
-];
 
 impl Compose {
     /// The values of `names` as interpolation gives them; one that is not set is empty.
@@ -60,11 +49,6 @@ impl Compose {
     }
 }
 
-fn discovered(here: &Path) -> Option<&Path> {
-    here.ancestors()
-        .find(|directory| FILE_NAMES.iter().any(|name| directory.join(name).exists()))
-}
-
 /// A project whose one service has a label for each variable.
 fn question(names: &[String]) -> String {
     let labels: Map<String, Value> = names
@@ -103,14 +87,5 @@ mod tests {
         let expected = [("A", "x$y"), ("B", "")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(answer(text), Ok(BTreeMap::from(expected)));
-    }
-
-    #[test]
-    fn the_nearest_directory_with_a_compose_file_is_found_from_below() {
-        let top = tempfile::tempdir().unwrap();
-        let below = top.path().join("a/b");
-        std::fs::create_dir_all(&below).unwrap();
-        std::fs::write(top.path().join("docker-compose.yml"), "").unwrap();
-        assert_eq!(discovered(&below), Some(top.path()));
     }
 }

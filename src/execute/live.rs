@@ -23,6 +23,7 @@ use crate::{
     model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Stage},
     plan::Step,
     proxy::Proxy,
+    ready::EarlyChecks,
     settings::Settings,
     state::Lock,
     watch::Watch,
@@ -75,6 +76,7 @@ pub struct Live<'a> {
 #[derive(Default)]
 pub struct Memory {
     watchers: BTreeMap<ContainerId, Watcher>,
+    early: EarlyChecks,
     confirmed_at: Option<Instant>,
     /// A proxy has said that the new replicas are live: no cutover can come late any more.
     new_was_live: bool,

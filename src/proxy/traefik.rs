@@ -1,6 +1,7 @@
 //! Traefik: routed by relabelling through its socket proxy, confirmed by its own API.
 
 pub mod access;
+pub mod advice;
 pub mod api;
 pub mod conflicts;
 pub mod control;

@@ -137,7 +137,7 @@ impl Sink for Human {
             }
             Event::StepFailed { step, reason } => {
                 self.still();
-                for line in std::mem::take(&mut self.compose) {
+                for line in unsaid(std::mem::take(&mut self.compose), reason) {
                     self.line(&format!("    {line}"));
                 }
                 self.line(&format!(
@@ -148,7 +148,7 @@ impl Sink for Human {
             }
             Event::Compose { line } if self.verbose => self.line(&format!("    {line}")),
             Event::Compose { line } => self.compose.push(line.clone()),
-            Event::Ready { replica, by } => self.line(&format!("    {replica} is ready: {by}")),
+            Event::Ready { replica, by } => self.line(&format!("    new {replica} is ready: {by}")),
             Event::Confirmed { .. } => {}
             Event::Draining {
                 replica,
@@ -206,6 +206,21 @@ impl Sink for Human {
             }
         }
     }
+}
+
+/// Compose's lines, less what it repeats and what the reason says anyway.
+fn unsaid(lines: Vec<String>, reason: &str) -> Vec<String> {
+    let mut left: Vec<String> = Vec::new();
+    for line in lines {
+        let said = line
+            .rsplit_once(": ")
+            .map_or(line.as_str(), |(_, last)| last);
+        let said = said.trim();
+        if !reason.contains(said) && !left.contains(&line) {
+            left.push(line);
+        }
+    }
+    left
 }
 
 fn summary(

@@ -13,7 +13,10 @@ pub type Labels = HashMap<String, String>;
 
 /// `user@host`, for people to read.
 pub fn who() -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let user = std::env::var("USER").unwrap_or_else(|_| match nix::unistd::getuid() {
+        root if root.is_root() => "root".to_owned(),
+        other => format!("uid {other}"),
+    });
     let host = nix::unistd::gethostname()
         .ok()
         .and_then(|host| host.into_string().ok())

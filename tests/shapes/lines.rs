@@ -34,19 +34,19 @@ const TCP: &str = r#"    image: rollout-demo:${TAG}
 "#;
 
 /// Greeted, and answered once; the version that did both.
-async fn conversation(address: SocketAddr) -> Result<String, String> {
+pub async fn conversation(address: SocketAddr) -> Result<String, String> {
     let mut talk = Talk::open(address).await?;
     talk.ask("one").await
 }
 
 /// One open connection.
-struct Talk {
+pub struct Talk {
     version: String,
     stream: BufReader<TcpStream>,
 }
 
 impl Talk {
-    async fn open(address: SocketAddr) -> Result<Self, String> {
+    pub async fn open(address: SocketAddr) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(text)?;
         let mut talk = Self {
             version: String::new(),
@@ -56,7 +56,7 @@ impl Talk {
         Ok(talk)
     }
 
-    async fn ask(&mut self, line: &str) -> Result<String, String> {
+    pub async fn ask(&mut self, line: &str) -> Result<String, String> {
         let sent = format!("{line}\n");
         self.stream.write_all(sent.as_bytes()).await.map_err(text)?;
         let answer = self.line().await?;

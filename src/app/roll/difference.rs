@@ -40,7 +40,8 @@ impl Scene<'_> {
                 "the Compose file"
             };
             self.events.notice(format!(
-                "{running} replicas run, {source} says {}",
+                "{running} replica{} {source} says {}",
+                if running == 1 { " runs," } else { "s run," },
                 subject.replicas
             ));
         }

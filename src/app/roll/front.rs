@@ -99,14 +99,17 @@ impl Scene<'_> {
         lost?;
         match traefik(&request, &all).await {
             Ok(way) => Ok((way.proxy, way.notice)),
-            Err(error) if settings.allow_split && error.outcome == Outcome::Refused => none(Some(
-                format!("{}; both versions will answer for a while", error.message),
-            )),
+            Err(error) if settings.allow_split && error.outcome == Outcome::Refused => {
+                none(Some(format!(
+                    "{}; going on because of --allow-split: both versions will answer for a while, and requests can fail while the old containers stop",
+                    error.message
+                )))
+            }
             Err(error) => Err(untouched(error)),
         }
     }
 
-    fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
+    pub(super) fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
         let networks = service.networks.iter();
         let names = networks.filter_map(|key| self.project.raw["networks"][key]["name"].as_str());
         names.map(str::to_owned).collect()

@@ -8,10 +8,10 @@ use super::{Scene, Subject};
 use crate::{
     error::{Error, Outcome, Result},
     event::Event,
-    execute::Summary,
+    execute::{self, Summary},
     model::{Health, Replica, Side, Verdict},
     proxy::Proxy,
-    ready::{self, Gates},
+    ready::{self, EarlyChecks, Gates},
     retry,
     watch::Watch,
 };
@@ -26,17 +26,17 @@ impl Scene<'_> {
         subject: &Subject<'_>,
         proxy: &mut dyn Proxy,
         watch: &Watch,
+        olds: &[Replica],
     ) -> Result<Summary> {
         let mut phases = BTreeMap::new();
         let mut time = Clock::start(self, "recreate");
         let on_line = |line| self.events.emit(Event::Compose { line });
-        self.compose
-            .recreate(&subject.service.name, subject.replicas, on_line)
-            .await
-            .map_err(|error| Error {
-                outcome: Outcome::NeedsPerson,
-                ..error
-            })?;
+        let name = &subject.service.name;
+        let recreated = self.compose.recreate(name, subject.replicas, on_line).await;
+        if let Err(error) = recreated {
+            time.fail(&error.message);
+            return Err(self.not_recreated(subject, olds, error).await);
+        }
         phases.extend([time.stop()]);
         time = Clock::start(self, "ready");
         let news = self.engine.replicas(&subject.key).await?;
@@ -53,6 +53,47 @@ impl Scene<'_> {
         })
     }
 
+    /// What a failure of Compose means depends on how far it came.
+    async fn not_recreated(&self, subject: &Subject<'_>, olds: &[Replica], error: Error) -> Error {
+        let lives = |all: &[Replica]| -> Vec<_> {
+            let serving = all.iter().filter(|own| own.serves());
+            serving
+                .map(|own| (own.id.clone(), own.started_at.clone()))
+                .collect()
+        };
+        let untouched = match self.engine.replicas(&subject.key).await {
+            Ok(now) => !lives(olds).is_empty() && lives(&now) == lives(olds),
+            Err(_) => false,
+        };
+        let (outcome, serves) = match (error.outcome, untouched) {
+            (Outcome::Refused, _) => return error,
+            (_, true) => (Outcome::Failed, "; the old version serves"),
+            (_, false) => (Outcome::NeedsPerson, ""),
+        };
+        Error {
+            outcome,
+            message: format!("{}{serves}", error.message),
+            ..error
+        }
+    }
+
+    /// Lets work that cannot be turned back come to its end, although a signal has come.
+    pub(super) async fn to_its_end(
+        &self,
+        work: impl Future<Output = Result<Summary>>,
+        mut interrupted: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<Summary> {
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = execute::raised(&mut interrupted) => self.events.notice(
+                "interrupted, but the old replicas are being replaced: finishing; once more leaves at once",
+            ),
+        }
+        work.await
+    }
+
     /// The gates of every other strategy, less the port: nobody would be spared by waiting for it.
     async fn all_ready(
         &self,
@@ -67,9 +108,10 @@ impl Scene<'_> {
             probe: None,
         };
         let deadline = Instant::now() + settings.timeout.max(settings.stable * 2);
+        let early = EarlyChecks::default();
         for new in news {
             let detail = Default::default();
-            let judging = ready::judge(self.engine, watch, &new.id, &gates, &detail);
+            let judging = ready::judge(self.engine, watch, &new.id, &gates, &early, &detail);
             let why = match timeout_at(deadline, judging).await {
                 Ok(judged) => match judged?.verdict {
                     Verdict::Ready => continue,
@@ -134,6 +176,13 @@ impl<'a> Clock<'a> {
             step,
             began: Instant::now(),
         }
+    }
+
+    fn fail(&self, reason: &str) {
+        self.scene.events.emit(Event::StepFailed {
+            step: self.step,
+            reason: reason.to_owned(),
+        });
     }
 
     fn stop(&self) -> (&'static str, u64) {

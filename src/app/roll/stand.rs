@@ -4,7 +4,7 @@ use super::{Checked, Purpose, Scene, variables};
 use crate::{
     compose::Service,
     error::Result,
-    model::{Goal, Health, Observed, Replica, Route, Run, ServiceKey},
+    model::{Goal, Health, Observed, Replica, RolloutId, Route, Run, ServiceKey},
     plan,
     proxy::{Observation, traefik::discover},
     settings::Partial,
@@ -91,12 +91,21 @@ impl Scene<'_> {
         })
     }
 
-    fn key(&self, service: &str) -> ServiceKey {
+    pub(super) fn key(&self, service: &str) -> ServiceKey {
         ServiceKey {
             project: self.project.name.clone(),
             service: service.to_owned(),
         }
     }
+}
+
+/// What is unfinished, and what would be done with it.
+pub(super) fn left(rollout: &RolloutId, goal: &Goal) -> String {
+    let becomes = match goal {
+        Goal::Finish => "finish",
+        _ => "undo",
+    };
+    format!("rollout {rollout} is unfinished; the next run would {becomes} it")
 }
 
 async fn observe(standing: &mut Standing, checked: Checked<'_>) -> Result<()> {
@@ -106,13 +115,8 @@ async fn observe(standing: &mut Standing, checked: Checked<'_>) -> Result<()> {
         claim: proxy.claim(&checked.olds).await?,
         replicas: checked.olds,
     };
-    standing.unfinished = plan::unfinished(&observed, standing.routed).map(|(rollout, goal, _)| {
-        let becomes = match goal {
-            Goal::Finish => "finish",
-            _ => "undo",
-        };
-        format!("rollout {rollout} is unfinished; the next run would {becomes} it")
-    });
+    standing.unfinished = plan::unfinished(&observed, standing.routed)
+        .map(|(rollout, goal, _)| left(&rollout, &goal));
     standing.observed = proxy.observed(&observed.replicas).await;
     standing.replicas = observed.replicas;
     Ok(())

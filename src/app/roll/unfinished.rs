@@ -17,8 +17,16 @@ use crate::{
     watch::Watch,
 };
 
+/// What is there once nothing is unfinished any more.
+pub(super) struct Settled {
+    /// Every replica.
+    pub olds: Vec<Replica>,
+    /// Something was left unfinished.
+    pub was_unfinished: bool,
+}
+
 impl Scene<'_> {
-    /// Settles what is unfinished, and answers with the replicas that are there then.
+    /// Settles what is unfinished.
     pub(super) async fn settle_unfinished(
         &self,
         subject: &Subject<'_>,
@@ -26,7 +34,7 @@ impl Scene<'_> {
         lock: &Lock,
         watch: &Watch,
         interrupted: watch::Receiver<bool>,
-    ) -> Result<Vec<Replica>> {
+    ) -> Result<Settled> {
         proxy.take_over().await?;
         let (routed, confirm_hold) = (proxy.routes(), proxy.confirms_hold());
         let replicas = self.engine.replicas(&subject.key).await?;
@@ -39,7 +47,10 @@ impl Scene<'_> {
                 self.events
                     .notice(format!("{name} has no unfinished rollout"));
             }
-            return Ok(observed.replicas);
+            return Ok(Settled {
+                olds: observed.replicas,
+                was_unfinished: false,
+            });
         };
         let goal = match subject.settings.on_unfinished {
             OnUnfinished::Resume => goal,
@@ -75,7 +86,10 @@ impl Scene<'_> {
             }
             Err(error) => return Err(error),
         }
-        Ok(live.observe().await?.replicas)
+        Ok(Settled {
+            olds: live.observe().await?.replicas,
+            was_unfinished: true,
+        })
     }
 }
 

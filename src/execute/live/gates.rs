@@ -44,13 +44,14 @@ impl Live<'_> {
             .collect();
         let watched = self.unwatched(desired, sets);
         let (engine, watch, events) = (self.engine, self.watch, self.events);
+        let early = &self.memory.early;
         let mut judging: FuturesUnordered<_> = pending
             .iter()
             .zip(details.iter().zip(&gates))
             .map(|(new, (detail, gates))| async move {
                 (
                     *new,
-                    ready::judge(engine, watch, &new.id, gates, detail).await,
+                    ready::judge(engine, watch, &new.id, gates, early, detail).await,
                 )
             })
             .collect();

@@ -162,8 +162,16 @@ impl Live<'_> {
                     Some((replica, how)) => {
                         let how = how?;
                         events.emit(Event::Drained { replica: replica.name.clone(), how });
-                        if how == Drained::TimedOut {
-                            events.notice(format!("{} was still answering after --drain-timeout", replica.name));
+                        match how {
+                            Drained::Answered | Drained::Quiet => {}
+                            Drained::TimedOut => events.notice(format!(
+                                "{} was still answering after --drain-timeout",
+                                replica.name
+                            )),
+                            Drained::Ended => events.notice(format!(
+                                "{} ended by itself while it was drained; what it had not answered is lost",
+                                replica.name
+                            )),
                         }
                         facts.drained.insert(replica.id.clone(), how);
                     }

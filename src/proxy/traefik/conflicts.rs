@@ -14,22 +14,44 @@ const OF_A_SERVER: &str = "loadbalancer.server.";
 /// One object that two containers define differently, which deletes it for both (Traefik's `pkg/provider/merge.go`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    object: Object,
+    /// What is dropped.
+    pub object: Object,
     /// The option that differs: the first of them by alphabet.
     pub option: String,
 }
 
+/// A router, a service or a middleware.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Object {
-    protocol: Protocol,
-    kind: &'static str,
-    name: String,
+pub struct Object {
+    /// Of which protocol.
+    pub protocol: Protocol,
+    /// `router`, `service` or `middleware`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+impl Object {
+    /// What a label is about; `None` for one that defines no such thing.
+    pub fn of(label: &str) -> Option<Self> {
+        let (protocol, kind, name, _) = parse(label)?;
+        Some(Self {
+            protocol,
+            kind,
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
 }
 
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Object { kind, name, .. } = &self.object;
-        write!(f, "{kind} {name} ({})", self.option)
+        write!(f, "{} ({})", self.object, self.option)
     }
 }
 

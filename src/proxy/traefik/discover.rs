@@ -14,12 +14,12 @@ pub use self::{
     containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost},
     socket_proxies::{Found, socket_proxies},
-    summary::name,
+    summary::{image_name, name},
 };
 pub use super::reach::api_of;
 use super::reach::named;
 
-use super::{Traefik, api::Api, control::Control, static_config::Source};
+use super::{Traefik, advice, api::Api, control::Control, static_config::Source};
 use crate::{
     engine::Engine,
     error::{Error, Result},
@@ -30,8 +30,8 @@ use crate::{
 
 /// What has to be added to a stack whose Traefik reads the engine's socket itself, as that Traefik wants it.
 fn how_to_add(traefik: Option<&TraefikContainer>) -> String {
-    let environment = "traefik's environment:  DOCKER_HOST: tcp://socket-proxy:2375".to_owned();
-    let command = "traefik's command:      --api.insecure=true".to_owned();
+    let environment = format!("traefik's environment:  {}", advice::docker_host());
+    let command = format!("traefik's command:      --{}", advice::API);
     let old = |own: &&TraefikContainer| own.version.is_some_and(|own| !own.heeds_docker_host());
     let elsewhere = |own: &&TraefikContainer| own.config.source != Source::Command;
     let reads = traefik
@@ -39,15 +39,9 @@ fn how_to_add(traefik: Option<&TraefikContainer>) -> String {
         .map_or(environment, TraefikContainer::how_to_read);
     let api = traefik
         .filter(elsewhere)
-        .map_or(command, |own| own.config.how_to_add("api.insecure=true"));
-    format!(
-        "\
-add three lines to the stack, and run docker compose up -d:
-        a service:              socket-proxy: {{ image: 'rollout:latest', command: [socket-proxy], volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }}
-        {reads}
-        {api}
-      or go on without an atomic cutover: --allow-split"
-    )
+        .map_or(command, |own| own.config.how_to_add(advice::API));
+    let lines = advice::three_lines(&reads, &api);
+    format!("{lines}\n      or go on without an atomic cutover: --allow-split")
 }
 
 impl Found {
@@ -225,10 +219,11 @@ fn no_reader(key: &ServiceKey, found: &[Found], all: &[TraefikContainer]) -> Err
             "no Traefik in front of {} has an open event stream to a socket proxy such as {}",
             key.service, found.control.name
         ))
-        .hint(
-            "see that Traefik runs, has DOCKER_HOST: tcp://socket-proxy:2375 in its environment, and shares a \
-             network with the socket proxy and one with the service; docker compose logs says what it tries",
-        ),
+        .hint(format!(
+            "see that Traefik runs, has {} in its environment, and shares a network with the socket proxy and one \
+             with the service; docker compose logs says what it tries",
+            advice::docker_host()
+        )),
     }
 }
 

@@ -13,6 +13,7 @@ use bollard::models::ContainerInspectResponse;
 use self::ways::{ApiRouter, Way, routers_in_file, routers_in_labels, ways};
 use super::{
     access::{Access, Credentials, HOW_TO_GIVE, printable},
+    advice,
     api::{Api, PREFIX},
     discover::{Reads, TraefikContainer},
     http::{Http, Reach},
@@ -229,7 +230,7 @@ impl Scene<'_> {
         let wants = |(_, error): &&(&Way, Error)| error.hint.as_deref() == Some(HOW_TO_GIVE);
         let add = format!(
             "{}; it need not be published. Or name the API with --traefik-url",
-            config.how_to_add("api.insecure=true")
+            config.how_to_add(advice::API)
         );
         if let Some((way, _)) = failures.iter().find(wants) {
             let router = way.router.as_deref().unwrap_or("api");

@@ -13,6 +13,7 @@ use crate::{
     engine::Engine,
     error::Result,
     proxy::traefik::{
+        advice,
         control::Control,
         static_config::{Given, StaticConfig, arguments, candidates, read},
         version::Version,
@@ -118,10 +119,10 @@ impl TraefikContainer {
     /// The line that makes it read through a socket proxy.
     pub fn how_to_read(&self) -> String {
         match self.version {
-            Some(version) if !version.heeds_docker_host() => self
-                .config
-                .how_to_add("providers.docker.endpoint=tcp://socket-proxy:2375"),
-            _ => "add DOCKER_HOST: tcp://socket-proxy:2375 to Traefik's environment".to_owned(),
+            Some(version) if !version.heeds_docker_host() => {
+                self.config.how_to_add(&advice::endpoint(advice::SERVICE))
+            }
+            _ => format!("add {} to Traefik's environment", advice::docker_host()),
         }
     }
 }

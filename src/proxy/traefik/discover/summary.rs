@@ -30,14 +30,19 @@ pub fn networks_of(summary: &ContainerSummary) -> impl Iterator<Item = &String> 
 /// Whether it runs Traefik: by the name of its image, its program, or the title of its image.
 pub fn looks_like_traefik(summary: &ContainerSummary) -> bool {
     let image = summary.image.as_deref().unwrap_or_default();
-    let image = image.split('@').next().unwrap_or_default();
-    let repository = image.rsplit('/').next().unwrap_or_default();
     let command = summary.command.as_deref().unwrap_or_default();
     // An entrypoint script may stand before it.
     let mut program = command.trim_matches('"').split_whitespace().take(2);
     let title = summary.labels.iter().flatten();
     let mut title = title.filter(|(key, _)| *key == "org.opencontainers.image.title");
-    repository.split(':').next() == Some("traefik")
+    image_name(image) == "traefik"
         || program.any(|word| word.rsplit('/').next() == Some("traefik"))
         || title.any(|(_, title)| title.eq_ignore_ascii_case("traefik"))
+}
+
+/// What an image is called, without its registry, its tag and its digest.
+pub fn image_name(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or_default();
+    let name = image.rsplit('/').next().unwrap_or_default();
+    name.split(':').next().unwrap_or_default()
 }

@@ -77,6 +77,9 @@ impl Pin {
         if let Err(error) = self.look_around().await {
             return Some(error.message);
         }
+        if self.fronts.is_empty() {
+            return Some("no Traefik runs that could be asked".to_owned());
+        }
         let names = all_names(replicas);
         for front in &self.fronts {
             if self.pin_of(front).is_none() {

@@ -236,8 +236,8 @@ impl Pin {
     }
 }
 
-/// The directory of its file provider.
-fn watched_directory(traefik: &TraefikContainer) -> Result<&str> {
+/// The directory of its file provider; refused where a pin file would not count there.
+pub fn watched_directory(traefik: &TraefikContainer) -> Result<&str> {
     let name = &traefik.name;
     let refused = |why: String, add: &str| {
         Err(

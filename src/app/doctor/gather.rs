@@ -1,0 +1,216 @@
+//! Gathers the facts for the checks: all that is asked of anybody.
+
+use std::collections::BTreeMap;
+
+use bollard::models::ContainerSummary;
+
+use super::super::{Opened, roll::Examined};
+use crate::{
+    cli::DoctorArgs,
+    compose::Service,
+    doctor::{self, Facts, Neighbour, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
+    engine::Engine,
+    error::Result,
+    event::Events,
+    model::{Run, ServiceKey, label},
+    proxy::traefik::{
+        discover::{self, Found, Reads as Reading, TraefikContainer},
+        kept::left_out,
+        names::wants_traefik,
+        pin::setup::watched_directory,
+    },
+    state::lock,
+};
+
+/// Where programs are that could ask for a page.
+const PROGRAMS: [&str; 4] = ["/usr/bin/wget", "/bin/wget", "/usr/bin/curl", "/bin/curl"];
+
+/// Asks the engine, Compose's project, and every Traefik in front of the services that were named, or of all.
+pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
+    let Opened {
+        engine,
+        compose,
+        project,
+    } = opened;
+    let services: Vec<&Service> = match asked.services.is_empty() {
+        true => project.services.values().collect(),
+        false => {
+            let named = asked.services.iter().map(|name| project.service(name));
+            named.collect::<Result<_>>()?
+        }
+    };
+    // What a rollout would say by the way is a finding here.
+    let silent = Events::new(Vec::new());
+    let scene = opened.scene(&silent);
+    let running = engine.running().await?;
+    let found = discover::socket_proxies(engine, &opened.key("")).await?;
+    let mut facts = Facts {
+        engine: engine.about().await?,
+        compose: compose.version().to_owned(),
+        project: project.clone(),
+        traefiks: Vec::new(),
+        socket_proxies: found
+            .iter()
+            .map(|own| proxy_facts(own, &running, opened))
+            .collect(),
+        services: Vec::new(),
+    };
+    for service in services {
+        let examined = scene.examine(service, &asked.settings, &found).await?;
+        for traefik in &examined.traefiks {
+            if facts.traefiks.iter().all(|own| own.name != traefik.name) {
+                let facts_of_it = traefik_facts(traefik, opened, &examined).await;
+                facts.traefiks.push(facts_of_it);
+            }
+        }
+        let of_it = service_facts(service, examined, opened, &running, &found).await?;
+        facts.services.push(of_it);
+    }
+    Ok(facts)
+}
+
+fn proxy_facts(found: &Found, running: &[ContainerSummary], opened: &Opened) -> SocketProxyFacts {
+    let mut all = running.iter();
+    let own = all.find(|own| own.id.as_ref() == Some(&found.control.container));
+    let labels = own.and_then(|own| own.labels.as_ref());
+    SocketProxyFacts {
+        name: found.control.name.clone(),
+        service: labels
+            .filter(|labels| labels.get(label::COMPOSE_PROJECT) == Some(&opened.project.name))
+            .and_then(|labels| labels.get(label::COMPOSE_SERVICE).cloned()),
+    }
+}
+
+async fn traefik_facts(
+    traefik: &TraefikContainer,
+    opened: &Opened,
+    examined: &Examined,
+) -> TraefikFacts {
+    let api = discover::api_of(&opened.engine, traefik, &examined.settings).await;
+    let version = match &api {
+        Ok(api) => api.version().await.ok().and_then(|text| text.parse().ok()),
+        Err(_) => None,
+    };
+    let config = traefik.inspect.config.as_ref();
+    let labels = config.and_then(|config| config.labels.as_ref());
+    let of = |key| labels.and_then(|labels| labels.get(key).cloned());
+    let project = of(label::COMPOSE_PROJECT);
+    let host = traefik.inspect.host_config.as_ref();
+    let mode = host.and_then(|config| config.network_mode.as_deref());
+    TraefikFacts {
+        name: traefik.name.clone(),
+        service: of(label::COMPOSE_SERVICE)
+            .filter(|_| project.as_ref() == Some(&opened.project.name)),
+        project,
+        version: version.or(traefik.version),
+        reads: match &traefik.reads {
+            Reading::SocketProxy(found, _) => Reads::SocketProxy(found.control.name.clone()),
+            Reading::Socket(path) => Reads::Socket(path.clone()),
+            Reading::Other(endpoint) => Reads::Other(endpoint.clone()),
+            Reading::Nothing => Reads::Nothing,
+        },
+        is_deaf: traefik.is_deaf(),
+        config: traefik.config.clone(),
+        unread: traefik.unread.clone(),
+        pin: watched_directory(traefik).map(str::to_owned),
+        api: api.map(|api| api.base().to_owned()),
+        in_host_network: mode == Some("host"),
+    }
+}
+
+async fn service_facts(
+    service: &Service,
+    examined: Examined,
+    opened: &Opened,
+    running: &[ContainerSummary],
+    found: &[Found],
+) -> Result<ServiceFacts> {
+    let key = opened.key(&service.name);
+    let image = examined.image.clone().unwrap_or_default();
+    let labels = examined.wanted.labels.clone();
+    let labelled =
+        wants_traefik(&labels) || examined.olds.iter().any(|old| wants_traefik(&old.labels));
+    Ok(ServiceFacts {
+        part: part(service, &examined, found),
+        replicas: examined.settings.scale.unwrap_or(service.scale),
+        programs: programs(&opened.engine, &examined).await,
+        neighbours: neighbours(&key, &examined.traefiks, running),
+        lock: held(&opened.engine, &key).await?,
+        service: service.clone(),
+        settings: examined.settings,
+        image_volumes: image.volumes,
+        image_ports: image.ports,
+        image_check: image.check,
+        labels,
+        is_labelled: labelled,
+        is_alone: examined.is_alone,
+        fronts: examined
+            .traefiks
+            .iter()
+            .map(|own| own.name.clone())
+            .collect(),
+        way: examined.way,
+        refused: examined.refused,
+        unfinished: examined.unfinished,
+        olds: examined.olds,
+    })
+}
+
+/// By its containers, and, where none runs, by what the file says.
+fn part(service: &Service, examined: &Examined, found: &[Found]) -> Option<Part> {
+    let is_old = |id: &str| examined.olds.iter().any(|old| old.id.0 == id);
+    let is_proxy = found.iter().any(|own| is_old(&own.control.container));
+    match (is_proxy, examined.is_traefik) {
+        (true, _) => Some(Part::SocketProxy),
+        (_, true) => Some(Part::Traefik),
+        _ => doctor::part_as_written(service),
+    }
+}
+
+/// Looked for only where there is no health check.
+async fn programs(engine: &Engine, examined: &Examined) -> Option<Vec<String>> {
+    let mut olds = examined.olds.iter();
+    let runs = olds.find(|old| old.run == Run::Running && old.check.is_none())?;
+    let mut programs = Vec::new();
+    for path in PROGRAMS {
+        if let Ok(Some(_)) = engine.read_file(&runs.id.0, path).await {
+            programs.push(path.to_owned());
+        }
+    }
+    Some(programs)
+}
+
+/// Every container of others that a Traefik in front of the service keeps.
+fn neighbours(
+    key: &ServiceKey,
+    traefiks: &[TraefikContainer],
+    running: &[ContainerSummary],
+) -> Vec<Neighbour> {
+    let dockers: Vec<_> = traefiks
+        .iter()
+        .filter_map(|own| own.config.docker.as_ref())
+        .collect();
+    let others = running.iter().map(|own| Neighbour {
+        name: discover::name(own),
+        labels: own.labels.clone().unwrap_or_default().into_iter().collect(),
+    });
+    let is_own = |labels: &BTreeMap<String, String>| {
+        labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
+            && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
+    };
+    let kept = |own: &Neighbour| {
+        !is_own(&own.labels)
+            && dockers
+                .iter()
+                .any(|docker| left_out(docker, &own.labels).is_none())
+    };
+    others.filter(kept).collect()
+}
+
+async fn held(engine: &Engine, key: &ServiceKey) -> Result<Option<(String, bool)>> {
+    let Some(holder) = lock::holder(engine, key).await? else {
+        return Ok(None);
+    };
+    let lives = !holder.rest(engine).await.is_zero();
+    Ok(Some((holder.whose(), lives)))
+}

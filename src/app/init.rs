@@ -1,0 +1,215 @@
+//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or puts it there.
+
+mod file;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use similar::TextDiff;
+
+use self::file::ComposeFile;
+use super::{endpoint, print};
+use crate::{
+    cli::InitArgs,
+    compose::{Compose, Invocation, Project, files::files},
+    error::{Error, Result},
+    event::Events,
+    init::{self, Edit, Request, stack, verify},
+    report::Output,
+    yaml,
+};
+
+/// What to type once the file is written.
+const NEXT: [(&str, &str); 3] = [
+    (
+        "docker compose up -d",
+        "makes Traefik anew, once; it is away for a second or two",
+    ),
+    ("rollout doctor", "says whether all is as it should be"),
+    ("rollout SERVICE", "every update from here on"),
+];
+
+/// Tells the changes on standard output, and makes them if asked to.
+pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
+    let chosen = Chosen::of(args)?;
+    let file = &chosen.file;
+    let before = match compose(args, events).await? {
+        Some(compose) => Some(compose.project().await?),
+        None => None,
+    };
+    let edit = chosen.edit(args, before.as_ref())?;
+    let changed = edit.text != file.text;
+    if changed && args.write {
+        let draft = file.draft(&edit.text)?;
+        if let Some(before) = &before {
+            let drafted = chosen.with(draft.path(), args, before);
+            let after = another(args, drafted).await?.project().await?;
+            let checked = verify::check_resolved(&before.raw, &after.raw, &edit.changes);
+            checked.map_err(|why| {
+                file.named(Error::refused(format!(
+                    "cannot edit this file safely: {why}"
+                )))
+            })?;
+        }
+        file.replace(draft)?;
+    }
+    tell(args, events, file, &edit, changed);
+    Ok(())
+}
+
+/// The file that has Traefik, among those that the project is made of.
+struct Chosen {
+    file: ComposeFile,
+    /// What the others say.
+    others: Vec<Value>,
+    /// All of them, and which one it is.
+    paths: Vec<PathBuf>,
+    index: usize,
+    /// Where relative paths begin.
+    directory: PathBuf,
+}
+
+impl Chosen {
+    fn of(args: &InitArgs) -> Result<Self> {
+        let paths = paths(&args.target.invocation())?;
+        let read: Result<Vec<ComposeFile>> =
+            paths.iter().map(|path| ComposeFile::read(path)).collect();
+        let mut files = read?;
+        let given = args.target.project_directory.clone();
+        let directory = given.unwrap_or_else(|| files[0].directory().to_owned());
+        let mut others: Vec<Value> = files
+            .iter()
+            .map(|file| yaml::parse_merged(&file.text).unwrap_or_default())
+            .collect();
+        let has = |value: &Value| {
+            let services = value["services"].as_object();
+            let named = args.traefik.as_deref();
+            services.is_some_and(|own| stack::traefik(own, named, &BTreeMap::new()).is_ok())
+        };
+        let index = others.iter().position(has).unwrap_or_default();
+        others.remove(index);
+        Ok(Self {
+            file: files.remove(index),
+            others,
+            paths,
+            index,
+            directory,
+        })
+    }
+
+    fn edit(&self, args: &InitArgs, project: Option<&Project>) -> Result<Edit> {
+        let services = project.iter().flat_map(|project| &project.services);
+        let images = services
+            .filter_map(|(name, service)| Some((name.clone(), service.image.clone()?)))
+            .collect();
+        let request = Request {
+            traefik: args.traefik.as_deref(),
+            image: &args.image,
+            images: &images,
+            others: &self.others,
+            read: &|path| std::fs::read_to_string(self.directory.join(path)).ok(),
+        };
+        init::edit(&self.file.text, &request).map_err(|error| self.file.named(error))
+    }
+
+    /// The same project with a draft in the place of the file.
+    fn with(&self, draft: &Path, args: &InitArgs, project: &Project) -> Invocation {
+        let mut paths = self.paths.clone();
+        paths[self.index] = draft.to_owned();
+        Invocation {
+            files: paths
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect(),
+            project_name: Some(project.name.clone()),
+            project_directory: Some(self.directory.clone()),
+            ..args.target.invocation()
+        }
+    }
+}
+
+/// Every file of the project.
+fn paths(invocation: &Invocation) -> Result<Vec<PathBuf>> {
+    if invocation.files.iter().any(|file| file == "-") {
+        return Err(Error::refused(
+            "init edits a file, and standard input is none",
+        ));
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let variable = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .or_else(|| file::dotenv(invocation, &here, name))
+    };
+    let separator = variable("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".to_owned());
+    let listed = variable("COMPOSE_FILE").unwrap_or_default();
+    let paths = files(invocation, &here, &listed, &separator);
+    if paths.is_empty() {
+        return Err(Error::refused("there is no Compose file here")
+            .hint("name one with -f FILE, or begin with compose-examples/quickstart"));
+    }
+    Ok(paths)
+}
+
+/// Docker Compose, where it is there to be asked.
+async fn compose(args: &InitArgs, events: &Events) -> Result<Option<Compose>> {
+    match another(args, args.target.invocation()).await {
+        Ok(compose) => Ok(Some(compose)),
+        Err(error) => {
+            events.notice(format!("{error}; the file is checked by reading it alone"));
+            Ok(None)
+        }
+    }
+}
+
+async fn another(args: &InitArgs, invocation: Invocation) -> Result<Compose> {
+    Compose::find(invocation, endpoint(&args.target).await?).await
+}
+
+fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, changed: bool) {
+    let name = file.shown();
+    let diff = TextDiff::from_lines(file.text.as_str(), edit.text.as_str());
+    let diff = diff.unified_diff().header(&name, &name).to_string();
+    if args.target.output == Some(Output::Json) {
+        let next: Vec<&str> = NEXT.iter().map(|(command, _)| *command).collect();
+        let value = json!({
+            "file": name,
+            "traefik": edit.traefik,
+            "changed": changed,
+            "written": changed && args.write,
+            "diff": diff,
+            "by_hand": edit.by_hand,
+            "next": next,
+        });
+        print(format!("{value}\n").as_bytes());
+        return;
+    }
+    print(diff.as_bytes());
+    for line in &edit.by_hand {
+        events.notice(line);
+    }
+    events.notice(match (changed, args.write) {
+        (false, _) => {
+            format!("{name}: nothing to do, Traefik reads through a socket proxy already")
+        }
+        (true, false) => format!("{name} is as it was; rollout init --write changes it so"),
+        (true, true) => format!("{name} is written; next:\n{}", next()),
+    });
+}
+
+fn next() -> String {
+    let line = |(command, why): &(&str, &str)| format!("      {command:<22}# {why}");
+    NEXT.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A path as a person would name it from here.
+fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}

@@ -1,0 +1,107 @@
+//! A Compose file on disk: read, and replaced at one stroke with its mode kept.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, chown},
+    path::{Path, PathBuf},
+};
+
+use tempfile::NamedTempFile;
+
+use super::from_here;
+use crate::{
+    compose::Invocation,
+    error::{Error, Result},
+};
+
+/// A file and what stood in it.
+pub struct ComposeFile {
+    /// As it was found.
+    path: PathBuf,
+    /// What that leads to, where it is a link.
+    target: PathBuf,
+    /// All of it.
+    pub text: String,
+}
+
+impl ComposeFile {
+    /// Reads it; a link is followed, so that it stays one.
+    pub fn read(path: &Path) -> Result<Self> {
+        let failed = |error| Error::refused(format!("cannot read {}: {error}", from_here(path)));
+        let target = fs::canonicalize(path).map_err(failed)?;
+        let text = fs::read_to_string(&target).map_err(failed)?;
+        let path = path.to_owned();
+        Ok(Self { path, target, text })
+    }
+
+    /// The directory that it is in.
+    pub fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
+    /// Its name for a person.
+    pub fn shown(&self) -> String {
+        from_here(&self.path)
+    }
+
+    /// The same error, which says which file it is about.
+    pub fn named(&self, error: Error) -> Error {
+        let message = error.message.replace("this file", &self.shown());
+        Error { message, ..error }
+    }
+
+    /// Writes a text beside it, with its mode and, where that is allowed, its owner.
+    pub fn draft(&self, text: &str) -> Result<NamedTempFile> {
+        let write = || {
+            let draft = tempfile::Builder::new()
+                .prefix(".rollout-init-")
+                .suffix(".yaml")
+                .tempfile_in(self.target.parent().unwrap_or(&self.target))?;
+            fs::write(draft.path(), text)?;
+            let metadata = fs::metadata(&self.target)?;
+            // Another's file stays readable for its owner at least by its mode.
+            let _ = chown(draft.path(), Some(metadata.uid()), Some(metadata.gid()));
+            fs::set_permissions(draft.path(), metadata.permissions())?;
+            draft.as_file().sync_all()?;
+            Ok(draft)
+        };
+        write().map_err(|error: std::io::Error| self.unwritten(&error))
+    }
+
+    /// Puts a draft in its place, unless it has changed meanwhile.
+    pub fn replace(&self, draft: NamedTempFile) -> Result<()> {
+        match fs::read_to_string(&self.target) {
+            Ok(now) if now == self.text => {}
+            _ => {
+                let message = format!("{} has changed meanwhile", self.shown());
+                return Err(Error::refused(message).hint("run the same command again"));
+            }
+        }
+        let placed = draft.persist(&self.target);
+        placed.map_err(|error| self.unwritten(&error.error))?;
+        Ok(())
+    }
+
+    fn unwritten(&self, error: &std::io::Error) -> Error {
+        Error::refused(format!("cannot write {}: {error}", self.shown()))
+            .hint("without --write it shows what to change")
+    }
+}
+
+/// A variable of the project's `.env`, or of the files that are named instead.
+pub fn dotenv(given: &Invocation, here: &Path, name: &str) -> Option<String> {
+    let files = match given.env_files.is_empty() {
+        true => vec![".env".to_owned()],
+        false => given.env_files.clone(),
+    };
+    let directory = given
+        .project_directory
+        .as_deref()
+        .map_or(here.to_owned(), |own| here.join(own));
+    files.iter().rev().find_map(|file| {
+        let text = fs::read_to_string(directory.join(file)).ok()?;
+        let mut values = text.lines().filter_map(|line| line.trim().split_once('='));
+        let (_, value) = values.find(|(key, _)| key.trim() == name)?;
+        Some(value.trim().trim_matches(['"', '\'']).to_owned())
+    })
+}

@@ -1,0 +1,133 @@
+//! All that is known of a service before a rollout, whether or not one would be refused; changes nothing.
+
+use super::{Purpose, Scene, front, variables};
+use crate::{
+    compose::Service,
+    doctor::Way,
+    engine::Image,
+    error::{Error, Result},
+    model::{Health, Observed, Replica},
+    plan,
+    proxy::{
+        Proxy,
+        traefik::discover::{self, TraefikContainer, Wanted, concerns},
+    },
+    settings::{Partial, Settings},
+};
+
+/// What was found out.
+pub struct Examined {
+    /// How it would be rolled.
+    pub settings: Settings,
+    /// The replicas that are there.
+    pub olds: Vec<Replica>,
+    /// The image of the new version, where it is here.
+    pub image: Option<Image>,
+    /// The new version, as Traefik would see it.
+    pub wanted: Wanted,
+    /// Whether its containers are a Traefik themselves.
+    pub is_traefik: bool,
+    /// Whether no Traefik shares a network with it.
+    pub is_alone: bool,
+    /// Every Traefik in front of it.
+    pub traefiks: Vec<TraefikContainer>,
+    /// How its traffic would be moved.
+    pub way: Result<Way>,
+    /// What an earlier rollout has left.
+    pub unfinished: Option<String>,
+    /// Why a rollout would be refused.
+    pub refused: Option<Error>,
+}
+
+impl Scene<'_> {
+    /// Examines a service; an error only where its own settings, or the engine, cannot be read.
+    pub async fn examine(
+        &self,
+        service: &Service,
+        flags: &Partial,
+        found: &[discover::Found],
+    ) -> Result<Examined> {
+        let file = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
+        let environment = Partial::from_environment(variables())?;
+        let settings = Settings::resolve([flags.clone(), file, environment]);
+        let key = self.key(&service.name);
+        let olds = self.engine.replicas(&key).await?;
+        let image = self.image_that_stays(service, &settings).await?;
+        let networks = self.networks(service, &olds);
+        let labels = image.as_ref().map(|image| &image.labels);
+        let declared = self.declared_networks(service);
+        let wanted = Wanted::new(&key, &service.labels, labels, declared);
+        let mut traefiks = discover::traefiks(self.engine, found, &networks).await?;
+        let is_old = |own: &TraefikContainer| olds.iter().any(|old| old.id.0 == own.id);
+        let is_traefik = traefiks.iter().any(is_old);
+        let is_alone = traefiks.is_empty();
+        traefiks.retain(|own| concerns(own, &wanted, &olds));
+        let case = front::Case {
+            key: &key,
+            service,
+            settings: &settings,
+            epoch: self.engine.clock_ms().await,
+            found,
+            olds: &olds,
+            image: image.as_ref(),
+            purpose: Purpose::Roll,
+        };
+        let (way, unfinished) = match self.proxy(case).await {
+            Ok((proxy, notice)) => look(proxy, notice, &olds).await,
+            Err(error) => (Err(error), None),
+        };
+        // Without a way, that is why.
+        let refused = match &way {
+            Ok(_) => self
+                .check(&service.name, flags, &[], Purpose::Roll)
+                .await
+                .err(),
+            Err(_) => None,
+        };
+        Ok(Examined {
+            settings,
+            image,
+            wanted,
+            is_traefik,
+            is_alone,
+            traefiks,
+            way,
+            unfinished,
+            refused,
+            olds,
+        })
+    }
+}
+
+async fn look(
+    mut proxy: Box<dyn Proxy>,
+    notice: Option<String>,
+    olds: &[Replica],
+) -> (Result<Way>, Option<String>) {
+    let routes = proxy.routes();
+    let claim = match proxy.claim(olds).await {
+        Ok(claim) => claim,
+        Err(error) => return (Err(error), None),
+    };
+    let observed = Observed {
+        claim,
+        replicas: olds.to_vec(),
+    };
+    let unfinished = plan::unfinished(&observed, routes)
+        .map(|(rollout, goal, _)| super::stand::left(&rollout, &goal));
+    // Of what still starts Traefik knows nothing yet.
+    let settled = |old: &&Replica| old.health != Health::Starting;
+    let serves = olds.iter().filter(settled).any(Replica::serves);
+    let trouble = match routes && serves && unfinished.is_none() {
+        true => proxy.observed(olds).await.unwrap_or_default().trouble,
+        false => Default::default(),
+    };
+    let way = Way {
+        describe: proxy.describe(),
+        routes,
+        is_pinned: proxy.confirms_hold(),
+        notice,
+        trouble: trouble.into_values().flatten().next(),
+    };
+    (Ok(way), unfinished)
+}

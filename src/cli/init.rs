@@ -1,0 +1,35 @@
+//! The arguments of `init`.
+
+use clap::Args;
+
+use super::{TargetArgs, UpArgs};
+use crate::proxy::traefik::advice;
+
+/// Which file to put the socket proxy into.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+rollout init           shows what it would change, and changes nothing
+rollout init --write   changes the Compose file: comments, order and all else in it stay as they are")]
+pub struct InitArgs {
+    /// Edit the file in place
+    #[arg(long)]
+    pub write: bool,
+    /// The service that is Traefik [default: the one whose image is called so]
+    #[arg(long, value_name = "SERVICE")]
+    pub traefik: Option<String>,
+    /// The socket proxy's image
+    #[arg(long, value_name = "IMAGE", default_value = advice::IMAGE)]
+    pub image: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub target: TargetArgs,
+}
+
+impl InitArgs {
+    pub(super) fn after(self, outer: UpArgs) -> Self {
+        Self {
+            target: self.target.or(outer.target),
+            ..self
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! `rollout doctor`: what stands in the way of rollouts with nothing lost, and what to paste against it. Pure checks over
+//! gathered facts.
+
+mod calls;
+mod conflicts;
+mod facts;
+mod fix;
+mod foundation;
+mod front;
+mod health;
+mod reading;
+mod routing;
+mod sockets;
+mod two_sets;
+mod unfinished;
+mod writers;
+
+use serde::Serialize;
+
+pub use self::{
+    facts::{Facts, Neighbour, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts, Way},
+    fix::{Edit, Fix},
+    front::part_as_written,
+};
+
+/// How a finding weighs, the heaviest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// A rollout is refused, or loses something.
+    Fail,
+    /// A rollout goes through; something beside it is not as it should be.
+    Warn,
+    /// All is well, or merely worth knowing.
+    Ok,
+}
+
+/// What was looked at, in the order of importance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Whether the engine answers, and its version.
+    Engine,
+    /// Which Compose there is.
+    Compose,
+    /// Which Traefik there is.
+    Traefik,
+    /// Whether its API is reached.
+    Api,
+    /// How the traffic of a service is moved.
+    Switch,
+    /// Labels that another container defines differently.
+    Labels,
+    /// Published host ports.
+    HostPorts,
+    /// A network namespace that is not the container's own.
+    NetworkMode,
+    /// Static IP addresses.
+    StaticAddress,
+    /// Fixed MAC addresses.
+    MacAddress,
+    /// A fixed name and several replicas.
+    ContainerName,
+    /// Volumes that a new set would start without.
+    AnonymousVolumes,
+    /// Services that live in this one's namespaces or volumes.
+    Joined,
+    /// Services that this one needs.
+    Dependency,
+    /// Whatever else a rollout would be refused for.
+    Rollout,
+    /// What an earlier rollout has left.
+    Unfinished,
+    /// Data that only one process may write.
+    SingleWriter,
+    /// Services that call this one by its name.
+    Calls,
+    /// Docker's health check.
+    HealthCheck,
+    /// Who has the engine's socket.
+    Socket,
+}
+
+/// One thing that was found out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename = "finding")]
+pub struct Finding {
+    /// How it weighs.
+    pub level: Level,
+    /// What was looked at.
+    pub check: Check,
+    /// The service, the container or the program that it is about.
+    pub subject: String,
+    /// One line.
+    pub text: String,
+    /// What to do about it.
+    pub fix: Option<Fix>,
+}
+
+impl Finding {
+    fn new(level: Level, check: Check, subject: &str, text: impl Into<String>) -> Self {
+        Self {
+            level,
+            check,
+            subject: subject.to_owned(),
+            text: text.into(),
+            fix: None,
+        }
+    }
+
+    fn ok(check: Check, subject: &str, text: impl Into<String>) -> Self {
+        Self::new(Level::Ok, check, subject, text)
+    }
+
+    fn warn(check: Check, subject: &str, text: impl Into<String>) -> Self {
+        Self::new(Level::Warn, check, subject, text)
+    }
+
+    /// A failure of the foundation, such as an engine that does not answer, ends all looking.
+    pub fn fail(check: Check, subject: &str, text: impl Into<String>) -> Self {
+        Self::new(Level::Fail, check, subject, text)
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<Option<Fix>>) -> Self {
+        self.fix = fix.into();
+        self
+    }
+}
+
+/// Every finding, the most important first: by level, then by check, then by name.
+pub fn examine(facts: &Facts) -> Vec<Finding> {
+    let mut findings = foundation::check(facts);
+    findings.extend(front::check(facts));
+    for service in &facts.services {
+        findings.extend(of_service(facts, service));
+    }
+    findings.extend(sockets::check(facts));
+    findings.extend(refusals(facts, &findings));
+    sorted(findings)
+}
+
+/// The same order for findings that come from elsewhere.
+pub fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by(|a, b| {
+        (a.level, a.check, &a.subject, &a.text).cmp(&(b.level, b.check, &b.subject, &b.text))
+    });
+    findings
+}
+
+fn of_service(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+    if let Some(part) = service.part {
+        let text = format!("is {part}: docker compose up -d replaces it");
+        return vec![Finding::ok(Check::Switch, service.name(), text)];
+    }
+    if service.replicas == 0 {
+        let text = "has a scale of 0: there is nothing to roll";
+        return vec![Finding::ok(Check::Rollout, service.name(), text)];
+    }
+    let checks = [
+        routing::check,
+        conflicts::check,
+        two_sets::check,
+        unfinished::check,
+        writers::check,
+        calls::check,
+        health::check,
+    ];
+    let findings = checks.iter().flat_map(|check| check(facts, service));
+    findings.collect()
+}
+
+/// What a rollout of a service would be refused for all the same, where no finding says why.
+fn refusals(facts: &Facts, findings: &[Finding]) -> Vec<Finding> {
+    let failed = |subject: &str| {
+        findings
+            .iter()
+            .any(|own| own.level == Level::Fail && own.subject == subject)
+    };
+    let unexplained = |service: &&ServiceFacts| {
+        service.part.is_none()
+            && service.replicas > 0
+            && !failed(service.name())
+            && !service.fronts.iter().any(|front| failed(front))
+            && !failed(front::NOBODY)
+    };
+    let services = facts.services.iter().filter(unexplained);
+    let refused = services.filter_map(|service| Some((service, service.refused.as_ref()?)));
+    refused
+        .map(|(service, error)| {
+            Finding::fail(Check::Rollout, service.name(), &error.message).fix(Fix::of_hint(error))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

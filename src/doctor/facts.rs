@@ -1,0 +1,180 @@
+//! What the checks look at, gathered before: nothing in here asks anybody.
+
+use std::{collections::BTreeMap, fmt};
+
+use bollard::models::HealthConfig;
+
+use crate::{
+    compose::{Project, Service},
+    engine::About,
+    error::Error,
+    model::Replica,
+    proxy::traefik::{static_config::StaticConfig, version::Version},
+    settings::Settings,
+};
+
+/// All of them.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// What the engine says of itself.
+    pub engine: About,
+    /// Compose's version.
+    pub compose: String,
+    /// The resolved project.
+    pub project: Project,
+    /// Every Traefik that shares a network with one of the services.
+    pub traefiks: Vec<TraefikFacts>,
+    /// Every socket proxy that runs on the engine.
+    pub socket_proxies: Vec<SocketProxyFacts>,
+    /// The services that were asked for.
+    pub services: Vec<ServiceFacts>,
+}
+
+/// A Traefik that runs.
+#[derive(Clone, Debug)]
+pub struct TraefikFacts {
+    /// Its container's name.
+    pub name: String,
+    /// Its service, where it is of the same project.
+    pub service: Option<String>,
+    /// Its project.
+    pub project: Option<String>,
+    /// Its version, as its API says it, else its image.
+    pub version: Option<Version>,
+    /// How it reads Docker.
+    pub reads: Reads,
+    /// It was told by `DOCKER_HOST` where to read, which its version does not heed.
+    pub is_deaf: bool,
+    /// How it is configured.
+    pub config: StaticConfig,
+    /// Why its configuration file could not be read.
+    pub unread: Option<String>,
+    /// Where a pin file would go, or why there can be none.
+    pub pin: Result<String, Error>,
+    /// Where its API answers, or why it does not.
+    pub api: Result<String, Error>,
+    /// Whether it lives in the host's network.
+    pub in_host_network: bool,
+}
+
+/// How a Traefik reads Docker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Through this socket proxy, by an open event stream.
+    SocketProxy(String),
+    /// From a socket at this path in its container.
+    Socket(String),
+    /// From another endpoint.
+    Other(String),
+    /// Not at all.
+    Nothing,
+}
+
+/// A socket proxy that runs.
+#[derive(Clone, Debug)]
+pub struct SocketProxyFacts {
+    /// Its container's name.
+    pub name: String,
+    /// Its service, where it is of the same project.
+    pub service: Option<String>,
+}
+
+/// What a service is to rollouts, where it is not one that they roll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The Traefik in front.
+    Traefik,
+    /// The socket proxy.
+    SocketProxy,
+}
+
+/// One service.
+#[derive(Clone, Debug)]
+pub struct ServiceFacts {
+    /// As the project has it.
+    pub service: Service,
+    /// Its part in rollouts of others.
+    pub part: Option<Part>,
+    /// How it would be rolled.
+    pub settings: Settings,
+    /// How many replicas it would have.
+    pub replicas: u32,
+    /// Those that are there.
+    pub olds: Vec<Replica>,
+    /// Volumes that its image declares.
+    pub image_volumes: Vec<String>,
+    /// Ports that its image exposes, such as `80/tcp`.
+    pub image_ports: Vec<String>,
+    /// Its image's health check.
+    pub image_check: Option<HealthConfig>,
+    /// Programs that its containers have, of those that could ask for a page: paths.
+    pub programs: Option<Vec<String>>,
+    /// The labels of its new version.
+    pub labels: BTreeMap<String, String>,
+    /// Whether they ask for Traefik.
+    pub is_labelled: bool,
+    /// Whether no Traefik shares a network with it.
+    pub is_alone: bool,
+    /// The Traefiks in front of it, by name.
+    pub fronts: Vec<String>,
+    /// How its traffic would be moved, or why it cannot be.
+    pub way: Result<Way, Error>,
+    /// Containers of others that the same Traefik keeps.
+    pub neighbours: Vec<Neighbour>,
+    /// Whatever a rollout would be refused for.
+    pub refused: Option<Error>,
+    /// Who holds its lock, and whether that one still gives a sign of life.
+    pub lock: Option<(String, bool)>,
+    /// A rollout that was left unfinished.
+    pub unfinished: Option<String>,
+}
+
+/// How traffic is moved.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    /// In a few words.
+    pub describe: String,
+    /// Whether a proxy routes to it at all.
+    pub routes: bool,
+    /// Whether by a pin file.
+    pub is_pinned: bool,
+    /// What an operator is told of it.
+    pub notice: Option<String>,
+    /// What Traefik complains of now.
+    pub trouble: Option<String>,
+}
+
+/// A container of somebody else.
+#[derive(Clone, Debug)]
+pub struct Neighbour {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl ServiceFacts {
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        &self.service.name
+    }
+
+    /// Whether a proxy routes to it, or is meant to.
+    pub fn is_routed(&self) -> bool {
+        self.is_labelled || self.way.as_ref().is_ok_and(|way| way.routes)
+    }
+
+    /// Whether two sets of it would run side by side.
+    pub fn runs_twice(&self) -> bool {
+        self.settings.strategy != crate::settings::Strategy::Recreate
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Traefik => "the Traefik that rollouts go through",
+            Self::SocketProxy => "the socket proxy that rollouts go through",
+        })
+    }
+}

@@ -1,0 +1,230 @@
+//! Traefik: whether it is there, what its version lacks, whether its API is reached, and how it reads Docker.
+
+use super::{
+    Check, Facts, Finding, Fix, Part, Reads, ServiceFacts, TraefikFacts,
+    reading::{self, option, own},
+};
+use crate::{
+    compose::Service,
+    error::Error,
+    proxy::traefik::{access::HOW_TO_GIVE, version::Version},
+    settings::ProxyKind,
+};
+
+/// What a finding is about where there is no Traefik.
+pub const NOBODY: &str = "traefik";
+
+/// The oldest API of the engine that every Traefik speaks.
+const EVERYBODYS_API: Version = Version {
+    major: 1,
+    minor: 24,
+    patch: 0,
+};
+
+/// Of every Traefik that is in front of a service; that there is none, where one is wanted.
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    let in_front = |traefik: &&TraefikFacts| {
+        let mut services = facts.services.iter().filter(|own| own.part.is_none());
+        services.any(|service| service.fronts.contains(&traefik.name))
+    };
+    let mut findings: Vec<Finding> = Vec::new();
+    for traefik in facts.traefiks.iter().filter(in_front) {
+        findings.push(version(facts, traefik));
+        findings.push(api(facts, traefik));
+        findings.extend(reads(facts, traefik));
+    }
+    let wants = |service: &&ServiceFacts| {
+        service.part.is_none()
+            && service.is_labelled
+            && service.settings.proxy != ProxyKind::None
+            && service.settings.traefik_url.is_empty()
+            && service.is_alone
+    };
+    let without: Vec<&str> = facts
+        .services
+        .iter()
+        .filter(wants)
+        .map(ServiceFacts::name)
+        .collect();
+    if !without.is_empty() {
+        findings.push(missing(facts, &without));
+    }
+    findings
+}
+
+/// What a service of the file is meant to be, by its image.
+pub fn part_as_written(service: &Service) -> Option<Part> {
+    match repository(service.image.as_deref().unwrap_or_default()) {
+        "traefik" => Some(Part::Traefik),
+        "rollout" => Some(Part::SocketProxy),
+        _ => None,
+    }
+}
+
+fn written(facts: &Facts) -> Option<&str> {
+    let mut services = facts.project.services.values();
+    let found = services.find(|own| part_as_written(own) == Some(Part::Traefik));
+    found.map(|own| own.name.as_str())
+}
+
+/// The last word of an image's name.
+pub fn repository(image: &str) -> &str {
+    let image = image.split('@').next().unwrap_or_default();
+    let last = image.rsplit('/').next().unwrap_or_default();
+    last.split(':').next().unwrap_or_default()
+}
+
+fn missing(facts: &Facts, services: &[&str]) -> Finding {
+    let names = services.join(", ");
+    let runs = |name: &str| {
+        let mut all = facts.traefiks.iter();
+        all.any(|own| own.service.as_deref() == Some(name))
+    };
+    match written(facts) {
+        Some(service) if !runs(service) => Finding::fail(
+            Check::Traefik,
+            NOBODY,
+            format!("the service {service} does not run, so nothing routes to {names}"),
+        )
+        .fix(Fix::run(format!("start {service}"), format!("docker compose up -d {service}"))),
+        _ => Finding::fail(
+            Check::Traefik,
+            NOBODY,
+            format!("no Traefik shares a network with {names}"),
+        )
+        .fix(Fix::text(format!(
+            "start Traefik, and put it and {names} into one network; rollout init shows a Traefik to copy"
+        ))),
+    }
+}
+
+fn version(facts: &Facts, traefik: &TraefikFacts) -> Finding {
+    let name = &traefik.name;
+    let told = traefik
+        .version
+        .map_or("of an unknown version".to_owned(), |own| own.to_string());
+    if traefik.is_deaf {
+        let text = format!("Traefik {told} does not heed DOCKER_HOST, as 3.6.1 and 2.11.31 do");
+        return Finding::fail(Check::Traefik, name, text).fix(reading::fix(facts, traefik));
+    }
+    if let Some(why) = &traefik.unread {
+        let text = format!("Traefik {told}: its configuration cannot be read: {why}");
+        return Finding::warn(Check::Traefik, name, text);
+    }
+    let least = facts.engine.least_api.parse::<Version>();
+    let old = traefik.version.is_some_and(|own| !own.heeds_docker_host());
+    let refused = least.is_ok_and(|least| least > EVERYBODYS_API);
+    if old && refused && matches!(traefik.reads, Reads::Socket(_)) {
+        let text = format!(
+            "Traefik {told} asks for API {}.{} of the engine, which refuses all before {}",
+            EVERYBODYS_API.major, EVERYBODYS_API.minor, facts.engine.least_api
+        );
+        return Finding::fail(Check::Traefik, name, text).fix(reading::fix(facts, traefik));
+    }
+    if traefik.version.is_some_and(|own| own.major < 3) {
+        let text = format!("Traefik {told} runs; nobody has tried one before 3.0");
+        return Finding::warn(Check::Traefik, name, text)
+            .fix(Fix::text("update it to traefik:v3.7"));
+    }
+    Finding::ok(Check::Traefik, name, format!("Traefik {told} runs"))
+}
+
+fn api(facts: &Facts, traefik: &TraefikFacts) -> Finding {
+    let name = &traefik.name;
+    match &traefik.api {
+        Ok(base) => Finding::ok(Check::Api, name, format!("its API answers at {base}")),
+        Err(error) => {
+            Finding::fail(Check::Api, name, &error.message).fix(open_api(facts, traefik, error))
+        }
+    }
+}
+
+fn open_api(facts: &Facts, traefik: &TraefikFacts, error: &Error) -> Option<Fix> {
+    let guarded = error.hint.as_deref() == Some(HOW_TO_GIVE);
+    let service = own(facts, traefik).filter(|_| !guarded);
+    let edit = service.and_then(|service| option(traefik, service, "api.insecure=true", facts));
+    match edit {
+        Some(edit) => Some(Fix::edit(
+            "switch the API on; it need not be published, so only Traefik's own networks see it",
+            vec![edit],
+        )),
+        None => Fix::of_hint(error),
+    }
+}
+
+fn reads(facts: &Facts, traefik: &TraefikFacts) -> Option<Finding> {
+    // What its version does not heed is told with its version.
+    if traefik.is_deaf {
+        return None;
+    }
+    let name = &traefik.name;
+    let by_pin = |from: &str, directory: &str| {
+        Finding::ok(
+            Check::Switch,
+            name,
+            format!("reads {from}, and is switched by a pin file in {directory}"),
+        )
+    };
+    Some(match (&traefik.reads, &traefik.pin) {
+        (Reads::SocketProxy(proxy), _) => Finding::ok(
+            Check::Switch,
+            name,
+            format!("reads through {proxy}, with an open event stream"),
+        ),
+        (Reads::Socket(_), Ok(directory)) => by_pin("the engine's socket", directory),
+        (Reads::Other(endpoint), Ok(directory)) => by_pin(endpoint, directory),
+        (Reads::Socket(_), Err(why)) => Finding::fail(
+            Check::Switch,
+            name,
+            format!(
+                "reads the engine's socket itself, and no pin file is possible: {}",
+                why.message
+            ),
+        )
+        .fix(reading::fix(facts, traefik)),
+        (Reads::Other(endpoint), Err(_)) => elsewhere(facts, traefik, endpoint),
+        (Reads::Nothing, _) => Finding::fail(
+            Check::Switch,
+            name,
+            "its Docker provider is off, so no label means anything to it",
+        )
+        .fix(provider(facts, traefik)),
+    })
+}
+
+fn provider(facts: &Facts, traefik: &TraefikFacts) -> Fix {
+    let name = "providers.docker";
+    let edit = own(facts, traefik)
+        .and_then(|service| option(traefik, service, &format!("{name}=true"), facts));
+    match edit {
+        Some(edit) => Fix::edit("switch it on", vec![edit]),
+        None => Fix::text(traefik.config.how_to_add(&format!("{name}=true"))),
+    }
+}
+
+/// A proxy of another maker, or ours that it does not get through to.
+fn elsewhere(facts: &Facts, traefik: &TraefikFacts, endpoint: &str) -> Finding {
+    let host = endpoint.rsplit("//").next().unwrap_or_default();
+    let host = host.split(':').next().unwrap_or_default();
+    let written = facts.project.services.get(host);
+    let ours = facts
+        .socket_proxies
+        .iter()
+        .any(|own| own.service.as_deref() == Some(host));
+    let name = &traefik.name;
+    if let (true, Some(_)) = (ours, written) {
+        let text = format!("is told to read {endpoint}, and has no open event stream to it");
+        let service = traefik.service.as_deref().unwrap_or("traefik");
+        return Finding::fail(Check::Switch, name, text).fix(Fix::run(
+            format!("see that {service} and {host} share a network, and what its log says"),
+            format!("docker compose logs {service}"),
+        ));
+    }
+    let text =
+        format!("reads {endpoint}, which no rollout can speak to, and no pin file is possible");
+    Finding::fail(Check::Switch, name, text).fix(reading::fix(facts, traefik))
+}
+
+#[cfg(test)]
+#[path = "front_tests.rs"]
+mod tests;

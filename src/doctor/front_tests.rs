@@ -1,0 +1,188 @@
+//! Traefiks that read Docker in every way, and those that are not there.
+
+use serde_json::json;
+
+use super::*;
+use crate::doctor::{
+    Edit, Level,
+    fix::{add, remove_mount, set},
+    testing,
+};
+use crate::proxy::traefik::static_config::Source;
+
+const SOCKET: &str = "/var/run/docker.sock";
+const TRAEFIK: &str = "image: traefik:v3.7\ncommand: [--providers.docker]\nnetworks: {front: null}\nvolumes: [{type: bind, \
+                       source: /var/run/docker.sock, target: /var/run/docker.sock}]";
+
+/// A project with a Traefik in front of `web`.
+fn facts(traefik: TraefikFacts) -> Facts {
+    let (mut facts, _) = testing::of("image: app\nlabels: {traefik.enable: 'true'}");
+    testing::add(&mut facts, "traefik", TRAEFIK);
+    facts.services.truncate(1);
+    facts.services[0].is_alone = false;
+    facts.services[0].fronts = vec![traefik.name.clone()];
+    facts.traefiks = vec![traefik];
+    facts
+}
+
+fn failed(facts: &Facts) -> Vec<Check> {
+    let all = check(facts);
+    let failed = all.iter().filter(|own| own.level == Level::Fail);
+    failed.map(|own| own.check).collect()
+}
+
+fn edits(facts: &Facts) -> Vec<Edit> {
+    let all = check(facts);
+    let first = all.into_iter().find(|own| own.level == Level::Fail);
+    first.unwrap().fix.unwrap().edits
+}
+
+#[test]
+fn each_way_to_read_docker_is_judged_with_what_its_version_lacks() {
+    let socket = || Reads::Socket(SOCKET.to_owned());
+    let through = || Reads::SocketProxy("shop-socket-proxy-1".to_owned());
+    for (version, reads, pin, failures) in [
+        ("3.7.15", through(), false, &[][..]),
+        ("3.0.4", through(), false, &[]),
+        ("3.7.15", socket(), false, &[Check::Switch]),
+        ("3.7.15", socket(), true, &[]),
+        (
+            "3.7.15",
+            Reads::Other("tcp://tecnativa:2375".to_owned()),
+            false,
+            &[Check::Switch],
+        ),
+        (
+            "3.7.15",
+            Reads::Other("tcp://tecnativa:2375".to_owned()),
+            true,
+            &[],
+        ),
+        ("3.7.15", Reads::Nothing, true, &[Check::Switch]),
+    ] {
+        let mut traefik = testing::traefik(version, reads.clone());
+        if pin {
+            traefik.pin = Ok("/etc/traefik/dynamic".to_owned());
+        }
+        assert_eq!(
+            failed(&facts(traefik)),
+            failures,
+            "{version} {reads:?} {pin}"
+        );
+    }
+}
+
+#[test]
+fn an_old_traefik_is_deaf_to_docker_host_and_may_be_refused_by_a_new_engine() {
+    let mut deaf = testing::traefik("3.3.6", Reads::Socket(SOCKET.to_owned()));
+    deaf.is_deaf = true;
+    assert_eq!(failed(&facts(deaf)), [Check::Traefik]);
+    let mut old = testing::traefik("3.3.6", Reads::Socket(SOCKET.to_owned()));
+    old.pin = Ok("/dynamic".to_owned());
+    let mut facts = facts(old);
+    facts.engine.least_api = "1.12".to_owned();
+    assert_eq!(failed(&facts), []);
+    facts.engine.least_api = "1.44".to_owned();
+    assert_eq!(failed(&facts), [Check::Traefik]);
+}
+
+#[test]
+fn whoever_reads_the_socket_gets_a_socket_proxy_a_network_and_its_address() {
+    let traefik = testing::traefik("3.7.15", Reads::Socket(SOCKET.to_owned()));
+    let edits = edits(&facts(traefik));
+    let at = ["services", "traefik"];
+    assert!(matches!(&edits[0], Edit::Set { yaml, .. } if yaml.contains("rollout:latest")));
+    for edit in [
+        set(&["networks"], json!({"docker-api": {"internal": true}})),
+        set(&["volumes"], json!({"socket-proxy": {}})),
+        add(&[at[0], at[1], "networks"], &["docker-api"]),
+        set(
+            &[at[0], at[1], "environment"],
+            json!({"DOCKER_HOST": "tcp://socket-proxy:2375"}),
+        ),
+        remove_mount("traefik", SOCKET),
+    ] {
+        assert!(edits.contains(&edit), "{edit:?} is not in {edits:#?}");
+    }
+}
+
+#[test]
+fn a_socket_proxy_that_is_there_is_not_added_again_and_an_old_traefik_is_given_the_endpoint() {
+    let mut deaf = testing::traefik("3.3.6", Reads::Socket(SOCKET.to_owned()));
+    deaf.is_deaf = true;
+    let mut facts = facts(deaf);
+    testing::add(
+        &mut facts,
+        "socket-proxy",
+        "image: rollout:latest\nnetworks: {front: null}",
+    );
+    facts.services.truncate(1);
+    let edits = edits(&facts);
+    let command = ["services", "traefik", "command"];
+    let endpoint = "--providers.docker.endpoint=tcp://socket-proxy:2375";
+    assert!(edits.contains(&add(&command, &[endpoint])), "{edits:#?}");
+    let added = |edit: &Edit| matches!(edit, Edit::Set { at, .. } if *at == ["services"]);
+    assert!(!edits.iter().any(added), "{edits:#?}");
+}
+
+#[test]
+fn an_old_traefik_that_is_told_another_endpoint_is_told_in_words_what_to_replace() {
+    let mut old = testing::traefik("3.3.6", Reads::Other("tcp://tecnativa:2375".to_owned()));
+    if let Some(docker) = &mut old.config.docker {
+        docker.endpoint = "tcp://tecnativa:2375".to_owned();
+    }
+    let fix = check(&facts(old)).pop().unwrap().fix.unwrap();
+    assert_eq!(fix.edits, []);
+    let replace = "put tcp://socket-proxy:2375 in the place of tcp://tecnativa:2375";
+    assert!(fix.text.contains(replace), "{}", fix.text);
+}
+
+#[test]
+fn an_api_that_is_off_is_switched_on_where_traefik_reads_its_options() {
+    let off = |source| {
+        let mut traefik = testing::traefik("3.7.15", Reads::SocketProxy("p".to_owned()));
+        traefik.api = Err(Error::refused("the API is off").hint("add it"));
+        traefik.config.source = source;
+        facts(traefik)
+    };
+    let at = ["services", "traefik"];
+    assert_eq!(
+        edits(&off(Source::Command)),
+        [add(&[at[0], at[1], "command"], &["--api.insecure=true"])]
+    );
+    assert_eq!(
+        edits(&off(Source::Environment)),
+        [set(
+            &[at[0], at[1], "environment"],
+            json!({"TRAEFIK_API_INSECURE": "true"})
+        )]
+    );
+    assert_eq!(
+        edits(&off(Source::File("/etc/traefik/traefik.yml".to_owned()))),
+        []
+    );
+}
+
+#[test]
+fn a_labelled_service_without_a_traefik_fails_and_one_without_labels_does_not() {
+    let mut facts = facts(testing::traefik("3.7.15", Reads::Nothing));
+    facts.traefiks.clear();
+    facts.services[0].is_alone = true;
+    assert_eq!(failed(&facts), [Check::Traefik]);
+    let found = check(&facts).remove(0).fix.unwrap();
+    assert_eq!(found.run.as_deref(), Some("docker compose up -d traefik"));
+    facts.services[0].is_labelled = false;
+    assert_eq!(failed(&facts), []);
+}
+
+#[test]
+fn an_image_is_known_by_the_last_word_of_its_name() {
+    for (image, name) in [
+        ("traefik:v3.7", "traefik"),
+        ("docker.io/library/traefik@sha256:0", "traefik"),
+        ("registry:5000/mirror/traefik", "traefik"),
+        ("shop/web", "web"),
+    ] {
+        assert_eq!(repository(image), name);
+    }
+}

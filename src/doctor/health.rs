@@ -1,0 +1,258 @@
+//! Docker's health check of a service: whether there is one, and whether its times suit a rollout.
+
+use std::time::Duration;
+
+use bollard::models::HealthConfig;
+use serde_json::{Value, json};
+
+use super::{Check, Edit, Facts, Finding, Fix, ServiceFacts, fix::set};
+use crate::{
+    compose::{Condition, Healthcheck},
+    proxy::traefik::ports::{Exposed, routed},
+};
+
+/// Longer, and Docker notices too late that a replica is broken, whoever rolls it.
+const SELDOM: Duration = Duration::from_secs(120);
+/// Longer, and a rollout that has to wait for Docker's own check is slow.
+const SLOW: Duration = Duration::from_secs(10);
+/// Shorter, and a replica that takes its time to start is given up.
+const HASTY: Duration = Duration::from_secs(5);
+/// Longer, and a rollout runs the same command more often.
+const EARLY: Duration = crate::ready::RARE;
+
+/// A check as Docker will run it: the file's, over the image's, over Docker's own times.
+struct Times {
+    interval: Duration,
+    timeout: Duration,
+    start_period: Duration,
+    retries: u32,
+}
+
+/// What is wrong with it; that it is fine otherwise.
+pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+    let name = service.name();
+    let Some(times) = times(service) else {
+        return match is_job(facts, name) {
+            true => Vec::new(),
+            false => vec![missing(service)],
+        };
+    };
+    let questions = [seldom, slow, hasty];
+    let asked = questions.iter().filter_map(|ask| ask(service, &times));
+    let findings: Vec<Finding> = asked.collect();
+    match findings.is_empty() {
+        true => vec![well(name, &times)],
+        false => findings,
+    }
+}
+
+fn well(name: &str, times: &Times) -> Finding {
+    let early = match times.interval > EARLY {
+        true => "; rollouts run it more often",
+        false => "",
+    };
+    let text = format!(
+        "the health check of {name} runs every {}{early}",
+        told(times.interval)
+    );
+    Finding::ok(Check::HealthCheck, name, text)
+}
+
+/// With a socket proxy, a rollout runs a rare check itself and tells Traefik; nobody does where Compose starts a replica,
+/// or where a pin file has to wait for Docker.
+fn seldom(service: &ServiceFacts, times: &Times) -> Option<Finding> {
+    let name = service.name();
+    let interval = told(times.interval);
+    let often = |text: &str| {
+        let keys = json!({"interval": "5s", "timeout": "5s"});
+        let edit = set(&["services", name, "healthcheck"], keys);
+        Fix::edit_of(name, text, vec![edit])
+    };
+    let pinned = service.way.as_ref().is_ok_and(|way| way.is_pinned);
+    if times.interval > SELDOM {
+        let late = told(times.interval * times.retries);
+        let text = format!(
+            "the health check of {name} runs every {interval}: Traefik waits that long for its first word on a replica that \
+             Compose starts, and a broken one is noticed after {late}"
+        );
+        return Some(
+            Finding::warn(Check::HealthCheck, name, text).fix(often("check it more often")),
+        );
+    }
+    if !pinned || times.interval + times.timeout <= SLOW {
+        return None;
+    }
+    let longest = told(times.interval + times.timeout);
+    let text = format!(
+        "the health check of {name} runs every {interval}: with a pin file, each rollout waits for Docker's own check, \
+         {longest} at most"
+    );
+    let fix = often("check it more often, or let Traefik read through the socket proxy");
+    Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
+}
+
+/// Docker gives it longer to start than a rollout does.
+fn slow(service: &ServiceFacts, times: &Times) -> Option<Finding> {
+    let (name, wait) = (service.name(), service.settings.timeout);
+    if times.start_period < wait {
+        return None;
+    }
+    let text = format!(
+        "{name} may take {} to start (start_period), and a rollout waits {} (timeout)",
+        told(times.start_period),
+        told(wait)
+    );
+    let longer = told(times.start_period + Duration::from_secs(30));
+    let fix = Fix::setting("let rollouts wait longer", name, "timeout", json!(longer));
+    Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
+}
+
+/// Docker gives it up before most programs have started.
+fn hasty(service: &ServiceFacts, times: &Times) -> Option<Finding> {
+    let name = service.name();
+    let patience = times.start_period + times.interval * times.retries;
+    if patience >= HASTY {
+        return None;
+    }
+    let text = format!(
+        "Docker calls {name} unhealthy {} after its start, and a rollout then gives up",
+        told(patience)
+    );
+    let edit = set(
+        &["services", name, "healthcheck"],
+        json!({"start_period": "30s"}),
+    );
+    let fix = Fix::edit_of(name, "give it time to start", vec![edit]);
+    Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
+}
+
+/// What others wait for the end of has no health.
+fn is_job(facts: &Facts, name: &str) -> bool {
+    let mut waiting = facts
+        .project
+        .services
+        .values()
+        .flat_map(|own| &own.depends_on);
+    waiting.any(|own| own.service == name && own.condition == Condition::CompletedSuccessfully)
+}
+
+fn told(span: Duration) -> String {
+    humantime::format_duration(span)
+        .to_string()
+        .replace(' ', "")
+}
+
+/// `None` where there is no check, or it is switched off.
+fn times(service: &ServiceFacts) -> Option<Times> {
+    let none = Healthcheck::default();
+    let own = service.service.healthcheck.as_ref().unwrap_or(&none);
+    let image = service.image_check.clone().unwrap_or_default();
+    let runs = |test: &[String]| test.first().is_some_and(|first| first != "NONE");
+    let tested =
+        runs(&own.test) || (own.test.is_empty() && runs(image.test.as_deref().unwrap_or_default()));
+    (tested && !own.disabled).then(|| merged(own, &image))
+}
+
+/// Docker's defaults: moby's `daemon/health.go`.
+fn merged(own: &Healthcheck, image: &HealthConfig) -> Times {
+    let nanos = |value: Option<i64>| {
+        let nanos = u64::try_from(value?).ok().filter(|nanos| *nanos > 0);
+        nanos.map(Duration::from_nanos)
+    };
+    let span = |own: Option<Duration>, image, default| {
+        let own = own.filter(|own| !own.is_zero());
+        own.or(nanos(image)).unwrap_or(Duration::from_secs(default))
+    };
+    let retries = image.retries.and_then(|count| u32::try_from(count).ok());
+    Times {
+        interval: span(own.interval, image.interval, 30),
+        timeout: span(own.timeout, image.timeout, 30),
+        start_period: span(own.start_period, image.start_period, 0),
+        retries: own
+            .retries
+            .or(retries)
+            .filter(|count| *count > 0)
+            .unwrap_or(3),
+    }
+}
+
+fn missing(service: &ServiceFacts) -> Finding {
+    let name = service.name();
+    let settings = &service.settings;
+    if let Some(path) = settings.ready_http.as_ref().filter(|_| service.is_routed()) {
+        let text = format!("{name} has no health check; a rollout asks for {path} itself");
+        return Finding::ok(Check::HealthCheck, name, text);
+    }
+    let text = match service.is_routed() {
+        true => format!(
+            "{name} has no health check: a new version counts as ready once its port answers"
+        ),
+        false => format!(
+            "{name} has no health check: a new version counts as ready once it has run for a while"
+        ),
+    };
+    Finding::warn(Check::HealthCheck, name, text).fix(block(service))
+}
+
+/// A block with a program that its containers have; where they have none, the rollout itself can ask.
+fn block(service: &ServiceFacts) -> Fix {
+    let name = service.name();
+    let Some(port) = port(service) else {
+        return Fix::text(format!("give {name} a healthcheck with a test of its own"));
+    };
+    let url = format!("http://127.0.0.1:{port}/");
+    let program = match &service.programs {
+        None => Some("wget"),
+        Some(programs) => ["wget", "curl"].into_iter().find(|own| {
+            let end = format!("/{own}");
+            programs.iter().any(|path| path.ends_with(&end))
+        }),
+    };
+    match program {
+        Some("curl") => with_test(name, json!(["CMD", "curl", "-fsS", "-o", "/dev/null", url])),
+        Some(_) => with_test(name, json!(["CMD", "wget", "-q", "-O", "/dev/null", url])),
+        None if service.is_routed() => Fix::setting(
+            format!(
+                "its image has neither wget nor curl: give {name} a healthcheck with a program of its own, or let rollouts ask for a page"
+            ),
+            name,
+            "ready-http",
+            json!("/"),
+        ),
+        None => Fix::text(format!(
+            "give {name} a healthcheck with a program of its own"
+        )),
+    }
+}
+
+fn with_test(name: &str, test: Value) -> Fix {
+    let block = json!({"test": test, "interval": "5s", "timeout": "3s", "start_period": "30s"});
+    let edit: Edit = set(&["services", name], json!({"healthcheck": block}));
+    Fix::edit_of(
+        name,
+        format!("check {name} by a page that it answers with 200"),
+        vec![edit],
+    )
+}
+
+/// The port that speaks HTTP: Traefik's, else the lowest that it exposes.
+fn port(service: &ServiceFacts) -> Option<u16> {
+    let texts = service.image_ports.iter().chain(&service.service.expose);
+    let exposed: Vec<Exposed> = texts.flat_map(|text| Exposed::read(text)).collect();
+    let tcp: Vec<u16> = exposed
+        .iter()
+        .filter(|own| !own.udp)
+        .map(|own| own.port)
+        .collect();
+    let http = routed(&service.labels, &tcp)
+        .into_iter()
+        .find(|(_, spoken)| *spoken == crate::namespace::traffic::Protocol::Http1);
+    match service.is_routed() {
+        true => http.map(|(port, _)| port),
+        false => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod tests;

@@ -1,0 +1,217 @@
+//! What makes two sets of a service impossible, with the edits that make them possible.
+
+use serde_json::{Value, json};
+
+use super::{
+    Check, Edit, Facts, Finding, Fix, ServiceFacts,
+    fix::{add, remove, remove_mount, set},
+};
+use crate::compose::{
+    HostPorts, PublishedPort,
+    check::{Kind, Problem, check as problems},
+};
+
+/// Every reason against a second set, but for what the settings allow.
+pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+    if !service.runs_twice() {
+        return Vec::new();
+    }
+    let own = &service.service;
+    let all = problems(
+        &facts.project,
+        own,
+        service.replicas,
+        &service.image_volumes,
+    );
+    let allowed = |problem: &Problem| {
+        problem.kind == Kind::AnonymousVolumes && service.settings.renew_anon_volumes
+    };
+    let mut findings: Vec<Finding> = Vec::new();
+    for problem in all.into_iter().filter(|problem| !allowed(problem)) {
+        let check = of(problem.kind);
+        let fix = fix(facts, service, &problem);
+        // One edit takes all of one kind away.
+        match findings
+            .iter_mut()
+            .find(|known| known.check == check && known.fix == Some(fix.clone()))
+        {
+            Some(known) => known.text = format!("{}; {}", known.text, problem.message),
+            None => findings.push(Finding::fail(check, service.name(), problem.message).fix(fix)),
+        }
+    }
+    findings
+}
+
+fn of(kind: Kind) -> Check {
+    match kind {
+        Kind::HostPort => Check::HostPorts,
+        Kind::NetworkMode => Check::NetworkMode,
+        Kind::StaticAddress => Check::StaticAddress,
+        Kind::MacAddress => Check::MacAddress,
+        Kind::ContainerName => Check::ContainerName,
+        Kind::AnonymousVolumes => Check::AnonymousVolumes,
+        Kind::Joined => Check::Joined,
+        Kind::UnknownDependency => Check::Dependency,
+    }
+}
+
+fn fix(facts: &Facts, service: &ServiceFacts, problem: &Problem) -> Fix {
+    let name = service.name();
+    match problem.kind {
+        Kind::HostPort if service.is_routed() => Fix::edit_of(
+            name,
+            format!("let Traefik alone publish a port, and send to {name} by its router"),
+            ports(service),
+        ),
+        Kind::StaticAddress => Fix::edit_of(
+            name,
+            format!("let Traefik find {name} by its labels, and take its fixed addresses out"),
+            addresses(facts, service),
+        ),
+        Kind::MacAddress => Fix::edit_of(name, "take it out", mac(facts, service)),
+        Kind::ContainerName => Fix::edit_of(
+            name,
+            "let Compose name the replicas",
+            vec![remove(&["services", name, "container_name"])],
+        ),
+        Kind::AnonymousVolumes => Fix::edit_of(
+            name,
+            format!(
+                "give them names; copy what is in them first (docker compose cp {name}:PATH .), since the named ones \
+                 begin with what the image has there"
+            ),
+            volumes(service),
+        ),
+        Kind::HostPort | Kind::NetworkMode => recreate(service, problem),
+        Kind::Joined => Fix::run(
+            format!("replace {name} and what joins it together, with a gap"),
+            super::fix::UP,
+        ),
+        Kind::UnknownDependency => Fix::text(problem.hint),
+    }
+}
+
+/// The way out for what cannot run twice.
+pub fn recreate(service: &ServiceFacts, problem: &Problem) -> Fix {
+    debug_assert!(problem.hint.contains("recreate"));
+    Fix::setting(
+        format!(
+            "let rollouts stop the old set of {} first, with a gap",
+            service.name()
+        ),
+        service.name(),
+        "strategy",
+        json!("recreate"),
+    )
+}
+
+/// A published port also tells Traefik which port to send to, so the service goes on exposing it.
+fn ports(service: &ServiceFacts) -> Vec<Edit> {
+    let name = service.name();
+    let stays = |port: &&PublishedPort| port.host == HostPorts::Ephemeral;
+    let all = &service.service.published_ports;
+    let kept: Vec<Value> = all.iter().filter(stays).map(entry).collect();
+    let first = match kept.is_empty() {
+        true => remove(&["services", name, "ports"]),
+        false => set(&["services", name], json!({"ports": kept})),
+    };
+    let exposed: Vec<String> = all
+        .iter()
+        .filter(|port| !stays(port))
+        .map(|port| match port.protocol.as_str() {
+            "udp" => format!("{}/udp", port.target),
+            _ => port.target.to_string(),
+        })
+        .filter(|port| !service.service.expose.contains(port))
+        .collect();
+    let exposed: Vec<&str> = exposed.iter().map(String::as_str).collect();
+    let second = match (exposed.is_empty(), service.service.expose.is_empty()) {
+        (true, _) => None,
+        (false, true) => Some(set(&["services", name], json!({"expose": exposed}))),
+        (false, false) => Some(add(&["services", name, "expose"], &exposed)),
+    };
+    std::iter::once(first).chain(second).collect()
+}
+
+fn entry(port: &PublishedPort) -> Value {
+    let address = port
+        .host_ip
+        .as_ref()
+        .map(|ip| format!("{ip}::"))
+        .unwrap_or_default();
+    json!(format!("{address}{}/{}", port.target, port.protocol))
+}
+
+fn addresses(facts: &Facts, service: &ServiceFacts) -> Vec<Edit> {
+    let networks = service.service.raw(&facts.project)["networks"].as_object();
+    let has = |settings: &Value, key: &str| !settings[key].is_null();
+    let found = networks
+        .into_iter()
+        .flatten()
+        .flat_map(|(network, settings)| {
+            let keys = ["ipv4_address", "ipv6_address"].into_iter();
+            keys.filter(move |key| has(settings, key))
+                .map(move |key| remove(&["services", service.name(), "networks", network, key]))
+        });
+    found.collect()
+}
+
+fn mac(facts: &Facts, service: &ServiceFacts) -> Vec<Edit> {
+    let (raw, name) = (service.service.raw(&facts.project), service.name());
+    let key = "mac_address";
+    let networks = raw["networks"].as_object();
+    let of_networks = networks
+        .into_iter()
+        .flatten()
+        .filter(|(_, own)| !own[key].is_null());
+    let own = (!raw[key].is_null()).then(|| remove(&["services", name, key]));
+    own.into_iter()
+        .chain(
+            of_networks.map(|(network, _)| remove(&["services", name, "networks", network, key])),
+        )
+        .collect()
+}
+
+/// A named volume at the same place, whose name says what it is for.
+fn volumes(service: &ServiceFacts) -> Vec<Edit> {
+    let name = service.name();
+    let own = &service.service;
+    let mounted = |target: &&String| {
+        let plain = |path: &str| path.trim_end_matches('/').to_owned();
+        own.mount_targets
+            .iter()
+            .any(|known| plain(known) == plain(target))
+    };
+    let of_image: Vec<&String> = service
+        .image_volumes
+        .iter()
+        .filter(|own| !mounted(own))
+        .collect();
+    let mut edits: Vec<Edit> = own
+        .anonymous_volumes
+        .iter()
+        .map(|target| remove_mount(name, target))
+        .collect();
+    let targets = own.anonymous_volumes.iter().chain(of_image);
+    let mut mounts = Vec::new();
+    let mut names = serde_json::Map::new();
+    for target in targets {
+        let volume = volume_name(name, target);
+        mounts.push(format!("{volume}:{target}"));
+        names.insert(volume, json!({}));
+    }
+    let mounts: Vec<&str> = mounts.iter().map(String::as_str).collect();
+    edits.push(add(&["services", name, "volumes"], &mounts));
+    edits.push(set(&["volumes"], Value::Object(names)));
+    edits
+}
+
+fn volume_name(service: &str, target: &str) -> String {
+    let words = target.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    format!("{service}-{}", words.join("-"))
+}
+
+#[cfg(test)]
+#[path = "two_sets_tests.rs"]
+mod tests;

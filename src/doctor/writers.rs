@@ -1,0 +1,135 @@
+//! Data that two versions would write at once: volumes of databases and the like.
+
+use serde_json::{Value, json};
+
+use super::{Check, Facts, Finding, Fix, ServiceFacts, front::repository};
+
+/// Images of servers that keep their data to one process each, by the last word of the name.
+const IMAGES: [&str; 34] = [
+    "cassandra",
+    "clickhouse-server",
+    "cockroach",
+    "consul",
+    "couchdb",
+    "elasticsearch",
+    "etcd",
+    "forgejo",
+    "gitea",
+    "grafana",
+    "influxdb",
+    "keydb",
+    "loki",
+    "mariadb",
+    "meilisearch",
+    "minio",
+    "mongo",
+    "mongodb",
+    "mosquitto",
+    "mysql",
+    "mysql-server",
+    "neo4j",
+    "opensearch",
+    "percona",
+    "pgvector",
+    "postgis",
+    "postgres",
+    "postgresql",
+    "prometheus",
+    "rabbitmq",
+    "redis",
+    "timescaledb",
+    "valkey",
+    "vaultwarden",
+];
+/// Where such servers, in whatever image, keep their data.
+const PLACES: [&str; 10] = [
+    "/var/lib/postgresql",
+    "/var/lib/mysql",
+    "/data/db",
+    "/var/lib/mongodb",
+    "/var/lib/redis",
+    "/var/lib/clickhouse",
+    "/var/lib/rabbitmq",
+    "/var/lib/influxdb",
+    "/var/lib/sqlite",
+    "/bitnami",
+];
+/// Files of SQLite, and of others that one process writes.
+const FILES: [&str; 4] = [".db", ".sqlite", ".sqlite3", ".rdb"];
+
+/// One finding for each service: a warning where the data surely has one writer, a word on it where it may.
+pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+    if !service.runs_twice() {
+        return Vec::new();
+    }
+    let raw = service.service.raw(&facts.project);
+    let mounts: Vec<(&str, &str)> = written(raw).collect();
+    let name = service.name();
+    let image = repository(service.service.image.as_deref().unwrap_or_default());
+    let told = |why: &str, (source, target): &(&str, &str)| {
+        let text = format!(
+            "both versions of {name} would write {source} at {target} during a rollout: {why}"
+        );
+        Finding::warn(Check::SingleWriter, name, text).fix(Fix::setting(
+            format!("let rollouts stop the old set of {name} first, with a gap"),
+            name,
+            "strategy",
+            json!("recreate"),
+        ))
+    };
+    let sure = mounts
+        .iter()
+        .find_map(|mount| Some(told(&why(raw, image, mount.1)?, mount)));
+    let note = mounts.first().map(|(source, target)| {
+        let text = format!("both versions of {name} write {source} at {target} while both run: fine for files, not for a database");
+        Finding::ok(Check::SingleWriter, name, text)
+    });
+    sure.or(note).into_iter().collect()
+}
+
+/// Source and target of what is mounted from outside to be written: named volumes and directories of the host.
+fn written(service: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let volumes = service["volumes"].as_array().into_iter().flatten();
+    let kept = volumes.filter(|volume| {
+        matches!(volume["type"].as_str(), Some("volume" | "bind"))
+            && volume["read_only"] != json!(true)
+    });
+    let both =
+        kept.filter_map(|volume| Some((volume["source"].as_str()?, volume["target"].as_str()?)));
+    // A socket is talked to, not written.
+    both.filter(|(source, _)| !source.ends_with(".sock"))
+}
+
+fn why(service: &Value, image: &str, target: &str) -> Option<String> {
+    if IMAGES.contains(&image) {
+        return Some(format!("{image} keeps its data to one process"));
+    }
+    if FILES.iter().any(|end| target.ends_with(end))
+        || PLACES.iter().any(|place| is_in(target, place))
+    {
+        return Some("a database keeps its data to one process".to_owned());
+    }
+    let environment = service["environment"].as_object().into_iter().flatten();
+    let sqlite = environment
+        .filter_map(|(key, value)| Some((key, value.as_str()?)))
+        .find(|(_, value)| is_sqlite(value, target));
+    sqlite.map(|(key, _)| format!("{key} names a file of SQLite there"))
+}
+
+fn is_in(path: &str, place: &str) -> bool {
+    path.strip_prefix(place)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `sqlite:///data/app.db`, `file:/data/app.sqlite3`, `/data/app.db`.
+fn is_sqlite(value: &str, target: &str) -> bool {
+    let value = value.split('?').next().unwrap_or_default();
+    let path = value.split_once(':').map_or(value, |(_, path)| path);
+    let path = format!("/{}", path.trim_start_matches('/'));
+    let is_file = value.starts_with("sqlite") || FILES.iter().any(|end| path.ends_with(end));
+    is_file && is_in(&path, target.trim_end_matches('/'))
+}
+
+#[cfg(test)]
+#[path = "writers_tests.rs"]
+mod tests;

@@ -1,0 +1,28 @@
+//! What the engine says of itself.
+
+use super::{Engine, failed};
+use crate::error::Result;
+
+/// Its versions, as it writes them; empty where it does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Such as `28.5.2`.
+    pub version: String,
+    /// The newest version of its API, such as `1.51`.
+    pub api: String,
+    /// The oldest version of its API that it answers.
+    pub least_api: String,
+}
+
+impl Engine {
+    /// Its versions.
+    pub async fn about(&self) -> Result<About> {
+        let version = self.docker.version().await;
+        let version = version.map_err(|error| failed("ask the engine for its version", &error))?;
+        Ok(About {
+            version: version.version.unwrap_or_default(),
+            api: version.api_version.unwrap_or_default(),
+            least_api: version.min_api_version.unwrap_or_default(),
+        })
+    }
+}

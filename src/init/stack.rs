@@ -1,0 +1,265 @@
+//! What a Compose file says of its Traefik, and of a socket proxy that is there already. Pure.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use crate::{
+    error::{Error, Result},
+    proxy::traefik::{
+        advice,
+        discover::image_name,
+        static_config::{self, Given, StaticConfig, candidates},
+        version::Version,
+    },
+};
+
+/// The services of a file, by name.
+pub type Services = Map<String, Value>;
+
+/// Finds Traefik: the service that is named, else the one whose image is called so.
+///
+/// `images` are those that Compose has resolved, by service.
+pub fn traefik(
+    services: &Services,
+    named: Option<&str>,
+    images: &BTreeMap<String, String>,
+) -> Result<String> {
+    if let Some(name) = named {
+        return match services.contains_key(name) {
+            true => Ok(name.to_owned()),
+            false => Err(Error::refused(format!("no service {name} in the file"))
+                .hint(format!("there are {}", names(services.keys())))),
+        };
+    }
+    let called = |matches: &dyn Fn(&str) -> bool| -> Vec<&String> {
+        let all = services.keys();
+        let is = |name: &&String| matches(image_name(&image(services, name, images)));
+        all.filter(is).collect()
+    };
+    let mut found = called(&|name| name == "traefik");
+    if found.is_empty() {
+        found = called(&|name| name.starts_with("traefik"));
+    }
+    match found[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(
+            Error::refused("no service of the file has an image called traefik")
+                .hint("name it with --traefik SERVICE, or the file with -f FILE"),
+        ),
+        _ => Err(Error::refused(format!(
+            "several services have an image called traefik: {}",
+            names(found.into_iter())
+        ))
+        .hint("name one with --traefik SERVICE")),
+    }
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The service's image, with the default of a variable in its place where Compose has not resolved it.
+fn image(services: &Services, name: &str, images: &BTreeMap<String, String>) -> String {
+    let written = services[name]["image"].as_str().map(with_defaults);
+    images.get(name).cloned().or(written).unwrap_or_default()
+}
+
+/// `${NAME:-default}` becomes `default`, `${NAME}` nothing.
+fn with_defaults(text: &str) -> String {
+    let mut done = String::new();
+    let mut rest = text;
+    while let Some((before, variable)) = rest.split_once("${") {
+        done.push_str(before);
+        let (variable, after) = variable.split_once('}').unwrap_or((variable, ""));
+        done.push_str(variable.split_once('-').map_or("", |(_, default)| default));
+        rest = after;
+    }
+    done + rest
+}
+
+/// Whether the release heeds `DOCKER_HOST`; one that is not known is taken for a new one.
+pub fn heeds_docker_host(
+    services: &Services,
+    name: &str,
+    images: &BTreeMap<String, String>,
+) -> bool {
+    let image = image(services, name, images);
+    let image = image.split('@').next().unwrap_or_default();
+    let tag = image.rsplit('/').next().unwrap_or_default().split_once(':');
+    let tag = tag.map_or("", |(_, tag)| tag);
+    // `v3` alone is the last of its line.
+    let version = tag.contains('.').then(|| tag.parse::<Version>());
+    match version {
+        Some(Ok(version)) => version.heeds_docker_host(),
+        _ => true,
+    }
+}
+
+/// The service that is rollout's socket proxy, where there is one: by its command.
+pub fn ours(services: &Services) -> Option<&str> {
+    let is = |service: &Value| words(&service["command"]) == [advice::SERVICE];
+    let mut all = services.iter();
+    all.find(|(_, service)| is(service))
+        .map(|(name, _)| name.as_str())
+}
+
+/// A command as its words; what quotes mean within a word is not looked at.
+pub fn words(command: &Value) -> Vec<String> {
+    match command {
+        Value::String(line) => line
+            .split_whitespace()
+            .map(|word| word.trim_matches(['"', '\'']).to_owned())
+            .collect(),
+        Value::Array(words) => words.iter().map(plain).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A scalar as Compose reads it.
+pub fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The environment, in whichever form, as `KEY=value`.
+pub fn environment(service: &Value) -> Vec<String> {
+    match &service["environment"] {
+        Value::Array(all) => all.iter().map(plain).collect(),
+        Value::Object(all) => all
+            .iter()
+            .map(|(key, value)| format!("{key}={}", plain(value)))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The names under a key that may be a list or a mapping.
+pub fn keys(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(all) => all.iter().map(plain).collect(),
+        Value::Object(all) => all.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Where a mount comes from and where it goes to, by its place in the list.
+pub struct Mount {
+    /// The element of `volumes`.
+    pub index: usize,
+    /// On the host, or the name of a volume; as written.
+    pub source: String,
+    /// In the container.
+    pub target: String,
+}
+
+impl Mount {
+    /// Whether it is an engine's socket.
+    pub fn is_socket(&self) -> bool {
+        let named = |path: &str| path.trim_end_matches('}').ends_with("docker.sock");
+        named(&self.source) || named(&self.target)
+    }
+}
+
+/// The mounts of a service that have a source.
+pub fn mounts(service: &Value) -> Vec<Mount> {
+    let all = service["volumes"].as_array().into_iter().flatten();
+    all.enumerate()
+        .filter_map(|(index, value)| {
+            let (source, target) = match value {
+                Value::String(text) => short(text)?,
+                long => (
+                    long["source"].as_str().or(long["src"].as_str())?.to_owned(),
+                    long["target"].as_str().or(long["dst"].as_str())?.to_owned(),
+                ),
+            };
+            Some(Mount {
+                index,
+                source,
+                target,
+            })
+        })
+        .collect()
+}
+
+/// `source:target[:mode]`; a colon in `${NAME:-path}` separates nothing.
+fn short(text: &str) -> Option<(String, String)> {
+    let mut parts = vec![String::new()];
+    let mut depth = 0;
+    for character in text.chars() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ':' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        parts.last_mut()?.push(character);
+    }
+    let mut parts = parts.into_iter();
+    Some((parts.next()?, parts.next()?))
+}
+
+/// Traefik's static configuration; `None` where it cannot be seen from here. `read` gives a file of the host.
+pub fn config(service: &Value, read: &dyn Fn(&str) -> Option<String>) -> Option<StaticConfig> {
+    let command: Vec<String> = [words(&service["entrypoint"]), words(&service["command"])].concat();
+    let arguments = static_config::arguments(&command);
+    let environment = environment(service);
+    let given = Given {
+        arguments: &arguments,
+        environment: &environment,
+        file: None,
+    };
+    let mounts = mounts(service);
+    for path in candidates(given, "") {
+        let Some(host) = mounts.iter().find_map(|mount| on_host(mount, &path)) else {
+            continue;
+        };
+        if let Some(text) = read(&host) {
+            let file = Some((path.as_str(), text.as_str()));
+            return static_config::read(Given { file, ..given }).ok();
+        }
+    }
+    let named = !service["configs"].is_null() || arguments.iter().any(|own| is_config_file(own));
+    let config = static_config::read(given).ok()?;
+    (!named && (config.docker.is_some() || config.api.is_some())).then_some(config)
+}
+
+fn is_config_file(argument: &str) -> bool {
+    let name = argument.trim_start_matches('-').to_lowercase();
+    name.starts_with("configfile")
+}
+
+/// The file of the host that is mounted at a path of the container, or in a directory above it.
+fn on_host(mount: &Mount, path: &str) -> Option<String> {
+    let rest = path.strip_prefix(mount.target.trim_end_matches('/'))?;
+    let whole = rest.is_empty() || rest.starts_with('/');
+    (whole && mount.source.starts_with(['.', '/', '~'])).then(|| format!("{}{rest}", mount.source))
+}
+
+/// Whether one of the container's ports is published on the host.
+pub fn publishes(service: &Value, port: u16) -> bool {
+    let all = service["ports"].as_array().into_iter().flatten();
+    let target = |value: &Value| match value {
+        Value::Object(long) => plain(&long["target"]),
+        short => plain(short),
+    };
+    all.map(target).any(|text| {
+        let text = with_defaults(&text);
+        let text = text.split('/').next().unwrap_or_default();
+        let target = text.rsplit(':').next().unwrap_or_default();
+        let (from, to) = target.split_once('-').unwrap_or((target, target));
+        match (from.parse::<u16>(), to.parse::<u16>()) {
+            (Ok(from), Ok(to)) => (from..=to).contains(&port),
+            // It cannot be told, and so may be.
+            _ => true,
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "stack_tests.rs"]
+mod tests;

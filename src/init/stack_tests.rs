@@ -1,0 +1,78 @@
+//! Small questions to a Compose file.
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn a_mount_is_read_in_both_forms_and_with_variables() {
+    let service = json!({"volumes": [
+        "data:/data",
+        "/anonymous",
+        "${SOCK:-/run/docker.sock}:/var/run/docker.sock:ro",
+        {"type": "bind", "source": "/run/podman/docker.sock", "target": "/x"},
+        {"type": "tmpfs", "target": "/tmp"},
+    ]});
+    let read: Vec<_> = mounts(&service)
+        .iter()
+        .map(|own| (own.index, own.source.clone(), own.is_socket()))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            (0, "data".to_owned(), false),
+            (2, "${SOCK:-/run/docker.sock}".to_owned(), true),
+            (3, "/run/podman/docker.sock".to_owned(), true),
+        ]
+    );
+}
+
+#[test]
+fn a_port_is_published_in_every_form_and_where_it_cannot_be_told() {
+    let service = |ports: Value| json!({"ports": ports});
+    for (ports, is) in [
+        (json!(["8080:80"]), false),
+        (json!(["80:8080/tcp"]), true),
+        (json!(["127.0.0.1:1-9:8075-8083"]), true),
+        (json!([8080]), true),
+        (json!([{"target": 8080, "published": "80"}]), true),
+        (json!(["${PORT:-8080}:80"]), false),
+        (json!(["80:${PORT}"]), true),
+        (json!(null), false),
+    ] {
+        assert_eq!(publishes(&service(ports.clone()), 8080), is, "{ports}");
+    }
+}
+
+#[test]
+fn the_release_is_told_by_the_tag_as_compose_resolves_it() {
+    let heeds = |image: &str, resolved: Option<&str>| {
+        let services = json!({"t": {"image": image}});
+        let images = resolved.map(|own| ("t".to_owned(), own.to_owned()));
+        let services = services.as_object().unwrap();
+        heeds_docker_host(services, "t", &images.into_iter().collect())
+    };
+    for (image, is) in [
+        ("traefik:v3.7", true),
+        ("traefik:v3", true),
+        ("traefik", true),
+        ("traefik:latest", true),
+        ("localhost:5000/traefik:3.5.1", false),
+        ("traefik:v3.6.0@sha256:0", true),
+        ("traefik:v2.11.30", false),
+        ("traefik:${T:-v3.0}", false),
+    ] {
+        assert_eq!(heeds(image, None), is, "{image}");
+    }
+    assert!(!heeds("traefik:${T}", Some("traefik:v3.0.4")));
+}
+
+#[test]
+fn the_socket_proxy_is_known_by_its_command() {
+    let services = json!({
+        "a": {"command": ["socket-proxy", "--x"]},
+        "b": {"image": "x/socket-proxy"},
+        "c": {"command": "socket-proxy"},
+    });
+    assert_eq!(ours(services.as_object().unwrap()), Some("c"));
+}

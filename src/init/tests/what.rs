@@ -1,0 +1,217 @@
+//! What Traefik's own configuration asks for, and what is refused.
+
+use serde_json::json;
+
+use super::{super::*, FRAME, edited, edited_with, holds, refused};
+
+#[test]
+fn the_api_is_put_where_it_is_not_published() {
+    let api = |rest: &str| {
+        let head = "services:\n  traefik:\n    image: traefik:v3.7\n";
+        holds(&format!("{head}{rest}"))
+    };
+    let command = |traefik: &Value| stack::words(&traefik["command"]).join(" ");
+    for (rest, wanted) in [
+        (
+            "    command: --providers.docker\n",
+            "--providers.docker --api.insecure=true",
+        ),
+        (
+            "    command: [--providers.docker, --api.insecure=true]\n    ports: ['8080:8080']\n",
+            "--providers.docker --api.insecure=true",
+        ),
+        (
+            "    command: [--providers.docker, --api]\n    labels: {traefik.http.routers.d.service: api@internal}\n",
+            "--providers.docker --api",
+        ),
+        (
+            "    command: --providers.docker\n    ports: ['127.0.0.1:8000-8100:8000-8098']\n",
+            "--providers.docker --api.insecure=true --entrypoints.traefik.address=:8099",
+        ),
+        (
+            "    command: --providers.docker --entrypoints.web.address=:8080\n",
+            "--providers.docker --entrypoints.web.address=:8080 --api.insecure=true --entrypoints.traefik.address=:8099",
+        ),
+        (
+            "    command: >-\n      --providers.docker\n      --entrypoints.web.address=:80\n    restart: always # changes\n",
+            "--providers.docker --entrypoints.web.address=:80 --api.insecure=true",
+        ),
+    ] {
+        let rest = rest.replace("command: --", "command:   --");
+        let head = "services:\n  traefik:\n    image: traefik:v3.7\n";
+        let done = edited(&format!("{head}{rest}")).unwrap();
+        let value = yaml::parse_merged(&done.text).unwrap();
+        assert_eq!(command(&value["services"]["traefik"]), wanted);
+    }
+    let traefik = api("    environment: {TRAEFIK_PROVIDERS_DOCKER: 'true', A: b} # changes\n");
+    assert_eq!(
+        traefik["environment"]["TRAEFIK_API_INSECURE"],
+        json!("true")
+    );
+    assert_eq!(traefik["command"], Value::Null);
+    let open = refused(
+        "services:\n  traefik:\n    image: traefik:v3.7\n    command: --providers.docker --entrypoints.traefik.address=:9000\n    ports: ['9000:9000']\n",
+    );
+    assert!(open.message.contains("port 9000"), "{open}");
+}
+
+#[test]
+fn a_configuration_file_is_read_and_what_it_lacks_is_left_to_a_person() {
+    let text = "services:\n  traefik:\n    image: traefik:v3.7\n    volumes:\n      - ./conf:/etc/traefik:ro\n";
+    let asked = |file: &'static str| {
+        let read = move |path: &str| (path == "./conf/traefik.yml").then(|| file.to_owned());
+        edited_with(text, &read).unwrap()
+    };
+    let done = asked("providers: {docker: {}}\n");
+    assert_eq!(
+        done.by_hand,
+        ["add api: { insecure: true } to Traefik's /etc/traefik/traefik.yml"]
+    );
+    assert!(!done.text.contains("api.insecure"), "{}", done.text);
+    let done = asked("providers: {docker: {}}\napi: {insecure: true}\n");
+    assert_eq!(done.by_hand, [""; 0]);
+    let unseen = edited(text).unwrap();
+    assert!(
+        unseen.by_hand[0].starts_with("see that Traefik's API is on"),
+        "{:?}",
+        unseen.by_hand
+    );
+}
+
+#[test]
+fn another_makers_proxy_gives_way_and_a_name_that_is_taken_is_not_taken_again() {
+    let text = "services:\n  traefik:\n    image: traefik:v3.7\n    command: [--providers.docker, --api.insecure]\n    \
+                environment:\n      - \"DOCKER_HOST=tcp://socket-proxy:2375\"\n    networks: [docker-api]\n  socket-proxy:\n    \
+                image: lscr.io/linuxserver/socket-proxy\n    networks: [docker-api]\nnetworks: {docker-api: }\n";
+    let done = edited(text).unwrap();
+    let value = yaml::parse_merged(&done.text).unwrap();
+    let traefik = &value["services"]["traefik"];
+    assert_eq!(
+        traefik["environment"],
+        json!(["DOCKER_HOST=tcp://rollout-socket-proxy:2375"])
+    );
+    assert_eq!(
+        traefik["networks"],
+        json!(["docker-api", "rollout-docker-api"])
+    );
+    assert!(
+        done.by_hand[0].contains("through socket-proxy:"),
+        "{:?}",
+        done.by_hand
+    );
+    assert_eq!(edited(&done.text).unwrap().text, done.text);
+}
+
+#[test]
+fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
+    let service = "image: traefik:v3.7, command: [--providers.docker]";
+    for (text, why) in [
+        (
+            format!("services: {{traefik: {{{service}}}}}\n"),
+            "not written as a block",
+        ),
+        (
+            format!("services:\n  traefik: {{{service}}}\n"),
+            "not written as a block",
+        ),
+        (
+            format!(
+                "services:\n  web: {{image: x}}\n  traefik: &t\n{}",
+                &FRAME[21..]
+            ),
+            "has an anchor",
+        ),
+        (format!("{FRAME}---\nservices: {{}}\n"), "several documents"),
+        (
+            format!("{FRAME}    extends: {{service: base}}\n"),
+            "extends another",
+        ),
+        (format!("include: [a.yaml]\n{FRAME}"), "includes others"),
+        (
+            format!("{FRAME}    network_mode: host\n"),
+            "network_mode: host",
+        ),
+        (
+            format!("x-e: &e {{A: b}}\n{FRAME}    environment: *e\n"),
+            "is an alias",
+        ),
+        (
+            format!("{FRAME}    environment: &e\n      A: b\n"),
+            "has an anchor",
+        ),
+        (
+            format!("x-b: &b {{networks: [front]}}\n{FRAME}    <<: *b\n"),
+            "comes from a merge",
+        ),
+        (
+            format!(
+                "{FRAME}    volumes: [\n      '/var/run/docker.sock:/var/run/docker.sock', # ours\n      ]\n"
+            ),
+            "over several lines",
+        ),
+        (format!("{FRAME}    networks: []\n"), "is empty"),
+        (
+            format!("{FRAME}    environment: {{DOCKER_HOST: }}\n"),
+            "is not written there as a value",
+        ),
+        (format!("{FRAME}...\n"), ""),
+    ] {
+        let error = refused(&text);
+        assert!(error.message.contains(why), "{why}: {error}");
+        let hint = error.hint.unwrap_or_default();
+        assert!(
+            hint.contains("DOCKER_HOST: \"tcp://socket-proxy:2375\""),
+            "{text}\n{}\n{hint}",
+            error.message
+        );
+    }
+}
+
+#[test]
+fn which_service_is_traefik_is_told_by_its_image_or_by_name() {
+    let two = "services:\n  a:\n    image: traefik:v3\n  b:\n    image: ghcr.io/x/traefik\n  c:\n    image: traefik/whoami\n";
+    let error = refused(two);
+    assert_eq!(
+        error.message,
+        "several services have an image called traefik: a, b"
+    );
+    assert!(
+        refused("services:\n  c:\n    image: traefik/whoami\n")
+            .message
+            .starts_with("no service")
+    );
+    assert!(refused("a: 1\n").message.contains("no services"));
+    assert!(refused("a: [\n").message.contains("cannot edit"));
+    let ask = |name| {
+        let request = Request {
+            traefik: Some(name),
+            image: "registry.test/rollout:1",
+            images: &BTreeMap::new(),
+            others: &[],
+            read: &|_| None,
+        };
+        edit(two, &request)
+    };
+    let done = ask("b").unwrap();
+    assert_eq!(done.traefik, "b");
+    assert!(done.text.contains("    image: registry.test/rollout:1\n"));
+    assert_eq!(ask("d").unwrap_err().message, "no service d in the file");
+}
+
+#[test]
+fn a_service_that_other_files_add_to_is_refused_and_their_names_are_not_taken_again() {
+    let ask = |other: &str| {
+        let request = Request {
+            traefik: None,
+            image: advice::IMAGE,
+            images: &BTreeMap::new(),
+            others: &[yaml::parse(other).unwrap()],
+            read: &|_| None,
+        };
+        edit(FRAME, &request)
+    };
+    let error = ask("services: {traefik: {ports: ['80:80']}}").unwrap_err();
+    assert!(error.message.contains("from several files"), "{error}");
+    let done = ask("networks: {docker-api: }").unwrap();
+    assert!(done.text.contains("rollout-docker-api"), "{}", done.text);
+}

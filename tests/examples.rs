@@ -1,0 +1,89 @@
+//! Every folder of `compose-examples/` as it stands: copied, brought up, rolled under load, and taken down to the last
+//! trace. Its variables are set in the environment, and nothing else.
+
+mod folder;
+mod tcp;
+mod tls;
+
+use std::time::Duration;
+
+use folder::Example;
+
+use crate::load::{Load, LoadOptions};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_was_moved_to_the_socket_proxy_is_rolled_without_loss_and_has_no_right_too_many()
+ {
+    let mut example = Example::new("socket-proxy", "WEB_IMAGE");
+    example.stack.up("v1").await;
+    let format = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{range .Mounts}}{{.Source}} {{end}}";
+    for (service, mounts_socket) in [("traefik", false), ("socket-proxy", true)] {
+        let id = example.stack.newest(service).await;
+        let said = example.stack.docker(&["inspect", "-f", format, &id]).await;
+        assert!(said.starts_with("true [ALL]"), "{service}: {said}");
+        assert_eq!(
+            said.contains("docker.sock"),
+            mounts_socket,
+            "{service}: {said}"
+        );
+    }
+    let user = "docker compose exec -T traefik cat /proc/1/status | grep NoNewPrivs";
+    assert!(example.stack.shell(user).await.contains('1'));
+    example.rolls(&["web"]).await;
+    example.stack.settled(1).await;
+    example.taken_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_with_a_file_provider_alone_is_switched_by_a_pin_that_is_gone_in_the_end() {
+    let mut example = Example::new("file-provider", "WEB_IMAGE");
+    example.stack.up("v1").await;
+    let port = example.stack.port;
+    let host = &example.stack.host;
+    let ask = format!("curl -si --max-time 5 -H 'Host: {host}' http://127.0.0.1:{port}/");
+    let marked = example.stack.shell(&ask).await.to_lowercase();
+    assert!(
+        marked.contains("x-served-through: file-provider"),
+        "{marked}"
+    );
+    let run = example.rolls(&["web"]).await;
+    assert!(run.text.contains("pin"), "{}", run.text);
+    assert_eq!(example.stack.pins(), ["middlewares.yml"]);
+    let before = example.stack.replicas("web").await;
+    example.stack.unchanged_by_compose(&before).await;
+    example.taken_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_services_of_one_release_are_rolled_by_one_command() {
+    let mut example = Example::new("several-services", "APP_IMAGE");
+    example.stack.host = "several.localhost".into();
+    example.stack.up("v1").await;
+    let services = ["api", "web", "worker"];
+    let before = example.replicas(&services).await;
+    assert_eq!(before.len(), 4, "{before:?}");
+    let api = Load::start(LoadOptions {
+        path: "/api/x".into(),
+        max_duration: Duration::from_secs(300),
+        ..example.stack.load_options()
+    });
+    example.rolls(&services).await;
+    let api = api.stop().await;
+    assert!(api.nothing_lost(), "{api}");
+    assert_eq!(api.mixed, 0, "{api}");
+    assert!(api.first_answer_of("v2").is_some(), "{api}");
+    let after = example.replicas(&services).await;
+    let names = |all: &[crate::support::Container]| -> Vec<String> {
+        all.iter().map(|own| own.name.clone()).collect()
+    };
+    assert_eq!(names(&after), names(&before));
+    assert!(
+        after
+            .iter()
+            .all(|own| before.iter().all(|old| old.id != own.id))
+    );
+    example.stack.compose(&["up", "-d"]).await;
+    assert_eq!(example.replicas(&services).await, after);
+    example.stack.settled(1).await;
+    example.taken_down().await;
+}
