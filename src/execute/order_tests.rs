@@ -105,10 +105,6 @@ async fn a_failure_before_the_cutover_goes_back_and_is_not_tried_again() {
         ("hold", &["hold"][..]),
         ("create", &["hold", "create", "release"]),
         (
-            "ready",
-            &["hold", "create", "ready", "stop", "remove", "release"],
-        ),
-        (
             "cutover",
             &[
                 "hold", "create", "ready", "cutover", "stop", "remove", "release",
@@ -122,6 +118,21 @@ async fn a_failure_before_the_cutover_goes_back_and_is_not_tried_again() {
         assert_eq!(error.message, "scripted; the old version serves", "{at}");
         assert!(!new_serves, "{at}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stumbles_while_a_replica_is_waited_for_is_asked_again_but_not_for_ever() {
+    let (calls, end, new_serves) = roll(Some(("ready", 3)), None).await;
+    assert_eq!(calls.iter().filter(|call| **call == "ready").count(), 4);
+    assert!(end.is_ok() && new_serves, "{end:?}");
+    let (calls, end, new_serves) = roll(Some(("ready", usize::MAX)), None).await;
+    let back = [
+        "hold", "create", "ready", "ready", "ready", "ready", "stop", "remove", "release",
+    ];
+    assert_eq!(calls, back);
+    let error = end.unwrap_err();
+    assert_eq!(error.message, "scripted; the old version serves");
+    assert!(!new_serves);
 }
 
 #[tokio::test(start_paused = true)]
