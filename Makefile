@@ -62,12 +62,12 @@ test: build ## every test, end to end ones too; brings up all they need
 	$(CARGO) test --locked $(TEST_ARGS) -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak:: $(WIDE:%=--skip %); \
 	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=1 alone::
 
-# Other Traefiks, other ways to reach and to switch them, and a second engine.
-WIDE := matrix:: odd_routing:: pin:: remote:: traefik_api::
-test-wide: build ## end-to-end tests of other Traefiks, other ways to reach and to switch them, and a second engine
+# Other Traefiks, other ways to reach and to switch them, a second engine, and more broken stacks.
+WIDE := doctor::further:: matrix:: odd_routing:: pin:: remote:: traefik_api::
+test-wide: build ## end-to-end tests of other Traefiks, other ways to reach and to switch them, a second engine, more broken stacks
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \
-	$(CARGO) test --locked --test rollout -- --test-threads=2 $(WIDE)
+	$(CARGO) test --locked --test rollout -- --test-threads=3 $(WIDE)
 
 # The stacks of the main job once more, in front of which a Traefik with a file provider reads the engine's socket itself.
 PINNED := blue_green:: crash:: drain:: failure:: first_start:: hooks:: operator:: readiness:: shapes::

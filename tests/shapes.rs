@@ -190,7 +190,7 @@ async fn scale_gives_another_number_of_replicas_and_the_file_takes_it_back() {
     stack.tag("v2");
     let run = moves_to(&stack, "v2", &["--scale", "3", "web"]).await;
     assert!(
-        run.text.contains("1 replicas run, --scale says 3"),
+        run.text.contains("1 replica runs, --scale says 3"),
         "{}",
         run.text
     );

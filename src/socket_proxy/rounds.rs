@@ -11,9 +11,10 @@ use tokio::{
 };
 
 /// A reader asks for the next container at once; one that is silent for this long has ended its round.
-const PAUSE: Duration = Duration::from_millis(100);
-/// The longest wait, so that a daemon that is told to end does so within a second.
-const LONGEST: Duration = Duration::from_millis(700);
+const PAUSE: Duration = Duration::from_millis(250);
+/// The longest wait: without a round under way the daemon ends at once, and a round is over within a second, but for one on
+/// a busy machine, where cutting it off would cost requests.
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// Who is in the middle of a round, as far as requests tell.
 #[derive(Default)]
