@@ -575,7 +575,7 @@ impl Running {
             |event: &Value| event["event"] == kind && (step.is_empty() || event["step"] == step);
         let wait = async {
             while !self.events().iter().any(is) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(15)).await;
             }
         };
         let came = tokio::time::timeout(Duration::from_secs(60), wait).await;
@@ -592,7 +592,7 @@ impl Running {
                 if events.iter().skip_while(|event| !ended(event)).any(begun) {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(15)).await;
             }
         };
         let came = tokio::time::timeout(Duration::from_secs(60), wait).await;
