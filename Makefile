@@ -59,7 +59,8 @@ demo: build ## a rollout under load, and a table of what the clients saw
 test: build ## every test, end to end ones too; brings up all they need
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \
-	$(CARGO) test --locked $(TEST_ARGS) -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak:: $(WIDE:%=--skip %); \
+	$(CARGO) test --locked $(TEST_ARGS) --lib; \
+	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak:: $(WIDE:%=--skip %); \
 	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=1 alone::
 
 # Other Traefiks, other ways to reach and to switch them, a second engine, and more broken stacks.
