@@ -8,10 +8,22 @@ mod steps;
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 
+use crate::support::Run;
+
 const QUICK: [&str; 5] = ["--proxy", "traefik", "--stable", "200ms", "web"];
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);
     table
+}
+
+/// What a run did with what an earlier one had left.
+fn settled_by(run: &Run) -> &'static str {
+    match run.event("unfinished") {
+        Some(event) if event["forward"] == true => "finished it",
+        Some(_) => "undid it, began anew",
+        None if run.event("nothing_to_do").is_some() => "nothing to do",
+        None => "rolled",
+    }
 }

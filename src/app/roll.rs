@@ -129,9 +129,7 @@ impl Scene<'_> {
     ) -> Result<Checked<'_>> {
         let began = Instant::now();
         let service = self.project.service(name)?;
-        let file = Partial::from_service(name, service.x_rollout.as_ref())?;
-        let environment = Partial::from_environment(variables())?;
-        let settings = Settings::resolve([flags.clone(), file, environment]);
+        let settings = settings(service, flags)?;
         let key = ServiceKey {
             project: self.project.name.clone(),
             service: name.to_owned(),
@@ -441,6 +439,13 @@ fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
         "r{epoch:x}-{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2]
     ))
+}
+
+/// Flags before the service's own, and those before the environment's.
+fn settings(service: &Service, flags: &Partial) -> Result<Settings> {
+    let file = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
+    let environment = Partial::from_environment(variables())?;
+    Ok(Settings::resolve([flags.clone(), file, environment]))
 }
 
 /// The environment, less what is no text: settings are.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::table;
+use super::{settled_by, table};
 use crate::{
     faulty::{
         meddle::{ACTIONS, Action, Done, load, meddle},
@@ -128,12 +128,7 @@ fn tell(done: &[(usize, Done)], gap: Duration) {
     for (_, own) in done {
         let report = &own.report;
         let docker = own.docker.as_ref().map(|said| format!(" (docker: {said})"));
-        let next = match own.second.event("unfinished") {
-            Some(event) if event["forward"] == true => "finished it",
-            Some(_) => "undid it, began anew",
-            None if own.second.event("nothing_to_do").is_some() => "nothing to do",
-            None => "rolled",
-        };
+        let next = settled_by(&own.second);
         told.add_row([
             own.action.words().to_owned(),
             own.phase.to_owned(),

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 use tokio::process::Command;
 
 use self::bridge::Bridge;
-use super::table;
+use super::{settled_by, table};
 use crate::{
     faulty::{
         probe::Probe,
@@ -88,12 +88,7 @@ fn own(live: bool) -> &'static [&'static str] {
 }
 
 fn row(own: &Own, phase: &str, (first, second): (&Run, &Run), more: [String; 5]) -> Vec<String> {
-    let next = match second.event("unfinished") {
-        Some(event) if event["forward"] == true => "finished it",
-        Some(_) => "undid it, began anew",
-        None if second.event("nothing_to_do").is_some() => "nothing to do",
-        None => "rolled",
-    };
+    let next = settled_by(second);
     let kind = if own.live { "go on" } else { "end with it" };
     let code = first.code.map_or_else(String::new, |code| code.to_string());
     let [requests, failed, outage, mixed, complaints] = more;

@@ -1,6 +1,6 @@
 //! All that is known of a service before a rollout, whether or not one would be refused; changes nothing.
 
-use super::{Purpose, Scene, front, variables};
+use super::{Purpose, Scene, front, settings};
 use crate::{
     compose::Service,
     doctor::Way,
@@ -47,9 +47,7 @@ impl Scene<'_> {
         flags: &Partial,
         found: &[discover::Found],
     ) -> Result<Examined> {
-        let file = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
-        let environment = Partial::from_environment(variables())?;
-        let settings = Settings::resolve([flags.clone(), file, environment]);
+        let settings = settings(service, flags)?;
         let key = self.key(&service.name);
         let olds = self.engine.replicas(&key).await?;
         let image = self.image_that_stays(service, &settings).await?;
