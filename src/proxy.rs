@@ -3,7 +3,10 @@
 pub mod none;
 pub mod traefik;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -12,6 +15,10 @@ use crate::{
     model::{Claim, ContainerId, Replica, RolloutId, Routing, Side, Stage},
     watch::Role,
 };
+
+/// How long a proxy may hold back what it has read before it goes by it: Traefik's `providersThrottleDuration`, 2 s by
+/// default, and what it takes to apply it. What is to be the last word must stand for as long.
+pub const HELD_BACK: Duration = Duration::from_millis(2500);
 
 /// The two sets of a rollout, and how far its routing is to be.
 #[derive(Clone, Copy, Debug)]

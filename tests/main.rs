@@ -28,6 +28,7 @@ mod relabel;
 mod remote;
 mod report;
 mod settings;
+mod several_traefiks;
 mod shapes;
 mod soak;
 mod socket_proxy;

@@ -12,14 +12,11 @@ use crate::{
     error::Result,
     event::Event,
     model::{ContainerId, Desired, Drained, Facts, Replica, Run, Side, Stage},
-    proxy::{Change, Observation},
+    proxy::{Change, HELD_BACK, Observation},
     retry,
     watch::Watch,
 };
 
-/// How long an agreement to the way back must stand where the new side was never seen live: Traefik may have read the
-/// cutover already and hold it back for its `providersThrottleDuration`, 2 s by default.
-const BACK: Duration = Duration::from_millis(2500);
 /// A complaint that stands for this long is no passing state of a reload.
 const COMPLAINT: Duration = Duration::from_millis(500);
 
@@ -75,7 +72,8 @@ impl Live<'_> {
         let way_back = side == Side::New && sets.olds.iter().any(|old| old.serves());
         let unseen = !self.memory.new_was_live && !sets.news.is_empty();
         let stand = match side {
-            Side::Old if unseen => BACK,
+            // The cutover may have been read already, and be held back.
+            Side::Old if unseen => HELD_BACK,
             _ => Duration::ZERO,
         };
         let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Looks::default()));

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 
 use bollard::models::ContainerSummary;
 
-use self::summary::{looks_like_traefik, reaches};
+use self::summary::reaches;
 pub use self::{
     containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost},
     socket_proxies::{Found, socket_proxies},
-    summary::{image_name, name},
+    summary::{addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name},
 };
 pub use super::reach::api_of;
 use super::reach::named;

@@ -7,7 +7,7 @@ use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use super::{
     readers,
     socket_proxies::Found,
-    summary::{looks_like_traefik, name, reaches},
+    summary::{addresses_of, looks_like_traefik, name, reaches},
 };
 use crate::{
     engine::Engine,
@@ -140,14 +140,7 @@ impl Sighting {
 
     /// The container and its addresses: what is known of its API holds as long as this is the same.
     pub fn identity(&self) -> String {
-        let settings = self.summary.network_settings.as_ref();
-        let networks = settings.and_then(|settings| settings.networks.as_ref());
-        let networks = networks.into_iter().flat_map(|networks| networks.values());
-        let mut addresses: Vec<&str> = networks
-            .flat_map(|own| [&own.ip_address, &own.global_ipv6_address])
-            .flatten()
-            .map(String::as_str)
-            .collect();
+        let mut addresses: Vec<&str> = addresses_of(&self.summary).collect();
         addresses.sort_unstable();
         let id = self.summary.id.as_deref().unwrap_or_default();
         format!("{id} {}", addresses.join(" "))

@@ -13,11 +13,25 @@ pub fn name(summary: &ContainerSummary) -> String {
 
 /// Whether a container can open connections to a service in these networks; one in the host's network can always.
 pub fn reaches(summary: &ContainerSummary, networks: &BTreeSet<String>) -> bool {
-    let mode = summary
-        .host_config
-        .as_ref()
-        .and_then(|config| config.network_mode.as_deref());
-    mode == Some("host") || networks_of(summary).any(|network| networks.contains(network))
+    is_in_the_hosts_network(summary)
+        || networks_of(summary).any(|network| networks.contains(network))
+}
+
+/// Whether it has no network of its own.
+pub fn is_in_the_hosts_network(summary: &ContainerSummary) -> bool {
+    let host = summary.host_config.as_ref();
+    host.and_then(|config| config.network_mode.as_deref()) == Some("host")
+}
+
+/// Its addresses in all of its networks.
+pub fn addresses_of(summary: &ContainerSummary) -> impl Iterator<Item = &str> {
+    let settings = summary.network_settings.as_ref();
+    let networks = settings.and_then(|settings| settings.networks.as_ref());
+    let networks = networks.into_iter().flat_map(|networks| networks.values());
+    networks
+        .flat_map(|own| [&own.ip_address, &own.global_ipv6_address])
+        .flatten()
+        .map(String::as_str)
 }
 
 /// The names of its networks.

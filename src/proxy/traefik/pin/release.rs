@@ -2,18 +2,28 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{Pin, all_names, observation, pinned_names};
+use super::{Pin, Watched, all_names, observation, pinned_names};
 use crate::{
     error::{Error, Result},
-    model::{ContainerId, Replica, Route},
-    proxy::traefik::api::{Place, Servers, pinned::PinnedName},
+    model::{ContainerId, Replica, Route, Stage},
+    proxy::{
+        HELD_BACK,
+        traefik::api::{Place, Servers, pinned::PinnedName},
+    },
     retry,
 };
 
 /// How often Traefik is asked.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+/// What was seen last of a Traefik that is to take over.
+struct Look<'a> {
+    pin: &'a mut Pin,
+    missing: Option<String>,
+    agreed_since: Option<Instant>,
+}
 
 impl Pin {
     /// Removes the pin, of whose service these replicas are left.
@@ -54,17 +64,39 @@ impl Pin {
             .collect();
         let undecided = expected.iter().map(|own| own.undecided_for()).max();
         let limit = self.settings.confirm_timeout + undecided.unwrap_or_default();
-        let pin = tokio::sync::Mutex::new((&mut *self, None));
+        // On the way back Traefik may have read new replicas while they were healthy, and be holding that back still.
+        let forward = |place: &Watched| {
+            let record = place.file.as_ref().map(|file| &file.record);
+            record.is_none_or(|record| record.stage == Stage::Cutover)
+        };
+        let stand = match self.places.iter().all(forward) {
+            true => Duration::ZERO,
+            false => HELD_BACK,
+        };
+        let look = Look {
+            pin: &mut *self,
+            missing: None,
+            agreed_since: None,
+        };
+        let look = tokio::sync::Mutex::new(look);
         let taken = retry::until(PAUSES.0, PAUSES.1, async || {
-            let mut guard = pin.lock().await;
-            let (pin, missing) = &mut *guard;
+            let mut guard = look.lock().await;
+            let Look {
+                pin,
+                missing,
+                agreed_since,
+            } = &mut *guard;
             *missing = pin.missing(replicas, &expected).await;
-            missing.is_none()
+            match missing {
+                Some(_) => *agreed_since = None,
+                None => drop(agreed_since.get_or_insert_with(Instant::now)),
+            }
+            agreed_since.is_some_and(|since| since.elapsed() >= stand)
         });
-        if timeout(limit, taken).await.is_ok() {
+        if timeout(limit + stand, taken).await.is_ok() {
             return Ok(());
         }
-        let missing = pin.into_inner().1.unwrap_or_default();
+        let missing = look.into_inner().missing.unwrap_or_default();
         Err(Error::needs_person(format!(
             "Traefik would not route to the same replicas by itself: {missing}; the pin file {} stays in place and routes to them",
             self.file_name()

@@ -2,8 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::{Component, Path, PathBuf},
 };
+
+use bollard::models::ContainerSummary;
 
 use super::{
     Change, DefaultRules, Directory, Front, Pin, Prefix, Reach, Sides, Stage, Watched, all_names,
@@ -13,8 +16,11 @@ use crate::{
     error::{Error, Result},
     model::{Replica, RolloutId, ServiceKey},
     proxy::traefik::{
-        api::Api,
-        discover::{self, Reads, Request, TraefikContainer},
+        api::{Api, Servers},
+        discover::{
+            self, Reads, Request, TraefikContainer, addresses_of, is_in_the_hosts_network,
+            looks_like_traefik, name,
+        },
         names::{Protocol, names},
         reach::named,
         static_config::FilePlace,
@@ -195,7 +201,7 @@ impl Pin {
         &self,
         api: &Api,
         replicas: &[Replica],
-        servers: &crate::proxy::traefik::api::Servers,
+        servers: &Servers,
     ) -> Result<()> {
         let hint = "let Traefik read through the socket proxy instead";
         let users = api.other_users(&all_names(replicas)).await?;
@@ -206,14 +212,19 @@ impl Pin {
             ))
             .hint(hint));
         }
-        match super::release::strangers(servers, replicas).first() {
-            None => Ok(()),
-            Some(host) => Err(Error::refused(format!(
-                "another container, at {host}, is a server of the same Traefik service as {}",
-                self.key.service
-            ))
-            .hint(hint)),
+        // With nothing left to route to, Traefik keeps what it knew last, servers that are gone among it
+        // (`isEmptyConfiguration` of its watcher).
+        let running = self.engine.running().await?;
+        for place in super::release::strangers(servers, replicas) {
+            if let Some(owner) = owner(place.address, &running) {
+                return Err(Error::refused(format!(
+                    "{owner}, at {place}, is a server of the same Traefik service as {}",
+                    self.key.service
+                ))
+                .hint(hint));
+            }
         }
+        Ok(())
     }
 
     /// Makes the files of both versions, so that what cannot be pinned is refused before anything is touched.
@@ -234,6 +245,15 @@ impl Pin {
         }
         Ok(())
     }
+}
+
+/// The name of the container that has this address, or may have it: one in the host's network has all of the host's.
+fn owner(address: IpAddr, running: &[ContainerSummary]) -> Option<String> {
+    let has = |own: &&ContainerSummary| addresses_of(own).any(|own| own.parse() == Ok(address));
+    let may_have =
+        |own: &&ContainerSummary| is_in_the_hosts_network(own) && !looks_like_traefik(own);
+    let owner = running.iter().find(has);
+    owner.or(running.iter().find(may_have)).map(name)
 }
 
 /// The directory of its file provider; refused where a pin file would not count there.
