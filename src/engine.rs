@@ -32,12 +32,15 @@ use crate::{
     docker_http::{Connector, Endpoint},
     error::{Error, Result},
     model::{ContainerId, HealthCheck, Replica, ServiceKey, label},
+    retry,
 };
 
 /// How long the engine may take for one call, in seconds.
 const CALL_TIMEOUT: u64 = 120;
 /// And for a question, whose answer it only has to look up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer that cannot be understood is asked for anew.
+const PASSING: Duration = Duration::from_secs(1);
 
 /// A connection to one engine; clones share it.
 #[derive(Clone)]
@@ -215,7 +218,14 @@ impl Engine {
 
     /// One container whole; `None` where it does not exist.
     pub async fn inspect(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
-        match self.asked().inspect_container(id, None).await {
+        // While a container ends, Podman before 5.6 calls it `stopped` for a moment, which no engine's API knows.
+        let understood = retry::for_a_while(PASSING, async || {
+            match self.asked().inspect_container(id, None).await {
+                Err(error @ Bollard::JsonDataError { .. }) => Err(error),
+                other => Ok(other),
+            }
+        });
+        match understood.await.and_then(|answer| answer) {
             Ok(inspect) => Ok(Some(inspect)),
             Err(error) if is_status(&error, 404) => Ok(None),
             Err(error) => Err(failed("inspect a container", &error)),
@@ -394,8 +404,8 @@ impl Engine {
     pub async fn import_image(&self, tar: Vec<u8>, repo: &str, tag: &str) -> Result<()> {
         let options = query::CreateImageOptionsBuilder::default()
             .from_src("-")
-            .repo(repo)
-            .tag(tag)
+            // With the tag in a parameter of its own, Podman before 4.6 would forget it.
+            .repo(&format!("{repo}:{tag}"))
             .changes(vec!["ENTRYPOINT [\"/rollout\"]".to_owned()])
             .build();
         let body = bollard::body_full(tar.into());

@@ -104,6 +104,8 @@ fn matters(action: &str) -> bool {
         "start",
         "die",
         "destroy",
+        // Podman's word for it.
+        "remove",
         "restart",
         "pause",
         "unpause",

@@ -66,8 +66,11 @@ impl Stack {
     /// A project whose `web` is given by the rest of its YAML, indented by four spaces, such as
     /// `"    image: rollout-demo:${TAG}\n"`; further services and top-level keys may follow.
     pub fn new(test: &str, web: &str) -> Self {
+        // Two tests may have thought of the same name.
+        static STACKS: AtomicU32 = AtomicU32::new(0);
+        let number = STACKS.fetch_add(1, Ordering::Relaxed);
         let port = free_port();
-        let project = format!("t-{test}-{}", std::process::id());
+        let project = format!("t-{test}-{}-{number}", std::process::id());
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join(DYNAMIC)).unwrap();
         let stack = Self {

@@ -20,7 +20,17 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     vec![engine(&facts.engine), compose(&facts.compose)]
 }
 
+/// Before it, newer Composes make every container anew at each `up`: it gives names of networks out as their ids.
+const PODMAN: Version = Version {
+    major: 5,
+    minor: 4,
+    patch: 0,
+};
+
 fn engine(about: &About) -> Finding {
+    if about.name.starts_with("Podman") {
+        return podman(about);
+    }
     let text = format!("answers: {}, API {}", about.version, about.api);
     match older(&about.version, ENGINE) {
         false => Finding::ok(Check::Engine, "docker", text),
@@ -32,6 +42,22 @@ fn engine(about: &About) -> Finding {
         .fix(Fix::text(
             "update the engine: https://docs.docker.com/engine/install/",
         )),
+    }
+}
+
+fn podman(about: &About) -> Finding {
+    let text = format!(
+        "answers: Podman {} in Docker's place, API {}",
+        about.version, about.api
+    );
+    match older(&about.version, PODMAN) {
+        false => Finding::ok(Check::Engine, "podman", text),
+        true => Finding::warn(
+            Check::Engine,
+            "podman",
+            format!("{text}; before {PODMAN}, newer Composes make every container anew at each up"),
+        )
+        .fix(Fix::text("update Podman")),
     }
 }
 
@@ -78,6 +104,14 @@ mod tests {
             ("19.03.15", Level::Warn),
         ] {
             let about = About {
+                version: version.to_owned(),
+                ..About::default()
+            };
+            assert_eq!(engine(&about).level, level, "{version}");
+        }
+        for (version, level) in [("4.3.1", Level::Warn), ("5.4.2", Level::Ok)] {
+            let about = About {
+                name: "Podman Engine".to_owned(),
                 version: version.to_owned(),
                 ..About::default()
             };

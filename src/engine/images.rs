@@ -52,7 +52,8 @@ impl Engine {
             image
                 .repo_tags
                 .into_iter()
-                .map(move |tag| (tag, id.clone()))
+                // Podman writes names out.
+                .map(move |tag| (tag.trim_start_matches("docker.io/").to_owned(), id.clone()))
         });
         Ok(named.filter(|(tag, _)| tag.starts_with(&own)).collect())
     }

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use bollard::{
+    errors::Error as Bollard,
     models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions},
     query_parameters as query,
 };
@@ -79,7 +80,7 @@ impl Engine {
             .await
         {
             Ok(created) => Ok(Some(created.id)),
-            Err(error) if is_status(&error, 409) => Ok(None),
+            Err(error) if is_taken(&error) => Ok(None),
             Err(error) => Err(failed("create a container of our own", &error)),
         }
     }
@@ -159,4 +160,13 @@ fn named(file: ContainerFile) -> (String, Vec<u8>) {
         None => file.path,
     };
     (name, file.bytes)
+}
+
+/// Whether a name is in use; Podman says so with the status of a fault of its own.
+fn is_taken(error: &Bollard) -> bool {
+    let podman = matches!(
+        error,
+        Bollard::DockerResponseServerError { status_code: 500, message } if message.contains("name is already in use")
+    );
+    podman || is_status(error, 409)
 }

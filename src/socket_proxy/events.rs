@@ -1,7 +1,7 @@
 //! Events: which of Docker's pass, made anew, and the one that says "read again". Pure.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -24,6 +24,8 @@ const MAX_WAITING_BYTES: usize = 256 * 1024;
 /// Actions that pass besides `health_status…`.
 const PASSING: [&str; 4] = ["start", "die", "stop", "destroy"];
 const HEALTH: &str = "health_status";
+/// What Podman calls some of them, in the stream or in filters alone, and what they are here.
+const ALIASES: [(&str, &str); 2] = [("died", "die"), ("remove", "destroy")];
 
 /// One event of a container that may be passed on.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +63,10 @@ impl Event {
             #[serde(rename = "timeNano", default)]
             time_nano: i64,
         }
-        let line: Line = serde_json::from_str(line).ok()?;
+        let mut line: Line = serde_json::from_str(line).ok()?;
+        if let Some((_, action)) = ALIASES.iter().find(|(alias, _)| *alias == line.action) {
+            line.action = (*action).to_owned();
+        }
         let passes = PASSING.contains(&line.action.as_str()) || is_health(&line.action);
         (line.kind == "container" && passes).then(|| Self {
             action: line.action,
@@ -150,11 +155,20 @@ pub fn narrow(query: &mut Query) -> bool {
         .is_none_or(|kinds| kinds.contains("container"));
     filters.insert("type".to_owned(), ["container".to_owned()].into());
     // The engine writes three events for each health check that runs.
-    let passing = || PASSING.iter().chain([&HEALTH]);
+    let passing = || PASSING.into_iter().chain([HEALTH]);
     filters
         .entry("event".to_owned())
-        .or_insert_with(|| passing().map(|&action| action.to_owned()).collect());
+        .or_insert_with(|| with_aliases(passing()));
     wanted
+}
+
+/// Actions as a filter names them to whichever engine.
+pub fn with_aliases<'a>(actions: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let alias = |action: &'a str| {
+        let aliases = ALIASES.iter().filter(move |(_, own)| *own == action);
+        aliases.map(|(alias, _)| *alias).chain([action])
+    };
+    actions.flat_map(alias).map(str::to_owned).collect()
 }
 
 /// What waits for one reader; never grows beyond its bounds.

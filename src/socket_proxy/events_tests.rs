@@ -32,6 +32,15 @@ fn an_event_is_made_anew_with_the_name_alone() {
 }
 
 #[test]
+fn the_words_of_podman_are_heard_as_those_of_docker() {
+    assert_eq!(event("died").unwrap().action, "die");
+    assert_eq!(event("remove").unwrap().action, "destroy");
+    let asked = with_aliases(["destroy", "start"].into_iter());
+    let expected = ["destroy", "remove", "start"].map(str::to_owned);
+    assert_eq!(asked, expected.into());
+}
+
+#[test]
 fn start_die_stop_destroy_and_health_pass_and_nothing_else() {
     for action in [
         "start",

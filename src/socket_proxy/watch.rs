@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     daemon::Daemon,
     engine::{Ask, Unanswered},
-    events::{Event, service_key},
+    events::{Event, service_key, with_aliases},
     overlay::{Claim, Labels},
     rebuild::{Inspect, Listed, OWN},
     request::Query,
@@ -68,10 +68,10 @@ async fn follow(daemon: &Arc<Daemon>) -> Result<(), Unanswered> {
 }
 
 fn query() -> Query {
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let events = ["die", "destroy", "health_status"].into_iter();
     let filters = [
-        ("type", words(&["container"])),
-        ("event", words(&["die", "destroy", "health_status"])),
+        ("type", BTreeSet::from(["container".to_owned()])),
+        ("event", with_aliases(events)),
     ];
     Query {
         filters: filters.map(|(key, on)| (key.to_owned(), on)).into(),

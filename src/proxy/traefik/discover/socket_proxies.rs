@@ -12,6 +12,8 @@ use crate::{
     proxy::traefik::control::Control,
 };
 
+const SUBCOMMAND: &str = "socket-proxy";
+
 /// A socket proxy that runs, and its image.
 #[derive(Clone)]
 pub struct Found {
@@ -36,21 +38,33 @@ impl Found {
 /// Every socket proxy that runs on the engine, those of the service's own project first.
 pub async fn socket_proxies(engine: &Engine, key: &ServiceKey) -> Result<Vec<Found>> {
     let running = engine.running().await?;
-    let mut found: Vec<Found> = running
-        .iter()
-        .filter_map(|summary| socket_proxy(engine, summary))
-        .collect();
+    let mut found = Vec::new();
+    for summary in &running {
+        let command = command(engine, summary).await?;
+        found.extend(command.and_then(|command| socket_proxy(engine, summary, &command)));
+    }
     found.sort_by_key(|found| found.project.as_ref() != Some(&key.project));
     Ok(found)
 }
 
+/// What a container runs. Podman lists the arguments alone and tells the program on closer inspection.
+async fn command(engine: &Engine, summary: &ContainerSummary) -> Result<Option<String>> {
+    let listed = summary.command.as_deref().unwrap_or_default();
+    let listed = listed.trim_matches('"');
+    if listed.split_whitespace().next() != Some(SUBCOMMAND) {
+        return Ok(Some(listed.to_owned()));
+    }
+    let id = summary.id.as_deref().unwrap_or_default();
+    let inspect = engine.inspect(id).await?;
+    let program = inspect.and_then(|inspect| inspect.path);
+    Ok(program.map(|program| format!("{program} {listed}")))
+}
+
 /// A container is a socket proxy when it runs `rollout socket-proxy`, whatever it is called.
-fn socket_proxy(engine: &Engine, summary: &ContainerSummary) -> Option<Found> {
-    let command = summary.command.as_deref()?.trim_matches('"');
+fn socket_proxy(engine: &Engine, summary: &ContainerSummary, command: &str) -> Option<Found> {
     let mut words = command.split_whitespace();
     let program = words.next()?;
-    let is_ours =
-        program.rsplit('/').next() == Some("rollout") && words.next() == Some("socket-proxy");
+    let is_ours = program.rsplit('/').next() == Some("rollout") && words.next() == Some(SUBCOMMAND);
     let labels = summary.labels.as_ref();
     if !is_ours || labels.is_some_and(|labels| labels.contains_key(label::ROLE)) {
         return None;
