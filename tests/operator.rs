@@ -7,6 +7,8 @@ use crate::{
     support::{Run, Running, Stack},
 };
 
+/// As many answers as come while Traefik may hold back what it has read, 2 s by default, and some more.
+const THROTTLED: usize = 300;
 const DELAYED: &str = "    environment: { START_DELAY: \"${DELAY:-0}\" }\n";
 
 /// What a plain `docker compose up -d` to `version` costs on this machine: the control of the tests below. Compose
@@ -15,6 +17,7 @@ async fn gap_of_compose(stack: &mut Stack, version: &str) -> LoadReport {
     let load = stack.load();
     stack.tag(version);
     stack.up(version).await;
+    load.goes_on_for(THROTTLED).await;
     load.stop().await
 }
 

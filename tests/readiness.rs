@@ -117,15 +117,7 @@ async fn a_failed_rollout_leaves_a_replica_that_docker_still_calls_starting_answ
 async fn answers_on(stack: &Stack, load: &crate::load::Load) {
     let start = "docker run --rm --network none rollout-demo:v1-plain check || true";
     stack.shell(start).await;
-    let so_far = load.requests();
-    let more = async {
-        while load.requests() < so_far + 300 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), more)
-        .await
-        .unwrap();
+    load.goes_on_for(300).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,8 @@ async fn gap_of_compose(name: &str) -> Duration {
     let (load, probe) = (load(&stack), Probe::start(&stack));
     stack.tag("v2");
     stack.up("v2").await;
+    // For longer than Traefik may hold back what it has read.
+    load.goes_on_for(300).await;
     load.stop().await;
     probe.stop().await
 }

@@ -97,6 +97,18 @@ impl Load {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
+    /// Waits for this many more answers, failed ones too; at a known rate that is a time under load.
+    pub async fn goes_on_for(&self, answers: usize) {
+        let until = self.requests() + answers;
+        let come = async {
+            while self.requests() < until {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let came = timeout(6 * PATIENCE, come).await;
+        assert!(came.is_ok(), "{answers} more requests are not answered");
+    }
+
     /// Waits until `version` has answered; false if it has not within the time given.
     pub async fn seen(&self, version: &str, within: Duration) -> bool {
         let mut versions = self.shared.versions.subscribe();
