@@ -41,6 +41,8 @@ const CALL_TIMEOUT: u64 = 120;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer that cannot be understood is asked for anew.
 const PASSING: Duration = Duration::from_secs(1);
+/// How long a helper that has ended may stand in the way of a removal.
+const UNTIDY: Duration = Duration::from_secs(10);
 
 /// A connection to one engine; clones share it.
 #[derive(Clone)]
@@ -77,6 +79,29 @@ fn unreachable(endpoint: &Endpoint, error: &Bollard) -> Error {
             None => "start it, or name another one with -H, --context or DOCKER_HOST".to_owned(),
         },
     )
+}
+
+/// Asks again for a while where the answer is of a kind that passes by itself.
+async fn again<T>(
+    total: Duration,
+    passes: fn(&Bollard) -> bool,
+    ask: impl AsyncFn() -> Result<T, Bollard>,
+) -> Result<T, Bollard> {
+    let answered = retry::for_a_while(total, async || match ask().await {
+        Err(error) if passes(&error) => Err(error),
+        other => Ok(other),
+    });
+    answered.await?
+}
+
+/// While a container ends, Podman before 5.6 calls it `stopped` for a moment, a state that Docker's API does not have.
+fn is_unknown(error: &Bollard) -> bool {
+    matches!(error, Bollard::JsonDataError { .. })
+}
+
+/// Podman keeps a container until what has joined its network is tidied away.
+fn is_joined(error: &Bollard) -> bool {
+    matches!(error, Bollard::DockerResponseServerError { status_code: 500, message } if message.contains("has dependent containers"))
 }
 
 /// What a command in a container left behind.
@@ -188,11 +213,9 @@ impl Engine {
             .all(all)
             .filters(&filters)
             .build();
-        let list = self
-            .asked()
-            .list_containers(Some(options))
-            .await
-            .map_err(|error| failed("list containers", &error))?;
+        let asked = async || self.asked().list_containers(Some(options.clone())).await;
+        let list = again(PASSING, is_unknown, asked).await;
+        let list = list.map_err(|error| failed("list containers", &error))?;
         Ok(list.into_iter().filter_map(|summary| summary.id).collect())
     }
 
@@ -210,22 +233,15 @@ impl Engine {
         let options = query::ListContainersOptionsBuilder::default()
             .all(all)
             .build();
-        self.asked()
-            .list_containers(Some(options))
-            .await
-            .map_err(|error| failed("list containers", &error))
+        let asked = async || self.asked().list_containers(Some(options.clone())).await;
+        let list = again(PASSING, is_unknown, asked).await;
+        list.map_err(|error| failed("list containers", &error))
     }
 
     /// One container whole; `None` where it does not exist.
     pub async fn inspect(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
-        // While a container ends, Podman before 5.6 calls it `stopped` for a moment, which no engine's API knows.
-        let understood = retry::for_a_while(PASSING, async || {
-            match self.asked().inspect_container(id, None).await {
-                Err(error @ Bollard::JsonDataError { .. }) => Err(error),
-                other => Ok(other),
-            }
-        });
-        match understood.await.and_then(|answer| answer) {
+        let asked = async || self.asked().inspect_container(id, None).await;
+        match again(PASSING, is_unknown, asked).await {
             Ok(inspect) => Ok(Some(inspect)),
             Err(error) if is_status(&error, 404) => Ok(None),
             Err(error) => Err(failed("inspect a container", &error)),
@@ -304,7 +320,11 @@ impl Engine {
             .force(false)
             .v(false)
             .build();
-        match self.docker.remove_container(&id.0, Some(options)).await {
+        let removed = async || {
+            let options = Some(options.clone());
+            self.docker.remove_container(&id.0, options).await
+        };
+        match again(UNTIDY, is_joined, removed).await {
             // 409: somebody else's removal is under way.
             Err(error) if is_status(&error, 409) => self.wait_gone(id).await,
             other => tolerate(other, &[404], "remove a container"),

@@ -1,7 +1,7 @@
 //! Events: which of Docker's pass, made anew, and the one that says "read again". Pure.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -62,10 +62,16 @@ impl Event {
             time: i64,
             #[serde(rename = "timeNano", default)]
             time_nano: i64,
+            /// Podman's verdict, which Docker writes behind the action.
+            #[serde(rename = "HealthStatus", default)]
+            verdict: String,
         }
         let mut line: Line = serde_json::from_str(line).ok()?;
         if let Some((_, action)) = ALIASES.iter().find(|(alias, _)| *alias == line.action) {
             line.action = (*action).to_owned();
+        }
+        if line.action == HEALTH && !line.verdict.is_empty() {
+            line.action = format!("{HEALTH}: {}", line.verdict);
         }
         let passes = PASSING.contains(&line.action.as_str()) || is_health(&line.action);
         (line.kind == "container" && passes).then(|| Self {
@@ -82,6 +88,11 @@ impl Event {
         is_health(&self.action)
     }
 
+    /// Whether it says no more than that a container is still starting, as Podman does of each check that fails then.
+    pub fn is_undecided(&self) -> bool {
+        self.is_health() && self.action.ends_with(": starting")
+    }
+
     /// What a reader is told; `None` where it must not know or need not.
     ///
     /// An event of a hidden container would only use up Traefik's throttle slot.
@@ -89,6 +100,23 @@ impl Event {
         let secret = self.attributes.contains_key(OWN) || overlay.hides(&self.id, &self.attributes);
         let name = self.attributes.get("name").map_or("", String::as_str);
         (!secret).then(|| encode(&self.action, &self.id, name, self.time, self.time_nano))
+    }
+}
+
+/// What has been told of each container's health. Podman tells of every check that runs, and each would use up a slot of
+/// Traefik's throttle.
+#[derive(Debug, Default)]
+pub struct Verdicts(HashMap<String, String>);
+
+impl Verdicts {
+    /// Whether an event says anything that the one before it has not said.
+    pub fn is_news(&mut self, event: &Event) -> bool {
+        if !event.is_health() {
+            self.0.remove(&event.id);
+            return true;
+        }
+        let before = self.0.insert(event.id.clone(), event.action.clone());
+        event.action == HEALTH || before.as_ref() != Some(&event.action)
     }
 }
 

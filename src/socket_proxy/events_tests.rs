@@ -40,6 +40,36 @@ fn the_words_of_podman_are_heard_as_those_of_docker() {
     assert_eq!(asked, expected.into());
 }
 
+/// Podman's line for a check that has run.
+fn check(verdict: &str) -> Event {
+    let mut line: Value = serde_json::from_str(&line("health_status", json!({}))).unwrap();
+    line["HealthStatus"] = verdict.into();
+    Event::parse(&line.to_string()).unwrap()
+}
+
+#[test]
+fn a_check_that_says_what_the_one_before_it_said_is_no_news() {
+    let mut verdicts = Verdicts::default();
+    assert_eq!(check("healthy").action, "health_status: healthy");
+    assert!(check("starting").is_undecided() && !check("healthy").is_undecided());
+    let said = [
+        (check("starting"), true),
+        (check("starting"), false),
+        (check("healthy"), true),
+        (check("healthy"), false),
+        (check("unhealthy"), true),
+        (event("die").unwrap(), true),
+        (event("start").unwrap(), true),
+        (check("unhealthy"), true),
+        // Without a verdict it may be either.
+        (event("health_status").unwrap(), true),
+        (event("health_status").unwrap(), true),
+    ];
+    for (number, (event, news)) in said.into_iter().enumerate() {
+        assert_eq!(verdicts.is_news(&event), news, "{number}");
+    }
+}
+
 #[test]
 fn start_die_stop_destroy_and_health_pass_and_nothing_else() {
     for action in [

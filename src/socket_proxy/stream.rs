@@ -23,7 +23,7 @@ use tokio_util::{
 use super::{
     daemon::Daemon,
     engine::{Ask, Unanswered},
-    events::{self, Event, MAX_LINE, Next, Queue},
+    events::{self, Event, MAX_LINE, Next, Queue, Verdicts},
     limits::Permit,
     request::{ApiVersion, Query},
     snapshot::Reader,
@@ -79,6 +79,7 @@ struct Pump {
     /// Whether the reader asked for events of containers at all.
     wanted: bool,
     published: watch::Receiver<Published>,
+    verdicts: Verdicts,
     queue: Queue,
     nudges: Nudges,
 }
@@ -96,6 +97,7 @@ impl Pump {
             reader,
             wanted,
             published,
+            verdicts: Verdicts::default(),
             queue: Queue::default(),
             nudges: Nudges::default(),
         };
@@ -141,11 +143,12 @@ impl Pump {
     }
 
     fn hear(&mut self, line: &str) {
-        let overlay = self.published.borrow().overlay.clone();
-        if let Some(event) = Event::parse(line).and_then(|event| event.told(&overlay))
-            && self.wanted
-        {
-            self.queue.push(event);
+        let Some(event) = Event::parse(line).filter(|event| self.verdicts.is_news(event)) else {
+            return;
+        };
+        let told = event.told(&self.published.borrow().overlay);
+        if let Some(told) = told.filter(|_| self.wanted) {
+            self.queue.push(told);
         }
     }
 

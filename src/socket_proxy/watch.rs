@@ -101,6 +101,9 @@ async fn hear(daemon: &Daemon, line: &str, doubtful: &mut Doubtful) {
     let Some(event) = Event::parse(line) else {
         return;
     };
+    if event.is_undecided() {
+        return;
+    }
     if event.action != "destroy" {
         return settle(daemon, &event.id, &event.attributes).await;
     }

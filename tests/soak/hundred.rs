@@ -8,6 +8,7 @@ use crate::support::Stack;
 /// Everything of the engine that a rollout could leave behind, counted.
 async fn counted(stack: &Stack) -> BTreeMap<&'static str, usize> {
     let project = format!("label=com.docker.compose.project={}", stack.project);
+    let kept = format!("rollout/{}-web", stack.project);
     let lines = async |arguments: &[&str]| stack.docker(arguments).await.lines().count();
     let proxy = format!("{}-socket-proxy-1", stack.project);
     let pid = stack
@@ -35,6 +36,11 @@ async fn counted(stack: &Stack) -> BTreeMap<&'static str, usize> {
             "anonymous volumes",
             lines(&["volume", "ls", "-q", "--filter", "dangling=true"]).await,
         ),
+        ("kept images", lines(&["images", "-q", &kept]).await),
+        (
+            "dangling images",
+            lines(&["images", "-qf", "dangling=true"]).await,
+        ),
         ("overlay claims", stack.claims().await),
         ("descriptors of the socket proxy", descriptors.count()),
     ])
@@ -45,7 +51,8 @@ async fn a_hundred_rollouts_in_a_row_lose_and_leave_nothing() {
     const ROLLOUTS: usize = 100;
     let mut stack = Stack::usual("hundred", "");
     stack.up("v1").await;
-    stack.tag("v2").rollout(&QUICK).await.code(0);
+    let arguments = [&["--keep", "2"], &QUICK[..]].concat();
+    stack.tag("v2").rollout(&arguments).await.code(0);
     let before = counted(&stack).await;
     let began = Instant::now();
     let (mut requests, mut failed, mut mixed) = (0, 0, 0);
@@ -54,7 +61,7 @@ async fn a_hundred_rollouts_in_a_row_lose_and_leave_nothing() {
         let load = stack.load();
         let run = stack
             .tag(if round % 2 == 0 { "v1" } else { "v2" })
-            .rollout(&QUICK)
+            .rollout(&arguments)
             .await;
         let report = load.stop().await;
         assert!(run.code(0).event("finished").is_some(), "{}", run.text);

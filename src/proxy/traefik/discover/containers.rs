@@ -1,8 +1,9 @@
 //! Finds every Traefik container in front of a service, however it reads Docker, and how each is configured.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use tokio::time::{Instant, sleep};
 
 use super::{
     readers,
@@ -20,6 +21,10 @@ use crate::{
     },
     socket_proxy::control::Reader,
 };
+
+/// How long a Traefik may take to connect to a socket proxy that has been started anew: some of the tries of its
+/// provider, whose pauses begin with half a second and grow (`pkg/job`).
+const RECONNECT: Duration = Duration::from_secs(5);
 
 /// A Traefik that runs in a container of the engine.
 #[derive(Clone)]
@@ -61,18 +66,26 @@ pub struct Sighting {
     through: Option<(Box<Found>, Reader)>,
 }
 
-/// Every Traefik container that runs and shares a network with the service, or is in the host's.
+/// Every Traefik container that runs and shares a network with the service, or is in the host's. One that is about to
+/// connect to a socket proxy, which either of them has been started anew for, is given the time.
 pub async fn traefiks(
     engine: &Engine,
     found: &[Found],
     networks: &BTreeSet<String>,
 ) -> Result<Vec<TraefikContainer>> {
-    let running = engine.running().await?;
-    let mut all = Vec::new();
-    for sighting in sightings(&running, found, networks).await? {
-        all.extend(sighting.examine(engine).await?);
+    let began = Instant::now();
+    loop {
+        let running = engine.running().await?;
+        let mut all = Vec::new();
+        for sighting in sightings(&running, found, networks).await? {
+            all.extend(sighting.examine(engine).await?);
+        }
+        let comes = |own: &TraefikContainer| own.is_told_of(found);
+        if !all.iter().any(comes) || began.elapsed() >= RECONNECT {
+            return Ok(all);
+        }
+        sleep(Duration::from_millis(250)).await;
     }
-    Ok(all)
 }
 
 /// The same, at a glance.
@@ -109,6 +122,16 @@ fn through(
 }
 
 impl TraefikContainer {
+    /// Whether it is told to read through one of these socket proxies, and does not do so now.
+    fn is_told_of(&self, found: &[Found]) -> bool {
+        let Reads::Other(endpoint) = &self.reads else {
+            return false;
+        };
+        let host = endpoint.strip_prefix("tcp://").unwrap_or_default();
+        let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+        found.iter().any(|own| own.is_called(host))
+    }
+
     /// Whether it was told by `DOCKER_HOST` where to read, which this version does not heed.
     pub fn is_deaf(&self) -> bool {
         docker_host(environment(&self.inspect)).is_some()

@@ -23,12 +23,19 @@ pub struct Found {
     pub image: String,
     /// The Compose project that it is part of.
     pub(super) project: Option<String>,
+    /// And the service that it is there.
+    service: Option<String>,
     pub(super) networks: BTreeSet<String>,
     /// Where the program is in that image.
     pub program: String,
 }
 
 impl Found {
+    /// Whether this name in a network is its own: its container's, or its service's in Compose.
+    pub(super) fn is_called(&self, host: &str) -> bool {
+        self.control.name == host || self.service.as_deref() == Some(host)
+    }
+
     /// Whether it is part of a Compose project.
     pub fn is_of(&self, project: &str) -> bool {
         self.project.as_deref() == Some(project)
@@ -75,10 +82,12 @@ fn socket_proxy(engine: &Engine, summary: &ContainerSummary, command: &str) -> O
         name(summary),
         program.to_owned(),
     );
+    let of_compose = |name| labels.and_then(|labels| labels.get(name).cloned());
     Some(Found {
         control,
         image: summary.image_id.clone()?,
-        project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
+        project: of_compose(label::COMPOSE_PROJECT),
+        service: of_compose(label::COMPOSE_SERVICE),
         networks: networks_of(summary).cloned().collect(),
         program: program.to_owned(),
     })
