@@ -71,7 +71,7 @@ test-wide: build ## end-to-end tests of other Traefiks, other ways to reach and 
 	$(CARGO) test --locked --test rollout -- --test-threads=3 $(WIDE)
 
 # The stacks of the main job once more, in front of which a Traefik with a file provider reads the engine's socket itself.
-PINNED := blue_green:: crash:: drain:: failure:: first_start:: hooks:: operator:: readiness:: shapes::
+PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
 test-pin: build ## the main job's end-to-end tests, switched by pin files
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \

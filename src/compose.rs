@@ -75,6 +75,8 @@ pub struct CreateRequest<'a> {
     pub dependencies: Vec<(String, u32)>,
     /// The rollout id; part of the temporary names, so only letters, digits, `_`, `.` and `-`.
     pub rollout: &'a str,
+    /// The container that is the rollout's lock; once it is gone, nothing more is made.
+    pub lock: Option<&'a str>,
     /// Our labels; `io.rollout.id` and `io.rollout.name` are added.
     pub labels: BTreeMap<String, String>,
     /// Whether new containers may start with empty anonymous volumes.

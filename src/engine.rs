@@ -39,6 +39,8 @@ use crate::{
 const CALL_TIMEOUT: u64 = 120;
 /// And for a question, whose answer it only has to look up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Log lines that a failure shows.
+const LOG_LINES: &str = "15";
 /// How long an answer that cannot be understood is asked for anew.
 const PASSING: Duration = Duration::from_secs(1);
 /// How long a helper that has ended may stand in the way of a removal.
@@ -356,12 +358,12 @@ impl Engine {
             .map_err(|error| failed("rename a container", &error))
     }
 
-    /// The last lines that a container logged, both streams.
-    pub async fn last_lines(&self, id: &ContainerId, lines: usize) -> Vec<String> {
+    /// The last lines that a container logged, both streams: as many as a failure shows.
+    pub async fn last_lines(&self, id: &ContainerId) -> Vec<String> {
         let options = query::LogsOptionsBuilder::default()
             .stdout(true)
             .stderr(true)
-            .tail(&lines.to_string())
+            .tail(LOG_LINES)
             .build();
         let text: Vec<String> = self
             .docker

@@ -122,3 +122,32 @@ async fn resume_goes_by_the_commit_record_and_no_further() {
         stack.settled(1).await;
     }
 }
+
+/// Run alone: what happens to others' containers makes Traefik read in between.
+mod alone {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn traefik_goes_from_a_new_version_that_dies_to_the_old_one_and_knows_no_moment_without()
+    {
+        let mut stack = Stack::relabelled("bakedies", "");
+        stack.up("v1").await;
+        let load = stack.load();
+        stack.tag("v2");
+        let mut running = stack.start_rollout(&quick(&["--bake", "60s", "web"]));
+        running.reaches("step_started", "bake").await;
+        assert!(load.seen("v2", Duration::from_secs(10)).await);
+        let new = stack.newest("web").await;
+        // For longer than Traefik's throttle, so that nothing is held back.
+        load.goes_on_for(300).await;
+        stack.docker(&["kill", &new]).await;
+        let run = running.wait().await;
+        run.code(1);
+        load.goes_on_for(100).await;
+        let report = load.stop().await;
+        let errors = report.records.iter().filter_map(|record| record.error());
+        let mut nobody = errors.filter(|error| error.starts_with("status 404"));
+        assert_eq!(nobody.next(), None, "{report}\n{}", run.text);
+        assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    }
+}

@@ -341,7 +341,9 @@ impl Scene<'_> {
                 self.events
                     .notice("--bake has no effect: no proxy could give the traffic back");
             }
-            let mut live = self.live(subject, proxy, lock, &watch, labels, settle);
+            let mut live = self.live(subject, proxy, lock, &watch, settle);
+            live.labels = labels;
+            live.image = Some(version.image);
             execute::run(
                 &mut live,
                 desired,
@@ -383,7 +385,6 @@ impl Scene<'_> {
         proxy: &'a mut dyn Proxy,
         lock: &'a Lock,
         watch: &'a Watch,
-        labels: BTreeMap<String, String>,
         settle: Duration,
     ) -> Live<'a> {
         Live {
@@ -398,7 +399,8 @@ impl Scene<'_> {
             helper_image: subject.helper_image.clone(),
             lock,
             events: self.events,
-            labels,
+            labels: BTreeMap::new(),
+            image: None,
             dependencies: subject.dependencies.clone(),
             settle,
             memory: Memory::default(),

@@ -13,7 +13,7 @@ use crate::{
     cli::UndoArgs,
     error::{Error, Result},
     event::Events,
-    model::{Replica, ServiceKey, label},
+    model::{Replica, RolloutId, ServiceKey, label},
     settings::{Count, OnUnfinished, Partial, PullPolicy, Switch},
     state::{
         lock::{Holder, holder},
@@ -74,6 +74,9 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
 /// Asks whoever rolls the service to take the traffic back, which a run that bakes does at once; false where nobody
 /// hears it.
 async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Result<bool> {
+    let replicas = scene.engine.replicas(key).await?;
+    let newest = replicas.iter().max_by_key(|replica| replica.revision);
+    let undone = newest.and_then(|newest| newest.rollout.clone());
     let image = scene.any_image(key).await?;
     let ask = ask::undo(scene.engine, key, &image, &owner::who()).await?;
     let heard = tokio::time::timeout(HEARING, scene.engine.gone(ask.id())).await;
@@ -87,13 +90,19 @@ async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Resul
     ));
     let gone = tokio::time::timeout(GOING_BACK, scene.engine.gone(holder.id())).await;
     match gone {
-        Ok(()) => Ok(true),
+        // It may have had to go on all the same; then what serves now is undone like any other revision.
+        Ok(()) => Ok(!runs(&scene.engine.replicas(key).await?, &undone)),
         Err(_) => Err(Error::failed(format!(
             "{} was asked to go back and has not ended yet",
             holder.whose()
         ))
         .hint(format!("rollout status {}", key.service))),
     }
+}
+
+/// Whether any replica of this rollout is left.
+fn runs(replicas: &[Replica], rollout: &Option<RolloutId>) -> bool {
+    rollout.is_some() && replicas.iter().any(|own| own.rollout == *rollout)
 }
 
 /// The revision to go back to, and what is to become of a rollout that was left unfinished first.

@@ -36,7 +36,7 @@ impl Compose {
                 labels: request.labels.clone(),
             },
         };
-        let view = self.view(subject).await?;
+        let view = self.view(subject, request.lock).await?;
         let scales = scales(
             request.project,
             service,
@@ -73,7 +73,7 @@ impl Compose {
             dependencies.push((name, u32::try_from(count).unwrap_or(u32::MAX)));
         }
         check_dependencies(&project, service, &dependencies)?;
-        let view = self.view(subject).await?;
+        let view = self.view(subject, None).await?;
         let scales = scales(&project, service, replicas, &dependencies);
         self.through(&view, service, Step::Replace, &scales, &mut on_line)
             .await?;
@@ -81,8 +81,8 @@ impl Compose {
             .await
     }
 
-    async fn view(&self, subject: Subject) -> Result<View> {
-        View::start(self.engine.clone(), subject)
+    async fn view(&self, subject: Subject, lock: Option<&str>) -> Result<View> {
+        View::start(self.engine.clone(), subject, lock.map(str::to_owned))
             .await
             .map_err(|error| {
                 Error::refused(format!("cannot make a socket for docker compose: {error}"))

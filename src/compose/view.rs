@@ -28,13 +28,19 @@ pub struct View {
 }
 
 impl View {
-    /// Serves a view of the engine; an error means that no private socket could be made.
-    pub async fn start(engine: Upstream, subject: Subject) -> io::Result<Self> {
+    /// Serves a view of the engine, which changes nothing once the container `lock` is gone; an error means that no
+    /// private socket could be made.
+    pub async fn start(
+        engine: Upstream,
+        subject: Subject,
+        lock: Option<String>,
+    ) -> io::Result<Self> {
         let (socket, listener) = PrivateSocket::listen().await?;
         let refused = Arc::default();
         let handler = Handler {
             engine,
             subject: Arc::new(subject),
+            lock: lock.map(Arc::from),
             refused: Arc::clone(&refused),
         };
         Ok(Self {

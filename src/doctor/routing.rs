@@ -6,7 +6,7 @@ use super::{Check, Facts, Finding, Fix, Level, ServiceFacts, Way, front};
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let name = service.name();
     match &service.way {
-        Ok(way) => moved(name, way),
+        Ok(way) => moved(service, way),
         Err(error) => {
             let explained = front::check(facts)
                 .iter()
@@ -26,7 +26,8 @@ fn concerns(service: &ServiceFacts, front: &str) -> bool {
     front == front::NOBODY || service.fronts.iter().any(|own| own == front)
 }
 
-fn moved(name: &str, way: &Way) -> Vec<Finding> {
+fn moved(service: &ServiceFacts, way: &Way) -> Vec<Finding> {
+    let name = service.name();
     let text = match (way.routes, &way.notice) {
         (true, None) => format!("moved by {}", way.describe),
         (true, Some(notice)) => format!("moved by {}; {notice}", way.describe),
@@ -41,6 +42,19 @@ fn moved(name: &str, way: &Way) -> Vec<Finding> {
     });
     match trouble {
         Some(trouble) => vec![trouble],
+        // As it was asked for; requests are lost all the same.
+        None if !way.routes && service.is_labelled => {
+            let text = match &way.notice {
+                Some(notice) => notice.clone(),
+                None => format!(
+                    "{name} has a Traefik router, and nobody tells Traefik of a rollout: both versions will answer for a while, and requests can fail"
+                ),
+            };
+            let fix = Fix::text(
+                "let Traefik read through the socket proxy, and drop allow-split or proxy: none",
+            );
+            vec![Finding::warn(Check::Switch, name, text).fix(fix)]
+        }
         None => vec![Finding::ok(Check::Switch, name, text)],
     }
 }

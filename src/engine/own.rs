@@ -8,6 +8,7 @@ use bollard::{
     query_parameters as query,
 };
 use futures_util::StreamExt;
+use tokio::time::sleep;
 
 use super::{
     Engine, failed,
@@ -18,6 +19,9 @@ use crate::{error::Result, model::label};
 
 /// The largest archive that is read, in bytes: what is ours is small.
 const LARGEST: usize = 256 * 1024 * 1024;
+
+/// Between questions to an engine that does not answer them.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A volume that a container of our own mounts.
 #[derive(Clone, Copy, Debug)]
@@ -143,13 +147,22 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends when a container is gone, or the engine cannot say any more.
+    /// Ends when a container is gone for certain.
     pub async fn gone(&self, id: &str) {
+        while !matches!(self.inspect(id).await, Ok(None)) {
+            if !self.is_removed(id).await {
+                sleep(AGAIN).await;
+            }
+        }
+    }
+
+    /// Waits for it; false where the engine cannot say.
+    async fn is_removed(&self, id: &str) -> bool {
         let options = query::WaitContainerOptionsBuilder::default()
             .condition("removed")
             .build();
         let mut removal = self.docker.wait_container(id, Some(options));
-        let _ = removal.next().await;
+        matches!(removal.next().await, Some(Ok(_)))
     }
 }
 

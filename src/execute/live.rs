@@ -20,7 +20,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Stage},
+    model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Stage, Verdict},
     plan::Step,
     proxy::Proxy,
     ready::EarlyChecks,
@@ -34,9 +34,6 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// A wait that nobody wonders about.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Log lines that a failure shows.
-const LOG_LINES: usize = 15;
 
 /// Everything that a step may need.
 pub struct Live<'a> {
@@ -64,6 +61,8 @@ pub struct Live<'a> {
     pub events: &'a Events,
     /// Labels for the new replicas.
     pub labels: BTreeMap<String, String>,
+    /// The id of the image that they are to run, where new ones are made.
+    pub image: Option<String>,
     /// Every dependency and how many replicas it has.
     pub dependencies: Vec<(String, u32)>,
     /// The pause between confirmation and drain.
@@ -172,6 +171,7 @@ impl Live<'_> {
             replicas,
             dependencies: self.dependencies.clone(),
             rollout: &desired.rollout.0,
+            lock: Some(&self.lock.id),
             labels: self.labels.clone(),
             renew_anon_volumes: self.settings.renew_anon_volumes,
         };
@@ -187,7 +187,28 @@ impl Live<'_> {
             self.keep_logs_of_the_ill(desired).await;
         }
         facts.created = true;
-        created
+        created?;
+        self.reject_another_image(desired, facts).await
+    }
+
+    /// Compose goes by the image's name, which may have been given to another since it was looked at.
+    async fn reject_another_image(&self, desired: &Desired, facts: &mut Facts) -> Result<()> {
+        let (Some(wanted), Some(reference)) = (&self.image, &self.service.image) else {
+            return Ok(());
+        };
+        let named = self.engine.image(reference).await?;
+        if named.is_some_and(|named| named.id == *wanted) {
+            return Ok(());
+        }
+        for new in self.engine.replicas(&self.key).await? {
+            if new.rollout.as_ref() == Some(&desired.rollout) && new.image != *wanted {
+                let why = format!(
+                    "runs another image: {reference} has been given to a newer one since the rollout began"
+                );
+                facts.verdicts.insert(new.id, Verdict::Failed(why));
+            }
+        }
+        Ok(())
     }
 
     /// Where nobody tells Traefik so, it waits for Docker's own verdict.
@@ -207,7 +228,7 @@ impl Live<'_> {
             .iter()
             .find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
         if let Some(ill) = ill {
-            self.memory.logs = self.engine.last_lines(&ill.id, LOG_LINES).await;
+            self.memory.logs = self.engine.last_lines(&ill.id).await;
         }
     }
 }

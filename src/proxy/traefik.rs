@@ -190,10 +190,7 @@ impl Proxy for Traefik {
         let key = self.key.to_string();
         for control in &self.controls {
             let claim = control.overlay().await?.claims.get(&key).cloned();
-            let unsettled = |claim: &socket_proxy::overlay::Claim| {
-                relabel::read(claim).is_none_or(|read| read.stage != Stage::Settled)
-            };
-            if let Some(claim) = claim.filter(unsettled) {
+            if let Some(claim) = claim.filter(relabel::is_unsettled) {
                 // The overlay refuses whoever is older than the last owner.
                 let epoch = self.epoch.max(claim.epoch);
                 control

@@ -88,6 +88,15 @@ impl Event {
         is_health(&self.action)
     }
 
+    /// Whether a reader loses a server by it, while others of the same service run hidden that could take over.
+    pub fn is_a_loss_that_may_be_made_good(&self, overlay: &Overlay) -> bool {
+        let ends = matches!(self.action.as_str(), "die" | "stop" | "destroy");
+        let ails = self.action == "health_status: unhealthy";
+        (ends || ails)
+            && !overlay.hides(&self.id, &self.attributes)
+            && service_key(&self.attributes).is_some_and(|key| overlay.may_fall_back(&key))
+    }
+
     /// Whether it says no more than that a container is still starting, as Podman does of each check that fails then.
     pub fn is_undecided(&self) -> bool {
         self.is_health() && self.action.ends_with(": starting")

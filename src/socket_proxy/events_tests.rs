@@ -106,14 +106,10 @@ fn start_die_stop_destroy_and_health_pass_and_nothing_else() {
     assert!(Event::parse("{").is_none());
 }
 
-#[test]
-fn events_of_hidden_and_of_own_containers_do_not_pass() {
+fn hiding(on: Match) -> Overlay {
     let mut overlay = Overlay::default();
     let rule = Rule {
-        on: Match::Label {
-            key: "io.rollout.id".to_owned(),
-            value: "r1".to_owned(),
-        },
+        on,
         labels: [(ENABLE.to_owned(), "false".to_owned())].into(),
         health: None,
     };
@@ -125,6 +121,43 @@ fn events_of_hidden_and_of_own_containers_do_not_pass() {
         rules: vec![rule],
     };
     overlay.set(claim).unwrap();
+    overlay
+}
+
+#[test]
+fn a_loss_may_be_made_good_where_hidden_replicas_of_before_are_left() {
+    let of = |project: &str| {
+        let labels =
+            json!({"com.docker.compose.project": project, "com.docker.compose.service": "s"});
+        move |action: &str| Event::parse(&line(action, labels.clone())).unwrap()
+    };
+    let (own, others) = (of("p"), of("q"));
+    let mut before = hiding(Match::Id("old".to_owned()));
+    for action in ["die", "stop", "destroy", "health_status: unhealthy"] {
+        assert!(
+            own(action).is_a_loss_that_may_be_made_good(&before),
+            "{action}"
+        );
+        assert!(!others(action).is_a_loss_that_may_be_made_good(&before));
+    }
+    for action in ["start", "health_status: healthy"] {
+        assert!(
+            !own(action).is_a_loss_that_may_be_made_good(&before),
+            "{action}"
+        );
+    }
+    before.forget_container("old");
+    assert!(!own("die").is_a_loss_that_may_be_made_good(&before));
+    let itself = hiding(Match::Id("a".to_owned()));
+    assert!(!own("die").is_a_loss_that_may_be_made_good(&itself));
+}
+
+#[test]
+fn events_of_hidden_and_of_own_containers_do_not_pass() {
+    let overlay = hiding(Match::Label {
+        key: "io.rollout.id".to_owned(),
+        value: "r1".to_owned(),
+    });
     let told = |attributes| {
         Event::parse(&line("start", attributes))
             .unwrap()

@@ -233,6 +233,14 @@ impl Overlay {
             .is_some_and(|enabled| enabled == "false")
     }
 
+    /// Whether a claim hides containers of a service by their ids: those that served before, as long as they exist.
+    pub fn may_fall_back(&self, key: &str) -> bool {
+        let claim = self.claims.get(key);
+        let rules = claim.into_iter().flat_map(|claim| &claim.rules);
+        let mut before = rules.filter(|rule| matches!(rule.on, Match::Id(_)));
+        before.any(hiding)
+    }
+
     /// The ids that rules are about, each once.
     pub fn ids(&self) -> BTreeSet<String> {
         let rules = self.claims.values().flat_map(|claim| &claim.rules);

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use hyper::{HeaderMap, Method, StatusCode, Uri, header};
 use url::form_urlencoded;
 
+use super::rebuild::{DIGEST, OWN};
+
 /// Filters of a Docker query, by key.
 pub type Filters = BTreeMap<String, BTreeSet<String>>;
 
@@ -223,6 +225,9 @@ const FILTERS: [&str; 14] = [
     "until",
 ];
 
+/// Labels that no reader is told of.
+const HIDDEN: [&str; 2] = [OWN, DIGEST];
+
 fn parse_filters(value: &str) -> Option<Filters> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
@@ -240,7 +245,11 @@ fn parse_filters(value: &str) -> Option<Filters> {
         Values::List(list) => list,
     };
     let filters = filters.into_iter();
-    Some(filters.map(|(key, all)| (key, values(all))).collect())
+    let filters: Filters = filters.map(|(key, all)| (key, values(all))).collect();
+    // What readers are not told, they could guess by asking for it.
+    let hidden = |label: &String| HIDDEN.contains(&label.split('=').next().unwrap_or_default());
+    let mut labels = filters.get("label").into_iter().flatten();
+    (!labels.any(hidden)).then_some(filters)
 }
 
 #[cfg(test)]

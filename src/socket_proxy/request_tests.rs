@@ -164,6 +164,8 @@ fn a_known_key_with_a_value_that_is_none_is_a_bad_request() {
         "/containers/json?limit=many",
         "/containers/json?since=a%20b",
         "/containers/json?filters=no",
+        "/containers/json?filters=%7B%22label%22%3A%5B%22io.rollout.digest%3Dguess%22%5D%7D",
+        "/containers/json?filters=%7B%22label%22%3A%7B%22io.rollout.role%22%3Atrue%7D%7D",
         "/containers/json?filters=%5B%5D",
         "/containers/json?filters=%7B%22a%22%3A%7B%22b%22%3A%7B%7D%7D%7D",
         "/events?since=%0d%0aX:y",

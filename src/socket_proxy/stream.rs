@@ -1,6 +1,7 @@
 //! One reader's event stream: the engine's events, less what it must not know, plus a nudge for each generation.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -31,6 +32,11 @@ use super::{
 };
 use crate::docker_http::{Body, BoxError};
 
+/// How long a loss is kept from a reader during a rollout, which may give the traffic back meanwhile: read before that,
+/// the loss alone would hold for as long as Traefik's throttle, 2 s by default.
+const MADE_GOOD: Duration = Duration::from_millis(500);
+/// More at a time are no single replica's.
+const MOST_LOSSES: usize = 64;
 /// How long a reader may take to list after a nudge before it gets another.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Nudges for one generation after the first; then the reader is taken not to care.
@@ -81,6 +87,8 @@ struct Pump {
     published: watch::Receiver<Published>,
     verdicts: Verdicts,
     queue: Queue,
+    /// Losses that may be made good yet, until when, in order.
+    losses: VecDeque<(Instant, Bytes)>,
     nudges: Nudges,
 }
 
@@ -99,6 +107,7 @@ impl Pump {
             published,
             verdicts: Verdicts::default(),
             queue: Queue::default(),
+            losses: VecDeque::new(),
             nudges: Nudges::default(),
         };
         // Traefik lists before it subscribes: what changed in between would be lost on it.
@@ -110,6 +119,7 @@ impl Pump {
 
     async fn run(mut self, mut lines: impl Stream<Item = String> + Unpin, to: mpsc::Sender<Bytes>) {
         loop {
+            let loss_due = self.losses.front().map(|(due, _)| *due);
             tokio::select! {
                 line = lines.next() => match line {
                     Some(line) => self.hear(&line),
@@ -122,6 +132,7 @@ impl Pump {
                 () = sleep_until(self.nudges.due.unwrap_or_else(Instant::now)), if self.nudges.due.is_some() => {
                     self.ask_again();
                 }
+                () = sleep_until(loss_due.unwrap_or_else(Instant::now)), if loss_due.is_some() => self.tell_loss(),
                 slot = to.reserve(), if !self.queue.is_empty() => match slot {
                     Ok(slot) => self.send(slot),
                     Err(_) => return,
@@ -134,6 +145,9 @@ impl Pump {
 
     // What came before the engine's end is still the reader's.
     async fn finish(mut self, to: mpsc::Sender<Bytes>) {
+        while !self.losses.is_empty() {
+            self.tell_loss();
+        }
         while !self.queue.is_empty() {
             match to.reserve().await {
                 Ok(slot) => self.send(slot),
@@ -146,8 +160,20 @@ impl Pump {
         let Some(event) = Event::parse(line).filter(|event| self.verdicts.is_news(event)) else {
             return;
         };
-        let told = event.told(&self.published.borrow().overlay);
-        if let Some(told) = told.filter(|_| self.wanted) {
+        let overlay = self.published.borrow().overlay.clone();
+        let Some(told) = event.told(&overlay).filter(|_| self.wanted) else {
+            return;
+        };
+        match event.is_a_loss_that_may_be_made_good(&overlay) {
+            true if self.losses.len() < MOST_LOSSES => {
+                self.losses.push_back((Instant::now() + MADE_GOOD, told));
+            }
+            _ => self.queue.push(told),
+        }
+    }
+
+    fn tell_loss(&mut self) {
+        if let Some((_, told)) = self.losses.pop_front() {
             self.queue.push(told);
         }
     }

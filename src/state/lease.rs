@@ -70,5 +70,6 @@ pub async fn left(engine: &Engine, id: &str, labels: &Labels) -> Option<Duration
     let first = owner::epoch(labels).map(|epoch| epoch + LEASE.as_millis() as u64);
     let until = renewed.max(first)?;
     let now = engine.own_clock_ms().await?;
-    Some(Duration::from_millis(until.saturating_sub(now)))
+    // The engine's clock may have been set back.
+    Some(Duration::from_millis(until.saturating_sub(now)).min(LEASE))
 }

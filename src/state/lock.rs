@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     task::AbortHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -96,8 +96,6 @@ pub async fn lock(
         }
         waited = true;
         let _ = timeout(patience.min(rest), engine.gone(&holder.id)).await;
-        // Where the engine cannot say when it is gone, it is not asked all the time.
-        sleep(Duration::from_millis(100).min(patience)).await;
     }
     Err(Error::locked(format!(
         "{key} is locked by somebody who takes and releases it all the time"

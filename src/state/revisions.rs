@@ -76,9 +76,14 @@ impl Revision {
     pub fn path(&self, taken: &Revisions, epoch: u64) -> String {
         let path = format!("{FOLDER}/{}-{}.json", self.number, self.rollout);
         match taken.paths.contains(&path) {
-            true => format!("{FOLDER}/{}-{}-{epoch:x}.json", self.number, self.rollout),
+            true => self.new_path(epoch),
             false => path,
         }
+    }
+
+    /// A file that there is none of, whatever there is.
+    pub fn new_path(&self, epoch: u64) -> String {
+        format!("{FOLDER}/{}-{}-{epoch:x}.json", self.number, self.rollout)
     }
 
     /// Whether making the other again would make the same.

@@ -94,6 +94,7 @@ async fn a_dependency_that_is_gone_by_then_is_not_created_either() {
             replicas: 1,
             dependencies: vec![("db".to_owned(), 1)],
             rollout: "r2",
+            lock: None,
             labels: BTreeMap::new(),
             renew_anon_volumes: false,
         };
@@ -158,6 +159,7 @@ async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
             replicas: 1,
             dependencies: Vec::new(),
             rollout: "r2",
+            lock: None,
             labels: BTreeMap::new(),
             renew_anon_volumes: false,
         };

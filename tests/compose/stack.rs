@@ -141,6 +141,7 @@ impl Stack {
             replicas,
             dependencies: self.counts(&project, service),
             rollout: "r2",
+            lock: None,
             labels: BTreeMap::from([("io.rollout.revision".to_owned(), "2".to_owned())]),
             renew_anon_volumes: false,
         };

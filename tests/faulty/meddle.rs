@@ -133,7 +133,8 @@ pub async fn meddle(
     let mut complaints = Vec::new();
     if action == Action::Down {
         complaints.extend(fits(&first, false, new, (new, new)));
-        stack.up(new).await;
+        comes_up(stack).await;
+        stack.answers(new).await;
         stack.traefik_listens().await;
     } else {
         stack_answers(stack).await;
@@ -169,6 +170,20 @@ pub async fn meddle(
         outage,
         complaints,
     }
+}
+
+/// The engine may still be at what `down` has asked of it.
+async fn comes_up(stack: &Stack) {
+    let up = async || {
+        let output = stack.command("docker", &["compose", "up", "-d"]).output();
+        output.await.unwrap().status.success()
+    };
+    let comes = async {
+        while !up().await {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::time::timeout(RESTART, comes).await.unwrap();
 }
 
 /// Waits until anybody answers; who does is looked at afterwards.

@@ -15,6 +15,7 @@ use crate::{
             discover::{self, Reads, Request, TraefikContainer, Wanted, concerns, refuse_lost},
             names,
             pin::setup,
+            relabel,
         },
     },
     settings::{ProxyKind, Settings, SwitchBy},
@@ -52,17 +53,27 @@ impl Scene<'_> {
                 .any(|old| names::wants_traefik(&old.labels));
         let none = |notice| Ok((Box::new(NoProxy) as Box<dyn Proxy>, notice));
         if settings.proxy == ProxyKind::None {
-            return none(None);
+            return match left_relabelled(case.key, case.found).await {
+                Some(by) => Err(unsettled(case.key, &by, "--proxy none")),
+                None => none(None),
+            };
         }
         let unrouted = format!(
             "{} has no Traefik router: it is rolled on health alone",
             service.name
         );
-        let all = match discover::traefiks(self.engine, case.found, &networks).await {
-            Ok(all) => all,
-            Err(error) if labelled => return Err(untouched(error)),
-            Err(_) => return none(Some(unrouted)),
+        // "Cannot tell" is not "no": a service that is routed after all would lose requests.
+        let unsure = |error: Error| {
+            untouched(error.or_hint(format!(
+                "label {} with traefik.enable=false, or say --proxy none",
+                service.name
+            )))
         };
+        let all = discover::traefiks(self.engine, case.found, &networks).await;
+        let all = all.map_err(|error| match labelled {
+            true => untouched(error),
+            false => unsure(error),
+        })?;
         refuse_traefik_itself(&all, case.olds)?;
         // What is only settled has no version that could be lost.
         let lost = match case.purpose {
@@ -88,11 +99,7 @@ impl Scene<'_> {
             let known = all.iter().any(|own| own.unread.is_none());
             return match traefik(&request, &all).await {
                 Ok(way) if way.knows_the_service => lost.map(|()| (way.proxy, way.notice)),
-                // "Cannot tell" is not "no": a service that is routed after all would lose requests.
-                Err(error) if known => Err(untouched(error.or_hint(format!(
-                    "label {} with traefik.enable=false, or say --proxy none",
-                    service.name
-                )))),
+                Err(error) if known => Err(unsure(error)),
                 Ok(_) | Err(_) => none(Some(unrouted)),
             };
         }
@@ -147,25 +154,57 @@ struct Way {
 /// Every Traefik in front of the service, by the way that is wanted or possible.
 async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Way> {
     let left = setup::is_left(request.engine, request.key, all).await?;
+    let relabelled = left_relabelled(request.key, request.found).await;
     match request.settings.switch {
-        SwitchBy::Pin => pin(request, all).await,
+        SwitchBy::Pin => match relabelled {
+            Some(by) => Err(unsettled(request.key, &by, "--switch pin")),
+            None => pin(request, all).await,
+        },
         SwitchBy::Relabel if left => Err(Error::refused(format!(
             "an earlier rollout of {} has left a pin file",
             request.key.service
         ))
         .hint("settle that one first, without --switch relabel")),
         SwitchBy::Auto if left => pin(request, all).await,
-        SwitchBy::Auto if all.iter().any(bypasses) => match pin(request, all).await {
-            Ok(pinned) => Ok(pinned),
-            // Only the operator can say that it does not matter.
-            Err(_) if request.settings.allow_split => relabel(request, all).await,
-            Err(why) => Err(with_reason(relabel(request, all).await.err(), why)),
-        },
-        SwitchBy::Auto | SwitchBy::Relabel => relabel(request, all).await,
+        SwitchBy::Auto if all.iter().any(bypasses) && relabelled.is_none() => {
+            match pin(request, all).await {
+                Ok(pinned) => Ok(pinned),
+                // Only the operator can say that it does not matter.
+                Err(_) if request.settings.allow_split => by_relabelling(request, all).await,
+                Err(why) => Err(with_reason(by_relabelling(request, all).await.err(), why)),
+            }
+        }
+        SwitchBy::Auto | SwitchBy::Relabel => by_relabelling(request, all).await,
     }
 }
 
-async fn relabel(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result<Way> {
+/// The socket proxy whose overlay still holds an unfinished rollout of a service: no other way may be gone before that
+/// one is settled.
+async fn left_relabelled(key: &ServiceKey, found: &[discover::Found]) -> Option<String> {
+    for found in found {
+        // One that does not answer is another stack's, or is asked again by whoever needs it.
+        let Ok(overlay) = found.control.overlay().await else {
+            continue;
+        };
+        let claim = overlay.claims.get(&key.to_string());
+        if claim.is_some_and(relabel::is_unsettled) {
+            return Some(found.control.name.clone());
+        }
+    }
+    None
+}
+
+fn unsettled(key: &ServiceKey, by: &str, option: &str) -> Error {
+    let service = &key.service;
+    Error::refused(format!(
+        "an unfinished rollout of {service} still moves its traffic by {by}"
+    ))
+    .hint(format!(
+        "settle that one first, without {option}: rollout resume {service}"
+    ))
+}
+
+async fn by_relabelling(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result<Way> {
     let traefik = discover::traefik(request, traefiks).await?;
     Ok(Way {
         knows_the_service: traefik.knows_the_service(),

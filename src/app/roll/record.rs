@@ -2,11 +2,12 @@
 //!
 //! None of it decides anything that serves: what cannot be read or written is said, and the rollout goes on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Scene, Subject, Version};
 use crate::{
     model::{Replica, RolloutId, label},
+    retry,
     settings::Strategy,
     state::{
         Lock,
@@ -23,7 +24,12 @@ pub(super) struct Memory {
     pub revisions: Revisions,
     /// The rollout that was begun last.
     last: Option<Intent>,
+    /// What there is could not be read, which is another thing than none.
+    is_unread: bool,
 }
+
+/// How long the engine is asked for it.
+const READING: Duration = Duration::from_secs(3);
 
 /// Under whose name a version that nobody recorded is.
 const FOUND: &str = "docker compose";
@@ -34,14 +40,18 @@ impl Scene<'_> {
         if let Err(error) = store::sweep(self.engine).await {
             tracing::info!(%error, "what reads the state volume was not swept");
         }
-        let files = match store::read(self.engine, &lock.id, &subject.key).await {
+        let read = || store::read(self.engine, &lock.id, &subject.key);
+        let files = match retry::for_a_while(READING, read).await {
             Ok(files) => files,
             Err(error) => {
                 self.events.notice(format!(
                     "cannot read the history of {}: {}",
                     subject.service.name, error.message
                 ));
-                return Memory::default();
+                return Memory {
+                    is_unread: true,
+                    ..Memory::default()
+                };
             }
         };
         let revisions = Revisions::read(&files);
@@ -54,6 +64,7 @@ impl Scene<'_> {
         Memory {
             last: Intent::last(&files),
             revisions,
+            is_unread: false,
         }
     }
 
@@ -67,7 +78,7 @@ impl Scene<'_> {
     ) {
         let labelled = replicas.iter().any(|replica| replica.revision.is_some());
         let Some(intent) = memory.last.take() else {
-            if labelled && memory.revisions.last().is_none() {
+            if labelled && memory.revisions.last().is_none() && !memory.is_unread {
                 self.events.notice(format!(
                     "what was recorded of {} is gone: its history begins anew",
                     subject.service.name
@@ -197,7 +208,10 @@ impl Scene<'_> {
             ));
         }
         let key = &subject.key;
-        let path = revision.path(&memory.revisions, lock.epoch);
+        let path = match memory.is_unread {
+            true => revision.new_path(lock.epoch),
+            false => revision.path(&memory.revisions, lock.epoch),
+        };
         if let Err(error) = store::write(self.engine, &lock.id, key, &path, &revision).await {
             self.events.notice(format!(
                 "revision {number} is not recorded, so undo will not find it: {}",
@@ -233,7 +247,7 @@ impl Scene<'_> {
         };
         let running = memory.revisions.running(olds);
         let known = running.is_some_and(|number| memory.revisions.get(number).is_some());
-        if known || !olds.iter().all(same) {
+        if known || memory.is_unread || !olds.iter().all(same) {
             return;
         }
         let Ok(Some(image)) = self.engine.image(&first.image).await else {

@@ -16,9 +16,6 @@ use crate::{
     watch::Watch,
 };
 
-/// Log lines that a failure shows.
-const LOG_LINES: usize = 15;
-
 impl Scene<'_> {
     /// Stops first, as Compose does: for services that cannot run twice. The gap is the strategy's own.
     pub(super) async fn recreate(
@@ -119,7 +116,7 @@ impl Scene<'_> {
                 },
                 Err(_) => "did not become healthy in time".to_owned(),
             };
-            let logs = self.engine.last_lines(&new.id, LOG_LINES).await;
+            let logs = self.engine.last_lines(&new.id).await;
             let message = format!("{} {why}; the old version is gone", new.name);
             return Err(Error::needs_person(message).logs(logs));
         }

@@ -1,7 +1,5 @@
 //! What an earlier run has left unfinished: finished or undone before anything else.
 
-use std::collections::BTreeMap;
-
 use tokio::sync::watch;
 
 use super::{Purpose, Scene, Subject, desired};
@@ -39,7 +37,7 @@ impl Scene<'_> {
         let (routed, confirm_hold) = (proxy.routes(), proxy.confirms_hold());
         let replicas = self.engine.replicas(&subject.key).await?;
         let settle = self.settle(subject, proxy, &replicas).await;
-        let mut live = self.live(subject, proxy, lock, watch, BTreeMap::new(), settle);
+        let mut live = self.live(subject, proxy, lock, watch, settle);
         let observed = live.observe().await?;
         let name = &subject.service.name;
         let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else {

@@ -181,6 +181,7 @@ services:
             replicas: 1,
             dependencies: Vec::new(),
             rollout,
+            lock: None,
             labels: Default::default(),
             renew_anon_volumes: false,
         };

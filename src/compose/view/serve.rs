@@ -45,6 +45,8 @@ fn patience(method: &Method, path: &str) -> Option<Duration> {
 pub struct Handler {
     pub engine: Upstream,
     pub subject: Arc<Subject>,
+    /// The container that is the rollout's lock.
+    pub lock: Option<Arc<str>>,
     /// What was refused, in order: Compose wraps and shortens what it is told.
     pub refused: Arc<Mutex<Vec<String>>>,
 }
@@ -102,6 +104,9 @@ impl Handler {
     }
 
     async fn create(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+        if self.is_followed().await? {
+            return Ok(self.refuse("create a container after another run has taken over"));
+        }
         let (mut head, body) = request.into_parts();
         let body = read_whole(body).await?;
         let query = head.uri.query().unwrap_or_default();
@@ -123,6 +128,10 @@ impl Handler {
         verb: &str,
         container: &str,
     ) -> Result<Response<Body>, BoxError> {
+        if self.is_followed().await? {
+            let what = format!("{verb} a container after another run has taken over");
+            return Ok(self.refuse(&what));
+        }
         match self.stranger(container).await? {
             None => self.engine.forward(streamed(request)).await,
             Some(name) => Ok(self.refuse(&format!("{verb} container {name}"))),
@@ -144,15 +153,30 @@ impl Handler {
         }
     }
 
-    /// The name of a container that this view may not change; `None` where it may, or where there is none.
-    async fn stranger(&self, container: &str) -> Result<Option<String>, BoxError> {
+    /// Whether the rollout's lock is gone: a run that slept may have been taken for dead, and followed by another.
+    async fn is_followed(&self) -> Result<bool, BoxError> {
+        match &self.lock {
+            None => Ok(false),
+            Some(lock) => Ok(self.inspect(lock).await?.is_none()),
+        }
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Option<Value>, BoxError> {
         let path = format!("/containers/{container}/json");
         let request = Request::get(path).body(empty())?;
         let response = self.engine.send(request).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let inspected: Value = serde_json::from_slice(&read_whole(response.into_body()).await?)?;
+        let body = read_whole(response.into_body()).await?;
+        Ok(Some(serde_json::from_slice(&body)?))
+    }
+
+    /// The name of a container that this view may not change; `None` where it may, or where there is none.
+    async fn stranger(&self, container: &str) -> Result<Option<String>, BoxError> {
+        let Some(inspected) = self.inspect(container).await? else {
+            return Ok(None);
+        };
         let name = inspected["Name"].as_str().unwrap_or(container);
         let owned = self.subject.owns(&inspected["Config"]["Labels"]);
         Ok((!owned).then(|| name.trim_start_matches('/').to_owned()))

@@ -25,7 +25,7 @@ async fn scene() -> Scene {
             labels: BTreeMap::new(),
         },
     };
-    let view = View::start(Upstream::new(engine.endpoint()), subject)
+    let view = View::start(Upstream::new(engine.endpoint()), subject, None)
         .await
         .unwrap();
     let client = Upstream::new(view.docker_host().parse::<Endpoint>().unwrap());

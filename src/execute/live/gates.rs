@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout_at};
 
-use super::{LOG_LINES, Live, MARGIN, Sets, watchers::start_watchers};
+use super::{Live, MARGIN, Sets, watchers::start_watchers};
 use crate::{
     engine::Engine,
     error::Result,
@@ -97,7 +97,7 @@ impl Live<'_> {
             explain(&pending, &details, facts);
         }
         if let Some(failed) = failed {
-            self.memory.logs = self.engine.last_lines(&failed, LOG_LINES).await;
+            self.memory.logs = self.engine.last_lines(&failed).await;
         }
         ended.unwrap_or(Ok(()))
     }

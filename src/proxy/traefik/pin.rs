@@ -208,17 +208,17 @@ impl Pin {
         Ok(false)
     }
 
-    fn refuse_newer(&self, rollout: &RolloutId) -> Result<()> {
+    fn refuse_newer(&self) -> Result<()> {
         let records = self
             .places
             .iter()
             .filter_map(|place| Some(&place.file.as_ref()?.record));
-        let newer = |record: &&Record| record.epoch > self.epoch && record.rollout != *rollout;
+        let newer = |record: &&Record| record.epoch > self.epoch;
         match records.into_iter().find(newer) {
             None => Ok(()),
             Some(record) => Err(Error::failed(format!(
-                "{} has been taken over by the rollout {}",
-                self.key, record.rollout
+                "the rollout {} of {} has been taken over by a later run",
+                record.rollout, self.key
             ))),
         }
     }
@@ -259,9 +259,22 @@ impl Proxy for Pin {
         Ok(record::combine(claims))
     }
 
+    async fn take_over(&mut self) -> Result<()> {
+        self.read().await?;
+        self.refuse_newer()?;
+        let name = self.file_name();
+        for place in &mut self.places {
+            if let Some(file) = &mut place.file {
+                file.record.epoch = self.epoch;
+                place.directory.write(&name, &file.text()?).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn route(&mut self, change: Change<'_>) -> Result<()> {
         self.read().await?;
-        self.refuse_newer(change.rollout)?;
+        self.refuse_newer()?;
         let replicas: Vec<Replica> = change
             .olds
             .iter()

@@ -75,6 +75,11 @@ fn word(stage: Stage) -> &'static str {
         .map_or("hold", |(_, word)| word)
 }
 
+/// Whether its rollout is not over, or nobody knows.
+pub fn is_unsettled(claim: &Claim) -> bool {
+    read(claim).is_none_or(|read| read.stage != Stage::Settled)
+}
+
 /// What a claim records; `None` for a stage that only a later version knows.
 pub fn read(claim: &Claim) -> Option<model::Claim> {
     let stage = WORDS.iter().find(|(_, word)| *word == claim.stage)?.0;

@@ -129,7 +129,13 @@ impl TraefikContainer {
         };
         let host = endpoint.strip_prefix("tcp://").unwrap_or_default();
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-        found.iter().any(|own| own.is_called(host))
+        let settings = self.inspect.network_settings.as_ref();
+        let networks = settings.and_then(|settings| settings.networks.as_ref());
+        let near = |own: &&Found| {
+            let mut names = networks.into_iter().flat_map(|own| own.keys());
+            names.any(|name| own.networks.contains(name))
+        };
+        found.iter().filter(near).any(|own| own.is_called(host))
     }
 
     /// Whether it was told by `DOCKER_HOST` where to read, which this version does not heed.

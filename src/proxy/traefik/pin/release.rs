@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
-use super::{Pin, Watched, all_names, observation, pinned_names};
+use super::{Pin, Record, Watched, all_names, observation, pinned_names};
 use crate::{
     error::{Error, Result},
     model::{ContainerId, Replica, Route, Stage},
@@ -23,21 +23,57 @@ struct Look<'a> {
     pin: &'a mut Pin,
     missing: Option<String>,
     agreed_since: Option<Instant>,
+    /// What is shown is not where it was.
+    moved: bool,
+}
+
+impl Look<'_> {
+    /// Looks once more; whether there is nothing left to wait for.
+    async fn again(&mut self, shown: &BTreeSet<ContainerId>, stand: Duration) -> bool {
+        // A replica that has been restarted meanwhile has another address.
+        let replicas = match self.pin.engine.replicas(&self.pin.key).await {
+            Ok(replicas) => replicas,
+            Err(error) => {
+                (self.missing, self.agreed_since) = (Some(error.message), None);
+                return false;
+            }
+        };
+        let pin = &self.pin;
+        self.moved = pin.places.iter().any(|own| pin.is_stale(own, &replicas));
+        let serves = |own: &&Replica| shown.contains(&own.id) && own.serves();
+        let expected: Vec<&Replica> = replicas.iter().filter(serves).collect();
+        self.missing = self.pin.missing(&replicas, &expected).await;
+        match self.missing {
+            Some(_) => self.agreed_since = None,
+            None => drop(self.agreed_since.get_or_insert_with(Instant::now)),
+        }
+        let agreed = self.agreed_since;
+        self.moved || agreed.is_some_and(|since| since.elapsed() >= stand)
+    }
 }
 
 impl Pin {
     /// Removes the pin, of whose service these replicas are left.
     pub(super) async fn give_up(&mut self, replicas: &[&Replica]) -> Result<()> {
         self.read().await?;
-        let replicas: Vec<Replica> = replicas.iter().map(|own| (*own).clone()).collect();
-        let shown: BTreeSet<ContainerId> = self
-            .places
+        let record = |place: &Watched| place.file.as_ref().map(|file| file.record.clone());
+        let before: Vec<Option<Record>> = self.places.iter().map(record).collect();
+        let shown: BTreeSet<ContainerId> = before
             .iter()
-            .filter_map(|place| place.file.as_ref())
-            .flat_map(|file| file.record.shows.keys().cloned())
+            .flatten()
+            .flat_map(|record| record.shows.keys().cloned())
             .collect();
         if self.places.iter().any(|place| place.pins()) {
-            self.docker_takes_over(&replicas, &shown).await?;
+            self.docker_takes_over(replicas, &shown).await?;
+        }
+        // The wait may have been long, and whoever slept in it may have been taken for dead, and followed.
+        self.read().await?;
+        let now: Vec<Option<Record>> = self.places.iter().map(record).collect();
+        if now != before {
+            return Err(Error::failed(format!(
+                "the pin of {} has changed while it was to be removed",
+                self.key
+            )));
         }
         let (name, prefix) = (self.file_name(), self.prefix());
         let mut left = Vec::new();
@@ -55,14 +91,13 @@ impl Pin {
     /// Waits until the Docker provider alone would route to those that are shown, and to nobody else.
     async fn docker_takes_over(
         &mut self,
-        replicas: &[Replica],
+        replicas: &[&Replica],
         shown: &BTreeSet<ContainerId>,
     ) -> Result<()> {
-        let expected: Vec<&Replica> = replicas
+        let expected = replicas
             .iter()
-            .filter(|own| shown.contains(&own.id) && own.serves())
-            .collect();
-        let undecided = expected.iter().map(|own| own.undecided_for()).max();
+            .filter(|own| shown.contains(&own.id) && own.serves());
+        let undecided = expected.map(|own| own.undecided_for()).max();
         let limit = self.settings.confirm_timeout + undecided.unwrap_or_default();
         // On the way back Traefik may have read new replicas while they were healthy, and be holding that back still.
         let forward = |place: &Watched| {
@@ -73,35 +108,31 @@ impl Pin {
             true => Duration::ZERO,
             false => HELD_BACK,
         };
-        let look = Look {
+        let look = tokio::sync::Mutex::new(Look {
             pin: &mut *self,
             missing: None,
             agreed_since: None,
-        };
-        let look = tokio::sync::Mutex::new(look);
-        let taken = retry::until(PAUSES.0, PAUSES.1, async || {
-            let mut guard = look.lock().await;
-            let Look {
-                pin,
-                missing,
-                agreed_since,
-            } = &mut *guard;
-            *missing = pin.missing(replicas, &expected).await;
-            match missing {
-                Some(_) => *agreed_since = None,
-                None => drop(agreed_since.get_or_insert_with(Instant::now)),
-            }
-            agreed_since.is_some_and(|since| since.elapsed() >= stand)
+            moved: false,
         });
-        if timeout(limit + stand, taken).await.is_ok() {
-            return Ok(());
+        let taken = retry::until(PAUSES.0, PAUSES.1, async || {
+            look.lock().await.again(shown, stand).await
+        });
+        let taken = timeout(limit + stand, taken).await;
+        let look = look.into_inner();
+        match taken {
+            Ok(()) if look.moved => Err(Error::failed(
+                "a replica that the pin routes to has got another address",
+            )),
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let missing = look.missing.unwrap_or_default();
+                Err(Error::needs_person(format!(
+                    "Traefik would not route to the same replicas by itself: {missing}; the pin file {} stays in place and routes to them",
+                    self.file_name()
+                ))
+                .hint("see that they get healthy, and run the same command again: it removes the pin"))
+            }
         }
-        let missing = look.into_inner().missing.unwrap_or_default();
-        Err(Error::needs_person(format!(
-            "Traefik would not route to the same replicas by itself: {missing}; the pin file {} stays in place and routes to them",
-            self.file_name()
-        ))
-        .hint("see that they get healthy, and run the same command again: it removes the pin"))
     }
 
     /// What the Docker provider lacks, in a few words.

@@ -20,7 +20,7 @@ for tool in head stat mv grep dirname; do command -v "$tool" >/dev/null || { ech
 "#;
 
 /// Stages beside the directory, or below it where that would be another mount, and renames; see `here` for the rest.
-/// The length is given, since the end of the input may not come.
+/// The length is given, since the end of the input may not come; or too soon, where whoever writes dies.
 const WRITE: &str = r#"
 set -e
 d=$(realpath "$1")
@@ -29,6 +29,7 @@ if grep -qF " $d " /proc/self/mountinfo || [ ! -w "$s" ]; then s="$d/$4"; mkdir 
 t="$s/.$2.tmp"
 rm -f "$t"
 head -c "$3" >"$t"
+[ "$(stat -c %s "$t")" = "$3" ] || { rm -f "$t"; echo "only a part of it came through"; exit 6; }
 chmod "$(printf %o $((0$(stat -c %a "$d") & 0666)))" "$t"
 chown "$(stat -c %u:%g "$d")" "$t" 2>/dev/null || true
 mv -f "$t" "$d/$2"
