@@ -92,6 +92,37 @@ async fn a_cutover_that_comes_late_from_a_run_whose_lock_was_taken_changes_nothi
     stack.settled(1).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_of_a_run_whose_lock_was_taken_gets_no_further_and_no_traffic() {
+    let mut stack = Stack::relabelled("flatemade", "");
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let create = Call::new("compose POST /containers/create", 1);
+    let engine = Faulty::start(Some((create, Fault::ComesLate))).await;
+    let host = engine.docker_host();
+    let first = stack.start_rollout_with(&QUICK, &[("DOCKER_HOST", &host)]);
+    engine.strikes().await;
+    let began = tokio::time::Instant::now();
+    first.signal(Signal::SIGSTOP);
+    stack.rollout(&["unlock", "web"]).await.code(0);
+    stack.tag("v1");
+    let force = [&["--force"], &QUICK[..]].concat();
+    stack.rollout(&force).await.code(0);
+    tokio::time::sleep_until(began + LATE).await;
+    first.signal(Signal::SIGCONT);
+    let first = first.wait().await;
+    assert_ne!(first.code, Some(0), "{}", first.text);
+    let next = stack.rollout(&QUICK).await;
+    next.code(0);
+    let report = load.stop().await;
+    let texts = format!("{}\n{}", first.text, next.text);
+    assert!(report.nothing_lost(), "{report}\n{texts}");
+    assert_eq!(report.first_answer_of("v2"), None, "{texts}");
+    assert_eq!(stack.version().await.as_deref(), Some("v1"), "{texts}");
+    stack.settled(1).await;
+}
+
 /// Run alone, since containers of other tests have Traefik read all the time.
 mod alone {
     use super::*;

@@ -159,6 +159,31 @@ async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file
     );
 }
 
+/// Compose goes by the name, which somebody else may give to another image at any time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_takes_the_name_while_the_rollout_runs_gets_no_traffic() {
+    let stack = stack("undomoved");
+    latest_is(&stack, "v1").await;
+    stack.up("v1").await;
+    latest_is(&stack, "v2").await;
+    rollout(&stack, &["web"]).await.code(0);
+    let before = runs(&stack).await;
+    let load = stack.load();
+    let undo = [&QUICK[..], &["undo", "web"]].concat();
+    let mut running = stack.start_rollout(&undo);
+    running.reaches("step_started", "create").await;
+    let newest = ["tag", "rollout-demo:v2-plain", &latest(&stack)];
+    stack.docker(&newest).await;
+    let run = running.wait().await;
+    let report = load.stop().await;
+    run.code(1);
+    assert!(run.text.contains("runs another image"), "{}", run.text);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(runs(&stack).await, before);
+    assert_eq!(numbers(&stack).await, [1, 2]);
+    stack.no_leftovers().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_that_fails_leaves_what_ran_and_gives_the_image_its_name_back() {
     let stack = stack("undofails");

@@ -91,6 +91,37 @@ async fn the_pin_of_a_service_that_is_checked_rarely_stays_until_docker_agrees()
     stack.settled(1).await;
 }
 
+/// A new replica that comes back with another address, while Docker's own check is waited for, is followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_waits_to_be_removed_follows_a_replica_that_comes_back_elsewhere() {
+    let mut stack = Stack::pinned("pinreturns", "");
+    stack.up("v1").await;
+    stack.tag("v2-slowcheck");
+    let mut running = stack.start_rollout(&["web"]);
+    running.comes_after("confirm", "release").await;
+    let new = stack.newest("web").await;
+    let network = format!("{}_front", stack.project);
+    let address = async || {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        stack.docker(&["inspect", "--format", format, &new]).await
+    };
+    let before = address().await;
+    let sleeper = ["run", "-d", "--rm", "--entrypoint", "sleep", "--network"];
+    stack.docker(&["stop", "-t", "0", &new]).await;
+    // Others take its address, and what the old replica has left.
+    let squatter = [&sleeper[..], &[&network, "traefik:v3.7", "120"]].concat();
+    let squatters = [stack.docker(&squatter).await, stack.docker(&squatter).await];
+    stack.docker(&["start", &new]).await;
+    assert_ne!(address().await, before);
+    stack.answers("v2").await;
+    let run = running.wait().await;
+    let [one, other] = squatters.each_ref().map(|id| id.trim());
+    stack.docker(&["rm", "-f", one, other]).await;
+    run.code(0);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"), "{}", run.text);
+    stack.settled(1).await;
+}
+
 /// What was pinned when the run died has another address when the next one begins.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pin_that_leads_nowhere_any_more_is_mended_by_the_next_run() {

@@ -44,6 +44,8 @@ pub enum Route {
     List,
     /// A new container: the request is rewritten.
     Create,
+    /// A start, of whichever container.
+    Start,
     /// A change of one container, whose owner decides.
     Change {
         /// What would happen to it, fit for "to … the container".
@@ -71,6 +73,7 @@ pub fn route(method: &str, path: &str) -> Route {
     match (method, segments) {
         ("GET", ["containers", "json"]) => Route::List,
         ("POST", ["containers", "create"]) => Route::Create,
+        ("POST", ["containers", _, "start"]) => Route::Start,
         ("DELETE", ["containers", id]) => change("remove", id),
         ("PUT", ["containers", id, "archive"]) => change("write into", id),
         ("POST", ["containers", id, action]) => {

@@ -82,6 +82,7 @@ impl Handler {
             Route::Pass => self.engine.forward(streamed(request)).await,
             Route::List => self.list(request).await,
             Route::Create => self.create(request).await,
+            Route::Start => self.start(request).await,
             Route::Change { verb, container } => self.change(request, verb, &container).await,
             Route::Disconnect => self.disconnect(request).await,
             Route::Never(what) => Ok(self.refuse(&what)),
@@ -122,16 +123,19 @@ impl Handler {
         }
     }
 
+    async fn start(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+        match self.is_followed().await? {
+            false => self.engine.forward(streamed(request)).await,
+            true => Ok(self.refuse("start a container after another run has taken over")),
+        }
+    }
+
     async fn change(
         &self,
         request: Request<Incoming>,
         verb: &str,
         container: &str,
     ) -> Result<Response<Body>, BoxError> {
-        if self.is_followed().await? {
-            let what = format!("{verb} a container after another run has taken over");
-            return Ok(self.refuse(&what));
-        }
         match self.stranger(container).await? {
             None => self.engine.forward(streamed(request)).await,
             Some(name) => Ok(self.refuse(&format!("{verb} container {name}"))),

@@ -16,6 +16,10 @@ struct Scene {
 }
 
 async fn scene() -> Scene {
+    scene_locked_by(None).await
+}
+
+async fn scene_locked_by(lock: Option<&str>) -> Scene {
     let engine = FakeEngine::start();
     let subject = Subject {
         project: "shop".to_owned(),
@@ -25,9 +29,9 @@ async fn scene() -> Scene {
             labels: BTreeMap::new(),
         },
     };
-    let view = View::start(Upstream::new(engine.endpoint()), subject, None)
-        .await
-        .unwrap();
+    let upstream = Upstream::new(engine.endpoint());
+    let view = View::start(upstream, subject, lock.map(str::to_owned)).await;
+    let view = view.unwrap();
     let client = Upstream::new(view.docker_host().parse::<Endpoint>().unwrap());
     Scene {
         engine,
@@ -138,6 +142,24 @@ async fn the_new_replica_may_be_changed_and_what_is_not_there_is_the_engines_to_
     assert_eq!(changes[0].1, "/v1.41/containers/new/stop?t=1");
     assert_eq!(changes[2].2, body);
     assert_eq!(scene.view.first_refusal(), None);
+}
+
+#[tokio::test]
+async fn once_the_lock_is_gone_nothing_is_made_or_started_any_more() {
+    let labels = json!({rewrite::LABEL_PROJECT: "shop", rewrite::LABEL_SERVICE: "web"});
+    let body = json!({"Image": "a", "Labels": labels});
+    let points = [
+        ("/v1.41/containers/create?name=shop-web-1", body),
+        ("/v1.41/containers/new/start", Value::Null),
+    ];
+    for (lock, refused) in [("old", false), ("gone", true)] {
+        let scene = scene_locked_by(Some(lock)).await;
+        for (path, body) in &points {
+            let (status, _) = scene.ask("POST", path, body.clone()).await;
+            assert_eq!(status == StatusCode::FORBIDDEN, refused, "{path}");
+        }
+        assert_eq!(scene.engine.changes().is_empty(), refused);
+    }
 }
 
 #[tokio::test]

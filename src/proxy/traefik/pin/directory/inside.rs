@@ -134,3 +134,46 @@ impl Inside {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        process::{Command, ExitStatus, Stdio},
+    };
+
+    use super::*;
+
+    /// Runs the script here, as Traefik's container would; `text` is what comes of `length` bytes.
+    fn write(directory: &str, text: &str, length: usize) -> ExitStatus {
+        let arguments = [directory, "web.json", &length.to_string(), STAGE].map(str::to_owned);
+        let mut shell = Command::new("sh")
+            .args(["-c", WRITE, "rollout"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut input = shell.stdin.take().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+        drop(input);
+        shell.wait().unwrap()
+    }
+
+    #[test]
+    fn what_comes_through_in_part_takes_nobodys_place() {
+        let parent = tempfile::tempdir().unwrap();
+        let watched = parent.path().join("dynamic");
+        std::fs::create_dir(&watched).unwrap();
+        let (path, file) = (watched.to_str().unwrap(), watched.join("web.json"));
+        assert!(write(path, "{\"a\": 1}", 8).success());
+        for part in ["", "{\"a\"", "{\"a\": 2"] {
+            assert!(!write(path, part, 8).success(), "{part}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"a\": 1}");
+        }
+        let all = |path| std::fs::read_dir(path).unwrap().count();
+        assert_eq!((all(parent.path()), all(watched.as_path())), (1, 1));
+        assert!(write(path, "{\"a\": 2}", 8).success());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"a\": 2}");
+    }
+}
