@@ -195,3 +195,27 @@ async fn an_api_that_is_named_is_trusted_by_its_certificate_alone_and_its_passwo
     stack.set("ROLLOUT_TRAEFIK_CA", "ca.pem");
     asked(&stack.rollout(&["-v", "web"]).await, &format!("at {host}"));
 }
+
+/// Traefik answers with a hundred at a time; what is asked for here is on the second page.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_is_not_on_the_first_page_is_found() {
+    let mut stack = Stack::relabelled("apipages", "");
+    let routers: String = (0..120)
+        .map(|number| {
+            format!("      traefik.http.routers.{number:03}-web.rule: Host(`{number}.test`)\n")
+        })
+        .collect();
+    let many = format!(
+        "  many:\n    image: rollout-demo:v1\n    networks: [front]\n    labels:\n      traefik.enable: \"true\"\n{routers}"
+    );
+    stack.write("compose.yaml", &format!("services:\n  web:\n{USUAL}{many}"));
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let run = stack.rollout(&["web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert!(!run.text.contains("does not exist"), "{}", run.text);
+    stack.settled(1).await;
+}

@@ -2,11 +2,17 @@
 
 use std::time::Instant;
 
-use super::{QUICK, table};
+use super::table;
 use crate::support::{Running, Stack};
 
-const STEPS: [&str; 10] = [
-    "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove", "rename", "release",
+const STEPS: [&str; 11] = [
+    "hold", "create", "ready", "cutover", "confirm", "bake", "drain", "stop", "remove", "rename",
+    "release",
+];
+
+/// Every step there is comes with these, but for hooks.
+const ARGUMENTS: [&str; 7] = [
+    "--proxy", "traefik", "--stable", "200ms", "--bake", "500ms", "web",
 ];
 
 /// Before and after each step.
@@ -48,9 +54,9 @@ async fn every_crash_point_is_settled_by_the_next_run() {
             let version = versions.next().unwrap();
             let load = stack.load();
             stack.tag(version);
-            let crashed = kill_at(stack.start_rollout(&QUICK), edge, step).await;
+            let crashed = kill_at(stack.start_rollout(&ARGUMENTS), edge, step).await;
             let again = Instant::now();
-            let run = stack.rollout(&QUICK).await;
+            let run = stack.rollout(&ARGUMENTS).await;
             let took = again.elapsed();
             let report = load.stop().await;
             run.code(0);
