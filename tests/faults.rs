@@ -11,7 +11,7 @@ use crate::{
         meddle::{Action, meddle},
         strike::{QUICK, strikes},
     },
-    support::Stack,
+    support::{Run, Stack},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,29 +63,36 @@ async fn an_engine_that_hangs_or_never_answers_a_question_costs_no_request() {
     strikes("fhangs", &points).await;
 }
 
+/// A run to v2 that sleeps, as its machine does, while one of its calls is on its way; another takes its lock and rolls to
+/// `version` meanwhile. What both said.
+async fn sleeps_at(stack: &mut Stack, call: &str, version: &str) -> (Run, Run) {
+    stack.tag("v2");
+    let engine = Faulty::start(Some((Call::new(call, 1), Fault::ComesLate))).await;
+    let host = engine.docker_host();
+    let first = stack.start_rollout_with(&QUICK, &[("DOCKER_HOST", &host)]);
+    engine.strikes().await;
+    let began = tokio::time::Instant::now();
+    first.signal(Signal::SIGSTOP);
+    stack.rollout(&["unlock", "web"]).await.code(0);
+    stack.tag(version);
+    let force = [&["--force"], &QUICK[..]].concat();
+    let second = stack.rollout(&force).await;
+    second.code(0);
+    tokio::time::sleep_until(began + LATE).await;
+    first.signal(Signal::SIGCONT);
+    let first = first.wait().await;
+    assert_ne!(first.code, Some(0), "{}", first.text);
+    (first, second)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cutover_that_comes_late_from_a_run_whose_lock_was_taken_changes_nothing() {
     let mut stack = Stack::relabelled("flate", "");
     stack.up("v1").await;
     let load = stack.load();
-    stack.tag("v2");
-    let cutover = Call::new("control set cutover", 1);
-    let engine = Faulty::start(Some((cutover, Fault::ComesLate))).await;
-    let host = engine.docker_host();
-    let first = stack.start_rollout_with(&QUICK, &[("DOCKER_HOST", &host)]);
-    engine.strikes().await;
-    let began = tokio::time::Instant::now();
-    // As a machine that goes to sleep.
-    first.signal(Signal::SIGSTOP);
-    stack.rollout(&["unlock", "web"]).await.code(0);
-    let second = stack.rollout(&QUICK).await;
-    tokio::time::sleep_until(began + LATE).await;
-    first.signal(Signal::SIGCONT);
-    let first = first.wait().await;
+    let (first, second) = sleeps_at(&mut stack, "control set cutover", "v2").await;
     let report = load.stop().await;
-    second.code(0);
     assert_eq!(second.event("unfinished").unwrap()["forward"], false);
-    assert_ne!(first.code, Some(0), "{}", first.text);
     let texts = format!("{}\n{}", first.text, second.text);
     assert!(report.nothing_lost(), "{report}\n{texts}");
     assert_eq!(stack.version().await.as_deref(), Some("v2"), "{texts}");
@@ -97,26 +104,12 @@ async fn a_creation_of_a_run_whose_lock_was_taken_gets_no_further_and_no_traffic
     let mut stack = Stack::relabelled("flatemade", "");
     stack.up("v1").await;
     let load = stack.load();
-    stack.tag("v2");
-    let create = Call::new("compose POST /containers/create", 1);
-    let engine = Faulty::start(Some((create, Fault::ComesLate))).await;
-    let host = engine.docker_host();
-    let first = stack.start_rollout_with(&QUICK, &[("DOCKER_HOST", &host)]);
-    engine.strikes().await;
-    let began = tokio::time::Instant::now();
-    first.signal(Signal::SIGSTOP);
-    stack.rollout(&["unlock", "web"]).await.code(0);
-    stack.tag("v1");
-    let force = [&["--force"], &QUICK[..]].concat();
-    stack.rollout(&force).await.code(0);
-    tokio::time::sleep_until(began + LATE).await;
-    first.signal(Signal::SIGCONT);
-    let first = first.wait().await;
-    assert_ne!(first.code, Some(0), "{}", first.text);
+    let create = "compose POST /containers/create";
+    let (first, second) = sleeps_at(&mut stack, create, "v1").await;
     let next = stack.rollout(&QUICK).await;
     next.code(0);
     let report = load.stop().await;
-    let texts = format!("{}\n{}", first.text, next.text);
+    let texts = format!("{}\n{}\n{}", first.text, second.text, next.text);
     assert!(report.nothing_lost(), "{report}\n{texts}");
     assert_eq!(report.first_answer_of("v2"), None, "{texts}");
     assert_eq!(stack.version().await.as_deref(), Some("v1"), "{texts}");
