@@ -93,6 +93,8 @@ pub struct Claim {
 impl Claim {
     /// The stage of a claim whose hidden containers were shown because no visible one was left.
     pub const SHOWN: &str = "shown";
+    /// The stage of a claim whose rollout is over: of its rules only those on health are left.
+    pub const SETTLED: &str = "settled";
 
     /// Checks what no rule can mean; the text says what is wrong.
     pub fn validate(&self) -> Result<(), String> {
@@ -189,6 +191,16 @@ impl Overlay {
             self.changed();
         }
         news
+    }
+
+    /// Ends the claim of a rollout that is over, whose health rules have all been overtaken by what Docker says.
+    pub fn end_settled(&mut self, key: &str) -> bool {
+        let over = |claim: &Claim| claim.stage == Claim::SETTLED;
+        let ended = self.claims.get(key).is_some_and(over) && self.claims.remove(key).is_some();
+        if ended {
+            self.changed();
+        }
+        ended
     }
 
     /// Ends the hiding of these containers by the key's claim, and marks its stage.

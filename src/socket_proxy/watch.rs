@@ -105,7 +105,11 @@ async fn hear(daemon: &Daemon, line: &str, doubtful: &mut Doubtful) {
         return;
     }
     if event.action != "destroy" {
-        return settle(daemon, &event.id, &event.attributes).await;
+        settle(daemon, &event.id, &event.attributes).await;
+        if let Some(key) = service_key(&event.attributes).filter(|_| event.is_health()) {
+            end_if_settled(daemon, &key).await;
+        }
+        return;
     }
     let hidden = daemon.store.current().hides(&event.id, &event.attributes);
     forget(daemon, &event.id).await;
@@ -126,6 +130,27 @@ async fn settle(daemon: &Daemon, id: &str, labels: &Labels) {
         Ok(())
     });
     report(settled.await);
+}
+
+// As soon as Docker knows how each replica is, what a finished rollout said of their health is of no use any more.
+async fn end_if_settled(daemon: &Daemon, key: &str) {
+    let overlay = daemon.store.current();
+    let over = |claim: &Claim| claim.stage == Claim::SETTLED;
+    if !overlay.claims.get(key).is_some_and(over) {
+        return;
+    }
+    let starting = |one: &Listed| one.status.ends_with("(health: starting)");
+    match replicas(daemon, key).await {
+        Ok(replicas) if !replicas.iter().any(starting) => {
+            let ended = daemon.store.change(false, |overlay| {
+                overlay.end_settled(key);
+                Ok(())
+            });
+            report(ended.await);
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, key, "cannot see how a service is"),
+    }
 }
 
 async fn forget(daemon: &Daemon, id: &str) {
@@ -160,6 +185,7 @@ async fn catch_up(daemon: &Daemon) -> Result<(), Unanswered> {
         }
     }
     for (key, claim) in &overlay.claims {
+        end_if_settled(daemon, key).await;
         if claim.stage != Claim::SHOWN && !claim.is_by_hand() {
             show_if_left(daemon, key, Left::NoneExists).await;
         }

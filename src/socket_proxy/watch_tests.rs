@@ -134,3 +134,34 @@ async fn a_health_rule_ends_with_dockers_first_verdict() {
     .await;
     assert_eq!(daemon.store.subscribe().borrow().announced, held);
 }
+
+#[tokio::test]
+async fn what_a_finished_rollout_said_of_health_goes_once_docker_knows_better_of_all() {
+    let (engine, directory) = FakeEngine::start(false);
+    let labels = [
+        NEW[0],
+        ("com.docker.compose.project", "shop"),
+        ("com.docker.compose.service", "web"),
+    ];
+    let starting = "Up 1 second (health: starting)";
+    for name in ["new-1", "new-2"] {
+        engine.create(name, &labels, starting);
+    }
+    let daemon = watched(&directory, &engine).await;
+    let mut rule = hide(rollout("r1"));
+    rule.labels.clear();
+    rule.health = Some(Health::Healthy);
+    set(&daemon, claim(1, Claim::SETTLED, vec![rule])).await;
+    let claims = || daemon.store.current().claims.len();
+    engine.create("new-1", &labels, "Up 5 seconds (healthy)");
+    engine.tell("new-1", "health_status: healthy");
+    until("the first is settled", || {
+        daemon.store.current().settled.contains("new-1")
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(claims(), 1);
+    engine.create("new-2", &labels, "Up 5 seconds (healthy)");
+    engine.tell("new-2", "health_status: healthy");
+    until("the claim is gone", || claims() == 0).await;
+}

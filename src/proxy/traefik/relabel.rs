@@ -65,7 +65,7 @@ const WORDS: [(Stage, &str); 5] = [
     (Stage::Cutover, "cutover"),
     (Stage::Back, "back"),
     (Stage::Shown, Claim::SHOWN),
-    (Stage::Settled, "settled"),
+    (Stage::Settled, Claim::SETTLED),
 ];
 
 fn word(stage: Stage) -> &'static str {
