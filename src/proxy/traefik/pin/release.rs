@@ -29,7 +29,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// Looks once more; whether there is nothing left to wait for.
-    async fn again(&mut self, shown: &BTreeSet<ContainerId>, stand: Duration) -> bool {
+    async fn again(&mut self, awaited: &BTreeSet<ContainerId>, stand: Duration) -> bool {
         // A replica that has been restarted meanwhile has another address.
         let replicas = match self.pin.engine.replicas(&self.pin.key).await {
             Ok(replicas) => replicas,
@@ -40,9 +40,13 @@ impl Look<'_> {
         };
         let pin = &self.pin;
         self.moved = pin.places.iter().any(|own| pin.is_stale(own, &replicas));
-        let serves = |own: &&Replica| shown.contains(&own.id) && own.serves();
-        let expected: Vec<&Replica> = replicas.iter().filter(serves).collect();
-        self.missing = self.pin.missing(&replicas, &expected).await;
+        let awaited = |own: &&Replica| awaited.contains(&own.id);
+        let expected: Vec<&Replica> = replicas.iter().filter(awaited).collect();
+        // One that has just ended may come back, and the pin is all that would lead to it then.
+        self.missing = match expected.iter().find(|own| !own.serves()) {
+            Some(own) => Some(format!("{} does not serve now", own.target_name())),
+            None => self.pin.missing(&replicas, &expected).await,
+        };
         match self.missing {
             Some(_) => self.agreed_since = None,
             None => drop(self.agreed_since.get_or_insert_with(Instant::now)),
@@ -94,10 +98,10 @@ impl Pin {
         replicas: &[&Replica],
         shown: &BTreeSet<ContainerId>,
     ) -> Result<()> {
-        let expected = replicas
-            .iter()
-            .filter(|own| shown.contains(&own.id) && own.serves());
-        let undecided = expected.map(|own| own.undecided_for()).max();
+        let serves = |own: &&&Replica| shown.contains(&own.id) && own.serves();
+        let expected: Vec<&&Replica> = replicas.iter().filter(serves).collect();
+        let awaited: BTreeSet<ContainerId> = expected.iter().map(|own| own.id.clone()).collect();
+        let undecided = expected.iter().map(|own| own.undecided_for()).max();
         let limit = self.settings.confirm_timeout + undecided.unwrap_or_default();
         // On the way back Traefik may have read new replicas while they were healthy, and be holding that back still.
         let forward = |place: &Watched| {
@@ -115,7 +119,7 @@ impl Pin {
             moved: false,
         });
         let taken = retry::until(PAUSES.0, PAUSES.1, async || {
-            look.lock().await.again(shown, stand).await
+            look.lock().await.again(&awaited, stand).await
         });
         let taken = timeout(limit + stand, taken).await;
         let look = look.into_inner();
