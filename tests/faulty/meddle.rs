@@ -133,7 +133,10 @@ pub async fn meddle(
     let mut complaints = Vec::new();
     if action == Action::Down {
         complaints.extend(fits(&first, false, new, (new, new)));
-        comes_up(stack).await;
+        // The engine may still be at what `down` has asked of it.
+        stack
+            .until("docker compose up -d && echo is up", "is up")
+            .await;
         stack.answers(new).await;
         stack.traefik_listens().await;
     } else {
@@ -170,20 +173,6 @@ pub async fn meddle(
         outage,
         complaints,
     }
-}
-
-/// The engine may still be at what `down` has asked of it.
-async fn comes_up(stack: &Stack) {
-    let up = async || {
-        let output = stack.command("docker", &["compose", "up", "-d"]).output();
-        output.await.unwrap().status.success()
-    };
-    let comes = async {
-        while !up().await {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-    };
-    tokio::time::timeout(RESTART, comes).await.unwrap();
 }
 
 /// Waits until anybody answers; who does is looked at afterwards.

@@ -154,9 +154,9 @@ struct Way {
 /// Every Traefik in front of the service, by the way that is wanted or possible.
 async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Way> {
     let left = setup::is_left(request.engine, request.key, all).await?;
-    let relabelled = left_relabelled(request.key, request.found).await;
+    let relabelled = || left_relabelled(request.key, request.found);
     match request.settings.switch {
-        SwitchBy::Pin => match relabelled {
+        SwitchBy::Pin => match relabelled().await {
             Some(by) => Err(unsettled(request.key, &by, "--switch pin")),
             None => pin(request, all).await,
         },
@@ -166,7 +166,7 @@ async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Way>
         ))
         .hint("settle that one first, without --switch relabel")),
         SwitchBy::Auto if left => pin(request, all).await,
-        SwitchBy::Auto if all.iter().any(bypasses) && relabelled.is_none() => {
+        SwitchBy::Auto if all.iter().any(bypasses) && relabelled().await.is_none() => {
             match pin(request, all).await {
                 Ok(pinned) => Ok(pinned),
                 // Only the operator can say that it does not matter.
