@@ -15,11 +15,6 @@ const COMPOSE: Version = Version {
     patch: 1,
 };
 
-/// The engine and Compose.
-pub fn check(facts: &Facts) -> Vec<Finding> {
-    vec![engine(&facts.engine), compose(&facts.compose)]
-}
-
 /// Before it, newer Composes make every container anew at each `up`: it gives names of networks out as their ids.
 const PODMAN: Version = Version {
     major: 5,
@@ -27,22 +22,24 @@ const PODMAN: Version = Version {
     patch: 0,
 };
 
+/// The engine and Compose.
+pub fn check(facts: &Facts) -> Vec<Finding> {
+    vec![engine(&facts.engine), compose(&facts.compose)]
+}
+
 fn engine(about: &About) -> Finding {
     if about.name.starts_with("Podman") {
         return podman(about);
     }
     let text = format!("answers: {}, API {}", about.version, about.api);
-    match older(&about.version, ENGINE) {
-        false => Finding::ok(Check::Engine, "docker", text),
-        true => Finding::warn(
-            Check::Engine,
-            "docker",
-            format!("{text}; nobody has tried one before {ENGINE}"),
-        )
-        .fix(Fix::text(
+    let old = older(&about.version, ENGINE).then(|| {
+        let why = format!("nobody has tried one before {ENGINE}");
+        (
+            why,
             "update the engine: https://docs.docker.com/engine/install/",
-        )),
-    }
+        )
+    });
+    told(Check::Engine, "docker", text, old)
 }
 
 fn podman(about: &About) -> Finding {
@@ -50,29 +47,36 @@ fn podman(about: &About) -> Finding {
         "answers: Podman {} in Docker's place, API {}",
         about.version, about.api
     );
-    match older(&about.version, PODMAN) {
-        false => Finding::ok(Check::Engine, "podman", text),
-        true => Finding::warn(
-            Check::Engine,
-            "podman",
-            format!("{text}; before {PODMAN}, newer Composes make every container anew at each up"),
-        )
-        .fix(Fix::text("update Podman")),
-    }
+    let old = older(&about.version, PODMAN).then(|| {
+        let why = format!("before {PODMAN}, newer Composes make every container anew at each up");
+        (why, "update Podman")
+    });
+    told(Check::Engine, "podman", text, old)
 }
 
 fn compose(version: &str) -> Finding {
-    let text = format!("answers: {version}");
-    match older(version, COMPOSE) {
-        false => Finding::ok(Check::Compose, "docker compose", text),
-        true => Finding::warn(
-            Check::Compose,
-            "docker compose",
-            format!("{text}; nobody has tried one before {COMPOSE}"),
-        )
-        .fix(Fix::text(
+    let old = older(version, COMPOSE).then(|| {
+        let why = format!("nobody has tried one before {COMPOSE}");
+        (
+            why,
             "update the plugin docker-compose-plugin: https://docs.docker.com/compose/install/",
-        )),
+        )
+    });
+    told(
+        Check::Compose,
+        "docker compose",
+        format!("answers: {version}"),
+        old,
+    )
+}
+
+/// `old`: what is wrong with one of that age, and what to do.
+fn told(check: Check, subject: &str, text: String, old: Option<(String, &str)>) -> Finding {
+    match old {
+        None => Finding::ok(check, subject, text),
+        Some((why, fix)) => {
+            Finding::warn(check, subject, format!("{text}; {why}")).fix(Fix::text(fix))
+        }
     }
 }
 
