@@ -1,10 +1,14 @@
 //! The test builder: a Compose project behind its own Traefik and socket proxy, what is done to it, and what it says.
 
 use std::{
+    io::{Read, Seek, SeekFrom},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::{Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        LazyLock, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -275,14 +279,7 @@ impl Stack {
 
     /// What `web` answers with now; `None` for anything but 200.
     pub async fn version(&self) -> Option<String> {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(5))
-            .build()
-            .unwrap();
-        let request = client
+        let request = asker()
             .get(format!("http://127.0.0.1:{}/", self.port))
             .header("Host", &self.host);
         let response = request
@@ -350,7 +347,7 @@ impl Stack {
         command.envs(variables.iter().copied());
         Running {
             child: command.kill_on_drop(true).spawn().unwrap(),
-            log,
+            log: Mutex::new(Log::new(log)),
         }
     }
 
@@ -369,18 +366,25 @@ impl Stack {
                 &service,
             ])
             .await;
-        let mut containers = Vec::new();
-        for id in ids.lines() {
-            let format = "{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}";
-            let line = self.docker(&["inspect", "--format", format, id]).await;
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let format = "{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}";
+        let inspect = [
+            &["inspect", "--format", format][..],
+            &ids.lines().collect::<Vec<_>>(),
+        ];
+        let lines = self.docker(&inspect.concat()).await;
+        let container = |line: &str| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            containers.push(Container {
+            Container {
                 name: fields[0].trim_start_matches('/').to_owned(),
                 id: fields[1].to_owned(),
                 started: fields[2].to_owned(),
                 status: fields[3].to_owned(),
-            });
-        }
+            }
+        };
+        let mut containers: Vec<Container> = lines.lines().map(container).collect();
         containers.sort_by(|a, b| a.name.cmp(&b.name));
         containers
     }
@@ -504,7 +508,8 @@ impl Stack {
 
     async fn control(&self, call: &str) -> String {
         let line = format!(
-            "echo '{{\"control\":1,\"call\":\"{call}\"}}' | docker compose exec -T socket-proxy /rollout socket-proxy --control"
+            "echo '{{\"control\":1,\"call\":\"{call}\"}}' | docker exec -i {}-socket-proxy-1 /rollout socket-proxy --control",
+            self.project
         );
         succeeded(
             self.command("sh", &["-c", &line]).output().await.unwrap(),
@@ -560,46 +565,72 @@ impl Drop for Stack {
 /// A CLI that runs.
 pub struct Running {
     child: Child,
-    log: PathBuf,
+    log: Mutex<Log>,
+}
+
+/// The events of a run, each of them read once.
+struct Log {
+    path: PathBuf,
+    read: u64,
+    events: Vec<Value>,
+}
+
+impl Log {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            read: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// The events so far; of a line that is being written nothing yet.
+    fn events(&mut self) -> &[Value] {
+        let mut new = String::new();
+        if let Ok(mut file) = std::fs::File::open(&self.path) {
+            file.seek(SeekFrom::Start(self.read)).unwrap();
+            file.read_to_string(&mut new).unwrap();
+        }
+        let whole = new.rfind('\n').map_or("", |end| &new[..=end]);
+        self.read += whole.len() as u64;
+        let lines = whole.lines().map(serde_json::from_str);
+        self.events.extend(lines.map(Result::unwrap));
+        &self.events
+    }
 }
 
 impl Running {
     /// The events so far.
     pub fn events(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        text.lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        self.log.lock().unwrap().events().to_vec()
     }
 
     /// Waits until an event of this kind, and with this step where one is named, has come; 60 s at most.
     pub async fn reaches(&mut self, kind: &str, step: &str) {
         let is =
             |event: &Value| event["event"] == kind && (step.is_empty() || event["step"] == step);
-        let wait = async {
-            while !self.events().iter().any(is) {
-                tokio::time::sleep(Duration::from_millis(15)).await;
-            }
-        };
-        let came = tokio::time::timeout(Duration::from_secs(60), wait).await;
-        assert!(came.is_ok(), "no {kind} {step} in {:#?}", self.events());
+        self.come(&format!("{kind} {step}"), |events| events.iter().any(is))
+            .await;
     }
 
     /// Waits until a step has begun that comes after another one has ended; 60 s at most.
     pub async fn comes_after(&mut self, first: &str, step: &str) {
         let ended = |event: &Value| event["event"] == "step_finished" && event["step"] == first;
         let begun = |event: &Value| event["event"] == "step_started" && event["step"] == step;
+        self.come(step, |events| {
+            events.iter().skip_while(|event| !ended(event)).any(begun)
+        })
+        .await;
+    }
+
+    async fn come(&self, what: &str, have_come: impl Fn(&[Value]) -> bool) {
         let wait = async {
-            loop {
-                let events = self.events();
-                if events.iter().skip_while(|event| !ended(event)).any(begun) {
-                    return;
-                }
+            while !have_come(self.log.lock().unwrap().events()) {
                 tokio::time::sleep(Duration::from_millis(15)).await;
             }
         };
         let came = tokio::time::timeout(Duration::from_secs(60), wait).await;
-        assert!(came.is_ok(), "no {step} in {:#?}", self.events());
+        assert!(came.is_ok(), "no {what} in {:#?}", self.events());
     }
 
     pub fn pid(&self) -> i32 {
@@ -628,19 +659,14 @@ impl Running {
 
     /// Waits this long at most.
     pub async fn wait_for(self, longest: Duration) -> Run {
-        let log = self.log;
         let output = tokio::time::timeout(longest, self.child.wait_with_output()).await;
         let output = output.unwrap_or_else(|_| panic!("the CLI did not end within {longest:?}"));
         let output = output.unwrap();
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
         Run {
             code: output.status.code(),
             text: String::from_utf8_lossy(&output.stderr).into_owned(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            events: text
-                .lines()
-                .map(|line| serde_json::from_str(line).unwrap())
-                .collect(),
+            events: self.log.into_inner().unwrap().events().to_vec(),
         }
     }
 }
@@ -685,6 +711,22 @@ pub fn program() -> PathBuf {
 
 pub fn image() -> String {
     std::env::var("ROLLOUT_TESTBED_IMAGE").unwrap_or_else(|_| "rollout:latest".into())
+}
+
+/// Asks each time on a new connection. There is one for all tests, since making one reads every certificate of the system.
+fn asker() -> &'static reqwest::Client {
+    static ASKER: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        // A connection that is kept would belong to the runtime of the test that opened it.
+        reqwest::Client::builder()
+            .timeout(Duration::from_secs(5))
+            .pool_max_idle_per_host(0)
+            .build()
+            .unwrap()
+    });
+    &ASKER
 }
 
 pub fn free_port() -> u16 {

@@ -122,6 +122,7 @@ mod tests {
             last_data_sent: sent,
             last_data_recv: received,
             last_ack_recv: sent.min(received),
+            bytes_acked: 0,
             bytes_received: 80,
             segs_out: 3,
             data_segs_out: 1,

@@ -101,6 +101,19 @@ impl Connection {
         self.outbound.doubt();
     }
 
+    /// The kernel has counted so many bytes from the client, and no packet is still to come: what was not seen of them is
+    /// missing, and nothing else is.
+    pub fn received(&mut self, now: u64, bytes: u64) {
+        let lost = self.inbound.counted(bytes);
+        self.lose(now, Side::Client, lost);
+    }
+
+    /// The same for bytes from the application, all of which the client has acknowledged.
+    pub fn sent(&mut self, now: u64, bytes: u64) {
+        let lost = self.outbound.counted(bytes);
+        self.lose(now, Side::Application, lost);
+    }
+
     /// What is known at `now` milliseconds, when `quiet` milliseconds are silence.
     pub fn verdict(&self, now: u64, quiet: u64) -> Verdict {
         let (unanswered, streams, certain) = match &self.speaks {
@@ -140,7 +153,7 @@ impl Connection {
             }
         }
         self.direction(side(segment))
-            .begin(segment.sequence.wrapping_add(1));
+            .open(segment.sequence.wrapping_add(1));
     }
 
     fn lose(&mut self, now: u64, side: Side, lost: u64) {

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
-use nix::sys::socket::{LinkAddr, recvfrom};
+use nix::sys::socket::{LinkAddr, MsgFlags, recv, recvfrom};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
@@ -70,6 +70,13 @@ impl Packets {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing has come since the last read; then nothing was dropped since, either.
+    pub fn is_empty(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peeked = recv(self.socket.get_ref().as_raw_fd(), &mut [0], flags);
+        peeked == Err(Errno::EAGAIN)
     }
 
     /// Whether the kernel had no room for a packet since the last time this was asked.

@@ -60,8 +60,9 @@ impl Tally {
         }
     }
 
-    /// Adds up one look at the sockets, which must be newer than the last packet told.
-    pub fn look(&mut self, now: u64, sockets: &[Socket]) -> Traffic {
+    /// Adds up one look at the sockets, which must be newer than the last packet told; `told` says that every packet that
+    /// had come by then was told, but for those that are missing.
+    pub fn look(&mut self, now: u64, sockets: &[Socket], told: bool) -> Traffic {
         let mut traffic = Traffic {
             exact: self.exact,
             ..Traffic::default()
@@ -72,7 +73,7 @@ impl Tally {
             if let Some(protocol) = self.counts(&socket.ends)
                 && seen.insert(socket.ends)
             {
-                self.add(now, socket, protocol, &mut traffic);
+                self.add(now, socket, protocol, told, &mut traffic);
             }
         }
         self.connections
@@ -87,7 +88,14 @@ impl Tally {
         protocol.filter(|_| ends.comes_from_outside())
     }
 
-    fn add(&mut self, now: u64, socket: &Socket, protocol: Protocol, traffic: &mut Traffic) {
+    fn add(
+        &mut self,
+        now: u64,
+        socket: &Socket,
+        protocol: Protocol,
+        told: bool,
+        traffic: &mut Traffic,
+    ) {
         traffic.unsent += u32::from(socket.unsent > 0);
         if !socket.answering {
             return;
@@ -97,6 +105,13 @@ impl Tally {
         self.moved_at = self.moved_at.max(now.saturating_sub(silent));
         let watched = watched(&mut self.connections, socket.ends, protocol);
         watched.touched = now;
+        if told {
+            watched.packets.received(now, socket.info.bytes_received);
+            // An acknowledgement that the kernel has not got round to would leave something unsent.
+            if socket.unsent == 0 {
+                watched.packets.sent(now, socket.info.bytes_acked);
+            }
+        }
         let (unanswered, streams) = watched.judge(now, socket, protocol, self.quiet);
         let received = socket.info.bytes_received > 0;
         traffic.unanswered += unanswered;

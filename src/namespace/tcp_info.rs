@@ -9,6 +9,8 @@ pub struct TcpInfo {
     pub last_data_recv: u32,
     /// Age of the last acknowledgement received, with data or alone.
     pub last_ack_recv: u32,
+    /// Bytes that the other side has acknowledged; in the kernel's own structure a FIN counts as one.
+    pub bytes_acked: u64,
     /// Bytes received in order; in the kernel's own structure a FIN counts as one.
     pub bytes_received: u64,
     /// Segments sent, of any kind.
@@ -24,7 +26,8 @@ impl TcpInfo {
             last_data_sent: u32_at(bytes, 44),
             last_data_recv: u32_at(bytes, 52),
             last_ack_recv: u32_at(bytes, 56),
-            bytes_received: u64::from(u32_at(bytes, 128)) | u64::from(u32_at(bytes, 132)) << 32,
+            bytes_acked: u64_at(bytes, 120),
+            bytes_received: u64_at(bytes, 128),
             segs_out: u32_at(bytes, 136),
             data_segs_out: u32_at(bytes, 156),
         }
@@ -32,10 +35,13 @@ impl TcpInfo {
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    bytes
-        .get(offset..offset + 4)
-        .and_then(|field| field.try_into().ok())
-        .map_or(0, u32::from_ne_bytes)
+    let field = bytes.get(offset..).and_then(<[u8]>::first_chunk);
+    field.copied().map_or(0, u32::from_ne_bytes)
+}
+
+fn u64_at(bytes: &[u8], offset: usize) -> u64 {
+    let field = bytes.get(offset..).and_then(<[u8]>::first_chunk);
+    field.copied().map_or(0, u64::from_ne_bytes)
 }
 
 #[cfg(test)]
@@ -47,10 +53,11 @@ mod tests {
         let mut bytes = vec![0; 232];
         bytes[44..48].copy_from_slice(&1516_u32.to_ne_bytes());
         bytes[52..56].copy_from_slice(&1496_u32.to_ne_bytes());
+        bytes[120..128].copy_from_slice(&(5_u64 << 32).to_ne_bytes());
         bytes[156..160].copy_from_slice(&3_u32.to_ne_bytes());
         let info = TcpInfo::parse(&bytes);
         assert_eq!((info.last_data_sent, info.last_data_recv), (1516, 1496));
-        assert_eq!(info.data_segs_out, 3);
+        assert_eq!((info.bytes_acked, info.data_segs_out), (5 << 32, 3));
         assert_eq!(TcpInfo::parse(&bytes[..104]).last_data_recv, 1496);
         assert_eq!(TcpInfo::parse(&bytes[..104]).data_segs_out, 0);
         assert_eq!(TcpInfo::parse(&[]), TcpInfo::default());

@@ -127,7 +127,8 @@ impl Watch {
         // Packets first: an answer that they show as gone is then in the socket's queue until it has arrived.
         self.read_packets()?;
         let sockets = self.sock_diag.connections()?;
-        let traffic = self.tally.look(self.now(), &sockets);
+        let told = self.packets.as_ref().is_some_and(Packets::is_empty);
+        let traffic = self.tally.look(self.now(), &sockets, told);
         let end = Instant::now();
         let rest = (end - start) * REST;
         self.soonest_look = end + SOON.max(rest);

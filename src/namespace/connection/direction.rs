@@ -9,9 +9,33 @@ pub struct Direction {
     next: Option<u32>,
     /// The kernel may have had no room for a packet here.
     doubtful: bool,
+    /// The last acknowledgement.
+    acknowledged: Option<u32>,
+    /// The sequence number of the first byte, from which the kernel counts.
+    origin: Option<u32>,
 }
 
 impl Direction {
+    /// The connection's first byte has the number `first`.
+    pub fn open(&mut self, first: u32) {
+        self.begin(first);
+        self.origin = Some(first);
+    }
+
+    /// The kernel has counted `count` bytes, and no segment is still to come; gives how many of them were not seen here.
+    pub fn counted(&mut self, count: u64) -> u64 {
+        // Sequence numbers wrap, so that only the low half of a count matters.
+        let count = count as u32;
+        if self.origin.is_none() && !self.doubtful && self.acknowledged == self.next {
+            // All that was seen has been acknowledged, and nothing else was sent: the kernel has counted the same.
+            self.origin = self.next.map(|next| next.wrapping_sub(count));
+        }
+        match self.origin {
+            Some(origin) => self.reach(origin.wrapping_add(count)),
+            None => 0,
+        }
+    }
+
     /// Byte `next` comes next, whatever came before.
     pub fn begin(&mut self, next: u32) {
         self.next = Some(next);
@@ -39,6 +63,7 @@ impl Direction {
         // An acknowledgement that is behind is an old one and proves nothing.
         if ahead >= 0 {
             self.doubtful = false;
+            self.acknowledged = Some(acknowledged);
         }
         if ahead > 0 {
             self.next = Some(acknowledged);

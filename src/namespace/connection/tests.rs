@@ -13,6 +13,10 @@ const QUIET: u64 = 5000;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: web\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
+/// The sequence numbers of the first bytes, which wrap soon.
+const FIRST_OF_CLIENT: u32 = u32::MAX - 40;
+const FIRST_OF_APPLICATION: u32 = u32::MAX - 70;
+
 /// Both ends of a connection, and the watch in the middle.
 struct Wire {
     watched: Connection,
@@ -24,14 +28,15 @@ impl Wire {
     fn joined(protocol: Protocol) -> Self {
         Self {
             watched: Connection::new(protocol),
-            // Numbers that wrap soon.
-            client: u32::MAX - 40,
-            application: u32::MAX - 70,
+            client: FIRST_OF_CLIENT,
+            application: FIRST_OF_APPLICATION,
         }
     }
 
     fn opened() -> Self {
         let mut wire = Self::joined(Protocol::Http1);
+        wire.client = FIRST_OF_CLIENT.wrapping_sub(1);
+        wire.application = FIRST_OF_APPLICATION.wrapping_sub(1);
         let syn = wire.segment(false, b"");
         wire.see(&Segment {
             syn: true,
@@ -93,6 +98,14 @@ impl Wire {
 
     fn acknowledge(&mut self, outbound: bool) {
         self.see(&self.segment(outbound, b""));
+    }
+
+    /// The kernel has counted all that was sent.
+    fn count(&mut self) {
+        let received = self.client.wrapping_sub(FIRST_OF_CLIENT);
+        let sent = self.application.wrapping_sub(FIRST_OF_APPLICATION);
+        self.watched.received(0, received.into());
+        self.watched.sent(0, sent.into());
     }
 
     fn verdict(&self) -> Verdict {
@@ -257,6 +270,47 @@ fn doubt_goes_when_both_directions_prove_to_be_whole() {
 }
 
 #[test]
+fn a_download_whose_last_packets_are_missed_is_known_by_what_the_kernel_has_counted() {
+    let mut wire = Wire::opened();
+    wire.send(false, GET);
+    wire.send(true, b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n");
+    wire.send(true, &[b'x'; 1000]);
+    wire.watched.doubt();
+    wire.count();
+    assert_eq!(wire.verdict(), known(1));
+    wire.miss(true, &[b'x'; 2000]);
+    wire.watched.doubt();
+    assert!(matches!(
+        wire.verdict(),
+        Verdict::AtLeast { unanswered: 1, .. }
+    ));
+    wire.count();
+    assert_eq!(wire.verdict(), known(0));
+}
+
+#[test]
+fn what_the_kernel_counts_of_a_connection_joined_halfway_says_something_once_it_is_calibrated() {
+    let mut wire = Wire::joined(Protocol::Http1);
+    wire.miss(false, GET);
+    wire.miss(true, OK);
+    wire.send(false, GET);
+    wire.send(true, OK);
+    wire.watched.doubt();
+    wire.count();
+    assert_eq!(wire.verdict(), BY_AGES, "what is in doubt counts nothing");
+    wire.acknowledge(true);
+    wire.acknowledge(false);
+    wire.count();
+    wire.watched.doubt();
+    wire.count();
+    assert_eq!(wire.verdict(), known(0));
+    wire.miss(false, GET);
+    wire.watched.doubt();
+    wire.count();
+    assert_eq!(wire.verdict(), BY_AGES);
+}
+
+#[test]
 fn an_application_that_closes_has_answered_all_it_will() {
     let mut wire = Wire::opened();
     wire.send(false, GET);
@@ -305,10 +359,11 @@ proptest! {
     fn whatever_is_missed_a_verdict_that_claims_to_know_is_true(
         exchanges in vec((vec(any::<usize>(), 0..3), vec(any::<usize>(), 0..3)), 1..6),
         fates in vec(fate(), 64),
+        counted in vec(any::<bool>(), 64),
         begins_before_the_watch in any::<bool>(),
     ) {
         let mut wire = if begins_before_the_watch { Wire::joined(Protocol::Http1) } else { Wire::opened() };
-        let mut fates = fates.into_iter().cycle();
+        let (mut fates, mut counted) = (fates.into_iter().cycle(), counted.into_iter().cycle());
         for (request_cuts, answer_cuts) in exchanges {
             let halves = [(false, GET, request_cuts), (true, OK, answer_cuts)];
             for (outbound, bytes, cuts) in halves {
@@ -320,6 +375,9 @@ proptest! {
                         Fate::Seen => wire.see(&segment),
                         Fate::SeenTwice => { wire.see(&segment); wire.see(&segment); }
                         Fate::Dropped => wire.watched.doubt(),
+                    }
+                    if counted.next().unwrap() {
+                        wire.count();
                     }
                     let begun = !outbound && left < bytes.len();
                     let truth = u32::from(begun || outbound && left > 0);

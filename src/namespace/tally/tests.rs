@@ -23,6 +23,7 @@ fn socket(local: &str, remote: &str, sent: u32, received: u32) -> Socket {
             last_data_sent: sent,
             last_data_recv: received,
             last_ack_recv: sent.min(received),
+            bytes_acked: 0,
             bytes_received: 80,
             segs_out: 3,
             data_segs_out: 1,
@@ -42,7 +43,7 @@ fn each_port_is_read_as_what_is_spoken_on_it() {
         socket(US, TRAEFIK, 900, 100),
         socket("172.18.0.3:5432", TRAEFIK, 900, 100),
     ];
-    let traffic = tally.look(1000, &sockets);
+    let traffic = tally.look(1000, &sockets, false);
     assert_eq!((traffic.unanswered, traffic.streaming), (1, 1));
 }
 
@@ -58,7 +59,7 @@ fn only_what_the_proxy_may_have_opened_counts() {
         socket("172.18.0.3:4000", "172.18.0.9:5432", 900, 100),
         socket("172.18.0.3:8080", TRAEFIK, 900, 100),
     ];
-    let traffic = tally(Protocol::Http1).look(2000, &sockets);
+    let traffic = tally(Protocol::Http1).look(2000, &sockets, false);
     assert_eq!((traffic.connections, traffic.unanswered), (2, 2));
 }
 
@@ -69,7 +70,7 @@ fn unsent_data_counts_even_after_the_application_has_closed() {
         unsent: 1000,
         ..socket(US, TRAEFIK, 900, 100)
     };
-    let traffic = tally(Protocol::Http1).look(2000, &[closing]);
+    let traffic = tally(Protocol::Http1).look(2000, &[closing], false);
     assert_eq!(
         (traffic.connections, traffic.unanswered, traffic.unsent),
         (0, 0, 1)
@@ -80,32 +81,43 @@ fn unsent_data_counts_even_after_the_application_has_closed() {
 #[test]
 fn a_stream_counts_until_it_is_silent() {
     let mut tally = tally(Protocol::Stream);
-    let traffic = tally.look(1000, &[socket(US, TRAEFIK, 4999, 8000)]);
+    let traffic = tally.look(1000, &[socket(US, TRAEFIK, 4999, 8000)], false);
     assert_eq!((traffic.streaming, traffic.unanswered), (1, 0));
-    let traffic = tally.look(1010, &[socket(US, TRAEFIK, 5000, 8000)]);
+    let traffic = tally.look(1010, &[socket(US, TRAEFIK, 5000, 8000)], false);
     assert!(!traffic.busy());
 }
 
 #[test]
 fn http2_that_cannot_be_read_counts_until_it_is_silent() {
     let mut tally = tally(Protocol::H2c);
-    assert!(tally.look(1000, &[socket(US, TRAEFIK, 100, 80)]).busy());
-    assert!(!tally.look(9000, &[socket(US, TRAEFIK, 8100, 8080)]).busy());
+    assert!(
+        tally
+            .look(1000, &[socket(US, TRAEFIK, 100, 80)], false)
+            .busy()
+    );
+    assert!(
+        !tally
+            .look(9000, &[socket(US, TRAEFIK, 8100, 8080)], false)
+            .busy()
+    );
 }
 
 #[test]
 fn the_quiet_time_begins_with_the_watch_and_again_with_each_byte() {
     let mut tally = tally(Protocol::Http1);
-    assert_eq!(tally.look(700, &[]).quiet_ms, 700);
-    let traffic = tally.look(1000, &[socket(US, TRAEFIK, 40, 90)]);
+    assert_eq!(tally.look(700, &[], false).quiet_ms, 700);
+    let traffic = tally.look(1000, &[socket(US, TRAEFIK, 40, 90)], false);
     assert_eq!(traffic.quiet_ms, 40);
-    assert_eq!(tally.look(1500, &[]).quiet_ms, 540);
+    assert_eq!(tally.look(1500, &[], false).quiet_ms, 540);
 }
 
 #[test]
 fn a_connection_named_twice_in_one_look_counts_once() {
     let twice = [socket(US, TRAEFIK, 900, 100); 2];
-    assert_eq!(tally(Protocol::Http1).look(2000, &twice).unanswered, 1);
+    assert_eq!(
+        tally(Protocol::Http1).look(2000, &twice, false).unanswered,
+        1
+    );
 }
 
 #[test]
@@ -130,7 +142,7 @@ fn packets_overrule_ages_that_mislead() {
     };
     tally.segment(2, &out);
     let pausing = [socket(US, TRAEFIK, 900, 902)];
-    let traffic = tally.look(902, &pausing);
+    let traffic = tally.look(902, &pausing, false);
     assert_eq!((traffic.unanswered, traffic.exact), (1, true));
     let end = Segment {
         data: b"0\r\n\r\n",
@@ -138,5 +150,46 @@ fn packets_overrule_ages_that_mislead() {
         ..out
     };
     tally.segment(910, &end);
-    assert!(!tally.look(920, &pausing).busy());
+    assert!(!tally.look(920, &pausing, false).busy());
+}
+
+/// The client's first request on a connection that it has just opened, and the head of a long answer.
+fn download(tally: &mut Tally, ends: Ends, length: usize) {
+    let segment = |outbound, sequence, acknowledges, data| Segment {
+        ends,
+        outbound,
+        sequence,
+        acknowledges,
+        syn: false,
+        fin: false,
+        rst: false,
+        data,
+    };
+    let syn = |segment| Segment {
+        syn: true,
+        ..segment
+    };
+    tally.segment(0, &syn(segment(false, 0, None, b"")));
+    tally.segment(0, &syn(segment(true, 0, Some(1), b"")));
+    let request = b"GET / HTTP/1.1\r\n\r\n";
+    tally.segment(0, &segment(false, 1, Some(1), request));
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length:0>4}\r\n\r\n");
+    assert_eq!((request.len(), head.len()), (18, 41));
+    tally.segment(1, &segment(true, 1, Some(19), head.as_bytes()));
+}
+
+#[test]
+fn what_the_kernel_has_counted_settles_a_doubt_once_every_packet_is_told() {
+    let mut tally = Tally::new([(80, Protocol::Http1)].into(), QUIET, true);
+    let mut end = socket(US, TRAEFIK, 1, 1000);
+    download(&mut tally, end.ends, 5000);
+    end.info.bytes_received = 18;
+    end.info.bytes_acked = 41;
+    assert_eq!(tally.look(1000, &[end], true).unanswered, 1);
+    // The rest of it leaves, and is not seen.
+    end.info.bytes_acked = 41 + 5000;
+    end.info.last_data_recv = 2000;
+    tally.doubt();
+    assert_eq!(tally.look(2000, &[end], false).streaming, 1, "it paused");
+    assert!(!tally.look(2010, &[end], true).busy());
 }
