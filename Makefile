@@ -64,7 +64,7 @@ test: build ## every test, end to end ones too; brings up all they need
 	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=1 alone::
 
 # Other Traefiks, several, other ways to reach and to switch them, a second engine, broken stacks, and the examples.
-WIDE := doctor:: examples:: matrix:: odd_routing:: pin:: remote:: several_traefiks:: traefik_api::
+WIDE := crash::every_phase:: doctor:: examples:: matrix:: odd_routing:: pin:: remote:: several_traefiks:: traefik_api::
 test-wide: build ## end-to-end tests of other Traefiks and of several, of a second engine, of broken stacks, and of the examples
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \

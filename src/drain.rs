@@ -21,7 +21,7 @@ const COUNTERS: Duration = Duration::from_millis(500);
 /// How much longer the network must be silent than a stream, since silence is all there is to go by.
 const BLIND_FACTOR: u32 = 2;
 /// The kernel closes a dead program's connections before the engine knows of its death; only then it is no answer.
-const DEATH: Duration = Duration::from_millis(100);
+const DEATH: Duration = Duration::from_millis(250);
 /// How long a helper may be silent where it has to say something.
 const PATIENCE: Duration = Duration::from_secs(10);
 

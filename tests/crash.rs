@@ -58,27 +58,38 @@ async fn killed_in_each_phase(mut stack: Stack, replicas: usize, phases: &[&str]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollout_killed_before_the_cutover_is_undone_by_the_next_run() {
-    let stack = Stack::usual("killearly", "");
-    killed_in_each_phase(stack, 1, &["hold", "create", "ready"]).await;
+async fn a_rollout_killed_before_at_and_after_the_cutover_is_settled_by_the_next_run() {
+    let stack = Stack::usual("kill", "");
+    killed_in_each_phase(stack, 1, &["create", "cutover", "drain", "remove"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rollout_killed_around_the_cutover_is_settled_by_the_next_run() {
-    let stack = Stack::usual("killcut", "");
-    killed_in_each_phase(stack, 1, &["cutover", "confirm", "drain"]).await;
-}
+/// Every phase, where there is time for it.
+mod every_phase {
+    use super::*;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rollout_killed_after_the_drain_is_finished_by_the_next_run() {
-    let stack = Stack::usual("killlate", "");
-    killed_in_each_phase(stack, 1, &["stop", "remove", "rename", "release"]).await;
-}
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollout_killed_before_the_cutover_is_undone_by_the_next_run() {
+        let stack = Stack::usual("killearly", "");
+        killed_in_each_phase(stack, 1, &["hold", "create", "ready"]).await;
+    }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rollout_of_three_replicas_killed_around_the_cutover_is_settled_by_the_next_run() {
-    let stack = Stack::usual("killthree", "    scale: 3\n");
-    killed_in_each_phase(stack, 3, &["cutover", "drain", "stop"]).await;
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollout_killed_around_the_cutover_is_settled_by_the_next_run() {
+        let stack = Stack::usual("killcut", "");
+        killed_in_each_phase(stack, 1, &["cutover", "confirm", "drain"]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollout_killed_after_the_drain_is_finished_by_the_next_run() {
+        let stack = Stack::usual("killlate", "");
+        killed_in_each_phase(stack, 1, &["stop", "remove", "rename", "release"]).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_rollout_of_three_replicas_killed_around_the_cutover_is_settled_by_the_next_run() {
+        let stack = Stack::usual("killthree", "    scale: 3\n");
+        killed_in_each_phase(stack, 3, &["cutover", "drain", "stop"]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,13 +43,21 @@ struct Last {
 }
 
 impl Ages {
-    /// Judges by a look at time `now`, in milliseconds of one clock; `quiet` is what silence means here.
-    pub fn judge(&mut self, now: u64, info: &TcpInfo, unread: u32, quiet: u64) -> Judgement {
+    /// Judges by a look at time `now`, in milliseconds of one clock; `quiet` is what silence means here, and `sent_last`
+    /// says that something else shows that nothing was received after what was sent last.
+    pub fn judge(
+        &mut self,
+        now: u64,
+        info: &TcpInfo,
+        unread: u32,
+        quiet: u64,
+        sent_last: bool,
+    ) -> Judgement {
         self.notice_pauses(now, info);
         let waits = match came_last(info) {
             CameLast::Sent => false,
             CameLast::Received => true,
-            CameLast::Unclear => silence(info) < quiet,
+            CameLast::Unclear => !sent_last && silence(info) < quiet,
         };
         if info.bytes_received == 0 {
             Judgement::Idle
@@ -130,7 +138,7 @@ mod tests {
     }
 
     fn judge(info: &TcpInfo) -> Judgement {
-        Ages::default().judge(10_000, info, 0, QUIET)
+        Ages::default().judge(10_000, info, 0, QUIET, false)
     }
 
     #[test]
@@ -166,13 +174,19 @@ mod tests {
             last_ack_recv: 90,
             ..info(100, 100)
         };
-        assert_eq!(ages.judge(1000, &first, 0, QUIET), Judgement::Unanswered);
-        assert_eq!(ages.judge(1500, &info(0, 600), 0, QUIET), Judgement::Idle);
+        assert_eq!(
+            ages.judge(1000, &first, 0, QUIET, false),
+            Judgement::Unanswered
+        );
+        assert_eq!(
+            ages.judge(1500, &info(0, 600), 0, QUIET, false),
+            Judgement::Idle
+        );
     }
 
     #[test]
     fn what_the_application_has_not_read_is_unanswered() {
-        let judgement = Ages::default().judge(10_000, &info(8, 900), 12, QUIET);
+        let judgement = Ages::default().judge(10_000, &info(8, 900), 12, QUIET, false);
         assert_eq!(judgement, Judgement::Unanswered);
     }
 
@@ -186,6 +200,8 @@ mod tests {
         };
         assert_eq!(judge(&acknowledged), Judgement::Idle);
         assert_eq!(judge(&info(5000, 5000)), Judgement::Idle);
+        let judgement = Ages::default().judge(10_000, &equal, 0, QUIET, true);
+        assert_eq!(judgement, Judgement::Idle, "packets have shown the order");
     }
 
     #[test]
@@ -206,19 +222,19 @@ mod tests {
     fn an_answer_that_goes_on_after_a_pause_streams_until_it_is_silent() {
         let mut ages = Ages::default();
         assert_eq!(
-            ages.judge(1000, &info(900, 1000), 0, QUIET),
+            ages.judge(1000, &info(900, 1000), 0, QUIET, false),
             Judgement::Idle
         );
         assert_eq!(
-            ages.judge(1020, &info(4, 1020), 0, QUIET),
+            ages.judge(1020, &info(4, 1020), 0, QUIET, false),
             Judgement::Streaming
         );
         assert_eq!(
-            ages.judge(3020, &info(2004, 3020), 0, QUIET),
+            ages.judge(3020, &info(2004, 3020), 0, QUIET, false),
             Judgement::Streaming
         );
         assert_eq!(
-            ages.judge(6120, &info(5104, 6120), 0, QUIET),
+            ages.judge(6120, &info(5104, 6120), 0, QUIET, false),
             Judgement::Idle
         );
     }
@@ -226,22 +242,28 @@ mod tests {
     #[test]
     fn the_next_request_ends_the_stream_before_it() {
         let mut ages = Ages::default();
-        ages.judge(1000, &info(900, 1000), 0, QUIET);
-        ages.judge(1020, &info(4, 1020), 0, QUIET);
+        ages.judge(1000, &info(900, 1000), 0, QUIET, false);
+        ages.judge(1020, &info(4, 1020), 0, QUIET, false);
         assert_eq!(
-            ages.judge(1200, &info(184, 100), 0, QUIET),
+            ages.judge(1200, &info(184, 100), 0, QUIET, false),
             Judgement::Unanswered
         );
-        assert_eq!(ages.judge(1300, &info(4, 200), 0, QUIET), Judgement::Idle);
+        assert_eq!(
+            ages.judge(1300, &info(4, 200), 0, QUIET, false),
+            Judgement::Idle
+        );
     }
 
     #[test]
     fn an_answer_in_one_go_is_no_stream_however_long_it_took() {
         let mut ages = Ages::default();
         assert_eq!(
-            ages.judge(1000, &info(1000, 900), 0, QUIET),
+            ages.judge(1000, &info(1000, 900), 0, QUIET, false),
             Judgement::Unanswered
         );
-        assert_eq!(ages.judge(4000, &info(20, 3900), 0, QUIET), Judgement::Idle);
+        assert_eq!(
+            ages.judge(4000, &info(20, 3900), 0, QUIET, false),
+            Judgement::Idle
+        );
     }
 }

@@ -114,6 +114,11 @@ impl Connection {
         self.lose(now, Side::Application, lost);
     }
 
+    /// Whether the packets show that nothing has come from the client since the application last sent something.
+    pub fn sent_last(&self) -> bool {
+        self.last == Some(Side::Application) && self.inbound.is_whole()
+    }
+
     /// What is known at `now` milliseconds, when `quiet` milliseconds are silence.
     pub fn verdict(&self, now: u64, quiet: u64) -> Verdict {
         let (unanswered, streams, certain) = match &self.speaks {
@@ -159,6 +164,9 @@ impl Connection {
     fn lose(&mut self, now: u64, side: Side, lost: u64) {
         if lost == 0 {
             return;
+        }
+        if side == Side::Client {
+            self.last = Some(side);
         }
         let result = match (&mut self.speaks, side) {
             (Speaks::Beginning(_), _) => Err(OutOfSync),

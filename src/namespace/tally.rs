@@ -112,7 +112,7 @@ impl Tally {
                 watched.packets.sent(now, socket.info.bytes_acked);
             }
         }
-        let (unanswered, streams) = watched.judge(now, socket, protocol, self.quiet);
+        let (unanswered, streams) = watched.judge(now, socket, protocol, self.quiet, told);
         let received = socket.info.bytes_received > 0;
         traffic.unanswered += unanswered;
         traffic.streaming += u32::from(streams && received && silent < self.quiet);
@@ -121,9 +121,19 @@ impl Tally {
 
 impl Watched {
     /// How many requests are not answered, and whether it counts as busy until it is silent.
-    fn judge(&mut self, now: u64, socket: &Socket, protocol: Protocol, quiet: u64) -> (u32, bool) {
+    fn judge(
+        &mut self,
+        now: u64,
+        socket: &Socket,
+        protocol: Protocol,
+        quiet: u64,
+        told: bool,
+    ) -> (u32, bool) {
+        let sent_last = told && self.packets.sent_last();
         // Asked for in any case, since the ages have to be seen changing.
-        let by_ages = self.ages.judge(now, &socket.info, socket.unread, quiet);
+        let by_ages = self
+            .ages
+            .judge(now, &socket.info, socket.unread, quiet, sent_last);
         match self.packets.verdict(now, quiet) {
             _ if protocol == Protocol::Stream => (0, true),
             Verdict::Known {

@@ -232,6 +232,23 @@ fn a_missed_request_is_noticed_by_its_acknowledgement() {
 }
 
 #[test]
+fn what_was_sent_last_is_known_unless_something_of_the_client_s_is_missed() {
+    let mut wire = Wire::joined(Protocol::Http1);
+    assert!(!wire.watched.sent_last());
+    wire.send(false, b"the end of an upload");
+    assert!(!wire.watched.sent_last());
+    wire.send(true, OK);
+    assert!(wire.watched.sent_last());
+    wire.miss(false, GET);
+    wire.watched.doubt();
+    assert!(!wire.watched.sent_last());
+    wire.acknowledge(true);
+    assert!(!wire.watched.sent_last());
+    wire.send(true, OK);
+    assert!(wire.watched.sent_last());
+}
+
+#[test]
 fn a_missed_answer_is_noticed_by_its_acknowledgement() {
     let mut wire = Wire::opened();
     wire.send(false, GET);
