@@ -63,9 +63,10 @@ test: build ## every test, end to end ones too; brings up all they need
 	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak:: $(WIDE:%=--skip %); \
 	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=1 alone::
 
-# Other Traefiks, several, other ways to reach and to switch them, a second engine, broken stacks, and the examples.
-WIDE := crash::every_phase:: doctor:: examples:: matrix:: odd_routing:: pin:: remote:: several_traefiks:: traefik_api::
-test-wide: build ## end-to-end tests of other Traefiks and of several, of a second engine, of broken stacks, and of the examples
+# Other Traefiks, several, other ways to reach and to switch them, a second engine, what Compose files may hold, broken
+# stacks, the examples, and a kill in every phase.
+WIDE := compose:: crash::every_phase:: doctor:: examples:: init:: matrix:: odd_routing:: pin:: remote:: several_traefiks:: traefik_api::
+test-wide: build ## end-to-end tests of other Traefiks, of a second engine, of what Compose files hold, and of a kill in every phase
 	@$(CARGO) test --locked --no-run
 	@$(IN_TESTBED) \
 	$(CARGO) test --locked --test rollout -- --test-threads=3 $(WIDE)

@@ -240,29 +240,29 @@ async fn survives_a_restart_of_the_socket_proxy(mut stack: Stack, step: &str) {
     stack.settled(1).await;
 }
 
-/// Run alone, for a kill leaves no time: containers of other tests have Traefik read all the time, and one that is cut off in the middle of a read
-/// drops what it had not read yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_proxy_that_is_told_to_restart_at_any_step_loses_nothing() {
+    let mut stack = Stack::usual("sprestart", "");
+    stack.up("v1").await;
+    for (version, step) in [("v2", "ready"), ("v1", "confirm"), ("v2", "drain")] {
+        let load = stack.load_with_slow_requests();
+        stack.tag(version);
+        let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
+        running.reaches("step_started", step).await;
+        stack.compose(&["restart", "socket-proxy"]).await;
+        let run = running.wait().await;
+        let report = load.stop().await;
+        run.code(0);
+        assert!(report.nothing_lost(), "{step}: {report}\n{}", run.text);
+        stack.answers(version).await;
+    }
+    stack.settled(1).await;
+}
+
+/// Run alone, for a kill leaves no time: containers of other tests have Traefik read all the time, and one that is cut
+/// off in the middle of a read drops what it had not read yet.
 mod alone {
     use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_socket_proxy_that_is_told_to_restart_at_any_step_loses_nothing() {
-        let mut stack = Stack::usual("sprestart", "");
-        stack.up("v1").await;
-        for (version, step) in [("v2", "ready"), ("v1", "confirm"), ("v2", "drain")] {
-            let load = stack.load_with_slow_requests();
-            stack.tag(version);
-            let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
-            running.reaches("step_started", step).await;
-            stack.compose(&["restart", "socket-proxy"]).await;
-            let run = running.wait().await;
-            let report = load.stop().await;
-            run.code(0);
-            assert!(report.nothing_lost(), "{step}: {report}\n{}", run.text);
-            stack.answers(version).await;
-        }
-        stack.settled(1).await;
-    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_socket_proxy_that_restarts_while_the_new_version_starts_loses_nothing() {
