@@ -138,17 +138,19 @@ impl Stack {
 
     /// Runs a line of the shell until it answers with something that contains `wanted`, for 30 s at most.
     pub async fn until(&self, line: &str, wanted: &str) {
+        let mut said = String::new();
         let ask = async {
             loop {
                 let output = self.command("sh", &["-c", line]).output().await.unwrap();
                 if String::from_utf8_lossy(&output.stdout).contains(wanted) {
                     return;
                 }
+                said = format!("{output:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         let came = tokio::time::timeout(Duration::from_secs(30), ask).await;
-        assert!(came.is_ok(), "{line} does not answer with {wanted}");
+        assert!(came.is_ok(), "{line} does not answer with {wanted}: {said}");
     }
 
     /// The pin files that are in place.

@@ -133,6 +133,10 @@ pub async fn meddle(
     let mut complaints = Vec::new();
     if action == Action::Down {
         complaints.extend(fits(&first, false, new, (new, new)));
+        if docker.is_some() {
+            // An engine that fails to remove a container keeps it as a dead one, until somebody asks again.
+            stack.compose(&["down"]).await;
+        }
         // The engine may still be at what `down` has asked of it.
         stack
             .until("docker compose up -d && echo is up", "is up")
