@@ -599,6 +599,14 @@ impl Log {
         self.events.extend(lines.map(Result::unwrap));
         &self.events
     }
+
+    /// All events of a run that has ended, none of them cut short.
+    fn end(mut self) -> Vec<Value> {
+        self.events();
+        let length = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        assert_eq!(self.read, length, "the last event is cut short");
+        self.events
+    }
 }
 
 impl Running {
@@ -668,7 +676,7 @@ impl Running {
             code: output.status.code(),
             text: String::from_utf8_lossy(&output.stderr).into_owned(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            events: self.log.into_inner().unwrap().events().to_vec(),
+            events: self.log.into_inner().unwrap().end(),
         }
     }
 }

@@ -23,25 +23,21 @@ impl TcpInfo {
     /// Offsets are those of `include/uapi/linux/tcp.h`, which only ever grows at its end.
     pub fn parse(bytes: &[u8]) -> Self {
         Self {
-            last_data_sent: u32_at(bytes, 44),
-            last_data_recv: u32_at(bytes, 52),
-            last_ack_recv: u32_at(bytes, 56),
-            bytes_acked: u64_at(bytes, 120),
-            bytes_received: u64_at(bytes, 128),
-            segs_out: u32_at(bytes, 136),
-            data_segs_out: u32_at(bytes, 156),
+            last_data_sent: u32::from_ne_bytes(field(bytes, 44)),
+            last_data_recv: u32::from_ne_bytes(field(bytes, 52)),
+            last_ack_recv: u32::from_ne_bytes(field(bytes, 56)),
+            bytes_acked: u64::from_ne_bytes(field(bytes, 120)),
+            bytes_received: u64::from_ne_bytes(field(bytes, 128)),
+            segs_out: u32::from_ne_bytes(field(bytes, 136)),
+            data_segs_out: u32::from_ne_bytes(field(bytes, 156)),
         }
     }
 }
 
-fn u32_at(bytes: &[u8], offset: usize) -> u32 {
+/// Zeros where the structure ends before it.
+fn field<const SIZE: usize>(bytes: &[u8], offset: usize) -> [u8; SIZE] {
     let field = bytes.get(offset..).and_then(<[u8]>::first_chunk);
-    field.copied().map_or(0, u32::from_ne_bytes)
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
-    let field = bytes.get(offset..).and_then(<[u8]>::first_chunk);
-    field.copied().map_or(0, u64::from_ne_bytes)
+    field.copied().unwrap_or([0; SIZE])
 }
 
 #[cfg(test)]

@@ -31,6 +31,26 @@ fn socket(local: &str, remote: &str, sent: u32, received: u32) -> Socket {
     }
 }
 
+/// A packet of a connection that is open and stays so.
+fn segment(
+    ends: Ends,
+    outbound: bool,
+    sequence: u32,
+    acknowledges: Option<u32>,
+    data: &[u8],
+) -> Segment<'_> {
+    Segment {
+        ends,
+        outbound,
+        sequence,
+        acknowledges,
+        syn: false,
+        fin: false,
+        rst: false,
+        data,
+    }
+}
+
 const US: &str = "172.18.0.3:80";
 const TRAEFIK: &str = "172.18.0.2:4000";
 
@@ -124,22 +144,10 @@ fn a_connection_named_twice_in_one_look_counts_once() {
 fn packets_overrule_ages_that_mislead() {
     let mut tally = Tally::new([(80, Protocol::Http1)].into(), QUIET, true);
     let ends = socket(US, TRAEFIK, 0, 0).ends;
-    let segment = |outbound, data| Segment {
-        ends,
-        outbound,
-        sequence: 1000,
-        acknowledges: Some(1000),
-        syn: false,
-        fin: false,
-        rst: false,
-        data,
-    };
-    tally.segment(0, &segment(false, b"GET / HTTP/1.1\r\n\r\n"));
+    let request = b"GET / HTTP/1.1\r\n\r\n";
+    tally.segment(0, &segment(ends, false, 1000, Some(1000), request));
     let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let out = Segment {
-        acknowledges: Some(1018),
-        ..segment(true, head)
-    };
+    let out = segment(ends, true, 1000, Some(1018), head);
     tally.segment(2, &out);
     let pausing = [socket(US, TRAEFIK, 900, 902)];
     let traffic = tally.look(902, &pausing, false);
@@ -153,36 +161,26 @@ fn packets_overrule_ages_that_mislead() {
     assert!(!tally.look(920, &pausing, false).busy());
 }
 
-/// The client's first request on a connection that it has just opened, and the head of a long answer.
-fn download(tally: &mut Tally, ends: Ends, length: usize) {
-    let segment = |outbound, sequence, acknowledges, data| Segment {
-        ends,
-        outbound,
-        sequence,
-        acknowledges,
-        syn: false,
-        fin: false,
-        rst: false,
-        data,
-    };
-    let syn = |segment| Segment {
+/// The client's first request on a connection that it has just opened, and the head of an answer of 5000 bytes.
+fn download(tally: &mut Tally, ends: Ends) {
+    let syn = |outbound, acknowledges| Segment {
         syn: true,
-        ..segment
+        ..segment(ends, outbound, 0, acknowledges, b"")
     };
-    tally.segment(0, &syn(segment(false, 0, None, b"")));
-    tally.segment(0, &syn(segment(true, 0, Some(1), b"")));
+    tally.segment(0, &syn(false, None));
+    tally.segment(0, &syn(true, Some(1)));
     let request = b"GET / HTTP/1.1\r\n\r\n";
-    tally.segment(0, &segment(false, 1, Some(1), request));
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length:0>4}\r\n\r\n");
+    tally.segment(0, &segment(ends, false, 1, Some(1), request));
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n";
     assert_eq!((request.len(), head.len()), (18, 41));
-    tally.segment(1, &segment(true, 1, Some(19), head.as_bytes()));
+    tally.segment(1, &segment(ends, true, 1, Some(19), head));
 }
 
 #[test]
 fn what_the_kernel_has_counted_settles_a_doubt_once_every_packet_is_told() {
     let mut tally = Tally::new([(80, Protocol::Http1)].into(), QUIET, true);
     let mut end = socket(US, TRAEFIK, 1, 1000);
-    download(&mut tally, end.ends, 5000);
+    download(&mut tally, end.ends);
     end.info.bytes_received = 18;
     end.info.bytes_acked = 41;
     assert_eq!(tally.look(1000, &[end], true).unanswered, 1);
