@@ -11,20 +11,26 @@ PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 DOCKER_CONFIG_DIR := $(or $(DOCKER_CONFIG),$(HOME)/.docker)
 IMAGE  ?= rollout:latest
 TESTBED := tests/testbed/testbed
-# End-to-end tests mostly wait, so more of them run at a time than there are cores; what measures a time runs alone.
+# End-to-end tests mostly wait, so more of them run at a time than there are cores.
 TEST_THREADS ?= 5
 # crt-static for the last crate alone: as a general flag it would reach procedural macros, which cannot be static.
 STATIC := -- -C target-feature=+crt-static
+# The tests of both packages by one selection, so that cargo builds their dependencies once.
+TESTS := $(CARGO) test --locked --workspace
 
-# Brings the testbed up, image and all, runs what follows in it, and takes down what it brought up, whatever the outcome.
-IN_TESTBED := export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
+# Brings the testbed up while MEANWHILE runs, makes the image, runs what follows, and takes down what it brought up,
+# whatever the outcome.
+IN_TESTBED = export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
 	trap 'status=$$?; trap - EXIT; $(TESTBED) down || true; exit $$status' EXIT; \
 	trap 'exit 130' INT; trap 'exit 143' TERM; \
-	$(TESTBED) up; testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
+	$(TESTBED) up & up=$$!; \
+	$(MAKE) --no-print-directory build; $(MEANWHILE); wait $$up; \
+	$(USE_TESTBED)
+USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
 	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
 
-.PHONY: help build image install uninstall demo test test-wide test-pin soak check fmt bench clean
+.PHONY: help build image install uninstall demo test test-pin one testbed-down soak check fmt bench lines clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,52 +55,53 @@ install: build ## into PREFIX/bin, and as the Docker CLI plugin `docker rollout`
 uninstall: ## removes what install has put there
 	@rm -f $(DESTDIR)$(PREFIX)/bin/rollout $(DESTDIR)$(DOCKER_CONFIG_DIR)/cli-plugins/docker-rollout
 
-demo: build ## a rollout under load, and a table of what the clients saw
-	@$(CARGO) build --locked --release --example demo
+demo: MEANWHILE = $(CARGO) build --locked --release -p testbed --bin demo
+demo: ## a rollout under load, and a table of what the clients saw
 	@$(IN_TESTBED) \
-	$(TARGET)/release/examples/demo
+	$(TARGET)/release/demo
 
 # The tests themselves are built without optimisation: that is quicker, and checks for overflows. What they
 # run end to end is the optimised static binary, as shipped.
-test: build ## every test, end to end ones too; brings up all they need
-	@$(CARGO) test --locked --no-run
+test: MEANWHILE = $(TESTS) --no-run; $(TESTS) --lib
+test: ## every test; brings up all they need
 	@$(IN_TESTBED) \
-	$(CARGO) test --locked $(TEST_ARGS) --lib; \
-	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak:: $(WIDE:%=--skip %); \
-	$(CARGO) test --locked $(TEST_ARGS) --test rollout -- --test-threads=1 alone::
+	$(TESTS) --lib -- --ignored --test-threads=$(TEST_THREADS); \
+	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak::
 
-# Other Traefiks, several, other ways to reach and to switch them, a second engine, what Compose files may hold, broken
-# stacks, the examples, and a kill in every phase.
-WIDE := compose:: crash::every_phase:: doctor:: examples:: init:: matrix:: odd_routing:: pin:: remote:: several_traefiks:: traefik_api::
-test-wide: build ## end-to-end tests of other Traefiks, of a second engine, of what Compose files hold, and of a kill in every phase
-	@$(CARGO) test --locked --no-run
-	@$(IN_TESTBED) \
-	$(CARGO) test --locked --test rollout -- --test-threads=3 $(WIDE)
+one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
+	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
+	@export ROLLOUT_TESTBED_HOLDER=make-one; $(TESTBED) up; $(USE_TESTBED) \
+	$(TESTS) --lib --test end-to-end -- --include-ignored --list "$(T)" 2>/dev/null | grep -q ': test$$' \
+		|| { echo "no test has $(T) in its name" >&2; exit 2; }; \
+	$(TESTS) --lib --test end-to-end -- --include-ignored --test-threads=$(TEST_THREADS) "$(T)"
+
+testbed-down: ## takes down what `make one` has left up
+	@ROLLOUT_TESTBED_HOLDER=make-one $(TESTBED) down
 
 # The stacks of the main job once more, in front of which a Traefik with a file provider reads the engine's socket itself.
 PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
-test-pin: build ## the main job's end-to-end tests, switched by pin files
-	@$(CARGO) test --locked --no-run
+test-pin: MEANWHILE = $(TESTS) --no-run
+test-pin: ## the main job's end-to-end tests once more, switched by pin files
 	@$(IN_TESTBED) \
 	export ROLLOUT_TESTBED_SWITCH=pin; \
-	$(CARGO) test --locked --test rollout -- --test-threads=$(TEST_THREADS) --skip alone:: --skip soak:: $(PINNED)
+	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(PINNED)
 
-soak: build ## every fault at every call and in every phase, and a hundred rollouts in a row; takes about an hour
-	@$(CARGO) test --locked --no-run
+soak: MEANWHILE = $(TESTS) --no-run
+soak: ## every fault at every call and in every phase, and a hundred rollouts in a row; takes about an hour
 	@$(IN_TESTBED) \
-	$(CARGO) test --locked --test rollout -- --test-threads=1 --nocapture soak::
+	$(TESTS) --test end-to-end -- --test-threads=1 --nocapture soak::
 
 check: ## formatting and lints
 	@$(CARGO) fmt --all -- --check
-	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 fmt: ## formats the code
 	@$(CARGO) fmt --all
 
-bench: build ## inspects through the socket proxy and directly
-	@$(CARGO) bench --locked --bench socket_proxy --no-run
+bench: MEANWHILE = $(CARGO) bench --locked -p testbed --no-run
+bench: ## figures beside a baseline of the same run
 	@$(IN_TESTBED) \
-	$(CARGO) bench --locked --bench socket_proxy
+	$(CARGO) bench --locked -p testbed
 
 clean: ## what a build leaves behind; the testbed's cache stays
 	@$(CARGO) clean

@@ -8,6 +8,8 @@ pub mod duration;
 pub mod files;
 mod find;
 mod hash;
+#[cfg(test)]
+mod on_engine;
 mod parse;
 mod project;
 mod reason;

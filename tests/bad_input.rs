@@ -1,6 +1,6 @@
 //! What is refused: in one line, with exit code 2, and with nothing touched.
 
-use crate::support::{Run, Stack};
+use testbed::{Run, Stack};
 
 mod front;
 mod line;
@@ -31,8 +31,8 @@ pub fn refused(run: &Run, error: &str, next: &str) {
 
 /// All that a rollout could touch: containers with their start times, locks, the overlay with its generation, images.
 pub async fn whole(stack: &Stack) -> String {
-    let project = format!("label=com.docker.compose.project={}", stack.project);
-    let lock = format!("name=rollout-lock.{}.", stack.project);
+    let project = format!("label=com.docker.compose.project={}", stack.name);
+    let lock = format!("name=rollout-lock.{}.", stack.name);
     let ids = stack
         .docker(&["ps", "-aq", "--no-trunc", "--filter", &project])
         .await;

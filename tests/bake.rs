@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{
-    load::{Load, LoadOptions},
-    support::Stack,
-};
+use testbed::{Load, LoadOptions, Stack};
 
 const QUICK: [&str; 4] = ["--proxy", "traefik", "--stable", "200ms"];
 
@@ -17,7 +14,7 @@ fn quick<'a>(more: &[&'a str]) -> Vec<&'a str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_that_dies_while_it_is_watched_gives_the_traffic_back() {
-    let mut stack = Stack::usual("bakebad", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     stack.tag("v2");
@@ -39,7 +36,7 @@ async fn a_new_version_that_dies_while_it_is_watched_gives_the_traffic_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_version_runs_hidden_until_the_watch_is_over_or_is_cut_short() {
-    let mut stack = Stack::usual("bake", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     for (version, cut_short) in [("v2", false), ("v1", true)] {
         let load = stack.load();
@@ -63,8 +60,8 @@ async fn the_old_version_runs_hidden_until_the_watch_is_over_or_is_cut_short() {
 }
 
 /// A rollout to v2 that is killed in a step, under load with requests that are still under way then.
-async fn killed(test: &str, step: &str) -> (Stack, Load) {
-    let mut stack = Stack::usual(test, "");
+async fn killed(step: &str) -> (Stack, Load) {
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let load = Load::start(LoadOptions {
         slow_requests: Some(Duration::from_secs(2)),
@@ -79,7 +76,7 @@ async fn killed(test: &str, step: &str) -> (Stack, Load) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn abort_takes_the_traffic_back_to_the_old_replicas_even_after_the_cutover() {
-    let (stack, load) = killed("abort", "drain").await;
+    let (stack, load) = killed("drain").await;
     assert_eq!(stack.version().await.as_deref(), Some("v2"));
     let refused = stack
         .rollout(&quick(&["--on-unfinished", "fail", "web"]))
@@ -111,8 +108,8 @@ async fn abort_takes_the_traffic_back_to_the_old_replicas_even_after_the_cutover
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resume_goes_by_the_commit_record_and_no_further() {
-    for (test, step, version) in [("resumel", "drain", "v2"), ("resumee", "ready", "v1")] {
-        let (mut stack, load) = killed(test, step).await;
+    for (step, version) in [("drain", "v2"), ("ready", "v1")] {
+        let (mut stack, load) = killed(step).await;
         let run = stack.rollout(&["resume", "web"]).await;
         let report = load.stop().await;
         run.code(0);
@@ -130,7 +127,7 @@ mod alone {
     #[tokio::test(flavor = "multi_thread")]
     async fn traefik_goes_from_a_new_version_that_dies_to_the_old_one_and_knows_no_moment_without()
     {
-        let mut stack = Stack::relabelled("bakedies", "");
+        let mut stack = Stack::relabelled("");
         stack.up("v1").await;
         let load = stack.load();
         stack.tag("v2");

@@ -1,6 +1,6 @@
 //! One service rolled from v1 to v2 under load, in the ordinary cases.
 
-use crate::support::Stack;
+use testbed::Stack;
 
 async fn rolls_without_loss(mut stack: Stack, replicas: usize) {
     stack.up("v1").await;
@@ -18,10 +18,10 @@ async fn rolls_without_loss(mut stack: Stack, replicas: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_replica_is_rolled_without_loss_and_left_as_compose_would() {
-    rolls_without_loss(Stack::usual("one", ""), 1).await;
+    rolls_without_loss(Stack::usual(""), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_replicas_are_rolled_without_loss_and_left_as_compose_would() {
-    rolls_without_loss(Stack::usual("three", "    scale: 3\n"), 3).await;
+    rolls_without_loss(Stack::usual("    scale: 3\n"), 3).await;
 }

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    load::{Load, LoadOptions},
-    support::Stack,
-};
+use testbed::{Load, LoadOptions, Stack};
 
 const QUICK: [&str; 5] = ["--proxy", "traefik", "--stable", "200ms", "web"];
 
@@ -59,7 +56,7 @@ async fn killed_in_each_phase(mut stack: Stack, replicas: usize, phases: &[&str]
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_killed_before_at_and_after_the_cutover_is_settled_by_the_next_run() {
-    let stack = Stack::usual("kill", "");
+    let stack = Stack::usual("");
     killed_in_each_phase(stack, 1, &["create", "cutover", "drain", "remove"]).await;
 }
 
@@ -69,32 +66,32 @@ mod every_phase {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_rollout_killed_before_the_cutover_is_undone_by_the_next_run() {
-        let stack = Stack::usual("killearly", "");
+        let stack = Stack::usual("");
         killed_in_each_phase(stack, 1, &["hold", "create", "ready"]).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_rollout_killed_around_the_cutover_is_settled_by_the_next_run() {
-        let stack = Stack::usual("killcut", "");
+        let stack = Stack::usual("");
         killed_in_each_phase(stack, 1, &["cutover", "confirm", "drain"]).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_rollout_killed_after_the_drain_is_finished_by_the_next_run() {
-        let stack = Stack::usual("killlate", "");
+        let stack = Stack::usual("");
         killed_in_each_phase(stack, 1, &["stop", "remove", "rename", "release"]).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_rollout_of_three_replicas_killed_around_the_cutover_is_settled_by_the_next_run() {
-        let stack = Stack::usual("killthree", "    scale: 3\n");
+        let stack = Stack::usual("    scale: 3\n");
         killed_in_each_phase(stack, 3, &["cutover", "drain", "stop"]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_killed_for_good_leaves_the_old_version_answering() {
-    let mut stack = Stack::usual("killalone", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
@@ -114,7 +111,7 @@ async fn a_run_that_is_killed_for_good_leaves_the_old_version_answering() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_runs_at_once_the_second_is_locked_out_and_names_the_first() {
-    let mut stack = Stack::usual("two", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let mut first = stack.start_rollout(&["web"]);
@@ -134,7 +131,7 @@ async fn of_two_runs_at_once_the_second_is_locked_out_and_names_the_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unlock_removes_the_lock_of_a_killed_run_and_says_whose_it_was() {
-    let mut stack = Stack::usual("unlock", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let run = stack.rollout(&["unlock", "web"]).await;
     run.code(0);
@@ -147,7 +144,7 @@ async fn unlock_removes_the_lock_of_a_killed_run_and_says_whose_it_was() {
     let run = stack.rollout(&["unlock", "web"]).await;
     run.code(0);
     assert!(run.text.contains(&holder), "{}", run.text);
-    let lock = format!("name=rollout-lock.{}.", stack.project);
+    let lock = format!("name=rollout-lock.{}.", stack.name);
     assert_eq!(stack.docker(&["ps", "-aq", "--filter", &lock]).await, "");
     stack.rollout(&["web"]).await.code(0);
     stack.settled(1).await;
@@ -155,7 +152,7 @@ async fn unlock_removes_the_lock_of_a_killed_run_and_says_whose_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_lock_is_taken_away_stops_before_it_changes_anything_more() {
-    let mut stack = Stack::usual("stolen", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     stack.tag("v2");
@@ -181,14 +178,14 @@ async fn lock_of_elsewhere(stack: &Stack, seconds_ago: u64) {
         "docker create --name rollout-lock.{}.web --label io.rollout.lock.boot=elsewhere \
          --label io.rollout.lock.process=1@1 --label io.rollout.lock.epoch={epoch} \
          --label io.rollout.lock.who=ada@elsewhere --label io.rollout.lock.since=then rollout-demo:v1",
-        stack.project
+        stack.name
     );
     stack.shell(&line).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_from_elsewhere_counts_until_its_lease_is_over() {
-    let mut stack = Stack::usual("lease", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     lock_of_elsewhere(&stack, 5).await;
@@ -214,7 +211,7 @@ async fn a_lock_from_elsewhere_counts_until_its_lease_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_waits_for_the_lock_sees_what_the_other_has_done() {
-    let mut stack = Stack::usual("wait", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let mut first = stack.start_rollout(&["web"]);

@@ -4,14 +4,12 @@ mod apply;
 
 use serde_json::Value;
 
-use crate::{
-    bad_input::{refused, whole},
-    support::{Run, Stack, free_port},
-};
+use crate::bad_input::{refused, whole};
+use testbed::{Run, Stack, free_port};
 
 /// A fixture: behind the usual Traefik, or with one of its own.
-fn stack(test: &str, yaml: &str) -> Stack {
-    let mut stack = Stack::relabelled(test, "");
+fn stack(yaml: &str) -> Stack {
+    let mut stack = Stack::relabelled("");
     stack.write("compose.yaml", yaml);
     if yaml.contains("  traefik:\n") {
         stack.set("COMPOSE_FILE", "compose.yaml");
@@ -128,9 +126,9 @@ async fn broken_and_mended(stack: &Stack, yaml: &str, level: &str, check: &str, 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_traefik_that_reads_the_socket_itself_gets_a_socket_proxy() {
     let yaml = include_str!("doctor/socket.yaml");
-    let stack = stack("doctorsocket", yaml);
+    let stack = stack(yaml);
     stack.up("v1").await;
-    let traefik = format!("{}-traefik-1", stack.project);
+    let traefik = format!("{}-traefik-1", stack.name);
     broken_and_mended(&stack, yaml, "fail", "switch", &traefik).await;
     let (_, found) = findings(&stack).await;
     assert_eq!(bad(&found), [""; 0]);
@@ -139,16 +137,16 @@ async fn a_traefik_that_reads_the_socket_itself_gets_a_socket_proxy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_is_off_is_switched_on() {
     let yaml = include_str!("doctor/api-off.yaml");
-    let stack = stack("doctorapi", yaml);
+    let stack = stack(yaml);
     ready(&stack).await;
-    let traefik = format!("{}-traefik-1", stack.project);
+    let traefik = format!("{}-traefik-1", stack.name);
     broken_and_mended(&stack, yaml, "fail", "api", &traefik).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_the_new_version_defines_differently_gets_a_name_of_its_own() {
     let yaml = include_str!("doctor/labels.yaml");
-    let mut stack = stack("doctorlabels", yaml);
+    let mut stack = stack(yaml);
     ready(&stack).await;
     stack.set("MORE", "two");
     let fix = named(&stack, "warn", "labels", "web").await;
@@ -159,7 +157,7 @@ async fn a_router_that_the_new_version_defines_differently_gets_a_name_of_its_ow
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_where_all_is_well_is_told_so_and_left_as_it_is() {
-    let stack = Stack::relabelled("doctorwell", "");
+    let stack = Stack::relabelled("");
     ready(&stack).await;
     let before = whole(&stack).await;
     let (run, found) = findings(&stack).await;
@@ -175,7 +173,7 @@ async fn a_stack_where_all_is_well_is_told_so_and_left_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_traefik_that_is_switched_by_a_pin_file_is_warned_of_its_socket_alone() {
-    let stack = Stack::pinned("doctorpin", "");
+    let stack = Stack::pinned("");
     stack.up("v1").await;
     let (run, found) = findings(&stack).await;
     run.code(0);
@@ -189,11 +187,11 @@ async fn a_traefik_that_is_switched_by_a_pin_file_is_warned_of_its_socket_alone(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_question_is_refused() {
-    let mut stack = Stack::relabelled("doctorpaper", "");
+    let mut stack = Stack::relabelled("");
     let run = stack.rollout(&["doctor", "wbe"]).await;
     let error = format!(
         "no service \"wbe\" in project {}; did you mean \"web\"?",
-        stack.project
+        stack.name
     );
     refused(&run, &error, "services: ");
     stack.set("COMPOSE_FILE", "missing.yaml");
@@ -202,7 +200,7 @@ async fn what_is_no_question_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_does_not_answer_is_a_finding() {
-    let stack = Stack::relabelled("doctornowhere", "");
+    let stack = Stack::relabelled("");
     let run = stack
         .rollout(&["doctor", "-H", "unix:///nowhere.sock", "--output", "json"])
         .await;
@@ -228,10 +226,10 @@ mod further {
     async fn an_old_traefik_that_does_not_heed_docker_host_is_told_the_endpoint() {
         for version in ["v3.0", "v3.3"] {
             let yaml = include_str!("doctor/deaf.yaml");
-            let mut stack = stack(&format!("doctordeaf{}", version.replace('.', "")), yaml);
+            let mut stack = stack(yaml);
             stack.set("TRAEFIK", version);
             stack.compose(&["up", "-d"]).await;
-            let traefik = format!("{}-traefik-1", stack.project);
+            let traefik = format!("{}-traefik-1", stack.name);
             broken_and_mended(&stack, yaml, "fail", "traefik", &traefik).await;
         }
     }
@@ -239,7 +237,7 @@ mod further {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_service_without_a_health_check_is_told_so() {
         let yaml = include_str!("doctor/no-health-check.yaml");
-        let stack = stack("doctorhealth", yaml);
+        let stack = stack(yaml);
         ready(&stack).await;
         broken_and_mended(&stack, yaml, "warn", "health-check", "web").await;
     }
@@ -247,7 +245,7 @@ mod further {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_published_host_port_is_taken_out() {
         let yaml = include_str!("doctor/host-port.yaml");
-        let mut stack = stack("doctorport", yaml);
+        let mut stack = stack(yaml);
         stack.set("OTHER_PORT", free_port());
         ready(&stack).await;
         broken_and_mended(&stack, yaml, "fail", "host-ports", "web").await;
@@ -256,7 +254,7 @@ mod further {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_static_address_is_taken_out() {
         let yaml = include_str!("doctor/static-address.yaml");
-        let stack = stack("doctoraddress", yaml);
+        let stack = stack(yaml);
         ready(&stack).await;
         broken_and_mended(&stack, yaml, "fail", "static-address", "web").await;
     }
@@ -264,7 +262,7 @@ mod further {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_fixed_name_of_two_replicas_is_taken_out() {
         let yaml = include_str!("doctor/container-name.yaml");
-        let mut stack = stack("doctorname", yaml);
+        let mut stack = stack(yaml);
         ready(&stack).await;
         stack.set("SCALE", 2);
         broken_and_mended(&stack, yaml, "fail", "container-name", "web").await;
@@ -273,7 +271,7 @@ mod further {
     #[tokio::test(flavor = "multi_thread")]
     async fn an_anonymous_volume_gets_a_name() {
         let yaml = include_str!("doctor/anonymous-volume.yaml");
-        let stack = stack("doctorvolume", yaml);
+        let stack = stack(yaml);
         ready(&stack).await;
         broken_and_mended(&stack, yaml, "fail", "anonymous-volumes", "web").await;
     }
@@ -281,7 +279,7 @@ mod further {
     #[tokio::test(flavor = "multi_thread")]
     async fn data_with_one_writer_is_told_to_stop_the_old_set_first() {
         let yaml = include_str!("doctor/single-writer.yaml");
-        let stack = stack("doctorwriter", yaml);
+        let stack = stack(yaml);
         ready(&stack).await;
         broken_and_mended(&stack, yaml, "warn", "single-writer", "web").await;
     }
@@ -289,7 +287,7 @@ mod further {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_health_check_that_runs_every_hour_is_told_to_run_more_often() {
         let yaml = include_str!("doctor/hourly.yaml");
-        let stack = stack("doctorhourly", yaml);
+        let stack = stack(yaml);
         stack.compose(&["up", "-d"]).await;
         stack.traefik_listens().await;
         broken_and_mended(&stack, yaml, "warn", "health-check", "web").await;
@@ -297,7 +295,7 @@ mod further {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn whoever_calls_a_service_by_its_name_is_told_of() {
-        let stack = stack("doctorcalls", include_str!("doctor/calls.yaml"));
+        let stack = stack(include_str!("doctor/calls.yaml"));
         ready(&stack).await;
         named(&stack, "warn", "calls", "web").await;
         let run = stack.rollout(&["doctor", "web"]).await;

@@ -6,11 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{
-    load::{Load, LoadOptions},
-    support::{Run, Running, Stack},
-};
 use client::{Answer, Echo, Flow, Trickle, ask};
+use testbed::{Load, LoadOptions, Run, Running, Stack};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The default of `--settle`, in milliseconds.
@@ -20,7 +17,7 @@ const SETTLE: u64 = 250;
 const OVERHEAD: u64 = 300;
 
 /// A service with these labels beside the usual ones, one a line.
-fn labelled(test: &str, labels: &[&str], more: &str) -> Stack {
+fn labelled(labels: &[&str], more: &str) -> Stack {
     let labels: String = labels
         .iter()
         .map(|label| format!("      {label}\n"))
@@ -29,7 +26,7 @@ fn labelled(test: &str, labels: &[&str], more: &str) -> Stack {
         "    image: rollout-demo:${{TAG}}\n    networks: [front]\n    labels:\n      \
          traefik.enable: \"true\"\n      traefik.http.routers.web.rule: Host(`localhost`)\n{labels}{more}"
     );
-    Stack::new(test, &web)
+    Stack::new(&web)
 }
 
 /// How the first drain ended.
@@ -81,7 +78,7 @@ fn right_after(drained: Instant, last: Instant) {
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_requests_of_three_and_eight_seconds_are_answered_and_the_drain_ends_after_the_last()
 {
-    let mut stack = Stack::usual("silent", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
@@ -124,7 +121,7 @@ async fn drains_right_after_the_settle(mut stack: Stack, load: Option<LoadOption
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_is_in_flight_the_drain_ends_right_after_the_settle() {
-    drains_right_after_the_settle(Stack::usual("quiet", ""), None).await;
+    drains_right_after_the_settle(Stack::usual(""), None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +132,7 @@ async fn connections_busy_with_quick_answers_until_the_cutover_are_drained_right
         rate_per_second: 500,
         ..LoadOptions::default()
     };
-    drains_right_after_the_settle(Stack::usual("busy", ""), Some(load)).await;
+    drains_right_after_the_settle(Stack::usual(""), Some(load)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +143,7 @@ async fn an_idle_database_connection_does_not_hold_the_drain() {
     image: rollout-demo:db
     networks: [front]
 "#;
-    let stack = Stack::usual("database", database);
+    let stack = Stack::usual(database);
     drains_right_after_the_settle(stack, Some(LoadOptions::default())).await;
 }
 
@@ -170,7 +167,7 @@ fn last_of_whole_answers(answers: &[Answer], chunks: usize, cutover: Instant) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chunked_answers_that_pause_arrive_whole_wherever_they_began() {
-    let mut stack = Stack::usual("chunks", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let trickle = Trickle::start(stack.port, &["/chunks?n=7&pause=1500ms"]);
@@ -187,7 +184,7 @@ async fn chunked_answers_that_pause_arrive_whole_wherever_they_began() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_longer_than_the_quiet_time_is_no_end_of_an_answer_that_was_seen_to_begin() {
-    let mut stack = Stack::usual("pauses", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let mut run = stack.start_rollout(&["--proxy", "traefik", "--drain-quiet", "500ms", "web"]);
@@ -207,7 +204,7 @@ async fn a_pause_longer_than_the_quiet_time_is_no_end_of_an_answer_that_was_seen
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_h2c_streams_the_silent_one_is_answered_too() {
     let h2c = "traefik.http.services.web.loadbalancer.server.scheme: h2c";
-    let mut stack = labelled("h2c", &[h2c], "");
+    let mut stack = labelled(&[h2c], "");
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
@@ -237,7 +234,7 @@ async fn of_two_h2c_streams_the_silent_one_is_answered_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_websocket_holds_the_drain_no_longer_than_the_quiet_time() {
-    let mut stack = Stack::usual("idle-ws", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let _early = Echo::open(stack.port).await;
@@ -253,7 +250,7 @@ async fn an_idle_websocket_holds_the_drain_no_longer_than_the_quiet_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_that_keeps_moving_holds_the_drain_until_its_timeout_and_the_report_says_so() {
-    let mut stack = Stack::usual("moving-ws", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let early = Echo::open(stack.port).await.keep_talking();
@@ -277,7 +274,7 @@ async fn a_websocket_that_keeps_moving_holds_the_drain_until_its_timeout_and_the
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_drain_timeout_is_over_the_report_says_so_and_the_rollout_goes_on() {
-    let mut stack = Stack::usual("timeout", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
@@ -299,7 +296,7 @@ async fn when_the_drain_timeout_is_over_the_report_says_so_and_the_rollout_goes_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_under_way_at_the_cutover_complete_wherever_they_began() {
-    let mut stack = Stack::usual("upload", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
@@ -328,7 +325,7 @@ async fn uploads_under_way_at_the_cutover_complete_wherever_they_began() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_helper_can_look_the_network_counters_decide_and_the_report_says_so() {
-    let mut stack = Stack::usual("blind", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let old = stack.replicas("web").await.remove(0);
     stack.tag("v2");
@@ -352,7 +349,7 @@ async fn where_no_helper_can_look_the_network_counters_decide_and_the_report_say
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drain_begins_after_the_settle_that_was_asked_for() {
-    let mut stack = Stack::usual("settle", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let run = stack.start_rollout(&["--proxy", "traefik", "--settle", "1500ms", "web"]);
@@ -361,13 +358,13 @@ async fn the_drain_begins_after_the_settle_that_was_asked_for() {
     assert!((1000..=1500 + OVERHEAD).contains(&took), "{took} ms");
 }
 
-async fn settles_for_five_seconds(test: &str, middleware: &str) {
+async fn settles_for_five_seconds(middleware: &str) {
     let labels = [
         "traefik.http.routers.web.middlewares: hold",
         &format!("traefik.http.middlewares.hold.{middleware}"),
     ];
     let auth = "  auth:\n    image: rollout-demo:v1-plain\n    networks: [front]\n";
-    let mut stack = labelled(test, &labels, auth);
+    let mut stack = labelled(&labels, auth);
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
@@ -379,22 +376,22 @@ async fn settles_for_five_seconds(test: &str, middleware: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_may_try_again_gets_a_longer_settle() {
-    settles_for_five_seconds("retry", "retry.attempts: \"2\"").await;
+    settles_for_five_seconds("retry.attempts: \"2\"").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_buffers_gets_a_longer_settle() {
-    settles_for_five_seconds("buffer", "buffering.maxRequestBodyBytes: \"1000000\"").await;
+    settles_for_five_seconds("buffering.maxRequestBodyBytes: \"1000000\"").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_asks_elsewhere_first_gets_a_longer_settle() {
-    settles_for_five_seconds("auth", "forwardauth.address: http://auth/").await;
+    settles_for_five_seconds("forwardauth.address: http://auth/").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_killed_while_it_drains_leaves_no_helper_and_the_next_one_goes_on() {
-    let mut stack = Stack::usual("killed", "    scale: 2\n");
+    let mut stack = Stack::usual("    scale: 2\n");
     stack.up("v1").await;
     let olds = stack.replicas("web").await;
     let load = stack.load();
@@ -427,7 +424,7 @@ async fn a_run_that_is_killed_while_it_drains_leaves_no_helper_and_the_next_one_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_ignores_its_stop_signal_is_killed_after_its_own_grace_period() {
     let more = "    environment: { STOP: ignore }\n    stop_grace_period: 2s\n";
-    let mut stack = Stack::usual("grace", more);
+    let mut stack = Stack::usual(more);
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
@@ -439,7 +436,7 @@ async fn a_service_that_ignores_its_stop_signal_is_killed_after_its_own_grace_pe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_somebody_kills_while_it_answers_is_not_called_drained() {
-    let mut stack = Stack::usual("killed", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let old = stack.newest("web").await;
     let load = Load::start(LoadOptions {
@@ -471,7 +468,7 @@ mod alone {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_large_download_under_way_at_the_cutover_completes() {
         const SIZE: usize = 96 << 20;
-        let mut stack = Stack::usual("download", "");
+        let mut stack = Stack::usual("");
         stack.up("v1").await;
         let load = stack.load();
         stack.tag("v2");

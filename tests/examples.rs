@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use folder::Example;
 
-use crate::load::{Load, LoadOptions};
+use testbed::load::{Load, LoadOptions};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_that_was_moved_to_the_socket_proxy_is_rolled_without_loss_and_has_no_right_too_many()
@@ -73,7 +73,7 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
     assert_eq!(api.mixed, 0, "{api}");
     assert!(api.first_answer_of("v2").is_some(), "{api}");
     let after = example.replicas(&services).await;
-    let names = |all: &[crate::support::Container]| -> Vec<String> {
+    let names = |all: &[testbed::Container]| -> Vec<String> {
         all.iter().map(|own| own.name.clone()).collect()
     };
     assert_eq!(names(&after), names(&before));

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{
-    load::{LoadOptions, LoadReport},
-    support::{Container, Run, Stack, USUAL},
-};
+use testbed::{Container, LoadOptions, LoadReport, Run, Stack, USUAL};
 
 /// Nothing failed, and nobody but this version answered.
 #[track_caller]
@@ -52,7 +49,7 @@ async fn leaves_the_old_alone(mut stack: Stack, tag: &str, says: &str, logs: &st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_never_gets_healthy_leaves_the_old_one_alone() {
-    let stack = Stack::usual("broken", "");
+    let stack = Stack::usual("");
     let run = leaves_the_old_alone(stack, "broken", "is unhealthy", "demo-app v2: starting").await;
     assert!(run.text.contains("rollout web"), "{}", run.text);
 }
@@ -60,10 +57,7 @@ async fn a_version_that_never_gets_healthy_leaves_the_old_one_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_is_not_healthy_in_time_leaves_the_old_one_alone() {
     // Docker itself would call it unhealthy only after a start period of 15 s.
-    let mut stack = Stack::usual(
-        "late",
-        "    environment: { START_DELAY: \"${DELAY:-0}\" }\n",
-    );
+    let mut stack = Stack::usual("    environment: { START_DELAY: \"${DELAY:-0}\" }\n");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let load = stack.load();
@@ -84,7 +78,7 @@ async fn a_version_that_is_not_healthy_in_time_leaves_the_old_one_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_crashes_on_start_leaves_the_old_one_alone() {
     leaves_the_old_alone(
-        Stack::usual("crash", ""),
+        Stack::usual(""),
         "crash",
         "exited",
         "fatal: the setting 'GREETING' is missing",
@@ -95,7 +89,7 @@ async fn a_version_that_crashes_on_start_leaves_the_old_one_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_crashes_and_is_restarted_for_ever_leaves_the_old_one_alone() {
     leaves_the_old_alone(
-        Stack::usual("crashloop", "    restart: always\n"),
+        Stack::usual("    restart: always\n"),
         "crash",
         "crashed",
         "fatal: the setting 'GREETING' is missing",
@@ -106,7 +100,7 @@ async fn a_version_that_crashes_and_is_restarted_for_ever_leaves_the_old_one_alo
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_gets_healthy_and_crashes_after_two_seconds_leaves_the_old_one_alone() {
     leaves_the_old_alone(
-        Stack::usual("crash2", ""),
+        Stack::usual(""),
         "crash2",
         "exited",
         "fatal: the setting 'GREETING' is missing",
@@ -117,7 +111,7 @@ async fn a_version_that_gets_healthy_and_crashes_after_two_seconds_leaves_the_ol
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_without_a_check_that_crashes_after_two_seconds_leaves_the_old_one_alone() {
     leaves_the_old_alone(
-        Stack::usual("crash2p", "    scale: 3\n"),
+        Stack::usual("    scale: 3\n"),
         "crash2-plain",
         "exited",
         "fatal: the setting 'GREETING' is missing",
@@ -127,7 +121,7 @@ async fn a_version_without_a_check_that_crashes_after_two_seconds_leaves_the_old
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_does_not_exist_touches_nothing() {
-    let mut stack = Stack::usual("noimage", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let load = stack.load();
@@ -149,7 +143,7 @@ async fn an_image_that_does_not_exist_touches_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cutover_that_traefik_does_not_confirm_is_taken_back() {
-    let mut stack = Stack::usual("nomiddleware", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     // A middleware that does not exist disables the router as soon as the new version is live.
@@ -215,12 +209,12 @@ async fn traefik_goes_away(mut stack: Stack, away: &str, back: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_traefik_that_is_stopped_before_the_confirmation_leaves_both_up_for_the_next_run() {
-    traefik_goes_away(Stack::usual("gone", ""), "stop", "start").await;
+    traefik_goes_away(Stack::usual(""), "stop", "start").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_traefik_that_is_paused_before_the_confirmation_leaves_both_up_for_the_next_run() {
-    traefik_goes_away(Stack::usual("paused", ""), "pause", "unpause").await;
+    traefik_goes_away(Stack::usual(""), "pause", "unpause").await;
 }
 
 /// The socket proxy dies and comes back during a step, and the rollout goes on.
@@ -242,7 +236,7 @@ async fn survives_a_restart_of_the_socket_proxy(mut stack: Stack, step: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_proxy_that_is_told_to_restart_at_any_step_loses_nothing() {
-    let mut stack = Stack::usual("sprestart", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     for (version, step) in [("v2", "ready"), ("v1", "confirm"), ("v2", "drain")] {
         let load = stack.load_with_slow_requests();
@@ -266,18 +260,18 @@ mod alone {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_socket_proxy_that_restarts_while_the_new_version_starts_loses_nothing() {
-        survives_a_restart_of_the_socket_proxy(Stack::usual("spready", ""), "ready").await;
+        survives_a_restart_of_the_socket_proxy(Stack::usual(""), "ready").await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_socket_proxy_that_restarts_during_the_drain_loses_nothing() {
-        survives_a_restart_of_the_socket_proxy(Stack::usual("spdrain", ""), "drain").await;
+        survives_a_restart_of_the_socket_proxy(Stack::usual(""), "drain").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_while_the_new_version_starts_goes_back() {
-    let mut stack = Stack::usual("ctrlc", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let load = stack.load();
@@ -297,7 +291,7 @@ async fn ctrl_c_while_the_new_version_starts_goes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_after_the_confirmed_cutover_finishes_forward_and_says_so() {
-    let mut stack = Stack::usual("ctrlclate", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let load = stack.load_with_slow_requests();
     stack.tag("v2");
@@ -318,7 +312,7 @@ async fn ctrl_c_after_the_confirmed_cutover_finishes_forward_and_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_ctrl_c_leaves_at_once_and_the_next_run_settles_it() {
-    let mut stack = Stack::usual("ctrlctwice", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let load = stack.load_with_slow_requests();
     stack.tag("v2");
@@ -348,7 +342,7 @@ async fn a_second_ctrl_c_leaves_at_once_and_the_next_run_settles_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_that_fails_leaves_nothing_behind() {
-    let mut stack = Stack::usual("firstfail", "");
+    let mut stack = Stack::usual("");
     stack.compose(&["up", "-d", "traefik"]).await;
     stack.traefik_listens().await;
     stack.tag("crash");
@@ -363,13 +357,13 @@ async fn a_first_start_that_fails_leaves_nothing_behind() {
 }
 
 trait SlowLoad {
-    fn load_with_slow_requests(&self) -> crate::load::Load;
+    fn load_with_slow_requests(&self) -> testbed::load::Load;
 }
 
 impl SlowLoad for Stack {
     /// Requests of 3 s are always under way, so that a drain takes its time.
-    fn load_with_slow_requests(&self) -> crate::load::Load {
-        crate::load::Load::start(LoadOptions {
+    fn load_with_slow_requests(&self) -> testbed::load::Load {
+        testbed::load::Load::start(LoadOptions {
             slow_requests: Some(Duration::from_secs(3)),
             ..self.load_options()
         })

@@ -5,27 +5,25 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::{
-    faulty::{
-        Call, Fault, Faulty, LATE,
-        meddle::{Action, meddle},
-        strike::{QUICK, strikes},
-    },
-    support::{Run, Stack},
+use crate::faulty::{
+    Call, Fault, Faulty, LATE,
+    meddle::{Action, meddle},
+    strike::{QUICK, strikes},
 };
+use testbed::{Run, Stack};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_killed_before_or_after_a_container_is_created_is_settled_by_the_next() {
     let create = "compose POST /containers/create";
     let points = [(create, Fault::KilledBefore), (create, Fault::KilledAfter)];
-    strikes("fcreate", &points).await;
+    strikes(&points).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_killed_before_or_after_a_container_is_started_is_settled_by_the_next() {
     let start = "compose POST /containers/{id}/start";
     let points = [(start, Fault::KilledBefore), (start, Fault::KilledAfter)];
-    strikes("fstart", &points).await;
+    strikes(&points).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,14 +33,14 @@ async fn a_run_killed_before_or_after_the_cutover_is_written_is_settled_by_the_n
         (cutover, Fault::KilledBefore),
         (cutover, Fault::KilledAfter),
     ];
-    strikes("fcutover", &points).await;
+    strikes(&points).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_killed_before_or_after_the_last_name_is_given_is_settled_by_the_next() {
     let rename = "POST /containers/{id}/rename";
     let points = [(rename, Fault::KilledBefore), (rename, Fault::KilledAfter)];
-    strikes("frename", &points).await;
+    strikes(&points).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +49,7 @@ async fn an_engine_that_fails_or_hangs_up_in_the_middle_costs_no_request() {
         ("compose POST /containers/create", Fault::Refused),
         ("POST /containers/{id}/stop", Fault::Dropped),
     ];
-    strikes("ffails", &points).await;
+    strikes(&points).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +58,7 @@ async fn an_engine_that_hangs_or_never_answers_a_question_costs_no_request() {
         ("GET /containers/{id}/json", Fault::Hangs),
         ("GET /images/json", Fault::NeverAnswers),
     ];
-    strikes("fhangs", &points).await;
+    strikes(&points).await;
 }
 
 /// A run to v2 that sleeps, as its machine does, while one of its calls is on its way; another takes its lock and rolls to
@@ -87,7 +85,7 @@ async fn sleeps_at(stack: &mut Stack, call: &str, version: &str) -> (Run, Run) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cutover_that_comes_late_from_a_run_whose_lock_was_taken_changes_nothing() {
-    let mut stack = Stack::relabelled("flate", "");
+    let mut stack = Stack::relabelled("");
     stack.up("v1").await;
     let load = stack.load();
     let (first, second) = sleeps_at(&mut stack, "control set cutover", "v2").await;
@@ -101,7 +99,7 @@ async fn a_cutover_that_comes_late_from_a_run_whose_lock_was_taken_changes_nothi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_creation_of_a_run_whose_lock_was_taken_gets_no_further_and_no_traffic() {
-    let mut stack = Stack::relabelled("flatemade", "");
+    let mut stack = Stack::relabelled("");
     stack.up("v1").await;
     let load = stack.load();
     let create = "compose POST /containers/create";
@@ -123,7 +121,7 @@ mod alone {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_socket_proxy_made_anew_at_the_confirmation_and_a_traefik_restarted_at_the_drain_are_told_of()
      {
-        let mut stack = Stack::relabelled("fmeddle", "");
+        let mut stack = Stack::relabelled("");
         stack.up("v1").await;
         let points = [
             (("v1", "v2"), Action::RecreateSocketProxy, "confirm"),

@@ -6,6 +6,7 @@ pub mod probe;
 mod shape;
 pub mod strike;
 mod talk;
+pub mod upstream;
 
 use std::{
     collections::BTreeMap,
@@ -21,15 +22,14 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use rollout::{
-    docker_http::{Body, BoxError, Endpoint, Upstream, refusal},
-    private_socket::PrivateSocket,
-};
+use tempfile::TempDir;
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{oneshot, watch},
     task::JoinHandle,
 };
+
+use upstream::{Body, BoxError, Upstream, refusal};
 
 /// How long a call hangs before it is passed on.
 pub const HANG: Duration = Duration::from_secs(10);
@@ -120,7 +120,7 @@ impl Fault {
 
 /// The engine with at most one fault; it ends when this is dropped.
 pub struct Faulty {
-    socket: PrivateSocket,
+    folder: TempDir,
     shared: Arc<Shared>,
     server: JoinHandle<()>,
 }
@@ -138,10 +138,10 @@ impl Faulty {
     /// Passes on to the engine that the tests use.
     pub async fn start(plan: Option<(Call, Fault)>) -> Self {
         let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-        let endpoint: Endpoint = host.parse().unwrap();
-        let (socket, listener) = PrivateSocket::listen().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
         let shared = Arc::new(Shared {
-            engine: Upstream::new(endpoint),
+            engine: Upstream::new(&host),
             plan,
             counts: Mutex::default(),
             calls: Mutex::default(),
@@ -149,7 +149,7 @@ impl Faulty {
             victim: watch::Sender::new(None),
         });
         Self {
-            socket,
+            folder,
             server: tokio::spawn(serve(listener, shared.clone())),
             shared,
         }
@@ -157,7 +157,7 @@ impl Faulty {
 
     /// What the CLI's `DOCKER_HOST` is to be.
     pub fn docker_host(&self) -> String {
-        self.socket.docker_host()
+        format!("unix://{}/docker.sock", self.folder.path().display())
     }
 
     /// Whom a fault kills.

@@ -1,10 +1,11 @@
 //! Services that do not run yet, that run badly, or that no proxy routes to.
 
-use crate::{shapes::roll_under_load, support::Stack};
+use crate::shapes::roll_under_load;
+use testbed::Stack;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {
-    let stack = Stack::usual("first", "    scale: 2\n");
+    let stack = Stack::usual("    scale: 2\n");
     stack
         .compose(&[&["up", "-d", "--wait"], stack.front()].concat())
         .await;
@@ -20,7 +21,7 @@ async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_that_fails_leaves_nothing_and_the_next_one_starts_it() {
-    let mut stack = Stack::usual("firstbad", "");
+    let mut stack = Stack::usual("");
     stack
         .compose(&[&["up", "-d", "--wait"], stack.front()].concat())
         .await;
@@ -43,7 +44,7 @@ async fn a_first_start_that_fails_leaves_nothing_and_the_next_one_starts_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leftover_exited_containers_are_replaced_and_not_restarted() {
-    let stack = Stack::usual("exited", "    scale: 2\n");
+    let stack = Stack::usual("    scale: 2\n");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     stack.compose(&["stop", "-t", "0", "web"]).await;
@@ -62,9 +63,9 @@ async fn leftover_exited_containers_are_replaced_and_not_restarted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_has_exited_beside_one_that_serves_is_replaced_without_loss() {
-    let stack = Stack::usual("oneexited", "    scale: 2\n");
+    let stack = Stack::usual("    scale: 2\n");
     stack.up("v1").await;
-    let name = format!("{}-web-2", stack.project);
+    let name = format!("{}-web-2", stack.name);
     stack.docker(&["kill", &name]).await;
     stack.answers_steadily("v1").await;
     let run = roll_under_load(&stack, &["web"]).await;
@@ -82,7 +83,7 @@ const ON_HEALTH_ALONE: &str = "web has no Traefik router: it is rolled on health
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_no_router_knows_is_rolled_on_health_alone_and_the_report_says_so() {
-    let mut stack = Stack::new("worker", WORKER);
+    let mut stack = Stack::new(WORKER);
     stack.compose(&["up", "-d"]).await;
     let before = stack.replicas("web").await;
     stack.tag("v2");
@@ -98,7 +99,7 @@ async fn a_worker_that_no_router_knows_is_rolled_on_health_alone_and_the_report_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_never_gets_healthy_leaves_the_old_one_alone() {
-    let mut stack = Stack::new("workerbad", WORKER);
+    let mut stack = Stack::new(WORKER);
     stack.compose(&["up", "-d"]).await;
     let before = stack.replicas("web").await;
     stack.tag("broken");
@@ -108,8 +109,8 @@ async fn a_worker_that_never_gets_healthy_leaves_the_old_one_alone() {
 }
 
 /// A worker is rolled, killed when it begins a step, and rolled again; at every moment one of them runs.
-async fn a_killed_rollout_of_a_worker_is_settled(name: &str, step: &str) {
-    let mut stack = Stack::new(name, WORKER);
+async fn a_killed_rollout_of_a_worker_is_settled(step: &str) {
+    let mut stack = Stack::new(WORKER);
     stack.compose(&["up", "-d"]).await;
     stack.tag("v2");
     let mut running = stack.start_rollout(&["web"]);
@@ -124,7 +125,7 @@ async fn a_killed_rollout_of_a_worker_is_settled(name: &str, step: &str) {
             "inspect",
             "--format",
             "{{.Config.Image}}",
-            &format!("{}-web-1", stack.project),
+            &format!("{}-web-1", stack.name),
         ])
         .await;
     assert_eq!(image.trim(), "rollout-demo:v2", "{}", run.text);
@@ -133,20 +134,20 @@ async fn a_killed_rollout_of_a_worker_is_settled(name: &str, step: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_of_a_worker_killed_while_it_is_created_is_settled_by_the_next() {
-    a_killed_rollout_of_a_worker_is_settled("wkcreate", "create").await;
+    a_killed_rollout_of_a_worker_is_settled("create").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_of_a_worker_killed_before_it_is_ready_is_settled_by_the_next() {
-    a_killed_rollout_of_a_worker_is_settled("wkready", "ready").await;
+    a_killed_rollout_of_a_worker_is_settled("ready").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_of_a_worker_killed_while_the_old_one_stops_is_settled_by_the_next() {
-    a_killed_rollout_of_a_worker_is_settled("wkstop", "stop").await;
+    a_killed_rollout_of_a_worker_is_settled("stop").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_of_a_worker_killed_before_the_names_are_given_is_settled_by_the_next() {
-    a_killed_rollout_of_a_worker_is_settled("wkrename", "rename").await;
+    a_killed_rollout_of_a_worker_is_settled("rename").await;
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Run, Stack};
+use testbed::{Run, Stack};
 
 const QUICK: [&str; 2] = ["--stable", "200ms"];
 
@@ -10,7 +10,7 @@ const QUICK: [&str; 2] = ["--stable", "200ms"];
 async fn latest_is(stack: &Stack, version: &str) {
     let line = format!(
         "printf 'FROM rollout-demo:{version}\\nLABEL test={0}\\n' | DOCKER_BUILDKIT=0 docker build -q -t {1} -",
-        stack.project,
+        stack.name,
         latest(stack)
     );
     stack.shell(&line).await;
@@ -25,12 +25,12 @@ async fn latest_id(stack: &Stack) -> String {
 }
 
 fn latest(stack: &Stack) -> String {
-    format!("{}:latest", stack.project)
+    format!("{}:latest", stack.name)
 }
 
 /// A service whose image is `latest`, with a label that the second version of the file has lost.
-fn stack(test: &str) -> Stack {
-    let stack = Stack::new(test, "    image: none\n");
+fn stack() -> Stack {
+    let stack = Stack::new("    image: none\n");
     file(&stack, "      shop.tier: gold\n");
     stack
 }
@@ -52,7 +52,7 @@ async fn rollout(stack: &Stack, arguments: &[&str]) -> Run {
 async fn runs(stack: &Stack) -> (String, String) {
     let replicas = stack.replicas("web").await;
     assert_eq!(replicas.len(), 1, "{replicas:?}");
-    assert_eq!(replicas[0].name, format!("{}-web-1", stack.project));
+    assert_eq!(replicas[0].name, format!("{}-web-1", stack.name));
     let format = "{{.Image}} {{index .Config.Labels \"shop.tier\"}} ";
     let line = stack
         .docker(&["inspect", "--format", format, &replicas[0].id])
@@ -62,7 +62,7 @@ async fn runs(stack: &Stack) -> (String, String) {
 }
 
 async fn kept(stack: &Stack) -> Vec<String> {
-    let repository = format!("rollout/{}-web", stack.project);
+    let repository = format!("rollout/{}-web", stack.name);
     let tags = stack
         .docker(&["images", "--format", "{{.Tag}}", &repository])
         .await;
@@ -86,7 +86,7 @@ async fn numbers(stack: &Stack) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file_lost_a_label() {
-    let stack = stack("undo");
+    let stack = stack();
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     let first = runs(&stack).await;
@@ -96,7 +96,7 @@ async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file
     assert_ne!(first.0, second.0);
     file(&stack, "");
     // Only our names hold the older image by now.
-    let own = format!("label=test={}", stack.project);
+    let own = format!("label=test={}", stack.name);
     let prune = ["image", "prune", "--force", "--filter", &own];
     stack.docker(&prune).await;
 
@@ -162,7 +162,7 @@ async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file
 /// Compose goes by the name, which somebody else may give to another image at any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_takes_the_name_while_the_rollout_runs_gets_no_traffic() {
-    let stack = stack("undomoved");
+    let stack = stack();
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     latest_is(&stack, "v2").await;
@@ -186,7 +186,7 @@ async fn an_image_that_takes_the_name_while_the_rollout_runs_gets_no_traffic() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_that_fails_leaves_what_ran_and_gives_the_image_its_name_back() {
-    let stack = stack("undofails");
+    let stack = stack();
     latest_is(&stack, "broken").await;
     stack.compose(&["up", "-d"]).await;
     latest_is(&stack, "v1").await;
@@ -203,7 +203,7 @@ async fn an_undo_that_fails_leaves_what_ran_and_gives_the_image_its_name_back() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_left() {
-    let stack = stack("keep");
+    let stack = stack();
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     // What Compose has made is the first revision, and the way back to it.
@@ -226,7 +226,7 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
          docker cp revisions $id:/state/{2}/web; docker rm $id",
         stack.state_volume(),
         latest(&stack),
-        stack.project
+        stack.name
     );
     stack.shell(&line).await;
     let history = stack.rollout(&["history", "web"]).await;
@@ -244,7 +244,7 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
         "id=$(docker create -v {0}:/state {1}); docker cp $id:/state/{2}/web/revisions - | tar tv; docker rm $id",
         stack.state_volume(),
         latest(&stack),
-        stack.project
+        stack.name
     );
     let files = stack.shell(&line).await;
     let cut = |line: &&str| line.contains(" 40 ") && line.contains("/3-");
@@ -265,7 +265,7 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_that_is_killed_is_undone_or_finished_and_the_image_has_the_right_name() {
-    let stack = stack("undokilled");
+    let stack = stack();
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     let first = runs(&stack).await;
@@ -299,7 +299,7 @@ async fn an_undo_that_is_killed_is_undone_or_finished_and_the_image_has_the_righ
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_during_a_bake_moves_the_traffic_back_to_replicas_that_still_run() {
-    let stack = stack("undobake");
+    let stack = stack();
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     let before = stack.replicas("web").await;
@@ -320,7 +320,7 @@ async fn an_undo_during_a_bake_moves_the_traffic_back_to_replicas_that_still_run
 
 /// Whoever rolls gives a sign of life, which others find in the lock: when its lease ends, by the engine's clock.
 async fn the_lease_is_renewed(stack: &Stack) {
-    let lock = format!("rollout-lock.{}.web", stack.project);
+    let lock = format!("rollout-lock.{}.web", stack.name);
     let format = "{{index .Config.Labels \"io.rollout.lock.epoch\"}}";
     let epoch = stack.docker(&["inspect", "--format", format, &lock]).await;
     let epoch: u64 = epoch.trim().parse().unwrap();
@@ -339,7 +339,7 @@ async fn the_lease_is_renewed(stack: &Stack) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_serves_although_nothing_can_be_written_down() {
-    let stack = stack("full");
+    let stack = stack();
     let volume = stack.state_volume();
     let full = "type=tmpfs device=tmpfs o=size=4k,nr_inodes=1";
     let options = full.split(' ').flat_map(|option| ["--opt", option]);

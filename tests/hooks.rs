@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Run, Stack};
+use testbed::{Run, Stack};
 
 /// The demo application in an image that has a shell.
 const IMAGE: &str = r#"FROM traefik:v3.7
@@ -46,8 +46,8 @@ impl Drop for Images {
 }
 
 impl Shell {
-    async fn up(test: &str, more: &str) -> Self {
-        Self::of(Stack::new(test, &format!("{WEB}{more}"))).await
+    async fn up(more: &str) -> Self {
+        Self::of(Stack::new(&format!("{WEB}{more}"))).await
     }
 
     async fn of(stack: Stack) -> Self {
@@ -59,7 +59,7 @@ impl Shell {
             images: Images::default(),
         };
         for version in ["v1", "v2"] {
-            let name = format!("{}:{version}", shell.stack.project);
+            let name = format!("{}:{version}", shell.stack.name);
             let argument = format!("VERSION={version}");
             let build = [
                 "build",
@@ -116,7 +116,7 @@ fn notices(run: &Run) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pre_stop_hook_runs_in_each_old_replica_before_it_is_stopped() {
-    let mut shell = Shell::up("hook", "").await;
+    let mut shell = Shell::up("").await;
     let olds = shell.ids().await;
     shell
         .rolls(&["--pre-stop-hook", &format!("{TELL}flag")])
@@ -127,7 +127,7 @@ async fn the_pre_stop_hook_runs_in_each_old_replica_before_it_is_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hook_of_the_new_file_s_label_goes_before_the_one_of_the_container() {
     let label = format!("      docker-rollout.pre-stop-hook: {TELL}${{HOOK:-container}}\n");
-    let mut shell = Shell::up("label", &label).await;
+    let mut shell = Shell::up(&label).await;
     let olds = shell.ids().await;
     shell.stack.set("HOOK", "file");
     shell.rolls(&[]).await;
@@ -140,7 +140,7 @@ async fn the_hook_of_the_new_file_s_label_goes_before_the_one_of_the_container()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_that_only_the_old_container_knows_runs_all_the_same() {
     let label = format!("      docker-rollout.pre-stop-hook: {TELL}container\n");
-    let mut shell = Shell::up("own-label", &label).await;
+    let mut shell = Shell::up(&label).await;
     let olds = shell.ids().await;
     shell
         .stack
@@ -152,7 +152,7 @@ async fn a_hook_that_only_the_old_container_knows_runs_all_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_flag_goes_before_the_label() {
     let label = format!("      docker-rollout.pre-stop-hook: {TELL}label\n");
-    let mut shell = Shell::up("flag-label", &label).await;
+    let mut shell = Shell::up(&label).await;
     let olds = shell.ids().await;
     shell
         .rolls(&["--pre-stop-hook", &format!("{TELL}flag")])
@@ -162,7 +162,7 @@ async fn the_flag_goes_before_the_label() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_that_fails_is_reported_and_stops_nothing() {
-    let mut shell = Shell::up("bad-hook", "").await;
+    let mut shell = Shell::up("").await;
     let hook = "echo no such queue; exit 7";
     let run = shell.rolls(&["--pre-stop-hook", hook]).await;
     let told: Vec<&str> = notices(&run)
@@ -179,7 +179,7 @@ async fn a_hook_that_fails_is_reported_and_stops_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_that_hangs_is_given_up_after_the_drain_timeout() {
-    let mut shell = Shell::up("hung-hook", "").await;
+    let mut shell = Shell::up("").await;
     let options = ["--drain-timeout", "2s", "--pre-stop-hook", "sleep 600"];
     let run = shell.rolls(&options).await;
     let hung = |text: &&str| text.contains("pre-stop hook") && text.contains("did not end");
@@ -196,7 +196,7 @@ async fn compose_s_own_pre_stop_hooks_run_in_their_order_after_which_the_replica
       - command: ["sh", "-c", "echo second $$(pwd) >>/told/order"]
         working_dir: /tmp
 "#;
-    let mut stack = Stack::new("compose-hook", &format!("{WEB}{project}"));
+    let mut stack = Stack::new(&format!("{WEB}{project}"));
     // Older ones do not know the key.
     stack.compose_version("sid");
     let mut shell = Shell::of(stack).await;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::{Stack, image};
+use testbed::{Stack, image};
 
 /// As people write it: comments, both styles, and no network of its own.
 const DIRECT: &str = r#"# The shop
@@ -33,8 +33,8 @@ services:
 "#;
 
 /// The stack, from one file called `stack.yaml`.
-fn stack(test: &str, text: &str) -> Stack {
-    let mut stack = Stack::relabelled(test, "");
+fn stack(text: &str) -> Stack {
+    let mut stack = Stack::relabelled("");
     stack.set("COMPOSE_FILE", "stack.yaml");
     stack.write("stack.yaml", text);
     stack
@@ -46,7 +46,7 @@ fn text(stack: &Stack) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_whose_traefik_mounts_the_socket_is_made_ready_and_rolled_without_loss() {
-    let mut stack = stack("init", DIRECT);
+    let mut stack = stack(DIRECT);
     let file = stack.path("stack.yaml");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     stack.up("v1").await;
@@ -112,7 +112,7 @@ async fn a_stack_whose_traefik_mounts_the_socket_is_made_ready_and_rolled_withou
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_edited_safely_is_left_as_it_is_with_what_to_add() {
     let anchored = DIRECT.replace("  traefik:\n", "  traefik: &edge\n");
-    let stack = stack("initrefused", &anchored);
+    let stack = stack(&anchored);
     let run = stack.rollout(&["init", "--write"]).await;
     run.code(2);
     assert!(
@@ -140,7 +140,7 @@ async fn a_file_that_cannot_be_edited_safely_is_left_as_it_is_with_what_to_add()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_done_is_told_as_json_too_and_a_project_of_several_files_is_edited_where_traefik_is()
  {
-    let mut stack = stack("initjson", DIRECT);
+    let mut stack = stack(DIRECT);
     stack.write(
         "more.yaml",
         "services: { web: { environment: { A: b } } }\n",
@@ -201,7 +201,7 @@ volumes:
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_is_changed_so_that_each_compose_reads_what_was_meant() {
     for suite in ["trixie", "sid"] {
-        let mut stack = stack(&format!("initforms{suite}"), FORMS);
+        let mut stack = stack(FORMS);
         stack.compose_version(suite);
         let run = stack.rollout(&["init", "--write"]).await;
         run.code(0);

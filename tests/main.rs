@@ -3,7 +3,6 @@
 mod bad_input;
 mod bake;
 mod blue_green;
-mod compose;
 mod crash;
 mod doctor;
 mod drain;
@@ -15,8 +14,6 @@ mod first_start;
 mod history;
 mod hooks;
 mod init;
-#[path = "testbed/load.rs"]
-mod load;
 mod matrix;
 mod namespace;
 mod odd_routing;
@@ -32,5 +29,4 @@ mod several_traefiks;
 mod shapes;
 mod soak;
 mod socket_proxy;
-mod support;
 mod traefik_api;

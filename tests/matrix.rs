@@ -4,10 +4,7 @@ use std::{fmt::Write as _, io::Write as _};
 
 use futures_util::{StreamExt, stream};
 
-use crate::{
-    load::LoadReport,
-    support::{Run, Stack, free_port},
-};
+use testbed::{LoadReport, Run, Stack, free_port};
 
 /// Tags of the image.
 const VERSIONS: [&str; 4] = ["v3.0", "v3.3", "v3.6", "v3.7"];
@@ -43,10 +40,9 @@ struct Cell {
 }
 
 fn stack(version: &str, way: &str) -> Stack {
-    let test = format!("matrix{}{way}", version.replace(['v', '.'], ""));
     let mut stack = match way {
-        "pin" => Stack::pinned(&test, WEB),
-        _ => Stack::relabelled(&test, WEB),
+        "pin" => Stack::pinned(WEB),
+        _ => Stack::relabelled(WEB),
     };
     let compose = std::fs::read_to_string(stack.path("compose.yaml")).unwrap();
     let compose = compose.replacen("    networks: [front]\n", TCP_LABELS, 1);

@@ -5,13 +5,12 @@ mod client;
 mod helper;
 mod joined;
 mod probe;
-mod replica;
 mod streams;
 
 use std::time::{Duration, Instant};
 
 use helper::Helper;
-use replica::Replica;
+use testbed::Replica;
 use tokio::time::sleep;
 
 const SECOND: Duration = Duration::from_secs(1);

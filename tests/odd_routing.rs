@@ -1,10 +1,7 @@
 //! Stacks that route in odd ways, several at once: rolled without a loss, or refused before anything is touched.
 
-use crate::{
-    bad_input::{refused, whole},
-    load::Load,
-    support::{Stack, USUAL, free_port},
-};
+use crate::bad_input::{refused, whole};
+use testbed::{Load, Stack, USUAL, free_port};
 
 /// Everything that Traefik makes up by itself: exposure, the rule, the network, the names that entrypoints give routers;
 /// and a second Traefik that reads the engine's socket, and whose constraints leave the service out.
@@ -51,7 +48,7 @@ const SEVERAL: &str = r#"    image: rollout-demo:${TAG}-plain
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_with_several_routers_ports_and_networks_is_cut_over_as_one() {
-    let mut stack = Stack::relabelled("odd", "");
+    let mut stack = Stack::relabelled("");
     stack.write(
         "compose.yaml",
         &format!("services:\n  web:\n{SEVERAL}{FRONT}"),
@@ -101,7 +98,7 @@ networks:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_behind_published_ports_are_told_apart_by_their_ports() {
-    let mut stack = Stack::relabelled("bound", "");
+    let mut stack = Stack::relabelled("");
     stack.write("compose.yaml", &format!("services:\n  web:\n{BOUND}"));
     let gateway = "{{(index .IPAM.Config 0).Gateway}}";
     let bridge = stack
@@ -124,7 +121,7 @@ async fn replicas_behind_published_ports_are_told_apart_by_their_ports() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_that_traefik_would_lose_or_not_get_through_to_is_refused() {
-    let mut stack = Stack::relabelled("astray", "");
+    let mut stack = Stack::relabelled("");
     let traefik = r#"  traefik:
     command:
       - --providers.docker.exposedbydefault=false
@@ -139,7 +136,7 @@ networks:
     stack.up("v1").await;
     stack.tag("v2");
     let before = whole(&stack).await;
-    let project = stack.project.clone();
+    let project = stack.name.clone();
     let own = format!("Traefik ({project}-traefik-1)");
     let port = "traefik.http.services.app.loadbalancer.server";
     for (change, error, next) in [
@@ -189,14 +186,14 @@ networks:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_traefik_that_does_not_heed_docker_host_is_told_what_it_does_heed() {
-    let mut stack = Stack::relabelled("deaf", "");
+    let mut stack = Stack::relabelled("");
     stack.set("TRAEFIK", "v3.3").set("HTTP_PORT", free_port());
     let front = [&["up", "-d", "--wait"], stack.front()].concat();
     stack.compose(&front).await;
     let before = whole(&stack).await;
     let error = format!(
         "{}-traefik-1 is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
-        stack.project
+        stack.name
     );
     let run = stack.rollout(&["--switch", "relabel", "web"]).await;
     let next = "add --providers.docker.endpoint=tcp://socket-proxy:2375 to Traefik's command";

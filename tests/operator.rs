@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    load::LoadReport,
-    support::{Run, Running, Stack},
-};
+use testbed::{LoadReport, Run, Running, Stack};
 
 /// As many answers as come while Traefik may hold back what it has read, 2 s by default, and some more.
 const THROTTLED: usize = 300;
@@ -36,7 +33,7 @@ fn told(run: &Run) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_up_with_the_old_file_is_no_worse_than_compose_alone() {
-    let mut stack = Stack::usual("upold", DELAYED);
+    let mut stack = Stack::usual(DELAYED);
     stack.up("v1").await;
     let control = gap_of_compose(&mut stack, "v2").await;
     gap_of_compose(&mut stack, "v1").await;
@@ -63,7 +60,7 @@ async fn a_plain_up_with_the_old_file_is_no_worse_than_compose_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_up_with_the_new_file_is_no_worse_than_compose_alone() {
-    let mut stack = Stack::usual("upnew", DELAYED);
+    let mut stack = Stack::usual(DELAYED);
     stack.set("DELAY", 3);
     stack.up("v1").await;
     let control = gap_of_compose(&mut stack, "v2").await;
@@ -89,7 +86,7 @@ async fn a_plain_up_with_the_new_file_is_no_worse_than_compose_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_replica_that_is_removed_while_it_starts_ends_the_rollout_and_the_old_one_serves() {
-    let mut stack = Stack::usual("rmnew", DELAYED);
+    let mut stack = Stack::usual(DELAYED);
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let load = stack.load();
@@ -111,7 +108,7 @@ async fn a_new_replica_that_is_removed_while_it_starts_ends_the_rollout_and_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_old_replica_of_two_that_is_removed_ends_the_rollout_and_the_other_serves() {
-    let mut stack = Stack::usual("rmoneold", &format!("    scale: 2\n{DELAYED}"));
+    let mut stack = Stack::usual(&format!("    scale: 2\n{DELAYED}"));
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     stack.tag("v2").set("DELAY", 3);
@@ -127,7 +124,7 @@ async fn one_old_replica_of_two_that_is_removed_ends_the_rollout_and_the_other_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_only_old_replica_that_is_removed_while_the_new_starts_leaves_the_new_one_serving() {
-    let mut stack = Stack::usual("rmold", DELAYED);
+    let mut stack = Stack::usual(DELAYED);
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let running = starting(&mut stack, 4).await;
@@ -142,10 +139,10 @@ async fn the_only_old_replica_that_is_removed_while_the_new_starts_leaves_the_ne
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_new_replica_that_is_removed_during_the_drain_gives_the_traffic_back() {
-    let mut stack = Stack::usual("rmdrain", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
-    let load = crate::load::Load::start(crate::load::LoadOptions {
+    let load = testbed::load::Load::start(testbed::load::LoadOptions {
         slow_requests: Some(Duration::from_secs(4)),
         ..stack.load_options()
     });

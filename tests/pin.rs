@@ -4,10 +4,7 @@
 mod places;
 mod secure;
 
-use crate::{
-    load::{Load, LoadOptions},
-    support::{Stack, USUAL},
-};
+use testbed::{Load, LoadOptions, Stack, USUAL};
 
 /// A router whose rule and middlewares differ between the versions, and one that only one version has.
 const DIFFERING: &str = r#"    image: rollout-demo:${TAG}
@@ -25,7 +22,7 @@ const DIFFERING: &str = r#"    image: rollout-demo:${TAG}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_middlewares_and_routers_that_differ_between_the_versions_move_at_once() {
-    let mut stack = Stack::pinned_with("pinlabels", DIFFERING);
+    let mut stack = Stack::pinned_with(DIFFERING);
     stack.set("RULE", "Host(`localhost`) && PathPrefix(`/app`)");
     stack.set("MORE", "old-only");
     stack.compose(&["up", "-d"]).await;
@@ -68,7 +65,7 @@ async fn rules_middlewares_and_routers_that_differ_between_the_versions_move_at_
 /// Docker itself calls the new replica healthy half a minute after it has proved that it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pin_of_a_service_that_is_checked_rarely_stays_until_docker_agrees() {
-    let mut stack = Stack::pinned("pinrare", "");
+    let mut stack = Stack::pinned("");
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2-slowcheck");
@@ -94,13 +91,13 @@ async fn the_pin_of_a_service_that_is_checked_rarely_stays_until_docker_agrees()
 /// A new replica that comes back with another address, while Docker's own check is waited for, is followed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pin_that_waits_to_be_removed_follows_a_replica_that_comes_back_elsewhere() {
-    let mut stack = Stack::pinned("pinreturns", "");
+    let mut stack = Stack::pinned("");
     stack.up("v1").await;
     stack.tag("v2-slowcheck");
     let mut running = stack.start_rollout(&["web"]);
     running.comes_after("confirm", "release").await;
     let new = stack.newest("web").await;
-    let network = format!("{}_front", stack.project);
+    let network = format!("{}_front", stack.name);
     let address = async || {
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
         stack.docker(&["inspect", "--format", format, &new]).await
@@ -125,7 +122,7 @@ async fn a_pin_that_waits_to_be_removed_follows_a_replica_that_comes_back_elsewh
 /// What was pinned when the run died has another address when the next one begins.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pin_that_leads_nowhere_any_more_is_mended_by_the_next_run() {
-    let mut stack = Stack::pinned("pinmoved", "");
+    let mut stack = Stack::pinned("");
     stack.up("v1").await;
     stack.tag("v2");
     let mut running = stack.start_rollout(&["web"]);
@@ -135,7 +132,7 @@ async fn a_pin_that_leads_nowhere_any_more_is_mended_by_the_next_run() {
     let new = stack.newest("web").await;
     // Somebody else takes its address.
     stack.docker(&["stop", "-t", "0", &new]).await;
-    let network = format!("{}_front", stack.project);
+    let network = format!("{}_front", stack.name);
     let sleeper = [
         "run",
         "-d",
@@ -160,12 +157,12 @@ async fn a_pin_that_leads_nowhere_any_more_is_mended_by_the_next_run() {
 /// The same while the run lives: an old replica that is restarted during a hold gets its requests at its new address.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_follows_an_old_replica_that_comes_back_elsewhere() {
-    let mut stack = Stack::pinned("pinfollow", "    scale: 2\n");
+    let mut stack = Stack::pinned("    scale: 2\n");
     stack.up("v1").await;
     stack.tag("slow");
     let mut running = stack.start_rollout(&["web"]);
     running.comes_after("create", "ready").await;
-    let old = format!("{}-web-1", stack.project);
+    let old = format!("{}-web-1", stack.name);
     stack.docker(&["stop", "-t", "0", &old]).await;
     stack.docker(&["start", &old]).await;
     running.comes_after("ready", "hold").await;
@@ -179,7 +176,7 @@ async fn a_sticky_client_keeps_its_cookie_and_its_replica_through_hold_and_relea
     let sticky = "      traefik.http.services.web.loadbalancer.sticky.cookie: \"true\"\n      \
                   traefik.http.services.web.loadbalancer.server.port: \"80\"\n    networks:";
     let usual = USUAL.replace("    networks:", sticky);
-    let mut stack = Stack::pinned_with("pinsticky", &format!("{usual}    scale: 2\n"));
+    let mut stack = Stack::pinned_with(&format!("{usual}    scale: 2\n"));
     stack.up("v1").await;
     let curl = format!(
         "curl -s -i -H 'Host: localhost' http://127.0.0.1:{}/",

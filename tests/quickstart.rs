@@ -1,23 +1,10 @@
 //! `compose-examples/quickstart` as it stands: its variables are set in the environment, and nothing else.
 
-use crate::support::Stack;
-
-/// The example under a project name and a port of its own.
-fn quickstart(test: &str) -> Stack {
-    let mut stack = Stack::usual(test, "");
-    let root = env!("CARGO_MANIFEST_DIR");
-    stack.set(
-        "COMPOSE_FILE",
-        format!("{root}/compose-examples/quickstart/compose.yaml"),
-    );
-    stack.set("WEB_IMAGE", "rollout-demo:v1");
-    stack.host = "quickstart.localhost".into();
-    stack
-}
+use testbed::Stack;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quickstart_runs_as_it_stands_and_is_rolled_without_loss() {
-    let mut stack = quickstart("quickstart");
+    let mut stack = Stack::quickstart();
     stack.up("v1").await;
     let load = stack.load();
     stack.set("WEB_IMAGE", "rollout-demo:v2");

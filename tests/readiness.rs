@@ -2,10 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::{
-    shapes::roll_under_load,
-    support::{Run, Stack, by_pin},
-};
+use crate::shapes::roll_under_load;
+use testbed::{Run, Stack, by_pin};
 
 /// A service whose application is told how to behave by variables of the project.
 const TOLD: &str = r#"    environment:
@@ -17,7 +15,7 @@ const TOLD: &str = r#"    environment:
 
 /// When the application in `web-1` began to listen, as the engine's log has it.
 async fn listened_at(stack: &Stack) -> SystemTime {
-    let name = format!("{}-web-1", stack.project);
+    let name = format!("{}-web-1", stack.name);
     let script = format!("docker logs --timestamps {name} 2>&1");
     let log = stack.shell(&script).await;
     let line = log
@@ -46,19 +44,19 @@ mod alone {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_service_checked_every_second_is_rolled_within_five_seconds_of_being_ready() {
-        let stack = Stack::usual("check1", TOLD);
+        let stack = Stack::usual(TOLD);
         is_done_soon_after_the_application_is_ready(stack, ["v1", "v2"]).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_service_checked_every_thirty_seconds_is_rolled_within_five_seconds_of_being_ready() {
-        let stack = Stack::usual("check30", TOLD);
+        let stack = Stack::usual(TOLD);
         is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_either() {
-        let mut stack = Stack::usual("check30s", TOLD);
+        let mut stack = Stack::usual(TOLD);
         stack.set("START_DELAY", 3);
         is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
     }
@@ -70,7 +68,7 @@ fn at_the_end() -> &'static str {
 }
 
 async fn docker_says(stack: &Stack) -> String {
-    let name = format!("{}-web-1", stack.project);
+    let name = format!("{}-web-1", stack.name);
     let format = "{{.State.Health.Status}}";
     let said = stack.docker(&["inspect", "--format", format, &name]).await;
     said.trim().to_owned()
@@ -78,7 +76,7 @@ async fn docker_says(stack: &Stack) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_docker_still_calls_starting_keeps_answering_and_is_rolled_again() {
-    let mut stack = Stack::usual("starting", TOLD);
+    let mut stack = Stack::usual(TOLD);
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2-slowcheck");
@@ -96,7 +94,7 @@ async fn a_replica_that_docker_still_calls_starting_keeps_answering_and_is_rolle
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_rollout_leaves_a_replica_that_docker_still_calls_starting_answering() {
-    let mut stack = Stack::usual("startfail", TOLD);
+    let mut stack = Stack::usual(TOLD);
     stack.up("v1").await;
     stack.tag("v2-slowcheck");
     stack.rollout(&["web"]).await.code(0);
@@ -114,7 +112,7 @@ async fn a_failed_rollout_leaves_a_replica_that_docker_still_calls_starting_answ
 }
 
 /// Another container's start makes Traefik read everything anew; some answers later it has done so.
-async fn answers_on(stack: &Stack, load: &crate::load::Load) {
+async fn answers_on(stack: &Stack, load: &testbed::load::Load) {
     let start = "docker run --rm --network none rollout-demo:v1-plain check || true";
     stack.shell(start).await;
     load.goes_on_for(300).await;
@@ -122,7 +120,7 @@ async fn answers_on(stack: &Stack, load: &crate::load::Load) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_without_a_health_check_gets_no_traffic_before_its_port_is_open() {
-    let mut stack = Stack::usual("slow", "");
+    let mut stack = Stack::usual("");
     stack.tag("v1-plain").up("v1").await;
     stack.tag("slow");
     let run = roll_under_load(&stack, &["--proxy", "traefik", "web"]).await;
@@ -162,20 +160,20 @@ async fn is_told_about_loopback(mut stack: Stack, tags: [&str; 2], limit: &str) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_bound_to_loopback_alone_is_told_so_and_gets_no_traffic() {
-    let stack = Stack::usual("loopback", TOLD);
+    let stack = Stack::usual(TOLD);
     is_told_about_loopback(stack, ["v1-plain", "v2-plain"], "--wait").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_bound_to_loopback_gets_no_traffic_though_its_own_check_passes() {
-    let stack = Stack::usual("loopcheck", TOLD);
+    let stack = Stack::usual(TOLD);
     is_told_about_loopback(stack, ["v1", "v2"], "--timeout").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_path_of_ready_http_decides_where_it_is_answered_well() {
     let more = format!("{TOLD}    x-rollout: {{ ready-http: /health }}\n");
-    let mut stack = Stack::usual("http", &more);
+    let mut stack = Stack::usual(&more);
     stack.tag("v1-plain").up("v1").await;
     stack.tag("v2-plain");
     let run = roll_under_load(&stack, &["web"]).await;
@@ -186,7 +184,7 @@ async fn the_path_of_ready_http_decides_where_it_is_answered_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_answers_the_path_of_ready_http_badly_gets_no_traffic() {
-    let mut stack = Stack::usual("httpbad", TOLD);
+    let mut stack = Stack::usual(TOLD);
     stack.tag("v1-plain").up("v1").await;
     stack.tag("v2-plain").set("UNHEALTHY", 1);
     let arguments = ["--ready-http", "/health", "--wait", "5s", "web"];
@@ -202,7 +200,7 @@ async fn a_version_that_answers_the_path_of_ready_http_badly_gets_no_traffic() {
 async fn the_path_of_ready_http_counts_besides_a_health_check() {
     let healthy =
         "    healthcheck: { test: [CMD, /app, check, 'http://127.0.0.1:80/'], interval: 1s }\n";
-    let mut stack = Stack::usual("httpboth", &format!("{TOLD}{healthy}"));
+    let mut stack = Stack::usual(&format!("{TOLD}{healthy}"));
     stack.up("v1").await;
     stack.tag("v2").set("UNHEALTHY", 1);
     let arguments = ["--ready-http", "/health", "--timeout", "5s", "web"];

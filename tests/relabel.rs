@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
-use crate::support::Stack;
+use testbed::Stack;
 
 const HIDE: &str = "traefik.enable=false";
 
@@ -24,7 +24,7 @@ async fn hosts(stack: &Stack, requests: usize) -> BTreeSet<String> {
     hosts
 }
 
-fn relabelled(run: &crate::support::Run) -> &Value {
+fn relabelled(run: &testbed::Run) -> &Value {
     let event = run.event("relabelled");
     event.unwrap_or_else(|| panic!("{}", run.text))
 }
@@ -35,7 +35,7 @@ mod alone {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_container_is_taken_out_by_hand_and_comes_back_without_a_lost_request() {
-        let stack = Stack::usual("relabel", "    scale: 3\n");
+        let stack = Stack::usual("    scale: 3\n");
         stack.up("v1").await;
         let replicas = stack.replicas("web").await;
         let second = &replicas[1];
@@ -103,7 +103,7 @@ mod alone {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rollouts_go_their_way_beside_a_hidden_replica_and_take_what_was_said_of_it_along() {
-    let mut stack = Stack::usual("relabelroll", "    scale: 2\n");
+    let mut stack = Stack::usual("    scale: 2\n");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let load = stack.load();
@@ -151,7 +151,7 @@ async fn rollouts_go_their_way_beside_a_hidden_replica_and_take_what_was_said_of
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_names_no_container_is_refused_in_one_line() {
-    let stack = Stack::usual("relabelbad", "");
+    let stack = Stack::usual("");
     stack.up("v1").await;
     let name = stack.replicas("web").await[0].name.clone();
     let slip = name.replace("-web-", "-wbe-");

@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path, process::Command, sync::OnceLock};
 
-use rollout::docker_http::Upstream;
-
-use crate::{bad_input::refused, support::Stack};
+use crate::{bad_input::refused, faulty::upstream::Upstream};
+use testbed::Stack;
 
 /// The testbed's second engine.
 struct Far {
@@ -20,7 +19,7 @@ struct Far {
 fn far() -> &'static Far {
     static FAR: OnceLock<Far> = OnceLock::new();
     FAR.get_or_init(|| {
-        let testbed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
+        let testbed = testbed::root().join("tests/testbed/testbed");
         let run = |command: &str| {
             let output = Command::new(&testbed).arg(command).output().unwrap();
             let error = String::from_utf8_lossy(&output.stderr);
@@ -48,9 +47,9 @@ fn far() -> &'static Far {
 const ENDPOINT: &str = "--providers.docker.endpoint=tcp://socket-proxy:2375";
 
 /// A stack of that engine, reached by its socket until another way is set.
-fn stack(test: &str, traefik: &str) -> Stack {
+fn stack(traefik: &str) -> Stack {
     let far = far();
-    let mut stack = Stack::relabelled(test, "");
+    let mut stack = Stack::relabelled("");
     let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();
     let socket = "/var/run/docker.sock:/var/run/docker.sock";
     let option = "--api.insecure=true";
@@ -91,7 +90,7 @@ async fn rolls(stack: &mut Stack, to: &str, arguments: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_elsewhere_is_rolled_without_loss_by_tls_by_a_context_and_by_ssh() {
     let far = far();
-    let mut stack = stack("far", "v3.7");
+    let mut stack = stack("v3.7");
     with_tls(&mut stack);
     stack.up("v1").await;
     rolls(&mut stack, "v2", &[]).await;
@@ -126,8 +125,8 @@ async fn a_stack_elsewhere_is_rolled_without_loss_by_tls_by_a_context_and_by_ssh
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_traefik_that_the_engine_is_too_new_for_is_served_by_the_socket_proxy() {
-    let mut stack = stack("old", "v3.0");
-    let engine = Upstream::new(format!("unix://{}", far().socket).parse().unwrap());
+    let mut stack = stack("v3.0");
+    let engine = Upstream::new(&format!("unix://{}", far().socket));
     // What Traefik 3.0 asks for, and all that it can ask for.
     let refused = engine.get("/v1.24/containers/json").await.unwrap();
     assert_eq!(refused.0, 400, "{refused:?}");
@@ -148,7 +147,7 @@ fn some_of(stack: &Stack, name: &str, files: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_tls_fails_at_is_one_line() {
     let tcp = &far().tcp;
-    let mut stack = stack("bad-tls", "v3.7");
+    let mut stack = stack("v3.7");
     with_tls(&mut stack);
     let nothing = some_of(&stack, "nothing", &[]);
     let nobody = some_of(&stack, "nobody", &["ca.pem"]);
@@ -196,8 +195,8 @@ async fn what_tls_fails_at_is_one_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ssh_fails_at_is_one_line() {
     let far = far();
-    let mut stack = stack("bad-ssh", "v3.7");
-    let closed = crate::support::free_port();
+    let mut stack = stack("v3.7");
+    let closed = testbed::free_port();
     let refusing = format!("ssh://root@127.0.0.1:{closed}");
     let nowhere = format!("{}/nowhere.sock", far.ssh);
     let own_path = std::env::var("PATH").unwrap();

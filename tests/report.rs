@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Run, Stack, program};
+use testbed::{Run, Stack, binary};
 
 /// Times as `…`, since they differ.
 fn masked(text: &str) -> String {
@@ -30,7 +30,7 @@ fn objects(text: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_are_plain_where_no_terminal_is() {
-    let mut stack = Stack::usual("plain", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let run = stack.rollout(&["web"]).await;
@@ -42,7 +42,7 @@ async fn lines_are_plain_where_no_terminal_is() {
          ✓ rename    … s\n  ✓ release   … s\n\
          web: revision 2 is live, 1 replica, cutover confirmed in … s, … s in all (pull … s, hold … s, create … s, \
          ready … s, cutover … s, confirm … s, drain … s, stop … s, remove … s)\n",
-        stack.project,
+        stack.name,
         run.event("ready").unwrap()["replica"].as_str().unwrap(),
         run.event("ready").unwrap()["by"].as_str().unwrap(),
     );
@@ -65,7 +65,7 @@ fn reported(run: &Run) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_line_of_json_is_an_event_and_the_last_says_how_it_ended() {
-    let mut stack = Stack::usual("json", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let run = stack.rollout(&["--output", "json", "web"]).await;
@@ -112,7 +112,7 @@ async fn each_line_of_json_is_an_event_and_the_last_says_how_it_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_goes_away_does_not_end_a_rollout() {
-    let mut stack = Stack::usual("gone", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let mut rollout = stack.start_rollout(&["-vv", "--output", "json", "web"]);
@@ -128,7 +128,7 @@ async fn a_reader_that_goes_away_does_not_end_a_rollout() {
 
 /// Runs the CLI on a terminal of its own; all that it draws.
 async fn on_a_terminal(stack: &Stack, arguments: &str) -> String {
-    let line = format!("{} {arguments}", program().display());
+    let line = format!("{} {arguments}", binary().display());
     let mut script = stack.command(
         "script",
         &["--quiet", "--return", "--command", &line, "/dev/null"],
@@ -141,7 +141,7 @@ async fn on_a_terminal(stack: &Stack, arguments: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_shows_progress_in_colour_unless_told_otherwise() {
-    let mut stack = Stack::usual("terminal", "");
+    let mut stack = Stack::usual("");
     stack.set("TERM", "xterm-256color").unset("NO_COLOR");
     stack.up("v1").await;
     stack.tag("v2");
@@ -169,7 +169,7 @@ async fn a_terminal_shows_progress_in_colour_unless_told_otherwise() {
 }
 
 fn printed(arguments: &[&str]) -> String {
-    let output = Command::new(program()).args(arguments).output().unwrap();
+    let output = Command::new(binary()).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -187,7 +187,7 @@ fn completions_are_printed_for_each_shell_even_to_a_reader_that_has_had_enough()
         for name in ["drain-timeout", "socket-proxy"] {
             assert!(text.contains(name), "{shell} knows nothing of {name}");
         }
-        let mut child = Command::new(program())
+        let mut child = Command::new(binary())
             .args(["completions", shell])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

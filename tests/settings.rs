@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::symlink, path::PathBuf};
 
-use crate::support::{Run, Stack, program};
+use testbed::{Run, Stack, binary};
 
 /// What a refusal says the number of replicas is: nothing has to run for that.
 fn replicas(run: &Run) -> String {
@@ -14,7 +14,6 @@ fn replicas(run: &Run) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flag_wins_over_the_service_and_the_service_over_a_variable() {
     let mut stack = Stack::usual(
-        "precedence",
         "  all: { image: 'rollout-demo:v1', container_name: own, x-rollout: { scale: 3 } }\n  \
          some: { image: 'rollout-demo:v1', container_name: other, x-rollout: { build: false } }\n",
     );
@@ -33,7 +32,7 @@ async fn a_flag_wins_over_the_service_and_the_service_over_a_variable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_goes_to_standard_error_when_it_is_asked_for() {
-    let mut stack = Stack::usual("verbose", "    ports: ['127.0.0.1:9:80']\n");
+    let mut stack = Stack::usual("    ports: ['127.0.0.1:9:80']\n");
     let quiet = stack.rollout(&["web"]).await;
     assert_eq!(quiet.code(2).text.lines().count(), 2, "{}", quiet.text);
     let once = stack.rollout(&["-v", "web"]).await.text;
@@ -61,13 +60,13 @@ fn plugins(stack: &Stack) -> PathBuf {
     std::fs::create_dir_all(&plugins).unwrap();
     let compose = std::fs::canonicalize(given.join("cli-plugins/docker-compose")).unwrap();
     symlink(compose, plugins.join("docker-compose")).unwrap();
-    symlink(program(), plugins.join("docker-rollout")).unwrap();
+    symlink(binary(), plugins.join("docker-rollout")).unwrap();
     config
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_rollout_takes_the_flags_of_its_namesake() {
-    let mut stack = Stack::usual("plugin", "    profiles: [extra]\n");
+    let mut stack = Stack::usual("    profiles: [extra]\n");
     let config = plugins(&stack);
     stack.set("DOCKER_CONFIG", config.display());
     let info = stack
@@ -82,7 +81,7 @@ async fn docker_rollout_takes_the_flags_of_its_namesake() {
     let log = stack.path("events.jsonl");
     stack.write("other.env", "TAG=v2\n");
     stack.set("ROLLOUT_EVENT_LOG", log.display());
-    let project = stack.project.clone();
+    let project = stack.name.clone();
     for name in ["COMPOSE_PROFILES", "TAG"] {
         stack.unset(name);
     }

@@ -2,10 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::{
-    load::{Load, LoadOptions},
-    support::{Run, Stack, USUAL, free_port},
-};
+use testbed::{Load, LoadOptions, Run, Stack, USUAL, free_port};
 
 /// A second Traefik, which takes a change up to four seconds after the first one; both APIs are published.
 const SECOND: &str = r#"  traefik:
@@ -85,7 +82,7 @@ impl Both {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_are_named_by_their_urls_both_confirm_before_an_old_replica_is_stopped() {
-    let mut both = Both::up(Stack::relabelled("bothnamed", "")).await;
+    let mut both = Both::up(Stack::relabelled("")).await;
     both.stack.tag("v2");
     let [first, late] = both.apis.clone();
     let urls = ["--traefik-url", &first, "--traefik-url", &late, "web"];
@@ -99,7 +96,7 @@ async fn two_that_are_named_by_their_urls_both_confirm_before_an_old_replica_is_
     let impatient = [&urls[..], &["--confirm-timeout", "3s"]].concat();
     let mut running = both.stack.start_rollout(&impatient);
     running.comes_after("create", "ready").await;
-    let late = format!("{}-late-1", both.stack.project);
+    let late = format!("{}-late-1", both.stack.name);
     both.stack.docker(&["pause", &late]).await;
     let run = running.wait().await;
     run.code(3);
@@ -118,7 +115,7 @@ async fn two_that_are_named_by_their_urls_both_confirm_before_an_old_replica_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_are_found_both_confirm_before_an_old_replica_is_stopped() {
-    let mut both = Both::up(Stack::usual("bothfound", "")).await;
+    let mut both = Both::up(Stack::usual("")).await;
     both.stack.tag("v2");
     let run = both.is_rolled(&["-v", "web"]).await;
     for name in ["traefik-1", "late-1"] {

@@ -6,7 +6,7 @@ mod plugin;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Run, Stack, USUAL, free_port};
+use testbed::{Run, Stack, USUAL, free_port};
 
 /// Exit code 0, nothing lost and nothing mixed.
 pub async fn roll_under_load(stack: &Stack, arguments: &[&str]) -> Run {
@@ -40,16 +40,13 @@ async fn ids(stack: &Stack, service: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_name_is_the_name_again_in_the_end() {
-    let mut stack = Stack::usual(
-        "name",
-        "    container_name: ${COMPOSE_PROJECT_NAME}-the-one\n",
-    );
+    let mut stack = Stack::usual("    container_name: ${COMPOSE_PROJECT_NAME}-the-one\n");
     stack.up("v1").await;
     stack.tag("v2");
     moves_to(&stack, "v2", &["--proxy", "traefik", "web"]).await;
     let replicas = stack.replicas("web").await;
     assert_eq!(replicas.len(), 1);
-    assert_eq!(replicas[0].name, format!("{}-the-one", stack.project));
+    assert_eq!(replicas[0].name, format!("{}-the-one", stack.name));
     stack.unchanged_by_compose(&replicas).await;
     stack.no_leftovers().await;
 }
@@ -64,7 +61,7 @@ async fn a_rule_and_a_middleware_that_differ_between_the_versions_conflict_at_no
         "      traefik.http.routers.web.rule: Host(`localhost`)\n",
         labels,
     );
-    let mut stack = Stack::new("labels", &usual);
+    let mut stack = Stack::new(&usual);
     stack.set("RULE", "Host(`localhost`)").up("v1").await;
     stack
         .tag("v2")
@@ -123,7 +120,7 @@ volumes:
 "#;
 
 async fn a_service_that_uses_everything_is_rolled(suite: &str) {
-    let mut stack = Stack::new(&format!("all-{suite}"), EVERYTHING);
+    let mut stack = Stack::new(EVERYTHING);
     stack.compose_version(suite).set("THE_SECRET", "hush");
     stack.write("app.conf", "a = 1\n");
     stack.write("secret.txt", "hush\n");
@@ -165,7 +162,7 @@ async fn a_service_that_uses_everything_is_rolled_with_the_newer_compose() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_run_with_nothing_changed_does_nothing_and_force_rolls_all_the_same() {
-    let mut stack = Stack::usual("again", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let first = stack.replicas("web").await;
     let untouched = stack.rollout(&["web"]).await;
@@ -185,7 +182,7 @@ async fn a_second_run_with_nothing_changed_does_nothing_and_force_rolls_all_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scale_gives_another_number_of_replicas_and_the_file_takes_it_back() {
-    let mut stack = Stack::usual("scale", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let run = moves_to(&stack, "v2", &["--scale", "3", "web"]).await;
@@ -195,7 +192,7 @@ async fn scale_gives_another_number_of_replicas_and_the_file_takes_it_back() {
         run.text
     );
     let names: Vec<String> = names(&stack).await;
-    let expected = [1, 2, 3].map(|number| format!("{}-web-{number}", stack.project));
+    let expected = [1, 2, 3].map(|number| format!("{}-web-{number}", stack.name));
     assert_eq!(names, expected);
     stack.no_leftovers().await;
     let again = stack.rollout(&["--scale", "3", "web"]).await;
@@ -226,7 +223,7 @@ secrets:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_the_contents_of_a_config_or_a_secret_alone_is_rolled_out() {
-    let mut stack = Stack::usual("contents", CONTENTS);
+    let mut stack = Stack::usual(CONTENTS);
     stack.set("CONTENT", "one").set("THE_SECRET", "one");
     stack.write("secret.txt", "one");
     stack.up("v1").await;
@@ -267,8 +264,8 @@ const EXPOSED: &str = r#"    image: rollout-demo:${TAG}
       - --api.insecure=true
 "#;
 
-async fn a_service_without_labels_is_rolled_through_traefik(name: &str, proxy: &str) {
-    let mut stack = Stack::new(name, EXPOSED);
+async fn a_service_without_labels_is_rolled_through_traefik(proxy: &str) {
+    let mut stack = Stack::new(EXPOSED);
     stack.compose(&["up", "-d"]).await;
     let mut options = stack.load_options();
     options.host = "web.test".into();
@@ -277,7 +274,7 @@ async fn a_service_without_labels_is_rolled_through_traefik(name: &str, proxy: &
         stack.port
     );
     stack.shell(&curl).await;
-    let load = crate::load::Load::start(options);
+    let load = testbed::load::Load::start(options);
     stack.tag("v2");
     let run = stack.rollout(&["--proxy", proxy, "web"]).await;
     let report = load.stop().await;
@@ -290,17 +287,17 @@ async fn a_service_without_labels_is_rolled_through_traefik(name: &str, proxy: &
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_without_labels_that_traefik_routes_to_by_default_is_cut_over_at_once() {
-    a_service_without_labels_is_rolled_through_traefik("exposed", "auto").await;
+    a_service_without_labels_is_rolled_through_traefik("auto").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_without_labels_is_asked_for_where_the_proxy_is_named() {
-    a_service_without_labels_is_rolled_through_traefik("exposedt", "traefik").await;
+    a_service_without_labels_is_rolled_through_traefik("traefik").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
-    let mut stack = Stack::usual("recreate", "    ports: ['127.0.0.1:${OWN_PORT}:80']\n");
+    let mut stack = Stack::usual("    ports: ['127.0.0.1:${OWN_PORT}:80']\n");
     stack.set("OWN_PORT", free_port()).up("v1").await;
     let before = stack.replicas("web").await;
     stack.tag("v2");
@@ -356,7 +353,7 @@ const API: &str = r#"  api:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn several_services_are_rolled_in_the_order_given() {
-    let mut stack = Stack::usual("several", API);
+    let mut stack = Stack::usual(API);
     stack.set("API_TAG", "v1").up("v1").await;
     let load = stack.load();
     stack.tag("v2").set("API_TAG", "v2");
@@ -375,7 +372,7 @@ async fn several_services_are_rolled_in_the_order_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_service_that_fails_ends_it_and_the_next_is_not_touched() {
-    let mut stack = Stack::usual("severalbad", API);
+    let mut stack = Stack::usual(API);
     stack.set("API_TAG", "v1").up("v1").await;
     let before = [ids(&stack, "web").await, ids(&stack, "api").await];
     stack.tag("crash").set("API_TAG", "v2");

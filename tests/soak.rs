@@ -8,7 +8,7 @@ mod steps;
 
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 
-use crate::support::Run;
+use testbed::Run;
 
 const QUICK: [&str; 5] = ["--proxy", "traefik", "--stable", "200ms", "web"];
 

@@ -1,7 +1,19 @@
 //! `rollout socket-proxy` on a real engine: what it refuses, what it never tells, what it survives, and Traefik on it.
 
 mod container;
-mod fixture;
 mod hostile;
 mod overlay;
 mod secrets;
+
+use serde_json::{Value, json};
+
+/// A call that hides containers of `test/web`.
+fn hide(epoch: u64, on: &[Value]) -> Value {
+    let rules = on
+        .iter()
+        .map(|on| json!({"on": on, "labels": {"traefik.enable": "false"}}));
+    let rules: Vec<_> = rules.collect();
+    let claim =
+        json!({"key": "test/web", "rollout": "r", "epoch": epoch, "stage": "hold", "rules": rules});
+    json!({"call": "set", "claim": claim})
+}

@@ -2,10 +2,8 @@
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::{
-    bad_input::refused,
-    support::{Run, Stack, USUAL, free_port},
-};
+use crate::bad_input::refused;
+use testbed::{Run, Stack, USUAL, free_port};
 
 /// What every Traefik here needs, as a file.
 const PROVIDER: &str = r#"providers:
@@ -18,21 +16,19 @@ entryPoints:
 /// `admin`, `open sesame`.
 const USERS: &str = "admin:{SHA}W8r/fyL/UzygmbNAjq2HbA67qac=";
 
-impl Stack {
-    /// Puts another Traefik in the place of the one that is there, and waits until it serves.
-    async fn another_traefik(&self, service: &str, config: &str) {
-        let project = &self.project;
-        let config = format!("{PROVIDER}{config}").replace("PROJECT", project);
-        self.write("traefik.yml", &config);
-        let mount =
-            "    volumes: ['./traefik.yml:/etc/traefik/traefik.yml:ro', './dynamic:/dynamic:ro']\n";
-        let compose = format!("services:\n  web:\n{USUAL}  traefik:\n{mount}{service}");
-        self.write("compose.yaml", &compose);
-        self.compose(&["up", "-d", "--force-recreate", "--no-deps", "traefik"])
-            .await;
-        self.answers("v1").await;
-        self.traefik_listens().await;
-    }
+/// Puts another Traefik in the place of the one that is there, and waits until it serves.
+async fn another_traefik(stack: &Stack, service: &str, config: &str) {
+    let config = format!("{PROVIDER}{config}").replace("PROJECT", &stack.name);
+    stack.write("traefik.yml", &config);
+    let mount =
+        "    volumes: ['./traefik.yml:/etc/traefik/traefik.yml:ro', './dynamic:/dynamic:ro']\n";
+    let compose = format!("services:\n  web:\n{USUAL}  traefik:\n{mount}{service}");
+    stack.write("compose.yaml", &compose);
+    stack
+        .compose(&["up", "-d", "--force-recreate", "--no-deps", "traefik"])
+        .await;
+    stack.answers("v1").await;
+    stack.traefik_listens().await;
 }
 
 /// The API was asked, and said that all is as it should be.
@@ -50,13 +46,13 @@ fn silent_about(run: &Run, secret: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in_its_container() {
-    let mut stack = Stack::relabelled("apifound", "");
+    let mut stack = Stack::relabelled("");
     std::fs::create_dir_all(stack.path("dynamic")).unwrap();
     stack.up("v1").await;
 
     // None at all: what to add is said as the file wants it.
-    stack.another_traefik("", "").await;
-    let error = format!("the API of Traefik ({}-traefik-1) is off", stack.project);
+    another_traefik(&stack, "", "").await;
+    let error = format!("the API of Traefik ({}-traefik-1) is off", stack.name);
     let next = "add api: { insecure: true } to Traefik's /etc/traefik/traefik.yml";
     refused(&stack.rollout(&["web"]).await, &error, next);
 
@@ -72,10 +68,10 @@ async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in
 "#
     );
     let config = "  internal: { address: \":9000\" }\napi: {}\n";
-    stack.another_traefik(&labels, config).await;
+    another_traefik(&stack, &labels, config).await;
     let error = format!(
         "the API of Traefik ({}-traefik-1), by its router dash, wants a password",
-        stack.project
+        stack.name
     );
     refused(
         &stack.rollout(&["web"]).await,
@@ -106,12 +102,12 @@ async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in
          middlewares: [strip]}}, middlewares: {strip: {stripPrefix: {prefixes: [/ops]}}}}",
     );
     let config = "  secure: { address: \":9443\", http: { tls: {} } }\napi: {}\n";
-    stack.another_traefik("", config).await;
+    another_traefik(&stack, "", config).await;
     asked(&stack.rollout(&["-v", "web"]).await, ":9443/ops");
 
     // Bound to the loopback of its container.
     let config = "  traefik: { address: \"127.0.0.1:9001\" }\napi: { insecure: true }\n";
-    stack.another_traefik("", config).await;
+    another_traefik(&stack, "", config).await;
     asked(&stack.rollout(&["-v", "web"]).await, "by exec");
     let load = stack.load();
     stack.tag("v2");
@@ -138,7 +134,7 @@ fn certificates() -> (String, String, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_is_named_is_trusted_by_its_certificate_alone_and_its_password_is_never_printed()
  {
-    let mut stack = Stack::relabelled("apinamed", "");
+    let mut stack = Stack::relabelled("");
     std::fs::create_dir_all(stack.path("dynamic")).unwrap();
     let (authority, certificate, key) = certificates();
     stack.write("ca.pem", &authority);
@@ -166,7 +162,7 @@ async fn an_api_that_is_named_is_trusted_by_its_certificate_alone_and_its_passwo
     );
     let config =
         "  secure: { address: \":9443\", http: { tls: {} } }\napi: { basePath: /traefik }\n";
-    stack.another_traefik(&service, config).await;
+    another_traefik(&stack, &service, config).await;
     let host = format!("127.0.0.1:{port}");
     let url = format!("https://admin:open%20sesame@{host}/traefik/dashboard/#/http/routers");
     let untrusted = stack.rollout(&["-vvv", "--traefik-url", &url, "web"]).await;
@@ -199,7 +195,7 @@ async fn an_api_that_is_named_is_trusted_by_its_certificate_alone_and_its_passwo
 /// Traefik answers with a hundred at a time; what is asked for here is on the second page.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_is_not_on_the_first_page_is_found() {
-    let mut stack = Stack::relabelled("apipages", "");
+    let mut stack = Stack::relabelled("");
     let routers: String = (0..120)
         .map(|number| {
             format!("      traefik.http.routers.{number:03}-web.rule: Host(`{number}.test`)\n")

@@ -1,17 +1,17 @@
 //! Stacks whose Traefik or socket proxy makes an atomic cutover impossible, or is itself what should be rolled.
 
 use super::{refused, whole};
-use crate::support::Stack;
+use testbed::Stack;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_rollout_itself_goes_through_is_not_rolled() {
-    let mut stack = Stack::usual("parts", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
     let before = whole(&stack).await;
     let error = format!(
         "{}-traefik-1 is the Traefik that a rollout goes through",
-        stack.project
+        stack.name
     );
     for arguments in [&["traefik"][..], &["web", "traefik"]] {
         refused(
@@ -22,7 +22,7 @@ async fn what_a_rollout_itself_goes_through_is_not_rolled() {
     }
     let error = format!(
         "{}-socket-proxy-1 is the socket proxy that a rollout goes through",
-        stack.project
+        stack.name
     );
     refused(
         &stack.rollout(&["up", "socket-proxy"]).await,
@@ -54,14 +54,14 @@ async fn what_a_rollout_itself_goes_through_is_not_rolled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_traefik_that_has_stopped_reads_nothing() {
-    let mut stack = Stack::usual("stopped", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.compose(&["stop", "traefik"]).await;
     stack.tag("v2");
     let before = whole(&stack).await;
     let error = format!(
         "no Traefik in front of web has an open event stream to a socket proxy such as {}-socket-proxy-1",
-        stack.project
+        stack.name
     );
     refused(&stack.rollout(&["web"]).await, &error, "DOCKER_HOST");
     assert_eq!(whole(&stack).await, before);
@@ -71,14 +71,14 @@ async fn a_traefik_that_has_stopped_reads_nothing() {
 async fn a_traefik_that_mounts_the_socket_itself_is_told_the_three_lines_to_add() {
     let traefik = "  traefik: { environment: { DOCKER_HOST: 'unix:///var/run/docker.sock' }, \
                    volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }\n";
-    let mut stack = Stack::usual("direct", traefik);
+    let mut stack = Stack::usual(traefik);
     stack.up("v1").await;
     stack.tag("v2");
     let before = whole(&stack).await;
     let run = stack.rollout(&["web"]).await;
     let error = format!(
         "{}-traefik-1 is a Traefik that does not read through a socket proxy",
-        stack.project
+        stack.name
     );
     refused(&run, &error, "DOCKER_HOST: tcp://socket-proxy:2375");
     for line in [
@@ -96,12 +96,12 @@ async fn a_traefik_whose_api_is_off_is_told_what_to_add() {
     let traefik = "  traefik:\n    command:\n      - --providers.docker.exposedbydefault=false\n      - \
                    --providers.docker.constraints=Label(`com.docker.compose.project`,`${COMPOSE_PROJECT_NAME}`)\n      \
                    - --entrypoints.web.address=:80\n";
-    let mut stack = Stack::usual("silent", traefik);
+    let mut stack = Stack::usual(traefik);
     stack.up("v1").await;
     stack.tag("v2");
     let before = whole(&stack).await;
     let run = stack.rollout(&["web"]).await;
-    let error = format!("the API of Traefik ({}-traefik-1) is off", stack.project);
+    let error = format!("the API of Traefik ({}-traefik-1) is off", stack.name);
     refused(&run, &error, "add --api.insecure=true to Traefik's command");
     assert_eq!(whole(&stack).await, before);
 }

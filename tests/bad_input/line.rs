@@ -1,14 +1,11 @@
 //! Command lines, variables and files that say nothing useful: no stack is needed to refuse them.
 
 use super::refused;
-use crate::support::Stack;
+use testbed::Stack;
 
 /// A project whose containers are never made.
 fn paper() -> Stack {
-    Stack::usual(
-        "paper",
-        "    container_name: ${COMPOSE_PROJECT_NAME}-only\n",
-    )
+    Stack::usual("    container_name: ${COMPOSE_PROJECT_NAME}-only\n")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,11 +62,11 @@ async fn an_unknown_service_is_named_with_the_nearest_and_all_known() {
     let run = stack.rollout(&["wbe"]).await;
     let error = format!(
         "no service \"wbe\" in project {}; did you mean \"web\"?",
-        stack.project
+        stack.name
     );
     refused(&run, &error, "services: socket-proxy, traefik, web");
     let run = stack.rollout(&["frontend"]).await;
-    let error = format!("no service \"frontend\" in project {}", stack.project);
+    let error = format!("no service \"frontend\" in project {}", stack.name);
     refused(&run, &error, "services: socket-proxy, traefik, web");
 }
 
@@ -163,7 +160,7 @@ async fn a_bad_setting_is_one_line_that_names_its_place() {
         ),
         ("soon", "x-rollout of web is not a mapping of settings"),
     ] {
-        let stack = Stack::usual("bad-key", &format!("    x-rollout: {yaml}\n"));
+        let stack = Stack::usual(&format!("    x-rollout: {yaml}\n"));
         refused(&stack.rollout(&["web"]).await, error, next);
     }
     let mut stack = paper();

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use super::{refused, whole};
-use crate::support::Stack;
+use testbed::Stack;
 
 const SERVICES: &str = r#"
   published: { image: 'rollout-demo:${TAG}', ports: ['127.0.0.1:${PUBLISHED}:80'] }
@@ -37,7 +37,7 @@ fn port() -> u16 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_stand_twice_is_refused_before_anything_is_touched() {
-    let mut stack = Stack::usual("twice", SERVICES);
+    let mut stack = Stack::usual(SERVICES);
     let published = port();
     stack.set("PUBLISHED", published);
     let running = ["web", "published", "named", "anonymous", "by-network"];
@@ -48,7 +48,7 @@ async fn what_cannot_stand_twice_is_refused_before_anything_is_touched() {
     stack.answers("v1").await;
     stack.tag("v2");
     let before = whole(&stack).await;
-    let own = format!("{}-own", stack.project);
+    let own = format!("{}-own", stack.name);
     for (arguments, error, next) in [
         (
             &["published"][..],
@@ -120,7 +120,6 @@ async fn what_cannot_stand_twice_is_refused_before_anything_is_touched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_service_is_checked_before_the_first_is_rolled() {
     let mut stack = Stack::usual(
-        "all",
         "  other: { image: 'rollout-demo:${TAG}', depends_on: [fresh] }\n  fresh: { image: 'rollout-demo:${TAG}' }\n  \
          published: { image: 'rollout-demo:${TAG}', ports: ['127.0.0.1:${PUBLISHED}:80'] }\n",
     );
@@ -134,7 +133,7 @@ async fn every_service_is_checked_before_the_first_is_rolled() {
     let before = whole(&stack).await;
     let unknown = format!(
         "no service \"wbe\" in project {}; did you mean \"web\"?",
-        stack.project
+        stack.name
     );
     refused(
         &stack.rollout(&["web", "wbe"]).await,

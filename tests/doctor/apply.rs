@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::support::{Stack, image};
+use testbed::{Stack, image};
 
 /// Makes every edit in the file that has its service, and else in the last one.
 pub fn apply(stack: &Stack, files: &[&str], edits: &Value) {
@@ -15,21 +15,28 @@ pub fn apply(stack: &Stack, files: &[&str], edits: &Value) {
             .collect();
         let read = |name: &str| {
             let text = std::fs::read_to_string(stack.path(name)).unwrap();
-            rollout::yaml::parse_merged(&text).unwrap()
+            parse(&text)
         };
         let has = |name: &&&str| at.len() > 1 && !read(name)[at[0]][at[1]].is_null();
         let name = files.iter().find(has).unwrap_or(files.last().unwrap());
         let mut file = read(name);
         make(&mut file, &at, edit);
-        stack.write(name, &rollout::yaml::write(&file).unwrap());
+        stack.write(name, &serde_yaml::to_string(&file).unwrap());
     }
+}
+
+/// With merge keys (`<<`) merged, as people write them.
+fn parse(text: &str) -> Value {
+    let mut value: serde_yaml::Value = serde_yaml::from_str(text).unwrap();
+    value.apply_merge().unwrap();
+    serde_yaml::from_value(value).unwrap()
 }
 
 fn make(file: &mut Value, at: &[&str], edit: &Value) {
     let snippet = || {
         // The testbed's image has another name than the one that people build.
         let text = edit["yaml"].as_str().unwrap();
-        rollout::yaml::parse(&text.replace("rollout:latest", &image())).unwrap()
+        parse(&text.replace("rollout:latest", &image()))
     };
     match edit["do"].as_str().unwrap() {
         "set" => {

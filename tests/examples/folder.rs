@@ -2,10 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use crate::{
-    load::{Load, LoadOptions},
-    support::{Container, Run, Stack, image},
-};
+use testbed::{Container, Load, LoadOptions, Run, Stack, image};
 
 /// An example that is tried.
 pub struct Example {
@@ -18,10 +15,10 @@ impl Example {
     /// A copy of the folder, whose services are the demo application's first version.
     pub fn new(name: &str, variable: &'static str) -> Self {
         let mut stack = match name {
-            "file-provider" => Stack::pinned(name, ""),
-            _ => Stack::relabelled(name, ""),
+            "file-provider" => Stack::pinned(""),
+            _ => Stack::relabelled(""),
         };
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose-examples");
+        let folder = testbed::root().join("compose-examples");
         fs::remove_file(stack.path("front.yaml")).unwrap();
         copy(&folder.join(name), &stack.path(""));
         // The image under test may have another name.
@@ -70,7 +67,7 @@ impl Example {
         self.stack
             .compose(&["down", "--volumes", "--timeout", "1"])
             .await;
-        let label = format!("label=com.docker.compose.project={}", self.stack.project);
+        let label = format!("label=com.docker.compose.project={}", self.stack.name);
         for list in [
             &["ps", "-aq"][..],
             &["network", "ls", "-q"],
@@ -80,7 +77,7 @@ impl Example {
             let left = self.stack.docker(&[list, &filter].concat()).await;
             assert_eq!(left, "", "{list:?}");
         }
-        let lock = format!("name=rollout-lock.{}.", self.stack.project);
+        let lock = format!("name=rollout-lock.{}.", self.stack.name);
         let locks = self.stack.docker(&["ps", "-aq", "--filter", &lock]).await;
         assert_eq!(locks, "");
     }

@@ -8,10 +8,8 @@ use std::{
 use tokio::{sync::watch, time::sleep};
 
 use super::folder::Example;
-use crate::{
-    shapes::lines::{Talk, conversation, moved_at_once, repeated, until_answered},
-    support::free_port,
-};
+use crate::shapes::lines::{Talk, conversation, moved_at_once, repeated, until_answered};
+use testbed::free_port;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_a_tcp_service_end_where_they_began() {

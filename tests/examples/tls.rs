@@ -8,10 +8,8 @@ use std::{
 use tokio::sync::watch;
 
 use super::folder::Example;
-use crate::{
-    shapes::lines::{moved_at_once, repeated, until_answered},
-    support::free_port,
-};
+use crate::shapes::lines::{moved_at_once, repeated, until_answered};
+use testbed::free_port;
 
 /// A client that trusts the example's authority, and nobody else.
 fn client(authority: &[u8], port: u16) -> reqwest::Client {

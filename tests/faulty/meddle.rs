@@ -6,10 +6,7 @@ use super::{
     probe::Probe,
     strike::{QUICK, fits, leftovers, went_back},
 };
-use crate::{
-    load::{Load, LoadOptions, LoadReport},
-    support::{Run, Stack},
-};
+use testbed::{Load, LoadOptions, LoadReport, Run, Stack};
 
 /// How much longer than where Compose alone replaces the service nobody may be answered: this machine has other work too.
 fn at_most(gap: Duration) -> Duration {

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 
-use crate::support::Stack;
+use testbed::Stack;
 
 const EVERY: Duration = Duration::from_millis(100);
 /// Whoever has waited for this long has gone elsewhere.

@@ -3,13 +3,12 @@
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use rollout::docker_http::{Upstream, empty};
 
-use super::{Call, Fault, Faulty};
-use crate::{
-    load::{Load, LoadOptions, LoadReport},
-    support::{Run, Stack},
+use super::{
+    Call, Fault, Faulty,
+    upstream::{Upstream, empty},
 };
+use testbed::{Load, LoadOptions, LoadReport, Run, Stack};
 
 /// What a run is called with: nothing that only takes time.
 pub const QUICK: [&str; 7] = [
@@ -121,8 +120,8 @@ pub async fn strike(
 }
 
 /// Each of these in its turn on one stack: it comes, and nothing is lost or left.
-pub async fn strikes(name: &str, points: &[(&str, Fault)]) {
-    let mut stack = Stack::relabelled(name, "");
+pub async fn strikes(points: &[(&str, Fault)]) {
+    let mut stack = Stack::relabelled("");
     stack.up("v1").await;
     let mut versions = ["v2", "v1"].iter().cycle();
     for (shape, fault) in points {
@@ -203,7 +202,7 @@ async fn own_containers(stack: &Stack) -> Option<String> {
          --format '{{{{.ID}}}} {{{{.Label \"io.rollout.helps\"}}}}' | while read helper replica; do \
          docker inspect --format '{{{{index .Config.Labels \"com.docker.compose.project\"}}}}' $replica 2>/dev/null \
          | grep -v -x '{0}' >/dev/null || echo helper $helper of $replica; done",
-        stack.project
+        stack.name
     );
     // One that removes itself is gone within seconds.
     let mut left = String::new();
@@ -222,7 +221,7 @@ async fn own_containers(stack: &Stack) -> Option<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_faulty_engine_without_a_fault_passes_everything_on_and_notes_it() {
     let engine = Faulty::start(None).await;
-    let upstream = Upstream::new(engine.docker_host().parse().unwrap());
+    let upstream = Upstream::new(&engine.docker_host());
     let (status, body) = upstream.get("/v1.41/version").await.unwrap();
     assert!(status.is_success() && body.starts_with(b"{"), "{status}");
     let ping = hyper::Request::head("/_ping").body(empty()).unwrap();

@@ -8,18 +8,16 @@ use std::sync::{
 use http_body_util::BodyExt;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use rollout::{
-    docker_http::{Body, BoxError},
-    socket_proxy::control::{
-        Call, Failure, FailureKind, Outcome, Request as Asked, Response as Reply,
-    },
-};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split},
     sync::Mutex,
 };
 
-use super::{Fault, Shared};
+use super::{
+    Fault, Shared,
+    upstream::{Body, BoxError},
+};
 
 /// How each line of the protocol begins.
 const BEGINS: &[u8] = b"{\"control\":";
@@ -134,27 +132,17 @@ where
 
 /// What is asked, if this is a line of the protocol.
 fn shape(said: &[u8]) -> Option<String> {
-    let asked: Asked = serde_json::from_slice(said).ok()?;
-    Some(match asked.call {
-        Call::Hello => "control hello".to_owned(),
-        Call::Get => "control get".to_owned(),
-        Call::Set { claim } => format!("control set {}", claim.stage),
-        Call::Clear { .. } => "control clear".to_owned(),
-        Call::Readers => "control readers".to_owned(),
-        Call::Fetch { .. } => "control fetch".to_owned(),
-    })
+    let asked: Value = serde_json::from_slice(said).ok()?;
+    let call = asked.get("control").and(asked["call"].as_str())?;
+    let stage = asked["claim"]["stage"].as_str().unwrap_or_default();
+    Some(format!("control {call} {stage}").trim_end().to_owned())
 }
 
 /// A socket proxy's own error, in a frame of the engine's (docker/docs, "Stream format" of attach).
 fn refusal() -> Vec<u8> {
-    let reply = Reply {
-        control: 1,
-        outcome: Outcome::Error(Failure {
-            kind: FailureKind::Storage,
-            message: "failed on purpose: no space left on device".to_owned(),
-        }),
-    };
-    let line = format!("{}\n", serde_json::to_string(&reply).unwrap());
+    let message = "failed on purpose: no space left on device";
+    let reply = json!({"control": 1, "error": {"kind": "storage", "message": message}});
+    let line = format!("{reply}\n");
     let size = u32::try_from(line.len()).unwrap().to_be_bytes();
     [&[1, 0, 0, 0], &size[..], line.as_bytes()].concat()
 }

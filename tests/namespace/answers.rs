@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::client::Client;
 use super::helper::Helper;
-use super::replica::Replica;
+use testbed::Replica;
 
 const SECOND: Duration = Duration::from_secs(1);
 

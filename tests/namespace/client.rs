@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::replica::Replica;
+use testbed::Replica;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -5,16 +5,31 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rollout::namespace::traffic::{Ask, Traffic};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
+use testbed::{Replica, binary, image};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::replica::Replica;
-
-const ROLLOUT: &str = env!("CARGO_BIN_EXE_rollout");
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the helper reports of a replica's traffic.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Traffic {
+    pub connections: u32,
+    pub unanswered: u32,
+    pub streaming: u32,
+    pub unsent: u32,
+    pub exact: bool,
+    pub answer_to: Option<u64>,
+}
+
+impl Traffic {
+    pub fn busy(&self) -> bool {
+        self.unanswered + self.streaming + self.unsent > 0
+    }
+}
 
 /// A running helper; it ends with its standard input.
 pub struct Helper {
@@ -29,7 +44,10 @@ impl Helper {
     /// Enters the namespace from the host, which runs the same code as a container that joins it.
     pub async fn start(replica: &Replica, arguments: &[&str]) -> Self {
         let mut command = Command::new("nsenter");
-        command.args(["--net", "--target", &replica.pid, ROLLOUT, "namespace"]);
+        command
+            .args(["--net", "--target", &replica.pid])
+            .arg(binary())
+            .arg("namespace");
         Self::spawn(command.args(arguments))
     }
 
@@ -57,15 +75,7 @@ impl Helper {
             "--label=io.rollout.test=namespace",
         ]);
         command.arg(format!("--network=container:{}", replica.id));
-        // The binary of a test needs the host's libraries; the image's own is static.
-        command.arg(format!("--volume={ROLLOUT}:/rollout:ro"));
-        command.args(["--volume=/lib:/lib:ro", "--volume=/lib64:/lib64:ro"]);
-        command.args(options);
-        command.args([
-            "--no-healthcheck",
-            "--entrypoint=/rollout",
-            "rollout-demo:v1",
-        ]);
+        command.args(options).arg("--no-healthcheck").arg(image());
         let mut helper = Self::spawn(command.args(["namespace", "watch", "--port", "80"]));
         helper.ask().await;
         helper
@@ -97,7 +107,7 @@ impl Helper {
     /// A look that is newer than this call.
     pub async fn ask(&mut self) -> Traffic {
         self.asked += 1;
-        let ask = serde_json::to_string(&Ask { ask: self.asked }).unwrap();
+        let ask = json!({"ask": self.asked});
         let input = self.input.as_mut().expect("still open");
         input
             .write_all(format!("{ask}\n").as_bytes())

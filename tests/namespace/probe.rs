@@ -2,11 +2,20 @@
 
 use std::time::Duration;
 
-use rollout::namespace::readiness::Readiness;
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::helper::Helper;
-use super::replica::Replica;
+use testbed::Replica;
+
+/// What the helper reports of a replica that starts.
+#[derive(Clone, Debug, Deserialize)]
+struct Readiness {
+    listening: Vec<u16>,
+    loopback_only: Vec<u16>,
+    answers: bool,
+    detail: String,
+}
 
 async fn until(helper: &mut Helper, wanted: impl Fn(&Readiness) -> bool) -> Readiness {
     let found = timeout(Duration::from_secs(10), async {

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::client;
 use super::helper::Helper;
-use super::replica::Replica;
+use testbed::Replica;
 
 #[tokio::test]
 async fn one_silent_stream_of_two_keeps_an_h2c_connection_unanswered() {

@@ -1,9 +1,7 @@
 //! Where a pin file can be put, and what is said where it cannot.
 
-use crate::{
-    shapes::roll_under_load,
-    support::{Run, Stack},
-};
+use crate::shapes::roll_under_load;
+use testbed::{Run, Stack};
 
 /// Traefik's part of the Compose file, whose directory for its file provider is somewhere else.
 fn traefik(more: &str) -> String {
@@ -19,9 +17,9 @@ fn traefik(more: &str) -> String {
 }
 
 /// The watched directory is reached through Traefik's container alone, and nothing stays behind in it.
-async fn rolls_through_the_container(test: &str, directory: &str, more: &str) {
+async fn rolls_through_the_container(directory: &str, more: &str) {
     let flag = format!("      - --providers.file.directory={directory}\n");
-    let mut stack = Stack::pinned(test, "");
+    let mut stack = Stack::pinned("");
     stack.write(
         "front-more.yaml",
         &format!("services:\n{}", traefik(&format!("{flag}{more}"))),
@@ -41,12 +39,12 @@ async fn rolls_through_the_container(test: &str, directory: &str, more: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_in_a_volume_is_written_to_through_traefiks_container() {
     let volume = "    volumes: ['dynamic:/dynamic']\nvolumes:\n  dynamic:\n";
-    rolls_through_the_container("pinvolume", "/dynamic", volume).await;
+    rolls_through_the_container("/dynamic", volume).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_in_traefiks_own_container_is_written_to_beside_which_the_file_is_staged() {
-    rolls_through_the_container("pininside", "/tmp", "").await;
+    rolls_through_the_container("/tmp", "").await;
 }
 
 #[track_caller]
@@ -60,7 +58,7 @@ fn refused(run: &Run, error: &str, hints: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_can_be_pinned_it_is_said_why_and_how_to_add_what_is_missing() {
-    let mut stack = Stack::pinned("pinrefused", "");
+    let mut stack = Stack::pinned("");
     stack.set("COMPOSE_FILE", "front.yaml:compose.yaml:front-more.yaml");
     let without = "is a Traefik that does not read through a socket proxy";
     let cases = [
@@ -108,10 +106,10 @@ async fn where_nothing_can_be_pinned_it_is_said_why_and_how_to_add_what_is_missi
 /// A service that a router of somebody else leads to by its name, which no pin of ours would move.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_others_lead_to_by_name_is_not_pinned() {
-    let mut stack = Stack::pinned("pinshared", "");
+    let mut stack = Stack::pinned("");
     let weighted = format!(
         "http: {{ services: {{ split: {{ weighted: {{ services: [{{ name: web-{}@docker }}] }} }} }} }}\n",
-        stack.project
+        stack.name
     );
     stack.write("dynamic/split.yml", &weighted);
     stack.up("v1").await;

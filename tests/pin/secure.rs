@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{sync::watch, time::sleep};
 
-use crate::support::{Stack, free_port};
+use testbed::{Stack, free_port};
 
 const SECURE: &str = r#"    image: rollout-demo:${TAG}
     labels:
@@ -39,7 +39,7 @@ tls: { options: { modern: { minVersion: VersionTLS13 } } }
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_with_tls_and_an_entrypoint_with_middlewares_lose_nothing() {
     let port = free_port();
-    let mut stack = Stack::pinned_with("pintls", SECURE);
+    let mut stack = Stack::pinned_with(SECURE);
     stack.write("dynamic/tls.yml", DYNAMIC);
     stack.set("SECURE_PORT", port).compose(&["up", "-d"]).await;
     let curl = format!(

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::lines::{moved_at_once, repeated, until_answered};
-use crate::support::{Stack, free_port};
+use testbed::{Stack, free_port};
 
 const UDP: &str = r#"    image: rollout-demo:${TAG}
     environment: { MODE: udp, PORT: "5300" }
@@ -67,7 +67,7 @@ async fn session(address: SocketAddr) -> Result<String, String> {
 async fn a_udp_service_loses_no_datagram_and_keeps_a_busy_session_to_its_end() {
     let port = free_port();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stack = Stack::new("datagrams", UDP);
+    let mut stack = Stack::new(UDP);
     stack.set("DATAGRAMS_PORT", port).tag("v1-plain");
     stack.compose(&["up", "-d"]).await;
     until_answered("v1", || session(address)).await;

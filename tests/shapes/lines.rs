@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::support::{Stack, free_port};
+use testbed::{Stack, free_port};
 
 const TCP: &str = r#"    image: rollout-demo:${TAG}
     environment: { MODE: tcp, PORT: "5000" }
@@ -131,7 +131,7 @@ where
 async fn a_tcp_service_loses_no_conversation_and_keeps_an_open_one_to_its_end() {
     let port = free_port();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stack = Stack::new("lines", TCP);
+    let mut stack = Stack::new(TCP);
     stack.set("LINES_PORT", port).tag("v1-plain");
     stack.compose(&["up", "-d"]).await;
     until_answered("v1", || conversation(address)).await;

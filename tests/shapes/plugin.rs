@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use crate::support::{Stack, program};
+use testbed::{Stack, binary};
 
 /// A Docker configuration of its own, with the Compose plugin of the usual one and ours beside it.
 async fn install(stack: &mut Stack) {
     let own = stack.path("docker-config");
     let plugins = own.join("cli-plugins");
     std::fs::create_dir_all(&plugins).unwrap();
-    std::os::unix::fs::symlink(program(), plugins.join("docker-rollout")).unwrap();
+    std::os::unix::fs::symlink(binary(), plugins.join("docker-rollout")).unwrap();
     let found = stack
         .docker(&[
             "info",
@@ -27,7 +27,7 @@ async fn install(stack: &mut Stack) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_rollout_takes_the_flags_of_docker_rollout() {
-    let mut stack = Stack::usual("plugin", "    profiles: [site]\n");
+    let mut stack = Stack::usual("    profiles: [site]\n");
     install(&mut stack).await;
     let help = stack.docker(&["rollout", "--help"]).await;
     assert!(help.contains("rollout"), "{help}");
@@ -36,8 +36,8 @@ async fn docker_rollout_takes_the_flags_of_docker_rollout() {
     let old = stack.replicas("web").await;
     stack.write("other.env", "TAG=v2\n");
     // Nothing but the flags says which project and version is meant.
-    let project = stack.project.clone();
-    let (port, image) = (stack.port, crate::support::image());
+    let project = stack.name.clone();
+    let (port, image) = (stack.port, testbed::image());
     let line = format!(
         "unset COMPOSE_FILE COMPOSE_PROJECT_NAME TAG; HTTP_PORT={port} ROLLOUT_TESTBED_IMAGE={image} \
          docker rollout -f front.yaml --file compose.yaml -p {project} --profile site --env-file other.env \

@@ -2,21 +2,21 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use futures_util::future::join_all;
+
 use super::{settled_by, table};
-use crate::{
-    faulty::{
-        meddle::{ACTIONS, Action, Done, load, meddle},
-        probe::Probe,
-        strike::{QUICK, message},
-    },
-    support::Stack,
+use crate::faulty::{
+    meddle::{ACTIONS, Action, Done, load, meddle},
+    probe::Probe,
+    strike::{QUICK, message},
 };
+use testbed::Stack;
 
 /// Rollouts at a time.
 const AT_ONCE: usize = 2;
@@ -25,8 +25,8 @@ const PHASES: [&str; 8] = [
     "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove",
 ];
 
-async fn settled_stack(name: &str) -> Stack {
-    let mut stack = Stack::relabelled(name, "");
+async fn settled_stack() -> Stack {
+    let mut stack = Stack::relabelled("");
     stack.up("v1").await;
     for version in ["v2", "v1"] {
         stack.tag(version).rollout(&QUICK).await.code(0);
@@ -35,8 +35,8 @@ async fn settled_stack(name: &str) -> Stack {
 }
 
 /// How long nobody answers when Compose alone replaces the service.
-async fn gap_of_compose(name: &str) -> Duration {
-    let mut stack = settled_stack(name).await;
+async fn gap_of_compose() -> Duration {
+    let mut stack = settled_stack().await;
     let (load, probe) = (load(&stack), Probe::start(&stack));
     stack.tag("v2");
     stack.up("v2").await;
@@ -60,8 +60,8 @@ impl Work {
     }
 }
 
-async fn worker(work: Arc<Work>, name: String) {
-    let mut stack = settled_stack(&name).await;
+async fn worker(work: &Work) {
+    let mut stack = settled_stack().await;
     let mut versions = [("v1", "v2"), ("v2", "v1")].into_iter().cycle();
     loop {
         let number = work.next.fetch_add(1, Ordering::Relaxed);
@@ -86,7 +86,7 @@ async fn worker(work: Arc<Work>, name: String) {
         work.note(number, done);
         if broken {
             drop(stack);
-            stack = settled_stack(&format!("{name}x{number}")).await;
+            stack = settled_stack().await;
             versions = [("v1", "v2"), ("v2", "v1")].into_iter().cycle();
         }
     }
@@ -98,16 +98,13 @@ async fn whatever_an_operator_does_in_whichever_phase_a_version_serves_and_the_n
     let points = ACTIONS
         .into_iter()
         .flat_map(|action| PHASES.map(|phase| (action, phase)));
-    let work = Arc::new(Work {
+    let work = Work {
         points: points.collect(),
-        gap: gap_of_compose("actcompose").await,
+        gap: gap_of_compose().await,
         next: AtomicUsize::new(0),
         done: Mutex::default(),
-    });
-    let workers = (0..AT_ONCE).map(|own| tokio::spawn(worker(work.clone(), format!("act{own}"))));
-    for worker in workers.collect::<Vec<_>>() {
-        worker.await.unwrap();
-    }
+    };
+    join_all((0..AT_ONCE).map(|_| worker(&work))).await;
     let mut done = work.done.lock().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(number, _)| *number);
     tell(&done, work.gap);

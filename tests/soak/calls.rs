@@ -1,18 +1,18 @@
 //! One call to the engine fails in a rollout under load, each in its turn, and a second run settles what is left.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
 
+use futures_util::future::join_all;
+
 use super::table;
-use crate::{
-    faulty::{
-        Call, Fault,
-        strike::{QUICK, Struck, calls_of, strike},
-    },
-    support::Stack,
+use crate::faulty::{
+    Call, Fault,
+    strike::{QUICK, Struck, calls_of, strike},
 };
+use testbed::Stack;
 
 /// Rollouts at a time: they mostly wait.
 const AT_ONCE: usize = 3;
@@ -21,8 +21,8 @@ const KILLS: [Fault; 2] = [Fault::KilledBefore, Fault::KilledAfter];
 const FAILS: [Fault; 2] = [Fault::Refused, Fault::Hangs];
 
 /// A stack in which rollouts have become what they always are: none adopts, and each lets go of an older image.
-async fn settled_stack(name: &str, replicas: usize) -> Stack {
-    let mut stack = Stack::relabelled(name, &format!("    scale: {replicas}\n"));
+async fn settled_stack(replicas: usize) -> Stack {
+    let mut stack = Stack::relabelled(&format!("    scale: {replicas}\n"));
     stack.up("v1").await;
     for version in ["v2", "v1"] {
         stack.tag(version).rollout(&QUICK).await.code(0);
@@ -34,8 +34,8 @@ async fn settled_stack(name: &str, replicas: usize) -> Stack {
 const ONLY: &str = "ROLLOUT_SOAK_ONLY";
 
 /// Every call of a rollout that nothing troubles.
-async fn calls(name: &str, replicas: usize) -> Vec<Call> {
-    let mut stack = settled_stack(name, replicas).await;
+async fn calls(replicas: usize) -> Vec<Call> {
+    let mut stack = settled_stack(replicas).await;
     let mut calls = calls_of(&mut stack, "v2", &QUICK).await;
     let only = std::env::var(ONLY).unwrap_or_default();
     calls.retain(|call| call.shape.contains(&only));
@@ -63,8 +63,8 @@ impl Work {
     }
 }
 
-async fn worker(work: Arc<Work>, name: String, replicas: usize) {
-    let mut stack = settled_stack(&name, replicas).await;
+async fn worker(work: &Work, replicas: usize) {
+    let mut stack = settled_stack(replicas).await;
     let mut versions = ["v2", "v1"].iter().cycle();
     loop {
         let number = work.next.fetch_add(1, Ordering::Relaxed);
@@ -91,30 +91,26 @@ async fn worker(work: Arc<Work>, name: String, replicas: usize) {
         if broken {
             // What one point has left behind is no fault of the next.
             drop(stack);
-            stack = settled_stack(&format!("{name}x{number}"), replicas).await;
+            stack = settled_stack(replicas).await;
             versions = ["v2", "v1"].iter().cycle();
         }
     }
 }
 
 /// Every call with each of the faults; the table, and an end in failure where anything was lost or left.
-async fn each(name: &str, replicas: usize, calls: Vec<Call>, faults: &[Fault]) {
+async fn each(replicas: usize, calls: Vec<Call>, faults: &[Fault]) {
     let with = |call: Call| {
         faults.iter().map(move |fault| Point {
             call: call.clone(),
             fault: *fault,
         })
     };
-    let work = Arc::new(Work {
+    let work = Work {
         points: calls.into_iter().flat_map(with).collect(),
         next: AtomicUsize::new(0),
         done: Mutex::default(),
-    });
-    let workers = (0..AT_ONCE)
-        .map(|own| tokio::spawn(worker(work.clone(), format!("{name}{own}"), replicas)));
-    for worker in workers.collect::<Vec<_>>() {
-        worker.await.unwrap();
-    }
+    };
+    join_all((0..AT_ONCE).map(|_| worker(&work, replicas))).await;
     let mut done = work.done.lock().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(number, _)| *number);
     tell(&work.points, &done);
@@ -162,6 +158,7 @@ fn tell(points: &[Point], done: &[(usize, Struck)]) {
     println!(
         "{told}\n{all} points, {missed} did not come, {lost} requests lost, {bad} not settled"
     );
+    assert!(all > 0, "no call was found to fail");
     assert_eq!((lost, bad, done.len()), (0, 0, all), "\n{told}");
     assert!(missed * 5 <= all, "too few of the calls come every time");
 }
@@ -172,26 +169,26 @@ fn changing(calls: Vec<Call>) -> Vec<Call> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_killed_at_any_changing_call_is_settled_by_the_next_run() {
-    let calls = changing(calls("kill", 1).await);
-    each("kill", 1, calls, &KILLS).await;
+    let calls = changing(calls(1).await);
+    each(1, calls, &KILLS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_of_three_killed_at_any_changing_call_is_settled_by_the_next_run() {
-    let calls = changing(calls("killx3", 3).await);
-    each("killx3", 3, calls, &KILLS).await;
+    let calls = changing(calls(3).await);
+    each(3, calls, &KILLS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_changing_call_may_fail_or_hang_and_a_version_serves_all_the_time() {
-    let calls = changing(calls("fails", 1).await);
-    each("fails", 1, calls, &FAILS).await;
+    let calls = changing(calls(1).await);
+    each(1, calls, &FAILS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_kind_of_question_may_fail_or_hang_and_a_version_serves_all_the_time() {
     let mut seen = std::collections::BTreeSet::new();
-    let mut calls = calls("asks", 1).await;
+    let mut calls = calls(1).await;
     calls.retain(|call| !call.changes() && seen.insert(call.shape.clone()));
-    each("asks", 1, calls, &FAILS).await;
+    each(1, calls, &FAILS).await;
 }

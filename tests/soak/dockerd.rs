@@ -8,22 +8,19 @@ use tokio::process::Command;
 
 use self::bridge::Bridge;
 use super::{settled_by, table};
-use crate::{
-    faulty::{
-        probe::Probe,
-        strike::{QUICK, fits, leftovers, message, went_back},
-    },
-    load::{Load, LoadOptions},
-    support::{Run, Stack},
+use crate::faulty::{
+    probe::Probe,
+    strike::{QUICK, fits, leftovers, message, went_back},
 };
+use testbed::{Load, LoadOptions, Run, Stack, front::Kind};
 
 const PHASES: [&str; 7] = [
     "hold", "create", "ready", "confirm", "drain", "stop", "remove",
 ];
 
 /// The testbed, with what it says on standard output.
-async fn testbed(arguments: &[&str]) -> String {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
+async fn run_testbed(arguments: &[&str]) -> String {
+    let program = testbed::root().join("tests/testbed/testbed");
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
     let output = command.output().await.unwrap();
@@ -45,8 +42,8 @@ struct Own {
 
 impl Own {
     async fn start(live: bool) -> Self {
-        testbed(own(live)).await;
-        let exports = testbed(&["env"]).await;
+        run_testbed(own(live)).await;
+        let exports = run_testbed(&["env"]).await;
         let exports: BTreeMap<&str, &str> = exports
             .lines()
             .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
@@ -54,7 +51,7 @@ impl Own {
         let get = |name: &str| exports[format!("ROLLOUT_TESTBED_OWN_{name}").as_str()].to_owned();
         let (socket, network) = (get("SOCKET"), get("NETWORK"));
         let always = "    restart: always\n";
-        let mut stack = Stack::relabelled(if live { "live" } else { "dead" }, always);
+        let mut stack = Stack::fresh_usual(Kind::Relabel, always);
         let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();
         // The directory, since a dockerd that is started without systemd's socket makes its own anew.
         let directory = Path::new(&socket).parent().unwrap().display();
@@ -76,7 +73,7 @@ impl Own {
     }
 
     async fn restart(&self) {
-        testbed(own(self.live)).await;
+        run_testbed(own(self.live)).await;
     }
 }
 
@@ -192,7 +189,7 @@ async fn a_rollout_in_which_dockerd_is_restarted_ends_well_or_is_settled_by_the_
             }
         }
     }
-    testbed(&["own-down"]).await;
+    run_testbed(&["own-down"]).await;
     println!("{told}\n{bad} not settled");
     assert_eq!(bad, 0, "\n{told}");
 }

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use super::{QUICK, table};
-use crate::support::Stack;
+use testbed::Stack;
 
 /// Everything of the engine that a rollout could leave behind, counted.
 async fn counted(stack: &Stack) -> BTreeMap<&'static str, usize> {
-    let project = format!("label=com.docker.compose.project={}", stack.project);
-    let kept = format!("rollout/{}-web", stack.project);
+    let project = format!("label=com.docker.compose.project={}", stack.name);
+    let kept = format!("rollout/{}-web", stack.name);
     let lines = async |arguments: &[&str]| stack.docker(arguments).await.lines().count();
-    let proxy = format!("{}-socket-proxy-1", stack.project);
+    let proxy = format!("{}-socket-proxy-1", stack.name);
     let pid = stack
         .docker(&["inspect", "--format", "{{.State.Pid}}", &proxy])
         .await;
@@ -49,7 +49,7 @@ async fn counted(stack: &Stack) -> BTreeMap<&'static str, usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_rollouts_in_a_row_lose_and_leave_nothing() {
     const ROLLOUTS: usize = 100;
-    let mut stack = Stack::usual("hundred", "");
+    let mut stack = Stack::usual("");
     stack.up("v1").await;
     let arguments = [&["--keep", "2"], &QUICK[..]].concat();
     // As many as are kept.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::table;
-use crate::support::{Running, Stack};
+use testbed::{Running, Stack};
 
 const STEPS: [&str; 11] = [
     "hold", "create", "ready", "cutover", "confirm", "bake", "drain", "stop", "remove", "rename",
@@ -44,10 +44,7 @@ async fn every_crash_point_is_settled_by_the_next_run() {
     ];
     let (mut told, mut lost) = (table(&header), 0);
     for replicas in [1, 3] {
-        let mut stack = Stack::usual(
-            &format!("soak{replicas}"),
-            &format!("    scale: {replicas}\n"),
-        );
+        let mut stack = Stack::usual(&format!("    scale: {replicas}\n"));
         stack.up("v1").await;
         let mut versions = ["v2", "v1"].iter().cycle();
         for (step, edge) in crash_points() {

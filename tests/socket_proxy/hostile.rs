@@ -11,14 +11,18 @@ use tokio::{
     net::TcpSocket,
 };
 
-use super::fixture::{Proxy, Thing, status};
+use testbed::{
+    Temporary,
+    daemon::{Daemon, status},
+    eventually,
+};
 
 const HOST: &str = "Host: docker\r\nConnection: close\r\n";
 
-#[test]
-fn everything_but_the_allowlist_is_forbidden() {
-    let proxy = Proxy::start();
-    let target = Thing::container(&["create"], &["rollout-demo:v1"]);
+#[tokio::test]
+async fn everything_but_the_allowlist_is_forbidden() {
+    let proxy = Daemon::start().await;
+    let target = Temporary::container(&["create"], &["rollout-demo:v1"]);
     let paths = [
         "/info",
         "/images/json",
@@ -73,9 +77,9 @@ fn everything_but_the_allowlist_is_forbidden() {
 }
 
 // Each must be answered once at most, never with success, and the connection must end.
-#[test]
-fn tricks_end_the_connection_without_an_answer_from_the_engine() {
-    let proxy = Proxy::start();
+#[tokio::test]
+async fn tricks_end_the_connection_without_an_answer_from_the_engine() {
+    let proxy = Daemon::start().await;
     let hidden = "GET /version HTTP/1.1\r\nHost: docker\r\n\r\n";
     let requests = [
         format!("GET http://docker/version HTTP/1.1\r\n{HOST}\r\n"),
@@ -137,9 +141,9 @@ fn tricks_end_the_connection_without_an_answer_from_the_engine() {
     }
 }
 
-#[test]
-fn a_head_that_never_ends_is_given_five_seconds() {
-    let proxy = Proxy::start();
+#[tokio::test]
+async fn a_head_that_never_ends_ends_the_connection() {
+    let proxy = Daemon::start().await;
     let mut stream = TcpStream::connect(proxy.listen).unwrap();
     stream
         .write_all(b"GET /version HTTP/1.1\r\nHost: d\r\n")
@@ -147,17 +151,17 @@ fn a_head_that_never_ends_is_given_five_seconds() {
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
-    let start = std::time::Instant::now();
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    // The end of the connection, and not this side's limit for reading.
+    stream
+        .read_to_end(&mut answer)
+        .expect("the daemon ends the connection");
     assert!(!String::from_utf8_lossy(&answer).contains("200"));
-    let time = start.elapsed();
-    assert!((4..8).contains(&time.as_secs()), "{time:?}");
 }
 
 #[tokio::test]
 async fn a_thousand_idle_connections_keep_no_honest_reader_out() {
-    let proxy = Proxy::start();
+    let proxy = Daemon::start().await;
     let mut idle = Vec::new();
     for _ in 0..1000 {
         // More than the peer may have are taken and ended at once.
@@ -183,9 +187,9 @@ async fn a_thousand_idle_connections_keep_no_honest_reader_out() {
     assert_eq!(status(&answer), 200, "{answer}");
 }
 
-#[test]
-fn a_peer_has_eight_event_streams_and_no_more() {
-    let proxy = Proxy::start();
+#[tokio::test]
+async fn a_peer_has_eight_event_streams_and_no_more() {
+    let proxy = Daemon::start().await;
     let open = || {
         let mut stream = TcpStream::connect(proxy.listen).unwrap();
         stream
@@ -199,7 +203,13 @@ fn a_peer_has_eight_event_streams_and_no_more() {
     assert!(streams.iter().all(|(_, status)| *status == 200));
     assert_eq!(open().1, 429);
     drop(streams);
-    super::fixture::until("streams are counted down", || {
-        (open().1 == 200).then_some(())
-    });
+    eventually(
+        "streams are counted down",
+        Duration::from_secs(30),
+        async || match open().1 {
+            200 => Ok(()),
+            status => Err(status),
+        },
+    )
+    .await;
 }

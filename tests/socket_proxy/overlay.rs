@@ -4,27 +4,29 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::fixture::{Proxy, Thing, hide};
+use super::hide;
+use nix::sys::signal::Signal;
+use testbed::{Temporary, daemon::Daemon, eventually};
 
-fn enabled(proxy: &Proxy, container: &Thing) -> Value {
+fn enabled(proxy: &Daemon, container: &Temporary) -> Value {
     // The list is what makes the new generation this reader's.
     proxy.get("/containers/json?all=1");
     let (_, told) = proxy.get(&format!("/containers/{}/json", container.name));
     told["Config"]["Labels"]["traefik.enable"].clone()
 }
 
-#[test]
-fn the_overlay_survives_kill_nine_and_an_older_owner_stays_refused() {
-    let proxy = Proxy::start();
-    let container = Thing::container(
+#[tokio::test]
+async fn the_overlay_survives_kill_nine_and_an_older_owner_stays_refused() {
+    let proxy = Daemon::start().await;
+    let container = Temporary::container(
         &["create"],
         &["-l", "traefik.enable=true", "rollout-demo:v1"],
     );
     let call = hide(7, &[json!({"id": container.id()})]);
     assert_eq!(enabled(&proxy, &container), "true");
     assert_eq!(proxy.control(&[call])[0]["ok"]["changed"]["generation"], 1);
-    let (_, state) = proxy.end("KILL");
-    let proxy = Proxy::on(state);
+    let state = proxy.end(Signal::SIGKILL);
+    let proxy = Daemon::on(state).await;
     assert_eq!(enabled(&proxy, &container), "false");
     let answers = proxy.control(&[
         hide(6, &[]),
@@ -37,25 +39,30 @@ fn the_overlay_survives_kill_nine_and_an_older_owner_stays_refused() {
     assert_eq!(enabled(&proxy, &container), "true");
 }
 
-#[test]
-fn a_rule_on_a_container_that_is_gone_is_dropped_and_a_rule_on_a_label_is_not() {
-    let proxy = Proxy::start();
-    let container = Thing::container(&["create"], &["rollout-demo:v1"]);
+#[tokio::test]
+async fn a_rule_on_a_container_that_is_gone_is_dropped_and_a_rule_on_a_label_is_not() {
+    let proxy = Daemon::start().await;
+    let container = Temporary::container(&["create"], &["rollout-demo:v1"]);
     let label = json!({"label": {"key": "io.rollout.id", "value": "nobody"}});
     proxy.control(&[hide(1, &[json!({"id": container.id()}), label.clone()])]);
     drop(container);
-    let rules = super::fixture::until("the rule is gone", || {
+    let rules = eventually("the rule is gone", Duration::from_secs(30), async || {
         let answer = proxy.control(&[json!({"call": "get"})]).remove(0);
         let rules = answer["ok"]["overlay"]["claims"]["test/web"]["rules"].clone();
-        (rules.as_array()?.len() == 1).then_some(rules)
-    });
+        if rules.as_array().map(Vec::len) == Some(1) {
+            Ok(rules)
+        } else {
+            Err(answer)
+        }
+    })
+    .await;
     assert_eq!(rules[0]["on"], label);
 }
 
-#[test]
-fn rollouts_own_containers_are_in_no_list_and_cannot_be_inspected() {
-    let proxy = Proxy::start();
-    let own = Thing::container(
+#[tokio::test]
+async fn rollouts_own_containers_are_in_no_list_and_cannot_be_inspected() {
+    let proxy = Daemon::start().await;
+    let own = Temporary::container(
         &["create"],
         &["-l", "io.rollout.role=lock", "rollout-demo:v1"],
     );
@@ -65,9 +72,9 @@ fn rollouts_own_containers_are_in_no_list_and_cannot_be_inspected() {
     assert_eq!(proxy.get(&format!("/containers/{}/json", own.name)).0, 404);
 }
 
-#[test]
-fn versions_that_the_engine_does_not_speak_are_moved_to_ones_that_it_does() {
-    let proxy = Proxy::start();
+#[tokio::test]
+async fn versions_that_the_engine_does_not_speak_are_moved_to_ones_that_it_does() {
+    let proxy = Daemon::start().await;
     for version in ["1.12", "1.24", "1.41", "1.99", "9.0"] {
         let (status, list) = proxy.get(&format!("/v{version}/containers/json"));
         assert!(
@@ -82,11 +89,12 @@ fn versions_that_the_engine_does_not_speak_are_moved_to_ones_that_it_does() {
     );
 }
 
-#[test]
-fn sigterm_ends_the_daemon_within_a_second_whoever_is_connected() {
-    let proxy = Proxy::start();
+#[tokio::test]
+async fn sigterm_ends_the_daemon_although_a_reader_is_connected() {
+    let proxy = Daemon::start().await;
     let stream = std::net::TcpStream::connect(proxy.listen).unwrap();
     std::io::Write::write_all(&mut &stream, b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
-    let (time, _) = proxy.end("TERM");
-    assert!(time < Duration::from_secs(1), "{time:?}");
+    proxy.signal(Signal::SIGTERM);
+    let status = proxy.exits().await;
+    assert_eq!(status.code(), Some(0), "{status}");
 }

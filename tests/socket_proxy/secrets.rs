@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use super::fixture::{Proxy, Thing, docker};
+use testbed::{Temporary, daemon::Daemon, docker};
 
 const SECRET: &str = "hunter2-of-this-test";
 
-#[test]
-fn no_secret_is_in_any_answer_or_event() {
-    let proxy = Proxy::start();
+#[tokio::test]
+async fn no_secret_is_in_any_answer_or_event() {
+    let proxy = Daemon::start().await;
     let mut events = TcpStream::connect(proxy.listen).unwrap();
     events
         .set_read_timeout(Some(Duration::from_secs(30)))
@@ -45,7 +45,7 @@ fn no_secret_is_in_any_answer_or_event() {
         "/app",
         SECRET,
     ];
-    let container = Thing::container(&["run", "-d"], &options);
+    let container = Temporary::container(&["run", "-d"], &options);
     let name = &container.name;
     // What runs does not matter: the engine tells of the attempt, command and all.
     let exec = std::process::Command::new("docker")

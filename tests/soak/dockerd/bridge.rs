@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::support::Stack;
+use testbed::Stack;
 
 type Wanted = (SocketAddr, oneshot::Sender<TcpStream>);
 
@@ -34,7 +34,7 @@ impl Bridge {
         // A socket stays in the namespace in which it was made, whoever uses it.
         std::thread::spawn(move || connect(&network, asked));
         let (tell, address) = tokio::sync::watch::channel(None);
-        let name = format!("{}-traefik-1", stack.project);
+        let name = format!("{}-traefik-1", stack.name);
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
         let mut inspect = stack.command("docker", &["inspect", "--format", format, &name]);
         let looking = tokio::spawn(async move {

@@ -42,11 +42,11 @@ demo_binary() {
     [ -z "${ROLLOUT_TESTBED_APP:-}" ] || die "ROLLOUT_TESTBED_APP=$ROLLOUT_TESTBED_APP is no program"
     say "building the demo application"
     # crt-static for this one crate: as a general flag it would build every dependency a second time.
-    (cd "$PROJECT_DIR" && cargo rustc --release --quiet --locked --example demo-app -- -C target-feature=+crt-static) \
+    (cd "$PROJECT_DIR" && cargo rustc --release --quiet --locked -p testbed --bin demo-app -- -C target-feature=+crt-static) \
         9>&- </dev/null || die "the demo application did not build"
-    cp "${CARGO_TARGET_DIR:-$PROJECT_DIR/target}/release/examples/demo-app" "$DEMO_BINARY.part"
+    cp "${CARGO_TARGET_DIR:-$PROJECT_DIR/target}/release/demo-app" "$DEMO_BINARY.part"
     mv "$DEMO_BINARY.part" "$DEMO_BINARY"
     find "$CACHE" -maxdepth 1 -name 'demo-app-*' -mtime +30 -delete
 }
 
-demo_sources() { cat "$TESTBED_DIR/app.rs" "$TESTBED_DIR"/app/*.rs && rustc --version; }
+demo_sources() { cat "$TESTBED_DIR"/src/bin/demo-app/*.rs && rustc --version; }

@@ -109,6 +109,7 @@ engine_down() {
     fi
     far_down
     own_down
+    fronts_down
     if engine_is_ours; then
         stop_engine
     elif engine_answers; then

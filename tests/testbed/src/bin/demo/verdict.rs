@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 
-use crate::load::LoadReport;
-use crate::stack::Rollout;
+use testbed::{LoadReport, Run};
 
 const LEAST_RATE: f64 = 300.0;
 
@@ -19,7 +18,7 @@ struct Row {
 pub struct Verdict(Vec<Row>);
 
 impl Verdict {
-    pub fn of(report: &LoadReport, rollout: &Rollout) -> Self {
+    pub fn of(report: &LoadReport, rollout: &Run) -> Self {
         let mut rows = traffic(report);
         rows.extend(long_lived(report));
         rows.extend(tool(report, rollout));
@@ -119,19 +118,19 @@ fn long_lived(report: &LoadReport) -> Vec<Row> {
     rows
 }
 
-fn tool(report: &LoadReport, rollout: &Rollout) -> Vec<Row> {
+fn tool(report: &LoadReport, rollout: &Run) -> Vec<Row> {
     let versions: Vec<&str> = report
         .first_answers
         .iter()
         .map(|(version, _)| version.as_str())
         .collect();
-    let confirmed = rollout
-        .cutover_ms
-        .map_or_else(|| "not".into(), |ms| format!("in {ms} ms"));
+    let cutover = rollout
+        .event("finished")
+        .and_then(|event| event["cutover_ms"].as_u64());
+    let confirmed = cutover.map_or_else(|| "not".into(), |ms| format!("in {ms} ms"));
     let exit = rollout
-        .exit
-        .code()
-        .map_or_else(|| rollout.exit.to_string(), |code| code.to_string());
+        .code
+        .map_or_else(|| "killed".into(), |code| code.to_string());
     vec![
         row(
             "versions, by first answer",
@@ -139,12 +138,7 @@ fn tool(report: &LoadReport, rollout: &Rollout) -> Vec<Row> {
             "v1 → v2",
             versions == ["v1", "v2"],
         ),
-        row(
-            "cutover confirmed",
-            confirmed,
-            "",
-            rollout.cutover_ms.is_some(),
-        ),
-        row("exit code", exit, "0", rollout.exit.success()),
+        row("cutover confirmed", confirmed, "", cutover.is_some()),
+        row("exit code", exit, "0", rollout.code == Some(0)),
     ]
 }

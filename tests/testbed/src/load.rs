@@ -1,14 +1,7 @@
 //! The load generator: keep-alive requests, slow ones and a WebSocket, every answer recorded, no failure retried.
-#![allow(
-    dead_code,
-    reason = "each program that includes this module uses its own part of it"
-)]
 
-#[path = "load/client.rs"]
 mod client;
-#[path = "load/report.rs"]
 mod report;
-#[path = "load/websocket.rs"]
 mod websocket;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +14,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 
 use client::Client;
-#[allow(unused_imports, reason = "for those who look at single answers")]
 pub use report::{Answer, Kind, LoadReport, Record, SlowReport, WebSocketReport};
 
 /// Slow requests under way at any time.

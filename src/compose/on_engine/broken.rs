@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use rollout::{compose::CreateRequest, error::Outcome};
+use crate::{compose::CreateRequest, error::Outcome};
 
 use super::stack::{SUITES, Stack};
 
 const WEB: &str = "services: {web: {image: 'rollout-demo:${TAG}'}}";
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn an_image_that_is_not_there_is_named() {
     for suite in SUITES {
         let stack = Stack::new(suite, "noimage", WEB);
@@ -35,6 +36,7 @@ async fn an_image_that_is_not_there_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_command_that_does_not_exist_fails_the_start() {
     for suite in SUITES {
         let stack = Stack::new(suite, "nocommand", WEB);
@@ -67,6 +69,7 @@ async fn a_command_that_does_not_exist_fails_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_dependency_without_a_container_is_refused_and_not_created() {
     let yaml = "services: {web: {image: 'rollout-demo:v1', depends_on: [db]}, db: {image: 'rollout-demo:v1'}}";
     for suite in SUITES {
@@ -82,6 +85,7 @@ async fn a_dependency_without_a_container_is_refused_and_not_created() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_dependency_that_is_gone_by_then_is_not_created_either() {
     let yaml = "services: {web: {image: 'rollout-demo:v1', depends_on: [db]}, db: {image: 'rollout-demo:v1'}}";
     for suite in SUITES {
@@ -104,7 +108,7 @@ async fn a_dependency_that_is_gone_by_then_is_not_created_either() {
             format!(
                 "could not create web: docker compose wanted to create container {0}-db-1: it belongs to service db, \
                  not to web, which is not part of this rollout",
-                stack.project
+                stack.name
             )
         );
         assert!(stack.seen("db").is_empty() && stack.seen("web").is_empty());
@@ -113,6 +117,7 @@ async fn a_dependency_that_is_gone_by_then_is_not_created_either() {
 
 /// Newer versions of Compose stop every service of a network whose definition has changed, and make it anew.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_network_that_changed_in_the_file_stops_nobody() {
     let yaml = |label: &str| {
         format!(
@@ -145,6 +150,7 @@ async fn a_network_that_changed_in_the_file_stops_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
     for suite in SUITES {
         let stack = Stack::new(suite, "dropped", WEB);
@@ -171,7 +177,7 @@ async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
             }
             _ = heard => {}
         }
-        let project = format!("COMPOSE_PROJECT_NAME={}", stack.project);
+        let project = format!("COMPOSE_PROJECT_NAME={}", stack.name);
         until_no_process_has(&project).await;
         let rest: Vec<_> = stack
             .seen("web")

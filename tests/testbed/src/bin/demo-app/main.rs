@@ -1,20 +1,12 @@
 //! The demo application: one static binary whose behaviour, good and bad, is chosen by environment variables.
 
-#[path = "app/check.rs"]
 mod check;
-#[path = "app/database.rs"]
 mod database;
-#[path = "app/datagrams.rs"]
 mod datagrams;
-#[path = "app/http.rs"]
 mod http;
-#[path = "app/lines.rs"]
 mod lines;
-#[path = "app/resolve.rs"]
 mod resolve;
-#[path = "app/settings.rs"]
 mod settings;
-#[path = "app/websocket.rs"]
 mod websocket;
 
 use std::process::ExitCode;

@@ -178,7 +178,7 @@ impl Query {
     fn of(request: &Request<Incoming>) -> Self {
         let query = request.uri().query().unwrap_or_default();
         Self(
-            url::form_urlencoded::parse(query.as_bytes())
+            form_urlencoded::parse(query.as_bytes())
                 .into_owned()
                 .collect(),
         )

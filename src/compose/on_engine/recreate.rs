@@ -8,6 +8,7 @@ const YAML: &str = "services:
 ";
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn the_service_is_replaced_and_up_then_changes_nothing() {
     for suite in SUITES {
         let stack = Stack::new(suite, "inplace", YAML);
@@ -35,6 +36,7 @@ async fn the_service_is_replaced_and_up_then_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_dependency_that_changed_too_stops_it_before_anything_is_touched() {
     for suite in SUITES {
         let mut stack = Stack::new(suite, "changed", YAML);

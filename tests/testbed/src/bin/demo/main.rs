@@ -1,22 +1,15 @@
 //! The demonstration: a rollout of the quickstart stack under load, and a verdict on what the clients saw.
 
-#[path = "load.rs"]
-mod load;
-#[path = "demo/stack.rs"]
-mod stack;
-#[path = "demo/verdict.rs"]
 mod verdict;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use testbed::{Load, LoadOptions, Run, Running, Stack};
 use tokio::signal::unix::{SignalKind, signal};
 
-use load::{Load, LoadOptions};
-use stack::Stack;
 use verdict::Verdict;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -28,11 +21,7 @@ const AFTER: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let outcome = match Stack::new() {
-        Ok(stack) => run_and_clean(Arc::new(stack)).await,
-        Err(error) => Err(error),
-    };
-    match outcome {
+    match run_and_clean().await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => fail("not everything was as promised; see the table"),
         Err(error) => fail(&error.to_string()),
@@ -44,21 +33,19 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Whatever happens in the run, a panic or Ctrl-C too: nothing stays behind.
-async fn run_and_clean(stack: Arc<Stack>) -> Result<bool> {
-    let running = stack.clone();
-    let mut task = tokio::spawn(async move { run(&running).await });
+/// Takes the stack down after a panic or Ctrl-C too.
+async fn run_and_clean() -> Result<bool> {
+    let stack = Stack::quickstart();
     let outcome = tokio::select! {
-        outcome = &mut task => outcome.unwrap_or_else(|panic| Err(panic.into())),
-        () = interrupted() => {
-            task.abort();
-            let _ = task.await;
-            Err("interrupted".into())
-        }
+        outcome = AssertUnwindSafe(run(&stack)).catch_unwind() => match outcome {
+            Ok(outcome) => outcome,
+            Err(_) => Err("see the panic above".into()),
+        },
+        () = interrupted() => Err("interrupted".into()),
     };
     println!("\nTaking the stack down …");
-    let cleaned = stack.down().await;
-    outcome.and_then(|passed| cleaned.map(|()| passed))
+    drop(stack);
+    outcome
 }
 
 async fn interrupted() {
@@ -74,19 +61,19 @@ async fn interrupted() {
     }
 }
 
-/// True if everything that was promised was kept.
+/// True if every promise was kept.
 async fn run(stack: &Stack) -> Result<bool> {
     let start = Instant::now();
     println!("Starting the quickstart stack with version v1 …");
-    stack.up().await?;
-    let load = Load::start(options(stack.port));
+    stack.up("v1").await;
+    let load = Load::start(options(stack));
     if !load.seen("v1", Duration::from_secs(20)).await {
         return Err("version v1 does not answer".into());
     }
     println!("Load is on: 400 requests a second, requests of 3 seconds, one WebSocket.\n");
     tokio::time::sleep(BEFORE).await;
     println!("$ WEB_IMAGE=rollout-demo:v2 rollout --proxy traefik web");
-    let rollout = stack.roll_out().await?;
+    let rollout = roll_out(stack).await;
     tokio::time::sleep(AFTER).await;
     let report = load.stop().await;
     let verdict = Verdict::of(&report, &rollout);
@@ -98,20 +85,20 @@ async fn run(stack: &Stack) -> Result<bool> {
     Ok(verdict.passed())
 }
 
-fn options(port: u16) -> LoadOptions {
+/// The CLI prints to this terminal, as it does for its users.
+async fn roll_out(stack: &Stack) -> Run {
+    let (mut command, log) = stack.rollout_command(&["--proxy", "traefik", "web"]);
+    command.env("WEB_IMAGE", "rollout-demo:v2");
+    Running::start(command, log).wait().await
+}
+
+fn options(stack: &Stack) -> LoadOptions {
     LoadOptions {
-        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        host: "quickstart.localhost".into(),
-        path: "/".into(),
         connections: 16,
         rate_per_second: 400,
         slow_requests: Some(SLOW),
         websocket: true,
         max_duration: Duration::from_secs(180),
+        ..stack.load_options()
     }
-}
-
-/// The root of the project.
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

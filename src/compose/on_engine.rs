@@ -5,7 +5,8 @@ mod questions;
 mod recreate;
 mod stack;
 
-use stack::{SUITES, Stack, docker};
+use stack::{SUITES, Stack};
+use testbed::docker;
 
 const RICH: &str = r#"
 services:
@@ -46,6 +47,7 @@ volumes: {data: }
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn three_rich_replicas_are_made_beside_the_old_and_up_then_changes_nothing() {
     for suite in SUITES {
         let stack = Stack::new(suite, "rich", RICH);
@@ -59,9 +61,7 @@ async fn three_rich_replicas_are_made_beside_the_old_and_up_then_changes_nothing
             .into_iter()
             .map(|seen| seen.name)
             .collect();
-        let expected: Vec<String> = (1..=3)
-            .map(|n| format!("{}-web-{n}", stack.project))
-            .collect();
+        let expected: Vec<String> = (1..=3).map(|n| format!("{}-web-{n}", stack.name)).collect();
         assert_eq!(names, expected);
         assert!(
             stack
@@ -73,6 +73,7 @@ async fn three_rich_replicas_are_made_beside_the_old_and_up_then_changes_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn several_files_are_one_project() {
     for suite in SUITES {
         let mut stack = Stack::new(
@@ -92,6 +93,7 @@ async fn several_files_are_one_project() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_container_name_is_given_to_the_new_one_in_the_end() {
     for suite in SUITES {
         let name = format!("fixed-{suite}-{}", std::process::id());
@@ -107,6 +109,7 @@ async fn a_container_name_is_given_to_the_new_one_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_service_behind_a_profile_is_enabled_by_its_name() {
     let yaml = "services:
   web: {image: 'rollout-demo:${TAG}', profiles: [edge], depends_on: [db]}
@@ -124,6 +127,7 @@ async fn a_service_behind_a_profile_is_enabled_by_its_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn an_image_without_a_name_is_built_and_run() {
     let yaml = "services: {web: {build: {context: ., args: {TAG: '${TAG}'}}}}";
     for suite in SUITES {
@@ -144,13 +148,14 @@ async fn an_image_without_a_name_is_built_and_run() {
             .image
             .clone()
             .unwrap();
-        assert_eq!(image, format!("{}-web", stack.project));
+        assert_eq!(image, format!("{}-web", stack.name));
         drop(stack);
         docker(&["image", "rm", "-f", &image]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_service_that_is_not_running_yet_is_started() {
     for suite in SUITES {
         let stack = Stack::new(
@@ -163,6 +168,7 @@ async fn a_service_that_is_not_running_yet_is_started() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn exited_containers_are_replaced_and_not_started_again() {
     for suite in SUITES {
         let stack = Stack::new(
@@ -178,6 +184,7 @@ async fn exited_containers_are_replaced_and_not_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn replicas_of_a_dependency_that_were_scaled_by_hand_stay() {
     let yaml = "services:
   web: {image: 'rollout-demo:${TAG}', depends_on: [db]}
@@ -198,6 +205,7 @@ async fn replicas_of_a_dependency_that_were_scaled_by_hand_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn volumes_and_namespaces_of_another_service_are_shared_and_hashed_as_compose_does() {
     let yaml = "services:
   web: {image: 'rollout-demo:${TAG}', volumes_from: ['db:ro'], pid: 'service:db', links: [db]}
@@ -215,6 +223,7 @@ volumes: {data: }
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the testbed: make test"]
 async fn a_context_that_dockers_configuration_prefers_does_not_win() {
     for suite in SUITES {
         let mut stack = Stack::new(
@@ -230,7 +239,7 @@ async fn a_context_that_dockers_configuration_prefers_does_not_win() {
             r#"{"currentContext": "far"}"#,
         )
         .unwrap();
-        let plugins = stack::cache().join(format!("docker-config-{suite}/cli-plugins"));
+        let plugins = testbed::compose_config(suite).join("cli-plugins");
         std::os::unix::fs::symlink(plugins, config.path().join("cli-plugins")).unwrap();
         stack.set("DOCKER_CONFIG", config.path());
         for (name, value) in [

@@ -1,4 +1,4 @@
-//! A Compose project of one test: its files, both ways to look at it, and its end.
+//! A Compose project of one test, looked at as the library does and as Compose does.
 
 use std::{
     collections::BTreeMap,
@@ -6,22 +6,23 @@ use std::{
     process::Command,
 };
 
-use rollout::{
+use serde_json::Value;
+use testbed::{Project as Folder, compose_config, docker, engine::succeeded};
+
+use crate::{
     compose::{Compose, CreateRequest, Invocation, Project, Surroundings},
     docker_http::Endpoint,
     error::Result,
 };
-use serde_json::Value;
 
 /// The Compose versions that the testbed has.
 pub const SUITES: [&str; 2] = ["trixie", "sid"];
 
 pub struct Stack {
     pub suite: &'static str,
-    pub project: String,
-    pub directory: tempfile::TempDir,
+    pub name: String,
+    folder: Folder,
     files: Vec<String>,
-    environment: BTreeMap<String, String>,
 }
 
 /// One container, as `docker inspect` shows it.
@@ -40,20 +41,17 @@ pub struct Seen {
 impl Stack {
     /// A project of one file; `${TAG}` in it is what [`Stack::tag`] last said, at first `v1`.
     pub fn new(suite: &'static str, test: &str, yaml: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut stack = Self {
+        let name = format!("{test}-{suite}-{}", std::process::id());
+        let mut folder = Folder::new(&name);
+        folder
+            .set("DOCKER_CONFIG", compose_config(suite).display())
+            .set("DOCKER_BUILDKIT", 0);
+        let stack = Self {
             suite,
-            project: format!("{test}-{suite}-{}", std::process::id()),
-            directory,
+            name,
+            folder,
             files: Vec::new(),
-            environment: BTreeMap::new(),
         };
-        stack.set(
-            "DOCKER_CONFIG",
-            &cache().join(format!("docker-config-{suite}")),
-        );
-        stack.set("DOCKER_BUILDKIT", Path::new("0"));
-        stack.set("COMPOSE_PROJECT_NAME", Path::new(&stack.project.clone()));
         stack.write("compose.yaml", yaml);
         stack.tag("v1");
         stack
@@ -61,12 +59,15 @@ impl Stack {
 
     /// Sets a variable for every Compose command.
     pub fn set(&mut self, name: &str, value: &Path) {
-        let value = value.to_str().unwrap().to_owned();
-        self.environment.insert(name.to_owned(), value);
+        self.folder.set(name, value.display());
     }
 
     pub fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.directory.path().join(name), text).unwrap();
+        self.folder.write(name, text);
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
     }
 
     pub fn tag(&self, tag: &str) {
@@ -79,8 +80,9 @@ impl Stack {
     }
 
     pub async fn compose(&self) -> Compose {
+        let files = self.files.clone();
         self.compose_with(Invocation {
-            files: self.files.clone(),
+            files,
             ..Invocation::default()
         })
         .await
@@ -88,9 +90,10 @@ impl Stack {
     }
 
     pub async fn compose_with(&self, invocation: Invocation) -> Result<Compose> {
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let surroundings = Surroundings {
-            environment: self.environment.clone(),
-            directory: Some(self.directory.path().to_owned()),
+            environment: self.folder.environment().map(own).collect(),
+            directory: Some(self.folder.folder().to_owned()),
         };
         Compose::find_in(invocation, endpoint(), surroundings).await
     }
@@ -98,38 +101,19 @@ impl Stack {
     /// Runs a plain `docker compose`, which has to succeed.
     pub fn plain(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("docker");
-        command.arg("compose").envs(&self.environment);
-        command.current_dir(self.directory.path());
+        command.arg("compose").envs(self.folder.environment());
+        command.current_dir(self.folder.folder());
         for file in &self.files {
             command.args(["-f", file]);
         }
-        succeed(command.args(arguments))
+        let output = command.args(arguments).output().unwrap();
+        succeeded(&output, &arguments)
     }
 
     /// The service's containers, by name.
     pub fn seen(&self, service: &str) -> Vec<Seen> {
-        let filters = [
-            format!("label=com.docker.compose.project={}", self.project),
-            format!("label=com.docker.compose.service={service}"),
-        ];
-        let ids = docker(&[
-            "ps",
-            "-aq",
-            "--no-trunc",
-            "-f",
-            &filters[0],
-            "-f",
-            &filters[1],
-        ]);
-        let ids: Vec<&str> = ids.lines().collect();
-        if ids.is_empty() {
-            return Vec::new();
-        }
-        let inspected = docker(&[&["inspect"], &ids[..]].concat());
-        let inspected: Vec<Value> = serde_json::from_str(&inspected).unwrap();
-        let mut seen: Vec<Seen> = inspected.iter().map(see).collect();
-        seen.sort();
-        seen
+        let service = format!("label=com.docker.compose.service={service}");
+        self.inspected(&["-f", &service])
     }
 
     /// Creates and starts `replicas` new ones beside the old, dependencies as they are.
@@ -164,10 +148,8 @@ impl Stack {
         let old = self.seen(service);
         let compose = self.compose().await;
         self.create(&compose, service, replicas).await.unwrap();
-        let (new, still): (Vec<Seen>, Vec<Seen>) = self
-            .seen(service)
-            .into_iter()
-            .partition(|seen| seen.rollout == "r2");
+        let all = self.seen(service).into_iter();
+        let (new, still): (Vec<Seen>, Vec<Seen>) = all.partition(|seen| seen.rollout == "r2");
         assert_eq!(still, old, "{}: the old set was touched", self.suite);
         assert_eq!(new.len(), replicas as usize);
         let hash = compose.config_hash(service).await.unwrap();
@@ -184,7 +166,7 @@ impl Stack {
         self.up_changes_nothing();
     }
 
-    /// A one-shot service that has ended is started again by every `up`, so its start time is none.
+    /// A one-shot service that has ended is started again by every `up`, so its start time is left out.
     pub fn up_changes_nothing(&self) {
         let before = self.everything();
         self.plain(&["up", "-d"]);
@@ -197,37 +179,25 @@ impl Stack {
     }
 
     fn everything(&self) -> Vec<Seen> {
-        let all = docker(&[
-            "ps",
-            "-aq",
-            "-f",
-            &format!("label=com.docker.compose.project={}", self.project),
-        ]);
-        let ids: Vec<&str> = all.lines().collect();
-        let inspected = docker(&[&["inspect"], &ids[..]].concat());
-        let inspected: Vec<Value> = serde_json::from_str(&inspected).unwrap();
-        let mut seen: Vec<Seen> = inspected.iter().map(see).collect();
+        let mut seen = self.inspected(&[]);
         for seen in seen.iter_mut().filter(|seen| seen.status == "exited") {
             seen.started.clear();
         }
-        seen.sort();
         seen
     }
-}
 
-impl Drop for Stack {
-    fn drop(&mut self) {
-        let label = format!("label=com.docker.compose.project={}", self.project);
-        for (list, remove) in [
-            (&["ps", "-aq", "-f"][..], &["rm", "-f", "-v"][..]),
-            (&["network", "ls", "-q", "-f"], &["network", "rm"]),
-            (&["volume", "ls", "-q", "-f"], &["volume", "rm"]),
-        ] {
-            let found = run(Command::new("docker").args(list).arg(&label));
-            for id in found.iter().flat_map(|text| text.lines()) {
-                let _ = run(Command::new("docker").args(remove).arg(id));
-            }
+    fn inspected(&self, filter: &[&str]) -> Vec<Seen> {
+        let own = format!("label=com.docker.compose.project={}", self.name);
+        let ids = docker(&[&["ps", "-aq", "--no-trunc", "-f", &own], filter].concat());
+        let ids: Vec<&str> = ids.lines().collect();
+        if ids.is_empty() {
+            return Vec::new();
         }
+        let inspected = docker(&[&["inspect"], &ids[..]].concat());
+        let inspected: Vec<Value> = serde_json::from_str(&inspected).unwrap();
+        let mut seen: Vec<Seen> = inspected.iter().map(see).collect();
+        seen.sort();
+        seen
     }
 }
 
@@ -249,28 +219,4 @@ fn see(container: &Value) -> Seen {
 pub fn endpoint() -> Endpoint {
     let host = std::env::var("DOCKER_HOST").unwrap_or("unix:///var/run/docker.sock".to_owned());
     host.parse().unwrap()
-}
-
-pub fn cache() -> PathBuf {
-    std::env::var("ROLLOUT_TESTBED_CACHE")
-        .map_or("/var/cache/rollout-testbed".into(), PathBuf::from)
-}
-
-/// Runs `docker`, which has to succeed.
-pub fn docker(arguments: &[&str]) -> String {
-    succeed(Command::new("docker").args(arguments))
-}
-
-fn succeed(command: &mut Command) -> String {
-    run(command).unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
-
-fn run(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| error.to_string())?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-        .ok_or_else(|| errors.into_owned())
 }

@@ -1,0 +1,503 @@
+//! The demo application behind a Traefik: what most tests roll out, and what they ask of it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    ops::{Deref, DerefMut},
+    path::PathBuf,
+    process::Stdio,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::{
+    binary, compose_config, free_port,
+    front::{DYNAMIC, Kind, Place},
+    http, image,
+    load::{Load, LoadOptions},
+    project::{Container, Kept, Project},
+    root,
+    run::{Run, Running},
+    wait::eventually,
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The usual service; `$TAG` is the version.
+pub const USUAL: &str = r#"    image: rollout-demo:${TAG}
+    labels:
+      traefik.enable: "true"
+      traefik.http.routers.web.rule: Host(`localhost`)
+    networks: [front]
+"#;
+
+/// Whether the stacks of this run are switched by pin files: `ROLLOUT_TESTBED_SWITCH=pin`.
+pub fn by_pin() -> bool {
+    std::env::var("ROLLOUT_TESTBED_SWITCH").is_ok_and(|switch| switch == "pin")
+}
+
+fn kind_of_the_run() -> Kind {
+    if by_pin() { Kind::Pin } else { Kind::Relabel }
+}
+
+/// One project behind a front.
+pub struct Stack {
+    project: Project,
+    pub port: u16,
+    /// The host that its router answers for.
+    pub host: String,
+    kind: Kind,
+    /// What the CLI is started by, where it is to run elsewhere.
+    starter: Vec<String>,
+    // Dropped last: nobody else may have the front before this test is over with it.
+    place: Option<Place>,
+}
+
+impl Deref for Stack {
+    type Target = Project;
+
+    fn deref(&self) -> &Project {
+        &self.project
+    }
+}
+
+impl DerefMut for Stack {
+    fn deref_mut(&mut self) -> &mut Project {
+        &mut self.project
+    }
+}
+
+impl Stack {
+    /// A project whose `web` is given by the rest of its YAML, indented by four spaces, such as
+    /// `"    image: rollout-demo:${TAG}\n"`; further services and top-level keys may follow. Its front comes from the
+    /// pool.
+    pub fn new(web: &str) -> Self {
+        Self::behind(kind_of_the_run(), web)
+    }
+
+    /// The usual service: the demo application in the version `$TAG`, with a router.
+    pub fn usual(more: &str) -> Self {
+        Self::new(&format!("{USUAL}{more}"))
+    }
+
+    /// The usual stack, switched by pin files whatever the run is about.
+    pub fn pinned(more: &str) -> Self {
+        Self::pinned_with(&format!("{USUAL}{more}"))
+    }
+
+    /// As [`Stack::new`], switched by pin files whatever the run is about.
+    pub fn pinned_with(web: &str) -> Self {
+        Self::behind(Kind::Pin, web)
+    }
+
+    /// The usual stack, whose Traefik reads through the socket proxy whatever the run is about.
+    pub fn relabelled(more: &str) -> Self {
+        Self::behind(Kind::Relabel, &format!("{USUAL}{more}"))
+    }
+
+    fn behind(kind: Kind, web: &str) -> Self {
+        let place = Place::take(kind);
+        let mut project = Project::in_folder(&place.project, &place.folder);
+        project.kept = Kept {
+            services: kind.services(),
+            networks: kind.networks(),
+            volumes: kind.volumes(),
+        };
+        // A test that was killed may have left something.
+        project.remove();
+        let port = place.port;
+        Self::of(project, kind, port, Some(place)).with(web)
+    }
+
+    /// As [`Stack::new`], but nothing of its front is there yet, and nothing is kept: for a test about the front itself.
+    pub fn fresh(web: &str) -> Self {
+        Self::fresh_behind(kind_of_the_run(), web)
+    }
+
+    /// The same with the usual service behind a front of this kind.
+    pub fn fresh_usual(kind: Kind, more: &str) -> Self {
+        Self::fresh_behind(kind, &format!("{USUAL}{more}"))
+    }
+
+    /// `compose-examples/quickstart` as it stands, with the settings that users have.
+    pub fn quickstart() -> Self {
+        let mut stack = Self::fresh_usual(Kind::Relabel, "");
+        let file = root().join("compose-examples/quickstart/compose.yaml");
+        stack
+            .set("COMPOSE_FILE", file.display())
+            .set("WEB_IMAGE", "rollout-demo:v1");
+        stack.unset("ROLLOUT_STABLE");
+        stack.host = "quickstart.localhost".into();
+        stack
+    }
+
+    fn fresh_behind(kind: Kind, web: &str) -> Self {
+        static STACKS: AtomicU32 = AtomicU32::new(0);
+        let number = STACKS.fetch_add(1, Ordering::Relaxed);
+        let project = Project::new(format!("t-fresh-{}-{number}", std::process::id()));
+        fs::create_dir(project.path(DYNAMIC)).unwrap();
+        Self::of(project, kind, free_port(), None).with(web)
+    }
+
+    fn of(project: Project, kind: Kind, port: u16, place: Option<Place>) -> Self {
+        let host = "localhost".to_owned();
+        let mut stack = Self {
+            project,
+            port,
+            host,
+            kind,
+            starter: Vec::new(),
+            place,
+        };
+        stack
+            .set("COMPOSE_FILE", "front.yaml:compose.yaml")
+            .set("HTTP_PORT", port)
+            .set("ROLLOUT_TESTBED_IMAGE", image())
+            // What most tests are about is not how long a replica has to stay up.
+            .set("ROLLOUT_STABLE", "200ms")
+            .tag("v1");
+        stack
+    }
+
+    fn with(self, web: &str) -> Self {
+        self.write("front.yaml", self.kind.file());
+        self.write("compose.yaml", &format!("services:\n  web:\n{web}"));
+        self
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.kind == Kind::Pin
+    }
+
+    /// The services in front of the one under test.
+    pub fn front(&self) -> &[&str] {
+        self.kind.services()
+    }
+
+    /// Sets a variable for every command from here on.
+    pub fn set(&mut self, name: &str, value: impl ToString) -> &mut Self {
+        self.project.set(name, value);
+        self
+    }
+
+    /// Sets a variable no longer.
+    pub fn unset(&mut self, name: &str) -> &mut Self {
+        self.project.unset(name);
+        self
+    }
+
+    /// The version that the Compose file asks for: a tag of `rollout-demo`.
+    pub fn tag(&mut self, tag: &str) -> &mut Self {
+        self.set("TAG", tag)
+    }
+
+    /// Uses one of the testbed's Compose versions: `trixie` or `sid`.
+    pub fn compose_version(&mut self, suite: &str) -> &mut Self {
+        self.set("DOCKER_CONFIG", compose_config(suite).display())
+    }
+
+    /// Starts the CLI by another program from here on.
+    pub fn started_by(&mut self, words: &[&str]) -> &mut Self {
+        self.starter = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Writes a file of the project's folder. A Traefik that is given another command keeps its file provider.
+    pub fn write(&self, name: &str, text: &str) {
+        let api = "      - --api.insecure=true\n";
+        let more = format!("{api}      - --providers.file.directory=/etc/traefik/dynamic\n");
+        if self.is_pinned() && name == "compose.yaml" {
+            self.project.write(name, &text.replace(api, &more));
+        } else {
+            self.project.write(name, text);
+        }
+    }
+
+    /// The id of the service's newest container.
+    pub async fn newest(&self, service: &str) -> String {
+        let replicas = self.replicas(service).await;
+        let newest = replicas.into_iter().max_by_key(|own| own.started.clone());
+        newest.unwrap().id
+    }
+
+    /// The pin files that are in place.
+    pub fn pins(&self) -> Vec<String> {
+        let files = fs::read_dir(self.path(DYNAMIC)).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned());
+        names.collect()
+    }
+
+    /// Starts the project and waits until `web` answers with the version.
+    pub async fn up(&self, version: &str) {
+        self.compose(&["up", "-d"]).await;
+        self.answers(version).await;
+    }
+
+    /// Waits until `web` answers with the version, for 30 s at most.
+    pub async fn answers(&self, version: &str) {
+        let what = format!("{} answers with {version}", self.name);
+        eventually(&what, LIMIT, async || match self.version().await {
+            Some(found) if found == version => Ok(()),
+            other => Err(other),
+        })
+        .await;
+    }
+
+    /// Waits until the version answers many times in a row: Traefik has left out a replica that has died.
+    pub async fn answers_steadily(&self, version: &str) {
+        let what = format!("{} answers with {version} twenty times in a row", self.name);
+        eventually(&what, 2 * LIMIT, async || {
+            for good in 0..20 {
+                if self.version().await.as_deref() != Some(version) {
+                    return Err(good);
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// What `web` answers with now; `None` for anything but 200.
+    pub async fn version(&self) -> Option<String> {
+        let answer = http::get(self.port, &self.host, "/").await?;
+        let version = answer
+            .headers()
+            .get("x-version")
+            .filter(|_| answer.status() == 200)?;
+        Some(version.to_str().ok()?.to_owned())
+    }
+
+    /// Load as usual; change what the test is about with `..stack.load_options()`.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            host: self.host.clone(),
+            connections: 8,
+            rate_per_second: 100,
+            ..LoadOptions::default()
+        }
+    }
+
+    pub fn load(&self) -> Load {
+        Load::start(self.load_options())
+    }
+
+    /// The CLI with its event log, and the log's path.
+    pub fn rollout_command(&self, arguments: &[&str]) -> (Command, PathBuf) {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let log = self.path(&format!("events-{run}.jsonl"));
+        let mut command = match &self.starter[..] {
+            [] => self.command(binary(), arguments),
+            [starter, rest @ ..] => {
+                let mut command = self.command(starter, &[]);
+                command.args(rest).arg(binary()).args(arguments);
+                command
+            }
+        };
+        command.env("ROLLOUT_EVENT_LOG", &log);
+        (command, log)
+    }
+
+    /// Runs the CLI to its end, 120 s at most.
+    pub async fn rollout(&self, arguments: &[&str]) -> Run {
+        self.start_rollout(arguments).wait().await
+    }
+
+    /// Starts the CLI, to be interfered with.
+    pub fn start_rollout(&self, arguments: &[&str]) -> Running {
+        self.start_rollout_with(arguments, &[])
+    }
+
+    /// The same with variables that are for this run alone.
+    pub fn start_rollout_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
+        let (mut command, log) = self.rollout_command(arguments);
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .envs(variables.iter().copied());
+        Running::start(command, log)
+    }
+
+    /// Waits until `web` has this many containers, 30 s at most.
+    pub async fn some_replicas(&self, count: usize) {
+        eventually(&format!("{count} replicas"), LIMIT, async || {
+            let replicas = self.replicas("web").await;
+            if replicas.len() == count {
+                Ok(())
+            } else {
+                Err(replicas)
+            }
+        })
+        .await;
+    }
+
+    /// The service is as Compose itself would have made it: names from 1 to `count`, all running, nothing of a rollout
+    /// left over, and a plain `docker compose up -d` changes nothing.
+    pub async fn settled(&self, count: usize) {
+        let before = self.replicas("web").await;
+        let names: Vec<&str> = before.iter().map(|own| own.name.as_str()).collect();
+        let expected: Vec<String> = (1..=count)
+            .map(|number| format!("{}-web-{number}", self.name))
+            .collect();
+        assert_eq!(names, expected);
+        self.unchanged_by_compose(&before).await;
+        self.no_leftovers().await;
+    }
+
+    /// A plain `docker compose up -d` changes nothing: ids and start times.
+    pub async fn unchanged_by_compose(&self, before: &[Container]) {
+        assert!(
+            before.iter().all(|own| own.status == "running"),
+            "{before:?}"
+        );
+        self.compose(&["up", "-d"]).await;
+        let after = self.replicas("web").await;
+        assert_eq!(after, before, "docker compose up -d changed something");
+    }
+
+    /// No lock, no helper, and no rule that hides anything is left of a rollout.
+    pub async fn no_leftovers(&self) {
+        let lock = format!("name=rollout-lock.{}.", self.name);
+        assert_eq!(self.docker(&["ps", "-aq", "--filter", &lock]).await, "");
+        if self.is_pinned() {
+            assert_eq!(self.pins(), [""; 0]);
+            return;
+        }
+        let overlay = self.overlay().await;
+        assert!(
+            !overlay.contains("traefik.enable"),
+            "a rule still hides something: {overlay}"
+        );
+    }
+
+    /// How many services the overlay, or a pin file, keeps a record for.
+    pub async fn claims(&self) -> usize {
+        if self.is_pinned() {
+            return self.pins().len();
+        }
+        let answer: Value = serde_json::from_str(self.overlay().await.trim()).unwrap();
+        let claims = answer
+            .pointer("/ok/overlay/claims")
+            .and_then(Value::as_object);
+        claims
+            .unwrap_or_else(|| panic!("no claims in {answer}"))
+            .len()
+    }
+
+    /// The helpers in the network namespace of a container, running or not.
+    pub async fn helpers(&self, container: &str) -> Vec<String> {
+        let label = "label=io.rollout.role=helper";
+        let ids = self.docker(&["ps", "-aq", "--filter", label]).await;
+        let mut helpers = Vec::new();
+        for id in ids.lines() {
+            let format = "{{.HostConfig.NetworkMode}}";
+            // Another test's helper may go at any moment.
+            let mut inspect = self.command("docker", &["inspect", "--format", format, id]);
+            let mode = inspect.output().await.unwrap().stdout;
+            if String::from_utf8_lossy(&mode).trim() == format!("container:{container}") {
+                helpers.push(id.to_owned());
+            }
+        }
+        helpers
+    }
+
+    /// The overlay as the socket proxy reports it.
+    pub async fn overlay(&self) -> String {
+        self.shell(&self.control("get")).await
+    }
+
+    /// Waits until Traefik listens to the socket proxy, 30 s at most.
+    pub async fn traefik_listens(&self) {
+        if self.is_pinned() {
+            // Nothing reports that Traefik's stream of events is open; it takes less than this.
+            return tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        eventually("Traefik listens to the socket proxy", LIMIT, async || {
+            let text = self.shell(&self.control("readers")).await;
+            let answer: Value = serde_json::from_str(&text).unwrap();
+            let readers = answer
+                .pointer("/ok/readers/readers")
+                .and_then(Value::as_array)
+                .cloned();
+            let streams = |reader: &Value| reader["streams"].as_u64() > Some(0);
+            readers
+                .unwrap_or_default()
+                .iter()
+                .any(streams)
+                .then_some(())
+                .ok_or(text)
+        })
+        .await;
+    }
+
+    /// The line of the shell that makes a call of the socket proxy's control protocol.
+    fn control(&self, call: &str) -> String {
+        format!(
+            "echo '{{\"control\":1,\"call\":\"{call}\"}}' | docker exec -i {}-socket-proxy-1 /rollout socket-proxy --control",
+            self.name
+        )
+    }
+
+    /// Whether the front is as the next test wants to find it: as its file says, running, and without a claim.
+    fn front_is_unharmed(&self) -> bool {
+        let claims = match self.kind {
+            Kind::Pin => "true".to_owned(),
+            Kind::Relabel => format!("{} | grep -q '\"claims\":{{}}'", self.control("get")),
+        };
+        let hashes = self.front_hashes();
+        let running = hashes.iter().map(|(service, hash)| {
+            let name = format!("--filter name=^{}-{service}-1$", self.name);
+            let label = format!("--filter label=com.docker.compose.config-hash={hash}");
+            format!(" && docker ps -q {name} {label} --filter status=running | grep -q .")
+        });
+        let line = format!("{claims}{}", running.collect::<String>());
+        !hashes.is_empty() && self.says_yes(&line)
+    }
+
+    /// Compose's hash of each service of the unchanged front. Asked for once, since a place keeps its port.
+    fn front_hashes(&self) -> Vec<(String, String)> {
+        static KNOWN: Mutex<BTreeMap<String, Vec<(String, String)>>> = Mutex::new(BTreeMap::new());
+        if let Some(hashes) = KNOWN.lock().unwrap().get(&self.name) {
+            return hashes.clone();
+        }
+        let mut command = self.command("docker", &["compose", "config", "--hash", "*"]);
+        command
+            .env("COMPOSE_FILE", "front.yaml")
+            .env_remove("TRAEFIK");
+        let output = command.into_std().output().unwrap();
+        let pair = |line: &str| {
+            line.split_once(' ')
+                .map(|(name, hash)| (name.into(), hash.into()))
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let hashes: Vec<(String, String)> = text.lines().filter_map(pair).collect();
+        KNOWN
+            .lock()
+            .unwrap()
+            .insert(self.name.clone(), hashes.clone());
+        hashes
+    }
+
+    fn says_yes(&self, line: &str) -> bool {
+        let command = self.command("sh", &["-c", line]).into_std().output();
+        command.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.write("front.yaml", self.kind.file());
+        let keep = self.place.is_some() && !std::thread::panicking() && self.front_is_unharmed();
+        if !keep {
+            self.project.kept = Kept::default();
+        }
+    }
+}
