@@ -24,7 +24,7 @@ IN_TESTBED := export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
 	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
 
-.PHONY: help build image install uninstall demo test test-wide test-pin soak check fmt bench clean
+.PHONY: help build image install uninstall demo test test-wide test-pin soak check fmt lines bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ check: ## formatting and lints
 
 fmt: ## formats the code
 	@$(CARGO) fmt --all
+
+lines: ## lines of source by module, without tests
+	@files=$$(find src -name '*.rs'); awk -f tests/testbed/lines.awk pass=1 $$files pass=2 $$files
 
 bench: build ## inspects through the socket proxy and directly
 	@$(CARGO) bench --locked --bench socket_proxy --no-run
