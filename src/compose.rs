@@ -39,13 +39,9 @@ use crate::{
 pub struct Invocation {
     /// `-f`, in order; `-` is standard input, which is read once.
     pub files: Vec<String>,
-    /// `-p`.
     pub project_name: Option<String>,
-    /// `--project-directory`.
     pub project_directory: Option<PathBuf>,
-    /// `--profile`.
     pub profiles: Vec<String>,
-    /// `--env-file`.
     pub env_files: Vec<String>,
 }
 
@@ -59,11 +55,9 @@ pub enum Pull {
     Always,
     /// Pulled only where the engine has none.
     Missing,
-    /// Nothing is pulled.
     Never,
 }
 
-/// What [`Compose::create`] makes.
 pub struct CreateRequest<'a> {
     /// The project, as [`Compose::project`] gave it.
     pub project: &'a Project,

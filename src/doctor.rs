@@ -41,9 +41,7 @@ pub enum Level {
 pub enum Check {
     /// Whether the engine answers, and its version.
     Engine,
-    /// Which Compose there is.
     Compose,
-    /// Which Traefik there is.
     Traefik,
     /// Whether its API is reached.
     Api,
@@ -51,13 +49,10 @@ pub enum Check {
     Switch,
     /// Labels that another container defines differently.
     Labels,
-    /// Published host ports.
     HostPorts,
     /// A network namespace that is not the container's own.
     NetworkMode,
-    /// Static IP addresses.
     StaticAddress,
-    /// Fixed MAC addresses.
     MacAddress,
     /// A fixed name and several replicas.
     ContainerName,
@@ -75,7 +70,6 @@ pub enum Check {
     SingleWriter,
     /// Services that call this one by its name.
     Calls,
-    /// Docker's health check.
     HealthCheck,
     /// Who has the engine's socket.
     Socket,
@@ -85,9 +79,7 @@ pub enum Check {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename = "finding")]
 pub struct Finding {
-    /// How it weighs.
     pub level: Level,
-    /// What was looked at.
     pub check: Check,
     /// The service, the container or the program that it is about.
     pub subject: String,

@@ -109,7 +109,6 @@ fn is_joined(error: &Bollard) -> bool {
 /// What a command in a container left behind.
 #[derive(Clone, Debug)]
 pub struct ExecOutcome {
-    /// Its exit code.
     pub code: i64,
     /// What it wrote, both streams.
     pub output: String,
@@ -165,7 +164,6 @@ impl Engine {
         self.docker.clone().with_timeout(ANSWER_TIMEOUT)
     }
 
-    /// Where the engine is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -347,7 +345,6 @@ impl Engine {
         }
     }
 
-    /// Renames a container.
     pub async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
         let options = query::RenameContainerOptionsBuilder::default()
             .name(name)

@@ -23,7 +23,6 @@ const TRIES: u32 = 4;
 /// What the loop acts on: the real engine and proxy, or a script of a test.
 #[async_trait(?Send)]
 pub trait World {
-    /// Reads what is there.
     async fn observe(&mut self) -> Result<Observed>;
 
     /// Does one step, checking first what is left of it to do; what it finds out goes into the facts.

@@ -194,7 +194,6 @@ impl Scene<'_> {
         })
     }
 
-    /// Rolls one service.
     pub async fn roll(
         &self,
         checked: Checked<'_>,

@@ -25,7 +25,6 @@ const TRY_FOR: Duration = Duration::from_secs(1);
 /// The request that a replica must answer with 2xx or 3xx.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Get {
-    /// Path and query.
     pub path: String,
     /// Host header; the address itself when absent.
     pub host: Option<String>,

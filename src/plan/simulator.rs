@@ -32,7 +32,6 @@ pub enum Ready {
     Crashes,
 }
 
-/// Everything goes well.
 pub const WELL: Fate = Fate {
     ready: Ready::Soon,
     confirms: true,

@@ -21,21 +21,16 @@ pub struct Revision {
     pub at: u64,
     /// `user@host`.
     pub who: String,
-    /// Its image.
     pub image: ImageRecord,
     /// The version of Compose that made it.
     pub compose: String,
-    /// Compose's config hash.
     pub hash: String,
     /// Our digest of the contents of its configs and secrets; empty where it has none.
     pub digest: String,
-    /// How many replicas.
     pub replicas: u32,
     /// What `docker compose config SERVICE` said: a Compose file of its own.
     pub config: String,
-    /// How traffic was moved.
     pub proxy: String,
-    /// The strategy.
     pub strategy: String,
     /// The revision that was gone back to, where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,7 +94,6 @@ impl Revision {
             && digest.is_none_or(|digest| digest == self.digest)
     }
 
-    /// A remark for people.
     pub fn note(&self) -> String {
         match (self.undo_to, self.found) {
             (Some(to), _) => format!("undo to {to}"),
@@ -145,12 +139,10 @@ impl Revisions {
         self.list.iter().find(|own| own.rollout == rollout.0)
     }
 
-    /// The newest.
     pub fn last(&self) -> Option<&Revision> {
         self.list.last()
     }
 
-    /// Takes one more in.
     pub fn add(&mut self, revision: Revision) {
         self.highest = self.highest.max(revision.number);
         self.list.retain(|own| own.number != revision.number);

@@ -10,10 +10,8 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// One TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
-    /// Whose it is.
     pub ends: Ends,
     /// Whether the application sent it.
     pub outbound: bool,
@@ -21,13 +19,10 @@ pub struct Segment<'a> {
     pub sequence: u32,
     /// The number of the byte that the sender expects next.
     pub acknowledges: Option<u32>,
-    /// Opens the connection.
     pub syn: bool,
     /// Ends its direction.
     pub fin: bool,
-    /// Ends the connection.
     pub rst: bool,
-    /// What it carries.
     pub data: &'a [u8],
 }
 

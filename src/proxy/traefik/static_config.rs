@@ -22,7 +22,6 @@ pub enum Source {
     /// The arguments of its command.
     #[default]
     Command,
-    /// Its environment.
     Environment,
 }
 
@@ -40,7 +39,6 @@ pub struct Given<'a> {
 /// The part of a static configuration that a rollout depends on, with Traefik's defaults in place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StaticConfig {
-    /// Where it comes from.
     pub source: Source,
     /// The Docker provider, where it is on.
     pub docker: Option<Docker>,
@@ -80,9 +78,7 @@ pub struct Docker {
 /// `providers.file` (`pkg/provider/file`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileProvider {
-    /// What it reads.
     pub place: FilePlace,
-    /// Whether it notices changes.
     pub watch: bool,
 }
 
@@ -91,16 +87,12 @@ pub struct FileProvider {
 pub enum FilePlace {
     /// Every `.toml`, `.yaml` and `.yml` in it.
     Directory(String),
-    /// This one file.
     Filename(String),
 }
 
-/// An entrypoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entrypoint {
-    /// The port.
     pub port: u16,
-    /// Whether it is UDP.
     pub udp: bool,
     /// Whether it is one of those that a router without `entryPoints` is on.
     pub as_default: bool,
