@@ -24,7 +24,6 @@ use std::{
 use tokio::process::Command;
 
 use command::{Finished, run};
-pub use find::Surroundings;
 pub use project::*;
 use reason::{Telling, reason};
 

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    rollout::app::run(std::env::args_os().collect())
+    rollout::run(std::env::args_os().collect())
 }

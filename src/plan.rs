@@ -10,15 +10,12 @@ mod table;
 #[cfg(test)]
 mod walk;
 
-use serde::Serialize;
-
 use crate::model::{
     ContainerId, Desired, Facts, Goal, Observed, Reason, Replica, RolloutId, Side, Stage,
 };
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "step", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Hide the new replicas before they exist, or keep the traffic where it is.
     Hold,

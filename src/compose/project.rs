@@ -57,13 +57,9 @@ pub struct Service {
     pub labels: BTreeMap<String, String>,
     /// `healthcheck`, where the file has one; an image's own `HEALTHCHECK` is not seen here.
     pub healthcheck: Option<Healthcheck>,
-    pub stop_signal: Option<String>,
-    /// `stop_grace_period`; Compose and the engine wait 10 s where there is none.
-    pub stop_grace_period: Option<Duration>,
     pub pre_stop: Vec<Hook>,
     /// `expose`, as written (`80`, `80/tcp`, `80-82`).
     pub expose: Vec<String>,
-    pub profiles: Vec<String>,
     /// SHA-256 in hex over the contents of its configs and secrets, which Compose's config hash leaves out; empty
     /// where it has none.
     pub inline_digest: String,
@@ -127,7 +123,6 @@ pub struct Healthcheck {
     pub interval: Option<Duration>,
     pub timeout: Option<Duration>,
     pub start_period: Option<Duration>,
-    pub start_interval: Option<Duration>,
     pub retries: Option<u32>,
 }
 

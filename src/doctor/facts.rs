@@ -66,7 +66,6 @@ pub enum Reads {
 /// A socket proxy that runs.
 #[derive(Clone, Debug)]
 pub struct SocketProxyFacts {
-    pub name: String,
     /// Its service, where it is of the same project.
     pub service: Option<String>,
 }

@@ -13,8 +13,6 @@ use super::overlay::{Claim, Overlay};
 pub const VERSION: u32 = 1;
 /// The file name of the control socket in the state directory.
 pub const SOCKET: &str = "control.sock";
-/// The longest line, in bytes: the largest `fetch` with every byte escaped fits.
-pub const MAX_LINE: usize = 128 * 1024 * 1024;
 
 /// One line from the CLI, such as `{"control":1,"call":"clear","key":"shop/web","epoch":7}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

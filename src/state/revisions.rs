@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::store::File;
-use crate::model::{Replica, RolloutId};
+use crate::model::Replica;
 
 /// The folder of these records below a service's.
 pub const FOLDER: &str = "revisions";
@@ -81,11 +81,6 @@ impl Revision {
         format!("{FOLDER}/{}-{}-{epoch:x}.json", self.number, self.rollout)
     }
 
-    /// Whether making the other again would make the same.
-    pub fn same_content(&self, other: &Self) -> bool {
-        (&self.image.id, &self.hash, &self.digest) == (&other.image.id, &other.hash, &other.digest)
-    }
-
     /// Whether a replica runs this content.
     pub fn is_run_by(&self, replica: &Replica) -> bool {
         let digest = replica.digest.as_deref();
@@ -132,11 +127,6 @@ impl Revisions {
     /// The revision of this number.
     pub fn get(&self, number: u64) -> Option<&Revision> {
         self.list.iter().find(|own| own.number == number)
-    }
-
-    /// The revision that a rollout made.
-    pub fn of(&self, rollout: &RolloutId) -> Option<&Revision> {
-        self.list.iter().find(|own| own.rollout == rollout.0)
     }
 
     pub fn last(&self) -> Option<&Revision> {

@@ -7,7 +7,6 @@ use crate::namespace::sock_diag::Ends;
 const TCP: u8 = 6;
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +21,6 @@ pub struct Segment<'a> {
     pub syn: bool,
     /// Ends its direction.
     pub fin: bool,
-    pub rst: bool,
     pub data: &'a [u8],
 }
 
@@ -51,7 +49,6 @@ impl<'a> Segment<'a> {
             acknowledges: (flags & ACK != 0).then(|| u32_at(header, 8)),
             syn: flags & SYN != 0,
             fin: flags & FIN != 0,
-            rst: flags & RST != 0,
             data,
         })
     }
@@ -129,10 +126,7 @@ mod tests {
         assert_eq!(segment.ends.local, "172.18.0.3:80".parse().unwrap());
         assert_eq!(segment.ends.remote, "172.18.0.2:40000".parse().unwrap());
         assert_eq!((segment.sequence, segment.acknowledges), (7, Some(9)));
-        assert_eq!(
-            (segment.syn, segment.fin, segment.rst),
-            (false, true, false)
-        );
+        assert_eq!((segment.syn, segment.fin), (false, true));
         assert_eq!(segment.data, b"hi");
         let outbound = Segment::parse(&packet, true).unwrap();
         assert_eq!(outbound.ends.local, segment.ends.remote);

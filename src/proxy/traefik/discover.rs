@@ -11,7 +11,7 @@ use bollard::models::ContainerSummary;
 
 use self::summary::reaches;
 pub use self::{
-    containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
+    containers::{Reads, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost},
     socket_proxies::{Found, socket_proxies},
     summary::{addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name},

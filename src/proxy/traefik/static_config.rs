@@ -69,8 +69,6 @@ pub struct Docker {
     pub network: Option<String>,
     /// Whether servers are the published ports.
     pub use_bind_port_ip: bool,
-    /// Whether a container that is not healthy makes an empty service.
-    pub allow_empty_services: bool,
     /// Whether it hears of changes at all.
     pub watch: bool,
 }
@@ -96,8 +94,6 @@ pub struct Entrypoint {
     pub udp: bool,
     /// Whether it is one of those that a router without `entryPoints` is on.
     pub as_default: bool,
-    /// Middlewares that come before those of every HTTP router on it.
-    pub middlewares: Vec<String>,
     /// Whether every HTTP router on it speaks TLS.
     pub tls: bool,
 }
@@ -109,8 +105,6 @@ pub struct ApiConfig {
     pub insecure: bool,
     /// What its paths begin with, without a slash at the end; empty mostly.
     pub base_path: String,
-    /// Whether the dashboard is on.
-    pub dashboard: bool,
 }
 
 /// Where Traefik looks for a configuration file, in its order (`pkg/cli/loader_file.go`, paerser `cli/file_finder.go`).
@@ -296,7 +290,6 @@ impl Docker {
             constraints: text("constraints"),
             network: text("network"),
             use_bind_port_ip: switch("useBindPortIP", false),
-            allow_empty_services: switch("allowEmptyServices", false),
             watch: switch("watch", true),
         }
     }
@@ -324,7 +317,6 @@ impl ApiConfig {
         Self {
             insecure: switch("insecure", false),
             base_path: base.trim_end_matches('/').to_owned(),
-            dashboard: switch("dashboard", true),
         }
     }
 }
@@ -346,10 +338,8 @@ impl Entrypoint {
 
     fn read(node: Node<'_>) -> Self {
         let address = node.at("address").and_then(Node::text).unwrap_or_default();
-        let middlewares = node.at("http.middlewares").map(Node::list);
         Self {
             as_default: node.at("asDefault").and_then(Node::switch).unwrap_or(false),
-            middlewares: middlewares.unwrap_or_default(),
             tls: node.at("http.tls").is_some_and(Node::is_on),
             ..Self::at(&address)
         }
