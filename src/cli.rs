@@ -1,4 +1,4 @@
-//! The command line: clap → [`Command`].
+//! The command line: clap → [`Action`].
 
 mod init;
 mod refusal;

@@ -1,4 +1,5 @@
-//! The Docker engine: what is there, and the actions on containers. The only module that knows bollard.
+//! The Docker engine: what is there, and the actions on containers. Calls go through here; other modules use bollard's
+//! types alone.
 
 mod about;
 mod files;

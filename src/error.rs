@@ -1,4 +1,4 @@
-//! What can go wrong, as data: the one place that knows exit codes and what to type next.
+//! Errors as data: the outcome, which is the exit code, one line, and a hint.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Observe, plan, act: the one loop that rolls, resumes, aborts and undoes.
+//! Observe, plan, act: the loop that rolls, resumes, aborts and undoes. The recreate strategy goes past it.
 
 pub mod live;
 #[cfg(test)]

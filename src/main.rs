@@ -1,4 +1,4 @@
-//! run() to ExitCode: the only exit point.
+//! The binary: everything is in the library.
 
 use std::process::ExitCode;
 

@@ -22,7 +22,7 @@ pub struct Project {
     pub text: String,
 }
 
-/// One service; every field is named after its key in the Compose specification.
+/// One service. A field without a comment holds the key of the same name of the Compose specification.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Service {
     pub name: String,

@@ -203,7 +203,6 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_.:+-".contains(&byte)
 }
 
-// Both shapes that Docker takes: {"type": {"container": true}} and {"type": ["container"]}.
 /// The filters that ask for nothing but what answers and events hold anyway.
 const FILTERS: [&str; 14] = [
     "container",
@@ -225,6 +224,7 @@ const FILTERS: [&str; 14] = [
 /// Labels that no reader is told of.
 const HIDDEN: [&str; 2] = [OWN, DIGEST];
 
+/// Reads both shapes that Docker takes: `{"type": {"container": true}}` and `{"type": ["container"]}`.
 fn parse_filters(value: &str) -> Option<Filters> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
