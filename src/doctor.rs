@@ -38,6 +38,10 @@ pub enum Level {
 /// What was looked at, in the order of importance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the variants are the words of the output"
+)]
 pub enum Check {
     /// Whether the engine answers, and its version.
     Engine,
