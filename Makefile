@@ -98,6 +98,9 @@ check: ## formatting and lints
 fmt: ## formats the code
 	@$(CARGO) fmt --all
 
+lines: ## lines of source by module, without tests
+	@files=$$(find src -name '*.rs'); awk -f tests/testbed/lines.awk pass=1 $$files pass=2 $$files
+
 bench: MEANWHILE = $(CARGO) bench --locked -p testbed --no-run
 bench: ## figures beside a baseline of the same run
 	@$(IN_TESTBED) \

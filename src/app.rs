@@ -38,7 +38,6 @@ use crate::{
 /// Where every event is recorded besides, as JSON lines.
 const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
 
-/// Runs the command line.
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let output = cli::output_of(&arguments);
     match cli::parse(arguments) {

@@ -1,4 +1,4 @@
-//! The command line: clap → [`Command`].
+//! The command line: clap → [`Action`].
 
 mod init;
 mod refusal;
@@ -92,10 +92,8 @@ pub struct UpArgs {
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub settings: Partial,
 }
 
@@ -106,10 +104,8 @@ pub struct SettleArgs {
     #[arg(value_name = "SERVICE")]
     pub service: String,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub settings: Partial,
 }
 
@@ -120,7 +116,6 @@ pub struct UnlockArgs {
     #[arg(value_name = "SERVICE")]
     pub service: String,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
 }
 
@@ -188,27 +183,18 @@ impl TargetArgs {
 /// What to do, every option in its place.
 #[derive(Debug)]
 pub enum Action {
-    /// Roll services.
     Up(Box<UpArgs>),
-    /// Settle what is unfinished.
     Settle(Box<SettleArgs>),
-    /// Go back.
     Undo(Box<UndoArgs>),
-    /// Tell what has been.
     History(HistoryArgs),
-    /// Tell what is.
     Status(Box<StatusArgs>),
     /// Look for what stands in the way.
     Doctor(Box<DoctorArgs>),
-    /// Remove a lock.
     Unlock(UnlockArgs),
     /// Add the socket proxy to a Compose file.
     Init(InitArgs),
-    /// Change labels by hand.
     Relabel(RelabelArgs),
-    /// Be the socket proxy.
     SocketProxy(SocketProxyArgs),
-    /// Print a completion script.
     Completions(clap_complete::Shell),
     /// Look into a replica's network.
     Namespace(NamespaceCommand),
@@ -221,7 +207,6 @@ pub enum Action {
 pub enum Stop {
     /// It asks for help or the version, which is printed.
     Print(clap::Error),
-    /// It is wrong.
     Refuse(Error),
 }
 
@@ -235,7 +220,6 @@ impl From<clap::Error> for Stop {
     }
 }
 
-/// Reads the command line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Stop> {
     let arguments = without_plugin_name(arguments.into_iter().collect());
     if arguments

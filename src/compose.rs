@@ -26,7 +26,6 @@ use std::{
 use tokio::process::Command;
 
 use command::{Finished, run};
-pub use find::Surroundings;
 pub use project::*;
 use reason::{Telling, reason};
 
@@ -41,13 +40,9 @@ use crate::{
 pub struct Invocation {
     /// `-f`, in order; `-` is standard input, which is read once.
     pub files: Vec<String>,
-    /// `-p`.
     pub project_name: Option<String>,
-    /// `--project-directory`.
     pub project_directory: Option<PathBuf>,
-    /// `--profile`.
     pub profiles: Vec<String>,
-    /// `--env-file`.
     pub env_files: Vec<String>,
 }
 
@@ -61,11 +56,9 @@ pub enum Pull {
     Always,
     /// Pulled only where the engine has none.
     Missing,
-    /// Nothing is pulled.
     Never,
 }
 
-/// What [`Compose::create`] makes.
 pub struct CreateRequest<'a> {
     /// The project, as [`Compose::project`] gave it.
     pub project: &'a Project,

@@ -38,12 +38,14 @@ pub enum Level {
 /// What was looked at, in the order of importance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the variants are the words of the output"
+)]
 pub enum Check {
     /// Whether the engine answers, and its version.
     Engine,
-    /// Which Compose there is.
     Compose,
-    /// Which Traefik there is.
     Traefik,
     /// Whether its API is reached.
     Api,
@@ -51,13 +53,10 @@ pub enum Check {
     Switch,
     /// Labels that another container defines differently.
     Labels,
-    /// Published host ports.
     HostPorts,
     /// A network namespace that is not the container's own.
     NetworkMode,
-    /// Static IP addresses.
     StaticAddress,
-    /// Fixed MAC addresses.
     MacAddress,
     /// A fixed name and several replicas.
     ContainerName,
@@ -75,7 +74,6 @@ pub enum Check {
     SingleWriter,
     /// Services that call this one by its name.
     Calls,
-    /// Docker's health check.
     HealthCheck,
     /// Who has the engine's socket.
     Socket,
@@ -85,9 +83,7 @@ pub enum Check {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename = "finding")]
 pub struct Finding {
-    /// How it weighs.
     pub level: Level,
-    /// What was looked at.
     pub check: Check,
     /// The service, the container or the program that it is about.
     pub subject: String,

@@ -38,9 +38,7 @@ const ANOTHER: &str = "name another one with -H, --context or DOCKER_HOST";
 pub enum Endpoint {
     /// A socket on this machine.
     Unix(PathBuf),
-    /// TCP without TLS.
     Tcp(Address),
-    /// TCP with TLS.
     Tls(Address, Client),
     /// The engine of a host that ssh reaches.
     Ssh(Target),

@@ -1,4 +1,5 @@
-//! The Docker engine: what is there, and the actions on containers. The only module that knows bollard.
+//! The Docker engine: what is there, and the actions on containers. Calls go through here; other modules use bollard's
+//! types alone.
 
 mod about;
 mod files;
@@ -24,7 +25,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 pub use self::{
     about::About,
-    files::{ContainerFile, ContainerStat},
+    files::ContainerStat,
     own::Mounted,
     session::{Session, own_labels},
 };
@@ -109,7 +110,6 @@ fn is_joined(error: &Bollard) -> bool {
 /// What a command in a container left behind.
 #[derive(Clone, Debug)]
 pub struct ExecOutcome {
-    /// Its exit code.
     pub code: i64,
     /// What it wrote, both streams.
     pub output: String,
@@ -165,7 +165,6 @@ impl Engine {
         self.docker.clone().with_timeout(ANSWER_TIMEOUT)
     }
 
-    /// Where the engine is.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -276,11 +275,7 @@ impl Engine {
     }
 
     /// Sends the stop signal of the container and waits out its grace period; fine where it does not run.
-    pub async fn stop(&self, id: &ContainerId, grace: Option<Duration>) -> Result<()> {
-        let mut options = query::StopContainerOptionsBuilder::default();
-        if let Some(grace) = grace {
-            options = options.t(i32::try_from(grace.as_secs()).unwrap_or(i32::MAX));
-        }
+    pub async fn stop(&self, id: &ContainerId) -> Result<()> {
         if let Ok(Some(replica)) = self.replica(id).await
             && replica.run == crate::model::Run::Paused
         {
@@ -290,30 +285,27 @@ impl Engine {
                 .map_err(|error| failed("unpause a container", &error))?;
         }
         // The engine answers when the container has stopped, which a grace period may put off for longer than any call.
-        let patience = self.grace(id, grace).await + Duration::from_secs(CALL_TIMEOUT);
+        let patience = self.grace(id).await + Duration::from_secs(CALL_TIMEOUT);
         tolerate(
             self.docker
                 .clone()
                 .with_timeout(patience)
-                .stop_container(&id.0, Some(options.build()))
+                .stop_container(&id.0, Some(query::StopContainerOptions::default()))
                 .await,
             &[304, 404],
             "stop a container",
         )
     }
 
-    /// How long a stop may take: what is asked for, else the container's own grace period.
-    async fn grace(&self, id: &ContainerId, asked: Option<Duration>) -> Duration {
+    /// The container's own grace period; zero where it has none or cannot be inspected.
+    async fn grace(&self, id: &ContainerId) -> Duration {
         let own = async {
             let config = self.inspect(&id.0).await.ok()??.config?;
             u64::try_from(config.stop_timeout?)
                 .ok()
                 .map(Duration::from_secs)
         };
-        match asked {
-            Some(asked) => asked,
-            None => own.await.unwrap_or_default(),
-        }
+        own.await.unwrap_or_default()
     }
 
     /// Removes a stopped container, its anonymous volumes kept; fine where it is gone already.
@@ -347,7 +339,6 @@ impl Engine {
         }
     }
 
-    /// Renames a container.
     pub async fn rename(&self, id: &ContainerId, name: &str) -> Result<()> {
         let options = query::RenameContainerOptionsBuilder::default()
             .name(name)

@@ -1,4 +1,4 @@
-//! What can go wrong, as data: the one place that knows exit codes and what to type next.
+//! Errors as data: the outcome, which is the exit code, one line, and a hint.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,6 @@ pub enum Outcome {
     NeedsPerson = 3,
     /// Another rollout of the service holds the lock.
     Locked = 4,
-    /// Interrupted by a signal.
     Interrupted = 130,
 }
 
@@ -32,7 +31,6 @@ impl From<Outcome> for ExitCode {
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{message}")]
 pub struct Error {
-    /// What a script sees.
     pub outcome: Outcome,
     /// One line.
     pub message: String,

@@ -15,7 +15,6 @@ use crate::model::{Drained, RolloutId, Route, Side};
 pub enum Event {
     /// A rollout begins; nothing is touched yet.
     Started {
-        /// The Compose service.
         service: String,
         /// The id of this attempt.
         rollout: RolloutId,
@@ -32,12 +31,7 @@ pub enum Event {
         text: String,
     },
     /// The service already runs what is wanted.
-    NothingToDo {
-        /// The Compose service.
-        service: String,
-        /// How many replicas run.
-        replicas: u32,
-    },
+    NothingToDo { service: String, replicas: u32 },
     /// An earlier run left a rollout unfinished, and it is settled first.
     Unfinished {
         /// The id of that attempt.
@@ -45,70 +39,42 @@ pub enum Event {
         /// Finished forward, or undone.
         forward: bool,
     },
-    /// A step begins.
     StepStarted {
-        /// Its name.
         step: &'static str,
         /// The replicas it is about, by name; empty where it is about all.
         replicas: Vec<String>,
     },
     /// A step has ended well.
-    StepFinished {
-        /// Its name.
-        step: &'static str,
-        /// How long it took.
-        ms: u64,
-    },
+    StepFinished { step: &'static str, ms: u64 },
     /// A step has failed; what follows undoes or tries again.
-    StepFailed {
-        /// Its name.
-        step: &'static str,
-        /// Why.
-        reason: String,
-    },
+    StepFailed { step: &'static str, reason: String },
     /// A line that `docker compose` printed.
-    Compose {
-        /// The line.
-        line: String,
-    },
+    Compose { line: String },
     /// A new replica is ready for traffic.
     Ready {
-        /// Its name.
         replica: String,
         /// Which gate said so.
         by: String,
     },
     /// Every proxy agrees that this side alone is live.
     Confirmed {
-        /// The live side.
         side: Side,
         /// Since the routing was changed.
         ms: u64,
     },
     /// An old replica still answers.
     Draining {
-        /// Its name.
         replica: String,
-        /// Requests without an answer.
         unanswered: u32,
         /// Open WebSockets and streams that moved data lately.
         streaming: u32,
     },
     /// An old replica's traffic is over.
-    Drained {
-        /// Its name.
-        replica: String,
-        /// How it ended.
-        how: Drained,
-    },
+    Drained { replica: String, how: Drained },
     /// The rollout is being undone.
-    Undoing {
-        /// Why.
-        reason: String,
-    },
+    Undoing { reason: String },
     /// The rollout is done. Always the last event of a service that was rolled.
     Finished {
-        /// The Compose service.
         service: String,
         /// The id of this attempt.
         rollout: RolloutId,
@@ -118,14 +84,12 @@ pub enum Event {
         replicas: u32,
         /// From the change of the routing to the last proxy's agreement; `None` where no proxy routes to the service.
         cutover_ms: Option<u64>,
-        /// The whole rollout.
         total_ms: u64,
         /// Milliseconds by step.
         phases: BTreeMap<&'static str, u64>,
     },
     /// What Traefik reads of a container's labels was changed by hand.
     Relabelled {
-        /// The container's name.
         container: String,
         /// All labels that are set by hand now; none where they were cleared.
         labels: BTreeMap<String, String>,
@@ -140,7 +104,6 @@ pub enum Event {
         message: String,
         /// The exit code.
         code: u8,
-        /// What to type next.
         hint: Option<String>,
         /// The failing container's last lines.
         logs: Vec<String>,

@@ -1,4 +1,4 @@
-//! Observe, plan, act: the one loop that rolls, resumes, aborts and undoes.
+//! Observe, plan, act: the loop that rolls, resumes, aborts and undoes. The recreate strategy goes past it.
 
 pub mod live;
 #[cfg(test)]
@@ -23,7 +23,6 @@ const TRIES: u32 = 4;
 /// What the loop acts on: the real engine and proxy, or a script of a test.
 #[async_trait(?Send)]
 pub trait World {
-    /// Reads what is there.
     async fn observe(&mut self) -> Result<Observed>;
 
     /// Does one step, checking first what is left of it to do; what it finds out goes into the facts.
@@ -53,6 +52,10 @@ pub struct Summary {
 }
 
 /// Runs the loop until the planner says that it is over. `interrupted` turns true on the first signal.
+#[expect(
+    clippy::too_many_lines,
+    reason = "to be cut up: one attempt at a step, and what follows from a failure"
+)]
 pub async fn run(
     world: &mut dyn World,
     mut desired: Desired,

@@ -1,7 +1,7 @@
-//! run() to ExitCode: the only exit point.
+//! The binary: everything is in the library.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    rollout::app::run(std::env::args_os().collect())
+    rollout::run(std::env::args_os().collect())
 }

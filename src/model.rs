@@ -31,7 +31,6 @@ pub mod label {
     pub const HELPS: &str = "io.rollout.helps";
     /// Compose's own labels (compose-spec "Labels", docker/compose pkg/api/labels.go).
     pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
-    /// The Compose service.
     pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
     /// `True` on what `docker compose run` made.
     pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
@@ -85,9 +84,7 @@ impl fmt::Display for RolloutId {
 /// A service of a project: what one rollout is about, and the key of its lock and its overlay claim.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServiceKey {
-    /// The Compose project's name.
     pub project: String,
-    /// The Compose service's name.
     pub service: String,
 }
 
@@ -103,11 +100,9 @@ impl fmt::Display for ServiceKey {
 pub enum Run {
     /// Made, never started.
     Created,
-    /// Its process runs.
     Running,
     /// Between two starts of its restart policy.
     Restarting,
-    /// Frozen.
     Paused,
     /// Ended, or on its way out.
     Exited,
@@ -121,7 +116,6 @@ pub enum Health {
     None,
     /// No verdict yet.
     Starting,
-    /// The last check passed.
     Healthy,
     /// Too many checks failed in a row.
     Unhealthy,
@@ -130,7 +124,6 @@ pub enum Health {
 /// One container of a Compose service, one-offs aside.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Replica {
-    /// The container.
     pub id: ContainerId,
     /// Its name now, without a slash.
     pub name: String,
@@ -142,9 +135,7 @@ pub struct Replica {
     pub wanted: Option<u32>,
     /// The revision it runs, where known.
     pub revision: Option<u64>,
-    /// Its state.
     pub run: Run,
-    /// Its health.
     pub health: Health,
     /// How often its restart policy has started it again.
     pub restarts: i64,
@@ -152,11 +143,9 @@ pub struct Replica {
     pub started_at: String,
     /// The image it runs, by id.
     pub image: String,
-    /// Compose's config hash.
     pub hash: String,
     /// Our digest of configs and secrets, where it has one.
     pub digest: Option<String>,
-    /// Every label.
     pub labels: BTreeMap<String, String>,
     /// The engine's names of its networks.
     pub networks: Vec<String>,
@@ -229,7 +218,6 @@ pub enum Stage {
 pub struct Claim {
     /// The rollout that owns it.
     pub rollout: RolloutId,
-    /// How far it is.
     pub stage: Stage,
     /// The old replicas that it hides by id.
     pub hides: BTreeSet<ContainerId>,
@@ -259,7 +247,6 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Drained {
-    /// Every request was answered.
     Answered,
     /// The longest wait was over first.
     TimedOut,
@@ -317,9 +304,7 @@ pub enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Route {
-    /// Gets traffic.
     Live,
-    /// Gets none.
     Hidden,
 }
 
@@ -342,7 +327,6 @@ pub enum Goal {
 pub enum Reason {
     /// Something failed: one line.
     Failed(String),
-    /// A signal came.
     Interrupted,
     /// An earlier run left it unfinished.
     Unfinished,
@@ -351,7 +335,6 @@ pub enum Reason {
 /// What is wanted; together with [`Observed`] and [`Facts`] it decides every step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Desired {
-    /// What to reach.
     pub goal: Goal,
     /// Whose replicas are the new ones.
     pub rollout: RolloutId,

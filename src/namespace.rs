@@ -45,9 +45,6 @@ pub enum NamespaceCommand {
         /// Asks for this path over HTTP, where 2xx and 3xx count as an answer; a TCP connection is enough without it
         #[arg(long, value_name = "PATH")]
         http: Option<String>,
-        /// The Host header of that request; the address itself when none is given
-        #[arg(long, value_name = "NAME", requires = "http")]
-        host: Option<String>,
     },
 }
 
@@ -78,9 +75,9 @@ async fn run(command: NamespaceCommand) -> std::io::Result<()> {
                 .collect();
             watch::run(orders, ports, Duration::from_millis(quiet)).await
         }
-        NamespaceCommand::Probe { ports, http, host } => {
+        NamespaceCommand::Probe { ports, http } => {
             let ports: Vec<u16> = ports.into_iter().map(NonZeroU16::get).collect();
-            probe::run(orders, ports, http.map(|path| probe::Get { path, host })).await
+            probe::run(orders, ports, http).await
         }
     }
 }

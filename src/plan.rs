@@ -10,23 +10,17 @@ mod table;
 #[cfg(test)]
 mod walk;
 
-use serde::Serialize;
-
 use crate::model::{
     ContainerId, Desired, Facts, Goal, Observed, Reason, Replica, RolloutId, Side, Stage,
 };
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "step", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Hide the new replicas before they exist, or keep the traffic where it is.
     Hold,
     /// Let Compose create and start the new replicas.
-    Create {
-        /// How many.
-        replicas: u32,
-    },
+    Create { replicas: u32 },
     /// Wait until every gate of every new replica has spoken.
     AwaitReady,
     /// Make new live and old hidden, in one change of the overlay.
@@ -55,7 +49,6 @@ pub enum Step {
         /// Replicas that run.
         replicas: Vec<ContainerId>,
     },
-    /// Remove these stopped containers.
     Remove {
         /// Replicas that do not run.
         replicas: Vec<ContainerId>,
@@ -90,7 +83,6 @@ impl Step {
     }
 }
 
-/// What the planner answers.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -100,7 +92,6 @@ pub enum Next {
     Undo(Reason),
     /// There is no way back any more, why: take [`Goal::Finish`] as the goal from here on.
     Finish(String),
-    /// The goal is reached.
     Done,
     /// The goal cannot be reached, and what could be undone is undone.
     Fail(Failure),

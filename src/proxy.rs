@@ -23,7 +23,6 @@ pub const HELD_BACK: Duration = Duration::from_millis(2500);
 /// The two sets of a rollout, and how far its routing is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
-    /// Whose rollout.
     pub rollout: &'a RolloutId,
     /// What the routing is to become; also its commit record.
     pub stage: Stage,

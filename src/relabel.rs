@@ -27,7 +27,6 @@ use crate::{
 pub enum Change {
     /// These labels, beside those that were set before.
     Set(Labels),
-    /// Nothing any more.
     Clear,
 }
 

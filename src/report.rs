@@ -8,7 +8,6 @@ pub mod table;
 
 use std::collections::BTreeMap;
 
-/// How events are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
     /// Progress on a terminal, plain lines elsewhere.

@@ -259,7 +259,6 @@ pub struct Partial {
 pub struct Settings {
     /// See [`Partial::proxy`]; so on for each.
     pub proxy: ProxyKind,
-    #[allow(missing_docs)]
     pub switch: SwitchBy,
     pub traefik_url: Vec<String>,
     pub traefik_auth_file: Option<String>,

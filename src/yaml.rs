@@ -1,4 +1,4 @@
-//! YAML in and out, as JSON values: the one module that knows the YAML library.
+//! YAML in and out, as JSON values: the one module that uses `serde_yaml`.
 
 use serde_json::Value;
 

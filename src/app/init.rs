@@ -63,7 +63,6 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
 /// The file that has Traefik, among those that the project is made of.
 struct Chosen {
     file: ComposeFile,
-    /// What the others say.
     others: Vec<Value>,
     /// All of them, and which one it is.
     paths: Vec<PathBuf>,

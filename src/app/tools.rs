@@ -10,7 +10,6 @@ use crate::{
     report::{Output, overlay},
 };
 
-/// `rollout relabel`.
 pub(super) async fn relabel(arguments: &RelabelArgs, events: &Events) -> Result<()> {
     let engine = Engine::connect(endpoint(&arguments.target).await?).await?;
     let Some(container) = &arguments.container else {

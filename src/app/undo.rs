@@ -27,7 +27,6 @@ const HEARING: Duration = Duration::from_secs(3);
 /// And is then done within a moment.
 const GOING_BACK: Duration = Duration::from_secs(90);
 
-/// Goes back.
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
     let opened = Opened::of(&undo.target, &[&undo.service]).await?;

@@ -21,7 +21,6 @@ pub struct InitArgs {
     #[arg(long, value_name = "IMAGE", default_value = advice::IMAGE)]
     pub image: String,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
 }
 

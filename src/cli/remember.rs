@@ -17,10 +17,8 @@ pub struct UndoArgs {
     #[arg(long, value_name = "N")]
     pub to: Option<u64>,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub settings: Partial,
 }
 
@@ -37,7 +35,6 @@ pub struct HistoryArgs {
     #[arg(long, value_name = "A..B")]
     pub diff: Option<Pair>,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
 }
 
@@ -51,14 +48,11 @@ pub struct StatusArgs {
     #[arg(long)]
     pub watch: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub settings: Partial,
 }
 
-/// Two revisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair(pub u64, pub u64);
 

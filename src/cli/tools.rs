@@ -27,7 +27,6 @@ pub struct RelabelArgs {
     #[arg(long, conflicts_with_all = ["container", "labels", "clear"])]
     pub list: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
 }
 
@@ -41,10 +40,8 @@ pub struct DoctorArgs {
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub target: TargetArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub settings: Partial,
 }
 

@@ -11,20 +11,16 @@ pub struct Problem {
     pub kind: Kind,
     /// One line, lower case, naming the thing.
     pub message: String,
-    /// The way out.
     pub hint: &'static str,
 }
 
-/// The kinds of [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A published host port that only one container can have.
     HostPort,
     /// A network namespace that is not the container's own.
     NetworkMode,
-    /// A static IP address.
     StaticAddress,
-    /// A fixed MAC address.
     MacAddress,
     /// A fixed name and several replicas.
     ContainerName,

@@ -14,9 +14,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// How a command ended.
 pub struct Finished {
-    /// Its exit status.
     pub status: ExitStatus,
     /// Its standard output.
     pub output: String,

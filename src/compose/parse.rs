@@ -59,11 +59,8 @@ fn service(name: &str, value: &Value, default_image: String) -> Service {
         depends_on: entries(&value["depends_on"]).map(dependency).collect(),
         labels: string_map(&value["labels"]),
         healthcheck: value.get("healthcheck").map(healthcheck),
-        stop_signal: string(&value["stop_signal"]),
-        stop_grace_period: time(&value["stop_grace_period"]),
         pre_stop: items(&value["pre_stop"]).map(hook).collect(),
         expose: strings(&value["expose"]),
-        profiles: strings(&value["profiles"]),
         inline_digest: String::new(),
         x_rollout: value.get("x-rollout").cloned(),
         update_config: deploy.get("update_config").map(update_config),
@@ -144,7 +141,6 @@ fn healthcheck(value: &Value) -> Healthcheck {
         interval: time(&value["interval"]),
         timeout: time(&value["timeout"]),
         start_period: time(&value["start_period"]),
-        start_interval: time(&value["start_interval"]),
         retries: number(&value["retries"]),
     }
 }

@@ -28,8 +28,6 @@ services:
       - {mode: ingress, target: 80, protocol: tcp}
       - {mode: ingress, target: 80, published: "8080", protocol: tcp}
       - {mode: ingress, target: 81, published: 9000-9010, protocol: udp, host_ip: 127.0.0.1}
-    stop_grace_period: 1m30s
-    stop_signal: SIGQUIT
     tmpfs: ["/t:size=1m"]
     volumes:
       - {type: volume, target: /data, volume: {}}
@@ -165,12 +163,9 @@ fn a_health_check_may_be_switched_off_in_two_ways() {
 }
 
 #[test]
-fn stopping_is_described_by_signal_grace_and_hooks() {
-    let service = &rich().services["web"];
-    assert_eq!(service.stop_signal.as_deref(), Some("SIGQUIT"));
-    assert_eq!(service.stop_grace_period, Some(Duration::from_secs(90)));
+fn hooks_are_read_in_full() {
     assert_eq!(
-        service.pre_stop,
+        rich().services["web"].pre_stop,
         [Hook {
             command: vec!["a".to_owned(), "b".to_owned()],
             user: Some("root".to_owned()),

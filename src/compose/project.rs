@@ -9,10 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result, did_you_mean};
 
-/// A resolved project.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Project {
-    /// Compose's `name`.
     pub name: String,
     /// The services that are enabled, by name.
     pub services: BTreeMap<String, Service>,
@@ -24,10 +22,9 @@ pub struct Project {
     pub text: String,
 }
 
-/// One service; every field is named after its key in the Compose specification.
+/// One service. A field without a comment holds the key of the same name of the Compose specification.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Service {
-    /// Its key under `services`.
     pub name: String,
     /// The image that its containers are created from: `image`, else `<project>-<service>` where there is a `build`.
     pub image: Option<String>,
@@ -37,13 +34,9 @@ pub struct Service {
     pub pull_policy: Option<String>,
     /// `scale`, else `deploy.replicas`, else 1.
     pub scale: u32,
-    /// `container_name`.
     pub container_name: Option<String>,
-    /// `network_mode`.
     pub network_mode: Option<String>,
-    /// `pid`.
     pub pid: Option<String>,
-    /// `ipc`.
     pub ipc: Option<String>,
     /// `volumes_from`, as written: `service[:mode]` or `container:name[:mode]`.
     pub volumes_from: Vec<String>,
@@ -61,20 +54,12 @@ pub struct Service {
     pub mac_address: Option<String>,
     /// `depends_on`, with what `links`, `volumes_from` and shared namespaces imply.
     pub depends_on: Vec<Dependency>,
-    /// `labels`.
     pub labels: BTreeMap<String, String>,
     /// `healthcheck`, where the file has one; an image's own `HEALTHCHECK` is not seen here.
     pub healthcheck: Option<Healthcheck>,
-    /// `stop_signal`.
-    pub stop_signal: Option<String>,
-    /// `stop_grace_period`; Compose and the engine wait 10 s where there is none.
-    pub stop_grace_period: Option<Duration>,
-    /// `pre_stop` hooks, in order.
     pub pre_stop: Vec<Hook>,
     /// `expose`, as written (`80`, `80/tcp`, `80-82`).
     pub expose: Vec<String>,
-    /// `profiles`.
-    pub profiles: Vec<String>,
     /// SHA-256 in hex over the contents of its configs and secrets, which Compose's config hash leaves out; empty
     /// where it has none.
     pub inline_digest: String,
@@ -89,7 +74,6 @@ pub struct Service {
 /// One entry of `ports`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedPort {
-    /// `host_ip`.
     pub host_ip: Option<String>,
     /// What is taken on the host.
     pub host: HostPorts,
@@ -102,7 +86,6 @@ pub struct PublishedPort {
 /// The ports that one entry of `ports` takes on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPorts {
-    /// One given port.
     Fixed(u16),
     /// Any free one of a range, both ends included.
     Range(u16, u16),
@@ -110,10 +93,8 @@ pub enum HostPorts {
     Ephemeral,
 }
 
-/// One entry of `depends_on`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
-    /// The service.
     pub service: String,
     /// What it has to have reached.
     pub condition: Condition,
@@ -126,9 +107,7 @@ pub struct Dependency {
 pub enum Condition {
     /// `service_started`, the default.
     Started,
-    /// `service_healthy`.
     Healthy,
-    /// `service_completed_successfully`.
     CompletedSuccessfully,
     /// A condition that a newer Compose may know.
     Other(String),
@@ -141,28 +120,18 @@ pub struct Healthcheck {
     pub test: Vec<String>,
     /// `disable: true`, or a test of `NONE`.
     pub disabled: bool,
-    /// `interval`.
     pub interval: Option<Duration>,
-    /// `timeout`.
     pub timeout: Option<Duration>,
-    /// `start_period`.
     pub start_period: Option<Duration>,
-    /// `start_interval`.
-    pub start_interval: Option<Duration>,
-    /// `retries`.
     pub retries: Option<u32>,
 }
 
 /// One entry of `pre_stop`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hook {
-    /// `command`.
     pub command: Vec<String>,
-    /// `user`.
     pub user: Option<String>,
-    /// `privileged`.
     pub privileged: bool,
-    /// `working_dir`.
     pub working_dir: Option<String>,
     /// `environment`, as `KEY=value`.
     pub environment: Vec<String>,
@@ -173,13 +142,10 @@ pub struct Hook {
 pub struct UpdateConfig {
     /// `parallelism`; 0 is all at once.
     pub parallelism: Option<u32>,
-    /// `delay`.
     pub delay: Option<Duration>,
     /// `failure_action`, as written.
     pub failure_action: Option<String>,
-    /// `monitor`.
     pub monitor: Option<Duration>,
-    /// `max_failure_ratio`.
     pub max_failure_ratio: Option<f64>,
     /// `order`, as written.
     pub order: Option<String>,

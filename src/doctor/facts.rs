@@ -13,14 +13,12 @@ use crate::{
     settings::Settings,
 };
 
-/// All of them.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// What the engine says of itself.
     pub engine: About,
     /// Compose's version.
     pub compose: String,
-    /// The resolved project.
     pub project: Project,
     /// Every Traefik that shares a network with one of the services.
     pub traefiks: Vec<TraefikFacts>,
@@ -30,22 +28,18 @@ pub struct Facts {
     pub services: Vec<ServiceFacts>,
 }
 
-/// A Traefik that runs.
 #[derive(Clone, Debug)]
 pub struct TraefikFacts {
     /// Its container's name.
     pub name: String,
     /// Its service, where it is of the same project.
     pub service: Option<String>,
-    /// Its project.
     pub project: Option<String>,
     /// Its version, as its API says it, else its image.
     pub version: Option<Version>,
-    /// How it reads Docker.
     pub reads: Reads,
     /// It was told by `DOCKER_HOST` where to read, which its version does not heed.
     pub is_deaf: bool,
-    /// How it is configured.
     pub config: StaticConfig,
     /// Why its configuration file could not be read.
     pub unread: Option<String>,
@@ -66,15 +60,12 @@ pub enum Reads {
     Socket(String),
     /// From another endpoint.
     Other(String),
-    /// Not at all.
     Nothing,
 }
 
 /// A socket proxy that runs.
 #[derive(Clone, Debug)]
 pub struct SocketProxyFacts {
-    /// Its container's name.
-    pub name: String,
     /// Its service, where it is of the same project.
     pub service: Option<String>,
 }
@@ -82,13 +73,10 @@ pub struct SocketProxyFacts {
 /// What a service is to rollouts, where it is not one that they roll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The Traefik in front.
     Traefik,
-    /// The socket proxy.
     SocketProxy,
 }
 
-/// One service.
 #[derive(Clone, Debug)]
 pub struct ServiceFacts {
     /// As the project has it.
@@ -99,13 +87,11 @@ pub struct ServiceFacts {
     pub settings: Settings,
     /// How many replicas it would have.
     pub replicas: u32,
-    /// Those that are there.
     pub olds: Vec<Replica>,
     /// Volumes that its image declares.
     pub image_volumes: Vec<String>,
     /// Ports that its image exposes, such as `80/tcp`.
     pub image_ports: Vec<String>,
-    /// Its image's health check.
     pub image_check: Option<HealthConfig>,
     /// Programs that its containers have, of those that could ask for a page: paths.
     pub programs: Option<Vec<String>>,
@@ -132,7 +118,6 @@ pub struct ServiceFacts {
 /// How traffic is moved.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
-    /// In a few words.
     pub describe: String,
     /// Whether a proxy routes to it at all.
     pub routes: bool,
@@ -147,14 +132,11 @@ pub struct Way {
 /// A container of somebody else.
 #[derive(Clone, Debug)]
 pub struct Neighbour {
-    /// Its name.
     pub name: String,
-    /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
 
 impl ServiceFacts {
-    /// The service's name.
     pub fn name(&self) -> &str {
         &self.service.name
     }

@@ -24,26 +24,20 @@ pub struct Fix {
 pub enum Edit {
     /// Each key of a mapping takes the place of what has its name at `at`; the mapping there is made where it is missing.
     Set {
-        /// The place.
         at: Vec<String>,
         /// The mapping, as YAML.
         yaml: String,
     },
     /// The items of a list come to those that are at `at`; where that is a mapping, as keys without a value.
     Add {
-        /// The place.
         at: Vec<String>,
         /// The list, as YAML.
         yaml: String,
     },
     /// What is at `at` goes.
-    Remove {
-        /// The place.
-        at: Vec<String>,
-    },
+    Remove { at: Vec<String> },
     /// Of the list of mounts at `at`, the one with this target in the container goes.
     RemoveMount {
-        /// The place.
         at: Vec<String>,
         /// A path in the container.
         target: String,
@@ -127,7 +121,6 @@ pub fn remove(at: &[&str]) -> Edit {
     Edit::Remove { at: owned(at) }
 }
 
-/// Takes a mount away.
 pub fn remove_mount(service: &str, target: &str) -> Edit {
     Edit::RemoveMount {
         at: owned(&["services", service, "volumes"]),

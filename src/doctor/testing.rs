@@ -23,7 +23,6 @@ pub fn of(web: &str) -> (Facts, ServiceFacts) {
     (facts, service)
 }
 
-/// Adds a service.
 pub fn add(facts: &mut Facts, name: &str, yaml: &str) {
     let value = yaml::parse(yaml).unwrap();
     facts.project.raw["services"][name] = value;

@@ -14,7 +14,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub struct Address {
     /// A name or an IP address, without brackets.
     pub host: String,
-    /// The port.
     pub port: u16,
 }
 

@@ -16,7 +16,6 @@ const ENDPOINT: &str = "docker";
 /// An engine by the name that Docker has for it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Context {
-    /// Its name.
     pub name: String,
     /// Its address.
     pub host: String,

@@ -12,7 +12,6 @@ const MAX_HEAD: usize = 8 * 1024;
 /// Why nothing that speaks Docker's API is at the other end.
 #[derive(Debug)]
 pub enum Failure {
-    /// The connection failed.
     Io(io::Error),
     /// It was closed before an answer.
     Closed,

@@ -34,7 +34,6 @@ pub struct Material {
     pub authorities: Option<PathBuf>,
     /// The client's own certificate.
     pub certificate: Option<PathBuf>,
-    /// Its key.
     pub key: Option<PathBuf>,
     /// Whether any certificate of the engine will do: where Docker itself would not verify it either.
     pub any: bool,

@@ -17,7 +17,6 @@ pub struct About {
 }
 
 impl Engine {
-    /// Its versions.
     pub async fn about(&self) -> Result<About> {
         let version = self.docker.version().await;
         let version = version.map_err(|error| failed("ask the engine for its version", &error))?;

@@ -18,7 +18,6 @@ const MAX_LINKS: usize = 8;
 pub struct ContainerFile {
     /// Its path: in the container, or below the directory that was asked for.
     pub path: String,
-    /// Its contents.
     pub bytes: Vec<u8>,
 }
 

@@ -89,7 +89,6 @@ impl Engine {
         }
     }
 
-    /// Whether a volume exists.
     pub async fn has_volume(&self, name: &str) -> Result<bool> {
         match self.asked().inspect_volume(name).await {
             Ok(_) => Ok(true),

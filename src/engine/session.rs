@@ -41,7 +41,6 @@ impl Session {
         }
     }
 
-    /// Writes one line.
     pub async fn send(&mut self, line: &str) -> Result<()> {
         let line = format!("{line}\n");
         let written = async {

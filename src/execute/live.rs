@@ -37,21 +37,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Everything that a step may need.
 pub struct Live<'a> {
-    /// The engine.
     pub engine: &'a Engine,
-    /// The real `docker compose`.
     pub compose: &'a Compose,
-    /// The resolved project.
     pub project: &'a Project,
-    /// The service in it.
     pub service: &'a Service,
-    /// Which service.
     pub key: ServiceKey,
-    /// How.
     pub settings: &'a Settings,
-    /// What moves the traffic.
     pub proxy: &'a mut dyn Proxy,
-    /// Wakes waits.
     pub watch: &'a Watch,
     /// The image whose `/rollout` helpers run; `None` where there is none.
     pub helper_image: Option<String>,

@@ -9,7 +9,6 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 pub struct Node {
     /// From its first byte to behind its last; of a block collection, from its first child to its last.
     pub span: Range<usize>,
-    /// What it is.
     pub content: Content,
     /// Whether it has an anchor or a tag: others may see what is changed in it.
     pub marked: bool,

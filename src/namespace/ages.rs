@@ -15,7 +15,6 @@ const DELAYED_ACK: u64 = 210;
 /// Ages run in jiffies, so that one moment comes out a few milliseconds apart from look to look.
 const SAME: i64 = 20;
 
-/// What the ages say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// Everything received has been answered.

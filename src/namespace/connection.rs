@@ -21,7 +21,6 @@ pub enum Verdict {
 /// What a socket has to tell of a connection that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// Its silence alone.
     Silence,
     /// Its ages, which speak of requests and answers.
     Ages,
@@ -29,7 +28,6 @@ pub enum Evidence {
     AgesAndSilence,
 }
 
-/// One connection.
 #[derive(Debug)]
 pub struct Connection {
     protocol: Protocol,

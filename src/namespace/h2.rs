@@ -27,7 +27,6 @@ pub struct H2 {
     from_start: bool,
 }
 
-/// An open stream.
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     answering: bool,

@@ -25,7 +25,6 @@ const AT_ONCE: usize = 64 * 1024;
 /// `PACKET_OUTGOING` of `linux/if_packet.h`.
 const OUTGOING: u8 = 4;
 
-/// An open packet socket.
 pub struct Packets {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,

@@ -22,18 +22,11 @@ const TRY_EVERY: Duration = Duration::from_millis(250);
 /// The longest that one try may take.
 const TRY_FOR: Duration = Duration::from_secs(1);
 
-/// The request that a replica must answer with 2xx or 3xx.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Get {
-    /// Path and query.
-    pub path: String,
-    /// Host header; the address itself when absent.
-    pub host: Option<String>,
-}
-
 /// Writes a line for the first look and for each change, until told to leave.
-pub async fn run(mut orders: Orders, ports: Vec<u16>, get: Option<Get>) -> io::Result<()> {
-    let mut probe = Probe::open(ports, get)?;
+///
+/// `http` is the path and query of a request that the replica must answer with 2xx or 3xx.
+pub async fn run(mut orders: Orders, ports: Vec<u16>, http: Option<String>) -> io::Result<()> {
+    let mut probe = Probe::open(ports, http)?;
     let mut said = None;
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,18 +55,18 @@ type Try = (Vec<SocketAddr>, JoinHandle<Result<String, String>>);
 struct Probe {
     sock_diag: SockDiag,
     ports: Vec<u16>,
-    get: Option<Get>,
+    http: Option<String>,
     running: Option<Try>,
     last: Option<(Vec<SocketAddr>, Result<String, String>)>,
     next_try: Instant,
 }
 
 impl Probe {
-    fn open(ports: Vec<u16>, get: Option<Get>) -> io::Result<Self> {
+    fn open(ports: Vec<u16>, http: Option<String>) -> io::Result<Self> {
         Ok(Self {
             sock_diag: SockDiag::open()?,
             ports,
-            get,
+            http,
             running: None,
             last: None,
             next_try: Instant::now(),
@@ -109,7 +102,7 @@ impl Probe {
     fn outcome(&mut self, targets: Vec<SocketAddr>) -> Result<String, String> {
         if self.running.is_none() && Instant::now() >= self.next_try {
             self.next_try = Instant::now() + TRY_EVERY;
-            let task = tokio::spawn(try_all(targets.clone(), self.get.clone()));
+            let task = tokio::spawn(try_all(targets.clone(), self.http.clone()));
             self.running = Some((targets.clone(), task));
         }
         match &self.last {
@@ -119,11 +112,11 @@ impl Probe {
     }
 }
 
-async fn try_all(targets: Vec<SocketAddr>, get: Option<Get>) -> Result<String, String> {
+async fn try_all(targets: Vec<SocketAddr>, http: Option<String>) -> Result<String, String> {
     let mut answered = Vec::new();
     for target in targets {
         let port = target.port();
-        let one = try_one(target, get.as_ref());
+        let one = try_one(target, http.as_deref());
         match timeout(TRY_FOR, one).await {
             Ok(Ok(what)) => answered.push(format!("port {port} {what}")),
             Ok(Err(why)) => return Err(format!("port {port}: {why}")),
@@ -133,17 +126,15 @@ async fn try_all(targets: Vec<SocketAddr>, get: Option<Get>) -> Result<String, S
     Ok(answered.join(", "))
 }
 
-async fn try_one(target: SocketAddr, get: Option<&Get>) -> Result<String, String> {
+async fn try_one(target: SocketAddr, http: Option<&str>) -> Result<String, String> {
     let mut stream = TcpStream::connect(target)
         .await
         .map_err(|error| error.to_string())?;
-    let Some(get) = get else {
+    let Some(path) = http else {
         return Ok("accepts connections".into());
     };
-    let path = &get.path;
-    let host = get.host.clone().unwrap_or_else(|| target.to_string());
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: rollout\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: rollout\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
     let exchange = async {
         stream.write_all(request.as_bytes()).await?;

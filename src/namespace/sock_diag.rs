@@ -21,9 +21,7 @@ use super::tcp_info::TcpInfo;
 /// The two ends of a connection, seen from this namespace; v4-mapped addresses are plain IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
-    /// Ours.
     pub local: SocketAddr,
-    /// The other side's.
     pub remote: SocketAddr,
 }
 
@@ -38,7 +36,6 @@ impl Ends {
 /// One connection as the kernel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// Who talks with whom.
     pub ends: Ends,
     /// Whether a request may still arrive or be answered (established, or closed by the other side alone).
     pub answering: bool,

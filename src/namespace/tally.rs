@@ -21,7 +21,6 @@ pub struct Tally {
     moved_at: u64,
 }
 
-/// One connection.
 struct Watched {
     packets: Connection,
     ages: Ages,
@@ -40,7 +39,6 @@ impl Tally {
         }
     }
 
-    /// Takes the next packet.
     pub fn segment(&mut self, now: u64, segment: &Segment<'_>) {
         let Some(protocol) = self.counts(&segment.ends) else {
             return;

@@ -30,7 +30,6 @@ impl Protocol {
 /// A routed port and what is spoken on it, written `80` or `80=h2c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoutedPort {
-    /// From 1 on.
     pub port: NonZeroU16,
     /// HTTP/1.1 where nothing is said.
     pub protocol: Protocol,
@@ -106,9 +105,7 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum WatchLine {
-    /// A look.
     Traffic(Traffic),
-    /// The end.
     Failure(Failure),
 }
 

@@ -14,9 +14,9 @@ use super::traffic::{Protocol, Traffic};
 
 /// The shortest time between looks that nobody asked for.
 const SOON: Duration = Duration::from_millis(5);
-/// Between looks while nothing is unsettled, or packets will tell what changes.
+/// Between looks where packets are read and the replica is busy, or neither.
 const LATER: Duration = Duration::from_millis(20);
-/// Between looks while nothing is unsettled and packets will tell.
+/// Between looks where packets are read and the replica is idle.
 const MUCH_LATER: Duration = Duration::from_millis(100);
 /// A look costs what the host's connection table is long; this is how much longer than a look the pause after it is.
 const REST: u32 = 10;

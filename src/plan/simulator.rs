@@ -32,7 +32,6 @@ pub enum Ready {
     Crashes,
 }
 
-/// Everything goes well.
 pub const WELL: Fate = Fate {
     ready: Ready::Soon,
     confirms: true,
@@ -222,6 +221,7 @@ impl Simulator {
         before.judge(&step, self);
     }
 
+    #[expect(clippy::too_many_lines, reason = "a list: one assertion an invariant")]
     fn judge(&self, step: &Step, after: &Self) {
         let told = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
         let (lived, lives) = (live(&self.observed), live(&after.observed));

@@ -35,11 +35,9 @@ enum Trouble {
     Crash,
     /// The step that comes next fails: before it has done anything, half-way, or when all is done.
     Fails(Extent),
-    /// A container's process ends.
     Dies(ContainerId),
     /// Its health check fails.
     Sickens(ContainerId),
-    /// Somebody removes it.
     Removed(ContainerId),
     /// A second operator's `up` adds one.
     Joins,

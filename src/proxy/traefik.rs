@@ -47,7 +47,6 @@ pub struct Traefik {
     lookout: Option<Lookout>,
 }
 
-/// One Traefik.
 struct Instance {
     api: Api,
     /// It did not know the service when the rollout began: it may belong to somebody else.

@@ -44,7 +44,6 @@ impl Drop for EarlyCheck {
 pub enum Look {
     /// It has not passed yet: why, in a few words; empty before its first end.
     Waiting(String),
-    /// It has passed.
     Passed,
 }
 

@@ -17,9 +17,7 @@ pub struct Remarks<'a> {
     pub service: Option<&'a String>,
     /// All replicas of that service, itself among them.
     pub replicas: &'a [Replica],
-    /// Before.
     pub before: &'a Overlay,
-    /// After.
     pub now: &'a Overlay,
 }
 

@@ -88,6 +88,7 @@ impl Human {
 }
 
 impl Sink for Human {
+    #[expect(clippy::too_many_lines, reason = "a flat match: one arm an event")]
     fn event(&mut self, event: &Event) {
         match event {
             Event::Started {

@@ -18,7 +18,6 @@ pub struct Row {
     pub health: Option<String>,
     /// `project/service` of the rollout; `None` where it was set by hand.
     pub service: Option<String>,
-    /// The rollout's id.
     pub rollout: Option<String>,
     /// How far the rollout is.
     pub stage: String,

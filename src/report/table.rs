@@ -1,4 +1,4 @@
-//! A table for people: the one module that knows the table library.
+//! A table for people, as wide as the terminal.
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use console::Term;

@@ -23,7 +23,6 @@ use crate::docker_http::{Body, empty, full, refusal};
 
 const API_VERSION: HeaderName = HeaderName::from_static("api-version");
 
-/// Answers a reader.
 pub async fn answer(
     daemon: &Arc<Daemon>,
     peer: &Peer,

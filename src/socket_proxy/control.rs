@@ -13,15 +13,12 @@ use super::overlay::{Claim, Overlay};
 pub const VERSION: u32 = 1;
 /// The file name of the control socket in the state directory.
 pub const SOCKET: &str = "control.sock";
-/// The longest line, in bytes: the largest `fetch` with every byte escaped fits.
-pub const MAX_LINE: usize = 128 * 1024 * 1024;
 
 /// One line from the CLI, such as `{"control":1,"call":"clear","key":"shop/web","epoch":7}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The CLI's [`VERSION`].
     pub control: u32,
-    /// What is asked.
     #[serde(flatten)]
     pub call: Call,
 }
@@ -35,10 +32,7 @@ pub enum Call {
     /// The whole overlay: [`Answer::Overlay`].
     Get,
     /// Puts a claim in the place of its key's last: [`Answer::Changed`], once it is durable.
-    Set {
-        /// The claim.
-        claim: Claim,
-    },
+    Set { claim: Claim },
     /// Ends a key's claim: [`Answer::Changed`], once it is durable.
     Clear {
         /// `project/service`.
@@ -70,22 +64,17 @@ impl Call {
 pub struct Response {
     /// The daemon's [`VERSION`].
     pub control: u32,
-    /// How it went.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
-/// How a call went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Done.
     Ok(Answer),
-    /// Not done.
     Error(Failure),
 }
 
-/// What the daemon answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
@@ -109,7 +98,6 @@ pub enum Answer {
     Fetched(Fetched),
 }
 
-/// Who answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// Of the rollout binary.
@@ -118,11 +106,9 @@ pub struct Hello {
     pub listen: String,
     /// Whether the engine answers.
     pub engine: bool,
-    /// The generation that holds.
     pub generation: u64,
 }
 
-/// One reader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reader {
     /// Without a port.
@@ -158,7 +144,6 @@ pub struct Container {
 /// What a [`Call::Fetch`] has brought.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fetched {
-    /// The HTTP status.
     pub status: u16,
     /// `content-type` and `x-next-page`, by lower-case name.
     pub headers: std::collections::BTreeMap<String, String>,
@@ -169,9 +154,7 @@ pub struct Fetched {
 /// Why a call was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// For programs.
     pub kind: FailureKind,
-    /// For people.
     pub message: String,
 }
 

@@ -16,9 +16,7 @@ use super::{
     store::Store,
 };
 
-/// One running socket proxy.
 pub struct Daemon {
-    /// The engine behind it.
     pub engine: Engine,
     /// What readers are told instead.
     pub store: Store,
@@ -26,9 +24,7 @@ pub struct Daemon {
     pub snapshots: Mutex<Snapshots>,
     /// Who is in the middle of reading.
     pub rounds: Rounds,
-    /// Connections by peer.
     pub connections: Quota,
-    /// Event streams by peer.
     pub streams: Quota,
     /// Refusals that have been logged.
     pub refusals: Mutex<RefusalLog>,

@@ -36,7 +36,6 @@ impl Busy {
 enum Waiting {
     /// Nothing has come since the last answer ended.
     Idle,
-    /// A head has begun.
     Head,
     /// No deadline: a request is being answered.
     No,

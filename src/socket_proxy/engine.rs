@@ -93,7 +93,6 @@ impl Engine {
         decode(self.raw(&path).await?, ask.kind)
     }
 
-    /// Opens an event stream.
     pub async fn events(&self, ask: Ask<'_>) -> Result<Response<Incoming>, Unanswered> {
         let path = self.path(ask).await?;
         let request = Request::get(path)
@@ -109,7 +108,6 @@ impl Engine {
         }
     }
 
-    /// Whether the engine answers.
     pub async fn ping(&self) -> Result<(), Unanswered> {
         match self.raw("/_ping").await? {
             (StatusCode::OK, _) => Ok(()),

@@ -32,7 +32,6 @@ const ALIASES: [(&str, &str); 2] = [("died", "die"), ("remove", "destroy")];
 pub struct Event {
     /// `start`, `die`, `stop`, `destroy` or `health_status…`.
     pub action: String,
-    /// The container's id.
     pub id: String,
     /// The container's labels, and what Docker adds to them, such as `name`.
     pub attributes: Labels,
@@ -219,9 +218,7 @@ pub struct Queue {
 /// What a reader gets next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// An event of Docker's.
     Event(Bytes),
-    /// A [`nudge`].
     Nudge,
 }
 
@@ -242,7 +239,6 @@ impl Queue {
         self.nudge = true;
     }
 
-    /// Takes what comes next.
     pub fn pop(&mut self) -> Option<Next> {
         if let Some(event) = self.waiting.pop_front() {
             self.bytes -= event.len();
@@ -251,7 +247,6 @@ impl Queue {
         std::mem::take(&mut self.nudge).then_some(Next::Nudge)
     }
 
-    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && !self.nudge
     }

@@ -16,7 +16,6 @@ pub const STREAMS: usize = 8;
 /// Connections in all: with one more to the engine for each, still under the usual 1024 open files.
 pub const ALL_CONNECTIONS: usize = 384;
 
-/// Counts something by peer.
 #[derive(Clone)]
 pub struct Quota {
     each: usize,

@@ -23,7 +23,6 @@ pub enum Match {
     Label {
         /// A whole label key.
         key: String,
-        /// The whole value.
         value: String,
     },
 }
@@ -43,9 +42,7 @@ impl Match {
 pub enum Health {
     /// Not known yet.
     Starting,
-    /// Its check passes.
     Healthy,
-    /// Its check fails.
     Unhealthy,
 }
 
@@ -63,7 +60,6 @@ impl Health {
 /// What some containers look like to a reader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
-    /// The containers.
     pub on: Match,
     /// Labels that are added, or take the place of Docker's.
     #[serde(default)]

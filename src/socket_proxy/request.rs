@@ -18,7 +18,6 @@ pub type ApiVersion = (u16, u16);
 pub struct Call {
     /// The version in the path.
     pub version: Option<ApiVersion>,
-    /// What is asked.
     pub route: Route,
 }
 
@@ -46,7 +45,6 @@ pub enum Route {
 pub struct Query {
     /// In the order in which they are sent.
     pub pairs: Vec<(&'static str, String)>,
-    /// Sent as `filters`.
     pub filters: Filters,
 }
 
@@ -61,7 +59,6 @@ pub struct Refusal {
     pub close: bool,
 }
 
-/// Reads a request's head.
 pub fn parse(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Call, Refusal> {
     refuse_tricks(uri, headers)?;
     if method != Method::GET && method != Method::HEAD {
@@ -206,7 +203,6 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_.:+-".contains(&byte)
 }
 
-// Both shapes that Docker takes: {"type": {"container": true}} and {"type": ["container"]}.
 /// The filters that ask for nothing but what answers and events hold anyway.
 const FILTERS: [&str; 14] = [
     "container",
@@ -228,6 +224,7 @@ const FILTERS: [&str; 14] = [
 /// Labels that no reader is told of.
 const HIDDEN: [&str; 2] = [OWN, DIGEST];
 
+/// Reads both shapes that Docker takes: `{"type": {"container": true}}` and `{"type": ["container"]}`.
 fn parse_filters(value: &str) -> Option<Filters> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]

@@ -27,7 +27,6 @@ pub struct Reader {
 /// One reader as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Who.
     pub reader: Reader,
     /// The generation of its last list.
     pub generation: Option<u64>,
@@ -93,7 +92,6 @@ impl Snapshots {
         Some(listed.overlay.clone())
     }
 
-    /// A connection has ended.
     pub fn closed(&mut self, connection: ConnectionId) {
         self.connections.remove(&connection);
     }

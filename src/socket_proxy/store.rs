@@ -43,12 +43,7 @@ pub enum Unchanged {
     Stale(#[from] Stale),
     /// It could not be made durable.
     #[error("cannot write {path}: {error}")]
-    Storage {
-        /// The overlay's file.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
+    Storage { path: PathBuf, error: io::Error },
 }
 
 /// One overlay and its file.

@@ -31,7 +31,6 @@ use super::{
 };
 use crate::docker_http::{self, Body, Endpoint};
 
-/// Containers by id.
 pub struct FakeEngine {
     containers: Mutex<BTreeMap<String, Container>>,
     events: broadcast::Sender<String>,
@@ -238,7 +237,6 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to a daemon.
     pub async fn connect(daemon: &Daemon, agent: &str) -> Self {
         let stream = TcpStream::connect(daemon.listen).await.unwrap();
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
@@ -258,7 +256,6 @@ impl Client {
         self.sender.send_request(request).await.unwrap()
     }
 
-    /// Asks for JSON.
     pub async fn get(&mut self, path: &str) -> (StatusCode, Value) {
         let response = self.send(path).await;
         let status = response.status();
@@ -267,7 +264,6 @@ impl Client {
     }
 }
 
-/// A rule that hides.
 pub fn hide(on: Match) -> Rule {
     let labels = [(ENABLE.to_owned(), "false".to_owned())].into();
     Rule {
@@ -277,7 +273,6 @@ pub fn hide(on: Match) -> Rule {
     }
 }
 
-/// Containers of a rollout.
 pub fn rollout(id: &str) -> Match {
     Match::Label {
         key: "io.rollout.id".to_owned(),

@@ -37,7 +37,6 @@ pub struct Lock {
     renewal: AbortHandle,
 }
 
-/// Who holds a lock.
 #[derive(Clone, Debug)]
 pub struct Holder {
     id: String,
@@ -191,7 +190,6 @@ impl Lock {
         }
     }
 
-    /// Gives the lock back.
     pub async fn release(self) -> Result<()> {
         self.renewal.abort();
         self.engine.discard(&self.id).await

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::store::File;
-use crate::model::{Replica, RolloutId};
+use crate::model::Replica;
 
 /// The folder of these records below a service's.
 pub const FOLDER: &str = "revisions";
@@ -21,21 +21,16 @@ pub struct Revision {
     pub at: u64,
     /// `user@host`.
     pub who: String,
-    /// Its image.
     pub image: ImageRecord,
     /// The version of Compose that made it.
     pub compose: String,
-    /// Compose's config hash.
     pub hash: String,
     /// Our digest of the contents of its configs and secrets; empty where it has none.
     pub digest: String,
-    /// How many replicas.
     pub replicas: u32,
     /// What `docker compose config SERVICE` said: a Compose file of its own.
     pub config: String,
-    /// How traffic was moved.
     pub proxy: String,
-    /// The strategy.
     pub strategy: String,
     /// The revision that was gone back to, where it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,11 +81,6 @@ impl Revision {
         format!("{FOLDER}/{}-{}-{epoch:x}.json", self.number, self.rollout)
     }
 
-    /// Whether making the other again would make the same.
-    pub fn same_content(&self, other: &Self) -> bool {
-        (&self.image.id, &self.hash, &self.digest) == (&other.image.id, &other.hash, &other.digest)
-    }
-
     /// Whether a replica runs this content.
     pub fn is_run_by(&self, replica: &Replica) -> bool {
         let digest = replica.digest.as_deref();
@@ -99,7 +89,6 @@ impl Revision {
             && digest.is_none_or(|digest| digest == self.digest)
     }
 
-    /// A remark for people.
     pub fn note(&self) -> String {
         match (self.undo_to, self.found) {
             (Some(to), _) => format!("undo to {to}"),
@@ -140,17 +129,10 @@ impl Revisions {
         self.list.iter().find(|own| own.number == number)
     }
 
-    /// The revision that a rollout made.
-    pub fn of(&self, rollout: &RolloutId) -> Option<&Revision> {
-        self.list.iter().find(|own| own.rollout == rollout.0)
-    }
-
-    /// The newest.
     pub fn last(&self) -> Option<&Revision> {
         self.list.last()
     }
 
-    /// Takes one more in.
     pub fn add(&mut self, revision: Revision) {
         self.highest = self.highest.max(revision.number);
         self.list.retain(|own| own.number != revision.number);

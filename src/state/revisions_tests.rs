@@ -53,14 +53,3 @@ fn what_falls_out_is_the_oldest() {
     assert_eq!(numbers, [1]);
     assert!(read.beyond(5).is_empty());
 }
-
-#[test]
-fn an_undo_to_the_same_content_is_known_as_such() {
-    let mut first = revision(1, "a", 1);
-    first.image.id = "sha256:1".into();
-    let mut again = revision(3, "c", 3);
-    again.image.id = "sha256:1".into();
-    assert!(first.same_content(&again));
-    again.hash = "other".into();
-    assert!(!first.same_content(&again));
-}

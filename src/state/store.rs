@@ -24,7 +24,6 @@ const FORMAT: u64 = 1;
 /// A container that reads lives for a moment; one this old was left behind by a run that was killed.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
-/// What each file holds.
 #[derive(Serialize, Deserialize)]
 struct Envelope {
     format: u64,

@@ -74,7 +74,6 @@ fn proxy_facts(found: &Found, running: &[ContainerSummary], opened: &Opened) -> 
     let own = all.find(|own| own.id.as_ref() == Some(&found.control.container));
     let labels = own.and_then(|own| own.labels.as_ref());
     SocketProxyFacts {
-        name: found.control.name.clone(),
         service: labels
             .filter(|labels| labels.get(label::COMPOSE_PROJECT) == Some(&opened.project.name))
             .and_then(|labels| labels.get(label::COMPOSE_SERVICE).cloned()),

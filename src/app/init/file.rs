@@ -20,7 +20,6 @@ pub struct ComposeFile {
     path: PathBuf,
     /// What that leads to, where it is a link.
     target: PathBuf,
-    /// All of it.
     pub text: String,
 }
 

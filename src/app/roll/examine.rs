@@ -15,7 +15,6 @@ use crate::{
     settings::{Partial, Settings},
 };
 
-/// What was found out.
 pub struct Examined {
     /// How it would be rolled.
     pub settings: Settings,

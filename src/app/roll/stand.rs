@@ -14,7 +14,6 @@ use crate::{
 /// What a service is like at one moment.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// Its replicas.
     pub replicas: Vec<Replica>,
     /// What the proxy says; `None` where there is none or it cannot tell.
     pub observed: Option<Observation>,

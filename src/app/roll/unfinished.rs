@@ -19,12 +19,10 @@ use crate::{
 pub(super) struct Settled {
     /// Every replica.
     pub olds: Vec<Replica>,
-    /// Something was left unfinished.
     pub was_unfinished: bool,
 }
 
 impl Scene<'_> {
-    /// Settles what is unfinished.
     pub(super) async fn settle_unfinished(
         &self,
         subject: &Subject<'_>,

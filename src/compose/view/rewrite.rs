@@ -13,9 +13,7 @@ pub use crate::model::label::{
 /// Whose containers a view is about.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// The Compose project.
     pub project: String,
-    /// The service.
     pub service: String,
     /// What becomes of the containers that are there already.
     pub mode: Mode,
@@ -26,7 +24,6 @@ pub struct Subject {
 pub enum Mode {
     /// A new set beside the old one, which Compose does not see.
     Beside {
-        /// The rollout id.
         rollout: String,
         /// Labels that every new container gets.
         labels: BTreeMap<String, String>,

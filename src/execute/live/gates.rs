@@ -17,6 +17,10 @@ use crate::{
 };
 
 impl Live<'_> {
+    #[expect(
+        clippy::too_many_lines,
+        reason = "to be cut up: starting the watchers and judging the gates are to be separate"
+    )]
     pub(super) async fn await_ready(
         &mut self,
         desired: &Desired,

@@ -16,9 +16,7 @@ use crate::{
 
 impl Live<'_> {
     pub(super) async fn stop(&self, replicas: &[&Replica]) -> Result<()> {
-        let stopping = replicas
-            .iter()
-            .map(|replica| self.engine.stop(&replica.id, None));
+        let stopping = replicas.iter().map(|replica| self.engine.stop(&replica.id));
         all(join_all(stopping).await)
     }
 

@@ -43,6 +43,10 @@ impl Live<'_> {
         self.proxy.route(change).await
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "to be cut up: one function is to ask every proxy until it agrees"
+    )]
     pub(super) async fn confirm(
         &mut self,
         desired: &Desired,

@@ -103,6 +103,7 @@ fn another_makers_proxy_gives_way_and_a_name_that_is_taken_is_not_taken_again() 
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table: one case a row")]
 fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
     let service = "image: traefik:v3.7, command: [--providers.docker]";
     for (text, why) in [

@@ -9,7 +9,6 @@ pub struct Direction {
     next: Option<u32>,
     /// The kernel may have had no room for a packet here.
     doubtful: bool,
-    /// The last acknowledgement.
     acknowledged: Option<u32>,
     /// The sequence number of the first byte, from which the kernel counts.
     origin: Option<u32>,

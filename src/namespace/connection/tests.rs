@@ -70,7 +70,6 @@ impl Wire {
             acknowledges: Some(acknowledges),
             syn: false,
             fin: false,
-            rst: false,
             data,
         }
     }

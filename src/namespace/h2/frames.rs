@@ -82,12 +82,10 @@ impl Frame {
 }
 
 impl Frames {
-    /// Before the client's preface.
     pub fn at_preface() -> Self {
         Self::Preface(PREFACE.len() as u64)
     }
 
-    /// Before a frame.
     pub fn at_frame() -> Self {
         Self::Header(Vec::new())
     }

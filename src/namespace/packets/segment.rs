@@ -7,13 +7,10 @@ use crate::namespace::sock_diag::Ends;
 const TCP: u8 = 6;
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// One TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
-    /// Whose it is.
     pub ends: Ends,
     /// Whether the application sent it.
     pub outbound: bool,
@@ -21,13 +18,9 @@ pub struct Segment<'a> {
     pub sequence: u32,
     /// The number of the byte that the sender expects next.
     pub acknowledges: Option<u32>,
-    /// Opens the connection.
     pub syn: bool,
     /// Ends its direction.
     pub fin: bool,
-    /// Ends the connection.
-    pub rst: bool,
-    /// What it carries.
     pub data: &'a [u8],
 }
 
@@ -56,7 +49,6 @@ impl<'a> Segment<'a> {
             acknowledges: (flags & ACK != 0).then(|| u32_at(header, 8)),
             syn: flags & SYN != 0,
             fin: flags & FIN != 0,
-            rst: flags & RST != 0,
             data,
         })
     }
@@ -134,10 +126,7 @@ mod tests {
         assert_eq!(segment.ends.local, "172.18.0.3:80".parse().unwrap());
         assert_eq!(segment.ends.remote, "172.18.0.2:40000".parse().unwrap());
         assert_eq!((segment.sequence, segment.acknowledges), (7, Some(9)));
-        assert_eq!(
-            (segment.syn, segment.fin, segment.rst),
-            (false, true, false)
-        );
+        assert_eq!((segment.syn, segment.fin), (false, true));
         assert_eq!(segment.data, b"hi");
         let outbound = Segment::parse(&packet, true).unwrap();
         assert_eq!(outbound.ends.local, segment.ends.remote);

@@ -46,7 +46,6 @@ fn segment(
         acknowledges,
         syn: false,
         fin: false,
-        rst: false,
         data,
     }
 }

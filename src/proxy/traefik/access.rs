@@ -16,9 +16,7 @@ pub const HOW_TO_GIVE: &str = "put user:password into the variable ROLLOUT_TRAEF
 /// A user and a password; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The user.
     pub user: String,
-    /// The password.
     pub password: String,
 }
 
@@ -59,7 +57,6 @@ impl Credentials {
 /// All that an API may want to see.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Who asks.
     pub credentials: Option<Credentials>,
     /// Certificates that a TLS server's own must come from; the system's where there is none.
     pub authorities: Vec<Certificate>,

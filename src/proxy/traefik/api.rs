@@ -48,7 +48,6 @@ pub struct Servers {
 /// Where a server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Its address.
     pub address: IpAddr,
     /// Its port, where Traefik says one.
     pub port: Option<u16>,

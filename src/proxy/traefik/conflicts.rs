@@ -23,11 +23,9 @@ pub struct Conflict {
 /// A router, a service or a middleware.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
-    /// Of which protocol.
     pub protocol: Protocol,
     /// `router`, `service` or `middleware`.
     pub kind: &'static str,
-    /// Its name.
     pub name: String,
 }
 

@@ -20,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Control {
     engine: Engine,
-    /// Its container.
     pub container: String,
     /// Its container's name.
     pub name: String,
@@ -98,7 +97,6 @@ impl Control {
         }
     }
 
-    /// The whole overlay.
     pub async fn overlay(&self) -> Result<Overlay> {
         match self.call(Call::Get).await? {
             Answer::Overlay(overlay) => Ok(overlay),
@@ -126,7 +124,6 @@ impl Control {
         }
     }
 
-    /// Who reads through it.
     pub async fn readers(&self) -> Result<Vec<Reader>> {
         match self.call(Call::Readers).await? {
             Answer::Readers { readers, .. } => Ok(readers),

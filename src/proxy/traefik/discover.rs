@@ -11,7 +11,7 @@ use bollard::models::ContainerSummary;
 
 use self::summary::reaches;
 pub use self::{
-    containers::{Reads, Sighting, TraefikContainer, sightings, traefiks},
+    containers::{Reads, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost},
     socket_proxies::{Found, socket_proxies},
     summary::{addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name},
@@ -57,14 +57,10 @@ impl Found {
     }
 }
 
-/// What is looked for.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The engine.
     pub engine: &'a Engine,
-    /// The service.
     pub key: &'a ServiceKey,
-    /// How.
     pub settings: &'a Settings,
     /// Grows with each rollout of the service.
     pub epoch: u64,
@@ -72,7 +68,6 @@ pub struct Request<'a> {
     pub found: &'a [Found],
     /// The networks that the service is in, or will be in.
     pub networks: &'a BTreeSet<String>,
-    /// Its replicas.
     pub replicas: &'a [Replica],
     /// The version that is wanted.
     pub wanted: &'a Wanted,

@@ -33,14 +33,10 @@ pub struct Http {
     tunnel: Option<Tunnel>,
 }
 
-/// What was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The body.
     pub body: String,
-    /// Where it redirects to.
     pub location: Option<String>,
     /// The page after this one (`X-Next-Page`); the last one says 1.
     pub next_page: Option<u32>,
@@ -120,7 +116,6 @@ impl Http {
 }
 
 impl Reach {
-    /// Asks for one URL.
     pub async fn get(&self, url: &str) -> Result<Answer> {
         match self {
             Self::Http(http) => http.get(url).await,

@@ -9,9 +9,7 @@ use crate::model::label;
 pub enum Protocol {
     /// HTTP/1.1, HTTP/2, gRPC, WebSocket.
     Http,
-    /// Raw TCP.
     Tcp,
-    /// Raw UDP.
     Udp,
 }
 
@@ -31,9 +29,7 @@ impl Protocol {
 /// Routers and services, by the names that the API gives them, less `@docker`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
-    /// Routers.
     pub routers: BTreeSet<(Protocol, String)>,
-    /// Services.
     pub services: BTreeSet<(Protocol, String)>,
 }
 

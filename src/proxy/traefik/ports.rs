@@ -33,7 +33,6 @@ pub fn routed(labels: &BTreeMap<String, String>, exposed: &[u16]) -> BTreeMap<u1
 /// A port that a container exposes, and whether it is UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exposed {
-    /// Its number.
     pub port: u16,
     /// Whether it is UDP; else TCP.
     pub udp: bool,

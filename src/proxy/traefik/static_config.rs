@@ -22,7 +22,6 @@ pub enum Source {
     /// The arguments of its command.
     #[default]
     Command,
-    /// Its environment.
     Environment,
 }
 
@@ -40,7 +39,6 @@ pub struct Given<'a> {
 /// The part of a static configuration that a rollout depends on, with Traefik's defaults in place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StaticConfig {
-    /// Where it comes from.
     pub source: Source,
     /// The Docker provider, where it is on.
     pub docker: Option<Docker>,
@@ -71,8 +69,6 @@ pub struct Docker {
     pub network: Option<String>,
     /// Whether servers are the published ports.
     pub use_bind_port_ip: bool,
-    /// Whether a container that is not healthy makes an empty service.
-    pub allow_empty_services: bool,
     /// Whether it hears of changes at all.
     pub watch: bool,
 }
@@ -80,9 +76,7 @@ pub struct Docker {
 /// `providers.file` (`pkg/provider/file`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileProvider {
-    /// What it reads.
     pub place: FilePlace,
-    /// Whether it notices changes.
     pub watch: bool,
 }
 
@@ -91,21 +85,15 @@ pub struct FileProvider {
 pub enum FilePlace {
     /// Every `.toml`, `.yaml` and `.yml` in it.
     Directory(String),
-    /// This one file.
     Filename(String),
 }
 
-/// An entrypoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entrypoint {
-    /// The port.
     pub port: u16,
-    /// Whether it is UDP.
     pub udp: bool,
     /// Whether it is one of those that a router without `entryPoints` is on.
     pub as_default: bool,
-    /// Middlewares that come before those of every HTTP router on it.
-    pub middlewares: Vec<String>,
     /// Whether every HTTP router on it speaks TLS.
     pub tls: bool,
 }
@@ -117,8 +105,6 @@ pub struct ApiConfig {
     pub insecure: bool,
     /// What its paths begin with, without a slash at the end; empty mostly.
     pub base_path: String,
-    /// Whether the dashboard is on.
-    pub dashboard: bool,
 }
 
 /// Where Traefik looks for a configuration file, in its order (`pkg/cli/loader_file.go`, paerser `cli/file_finder.go`).
@@ -304,7 +290,6 @@ impl Docker {
             constraints: text("constraints"),
             network: text("network"),
             use_bind_port_ip: switch("useBindPortIP", false),
-            allow_empty_services: switch("allowEmptyServices", false),
             watch: switch("watch", true),
         }
     }
@@ -332,7 +317,6 @@ impl ApiConfig {
         Self {
             insecure: switch("insecure", false),
             base_path: base.trim_end_matches('/').to_owned(),
-            dashboard: switch("dashboard", true),
         }
     }
 }
@@ -354,10 +338,8 @@ impl Entrypoint {
 
     fn read(node: Node<'_>) -> Self {
         let address = node.at("address").and_then(Node::text).unwrap_or_default();
-        let middlewares = node.at("http.middlewares").map(Node::list);
         Self {
             as_default: node.at("asDefault").and_then(Node::switch).unwrap_or(false),
-            middlewares: middlewares.unwrap_or_default(),
             tls: node.at("http.tls").is_some_and(Node::is_on),
             ..Self::at(&address)
         }

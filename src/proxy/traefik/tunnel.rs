@@ -61,7 +61,6 @@ impl Tunnel {
         })
     }
 
-    /// The socket.
     pub fn path(&self) -> &Path {
         &self.path
     }

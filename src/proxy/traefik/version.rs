@@ -5,11 +5,8 @@ use std::{fmt, str::FromStr};
 /// `3.7.15`; what is not said is taken for 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// The first number.
     pub major: u32,
-    /// The second.
     pub minor: u32,
-    /// The third.
     pub patch: u32,
 }
 

@@ -13,7 +13,6 @@ use crate::{
 /// Something of a pin file: its name there, and what the labels call it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PinnedName {
-    /// The protocol.
     pub protocol: Protocol,
     /// Less `@file`.
     pub full: String,

@@ -29,9 +29,7 @@ const RECONNECT: Duration = Duration::from_secs(5);
 /// A Traefik that runs in a container of the engine.
 #[derive(Clone)]
 pub struct TraefikContainer {
-    /// The container's id.
     pub id: String,
-    /// Its name.
     pub name: String,
     /// As [`Sighting::identity`].
     pub identity: String,
@@ -41,7 +39,6 @@ pub struct TraefikContainer {
     pub config: StaticConfig,
     /// Why its configuration file could not be read, in one line.
     pub unread: Option<String>,
-    /// How it reads Docker.
     pub reads: Reads,
     /// Its version, where the image or its User-Agent says.
     pub version: Option<Version>,
@@ -157,7 +154,6 @@ impl TraefikContainer {
 }
 
 impl Sighting {
-    /// Its name.
     pub fn name(&self) -> String {
         name(&self.summary)
     }

@@ -35,11 +35,6 @@ impl Found {
     pub(super) fn is_called(&self, host: &str) -> bool {
         self.control.name == host || self.service.as_deref() == Some(host)
     }
-
-    /// Whether it is part of a Compose project.
-    pub fn is_of(&self, project: &str) -> bool {
-        self.project.as_deref() == Some(project)
-    }
 }
 
 /// Every socket proxy that runs on the engine, those of the service's own project first.

@@ -23,9 +23,7 @@ const OTHERS: &str = "~other";
 
 /// What is to be pinned.
 pub struct Pinned<'a> {
-    /// The service.
     pub key: &'a ServiceKey,
-    /// Who gets the traffic.
     pub live: &'a [&'a Replica],
     /// What the version that is live defines.
     pub shown: &'a Definition,
@@ -46,7 +44,6 @@ pub struct Content {
     pub shows: BTreeMap<ContainerId, BTreeSet<String>>,
 }
 
-/// Makes the file.
 pub fn content(pinned: &Pinned<'_>) -> Result<Content> {
     if let Some(router) = pinned.shown.unruled.first() {
         return Err(Error::refused(format!(

@@ -17,7 +17,6 @@ pub struct Definition {
     pub routers: BTreeMap<Name, Object>,
     /// Services: the load balancer's options, less the server.
     pub services: BTreeMap<Name, Service>,
-    /// Middlewares.
     pub middlewares: BTreeMap<Name, Value>,
     /// Routers without a rule of their own for which nobody knows the default one.
     pub unruled: BTreeSet<String>,

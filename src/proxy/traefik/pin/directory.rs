@@ -32,7 +32,6 @@ pub struct Directory {
 }
 
 enum Place {
-    /// On this machine.
     Here(PathBuf),
     /// Through Traefik's container.
     Inside(Inside),

@@ -25,7 +25,6 @@ pub struct Record {
     note: String,
     /// The rollout that owns it.
     pub rollout: RolloutId,
-    /// How far it is.
     pub stage: Stage,
     /// Grows with each rollout of the service.
     pub epoch: u64,

@@ -15,7 +15,6 @@ pub type Rules<'a> = dyn Fn(&Labels, &str) -> Option<String> + 'a;
 
 /// The two versions of one change.
 pub struct Sides<'a> {
-    /// Who gets the traffic.
     pub live: Vec<&'a Replica>,
     shown: Vec<&'a Labels>,
     other: Vec<&'a Labels>,

@@ -14,7 +14,6 @@ pub struct Way {
     pub router: Option<String>,
     /// The port in the container.
     pub port: u16,
-    /// Whether it speaks TLS.
     pub tls: bool,
     /// The name it goes by, where a rule asks for one.
     pub host: Option<String>,

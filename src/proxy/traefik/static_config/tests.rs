@@ -38,7 +38,6 @@ providers:
     constraints: Label(`a`,`b`)
     network: front
     useBindPortIP: true
-    allowEmptyServices: true
   file: {directory: /dynamic}
 entryPoints:
   web:
@@ -46,12 +45,11 @@ entryPoints:
     asDefault: true
   websecure:
     address: 0.0.0.0:443
-    http: {tls: {}, middlewares: [a@file, b]}
+    http: {tls: {}}
   dns:
     address: :53/udp
 api:
   insecure: true
-  dashboard: false
 ";
 
 const TOML: &str = "
@@ -70,32 +68,27 @@ address = \":80\"
 asDefault = true
 [entryPoints.websecure]
 address = \"0.0.0.0:443\"
-[entryPoints.websecure.http]
-middlewares = [\"a@file\", \"b\"]
 [entryPoints.websecure.http.tls]
 [entryPoints.dns]
 address = \":53/udp\"
 [api]
 insecure = true
-dashboard = false
 ";
 
 const COMMAND: &str = "--providers.providersThrottleDuration=500ms --providers.docker \
     --providers.docker.exposedbydefault=false -providers.docker.constraints Label(`a`,`b`) \
-    --providers.docker.network=front --providers.docker.useBindPortIP --providers.docker.allowEmptyServices=true \
+    --providers.docker.network=front --providers.docker.useBindPortIP \
     --providers.file.directory=/dynamic --entrypoints.web.address=:80 --entryPoints.web.asDefault \
     --entrypoints.websecure.address=0.0.0.0:443 --entrypoints.websecure.http.tls=true \
-    --entrypoints.websecure.http.middlewares=a@file --entrypoints.websecure.http.middlewares=b \
-    --entrypoints.dns.address=:53/udp --api.insecure=true --api.dashboard=false";
+    --entrypoints.dns.address=:53/udp --api.insecure=true";
 
 const ENVIRONMENT: &str = "PATH=/bin TRAEFIK_PROVIDERS_PROVIDERSTHROTTLEDURATION=500ms TRAEFIK_PROVIDERS_DOCKER=true \
     TRAEFIK_PROVIDERS_DOCKER_EXPOSEDBYDEFAULT=false TRAEFIK_PROVIDERS_DOCKER_CONSTRAINTS=Label(`a`,`b`) \
     TRAEFIK_PROVIDERS_DOCKER_NETWORK=front TRAEFIK_PROVIDERS_DOCKER_USEBINDPORTIP=true \
-    TRAEFIK_PROVIDERS_DOCKER_ALLOWEMPTYSERVICES=1 TRAEFIK_PROVIDERS_FILE_DIRECTORY=/dynamic \
+    TRAEFIK_PROVIDERS_FILE_DIRECTORY=/dynamic \
     TRAEFIK_ENTRYPOINTS_WEB_ADDRESS=:80 TRAEFIK_ENTRYPOINTS_WEB_ASDEFAULT=true \
     TRAEFIK_ENTRYPOINTS_WEBSECURE_ADDRESS=0.0.0.0:443 TRAEFIK_ENTRYPOINTS_WEBSECURE_HTTP_TLS=true \
-    TRAEFIK_ENTRYPOINTS_WEBSECURE_HTTP_MIDDLEWARES=a@file,b TRAEFIK_ENTRYPOINTS_DNS_ADDRESS=:53/udp \
-    TRAEFIK_API_INSECURE=true TRAEFIK_API_DASHBOARD=false";
+    TRAEFIK_ENTRYPOINTS_DNS_ADDRESS=:53/udp TRAEFIK_API_INSECURE=true";
 
 #[test]
 fn the_same_configuration_is_read_from_each_of_the_four_forms() {
@@ -109,7 +102,6 @@ fn the_same_configuration_is_read_from_each_of_the_four_forms() {
             constraints: Some("Label(`a`,`b`)".to_owned()),
             network: Some("front".to_owned()),
             use_bind_port_ip: true,
-            allow_empty_services: true,
             watch: true,
         })
     );
@@ -123,7 +115,6 @@ fn the_same_configuration_is_read_from_each_of_the_four_forms() {
     );
     let secure = &yaml.entrypoints["websecure"];
     assert_eq!((secure.port, secure.tls), (443, true));
-    assert_eq!(secure.middlewares, ["a@file", "b"]);
     assert!(yaml.entrypoints["dns"].udp);
     assert_eq!(yaml.insecure_port(), Some(8080));
     assert_eq!(yaml.default_entrypoints(), ["web"]);
