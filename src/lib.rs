@@ -8,6 +8,8 @@
 //! project before anything is rolled, and [`init`] edits a Compose file so that all this can be.
 
 pub mod app;
+#[cfg(test)]
+mod arbitrary;
 pub mod ask;
 pub mod cli;
 pub mod compose;
