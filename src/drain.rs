@@ -225,7 +225,10 @@ async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -
                 return Ok(told != (0, 0));
             }
         }
-        let counts = (traffic.unanswered + traffic.unsent, traffic.streaming);
+        let counts = (
+            traffic.unanswered.saturating_add(traffic.unsent),
+            traffic.streaming,
+        );
         if counts != told {
             let (unanswered, streaming) = counts;
             events.emit(Event::Draining {

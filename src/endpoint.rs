@@ -124,7 +124,10 @@ async fn connect(address: &Address) -> Result<TcpStream> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     fn read(host: &str) -> String {
         let endpoint: Endpoint = host.parse().unwrap();
@@ -167,6 +170,8 @@ mod tests {
             ("far:2375", "only unix://"),
             ("tcp://far:port", "\"port\" is no port"),
             ("tcp://far:1/path", "it has a path"),
+            ("tcp://::1]:1234", "its brackets do not match"),
+            ("tcp://[::1]1234", "no port stands behind its brackets"),
             ("ssh://", "it names no host"),
             ("ssh://me:secret@far", "it holds a password"),
         ] {
@@ -183,5 +188,21 @@ mod tests {
             .await
             .unwrap_err();
         assert!(error.message.contains("No such file"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_address_reads_back_or_is_refused_in_one_line(
+            host in prop_oneof![mutated_text("tcp://[::1]:1234/"), mutated_text("ssh://me@far:22/run/x.sock"), mutated_text("unix:///x")],
+        ) {
+            match host.parse::<Endpoint>() {
+                Ok(endpoint) => {
+                    let written = endpoint.to_string();
+                    let again = written.parse::<Endpoint>().map(|again| again.to_string());
+                    prop_assert_eq!(again.ok(), Some(written));
+                }
+                Err(error) => prop_assert!(!error.message.contains('\n'), "{}", error),
+            }
+        }
     }
 }

@@ -459,8 +459,9 @@ fn instant(time: &str) -> Option<std::time::SystemTime> {
     let Some((hours, minutes)) = offset[1..].split_once(':') else {
         return Some(local);
     };
-    let minutes = hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?;
-    let offset_by = Duration::from_secs(minutes * 60);
+    // Times of day, so that no sum overflows.
+    let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let offset_by = Duration::from_secs(u64::from(hours) * 3600 + u64::from(minutes) * 60);
     match offset.starts_with('-') {
         true => local.checked_add(offset_by),
         false => local.checked_sub(offset_by),
@@ -536,7 +537,10 @@ impl HealthCheck {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     #[test]
     fn a_time_with_an_offset_is_the_same_instant_as_in_utc() {
@@ -545,5 +549,20 @@ mod tests {
             assert_eq!(instant(same), Some(utc), "{same}");
         }
         assert_eq!(instant("soon"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_instant_or_none(text in mutated_text("2026-11-25T10:26:11.5+02:00")) {
+            instant(&text);
+        }
+    }
+
+    #[test]
+    fn an_offset_that_no_place_has_is_no_instant() {
+        assert_eq!(
+            instant("2026-11-25T10:26:11.5+18446744073709551615:00"),
+            None
+        );
     }
 }

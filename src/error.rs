@@ -102,12 +102,20 @@ impl Error {
     }
 }
 
+/// The longest name that may be a slip of the keyboard, in bytes.
+const LONGEST_NAME: usize = 256;
+
 /// Names the nearest of `known` when `given` looks like a slip of the keyboard.
 pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = |name: &str| 1 + name.len().max(given.len()) / 5;
+    // The distance is at least the difference of the lengths, and takes memory by their product.
+    let length = given.chars().count();
+    let near = |name: &&str| name.chars().count().abs_diff(length) <= most(name);
     known
         .into_iter()
+        .filter(|name| given.len() <= LONGEST_NAME && near(name))
         .map(|name| (strsim::damerau_levenshtein(given, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().max(given.len()) / 5)
+        .filter(|(distance, name)| *distance <= most(name))
         .min()
         .map(|(_, name)| name)
 }
@@ -120,5 +128,11 @@ mod tests {
     fn a_slip_of_the_keyboard_finds_its_name_and_another_word_finds_none() {
         assert_eq!(did_you_mean("wbe", ["db", "web"]), Some("web"));
         assert_eq!(did_you_mean("frontend", ["db", "web"]), None);
+    }
+
+    #[test]
+    fn a_word_that_is_too_long_to_be_a_slip_is_compared_with_nothing() {
+        let long = "x".repeat(10_000_000);
+        assert_eq!(did_you_mean(&long, ["web", long.as_str()]), None);
     }
 }

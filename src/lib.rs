@@ -8,6 +8,8 @@
 //! project before anything is rolled, and [`init`] edits a Compose file so that all this can be.
 
 pub(crate) mod app;
+#[cfg(test)]
+mod arbitrary;
 pub(crate) mod ask;
 pub(crate) mod cli;
 pub(crate) mod compose;

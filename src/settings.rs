@@ -456,9 +456,11 @@ impl fmt::Display for Span {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
     use serde_json::json;
 
     use super::*;
+    use crate::arbitrary::{mutated_text, replaced};
 
     fn environment(name: &str, value: &str) -> Result<Partial> {
         Partial::from_environment([(name.to_owned(), value.to_owned())])
@@ -587,6 +589,26 @@ mod tests {
                 let mut sources: [Partial; 3] = Default::default();
                 sources[place] = by_flag.clone();
                 assert_ne!(Settings::resolve(sources), default, "{name} counts nowhere");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn settings_of_any_type_are_read_or_refused_in_one_line(
+            value in replaced(json!({"wait": "30s", "drain-timeout": 5, "scale": 2, "strategy": "blue-green", "traefik-url": ["http://a"]})),
+        ) {
+            match Partial::from_service("web", Some(&value)) {
+                Ok(read) => prop_assert!(read.scale.is_none_or(|count| count.0 > 0)),
+                Err(error) => prop_assert!(!error.message.contains('\n'), "{}", error),
+            }
+        }
+
+        #[test]
+        fn no_span_is_longer_than_a_year(text in mutated_text("1h 2m 3s 4ms 5us 6ns 1e9")) {
+            if let Ok(Span(span)) = text.parse::<Span>() {
+                prop_assert!(span <= LONGEST);
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod events;
 pub mod fetch;
 pub mod limits;
+pub mod only;
 pub mod overlay;
 pub mod privileges;
 pub mod rebuild;
@@ -46,7 +47,12 @@ use tokio::{
 
 use tracing_subscriber::EnvFilter;
 
-use self::{daemon::Daemon, engine::Engine, store::Store};
+use self::{
+    daemon::{Daemon, Shown},
+    engine::Engine,
+    only::{Only, Wanted},
+    store::Store,
+};
 use crate::{
     docker_http::Endpoint,
     error::{Error, Outcome, Result},
@@ -75,6 +81,10 @@ pub struct SocketProxyArgs {
     /// Open more to readers: `env` adds the environment to inspect answers (nginx-proxy needs it)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
     pub expose: Vec<Expose>,
+
+    /// Show readers only containers with this label; any of several is enough
+    #[arg(long, value_name = "LABEL[=VALUE]")]
+    pub only: Vec<Wanted>,
 
     /// Pass requests from standard input to the running daemon, and its replies to standard output
     #[arg(long, conflicts_with = "check")]
@@ -189,8 +199,11 @@ async fn serve(args: &SocketProxyArgs) -> Result<()> {
     let listen = listener.local_addr().unwrap_or(listen);
     let engine = Engine::new(Endpoint::Unix(args.socket().to_owned()));
     let generation = store.current().generation;
-    let environment = args.expose.contains(&Expose::Env);
-    let daemon = Daemon::new(engine, store, environment, listen);
+    let shown = Shown {
+        only: Only::new(args.only.clone()),
+        environment: args.expose.contains(&Expose::Env),
+    };
+    let daemon = Daemon::new(engine, store, shown, listen);
     tracing::info!(%listen, generation, "ready");
     tokio::select! {
         () = server::serve(listener, daemon.clone()) => Ok(()),

@@ -10,9 +10,12 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
 };
+
+/// The most that a command may write to one of its outputs, in bytes.
+const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
 
 pub struct Finished {
     pub status: ExitStatus,
@@ -75,7 +78,17 @@ async fn lines(
     let Some(stream) = stream else { return Ok(()) };
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).await? > 0 {
+    let mut read = 0;
+    while let more @ 1.. = (&mut reader)
+        .take(MAX_OUTPUT + 1)
+        .read_until(b'\n', &mut line)
+        .await?
+    {
+        read += more as u64;
+        if read > MAX_OUTPUT {
+            let message = format!("it printed more than {MAX_OUTPUT} bytes");
+            return Err(io::Error::other(message));
+        }
         on_line(String::from_utf8_lossy(&line).trim_end().to_owned());
         line.clear();
     }
@@ -152,5 +165,14 @@ mod tests {
         {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn an_output_without_an_end_is_an_error() {
+        let mut seen = 0;
+        let endless = lines(Some(tokio::io::repeat(b'x')), |_| seen += 1);
+        let error = endless.await.unwrap_err();
+        assert_eq!(error.to_string(), "it printed more than 67108864 bytes");
+        assert_eq!(seen, 0);
     }
 }

@@ -38,7 +38,10 @@ impl Compose {
                 ids.insert(other, id);
             }
         }
-        if !refer_to_containers(&mut project["services"][service], &ids) {
+        let own = project
+            .get_mut("services")
+            .and_then(|all| all.get_mut(service));
+        if !own.is_some_and(|own| refer_to_containers(own, &ids)) {
             return Ok(resolved);
         }
         // JSON is YAML, and quotes nothing in a way that Compose reads differently.

@@ -1,6 +1,9 @@
 //! What is read from samples of what both Compose versions print.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::arbitrary::{mutated_text, replaced};
 
 const RICH: &str = r#"
 name: shop
@@ -212,4 +215,37 @@ fn an_unknown_service_is_refused_with_the_nearest_and_all_names() {
         "no service \"wbe\" in project shop; did you mean \"web\"?"
     );
     assert_eq!(error.hint.as_deref(), Some("services: db, web"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn whatever_compose_prints_is_a_project_or_an_error_of_one_line(text in mutated_text(RICH)) {
+        match project(&text, "-") {
+            Ok(project) => uses(&project),
+            Err(error) => prop_assert!(!error.contains('\n'), "{}", error),
+        }
+    }
+
+    #[test]
+    fn a_value_of_any_type_in_any_place_is_no_panic(
+        value in replaced(yaml::parse(RICH).unwrap()), other in replaced(yaml::parse(RICH).unwrap()),
+    ) {
+        let read = |value: &Value| project(&value.to_string(), "-").ok();
+        if let (Some(mut project), Some(other)) = (read(&value), read(&other)) {
+            uses(&project);
+            let before = project.services.clone();
+            project.enable(other);
+            prop_assert!(before.iter().all(|(name, service)| project.services[name] == *service));
+        }
+    }
+}
+
+// What is asked of a project whatever is in it.
+fn uses(project: &Project) {
+    for (name, service) in &project.services {
+        assert_eq!(service.name, *name);
+        assert!(!project.dependencies(name).contains(name));
+        assert_eq!(service.raw(project), &project.raw["services"][name]);
+    }
 }

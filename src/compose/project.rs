@@ -184,8 +184,12 @@ impl Project {
                 *ours = Value::Object(Map::new());
             }
             for (key, value) in theirs {
-                if ours[key.as_str()].is_null() {
-                    ours[key.as_str()] = value.clone();
+                let Value::Object(ours) = &mut *ours else {
+                    break;
+                };
+                let own = ours.entry(key.clone()).or_insert(Value::Null);
+                if own.is_null() {
+                    *own = value.clone();
                 }
             }
         }

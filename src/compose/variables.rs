@@ -71,7 +71,10 @@ fn answer(text: &str) -> Result<BTreeMap<String, String>, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     #[test]
     fn each_variable_is_asked_for_by_a_label() {
@@ -87,5 +90,15 @@ mod tests {
         let expected = [("A", "x$y"), ("B", "")];
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(answer(text), Ok(BTreeMap::from(expected)));
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_is_values_or_an_error_of_one_line(
+            text in mutated_text("services: {variables: {labels: {A: 'x$$y', B: ''}}}"),
+        ) {
+            let line = answer(&text).err().unwrap_or_default();
+            prop_assert!(!line.contains('\n'), "{}", line);
+        }
     }
 }

@@ -34,12 +34,22 @@ impl Address {
             return Err("it has a path".to_owned());
         }
         let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, rest)) => (host, rest.strip_prefix(':')),
+            Some((host, "")) => (host, None),
+            Some((host, rest)) => {
+                let port = rest.strip_prefix(':');
+                (
+                    host,
+                    Some(port.ok_or("no port stands behind its brackets")?),
+                )
+            }
             None => match text.rsplit_once(':') {
                 Some((host, port)) => (host, Some(port)),
                 None => (text, None),
             },
         };
+        if host.contains(['[', ']']) {
+            return Err("its brackets do not match".to_owned());
+        }
         let port = match port {
             None => default_port,
             Some(port) => port.parse().map_err(|_| format!("{port:?} is no port"))?,

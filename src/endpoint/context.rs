@@ -103,7 +103,10 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{mutated, replaced};
 
     #[test]
     fn an_engine_with_tls_has_its_files() {
@@ -142,5 +145,23 @@ mod tests {
         let json = br#"[{"Name": "k", "Endpoints": {}}]"#;
         assert_eq!(Context::read(json).unwrap_err(), "it has no engine");
         assert!(Context::read(b"[]").is_err());
+    }
+
+    const SAMPLE: &str = r#"[{"Name": "far", "Endpoints": {"docker": {"Host": "tcp://far:2376", "SkipTLSVerify": false}},
+        "TLSMaterial": {"docker": ["ca.pem"]}, "Storage": {"TLSPath": "/c/tls/1"}}]"#;
+
+    proptest! {
+        #[test]
+        fn any_description_of_a_context_is_read_or_refused(
+            value in replaced(serde_json::from_str(SAMPLE).unwrap()), bytes in mutated(SAMPLE.as_bytes()),
+        ) {
+            for json in [value.to_string().into_bytes(), bytes] {
+                if let Ok(context) = Context::read(&json) {
+                    let files = context.material.into_iter().flat_map(|own| [own.authorities, own.certificate, own.key]);
+                    let mut files = files.flatten();
+                    prop_assert!(files.all(|file| file.parent().is_some_and(|own| own.ends_with("docker"))));
+                }
+            }
+        }
     }
 }

@@ -71,7 +71,10 @@ fn first_line(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated;
 
     async fn greeted_with(answer: &'static [u8]) -> Result<(), Failure> {
         let (mut ours, mut theirs) = tokio::io::duplex(1024);
@@ -94,5 +97,41 @@ mod tests {
             matches!(closing, Err(Failure::Foreign(line)) if line == "HTTP/1.0 400 Bad Request")
         );
         assert!(matches!(greeted_with(b"").await, Err(Failure::Closed)));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_answers_is_an_engine_or_is_shown_in_one_short_line(
+            answer in mutated(b"HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nContent-Length: 0\r\n\r\n"),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let greeted = runtime.block_on(async {
+                let (mut ours, mut theirs) = tokio::io::duplex(1024);
+                theirs.write_all(&answer).await.unwrap();
+                theirs.shutdown().await.unwrap();
+                greet(&mut ours).await
+            });
+            match greeted {
+                Ok(()) => prop_assert!(answer.starts_with(b"HTTP/1.")),
+                Err(Failure::Foreign(line)) => {
+                    prop_assert!(line.chars().count() <= 120 && !line.contains(char::is_control), "{}", line);
+                }
+                Err(_) => prop_assert!(answer.is_empty()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_without_an_end_is_no_engines() {
+        let endless: &[u8] = Box::leak(
+            [&b"HTTP/1.1 200 OK\r\n"[..], &[b'x'; 64 * 1024]]
+                .concat()
+                .into(),
+        );
+        let (mut ours, mut theirs) = tokio::io::duplex(1024);
+        let sent = tokio::spawn(async move { theirs.write_all(endless).await });
+        assert!(matches!(greet(&mut ours).await, Err(Failure::Foreign(_))));
+        drop(ours);
+        assert!(sent.await.unwrap().is_err());
     }
 }

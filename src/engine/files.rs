@@ -168,7 +168,12 @@ fn joined(path: &str, target: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated;
 
     fn archive(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -215,5 +220,50 @@ mod tests {
         let files = files(&all).unwrap();
         let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["a.yml", "below/b.yml"]);
+    }
+
+    fn sample() -> &'static [u8] {
+        static SAMPLE: OnceLock<Vec<u8>> = OnceLock::new();
+        SAMPLE.get_or_init(|| {
+            archive(|builder| {
+                add(builder, "./a.yml", "a: 1");
+                add(builder, &format!("./{}", "long/".repeat(40)), "b");
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_files_of_any_archive_are_no_larger_than_it(bytes in mutated(sample())) {
+            if let Ok(files) = files(&bytes) {
+                let sum: usize = files.iter().map(|file| file.bytes.len()).sum();
+                prop_assert!(sum <= bytes.len());
+            }
+            if let Ok(First::File(file)) = first(&bytes) {
+                prop_assert!(file.len() <= bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_with_a_huge_size_takes_no_more_than_the_archive_has() {
+        for kind in [
+            tar::EntryType::Regular,
+            tar::EntryType::GNUSparse,
+            tar::EntryType::GNULongName,
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_path("a").unwrap();
+            header.set_entry_type(kind);
+            header.set_size(1 << 50);
+            if let Some(gnu) = header.as_gnu_mut() {
+                gnu.set_real_size(1 << 50);
+            }
+            header.set_cksum();
+            let archive = [header.as_bytes(), &[b'x'; 512][..]].concat();
+            let taken =
+                files(&archive).map_or(0, |files| files.iter().map(|own| own.bytes.len()).sum());
+            assert!(taken <= archive.len());
+        }
     }
 }

@@ -11,7 +11,10 @@ use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::StreamReader;
 
-use super::{Engine, session::Output};
+use super::{
+    Engine,
+    session::{Output, push_tail},
+};
 use crate::error::Result;
 
 /// A program's standard input and output as one stream of bytes.
@@ -29,7 +32,7 @@ impl Pipe {
             let chunk = match chunk {
                 Ok(LogOutput::StdErr { message }) => {
                     let mut own = own.lock().unwrap_or_else(PoisonError::into_inner);
-                    own.push_str(&String::from_utf8_lossy(&message));
+                    push_tail(&mut own, &String::from_utf8_lossy(&message));
                     None
                 }
                 Ok(other) => Some(Ok(other.into_bytes())),

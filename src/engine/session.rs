@@ -19,7 +19,11 @@ use super::{Engine, ExecCommand, ExecOutcome, failed};
 use crate::{
     error::{Error, Result},
     model::{ContainerId, label},
+    socket_proxy::control,
 };
+
+/// What is kept at least of the end of a text that a program in a container writes for people, in bytes.
+const MAX_TAIL: usize = 1024 * 1024;
 
 pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Bollard>> + Send>>;
 
@@ -27,7 +31,7 @@ pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Bollard>> +
 pub struct Session {
     input: Pin<Box<dyn AsyncWrite + Send>>,
     output: Output,
-    pending: Vec<u8>,
+    lines: Lines,
     complaint: String,
 }
 
@@ -36,7 +40,7 @@ impl Session {
         Self {
             input,
             output,
-            pending: Vec::new(),
+            lines: Lines::new(control::MAX_LINE),
             complaint: String::new(),
         }
     }
@@ -57,15 +61,14 @@ impl Session {
     /// Cancel-safe: a line that has partly arrived is kept.
     pub async fn next_line(&mut self) -> Result<String> {
         loop {
-            if let Some(end) = self.pending.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.pending.drain(..=end).collect();
-                return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
+            if let Some(line) = self.lines.take() {
+                return Ok(line);
             }
             match self.output.next().await {
                 Some(Ok(LogOutput::StdErr { message })) => {
-                    self.complaint += &String::from_utf8_lossy(&message)
+                    push_tail(&mut self.complaint, &String::from_utf8_lossy(&message));
                 }
-                Some(Ok(other)) => self.pending.extend_from_slice(&other.into_bytes()),
+                Some(Ok(other)) => self.lines.push(&other.into_bytes())?,
                 Some(Err(error)) => return Err(failed("talk with a container", &error)),
                 None => {
                     return Err(Error::failed(format!(
@@ -75,6 +78,58 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+/// Puts lines together from pieces, and looks at each byte once.
+#[derive(Debug)]
+struct Lines {
+    longest: usize,
+    pending: Vec<u8>,
+    /// How much of what is pending holds no end of a line.
+    searched: usize,
+}
+
+impl Lines {
+    fn new(longest: usize) -> Self {
+        Self {
+            longest,
+            pending: Vec::new(),
+            searched: 0,
+        }
+    }
+
+    /// Refused where a line gets longer than any may be.
+    fn push(&mut self, piece: &[u8]) -> Result<()> {
+        if self.pending.len() + piece.len() > self.longest {
+            let message = format!("a line has more than {} bytes", self.longest);
+            return Err(Error::failed(message));
+        }
+        self.pending.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn take(&mut self) -> Option<String> {
+        let mut rest = self.pending[self.searched..].iter();
+        let Some(length) = rest.position(|byte| *byte == b'\n') else {
+            self.searched = self.pending.len();
+            return None;
+        };
+        let line: Vec<u8> = self.pending.drain(..=self.searched + length).collect();
+        self.searched = 0;
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+}
+
+/// Adds to a text of which only the end counts.
+pub(super) fn push_tail(text: &mut String, more: &str) {
+    text.push_str(more);
+    if text.len() > 2 * MAX_TAIL {
+        let mut from = text.len() - MAX_TAIL;
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        text.drain(..from);
     }
 }
 
@@ -140,7 +195,7 @@ impl Engine {
             }
             let mut text = String::new();
             while let Some(Ok(chunk)) = output.next().await {
-                text += &chunk.to_string();
+                push_tail(&mut text, &chunk.to_string());
             }
             let ended = self
                 .docker
@@ -294,4 +349,52 @@ pub fn own_labels(role: &str) -> HashMap<String, String> {
         (label::ROLE.to_owned(), role.to_owned()),
         ("traefik.enable".to_owned(), "false".to_owned()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lines_come_whole_whatever_the_pieces(lines in vec("[a-z{}]{0,20}", 0..8), cuts in vec(1..9_usize, 1..20)) {
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let (mut read, mut taken, mut rest) = (Lines::new(1024), Vec::new(), text.as_bytes());
+            for cut in cuts.iter().cycle().take_while(|_| !text.is_empty()) {
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                read.push(piece).unwrap();
+                taken.extend(std::iter::from_fn(|| read.take()));
+                prop_assert_eq!(read.searched, read.pending.len());
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(taken, lines);
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused() {
+        let mut lines = Lines::new(100_000);
+        let pushed = (0..1000).take_while(|_| {
+            assert_eq!(lines.take(), None);
+            lines.push(&[b'{'; 1000]).is_ok()
+        });
+        assert_eq!(pushed.count(), 100);
+        assert_eq!(lines.pending.len(), 100_000);
+    }
+
+    #[test]
+    fn of_a_text_for_people_the_end_is_kept() {
+        let mut text = String::new();
+        for _ in 0..50 {
+            push_tail(&mut text, &"ä".repeat(100_000));
+            assert!(text.len() <= 2 * MAX_TAIL);
+        }
+        push_tail(&mut text, "end");
+        assert!(text.ends_with("end") && text.len() > MAX_TAIL / 2);
+    }
 }

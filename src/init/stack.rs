@@ -244,7 +244,7 @@ fn on_host(mount: &Mount, path: &str) -> Option<String> {
 pub fn publishes(service: &Value, port: u16) -> bool {
     let all = service["ports"].as_array().into_iter().flatten();
     let target = |value: &Value| match value {
-        Value::Object(long) => plain(&long["target"]),
+        Value::Object(_) => plain(&value["target"]),
         short => plain(short),
     };
     all.map(target).any(|text| {

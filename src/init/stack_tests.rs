@@ -38,6 +38,7 @@ fn a_port_is_published_in_every_form_and_where_it_cannot_be_told() {
         (json!([{"target": 8080, "published": "80"}]), true),
         (json!(["${PORT:-8080}:80"]), false),
         (json!(["80:${PORT}"]), true),
+        (json!([{"published": "80"}]), true),
         (json!(null), false),
     ] {
         assert_eq!(publishes(&service(ports.clone()), 8080), is, "{ports}");

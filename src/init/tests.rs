@@ -2,9 +2,11 @@
 
 mod what;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::arbitrary::mutated_text;
 
 /// The service as it is added, two spaces a level.
 const SERVICE: &str = "  socket-proxy:
@@ -361,4 +363,37 @@ networks:
   proxy",
     );
     becomes(before, &after);
+}
+
+const PLAIN: &str = "services:
+  traefik:
+    image: traefik:v3.7
+    command:
+      - --providers.docker=true
+      - --api=true
+    ports: [\"80:80\", \"443:443\"]
+    volumes:
+      - /var/run/docker.sock:/var/run/docker.sock:ro
+      - ./x:/x
+    environment: {A: b}
+    networks: [front]
+
+  web:
+    image: web # ours
+    labels:
+      traefik.http.routers.web.rule: Host(`a`)
+
+networks:
+  front:
+";
+
+proptest! {
+    #[test]
+    fn whatever_is_edited_reads_back_with_the_named_changes_alone(text in mutated_text(PLAIN)) {
+        if let Ok(done) = edited(&text) {
+            let body = |text: &str| yaml::parse_merged(text.trim_start_matches('\u{feff}')).unwrap();
+            let found = verify::differences(&body(&text), &body(&done.text));
+            prop_assert_eq!(found, done.changes);
+        }
+    }
 }

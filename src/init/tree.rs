@@ -4,6 +4,8 @@ use std::{iter::Peekable, ops::Range};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
+use crate::yaml::MAX_DEPTH;
+
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -59,6 +61,7 @@ pub fn parse(text: &str) -> Result<Node, String> {
         text,
         offsets,
         events: Parser::new_from_str(text).peekable(),
+        depth: 0,
     };
     let mut document = None;
     loop {
@@ -78,6 +81,7 @@ struct Reader<'a> {
     /// The byte at which each character begins.
     offsets: Vec<usize>,
     events: Events<'a>,
+    depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -104,8 +108,21 @@ impl<'a> Reader<'a> {
                 }
                 self.leaf(span, Content::Scalar(text.into_owned()), marked)
             }
-            Event::SequenceStart(anchor, tag) => self.list(span, anchor != 0 || tag.is_some())?,
-            Event::MappingStart(anchor, tag) => self.map(span, anchor != 0 || tag.is_some())?,
+            Event::SequenceStart(..) | Event::MappingStart(..) if self.depth == MAX_DEPTH => {
+                return Err("its values stand too deep in one another".to_owned());
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.depth += 1;
+                let list = self.list(span, anchor != 0 || tag.is_some())?;
+                self.depth -= 1;
+                list
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.depth += 1;
+                let map = self.map(span, anchor != 0 || tag.is_some())?;
+                self.depth -= 1;
+                map
+            }
             other => return Err(format!("{other:?} stands where a value should")),
         })
     }
@@ -206,7 +223,10 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     const TEXT: &str = "ä:\n  b: x # c\n  n:\n  l:\n  - q\n  - w: |\n      t\n      u\n\n  # tail\n  f: {k: , m: [1, 2,], \"s\" }\nd: &x \"e\"\n";
 
@@ -251,6 +271,38 @@ mod tests {
         ] {
             let said = parse(text).unwrap_err();
             assert!(said.contains(error) && !said.contains('\n'), "{said}");
+        }
+    }
+
+    // Every value stands within the one that holds it.
+    fn holds(text: &str, node: &Node, within: &Range<usize>) {
+        let Range { start, end } = node.span;
+        assert!(within.start <= start && start <= end && end <= within.end);
+        assert!(text.is_char_boundary(start) && text.is_char_boundary(end));
+        match &node.content {
+            Content::List(items, _) => items.iter().for_each(|item| holds(text, item, &node.span)),
+            Content::Map(entries, _) => entries.iter().for_each(|(key, value)| {
+                holds(text, key, &node.span);
+                holds(text, value, &node.span);
+            }),
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_stands_within_the_text(text in mutated_text(TEXT)) {
+            match parse(&text) {
+                Ok(root) => holds(&text, &root, &(0..text.len())),
+                Err(error) => prop_assert!(!error.contains('\n'), "{}", error),
+            }
+        }
+    }
+
+    #[test]
+    fn however_deep_values_stand_in_one_another_the_stack_does_not_overflow() {
+        for open in ["[", "{a: ", "- ", "? "] {
+            assert!(parse(&open.repeat(5_000)).is_err(), "{open}");
         }
     }
 }

@@ -12,6 +12,10 @@ use frames::{Event, Frames, Kind};
 
 pub use frames::PREFACE;
 
+/// Streams that are followed at once; servers allow hundreds. A connection with more is begun anew, as one joined
+/// halfway.
+const MOST_STREAMS: usize = 10_000;
+
 /// Both directions of a connection.
 #[derive(Debug)]
 pub struct H2 {
@@ -64,6 +68,7 @@ impl H2 {
         self.notice(now);
         for event in events {
             self.client_says(now, event);
+            self.begin_anew_if_crowded();
         }
     }
 
@@ -73,6 +78,7 @@ impl H2 {
         self.notice(now);
         for event in events {
             self.application_says(now, event);
+            self.begin_anew_if_crowded();
         }
     }
 
@@ -113,6 +119,16 @@ impl H2 {
             }
         } else if followed {
             self.followed_since.get_or_insert(now);
+        }
+    }
+
+    fn begin_anew_if_crowded(&mut self) {
+        if self.open.len() > MOST_STREAMS {
+            let newest = self.newest;
+            *self = Self {
+                newest,
+                ..Self::joined()
+            };
         }
     }
 

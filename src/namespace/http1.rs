@@ -13,6 +13,9 @@ use head::{Answer, Asked, HeadReader};
 
 pub use head::begins_request;
 
+/// Requests that may wait for their answers at once; proxies send one.
+const MOST_PENDING: usize = 1000;
+
 /// The bytes are not what HTTP/1.1 would have here, or a hole hid what they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfSync;
@@ -50,6 +53,9 @@ impl Http1 {
                 Place::Head(reader) => {
                     if let Some(head) = reader.take(&mut bytes)? {
                         let (asked, body) = head::request(&head)?;
+                        if self.pending.len() == MOST_PENDING {
+                            return Err(OutOfSync);
+                        }
                         self.pending.push_back(asked);
                         self.requests = body.map_or_else(Place::default, Place::Body);
                     }

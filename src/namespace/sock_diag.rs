@@ -181,3 +181,41 @@ fn ends(id: &SocketId) -> Ends {
 fn address(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::mutated;
+
+    // A socket in state ESTABLISHED with four bytes of `tcp_info`, and the end of the dump.
+    const DATAGRAM: &[u8] = b"\x58\0\0\0\x14\0\x02\0\0\0\0\0\x01\0\0\0\
+        \x02\x01\0\0\0\x50\x0f\xa0\xac\x12\0\x03\0\0\0\0\0\0\0\0\0\0\0\0\xac\x12\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\
+        \0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x05\0\0\0\x06\0\0\0\0\0\0\0\0\0\0\0\
+        \x14\0\0\0\x03\0\x02\0\0\0\0\0\x01\0\0\0\0\0\0\0";
+
+    #[test]
+    fn the_sample_is_one_socket_and_an_end() {
+        let mut found = Vec::new();
+        assert!(read_datagram(DATAGRAM, &mut found).unwrap());
+        let socket = socket(&found[0]);
+        assert_eq!(socket.ends.local, "172.18.0.3:80".parse().unwrap());
+        assert_eq!(
+            (socket.answering, socket.unread, socket.unsent),
+            (true, 5, 6)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_datagram_is_read_to_its_end_or_refused(bytes in mutated(DATAGRAM)) {
+            let mut found = Vec::new();
+            let _ = read_datagram(&bytes, &mut found);
+            prop_assert!(found.len() <= bytes.len() / 72);
+            for one in &found {
+                socket(one);
+            }
+        }
+    }
+}

@@ -11,6 +11,8 @@ use super::traffic::{Protocol, Traffic};
 
 /// How long a connection is remembered that no look has shown, in milliseconds: its packets may come first.
 const REMEMBERED: u64 = 1000;
+/// Connections that packets alone may begin to be remembered by; one more is begun by the look that shows it.
+const MOST_BY_PACKETS: usize = 65_536;
 
 /// The state of a watch between looks. Times are in milliseconds of the watch's clock, which starts at 0.
 pub struct Tally {
@@ -45,6 +47,10 @@ impl Tally {
         };
         if segment.syn && !segment.outbound {
             self.connections.remove(&segment.ends);
+        }
+        let known = self.connections.contains_key(&segment.ends);
+        if !known && self.connections.len() >= MOST_BY_PACKETS {
+            return;
         }
         let watched = watched(&mut self.connections, segment.ends, protocol);
         watched.touched = now;

@@ -111,7 +111,13 @@ pub enum WatchLine {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{
+        arbitrary::{mutated_text, replaced},
+        namespace::readiness::Readiness,
+    };
 
     #[test]
     fn a_line_reads_back_as_what_was_written() {
@@ -158,6 +164,35 @@ mod tests {
             Traffic { unsent: 1, ..idle },
         ] {
             assert!(busy.busy());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_of_the_helper_reads_back_or_is_refused(
+            traffic in replaced(serde_json::json!({"connections": 2, "unanswered": 1, "streaming": 0, "unsent": 0,
+                "quiet_ms": 7, "exact": false, "answer_to": 3})),
+            readiness in replaced(serde_json::json!({"listening": [80], "loopback_only": [], "answers": true, "detail": "x"})),
+            noise in mutated_text(r#"{"error":"no netlink","ask":5}"#),
+        ) {
+            for line in [traffic.to_string(), noise.clone()] {
+                if let Ok(read) = serde_json::from_str::<WatchLine>(&line) {
+                    let text = serde_json::to_string(&read).unwrap();
+                    prop_assert_eq!(serde_json::from_str::<WatchLine>(&text).unwrap(), read);
+                }
+            }
+            if let Ok(read) = serde_json::from_value::<Readiness>(readiness) {
+                prop_assert_eq!(serde_json::from_value::<Readiness>(serde_json::json!(read)).unwrap(), read);
+            }
+            let _ = serde_json::from_str::<Ask>(&noise);
+        }
+
+        #[test]
+        fn any_text_is_a_routed_port_that_reads_back_or_none(text in mutated_text("80=http1")) {
+            if let Ok(RoutedPort { port, protocol }) = text.parse() {
+                let again = format!("{port}={}", protocol.word());
+                prop_assert_eq!(again.parse(), Ok(RoutedPort { port, protocol }));
+            }
         }
     }
 }

@@ -136,7 +136,7 @@ impl Asked<'_> {
             let mut snapshots = self.daemon.snapshots.lock().unwrap();
             snapshots.listed(self.peer.connection, &self.reader, overlay.clone());
         }
-        let listed = listed.into_iter();
+        let listed = self.daemon.shown.only.of_list(listed).into_iter();
         let told: Vec<Listed> = listed.filter_map(|one| one.told(&overlay)).collect();
         Ok(json(&told))
     }
@@ -170,11 +170,14 @@ impl Asked<'_> {
         let _turn = self.daemon.rounds.inspect();
         let path = format!("/containers/{id}/json");
         let inspect: Inspect = self.get(&path, "container").await?;
+        if !self.daemon.shown.only.admits_inspect(&inspect) {
+            return Err(Unanswered::Missing("container"));
+        }
         let snapshots = self.daemon.snapshots.lock().unwrap();
         let seen = snapshots.seen(self.peer.connection, &self.reader);
         drop(snapshots);
         let overlay = seen.unwrap_or_else(|| self.daemon.store.current());
-        let told = inspect.told(&overlay, self.daemon.environment);
+        let told = inspect.told(&overlay, self.daemon.shown.environment);
         Ok(json(&told.ok_or(Unanswered::Missing("container"))?))
     }
 

@@ -13,6 +13,8 @@ use super::overlay::{Claim, Overlay};
 pub const VERSION: u32 = 1;
 /// The file name of the control socket in the state directory.
 pub const SOCKET: &str = "control.sock";
+/// The longest line, in bytes: the largest `fetch` with every byte escaped fits.
+pub const MAX_LINE: usize = 128 * 1024 * 1024;
 
 /// One line from the CLI, such as `{"control":1,"call":"clear","key":"shop/web","epoch":7}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -232,7 +234,10 @@ pub fn encode(outcome: Result<Answer, Failure>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{mutated_text, replaced};
 
     #[test]
     fn requests_and_responses_are_written_as_documented() {
@@ -286,5 +291,57 @@ mod tests {
         let unknown = r#"{"kind":"of_tomorrow","message":""}"#;
         let failure: Failure = serde_json::from_str(unknown).unwrap();
         assert_eq!(failure.kind, FailureKind::Other);
+    }
+
+    const SET: &str = r#"{"control":1,"call":"set","claim":{"key":"shop/web","rollout":"r","epoch":7,"stage":"hold","rules":[{"on":{"id":"a"},"labels":{"traefik.enable":"false"},"health":"healthy"}]}}"#;
+
+    // A call is written as it was read, and a failure is one line.
+    fn reads(line: &str) -> Result<(), TestCaseError> {
+        match parse(line) {
+            Ok(call) => {
+                let again = serde_json::to_string(&call.clone().request()).unwrap();
+                prop_assert_eq!(parse(&again), Ok(call));
+            }
+            Err(failure) => {
+                let reply = encode(Err(failure));
+                prop_assert_eq!(reply.find('\n'), Some(reply.len() - 1));
+                prop_assert!(serde_json::from_str::<Response>(&reply).is_ok());
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_a_call_or_a_failure_of_one_line(line in mutated_text(SET)) {
+            reads(&line)?;
+        }
+
+        #[test]
+        fn values_of_any_type_are_a_call_or_a_failure(line in replaced(serde_json::from_str(SET).unwrap())) {
+            reads(&line.to_string())?;
+        }
+
+        #[test]
+        fn a_reply_of_values_of_any_type_is_read_or_refused(
+            reply in replaced(serde_json::json!({"control": 1, "ok": {"readers": {"generation": 1, "readers": [
+                {"address": "10.0.0.2", "user_agent": "Traefik", "generation": 1, "streams": 1,
+                 "container": {"id": "a", "name": "t"}},
+            ]}}})),
+        ) {
+            if let Ok(read) = serde_json::from_value::<Response>(reply) {
+                let text = serde_json::to_string(&read).unwrap();
+                prop_assert_eq!(serde_json::from_str::<Response>(&text).unwrap(), read);
+            }
+        }
+    }
+
+    #[test]
+    fn values_that_stand_deep_in_one_another_are_a_bad_request() {
+        let deep = format!(
+            r#"{{"control":1,"call":"get","more":{}"#,
+            "[".repeat(100_000)
+        );
+        assert_eq!(parse(&deep).unwrap_err().kind, FailureKind::BadRequest);
     }
 }

@@ -15,6 +15,8 @@ use super::control::{Answer, Call, Outcome, Response};
 use crate::error::{Error, Result};
 
 const CHECK: Duration = Duration::from_secs(5);
+/// The most that the health check reads of an answer, in bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
 
 /// Passes requests and replies on until standard input ends and the last reply is there.
 pub fn pass(path: &Path) -> Result<()> {
@@ -72,7 +74,10 @@ pub fn check(path: &Path, listen: SocketAddr) -> Result<()> {
     let request = "GET /_ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(failed)?;
+    stream
+        .take(MAX_ANSWER)
+        .read_to_string(&mut answer)
+        .map_err(failed)?;
     match answer.starts_with("HTTP/1.1 200 ") {
         true => Ok(()),
         false => {
@@ -88,7 +93,9 @@ fn hello(path: &Path) -> Option<SocketAddr> {
     let request = serde_json::to_string(&Call::Hello.request()).ok()?;
     writeln!(socket, "{request}").ok()?;
     let mut line = String::new();
-    BufReader::new(socket).read_line(&mut line).ok()?;
+    BufReader::new(socket.take(MAX_ANSWER))
+        .read_line(&mut line)
+        .ok()?;
     let response: Response = serde_json::from_str(&line).ok()?;
     match response.outcome {
         Outcome::Ok(Answer::Hello(hello)) => hello.listen.parse().ok(),

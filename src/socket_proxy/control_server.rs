@@ -141,7 +141,20 @@ fn unreachable(error: Unanswered) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+    use crate::socket_proxy::daemon::Shown;
+    use crate::{
+        arbitrary::mutated,
+        docker_http::Endpoint,
+        socket_proxy::{
+            control::{Outcome, Response},
+            engine::Engine,
+            store::Store,
+        },
+    };
 
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
@@ -154,5 +167,72 @@ mod tests {
         let error = bind(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(live);
+    }
+
+    // What a connection answers to these bytes, and the daemon behind it.
+    fn answered(bytes: &[u8]) -> (Vec<Response>, Arc<Daemon>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+            let directory = directory.unwrap();
+            let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
+            let store = Store::open(directory.path()).unwrap();
+            let daemon = Daemon::new(engine, store, Shown::default(), ([127, 0, 0, 1], 0).into());
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let (mut read, mut write) = ours.into_split();
+            let ask = async move {
+                // One that is refused is closed at once.
+                let _ = write.write_all(bytes).await;
+            };
+            let mut replies = String::new();
+            let replied = read.read_to_string(&mut replies);
+            let (_, _, ended) = tokio::join!(ask, replied, connection(theirs, &daemon));
+            drop(ended);
+            let replies = replies
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap());
+            (replies.collect(), daemon)
+        })
+    }
+
+    const CALLS: &str = r#"{"control":1,"call":"set","claim":{"key":"shop/web","rollout":"r","epoch":7,"stage":"hold","rules":[{"on":{"id":"a"}}]}}
+{"control":1,"call":"get"}
+{"control":1,"call":"clear","key":"shop/web","epoch":7}
+"#;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn each_line_has_one_reply_and_only_a_change_that_is_answered_is_one(bytes in mutated(CALLS.as_bytes())) {
+            let (replies, daemon) = answered(&bytes);
+            let lines = bytes.split(|byte| *byte == b'\n');
+            prop_assert!(replies.len() <= lines.count());
+            let last = replies.iter().rev().find_map(|reply| match reply.outcome {
+                Outcome::Ok(Answer::Changed { generation }) => Some(generation),
+                _ => None,
+            });
+            prop_assert_eq!(daemon.store.current().generation, last.unwrap_or(0));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused_and_ends_the_connection() {
+        let call = b"\n{\"control\":1,\"call\":\"clear\",\"key\":\"shop/web\",\"epoch\":7}\n";
+        let endless = [&vec![b'{'; MAX_REQUEST + 64 * 1024], &call[..]].concat();
+        let (replies, daemon) = answered(&endless);
+        let [
+            Response {
+                outcome: Outcome::Error(failure),
+                ..
+            },
+        ] = &replies[..]
+        else {
+            panic!("{replies:?}");
+        };
+        assert_eq!(failure.kind, FailureKind::BadRequest);
+        assert_eq!(*daemon.store.current(), Overlay::default());
     }
 }

@@ -10,11 +10,20 @@ use super::{
     control,
     engine::{Ask, Engine, Unanswered},
     limits::{ALL_CONNECTIONS, CONNECTIONS, Quota, RefusalLog, STREAMS},
+    only::Only,
     rebuild::{Endpoint, Listed},
     rounds::Rounds,
     snapshot::{Reader, Snapshots},
     store::Store,
 };
+
+/// What readers see of the engine, apart from the overlay.
+#[derive(Debug, Default)]
+pub struct Shown {
+    pub only: Only,
+    /// Whether inspect answers hold the environment.
+    pub environment: bool,
+}
 
 pub struct Daemon {
     pub engine: Engine,
@@ -28,15 +37,14 @@ pub struct Daemon {
     pub streams: Quota,
     /// Refusals that have been logged.
     pub refusals: Mutex<RefusalLog>,
-    /// Whether inspect answers hold the environment.
-    pub environment: bool,
+    pub shown: Shown,
     /// Where readers connect.
     pub listen: SocketAddr,
 }
 
 impl Daemon {
     /// Wires the parts; nothing runs yet.
-    pub fn new(engine: Engine, store: Store, environment: bool, listen: SocketAddr) -> Arc<Self> {
+    pub fn new(engine: Engine, store: Store, shown: Shown, listen: SocketAddr) -> Arc<Self> {
         Arc::new(Self {
             engine,
             store,
@@ -45,7 +53,7 @@ impl Daemon {
             connections: Quota::new(CONNECTIONS, ALL_CONNECTIONS),
             streams: Quota::new(STREAMS, ALL_CONNECTIONS / 4),
             refusals: Mutex::default(),
-            environment,
+            shown,
             listen,
         })
     }

@@ -21,6 +21,9 @@ pub const MAX_LINE: usize = 1024 * 1024;
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 
+/// Containers whose last verdict is remembered at once.
+const MAX_VERDICTS: usize = 4096;
+
 /// Actions that pass besides `health_status…`.
 const PASSING: [&str; 4] = ["start", "die", "stop", "destroy"];
 const HEALTH: &str = "health_status";
@@ -122,6 +125,9 @@ impl Verdicts {
         if !event.is_health() {
             self.0.remove(&event.id);
             return true;
+        }
+        if self.0.len() >= MAX_VERDICTS && !self.0.contains_key(&event.id) {
+            self.0.clear();
         }
         let before = self.0.insert(event.id.clone(), event.action.clone());
         event.action == HEALTH || before.as_ref() != Some(&event.action)

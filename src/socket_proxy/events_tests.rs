@@ -1,8 +1,10 @@
 //! Which events pass, with what, and what a slow reader gets.
 
+use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::arbitrary::{mutated_text, replaced};
 use crate::socket_proxy::overlay::{Claim, ENABLE, Match, Rule};
 
 fn line(action: &str, attributes: Value) -> String {
@@ -234,4 +236,61 @@ fn a_service_is_known_by_its_compose_labels_and_one_off_runs_are_not_its_replica
     assert_eq!(service_key(&labels("False")), Some("shop/web".to_owned()));
     assert_eq!(service_key(&labels("True")), None);
     assert_eq!(service_key(&BTreeMap::new()), None);
+}
+
+const SAMPLE: &str = r#"{"status":"health_status: healthy","Type":"container","Action":"health_status: healthy","HealthStatus":"healthy","Actor":{"ID":"a","Attributes":{"name":"web-1","token":"SECRET"}},"scope":"local","time":5,"timeNano":5000000001}"#;
+
+// What passes is one line with nothing but the named fields.
+fn passes(line: &str) -> Result<(), TestCaseError> {
+    let Some(told) = Event::parse(line).and_then(|event| event.told(&Overlay::default())) else {
+        return Ok(());
+    };
+    prop_assert_eq!(
+        told.iter().position(|byte| *byte == b'\n'),
+        Some(told.len() - 1)
+    );
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    let action = told["Action"].as_str().unwrap();
+    prop_assert!(PASSING.contains(&action) || is_health(action), "{}", action);
+    prop_assert_eq!(told.as_object().unwrap().len(), 8);
+    prop_assert_eq!(told["Actor"]["Attributes"].as_object().unwrap().len(), 1);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_line_passes_as_one_line_of_the_named_fields_or_not_at_all(line in mutated_text(SAMPLE)) {
+        passes(&line)?;
+    }
+
+    #[test]
+    fn a_line_with_values_of_any_type_passes_as_the_named_fields_or_not_at_all(
+        line in replaced(serde_json::from_str(SAMPLE).unwrap()),
+    ) {
+        passes(&line.to_string())?;
+    }
+
+    #[test]
+    fn what_waits_for_a_slow_reader_is_bounded(lengths in proptest::collection::vec(0..100_000_usize, 0..200)) {
+        let mut queue = Queue::default();
+        for length in lengths {
+            queue.push(Bytes::from(vec![0; length]));
+            prop_assert!(queue.waiting.len() <= MAX_WAITING && queue.bytes <= MAX_WAITING_BYTES);
+            prop_assert_eq!(queue.bytes, queue.waiting.iter().map(Bytes::len).sum::<usize>());
+        }
+    }
+}
+
+#[test]
+fn verdicts_on_ever_new_containers_do_not_fill_the_memory() {
+    let mut verdicts = Verdicts::default();
+    for id in 0..3 * MAX_VERDICTS {
+        let event = Event {
+            id: id.to_string(),
+            ..event("health_status: healthy").unwrap()
+        };
+        assert!(verdicts.is_news(&event));
+        assert!(!verdicts.is_news(&event));
+        assert!(verdicts.0.len() <= MAX_VERDICTS);
+    }
 }

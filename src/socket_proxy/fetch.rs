@@ -106,7 +106,10 @@ fn reason(error: reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
     use crate::socket_proxy::control::Container;
 
     fn reader(streams: usize, container: bool) -> Reader {
@@ -165,5 +168,18 @@ mod tests {
         assert!(admit(url, &[reader(0, true)]).is_err());
         assert!(admit(url, &[reader(1, false)]).is_err());
         assert!(admit(url, &[reader(0, true), reader(1, true)]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_admitted_is_a_path_of_the_api_at_a_reader(
+            url in mutated_text("https://10.0.0.2:8080/api/http/services?per_page=1000"),
+        ) {
+            if let Ok(url) = admit(&url, &[reader(1, true)]) {
+                prop_assert_eq!(url.host_str(), Some("10.0.0.2"));
+                prop_assert!(url.path().starts_with("/api/") || ["/metrics", "/ping"].contains(&url.path()));
+                prop_assert!(url.username().is_empty() && url.password().is_none());
+            }
+        }
     }
 }

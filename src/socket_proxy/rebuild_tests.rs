@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::arbitrary::replaced;
 use crate::socket_proxy::overlay::{Claim, ENABLE, Match, Rule};
 
 fn rebuilt<T: DeserializeOwned + Serialize>(answer: Value) -> Value {
@@ -29,8 +30,8 @@ fn starting(health: Option<Health>) -> Overlay {
     overlay
 }
 
-fn inspect() -> Inspect {
-    let answer = json!({
+fn answer() -> Value {
+    json!({
         "Id": "a", "Name": "/web-1", "Path": "SECRET", "Args": ["SECRET"], "Mounts": [{"Source": "SECRET"}],
         "State": {"Status": "running", "Running": true, "Pid": 7, "Error": "SECRET",
             "Health": {"Status": "starting", "FailingStreak": 0, "Log": [{"Output": "SECRET"}]}},
@@ -38,8 +39,11 @@ fn inspect() -> Inspect {
         "HostConfig": {"NetworkMode": "bridge", "Binds": ["SECRET"], "LogConfig": {"Config": {"token": "SECRET"}}},
         "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080", "X": "SECRET"}], "81/tcp": null},
             "Networks": {"net": {"NetworkID": "n", "IPAddress": "10.0.0.2", "DriverOpts": {"password": "SECRET"}}}},
-    });
-    serde_json::from_value(answer).unwrap()
+    })
+}
+
+fn inspect() -> Inspect {
+    serde_json::from_value(answer()).unwrap()
 }
 
 #[test]
@@ -210,6 +214,21 @@ fn keeps_only_allowed<T: DeserializeOwned + Serialize>(answer: &Value) -> bool {
 }
 
 proptest! {
+    #[test]
+    fn no_secret_survives_in_an_answer_with_values_of_any_type(answer in replaced(answer())) {
+        let bytes = answer.to_string();
+        let told = |inspect: Inspect| inspect.told(&starting(Some(Health::Healthy)), false);
+        let kept = [
+            serde_json::from_str::<Inspect>(&bytes).ok().and_then(told).map(|kept| json!(kept)),
+            serde_json::from_str::<Listed>(&bytes).ok().map(|kept| json!(kept)),
+            serde_json::from_str::<Network>(&bytes).ok().map(|kept| json!(kept)),
+        ];
+        for kept in kept.into_iter().flatten() {
+            prop_assert!(only_allowed(&kept, false), "{}", kept);
+            prop_assert!(!kept.to_string().contains("SECRET"), "{}", kept);
+        }
+    }
+
     #[test]
     fn no_field_outside_the_allowlist_survives(answer in any_answer()) {
         prop_assert!(keeps_only_allowed::<Version>(&answer));

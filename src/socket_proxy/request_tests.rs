@@ -1,6 +1,9 @@
 //! What a reader may ask, and what it may not.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::arbitrary::{mutated, replaced};
 
 fn ask(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Call, Refusal> {
     let mut map = HeaderMap::new();
@@ -172,4 +175,72 @@ fn a_known_key_with_a_value_that_is_none_is_a_bad_request() {
     ] {
         assert_eq!(status(get(query)), 400, "{query}");
     }
+}
+
+// The target that a call is sent to the engine with.
+fn target(call: &Call) -> String {
+    let version = call
+        .version
+        .map(|(major, minor)| format!("/v{major}.{minor}"));
+    let path = match &call.route {
+        Route::Ping => "/_ping".to_owned(),
+        Route::Version => "/version".to_owned(),
+        Route::Events(query) => format!("/events{}", query.encode()),
+        Route::List(query) => format!("/containers/json{}", query.encode()),
+        Route::Inspect(id) => format!("/containers/{id}/json"),
+        Route::Networks(query) => format!("/networks{}", query.encode()),
+        Route::Network(id) => format!("/networks/{id}"),
+    };
+    version.unwrap_or_default() + &path
+}
+
+const TARGETS: [&str; 5] = [
+    "/v1.41/containers/json?all=1&limit=5&since=a&size=1&filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D",
+    "/events?since=1700000000.5&until=10m&filters=%7B%22type%22%3A%7B%22container%22%3Atrue%7D%7D",
+    "/v1.24/containers/a_b.c-1/json",
+    "/networks?filters=%7B%22name%22%3A%5B%22n%22%5D%7D",
+    "/_ping",
+];
+
+proptest! {
+    #[test]
+    fn a_target_that_passes_is_one_of_the_seven_routes_and_the_same_once_made_anew(
+        target_of in (0..TARGETS.len()).prop_flat_map(|index| mutated(TARGETS[index].as_bytes())),
+    ) {
+        let Ok(uri) = Uri::try_from(target_of) else { return Ok(()) };
+        let Ok(call) = parse(&Method::GET, &uri, &HeaderMap::new()) else { return Ok(()) };
+        let anew = target(&call);
+        prop_assert!(anew.is_ascii() && !anew.contains([' ', '\r', '\n', '#']), "{}", anew);
+        prop_assert_eq!(get(&anew), Ok(call));
+    }
+
+    #[test]
+    fn no_method_but_two_and_no_header_that_changes_the_framing_passes(
+        method in mutated(b"HEAD"), name in mutated(b"transfer-encoding"), value in mutated(b"keep-alive, upgrade"),
+    ) {
+        let (Ok(method), Ok(name), Ok(value)) = (
+            Method::from_bytes(&method), header::HeaderName::from_bytes(&name), header::HeaderValue::from_bytes(&value),
+        ) else { return Ok(()) };
+        let headers = HeaderMap::from_iter([(name.clone(), value)]);
+        if parse(&method, &Uri::from_static("/version"), &headers).is_ok() {
+            prop_assert!(method == Method::GET || method == Method::HEAD);
+            let framing = [header::TRANSFER_ENCODING, header::UPGRADE, header::CONTENT_LENGTH];
+            prop_assert!(name == header::CONTENT_LENGTH && headers[&name] == "0" || !framing.contains(&name));
+        }
+    }
+
+    #[test]
+    fn filters_that_pass_ask_for_nothing_but_what_is_told(
+        filters in replaced(serde_json::json!({"label": ["a=b"], "type": {"container": true}, "name": ["n"]})),
+    ) {
+        if let Some(read) = parse_filters(&filters.to_string()) {
+            prop_assert!(read.keys().all(|key| FILTERS.contains(&key.as_str())));
+        }
+    }
+}
+
+#[test]
+fn filters_that_stand_deep_in_one_another_are_a_bad_request() {
+    assert_eq!(parse_filters(&"[".repeat(100_000)), None);
+    assert_eq!(parse_filters(&"{\"label\":".repeat(100_000)), None);
 }

@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 /// The version of the file's format; a newer one is refused.
 const FORMAT: u32 = 1;
 const FILE: &str = "overlay.json";
+/// The highest generation that a file may have, so that no later one overflows.
+const LAST_GENERATION: u64 = u64::MAX / 2;
 /// A cutover waits no longer than this for lists that an engine does not answer.
 const LONGEST_HOLD: Duration = Duration::from_secs(2);
 
@@ -160,6 +162,11 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Overlay> {
             .hint("run the newer rollout image again, or end its rollouts with it first"));
     }
     let stored: Stored = serde_json::from_slice(bytes).map_err(corrupt)?;
+    if stored.overlay.generation > LAST_GENERATION {
+        return Err(corrupt(serde::de::Error::custom(
+            "no generation is as high as this",
+        )));
+    }
     Ok(stored.overlay)
 }
 
@@ -182,8 +189,14 @@ fn write(path: &Path, overlay: &Overlay) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::{error::Outcome, socket_proxy::overlay::Claim};
+    use crate::{
+        arbitrary::{mutated, replaced},
+        error::Outcome,
+        socket_proxy::overlay::Claim,
+    };
 
     fn claim(epoch: u64) -> Claim {
         Claim {
@@ -274,5 +287,47 @@ mod tests {
         ] {
             assert!(refused(content).message.contains("damaged"));
         }
+    }
+
+    const SAMPLE: &str = r#"{"format":1,"overlay":{"generation":5,"claims":{"shop/web":{"key":"shop/web","rollout":"r","epoch":3,"stage":"hold","rules":[{"on":{"label":{"key":"k","value":"v"}},"labels":{"traefik.enable":"false"},"health":"healthy"}]}},"last_epochs":{"shop/web":3},"settled":["a"]}}"#;
+
+    // A file is refused, or holds an overlay that survives a change and its file.
+    fn holds(bytes: &[u8]) -> Result<(), TestCaseError> {
+        let Ok(mut overlay) = decode(Path::new(FILE), bytes) else {
+            return Ok(());
+        };
+        let before = overlay.generation;
+        if let Ok(generation) = overlay.set(claim(u64::MAX)) {
+            prop_assert!(generation > before);
+        }
+        let stored = Stored {
+            format: FORMAT,
+            overlay,
+        };
+        let bytes = serde_json::to_vec(&stored).unwrap();
+        prop_assert_eq!(decode(Path::new(FILE), &bytes).unwrap(), stored.overlay);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn a_file_is_refused_or_holds_an_overlay_that_survives_it(bytes in mutated(SAMPLE.as_bytes())) {
+            holds(&bytes)?;
+        }
+
+        #[test]
+        fn a_file_with_values_of_any_type_is_refused_or_holds_an_overlay(
+            value in replaced(serde_json::from_str(SAMPLE).unwrap()),
+        ) {
+            holds(value.to_string().as_bytes())?;
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_last_generation_of_all_is_damaged() {
+        let last = format!(r#"{{"format":1,"overlay":{{"generation":{}}}}}"#, u64::MAX);
+        assert!(refused(&last).message.contains("damaged"));
+        let deep = format!(r#"{{"format":1,"overlay":{}"#, "[".repeat(100_000));
+        assert!(refused(&deep).message.contains("damaged"));
     }
 }

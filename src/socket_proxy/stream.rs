@@ -157,7 +157,9 @@ impl Pump {
     }
 
     fn hear(&mut self, line: &str) {
-        let Some(event) = Event::parse(line).filter(|event| self.verdicts.is_news(event)) else {
+        let only = &self.daemon.shown.only;
+        let seen = Event::parse(line).filter(|event| only.admits(&event.attributes));
+        let Some(event) = seen.filter(|event| self.verdicts.is_news(event)) else {
             return;
         };
         let overlay = self.published.borrow().overlay.clone();
@@ -261,6 +263,7 @@ mod tests {
     use crate::{
         docker_http::Endpoint,
         socket_proxy::{
+            daemon::Shown,
             engine::Engine,
             store::Store,
             testing::{claim, set},
@@ -294,7 +297,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
         let store = Store::open(directory.path()).unwrap();
-        let daemon = Daemon::new(engine, store, false, ([127, 0, 0, 1], 0).into());
+        let daemon = Daemon::new(engine, store, Shown::default(), ([127, 0, 0, 1], 0).into());
         let reader = Reader {
             address: [127, 0, 0, 1].into(),
             user_agent: "Traefik".to_owned(),

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    daemon::Daemon,
+    daemon::{Daemon, Shown},
     engine::Engine,
     overlay::{Claim, ENABLE, Labels, Match, Rule},
     server,
@@ -225,7 +225,12 @@ pub async fn daemon(directory: &tempfile::TempDir) -> Arc<Daemon> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let engine = Engine::new(Endpoint::Unix(directory.path().join("docker.sock")));
     let store = Store::open(directory.path()).unwrap();
-    let daemon = Daemon::new(engine, store, false, listener.local_addr().unwrap());
+    let daemon = Daemon::new(
+        engine,
+        store,
+        Shown::default(),
+        listener.local_addr().unwrap(),
+    );
     tokio::spawn(server::serve(listener, daemon.clone()));
     daemon
 }

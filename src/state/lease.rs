@@ -67,7 +67,7 @@ pub async fn left(engine: &Engine, id: &str, labels: &Labels) -> Option<Duration
         let text = String::from_utf8(text).ok()?;
         text.parse::<u64>().ok()
     });
-    let first = owner::epoch(labels).map(|epoch| epoch + LEASE.as_millis() as u64);
+    let first = owner::epoch(labels).map(|epoch| epoch.saturating_add(LEASE.as_millis() as u64));
     let until = renewed.max(first)?;
     let now = engine.own_clock_ms().await?;
     // The engine's clock may have been set back.

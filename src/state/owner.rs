@@ -41,7 +41,9 @@ pub fn labels(epoch: u64) -> Labels {
 
 /// Milliseconds since 1970 as people read them.
 pub fn time(ms: u64) -> String {
-    let time = std::time::UNIX_EPOCH + Duration::from_millis(ms);
+    /// The last moment of the year 9999, behind which there is no text.
+    const LAST: u64 = 253_402_300_799_999;
+    let time = std::time::UNIX_EPOCH + Duration::from_millis(ms.min(LAST));
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
@@ -107,7 +109,10 @@ fn process(pid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     #[test]
     fn this_process_lives_and_one_that_started_at_another_time_is_dead_on_this_machine_alone() {
@@ -127,5 +132,18 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("since 2026-09-21T14:13:20Z"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_lock_with_labels_of_any_text_says_who_and_since_when(
+            at in prop_oneof![any::<u64>(), Just(u64::MAX), Just(253_402_300_800_000)], process in mutated_text("7@1"),
+        ) {
+            let mut labels = labels(at);
+            labels.insert(PROCESS.to_owned(), process);
+            prop_assert_eq!(epoch(&labels), Some(at));
+            prop_assert!(whose(&labels).contains(" since "));
+            is_dead(&labels);
+        }
     }
 }

@@ -144,7 +144,9 @@ impl Revisions {
     pub fn next(&self, replicas: &[Replica]) -> u64 {
         let labelled = replicas.iter().filter_map(|replica| replica.revision);
         let highest = self.highest.max(labelled.max().unwrap_or(0));
-        highest.max(u64::from(!replicas.is_empty())) + 1
+        highest
+            .max(u64::from(!replicas.is_empty()))
+            .saturating_add(1)
     }
 
     /// What runs: by the label of the replicas, else by what they run.

@@ -1,6 +1,9 @@
 //! Which record counts, and which number is next.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::arbitrary::{mutated_text, replaced};
 
 fn revision(number: u64, rollout: &str, at: u64) -> Revision {
     Revision {
@@ -52,4 +55,32 @@ fn what_falls_out_is_the_oldest() {
     let numbers: Vec<u64> = read.beyond(3).iter().map(|own| own.number).collect();
     assert_eq!(numbers, [1]);
     assert!(read.beyond(5).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn records_of_any_content_are_listed_once_each_or_are_trouble_and_a_next_number_is_no_lower(
+        records in proptest::collection::vec(
+            (mutated_text("revisions/7-r.json"), replaced(serde_json::json!(Revision { number: 7, at: 5, ..Revision::default() }))),
+            0..5,
+        ),
+        label in proptest::option::of(prop_oneof![any::<u64>(), Just(u64::MAX)]),
+    ) {
+        let files: Vec<File> = records.iter().map(|(path, record)| File::of(path, record)).collect();
+        let read = Revisions::read(&files);
+        prop_assert!(read.list.len() + read.trouble.len() <= files.len());
+        prop_assert!(read.list.is_sorted_by(|a, b| a.number < b.number));
+        let mut replica = crate::plan::simulator::old("a");
+        replica.revision = label;
+        let next = read.next(std::slice::from_ref(&replica));
+        prop_assert!(Some(next) >= label && read.list.iter().all(|own| own.number <= read.highest.max(own.number)));
+        prop_assert!(next >= 1);
+        let _ = (read.running(&[replica]), read.last(), read.beyond(3));
+        for own in &read.list {
+            prop_assert!(!crate::state::owner::time(own.at).is_empty());
+        }
+        if let Some(last) = crate::state::journal::Intent::last(&files) {
+            prop_assert!(files.iter().any(|file| file.path.starts_with("journal")), "{:?}", last);
+        }
+    }
 }

@@ -182,7 +182,10 @@ impl File {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{mutated, mutated_text};
 
     #[test]
     fn an_entry_is_read_back_and_a_changed_or_cut_file_is_corrupt() {
@@ -211,5 +214,39 @@ mod tests {
         };
         assert_eq!(folder(&key("..")), "/state/p/%..");
         assert_eq!(folder(&key("web.1")), "/state/p/web.1");
+    }
+
+    const SEALED: &str = r#"{"format":1,"sha256":"d8ef0f6b1a7ab54e58c6ab1a5da0cb1f0e0a3b1d9a5f0a4b8c6e0d2a3f4b5c6d","entry":"[1,2]"}"#;
+
+    proptest! {
+        #[test]
+        fn no_change_of_a_file_is_read_as_another_entry(bytes in mutated(SEALED.as_bytes()), more in mutated_text("[1,2]")) {
+            let good = File::of("a", &vec![1, 2]);
+            let text = String::from_utf8(good.content).unwrap().replace("[1,2]", &more);
+            for content in [bytes, text.into_bytes()] {
+                match File::raw("a", &content).entry::<Vec<u8>>() {
+                    Ok(read) => prop_assert_eq!(read, vec![1, 2]),
+                    Err(error) => prop_assert!(error.starts_with("a ") && !error.contains('\n'), "{}", error),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_whose_values_stand_deep_in_one_another_is_corrupt() {
+        let deep = format!(r#"{{"format":1,"more":{}"#, "[".repeat(100_000));
+        let deep = File::raw("a", deep.as_bytes());
+        assert_eq!(deep.entry::<Vec<u8>>().unwrap_err(), "a is corrupt");
+        let deep = File::of("a", &serde_json::json!(1));
+        let text = String::from_utf8(deep.content).unwrap();
+        let entry = "[".repeat(100_000);
+        let text = text
+            .replace("\"1\"", &format!("\"{entry}\""))
+            .replace(&checksum("1"), &checksum(&entry));
+        let deep = File::raw("a", text.as_bytes());
+        assert_eq!(
+            deep.entry::<serde_json::Value>().unwrap_err(),
+            "a is corrupt"
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! The overlay: told at once to everyone who lists, and there after a kill.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader, Write},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -93,8 +96,43 @@ async fn versions_that_the_engine_does_not_speak_are_moved_to_ones_that_it_does(
 async fn sigterm_ends_the_daemon_although_a_reader_is_connected() {
     let proxy = Daemon::start().await;
     let stream = std::net::TcpStream::connect(proxy.listen).unwrap();
-    std::io::Write::write_all(&mut &stream, b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+    (&stream)
+        .write_all(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+        .unwrap();
     proxy.signal(Signal::SIGTERM);
     let status = proxy.exits().await;
     assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[tokio::test]
+async fn of_containers_without_the_label_that_only_names_readers_learn_nothing() {
+    let proxy = Daemon::start_with(&["--only", "seen=yes"]).await;
+    let mut events = std::net::TcpStream::connect(proxy.listen).unwrap();
+    events
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    events
+        .write_all(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+        .unwrap();
+    let mut events = BufReader::new(events);
+    let mut heard = String::new();
+    events.read_line(&mut heard).unwrap();
+    let run =
+        |label: &str| Temporary::container(&["run", "-d"], &["-l", label, "rollout-demo:v1-plain"]);
+    let (other, seen) = (run("seen=no"), run("seen=yes"));
+    let (_, list) = proxy.get("/containers/json");
+    let list = list.to_string();
+    assert!(
+        list.contains(&seen.id()) && !list.contains(&other.id()),
+        "{list}"
+    );
+    assert_eq!(proxy.get(&format!("/containers/{}/json", seen.name)).0, 200);
+    assert_eq!(
+        proxy.get(&format!("/containers/{}/json", other.name)).0,
+        404
+    );
+    while !heard.contains(&seen.name) {
+        assert!(events.read_line(&mut heard).unwrap() > 0, "{heard}");
+    }
+    assert!(!heard.contains(&other.name), "{heard}");
 }

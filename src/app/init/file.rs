@@ -104,3 +104,24 @@ pub fn dotenv(given: &Invocation, here: &Path, name: &str) -> Option<String> {
         Some(value.trim().trim_matches(['"', '\'']).to_owned())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arbitrary::mutated;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn a_variable_of_any_file_is_one_line_of_it(bytes in mutated(b"# x\nA=1\n TAG = 'v3.7'\nB=\"2\"\n")) {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join(".env"), &bytes).unwrap();
+            if let Some(value) = dotenv(&Invocation::default(), directory.path(), "TAG") {
+                let text = String::from_utf8(bytes).unwrap();
+                prop_assert!(text.lines().any(|line| line.contains("TAG") && line.contains(&value)));
+            }
+        }
+    }
+}

@@ -10,7 +10,7 @@ use serde_json::Value;
 use testbed::{Project as Folder, compose_config, docker, engine::succeeded};
 
 use crate::{
-    compose::{Compose, CreateRequest, Invocation, Project, Surroundings},
+    compose::{Compose, CreateRequest, Invocation, Project, find::Surroundings},
     docker_http::Endpoint,
     error::Result,
 };

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::arbitrary::{mutated_text, replaced};
 
 fn beside() -> Subject {
     Subject {
@@ -196,6 +197,28 @@ proptest! {
     fn a_name_survives_any_encoding_of_the_query(name in ".{1,40}") {
         let query = with_query_value("platform=a", "name", &name);
         prop_assert_eq!(query_value(&query, "name"), Some(name));
+    }
+
+    #[test]
+    fn what_is_created_is_a_replica_with_our_labels_whatever_else_is_asked(
+        body in replaced(json!({"Image": "a", "Labels": labels("web", None), "HostConfig": {"Memory": 1}})),
+        query in mutated_text("name=shop-web-1&platform=linux"),
+    ) {
+        if let Ok((query, body)) = beside().creation(&query, body.to_string().as_bytes()) {
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            prop_assert!(beside().owns(&body["Labels"]));
+            prop_assert!(query_value(&query, "name").unwrap().ends_with(".r2"));
+        }
+    }
+
+    #[test]
+    fn an_earlier_replica_is_in_no_list(
+        list in replaced(json!([{"Id": "old", "Labels": labels("web", None)}, {"Id": "new", "Labels": labels("web", Some("r2"))}])),
+    ) {
+        let kept = beside().visible(list.to_string().as_bytes());
+        let kept: Vec<Value> = kept.map(|kept| serde_json::from_slice(&kept).unwrap()).unwrap_or_default();
+        let earlier = |one: &Value| beside().is_replica(&one["Labels"]) && !beside().owns(&one["Labels"]);
+        prop_assert!(!kept.iter().any(earlier));
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader, ReadBuf},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf},
+    process::{Child, ChildStdin, ChildStdout},
     task::JoinHandle,
     time::timeout,
 };
 
 /// Lines of complaint that are kept.
 const MAX_LINES: usize = 50;
+/// The longest of them, in bytes; the rest of a longer one counts as the next.
+const MAX_LINE: u64 = 8 * 1024;
 
 /// Standard input and output of ssh, which ends with this.
 pub struct Pipe {
@@ -51,11 +53,12 @@ impl Pipe {
 }
 
 /// Read to the end, or ssh would wait for somebody to read.
-async fn lines(stream: ChildStderr) -> Vec<String> {
+async fn lines(stream: impl AsyncRead + Unpin) -> Vec<String> {
     let mut kept = Vec::new();
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
-    while reader
+    while (&mut reader)
+        .take(MAX_LINE)
         .read_until(b'\n', &mut line)
         .await
         .is_ok_and(|read| read > 0)
@@ -142,5 +145,13 @@ mod tests {
     async fn exit_code_and_complaint_are_told() {
         let ended = pipe("echo one >&2; echo two >&2; exit 127").end().await;
         assert_eq!(ended, (Some(127), vec!["one".to_owned(), "two".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn a_complaint_without_an_end_is_kept_in_bounds() {
+        let endless = tokio::io::repeat(b'x').take(MAX_LINE * 200);
+        let kept = lines(endless).await;
+        assert_eq!(kept.len(), MAX_LINES);
+        assert!(kept.iter().all(|line| line.len() as u64 <= MAX_LINE));
     }
 }

@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::arbitrary::mutated;
 use crate::namespace::segmentation::segments;
 
 const QUIET: u64 = 5000;
@@ -155,5 +156,42 @@ proptest! {
             }
             let _ = h2.unanswered(1, QUIET);
         }
+    }
+}
+
+#[test]
+fn streams_that_are_never_answered_make_a_connection_be_followed_anew() {
+    let mut h2 = opened(&[]);
+    for number in 0..MOST_STREAMS as u32 {
+        h2.inbound(1, &frame(HEADERS, END | 4, 2 * number + 1, b"hpack"));
+    }
+    assert!(h2.is_certain(1, QUIET));
+    assert_eq!(h2.unanswered(1, QUIET) as usize, MOST_STREAMS);
+    for number in 0..3 * MOST_STREAMS as u32 {
+        h2.inbound(2, &frame(HEADERS, END | 4, 2 * number + 20_001, b"hpack"));
+        assert!(h2.open.len() <= MOST_STREAMS);
+    }
+    assert!(!h2.is_certain(2, QUIET));
+}
+
+// A preface, settings, a request with a body, a reset and a ping.
+const CLIENT: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x02\x01\x04\0\0\0\x01hp\
+    \0\0\x02\0\x01\0\0\0\x01ab\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08\0\0\x08\x06\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+proptest! {
+    #[test]
+    fn changed_frames_read_the_same_in_any_segments_from_the_start(
+        frames in mutated(CLIENT), answers in mutated(&CLIENT[24..]), cuts in vec(any::<usize>(), 0..12),
+    ) {
+        let (mut whole, mut cut) = (H2::from_start(), H2::from_start());
+        whole.inbound(1, &frames);
+        whole.outbound(1, &answers);
+        segments(&frames, &cuts).into_iter().for_each(|segment| cut.inbound(1, segment));
+        segments(&answers, &cuts).into_iter().for_each(|segment| cut.outbound(1, segment));
+        // One that is lost may be found again within a segment.
+        if whole.from_start && cut.from_start {
+            prop_assert_eq!(whole.unanswered(1, QUIET), cut.unanswered(1, QUIET));
+        }
+        prop_assert!(whole.open.len() <= (frames.len() + answers.len()) / 9);
     }
 }

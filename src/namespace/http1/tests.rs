@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::arbitrary::mutated;
 use crate::namespace::segmentation::segments;
 
 fn conversation(request: &str, answer: &str) -> Http1 {
@@ -207,5 +208,46 @@ proptest! {
             let _ = if *inbound { http.inbound(bytes) } else { http.outbound(bytes) };
             let _ = http.unanswered();
         }
+    }
+}
+
+#[test]
+fn a_head_without_an_end_is_given_up() {
+    let mut http = Http1::default();
+    http.inbound(b"GET / HTTP/1.1\r\n").unwrap();
+    let line = [&b"x: "[..], &[b'y'; 1000], b"\r\n"].concat();
+    let taken = (0..1000).take_while(|_| http.inbound(&line).is_ok());
+    assert!(taken.count() * line.len() <= 128 * 1024);
+    let mut http = Http1::default();
+    assert_eq!(http.outbound(&[b'H'; 200 * 1024]), Err(OutOfSync));
+}
+
+#[test]
+fn requests_that_are_never_answered_are_given_up() {
+    let mut http = Http1::default();
+    http.inbound(GET.repeat(MOST_PENDING).as_bytes()).unwrap();
+    assert_eq!(http.unanswered() as usize, MOST_PENDING);
+    assert_eq!(http.inbound(GET.as_bytes()), Err(OutOfSync));
+}
+
+const REQUESTS: &[u8] = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nabPUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nT: x\r\n\r\nGET / HTTP/1.1\r\n\r\n";
+const ANSWERS: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+
+proptest! {
+    #[test]
+    fn changed_conversations_read_the_same_in_any_segments(
+        requests in mutated(REQUESTS), answers in mutated(ANSWERS), cuts in vec(any::<usize>(), 0..12),
+    ) {
+        let (mut whole, mut cut) = (Http1::default(), Http1::default());
+        let read = [whole.inbound(&requests), whole.outbound(&answers)];
+        let by_segments = [
+            segments(&requests, &cuts).into_iter().try_for_each(|segment| cut.inbound(segment)),
+            segments(&answers, &cuts).into_iter().try_for_each(|segment| cut.outbound(segment)),
+        ];
+        prop_assert_eq!(read, by_segments);
+        if read == [Ok(()); 2] {
+            prop_assert_eq!((whole.unanswered(), whole.streams()), (cut.unanswered(), cut.streams()));
+        }
+        prop_assert!(whole.unanswered() as usize <= requests.len());
     }
 }

@@ -95,7 +95,10 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated;
 
     fn tcp(data: &[u8]) -> Vec<u8> {
         let mut header = vec![0; 20];
@@ -155,5 +158,34 @@ mod tests {
         let mut udp = packet;
         udp[9] = 17;
         assert_eq!(Segment::parse(&udp, false), None);
+    }
+
+    const IPV4: &[u8] = b"\x45\0\0\x2a\0\0\0\0\x40\x06\0\0\xac\x12\0\x02\xac\x12\0\x03\
+        \x9c\x40\0\x50\0\0\0\x07\0\0\0\x09\x50\x11\0\0\0\0\0\0hi";
+    const IPV6: &[u8] = b"\x60\0\0\0\0\x16\x06\x40\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\
+        \xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x02\
+        \x9c\x40\0\x50\0\0\0\x07\0\0\0\x09\x50\x11\0\0\0\0\0\0hi";
+
+    #[test]
+    fn both_samples_are_segments() {
+        for sample in [IPV4, IPV6] {
+            let segment = Segment::parse(sample, false).unwrap();
+            assert_eq!((segment.data, segment.ends.local.port()), (&b"hi"[..], 80));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_data_of_any_packet_is_a_part_of_it_behind_both_headers(
+            packet in prop_oneof![mutated(IPV4), mutated(IPV6)], outbound: bool,
+        ) {
+            if let Some(segment) = Segment::parse(&packet, outbound) {
+                let from = segment.data.as_ptr().addr() - packet.as_ptr().addr();
+                prop_assert!(from + segment.data.len() <= packet.len());
+                prop_assert!(segment.acknowledges.is_some() || packet.len() >= 20);
+                let other = Segment::parse(&packet, !outbound).unwrap();
+                prop_assert_eq!((other.ends.local, other.ends.remote), (segment.ends.remote, segment.ends.local));
+            }
+        }
     }
 }

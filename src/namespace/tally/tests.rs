@@ -1,6 +1,10 @@
 //! Looks at made-up sockets: which connections count, and what they count as.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
+use crate::arbitrary::mutated;
 use crate::namespace::tcp_info::TcpInfo;
 
 const QUIET: u64 = 5000;
@@ -189,4 +193,78 @@ fn what_the_kernel_has_counted_settles_a_doubt_once_every_packet_is_told() {
     tally.doubt();
     assert_eq!(tally.look(2000, &[end], false).streaming, 1, "it paused");
     assert!(!tally.look(2010, &[end], true).busy());
+}
+
+fn any_segment() -> impl Strategy<Value = (u64, u8, Vec<u8>, u32, Option<u32>, u16)> {
+    let near = prop_oneof![0_u32..64, u32::MAX - 64..=u32::MAX, any::<u32>()];
+    let acknowledged = prop_oneof![0_u32..64, any::<u32>()];
+    let data = prop_oneof![
+        mutated(b"GET / HTTP/1.1\r\n\r\n"),
+        mutated(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        Just(Vec::new()),
+    ];
+    (
+        0..10_000_u64,
+        any::<u8>(),
+        data,
+        near,
+        proptest::option::of(acknowledged),
+        4000..4003_u16,
+    )
+}
+
+fn any_info() -> impl Strategy<Value = TcpInfo> {
+    vec(any::<u8>(), 0..170).prop_map(|bytes| TcpInfo::parse(&bytes))
+}
+
+proptest! {
+    #[test]
+    fn any_packets_and_any_account_of_the_kernel_count_no_more_connections_than_there_are(
+        packets in vec(any_segment(), 0..24), infos in vec((any_info(), any::<u32>(), any::<u32>()), 0..3),
+        protocol in prop_oneof![Just(Protocol::Http1), Just(Protocol::H2c), Just(Protocol::Stream)],
+        told: bool,
+    ) {
+        let mut tally = tally(protocol);
+        for (now, bits, data, sequence, acknowledges, port) in packets {
+            let ends = socket(US, &format!("172.18.0.2:{port}"), 0, 0).ends;
+            let one = Segment {
+                syn: bits & 7 == 0,
+                fin: bits & 0x38 == 0,
+                ..segment(ends, bits & 8 == 0, sequence, acknowledges, &data)
+            };
+            tally.segment(now, &one);
+            if bits == 1 {
+                tally.doubt();
+            }
+            prop_assert!(tally.connections.len() <= 3);
+        }
+        let sockets: Vec<Socket> = infos.into_iter().zip(4000..).map(|((info, unread, unsent), port)| Socket {
+            unread,
+            unsent,
+            info,
+            ..socket(US, &format!("172.18.0.2:{port}"), 0, 0)
+        }).collect();
+        for now in [10_000, u64::MAX] {
+            let traffic = tally.look(now, &sockets, told);
+            prop_assert_eq!(traffic.connections as usize, sockets.len());
+            prop_assert!(traffic.streaming as usize <= sockets.len());
+        }
+    }
+}
+
+#[test]
+fn packets_of_ever_new_connections_do_not_fill_the_memory() {
+    let mut tally = tally(Protocol::Http1);
+    let local = US.parse().unwrap();
+    for number in 0..MOST_BY_PACKETS as u32 + 1000 {
+        let [_, _, high, low] = number.to_be_bytes();
+        let port = 1 + (number >> 16) as u16;
+        let remote = std::net::SocketAddr::from(([10, 0, high, low], port));
+        tally.segment(0, &segment(Ends { local, remote }, false, 7, None, b"GET"));
+    }
+    assert_eq!(tally.connections.len(), MOST_BY_PACKETS);
+    let traffic = tally.look(0, &[socket(US, TRAEFIK, 10, 20)], true);
+    assert_eq!(traffic.connections, 1);
+    tally.look(REMEMBERED, &[], true);
+    assert!(tally.connections.is_empty());
 }

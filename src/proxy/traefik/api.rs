@@ -24,6 +24,11 @@ use crate::{
 /// How what is said of an API by its URL begins.
 pub const PREFIX: &str = "the Traefik API at ";
 
+/// The most bytes of a list, which comes in pages of a hundred, before its last page.
+const MAX_LIST: usize = 64 * 1024 * 1024;
+/// The most pages of a list.
+const MAX_PAGES: u32 = 1000;
+
 /// The API of one Traefik instance.
 pub struct Api {
     /// What to call it in a message.
@@ -187,7 +192,7 @@ impl Api {
     /// Every page of a list (`X-Next-Page`; on the last one it is 1).
     async fn list(&self, path: &str) -> Result<Vec<Value>> {
         let mut all = Vec::new();
-        let mut page = 1;
+        let (mut page, mut pages, mut read) = (1, 0, 0);
         loop {
             let path = format!(
                 "{path}{}page={page}",
@@ -203,6 +208,14 @@ impl Api {
             match answer.next_page {
                 Some(next) if next > page => page = next,
                 _ => return Ok(all),
+            }
+            read += answer.body.len();
+            pages += 1;
+            if read > MAX_LIST || pages == MAX_PAGES {
+                return Err(Error::failed(format!(
+                    "{PREFIX}{} answers {path} without an end",
+                    self.base
+                )));
             }
         }
     }
@@ -399,7 +412,17 @@ fn place_of(server: &str) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::TcpListener,
+    };
+
     use super::*;
+    use crate::{
+        arbitrary::{mutated_text, replaced},
+        proxy::traefik::{access::Access, http::Http},
+    };
 
     fn place(text: &str) -> Place {
         place_of(text).unwrap()
@@ -453,5 +476,65 @@ mod tests {
         let places = places(service);
         assert!(places[&place("10.0.0.2:80")]);
         assert!(!places[&place("10.0.0.3:80")]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_place_of_any_server_reads_back(text in mutated_text("h2c://[fd00::1]:8080/x")) {
+            if let Some(place) = place_of(&text).filter(|place| place.port.is_some()) {
+                prop_assert_eq!(place_of(&place.to_string()), Some(place));
+            }
+        }
+
+        #[test]
+        fn a_service_with_values_of_any_type_has_no_more_places_than_servers(
+            value in replaced(serde_json::json!({
+                "status": "enabled", "usedBy": ["web@docker"], "error": ["x"],
+                "loadBalancer": {"servers": [{"url": "http://10.0.0.2:80"}, {"address": "10.0.0.3:80"}]},
+                "serverStatus": {"http://10.0.0.2:80": "UP", "10.0.0.3:80": "DOWN"},
+            })),
+        ) {
+            if let Ok(service) = serde_json::from_value::<Service>(value) {
+                let servers = service.load_balancer.as_ref().map_or(0, |own| own.servers.len());
+                prop_assert!(places(service).len() <= servers);
+            }
+        }
+
+        #[test]
+        fn a_router_with_values_of_any_type_is_a_model_of_no_other_name(
+            value in replaced(serde_json::json!({
+                "name": "websecure-web@docker", "entryPoints": ["websecure"], "status": "enabled", "middlewares": ["m"],
+            })),
+        ) {
+            let router: Router = serde_json::from_value(value).unwrap_or_default();
+            prop_assert!(!router.is_a_model_of("web@docker") || router.name.ends_with("web@docker"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_without_an_end_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            for next in 2.. {
+                let mut line = String::new();
+                while stream.read_line(&mut line).await.unwrap() > 2 {
+                    line.clear();
+                }
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nX-Next-Page: {next}\r\nContent-Length: 2\r\n\r\n[]"
+                );
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
+        let base = format!("http://{address}");
+        let api = Api::new("t".to_owned(), base, Reach::Http(http));
+        let error = api.list("/api/http/routers").await.unwrap_err();
+        assert!(error.message.ends_with("without an end"), "{error}");
     }
 }

@@ -168,7 +168,13 @@ fn option<'a>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::{
+        arbitrary::mutated_text,
+        proxy::traefik::ports::{Exposed, routed, trap},
+    };
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let compose = [
@@ -246,5 +252,23 @@ mod tests {
             ("traefik.enable", "false"),
             ("traefik.http.routers.a.rule", "x")
         ])));
+    }
+
+    proptest! {
+        #[test]
+        fn any_labels_have_names_and_ports(
+            key in mutated_text("traefik.http.services.web.loadbalancer.server.port"), value in mutated_text("80"),
+            exposed in mutated_text("80-82/tcp"),
+        ) {
+            let labels = labels(&[(&key, &value)]);
+            let found = names(&labels);
+            prop_assert!(!found.services.is_empty());
+            let exposed = Exposed::read(&exposed);
+            let lowest = exposed.iter().map(|own| own.port).min();
+            let ports: Vec<u16> = exposed.iter().map(|own| own.port).collect();
+            let labelled = value.parse().ok();
+            prop_assert!(routed(&labels, &ports).keys().all(|port| lowest == Some(*port) || labelled == Some(*port)));
+            let _ = (trap(&labels, &exposed), wants_traefik(&labels), only_datagrams(&labels));
+        }
     }
 }

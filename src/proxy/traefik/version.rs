@@ -62,7 +62,10 @@ impl fmt::Display for Version {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     #[test]
     fn docker_host_is_heeded_since_two_releases() {
@@ -93,6 +96,15 @@ mod tests {
         }
         for text in ["", "latest", "dev", "3.x"] {
             assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_version_that_reads_back_or_none(text in mutated_text("Traefik v3.7.15-rc1+x")) {
+            if let Ok(version) = text.parse::<Version>() {
+                prop_assert_eq!(version.to_string().parse(), Ok(version));
+            }
         }
     }
 }

@@ -31,11 +31,19 @@ pub struct Daemon {
 
 impl Daemon {
     pub async fn start() -> Self {
-        Self::on(tempfile::tempdir().unwrap()).await
+        Self::start_with(&[]).await
+    }
+
+    pub async fn start_with(options: &[&str]) -> Self {
+        Self::on_with(tempfile::tempdir().unwrap(), options).await
     }
 
     /// Starts on the state that another daemon has left.
     pub async fn on(state: TempDir) -> Self {
+        Self::on_with(state, &[]).await
+    }
+
+    async fn on_with(state: TempDir, more: &[&str]) -> Self {
         let options = [
             "socket-proxy",
             "--listen",
@@ -46,6 +54,7 @@ impl Daemon {
         let mut command = Command::new(binary());
         command
             .args(options)
+            .args(more)
             .arg("--state-dir")
             .arg(state.path())
             .stderr(Stdio::null());

@@ -126,7 +126,10 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     fn matched(expression: &str) -> Option<bool> {
         let labels = [("stage", "live"), ("team", "shop-eu"), ("quote", "a\"b")];
@@ -180,5 +183,17 @@ mod tests {
         }
         assert_eq!(matched(&"(".repeat(100_000)), None);
         assert_eq!(matched(&"!".repeat(100_000)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_expression_is_answered_or_has_no_answer(
+            expression in mutated_text("Label(`a`,`b`) && !(LabelRegex(\"c\", `d.*`) || Label(`e`,``))"),
+        ) {
+            let negated = matched(&format!("!({expression})"));
+            if let (Some(own), Some(other)) = (matched(&expression), negated) {
+                prop_assert_ne!(own, other);
+            }
+        }
     }
 }

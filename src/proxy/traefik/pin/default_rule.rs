@@ -55,7 +55,10 @@ fn value(action: &str, labels: &BTreeMap<String, String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
     use crate::model::label;
 
     fn rule(template: Option<&str>) -> Option<String> {
@@ -88,6 +91,17 @@ mod tests {
             (Some("Host(`{{ .ContainerName }}`)"), "Host(`odd`)"),
         ] {
             assert_eq!(rule(template).as_deref(), Some(wanted), "{template:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_template_gives_a_rule_without_actions_or_the_rule_that_is_known(
+            template in mutated_text("Host(`{{ .Name }}`) && Path(`{{ index .Labels \"host\" }}`)"),
+        ) {
+            if let Some(rule) = rule(Some(&template)).filter(|rule| rule != "Host(`odd`)") {
+                prop_assert!(!rule.contains("{{"), "{}", rule);
+            }
         }
     }
 }

@@ -65,7 +65,10 @@ pub fn both(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     fn of(protocol: Protocol, pairs: &[(&str, &str)]) -> i64 {
         priority(&(protocol, "a".to_owned()), &router(pairs))
@@ -118,5 +121,17 @@ mod tests {
         assert!(both(&own, &served, &other, &served).unwrap().is_none());
         let v2 = router(&[("rule", "Host(`a`, `b`)"), ("rulesyntax", "v2")]);
         assert!(both(&own, &served, &other, &v2).unwrap().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn above_any_priority_is_a_higher_one_or_none(
+            text in prop_oneof![any::<i64>().prop_map(|number| number.to_string()), mutated_text("-9223372036854775808")],
+        ) {
+            let own = of(Protocol::Http, &[("rule", "Host(`a`)"), ("priority", &text)]);
+            if let Ok(higher) = above(own) {
+                prop_assert!(higher > own && higher != 0);
+            }
+        }
     }
 }

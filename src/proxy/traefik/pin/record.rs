@@ -142,7 +142,10 @@ impl PinFile {
 mod tests {
     use serde_json::json;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{mutated_text, replaced};
 
     fn file(rule: &str) -> PinFile {
         let mut record = Record::new(RolloutId("r1".to_owned()), Stage::Hold, 7, true);
@@ -212,5 +215,20 @@ mod tests {
         newer.record.format = FORMAT + 1;
         assert!(PinFile::read(&newer.text().unwrap()).is_err());
         assert!(PinFile::read("{}").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_reads_back_as_it_was_without_a_template(
+            value in replaced(json!(file("Host(`a`) {{{"))), noise in mutated_text("{\"rollout\": {}}"),
+        ) {
+            for text in [value.to_string(), noise] {
+                if let Ok(read) = PinFile::read(&text) {
+                    let written = read.text().unwrap();
+                    prop_assert!(!written.contains("{{"), "{}", written);
+                    prop_assert_eq!(PinFile::read(&written).unwrap(), read);
+                }
+            }
+        }
     }
 }

@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 /// A section of the configuration.
 pub type Object = Map<String, Value>;
 
+/// The most steps of a label's path; Traefik's own have a dozen.
+const MAX_STEPS: usize = 64;
+
 /// The sections `http`, `tcp` and `udp` that the labels describe (paerser `parser/labels_decode.go`).
 pub fn tree(labels: &BTreeMap<String, String>) -> Object {
     let mut root = Object::new();
@@ -35,6 +38,9 @@ fn path(key: &str) -> Option<Vec<&str>> {
             Some(at) if at > 0 && word.ends_with(']') => steps.extend([&word[..at], &word[at..]]),
             _ => return None,
         }
+    }
+    if steps.len() > MAX_STEPS {
+        return None;
     }
     let protocol = steps.first()?;
     ["http", "tcp", "udp"]
@@ -121,7 +127,10 @@ pub fn take(object: &mut Object, name: &str) -> Option<Value> {
 mod tests {
     use serde_json::json;
 
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     #[track_caller]
     fn makes(labels: &[(&str, &str)], wanted: Value) {
@@ -199,5 +208,58 @@ mod tests {
             ],
             json!({}),
         );
+    }
+
+    // Labels with a key and a value that are changed samples, besides one that is as it should be.
+    fn any_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+        let key = mutated_text("traefik.http.routers.web.tls.domains[0].main");
+        let value = prop_oneof![
+            Just("true".to_owned()),
+            Just("false".to_owned()),
+            mutated_text("Host(`a`)")
+        ];
+        proptest::collection::btree_map(key, value, 0..6)
+    }
+
+    fn depth(value: &Value) -> usize {
+        match value {
+            Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+            Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn leaves_are_texts(value: &Value) -> bool {
+        match value {
+            Value::Object(map) => map.values().all(leaves_are_texts),
+            Value::Array(items) => items.iter().all(leaves_are_texts),
+            leaf => leaf.is_string(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_labels_are_a_tree_of_the_three_protocols_with_texts_for_leaves(labels in any_labels()) {
+            let tree = tree(&labels);
+            let known = |key: &String| ["http", "tcp", "udp"].iter().any(|own| own.eq_ignore_ascii_case(key));
+            prop_assert!(tree.keys().all(known));
+            prop_assert!(tree.values().all(leaves_are_texts));
+        }
+    }
+
+    #[test]
+    fn a_path_of_more_steps_than_traefik_has_is_left_out() {
+        let label = |steps| {
+            (
+                format!("traefik.http{}", ".a".repeat(steps)),
+                "x".to_owned(),
+            )
+        };
+        assert_eq!(
+            depth(&Value::Object(tree(&[label(MAX_STEPS - 1)].into()))),
+            MAX_STEPS
+        );
+        assert_eq!(tree(&[label(MAX_STEPS)].into()), Object::new());
+        assert_eq!(tree(&[label(200_000)].into()), Object::new());
     }
 }

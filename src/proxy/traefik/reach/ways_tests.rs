@@ -1,6 +1,9 @@
 //! The ways that real configurations leave open.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::arbitrary::mutated_text;
 use crate::proxy::traefik::static_config::{Given, read};
 
 fn config(line: &str) -> StaticConfig {
@@ -109,5 +112,20 @@ fn names_are_read_out_of_every_spelling_of_a_rule() {
         ("Host(`", None),
     ] {
         assert_eq!(arguments(rule, "Host").next().as_deref(), host, "{rule}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_rule_of_any_text_gives_ways_to_the_entrypoints_there_are(
+        rule in mutated_text("Host(`a.b`) && (PathPrefix(`/x/`) || !Host(\"c\"))"),
+        file in mutated_text("http: {routers: {api: {rule: 'Host(`a`)', service: api@internal, entryPoints: [web]}}}"),
+    ) {
+        prop_assert!(prefixes(&rule)[0].is_empty());
+        for argument in arguments(&rule, "Host") {
+            prop_assert!(rule.contains(&argument));
+        }
+        let config = StaticConfig::default();
+        prop_assert!(ways(&config, &routers_in_file("x.yml", &file), true).is_empty());
     }
 }

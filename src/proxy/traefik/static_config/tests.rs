@@ -1,6 +1,9 @@
 //! Static configurations as people write them, in each of Traefik's three places.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::arbitrary::mutated_text;
 
 fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
@@ -228,5 +231,63 @@ fn a_file_that_is_none_is_named_in_one_line() {
         });
         let error = error.unwrap_err();
         assert!(error.starts_with(path) && !error.contains('\n'), "{error}");
+    }
+}
+
+// Every configuration has an entrypoint, and an error is one line.
+fn reads(given: Given<'_>) -> Result<(), TestCaseError> {
+    match read(given) {
+        Ok(config) => {
+            prop_assert!(!config.entrypoints.is_empty());
+            for option in ["api.insecure=true", "a.b.c"] {
+                prop_assert!(!config.how_to_add(option).is_empty());
+            }
+            config.default_entrypoints();
+        }
+        Err(error) => prop_assert!(!error.contains('\n'), "{}", error),
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn any_file_is_a_configuration_or_an_error_of_one_line(yaml in mutated_text(YAML), toml in mutated_text(TOML)) {
+        reads(Given { file: Some(("traefik.yml", &yaml)), ..Given::default() })?;
+        reads(Given { file: Some(("traefik.toml", &toml)), ..Given::default() })?;
+    }
+
+    #[test]
+    fn any_arguments_and_variables_are_a_configuration(
+        words in proptest::collection::vec(
+            mutated_text("traefik --entrypoints.web.address=:80 --api.insecure --providers.docker.constraints=x"), 0..3,
+        ),
+        variables in proptest::collection::vec(mutated_text("TRAEFIK_ENTRYPOINTS_WEB_ADDRESS=:80"), 0..3),
+    ) {
+        let command: Vec<String> = words.iter().flat_map(|line| line.split(' ')).map(str::to_owned).collect();
+        let arguments = arguments(&command);
+        prop_assert!(arguments.len() <= command.len());
+        reads(Given { arguments: &arguments, ..Given::default() })?;
+        reads(Given { environment: &variables, ..Given::default() })?;
+        let given = Given { arguments: &arguments, environment: &variables, file: None };
+        prop_assert!(candidates(given, "/").len() <= 13);
+    }
+}
+
+#[test]
+fn however_deep_a_configuration_is_the_stack_does_not_overflow() {
+    let deep = "a.".repeat(100_000);
+    let argument = [format!("--{deep}b=1")];
+    let variable = [format!("TRAEFIK_{}=1", deep.replace('.', "_"))];
+    assert!(Tree::of_arguments(&argument).is_empty());
+    assert!(Tree::of_environment(&variable).is_empty());
+    let labels = [(format!("{deep}b"), "1".to_owned())];
+    assert!(Tree::of_labels(&labels.into()).is_empty());
+    for file in [
+        format!("{deep}b = 1"),
+        format!("[{deep}b]"),
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}", "{a=".repeat(100_000)),
+    ] {
+        assert!(Tree::of_file("traefik.toml", &file).is_err());
     }
 }

@@ -8,6 +8,8 @@ use crate::{compose::duration, yaml};
 
 /// What every variable of Traefik's static configuration begins with.
 const PREFIX: &str = "TRAEFIK_";
+/// The most steps of an option's name; Traefik's own have a dozen.
+const MAX_STEPS: usize = 64;
 
 /// One source of a static configuration, read but not understood.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,6 +77,9 @@ impl Tree {
     }
 
     fn put(&mut self, path: &[&str], value: String) {
+        if path.len() > MAX_STEPS {
+            return;
+        }
         let mut node = &mut self.0;
         for name in path {
             if !node.is_object() {
