@@ -30,7 +30,7 @@ USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
 	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
 
-.PHONY: help build image install uninstall demo test test-pin one testbed-down soak check fmt bench lines clean
+.PHONY: help build image install uninstall demo test one testbed-down soak check fmt bench lines clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,18 +78,13 @@ one: build ## the tests whose name contains T, such as T=three_replicas, on a te
 testbed-down: ## takes down what `make one` has left up
 	@ROLLOUT_TESTBED_HOLDER=make-one $(TESTBED) down
 
-# The stacks of the main job once more, in front of which a Traefik with a file provider reads the engine's socket itself.
+# The main job, which is repeated with a Traefik that reads the engine's socket itself and is switched by pin files.
 PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
-test-pin: MEANWHILE = $(TESTS) --no-run
-test-pin: ## the main job's end-to-end tests once more, switched by pin files
-	@$(IN_TESTBED) \
-	export ROLLOUT_TESTBED_SWITCH=pin; \
-	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(PINNED)
-
 soak: MEANWHILE = $(TESTS) --no-run
-soak: ## every fault at every call and in every phase, and a hundred rollouts in a row; takes about an hour
+soak: ## the long proofs: faults at every call and in every phase, a hundred rollouts, the main job by pin; over an hour
 	@$(IN_TESTBED) \
-	$(TESTS) --test end-to-end -- --test-threads=1 --nocapture soak::
+	$(TESTS) --test end-to-end -- --test-threads=1 --nocapture soak::; \
+	ROLLOUT_TESTBED_SWITCH=pin $(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(PINNED)
 
 check: ## formatting and lints
 	@$(CARGO) fmt --all -- --check

@@ -179,6 +179,12 @@ mod tests {
     fn an_error_is_one_line() {
         let error = parse("a: [1\nb: 2").unwrap_err();
         assert!(!error.contains('\n'), "{error}");
+        // The library names a place by its keys, as they are.
+        let text = r#""a\nb": {[x]: 1}"#;
+        let plain = serde_yaml::from_str::<Value>(text).unwrap_err().to_string();
+        assert!(plain.contains('\n'), "{plain}");
+        let error = parse(text).unwrap_err();
+        assert_eq!(error, plain.replace('\n', " "));
     }
 
     const SAMPLE: &str = "a: &a {b: 1, c: [x, 'y', \"z\", ~, 1.5e3]}\nd:\n  <<: *a\n  e: |\n    text\n  f: !t 5\ng: *a\n";

@@ -6,19 +6,13 @@ use nix::sys::signal::Signal;
 
 use testbed::{Load, LoadOptions, Stack};
 
-const QUICK: [&str; 4] = ["--proxy", "traefik", "--stable", "200ms"];
-
-fn quick<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    [&QUICK[..], more].concat()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_that_dies_while_it_is_watched_gives_the_traffic_back() {
     let mut stack = Stack::usual("");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     stack.tag("v2");
-    let mut running = stack.start_rollout(&quick(&["--bake", "60s", "web"]));
+    let mut running = stack.start_rollout(&["--proxy", "traefik", "--bake", "60s", "web"]);
     running.reaches("step_started", "bake").await;
     stack.answers("v2").await;
     let new = stack.replicas("web").await;
@@ -42,7 +36,7 @@ async fn the_old_version_runs_hidden_until_the_watch_is_over_or_is_cut_short() {
         let load = stack.load();
         stack.tag(version);
         let bake = if cut_short { "60s" } else { "2s" };
-        let mut running = stack.start_rollout(&quick(&["--bake", bake, "web"]));
+        let mut running = stack.start_rollout(&["--proxy", "traefik", "--bake", bake, "web"]);
         running.reaches("step_started", "bake").await;
         assert_eq!(stack.replicas("web").await.len(), 2);
         assert_eq!(stack.version().await.as_deref(), Some(version));
@@ -68,7 +62,7 @@ async fn killed(step: &str) -> (Stack, Load) {
         ..stack.load_options()
     });
     stack.tag("v2");
-    let mut running = stack.start_rollout(&quick(&["web"]));
+    let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
     running.reaches("step_started", step).await;
     running.kill().await;
     (stack, load)
@@ -79,7 +73,7 @@ async fn abort_takes_the_traffic_back_to_the_old_replicas_even_after_the_cutover
     let (stack, load) = killed("drain").await;
     assert_eq!(stack.version().await.as_deref(), Some("v2"));
     let refused = stack
-        .rollout(&quick(&["--on-unfinished", "fail", "web"]))
+        .rollout(&["--proxy", "traefik", "--on-unfinished", "fail", "web"])
         .await;
     refused.code(2);
     for said in [
@@ -120,31 +114,25 @@ async fn resume_goes_by_the_commit_record_and_no_further() {
     }
 }
 
-/// Run alone: what happens to others' containers makes Traefik read in between.
-mod alone {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn traefik_goes_from_a_new_version_that_dies_to_the_old_one_and_knows_no_moment_without()
-    {
-        let mut stack = Stack::relabelled("");
-        stack.up("v1").await;
-        let load = stack.load();
-        stack.tag("v2");
-        let mut running = stack.start_rollout(&quick(&["--bake", "60s", "web"]));
-        running.reaches("step_started", "bake").await;
-        assert!(load.seen("v2", Duration::from_secs(10)).await);
-        let new = stack.newest("web").await;
-        // For longer than Traefik's throttle, so that nothing is held back.
-        load.goes_on_for(300).await;
-        stack.docker(&["kill", &new]).await;
-        let run = running.wait().await;
-        run.code(1);
-        load.goes_on_for(100).await;
-        let report = load.stop().await;
-        let errors = report.records.iter().filter_map(|record| record.error());
-        let mut nobody = errors.filter(|error| error.starts_with("status 404"));
-        assert_eq!(nobody.next(), None, "{report}\n{}", run.text);
-        assert_eq!(stack.version().await.as_deref(), Some("v1"));
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn traefik_goes_from_a_new_version_that_dies_to_the_old_one_and_knows_no_moment_without() {
+    let mut stack = Stack::relabelled("");
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&["--proxy", "traefik", "--bake", "60s", "web"]);
+    running.reaches("step_started", "bake").await;
+    assert!(load.seen("v2", Duration::from_secs(10)).await);
+    let new = stack.newest("web").await;
+    // For longer than Traefik's throttle, so that nothing is held back.
+    load.goes_on_for(300).await;
+    stack.docker(&["kill", &new]).await;
+    let run = running.wait().await;
+    run.code(1);
+    load.goes_on_for(100).await;
+    let report = load.stop().await;
+    let errors = report.records.iter().filter_map(|record| record.error());
+    let mut nobody = errors.filter(|error| error.starts_with("status 404"));
+    assert_eq!(nobody.next(), None, "{report}\n{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
 }

@@ -73,27 +73,31 @@ async fn named(stack: &Stack, level: &str, check: &str, subject: &str) -> Value 
     fix
 }
 
-/// People see the same lines as programs.
+/// People see the same as programs: what the fix is, the place and the lines of each edit, and its command.
 async fn printed(stack: &Stack, fix: &Value) {
     let run = stack.rollout(&["doctor"]).await;
-    let shown = |line: &str| run.out.lines().any(|own| own.trim_start() == line);
+    let contains = |wanted: &str| assert!(run.out.contains(wanted), "{wanted:?}:\n{}", run.out);
+    contains(&format!(": {}\n", fix["text"].as_str().unwrap()));
+    if let Some(command) = fix["run"].as_str() {
+        contains(&format!("  then: {command}\n"));
+    }
     for edit in fix["edits"].as_array().into_iter().flatten() {
-        let snippet = edit["yaml"].as_str().unwrap_or_default();
-        for line in snippet.lines() {
-            assert!(shown(line.trim_start()), "{line:?} is not in\n{}", run.out);
-        }
-        let path: Vec<&str> = edit["at"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|key| key.as_str().unwrap())
-            .collect();
+        let keys = edit["at"].as_array().unwrap().iter();
+        let path: Vec<&str> = keys.map(|key| key.as_str().unwrap()).collect();
         let path = path.join(".");
-        assert!(
-            !snippet.is_empty() || run.out.contains(&path),
-            "{path} is not in\n{}",
-            run.out
-        );
+        match edit["do"].as_str().unwrap() {
+            "set" => {}
+            "add" => contains(&format!("  add to {path}:\n")),
+            "remove" => contains(&format!("  take out {path}\n")),
+            _ => contains(&format!(" in {path}\n")),
+        }
+        // What several edits set is printed as one snippet, each edit's lines in their order.
+        let mut shown = run.out.lines().map(str::trim_start);
+        for line in edit["yaml"].as_str().unwrap_or_default().lines() {
+            let line = line.trim_start();
+            let there = shown.any(|own| own == line);
+            assert!(there, "{line:?} is not in\n{}", run.out);
+        }
     }
 }
 

@@ -7,14 +7,20 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use client::{Answer, Echo, Flow, Trickle, ask};
-use testbed::{Load, LoadOptions, Run, Running, Stack};
+use testbed::{Load, LoadOptions, Run, Running, Stack, eventually};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The default of `--settle`, in milliseconds.
-const SETTLE: u64 = 250;
-/// What a drain may take beyond what it waits for, in milliseconds; the settle counts from the confirmation, so that it
-/// may also take less.
-const OVERHEAD: u64 = 300;
+
+/// A drain that waits for silence ends by its timeout with these. One that ends with `answered` has not waited for it.
+const NO_SILENCE: [&str; 7] = [
+    "--proxy",
+    "traefik",
+    "--drain-quiet",
+    "10m",
+    "--drain-timeout",
+    "60s",
+    "web",
+];
 
 /// A service with these labels beside the usual ones, one a line.
 fn labelled(labels: &[&str], more: &str) -> Stack {
@@ -34,21 +40,8 @@ fn how(run: &Run) -> &Value {
     &run.event("drained").unwrap()["how"]
 }
 
-fn notices(run: &Run) -> String {
-    let of_kind = |event: &&Value| event["event"] == "notice";
-    let texts = run.events.iter().filter(of_kind);
-    texts
-        .map(|event| event["text"].as_str().unwrap_or_default().to_owned() + "\n")
-        .collect()
-}
-
-/// Waits for the end of the drain; when it was seen.
-async fn drained(run: &mut Running) -> Instant {
-    run.reaches("drained", "").await;
-    Instant::now()
-}
-
-/// Ends as rolled out as it can be, with nothing lost.
+/// Ends as rolled out as it can be, with nothing lost. The application ends at once at SIGTERM, so that a drain which
+/// ends too early breaks the answers that are under way.
 async fn ends_well(stack: &Stack, run: Running, load: Option<Load>, replicas: usize) -> Run {
     let run = run.wait().await;
     run.code(0);
@@ -60,21 +53,6 @@ async fn ends_well(stack: &Stack, run: Running, load: Option<Load>, replicas: us
     run
 }
 
-#[track_caller]
-fn right_after(drained: Instant, last: Instant) {
-    assert!(
-        drained <= last + SECOND,
-        "drained {:?} after the last answer",
-        drained - last
-    );
-    // An answer that has left the replica is with the client soon after.
-    let early = last.saturating_duration_since(drained);
-    assert!(
-        early < SECOND / 4,
-        "drained {early:?} before the last answer"
-    );
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_requests_of_three_and_eight_seconds_are_answered_and_the_drain_ends_after_the_last()
 {
@@ -82,28 +60,24 @@ async fn silent_requests_of_three_and_eight_seconds_are_answered_and_the_drain_e
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
-    let mut run = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    let mut run = stack.start_rollout(&NO_SILENCE);
     run.reaches("step_finished", "create").await;
     let trickle = Trickle::start(stack.port, &["/?wait=3s", "/?wait=8s"]);
     run.reaches("confirmed", "").await;
     let cutover = Instant::now();
-    let answers = trickle.stop();
-    let drained = drained(&mut run).await;
-    let answers = answers.await.unwrap();
+    let answers = trickle.stop().await.unwrap();
     assert!(answers.iter().all(|answer| answer.status == 200));
     for path in ["/?wait=3s", "/?wait=8s"] {
-        let across = answers.iter().filter(|answer| {
-            answer.path == path && answer.version == "v1" && answer.at > cutover + SECOND
-        });
+        let across = answers
+            .iter()
+            .filter(|answer| answer.path == path && answer.version == "v1" && answer.at > cutover);
         assert!(across.count() > 0, "no {path} was under way at the cutover");
     }
-    let old = answers.iter().filter(|answer| answer.version == "v1");
-    right_after(drained, old.map(|answer| answer.at).max().unwrap());
     let run = ends_well(&stack, run, Some(load), 1).await;
     assert_eq!(how(&run), "answered");
 }
 
-async fn drains_right_after_the_settle(mut stack: Stack, load: Option<LoadOptions>) {
+async fn drains_without_a_wait_for_silence(mut stack: Stack, load: Option<LoadOptions>) -> Run {
     stack.up("v1").await;
     let load = load.map(|options| {
         Load::start(LoadOptions {
@@ -112,27 +86,27 @@ async fn drains_right_after_the_settle(mut stack: Stack, load: Option<LoadOption
         })
     });
     stack.tag("v2");
-    let run = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    let run = stack.start_rollout(&NO_SILENCE);
     let run = ends_well(&stack, run, load, 1).await;
     assert_eq!(how(&run), "answered");
-    let took = run.ms("drain");
-    assert!(took <= SETTLE + OVERHEAD, "{took} ms");
+    run
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nothing_is_in_flight_the_drain_ends_right_after_the_settle() {
-    drains_right_after_the_settle(Stack::usual(""), None).await;
+async fn where_nothing_is_in_flight_the_drain_waits_for_no_answer_and_for_no_silence() {
+    let run = drains_without_a_wait_for_silence(Stack::usual(""), None).await;
+    assert_eq!(run.event("draining"), None, "{}", run.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_busy_with_quick_answers_until_the_cutover_are_drained_right_after_the_settle()
-{
+async fn connections_busy_with_quick_answers_until_the_cutover_are_drained_without_a_wait_for_silence()
+ {
     let load = LoadOptions {
         connections: 16,
         rate_per_second: 500,
         ..LoadOptions::default()
     };
-    drains_right_after_the_settle(Stack::usual(""), Some(load)).await;
+    drains_without_a_wait_for_silence(Stack::usual(""), Some(load)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,13 +118,12 @@ async fn an_idle_database_connection_does_not_hold_the_drain() {
     networks: [front]
 "#;
     let stack = Stack::usual(database);
-    drains_right_after_the_settle(stack, Some(LoadOptions::default())).await;
+    drains_without_a_wait_for_silence(stack, Some(LoadOptions::default())).await;
 }
 
-/// Whether each of these chunked answers has all its chunks; the last answer of the old version, which some of them must
-/// have been given after the cutover.
+/// Each of these chunked answers has all its chunks, and the old version gave some of them after the cutover.
 #[track_caller]
-fn last_of_whole_answers(answers: &[Answer], chunks: usize, cutover: Instant) -> Instant {
+fn whole_across_the_cutover(answers: &[Answer], chunks: usize, cutover: Instant) {
     for answer in answers {
         let text = String::from_utf8_lossy(&answer.body);
         assert_eq!(
@@ -159,10 +132,11 @@ fn last_of_whole_answers(answers: &[Answer], chunks: usize, cutover: Instant) ->
             "{text}"
         );
     }
-    let old = answers.iter().filter(|answer| answer.version == "v1");
-    let last = old.map(|answer| answer.at).max().unwrap();
-    assert!(last > cutover + SECOND, "none was under way at the cutover");
-    last
+    let across = |answer: &Answer| answer.version == "v1" && answer.at > cutover;
+    assert!(
+        answers.iter().any(across),
+        "none was under way at the cutover"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,15 +145,15 @@ async fn chunked_answers_that_pause_arrive_whole_wherever_they_began() {
     stack.up("v1").await;
     stack.tag("v2");
     let trickle = Trickle::start(stack.port, &["/chunks?n=7&pause=1500ms"]);
-    let mut run = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    // What began before the watch may end with its silence.
+    let options = ["--proxy", "traefik", "--drain-timeout", "60s", "web"];
+    let mut run = stack.start_rollout(&options);
     run.reaches("confirmed", "").await;
     let cutover = Instant::now();
-    let answers = trickle.stop();
-    let drained = drained(&mut run).await;
-    let last = last_of_whole_answers(&answers.await.unwrap(), 7, cutover);
-    // What began before anybody looked ends with its silence.
-    assert!(drained + SECOND / 4 > last && drained < last + 6 * SECOND);
-    ends_well(&stack, run, None, 1).await;
+    let answers = trickle.stop().await.unwrap();
+    whole_across_the_cutover(&answers, 7, cutover);
+    let run = ends_well(&stack, run, None, 1).await;
+    assert_eq!(how(&run), "answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,13 +166,10 @@ async fn a_pause_longer_than_the_quiet_time_is_no_end_of_an_answer_that_was_seen
     let trickle = Trickle::start(stack.port, &["/chunks?n=4&pause=2s"]);
     run.reaches("confirmed", "").await;
     let cutover = Instant::now();
-    let answers = trickle.stop();
-    let drained = drained(&mut run).await;
-    right_after(
-        drained,
-        last_of_whole_answers(&answers.await.unwrap(), 4, cutover),
-    );
-    ends_well(&stack, run, None, 1).await;
+    let answers = trickle.stop().await.unwrap();
+    whole_across_the_cutover(&answers, 4, cutover);
+    let run = ends_well(&stack, run, None, 1).await;
+    assert_eq!(how(&run), "answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,28 +179,24 @@ async fn of_two_h2c_streams_the_silent_one_is_answered_too() {
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
-    let mut run = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    // The connection was there before the watch: its silence may have to do.
+    let options = ["--proxy", "traefik", "--drain-timeout", "60s", "web"];
+    let mut run = stack.start_rollout(&options);
     run.reaches("step_finished", "create").await;
     let trickle = Trickle::start(stack.port, &["/", "/?wait=4s"]);
     run.reaches("confirmed", "").await;
     let cutover = Instant::now();
-    let answers = trickle.stop();
-    let drained = drained(&mut run).await;
-    let answers = answers.await.unwrap();
+    let answers = trickle.stop().await.unwrap();
     assert!(answers.iter().all(|answer| answer.status == 200));
     let old: Vec<_> = answers
         .iter()
         .filter(|answer| answer.version == "v1")
         .collect();
     assert!(old.iter().any(|answer| answer.path == "/"));
-    let last = old.iter().map(|answer| answer.at).max().unwrap();
-    assert!(
-        last > cutover + 2 * SECOND,
-        "none was silent across the cutover"
-    );
-    // The connection was there before anybody looked: its silence may have to do.
-    assert!(drained + SECOND / 4 > last && drained < last + 6 * SECOND);
-    ends_well(&stack, run, Some(load), 1).await;
+    let silent = |answer: &&Answer| answer.path != "/" && answer.at > cutover;
+    assert!(old.iter().any(silent), "none was silent across the cutover");
+    let run = ends_well(&stack, run, Some(load), 1).await;
+    assert_eq!(how(&run), "answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,14 +205,14 @@ async fn an_idle_websocket_holds_the_drain_no_longer_than_the_quiet_time() {
     stack.up("v1").await;
     stack.tag("v2");
     let _early = Echo::open(stack.port).await;
-    let mut run = stack.start_rollout(&["--proxy", "traefik", "--drain-quiet", "2s", "web"]);
+    let quiet = ["--drain-quiet", "2s", "--drain-timeout", "60s"];
+    let options = [&["--proxy", "traefik"], &quiet[..], &["web"]].concat();
+    let mut run = stack.start_rollout(&options);
     run.reaches("step_finished", "create").await;
     let _late = Echo::open(stack.port).await;
     run.reaches("step_started", "drain").await;
     let run = ends_well(&stack, run, None, 1).await;
     assert_eq!(how(&run), "answered");
-    let took = run.ms("drain");
-    assert!(took <= SETTLE + 2000 + OVERHEAD, "{took} ms");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,7 +223,7 @@ async fn a_websocket_that_keeps_moving_holds_the_drain_until_its_timeout_and_the
     let early = Echo::open(stack.port).await.keep_talking();
     let options = ["--proxy", "traefik", "--drain-timeout", "3s", "web"];
     let mut run = stack.start_rollout(&options);
-    drained(&mut run).await;
+    run.reaches("draining", "").await;
     assert!(!early.is_finished(), "the WebSocket was cut too early");
     let run = ends_well(&stack, run, None, 1).await;
     assert_eq!(how(&run), "timed_out");
@@ -265,10 +232,7 @@ async fn a_websocket_that_keeps_moving_holds_the_drain_until_its_timeout_and_the
     assert!(counted.iter().any(|count| *count > 0), "{draining}");
     assert!(run.text.contains("--drain-timeout"), "{}", run.text);
     let took = run.ms("drain");
-    assert!(
-        (3000..=SETTLE + 3000 + OVERHEAD).contains(&took),
-        "{took} ms"
-    );
+    assert!(took >= 3_000, "{took} ms");
     early.await.unwrap();
 }
 
@@ -282,16 +246,13 @@ async fn when_the_drain_timeout_is_over_the_report_says_so_and_the_rollout_goes_
     let mut run = stack.start_rollout(&options);
     run.reaches("step_finished", "create").await;
     let lost = ask(stack.port, "/?wait=60s");
-    drained(&mut run).await;
+    run.reaches("draining", "").await;
     assert!(!lost.is_finished(), "the request must be under way");
     let run = ends_well(&stack, run, Some(load), 1).await;
     assert_eq!(how(&run), "timed_out");
     assert!(run.text.contains("--drain-timeout"), "{}", run.text);
     let took = run.ms("drain");
-    assert!(
-        (2000..=SETTLE + 2000 + OVERHEAD).contains(&took),
-        "{took} ms"
-    );
+    assert!(took >= 2_000, "{took} ms");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,25 +263,28 @@ async fn uploads_under_way_at_the_cutover_complete_wherever_they_began() {
     stack.tag("v2");
     let (flow, early_ends) = Flow::new();
     let early = flow.upload(stack.port);
-    let mut run = stack.start_rollout(&["--proxy", "traefik", "web"]);
+    let mut run = stack.start_rollout(&NO_SILENCE);
     run.reaches("step_finished", "create").await;
     let (flow, late_ends) = Flow::new();
     let late = flow.upload(stack.port);
-    run.reaches("step_started", "drain").await;
+    run.reaches("draining", "").await;
     tokio::time::sleep(2 * SECOND).await;
+    assert!(!is_drained(&run), "an upload was under way");
     early_ends.send(()).unwrap();
     late_ends.send(()).unwrap();
-    let drained = drained(&mut run).await;
-    let mut last = Instant::now() - 60 * SECOND;
     for upload in [early, late] {
         let (answer, sent) = upload.await.unwrap();
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         assert_eq!((answer.status, answer.version.as_str()), (200, "v1"));
         assert!(text.contains(&format!("received={sent}\n")), "{text}");
-        last = last.max(answer.at);
     }
-    right_after(drained, last);
-    ends_well(&stack, run, Some(load), 1).await;
+    let run = ends_well(&stack, run, Some(load), 1).await;
+    assert_eq!(how(&run), "answered");
+}
+
+/// Whether the drain has ended so far.
+fn is_drained(run: &Running) -> bool {
+    run.events().iter().any(|event| event["event"] == "drained")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,11 +304,8 @@ async fn where_no_helper_can_look_the_network_counters_decide_and_the_report_say
     assert_eq!((answer.status, answer.version.as_str()), (200, "v1"));
     let run = ends_well(&stack, run, None, 1).await;
     assert_eq!(how(&run), "quiet");
-    let notices = notices(&run);
-    assert!(
-        notices.contains("counting its network traffic"),
-        "{notices}"
-    );
+    let counting = |text: &&str| text.contains("counting its network traffic");
+    assert!(run.notices().iter().any(counting), "{}", run.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -352,10 +313,11 @@ async fn the_drain_begins_after_the_settle_that_was_asked_for() {
     let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
-    let run = stack.start_rollout(&["--proxy", "traefik", "--settle", "1500ms", "web"]);
+    let run = stack.start_rollout(&["--proxy", "traefik", "--settle", "3s", "web"]);
     let run = ends_well(&stack, run, None, 1).await;
+    // It counts from the confirmation, so that the step itself may take less; by default it is 250 ms.
     let took = run.ms("drain");
-    assert!((1000..=1500 + OVERHEAD).contains(&took), "{took} ms");
+    assert!(took >= 1_500, "{took} ms");
 }
 
 async fn settles_for_five_seconds(middleware: &str) {
@@ -370,8 +332,9 @@ async fn settles_for_five_seconds(middleware: &str) {
     stack.tag("v2");
     let run = stack.start_rollout(&["--proxy", "traefik", "web"]);
     let run = ends_well(&stack, run, Some(load), 1).await;
+    // It counts from the confirmation, so that the step itself may take less; by default it is 250 ms.
     let took = run.ms("drain");
-    assert!((4500..=5000 + OVERHEAD).contains(&took), "{took} ms");
+    assert!(took >= 2_500, "{took} ms");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -405,12 +368,12 @@ async fn a_run_that_is_killed_while_it_drains_leaves_no_helper_and_the_next_one_
         assert_eq!(stack.helpers(&old.id).await.len(), 1);
     }
     run.kill().await;
-    let killed = Instant::now();
     for old in &olds {
-        while !stack.helpers(&old.id).await.is_empty() {
-            assert!(killed.elapsed() < 5 * SECOND, "a helper is left");
-            tokio::time::sleep(SECOND / 20).await;
-        }
+        eventually("no helper is left", 30 * SECOND, async || {
+            let helpers = stack.helpers(&old.id).await;
+            helpers.is_empty().then_some(()).ok_or(helpers)
+        })
+        .await;
     }
     let run = stack.start_rollout(&["--proxy", "traefik", "web"]);
     ends_well(&stack, run, Some(load), 2).await;
@@ -423,15 +386,16 @@ async fn a_run_that_is_killed_while_it_drains_leaves_no_helper_and_the_next_one_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_ignores_its_stop_signal_is_killed_after_its_own_grace_period() {
-    let more = "    environment: { STOP: ignore }\n    stop_grace_period: 2s\n";
+    let more = "    environment: { STOP: ignore }\n    stop_grace_period: 1s\n";
     let mut stack = Stack::usual(more);
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
     let run = stack.start_rollout(&["--proxy", "traefik", "web"]);
     let run = ends_well(&stack, run, Some(load), 1).await;
+    // The engine's own grace period is 10 s.
     let took = run.ms("stop");
-    assert!((1950..4000).contains(&took), "{took} ms");
+    assert!((900..10_000).contains(&took), "{took} ms");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -453,37 +417,30 @@ async fn a_replica_that_somebody_kills_while_it_answers_is_not_called_drained() 
     load.stop().await;
     run.code(0);
     assert_eq!(how(&run), "ended", "{}", run.text);
-    assert!(
-        notices(&run).contains("what it had not answered is lost"),
-        "{}",
-        run.text
-    );
+    let lost = |text: &&str| text.contains("what it had not answered is lost");
+    assert!(run.notices().iter().any(lost), "{}", run.text);
     stack.settled(1).await;
 }
 
-/// Run alone, since the download keeps a core busy and its end is timed.
-mod alone {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_large_download_under_way_at_the_cutover_completes() {
-        const SIZE: usize = 96 << 20;
-        let mut stack = Stack::usual("");
-        stack.up("v1").await;
-        let load = stack.load();
-        stack.tag("v2");
-        let mut run = stack.start_rollout(&["--proxy", "traefik", "web"]);
-        run.reaches("step_finished", "create").await;
-        let (flow, go_on) = Flow::new();
-        let download = flow.download(stack.port, SIZE);
-        run.reaches("step_started", "drain").await;
-        tokio::time::sleep(2 * SECOND).await;
-        assert!(!run.events().iter().any(|event| event["event"] == "drained"));
-        go_on.send(()).unwrap();
-        let drained = drained(&mut run).await;
-        let answer = download.await.unwrap();
-        assert_eq!((answer.version.as_str(), answer.body.len()), ("v1", SIZE));
-        assert!(drained < answer.at + SECOND);
-        ends_well(&stack, run, Some(load), 1).await;
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_download_under_way_at_the_cutover_completes() {
+    const SIZE: usize = 96 << 20;
+    let mut stack = Stack::usual("");
+    stack.up("v1").await;
+    let load = stack.load();
+    stack.tag("v2");
+    // Where packets were dropped, silence settles it.
+    let options = ["--proxy", "traefik", "--drain-timeout", "60s", "web"];
+    let mut run = stack.start_rollout(&options);
+    run.reaches("step_finished", "create").await;
+    let (flow, go_on) = Flow::new();
+    let download = flow.download(stack.port, SIZE);
+    run.reaches("draining", "").await;
+    tokio::time::sleep(2 * SECOND).await;
+    assert!(!is_drained(&run), "the download was under way");
+    go_on.send(()).unwrap();
+    let answer = download.await.unwrap();
+    assert_eq!((answer.version.as_str(), answer.body.len()), ("v1", SIZE));
+    let run = ends_well(&stack, run, Some(load), 1).await;
+    assert_eq!(how(&run), "answered");
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::faulty::{
     Call, Fault, Faulty, LATE,
@@ -114,23 +115,31 @@ async fn a_creation_of_a_run_whose_lock_was_taken_gets_no_further_and_no_traffic
     stack.settled(1).await;
 }
 
-/// Run alone, since containers of other tests have Traefik read all the time.
-mod alone {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_socket_proxy_made_anew_at_the_confirmation_and_a_traefik_restarted_at_the_drain_are_told_of()
-     {
-        let mut stack = Stack::relabelled("");
-        stack.up("v1").await;
-        let points = [
-            (("v1", "v2"), Action::RecreateSocketProxy, "confirm"),
-            (("v2", "v1"), Action::RestartTraefik, "drain"),
-        ];
-        for (versions, action, phase) in points {
-            let done = meddle(&mut stack, versions, (action, phase), Duration::ZERO).await;
-            let complaints = done.complaints.join("\n");
-            assert!(complaints.is_empty(), "{complaints}\n{}", done.first.text);
-        }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_proxy_made_anew_at_the_confirmation_and_a_traefik_restarted_at_the_drain_are_told_of()
+ {
+    let mut stack = Stack::relabelled("");
+    stack.set("ROLLOUT_DRAIN_TIMEOUT", "20s").up("v1").await;
+    let points = [
+        (("v1", "v2"), Action::RecreateSocketProxy, "confirm"),
+        (("v2", "v1"), Action::RestartTraefik, "drain"),
+    ];
+    for (versions, action, phase) in points {
+        let _held = held_request(&stack).await;
+        let done = meddle(&mut stack, versions, (action, phase), Duration::ZERO).await;
+        let complaints = done.complaints.join("\n");
+        assert!(complaints.is_empty(), "{complaints}\n{}", done.first.text);
+        assert!(!done.was_over, "{phase}: {}", done.first.text);
     }
+}
+
+/// An open request to the old replica itself, past Traefik: the drain lasts until its timeout.
+async fn held_request(stack: &Stack) -> TcpStream {
+    let old = stack.newest("web").await;
+    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let address = stack.docker(&["inspect", "--format", format, &old]).await;
+    let mut stream = TcpStream::connect((address.trim(), 80)).await.unwrap();
+    let request = b"GET /?wait=2m HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    stream
 }

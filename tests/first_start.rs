@@ -1,7 +1,15 @@
 //! Services that do not run yet, that run badly, or that no proxy routes to.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
 use crate::shapes::roll_under_load;
-use testbed::Stack;
+use testbed::{Stack, docker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {
@@ -108,18 +116,38 @@ async fn a_worker_that_never_gets_healthy_leaves_the_old_one_alone() {
     stack.no_leftovers().await;
 }
 
+/// Looks again and again, and panics where no container of the service runs.
+fn one_runs_until(over: Arc<AtomicBool>, stack: &Stack) -> thread::JoinHandle<()> {
+    let project = format!("label=com.docker.compose.project={}", stack.name);
+    let filters = [
+        project.as_str(),
+        "label=com.docker.compose.service=web",
+        "status=running",
+    ];
+    let filters = filters.map(|filter| format!("--filter={filter}"));
+    thread::spawn(move || {
+        let [project, service, running] = &filters;
+        let list = ["ps", "-q", project, service, running];
+        while !over.load(Ordering::Relaxed) {
+            assert_ne!(docker(&list), "", "none runs");
+        }
+    })
+}
+
 /// A worker is rolled, killed when it begins a step, and rolled again; at every moment one of them runs.
 async fn a_killed_rollout_of_a_worker_is_settled(step: &str) {
     let mut stack = Stack::new(WORKER);
     stack.compose(&["up", "-d"]).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let one_runs = one_runs_until(over.clone(), &stack);
     stack.tag("v2");
     let mut running = stack.start_rollout(&["web"]);
     running.reaches("step_started", step).await;
     running.kill().await;
-    let left = stack.replicas("web").await;
-    assert!(left.iter().any(|own| own.status == "running"), "{left:?}");
     let run = stack.rollout(&["web"]).await;
+    over.store(true, Ordering::Relaxed);
     run.code(0);
+    one_runs.join().expect("one runs at every moment");
     let image = stack
         .docker(&[
             "inspect",

@@ -1,10 +1,13 @@
 //! Revisions: recorded, listed, compared, gone back to; what is kept of them, and what is lost with the volume.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use testbed::{Run, Stack};
+use testbed::{Run, Stack, eventually};
 
-const QUICK: [&str; 2] = ["--stable", "200ms"];
+/// Far beyond the 15 s after which a lease is renewed.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// `latest` of an image of the test's own, moved as a build would move it.
 async fn latest_is(stack: &Stack, version: &str) {
@@ -44,10 +47,6 @@ fn file(stack: &Stack, label: &str) {
     stack.write("compose.yaml", &web);
 }
 
-async fn rollout(stack: &Stack, arguments: &[&str]) -> Run {
-    stack.rollout(&[&QUICK[..], arguments].concat()).await
-}
-
 /// Image id and label of the one container.
 async fn runs(stack: &Stack) -> (String, String) {
     let replicas = stack.replicas("web").await;
@@ -84,74 +83,90 @@ async fn numbers(stack: &Stack) -> Vec<u64> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file_lost_a_label() {
-    let stack = stack();
-    latest_is(&stack, "v1").await;
+/// The lines of a report, without what only aligns them.
+fn lines(run: &Run) -> Vec<String> {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    run.out.lines().map(words).collect()
+}
+
+/// Two revisions, a file that has lost its label, and an older image that only our own name holds. What ran in each.
+async fn two_revisions(stack: &Stack) -> [(String, String); 2] {
+    latest_is(stack, "v1").await;
     stack.up("v1").await;
-    let first = runs(&stack).await;
-    latest_is(&stack, "v2").await;
-    rollout(&stack, &["web"]).await.code(0);
-    let second = runs(&stack).await;
+    let first = runs(stack).await;
+    latest_is(stack, "v2").await;
+    stack.rollout(&["web"]).await.code(0);
+    let second = runs(stack).await;
     assert_ne!(first.0, second.0);
-    file(&stack, "");
-    // Only our names hold the older image by now.
+    file(stack, "");
     let own = format!("label=test={}", stack.name);
     let prune = ["image", "prune", "--force", "--filter", &own];
     stack.docker(&prune).await;
+    [first, second]
+}
 
+/// The file has no label by now, and what runs has: a plain rollout takes it away. What status says before and after.
+async fn the_label_is_taken_away(stack: &Stack, image: &str) {
+    let status = stack.rollout(&["status", "web"]).await;
+    status.code(1);
+    let before = lines(&status);
+    assert_eq!(before[0], "web: not settled, revision 3");
+    let differs = |line: &String| line.starts_with("! config: ");
+    assert!(before.iter().any(differs), "{}", status.out);
+    stack.rollout(&["web"]).await.code(0);
+    assert_eq!(runs(stack).await, (image.to_owned(), String::new()));
+    let status = stack.rollout(&["status", "web", "--watch"]).await;
+    status.code(0);
+    let after = lines(&status);
+    let settled = [
+        "web: settled, revision 4".to_owned(),
+        "NAME STATE HEALTH REVISION TRAFFIC".to_owned(),
+        format!("{}-web-1 running healthy 4 live", stack.name),
+    ];
+    assert!(after.ends_with(&settled), "{}", status.out);
+}
+
+async fn the_history_lists_it(stack: &Stack) {
+    let history = stack.rollout(&["history", "web"]).await;
+    assert!(history.code(0).out.contains("undo to 1"), "{}", history.out);
+    for (revisions, differs) in [
+        ("3..4", "-      shop.tier: gold"),
+        ("1..2", "-# image sha256:"),
+    ] {
+        let diff = ["history", "web", "--diff", revisions];
+        let diff = stack.rollout(&diff).await;
+        assert!(diff.code(0).out.contains(differs), "{}", diff.out);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file_lost_a_label() {
+    let stack = stack();
+    let [first, second] = two_revisions(&stack).await;
     let load = stack.load();
-    let run = rollout(&stack, &["undo", "web"]).await;
+    let run = stack.rollout(&["undo", "web"]).await;
     let report = load.stop().await;
     run.code(0);
     assert!(report.nothing_lost(), "{report}\n{}", run.text);
-    assert_eq!(report.mixed, 0, "{report}");
     assert_eq!(runs(&stack).await, first);
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
     assert_eq!(run.event("finished").unwrap()["revision"], 3);
-    let again = rollout(&stack, &["undo", "web", "--to", "1"]).await;
+    let again = stack.rollout(&["undo", "web", "--to", "1"]).await;
     assert!(
         again.code(0).event("nothing_to_do").is_some(),
         "{}",
         again.text
     );
 
-    // The file has no label by now, and what runs has: a plain rollout takes it away, and an undo brings it back.
-    let status = stack.rollout(&["status", "web"]).await;
-    status.code(1);
-    assert!(
-        status.out.contains("not settled, revision 3"),
-        "{}",
-        status.out
-    );
-    assert!(status.out.contains("config: "), "{}", status.out);
-    rollout(&stack, &["web"]).await.code(0);
-    assert_eq!(runs(&stack).await, (first.0.clone(), String::new()));
-    let status = stack.rollout(&["status", "web", "--watch"]).await;
-    status.code(0);
-    assert!(status.out.contains("settled, revision 4"), "{}", status.out);
-    assert!(status.out.contains("healthy"), "{}", status.out);
-    assert!(status.out.contains("live"), "{}", status.out);
-    let history = stack.rollout(&["history", "web"]).await;
-    assert!(history.code(0).out.contains("undo to 1"), "{}", history.out);
-    let diff = stack.rollout(&["history", "web", "--diff", "3..4"]).await;
-    assert!(
-        diff.code(0).out.contains("-      shop.tier: gold"),
-        "{}",
-        diff.out
-    );
-    let diff = stack.rollout(&["history", "web", "--diff", "1..2"]).await;
-    assert!(
-        diff.code(0).out.contains("-# image sha256:"),
-        "{}",
-        diff.out
-    );
-    let run = rollout(&stack, &["undo", "web", "--to", "2"]).await;
+    the_label_is_taken_away(&stack, &first.0).await;
+    the_history_lists_it(&stack).await;
+    // An undo brings the label back.
+    let run = stack.rollout(&["undo", "web", "--to", "2"]).await;
     run.code(0);
     assert_eq!(runs(&stack).await, second);
     assert_eq!(numbers(&stack).await, [1, 2, 3, 4, 5]);
     stack.no_leftovers().await;
-    let refused = rollout(&stack, &["undo", "web", "--to", "9"]).await;
+    let refused = stack.rollout(&["undo", "web", "--to", "9"]).await;
     assert!(
         refused.code(2).text.contains("recorded are 1, 2, 3, 4, 5"),
         "{}",
@@ -166,10 +181,10 @@ async fn an_image_that_takes_the_name_while_the_rollout_runs_gets_no_traffic() {
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     latest_is(&stack, "v2").await;
-    rollout(&stack, &["web"]).await.code(0);
+    stack.rollout(&["web"]).await.code(0);
     let before = runs(&stack).await;
     let load = stack.load();
-    let undo = [&QUICK[..], &["undo", "web"]].concat();
+    let undo = ["undo", "web"];
     let mut running = stack.start_rollout(&undo);
     running.reaches("step_started", "create").await;
     let newest = ["tag", "rollout-demo:v2-plain", &latest(&stack)];
@@ -191,10 +206,10 @@ async fn an_undo_that_fails_leaves_what_ran_and_gives_the_image_its_name_back() 
     stack.compose(&["up", "-d"]).await;
     latest_is(&stack, "v1").await;
     let v1 = latest_id(&stack).await;
-    rollout(&stack, &["web"]).await.code(0);
+    stack.rollout(&["web"]).await.code(0);
     stack.answers("v1").await;
     let before = stack.replicas("web").await;
-    let run = rollout(&stack, &["undo", "web", "--timeout", "5"]).await;
+    let run = stack.rollout(&["undo", "web", "--timeout", "5"]).await;
     run.code(1);
     assert_eq!(stack.replicas("web").await, before);
     assert_eq!(latest_id(&stack).await, v1);
@@ -207,11 +222,11 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     // What Compose has made is the first revision, and the way back to it.
-    let run = rollout(&stack, &["web"]).await;
+    let run = stack.rollout(&["web"]).await;
     assert!(run.code(0).event("nothing_to_do").is_some(), "{}", run.text);
     for version in ["v2", "v1"] {
         latest_is(&stack, version).await;
-        rollout(&stack, &["web", "--keep", "2"]).await.code(0);
+        stack.rollout(&["web", "--keep", "2"]).await.code(0);
     }
     assert_eq!(numbers(&stack).await, [1, 2, 3]);
     assert_eq!(kept(&stack).await, ["2", "3"]);
@@ -237,7 +252,7 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
     );
     latest_is(&stack, "v2").await;
     // What runs is known all the same, and is recorded once more beside what cannot be read.
-    let run = rollout(&stack, &["web"]).await;
+    let run = stack.rollout(&["web"]).await;
     assert!(run.code(0).text.contains("is corrupt"), "{}", run.text);
     assert_eq!(numbers(&stack).await, [1, 2, 3, 4]);
     let line = format!(
@@ -254,7 +269,7 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
     let volume = stack.state_volume();
     stack.docker(&["volume", "rm", &volume]).await;
     latest_is(&stack, "v1").await;
-    let run = rollout(&stack, &["web"]).await;
+    let run = stack.rollout(&["web"]).await;
     assert!(
         run.code(0).text.contains("its history begins anew"),
         "{}",
@@ -270,24 +285,24 @@ async fn an_undo_that_is_killed_is_undone_or_finished_and_the_image_has_the_righ
     stack.up("v1").await;
     let first = runs(&stack).await;
     latest_is(&stack, "v2").await;
-    rollout(&stack, &["web"]).await.code(0);
+    stack.rollout(&["web"]).await.code(0);
     let second = runs(&stack).await;
     let newest = latest_id(&stack).await;
     let load = stack.load();
     // Before the cutover: a plain rollout undoes it, and takes the newest image for what it is.
-    let mut running = stack.start_rollout(&[&QUICK[..], &["undo", "web"]].concat());
+    let mut running = stack.start_rollout(&["undo", "web"]);
     running.reaches("step_started", "ready").await;
     assert_ne!(latest_id(&stack).await, newest);
     running.kill().await;
-    let run = rollout(&stack, &["web"]).await;
+    let run = stack.rollout(&["web"]).await;
     assert!(run.code(0).event("nothing_to_do").is_some(), "{}", run.text);
     assert_eq!(latest_id(&stack).await, newest);
     assert_eq!(runs(&stack).await, second);
     // After it: the same command finishes it, and it is recorded as what it is.
-    let mut running = stack.start_rollout(&[&QUICK[..], &["undo", "web"]].concat());
+    let mut running = stack.start_rollout(&["undo", "web"]);
     running.reaches("step_started", "drain").await;
     running.kill().await;
-    let run = rollout(&stack, &["undo", "web"]).await;
+    let run = stack.rollout(&["undo", "web"]).await;
     let report = load.stop().await;
     assert!(run.code(0).event("nothing_to_do").is_some(), "{}", run.text);
     assert_eq!(report.failed, 0, "{report}");
@@ -304,12 +319,12 @@ async fn an_undo_during_a_bake_moves_the_traffic_back_to_replicas_that_still_run
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     latest_is(&stack, "v2").await;
-    let bake = [&QUICK[..], &["web", "--bake", "100s"]].concat();
+    let bake = ["web", "--bake", "100s"];
     let mut running = stack.start_rollout(&bake);
     running.reaches("step_started", "bake").await;
     stack.answers("v2").await;
     the_lease_is_renewed(&stack).await;
-    let undo = rollout(&stack, &["undo", "web"]).await;
+    let undo = stack.rollout(&["undo", "web"]).await;
     undo.code(0);
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
     let run = running.wait().await;
@@ -325,16 +340,13 @@ async fn the_lease_is_renewed(stack: &Stack) {
     let epoch = stack.docker(&["inspect", "--format", format, &lock]).await;
     let epoch: u64 = epoch.trim().parse().unwrap();
     let line = format!("docker cp {lock}:/rollout-lease - | tar xO");
-    for _ in 0..80 {
+    let until = eventually("the lease is renewed", LIMIT, async || {
         let mut copy = stack.command("sh", &["-c", &line]);
         let text = String::from_utf8(copy.output().await.unwrap().stdout).unwrap();
-        if let Ok(until) = text.parse::<u64>() {
-            assert!(until >= epoch + 45_000 + 14_000, "{until} after {epoch}");
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-    }
-    panic!("the lease was not renewed within 20 s");
+        text.parse::<u64>()
+    })
+    .await;
+    assert!(until >= epoch + 45_000 + 14_000, "{until} after {epoch}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -350,7 +362,7 @@ async fn a_rollout_serves_although_nothing_can_be_written_down() {
     latest_is(&stack, "v1").await;
     stack.up("v1").await;
     latest_is(&stack, "v2").await;
-    let run = rollout(&stack, &["web"]).await;
+    let run = stack.rollout(&["web"]).await;
     run.code(0);
     assert!(
         run.text.contains("revision 2 is not recorded"),

@@ -119,10 +119,8 @@ async fn replicas_behind_published_ports_are_told_apart_by_their_ports() {
     stack.settled(2).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_version_that_traefik_would_lose_or_not_get_through_to_is_refused() {
-    let mut stack = Stack::relabelled("");
-    let traefik = r#"  traefik:
+/// A Traefik with constraints of its own, behind which the service has a second network to choose from.
+const CONSTRAINED: &str = r#"  traefik:
     command:
       - --providers.docker.exposedbydefault=false
       - --providers.docker.constraints=Label(`com.docker.compose.project`,`${COMPOSE_PROJECT_NAME}`) && !Label(`zone`,`inner`)
@@ -131,17 +129,16 @@ async fn a_new_version_that_traefik_would_lose_or_not_get_through_to_is_refused(
 networks:
   back:
 "#;
-    let compose = |web: &str| format!("services:\n  web:\n{web}{traefik}");
-    stack.write("compose.yaml", &compose(USUAL));
-    stack.up("v1").await;
-    stack.tag("v2");
-    let before = whole(&stack).await;
-    let project = stack.name.clone();
+
+/// A change of the usual service: what takes the place of what, why it is refused, and what to do next.
+type Refusal = (&'static str, &'static str, String, String);
+
+fn what_traefik_would_lose(project: &str) -> [Refusal; 6] {
     let own = format!("Traefik ({project}-traefik-1)");
-    let port = "traefik.http.services.app.loadbalancer.server";
-    for (change, error, next) in [
+    [
         (
-            ("networks: [front]", "networks: [front, back]"),
+            "networks: [front]",
+            "networks: [front, back]",
             format!(
                 "{own} may not get through to web: it is not told which network to take its address from, and so takes \
                  any of {project}_back, {project}_front"
@@ -149,12 +146,14 @@ networks:
             format!("traefik.docker.network: {project}_front"),
         ),
         (
-            ("traefik.enable: \"true\"", "zone: outer"),
+            "traefik.enable: \"true\"",
+            "zone: outer",
             format!("{own} would leave the new version of web out: it has no label traefik.enable=true"),
             "traefik.enable: \"true\"".to_owned(),
         ),
         (
-            ("labels:", "labels:\n      zone: inner"),
+            "labels:",
+            "labels:\n      zone: inner",
             format!(
                 "{own} would leave the new version of web out: Traefik's constraints are \
                  Label(`com.docker.compose.project`,`{project}`) && !Label(`zone`,`inner`)"
@@ -162,23 +161,37 @@ networks:
             "--proxy none".to_owned(),
         ),
         (
-            ("labels:", "expose: [\"53/udp\"]\n    labels:"),
+            "labels:",
+            "expose: [\"53/udp\"]\n    labels:",
             "Traefik would send to port 53/udp of web, the lowest that it exposes".to_owned(),
             format!("services.web-{project}.loadbalancer.server.port: \"80\""),
         ),
         (
-            ("labels:", &format!("labels:\n      {port}.url: http://web:80")),
+            "labels:",
+            "labels:\n      traefik.http.services.app.loadbalancer.server.url: http://web:80",
             "Traefik sends to http://web:80 for web, whichever version is there (loadbalancer.server.url of app)"
                 .to_owned(),
             "--strategy recreate".to_owned(),
         ),
         (
-            ("networks: [front]", "network_mode: host"),
+            "networks: [front]",
+            "network_mode: host",
             "web has network_mode: host, so both sets would share its ports".to_owned(),
             "--strategy recreate".to_owned(),
         ),
-    ] {
-        stack.write("compose.yaml", &compose(&USUAL.replacen(change.0, change.1, 1)));
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_that_traefik_would_lose_or_not_get_through_to_is_refused() {
+    let mut stack = Stack::relabelled("");
+    let compose = |web: &str| format!("services:\n  web:\n{web}{CONSTRAINED}");
+    stack.write("compose.yaml", &compose(USUAL));
+    stack.up("v1").await;
+    stack.tag("v2");
+    let before = whole(&stack).await;
+    for (from, to, error, next) in what_traefik_would_lose(&stack.name) {
+        stack.write("compose.yaml", &compose(&USUAL.replacen(from, to, 1)));
         refused(&stack.rollout(&["web"]).await, &error, &next);
     }
     assert_eq!(whole(&stack).await, before);

@@ -1,6 +1,6 @@
 //! When a new version counts as ready, and what becomes of one that never is.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::shapes::roll_under_load;
 use testbed::{Run, Stack, by_pin};
@@ -13,53 +13,41 @@ const TOLD: &str = r#"    environment:
       UNHEALTHY: ${UNHEALTHY:-}
 "#;
 
-/// When the application in `web-1` began to listen, as the engine's log has it.
-async fn listened_at(stack: &Stack) -> SystemTime {
-    let name = format!("{}-web-1", stack.name);
-    let script = format!("docker logs --timestamps {name} 2>&1");
-    let log = stack.shell(&script).await;
-    let line = log
-        .lines()
-        .find(|line| line.contains("listening on"))
-        .unwrap();
-    humantime::parse_rfc3339(line.split(' ').next().unwrap()).unwrap()
-}
-
-async fn is_done_soon_after_the_application_is_ready(mut stack: Stack, tags: [&str; 2]) {
+/// Rolls to the second tag under load. Which gate has let the new replica through, and what Docker says of it in the end.
+async fn ready_by(stack: &mut Stack, tags: [&str; 2]) -> (Run, String, String) {
     stack.tag(tags[0]).up("v1").await;
     stack.tag(tags[1]);
-    let run = roll_under_load(&stack, &["--proxy", "traefik", "web"]).await;
-    let done = SystemTime::now();
-    let took = done
-        .duration_since(listened_at(&stack).await)
-        .unwrap_or_default();
-    // The load is stopped in between, which only adds to it.
-    assert!(took < Duration::from_secs(5), "{took:?}\n{}", run.text);
+    let run = roll_under_load(stack, &["--proxy", "traefik", "web"]).await;
+    let says = docker_says(stack).await;
     stack.settled(1).await;
+    let by = run.event("ready").unwrap()["by"].as_str().unwrap();
+    let by = by.to_owned();
+    (run, by, says)
 }
 
-/// Run one after the other: containers of other tests use up the pauses in which Traefik takes changes.
-mod alone {
-    use super::*;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_checked_every_second_is_ready_by_its_own_health_check() {
+    let mut stack = Stack::usual(TOLD);
+    let (run, by, says) = ready_by(&mut stack, ["v1", "v2"]).await;
+    assert_eq!(by, "its health check", "{}", run.text);
+    assert_eq!(says, "healthy", "{}", run.text);
+}
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_service_checked_every_second_is_rolled_within_five_seconds_of_being_ready() {
-        let stack = Stack::usual(TOLD);
-        is_done_soon_after_the_application_is_ready(stack, ["v1", "v2"]).await;
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_every_thirty_seconds_is_not_waited_for() {
+    let mut stack = Stack::usual(TOLD);
+    let (run, by, says) = ready_by(&mut stack, ["v1", "v2-slowcheck"]).await;
+    assert_eq!(by, "its health command, run early", "{}", run.text);
+    assert_eq!(says, at_the_end(), "{}", run.text);
+}
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_service_checked_every_thirty_seconds_is_rolled_within_five_seconds_of_being_ready() {
-        let stack = Stack::usual(TOLD);
-        is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_either() {
-        let mut stack = Stack::usual(TOLD);
-        stack.set("START_DELAY", 3);
-        is_done_soon_after_the_application_is_ready(stack, ["v1", "v2-slowcheck"]).await;
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_either() {
+    let mut stack = Stack::usual(TOLD);
+    stack.set("START_DELAY", 3);
+    let (run, by, says) = ready_by(&mut stack, ["v1", "v2-slowcheck"]).await;
+    assert_eq!(by, "its health command, run early", "{}", run.text);
+    assert_eq!(says, at_the_end(), "{}", run.text);
 }
 
 /// What Docker says of the new replica at the end: only a pin has to stay until Docker agrees.

@@ -64,6 +64,7 @@ fn stack(traefik: &str) -> Stack {
     let path = std::env::var("PATH").unwrap();
     stack.set("PATH", format!("{}:{path}", far.bin));
     stack.set("DOCKER_HOST", format!("unix://{}", far.socket));
+    stack.lives_on(&far.socket);
     stack
 }
 
@@ -82,7 +83,6 @@ async fn rolls(stack: &mut Stack, to: &str, arguments: &[&str]) {
     let report = load.stop().await;
     run.code(0);
     assert!(report.nothing_lost(), "{report:?}\n{}", run.text);
-    assert_eq!(report.mixed, 0, "{}", run.text);
     assert_eq!(stack.version().await.as_deref(), Some(to));
     stack.settled(1).await;
 }
@@ -120,7 +120,7 @@ async fn a_stack_elsewhere_is_rolled_without_loss_by_tls_by_a_context_and_by_ssh
     let by_path = format!("{}{}", far.ssh, far.socket);
     let run = stack.rollout(&["-H", &by_path, "web"]).await;
     run.code(0);
-    assert_eq!(run.event("finished"), None, "{}", run.text);
+    assert!(run.event("nothing_to_do").is_some(), "{}", run.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

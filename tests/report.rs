@@ -212,16 +212,61 @@ fn docker_is_told_what_its_plugin_is() {
     }
 }
 
+const SETTINGS: [&str; 26] = [
+    "proxy",
+    "switch",
+    "traefik-url",
+    "traefik-auth-file",
+    "traefik-ca",
+    "strategy",
+    "scale",
+    "pull",
+    "build",
+    "force",
+    "renew-anon-volumes",
+    "allow-split",
+    "timeout",
+    "wait",
+    "wait-after-healthy",
+    "stable",
+    "ready-http",
+    "confirm-timeout",
+    "settle",
+    "drain-timeout",
+    "drain-quiet",
+    "bake",
+    "pre-stop-hook",
+    "on-unfinished",
+    "lock-wait",
+    "keep",
+];
+
+const EXIT_CODES: [&str; 6] = [
+    "  0    done, or nothing to do",
+    "  1    failed; the old version serves",
+    "  2    refused before anything was touched",
+    "  3    failed, and needs a person",
+    "  4    locked by another rollout",
+    "  130  interrupted",
+];
+
 #[test]
 fn help_names_each_setting_and_exit_code() {
     let help = printed(&["--help"]);
-    for word in [
-        "--drain-timeout",
-        "--wait-after-healthy",
-        "x-rollout:",
-        "130  interrupted",
-        "socket-proxy",
-    ] {
+    for setting in SETTINGS {
+        let option = format!("--{setting}");
+        // A value that may be left out stands in brackets right behind the name.
+        let is = |word: &str| {
+            let rest = word.strip_prefix(&option);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
+        };
+        let lists = |line: &str| line.split_whitespace().take(2).any(is);
+        assert!(help.lines().any(lists), "{option}: {help}");
+    }
+    for code in EXIT_CODES {
+        assert!(help.lines().any(|line| line.starts_with(code)), "{code}");
+    }
+    for word in ["x-rollout:", "socket-proxy"] {
         assert!(help.contains(word), "{word}");
     }
     assert_eq!(

@@ -1,8 +1,8 @@
 //! Where settings come from, and that docker-rollout's flags are understood, also as `docker rollout`.
 
-use std::{os::unix::fs::symlink, path::PathBuf};
+use testbed::{Run, Stack};
 
-use testbed::{Run, Stack, binary};
+use crate::shapes::plugin::install;
 
 /// What a refusal says the number of replicas is: nothing has to run for that.
 fn replicas(run: &Run) -> String {
@@ -52,23 +52,10 @@ async fn the_log_goes_to_standard_error_when_it_is_asked_for() {
     assert!(!chosen.contains('\x1b'), "{chosen}");
 }
 
-/// A Docker configuration with this program as plugin beside Compose.
-fn plugins(stack: &Stack) -> PathBuf {
-    let given = PathBuf::from(std::env::var_os("DOCKER_CONFIG").unwrap());
-    let config = stack.path("docker-config");
-    let plugins = config.join("cli-plugins");
-    std::fs::create_dir_all(&plugins).unwrap();
-    let compose = std::fs::canonicalize(given.join("cli-plugins/docker-compose")).unwrap();
-    symlink(compose, plugins.join("docker-compose")).unwrap();
-    symlink(binary(), plugins.join("docker-rollout")).unwrap();
-    config
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_rollout_takes_the_flags_of_its_namesake() {
     let mut stack = Stack::usual("    profiles: [extra]\n");
-    let config = plugins(&stack);
-    stack.set("DOCKER_CONFIG", config.display());
+    install(&mut stack).await;
     let info = stack
         .docker(&["info", "--format", "{{json .ClientInfo.Plugins}}"])
         .await;

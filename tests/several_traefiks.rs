@@ -72,7 +72,6 @@ impl Both {
         for load in loads {
             let report = load.stop().await;
             assert!(report.nothing_lost(), "{report}\n{}", run.text);
-            assert_eq!(report.mixed, 0, "{report}\n{}", run.text);
         }
         run.code(0);
         self.stack.settled(1).await;
@@ -91,7 +90,7 @@ async fn two_that_are_named_by_their_urls_both_confirm_before_an_old_replica_is_
 
     // One of the two does not answer: nobody stops anything, and the way back is confirmed once it does.
     let before = both.stack.replicas("web").await;
-    both.stack.tag("v1");
+    both.stack.tag("v1").set("ROLLOUT_STABLE", "3s");
     let load = both.stack.load();
     let impatient = [&urls[..], &["--confirm-timeout", "3s"]].concat();
     let mut running = both.stack.start_rollout(&impatient);

@@ -2,11 +2,11 @@
 
 mod datagrams;
 pub mod lines;
-mod plugin;
+pub mod plugin;
 
 use nix::sys::signal::Signal;
 
-use testbed::{Run, Stack, USUAL, free_port};
+use testbed::{Run, Stack, USUAL, free_port, http};
 
 /// Exit code 0, nothing lost and nothing mixed.
 pub async fn roll_under_load(stack: &Stack, arguments: &[&str]) -> Run {
@@ -270,10 +270,10 @@ async fn a_service_without_labels_is_rolled_through_traefik(proxy: &str) {
     let mut options = stack.load_options();
     options.host = "web.test".into();
     let curl = format!(
-        "until curl -sf -H 'Host: web.test' http://127.0.0.1:{}/; do sleep 0.1; done",
+        "curl -sf --max-time 5 -H 'Host: web.test' http://127.0.0.1:{}/",
         stack.port
     );
-    stack.shell(&curl).await;
+    stack.until(&curl, "version=v1").await;
     let load = testbed::load::Load::start(options);
     stack.tag("v2");
     let run = stack.rollout(&["--proxy", proxy, "web"]).await;
@@ -298,7 +298,11 @@ async fn a_service_without_labels_is_asked_for_where_the_proxy_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
     let mut stack = Stack::usual("    ports: ['127.0.0.1:${OWN_PORT}:80']\n");
-    stack.set("OWN_PORT", free_port()).up("v1").await;
+    stack
+        .set("OWN_PORT", free_port())
+        .set("ROLLOUT_STABLE", "3s")
+        .up("v1")
+        .await;
     let before = stack.replicas("web").await;
     stack.tag("v2");
     let refused = stack.rollout(&["web"]).await;
@@ -351,6 +355,13 @@ const API: &str = r#"  api:
     networks: [front]
 "#;
 
+/// What `api` answers with.
+async fn version_of_api(stack: &Stack) -> Option<String> {
+    let answer = http::get(stack.port, "api.test", "/").await?;
+    let version = answer.headers().get("x-version")?;
+    Some(version.to_str().ok()?.to_owned())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_services_are_rolled_in_the_order_given() {
     let mut stack = Stack::usual(API);
@@ -367,6 +378,7 @@ async fn several_services_are_rolled_in_the_order_given() {
         .filter(|event| event["event"] == "finished")
         .map(|event| event["service"].as_str().unwrap().to_owned());
     assert_eq!(finished.collect::<Vec<_>>(), ["web", "api"]);
+    assert_eq!(version_of_api(&stack).await.as_deref(), Some("v2"));
     stack.settled(1).await;
 }
 

@@ -10,8 +10,6 @@ use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 
 use testbed::Run;
 
-const QUICK: [&str; 5] = ["--proxy", "traefik", "--stable", "200ms", "web"];
-
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_header(header);

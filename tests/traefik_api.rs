@@ -44,19 +44,16 @@ fn silent_about(run: &Run, secret: &str) {
     assert!(!format!("{}{}{events}", run.text, run.out).contains(secret));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in_its_container() {
-    let mut stack = Stack::relabelled("");
-    std::fs::create_dir_all(stack.path("dynamic")).unwrap();
-    stack.up("v1").await;
-
-    // None at all: what to add is said as the file wants it.
-    another_traefik(&stack, "", "").await;
+/// None at all: what to add is said as the file wants it.
+async fn the_api_is_off(stack: &Stack) {
+    another_traefik(stack, "", "").await;
     let error = format!("the API of Traefik ({}-traefik-1) is off", stack.name);
     let next = "add api: { insecure: true } to Traefik's /etc/traefik/traefik.yml";
     refused(&stack.rollout(&["web"]).await, &error, next);
+}
 
-    // A router by labels, on an entrypoint that is not published, with a password.
+/// A router by labels, on an entrypoint that is not published, with a password.
+async fn the_api_wants_a_password(stack: &mut Stack) {
     let labels = format!(
         r#"    labels:
       traefik.enable: "true"
@@ -68,7 +65,7 @@ async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in
 "#
     );
     let config = "  internal: { address: \":9000\" }\napi: {}\n";
-    another_traefik(&stack, &labels, config).await;
+    another_traefik(stack, &labels, config).await;
     let error = format!(
         "the API of Traefik ({}-traefik-1), by its router dash, wants a password",
         stack.name
@@ -94,16 +91,28 @@ async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in
         .await;
     asked(&by_file, "http://traefik.test:9000");
     silent_about(&by_file, "open sesame");
+}
 
-    // A router by the file provider, on a TLS entrypoint, with a path of its own.
+/// A router by the file provider, on a TLS entrypoint, with a path of its own.
+async fn the_api_is_on_a_path(stack: &Stack) {
     stack.write(
         "dynamic/api.yml",
         "http: {routers: {ops: {rule: 'PathPrefix(`/ops`)', entryPoints: [secure], service: api@internal, \
          middlewares: [strip]}}, middlewares: {strip: {stripPrefix: {prefixes: [/ops]}}}}",
     );
     let config = "  secure: { address: \":9443\", http: { tls: {} } }\napi: {}\n";
-    another_traefik(&stack, "", config).await;
+    another_traefik(stack, "", config).await;
     asked(&stack.rollout(&["-v", "web"]).await, ":9443/ops");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in_its_container() {
+    let mut stack = Stack::relabelled("");
+    std::fs::create_dir_all(stack.path("dynamic")).unwrap();
+    stack.up("v1").await;
+    the_api_is_off(&stack).await;
+    the_api_wants_a_password(&mut stack).await;
+    the_api_is_on_a_path(&stack).await;
 
     // Bound to the loopback of its container.
     let config = "  traefik: { address: \"127.0.0.1:9001\" }\napi: { insecure: true }\n";

@@ -119,6 +119,10 @@ impl Drop for Group {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use testbed::eventually;
+
     use super::*;
 
     fn shell(script: &str) -> Command {
@@ -148,23 +152,28 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pids");
         let script = format!(
-            "sleep 60 & echo $! >{0}.part; mv {0}.part {0}; wait",
+            "sleep 600 & echo $! >{0}.part; mv {0}.part {0}; wait",
             file.display()
         );
         let running = tokio::spawn(run(shell(&script), None, |_| ()));
-        let child = loop {
-            match std::fs::read_to_string(&file) {
-                Ok(pid) => break pid.trim().to_owned(),
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
+        let limit = Duration::from_secs(5);
+        let child = eventually("the child runs", limit, async || {
+            std::fs::read_to_string(&file)
+        })
+        .await;
         running.abort();
         let _ = running.await;
-        while std::fs::read_to_string(format!("/proc/{child}/stat"))
-            .is_ok_and(|s| !s.contains(" Z "))
-        {
-            tokio::task::yield_now().await;
-        }
+        let stat = format!("/proc/{}/stat", child.trim());
+        eventually("the child is gone", limit, async || {
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            // One that is dead may not be waited for yet.
+            if stat.is_empty() || stat.contains(" Z ") {
+                Ok(())
+            } else {
+                Err(stat)
+            }
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -177,7 +177,16 @@ mod tests {
         assert!(
             environment.contains(&("DOCKER_HOST".as_ref(), Some("unix:///run/x.sock".as_ref())))
         );
-        for name in NOT_PASSED_ON {
+        for name in [
+            "DOCKER_TLS",
+            "DOCKER_TLS_VERIFY",
+            "DOCKER_CERT_PATH",
+            "DOCKER_CONTEXT",
+            "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND",
+            "DOCKER_CLI_PLUGIN_SOCKET",
+            "COMPOSE_REMOVE_ORPHANS",
+            "COMPOSE_STATUS_STDOUT",
+        ] {
             assert!(environment.contains(&(name.as_ref(), None)), "{name}");
         }
     }

@@ -94,8 +94,16 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(outside.path(), state.path().join("link")).unwrap();
         let owner = fs::metadata(outside.path()).unwrap().uid();
-        // Without root's rights nothing can be given away at all.
-        let _ = give_away(state.path());
+        let given = give_away(state.path());
+        let link = fs::symlink_metadata(state.path().join("link")).unwrap();
+        if geteuid().is_root() {
+            given.unwrap();
+            assert_eq!(link.uid(), ORDINARY);
+        } else {
+            // Without root's rights nothing can be given away at all.
+            assert_eq!(given.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            assert_eq!(link.uid(), owner);
+        }
         assert_eq!(fs::metadata(outside.path()).unwrap().uid(), owner);
     }
 

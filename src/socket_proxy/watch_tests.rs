@@ -22,6 +22,9 @@ fn hidden(daemon: &Daemon, id: &str, labels: &[(&str, &str)]) -> bool {
 
 const NEW: [(&str, &str); 1] = [("io.rollout.id", "r1")];
 
+/// By then the daemon has looked again at what it was in doubt about.
+const BEYOND_GRACE: Duration = GRACE.saturating_add(Duration::from_millis(500));
+
 #[tokio::test]
 async fn hidden_containers_are_shown_once_the_last_visible_one_is_destroyed() {
     let (engine, directory) = FakeEngine::start(false);
@@ -53,7 +56,7 @@ async fn hidden_containers_that_are_not_healthy_are_not_shown() {
         let daemon = watched(&directory, &engine).await;
         set(&daemon, claim(1, "hold", vec![hide(rollout("r1"))])).await;
         engine.remove("old");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sleep(BEYOND_GRACE).await;
         assert!(hidden(&daemon, "new", &NEW), "{status}");
     }
 }
@@ -68,7 +71,7 @@ async fn the_end_of_a_hidden_container_shows_no_other() {
     set(&daemon, claim(1, "hold", vec![hide(rollout("r1"))])).await;
     engine.exit("old");
     engine.remove("new-1");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    sleep(BEYOND_GRACE).await;
     assert!(hidden(&daemon, "new-2", &NEW));
 }
 

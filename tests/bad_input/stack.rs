@@ -35,6 +35,70 @@ fn port() -> u16 {
     socket.local_addr().unwrap().port()
 }
 
+/// What is asked for, why it is refused, and what to do next.
+type Refusal = (&'static str, String, &'static str);
+
+fn what_only_one_set_can_have(project: &str, published: u16) -> [Refusal; 8] {
+    [
+        (
+            "published",
+            format!("published publishes host port 127.0.0.1:{published}"),
+            RECREATE,
+        ),
+        (
+            "named --scale 2",
+            format!("named has container_name: {project}-own and 2 replicas"),
+            "set scale to 1",
+        ),
+        (
+            "anonymous",
+            "anonymous has anonymous volumes, whose data new containers would not see: /data".into(),
+            RENEW,
+        ),
+        (
+            "of-image",
+            "of-image has anonymous volumes, whose data new containers would not see: /var/lib/rollout (of the image)"
+                .into(),
+            RENEW,
+        ),
+        (
+            "on-host",
+            "on-host has network_mode: host, so both sets would share its ports".into(),
+            RECREATE,
+        ),
+        (
+            "inside",
+            "inside has network_mode: service:web, so both sets would share its ports".into(),
+            RECREATE,
+        ),
+        (
+            "addressed",
+            "addressed has the static address 10.231.77.3 on network fixed".into(),
+            RECREATE,
+        ),
+        (
+            "needy",
+            "needy depends on absent, which has no container yet".into(),
+            "docker compose up -d absent",
+        ),
+    ]
+}
+
+/// Services whose containers others have joined.
+fn what_others_have_joined() -> [(String, String); 4] {
+    [
+        ("network", "network_mode"),
+        ("pid", "pid"),
+        ("ipc", "ipc"),
+        ("volume", "volumes_from"),
+    ]
+    .map(|(what, how)| {
+        let error =
+            format!("its-{what} joins by-{what} by {how} and would stay with its old containers");
+        (format!("by-{what}"), error)
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_stand_twice_is_refused_before_anything_is_touched() {
     let mut stack = Stack::usual(SERVICES);
@@ -48,71 +112,13 @@ async fn what_cannot_stand_twice_is_refused_before_anything_is_touched() {
     stack.answers("v1").await;
     stack.tag("v2");
     let before = whole(&stack).await;
-    let own = format!("{}-own", stack.name);
-    for (arguments, error, next) in [
-        (
-            &["published"][..],
-            format!("published publishes host port 127.0.0.1:{published}"),
-            RECREATE,
-        ),
-        (
-            &["named", "--scale", "2"],
-            format!("named has container_name: {own} and 2 replicas"),
-            "set scale to 1",
-        ),
-        (
-            &["anonymous"],
-            "anonymous has anonymous volumes, whose data new containers would not see: /data".into(),
-            RENEW,
-        ),
-        (
-            &["of-image"],
-            "of-image has anonymous volumes, whose data new containers would not see: /var/lib/rollout (of the image)"
-                .into(),
-            RENEW,
-        ),
-        (
-            &["on-host"],
-            "on-host has network_mode: host, so both sets would share its ports".into(),
-            RECREATE,
-        ),
-        (
-            &["inside"],
-            "inside has network_mode: service:web, so both sets would share its ports".into(),
-            RECREATE,
-        ),
-        (
-            &["addressed"],
-            "addressed has the static address 10.231.77.3 on network fixed".into(),
-            RECREATE,
-        ),
-        (
-            &["needy"],
-            "needy depends on absent, which has no container yet".into(),
-            "docker compose up -d absent",
-        ),
-        (
-            &["by-network"],
-            "its-network joins by-network by network_mode and would stay with its old containers".into(),
-            "docker compose up -d",
-        ),
-        (
-            &["by-pid"],
-            "its-pid joins by-pid by pid and would stay with its old containers".into(),
-            "docker compose up -d",
-        ),
-        (
-            &["by-ipc"],
-            "its-ipc joins by-ipc by ipc and would stay with its old containers".into(),
-            "docker compose up -d",
-        ),
-        (
-            &["by-volume"],
-            "its-volume joins by-volume by volumes_from and would stay with its old containers".into(),
-            "docker compose up -d",
-        ),
-    ] {
-        refused(&stack.rollout(arguments).await, &error, next);
+    for (asked, error, next) in what_only_one_set_can_have(&stack.name, published) {
+        let arguments: Vec<&str> = asked.split(' ').collect();
+        refused(&stack.rollout(&arguments).await, &error, next);
+    }
+    for (service, error) in what_others_have_joined() {
+        let run = stack.rollout(&[service.as_str()]).await;
+        refused(&run, &error, "docker compose up -d");
     }
     assert_eq!(whole(&stack).await, before);
 }

@@ -2,6 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,7 +13,7 @@ use tokio::sync::watch;
 
 use super::folder::Example;
 use crate::shapes::lines::{moved_at_once, repeated, until_answered};
-use testbed::free_port;
+use testbed::{eventually, free_port};
 
 /// A client that trusts the example's authority, and nobody else.
 fn client(authority: &[u8], port: u16) -> reqwest::Client {
@@ -49,8 +53,25 @@ async fn a_site_with_a_certificate_of_ones_own_is_rolled_by_an_api_that_is_guard
     example.stack.compose(&["up", "-d"]).await;
     until_answered("v1", ask.clone()).await;
     let stop = watch::Sender::new(false);
-    let load = repeated(&stop, ask);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answers = Arc::new(AtomicUsize::new(0));
+    let counted = answers.clone();
+    let load = repeated(&stop, move || {
+        let (counted, asked) = (counted.clone(), ask());
+        async move {
+            let answer = asked.await;
+            counted.fetch_add(1, Ordering::Relaxed);
+            answer
+        }
+    });
+    eventually(
+        "the load has been answered",
+        Duration::from_secs(30),
+        async || match answers.load(Ordering::Relaxed) {
+            0 => Err("none"),
+            _ => Ok(()),
+        },
+    )
+    .await;
     example.ask_for_the_second();
     let run = example.stack.rollout(&["-v", "web"]).await;
     stop.send_replace(true);

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::time::{sleep, timeout};
+
 use super::{
     probe::Probe,
     strike::{QUICK, fits, leftovers, went_back},
 };
-use testbed::{Load, LoadOptions, LoadReport, Run, Stack};
+use testbed::{Load, LoadOptions, LoadReport, Run, Running, Stack};
 
 /// How much longer than where Compose alone replaces the service nobody may be answered: this machine has other work too.
 fn at_most(gap: Duration) -> Duration {
@@ -18,6 +20,8 @@ const SLACK: Duration = Duration::from_millis(500);
 
 /// How long it may take to be there again.
 const RESTART: Duration = Duration::from_secs(30);
+
+const POLL: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -82,6 +86,8 @@ impl Action {
 pub struct Done {
     pub action: Action,
     pub phase: &'static str,
+    /// Whether the run had ended before the action was done: then it is not the run's to name it.
+    pub was_over: bool,
     pub first: Run,
     pub docker: Option<String>,
     pub second: Run,
@@ -113,73 +119,107 @@ pub async fn meddle(
     running.reaches("step_started", phase).await;
     let acted = began.elapsed();
     let docker = action.act(stack, old).await;
-    let over = |event: &serde_json::Value| {
-        ["finished", "failed"]
-            .iter()
-            .any(|end| event["event"] == *end)
-    };
-    let was_over = running.events().iter().any(over);
-    let answered = match action {
-        Action::RestartTraefik => {
-            while stack.version().await.is_none() && began.elapsed() < acted + RESTART {}
-            Some(began.elapsed())
-        }
-        _ => None,
-    };
-    let first = running.wait().await;
+    let was_over = is_over(&running);
     let mut complaints = Vec::new();
+    let mut answered = None;
+    if action == Action::RestartTraefik {
+        complaints.extend(no_answer(stack, RESTART).await);
+        answered = Some(began.elapsed());
+    }
+    let first = running.wait().await;
     if action == Action::Down {
         complaints.extend(fits(&first, false, new, (new, new)));
-        if docker.is_some() {
-            // An engine that fails to remove a container keeps it as a dead one, until somebody asks again.
-            stack.compose(&["down"]).await;
-        }
-        // The engine may still be at what `down` has asked of it.
-        stack
-            .until("docker compose up -d && echo is up", "is up")
-            .await;
-        stack.answers(new).await;
-        stack.traefik_listens().await;
+        comes_up_again(stack, new, docker.is_some()).await;
     } else {
-        stack_answers(stack).await;
+        // Whether this is as the run says is judged below.
+        no_answer(stack, RESTART).await;
         let serves = stack.version().await.unwrap_or_default();
         // What is done to it after the end is not the run's to know.
         let claimed = if first.code == Some(0) { new } else { old };
-        let serves = if was_over { claimed.to_owned() } else { serves };
-        complaints.extend(fits(&first, false, &serves, (old, new)));
+        let serves = if was_over { claimed } else { &serves };
+        complaints.extend(fits(&first, false, serves, (old, new)));
     }
     let second = stack.rollout(&QUICK).await;
-    let report = load.stop().await;
-    let outage = probe.stop().await;
-    if second.code != Some(0) {
-        complaints.push(format!("the next run: {:?} {}", second.code, second.text));
-    }
-    // Two who want opposite things at the same moment can leave nothing; the run says that a person has to look.
-    let at_odds = action == Action::UpOld && first.code == Some(3);
-    let costs = costs(action, &report, (acted, answered), (outage, gap));
-    complaints.extend(costs.filter(|_| !at_odds));
-    let mixed = report.mixed > 0 && !went_back(&first) && !went_back(&second);
-    if mixed && !action.replaces() {
-        complaints.push(format!("{} mixed", report.mixed));
-    }
-    complaints.extend(told(action, &first, was_over));
-    complaints.extend(leftovers(stack, new, 1).await);
-    Done {
+    let mut done = Done {
         action,
         phase,
+        was_over,
         first,
         docker,
         second,
-        report,
-        outage,
+        report: load.stop().await,
+        outage: probe.stop().await,
         complaints,
+    };
+    let judged = done.judged((acted, answered), gap);
+    done.complaints.extend(judged);
+    done.complaints.extend(leftovers(stack, new, 1).await);
+    done
+}
+
+/// Whether a run has ended so far.
+fn is_over(running: &Running) -> bool {
+    let ends = ["finished", "failed"];
+    let over = |event: &serde_json::Value| ends.iter().any(|end| event["event"] == *end);
+    running.events().iter().any(over)
+}
+
+/// Brings the stack up again that `down` has removed, as far as it could.
+async fn comes_up_again(stack: &Stack, new: &str, down_failed: bool) {
+    if down_failed {
+        // An engine that fails to remove a container keeps it as a dead one, until it is asked again.
+        stack.compose(&["down"]).await;
+    }
+    // The engine may still be at what `down` has asked of it.
+    stack
+        .until("docker compose up -d && echo is up", "is up")
+        .await;
+    stack.answers(new).await;
+    stack.traefik_listens().await;
+}
+
+impl Done {
+    /// What is wrong with the two runs, and with what the clients saw.
+    fn judged(
+        &self,
+        (acted, answered): (Duration, Option<Duration>),
+        gap: Duration,
+    ) -> Vec<String> {
+        let Self {
+            action,
+            first,
+            second,
+            report,
+            ..
+        } = self;
+        let mut complaints = Vec::new();
+        if second.code != Some(0) {
+            complaints.push(format!("the next run: {:?} {}", second.code, second.text));
+        }
+        // Two runs that want opposite things at the same moment can leave nothing; the run says that a person has to
+        // look.
+        let at_odds = *action == Action::UpOld && first.code == Some(3);
+        let costs = costs(*action, report, (acted, answered), (self.outage, gap));
+        complaints.extend(costs.filter(|_| !at_odds));
+        let mixed = report.mixed > 0 && !went_back(first) && !went_back(second);
+        if mixed && !action.replaces() {
+            complaints.push(format!("{} mixed", report.mixed));
+        }
+        complaints.extend(told(*action, first, self.was_over));
+        complaints
     }
 }
 
-/// Waits until anybody answers; who does is looked at afterwards.
-async fn stack_answers(stack: &Stack) {
-    let ask = async { while stack.version().await.is_none() {} };
-    let _ = tokio::time::timeout(Duration::from_secs(20), ask).await;
+/// Waits until any version answers; a complaint where none does. A table with one point that failed says more than none.
+pub async fn no_answer(stack: &Stack, limit: Duration) -> Option<String> {
+    let asked = async {
+        while stack.version().await.is_none() {
+            sleep(POLL).await;
+        }
+    };
+    let came = timeout(limit, asked).await;
+    came.err()
+        .map(|_| format!("nothing answers within {limit:?}"))
 }
 
 /// What an action may cost by itself, and no more.
@@ -215,8 +255,7 @@ fn told(action: Action, run: &Run, was_over: bool) -> Option<String> {
         Action::KillSocketProxy | Action::RecreateSocketProxy => "the socket proxy ",
         _ => return None,
     };
-    let notices = run.events.iter().filter(|event| event["event"] == "notice");
-    let mut texts = notices.filter_map(|event| event["text"].as_str());
-    let named = texts.any(|text| text.starts_with(wanted) && text.contains("went away"));
+    let went = |text: &&str| text.starts_with(wanted) && text.contains("went away");
+    let named = run.notices().iter().any(went);
     (!named && !was_over).then(|| "nobody said who went away".to_owned())
 }

@@ -1,6 +1,9 @@
 //! A rollout under load in which one call to the engine fails, the run after it, and what is to be said of both.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt;
 
@@ -8,15 +11,16 @@ use super::{
     Call, Fault, Faulty,
     upstream::{Upstream, empty},
 };
-use testbed::{Load, LoadOptions, LoadReport, Run, Stack};
+use testbed::{Load, LoadOptions, LoadReport, Run, Stack, eventually};
 
 /// What a run is called with: nothing that only takes time.
-pub const QUICK: [&str; 7] = [
-    "--proxy", "traefik", "--stable", "200ms", "--keep", "1", "web",
-];
+pub const QUICK: [&str; 5] = ["--proxy", "traefik", "--keep", "1", "web"];
 
 /// A run may not take longer than this because of one call that fails.
 const LONGEST: Duration = Duration::from_secs(110);
+
+/// How long what goes by itself may stay.
+const GONE: Duration = Duration::from_secs(30);
 
 /// What became of it.
 pub struct Struck {
@@ -172,49 +176,47 @@ pub fn fits(run: &Run, may_die: bool, serves: &str, (before, wanted): (&str, &st
 
 /// The service has to be as Compose would have made it, and nothing of a rollout may be there any more.
 pub async fn leftovers(stack: &Stack, version: &str, replicas: usize) -> Vec<String> {
-    let checks = async {
+    let settled = async {
         stack.answers(version).await;
         stack.settled(replicas).await;
     };
-    let mut left = Vec::new();
-    // A table with one point that failed says more than no table.
-    if let Err(panic) = std::panic::AssertUnwindSafe(checks).catch_unwind().await {
-        let text = panic.downcast_ref::<String>().cloned();
-        left.push(text.unwrap_or_else(|| "it is not settled".to_owned()));
-    }
-    let claims = stack.claims().await;
-    if claims > 0 {
-        // What the socket proxy says of a health that Docker does not know yet goes by itself.
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        if stack.claims().await > 0 {
-            left.push(format!("{claims} claims are left"));
+    // What the socket proxy says of a health that Docker does not know yet goes by itself.
+    let claims = eventually("no claim is left", GONE, async || {
+        match stack.claims().await {
+            0 => Ok(()),
+            claims => Err(claims),
         }
-    }
-    left.extend(own_containers(stack).await);
+    });
+    // One that removes itself is gone within seconds.
+    let containers = eventually("no container of a rollout is left", GONE, async || {
+        let left = own_containers(stack).await;
+        left.is_empty().then_some(()).ok_or(left)
+    });
+    let mut left = Vec::new();
+    left.extend(complaint(settled).await);
+    left.extend(complaint(claims).await);
+    left.extend(complaint(containers).await);
     left
 }
 
-/// Containers of rollouts that nobody needs any more, as far as they are this stack's.
-async fn own_containers(stack: &Stack) -> Option<String> {
+/// What a check that fails says: a table with one point that failed says more than no table.
+async fn complaint(check: impl Future<Output = ()>) -> Option<String> {
+    let panic = AssertUnwindSafe(check).catch_unwind().await.err()?;
+    let text = panic.downcast_ref::<String>().cloned();
+    Some(text.unwrap_or_else(|| "it is not settled".to_owned()))
+}
+
+/// Containers of rollouts that nothing needs any more, as far as they are this stack's.
+async fn own_containers(stack: &Stack) -> String {
     let line = format!(
         "docker ps -a --filter volume={}-state --format '{{{{.Names}}}}'; \
          docker ps -a --no-trunc --filter label=io.rollout.role=helper \
          --format '{{{{.ID}}}} {{{{.Label \"io.rollout.helps\"}}}}' | while read helper replica; do \
          docker inspect --format '{{{{index .Config.Labels \"com.docker.compose.project\"}}}}' $replica 2>/dev/null \
-         | grep -v -x '{0}' >/dev/null || echo helper $helper of $replica; done",
+         | grep -v -x '{0}' >/dev/null || echo helper $helper of $replica; done; true",
         stack.name
     );
-    // One that removes itself is gone within seconds.
-    let mut left = String::new();
-    for _ in 0..20 {
-        left = stack.shell(&format!("{line}; true")).await;
-        left = left.trim().replace('\n', ", ");
-        if left.is_empty() {
-            return None;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    Some(format!("left over: {left}"))
+    stack.shell(&line).await.trim().replace('\n', ", ")
 }
 
 /// The engine answers through the socket as it does without.

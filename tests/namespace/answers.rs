@@ -1,15 +1,17 @@
 //! HTTP/1.1 connections that the watch has seen from their beginning.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::client::Client;
-use super::helper::Helper;
+use super::helper::{Helper, Traffic};
 use testbed::Replica;
 
-const SECOND: Duration = Duration::from_secs(1);
+fn is_unanswered(traffic: &Traffic) -> bool {
+    traffic.unanswered == 1
+}
 
 #[tokio::test]
 async fn an_idle_keep_alive_connection_is_not_busy() {
@@ -32,36 +34,37 @@ async fn an_idle_keep_alive_connection_is_not_busy() {
 #[tokio::test]
 async fn a_silent_request_is_unanswered_until_it_is_answered() {
     let replica = Replica::start(&[]).await;
-    let mut watch = Helper::watch(&replica, &[]).await;
+    // Far longer than this test waits for anything: silence ends nothing here.
+    let mut watch = Helper::watch(&replica, &["--quiet", "600000"]).await;
+    let mut silent = Client::connect(&replica).await;
+    silent.send("/?wait=60s").await;
+    watch.stays("unanswered", is_unanswered).await;
+    drop(silent);
+    watch
+        .until("gone", |traffic| traffic.connections == 0)
+        .await;
     let mut client = Client::connect(&replica).await;
-    client.send("/?wait=3s").await;
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(2500) {
-        assert_eq!(
-            watch.ask().await.unanswered,
-            u32::from(began.elapsed() > Duration::ZERO)
-        );
-        sleep(Duration::from_millis(50)).await;
-    }
+    client.send("/?wait=1s").await;
+    watch.until("unanswered", is_unanswered).await;
     client.answer().await;
     assert_eq!(watch.ask().await.unanswered, 0);
-    let answered = Instant::now();
     watch.until("not busy", |traffic| !traffic.busy()).await;
-    assert!(answered.elapsed() < Duration::from_millis(500));
 }
 
 #[tokio::test]
 async fn a_chunked_answer_is_unanswered_through_its_pauses() {
     let replica = Replica::start(&[]).await;
     let mut watch = Helper::watch(&replica, &[]).await;
+    let mut pausing = Client::connect(&replica).await;
+    pausing.send("/chunks?n=2&pause=60s").await;
+    watch.stays("unanswered", is_unanswered).await;
+    drop(pausing);
+    watch
+        .until("gone", |traffic| traffic.connections == 0)
+        .await;
     let mut client = Client::connect(&replica).await;
-    client.send("/chunks?n=3&pause=1s").await;
-    let began = Instant::now();
-    sleep(Duration::from_millis(20)).await;
-    while began.elapsed() < Duration::from_millis(1900) {
-        assert_eq!(watch.ask().await.unanswered, 1);
-        sleep(Duration::from_millis(50)).await;
-    }
+    client.send("/chunks?n=3&pause=300ms").await;
+    watch.until("unanswered", is_unanswered).await;
     client.chunks().await;
     assert_eq!(watch.ask().await.unanswered, 0);
 }
@@ -73,8 +76,7 @@ async fn an_upload_under_way_is_unanswered() {
     let mut client = Client::connect(&replica).await;
     let head = b"POST /upload HTTP/1.1\r\nHost: web\r\nContent-Length: 20\r\n\r\n0123456789";
     client.stream.write_all(head).await.unwrap();
-    sleep(SECOND).await;
-    assert_eq!(watch.ask().await.unanswered, 1);
+    watch.stays("unanswered", is_unanswered).await;
     client.stream.write_all(b"0123456789").await.unwrap();
     client.answer().await;
     assert_eq!(watch.ask().await.unanswered, 0);
@@ -89,8 +91,7 @@ async fn a_download_is_busy_until_the_client_has_taken_its_last_byte() {
     client.send("/data?size=30000000").await;
     let stuck = watch.until("unsent", |traffic| traffic.unsent == 1).await;
     assert_eq!(stuck.connections, 1);
-    sleep(SECOND).await;
-    assert!(watch.ask().await.busy());
+    watch.stays("busy", Traffic::busy).await;
     client.answer().await;
     watch.until("not busy", |traffic| !traffic.busy()).await;
 }
@@ -101,10 +102,10 @@ async fn a_small_answer_that_only_the_send_queue_holds_is_busy() {
     let mut watch = Helper::watch(&replica, &[]).await;
     let mut client = Client::with_a_small_window(&replica).await;
     client.send("/data?size=200000").await;
-    // By now the application has written everything and thinks of other things.
-    sleep(SECOND).await;
-    let stuck = watch.ask().await;
-    assert!(stuck.unsent == 1 && stuck.busy(), "{stuck:?}");
+    // Meanwhile the application has written everything and thinks of other things.
+    watch
+        .stays("unsent", |traffic| traffic.unsent == 1 && traffic.busy())
+        .await;
     client.answer().await;
     watch.until("not busy", |traffic| !traffic.busy()).await;
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use testbed::{Replica, binary, image};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -133,6 +133,16 @@ impl Helper {
         }
     }
 
+    /// As wanted once, and then in every look for about a second: short against what the test lets last.
+    pub async fn stays(&mut self, what: &str, wanted: impl Fn(&Traffic) -> bool) {
+        self.until(what, &wanted).await;
+        for _ in 0..20 {
+            let look = self.ask().await;
+            assert!(wanted(&look), "no longer {what}: {look:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// What a CLI that is killed leaves behind.
     pub async fn close_input(mut self) -> ExitStatus {
         self.input = None;
@@ -152,7 +162,7 @@ impl Helper {
     }
 
     async fn exit(&mut self) -> ExitStatus {
-        let exit = timeout(Duration::from_secs(1), self.process.wait()).await;
-        exit.expect("leaves at once").unwrap()
+        let exit = timeout(PATIENCE, self.process.wait()).await;
+        exit.expect("it leaves").unwrap()
     }
 }

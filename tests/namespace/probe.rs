@@ -71,7 +71,9 @@ async fn an_application_that_does_not_answer_in_time_is_not_ready() {
 
 #[tokio::test]
 async fn without_a_port_the_first_that_opens_is_tried() {
-    let replica = Replica::start(&["PORT", "80"]).await;
+    let replica = Replica::create("rollout-demo:v1", &["PORT", "8123"]);
     let mut probe = Helper::start(&replica, &["probe"]).await;
-    until(&mut probe, |readiness| readiness.answers).await;
+    let found = until(&mut probe, |readiness| readiness.answers).await;
+    assert_eq!(found.listening, [8123]);
+    assert_eq!(found.detail, "port 8123 accepts connections");
 }

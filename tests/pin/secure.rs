@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use testbed::{Stack, free_port};
 
@@ -36,22 +36,13 @@ http: { middlewares: { stamp: { addPrefix: { prefix: /stamped } } } }
 tls: { options: { modern: { minVersion: VersionTLS13 } } }
 "#;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_router_with_tls_and_an_entrypoint_with_middlewares_lose_nothing() {
-    let port = free_port();
-    let mut stack = Stack::pinned_with(SECURE);
-    stack.write("dynamic/tls.yml", DYNAMIC);
-    stack.set("SECURE_PORT", port).compose(&["up", "-d"]).await;
-    let curl = format!(
-        "curl -sk --max-time 5 --resolve localhost:{port}:127.0.0.1 https://localhost:{port}/x"
-    );
-    stack.until(&curl, "path=/stamped/x").await;
-    let stop = watch::Sender::new(false);
-    let mut stopped = stop.subscribe();
+/// Asks until it is stopped; every answer.
+fn asked(port: u16, stop: &watch::Sender<bool>) -> JoinHandle<Vec<String>> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .ok();
-    let asking = tokio::spawn(async move {
+    let mut stopped = stop.subscribe();
+    tokio::spawn(async move {
         let client = reqwest::Client::builder()
             .tls_danger_accept_invalid_certs(true)
             .resolve("localhost", SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
@@ -70,9 +61,32 @@ async fn a_router_with_tls_and_an_entrypoint_with_middlewares_lose_nothing() {
             sleep(Duration::from_millis(20)).await;
         }
         answers
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_with_tls_and_an_entrypoint_with_middlewares_lose_nothing() {
+    let port = free_port();
+    let mut stack = Stack::pinned_with(SECURE);
+    stack.write("dynamic/tls.yml", DYNAMIC);
+    stack.set("SECURE_PORT", port).compose(&["up", "-d"]).await;
+    let curl = format!(
+        "curl -sk --max-time 5 --resolve localhost:{port}:127.0.0.1 https://localhost:{port}/x"
+    );
+    stack.until(&curl, "path=/stamped/x").await;
+    let stop = watch::Sender::new(false);
+    let asking = asked(port, &stop);
     stack.tag("v2");
-    let run = stack.rollout(&["web"]).await;
+    let old_tls = format!("{curl} --tls-max 1.2 -o /dev/null -w '%{{http_code}}' || true");
+    let mut running = stack.start_rollout(&["web"]);
+    for (first, then) in [("hold", "create"), ("confirm", "drain")] {
+        running.comes_after(first, then).await;
+        running.pauses();
+        assert_eq!(stack.pins().len(), 2, "no pin is in place");
+        assert_eq!(stack.shell(&old_tls).await, "000", "before {then}");
+        running.continues();
+    }
+    let run = running.wait().await;
     stop.send_replace(true);
     let answers = asking.await.unwrap();
     run.code(0);
@@ -87,7 +101,6 @@ async fn a_router_with_tls_and_an_entrypoint_with_middlewares_lose_nothing() {
         run.text
     );
     assert!(answers.last().unwrap().contains("v2"), "{answers:?}");
-    let old_tls = format!("{curl} --tls-max 1.2 -o /dev/null -w '%{{http_code}}' || true");
     assert_eq!(stack.shell(&old_tls).await, "000");
     let files = stack.pins();
     assert_eq!(files, ["tls.yml"], "{}", run.text);

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::lines::{moved_at_once, repeated, until_answered};
-use testbed::{Stack, free_port};
+use testbed::{Stack, eventually, free_port};
 
 const UDP: &str = r#"    image: rollout-demo:${TAG}
     environment: { MODE: udp, PORT: "5300" }
@@ -76,16 +76,14 @@ async fn a_udp_service_loses_no_datagram_and_keeps_a_busy_session_to_its_end() {
     let long = socket(address).await;
     assert_eq!(ask(&long).await.as_deref(), Ok("v1"));
     stack.tag("v2-plain");
-    let mut running = stack.start_rollout(&["--proxy", "traefik", "--drain-quiet", "2s", "web"]);
-    while !running
-        .events()
-        .iter()
-        .any(|event| event["step"] == "drain")
-    {
+    let running = stack.start_rollout(&["--proxy", "traefik", "--drain-quiet", "2s", "web"]);
+    eventually("the drain begins", Duration::from_secs(60), async || {
         assert_eq!(ask(&long).await.as_deref(), Ok("v1"));
-        sleep(Duration::from_millis(50)).await;
-    }
-    running.reaches("step_started", "drain").await;
+        let events = running.events();
+        let drains = events.iter().any(|event| event["step"] == "drain");
+        if drains { Ok(()) } else { Err(events) }
+    })
+    .await;
     for _ in 0..20 {
         assert_eq!(ask(&long).await.as_deref(), Ok("v1"));
         sleep(Duration::from_millis(100)).await;

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use testbed::{Stack, free_port};
+use testbed::{Stack, eventually, free_port};
 
 const TCP: &str = r#"    image: rollout-demo:${TAG}
     environment: { MODE: tcp, PORT: "5000" }
@@ -119,12 +119,14 @@ pub async fn until_answered<R>(version: &str, once: impl Fn() -> R)
 where
     R: Future<Output = Result<String, String>>,
 {
-    let answered = timeout(Duration::from_secs(30), async {
-        while once().await.as_deref() != Ok(version) {
-            sleep(Duration::from_millis(50)).await;
+    let what = format!("{version} answers through Traefik");
+    eventually(&what, Duration::from_secs(30), async || {
+        match once().await {
+            Ok(found) if found == version => Ok(()),
+            other => Err(other),
         }
-    });
-    answered.await.expect("no answer through Traefik");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

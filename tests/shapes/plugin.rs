@@ -5,7 +5,7 @@ use std::path::Path;
 use testbed::{Stack, binary};
 
 /// A Docker configuration of its own, with the Compose plugin of the usual one and ours beside it.
-async fn install(stack: &mut Stack) {
+pub async fn install(stack: &mut Stack) {
     let own = stack.path("docker-config");
     let plugins = own.join("cli-plugins");
     std::fs::create_dir_all(&plugins).unwrap();
@@ -30,7 +30,9 @@ async fn docker_rollout_takes_the_flags_of_docker_rollout() {
     let mut stack = Stack::usual("    profiles: [site]\n");
     install(&mut stack).await;
     let help = stack.docker(&["rollout", "--help"]).await;
-    assert!(help.contains("rollout"), "{help}");
+    for option in ["--drain-timeout", "--pre-stop-hook"] {
+        assert!(help.contains(option), "{option}: {help}");
+    }
     stack.compose(&["--profile", "site", "up", "-d"]).await;
     stack.answers("v1").await;
     let old = stack.replicas("web").await;

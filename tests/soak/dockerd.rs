@@ -9,6 +9,7 @@ use tokio::process::Command;
 use self::bridge::Bridge;
 use super::{settled_by, table};
 use crate::faulty::{
+    meddle::no_answer,
     probe::Probe,
     strike::{QUICK, fits, leftovers, message, went_back},
 };
@@ -114,13 +115,7 @@ async fn restarted(own: &mut Own, (old, new): (&str, &str), phase: &str) -> (Vec
     let stack = &own.stack;
     let first = running.wait().await;
     let mut complaints = Vec::new();
-    let ask = async { while stack.version().await.is_none() {} };
-    if tokio::time::timeout(Duration::from_secs(60), ask)
-        .await
-        .is_err()
-    {
-        complaints.push("nobody answers any more".to_owned());
-    }
+    complaints.extend(no_answer(stack, Duration::from_secs(60)).await);
     let serves = stack.version().await.unwrap_or_default();
     complaints.extend(fits(&first, false, &serves, (old, new)));
     stack.traefik_listens().await;

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use super::{QUICK, table};
-use testbed::Stack;
+use super::table;
+use testbed::{ROLL, Stack};
 
 /// Everything of the engine that a rollout could leave behind, counted.
 async fn counted(stack: &Stack) -> BTreeMap<&'static str, usize> {
@@ -51,7 +51,7 @@ async fn a_hundred_rollouts_in_a_row_lose_and_leave_nothing() {
     const ROLLOUTS: usize = 100;
     let mut stack = Stack::usual("");
     stack.up("v1").await;
-    let arguments = [&["--keep", "2"], &QUICK[..]].concat();
+    let arguments = [&["--keep", "2"], &ROLL[..]].concat();
     // As many as are kept.
     for version in ["v2", "v1"] {
         stack.tag(version).rollout(&arguments).await.code(0);

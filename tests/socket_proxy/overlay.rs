@@ -1,7 +1,7 @@
 //! The overlay: told at once to everyone who lists, and there after a kill.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     time::Duration,
 };
 
@@ -69,10 +69,14 @@ async fn rollouts_own_containers_are_in_no_list_and_cannot_be_inspected() {
         &["create"],
         &["-l", "io.rollout.role=lock", "rollout-demo:v1"],
     );
+    let ordinary = Temporary::container(&["create"], &["rollout-demo:v1"]);
     let (status, list) = proxy.get("/containers/json?all=1");
     assert_eq!(status, 200);
-    assert!(!list.to_string().contains(&own.id()));
-    assert_eq!(proxy.get(&format!("/containers/{}/json", own.name)).0, 404);
+    let list = list.to_string();
+    assert!(list.contains(&ordinary.id()), "{list}");
+    assert!(!list.contains(&own.id()), "{list}");
+    let inspected = |one: &Temporary| proxy.get(&format!("/containers/{}/json", one.name)).0;
+    assert_eq!((inspected(&ordinary), inspected(&own)), (200, 404));
 }
 
 #[tokio::test]
@@ -95,10 +99,16 @@ async fn versions_that_the_engine_does_not_speak_are_moved_to_ones_that_it_does(
 #[tokio::test]
 async fn sigterm_ends_the_daemon_although_a_reader_is_connected() {
     let proxy = Daemon::start().await;
-    let stream = std::net::TcpStream::connect(proxy.listen).unwrap();
-    (&stream)
+    let mut stream = std::net::TcpStream::connect(proxy.listen).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream
         .write_all(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
         .unwrap();
+    let mut head = [0; 12];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
     proxy.signal(Signal::SIGTERM);
     let status = proxy.exits().await;
     assert_eq!(status.code(), Some(0), "{status}");

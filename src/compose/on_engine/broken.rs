@@ -1,10 +1,14 @@
 //! What goes wrong leaves the old set as it was, and says why in one line.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use testbed::eventually;
 
 use crate::{compose::CreateRequest, error::Outcome};
 
 use super::stack::{SUITES, Stack};
+
+const LIMIT: Duration = Duration::from_secs(10);
 
 const WEB: &str = "services: {web: {image: 'rollout-demo:${TAG}'}}";
 
@@ -132,6 +136,10 @@ async fn a_network_that_changed_in_the_file_stops_nobody() {
         stack.write("compose.yaml", &yaml("two"));
         stack.tag("v2");
         let created = stack.create(&stack.compose().await, "web", 1).await;
+        let (old, new): (Vec<_>, Vec<_>) = stack
+            .seen("web")
+            .into_iter()
+            .partition(|seen| seen.rollout.is_empty());
         if suite == "sid" {
             let error = created.unwrap_err();
             assert!(
@@ -139,12 +147,10 @@ async fn a_network_that_changed_in_the_file_stops_nobody() {
                 "{}",
                 error.message
             );
+        } else {
+            created.unwrap();
+            assert_eq!(new.len(), 1, "{suite}");
         }
-        let old: Vec<_> = stack
-            .seen("web")
-            .into_iter()
-            .filter(|seen| seen.rollout.is_empty())
-            .collect();
         assert_eq!((old, stack.seen("db")), (web, db), "{suite}");
     }
 }
@@ -169,16 +175,31 @@ async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
             labels: BTreeMap::new(),
             renew_anon_volumes: false,
         };
+        let project = format!("COMPOSE_PROJECT_NAME={}", stack.name);
         let (said, heard) = tokio::sync::oneshot::channel();
         let mut said = Some(said);
-        tokio::select! {
-            done = compose.create(&request, |_| { said.take().map(|said| said.send(())); }) => {
+        let on_line = |_: String| {
+            if let Some(said) = said.take() {
+                let _ = said.send(environments_with(&project));
+            }
+        };
+        let running = tokio::select! {
+            done = compose.create(&request, on_line) => {
                 panic!("done before it said anything: {done:?}")
             }
-            _ = heard => {}
-        }
-        let project = format!("COMPOSE_PROJECT_NAME={}", stack.name);
-        until_no_process_has(&project).await;
+            running = heard => running.unwrap(),
+        };
+        let mut variables = running.iter().flatten();
+        let socket = variables.find_map(|own| own.strip_prefix("DOCKER_HOST=unix://"));
+        let socket = Path::new(socket.expect("Compose runs on a socket"));
+        let directory = socket.parent().unwrap();
+        eventually("Compose and its socket are gone", LIMIT, async || {
+            match (environments_with(&project).len(), directory.exists()) {
+                (0, false) => Ok(()),
+                left => Err(left),
+            }
+        })
+        .await;
         let rest: Vec<_> = stack
             .seen("web")
             .into_iter()
@@ -188,24 +209,16 @@ async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
     }
 }
 
-/// The killed are gone once nobody has the variable any more; a process that is still there after 10 s is an error.
-async fn until_no_process_has(variable: &str) {
-    let has = |entry: &std::fs::DirEntry| {
-        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|found| found == variable.as_bytes())
+/// The environments of all processes that have this variable.
+fn environments_with(variable: &str) -> Vec<Vec<String>> {
+    let environment = |process: std::fs::DirEntry| -> Vec<String> {
+        let bytes = std::fs::read(process.path().join("environ")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        text.split('\0').map(str::to_owned).collect()
     };
-    let gone = async {
-        while std::fs::read_dir("/proc")
-            .unwrap()
-            .flatten()
-            .any(|entry| has(&entry))
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), gone)
-        .await
-        .unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .map(environment)
+        .filter(|own| own.iter().any(|found| found == variable))
+        .collect()
 }

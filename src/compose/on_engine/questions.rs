@@ -38,9 +38,9 @@ async fn invalid_yaml_and_unknown_keys_are_one_line() {
     for suite in SUITES {
         let stack = Stack::new(suite, "badyaml", "services:\n  web: [\n");
         assert!(refusal(&stack).await.contains("yaml: "), "{suite}");
-        stack.write("compose.yaml", "services: {web: {image: a, imag: b}}");
+        stack.write("compose.yaml", "services: {web: {image: a, colour: b}}");
         let message = refusal(&stack).await;
-        assert!(message.contains("imag"), "{suite}: {message}");
+        assert!(message.contains("colour"), "{suite}: {message}");
     }
 }
 
@@ -77,6 +77,16 @@ async fn the_project_is_found_from_below_from_variables_and_from_flags() {
         let by_discovery = asked(given(&[])).await.unwrap();
         let by_flag = asked(given(&[&file])).await.unwrap();
         assert_eq!(by_discovery, by_flag);
+        assert_eq!(by_flag.name, stack.name);
+        let below = stack.path("below/it");
+        std::fs::create_dir_all(&below).unwrap();
+        // Which .env counts there is not what is asked here.
+        let tag = ("TAG", "v1");
+        for variables in [&[tag][..], &[tag, ("COMPOSE_FILE", file.as_str())]] {
+            let compose = stack.compose_from(&below, variables, Invocation::default());
+            let from_below = compose.await.unwrap().project().await.unwrap();
+            assert_eq!(from_below, by_flag, "{suite}: {variables:?}");
+        }
         let web = by_flag.service("web").unwrap();
         assert_eq!(web.image.as_deref(), Some("rollout-demo:v1"));
         assert_eq!(web.x_rollout, Some(serde_json::json!({"timeout": "30s"})));

@@ -90,10 +90,24 @@ impl Stack {
     }
 
     pub async fn compose_with(&self, invocation: Invocation) -> Result<Compose> {
+        self.compose_from(self.folder.folder(), &[], invocation)
+            .await
+    }
+
+    /// As [`Stack::compose_with`], run in another directory and with more variables.
+    pub async fn compose_from(
+        &self,
+        directory: &Path,
+        more: &[(&str, &str)],
+        invocation: Invocation,
+    ) -> Result<Compose> {
         let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let mut environment: BTreeMap<String, String> =
+            self.folder.environment().map(own).collect();
+        environment.extend(more.iter().copied().map(own));
         let surroundings = Surroundings {
-            environment: self.folder.environment().map(own).collect(),
-            directory: Some(self.folder.folder().to_owned()),
+            environment,
+            directory: Some(directory.to_owned()),
         };
         Compose::find_in(invocation, endpoint(), surroundings).await
     }

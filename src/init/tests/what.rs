@@ -155,7 +155,7 @@ fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
             format!("{FRAME}    environment: {{DOCKER_HOST: }}\n"),
             "is not written there as a value",
         ),
-        (format!("{FRAME}...\n"), ""),
+        (format!("{FRAME}...\n"), "the result is no YAML"),
     ] {
         let error = refused(&text);
         assert!(error.message.contains(why), "{why}: {error}");

@@ -211,10 +211,9 @@ mod tests {
             tcp.services,
             BTreeSet::from([(Protocol::Tcp, "web-front-my-app".to_owned())])
         );
-        assert!(
-            tcp.routers
-                .iter()
-                .all(|(protocol, _)| *protocol == Protocol::Tcp)
+        assert_eq!(
+            tcp.routers,
+            BTreeSet::from([(Protocol::Tcp, "db".to_owned())])
         );
         let both = names(&labels(&[
             ("traefik.tcp.routers.db.rule", "HostSNI(`*`)"),

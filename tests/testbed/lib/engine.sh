@@ -67,7 +67,7 @@ start_engine() {
     remove_stale_pid /var/run/docker/containerd/containerd.pid containerd
     mkdir -p "$CACHE/engine"
     say "starting dockerd (data in $CACHE/engine, log in $ENGINE_LOG)"
-    PATH=$PATH:/usr/sbin:/sbin setsid dockerd --data-root "$CACHE/engine" --pidfile "$ENGINE_PID_FILE" --userland-proxy=false \
+    GOGC=400 PATH=$PATH:/usr/sbin:/sbin setsid dockerd --data-root "$CACHE/engine" --pidfile "$ENGINE_PID_FILE" --userland-proxy=false \
         >"$ENGINE_LOG" 2>&1 </dev/null 9>&- &
     local child=$!
     for _ in $(seq 300); do

@@ -1,7 +1,7 @@
 //! `rollout socket-proxy` as a process of this machine, its control socket, and plain HTTP to it.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::Path,
@@ -140,7 +140,10 @@ fn exchange(mut stream: impl Read + Write, request: &[u8]) -> String {
     // A refusal may come, and the connection end, before everything is written.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        let timed_out = [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind());
+        assert!(!timed_out, "the connection did not end: {answer:?}");
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 

@@ -68,6 +68,8 @@ pub struct Place {
     pub project: String,
     pub port: u16,
     pub folder: PathBuf,
+    /// Whether the test before did not come to its end, and may have left something.
+    pub was_abandoned: bool,
     _lock: Flock<File>,
 }
 
@@ -86,6 +88,9 @@ impl Place {
         fs::create_dir_all(folder.join(DYNAMIC)).unwrap();
         let lock = File::create(place.join("lock")).unwrap();
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).ok()?;
+        let in_use = place.join("in-use");
+        let was_abandoned = in_use.exists();
+        fs::write(in_use, "").unwrap();
         empty(&folder);
         let port = kept(&place.join("port"), || free_port().to_string());
         let name = place.file_name()?.to_string_lossy();
@@ -96,8 +101,16 @@ impl Place {
             project,
             port: port.parse().unwrap(),
             folder,
+            was_abandoned,
             _lock: lock,
         })
+    }
+}
+
+impl Place {
+    /// Nothing is left of the test.
+    pub fn is_clean(&self) {
+        let _ = fs::remove_file(self.folder.with_file_name("in-use"));
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Stack`] is what most tests need: the demo application behind a Traefik and its socket proxy. It is a [`Project`]
 //! with a front from the [`front`] pool. [`Load`] records what clients see meanwhile, [`Run`] what the CLI said.
 
+pub mod api;
 pub mod daemon;
 pub mod engine;
 pub mod front;
@@ -19,7 +20,7 @@ pub use load::{Load, LoadOptions, LoadReport};
 pub use project::{Container, Project};
 pub use replica::Replica;
 pub use run::{Run, Running};
-pub use stack::{Stack, USUAL, by_pin};
+pub use stack::{ROLL, Stack, USUAL, by_pin};
 pub use wait::eventually;
 
 use std::{

@@ -6,15 +6,22 @@ use std::{
     time::Duration,
 };
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::{engine::succeeded, wait::eventually};
+use crate::{
+    api::{Api, label},
+    engine::succeeded,
+    wait::eventually,
+};
 
 /// One project; what it has left on the engine is removed when it is dropped.
 pub struct Project {
     pub name: String,
     folder: Folder,
+    /// Where [`Project::lives_on`] says.
+    engine: Option<String>,
     environment: Vec<(String, String)>,
     /// What [`Project::remove`] leaves running, by name.
     pub(crate) kept: Kept,
@@ -56,6 +63,7 @@ impl Project {
     fn of(name: String, folder: Folder) -> Self {
         let mut project = Self {
             folder,
+            engine: None,
             environment: Vec::new(),
             kept: Kept::default(),
             name,
@@ -63,6 +71,8 @@ impl Project {
         let state = project.state_volume();
         project.set("COMPOSE_PROJECT_NAME", project.name.clone());
         project.set("ROLLOUT_STATE_VOLUME", state);
+        // docker and Compose end before they could run out of memory.
+        project.set("GOGC", "off");
         project
     }
 
@@ -150,70 +160,100 @@ impl Project {
 
     /// The containers of a service, running or not, by name.
     pub async fn replicas(&self, service: &str) -> Vec<Container> {
-        let label = format!("label=com.docker.compose.service={service}");
-        self.containers(&["--filter", &label]).await
-    }
-
-    async fn containers(&self, filter: &[&str]) -> Vec<Container> {
-        let own = format!("label=com.docker.compose.project={}", self.name);
-        let list = ["ps", "-aq", "--no-trunc", "--filter", &own];
-        let ids = self.docker(&[&list, filter].concat()).await;
-        if ids.is_empty() {
-            return Vec::new();
-        }
-        let format = "{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}";
-        let ids: Vec<&str> = ids.lines().collect();
-        let lines = self
-            .docker(&[&["inspect", "--format", format][..], &ids].concat())
-            .await;
-        let container = |line: &str| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            Container {
-                name: fields[0].trim_start_matches('/').to_owned(),
-                id: fields[1].to_owned(),
-                started: fields[2].to_owned(),
-                status: fields[3].to_owned(),
-            }
-        };
-        let mut containers: Vec<Container> = lines.lines().map(container).collect();
+        let own = format!("{PROJECT}={}", self.name);
+        let service = format!("com.docker.compose.service={service}");
+        let found = self
+            .api()
+            .list("containers", &json!({"label": [own, service]}));
+        let ids = found.iter().filter_map(|one| one["Id"].as_str());
+        let inspected = ids.map(|id| self.api().inspect(id));
+        let mut containers: Vec<Container> = inspected.filter_map(|one| container(&one)).collect();
         containers.sort_by(|a, b| a.name.cmp(&b.name));
         containers
+    }
+
+    /// The engine that the project lives on.
+    pub fn api(&self) -> Api {
+        let own = self
+            .environment()
+            .find(|(name, value)| *name == "DOCKER_HOST" && value.starts_with("unix://"));
+        let host = own.map(|(_, value)| value.to_owned());
+        let host = self
+            .engine
+            .clone()
+            .or(host)
+            .or_else(|| std::env::var("DOCKER_HOST").ok());
+        Api::new(&host.unwrap_or_default())
+    }
+
+    /// Names the socket of the project's engine, for a test that reaches it in another way.
+    pub fn lives_on(&mut self, socket: &str) {
+        self.engine = Some(format!("unix://{socket}"));
     }
 
     /// Removes what the project has on the engine: containers, networks, volumes, locks, records, and images that are
     /// named after it.
     pub(crate) fn remove(&self) {
-        let except = |names: &[&str], format: fn(&str, &str) -> String| -> String {
-            let names = names
+        let api = self.api();
+        let own = label(PROJECT, &self.name);
+        let lock = json!({"name": [format!("^/?rollout-lock\\.{}\\.", self.name)]});
+        let state = json!({"volume": [self.state_volume()]});
+        for filter in [&own, &lock, &state] {
+            for container in api.list("containers", filter) {
+                let service = &container["Labels"]["com.docker.compose.service"];
+                if !self
+                    .kept
+                    .services
+                    .contains(&service.as_str().unwrap_or_default())
+                {
+                    api.remove("containers", container["Id"].as_str().unwrap_or_default());
+                }
+            }
+        }
+        for (kind, kept) in [
+            ("networks", self.kept.networks),
+            ("volumes", self.kept.volumes),
+        ] {
+            let names = api.list(kind, &own);
+            let names = names.iter().filter_map(|one| one["Name"].as_str());
+            let kept: Vec<String> = kept
                 .iter()
-                .map(|name| format!(" -e '{}'", format(&self.name, name)));
-            format!("grep -v -x -e ''{}", names.collect::<String>())
-        };
-        let own = format!("--filter label=com.docker.compose.project={}", self.name);
-        let services = except(self.kept.services, |project, service| {
-            format!(".* {project}-{service}-1")
-        });
-        let networks = except(self.kept.networks, |project, name| {
-            format!(".* {project}_{name}")
-        });
-        let volumes = except(self.kept.volumes, |project, name| {
-            format!("{project}_{name}")
-        });
-        let line = format!(
-            "remove() {{ xargs -r docker \"$@\" >/dev/null; }}
-             {{ docker ps -a {own} --format '{{{{.ID}}}} {{{{.Names}}}}' | {services} | cut -d' ' -f1
-                docker ps -aq --filter name=rollout-lock.{0}.
-                docker ps -aq --filter volume={0}-state; }} | sort -u | remove rm -f -v
-             docker network ls {own} --format '{{{{.ID}}}} {{{{.Name}}}}' | {networks} | cut -d' ' -f1 | remove network rm
-             {{ docker volume ls {own} --format '{{{{.Name}}}}' | {volumes}
-                docker volume ls -q --filter name={0}-state; }} | remove volume rm -f
-             docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -E '^(rollout/{0}-|{0}:)' | remove rmi",
-            self.name
-        );
-        let mut command = std::process::Command::new("sh");
-        command.args(["-c", &line]).envs(self.environment());
-        let _ = command.stdin(Stdio::null()).output();
+                .map(|name| format!("{}_{name}", self.name))
+                .collect();
+            names
+                .filter(|name| !kept.iter().any(|kept| kept == name))
+                .for_each(|name| api.remove(kind, name));
+        }
+        api.remove("volumes", &self.state_volume());
+        let references = [format!("rollout/{}-*", self.name), self.name.clone()];
+        for image in api.list("images", &json!({"reference": references})) {
+            let names = image["RepoTags"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str);
+            let ours = |name: &&str| {
+                name.starts_with(&format!("rollout/{}-", self.name))
+                    || name.starts_with(&format!("{}:", self.name))
+            };
+            names
+                .filter(ours)
+                .for_each(|name| api.remove("images", name));
+        }
     }
+}
+
+const PROJECT: &str = "com.docker.compose.project";
+
+/// `None` for one that has gone since it was listed.
+fn container(inspected: &Value) -> Option<Container> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    Some(Container {
+        name: text(&inspected["Name"])?.trim_start_matches('/').to_owned(),
+        id: text(&inspected["Id"])?,
+        started: text(&inspected["State"]["StartedAt"])?,
+        status: text(&inspected["State"]["Status"])?,
+    })
 }
 
 impl Drop for Project {

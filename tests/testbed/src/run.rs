@@ -141,6 +141,15 @@ impl Running {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
+    /// Stops the process where it is, until [`Running::continues`].
+    pub fn pauses(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn continues(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     pub async fn wait(self) -> Run {
         self.wait_for(Duration::from_secs(120)).await
     }

@@ -14,10 +14,11 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
+    api::label,
     binary, compose_config, free_port,
     front::{DYNAMIC, Kind, Place},
     http, image,
@@ -37,6 +38,9 @@ pub const USUAL: &str = r#"    image: rollout-demo:${TAG}
       traefik.http.routers.web.rule: Host(`localhost`)
     networks: [front]
 "#;
+
+/// A rollout as most tests want it.
+pub const ROLL: [&str; 3] = ["--proxy", "traefik", "web"];
 
 /// Whether the stacks of this run are switched by pin files: `ROLLOUT_TESTBED_SWITCH=pin`.
 pub fn by_pin() -> bool {
@@ -110,8 +114,9 @@ impl Stack {
             networks: kind.networks(),
             volumes: kind.volumes(),
         };
-        // A test that was killed may have left something.
-        project.remove();
+        if place.was_abandoned {
+            project.remove();
+        }
         let port = place.port;
         Self::of(project, kind, port, Some(place)).with(web)
     }
@@ -365,8 +370,8 @@ impl Stack {
 
     /// No lock, no helper, and no rule that hides anything is left of a rollout.
     pub async fn no_leftovers(&self) {
-        let lock = format!("name=rollout-lock.{}.", self.name);
-        assert_eq!(self.docker(&["ps", "-aq", "--filter", &lock]).await, "");
+        let lock = json!({"name": [format!("rollout-lock.{}.", self.name)]});
+        assert_eq!(self.api().list("containers", &lock), [Value::Null; 0]);
         if self.is_pinned() {
             assert_eq!(self.pins(), [""; 0]);
             return;
@@ -394,19 +399,15 @@ impl Stack {
 
     /// The helpers in the network namespace of a container, running or not.
     pub async fn helpers(&self, container: &str) -> Vec<String> {
-        let label = "label=io.rollout.role=helper";
-        let ids = self.docker(&["ps", "-aq", "--filter", label]).await;
-        let mut helpers = Vec::new();
-        for id in ids.lines() {
-            let format = "{{.HostConfig.NetworkMode}}";
-            // Another test's helper may go at any moment.
-            let mut inspect = self.command("docker", &["inspect", "--format", format, id]);
-            let mode = inspect.output().await.unwrap().stdout;
-            if String::from_utf8_lossy(&mode).trim() == format!("container:{container}") {
-                helpers.push(id.to_owned());
-            }
-        }
-        helpers
+        let helpers = self
+            .api()
+            .list("containers", &label("io.rollout.role", "helper"));
+        let mode = Value::from(format!("container:{container}"));
+        let own = helpers
+            .iter()
+            .filter(|helper| helper["HostConfig"]["NetworkMode"] == mode);
+        own.filter_map(|helper| helper["Id"].as_str().map(str::to_owned))
+            .collect()
     }
 
     /// The overlay as the socket proxy reports it.
@@ -453,13 +454,16 @@ impl Stack {
             Kind::Relabel => format!("{} | grep -q '\"claims\":{{}}'", self.control("get")),
         };
         let hashes = self.front_hashes();
-        let running = hashes.iter().map(|(service, hash)| {
-            let name = format!("--filter name=^{}-{service}-1$", self.name);
-            let label = format!("--filter label=com.docker.compose.config-hash={hash}");
-            format!(" && docker ps -q {name} {label} --filter status=running | grep -q .")
-        });
-        let line = format!("{claims}{}", running.collect::<String>());
-        !hashes.is_empty() && self.says_yes(&line)
+        let running = |(service, hash): &(String, String)| {
+            let labels = [
+                format!("com.docker.compose.project={}", self.name),
+                format!("com.docker.compose.service={service}"),
+                format!("com.docker.compose.config-hash={hash}"),
+            ];
+            let filter = json!({"label": labels, "status": ["running"]});
+            !self.api().list("containers", &filter).is_empty()
+        };
+        !hashes.is_empty() && hashes.iter().all(running) && self.says_yes(&claims)
     }
 
     /// Compose's hash of each service of the unchanged front. Asked for once, since a place keeps its port.
@@ -498,6 +502,10 @@ impl Drop for Stack {
         let keep = self.place.is_some() && !std::thread::panicking() && self.front_is_unharmed();
         if !keep {
             self.project.kept = Kept::default();
+        }
+        self.project.remove();
+        if let Some(place) = &self.place {
+            place.is_clean();
         }
     }
 }
