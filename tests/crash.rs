@@ -229,7 +229,7 @@ async fn a_run_that_waits_for_the_lock_sees_what_the_other_has_done() {
     first.reaches("step_started", "ready").await;
     first.pauses();
     let mut second = stack.start_rollout(&["web", "--lock-wait", "1m"]);
-    second.reaches("notice", "").await;
+    second.says("waiting for it").await;
     first.continues();
     let second = second.wait().await;
     first.wait().await.code(0);

@@ -99,8 +99,10 @@ async fn a_version_that_crashes_and_is_restarted_for_ever_leaves_the_old_one_alo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_gets_healthy_and_crashes_after_two_seconds_leaves_the_old_one_alone() {
+    let mut stack = Stack::usual("");
+    stack.set("ROLLOUT_STABLE", "3s");
     leaves_the_old_alone(
-        Stack::usual(""),
+        stack,
         "crash2",
         "exited",
         "fatal: the setting 'GREETING' is missing",
@@ -110,8 +112,10 @@ async fn a_version_that_gets_healthy_and_crashes_after_two_seconds_leaves_the_ol
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_without_a_check_that_crashes_after_two_seconds_leaves_the_old_one_alone() {
+    let mut stack = Stack::usual("    scale: 3\n");
+    stack.set("ROLLOUT_STABLE", "3s");
     leaves_the_old_alone(
-        Stack::usual("    scale: 3\n"),
+        stack,
         "crash2-plain",
         "exited",
         "fatal: the setting 'GREETING' is missing",
@@ -314,7 +318,7 @@ async fn a_second_ctrl_c_leaves_at_once_and_the_next_run_settles_it() {
     let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
     running.reaches("step_started", "drain").await;
     running.signal(Signal::SIGINT);
-    running.reaches("notice", "").await;
+    running.says("interrupted").await;
     running.signal(Signal::SIGINT);
     let run = running.wait().await;
     run.code(130);

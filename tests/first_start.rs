@@ -14,9 +14,7 @@ use testbed::{Stack, docker};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {
     let stack = Stack::usual("    scale: 2\n");
-    stack
-        .compose(&[&["up", "-d", "--wait"], stack.front()].concat())
-        .await;
+    stack.front_up().await;
     assert!(stack.replicas("web").await.is_empty());
     let run = stack.rollout(&["--proxy", "traefik", "web"]).await;
     run.code(0);
@@ -30,9 +28,7 @@ async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_that_fails_leaves_nothing_and_the_next_one_starts_it() {
     let mut stack = Stack::usual("");
-    stack
-        .compose(&[&["up", "-d", "--wait"], stack.front()].concat())
-        .await;
+    stack.front_up().await;
     stack.tag("crash");
     let run = stack.rollout(&["web"]).await;
     run.code(1);

@@ -201,7 +201,7 @@ async fn a_new_version_that_traefik_would_lose_or_not_get_through_to_is_refused(
 async fn a_traefik_that_does_not_heed_docker_host_is_told_what_it_does_heed() {
     let mut stack = Stack::relabelled("");
     stack.set("TRAEFIK", "v3.3").set("HTTP_PORT", free_port());
-    let front = [&["up", "-d", "--wait"], stack.front()].concat();
+    let front = [&["up", "-d"], stack.front()].concat();
     stack.compose(&front).await;
     let before = whole(&stack).await;
     let error = format!(

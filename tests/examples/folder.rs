@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use testbed::{Container, Load, LoadOptions, Run, Stack, image};
+use testbed::{Container, Load, LoadOptions, Run, Stack, front::Kind, image};
 
 /// An example that is tried.
 pub struct Example {
@@ -15,8 +15,8 @@ impl Example {
     /// A copy of the folder, whose services are the demo application's first version.
     pub fn new(name: &str, variable: &'static str) -> Self {
         let mut stack = match name {
-            "file-provider" => Stack::pinned(""),
-            _ => Stack::relabelled(""),
+            "file-provider" => Stack::fresh_usual(Kind::Pin, ""),
+            _ => Stack::fresh_usual(Kind::Relabel, ""),
         };
         let folder = testbed::root().join("compose-examples");
         fs::remove_file(stack.path("front.yaml")).unwrap();

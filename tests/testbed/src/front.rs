@@ -55,6 +55,12 @@ impl Kind {
         }
     }
 
+    /// Whether a front goes on running between two tests. A Traefik that reads the engine itself reads the containers of
+    /// all tests again at each event of any of them.
+    pub fn is_kept(self) -> bool {
+        self == Self::Relabel
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Relabel => "relabel",

@@ -98,6 +98,17 @@ impl Running {
             .await;
     }
 
+    /// Waits for a notice with this text in it; 60 s at most.
+    pub async fn says(&mut self, part: &str) {
+        let has = |event: &Value| {
+            event["text"]
+                .as_str()
+                .is_some_and(|text| text.contains(part))
+        };
+        let notice = |event: &Value| event["event"] == "notice" && has(event);
+        self.come(part, |events| events.iter().any(notice)).await;
+    }
+
     /// Waits until a step has begun that comes after another one has ended; 60 s at most.
     pub async fn comes_after(&mut self, first: &str, step: &str) {
         let ended = |event: &Value| event["event"] == "step_finished" && event["step"] == first;

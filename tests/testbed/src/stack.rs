@@ -239,6 +239,12 @@ impl Stack {
         names.collect()
     }
 
+    /// Starts the front alone, and waits until Traefik reads.
+    pub async fn front_up(&self) {
+        self.compose(&[&["up", "-d"], self.front()].concat()).await;
+        self.traefik_listens().await;
+    }
+
     /// Starts the project and waits until `web` answers with the version.
     pub async fn up(&self, version: &str) {
         self.compose(&["up", "-d"]).await;
@@ -447,14 +453,10 @@ impl Stack {
         )
     }
 
-    /// Whether the front is as the next test wants to find it: as its file says, running, and without a claim.
-    fn front_is_unharmed(&self) -> bool {
-        let claims = match self.kind {
-            Kind::Pin => "true".to_owned(),
-            Kind::Relabel => format!("{} | grep -q '\"claims\":{{}}'", self.control("get")),
-        };
+    /// Whether the front runs as its file says.
+    fn front_is_unchanged(&self) -> bool {
         let hashes = self.front_hashes();
-        let running = |(service, hash): &(String, String)| {
+        let runs = |(service, hash): &(String, String)| {
             let labels = [
                 format!("com.docker.compose.project={}", self.name),
                 format!("com.docker.compose.service={service}"),
@@ -463,7 +465,17 @@ impl Stack {
             let filter = json!({"label": labels, "status": ["running"]});
             !self.api().list("containers", &filter).is_empty()
         };
-        !hashes.is_empty() && hashes.iter().all(running) && self.says_yes(&claims)
+        !hashes.is_empty() && hashes.iter().all(runs)
+    }
+
+    /// Whether the overlay has no claim any more. With a container go the claims on it, a moment later.
+    fn claims_are_gone(&self) -> bool {
+        let get = format!("{} | grep -q '\"claims\":{{}}'", self.control("get"));
+        (0..10).any(|tried| {
+            std::thread::sleep(tried.min(1) * Duration::from_millis(200));
+            let command = self.command("sh", &["-c", &get]).into_std().output();
+            command.is_ok_and(|output| output.status.success())
+        })
     }
 
     /// Compose's hash of each service of the unchanged front. Asked for once, since a place keeps its port.
@@ -489,21 +501,20 @@ impl Stack {
             .insert(self.name.clone(), hashes.clone());
         hashes
     }
-
-    fn says_yes(&self, line: &str) -> bool {
-        let command = self.command("sh", &["-c", line]).into_std().output();
-        command.is_ok_and(|output| output.status.success())
-    }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
         self.write("front.yaml", self.kind.file());
-        let keep = self.place.is_some() && !std::thread::panicking() && self.front_is_unharmed();
-        if !keep {
+        let pooled = self.place.is_some() && self.kind.is_kept() && !std::thread::panicking();
+        let kept = pooled && self.front_is_unchanged() && {
+            self.project.remove();
+            self.claims_are_gone()
+        };
+        if !kept {
             self.project.kept = Kept::default();
+            self.project.remove();
         }
-        self.project.remove();
         if let Some(place) = &self.place {
             place.is_clean();
         }
