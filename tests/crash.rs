@@ -64,7 +64,13 @@ fn settled_by_its_record(run: &Run, events: &[Value]) {
     }
 }
 
-/// Each phase, spread over tests that run side by side.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_killed_before_at_and_after_the_cutover_is_settled_by_the_next_run() {
+    let stack = Stack::usual("");
+    killed_in_each_phase(stack, 1, &["create", "cutover", "drain", "remove"]).await;
+}
+
+/// Every phase, where there is time for it.
 mod every_phase {
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process::Command, sync::OnceLock};
 
 use crate::{bad_input::refused, faulty::upstream::Upstream};
-use testbed::Stack;
+use testbed::{Stack, front::Kind};
 
 /// The testbed's second engine.
 struct Far {
@@ -49,7 +49,7 @@ const ENDPOINT: &str = "--providers.docker.endpoint=tcp://socket-proxy:2375";
 /// A stack of that engine, reached by its socket until another way is set.
 fn stack(traefik: &str) -> Stack {
     let far = far();
-    let mut stack = Stack::relabelled("");
+    let mut stack = Stack::fresh_usual(Kind::Relabel, "");
     let front = std::fs::read_to_string(stack.path("front.yaml")).unwrap();
     let socket = "/var/run/docker.sock:/var/run/docker.sock";
     let option = "--api.insecure=true";

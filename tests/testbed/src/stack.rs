@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     ops::{Deref, DerefMut},
     path::PathBuf,
     process::Stdio,
@@ -117,6 +118,7 @@ impl Stack {
         if place.was_abandoned {
             project.remove();
         }
+        route_is_gone(place.port);
         let port = place.port;
         Self::of(project, kind, port, Some(place)).with(web)
     }
@@ -501,6 +503,23 @@ impl Stack {
             .insert(self.name.clone(), hashes.clone());
         hashes
     }
+}
+
+/// Waits until Traefik has no route to what the test before has removed, or does not run; 10 s at most. The next
+/// container may get the same address, and would answer by the old route.
+fn route_is_gone(port: u16) {
+    let answers = || {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+        stream
+            .write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        (!answer.contains(" 404 ")).then_some(())
+    };
+    (0..100)
+        .take_while(|_| answers().is_some())
+        .for_each(|_| std::thread::sleep(Duration::from_millis(100)));
 }
 
 impl Drop for Stack {
