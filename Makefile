@@ -68,8 +68,8 @@ test: ## all tests but those of test-wide and soak; brings up all they need
 	$(TESTS) --lib -- --ignored --test-threads=$(TEST_THREADS); \
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(WIDE:%=--skip %)
 
-# For the time that they take: with them, `make test` would need half an hour on two cores.
-WIDE := crash::every_phase:: doctor:: examples:: init:: matrix:: odd_routing:: pin:: remote:: several_traefiks:: traefik_api::
+# For the time that they take: with them, `make test` would need half an hour on two cores. `make soak` has all of faults::.
+WIDE := crash::every_phase:: doctor:: examples:: faults:: init:: matrix:: odd_routing:: pin:: remote:: several_traefiks:: traefik_api::
 test-wide: MEANWHILE = $(TESTS) --no-run
 test-wide: ## tests of other Traefiks, of broken and odd stacks, of the examples, of pins, and of a kill in every phase
 	@$(IN_TESTBED) \
