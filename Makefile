@@ -69,7 +69,7 @@ test: ## all tests but those of test-wide and soak; brings up all they need
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(WIDE:%=--skip %)
 
 # For the time that they take: with them, `make test` would need half an hour on two cores. `make soak` has all of faults::.
-WIDE := crash::every_phase:: doctor:: examples:: faults:: init:: matrix:: odd_routing:: pin:: remote:: several_traefiks:: traefik_api::
+WIDE := crash::every_phase:: doctor:: examples:: faults:: init:: matrix:: odd_routing:: pin:: relabel:: remote:: several_traefiks:: traefik_api::
 test-wide: MEANWHILE = $(TESTS) --no-run
 test-wide: ## tests of other Traefiks, of broken and odd stacks, of the examples, of pins, and of a kill in every phase
 	@$(IN_TESTBED) \
