@@ -1,7 +1,7 @@
 //! The overlay: told at once to everyone who lists, and there after a kill.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, Read, Write},
     time::Duration,
 };
 
@@ -117,16 +117,8 @@ async fn sigterm_ends_the_daemon_although_a_reader_is_connected() {
 #[tokio::test]
 async fn of_containers_without_the_label_that_only_names_readers_learn_nothing() {
     let proxy = Daemon::start_with(&["--only", "seen=yes"]).await;
-    let mut events = std::net::TcpStream::connect(proxy.listen).unwrap();
-    events
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    events
-        .write_all(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
-        .unwrap();
-    let mut events = BufReader::new(events);
+    let mut events = proxy.events();
     let mut heard = String::new();
-    events.read_line(&mut heard).unwrap();
     let run =
         |label: &str| Temporary::container(&["run", "-d"], &["-l", label, "rollout-demo:v1-plain"]);
     let (other, seen) = (run("seen=no"), run("seen=yes"));

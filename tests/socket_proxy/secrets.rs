@@ -1,8 +1,7 @@
 //! Environment, mounts and commands are in no answer and in no event.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpStream,
+    io::BufRead,
     process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -74,17 +73,7 @@ fn execs_of(name: &str, since: u64) -> String {
 #[tokio::test]
 async fn no_secret_is_in_any_answer_or_event() {
     let proxy = Daemon::start().await;
-    let mut events = TcpStream::connect(proxy.listen).unwrap();
-    events
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
-    events
-        .write_all(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
-        .unwrap();
-    let mut events = BufReader::new(events);
-    let mut head = String::new();
-    events.read_line(&mut head).unwrap();
-
+    let mut events = proxy.events();
     let began = unix_time();
     // An application that is given a word does not serve: only a list has its command.
     let command = ["rollout-demo:v1", "check", SECRET];

@@ -108,6 +108,20 @@ impl Daemon {
         std::mem::replace(&mut self.state, tempfile::tempdir().unwrap())
     }
 
+    /// An event stream that is open, of which the status line is read.
+    pub fn events(&self) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(self.listen).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        stream
+            .write_all(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+            .unwrap();
+        let mut events = BufReader::new(stream);
+        events.read_line(&mut String::new()).unwrap();
+        events
+    }
+
     /// GETs a path; the status and the JSON.
     pub fn get(&self, path: &str) -> (u16, Value) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n");

@@ -111,9 +111,7 @@ impl Place {
             _lock: lock,
         })
     }
-}
 
-impl Place {
     /// Nothing is left of the test.
     pub fn is_clean(&self) {
         let _ = fs::remove_file(self.folder.with_file_name("in-use"));
