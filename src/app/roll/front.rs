@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures_util::future::join_all;
+
 use super::{Purpose, Scene, Subject, untouched};
 use crate::{
     compose::Service,
@@ -19,6 +21,7 @@ use crate::{
         },
     },
     settings::{ProxyKind, Settings, SwitchBy},
+    socket_proxy::overlay::Overlay,
 };
 
 /// The pause before a drain, and the longer one where a middleware can hold a request.
@@ -185,17 +188,14 @@ async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Way>
 /// The socket proxy whose overlay still holds an unfinished rollout of a service: no other way may be gone before that
 /// one is settled.
 async fn left_relabelled(key: &ServiceKey, found: &[discover::Found]) -> Option<String> {
-    for found in found {
-        // One that does not answer is another stack's, or is asked again by whoever needs it.
-        let Ok(overlay) = found.control.overlay().await else {
-            continue;
-        };
-        let claim = overlay.claims.get(&key.to_string());
-        if claim.is_some_and(relabel::is_unsettled) {
-            return Some(found.control.name.clone());
-        }
-    }
-    None
+    let found: Vec<&discover::Found> = found.iter().filter(|own| own.shows_project).collect();
+    let overlays = join_all(found.iter().map(|found| found.control.overlay())).await;
+    let of_the_service = |(found, overlay): (&&discover::Found, Result<Overlay>)| {
+        // One that does not answer is another stack's, or is asked again when it is needed.
+        let claim = overlay.ok()?.claims.remove(&key.to_string())?;
+        relabel::is_unsettled(&claim).then(|| found.control.name.clone())
+    };
+    found.iter().zip(overlays).find_map(of_the_service)
 }
 
 fn unsettled(key: &ServiceKey, by: &str, option: &str) -> Error {

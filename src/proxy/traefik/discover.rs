@@ -8,6 +8,7 @@ mod summary;
 use std::collections::BTreeSet;
 
 use bollard::models::ContainerSummary;
+use futures_util::future::join_all;
 
 use self::summary::reaches;
 pub use self::{
@@ -105,8 +106,10 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
             .iter()
             .any(|(own, _)| own.container == found.control.container)
     };
+    let shows = |found: &&Found| found.shows_project;
     let matter = found
         .iter()
+        .filter(shows)
         .filter(|found| reads(found) || may_matter(found, &running, networks));
     let controls: Vec<Control> = matter.clone().map(|found| found.control.clone()).collect();
     let lookout = Lookout {
@@ -169,8 +172,9 @@ async fn readers(
 ) -> Result<Vec<(Control, Reader)>> {
     let container = |id: &str| running.iter().find(|own| own.id.as_deref() == Some(id));
     let mut readers = Vec::new();
-    for found in found {
-        match found.control.readers().await {
+    let shows = |found: &&Found| found.shows_project;
+    for (found, answer) in ask_all(found.iter().filter(shows)).await {
+        match answer {
             Ok(all) => readers.extend(all.into_iter().map(|own| (found.control.clone(), own))),
             Err(error) if may_matter(found, running, networks) => return Err(error),
             // Another stack of this engine is just being started or taken down.
@@ -188,6 +192,15 @@ async fn readers(
         in_front && reader.streams > 0 && is_traefik
     });
     Ok(readers)
+}
+
+/// Asks the socket proxies at once: each answer costs a process in a container.
+async fn ask_all<'a>(
+    found: impl Iterator<Item = &'a Found>,
+) -> impl Iterator<Item = (&'a Found, Result<Vec<Reader>>)> {
+    let found: Vec<&Found> = found.collect();
+    let answers = join_all(found.iter().map(|found| found.control.readers())).await;
+    found.into_iter().zip(answers)
 }
 
 /// Whether something that reaches the service can read through this socket proxy.
@@ -268,17 +281,21 @@ pub async fn refuse_own_parts(found: &[Found], replicas: &[Replica]) -> Result<(
             .iter()
             .any(|replica| replica.id == ContainerId(id.to_owned()))
     };
-    for found in found {
-        if is_replica(&found.control.container) {
-            return Err(Error::refused(format!(
-                "{} is the socket proxy that a rollout goes through",
-                found.control.name
-            ))
-            .hint(
-                "docker compose up -d replaces it; Traefik keeps its last configuration meanwhile",
-            ));
-        }
-        let readers = found.control.readers().await.unwrap_or_default();
+    let itself = |found: &&Found| is_replica(&found.control.container);
+    if let Some(found) = found.iter().find(itself) {
+        return Err(Error::refused(format!(
+            "{} is the socket proxy that a rollout goes through",
+            found.control.name
+        ))
+        .hint("docker compose up -d replaces it; Traefik keeps its last configuration meanwhile"));
+    }
+    // What reads through a socket proxy shares a network with it.
+    let near = |found: &&Found| {
+        let mut networks = replicas.iter().flat_map(|own| &own.networks);
+        networks.any(|network| found.networks.contains(network))
+    };
+    for (_, readers) in ask_all(found.iter().filter(near)).await {
+        let readers = readers.unwrap_or_default();
         let traefik = readers
             .iter()
             .filter(|reader| is_traefik(reader))

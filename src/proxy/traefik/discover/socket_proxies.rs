@@ -28,6 +28,8 @@ pub struct Found {
     pub(super) networks: BTreeSet<String>,
     /// Where the program is in that image.
     pub program: String,
+    /// Whether it shows its readers containers of the service's project at all.
+    pub shows_project: bool,
 }
 
 impl Found {
@@ -43,7 +45,8 @@ pub async fn socket_proxies(engine: &Engine, key: &ServiceKey) -> Result<Vec<Fou
     let mut found = Vec::new();
     for summary in &running {
         let command = command(engine, summary).await?;
-        found.extend(command.and_then(|command| socket_proxy(engine, summary, &command)));
+        let command = command.unwrap_or_default();
+        found.extend(socket_proxy(engine, summary, &command, &key.project));
     }
     found.sort_by_key(|found| found.project.as_ref() != Some(&key.project));
     Ok(found)
@@ -63,7 +66,12 @@ async fn command(engine: &Engine, summary: &ContainerSummary) -> Result<Option<S
 }
 
 /// A container is a socket proxy when it runs `rollout socket-proxy`, whatever it is called.
-fn socket_proxy(engine: &Engine, summary: &ContainerSummary, command: &str) -> Option<Found> {
+fn socket_proxy(
+    engine: &Engine,
+    summary: &ContainerSummary,
+    command: &str,
+    project: &str,
+) -> Option<Found> {
     let mut words = command.split_whitespace();
     let program = words.next()?;
     let is_ours = program.rsplit('/').next() == Some("rollout") && words.next() == Some(SUBCOMMAND);
@@ -85,5 +93,53 @@ fn socket_proxy(engine: &Engine, summary: &ContainerSummary, command: &str) -> O
         service: of_compose(label::COMPOSE_SERVICE),
         networks: networks_of(summary).cloned().collect(),
         program: program.to_owned(),
+        shows_project: shows(words, project),
     })
+}
+
+/// Whether a socket proxy with these arguments shows containers of a Compose project. Only `--only` with the label of
+/// other projects rules that out: any other label may be one of theirs.
+fn shows<'a>(arguments: impl Iterator<Item = &'a str>, project: &str) -> bool {
+    let arguments: Vec<&str> = arguments.collect();
+    let flags = arguments.iter().enumerate();
+    let only = flags.filter_map(|(at, flag)| match flag.strip_prefix("--only")? {
+        "" => arguments.get(at + 1).copied(),
+        given => given.strip_prefix('='),
+    });
+    let of_project = |wanted: &str| match wanted.split_once('=') {
+        Some((label::COMPOSE_PROJECT, own)) => own == project,
+        _ => true,
+    };
+    let only: Vec<&str> = only.collect();
+    only.is_empty() || only.into_iter().any(of_project)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shows;
+
+    #[test]
+    fn only_the_label_of_other_projects_rules_a_socket_proxy_out() {
+        for (arguments, expected) in [
+            ("", true),
+            ("--listen 0.0.0.0:2375", true),
+            ("--only=com.docker.compose.project=shop", true),
+            ("--only com.docker.compose.project=shop", true),
+            ("--only=com.docker.compose.project", true),
+            ("--only=traefik.enable=true", true),
+            ("--only=com.docker.compose.project=blog", false),
+            ("--only com.docker.compose.project=blog", false),
+            (
+                "--only com.docker.compose.project=blog --only=com.docker.compose.project=shop",
+                true,
+            ),
+            ("--only=com.docker.compose.project=blog --only public", true),
+        ] {
+            assert_eq!(
+                shows(arguments.split_whitespace(), "shop"),
+                expected,
+                "{arguments}"
+            );
+        }
+    }
 }
