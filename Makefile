@@ -30,10 +30,10 @@ USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
 	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
 
-.PHONY: help build image install uninstall demo test test-wide one testbed-down soak check fmt bench lines clean
+.PHONY: help build image install uninstall demo test one testbed-down soak check fmt bench lines clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary, target/release/rollout
 	@$(CARGO) rustc --locked --release --bin rollout $(STATIC)
@@ -62,22 +62,15 @@ demo: ## a rollout under load, and a table of what the clients saw
 
 # The tests themselves are built without optimisation: that is quicker, and checks for overflows. What they
 # run end to end is the optimised static binary, as shipped.
-test: MEANWHILE = $(TESTS) --no-run; $(TESTS) --lib
-test: ## all tests but those of test-wide and soak; brings up all they need
+test: MEANWHILE = $(TESTS) --no-run --lib --test end-to-end; $(TESTS) --lib
+test: ## every test but the long proofs; brings up all they need
 	@$(IN_TESTBED) \
 	$(TESTS) --lib -- --ignored --test-threads=$(TEST_THREADS); \
-	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(WIDE:%=--skip %)
-
-# For the time that they take: with them, `make test` would need half an hour on two cores. `make soak` has all of faults::.
-WIDE := crash::every_phase:: doctor:: examples:: faults:: init:: matrix:: odd_routing:: pin:: relabel:: remote:: several_traefiks:: traefik_api::
-test-wide: MEANWHILE = $(TESTS) --no-run
-test-wide: ## tests of other Traefiks, of broken and odd stacks, of the examples, of pins, and of a kill in every phase
-	@$(IN_TESTBED) \
-	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(WIDE)
+	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak::
 
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
-	@export ROLLOUT_TESTBED_HOLDER=make-one ROLLOUT_TESTBED_KEEP_FRONTS=1; $(TESTBED) up; $(USE_TESTBED) \
+	@export ROLLOUT_TESTBED_HOLDER=make-one; $(TESTBED) up; $(USE_TESTBED) \
 	$(TESTS) --lib --test end-to-end -- --include-ignored --list "$(T)" 2>/dev/null | grep -q ': test$$' \
 		|| { echo "no test has $(T) in its name" >&2; exit 2; }; \
 	$(TESTS) --lib --test end-to-end -- --include-ignored --test-threads=$(TEST_THREADS) "$(T)"
@@ -87,7 +80,7 @@ testbed-down: ## takes down what `make one` has left up
 
 # The main job, which is repeated with a Traefik that reads the engine's socket itself and is switched by pin files.
 PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
-soak: MEANWHILE = $(TESTS) --no-run
+soak: MEANWHILE = $(TESTS) --no-run --test end-to-end
 soak: ## the long proofs: faults at every call and in every phase, a hundred rollouts, the main job by pin; over an hour
 	@$(IN_TESTBED) \
 	$(TESTS) --test end-to-end -- --test-threads=1 --nocapture soak::; \

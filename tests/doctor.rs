@@ -222,88 +222,83 @@ async fn an_engine_that_does_not_answer_is_a_finding() {
     );
 }
 
-/// More broken stacks; with `make test-wide`.
-mod further {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_old_traefik_that_does_not_heed_docker_host_is_told_the_endpoint() {
-        for version in ["v3.0", "v3.3"] {
-            let yaml = include_str!("doctor/deaf.yaml");
-            let mut stack = stack(yaml);
-            stack.set("TRAEFIK", version);
-            stack.compose(&["up", "-d"]).await;
-            let traefik = format!("{}-traefik-1", stack.name);
-            broken_and_mended(&stack, yaml, "fail", "traefik", &traefik).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_service_without_a_health_check_is_told_so() {
-        let yaml = include_str!("doctor/no-health-check.yaml");
-        let stack = stack(yaml);
-        ready(&stack).await;
-        broken_and_mended(&stack, yaml, "warn", "health-check", "web").await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_published_host_port_is_taken_out() {
-        let yaml = include_str!("doctor/host-port.yaml");
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_traefik_that_does_not_heed_docker_host_is_told_the_endpoint() {
+    for version in ["v3.0", "v3.3"] {
+        let yaml = include_str!("doctor/deaf.yaml");
         let mut stack = stack(yaml);
-        stack.set("OTHER_PORT", free_port());
-        ready(&stack).await;
-        broken_and_mended(&stack, yaml, "fail", "host-ports", "web").await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_static_address_is_taken_out() {
-        let yaml = include_str!("doctor/static-address.yaml");
-        let stack = stack(yaml);
-        ready(&stack).await;
-        broken_and_mended(&stack, yaml, "fail", "static-address", "web").await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_fixed_name_of_two_replicas_is_taken_out() {
-        let yaml = include_str!("doctor/container-name.yaml");
-        let mut stack = stack(yaml);
-        ready(&stack).await;
-        stack.set("SCALE", 2);
-        broken_and_mended(&stack, yaml, "fail", "container-name", "web").await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_anonymous_volume_gets_a_name() {
-        let yaml = include_str!("doctor/anonymous-volume.yaml");
-        let stack = stack(yaml);
-        ready(&stack).await;
-        broken_and_mended(&stack, yaml, "fail", "anonymous-volumes", "web").await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn data_with_one_writer_is_told_to_stop_the_old_set_first() {
-        let yaml = include_str!("doctor/single-writer.yaml");
-        let stack = stack(yaml);
-        ready(&stack).await;
-        broken_and_mended(&stack, yaml, "warn", "single-writer", "web").await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_health_check_that_runs_every_hour_is_told_to_run_more_often() {
-        let yaml = include_str!("doctor/hourly.yaml");
-        let stack = stack(yaml);
+        stack.set("TRAEFIK", version);
         stack.compose(&["up", "-d"]).await;
-        stack.traefik_listens().await;
-        broken_and_mended(&stack, yaml, "warn", "health-check", "web").await;
+        let traefik = format!("{}-traefik-1", stack.name);
+        broken_and_mended(&stack, yaml, "fail", "traefik", &traefik).await;
     }
+}
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn whoever_calls_a_service_by_its_name_is_told_of() {
-        let stack = stack(include_str!("doctor/calls.yaml"));
-        ready(&stack).await;
-        named(&stack, "warn", "calls", "web").await;
-        let run = stack.rollout(&["doctor", "web"]).await;
-        assert!(run.out.contains("worker (UPSTREAM)"), "{}", run.out);
-        assert!(!run.out.contains("http://web:80"), "{}", run.out);
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_without_a_health_check_is_told_so() {
+    let yaml = include_str!("doctor/no-health-check.yaml");
+    let stack = stack(yaml);
+    ready(&stack).await;
+    broken_and_mended(&stack, yaml, "warn", "health-check", "web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_host_port_is_taken_out() {
+    let yaml = include_str!("doctor/host-port.yaml");
+    let mut stack = stack(yaml);
+    stack.set("OTHER_PORT", free_port());
+    ready(&stack).await;
+    broken_and_mended(&stack, yaml, "fail", "host-ports", "web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_address_is_taken_out() {
+    let yaml = include_str!("doctor/static-address.yaml");
+    let stack = stack(yaml);
+    ready(&stack).await;
+    broken_and_mended(&stack, yaml, "fail", "static-address", "web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fixed_name_of_two_replicas_is_taken_out() {
+    let yaml = include_str!("doctor/container-name.yaml");
+    let mut stack = stack(yaml);
+    ready(&stack).await;
+    stack.set("SCALE", 2);
+    broken_and_mended(&stack, yaml, "fail", "container-name", "web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_anonymous_volume_gets_a_name() {
+    let yaml = include_str!("doctor/anonymous-volume.yaml");
+    let stack = stack(yaml);
+    ready(&stack).await;
+    broken_and_mended(&stack, yaml, "fail", "anonymous-volumes", "web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_with_one_writer_is_told_to_stop_the_old_set_first() {
+    let yaml = include_str!("doctor/single-writer.yaml");
+    let stack = stack(yaml);
+    ready(&stack).await;
+    broken_and_mended(&stack, yaml, "warn", "single-writer", "web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_check_that_runs_every_hour_is_told_to_run_more_often() {
+    let yaml = include_str!("doctor/hourly.yaml");
+    let stack = stack(yaml);
+    stack.compose(&["up", "-d"]).await;
+    stack.traefik_listens().await;
+    broken_and_mended(&stack, yaml, "warn", "health-check", "web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_calls_a_service_by_its_name_is_told_of() {
+    let stack = stack(include_str!("doctor/calls.yaml"));
+    ready(&stack).await;
+    named(&stack, "warn", "calls", "web").await;
+    let run = stack.rollout(&["doctor", "web"]).await;
+    assert!(run.out.contains("worker (UPSTREAM)"), "{}", run.out);
+    assert!(!run.out.contains("http://web:80"), "{}", run.out);
 }

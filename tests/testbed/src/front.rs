@@ -55,10 +55,10 @@ impl Kind {
         }
     }
 
-    /// Whether a front goes on running between two tests, as `make one` has it. A Traefik that reads the engine itself
-    /// reads the containers of all tests again at each event of any of them, and is never kept.
+    /// Whether a front goes on running between two tests. A Traefik that reads the engine itself reads the containers of
+    /// all tests again at each event of any of them, and is not kept.
     pub fn is_kept(self) -> bool {
-        self == Self::Relabel && std::env::var_os("ROLLOUT_TESTBED_KEEP_FRONTS").is_some()
+        self == Self::Relabel
     }
 
     fn word(self) -> &'static str {
