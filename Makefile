@@ -12,7 +12,7 @@ DOCKER_CONFIG_DIR := $(or $(DOCKER_CONFIG),$(HOME)/.docker)
 IMAGE  ?= rollout:latest
 TESTBED := tests/testbed/testbed
 # End-to-end tests mostly wait, so more of them run at a time than there are cores.
-TEST_THREADS ?= 5
+TEST_THREADS ?= 6
 # crt-static for the last crate alone: as a general flag it would reach procedural macros, which cannot be static.
 STATIC := -- -C target-feature=+crt-static
 # The tests of both packages by one selection, so that cargo builds their dependencies once.
