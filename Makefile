@@ -18,13 +18,14 @@ STATIC := -- -C target-feature=+crt-static
 # The tests of both packages by one selection, so that cargo builds their dependencies once.
 TESTS := $(CARGO) test --locked --workspace
 
-# Brings the testbed up while MEANWHILE runs, makes the image, runs what follows, and takes down what it brought up,
-# whatever the outcome.
+# Brings the testbed up and builds the binary while MEANWHILE runs, makes the image, runs what follows, and takes down what
+# it brought up, whatever the outcome. The binary is one unit, so its compiler leaves a core for the tests' own.
 IN_TESTBED = export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
-	trap 'status=$$?; trap - EXIT; $(TESTBED) down || true; exit $$status' EXIT; \
+	trap 'status=$$?; trap - EXIT; kill $$(jobs -p) 2>/dev/null || true; $(TESTBED) down || true; exit $$status' EXIT; \
 	trap 'exit 130' INT; trap 'exit 143' TERM; \
 	$(TESTBED) up & up=$$!; \
-	$(MAKE) --no-print-directory build; $(MEANWHILE); wait $$up; \
+	$(MAKE) --no-print-directory build & build=$$!; \
+	$(MEANWHILE); wait $$build; wait $$up; \
 	$(USE_TESTBED)
 USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
