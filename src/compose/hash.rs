@@ -18,6 +18,11 @@ impl Compose {
     /// that one's first container in place of its name (`convergence.resolveServiceReferences`); so do we.
     pub async fn config_hash(&self, service: &str) -> Result<String> {
         let resolved = self.resolved(service).await?;
+        self.hash_of_resolved(service, &resolved).await
+    }
+
+    /// As [`Compose::config_hash`], of what [`Compose::resolved`] has printed.
+    pub async fn hash_of_resolved(&self, service: &str, resolved: &str) -> Result<String> {
         let text = self.with_containers(service, resolved).await?;
         let mut command = self.program.command(None);
         command.args(["--file", "-", "--profile", "*", "config"]);
@@ -29,8 +34,8 @@ impl Compose {
         })
     }
 
-    async fn with_containers(&self, service: &str, resolved: String) -> Result<String> {
-        let mut project = yaml::parse(&resolved).map_err(Error::refused)?;
+    async fn with_containers(&self, service: &str, resolved: &str) -> Result<String> {
+        let mut project = yaml::parse(resolved).map_err(Error::refused)?;
         let name = project["name"].as_str().unwrap_or_default().to_owned();
         let mut ids = BTreeMap::new();
         for other in referred(&project["services"][service]) {
@@ -42,7 +47,7 @@ impl Compose {
             .get_mut("services")
             .and_then(|all| all.get_mut(service));
         if !own.is_some_and(|own| refer_to_containers(own, &ids)) {
-            return Ok(resolved);
+            return Ok(resolved.to_owned());
         }
         // JSON is YAML, and quotes nothing in a way that Compose reads differently.
         Ok(project.to_string())

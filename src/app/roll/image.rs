@@ -136,8 +136,8 @@ impl Scene<'_> {
             return self.recorded_version(subject, back).await;
         }
         let name = &subject.service.name;
-        let (hash, config) =
-            tokio::try_join!(self.compose.config_hash(name), self.compose.resolved(name))?;
+        let config = self.compose.resolved(name).await?;
+        let hash = self.compose.hash_of_resolved(name, &config).await?;
         Ok(Version {
             image: image.id,
             digests: image.digests,
