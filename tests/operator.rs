@@ -164,3 +164,34 @@ async fn the_new_replica_that_is_removed_during_the_drain_gives_the_traffic_back
     stack.rollout(&["web"]).await.code(0);
     stack.settled(1).await;
 }
+
+/// Compose 2.26.1 recreates every container that it did not make itself, whatever it was made from: a plain `up` in the
+/// middle of a rollout takes both sets away.
+async fn an_up_of_compose_2_26_in_the_middle(file: &str) {
+    let mut stack = Stack::usual(DELAYED);
+    stack.compose_version("trixie").set("DELAY", 3);
+    stack.up("v1").await;
+    let running = starting(&mut stack, 3).await;
+    stack.tag(file);
+    stack.compose(&["up", "-d"]).await;
+    let run = running.wait().await;
+    // It is never called done: neither set is there any more.
+    assert!(matches!(run.code, Some(1 | 3)), "{}", run.text);
+    told(&run);
+    stack.answers(file).await;
+    assert_eq!(stack.claims().await, 0);
+    stack.tag("v2");
+    stack.rollout(&["web"]).await.code(0);
+    stack.answers("v2").await;
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_up_of_compose_2_26_with_the_old_file_ends_the_rollout_and_the_next_one_succeeds() {
+    an_up_of_compose_2_26_in_the_middle("v1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_up_of_compose_2_26_with_the_new_file_ends_the_rollout_and_the_next_one_succeeds() {
+    an_up_of_compose_2_26_in_the_middle("v2").await;
+}
