@@ -4,6 +4,7 @@ mod doctor;
 mod history;
 mod init;
 mod roll;
+mod signals;
 mod status;
 mod tools;
 mod undo;
@@ -12,14 +13,12 @@ use std::{
     ffi::OsString,
     fs::OpenOptions,
     io::{IsTerminal, Write},
+    os::unix::process::CommandExt,
     process::ExitCode,
 };
 
 use clap::CommandFactory;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use signals::signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -40,7 +39,12 @@ const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
 
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let output = cli::output_of(&arguments);
-    match cli::parse(arguments) {
+    let call = match cli::plugin::read(arguments) {
+        Ok(call) if call.environment.is_empty() => call,
+        Ok(call) => return tell(&Events::new(sinks(output, false)), restart(call)),
+        Err(error) => return tell(&Events::new(sinks(output, false)), error),
+    };
+    match cli::parse(call.arguments) {
         Err(Stop::Print(help)) => {
             // A closed standard output leaves nobody to tell.
             let _ = help.print();
@@ -83,6 +87,21 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             tools::relabel(&relabel, events).await
         }),
     }
+}
+
+/// Begins anew with the variables that Docker's options stand for; why that failed, where it returns.
+fn restart(call: cli::plugin::Call) -> Error {
+    let failed = |error| Error::refused(format!("cannot start this program again: {error}"));
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return failed(error),
+    };
+    let mut command = std::process::Command::new(program);
+    command
+        .arg0(&call.arguments[0])
+        .args(&call.arguments[1..])
+        .envs(call.environment);
+    failed(command.exec())
 }
 
 /// Prints what was asked for; a reader that has had enough is no failure.
@@ -189,7 +208,7 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
             .await?;
         first.get_or_insert(checked);
     }
-    for name in names {
+    for name in &names {
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
                 "interrupted before {name}; it was not touched"
@@ -202,7 +221,11 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
                 checked.await.map_err(|error| after_others(error, name))?
             }
         };
-        scene.roll(checked, interrupted.clone()).await?;
+        let rolled = scene.roll(checked, interrupted.clone()).await;
+        rolled.map_err(|error| match *name == names[0] {
+            true => error,
+            false => after_others(error, name),
+        })?;
     }
     Ok(())
 }
@@ -287,44 +310,13 @@ async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
     } = &opened;
     project.service(&unlock.service)?;
     let key = opened.key(&unlock.service);
-    match state::unlock(engine, &key).await? {
+    match state::unlock(engine, &key, unlock.force).await? {
         Some(holder) => events.notice(format!(
             "removed the lock on {key} that was held by {holder}"
         )),
         None => events.notice(format!("{key} is not locked")),
     }
     Ok(())
-}
-
-/// Turns true with the first signal; the second one ends the process at once.
-fn signals() -> Result<watch::Receiver<bool>> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Error::refused(format!("cannot listen for signals: {error}")))
-    };
-    let (mut interrupt, mut terminate) = (
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::terminate())?,
-    );
-    let (raise, raised) = watch::channel(false);
-    tokio::spawn(async move {
-        let mut count = 0;
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            count += 1;
-            if count == 1 {
-                raise.send_replace(true);
-            } else {
-                eprintln!(
-                    "left at once; run the same command again, it finishes or undoes what was begun"
-                );
-                std::process::exit(Outcome::Interrupted as i32);
-            }
-        }
-    });
-    Ok(raised)
 }
 
 async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {

@@ -1,6 +1,7 @@
 //! The command line: clap → [`Action`].
 
 mod init;
+pub mod plugin;
 mod refusal;
 mod remember;
 mod tools;
@@ -115,6 +116,9 @@ pub struct UnlockArgs {
     /// The service
     #[arg(value_name = "SERVICE")]
     pub service: String,
+    /// Remove it although its rollout gives signs of life; that rollout stops before its next change
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub target: TargetArgs,
 }
@@ -221,7 +225,7 @@ impl From<clap::Error> for Stop {
 }
 
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Stop> {
-    let arguments = without_plugin_name(arguments.into_iter().collect());
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
     if arguments
         .get(1)
         .is_some_and(|first| first == PLUGIN_METADATA)
@@ -324,30 +328,14 @@ fn values_joined(arguments: Vec<OsString>) -> Vec<OsString> {
     joined
 }
 
-/// As `docker rollout …`, Docker calls `docker-rollout … rollout …`: its own options first, then the plugin's name.
-fn without_plugin_name(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let program = arguments.first().map(PathBuf::from).unwrap_or_default();
-    if program
-        .file_name()
-        .is_some_and(|name| name == "docker-rollout")
-        && let Some(index) = arguments
-            .iter()
-            .skip(1)
-            .position(|argument| argument == "rollout")
-    {
-        arguments.remove(index + 1);
-        // What its help calls it.
-        arguments[0] = "docker rollout".into();
-    }
-    arguments
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Action {
-        parse(line.split_whitespace().map(OsString::from)).unwrap()
+        let words = line.split_whitespace().map(OsString::from);
+        let call = plugin::read(words.collect()).unwrap();
+        parse(call.arguments).unwrap()
     }
 
     #[test]
@@ -462,7 +450,7 @@ mod tests {
             panic!()
         };
         assert_eq!(up.services, ["web", "db"]);
-        let help = "/x/docker-rollout rollout --help".split(' ');
+        let help = ["docker rollout", "--help"];
         let Err(Stop::Print(help)) = parse(help.map(OsString::from)) else {
             panic!()
         };

@@ -9,7 +9,7 @@ mod ssh;
 mod stream;
 mod tls;
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -102,12 +102,23 @@ impl Endpoint {
         match self {
             Self::Unix(path) => match UnixStream::connect(path).await {
                 Ok(stream) => Ok(Stream::new(stream)),
-                Err(error) => Err(Error::failed(error.to_string())),
+                Err(error) => Err(not_opened(&error)),
             },
             Self::Tcp(address) => Ok(Stream::new(connect(address).await?)),
             Self::Tls(address, client) => client.dial(connect(address).await?, &address.host).await,
             Self::Ssh(target) => target.dial().await,
         }
+    }
+}
+
+/// Why a unix socket cannot be connected to.
+fn not_opened(error: &io::Error) -> Error {
+    let failed = Error::failed(error.to_string());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => failed.hint(
+            "use sudo, or let an administrator add you to the group docker (sudo usermod -aG docker $USER) and log in again",
+        ),
+        _ => failed,
     }
 }
 
@@ -128,6 +139,14 @@ mod tests {
 
     use super::*;
     use crate::arbitrary::mutated_text;
+
+    #[test]
+    fn a_socket_that_may_not_be_opened_is_a_matter_of_the_group() {
+        let hint = |kind| not_opened(&io::Error::from(kind)).hint;
+        let denied = hint(io::ErrorKind::PermissionDenied).unwrap();
+        assert!(denied.contains("group docker"), "{denied}");
+        assert_eq!(hint(io::ErrorKind::ConnectionRefused), None);
+    }
 
     fn read(host: &str) -> String {
         let endpoint: Endpoint = host.parse().unwrap();

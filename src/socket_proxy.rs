@@ -61,8 +61,8 @@ use crate::{
 /// Reads Docker for Traefik: read-only, and as a rollout says.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SocketProxyArgs {
-    /// Address and port for readers; never publish it on the host [default: 0.0.0.0:2375, in a container alone]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    /// Address and port for readers; never publish it on the host
+    #[arg(long, env = "ROLLOUT_SOCKET_PROXY_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 
     /// The engine's socket
@@ -102,27 +102,19 @@ pub enum Expose {
     Env,
 }
 
-/// Where readers connect unless told otherwise.
+/// Where the health check looks when the daemon does not say where it listens.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 2375);
 
 impl SocketProxyArgs {
-    fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or(LISTEN)
-    }
-
-    // On a host, every address would be open to its whole network.
-    fn refuse_host(&self) -> Result<()> {
-        let marks = ["/.dockerenv", "/run/.containerenv"];
-        if self.listen.is_some() || marks.iter().any(|mark| Path::new(mark).exists()) {
-            return Ok(());
-        }
-        Err(Error::refused(
-            "outside a container the socket proxy would open Docker's API on every address of this machine",
-        )
-        .hint(
-            "to update a service of that name: docker compose up -d socket-proxy; to run it here all the same: \
-             --listen 127.0.0.1:2375",
-        ))
+    /// Where to listen: nothing is opened by default but in the image, whose Dockerfile sets the variable.
+    fn address(&self) -> Result<SocketAddr> {
+        self.listen.ok_or_else(|| {
+            Error::refused("outside its image the socket proxy needs an address: Docker's API would be open to all that reach it")
+                .hint(
+                    "to update a service of that name: docker compose up -d socket-proxy; to run it here all the same: \
+                     --listen 127.0.0.1:2375",
+                )
+        })
     }
 
     // Some write the socket's path as DOCKER_HOST is written.
@@ -139,7 +131,7 @@ pub fn main(args: SocketProxyArgs) -> ExitCode {
     let done = if args.control {
         control_client::pass(&control)
     } else if args.check {
-        control_client::check(&control, args.listen())
+        control_client::check(&control, args.listen.unwrap_or(LISTEN))
     } else {
         run(&args)
     };
@@ -156,7 +148,7 @@ pub fn main(args: SocketProxyArgs) -> ExitCode {
 }
 
 fn run(args: &SocketProxyArgs) -> Result<()> {
-    args.refuse_host()?;
+    let listen = args.address()?;
     log();
     privileges::drop_root(args.socket(), &args.state_dir);
     explain_socket(args.socket());
@@ -165,7 +157,7 @@ fn run(args: &SocketProxyArgs) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::failed(format!("cannot start: {error}")))?;
-    let served = runtime.block_on(serve(args));
+    let served = runtime.block_on(serve(args, listen));
     runtime.shutdown_timeout(Duration::from_millis(200));
     served
 }
@@ -181,7 +173,7 @@ fn log() {
         .try_init();
 }
 
-async fn serve(args: &SocketProxyArgs) -> Result<()> {
+async fn serve(args: &SocketProxyArgs, listen: SocketAddr) -> Result<()> {
     let state = &args.state_dir;
     prepare(state)?;
     let store = Store::open(state)?;
@@ -192,7 +184,6 @@ async fn serve(args: &SocketProxyArgs) -> Result<()> {
     let control = control_server::bind(&control).map_err(|error| {
         Error::failed(format!("cannot listen on {}: {error}", control.display()))
     })?;
-    let listen = args.listen();
     let listener = bind(listen)
         .await
         .map_err(|error| Error::failed(format!("cannot listen on {listen}: {error}")))?;

@@ -146,7 +146,16 @@ async fn unlock_removes_the_lock_of_a_killed_run_and_says_whose_it_was() {
     let mut running = stack.start_rollout(&["web"]);
     running.reaches("step_started", "ready").await;
     let holder = format!("process {}", running.pid());
+    let status = stack.rollout(&["status", "web"]).await;
+    status.code(1);
+    assert!(status.out.contains("being rolled by"), "{}", status.out);
     running.kill().await;
+    // A watch does not wait for a run that is dead.
+    let status = stack.rollout(&["status", "web", "--watch"]).await;
+    status.code(1);
+    assert!(status.out.contains("which has died"), "{}", status.out);
+    let next = "rollout resume web";
+    assert!(status.text.contains(next), "{}", status.text);
     let run = stack.rollout(&["unlock", "web"]).await;
     run.code(0);
     assert!(run.text.contains(&holder), "{}", run.text);
@@ -165,7 +174,11 @@ async fn a_run_whose_lock_is_taken_away_stops_before_it_changes_anything_more() 
     let mut running = stack.start_rollout(&["web"]);
     running.reaches("step_started", "ready").await;
     running.pauses();
-    stack.rollout(&["unlock", "web"]).await.code(0);
+    let refused = stack.rollout(&["unlock", "web"]).await;
+    refused.code(4);
+    let force = "rollout unlock --force web";
+    assert!(refused.text.contains(force), "{}", refused.text);
+    stack.rollout(&["unlock", "--force", "web"]).await.code(0);
     running.continues();
     let run = running.wait().await;
     assert_ne!(run.code, Some(0), "{}", run.text);
@@ -204,8 +217,9 @@ async fn a_lock_from_elsewhere_counts_until_its_lease_is_over() {
         "{}",
         run.text
     );
-    assert!(run.text.contains("rollout unlock web"), "{}", run.text);
-    stack.rollout(&["unlock", "web"]).await.code(0);
+    let force = "rollout unlock --force web";
+    assert!(run.text.contains(force), "{}", run.text);
+    stack.rollout(&["unlock", "--force", "web"]).await.code(0);
     // Its end comes while somebody waits for it.
     lock_of_elsewhere(&stack, 41).await;
     let run = stack

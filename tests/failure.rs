@@ -139,10 +139,11 @@ async fn an_image_that_does_not_exist_touches_nothing() {
         ),
     ] {
         let run = stack.rollout(arguments).await;
-        run.code(1);
+        run.code(2);
         assert!(run.event("undoing").is_none(), "{}", run.text);
         let message = run.event("failed").unwrap()["message"].as_str().unwrap();
         assert!(message.starts_with(said), "{message}");
+        assert_eq!(run.text.matches(message).count(), 1, "{}", run.text);
         assert!(run.text.contains("next: "), "{}", run.text);
         untouched(&stack, &before).await;
     }
@@ -269,16 +270,22 @@ async fn a_socket_proxy_that_restarts_during_the_drain_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_while_the_new_version_starts_goes_back() {
+async fn ctrl_c_or_a_lost_session_while_the_new_version_starts_goes_back() {
     let mut stack = Stack::usual("");
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let load = stack.load();
     stack.tag("v2");
-    for step in ["create", "ready"] {
+    // `timeout -s INT` signals twice within milliseconds, and a lost session is a hangup.
+    let twice = [Signal::SIGINT, Signal::SIGINT];
+    for (step, signals) in [
+        ("create", &twice[..1]),
+        ("ready", &twice),
+        ("ready", &[Signal::SIGHUP]),
+    ] {
         let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
         running.reaches("step_started", step).await;
-        running.signal(Signal::SIGINT);
+        signals.iter().for_each(|signal| running.signal(*signal));
         let run = running.wait().await;
         run.code(130);
         let last = run.text.lines().last().unwrap_or_default();
@@ -319,6 +326,8 @@ async fn a_second_ctrl_c_leaves_at_once_and_the_next_run_settles_it() {
     running.reaches("step_started", "drain").await;
     running.signal(Signal::SIGINT);
     running.says("interrupted").await;
+    // Within a second it is the same Ctrl-C.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     running.signal(Signal::SIGINT);
     let run = running.wait().await;
     run.code(130);

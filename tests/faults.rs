@@ -72,7 +72,7 @@ async fn sleeps_at(stack: &mut Stack, call: &str, version: &str) -> (Run, Run) {
     engine.strikes().await;
     let began = tokio::time::Instant::now();
     first.signal(Signal::SIGSTOP);
-    stack.rollout(&["unlock", "web"]).await.code(0);
+    stack.rollout(&["unlock", "--force", "web"]).await.code(0);
     stack.tag(version);
     let force = [&["--force"], &QUICK[..]].concat();
     let second = stack.rollout(&force).await;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::shapes::roll_under_load;
-use testbed::{Stack, docker};
+use testbed::{Stack, docker, stack::ROLL};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {
@@ -91,6 +91,11 @@ async fn a_worker_that_no_router_knows_is_rolled_on_health_alone_and_the_report_
     stack.compose(&["up", "-d"]).await;
     let before = stack.replicas("web").await;
     stack.tag("v2");
+    let refused = stack.rollout(&ROLL).await;
+    refused.code(2);
+    let why = "web has no Traefik router, which --proxy traefik asks for";
+    assert!(refused.text.contains(why), "{}", refused.text);
+    assert_eq!(stack.replicas("web").await, before);
     let run = stack.rollout(&["web"]).await;
     run.code(0);
     assert!(run.text.contains(ON_HEALTH_ALONE), "{}", run.text);

@@ -281,6 +281,10 @@ impl Scene<'_> {
         if subject.purpose == Purpose::Settle {
             return Ok(());
         }
+        let unchanged = |error: Error| match was_unfinished {
+            true => error,
+            false => without_an_image(error, &subject.service.name),
+        };
         let mut phases = BTreeMap::new();
         let mut signal = interrupted.clone();
         tokio::select! {
@@ -291,9 +295,12 @@ impl Scene<'_> {
                     false => "interrupted; nothing was changed, what ran before serves",
                 }));
             }
-            fetched = self.fetch_image(subject, &mut phases) => fetched?,
+            fetched = self.fetch_image(subject, &mut phases) => fetched.map_err(unchanged)?,
         }
-        let version = self.version(subject, proxy.routes()).await?;
+        let version = self
+            .version(subject, proxy.routes())
+            .await
+            .map_err(unchanged)?;
         if self.back.is_none() {
             let found = (&olds[..], proxy.describe());
             self.adopt(subject, lock, &mut memory, &version, found)
@@ -477,6 +484,14 @@ fn untouched(error: Error) -> Error {
     refused.or_hint(
         "nothing was touched; docker info says how the engine is, then run the same command again",
     )
+}
+
+/// An image that cannot be had ends a rollout before it changes anything.
+fn without_an_image(error: Error, service: &str) -> Error {
+    let hint = format!(
+        "correct the image of {service} or log in to its registry, then run: rollout {service}"
+    );
+    untouched(error.or_hint(hint))
 }
 
 fn with_next(error: Error, service: &str) -> Error {

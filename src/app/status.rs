@@ -1,8 +1,11 @@
 //! `rollout status`: how a service stands, once or until it is settled.
 
+use std::time::Duration;
+
 use comfy_table::{Table, presets::NOTHING};
 use console::Term;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{Opened, history::remembered, print, roll::Standing, signals};
 use crate::{
@@ -14,6 +17,9 @@ use crate::{
     report::Output,
     watch::Watch,
 };
+
+/// How often a watch looks whether the run that rolls still lives: its end shows in no event.
+const PULSE: Duration = Duration::from_secs(5);
 
 /// Tells it on standard output; an error with code 1 where the service is not settled.
 pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
@@ -40,11 +46,12 @@ pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
         if standing.is_settled() {
             return Ok(());
         }
-        if !asked.watch {
+        if !asked.watch || standing.is_abandoned() {
             return Err(unsettled(&asked.service, &standing));
         }
         tokio::select! {
             () = changed => {}
+            () = sleep(PULSE), if standing.holder.is_some() => {}
             () = execute::raised(&mut interrupted) => {
                 return Err(unsettled(&asked.service, &standing));
             }
@@ -73,7 +80,8 @@ impl Shown {
 
 fn unsettled(service: &str, standing: &Standing) -> Error {
     let error = Error::failed(format!("{service} is not settled"));
-    match (&standing.holder, &standing.unfinished) {
+    let rolling = standing.holder.as_ref().filter(|holder| holder.lives);
+    match (rolling, &standing.unfinished) {
         (Some(_), _) => error.hint(format!("rollout status {service} --watch")),
         (None, Some(_)) => error.hint(format!("rollout resume {service}")),
         (None, None) => error.hint(format!("rollout {service}")),
@@ -106,7 +114,10 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
     let rows = rows.lines().map(|line| format!("  {}\n", line.trim()));
     let more = standing.drift.iter().chain(&standing.unfinished).cloned();
     let holder = standing.holder.iter();
-    let more = more.chain(holder.map(|who| format!("being rolled by {who}")));
+    let more = more.chain(holder.map(|holder| match holder.lives {
+        true => format!("being rolled by {}", holder.whose),
+        false => format!("locked by {}, which has died", holder.whose),
+    }));
     let more: String = more.map(|line| format!("  ! {line}\n")).collect();
     format!(
         "{service}: {state}, {revision}\n{}{more}",
@@ -137,7 +148,8 @@ fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {
         "replicas": replicas,
         "drift": standing.drift,
         "unfinished": standing.unfinished,
-        "lock": standing.holder,
+        "lock": standing.holder.as_ref().map(|holder| &holder.whose),
+        "abandoned": standing.is_abandoned(),
     })
 }
 

@@ -20,6 +20,8 @@ pub struct Human {
     spinner: ProgressBar,
     compose: Vec<String>,
     verbose: bool,
+    /// Why the last step failed, as it was shown.
+    reason: String,
     /// When a replica was last said to drain.
     draining: BTreeMap<String, Instant>,
 }
@@ -37,6 +39,7 @@ impl Human {
             spinner,
             compose: Vec::new(),
             verbose,
+            reason: String::new(),
             draining: BTreeMap::new(),
         }
     }
@@ -146,6 +149,7 @@ impl Sink for Human {
                     red().apply_to("✗"),
                     word(step)
                 ));
+                self.reason.clone_from(reason);
             }
             Event::Compose { line } if self.verbose => self.line(&format!("    {line}")),
             Event::Compose { line } => self.compose.push(line.clone()),
@@ -203,7 +207,7 @@ impl Sink for Human {
                 ..
             } => {
                 self.still();
-                self.failed(message, hint.as_deref(), logs);
+                self.failed(news(message, &self.reason), hint.as_deref(), logs);
             }
         }
     }
@@ -222,6 +226,14 @@ fn unsaid(lines: Vec<String>, reason: &str) -> Vec<String> {
         }
     }
     left
+}
+
+/// What a failure's message adds: where a failed step has just shown it, its first clause is enough.
+fn news<'a>(message: &'a str, shown: &str) -> &'a str {
+    match message.split_once(": ") {
+        Some((what, _)) if message == shown => what,
+        _ => message,
+    }
 }
 
 fn summary(

@@ -28,11 +28,16 @@ pub fn pass(path: &Path) -> Result<()> {
         let _ = io::copy(&mut io::stdin().lock(), &mut &requests);
         let _ = requests.shutdown(std::net::Shutdown::Write);
     });
+    let mut replies = BufReader::new(socket);
     let mut out = io::stdout().lock();
-    // Standard output is flushed at the end of each line.
-    io::copy(&mut &socket, &mut out)
-        .and_then(|_| out.flush())
-        .map_err(failed)
+    let mut line = Vec::new();
+    while replies.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        out.write_all(&line)
+            .and_then(|()| out.flush())
+            .map_err(failed)?;
+        line.clear();
+    }
+    Ok(())
 }
 
 // The socket is its owner's alone: without the capability to overrule that, root has to become the owner.

@@ -141,11 +141,15 @@ pub async fn holder(engine: &Engine, key: &ServiceKey) -> Result<Option<Holder>>
     }))
 }
 
-/// Removes the lock of a service, whoever holds it; says whose it was, `None` where there was none.
-pub async fn unlock(engine: &Engine, key: &ServiceKey) -> Result<Option<String>> {
+/// Removes the lock of a service; says whose it was, `None` where there was none. Error code 4 where its rollout gives
+/// signs of life, unless that is forced.
+pub async fn unlock(engine: &Engine, key: &ServiceKey, force: bool) -> Result<Option<String>> {
     let Some(holder) = holder(engine, key).await? else {
         return Ok(None);
     };
+    if !force && !holder.rest(engine).await.is_zero() {
+        return Err(holder.locked(key));
+    }
     engine.discard(&holder.id).await?;
     Ok(Some(holder.whose()))
 }
@@ -172,7 +176,7 @@ impl Holder {
 
     fn locked(&self, key: &ServiceKey) -> Error {
         Error::locked(format!("{key} is being rolled by {}", self.whose())).hint(format!(
-            "wait for it with --lock-wait 5m, or, if it is dead for certain: rollout unlock {}",
+            "wait for it with --lock-wait 5m, or, if it is dead for certain: rollout unlock --force {}",
             key.service
         ))
     }

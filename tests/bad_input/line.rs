@@ -99,6 +99,14 @@ async fn without_a_compose_file_or_with_a_broken_one_compose_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_proxy_outside_its_image_opens_nothing_by_default() {
+    let run = paper().rollout(&["socket-proxy"]).await;
+    run.code(2);
+    let next = "--listen 127.0.0.1:2375";
+    assert!(run.text.contains(next), "{}", run.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_does_not_answer_is_named() {
     let mut stack = paper();
     let next = "-H, --context or DOCKER_HOST";

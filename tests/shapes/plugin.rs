@@ -33,6 +33,11 @@ async fn docker_rollout_takes_the_flags_of_docker_rollout() {
     for option in ["--drain-timeout", "--pre-stop-hook"] {
         assert!(help.contains(option), "{option}: {help}");
     }
+    // Docker hands its own options to the plugin; one of them makes it begin anew.
+    let config = stack.path("docker-config");
+    let config = config.to_string_lossy();
+    let options = ["-D", "-l", "warn", "--config", &config, "rollout", "--help"];
+    assert_eq!(stack.docker(&options).await, help);
     stack.compose(&["--profile", "site", "up", "-d"]).await;
     stack.answers("v1").await;
     let old = stack.replicas("web").await;

@@ -65,6 +65,9 @@ impl Scene<'_> {
                 None => none(None),
             };
         }
+        // What is only settled goes the way that is left to it.
+        let asks_for_traefik =
+            settings.proxy == ProxyKind::Traefik && case.purpose == Purpose::Roll;
         let unrouted = format!(
             "{} has no Traefik router: it is rolled on health alone",
             service.name
@@ -107,6 +110,7 @@ impl Scene<'_> {
             return match traefik(&request, &all).await {
                 Ok(way) if way.knows_the_service => lost.map(|()| (way.proxy, way.notice)),
                 Err(error) if known => Err(unsure(error)),
+                Ok(_) | Err(_) if asks_for_traefik => Err(unrouted_though_asked(&service.name)),
                 Ok(_) | Err(_) => none(Some(unrouted)),
             };
         }
@@ -147,6 +151,14 @@ impl Scene<'_> {
             None => SETTLE,
         }
     }
+}
+
+fn unrouted_though_asked(service: &str) -> Error {
+    let message = format!("{service} has no Traefik router, which --proxy traefik asks for");
+    Error::refused(message).hint(format!(
+        "give it one, such as the label traefik.http.routers.{service}.rule; without --proxy traefik it is rolled on \
+         health alone"
+    ))
 }
 
 /// A way to move the traffic of a service.

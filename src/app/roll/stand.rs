@@ -23,8 +23,16 @@ pub struct Standing {
     pub drift: Vec<String>,
     /// A rollout that was left unfinished, and what would be done with it.
     pub unfinished: Option<String>,
-    /// Who rolls it now.
-    pub holder: Option<String>,
+    pub holder: Option<Holder>,
+}
+
+/// The run that has locked a service.
+#[derive(Debug)]
+pub struct Holder {
+    /// Who, and since when.
+    pub whose: String,
+    /// Whether it gives signs of life.
+    pub lives: bool,
 }
 
 /// What the Compose file asks for.
@@ -54,12 +62,13 @@ impl Scene<'_> {
         wanted: &Wanted,
     ) -> Result<Standing> {
         let key = self.key(&service.name);
-        let mut standing = Standing {
-            holder: lock::holder(self.engine, &key)
-                .await?
-                .map(|holder| holder.whose()),
-            ..Standing::default()
-        };
+        let mut standing = Standing::default();
+        if let Some(holder) = lock::holder(self.engine, &key).await? {
+            standing.holder = Some(Holder {
+                whose: holder.whose(),
+                lives: !holder.rest(self.engine).await.is_zero(),
+            });
+        }
         let checked = self.check(&service.name, flags, &[], Purpose::Settle);
         match checked.await {
             Ok(checked) => observe(&mut standing, checked).await?,
@@ -134,6 +143,11 @@ impl Standing {
             && self.drift.is_empty()
             && self.unfinished.is_none()
             && self.holder.is_none()
+    }
+
+    /// Whether a run has died in the middle: by itself nothing will change.
+    pub fn is_abandoned(&self) -> bool {
+        self.holder.as_ref().is_some_and(|holder| !holder.lives)
     }
 
     /// What the proxy does with a replica; `None` where it cannot tell, or its instances differ.

@@ -118,9 +118,7 @@ fn parse(key: &str) -> Option<(Protocol, &'static str, &str, String)> {
     let protocol = [Protocol::Http, Protocol::Tcp, Protocol::Udp]
         .into_iter()
         .find(|known| known.word().eq_ignore_ascii_case(protocol))?;
-    first
-        .eq_ignore_ascii_case("traefik")
-        .then(|| (protocol, kind, name, option.to_ascii_lowercase()))
+    (first == "traefik").then(|| (protocol, kind, name, option.to_ascii_lowercase()))
 }
 
 #[cfg(test)]

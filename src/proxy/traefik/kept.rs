@@ -4,7 +4,7 @@ pub mod constraints;
 
 use std::{collections::BTreeMap, fmt};
 
-use super::static_config::Docker;
+use super::{names::is_label, static_config::Docker};
 
 /// Why a Traefik leaves a container out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum LeftOut {
 /// constraints are not understood here.
 pub fn left_out(docker: &Docker, labels: &BTreeMap<String, String>) -> Option<LeftOut> {
     let mut all = labels.iter();
-    let enable = all.find(|(key, _)| key.eq_ignore_ascii_case("traefik.enable"));
+    let enable = all.find(|(key, _)| is_label(key, "traefik.enable"));
     match enable.map(|(_, value)| value.as_str()) {
         Some("1" | "t" | "T" | "true" | "True" | "TRUE") => {}
         Some("0" | "f" | "F" | "false" | "False" | "FALSE") => return Some(LeftOut::Disabled),
@@ -78,6 +78,18 @@ mod tests {
         read(given).unwrap().docker.unwrap()
     }
 
+    #[test]
+    fn the_first_word_of_a_label_is_read_in_lower_case_alone() {
+        let closed = docker("--providers.docker.exposedbydefault=false");
+        for (key, out) in [
+            ("traefik.enable", None),
+            ("traefik.Enable", None),
+            ("Traefik.Enable", Some(LeftOut::NotEnabled)),
+        ] {
+            assert_eq!(left_out(&closed, &labels(&[(key, "true")])), out, "{key}");
+        }
+    }
+
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         let own = |text: &str| text.to_owned();
         pairs
@@ -95,7 +107,7 @@ mod tests {
         let rule = labels(&[("traefik.http.routers.a.rule", "Host(`a`)")]);
         assert_eq!(left_out(&open, &rule), None);
         assert_eq!(left_out(&closed, &rule), Some(LeftOut::NotEnabled));
-        let on = labels(&[("Traefik.Enable", "true")]);
+        let on = labels(&[("traefik.Enable", "true")]);
         assert_eq!(left_out(&closed, &on), None);
         let off = labels(&[("traefik.enable", "false")]);
         assert_eq!(left_out(&open, &off), Some(LeftOut::Disabled));

@@ -37,7 +37,7 @@ pub struct Names {
 pub fn wants_traefik(labels: &BTreeMap<String, String>) -> bool {
     let mut own = labels.iter().filter(|(key, _)| is_traefik(key)).peekable();
     own.peek().is_some()
-        && !own.any(|(key, value)| key.eq_ignore_ascii_case("traefik.enable") && is_false(value))
+        && !own.any(|(key, value)| is_label(key, "traefik.enable") && is_false(value))
 }
 
 /// What Go's `strconv.ParseBool` takes for false.
@@ -45,10 +45,14 @@ pub fn is_false(value: &str) -> bool {
     ["0", "f", "F", "false", "False", "FALSE"].contains(&value)
 }
 
-/// Whether a label is Traefik's.
+/// Whether a label is Traefik's: the first word as it is written here (`label.DecodeToNode` of `traefik/paerser`).
 pub fn is_traefik(key: &str) -> bool {
-    key.get(..8)
-        .is_some_and(|prefix| prefix.eq_ignore_ascii_case("traefik."))
+    key.starts_with("traefik.")
+}
+
+/// Whether Traefik reads this key as that label: all words but the first in any case.
+pub fn is_label(key: &str, label: &str) -> bool {
+    is_traefik(key) && key.eq_ignore_ascii_case(label)
 }
 
 /// The rule of Traefik's `pkg/provider/docker/config.go` (`buildConfiguration`) and `pkg/provider/configuration.go`
@@ -102,8 +106,9 @@ fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>) {
         .filter(|p| used(&names.routers, *p) || used(&names.services, *p))
         .collect();
     let middleware = labels.keys().any(|key| {
-        key.to_ascii_lowercase()
-            .starts_with("traefik.http.middlewares.")
+        let middlewares = "traefik.http.middlewares.";
+        key.get(..middlewares.len())
+            .is_some_and(|start| is_label(start, middlewares))
     });
     let http =
         used(&names.routers, Protocol::Http) || used(&names.services, Protocol::Http) || middleware;
@@ -162,7 +167,7 @@ fn option<'a>(
 ) -> Option<&'a str> {
     let wanted = format!("traefik.{}.{kind}.{owner}.{name}", protocol.word());
     let mut all = labels.iter();
-    let found = all.find(|(key, _)| key.eq_ignore_ascii_case(&wanted));
+    let found = all.find(|(key, _)| is_label(key, &wanted));
     found.map(|(_, value)| value.as_str())
 }
 
@@ -247,6 +252,12 @@ mod tests {
     fn a_container_asks_for_traefik_with_any_label_of_its_but_not_with_enable_false() {
         assert!(!wants_traefik(&labels(&[])));
         assert!(wants_traefik(&labels(&[("traefik.enable", "true")])));
+        assert!(!wants_traefik(&labels(&[("Traefik.Enable", "true")])));
+        assert!(wants_traefik(&labels(&[
+            ("traefik.enable", "true"),
+            ("Traefik.Enable", "false")
+        ])));
+        assert!(!wants_traefik(&labels(&[("traefik.ENABLE", "false")])));
         assert!(!wants_traefik(&labels(&[
             ("traefik.enable", "false"),
             ("traefik.http.routers.a.rule", "x")

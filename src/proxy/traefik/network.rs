@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::static_config::Docker;
+use super::{names::is_label, static_config::Docker};
 
 /// The label that names the network.
 const LABEL: &str = "traefik.docker.network";
@@ -25,7 +25,7 @@ pub fn astray(
     theirs: &BTreeSet<String>,
 ) -> Option<Astray> {
     let mut all = labels.iter();
-    let label = all.find(|(key, _)| key.eq_ignore_ascii_case(LABEL));
+    let label = all.find(|(key, _)| is_label(key, LABEL));
     let named = label
         .map(|(_, network)| network)
         .filter(|own| !own.is_empty());

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::Replica,
-    proxy::traefik::names::Protocol,
+    proxy::traefik::names::{Protocol, is_label},
 };
 
 /// What decides which of a replica's networks is used.
@@ -42,7 +42,7 @@ impl Reach {
         let label = replica
             .labels
             .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case("traefik.docker.network"))
+            .find(|(key, _)| is_label(key, "traefik.docker.network"))
             .map(|(_, network)| network);
         let named = label
             .filter(|network| !network.is_empty())
