@@ -8,7 +8,7 @@ LABEL org.opencontainers.image.title="rollout" \
 COPY rootfs/ /
 VOLUME /var/lib/rollout
 EXPOSE 2375
-# Every address, but only in the image: the network is that of its container.
+# Every address of the container; elsewhere the socket proxy needs --listen.
 ENV ROLLOUT_SOCKET_PROXY_LISTEN=0.0.0.0:2375
 HEALTHCHECK --interval=2s --timeout=3s --start-period=10s CMD ["/rollout", "socket-proxy", "--check"]
 ENTRYPOINT ["/rollout"]

@@ -19,11 +19,11 @@ STATIC := -- -C target-feature=+crt-static
 TESTS := $(CARGO) test --locked --workspace
 
 # Brings the testbed up and builds the binary while MEANWHILE runs, makes the image, runs what follows, and takes down what
-# it brought up, whatever the outcome. The binary is one unit, so its compiler leaves a core for the tests' own.
+# it brought up, whatever the outcome. The binary is one codegen unit and compiles on one core.
 IN_TESTBED = export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
-	trap 'status=$$?; trap - EXIT; kill $$(jobs -p) 2>/dev/null || true; $(TESTBED) down || true; exit $$status' EXIT; \
+	trap 'status=$$?; trap - EXIT; kill $$build 2>/dev/null || true; $(TESTBED) down || true; exit $$status' EXIT; \
 	trap 'exit 130' INT; trap 'exit 143' TERM; \
-	$(TESTBED) up & up=$$!; \
+	build=; $(TESTBED) up & up=$$!; \
 	$(MAKE) --no-print-directory build & build=$$!; \
 	$(MEANWHILE); wait $$build; wait $$up; \
 	$(USE_TESTBED)
@@ -31,7 +31,7 @@ USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
 	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
 
-.PHONY: help build image install uninstall demo test one testbed-down soak check fmt bench lines clean
+.PHONY: help build image install uninstall demo test test-wide one testbed-down soak check fmt bench lines clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,10 +64,17 @@ demo: ## a rollout under load, and a table of what the clients saw
 # The tests themselves are built without optimisation: that is quicker, and checks for overflows. What they
 # run end to end is the optimised static binary, as shipped.
 test: MEANWHILE = $(TESTS) --no-run --lib --test end-to-end; $(TESTS) --lib
-test: ## every test but the long proofs; brings up all they need
+test: ## all tests but those of test-wide and soak; brings up all they need
 	@$(IN_TESTBED) \
 	$(TESTS) --lib -- --ignored --test-threads=$(TEST_THREADS); \
-	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak::
+	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(WIDE:%=--skip %)
+
+# For the time that they take: with them, `make test` would need half an hour on two cores. `make soak` has all of faults::.
+WIDE := doctor:: examples:: faults:: init:: matrix:: odd_routing:: pin:: relabel:: remote:: several_traefiks:: traefik_api::
+test-wide: MEANWHILE = $(TESTS) --no-run --test end-to-end
+test-wide: ## tests of other Traefiks, of broken and odd stacks, of the examples, of faults and of pins
+	@$(IN_TESTBED) \
+	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(WIDE)
 
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }

@@ -26,7 +26,7 @@ use crate::{
     compose::{Compose, Project},
     endpoint::Endpoint,
     engine::Engine,
-    error::{Error, Outcome, Result},
+    error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
     model::ServiceKey,
     namespace,
@@ -153,13 +153,6 @@ fn tell(events: &Events, error: Error) -> ExitCode {
     error.outcome.into()
 }
 
-/// What others have said may have several lines.
-fn one_line(message: &str) -> String {
-    let lines = message.lines().map(str::trim);
-    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    lines.join(" ")
-}
-
 fn log(verbose: u8) {
     let level = match verbose {
         0 => "error",
@@ -208,7 +201,7 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
             .await?;
         first.get_or_insert(checked);
     }
-    for name in &names {
+    for (index, name) in names.iter().enumerate() {
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
                 "interrupted before {name}; it was not touched"
@@ -222,9 +215,9 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
             }
         };
         let rolled = scene.roll(checked, interrupted.clone()).await;
-        rolled.map_err(|error| match *name == names[0] {
-            true => error,
-            false => after_others(error, name),
+        rolled.map_err(|error| match index {
+            0 => error,
+            _ => after_others(error, name),
         })?;
     }
     Ok(())

@@ -116,7 +116,7 @@ pub struct UnlockArgs {
     /// The service
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// Remove it although its rollout gives signs of life; that rollout stops before its next change
+    /// Remove it although its rollout may still run; that rollout then stops before its next change
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]

@@ -126,7 +126,7 @@ async fn of_two_runs_at_once_the_second_is_locked_out_and_names_the_first() {
     let holder = format!("process {}", first.pid());
     assert!(second.text.contains(&holder), "{}", second.text);
     assert!(
-        second.text.contains("rollout unlock web"),
+        second.text.contains("rollout unlock --force web"),
         "{}",
         second.text
     );
@@ -146,6 +146,7 @@ async fn unlock_removes_the_lock_of_a_killed_run_and_says_whose_it_was() {
     let mut running = stack.start_rollout(&["web"]);
     running.reaches("step_started", "ready").await;
     let holder = format!("process {}", running.pid());
+    running.pauses();
     let status = stack.rollout(&["status", "web"]).await;
     status.code(1);
     assert!(status.out.contains("being rolled by"), "{}", status.out);
@@ -153,7 +154,7 @@ async fn unlock_removes_the_lock_of_a_killed_run_and_says_whose_it_was() {
     // A watch does not wait for a run that is dead.
     let status = stack.rollout(&["status", "web", "--watch"]).await;
     status.code(1);
-    assert!(status.out.contains("which has died"), "{}", status.out);
+    assert!(status.out.contains("which is dead"), "{}", status.out);
     let next = "rollout resume web";
     assert!(status.text.contains(next), "{}", status.text);
     let run = stack.rollout(&["unlock", "web"]).await;

@@ -285,7 +285,10 @@ async fn ctrl_c_or_a_lost_session_while_the_new_version_starts_goes_back() {
     ] {
         let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
         running.reaches("step_started", step).await;
-        signals.iter().for_each(|signal| running.signal(*signal));
+        for signal in signals {
+            running.signal(*signal);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         let run = running.wait().await;
         run.code(130);
         let last = run.text.lines().last().unwrap_or_default();

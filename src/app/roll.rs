@@ -283,7 +283,7 @@ impl Scene<'_> {
         }
         let unchanged = |error: Error| match was_unfinished {
             true => error,
-            false => without_an_image(error, &subject.service.name),
+            false => untouched(error),
         };
         let mut phases = BTreeMap::new();
         let mut signal = interrupted.clone();
@@ -484,14 +484,6 @@ fn untouched(error: Error) -> Error {
     refused.or_hint(
         "nothing was touched; docker info says how the engine is, then run the same command again",
     )
-}
-
-/// An image that cannot be had ends a rollout before it changes anything.
-fn without_an_image(error: Error, service: &str) -> Error {
-    let hint = format!(
-        "correct the image of {service} or log in to its registry, then run: rollout {service}"
-    );
-    untouched(error.or_hint(hint))
 }
 
 fn with_next(error: Error, service: &str) -> Error {

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::error::{Error, Outcome, Result};
 
-/// Signals closer together than this are one: `timeout -s INT` signals the process and then its group.
+/// A signal this soon after the first is the same one: `timeout -s INT` signals the process and then its group.
 const SAME: Duration = Duration::from_secs(1);
 
 /// Turns true with the first SIGINT, SIGTERM or SIGHUP; a later one ends the process.

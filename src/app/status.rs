@@ -116,7 +116,10 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
     let holder = standing.holder.iter();
     let more = more.chain(holder.map(|holder| match holder.lives {
         true => format!("being rolled by {}", holder.whose),
-        false => format!("locked by {}, which has died", holder.whose),
+        false => format!(
+            "locked by {}, which is dead or has not renewed its lock",
+            holder.whose
+        ),
     }));
     let more: String = more.map(|line| format!("  ! {line}\n")).collect();
     format!(

@@ -7,6 +7,8 @@ use std::{
 
 use crate::error::{Error, Result};
 
+/// What its help calls the program.
+const NAME: &str = "docker rollout";
 /// Docker's global options that take a value (docker/cli, `cli/flags/options.go`); the rest are switches.
 const VALUED: [(&str, Option<char>); 7] = [
     ("config", None),
@@ -30,21 +32,18 @@ pub struct Call {
 /// Reads the options before the plugin's name; any other command line stays as it is.
 pub fn read(arguments: Vec<OsString>) -> Result<Call> {
     let program = arguments.first().map(Path::new);
-    let is_plugin = program.and_then(Path::file_name) == Some(OsStr::new("docker-rollout"));
-    let Some(end) = is_plugin.then(|| name_at(&arguments)).flatten() else {
-        return Ok(Call {
-            arguments,
-            ..Call::default()
-        });
+    if program.and_then(Path::file_name) != Some(OsStr::new("docker-rollout")) {
+        return Ok(Call::of(arguments));
+    }
+    // `docker help rollout`.
+    if arguments.get(1..3) == Some(&["help".into(), "rollout".into()]) {
+        return Ok(Call::of(vec![NAME.into(), "--help".into()]));
+    }
+    let Some((options, own)) = options(&arguments) else {
+        return Ok(Call::of(arguments));
     };
-    // What its help calls it.
-    let mut call = Call {
-        arguments: vec!["docker rollout".into()],
-        ..Call::default()
-    };
-    let mut words = arguments[1..end].iter();
-    while let Some(word) = words.next() {
-        let (name, value) = option(word, &mut words);
+    let mut call = Call::of(vec![NAME.into()]);
+    for (name, value) in options {
         match name.as_str() {
             "context" | "host" => call.arguments.extend([format!("--{name}").into(), value]),
             "config" => call.environment.push(("DOCKER_CONFIG", value)),
@@ -52,23 +51,40 @@ pub fn read(arguments: Vec<OsString>) -> Result<Call> {
             "tlsverify" if is_on(&value) => {
                 call.environment.push(("DOCKER_TLS_VERIFY", "1".into()));
             }
+            // The option turns TLS on, whatever its value (docker/cli, `SetDefaultOptions`).
+            "tlsverify" => call.environment.extend([
+                ("DOCKER_TLS", "1".into()),
+                ("DOCKER_TLS_VERIFY", OsString::new()),
+            ]),
             "tlscacert" => call.certificate(&name, &value, "ca.pem")?,
             "tlscert" => call.certificate(&name, &value, "cert.pem")?,
             "tlskey" => call.certificate(&name, &value, "key.pem")?,
             // Docker's own log.
-            "debug" | "log-level" | "tls" | "tlsverify" => {}
-            _ => call.arguments.push(word.clone()),
+            "debug" | "D" | "log-level" | "tls" => {}
+            // Refused by name with the rest of the command line.
+            _ if name.chars().count() == 1 => call.arguments.push(format!("-{name}").into()),
+            _ => call.arguments.push(format!("--{name}").into()),
         }
     }
-    call.arguments.extend_from_slice(&arguments[end + 1..]);
+    call.arguments.extend_from_slice(own);
     Ok(call)
 }
 
 impl Call {
+    fn of(arguments: Vec<OsString>) -> Self {
+        Self {
+            arguments,
+            environment: Vec::new(),
+        }
+    }
+
     /// The variables know a directory, in which the files have Docker's names.
     fn certificate(&mut self, option: &str, path: &OsStr, name: &str) -> Result<()> {
         let path = Path::new(path);
-        let directory = path.parent().unwrap_or(path).as_os_str();
+        let directory = match path.parent().map(Path::as_os_str) {
+            Some(directory) if !directory.is_empty() => directory,
+            _ => OsStr::new("."),
+        };
         let mut known = self.environment.iter();
         let other = known.any(|(own, value)| *own == "DOCKER_CERT_PATH" && value != directory);
         if other || path.file_name() != Some(OsStr::new(name)) {
@@ -84,60 +100,54 @@ impl Call {
     }
 }
 
-/// Where the plugin's name stands: the first word that is neither an option nor the value of one.
-fn name_at(arguments: &[OsString]) -> Option<usize> {
+/// The options before the plugin's name, by their long names where they have one, and what comes after it; `None` where
+/// the first word that is neither an option nor a value is not that name. As Docker reads them (`spf13/pflag`), letters
+/// may be joined.
+fn options(arguments: &[OsString]) -> Option<(Vec<(String, OsString)>, &[OsString])> {
+    let mut found = Vec::new();
     let mut at = 1;
-    while let Some(word) = arguments.get(at).and_then(|word| word.to_str()) {
-        match word.strip_prefix('-') {
-            None => return (word == "rollout").then_some(at),
-            Some(_) if takes_next(word) => at += 2,
-            Some(_) => at += 1,
-        }
-    }
-    None
-}
-
-/// Whether an option's value is the word after it.
-fn takes_next(word: &str) -> bool {
-    VALUED.iter().any(|(long, short)| {
-        word.strip_prefix("--") == Some(*long)
-            || short.is_some_and(|short| word == format!("-{short}"))
-    })
-}
-
-/// An option's long name and its value; `true` for a switch.
-fn option<'a>(word: &OsStr, rest: &mut impl Iterator<Item = &'a OsString>) -> (String, OsString) {
-    let text = word.to_string_lossy();
-    let (name, given) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text.as_ref(), None),
-    };
-    if let Some(long) = name.strip_prefix("--") {
-        let value = match takes_next(name) {
-            true => given.map(OsString::from).or_else(|| rest.next().cloned()),
-            false => Some(given.unwrap_or_else(|| "true".to_owned()).into()),
+    loop {
+        let word = arguments.get(at)?.to_str()?;
+        at += 1;
+        let Some(letters) = word.strip_prefix('-') else {
+            return (word == "rollout").then(|| (found, &arguments[at..]));
         };
-        return (long.to_owned(), value.unwrap_or_default());
-    }
-    let mut letters = text[1..].chars();
-    let letter = letters.next();
-    let valued = VALUED
-        .iter()
-        .find(|(_, short)| short.is_some() && *short == letter);
-    match (letter, valued) {
-        (_, Some((long, _))) if letters.as_str().is_empty() => {
-            ((*long).to_owned(), rest.next().cloned().unwrap_or_default())
+        let (names, mut value) = match letters.strip_prefix('-') {
+            Some(long) => match long.split_once('=') {
+                Some((name, value)) => (vec![name.to_owned()], Some(value.to_owned())),
+                None => (vec![long.to_owned()], None),
+            },
+            None => joined(letters),
+        };
+        let (last, switches) = names.split_last()?;
+        found.extend(switches.iter().map(|name| (name.clone(), "true".into())));
+        if value.is_none() && VALUED.iter().any(|(long, _)| long == last) {
+            value = Some(arguments.get(at)?.to_str()?.to_owned());
+            at += 1;
         }
-        (_, Some((long, _))) => {
-            let value = letters.as_str();
-            (
-                (*long).to_owned(),
-                value.strip_prefix('=').unwrap_or(value).into(),
-            )
-        }
-        (Some('D'), None) => ("debug".to_owned(), "true".into()),
-        _ => (String::new(), OsString::new()),
+        found.push((
+            last.clone(),
+            value.unwrap_or_else(|| "true".to_owned()).into(),
+        ));
     }
+}
+
+/// Joined letters: switches, up to one that takes the rest as its value.
+fn joined(letters: &str) -> (Vec<String>, Option<String>) {
+    let mut names = Vec::new();
+    let mut rest = letters.chars();
+    while let Some(letter) = rest.next() {
+        let valued = VALUED.iter().find(|(_, short)| *short == Some(letter));
+        names.push(valued.map_or(letter.to_string(), |(long, _)| (*long).to_owned()));
+        let value = rest.as_str();
+        if valued.is_some() && !value.is_empty() {
+            return (
+                names,
+                Some(value.strip_prefix('=').unwrap_or(value).to_owned()),
+            );
+        }
+    }
+    (names, None)
 }
 
 /// What Go's `strconv.ParseBool` takes for true.
@@ -172,7 +182,14 @@ mod tests {
                 "",
                 &[("DOCKER_CONFIG", "/x"), ("DOCKER_TLS", "1")],
             ),
-            ("--tlsverify=false", "", &[]),
+            (
+                "--tlsverify=false",
+                "",
+                &[("DOCKER_TLS", "1"), ("DOCKER_TLS_VERIFY", "")],
+            ),
+            ("--tlskey key.pem", "", &[("DOCKER_CERT_PATH", ".")]),
+            ("-DHtcp://far", "--host tcp://far", &[]),
+            ("-Dc far", "--context far", &[]),
             (
                 "--tlsverify --tlscacert=/c/ca.pem --tlscert /c/cert.pem",
                 "",
@@ -209,6 +226,12 @@ mod tests {
             assert_eq!(found.environment, []);
             assert_eq!(found.arguments.len(), line.split(' ').count(), "{line}");
         }
+    }
+
+    #[test]
+    fn docker_help_asks_for_the_help_of_the_plugin() {
+        let found = call("/p/docker-rollout help rollout").unwrap();
+        assert_eq!(found.arguments, [NAME, "--help"]);
     }
 
     #[test]

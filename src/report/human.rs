@@ -149,7 +149,7 @@ impl Sink for Human {
                     red().apply_to("✗"),
                     word(step)
                 ));
-                self.reason.clone_from(reason);
+                self.reason = crate::error::one_line(reason);
             }
             Event::Compose { line } if self.verbose => self.line(&format!("    {line}")),
             Event::Compose { line } => self.compose.push(line.clone()),
@@ -228,10 +228,10 @@ fn unsaid(lines: Vec<String>, reason: &str) -> Vec<String> {
     left
 }
 
-/// What a failure's message adds: where a failed step has just shown it, its first clause is enough.
+/// A failure's message without the cause that a failed step has shown: its first clause.
 fn news<'a>(message: &'a str, shown: &str) -> &'a str {
     match message.split_once(": ") {
-        Some((what, _)) if message == shown => what,
+        Some((what, _)) if message.starts_with(shown) && !shown.is_empty() => what,
         _ => message,
     }
 }

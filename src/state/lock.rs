@@ -141,14 +141,18 @@ pub async fn holder(engine: &Engine, key: &ServiceKey) -> Result<Option<Holder>>
     }))
 }
 
-/// Removes the lock of a service; says whose it was, `None` where there was none. Error code 4 where its rollout gives
-/// signs of life, unless that is forced.
+/// Removes the lock of a service; says whose it was, `None` where there was none. Error code 4 where its process
+/// lives or its lease runs, unless that is forced.
 pub async fn unlock(engine: &Engine, key: &ServiceKey, force: bool) -> Result<Option<String>> {
     let Some(holder) = holder(engine, key).await? else {
         return Ok(None);
     };
     if !force && !holder.rest(engine).await.is_zero() {
-        return Err(holder.locked(key));
+        let message = format!("{key} is being rolled by {}", holder.whose());
+        return Err(Error::locked(message).hint(format!(
+            "stop that rollout first; if it is dead for certain: rollout unlock --force {}",
+            key.service
+        )));
     }
     engine.discard(&holder.id).await?;
     Ok(Some(holder.whose()))

@@ -33,21 +33,19 @@ async fn docker_rollout_takes_the_flags_of_docker_rollout() {
     for option in ["--drain-timeout", "--pre-stop-hook"] {
         assert!(help.contains(option), "{option}: {help}");
     }
-    // Docker hands its own options to the plugin; one of them makes it begin anew.
-    let config = stack.path("docker-config");
-    let config = config.to_string_lossy();
-    let options = ["-D", "-l", "warn", "--config", &config, "rollout", "--help"];
-    assert_eq!(stack.docker(&options).await, help);
     stack.compose(&["--profile", "site", "up", "-d"]).await;
     stack.answers("v1").await;
     let old = stack.replicas("web").await;
     stack.write("other.env", "TAG=v2\n");
-    // Nothing but the flags says which project and version is meant.
+    // Nothing but the flags says which project and version is meant, and where the plugins are.
+    let config = stack.path("docker-config");
+    let config = config.display();
     let project = stack.name.clone();
     let (port, image) = (stack.port, testbed::image());
     let line = format!(
-        "unset COMPOSE_FILE COMPOSE_PROJECT_NAME TAG; HTTP_PORT={port} ROLLOUT_TESTBED_IMAGE={image} \
-         docker rollout -f front.yaml --file compose.yaml -p {project} --profile site --env-file other.env \
+        "unset COMPOSE_FILE COMPOSE_PROJECT_NAME TAG DOCKER_CONFIG; PATH=${{PATH#*/tests/testbed/bin:}} \
+         HTTP_PORT={port} ROLLOUT_TESTBED_IMAGE={image} docker -Dl warn --config {config} rollout -f front.yaml \
+         --file compose.yaml -p {project} --profile site --env-file other.env \
          -t 30 -w 5 --wait-after-healthy 1 --pre-stop-hook 'exit 0' web 2>&1"
     );
     let load = stack.load();

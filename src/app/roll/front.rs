@@ -65,7 +65,7 @@ impl Scene<'_> {
                 None => none(None),
             };
         }
-        // What is only settled goes the way that is left to it.
+        // An unfinished rollout is settled even where no Traefik routes to the service any more.
         let asks_for_traefik =
             settings.proxy == ProxyKind::Traefik && case.purpose == Purpose::Roll;
         let unrouted = format!(

@@ -99,7 +99,12 @@ impl Scene<'_> {
                 step,
                 reason: error.message.clone(),
             });
-            return Err(error);
+            return Err(error.or_hint(match build {
+                true => format!("correct the build, then run: rollout {name} --build"),
+                false => format!(
+                    "correct the image of {name} or log in to its registry, then run: rollout {name}"
+                ),
+            }));
         }
         let ms = started.elapsed().as_millis() as u64;
         phases.insert(step, ms);

@@ -31,7 +31,7 @@ pub struct Standing {
 pub struct Holder {
     /// Who, and since when.
     pub whose: String,
-    /// Whether it gives signs of life.
+    /// Whether its process lives, or its lease runs.
     pub lives: bool,
 }
 

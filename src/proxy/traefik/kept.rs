@@ -13,6 +13,8 @@ pub enum LeftOut {
     Disabled,
     /// No `traefik.enable=true`, where that is wanted.
     NotEnabled,
+    /// A label whose first word is `traefik` in another case: an error to Traefik (`DecodeToNode` of `traefik/paerser`).
+    Misspelt(String),
     /// Its constraints, as they are written.
     Constraints(String),
 }
@@ -20,6 +22,13 @@ pub enum LeftOut {
 /// Why a Traefik leaves a container with these labels out, whatever its state; `None` where it keeps it, or where its
 /// constraints are not understood here.
 pub fn left_out(docker: &Docker, labels: &BTreeMap<String, String>) -> Option<LeftOut> {
+    let misspelt = |key: &&String| {
+        let start = key.get(..8).unwrap_or_default();
+        start != "traefik." && start.eq_ignore_ascii_case("traefik.")
+    };
+    if let Some(key) = labels.keys().find(misspelt) {
+        return Some(LeftOut::Misspelt(key.clone()));
+    }
     let mut all = labels.iter();
     let enable = all.find(|(key, _)| is_label(key, "traefik.enable"));
     match enable.map(|(_, value)| value.as_str()) {
@@ -44,6 +53,7 @@ impl LeftOut {
             Self::Disabled | Self::NotEnabled => {
                 "add the label traefik.enable: \"true\" to the service, or roll on health alone with --proxy none"
             }
+            Self::Misspelt(_) => "write the first word of its labels as traefik, in lower case",
             Self::Constraints(_) => {
                 "add the label that Traefik's constraints ask for to the service, or roll on health alone with --proxy none"
             }
@@ -56,6 +66,10 @@ impl fmt::Display for LeftOut {
         match self {
             Self::Disabled => f.write_str("its label traefik.enable is false"),
             Self::NotEnabled => f.write_str("it has no label traefik.enable=true"),
+            Self::Misspelt(key) => write!(
+                f,
+                "its label {key} does not begin with traefik in lower case"
+            ),
             Self::Constraints(expression) => write!(f, "Traefik's constraints are {expression}"),
         }
     }
@@ -84,7 +98,10 @@ mod tests {
         for (key, out) in [
             ("traefik.enable", None),
             ("traefik.Enable", None),
-            ("Traefik.Enable", Some(LeftOut::NotEnabled)),
+            (
+                "Traefik.Enable",
+                Some(LeftOut::Misspelt("Traefik.Enable".to_owned())),
+            ),
         ] {
             assert_eq!(left_out(&closed, &labels(&[(key, "true")])), out, "{key}");
         }

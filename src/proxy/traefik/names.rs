@@ -253,10 +253,6 @@ mod tests {
         assert!(!wants_traefik(&labels(&[])));
         assert!(wants_traefik(&labels(&[("traefik.enable", "true")])));
         assert!(!wants_traefik(&labels(&[("Traefik.Enable", "true")])));
-        assert!(wants_traefik(&labels(&[
-            ("traefik.enable", "true"),
-            ("Traefik.Enable", "false")
-        ])));
         assert!(!wants_traefik(&labels(&[("traefik.ENABLE", "false")])));
         assert!(!wants_traefik(&labels(&[
             ("traefik.enable", "false"),

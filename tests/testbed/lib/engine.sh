@@ -4,7 +4,8 @@
 ENGINE_PID_FILE=$RUN/dockerd.pid
 ENGINE_LOG=$RUN/dockerd.log
 HOLDERS=$RUN/holders
-# crun refuses hosts that mount both cgroup hierarchies: the engine sees the first alone. Arguments: the engine's.
+# Starts dockerd with the arguments that follow. crun fails on a host that mounts both cgroup hierarchies, so the second is
+# unmounted for dockerd alone.
 # shellcheck disable=SC2016 # for the shell that it is given to
 WITHOUT_HYBRID_CGROUPS='! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified; exec dockerd "$@"'
 
@@ -33,7 +34,9 @@ engine_up() {
 
 engine_installed() {
     require_installable
-    { [ -x /usr/sbin/dockerd ] && [ -x /usr/bin/crun ]; } || install_engine
+    command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || install_packages docker.io iptables
+    # crun starts a process in a container for a fraction of what runc takes, and every health check is one.
+    [ -x /usr/bin/crun ] || install_packages crun
 }
 
 require_installable() {
@@ -46,12 +49,12 @@ require_installable() {
     exit 1
 }
 
-install_engine() {
-    # crun starts a process in a container for a fraction of what runc takes, and every health check is one.
-    say "installing docker.io, iptables and crun"
+# Never at the price of a package that is there.
+install_packages() {
+    say "installing $*"
     apt_update
-    without_service_starts apt-get install -y -q --no-install-recommends docker.io iptables crun \
-        >"$RUN/install.log" 2>&1 || { tail -20 "$RUN/install.log" >&2; die "docker.io did not install; see $RUN/install.log"; }
+    without_service_starts apt-get install -y -q --no-install-recommends --no-remove "$@" \
+        >"$RUN/install.log" 2>&1 || { tail -20 "$RUN/install.log" >&2; die "$* did not install; see $RUN/install.log"; }
 }
 
 # The packages must not start an engine of their own: `down` could not tell it from the user's.

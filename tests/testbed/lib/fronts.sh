@@ -19,5 +19,6 @@ remove_project() {
         docker network ls -q --filter "$own" | xargs -r docker network rm >/dev/null 2>&1 && break
         sleep 1
     done
+    [ -z "$(docker network ls -q --filter "$own")" ] || say "left behind: networks of the project $1"
     docker volume ls -q --filter "$own" | xargs -r docker volume rm -f >/dev/null
 }

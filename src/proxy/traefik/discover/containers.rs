@@ -77,7 +77,12 @@ pub async fn traefiks(
         for sighting in sightings(&running, found, networks).await? {
             all.extend(sighting.examine(engine).await?);
         }
-        let comes = |own: &TraefikContainer| own.is_told_of(found);
+        // What reads through a socket proxy of other projects never learns of the service.
+        let elsewhere = |own: &Found| !own.shows_project;
+        all.retain(|own: &TraefikContainer| {
+            !own.is_told_of(found.iter().filter(|own| elsewhere(own)))
+        });
+        let comes = |own: &TraefikContainer| own.is_told_of(found.iter());
         if !all.iter().any(comes) || began.elapsed() >= RECONNECT {
             return Ok(all);
         }
@@ -120,7 +125,7 @@ fn through(
 
 impl TraefikContainer {
     /// Whether it is told to read through one of these socket proxies, and does not do so now.
-    fn is_told_of(&self, found: &[Found]) -> bool {
+    fn is_told_of<'a>(&self, mut found: impl Iterator<Item = &'a Found>) -> bool {
         let Reads::Other(endpoint) = &self.reads else {
             return false;
         };
@@ -132,7 +137,7 @@ impl TraefikContainer {
             let mut names = networks.into_iter().flat_map(|own| own.keys());
             names.any(|name| own.networks.contains(name))
         };
-        found.iter().filter(near).any(|own| own.is_called(host))
+        found.any(|own| near(&own) && own.is_called(host))
     }
 
     /// Whether it was told by `DOCKER_HOST` where to read, which this version does not heed.
