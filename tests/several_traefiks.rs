@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use testbed::{Load, LoadOptions, Run, Stack, USUAL, free_port};
+use testbed::{Load, LoadOptions, ROLL, Run, Stack, USUAL, free_port, front::Kind};
 
 /// A second Traefik, which takes a change up to four seconds after the first one; both APIs are published.
 const SECOND: &str = r#"  traefik:
@@ -120,4 +120,27 @@ async fn two_that_are_found_both_confirm_before_an_old_replica_is_stopped() {
     for name in ["traefik-1", "late-1"] {
         assert!(run.text.contains(name), "{name}: {}", run.text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_reads_through_the_socket_proxy_of_another_project_is_not_in_front() {
+    let mut stack = Stack::relabelled("");
+    stack.up("v1").await;
+    let other = Stack::fresh_usual(Kind::Relabel, "");
+    let front = std::fs::read_to_string(other.path("front.yaml")).unwrap();
+    let is_constraint = |line: &&str| line.contains("docker.constraints");
+    assert_eq!(front.lines().filter(is_constraint).count(), 1);
+    let free: Vec<&str> = front.lines().filter(|line| !is_constraint(line)).collect();
+    other.write("front.yaml", &free.join("\n"));
+    other.front_up().await;
+    let network = format!("{}_front", stack.name);
+    let traefik = format!("{}-traefik-1", other.name);
+    stack
+        .docker(&["network", "connect", &network, &traefik])
+        .await;
+    stack.tag("v2");
+    let run = stack.rollout(&ROLL).await;
+    run.code(0);
+    assert!(!run.text.contains(&traefik), "{}", run.text);
+    stack.settled(1).await;
 }
