@@ -20,6 +20,9 @@ const VALUED: [(&str, Option<char>); 7] = [
     ("tlskey", None),
 ];
 
+/// An option's name and its value; `true` for a switch.
+type Given = (String, OsString);
+
 /// A command line without what only Docker's CLI understands.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Call {
@@ -103,7 +106,7 @@ impl Call {
 /// The options before the plugin's name, by their long names where they have one, and what comes after it; `None` where
 /// the first word that is neither an option nor a value is not that name. As Docker reads them (`spf13/pflag`), letters
 /// may be joined.
-fn options(arguments: &[OsString]) -> Option<(Vec<(String, OsString)>, &[OsString])> {
+fn options(arguments: &[OsString]) -> Option<(Vec<Given>, &[OsString])> {
     let mut found = Vec::new();
     let mut at = 1;
     loop {
