@@ -4,18 +4,16 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
-use testbed::{Stack, eventually};
+use testbed::{Stack, eventually, http};
 
 const HIDE: &str = "traefik.enable=false";
 
 /// The hosts that answer a number of requests in a row.
 async fn hosts(stack: &Stack, requests: usize) -> BTreeSet<String> {
-    let client = reqwest::Client::new();
     let mut hosts = BTreeSet::new();
     for _ in 0..requests {
-        let url = format!("http://127.0.0.1:{}/", stack.port);
-        let request = client.get(url).header("Host", "localhost");
-        let text = request.send().await.unwrap().text().await.unwrap();
+        let answer = http::get(stack.port, "localhost", "/").await.unwrap();
+        let text = String::from_utf8_lossy(answer.body());
         let host = text
             .split_whitespace()
             .find_map(|word| word.strip_prefix("hostname="));

@@ -60,6 +60,15 @@ impl Api {
         self.call("DELETE", &format!("/{kind}/{name}{more}"));
     }
 
+    /// Gives an image another name, `REPOSITORY:TAG`.
+    pub fn tag(&self, image: &str, name: &str) {
+        let (repository, tag) = name.rsplit_once(':').expect("a name with a tag");
+        self.call(
+            "POST",
+            &format!("/images/{image}/tag?repo={repository}&tag={tag}"),
+        );
+    }
+
     /// The JSON of an answer; null where there is none.
     fn call(&self, method: &str, path: &str) -> Value {
         let answer = self.exchange(method, path).unwrap_or_default();
