@@ -79,7 +79,7 @@ test-wide: ## tests of other Traefiks, of broken and odd stacks, of the examples
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
 	@export ROLLOUT_TESTBED_HOLDER=make-one; $(TESTBED) up; $(USE_TESTBED) \
-	$(TESTS) --lib --test end-to-end -- --include-ignored --list "$(T)" 2>/dev/null | grep -q ': test$$' \
+	$(TESTS) --lib --test end-to-end -- --include-ignored --list "$(T)" 2>/dev/null | grep ': test$$' >/dev/null \
 		|| { echo "no test has $(T) in its name" >&2; exit 2; }; \
 	$(TESTS) --lib --test end-to-end -- --include-ignored --test-threads=$(TEST_THREADS) "$(T)"
 
