@@ -89,7 +89,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Begins anew with the variables that Docker's options stand for; why that failed, where it returns.
+/// Replaces this process by the same program, with Docker's options as variables. Returns the error where that fails.
 fn restart(call: cli::plugin::Call) -> Error {
     let failed = |error| Error::refused(format!("cannot start this program again: {error}"));
     let program = match std::env::current_exe() {

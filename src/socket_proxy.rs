@@ -111,7 +111,7 @@ impl SocketProxyArgs {
         self.listen.ok_or_else(|| {
             Error::refused("outside its image the socket proxy needs an address: Docker's API would be open to all that reach it")
                 .hint(
-                    "to update a service of that name: docker compose up -d socket-proxy; to run it here all the same: \
+                    "to update a service of that name: docker compose up -d socket-proxy; to run it here anyway: \
                      --listen 127.0.0.1:2375",
                 )
         })

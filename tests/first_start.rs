@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::shapes::roll_under_load;
-use testbed::{Stack, docker, stack::ROLL};
+use testbed::{ROLL, Stack, docker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_does_not_run_yet_is_started_and_confirmed() {

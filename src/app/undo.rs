@@ -39,7 +39,7 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let here = opened.scene(events);
     if undo.to.is_none()
         && let Some(holder) = holder(engine, &key).await?
-        && !holder.rest(engine).await.is_zero()
+        && holder.lives(engine).await
         && cut_back(&here, &key, &holder).await?
     {
         return Ok(());

@@ -7,7 +7,7 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// What its help calls the program.
+/// The program's name in its help.
 const NAME: &str = "docker rollout";
 /// Docker's global options that take a value (docker/cli, `cli/flags/options.go`); the rest are switches.
 const VALUED: [(&str, Option<char>); 7] = [
@@ -24,7 +24,7 @@ const VALUED: [(&str, Option<char>); 7] = [
 type Given = (String, OsString);
 
 /// A command line without what only Docker's CLI understands.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Call {
     /// The program's name and its own arguments.
     pub arguments: Vec<OsString>,

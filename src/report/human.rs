@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::pairs;
 use crate::{
+    error::one_line,
     event::{Event, Sink},
     model::Route,
 };
@@ -149,7 +150,7 @@ impl Sink for Human {
                     red().apply_to("✗"),
                     word(step)
                 ));
-                self.reason = crate::error::one_line(reason);
+                self.reason = one_line(reason);
             }
             Event::Compose { line } if self.verbose => self.line(&format!("    {line}")),
             Event::Compose { line } => self.compose.push(line.clone()),
@@ -207,7 +208,8 @@ impl Sink for Human {
                 ..
             } => {
                 self.still();
-                self.failed(news(message, &self.reason), hint.as_deref(), logs);
+                let message = without_cause(message, &self.reason);
+                self.failed(&message, hint.as_deref(), logs);
             }
         }
     }
@@ -228,11 +230,11 @@ fn unsaid(lines: Vec<String>, reason: &str) -> Vec<String> {
     left
 }
 
-/// A failure's message without the cause that a failed step has shown: its first clause.
-fn news<'a>(message: &'a str, shown: &str) -> &'a str {
-    match message.split_once(": ") {
-        Some((what, _)) if message.starts_with(shown) && !shown.is_empty() => what,
-        _ => message,
+/// A failure's message without the cause that a failed step has shown: the first clause, and what comes after the cause.
+fn without_cause(message: &str, shown: &str) -> String {
+    match (message.strip_prefix(shown), shown.split_once(": ")) {
+        (Some(rest), Some((what, _))) => format!("{what}{rest}"),
+        _ => message.to_owned(),
     }
 }
 
@@ -385,5 +387,26 @@ mod tests {
         let lines =
             (0..1000).filter(|ms| is_due(&mut said, "web-1", start + Duration::from_millis(*ms)));
         assert_eq!(lines.count(), 1);
+    }
+
+    #[test]
+    fn only_the_cause_that_was_shown_is_left_out_of_a_message() {
+        for (message, shown, left) in [
+            ("no pull: no host", "no pull: no host", "no pull"),
+            (
+                "no pull: no host; db was not touched",
+                "no pull: no host",
+                "no pull; db was not touched",
+            ),
+            (
+                "it died; the old version serves",
+                "it died",
+                "it died; the old version serves",
+            ),
+            ("no pull: no host", "", "no pull: no host"),
+            ("another: cause", "no pull: no host", "another: cause"),
+        ] {
+            assert_eq!(without_cause(message, shown), left);
+        }
     }
 }

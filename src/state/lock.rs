@@ -84,7 +84,7 @@ pub async fn lock(
         }
         let patience = deadline.saturating_duration_since(Instant::now());
         if patience.is_zero() {
-            return Err(holder.locked(key));
+            return Err(holder.locked(key, "wait for it with --lock-wait 5m"));
         }
         if !waited {
             events.notice(format!(
@@ -147,12 +147,8 @@ pub async fn unlock(engine: &Engine, key: &ServiceKey, force: bool) -> Result<Op
     let Some(holder) = holder(engine, key).await? else {
         return Ok(None);
     };
-    if !force && !holder.rest(engine).await.is_zero() {
-        let message = format!("{key} is being rolled by {}", holder.whose());
-        return Err(Error::locked(message).hint(format!(
-            "stop that rollout first; if it is dead for certain: rollout unlock --force {}",
-            key.service
-        )));
+    if !force && holder.lives(engine).await {
+        return Err(holder.locked(key, "stop that rollout first"));
     }
     engine.discard(&holder.id).await?;
     Ok(Some(holder.whose()))
@@ -178,9 +174,15 @@ impl Holder {
         left.unwrap_or(lease::LEASE)
     }
 
-    fn locked(&self, key: &ServiceKey) -> Error {
+    /// Whether its process lives, or its lease runs.
+    pub async fn lives(&self, engine: &Engine) -> bool {
+        !self.rest(engine).await.is_zero()
+    }
+
+    /// `first` is what to do where that rollout goes on.
+    fn locked(&self, key: &ServiceKey, first: &str) -> Error {
         Error::locked(format!("{key} is being rolled by {}", self.whose())).hint(format!(
-            "wait for it with --lock-wait 5m, or, if it is dead for certain: rollout unlock --force {}",
+            "{first}, or, if it is dead for certain: rollout unlock --force {}",
             key.service
         ))
     }

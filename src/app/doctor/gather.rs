@@ -210,6 +210,6 @@ async fn held(engine: &Engine, key: &ServiceKey) -> Result<Option<(String, bool)
     let Some(holder) = lock::holder(engine, key).await? else {
         return Ok(None);
     };
-    let lives = !holder.rest(engine).await.is_zero();
+    let lives = holder.lives(engine).await;
     Ok(Some((holder.whose(), lives)))
 }

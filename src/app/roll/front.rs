@@ -200,14 +200,14 @@ async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Way>
 /// The socket proxy whose overlay still holds an unfinished rollout of a service: no other way may be gone before that
 /// one is settled.
 async fn left_relabelled(key: &ServiceKey, found: &[discover::Found]) -> Option<String> {
-    let found: Vec<&discover::Found> = found.iter().filter(|own| own.shows_project).collect();
-    let overlays = join_all(found.iter().map(|found| found.control.overlay())).await;
-    let of_the_service = |(found, overlay): (&&discover::Found, Result<Overlay>)| {
+    let found = discover::showing(found);
+    let overlays = join_all(found.clone().map(|found| found.control.overlay())).await;
+    let of_the_service = |(found, overlay): (&discover::Found, Result<Overlay>)| {
         // One that does not answer is another stack's, or is asked again when it is needed.
         let claim = overlay.ok()?.claims.remove(&key.to_string())?;
         relabel::is_unsettled(&claim).then(|| found.control.name.clone())
     };
-    found.iter().zip(overlays).find_map(of_the_service)
+    found.zip(overlays).find_map(of_the_service)
 }
 
 fn unsettled(key: &ServiceKey, by: &str, option: &str) -> Error {

@@ -66,7 +66,7 @@ impl Scene<'_> {
         if let Some(holder) = lock::holder(self.engine, &key).await? {
             standing.holder = Some(Holder {
                 whose: holder.whose(),
-                lives: !holder.rest(self.engine).await.is_zero(),
+                lives: holder.lives(self.engine).await,
             });
         }
         let checked = self.check(&service.name, flags, &[], Purpose::Settle);

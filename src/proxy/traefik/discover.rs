@@ -14,7 +14,7 @@ use self::summary::reaches;
 pub use self::{
     containers::{Reads, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost},
-    socket_proxies::{Found, socket_proxies},
+    socket_proxies::{Found, showing, socket_proxies},
     summary::{addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name},
 };
 pub use super::reach::api_of;
@@ -106,11 +106,8 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
             .iter()
             .any(|(own, _)| own.container == found.control.container)
     };
-    let shows = |found: &&Found| found.shows_project;
-    let matter = found
-        .iter()
-        .filter(shows)
-        .filter(|found| reads(found) || may_matter(found, &running, networks));
+    let matter =
+        showing(found).filter(|found| reads(found) || may_matter(found, &running, networks));
     let controls: Vec<Control> = matter.clone().map(|found| found.control.clone()).collect();
     let lookout = Lookout {
         engine: engine.clone(),
@@ -172,8 +169,7 @@ async fn readers(
 ) -> Result<Vec<(Control, Reader)>> {
     let container = |id: &str| running.iter().find(|own| own.id.as_deref() == Some(id));
     let mut readers = Vec::new();
-    let shows = |found: &&Found| found.shows_project;
-    for (found, answer) in ask_all(found.iter().filter(shows)).await {
+    for (found, answer) in ask_all(showing(found)).await {
         match answer {
             Ok(all) => readers.extend(all.into_iter().map(|own| (found.control.clone(), own))),
             Err(error) if may_matter(found, running, networks) => return Err(error),

@@ -108,7 +108,7 @@ impl Daemon {
         std::mem::replace(&mut self.state, tempfile::tempdir().unwrap())
     }
 
-    /// An event stream that is open, of which the status line is read.
+    /// An event stream that is open, with status 200.
     pub fn events(&self) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(self.listen).unwrap();
         stream
@@ -118,7 +118,9 @@ impl Daemon {
             .write_all(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
             .unwrap();
         let mut events = BufReader::new(stream);
-        events.read_line(&mut String::new()).unwrap();
+        let mut status = String::new();
+        events.read_line(&mut status).unwrap();
+        assert!(status.starts_with("HTTP/1.1 200"), "{status}");
         events
     }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     readers,
-    socket_proxies::Found,
+    socket_proxies::{Found, showing},
     summary::{addresses_of, looks_like_traefik, name, reaches},
 };
 use crate::{
@@ -78,11 +78,9 @@ pub async fn traefiks(
             all.extend(sighting.examine(engine).await?);
         }
         // What reads through a socket proxy of other projects never learns of the service.
-        let elsewhere = |own: &Found| !own.shows_project;
-        all.retain(|own: &TraefikContainer| {
-            !own.is_told_of(found.iter().filter(|own| elsewhere(own)))
-        });
-        let comes = |own: &TraefikContainer| own.is_told_of(found.iter());
+        let elsewhere = || found.iter().filter(|own| !own.shows_project);
+        all.retain(|own: &TraefikContainer| !own.is_told_of(elsewhere()));
+        let comes = |own: &TraefikContainer| own.is_told_of(showing(found));
         if !all.iter().any(comes) || began.elapsed() >= RECONNECT {
             return Ok(all);
         }

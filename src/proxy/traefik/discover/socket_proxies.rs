@@ -29,7 +29,12 @@ pub struct Found {
     /// Where the program is in that image.
     pub program: String,
     /// Whether it shows its readers containers of the service's project at all.
-    pub shows_project: bool,
+    pub(super) shows_project: bool,
+}
+
+/// Those that a Traefik in front of the service can read through.
+pub fn showing(found: &[Found]) -> impl Iterator<Item = &Found> + Clone {
+    found.iter().filter(|own| own.shows_project)
 }
 
 impl Found {
