@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testbed::{LoadReport, Run, Running, Stack};
+use testbed::{LoadReport, Run, Running, Stack, load::Record};
 
 /// As many answers as come while Traefik may hold back what it has read, 2 s by default, and some more.
 const THROTTLED: usize = 300;
@@ -111,6 +111,7 @@ async fn one_old_replica_of_two_that_is_removed_does_not_end_the_rollout_and_the
     let mut stack = Stack::usual(&format!("    scale: 2\n{DELAYED}"));
     stack.up("v1").await;
     let before = stack.replicas("web").await;
+    let load = stack.load();
     stack.tag("v2").set("DELAY", 3);
     let mut running = stack.start_rollout(&["--proxy", "traefik", "web"]);
     running.reaches("step_started", "ready").await;
@@ -119,6 +120,15 @@ async fn one_old_replica_of_two_that_is_removed_does_not_end_the_rollout_and_the
     // The goal is reached all the same: one old replica serves until the cutover.
     run.code(0);
     stack.answers("v2").await;
+    // Requests on their way to the removed container end by the clients' timeout.
+    assert!(load.seen("v2", Duration::from_secs(30)).await);
+    let report = load.stop().await;
+    println!("{report}\n{}", run.text);
+    // The removal costs requests to what is removed, and the rollout none.
+    let cutover = report.first_answer_of("v2").unwrap();
+    let late = |own: &&Record| own.error().is_some() && own.sent > cutover;
+    assert_eq!(report.records.iter().filter(late).count(), 0, "{report}");
+    assert_eq!(report.mixed, 0, "{report}");
     stack.settled(2).await;
 }
 
@@ -173,12 +183,14 @@ async fn an_up_of_compose_2_26_in_the_middle(file: &str) {
     stack.up("v1").await;
     let running = starting(&mut stack, 3).await;
     stack.tag(file);
-    stack.compose(&["up", "-d"]).await;
+    // It fails where the run removes first what Compose is about to recreate.
+    let mut up = stack.command("docker", &["compose", "up", "-d"]);
+    up.output().await.unwrap();
     let run = running.wait().await;
     // It is never called done: neither set is there any more.
     assert!(matches!(run.code, Some(1 | 3)), "{}", run.text);
     told(&run);
-    stack.answers(file).await;
+    stack.up(file).await;
     assert_eq!(stack.claims().await, 0);
     stack.tag("v2");
     stack.rollout(&["web"]).await.code(0);
