@@ -13,6 +13,7 @@ mod routing;
 mod sockets;
 mod two_sets;
 mod unfinished;
+mod unknown;
 mod writers;
 
 use serde::Serialize;
@@ -51,7 +52,7 @@ pub enum Check {
     Api,
     /// How the traffic of a service is moved.
     Switch,
-    /// Labels that another container defines differently.
+    /// Labels that another container defines differently, or that Traefik does not have.
     Labels,
     HostPorts,
     /// A network namespace that is not the container's own.
@@ -157,6 +158,7 @@ fn of_service(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let checks = [
         routing::check,
         conflicts::check,
+        unknown::check,
         two_sets::check,
         unfinished::check,
         writers::check,

@@ -288,6 +288,10 @@ fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec<Str
     }
 }
 
+/// What is left of a rollout that was undone, where the old version had no route before it either.
+pub(crate) const UNROUTED: &str =
+    "the old version runs as before, and the proxy does not route to it, as before";
+
 /// What serves now that the rollout is undone, as it was seen last; an error where it is less than before.
 fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'static str> {
     let others = observed
@@ -296,9 +300,13 @@ fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'stat
         .filter(|own| own.rollout.as_ref() != Some(&desired.rollout));
     let mut serving = others.filter(|own| own.serves()).peekable();
     let somebody = serving.peek().is_some();
-    let was_there = serving.any(|own| desired.olds_at_start.contains(&own.id));
+    let there: Vec<_> = serving
+        .filter(|own| desired.olds_at_start.contains(&own.id))
+        .collect();
+    let routed = there.iter().any(|own| !desired.unrouted.contains(&own.id));
     match (somebody, desired.served) {
-        (true, _) if was_there => Ok("the old version serves"),
+        (true, _) if routed => Ok("the old version serves"),
+        (true, _) if !there.is_empty() => Ok(UNROUTED),
         (true, _) => Ok("what somebody else has started meanwhile serves"),
         (false, true) => Err("the old version does not serve any more either"),
         (false, false) if observed.replicas.is_empty() => Ok("nothing was running before"),

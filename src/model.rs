@@ -346,7 +346,9 @@ pub struct Desired {
     pub confirm_hold: bool,
     /// The old replicas as they were when the rollout began; others that turn up are somebody else's doing.
     pub olds_at_start: BTreeSet<ContainerId>,
-    /// Whether any of those served.
+    /// Those of them that no proxy routed to, so that going back does not wait until one does.
+    pub unrouted: BTreeSet<ContainerId>,
+    /// Whether any of the old replicas served then.
     pub served: bool,
     /// Whether the new replicas are watched for a while before the old ones go.
     pub bake: bool,

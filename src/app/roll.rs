@@ -12,7 +12,10 @@ mod refuse;
 mod stand;
 mod unfinished;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
@@ -59,6 +62,8 @@ pub struct Checked<'a> {
     notice: Option<String>,
     found: Vec<discover::Found>,
     olds: Vec<Replica>,
+    /// Those of them that no proxy routes to.
+    unrouted: BTreeSet<ContainerId>,
     epoch: u64,
     began: Instant,
     purpose: Purpose,
@@ -82,6 +87,8 @@ struct Subject<'a> {
     replicas: u32,
     dependencies: Vec<(String, u32)>,
     helper_image: Option<String>,
+    /// Replicas that no proxy routes to before anything is begun.
+    unrouted: BTreeSet<ContainerId>,
     epoch: u64,
 }
 
@@ -174,9 +181,13 @@ impl Scene<'_> {
             purpose,
         };
         let (mut proxy, notice) = self.proxy(case).await?;
+        let mut unrouted = BTreeSet::new();
         if purpose == Purpose::Roll {
             self.refuse_taken_names(service, replicas, &olds).await?;
-            self.tell_trouble(name, &mut *proxy, &olds).await;
+            unrouted = self.tell_trouble(name, &mut *proxy, &olds).await;
+        }
+        if proxy.routes() && purpose == Purpose::Roll {
+            self.refuse_unknown_labels(service, &settings, &olds)?;
         }
         if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
             self.refuse_ports(service, &settings, &image)?;
@@ -192,6 +203,7 @@ impl Scene<'_> {
             notice,
             found,
             olds,
+            unrouted,
             epoch,
             began,
             purpose,
@@ -246,6 +258,7 @@ impl Scene<'_> {
             replicas: checked.replicas,
             dependencies: checked.dependencies,
             helper_image,
+            unrouted: checked.unrouted,
             epoch: checked.epoch,
         };
         let mut proxy = checked.proxy;
@@ -274,9 +287,14 @@ impl Scene<'_> {
         let Settled {
             olds,
             was_unfinished,
+            unrouted,
         } = self
-            .settle_unfinished(subject, proxy, lock, &watch, interrupted.clone())
+            .settle_unfinished(subject, proxy, (lock, &watch, &memory), interrupted.clone())
             .await?;
+        let unrouted = match was_unfinished {
+            true => unrouted,
+            false => subject.unrouted.clone(),
+        };
         self.catch_up(subject, lock, &mut memory, &olds).await;
         if subject.purpose == Purpose::Settle {
             return Ok(());
@@ -327,6 +345,7 @@ impl Scene<'_> {
         let mut intent = Intent {
             revision: self.revision(subject, &version, (revision, &rollout), way, lock.epoch),
             displaced: None,
+            unrouted,
         };
         if let Some(back) = self.back {
             intent.displaced = self.displaced(back).await?;
@@ -348,6 +367,7 @@ impl Scene<'_> {
                 proxy.routes(),
                 &olds,
             );
+            desired.unrouted.clone_from(&intent.unrouted);
             desired.confirm_hold = proxy.confirms_hold();
             desired.hooks = subject.has_hooks(&olds);
             desired.bake = !subject.settings.bake.is_zero();
@@ -436,6 +456,7 @@ fn desired(
         routed,
         confirm_hold: false,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
+        unrouted: BTreeSet::new(),
         served: Observed {
             replicas: olds.to_vec(),
             claim: None,

@@ -20,7 +20,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Stage, Verdict},
+    model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Side, Stage, Verdict},
     plan::Step,
     proxy::Proxy,
     ready::EarlyChecks,
@@ -89,6 +89,15 @@ impl<'a> Sets<'a> {
             .iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
         Self { news, olds }
+    }
+
+    /// What a proxy is asked to agree on: the way back leads only to where it led before.
+    fn awaited(&self, desired: &Desired, side: Side) -> Self {
+        let counts = |old: &&&Replica| side == Side::New || !desired.unrouted.contains(&old.id);
+        Self {
+            news: self.news.clone(),
+            olds: self.olds.iter().filter(counts).copied().collect(),
+        }
     }
 }
 

@@ -133,6 +133,7 @@ impl Simulator {
             routed,
             confirm_hold: false,
             olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
+            unrouted: BTreeSet::new(),
             served: olds.iter().any(Replica::serves),
             bake: false,
             hooks: false,
@@ -463,7 +464,8 @@ impl Simulator {
             Side::New => (self.news(), self.olds(), self.fate.confirms),
             Side::Old => (self.olds(), self.news(), self.fate.confirms_back),
         };
-        let counts = |replica: &&&Replica| side == Side::New || replica.serves();
+        let awaited = |old: &Replica| old.serves() && !self.desired.unrouted.contains(&old.id);
+        let counts = |replica: &&&Replica| side == Side::New || awaited(replica);
         let agrees = shown
             .iter()
             .filter(counts)

@@ -6,6 +6,7 @@ pub mod api;
 pub mod conflicts;
 pub mod control;
 pub mod discover;
+pub mod fields;
 pub mod http;
 pub mod kept;
 pub mod names;

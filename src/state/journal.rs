@@ -1,8 +1,11 @@
 //! What was begun: written before anything is created, so that a later run can record or tidy up after a dead one.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{revisions::Revision, store::File};
+use crate::model::ContainerId;
 
 /// The folder of these entries below a service's.
 const FOLDER: &str = "journal";
@@ -15,6 +18,9 @@ pub struct Intent {
     /// The image that had the reference before an undo gave it to an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub displaced: Option<String>,
+    /// The old replicas that no proxy routed to before.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unrouted: BTreeSet<ContainerId>,
 }
 
 impl Intent {
@@ -48,7 +54,7 @@ mod tests {
                 at,
                 ..Revision::default()
             },
-            displaced: None,
+            ..Intent::default()
         };
         let files = [
             File::of("journal/2-b.json", &intent(2, 20)),

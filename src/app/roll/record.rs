@@ -2,11 +2,14 @@
 //!
 //! None of it decides anything that serves: what cannot be read or written is said, and the rollout goes on.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Scene, Subject, Version};
 use crate::{
-    model::{Replica, RolloutId, label},
+    model::{ContainerId, Replica, RolloutId, label},
     retry,
     settings::Strategy,
     state::{
@@ -26,6 +29,15 @@ pub(super) struct Memory {
     last: Option<Intent>,
     /// What there is could not be read, which is another thing than none.
     is_unread: bool,
+}
+
+impl Memory {
+    /// The old replicas that no proxy routed to when this rollout began.
+    pub fn unrouted(&self, rollout: &RolloutId) -> BTreeSet<ContainerId> {
+        let of_it = |intent: &&Intent| intent.revision.rollout == rollout.0;
+        let intent = self.last.as_ref().filter(of_it);
+        intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
+    }
 }
 
 /// How long the engine is asked for it.

@@ -10,9 +10,13 @@ use crate::{
     },
     engine::Image,
     error::{Error, Result},
-    model::{Replica, ServiceKey},
-    proxy::Proxy,
-    proxy::traefik::{discover::Wanted, ports},
+    model::{ContainerId, Health, Replica, Route, ServiceKey},
+    proxy::traefik::{
+        discover::Wanted,
+        fields::{Unknown, unknown},
+        ports,
+    },
+    proxy::{Observation, Proxy},
     settings::{PullPolicy, Settings, Strategy},
 };
 
@@ -93,6 +97,36 @@ impl Scene<'_> {
         )))
     }
 
+    /// Refuses a label for which Traefik would leave the new version out, unless what runs has it already: then there is
+    /// nothing to lose.
+    pub(super) fn refuse_unknown_labels(
+        &self,
+        service: &Service,
+        settings: &Settings,
+        olds: &[Replica],
+    ) -> Result<()> {
+        let before: Vec<Unknown> = olds.iter().flat_map(|old| unknown(&old.labels)).collect();
+        let added = |own: &Unknown| own.is_certain && !before.contains(own);
+        let found = unknown(&service.labels);
+        let Some(own) = found.into_iter().find(added) else {
+            return Ok(());
+        };
+        if settings.allow_split {
+            return Ok(());
+        }
+        let name = &service.name;
+        let meant = own
+            .meant
+            .map_or_else(String::new, |word| format!("did you mean {word}? "));
+        Err(Error::refused(format!(
+            "Traefik has no option {}: it would leave {name} out because of this label",
+            own.label
+        ))
+        .hint(format!(
+            "{meant}Correct the label or remove it; where a Traefik newer than v3.7 has it: rollout {name} --allow-split"
+        )))
+    }
+
     /// The labels of the new version as far as they are known.
     pub(super) fn labels(
         &self,
@@ -164,23 +198,27 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// What is broken already is told before anything is changed: a rollout may mend it, and may not.
+    /// What is broken already is told before anything is changed: a rollout may mend it, and may not. The replicas that
+    /// are not routed to.
     pub(super) async fn tell_trouble(
         &self,
         service: &str,
         proxy: &mut dyn Proxy,
         olds: &[Replica],
-    ) {
+    ) -> BTreeSet<ContainerId> {
         if !proxy.routes() || !olds.iter().any(Replica::serves) {
-            return;
+            return BTreeSet::new();
         }
-        let observation = proxy.observed(olds).await.unwrap_or_default();
+        let Some(observation) = proxy.observed(olds).await else {
+            return BTreeSet::new();
+        };
         if let Some(trouble) = observation.trouble.values().flatten().next() {
             self.events.notice(format!(
                 "Traefik does not serve {service} as it runs now: {trouble}; its log says why, often another container \
                  with a router of the same name"
             ));
         }
+        unrouted(&observation, olds)
     }
 
     /// Every service that this one needs, and how many replicas it has; one that does not exist yet is refused.
@@ -216,4 +254,13 @@ impl Scene<'_> {
         }
         Ok(dependencies)
     }
+}
+
+/// The replicas that should be routed to, and are not; of what still starts nothing is to be said yet.
+pub(super) fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<ContainerId> {
+    let settled = replicas
+        .iter()
+        .filter(|own| own.serves() && own.health != Health::Starting);
+    let idle = settled.filter(|own| observation.routing.get(&own.id) != Some(&Route::Live));
+    idle.map(|own| own.id.clone()).collect()
 }

@@ -1,13 +1,15 @@
 //! What an earlier run has left unfinished: finished or undone before anything else.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::watch;
 
-use super::{Purpose, Scene, Subject, desired};
+use super::{Purpose, Scene, Subject, desired, record::Memory, refuse::unrouted};
 use crate::{
     error::{Error, Outcome, Result},
     event::Event,
-    execute::{self, World},
-    model::{Facts, Goal, Reason, Replica, RolloutId},
+    execute::{self, UNROUTED, World},
+    model::{ContainerId, Facts, Goal, Reason, Replica, RolloutId, Stage},
     plan,
     proxy::Proxy,
     settings::OnUnfinished,
@@ -20,6 +22,8 @@ pub(super) struct Settled {
     /// Every replica.
     pub olds: Vec<Replica>,
     pub was_unfinished: bool,
+    /// Those that no proxy routes to, where something was unfinished.
+    pub unrouted: BTreeSet<ContainerId>,
 }
 
 impl Scene<'_> {
@@ -27,8 +31,7 @@ impl Scene<'_> {
         &self,
         subject: &Subject<'_>,
         proxy: &mut dyn Proxy,
-        lock: &Lock,
-        watch: &Watch,
+        (lock, watch, memory): (&Lock, &Watch, &Memory),
         interrupted: watch::Receiver<bool>,
     ) -> Result<Settled> {
         proxy.take_over().await?;
@@ -46,6 +49,7 @@ impl Scene<'_> {
             return Ok(Settled {
                 olds: observed.replicas,
                 was_unfinished: false,
+                unrouted: BTreeSet::new(),
             });
         };
         let goal = match subject.settings.on_unfinished {
@@ -58,12 +62,22 @@ impl Scene<'_> {
             rollout: rollout.clone(),
             forward,
         });
+        let stage = observed.claim.as_ref().map(|claim| claim.stage);
         let others: Vec<Replica> = observed
             .replicas
             .into_iter()
             .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
             .collect();
+        let mut unrouted = memory.unrouted(&rollout);
+        // At these stages nothing of the rollout keeps the old replicas from being routed to.
+        if routed && matches!(stage, Some(Stage::Hold | Stage::Back)) {
+            unrouted.extend(unrouted_now(&mut *live.proxy, &others).await);
+        }
         let mut desired = desired(goal, rollout, wanted, routed, &others);
+        desired.unrouted = unrouted;
+        let serves = others
+            .iter()
+            .any(|own| own.serves() && !desired.unrouted.contains(&own.id));
         desired.confirm_hold = confirm_hold;
         desired.hooks = subject.has_hooks(&others);
         let facts = Facts {
@@ -73,7 +87,8 @@ impl Scene<'_> {
         match execute::run(&mut live, desired, facts, self.events, interrupted).await {
             Ok(_) if subject.purpose == Purpose::Settle => self.events.notice(match forward {
                 true => format!("{name} is settled: the new version serves"),
-                false => format!("{name} is settled: the old version serves"),
+                false if serves => format!("{name} is settled: the old version serves"),
+                false => format!("{name} is settled: {UNROUTED}"),
             }),
             Ok(_) => {}
             // The old version serves again: what was asked for can go on from there.
@@ -82,11 +97,22 @@ impl Scene<'_> {
             }
             Err(error) => return Err(error),
         }
+        let olds = live.observe().await?.replicas;
+        let unrouted = match routed && subject.purpose == Purpose::Roll {
+            true => unrouted_now(&mut *live.proxy, &olds).await,
+            false => BTreeSet::new(),
+        };
         Ok(Settled {
-            olds: live.observe().await?.replicas,
+            olds,
             was_unfinished: true,
+            unrouted,
         })
     }
+}
+
+async fn unrouted_now(proxy: &mut dyn Proxy, replicas: &[Replica]) -> BTreeSet<ContainerId> {
+    let observation = proxy.observed(replicas).await;
+    observation.map_or_else(BTreeSet::new, |now| unrouted(&now, replicas))
 }
 
 fn refuse(service: &str, rollout: &RolloutId, goal: &Goal) -> Error {

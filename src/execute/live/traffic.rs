@@ -11,7 +11,7 @@ use crate::{
     engine::Engine,
     error::Result,
     event::Event,
-    model::{ContainerId, Desired, Drained, Facts, Replica, Run, Side, Stage},
+    model::{ContainerId, Desired, Drained, Facts, Replica, Route, Run, Side, Stage},
     proxy::{Change, HELD_BACK, Observation},
     retry,
     watch::Watch,
@@ -80,6 +80,7 @@ impl Live<'_> {
             Side::Old if unseen => HELD_BACK,
             _ => Duration::ZERO,
         };
+        let sets = &sets.awaited(desired, side);
         let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Looks::default()));
         let told = retry::until(
             Duration::from_millis(20),
@@ -88,7 +89,10 @@ impl Live<'_> {
                 let mut guard = proxy.lock().await;
                 let (proxy, looks) = &mut *guard;
                 match proxy.observed(&replicas).await {
-                    None => false,
+                    None => {
+                        looks.absent_since = None;
+                        false
+                    }
                     Some(observation) => {
                         looks.take(&observation, side, sets);
                         looks.stands_for(stand) || (way_back && looks.refused())
@@ -213,6 +217,7 @@ struct Looks {
     agreed_since: Option<Instant>,
     trouble: Vec<String>,
     refused_since: Option<Instant>,
+    absent_since: Option<Instant>,
 }
 
 impl Looks {
@@ -233,6 +238,15 @@ impl Looks {
             true => drop(self.refused_since.get_or_insert_with(Instant::now)),
             false => self.refused_since = None,
         }
+        // It has switched, and knows nothing of the new version: a label of it keeps the whole replica out.
+        let hidden = |own: &&Replica| observation.routing.get(&own.id) == Some(&Route::Hidden);
+        let absent = side == Side::New
+            && !self.trouble.is_empty()
+            && sets.news.iter().chain(&sets.olds).all(hidden);
+        match absent {
+            true => drop(self.absent_since.get_or_insert_with(Instant::now)),
+            false => self.absent_since = None,
+        }
     }
 
     fn stands_for(&self, long: Duration) -> bool {
@@ -241,7 +255,8 @@ impl Looks {
     }
 
     fn refused(&self) -> bool {
-        self.refused_since
-            .is_some_and(|since| since.elapsed() >= COMPLAINT)
+        let stands = |since: Option<Instant>, long| since.is_some_and(|at| at.elapsed() >= long);
+        // What Traefik holds back may still come.
+        stands(self.refused_since, COMPLAINT) || stands(self.absent_since, HELD_BACK)
     }
 }

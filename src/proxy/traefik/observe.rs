@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     api::{Place, Servers},
+    fields,
     names::names,
 };
 use crate::{
@@ -44,9 +45,19 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
                     .map(|(_, text)| text.clone()),
             );
         }
+        if hidden && !trouble.is_empty() {
+            trouble.splice(..0, unknown_label(replica));
+        }
         note(&mut observation, &replica.id, live, hidden, trouble);
     }
     observation
+}
+
+/// Why Traefik leaves a replica out, where a label of its own says so.
+fn unknown_label(replica: &Replica) -> Option<String> {
+    let first = fields::unknown(&replica.labels).into_iter().next();
+    let certain = first.filter(|own| own.is_certain)?;
+    Some(format!("it has no option {}", certain.label))
 }
 
 fn note(
