@@ -30,6 +30,8 @@ IN_TESTBED = export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
 USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
 	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
+# Tests start the Compose plugin without the Docker CLI; the demonstration and the benchmark run both, as users do.
+QUICK_COMPOSE := export PATH="$(abspath tests/testbed/bin):$$PATH";
 
 .PHONY: help build image install uninstall demo test test-wide one testbed-down soak check fmt bench lines clean
 
@@ -65,7 +67,7 @@ demo: ## a rollout under load, and a table of what the clients saw
 # run end to end is the optimised static binary, as shipped.
 test: MEANWHILE = $(TESTS) --no-run --lib --test end-to-end; $(TESTS) --lib
 test: ## all tests but those of test-wide and soak; brings up all they need
-	@$(IN_TESTBED) \
+	@$(IN_TESTBED) $(QUICK_COMPOSE) \
 	$(TESTS) --lib -- --ignored --test-threads=$(TEST_THREADS); \
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(WIDE:%=--skip %)
 
@@ -73,12 +75,13 @@ test: ## all tests but those of test-wide and soak; brings up all they need
 WIDE := doctor:: examples:: faults:: init:: matrix:: odd_routing:: pin:: relabel:: remote:: several_traefiks:: traefik_api::
 test-wide: MEANWHILE = $(TESTS) --no-run --test end-to-end
 test-wide: ## tests of other Traefiks, of broken and odd stacks, of the examples, of faults and of pins
-	@$(IN_TESTBED) \
+	@$(IN_TESTBED) $(QUICK_COMPOSE) \
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(WIDE)
 
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
-	@export ROLLOUT_TESTBED_HOLDER=make-one; $(TESTBED) up; $(USE_TESTBED) \
+	@export ROLLOUT_TESTBED_HOLDER=make-one; $(TESTBED) up; $(USE_TESTBED) $(QUICK_COMPOSE) \
+	$(TESTS) --no-run --lib --test end-to-end; \
 	$(TESTS) --lib --test end-to-end -- --include-ignored --list "$(T)" 2>/dev/null | grep ': test$$' >/dev/null \
 		|| { echo "no test has $(T) in its name" >&2; exit 2; }; \
 	$(TESTS) --lib --test end-to-end -- --include-ignored --test-threads=$(TEST_THREADS) "$(T)"
@@ -90,7 +93,7 @@ testbed-down: ## takes down what `make one` has left up
 PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
 soak: MEANWHILE = $(TESTS) --no-run --test end-to-end
 soak: ## the long proofs: faults at every call and in every phase, a hundred rollouts, the main job by pin; over an hour
-	@$(IN_TESTBED) \
+	@$(IN_TESTBED) $(QUICK_COMPOSE) \
 	$(TESTS) --test end-to-end -- --test-threads=1 --nocapture soak::; \
 	ROLLOUT_TESTBED_SWITCH=pin $(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(PINNED)
 

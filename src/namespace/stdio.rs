@@ -23,8 +23,8 @@ impl Orders {
         std::thread::Builder::new()
             .name("stdin".into())
             .spawn(move || {
-                for line in io::stdin().lock().lines().map_while(Result::ok) {
-                    let ask = serde_json::from_str(&line).ok();
+                for line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
+                    let ask = serde_json::from_slice(&line).ok();
                     if ask.is_some_and(|Ask { ask }| sender.send(ask).is_err()) {
                         return;
                     }

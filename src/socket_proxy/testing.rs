@@ -17,6 +17,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use testbed::eventually;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
     sync::{broadcast, mpsc},
@@ -304,11 +305,6 @@ pub async fn set(daemon: &Daemon, claim: Claim) -> u64 {
 
 /// Waits until something is so; the whole test fails where it never is.
 pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let waited = async {
-        while !so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(20), waited).await;
-    waited.unwrap_or_else(|_| panic!("never so: {what}"));
+    let limit = Duration::from_secs(20);
+    eventually(what, limit, async || so().then_some(()).ok_or("not yet")).await;
 }

@@ -1,9 +1,6 @@
 //! HTTP/1.1 connections that the watch has seen from their beginning.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::sleep;
 
 use super::client::Client;
 use super::helper::{Helper, Traffic};
@@ -27,8 +24,7 @@ async fn an_idle_keep_alive_connection_is_not_busy() {
         })
         .await;
     assert!(idle.exact);
-    sleep(Duration::from_millis(300)).await;
-    assert!(!watch.ask().await.busy());
+    watch.stays("idle", |traffic| !traffic.busy()).await;
 }
 
 #[tokio::test]

@@ -105,9 +105,10 @@ async fn without_the_capability_the_ages_decide() {
         client.get("/").await;
         sleep(Duration::from_millis(50)).await;
         client.send("/?wait=3s").await;
-        sleep(Duration::from_millis(200)).await;
-        let traffic = watch.ask().await;
-        assert_eq!((traffic.unanswered, traffic.exact), (1, exact));
+        watch
+            .until("one request", |traffic| traffic.unanswered == 1)
+            .await;
+        assert_eq!(watch.ask().await.exact, exact);
         client.answer().await;
         watch.until("not busy", |traffic| !traffic.busy()).await;
     }

@@ -159,7 +159,8 @@ async fn a_network_that_changed_in_the_file_stops_nobody() {
 #[ignore = "needs the testbed: make test"]
 async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
     for suite in SUITES {
-        let stack = Stack::new(suite, "dropped", WEB);
+        let mut stack = Stack::new(suite, "dropped", WEB);
+        stack.set("PATH", &testbed::path_with_the_docker_cli());
         stack.plain(&["up", "-d"]);
         let old = stack.seen("web");
         stack.tag("v2");

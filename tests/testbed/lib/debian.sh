@@ -3,6 +3,13 @@
 
 is_debian() { [ "$(. /etc/os-release 2>/dev/null && echo "${ID:-}")" = debian ]; }
 
+# need PROGRAM PACKAGE
+need() {
+    command -v "$1" >/dev/null && return
+    [ "$(id -u)" = 0 ] && is_debian || die "$1 is missing (Debian's package $2)"
+    install_packages "$2"
+}
+
 # A source that does not answer is no reason to stop: the install that follows says what is missing.
 apt_update() { apt-get update -q >"$RUN/apt-update.log" 2>&1 || say "apt-get update had errors; see $RUN/apt-update.log"; }
 

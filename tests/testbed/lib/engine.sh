@@ -121,14 +121,14 @@ engine_down() {
     if engine_is_ours; then
         stop_engine
     elif engine_answers; then
-        fronts_down
+        projects_down
         images_down
         say "the engine is not ours: left running"
     else
         rm -f "$ENGINE_PID_FILE"
         say "nothing to take down"
     fi
-    rm -rf "$FRONTS"
+    rm -rf "$RUN/fronts" "$PROJECTS"
 }
 
 stop_engine() {

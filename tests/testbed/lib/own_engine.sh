@@ -16,6 +16,7 @@ own_up() {
     [ "$(id -u)" = 0 ] && is_debian || die "an engine of its own needs root rights on a Debian machine"
     export PATH=$PATH:/usr/sbin:/sbin
     mkdir -p "$OWN" "$CACHE/own-engine"
+    need ip iproute2
     if [ ! -e /run/netns/$OWN_NETNS ]; then
         ip netns add $OWN_NETNS && ip -n $OWN_NETNS link set lo up || die "no network namespace $OWN_NETNS"
     fi

@@ -18,9 +18,10 @@ pub struct Api {
 impl Api {
     /// `host` is a `DOCKER_HOST`: a Unix socket, or empty for the engine of this machine.
     pub fn new(host: &str) -> Self {
-        let socket = host
-            .strip_prefix("unix://")
-            .unwrap_or("/var/run/docker.sock");
+        let socket = match host {
+            "" => "/var/run/docker.sock",
+            host => host.strip_prefix("unix://").expect("a Unix socket"),
+        };
         Self {
             socket: socket.into(),
         }
@@ -37,7 +38,11 @@ impl Api {
         };
         let filter: String =
             form_urlencoded::byte_serialize(filter.to_string().as_bytes()).collect();
-        let answer = self.call("GET", &format!("{path}?{more}filters={filter}"));
+        let path = format!("{path}?{more}filters={filter}");
+        let (status, answer) = self.call("GET", &path);
+        // An engine that ends in the middle of a test is no second panic where the stack is dropped.
+        let ok = status == 200 || std::thread::panicking();
+        assert!(ok, "{path}: {status} {answer}");
         let list = if kind == "volumes" {
             &answer["Volumes"]
         } else {
@@ -46,8 +51,14 @@ impl Api {
         list.as_array().cloned().unwrap_or_default()
     }
 
+    /// Null where there is no such container.
     pub fn inspect(&self, container: &str) -> Value {
-        self.call("GET", &format!("/containers/{container}/json"))
+        let (status, answer) = self.call("GET", &format!("/containers/{container}/json"));
+        assert!(
+            [200, 404].contains(&status),
+            "{container}: {status} {answer}"
+        );
+        if status == 200 { answer } else { Value::Null }
     }
 
     /// Removes something by id or name, whether it is in use or not there.
@@ -63,17 +74,18 @@ impl Api {
     /// Gives an image another name, `REPOSITORY:TAG`.
     pub fn tag(&self, image: &str, name: &str) {
         let (repository, tag) = name.rsplit_once(':').expect("a name with a tag");
-        self.call(
-            "POST",
-            &format!("/images/{image}/tag?repo={repository}&tag={tag}"),
-        );
+        let path = format!("/images/{image}/tag?repo={repository}&tag={tag}");
+        let (status, answer) = self.call("POST", &path);
+        assert_eq!(status, 201, "{path}: {answer}");
     }
 
-    /// The JSON of an answer; null where there is none.
-    fn call(&self, method: &str, path: &str) -> Value {
+    /// Status and JSON of an answer; 0 where there is no answer, null where it has no JSON.
+    fn call(&self, method: &str, path: &str) -> (u16, Value) {
         let answer = self.exchange(method, path).unwrap_or_default();
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        serde_json::from_str(body).unwrap_or(Value::Null)
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+        let body = serde_json::from_str(body).unwrap_or(Value::Null);
+        (status.unwrap_or_default(), body)
     }
 
     /// By HTTP/1.0, whose answers end with their connection.

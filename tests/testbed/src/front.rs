@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 
 use crate::{cache, free_port};
 
@@ -93,7 +96,11 @@ impl Place {
         let folder = place.join("project");
         fs::create_dir_all(folder.join(DYNAMIC)).unwrap();
         let lock = File::create(place.join("lock")).unwrap();
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).ok()?;
+        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, Errno::EWOULDBLOCK)) => return None,
+            Err((_, error)) => panic!("{} cannot be locked: {error}", place.display()),
+        };
         let in_use = place.join("in-use");
         let was_abandoned = in_use.exists();
         fs::write(in_use, "").unwrap();

@@ -39,14 +39,19 @@ pub fn root() -> &'static Path {
 
 /// The binary under test: the static one that is shipped, as `make build` leaves it.
 pub fn binary() -> PathBuf {
-    let built = || root().join("target/release/rollout");
-    let binary = std::env::var_os("ROLLOUT_TESTBED_BINARY").map_or_else(built, PathBuf::from);
-    assert!(
-        binary.is_file(),
-        "{} is missing: run the tests by make",
-        binary.display()
-    );
-    binary
+    let binary = std::env::var_os("ROLLOUT_TESTBED_BINARY");
+    let binary = binary.map(PathBuf::from).filter(|path| path.is_file());
+    binary.expect("ROLLOUT_TESTBED_BINARY names no file: run the tests by make")
+}
+
+/// The `PATH` without `tests/testbed/bin`: `docker compose` is the Docker CLI and the plugin, as users have it.
+pub fn path_with_the_docker_cli() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let others =
+        std::env::split_paths(&path).filter(|folder| !folder.ends_with("tests/testbed/bin"));
+    std::env::join_paths(others)
+        .expect("parts of a path")
+        .into()
 }
 
 /// The image under test, made from [`binary`].

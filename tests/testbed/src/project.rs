@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use crate::{
     api::{Api, label},
+    cache,
     engine::succeeded,
     wait::eventually,
 };
@@ -68,6 +69,8 @@ impl Project {
             kept: Kept::default(),
             name,
         };
+        std::fs::create_dir_all(records()).unwrap();
+        std::fs::write(records().join(&project.name), "").unwrap();
         let state = project.state_volume();
         project.set("COMPOSE_PROJECT_NAME", project.name.clone());
         project.set("ROLLOUT_STATE_VOLUME", state);
@@ -259,5 +262,13 @@ fn container(inspected: &Value) -> Option<Container> {
 impl Drop for Project {
     fn drop(&mut self) {
         self.remove();
+        if self.kept.services.is_empty() {
+            let _ = std::fs::remove_file(records().join(&self.name));
+        }
     }
+}
+
+/// A file a project that is on the engine: `testbed down` removes those that a test which was killed has left.
+fn records() -> PathBuf {
+    cache().join("run/projects")
 }

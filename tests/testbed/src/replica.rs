@@ -46,7 +46,8 @@ impl Replica {
         let mut options: Vec<&str> = settings.iter().map(String::as_str).collect();
         options.push(image);
         let container = Temporary::container(&["run", "-d"], &options);
-        let format = "{{.Id}} {{.State.Pid}} {{.NetworkSettings.IPAddress}}";
+        let format =
+            "{{.Id}} {{.State.Pid}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
         let found = docker(&["inspect", "--format", format, &container.name]);
         let fields: Vec<&str> = found.split(' ').collect();
         let port = if image.ends_with(":db") { 5432 } else { 80 };

@@ -20,7 +20,9 @@ use tokio::process::Command;
 
 use crate::{
     api::label,
-    binary, compose_config, free_port,
+    binary, compose_config,
+    engine::succeeded,
+    free_port,
     front::{DYNAMIC, Kind, Place},
     http, image,
     load::{Load, LoadOptions},
@@ -495,7 +497,7 @@ impl Stack {
             line.split_once(' ')
                 .map(|(name, hash)| (name.into(), hash.into()))
         };
-        let text = String::from_utf8_lossy(&output.stdout);
+        let text = succeeded(&output, &"docker compose config --hash");
         let hashes: Vec<(String, String)> = text.lines().filter_map(pair).collect();
         KNOWN
             .lock()
@@ -510,6 +512,7 @@ impl Stack {
 fn route_is_gone(port: u16) {
     let answers = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
         stream
             .write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
             .ok()?;
@@ -517,9 +520,14 @@ fn route_is_gone(port: u16) {
         stream.read_to_string(&mut answer).ok()?;
         (!answer.contains(" 404 ")).then_some(())
     };
-    (0..100)
-        .take_while(|_| answers().is_some())
-        .for_each(|_| std::thread::sleep(Duration::from_millis(100)));
+    let gone = (0..100).any(|tried| {
+        std::thread::sleep(tried.min(1) * Duration::from_millis(100));
+        answers().is_none()
+    });
+    assert!(
+        gone,
+        "Traefik on port {port} still routes to what the test before has removed"
+    );
 }
 
 impl Drop for Stack {
