@@ -153,6 +153,8 @@ pub struct Replica {
     pub addresses: Vec<IpAddr>,
     /// Network → its address there, IPv4 where it has both.
     pub endpoints: BTreeMap<String, IpAddr>,
+    /// Network → the names by which it is found there.
+    pub names: BTreeMap<String, BTreeSet<String>>,
     /// TCP ports that its image or its service exposes.
     pub ports: Vec<u16>,
     /// The lowest port that they expose, UDP ones among them.

@@ -10,6 +10,7 @@ mod record;
 mod recreate;
 mod refuse;
 mod stand;
+mod survey;
 mod unfinished;
 
 use std::{
@@ -59,7 +60,7 @@ pub struct Checked<'a> {
     dependencies: Vec<(String, u32)>,
     proxy: Box<dyn Proxy>,
     /// What the operator is told once it begins.
-    notice: Option<String>,
+    notices: Vec<String>,
     found: Vec<discover::Found>,
     olds: Vec<Replica>,
     /// Those of them that no proxy routes to.
@@ -180,7 +181,9 @@ impl Scene<'_> {
             image: image.as_ref(),
             purpose,
         };
-        let (mut proxy, notice) = self.proxy(case).await?;
+        let front = self.proxy(case).await?;
+        let notices = front.notices(&settings);
+        let mut proxy = front.proxy;
         let mut unrouted = BTreeSet::new();
         if purpose == Purpose::Roll {
             self.refuse_taken_names(service, replicas, &olds).await?;
@@ -200,7 +203,7 @@ impl Scene<'_> {
             replicas,
             dependencies,
             proxy,
-            notice,
+            notices,
             found,
             olds,
             unrouted,
@@ -247,7 +250,7 @@ impl Scene<'_> {
             }
             false => checked,
         };
-        if let Some(notice) = checked.notice {
+        for notice in checked.notices {
             self.events.notice(notice);
         }
         let subject = Subject {

@@ -1,15 +1,25 @@
-//! Services that call another one by its name, past the proxy: they reach both versions while both run.
+//! Services, and parts of Traefik, that call a service by its name, past its router: they reach both versions while both
+//! run.
 
 use serde_json::Value;
 
 use super::{Check, Facts, Finding, Fix, ServiceFacts};
 
-/// One finding for a service that others call, with who does and where that is written.
+/// One finding for each part of Traefik that calls a service, and one for all services that do.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
-    let name = service.name();
     if !service.runs_twice() {
         return Vec::new();
     }
+    let of_traefik = service.callers.iter().map(|caller| {
+        let finding = Finding::warn(Check::Calls, service.name(), caller.told());
+        finding.fix(Fix::text(caller.advice()))
+    });
+    of_traefik.chain(by_services(facts, service)).collect()
+}
+
+/// One finding for a service that others call, with who does and where that is written.
+fn by_services(facts: &Facts, service: &ServiceFacts) -> Option<Finding> {
+    let name = service.name();
     let others = facts.project.services.keys().filter(|own| *own != name);
     let callers: Vec<String> = others
         .filter_map(|own| {
@@ -18,7 +28,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         })
         .collect();
     if callers.is_empty() {
-        return Vec::new();
+        return None;
     }
     let text = format!(
         "is called by its name, past Traefik: {}; such calls reach both versions while both run",
@@ -33,7 +43,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
             "let the callers try again where a connection ends; or, with a gap, give it x-rollout: { strategy: recreate }"
         }
     };
-    vec![finding.fix(Fix::text(way))]
+    Some(finding.fix(Fix::text(way)))
 }
 
 /// Where a service is named in the configuration of another: keys of its environment, and keys of the file.

@@ -9,7 +9,7 @@ use crate::{
     engine::About,
     error::Error,
     model::Replica,
-    proxy::traefik::{static_config::StaticConfig, version::Version},
+    proxy::traefik::{by_name::Caller, static_config::StaticConfig, version::Version},
     settings::Settings,
 };
 
@@ -105,6 +105,8 @@ pub struct ServiceFacts {
     pub fronts: Vec<String>,
     /// How its traffic would be moved, or why it cannot be.
     pub way: Result<Way, Error>,
+    /// What of Traefik reaches it past the router of its labels.
+    pub callers: Vec<Caller>,
     /// Containers of others that the same Traefik keeps.
     pub neighbours: Vec<Neighbour>,
     /// Whatever a rollout would be refused for.

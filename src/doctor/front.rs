@@ -36,6 +36,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     let wants = |service: &&ServiceFacts| {
         service.part.is_none()
             && service.is_labelled
+            && service.runs_twice()
             && service.settings.proxy != ProxyKind::None
             && service.settings.traefik_url.is_empty()
             && service.is_alone
@@ -93,7 +94,8 @@ fn missing(facts: &Facts, services: &[&str]) -> Finding {
             format!("no Traefik shares a network with {names}"),
         )
         .fix(Fix::text(format!(
-            "start Traefik, and put it and {names} into one network; rollout init shows a Traefik to copy"
+            "start Traefik, and put it and {names} into one network; rollout init shows a Traefik to copy. Where a Traefik \
+             elsewhere reads the labels, x-rollout: {{ proxy: none }} rolls on health alone"
         ))),
     }
 }

@@ -1,6 +1,7 @@
 //! How the traffic of one service is moved, and what Traefik says of it as it runs now.
 
 use super::{Check, Facts, Finding, Fix, Level, ServiceFacts, Way, front};
+use crate::proxy::traefik::by_name::Caller;
 
 /// One finding, or none where what is wrong is said of its Traefik.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
@@ -42,6 +43,12 @@ fn moved(service: &ServiceFacts, way: &Way) -> Vec<Finding> {
     });
     match trouble {
         Some(trouble) => vec![trouble],
+        // Those findings say how it is routed.
+        None if !way.routes && service.callers.iter().any(Caller::routes) => Vec::new(),
+        // Stopped first, it loses what comes in meanwhile, and nothing else.
+        None if !way.routes && !service.runs_twice() => {
+            vec![Finding::ok(Check::Switch, name, text)]
+        }
         // As it was asked for; requests are lost all the same.
         None if !way.routes && service.is_labelled => {
             let text = match &way.notice {

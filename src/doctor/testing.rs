@@ -65,6 +65,7 @@ pub fn service(name: &str) -> ServiceFacts {
         is_alone: true,
         fronts: Vec::new(),
         way: Ok(Way::default()),
+        callers: Vec::new(),
         neighbours: Vec::new(),
         refused: None,
         lock: None,

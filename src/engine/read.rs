@@ -27,13 +27,10 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
     let lowest_port = exposed
         .filter_map(|port| port.split('/').next()?.parse().ok())
         .min();
+    let name = inspect.name.unwrap_or_default();
+    let name = name.trim_start_matches('/').to_owned();
     Some(Replica {
         id: ContainerId(inspect.id?),
-        name: inspect
-            .name
-            .unwrap_or_default()
-            .trim_start_matches('/')
-            .to_owned(),
         final_name: get(label::NAME),
         rollout: get(label::ROLLOUT).map(RolloutId),
         wanted: get(label::REPLICAS).and_then(|text| text.parse().ok()),
@@ -47,6 +44,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         digest: get(label::DIGEST),
         networks: networks.keys().cloned().collect(),
         endpoints: endpoints(&networks),
+        names: names(&networks, &name, config.hostname.as_deref()),
         addresses: addresses(networks),
         ports: config
             .exposed_ports
@@ -59,6 +57,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         borrows_network,
         check: config.healthcheck.as_ref().and_then(HealthCheck::of),
         labels,
+        name,
     })
 }
 
@@ -98,6 +97,25 @@ fn endpoints(networks: &HashMap<String, EndpointSettings>) -> BTreeMap<String, I
     networks
         .iter()
         .filter_map(|(name, network)| Some((name.clone(), address(network)?)))
+        .collect()
+}
+
+/// What the engine's resolver knows it by: its name, its aliases, and its hostname.
+fn names(
+    networks: &HashMap<String, EndpointSettings>,
+    name: &str,
+    hostname: Option<&str>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let everywhere: Vec<&str> = [name].into_iter().chain(hostname).collect();
+    let of = |network: &EndpointSettings| {
+        let given = [&network.aliases, &network.dns_names].into_iter().flatten();
+        let given = given.flatten().map(String::as_str);
+        let all = given.chain(everywhere.iter().copied());
+        let all = all.filter(|name| !name.is_empty());
+        all.map(str::to_owned).collect()
+    };
+    let all = networks.iter();
+    all.map(|(key, network)| (key.clone(), of(network)))
         .collect()
 }
 

@@ -72,6 +72,7 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
         networks: Vec::new(),
         addresses: Vec::new(),
         endpoints: BTreeMap::new(),
+        names: BTreeMap::new(),
         ports: Vec::new(),
         lowest_port: None,
         published: BTreeSet::new(),

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod advice;
 pub mod api;
+pub mod by_name;
 pub mod conflicts;
 pub mod control;
 pub mod discover;
@@ -14,13 +15,14 @@ pub mod network;
 mod observe;
 pub mod pin;
 pub mod ports;
+pub mod providers;
 pub mod reach;
 pub mod relabel;
 pub mod static_config;
 pub mod tunnel;
 pub mod version;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -49,7 +51,7 @@ pub struct Traefik {
 }
 
 struct Instance {
-    api: Api,
+    api: Arc<Api>,
     /// It did not know the service when the rollout began: it may belong to somebody else.
     stranger: bool,
 }
@@ -62,7 +64,7 @@ impl Traefik {
         key: ServiceKey,
         epoch: u64,
         controls: Vec<Control>,
-        apis: Vec<Api>,
+        apis: Vec<Arc<Api>>,
         lookout: Option<Lookout>,
     ) -> Self {
         let instances = apis

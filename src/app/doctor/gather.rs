@@ -85,7 +85,7 @@ async fn traefik_facts(
     opened: &Opened,
     examined: &Examined,
 ) -> TraefikFacts {
-    let api = discover::api_of(&opened.engine, traefik, &examined.settings).await;
+    let api = traefik.api(&opened.engine, &examined.settings).await;
     let version = match &api {
         Ok(api) => api.version().await.ok().and_then(|text| text.parse().ok()),
         Err(_) => None,
@@ -149,6 +149,7 @@ async fn service_facts(
             .map(|own| own.name.clone())
             .collect(),
         way: examined.way,
+        callers: examined.callers,
         refused: examined.refused,
         unfinished: examined.unfinished,
         olds: examined.olds,

@@ -10,7 +10,10 @@ use crate::{
     plan,
     proxy::{
         Proxy,
-        traefik::discover::{self, TraefikContainer, Wanted, concerns},
+        traefik::{
+            by_name::Caller,
+            discover::{self, TraefikContainer, Wanted, concerns},
+        },
     },
     settings::{Partial, Settings},
 };
@@ -34,6 +37,8 @@ pub struct Examined {
     pub way: Result<Way>,
     /// What an earlier rollout has left.
     pub unfinished: Option<String>,
+    /// What reaches it past the router of its labels.
+    pub callers: Vec<Caller>,
     /// Why a rollout would be refused.
     pub refused: Option<Error>,
 }
@@ -69,9 +74,12 @@ impl Scene<'_> {
             image: image.as_ref(),
             purpose: Purpose::Roll,
         };
-        let (way, unfinished) = match self.proxy(case).await {
-            Ok((proxy, notice)) => look(proxy, notice, &olds).await,
-            Err(error) => (Err(error), None),
+        let (way, unfinished, callers) = match self.proxy(case).await {
+            Ok(front) => {
+                let (way, unfinished) = look(front.proxy, front.notice, &olds).await;
+                (way, unfinished, front.callers)
+            }
+            Err(error) => (Err(error), None, Vec::new()),
         };
         // Without a way, that is why.
         let refused = match &way {
@@ -90,6 +98,7 @@ impl Scene<'_> {
             traefiks,
             way,
             unfinished,
+            callers,
             refused,
             olds,
         })

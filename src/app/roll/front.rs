@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::{Purpose, Scene, Subject, untouched};
+use super::{Purpose, Scene, Subject, survey::Survey, untouched};
 use crate::{
     compose::Service,
     engine::Image,
@@ -14,13 +14,14 @@ use crate::{
         Proxy,
         none::NoProxy,
         traefik::{
+            by_name::Caller,
             discover::{self, Reads, Request, TraefikContainer, Wanted, concerns, refuse_lost},
             names,
             pin::setup,
             relabel,
         },
     },
-    settings::{ProxyKind, Settings, SwitchBy},
+    settings::{ProxyKind, Settings, Strategy, SwitchBy},
     socket_proxy::overlay::Overlay,
 };
 
@@ -41,59 +42,71 @@ pub(super) struct Case<'a> {
     pub purpose: Purpose,
 }
 
+/// What was found in front of a service.
+pub(super) struct InFront {
+    pub proxy: Box<dyn Proxy>,
+    /// What the operator is told of it.
+    pub notice: Option<String>,
+    /// What reaches the service past the router of its labels.
+    pub callers: Vec<Caller>,
+}
+
+impl InFront {
+    fn of(way: Way, callers: Vec<Caller>) -> Self {
+        Self::new(way.proxy, way.notice, callers)
+    }
+
+    fn none(notice: Option<String>, callers: Vec<Caller>) -> Self {
+        Self::new(Box::new(NoProxy), notice, callers)
+    }
+
+    /// What the operator is told once it begins.
+    pub fn notices(&self, settings: &Settings) -> Vec<String> {
+        // Stopped first, no version answers beside the other.
+        let twice = settings.strategy != Strategy::Recreate;
+        let callers = self.callers.iter().filter(|_| twice).map(Caller::told);
+        self.notice.iter().cloned().chain(callers).collect()
+    }
+
+    fn new(proxy: Box<dyn Proxy>, notice: Option<String>, mut callers: Vec<Caller>) -> Self {
+        callers.retain(|own| !own.follows_labels() || proxy.confirms_hold());
+        Self {
+            proxy,
+            notice,
+            callers,
+        }
+    }
+}
+
 impl Scene<'_> {
     /// What moves the traffic, and what the operator is told of it.
-    #[expect(
-        clippy::too_many_lines,
-        reason = "to be cut up: each way to move the traffic is to be found by a function of its own"
-    )]
-    pub(super) async fn proxy(&self, case: Case<'_>) -> Result<(Box<dyn Proxy>, Option<String>)> {
+    pub(super) async fn proxy(&self, case: Case<'_>) -> Result<InFront> {
         let (service, settings) = (case.service, case.settings);
         let declared = self.declared_networks(service);
         let networks = self.networks(service, case.olds);
         let image = case.image.map(|image| &image.labels);
         let wanted = Wanted::new(case.key, &service.labels, image, declared);
-        let labelled = names::wants_traefik(&service.labels)
-            || case
-                .olds
-                .iter()
-                .any(|old| names::wants_traefik(&old.labels));
-        let none = |notice| Ok((Box::new(NoProxy) as Box<dyn Proxy>, notice));
+        let mut versions = case.olds.iter().map(|old| &old.labels);
+        let labelled = names::wants_traefik(&service.labels) || versions.any(names::wants_traefik);
         if settings.proxy == ProxyKind::None {
             return match left_relabelled(case.key, case.found).await {
                 Some(by) => Err(unsettled(case.key, &by, "--proxy none")),
-                None => none(None),
+                None => Ok(InFront::none(None, Vec::new())),
             };
         }
-        // An unfinished rollout is settled even where no Traefik routes to the service any more.
-        let asks_for_traefik =
-            settings.proxy == ProxyKind::Traefik && case.purpose == Purpose::Roll;
-        let unrouted = format!(
-            "{} has no Traefik router: it is rolled on health alone",
-            service.name
-        );
-        // "Cannot tell" is not "no": a service that is routed after all would lose requests.
-        let unsure = |error: Error| {
-            untouched(error.or_hint(format!(
-                "label {} with traefik.enable=false, or say --proxy none",
-                service.name
-            )))
-        };
-        let all = discover::traefiks(self.engine, case.found, &networks).await;
-        let all = all.map_err(|error| match labelled {
+        let near = discover::traefiks(self.engine, case.found, &networks).await;
+        let near = near.map_err(|error| match labelled {
             true => untouched(error),
-            false => unsure(error),
+            false => unsure(error, &service.name),
         })?;
-        refuse_traefik_itself(&all, case.olds)?;
+        refuse_traefik_itself(&near, case.olds)?;
         // What is only settled has no version that could be lost.
         let lost = match case.purpose {
-            Purpose::Roll => refuse_lost(&all, &wanted, case.olds),
+            Purpose::Roll => refuse_lost(&near, &wanted, case.olds),
             Purpose::Settle => Ok(()),
         };
-        let all = all.into_iter();
-        let all: Vec<TraefikContainer> = all
-            .filter(|own| concerns(own, &wanted, case.olds))
-            .collect();
+        let all = near.iter().filter(|own| concerns(own, &wanted, case.olds));
+        let all: Vec<TraefikContainer> = all.cloned().collect();
         let request = Request {
             engine: self.engine,
             key: case.key,
@@ -104,26 +117,10 @@ impl Scene<'_> {
             replicas: case.olds,
             wanted: &wanted,
         };
-        if !labelled {
-            // With exposedByDefault, Traefik routes to what has no label too; nobody but Traefik can say.
-            let known = all.iter().any(|own| own.unread.is_none());
-            return match traefik(&request, &all).await {
-                Ok(way) if way.knows_the_service => lost.map(|()| (way.proxy, way.notice)),
-                Err(error) if known => Err(unsure(error)),
-                Ok(_) | Err(_) if asks_for_traefik => Err(unrouted_though_asked(&service.name)),
-                Ok(_) | Err(_) => none(Some(unrouted)),
-            };
-        }
-        lost?;
-        match traefik(&request, &all).await {
-            Ok(way) => Ok((way.proxy, way.notice)),
-            Err(error) if settings.allow_split && error.outcome == Outcome::Refused => {
-                none(Some(format!(
-                    "{}; going on because of --allow-split: both versions will answer for a while, and requests can fail while the old containers stop",
-                    error.message
-                )))
-            }
-            Err(error) => Err(untouched(error)),
+        let survey = self.survey(&case, &near, &wanted);
+        match labelled {
+            true => labelled_front(&request, &all, lost, survey).await,
+            false => unlabelled_front(&request, &all, lost, survey, case.purpose).await,
         }
     }
 
@@ -151,6 +148,116 @@ impl Scene<'_> {
             None => SETTLE,
         }
     }
+}
+
+/// The front of a service whose labels ask for Traefik.
+async fn labelled_front(
+    request: &Request<'_>,
+    all: &[TraefikContainer],
+    lost: Result<()>,
+    survey: impl Future<Output = Survey>,
+) -> Result<InFront> {
+    let settings = request.settings;
+    // Stopped first, no version is in the way of the other: what is behind no Traefik needs none.
+    let recreate = settings.strategy == Strategy::Recreate && settings.proxy == ProxyKind::Auto;
+    let needs_none = recreate && all.is_empty();
+    if !needs_none {
+        lost.clone()?;
+    }
+    let (way, survey) = tokio::join!(traefik(request, all), survey);
+    if let Some(absent) = survey.absent {
+        return Err(absent);
+    }
+    let way = lost.and(way);
+    let refused = way.as_ref().err().map(|error| error.outcome) == Some(Outcome::Refused);
+    match way {
+        Ok(way) => {
+            refuse_past_labels(settings, &survey.callers)?;
+            Ok(InFront::of(way, survey.callers))
+        }
+        Err(error) if refused && needs_none && !is_left_relabelled(request).await => {
+            let notice = format!(
+                "{}; --strategy recreate needs none, and nothing confirms the new replicas but their health",
+                error.message
+            );
+            Ok(InFront::none(Some(notice), survey.callers))
+        }
+        Err(error) if refused && settings.allow_split => {
+            let notice = format!(
+                "{}; going on because of --allow-split: both versions will answer for a while, and requests can fail while the old containers stop",
+                error.message
+            );
+            Ok(InFront::none(Some(notice), survey.callers))
+        }
+        Err(error) => Err(untouched(error)),
+    }
+}
+
+/// The front of a service without labels. With `exposedByDefault` Traefik routes to it too, and another provider may; only
+/// Traefik can say.
+async fn unlabelled_front(
+    request: &Request<'_>,
+    all: &[TraefikContainer],
+    lost: Result<()>,
+    survey: impl Future<Output = Survey>,
+    purpose: Purpose,
+) -> Result<InFront> {
+    let (name, settings) = (&request.key.service, request.settings);
+    let known = all.iter().any(|own| own.unread.is_none());
+    let (way, survey) = tokio::join!(traefik(request, all), survey);
+    let callers = survey.callers;
+    match way {
+        Ok(way) if way.knows_the_service => {
+            lost?;
+            refuse_past_labels(settings, &callers)?;
+            return Ok(InFront::of(way, callers));
+        }
+        Err(error) if known => return Err(unsure(error, name)),
+        Ok(_) | Err(_) => {}
+    }
+    // An unfinished rollout is settled even where no Traefik routes to the service any more.
+    if purpose == Purpose::Settle {
+        return Ok(InFront::none(None, callers));
+    }
+    refuse_past_labels(settings, &callers)?;
+    if settings.proxy == ProxyKind::Traefik {
+        return Err(unrouted_though_asked(name));
+    }
+    let notice = match survey.silent {
+        _ if callers.iter().any(Caller::routes) => None,
+        Some(why) => Some(format!(
+            "{name} is rolled on health alone: it has no Traefik label, and Traefik cannot be asked whether another              provider routes to it ({})",
+            why.message
+        )),
+        None => Some(format!(
+            "{name} has no Traefik router: it is rolled on health alone"
+        )),
+    };
+    Ok(InFront::none(notice, callers))
+}
+
+/// Refuses to promise for traffic that reaches the service past the router of its labels.
+fn refuse_past_labels(settings: &Settings, callers: &[Caller]) -> Result<()> {
+    let asked = settings.proxy == ProxyKind::Traefik;
+    match callers.iter().find(|own| asked && own.routes()) {
+        Some(caller) => Err(Error::refused(caller.told()).hint(format!(
+            "{}; or roll it without --proxy traefik: the old replicas are then stopped once their connections are idle",
+            caller.advice()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// "Cannot tell" is not "no": a service that is routed after all would lose requests.
+fn unsure(error: Error, service: &str) -> Error {
+    untouched(error.or_hint(format!(
+        "label {service} with traefik.enable=false, or say --proxy none"
+    )))
+}
+
+/// Whether an earlier rollout of the service still moves its traffic.
+async fn is_left_relabelled(request: &Request<'_>) -> bool {
+    left_relabelled(request.key, request.found).await.is_some()
 }
 
 fn unrouted_though_asked(service: &str) -> Error {

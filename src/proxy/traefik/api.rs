@@ -1,5 +1,6 @@
 //! The Traefik API: what each instance says of routers, services and servers.
 
+pub mod listing;
 pub mod pinned;
 
 use std::{
@@ -391,9 +392,19 @@ fn places(service: Service) -> BTreeMap<Place, bool> {
 
 /// The place in `http://10.0.0.2:80`, `h2c://[fe80::1]:80` or `10.0.0.2:80`; a name is none, and neither is the empty
 /// URL of a container that is not ready (`allowEmptyServices`).
-fn place_of(server: &str) -> Option<Place> {
+pub fn place_of(server: &str) -> Option<Place> {
+    let (host, port) = host_and_port(server)?;
+    Some(Place {
+        address: host.parse().ok()?,
+        port,
+    })
+}
+
+/// The host, IPv6 without brackets, and the port of a URL or of `host:port`.
+pub fn host_and_port(server: &str) -> Option<(&str, Option<u16>)> {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let authority = rest.split('/').next()?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let authority = authority.rsplit('@').next()?;
     let (host, port) = match authority.strip_prefix('[') {
         Some(v6) => {
             let (host, rest) = v6.split_once(']')?;
@@ -404,10 +415,7 @@ fn place_of(server: &str) -> Option<Place> {
             None => (authority, None),
         },
     };
-    Some(Place {
-        address: host.parse().ok()?,
-        port: port.and_then(|port| port.parse().ok()),
-    })
+    Some((host, port.and_then(|port| port.parse().ok())))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod in_front;
 mod socket_proxies;
 mod summary;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bollard::models::ContainerSummary;
 use futures_util::future::join_all;
@@ -17,7 +17,6 @@ pub use self::{
     socket_proxies::{Found, showing, socket_proxies},
     summary::{addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name},
 };
-pub use super::reach::api_of;
 use super::reach::named;
 
 use super::{Traefik, advice, api::Api, control::Control, static_config::Source};
@@ -94,12 +93,12 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
         refuse_bypass(all)?;
     }
     if readers.is_empty() {
-        return Err(no_reader(key, found, all));
+        return Err(no_reader(key, found, all, &running));
     }
     let by_url = !settings.traefik_url.is_empty();
     let apis = match by_url {
         false => apis(engine, all, settings).await?,
-        true => named(settings).await?,
+        true => named_apis(settings).await?,
     };
     let reads = |found: &&Found| {
         readers
@@ -136,7 +135,7 @@ pub struct Lookout {
 /// What a lookout has seen.
 pub struct View {
     /// The API of each Traefik that reads through a socket proxy and was not known before.
-    pub fresh: Vec<Api>,
+    pub fresh: Vec<Arc<Api>>,
     /// The names of all containers that run.
     pub running: BTreeSet<String>,
 }
@@ -153,7 +152,7 @@ impl Lookout {
             let traefik = sighting.examine(&self.engine).await?;
             let in_front = |own: &TraefikContainer| concerns(own, &self.wanted, &self.olds);
             if let Some(traefik) = traefik.filter(in_front) {
-                fresh.push(api_of(&self.engine, &traefik, &self.settings).await?);
+                fresh.push(traefik.api(&self.engine, &self.settings).await?);
             }
         }
         let running = running.iter().map(name).collect();
@@ -199,11 +198,13 @@ async fn ask_all<'a>(
     found.into_iter().zip(answers)
 }
 
-/// Whether something that reaches the service can read through this socket proxy.
+/// Whether something that reaches the service can read through this socket proxy. What is in the host's network reaches
+/// everything: of that, only a Traefik counts.
 fn may_matter(found: &Found, running: &[ContainerSummary], networks: &BTreeSet<String>) -> bool {
     running
         .iter()
         .filter(|own| own.id.as_ref() != Some(&found.control.container))
+        .filter(|own| !is_in_the_hosts_network(own) || looks_like_traefik(own))
         .any(|own| reaches(own, networks) && reaches(own, &found.networks))
 }
 
@@ -212,13 +213,26 @@ pub fn is_traefik(reader: &Reader) -> bool {
     reader.user_agent.contains("Traefik")
 }
 
-fn no_reader(key: &ServiceKey, found: &[Found], all: &[TraefikContainer]) -> Error {
+/// Names a socket proxy of another project only where a Traefik in front of the service could read through it.
+fn no_reader(
+    key: &ServiceKey,
+    found: &[Found],
+    all: &[TraefikContainer],
+    running: &[ContainerSummary],
+) -> Error {
     let own = |found: &&Found| found.project.as_ref() == Some(&key.project);
-    match found.iter().find(own).or(found.first()) {
-        None => Error::refused(
-            "Traefik does not read through a socket proxy: none runs on this engine",
-        )
-        .hint(how_to_add(all.first())),
+    let is_in_front = |own: &&ContainerSummary| {
+        let mut fronts = all.iter();
+        fronts.any(|front| own.id.as_ref() == Some(&front.id))
+    };
+    let near = |found: &&Found| {
+        let mut fronts = running.iter().filter(is_in_front);
+        fronts.any(|front| reaches(front, &found.networks))
+    };
+    match found.iter().find(own).or_else(|| found.iter().find(near)) {
+        None if all.is_empty() => no_traefik(&key.service),
+        None => Error::refused("Traefik does not read through a socket proxy: none runs beside it")
+            .hint(how_to_add(all.first())),
         Some(found) => Error::refused(format!(
             "no Traefik in front of {} has an open event stream to a socket proxy such as {}",
             key.service, found.control.name
@@ -231,16 +245,27 @@ fn no_reader(key: &ServiceKey, found: &[Found], all: &[TraefikContainer]) -> Err
     }
 }
 
+fn no_traefik(service: &str) -> Error {
+    Error::refused(format!(
+        "no Traefik on this engine reads the labels of {service}: none shares a network with it"
+    ))
+    .hint(format!(
+        "where a Traefik elsewhere reads them (another host, traefik-kop), --proxy none rolls on health alone, with both \
+         versions reachable for a while, and --strategy recreate stops the old version first; otherwise start Traefik, \
+         and put it and {service} into one network"
+    ))
+}
+
 /// The API of each Traefik that reads through a socket proxy.
 async fn apis(
     engine: &Engine,
     traefiks: &[TraefikContainer],
     settings: &Settings,
-) -> Result<Vec<Api>> {
+) -> Result<Vec<Arc<Api>>> {
     let mut apis = Vec::new();
     for traefik in traefiks {
         if matches!(traefik.reads, Reads::SocketProxy(..)) {
-            apis.push(api_of(engine, traefik, settings).await?);
+            apis.push(traefik.api(engine, settings).await?);
         }
     }
     match apis.is_empty() {
@@ -250,6 +275,12 @@ async fn apis(
         )
         .hint("name its API with --traefik-url http://HOST:8080")),
     }
+}
+
+/// The APIs that the operator has named.
+pub async fn named_apis(settings: &Settings) -> Result<Vec<Arc<Api>>> {
+    let apis = named(settings).await?;
+    Ok(apis.into_iter().map(Arc::new).collect())
 }
 
 /// A Traefik that reads the socket itself and shares a network with the service would see both sets at once.

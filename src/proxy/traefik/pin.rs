@@ -14,7 +14,10 @@ pub mod setup;
 pub mod sides;
 pub mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 
@@ -60,7 +63,7 @@ pub struct Pin {
 
 /// One Traefik.
 struct Front {
-    api: Api,
+    api: Arc<Api>,
     /// Its directory; `None` where its API was named, and may be that of any.
     place: Option<usize>,
     /// It did not know the service when the rollout began: it may belong to somebody else.
@@ -159,8 +162,7 @@ impl Pin {
             };
             match known {
                 Some(at) => {
-                    self.fronts[at].api =
-                        discover::api_of(&self.engine, &traefik, &self.settings).await?;
+                    self.fronts[at].api = traefik.api(&self.engine, &self.settings).await?;
                 }
                 // Whether it is in front of this service at all, what it lists will tell.
                 None if setup::is_concerned(&traefik)

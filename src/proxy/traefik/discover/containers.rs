@@ -1,9 +1,12 @@
 //! Finds every Traefik container in front of a service, however it reads Docker, and how each is configured.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep},
+};
 
 use super::{
     readers,
@@ -15,10 +18,13 @@ use crate::{
     error::Result,
     proxy::traefik::{
         advice,
+        api::Api,
         control::Control,
+        reach::api_of,
         static_config::{Given, StaticConfig, arguments, candidates, read},
         version::Version,
     },
+    settings::Settings,
     socket_proxy::control::Reader,
 };
 
@@ -42,6 +48,8 @@ pub struct TraefikContainer {
     pub reads: Reads,
     /// Its version, where the image or its User-Agent says.
     pub version: Option<Version>,
+    /// See [`Self::api`].
+    pub(super) api: Arc<OnceCell<Result<Arc<Api>>>>,
 }
 
 /// How a Traefik reads Docker.
@@ -122,6 +130,12 @@ fn through(
 }
 
 impl TraefikContainer {
+    /// Its API; the way to it is looked for once.
+    pub async fn api(&self, engine: &Engine, settings: &Settings) -> Result<Arc<Api>> {
+        let find = async || api_of(engine, self, settings).await.map(Arc::new);
+        self.api.get_or_init(find).await.clone()
+    }
+
     /// Whether it is told to read through one of these socket proxies, and does not do so now.
     fn is_told_of<'a>(&self, mut found: impl Iterator<Item = &'a Found>) -> bool {
         let Reads::Other(endpoint) = &self.reads else {
@@ -200,6 +214,7 @@ impl Sighting {
             config,
             unread,
             reads,
+            api: Arc::default(),
         }))
     }
 }

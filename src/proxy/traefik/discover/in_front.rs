@@ -146,6 +146,13 @@ fn refuse_astray(traefik: &TraefikContainer, wanted: &Wanted) -> Result<()> {
     .hint(hint))
 }
 
+impl TraefikContainer {
+    /// The networks in which it looks up names.
+    pub fn networks(&self) -> BTreeSet<String> {
+        networks(self).unwrap_or_default()
+    }
+}
+
 /// `None` in the network of the host, or of another container.
 fn networks(traefik: &TraefikContainer) -> Option<BTreeSet<String>> {
     let host = traefik.inspect.host_config.as_ref();

@@ -36,6 +36,7 @@ fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
         unread: None,
         reads: Reads::Socket("/var/run/docker.sock".to_owned()),
         version: None,
+        api: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use bollard::models::ContainerSummary;
@@ -18,7 +19,7 @@ use crate::{
     proxy::traefik::{
         api::{Api, Servers},
         discover::{
-            self, Reads, Request, TraefikContainer, addresses_of, is_in_the_hosts_network,
+            Reads, Request, TraefikContainer, addresses_of, is_in_the_hosts_network,
             looks_like_traefik, name,
         },
         names::{Protocol, names},
@@ -79,7 +80,7 @@ pub async fn pin(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result
     }
     if by_url {
         let front = |api| Front {
-            api,
+            api: Arc::new(api),
             place: None,
             stranger: false,
         };
@@ -130,7 +131,7 @@ impl Pin {
         };
         if self.settings.traefik_url.is_empty() {
             self.fronts.push(Front {
-                api: discover::api_of(&self.engine, traefik, &self.settings).await?,
+                api: traefik.api(&self.engine, &self.settings).await?,
                 place: Some(place),
                 stranger,
             });

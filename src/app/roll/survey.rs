@@ -1,0 +1,123 @@
+//! Asks every Traefik near a service what else reaches it, past the router of its labels.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::future::join_all;
+
+use super::{Purpose, Scene, front::Case};
+use crate::{
+    error::{Error, Result},
+    proxy::traefik::{
+        api::{Api, listing::middlewares_of_labels},
+        by_name::{Callee, Caller, Heard},
+        discover::{TraefikContainer, Wanted, concerns, named_apis},
+        providers::{references, refuse_absent},
+    },
+};
+
+/// What the Traefiks near a service say.
+#[derive(Default)]
+pub(super) struct Survey {
+    /// What reaches the service past the router of its labels.
+    pub callers: Vec<Caller>,
+    /// Why one of them cannot be asked.
+    pub silent: Option<Error>,
+    /// Labels that name a provider which is not on.
+    pub absent: Option<Error>,
+}
+
+/// One answer: what is listed, and the providers that are on, where that matters.
+struct Answer {
+    heard: Heard,
+    providers: Option<Vec<String>>,
+    is_in_front: bool,
+}
+
+impl Scene<'_> {
+    /// `near` share a network with the service.
+    pub(super) async fn survey(
+        &self,
+        case: &Case<'_>,
+        near: &[TraefikContainer],
+        wanted: &Wanted,
+    ) -> Survey {
+        if case.purpose != Purpose::Roll || near.is_empty() {
+            return Survey::default();
+        }
+        let references = references(&wanted.labels);
+        let answers = match self
+            .answers(case, near, wanted, !references.is_empty())
+            .await
+        {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error)],
+        };
+        let mut survey = Survey::default();
+        let mut heard = Vec::new();
+        let mut on = Vec::new();
+        for answer in answers {
+            match answer {
+                Ok(answer) => {
+                    on.extend(answer.providers.filter(|_| answer.is_in_front));
+                    heard.push(answer.heard);
+                }
+                Err(error) => survey.silent = Some(error),
+            }
+        }
+        let (key, project) = (case.key, self.project);
+        let callee = Callee::new(key, project, case.service, &wanted.labels, case.olds);
+        let labels = project.services.values().map(|own| &own.labels);
+        survey.callers = callee.callers(&heard, &middlewares_of_labels(labels));
+        // What one of them has on is not known where it does not answer.
+        if survey.silent.is_none() {
+            survey.absent = refuse_absent(&key.service, &references, &on).err();
+        }
+        survey
+    }
+
+    async fn answers(
+        &self,
+        case: &Case<'_>,
+        near: &[TraefikContainer],
+        wanted: &Wanted,
+        providers: bool,
+    ) -> Result<Vec<Result<Answer>>> {
+        let settings = case.settings;
+        if !settings.traefik_url.is_empty() {
+            // Whose API was named is not known: the names count that any of them looks up.
+            let networks: BTreeSet<String> =
+                near.iter().flat_map(TraefikContainer::networks).collect();
+            let asked = named_apis(settings).await?.into_iter();
+            let asked = asked.map(|api| ask(api, networks.clone(), true, providers));
+            return Ok(join_all(asked).await);
+        }
+        let asked = near.iter().map(async |traefik| {
+            let api = traefik.api(self.engine, settings).await?;
+            let is_in_front = concerns(traefik, wanted, case.olds);
+            ask(api, traefik.networks(), is_in_front, providers).await
+        });
+        Ok(join_all(asked).await)
+    }
+}
+
+async fn ask(
+    api: Arc<Api>,
+    networks: BTreeSet<String>,
+    is_in_front: bool,
+    providers: bool,
+) -> Result<Answer> {
+    let on = async || match providers && is_in_front {
+        true => api.providers().await.map(Some),
+        false => Ok(None),
+    };
+    let (listing, providers) = tokio::try_join!(api.listing(), on())?;
+    Ok(Answer {
+        heard: Heard {
+            traefik: api.name.clone(),
+            networks,
+            listing,
+        },
+        providers,
+        is_in_front,
+    })
+}

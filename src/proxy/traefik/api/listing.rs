@@ -1,0 +1,285 @@
+//! The services and middlewares of all providers of one Traefik, and which providers it has on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::Api;
+use crate::{
+    error::Result,
+    proxy::traefik::{names::Protocol, static_config::Tree},
+};
+
+/// Where the answer of `/api/rawdata` has the services of each protocol.
+const SERVICES: [(&str, Protocol); 3] = [
+    ("services", Protocol::Http),
+    ("tcpServices", Protocol::Tcp),
+    ("udpServices", Protocol::Udp),
+];
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub services: Vec<Listed<Vec<String>>>,
+    pub middlewares: Vec<Listed<Call>>,
+}
+
+/// A service or a middleware.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    pub protocol: Protocol,
+    /// With its provider: `app@file`.
+    pub name: String,
+    /// Where it sends to: the servers of a service, as Traefik writes them, or what a middleware calls.
+    pub sends_to: T,
+    /// The routers that use it.
+    pub users: BTreeSet<String>,
+}
+
+/// What a middleware calls for the requests of its routers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A URL (`forwardAuth`).
+    Address(String),
+    /// A service, with its provider (`errors`).
+    Service(String),
+}
+
+impl Api {
+    /// One question, however many services there are.
+    pub async fn listing(&self) -> Result<Listing> {
+        let raw = self.get("/api/rawdata").await?.ok_or_else(|| self.off())?;
+        Ok(Listing::of(&raw))
+    }
+
+    /// The providers that are on, as Traefik's overview calls them.
+    pub async fn providers(&self) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Overview {
+            #[serde(default)]
+            providers: Vec<String>,
+        }
+        let raw = self.get("/api/overview").await?.ok_or_else(|| self.off())?;
+        let overview: Overview = serde_json::from_value(raw).map_err(|_| self.off())?;
+        Ok(overview.providers)
+    }
+}
+
+impl Listing {
+    fn of(raw: &Value) -> Self {
+        let services = SERVICES.into_iter().flat_map(|(key, protocol)| {
+            objects(&raw[key]).map(move |(name, service)| Listed {
+                protocol,
+                name: name.clone(),
+                sends_to: servers(service),
+                users: texts(&service["usedBy"]).collect(),
+            })
+        });
+        let all: BTreeMap<&String, &Value> = objects(&raw["middlewares"]).collect();
+        let middlewares = all.iter().filter_map(|(name, middleware)| {
+            Some(Listed {
+                protocol: Protocol::Http,
+                name: (*name).clone(),
+                sends_to: call(name, middleware)?,
+                users: users(name, &all),
+            })
+        });
+        Self {
+            services: services.collect(),
+            middlewares: middlewares.collect(),
+        }
+    }
+}
+
+/// The middlewares that the labels of a project's services define.
+pub fn middlewares_of_labels<'a>(
+    services: impl Iterator<Item = &'a BTreeMap<String, String>>,
+) -> Vec<Listed<Call>> {
+    let mut raw = Map::new();
+    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for labels in services {
+        let tree = Tree::of_labels(labels);
+        for (name, router) in tree
+            .at("traefik.http.routers")
+            .into_iter()
+            .flat_map(|own| own.children())
+        {
+            for middleware in router
+                .at("middlewares")
+                .map(|own| own.list())
+                .unwrap_or_default()
+            {
+                let user = qualified(name, "docker");
+                users
+                    .entry(qualified(&middleware, "docker"))
+                    .or_default()
+                    .push(user);
+            }
+        }
+        for (name, middleware) in tree
+            .at("traefik.http.middlewares")
+            .into_iter()
+            .flat_map(|own| own.children())
+        {
+            let text = |path| middleware.at(path).and_then(|own| own.text());
+            let chain = middleware.at("chain.middlewares").map(|own| own.list());
+            let written = serde_json::json!({
+                "forwardAuth": {"address": text("forwardAuth.address")},
+                "errors": {"service": text("errors.service")},
+                "chain": {"middlewares": chain},
+            });
+            raw.insert(qualified(name, "docker"), written);
+        }
+    }
+    for (name, middleware) in &mut raw {
+        middleware["usedBy"] = users.remove(name).into();
+    }
+    Listing::of(&serde_json::json!({"middlewares": raw})).middlewares
+}
+
+/// A name with its provider, as Traefik reads one that stands with something of this provider.
+pub fn qualified(name: &str, provider: &str) -> String {
+    match name.contains('@') {
+        true => name.to_owned(),
+        false => format!("{name}@{provider}"),
+    }
+}
+
+/// The provider of a qualified name.
+pub fn provider(name: &str) -> &str {
+    name.rsplit_once('@').map_or("", |(_, provider)| provider)
+}
+
+fn servers(service: &Value) -> Vec<String> {
+    let all = service["loadBalancer"]["servers"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let places = all.filter_map(|server| server["url"].as_str().or(server["address"].as_str()));
+    places.map(str::to_owned).collect()
+}
+
+fn call(name: &str, middleware: &Value) -> Option<Call> {
+    let address = middleware["forwardAuth"]["address"].as_str();
+    let service = middleware["errors"]["service"].as_str();
+    match (address, service) {
+        (Some(address), _) => Some(Call::Address(address.to_owned())),
+        (None, Some(service)) => Some(Call::Service(qualified(service, provider(name)))),
+        (None, None) => None,
+    }
+}
+
+/// The routers that use a middleware, by a chain too.
+fn users(name: &str, all: &BTreeMap<&String, &Value>) -> BTreeSet<String> {
+    let mut names = BTreeSet::from([name.to_owned()]);
+    loop {
+        let chains = all.iter().filter(|(chain, middleware)| {
+            let mut parts = texts(&middleware["chain"]["middlewares"]);
+            parts.any(|part| names.contains(&qualified(&part, provider(chain))))
+        });
+        let chains: Vec<String> = chains.map(|(chain, _)| (*chain).clone()).collect();
+        let before = names.len();
+        names.extend(chains);
+        if names.len() == before {
+            break;
+        }
+    }
+    let used = names.iter().filter_map(|name| all.get(name));
+    used.flat_map(|own| texts(&own["usedBy"])).collect()
+}
+
+fn objects(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+fn texts(value: &Value) -> impl Iterator<Item = String> {
+    let all = value.as_array().into_iter().flatten();
+    all.filter_map(|text| text.as_str().map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::arbitrary::{mutated_text, replaced};
+
+    fn raw() -> Value {
+        json!({
+            "services": {
+                "app@file": {"loadBalancer": {"servers": [{"url": "http://app:8000"}]}, "usedBy": ["app@file"]},
+                "api@internal": {"usedBy": ["api@file"]},
+            },
+            "tcpServices": {"db@redis": {"loadBalancer": {"servers": [{"address": "db:5432"}]}}},
+            "udpServices": {"dns@file": {"loadBalancer": {"servers": [{"address": "dns:53"}]}}},
+            "middlewares": {
+                "auth@file": {"forwardAuth": {"address": "http://auth:8000/verify"}, "usedBy": ["one@docker"]},
+                "all@docker": {"chain": {"middlewares": ["gz", "auth@file"]}, "usedBy": ["two@docker"]},
+                "most@file": {"chain": {"middlewares": ["all@docker"]}, "usedBy": ["three@file"]},
+                "gz@docker": {"compress": {}, "usedBy": ["four@docker"]},
+                "pages@file": {"errors": {"service": "pages"}},
+            },
+        })
+    }
+
+    #[test]
+    fn services_of_every_protocol_and_provider_are_listed_with_their_servers() {
+        let listing = Listing::of(&raw());
+        let told: Vec<(&str, &[String])> = listing
+            .services
+            .iter()
+            .map(|own| (own.name.as_str(), &own.sends_to[..]))
+            .collect();
+        let servers = |text: &str| vec![text.to_owned()];
+        assert_eq!(
+            told,
+            [
+                ("api@internal", &[][..]),
+                ("app@file", &servers("http://app:8000")[..]),
+                ("db@redis", &servers("db:5432")[..]),
+                ("dns@file", &servers("dns:53")[..]),
+            ]
+        );
+        assert_eq!(listing.services[3].protocol, Protocol::Udp);
+    }
+
+    #[test]
+    fn a_middleware_is_used_by_the_routers_of_the_chains_that_it_is_in() {
+        let listing = Listing::of(&raw());
+        let [auth, pages] = &listing.middlewares[..] else {
+            panic!("{listing:?}")
+        };
+        let users: Vec<&String> = auth.users.iter().collect();
+        assert_eq!(users, ["one@docker", "three@file", "two@docker"]);
+        assert_eq!(pages.sends_to, Call::Service("pages@file".to_owned()));
+    }
+
+    #[test]
+    fn labels_define_the_same_in_any_case_of_their_keys() {
+        let labels = [
+            (
+                "traefik.http.middlewares.auth.forwardAuth.Address",
+                "http://auth:8000/verify",
+            ),
+            ("traefik.http.routers.app.middlewares", "gz@file, auth"),
+        ];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let found = middlewares_of_labels([&labels.into()].into_iter());
+        let expected = Listed {
+            protocol: Protocol::Http,
+            name: "auth@docker".to_owned(),
+            sends_to: Call::Address("http://auth:8000/verify".to_owned()),
+            users: BTreeSet::from(["app@docker".to_owned()]),
+        };
+        assert_eq!(found, [expected]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_listed(raw in replaced(raw()), key in mutated_text("traefik.http.middlewares.auth.forwardauth.address")) {
+            let _ = Listing::of(&raw);
+            middlewares_of_labels([&BTreeMap::from([(key, "http://auth".to_owned())])].into_iter());
+        }
+    }
+}
