@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Watched {
     /// The helper's image; `None` where there is none.
     pub image: Option<String>,
-    /// The routed ports, and what is spoken on each.
-    pub ports: BTreeMap<u16, Protocol>,
+    /// The routed ports, and what is spoken on each; `None` where no proxy routes to it: every port that listens.
+    pub ports: Option<BTreeMap<u16, Protocol>>,
     /// Silence after which a stream counts as drained.
     pub quiet: Duration,
 }
@@ -39,8 +39,10 @@ pub struct Watched {
 /// A helper in the replica's network namespace, or none where it cannot run.
 pub struct Watcher {
     helper: Result<Helper>,
-    /// Something is spoken there whose packets tell more than its silence.
+    /// Something is spoken there whose packets tell more than its silence; only until it is said that they cannot be read.
     readable: bool,
+    /// A proxy routes to it, so that no new requests come.
+    routed: bool,
 }
 
 /// A helper whose lines are read as they come: one that nobody reads would stand still, and miss what passes by.
@@ -55,7 +57,8 @@ struct Helper {
 impl Watcher {
     /// Begins to watch; best done before the cutover, so that every answer is seen from its beginning.
     pub async fn start(engine: &Engine, replica: &ContainerId, watched: &Watched) -> Self {
-        let helper = match (&watched.image, watched.ports.is_empty()) {
+        let unknown = watched.ports.as_ref().is_some_and(BTreeMap::is_empty);
+        let helper = match (&watched.image, unknown) {
             (Some(image), false) => Helper::start(engine, image, replica, watched).await,
             (None, _) => Err(Error::failed("there is no image for the helper")),
             (_, true) => Err(Error::failed("its port is not known")),
@@ -63,10 +66,14 @@ impl Watcher {
         if let Err(error) = &helper {
             tracing::warn!(%error, %replica, "no helper can look at the replica's sockets");
         }
-        let mut spoken = watched.ports.values();
+        let readable = |ports: &BTreeMap<u16, Protocol>| {
+            let mut spoken = ports.values();
+            spoken.any(|spoken| *spoken != Protocol::Stream)
+        };
         Self {
             helper,
-            readable: spoken.any(|spoken| *spoken != Protocol::Stream),
+            readable: watched.ports.as_ref().is_none_or(readable),
+            routed: watched.ports.is_some(),
         }
     }
 }
@@ -79,7 +86,7 @@ impl Helper {
         watched: &Watched,
     ) -> Result<Self> {
         let mut arguments: Vec<String> = ["namespace", "watch"].map(str::to_owned).to_vec();
-        let ports = watched.ports.iter();
+        let ports = watched.ports.iter().flatten();
         arguments.extend(
             ports.flat_map(|(port, spoken)| {
                 ["--port".to_owned(), format!("{port}={}", spoken.word())]
@@ -184,9 +191,11 @@ pub async fn drain(
     events: &Events,
 ) -> Result<Drained> {
     let answered = async {
-        let looked = by_sockets(replica, watcher, events).await;
+        let mut looked = by_sockets(replica, watcher, events).await;
         if let Ok(true) = looked {
             sleep(DEATH).await;
+            // Past a proxy, more may have come meanwhile.
+            looked = by_sockets(replica, watcher, events).await;
         }
         let now = engine.replica(&replica.id).await?;
         if now.is_none_or(|now| now.run != Run::Running) {
@@ -195,6 +204,14 @@ pub async fn drain(
         let Err(error) = looked else {
             return Ok(Drained::Answered);
         };
+        // The counters hold what it asks of others too, which nothing waits for.
+        if !watcher.routed {
+            events.notice(format!(
+                "{}: cannot look at its connections ({}); it is stopped without waiting for them",
+                replica.name, error.message
+            ));
+            return Ok(Drained::Unseen);
+        }
         events.notice(format!(
             "{}: cannot look at its connections ({}); counting its network traffic instead",
             replica.name, error.message
@@ -210,7 +227,7 @@ pub async fn drain(
 async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<bool> {
     let helper = watcher.helper.as_mut().map_err(|error| error.clone())?;
     let mut traffic = helper.ask().await?;
-    if watcher.readable && !traffic.exact {
+    if std::mem::take(&mut watcher.readable) && !traffic.exact {
         events.notice(format!(
             "{}: its packets cannot be read (the engine grants no NET_RAW), so a long pause inside an answer can pass for its end",
             replica.name

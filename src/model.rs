@@ -256,6 +256,8 @@ pub enum Drained {
     Quiet,
     /// It ended before it had answered everything, or before anybody could tell.
     Ended,
+    /// Its sockets cannot be looked at, and no proxy routes to it, so that its network need not fall quiet.
+    Unseen,
 }
 
 /// What this run has found out by waiting; lost with the process, and then found out again.

@@ -30,8 +30,9 @@ use traffic::RoutedPort;
 pub enum NamespaceCommand {
     /// Tells how many requests the replica has not answered yet
     Watch {
-        /// A port that the proxy routes to, and what is spoken on it: http1, h2c or stream
-        #[arg(long = "port", value_name = "PORT[=PROTOCOL]", required = true)]
+        /// A port that the proxy routes to, and what is spoken on it: http1, h2c or stream; every port that listens on a
+        /// network address when none is given
+        #[arg(long = "port", value_name = "PORT[=PROTOCOL]")]
         ports: Vec<RoutedPort>,
         /// Milliseconds of silence after which a stream counts as drained
         #[arg(long, value_name = "MS", default_value_t = 5000)]

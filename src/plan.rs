@@ -36,7 +36,7 @@ pub enum Step {
     CutBack,
     /// Wait until each of these has answered its last request.
     Drain {
-        /// Replicas that no proxy routes to any more.
+        /// Replicas that no proxy routes to any more, or ever did.
         replicas: Vec<ContainerId>,
     },
     /// Run what the operator wants done in each before it is stopped.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::packets::Packets;
+use super::readiness::Listeners;
 use super::sock_diag::SockDiag;
 use super::stdio::{Orders, emit};
 use super::tally::Tally;
@@ -72,7 +73,15 @@ struct Watch {
 }
 
 impl Watch {
-    fn open(ports: BTreeMap<u16, Protocol>, quiet: Duration) -> io::Result<Self> {
+    /// Without ports, those count that listen on a network address now.
+    fn open(mut ports: BTreeMap<u16, Protocol>, quiet: Duration) -> io::Result<Self> {
+        let mut sock_diag = SockDiag::open()?;
+        if ports.is_empty() {
+            let (listening, _) = Listeners::new(sock_diag.listeners()?).ports();
+            ports.extend(listening.into_iter().map(|port| (port, Protocol::Http1)));
+        }
+        // Where nothing listens, no packet is missed.
+        let nothing = ports.is_empty();
         // In the packets of a stream there is nothing to read.
         let readable: Vec<u16> = ports
             .iter()
@@ -87,9 +96,9 @@ impl Watch {
         let began = Instant::now();
         Ok(Self {
             began,
-            sock_diag: SockDiag::open()?,
+            sock_diag,
             // A stream's silence is all there is to tell, whether packets are read or not.
-            tally: Tally::new(ports, quiet, packets.is_some()),
+            tally: Tally::new(ports, quiet, packets.is_some() || nothing),
             packets,
             next_look: began,
             soonest_look: began,

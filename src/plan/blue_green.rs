@@ -266,7 +266,8 @@ impl<'a> Rollout<'a> {
             ));
         }
         let hooks = self.desired.hooks;
-        if let Some(step) = self.wind_down(&self.olds, self.desired.routed, hooks) {
+        // Where no proxy routes to them, others may still have asked them something.
+        if let Some(step) = self.wind_down(&self.olds, true, hooks) {
             return Next::Step(step);
         }
         let names: Vec<_> = self

@@ -282,6 +282,11 @@ impl Simulator {
                 told()
             );
             assert!(
+                !may_run(replica) || self.facts.drained.contains_key(id),
+                "{id} is not drained: {}",
+                told()
+            );
+            assert!(
                 !self.desired.routed || self.hides(id),
                 "{id} is not confirmed hidden: {}",
                 told()

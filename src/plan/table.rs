@@ -353,6 +353,7 @@ fn without_a_proxy_health_alone_decides() {
     let wanted = [
         "create 1",
         "ready",
+        "drain old-1",
         "stop old-1",
         "remove old-1",
         "rename web-new-1",

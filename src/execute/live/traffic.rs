@@ -130,9 +130,18 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let begin = self.memory.confirmed_at.unwrap_or_else(Instant::now) + self.settle;
+        let now = Instant::now();
+        let begin = match self.proxy.routes() {
+            true => self.memory.confirmed_at.unwrap_or(now) + self.settle,
+            false => now,
+        };
         let mut watchers = Vec::new();
         for replica in replicas {
+            // Whose connections those of a borrowed network are is not known.
+            if !self.proxy.routes() && replica.borrows_network {
+                facts.drained.insert(replica.id.clone(), Drained::Unseen);
+                continue;
+            }
             let watcher = match self.memory.watchers.remove(&replica.id) {
                 Some(watcher) => watcher,
                 None => Watcher::start(self.engine, &replica.id, &self.watched(replica)).await,
@@ -169,7 +178,7 @@ impl Live<'_> {
                         let how = how?;
                         events.emit(Event::Drained { replica: replica.name.clone(), how });
                         match how {
-                            Drained::Answered | Drained::Quiet => {}
+                            Drained::Answered | Drained::Quiet | Drained::Unseen => {}
                             Drained::TimedOut => events.notice(format!(
                                 "{} was still answering after --drain-timeout",
                                 replica.name

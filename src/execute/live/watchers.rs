@@ -20,21 +20,22 @@ impl Live<'_> {
         let olds = sets
             .olds
             .iter()
-            .filter(|old| old.run == Run::Running && desired.routed);
+            .filter(|old| old.run == Run::Running && (desired.routed || !old.borrows_network));
         olds.filter(|old| !self.memory.watchers.contains_key(&old.id))
             .map(|old| (old.id.clone(), self.watched(old)))
             .collect()
     }
 
     pub(super) fn watched(&self, replica: &Replica) -> Watched {
+        let routed = self.proxy.routes();
         // Datagrams belong to no connection: the network counters tell when the last session is over.
         let image = self
             .helper_image
             .clone()
-            .filter(|_| !names::only_datagrams(&replica.labels));
+            .filter(|_| !(routed && names::only_datagrams(&replica.labels)));
         Watched {
             image,
-            ports: ports::routed(&replica.labels, &replica.ports),
+            ports: routed.then(|| ports::routed(&replica.labels, &replica.ports)),
             quiet: self.settings.drain_quiet,
         }
     }
