@@ -8,6 +8,7 @@ mod own;
 mod pipe;
 mod read;
 mod session;
+pub mod shared;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -220,9 +221,9 @@ impl Engine {
         Ok(list.into_iter().filter_map(|summary| summary.id).collect())
     }
 
-    /// Everything that runs, as the engine lists it.
+    /// Everything that runs, as the engine lists it; what is in another container's network namespace has its networks.
     pub async fn running(&self) -> Result<Vec<bollard::models::ContainerSummary>> {
-        self.list(false).await
+        Ok(shared::with_networks(self.list(false).await?))
     }
 
     /// Every container in whatever state, as the engine lists it.

@@ -21,7 +21,7 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
-    proxy::traefik::advice,
+    proxy::traefik::advice::{self, Namespace, Reader},
     yaml,
 };
 
@@ -64,10 +64,14 @@ struct Names {
 
 /// Edits a Compose file; refused, with what to add by hand, where that cannot be done safely.
 pub fn edit(text: &str, request: &Request<'_>) -> Result<Edit> {
-    let cannot = |why: String| {
-        Error::refused(format!("cannot edit this file safely: {why}"))
-            .hint(advice::by_hand(request.image))
+    let failed = |why: String, reader: &Reader<'_>| {
+        Error::refused(format!("cannot edit this file safely: {why}")).hint(advice::by_hand(
+            request.image,
+            reader,
+            "",
+        ))
     };
+    let cannot = |why| failed(why, &Reader::default());
     let (mark, body) = match text.strip_prefix('\u{feff}') {
         Some(body) => ("\u{feff}", body),
         None => ("", text),
@@ -79,7 +83,11 @@ pub fn edit(text: &str, request: &Request<'_>) -> Result<Edit> {
     let services =
         services.ok_or_else(|| Error::refused("this file has no services").hint(NAME_ANOTHER))?;
     let name = stack::traefik(services, request.traefik, request.images)?;
-    refuse(&whole, &name, request.others).map_err(&cannot)?;
+    let name = name.ok_or_else(|| stack::missing(services, request.traefik))?;
+    let config = stack::config(&services[&name], request.read);
+    let reader = stack::reader(services, &name, request.images, config.as_ref());
+    let cannot = |why| failed(why, &reader);
+    refuse(&whole, &reader, request.others).map_err(&cannot)?;
     let names = Names::of(&whole, request.others).map_err(&cannot)?;
     let mut work = Work {
         editor: Editor::new(body),
@@ -104,25 +112,32 @@ pub fn edit(text: &str, request: &Request<'_>) -> Result<Edit> {
 const NAME_ANOTHER: &str = "name another with -f FILE";
 
 /// What would make an addition mean something else than it says.
-fn refuse(whole: &Value, name: &str, others: &[Value]) -> Result<(), String> {
+fn refuse(whole: &Value, reader: &Reader<'_>, others: &[Value]) -> Result<(), String> {
+    let name = reader.service;
     let service = &whole["services"][name];
+    if reader.config.is_some_and(|config| config.swarm.is_some()) {
+        return Err(format!("the Swarm provider of {name} is on"));
+    }
     if whole.get("include").is_some() {
         return Err("it includes others".to_owned());
     }
     if !service["extends"].is_null() {
         return Err(format!("service {name} extends another"));
     }
-    if let Some(mode) = service["network_mode"].as_str() {
-        return Err(format!(
-            "service {name} has network_mode: {mode}, and shares no network with a socket proxy"
-        ));
-    }
-    match others
-        .iter()
-        .any(|other| !other["services"][name].is_null())
-    {
-        true => Err(format!("service {name} is put together from several files")),
-        false => Ok(()),
+    let holder = match reader.namespace {
+        Namespace::Own => name,
+        Namespace::Service(holder) => holder,
+        Namespace::Host | Namespace::Container(_) => {
+            let mode = service["network_mode"].as_str().unwrap_or_default();
+            return Err(format!(
+                "service {name} has network_mode: {mode}, and shares no network with a socket proxy"
+            ));
+        }
+    };
+    let several = |name: &&str| others.iter().any(|own| !own["services"][*name].is_null());
+    match [name, holder].iter().find(|name| several(name)) {
+        Some(name) => Err(format!("service {name} is put together from several files")),
+        None => Ok(()),
     }
 }
 
@@ -190,7 +205,25 @@ impl Work<'_> {
             map: entry.1,
             request,
         };
-        traefik.edit(self, services)?;
+        let mode = services[name]["network_mode"].as_str();
+        let holder = match Namespace::of_mode(mode) {
+            Namespace::Service(holder) => {
+                let known = all
+                    .entry(holder)
+                    .filter(|own| written_out(own.1) && !own.1.marked);
+                let known = known.ok_or_else(|| {
+                    format!("service {holder} is not written as a block of lines")
+                })?;
+                Traefik {
+                    name: holder,
+                    value: &services[holder],
+                    map: known.1,
+                    request,
+                }
+            }
+            _ => traefik,
+        };
+        traefik.edit(self, services, &holder)?;
         if !self.names.known {
             self.add_service(entry, &traefik.socket(), request.image);
             let network = self.names.network.clone();

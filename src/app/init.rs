@@ -1,5 +1,6 @@
 //! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or puts it there.
 
+mod elsewhere;
 mod file;
 
 use std::{
@@ -40,7 +41,11 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
         Some(compose) => Some(compose.project().await?),
         None => None,
     };
-    let edit = chosen.edit(args, before.as_ref())?;
+    let images = images(before.as_ref());
+    if !chosen.has_traefik(args, &images)? {
+        return Err(chosen.elsewhere(args, &images).await);
+    }
+    let edit = chosen.edit(args, &images)?;
     let changed = edit.text != file.text;
     if changed && args.write {
         let draft = file.draft(&edit.text)?;
@@ -86,7 +91,8 @@ impl Chosen {
         let has = |value: &Value| {
             let services = value["services"].as_object();
             let named = args.traefik.as_deref();
-            services.is_some_and(|own| stack::traefik(own, named, &BTreeMap::new()).is_ok())
+            let found = services.map(|own| stack::traefik(own, named, &BTreeMap::new()));
+            matches!(found, Some(Ok(Some(_))))
         };
         let index = others.iter().position(has).unwrap_or_default();
         others.remove(index);
@@ -99,15 +105,23 @@ impl Chosen {
         })
     }
 
-    fn edit(&self, args: &InitArgs, project: Option<&Project>) -> Result<Edit> {
-        let services = project.iter().flat_map(|project| &project.services);
-        let images = services
-            .filter_map(|(name, service)| Some((name.clone(), service.image.clone()?)))
-            .collect();
+    /// Whether the file has a Traefik; what is no file of services is for the edit to refuse.
+    fn has_traefik(&self, args: &InitArgs, images: &Images) -> Result<bool> {
+        let Ok(whole) = yaml::parse_merged(&self.file.text) else {
+            return Ok(true);
+        };
+        let Some(services) = whole["services"].as_object() else {
+            return Ok(whole.get("include").is_none());
+        };
+        let found = stack::traefik(services, args.traefik.as_deref(), images);
+        Ok(found.map_err(|error| self.file.named(error))?.is_some())
+    }
+
+    fn edit(&self, args: &InitArgs, images: &Images) -> Result<Edit> {
         let request = Request {
             traefik: args.traefik.as_deref(),
             image: &args.image,
-            images: &images,
+            images,
             others: &self.others,
             read: &|path| std::fs::read_to_string(self.directory.join(path)).ok(),
         };
@@ -128,6 +142,15 @@ impl Chosen {
             ..args.target.invocation()
         }
     }
+}
+
+/// Images by service, as Compose has resolved them.
+type Images = BTreeMap<String, String>;
+
+fn images(project: Option<&Project>) -> Images {
+    let services = project.iter().flat_map(|project| &project.services);
+    let images = services.filter_map(|(name, own)| Some((name.clone(), own.image.clone()?)));
+    images.collect()
 }
 
 /// Every file of the project.

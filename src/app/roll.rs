@@ -21,12 +21,15 @@ use std::{
 use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
-pub use self::examine::Examined;
+pub use self::examine::{Around, Examined};
 pub use self::stand::Standing;
-use self::{image::lock_image, unfinished::Settled};
+use self::{image::lock_image, recreate::Told, unfinished::Settled};
 use crate::{
     compose::{Compose, Project, Service},
-    engine::Engine,
+    engine::{
+        Engine,
+        shared::{self, Joined},
+    },
     error::{Error, Outcome, Result},
     event::{Event, Events},
     execute::{
@@ -58,6 +61,7 @@ pub struct Checked<'a> {
     settings: Settings,
     replicas: u32,
     dependencies: Vec<(String, u32)>,
+    joined: Vec<Joined>,
     proxy: Box<dyn Proxy>,
     /// What the operator is told once it begins.
     notices: Vec<String>,
@@ -87,6 +91,8 @@ struct Subject<'a> {
     settings: Settings,
     replicas: u32,
     dependencies: Vec<(String, u32)>,
+    /// What lives in namespaces or volumes of its containers.
+    joined: Vec<Joined>,
     helper_image: Option<String>,
     /// Replicas that no proxy routes to before anything is begun.
     unrouted: BTreeSet<ContainerId>,
@@ -147,8 +153,10 @@ impl Scene<'_> {
             service: name.to_owned(),
         };
         let olds = self.engine.replicas(&key).await?;
-        let found = discover::socket_proxies(self.engine, &key).await?;
-        discover::refuse_own_parts(&found, &olds).await?;
+        let running = self.engine.running().await?;
+        let found = discover::among(self.engine, &running, &key).await?;
+        discover::refuse_own_parts(&found, &running, &olds).await?;
+        let joined = self.joined(service, shared::by_network(&running, &olds), &olds);
         let replicas = settings.scale.unwrap_or(service.scale);
         if replicas == 0 && purpose == Purpose::Roll {
             return Err(
@@ -164,7 +172,7 @@ impl Scene<'_> {
         let dependencies = match purpose {
             Purpose::Roll => {
                 let volumes = image.as_ref().map_or(&[][..], |image| &image.volumes);
-                self.refuse_two_sets(service, replicas, &settings, volumes)?;
+                self.refuse_two_sets(service, replicas, &settings, volumes, &joined)?;
                 self.dependencies(service, earlier).await?
             }
             // Nothing is created.
@@ -202,6 +210,7 @@ impl Scene<'_> {
             settings,
             replicas,
             dependencies,
+            joined,
             proxy,
             notices,
             found,
@@ -260,6 +269,7 @@ impl Scene<'_> {
             settings: checked.settings,
             replicas: checked.replicas,
             dependencies: checked.dependencies,
+            joined: checked.joined,
             helper_image,
             unrouted: checked.unrouted,
             epoch: checked.epoch,
@@ -335,6 +345,7 @@ impl Scene<'_> {
             return Ok(());
         }
         self.tell_differences(subject, &olds);
+        self.tell_joined(subject, Told::Before);
         let rollout = rollout_id(&subject.key, subject.epoch);
         let revision = memory.revisions.next(&olds);
         self.events.emit(Event::Started {
@@ -404,6 +415,7 @@ impl Scene<'_> {
         made.at = self.engine.clock_ms().await;
         self.record(subject, lock, &mut memory, made).await;
         phases.extend(summary.phases);
+        self.tell_joined(subject, Told::After);
         self.events.emit(Event::Finished {
             service: subject.service.name.clone(),
             rollout,

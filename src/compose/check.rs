@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{HostPorts, Project, PublishedPort, Service};
+use crate::{engine::shared::Joined, model::Replica};
 
 /// One reason why a second set cannot or should not stand beside the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +12,7 @@ pub struct Problem {
     pub kind: Kind,
     /// One line, lower case, naming the thing.
     pub message: String,
-    pub hint: &'static str,
+    pub hint: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum Kind {
     ContainerName,
     /// Volumes that a new set would start without; allowed by `--renew-anon-volumes`.
     AnonymousVolumes,
-    /// Another service that lives in this one's namespaces or volumes.
+    /// Another container that lives in this one's namespaces or volumes.
     Joined,
     /// A dependency that the project does not have.
     UnknownDependency,
@@ -35,18 +36,20 @@ pub enum Kind {
 const RECREATE: &str = "roll with --strategy recreate (stops the old first)";
 const RENEW: &str = "move the data to a named volume, start empty with --renew-anon-volumes, or roll with \
                      --strategy recreate, which carries it over";
-const UP: &str = "run docker compose up -d, which replaces them together";
+/// What to do about services that join this one by its name.
+pub const UP: &str = "run docker compose up -d, which replaces them together";
 const NAME: &str = "remove container_name, or set scale to 1";
 const DEPENDENCY: &str = "add the service, or its profile with --profile";
 
 /// Finds every reason against `replicas` new containers of `service` beside the old ones.
 ///
-/// `image_volumes` are the `VOLUME`s of the image.
+/// `image_volumes` are the `VOLUME`s of the image, `joined` what [`joined`] says and what runs besides.
 pub fn check(
     project: &Project,
     service: &Service,
     replicas: u32,
     image_volumes: &[String],
+    joined: &[Joined],
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(host_ports(service, replicas));
@@ -54,16 +57,16 @@ pub fn check(
     problems.extend(addresses(service));
     problems.extend(container_name(service, replicas));
     problems.extend(anonymous_volumes(service, image_volumes));
-    problems.extend(joined(project, service));
+    problems.extend(joined.iter().map(|own| left_behind(project, service, own)));
     problems.extend(unknown_dependencies(project, service));
     problems
 }
 
-fn problem(kind: Kind, hint: &'static str, message: String) -> Problem {
+fn problem(kind: Kind, hint: &str, message: String) -> Problem {
     Problem {
         kind,
         message,
-        hint,
+        hint: hint.to_owned(),
     }
 }
 
@@ -171,40 +174,84 @@ fn trimmed(path: &str) -> &str {
     path.trim_end_matches('/')
 }
 
-/// Who points at this service's containers stays on the old ones.
-fn joined(project: &Project, service: &Service) -> impl Iterator<Item = Problem> {
-    let name = &service.name;
-    let mode = format!("service:{name}");
-    project
-        .services
-        .values()
-        .filter(move |other| other.name != *name)
-        .flat_map(move |other| {
-            let namespaces = [
-                ("network_mode", &other.network_mode),
-                ("pid", &other.pid),
-                ("ipc", &other.ipc),
-            ];
-            let mut ways: Vec<&str> = namespaces
-                .into_iter()
-                .filter(|(_, value)| value.as_deref() == Some(&mode))
-                .map(|(way, _)| way)
-                .collect();
-            if other
-                .volumes_from
-                .iter()
-                .any(|from| from.split(':').next() == Some(name))
-            {
-                ways.push("volumes_from");
-            }
-            ways.into_iter().map(move |way| {
-                let message = format!(
-                    "{} joins {name} by {way} and would stay with its old containers",
-                    other.name
-                );
-                problem(Kind::Joined, UP, message)
-            })
+/// What points at this service's containers stays on the old ones.
+fn left_behind(project: &Project, service: &Service, joined: &Joined) -> Problem {
+    let message = format!(
+        "{} joins {} by {} and would stay with its old containers",
+        joined.called(&project.name),
+        service.name,
+        joined.way
+    );
+    let of_project = joined.of.as_ref().filter(|(own, _)| *own == project.name);
+    let declared = of_project.and_then(|(_, name)| project.services.get(name));
+    let by_service = |other: &Service| {
+        ways(other)
+            .any(|(way, target)| way == joined.way && target == Target::Service(&service.name))
+    };
+    match declared.is_some_and(by_service) {
+        true => problem(Kind::Joined, UP, message),
+        false => {
+            let hint = format!("{RECREATE}, then: {}", joined.recreate(&project.name));
+            problem(Kind::Joined, &hint, message)
+        }
+    }
+}
+
+/// The services of the project that join this one's namespaces or volumes, by its name or by that of a container.
+pub fn joined(project: &Project, service: &Service, olds: &[Replica]) -> Vec<Joined> {
+    let is_own = |target: &Target<'_>| match target {
+        Target::Service(name) => *name == service.name,
+        Target::Container(name) => {
+            service.container_name.as_deref() == Some(name)
+                || olds.iter().any(|old| old.name == *name)
+        }
+    };
+    let others = project.services.values();
+    let others = others.filter(|other| other.name != service.name);
+    let found = others.flat_map(|other| {
+        let own = ways(other).filter(|(_, target)| is_own(target));
+        own.map(|(way, _)| Joined {
+            name: other.name.clone(),
+            of: Some((project.name.clone(), other.name.clone())),
+            folder: None,
+            way,
         })
+    });
+    found.collect()
+}
+
+/// What a service joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target<'a> {
+    Service(&'a str),
+    Container(&'a str),
+}
+
+/// Everything that a service joins, and the key that says so.
+fn ways(service: &Service) -> impl Iterator<Item = (&'static str, Target<'_>)> {
+    let namespaces = [
+        ("network_mode", &service.network_mode),
+        ("pid", &service.pid),
+        ("ipc", &service.ipc),
+    ];
+    let namespaces = namespaces.into_iter().filter_map(|(way, value)| {
+        let (kind, name) = value.as_deref()?.split_once(':')?;
+        let target = match kind {
+            "service" => Target::Service(name),
+            "container" => Target::Container(name),
+            _ => return None,
+        };
+        Some((way, target))
+    });
+    let volumes = service.volumes_from.iter().filter_map(|from| {
+        let mut words = from.split(':');
+        let target = match words.next()? {
+            "container" => Target::Container(words.next()?),
+            name => Target::Service(name),
+        };
+        Some(("volumes_from", target))
+    });
+    namespaces.chain(volumes)
 }
 
 fn unknown_dependencies(project: &Project, service: &Service) -> impl Iterator<Item = Problem> {

@@ -5,7 +5,9 @@ use super::{super::parse, *};
 fn messages(yaml: &str, replicas: u32, image_volumes: &[&str]) -> Vec<String> {
     let project = parse::project(&format!("name: p\nservices: {yaml}"), "-").unwrap();
     let image_volumes: Vec<String> = image_volumes.iter().map(|&v| v.to_owned()).collect();
-    check(&project, &project.services["web"], replicas, &image_volumes)
+    let web = &project.services["web"];
+    let joined = joined(&project, web, &[]);
+    check(&project, web, replicas, &image_volumes, &joined)
         .into_iter()
         .map(|problem| problem.message)
         .collect()

@@ -6,10 +6,12 @@ use bollard::models::HealthConfig;
 
 use crate::{
     compose::{Project, Service},
-    engine::About,
+    engine::{About, shared::Joined},
     error::Error,
     model::Replica,
-    proxy::traefik::{by_name::Caller, static_config::StaticConfig, version::Version},
+    proxy::traefik::{
+        by_name::Caller, discover::Holder, static_config::StaticConfig, version::Version,
+    },
     settings::Settings,
 };
 
@@ -34,7 +36,8 @@ pub struct TraefikFacts {
     pub name: String,
     /// Its service, where it is of the same project.
     pub service: Option<String>,
-    pub project: Option<String>,
+    /// The folder of its project, where that is another one.
+    pub folder: Option<String>,
     /// Its version, as its API says it, else its image.
     pub version: Option<Version>,
     pub reads: Reads,
@@ -49,6 +52,10 @@ pub struct TraefikFacts {
     pub api: Result<String, Error>,
     /// Whether it lives in the host's network.
     pub in_host_network: bool,
+    /// The container whose network namespace it is in.
+    pub holder: Option<Holder>,
+    /// The socket proxy that its Swarm provider reads through, and that passes none of its reads.
+    pub swarm_through: Option<String>,
 }
 
 /// How a Traefik reads Docker.
@@ -109,6 +116,8 @@ pub struct ServiceFacts {
     pub callers: Vec<Caller>,
     /// Containers of others that the same Traefik keeps.
     pub neighbours: Vec<Neighbour>,
+    /// What lives in namespaces or volumes of its containers.
+    pub joined: Vec<Joined>,
     /// Whatever a rollout would be refused for.
     pub refused: Option<Error>,
     /// Who holds its lock, and whether that one still gives a sign of life.

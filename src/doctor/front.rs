@@ -14,24 +14,28 @@ use crate::{
 /// What a finding is about where there is no Traefik.
 pub const NOBODY: &str = "traefik";
 
-/// The oldest API of the engine that every Traefik speaks.
-const EVERYBODYS_API: Version = Version {
+/// The API of the engine that a Traefik asks for which does not negotiate.
+const PINNED_API: Version = Version {
     major: 1,
     minor: 24,
-    patch: 0,
+    patch: Version::LAST,
 };
 
 /// Of every Traefik that is in front of a service; that there is none, where one is wanted.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let in_front = |traefik: &&TraefikFacts| {
-        let mut services = facts.services.iter().filter(|own| own.part.is_none());
-        services.any(|service| service.fronts.contains(&traefik.name))
+        let mut services = facts.services.iter();
+        services.any(|service| match service.part {
+            None => service.fronts.contains(&traefik.name),
+            Some(_) => traefik.service.as_deref() == Some(service.name()),
+        })
     };
     let mut findings: Vec<Finding> = Vec::new();
     for traefik in facts.traefiks.iter().filter(in_front) {
         findings.push(version(facts, traefik));
         findings.push(api(facts, traefik));
         findings.extend(reads(facts, traefik));
+        findings.extend(swarm(traefik));
     }
     let wants = |service: &&ServiceFacts| {
         service.part.is_none()
@@ -115,16 +119,18 @@ fn version(facts: &Facts, traefik: &TraefikFacts) -> Finding {
     }
     let least = facts.engine.least_api.parse::<Version>();
     let old = traefik.version.is_some_and(|own| !own.heeds_docker_host());
-    let refused = least.is_ok_and(|least| least > EVERYBODYS_API);
+    let refused = least.is_ok_and(|least| least > PINNED_API);
     if old && refused && matches!(traefik.reads, Reads::Socket(_)) {
         let text = format!(
-            "Traefik {told} asks for API {}.{} of the engine, which refuses all before {}",
-            EVERYBODYS_API.major, EVERYBODYS_API.minor, facts.engine.least_api
+            "Traefik {told} asks for API {PINNED_API} of the engine, which refuses all before {}",
+            facts.engine.least_api
         );
         return Finding::fail(Check::Traefik, name, text).fix(reading::fix(facts, traefik));
     }
     if traefik.version.is_some_and(|own| own.major < 3) {
-        let text = format!("Traefik {told} runs; nobody has tried one before 3.0");
+        let text = format!(
+            "Traefik {told} runs: rollouts go through the socket proxy alone, since pin files and server weights need 3.0"
+        );
         return Finding::warn(Check::Traefik, name, text)
             .fix(Fix::text("update it to traefik:v3.7"));
     }
@@ -139,6 +145,16 @@ fn api(facts: &Facts, traefik: &TraefikFacts) -> Finding {
             Finding::fail(Check::Api, name, &error.message).fix(open_api(facts, traefik, error))
         }
     }
+}
+
+/// Both of its providers read where `DOCKER_HOST` says, and the socket proxy passes none of Swarm's reads.
+fn swarm(traefik: &TraefikFacts) -> Option<Finding> {
+    let proxy = traefik.swarm_through.as_ref()?;
+    let text = format!(
+        "its Swarm provider reads through {proxy}, which passes none of Swarm's reads: it has no @swarm router"
+    );
+    let finding = Finding::fail(Check::Traefik, &traefik.name, text);
+    Some(finding.fix(reading::fix_of_swarm(traefik)))
 }
 
 fn open_api(facts: &Facts, traefik: &TraefikFacts, error: &Error) -> Option<Fix> {

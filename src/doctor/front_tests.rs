@@ -8,7 +8,10 @@ use crate::doctor::{
     fix::{add, remove_mount, set},
     testing,
 };
-use crate::proxy::traefik::static_config::Source;
+use crate::proxy::traefik::{
+    discover::Holder,
+    static_config::{Given, Source, read},
+};
 
 const SOCKET: &str = "/var/run/docker.sock";
 const TRAEFIK: &str = "image: traefik:v3.7\ncommand: [--providers.docker]\nnetworks: {front: null}\nvolumes: [{type: bind, \
@@ -173,6 +176,74 @@ fn a_labelled_service_without_a_traefik_fails_and_one_without_labels_does_not() 
     assert_eq!(found.run.as_deref(), Some("docker compose up -d traefik"));
     facts.services[0].is_labelled = false;
     assert_eq!(failed(&facts), []);
+}
+
+#[test]
+fn a_swarm_provider_that_reads_through_the_socket_proxy_fails_and_no_fix_gives_it_that_address() {
+    let arguments = ["--providers.docker", "--providers.swarm"].map(str::to_owned);
+    let swarm = |reads| {
+        let mut traefik = testing::traefik("3.7.15", reads);
+        let given = Given {
+            arguments: &arguments,
+            ..Given::default()
+        };
+        traefik.config = read(given).unwrap();
+        traefik
+    };
+    let mut through = swarm(Reads::SocketProxy("p".to_owned()));
+    through.swarm_through = Some("shop-socket-proxy-1".to_owned());
+    assert_eq!(failed(&facts(through)), [Check::Traefik]);
+    let by_option = swarm(Reads::SocketProxy("p".to_owned()));
+    assert_eq!(failed(&facts(by_option)), []);
+    let all = check(&facts(swarm(Reads::Socket(SOCKET.to_owned()))));
+    let fix = all.into_iter().find_map(|own| own.fix).unwrap();
+    assert_eq!(fix.edits, []);
+    assert!(fix.text.contains("--switch pin"), "{}", fix.text);
+    assert!(!fix.text.contains("DOCKER_HOST"), "{}", fix.text);
+}
+
+#[test]
+fn a_traefik_in_another_services_network_namespace_joins_by_that_ones_networks() {
+    let holder = |service: Option<&str>| {
+        let mut traefik = testing::traefik("3.7.15", Reads::Socket(SOCKET.to_owned()));
+        traefik.holder = Some(Holder {
+            id: "g".to_owned(),
+            name: "shop-gerbil-1".to_owned(),
+            service: service.map(str::to_owned),
+        });
+        let mut facts = facts(traefik);
+        testing::add(
+            &mut facts,
+            "gerbil",
+            "image: gerbil\nnetworks: {default: null}",
+        );
+        facts.services.truncate(1);
+        facts
+    };
+    let edits = edits(&holder(Some("gerbil")));
+    let networks = json!({"networks": ["default", "docker-api"]});
+    assert!(
+        edits.contains(&set(&["services", "gerbil"], networks)),
+        "{edits:#?}"
+    );
+    let elsewhere = check(&holder(None));
+    let fix = elsewhere.into_iter().find_map(|own| own.fix).unwrap();
+    assert!(
+        fix.edits.is_empty() && fix.text.contains("put shop-gerbil-1"),
+        "{}",
+        fix.text
+    );
+}
+
+#[test]
+fn a_traefik_of_the_own_project_is_judged_although_it_is_in_front_of_nothing() {
+    let mut traefik = testing::traefik("3.7.15", Reads::SocketProxy("p".to_owned()));
+    traefik.api = Err(Error::refused("the API is off").hint("add it"));
+    let mut facts = facts(traefik);
+    testing::add(&mut facts, "traefik", TRAEFIK);
+    facts.services.remove(0);
+    facts.services[0].part = Some(Part::Traefik);
+    assert_eq!(failed(&facts), [Check::Api]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     compose::{Project, Service},
     proxy::traefik::{
-        advice::{self, NETWORK, SERVICE as NAME, one_line},
-        static_config::{Source, StaticConfig},
+        advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME},
+        static_config::Written,
         version::Version,
     },
     yaml,
@@ -21,25 +21,21 @@ const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
 /// What makes a Traefik read through a socket proxy; in words where no edit of this project's file does.
 pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
+    let in_words = || Fix::text(advice::how_to_add(advice::IMAGE, &reader(traefik)));
     let Some(service) = own(facts, traefik) else {
-        let project = traefik.project.as_deref().unwrap_or("its own");
-        return in_words(traefik, &format!("in the Compose file of {project}, "));
+        return in_words();
     };
-    if traefik.in_host_network {
-        return Fix::text(format!(
-            "give {} networks of its own in place of network_mode: host, since the socket proxy is never published; or {}, \
-             for a pin file",
-            service.name,
-            traefik
-                .config
-                .how_to_add("providers.file.directory=/etc/traefik/dynamic")
-        ));
-    }
-    let Some(address) = address(facts, traefik, service) else {
-        return in_words(traefik, "");
+    let holder = match reader(traefik).namespace {
+        Namespace::Own => Some(service),
+        Namespace::Service(name) => facts.project.services.get(name),
+        Namespace::Host | Namespace::Container(_) => None,
+    };
+    let address = address(facts, traefik, service);
+    let (Some(holder), Some(address), None) = (holder, address, &traefik.config.swarm) else {
+        return in_words();
     };
     let mut edits = of_project(&facts.project);
-    edits.extend(of_reader(&facts.project, service));
+    edits.extend(of_reader(&facts.project, service, holder));
     edits.push(address);
     edits.extend(unmounted(&facts.project, service));
     Fix::edit(
@@ -48,22 +44,26 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     )
 }
 
-fn in_words(traefik: &TraefikFacts, place: &str) -> Fix {
-    let given = match (heeds(traefik), &traefik.config.docker) {
-        (true, _) => format!("{} to Traefik's environment", advice::docker_host()),
-        (false, Some(docker)) if !docker.endpoint.starts_with("unix://") => {
-            format!(
-                "put {} in the place of {}",
-                advice::address(NAME),
-                docker.endpoint
-            )
-        }
-        (false, _) => traefik.config.how_to_add(&advice::endpoint(NAME)),
+/// What its Swarm provider can be given in place of the socket proxy.
+pub fn fix_of_swarm(traefik: &TraefikFacts) -> Fix {
+    let given = "give Traefik's environment no address of the socket proxy";
+    let lines = advice::how_to_add(advice::IMAGE, &reader(traefik));
+    Fix::text(format!("{given}. {lines}"))
+}
+
+fn reader(traefik: &TraefikFacts) -> Reader<'_> {
+    let namespace = match (&traefik.holder, traefik.in_host_network) {
+        (_, true) => Namespace::Host,
+        (Some(holder), _) => holder.namespace(),
+        (None, _) => Namespace::Own,
     };
-    Fix::text(format!(
-        "{place}add the service {}, in a network with Traefik alone, and {given}; rollout init shows all of it",
-        one_line()
-    ))
+    Reader {
+        service: traefik.service.as_deref().unwrap_or("traefik"),
+        config: Some(&traefik.config),
+        heeds_docker_host: heeds(traefik),
+        namespace,
+        folder: traefik.folder.as_deref(),
+    }
 }
 
 fn heeds(traefik: &TraefikFacts) -> bool {
@@ -95,25 +95,19 @@ pub fn option(
     option: &str,
     facts: &Facts,
 ) -> Option<Edit> {
-    let StaticConfig { source, .. } = &traefik.config;
-    let (name, value) = option.split_once('=').unwrap_or((option, "true"));
-    match source {
-        Source::File(_) => None,
-        Source::Environment => {
-            let variable = format!("TRAEFIK_{}", name.to_uppercase().replace('.', "_"));
+    match traefik.config.source.written(option) {
+        Written::InFile(_) => None,
+        Written::Variable(variable, value) => {
             let at = ["services", &service.name, "environment"];
             Some(set(&at, json!({variable: value})))
         }
-        Source::Command => {
-            let flag = format!("--{name}={value}");
-            match &service.raw(&facts.project)["command"] {
-                Value::Null => Some(set(
-                    &["services", &service.name],
-                    json!({"command": [flag]}),
-                )),
-                _ => Some(add(&["services", &service.name, "command"], &[&flag])),
-            }
-        }
+        Written::Argument(flag) => match &service.raw(&facts.project)["command"] {
+            Value::Null => Some(set(
+                &["services", &service.name],
+                json!({"command": [flag]}),
+            )),
+            _ => Some(add(&["services", &service.name, "command"], &[&flag])),
+        },
     }
 }
 
@@ -122,33 +116,29 @@ fn of_project(project: &Project) -> Vec<Edit> {
     if project.services.contains_key(NAME) {
         return Vec::new();
     }
-    let line = yaml::parse(&one_line()).unwrap_or_default();
-    let mut service = line[NAME].clone();
-    if let Some(volumes) = service["volumes"].as_array_mut() {
-        volumes.push(json!(format!("{NAME}:{}", advice::STATE)));
-    }
-    service["networks"] = json!([NETWORK]);
-    service["restart"] = json!("unless-stopped");
+    let lines = advice::service(NAME, advice::IMAGE, advice::SOCKET, NETWORK, NAME);
+    let service = yaml::parse(&lines.join("\n")).unwrap_or_default();
     vec![
-        set(&["services"], json!({NAME: service})),
+        set(&["services"], service),
         set(&["networks"], json!({NETWORK: {"internal": true}})),
         set(&["volumes"], json!({NAME: {}})),
     ]
 }
 
-/// What its reader needs beside the address: a network with it, and that it is started first.
-fn of_reader(project: &Project, reader: &Service) -> Vec<Edit> {
+/// What its reader needs beside the address: a network with it, and that it is started first. `holder` is the service
+/// whose network namespace the reader is in, mostly itself.
+fn of_reader(project: &Project, reader: &Service, holder: &Service) -> Vec<Edit> {
     let raw = reader.raw(project);
-    let at = ["services", reader.name.as_str()];
+    let at = ["services", holder.name.as_str()];
     let proxy = project.services.get(NAME);
     let shared =
-        proxy.is_some_and(|own| own.networks.iter().any(|own| reader.networks.contains(own)));
+        proxy.is_some_and(|own| own.networks.iter().any(|own| holder.networks.contains(own)));
     let joined = match proxy {
         Some(proxy) => proxy.networks.first().map_or("default", String::as_str),
         None => NETWORK,
     };
     let mut edits = Vec::new();
-    let by_default = reader.networks.iter().all(|own| own == "default");
+    let by_default = holder.networks.iter().all(|own| own == "default");
     match (shared, by_default) {
         (true, _) => {}
         (false, true) => edits.push(set(&at, json!({"networks": ["default", joined]}))),
@@ -156,7 +146,10 @@ fn of_reader(project: &Project, reader: &Service) -> Vec<Edit> {
     }
     if raw["depends_on"].is_null() {
         let healthy = json!({NAME: {"condition": "service_healthy"}});
-        edits.push(set(&at, json!({"depends_on": healthy})));
+        edits.push(set(
+            &["services", &reader.name],
+            json!({"depends_on": healthy}),
+        ));
     }
     edits
 }
@@ -184,7 +177,7 @@ fn unmounted<'a>(
 /// What makes another service than Traefik read through the socket proxy.
 pub fn fix_of_reader(facts: &Facts, service: &Service) -> Fix {
     let mut edits = of_project(&facts.project);
-    edits.extend(of_reader(&facts.project, service));
+    edits.extend(of_reader(&facts.project, service, service));
     edits.push(set(
         &["services", &service.name, "environment"],
         json!({"DOCKER_HOST": advice::address(NAME)}),

@@ -67,6 +67,7 @@ pub fn service(name: &str) -> ServiceFacts {
         way: Ok(Way::default()),
         callers: Vec::new(),
         neighbours: Vec::new(),
+        joined: Vec::new(),
         refused: None,
         lock: None,
         unfinished: None,
@@ -83,7 +84,7 @@ pub fn traefik(version: &str, reads: Reads) -> TraefikFacts {
     TraefikFacts {
         name: "shop-traefik-1".to_owned(),
         service: Some("traefik".to_owned()),
-        project: Some("shop".to_owned()),
+        folder: None,
         version: version.parse().ok(),
         reads,
         is_deaf: false,
@@ -92,5 +93,7 @@ pub fn traefik(version: &str, reads: Reads) -> TraefikFacts {
         pin: Err(Error::refused("has no file provider")),
         api: Ok("http://traefik:8080".to_owned()),
         in_host_network: false,
+        holder: None,
+        swarm_through: None,
     }
 }

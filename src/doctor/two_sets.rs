@@ -6,15 +6,18 @@ use super::{
     Check, Edit, Facts, Finding, Fix, ServiceFacts,
     fix::{add, remove, remove_mount, set},
 };
-use crate::compose::{
-    HostPorts, PublishedPort,
-    check::{Kind, Problem, check as problems},
+use crate::{
+    compose::{
+        HostPorts, PublishedPort,
+        check::{Kind, Problem, UP, check as problems},
+    },
+    engine::shared::Joined,
 };
 
 /// Every reason against a second set, but for what the settings allow.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.runs_twice() {
-        return Vec::new();
+        return recreated(facts, service);
     }
     let own = &service.service;
     let all = problems(
@@ -22,6 +25,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         own,
         service.replicas,
         &service.image_volumes,
+        &service.joined,
     );
     let allowed = |problem: &Problem| {
         problem.kind == Kind::AnonymousVolumes && service.settings.renew_anon_volumes
@@ -40,6 +44,21 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What is left in a namespace of containers that each rollout replaces.
+fn recreated(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+    let project = &facts.project.name;
+    let finding = |joined: &Joined| {
+        let (name, called) = (service.name(), joined.called(project));
+        let text = format!(
+            "{called} joins {name} by {}: each rollout leaves it with the old containers",
+            joined.way
+        );
+        let fix = Fix::run("recreate it after each rollout", joined.recreate(project));
+        Finding::warn(Check::Joined, name, text).fix(fix)
+    };
+    service.joined.iter().map(finding).collect()
 }
 
 fn of(kind: Kind) -> Check {
@@ -83,11 +102,11 @@ fn fix(facts: &Facts, service: &ServiceFacts, problem: &Problem) -> Fix {
             volumes(service),
         ),
         Kind::HostPort | Kind::NetworkMode => recreate(service, problem),
-        Kind::Joined => Fix::run(
+        Kind::Joined if problem.hint == UP => Fix::run(
             format!("replace {name} and what joins it together, with a gap"),
             super::fix::UP,
         ),
-        Kind::UnknownDependency => Fix::text(problem.hint),
+        Kind::Joined | Kind::UnknownDependency => Fix::text(problem.hint.clone()),
     }
 }
 

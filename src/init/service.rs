@@ -13,7 +13,8 @@ use super::{
 };
 use crate::proxy::traefik::advice;
 
-/// Traefik's service: as it reads, and as it is written.
+/// Traefik's service, or the one whose network namespace it is in: as it reads, and as it is written.
+#[derive(Clone, Copy)]
 pub struct Traefik<'a> {
     pub name: &'a str,
     pub value: &'a Value,
@@ -22,12 +23,17 @@ pub struct Traefik<'a> {
 }
 
 impl Traefik<'_> {
-    /// Makes every change of it.
-    pub fn edit(&self, work: &mut Work<'_>, services: &Services) -> Result<(), String> {
+    /// Makes every change of it; `holder` has its networks and its published ports.
+    pub fn edit(
+        &self,
+        work: &mut Work<'_>,
+        services: &Services,
+        holder: &Traefik<'_>,
+    ) -> Result<(), String> {
         self.remove_sockets(work)?;
         self.read_through(work)?;
-        self.set_options(work, services)?;
-        self.join(work)?;
+        self.set_options(work, services, holder)?;
+        holder.join(work)?;
         self.wait_for(work)
     }
 

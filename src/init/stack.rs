@@ -17,20 +17,16 @@ use crate::{
 /// The services of a file, by name.
 pub type Services = Map<String, Value>;
 
-/// Finds Traefik: the service that is named, else the one whose image is called so.
+/// Finds Traefik: the service that is named, else the one whose image is called so; `None` where there is none.
 ///
 /// `images` are those that Compose has resolved, by service.
 pub fn traefik(
     services: &Services,
     named: Option<&str>,
     images: &BTreeMap<String, String>,
-) -> Result<String> {
+) -> Result<Option<String>> {
     if let Some(name) = named {
-        return match services.contains_key(name) {
-            true => Ok(name.to_owned()),
-            false => Err(Error::refused(format!("no service {name} in the file"))
-                .hint(format!("there are {}", names(services.keys())))),
-        };
+        return Ok(services.contains_key(name).then(|| name.to_owned()));
     }
     let called = |matches: &dyn Fn(&str) -> bool| -> Vec<&String> {
         let all = services.keys();
@@ -42,16 +38,23 @@ pub fn traefik(
         found = called(&|name| name.starts_with("traefik"));
     }
     match found[..] {
-        [one] => Ok(one.clone()),
-        [] => Err(
-            Error::refused("no service of the file has an image called traefik")
-                .hint("name it with --traefik SERVICE, or the file with -f FILE"),
-        ),
+        [one] => Ok(Some(one.clone())),
+        [] => Ok(None),
         _ => Err(Error::refused(format!(
             "several services have an image called traefik: {}",
             names(found.into_iter())
         ))
         .hint("name one with --traefik SERVICE")),
+    }
+}
+
+/// Why nothing can be edited in a file without a Traefik.
+pub fn missing(services: &Services, named: Option<&str>) -> Error {
+    match named {
+        Some(name) => Error::refused(format!("no service {name} in the file"))
+            .hint(format!("there are {}", names(services.keys()))),
+        None => Error::refused("no service of the file has an image called traefik")
+            .hint("name it with --traefik SERVICE, or the file with -f FILE"),
     }
 }
 
@@ -88,17 +91,33 @@ pub fn heeds_docker_host(
     let image = image.split('@').next().unwrap_or_default();
     let tag = image.rsplit('/').next().unwrap_or_default().split_once(':');
     let tag = tag.map_or("", |(_, tag)| tag);
-    // `v3` alone is the last of its line.
-    let version = tag.contains('.').then(|| tag.parse::<Version>());
-    match version {
-        Some(Ok(version)) => version.heeds_docker_host(),
-        _ => true,
+    tag.parse::<Version>()
+        .map_or(true, Version::heeds_docker_host)
+}
+
+/// Traefik's service, for what is to be added by hand.
+pub fn reader<'a>(
+    services: &'a Services,
+    name: &'a str,
+    images: &BTreeMap<String, String>,
+    config: Option<&'a StaticConfig>,
+) -> advice::Reader<'a> {
+    advice::Reader {
+        service: name,
+        config,
+        heeds_docker_host: heeds_docker_host(services, name, images),
+        namespace: advice::Namespace::of_mode(services[name]["network_mode"].as_str()),
+        folder: None,
     }
 }
 
-/// The service that is rollout's socket proxy, where there is one: by its command.
+/// The service that is rollout's socket proxy on its usual port, where there is one: by its command.
 pub fn ours(services: &Services) -> Option<&str> {
-    let is = |service: &Value| words(&service["command"]) == [advice::SERVICE];
+    let is = |service: &Value| {
+        let words = words(&service["command"]);
+        let elsewhere = words.iter().any(|word| word.starts_with("--listen"));
+        words.first().is_some_and(|own| own == advice::SERVICE) && !elsewhere
+    };
     let mut all = services.iter();
     all.find(|(_, service)| is(service))
         .map(|(name, _)| name.as_str())
@@ -225,7 +244,8 @@ pub fn config(service: &Value, read: &dyn Fn(&str) -> Option<String>) -> Option<
     }
     let named = !service["configs"].is_null() || arguments.iter().any(|own| is_config_file(own));
     let config = static_config::read(given).ok()?;
-    (!named && (config.docker.is_some() || config.api.is_some())).then_some(config)
+    let known = config.docker.is_some() || config.swarm.is_some() || config.api.is_some();
+    (!named && known).then_some(config)
 }
 
 fn is_config_file(argument: &str) -> bool {

@@ -59,7 +59,8 @@ fn the_release_is_told_by_the_tag_as_compose_resolves_it() {
         ("traefik", true),
         ("traefik:latest", true),
         ("localhost:5000/traefik:3.5.1", false),
-        ("traefik:v3.6.0@sha256:0", true),
+        ("traefik:v3.6.0@sha256:0", false),
+        ("traefik:v3.6@sha256:0", true),
         ("traefik:v2.11.30", false),
         ("traefik:${T:-v3.0}", false),
     ] {
@@ -71,9 +72,11 @@ fn the_release_is_told_by_the_tag_as_compose_resolves_it() {
 #[test]
 fn the_socket_proxy_is_known_by_its_command() {
     let services = json!({
-        "a": {"command": ["socket-proxy", "--x"]},
+        "a": {"command": ["socket-proxy", "--listen", "0.0.0.0:80"]},
         "b": {"image": "x/socket-proxy"},
         "c": {"command": "socket-proxy"},
     });
     assert_eq!(ours(services.as_object().unwrap()), Some("c"));
+    let limited = json!({"d": {"command": ["socket-proxy", "--only=traefik.enable=true"]}});
+    assert_eq!(ours(limited.as_object().unwrap()), Some("d"));
 }

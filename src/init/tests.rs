@@ -16,6 +16,10 @@ const SERVICE: &str = "  socket-proxy:
       - /var/run/docker.sock:/var/run/docker.sock:ro
       - socket-proxy:/var/lib/rollout
     networks: [docker-api]
+    read_only: true
+    cap_drop: [ALL]
+    cap_add: [CHOWN, SETGID, SETUID]
+    security_opt: [\"no-new-privileges:true\"]
     restart: unless-stopped
 ";
 
@@ -196,6 +200,10 @@ services:
         - /run/user/1000/docker.sock:/var/run/docker.sock:ro
         - socket-proxy:/var/lib/rollout
         networks: [docker-api]
+        read_only: true
+        cap_drop: [ALL]
+        cap_add: [CHOWN, SETGID, SETUID]
+        security_opt: [\"no-new-privileges:true\"]
         restart: unless-stopped
     db:
         image: postgres
@@ -242,6 +250,10 @@ services:
       - \"${SOCK:-/var/run/docker.sock}:/var/run/docker.sock:ro\"
       - socket-proxy:/var/lib/rollout
     networks: [docker-api]
+    read_only: true
+    cap_drop: [ALL]
+    cap_add: [CHOWN, SETGID, SETUID]
+    security_opt: [\"no-new-privileges:true\"]
     restart: unless-stopped
   db: { image: postgres }
 networks: { front: { name: front }, docker-api: { internal: true } }

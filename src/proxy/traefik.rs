@@ -160,16 +160,12 @@ impl Proxy for Traefik {
     }
 
     fn containers(&self) -> Vec<(String, Role)> {
-        let traefiks = self
-            .instances
-            .iter()
-            .map(|own| (&own.api.name, Role::Traefik));
+        let traefiks = self.instances.iter().flat_map(|own| own.api.containers());
         let controls = self
             .controls
             .iter()
-            .map(|own| (&own.name, Role::SocketProxy));
-        let all = traefiks.chain(controls);
-        all.map(|(name, role)| (name.clone(), role)).collect()
+            .map(|own| (own.name.clone(), Role::SocketProxy));
+        traefiks.chain(controls).collect()
     }
 
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use bollard::models::ContainerSummary;
+use futures_util::future::join_all;
 
-use super::super::{Opened, roll::Examined};
+use super::super::{
+    Opened,
+    roll::{Around, Examined},
+};
 use crate::{
     cli::DoctorArgs,
     compose::Service,
@@ -43,7 +47,15 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
     let silent = Events::new(Vec::new());
     let scene = opened.scene(&silent);
     let running = engine.running().await?;
-    let found = discover::socket_proxies(engine, &opened.key("")).await?;
+    let found = discover::among(engine, &running, &opened.key("")).await?;
+    let inspects = running.iter().filter_map(|own| own.id.as_deref());
+    let inspects = join_all(inspects.map(|id| engine.inspect(id))).await;
+    let inspects = inspects.into_iter().flatten().flatten().collect();
+    let around = Around {
+        running: &running,
+        inspects,
+        found: &found,
+    };
     let mut facts = Facts {
         engine: engine.about().await?,
         compose: compose.version().to_owned(),
@@ -56,10 +68,10 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
         services: Vec::new(),
     };
     for service in services {
-        let examined = scene.examine(service, &asked.settings, &found).await?;
+        let examined = scene.examine(service, &asked.settings, &around).await?;
         for traefik in &examined.traefiks {
             if facts.traefiks.iter().all(|own| own.name != traefik.name) {
-                let facts_of_it = traefik_facts(traefik, opened, &examined).await;
+                let facts_of_it = traefik_facts(traefik, opened, &examined, &found).await;
                 facts.traefiks.push(facts_of_it);
             }
         }
@@ -84,6 +96,7 @@ async fn traefik_facts(
     traefik: &TraefikContainer,
     opened: &Opened,
     examined: &Examined,
+    found: &[Found],
 ) -> TraefikFacts {
     let api = traefik.api(&opened.engine, &examined.settings).await;
     let version = match &api {
@@ -100,7 +113,8 @@ async fn traefik_facts(
         name: traefik.name.clone(),
         service: of(label::COMPOSE_SERVICE)
             .filter(|_| project.as_ref() == Some(&opened.project.name)),
-        project,
+        folder: of(label::COMPOSE_DIRECTORY)
+            .filter(|_| project.as_ref() != Some(&opened.project.name)),
         version: version.or(traefik.version),
         reads: match &traefik.reads {
             Reading::SocketProxy(found, _) => Reads::SocketProxy(found.control.name.clone()),
@@ -114,6 +128,8 @@ async fn traefik_facts(
         pin: watched_directory(traefik).map(str::to_owned),
         api: api.map(|api| api.base().to_owned()),
         in_host_network: mode == Some("host"),
+        holder: traefik.holder.clone(),
+        swarm_through: traefik.swarm_through(found),
     }
 }
 
@@ -150,6 +166,7 @@ async fn service_facts(
             .collect(),
         way: examined.way,
         callers: examined.callers,
+        joined: examined.joined,
         refused: examined.refused,
         unfinished: examined.unfinished,
         olds: examined.olds,

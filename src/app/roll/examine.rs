@@ -1,10 +1,15 @@
 //! All that is known of a service before a rollout, whether or not one would be refused; changes nothing.
 
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
+
 use super::{Purpose, Scene, front, settings};
 use crate::{
     compose::Service,
     doctor::Way,
-    engine::Image,
+    engine::{
+        Image,
+        shared::{self, Joined},
+    },
     error::{Error, Result},
     model::{Health, Observed, Replica},
     plan,
@@ -39,8 +44,33 @@ pub struct Examined {
     pub unfinished: Option<String>,
     /// What reaches it past the router of its labels.
     pub callers: Vec<Caller>,
+    /// What lives in namespaces or volumes of its containers.
+    pub joined: Vec<Joined>,
     /// Why a rollout would be refused.
     pub refused: Option<Error>,
+}
+
+/// What runs on the engine, read once for every service.
+pub struct Around<'a> {
+    pub running: &'a [ContainerSummary],
+    pub inspects: Vec<ContainerInspectResponse>,
+    pub found: &'a [discover::Found],
+}
+
+impl Around<'_> {
+    /// The networks of containers, those of a namespace that they share among them.
+    fn networks(&self, olds: &[Replica]) -> impl Iterator<Item = String> {
+        let is =
+            |own: &&ContainerSummary| olds.iter().any(|old| own.id.as_ref() == Some(&old.id.0));
+        let own = self.running.iter().filter(is);
+        own.flat_map(discover::networks_of).cloned()
+    }
+
+    fn joined(&self, olds: &[Replica]) -> Vec<Joined> {
+        let by_network = shared::by_network(self.running, olds);
+        let by_processes = shared::by_processes(&self.inspects, olds);
+        by_network.into_iter().chain(by_processes).collect()
+    }
 }
 
 impl Scene<'_> {
@@ -49,8 +79,9 @@ impl Scene<'_> {
         &self,
         service: &Service,
         flags: &Partial,
-        found: &[discover::Found],
+        around: &Around<'_>,
     ) -> Result<Examined> {
+        let found = around.found;
         let settings = settings(service, flags)?;
         let key = self.key(&service.name);
         let olds = self.engine.replicas(&key).await?;
@@ -59,11 +90,12 @@ impl Scene<'_> {
         let labels = image.as_ref().map(|image| &image.labels);
         let declared = self.declared_networks(service);
         let wanted = Wanted::new(&key, &service.labels, labels, declared);
+        let networks = networks.into_iter().chain(around.networks(&olds)).collect();
         let mut traefiks = discover::traefiks(self.engine, found, &networks).await?;
-        let is_old = |own: &TraefikContainer| olds.iter().any(|old| old.id.0 == own.id);
+        let is_old = |own: &TraefikContainer| olds.iter().any(|old| own.is_part(&old.id.0));
         let is_traefik = traefiks.iter().any(is_old);
         let is_alone = traefiks.is_empty();
-        traefiks.retain(|own| concerns(own, &wanted, &olds));
+        traefiks.retain(|own| is_old(own) || concerns(own, &wanted, &olds));
         let case = front::Case {
             key: &key,
             service,
@@ -89,7 +121,9 @@ impl Scene<'_> {
                 .err(),
             Err(_) => None,
         };
+        let joined = self.joined(service, around.joined(&olds), &olds);
         Ok(Examined {
+            joined,
             settings,
             image,
             wanted,

@@ -370,7 +370,7 @@ fn with_reason(by_socket_proxy: Option<Error>, by_pin: Error) -> Error {
 
 /// Refuses to roll what carries the traffic of the rollout itself.
 fn refuse_traefik_itself(traefiks: &[TraefikContainer], replicas: &[Replica]) -> Result<()> {
-    let own = |traefik: &&TraefikContainer| replicas.iter().any(|own| own.id.0 == traefik.id);
+    let own = |traefik: &&TraefikContainer| replicas.iter().any(|own| traefik.is_part(&own.id.0));
     match traefiks.iter().find(own) {
         None => Ok(()),
         Some(traefik) => Err(Error::refused(format!(

@@ -133,6 +133,7 @@ impl Scene<'_> {
             subject.replicas,
             &subject.settings,
             &image.volumes,
+            &subject.joined,
         )?;
         if routed {
             self.refuse_ports(subject.service, &subject.settings, &image)?;

@@ -8,7 +8,7 @@ use crate::{
         Service,
         check::{Kind, check},
     },
-    engine::Image,
+    engine::{Image, shared::Joined},
     error::{Error, Result},
     model::{ContainerId, Health, Replica, Route, ServiceKey},
     proxy::traefik::{
@@ -27,11 +27,12 @@ impl Scene<'_> {
         replicas: u32,
         settings: &Settings,
         image_volumes: &[String],
+        joined: &[Joined],
     ) -> Result<()> {
         if settings.strategy == Strategy::Recreate {
             return Ok(());
         }
-        let mut problems = check(self.project, service, replicas, image_volumes);
+        let mut problems = check(self.project, service, replicas, image_volumes, joined);
         problems.retain(|problem| {
             problem.kind != Kind::AnonymousVolumes || !settings.renew_anon_volumes
         });

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::proxy::traefik::{
     advice,
-    static_config::{Source, StaticConfig},
+    static_config::{StaticConfig, Written},
 };
 
 /// The port of the insecure API, and where else it may be put.
@@ -25,13 +25,14 @@ impl Traefik<'_> {
         &self,
         work: &mut Work<'_>,
         services: &Services,
+        holder: &Traefik<'_>,
     ) -> Result<(), String> {
         let config = stack::config(self.value, self.request.read);
         let mut options = Vec::new();
         if !stack::heeds_docker_host(services, self.name, self.request.images) {
             options.extend(self.endpoint(work, config.as_ref()));
         }
-        options.extend(self.api(work, services, config.as_ref())?);
+        options.extend(self.api(work, services, config.as_ref(), holder)?);
         self.add_options(work, config.as_ref(), &options)
     }
 
@@ -57,6 +58,7 @@ impl Traefik<'_> {
         work: &mut Work<'_>,
         services: &Services,
         config: Option<&StaticConfig>,
+        holder: &Traefik<'_>,
     ) -> Result<Vec<String>, String> {
         let Some(config) = config else {
             work.by_hand.push(format!(
@@ -74,7 +76,7 @@ impl Traefik<'_> {
             return Ok(Vec::new());
         }
         let taken = |port: u16| config.entrypoints.values().any(|own| own.port == port);
-        let published = |port: u16| stack::publishes(self.value, port);
+        let published = |port: u16| stack::publishes(holder.value, port);
         if let Some(own) = config.entrypoints.get(INTERNAL) {
             return match published(own.port) {
                 false => Ok(vec![advice::API.to_owned()]),
@@ -108,27 +110,24 @@ impl Traefik<'_> {
             return Ok(());
         };
         for option in options {
-            match &config.source {
-                Source::File(_) => work.by_hand.push(config.how_to_add(option)),
-                Source::Environment => {
-                    let (name, value) = option.split_once('=').unwrap_or((option, "true"));
-                    let name = format!("TRAEFIK_{}", name.to_uppercase().replace('.', "_"));
+            match config.source.written(option) {
+                Written::InFile(what) => work.by_hand.push(what),
+                Written::Variable(name, value) => {
                     work.changes
                         .insert(format!("+ {}.{name}", self.at("environment")));
-                    self.add(work, "environment", &[variable(self.value, &name, value)])?;
+                    self.add(work, "environment", &[variable(self.value, &name, &value)])?;
                 }
-                Source::Command => self.add_argument(work, option)?,
+                Written::Argument(argument) => self.add_argument(work, &argument)?,
             }
         }
         Ok(())
     }
 
-    fn add_argument(&self, work: &mut Work<'_>, option: &str) -> Result<(), String> {
-        let argument = format!("--{option}");
+    fn add_argument(&self, work: &mut Work<'_>, argument: &str) -> Result<(), String> {
         let place = self.at("command");
         let Some((_, written)) = self.entry("command")? else {
             work.changes.insert(format!("+ {place}[\"{argument}\"]"));
-            return self.add(work, "command", &[Addition::item(&argument)]);
+            return self.add(work, "command", &[Addition::item(argument)]);
         };
         if let Content::Scalar(_) = written.content {
             if written.marked {
@@ -146,7 +145,7 @@ impl Traefik<'_> {
                 .is_some_and(|item| work.editor.source(item).starts_with('"')),
             _ => false,
         };
-        let mut item = Addition::item(&argument);
+        let mut item = Addition::item(argument);
         if quoted {
             item = Addition::item(&format!("\"{argument}\""));
         } else if argument.contains(':') {

@@ -168,6 +168,89 @@ fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
     }
 }
 
+const GERBIL: &str = "services:
+  gerbil:
+    image: fosrl/gerbil
+    ports: ['80:80', '8080:8080']
+  traefik:
+    image: traefik:v3.7
+    network_mode: service:gerbil
+    command: [--providers.docker]
+";
+
+#[test]
+fn a_traefik_in_another_services_network_namespace_reads_by_that_ones_networks_and_ports() {
+    let done = edited(GERBIL).unwrap();
+    let value = yaml::parse_merged(&done.text).unwrap();
+    let services = &value["services"];
+    assert_eq!(
+        services["gerbil"]["networks"],
+        json!(["default", "docker-api"])
+    );
+    let traefik = &services["traefik"];
+    assert_eq!(traefik["networks"], Value::Null, "{}", done.text);
+    assert_eq!(
+        traefik["environment"]["DOCKER_HOST"],
+        json!("tcp://socket-proxy:2375")
+    );
+    let command = stack::words(&traefik["command"]).join(" ");
+    assert!(
+        command.ends_with("--api.insecure=true --entrypoints.traefik.address=:8099"),
+        "8080 is published: {command}"
+    );
+    assert_eq!(edited(&done.text).unwrap().text, done.text);
+}
+
+#[test]
+fn what_is_added_by_hand_is_a_valid_project_whichever_network_namespace_traefik_is_in() {
+    let lines = |hint: &str| {
+        let yaml = hint.split_once(":\n").unwrap().1;
+        let yaml = yaml.split("\n  and ").next().unwrap();
+        yaml::parse(yaml).unwrap_or_else(|error| panic!("{error}\n{hint}"))
+    };
+    let anchored = GERBIL.replace("  gerbil:\n", "  gerbil: &g\n");
+    let hint = refused(&anchored).hint.unwrap();
+    let value = lines(&hint);
+    assert_eq!(value["services"]["traefik"]["networks"], Value::Null);
+    let networks = json!(["default", "docker-api"]);
+    assert_eq!(value["services"]["gerbil"]["networks"], networks);
+    let elsewhere = GERBIL.replace("service:gerbil", "container:gerbil");
+    let hint = refused(&elsewhere).hint.unwrap();
+    assert_eq!(lines(&hint)["services"]["traefik"]["networks"], Value::Null);
+    assert!(
+        hint.contains("put gerbil, whose network namespace"),
+        "{hint}"
+    );
+    let host = refused(&GERBIL.replace("service:gerbil", "host"))
+        .hint
+        .unwrap();
+    assert!(
+        host.starts_with("give traefik networks and published ports of its own"),
+        "{host}"
+    );
+}
+
+#[test]
+fn a_traefik_whose_swarm_provider_is_on_is_never_given_the_socket_proxy() {
+    let head = "services:\n  traefik:\n    image: traefik:v3.7\n";
+    let file = |path: &str| {
+        (path == "./conf/traefik.yml").then(|| "providers: {docker: {}, swarm: {}}".to_owned())
+    };
+    for rest in [
+        "    command: [--providers.docker, --providers.swarm]\n",
+        "    command: --providers.swarm.endpoint=tcp://x:2375\n",
+        "    environment: {TRAEFIK_PROVIDERS_SWARM: 'true'}\n",
+        "    command: [--providers.docker.swarmmode=true]\n",
+        "    volumes: ['./conf:/etc/traefik:ro']\n",
+    ] {
+        let error = edited_with(&format!("{head}{rest}"), &file).unwrap_err();
+        assert!(error.message.contains("Swarm provider"), "{error}");
+        let hint = error.hint.unwrap();
+        assert!(hint.contains("--switch pin"), "{hint}");
+        assert!(!hint.contains("DOCKER_HOST"), "{hint}");
+    }
+}
+
 #[test]
 fn which_service_is_traefik_is_told_by_its_image_or_by_name() {
     let two = "services:\n  a:\n    image: traefik:v3\n  b:\n    image: ghcr.io/x/traefik\n  c:\n    image: traefik/whoami\n";

@@ -1,7 +1,11 @@
 //! What a stack needs so that its traffic can be moved by the socket proxy, in words: the one place that has them.
 
+use super::static_config::{Source, StaticConfig, Written};
+
 /// The image that `make image` builds.
 pub const IMAGE: &str = "rollout:latest";
+/// The option that gives Traefik a directory for pin files.
+pub const PIN: &str = "providers.file.directory=/etc/traefik/dynamic";
 /// What the service is called.
 pub const SERVICE: &str = "socket-proxy";
 /// The network that it shares with Traefik alone.
@@ -28,26 +32,71 @@ pub fn endpoint(service: &str) -> String {
     format!("providers.docker.endpoint={}", address(service))
 }
 
-/// The service to add to a stack, in one line of YAML.
-pub fn one_line() -> String {
-    format!(
-        "{SERVICE}: {{ image: '{IMAGE}', command: [{SERVICE}], volumes: ['{SOCKET}:{SOCKET}:ro'] }}"
-    )
+/// A Traefik that is to read through the socket proxy, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    /// Its service in the Compose file.
+    pub service: &'a str,
+    /// How it is configured, where that is known.
+    pub config: Option<&'a StaticConfig>,
+    pub heeds_docker_host: bool,
+    pub namespace: Namespace<'a>,
+    /// The folder of its project, where that is another one.
+    pub folder: Option<&'a str>,
 }
 
-/// The three lines, Traefik's two as its release and its configuration want them.
-pub fn three_lines(reads: &str, api: &str) -> String {
-    format!(
-        "\
-add three lines to the stack, or let rollout init --write add them, and run docker compose up -d:
-        a service:              {}
-        {reads}
-        {api}",
-        one_line()
-    )
+/// Whose network namespace a Traefik is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace<'a> {
+    Own,
+    Host,
+    /// That of another service of its project.
+    Service(&'a str),
+    /// That of another container.
+    Container(&'a str),
 }
 
-/// The service as lines of YAML, two spaces a level.
+impl Default for Reader<'_> {
+    /// A Traefik of which nothing is known: a new one, whose options are in its command.
+    fn default() -> Self {
+        Self {
+            service: "traefik",
+            config: None,
+            heeds_docker_host: true,
+            namespace: Namespace::Own,
+            folder: None,
+        }
+    }
+}
+
+impl Reader<'_> {
+    fn source(&self) -> &Source {
+        self.config
+            .map_or(&Source::Command, |config| &config.source)
+    }
+
+    /// The endpoint that an old release is given already; given twice, an option is an error.
+    fn other_endpoint(&self) -> Option<&str> {
+        let docker = self.config?.docker.as_ref()?;
+        let given = !self.heeds_docker_host && !docker.endpoint.starts_with("unix://");
+        given.then_some(docker.endpoint.as_str())
+    }
+}
+
+impl<'a> Namespace<'a> {
+    /// What `network_mode` in a Compose file says.
+    pub fn of_mode(mode: Option<&'a str>) -> Self {
+        let mode = mode.unwrap_or_default();
+        match (mode.split_once(':'), mode) {
+            (Some(("service", name)), _) => Self::Service(name),
+            (Some(("container", name)), _) => Self::Container(name),
+            (_, "host") => Self::Host,
+            _ => Self::Own,
+        }
+    }
+}
+
+/// The socket proxy's service as lines of YAML, two spaces a level; hardened: root only learns the socket's group.
 pub fn service(name: &str, image: &str, socket: &str, network: &str, volume: &str) -> Vec<String> {
     let mount = format!("{socket}:{SOCKET}:ro");
     let quote = if mount.contains([' ', '#', '"', '\'', '{', '[']) {
@@ -63,25 +112,121 @@ pub fn service(name: &str, image: &str, socket: &str, network: &str, volume: &st
         format!("    - {quote}{mount}{quote}"),
         format!("    - {volume}:{STATE}"),
         format!("  networks: [{network}]"),
+        "  read_only: true".to_owned(),
+        "  cap_drop: [ALL]".to_owned(),
+        "  cap_add: [CHOWN, SETGID, SETUID]".to_owned(),
+        "  security_opt: [\"no-new-privileges:true\"]".to_owned(),
         "  restart: unless-stopped".to_owned(),
     ]
 }
 
-/// All of it, for a file that has to be edited by hand.
-pub fn by_hand(image: &str) -> String {
-    let service = service(SERVICE, image, SOCKET, NETWORK, SERVICE);
-    let service: String = service.iter().map(|line| format!("    {line}\n")).collect();
+/// What to add to a stack so that its Traefik reads through the socket proxy: the whole of it, as YAML. It is the one
+/// answer of a refusal, of doctor, and of `rollout init` where that cannot edit the file.
+pub fn how_to_add(image: &str, reader: &Reader<'_>) -> String {
+    let place = match reader.folder {
+        Some(folder) => format!("in {folder}, the folder of Traefik's project, add this"),
+        None => "add this to the stack".to_owned(),
+    };
+    whole(
+        image,
+        reader,
+        &format!("{place}, or let rollout init --write do it"),
+    )
+}
+
+/// The same, for a file that `rollout init` cannot edit: ` to FILE`, where it is not the one that was named.
+pub fn by_hand(image: &str, reader: &Reader<'_>, to: &str) -> String {
+    whole(image, reader, &format!("add this by hand{to}"))
+}
+
+fn whole(image: &str, reader: &Reader<'_>, add: &str) -> String {
+    if reader.config.is_some_and(|config| config.swarm.is_some()) {
+        return swarm(reader.source());
+    }
+    let host = match reader.namespace {
+        Namespace::Host => in_host_network(reader),
+        _ => String::new(),
+    };
+    let (lines, in_file) = lines(image, reader);
     format!(
-        "\
-add this by hand, take the engine's socket out of Traefik's volumes, and run docker compose up -d:
-  services:
-    traefik:                   # beside what is there
-      environment: {{ {} }}
-      command: [--{API}]       # unless the API is on; do not publish its port
-      networks: [default, {NETWORK}]
-      depends_on: {{ {SERVICE}: {{ condition: service_healthy }} }}
-{service}  networks: {{ {NETWORK}: {{ internal: true }} }}
-  volumes: {{ {SERVICE}: }}",
-        docker_host().replace(": ", ": \"") + "\"",
+        "{host}{add}; take the engine's socket out of Traefik's volumes, then run docker compose up -d:\n{lines}{in_file}"
+    )
+}
+
+/// The lines of YAML, and in words what is written elsewhere.
+fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
+    let mut environment = Vec::new();
+    let mut command = Vec::new();
+    let mut in_file = String::new();
+    let mut options = vec![API.to_owned()];
+    match (reader.heeds_docker_host, reader.other_endpoint()) {
+        (true, _) => environment.push(format!("DOCKER_HOST: \"{}\"", address(SERVICE))),
+        (false, Some(other)) => {
+            in_file += &format!("\n  and put {} in the place of {other}", address(SERVICE));
+        }
+        (false, None) => options.insert(0, endpoint(SERVICE)),
+    }
+    for option in &options {
+        match reader.source().written(option) {
+            Written::Argument(argument) => command.push(argument),
+            Written::Variable(name, value) => environment.push(format!("{name}: \"{value}\"")),
+            Written::InFile(what) => in_file += &format!("\n  and {what}"),
+        }
+    }
+    let mut traefik = Vec::new();
+    if !environment.is_empty() {
+        traefik.push(format!("environment: {{ {} }}", environment.join(", ")));
+    }
+    if !command.is_empty() {
+        traefik.push(format!("command: [{}]", command.join(", ")));
+    }
+    let networks = format!("networks: [default, {NETWORK}]");
+    let mut holder = None;
+    match reader.namespace {
+        Namespace::Service(name) => holder = Some(name),
+        Namespace::Container(name) => {
+            in_file += &format!(
+                "\n  and put {name}, whose network namespace Traefik is in, into the network {NETWORK}"
+            );
+        }
+        Namespace::Own | Namespace::Host => traefik.push(networks.clone()),
+    }
+    traefik.push(format!(
+        "depends_on: {{ {SERVICE}: {{ condition: service_healthy }} }}"
+    ));
+    let mut text = format!(
+        "  services:\n    {}: # beside what is there; do not publish the port of its API\n",
+        reader.service
+    );
+    text.extend(traefik.iter().map(|line| format!("      {line}\n")));
+    if let Some(name) = holder {
+        text += &format!(
+            "    {name}: # beside what is there: Traefik is in its network namespace\n      {networks}\n"
+        );
+    }
+    let service = service(SERVICE, image, SOCKET, NETWORK, SERVICE);
+    text.extend(service.iter().map(|line| format!("    {line}\n")));
+    text +=
+        &format!("  networks: {{ {NETWORK}: {{ internal: true }} }}\n  volumes: {{ {SERVICE}: }}");
+    (text, in_file)
+}
+
+/// Both providers of a Traefik would read at the address of the socket proxy, and it passes none of Swarm's reads.
+fn swarm(source: &Source) -> String {
+    format!(
+        "Traefik's Swarm provider is on, and the socket proxy passes none of its reads: let Traefik read the engine as it \
+         does, or through a socket proxy of your own that passes Swarm's reads (/services, /tasks, /nodes, /networks), and \
+         let a pin file move the traffic: {}, mount a directory there, and roll with --switch pin",
+        source.how_to_add(PIN)
+    )
+}
+
+/// The socket proxy is never published, so nothing in the host's network can read through it.
+fn in_host_network(reader: &Reader<'_>) -> String {
+    format!(
+        "give {} networks and published ports of its own in place of network_mode: host, or let a pin file move the traffic \
+         ({}); for the former, ",
+        reader.service,
+        reader.source().how_to_add(PIN)
     )
 }

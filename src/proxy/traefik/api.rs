@@ -20,6 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::Replica,
+    watch::Role,
 };
 
 /// How what is said of an API by its URL begins.
@@ -38,6 +39,8 @@ pub struct Api {
     ///
     /// [`TraefikContainer::identity`]: super::discover::TraefikContainer::identity
     pub identity: Option<String>,
+    /// The name of the container whose network namespace it is in, where that is another one.
+    pub holder: Option<String>,
     base: String,
     reach: Reach,
 }
@@ -123,6 +126,7 @@ impl Api {
         Self {
             name,
             identity: None,
+            holder: None,
             base,
             reach,
         }
@@ -130,11 +134,21 @@ impl Api {
 
     /// As the API of a container.
     #[must_use]
-    pub fn of_container(self, identity: String) -> Self {
+    pub fn of_container(self, identity: String, holder: Option<String>) -> Self {
         Self {
             identity: Some(identity),
+            holder,
             ..self
         }
+    }
+
+    /// The containers that have to run for requests to come through: Traefik, and the one whose network it is in.
+    pub fn containers(&self) -> impl Iterator<Item = (String, Role)> {
+        let names = [Some(&self.name), self.holder.as_ref()];
+        names
+            .into_iter()
+            .flatten()
+            .map(|name| (name.clone(), Role::Traefik))
     }
 
     /// The URL of all that stands before `/api`.

@@ -12,16 +12,23 @@ use futures_util::future::join_all;
 
 use self::summary::reaches;
 pub use self::{
-    containers::{Reads, TraefikContainer, sightings, traefiks},
+    containers::{Holder, Reads, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost},
-    socket_proxies::{Found, showing, socket_proxies},
-    summary::{addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name},
+    socket_proxies::{Found, among, showing, socket_proxies},
+    summary::{
+        addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name, networks_of,
+    },
 };
 use super::reach::named;
 
-use super::{Traefik, advice, api::Api, control::Control, static_config::Source};
+use super::{
+    Traefik,
+    advice::{self, Reader as Advised},
+    api::Api,
+    control::Control,
+};
 use crate::{
-    engine::Engine,
+    engine::{Engine, shared::holder},
     error::{Error, Result},
     model::{ContainerId, Replica, ServiceKey},
     settings::Settings,
@@ -29,18 +36,11 @@ use crate::{
 };
 
 /// What has to be added to a stack whose Traefik reads the engine's socket itself, as that Traefik wants it.
-fn how_to_add(traefik: Option<&TraefikContainer>) -> String {
-    let environment = format!("traefik's environment:  {}", advice::docker_host());
-    let command = format!("traefik's command:      --{}", advice::API);
-    let old = |own: &&TraefikContainer| own.version.is_some_and(|own| !own.heeds_docker_host());
-    let elsewhere = |own: &&TraefikContainer| own.config.source != Source::Command;
-    let reads = traefik
-        .filter(old)
-        .map_or(environment, TraefikContainer::how_to_read);
-    let api = traefik
-        .filter(elsewhere)
-        .map_or(command, |own| own.config.how_to_add(advice::API));
-    let lines = advice::three_lines(&reads, &api);
+fn how_to_add(traefik: Option<&TraefikContainer>, project: &str) -> String {
+    let lines = match traefik {
+        Some(traefik) => traefik.how_to_add(project),
+        None => advice::how_to_add(advice::IMAGE, &Advised::default()),
+    };
     format!("{lines}\n      or go on without an atomic cutover: --allow-split")
 }
 
@@ -90,7 +90,7 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
     let running = engine.running().await?;
     let readers = readers(found, &running, networks).await?;
     if !settings.allow_split {
-        refuse_bypass(all)?;
+        refuse_bypass(all, &key.project)?;
     }
     if readers.is_empty() {
         return Err(no_reader(key, found, all, &running));
@@ -176,6 +176,14 @@ async fn readers(
             Err(error) => tracing::info!(%error, "a socket proxy of another stack"),
         }
     }
+    for (_, reader) in &mut readers {
+        if let Some(own) = &mut reader.container
+            && let Some(traefik) = traefik_within(&own.id, running)
+        {
+            own.id = traefik.id.clone().unwrap_or_default();
+            own.name = name(traefik);
+        }
+    }
     readers.retain(|(_, reader)| {
         let container = reader.container.as_ref().and_then(|own| container(&own.id));
         let in_front = match &reader.container {
@@ -187,6 +195,19 @@ async fn readers(
         in_front && reader.streams > 0 && is_traefik
     });
     Ok(readers)
+}
+
+/// The Traefik in the network namespace of another container, which has the address that its reads come from.
+fn traefik_within<'a>(id: &str, running: &'a [ContainerSummary]) -> Option<&'a ContainerSummary> {
+    let is = |own: &ContainerSummary| own.id.as_deref() == Some(id);
+    if running.iter().any(|own| is(own) && looks_like_traefik(own)) {
+        return None;
+    }
+    let within = |own: &&ContainerSummary| holder(own, running).is_some_and(is);
+    running
+        .iter()
+        .filter(|own| looks_like_traefik(own))
+        .find(within)
 }
 
 /// Asks the socket proxies at once: each answer costs a process in a container.
@@ -232,16 +253,19 @@ fn no_reader(
     match found.iter().find(own).or_else(|| found.iter().find(near)) {
         None if all.is_empty() => no_traefik(&key.service),
         None => Error::refused("Traefik does not read through a socket proxy: none runs beside it")
-            .hint(how_to_add(all.first())),
+            .hint(how_to_add(all.first(), &key.project)),
         Some(found) => Error::refused(format!(
             "no Traefik in front of {} has an open event stream to a socket proxy such as {}",
             key.service, found.control.name
         ))
-        .hint(format!(
-            "see that Traefik runs, has {} in its environment, and shares a network with the socket proxy and one \
-             with the service; docker compose logs says what it tries",
-            advice::docker_host()
-        )),
+        .hint(match all.iter().find(|own| own.config.swarm.is_some()) {
+            Some(traefik) => traefik.how_to_add(&key.project),
+            None => format!(
+                "see that Traefik runs, has {} in its environment, and shares a network with the socket proxy and one \
+                 with the service; docker compose logs says what it tries",
+                advice::docker_host()
+            ),
+        }),
     }
 }
 
@@ -284,7 +308,7 @@ pub async fn named_apis(settings: &Settings) -> Result<Vec<Arc<Api>>> {
 }
 
 /// A Traefik that reads the socket itself and shares a network with the service would see both sets at once.
-fn refuse_bypass(traefiks: &[TraefikContainer]) -> Result<()> {
+fn refuse_bypass(traefiks: &[TraefikContainer], project: &str) -> Result<()> {
     let bypasses = |traefik: &&TraefikContainer| matches!(traefik.reads, Reads::Socket(_));
     match traefiks.iter().find(bypasses) {
         None => Ok(()),
@@ -292,17 +316,21 @@ fn refuse_bypass(traefiks: &[TraefikContainer]) -> Result<()> {
             "{} is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
             traefik.name
         ))
-        .hint(traefik.how_to_read())),
+        .hint(traefik.how_to_read(project))),
         Some(traefik) => Err(Error::refused(format!(
             "{} is a Traefik that does not read through a socket proxy",
             traefik.name
         ))
-        .hint(how_to_add(Some(traefik)))),
+        .hint(how_to_add(Some(traefik), project))),
     }
 }
 
 /// Refuses to roll what carries the traffic of the rollout itself.
-pub async fn refuse_own_parts(found: &[Found], replicas: &[Replica]) -> Result<()> {
+pub async fn refuse_own_parts(
+    found: &[Found],
+    running: &[ContainerSummary],
+    replicas: &[Replica],
+) -> Result<()> {
     let is_replica = |id: &str| {
         replicas
             .iter()
@@ -318,8 +346,9 @@ pub async fn refuse_own_parts(found: &[Found], replicas: &[Replica]) -> Result<(
     }
     // What reads through a socket proxy shares a network with it.
     let near = |found: &&Found| {
-        let mut networks = replicas.iter().flat_map(|own| &own.networks);
-        networks.any(|network| found.networks.contains(network))
+        let own = |own: &&ContainerSummary| own.id.as_deref().is_some_and(is_replica);
+        let mut replicas = running.iter().filter(own);
+        replicas.any(|own| reaches(own, &found.networks))
     };
     for (_, readers) in ask_all(found.iter().filter(near)).await {
         let readers = readers.unwrap_or_default();
@@ -327,11 +356,16 @@ pub async fn refuse_own_parts(found: &[Found], replicas: &[Replica]) -> Result<(
             .iter()
             .filter(|reader| is_traefik(reader))
             .filter_map(|reader| reader.container.as_ref())
-            .find(|own| is_replica(&own.id));
-        if let Some(traefik) = traefik {
+            .flat_map(|own| {
+                let within = traefik_within(&own.id, running);
+                let within = within.and_then(|own| Some((own.id.clone()?, name(own))));
+                [Some((own.id.clone(), own.name.clone())), within]
+            })
+            .flatten()
+            .find(|(id, _)| is_replica(id));
+        if let Some((_, traefik)) = traefik {
             return Err(Error::refused(format!(
-                "{} is the Traefik that a rollout goes through",
-                traefik.name
+                "{traefik} is the Traefik that a rollout goes through"
             ))
             .hint("docker compose up -d replaces it, with a short gap for everything behind it"));
         }

@@ -242,8 +242,8 @@ impl Proxy for Pin {
     }
 
     fn containers(&self) -> Vec<(String, Role)> {
-        let names = self.fronts.iter().map(|front| front.api.name.clone());
-        names.map(|name| (name, Role::Traefik)).collect()
+        let fronts = self.fronts.iter();
+        fronts.flat_map(|front| front.api.containers()).collect()
     }
 
     fn confirms_hold(&self) -> bool {

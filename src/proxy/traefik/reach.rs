@@ -220,7 +220,9 @@ impl Scene<'_> {
     }
 
     fn named(&self, base: String, reach: Reach) -> Api {
-        Api::new(self.traefik.name.clone(), base, reach).of_container(self.traefik.identity.clone())
+        let Self { traefik, .. } = self;
+        let holder = traefik.holder.as_ref().map(|own| own.name.clone());
+        Api::new(traefik.name.clone(), base, reach).of_container(traefik.identity.clone(), holder)
     }
 
     /// Why there is no way, and what to add.

@@ -25,6 +25,17 @@ pub enum Source {
     Environment,
 }
 
+/// An option as it is written where a static configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// An argument of Traefik's command.
+    Argument(String),
+    /// A variable of its environment, and the value.
+    Variable(String, String),
+    /// Something in its configuration file: what to add, in words.
+    InFile(String),
+}
+
 /// What a container gives its Traefik to read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Given<'a> {
@@ -42,8 +53,8 @@ pub struct StaticConfig {
     pub source: Source,
     /// The Docker provider, where it is on.
     pub docker: Option<Docker>,
-    /// Whether the Swarm provider is on.
-    pub swarm: bool,
+    /// Where the Swarm provider reads, where it is on; `DOCKER_HOST` wins over it as over Docker's own endpoint.
+    pub swarm: Option<String>,
     /// The file provider, where it is on.
     pub file: Option<FileProvider>,
     /// Every entrypoint, by its name.
@@ -187,7 +198,9 @@ pub fn read(given: Given<'_>) -> Result<StaticConfig, String> {
     let mut config = StaticConfig {
         source,
         docker: on("providers.docker").map(Docker::read),
-        swarm: on("providers.swarm").is_some(),
+        swarm: on("providers.swarm")
+            .or_else(|| on("providers.docker").filter(|docker| is_set(*docker, "swarmMode")))
+            .map(endpoint),
         file: on("providers.file").and_then(FileProvider::read),
         entrypoints: entrypoints(&tree),
         api,
@@ -206,7 +219,7 @@ impl Default for StaticConfig {
         Self {
             source: Source::default(),
             docker: None,
-            swarm: false,
+            swarm: None,
             file: None,
             entrypoints: BTreeMap::new(),
             api: None,
@@ -238,23 +251,7 @@ impl StaticConfig {
 
     /// How to add an option, such as `api.insecure=true`, to the place that this configuration really comes from.
     pub fn how_to_add(&self, option: &str) -> String {
-        let (name, value) = option.split_once('=').unwrap_or((option, "true"));
-        match &self.source {
-            Source::Command => format!("add --{name}={value} to Traefik's command"),
-            Source::Environment => format!(
-                "add TRAEFIK_{}: \"{value}\" to Traefik's environment",
-                name.to_uppercase().replace('.', "_")
-            ),
-            Source::File(path) if path.ends_with(".toml") => {
-                let (table, key) = name.rsplit_once('.').unwrap_or(("", name));
-                format!("add {key} = {value} under [{table}] in Traefik's {path}")
-            }
-            Source::File(path) => format!(
-                "add {}: {value}{} to Traefik's {path}",
-                name.replace('.', ": { "),
-                " }".repeat(name.matches('.').count())
-            ),
-        }
+        self.source.how_to_add(option)
     }
 
     /// The entrypoint that the insecure API, ping and metrics come on exists without being given
@@ -275,6 +272,46 @@ impl StaticConfig {
     }
 }
 
+impl Source {
+    /// How to add an option here, in words.
+    pub fn how_to_add(&self, option: &str) -> String {
+        match self.written(option) {
+            Written::Argument(argument) => format!("add {argument} to Traefik's command"),
+            Written::Variable(name, value) => {
+                format!("add {name}: \"{value}\" to Traefik's environment")
+            }
+            Written::InFile(what) => what,
+        }
+    }
+
+    /// An option, such as `api.insecure=true`, as it is written here.
+    pub fn written(&self, option: &str) -> Written {
+        let (name, value) = option.split_once('=').unwrap_or((option, "true"));
+        match self {
+            Self::Command => Written::Argument(format!("--{name}={value}")),
+            Self::Environment => {
+                let variable = format!("TRAEFIK_{}", name.to_uppercase().replace('.', "_"));
+                Written::Variable(variable, value.to_owned())
+            }
+            Self::File(path) if path.ends_with(".toml") => {
+                let (table, key) = name.rsplit_once('.').unwrap_or(("", name));
+                let value = match value {
+                    "true" | "false" => value.to_owned(),
+                    text => format!("{text:?}"),
+                };
+                Written::InFile(format!(
+                    "add {key} = {value} under [{table}] in Traefik's {path}"
+                ))
+            }
+            Self::File(path) => Written::InFile(format!(
+                "add {}: {value}{} to Traefik's {path}",
+                name.replace('.', ": { "),
+                " }".repeat(name.matches('.').count())
+            )),
+        }
+    }
+}
+
 impl Docker {
     fn read(node: Node<'_>) -> Self {
         let text = |name| {
@@ -284,7 +321,7 @@ impl Docker {
         };
         let switch = |name, default| node.at(name).and_then(Node::switch).unwrap_or(default);
         Self {
-            endpoint: text("endpoint").unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned()),
+            endpoint: endpoint(node),
             exposed_by_default: switch("exposedByDefault", true),
             default_rule: text("defaultRule"),
             constraints: text("constraints"),
@@ -293,6 +330,17 @@ impl Docker {
             watch: switch("watch", true),
         }
     }
+}
+
+/// Where the Docker or the Swarm provider reads.
+fn endpoint(provider: Node<'_>) -> String {
+    let given = provider.at("endpoint").and_then(Node::text);
+    let given = given.filter(|text| !text.is_empty());
+    given.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
+}
+
+fn is_set(node: Node<'_>, name: &str) -> bool {
+    node.at(name).and_then(Node::switch).unwrap_or(false)
 }
 
 impl FileProvider {

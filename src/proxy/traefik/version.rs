@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// `3.7.15`; what is not said is taken for 0.
+/// `3.7.15`; a number that is not said is [`Version::LAST`], since `v3.7` names the last release of its line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     pub major: u32,
@@ -11,24 +11,20 @@ pub struct Version {
 }
 
 impl Version {
+    /// What stands for a number that is not said: it is later than any other.
+    pub const LAST: u32 = u32::MAX;
+
     /// Whether it heeds `DOCKER_HOST`, and agrees with the engine on a version of its API: both since 3.6.1 and 2.11.31.
     /// Before, it reads what `providers.docker.endpoint` says, by API 1.24 (`pkg/provider/docker/shared.go`).
     pub fn heeds_docker_host(self) -> bool {
-        let since = match self.major {
-            2 => Self {
-                major: 2,
-                minor: 11,
-                patch: 31,
-            },
-            _ => Self {
-                major: 3,
-                minor: 6,
-                patch: 1,
-            },
+        let (minor, patch) = if self.major == 2 { (11, 31) } else { (6, 1) };
+        let major = self.major.clamp(2, 3);
+        let since = Self {
+            major,
+            minor,
+            patch,
         };
-        // A tag such as `v3.6` says no patch, and is the last one.
-        let last = self.patch == 0 && (self.major, self.minor) == (since.major, since.minor);
-        self >= since || last
+        self >= since
     }
 }
 
@@ -48,15 +44,20 @@ impl FromStr for Version {
         let major = parts.next().ok_or(())??;
         Ok(Self {
             major,
-            minor: parts.next().transpose()?.unwrap_or(0),
-            patch: parts.next().transpose()?.unwrap_or(0),
+            minor: parts.next().transpose()?.unwrap_or(Self::LAST),
+            patch: parts.next().transpose()?.unwrap_or(Self::LAST),
         })
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+        write!(f, "{}", self.major)?;
+        let said = |number: &&u32| **number != Self::LAST;
+        for number in [self.minor, self.patch].iter().take_while(said) {
+            write!(f, ".{number}")?;
+        }
+        Ok(())
     }
 }
 
@@ -74,8 +75,13 @@ mod tests {
             ("2.11.31", true),
             ("3.0.4", false),
             ("3.5.6", false),
+            ("3.6.0", false),
             ("3.6.1", true),
             ("3.6", true),
+            ("2.11", true),
+            ("2.10", false),
+            ("2", true),
+            ("3", true),
             ("3.7.15", true),
         ] {
             let version: Version = text.parse().unwrap();
@@ -87,7 +93,8 @@ mod tests {
     fn a_version_is_read_in_every_form_that_images_agents_and_the_api_write() {
         for (text, version) in [
             ("3.7.15", "3.7.15"),
-            ("v3.7", "3.7.0"),
+            ("v3.7", "3.7"),
+            ("v3", "3"),
             ("Traefik 3.0.4", "3.0.4"),
             ("3.1.0-rc1", "3.1.0"),
         ] {

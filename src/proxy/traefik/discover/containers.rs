@@ -14,10 +14,14 @@ use super::{
     summary::{addresses_of, looks_like_traefik, name, reaches},
 };
 use crate::{
-    engine::Engine,
+    engine::{
+        Engine,
+        shared::{MAX_STEPS, target},
+    },
     error::Result,
+    model::label,
     proxy::traefik::{
-        advice,
+        advice::{self, Namespace},
         api::Api,
         control::Control,
         reach::api_of,
@@ -50,6 +54,26 @@ pub struct TraefikContainer {
     pub version: Option<Version>,
     /// See [`Self::api`].
     pub(super) api: Arc<OnceCell<Result<Arc<Api>>>>,
+    /// The container whose network namespace it is in, where that is not its own.
+    pub holder: Option<Holder>,
+}
+
+/// A container that lends its network namespace to a Traefik.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub id: String,
+    pub name: String,
+    /// Its service, where it is of Traefik's own project.
+    pub service: Option<String>,
+}
+
+impl Holder {
+    pub fn namespace(&self) -> Namespace<'_> {
+        match &self.service {
+            Some(service) => Namespace::Service(service),
+            None => Namespace::Container(&self.name),
+        }
+    }
 }
 
 /// How a Traefik reads Docker.
@@ -137,10 +161,19 @@ impl TraefikContainer {
     }
 
     /// Whether it is told to read through one of these socket proxies, and does not do so now.
-    fn is_told_of<'a>(&self, mut found: impl Iterator<Item = &'a Found>) -> bool {
+    fn is_told_of<'a>(&self, found: impl Iterator<Item = &'a Found>) -> bool {
         let Reads::Other(endpoint) = &self.reads else {
             return false;
         };
+        self.at(endpoint, found).is_some()
+    }
+
+    /// The socket proxy that an endpoint leads this Traefik to.
+    fn at<'a>(
+        &self,
+        endpoint: &str,
+        mut found: impl Iterator<Item = &'a Found>,
+    ) -> Option<&'a Found> {
         let host = endpoint.strip_prefix("tcp://").unwrap_or_default();
         let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
         let settings = self.inspect.network_settings.as_ref();
@@ -149,7 +182,19 @@ impl TraefikContainer {
             let mut names = networks.into_iter().flat_map(|own| own.keys());
             names.any(|name| own.networks.contains(name))
         };
-        found.any(|own| near(&own) && own.is_called(host))
+        found.find(|own| near(own) && own.is_called(host))
+    }
+
+    /// The name of the socket proxy that its Swarm provider reads through, and that passes none of its reads.
+    pub fn swarm_through(&self, found: &[Found]) -> Option<String> {
+        let own = self.config.swarm.as_deref()?;
+        let given = docker_host(environment(&self.inspect))
+            .filter(|_| self.version.is_none_or(Version::heeds_docker_host));
+        let found = match (&self.reads, given) {
+            (Reads::SocketProxy(through, _), Some(_)) => Some(&**through),
+            _ => self.at(given.unwrap_or(own), found.iter()),
+        };
+        found.map(|own| own.control.name.clone())
     }
 
     /// Whether it was told by `DOCKER_HOST` where to read, which this version does not heed.
@@ -160,13 +205,46 @@ impl TraefikContainer {
     }
 
     /// The line that makes it read through a socket proxy.
-    pub fn how_to_read(&self) -> String {
+    pub fn how_to_read(&self, project: &str) -> String {
         match self.version {
+            _ if self.config.swarm.is_some() => self.how_to_add(project),
             Some(version) if !version.heeds_docker_host() => {
                 self.config.how_to_add(&advice::endpoint(advice::SERVICE))
             }
             _ => format!("add {} to Traefik's environment", advice::docker_host()),
         }
+    }
+
+    /// What to add so that it reads through the socket proxy; `project` is the one that is rolled.
+    pub fn how_to_add(&self, project: &str) -> String {
+        let service = self.label(label::COMPOSE_SERVICE);
+        let own = self.label(label::COMPOSE_PROJECT);
+        let folder = self.label(label::COMPOSE_DIRECTORY);
+        let mode = self.inspect.host_config.as_ref();
+        let mode = mode.and_then(|config| config.network_mode.as_deref());
+        let namespace = match &self.holder {
+            Some(holder) => holder.namespace(),
+            None => Namespace::of_mode(mode),
+        };
+        let reader = advice::Reader {
+            service: service.unwrap_or("traefik"),
+            config: Some(&self.config),
+            heeds_docker_host: self.version.is_none_or(Version::heeds_docker_host),
+            namespace,
+            folder: folder.filter(|_| own != Some(project)),
+        };
+        advice::how_to_add(advice::IMAGE, &reader)
+    }
+
+    /// Whether a container is this Traefik, or lends it its network namespace.
+    pub fn is_part(&self, id: &str) -> bool {
+        self.id == id || self.holder.as_ref().is_some_and(|own| own.id == id)
+    }
+
+    /// A label of its container.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let labels = self.inspect.config.as_ref()?.labels.as_ref()?;
+        labels.get(key).map(String::as_str)
     }
 }
 
@@ -191,9 +269,10 @@ impl Sighting {
     /// Looks closer; `None` where it has ended meanwhile.
     pub async fn examine(&self, engine: &Engine) -> Result<Option<TraefikContainer>> {
         let id = self.summary.id.clone().unwrap_or_default();
-        let Some(inspect) = engine.inspect(&id).await? else {
+        let Some(mut inspect) = engine.inspect(&id).await? else {
             return Ok(None);
         };
+        let holder = in_namespace(engine, &mut inspect).await?;
         let (config, unread) = match static_config(engine, &id, &inspect).await? {
             Ok(config) => (config, None),
             Err(why) => (StaticConfig::default(), Some(why)),
@@ -215,8 +294,65 @@ impl Sighting {
             unread,
             reads,
             api: Arc::default(),
+            holder,
         }))
     }
+}
+
+/// Gives a container that is in another's network namespace that one's networks, addresses and published ports.
+async fn in_namespace(
+    engine: &Engine,
+    inspect: &mut ContainerInspectResponse,
+) -> Result<Option<Holder>> {
+    let mode = |own: &ContainerInspectResponse| {
+        let config = own.host_config.as_ref();
+        config.and_then(|config| config.network_mode.clone())
+    };
+    let mut last = None;
+    let mut next = mode(inspect);
+    for _ in 0..MAX_STEPS {
+        let Some(id) = target(next.as_deref()) else {
+            break;
+        };
+        let Some(holder) = engine.inspect(id).await? else {
+            break;
+        };
+        next = mode(&holder);
+        last = Some(holder);
+    }
+    let Some(holder) = last else {
+        return Ok(None);
+    };
+    if let Some(config) = inspect
+        .host_config
+        .as_mut()
+        .filter(|_| next.as_deref() == Some("host"))
+    {
+        config.network_mode = next;
+    }
+    inspect.network_settings = holder.network_settings;
+    let labels = holder
+        .config
+        .and_then(|config| config.labels)
+        .unwrap_or_default();
+    let own = inspect
+        .config
+        .as_ref()
+        .and_then(|config| config.labels.as_ref());
+    let project = own.and_then(|own| own.get(label::COMPOSE_PROJECT));
+    let is_own = project.is_some() && project == labels.get(label::COMPOSE_PROJECT);
+    Ok(Some(Holder {
+        id: holder.id.unwrap_or_default(),
+        name: holder
+            .name
+            .unwrap_or_default()
+            .trim_start_matches('/')
+            .to_owned(),
+        service: labels
+            .get(label::COMPOSE_SERVICE)
+            .filter(|_| is_own)
+            .cloned(),
+    }))
 }
 
 /// Reads what its Traefik reads; the inner error is why its configuration file is none.

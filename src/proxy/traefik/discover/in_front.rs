@@ -153,11 +153,11 @@ impl TraefikContainer {
     }
 }
 
-/// `None` in the network of the host, or of another container.
+/// `None` in the network of the host.
 fn networks(traefik: &TraefikContainer) -> Option<BTreeSet<String>> {
     let host = traefik.inspect.host_config.as_ref();
     let mode = host.and_then(|config| config.network_mode.as_deref());
-    if mode.is_some_and(|mode| mode == "host" || mode.starts_with("container:")) {
+    if mode == Some("host") {
         return None;
     }
     let settings = traefik.inspect.network_settings.as_ref()?;

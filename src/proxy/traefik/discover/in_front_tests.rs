@@ -37,6 +37,7 @@ fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
         reads: Reads::Socket("/var/run/docker.sock".to_owned()),
         version: None,
         api: Default::default(),
+        holder: None,
     }
 }
 

@@ -46,9 +46,17 @@ impl Found {
 
 /// Every socket proxy that runs on the engine, those of the service's own project first.
 pub async fn socket_proxies(engine: &Engine, key: &ServiceKey) -> Result<Vec<Found>> {
-    let running = engine.running().await?;
+    among(engine, &engine.running().await?, key).await
+}
+
+/// The same, among these containers.
+pub async fn among(
+    engine: &Engine,
+    running: &[ContainerSummary],
+    key: &ServiceKey,
+) -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    for summary in &running {
+    for summary in running {
         let command = command(engine, summary).await?;
         let command = command.unwrap_or_default();
         found.extend(socket_proxy(engine, summary, &command, &key.project));

@@ -147,7 +147,34 @@ fn a_file_wins_over_arguments_and_arguments_over_variables() {
     let config = read(all).unwrap();
     assert!(config.file.is_some() && config.api.is_none() && config.docker.is_none());
     let config = read(Given { file: None, ..all }).unwrap();
-    assert!(config.api.is_some() && config.docker.is_some() && !config.swarm);
+    assert!(config.api.is_some() && config.docker.is_some() && config.swarm.is_none());
+}
+
+#[test]
+fn the_swarm_provider_is_found_wherever_it_is_switched_on() {
+    let socket = Some("unix:///var/run/docker.sock".to_owned());
+    for config in [
+        by_command("--providers.docker --providers.swarm"),
+        by_command("--providers.swarm=true"),
+        by_command("--providers.docker.swarmMode=true"),
+        by_environment("TRAEFIK_PROVIDERS_SWARM=true"),
+        by_environment("TRAEFIK_PROVIDERS_SWARM_EXPOSEDBYDEFAULT=false"),
+        by_file(
+            "/etc/traefik/traefik.yml",
+            "providers: {swarm: {}, docker: {}}",
+        ),
+        by_file("/t.toml", "[providers.swarm]\nwatch = true\n"),
+    ] {
+        assert_eq!(config.swarm, socket);
+    }
+    let other = by_command("--providers.swarm.endpoint=tcp://swarm:2375");
+    assert_eq!(other.swarm.as_deref(), Some("tcp://swarm:2375"));
+    for config in [
+        by_command("--providers.swarm=false --providers.docker"),
+        by_command("--providers.docker.swarmMode=false"),
+    ] {
+        assert_eq!(config.swarm, None);
+    }
 }
 
 #[test]

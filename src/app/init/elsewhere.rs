@@ -1,0 +1,155 @@
+//! Where Traefik is, if not in the project's own files: in one that they include, or in another project that runs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use super::{Chosen, Images, endpoint, from_here};
+use crate::{
+    cli::InitArgs,
+    engine::Engine,
+    error::Error,
+    init::stack::{self, Services},
+    model::label,
+    proxy::traefik::{advice, discover::looks_like_traefik},
+    yaml,
+};
+
+/// The most files in a row, each included by the one before.
+const MAX_STEPS: usize = 8;
+
+impl Chosen {
+    /// Why nothing is edited, and where Traefik is.
+    pub(super) async fn elsewhere(&self, args: &InitArgs, images: &Images) -> Error {
+        for path in &self.paths {
+            if let Some(error) = self.included(args, images, path) {
+                return error;
+            }
+        }
+        let named = args.traefik.as_deref();
+        if let Some((project, folder)) = running(args).await.filter(|_| named.is_none()) {
+            let message = format!(
+                "no service of this file is Traefik: project {project} runs it, in {folder}"
+            );
+            let hint = format!("cd {folder}, and run rollout init there");
+            return self.file.named(Error::refused(message)).hint(hint);
+        }
+        let whole = yaml::parse_merged(&self.file.text).unwrap_or_default();
+        let services = whole["services"].as_object().cloned().unwrap_or_default();
+        self.file.named(stack::missing(&services, named))
+    }
+
+    /// What to add to an included file.
+    fn included(&self, args: &InitArgs, images: &Images, path: &Path) -> Option<Error> {
+        let found = find(path, MAX_STEPS, &|services| {
+            let found = stack::traefik(services, args.traefik.as_deref(), images);
+            found.ok().flatten()
+        });
+        let (file, services, name) = found?;
+        let directory = file.parent().unwrap_or(&file).to_owned();
+        let read = |path: &str| fs::read_to_string(directory.join(path)).ok();
+        let config = stack::config(&services[&name], &read);
+        let reader = stack::reader(&services, &name, images, config.as_ref());
+        let (shown, from) = (from_here(&file), from_here(path));
+        let message = format!("service {name} is in {shown}, which {from} includes");
+        let to = format!(" to {shown}");
+        Some(Error::refused(message).hint(advice::by_hand(&args.image, &reader, &to)))
+    }
+}
+
+/// The file among those that a file includes, however far, in which a service is looked for.
+fn find(
+    path: &Path,
+    steps: usize,
+    traefik: &dyn Fn(&Services) -> Option<String>,
+) -> Option<(PathBuf, Services, String)> {
+    let whole = yaml::parse_merged(&fs::read_to_string(path).ok()?).ok()?;
+    let directory = path.parent().unwrap_or(path);
+    for name in includes(&whole["include"]).filter(|_| steps > 0) {
+        let file = directory.join(name);
+        let Some(whole) = fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| yaml::parse_merged(&text).ok())
+        else {
+            continue;
+        };
+        let services = whole["services"].as_object().cloned().unwrap_or_default();
+        if let Some(name) = traefik(&services) {
+            return Some((file, services, name));
+        }
+        if let Some(found) = find(&file, steps - 1, traefik) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// The paths of `include`, in its short and its long form.
+fn includes(include: &Value) -> impl Iterator<Item = &str> {
+    let entries = include.as_array().into_iter().flatten();
+    let paths = entries.map(|entry| match entry {
+        Value::Object(long) => long.get("path").unwrap_or(&Value::Null),
+        short => short,
+    });
+    paths.flat_map(|path| match path {
+        Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect::<Vec<&str>>(),
+    })
+}
+
+/// A Traefik that runs on the engine: its project, and the folder of that.
+async fn running(args: &InitArgs) -> Option<(String, String)> {
+    let engine = Engine::connect(endpoint(&args.target).await.ok()?)
+        .await
+        .ok()?;
+    let running = engine.running().await.ok()?;
+    running
+        .iter()
+        .filter(|own| looks_like_traefik(own))
+        .find_map(|own| {
+            let label = |key: &str| own.labels.as_ref()?.get(key).cloned();
+            Some((
+                label(label::COMPOSE_PROJECT)?,
+                label(label::COMPOSE_DIRECTORY)?,
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_included_file_is_found_in_every_form_of_include_and_through_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let traefik = |services: &Services| stack::traefik(services, None, &Images::new()).unwrap();
+        let there = write(
+            "proxy/traefik.yaml",
+            "services: {edge: {image: 'traefik:v3.7'}}\n",
+        );
+        write(
+            "proxy/other.yaml",
+            "services: {db: {image: postgres}}\ninclude: [traefik.yaml]\n",
+        );
+        for include in [
+            "[proxy/traefik.yaml]",
+            "[{path: proxy/traefik.yaml, project_directory: .}]",
+            "[missing.yaml, {path: [proxy/other.yaml]}]",
+        ] {
+            let from = write("compose.yaml", &format!("include: {include}\n"));
+            let (file, _, name) = find(&from, MAX_STEPS, &traefik).unwrap();
+            assert_eq!((file, name.as_str()), (there.clone(), "edge"), "{include}");
+        }
+        let round = write("compose.yaml", "include: [compose.yaml]\n");
+        assert!(find(&round, MAX_STEPS, &traefik).is_none());
+    }
+}

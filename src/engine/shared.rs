@@ -1,0 +1,153 @@
+//! Containers that are in a namespace of another container: whose networks they have, and who joins whom. Pure.
+
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
+
+use crate::model::{Replica, label};
+
+/// The most containers in a row, each in the network namespace of the next.
+pub const MAX_STEPS: usize = 8;
+
+/// A container or a service that is in a namespace of a service's replicas, or uses their volumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    pub name: String,
+    /// Its Compose project and service, where it has both.
+    pub of: Option<(String, String)>,
+    /// The folder of that project.
+    pub folder: Option<String>,
+    /// The key of a Compose file that says so: `network_mode`, `pid`, `ipc` or `volumes_from`.
+    pub way: &'static str,
+}
+
+/// The container that `network_mode`, `pid` or `ipc` leads to, by its id or name.
+pub fn target(mode: Option<&str>) -> Option<&str> {
+    mode?.strip_prefix("container:")
+}
+
+/// A list in which a container in another's network namespace has that one's networks and ports.
+pub fn with_networks(list: Vec<ContainerSummary>) -> Vec<ContainerSummary> {
+    let holders: Vec<Option<ContainerSummary>> =
+        list.iter().map(|own| holder(own, &list).cloned()).collect();
+    let lend = |(mut own, holder): (ContainerSummary, Option<ContainerSummary>)| {
+        if let Some(holder) = holder {
+            own.network_settings = holder.network_settings;
+            own.ports = holder.ports;
+            let config = holder.host_config.as_ref();
+            if config.and_then(|config| config.network_mode.as_deref()) == Some("host") {
+                own.host_config = holder.host_config;
+            }
+        }
+        own
+    };
+    list.into_iter().zip(holders).map(lend).collect()
+}
+
+/// The container whose network namespace this one is in, where it is not its own.
+pub fn holder<'a>(
+    own: &ContainerSummary,
+    list: &'a [ContainerSummary],
+) -> Option<&'a ContainerSummary> {
+    let mut found = next(own, list)?;
+    for _ in 0..MAX_STEPS {
+        match next(found, list) {
+            Some(further) => found = further,
+            None => break,
+        }
+    }
+    Some(found)
+}
+
+fn next<'a>(own: &ContainerSummary, list: &'a [ContainerSummary]) -> Option<&'a ContainerSummary> {
+    let mode = own.host_config.as_ref()?.network_mode.as_deref();
+    let target = target(mode)?;
+    list.iter().find(|other| is(target, other))
+}
+
+fn is(target: &str, summary: &ContainerSummary) -> bool {
+    let mut names = summary.names.iter().flatten();
+    summary.id.as_deref() == Some(target)
+        || names.any(|name| name.trim_start_matches('/') == target)
+}
+
+/// Every container of a list that is in the network namespace of one of these replicas; our own helpers aside.
+pub fn by_network(list: &[ContainerSummary], replicas: &[Replica]) -> Vec<Joined> {
+    let joined = list.iter().filter_map(|own| {
+        let labels = own.labels.clone().unwrap_or_default();
+        let mode = own.host_config.as_ref()?.network_mode.as_deref();
+        let name = own.names.iter().flatten().next()?;
+        joined("network_mode", mode, name, &labels, replicas)
+    });
+    joined.collect()
+}
+
+/// Every container that is in the process or IPC namespace of one of these replicas, which a list does not tell.
+pub fn by_processes(all: &[ContainerInspectResponse], replicas: &[Replica]) -> Vec<Joined> {
+    let joined = all.iter().flat_map(|own| {
+        let config = own.config.as_ref();
+        let labels = config.and_then(|config| config.labels.clone());
+        let (labels, host) = (labels.unwrap_or_default(), own.host_config.as_ref());
+        let name = own.name.as_deref().unwrap_or_default();
+        let pid = host.and_then(|host| host.pid_mode.as_deref());
+        let ipc = host.and_then(|host| host.ipc_mode.as_deref());
+        let ways = [("pid", pid), ("ipc", ipc)];
+        ways.map(|(way, mode)| joined(way, mode, name, &labels, replicas))
+    });
+    joined.flatten().collect()
+}
+
+fn joined(
+    way: &'static str,
+    mode: Option<&str>,
+    name: &str,
+    labels: &std::collections::HashMap<String, String>,
+    replicas: &[Replica],
+) -> Option<Joined> {
+    let target = target(mode)?;
+    let is = |own: &&Replica| own.id.0 == target || own.name == target;
+    if labels.contains_key(label::ROLE) || !replicas.iter().any(|own| is(&own)) {
+        return None;
+    }
+    let label = |key: &str| labels.get(key).cloned();
+    Some(Joined {
+        name: name.trim_start_matches('/').to_owned(),
+        of: label(label::COMPOSE_PROJECT).zip(label(label::COMPOSE_SERVICE)),
+        folder: label(label::COMPOSE_DIRECTORY),
+        way,
+    })
+}
+
+impl Joined {
+    /// What a message calls it, as seen from a project.
+    pub fn called(&self, project: &str) -> String {
+        match &self.of {
+            Some((own, service)) if own == project => service.clone(),
+            Some((own, _)) => format!("{} (project {own})", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// Whether another one is the same service, by the same key.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.way == other.way
+            && (self.of.is_some() && self.of == other.of || self.name == other.name)
+    }
+
+    /// What makes it anew, in the namespace of the new replica, as seen from a project.
+    pub fn recreate(&self, project: &str) -> String {
+        match (&self.of, &self.folder) {
+            (Some((own, service)), _) if own == project => {
+                format!("docker compose up -d --no-deps --force-recreate {service}")
+            }
+            (Some((own, service)), Some(folder)) => {
+                format!(
+                    "(cd {folder} && docker compose -p {own} up -d --no-deps --force-recreate {service})"
+                )
+            }
+            _ => format!("docker rm -f {}, then run it again as it was", self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "shared_tests.rs"]
+mod tests;
