@@ -2,7 +2,7 @@
 
 pub mod check;
 mod command;
-mod contents;
+pub mod contents;
 mod create;
 pub mod duration;
 pub mod files;
@@ -14,6 +14,7 @@ mod parse;
 mod project;
 mod reason;
 mod recorded;
+pub mod reproduce;
 mod variables;
 pub mod view;
 

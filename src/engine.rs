@@ -146,6 +146,8 @@ pub struct Image {
     pub labels: BTreeMap<String, String>,
     /// Its health check, which its containers have unless they are given another.
     pub check: Option<HealthConfig>,
+    /// All that it gives its containers, as the engine says it.
+    pub config: serde_json::Value,
 }
 
 impl Engine {
@@ -433,7 +435,10 @@ impl Engine {
 
 fn image_of(image: ImageInspect) -> Image {
     let config = image.config.unwrap_or_default();
+    // A record of plain values has nothing that JSON cannot say.
+    let whole = serde_json::to_value(&config).unwrap_or_default();
     Image {
+        config: whole,
         id: image.id.unwrap_or_default(),
         digests: image.repo_digests.unwrap_or_default(),
         volumes: config.volumes.unwrap_or_default().into_iter().collect(),

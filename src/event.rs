@@ -24,6 +24,12 @@ pub enum Event {
         replicas: u32,
         /// How traffic is moved: a few words.
         proxy: String,
+        /// The image that comes to run, as the Compose file names it.
+        image: String,
+        /// The image that ran before; `None` where nothing did.
+        replaces: Option<String>,
+        /// The revision that is gone back to, where it is.
+        undo_to: Option<u64>,
     },
     /// Something that the operator should know and that stops nothing.
     Notice {
@@ -31,7 +37,12 @@ pub enum Event {
         text: String,
     },
     /// The service already runs what is wanted.
-    NothingToDo { service: String, replicas: u32 },
+    NothingToDo {
+        service: String,
+        replicas: u32,
+        /// The image that runs.
+        image: String,
+    },
     /// An earlier run left a rollout unfinished, and it is settled first.
     Unfinished {
         /// The id of that attempt.
@@ -82,6 +93,10 @@ pub enum Event {
         revision: u64,
         /// How many replicas it has.
         replicas: u32,
+        /// Its image, as the Compose file names it.
+        image: String,
+        /// The image that ran before; `None` where nothing did.
+        replaces: Option<String>,
         /// From the change of the routing to the last proxy's agreement; `None` where no proxy routes to the service.
         cutover_ms: Option<u64>,
         total_ms: u64,

@@ -120,8 +120,12 @@ async fn the_label_is_taken_away(stack: &Stack, image: &str) {
     let after = lines(&status);
     let settled = [
         "web: settled, revision 4".to_owned(),
-        "NAME STATE HEALTH REVISION TRAFFIC".to_owned(),
-        format!("{}-web-1 running healthy 4 live", stack.name),
+        "NAME STATE HEALTH REVISION TRAFFIC IMAGE".to_owned(),
+        format!(
+            "{}-web-1 running healthy 4 live {}",
+            stack.name,
+            latest(stack)
+        ),
     ];
     assert!(after.ends_with(&settled), "{}", status.out);
 }

@@ -36,7 +36,10 @@ use crate::{
         self,
         live::{Live, Memory},
     },
-    model::{ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, label},
+    model::{
+        ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, image_change,
+        label,
+    },
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
     state::{Lock, journal::Intent, revisions::Revision},
@@ -337,10 +340,13 @@ impl Scene<'_> {
             self.adopt(subject, lock, &mut memory, &version, found)
                 .await;
         }
+        let reference = subject.service.image.clone().unwrap_or_default();
+        let (image, replaces) = image_change(&reference, &version.image, &olds);
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
             self.events.emit(Event::NothingToDo {
                 service: subject.service.name.clone(),
                 replicas: subject.replicas,
+                image,
             });
             return Ok(());
         }
@@ -354,6 +360,9 @@ impl Scene<'_> {
             revision,
             replicas: subject.replicas,
             proxy: proxy.describe(),
+            image: image.clone(),
+            replaces: replaces.clone(),
+            undo_to: self.back.map(|back| back.number),
         });
         let way = proxy.describe();
         let mut intent = Intent {
@@ -421,6 +430,8 @@ impl Scene<'_> {
             rollout,
             revision,
             replicas: subject.replicas,
+            image,
+            replaces,
             cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
             total_ms: began.elapsed().as_millis() as u64,
             phases,

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     execute,
-    model::{Replica, Route},
+    model::{Replica, Route, image_name},
     report::Output,
     watch::Watch,
 };
@@ -99,7 +99,7 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
     let mut table = Table::new();
     table
         .load_style(NOTHING)
-        .set_header(["NAME", "STATE", "HEALTH", "REVISION", "TRAFFIC"]);
+        .set_header(["NAME", "STATE", "HEALTH", "REVISION", "TRAFFIC", "IMAGE"]);
     for own in &standing.replicas {
         let revision = own.revision.map_or("-".to_owned(), |own| own.to_string());
         table.add_row([
@@ -108,6 +108,7 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
             word(&own.health),
             revision,
             traffic(standing, own).to_owned(),
+            image_name(&own.reference, &own.image),
         ]);
     }
     let rows = table.to_string();
@@ -140,6 +141,7 @@ fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {
                 "health": own.health,
                 "revision": own.revision,
                 "image": own.image,
+                "reference": own.reference,
                 "traffic": traffic(standing, own),
             })
         })

@@ -50,6 +50,7 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     }
     let replicas = engine.replicas(&key).await?;
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, &undo.service)?;
+    refuse_lost(back, &undo.service)?;
     let recorded = compose.recorded(&back.config, &key.project);
     let project = recorded.project_for(&[&undo.service]).await?;
     let scene = Scene {
@@ -97,6 +98,21 @@ async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Resul
         ))
         .hint(format!("rollout status {}", key.service))),
     }
+}
+
+/// Refuses what could only be made again with something missing.
+fn refuse_lost(back: &Revision, service: &str) -> Result<()> {
+    if back.lost.is_empty() {
+        return Ok(());
+    }
+    Err(Error::refused(format!(
+        "revision {} of {service} was not made by a rollout, and its containers had what cannot be recorded: {}",
+        back.number,
+        back.lost.join(", ")
+    ))
+    .hint(format!(
+        "put the earlier version into the Compose file, then run: rollout {service}"
+    )))
 }
 
 /// Whether any replica of this rollout is left.

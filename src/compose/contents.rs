@@ -56,6 +56,22 @@ fn service_digest(raw: &Value, service: &str, variables: &BTreeMap<String, Strin
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The configs and secrets of a service whose contents Compose puts into its containers itself.
+pub fn copied(raw: &Value, service: &str) -> Vec<String> {
+    let mut copied = Vec::new();
+    for section in SECTIONS {
+        let uses = raw["services"][service][section].as_array();
+        let sources = uses.into_iter().flatten();
+        for source in sources.filter_map(|one| one["source"].as_str()) {
+            let entry = &raw[section][source];
+            if !entry["content"].is_null() || !entry["environment"].is_null() {
+                copied.push(format!("{section}.{source}"));
+            }
+        }
+    }
+    copied
+}
+
 /// A digest of one config's or secret's content; what cannot be read, or lies outside, counts by what names it.
 fn content_digest(entry: &Value, variables: &BTreeMap<String, String>) -> Vec<u8> {
     let text = |key: &str| entry[key].as_str();

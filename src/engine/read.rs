@@ -40,6 +40,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         restarts: inspect.restart_count.unwrap_or(0),
         started_at: state.started_at.unwrap_or_default(),
         image: inspect.image.unwrap_or_default(),
+        reference: config.image.unwrap_or_default(),
         hash: get(label::COMPOSE_HASH).unwrap_or_default(),
         digest: get(label::DIGEST),
         networks: networks.keys().cloned().collect(),

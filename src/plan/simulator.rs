@@ -66,6 +66,7 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
         restarts: 0,
         started_at: String::new(),
         image: String::new(),
+        reference: String::new(),
         hash: String::new(),
         digest: None,
         labels: BTreeMap::new(),

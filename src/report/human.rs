@@ -100,18 +100,27 @@ impl Sink for Human {
                 revision,
                 replicas,
                 proxy,
+                image,
+                replaces,
+                undo_to,
                 ..
             } => {
+                let undo = undo_to.map_or_else(String::new, |to| format!(" (undo to {to})"));
                 self.line(&format!(
-                    "{}: rolling to revision {revision}, {}, {proxy}",
+                    "{}: rolling to revision {revision}{undo}, {}, {}, {proxy}",
                     bold(service),
+                    change(image, replaces.as_deref()),
                     count(*replicas)
                 ));
             }
             Event::Notice { text } => self.line(&format!("  {} {text}", yellow().apply_to("!"))),
-            Event::NothingToDo { service, replicas } => {
+            Event::NothingToDo {
+                service,
+                replicas,
+                image,
+            } => {
                 self.line(&format!(
-                    "{}: nothing to do, {} up to date",
+                    "{}: nothing to do, {} up to date ({image})",
                     bold(service),
                     count(*replicas)
                 ));
@@ -180,6 +189,8 @@ impl Sink for Human {
                 service,
                 revision,
                 replicas,
+                image,
+                replaces,
                 cutover_ms,
                 total_ms,
                 phases,
@@ -188,7 +199,7 @@ impl Sink for Human {
                 self.still();
                 self.line(&summary(
                     service,
-                    *revision,
+                    (*revision, &change(image, replaces.as_deref())),
                     *replicas,
                     *cutover_ms,
                     *total_ms,
@@ -240,7 +251,7 @@ fn without_cause(message: &str, shown: &str) -> String {
 
 fn summary(
     service: &str,
-    revision: u64,
+    (revision, image): (u64, &str),
     replicas: u32,
     cutover: Option<u64>,
     total: u64,
@@ -262,12 +273,20 @@ fn summary(
         })
         .collect();
     let head = format!(
-        "{}: revision {revision} is live, {}, {live}, {} in all",
+        "{}: revision {revision} is live, {image}, {}, {live}, {} in all",
         bold(service),
         count(replicas),
         span(total)
     );
     format!("{head} ({})", spent.join(", "))
+}
+
+/// The image that comes, and the one that goes where that is another.
+fn change(image: &str, replaces: Option<&str>) -> String {
+    match replaces.filter(|before| *before != image) {
+        Some(before) => format!("{before} → {image}"),
+        None => image.to_owned(),
+    }
 }
 
 fn relabelled(

@@ -38,6 +38,12 @@ pub struct Revision {
     /// It ran before anything was recorded, and is taken as it was found.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub found: bool,
+    /// Its configuration was read off its containers, so Compose would hash it differently.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_containers: bool,
+    /// What its containers had that no Compose file can ask for: it cannot be made again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 /// The image of a revision.

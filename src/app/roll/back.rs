@@ -4,6 +4,7 @@ use super::{Scene, Subject, Version};
 use crate::{
     error::{Error, Result},
     event::Event,
+    settings::Strategy,
     state::{journal::Intent, revisions::Revision},
 };
 
@@ -53,7 +54,12 @@ impl Scene<'_> {
         subject: &Subject<'_>,
         back: &Revision,
     ) -> Result<Version> {
-        let hash = self.compose.config_hash(&subject.service.name).await?;
+        // What is made again is the same: Compose is to find nothing to do where the file still says so.
+        let keeps_hash = back.of_containers && subject.settings.strategy == Strategy::BlueGreen;
+        let hash = match keeps_hash {
+            true => back.hash.clone(),
+            false => self.compose.config_hash(&subject.service.name).await?,
+        };
         let name = &subject.service.name;
         if hash != back.hash && self.compose.version() != back.compose {
             self.events.notice(format!(

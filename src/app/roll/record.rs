@@ -9,6 +9,11 @@ use std::{
 
 use super::{Scene, Subject, Version};
 use crate::{
+    compose::{
+        contents,
+        reproduce::{Found, Reproduced, reproduce},
+    },
+    engine::Image,
     model::{ContainerId, Replica, RolloutId, label},
     retry,
     settings::Strategy,
@@ -167,6 +172,8 @@ impl Scene<'_> {
             .to_owned(),
             undo_to: self.back.map(|back| back.number),
             found: false,
+            of_containers: self.back.is_some_and(|back| back.of_containers),
+            lost: Vec::new(),
         }
     }
 
@@ -184,6 +191,9 @@ impl Scene<'_> {
         ]);
         if let Some(to) = revision.undo_to {
             labels.insert(label::UNDO.to_owned(), to.to_string());
+            if revision.of_containers {
+                labels.insert(label::COMPOSE_HASH.to_owned(), revision.hash.clone());
+            }
             // A recorded config comes from no file; the project's own files are still where they were.
             for of_files in [label::COMPOSE_FILES, label::COMPOSE_DIRECTORY] {
                 if let Some(value) = olds.iter().find_map(|old| old.labels.get(of_files)) {
@@ -240,8 +250,7 @@ impl Scene<'_> {
         }
     }
 
-    /// Records what runs where nobody has yet, and the Compose file still says what it was made from: the way back to
-    /// what Compose itself has made.
+    /// Records what runs where that has not been done yet: the way back to what another tool has made.
     pub(super) async fn adopt(
         &self,
         subject: &Subject<'_>,
@@ -250,7 +259,10 @@ impl Scene<'_> {
         version: &Version,
         (olds, proxy): (&[Replica], String),
     ) {
-        let Some(first) = olds.first() else { return };
+        let serving = olds.iter().find(|old| old.serves());
+        let Some(first) = serving.or(olds.first()) else {
+            return;
+        };
         let digest = &subject.service.inline_digest;
         let same = |old: &Replica| {
             old.hash == version.hash
@@ -259,7 +271,7 @@ impl Scene<'_> {
         };
         let running = memory.revisions.running(olds);
         let known = running.is_some_and(|number| memory.revisions.get(number).is_some());
-        if known || memory.is_unread || !olds.iter().all(same) {
+        if known || memory.is_unread {
             return;
         }
         let Ok(Some(image)) = self.engine.image(&first.image).await else {
@@ -267,11 +279,19 @@ impl Scene<'_> {
         };
         let started = humantime::parse_rfc3339(&first.started_at).ok();
         let at = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let of_containers = match olds.iter().all(same) {
+            true => None,
+            false => match self.read_off(subject, first, &image).await {
+                Some(read) => Some(read),
+                None => return,
+            },
+        };
+        let config = of_containers.as_ref().map(|(_, own)| &own.config);
         let found = Version {
             image: image.id,
             digests: image.digests,
-            hash: version.hash.clone(),
-            config: version.config.clone(),
+            hash: first.hash.clone(),
+            config: config.unwrap_or(&version.config).clone(),
         };
         let number = running.unwrap_or_else(|| memory.revisions.next(&[]));
         let rollout = first.rollout.clone();
@@ -280,10 +300,39 @@ impl Scene<'_> {
         let mut revision = self.revision(subject, &found, (number, &rollout), proxy, at);
         revision.replicas = olds.len() as u32;
         revision.found = true;
+        if let Some((reference, read)) = of_containers {
+            revision.image.reference = reference;
+            revision.digest = first.digest.clone().unwrap_or_default();
+            revision.of_containers = true;
+            revision.lost = read.lost;
+        }
         FOUND.clone_into(&mut revision.who);
         let undo = first.labels.get(label::UNDO);
         revision.undo_to = undo.and_then(|number| number.parse().ok());
         self.record(subject, lock, memory, revision).await;
+    }
+
+    /// What a container was made of, as the engine says it, and the name of its image; `None` where it has gone.
+    async fn read_off(
+        &self,
+        subject: &Subject<'_>,
+        replica: &Replica,
+        image: &Image,
+    ) -> Option<(String, Reproduced)> {
+        let inspect = self.engine.inspect(&replica.id.0).await.ok()??;
+        let container = serde_json::to_value(inspect).ok()?;
+        let reference = container["Config"]["Image"].as_str()?.to_owned();
+        let mut read = reproduce(&Found {
+            project: &subject.key.project,
+            service: &subject.key.service,
+            container: &container,
+            image: &image.config,
+            settings: subject.service.raw(self.project),
+        });
+        // Contents that Compose has put into a container show in nothing that the engine says of it.
+        let copied = contents::copied(&self.project.raw, &subject.service.name);
+        read.lost.extend(copied);
+        Some((reference, read))
     }
 }
 

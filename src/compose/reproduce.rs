@@ -1,0 +1,300 @@
+//! From what the engine says of a container to a Compose file that makes it again, for what no recorded file made. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::yaml;
+
+mod host;
+#[cfg(test)]
+mod tests;
+
+/// A container as the engine describes it.
+pub struct Found<'a> {
+    pub project: &'a str,
+    pub service: &'a str,
+    /// All of its inspect answer.
+    pub container: &'a Value,
+    /// `Config` of its image, all of which it would have anyway.
+    pub image: &'a Value,
+    /// The settings of the service that no container shows, as the Compose file has them now.
+    pub settings: &'a Value,
+}
+
+/// What makes it again.
+#[derive(Debug, PartialEq)]
+pub struct Reproduced {
+    /// A Compose file of its own.
+    pub config: String,
+    /// What no Compose file can ask for: names of the engine's API.
+    pub lost: Vec<String>,
+}
+
+/// Keys of a service that Compose or a rollout acts on, and the engine hears nothing of.
+const SETTINGS: [&str; 3] = ["x-rollout", "pre_stop", "post_start"];
+
+/// Labels of Compose and of rollouts: each new container gets its own.
+const OURS: [&str; 3] = ["com.docker.compose.", "io.rollout.", "desktop.docker.io/"];
+
+/// The config of a Compose project whose one service is the container.
+pub fn reproduce(found: &Found<'_>) -> Reproduced {
+    let mut made = Made::default();
+    made.config(found);
+    made.volumes_of_its_own(found);
+    made.host(&found.container["HostConfig"]);
+    made.networks(found);
+    for key in SETTINGS {
+        made.put(key, found.settings[key].clone());
+    }
+    let config = json!({
+        "name": found.project,
+        "services": {found.service: made.service},
+        "networks": made.networks,
+        "volumes": made.volumes,
+    });
+    Reproduced {
+        // Plain values have nothing that YAML cannot say.
+        config: yaml::write(&escaped(config)).unwrap_or_default(),
+        lost: made.lost,
+    }
+}
+
+#[derive(Default)]
+struct Made {
+    service: Map<String, Value>,
+    networks: Map<String, Value>,
+    volumes: Map<String, Value>,
+    lost: Vec<String>,
+}
+
+impl Made {
+    fn put(&mut self, key: &str, value: Value) {
+        if !is_nothing(&value) {
+            self.service.insert(key.to_owned(), value);
+        }
+    }
+
+    /// What the container has of its own: the image gives it the rest.
+    fn config(&mut self, found: &Found<'_>) {
+        let (own, image) = (&found.container["Config"], found.image);
+        self.put("image", own["Image"].clone());
+        self.command(own, image);
+        let given = items(&image["Env"]);
+        let environment = items(&own["Env"]).into_iter();
+        let environment = environment.filter(|entry| !given.contains(entry));
+        self.put("environment", environment.collect());
+        for (theirs, ours) in [
+            ("User", "user"),
+            ("WorkingDir", "working_dir"),
+            ("StopSignal", "stop_signal"),
+        ] {
+            if own[theirs] != image[theirs] {
+                self.put(ours, own[theirs].clone());
+            }
+        }
+        self.put("labels", labels(own, image));
+        self.put("tty", own["Tty"].clone());
+        self.put("stdin_open", own["OpenStdin"].clone());
+        self.put("domainname", own["Domainname"].clone());
+        self.put("mac_address", own["MacAddress"].clone());
+        let id = found.container["Id"].as_str().unwrap_or_default();
+        let hostname = own["Hostname"].as_str().unwrap_or_default();
+        if !id.starts_with(hostname) && !joins(mode(found)) {
+            self.put("hostname", json!(hostname));
+        }
+        if let Some(seconds) = own["StopTimeout"].as_u64() {
+            self.put("stop_grace_period", json!(format!("{seconds}s")));
+        }
+        if own["Healthcheck"] != image["Healthcheck"] {
+            self.put("healthcheck", healthcheck(&own["Healthcheck"]));
+        }
+        let exposed = keys(&own["ExposedPorts"]);
+        let by_image = keys(&image["ExposedPorts"]);
+        let exposed = exposed.filter(|port| !by_image.clone().any(|own| own == *port));
+        self.put("expose", exposed.map(|port| json!(port)).collect());
+        self.container_name(found);
+    }
+
+    /// An entrypoint of its own makes the engine forget the image's command.
+    fn command(&mut self, own: &Value, image: &Value) {
+        let differs = |key: &str| items(&own[key]) != items(&image[key]);
+        let entrypoint = differs("Entrypoint");
+        if entrypoint {
+            let value = json!(items(&own["Entrypoint"]));
+            self.service.insert("entrypoint".to_owned(), value);
+        }
+        if entrypoint || differs("Cmd") {
+            let value = json!(items(&own["Cmd"]));
+            self.service.insert("command".to_owned(), value);
+        }
+    }
+
+    /// A name that no number makes is written down.
+    fn container_name(&mut self, found: &Found<'_>) {
+        let name = found.container["Name"].as_str().unwrap_or_default();
+        let name = name.trim_start_matches('/');
+        let numbered = ["-", "_"].iter().any(|between| {
+            let begins = format!("{}{between}{}{between}", found.project, found.service);
+            let number = name.strip_prefix(&begins);
+            number.is_some_and(|rest| rest.starts_with(|own: char| own.is_ascii_digit()))
+        });
+        if !numbered {
+            self.put("container_name", json!(name));
+        }
+    }
+
+    /// Volumes without a name that the image does not declare.
+    fn volumes_of_its_own(&mut self, found: &Found<'_>) {
+        let by_image: Vec<&String> = keys(&found.image["Volumes"]).collect();
+        let own = keys(&found.container["Config"]["Volumes"]);
+        let own = own.filter(|target| !by_image.contains(target));
+        let volumes: Vec<Value> = own
+            .map(|target| json!({"type": "volume", "target": target}))
+            .collect();
+        self.put("volumes", json!(volumes));
+    }
+
+    fn networks(&mut self, found: &Found<'_>) {
+        let mode = mode(found);
+        if joins(mode) || mode == "none" || mode == "bridge" {
+            return self.put("network_mode", json!(mode));
+        }
+        let known = [
+            found.service,
+            found.container["Name"].as_str().unwrap_or_default(),
+        ];
+        let known = known.map(|name| name.trim_start_matches('/'));
+        let id = found.container["Id"].as_str().unwrap_or_default();
+        let endpoints = entries(&found.container["NetworkSettings"]["Networks"]);
+        let several = endpoints.clone().count() > 1;
+        let mut own = Map::new();
+        for (name, endpoint) in endpoints {
+            let mut settings = self.endpoint(name, endpoint);
+            let aliases = items(&endpoint["Aliases"]).into_iter().filter(|alias| {
+                let alias = alias.as_str().unwrap_or_default();
+                // The name that it had while it was rolled in.
+                let before = alias.split_once('.').map_or(alias, |(name, _)| name);
+                !known.contains(&alias) && !known.contains(&before) && !id.starts_with(alias)
+            });
+            let aliases: Vec<Value> = aliases.collect();
+            if !aliases.is_empty() {
+                settings.insert("aliases".to_owned(), json!(aliases));
+            }
+            // The first network is the one with the default route.
+            if several && name == mode {
+                settings.insert("priority".to_owned(), json!(1));
+            }
+            own.insert(name.clone(), Value::Object(settings));
+            self.networks
+                .insert(name.clone(), json!({"name": name, "external": true}));
+        }
+        self.put("networks", Value::Object(own));
+    }
+
+    fn endpoint(&mut self, name: &str, endpoint: &Value) -> Map<String, Value> {
+        let mut settings = Map::new();
+        let asked = &endpoint["IPAMConfig"];
+        for (theirs, ours) in [
+            ("IPv4Address", "ipv4_address"),
+            ("IPv6Address", "ipv6_address"),
+            ("LinkLocalIPs", "link_local_ips"),
+        ] {
+            if !is_nothing(&asked[theirs]) {
+                settings.insert(ours.to_owned(), asked[theirs].clone());
+            }
+        }
+        for key in ["Links", "DriverOpts"] {
+            if !is_nothing(&endpoint[key]) {
+                self.lost.push(format!("{key} of network {name}"));
+            }
+        }
+        settings
+    }
+}
+
+/// `HostConfig.NetworkMode`: the first network, or none of its own.
+fn mode<'a>(found: &Found<'a>) -> &'a str {
+    let host = &found.container["HostConfig"];
+    match host["NetworkMode"].as_str() {
+        None | Some("default") => "bridge",
+        Some(mode) => mode,
+    }
+}
+
+fn joins(mode: &str) -> bool {
+    mode == "host" || mode.starts_with("container:")
+}
+
+fn labels(own: &Value, image: &Value) -> Value {
+    let given = &image["Labels"];
+    let ours = |key: &str| OURS.iter().any(|start| key.starts_with(start));
+    let labels = entries(&own["Labels"])
+        .filter(|(key, value)| !ours(key) && given[key.as_str()] != **value)
+        .map(|(key, value)| (key.clone(), value.clone()));
+    Value::Object(labels.collect())
+}
+
+fn healthcheck(check: &Value) -> Value {
+    let test = items(&check["Test"]);
+    if test.first().is_none_or(|first| first == "NONE") {
+        return json!({"disable": true});
+    }
+    let mut made = Map::from_iter([("test".to_owned(), json!(test))]);
+    for (theirs, ours) in [
+        ("Interval", "interval"),
+        ("Timeout", "timeout"),
+        ("StartPeriod", "start_period"),
+        ("StartInterval", "start_interval"),
+    ] {
+        if let Some(nanos) = check[theirs].as_u64().filter(|nanos| *nanos > 0) {
+            made.insert(ours.to_owned(), json!(duration(nanos)));
+        }
+    }
+    if let Some(retries) = check["Retries"].as_u64().filter(|count| *count > 0) {
+        made.insert("retries".to_owned(), json!(retries));
+    }
+    Value::Object(made)
+}
+
+fn duration(nanos: u64) -> String {
+    match nanos % 1_000_000 {
+        0 => format!("{}ms", nanos / 1_000_000),
+        _ => format!("{nanos}ns"),
+    }
+}
+
+/// `$` begins a variable in a Compose file.
+fn escaped(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace('$', "$$")),
+        Value::Array(list) => list.into_iter().map(escaped).collect(),
+        Value::Object(map) => {
+            let entries = map.into_iter().map(|(key, value)| (key, escaped(value)));
+            Value::Object(entries.collect())
+        }
+        other => other,
+    }
+}
+
+/// What the engine writes where nothing was asked for.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Bool(true) => false,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+fn items(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> + Clone {
+    value.as_object().into_iter().flatten()
+}
+
+fn keys(value: &Value) -> impl Iterator<Item = &String> + Clone {
+    entries(value).map(|(key, _)| key)
+}
