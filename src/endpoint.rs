@@ -21,7 +21,7 @@ use self::{
     ssh::Target,
     tls::{Client, Material},
 };
-pub use self::{forward::Forward, stream::Stream};
+pub use self::{forward::Forward, stream::Stream, tls::any_certificate};
 use crate::error::{Error, Result};
 
 /// Where Docker's own commands look when nothing else is named.

@@ -34,7 +34,7 @@ use crate::{
     docker_http::{Connector, Endpoint},
     error::{Error, Result},
     model::{ContainerId, HealthCheck, Replica, ServiceKey, label},
-    retry,
+    namespace, retry,
 };
 
 /// How long the engine may take for one call, in seconds.
@@ -416,13 +416,14 @@ impl Engine {
         )
     }
 
-    /// Makes an image from a root file system in a tar archive; its tag is `reference`.
+    /// Makes an image of helpers from a root file system in a tar archive.
     pub async fn import_image(&self, tar: Vec<u8>, repo: &str, tag: &str) -> Result<()> {
+        let speaks = format!("LABEL {}={}", label::HELPER, namespace::PROTOCOL);
         let options = query::CreateImageOptionsBuilder::default()
             .from_src("-")
             // With the tag in a parameter of its own, Podman before 4.6 would forget it.
             .repo(&format!("{repo}:{tag}"))
-            .changes(vec!["ENTRYPOINT [\"/rollout\"]".to_owned()])
+            .changes(vec!["ENTRYPOINT [\"/rollout\"]".to_owned(), speaks])
             .build();
         let body = bollard::body_full(tar.into());
         self.docker

@@ -27,6 +27,8 @@ pub mod label {
     pub const COMPOSE_VERSION: &str = "io.rollout.compose";
     /// Marks containers that are the tool's own: `lock`, `helper`, `state`, `ask`.
     pub const ROLE: &str = "io.rollout.role";
+    /// On an image that helpers run: what its program and the CLI say to each other, by number.
+    pub const HELPER: &str = "io.rollout.helper";
     /// On a helper: the replica whose network it looks at.
     pub const HELPS: &str = "io.rollout.helps";
     /// Compose's own labels (compose-spec "Labels", docker/compose pkg/api/labels.go).

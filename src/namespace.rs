@@ -4,6 +4,7 @@
 //! It speaks JSON lines on standard output and reads lines on standard input, whose end means that the CLI is gone.
 
 mod ages;
+pub mod check;
 mod connection;
 mod h2;
 mod http1;
@@ -23,7 +24,11 @@ use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use check::Check;
 use traffic::RoutedPort;
+
+/// Changes with each change of what the helper is given or tells; the image that holds this program has it as a label.
+pub const PROTOCOL: &str = "2";
 
 /// What the helper does; every option is given by the CLI, never by a person.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
@@ -46,6 +51,9 @@ pub enum NamespaceCommand {
         /// Asks for this path over HTTP, where 2xx and 3xx count as an answer; a TCP connection is enough without it
         #[arg(long, value_name = "PATH")]
         http: Option<String>,
+        /// A check that the replica has to pass besides, as JSON
+        #[arg(long = "check", value_name = "JSON")]
+        checks: Vec<Check>,
     },
 }
 
@@ -76,9 +84,25 @@ async fn run(command: NamespaceCommand) -> std::io::Result<()> {
                 .collect();
             watch::run(orders, ports, Duration::from_millis(quiet)).await
         }
-        NamespaceCommand::Probe { ports, http } => {
+        NamespaceCommand::Probe {
+            ports,
+            http,
+            checks,
+        } => {
             let ports: Vec<u16> = ports.into_iter().map(NonZeroU16::get).collect();
-            probe::run(orders, ports, http).await
+            probe::run(orders, ports, http, checks).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PROTOCOL;
+    use crate::model::label;
+
+    #[test]
+    fn the_image_says_what_its_program_speaks() {
+        let said = format!("{}={PROTOCOL:?}", label::HELPER);
+        assert!(include_str!("../Dockerfile").contains(&said), "{said}");
     }
 }

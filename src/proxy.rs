@@ -39,6 +39,8 @@ pub struct Observation {
     pub routing: Routing,
     /// What an instance complains of on behalf of a replica: a router that is disabled, a server that is down.
     pub trouble: BTreeMap<ContainerId, Vec<String>>,
+    /// Replicas of which an instance says that a server of theirs is down, by its own health check: in which service.
+    pub down: BTreeMap<ContainerId, String>,
     /// Containers that an operator hides by hand: nobody waits until they are live.
     pub set_aside: BTreeSet<ContainerId>,
 }

@@ -15,7 +15,7 @@ use crate::{
     engine::{Engine, Session},
     error::Result,
     model::{ContainerId, Health, Replica, Run, Verdict},
-    namespace::readiness::Readiness,
+    namespace::{check::Check, readiness::Readiness},
     retry,
     watch::Watch,
 };
@@ -43,6 +43,8 @@ pub struct Probe {
     pub ports: Vec<u16>,
     /// Ask for this path over HTTP.
     pub http: Option<String>,
+    /// What the proxy itself will ask.
+    pub checks: Vec<Check>,
 }
 
 /// A verdict and the gate that gave it.
@@ -120,15 +122,19 @@ fn by(
     healthy: Option<(String, Instant)>,
     gates: &Gates,
 ) -> String {
-    let answer = port
-        .filter(|port| port.must_answer)
-        .and_then(|port| port.last.as_ref())
-        .map(|last| format!("an answer: {}", last.detail));
+    let last = port.and_then(|port| Some((port.must_answer, port.last.as_ref()?)));
+    let answer = last
+        .filter(|(must_answer, _)| *must_answer)
+        .map(|(_, last)| format!("an answer: {}", last.detail));
+    let checked = last
+        .and_then(|(_, last)| last.checks.clone().ok())
+        .filter(|passed| !passed.is_empty())
+        .map(|passed| format!("Traefik's health check: {passed}"));
     let health = healthy.map(|(by, _)| by).filter(|_| now.check.is_some());
-    match (health, answer) {
-        (Some(health), Some(answer)) => format!("{health}, and {answer}"),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => format!("ran {}", seconds(gates.stable)),
+    let all: Vec<String> = [health, answer, checked].into_iter().flatten().collect();
+    match all.is_empty() {
+        false => all.join(", and "),
+        true => format!("ran {}", seconds(gates.stable)),
     }
 }
 
@@ -164,11 +170,13 @@ fn seconds(span: Duration) -> String {
     humantime::format_duration(span).to_string()
 }
 
-/// A helper that tries the routed ports from inside the replica's network.
+/// A helper that tries the routed ports, and makes the proxy's checks, from inside the replica's network.
 struct Port {
     /// `None` where none could be started.
     session: Option<Session>,
     ports: Vec<u16>,
+    /// Whether the proxy's own checks have to pass.
+    is_checked: bool,
     /// Without a health check, or with a path to ask for, an answer is what decides. Else the health check does, and
     /// only a port that it alone can reach is held against it.
     must_answer: bool,
@@ -192,9 +200,12 @@ impl Port {
             .http
             .iter()
             .flat_map(|path| ["--http".to_owned(), path.clone()]);
+        let checks = probe.checks.iter().flat_map(Check::argument);
         let command = ["namespace", "probe"].map(str::to_owned);
-        let arguments: Vec<String> = command.into_iter().chain(ports).chain(path).collect();
+        let arguments = command.into_iter().chain(ports).chain(path).chain(checks);
+        let arguments: Vec<String> = arguments.collect();
         let must_answer = replica.check.is_none() || probe.http.is_some();
+        let is_checked = !probe.checks.is_empty();
         let helper: Result<Session> = retry::for_a_while(HELPER, || {
             engine.helper(&probe.image, &replica.id, Vec::clone(&arguments))
         })
@@ -203,6 +214,7 @@ impl Port {
             Ok(session) => Some(Self {
                 session: Some(session),
                 ports: probe.ports.clone(),
+                is_checked,
                 must_answer,
                 last: None,
             }),
@@ -213,9 +225,10 @@ impl Port {
                     detail,
                     &format!("nobody can try its port: {}", error.message),
                 );
-                must_answer.then(|| Self {
+                (must_answer || is_checked).then(|| Self {
                     session: None,
                     ports: probe.ports.clone(),
+                    is_checked,
                     must_answer,
                     last: None,
                 })
@@ -227,9 +240,20 @@ impl Port {
         let Some(last) = &self.last else {
             return false;
         };
-        match self.must_answer {
+        let open = match self.must_answer {
             true => last.answers,
             false => healthy.is_some() && !self.on_loopback_alone(last),
+        };
+        open && last.checks.is_ok()
+    }
+
+    /// What it still lacks, as far as that is for this helper to say; nothing where Docker's health check alone decides.
+    fn lack(&self, last: &Readiness) -> Option<String> {
+        let closed = (self.must_answer && !last.answers) || self.on_loopback_alone(last);
+        match &last.checks {
+            _ if closed => Some(last.detail.clone()),
+            Err(why) => Some(format!("Traefik's health check: {why}")),
+            Ok(_) => (self.must_answer || self.is_checked).then(String::new),
         }
     }
 
@@ -254,8 +278,8 @@ async fn listen(port: &mut Option<Port>, detail: &std::sync::Mutex<String>) -> R
     };
     let line = session.next_line().await?;
     if let Ok(readiness) = serde_json::from_str::<Readiness>(&line) {
-        if port.must_answer || port.on_loopback_alone(&readiness) {
-            note(detail, &readiness.detail);
+        if let Some(lack) = port.lack(&readiness) {
+            note(detail, &lack);
         }
         port.last = Some(readiness);
     }

@@ -1,6 +1,7 @@
 //! One service's rollout from beginning to end: read, check, lock, settle what is unfinished, roll, report.
 
 mod back;
+mod checks;
 mod difference;
 mod examine;
 mod front;
@@ -331,7 +332,7 @@ impl Scene<'_> {
             }
             fetched = self.fetch_image(subject, &mut phases) => fetched.map_err(unchanged)?,
         }
-        let version = self
+        let (version, image) = self
             .version(subject, proxy.routes())
             .await
             .map_err(unchanged)?;
@@ -341,17 +342,18 @@ impl Scene<'_> {
                 .await;
         }
         let reference = subject.service.image.clone().unwrap_or_default();
-        let (image, replaces) = image_change(&reference, &version.image, &olds);
+        let (comes, replaces) = image_change(&reference, &version.image, &olds);
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
             self.events.emit(Event::NothingToDo {
                 service: subject.service.name.clone(),
                 replicas: subject.replicas,
-                image,
+                image: comes,
             });
             return Ok(());
         }
         self.tell_differences(subject, &olds);
         self.tell_joined(subject, Told::Before);
+        let bake = self.bake(subject, &image, proxy.routes());
         let rollout = rollout_id(&subject.key, subject.epoch);
         let revision = memory.revisions.next(&olds);
         self.events.emit(Event::Started {
@@ -360,7 +362,7 @@ impl Scene<'_> {
             revision,
             replicas: subject.replicas,
             proxy: proxy.describe(),
-            image: image.clone(),
+            image: comes.clone(),
             replaces: replaces.clone(),
             undo_to: self.back.map(|back| back.number),
         });
@@ -393,7 +395,7 @@ impl Scene<'_> {
             desired.unrouted.clone_from(&intent.unrouted);
             desired.confirm_hold = proxy.confirms_hold();
             desired.hooks = subject.has_hooks(&olds);
-            desired.bake = !subject.settings.bake.is_zero();
+            desired.bake = !bake.is_zero();
             if desired.bake && !desired.routed {
                 self.events
                     .notice("--bake has no effect: no proxy could give the traffic back");
@@ -401,6 +403,7 @@ impl Scene<'_> {
             let mut live = self.live(subject, proxy, lock, &watch, settle);
             live.labels = labels;
             live.image = Some(version.image);
+            live.bake = bake;
             execute::run(
                 &mut live,
                 desired,
@@ -430,7 +433,7 @@ impl Scene<'_> {
             rollout,
             revision,
             replicas: subject.replicas,
-            image,
+            image: comes,
             replaces,
             cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
             total_ms: began.elapsed().as_millis() as u64,
@@ -463,6 +466,7 @@ impl Scene<'_> {
             image: None,
             dependencies: subject.dependencies.clone(),
             settle,
+            bake: Duration::ZERO,
             memory: Memory::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
 };
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use self::unverified::Unverified;
 use super::{
@@ -172,6 +173,17 @@ impl Client {
             Err(_) => Err(Error::failed("it does not speak TLS, or hangs")),
         }
     }
+}
+
+/// Speaks TLS with what answers at an address, whichever certificate it shows; it is no engine.
+pub async fn any_certificate(stream: TcpStream, address: IpAddr) -> Result<TlsStream<TcpStream>> {
+    let any = Material {
+        any: true,
+        ..Material::default()
+    };
+    let connector = TlsConnector::from(any.client()?.0);
+    let stream = connector.connect(address.into(), stream).await;
+    stream.map_err(|error| Error::failed(error.to_string()))
 }
 
 fn explain(failure: &Failure, host: &str) -> Error {

@@ -59,6 +59,8 @@ pub struct Live<'a> {
     pub dependencies: Vec<(String, u32)>,
     /// The pause between confirmation and drain.
     pub settle: Duration,
+    /// How long the new replicas are watched after the cutover.
+    pub bake: Duration,
     /// What this run remembers between steps.
     pub memory: Memory,
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::check::{Answer, Check, Http};
 use super::readiness::{Listeners, Readiness};
 use super::sock_diag::SockDiag;
 use super::stdio::{Orders, emit};
@@ -25,8 +25,13 @@ const TRY_FOR: Duration = Duration::from_secs(1);
 /// Writes a line for the first look and for each change, until told to leave.
 ///
 /// `http` is the path and query of a request that the replica must answer with 2xx or 3xx.
-pub async fn run(mut orders: Orders, ports: Vec<u16>, http: Option<String>) -> io::Result<()> {
-    let mut probe = Probe::open(ports, http)?;
+pub async fn run(
+    mut orders: Orders,
+    ports: Vec<u16>,
+    http: Option<String>,
+    checks: Vec<Check>,
+) -> io::Result<()> {
+    let mut probe = Probe::open(ports, http, checks)?;
     let mut said = None;
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -49,36 +54,37 @@ pub async fn run(mut orders: Orders, ports: Vec<u16>, http: Option<String>) -> i
     }
 }
 
-/// A try that runs, and where.
-type Try = (Vec<SocketAddr>, JoinHandle<Result<String, String>>);
-
 struct Probe {
     sock_diag: SockDiag,
     ports: Vec<u16>,
     http: Option<String>,
-    running: Option<Try>,
-    last: Option<(Vec<SocketAddr>, Result<String, String>)>,
-    next_try: Instant,
+    checks: Vec<Check>,
+    answers: Tries,
+    passes: Tries,
 }
 
 impl Probe {
-    fn open(ports: Vec<u16>, http: Option<String>) -> io::Result<Self> {
+    fn open(ports: Vec<u16>, http: Option<String>, checks: Vec<Check>) -> io::Result<Self> {
         Ok(Self {
             sock_diag: SockDiag::open()?,
             ports,
             http,
-            running: None,
-            last: None,
-            next_try: Instant::now(),
+            checks,
+            answers: Tries::default(),
+            passes: Tries::default(),
         })
     }
 
     async fn look(&mut self) -> io::Result<Readiness> {
         let listeners = Listeners::new(self.sock_diag.listeners()?);
         let (listening, loopback_only) = listeners.ports();
-        self.collect().await;
-        let outcome = match listeners.targets(&self.ports, &own_addresses()?) {
-            Ok(targets) => self.outcome(targets),
+        let own = own_addresses()?;
+        let outcome = match listeners.targets(&self.ports, &own) {
+            Ok(targets) => {
+                let http = self.http.clone();
+                let trying = |targets| try_all(targets, http);
+                self.answers.outcome(targets, trying).await
+            }
             Err(why) => Err(why),
         };
         let answers = outcome.is_ok();
@@ -88,21 +94,57 @@ impl Probe {
             loopback_only,
             answers,
             detail,
+            checks: self.pass(&listeners, &own).await,
         })
     }
 
-    async fn collect(&mut self) {
-        if let Some((targets, task)) = self.running.take_if(|(_, task)| task.is_finished()) {
-            let outcome = task.await.unwrap_or_else(|error| Err(error.to_string()));
-            self.last = Some((targets, outcome));
+    /// What the last try of every check gave.
+    async fn pass(&mut self, listeners: &Listeners, own: &[IpAddr]) -> Result<String, String> {
+        if self.checks.is_empty() {
+            return Ok(String::new());
+        }
+        let ports: Vec<u16> = self.checks.iter().map(|check| check.port).collect();
+        let targets = listeners.targets(&ports, own)?;
+        let checks = self.checks.clone();
+        let trying = |targets| check_all(checks, targets);
+        self.passes.outcome(targets, trying).await
+    }
+}
+
+/// Tries that are made one after another, each on the same targets as the last or on others.
+struct Tries {
+    running: Option<(Vec<SocketAddr>, JoinHandle<Result<String, String>>)>,
+    last: Option<(Vec<SocketAddr>, Result<String, String>)>,
+    next: Instant,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self {
+            running: None,
+            last: None,
+            next: Instant::now(),
         }
     }
+}
 
+impl Tries {
     /// What the last try on these targets gave; starts the next one when it is time.
-    fn outcome(&mut self, targets: Vec<SocketAddr>) -> Result<String, String> {
-        if self.running.is_none() && Instant::now() >= self.next_try {
-            self.next_try = Instant::now() + TRY_EVERY;
-            let task = tokio::spawn(try_all(targets.clone(), self.http.clone()));
+    async fn outcome<Trying>(
+        &mut self,
+        targets: Vec<SocketAddr>,
+        trying: impl FnOnce(Vec<SocketAddr>) -> Trying,
+    ) -> Result<String, String>
+    where
+        Trying: Future<Output = Result<String, String>> + Send + 'static,
+    {
+        if let Some((tried, task)) = self.running.take_if(|(_, task)| task.is_finished()) {
+            let outcome = task.await.unwrap_or_else(|error| Err(error.to_string()));
+            self.last = Some((tried, outcome));
+        }
+        if self.running.is_none() && Instant::now() >= self.next {
+            self.next = Instant::now() + TRY_EVERY;
+            let task = tokio::spawn(trying(targets.clone()));
             self.running = Some((targets.clone(), task));
         }
         match &self.last {
@@ -110,6 +152,18 @@ impl Probe {
             _ => Err("open, not tried yet".into()),
         }
     }
+}
+
+/// Each check with its own target. The first that does not pass decides.
+async fn check_all(checks: Vec<Check>, targets: Vec<SocketAddr>) -> Result<String, String> {
+    let mut passed = Vec::new();
+    for (check, target) in checks.iter().zip(targets) {
+        match check.ask(target).await {
+            Ok(what) => passed.push(what),
+            Err(why) => return Err(format!("{why} ({})", check.source)),
+        }
+    }
+    Ok(passed.join(", "))
 }
 
 async fn try_all(targets: Vec<SocketAddr>, http: Option<String>) -> Result<String, String> {
@@ -127,41 +181,20 @@ async fn try_all(targets: Vec<SocketAddr>, http: Option<String>) -> Result<Strin
 }
 
 async fn try_one(target: SocketAddr, http: Option<&str>) -> Result<String, String> {
-    let mut stream = TcpStream::connect(target)
-        .await
-        .map_err(|error| error.to_string())?;
     let Some(path) = http else {
-        return Ok("accepts connections".into());
+        let connected = TcpStream::connect(target).await;
+        let accepts = connected.map(|_| "accepts connections".to_owned());
+        return accepts.map_err(|error| error.to_string());
     };
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: rollout\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    );
-    let exchange = async {
-        stream.write_all(request.as_bytes()).await?;
-        status(&mut stream).await
-    };
-    match exchange.await.map_err(|error| error.to_string())? {
-        Some(status @ 200..=399) => Ok(format!("answers GET {path} with {status}")),
-        Some(status) => Err(format!("GET {path} is answered with {status}")),
-        None => Err(format!("GET {path} is not answered in HTTP/1.1")),
-    }
-}
-
-/// The status of the answer's first line.
-async fn status(stream: &mut TcpStream) -> io::Result<Option<u16>> {
-    let mut line = [0; 12];
-    let mut have = 0;
-    while have < line.len() {
-        match stream.read(&mut line[have..]).await? {
-            0 => return Ok(None),
-            more => have += more,
+    let ask = Http::get(path);
+    match ask.answer(target).await {
+        Ok(Answer::Status(status)) if ask.passes(status) => {
+            Ok(format!("answers GET {path} with {status}"))
         }
+        Ok(Answer::Status(status)) => Err(format!("GET {path} is answered with {status}")),
+        Ok(Answer::Elsewhere(url)) => Err(format!("GET {path} redirects to {url}")),
+        Err(why) => Err(format!("GET {path} {why}")),
     }
-    let line = std::str::from_utf8(&line).unwrap_or_default();
-    Ok(line
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.get(2..))
-        .and_then(|status| status.parse().ok()))
 }
 
 /// This namespace's network addresses: IPv4 first, as the proxy prefers it; link-local ones are no way in.

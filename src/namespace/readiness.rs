@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const DOCKER_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// A line of `probe`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
     /// Ports that accept connections on a network address, in order.
     pub listening: Vec<u16>,
@@ -19,6 +19,8 @@ pub struct Readiness {
     pub answers: bool,
     /// Why not, or what answered; one line.
     pub detail: String,
+    /// What the last try of every check gave: what passed, or why one does not.
+    pub checks: Result<String, String>,
 }
 
 /// The listening sockets of one look.

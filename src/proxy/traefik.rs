@@ -4,6 +4,7 @@ pub mod access;
 pub mod advice;
 pub mod api;
 pub mod by_name;
+pub mod checks;
 pub mod conflicts;
 pub mod control;
 pub mod discover;

@@ -7,8 +7,11 @@ use tokio::time::Instant;
 use super::{Checked, Scene, Subject, Version};
 use crate::{
     compose::Pull,
+    engine::Image,
     error::{Error, Result},
     event::Event,
+    model::label,
+    namespace,
     proxy::traefik::discover,
     settings::PullPolicy,
 };
@@ -17,18 +20,24 @@ use crate::{
 const HELPER: &str = "/rollout";
 
 impl Scene<'_> {
-    /// An image that holds this program: a socket proxy's, the one called `rollout:latest`, else one made of this binary.
+    /// An image that holds this program, no older one: a socket proxy's, the one called `rollout:latest`, else one made of
+    /// this binary.
     pub(super) async fn helper_image(&self, found: &[discover::Found]) -> Result<Option<String>> {
-        if let Some(found) = found.iter().find(|found| found.program == HELPER) {
+        let fits = |speaks: Option<&String>| speaks.is_some_and(|own| own == namespace::PROTOCOL);
+        let mut found = found.iter();
+        let fitting = found.find(|found| found.program == HELPER && fits(found.helper.as_ref()));
+        if let Some(found) = fitting {
             return Ok(Some(found.image.clone()));
         }
-        let tag = env!("CARGO_PKG_VERSION");
+        let tag = format!("{}-{}", env!("CARGO_PKG_VERSION"), namespace::PROTOCOL);
         for reference in ["rollout:latest".to_owned(), format!("rollout-helper:{tag}")] {
-            if let Some(image) = self.engine.image(&reference).await? {
+            if let Some(image) = self.engine.image(&reference).await?
+                && fits(image.labels.get(label::HELPER))
+            {
                 return Ok(Some(image.id));
             }
         }
-        if let Err(error) = self.load_helper(tag).await {
+        if let Err(error) = self.load_helper(&tag).await {
             self.events.notice(format!(
                 "no helper can run beside the replicas: {}",
                 error.message
@@ -112,7 +121,12 @@ impl Scene<'_> {
         Ok(())
     }
 
-    pub(super) async fn version(&self, subject: &Subject<'_>, routed: bool) -> Result<Version> {
+    /// The version that is wanted, and its image.
+    pub(super) async fn version(
+        &self,
+        subject: &Subject<'_>,
+        routed: bool,
+    ) -> Result<(Version, Image)> {
         let reference = match self.back {
             Some(back) => back.image.id.clone(),
             None => subject.service.image.clone().unwrap_or_default(),
@@ -139,17 +153,18 @@ impl Scene<'_> {
             self.refuse_ports(subject.service, &subject.settings, &image)?;
         }
         if let Some(back) = self.back {
-            return self.recorded_version(subject, back).await;
+            return Ok((self.recorded_version(subject, back).await?, image));
         }
         let name = &subject.service.name;
         let config = self.compose.resolved(name).await?;
         let hash = self.compose.hash_of_resolved(name, &config).await?;
-        Ok(Version {
-            image: image.id,
-            digests: image.digests,
+        let version = Version {
+            image: image.id.clone(),
+            digests: image.digests.clone(),
             hash,
             config,
-        })
+        };
+        Ok((version, image))
     }
 }
 

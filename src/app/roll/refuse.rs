@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Scene;
+use super::{Scene, checks::exposed};
 use crate::{
     compose::{
         Service,
@@ -58,13 +58,7 @@ impl Scene<'_> {
         settings: &Settings,
         image: &Image,
     ) -> Result<()> {
-        let published = service.published_ports.iter().map(|own| ports::Exposed {
-            port: own.target,
-            udp: own.protocol == "udp",
-        });
-        let texts = image.ports.iter().chain(&service.expose);
-        let exposed = texts.flat_map(|text| ports::Exposed::read(text));
-        let exposed: Vec<ports::Exposed> = exposed.chain(published).collect();
+        let exposed = exposed(service, image);
         let labels = self.labels(service, Some(image));
         if let Some((own, url)) = ports::fixed_address(&labels)
             && settings.strategy != Strategy::Recreate

@@ -1,6 +1,8 @@
 //! Watches the new replicas after the cutover, while the old ones still run.
 
-use tokio::time::{Instant, sleep_until};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Live, Sets, gates::others_changed};
 use crate::{
@@ -8,8 +10,12 @@ use crate::{
     engine::Engine,
     error::Result,
     model::{Baked, Desired, Facts, Replica},
+    proxy::Proxy,
     watch::Watch,
 };
+
+/// Between two questions to the proxy.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 impl Live<'_> {
     /// Ends with the time that is set, with the first sign that a new replica is ill, or when somebody asks for the old
@@ -20,15 +26,17 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let bake = self.settings.bake;
+        let bake = self.bake;
         let until = *self
             .memory
             .bake_until
             .get_or_insert_with(|| Instant::now() + bake);
         let (engine, watch) = (self.engine, self.watch);
+        let down = reported_down(&mut *self.proxy, &sets.news);
         let baked = tokio::select! {
             () = sleep_until(until) => Baked::Well,
             why = soured(engine, watch, &sets.news) => Baked::Ill(why?),
+            why = down => Baked::Ill(why),
             who = ask::heard(engine, &self.key, self.lock.epoch) => Baked::Ill(format!("undone by {who}")),
             // The planner sees what is left to go back to.
             changed = others_changed(engine, watch, &self.key, sets, desired.confirm_hold) => return changed,
@@ -54,5 +62,22 @@ async fn soured(engine: &Engine, watch: &Watch, news: &[&Replica]) -> Result<Str
             return Ok(format!("{name} {why} after the cutover"));
         }
         changed.await;
+    }
+}
+
+/// Ends when the proxy's own health check says that one of the replicas is down: why. That it is up proves nothing: Traefik
+/// says so of every server until it has checked it.
+async fn reported_down(proxy: &mut dyn Proxy, news: &[&Replica]) -> String {
+    let replicas: Vec<Replica> = news.iter().map(|new| (*new).clone()).collect();
+    loop {
+        let observation = proxy.observed(&replicas).await.unwrap_or_default();
+        let mut all = replicas.iter();
+        if let Some((new, service)) =
+            all.find_map(|new| Some((new, observation.down.get(&new.id)?)))
+        {
+            let name = new.target_name();
+            return format!("new replica {name} is DOWN by Traefik's health check of {service}");
+        }
+        sleep(ASK_EVERY).await;
     }
 }

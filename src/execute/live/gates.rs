@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     event::Event,
     model::{ContainerId, Desired, Facts, Replica, ServiceKey, Verdict},
-    proxy::traefik::{names, ports},
+    proxy::traefik::{checks, names, ports},
     ready::{self, Gates, Probe},
     watch::Watch,
 };
@@ -108,6 +108,8 @@ impl Live<'_> {
 
     pub(super) fn gates(&self, new: &Replica, routed: bool) -> Gates {
         let ports = ports::routed(&new.labels, &new.ports).into_keys().collect();
+        let checks = checks::checks(&new.labels, &new.ports).into_iter();
+        let checks = checks.filter_map(|check| check.ask.ok());
         // Nothing can be told of a UDP port from outside but that it is silent.
         let wants_probe =
             (routed && !names::only_datagrams(&new.labels)) || self.settings.ready_http.is_some();
@@ -119,6 +121,7 @@ impl Live<'_> {
                 image,
                 ports,
                 http: self.settings.ready_http.clone(),
+                checks: checks.filter(|_| routed).collect(),
             });
         Gates {
             stable: self.settings.stable,

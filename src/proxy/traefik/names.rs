@@ -158,6 +158,21 @@ pub fn service_label<'a>(
     option(labels, protocol, "services", service, name)
 }
 
+/// Every option of a service whose name begins like this, such as `loadbalancer.healthcheck.`: the rest of its name as
+/// it is written, and its value.
+pub fn service_labels<'a>(
+    labels: &'a BTreeMap<String, String>,
+    protocol: Protocol,
+    service: &str,
+    begin: &str,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let begin = format!("traefik.{}.services.{service}.{begin}", protocol.word());
+    labels.iter().filter_map(move |(key, value)| {
+        let (start, rest) = key.split_at_checked(begin.len())?;
+        is_label(start, &begin).then_some((rest, value.as_str()))
+    })
+}
+
 fn option<'a>(
     labels: &'a BTreeMap<String, String>,
     protocol: Protocol,

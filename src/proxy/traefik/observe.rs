@@ -25,6 +25,10 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
                 hidden &= up.is_none();
                 if own.services.contains(service) {
                     live &= up == Some(true);
+                    if up == Some(false) {
+                        let name = service.1.clone();
+                        observation.down.insert(replica.id.clone(), name);
+                    }
                 }
             }
             live &= own
@@ -143,6 +147,16 @@ mod tests {
         assert_eq!(route(&one, vec![without(), without()]), Some(Route::Hidden));
         assert_eq!(route(&one, vec![with(), without()]), None);
         assert_eq!(route(&one, vec![lists(&[("10.0.0.2", false)])]), None);
+    }
+
+    #[test]
+    fn down_is_a_replica_of_which_one_instance_says_so() {
+        let both = [replica("a", "10.0.0.2"), replica("b", "10.0.0.3")];
+        let up = || lists(&[("10.0.0.2", true), ("10.0.0.3", true)]);
+        let half = lists(&[("10.0.0.2", true), ("10.0.0.3", false)]);
+        assert_eq!(observation(&both, vec![up(), up()]).down, [].into());
+        let expected = [(ContainerId("b".to_owned()), "app".to_owned())].into();
+        assert_eq!(observation(&both, vec![up(), half]).down, expected);
     }
 
     #[test]

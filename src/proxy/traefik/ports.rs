@@ -11,12 +11,11 @@ pub fn routed(labels: &BTreeMap<String, String>, exposed: &[u16]) -> BTreeMap<u1
     let mut ports = BTreeMap::new();
     let services = names(labels).services;
     for (protocol, service) in services.iter().filter(|(own, _)| *own != Protocol::Udp) {
-        let label = |option: &str| service_label(labels, *protocol, service, option);
-        let labelled = label("loadbalancer.server.port").and_then(|text| text.parse().ok());
-        let Some(port) = labelled.or_else(|| exposed.iter().min().copied()) else {
+        let Some(port) = server_port(labels, *protocol, service, exposed) else {
             continue;
         };
-        let spoken = match (protocol, label("loadbalancer.server.scheme")) {
+        let scheme = service_label(labels, *protocol, service, "loadbalancer.server.scheme");
+        let spoken = match (protocol, scheme) {
             (Protocol::Http, Some("h2c")) => Spoken::H2c,
             (Protocol::Http, _) => Spoken::Http1,
             _ => Spoken::Stream,
@@ -28,6 +27,18 @@ pub fn routed(labels: &BTreeMap<String, String>, exposed: &[u16]) -> BTreeMap<u1
         }
     }
     ports
+}
+
+/// The port of a container that Traefik sends to for one of its services.
+pub fn server_port(
+    labels: &BTreeMap<String, String>,
+    protocol: Protocol,
+    service: &str,
+    exposed: &[u16],
+) -> Option<u16> {
+    let label = service_label(labels, protocol, service, "loadbalancer.server.port");
+    let labelled = label.and_then(|text| text.parse().ok());
+    labelled.or_else(|| exposed.iter().min().copied())
 }
 
 /// A port that a container exposes, and whether it is UDP.

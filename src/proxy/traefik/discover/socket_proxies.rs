@@ -28,6 +28,8 @@ pub struct Found {
     pub(super) networks: BTreeSet<String>,
     /// Where the program is in that image.
     pub program: String,
+    /// What helpers of that image speak, by its label.
+    pub helper: Option<String>,
     /// Whether it shows its readers containers of the service's project at all.
     pub(super) shows_project: bool,
 }
@@ -98,12 +100,13 @@ fn socket_proxy(
         name(summary),
         program.to_owned(),
     );
-    let of_compose = |name| labels.and_then(|labels| labels.get(name).cloned());
+    let label = |name| labels.and_then(|labels| labels.get(name).cloned());
     Some(Found {
         control,
         image: summary.image_id.clone()?,
-        project: of_compose(label::COMPOSE_PROJECT),
-        service: of_compose(label::COMPOSE_SERVICE),
+        project: label(label::COMPOSE_PROJECT),
+        service: label(label::COMPOSE_SERVICE),
+        helper: label(label::HELPER),
         networks: networks_of(summary).cloned().collect(),
         program: program.to_owned(),
         shows_project: shows(words, project),
