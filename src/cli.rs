@@ -419,6 +419,18 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_check_is_refused_with_the_list_of_all() {
+        for word in ["everything", "lables"] {
+            let line = ["rollout", "web", "--ignore", word];
+            let Err(Stop::Refuse(error)) = parse(line.map(OsString::from)) else {
+                panic!("{word}")
+            };
+            let told = format!("{} {}", error.message, error.hint.unwrap_or_default());
+            assert!(told.contains("engine, compose, traefik"), "{told}");
+        }
+    }
+
+    #[test]
     fn the_value_of_an_option_may_be_called_as_a_command_is() {
         for line in [
             "rollout --switch relabel web",

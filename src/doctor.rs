@@ -3,6 +3,7 @@
 
 mod calls;
 mod conflicts;
+mod down;
 mod facts;
 mod fix;
 mod foundation;
@@ -18,8 +19,10 @@ mod writers;
 
 use serde::Serialize;
 
+pub use crate::check::Check;
+
 pub use self::{
-    facts::{Facts, Neighbour, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts, Way},
+    facts::{Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts, Way},
     fix::{Edit, Fix},
     front::part_as_written,
 };
@@ -34,50 +37,6 @@ pub enum Level {
     Warn,
     /// All is well, or merely worth knowing.
     Ok,
-}
-
-/// What was looked at, in the order of importance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(
-    clippy::enum_variant_names,
-    reason = "the variants are the words of the output"
-)]
-pub enum Check {
-    /// Whether the engine answers, and its version.
-    Engine,
-    Compose,
-    Traefik,
-    /// Whether its API is reached.
-    Api,
-    /// How the traffic of a service is moved.
-    Switch,
-    /// Labels that another container defines differently, or that Traefik does not have.
-    Labels,
-    HostPorts,
-    /// A network namespace that is not the container's own.
-    NetworkMode,
-    StaticAddress,
-    MacAddress,
-    /// A fixed name and several replicas.
-    ContainerName,
-    /// Volumes that a new set would start without.
-    AnonymousVolumes,
-    /// Services that live in this one's namespaces or volumes.
-    Joined,
-    /// Services that this one needs.
-    Dependency,
-    /// Whatever else a rollout would be refused for.
-    Rollout,
-    /// What an earlier rollout has left.
-    Unfinished,
-    /// Data that only one process may write.
-    SingleWriter,
-    /// Services that call this one by its name.
-    Calls,
-    HealthCheck,
-    /// Who has the engine's socket.
-    Socket,
 }
 
 /// One thing that was found out.
@@ -133,6 +92,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     for service in &facts.services {
         findings.extend(of_service(facts, service));
     }
+    findings.extend(down::check(facts));
     findings.extend(sockets::check(facts));
     findings.extend(refusals(facts, &findings));
     sorted(findings)

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::check::Check;
+
 /// The outcome that a script sees, in the order of the documented exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -38,6 +40,8 @@ pub struct Error {
     pub hint: Option<String>,
     /// The last log lines of the container that failed.
     pub logs: Vec<String>,
+    /// The check that a refusal is about, where it can be ignored.
+    pub check: Option<Check>,
 }
 
 /// A result whose error knows its exit code.
@@ -50,6 +54,7 @@ impl Error {
             message: message.into(),
             hint: None,
             logs: Vec::new(),
+            check: None,
         }
     }
 
@@ -92,6 +97,13 @@ impl Error {
             Some(_) => self,
             None => self.hint(hint),
         }
+    }
+
+    /// As a refusal by this check, which `--ignore` takes back.
+    #[must_use]
+    pub fn of(mut self, check: Check) -> Self {
+        self.check = Some(check);
+        self
     }
 
     /// Adds the last lines that the failing container logged.

@@ -11,6 +11,7 @@ pub(crate) mod app;
 #[cfg(test)]
 mod arbitrary;
 pub(crate) mod ask;
+pub(crate) mod check;
 pub(crate) mod cli;
 pub(crate) mod compose;
 pub(crate) mod docker_http;

@@ -311,7 +311,7 @@ pub struct Facts {
     pub confirmed: Option<Side>,
     /// The longest wait for that side's confirmation is over.
     pub confirm_expired: Option<Side>,
-    /// Why that is certain before the wait is over: what a proxy complains of.
+    /// Why that is certain before the wait is over: a sentence on what a proxy complains of.
     pub complaint: Option<String>,
     /// How the watch after the cutover ended, once it has.
     pub baked: Option<Baked>,

@@ -41,16 +41,28 @@ pub struct Observation {
     pub trouble: BTreeMap<ContainerId, Vec<String>>,
     /// Replicas of which an instance says that a server of theirs is down, by its own health check: in which service.
     pub down: BTreeMap<ContainerId, String>,
+    /// Routers of other services that the cutover has taken away, a line each.
+    pub lost: Vec<String>,
     /// Containers that an operator hides by hand: nobody waits until they are live.
     pub set_aside: BTreeSet<ContainerId>,
 }
 
 impl Observation {
-    /// Whether exactly the replicas of one side are live.
+    /// Whether all instances agree on each replica.
+    pub fn is_decided(&self, replicas: &[Replica]) -> bool {
+        replicas
+            .iter()
+            .all(|own| self.routing.contains_key(&own.id))
+    }
+
+    /// Whether exactly the replicas of one side are live, and no other service has lost anything by it.
     pub fn agrees(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
         let live = if side == Side::New { news } else { olds };
         let well = |replica: &&Replica| !self.trouble.contains_key(&replica.id);
-        self.routes(side, news, olds) && self.wanted(side, live).all(|replica| well(&replica))
+        let harmless = side == Side::Old || self.lost.is_empty();
+        harmless
+            && self.routes(side, news, olds)
+            && self.wanted(side, live).all(|replica| well(&replica))
     }
 
     /// The same, whatever the instances complain of.

@@ -1,12 +1,15 @@
 //! Every setting of a rollout: one name as flag, as key of `x-rollout`, and as `ROLLOUT_…` variable, in that order.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result, did_you_mean};
+use crate::{
+    check::Check,
+    error::{Error, Result, did_you_mean},
+};
 
 /// What moves the traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -206,7 +209,11 @@ pub struct Partial {
     /// Start the new replicas with empty anonymous volumes
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub renew_anon_volumes: Option<Switch>,
-    /// Go on where no atomic cutover is possible: both versions answer for a while
+    /// Go on although this check refuses the rollout; repeat for several. The words are those of doctor's JSON
+    #[arg(long, value_enum, value_name = "CHECK", hide_possible_values = true)]
+    #[serde(skip)]
+    pub ignore: Vec<Check>,
+    /// Go on where no atomic cutover is possible: both versions answer for a while (as --ignore switch)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub allow_split: Option<Switch>,
     /// The longest wait for a health check to pass [default: 60s]
@@ -269,7 +276,8 @@ pub struct Settings {
     pub build: bool,
     pub force: bool,
     pub renew_anon_volumes: bool,
-    pub allow_split: bool,
+    /// Checks that do not refuse a rollout, `switch` by `allow-split` too.
+    pub ignore: BTreeSet<Check>,
     pub timeout: Duration,
     pub wait: Duration,
     pub wait_after_healthy: Duration,
@@ -295,6 +303,7 @@ impl Settings {
             value.map_or(Duration::from_secs(default), |span| span.0)
         };
         let on = |value: Option<Switch>| value.is_some_and(|switch| switch.0);
+        let split = on(all.allow_split).then_some(Check::Switch);
         Self {
             proxy: all.proxy.unwrap_or_default(),
             switch: all.switch.unwrap_or_default(),
@@ -307,7 +316,7 @@ impl Settings {
             build: on(all.build),
             force: on(all.force),
             renew_anon_volumes: on(all.renew_anon_volumes),
-            allow_split: on(all.allow_split),
+            ignore: all.ignore.into_iter().chain(split).collect(),
             timeout: span(all.timeout, 60),
             wait: span(all.wait, 60),
             wait_after_healthy: span(all.wait_after_healthy, 0),
@@ -323,6 +332,13 @@ impl Settings {
             lock_wait: span(all.lock_wait, 0),
             keep: all.keep.map_or(5, |count| count.0),
         }
+    }
+}
+
+impl Settings {
+    /// Whether a refusal by this check is passed over.
+    pub fn ignores(&self, check: Check) -> bool {
+        self.ignore.contains(&check)
     }
 }
 
@@ -344,6 +360,11 @@ impl Partial {
             build: self.build.or(other.build),
             force: self.force.or(other.force),
             renew_anon_volumes: self.renew_anon_volumes.or(other.renew_anon_volumes),
+            ignore: if self.ignore.is_empty() {
+                other.ignore
+            } else {
+                self.ignore
+            },
             allow_split: self.allow_split.or(other.allow_split),
             timeout: self.timeout.or(other.timeout),
             wait: self.wait.or(other.wait),
@@ -406,12 +427,13 @@ impl Partial {
         Self::from_map(&map, &|key| variable(key))
     }
 
-    /// The names of all settings, as flags without dashes.
+    /// The names of all settings that have a place besides their flag, as flags without dashes.
     fn names() -> Vec<String> {
         let command = Self::augment_args(clap::Command::new("settings"));
         command
             .get_arguments()
             .filter_map(|argument| argument.get_long().map(str::to_owned))
+            .filter(|name| name != FLAG_ALONE)
             .collect()
     }
 
@@ -441,6 +463,8 @@ fn bad(message: String) -> Error {
 
 /// `user:password` for the Traefik API: a secret, so no flag and no key is called like it.
 pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
+/// The setting that is decided anew for each run.
+const FLAG_ALONE: &str = "ignore";
 /// How the variables of all settings begin.
 const PREFIX: &str = "ROLLOUT_";
 
@@ -490,6 +514,20 @@ mod tests {
         assert_eq!(settings.stable, Duration::from_millis(500));
         assert_eq!(settings.traefik_url, ["http://a", "http://b"]);
         assert!(settings.build && !settings.force);
+    }
+
+    #[test]
+    fn a_check_is_ignored_by_a_flag_alone_and_allow_split_is_one_of_them() {
+        let error = Partial::from_service("web", Some(&json!({"ignore": ["labels"]})));
+        assert!(error.unwrap_err().message.starts_with("unknown key ignore"));
+        let environment = environment("ROLLOUT_IGNORE", "labels").unwrap();
+        let file = Partial::from_service("web", Some(&json!({"allow-split": true}))).unwrap();
+        let flags = Partial {
+            ignore: vec![Check::HostPorts],
+            ..Partial::default()
+        };
+        let settings = Settings::resolve([flags, file, environment]);
+        assert_eq!(settings.ignore, [Check::Switch, Check::HostPorts].into());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod hooks;
 mod init;
 mod matrix;
 mod namespace;
+mod neighbours;
 mod odd_routing;
 mod operator;
 mod pin;

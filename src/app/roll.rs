@@ -2,6 +2,7 @@
 
 mod back;
 mod checks;
+mod clashes;
 mod difference;
 mod examine;
 mod front;
@@ -24,8 +25,9 @@ use tokio::{sync::watch, time::Instant};
 
 pub use self::examine::{Around, Examined};
 pub use self::stand::Standing;
-use self::{image::lock_image, recreate::Told, unfinished::Settled};
+use self::{image::lock_image, recreate::Told, refuse::pass_over, unfinished::Settled};
 use crate::{
+    check::Check,
     compose::{Compose, Project, Service},
     engine::{
         Engine,
@@ -101,6 +103,8 @@ struct Subject<'a> {
     /// Replicas that no proxy routes to before anything is begun.
     unrouted: BTreeSet<ContainerId>,
     epoch: u64,
+    /// What the operator was told when it began.
+    told: Vec<String>,
 }
 
 impl Subject<'_> {
@@ -173,11 +177,13 @@ impl Scene<'_> {
             Some(back) => self.engine.image(&back.image.id).await?,
             None => self.image_that_stays(service, &settings).await?,
         };
+        let mut notices = Vec::new();
         let dependencies = match purpose {
             Purpose::Roll => {
                 let volumes = image.as_ref().map_or(&[][..], |image| &image.volumes);
-                self.refuse_two_sets(service, replicas, &settings, volumes, &joined)?;
-                self.dependencies(service, earlier).await?
+                self.refuse_two_sets(service, replicas, &settings, volumes, &joined, &mut notices)?;
+                self.dependencies(service, &settings, earlier, &mut notices)
+                    .await?
             }
             // Nothing is created.
             Purpose::Settle => Vec::new(),
@@ -194,18 +200,36 @@ impl Scene<'_> {
             purpose,
         };
         let front = self.proxy(case).await?;
-        let notices = front.notices(&settings);
+        notices.extend(front.notices(&settings));
         let mut proxy = front.proxy;
+        let clashes = self.refuse_clashes(clashes::Case {
+            key: &key,
+            service,
+            settings: &settings,
+            image: image.as_ref(),
+            olds: &olds,
+            traefiks: &front.traefiks,
+            purpose,
+        });
         let mut unrouted = BTreeSet::new();
-        if purpose == Purpose::Roll {
-            self.refuse_taken_names(service, replicas, &olds).await?;
-            unrouted = self.tell_trouble(name, &mut *proxy, &olds).await;
-        }
+        notices.extend(match purpose {
+            Purpose::Roll => {
+                let names = self.refuse_taken_names(service, replicas, &olds);
+                let trouble = self.tell_trouble(name, &mut *proxy, &olds);
+                let (clashes, names, trouble) = tokio::join!(clashes, names, trouble);
+                names?;
+                unrouted = trouble;
+                clashes?
+            }
+            Purpose::Settle => clashes.await?,
+        });
         if proxy.routes() && purpose == Purpose::Roll {
-            self.refuse_unknown_labels(service, &settings, &olds)?;
+            let unknown = self.refuse_unknown_labels(service, &olds);
+            pass_over(&settings, Check::Labels, unknown, &mut notices)?;
         }
         if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
-            self.refuse_ports(service, &settings, &image)?;
+            let ports = self.refuse_ports(service, &settings, &image);
+            pass_over(&settings, Check::Rollout, ports, &mut notices)?;
         }
         Ok(Checked {
             service,
@@ -263,7 +287,7 @@ impl Scene<'_> {
             }
             false => checked,
         };
-        for notice in checked.notices {
+        for notice in &checked.notices {
             self.events.notice(notice);
         }
         let subject = Subject {
@@ -277,6 +301,7 @@ impl Scene<'_> {
             helper_image,
             unrouted: checked.unrouted,
             epoch: checked.epoch,
+            told: checked.notices,
         };
         let mut proxy = checked.proxy;
         self.locked(&subject, &mut *proxy, lock, checked.began, interrupted)

@@ -12,12 +12,12 @@ const HELP: &str = "rollout --help lists the options";
 pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
     let name = text(error, ContextKind::InvalidArg);
     let value = text(error, ContextKind::InvalidValue);
+    let known = texts(error, ContextKind::ValidValue);
     let message = match error.kind() {
         ErrorKind::UnknownArgument if name.starts_with('-') => unknown_option(&name, command),
         ErrorKind::UnknownArgument => format!("{name:?} is one argument too many"),
         ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", option(&name)),
         ErrorKind::InvalidValue => {
-            let known = texts(error, ContextKind::ValidValue);
             let place = place(&name, &value, command);
             format!("{place}: {}", unknown_value(&value, &known))
         }
@@ -37,7 +37,10 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
         }
         _ => first_line(error),
     };
-    Error::refused(message).hint(HELP)
+    match known.is_empty() {
+        true => Error::refused(message).hint(HELP),
+        false => Error::refused(message).hint(format!("known are {}", known.join(", "))),
+    }
 }
 
 fn unknown_option(name: &str, command: &clap::Command) -> String {

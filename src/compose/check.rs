@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{HostPorts, Project, PublishedPort, Service};
-use crate::{engine::shared::Joined, model::Replica};
+use crate::{check::Check, engine::shared::Joined, model::Replica};
 
 /// One reason why a second set cannot or should not stand beside the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,22 @@ pub enum Kind {
     Joined,
     /// A dependency that the project does not have.
     UnknownDependency,
+}
+
+impl Kind {
+    /// The check whose finding it is.
+    pub fn check(self) -> Check {
+        match self {
+            Self::HostPort => Check::HostPorts,
+            Self::NetworkMode => Check::NetworkMode,
+            Self::StaticAddress => Check::StaticAddress,
+            Self::MacAddress => Check::MacAddress,
+            Self::ContainerName => Check::ContainerName,
+            Self::AnonymousVolumes => Check::AnonymousVolumes,
+            Self::Joined => Check::Joined,
+            Self::UnknownDependency => Check::Dependency,
+        }
+    }
 }
 
 const RECREATE: &str = "roll with --strategy recreate (stops the old first)";

@@ -30,7 +30,7 @@ impl Compose {
     }
 
     /// Where the project's `.env` lies (compose-go's `GetWorkingDir`).
-    fn project_directory(&self) -> PathBuf {
+    pub fn project_directory(&self) -> PathBuf {
         let here = self.program.directory();
         if let Some(given) = &self.invocation.project_directory {
             return here.join(given);

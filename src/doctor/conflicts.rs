@@ -1,4 +1,5 @@
-//! Labels that two containers define differently, for which Traefik drops what they define.
+//! Labels that two containers define differently, for which Traefik drops what they define, and services whose servers
+//! it puts together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,110 +9,224 @@ use super::{
     Check, Edit, Facts, Finding, Fix, Level, ServiceFacts,
     fix::{remove, set},
 };
-use crate::proxy::traefik::conflicts::{Conflict, Object, between};
+use crate::{
+    model::label,
+    proxy::traefik::{
+        conflicts::{
+            Clash, MIDDLEWARE, Object, Outcome, ROUTER, SERVICE, between, clashes, objects_of,
+        },
+        neighbours::Neighbour,
+    },
+    socket_proxy::overlay::Labels,
+};
 
-/// The new version against what runs: of the same service, which a rollout keeps apart, and of others, which nobody does.
-pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+/// The new version against what runs: of the same service, which a rollout keeps apart, and of others, which nothing does.
+pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.is_routed() {
         return Vec::new();
     }
+    let mut all = clashes(&service.labels, &service.neighbours);
+    all.retain(|clash| !is_told_of_another(facts, service, clash));
     let mut findings = Vec::new();
     for neighbour in &service.neighbours {
-        let found = between(&service.labels, &neighbour.labels);
-        let text = format!(
-            "and {} define {} differently: Traefik drops it for both",
-            neighbour.name,
-            told(&found)
-        );
-        findings.extend(finding(Level::Fail, service, &found, text));
+        let own = all.iter().filter(|own| own.neighbour == neighbour);
+        let (dropped, shared): (Vec<&Clash<'_>>, Vec<&Clash<'_>>) =
+            own.partition(|own| own.outcome != Outcome::Shared);
+        findings.extend(with_neighbour(service, neighbour, &dropped, &shared));
     }
     let mut olds = service
         .olds
         .iter()
-        .map(|old| between(&old.labels, &service.labels));
-    if let Some(found) = olds.find(|found| !found.is_empty()) {
+        .map(|old| (old, between(&old.labels, &service.labels)));
+    if let Some((old, found)) = olds.find(|(_, found)| !found.is_empty()) {
         let text = format!(
             "as it runs and as the file has it differ in {}: a rollout keeps them apart; --allow-split, or replicas added \
              by docker compose up --no-recreate, would have Traefik drop it for both",
-            told(&found)
+            joined(&found)
         );
-        findings.extend(finding(Level::Warn, service, &found, text));
+        let objects = found.iter().map(|own| own.object.clone()).collect();
+        findings.push(finding(Level::Warn, service, objects, &old.labels, text));
     }
     findings
+}
+
+fn with_neighbour(
+    service: &ServiceFacts,
+    neighbour: &Neighbour,
+    dropped: &[&Clash<'_>],
+    shared: &[&Clash<'_>],
+) -> Option<Finding> {
+    let objects = |all: &[&Clash<'_>]| all.iter().map(|own| own.object.clone()).collect();
+    if !dropped.is_empty() {
+        let text = format!(
+            "and {} define {} differently: Traefik drops it for both",
+            neighbour.name,
+            joined(dropped)
+        );
+        let objects = objects(dropped);
+        return Some(finding(
+            Level::Fail,
+            service,
+            objects,
+            &neighbour.labels,
+            text,
+        ));
+    }
+    if shared.is_empty() {
+        return None;
+    }
+    let text = format!(
+        "and {} define {}: Traefik sends its requests to both",
+        neighbour.name,
+        joined(shared)
+    );
+    match neighbour.project()
+        == service
+            .labels
+            .get(label::COMPOSE_PROJECT)
+            .map(String::as_str)
+    {
+        // Within one project it may well be meant.
+        true => Some(Finding::ok(
+            Check::Labels,
+            service.name(),
+            format!("{} {text}", service.name()),
+        )),
+        false => Some(finding(
+            Level::Fail,
+            service,
+            objects(shared),
+            &neighbour.labels,
+            text,
+        )),
+    }
+}
+
+/// Whether the same object is a finding of another service of the project already: one side alone gets the advice.
+fn is_told_of_another(facts: &Facts, service: &ServiceFacts, clash: &Clash<'_>) -> bool {
+    let project = service.labels.get(label::COMPOSE_PROJECT);
+    if clash.neighbour.project() != project.map(String::as_str) {
+        return false;
+    }
+    let mut earlier = facts
+        .services
+        .iter()
+        .take_while(|own| own.name() != service.name());
+    let other = earlier.find(|own| Some(own.name()) == clash.neighbour.service());
+    other.filter(|own| own.is_routed()).is_some_and(|other| {
+        let told = clashes(&other.labels, &other.neighbours);
+        told.iter().any(|own| {
+            own.object == clash.object && own.neighbour.service() == Some(service.name())
+        })
+    })
 }
 
 fn finding(
     level: Level,
     service: &ServiceFacts,
-    found: &[Conflict],
-    text: String,
-) -> Option<Finding> {
+    objects: BTreeSet<Object>,
+    other: &Labels,
+    told: String,
+) -> Finding {
     let name = service.name();
-    let first = found.first()?;
-    let edits = renamed(service, found);
-    let fix = Fix::edit_of(
-        name,
-        format!(
-            "give what differs, such as {}, a name of its own",
-            first.object
-        ),
-        edits,
+    let first = objects.first().map(ToString::to_string);
+    let edits = renamed(service, objects, other);
+    let text = format!(
+        "give what differs, such as {}, a name of its own",
+        first.unwrap_or_default()
     );
-    Some(Finding::new(level, Check::Labels, name, format!("{name} {text}")).fix(fix))
+    let fix = match edits.is_empty() {
+        true => Fix::text(text),
+        false => Fix::edit_of(name, text, edits),
+    };
+    Finding::new(level, Check::Labels, name, format!("{name} {told}")).fix(fix)
 }
 
-fn told(found: &[Conflict]) -> String {
+fn joined(found: &[impl ToString]) -> String {
     let told: Vec<String> = found.iter().map(ToString::to_string).collect();
     told.join(", ")
 }
 
-/// The labels with new names for the objects that conflict, and for the routers that lead to them.
-fn renamed(service: &ServiceFacts, found: &[Conflict]) -> Vec<Edit> {
+/// The labels with new names for the objects that clash, and for the routers that would clash by referring to those.
+fn renamed(service: &ServiceFacts, objects: BTreeSet<Object>, other: &Labels) -> Vec<Edit> {
     let labels = &service.service.labels;
-    let mut objects: BTreeSet<Object> = found.iter().map(|own| own.object.clone()).collect();
-    for object in found
-        .iter()
-        .map(|own| &own.object)
-        .filter(|own| own.kind != "router")
-    {
-        let others = labels.keys().filter_map(|key| Object::of(key));
-        objects
-            .extend(others.filter(|own| own.kind == "router" && own.protocol == object.protocol));
-    }
-    let names: BTreeMap<&Object, String> =
-        objects.iter().map(|own| (own, fresh(&own.name))).collect();
+    let names = fresh_names(service, objects, other);
     let at = ["services", service.name(), "labels"];
-    let (mut gone, mut come) = (Vec::new(), Map::new());
+    let (mut edits, mut come) = (Vec::new(), Map::new());
     for (key, value) in labels {
         let Some(object) = Object::of(key) else {
             continue;
         };
-        let new_key = names.get(&object).map(|name| with_name(key, name));
+        let new_key = new_name(&names, &object).map(|name| with_name(key, name));
         let new_value = referring(key, value, &object, &names);
         if new_key.is_none() && new_value == *value {
             continue;
         }
         match new_key {
             Some(new_key) => {
-                gone.push(remove(&[at[0], at[1], at[2], key]));
+                edits.push(remove(&[at[0], at[1], at[2], key]));
                 come.insert(new_key, json!(new_value));
             }
             None => drop(come.insert(key.clone(), json!(new_value))),
         }
     }
-    gone.push(set(&at, Value::Object(come)));
-    gone
+    if !come.is_empty() {
+        edits.push(set(&at, Value::Object(come)));
+    }
+    edits
 }
 
-/// `web` becomes `web-2`, and `web-2` becomes `web-3`.
-fn fresh(name: &str) -> String {
-    let numbered = name
-        .rsplit_once('-')
-        .and_then(|(word, number)| Some((word, number.parse::<u32>().ok()?)));
-    match numbered {
-        Some((word, number)) => format!("{word}-{}", number.saturating_add(1)),
-        None => format!("{name}-2"),
+type Names = BTreeMap<Object, String>;
+
+/// A name that nothing has for each object, and for each router that the other side has too and that refers to one.
+fn fresh_names(service: &ServiceFacts, objects: BTreeSet<Object>, other: &Labels) -> Names {
+    let others = service.neighbours.iter().map(|own| &own.labels);
+    let olds = service.olds.iter().map(|own| &own.labels);
+    let all = others.chain(olds).chain([&service.labels, other]);
+    let mut taken: BTreeSet<Object> = all.flat_map(objects_of).collect();
+    let mut names = Names::new();
+    let mut add = |names: &mut Names, object: Object| {
+        let name = object.free_name(&taken);
+        taken.insert(Object {
+            name: name.clone(),
+            ..object.clone()
+        });
+        names.insert(object, name);
+    };
+    for object in objects {
+        add(&mut names, object);
     }
+    let theirs: Vec<Object> = objects_of(other).collect();
+    for router in objects_of(&service.service.labels) {
+        let is_theirs = router.kind == ROUTER && theirs.contains(&router);
+        if is_theirs && !names.contains_key(&router) && refers(service, &router, &names) {
+            add(&mut names, router);
+        }
+    }
+    names
+}
+
+/// Whether a router refers to anything that gets a new name.
+fn refers(service: &ServiceFacts, router: &Object, names: &Names) -> bool {
+    let of_it = |key: &String| Object::of(key).is_some_and(|own| own.is(router));
+    let mut own = service.service.labels.iter().filter(|(key, _)| of_it(key));
+    let by_name = own.any(|(key, value)| referring(key, value, router, names) != *value);
+    let unnamed = service_label_of(service, router).is_none();
+    let only_service = |own: &Object| own.kind == SERVICE && own.protocol == router.protocol;
+    by_name || (unnamed && names.keys().any(only_service))
+}
+
+fn service_label_of<'a>(service: &'a ServiceFacts, router: &Object) -> Option<&'a String> {
+    let mut labels = service.service.labels.iter();
+    let found = labels.find(|(key, _)| {
+        Object::of(key).is_some_and(|own| own.is(router)) && option_of(key) == "service"
+    });
+    found.map(|(_, value)| value)
+}
+
+fn new_name<'a>(names: &'a Names, object: &Object) -> Option<&'a String> {
+    let mut all = names.iter();
+    all.find(|(own, _)| own.is(object)).map(|(_, name)| name)
 }
 
 /// A key with another name in its fourth place.
@@ -123,16 +238,16 @@ fn with_name(key: &str, name: &str) -> String {
     parts.join(".")
 }
 
+fn option_of(key: &str) -> String {
+    let option = key.splitn(5, '.').nth(4);
+    option.unwrap_or_default().to_ascii_lowercase()
+}
+
 /// What a router says of services and middlewares that have new names.
-fn referring(key: &str, value: &str, router: &Object, names: &BTreeMap<&Object, String>) -> String {
-    let option = key
-        .splitn(5, '.')
-        .nth(4)
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    let kind = match option.as_str() {
-        "service" => "service",
-        "middlewares" => "middleware",
+fn referring(key: &str, value: &str, router: &Object, names: &Names) -> String {
+    let kind = match option_of(key).as_str() {
+        "service" => SERVICE,
+        "middlewares" => MIDDLEWARE,
         _ => return value.to_owned(),
     };
     let new = |word: &str| {
@@ -146,7 +261,14 @@ fn referring(key: &str, value: &str, router: &Object, names: &BTreeMap<&Object, 
         }
     };
     let words: Vec<String> = value.split(',').map(|word| new(word.trim())).collect();
-    words.join(",")
+    match words
+        .iter()
+        .map(String::as_str)
+        .eq(value.split(',').map(str::trim))
+    {
+        true => value.to_owned(),
+        false => words.join(","),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Labels that differ, and the names that keep them apart.
 
 use super::*;
-use crate::doctor::{Neighbour, testing};
+use crate::doctor::testing;
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let own = |text: &str| text.to_owned();
@@ -18,6 +18,18 @@ fn service(new: &[(&str, &str)], old: &[(&str, &str)]) -> ServiceFacts {
     service.is_labelled = true;
     service.olds[0].labels = labels(old);
     service
+}
+
+fn neighbour(project: &str, pairs: &[(&str, &str)]) -> Neighbour {
+    let compose = [
+        ("com.docker.compose.project", project),
+        ("com.docker.compose.service", "web"),
+    ];
+    Neighbour {
+        id: project.to_owned(),
+        name: format!("{project}-web-1"),
+        labels: labels(&[&compose, pairs].concat()),
+    }
 }
 
 #[test]
@@ -67,11 +79,78 @@ fn a_container_of_somebody_else_with_the_same_router_is_a_failure() {
     let rule = "traefik.http.routers.web.rule";
     let mut service = service(&[(rule, "Host(`a`)")], &[(rule, "Host(`a`)")]);
     assert_eq!(check(&Facts::default(), &service), []);
-    service.neighbours.push(Neighbour {
-        name: "blog-web-1".to_owned(),
-        labels: labels(&[(rule, "Host(`c`)")]),
-    });
+    service
+        .neighbours
+        .push(neighbour("blog", &[(rule, "Host(`c`)")]));
     let found = check(&Facts::default(), &service);
     assert_eq!((found.len(), found[0].level), (1, Level::Fail));
     assert!(found[0].text.contains("blog-web-1"), "{found:?}");
+}
+
+const GZ: &str = "traefik.http.middlewares.gz.compress.minresponsebodybytes";
+
+#[test]
+fn a_middleware_that_clashes_gets_a_name_that_nothing_has_and_its_router_keeps_its_own() {
+    let own = [
+        (GZ, "2048"),
+        ("traefik.http.routers.web.middlewares", "gz"),
+        ("traefik.http.routers.web.rule", "Host(`a`)"),
+    ];
+    let mut service = service(&own, &own);
+    let taken = "traefik.http.middlewares.gz-2.compress";
+    service
+        .neighbours
+        .push(neighbour("blog", &[(GZ, "1024"), (taken, "true")]));
+    let found = check(&Facts::default(), &service);
+    assert_eq!(
+        found[0].fix.as_ref().unwrap().edits,
+        [
+            remove(&["services", "web", "labels", GZ]),
+            set(
+                &["services", "web", "labels"],
+                json!({
+                    "traefik.http.middlewares.gz-3.compress.minresponsebodybytes": "2048",
+                    "traefik.http.routers.web.middlewares": "gz-3",
+                })
+            ),
+        ]
+    );
+}
+
+#[test]
+fn of_two_services_of_a_project_only_the_first_is_told_to_rename() {
+    let mut facts = Facts::default();
+    let api = testing::add_routed(&mut facts, "api", &labels(&[(GZ, "2048")]));
+    let web = testing::add_routed(&mut facts, "web", &labels(&[(GZ, "1024")]));
+    facts.services[0].neighbours.push(web);
+    facts.services[1].neighbours.push(api);
+    let told = |at: usize| check(&facts, &facts.services[at]).len();
+    assert_eq!((told(0), told(1)), (1, 0));
+}
+
+#[test]
+fn a_service_that_two_projects_share_is_a_failure_and_within_one_project_a_remark() {
+    let port = ("traefik.http.services.web.loadbalancer.server.port", "80");
+    let router = ("traefik.http.routers.web.rule", "Host(`a`)");
+    for (project, level) in [("blog", Level::Fail), ("shop", Level::Ok)] {
+        let mut service = service(&[port, router], &[port, router]);
+        let compose = testing::service("web").labels;
+        service.labels.extend(compose);
+        service.neighbours.push(neighbour(project, &[port, router]));
+        let found = check(&Facts::default(), &service);
+        assert_eq!((found.len(), found[0].level), (1, level), "{found:?}");
+    }
+}
+
+#[test]
+fn the_value_of_a_secret_is_never_told() {
+    let users = "traefik.http.middlewares.auth.basicauth.users";
+    let mut service = service(&[(users, "me:$apr1$own")], &[]);
+    service
+        .neighbours
+        .push(neighbour("blog", &[(users, "me:$apr1$other")]));
+    let found = check(&Facts::default(), &service);
+    let text = &found[0].text;
+    assert!(text.contains("auth (basicauth.users)"), "{text}");
+    assert!(!text.contains("$apr1$"), "{text}");
 }

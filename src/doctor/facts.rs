@@ -10,7 +10,8 @@ use crate::{
     error::Error,
     model::Replica,
     proxy::traefik::{
-        by_name::Caller, discover::Holder, static_config::StaticConfig, version::Version,
+        by_name::Caller, discover::Holder, down::Down, neighbours::Neighbour,
+        static_config::StaticConfig, version::Version,
     },
     settings::Settings,
 };
@@ -114,6 +115,8 @@ pub struct ServiceFacts {
     pub way: Result<Way, Error>,
     /// What of Traefik reaches it past the router of its labels.
     pub callers: Vec<Caller>,
+    /// Servers of other services of its Traefiks that fail their health check.
+    pub down: Vec<Down>,
     /// Containers of others that the same Traefik keeps.
     pub neighbours: Vec<Neighbour>,
     /// What lives in namespaces or volumes of its containers.
@@ -138,13 +141,6 @@ pub struct Way {
     pub notice: Option<String>,
     /// What Traefik complains of now.
     pub trouble: Option<String>,
-}
-
-/// A container of somebody else.
-#[derive(Clone, Debug)]
-pub struct Neighbour {
-    pub name: String,
-    pub labels: BTreeMap<String, String>,
 }
 
 impl ServiceFacts {

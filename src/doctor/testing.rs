@@ -1,5 +1,7 @@
 //! Facts for the checks' tests, from a few lines of YAML.
 
+use std::collections::BTreeMap;
+
 use super::{Facts, Reads, ServiceFacts, TraefikFacts, Way};
 use crate::{
     compose::Service,
@@ -8,6 +10,7 @@ use crate::{
     plan::simulator,
     proxy::traefik::{
         names::wants_traefik,
+        neighbours::Neighbour,
         static_config::{Given, read},
     },
     settings::{Partial, Settings},
@@ -40,6 +43,20 @@ pub fn add(facts: &mut Facts, name: &str, yaml: &str) {
     facts.services.push(found);
 }
 
+/// Adds a routed service with these labels; its container, as others see it.
+pub fn add_routed(facts: &mut Facts, name: &str, labels: &BTreeMap<String, String>) -> Neighbour {
+    let mut found = service(name);
+    found.labels.extend(labels.clone());
+    found.is_labelled = true;
+    let neighbour = Neighbour {
+        id: name.to_owned(),
+        name: format!("shop-{name}-1"),
+        labels: found.labels.clone(),
+    };
+    facts.services.push(found);
+    neighbour
+}
+
 /// A service with one replica, which nobody routes to.
 pub fn service(name: &str) -> ServiceFacts {
     let labels = [
@@ -66,6 +83,7 @@ pub fn service(name: &str) -> ServiceFacts {
         fronts: Vec::new(),
         way: Ok(Way::default()),
         callers: Vec::new(),
+        down: Vec::new(),
         neighbours: Vec::new(),
         joined: Vec::new(),
         refused: None,

@@ -32,7 +32,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     };
     let mut findings: Vec<Finding> = Vec::new();
     for problem in all.into_iter().filter(|problem| !allowed(problem)) {
-        let check = of(problem.kind);
+        let check = problem.kind.check();
         let fix = fix(facts, service, &problem);
         // One edit takes all of one kind away.
         match findings
@@ -59,19 +59,6 @@ fn recreated(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         Finding::warn(Check::Joined, name, text).fix(fix)
     };
     service.joined.iter().map(finding).collect()
-}
-
-fn of(kind: Kind) -> Check {
-    match kind {
-        Kind::HostPort => Check::HostPorts,
-        Kind::NetworkMode => Check::NetworkMode,
-        Kind::StaticAddress => Check::StaticAddress,
-        Kind::MacAddress => Check::MacAddress,
-        Kind::ContainerName => Check::ContainerName,
-        Kind::AnonymousVolumes => Check::AnonymousVolumes,
-        Kind::Joined => Check::Joined,
-        Kind::UnknownDependency => Check::Dependency,
-    }
 }
 
 fn fix(facts: &Facts, service: &ServiceFacts, problem: &Problem) -> Fix {

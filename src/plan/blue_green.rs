@@ -196,7 +196,10 @@ impl<'a> Rollout<'a> {
         }
         if self.facts.confirmed != Some(Side::New) {
             return match self.facts.confirm_expired {
-                Some(Side::New) if self.old_serves() => {
+                Some(Side::New)
+                    if self.old_serves()
+                        || (self.desired.goal == Goal::Roll && self.can_be_hidden_again()) =>
+                {
                     Next::Undo(Reason::Failed(self.unconfirmed()))
                 }
                 // Left by another run, with nothing to go back to: what is asked for now replaces it.
@@ -218,6 +221,11 @@ impl<'a> Rollout<'a> {
         }
     }
 
+    /// Nothing served before: without the new replicas, all is as it was. A pin hides nothing from Docker's provider.
+    fn can_be_hidden_again(&self) -> bool {
+        !self.desired.served && !self.desired.confirm_hold
+    }
+
     /// There is something to go back to, and nobody has begun to wind it down.
     fn is_to_bake(&self) -> bool {
         self.desired.bake
@@ -226,10 +234,8 @@ impl<'a> Rollout<'a> {
     }
 
     fn unconfirmed(&self) -> String {
-        match &self.facts.complaint {
-            Some(complaint) => format!("the proxy does not serve the new version: {complaint}"),
-            None => "the proxy did not confirm the cutover in time".to_owned(),
-        }
+        let complaint = self.facts.complaint.clone();
+        complaint.unwrap_or_else(|| "the proxy did not confirm the cutover in time".to_owned())
     }
 
     /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.
@@ -343,6 +349,10 @@ impl<'a> Rollout<'a> {
         }
         if !self.desired.served && !self.news.iter().any(|new| new.serves()) {
             return self.remove_new(reason);
+        }
+        // What another run has left may be all that has served since.
+        if self.can_be_hidden_again() && *reason != Reason::Unfinished {
+            return Next::Step(Step::CutBack);
         }
         self.only_new_left(reason)
     }

@@ -429,10 +429,37 @@ fn what_the_proxy_complains_of_is_why_the_traffic_goes_back() {
         ..WELL
     };
     let mut world = Simulator::new(olds(1), 1, true, fate);
-    world.facts.complaint = Some("router web is disabled".to_owned());
-    let (_, end) = steps(&mut world);
     let why = "the proxy does not serve the new version: router web is disabled";
+    world.facts.complaint = Some(why.to_owned());
+    let (_, end) = steps(&mut world);
     assert_eq!(end, old_serves(why));
+}
+
+#[test]
+fn a_first_start_that_is_not_confirmed_is_hidden_again_and_removed() {
+    let fate = Fate {
+        confirms: false,
+        ..WELL
+    };
+    let mut world = Simulator::new(olds(0), 1, true, fate);
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "cutover",
+        "confirm new",
+        "cut_back",
+        "confirm old",
+        "drain new-1",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    expect(
+        &mut world,
+        &wanted,
+        &old_serves("the proxy did not confirm the cutover in time"),
+    );
 }
 
 #[test]

@@ -8,12 +8,15 @@ pub mod checks;
 pub mod conflicts;
 pub mod control;
 pub mod discover;
+pub mod down;
 pub mod fields;
 pub mod http;
 pub mod kept;
 pub mod names;
+pub mod neighbours;
 pub mod network;
 mod observe;
+mod others;
 pub mod pin;
 pub mod ports;
 pub mod providers;
@@ -33,6 +36,7 @@ use self::{
     discover::Lookout,
     names::{Names, names},
     observe::observation,
+    others::Others,
 };
 use super::{Change, Observation, Proxy};
 use crate::{
@@ -49,6 +53,7 @@ pub struct Traefik {
     controls: Vec<Control>,
     instances: Vec<Instance>,
     lookout: Option<Lookout>,
+    others: Others,
 }
 
 struct Instance {
@@ -67,6 +72,7 @@ impl Traefik {
         controls: Vec<Control>,
         apis: Vec<Arc<Api>>,
         lookout: Option<Lookout>,
+        others: Others,
     ) -> Self {
         let instances = apis
             .into_iter()
@@ -81,6 +87,7 @@ impl Traefik {
             controls,
             instances,
             lookout,
+            others,
         }
     }
 
@@ -201,6 +208,10 @@ impl Proxy for Traefik {
     }
 
     async fn route(&mut self, change: Change<'_>) -> Result<()> {
+        if change.stage == Stage::Cutover {
+            let apis: Vec<&Api> = self.instances.iter().map(|own| own.api.as_ref()).collect();
+            self.others.note(&apis).await;
+        }
         let key = self.key.to_string();
         for control in &self.controls {
             let before = control.overlay().await?.claims.get(&key).cloned();
@@ -270,10 +281,15 @@ impl Proxy for Traefik {
             answers.retain(|(stranger, servers)| !stranger || !servers.services.is_empty());
         }
         let answers = answers.into_iter().map(|(_, servers)| servers).collect();
-        Some(Observation {
+        let mut seen = Observation {
             set_aside,
             ..observation(replicas, answers)
-        })
+        };
+        if seen.is_decided(replicas) {
+            let apis: Vec<&Api> = self.instances.iter().map(|own| own.api.as_ref()).collect();
+            seen.lost = self.others.lost(&apis, &self.controls).await.ok()?;
+        }
+        Some(seen)
     }
 }
 

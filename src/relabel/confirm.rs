@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    check::Check,
     engine::Engine,
     error::{Error, Result},
     event::Events,
@@ -54,7 +55,7 @@ pub async fn confirm(
     };
     let settings = Settings {
         // Nobody is refused for a Traefik that reads the engine itself; that one is not asked.
-        allow_split: true,
+        ignore: [Check::Switch].into(),
         ..Settings::resolve(Default::default())
     };
     let replicas = [target.clone()];

@@ -1,7 +1,5 @@
 //! Gathers the facts for the checks: all that is asked of anybody.
 
-use std::collections::BTreeMap;
-
 use bollard::models::ContainerSummary;
 use futures_util::future::join_all;
 
@@ -12,15 +10,15 @@ use super::super::{
 use crate::{
     cli::DoctorArgs,
     compose::Service,
-    doctor::{self, Facts, Neighbour, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
+    doctor::{self, Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
     engine::Engine,
     error::Result,
     event::Events,
     model::{Run, ServiceKey, label},
     proxy::traefik::{
         discover::{self, Found, Reads as Reading, TraefikContainer},
-        kept::left_out,
         names::wants_traefik,
+        neighbours::neighbours,
         pin::setup::watched_directory,
     },
     state::lock,
@@ -75,7 +73,7 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
                 facts.traefiks.push(facts_of_it);
             }
         }
-        let of_it = service_facts(service, examined, opened, &running, &found).await?;
+        let of_it = service_facts(service, examined, opened, &found).await?;
         facts.services.push(of_it);
     }
     Ok(facts)
@@ -137,7 +135,6 @@ async fn service_facts(
     service: &Service,
     examined: Examined,
     opened: &Opened,
-    running: &[ContainerSummary],
     found: &[Found],
 ) -> Result<ServiceFacts> {
     let key = opened.key(&service.name);
@@ -149,7 +146,7 @@ async fn service_facts(
         part: part(service, &examined, found),
         replicas: examined.settings.scale.unwrap_or(service.scale),
         programs: programs(&opened.engine, &examined).await,
-        neighbours: neighbours(&key, &examined.traefiks, running),
+        neighbours: neighbours(&opened.engine, &key, &examined.traefiks).await?,
         lock: held(&opened.engine, &key).await?,
         service: service.clone(),
         settings: examined.settings,
@@ -166,6 +163,7 @@ async fn service_facts(
             .collect(),
         way: examined.way,
         callers: examined.callers,
+        down: examined.down,
         joined: examined.joined,
         refused: examined.refused,
         unfinished: examined.unfinished,
@@ -195,33 +193,6 @@ async fn programs(engine: &Engine, examined: &Examined) -> Option<Vec<String>> {
         }
     }
     Some(programs)
-}
-
-/// Every container of others that a Traefik in front of the service keeps.
-fn neighbours(
-    key: &ServiceKey,
-    traefiks: &[TraefikContainer],
-    running: &[ContainerSummary],
-) -> Vec<Neighbour> {
-    let dockers: Vec<_> = traefiks
-        .iter()
-        .filter_map(|own| own.config.docker.as_ref())
-        .collect();
-    let others = running.iter().map(|own| Neighbour {
-        name: discover::name(own),
-        labels: own.labels.clone().unwrap_or_default().into_iter().collect(),
-    });
-    let is_own = |labels: &BTreeMap<String, String>| {
-        labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
-            && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
-    };
-    let kept = |own: &Neighbour| {
-        !is_own(&own.labels)
-            && dockers
-                .iter()
-                .any(|docker| left_out(docker, &own.labels).is_none())
-    };
-    others.filter(kept).collect()
 }
 
 async fn held(engine: &Engine, key: &ServiceKey) -> Result<Option<(String, bool)>> {

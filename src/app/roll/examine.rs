@@ -18,6 +18,7 @@ use crate::{
         traefik::{
             by_name::Caller,
             discover::{self, TraefikContainer, Wanted, concerns},
+            down::Down,
         },
     },
     settings::{Partial, Settings},
@@ -44,6 +45,8 @@ pub struct Examined {
     pub unfinished: Option<String>,
     /// What reaches it past the router of its labels.
     pub callers: Vec<Caller>,
+    /// Servers of other services that fail their health check.
+    pub down: Vec<Down>,
     /// What lives in namespaces or volumes of its containers.
     pub joined: Vec<Joined>,
     /// Why a rollout would be refused.
@@ -106,12 +109,12 @@ impl Scene<'_> {
             image: image.as_ref(),
             purpose: Purpose::Roll,
         };
-        let (way, unfinished, callers) = match self.proxy(case).await {
+        let (way, unfinished, callers, down) = match self.proxy(case).await {
             Ok(front) => {
-                let (way, unfinished) = look(front.proxy, front.notice, &olds).await;
-                (way, unfinished, front.callers)
+                let (way, unfinished) = look(front.proxy, front.notices, &olds).await;
+                (way, unfinished, front.callers, front.down)
             }
-            Err(error) => (Err(error), None, Vec::new()),
+            Err(error) => (Err(error), None, Vec::new(), Vec::new()),
         };
         // Without a way, that is why.
         let refused = match &way {
@@ -133,6 +136,7 @@ impl Scene<'_> {
             way,
             unfinished,
             callers,
+            down,
             refused,
             olds,
         })
@@ -141,7 +145,7 @@ impl Scene<'_> {
 
 async fn look(
     mut proxy: Box<dyn Proxy>,
-    notice: Option<String>,
+    notices: Vec<String>,
     olds: &[Replica],
 ) -> (Result<Way>, Option<String>) {
     let routes = proxy.routes();
@@ -166,7 +170,7 @@ async fn look(
         describe: proxy.describe(),
         routes,
         is_pinned: proxy.confirms_hold(),
-        notice,
+        notice: (!notices.is_empty()).then(|| notices.join("; ")),
         trouble: trouble.into_values().flatten().next(),
     };
     (Ok(way), unfinished)

@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::{Purpose, Scene, Subject, survey::Survey, untouched};
+use super::{Purpose, Scene, Subject, refuse::pass_over, survey::Survey, untouched};
 use crate::{
+    check::Check,
     compose::Service,
     engine::Image,
     error::{Error, Outcome, Result},
@@ -16,6 +17,7 @@ use crate::{
         traefik::{
             by_name::Caller,
             discover::{self, Reads, Request, TraefikContainer, Wanted, concerns, refuse_lost},
+            down::Down,
             names,
             pin::setup,
             relabel,
@@ -46,9 +48,13 @@ pub(super) struct Case<'a> {
 pub(super) struct InFront {
     pub proxy: Box<dyn Proxy>,
     /// What the operator is told of it.
-    pub notice: Option<String>,
+    pub notices: Vec<String>,
+    /// The Traefiks that have to do with the service, however its traffic is moved.
+    pub traefiks: Vec<TraefikContainer>,
     /// What reaches the service past the router of its labels.
     pub callers: Vec<Caller>,
+    /// Servers of other services to which a reload of Traefik sends requests again.
+    pub down: Vec<Down>,
 }
 
 impl InFront {
@@ -65,16 +71,31 @@ impl InFront {
         // Stopped first, no version answers beside the other.
         let twice = settings.strategy != Strategy::Recreate;
         let callers = self.callers.iter().filter(|_| twice).map(Caller::told);
-        self.notice.iter().cloned().chain(callers).collect()
+        let down = self
+            .down
+            .iter()
+            .filter(|_| self.proxy.routes())
+            .map(warning);
+        let all = self.notices.iter().cloned().chain(callers);
+        all.chain(down).collect()
     }
 
     fn new(proxy: Box<dyn Proxy>, notice: Option<String>, mut callers: Vec<Caller>) -> Self {
         callers.retain(|own| !own.follows_labels() || proxy.confirms_hold());
         Self {
             proxy,
-            notice,
+            notices: notice.into_iter().collect(),
+            traefiks: Vec::new(),
             callers,
+            down: Vec::new(),
         }
+    }
+}
+
+fn warning(down: &Down) -> String {
+    match down.command() {
+        Some(command) => format!("{}; take it out first: {command}", down.told()),
+        None => down.told(),
     }
 }
 
@@ -105,6 +126,8 @@ impl Scene<'_> {
             Purpose::Roll => refuse_lost(&near, &wanted, case.olds),
             Purpose::Settle => Ok(()),
         };
+        let mut notices = Vec::new();
+        let lost = pass_over(settings, Check::Switch, lost, &mut notices);
         let all = near.iter().filter(|own| concerns(own, &wanted, case.olds));
         let all: Vec<TraefikContainer> = all.cloned().collect();
         let request = Request {
@@ -118,10 +141,13 @@ impl Scene<'_> {
             wanted: &wanted,
         };
         let survey = self.survey(&case, &near, &wanted);
-        match labelled {
-            true => labelled_front(&request, &all, lost, survey).await,
-            false => unlabelled_front(&request, &all, lost, survey, case.purpose).await,
-        }
+        let mut front = match labelled {
+            true => labelled_front(&request, &all, lost, survey).await?,
+            false => unlabelled_front(&request, &all, lost, survey, case.purpose).await?,
+        };
+        front.notices.extend(notices);
+        front.traefiks = all;
+        Ok(front)
     }
 
     pub(super) fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
@@ -173,7 +199,10 @@ async fn labelled_front(
     match way {
         Ok(way) => {
             refuse_past_labels(settings, &survey.callers)?;
-            Ok(InFront::of(way, survey.callers))
+            Ok(InFront {
+                down: survey.down,
+                ..InFront::of(way, survey.callers)
+            })
         }
         Err(error) if refused && needs_none && !is_left_relabelled(request).await => {
             let notice = format!(
@@ -182,15 +211,22 @@ async fn labelled_front(
             );
             Ok(InFront::none(Some(notice), survey.callers))
         }
-        Err(error) if refused && settings.allow_split => {
+        Err(error) if refused && ignored(settings, &error).is_some() => {
+            let check = ignored(settings, &error).unwrap_or(Check::Switch);
             let notice = format!(
-                "{}; going on because of --allow-split: both versions will answer for a while, and requests can fail while the old containers stop",
+                "{}; going on because of --ignore {check}: both versions will answer for a while, and requests can fail while the old containers stop",
                 error.message
             );
             Ok(InFront::none(Some(notice), survey.callers))
         }
         Err(error) => Err(untouched(error)),
     }
+}
+
+/// The check by which the operator lets a rollout go on without a proxy that switches.
+fn ignored(settings: &Settings, error: &Error) -> Option<Check> {
+    let mut checks = [Some(Check::Switch), error.check].into_iter().flatten();
+    checks.find(|check| settings.ignores(*check))
 }
 
 /// The front of a service without labels. With `exposedByDefault` Traefik routes to it too, and another provider may; only
@@ -210,7 +246,10 @@ async fn unlabelled_front(
         Ok(way) if way.knows_the_service => {
             lost?;
             refuse_past_labels(settings, &callers)?;
-            return Ok(InFront::of(way, callers));
+            return Ok(InFront {
+                down: survey.down,
+                ..InFront::of(way, callers)
+            });
         }
         Err(error) if known => return Err(unsure(error, name)),
         Ok(_) | Err(_) => {}
@@ -296,7 +335,9 @@ async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Way>
             match pin(request, all).await {
                 Ok(pinned) => Ok(pinned),
                 // Only the operator can say that it does not matter.
-                Err(_) if request.settings.allow_split => by_relabelling(request, all).await,
+                Err(_) if request.settings.ignores(Check::Switch) => {
+                    by_relabelling(request, all).await
+                }
                 Err(why) => Err(with_reason(by_relabelling(request, all).await.err(), why)),
             }
         }

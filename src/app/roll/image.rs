@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::{Checked, Scene, Subject, Version};
+use super::{Checked, Scene, Subject, Version, refuse::pass_over};
 use crate::{
+    check::Check,
     compose::Pull,
     engine::Image,
     error::{Error, Result},
@@ -142,15 +143,19 @@ impl Scene<'_> {
                 ),
             );
         };
-        self.refuse_two_sets(
-            subject.service,
-            subject.replicas,
-            &subject.settings,
-            &image.volumes,
-            &subject.joined,
-        )?;
+        let (service, settings) = (subject.service, &subject.settings);
+        let mut notices = Vec::new();
+        let (replicas, volumes) = (subject.replicas, &image.volumes);
+        let joined = &subject.joined;
+        self.refuse_two_sets(service, replicas, settings, volumes, joined, &mut notices)?;
         if routed {
-            self.refuse_ports(subject.service, &subject.settings, &image)?;
+            let ports = self.refuse_ports(service, settings, &image);
+            pass_over(settings, Check::Rollout, ports, &mut notices)?;
+        }
+        // The rest was known before the image was.
+        notices.retain(|notice| !subject.told.contains(notice));
+        for notice in notices {
+            self.events.notice(notice);
         }
         if let Some(back) = self.back {
             return Ok((self.recorded_version(subject, back).await?, image));

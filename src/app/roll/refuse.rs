@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Scene, checks::exposed};
 use crate::{
+    check::Check,
     compose::{
         Service,
         check::{Kind, check},
     },
     engine::{Image, shared::Joined},
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     model::{ContainerId, Health, Replica, Route, ServiceKey},
     proxy::traefik::{
         discover::Wanted,
@@ -20,6 +21,26 @@ use crate::{
     settings::{PullPolicy, Settings, Strategy},
 };
 
+/// Lets a refusal by a check pass that the operator ignores, and notes that for the time when the rollout begins.
+pub(super) fn pass_over(
+    settings: &Settings,
+    check: Check,
+    result: Result<()>,
+    notices: &mut Vec<String>,
+) -> Result<()> {
+    match result {
+        Err(error) if error.outcome == Outcome::Refused && settings.ignores(check) => {
+            notices.push(in_spite_of(&error.message, check));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn in_spite_of(refusal: &str, check: Check) -> String {
+    format!("{refusal}; going on because of --ignore {check}")
+}
+
 impl Scene<'_> {
     pub(super) fn refuse_two_sets(
         &self,
@@ -28,6 +49,7 @@ impl Scene<'_> {
         settings: &Settings,
         image_volumes: &[String],
         joined: &[Joined],
+        notices: &mut Vec<String>,
     ) -> Result<()> {
         if settings.strategy == Strategy::Recreate {
             return Ok(());
@@ -35,6 +57,14 @@ impl Scene<'_> {
         let mut problems = check(self.project, service, replicas, image_volumes, joined);
         problems.retain(|problem| {
             problem.kind != Kind::AnonymousVolumes || !settings.renew_anon_volumes
+        });
+        problems.retain(|problem| {
+            let check = problem.kind.check();
+            let passed = settings.ignores(check);
+            if passed {
+                notices.push(in_spite_of(&problem.message, check));
+            }
+            !passed
         });
         match problems.first() {
             None => Ok(()),
@@ -94,21 +124,13 @@ impl Scene<'_> {
 
     /// Refuses a label for which Traefik would leave the new version out, unless what runs has it already: then there is
     /// nothing to lose.
-    pub(super) fn refuse_unknown_labels(
-        &self,
-        service: &Service,
-        settings: &Settings,
-        olds: &[Replica],
-    ) -> Result<()> {
+    pub(super) fn refuse_unknown_labels(&self, service: &Service, olds: &[Replica]) -> Result<()> {
         let before: Vec<Unknown> = olds.iter().flat_map(|old| unknown(&old.labels)).collect();
         let added = |own: &Unknown| own.is_certain && !before.contains(own);
         let found = unknown(&service.labels);
         let Some(own) = found.into_iter().find(added) else {
             return Ok(());
         };
-        if settings.allow_split {
-            return Ok(());
-        }
         let name = &service.name;
         let meant = own
             .meant
@@ -118,7 +140,7 @@ impl Scene<'_> {
             own.label
         ))
         .hint(format!(
-            "{meant}Correct the label or remove it; where a Traefik newer than v3.7 has it: rollout {name} --allow-split"
+            "{meant}Correct the label or remove it; where a Traefik newer than v3.7 has it: rollout {name} --ignore labels"
         )))
     }
 
@@ -220,7 +242,9 @@ impl Scene<'_> {
     pub(super) async fn dependencies(
         &self,
         service: &Service,
+        settings: &Settings,
         earlier: &[&str],
+        notices: &mut Vec<String>,
     ) -> Result<Vec<(String, u32)>> {
         let mut dependencies = Vec::new();
         for name in self.project.dependencies(&service.name) {
@@ -237,11 +261,12 @@ impl Scene<'_> {
             let comes = earlier.contains(&name.as_str());
             let known = self.project.services.contains_key(&name);
             if replicas.is_empty() && required && known && !comes {
-                return Err(Error::refused(format!(
+                let missing = Error::refused(format!(
                     "{} depends on {name}, which has no container yet",
                     service.name
-                ))
-                .hint(format!("docker compose up -d {name}")));
+                ));
+                let missing = missing.hint(format!("docker compose up -d {name}"));
+                pass_over(settings, Check::Dependency, Err(missing), notices)?;
             }
             if !replicas.is_empty() {
                 dependencies.push((name, replicas.len() as u32));

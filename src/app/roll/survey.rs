@@ -11,6 +11,7 @@ use crate::{
         api::{Api, listing::middlewares_of_labels},
         by_name::{Callee, Caller, Heard},
         discover::{TraefikContainer, Wanted, concerns, named_apis},
+        down::Down,
         providers::{references, refuse_absent},
     },
 };
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct Survey {
     /// What reaches the service past the router of its labels.
     pub callers: Vec<Caller>,
+    /// Servers of other services that fail their health check.
+    pub down: Vec<Down>,
     /// Why one of them cannot be asked.
     pub silent: Option<Error>,
     /// Labels that name a provider which is not on.
@@ -59,11 +62,15 @@ impl Scene<'_> {
             match answer {
                 Ok(answer) => {
                     on.extend(answer.providers.filter(|_| answer.is_in_front));
+                    let down = answer.heard.listing.down.iter();
+                    let down = down.filter(|own| answer.is_in_front && !own.is_of(case.olds));
+                    survey.down.extend(down.cloned());
                     heard.push(answer.heard);
                 }
                 Err(error) => survey.silent = Some(error),
             }
         }
+        survey.down = self.located(survey.down).await;
         let (key, project) = (case.key, self.project);
         let callee = Callee::new(key, project, case.service, &wanted.labels, case.olds);
         let labels = project.services.values().map(|own| &own.labels);
@@ -73,6 +80,16 @@ impl Scene<'_> {
             survey.absent = refuse_absent(&key.service, &references, &on).err();
         }
         survey
+    }
+
+    /// Each server once, with the container that it is.
+    async fn located(&self, down: Vec<Down>) -> Vec<Down> {
+        if down.is_empty() {
+            return down;
+        }
+        let running = self.engine.running().await.unwrap_or_default();
+        let down: BTreeSet<Down> = down.into_iter().collect();
+        down.into_iter().map(|own| own.found_in(&running)).collect()
     }
 
     async fn answers(

@@ -95,7 +95,7 @@ impl Live<'_> {
                     }
                     Some(observation) => {
                         looks.take(&observation, side, sets);
-                        looks.stands_for(stand) || (way_back && looks.refused())
+                        looks.stands_for(stand) || ((way_back || looks.harms) && looks.refused())
                     }
                 }
             },
@@ -116,7 +116,7 @@ impl Live<'_> {
         facts.confirm_expired = Some(side);
         self.memory.new_was_live |= looks.refused_since.is_some();
         if !expired {
-            facts.complaint = looks.trouble.first().cloned();
+            facts.complaint = looks.complaint();
         }
         for trouble in &looks.trouble {
             self.events.notice(format!("Traefik: {trouble}"));
@@ -225,6 +225,8 @@ struct Looks {
     agreed: bool,
     agreed_since: Option<Instant>,
     trouble: Vec<String>,
+    /// Whether the cutover has taken routers of other services away.
+    harms: bool,
     refused_since: Option<Instant>,
     absent_since: Option<Instant>,
 }
@@ -240,7 +242,9 @@ impl Looks {
             true => drop(self.agreed_since.get_or_insert_with(Instant::now)),
             false => self.agreed_since = None,
         }
-        self.trouble = observation.trouble.values().flatten().cloned().collect();
+        let own = observation.trouble.values().flatten();
+        self.trouble = observation.lost.iter().chain(own).cloned().collect();
+        self.harms = !observation.lost.is_empty();
         // It has switched, and still it does not serve: waiting for longer only makes the outage longer.
         let switched = observation.routes(side, &sets.news, &sets.olds);
         match switched && !self.agreed && !self.trouble.is_empty() {
@@ -261,6 +265,14 @@ impl Looks {
     fn stands_for(&self, long: Duration) -> bool {
         self.agreed_since
             .is_some_and(|since| since.elapsed() >= long)
+    }
+
+    fn complaint(&self) -> Option<String> {
+        let first = self.trouble.first()?;
+        Some(match self.harms {
+            true => format!("the new version takes other services off the proxy: {first}"),
+            false => format!("the proxy does not serve the new version: {first}"),
+        })
     }
 
     fn refused(&self) -> bool {

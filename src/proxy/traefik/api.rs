@@ -9,6 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -52,6 +53,16 @@ pub struct Servers {
     pub services: BTreeMap<(Protocol, String), BTreeMap<Place, bool>>,
     /// Routers and services that do not serve, by name, and why.
     pub trouble: Vec<(String, String)>,
+}
+
+/// A router of the Docker provider, as a list has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRouter {
+    pub protocol: Protocol,
+    /// What it may be called in labels: its own name, or that without the entrypoint whose model it is.
+    pub names: Vec<String>,
+    /// Why it does not serve, where it does not.
+    pub disabled: Option<String>,
 }
 
 /// Where a server is.
@@ -294,6 +305,19 @@ impl Api {
         Ok(servers)
     }
 
+    /// Every router of the Docker provider.
+    pub async fn docker_routers(&self) -> Result<Vec<ListedRouter>> {
+        let lists = Protocol::ALL.map(async |protocol| {
+            let path = format!("/api/{}/routers?per_page=1000", protocol.word());
+            let routers = self.list(&path).await?.into_iter();
+            let routers = routers.filter_map(|own| serde_json::from_value::<Router>(own).ok());
+            let listed = routers.filter_map(|own| own.listed(protocol));
+            Ok(listed.collect::<Vec<ListedRouter>>())
+        });
+        let lists: Result<Vec<_>> = join_all(lists).await.into_iter().collect();
+        Ok(lists?.concat())
+    }
+
     /// What Traefik makes of one router: with an entrypoint's model it goes by `<entrypoint>-<name>`, once for each.
     async fn routers(&self, protocol: Protocol, name: &str) -> Result<Vec<Router>> {
         let path = format!("/api/{}/routers?search={name}@docker", protocol.word());
@@ -347,6 +371,22 @@ impl Api {
 }
 
 impl Router {
+    /// `None` for one of another provider.
+    fn listed(&self, protocol: Protocol) -> Option<ListedRouter> {
+        let name = self.name.strip_suffix("@docker")?;
+        let of_model = |entrypoint: &String| {
+            let rest = name.strip_prefix(entrypoint.as_str())?.strip_prefix('-')?;
+            Some(rest.strip_prefix("conflicted-").unwrap_or(rest))
+        };
+        let models = self.entrypoints.iter().filter_map(of_model);
+        let disabled = self.status.as_deref() == Some("disabled");
+        Some(ListedRouter {
+            protocol,
+            names: models.chain([name]).map(str::to_owned).collect(),
+            disabled: disabled.then(|| self.error.join(", ")),
+        })
+    }
+
     /// `pkg/server/aggregator.go`, `applyModel` and `resolveHTTPTLSOptions`.
     fn is_a_model_of(&self, full: &str) -> bool {
         let of = |entrypoint: &String| {

@@ -70,6 +70,7 @@ fn callers(services: Vec<Listed<Vec<String>>>, middlewares: Vec<Listed<Call>>) -
         listing: Listing {
             services,
             middlewares,
+            ..Listing::default()
         },
     };
     callee.callers(&[heard], &[])

@@ -1,15 +1,23 @@
-//! Which routers, services and middlewares Traefik drops, because two containers define them differently. Pure.
+//! Which routers, services, middlewares, transports and TLS options two containers define at once, and what Traefik makes
+//! of that: it drops what differs for both, and sends to the servers of both where a service is the same. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
-use super::names::{Protocol, names};
+use super::{
+    names::{Protocol, default_name, names},
+    neighbours::Neighbour,
+};
 use crate::socket_proxy::overlay::Labels;
 
 /// Options of a service that each server may have for itself.
 const OF_A_SERVER: &str = "loadbalancer.server.";
+/// Words for what labels define.
+pub const ROUTER: &str = "router";
+pub const SERVICE: &str = "service";
+pub const MIDDLEWARE: &str = "middleware";
 
 /// One object that two containers define differently, which deletes it for both (Traefik's `pkg/provider/merge.go`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,13 +28,59 @@ pub struct Conflict {
     pub option: String,
 }
 
-/// A router, a service or a middleware.
+/// What labels define under a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Object {
-    pub protocol: Protocol,
-    /// `router`, `service` or `middleware`.
+    /// `None` for what belongs to TLS.
+    pub protocol: Option<Protocol>,
+    /// Such as [`ROUTER`].
     pub kind: &'static str,
     pub name: String,
+}
+
+/// What comes of an object that two containers define.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// One service gets the servers of both.
+    Shared,
+    /// The object is dropped for both: the first option by alphabet that differs.
+    Dropped(String),
+}
+
+/// An object that a container defines and another container too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clash<'a> {
+    pub object: Object,
+    pub outcome: Outcome,
+    pub neighbour: &'a Neighbour,
+}
+
+impl Clash<'_> {
+    /// Whether one of these, which come from the version that runs, is no better for the same object.
+    pub fn is_there_already(&self, before: &[Clash<'_>]) -> bool {
+        let as_bad = |own: &Clash<'_>| match &self.outcome {
+            Outcome::Shared => true,
+            Outcome::Dropped(_) => own.outcome != Outcome::Shared,
+        };
+        before
+            .iter()
+            .any(|own| own.object == self.object && as_bad(own))
+    }
+}
+
+/// What labels have in common with each neighbour.
+pub fn clashes<'a>(labels: &Labels, neighbours: &'a [Neighbour]) -> Vec<Clash<'a>> {
+    let own = objects(labels);
+    let of = |neighbour: &'a Neighbour| {
+        let common = common(&own, &objects(&neighbour.labels));
+        let clash = move |(object, outcome)| Clash {
+            object,
+            outcome,
+            neighbour,
+        };
+        common.into_iter().map(clash)
+    };
+    neighbours.iter().flat_map(of).collect()
 }
 
 impl Object {
@@ -39,10 +93,47 @@ impl Object {
             name: name.to_owned(),
         })
     }
+
+    /// Whether both are one within a container, where names count in any case.
+    pub fn is(&self, other: &Self) -> bool {
+        self.protocol == other.protocol
+            && self.kind == other.kind
+            && self.name.eq_ignore_ascii_case(&other.name)
+    }
+
+    /// `web` becomes `web-2`, and `web-2` becomes `web-3`, unless something has that name.
+    pub fn free_name(&self, taken: &BTreeSet<Self>) -> String {
+        let numbered = self.name.rsplit_once('-');
+        let numbered = numbered.and_then(|(word, number)| Some((word, number.parse().ok()?)));
+        let (word, number) = numbered.unwrap_or((self.name.as_str(), 1_u32));
+        let mut names = (number..u32::MAX).map(|number| format!("{word}-{}", number + 1));
+        let free = |name: &String| {
+            let named = Self {
+                name: name.clone(),
+                ..self.clone()
+            };
+            !taken.iter().any(|own| own.is(&named))
+        };
+        names.find(free).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Clash<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Outcome::Shared => self.object.fmt(f),
+            Outcome::Dropped(option) => write!(f, "{} ({option})", self.object),
+        }
+    }
 }
 
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            Some(Protocol::Tcp) => f.write_str("TCP ")?,
+            Some(Protocol::Udp) => f.write_str("UDP ")?,
+            Some(Protocol::Http) | None => {}
+        }
         write!(f, "{} {}", self.kind, self.name)
     }
 }
@@ -55,70 +146,109 @@ impl fmt::Display for Conflict {
 
 /// What two containers that Traefik keeps at the same time must not differ in.
 pub fn between(one: &Labels, other: &Labels) -> Vec<Conflict> {
-    let (one, other) = (objects(one), objects(other));
+    let common = common(&objects(one), &objects(other)).into_iter();
+    let dropped = common.filter_map(|(object, outcome)| match outcome {
+        Outcome::Dropped(option) => Some(Conflict { object, option }),
+        Outcome::Shared => None,
+    });
+    dropped.collect()
+}
+
+/// What both define, but for what is the same and has no servers.
+fn common(one: &Objects, other: &Objects) -> Vec<(Object, Outcome)> {
     let both = one
         .iter()
         .filter_map(|(object, options)| Some((object, options, other.get(object)?)));
     both.filter_map(|(object, one, other)| {
         let all: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-        let option = all
-            .into_iter()
-            .find(|&option| one.get(option) != other.get(option))?;
-        Some(Conflict {
-            object: object.clone(),
-            option: option.clone(),
-        })
+        let differs = |option: &&String| one.get(*option) != other.get(*option);
+        let outcome = match all.into_iter().find(differs) {
+            Some(option) => Outcome::Dropped(option.clone()),
+            None if object.kind == SERVICE => Outcome::Shared,
+            None => return None,
+        };
+        Some((object.clone(), outcome))
     })
     .collect()
 }
 
-fn objects(labels: &Labels) -> BTreeMap<Object, BTreeMap<String, String>> {
-    let mut objects: BTreeMap<Object, BTreeMap<String, String>> = BTreeMap::new();
+/// All that a container's labels define.
+pub fn objects_of(labels: &Labels) -> impl Iterator<Item = Object> + use<> {
+    objects(labels).into_keys()
+}
+
+/// Each object and its options.
+type Objects = BTreeMap<Object, BTreeMap<String, String>>;
+
+fn objects(labels: &Labels) -> Objects {
+    let mut objects = Objects::new();
     let known = names(labels);
-    let object = |protocol, kind, name: &str| Object {
-        protocol,
-        kind,
-        name: name.to_owned(),
-    };
     for (protocol, name) in &known.services {
-        objects.insert(object(*protocol, "service", name), BTreeMap::new());
+        options_of(&mut objects, Some(*protocol), SERVICE, name);
     }
     for (protocol, name) in &known.routers {
         let own = known.services.iter().filter(|(of, _)| of == protocol);
         let own: Vec<&String> = own.map(|(_, service)| service).collect();
+        let options = options_of(&mut objects, Some(*protocol), ROUTER, name);
         // A router that names no service gets the container's only one (`BuildRouterConfiguration`).
-        let service = match own[..] {
-            [only] => BTreeMap::from([("service".to_owned(), only.clone())]),
-            _ => BTreeMap::new(),
-        };
-        objects.insert(object(*protocol, "router", name), service);
+        if let [only] = own[..] {
+            options.insert("service".to_owned(), only.clone());
+        }
+        // The default rule is made from the name of the container's service.
+        if *protocol == Protocol::Http {
+            options.insert("rule".to_owned(), default_name(labels));
+        }
     }
     for (key, value) in labels {
         if let Some((protocol, kind, name, option)) = parse(key) {
-            let options = objects.entry(object(protocol, kind, name)).or_default();
-            if kind != "service" || !option.starts_with(OF_A_SERVER) {
-                options.insert(option, value.clone());
+            let options = options_of(&mut objects, protocol, kind, name);
+            if kind != SERVICE || !option.starts_with(OF_A_SERVER) {
+                let value = match option.as_str() {
+                    "entrypoints" | "middlewares" => value.replace(' ', ""),
+                    _ => value.clone(),
+                };
+                options.insert(option, value);
             }
         }
     }
     objects
 }
 
-fn parse(key: &str) -> Option<(Protocol, &'static str, &str, String)> {
+/// Within one container, Traefik takes a name in another case for the same (`containsNode` of `traefik/paerser`).
+fn options_of<'a>(
+    objects: &'a mut Objects,
+    protocol: Option<Protocol>,
+    kind: &'static str,
+    name: &str,
+) -> &'a mut BTreeMap<String, String> {
+    let object = Object {
+        protocol,
+        kind,
+        name: name.to_owned(),
+    };
+    let known = objects.keys().find(|own| own.is(&object)).cloned();
+    objects.entry(known.unwrap_or(object)).or_default()
+}
+
+fn parse(key: &str) -> Option<(Option<Protocol>, &'static str, &str, String)> {
     let mut parts = key.splitn(5, '.');
-    let first = parts.next()?;
-    let protocol = parts.next()?;
-    let kind = match parts.next()?.to_ascii_lowercase().as_str() {
-        "routers" => "router",
-        "services" => "service",
-        "middlewares" => "middleware",
+    let first = parts.next().filter(|first| *first == "traefik");
+    let section = first.and(parts.next())?.to_ascii_lowercase();
+    let kind = parts.next()?.to_ascii_lowercase();
+    let (name, option) = (parts.next()?, parts.next()?);
+    let protocol = Protocol::ALL
+        .into_iter()
+        .find(|known| known.word() == section);
+    let kind = match (kind.as_str(), protocol) {
+        ("routers", Some(_)) => ROUTER,
+        ("services", Some(_)) => SERVICE,
+        ("middlewares", Some(_)) => MIDDLEWARE,
+        ("serverstransports", Some(_)) => "serversTransport",
+        ("options", None) if section == "tls" => "TLS option",
+        ("stores", None) if section == "tls" => "TLS store",
         _ => return None,
     };
-    let (name, option) = (parts.next()?, parts.next()?);
-    let protocol = [Protocol::Http, Protocol::Tcp, Protocol::Udp]
-        .into_iter()
-        .find(|known| known.word().eq_ignore_ascii_case(protocol))?;
-    (first == "traefik").then(|| (protocol, kind, name, option.to_ascii_lowercase()))
+    Some((protocol, kind, name, option.to_ascii_lowercase()))
 }
 
 #[cfg(test)]
@@ -163,6 +293,102 @@ mod tests {
             told(&[RULE, (body, "/a")], &[RULE, (body, "/b")]),
             ["middleware p (stripprefix.prefixes)"]
         );
+    }
+
+    #[test]
+    fn tcp_and_udp_routers_transports_and_tls_options_are_compared_in_any_case_of_their_keys() {
+        for (one, other, found) in [
+            (
+                "traefik.tcp.routers.db.rule",
+                "traefik.TCP.Routers.db.Rule",
+                "TCP router db (rule)",
+            ),
+            (
+                "traefik.udp.routers.dns.entrypoints",
+                "traefik.udp.ROUTERS.dns.entryPoints",
+                "UDP router dns (entrypoints)",
+            ),
+            (
+                "traefik.http.serversTransports.t.serverName",
+                "traefik.http.serverstransports.t.servername",
+                "serversTransport t (servername)",
+            ),
+            (
+                "traefik.tls.options.strict.minVersion",
+                "traefik.TLS.options.strict.minversion",
+                "TLS option strict (minversion)",
+            ),
+            (
+                "traefik.http.middlewares.gz.compress",
+                "traefik.HTTP.Middlewares.gz.Compress",
+                "middleware gz (compress)",
+            ),
+        ] {
+            assert_eq!(told(&[(one, "a")], &[(other, "b")]), [found]);
+            assert_eq!(told(&[(one, "a")], &[(other, "a")]), [""; 0], "{one}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_two_cases_is_one_object_within_a_container_and_two_between_containers() {
+        let folded = [
+            ("traefik.http.routers.Web.rule", "Host(`a`)"),
+            ("traefik.http.routers.web.priority", "9"),
+        ];
+        let apart = [("traefik.http.routers.Web.rule", "Host(`a`)")];
+        assert_eq!(told(&folded, &apart), ["router Web (priority)"]);
+        let upper = ("traefik.http.routers.WEB.rule", "Host(`b`)");
+        assert_eq!(told(&[RULE], &[upper]), [""; 0]);
+    }
+
+    #[test]
+    fn spaces_in_a_list_of_entrypoints_are_no_difference() {
+        let list = "traefik.http.routers.web.entrypoints";
+        assert_eq!(told(&[(list, "a,b")], &[(list, "a, b")]), [""; 0]);
+    }
+
+    fn neighbour(project: &str, pairs: &[(&str, &str)]) -> Neighbour {
+        let mut labels = labels(pairs);
+        labels.insert("com.docker.compose.project".to_owned(), project.to_owned());
+        Neighbour {
+            id: "1".to_owned(),
+            name: format!("{project}-web-1"),
+            labels,
+        }
+    }
+
+    const PORT: (&str, &str) = ("traefik.http.services.web.loadbalancer.server.port", "80");
+
+    #[test]
+    fn a_service_of_the_same_name_in_two_projects_is_shared() {
+        let other = [neighbour("blog", &[RULE, PORT])];
+        let found = clashes(&labels(&[RULE, PORT]), &other);
+        let outcomes: Vec<_> = found
+            .iter()
+            .map(|own| (own.object.to_string(), &own.outcome))
+            .collect();
+        assert_eq!(outcomes, [("service web".to_owned(), &Outcome::Shared)]);
+    }
+
+    #[test]
+    fn a_router_without_a_rule_differs_by_the_default_rule_of_another_project() {
+        let router = ("traefik.http.routers.web.service", "web");
+        let other = [neighbour("blog", &[router, PORT])];
+        let found = clashes(&labels(&[router, PORT]), &other);
+        assert_eq!(found[0].outcome, Outcome::Dropped("rule".to_owned()));
+    }
+
+    #[test]
+    fn what_is_there_already_is_no_worse_but_a_shared_service_that_is_dropped_is() {
+        let other = [neighbour("blog", &[RULE, PORT])];
+        let sticky = (
+            "traefik.http.services.web.loadbalancer.sticky.cookie",
+            "true",
+        );
+        let shared = clashes(&labels(&[RULE, PORT]), &other);
+        let dropped = clashes(&labels(&[RULE, PORT, sticky]), &other);
+        assert!(shared[0].is_there_already(&shared) && shared[0].is_there_already(&dropped));
+        assert!(dropped[0].is_there_already(&dropped) && !dropped[0].is_there_already(&shared));
     }
 
     #[test]

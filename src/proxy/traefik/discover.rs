@@ -26,8 +26,10 @@ use super::{
     advice::{self, Reader as Advised},
     api::Api,
     control::Control,
+    others::Others,
 };
 use crate::{
+    check::Check,
     engine::{Engine, shared::holder},
     error::{Error, Result},
     model::{ContainerId, Replica, ServiceKey},
@@ -89,7 +91,7 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
     } = *request;
     let running = engine.running().await?;
     let readers = readers(found, &running, networks).await?;
-    if !settings.allow_split {
+    if !settings.ignores(Check::Switch) {
         refuse_bypass(all, &key.project)?;
     }
     if readers.is_empty() {
@@ -117,7 +119,8 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
         olds: replicas.to_vec(),
     };
     let lookout = (!by_url).then_some(lookout);
-    let mut traefik = Traefik::new(key.clone(), request.epoch, controls, apis, lookout);
+    let others = Others::new(engine, key);
+    let mut traefik = Traefik::new(key.clone(), request.epoch, controls, apis, lookout, others);
     traefik.get_acquainted(replicas).await?;
     Ok(traefik)
 }
@@ -289,7 +292,8 @@ async fn apis(
     let mut apis = Vec::new();
     for traefik in traefiks {
         if matches!(traefik.reads, Reads::SocketProxy(..)) {
-            apis.push(traefik.api(engine, settings).await?);
+            let api = traefik.api(engine, settings).await;
+            apis.push(api.map_err(|error| error.of(Check::Api))?);
         }
     }
     match apis.is_empty() {
@@ -316,7 +320,8 @@ fn refuse_bypass(traefiks: &[TraefikContainer], project: &str) -> Result<()> {
             "{} is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
             traefik.name
         ))
-        .hint(traefik.how_to_read(project))),
+        .hint(traefik.how_to_read(project))
+        .of(Check::Traefik)),
         Some(traefik) => Err(Error::refused(format!(
             "{} is a Traefik that does not read through a socket proxy",
             traefik.name

@@ -14,7 +14,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    const ALL: [Self; 3] = [Self::Http, Self::Tcp, Self::Udp];
+    pub const ALL: [Self; 3] = [Self::Http, Self::Tcp, Self::Udp];
 
     /// Its word in labels and in the API's paths.
     pub fn word(self) -> &'static str {

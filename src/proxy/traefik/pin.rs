@@ -36,6 +36,7 @@ use super::{
     discover::{self, Found, Wanted},
     names::Protocol,
     observation,
+    others::Others,
 };
 use crate::{
     engine::Engine,
@@ -59,6 +60,7 @@ pub struct Pin {
     places: Vec<Watched>,
     /// To find the Traefiks again; `None` where the operator has named their APIs.
     lookout: Option<(Vec<Found>, BTreeSet<String>)>,
+    others: Others,
 }
 
 /// One Traefik.
@@ -277,6 +279,10 @@ impl Proxy for Pin {
     async fn route(&mut self, change: Change<'_>) -> Result<()> {
         self.read().await?;
         self.refuse_newer()?;
+        if change.stage == Stage::Cutover {
+            let apis: Vec<&Api> = self.fronts.iter().map(|front| front.api.as_ref()).collect();
+            self.others.note(&apis).await;
+        }
         let replicas: Vec<Replica> = change
             .olds
             .iter()
@@ -347,6 +353,10 @@ impl Proxy for Pin {
         let answers = answers.into_iter().map(|(_, servers)| servers).collect();
         let mut observation = observation(replicas, answers);
         self.excuse_the_starting(replicas, &mut observation);
+        if observation.is_decided(replicas) {
+            let apis: Vec<&Api> = self.fronts.iter().map(|front| front.api.as_ref()).collect();
+            observation.lost = self.others.lost(&apis, &[]).await.ok()?;
+        }
         Some(observation)
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::Api;
 use crate::{
     error::Result,
-    proxy::traefik::{names::Protocol, static_config::Tree},
+    proxy::traefik::{down::Down, names::Protocol, static_config::Tree},
 };
 
 /// Where the answer of `/api/rawdata` has the services of each protocol.
@@ -18,10 +18,15 @@ const SERVICES: [(&str, Protocol); 3] = [
     ("udpServices", Protocol::Udp),
 ];
 
+/// The interval of a health check that sets none (`pkg/config/dynamic/http_config.go`).
+const DEFAULT_INTERVAL: &str = "30s";
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     pub services: Vec<Listed<Vec<String>>>,
     pub middlewares: Vec<Listed<Call>>,
+    /// Servers that fail the health check of their service.
+    pub down: Vec<Down>,
 }
 
 /// A service or a middleware.
@@ -87,6 +92,10 @@ impl Listing {
         Self {
             services: services.collect(),
             middlewares: middlewares.collect(),
+            down: SERVICES
+                .into_iter()
+                .flat_map(|(key, _)| objects(&raw[key]).flat_map(|(name, own)| down(name, own)))
+                .collect(),
         }
     }
 }
@@ -157,6 +166,18 @@ fn servers(service: &Value) -> Vec<String> {
         .flatten();
     let places = all.filter_map(|server| server["url"].as_str().or(server["address"].as_str()));
     places.map(str::to_owned).collect()
+}
+
+fn down(name: &str, service: &Value) -> Vec<Down> {
+    let interval = &service["loadBalancer"]["healthCheck"]["interval"];
+    let failing = objects(&service["serverStatus"]).filter(|(_, status)| *status == "DOWN");
+    let told = |server: &String| Down {
+        service: name.to_owned(),
+        server: server.clone(),
+        interval: interval.as_str().unwrap_or(DEFAULT_INTERVAL).to_owned(),
+        container: None,
+    };
+    failing.map(|(server, _)| told(server)).collect()
 }
 
 fn call(name: &str, middleware: &Value) -> Option<Call> {
@@ -242,6 +263,30 @@ mod tests {
             ]
         );
         assert_eq!(listing.services[3].protocol, Protocol::Udp);
+    }
+
+    #[test]
+    fn servers_that_fail_their_health_check_are_listed_with_its_interval() {
+        let raw = json!({
+            "services": {"nb@docker": {
+                "loadBalancer": {"healthCheck": {"interval": "10s"}},
+                "serverStatus": {"http://10.0.0.2:80": "UP", "http://10.0.0.3:80": "DOWN"},
+            }},
+            "tcpServices": {"db@file": {"serverStatus": {"10.0.0.4:5432": "DOWN"}}},
+        });
+        let down = |service: &str, server: &str, interval: &str| Down {
+            service: service.to_owned(),
+            server: server.to_owned(),
+            interval: interval.to_owned(),
+            container: None,
+        };
+        assert_eq!(
+            Listing::of(&raw).down,
+            [
+                down("nb@docker", "http://10.0.0.3:80", "10s"),
+                down("db@file", "10.0.0.4:5432", "30s"),
+            ]
+        );
     }
 
     #[test]

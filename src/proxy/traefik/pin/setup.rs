@@ -23,6 +23,7 @@ use crate::{
             looks_like_traefik, name,
         },
         names::{Protocol, names},
+        others::Others,
         reach::named,
         static_config::FilePlace,
     },
@@ -74,6 +75,7 @@ pub async fn pin(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result
         fronts: Vec::new(),
         places: Vec::new(),
         lookout: (!by_url).then(|| (request.found.to_vec(), request.networks.clone())),
+        others: Others::new(request.engine, request.key),
     };
     for traefik in concerned {
         pin.take_in(traefik, false).await?;

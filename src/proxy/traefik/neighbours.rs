@@ -1,0 +1,111 @@
+//! The other containers that the Traefiks in front of a service read, as they show them. Pure, but for the asking.
+
+use std::collections::BTreeMap;
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
+use futures_util::future::join_all;
+
+use super::{
+    discover::{Reads, TraefikContainer, name},
+    kept::left_out,
+    static_config::Docker,
+};
+use crate::{
+    engine::Engine,
+    error::Result,
+    model::{ServiceKey, label},
+    socket_proxy::overlay::{Labels, Overlay},
+};
+
+/// A container of another service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    pub id: String,
+    pub name: String,
+    /// As Traefik reads them.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Neighbour {
+    /// Its Compose project.
+    pub fn project(&self) -> Option<&str> {
+        self.labels.get(label::COMPOSE_PROJECT).map(String::as_str)
+    }
+
+    /// Its service there.
+    pub fn service(&self) -> Option<&str> {
+        self.labels.get(label::COMPOSE_SERVICE).map(String::as_str)
+    }
+}
+
+/// How one Traefik reads containers.
+struct Reader<'a> {
+    docker: &'a Docker,
+    /// What its socket proxy changes; nothing where it reads through none.
+    overlay: Overlay,
+}
+
+/// Every container of other services that one of these Traefiks keeps.
+pub async fn neighbours(
+    engine: &Engine,
+    key: &ServiceKey,
+    traefiks: &[TraefikContainer],
+) -> Result<Vec<Neighbour>> {
+    let readers = join_all(traefiks.iter().filter_map(reader));
+    let (running, readers) = tokio::join!(engine.running(), readers);
+    Ok(kept(key, &readers, &running?))
+}
+
+fn reader(traefik: &TraefikContainer) -> Option<impl Future<Output = Reader<'_>>> {
+    let docker = traefik.config.docker.as_ref()?;
+    let control = match &traefik.reads {
+        Reads::SocketProxy(found, _) => Some(&found.control),
+        Reads::Socket(_) | Reads::Other(_) | Reads::Nothing => None,
+    };
+    Some(async move {
+        let overlay = match control {
+            Some(control) => control.overlay().await.unwrap_or_default(),
+            None => Overlay::default(),
+        };
+        Reader { docker, overlay }
+    })
+}
+
+fn kept(key: &ServiceKey, readers: &[Reader<'_>], running: &[ContainerSummary]) -> Vec<Neighbour> {
+    let is_own = |labels: &Labels| {
+        labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
+            && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
+    };
+    let mut all = Vec::new();
+    for summary in running {
+        let labels: Labels = summary
+            .labels
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        let id = summary.id.clone().unwrap_or_default();
+        let shown = readers.iter().find_map(|reader| {
+            let mut labels = labels.clone();
+            reader.overlay.apply(&id, &mut labels, false);
+            left_out(reader.docker, &labels).is_none().then_some(labels)
+        });
+        if let Some(shown) = shown.filter(|_| !is_own(&labels)) {
+            let name = name(summary);
+            all.push(Neighbour {
+                id,
+                name,
+                labels: shown,
+            });
+        }
+    }
+    all
+}
+
+/// Whether Traefik keeps a container in this state: it runs, and Docker does not doubt its health.
+pub fn is_well(summary: &ContainerSummary) -> bool {
+    let status = summary.status.as_deref().unwrap_or_default();
+    let doubted = ["(unhealthy)", "(health: starting)"];
+    summary.state == Some(ContainerSummaryStateEnum::RUNNING)
+        && !doubted.iter().any(|word| status.contains(word))
+}

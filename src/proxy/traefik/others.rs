@@ -1,0 +1,257 @@
+//! The routers of other services, which a cutover must leave as they are: one that served before and does not any more,
+//! although its containers run as before, has been taken away by it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bollard::models::ContainerSummary;
+use futures_util::future::join_all;
+
+use super::{
+    api::{Api, ListedRouter},
+    control::Control,
+    discover::name,
+    names::{Protocol, names},
+    neighbours::is_well,
+};
+use crate::{
+    engine::Engine,
+    error::Result,
+    model::{ServiceKey, label},
+    socket_proxy::overlay::{Labels, Overlay},
+};
+
+/// A router as labels name it.
+type RouterName = (Protocol, String);
+
+/// Id → name.
+type Containers = BTreeMap<String, String>;
+
+/// What the Traefiks in front of a service serve besides it.
+pub struct Others {
+    engine: Engine,
+    key: ServiceKey,
+    /// Traefik → each router that served before the cutover, and the containers that define it.
+    before: Option<BTreeMap<String, BTreeMap<RouterName, Containers>>>,
+}
+
+impl Others {
+    pub fn new(engine: &Engine, key: &ServiceKey) -> Self {
+        Self {
+            engine: engine.clone(),
+            key: key.clone(),
+            before: None,
+        }
+    }
+
+    /// Takes note of what is served right before the first change of the routing.
+    pub async fn note(&mut self, apis: &[&Api]) {
+        if self.before.is_some() {
+            return;
+        }
+        match self.served(apis).await {
+            Ok(served) => self.before = Some(served),
+            Err(error) => tracing::warn!(%error, "what else Traefik serves is not known"),
+        }
+    }
+
+    async fn served(
+        &self,
+        apis: &[&Api],
+    ) -> Result<BTreeMap<String, BTreeMap<RouterName, Containers>>> {
+        let lists = join_all(apis.iter().map(|api| api.docker_routers()));
+        let (running, lists) = tokio::join!(self.engine.running(), lists);
+        let running = running?;
+        let defined = defined(&self.key, &running, &Overlay::default());
+        let mut served = BTreeMap::new();
+        for (api, list) in apis.iter().zip(lists) {
+            let list = list?;
+            let serves = |own: &(&RouterName, &Containers)| missing(own.0, &list).is_none();
+            let own = defined.iter().filter(serves);
+            let own = own.map(|(router, containers)| (router.clone(), containers.clone()));
+            served.insert(api.name.clone(), own.collect());
+        }
+        Ok(served)
+    }
+
+    /// What has been taken away since: a line for each router.
+    pub async fn lost(&self, apis: &[&Api], controls: &[Control]) -> Result<Vec<String>> {
+        let Some(before) = &self.before else {
+            return Ok(Vec::new());
+        };
+        let lists = join_all(apis.iter().map(|api| api.docker_routers())).await;
+        let mut gone: Vec<(&RouterName, &Containers, String)> = Vec::new();
+        for (api, list) in apis.iter().zip(lists) {
+            let list = list?;
+            let own = before.get(&api.name).into_iter().flatten();
+            gone.extend(own.filter_map(|(router, containers)| {
+                Some((router, containers, missing(router, &list)?))
+            }));
+        }
+        if gone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let overlays = join_all(controls.iter().map(Control::overlay));
+        let (running, overlays) = tokio::join!(self.engine.running(), overlays);
+        let overlays: Result<Vec<Overlay>> = overlays.into_iter().collect();
+        let running = running?;
+        let visible: Vec<_> = match overlays?.as_slice() {
+            [] => vec![defined(&self.key, &running, &Overlay::default())],
+            all => all
+                .iter()
+                .map(|own| defined(&self.key, &running, own))
+                .collect(),
+        };
+        Ok(taken_away(&gone, &visible))
+    }
+}
+
+/// Of the routers that are gone, those that a container of before would still have.
+fn taken_away(
+    gone: &[(&RouterName, &Containers, String)],
+    visible: &[BTreeMap<RouterName, Containers>],
+) -> Vec<String> {
+    let told = |(router, containers, why): &(&RouterName, &Containers, String)| {
+        let still = |id: &String| {
+            visible
+                .iter()
+                .all(|own| own.get(router).is_some_and(|now| now.contains_key(id)))
+        };
+        let (_, container) = containers.iter().find(|(id, _)| still(id))?;
+        Some(format!("router {} of {container} {why}", router.1))
+    };
+    let told: BTreeSet<String> = gone.iter().filter_map(told).collect();
+    told.into_iter().collect()
+}
+
+/// Why Traefik does not serve a router; `None` where it does.
+fn missing((protocol, name): &RouterName, list: &[ListedRouter]) -> Option<String> {
+    let is_it = |own: &&ListedRouter| own.protocol == *protocol && own.names.contains(name);
+    let mut found = list.iter().filter(is_it).peekable();
+    if found.peek().is_none() {
+        return Some("is gone".to_owned());
+    }
+    let disabled = found.find_map(|own| own.disabled.as_ref())?;
+    Some(format!("is disabled: {disabled}"))
+}
+
+/// The routers of other services, and the containers that define each and that Traefik may read.
+fn defined(
+    key: &ServiceKey,
+    running: &[ContainerSummary],
+    overlay: &Overlay,
+) -> BTreeMap<RouterName, Containers> {
+    let mut defined: BTreeMap<RouterName, Containers> = BTreeMap::new();
+    for summary in running.iter().filter(|own| is_well(own)) {
+        let labels: Labels = summary
+            .labels
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        let id = summary.id.clone().unwrap_or_default();
+        let is_own = labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
+            && labels.get(label::COMPOSE_SERVICE) == Some(&key.service);
+        if is_own || overlay.hides(&id, &labels) {
+            continue;
+        }
+        for router in names(&labels).routers {
+            let containers = defined.entry(router).or_default();
+            containers.insert(id.clone(), name(summary));
+        }
+    }
+    defined
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bollard::models::ContainerSummaryStateEnum;
+
+    use super::*;
+    use crate::socket_proxy::overlay::Claim;
+
+    fn container(service: &str, status: &str) -> ContainerSummary {
+        let labels = [
+            (label::COMPOSE_PROJECT, "shop"),
+            (label::COMPOSE_SERVICE, service),
+            ("traefik.tcp.routers.db.rule", "HostSNI(`*`)"),
+        ];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        ContainerSummary {
+            id: Some(service.to_owned()),
+            names: Some(vec![format!("/shop-{service}-1")]),
+            state: Some(ContainerSummaryStateEnum::RUNNING),
+            status: Some(status.to_owned()),
+            labels: Some(HashMap::from(labels)),
+            ..ContainerSummary::default()
+        }
+    }
+
+    fn of(running: &[ContainerSummary], overlay: &Overlay) -> BTreeMap<RouterName, Containers> {
+        let key = ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        };
+        defined(&key, running, overlay)
+    }
+
+    fn listed(name: &str, disabled: Option<&str>) -> ListedRouter {
+        ListedRouter {
+            protocol: Protocol::Tcp,
+            names: vec![name.to_owned()],
+            disabled: disabled.map(str::to_owned),
+        }
+    }
+
+    /// What is told of the router of a container that looked well before, and looks like this now.
+    fn told(now: &[ContainerSummary], overlay: &Overlay, list: &[ListedRouter]) -> Vec<String> {
+        let before = of(
+            &[container("db", "Up 2 days (healthy)")],
+            &Overlay::default(),
+        );
+        let mut gone = Vec::new();
+        for (router, containers) in &before {
+            gone.extend(missing(router, list).map(|why| (router, containers, why)));
+        }
+        taken_away(&gone, &[of(now, overlay)])
+    }
+
+    #[test]
+    fn a_router_that_is_gone_or_disabled_while_its_container_is_well_was_taken_away() {
+        let well = [container("db", "Up 2 days")];
+        let nothing = Overlay::default();
+        assert_eq!(told(&well, &nothing, &[listed("db", None)]), [""; 0]);
+        assert_eq!(
+            told(&well, &nothing, &[listed("other", None)]),
+            ["router db of shop-db-1 is gone"]
+        );
+        assert_eq!(
+            told(&well, &nothing, &[listed("db", Some("no such service"))]),
+            ["router db of shop-db-1 is disabled: no such service"]
+        );
+    }
+
+    #[test]
+    fn a_router_whose_container_has_ended_is_ill_or_is_hidden_went_by_itself() {
+        let nothing = Overlay::default();
+        assert_eq!(told(&[], &nothing, &[]), [""; 0]);
+        let ill = container("db", "Up 2 days (unhealthy)");
+        assert_eq!(told(&[ill], &nothing, &[]), [""; 0]);
+        let another = ContainerSummary {
+            id: Some("later".to_owned()),
+            ..container("db", "Up 1 second")
+        };
+        assert_eq!(told(&[another], &nothing, &[]), [""; 0]);
+        let mut hidden = Overlay::default();
+        let off = Labels::from([("traefik.enable".to_owned(), "false".to_owned())]);
+        hidden.set(Claim::by_hand("db", off)).unwrap();
+        assert_eq!(told(&[container("db", "Up 2 days")], &hidden, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn the_routers_of_the_service_itself_may_go() {
+        let own = of(&[container("web", "Up 2 days")], &Overlay::default());
+        assert!(own.is_empty(), "{own:?}");
+    }
+}
