@@ -19,6 +19,7 @@ mod namespace;
 mod neighbours;
 mod odd_routing;
 mod operator;
+mod past_labels;
 mod pin;
 mod quickstart;
 mod readiness;
