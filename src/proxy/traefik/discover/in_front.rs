@@ -68,7 +68,13 @@ pub fn refuse_lost(traefiks: &[TraefikContainer], wanted: &Wanted, olds: &[Repli
                 refuse_astray(traefik, wanted)?;
                 reads |= !matches!(traefik.reads, Reads::Nothing);
             }
-            Judgement::Elsewhere(why) => left = left.or(Some((&traefik.name, why))),
+            // From the host's network it reaches every project, and may have to do with others alone.
+            Judgement::Elsewhere(why)
+                if networks(traefik).is_some() || is_of_project(traefik, wanted) =>
+            {
+                left = left.or(Some((&traefik.name, why)));
+            }
+            Judgement::Elsewhere(_) => {}
             Judgement::Loses(why) => {
                 return Err(Error::refused(format!(
                     "Traefik ({}) would leave the new version of {} out: {why}",
@@ -86,6 +92,13 @@ pub fn refuse_lost(traefiks: &[TraefikContainer], wanted: &Wanted, olds: &[Repli
         .hint(why.hint())),
         _ => Ok(()),
     }
+}
+
+fn is_of_project(traefik: &TraefikContainer, wanted: &Wanted) -> bool {
+    let config = traefik.inspect.config.as_ref();
+    let labels = config.and_then(|config| config.labels.as_ref());
+    let project = labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT));
+    project == wanted.labels.get(label::COMPOSE_PROJECT)
 }
 
 /// Whether a Traefik has to do with the service at all, as far as labels tell.

@@ -118,6 +118,27 @@ fn a_service_that_no_traefik_keeps_is_told_why() {
     );
 }
 
+fn in_host_network(mut traefik: TraefikContainer) -> TraefikContainer {
+    traefik.inspect.host_config = Some(bollard::models::HostConfig {
+        network_mode: Some("host".to_owned()),
+        ..Default::default()
+    });
+    traefik
+}
+
+#[test]
+fn a_traefik_of_another_project_in_the_hosts_network_is_not_named() {
+    let all = [in_host_network(traefik("other", CLOSED, &["host"]))];
+    let service = wanted(&[("traefik.enable", "false")], Some(&[]));
+    assert_eq!(kept(&all, &service, &[]), [""; 0]);
+    let mut own = all;
+    own[0].inspect.config = Some(bollard::models::ContainerConfig {
+        labels: Some([(label::COMPOSE_PROJECT.to_owned(), "shop".to_owned())].into()),
+        ..Default::default()
+    });
+    assert!(refused(&own, &service, &[]).contains("(other) leaves web out"));
+}
+
 #[test]
 fn nothing_is_concluded_from_what_is_not_known() {
     let mut unread = traefik("outer", CLOSED, &BOTH);
@@ -145,10 +166,6 @@ fn a_traefik_in_one_of_two_networks_has_to_be_told_which() {
     );
     let told = wanted(&[ON, ("traefik.docker.network", "shop_front")], None);
     assert_eq!(kept(&all, &told, &[]), ["outer"]);
-    let mut host = traefik("outer", CLOSED, &["host"]);
-    host.inspect.host_config = Some(bollard::models::HostConfig {
-        network_mode: Some("host".to_owned()),
-        ..Default::default()
-    });
+    let host = in_host_network(traefik("outer", CLOSED, &["host"]));
     assert_eq!(kept(&[host], &wanted(&[ON], None), &[]), ["outer"]);
 }
