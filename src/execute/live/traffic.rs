@@ -124,6 +124,28 @@ impl Live<'_> {
         Ok(())
     }
 
+    /// Who looks at each of these, as far as its sockets are its own.
+    async fn watchers_of<'r>(
+        &mut self,
+        replicas: &[&'r Replica],
+        facts: &mut Facts,
+    ) -> Vec<(&'r Replica, Watcher)> {
+        let mut watchers = Vec::new();
+        for replica in replicas {
+            // Without a routed port, those of a borrowed network may be another container's.
+            if !self.proxy.routes() && replica.borrows_network {
+                facts.drained.insert(replica.id.clone(), Drained::Unseen);
+                continue;
+            }
+            let watcher = match self.memory.watchers.remove(&replica.id) {
+                Some(watcher) => watcher,
+                None => Watcher::start(self.engine, &replica.id, &self.watched(replica)).await,
+            };
+            watchers.push((*replica, watcher));
+        }
+        watchers
+    }
+
     pub(super) async fn drain(
         &mut self,
         replicas: &[&Replica],
@@ -135,19 +157,7 @@ impl Live<'_> {
             true => self.memory.confirmed_at.unwrap_or(now) + self.settle,
             false => now,
         };
-        let mut watchers = Vec::new();
-        for replica in replicas {
-            // Whose connections those of a borrowed network are is not known.
-            if !self.proxy.routes() && replica.borrows_network {
-                facts.drained.insert(replica.id.clone(), Drained::Unseen);
-                continue;
-            }
-            let watcher = match self.memory.watchers.remove(&replica.id) {
-                Some(watcher) => watcher,
-                None => Watcher::start(self.engine, &replica.id, &self.watched(replica)).await,
-            };
-            watchers.push((*replica, watcher));
-        }
+        let watchers = self.watchers_of(replicas, facts).await;
         sleep_until(begin).await;
         let deadline = Instant::now() + self.settings.drain_timeout;
         let (engine, events, quiet) = (self.engine, self.events, self.settings.drain_quiet);
