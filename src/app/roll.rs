@@ -43,6 +43,7 @@ use crate::{
         ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, image_change,
         label,
     },
+    namespace::traffic::Protocol,
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings, Strategy},
     state::{Lock, journal::Intent, revisions::Revision},
@@ -71,6 +72,8 @@ pub struct Checked<'a> {
     proxy: Box<dyn Proxy>,
     /// What the operator is told once it begins.
     notices: Vec<String>,
+    /// See [`Live::called_ports`].
+    called_ports: BTreeMap<u16, Protocol>,
     found: Vec<discover::Found>,
     olds: Vec<Replica>,
     /// Those of them that no proxy routes to.
@@ -97,6 +100,8 @@ struct Subject<'a> {
     settings: Settings,
     replicas: u32,
     dependencies: Vec<(String, u32)>,
+    /// See [`Live::called_ports`].
+    called_ports: BTreeMap<u16, Protocol>,
     /// What lives in namespaces or volumes of its containers.
     joined: Vec<Joined>,
     helper_image: Option<String>,
@@ -201,6 +206,7 @@ impl Scene<'_> {
         };
         let front = self.proxy(case).await?;
         notices.extend(front.notices(&settings));
+        let called_ports = front.called_ports();
         let mut proxy = front.proxy;
         let clashes = self.refuse_clashes(clashes::Case {
             key: &key,
@@ -241,6 +247,7 @@ impl Scene<'_> {
             joined,
             proxy,
             notices,
+            called_ports,
             found,
             olds,
             unrouted,
@@ -297,6 +304,7 @@ impl Scene<'_> {
             settings: checked.settings,
             replicas: checked.replicas,
             dependencies: checked.dependencies,
+            called_ports: checked.called_ports,
             joined: checked.joined,
             helper_image,
             unrouted: checked.unrouted,
@@ -490,6 +498,7 @@ impl Scene<'_> {
             labels: BTreeMap::new(),
             image: None,
             dependencies: subject.dependencies.clone(),
+            called_ports: subject.called_ports.clone(),
             settle,
             bake: Duration::ZERO,
             memory: Memory::default(),

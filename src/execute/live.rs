@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Side, Stage, Verdict},
+    namespace::traffic::Protocol,
     plan::Step,
     proxy::Proxy,
     ready::EarlyChecks,
@@ -57,6 +58,8 @@ pub struct Live<'a> {
     pub image: Option<String>,
     /// Every dependency and how many replicas it has.
     pub dependencies: Vec<(String, u32)>,
+    /// Ports of a routed service that Traefik sends to past the router of its labels, and what is spoken on each.
+    pub called_ports: BTreeMap<u16, Protocol>,
     /// The pause between confirmation and drain.
     pub settle: Duration,
     /// How long the new replicas are watched after the cutover.

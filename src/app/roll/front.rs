@@ -1,6 +1,9 @@
 //! What stands in front of a service, and how traffic to it is moved.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 
@@ -11,6 +14,7 @@ use crate::{
     engine::Image,
     error::{Error, Outcome, Result},
     model::{Replica, ServiceKey},
+    namespace::traffic::Protocol,
     proxy::{
         Proxy,
         none::NoProxy,
@@ -78,6 +82,11 @@ impl InFront {
             .map(warning);
         let all = self.notices.iter().cloned().chain(callers);
         all.chain(down).collect()
+    }
+
+    /// The ports that Traefik sends to past the router of its labels, and what is spoken on each.
+    pub fn called_ports(&self) -> BTreeMap<u16, Protocol> {
+        self.callers.iter().filter_map(|own| own.port).collect()
     }
 
     fn new(proxy: Box<dyn Proxy>, notice: Option<String>, mut callers: Vec<Caller>) -> Self {

@@ -35,7 +35,11 @@ impl Live<'_> {
             .filter(|_| !(routed && names::only_datagrams(&replica.labels)));
         Watched {
             image,
-            ports: routed.then(|| ports::routed(&replica.labels, &replica.ports)),
+            ports: routed.then(|| {
+                let mut ports = self.called_ports.clone();
+                ports.extend(ports::routed(&replica.labels, &replica.ports));
+                ports
+            }),
             quiet: self.settings.drain_quiet,
         }
     }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     compose::{Project, Service},
     model::{Replica, ServiceKey},
+    namespace::traffic::Protocol as Spoken,
 };
 
 /// What the labels of containers make.
@@ -50,6 +51,8 @@ pub struct Caller {
     name: String,
     /// What it sends to: a host and a port, or a service.
     target: String,
+    /// The TCP port that it sends to, and what is spoken there.
+    pub port: Option<(u16, Spoken)>,
     /// The routers that use it.
     users: BTreeSet<String>,
     service: String,
@@ -126,7 +129,8 @@ impl<'a> Callee<'a> {
         let target = servers.find(|server| {
             self.is_called(heard, server) || (by_address && self.has_address(server))
         })?;
-        Some(self.caller(heard, Kind::Service, service, &place(target)))
+        let port = port(service.protocol, target);
+        Some(self.caller(heard, Kind::Service, service, (&place(target), port)))
     }
 
     fn by_middleware(
@@ -135,14 +139,15 @@ impl<'a> Callee<'a> {
         middleware: &Listed<Call>,
         services: &[Caller],
     ) -> Option<Caller> {
-        let (kind, target) = match &middleware.sends_to {
+        let (kind, target, port) = match &middleware.sends_to {
             Call::Address(address) => {
                 let hit = self.is_called(heard, address) || self.has_address(address);
-                (hit.then_some(Kind::ForwardAuth)?, place(address))
+                let port = port(Protocol::Http, address);
+                (hit.then_some(Kind::ForwardAuth)?, place(address), port)
             }
-            Call::Service(name) => (self.errors(name, services)?, name.clone()),
+            Call::Service(name) => (self.errors(name, services)?, name.clone(), None),
         };
-        Some(self.caller(heard, kind, middleware, &target))
+        Some(self.caller(heard, kind, middleware, (&target, port)))
     }
 
     fn errors(&self, service: &str, by_name: &[Caller]) -> Option<Kind> {
@@ -159,12 +164,19 @@ impl<'a> Callee<'a> {
         own.any(|(known, name)| *known == protocol && format!("{name}@{DOCKER}") == full)
     }
 
-    fn caller<T>(&self, heard: &Heard, kind: Kind, of: &Listed<T>, target: &str) -> Caller {
+    fn caller<T>(
+        &self,
+        heard: &Heard,
+        kind: Kind,
+        of: &Listed<T>,
+        (target, port): (&str, Option<(u16, Spoken)>),
+    ) -> Caller {
         Caller {
             kind,
             traefik: heard.traefik.clone(),
             name: of.name.clone(),
             target: target.to_owned(),
+            port,
             users: of.users.clone(),
             service: self.key.service.clone(),
             default_name: default_name(self.labels),
@@ -213,6 +225,20 @@ fn names_in_file(project: &Project, service: &Service) -> BTreeMap<String, BTree
         Some((name.to_owned(), names.map(str::to_lowercase).collect()))
     });
     networks.collect()
+}
+
+/// The port of a URL or an address, and what is spoken there; none for datagrams, which belong to no connection.
+fn port(protocol: Protocol, target: &str) -> Option<(u16, Spoken)> {
+    let (scheme, _) = target.split_once("://").unwrap_or_default();
+    let (spoken, usual) = match (protocol, scheme) {
+        (Protocol::Http, "h2c") => (Spoken::H2c, Some(80)),
+        (Protocol::Http, "https") => (Spoken::Http1, Some(443)),
+        (Protocol::Http, _) => (Spoken::Http1, Some(80)),
+        (Protocol::Tcp, _) => (Spoken::Stream, None),
+        (Protocol::Udp, _) => return None,
+    };
+    let (_, given) = host_and_port(target)?;
+    Some((given.or(usual)?, spoken))
 }
 
 /// The host and the port of a URL, without whatever else stands in it.

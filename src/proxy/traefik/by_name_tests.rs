@@ -114,6 +114,21 @@ fn a_server_is_found_by_every_name_and_address_of_the_service() {
 }
 
 #[test]
+fn the_port_of_a_server_is_written_or_that_of_its_scheme() {
+    use Protocol::{Http, Tcp, Udp};
+    for (protocol, target, expected) in [
+        (Http, "http://app", Some((80, Spoken::Http1))),
+        (Http, "https://app/x", Some((443, Spoken::Http1))),
+        (Http, "h2c://[fd00::2]:9000", Some((9000, Spoken::H2c))),
+        (Tcp, "app:5432", Some((5432, Spoken::Stream))),
+        (Tcp, "app", None),
+        (Udp, "app:53", None),
+    ] {
+        assert_eq!(port(protocol, target), expected, "{target}");
+    }
+}
+
+#[test]
 fn what_docker_lists_and_what_a_rollout_pins_is_no_hit() {
     let http = Protocol::Http;
     assert!(!is_hit(http, "shop-app@docker", "http://10.0.0.2:8000"));
@@ -137,6 +152,7 @@ fn a_hit_names_the_service_its_target_and_its_routers_and_no_secret() {
     let service = service(Protocol::Http, "app@file", "http://me:secret@app:8000");
     let found = &callers(vec![service], Vec::new())[0];
     assert!(found.routes());
+    assert_eq!(found.port, Some((8000, Spoken::Http1)));
     assert_eq!(
         found.told(),
         "Traefik (shop-traefik-1) reaches app past the router of its labels, by service app@file (app:8000, used by \
@@ -188,4 +204,5 @@ fn an_error_page_counts_where_its_service_sends_by_name_and_else_for_a_pin() {
     let kinds: Vec<Kind> = found.iter().map(|own| own.kind).collect();
     assert_eq!(kinds, [Kind::Service, Kind::Errors, Kind::ErrorsOfLabels]);
     assert!(found[2].follows_labels());
+    assert_eq!(found[2].port, None);
 }
