@@ -12,6 +12,7 @@ mod health;
 mod reading;
 mod routing;
 mod sockets;
+mod traefik_checks;
 mod two_sets;
 mod unfinished;
 mod unknown;
@@ -124,6 +125,7 @@ fn of_service(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         writers::check,
         calls::check,
         health::check,
+        traefik_checks::check,
     ];
     let findings = checks.iter().flat_map(|check| check(facts, service));
     findings.collect()

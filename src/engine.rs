@@ -21,7 +21,7 @@ use bollard::{
     models::{ContainerInspectResponse, EventMessage, HealthConfig, ImageInspect},
     query_parameters as query,
 };
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt, future::try_join_all};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 
 pub use self::{
@@ -193,12 +193,10 @@ impl Engine {
             format!("{}={}", label::COMPOSE_SERVICE, key.service),
             format!("{}=False", label::COMPOSE_ONEOFF),
         ];
-        let mut replicas = Vec::new();
-        for id in self.ids(labels, true).await? {
-            if let Some(inspect) = self.inspect(&id).await? {
-                replicas.extend(read::replica(inspect));
-            }
-        }
+        let ids = self.ids(labels, true).await?;
+        let inspected = try_join_all(ids.iter().map(|id| self.inspect(id))).await?;
+        let inspected = inspected.into_iter().flatten();
+        let mut replicas: Vec<Replica> = inspected.filter_map(read::replica).collect();
         replicas.sort_by_key(|replica| {
             (
                 replica

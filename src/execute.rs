@@ -67,12 +67,18 @@ pub async fn run(
     let mut routed_at: Option<Instant> = None;
     let mut failures = 0;
     let mut told = false;
+    let mut seen = None;
     loop {
-        let observed = observe(world).await?;
+        let observed = match seen.take() {
+            Some(observed) => observed,
+            None => observe(world).await?,
+        };
         let step = match plan::plan(&desired, &observed, &facts) {
             Next::Step(step) => step,
             Next::Undo(reason) => {
                 turn(&mut desired, &mut facts, reason, events);
+                // On the way back no time is lost by looking again.
+                seen = Some(observed);
                 continue;
             }
             Next::Finish(why) => {

@@ -169,6 +169,8 @@ pub struct Replica {
     pub borrows_network: bool,
     /// How Docker checks its health, where it does.
     pub check: Option<HealthCheck>,
+    /// The last lines of what that check printed, where it failed the last time.
+    pub complaint: Option<String>,
 }
 
 impl Replica {
@@ -184,6 +186,14 @@ impl Replica {
             .as_ref()
             .filter(|_| self.health == Health::Starting);
         check.map_or(Duration::ZERO, |check| check.interval + check.timeout)
+    }
+
+    /// What is said of it, and what its health check complains of.
+    pub fn with_complaint(&self, said: &str) -> String {
+        match &self.complaint {
+            Some(complaint) => format!("{said} (health check: {complaint})"),
+            None => said.to_owned(),
+        }
     }
 
     /// The name it should have in the end.

@@ -89,6 +89,9 @@ pub async fn judge(
         if healthy.is_none() {
             healthy = gate(&now).map(|by| (by, Instant::now()));
         }
+        if let Some(complaint) = now.complaint.as_ref().filter(|_| healthy.is_none()) {
+            note(detail, &format!("its health check fails: {complaint}"));
+        }
         let open = port.as_ref().is_none_or(|port| port.is_open(&healthy));
         let extra = match now.check {
             Some(_) => gates.after_healthy,
@@ -155,7 +158,7 @@ fn crashed(now: &Replica, started: Option<&str>) -> Option<String> {
         {
             Some("crashed and was restarted".to_owned())
         }
-        Run::Running if now.health == Health::Unhealthy => Some("is unhealthy".to_owned()),
+        Run::Running if now.health == Health::Unhealthy => Some(now.with_complaint("is unhealthy")),
         Run::Created => Some("was created and never started".to_owned()),
         Run::Running | Run::Paused => None,
     }

@@ -21,10 +21,27 @@ pub use self::front::{Front, Role};
 /// An event can be lost together with its stream: a waiter looks again after this long all the same.
 const LOST: Duration = Duration::from_secs(3);
 
+/// When each container last started and last died, by our own clock.
+#[derive(Default)]
+struct Lives {
+    started: HashMap<String, Instant>,
+    died: HashMap<String, Instant>,
+}
+
+impl Lives {
+    fn heard(&mut self, id: String, action: &str) {
+        match action {
+            "start" => drop(self.started.insert(id, Instant::now())),
+            "die" => drop(self.died.insert(id, Instant::now())),
+            _ => {}
+        }
+    }
+}
+
 /// Container events of one service, as a wake-up call; what has changed, the waiter reads for itself.
 pub struct Watch {
     changed: Arc<Notify>,
-    started: Arc<Mutex<HashMap<String, Instant>>>,
+    lives: Arc<Mutex<Lives>>,
     task: AbortHandle,
 }
 
@@ -41,8 +58,8 @@ impl Watch {
     )]
     pub fn with_front(engine: &Engine, key: &ServiceKey, mut front: Front) -> Self {
         let changed = Arc::new(Notify::new());
-        let started: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
-        let starts = started.clone();
+        let lives: Arc<Mutex<Lives>> = Arc::default();
+        let heard = lives.clone();
         let (engine, key, notify) = (engine.clone(), key.clone(), changed.clone());
         let task = tokio::spawn(async move {
             loop {
@@ -61,10 +78,9 @@ impl Watch {
                         && is(label::COMPOSE_SERVICE, &key.service)
                         && matters(&action)
                     {
-                        if action == "start" {
-                            let mut starts = starts.lock().unwrap_or_else(PoisonError::into_inner);
-                            starts.insert(actor.id.unwrap_or_default(), Instant::now());
-                        }
+                        let mut lives = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                        lives.heard(actor.id.unwrap_or_default(), &action);
+                        drop(lives);
                         notify.notify_waiters();
                     }
                 }
@@ -74,15 +90,21 @@ impl Watch {
         });
         Self {
             changed,
-            started,
+            lives,
             task: task.abort_handle(),
         }
     }
 
     /// When a container last started, by our own clock; `None` where that was before this watch began.
     pub fn started(&self, id: &ContainerId) -> Option<Instant> {
-        let started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        started.get(&id.0).copied()
+        let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.started.get(&id.0).copied()
+    }
+
+    /// When a container last died, likewise.
+    pub fn died(&self, id: &ContainerId) -> Option<Instant> {
+        let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.died.get(&id.0).copied()
     }
 
     /// A call that is already listening when this returns: take it before reading the state that it guards.

@@ -23,6 +23,13 @@ async fn a_new_version_that_dies_while_it_is_watched_gives_the_traffic_back() {
     run.code(1);
     let undoing = run.event("undoing").unwrap()["reason"].to_string();
     assert!(undoing.contains("after the cutover"), "{}", run.text);
+    let lost = "was dead and still routed for";
+    assert!(run.text.contains(lost), "{}", run.text);
+    assert!(
+        run.text.contains("requests may have been lost"),
+        "{}",
+        run.text
+    );
     assert!(run.text.contains("the old version serves"), "{}", run.text);
     assert_eq!(stack.replicas("web").await, before);
     stack.no_leftovers().await;

@@ -52,6 +52,12 @@ async fn a_version_that_never_gets_healthy_leaves_the_old_one_alone() {
     let stack = Stack::usual("");
     let run = leaves_the_old_alone(stack, "broken", "is unhealthy", "demo-app v2: starting").await;
     assert!(run.text.contains("rollout web"), "{}", run.text);
+    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    assert!(message.starts_with("new replica "), "{message}");
+    assert!(
+        message.contains("health check: unhealthy: answered HTTP/1.1 503"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -184,6 +184,66 @@ async fn a_version_that_answers_the_path_of_ready_http_badly_gets_no_traffic() {
     );
 }
 
+/// A service whose labels give Traefik a health check, while Docker's own passes all the same.
+const CHECKED_BY_TRAEFIK: &str = r#"    image: rollout-demo:${TAG}
+    environment: { VERSION: "${VERSION:-}", UNHEALTHY: "${UNHEALTHY:-}" }
+    healthcheck: { test: [CMD, /app, check, "http://127.0.0.1:80/"], interval: 1s }
+    labels:
+      traefik.enable: "true"
+      traefik.http.routers.web.rule: Host(`localhost`)
+      traefik.http.services.web.loadbalancer.healthcheck.path: /health
+      traefik.http.services.web.loadbalancer.healthcheck.interval: 1s
+      traefik.http.services.web.loadbalancer.healthcheck.mode: ${MODE:-http}
+    networks: [front]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_traefiks_own_health_check_asks_decides_besides_dockers() {
+    let mut stack = Stack::new(CHECKED_BY_TRAEFIK);
+    stack.up("v1").await;
+    stack.tag("v2").set("UNHEALTHY", 1);
+    let run = fails_and_leaves_the_old_untouched(&stack, &["--timeout", "5s", "web"]).await;
+    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    for said in [
+        "new replica ",
+        "loadbalancer.healthcheck.path=/health",
+        ":80/health is answered with 503",
+    ] {
+        assert!(message.contains(said), "{message}");
+    }
+    stack.unset("UNHEALTHY");
+    let run = roll_under_load(&stack, &["web"]).await;
+    let by = run.event("ready").unwrap()["by"].as_str().unwrap();
+    assert!(by.contains(":80/health is answered with 200"), "{by}");
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_only_traefik_can_make_keeps_the_old_version_until_traefik_has_made_it() {
+    let mut stack = Stack::new(CHECKED_BY_TRAEFIK);
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    // The application speaks HTTP/2 and no gRPC.
+    stack.tag("v2").set("MODE", "grpc");
+    let run = stack.rollout(&["web"]).await;
+    run.code(1);
+    let begun = run
+        .events
+        .iter()
+        .take_while(|event| event["event"] != "started");
+    let told = |event: &serde_json::Value| event["text"].to_string().contains("cannot be asked");
+    assert_eq!(begun.filter(|event| told(event)).count(), 1, "{}", run.text);
+    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    assert!(
+        message.contains("is DOWN by Traefik's health check"),
+        "{message}"
+    );
+    assert!(message.contains("the old version serves"), "{message}");
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    assert_eq!(stack.replicas("web").await, before);
+    stack.no_leftovers().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_path_of_ready_http_counts_besides_a_health_check() {
     let healthy =

@@ -141,6 +141,8 @@ pub struct Way {
     pub notice: Option<String>,
     /// What Traefik complains of now.
     pub trouble: Option<String>,
+    /// Replicas that Traefik's own health check has found down, by name.
+    pub down: Vec<String>,
 }
 
 impl ServiceFacts {

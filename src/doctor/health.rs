@@ -235,16 +235,17 @@ fn with_test(name: &str, test: Value) -> Fix {
     )
 }
 
+/// The TCP ports that its containers expose.
+pub fn exposed(service: &ServiceFacts) -> Vec<u16> {
+    let texts = service.image_ports.iter().chain(&service.service.expose);
+    let exposed = texts.flat_map(|text| Exposed::read(text));
+    let tcp = exposed.filter(|own| !own.udp);
+    tcp.map(|own| own.port).collect()
+}
+
 /// The port that speaks HTTP: Traefik's, else the lowest that it exposes.
 fn port(service: &ServiceFacts) -> Option<u16> {
-    let texts = service.image_ports.iter().chain(&service.service.expose);
-    let exposed: Vec<Exposed> = texts.flat_map(|text| Exposed::read(text)).collect();
-    let tcp: Vec<u16> = exposed
-        .iter()
-        .filter(|own| !own.udp)
-        .map(|own| own.port)
-        .collect();
-    let http = routed(&service.labels, &tcp)
+    let http = routed(&service.labels, &exposed(service))
         .into_iter()
         .find(|(_, spoken)| *spoken == crate::namespace::traffic::Protocol::Http1);
     match service.is_routed() {

@@ -38,7 +38,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         run: run(&state),
         health: health(&state),
         restarts: inspect.restart_count.unwrap_or(0),
-        started_at: state.started_at.unwrap_or_default(),
+        started_at: state.started_at.clone().unwrap_or_default(),
         image: inspect.image.unwrap_or_default(),
         reference: config.image.unwrap_or_default(),
         hash: get(label::COMPOSE_HASH).unwrap_or_default(),
@@ -57,6 +57,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         published,
         borrows_network,
         check: config.healthcheck.as_ref().and_then(HealthCheck::of),
+        complaint: complaint(&state),
         labels,
         name,
     })
@@ -139,5 +140,66 @@ fn health(state: &ContainerState) -> Health {
         Some(HealthStatusEnum::STARTING) => Health::Starting,
         Some(HealthStatusEnum::HEALTHY) => Health::Healthy,
         Some(HealthStatusEnum::UNHEALTHY) => Health::Unhealthy,
+    }
+}
+
+/// The most lines, and characters, of what a health check has printed.
+const COMPLAINT_LINES: usize = 3;
+const COMPLAINT_LENGTH: usize = 240;
+
+/// The end of what the last health check has printed, where it failed.
+fn complaint(state: &ContainerState) -> Option<String> {
+    let last = state.health.as_ref()?.log.as_ref()?.last()?;
+    let output = last
+        .output
+        .as_deref()
+        .filter(|_| last.exit_code != Some(0))?;
+    let lines = output.lines().map(str::trim);
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let text = lines[lines.len().saturating_sub(COMPLAINT_LINES)..].join("; ");
+    let skip = text.chars().count().saturating_sub(COMPLAINT_LENGTH);
+    let text: String = text
+        .chars()
+        .skip(skip)
+        .filter(|own| !own.is_control())
+        .collect();
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::{Health as EngineHealth, HealthcheckResult};
+
+    use super::*;
+
+    fn after(runs: &[(i64, &str)]) -> Option<String> {
+        let results = runs.iter().map(|(code, output)| HealthcheckResult {
+            exit_code: Some(*code),
+            output: Some((*output).to_owned()),
+            ..HealthcheckResult::default()
+        });
+        let health = EngineHealth {
+            log: Some(results.collect()),
+            ..EngineHealth::default()
+        };
+        complaint(&ContainerState {
+            health: Some(health),
+            ..ContainerState::default()
+        })
+    }
+
+    #[test]
+    fn a_complaint_is_the_end_of_what_the_last_check_has_printed_where_it_failed() {
+        let refused = "  % Total\n\ncurl: (7) connection refused\r\n";
+        let said = after(&[(1, "older"), (1, refused)]).unwrap();
+        assert_eq!(said, "% Total; curl: (7) connection refused");
+        assert_eq!(after(&[(1, refused), (0, "ok")]), None);
+        assert_eq!(after(&[(1, "\n")]), None);
+        assert_eq!(after(&[]), None);
+        assert_eq!(after(&[(1, "a\nb\nc\nd")]).unwrap(), "b; c; d");
+        assert_eq!(
+            after(&[(1, &"x".repeat(9999))]).unwrap().len(),
+            COMPLAINT_LENGTH
+        );
     }
 }

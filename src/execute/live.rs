@@ -78,6 +78,10 @@ pub struct Memory {
     new_was_live: bool,
     ready_by: Option<Instant>,
     bake_until: Option<Instant>,
+    /// The new replicas that a cutover has shown, and their names.
+    shown: Vec<(ContainerId, String)>,
+    /// When the watch after the cutover has found that the new version is ill.
+    ill_since: Option<Instant>,
     logs: Vec<String>,
 }
 

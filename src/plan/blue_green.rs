@@ -90,7 +90,7 @@ impl<'a> Rollout<'a> {
         let ill = self.news.iter().find(|new| !new.serves());
         match ill.filter(|_| self.desired.goal == Goal::Roll) {
             Some(ill) => Next::Fail(Failure::NeedsPerson(format!(
-                "{} failed once the old replicas were stopped",
+                "new replica {} failed once the old replicas were stopped",
                 ill.target_name()
             ))),
             None => Next::Done,
@@ -255,7 +255,7 @@ impl<'a> Rollout<'a> {
             && (back || died)
         {
             return Some(Reason::Failed(format!(
-                "{} failed after the cutover",
+                "new replica {} failed after the cutover",
                 ill.target_name()
             )));
         }
@@ -415,10 +415,13 @@ impl<'a> Rollout<'a> {
         self.news
             .iter()
             .find_map(|new| match self.facts.verdicts.get(&new.id) {
-                Some(Verdict::Failed(why)) => Some(format!("{} {why}", new.target_name())),
-                Some(Verdict::Ready) if !new.serves() => {
-                    Some(format!("{} was ready and then failed", new.target_name()))
+                Some(Verdict::Failed(why)) => {
+                    Some(format!("new replica {} {why}", new.target_name()))
                 }
+                Some(Verdict::Ready) if !new.serves() => Some(format!(
+                    "new replica {} was ready and then failed",
+                    new.target_name()
+                )),
                 _ => None,
             })
     }
@@ -428,8 +431,8 @@ impl<'a> Rollout<'a> {
             .news
             .iter()
             .find(|new| !self.is_ready(new))
-            .map_or("a replica", |new| new.target_name());
-        format!("{waiting} did not become ready in time")
+            .map_or("", |new| new.target_name());
+        format!("new replica {waiting} did not become ready in time")
     }
 
     fn somebody_joined(&self) -> bool {

@@ -79,6 +79,7 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
         published: BTreeSet::new(),
         borrows_network: false,
         check: None,
+        complaint: None,
     }
 }
 

@@ -115,7 +115,10 @@ fn hooks_run_while_the_way_back_is_still_open() {
     }
     world.observed.replicas[1].run = Run::Exited;
     let (_, end) = steps(&mut world);
-    assert_eq!(end, old_serves("web-new-1 failed after the cutover"));
+    assert_eq!(
+        end,
+        old_serves("new replica web-new-1 failed after the cutover")
+    );
 }
 
 #[test]
@@ -141,7 +144,7 @@ fn an_old_set_that_stumbles_does_not_make_an_unready_new_one_live() {
         ) = (run, health);
         let (steps, end) = steps(&mut world);
         assert!(!steps.iter().any(|step| step == "cutover"), "{steps:?}");
-        assert_eq!(end, old_serves("web-new-1 exited"));
+        assert_eq!(end, old_serves("new replica web-new-1 exited"));
     }
 }
 
@@ -379,7 +382,7 @@ fn a_version_that_is_not_ready_in_time_is_removed() {
     expect(
         &mut world,
         &wanted,
-        &old_serves("web-new-1 did not become ready in time"),
+        &old_serves("new replica web-new-1 did not become ready in time"),
     );
     assert_eq!(world.observed.replicas, olds(1));
 }
@@ -392,7 +395,11 @@ fn a_version_that_crashes_is_removed() {
     };
     let mut world = Simulator::new(olds(1), 1, true, fate);
     let wanted = ["hold", "create 1", "ready", "remove new-1", "release"];
-    expect(&mut world, &wanted, &old_serves("web-new-1 exited"));
+    expect(
+        &mut world,
+        &wanted,
+        &old_serves("new replica web-new-1 exited"),
+    );
 }
 
 #[test]
@@ -505,7 +512,7 @@ fn a_replica_that_dies_after_the_cutover_gives_the_traffic_back() {
     expect(
         &mut world,
         &wanted,
-        &old_serves("web-new-1 failed after the cutover"),
+        &old_serves("new replica web-new-1 failed after the cutover"),
     );
 }
 
@@ -523,7 +530,7 @@ fn a_first_start_that_dies_after_the_cutover_is_cleared_away() {
     expect(
         &mut world,
         &["remove new-1", "release"],
-        &old_serves("web-new-1 failed after the cutover"),
+        &old_serves("new replica web-new-1 failed after the cutover"),
     );
 }
 

@@ -52,8 +52,8 @@ impl Scene<'_> {
             .collect();
         if !left.is_empty() {
             self.events.notice(format!(
-                "replacing {}, which did not run well",
-                left.join(", ")
+                "replacing old replica {}, which did not run well",
+                left.join(", old replica ")
             ));
         }
     }

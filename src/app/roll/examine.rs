@@ -162,16 +162,19 @@ async fn look(
     // Of what still starts Traefik knows nothing yet.
     let settled = |old: &&Replica| old.health != Health::Starting;
     let serves = olds.iter().filter(settled).any(Replica::serves);
-    let trouble = match routes && serves && unfinished.is_none() {
-        true => proxy.observed(olds).await.unwrap_or_default().trouble,
+    let observation = match routes && serves && unfinished.is_none() {
+        true => proxy.observed(olds).await.unwrap_or_default(),
         false => Default::default(),
     };
+    let is_down = |old: &&Replica| observation.down.contains_key(&old.id);
+    let down = olds.iter().filter(is_down);
     let way = Way {
         describe: proxy.describe(),
         routes,
         is_pinned: proxy.confirms_hold(),
         notice: (!notices.is_empty()).then(|| notices.join("; ")),
-        trouble: trouble.into_values().flatten().next(),
+        down: down.map(|old| old.name.clone()).collect(),
+        trouble: observation.trouble.into_values().flatten().next(),
     };
     (Ok(way), unfinished)
 }

@@ -157,7 +157,7 @@ impl Scene<'_> {
                 Err(_) => "did not become healthy in time".to_owned(),
             };
             let logs = self.engine.last_lines(&new.id).await;
-            let message = format!("{} {why}; the old version is gone", new.name);
+            let message = format!("new replica {} {why}; the old version is gone", new.name);
             return Err(Error::needs_person(message).logs(logs));
         }
         Ok(())

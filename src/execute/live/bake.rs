@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Live, Sets, gates::others_changed};
+use super::{Live, Memory, Sets, gates::others_changed};
 use crate::{
     ask,
     engine::Engine,
     error::Result,
-    model::{Baked, Desired, Facts, Replica},
+    model::{Baked, Desired, Facts, Replica, Run},
     proxy::Proxy,
     watch::Watch,
 };
@@ -35,14 +35,21 @@ impl Live<'_> {
         let down = reported_down(&mut *self.proxy, &sets.news);
         let baked = tokio::select! {
             () = sleep_until(until) => Baked::Well,
-            why = soured(engine, watch, &sets.news) => Baked::Ill(why?),
-            why = down => Baked::Ill(why),
+            why = soured(engine, watch, &sets.news) => self.memory.found_ill(why?),
+            why = down => self.memory.found_ill(why),
             who = ask::heard(engine, &self.key, self.lock.epoch) => Baked::Ill(format!("undone by {who}")),
             // The planner sees what is left to go back to.
             changed = others_changed(engine, watch, &self.key, sets, desired.confirm_hold) => return changed,
         };
         facts.baked = Some(baked);
         Ok(())
+    }
+}
+
+impl Memory {
+    fn found_ill(&mut self, why: String) -> Baked {
+        self.ill_since = Some(Instant::now());
+        Baked::Ill(why)
     }
 }
 
@@ -53,13 +60,13 @@ async fn soured(engine: &Engine, watch: &Watch, news: &[&Replica]) -> Result<Str
         for new in news {
             let name = new.target_name();
             let why = match engine.replica(&new.id).await? {
-                None => "was removed by somebody else",
-                Some(now) if now.started_at != new.started_at => "restarted",
+                None => "was removed by somebody else".to_owned(),
+                Some(now) if now.started_at != new.started_at => "restarted".to_owned(),
                 Some(now) if now.serves() => continue,
-                Some(now) if now.run == crate::model::Run::Running => "became unhealthy",
-                Some(_) => "stopped",
+                Some(now) if now.run == Run::Running => now.with_complaint("became unhealthy"),
+                Some(_) => "stopped".to_owned(),
             };
-            return Ok(format!("{name} {why} after the cutover"));
+            return Ok(format!("new replica {name} {why} after the cutover"));
         }
         changed.await;
     }

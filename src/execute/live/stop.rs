@@ -63,13 +63,13 @@ impl Live<'_> {
             {
                 Ok(outcome) if outcome.code == 0 => {}
                 Ok(outcome) => self.events.notice(format!(
-                    "pre-stop hook {command:?} in {} ended with {}: {}",
+                    "pre-stop hook {command:?} in old replica {} ended with {}: {}",
                     replica.name,
                     outcome.code,
                     outcome.output.lines().last().unwrap_or_default()
                 )),
                 Err(error) => self.events.notice(format!(
-                    "pre-stop hook in {}: {}",
+                    "pre-stop hook in old replica {}: {}",
                     replica.name, error.message
                 )),
             }

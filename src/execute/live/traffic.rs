@@ -40,7 +40,30 @@ impl Live<'_> {
             );
         }
         self.memory.confirmed_at = None;
+        if stage == Stage::Cutover {
+            let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
+            self.memory.shown = sets.news.iter().map(name).collect();
+        }
         self.proxy.route(change).await
+    }
+
+    /// What was routed until the way back was confirmed although it could not answer.
+    fn tell_losses(&mut self) {
+        let shown = std::mem::take(&mut self.memory.shown);
+        let mut all = Vec::new();
+        for (id, name) in &shown {
+            if let Some(died) = self.watch.died(id) {
+                all.push(dead_but_routed(name, died.elapsed()));
+            }
+        }
+        let ill_since = self.memory.ill_since.take();
+        if let Some(since) = ill_since.filter(|_| all.is_empty()) {
+            let span = since.elapsed().as_secs_f64();
+            all.push(format!(
+                "the new version was found ill {span:.1} s before Traefik went back: requests may have been lost"
+            ));
+        }
+        all.into_iter().for_each(|text| self.events.notice(text));
     }
 
     #[expect(
@@ -111,6 +134,9 @@ impl Live<'_> {
             facts.confirmed = Some(side);
             self.memory.new_was_live |= side == Side::New;
             self.memory.confirmed_at = Some(Instant::now());
+            if side == Side::Old {
+                self.tell_losses();
+            }
             return Ok(());
         }
         facts.confirm_expired = Some(side);
@@ -179,6 +205,7 @@ impl Live<'_> {
         } else {
             Vec::new()
         };
+        let side = if forward { "old" } else { "new" };
         let mut ill = Box::pin(fell_ill(engine, self.watch, live));
         loop {
             tokio::select! {
@@ -190,11 +217,11 @@ impl Live<'_> {
                         match how {
                             Drained::Answered | Drained::Quiet | Drained::Unseen => {}
                             Drained::TimedOut => events.notice(format!(
-                                "{} was still answering after --drain-timeout",
+                                "{side} replica {} was still answering after --drain-timeout",
                                 replica.name
                             )),
                             Drained::Ended => events.notice(format!(
-                                "{} ended by itself while it was drained; what it had not answered is lost",
+                                "{side} replica {} ended by itself while it was drained; what it had not answered is lost",
                                 replica.name
                             )),
                         }
@@ -206,6 +233,13 @@ impl Live<'_> {
             }
         }
     }
+}
+
+fn dead_but_routed(name: &str, span: Duration) -> String {
+    format!(
+        "new replica {name} was dead and still routed for {:.1} s: requests may have been lost",
+        span.as_secs_f64()
+    )
 }
 
 /// Only who serves now can fall ill.

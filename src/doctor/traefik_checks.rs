@@ -1,0 +1,92 @@
+//! The health check that a service's labels give to Traefik: whether Traefik has found replicas down by it, and what a
+//! rollout does with it.
+
+use super::{Check, Facts, Finding, Fix, ServiceFacts, health::exposed};
+use crate::proxy::traefik::checks::{ServiceCheck, checks};
+
+/// A finding for each check of a service that Traefik routes to.
+pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+    let Some(way) = service.way.as_ref().ok().filter(|way| way.routes) else {
+        return Vec::new();
+    };
+    let all = checks(&service.labels, &exposed(service));
+    if way.down.is_empty() {
+        return all.iter().map(|check| fine(service, check)).collect();
+    }
+    let labels: Vec<&str> = all.iter().map(|check| check.label.as_str()).collect();
+    let by = match labels.is_empty() {
+        true => String::new(),
+        false => format!(" by its own health check ({})", labels.join(", ")),
+    };
+    let text = format!(
+        "Traefik reports {} DOWN{by}: it sends no requests there",
+        way.down.join(", ")
+    );
+    let fix = Fix::text(format!(
+        "docker compose logs {}; correct the application, or the label, until Traefik's check passes",
+        service.name()
+    ));
+    vec![Finding::warn(Check::HealthCheck, service.name(), text).fix(fix)]
+}
+
+fn fine(service: &ServiceFacts, check: &ServiceCheck) -> Finding {
+    let label = &check.label;
+    let interval = humantime::format_duration(check.interval);
+    let text = match &check.ask {
+        Ok(_) => format!(
+            "Traefik checks it every {interval} ({label}); a rollout asks the same before the cutover"
+        ),
+        Err(why) => format!(
+            "Traefik checks it every {interval} ({label}); a rollout cannot ask the same ({why}), and keeps the old \
+             replicas until Traefik has"
+        ),
+    };
+    Finding::ok(Check::HealthCheck, service.name(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::{Level, Way, testing};
+
+    fn found(option: &str, down: &[&str]) -> Vec<(Level, String)> {
+        let label = format!("traefik.http.services.web.loadbalancer.healthcheck.{option}");
+        let (facts, mut service) = testing::of(&format!("labels: {{{label}}}"));
+        service.image_ports = vec!["80/tcp".to_owned()];
+        service.way = Ok(Way {
+            routes: true,
+            down: down.iter().map(|own| (*own).to_owned()).collect(),
+            ..Way::default()
+        });
+        let found = check(&facts, &service).into_iter();
+        found.map(|own| (own.level, own.text)).collect()
+    }
+
+    #[test]
+    fn a_replica_that_traefik_has_found_down_is_a_warning_with_its_label() {
+        let (level, text) = found("path: /up", &["shop-web-1"]).remove(0);
+        assert_eq!(level, Level::Warn);
+        assert!(text.contains("shop-web-1 DOWN"), "{text}");
+        assert!(text.contains("loadbalancer.healthcheck.path=/up"), "{text}");
+    }
+
+    #[test]
+    fn a_check_is_named_and_what_a_rollout_does_with_it() {
+        let (level, text) = found("path: /up", &[]).remove(0);
+        assert_eq!(level, Level::Ok);
+        assert!(text.contains("asks the same before the cutover"), "{text}");
+        let (level, text) = found("mode: grpc", &[]).remove(0);
+        assert_eq!(level, Level::Ok);
+        assert!(text.contains("keeps the old replicas"), "{text}");
+    }
+
+    #[test]
+    fn a_service_without_one_has_no_finding() {
+        let (facts, mut service) = testing::of("labels: {traefik.enable: 'true'}");
+        service.way = Ok(Way {
+            routes: true,
+            ..Way::default()
+        });
+        assert_eq!(check(&facts, &service), []);
+    }
+}
