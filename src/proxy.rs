@@ -65,6 +65,17 @@ impl Observation {
             && self.wanted(side, live).all(|replica| well(&replica))
     }
 
+    /// What to say of the first of these new replicas that is down.
+    pub fn down_among(&self, news: &[&Replica]) -> Option<String> {
+        let down = |new: &Replica| {
+            let (name, service) = (new.target_name(), self.down.get(&new.id)?);
+            Some(format!(
+                "new replica {name} is DOWN by Traefik's health check of service {service}"
+            ))
+        };
+        news.iter().find_map(|new| down(new))
+    }
+
     /// The same, whatever the instances complain of.
     pub fn routes(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
         use crate::model::Route::{Hidden, Live};

@@ -36,6 +36,13 @@ impl Lives {
             _ => {}
         }
     }
+
+    fn dead_for(&self, id: &str) -> Option<Duration> {
+        let died = *self.died.get(id)?;
+        let again = self.started.get(id).filter(|again| **again > died);
+        let until = again.copied().unwrap_or_else(Instant::now);
+        Some(until.duration_since(died))
+    }
 }
 
 /// Container events of one service, as a wake-up call; what has changed, the waiter reads for itself.
@@ -101,10 +108,10 @@ impl Watch {
         lives.started.get(&id.0).copied()
     }
 
-    /// When a container last died, likewise.
-    pub fn died(&self, id: &ContainerId) -> Option<Instant> {
+    /// How long a container was dead the last time, until now or until it was started again; `None` where it did not die.
+    pub fn dead_for(&self, id: &ContainerId) -> Option<Duration> {
         let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
-        lives.died.get(&id.0).copied()
+        lives.dead_for(&id.0)
     }
 
     /// A call that is already listening when this returns: take it before reading the state that it guards.
@@ -140,4 +147,24 @@ fn matters(action: &str) -> bool {
     ]
     .iter()
     .any(|known| action.starts_with(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_container_is_dead_until_it_is_started_again() {
+        let mut lives = Lives::default();
+        let heard = |lives: &mut Lives, action| lives.heard("a".to_owned(), action);
+        heard(&mut lives, "start");
+        assert_eq!(lives.dead_for("a"), None);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        heard(&mut lives, "die");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(lives.dead_for("a"), Some(Duration::from_secs(2)));
+        heard(&mut lives, "start");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(lives.dead_for("a"), Some(Duration::from_secs(2)));
+    }
 }

@@ -78,12 +78,8 @@ async fn reported_down(proxy: &mut dyn Proxy, news: &[&Replica]) -> String {
     let replicas: Vec<Replica> = news.iter().map(|new| (*new).clone()).collect();
     loop {
         let observation = proxy.observed(&replicas).await.unwrap_or_default();
-        let mut all = replicas.iter();
-        if let Some((new, service)) =
-            all.find_map(|new| Some((new, observation.down.get(&new.id)?)))
-        {
-            let name = new.target_name();
-            return format!("new replica {name} is DOWN by Traefik's health check of {service}");
+        if let Some(down) = observation.down_among(news) {
+            return down;
         }
         sleep(ASK_EVERY).await;
     }

@@ -52,8 +52,8 @@ impl Live<'_> {
         let shown = std::mem::take(&mut self.memory.shown);
         let mut all = Vec::new();
         for (id, name) in &shown {
-            if let Some(died) = self.watch.died(id) {
-                all.push(dead_but_routed(name, died.elapsed()));
+            if let Some(dead) = self.watch.dead_for(id) {
+                all.push(dead_but_routed(name, dead));
             }
         }
         let ill_since = self.memory.ill_since.take();
@@ -289,8 +289,11 @@ impl Looks {
         let own = observation.trouble.values().flatten();
         self.trouble = observation.lost.iter().chain(own).cloned().collect();
         self.harms = !observation.lost.is_empty();
+        let down = observation.down_among(&sets.news);
+        let down = down.filter(|_| side == Side::New);
         // It has switched, and still it does not serve: waiting for longer only makes the outage longer.
-        let switched = observation.routes(side, &sets.news, &sets.olds);
+        let switched = down.is_some() || observation.routes(side, &sets.news, &sets.olds);
+        self.trouble.extend(down);
         match switched && !self.agreed && !self.trouble.is_empty() {
             true => drop(self.refused_since.get_or_insert_with(Instant::now)),
             false => self.refused_since = None,
