@@ -255,8 +255,9 @@ impl<'a> Rollout<'a> {
             && (back || died)
         {
             return Some(Reason::Failed(format!(
-                "new replica {} failed after the cutover",
-                ill.target_name()
+                "new replica {} {}",
+                ill.target_name(),
+                ill.with_complaint("failed after the cutover")
             )));
         }
         let missing = self.news.len() < self.desired.replicas as usize;
