@@ -3,6 +3,7 @@
 mod doctor;
 mod history;
 mod init;
+mod made_from;
 mod roll;
 mod signals;
 mod status;
@@ -14,6 +15,7 @@ use std::{
     fs::OpenOptions,
     io::{IsTerminal, Write},
     os::unix::process::CommandExt,
+    path::Path,
     process::ExitCode,
 };
 
@@ -247,7 +249,24 @@ impl Opened {
     async fn of(target: &TargetArgs, names: &[&str]) -> Result<Self> {
         let engine = Engine::connect(endpoint(target).await?).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
-        let project = read_project(&compose, names).await?;
+        match read_project(&compose, names).await {
+            Ok(project) => Ok(Self {
+                engine,
+                compose,
+                project,
+            }),
+            Err(error) => Err(made_from::explain(error, &engine, &compose, names).await),
+        }
+    }
+
+    /// The same for what is recorded of one service, which needs no Compose file.
+    async fn of_records(target: &TargetArgs, service: &str) -> Result<Self> {
+        let engine = Engine::connect(endpoint(target).await?).await?;
+        let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
+        let project = match read_project(&compose, &[service]).await {
+            Ok(project) => project,
+            Err(error) => made_from::project(error, &engine, &compose, service).await?,
+        };
         Ok(Self {
             engine,
             compose,
@@ -297,7 +316,7 @@ async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
 }
 
 async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
-    let opened = Opened::of(&unlock.target, &[&unlock.service]).await?;
+    let opened = Opened::of_records(&unlock.target, &unlock.service).await?;
     let Opened {
         engine, project, ..
     } = &opened;
@@ -310,6 +329,15 @@ async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
         None => events.notice(format!("{key} is not locked")),
     }
     Ok(())
+}
+
+/// A path as a person would name it from here.
+fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {

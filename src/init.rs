@@ -6,7 +6,7 @@
 mod editor;
 mod service;
 pub mod stack;
-mod tree;
+pub mod tree;
 pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};

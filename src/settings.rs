@@ -256,7 +256,7 @@ pub struct Partial {
     /// How long to wait for another rollout of the service [default: 0s]
     #[arg(long, value_name = "DURATION")]
     pub lock_wait: Option<Span>,
-    /// How many revisions keep their image, for undo [default: 5]
+    /// How many images of revisions are kept, for undo [default: 5]
     #[arg(long, value_name = "N")]
     pub keep: Option<Count>,
 }

@@ -386,3 +386,56 @@ impl SlowLoad for Stack {
         })
     }
 }
+
+/// A label that Traefik does not have, so that it leaves the service out.
+const LEFT_OUT: &str = "      traefik.http.routers.web.prio: \"5\"\n";
+
+fn web(more: &str) -> String {
+    USUAL.replace("    networks:", &format!("{more}    networks:"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_traefik_never_served_is_no_way_back_to_wait_for() {
+    let mut stack = Stack::new(&web(LEFT_OUT));
+    stack.compose(&["up", "-d", "--wait", "web"]).await;
+    stack.front_up().await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let run = stack.rollout(&["web"]).await;
+    run.code(1);
+    assert!(
+        run.text.contains("traefik.http.routers.web.prio"),
+        "{}",
+        run.text
+    );
+    assert!(!run.text.contains("old version serves"), "{}", run.text);
+    untouched(&stack, &before).await;
+
+    // Nor for the command that settles what a run has left after its cutover.
+    let mut running = stack.start_rollout(&["web"]);
+    running.reaches("step_started", "confirm").await;
+    running.kill().await;
+    stack.rollout(&["abort", "web"]).await.code(0);
+    untouched(&stack, &before).await;
+    let found = stack.rollout(&["doctor", "web"]).await;
+    assert!(
+        found.code(1).out.contains("traefik.http.routers.web.prio"),
+        "{}",
+        found.out
+    );
+
+    stack.write("compose.yaml", &format!("services:\n  web:\n{}", web("")));
+    stack.rollout(&["web"]).await.code(0);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.settled(1).await;
+    // What would take the service out again is refused.
+    stack.write(
+        "compose.yaml",
+        &format!("services:\n  web:\n{}", web(LEFT_OUT)),
+    );
+    let load = stack.load();
+    let run = stack.rollout(&["web"]).await;
+    let report = load.stop().await;
+    run.code(2);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+}

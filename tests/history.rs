@@ -218,6 +218,14 @@ async fn an_undo_that_fails_leaves_what_ran_and_gives_the_image_its_name_back() 
     assert_eq!(stack.replicas("web").await, before);
     assert_eq!(latest_id(&stack).await, v1);
     assert_eq!(numbers(&stack).await, [1, 2]);
+    let history = stack.rollout(&["history", "web"]).await;
+    let failed = |line: &&str| line.starts_with('-') && line.contains("failed: ");
+    assert_eq!(
+        history.out.lines().filter(failed).count(),
+        1,
+        "{}",
+        history.out
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +243,10 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
     assert_eq!(numbers(&stack).await, [1, 2, 3]);
     assert_eq!(kept(&stack).await, ["2", "3"]);
     let history = stack.rollout(&["history", "web"]).await;
-    assert!(history.out.contains("image not kept"), "{}", history.out);
+    // The newest name of an image keeps it for every revision that ran it.
+    assert!(!history.out.contains("not kept"), "{}", history.out);
+    let marked = |line: &String| line.starts_with("3 * ") && line.contains("live");
+    assert!(lines(&history).iter().any(marked), "{}", history.out);
 
     // The newest record is cut short, as a full disk would.
     let line = format!(
@@ -376,4 +387,94 @@ async fn a_rollout_serves_although_nothing_can_be_written_down() {
     assert!(run.text.contains("no space left"), "{}", run.text);
     assert_eq!(stack.version().await.as_deref(), Some("v2"));
     stack.settled(1).await;
+}
+
+/// A service with more than an image: what a container has of its own must come back with it.
+const FURNISHED: &str = r#"    image: rollout-demo:${TAG}
+    environment: { SHOP: "open $$HOME" }
+    labels:
+      traefik.enable: "true"
+      traefik.http.routers.web.rule: Host(`localhost`)
+      shop.tier: gold
+    volumes: ["shelf:/shelf"]
+    tmpfs: [/run]
+    cap_drop: [MKNOD]
+    restart: unless-stopped
+    networks: { front: { aliases: [shop] } }
+volumes:
+  shelf:
+"#;
+
+/// Of the one container, all that is not of its one life.
+async fn furniture(stack: &Stack) -> Value {
+    let replicas = stack.replicas("web").await;
+    assert_eq!(replicas.len(), 1, "{replicas:?}");
+    let inspected = stack.api().inspect(&replicas[0].id);
+    let config = &inspected["Config"];
+    let network = format!("{}_front", stack.name);
+    let endpoint = &inspected["NetworkSettings"]["Networks"][&network];
+    let labels = ["shop.tier", "com.docker.compose.config-hash"];
+    serde_json::json!({
+        "image": inspected["Image"],
+        "reference": config["Image"],
+        "command": [config["Entrypoint"], config["Cmd"]],
+        "environment": config["Env"],
+        "check": config["Healthcheck"],
+        "labels": labels.map(|key| config["Labels"][key].clone()),
+        "host": ["Binds", "Tmpfs", "CapDrop", "RestartPolicy", "LogConfig", "IpcMode", "Runtime"]
+            .map(|key| inspected["HostConfig"][key].clone()),
+        "alias": endpoint["Aliases"].as_array().unwrap().contains(&Value::from("shop")),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_rollout_is_undone_by_what_its_containers_were_and_the_line_to_change_is_named() {
+    let mut stack = Stack::new(FURNISHED);
+    stack.unset("TAG");
+    stack.write(".env", "TAG=v1\n");
+    stack.up("v1").await;
+    let before = furniture(&stack).await;
+    // Nothing of the first version is left in the files.
+    stack.write(".env", "# the shop\nTAG=v2\n");
+    let without = FURNISHED
+        .replace("    cap_drop: [MKNOD]\n", "")
+        .replace("tier: gold", "tier: tin");
+    stack.write("compose.yaml", &format!("services:\n  web:\n{without}"));
+    let run = stack.rollout(&["web"]).await;
+    let finished = run.code(0).event("finished").unwrap();
+    assert_eq!(finished["image"], "rollout-demo:v2");
+    assert_eq!(finished["replaces"], "rollout-demo:v1");
+    assert!(
+        run.text.contains("rollout-demo:v1 → rollout-demo:v2"),
+        "{}",
+        run.text
+    );
+
+    let load = stack.load();
+    let run = stack.rollout(&["undo", "web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    assert_eq!(furniture(&stack).await, before);
+    let line = |notice: &&str| notice.contains(".env:2 ") && notice.ends_with("TAG=v1");
+    assert_eq!(
+        run.notices().into_iter().filter(line).count(),
+        1,
+        "{}",
+        run.text
+    );
+    assert_eq!(numbers(&stack).await, [1, 2, 3]);
+    // With the old files back, Compose finds what it would have made.
+    stack.write(".env", "TAG=v1\n");
+    stack.write("compose.yaml", &format!("services:\n  web:\n{FURNISHED}"));
+    stack.settled(1).await;
+
+    // A machine that has no file of the project still reads what is recorded of it.
+    stack.set("COMPOSE_FILE", "gone.yaml");
+    assert_eq!(numbers(&stack).await, [1, 2, 3]);
+    stack.rollout(&["unlock", "web"]).await.code(0);
+    let refused = stack.rollout(&["web"]).await;
+    let given = format!("-p {}", stack.name);
+    assert!(refused.code(2).text.contains(&given), "{}", refused.text);
 }

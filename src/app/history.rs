@@ -1,6 +1,10 @@
 //! `rollout history`: the revisions of a service, one of them whole, or the difference of two.
 
+use std::collections::BTreeSet;
+
 use comfy_table::{Table, presets::NOTHING};
+use console::Term;
+use serde_json::json;
 use similar::TextDiff;
 
 use super::{Opened, print, roll::Scene};
@@ -8,26 +12,29 @@ use crate::{
     cli::HistoryArgs,
     error::{Error, Result},
     event::Events,
-    model::ServiceKey,
+    model::{ServiceKey, image_name, short_image},
     report::Output,
     state::{
+        journal::Intent,
         owner,
         revisions::{Revision, Revisions},
-        store,
+        store::{self, File},
     },
     yaml,
 };
 
 /// Tells what was asked for on standard output.
 pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
-    let opened = Opened::of(&asked.target, &[&asked.service]).await?;
+    let opened = Opened::of_records(&asked.target, &asked.service).await?;
     let Opened {
         engine, project, ..
     } = &opened;
     let scene = opened.scene(events);
     let key = opened.key(&asked.service);
-    let revisions = remembered(&scene, &key).await?;
-    if revisions.list.is_empty() {
+    let files = files(&scene, &key).await?;
+    let revisions = read(&scene, &files);
+    let attempts = Intent::without_revision(&files, &revisions);
+    if revisions.list.is_empty() && attempts.is_empty() {
         // A slip of the keyboard is told as one.
         project.service(&asked.service)?;
         events.notice(format!("nothing is recorded of {} yet", asked.service));
@@ -42,10 +49,18 @@ pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
             let b = known(&revisions, pair.1, &asked.service)?;
             difference(a, b)
         }
-        (None, None) if json => revisions.list.iter().map(line).collect(),
+        (None, None) if json => {
+            let lines = revisions.list.iter().map(line);
+            lines.chain(attempts.iter().map(attempted)).collect()
+        }
         (None, None) => {
             let tags = engine.tags(&crate::state::keep::repository(&key)).await?;
-            table(&revisions, &|own| tags.contains_key(&own.image.kept))
+            let replicas = engine.replicas(&key).await?;
+            let shown = Shown {
+                live: revisions.running(&replicas),
+                kept: tags.into_values().collect(),
+            };
+            shown.text(&revisions, &attempts, width())
         }
     };
     print(text.as_bytes());
@@ -54,16 +69,23 @@ pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
 
 /// Every record of a service, read without its lock; what cannot be read is told.
 pub async fn remembered(scene: &Scene<'_>, key: &ServiceKey) -> Result<Revisions> {
+    Ok(read(scene, &files(scene, key).await?))
+}
+
+async fn files(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<File>> {
     let image = scene.any_image(key).await?;
-    let files = store::look(scene.engine, &image, key).await?;
-    let revisions = Revisions::read(&files);
+    store::look(scene.engine, &image, key).await
+}
+
+fn read(scene: &Scene<'_>, files: &[File]) -> Revisions {
+    let revisions = Revisions::read(files);
     for trouble in &revisions.trouble {
         scene.events.notice(format!(
             "{trouble}; it is left as it is, in the volume {}",
             store::volume()
         ));
     }
-    Ok(revisions)
+    revisions
 }
 
 /// The revision of this number, or which there are.
@@ -86,28 +108,115 @@ fn line(revision: &Revision) -> String {
     serde_json::to_string(revision).unwrap_or_default() + "\n"
 }
 
-fn table(revisions: &Revisions, is_kept: &dyn Fn(&Revision) -> bool) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_header(["REVISION", "WHEN", "BY", "IMAGE", "REPLICAS", "WAY", "NOTE"]);
-    for own in &revisions.list {
-        let kept = if is_kept(own) { "" } else { "image not kept" };
-        let notes = [own.note(), kept.to_owned()];
-        let notes: Vec<String> = notes.into_iter().filter(|note| !note.is_empty()).collect();
-        table.add_row([
-            own.number.to_string(),
-            owner::time(own.at),
-            own.who.clone(),
-            format!("{} ({})", own.image.reference, short(&own.image.id)),
-            own.replicas.to_string(),
-            own.strategy.clone(),
-            notes.join(", "),
-        ]);
+/// An attempt that made no revision.
+fn attempted(attempt: &Intent) -> String {
+    let own = &attempt.revision;
+    let value = json!({
+        "event": "attempt",
+        "rollout": own.rollout,
+        "at": own.at,
+        "who": own.who,
+        "image": own.image,
+        "failed": attempt.failed,
+    });
+    format!("{value}\n")
+}
+
+/// How wide a line may be: as the terminal is, or `COLUMNS` says; anything goes where neither is known.
+fn width() -> usize {
+    let terminal = Term::stdout();
+    let named = std::env::var("COLUMNS").ok();
+    let named = named.and_then(|columns| columns.parse().ok());
+    match terminal.is_term() {
+        true => usize::from(terminal.size().1),
+        false => named.unwrap_or(usize::MAX),
     }
-    let text = table.to_string();
-    let lines = text.lines().map(|line| format!("{}\n", line.trim()));
-    lines.collect()
+}
+
+/// What the records alone do not tell.
+struct Shown {
+    /// The revision that runs.
+    live: Option<u64>,
+    /// The images that a name of ours holds, by id.
+    kept: BTreeSet<String>,
+}
+
+impl Shown {
+    /// A table, or two lines an entry where that is too wide.
+    fn text(&self, revisions: &Revisions, attempts: &[Intent], width: usize) -> String {
+        let mut rows: Vec<(u64, [String; 5])> = Vec::new();
+        rows.extend(revisions.list.iter().map(|own| (own.at, self.row(own))));
+        rows.extend(attempts.iter().map(|own| (own.revision.at, failed(own))));
+        rows.sort_by_key(|(at, _)| *at);
+        let mut table = Table::new();
+        table
+            .load_style(NOTHING)
+            .set_header(["REVISION", "WHEN", "IMAGE", "BY", "NOTE"]);
+        for (_, row) in &rows {
+            table.add_row(row);
+        }
+        let text = table.to_string();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        if lines.iter().all(|line| line.chars().count() <= width) {
+            return lines.iter().map(|line| format!("{line}\n")).collect();
+        }
+        let entries = rows.iter().map(|(_, [number, when, image, by, note])| {
+            let note = if note.is_empty() {
+                String::new()
+            } else {
+                format!(", {note}")
+            };
+            format!("{number:<4} {when}  {image}\n     {by}{note}\n")
+        });
+        entries.collect()
+    }
+
+    fn row(&self, own: &Revision) -> [String; 5] {
+        let is_live = self.live == Some(own.number);
+        let kept = self.kept.contains(&own.image.id);
+        let notes = [
+            (is_live, "live".to_owned()),
+            (true, own.note()),
+            (own.replicas != 1, format!("{} replicas", own.replicas)),
+            (own.strategy != "blue-green", own.strategy.clone()),
+            (!kept, "image not kept".to_owned()),
+        ];
+        let notes = notes
+            .into_iter()
+            .filter(|(is_so, note)| *is_so && !note.is_empty());
+        let notes: Vec<String> = notes.map(|(_, note)| note).collect();
+        let mark = if is_live { " *" } else { "" };
+        [
+            format!("{}{mark}", own.number),
+            owner::time(own.at),
+            image(own),
+            own.who.clone(),
+            notes.join(", "),
+        ]
+    }
+}
+
+/// An attempt that made no revision has no number.
+fn failed(attempt: &Intent) -> [String; 5] {
+    let own = &attempt.revision;
+    let why = attempt.failed.as_ref();
+    let note = why.map_or("did not end".to_owned(), |why| format!("failed: {why}"));
+    [
+        "-".to_owned(),
+        owner::time(own.at),
+        image(own),
+        own.who.clone(),
+        note,
+    ]
+}
+
+/// The name of an image, and which one that was.
+fn image(own: &Revision) -> String {
+    let name = image_name(&own.image.reference, &own.image.id);
+    match short_image(&own.image.id) {
+        short if name == short => name,
+        short => format!("{name} ({short})"),
+    }
 }
 
 fn whole(own: &Revision) -> String {
@@ -148,12 +257,6 @@ fn comparable(own: &Revision) -> String {
     // Written by one hand, whichever version of Compose wrote the record.
     let config = yaml::parse(&own.config).and_then(|value| yaml::write(&value));
     image + &config.unwrap_or_else(|_| own.config.clone())
-}
-
-/// The twelve characters that people see.
-fn short(id: &str) -> &str {
-    let id = id.strip_prefix("sha256:").unwrap_or(id);
-    id.get(..12).unwrap_or(id)
 }
 
 #[cfg(test)]

@@ -20,27 +20,74 @@ fn revision(number: u64, image: &str, config: &str) -> Revision {
     }
 }
 
-#[test]
-fn the_table_has_a_line_for_each_revision() {
+fn shown() -> (Shown, Revisions, Vec<Intent>) {
     let mut revisions = Revisions::default();
     revisions.add(revision(1, "a1", ""));
     revisions.add(Revision {
         undo_to: Some(1),
-        ..revision(2, "a1", "")
+        replicas: 1,
+        at: 1_790_000_010_000,
+        ..revision(2, "b2", "")
     });
-    let text = table(&revisions, &|own| own.number == 2);
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
+    let failed = Intent {
+        revision: Revision {
+            at: 1_790_000_005_000,
+            ..revision(2, "c3", "")
+        },
+        failed: Some("web-1 is unhealthy".into()),
+        ..Intent::default()
+    };
+    let shown = Shown {
+        live: Some(2),
+        kept: [revisions.list[1].image.id.clone()].into(),
+    };
+    (shown, revisions, vec![failed])
+}
+
+/// The lines, without what only aligns them.
+fn lines(text: &str) -> Vec<String> {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.lines().map(words).collect()
+}
+
+#[test]
+fn the_table_has_a_line_for_each_revision_and_each_attempt_and_marks_the_live_one() {
+    let (shown, revisions, attempts) = shown();
     assert_eq!(
-        lines,
+        lines(&shown.text(&revisions, &attempts, usize::MAX)),
         [
-            "REVISION WHEN BY IMAGE REPLICAS WAY NOTE",
-            "1 2026-09-21T14:13:20Z ada@shop web:latest (a10000000000) 2 blue-green image not kept",
-            "2 2026-09-21T14:13:20Z ada@shop web:latest (a10000000000) 2 blue-green undo to 1",
+            "REVISION WHEN IMAGE BY NOTE",
+            "1 2026-09-21T14:13:20Z web:latest (a10000000000) ada@shop 2 replicas, image not kept",
+            "- 2026-09-21T14:13:25Z web:latest (c30000000000) ada@shop failed: web-1 is unhealthy",
+            "2 * 2026-09-21T14:13:30Z web:latest (b20000000000) ada@shop live, undo to 1",
         ]
     );
+}
+
+#[test]
+fn where_the_table_is_too_wide_each_entry_has_two_lines() {
+    let (shown, revisions, attempts) = shown();
+    let text = shown.text(&revisions, &attempts, 80);
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    assert_eq!(
+        lines(&text)[4..],
+        [
+            "2 * 2026-09-21T14:13:30Z web:latest (b20000000000)",
+            "ada@shop, live, undo to 1"
+        ]
+    );
+}
+
+#[test]
+fn an_image_is_kept_by_any_revisions_name() {
+    let (mut shown, mut revisions, _) = shown();
+    revisions.add(revision(3, "a1", ""));
+    shown.kept.insert(revisions.list[2].image.id.clone());
+    let text = shown.text(&revisions, &[], usize::MAX);
+    assert!(!text.contains("not kept"), "{text}");
 }
 
 #[test]

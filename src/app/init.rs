@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use self::file::ComposeFile;
-use super::{endpoint, print};
+use super::{endpoint, from_here, print};
 use crate::{
     cli::InitArgs,
     compose::{Compose, Invocation, Project, files::files},
@@ -225,13 +225,4 @@ fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, chang
 fn next() -> String {
     let line = |(command, why): &(&str, &str)| format!("      {command:<22}# {why}");
     NEXT.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// A path as a person would name it from here.
-fn from_here(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here)
-        .unwrap_or(path)
-        .display()
-        .to_string()
 }

@@ -403,6 +403,7 @@ impl Scene<'_> {
         let mut intent = Intent {
             revision: self.revision(subject, &version, (revision, &rollout), way, lock.epoch),
             displaced: None,
+            failed: None,
             unrouted,
         };
         if let Some(back) = self.back {
@@ -449,6 +450,7 @@ impl Scene<'_> {
         let summary = match rolled {
             Ok(summary) => summary,
             Err(error) => {
+                self.note_failure(subject, lock, &intent, &error).await;
                 // Where a person is needed, nobody knows what serves.
                 if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
                     self.put_back(&intent).await;

@@ -1,5 +1,7 @@
 //! `rollout undo`: which revision to go back to, and a rollout of what was recorded of it.
 
+mod still;
+
 use std::time::Duration;
 
 use super::{
@@ -13,7 +15,7 @@ use crate::{
     cli::UndoArgs,
     error::{Error, Result},
     event::Events,
-    model::{Replica, RolloutId, ServiceKey, label},
+    model::{Replica, RolloutId, ServiceKey, image_name, label},
     settings::{Count, OnUnfinished, Partial, PullPolicy, Switch},
     state::{
         lock::{Holder, holder},
@@ -40,9 +42,10 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     if undo.to.is_none()
         && let Some(holder) = holder(engine, &key).await?
         && holder.lives(engine).await
-        && cut_back(&here, &key, &holder).await?
+        && let Some(old) = cut_back(&here, &key, &holder).await?
     {
-        return Ok(());
+        let runs = (old.reference.as_str(), old.hash.as_str());
+        return still::tell(&opened, events, &undo.service, runs).await;
     }
     let revisions = remembered(&here, &key).await?;
     if revisions.list.is_empty() {
@@ -68,12 +71,14 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
         ..settings
     };
     let checked = scene.check(&undo.service, &flags, &[], Purpose::Roll);
-    scene.roll(checked.await?, interrupted).await
+    scene.roll(checked.await?, interrupted).await?;
+    let runs = (back.image.reference.as_str(), back.hash.as_str());
+    still::tell(&opened, events, &undo.service, runs).await
 }
 
-/// Asks whoever rolls the service to take the traffic back, which a run that bakes does at once; false where nobody
-/// hears it.
-async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Result<bool> {
+/// Asks the run that rolls the service to take the traffic back, which it does at once while it bakes: a replica that
+/// serves then; `None` where the run does not hear it.
+async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Result<Option<Replica>> {
     let replicas = scene.engine.replicas(key).await?;
     let newest = replicas.iter().max_by_key(|replica| replica.revision);
     let undone = newest.and_then(|newest| newest.rollout.clone());
@@ -82,16 +87,25 @@ async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Resul
     let heard = tokio::time::timeout(HEARING, scene.engine.gone(ask.id())).await;
     if heard.is_err() {
         ask.withdraw().await?;
-        return Ok(false);
+        return Ok(None);
     }
+    let stays = |own: &&Replica| own.rollout != undone;
+    let old = replicas.iter().find(stays);
+    let image = old.map_or_else(String::new, |old| {
+        format!(" ({})", image_name(&old.reference, &old.image))
+    });
     scene.events.notice(format!(
-        "{} takes the traffic back to the old replicas",
+        "{} takes the traffic back to the old replicas{image}",
         holder.whose()
     ));
     let gone = tokio::time::timeout(GOING_BACK, scene.engine.gone(holder.id())).await;
     match gone {
         // It may have had to go on all the same; then what serves now is undone like any other revision.
-        Ok(()) => Ok(!runs(&scene.engine.replicas(key).await?, &undone)),
+        Ok(()) => {
+            let now = scene.engine.replicas(key).await?;
+            let undone = !runs(&now, &undone);
+            Ok(now.into_iter().find(|_| undone))
+        }
         Err(_) => Err(Error::failed(format!(
             "{} was asked to go back and has not ended yet",
             holder.whose()

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::{Compose, files::discovered};
+use super::{
+    Compose,
+    files::{discovered, files},
+};
 use crate::{
     error::{Error, Result},
     yaml,
@@ -29,14 +32,46 @@ impl Compose {
         answer(&text).map_err(Error::refused)
     }
 
+    /// The files that the project is made of, less what they include.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let here = self.program.directory();
+        let listed = self.program.variable("COMPOSE_FILE").unwrap_or_default();
+        files(&self.invocation, &here, &listed, &self.path_separator())
+    }
+
+    /// Whether a file is standard input.
+    pub fn reads_stdin(&self) -> bool {
+        self.stdin.is_some()
+    }
+
+    /// The name that the project is given, whatever its files say.
+    pub fn project_name(&self) -> Option<String> {
+        let named = self.program.variable("COMPOSE_PROJECT_NAME");
+        let given = self.invocation.project_name.clone();
+        given.or(named).filter(|name| !name.is_empty())
+    }
+
+    /// The files from which variables get their values.
+    pub fn env_files(&self) -> Vec<PathBuf> {
+        let here = self.program.directory();
+        match &self.invocation.env_files[..] {
+            [] => vec![self.project_directory().join(".env")],
+            given => given.iter().map(|file| here.join(file)).collect(),
+        }
+    }
+
+    fn path_separator(&self) -> String {
+        let separator = self.program.variable("COMPOSE_PATH_SEPARATOR");
+        separator.unwrap_or_else(|| ":".to_owned())
+    }
+
     /// Where the project's `.env` lies (compose-go's `GetWorkingDir`).
     pub fn project_directory(&self) -> PathBuf {
         let here = self.program.directory();
         if let Some(given) = &self.invocation.project_directory {
             return here.join(given);
         }
-        let separator = self.program.variable("COMPOSE_PATH_SEPARATOR");
-        let separator = separator.unwrap_or_else(|| ":".to_owned());
+        let separator = self.path_separator();
         let listed = self.program.variable("COMPOSE_FILE").unwrap_or_default();
         let first = match self.invocation.files.first() {
             Some(file) => Some(file.as_str()),

@@ -1,10 +1,13 @@
 //! What was begun: written before anything is created, so that a later run can record or tidy up after a dead one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{revisions::Revision, store::File};
+use super::{
+    revisions::{Revision, Revisions},
+    store::File,
+};
 use crate::model::ContainerId;
 
 /// The folder of these entries below a service's.
@@ -18,6 +21,9 @@ pub struct Intent {
     /// The image that had the reference before an undo gave it to an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub displaced: Option<String>,
+    /// Why it came to nothing, once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     /// The old replicas that no proxy routed to before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unrouted: BTreeSet<ContainerId>,
@@ -26,20 +32,41 @@ pub struct Intent {
 impl Intent {
     /// The file that it is written to: a new one each time.
     pub fn path(&self) -> String {
+        let end = if self.failed.is_some() { "-end" } else { "" };
         format!(
-            "{FOLDER}/{}-{}.json",
+            "{FOLDER}/{}-{}{end}.json",
             self.revision.number, self.revision.rollout
         )
     }
 
+    /// The attempts among a service's files that made no revision, in the order of their beginnings.
+    pub fn without_revision(files: &[File], revisions: &Revisions) -> Vec<Self> {
+        let made = |intent: &Self| {
+            let rollout = &intent.revision.rollout;
+            revisions.list.iter().any(|own| own.rollout == *rollout)
+        };
+        let mut attempts = BTreeMap::<String, Self>::new();
+        for intent in all(files).filter(|intent| !made(intent)) {
+            let rollout = intent.revision.rollout.clone();
+            let known = attempts.get(&rollout);
+            if known.is_none_or(|known| known.failed.is_none()) {
+                attempts.insert(rollout, intent);
+            }
+        }
+        let mut attempts: Vec<Self> = attempts.into_values().collect();
+        attempts.sort_by_key(|intent| intent.revision.at);
+        attempts
+    }
+
     /// The newest among a service's files; what cannot be read is no loss, the containers say the rest.
     pub fn last(files: &[File]) -> Option<Self> {
-        let own = |file: &&File| file.path.starts_with(FOLDER);
-        let intents = files.iter().filter(own);
-        intents
-            .filter_map(|file| file.entry::<Self>().ok())
-            .max_by_key(|intent| (intent.revision.at, intent.revision.number))
+        all(files).max_by_key(|intent| (intent.revision.at, intent.revision.number))
     }
+}
+
+fn all(files: &[File]) -> impl Iterator<Item = Intent> {
+    let own = files.iter().filter(|file| file.path.starts_with(FOLDER));
+    own.filter_map(|file| file.entry::<Intent>().ok())
 }
 
 #[cfg(test)]
@@ -64,5 +91,28 @@ mod tests {
         ];
         assert_eq!(Intent::last(&files), Some(intent(2, 20)));
         assert_eq!(Intent::last(&files[2..]), None);
+    }
+
+    #[test]
+    fn an_attempt_that_made_no_revision_is_told_with_why() {
+        let intent = |number, rollout: &str, failed: Option<&str>| Intent {
+            revision: Revision {
+                number,
+                rollout: rollout.to_owned(),
+                at: number,
+                ..Revision::default()
+            },
+            failed: failed.map(str::to_owned),
+            ..Intent::default()
+        };
+        let (made, begun) = (intent(2, "a", None), intent(3, "b", None));
+        let ended = intent(3, "b", Some("web-1 is unhealthy"));
+        let killed = intent(4, "c", None);
+        let intents = [&killed, &made, &ended, &begun];
+        let files = intents.map(|own| File::of(&own.path(), own));
+        let mut revisions = Revisions::default();
+        revisions.add(made.revision.clone());
+        let told = Intent::without_revision(&files, &revisions);
+        assert_eq!(told, [ended, killed]);
     }
 }

@@ -54,7 +54,7 @@ pub async fn keep(engine: &Engine, key: &ServiceKey, revision: &mut Revision) ->
 }
 
 /// Takes the names of these revisions away, as far as they are still ours.
-pub async fn forget(engine: &Engine, key: &ServiceKey, revisions: &[Revision]) -> Result<()> {
+pub async fn forget(engine: &Engine, key: &ServiceKey, revisions: Vec<&Revision>) -> Result<()> {
     if revisions.is_empty() {
         return Ok(());
     }

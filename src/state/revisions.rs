@@ -167,9 +167,15 @@ impl Revisions {
         })
     }
 
-    /// What falls out where `keep` are kept.
-    pub fn beyond(&self, keep: usize) -> &[Revision] {
-        &self.list[..self.list.len().saturating_sub(keep)]
+    /// The revisions whose name for their image goes where `keep` images are kept: an image needs one name.
+    pub fn beyond(&self, keep: usize) -> Vec<&Revision> {
+        let mut images = BTreeSet::new();
+        let newest_first = self.list.iter().rev();
+        let goes = newest_first.filter(|own| {
+            let is_new = images.insert(&own.image.id);
+            !is_new || images.len() > keep
+        });
+        goes.collect()
     }
 }
 

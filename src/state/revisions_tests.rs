@@ -49,12 +49,19 @@ fn what_is_recorded_once_more_gets_a_new_file_and_the_corrupt_one_is_no_trouble_
 }
 
 #[test]
-fn what_falls_out_is_the_oldest() {
-    let files: Vec<File> = (1..=4).map(|n| file(&revision(n, "r", n))).collect();
-    let read = Revisions::read(&files);
-    let numbers: Vec<u64> = read.beyond(3).iter().map(|own| own.number).collect();
-    assert_eq!(numbers, [1]);
-    assert!(read.beyond(5).is_empty());
+fn what_falls_out_is_the_oldest_image_and_every_name_but_one_of_an_image_that_stays() {
+    let of_image = |(number, image): (u64, &str)| {
+        let mut own = revision(number, "r", number);
+        own.image.id = image.to_owned();
+        file(&own)
+    };
+    let images = [(1, "a"), (2, "b"), (3, "a"), (4, "c")];
+    let read = Revisions::read(&images.map(of_image));
+    let beyond = |keep| -> Vec<u64> { read.beyond(keep).iter().map(|own| own.number).collect() };
+    assert_eq!(beyond(1), [3, 2, 1]);
+    assert_eq!(beyond(2), [2, 1]);
+    assert_eq!(beyond(3), [1]);
+    assert_eq!(beyond(5), [1]);
 }
 
 proptest! {

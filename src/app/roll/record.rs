@@ -14,6 +14,7 @@ use crate::{
         reproduce::{Found, Reproduced, reproduce},
     },
     engine::Image,
+    error::{Error, one_line},
     model::{ContainerId, Replica, RolloutId, label},
     retry,
     settings::Strategy,
@@ -211,6 +212,25 @@ impl Scene<'_> {
         if let Err(error) = written {
             self.events
                 .notice(format!("the rollout is not noted down: {}", error.message));
+        }
+    }
+
+    /// Notes why a rollout came to nothing.
+    pub(super) async fn note_failure(
+        &self,
+        subject: &Subject<'_>,
+        lock: &Lock,
+        intent: &Intent,
+        error: &Error,
+    ) {
+        let ended = Intent {
+            failed: Some(one_line(&error.message)),
+            ..intent.clone()
+        };
+        let path = ended.path();
+        let written = store::write(self.engine, &lock.id, &subject.key, &path, &ended).await;
+        if let Err(error) = written {
+            tracing::info!(%error, "the failure is not noted down");
         }
     }
 

@@ -1,0 +1,265 @@
+//! After an undo: where the project's files still ask for the version that was left, which a plain `up` brings back.
+
+use std::{fs, path::PathBuf};
+
+use super::super::{Opened, from_here};
+use crate::{
+    error::Result,
+    event::Events,
+    init::tree::{self, Content, Node},
+};
+
+/// The most files that are read: an include may lead back to where it began.
+const MOST_FILES: usize = 100;
+
+/// Tells it where the files ask for something else than what runs now: an image by this name, and this config hash.
+pub async fn tell(
+    opened: &Opened,
+    events: &Events,
+    service: &str,
+    (reference, hash): (&str, &str),
+) -> Result<()> {
+    let Ok(asked) = opened.project.service(service) else {
+        return Ok(());
+    };
+    let names = asked.image.clone().unwrap_or_default();
+    let up = format!("docker compose up -d {service}");
+    if names == reference {
+        if opened.compose.config_hash(service).await? != hash {
+            events.notice(format!(
+                "the Compose file still describes the version that was left; {up} would bring it back"
+            ));
+        }
+        return Ok(());
+    }
+    let files = read(opened.compose.files());
+    let variables = read(opened.compose.env_files());
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    events.notice(match place(service, reference, &files, &variables, &is_set) {
+        Some(place) => format!(
+            "{} still asks for {names}, and {up} would bring it back; change it to: {}",
+            place.at, place.instead
+        ),
+        None => format!(
+            "the Compose file still asks for {names}, and {up} would bring it back; change its image to {reference}"
+        ),
+    });
+    Ok(())
+}
+
+/// A file by the name that a person would give it, and its text.
+struct Read {
+    name: String,
+    text: String,
+}
+
+/// Those that can be read, each followed by what it includes.
+fn read(paths: Vec<PathBuf>) -> Vec<Read> {
+    let mut read = Vec::new();
+    let mut open = paths;
+    open.reverse();
+    while let Some(path) = open.pop() {
+        if read.len() == MOST_FILES {
+            break;
+        }
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        let directory = path.parent().unwrap_or(&path);
+        open.extend(included(&text).iter().map(|own| directory.join(own)));
+        let name = from_here(&path);
+        read.push(Read { name, text });
+    }
+    read
+}
+
+/// The files under `include`, as they are written.
+fn included(text: &str) -> Vec<String> {
+    let whole = tree::parse(text).ok();
+    let list = whole.as_ref().and_then(|whole| whole.get("include"));
+    let mut paths = Vec::new();
+    let mut open: Vec<&Node> = list.into_iter().collect();
+    while let Some(node) = open.pop() {
+        match &node.content {
+            Content::Scalar(path) => paths.push(path.clone()),
+            Content::List(items, _) => open.extend(items),
+            Content::Map(..) => open.extend(node.get("path")),
+            Content::Nothing | Content::Alias => {}
+        }
+    }
+    paths
+}
+
+/// One line to change.
+#[derive(Debug, PartialEq)]
+struct Place {
+    /// `file:line`, or the variable of the environment.
+    at: String,
+    /// The line as it should be.
+    instead: String,
+}
+
+/// Where the image of a service comes from, so that it can be `wanted`; of several files the last counts.
+fn place(
+    service: &str,
+    wanted: &str,
+    files: &[Read],
+    variables: &[Read],
+    is_set: &dyn Fn(&str) -> bool,
+) -> Option<Place> {
+    let (file, line, written) = files.iter().rev().find_map(|file| image(file, service))?;
+    let in_file = |image: &str| Place {
+        at: format!("{}:{line}", file.name),
+        instead: format!("image: {image}"),
+    };
+    let Some(variable) = Variable::only_one_in(&written) else {
+        return Some(in_file(wanted));
+    };
+    let value = wanted.strip_prefix(variable.before);
+    let Some(value) = value.and_then(|rest| rest.strip_suffix(variable.after)) else {
+        return Some(in_file(wanted));
+    };
+    let name = variable.name;
+    let instead = format!("{name}={value}");
+    if is_set(name) {
+        let at = format!("the variable {name} of the environment");
+        return Some(Place { at, instead });
+    }
+    let assigned = variables.iter().rev().find_map(|file| {
+        let lines = file.text.lines().enumerate();
+        let (line, _) = lines.filter(|(_, line)| assigns(line, name)).last()?;
+        Some(format!("{}:{}", file.name, line + 1))
+    });
+    match assigned {
+        Some(at) => Some(Place { at, instead }),
+        // It is the default that counts.
+        None => Some(in_file(&format!(
+            "{}${{{name}:-{value}}}{}",
+            variable.before, variable.after
+        ))),
+    }
+}
+
+/// The line of a service's image, and what is written there.
+fn image<'a>(file: &'a Read, service: &str) -> Option<(&'a Read, usize, String)> {
+    let whole = tree::parse(&file.text).ok()?;
+    let node = whole.get("services")?.get(service)?.get("image")?;
+    let Content::Scalar(written) = &node.content else {
+        return None;
+    };
+    let before = file.text.get(..node.span.start)?;
+    Some((file, before.matches('\n').count() + 1, written.clone()))
+}
+
+/// Whether a line of an environment file gives a variable its value.
+fn assigns(line: &str, name: &str) -> bool {
+    let line = line.trim_start();
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    line.split_once(['=', ':'])
+        .is_some_and(|(key, _)| key.trim() == name)
+}
+
+/// The one variable in a text, and what is around it.
+struct Variable<'a> {
+    before: &'a str,
+    name: &'a str,
+    after: &'a str,
+}
+
+impl<'a> Variable<'a> {
+    fn only_one_in(text: &'a str) -> Option<Self> {
+        let (before, rest) = text.split_once('$')?;
+        let is_name = |own: char| own.is_ascii_alphanumeric() || own == '_';
+        let (name, after) = match rest.strip_prefix('{') {
+            Some(inner) => {
+                let (inner, after) = inner.split_once('}')?;
+                (inner.split(|own| !is_name(own)).next()?, after)
+            }
+            None => rest.split_at(rest.find(|own| !is_name(own)).unwrap_or(rest.len())),
+        };
+        let one = !name.is_empty() && !after.contains(['$', '}']);
+        one.then_some(Self {
+            before,
+            name,
+            after,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(all: &[(&str, &str)]) -> Vec<Read> {
+        let one = |(name, text): &(&str, &str)| Read {
+            name: (*name).to_owned(),
+            text: (*text).to_owned(),
+        };
+        all.iter().map(one).collect()
+    }
+
+    fn told(compose: &[(&str, &str)], env: &[(&str, &str)], set: &str) -> Option<(String, String)> {
+        let is_set = |name: &str| name == set;
+        let found = place(
+            "web",
+            "reg:5000/app:v1",
+            &files(compose),
+            &files(env),
+            &is_set,
+        )?;
+        Some((found.at, found.instead))
+    }
+
+    fn own(at: &str, instead: &str) -> Option<(String, String)> {
+        Some((at.to_owned(), instead.to_owned()))
+    }
+
+    #[test]
+    fn an_image_that_is_written_out_is_found_in_the_last_file_that_has_one() {
+        let base = "services:\n  web:\n    image: reg:5000/app:v2\n";
+        let plain = own("a.yaml:3", "image: reg:5000/app:v1");
+        assert_eq!(told(&[("a.yaml", base)], &[], ""), plain);
+        let more = "# more\nservices: {web: {image: 'reg:5000/app:v3'}}\n";
+        let later = own("b.yaml:2", "image: reg:5000/app:v1");
+        assert_eq!(told(&[("a.yaml", base), ("b.yaml", more)], &[], ""), later);
+        let built = "services: {web: {build: .}}";
+        assert_eq!(told(&[("a.yaml", built)], &[], ""), None);
+    }
+
+    #[test]
+    fn an_image_with_a_variable_is_found_where_that_gets_its_value() {
+        let compose = [(
+            "a.yaml",
+            "services:\n  web:\n    image: reg:5000/app:${TAG:-v2}\n",
+        )];
+        let env = [(".env", "# versions\nOTHER=1\nexport TAG=v2\n")];
+        assert_eq!(told(&compose, &env, ""), own(".env:3", "TAG=v1"));
+        let shell = own("the variable TAG of the environment", "TAG=v1");
+        assert_eq!(told(&compose, &env, "TAG"), shell);
+        let default = own("a.yaml:3", "image: reg:5000/app:${TAG:-v1}");
+        assert_eq!(told(&compose, &[(".env", "OTHER=1")], ""), default);
+        // Another name, or several variables: the line itself is to be written out.
+        for image in ["other:$TAG", "$REPO:$TAG", "reg:5000/${NAME:-${TAG}}:v1"] {
+            let text = format!("services:\n  web:\n    image: {image}\n");
+            let whole = own("a.yaml:3", "image: reg:5000/app:v1");
+            assert_eq!(told(&[("a.yaml", &text)], &env, ""), whole, "{image}");
+        }
+    }
+
+    #[test]
+    fn what_a_file_includes_is_read_after_it_and_an_include_of_itself_ends() {
+        let top = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = top.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let web = "include: [web.yaml]\nservices: {web: {image: app}}";
+        write("apps/web.yaml", web);
+        let first = write("a.yaml", "include:\n  - path: apps/web.yaml\n");
+        let all = read(vec![first]);
+        assert!(all[1].name.ends_with("apps/web.yaml"), "{}", all[1].name);
+        assert_eq!(all.len(), MOST_FILES);
+    }
+}
