@@ -414,6 +414,14 @@ async fn furniture(stack: &Stack) -> Value {
     let network = format!("{}_front", stack.name);
     let endpoint = &inspected["NetworkSettings"]["Networks"][&network];
     let labels = ["shop.tier", "com.docker.compose.config-hash"];
+    let options = [
+        "Binds",
+        "Tmpfs",
+        "CapDrop",
+        "RestartPolicy",
+        "LogConfig",
+        "IpcMode",
+    ];
     serde_json::json!({
         "image": inspected["Image"],
         "reference": config["Image"],
@@ -421,8 +429,7 @@ async fn furniture(stack: &Stack) -> Value {
         "environment": config["Env"],
         "check": config["Healthcheck"],
         "labels": labels.map(|key| config["Labels"][key].clone()),
-        "host": ["Binds", "Tmpfs", "CapDrop", "RestartPolicy", "LogConfig", "IpcMode", "Runtime"]
-            .map(|key| inspected["HostConfig"][key].clone()),
+        "host": options.map(|key| inspected["HostConfig"][key].clone()),
         "alias": endpoint["Aliases"].as_array().unwrap().contains(&Value::from("shop")),
     })
 }

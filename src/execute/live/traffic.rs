@@ -328,3 +328,85 @@ impl Looks {
         stands(self.refused_since, COMPLAINT) || stands(self.absent_since, HELD_BACK)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Goal, RolloutId},
+        plan::simulator::{Simulator, WELL, old, replica, rollout},
+    };
+
+    fn desired(unrouted: &Replica) -> Desired {
+        let mut desired = Simulator::new(vec![unrouted.clone()], 1, true, WELL).desired;
+        desired.goal = Goal::Roll;
+        desired.unrouted.insert(unrouted.id.clone());
+        desired
+    }
+
+    fn new(of: &RolloutId) -> Replica {
+        replica("new", Some(of), Run::Running, crate::model::Health::Healthy)
+    }
+
+    fn says(routes: &[(&Replica, Route)]) -> Observation {
+        let routing = routes.iter().map(|(own, route)| (own.id.clone(), *route));
+        Observation {
+            routing: routing.collect(),
+            ..Observation::default()
+        }
+    }
+
+    #[test]
+    fn the_way_back_does_not_wait_for_a_replica_that_no_proxy_routed_to() {
+        let (before, served) = (old("one"), old("two"));
+        let of = rollout("r2");
+        let new = new(&of);
+        let sets = Sets {
+            news: vec![&new],
+            olds: vec![&before, &served],
+        };
+        let awaited = sets.awaited(&desired(&before), Side::Old);
+        let agreed = |routes: &[(&Replica, Route)]| {
+            let mut looks = Looks::default();
+            looks.take(&says(routes), Side::Old, &awaited);
+            looks.agreed
+        };
+        let (live, hidden) = (Route::Live, Route::Hidden);
+        assert!(agreed(&[
+            (&before, hidden),
+            (&served, live),
+            (&new, hidden)
+        ]));
+        // What was routed to is waited for, and so is that the new version is not any more.
+        assert!(!agreed(&[
+            (&before, hidden),
+            (&served, hidden),
+            (&new, hidden)
+        ]));
+        assert!(!agreed(&[(&before, hidden), (&served, live), (&new, live)]));
+    }
+
+    #[test]
+    fn a_new_version_that_the_proxy_has_no_trace_of_is_given_up_once_nothing_can_be_held_back() {
+        let (before, of) = (old("one"), rollout("r2"));
+        let new = new(&of);
+        let sets = Sets {
+            news: vec![&new],
+            olds: vec![&before],
+        };
+        let mut looks = Looks::default();
+        let mut none = says(&[(&before, Route::Hidden), (&new, Route::Hidden)]);
+        looks.take(&none, Side::New, &sets);
+        assert!(looks.absent_since.is_none(), "nothing says why");
+        let why = vec!["router web does not exist".to_owned()];
+        none.trouble.insert(new.id.clone(), why);
+        looks.take(&none, Side::New, &sets);
+        assert!(looks.absent_since.is_some() && !looks.refused());
+        looks.absent_since = Instant::now().checked_sub(HELD_BACK);
+        assert!(looks.refused());
+        // It is still the old one that is routed to: the change has not been read yet.
+        none.routing.insert(before.id.clone(), Route::Live);
+        looks.take(&none, Side::New, &sets);
+        assert!(looks.absent_since.is_none() && !looks.refused());
+    }
+}
