@@ -36,11 +36,11 @@ async fn lines_are_plain_where_no_terminal_is() {
     let run = stack.rollout(&["web"]).await;
     run.code(0);
     let expected = format!(
-        "  ✓ pull      … s\nweb: rolling to revision 2, 1 replica, Traefik ({0}-traefik-1) through the socket \
+        "  ✓ pull      … s\nweb: rolling to revision 2, rollout-demo:v1 → rollout-demo:v2, 1 replica, Traefik ({0}-traefik-1) through the socket \
          proxy\n  ✓ hold      … s\n  ✓ create    … s\n    new {1} is ready: {2}\n  ✓ ready     … s\n  \
          ✓ cutover   … s\n  ✓ confirm   … s\n  ✓ drain     … s\n  ✓ stop      … s\n  ✓ remove    … s\n  \
          ✓ rename    … s\n  ✓ release   … s\n\
-         web: revision 2 is live, 1 replica, cutover confirmed in … s, … s in all (pull … s, hold … s, create … s, \
+         web: revision 2 is live, rollout-demo:v1 → rollout-demo:v2, 1 replica, cutover confirmed in … s, … s in all (pull … s, hold … s, create … s, \
          ready … s, cutover … s, confirm … s, drain … s, stop … s, remove … s)\n",
         stack.name,
         run.event("ready").unwrap()["replica"].as_str().unwrap(),
@@ -52,7 +52,7 @@ async fn lines_are_plain_where_no_terminal_is() {
     again.code(0);
     assert_eq!(
         masked(&again.text),
-        "  ✓ pull      … s\nweb: nothing to do, 1 replica up to date\n"
+        "  ✓ pull      … s\nweb: nothing to do, 1 replica up to date (rollout-demo:v2)\n"
     );
 }
 

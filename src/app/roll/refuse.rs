@@ -15,6 +15,7 @@ use crate::{
     proxy::traefik::{
         discover::Wanted,
         fields::{Unknown, unknown},
+        names::names,
         ports,
     },
     proxy::{Observation, Proxy},
@@ -276,11 +277,53 @@ impl Scene<'_> {
     }
 }
 
-/// The replicas that should be routed to, and are not; of what still starts nothing is to be said yet.
+/// The replicas that should be routed to, and are not, or whose routers are all broken; of what still starts nothing is
+/// to be said yet.
 pub(super) fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<ContainerId> {
     let settled = replicas
         .iter()
         .filter(|own| own.serves() && own.health != Health::Starting);
-    let idle = settled.filter(|own| observation.routing.get(&own.id) != Some(&Route::Live));
+    let idle = settled.filter(|own| {
+        let trouble: BTreeSet<&String> = observation
+            .trouble
+            .get(&own.id)
+            .into_iter()
+            .flatten()
+            .collect();
+        let broken = !trouble.is_empty() && trouble.len() >= names(&own.labels).routers.len();
+        broken || observation.routing.get(&own.id) != Some(&Route::Live)
+    });
     idle.map(|own| own.id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::simulator::old;
+
+    #[test]
+    fn a_replica_without_a_working_router_is_not_routed_to() {
+        let labels = ["traefik.tcp.routers.a.rule", "traefik.tcp.routers.b.rule"];
+        let labels = labels.map(|key| (key.to_owned(), "HostSNI(`*`)".to_owned()));
+        let one = Replica {
+            labels: labels.into(),
+            ..old("one")
+        };
+        let starts = Replica {
+            health: Health::Starting,
+            ..old("starts")
+        };
+        let all = [one.clone(), starts];
+        let none = |observation: &Observation| unrouted(observation, &all).is_empty();
+        let mut observation = Observation::default();
+        assert_eq!(unrouted(&observation, &all), [one.id.clone()].into());
+        observation.routing.insert(one.id.clone(), Route::Live);
+        assert!(none(&observation));
+        let mut trouble = vec!["router a is disabled".to_owned()];
+        observation.trouble.insert(one.id.clone(), trouble.clone());
+        assert!(none(&observation), "the other router works");
+        trouble.push("router b is disabled".to_owned());
+        observation.trouble.insert(one.id.clone(), trouble);
+        assert!(!none(&observation));
+    }
 }

@@ -52,32 +52,25 @@ impl Scene<'_> {
                 unrouted: BTreeSet::new(),
             });
         };
-        let goal = match subject.settings.on_unfinished {
-            OnUnfinished::Resume => goal,
-            OnUnfinished::Abort => Goal::Undo(Reason::Unfinished),
-            OnUnfinished::Fail => return Err(refuse(name, &rollout, &goal)),
-        };
+        let goal = chosen(subject, &rollout, goal)?;
         let forward = goal == Goal::Finish;
         self.events.emit(Event::Unfinished {
             rollout: rollout.clone(),
             forward,
         });
         let stage = observed.claim.as_ref().map(|claim| claim.stage);
+        // At these stages nothing of the rollout keeps the old replicas from being routed to.
+        let untouched = routed && matches!(stage, Some(Stage::Hold | Stage::Back));
         let others: Vec<Replica> = observed
             .replicas
             .into_iter()
             .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
             .collect();
-        let mut unrouted = memory.unrouted(&rollout);
-        // At these stages nothing of the rollout keeps the old replicas from being routed to.
-        if routed && matches!(stage, Some(Stage::Hold | Stage::Back)) {
-            unrouted.extend(unrouted_now(&mut *live.proxy, &others).await);
-        }
+        let mut unrouted = unrouted_now(&mut *live.proxy, &others, untouched).await;
+        unrouted.extend(memory.unrouted(&rollout));
+        let settled = settled(name, forward, &others, &unrouted);
         let mut desired = desired(goal, rollout, wanted, routed, &others);
         desired.unrouted = unrouted;
-        let serves = others
-            .iter()
-            .any(|own| own.serves() && !desired.unrouted.contains(&own.id));
         desired.confirm_hold = confirm_hold;
         desired.hooks = subject.has_hooks(&others);
         let facts = Facts {
@@ -85,11 +78,7 @@ impl Scene<'_> {
             ..Facts::default()
         };
         match execute::run(&mut live, desired, facts, self.events, interrupted).await {
-            Ok(_) if subject.purpose == Purpose::Settle => self.events.notice(match forward {
-                true => format!("{name} is settled: the new version serves"),
-                false if serves => format!("{name} is settled: the old version serves"),
-                false => format!("{name} is settled: {UNROUTED}"),
-            }),
+            Ok(_) if subject.purpose == Purpose::Settle => self.events.notice(settled),
             Ok(_) => {}
             // The old version serves again: what was asked for can go on from there.
             Err(error) if error.outcome == Outcome::Failed && subject.purpose == Purpose::Roll => {
@@ -98,10 +87,8 @@ impl Scene<'_> {
             Err(error) => return Err(error),
         }
         let olds = live.observe().await?.replicas;
-        let unrouted = match routed && subject.purpose == Purpose::Roll {
-            true => unrouted_now(&mut *live.proxy, &olds).await,
-            false => BTreeSet::new(),
-        };
+        let goes_on = routed && subject.purpose == Purpose::Roll;
+        let unrouted = unrouted_now(&mut *live.proxy, &olds, goes_on).await;
         Ok(Settled {
             olds,
             was_unfinished: true,
@@ -110,9 +97,43 @@ impl Scene<'_> {
     }
 }
 
-async fn unrouted_now(proxy: &mut dyn Proxy, replicas: &[Replica]) -> BTreeSet<ContainerId> {
-    let observation = proxy.observed(replicas).await;
+/// Those that the proxy does not route to, where it is to be asked and can tell.
+async fn unrouted_now(
+    proxy: &mut dyn Proxy,
+    replicas: &[Replica],
+    is_asked: bool,
+) -> BTreeSet<ContainerId> {
+    let observation = match is_asked {
+        true => proxy.observed(replicas).await,
+        false => None,
+    };
     observation.map_or_else(BTreeSet::new, |now| unrouted(&now, replicas))
+}
+
+/// What is said of a service once nothing is unfinished any more.
+fn settled(
+    service: &str,
+    forward: bool,
+    others: &[Replica],
+    unrouted: &BTreeSet<ContainerId>,
+) -> String {
+    let routed = |own: &Replica| own.serves() && !unrouted.contains(&own.id);
+    let serves = match forward {
+        true => "the new version serves",
+        false if others.iter().any(routed) => "the old version serves",
+        false if others.iter().any(Replica::serves) => UNROUTED,
+        false => "the new replicas are removed",
+    };
+    format!("{service} is settled: {serves}")
+}
+
+/// What is to become of it.
+fn chosen(subject: &Subject<'_>, rollout: &RolloutId, goal: Goal) -> Result<Goal> {
+    match subject.settings.on_unfinished {
+        OnUnfinished::Resume => Ok(goal),
+        OnUnfinished::Abort => Ok(Goal::Undo(Reason::Unfinished)),
+        OnUnfinished::Fail => Err(refuse(&subject.service.name, rollout, &goal)),
+    }
 }
 
 fn refuse(service: &str, rollout: &RolloutId, goal: &Goal) -> Error {
