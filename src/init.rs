@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub image: &'a str,
     /// Images by service as Compose has resolved them; empty where it was not asked.
     pub images: &'a BTreeMap<String, String>,
+    /// The whole project as Compose has resolved it; nothing where it was not asked.
+    pub resolved: &'a Value,
     /// The other files that the project is made of.
     pub others: &'a [Value],
     /// A file of the host, by its path as a mount names it.
@@ -84,8 +86,12 @@ pub fn edit(text: &str, request: &Request<'_>) -> Result<Edit> {
         services.ok_or_else(|| Error::refused("this file has no services").hint(NAME_ANOTHER))?;
     let name = stack::traefik(services, request.traefik, request.images)?;
     let name = name.ok_or_else(|| stack::missing(services, request.traefik))?;
-    let config = stack::config(&services[&name], request.read);
-    let reader = stack::reader(services, &name, request.images, config.as_ref());
+    let resolved = request.resolved["services"].as_object();
+    let merged = resolved
+        .filter(|own| own.contains_key(&name))
+        .unwrap_or(services);
+    let config = stack::config(&merged[&name], request.read);
+    let reader = stack::reader(merged, &name, request.images, config.as_ref());
     let cannot = |why| failed(why, &reader);
     refuse(&whole, &reader, request.others).map_err(&cannot)?;
     let names = Names::of(&whole, request.others).map_err(&cannot)?;

@@ -14,6 +14,7 @@ mod first_start;
 mod history;
 mod hooks;
 mod init;
+mod layouts;
 mod matrix;
 mod namespace;
 mod neighbours;

@@ -27,9 +27,9 @@ use crate::{
 const NEXT: [(&str, &str); 3] = [
     (
         "docker compose up -d",
-        "makes Traefik anew, once; it is away for a second or two",
+        "recreates Traefik once (about 2 s of downtime for everything behind it)",
     ),
-    ("rollout doctor", "says whether all is as it should be"),
+    ("rollout doctor", "checks that everything is in place"),
     ("rollout SERVICE", "every update from here on"),
 ];
 
@@ -45,7 +45,8 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
     if !chosen.has_traefik(args, &images)? {
         return Err(chosen.elsewhere(args, &images).await);
     }
-    let edit = chosen.edit(args, &images)?;
+    let resolved = before.as_ref().map_or(&Value::Null, |own| &own.raw);
+    let edit = chosen.edit(args, &images, resolved)?;
     let changed = edit.text != file.text;
     if changed && args.write {
         let draft = file.draft(&edit.text)?;
@@ -117,11 +118,12 @@ impl Chosen {
         Ok(found.map_err(|error| self.file.named(error))?.is_some())
     }
 
-    fn edit(&self, args: &InitArgs, images: &Images) -> Result<Edit> {
+    fn edit(&self, args: &InitArgs, images: &Images, resolved: &Value) -> Result<Edit> {
         let request = Request {
             traefik: args.traefik.as_deref(),
             image: &args.image,
             images,
+            resolved,
             others: &self.others,
             read: &|path| std::fs::read_to_string(self.directory.join(path)).ok(),
         };
@@ -210,19 +212,43 @@ fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, chang
         return;
     }
     print(diff.as_bytes());
-    for line in &edit.by_hand {
-        events.notice(line);
-    }
-    events.notice(match (changed, args.write) {
-        (false, _) => {
+    let by_hand = &edit.by_hand[..];
+    let commands = NEXT.map(|(command, why)| format!("{command:<22}# {why}"));
+    let next = [by_hand, &commands].concat();
+    events.notice(match (changed, args.write, by_hand.is_empty()) {
+        (false, _, true) => {
             format!("{name}: nothing to do, Traefik reads through a socket proxy already")
         }
-        (true, false) => format!("{name} is as it was; rollout init --write changes it so"),
-        (true, true) => format!("{name} is written; next:\n{}", next()),
+        (false, _, false) => format!("{name} lacks nothing; next:\n{}", numbered(&next)),
+        (true, false, true) => {
+            "Nothing written. `rollout init --write` applies this diff".to_owned()
+        }
+        (true, false, false) => format!(
+            "Nothing written. `rollout init --write` applies this diff; then:\n{}",
+            numbered(by_hand)
+        ),
+        (true, true, _) => format!("{name} is written; next:\n{}", numbered(&next)),
     });
 }
 
-fn next() -> String {
-    let line = |(command, why): &(&str, &str)| format!("      {command:<22}# {why}");
-    NEXT.iter().map(line).collect::<Vec<_>>().join("\n")
+fn numbered(steps: &[String]) -> String {
+    let lines = steps.iter().zip(1..);
+    let lines: Vec<String> = lines
+        .map(|(step, number)| format!("      {number}. {step}"))
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbered;
+
+    #[test]
+    fn what_is_left_to_a_person_comes_first_among_the_numbered_steps() {
+        let steps = ["add api: { insecure: true }", "docker compose up -d"].map(str::to_owned);
+        assert_eq!(
+            numbered(&steps),
+            "      1. add api: { insecure: true }\n      2. docker compose up -d"
+        );
+    }
 }

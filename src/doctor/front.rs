@@ -109,6 +109,12 @@ fn version(facts: &Facts, traefik: &TraefikFacts) -> Finding {
     let told = traefik
         .version
         .map_or("of an unknown version".to_owned(), |own| own.to_string());
+    if traefik.version.is_some_and(|own| own.major < 2) {
+        let text =
+            format!("Traefik {told} has other labels and another API: no rollout is possible");
+        return Finding::fail(Check::Traefik, name, text)
+            .fix(Fix::text("update it to traefik:v3.7"));
+    }
     if traefik.is_deaf {
         let text = format!("Traefik {told} does not heed DOCKER_HOST, as 3.6.1 and 2.11.31 do");
         return Finding::fail(Check::Traefik, name, text).fix(reading::fix(facts, traefik));

@@ -28,6 +28,7 @@ fn edited_with(text: &str, read: &dyn Fn(&str) -> Option<String>) -> Result<Edit
         traefik: None,
         image: advice::IMAGE,
         images: &BTreeMap::new(),
+        resolved: &Value::Null,
         others: &[],
         read,
     };

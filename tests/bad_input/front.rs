@@ -68,7 +68,7 @@ async fn a_traefik_that_has_stopped_reads_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_traefik_that_mounts_the_socket_itself_is_told_the_three_lines_to_add() {
+async fn a_traefik_that_mounts_the_socket_itself_is_told_what_to_add() {
     let traefik = "  traefik: { environment: { DOCKER_HOST: 'unix:///var/run/docker.sock' }, \
                    volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro'] }\n";
     let mut stack = Stack::usual(traefik);
@@ -80,10 +80,12 @@ async fn a_traefik_that_mounts_the_socket_itself_is_told_the_three_lines_to_add(
         "{}-traefik-1 is a Traefik that does not read through a socket proxy",
         stack.name
     );
-    refused(&run, &error, "DOCKER_HOST: tcp://socket-proxy:2375");
+    refused(&run, &error, "DOCKER_HOST: \"tcp://socket-proxy:2375\"");
     for line in [
-        "socket-proxy: { image: 'rollout:latest', command: [socket-proxy], volumes:",
+        "      image: rollout:latest\n      command: [socket-proxy]\n",
+        "      cap_drop: [ALL]\n",
         "--api.insecure=true",
+        "rollout init --write",
         "--allow-split",
     ] {
         assert!(run.text.contains(line), "{}", run.text);

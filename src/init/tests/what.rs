@@ -271,6 +271,7 @@ fn which_service_is_traefik_is_told_by_its_image_or_by_name() {
             traefik: Some(name),
             image: "registry.test/rollout:1",
             images: &BTreeMap::new(),
+            resolved: &Value::Null,
             others: &[],
             read: &|_| None,
         };
@@ -289,6 +290,7 @@ fn a_service_that_other_files_add_to_is_refused_and_their_names_are_not_taken_ag
             traefik: None,
             image: advice::IMAGE,
             images: &BTreeMap::new(),
+            resolved: &Value::Null,
             others: &[yaml::parse(other).unwrap()],
             read: &|_| None,
         };

@@ -230,3 +230,84 @@ fn in_host_network(reader: &Reader<'_>) -> String {
         reader.source().how_to_add(PIN)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        proxy::traefik::static_config::{Given, read},
+        yaml,
+    };
+
+    /// What is added, read back as YAML.
+    fn added(reader: &Reader<'_>) -> serde_json::Value {
+        let text = how_to_add(IMAGE, reader);
+        let yaml = text.split_once(":\n").unwrap().1;
+        let yaml = yaml.split("\n  and ").next().unwrap();
+        yaml::parse(yaml).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    #[test]
+    fn readme_and_examples_show_the_same_socket_proxy_as_is_added() {
+        let service = added(&Reader::default())["services"][SERVICE].clone();
+        let readme = include_str!("../../../README.md");
+        let readme = readme.split("```yaml\n").nth(1).unwrap();
+        let readme = readme.split("```").next().unwrap();
+        for text in [
+            readme,
+            include_str!("../../../compose-examples/quickstart/compose.yaml"),
+            include_str!("../../../compose-examples/several-services/compose.yaml"),
+            include_str!("../../../compose-examples/tcp/compose.yaml"),
+            include_str!("../../../compose-examples/tls/compose.yaml"),
+        ] {
+            let stack = yaml::parse(text).unwrap();
+            assert_eq!(stack["services"][SERVICE], service, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_added_is_written_where_traefik_reads_it() {
+        let reader = |arguments: &[&str], environment: &[&str], file, heeds| {
+            let own = |all: &[&str]| all.iter().map(|own| (*own).to_owned()).collect();
+            let (arguments, environment): (Vec<String>, Vec<String>) =
+                (own(arguments), own(environment));
+            let given = Given {
+                arguments: &arguments,
+                environment: &environment,
+                file,
+            };
+            let config = read(given).unwrap();
+            let reader = Reader {
+                config: Some(&config),
+                heeds_docker_host: heeds,
+                ..Reader::default()
+            };
+            let traefik = added(&reader)["services"]["traefik"].clone();
+            (traefik, how_to_add(IMAGE, &reader))
+        };
+        let (new, _) = reader(&["--providers.docker"], &[], None, true);
+        assert_eq!(new["environment"]["DOCKER_HOST"], address(SERVICE));
+        assert_eq!(new["command"][0], "--api.insecure=true");
+        let (old, _) = reader(&["--providers.docker"], &[], None, false);
+        assert_eq!(old["environment"], serde_json::Value::Null);
+        let option = "--providers.docker.endpoint=tcp://socket-proxy:2375";
+        assert_eq!(old["command"][0], option);
+        let (variables, _) = reader(&[], &["TRAEFIK_PROVIDERS_DOCKER=true"], None, true);
+        assert_eq!(variables["environment"]["TRAEFIK_API_INSECURE"], "true");
+        let file = Some(("/etc/traefik/traefik.yml", "providers: {docker: {}}"));
+        let (file, text) = reader(&[], &[], file, true);
+        assert_eq!(file["command"], serde_json::Value::Null);
+        let add = "add api: { insecure: true } to Traefik's /etc/traefik/traefik.yml";
+        assert!(text.contains(add), "{text}");
+    }
+
+    #[test]
+    fn another_projects_traefik_is_named_by_its_folder() {
+        let reader = Reader {
+            folder: Some("/srv/proxy"),
+            ..Reader::default()
+        };
+        let text = how_to_add(IMAGE, &reader);
+        assert!(text.starts_with("in /srv/proxy, the folder of"), "{text}");
+    }
+}

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     readers,
     socket_proxies::{Found, showing},
-    summary::{addresses_of, looks_like_traefik, name, reaches},
+    summary::{addresses_of, image_name, looks_like_traefik, name, reaches},
 };
 use crate::{
     engine::{
@@ -410,17 +410,63 @@ fn reads(config: &StaticConfig, unread: bool, docker_host: Option<&str>) -> Read
     }
 }
 
+/// As its User-Agent says it, else its image. What an image of another name says is its own version, not Traefik's.
 fn version(inspect: &ContainerInspectResponse, reader: Option<&Reader>) -> Option<Version> {
     let config = inspect.config.as_ref()?;
-    let labels = config.labels.as_ref();
-    let label = labels.and_then(|labels| labels.get("org.opencontainers.image.version"));
+    let label = |key: &str| config.labels.as_ref()?.get(key);
     let image = config.image.as_deref().unwrap_or_default();
-    let tag = image
-        .split('@')
-        .next()
-        .and_then(|name| name.rsplit_once(':'));
+    let is_named = image_name(image) == "traefik";
+    let title = label("org.opencontainers.image.title");
+    let is_traefik = is_named || title.is_some_and(|own| own.eq_ignore_ascii_case("traefik"));
+    let label = label("org.opencontainers.image.version").filter(|_| is_traefik);
+    let tag = image.split('@').next().and_then(|own| own.rsplit_once(':'));
+    let tag = tag.filter(|_| is_named);
     reader
         .and_then(|reader| reader.user_agent.parse().ok())
         .or_else(|| label?.parse().ok())
         .or_else(|| tag?.1.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::ContainerConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_version_is_what_an_image_of_traefik_says_and_no_more() {
+        let said = |image: &str, labels: &[(&str, &str)]| {
+            let labels = labels.iter();
+            let labels = labels.map(|(key, value)| {
+                (
+                    format!("org.opencontainers.image.{key}"),
+                    (*value).to_owned(),
+                )
+            });
+            let config = ContainerConfig {
+                image: Some(image.to_owned()),
+                labels: Some(labels.collect()),
+                ..ContainerConfig::default()
+            };
+            let inspect = ContainerInspectResponse {
+                config: Some(config),
+                ..ContainerInspectResponse::default()
+            };
+            version(&inspect, None).map(|own| own.to_string())
+        };
+        let is = |text: &str| Some(text.to_owned());
+        assert_eq!(said("traefik:v3.7", &[]), is("3.7"));
+        assert_eq!(
+            said("registry:5000/x/traefik:v2.11.3@sha256:0", &[]),
+            is("2.11.3")
+        );
+        assert_eq!(said("traefik:latest", &[]), None);
+        assert_eq!(
+            said("traefik:latest", &[("version", "v3.7.15")]),
+            is("3.7.15")
+        );
+        assert_eq!(said("corp/edge:1.2", &[("version", "1.2")]), None);
+        let inherited = [("title", "Traefik"), ("version", "v3.6.1")];
+        assert_eq!(said("corp/edge:1.2", &inherited), is("3.6.1"));
+    }
 }

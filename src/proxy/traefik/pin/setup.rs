@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     model::{Replica, RolloutId, ServiceKey},
     proxy::traefik::{
+        advice,
         api::{Api, Servers},
         discover::{
             Reads, Request, TraefikContainer, addresses_of, is_in_the_hosts_network,
@@ -270,7 +271,14 @@ pub fn watched_directory(traefik: &TraefikContainer) -> Result<&str> {
             )),
         )
     };
-    let directory = "providers.file.directory=/etc/traefik/dynamic";
+    if let Some(version) = traefik.version.filter(|own| own.major < 3) {
+        let message = format!(
+            "Traefik ({name}) is {version}, and pin files are written for Traefik 3.0 and later"
+        );
+        return Err(Error::refused(message)
+            .hint("let it read through the socket proxy instead, or update it to traefik:v3.7"));
+    }
+    let directory = advice::PIN;
     if let Some(why) = &traefik.unread {
         return refused(
             format!("has a configuration that cannot be read: {why}"),
