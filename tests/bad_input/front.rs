@@ -82,8 +82,8 @@ async fn a_traefik_that_mounts_the_socket_itself_is_told_what_to_add() {
     );
     refused(&run, &error, "DOCKER_HOST: \"tcp://socket-proxy:2375\"");
     for line in [
-        "      image: rollout:latest\n      command: [socket-proxy]\n",
-        "      cap_drop: [ALL]\n",
+        "          image: rollout:latest\n          command: [socket-proxy]\n",
+        "          cap_drop: [ALL]\n",
         "--api.insecure=true",
         "rollout init --write",
         "--allow-split",

@@ -205,7 +205,7 @@ fn a_traefik_in_another_services_network_namespace_reads_by_that_ones_networks_a
 fn what_is_added_by_hand_is_a_valid_project_whichever_network_namespace_traefik_is_in() {
     let lines = |hint: &str| {
         let yaml = hint.split_once(":\n").unwrap().1;
-        let yaml = yaml.split("\n  and ").next().unwrap();
+        let yaml = yaml.split("\n      and ").next().unwrap();
         yaml::parse(yaml).unwrap_or_else(|error| panic!("{error}\n{hint}"))
     };
     let anchored = GERBIL.replace("  gerbil:\n", "  gerbil: &g\n");

@@ -153,7 +153,7 @@ fn whole(image: &str, reader: &Reader<'_>, add: &str) -> String {
     )
 }
 
-/// The lines of YAML, and in words what is written elsewhere.
+/// The lines of YAML, as far in as what follows a refusal, and in words what is written elsewhere.
 fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
     let mut environment = Vec::new();
     let mut command = Vec::new();
@@ -162,7 +162,10 @@ fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
     match (reader.heeds_docker_host, reader.other_endpoint()) {
         (true, _) => environment.push(format!("DOCKER_HOST: \"{}\"", address(SERVICE))),
         (false, Some(other)) => {
-            in_file += &format!("\n  and put {} in the place of {other}", address(SERVICE));
+            in_file += &format!(
+                "\n      and put {} in the place of {other}",
+                address(SERVICE)
+            );
         }
         (false, None) => options.insert(0, endpoint(SERVICE)),
     }
@@ -170,7 +173,7 @@ fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
         match reader.source().written(option) {
             Written::Argument(argument) => command.push(argument),
             Written::Variable(name, value) => environment.push(format!("{name}: \"{value}\"")),
-            Written::InFile(what) => in_file += &format!("\n  and {what}"),
+            Written::InFile(what) => in_file += &format!("\n      and {what}"),
         }
     }
     let mut traefik = Vec::new();
@@ -186,7 +189,7 @@ fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
         Namespace::Service(name) => holder = Some(name),
         Namespace::Container(name) => {
             in_file += &format!(
-                "\n  and put {name}, whose network namespace Traefik is in, into the network {NETWORK}"
+                "\n      and put {name}, whose network namespace Traefik is in, into the network {NETWORK}"
             );
         }
         Namespace::Own | Namespace::Host => traefik.push(networks.clone()),
@@ -208,7 +211,8 @@ fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
     text.extend(service.iter().map(|line| format!("    {line}\n")));
     text +=
         &format!("  networks: {{ {NETWORK}: {{ internal: true }} }}\n  volumes: {{ {SERVICE}: }}");
-    (text, in_file)
+    let text: Vec<String> = text.lines().map(|line| format!("    {line}")).collect();
+    (text.join("\n"), in_file)
 }
 
 /// Both providers of a Traefik would read at the address of the socket proxy, and it passes none of Swarm's reads.
@@ -243,7 +247,7 @@ mod tests {
     fn added(reader: &Reader<'_>) -> serde_json::Value {
         let text = how_to_add(IMAGE, reader);
         let yaml = text.split_once(":\n").unwrap().1;
-        let yaml = yaml.split("\n  and ").next().unwrap();
+        let yaml = yaml.split("\n      and ").next().unwrap();
         yaml::parse(yaml).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 
