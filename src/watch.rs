@@ -59,10 +59,6 @@ impl Watch {
     }
 
     /// The same, and tells what happens to the containers in front of the service.
-    #[expect(
-        clippy::excessive_nesting,
-        reason = "to be cut up: what one event means is to be a function of its own"
-    )]
     pub fn with_front(engine: &Engine, key: &ServiceKey, mut front: Front) -> Self {
         let changed = Arc::new(Notify::new());
         let lives: Arc<Mutex<Lives>> = Arc::default();

@@ -111,9 +111,12 @@ impl Probe {
     }
 }
 
+/// A try that runs, and where.
+type Try = (Vec<SocketAddr>, JoinHandle<Result<String, String>>);
+
 /// Tries that are made one after another, each on the same targets as the last or on others.
 struct Tries {
-    running: Option<(Vec<SocketAddr>, JoinHandle<Result<String, String>>)>,
+    running: Option<Try>,
     last: Option<(Vec<SocketAddr>, Result<String, String>)>,
     next: Instant,
 }

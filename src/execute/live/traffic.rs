@@ -10,7 +10,7 @@ use crate::{
     drain::{self, Watcher},
     engine::Engine,
     error::Result,
-    event::Event,
+    event::{Event, Events},
     model::{ContainerId, Desired, Drained, Facts, Replica, Route, Run, Side, Stage},
     proxy::{Change, HELD_BACK, Observation},
     retry,
@@ -213,18 +213,7 @@ impl Live<'_> {
                     None => return Ok(()),
                     Some((replica, how)) => {
                         let how = how?;
-                        events.emit(Event::Drained { replica: replica.name.clone(), how });
-                        match how {
-                            Drained::Answered | Drained::Quiet | Drained::Unseen => {}
-                            Drained::TimedOut => events.notice(format!(
-                                "{side} replica {} was still answering after --drain-timeout",
-                                replica.name
-                            )),
-                            Drained::Ended => events.notice(format!(
-                                "{side} replica {} ended by itself while it was drained; what it had not answered is lost",
-                                replica.name
-                            )),
-                        }
+                        drained(events, side, replica, how);
                         facts.drained.insert(replica.id.clone(), how);
                     }
                 },
@@ -232,6 +221,23 @@ impl Live<'_> {
                 () = &mut ill => return Ok(()),
             }
         }
+    }
+}
+
+fn drained(events: &Events, side: &str, replica: &Replica, how: Drained) {
+    let name = &replica.name;
+    events.emit(Event::Drained {
+        replica: name.clone(),
+        how,
+    });
+    match how {
+        Drained::Answered | Drained::Quiet | Drained::Unseen => {}
+        Drained::TimedOut => events.notice(format!(
+            "{side} replica {name} was still answering after --drain-timeout"
+        )),
+        Drained::Ended => events.notice(format!(
+            "{side} replica {name} ended by itself while it was drained; what it had not answered is lost"
+        )),
     }
 }
 
