@@ -19,12 +19,11 @@ use std::{
     process::ExitCode,
 };
 
-use clap::CommandFactory;
 use signals::signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{self, Action, Cli, SettleArgs, Stop, TargetArgs, UnlockArgs, UpArgs},
+    cli::{self, Action, SettleArgs, Stop, TargetArgs, UnlockArgs, UpArgs},
     compose::{Compose, Project},
     endpoint::Endpoint,
     engine::Engine,
@@ -43,8 +42,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let output = cli::output_of(&arguments);
     let call = match cli::plugin::read(arguments) {
         Ok(call) if call.environment.is_empty() => call,
-        Ok(call) => return tell(&Events::new(sinks(output, false)), restart(call)),
-        Err(error) => return tell(&Events::new(sinks(output, false)), error),
+        Ok(call) => return refuse(output, restart(call)),
+        Err(error) => return refuse(output, error),
     };
     match cli::parse(call.arguments) {
         Err(Stop::Print(help)) => {
@@ -52,12 +51,12 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             let _ = help.print();
             Outcome::Done.into()
         }
-        Err(Stop::Refuse(error)) => tell(&Events::new(sinks(output, false)), error),
+        Err(Stop::Refuse(error)) => refuse(output, error),
         Ok(Action::SocketProxy(arguments)) => socket_proxy::main(arguments),
         Ok(Action::Namespace(command)) => namespace::main(command),
         Ok(Action::Completions(shell)) => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "rollout", &mut script);
+            clap_complete::generate(shell, &mut cli::completed(), "rollout", &mut script);
             print(&script)
         }
         Ok(Action::PluginMetadata) => print(format!("{}\n", plugin_metadata()).as_bytes()),
@@ -76,9 +75,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Ok(Action::Status(status)) => told(&status.target.clone(), async |events| {
             status::tell(&status, events).await
         }),
-        Ok(Action::Doctor(asked)) => {
-            told(&asked.target.clone(), async |_| doctor::tell(&asked).await)
-        }
+        Ok(Action::Doctor(asked)) => told(&asked.target.clone(), async |events| {
+            doctor::tell(&asked, events).await
+        }),
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
             unlock_service(&unlock, events).await
         }),
@@ -126,7 +125,11 @@ fn plugin_metadata() -> serde_json::Value {
 /// Runs a command whose events and failure are reported.
 fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -> ExitCode {
     log(target.verbose);
-    let events = Events::new(sinks(target.output.unwrap_or_default(), target.verbose > 0));
+    let output = target.output.unwrap_or_default();
+    let events = match sinks(output, target.verbose > 0) {
+        Ok(sinks) => Events::new(sinks),
+        Err(error) => return tell(&Events::new(vec![shown(output, false)]), error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -174,22 +177,43 @@ fn log(verbose: u8) {
         .try_init();
 }
 
-fn sinks(output: Output, verbose: bool) -> Vec<Box<dyn Sink>> {
-    let shown: Box<dyn Sink> = match output {
+/// Reports what is refused before there is anything to do.
+fn refuse(output: Output, error: Error) -> ExitCode {
+    // Whatever is wrong with the log besides, this error comes first.
+    let sinks = sinks(output, false);
+    tell(
+        &Events::new(sinks.unwrap_or_else(|_| vec![shown(output, false)])),
+        error,
+    )
+}
+
+fn shown(output: Output, verbose: bool) -> Box<dyn Sink> {
+    match output {
         Output::Human => Box::new(Human::new(verbose)),
         Output::Json => Box::new(Json::new(std::io::stdout())),
-    };
-    let log = std::env::var_os(EVENT_LOG)
-        .and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok());
-    std::iter::once(shown)
-        .chain(log.map(|file| Box::new(Json::new(file)) as Box<dyn Sink>))
-        .collect()
+    }
+}
+
+/// Where events go; refused where they are to be recorded and cannot be.
+fn sinks(output: Output, verbose: bool) -> Result<Vec<Box<dyn Sink>>> {
+    let mut sinks = vec![shown(output, verbose)];
+    if let Some(path) = std::env::var_os(EVENT_LOG).filter(|path| !path.is_empty()) {
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.map_err(|error| {
+            let path = path.to_string_lossy();
+            Error::refused(format!("cannot write the event log {path}: {error}")).hint(format!(
+                "name a file that may be written in {EVENT_LOG}, or unset it"
+            ))
+        })?;
+        sinks.push(Box::new(Json::new(file)));
+    }
+    Ok(sinks)
 }
 
 async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let opened = Opened::of(&up.target, &names).await?;
+    let opened = Opened::of(&up.target, &names, events).await?;
     let Opened { project, .. } = &opened;
     for name in &names {
         project.service(name)?;
@@ -246,8 +270,8 @@ struct Opened {
 
 impl Opened {
     /// The engine that answers, and the project with these services enabled.
-    async fn of(target: &TargetArgs, names: &[&str]) -> Result<Self> {
-        let engine = Engine::connect(endpoint(target).await?).await?;
+    async fn of(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
+        let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
         match read_project(&compose, names).await {
             Ok(project) => Ok(Self {
@@ -260,8 +284,8 @@ impl Opened {
     }
 
     /// The same for what is recorded of one service, which needs no Compose file.
-    async fn of_records(target: &TargetArgs, service: &str) -> Result<Self> {
-        let engine = Engine::connect(endpoint(target).await?).await?;
+    async fn of_records(target: &TargetArgs, service: &str, events: &Events) -> Result<Self> {
+        let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
         let project = match read_project(&compose, &[service]).await {
             Ok(project) => project,
@@ -302,7 +326,7 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
 /// Finishes or undoes what an earlier run has left, and no more.
 async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
-    let opened = Opened::of(&settle.target, &[&settle.service]).await?;
+    let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
     let scene = opened.scene(events);
     let checked = scene
         .check(
@@ -316,7 +340,7 @@ async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
 }
 
 async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
-    let opened = Opened::of_records(&unlock.target, &unlock.service).await?;
+    let opened = Opened::of_records(&unlock.target, &unlock.service, events).await?;
     let Opened {
         engine, project, ..
     } = &opened;

@@ -50,6 +50,12 @@ pub enum Check {
     /// Services that call this one by its name
     Calls,
     HealthCheck,
+    /// Devices that two sets would share
+    Devices,
+    /// A fixed hostname that two sets would have
+    Hostname,
+    /// Folders of the project that the engine would look for elsewhere
+    Binds,
     /// Which containers have the engine's socket
     Socket,
 }

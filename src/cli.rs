@@ -291,6 +291,16 @@ fn misplaced(service: &str) -> Stop {
     )
 }
 
+/// The command line as shells complete it: without what is hidden.
+pub fn completed() -> clap::Command {
+    let whole = Cli::command();
+    let shown = whole.get_subcommands().filter(|own| !own.is_hide_set());
+    let command = UpArgs::augment_args(clap::Command::new("rollout"));
+    command
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands(shown.cloned())
+}
+
 /// How a command line that cannot be read asks for its report.
 pub fn output_of(arguments: &[OsString]) -> Output {
     let asked = |pair: &[OsString]| pair[0] == "--output" && pair[1] == "json";
@@ -341,6 +351,20 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shells_complete_what_is_shown_and_nothing_hidden() {
+        use clap_complete::{Shell, generate};
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            generate(shell, &mut completed(), "rollout", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(!script.contains("namespace"), "{shell}");
+            for word in ["socket-proxy", "drain-timeout", "relabel", "version"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl Compose {
     /// [`Project::service`] then knows the names behind profiles too.
     pub async fn project_for(&self, services: &[&str]) -> Result<Project> {
         let mut project = self.parse(&self.config(&[]).await?)?;
+        project.directory = self.project_directory();
         let missing: Vec<&str> = services
             .iter()
             .copied()

@@ -11,6 +11,7 @@ mod front;
 mod health;
 mod reading;
 mod routing;
+mod shared;
 mod sockets;
 mod traefik_checks;
 mod two_sets;
@@ -126,9 +127,20 @@ fn of_service(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         calls::check,
         health::check,
         traefik_checks::check,
+        shared::check,
+        binds,
     ];
     let findings = checks.iter().flat_map(|check| check(facts, service));
     findings.collect()
+}
+
+/// Folders that this container sees at another path than the engine.
+fn binds(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+    let lost = service.lost_binds.iter();
+    lost.map(|lost| {
+        Finding::warn(Check::Binds, service.name(), lost.to_string()).fix(Fix::text(lost.hint()))
+    })
+    .collect()
 }
 
 /// What a rollout of a service would be refused for all the same, where no finding says why.

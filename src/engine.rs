@@ -12,6 +12,11 @@ pub mod shared;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +27,9 @@ use bollard::{
     query_parameters as query,
 };
 use futures_util::{Stream, StreamExt, TryStreamExt, future::try_join_all};
+use hyper::Method;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::time::timeout;
 
 pub use self::{
     about::About,
@@ -33,6 +40,7 @@ pub use self::{
 use crate::{
     docker_http::{Connector, Endpoint},
     error::{Error, Result},
+    event::Events,
     model::{ContainerId, HealthCheck, Replica, ServiceKey, label},
     namespace, retry,
 };
@@ -41,6 +49,8 @@ use crate::{
 const CALL_TIMEOUT: u64 = 120;
 /// And for a question, whose answer it only has to look up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a question may stay without an answer before it is said what is waited for.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Log lines that a failure shows.
 const LOG_LINES: &str = "15";
 /// How long an answer that cannot be understood is asked for anew.
@@ -55,18 +65,38 @@ pub struct Engine {
     endpoint: Endpoint,
 }
 
-/// A client that dials as everything else of ours does, upgrades (attach, exec) included.
-fn through(endpoint: Endpoint) -> Result<Docker, Bollard> {
+/// A client that dials as everything else of ours does, upgrades (attach, exec) included. That the engine is silent is
+/// said once.
+fn through(endpoint: Endpoint, events: &Events) -> Result<Docker, Bollard> {
+    let text = format!("waiting for the Docker engine at {endpoint}");
     let client = Client::builder(TokioExecutor::new()).build(Connector(endpoint));
+    let (events, said) = (events.clone(), Arc::new(AtomicBool::new(false)));
     Docker::connect_with_custom_transport(
         move |request: BollardRequest| {
             let client: Client<Connector, _> = client.clone();
-            async move { client.request(request).await.map_err(Bollard::from) }
+            let (text, events, said) = (text.clone(), events.clone(), said.clone());
+            let patient = is_patient(request.method(), request.uri().path());
+            async move {
+                let mut answer = pin!(client.request(request));
+                if !patient {
+                    match timeout(SILENCE, &mut answer).await {
+                        Ok(answer) => return answer.map_err(Bollard::from),
+                        Err(_) if said.swap(true, Ordering::Relaxed) => {}
+                        Err(_) => events.notice(text),
+                    }
+                }
+                answer.await.map_err(Bollard::from)
+            }
         },
         Some("http://docker"),
         CALL_TIMEOUT,
         bollard::API_DEFAULT_VERSION,
     )
+}
+
+/// Whether an answer may take its time: that of a change, and Podman's of events, which begins with the first.
+fn is_patient(method: &Method, path: &str) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD) || path.ends_with("/events")
 }
 
 /// In one line why nothing answers; who dialled knows what to do about it.
@@ -106,6 +136,10 @@ fn is_unknown(error: &Bollard) -> bool {
 /// Podman keeps a container until what has joined its network is tidied away.
 fn is_joined(error: &Bollard) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code: 500, message } if message.contains("has dependent containers"))
+}
+
+fn is_hook(replica: &Replica) -> bool {
+    label::is_hook(|key| replica.labels.get(key).map(String::as_str))
 }
 
 /// What a command in a container left behind.
@@ -152,8 +186,8 @@ pub struct Image {
 
 impl Engine {
     /// Connects and agrees on an API version; refused with one line when nothing answers.
-    pub async fn connect(endpoint: Endpoint) -> Result<Self> {
-        let docker = match through(endpoint.clone()) {
+    pub async fn connect(endpoint: Endpoint, events: &Events) -> Result<Self> {
+        let docker = match through(endpoint.clone(), events) {
             Ok(docker) => docker.negotiate_version().await,
             Err(error) => Err(error),
         };
@@ -186,7 +220,7 @@ impl Engine {
         own.is_some() && info.and_then(|info| info.name) == own
     }
 
-    /// Every replica of a service in any state, one-offs aside, in the order of their numbers.
+    /// Every replica of a service in any state, one-offs and hooks aside, in the order of their numbers.
     pub async fn replicas(&self, key: &ServiceKey) -> Result<Vec<Replica>> {
         let labels = vec![
             format!("{}={}", label::COMPOSE_PROJECT, key.project),
@@ -196,7 +230,8 @@ impl Engine {
         let ids = self.ids(labels, true).await?;
         let inspected = try_join_all(ids.iter().map(|id| self.inspect(id))).await?;
         let inspected = inspected.into_iter().flatten();
-        let mut replicas: Vec<Replica> = inspected.filter_map(read::replica).collect();
+        let replicas = inspected.filter_map(read::replica);
+        let mut replicas: Vec<Replica> = replicas.filter(|own| !is_hook(own)).collect();
         replicas.sort_by_key(|replica| {
             (
                 replica
@@ -544,8 +579,51 @@ impl HealthCheck {
 mod tests {
     use proptest::prelude::*;
 
+    use std::sync::{Mutex, PoisonError};
+
+    use tokio::{net::UnixListener, time::Instant};
+
     use super::*;
-    use crate::arbitrary::mutated_text;
+    use crate::{
+        arbitrary::mutated_text,
+        event::{Event, Sink},
+    };
+
+    /// Keeps the notices, and when each came.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<(Instant, String)>>>);
+
+    impl Sink for Heard {
+        fn event(&mut self, event: &Event) {
+            if let Event::Notice { text } = event {
+                let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                all.push((Instant::now(), text.clone()));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_accepts_and_never_answers_is_named_after_two_seconds_and_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let heard = Heard::default();
+        let events = Events::new(vec![Box::new(heard.clone())]);
+        let began = Instant::now();
+        let error = Engine::connect(Endpoint::Unix(path.clone()), &events).await;
+        assert!(error.is_err_and(|error| error.message.contains("does not answer")));
+        let heard = heard.0.lock().unwrap().clone();
+        let text = format!("waiting for the Docker engine at unix://{}", path.display());
+        assert_eq!(heard, [(began + SILENCE, text)]);
+    }
+
+    #[test]
+    fn changes_and_events_may_take_their_time() {
+        assert!(!is_patient(&Method::GET, "/v1.41/containers/json"));
+        assert!(!is_patient(&Method::HEAD, "/_ping"));
+        assert!(is_patient(&Method::POST, "/containers/a/stop"));
+        assert!(is_patient(&Method::GET, "/v1.41/events"));
+    }
 
     #[test]
     fn a_time_with_an_offset_is_the_same_instant_as_in_utc() {

@@ -125,6 +125,10 @@ pub enum Event {
     },
 }
 
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;
+
 /// Something that draws or records events.
 pub trait Sink: Send {
     /// Takes one event, in order.

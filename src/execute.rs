@@ -68,6 +68,7 @@ pub async fn run(
     let mut failures = 0;
     let mut told = false;
     let mut seen = None;
+    let mut goes_on = false;
     loop {
         let observed = match seen.take() {
             Some(observed) => observed,
@@ -93,10 +94,12 @@ pub async fn run(
         };
         let names = names(&step, &observed);
         tracing::info!(?step, "next");
-        events.emit(Event::StepStarted {
-            step: step.name(),
-            replicas: names,
-        });
+        if !(goes_on && step == Step::Bake) {
+            events.emit(Event::StepStarted {
+                step: step.name(),
+                replicas: names,
+            });
+        }
         let started = Instant::now();
         if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
             (facts.confirmed, facts.confirm_expired) = (None, None);
@@ -144,6 +147,11 @@ pub async fn run(
                 failures = 0;
                 facts.released |= step == Step::Release;
                 *summary.phases.entry(step.name()).or_default() += took.as_millis() as u64;
+                // Something else has happened meanwhile, and the watch is not over.
+                goes_on = step == Step::Bake && facts.baked.is_none();
+                if goes_on {
+                    continue;
+                }
                 events.emit(match unmet(&step, &facts) {
                     Some(reason) => Event::StepFailed {
                         step: step.name(),

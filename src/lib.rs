@@ -22,6 +22,7 @@ pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod execute;
+pub(crate) mod here;
 pub(crate) mod init;
 pub(crate) mod model;
 pub(crate) mod namespace;

@@ -44,8 +44,16 @@ pub mod label {
     pub const COMPOSE_DIRECTORY: &str = "com.docker.compose.project.working_dir";
     /// The replica's number, from 1.
     pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
+    /// On a container in which Compose runs a lifecycle hook of a service, such as `pre_start`.
+    pub const COMPOSE_HOOK: &str = "com.docker.compose.hook";
     /// docker-rollout's label for a command to run in an old container before it is stopped.
     pub const PRE_STOP_HOOK: &str = "docker-rollout.pre-stop-hook";
+
+    /// Whether a container of a service is a hook's, and no replica: some versions of Compose give it a label, others
+    /// only no number.
+    pub fn is_hook<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
+        get(COMPOSE_HOOK).is_some() || get(COMPOSE_NUMBER).is_none()
+    }
 }
 
 /// A container's full id, as the engine gives it.

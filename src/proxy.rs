@@ -16,10 +16,6 @@ use crate::{
     watch::Role,
 };
 
-/// How long a proxy may hold back what it has read before it goes by it: Traefik's `providersThrottleDuration`, 2 s by
-/// default, and what it takes to apply it. What is to be the last word must stand for as long.
-pub const HELD_BACK: Duration = Duration::from_millis(2500);
-
 /// The two sets of a rollout, and how far its routing is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
@@ -128,6 +124,12 @@ pub trait Proxy {
 
     /// The commit record of the service, whose replicas these are.
     async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>>;
+
+    /// How long the proxy may hold back what it has read before it goes by it. What is to be the last word must stand for
+    /// as long.
+    fn held_back(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// From here on no earlier run can change the routing any more, which stays as it is: one that was taken for dead may
     /// only have slept.

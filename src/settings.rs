@@ -1,6 +1,7 @@
-//! Every setting of a rollout: one name as flag, as key of `x-rollout`, and as `ROLLOUT_…` variable, in that order.
+//! Every setting of a rollout: one name as flag, as key of `x-rollout` of the service, of `x-rollout` at the top level
+//! of the Compose file, and as `ROLLOUT_…` variable, in that order.
 
-use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeSet, fmt, path::Path, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer, de};
@@ -234,7 +235,7 @@ pub struct Partial {
     /// The longest wait for the proxy to agree with the cutover [default: 30s]
     #[arg(long, value_name = "DURATION")]
     pub confirm_timeout: Option<Span>,
-    /// The pause between the proxy's agreement and the drain [default: 250ms; 5s with retry, buffering, forwardAuth]
+    /// The pause between the proxy's agreement and the drain [default: 250ms; 5s with retry, buffering, forwardAuth or a plugin]
     #[arg(long, value_name = "DURATION")]
     pub settle: Option<Span>,
     /// The longest wait for the old replicas to answer what they have accepted [default: 30s]
@@ -296,9 +297,9 @@ pub struct Settings {
 
 impl Settings {
     /// Merges the sources, the first that speaks wins, and fills in the defaults.
-    pub fn resolve(sources: [Partial; 3]) -> Self {
-        let [flags, file, environment] = sources;
-        let all = flags.or(file).or(environment);
+    pub fn resolve(sources: [Partial; 4]) -> Self {
+        let [flags, service, project, environment] = sources;
+        let all = flags.or(service).or(project).or(environment);
         let span = |value: Option<Span>, default: u64| {
             value.map_or(Duration::from_secs(default), |span| span.0)
         };
@@ -385,14 +386,32 @@ impl Partial {
 
     /// Reads `x-rollout` of a service.
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
+        Self::from_file(&format!("x-rollout of {service}"), x_rollout)
+    }
+
+    /// Reads `x-rollout` at the top level of the Compose file, which is for all services.
+    pub fn from_project(x_rollout: Option<&Value>) -> Result<Self> {
+        Self::from_file("x-rollout at the top level", x_rollout)
+    }
+
+    fn from_file(place: &str, x_rollout: Option<&Value>) -> Result<Self> {
         match x_rollout {
             None | Some(Value::Null) => Ok(Self::default()),
-            Some(Value::Object(map)) => {
-                Self::from_map(map, &|key| format!("{key} in x-rollout of {service}"))
-            }
-            Some(_) => Err(bad(format!(
-                "x-rollout of {service} is not a mapping of settings"
-            ))),
+            Some(Value::Object(map)) => Self::from_map(map, &|key| format!("{key} in {place}")),
+            Some(_) => Err(bad(format!("{place} is not a mapping of settings"))),
+        }
+    }
+
+    /// Relative paths of a Compose file begin at its project's directory.
+    #[must_use]
+    pub fn in_directory(self, directory: &Path) -> Self {
+        let joined = |path: Option<String>| {
+            path.map(|path| directory.join(path).to_string_lossy().into_owned())
+        };
+        Self {
+            traefik_auth_file: joined(self.traefik_auth_file),
+            traefik_ca: joined(self.traefik_ca),
+            ..self
         }
     }
 
@@ -491,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_the_file_and_the_file_over_the_environment() {
+    fn a_flag_wins_over_the_service_then_the_top_level_then_the_environment() {
         let flags = Partial {
             timeout: Some(Span(Duration::from_secs(1))),
             ..Partial::default()
@@ -504,13 +523,17 @@ mod tests {
         let variables = [
             ("ROLLOUT_WAIT", "4s"),
             ("ROLLOUT_STABLE", "500ms"),
+            ("ROLLOUT_DRAIN_TIMEOUT", "7s"),
             ("ROLLOUT_TRAEFIK_URL", "http://a,http://b"),
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings =
-            Settings::resolve([flags, file, Partial::from_environment(variables).unwrap()]);
+        let top = json!({"wait": "9s", "drain-timeout": "6s"});
+        let top = Partial::from_project(Some(&top)).unwrap();
+        let environment = Partial::from_environment(variables).unwrap();
+        let settings = Settings::resolve([flags, file, top, environment]);
         assert_eq!(settings.timeout, Duration::from_secs(1));
         assert_eq!(settings.wait, Duration::from_secs(3));
+        assert_eq!(settings.drain_timeout, Duration::from_secs(6));
         assert_eq!(settings.stable, Duration::from_millis(500));
         assert_eq!(settings.traefik_url, ["http://a", "http://b"]);
         assert!(settings.build && !settings.force);
@@ -526,7 +549,7 @@ mod tests {
             ignore: vec![Check::HostPorts],
             ..Partial::default()
         };
-        let settings = Settings::resolve([flags, file, environment]);
+        let settings = Settings::resolve([flags, file, Partial::default(), environment]);
         assert_eq!(settings.ignore, [Check::Switch, Check::HostPorts].into());
     }
 
@@ -543,6 +566,26 @@ mod tests {
             error.message,
             "unknown variable ROLLOUT_DRAIN_TIMEOT; did you mean ROLLOUT_DRAIN_TIMEOUT?"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_at_the_top_level_is_said_to_be_there() {
+        let error = Partial::from_project(Some(&json!({"traefik-auth": "a:b"}))).unwrap_err();
+        let place = "unknown key traefik-auth in x-rollout at the top level";
+        assert!(error.message.starts_with(place), "{error}");
+        let error = Partial::from_project(Some(&json!("a"))).unwrap_err();
+        assert!(error.message.contains("is not a mapping"), "{error}");
+    }
+
+    #[test]
+    fn a_relative_path_of_a_compose_file_begins_at_its_project() {
+        let file = |path: &str| {
+            let own = json!({"traefik-auth-file": path});
+            let own = Partial::from_project(Some(&own)).unwrap();
+            own.in_directory(Path::new("/srv/shop")).traefik_auth_file
+        };
+        assert_eq!(file("auth").as_deref(), Some("/srv/shop/auth"));
+        assert_eq!(file("/run/auth").as_deref(), Some("/run/auth"));
     }
 
     #[test]
@@ -623,8 +666,8 @@ mod tests {
             assert_eq!(by_flag, by_variable, "{name}");
             assert_eq!(by_flag, by_key, "{name}");
             let default = Settings::resolve(Default::default());
-            for place in 0..3 {
-                let mut sources: [Partial; 3] = Default::default();
+            for place in 0..4 {
+                let mut sources: [Partial; 4] = Default::default();
                 sources[place] = by_flag.clone();
                 assert_ne!(Settings::resolve(sources), default, "{name} counts nowhere");
             }

@@ -22,6 +22,7 @@ mod odd_routing;
 mod operator;
 mod past_labels;
 mod pin;
+mod pre_start;
 mod quickstart;
 mod readiness;
 mod relabel;

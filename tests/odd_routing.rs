@@ -1,7 +1,11 @@
 //! Stacks that route in odd ways, several at once: rolled without a loss, or refused before anything is touched.
 
+use std::time::Duration;
+
 use crate::bad_input::{refused, whole};
-use testbed::{Load, Stack, USUAL, free_port};
+use testbed::{Load, Stack, USUAL, eventually, free_port};
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Everything that Traefik makes up by itself: exposure, the rule, the network, the names that entrypoints give routers;
 /// and a second Traefik that reads the engine's socket, and whose constraints leave the service out.
@@ -212,4 +216,68 @@ async fn a_traefik_that_does_not_heed_docker_host_is_told_what_it_does_heed() {
     let next = "add --providers.docker.endpoint=tcp://socket-proxy:2375 to Traefik's command";
     refused(&run, &error, next);
     assert_eq!(whole(&stack).await, before);
+}
+
+/// A router that Traefik disables, since a middleware of it does not exist.
+const DISABLED: &str = r#"    image: rollout-demo:${TAG}
+    networks: [front]
+    labels:
+      traefik.enable: "true"
+      traefik.http.routers.web.rule: Host(`localhost`)
+      traefik.http.routers.web.middlewares: none@docker
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_traefik_answers_404_for_is_not_settled() {
+    let mut stack = Stack::relabelled("");
+    let compose = |web: &str| format!("services:\n  web:\n{web}");
+    stack.write("compose.yaml", &compose(DISABLED));
+    stack.tag("v1").compose(&["up", "-d"]).await;
+    let told = eventually("Traefik has disabled the router", LIMIT, async || {
+        let run = stack.rollout(&["status", "web"]).await;
+        match run.out.contains("not served: router web is disabled") {
+            true => Ok(run),
+            false => Err(run.out),
+        }
+    })
+    .await;
+    let failed = told.code(1).event("failed").unwrap();
+    assert_eq!(failed["message"], "web is not served by Traefik");
+    assert_eq!(failed["hint"], "rollout doctor web");
+    assert!(!told.out.contains(" live"), "{}", told.out);
+    // The same replica, once what was missing is there.
+    let middleware = "  other:\n    image: rollout-demo:v1\n    networks: [front]\n    labels:\n      traefik.enable: \"true\"\n      \
+                      traefik.http.middlewares.none.compress: \"true\"\n";
+    stack.write("compose.yaml", &compose(&format!("{DISABLED}{middleware}")));
+    stack.compose(&["up", "-d"]).await;
+    stack.answers("v1").await;
+    let well = stack.rollout(&["status", "web"]).await;
+    assert!(well.code(0).out.contains("web: settled"), "{}", well.out);
+}
+
+/// A Traefik that reads Docker once, at its start.
+const UNWATCHED: &str = r#"  traefik:
+    command:
+      - --providers.docker.watch=false
+      - --providers.docker.exposedbydefault=false
+      - --providers.docker.constraints=Label(`com.docker.compose.project`,`${COMPOSE_PROJECT_NAME}`)
+      - --entrypoints.web.address=:80
+      - --api.insecure=true
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_traefik_that_does_not_watch_docker_is_refused_before_anything_is_touched() {
+    let mut stack = Stack::relabelled("");
+    stack.write(
+        "compose.yaml",
+        &format!("services:\n  web:\n{USUAL}{UNWATCHED}"),
+    );
+    stack.tag("v1").compose(&["up", "-d", "web"]).await;
+    stack.compose(&["up", "-d"]).await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let run = stack.rollout(&["web"]).await;
+    let message = run.code(2).event("failed").unwrap()["message"].to_string();
+    assert!(message.contains("does not watch Docker"), "{message}");
+    assert_eq!(stack.replicas("web").await, before);
 }

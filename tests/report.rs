@@ -41,7 +41,7 @@ async fn lines_are_plain_where_no_terminal_is() {
          ✓ cutover   … s\n  ✓ confirm   … s\n  ✓ drain     … s\n  ✓ stop      … s\n  ✓ remove    … s\n  \
          ✓ rename    … s\n  ✓ release   … s\n\
          web: revision 2 is live, rollout-demo:v1 → rollout-demo:v2, 1 replica, cutover confirmed in … s, … s in all (pull … s, hold … s, create … s, \
-         ready … s, cutover … s, confirm … s, drain … s, stop … s, remove … s)\n",
+         ready … s, cutover … s, confirm … s, drain … s, stop … s, remove … s, rename … s, release … s, other … s)\n",
         stack.name,
         run.event("ready").unwrap()["replica"].as_str().unwrap(),
         run.event("ready").unwrap()["by"].as_str().unwrap(),

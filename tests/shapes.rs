@@ -227,14 +227,58 @@ async fn a_change_of_the_contents_of_a_config_or_a_secret_alone_is_rolled_out() 
     stack.set("CONTENT", "one").set("THE_SECRET", "one");
     stack.write("secret.txt", "one");
     stack.up("v1").await;
-    // What Compose made does not say which contents it was given.
-    stack.write("secret.txt", "two");
+    // What Compose made does not say which contents it was given: they are read in its containers.
+    agrees_with_status(&stack, true).await;
+    for (name, changed) in [("CONTENT", "two"), ("THE_SECRET", "two")] {
+        stack.set(name, changed);
+        let status = stack.rollout(&["status", "web"]).await;
+        assert!(
+            status.code(1).out.contains("config or secret"),
+            "{}",
+            status.out
+        );
+        stack.set(name, "one");
+    }
+    stack.set("CONTENT", "two");
     rolls_once(&stack).await;
+    stack
+        .compose(&["up", "-d", "--force-recreate", "--no-deps", "web"])
+        .await;
+    stack.answers("v1").await;
+    agrees_with_status(&stack, true).await;
+    stack.write("secret.txt", "two");
+    agrees_with_status(&stack, false).await;
     stack.set("CONTENT", "three");
     rolls_once(&stack).await;
     stack.set("THE_SECRET", "four");
     rolls_once(&stack).await;
     stack.settled(1).await;
+}
+
+/// What `status` says is what a run does.
+async fn agrees_with_status(stack: &Stack, is_current: bool) {
+    let status = stack.rollout(&["status", "web"]).await;
+    let code = if is_current { 0 } else { 1 };
+    assert_eq!(
+        status.code(code).out.contains("config or secret"),
+        !is_current,
+        "{}",
+        status.out
+    );
+    let before = ids(stack, "web").await;
+    let run = stack.rollout(&["web"]).await;
+    assert_eq!(
+        run.code(0).event("nothing_to_do").is_some(),
+        is_current,
+        "{}",
+        run.text
+    );
+    assert_eq!(
+        ids(stack, "web").await == before,
+        is_current,
+        "{}",
+        run.text
+    );
 }
 
 /// A run that rolls, and another one that has nothing to do.

@@ -66,18 +66,19 @@ async fn the_api_wants_a_password(stack: &mut Stack) {
     );
     let config = "  internal: { address: \":9000\" }\napi: {}\n";
     another_traefik(stack, &labels, config).await;
-    let error = format!(
-        "the API of Traefik ({}-traefik-1), by its router dash, wants a password",
+    let api = format!(
+        "the API of Traefik ({}-traefik-1), by its router dash,",
         stack.name
     );
     refused(
         &stack.rollout(&["web"]).await,
-        &error,
+        &format!("{api} requires a password"),
         "--traefik-auth-file",
     );
     stack.set("ROLLOUT_TRAEFIK_AUTH", "admin:close sesame");
     let wrong = stack.rollout(&["web"]).await;
-    refused(&wrong, &error, "ROLLOUT_TRAEFIK_AUTH");
+    let refuses = format!("{api} refuses the user and password of ROLLOUT_TRAEFIK_AUTH");
+    refused(&wrong, &refuses, "correct user:password");
     silent_about(&wrong, "close sesame");
     stack.set("ROLLOUT_TRAEFIK_AUTH", "admin:open sesame");
     asked(
@@ -182,7 +183,7 @@ async fn an_api_that_is_named_is_trusted_by_its_certificate_alone_and_its_passwo
     let with = async |url: &str| stack.rollout(&[&trust[..], &[url]].concat()).await;
     asked(&with(&url).await, "nothing to do");
     let bare = format!("https://{host}/traefik/");
-    let error = format!("the Traefik API at https://{host}/traefik wants a password (401)");
+    let error = format!("the Traefik API at https://{host}/traefik requires a password (401)");
     refused(&with(&bare).await, &error, "ROLLOUT_TRAEFIK_AUTH");
     let away = format!("https://{host}/away");
     let error = format!(

@@ -9,39 +9,48 @@ use crate::{
     doctor::{self, Check, Finding, Fix, Level},
     engine::Engine,
     error::{Error, Result},
+    event::Events,
     report::{Output, findings},
 };
 
 /// Tells it on standard output; an error with code 1 where something stands in the way.
-pub async fn tell(asked: &DoctorArgs) -> Result<()> {
-    let found = look(asked).await?;
+pub async fn tell(asked: &DoctorArgs, events: &Events) -> Result<()> {
+    let found = look(asked, events).await?;
     let text = match asked.target.output {
         Some(Output::Json) => findings::json(&found),
         _ => findings::human(&found),
     };
     print(text.as_bytes());
-    let failed = found.iter().filter(|own| own.level == Level::Fail).count();
-    match failed {
-        0 => Ok(()),
-        _ => Err(stands_in_the_way(failed, &asked.services)),
+    let failed: Vec<&Finding> = found
+        .iter()
+        .filter(|own| own.level == Level::Fail)
+        .collect();
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(stands_in_the_way(&failed, &asked.services)),
     }
 }
 
-fn stands_in_the_way(failed: usize, services: &[String]) -> Error {
-    let (things, verb) = match failed {
+fn stands_in_the_way(failed: &[&Finding], services: &[String]) -> Error {
+    let (things, verb) = match failed.len() {
         1 => ("1 thing".to_owned(), "stands"),
         many => (format!("{many} things"), "stand"),
     };
     let again = [&["rollout doctor".to_owned()], services]
         .concat()
         .join(" ");
-    Error::failed(format!("{things} {verb} in the way of rollouts")).hint(format!(
-        "mend the Compose file as told, then run again: {again}"
-    ))
+    // Without an engine or Compose, no file was looked at.
+    let below = |own: &&Finding| matches!(own.check, Check::Engine | Check::Compose);
+    let first = match failed.iter().any(below) {
+        true => "do what is said above",
+        false => "mend the Compose file as told",
+    };
+    Error::failed(format!("{things} {verb} in the way of rollouts"))
+        .hint(format!("{first}, then run again: {again}"))
 }
 
-async fn look(asked: &DoctorArgs) -> Result<Vec<Finding>> {
-    let engine = match Engine::connect(endpoint(&asked.target).await?).await {
+async fn look(asked: &DoctorArgs, events: &Events) -> Result<Vec<Finding>> {
+    let engine = match Engine::connect(endpoint(&asked.target).await?, events).await {
         Ok(engine) => engine,
         Err(error) => return Ok(vec![foundation(Check::Engine, "docker", &error)]),
     };
@@ -61,4 +70,24 @@ async fn look(asked: &DoctorArgs) -> Result<Vec<Finding>> {
 
 fn foundation(check: Check, subject: &str, error: &Error) -> Finding {
     Finding::fail(check, subject, &error.message).fix(Fix::of_hint(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_engine_the_compose_file_is_not_what_to_correct() {
+        let hint = |check| {
+            let found = Finding::fail(check, "x", "y");
+            stands_in_the_way(&[&found], &["web".to_owned()])
+                .hint
+                .unwrap()
+        };
+        for check in [Check::Engine, Check::Compose] {
+            assert!(!hint(check).contains("Compose file"), "{}", hint(check));
+            assert!(hint(check).ends_with("run again: rollout doctor web"));
+        }
+        assert!(hint(Check::Api).contains("Compose file"));
+    }
 }

@@ -25,7 +25,7 @@ use crate::{
 
 /// Tells what was asked for on standard output.
 pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
-    let opened = Opened::of_records(&asked.target, &asked.service).await?;
+    let opened = Opened::of_records(&asked.target, &asked.service, events).await?;
     let Opened {
         engine, project, ..
     } = &opened;

@@ -43,7 +43,7 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
     };
     let images = images(before.as_ref());
     if !chosen.has_traefik(args, &images)? {
-        return Err(chosen.elsewhere(args, &images).await);
+        return Err(chosen.elsewhere(args, &images, events).await);
     }
     let resolved = before.as_ref().map_or(&Value::Null, |own| &own.raw);
     let edit = chosen.edit(args, &images, resolved)?;

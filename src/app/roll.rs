@@ -3,6 +3,7 @@
 mod back;
 mod checks;
 mod clashes;
+mod contents;
 mod difference;
 mod examine;
 mod front;
@@ -14,6 +15,7 @@ mod refuse;
 mod stand;
 mod survey;
 mod unfinished;
+mod warn;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -160,7 +162,7 @@ impl Scene<'_> {
     ) -> Result<Checked<'_>> {
         let began = Instant::now();
         let service = self.project.service(name)?;
-        let settings = settings(service, flags)?;
+        let settings = settings(self.project, service, flags)?;
         let key = ServiceKey {
             project: self.project.name.clone(),
             service: name.to_owned(),
@@ -334,6 +336,7 @@ impl Scene<'_> {
         let there = self.engine.replicas(&subject.key).await?;
         let ids: Vec<ContainerId> = there.into_iter().map(|replica| replica.id).collect();
         self.engine.sweep_helpers(&ids).await?;
+        self.engine.sweep_hooks(&subject.key).await?;
         let Settled {
             olds,
             was_unfinished,
@@ -387,6 +390,7 @@ impl Scene<'_> {
         self.tell_differences(subject, &olds);
         self.tell_joined(subject, Told::Before);
         let bake = self.bake(subject, &image, proxy.routes());
+        self.warn(subject).await;
         let rollout = rollout_id(&subject.key, subject.epoch);
         let revision = memory.revisions.next(&olds);
         self.events.emit(Event::Started {
@@ -447,6 +451,11 @@ impl Scene<'_> {
             )
             .await
         };
+        if let Err(error) = self.engine.sweep_hooks(&subject.key).await {
+            let left = &error.message;
+            self.events
+                .notice(format!("a container of a hook is left behind: {left}"));
+        }
         let summary = match rolled {
             Ok(summary) => summary,
             Err(error) => {
@@ -463,6 +472,10 @@ impl Scene<'_> {
         self.record(subject, lock, &mut memory, made).await;
         phases.extend(summary.phases);
         self.tell_joined(subject, Told::After);
+        let total_ms = began.elapsed().as_millis() as u64;
+        // Checks, the lock, an earlier rollout, records: no step of this one.
+        let steps: u64 = phases.values().sum();
+        phases.insert("other", total_ms.saturating_sub(steps));
         self.events.emit(Event::Finished {
             service: subject.service.name.clone(),
             rollout,
@@ -471,7 +484,7 @@ impl Scene<'_> {
             image: comes,
             replaces,
             cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
-            total_ms: began.elapsed().as_millis() as u64,
+            total_ms,
             phases,
         });
         Ok(())
@@ -544,11 +557,13 @@ fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
     ))
 }
 
-/// Flags before the service's own, and those before the environment's.
-fn settings(service: &Service, flags: &Partial) -> Result<Settings> {
-    let file = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
+/// Flags before the service's own, then the project's, then the environment's.
+fn settings(project: &Project, service: &Service, flags: &Partial) -> Result<Settings> {
+    let own = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
+    let top = Partial::from_project(project.raw.get("x-rollout"))?;
+    let [own, top] = [own, top].map(|file| file.in_directory(&project.directory));
     let environment = Partial::from_environment(variables())?;
-    Ok(Settings::resolve([flags.clone(), file, environment]))
+    Ok(Settings::resolve([flags.clone(), own, top, environment]))
 }
 
 /// The environment, less what is no text: settings are.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::{Table, presets::NOTHING};
-use console::Term;
+use console::{Term, measure_text_width};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -24,7 +24,7 @@ const PULSE: Duration = Duration::from_secs(5);
 /// Tells it on standard output; an error with code 1 where the service is not settled.
 pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
     let mut interrupted = signals()?;
-    let opened = Opened::of(&asked.target, &[&asked.service]).await?;
+    let opened = Opened::of(&asked.target, &[&asked.service], events).await?;
     let Opened {
         engine, project, ..
     } = &opened;
@@ -39,7 +39,12 @@ pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
         let standing = scene.standing(service, &asked.settings, &wanted).await?;
         let revision = remembered(&scene, &key).await?.running(&standing.replicas);
         let text = match asked.target.output {
-            Some(Output::Json) => format!("{}\n", value(&asked.service, revision, &standing)),
+            Some(Output::Json) => {
+                if let Some(why) = standing.unknown() {
+                    events.notice(why);
+                }
+                format!("{}\n", value(&asked.service, revision, &standing))
+            }
             _ => text(&asked.service, revision, &standing),
         };
         shown.show(text, asked);
@@ -71,19 +76,34 @@ impl Shown {
         let terminal = Term::stdout();
         if terminal.is_term() && asked.target.output != Some(Output::Json) {
             // A terminal that has gone away is nobody's loss.
-            let _ = terminal.clear_last_lines(self.0.lines().count());
+            let columns = usize::from(terminal.size().1);
+            let _ = terminal.clear_last_lines(rows(&self.0, columns));
         }
         print(text.as_bytes());
         self.0 = text;
     }
 }
 
+/// How many rows of a terminal a text takes: a long line takes several.
+fn rows(text: &str, columns: usize) -> usize {
+    let columns = columns.max(1);
+    let rows = |line: &str| measure_text_width(line).div_ceil(columns).max(1);
+    text.lines().map(rows).sum()
+}
+
 fn unsettled(service: &str, standing: &Standing) -> Error {
-    let error = Error::failed(format!("{service} is not settled"));
+    let message = match standing.not_served() {
+        Some(_) => format!("{service} is not served by Traefik"),
+        None => format!("{service} is not settled"),
+    };
+    let error = Error::failed(message);
     let rolling = standing.holder.as_ref().filter(|holder| holder.lives);
     match (rolling, &standing.unfinished) {
         (Some(_), _) => error.hint(format!("rollout status {service} --watch")),
         (None, Some(_)) => error.hint(format!("rollout resume {service}")),
+        (None, None) if standing.not_served().is_some() => {
+            error.hint(format!("rollout doctor {service}"))
+        }
         (None, None) => error.hint(format!("rollout {service}")),
     }
 }
@@ -113,7 +133,10 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
     }
     let rows = table.to_string();
     let rows = rows.lines().map(|line| format!("  {}\n", line.trim()));
+    let not_served = standing.not_served();
+    let not_served = not_served.map(|why| format!("not served: {why}"));
     let more = standing.drift.iter().chain(&standing.unfinished).cloned();
+    let more = not_served.into_iter().chain(standing.unknown()).chain(more);
     let holder = standing.holder.iter();
     let more = more.chain(holder.map(|holder| match holder.lives {
         true => format!("being rolled by {}", holder.whose),
@@ -153,6 +176,8 @@ fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {
         "replicas": replicas,
         "drift": standing.drift,
         "unfinished": standing.unfinished,
+        "not_served": standing.not_served(),
+        "unknown": standing.unknown,
         "lock": standing.holder.as_ref().map(|holder| &holder.whose),
         "abandoned": standing.is_abandoned(),
     })
@@ -161,6 +186,7 @@ fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {
 fn traffic(standing: &Standing, replica: &Replica) -> &'static str {
     match (standing.routed, standing.route(replica)) {
         (false, _) => "no proxy",
+        (true, Some(Route::Live)) if standing.trouble(replica).is_some() => "not served",
         (true, Some(Route::Live)) => "live",
         (true, Some(Route::Hidden)) => "hidden",
         (true, None) => "unknown",
@@ -171,4 +197,17 @@ fn traffic(standing: &Standing, replica: &Replica) -> &'static str {
 fn word(value: &impl serde::Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_takes_several_rows_and_an_empty_one_takes_one() {
+        assert_eq!(rows("web: settled\n", 80), 1);
+        assert_eq!(rows(&"x".repeat(80), 80), 1);
+        assert_eq!(rows(&format!("a\n\n{}\n", "x".repeat(81)), 80), 4);
+        assert_eq!(rows("a\nb\n", 0), 2);
+    }
 }

@@ -1,8 +1,9 @@
 //! The commands around a rollout.
 
-use super::{endpoint, print};
+use super::{endpoint, print, read_project};
 use crate::{
     cli::RelabelArgs,
+    compose::Compose,
     engine::Engine,
     error::Result,
     event::Events,
@@ -11,9 +12,13 @@ use crate::{
 };
 
 pub(super) async fn relabel(arguments: &RelabelArgs, events: &Events) -> Result<()> {
-    let engine = Engine::connect(endpoint(&arguments.target).await?).await?;
+    let engine = Engine::connect(endpoint(&arguments.target).await?, events).await?;
     let Some(container) = &arguments.container else {
-        let rows = relabel::list(&engine).await?;
+        let project = match arguments.all {
+            true => None,
+            false => Some(project(arguments, &engine).await?),
+        };
+        let rows = relabel::list(&engine, project.as_deref()).await?;
         let text = match arguments.target.output.unwrap_or_default() {
             Output::Human => overlay::human(&rows),
             Output::Json => overlay::json(&rows),
@@ -26,4 +31,19 @@ pub(super) async fn relabel(arguments: &RelabelArgs, events: &Events) -> Result<
         false => Change::Set(arguments.labels.iter().cloned().collect()),
     };
     relabel::relabel(&engine, events, container, &change).await
+}
+
+/// The project that is asked about, as Compose's own discovery finds it.
+async fn project(arguments: &RelabelArgs, engine: &Engine) -> Result<String> {
+    let target = &arguments.target;
+    if let Some(name) = &target.project_name {
+        return Ok(name.clone());
+    }
+    let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
+    let read = read_project(&compose, &[]).await;
+    let project = read.map_err(|error| {
+        error
+            .hint("name a project with -p NAME, or show those of all: rollout relabel --list --all")
+    })?;
+    Ok(project.name)
 }

@@ -31,7 +31,7 @@ const GOING_BACK: Duration = Duration::from_secs(90);
 
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
-    let opened = Opened::of(&undo.target, &[&undo.service]).await?;
+    let opened = Opened::of(&undo.target, &[&undo.service], events).await?;
     let Opened {
         engine,
         compose,
@@ -55,7 +55,8 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, &undo.service)?;
     refuse_lost(back, &undo.service)?;
     let recorded = compose.recorded(&back.config, &key.project);
-    let project = recorded.project_for(&[&undo.service]).await?;
+    let mut project = recorded.project_for(&[&undo.service]).await?;
+    project.directory.clone_from(&here.project.directory);
     let scene = Scene {
         compose: &recorded,
         project: &project,

@@ -23,9 +23,12 @@ pub struct RelabelArgs {
     /// Take back all that was set by hand
     #[arg(long, conflicts_with = "labels")]
     pub clear: bool,
-    /// Show every label that is changed, by hand or by a rollout
+    /// Show every label of the project that is changed, by hand or by a rollout
     #[arg(long, conflicts_with_all = ["container", "labels", "clear"])]
     pub list: bool,
+    /// With --list: those of every project on the engine
+    #[arg(long, requires = "list")]
+    pub all: bool,
     #[command(flatten)]
     pub target: TargetArgs,
 }

@@ -1,4 +1,4 @@
-//! Runs one command of Compose: its lines as they come, its output, and its end when nobody waits for it.
+//! Runs one command of Compose: its lines as they come, its output, and its end when nothing waits for it any more.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use nix::{
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
 };
 
 /// The most that a command may write to one of its outputs, in bytes.
@@ -41,6 +41,7 @@ pub async fn run(
         .process_group(0);
     let mut child = command.spawn()?;
     let group = Group::of(&child);
+    let guard = Guard::of(&child);
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let (Some(mut input), Some(text)) = (input, stdin) {
@@ -63,6 +64,7 @@ pub async fn run(
     );
     read_output.and(read_errors)?;
     let status = child.wait().await?;
+    guard.ended().await;
     group.ended();
     Ok(Finished {
         status,
@@ -93,6 +95,38 @@ async fn lines(
         line.clear();
     }
     Ok(())
+}
+
+/// Ends a process group where this program is killed, and cannot do it itself: a shell that reads from a pipe of ours sees
+/// its end.
+struct Guard(Option<ChildStdin>);
+
+impl Guard {
+    /// Without a shell there is no guard.
+    fn of(child: &Child) -> Self {
+        let started = child.id().and_then(|group| {
+            Command::new("sh")
+                .args([
+                    "-c",
+                    "read -r end || kill -s KILL -- \"-$0\"",
+                    &group.to_string(),
+                ])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .process_group(0)
+                .spawn()
+                .ok()
+        });
+        Self(started.and_then(|mut shell| shell.stdin.take()))
+    }
+
+    async fn ended(mut self) {
+        if let Some(pipe) = &mut self.0 {
+            // A shell that is gone kills nothing.
+            let _ = pipe.write_all(b"end\n").await;
+        }
+    }
 }
 
 /// A process group that is killed on drop, unless it ended by itself.
@@ -174,6 +208,18 @@ mod tests {
             }
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn a_group_whose_guard_loses_its_pipe_is_killed_and_one_that_has_ended_is_not() {
+        use std::os::unix::process::ExitStatusExt;
+        let mut left = shell("sleep 30").process_group(0).spawn().unwrap();
+        drop(Guard::of(&left));
+        let status = left.wait().await.unwrap();
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
+        let mut kept = shell("exec sleep 0.2").process_group(0).spawn().unwrap();
+        Guard::of(&kept).ended().await;
+        assert!(kept.wait().await.unwrap().success());
     }
 
     #[tokio::test]

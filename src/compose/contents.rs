@@ -1,24 +1,64 @@
-//! A digest of the contents of configs and secrets, which Compose's config hash leaves out.
+//! The contents of configs and secrets, which Compose's config hash leaves out.
 
-use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{Compose, Project};
+use super::{Compose, Content, Project};
 use crate::error::Result;
 
-/// Fills in [`super::Service::inline_digest`] of every service.
+/// Fills in [`super::Service::inline_digest`] and [`super::Service::contents`] of every service.
 pub(super) async fn digest(compose: &Compose, project: &mut Project) -> Result<()> {
     let variables = compose.values(&variables(&project.raw)).await?;
     for service in project.services.values_mut() {
         service.inline_digest = service_digest(&project.raw, &service.name, &variables);
+        service.contents = contents(&project.raw, &service.name, &variables);
     }
     Ok(())
 }
 
+fn contents(raw: &Value, service: &str, variables: &BTreeMap<String, String>) -> Vec<Content> {
+    let of = |section: &'static str| {
+        let uses = raw["services"][service][section].as_array();
+        let uses = uses.into_iter().flatten();
+        uses.filter_map(move |used| {
+            let source = used["source"].as_str()?;
+            let entry = &raw[section][source];
+            let known = SOURCES.iter().any(|key| entry.get(key).is_some());
+            known.then(|| Content {
+                target: target(section, source, used["target"].as_str()),
+                digest: content_digest(entry, variables),
+                file: entry["file"].as_str().map(PathBuf::from),
+            })
+        })
+    };
+    SECTIONS.into_iter().flat_map(of).collect()
+}
+
+/// Where Compose puts it (its `buildContainerConfigMounts` and `buildContainerSecretMounts`).
+fn target(section: &str, source: &str, target: Option<&str>) -> String {
+    let base = if section == "secrets" {
+        "/run/secrets/"
+    } else {
+        "/"
+    };
+    match target.filter(|target| !target.is_empty()).unwrap_or(source) {
+        absolute if absolute.starts_with('/') => absolute.to_owned(),
+        relative => format!("{base}{relative}"),
+    }
+}
+
 /// The two sections whose entries have contents.
 const SECTIONS: [&str; 2] = ["configs", "secrets"];
+
+/// What an entry's content may come from; any other lies outside.
+const SOURCES: [&str; 3] = ["content", "environment", "file"];
 
 /// The variables from which configs and secrets take their contents (`environment:`).
 fn variables(raw: &Value) -> Vec<String> {
@@ -132,6 +172,28 @@ mod tests {
         let missing = digest_of(json!({"file": "/none"}));
         assert_ne!(missing, digest_of(json!({"file": "/nothing"})));
         assert_ne!(missing, digest_of(json!({"external": true, "name": "x"})));
+    }
+
+    #[test]
+    fn contents_are_where_compose_puts_them() {
+        let raw = json!({
+            "services": {"web": {
+                "configs": [{"source": "c"}, {"source": "d", "target": "/etc/d"}, {"source": "out"}],
+                "secrets": [{"source": "s"}, {"source": "f", "target": "own"}],
+            }},
+            "configs": {"c": {"content": "one"}, "d": {"content": "two"}, "out": {"external": true}},
+            "secrets": {"s": {"environment": "A"}, "f": {"file": "/none"}},
+        });
+        let variables = BTreeMap::from([("A".to_owned(), "one".to_owned())]);
+        let found = contents(&raw, "web", &variables);
+        let targets: Vec<&str> = found.iter().map(|own| own.target.as_str()).collect();
+        assert_eq!(
+            targets,
+            ["/c", "/etc/d", "/run/secrets/s", "/run/secrets/own"]
+        );
+        assert_eq!(found[0].digest, found[2].digest);
+        assert_ne!(found[0].digest, found[1].digest);
+        assert_eq!(found[3].file.as_deref(), Some(Path::new("/none")));
     }
 
     #[test]

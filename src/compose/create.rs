@@ -11,7 +11,7 @@ use super::{
     Compose, CreateRequest,
     view::{
         Mode, Subject, View,
-        rewrite::{LABEL_ONE_OFF, LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE},
+        rewrite::{LABEL_ONE_OFF, LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE, is_hook},
     },
 };
 use crate::error::{Error, Result};
@@ -133,7 +133,7 @@ impl Compose {
         )))
     }
 
-    /// The service's containers in any state, one-offs aside, that have all of `labels`.
+    /// The service's containers in any state, one-offs and hooks aside, that have all of `labels`.
     pub(super) async fn replicas(
         &self,
         project: &str,
@@ -158,7 +158,10 @@ impl Compose {
             .map_err(|error| unreachable(error.to_string()))?;
         let mut list: Vec<Value> = serde_json::from_slice(&body)
             .map_err(|_| unreachable(format!("the engine answered {status}")))?;
-        list.retain(|container| container["Labels"][LABEL_ONE_OFF] != "True");
+        list.retain(|container| {
+            let labels = &container["Labels"];
+            labels[LABEL_ONE_OFF] != "True" && !is_hook(labels)
+        });
         Ok(list)
     }
 }

@@ -28,6 +28,7 @@ pub fn project(text: &str, separator: &str) -> Result<Project, String> {
         services,
         disabled: Default::default(),
         raw,
+        directory: Default::default(),
         text: text.to_owned(),
     })
 }
@@ -62,6 +63,7 @@ fn service(name: &str, value: &Value, default_image: String) -> Service {
         pre_stop: items(&value["pre_stop"]).map(hook).collect(),
         expose: strings(&value["expose"]),
         inline_digest: String::new(),
+        contents: Vec::new(),
         x_rollout: value.get("x-rollout").cloned(),
         update_config: deploy.get("update_config").map(update_config),
         rollback_config: deploy.get("rollback_config").map(update_config),
@@ -129,6 +131,7 @@ fn dependency((service, value): (&String, &Value)) -> Dependency {
             Some(other) => Condition::Other(other.to_owned()),
         },
         required: value["required"].as_bool().unwrap_or(true),
+        restart: value["restart"].as_bool().unwrap_or(false),
     }
 }
 

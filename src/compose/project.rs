@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -18,6 +19,8 @@ pub struct Project {
     pub disabled: BTreeSet<String>,
     /// The whole resolved configuration, `$` unescaped.
     pub raw: Value,
+    /// Where relative paths of its files begin.
+    pub directory: PathBuf,
     /// What `docker compose config` printed, `$$` and all: a Compose file of its own with the same config hashes.
     pub text: String,
 }
@@ -63,12 +66,25 @@ pub struct Service {
     /// SHA-256 in hex over the contents of its configs and secrets, which Compose's config hash leaves out; empty
     /// where it has none.
     pub inline_digest: String,
+    /// Its configs and secrets, as they are in its containers.
+    pub contents: Vec<Content>,
     /// `x-rollout`, as written.
     pub x_rollout: Option<Value>,
     /// `deploy.update_config`.
     pub update_config: Option<UpdateConfig>,
     /// `deploy.rollback_config`.
     pub rollback_config: Option<UpdateConfig>,
+}
+
+/// One config or secret of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its path in the container.
+    pub target: String,
+    /// SHA-256 over what it is to hold.
+    pub digest: Vec<u8>,
+    /// Where it comes from, where that is a file: the container sees each change of it at once.
+    pub file: Option<PathBuf>,
 }
 
 /// One entry of `ports`.
@@ -100,6 +116,8 @@ pub struct Dependency {
     pub condition: Condition,
     /// Whether its absence is an error.
     pub required: bool,
+    /// Whether Compose would restart the service after it has replaced this one.
+    pub restart: bool,
 }
 
 /// `depends_on.*.condition`.

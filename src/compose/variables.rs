@@ -65,7 +65,7 @@ impl Compose {
         separator.unwrap_or_else(|| ":".to_owned())
     }
 
-    /// Where the project's `.env` lies (compose-go's `GetWorkingDir`).
+    /// Where the project's `.env` lies, and its relative paths begin (compose-go's `GetWorkingDir`).
     pub fn project_directory(&self) -> PathBuf {
         let here = self.program.directory();
         if let Some(given) = &self.invocation.project_directory {

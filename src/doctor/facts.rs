@@ -8,6 +8,7 @@ use crate::{
     compose::{Project, Service},
     engine::{About, shared::Joined},
     error::Error,
+    here::LostBind,
     model::Replica,
     proxy::traefik::{
         by_name::Caller, discover::Holder, down::Down, neighbours::Neighbour,
@@ -125,6 +126,8 @@ pub struct ServiceFacts {
     pub refused: Option<Error>,
     /// Who holds its lock, and whether that one still gives a sign of life.
     pub lock: Option<(String, bool)>,
+    /// Folders that the engine would look for elsewhere than this program.
+    pub lost_binds: Vec<LostBind>,
     /// A rollout that was left unfinished.
     pub unfinished: Option<String>,
 }

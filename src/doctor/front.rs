@@ -7,7 +7,7 @@ use super::{
 use crate::{
     compose::Service,
     error::Error,
-    proxy::traefik::{access::HOW_TO_GIVE, version::Version},
+    proxy::traefik::{access::is_guarded, version::Version},
     settings::ProxyKind,
 };
 
@@ -164,7 +164,7 @@ fn swarm(traefik: &TraefikFacts) -> Option<Finding> {
 }
 
 fn open_api(facts: &Facts, traefik: &TraefikFacts, error: &Error) -> Option<Fix> {
-    let guarded = error.hint.as_deref() == Some(HOW_TO_GIVE);
+    let guarded = is_guarded(error);
     let service = own(facts, traefik).filter(|_| !guarded);
     let edit = service.and_then(|service| option(traefik, service, "api.insecure=true", facts));
     match edit {

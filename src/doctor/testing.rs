@@ -35,7 +35,12 @@ pub fn add(facts: &mut Facts, name: &str, yaml: &str) {
     let service = facts.project.services[name].clone();
     let mut found = self::service(name);
     let file = Partial::from_service(name, service.x_rollout.as_ref()).unwrap();
-    found.settings = Settings::resolve([file, Partial::default(), Partial::default()]);
+    found.settings = Settings::resolve([
+        file,
+        Partial::default(),
+        Partial::default(),
+        Partial::default(),
+    ]);
     found.replicas = service.scale;
     found.labels.extend(service.labels.clone());
     found.is_labelled = wants_traefik(&service.labels);
@@ -70,7 +75,7 @@ pub fn service(name: &str) -> ServiceFacts {
             ..Service::default()
         },
         part: None,
-        settings: Settings::resolve([Partial::default(), Partial::default(), Partial::default()]),
+        settings: Settings::resolve(Default::default()),
         replicas: 1,
         olds: vec![simulator::old("old")],
         image_volumes: Vec::new(),
@@ -88,6 +93,7 @@ pub fn service(name: &str) -> ServiceFacts {
         joined: Vec::new(),
         refused: None,
         lock: None,
+        lost_binds: Vec::new(),
         unfinished: None,
     }
 }

@@ -13,9 +13,12 @@ use tokio::time::sleep;
 use super::{
     Engine, failed,
     files::{ContainerFile, files, unreadable},
-    is_status, own_labels,
+    is_hook, is_status, own_labels,
 };
-use crate::{error::Result, model::label};
+use crate::{
+    error::Result,
+    model::{ContainerId, Replica, ServiceKey, label},
+};
 
 /// The largest archive that is read, in bytes: what is ours is small.
 const LARGEST: usize = 256 * 1024 * 1024;
@@ -142,6 +145,29 @@ impl Engine {
             {
                 self.discard(&id).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// The containers in which Compose ran hooks of a service for a rollout of ours.
+    pub async fn hooks(&self, key: &ServiceKey) -> Result<Vec<Replica>> {
+        let labels = vec![
+            format!("{}={}", label::COMPOSE_PROJECT, key.project),
+            format!("{}={}", label::COMPOSE_SERVICE, key.service),
+            label::ROLLOUT.to_owned(),
+        ];
+        let mut hooks = Vec::new();
+        for id in self.ids(labels, true).await? {
+            let found = self.replica(&ContainerId(id)).await?;
+            hooks.extend(found.filter(is_hook));
+        }
+        Ok(hooks)
+    }
+
+    /// Removes them, in whatever state.
+    pub async fn sweep_hooks(&self, key: &ServiceKey) -> Result<()> {
+        for hook in self.hooks(key).await? {
+            self.discard(&hook.id.0).await?;
         }
         Ok(())
     }

@@ -234,8 +234,11 @@ impl Live<'_> {
 
     async fn keep_logs_of_the_ill(&mut self, desired: &Desired) {
         let replicas = self.engine.replicas(&self.key).await.unwrap_or_default();
-        let ill = replicas
+        // A hook that failed is why no replica was started.
+        let hooks = self.engine.hooks(&self.key).await.unwrap_or_default();
+        let ill = hooks
             .iter()
+            .chain(&replicas)
             .find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
         if let Some(ill) = ill {
             self.memory.logs = self.engine.last_lines(&ill.id).await;

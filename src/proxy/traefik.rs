@@ -26,7 +26,7 @@ pub mod static_config;
 pub mod tunnel;
 pub mod version;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -190,6 +190,11 @@ impl Proxy for Traefik {
             );
         }
         Ok(relabel::combine(claims))
+    }
+
+    fn held_back(&self) -> Duration {
+        let all = self.instances.iter();
+        all.map(|own| own.api.held_back()).max().unwrap_or_default()
     }
 
     async fn take_over(&mut self) -> Result<()> {

@@ -67,19 +67,20 @@ pub async fn confirm(
             return Ok(None);
         }
     };
+    let limit = LONGEST.max(traefik.held_back());
     let proxy = Mutex::new(traefik);
     let agrees = retry::until(FIRST_PAUSE, LONGEST_PAUSE, async || {
         let observation = proxy.lock().await.observed(&replicas).await;
         observation.is_some_and(|seen| seen.routing.get(&target.id) == Some(&expected))
     });
-    match timeout(LONGEST, agrees).await {
+    match timeout(limit, agrees).await {
         Ok(()) => {
             sleep(SETTLE).await;
             Ok(Some(expected))
         }
         Err(_) => Err(Error::failed(format!(
             "Traefik does not show within {}s that it {} {}",
-            LONGEST.as_secs(),
+            limit.as_secs(),
             match expected {
                 Route::Live => "routes to",
                 Route::Hidden => "routes nothing to",

@@ -5,19 +5,30 @@ use std::collections::BTreeMap;
 use crate::{
     engine::Engine,
     error::Result,
-    model::ServiceKey,
+    model::{ServiceKey, label},
     proxy::traefik::discover,
     report::overlay::Row,
     socket_proxy::overlay::{Claim, Match, Overlay, Rule},
 };
 
-/// Every rule of every socket proxy on the engine, with containers by name.
-pub async fn list(engine: &Engine) -> Result<Vec<Row>> {
-    let names: BTreeMap<String, String> = engine
-        .containers()
-        .await?
-        .iter()
-        .filter_map(|own| Some((own.id.clone()?, discover::name(own))))
+/// A container that a rule may be about.
+struct Known {
+    name: String,
+    project: Option<String>,
+}
+
+/// Every rule of every socket proxy on the engine, with containers by name; of one project, where it is named.
+pub async fn list(engine: &Engine, project: Option<&str>) -> Result<Vec<Row>> {
+    let containers = engine.containers().await?.into_iter();
+    let known: BTreeMap<String, Known> = containers
+        .filter_map(|own| {
+            let labels = own.labels.as_ref();
+            let known = Known {
+                name: discover::name(&own),
+                project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
+            };
+            Some((own.id?, known))
+        })
         .collect();
     let nobodys = ServiceKey {
         project: String::new(),
@@ -26,28 +37,47 @@ pub async fn list(engine: &Engine) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for found in discover::socket_proxies(engine, &nobodys).await? {
         let overlay = found.control.overlay().await?;
-        rows.extend(rows_of(&found.control.name, &overlay, &names));
+        rows.extend(rows_of(&found.control.name, &overlay, &known, project));
     }
     Ok(rows)
 }
 
-fn rows_of(socket_proxy: &str, overlay: &Overlay, names: &BTreeMap<String, String>) -> Vec<Row> {
+fn rows_of(
+    socket_proxy: &str,
+    overlay: &Overlay,
+    known: &BTreeMap<String, Known>,
+    project: Option<&str>,
+) -> Vec<Row> {
     let rules = overlay
         .claims
         .values()
+        .filter(|claim| project.is_none_or(|project| is_of(claim, project, known)))
         .flat_map(|claim| claim.rules.iter().map(move |rule| (claim, rule)));
     let says = |rule: &Rule| !rule.labels.is_empty() || rule.health.is_some();
     rules
         .filter(|(_, rule)| says(rule))
-        .map(|(claim, rule)| row(socket_proxy, claim, rule, names))
+        .map(|(claim, rule)| row(socket_proxy, claim, rule, known))
         .collect()
 }
 
-fn row(socket_proxy: &str, claim: &Claim, rule: &Rule, names: &BTreeMap<String, String>) -> Row {
+/// Whether a claim is about a service, or a container, of a project.
+fn is_of(claim: &Claim, project: &str, known: &BTreeMap<String, Known>) -> bool {
+    if !claim.is_by_hand() {
+        return claim.key.split('/').next() == Some(project);
+    }
+    claim.rules.iter().any(|rule| match &rule.on {
+        Match::Id(id) => known
+            .get(id)
+            .is_some_and(|own| own.project.as_deref() == Some(project)),
+        Match::Label { .. } => false,
+    })
+}
+
+fn row(socket_proxy: &str, claim: &Claim, rule: &Rule, known: &BTreeMap<String, Known>) -> Row {
     let by_hand = claim.is_by_hand();
     Row {
         containers: match &rule.on {
-            Match::Id(id) => names.get(id).unwrap_or(id).clone(),
+            Match::Id(id) => known.get(id).map_or(id, |own| &own.name).clone(),
             Match::Label { key, value } => format!("all with {key}={value}"),
         },
         labels: rule.labels.clone(),
@@ -67,8 +97,8 @@ mod tests {
         socket_proxy::overlay::{ENABLE, Health, Labels},
     };
 
-    #[test]
-    fn rules_by_hand_and_of_rollouts_are_listed_with_their_owners_and_stages() {
+    /// A rollout of shop/web, and two containers that are hidden by hand: one of another project, and one that is gone.
+    fn overlay() -> Overlay {
         let hide = Labels::from([(ENABLE.to_owned(), "false".to_owned())]);
         let own = Match::Label {
             key: "io.rollout.id".to_owned(),
@@ -92,9 +122,39 @@ mod tests {
         };
         let mut all = Overlay::default();
         all.set(rollout).unwrap();
-        all.set(Claim::by_hand("b", hide)).unwrap();
-        let names = BTreeMap::from([("a".to_owned(), "shop-web-1".to_owned())]);
-        let rows = rows_of("shop-socket-proxy-1", &all, &names);
+        all.set(Claim::by_hand("b", hide.clone())).unwrap();
+        all.set(Claim::by_hand("c", hide)).unwrap();
+        all
+    }
+
+    fn known() -> BTreeMap<String, Known> {
+        let own = |name: &str, project: &str| Known {
+            name: name.to_owned(),
+            project: Some(project.to_owned()),
+        };
+        BTreeMap::from([
+            ("a".to_owned(), own("shop-web-1", "shop")),
+            ("c".to_owned(), own("blog-web-1", "blog")),
+        ])
+    }
+
+    #[test]
+    fn a_project_sees_its_own_rules_alone() {
+        let of = |project| rows_of("shop-socket-proxy-1", &overlay(), &known(), project);
+        let names = |rows: &[Row]| -> Vec<String> {
+            rows.iter().map(|row| row.containers.clone()).collect()
+        };
+        assert_eq!(names(&of(Some("blog"))), ["blog-web-1"]);
+        assert_eq!(
+            names(&of(Some("shop"))),
+            ["shop-web-1", "all with io.rollout.id=r1"]
+        );
+        assert_eq!(of(None).len(), 4);
+    }
+
+    #[test]
+    fn rules_by_hand_and_of_rollouts_are_listed_with_their_owners_and_stages() {
+        let rows = rows_of("shop-socket-proxy-1", &overlay(), &known(), None);
         let table = overlay::human(&rows);
         for line in [
             " b                                   traefik.enable=false   by hand                         shop-socket-proxy-1",

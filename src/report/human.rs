@@ -249,6 +249,12 @@ fn without_cause(message: &str, shown: &str) -> String {
     }
 }
 
+/// The phases in the order in which they come; together they are the whole time.
+const ORDER: [&str; 17] = [
+    "pull", "build", "hold", "create", "recreate", "ready", "cutover", "confirm", "bake",
+    "cut_back", "drain", "hooks", "stop", "remove", "rename", "release", "other",
+];
+
 fn summary(
     service: &str,
     (revision, image): (u64, &str),
@@ -261,17 +267,12 @@ fn summary(
         Some(ms) => format!("cutover confirmed in {}", span(ms)),
         None => "no proxy to confirm".to_owned(),
     };
-    let order = [
-        "pull", "build", "hold", "create", "ready", "cutover", "confirm", "drain", "stop", "remove",
-    ];
-    let spent: Vec<String> = order
+    let mut spent: Vec<_> = phases.iter().collect();
+    spent.sort_by_key(|(step, _)| ORDER.iter().position(|own| own == *step));
+    let spent = spent
         .iter()
-        .filter_map(|step| {
-            phases
-                .get(step)
-                .map(|ms| format!("{} {}", word(step), span(*ms)))
-        })
-        .collect();
+        .map(|(step, ms)| format!("{} {}", word(step), span(**ms)));
+    let spent: Vec<String> = spent.collect();
     let head = format!(
         "{}: revision {revision} is live, {image}, {}, {live}, {} in all",
         bold(service),
@@ -352,6 +353,7 @@ fn doing(step: &str) -> &'static str {
     match step {
         "hold" => "hiding the new replicas before they exist",
         "create" => "starting the new replicas",
+        "recreate" => "stopping the old replicas and starting the new ones, with a gap",
         "ready" => "waiting until the new replicas are ready",
         "cutover" => "moving the traffic",
         "confirm" => "waiting until the proxy agrees",
@@ -387,6 +389,38 @@ fn red() -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_phases_of_the_last_line_are_all_there_in_their_order() {
+        let phases = BTreeMap::from([
+            ("bake", 2000),
+            ("hooks", 5),
+            ("other", 40),
+            ("pull", 300),
+            ("ready", 900),
+            ("recreate", 1200),
+        ]);
+        let line = summary(
+            "web",
+            (2, "app:v2"),
+            1,
+            None,
+            phases.values().sum(),
+            &phases,
+        );
+        let all = "4.4 s in all (pull 300 ms, recreate 1.2 s, ready 900 ms, bake 2.0 s, hooks 5 ms, other 40 ms)";
+        assert!(line.ends_with(all), "{line}");
+    }
+
+    #[test]
+    fn a_step_that_takes_the_service_down_is_not_called_tidying_up() {
+        for step in ORDER
+            .iter()
+            .filter(|own| !matches!(**own, "release" | "other"))
+        {
+            assert_ne!(doing(step), "tidying up", "{step}");
+        }
+    }
 
     #[test]
     fn what_a_replica_still_answers_is_said_at_once_and_then_once_a_second() {

@@ -82,7 +82,8 @@ async fn a_site_with_a_certificate_of_ones_own_is_rolled_by_an_api_that_is_guard
     example.stack.write("certs/password", "admin:wrong\n");
     let wrong = example.stack.rollout(&["--force", "web"]).await;
     wrong.code(2);
-    assert!(wrong.text.contains("wants a password"), "{}", wrong.text);
+    let refused = "refuses the user and password of the first line of ";
+    assert!(wrong.text.contains(refused), "{}", wrong.text);
     example.stack.settled(1).await;
     example.taken_down().await;
 }

@@ -14,6 +14,7 @@ use crate::{
     engine::Engine,
     error::Result,
     event::Events,
+    here::Here,
     model::{Run, ServiceKey, label},
     proxy::traefik::{
         discover::{self, Found, Reads as Reading, TraefikContainer},
@@ -65,6 +66,7 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
             .collect(),
         services: Vec::new(),
     };
+    let here = Here::find(engine).await;
     for service in services {
         let examined = scene.examine(service, &asked.settings, &around).await?;
         for traefik in &examined.traefiks {
@@ -73,7 +75,8 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
                 facts.traefiks.push(facts_of_it);
             }
         }
-        let of_it = service_facts(service, examined, opened, &found).await?;
+        let mut of_it = service_facts(service, examined, opened, &found).await?;
+        of_it.lost_binds = here.lost_binds(project, service);
         facts.services.push(of_it);
     }
     Ok(facts)
@@ -147,6 +150,7 @@ async fn service_facts(
         replicas: examined.settings.scale.unwrap_or(service.scale),
         programs: programs(&opened.engine, &examined).await,
         neighbours: neighbours(&opened.engine, &key, &examined.traefiks).await?,
+        lost_binds: Vec::new(),
         lock: held(&opened.engine, &key).await?,
         service: service.clone(),
         settings: examined.settings,

@@ -12,6 +12,7 @@ use crate::{
     cli::InitArgs,
     engine::Engine,
     error::Error,
+    event::Events,
     init::stack::{self, Services},
     model::label,
     proxy::traefik::{advice, discover::looks_like_traefik},
@@ -23,14 +24,19 @@ const MAX_STEPS: usize = 8;
 
 impl Chosen {
     /// Why nothing is edited, and where Traefik is.
-    pub(super) async fn elsewhere(&self, args: &InitArgs, images: &Images) -> Error {
+    pub(super) async fn elsewhere(
+        &self,
+        args: &InitArgs,
+        images: &Images,
+        events: &Events,
+    ) -> Error {
         for path in &self.paths {
             if let Some(error) = self.included(args, images, path) {
                 return error;
             }
         }
         let named = args.traefik.as_deref();
-        if let Some((project, folder)) = running(args).await.filter(|_| named.is_none()) {
+        if let Some((project, folder)) = running(args, events).await.filter(|_| named.is_none()) {
             let message = format!(
                 "no service of this file is Traefik: project {project} runs it, in {folder}"
             );
@@ -101,8 +107,8 @@ fn includes(include: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// A Traefik that runs on the engine: its project, and the folder of that.
-async fn running(args: &InitArgs) -> Option<(String, String)> {
-    let engine = Engine::connect(endpoint(&args.target).await.ok()?)
+async fn running(args: &InitArgs, events: &Events) -> Option<(String, String)> {
+    let engine = Engine::connect(endpoint(&args.target).await.ok()?, events)
         .await
         .ok()?;
     let running = engine.running().await.ok()?;

@@ -15,13 +15,15 @@ impl Scene<'_> {
         olds: &[Replica],
         proxy: &mut dyn Proxy,
     ) -> Result<bool> {
-        let digest = &subject.service.inline_digest;
-        let same = |old: &Replica| {
-            let same_digest = old.digest.as_deref().unwrap_or_default() == digest;
-            old.image == version.image && old.hash == version.hash && same_digest && old.serves()
-        };
+        let same =
+            |old: &Replica| old.image == version.image && old.hash == version.hash && old.serves();
         if olds.len() != subject.replicas as usize || !olds.iter().all(same) {
             return Ok(false);
+        }
+        for old in olds {
+            if self.has_other_contents(subject.service, old).await? {
+                return Ok(false);
+            }
         }
         if !proxy.routes() {
             return Ok(true);

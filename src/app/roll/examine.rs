@@ -85,7 +85,7 @@ impl Scene<'_> {
         around: &Around<'_>,
     ) -> Result<Examined> {
         let found = around.found;
-        let settings = settings(service, flags)?;
+        let settings = settings(self.project, service, flags)?;
         let key = self.key(&service.name);
         let olds = self.engine.replicas(&key).await?;
         let image = self.image_that_stays(service, &settings).await?;

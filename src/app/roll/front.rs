@@ -20,7 +20,10 @@ use crate::{
         none::NoProxy,
         traefik::{
             by_name::Caller,
-            discover::{self, Reads, Request, TraefikContainer, Wanted, concerns, refuse_lost},
+            discover::{
+                self, Reads, Request, TraefikContainer, Wanted, concerns, refuse_lost,
+                refuse_unwatched,
+            },
             down::Down,
             names,
             pin::setup,
@@ -139,6 +142,10 @@ impl Scene<'_> {
         let lost = pass_over(settings, Check::Switch, lost, &mut notices);
         let all = near.iter().filter(|own| concerns(own, &wanted, case.olds));
         let all: Vec<TraefikContainer> = all.cloned().collect();
+        let lost = lost.and_then(|()| match case.purpose {
+            Purpose::Roll => refuse_unwatched(&all),
+            Purpose::Settle => Ok(()),
+        });
         let request = Request {
             engine: self.engine,
             key: case.key,

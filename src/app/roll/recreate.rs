@@ -170,7 +170,8 @@ impl Scene<'_> {
         // Traefik waits for Docker's own verdict, which a rare check may put off for one interval.
         let starting = news.iter().filter(|new| new.health == Health::Starting);
         let intervals = starting.filter_map(|new| Some(new.check.as_ref()?.interval));
-        let limit = subject.settings.confirm_timeout + intervals.max().unwrap_or_default();
+        let limit = subject.settings.confirm_timeout.max(proxy.held_back());
+        let limit = limit + intervals.max().unwrap_or_default();
         let proxy = tokio::sync::Mutex::new((proxy, Vec::new()));
         let (first, longest) = (Duration::from_millis(20), Duration::from_millis(250));
         let agreed = retry::until(first, longest, async || {

@@ -1,6 +1,6 @@
 //! How a service stands: what runs, what the proxy does with it, and how it differs from what is wanted.
 
-use super::{Checked, Purpose, Scene, variables};
+use super::{Checked, Purpose, Scene, settings};
 use crate::{
     compose::Service,
     error::Result,
@@ -24,6 +24,8 @@ pub struct Standing {
     /// A rollout that was left unfinished, and what would be done with it.
     pub unfinished: Option<String>,
     pub holder: Option<Holder>,
+    /// Why it is not known what the proxy does.
+    pub unknown: Option<String>,
 }
 
 /// The run that has locked a service.
@@ -40,7 +42,6 @@ pub struct Wanted {
     image: Option<String>,
     reference: String,
     hash: String,
-    digest: String,
     replicas: u32,
 }
 
@@ -73,28 +74,30 @@ impl Scene<'_> {
         match checked.await {
             Ok(checked) => observe(&mut standing, checked).await?,
             Err(error) => {
-                self.events
-                    .notice(format!("what Traefik does is not known: {}", error.message));
+                standing.unknown = Some(error.message);
                 standing.replicas = self.engine.replicas(&key).await?;
                 standing.routed = true;
             }
         }
         standing.drift = wanted.differences(&standing.replicas);
+        for replica in &standing.replicas {
+            if self.has_other_contents(service, replica).await? {
+                let changed = "contents: a config or secret has changed";
+                standing.drift.push(changed.to_owned());
+                break;
+            }
+        }
         Ok(standing)
     }
 
     /// What the Compose file asks for now.
     pub async fn wanted(&self, service: &Service, flags: &Partial) -> Result<Wanted> {
         let reference = service.image.clone().unwrap_or_default();
-        let file = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
-        let environment = Partial::from_environment(variables())?;
-        let scale = flags.scale.or(file.scale).or(environment.scale);
-        let scale = scale.map(|count| count.0);
+        let scale = settings(self.project, service, flags)?.scale;
         Ok(Wanted {
             image: self.engine.image(&reference).await?.map(|image| image.id),
             reference,
             hash: self.compose.config_hash(&service.name).await?,
-            digest: service.inline_digest.clone(),
             replicas: scale.unwrap_or(service.scale),
         })
     }
@@ -133,16 +136,45 @@ async fn observe(standing: &mut Standing, checked: Checked<'_>) -> Result<()> {
 impl Standing {
     /// Whether nothing is under way, nothing differs, and every replica answers.
     pub fn is_settled(&self) -> bool {
+        // A rollout has tried the check of its replicas itself; Docker's own first verdict may be minutes away.
+        let passed = |replica: &Replica| match replica.health {
+            Health::None | Health::Healthy => true,
+            Health::Starting => replica.rollout.is_some(),
+            Health::Unhealthy => false,
+        };
         let well = |replica: &Replica| {
             replica.run == Run::Running
-                && matches!(replica.health, Health::None | Health::Healthy)
+                && passed(replica)
                 && (!self.routed || self.route(replica) == Some(Route::Live))
         };
         !self.replicas.is_empty()
             && self.replicas.iter().all(well)
+            && self.not_served().is_none()
             && self.drift.is_empty()
             && self.unfinished.is_none()
             && self.holder.is_none()
+    }
+
+    /// Why Traefik does not serve the service although its replicas serve, as its API says.
+    pub fn not_served(&self) -> Option<&str> {
+        let serving = self.replicas.iter().filter(|replica| replica.serves());
+        serving.filter_map(|replica| self.trouble(replica)).next()
+    }
+
+    /// What Traefik's API complains of on behalf of a replica; in the middle of a rollout that is part of it.
+    pub fn trouble(&self, replica: &Replica) -> Option<&str> {
+        let observed = self
+            .observed
+            .as_ref()
+            .filter(|_| self.unfinished.is_none())?;
+        let all = observed.trouble.get(&replica.id)?;
+        all.first().map(String::as_str)
+    }
+
+    /// That it is not known what the proxy does, and why.
+    pub fn unknown(&self) -> Option<String> {
+        let why = self.unknown.as_ref()?;
+        Some(format!("what Traefik does is not known: {why}"))
     }
 
     /// Whether a run has died in the middle: by itself nothing will change.
@@ -171,9 +203,6 @@ impl Wanted {
         if other(&|own| own.hash != self.hash) {
             drift.push("config: the Compose file says something else".to_owned());
         }
-        if other(&|own| own.digest.as_ref().is_some_and(|own| *own != self.digest)) {
-            drift.push("contents: a config or secret has changed".to_owned());
-        }
         if replicas.len() != self.replicas as usize {
             drift.push(format!(
                 "replicas: {} are there, {} are wanted",
@@ -182,5 +211,61 @@ impl Wanted {
             ));
         }
         drift
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::simulator;
+
+    fn routed(trouble: &[&str]) -> Standing {
+        let replica = simulator::old("a");
+        let trouble: Vec<String> = trouble.iter().map(|text| (*text).to_owned()).collect();
+        let observed = Observation {
+            routing: [(replica.id.clone(), Route::Live)].into(),
+            trouble: [(replica.id.clone(), trouble)].into(),
+            ..Observation::default()
+        };
+        Standing {
+            replicas: vec![replica],
+            observed: Some(observed),
+            routed: true,
+            ..Standing::default()
+        }
+    }
+
+    #[test]
+    fn a_live_replica_whose_router_traefik_has_disabled_is_not_served_and_not_settled() {
+        let standing = routed(&["router web is disabled: middleware \"x@docker\" does not exist"]);
+        assert!(!standing.is_settled());
+        assert!(
+            standing
+                .not_served()
+                .is_some_and(|why| why.contains("disabled"))
+        );
+        let well = routed(&[]);
+        assert!(well.is_settled());
+        assert_eq!(well.not_served(), None);
+    }
+
+    #[test]
+    fn a_new_replica_whose_first_check_is_minutes_away_is_settled() {
+        let mut standing = routed(&[]);
+        standing.replicas[0].health = Health::Starting;
+        assert!(!standing.is_settled());
+        standing.replicas[0].rollout = Some(RolloutId("r".to_owned()));
+        assert!(standing.is_settled());
+        standing.replicas[0].health = Health::Unhealthy;
+        assert!(!standing.is_settled());
+    }
+
+    #[test]
+    fn what_traefik_complains_of_in_an_unfinished_rollout_is_part_of_it() {
+        let standing = Standing {
+            unfinished: Some("rollout r is unfinished".to_owned()),
+            ..routed(&["router web does not exist"])
+        };
+        assert_eq!(standing.not_served(), None);
     }
 }

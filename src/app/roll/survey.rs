@@ -104,7 +104,7 @@ impl Scene<'_> {
             // Whose API was named is not known: the names count that any of them looks up.
             let networks: BTreeSet<String> =
                 near.iter().flat_map(TraefikContainer::networks).collect();
-            let asked = named_apis(settings).await?.into_iter();
+            let asked = named_apis(settings, near).await?.into_iter();
             let asked = asked.map(|api| ask(api, networks.clone(), true, providers));
             return Ok(join_all(asked).await);
         }

@@ -9,7 +9,10 @@ use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::UnixListener};
 
 use super::rewrite::{LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE};
-use crate::docker_http::{Body, Endpoint, full, json, read_whole, refusal};
+use crate::{
+    docker_http::{Body, Endpoint, full, json, read_whole, refusal},
+    model::label::COMPOSE_NUMBER,
+};
 
 /// What the engine was asked: method, path and query, body.
 pub type Asked = Arc<Mutex<Vec<(String, String, Value)>>>;
@@ -83,7 +86,7 @@ async fn answer(
 }
 
 fn labels(rollout: Option<&str>) -> Value {
-    let mut labels = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: "web"});
+    let mut labels = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: "web", COMPOSE_NUMBER: "1"});
     if let Some(rollout) = rollout {
         labels[LABEL_ROLLOUT] = rollout.into();
     }

@@ -9,6 +9,7 @@ pub use crate::model::label::{
     COMPOSE_ONEOFF as LABEL_ONE_OFF, COMPOSE_PROJECT as LABEL_PROJECT,
     COMPOSE_SERVICE as LABEL_SERVICE, NAME as LABEL_NAME, ROLLOUT as LABEL_ROLLOUT,
 };
+use crate::{model::label, socket_proxy::overlay::ENABLE};
 
 /// Whose containers a view is about.
 #[derive(Clone, Debug)]
@@ -105,8 +106,8 @@ fn is_version(segment: &str) -> bool {
 }
 
 impl Subject {
-    /// Whether a container with these labels is one of the service's replicas, made by whomever.
-    fn is_replica(&self, labels: &Value) -> bool {
+    /// Whether a container with these labels is one of the service's, a replica or a hook's, made by whomever.
+    fn is_of_service(&self, labels: &Value) -> bool {
         labels[LABEL_PROJECT] == *self.project
             && labels[LABEL_SERVICE] == *self.service
             && labels[LABEL_ONE_OFF] != "True"
@@ -114,7 +115,7 @@ impl Subject {
 
     /// Whether Compose may change a container with these labels.
     pub fn owns(&self, labels: &Value) -> bool {
-        self.is_replica(labels)
+        self.is_of_service(labels)
             && match &self.mode {
                 Mode::Beside { rollout, .. } => labels[LABEL_ROLLOUT] == **rollout,
                 Mode::InPlace => true,
@@ -128,7 +129,7 @@ impl Subject {
             .into_iter()
             .filter(|container| {
                 let labels = &container["Labels"];
-                !self.is_replica(labels) || self.owns(labels)
+                !self.is_of_service(labels) || self.owns(labels)
             })
             .collect();
         serde_json::to_vec(&visible).ok()
@@ -139,7 +140,7 @@ impl Subject {
         let name = query_value(query, "name").unwrap_or_default();
         let mut body: Value =
             serde_json::from_slice(body).map_err(|_| format!("create container {name}"))?;
-        if !self.is_replica(&body["Labels"]) {
+        if !self.is_of_service(&body["Labels"]) {
             let service = body["Labels"][LABEL_SERVICE].as_str().unwrap_or("another");
             return Err(format!(
                 "create container {name}: it belongs to service {service}, not to {}",
@@ -148,12 +149,37 @@ impl Subject {
         }
         let query = match &self.mode {
             Mode::InPlace => query.to_owned(),
+            Mode::Beside { rollout, .. } if is_hook(&body["Labels"]) => {
+                adapt_hook(&mut body, rollout);
+                match name.is_empty() {
+                    true => query.to_owned(),
+                    false => with_query_value(query, "name", &temporary_name(&name, rollout)),
+                }
+            }
             Mode::Beside { rollout, labels } => {
                 label(&mut body, labels, &name, rollout);
                 with_query_value(query, "name", &temporary_name(&name, rollout))
             }
         };
         Ok((query, body.to_string().into_bytes()))
+    }
+}
+
+/// Whether a container of the service, with these labels, is one in which Compose runs a hook.
+pub fn is_hook(labels: &Value) -> bool {
+    label::is_hook(|key| labels[key].as_str())
+}
+
+/// A hook's container belongs to the rollout, which removes it; no proxy may take it for a replica.
+fn adapt_hook(body: &mut Value, rollout: &str) {
+    if let Some(labels) = body["Labels"].as_object_mut() {
+        labels.retain(|key, _| !key.to_ascii_lowercase().starts_with("traefik."));
+        labels.insert(ENABLE.to_owned(), Value::from("false"));
+        labels.insert(LABEL_ROLLOUT.to_owned(), Value::from(rollout));
+    }
+    // What it logged is read once it has ended.
+    if body["HostConfig"].is_object() {
+        body["HostConfig"]["AutoRemove"] = Value::from(false);
     }
 }
 

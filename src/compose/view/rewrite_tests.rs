@@ -25,7 +25,12 @@ fn in_place() -> Subject {
 }
 
 fn labels(service: &str, rollout: Option<&str>) -> Value {
-    let mut labels = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: service, LABEL_ONE_OFF: "False"});
+    let mut labels = json!({
+        LABEL_PROJECT: "shop",
+        LABEL_SERVICE: service,
+        LABEL_ONE_OFF: "False",
+        label::COMPOSE_NUMBER: "1",
+    });
     if let Some(rollout) = rollout {
         labels[LABEL_ROLLOUT] = rollout.into();
     }
@@ -88,7 +93,7 @@ fn a_new_container_gets_a_temporary_name_and_our_labels_and_keeps_the_rest() {
         body["Labels"],
         json!({
             LABEL_PROJECT: "shop", LABEL_SERVICE: "web", LABEL_ONE_OFF: "False",
-            LABEL_ROLLOUT: "r2", LABEL_NAME: "shop-web-1", "io.rollout.revision": "7",
+            label::COMPOSE_NUMBER: "1", LABEL_ROLLOUT: "r2", LABEL_NAME: "shop-web-1", "io.rollout.revision": "7",
         })
     );
 }
@@ -207,7 +212,8 @@ proptest! {
         if let Ok((query, body)) = beside().creation(&query, body.to_string().as_bytes()) {
             let body: Value = serde_json::from_slice(&body).unwrap();
             prop_assert!(beside().owns(&body["Labels"]));
-            prop_assert!(query_value(&query, "name").unwrap().ends_with(".r2"));
+            let name = query_value(&query, "name");
+            prop_assert!(name.map_or(is_hook(&body["Labels"]), |name| name.ends_with(".r2")));
         }
     }
 
@@ -217,7 +223,7 @@ proptest! {
     ) {
         let kept = beside().visible(list.to_string().as_bytes());
         let kept: Vec<Value> = kept.map(|kept| serde_json::from_slice(&kept).unwrap()).unwrap_or_default();
-        let earlier = |one: &Value| beside().is_replica(&one["Labels"]) && !beside().owns(&one["Labels"]);
+        let earlier = |one: &Value| beside().is_of_service(&one["Labels"]) && !beside().owns(&one["Labels"]);
         prop_assert!(!kept.iter().any(earlier));
     }
 
@@ -227,4 +233,39 @@ proptest! {
         let _ = beside().creation(&query, body.as_bytes());
         beside().visible(body.as_bytes());
     }
+}
+
+#[test]
+fn a_hook_of_compose_is_the_rollouts_own_and_no_proxy_sees_it() {
+    let project = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: "web"});
+    let mut marked = labels("web", None);
+    marked[label::COMPOSE_HOOK] = "pre_start".into();
+    marked["traefik.enable"] = "true".into();
+    marked["traefik.HTTP.routers.web.rule"] = "Host(`a`)".into();
+    for (query, name, own) in [
+        ("", "", project),
+        (
+            "name=shop-web-pre_start-0",
+            "name=shop-web-pre_start-0.r2",
+            marked,
+        ),
+    ] {
+        let body = json!({"Image": "a", "Labels": own, "HostConfig": {"AutoRemove": true}});
+        let (query, body) = beside()
+            .creation(query, body.to_string().as_bytes())
+            .unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(query, name);
+        let labels = body["Labels"].as_object().unwrap();
+        let traefik: Vec<_> = labels
+            .iter()
+            .filter(|(key, _)| key.starts_with("traefik."))
+            .collect();
+        assert_eq!(traefik, [(&ENABLE.to_owned(), &Value::from("false"))]);
+        assert_eq!(labels.get("io.rollout.revision"), None);
+        assert_eq!(body["HostConfig"]["AutoRemove"], false);
+        assert!(beside().owns(&body["Labels"]));
+        assert!(is_hook(&body["Labels"]));
+    }
+    assert!(!is_hook(&labels("web", None)));
 }

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{fake_engine::FakeEngine, *};
-use crate::docker_http::{Endpoint, full, read_whole};
+use crate::{
+    docker_http::{Endpoint, full, read_whole},
+    model::label::COMPOSE_NUMBER,
+};
 
 struct Scene {
     engine: FakeEngine,
@@ -74,7 +77,11 @@ async fn compose_sees_only_the_new_replica() {
 #[tokio::test]
 async fn the_engine_is_asked_for_the_temporary_name() {
     let scene = scene().await;
-    let labels = json!({rewrite::LABEL_PROJECT: "shop", rewrite::LABEL_SERVICE: "web"});
+    let labels = json!({
+        rewrite::LABEL_PROJECT: "shop",
+        rewrite::LABEL_SERVICE: "web",
+        COMPOSE_NUMBER: "1",
+    });
     let body = json!({"Image": "a", "Labels": labels});
     let (status, _) = scene
         .ask("POST", "/v1.41/containers/create?name=shop-web-1", body)
@@ -146,7 +153,11 @@ async fn the_new_replica_may_be_changed_and_what_is_not_there_is_the_engines_to_
 
 #[tokio::test]
 async fn once_the_lock_is_gone_nothing_is_made_or_started_any_more() {
-    let labels = json!({rewrite::LABEL_PROJECT: "shop", rewrite::LABEL_SERVICE: "web"});
+    let labels = json!({
+        rewrite::LABEL_PROJECT: "shop",
+        rewrite::LABEL_SERVICE: "web",
+        COMPOSE_NUMBER: "1",
+    });
     let body = json!({"Image": "a", "Labels": labels});
     let points = [
         ("/v1.41/containers/create?name=shop-web-1", body),

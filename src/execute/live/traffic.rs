@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     event::{Event, Events},
     model::{ContainerId, Desired, Drained, Facts, Replica, Route, Run, Side, Stage},
-    proxy::{Change, HELD_BACK, Observation},
+    proxy::{Change, Observation},
     retry,
     watch::Watch,
 };
@@ -81,7 +81,6 @@ impl Live<'_> {
         let first = desired.confirm_hold && side == Side::New && sets.olds.is_empty();
         let undecided = sets.news.iter().map(|new| new.undecided_for()).max();
         let more = undecided.filter(|_| first).unwrap_or_default();
-        let deadline = Instant::now() + self.settings.confirm_timeout + more;
         let replicas: Vec<Replica> = sets
             .news
             .iter()
@@ -98,12 +97,16 @@ impl Live<'_> {
         // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
         let way_back = side == Side::New && sets.olds.iter().any(|old| old.serves());
         let unseen = !self.memory.new_was_live && !sets.news.is_empty();
+        let held_back = self.proxy.held_back();
         let stand = match side {
             // The cutover may have been read already, and be held back.
-            Side::Old if unseen => HELD_BACK,
+            Side::Old if unseen => held_back,
             _ => Duration::ZERO,
         };
         let sets = &sets.awaited(desired, side);
+        // What the proxy holds back for longer cannot be seen any earlier.
+        let limit = self.settings.confirm_timeout.max(held_back);
+        let deadline = Instant::now() + limit + stand + more;
         let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Looks::default()));
         let told = retry::until(
             Duration::from_millis(20),
@@ -118,7 +121,8 @@ impl Live<'_> {
                     }
                     Some(observation) => {
                         looks.take(&observation, side, sets);
-                        looks.stands_for(stand) || ((way_back || looks.harms) && looks.refused())
+                        looks.stands_for(stand)
+                            || ((way_back || looks.harms) && looks.refused(held_back))
                     }
                 }
             },
@@ -328,10 +332,10 @@ impl Looks {
         })
     }
 
-    fn refused(&self) -> bool {
+    fn refused(&self, held_back: Duration) -> bool {
         let stands = |since: Option<Instant>, long| since.is_some_and(|at| at.elapsed() >= long);
         // What Traefik holds back may still come.
-        stands(self.refused_since, COMPLAINT) || stands(self.absent_since, HELD_BACK)
+        stands(self.refused_since, COMPLAINT) || stands(self.absent_since, held_back)
     }
 }
 
@@ -400,6 +404,7 @@ mod tests {
             news: vec![&new],
             olds: vec![&before],
         };
+        let held_back = Duration::from_millis(2500);
         let mut looks = Looks::default();
         let mut none = says(&[(&before, Route::Hidden), (&new, Route::Hidden)]);
         looks.take(&none, Side::New, &sets);
@@ -407,12 +412,12 @@ mod tests {
         let why = vec!["router web does not exist".to_owned()];
         none.trouble.insert(new.id.clone(), why);
         looks.take(&none, Side::New, &sets);
-        assert!(looks.absent_since.is_some() && !looks.refused());
-        looks.absent_since = Instant::now().checked_sub(HELD_BACK);
-        assert!(looks.refused());
+        assert!(looks.absent_since.is_some() && !looks.refused(held_back));
+        looks.absent_since = Instant::now().checked_sub(held_back);
+        assert!(looks.refused(held_back));
         // It is still the old one that is routed to: the change has not been read yet.
         none.routing.insert(before.id.clone(), Route::Live);
         looks.take(&none, Side::New, &sets);
-        assert!(looks.absent_since.is_none() && !looks.refused());
+        assert!(looks.absent_since.is_none() && !looks.refused(held_back));
     }
 }

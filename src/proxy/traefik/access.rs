@@ -11,13 +11,23 @@ use crate::{
 
 /// What to add where an API asks for a password.
 pub const HOW_TO_GIVE: &str = "put user:password into the variable ROLLOUT_TRAEFIK_AUTH, or into the first line of a file named by \
-     --traefik-auth-file";
+     --traefik-auth-file; for the whole project: x-rollout: { traefik-auth-file: FILE } at the top level of the Compose file";
+/// What to do where it refuses the one that it was given.
+pub const CHECK_THEM: &str = "correct user:password there; what Traefik expects stands with the middleware of the router to its API";
 
 /// A user and a password; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub user: String,
     pub password: String,
+    /// Where they come from, fit for a message.
+    pub place: String,
+}
+
+/// Whether an API asks for a user and password, or for others.
+pub fn is_guarded(error: &Error) -> bool {
+    let hint = error.hint.as_deref();
+    hint == Some(HOW_TO_GIVE) || hint == Some(CHECK_THEM)
 }
 
 impl fmt::Debug for Credentials {
@@ -28,11 +38,12 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     /// Reads `user:password`, as far as the first line goes.
-    fn of(text: &str) -> Option<Self> {
+    fn of(text: &str, place: &str) -> Option<Self> {
         let (user, password) = text.lines().next()?.trim_end().split_once(':')?;
         (!user.is_empty()).then(|| Self {
             user: user.to_owned(),
             password: password.to_owned(),
+            place: place.to_owned(),
         })
     }
 
@@ -46,6 +57,7 @@ impl Credentials {
         let credentials = Self {
             user: text(url.username()),
             password: text(url.password().unwrap_or_default()),
+            place: "--traefik-url".to_owned(),
         };
         // Neither can fail for a URL that has a host, and one without has no user.
         let _ = url.set_username("");
@@ -72,7 +84,7 @@ impl Access {
             (None, _) => None,
         };
         let credentials = credentials.map(|(place, text)| {
-            Credentials::of(&text).ok_or_else(|| {
+            Credentials::of(&text, &place).ok_or_else(|| {
                 Error::refused(format!("{place} is not user:password")).hint(HOW_TO_GIVE)
             })
         });
@@ -116,14 +128,14 @@ mod tests {
 
     #[test]
     fn user_and_password_are_read_from_the_first_line_and_never_printed() {
-        let own = Credentials::of("admin:se:cret \n# a comment\n").unwrap();
+        let own = Credentials::of("admin:se:cret \n# a comment\n", "x").unwrap();
         assert_eq!(
             (own.user.as_str(), own.password.as_str()),
             ("admin", "se:cret")
         );
         assert!(!format!("{own:?}").contains("cret"));
         for text in ["", "admin", ":secret", "\nadmin:secret"] {
-            assert_eq!(Credentials::of(text), None, "{text:?}");
+            assert_eq!(Credentials::of(text, "x"), None, "{text:?}");
         }
     }
 

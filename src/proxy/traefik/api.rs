@@ -4,9 +4,10 @@ pub mod listing;
 pub mod pinned;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -14,9 +15,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    access::{HOW_TO_GIVE, printable},
+    access::{CHECK_THEM, HOW_TO_GIVE, printable},
     http::{Answer, Reach},
     names::{Names, Protocol},
+    static_config::THROTTLE,
 };
 use crate::{
     error::{Error, Result},
@@ -31,6 +33,8 @@ pub const PREFIX: &str = "the Traefik API at ";
 const MAX_LIST: usize = 64 * 1024 * 1024;
 /// The most pages of a list.
 const MAX_PAGES: u32 = 1000;
+/// What Traefik takes to apply what it no longer holds back.
+const APPLYING: Duration = Duration::from_millis(500);
 
 /// The API of one Traefik instance.
 pub struct Api {
@@ -42,6 +46,8 @@ pub struct Api {
     pub identity: Option<String>,
     /// The name of the container whose network namespace it is in, where that is another one.
     pub holder: Option<String>,
+    /// Its `providersThrottleDuration`.
+    throttle: Duration,
     base: String,
     reach: Reach,
 }
@@ -138,6 +144,7 @@ impl Api {
             name,
             identity: None,
             holder: None,
+            throttle: THROTTLE,
             base,
             reach,
         }
@@ -160,6 +167,17 @@ impl Api {
             .into_iter()
             .flatten()
             .map(|name| (name.clone(), Role::Traefik))
+    }
+
+    /// As the API of a Traefik with this `providersThrottleDuration`.
+    #[must_use]
+    pub fn throttled(self, throttle: Duration) -> Self {
+        Self { throttle, ..self }
+    }
+
+    /// How long this Traefik may hold back what it has read.
+    pub fn held_back(&self) -> Duration {
+        self.throttle + APPLYING
     }
 
     /// The URL of all that stands before `/api`.
@@ -201,17 +219,26 @@ impl Api {
         match answer.status {
             200 => Ok(Some(answer)),
             404 => Ok(None),
-            401 | 403 => Err(Error::refused(format!(
-                "{PREFIX}{} wants a password ({})",
-                self.base, answer.status
-            ))
-            .hint(HOW_TO_GIVE)),
+            401 | 403 => Err(self.guarded(answer.status)),
             300..=399 => Err(Error::refused(format!(
                 "{PREFIX}{url} redirects to {}, which is not followed",
                 told(answer.location.as_deref())
             ))
             .hint("name the API where it answers with --traefik-url")),
             other => Err(Error::failed(format!("{PREFIX}{url} answers {other}"))),
+        }
+    }
+
+    fn guarded(&self, status: u16) -> Error {
+        let base = &self.base;
+        match self.reach.credentials() {
+            Some(own) => Error::refused(format!(
+                "{PREFIX}{base} refuses the user and password of {} ({status})",
+                own.place
+            ))
+            .hint(CHECK_THEM),
+            None => Error::refused(format!("{PREFIX}{base} requires a password ({status})"))
+                .hint(HOW_TO_GIVE),
         }
     }
 
@@ -333,40 +360,32 @@ impl Api {
         Ok(all)
     }
 
-    /// Whether a router of these services uses a middleware that can hold a request together with the old handler.
+    /// Whether a request can be on its way for seconds to a server of these services together with the old handler: a
+    /// router of theirs has a middleware that holds it, or they are the error pages of others.
     pub async fn holds_requests(&self, names: &Names) -> Result<bool> {
-        for (protocol, name) in &names.services {
-            let Some(service) = self.item::<Service>("services", *protocol, name).await? else {
-                continue;
-            };
-            for router in service.used_by {
-                let path = format!("/api/{}/routers/{router}", protocol.word());
+        let middlewares = Middlewares::of(self.list("/api/http/middlewares").await?);
+        let services = names.services.iter();
+        let http: Vec<&String> = services
+            .filter(|(protocol, _)| *protocol == Protocol::Http)
+            .map(|(_, name)| name)
+            .collect();
+        if http.iter().any(|name| middlewares.are_error_pages(name)) {
+            return Ok(true);
+        }
+        for name in http {
+            let service = self.item::<Service>("services", Protocol::Http, name);
+            for router in service.await?.map_or_else(Vec::new, |own| own.used_by) {
+                let path = format!("/api/http/routers/{router}");
                 let Some(router) = self.get(&path).await? else {
                     continue;
                 };
                 let router: Router = serde_json::from_value(router).unwrap_or_default();
-                for middleware in router.middlewares {
-                    if self.holds(*protocol, &middleware).await? {
-                        return Ok(true);
-                    }
+                if middlewares.hold(&router.middlewares) {
+                    return Ok(true);
                 }
             }
         }
         Ok(false)
-    }
-
-    async fn holds(&self, protocol: Protocol, middleware: &str) -> Result<bool> {
-        let path = format!("/api/{}/middlewares/{middleware}", protocol.word());
-        let Some(value) = self.get(&path).await? else {
-            return Ok(false);
-        };
-        let kind = value
-            .get("type")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_ascii_lowercase();
-        let holding = ["forwardauth", "buffering", "retry", "chain", "errors"];
-        Ok(holding.contains(&kind.as_str()) || kind.contains("plugin"))
     }
 }
 
@@ -395,6 +414,65 @@ impl Router {
             rest.is_some_and(|rest| rest == full || rest.strip_prefix("conflicted-") == Some(full))
         };
         self.entrypoints.iter().any(of)
+    }
+}
+
+/// Every HTTP middleware of an instance, by its full name.
+struct Middlewares(BTreeMap<String, Value>);
+
+impl Middlewares {
+    fn of(list: Vec<Value>) -> Self {
+        let named = |own: Value| Some((own["name"].as_str()?.to_owned(), own));
+        Self(list.into_iter().filter_map(named).collect())
+    }
+
+    /// Whether one of these can hold a request before a server gets it. A chain holds what is in it.
+    fn hold(&self, names: &[String]) -> bool {
+        let (mut left, mut seen) = (names.to_vec(), BTreeSet::new());
+        while let Some(name) = left.pop() {
+            let Some(own) = self.0.get(&name) else {
+                continue;
+            };
+            if holds(own) {
+                return true;
+            }
+            if seen.insert(name.clone()) {
+                left.extend(chained(&name, own));
+            }
+        }
+        false
+    }
+
+    /// Whether an `errors` middleware asks this service for its pages: only once another service has answered.
+    fn are_error_pages(&self, service: &str) -> bool {
+        let full = format!("{service}@docker");
+        self.0.iter().any(|(name, own)| {
+            let pages = own["errors"]["service"].as_str();
+            pages.is_some_and(|pages| qualified(pages, name) == full)
+        })
+    }
+}
+
+fn holds(middleware: &Value) -> bool {
+    let kind = middleware["type"].as_str().unwrap_or_default();
+    let kind = kind.to_ascii_lowercase();
+    ["forwardauth", "buffering", "retry"].contains(&kind.as_str())
+        || kind.contains("plugin")
+        || middleware.get("plugin").is_some()
+}
+
+/// The middlewares in a chain, by their full names.
+fn chained(name: &str, chain: &Value) -> Vec<String> {
+    let inner = chain["chain"]["middlewares"].as_array();
+    let inner = inner.into_iter().flatten().filter_map(Value::as_str);
+    inner.map(|inner| qualified(inner, name)).collect()
+}
+
+/// A name without a provider is of the provider of what names it.
+fn qualified(name: &str, by: &str) -> String {
+    match (name.contains('@'), by.rsplit_once('@')) {
+        (false, Some((_, provider))) => format!("{name}@{provider}"),
+        _ => name.to_owned(),
     }
 }
 
@@ -488,6 +566,58 @@ mod tests {
 
     fn place(text: &str) -> Place {
         place_of(text).unwrap()
+    }
+
+    fn middlewares(list: Value) -> Middlewares {
+        Middlewares::of(serde_json::from_value(list).unwrap())
+    }
+
+    #[test]
+    fn what_is_held_back_follows_the_throttle() {
+        let api = || {
+            let http = Http::named(&Access::default(), None).unwrap();
+            Api::new("t".to_owned(), "http://t".to_owned(), Reach::Http(http))
+        };
+        assert_eq!(api().held_back(), Duration::from_millis(2500));
+        let slow = api().throttled(Duration::from_secs(10));
+        assert_eq!(slow.held_back(), Duration::from_millis(10_500));
+    }
+
+    #[test]
+    fn a_chain_holds_a_request_only_where_something_in_it_does() {
+        let all = middlewares(serde_json::json!([
+            {"name": "gz@docker", "type": "compress"},
+            {"name": "again@file", "type": "retry"},
+            {"name": "own@docker", "type": "my-plugin", "plugin": {"mine": {}}},
+            {"name": "pages@docker", "type": "errors", "errors": {"service": "pages"}},
+            {"name": "mild@docker", "type": "chain", "chain": {"middlewares": ["gz", "pages@docker"]}},
+            {"name": "round@docker", "type": "chain", "chain": {"middlewares": ["round@docker", "gz"]}},
+            {"name": "deep@docker", "type": "chain", "chain": {"middlewares": ["mild@docker", "inner@file"]}},
+            {"name": "inner@file", "type": "chain", "chain": {"middlewares": ["again"]}},
+        ]));
+        let hold = |name: &str| all.hold(&[name.to_owned()]);
+        for mild in [
+            "gz@docker",
+            "pages@docker",
+            "mild@docker",
+            "round@docker",
+            "none@docker",
+        ] {
+            assert!(!hold(mild), "{mild}");
+        }
+        for holding in ["again@file", "own@docker", "deep@docker", "inner@file"] {
+            assert!(hold(holding), "{holding}");
+        }
+    }
+
+    #[test]
+    fn the_pages_of_an_errors_middleware_are_asked_for_late() {
+        let all = middlewares(serde_json::json!([
+            {"name": "errors@docker", "type": "errors", "errors": {"service": "pages"}},
+            {"name": "other@file", "type": "errors", "errors": {"service": "site"}},
+        ]));
+        assert!(all.are_error_pages("pages"));
+        assert!(!all.are_error_pages("site"));
     }
 
     #[test]

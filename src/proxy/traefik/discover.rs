@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use self::summary::reaches;
 pub use self::{
     containers::{Holder, Reads, TraefikContainer, sightings, traefiks},
-    in_front::{Wanted, concerns, refuse_lost},
+    in_front::{Wanted, concerns, refuse_lost, refuse_unwatched},
     socket_proxies::{Found, among, showing, socket_proxies},
     summary::{
         addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name, networks_of,
@@ -100,7 +100,7 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
     let by_url = !settings.traefik_url.is_empty();
     let apis = match by_url {
         false => apis(engine, all, settings).await?,
-        true => named_apis(settings).await?,
+        true => named_apis(settings, all).await?,
     };
     let reads = |found: &&Found| {
         readers
@@ -305,9 +305,12 @@ async fn apis(
     }
 }
 
-/// The APIs that the operator has named.
-pub async fn named_apis(settings: &Settings) -> Result<Vec<Arc<Api>>> {
-    let apis = named(settings).await?;
+/// The APIs that the operator has named, of these Traefiks.
+pub async fn named_apis(
+    settings: &Settings,
+    traefiks: &[TraefikContainer],
+) -> Result<Vec<Arc<Api>>> {
+    let apis = named(settings, traefiks).await?;
     Ok(apis.into_iter().map(Arc::new).collect())
 }
 

@@ -116,6 +116,14 @@ impl Http {
 }
 
 impl Reach {
+    /// The user and password that it sends along.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        match self {
+            Self::Http(http) => http.credentials.as_ref(),
+            Self::Through(_) => None,
+        }
+    }
+
     pub async fn get(&self, url: &str) -> Result<Answer> {
         match self {
             Self::Http(http) => http.get(url).await,

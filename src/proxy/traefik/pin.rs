@@ -17,6 +17,7 @@ pub mod tree;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -261,6 +262,11 @@ impl Proxy for Pin {
             claims.push(place.file.as_ref().map(|file| file.record.claim(stale)));
         }
         Ok(record::combine(claims))
+    }
+
+    fn held_back(&self) -> Duration {
+        let all = self.fronts.iter();
+        all.map(|own| own.api.held_back()).max().unwrap_or_default()
     }
 
     async fn take_over(&mut self) -> Result<()> {

@@ -12,12 +12,12 @@ use bollard::models::ContainerInspectResponse;
 
 use self::ways::{ApiRouter, Way, routers_in_file, routers_in_labels, ways};
 use super::{
-    access::{Access, Credentials, HOW_TO_GIVE, printable},
+    access::{self, Access, Credentials, printable},
     advice,
     api::{Api, PREFIX},
     discover::{Reads, TraefikContainer},
     http::{Http, Reach},
-    static_config::FilePlace,
+    static_config::{FilePlace, THROTTLE},
     tunnel::Tunnel,
 };
 use crate::{
@@ -27,15 +27,18 @@ use crate::{
     settings::Settings,
 };
 
-/// The APIs that the operator has named; what answers there may be something else.
-pub async fn named(settings: &Settings) -> Result<Vec<Api>> {
+/// The APIs that the operator has named, of these Traefiks; what answers there may be something else.
+pub async fn named(settings: &Settings, traefiks: &[TraefikContainer]) -> Result<Vec<Api>> {
+    // Which URL leads to which of them is not known.
+    let throttles = traefiks.iter().map(|own| own.config.throttle);
+    let throttle = throttles.max().unwrap_or(THROTTLE);
     let access = Access::read(settings)?;
     let mut apis = Vec::new();
     for text in &settings.traefik_url {
         let api = by_url(text, &access)?;
         let version = api.version().await;
         version.map_err(|error| error.or_hint("check what --traefik-url names"))?;
-        apis.push(api);
+        apis.push(api.throttled(throttle));
     }
     Ok(apis)
 }
@@ -222,23 +225,31 @@ impl Scene<'_> {
     fn named(&self, base: String, reach: Reach) -> Api {
         let Self { traefik, .. } = self;
         let holder = traefik.holder.as_ref().map(|own| own.name.clone());
-        Api::new(traefik.name.clone(), base, reach).of_container(traefik.identity.clone(), holder)
+        Api::new(traefik.name.clone(), base, reach)
+            .of_container(traefik.identity.clone(), holder)
+            .throttled(traefik.config.throttle)
     }
 
     /// Why there is no way, and what to add.
     fn refusal(&self, failures: &[(&Way, Error)]) -> Error {
         let config = &self.traefik.config;
         let name = &self.traefik.name;
-        let wants = |(_, error): &&(&Way, Error)| error.hint.as_deref() == Some(HOW_TO_GIVE);
+        let wants = |(_, error): &&(&Way, Error)| access::is_guarded(error);
         let add = format!(
             "{}; it need not be published. Or name the API with --traefik-url",
             config.how_to_add(advice::API)
         );
-        if let Some((way, _)) = failures.iter().find(wants) {
+        if let Some((way, error)) = failures.iter().find(wants) {
             let router = way.router.as_deref().unwrap_or("api");
-            let message =
-                format!("the API of Traefik ({name}), by its router {router}, wants a password");
-            return Error::refused(message).hint(HOW_TO_GIVE);
+            let what = match &self.access.credentials {
+                Some(own) => format!("refuses the user and password of {}", own.place),
+                None => "requires a password".to_owned(),
+            };
+            let message = format!("the API of Traefik ({name}), by its router {router}, {what}");
+            return Error {
+                message,
+                ..error.clone()
+            };
         }
         let message = match (&self.traefik.unread, &config.api, failures) {
             (Some(why), ..) => format!("the API of Traefik ({name}) is not found: {why}"),

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 pub use self::tree::{Node, Tree};
 
 /// What Traefik does without a `providersThrottleDuration` (`pkg/config/static`).
-const THROTTLE: Duration = Duration::from_secs(2);
+pub const THROTTLE: Duration = Duration::from_secs(2);
 /// The entrypoint that the insecure API is on, and its address unless it is given one.
 const INTERNAL: (&str, &str) = ("traefik", ":8080");
 

@@ -101,6 +101,21 @@ fn is_of_project(traefik: &TraefikContainer, wanted: &Wanted) -> bool {
     project == wanted.labels.get(label::COMPOSE_PROJECT)
 }
 
+/// Refuses a Traefik whose Docker provider does not watch: it would never hear of a cutover, and route to containers that
+/// are gone.
+pub fn refuse_unwatched(traefiks: &[TraefikContainer]) -> Result<()> {
+    let watches = |own: &TraefikContainer| own.config.docker.as_ref().is_none_or(|own| own.watch);
+    match traefiks.iter().find(|own| !watches(own)) {
+        None => Ok(()),
+        Some(traefik) => Err(Error::refused(format!(
+            "Traefik ({}) does not watch Docker (providers.docker.watch=false), so it would never hear of the new \
+             containers",
+            traefik.name
+        ))
+        .hint(traefik.config.how_to_add("providers.docker.watch=true"))),
+    }
+}
+
 /// Whether a Traefik has to do with the service at all, as far as labels tell.
 pub fn concerns(traefik: &TraefikContainer, wanted: &Wanted, olds: &[Replica]) -> bool {
     !matches!(judge(traefik, wanted, olds), Judgement::Elsewhere(_))

@@ -169,3 +169,45 @@ fn a_traefik_in_one_of_two_networks_has_to_be_told_which() {
     let host = in_host_network(traefik("outer", CLOSED, &["host"]));
     assert_eq!(kept(&[host], &wanted(&[ON], None), &[]), ["outer"]);
 }
+
+#[test]
+fn a_traefik_that_does_not_watch_docker_is_refused_however_it_is_told_so() {
+    let watching = traefik("a", CLOSED, &BOTH);
+    assert_eq!(refuse_unwatched(std::slice::from_ref(&watching)), Ok(()));
+    let deaf = traefik("b", "--providers.docker.watch=false", &BOTH);
+    let error = refuse_unwatched(&[watching, deaf.clone()]).unwrap_err();
+    assert!(
+        error.message.contains("Traefik (b) does not watch Docker"),
+        "{error}"
+    );
+    assert!(
+        error
+            .hint
+            .unwrap()
+            .contains("--providers.docker.watch=true")
+    );
+    let file = (
+        "/etc/traefik/traefik.yml",
+        "providers: {docker: {watch: false}}",
+    );
+    let environment = ["TRAEFIK_PROVIDERS_DOCKER_WATCH=false".to_owned()];
+    for given in [
+        Given {
+            file: Some(file),
+            ..Given::default()
+        },
+        Given {
+            environment: &environment,
+            ..Given::default()
+        },
+    ] {
+        let config = read(given).unwrap();
+        assert!(
+            refuse_unwatched(&[TraefikContainer {
+                config,
+                ..deaf.clone()
+            }])
+            .is_err()
+        );
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     model::{ContainerId, Replica, Route, Stage},
     proxy::{
-        HELD_BACK,
+        Proxy,
         traefik::api::{Place, Servers, pinned::PinnedName},
     },
     retry,
@@ -102,7 +102,8 @@ impl Pin {
         let expected: Vec<&&Replica> = replicas.iter().filter(serves).collect();
         let awaited: BTreeSet<ContainerId> = expected.iter().map(|own| own.id.clone()).collect();
         let undecided = expected.iter().map(|own| own.undecided_for()).max();
-        let limit = self.settings.confirm_timeout + undecided.unwrap_or_default();
+        let limit = self.settings.confirm_timeout.max(self.held_back());
+        let limit = limit + undecided.unwrap_or_default();
         // On the way back Traefik may have read new replicas while they were healthy, and be holding that back still.
         let forward = |place: &Watched| {
             let record = place.file.as_ref().map(|file| &file.record);
@@ -110,7 +111,7 @@ impl Pin {
         };
         let stand = match self.places.iter().all(forward) {
             true => Duration::ZERO,
-            false => HELD_BACK,
+            false => self.held_back(),
         };
         let look = tokio::sync::Mutex::new(Look {
             pin: &mut *self,

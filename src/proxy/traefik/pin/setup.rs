@@ -87,7 +87,7 @@ pub async fn pin(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result
             place: None,
             stranger: false,
         };
-        pin.fronts = named(request.settings)
+        pin.fronts = named(request.settings, traefiks)
             .await?
             .into_iter()
             .map(front)

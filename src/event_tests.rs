@@ -1,0 +1,149 @@
+//! README's table of events is whole.
+
+use serde_json::Value;
+
+use super::*;
+
+fn text() -> String {
+    "x".to_owned()
+}
+
+fn rollout() -> RolloutId {
+    RolloutId(text())
+}
+
+/// One of each event that is not of a step.
+fn of_runs() -> Vec<Event> {
+    vec![
+        Event::Started {
+            service: text(),
+            rollout: rollout(),
+            revision: 1,
+            replicas: 1,
+            proxy: text(),
+            image: text(),
+            replaces: None,
+            undo_to: None,
+        },
+        Event::Notice { text: text() },
+        Event::NothingToDo {
+            service: text(),
+            replicas: 1,
+            image: text(),
+        },
+        Event::Unfinished {
+            rollout: rollout(),
+            forward: true,
+        },
+        Event::Undoing { reason: text() },
+        Event::Finished {
+            service: text(),
+            rollout: rollout(),
+            revision: 1,
+            replicas: 1,
+            image: text(),
+            replaces: None,
+            cutover_ms: None,
+            total_ms: 1,
+            phases: BTreeMap::new(),
+        },
+        Event::Relabelled {
+            container: text(),
+            labels: BTreeMap::new(),
+            route: None,
+            ms: 1,
+        },
+        Event::Failed {
+            message: text(),
+            code: 1,
+            hint: None,
+            logs: Vec::new(),
+        },
+    ]
+}
+
+fn of_steps() -> Vec<Event> {
+    let step = "pull";
+    vec![
+        Event::StepStarted {
+            step,
+            replicas: Vec::new(),
+        },
+        Event::StepFinished { step, ms: 1 },
+        Event::StepFailed {
+            step,
+            reason: text(),
+        },
+        Event::Compose { line: text() },
+        Event::Ready {
+            replica: text(),
+            by: text(),
+        },
+        Event::Confirmed {
+            side: Side::New,
+            ms: 1,
+        },
+        Event::Draining {
+            replica: text(),
+            unanswered: 1,
+            streaming: 1,
+        },
+        Event::Drained {
+            replica: text(),
+            how: Drained::Answered,
+        },
+    ]
+}
+
+/// How many kinds of events there are; a new one does not compile until it is here, and belongs to those above.
+fn kinds(event: &Event) -> usize {
+    use Event as E;
+    match event {
+        E::Started { .. } | E::Notice { .. } | E::NothingToDo { .. } | E::Unfinished { .. } => {}
+        E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
+        E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
+        E::Compose { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
+        E::Draining { .. } | E::Drained { .. } => {}
+    }
+    16
+}
+
+/// The row of README's table that has this event.
+fn row(name: &str) -> &'static str {
+    let rows = include_str!("../README.md").lines();
+    let has = |line: &&str| {
+        let first = line
+            .strip_prefix("| ")
+            .and_then(|rest| rest.split(" | ").next());
+        first.is_some_and(|first| first.contains(&format!("`{name}`")))
+    };
+    let mut rows = rows.filter(has);
+    rows.next()
+        .unwrap_or_else(|| panic!("README has no row for the event {name}"))
+}
+
+#[test]
+fn the_table_of_events_in_the_readme_has_each_event_with_each_field() {
+    let all = [of_runs(), of_steps()].concat();
+    for event in &all {
+        assert_eq!(all.len(), kinds(event));
+        let Ok(Value::Object(fields)) = serde_json::to_value(event) else {
+            panic!("{event:?}")
+        };
+        let name = fields["event"].as_str().unwrap().to_owned();
+        let row = row(&name);
+        for field in fields.keys().filter(|field| *field != "event") {
+            assert!(
+                row.contains(&format!("`{field}`")),
+                "{name}: {field}: {row}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_objects_of_other_commands_are_in_the_table_too() {
+    for name in ["rule", "finding"] {
+        assert!(row(name).contains("rollout"), "{name}");
+    }
+}
