@@ -3,7 +3,7 @@
 use serde_json::Value;
 use testbed::{ROLL, Run, Stack, USUAL, http};
 
-use crate::bad_input::{refused, whole};
+use crate::bad_input::refused;
 
 /// A service without labels.
 const PLAIN: &str = "    image: rollout-demo:${TAG}\n    networks: [front]\n";
@@ -100,7 +100,7 @@ async fn a_router_that_names_a_provider_which_is_off_is_refused_before_anything(
     let git = "      traefik.http.routers.git.rule: Host(`git.test`)\n      traefik.http.routers.git.service: git@redis\n";
     let mut stack = Stack::usual("");
     stack.up("v1").await;
-    let before = whole(&stack).await;
+    let before = stack.replicas("web").await;
     let web = USUAL.replacen("    labels:\n", &format!("    labels:\n{git}"), 1);
     stack.write("compose.yaml", &format!("services:\n  web:\n{web}"));
     stack.tag("v2");
@@ -112,7 +112,7 @@ async fn a_router_that_names_a_provider_which_is_off_is_refused_before_anything(
     let doctor = stack.rollout(&["doctor", "web"]).await;
     doctor.code(1);
     assert!(doctor.out.contains("git@redis"), "{}", doctor.out);
-    assert_eq!(whole(&stack).await, before);
+    assert_eq!(stack.replicas("web").await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
