@@ -154,6 +154,7 @@ volumes:
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a whole file, before and after")]
 fn what_is_there_in_block_style_is_added_to_in_its_own_style() {
     let before = "\
 services:

@@ -68,7 +68,7 @@ impl Store {
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
                 return Err(Error::needs_person(message).hint(
-                    "make the state directory readable for the user that the socket proxy runs as",
+                    "make the state directory readable for the user that the socket proxy runs as; with cap_drop: [ALL], add cap_add: [CHOWN, SETGID, SETUID]",
                 ));
             }
         };

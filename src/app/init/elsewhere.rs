@@ -38,9 +38,11 @@ impl Chosen {
         let named = args.traefik.as_deref();
         if let Some((project, folder)) = running(args, events).await.filter(|_| named.is_none()) {
             let message = format!(
-                "no service of this file is Traefik: project {project} runs it, in {folder}"
+                "no service of this file has an image called traefik; project {project} runs one, in {folder}"
             );
-            let hint = format!("cd {folder}, and run rollout init there");
+            let hint = format!(
+                "where that one is in front, run rollout init in {folder}; else name yours with --traefik SERVICE"
+            );
             return self.file.named(Error::refused(message)).hint(hint);
         }
         let whole = yaml::parse_merged(&self.file.text).unwrap_or_default();
