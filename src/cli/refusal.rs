@@ -37,10 +37,7 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
         }
         _ => first_line(error),
     };
-    match known.is_empty() {
-        true => Error::refused(message).hint(HELP),
-        false => Error::refused(message).hint(format!("known are {}", known.join(", "))),
-    }
+    Error::refused(message).hint(HELP)
 }
 
 fn unknown_option(name: &str, command: &clap::Command) -> String {

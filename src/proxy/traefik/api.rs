@@ -17,8 +17,9 @@ use serde_json::Value;
 use super::{
     access::{CHECK_THEM, HOW_TO_GIVE, printable},
     http::{Answer, Reach},
+    kept::left_out,
     names::{Names, Protocol},
-    static_config::THROTTLE,
+    static_config::{Docker, THROTTLE},
 };
 use crate::{
     error::{Error, Result},
@@ -48,6 +49,8 @@ pub struct Api {
     pub holder: Option<String>,
     /// Its `providersThrottleDuration`.
     throttle: Duration,
+    /// Which containers it keeps, where that is known.
+    docker: Option<Docker>,
     base: String,
     reach: Reach,
 }
@@ -145,6 +148,7 @@ impl Api {
             identity: None,
             holder: None,
             throttle: THROTTLE,
+            docker: None,
             base,
             reach,
         }
@@ -173,6 +177,18 @@ impl Api {
     #[must_use]
     pub fn throttled(self, throttle: Duration) -> Self {
         Self { throttle, ..self }
+    }
+
+    /// As the API of a Traefik whose Docker provider is this one.
+    #[must_use]
+    pub fn keeping(self, docker: Option<Docker>) -> Self {
+        Self { docker, ..self }
+    }
+
+    /// Whether this Traefik may keep a container with these labels.
+    pub fn may_keep(&self, labels: &BTreeMap<String, String>) -> bool {
+        let keeps = |docker| left_out(docker, labels).is_none();
+        self.docker.as_ref().is_none_or(keeps)
     }
 
     /// How long this Traefik may hold back what it has read.
@@ -572,12 +588,31 @@ mod tests {
         Middlewares::of(serde_json::from_value(list).unwrap())
     }
 
+    fn api() -> Api {
+        let http = Http::named(&Access::default(), None).unwrap();
+        Api::new("t".to_owned(), "http://t".to_owned(), Reach::Http(http))
+    }
+
+    #[test]
+    fn a_traefik_that_is_not_known_may_keep_all_and_one_that_is_goes_by_its_constraints() {
+        let labels = |stage: &str| BTreeMap::from([("stage".to_owned(), stage.to_owned())]);
+        let docker = Docker {
+            endpoint: "unix:///var/run/docker.sock".to_owned(),
+            exposed_by_default: true,
+            default_rule: None,
+            constraints: Some("Label(`stage`,`live`)".to_owned()),
+            network: None,
+            use_bind_port_ip: false,
+            watch: true,
+        };
+        assert!(api().may_keep(&labels("test")));
+        let live = api().keeping(Some(docker));
+        assert!(live.may_keep(&labels("live")));
+        assert!(!live.may_keep(&labels("test")));
+    }
+
     #[test]
     fn what_is_held_back_follows_the_throttle() {
-        let api = || {
-            let http = Http::named(&Access::default(), None).unwrap();
-            Api::new("t".to_owned(), "http://t".to_owned(), Reach::Http(http))
-        };
         assert_eq!(api().held_back(), Duration::from_millis(2500));
         let slow = api().throttled(Duration::from_secs(10));
         assert_eq!(slow.held_back(), Duration::from_millis(10_500));

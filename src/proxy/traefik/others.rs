@@ -61,10 +61,15 @@ impl Others {
         let lists = join_all(apis.iter().map(|api| api.docker_routers()));
         let (running, lists) = tokio::join!(self.engine.running(), lists);
         let running = running?;
-        let defined = defined(&self.key, &running, &Overlay::default());
         let mut served = BTreeMap::new();
         for (api, list) in apis.iter().zip(lists) {
             let list = list?;
+            let kept: Vec<ContainerSummary> = running
+                .iter()
+                .filter(|own| api.may_keep(&labels(own)))
+                .cloned()
+                .collect();
+            let defined = defined(&self.key, &kept, &Overlay::default());
             let serves = |own: &(&RouterName, &Containers)| missing(own.0, &list).is_none();
             let own = defined.iter().filter(serves);
             let own = own.map(|(router, containers)| (router.clone(), containers.clone()));
@@ -134,31 +139,40 @@ fn missing((protocol, name): &RouterName, list: &[ListedRouter]) -> Option<Strin
     Some(format!("is disabled: {disabled}"))
 }
 
-/// The routers of other services, and the containers that define each and that Traefik may read.
+fn labels(summary: &ContainerSummary) -> Labels {
+    let labels = summary.labels.iter().flatten();
+    labels
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// The routers of other services, and the containers that define each and that Traefik may read. A router that the
+/// service defines as well counts as its own.
 fn defined(
     key: &ServiceKey,
     running: &[ContainerSummary],
     overlay: &Overlay,
 ) -> BTreeMap<RouterName, Containers> {
+    let is_own = |labels: &Labels| {
+        labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
+            && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
+    };
     let mut defined: BTreeMap<RouterName, Containers> = BTreeMap::new();
+    let mut own = BTreeSet::new();
     for summary in running.iter().filter(|own| is_well(own)) {
-        let labels: Labels = summary
-            .labels
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect();
+        let labels = labels(summary);
         let id = summary.id.clone().unwrap_or_default();
-        let is_own = labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
-            && labels.get(label::COMPOSE_SERVICE) == Some(&key.service);
-        if is_own || overlay.hides(&id, &labels) {
-            continue;
-        }
-        for router in names(&labels).routers {
-            let containers = defined.entry(router).or_default();
-            containers.insert(id.clone(), name(summary));
+        let routers = names(&labels).routers;
+        if is_own(&labels) {
+            own.extend(routers);
+        } else if !overlay.hides(&id, &labels) {
+            for router in routers {
+                let containers = defined.entry(router).or_default();
+                containers.insert(id.clone(), name(summary));
+            }
         }
     }
+    defined.retain(|router, _| !own.contains(router));
     defined
 }
 
@@ -250,8 +264,10 @@ mod tests {
     }
 
     #[test]
-    fn the_routers_of_the_service_itself_may_go() {
-        let own = of(&[container("web", "Up 2 days")], &Overlay::default());
-        assert!(own.is_empty(), "{own:?}");
+    fn the_routers_of_the_service_itself_may_go_whatever_else_defines_them() {
+        let own = container("web", "Up 2 days");
+        let another = container("db", "Up 2 days");
+        let defined = of(&[own, another], &Overlay::default());
+        assert!(defined.is_empty(), "{defined:?}");
     }
 }

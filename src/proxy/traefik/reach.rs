@@ -228,6 +228,7 @@ impl Scene<'_> {
         Api::new(traefik.name.clone(), base, reach)
             .of_container(traefik.identity.clone(), holder)
             .throttled(traefik.config.throttle)
+            .keeping(traefik.config.docker.clone())
     }
 
     /// Why there is no way, and what to add.
