@@ -37,7 +37,12 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
         }
         _ => first_line(error),
     };
-    Error::refused(message).hint(HELP)
+    let near = did_you_mean(&value, known.iter().map(String::as_str));
+    // A message without a nearest word lists them all itself.
+    match near {
+        Some(_) => Error::refused(message).hint(format!("known are {}", known.join(", "))),
+        None => Error::refused(message).hint(HELP),
+    }
 }
 
 fn unknown_option(name: &str, command: &clap::Command) -> String {
