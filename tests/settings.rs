@@ -104,7 +104,8 @@ async fn docker_rollout_takes_the_flags_of_its_namesake() {
     assert_eq!(events.last().unwrap()["event"], "finished");
     assert!(events.last().unwrap()["phases"]["ready"].as_u64().unwrap() >= 1000);
     // The image has no shell; that the hook was tried in the old replica is what counts.
-    let hook = format!("pre-stop hook \"sh -c touch /done\" in {project}-web-1 ended with");
+    let hook =
+        format!("pre-stop hook \"sh -c touch /done\" in old replica {project}-web-1 ended with");
     assert!(text.contains(&hook.replace('"', "\\\"")), "{text}");
     stack.set("TAG", "v2").set("COMPOSE_PROFILES", "extra");
     stack.settled(1).await;

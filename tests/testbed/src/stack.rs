@@ -457,6 +457,15 @@ impl Stack {
         )
     }
 
+    /// Shows why a front may not have served, where a test has failed.
+    fn show_front(&self) {
+        let mut command = self.command("docker", &["compose", "logs", "--tail=20", "-t"]);
+        command.args(self.front()).env("COMPOSE_FILE", "front.yaml");
+        let output = command.into_std().output();
+        let logs = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        eprintln!("the front of {}:\n{}", self.name, logs.unwrap_or_default());
+    }
+
     /// Whether the front runs as its file says.
     fn front_is_unchanged(&self) -> bool {
         let hashes = self.front_hashes();
@@ -532,6 +541,9 @@ fn route_is_gone(port: u16) {
 
 impl Drop for Stack {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_front();
+        }
         self.write("front.yaml", self.kind.file());
         let pooled = self.place.is_some() && self.kind.is_kept() && !std::thread::panicking();
         let kept = pooled && self.front_is_unchanged() && {
