@@ -229,7 +229,8 @@ async fn what_ssh_fails_at_is_one_line() {
     }
     stack.set("PATH", &far_path);
     let run = stack.rollout(&["-H", &nowhere, "web"]).await;
-    let message = run.events[0]["message"].as_str().unwrap().to_owned();
+    let failed = run.event("failed").unwrap();
+    let message = failed["message"].as_str().unwrap();
     assert!(message.contains("/nowhere.sock"), "{message}");
-    refused(&run, &message, "ssh -p");
+    refused(&run, message, "ssh -p");
 }

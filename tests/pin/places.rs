@@ -68,7 +68,7 @@ async fn where_nothing_can_be_pinned_it_is_said_why_and_how_to_add_what_is_missi
             &[
                 "has no file provider",
                 "add --providers.file.directory=/etc/traefik/dynamic to Traefik's command",
-                "DOCKER_HOST: tcp://socket-proxy:2375",
+                "DOCKER_HOST: \"tcp://socket-proxy:2375\"",
             ][..],
         ),
         (

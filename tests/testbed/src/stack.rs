@@ -432,8 +432,11 @@ impl Stack {
             return tokio::time::sleep(Duration::from_secs(1)).await;
         }
         eventually("Traefik listens to the socket proxy", LIMIT, async || {
-            let text = self.shell(&self.control("readers")).await;
-            let answer: Value = serde_json::from_str(&text).unwrap();
+            // A socket proxy that is still starting refuses the call.
+            let readers = self.control("readers");
+            let output = self.command("sh", &["-c", &readers]).output().await;
+            let text = String::from_utf8_lossy(&output.unwrap().stdout).into_owned();
+            let answer: Value = serde_json::from_str(&text).unwrap_or_default();
             let readers = answer
                 .pointer("/ok/readers/readers")
                 .and_then(Value::as_array)
