@@ -29,6 +29,7 @@ async fn a_stack_that_was_moved_to_the_socket_proxy_is_rolled_without_loss_and_h
     }
     let user = "docker compose exec -T traefik cat /proc/1/status | grep NoNewPrivs";
     assert!(example.stack.shell(user).await.contains('1'));
+    example.is_well_but_for(&[]).await;
     example.rolls(&["web"]).await;
     example.stack.settled(1).await;
     example.taken_down().await;
@@ -46,6 +47,7 @@ async fn a_stack_with_a_file_provider_alone_is_switched_by_a_pin_that_is_gone_in
         marked.contains("x-served-through: file-provider"),
         "{marked}"
     );
+    example.is_well_but_for(&["socket"]).await;
     let run = example.rolls(&["web"]).await;
     assert!(run.text.contains("pin"), "{}", run.text);
     assert_eq!(example.stack.pins(), ["middlewares.yml"]);
@@ -67,6 +69,7 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
         max_duration: Duration::from_secs(300),
         ..example.stack.load_options()
     });
+    example.is_well_but_for(&[]).await;
     example.rolls(&services).await;
     let api = api.stop().await;
     assert!(api.nothing_lost(), "{api}");

@@ -6,6 +6,9 @@ use testbed::Stack;
 async fn the_quickstart_runs_as_it_stands_and_is_rolled_without_loss() {
     let mut stack = Stack::quickstart();
     stack.up("v1").await;
+    let doctor = stack.rollout(&["doctor"]).await;
+    doctor.code(0);
+    assert!(!doctor.out.contains("WARN"), "{}", doctor.out);
     let load = stack.load();
     stack.set("WEB_IMAGE", "rollout-demo:v2");
     let run = stack.rollout(&["--proxy", "traefik", "web"]).await;

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use serde_json::Value;
 use testbed::{Container, Load, LoadOptions, Run, Stack, front::Kind, image};
 
 /// An example that is tried.
@@ -33,6 +34,23 @@ impl Example {
     /// Asks for the second version from here on.
     pub fn ask_for_the_second(&mut self) {
         self.stack.set(self.variable, "rollout-demo:v2");
+    }
+
+    /// Doctor finds no fault in the stack as it runs, and these checks alone warn.
+    pub async fn is_well_but_for(&self, warnings: &[&str]) {
+        let run = self.stack.rollout(&["doctor", "--output", "json"]).await;
+        run.code(0);
+        let findings = run
+            .out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        let warns = |own: &Value| own["level"] == "warn";
+        let found: Vec<Value> = findings.filter(warns).collect();
+        let found: Vec<&str> = found
+            .iter()
+            .filter_map(|own| own["check"].as_str())
+            .collect();
+        assert_eq!(found, warnings, "{}{}", run.out, run.text);
     }
 
     /// Rolls to the second version under load: nothing lost, and nothing mixed.

@@ -26,6 +26,7 @@ async fn connections_of_a_tcp_service_end_where_they_began() {
     let mut long = Talk::open(address).await.unwrap();
     long.ask("before").await.unwrap();
     example.stack.set("ECHO_IMAGE", "rollout-demo:v2-plain");
+    example.is_well_but_for(&["health-check"]).await;
     let mut running = example.stack.start_rollout(&["echo"]);
     running.reaches("step_started", "drain").await;
     for number in 0..10 {

@@ -72,6 +72,7 @@ async fn a_site_with_a_certificate_of_ones_own_is_rolled_by_an_api_that_is_guard
         },
     )
     .await;
+    example.is_well_but_for(&[]).await;
     example.ask_for_the_second();
     let run = example.stack.rollout(&["-v", "web"]).await;
     stop.send_replace(true);
