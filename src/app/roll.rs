@@ -35,7 +35,7 @@ use crate::{
         Engine,
         shared::{self, Joined},
     },
-    error::{Error, Outcome, Result},
+    error::{Error, Outcome, Result, one_line},
     event::{Event, Events},
     execute::{
         self,
@@ -459,11 +459,12 @@ impl Scene<'_> {
         let summary = match rolled {
             Ok(summary) => summary,
             Err(error) => {
-                self.note_failure(subject, lock, &intent, &error).await;
+                intent.failed = Some(one_line(&error.message));
                 // Where a person is needed, nobody knows what serves.
                 if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
-                    self.put_back(&intent).await;
+                    self.put_back(&mut intent).await;
                 }
+                self.note_end(subject, lock, &intent).await;
                 return Err(error);
             }
         };

@@ -30,13 +30,21 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// The file that it is written to: a new one each time.
+    /// The file of the beginning: a new one each time.
     pub fn path(&self) -> String {
-        let end = if self.failed.is_some() { "-end" } else { "" };
-        format!(
-            "{FOLDER}/{}-{}{end}.json",
-            self.revision.number, self.revision.rollout
-        )
+        self.named("")
+    }
+
+    /// The file of what is known once it has ended.
+    pub fn end_path(&self) -> String {
+        self.named("-end")
+    }
+
+    fn named(&self, end: &str) -> String {
+        let Revision {
+            number, rollout, ..
+        } = &self.revision;
+        format!("{FOLDER}/{number}-{rollout}{end}.json")
     }
 
     /// The attempts among a service's files that made no revision, in the order of their beginnings.
@@ -58,9 +66,14 @@ impl Intent {
         attempts
     }
 
-    /// The newest among a service's files; what cannot be read is no loss, the containers say the rest.
+    /// The newest among a service's files, as it ended where it has; what cannot be read is no loss, the containers say the
+    /// rest.
     pub fn last(files: &[File]) -> Option<Self> {
-        all(files).max_by_key(|intent| (intent.revision.at, intent.revision.number))
+        all(files).max_by_key(|intent| {
+            let own = &intent.revision;
+            let ended = (intent.failed.is_some(), intent.displaced.is_none());
+            (own.at, own.number, ended)
+        })
     }
 }
 
@@ -94,6 +107,29 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_rollout_is_later_than_its_beginning_in_any_order_of_the_files() {
+        let begun = Intent {
+            displaced: Some("sha256:3".to_owned()),
+            ..Intent::default()
+        };
+        let put_back = Intent::default();
+        let failed = Intent {
+            failed: Some("web-1 is unhealthy".to_owned()),
+            ..begun.clone()
+        };
+        for ended in [put_back, failed] {
+            let mut files = [
+                File::of(&begun.path(), &begun),
+                File::of(&ended.end_path(), &ended),
+            ];
+            assert_ne!(files[0].path, files[1].path);
+            assert_eq!(Intent::last(&files), Some(ended.clone()));
+            files.reverse();
+            assert_eq!(Intent::last(&files), Some(ended));
+        }
+    }
+
+    #[test]
     fn an_attempt_that_made_no_revision_is_told_with_why() {
         let intent = |number, rollout: &str, failed: Option<&str>| Intent {
             revision: Revision {
@@ -108,8 +144,12 @@ mod tests {
         let (made, begun) = (intent(2, "a", None), intent(3, "b", None));
         let ended = intent(3, "b", Some("web-1 is unhealthy"));
         let killed = intent(4, "c", None);
-        let intents = [&killed, &made, &ended, &begun];
-        let files = intents.map(|own| File::of(&own.path(), own));
+        let files = [
+            File::of(&killed.path(), &killed),
+            File::of(&made.path(), &made),
+            File::of(&ended.end_path(), &ended),
+            File::of(&begun.path(), &begun),
+        ];
         let mut revisions = Revisions::default();
         revisions.add(made.revision.clone());
         let told = Intent::without_revision(&files, &revisions);

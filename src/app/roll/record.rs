@@ -14,7 +14,6 @@ use crate::{
         reproduce::{Found, Reproduced, reproduce},
     },
     engine::Image,
-    error::{Error, one_line},
     model::{ContainerId, Replica, RolloutId, label},
     retry,
     settings::Strategy,
@@ -95,7 +94,7 @@ impl Scene<'_> {
         replicas: &[Replica],
     ) {
         let labelled = replicas.iter().any(|replica| replica.revision.is_some());
-        let Some(intent) = memory.last.take() else {
+        let Some(mut intent) = memory.last.take() else {
             if labelled && memory.revisions.last().is_none() && !memory.is_unread {
                 self.events.notice(format!(
                     "what was recorded of {} is gone: its history begins anew",
@@ -112,7 +111,11 @@ impl Scene<'_> {
         }
         let made = |replica: &&Replica| is_made_by(&intent.revision, replica);
         match replicas.iter().filter(made).count() {
-            0 => self.put_back(&intent).await,
+            0 if intent.displaced.is_some() => {
+                self.put_back(&mut intent).await;
+                self.note_end(subject, lock, &intent).await;
+            }
+            0 => {}
             count if count == replicas.len() => {
                 self.record(subject, lock, memory, intent.revision).await;
             }
@@ -120,24 +123,28 @@ impl Scene<'_> {
         }
     }
 
-    /// Gives a reference back to the image that had it before an undo that came to nothing.
-    pub(super) async fn put_back(&self, intent: &Intent) {
+    /// Gives a reference back to the image that had it before an undo that came to nothing. Done once: what the
+    /// reference names later comes from another command.
+    pub(super) async fn put_back(&self, intent: &mut Intent) {
         let Some(displaced) = &intent.displaced else {
             return;
         };
         let image = &intent.revision.image;
-        let now = self.engine.image(&image.reference).await.ok().flatten();
-        if now.is_none_or(|now| now.id != image.id) {
+        let Ok(now) = self.engine.image(&image.reference).await else {
             return;
-        }
-        if let Err(error) = self.engine.tag(displaced, &image.reference).await {
+        };
+        if now.is_some_and(|now| now.id == image.id)
+            && let Err(error) = self.engine.tag(displaced, &image.reference).await
+        {
             self.events.notice(format!(
                 "{} still names the image of revision {}: {}",
                 image.reference,
                 intent.revision.undo_to.unwrap_or_default(),
                 error.message
             ));
+            return;
         }
+        intent.displaced = None;
     }
 
     /// The record of what a rollout is about to make.
@@ -215,22 +222,12 @@ impl Scene<'_> {
         }
     }
 
-    /// Notes why a rollout came to nothing.
-    pub(super) async fn note_failure(
-        &self,
-        subject: &Subject<'_>,
-        lock: &Lock,
-        intent: &Intent,
-        error: &Error,
-    ) {
-        let ended = Intent {
-            failed: Some(one_line(&error.message)),
-            ..intent.clone()
-        };
-        let path = ended.path();
-        let written = store::write(self.engine, &lock.id, &subject.key, &path, &ended).await;
+    /// Notes how a rollout that made no revision ended.
+    pub(super) async fn note_end(&self, subject: &Subject<'_>, lock: &Lock, intent: &Intent) {
+        let path = intent.end_path();
+        let written = store::write(self.engine, &lock.id, &subject.key, &path, intent).await;
         if let Err(error) = written {
-            tracing::info!(%error, "the failure is not noted down");
+            tracing::info!(%error, "the end of the rollout is not noted down");
         }
     }
 
