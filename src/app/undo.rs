@@ -45,7 +45,8 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
         && let Some(old) = cut_back(&here, &key, &holder).await?
     {
         let runs = (old.reference.as_str(), old.hash.as_str());
-        return still::tell(&opened, events, &undo.service, runs).await;
+        still::tell(&opened, events, &undo.service, runs).await;
+        return Ok(());
     }
     let revisions = remembered(&here, &key).await?;
     if revisions.list.is_empty() {
@@ -74,7 +75,8 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let checked = scene.check(&undo.service, &flags, &[], Purpose::Roll);
     scene.roll(checked.await?, interrupted).await?;
     let runs = (back.image.reference.as_str(), back.hash.as_str());
-    still::tell(&opened, events, &undo.service, runs).await
+    still::tell(&opened, events, &undo.service, runs).await;
+    Ok(())
 }
 
 /// Asks the run that rolls the service to take the traffic back, which it does at once while it bakes: a replica that

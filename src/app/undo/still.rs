@@ -18,19 +18,18 @@ pub async fn tell(
     events: &Events,
     service: &str,
     (reference, hash): (&str, &str),
-) -> Result<()> {
+) {
     let Ok(asked) = opened.project.service(service) else {
-        return Ok(());
+        return;
     };
     let names = asked.image.clone().unwrap_or_default();
     let up = format!("docker compose up -d {service}");
     if names == reference {
-        if opened.compose.config_hash(service).await? != hash {
-            events.notice(format!(
-                "the Compose file still describes the version that was left; {up} would bring it back"
-            ));
+        let asked = opened.compose.config_hash(service).await;
+        if let Some(notice) = difference(asked, hash, &up) {
+            events.notice(notice);
         }
-        return Ok(());
+        return;
     }
     let files = read(opened.compose.files());
     let variables = read(opened.compose.env_files());
@@ -44,7 +43,21 @@ pub async fn tell(
             "the Compose file still asks for {names}, and {up} would bring it back; change its image to {reference}"
         ),
     });
-    Ok(())
+}
+
+/// What to say of a Compose file with the same image: whether it has the config hash of what runs now. The undo is done, so
+/// a hash that cannot be had is no failure of it.
+fn difference(asked: Result<String>, hash: &str, up: &str) -> Option<String> {
+    match asked {
+        Ok(asked) if asked == hash => None,
+        Ok(_) => Some(format!(
+            "the Compose file still describes the version that was left; {up} would bring it back"
+        )),
+        Err(error) => Some(format!(
+            "the Compose file may still describe the version that was left, which {up} would bring back: {}",
+            error.message
+        )),
+    }
 }
 
 /// A file by the name that a person would give it, and its text.
@@ -189,6 +202,7 @@ impl<'a> Variable<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     fn files(all: &[(&str, &str)]) -> Vec<Read> {
         let one = |(name, text): &(&str, &str)| Read {
@@ -212,6 +226,17 @@ mod tests {
 
     fn own(at: &str, instead: &str) -> Option<(String, String)> {
         Some((at.to_owned(), instead.to_owned()))
+    }
+
+    #[test]
+    fn a_config_hash_that_differs_or_cannot_be_had_is_a_notice() {
+        let up = "docker compose up -d web";
+        assert_eq!(difference(Ok("a".to_owned()), "a", up), None);
+        let differs = difference(Ok("b".to_owned()), "a", up).unwrap();
+        assert!(differs.contains("still describes"), "{differs}");
+        let unknown = difference(Err(Error::refused("no file")), "a", up).unwrap();
+        assert!(unknown.contains("may still describe"), "{unknown}");
+        assert!(unknown.ends_with(": no file"), "{unknown}");
     }
 
     #[test]
