@@ -1,4 +1,4 @@
-//! Which routers, services, middlewares, transports and TLS options two containers define at once, and what Traefik makes
+//! Which routers, services, middlewares, transports and TLS stores two containers define at once, and what Traefik makes
 //! of that: it drops what differs for both, and sends to the servers of both where a service is the same. Pure.
 
 use std::{
@@ -14,6 +14,39 @@ use crate::socket_proxy::overlay::Labels;
 
 /// Options of a service that each server may have for itself.
 const OF_A_SERVER: &str = "loadbalancer.server.";
+/// See [`is_list`].
+const LISTS: [&str; 30] = [
+    "entrypoints",
+    "middlewares",
+    "parentrefs",
+    "chain.middlewares",
+    "stripprefix.prefixes",
+    "stripprefixregex.regex",
+    "ipallowlist.sourcerange",
+    "ipwhitelist.sourcerange",
+    "headers.accesscontrolallowheaders",
+    "headers.accesscontrolallowmethods",
+    "headers.accesscontrolalloworiginlist",
+    "headers.accesscontrolalloworiginlistregex",
+    "headers.accesscontrolexposeheaders",
+    "headers.allowedhosts",
+    "headers.hostsproxyheaders",
+    "errors.status",
+    "retry.status",
+    "ratelimit.redis.endpoints",
+    "basicauth.users",
+    "digestauth.users",
+    "forwardauth.authrequestheaders",
+    "forwardauth.authresponseheaders",
+    "forwardauth.addauthcookiestoresponse",
+    "compress.excludedcontenttypes",
+    "compress.includedcontenttypes",
+    "compress.encodings",
+    "grpcweb.alloworigins",
+    "rootcas",
+    "ciphersuites",
+    "spiffe.ids",
+];
 /// Words for what labels define.
 pub const ROUTER: &str = "router";
 pub const SERVICE: &str = "service";
@@ -203,15 +236,40 @@ fn objects(labels: &Labels) -> Objects {
         if let Some((protocol, kind, name, option)) = parse(key) {
             let options = options_of(&mut objects, protocol, kind, name);
             if kind != SERVICE || !option.starts_with(OF_A_SERVER) {
-                let value = match option.as_str() {
-                    "entrypoints" | "middlewares" => value.replace(' ', ""),
-                    _ => value.clone(),
-                };
+                let value = as_read(&option, value);
                 options.insert(option, value);
             }
         }
     }
     objects
+}
+
+/// A value in one spelling of those that Traefik reads alike (`element_fill.go` of `traefik/paerser`): the items of a list are
+/// trimmed, and a switch is in any case.
+fn as_read(option: &str, value: &str) -> String {
+    let in_any_case = value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false");
+    if is_list(option) {
+        let items: Vec<&str> = value.split(',').map(str::trim).collect();
+        items.join(",")
+    } else if in_any_case && !is_free(option) {
+        value.to_ascii_lowercase()
+    } else {
+        value.to_owned()
+    }
+}
+
+/// Whether the value is a list of texts (`pkg/config/dynamic` of Traefik v3.7).
+fn is_list(option: &str) -> bool {
+    let domain = option.strip_prefix("tls.domains[");
+    LISTS.contains(&option)
+        || option.ends_with(".ipstrategy.excludedips")
+        || domain.is_some_and(|rest| rest.ends_with("].sans"))
+}
+
+/// Whether the value is any text: one header of a mapping, or an option of a plugin.
+fn is_free(option: &str) -> bool {
+    let own = option.strip_prefix("headers.").unwrap_or(option);
+    own.starts_with("plugin.") || own.contains("headers.")
 }
 
 /// Within one container, Traefik takes a name in another case for the same (`containsNode` of `traefik/paerser`).
@@ -244,8 +302,8 @@ fn parse(key: &str) -> Option<(Option<Protocol>, &'static str, &str, String)> {
         ("services", Some(_)) => SERVICE,
         ("middlewares", Some(_)) => MIDDLEWARE,
         ("serverstransports", Some(_)) => "serversTransport",
-        ("options", None) if section == "tls" => "TLS option",
-        ("stores", None) if section == "tls" => "TLS store",
+        // All that Traefik reads of TLS from labels.
+        ("stores", None) if section == "tls" && name.eq_ignore_ascii_case("default") => "TLS store",
         _ => return None,
     };
     Some((protocol, kind, name, option.to_ascii_lowercase()))
@@ -296,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn tcp_and_udp_routers_transports_and_tls_options_are_compared_in_any_case_of_their_keys() {
+    fn tcp_and_udp_routers_transports_and_tls_stores_are_compared_in_any_case_of_their_keys() {
         for (one, other, found) in [
             (
                 "traefik.tcp.routers.db.rule",
@@ -314,9 +372,9 @@ mod tests {
                 "serversTransport t (servername)",
             ),
             (
-                "traefik.tls.options.strict.minVersion",
-                "traefik.TLS.options.strict.minversion",
-                "TLS option strict (minversion)",
+                "traefik.tls.stores.default.defaultGeneratedCert.resolver",
+                "traefik.TLS.stores.default.defaultgeneratedcert.resolver",
+                "TLS store default (defaultgeneratedcert.resolver)",
             ),
             (
                 "traefik.http.middlewares.gz.compress",
@@ -342,9 +400,50 @@ mod tests {
     }
 
     #[test]
-    fn spaces_in_a_list_of_entrypoints_are_no_difference() {
-        let list = "traefik.http.routers.web.entrypoints";
-        assert_eq!(told(&[(list, "a,b")], &[(list, "a, b")]), [""; 0]);
+    fn what_traefik_does_not_read_from_labels_is_no_difference() {
+        for key in [
+            "traefik.tls.options.strict.minVersion",
+            "traefik.tls.stores.other.defaultGeneratedCert.resolver",
+            "traefik.tls.certificates.a.certFile",
+        ] {
+            assert_eq!(told(&[(key, "a")], &[(key, "b")]), [""; 0], "{key}");
+        }
+    }
+
+    #[test]
+    fn spaces_in_a_list_and_the_case_of_a_switch_are_no_difference() {
+        for (key, one, other, differs) in [
+            ("routers.w.entrypoints", "a,b", "a, b", false),
+            ("routers.w.tls.domains[0].sans", "a,b", " a , b", false),
+            (
+                "middlewares.w.ipAllowList.sourceRange",
+                "10.0.0.0/8, 192.168.0.0/16",
+                "10.0.0.0/8,192.168.0.0/16",
+                false,
+            ),
+            (
+                "middlewares.w.ipallowlist.ipstrategy.excludedips",
+                "a,b",
+                "a, b",
+                false,
+            ),
+            ("routers.w.entrypoints", "a,b", "b,a", true),
+            ("routers.w.rule", "Host(`a`,`b`)", "Host(`a`, `b`)", true),
+            ("routers.w.tls", "true", "True", false),
+            ("middlewares.w.headers.sslRedirect", "TRUE", "true", false),
+            ("middlewares.w.compress", "true", "false", true),
+            ("middlewares.w.plugin.p.text", "true", "True", true),
+            (
+                "middlewares.w.headers.customRequestHeaders.X-A",
+                "true",
+                "True",
+                true,
+            ),
+        ] {
+            let key = format!("traefik.http.{key}");
+            let found = told(&[(&key, one)], &[(&key, other)]);
+            assert_eq!(!found.is_empty(), differs, "{key} {found:?}");
+        }
     }
 
     fn neighbour(project: &str, pairs: &[(&str, &str)]) -> Neighbour {
