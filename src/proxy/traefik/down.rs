@@ -4,7 +4,7 @@
 use bollard::models::ContainerSummary;
 
 use super::{
-    api::place_of,
+    api::{listing::provider, place_of},
     discover::{addresses_of, name},
 };
 use crate::model::Replica;
@@ -55,9 +55,11 @@ impl Down {
         )
     }
 
-    /// The command that takes it out of Traefik first.
+    /// The command that takes it out of a Traefik that reads Docker through a socket proxy; `None` where its service does not
+    /// come from labels.
     pub fn command(&self) -> Option<String> {
-        let container = self.container.as_ref()?;
+        let of_labels = provider(&self.service) == "docker";
+        let container = self.container.as_ref().filter(|_| of_labels)?;
         Some(format!("rollout relabel {container} traefik.enable=false"))
     }
 }
@@ -100,5 +102,10 @@ mod tests {
         }
         let elsewhere = down("http://10.0.0.30:80").found_in(&running);
         assert_eq!(elsewhere.command(), None);
+        let of_a_file = Down {
+            service: "nb@file".to_owned(),
+            ..down("http://10.0.0.3:80").found_in(&running)
+        };
+        assert_eq!(of_a_file.command(), None);
     }
 }
