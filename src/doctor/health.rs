@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Check, Edit, Facts, Finding, Fix, ServiceFacts, fix::set};
 use crate::{
     compose::{Condition, Healthcheck},
-    proxy::traefik::ports::{Exposed, routed},
+    proxy::traefik::ports::{self, routed},
 };
 
 /// Longer, and Docker notices too late that a replica is broken, whoever rolls it.
@@ -237,10 +237,7 @@ fn with_test(name: &str, test: Value) -> Fix {
 
 /// The TCP ports that its containers expose.
 pub fn exposed(service: &ServiceFacts) -> Vec<u16> {
-    let texts = service.image_ports.iter().chain(&service.service.expose);
-    let exposed = texts.flat_map(|text| Exposed::read(text));
-    let tcp = exposed.filter(|own| !own.udp);
-    tcp.map(|own| own.port).collect()
+    ports::tcp(&ports::exposed(&service.service, &service.image_ports))
 }
 
 /// The port that speaks HTTP: Traefik's, else the lowest that it exposes.

@@ -7,7 +7,10 @@ use super::{Scene, Subject};
 use crate::{
     compose::Service,
     engine::Image,
-    proxy::traefik::{checks::checks, ports::Exposed},
+    proxy::traefik::{
+        checks::checks,
+        ports::{self, Exposed},
+    },
     settings::Strategy,
 };
 
@@ -21,9 +24,7 @@ impl Scene<'_> {
         if !routed || subject.settings.strategy == Strategy::Recreate {
             return asked;
         }
-        let exposed = exposed(subject.service, image);
-        let tcp = exposed.iter().filter(|own| !own.udp);
-        let tcp: Vec<u16> = tcp.map(|own| own.port).collect();
+        let tcp = ports::tcp(&exposed(subject.service, image));
         let labels = self.labels(subject.service, Some(image));
         let mut bake = asked;
         for check in checks(&labels, &tcp) {
@@ -47,11 +48,5 @@ impl Scene<'_> {
 
 /// What the containers of a new version will expose.
 pub(super) fn exposed(service: &Service, image: &Image) -> Vec<Exposed> {
-    let published = service.published_ports.iter().map(|own| Exposed {
-        port: own.target,
-        udp: own.protocol == "udp",
-    });
-    let texts = image.ports.iter().chain(&service.expose);
-    let exposed = texts.flat_map(|text| Exposed::read(text));
-    exposed.chain(published).collect()
+    ports::exposed(service, &image.ports)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::names::{Protocol, names, service_label};
-use crate::namespace::traffic::Protocol as Spoken;
+use crate::{compose::Service, namespace::traffic::Protocol as Spoken};
 
 /// Port → what is spoken on it: each service's labelled port, else the lowest exposed one (Traefik's
 /// `pkg/provider/docker`, `getPort`). UDP has none.
@@ -60,6 +60,23 @@ impl Exposed {
         let udp = protocol == "udp";
         (first..=last).map(|port| Self { port, udp }).collect()
     }
+}
+
+/// What the containers of a service expose: the ports of the image, of `expose` and of `ports`.
+pub fn exposed(service: &Service, image_ports: &[String]) -> Vec<Exposed> {
+    let published = service.published_ports.iter().map(|own| Exposed {
+        port: own.target,
+        udp: own.protocol == "udp",
+    });
+    let texts = image_ports.iter().chain(&service.expose);
+    let exposed = texts.flat_map(|text| Exposed::read(text));
+    exposed.chain(published).collect()
+}
+
+/// The TCP ports among these.
+pub fn tcp(exposed: &[Exposed]) -> Vec<u16> {
+    let tcp = exposed.iter().filter(|own| !own.udp);
+    tcp.map(|own| own.port).collect()
 }
 
 /// Why Traefik would not get through to a service, by the ports of its containers.
@@ -122,6 +139,7 @@ pub struct Trap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compose::{HostPorts, PublishedPort};
 
     fn of(pairs: &[(&str, &str)], exposed: &[u16]) -> Vec<(u16, Spoken)> {
         let labels = pairs
@@ -157,6 +175,27 @@ mod tests {
             (9000, Spoken::H2c),
         ];
         assert_eq!(of(&labels, &[80]), spoken);
+    }
+
+    #[test]
+    fn ports_of_the_image_the_file_and_the_host_are_exposed() {
+        let published = |target, protocol: &str| PublishedPort {
+            host_ip: None,
+            host: HostPorts::Ephemeral,
+            target,
+            protocol: protocol.to_owned(),
+        };
+        let service = Service {
+            expose: vec!["81".to_owned()],
+            published_ports: vec![published(82, "tcp"), published(53, "udp")],
+            ..Service::default()
+        };
+        let all = super::exposed(&service, &["80/tcp".to_owned()]);
+        assert_eq!(tcp(&all), [80, 81, 82]);
+        assert!(all.contains(&Exposed {
+            port: 53,
+            udp: true
+        }));
     }
 
     #[test]
