@@ -14,6 +14,7 @@ use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::listing::{provider, qualified};
 use super::{
     access::{CHECK_THEM, HOW_TO_GIVE, printable},
     http::{Answer, Reach},
@@ -464,7 +465,7 @@ impl Middlewares {
         let full = format!("{service}@docker");
         self.0.iter().any(|(name, own)| {
             let pages = own["errors"]["service"].as_str();
-            pages.is_some_and(|pages| qualified(pages, name) == full)
+            pages.is_some_and(|pages| qualified(pages, provider(name)) == full)
         })
     }
 }
@@ -481,15 +482,9 @@ fn holds(middleware: &Value) -> bool {
 fn chained(name: &str, chain: &Value) -> Vec<String> {
     let inner = chain["chain"]["middlewares"].as_array();
     let inner = inner.into_iter().flatten().filter_map(Value::as_str);
-    inner.map(|inner| qualified(inner, name)).collect()
-}
-
-/// A name without a provider is of the provider of what names it.
-fn qualified(name: &str, by: &str) -> String {
-    match (name.contains('@'), by.rsplit_once('@')) {
-        (false, Some((_, provider))) => format!("{name}@{provider}"),
-        _ => name.to_owned(),
-    }
+    inner
+        .map(|inner| qualified(inner, provider(name)))
+        .collect()
 }
 
 /// A redirect's place, less what may be secret in it.

@@ -146,9 +146,9 @@ pub fn middlewares_of_labels<'a>(
     Listing::of(&serde_json::json!({"middlewares": raw})).middlewares
 }
 
-/// A name with its provider, as Traefik reads one that stands with something of this provider.
+/// A name with its provider, as Traefik reads one that stands with something of this provider; as it is where none is known.
 pub fn qualified(name: &str, provider: &str) -> String {
-    match name.contains('@') {
+    match name.contains('@') || provider.is_empty() {
         true => name.to_owned(),
         false => format!("{name}@{provider}"),
     }
@@ -287,6 +287,17 @@ mod tests {
                 down("db@file", "10.0.0.4:5432", "30s"),
             ]
         );
+    }
+
+    #[test]
+    fn a_name_without_a_provider_gets_that_of_what_names_it() {
+        for (name, by, whole) in [
+            ("gz", "web@docker", "gz@docker"),
+            ("gz@file", "web@docker", "gz@file"),
+            ("gz", "web", "gz"),
+        ] {
+            assert_eq!(qualified(name, provider(by)), whole);
+        }
     }
 
     #[test]
