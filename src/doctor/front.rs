@@ -7,7 +7,7 @@ use super::{
 use crate::{
     compose::Service,
     error::Error,
-    proxy::traefik::{access::is_guarded, version::Version},
+    proxy::traefik::{access::is_guarded, discover::image_name, version::Version},
     settings::ProxyKind,
 };
 
@@ -59,7 +59,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 
 /// What a service of the file is meant to be, by its image.
 pub fn part_as_written(service: &Service) -> Option<Part> {
-    match repository(service.image.as_deref().unwrap_or_default()) {
+    match image_name(service.image.as_deref().unwrap_or_default()) {
         "traefik" => Some(Part::Traefik),
         "rollout" => Some(Part::SocketProxy),
         _ => None,
@@ -70,13 +70,6 @@ fn written(facts: &Facts) -> Option<&str> {
     let mut services = facts.project.services.values();
     let found = services.find(|own| part_as_written(own) == Some(Part::Traefik));
     found.map(|own| own.name.as_str())
-}
-
-/// The last word of an image's name.
-pub fn repository(image: &str) -> &str {
-    let image = image.split('@').next().unwrap_or_default();
-    let last = image.rsplit('/').next().unwrap_or_default();
-    last.split(':').next().unwrap_or_default()
 }
 
 fn missing(facts: &Facts, services: &[&str]) -> Finding {

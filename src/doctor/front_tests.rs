@@ -245,15 +245,3 @@ fn a_traefik_of_the_own_project_is_judged_although_it_is_in_front_of_nothing() {
     facts.services[0].part = Some(Part::Traefik);
     assert_eq!(failed(&facts), [Check::Api]);
 }
-
-#[test]
-fn an_image_is_known_by_the_last_word_of_its_name() {
-    for (image, name) in [
-        ("traefik:v3.7", "traefik"),
-        ("docker.io/library/traefik@sha256:0", "traefik"),
-        ("registry:5000/mirror/traefik", "traefik"),
-        ("shop/web", "web"),
-    ] {
-        assert_eq!(repository(image), name);
-    }
-}

@@ -1,7 +1,7 @@
 //! Who has the engine's socket, and could do without it.
 
-use super::{Check, Facts, Finding, Part, Reads, front::repository, reading};
-use crate::compose::Service;
+use super::{Check, Facts, Finding, Part, Reads, reading};
+use crate::{compose::Service, proxy::traefik::discover::image_name};
 
 /// Images whose programs ask no more of the engine than the socket proxy answers.
 const READERS: [&str; 2] = ["traefik", "docker-gen"];
@@ -26,14 +26,14 @@ fn is_socket_proxy(facts: &Facts, service: &Service) -> bool {
     let mut words = command.as_array().into_iter().flatten();
     runs || known.and_then(|own| own.part) == Some(Part::SocketProxy)
         || words.any(|word| word == "socket-proxy")
-        || repository(service.image.as_deref().unwrap_or_default()).contains("socket-proxy")
+        || image_name(service.image.as_deref().unwrap_or_default()).contains("socket-proxy")
 }
 
 fn finding(facts: &Facts, service: &Service) -> Finding {
     let name = &service.name;
     let mut traefiks = facts.traefiks.iter();
     let traefik = traefiks.find(|own| own.service.as_ref() == Some(name));
-    let image = repository(service.image.as_deref().unwrap_or_default());
+    let image = image_name(service.image.as_deref().unwrap_or_default());
     if traefik.is_none() && !READERS.contains(&image) {
         let text =
             format!("{name} mounts the engine's socket: whoever breaks into it owns the machine");

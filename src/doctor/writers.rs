@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Check, Facts, Finding, Fix, ServiceFacts, front::repository};
+use super::{Check, Facts, Finding, Fix, ServiceFacts};
+use crate::proxy::traefik::discover::image_name;
 
 /// Images of servers that keep their data to one process each, by the last word of the name.
 const IMAGES: [&str; 34] = [
@@ -65,7 +66,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let raw = service.service.raw(&facts.project);
     let mounts: Vec<(&str, &str)> = written(raw).collect();
     let name = service.name();
-    let image = repository(service.service.image.as_deref().unwrap_or_default());
+    let image = image_name(service.service.image.as_deref().unwrap_or_default());
     let told = |why: &str, (source, target): &(&str, &str)| {
         let text = format!(
             "both versions of {name} would write {source} at {target} during a rollout: {why}"

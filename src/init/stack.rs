@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     proxy::traefik::{
         advice,
-        discover::image_name,
+        discover::{image_name, tagged_version},
         static_config::{self, Given, StaticConfig, candidates},
         version::Version,
     },
@@ -88,11 +88,7 @@ pub fn heeds_docker_host(
     images: &BTreeMap<String, String>,
 ) -> bool {
     let image = image(services, name, images);
-    let image = image.split('@').next().unwrap_or_default();
-    let tag = image.rsplit('/').next().unwrap_or_default().split_once(':');
-    let tag = tag.map_or("", |(_, tag)| tag);
-    tag.parse::<Version>()
-        .map_or(true, Version::heeds_docker_host)
+    tagged_version(&image).is_none_or(Version::heeds_docker_host)
 }
 
 /// Traefik's service, for what is to be added by hand.

@@ -17,6 +17,7 @@ pub use self::{
     socket_proxies::{Found, among, showing, socket_proxies},
     summary::{
         addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name, networks_of,
+        tagged_version,
     },
 };
 use super::reach::named;

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     readers,
     socket_proxies::{Found, showing},
-    summary::{addresses_of, image_name, looks_like_traefik, name, reaches},
+    summary::{addresses_of, image_name, looks_like_traefik, name, reaches, tagged_version},
 };
 use crate::{
     engine::{
@@ -419,12 +419,10 @@ fn version(inspect: &ContainerInspectResponse, reader: Option<&Reader>) -> Optio
     let title = label("org.opencontainers.image.title");
     let is_traefik = is_named || title.is_some_and(|own| own.eq_ignore_ascii_case("traefik"));
     let label = label("org.opencontainers.image.version").filter(|_| is_traefik);
-    let tag = image.split('@').next().and_then(|own| own.rsplit_once(':'));
-    let tag = tag.filter(|_| is_named);
     reader
         .and_then(|reader| reader.user_agent.parse().ok())
         .or_else(|| label?.parse().ok())
-        .or_else(|| tag?.1.parse().ok())
+        .or_else(|| tagged_version(image).filter(|_| is_named))
 }
 
 #[cfg(test)]

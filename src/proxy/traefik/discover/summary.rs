@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use bollard::models::ContainerSummary;
 
+use crate::proxy::traefik::version::Version;
+
 /// The name, without a slash.
 pub fn name(summary: &ContainerSummary) -> String {
     let names = summary.names.iter().flatten();
@@ -56,7 +58,42 @@ pub fn looks_like_traefik(summary: &ContainerSummary) -> bool {
 
 /// What an image is called, without its registry, its tag and its digest.
 pub fn image_name(image: &str) -> &str {
+    name_and_tag(image).0
+}
+
+/// The version of Traefik that the tag of an image says.
+pub fn tagged_version(image: &str) -> Option<Version> {
+    name_and_tag(image).1.parse().ok()
+}
+
+/// The last word of an image's name, and its tag, which is empty where it has none.
+fn name_and_tag(image: &str) -> (&str, &str) {
     let image = image.split('@').next().unwrap_or_default();
     let name = image.rsplit('/').next().unwrap_or_default();
-    name.split(':').next().unwrap_or_default()
+    name.split_once(':').unwrap_or((name, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_has_a_name_and_perhaps_a_version() {
+        for (image, name, version) in [
+            ("traefik:v3.7", "traefik", Some("3.7")),
+            ("docker.io/library/traefik@sha256:0", "traefik", None),
+            ("registry:5000/mirror/traefik", "traefik", None),
+            (
+                "registry:5000/traefik:v2.11.3@sha256:0",
+                "traefik",
+                Some("2.11.3"),
+            ),
+            ("traefik:latest", "traefik", None),
+            ("shop/web", "web", None),
+        ] {
+            assert_eq!(image_name(image), name);
+            let found = tagged_version(image).map(|own| own.to_string());
+            assert_eq!(found.as_deref(), version, "{image}");
+        }
+    }
 }
