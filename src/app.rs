@@ -2,6 +2,7 @@
 
 mod doctor;
 mod history;
+mod include;
 mod init;
 mod made_from;
 mod roll;

@@ -5,9 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
-
-use super::{Chosen, Images, endpoint, from_here};
+use super::{super::include, Chosen, Images, endpoint, from_here};
 use crate::{
     cli::InitArgs,
     engine::Engine,
@@ -18,9 +16,6 @@ use crate::{
     proxy::traefik::{advice, discover::looks_like_traefik},
     yaml,
 };
-
-/// The most files in a row, each included by the one before.
-const MAX_STEPS: usize = 8;
 
 impl Chosen {
     /// Why nothing is edited, and where Traefik is.
@@ -52,7 +47,7 @@ impl Chosen {
 
     /// What to add to an included file.
     fn included(&self, args: &InitArgs, images: &Images, path: &Path) -> Option<Error> {
-        let found = find(path, MAX_STEPS, &|services| {
+        let found = find(path, &|services| {
             let found = stack::traefik(services, args.traefik.as_deref(), images);
             found.ok().flatten()
         });
@@ -71,41 +66,16 @@ impl Chosen {
 /// The file among those that a file includes, however far, in which a service is looked for.
 fn find(
     path: &Path,
-    steps: usize,
     traefik: &dyn Fn(&Services) -> Option<String>,
 ) -> Option<(PathBuf, Services, String)> {
-    let whole = yaml::parse_merged(&fs::read_to_string(path).ok()?).ok()?;
-    let directory = path.parent().unwrap_or(path);
-    for name in includes(&whole["include"]).filter(|_| steps > 0) {
-        let file = directory.join(name);
-        let Some(whole) = fs::read_to_string(&file)
-            .ok()
-            .and_then(|text| yaml::parse_merged(&text).ok())
-        else {
-            continue;
-        };
+    let included = include::files(vec![path.to_owned()]).into_iter().skip(1);
+    let mut found = included.filter_map(|(file, text)| {
+        let whole = yaml::parse_merged(&text).ok()?;
         let services = whole["services"].as_object().cloned().unwrap_or_default();
-        if let Some(name) = traefik(&services) {
-            return Some((file, services, name));
-        }
-        if let Some(found) = find(&file, steps - 1, traefik) {
-            return Some(found);
-        }
-    }
-    None
-}
-
-/// The paths of `include`, in its short and its long form.
-fn includes(include: &Value) -> impl Iterator<Item = &str> {
-    let entries = include.as_array().into_iter().flatten();
-    let paths = entries.map(|entry| match entry {
-        Value::Object(long) => long.get("path").unwrap_or(&Value::Null),
-        short => short,
+        let name = traefik(&services)?;
+        Some((file, services, name))
     });
-    paths.flat_map(|path| match path {
-        Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
-        one => one.as_str().into_iter().collect::<Vec<&str>>(),
-    })
+    found.next()
 }
 
 /// A Traefik that runs on the engine: its project, and the folder of that.
@@ -154,10 +124,10 @@ mod tests {
             "[missing.yaml, {path: [proxy/other.yaml]}]",
         ] {
             let from = write("compose.yaml", &format!("include: {include}\n"));
-            let (file, _, name) = find(&from, MAX_STEPS, &traefik).unwrap();
+            let (file, _, name) = find(&from, &traefik).unwrap();
             assert_eq!((file, name.as_str()), (there.clone(), "edge"), "{include}");
         }
         let round = write("compose.yaml", "include: [compose.yaml]\n");
-        assert!(find(&round, MAX_STEPS, &traefik).is_none());
+        assert!(find(&round, &traefik).is_none());
     }
 }

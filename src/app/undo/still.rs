@@ -2,15 +2,12 @@
 
 use std::{fs, path::PathBuf};
 
-use super::super::{Opened, from_here};
+use super::super::{Opened, from_here, include};
 use crate::{
     error::Result,
     event::Events,
-    init::tree::{self, Content, Node},
+    init::tree::{self, Content},
 };
-
-/// The most files that are read: an include may lead back to where it began.
-const MOST_FILES: usize = 100;
 
 /// Tells it where the files ask for something else than what runs now: an image by this name, and this config hash.
 pub async fn tell(
@@ -31,8 +28,12 @@ pub async fn tell(
         }
         return;
     }
-    let files = read(opened.compose.files());
-    let variables = read(opened.compose.env_files());
+    let files = include::files(opened.compose.files()).into_iter();
+    let files: Vec<Read> = files.map(Read::of).collect();
+    let variables = opened.compose.env_files().into_iter();
+    let variables =
+        variables.filter_map(|path| Some((path.clone(), fs::read_to_string(path).ok()?)));
+    let variables: Vec<Read> = variables.map(Read::of).collect();
     let is_set = |name: &str| std::env::var_os(name).is_some();
     events.notice(match place(service, reference, &files, &variables, &is_set) {
         Some(place) => format!(
@@ -66,41 +67,11 @@ struct Read {
     text: String,
 }
 
-/// Those that can be read, each followed by what it includes.
-fn read(paths: Vec<PathBuf>) -> Vec<Read> {
-    let mut read = Vec::new();
-    let mut open = paths;
-    open.reverse();
-    while let Some(path) = open.pop() {
-        if read.len() == MOST_FILES {
-            break;
-        }
-        let Ok(text) = fs::read_to_string(&path) else {
-            continue;
-        };
-        let directory = path.parent().unwrap_or(&path);
-        open.extend(included(&text).iter().map(|own| directory.join(own)));
+impl Read {
+    fn of((path, text): (PathBuf, String)) -> Self {
         let name = from_here(&path);
-        read.push(Read { name, text });
+        Self { name, text }
     }
-    read
-}
-
-/// The files under `include`, as they are written.
-fn included(text: &str) -> Vec<String> {
-    let whole = tree::parse(text).ok();
-    let list = whole.as_ref().and_then(|whole| whole.get("include"));
-    let mut paths = Vec::new();
-    let mut open: Vec<&Node> = list.into_iter().collect();
-    while let Some(node) = open.pop() {
-        match &node.content {
-            Content::Scalar(path) => paths.push(path.clone()),
-            Content::List(items, _) => open.extend(items),
-            Content::Map(..) => open.extend(node.get("path")),
-            Content::Nothing | Content::Alias => {}
-        }
-    }
-    paths
 }
 
 /// One line to change.
@@ -269,22 +240,5 @@ mod tests {
             let whole = own("a.yaml:3", "image: reg:5000/app:v1");
             assert_eq!(told(&[("a.yaml", &text)], &env, ""), whole, "{image}");
         }
-    }
-
-    #[test]
-    fn what_a_file_includes_is_read_after_it_and_an_include_of_itself_ends() {
-        let top = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = top.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-            path
-        };
-        let web = "include: [web.yaml]\nservices: {web: {image: app}}";
-        write("apps/web.yaml", web);
-        let first = write("a.yaml", "include:\n  - path: apps/web.yaml\n");
-        let all = read(vec![first]);
-        assert!(all[1].name.ends_with("apps/web.yaml"), "{}", all[1].name);
-        assert_eq!(all.len(), MOST_FILES);
     }
 }

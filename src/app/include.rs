@@ -1,0 +1,77 @@
+//! The files of a project and those that they include, as they are written.
+
+use std::{fs, path::PathBuf};
+
+use crate::init::tree::{self, Content, Node};
+
+/// The most files that are read: an include may lead back to where it began.
+const MOST_FILES: usize = 100;
+
+/// Those that can be read, each with its text and followed by what it includes.
+pub fn files(paths: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    let mut open = paths;
+    open.reverse();
+    while let Some(path) = open.pop() {
+        if files.len() == MOST_FILES {
+            break;
+        }
+        let Ok(text) = fs::read_to_string(&path) else {
+            continue;
+        };
+        let directory = path.parent().unwrap_or(&path);
+        let included = included(&text).into_iter().rev();
+        open.extend(included.map(|own| directory.join(own)));
+        files.push((path, text));
+    }
+    files
+}
+
+/// The paths of `include`, in its short and its long form.
+fn included(text: &str) -> Vec<String> {
+    let whole = tree::parse(text).ok();
+    let list = whole.as_ref().and_then(|whole| whole.get("include"));
+    list.map_or_else(Vec::new, paths)
+}
+
+fn paths(node: &Node) -> Vec<String> {
+    match &node.content {
+        Content::Scalar(path) => vec![path.clone()],
+        Content::List(items, _) => items.iter().flat_map(paths).collect(),
+        Content::Map(..) => node.get("path").map_or_else(Vec::new, paths),
+        Content::Nothing | Content::Alias => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_file_includes_in_any_form_is_read_after_it_and_an_include_of_itself_ends() {
+        let top = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = top.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let deep = write("apps/deep.yaml", "services: {}\n");
+        let tagged = "include: [deep.yaml]\nservices: {web: {ports: !reset []}}\n";
+        let web = write("apps/web.yaml", tagged);
+        let db = write("db.yaml", "services: {}\n");
+        for include in [
+            "[apps/web.yaml, db.yaml]",
+            "[{path: apps/web.yaml, project_directory: .}, db.yaml]",
+            "[missing.yaml, {path: [apps/web.yaml, db.yaml]}]",
+        ] {
+            let from = write("a.yaml", &format!("include: {include}\n"));
+            let found = files(vec![from.clone()]).into_iter().map(|(path, _)| path);
+            let found: Vec<PathBuf> = found.collect();
+            let all = [from, web.clone(), deep.clone(), db.clone()];
+            assert_eq!(found, all, "{include}");
+        }
+        let round = write("a.yaml", "include: [a.yaml]\n");
+        assert_eq!(files(vec![round]).len(), MOST_FILES);
+    }
+}
