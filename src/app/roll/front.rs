@@ -280,15 +280,21 @@ async fn unlabelled_front(
     }
     let notice = match survey.silent {
         _ if callers.iter().any(Caller::routes) => None,
-        Some(why) => Some(format!(
-            "{name} is rolled on health alone: it has no Traefik label, and Traefik cannot be asked whether another              provider routes to it ({})",
-            why.message
-        )),
-        None => Some(format!(
-            "{name} has no Traefik router: it is rolled on health alone"
-        )),
+        silent => Some(on_health_alone(name, silent.as_ref())),
     };
     Ok(InFront::none(notice, callers))
+}
+
+/// `silent` is why Traefik cannot be asked.
+fn on_health_alone(name: &str, silent: Option<&Error>) -> String {
+    match silent {
+        Some(why) => format!(
+            "{name} is rolled on health alone: it has no Traefik label, and Traefik cannot be asked whether another provider \
+             routes to it ({})",
+            why.message
+        ),
+        None => format!("{name} has no Traefik router: it is rolled on health alone"),
+    }
 }
 
 /// Refuses to promise for traffic that reaches the service past the router of its labels.
@@ -435,5 +441,20 @@ fn refuse_traefik_itself(traefiks: &[TraefikContainer], replicas: &[Replica]) ->
             traefik.name
         ))
         .hint("docker compose up -d replaces it, with a short gap for everything behind it")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_notice_of_health_alone_is_one_sentence() {
+        let silent = Error::refused("the API is off");
+        assert_eq!(
+            on_health_alone("web", Some(&silent)),
+            "web is rolled on health alone: it has no Traefik label, and Traefik cannot be asked whether another provider \
+             routes to it (the API is off)"
+        );
     }
 }
