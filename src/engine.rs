@@ -197,6 +197,13 @@ impl Engine {
         }
     }
 
+    /// One that is never asked.
+    #[cfg(test)]
+    pub fn unconnected(endpoint: Endpoint) -> Self {
+        let docker = through(endpoint.clone(), &Events::new(Vec::new())).unwrap();
+        Self { docker, endpoint }
+    }
+
     /// For questions that are answered at once.
     fn asked(&self) -> Docker {
         self.docker.clone().with_timeout(ANSWER_TIMEOUT)

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::{Purpose, Scene, Subject, refuse::pass_over, survey::Survey, untouched};
+use super::{Purpose, Scene, Subject, survey::Survey, untouched};
 use crate::{
     check::Check,
     compose::Service,
@@ -138,8 +138,6 @@ impl Scene<'_> {
             Purpose::Roll => refuse_lost(&near, &wanted, case.olds),
             Purpose::Settle => Ok(()),
         };
-        let mut notices = Vec::new();
-        let lost = pass_over(settings, Check::Switch, lost, &mut notices);
         let all = near.iter().filter(|own| concerns(own, &wanted, case.olds));
         let all: Vec<TraefikContainer> = all.cloned().collect();
         let lost = lost.and_then(|()| match case.purpose {
@@ -161,7 +159,6 @@ impl Scene<'_> {
             true => labelled_front(&request, &all, lost, survey).await?,
             false => unlabelled_front(&request, &all, lost, survey, case.purpose).await?,
         };
-        front.notices.extend(notices);
         front.traefiks = all;
         Ok(front)
     }
@@ -447,6 +444,36 @@ fn refuse_traefik_itself(traefiks: &[TraefikContainer], replicas: &[Replica]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Endpoint;
+
+    #[tokio::test]
+    async fn a_new_version_that_traefik_would_lose_is_refused_with_allow_split_too() {
+        let engine = Engine::unconnected(Endpoint::Unix("/nowhere".into()));
+        let key = ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        };
+        let settings = Settings {
+            ignore: [Check::Switch].into(),
+            ..Settings::resolve(Default::default())
+        };
+        let networks = BTreeSet::new();
+        let wanted = Wanted::new(&key, &BTreeMap::new(), None, networks.clone());
+        let request = Request {
+            engine: &engine,
+            key: &key,
+            settings: &settings,
+            epoch: 1,
+            found: &[],
+            networks: &networks,
+            replicas: &[],
+            wanted: &wanted,
+        };
+        let lost = Error::refused("Traefik would leave the new version of web out");
+        let survey = async { Survey::default() };
+        let front = labelled_front(&request, &[], Err(lost.clone()), survey).await;
+        assert_eq!(front.err(), Some(lost));
+    }
 
     #[test]
     fn the_notice_of_health_alone_is_one_sentence() {
