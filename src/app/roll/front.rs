@@ -37,6 +37,8 @@ use crate::{
 /// The pause before a drain, and the longer one where a middleware can hold a request.
 pub(super) const SETTLE: Duration = Duration::from_millis(250);
 const SETTLE_HELD: Duration = Duration::from_secs(5);
+/// What a pin is called in messages.
+const PIN_FILE: &str = "a pin file";
 
 /// A service whose traffic is to be moved.
 pub(super) struct Case<'a> {
@@ -121,13 +123,13 @@ impl Scene<'_> {
         let wanted = Wanted::new(case.key, &service.labels, image, declared);
         let mut versions = case.olds.iter().map(|old| &old.labels);
         let labelled = names::wants_traefik(&service.labels) || versions.any(names::wants_traefik);
-        if settings.proxy == ProxyKind::None {
-            return match left_relabelled(case.key, case.found).await {
-                Some(by) => Err(unsettled(case.key, &by, "--proxy none")),
-                None => Ok(InFront::none(None, Vec::new())),
-            };
-        }
         let near = discover::traefiks(self.engine, case.found, &networks).await;
+        if settings.proxy == ProxyKind::None {
+            // Where they cannot be found, this is the way to go on without them.
+            let near = near.unwrap_or_default();
+            let none = InFront::none(None, Vec::new());
+            return self.refuse_left(&case, &near, none).await;
+        }
         let near = near.map_err(|error| match labelled {
             true => untouched(error),
             false => unsure(error, &service.name),
@@ -160,7 +162,29 @@ impl Scene<'_> {
             false => unlabelled_front(&request, &all, lost, survey, case.purpose).await?,
         };
         front.traefiks = all;
-        Ok(front)
+        self.refuse_left(&case, &near, front).await
+    }
+
+    /// Refuses to go on without a proxy while an earlier rollout still moves the traffic by one.
+    async fn refuse_left(
+        &self,
+        case: &Case<'_>,
+        near: &[TraefikContainer],
+        front: InFront,
+    ) -> Result<InFront> {
+        if front.proxy.routes() {
+            return Ok(front);
+        }
+        let by = match left_relabelled(case.key, case.found).await {
+            Some(by) => Some(by),
+            None => setup::is_left(self.engine, case.key, near)
+                .await?
+                .then(|| PIN_FILE.to_owned()),
+        };
+        match by {
+            Some(by) => Err(unsettled(case.key, &by, without_proxy(case.settings))),
+            None => Ok(front),
+        }
     }
 
     pub(super) fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
@@ -217,7 +241,7 @@ async fn labelled_front(
                 ..InFront::of(way, survey.callers)
             })
         }
-        Err(error) if refused && needs_none && !is_left_relabelled(request).await => {
+        Err(error) if refused && needs_none => {
             let notice = format!(
                 "{}; --strategy recreate needs none, and nothing confirms the new replicas but their health",
                 error.message
@@ -256,7 +280,7 @@ async fn unlabelled_front(
     let (way, survey) = tokio::join!(traefik(request, all), survey);
     let callers = survey.callers;
     match way {
-        Ok(way) if way.knows_the_service => {
+        Ok(way) if way.knows_the_service || is_left_relabelled(request).await => {
             lost?;
             refuse_past_labels(settings, &callers)?;
             return Ok(InFront {
@@ -264,7 +288,9 @@ async fn unlabelled_front(
                 ..InFront::of(way, callers)
             });
         }
-        Err(error) if known => return Err(unsure(error, name)),
+        Err(error) if known || is_left_relabelled(request).await => {
+            return Err(unsure(error, name));
+        }
         Ok(_) | Err(_) => {}
     }
     // An unfinished rollout is settled even where no Traefik routes to the service any more.
@@ -377,6 +403,15 @@ async fn left_relabelled(key: &ServiceKey, found: &[discover::Found]) -> Option<
     found.zip(overlays).find_map(of_the_service)
 }
 
+/// The option by which a rollout does without a proxy.
+fn without_proxy(settings: &Settings) -> &'static str {
+    match (settings.proxy, settings.strategy) {
+        (ProxyKind::None, _) => "--proxy none",
+        (_, Strategy::Recreate) => "--strategy recreate",
+        _ => "--allow-split and --ignore",
+    }
+}
+
 fn unsettled(key: &ServiceKey, by: &str, option: &str) -> Error {
     let service = &key.service;
     Error::refused(format!(
@@ -444,7 +479,7 @@ fn refuse_traefik_itself(traefiks: &[TraefikContainer], replicas: &[Replica]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::Endpoint;
+    use crate::{endpoint::Endpoint, engine::Engine};
 
     #[tokio::test]
     async fn a_new_version_that_traefik_would_lose_is_refused_with_allow_split_too() {
@@ -473,6 +508,38 @@ mod tests {
         let survey = async { Survey::default() };
         let front = labelled_front(&request, &[], Err(lost.clone()), survey).await;
         assert_eq!(front.err(), Some(lost));
+    }
+
+    #[test]
+    fn what_is_left_by_a_pin_names_the_option_that_does_without_a_proxy() {
+        let key = ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        };
+        let of = |proxy, strategy| {
+            let settings = Settings {
+                proxy,
+                strategy,
+                ..Settings::resolve(Default::default())
+            };
+            unsettled(&key, PIN_FILE, without_proxy(&settings))
+        };
+        let error = of(ProxyKind::None, Strategy::Recreate);
+        assert_eq!(
+            error.message,
+            "an unfinished rollout of web still moves its traffic by a pin file"
+        );
+        assert_eq!(
+            error.hint.unwrap(),
+            "settle that one first, without --proxy none: rollout resume web"
+        );
+        let hint = of(ProxyKind::Auto, Strategy::Recreate).hint.unwrap();
+        assert!(hint.contains("without --strategy recreate:"), "{hint}");
+        let hint = of(ProxyKind::Auto, Strategy::BlueGreen).hint.unwrap();
+        assert!(
+            hint.contains("without --allow-split and --ignore:"),
+            "{hint}"
+        );
     }
 
     #[test]
