@@ -217,6 +217,7 @@ impl Scene<'_> {
             image: image.as_ref(),
             olds: &olds,
             traefiks: &front.traefiks,
+            earlier,
             purpose,
         });
         let mut unrouted = BTreeSet::new();

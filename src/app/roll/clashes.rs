@@ -32,7 +32,18 @@ pub(super) struct Case<'a> {
     pub olds: &'a [Replica],
     /// The Traefiks in front of it.
     pub traefiks: &'a [TraefikContainer],
+    /// Services that the same command rolls before this one.
+    pub earlier: &'a [&'a str],
     pub purpose: Purpose,
+}
+
+impl Case<'_> {
+    /// Whether it is rolled before this service, whose labels are compared again afterwards.
+    fn comes_earlier(&self, neighbour: &Neighbour) -> bool {
+        let is_of_project = neighbour.project() == Some(&self.key.project);
+        let service = neighbour.service();
+        is_of_project && service.is_some_and(|own| self.earlier.contains(&own))
+    }
 }
 
 impl Scene<'_> {
@@ -41,7 +52,8 @@ impl Scene<'_> {
         if case.traefiks.is_empty() {
             return Ok(Vec::new());
         }
-        let neighbours = neighbours(self.engine, case.key, case.traefiks).await?;
+        let mut neighbours = neighbours(self.engine, case.key, case.traefiks).await?;
+        neighbours.retain(|own| !case.comes_earlier(own));
         let served = case.olds.iter().filter(|old| old.serves());
         let own = Own {
             container: self.container_name(case.service, case.olds),
@@ -312,6 +324,29 @@ mod tests {
         );
         let (refused, notices) = judged(Some(&[RULE, PORT]), &[], neighbour("shop", &[PORT]));
         assert_eq!((refused, notices.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_service_of_the_project_that_is_rolled_earlier_is_compared_afterwards() {
+        let key = ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        };
+        let settings = Settings::resolve(Default::default());
+        let service = Service::default();
+        let case = |earlier| Case {
+            key: &key,
+            service: &service,
+            settings: &settings,
+            image: None,
+            olds: &[],
+            traefiks: &[],
+            earlier,
+            purpose: Purpose::Roll,
+        };
+        assert!(case(&["a", "b"]).comes_earlier(&neighbour("shop", &[RULE])));
+        assert!(!case(&["a"]).comes_earlier(&neighbour("shop", &[RULE])));
+        assert!(!case(&["b"]).comes_earlier(&neighbour("blog", &[RULE])));
     }
 
     #[test]
