@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::{Purpose, Scene, Subject, survey::Survey, untouched};
+use super::{Purpose, Scene, Subject, refuse::pass_over, survey::Survey, untouched};
 use crate::{
     check::Check,
     compose::Service,
@@ -228,25 +228,24 @@ async fn labelled_front(
         lost.clone()?;
     }
     let (way, survey) = tokio::join!(traefik(request, all), survey);
-    if let Some(absent) = survey.absent {
-        return Err(absent);
-    }
+    let mut notices = Vec::from_iter(survey.notice);
+    pass_over(settings, Check::Labels, survey.absent, &mut notices)?;
     let way = lost.and(way);
     let refused = way.as_ref().err().map(|error| error.outcome) == Some(Outcome::Refused);
-    match way {
+    let mut front = match way {
         Ok(way) => {
             refuse_past_labels(settings, &survey.callers)?;
-            Ok(InFront {
+            InFront {
                 down: survey.down,
                 ..InFront::of(way, survey.callers)
-            })
+            }
         }
         Err(error) if refused && needs_none => {
             let notice = format!(
                 "{}; --strategy recreate needs none, and nothing confirms the new replicas but their health",
                 error.message
             );
-            Ok(InFront::none(Some(notice), survey.callers))
+            InFront::none(Some(notice), survey.callers)
         }
         Err(error) if refused && ignored(settings, &error).is_some() => {
             let check = ignored(settings, &error).unwrap_or(Check::Switch);
@@ -254,10 +253,12 @@ async fn labelled_front(
                 "{}; going on because of --ignore {check}: both versions will answer for a while, and requests can fail while the old containers stop",
                 error.message
             );
-            Ok(InFront::none(Some(notice), survey.callers))
+            InFront::none(Some(notice), survey.callers)
         }
-        Err(error) => Err(untouched(error)),
-    }
+        Err(error) => return Err(untouched(error)),
+    };
+    front.notices.extend(notices);
+    Ok(front)
 }
 
 /// The check by which the operator lets a rollout go on without a proxy that switches.

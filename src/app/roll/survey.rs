@@ -12,12 +12,11 @@ use crate::{
         by_name::{Callee, Caller, Heard},
         discover::{TraefikContainer, Wanted, concerns, named_apis},
         down::Down,
-        providers::{references, refuse_absent},
+        providers::{Reference, references, refuse_absent},
     },
 };
 
 /// What the Traefiks near a service say.
-#[derive(Default)]
 pub(super) struct Survey {
     /// What reaches the service past the router of its labels.
     pub callers: Vec<Caller>,
@@ -25,8 +24,22 @@ pub(super) struct Survey {
     pub down: Vec<Down>,
     /// Why one of them cannot be asked.
     pub silent: Option<Error>,
-    /// Labels that name a provider which is not on.
-    pub absent: Option<Error>,
+    /// Labels of the new version alone that name a provider which is not on.
+    pub absent: Result<()>,
+    /// Such labels that the old version has too.
+    pub notice: Option<String>,
+}
+
+impl Default for Survey {
+    fn default() -> Self {
+        Self {
+            callers: Vec::new(),
+            down: Vec::new(),
+            silent: None,
+            absent: Ok(()),
+            notice: None,
+        }
+    }
 }
 
 /// One answer: what is listed, and the providers that are on, where that matters.
@@ -47,11 +60,8 @@ impl Scene<'_> {
         if case.purpose != Purpose::Roll || near.is_empty() {
             return Survey::default();
         }
-        let references = references(&wanted.labels);
-        let answers = match self
-            .answers(case, near, wanted, !references.is_empty())
-            .await
-        {
+        let named = references(&wanted.labels);
+        let answers = match self.answers(case, near, wanted, !named.is_empty()).await {
             Ok(answers) => answers,
             Err(error) => vec![Err(error)],
         };
@@ -77,7 +87,9 @@ impl Scene<'_> {
         survey.callers = callee.callers(&heard, &middlewares_of_labels(labels));
         // What one of them has on is not known where it does not answer.
         if survey.silent.is_none() {
-            survey.absent = refuse_absent(&key.service, &references, &on).err();
+            let olds = case.olds.iter();
+            let before: Vec<Reference> = olds.flat_map(|old| references(&old.labels)).collect();
+            survey.judge_providers(&key.service, named, &before, &on);
         }
         survey
     }
@@ -117,6 +129,23 @@ impl Scene<'_> {
     }
 }
 
+impl Survey {
+    /// What the old version has too loses nothing; `on` holds the providers of each Traefik in front.
+    fn judge_providers(
+        &mut self,
+        service: &str,
+        named: Vec<Reference>,
+        before: &[Reference],
+        on: &[Vec<String>],
+    ) {
+        let (known, fresh): (Vec<Reference>, Vec<Reference>) =
+            named.into_iter().partition(|own| before.contains(own));
+        self.absent = refuse_absent(service, &fresh, on);
+        let known = refuse_absent(service, &known, on).err();
+        self.notice = known.map(|error| format!("{}; that is so already", error.message));
+    }
+}
+
 async fn ask(
     api: Arc<Api>,
     networks: BTreeSet<String>,
@@ -137,4 +166,37 @@ async fn ask(
         providers,
         is_in_front,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_that_is_off_is_refused_only_where_the_old_version_does_not_name_it() {
+        let of = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter();
+            let labels = pairs.map(|(router, value)| {
+                (
+                    format!("traefik.http.routers.{router}.service"),
+                    (*value).to_owned(),
+                )
+            });
+            references(&labels.collect())
+        };
+        let on = [vec!["Docker".to_owned()]];
+        let judged = |new: &[(&str, &str)], old: &[(&str, &str)]| {
+            let mut survey = Survey::default();
+            survey.judge_providers("web", of(new), &of(old), &on);
+            (survey.absent.err(), survey.notice)
+        };
+        let (refused, notice) = judged(&[("a", "x@redis")], &[("a", "x@file")]);
+        let hint = refused.unwrap().hint.unwrap();
+        assert!(hint.ends_with("--ignore labels"), "{hint}");
+        assert_eq!(notice, None);
+        let (refused, notice) = judged(&[("a", "x@redis")], &[("a", "x@redis")]);
+        assert_eq!(refused, None);
+        let notice = notice.unwrap();
+        assert!(notice.ends_with("that is so already"), "{notice}");
+    }
 }

@@ -69,7 +69,8 @@ pub fn refuse_absent(service: &str, references: &[Reference], on: &[Vec<String>]
                  which is not on (on are: {on})"
             );
             Err(Error::refused(message).hint(format!(
-                "switch the provider on in Traefik, or correct the label {label} of {service}"
+                "switch the provider on in Traefik, or correct the label {label} of {service}\n      or go on all the \
+                 same: --ignore labels"
             )))
         }
         _ => Ok(()),
