@@ -16,7 +16,7 @@ use crate::{
     proxy::traefik::{
         conflicts::{Clash, Object, Outcome, ROUTER, clashes, objects_of},
         discover::TraefikContainer,
-        neighbours::{Neighbour, neighbours},
+        neighbours::{Neighbour, is_unknown, neighbours},
     },
     settings::Settings,
     socket_proxy::overlay::Labels,
@@ -38,6 +38,14 @@ pub(super) struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// What is said of Traefiks whose neighbours are not known.
+    fn not_compared(&self) -> Option<String> {
+        let all = self.traefiks.iter().filter(|own| is_unknown(own));
+        let names: Vec<&str> = all.map(|own| own.name.as_str()).collect();
+        let is_told = self.purpose == Purpose::Roll && !names.is_empty();
+        is_told.then(|| not_compared(&self.service.name, &names))
+    }
+
     /// Whether it is rolled before this service, whose labels are compared again afterwards.
     fn comes_earlier(&self, neighbour: &Neighbour) -> bool {
         let is_of_project = neighbour.project() == Some(&self.key.project);
@@ -76,6 +84,7 @@ impl Scene<'_> {
             None => Ok(()),
         };
         pass_over(case.settings, Check::Labels, refused, &mut judged.notices)?;
+        judged.notices.extend(case.not_compared());
         Ok(judged.notices)
     }
 
@@ -88,6 +97,14 @@ impl Scene<'_> {
             (None, None) => words.join(self.compose.separator()),
         }
     }
+}
+
+fn not_compared(service: &str, traefiks: &[&str]) -> String {
+    let traefiks = traefiks.join(", ");
+    format!(
+        "the labels of {service} are not compared with those of other containers: how Traefik ({traefiks}) reads Docker \
+         is not known"
+    )
 }
 
 /// The other projects that are made from Compose files in this directory, whichever way the path is written.
@@ -347,6 +364,15 @@ mod tests {
         assert!(case(&["a", "b"]).comes_earlier(&neighbour("shop", &[RULE])));
         assert!(!case(&["a"]).comes_earlier(&neighbour("shop", &[RULE])));
         assert!(!case(&["b"]).comes_earlier(&neighbour("blog", &[RULE])));
+    }
+
+    #[test]
+    fn labels_that_are_not_compared_are_one_notice_with_every_traefik() {
+        assert_eq!(
+            not_compared("web", &["inner", "outer"]),
+            "the labels of web are not compared with those of other containers: how Traefik (inner, outer) reads Docker is \
+             not known"
+        );
     }
 
     #[test]

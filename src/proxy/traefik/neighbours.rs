@@ -56,6 +56,11 @@ pub async fn neighbours(
     Ok(kept(key, &readers, &running?))
 }
 
+/// Whether a Traefik reads containers in a way that is not known, so that its neighbours are not known either.
+pub fn is_unknown(traefik: &TraefikContainer) -> bool {
+    traefik.config.docker.is_none() && !matches!(traefik.reads, Reads::Nothing)
+}
+
 fn reader(traefik: &TraefikContainer) -> Option<impl Future<Output = Reader<'_>>> {
     let docker = traefik.config.docker.as_ref()?;
     let control = match &traefik.reads {

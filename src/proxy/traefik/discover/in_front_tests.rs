@@ -5,7 +5,10 @@ use bollard::models::{ContainerInspectResponse, EndpointSettings, NetworkSetting
 use super::*;
 use crate::{
     plan::simulator,
-    proxy::traefik::static_config::{Given, read},
+    proxy::traefik::{
+        neighbours::is_unknown,
+        static_config::{Given, StaticConfig, read},
+    },
 };
 
 fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
@@ -148,6 +151,24 @@ fn nothing_is_concluded_from_what_is_not_known() {
     let all = [traefik("outer", CLOSED, &BOTH)];
     assert_eq!(kept(&all, &wanted(&[], None), &[]), ["outer"]);
     assert_eq!(kept(&all, &wanted(&[], Some(&[ON])), &[]), ["outer"]);
+}
+
+#[test]
+fn the_neighbours_of_a_traefik_are_unknown_where_its_configuration_is() {
+    let known = traefik("outer", CLOSED, &BOTH);
+    assert!(!is_unknown(&known));
+    let unread = TraefikContainer {
+        config: StaticConfig::default(),
+        unread: Some("/etc/traefik/traefik.yml: broken".to_owned()),
+        ..known
+    };
+    assert!(is_unknown(&unread));
+    let off = TraefikContainer {
+        reads: Reads::Nothing,
+        unread: None,
+        ..unread
+    };
+    assert!(!is_unknown(&off));
 }
 
 #[test]
