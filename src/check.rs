@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use clap::ValueEnum;
+use clap::{
+    ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::Serialize;
 
 /// One check, in the order of importance.
@@ -58,6 +61,29 @@ pub enum Check {
     Binds,
     /// Which containers have the engine's socket
     Socket,
+}
+
+impl Check {
+    /// Those whose refusal a rollout can go on in spite of.
+    pub const IGNORABLE: [Self; 11] = [
+        Self::Traefik,
+        Self::Api,
+        Self::Switch,
+        Self::Labels,
+        Self::HostPorts,
+        Self::NetworkMode,
+        Self::StaticAddress,
+        Self::MacAddress,
+        Self::AnonymousVolumes,
+        Self::Joined,
+        Self::Rollout,
+    ];
+
+    /// Reads the word of one that can be ignored.
+    pub fn ignorable() -> impl TypedValueParser<Value = Self> {
+        let words = Self::IGNORABLE.iter().filter_map(Self::to_possible_value);
+        PossibleValuesParser::new(words).try_map(|word| Self::from_str(&word, false))
+    }
 }
 
 impl fmt::Display for Check {

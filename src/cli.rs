@@ -340,7 +340,10 @@ fn values_joined(arguments: Vec<OsString>) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
+    use crate::check::Check;
 
     fn parsed(line: &str) -> Action {
         let words = line.split_whitespace().map(OsString::from);
@@ -446,14 +449,27 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_check_is_refused_with_the_list_of_all() {
-        for word in ["everything", "lables"] {
-            let line = ["rollout", "web", "--ignore", word];
+    fn a_check_that_cannot_be_ignored_is_refused_with_the_list_of_those_that_can() {
+        let other = Check::value_variants().iter();
+        let other = other.filter(|own| !Check::IGNORABLE.contains(own));
+        let other = other.map(ToString::to_string);
+        for word in other.chain(["everything", "lables"].map(str::to_owned)) {
+            let line = ["rollout", "web", "--ignore", &word];
             let Err(Stop::Refuse(error)) = parse(line.map(OsString::from)) else {
                 panic!("{word}")
             };
             let told = format!("{} {}", error.message, error.hint.unwrap_or_default());
-            assert!(told.contains("engine, compose, traefik"), "{told}");
+            assert!(told.contains("known are traefik, api, switch"), "{told}");
+        }
+    }
+
+    #[test]
+    fn every_check_that_can_be_ignored_is_taken() {
+        for check in Check::IGNORABLE {
+            let Action::Up(up) = parsed(&format!("rollout web --ignore {check}")) else {
+                panic!("{check}")
+            };
+            assert_eq!(up.settings.ignore, [check]);
         }
     }
 

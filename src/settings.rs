@@ -210,8 +210,8 @@ pub struct Partial {
     /// Start the new replicas with empty anonymous volumes
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub renew_anon_volumes: Option<Switch>,
-    /// Go on although this check refuses the rollout; repeat for several. The words are those of doctor's JSON
-    #[arg(long, value_enum, value_name = "CHECK", hide_possible_values = true)]
+    /// Go on although this check refuses the rollout, such as labels or host-ports; repeat for several
+    #[arg(long, value_parser = Check::ignorable(), value_name = "CHECK", hide_possible_values = true)]
     #[serde(skip)]
     pub ignore: Vec<Check>,
     /// Go on where no atomic cutover is possible: both versions answer for a while (as --ignore switch)
@@ -340,6 +340,11 @@ impl Settings {
     /// Whether a refusal by this check is passed over.
     pub fn ignores(&self, check: Check) -> bool {
         self.ignore.contains(&check)
+    }
+
+    /// Whether new replicas may start with empty anonymous volumes.
+    pub fn renews_anon_volumes(&self) -> bool {
+        self.renew_anon_volumes || self.ignores(Check::AnonymousVolumes)
     }
 }
 
@@ -551,6 +556,24 @@ mod tests {
         };
         let settings = Settings::resolve([flags, file, Partial::default(), environment]);
         assert_eq!(settings.ignore, [Check::Switch, Check::HostPorts].into());
+    }
+
+    #[test]
+    fn anonymous_volumes_are_renewed_where_their_check_is_ignored() {
+        let renews = |flags| {
+            let none = Partial::default;
+            let settings = Settings::resolve([flags, none(), none(), none()]);
+            settings.renews_anon_volumes()
+        };
+        assert!(!renews(Partial::default()));
+        assert!(renews(Partial {
+            renew_anon_volumes: Some(Switch(true)),
+            ..Partial::default()
+        }));
+        assert!(renews(Partial {
+            ignore: vec![Check::AnonymousVolumes],
+            ..Partial::default()
+        }));
     }
 
     #[test]

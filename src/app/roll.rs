@@ -189,8 +189,7 @@ impl Scene<'_> {
             Purpose::Roll => {
                 let volumes = image.as_ref().map_or(&[][..], |image| &image.volumes);
                 self.refuse_two_sets(service, replicas, &settings, volumes, &joined, &mut notices)?;
-                self.dependencies(service, &settings, earlier, &mut notices)
-                    .await?
+                self.dependencies(service, earlier).await?
             }
             // Nothing is created.
             Purpose::Settle => Vec::new(),

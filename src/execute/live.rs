@@ -183,7 +183,7 @@ impl Live<'_> {
             rollout: &desired.rollout.0,
             lock: Some(&self.lock.id),
             labels: self.labels.clone(),
-            renew_anon_volumes: self.settings.renew_anon_volumes,
+            renew_anon_volumes: self.settings.renews_anon_volumes(),
         };
         let events = self.events.clone();
         // The drain must see every answer from its beginning: what has to be there by then starts alongside.

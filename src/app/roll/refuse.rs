@@ -243,9 +243,7 @@ impl Scene<'_> {
     pub(super) async fn dependencies(
         &self,
         service: &Service,
-        settings: &Settings,
         earlier: &[&str],
-        notices: &mut Vec<String>,
     ) -> Result<Vec<(String, u32)>> {
         let mut dependencies = Vec::new();
         for name in self.project.dependencies(&service.name) {
@@ -266,8 +264,7 @@ impl Scene<'_> {
                     "{} depends on {name}, which has no container yet",
                     service.name
                 ));
-                let missing = missing.hint(format!("docker compose up -d {name}"));
-                pass_over(settings, Check::Dependency, Err(missing), notices)?;
+                return Err(missing.hint(format!("docker compose up -d {name}")));
             }
             if !replicas.is_empty() {
                 dependencies.push((name, replicas.len() as u32));
