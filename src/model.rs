@@ -331,6 +331,8 @@ pub struct Facts {
     pub confirm_expired: Option<Side>,
     /// Why that is certain before the wait is over: a sentence on what a proxy complains of.
     pub complaint: Option<String>,
+    /// The cutover has taken routers of other services away.
+    pub harms: bool,
     /// How the watch after the cutover ended, once it has.
     pub baked: Option<Baked>,
     /// Old replicas whose traffic is over.

@@ -221,9 +221,12 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Nothing served before: without the new replicas, all is as it was. A pin hides nothing from Docker's provider.
+    /// Nothing was there before: without the new replicas, all is as it was. Over a dead old version they stay, unless
+    /// they take other services off the proxy. A pin hides nothing from Docker's provider.
     fn can_be_hidden_again(&self) -> bool {
-        !self.desired.served && !self.desired.confirm_hold
+        !self.desired.served
+            && !self.desired.confirm_hold
+            && (self.desired.olds_at_start.is_empty() || self.facts.harms)
     }
 
     /// There is something to go back to, and nobody has begun to wind it down.

@@ -29,11 +29,14 @@ fn health() -> impl Strategy<Value = Health> {
 
 fn fate() -> impl Strategy<Value = Fate> {
     let ready = prop_oneof![Just(Ready::Soon), Just(Ready::Never), Just(Ready::Crashes)];
-    (ready, any::<[bool; 3]>()).prop_map(|(ready, [confirms, confirms_back, bakes_well])| Fate {
-        ready,
-        confirms,
-        confirms_back,
-        bakes_well,
+    (ready, any::<[bool; 4]>()).prop_map(|(ready, [confirms, confirms_back, bakes_well, harms])| {
+        Fate {
+            ready,
+            confirms,
+            confirms_back,
+            bakes_well,
+            harms,
+        }
     })
 }
 

@@ -22,6 +22,8 @@ pub struct Fate {
     pub confirms_back: bool,
     /// Whether the watch after the cutover finds all well.
     pub bakes_well: bool,
+    /// Whether a cutover that is not confirmed takes routers of other services away.
+    pub harms: bool,
 }
 
 /// What becomes of a new replica.
@@ -37,6 +39,7 @@ pub const WELL: Fate = Fate {
     confirms: true,
     confirms_back: true,
     bakes_well: true,
+    harms: false,
 };
 
 #[derive(Clone, Debug)]
@@ -248,6 +251,14 @@ impl Simulator {
                 told()
             );
         }
+        if *step == Step::CutBack && self.stage() == Some(Stage::Cutover) {
+            let over_dead = !self.desired.served && !self.desired.olds_at_start.is_empty();
+            assert!(
+                !over_dead || self.facts.harms || !self.new_serves_alone(),
+                "all that serves is hidden: {}",
+                told()
+            );
+        }
         let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
             return;
         };
@@ -331,6 +342,12 @@ impl Simulator {
             // A new set that has lost members is all there is once no old one serves.
             _ => self.desired.replicas as usize,
         }
+    }
+
+    /// Whether new replicas serve, and no old one does.
+    fn new_serves_alone(&self) -> bool {
+        let serves = |set: Vec<&Replica>| set.iter().any(|own| own.serves());
+        serves(self.news()) && !serves(self.olds())
     }
 
     fn stage(&self) -> Option<Stage> {
@@ -483,6 +500,7 @@ impl Simulator {
             self.facts.confirmed = Some(side);
         } else {
             self.facts.confirm_expired = Some(side);
+            self.facts.harms = side == Side::New && self.fate.harms;
         }
     }
 }

@@ -469,6 +469,44 @@ fn a_first_start_that_is_not_confirmed_is_hidden_again_and_removed() {
     );
 }
 
+/// A rollout over a version that does not serve, and whose cutover is not confirmed.
+fn over_a_dead_one(fate: Fate) -> Simulator {
+    let mut dead = olds(1);
+    dead[0].health = Health::Unhealthy;
+    let fate = Fate {
+        confirms: false,
+        ..fate
+    };
+    Simulator::new(dead, 1, true, fate)
+}
+
+#[test]
+fn what_serves_over_a_dead_version_stays_although_it_is_not_confirmed() {
+    let mut world = over_a_dead_one(WELL);
+    let (steps, end) = steps(&mut world);
+    assert_eq!(steps, BAKED[..5]);
+    assert!(
+        matches!(&end, Next::Fail(Failure::NeedsPerson(why)) if why.contains("no old one is left")),
+        "{end:?}"
+    );
+    assert_eq!(live(&world.observed).len(), 1);
+}
+
+#[test]
+fn what_takes_other_services_away_over_a_dead_version_is_hidden_again() {
+    let mut world = over_a_dead_one(Fate {
+        harms: true,
+        ..WELL
+    });
+    let (steps, end) = steps(&mut world);
+    assert!(steps.contains(&"cut_back".to_owned()), "{steps:?}");
+    assert_eq!(
+        end,
+        old_serves("the proxy did not confirm the cutover in time")
+    );
+    assert!(world.news().is_empty());
+}
+
 #[test]
 fn a_way_back_that_is_not_confirmed_either_removes_nothing() {
     let fate = Fate {

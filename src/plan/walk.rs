@@ -229,6 +229,11 @@ fn the_invariants_hold_in_every_state_that_steps_and_troubles_can_reach() {
             ..WELL
         },
         Fate {
+            confirms: false,
+            harms: true,
+            ..WELL
+        },
+        Fate {
             ready: Ready::Crashes,
             ..WELL
         },
@@ -247,6 +252,16 @@ fn the_invariants_hold_in_every_state_that_steps_and_troubles_can_reach() {
                 world.desired.confirm_hold = confirm_hold;
                 states += walk(world, most);
             }
+        }
+    }
+    // Over a version that has died before.
+    for fate in fates {
+        for (run, health) in [
+            (Run::Running, Health::Unhealthy),
+            (Run::Exited, Health::None),
+        ] {
+            let dead = replica("old-1", None, run, health);
+            states += walk(Simulator::new(vec![dead], 1, true, fate), 2);
         }
     }
     println!("{states} states");

@@ -144,6 +144,7 @@ impl Live<'_> {
             return Ok(());
         }
         facts.confirm_expired = Some(side);
+        facts.harms = looks.harms;
         self.memory.new_was_live |= looks.refused_since.is_some();
         if !expired {
             facts.complaint = looks.complaint();
