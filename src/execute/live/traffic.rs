@@ -122,7 +122,8 @@ impl Live<'_> {
                     Some(observation) => {
                         looks.take(&observation, side, sets);
                         looks.stands_for(stand)
-                            || ((way_back || looks.harms) && looks.refused(held_back))
+                            || looks.harms(held_back)
+                            || (way_back && looks.refused(held_back))
                     }
                 }
             },
@@ -144,12 +145,12 @@ impl Live<'_> {
             return Ok(());
         }
         facts.confirm_expired = Some(side);
-        facts.harms = looks.harms;
-        self.memory.new_was_live |= looks.refused_since.is_some();
+        facts.harms = looks.harms(held_back);
+        self.memory.new_was_live |= looks.refused_since.or(looks.harms_since).is_some();
         if !expired {
-            facts.complaint = looks.complaint();
+            facts.complaint = looks.complaint(held_back);
         }
-        for trouble in &looks.trouble {
+        for trouble in looks.lost.iter().chain(&looks.trouble) {
             self.events.notice(format!("Traefik: {trouble}"));
         }
         Ok(())
@@ -280,8 +281,10 @@ struct Looks {
     agreed: bool,
     agreed_since: Option<Instant>,
     trouble: Vec<String>,
-    /// Whether the cutover has taken routers of other services away.
-    harms: bool,
+    /// Routers of other services that the cutover may have taken away: one whose container has restarted is missing too
+    /// until Traefik has read it again.
+    lost: Vec<String>,
+    harms_since: Option<Instant>,
     refused_since: Option<Instant>,
     absent_since: Option<Instant>,
 }
@@ -293,51 +296,60 @@ impl Looks {
             Side::New => observation.agrees(side, &sets.news, &sets.olds),
             Side::Old => observation.routes(side, &sets.news, &sets.olds),
         };
-        match self.agreed {
-            true => drop(self.agreed_since.get_or_insert_with(Instant::now)),
-            false => self.agreed_since = None,
-        }
-        let own = observation.trouble.values().flatten();
-        self.trouble = observation.lost.iter().chain(own).cloned().collect();
-        self.harms = !observation.lost.is_empty();
+        since(&mut self.agreed_since, self.agreed);
+        self.trouble = observation.trouble.values().flatten().cloned().collect();
+        self.lost.clone_from(&observation.lost);
         let down = observation.down_among(&sets.news);
         let down = down.filter(|_| side == Side::New);
         // It has switched, and still it does not serve: waiting for longer only makes the outage longer.
         let switched = down.is_some() || observation.routes(side, &sets.news, &sets.olds);
         self.trouble.extend(down);
-        match switched && !self.agreed && !self.trouble.is_empty() {
-            true => drop(self.refused_since.get_or_insert_with(Instant::now)),
-            false => self.refused_since = None,
-        }
+        let refused = switched && !self.agreed;
+        since(&mut self.refused_since, refused && !self.trouble.is_empty());
+        since(&mut self.harms_since, refused && !self.lost.is_empty());
         // It has switched, and knows nothing of the new version: a label of it keeps the whole replica out.
         let hidden = |own: &&Replica| observation.routing.get(&own.id) == Some(&Route::Hidden);
         let absent = side == Side::New
             && !self.trouble.is_empty()
             && sets.news.iter().chain(&sets.olds).all(hidden);
-        match absent {
-            true => drop(self.absent_since.get_or_insert_with(Instant::now)),
-            false => self.absent_since = None,
-        }
+        since(&mut self.absent_since, absent);
     }
 
     fn stands_for(&self, long: Duration) -> bool {
-        self.agreed_since
-            .is_some_and(|since| since.elapsed() >= long)
+        stands(self.agreed_since, long)
     }
 
-    fn complaint(&self) -> Option<String> {
+    fn complaint(&self, held_back: Duration) -> Option<String> {
+        if let Some(first) = self.lost.first().filter(|_| self.harms(held_back)) {
+            return Some(format!(
+                "the new version takes other services off the proxy: {first}"
+            ));
+        }
         let first = self.trouble.first()?;
-        Some(match self.harms {
-            true => format!("the new version takes other services off the proxy: {first}"),
-            false => format!("the proxy does not serve the new version: {first}"),
-        })
+        Some(format!("the proxy does not serve the new version: {first}"))
     }
 
     fn refused(&self, held_back: Duration) -> bool {
-        let stands = |since: Option<Instant>, long| since.is_some_and(|at| at.elapsed() >= long);
         // What Traefik holds back may still come.
         stands(self.refused_since, COMPLAINT) || stands(self.absent_since, held_back)
     }
+
+    /// Whether routers of other services stay away although all that Traefik holds back has come.
+    fn harms(&self, held_back: Duration) -> bool {
+        stands(self.harms_since, held_back)
+    }
+}
+
+/// Notes since when something is so.
+fn since(at: &mut Option<Instant>, is_so: bool) {
+    match is_so {
+        true => drop(at.get_or_insert_with(Instant::now)),
+        false => *at = None,
+    }
+}
+
+fn stands(since: Option<Instant>, long: Duration) -> bool {
+    since.is_some_and(|at| at.elapsed() >= long)
 }
 
 #[cfg(test)]
@@ -395,6 +407,36 @@ mod tests {
             (&new, hidden)
         ]));
         assert!(!agreed(&[(&before, hidden), (&served, live), (&new, live)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_neighbours_router_counts_as_taken_away_once_nothing_can_be_held_back() {
+        let (before, of) = (old("one"), rollout("r2"));
+        let new = new(&of);
+        let sets = Sets {
+            news: vec![&new],
+            olds: vec![&before],
+        };
+        let held_back = Duration::from_millis(2500);
+        let well = says(&[(&before, Route::Hidden), (&new, Route::Live)]);
+        let restarts = Observation {
+            lost: vec!["router b of shop-b-1 is gone".to_owned()],
+            ..well.clone()
+        };
+        let mut looks = Looks::default();
+        looks.take(&restarts, Side::New, &sets);
+        tokio::time::advance(COMPLAINT).await;
+        looks.take(&restarts, Side::New, &sets);
+        assert!(!looks.agreed && !looks.refused(held_back) && !looks.harms(held_back));
+        // A neighbour that merely restarts is there again.
+        looks.take(&well, Side::New, &sets);
+        assert!(looks.agreed && looks.harms_since.is_none());
+        looks.take(&restarts, Side::New, &sets);
+        tokio::time::advance(held_back).await;
+        looks.take(&restarts, Side::New, &sets);
+        assert!(looks.harms(held_back));
+        let complaint = looks.complaint(held_back).unwrap();
+        assert!(complaint.contains("other services off"), "{complaint}");
     }
 
     #[test]
