@@ -215,7 +215,7 @@ impl Proxy for Traefik {
     async fn route(&mut self, change: Change<'_>) -> Result<()> {
         if change.stage == Stage::Cutover {
             let apis: Vec<&Api> = self.instances.iter().map(|own| own.api.as_ref()).collect();
-            self.others.note(&apis).await;
+            self.others.note(&apis, change.rollout).await;
         }
         let key = self.key.to_string();
         for control in &self.controls {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     engine::Engine,
     error::Result,
-    model::{ServiceKey, label},
+    model::{RolloutId, ServiceKey, label},
     socket_proxy::overlay::{Labels, Overlay},
 };
 
@@ -43,12 +43,12 @@ impl Others {
         }
     }
 
-    /// Takes note of what is served right before the first change of the routing.
-    pub async fn note(&mut self, apis: &[&Api]) {
+    /// Takes note of what is served right before the first change of the routing by this rollout.
+    pub async fn note(&mut self, apis: &[&Api], rollout: &RolloutId) {
         if self.before.is_some() {
             return;
         }
-        match self.served(apis).await {
+        match self.served(apis, rollout).await {
             Ok(served) => self.before = Some(served),
             Err(error) => tracing::warn!(%error, "what else Traefik serves is not known"),
         }
@@ -57,6 +57,7 @@ impl Others {
     async fn served(
         &self,
         apis: &[&Api],
+        rollout: &RolloutId,
     ) -> Result<BTreeMap<String, BTreeMap<RouterName, Containers>>> {
         let lists = join_all(apis.iter().map(|api| api.docker_routers()));
         let (running, lists) = tokio::join!(self.engine.running(), lists);
@@ -69,7 +70,9 @@ impl Others {
                 .filter(|own| api.may_keep(&labels(own)))
                 .cloned()
                 .collect();
-            let defined = defined(&self.key, &kept, &Overlay::default());
+            let mut defined = defined(&self.key, &kept, &Overlay::default());
+            let own = own(&self.key, &running, rollout);
+            defined.retain(|router, _| !own.contains(router));
             let serves = |own: &(&RouterName, &Containers)| missing(own.0, &list).is_none();
             let own = defined.iter().filter(serves);
             let own = own.map(|(router, containers)| (router.clone(), containers.clone()));
@@ -146,33 +149,42 @@ fn labels(summary: &ContainerSummary) -> Labels {
         .collect()
 }
 
-/// The routers of other services, and the containers that define each and that Traefik may read. A router that the
-/// service defines as well counts as its own.
+fn is_of(key: &ServiceKey, labels: &Labels) -> bool {
+    labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
+        && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
+}
+
+/// The routers of the service as it was before a rollout, whatever else defines them. One that only the new version
+/// shares with another service is the other's.
+fn own(
+    key: &ServiceKey,
+    running: &[ContainerSummary],
+    rollout: &RolloutId,
+) -> BTreeSet<RouterName> {
+    let labels = running.iter().filter(|own| is_well(own)).map(labels);
+    let before = labels
+        .filter(|labels| is_of(key, labels) && labels.get(label::ROLLOUT) != Some(&rollout.0));
+    before.flat_map(|labels| names(&labels).routers).collect()
+}
+
+/// The routers that containers of other services define and that Traefik may read, and the containers of each.
 fn defined(
     key: &ServiceKey,
     running: &[ContainerSummary],
     overlay: &Overlay,
 ) -> BTreeMap<RouterName, Containers> {
-    let is_own = |labels: &Labels| {
-        labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
-            && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
-    };
     let mut defined: BTreeMap<RouterName, Containers> = BTreeMap::new();
-    let mut own = BTreeSet::new();
     for summary in running.iter().filter(|own| is_well(own)) {
         let labels = labels(summary);
         let id = summary.id.clone().unwrap_or_default();
-        let routers = names(&labels).routers;
-        if is_own(&labels) {
-            own.extend(routers);
-        } else if !overlay.hides(&id, &labels) {
-            for router in routers {
-                let containers = defined.entry(router).or_default();
-                containers.insert(id.clone(), name(summary));
-            }
+        if is_of(key, &labels) || overlay.hides(&id, &labels) {
+            continue;
+        }
+        for router in names(&labels).routers {
+            let containers = defined.entry(router).or_default();
+            containers.insert(id.clone(), name(summary));
         }
     }
-    defined.retain(|router, _| !own.contains(router));
     defined
 }
 
@@ -202,12 +214,15 @@ mod tests {
         }
     }
 
-    fn of(running: &[ContainerSummary], overlay: &Overlay) -> BTreeMap<RouterName, Containers> {
-        let key = ServiceKey {
+    fn key() -> ServiceKey {
+        ServiceKey {
             project: "shop".to_owned(),
             service: "web".to_owned(),
-        };
-        defined(&key, running, overlay)
+        }
+    }
+
+    fn of(running: &[ContainerSummary], overlay: &Overlay) -> BTreeMap<RouterName, Containers> {
+        defined(&key(), running, overlay)
     }
 
     fn listed(name: &str, disabled: Option<&str>) -> ListedRouter {
@@ -264,10 +279,22 @@ mod tests {
     }
 
     #[test]
-    fn the_routers_of_the_service_itself_may_go_whatever_else_defines_them() {
-        let own = container("web", "Up 2 days");
-        let another = container("db", "Up 2 days");
-        let defined = of(&[own, another], &Overlay::default());
-        assert!(defined.is_empty(), "{defined:?}");
+    fn the_service_keeps_the_routers_of_its_old_version_alone() {
+        let rollout = RolloutId("r2".to_owned());
+        let before = container("web", "Up 2 days");
+        let mut new = container("web", "Up 1 second");
+        let labels = new.labels.get_or_insert_default();
+        labels.insert(label::ROLLOUT.to_owned(), rollout.0.clone());
+        let router = (Protocol::Tcp, "db".to_owned());
+        // What the old version shares with another service may go by its own doing.
+        assert_eq!(
+            own(&key(), &[before, new.clone()], &rollout),
+            [router].into()
+        );
+        assert!(own(&key(), &[new.clone()], &rollout).is_empty());
+        // What only the new one shares is still the other's, and is noticed when it goes.
+        let now = [new, container("db", "Up 2 days")];
+        let said = ["router db of shop-db-1 is gone"];
+        assert_eq!(told(&now, &Overlay::default(), &[]), said);
     }
 }

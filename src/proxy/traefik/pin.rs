@@ -287,7 +287,7 @@ impl Proxy for Pin {
         self.refuse_newer()?;
         if change.stage == Stage::Cutover {
             let apis: Vec<&Api> = self.fronts.iter().map(|front| front.api.as_ref()).collect();
-            self.others.note(&apis).await;
+            self.others.note(&apis, change.rollout).await;
         }
         let replicas: Vec<Replica> = change
             .olds
