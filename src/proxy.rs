@@ -140,6 +140,11 @@ pub trait Proxy {
     /// Takes one change of the routing into effect, all of it at once; the same change twice is one.
     async fn route(&mut self, change: Change<'_>) -> Result<()>;
 
+    /// What the operator has to know of the last change.
+    fn take_notice(&mut self) -> Option<String> {
+        None
+    }
+
     /// Gives the commit record up, keeping what a health check that has not spoken yet still needs.
     async fn release(&mut self, rollout: &RolloutId, replicas: &[&Replica]) -> Result<()>;
 

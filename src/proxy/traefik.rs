@@ -227,6 +227,10 @@ impl Proxy for Traefik {
         Ok(())
     }
 
+    fn take_notice(&mut self) -> Option<String> {
+        self.others.take_notice()
+    }
+
     async fn release(&mut self, rollout: &RolloutId, replicas: &[&Replica]) -> Result<()> {
         let key = self.key.to_string();
         // What Docker does not know yet is told of a rollout's replicas alone.

@@ -44,7 +44,11 @@ impl Live<'_> {
             let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
             self.memory.shown = sets.news.iter().map(name).collect();
         }
-        self.proxy.route(change).await
+        let routed = self.proxy.route(change).await;
+        if let Some(notice) = self.proxy.take_notice() {
+            self.events.notice(notice);
+        }
+        routed
     }
 
     /// What was routed until the way back was confirmed although it could not answer.

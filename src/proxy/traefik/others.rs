@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    error::Result,
+    error::{Error, Result},
     model::{RolloutId, ServiceKey, label},
     socket_proxy::overlay::{Labels, Overlay},
 };
@@ -26,12 +26,17 @@ type RouterName = (Protocol, String);
 /// Id → name.
 type Containers = BTreeMap<String, String>;
 
+/// Traefik → each router that it serves, and the containers that define it.
+type Served = BTreeMap<String, BTreeMap<RouterName, Containers>>;
+
 /// What the Traefiks in front of a service serve besides it.
 pub struct Others {
     engine: Engine,
     key: ServiceKey,
-    /// Traefik → each router that served before the cutover, and the containers that define it.
-    before: Option<BTreeMap<String, BTreeMap<RouterName, Containers>>>,
+    /// As it was before the first change of the routing.
+    before: Option<Served>,
+    /// That it could not be noted, for the operator.
+    notice: Option<String>,
 }
 
 impl Others {
@@ -40,6 +45,7 @@ impl Others {
             engine: engine.clone(),
             key: key.clone(),
             before: None,
+            notice: None,
         }
     }
 
@@ -50,15 +56,16 @@ impl Others {
         }
         match self.served(apis, rollout).await {
             Ok(served) => self.before = Some(served),
-            Err(error) => tracing::warn!(%error, "what else Traefik serves is not known"),
+            Err(error) => self.notice = Some(unknown(&error)),
         }
     }
 
-    async fn served(
-        &self,
-        apis: &[&Api],
-        rollout: &RolloutId,
-    ) -> Result<BTreeMap<String, BTreeMap<RouterName, Containers>>> {
+    /// What the operator has to know of the last note.
+    pub fn take_notice(&mut self) -> Option<String> {
+        self.notice.take()
+    }
+
+    async fn served(&self, apis: &[&Api], rollout: &RolloutId) -> Result<Served> {
         let lists = join_all(apis.iter().map(|api| api.docker_routers()));
         let (running, lists) = tokio::join!(self.engine.running(), lists);
         let running = running?;
@@ -111,6 +118,14 @@ impl Others {
         };
         Ok(taken_away(&gone, &visible))
     }
+}
+
+fn unknown(error: &Error) -> String {
+    format!(
+        "which routers of other services Traefik serves is not known ({}): this rollout does not notice if it takes one \
+         away",
+        error.message
+    )
 }
 
 /// Of the routers that are gone, those that a container of before would still have.
@@ -276,6 +291,12 @@ mod tests {
         let off = Labels::from([("traefik.enable".to_owned(), "false".to_owned())]);
         hidden.set(Claim::by_hand("db", off)).unwrap();
         assert_eq!(told(&[container("db", "Up 2 days")], &hidden, &[]), [""; 0]);
+    }
+
+    #[test]
+    fn that_nothing_could_be_noted_is_said() {
+        let said = unknown(&Error::failed("the Traefik API does not answer"));
+        assert!(said.contains("(the Traefik API does not answer)"), "{said}");
     }
 
     #[test]

@@ -285,10 +285,9 @@ impl Proxy for Pin {
     async fn route(&mut self, change: Change<'_>) -> Result<()> {
         self.read().await?;
         self.refuse_newer()?;
-        if change.stage == Stage::Cutover {
-            let apis: Vec<&Api> = self.fronts.iter().map(|front| front.api.as_ref()).collect();
-            self.others.note(&apis, change.rollout).await;
-        }
+        // A pin does not hide the new replicas' labels from Docker's provider: what they take away goes as they start.
+        let apis: Vec<&Api> = self.fronts.iter().map(|front| front.api.as_ref()).collect();
+        self.others.note(&apis, change.rollout).await;
         let replicas: Vec<Replica> = change
             .olds
             .iter()
@@ -322,6 +321,10 @@ impl Proxy for Pin {
             place.file = Some(file);
         }
         Ok(())
+    }
+
+    fn take_notice(&mut self) -> Option<String> {
+        self.others.take_notice()
     }
 
     async fn release(&mut self, _: &RolloutId, replicas: &[&Replica]) -> Result<()> {
