@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use crate::{
     error::Result,
-    model::{Claim, ContainerId, Replica, RolloutId, Routing, Side, Stage},
+    model::{Claim, ContainerId, Replica, RolloutId, Route, Routing, Side, Stage},
     watch::Role,
 };
 
@@ -51,6 +51,23 @@ impl Observation {
             .all(|own| self.routing.contains_key(&own.id))
     }
 
+    /// What is complained of on behalf of live replicas: what does not serve although they do.
+    pub fn complaints(&self) -> BTreeSet<String> {
+        let live = |own: &&ContainerId| self.routing.get(*own) == Some(&Route::Live);
+        let all = self.trouble.iter();
+        all.filter(|(id, _)| live(id))
+            .flat_map(|(_, trouble)| trouble.iter().cloned())
+            .collect()
+    }
+
+    /// Leaves out what was complained of before.
+    pub fn forget(&mut self, known: &BTreeSet<String>) {
+        for trouble in self.trouble.values_mut() {
+            trouble.retain(|own| !known.contains(own));
+        }
+        self.trouble.retain(|_, trouble| !trouble.is_empty());
+    }
+
     /// Whether exactly the replicas of one side are live, and no other service has lost anything by it.
     pub fn agrees(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
         let live = if side == Side::New { news } else { olds };
@@ -74,7 +91,7 @@ impl Observation {
 
     /// The same, whatever the instances complain of.
     pub fn routes(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
-        use crate::model::Route::{Hidden, Live};
+        use Route::{Hidden, Live};
         let (live, hidden) = match side {
             Side::New => (news, olds),
             Side::Old => (olds, news),
@@ -161,7 +178,7 @@ pub trait Proxy {
 mod tests {
     use super::*;
     use crate::{
-        model::{Health, Route, Run},
+        model::{Health, Run},
         plan::simulator::replica,
     };
 
@@ -191,5 +208,36 @@ mod tests {
         assert!(observation.agrees(Side::New, &news, &olds));
         observation.set_aside.insert(new.id.clone());
         assert!(!observation.agrees(Side::New, &news, &olds));
+    }
+    #[test]
+    fn what_was_broken_before_does_not_keep_a_new_version_from_being_confirmed() {
+        let rollout = RolloutId("r".to_owned());
+        let (old, starting) = ("old", "starting");
+        let ids = [old, starting].map(|id| ContainerId(id.to_owned()));
+        let trouble = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let before = Observation {
+            routing: [(ids[0].clone(), Route::Live)].into(),
+            trouble: [
+                (ids[0].clone(), trouble(&["router a is disabled"])),
+                (ids[1].clone(), trouble(&["router b does not exist"])),
+            ]
+            .into(),
+            ..Observation::default()
+        };
+        let known = before.complaints();
+        // Of what is not live yet, a router can be missing for that alone.
+        assert_eq!(known, ["router a is disabled".to_owned()].into());
+        let new = replica("new", Some(&rollout), Run::Running, Health::None);
+        let agrees = |texts: &[&str]| {
+            let mut now = Observation {
+                routing: [(new.id.clone(), Route::Live)].into(),
+                trouble: [(new.id.clone(), trouble(texts))].into(),
+                ..Observation::default()
+            };
+            now.forget(&known);
+            now.agrees(Side::New, &[&new], &[])
+        };
+        assert!(agrees(&["router a is disabled"]));
+        assert!(!agrees(&["router a is disabled", "router b is disabled"]));
     }
 }

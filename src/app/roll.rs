@@ -27,7 +27,12 @@ use tokio::{sync::watch, time::Instant};
 
 pub use self::examine::{Around, Examined};
 pub use self::stand::Standing;
-use self::{image::lock_image, recreate::Told, refuse::pass_over, unfinished::Settled};
+use self::{
+    image::lock_image,
+    recreate::Told,
+    refuse::{Before, pass_over},
+    unfinished::Settled,
+};
 use crate::{
     check::Check,
     compose::{Compose, Project, Service},
@@ -78,8 +83,8 @@ pub struct Checked<'a> {
     called_ports: BTreeMap<u16, Protocol>,
     found: Vec<discover::Found>,
     olds: Vec<Replica>,
-    /// Those of them that no proxy routes to.
-    unrouted: BTreeSet<ContainerId>,
+    /// What ails their routing.
+    before: Before,
     epoch: u64,
     began: Instant,
     purpose: Purpose,
@@ -107,8 +112,8 @@ struct Subject<'a> {
     /// What lives in namespaces or volumes of its containers.
     joined: Vec<Joined>,
     helper_image: Option<String>,
-    /// Replicas that no proxy routes to before anything is begun.
-    unrouted: BTreeSet<ContainerId>,
+    /// What ails the routing before anything is begun.
+    before: Before,
     epoch: u64,
     /// What the operator was told when it began.
     told: Vec<String>,
@@ -219,14 +224,14 @@ impl Scene<'_> {
             earlier,
             purpose,
         });
-        let mut unrouted = BTreeSet::new();
+        let mut before = Before::default();
         notices.extend(match purpose {
             Purpose::Roll => {
                 let names = self.refuse_taken_names(service, replicas, &olds);
                 let trouble = self.tell_trouble(name, &mut *proxy, &olds);
                 let (clashes, names, trouble) = tokio::join!(clashes, names, trouble);
                 names?;
-                unrouted = trouble;
+                before = trouble;
                 clashes?
             }
             Purpose::Settle => clashes.await?,
@@ -252,7 +257,7 @@ impl Scene<'_> {
             called_ports,
             found,
             olds,
-            unrouted,
+            before,
             epoch,
             began,
             purpose,
@@ -309,7 +314,7 @@ impl Scene<'_> {
             called_ports: checked.called_ports,
             joined: checked.joined,
             helper_image,
-            unrouted: checked.unrouted,
+            before: checked.before,
             epoch: checked.epoch,
             told: checked.notices,
         };
@@ -340,13 +345,13 @@ impl Scene<'_> {
         let Settled {
             olds,
             was_unfinished,
-            unrouted,
+            before,
         } = self
             .settle_unfinished(subject, proxy, (lock, &watch, &memory), interrupted.clone())
             .await?;
-        let unrouted = match was_unfinished {
-            true => unrouted,
-            false => subject.unrouted.clone(),
+        let before = match was_unfinished {
+            true => before,
+            false => subject.before.clone(),
         };
         self.catch_up(subject, lock, &mut memory, &olds).await;
         if subject.purpose == Purpose::Settle {
@@ -408,7 +413,7 @@ impl Scene<'_> {
             revision: self.revision(subject, &version, (revision, &rollout), way, lock.epoch),
             displaced: None,
             failed: None,
-            unrouted,
+            unrouted: before.unrouted,
         };
         if let Some(back) = self.back {
             intent.displaced = self.displaced(back).await?;
@@ -420,8 +425,11 @@ impl Scene<'_> {
         let labels = self.revision_labels(&intent.revision, &olds);
         let settle = self.settle(subject, proxy, &olds).await;
         let rolled = if subject.settings.strategy == Strategy::Recreate {
-            self.to_its_end(self.recreate(subject, proxy, &watch, &olds), interrupted)
-                .await
+            self.to_its_end(
+                self.recreate(subject, proxy, &watch, (&olds, &before.complaints)),
+                interrupted,
+            )
+            .await
         } else {
             let mut desired = desired(
                 Goal::Roll,
@@ -442,6 +450,7 @@ impl Scene<'_> {
             live.labels = labels;
             live.image = Some(version.image);
             live.bake = bake;
+            live.complaints = before.complaints;
             execute::run(
                 &mut live,
                 desired,
@@ -517,6 +526,7 @@ impl Scene<'_> {
             called_ports: subject.called_ports.clone(),
             settle,
             bake: Duration::ZERO,
+            complaints: BTreeSet::new(),
             memory: Memory::default(),
         }
     }

@@ -6,7 +6,10 @@ mod stop;
 mod traffic;
 mod watchers;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -64,6 +67,8 @@ pub struct Live<'a> {
     pub settle: Duration,
     /// How long the new replicas are watched after the cutover.
     pub bake: Duration,
+    /// What the proxy complained of before the first change: a new version need not mend it.
+    pub complaints: BTreeSet<String>,
     /// What this run remembers between steps.
     pub memory: Memory,
 }

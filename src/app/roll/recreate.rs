@@ -1,6 +1,9 @@
 //! The strategy for services that cannot run twice: stop first, then start.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -63,7 +66,7 @@ impl Scene<'_> {
         subject: &Subject<'_>,
         proxy: &mut dyn Proxy,
         watch: &Watch,
-        olds: &[Replica],
+        (olds, complaints): (&[Replica], &BTreeSet<String>),
     ) -> Result<Summary> {
         let mut phases = BTreeMap::new();
         let mut time = Clock::start(self, "recreate");
@@ -81,7 +84,7 @@ impl Scene<'_> {
         phases.extend([time.stop()]);
         if proxy.routes() {
             time = Clock::start(self, "confirm");
-            self.all_live(subject, proxy).await?;
+            self.all_live(subject, proxy, complaints).await?;
             phases.extend([time.stop()]);
         }
         Ok(Summary {
@@ -164,7 +167,13 @@ impl Scene<'_> {
     }
 
     /// The old set is gone, so there is nothing to go back to: what Traefik does not confirm is for a person to see.
-    async fn all_live(&self, subject: &Subject<'_>, proxy: &mut dyn Proxy) -> Result<()> {
+    /// `complaints` are those of before.
+    async fn all_live(
+        &self,
+        subject: &Subject<'_>,
+        proxy: &mut dyn Proxy,
+        complaints: &BTreeSet<String>,
+    ) -> Result<()> {
         let news = self.engine.replicas(&subject.key).await?;
         let refs: Vec<&Replica> = news.iter().collect();
         // Traefik waits for Docker's own verdict, which a rare check may put off for one interval.
@@ -177,9 +186,10 @@ impl Scene<'_> {
         let agreed = retry::until(first, longest, async || {
             let mut guard = proxy.lock().await;
             let (proxy, trouble) = &mut *guard;
-            let Some(observation) = proxy.observed(&news).await else {
+            let Some(mut observation) = proxy.observed(&news).await else {
                 return false;
             };
+            observation.forget(complaints);
             *trouble = observation.trouble.values().flatten().cloned().collect();
             observation.agrees(Side::New, &refs, &[])
         });

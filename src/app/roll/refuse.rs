@@ -42,6 +42,24 @@ fn in_spite_of(refusal: &str, check: Check) -> String {
     format!("{refusal}; going on because of --ignore {check}")
 }
 
+/// What ails the routing before a rollout, and is none of its doing.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Before {
+    /// The replicas that no proxy routes to.
+    pub unrouted: BTreeSet<ContainerId>,
+    /// What the proxy complains of although the replicas are live.
+    pub complaints: BTreeSet<String>,
+}
+
+impl Before {
+    pub(super) fn of(observation: &Observation, replicas: &[Replica]) -> Self {
+        Self {
+            unrouted: unrouted(observation, replicas),
+            complaints: observation.complaints(),
+        }
+    }
+}
+
 impl Scene<'_> {
     pub(super) fn refuse_two_sets(
         &self,
@@ -216,19 +234,18 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// What is broken already is told before anything is changed: a rollout may mend it, and may not. The replicas that
-    /// are not routed to.
+    /// What is broken already is told before anything is changed: a rollout may mend it, and may not.
     pub(super) async fn tell_trouble(
         &self,
         service: &str,
         proxy: &mut dyn Proxy,
         olds: &[Replica],
-    ) -> BTreeSet<ContainerId> {
+    ) -> Before {
         if !proxy.routes() || !olds.iter().any(Replica::serves) {
-            return BTreeSet::new();
+            return Before::default();
         }
         let Some(observation) = proxy.observed(olds).await else {
-            return BTreeSet::new();
+            return Before::default();
         };
         if let Some(trouble) = observation.trouble.values().flatten().next() {
             self.events.notice(format!(
@@ -236,7 +253,7 @@ impl Scene<'_> {
                  with a router of the same name"
             ));
         }
-        unrouted(&observation, olds)
+        Before::of(&observation, olds)
     }
 
     /// Every service that this one needs, and how many replicas it has; one that does not exist yet is refused.
@@ -276,7 +293,7 @@ impl Scene<'_> {
 
 /// The replicas that should be routed to, and are not, or whose routers are all broken; of what still starts nothing is
 /// to be said yet.
-pub(super) fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<ContainerId> {
+fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<ContainerId> {
     let settled = replicas
         .iter()
         .filter(|own| own.serves() && own.health != Health::Starting);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio::sync::watch;
 
-use super::{Purpose, Scene, Subject, desired, record::Memory, refuse::unrouted};
+use super::{Purpose, Scene, Subject, desired, record::Memory, refuse::Before};
 use crate::{
     error::{Error, Outcome, Result},
     event::Event,
@@ -22,8 +22,8 @@ pub(super) struct Settled {
     /// Every replica.
     pub olds: Vec<Replica>,
     pub was_unfinished: bool,
-    /// Those that no proxy routes to, where something was unfinished.
-    pub unrouted: BTreeSet<ContainerId>,
+    /// What ails their routing, where something was unfinished.
+    pub before: Before,
 }
 
 impl Scene<'_> {
@@ -49,7 +49,7 @@ impl Scene<'_> {
             return Ok(Settled {
                 olds: observed.replicas,
                 was_unfinished: false,
-                unrouted: BTreeSet::new(),
+                before: Before::default(),
             });
         };
         let goal = chosen(subject, &rollout, goal)?;
@@ -66,7 +66,8 @@ impl Scene<'_> {
             .into_iter()
             .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
             .collect();
-        let mut unrouted = unrouted_now(&mut *live.proxy, &others, untouched).await;
+        let now = before_now(&mut *live.proxy, &others, untouched).await;
+        let mut unrouted = now.unrouted;
         unrouted.extend(memory.unrouted(&rollout));
         let settled = settled(name, forward, &others, &unrouted);
         let mut desired = desired(goal, rollout, wanted, routed, &others);
@@ -88,26 +89,22 @@ impl Scene<'_> {
         }
         let olds = live.observe().await?.replicas;
         let goes_on = routed && subject.purpose == Purpose::Roll;
-        let unrouted = unrouted_now(&mut *live.proxy, &olds, goes_on).await;
+        let before = before_now(&mut *live.proxy, &olds, goes_on).await;
         Ok(Settled {
             olds,
             was_unfinished: true,
-            unrouted,
+            before,
         })
     }
 }
 
-/// Those that the proxy does not route to, where it is to be asked and can tell.
-async fn unrouted_now(
-    proxy: &mut dyn Proxy,
-    replicas: &[Replica],
-    is_asked: bool,
-) -> BTreeSet<ContainerId> {
+/// What ails the routing, where the proxy is to be asked and can tell.
+async fn before_now(proxy: &mut dyn Proxy, replicas: &[Replica], is_asked: bool) -> Before {
     let observation = match is_asked {
         true => proxy.observed(replicas).await,
         false => None,
     };
-    observation.map_or_else(BTreeSet::new, |now| unrouted(&now, replicas))
+    observation.map_or_else(Before::default, |now| Before::of(&now, replicas))
 }
 
 /// What is said of a service once nothing is unfinished any more.

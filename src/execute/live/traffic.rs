@@ -111,6 +111,7 @@ impl Live<'_> {
         // What the proxy holds back for longer cannot be seen any earlier.
         let limit = self.settings.confirm_timeout.max(held_back);
         let deadline = Instant::now() + limit + stand + more;
+        let known = &self.complaints;
         let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Looks::default()));
         let told = retry::until(
             Duration::from_millis(20),
@@ -123,7 +124,8 @@ impl Live<'_> {
                         looks.absent_since = None;
                         false
                     }
-                    Some(observation) => {
+                    Some(mut observation) => {
+                        observation.forget(known);
                         looks.take(&observation, side, sets);
                         looks.stands_for(stand)
                             || looks.harms(held_back)
