@@ -298,13 +298,14 @@ fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<Contain
         .iter()
         .filter(|own| own.serves() && own.health != Health::Starting);
     let idle = settled.filter(|own| {
-        let trouble: BTreeSet<&String> = observation
-            .trouble
-            .get(&own.id)
-            .into_iter()
-            .flatten()
-            .collect();
-        let broken = !trouble.is_empty() && trouble.len() >= names(&own.labels).routers.len();
+        let trouble = observation.trouble.get(&own.id);
+        let ails = |router: &str| {
+            let begin = format!("router {router} ");
+            let mut all = trouble.into_iter().flatten();
+            all.any(|text| text.starts_with(&begin))
+        };
+        let routers = names(&own.labels).routers;
+        let broken = !routers.is_empty() && routers.iter().all(|(_, router)| ails(router));
         broken || observation.routing.get(&own.id) != Some(&Route::Live)
     });
     idle.map(|own| own.id.clone()).collect()
@@ -336,6 +337,11 @@ mod tests {
         let mut trouble = vec!["router a is disabled".to_owned()];
         observation.trouble.insert(one.id.clone(), trouble.clone());
         assert!(none(&observation), "the other router works");
+        // What ails a service, or one router at several Traefiks, breaks no other router.
+        trouble.push("service web-shop is disabled".to_owned());
+        trouble.push("router a does not exist".to_owned());
+        observation.trouble.insert(one.id.clone(), trouble.clone());
+        assert!(none(&observation), "the other router still works");
         trouble.push("router b is disabled".to_owned());
         observation.trouble.insert(one.id.clone(), trouble);
         assert!(!none(&observation));
