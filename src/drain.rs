@@ -199,7 +199,7 @@ pub async fn drain(
         }
         let now = engine.replica(&replica.id).await?;
         if now.is_none_or(|now| now.run != Run::Running) {
-            return Ok(Drained::Ended);
+            return Ok(ended(replica));
         }
         let Err(error) = looked else {
             return Ok(Drained::Answered);
@@ -221,6 +221,14 @@ pub async fn drain(
     timeout_at(deadline, answered)
         .await
         .unwrap_or(Ok(Drained::TimedOut))
+}
+
+/// How the drain of a replica ended that does not run any more: one that did not run when it began lost nothing by that.
+fn ended(as_it_began: &Replica) -> Drained {
+    match as_it_began.run {
+        Run::Running => Drained::Ended,
+        _ => Drained::Unseen,
+    }
 }
 
 /// Ends when nothing is unanswered any more: whether anything was; an error where nobody can look.
@@ -271,4 +279,19 @@ async fn by_counters(engine: &Engine, replica: &ContainerId, quiet: Duration) ->
         }
     }
     Ok(Drained::Quiet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::simulator::old;
+
+    #[test]
+    fn only_what_ran_when_its_drain_began_can_have_ended_during_it() {
+        assert_eq!(ended(&old("runs")), Drained::Ended);
+        for run in [Run::Restarting, Run::Paused] {
+            let replica = Replica { run, ..old("idle") };
+            assert_eq!(ended(&replica), Drained::Unseen, "{run:?}");
+        }
+    }
 }

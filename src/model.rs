@@ -314,7 +314,8 @@ pub enum Drained {
     Quiet,
     /// It ended before it had answered everything, or before anybody could tell.
     Ended,
-    /// Its sockets cannot be looked at, and no proxy routes to it, so that its network need not fall quiet.
+    /// Its sockets cannot be looked at, and no proxy routes to it, so that its network need not fall quiet; or it did not
+    /// run when the drain began.
     Unseen,
 }
 
