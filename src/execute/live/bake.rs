@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Live, Memory, Sets, gates::others_changed};
 use crate::{
@@ -16,6 +16,10 @@ use crate::{
 
 /// Between two questions to the proxy.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// What is said where the watch ends without a word of the proxy.
+const NOT_ASKED: &str = "Traefik's API did not answer at the end of the watch: whether its health check has found a new \
+                         replica DOWN is not known";
 
 impl Live<'_> {
     /// Ends with the time that is set, with the first sign that a new replica is ill, or when somebody asks for the old
@@ -32,11 +36,18 @@ impl Live<'_> {
             .bake_until
             .get_or_insert_with(|| Instant::now() + bake);
         let (engine, watch) = (self.engine, self.watch);
-        let down = reported_down(&mut *self.proxy, &sets.news);
+        let latest = until + self.settings.confirm_timeout;
+        let asked = asked(&mut *self.proxy, &sets.news, (until, latest));
         let baked = tokio::select! {
-            () = sleep_until(until) => Baked::Well,
             why = soured(engine, watch, &sets.news) => self.memory.found_ill(why?),
-            why = down => self.memory.found_ill(why),
+            asked = asked => match asked {
+                Asked::NotDown => Baked::Well,
+                Asked::Down(why) => self.memory.found_ill(why),
+                Asked::Nothing => {
+                    self.events.notice(NOT_ASKED);
+                    Baked::Well
+                }
+            },
             who = ask::heard(engine, &self.key, self.lock.epoch) => Baked::Ill(format!("undone by {who}")),
             // The planner sees what is left to go back to.
             changed = others_changed(engine, watch, &self.key, sets, desired.confirm_hold) => return changed,
@@ -72,15 +83,123 @@ async fn soured(engine: &Engine, watch: &Watch, news: &[&Replica]) -> Result<Str
     }
 }
 
-/// Ends when the proxy's own health check says that one of the replicas is down: why. That it is up proves nothing: Traefik
-/// says so of every server until it has checked it.
-async fn reported_down(proxy: &mut dyn Proxy, news: &[&Replica]) -> String {
+/// What the proxy has said of the new replicas by the end of the watch.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    NotDown,
+    /// Its own health check says that one is down: why.
+    Down(String),
+    /// It has not answered since the watch was to end.
+    Nothing,
+}
+
+/// Ends as soon as the proxy says that one of the replicas is down, else with its first answer from `until` on, at `latest`
+/// without one. That a replica is up proves nothing before: Traefik says so of every server until it has checked it.
+async fn asked(
+    proxy: &mut dyn Proxy,
+    news: &[&Replica],
+    (until, latest): (Instant, Instant),
+) -> Asked {
     let replicas: Vec<Replica> = news.iter().map(|new| (*new).clone()).collect();
     loop {
-        let observation = proxy.observed(&replicas).await.unwrap_or_default();
-        if let Some(down) = observation.down_among(news) {
-            return down;
+        let at = Instant::now();
+        let answer = match timeout_at(latest, proxy.observed(&replicas)).await {
+            Ok(answer) => answer,
+            Err(_) => return Asked::Nothing,
+        };
+        let down = answer.as_ref().and_then(|answer| answer.down_among(news));
+        match (down, answer) {
+            (Some(down), _) => return Asked::Down(down),
+            (None, Some(_)) if at >= until => return Asked::NotDown,
+            (None, None) if at >= latest => return Asked::Nothing,
+            (None, _) => {}
         }
-        sleep(ASK_EVERY).await;
+        let next = at + ASK_EVERY;
+        let end = if at < until { until } else { latest };
+        sleep_until(next.min(end)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        model::{Claim, RolloutId},
+        plan::simulator::old,
+        proxy::{Change, Observation},
+    };
+
+    /// Says what its Traefik would at each moment.
+    struct Says<F>(F);
+
+    #[async_trait(?Send)]
+    impl<F: FnMut() -> Option<Observation>> Proxy for Says<F> {
+        fn describe(&self) -> String {
+            String::new()
+        }
+
+        fn routes(&self) -> bool {
+            true
+        }
+
+        async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
+            Ok(None)
+        }
+
+        async fn route(&mut self, _: Change<'_>) -> Result<()> {
+            Ok(())
+        }
+
+        async fn release(&mut self, _: &RolloutId, _: &[&Replica]) -> Result<()> {
+            Ok(())
+        }
+
+        async fn observed(&mut self, _: &[Replica]) -> Option<Observation> {
+            (self.0)()
+        }
+    }
+
+    const WATCH: Duration = Duration::from_millis(10_300);
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// What a watch of a proxy that says this after that time finds, and when.
+    async fn watched(mut says: impl FnMut(Duration) -> Option<Observation>) -> (Asked, Duration) {
+        let new = old("new");
+        let began = Instant::now();
+        let mut proxy = Says(|| says(began.elapsed()));
+        let until = began + WATCH;
+        let asked = asked(&mut proxy, &[&new], (until, until + PATIENCE)).await;
+        (asked, began.elapsed())
+    }
+
+    fn up() -> Option<Observation> {
+        Some(Observation::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_ends_in_time_where_the_proxy_answers_and_at_once_where_one_is_down() {
+        assert_eq!(watched(|_| up()).await, (Asked::NotDown, WATCH));
+        let second = Duration::from_secs(1);
+        let down = |after: Duration| {
+            let mut now = Observation::default();
+            if after >= second {
+                now.down.insert(old("new").id, "web".to_owned());
+            }
+            Some(now)
+        };
+        let (asked, after) = watched(down).await;
+        assert!(matches!(asked, Asked::Down(_)), "{asked:?}");
+        assert_eq!(after, second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_that_cannot_be_asked_keeps_the_watch_going_up_to_a_bound() {
+        let three = Duration::from_secs(3);
+        let (asked, after) = watched(|after| up().filter(|_| after >= WATCH + three)).await;
+        assert_eq!((asked, after), (Asked::NotDown, WATCH + three));
+        let silent = watched(|_| None).await;
+        assert_eq!(silent, (Asked::Nothing, WATCH + PATIENCE));
     }
 }
