@@ -229,11 +229,9 @@ impl<'a> Rollout<'a> {
             && (self.desired.olds_at_start.is_empty() || self.facts.harms)
     }
 
-    /// There is something to go back to, and nobody has begun to wind it down.
+    /// There is something to go back to.
     fn is_to_bake(&self) -> bool {
-        self.desired.bake
-            && self.desired.goal == Goal::Roll
-            && self.olds.iter().any(|old| answers(old))
+        self.desired.bake && self.olds.iter().any(|old| answers(old))
     }
 
     fn unconfirmed(&self) -> String {

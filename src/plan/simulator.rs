@@ -215,6 +215,7 @@ impl Simulator {
         next.desired.goal = goal;
         next.desired.rollout = rollout;
         next.desired.confirm_hold = self.desired.confirm_hold;
+        next.desired.bake = self.desired.bake && next.desired.goal == Goal::Finish;
         next.observed = self.observed.clone();
         next.facts.created = true;
         Some(next)

@@ -220,6 +220,23 @@ fn a_new_set_that_sours_while_it_is_watched_gives_the_traffic_back() {
 }
 
 #[test]
+fn a_watch_that_was_cut_short_by_a_crash_is_made_by_the_next_run() {
+    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    world.desired.bake = true;
+    while world.next() != Next::Step(Step::Bake) {
+        let Next::Step(step) = world.next() else {
+            panic!("no watch: {:?}", world.steps)
+        };
+        world.take(step);
+    }
+    let mut next = world.restarted().unwrap();
+    next.fate.bakes_well = false;
+    let (steps, end) = steps(&mut next);
+    assert_eq!(steps[..3], ["confirm new", "bake", "cut_back"]);
+    assert_eq!(end, old_serves("web-new-1 restarted"));
+}
+
+#[test]
 fn a_first_start_has_nothing_to_go_back_to_and_is_not_watched() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
     world.desired.bake = true;

@@ -1,7 +1,7 @@
 //! Traefik's own health checks of the new version: those that a rollout cannot make before the cutover keep the old
 //! replicas for longer.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Scene, Subject};
 use crate::{
@@ -26,15 +26,26 @@ impl Scene<'_> {
         }
         let tcp = ports::tcp(&exposed(subject.service, image));
         let labels = self.labels(subject.service, Some(image));
-        let mut bake = asked;
-        for check in checks(&labels, &tcp) {
+        asked.max(self.unasked(subject, subject.replicas, &labels, &tcp))
+    }
+
+    /// How long so many new replicas are watched for what only Traefik can check; says so. `tcp` are their ports.
+    pub(super) fn unasked(
+        &self,
+        subject: &Subject<'_>,
+        replicas: u32,
+        labels: &BTreeMap<String, String>,
+        tcp: &[u16],
+    ) -> Duration {
+        let mut longest = Duration::ZERO;
+        for check in checks(labels, tcp) {
             let why = match (&check.ask, &subject.helper_image) {
                 (Err(why), _) => why.as_str(),
                 (Ok(_), None) => "no helper can run beside the replicas",
                 (Ok(_), Some(_)) => continue,
             };
-            let needed = check.verdict_after(subject.replicas) + MARGIN;
-            bake = bake.max(needed);
+            let needed = check.verdict_after(replicas) + MARGIN;
+            longest = longest.max(needed);
             self.events.notice(format!(
                 "{} cannot be asked before the cutover ({why}): the old replicas keep running for {} after it, and \
                  serve again if Traefik reports a new one DOWN",
@@ -42,7 +53,7 @@ impl Scene<'_> {
                 humantime::format_duration(needed)
             ));
         }
-        bake
+        longest
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an earlier run has left unfinished: finished or undone before anything else.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::sync::watch;
 
@@ -26,6 +26,17 @@ pub(super) struct Settled {
     pub before: Before,
 }
 
+impl Settled {
+    /// Nothing was unfinished.
+    fn as_it_was(olds: Vec<Replica>) -> Self {
+        Self {
+            olds,
+            was_unfinished: false,
+            before: Before::default(),
+        }
+    }
+}
+
 impl Scene<'_> {
     pub(super) async fn settle_unfinished(
         &self,
@@ -46,11 +57,7 @@ impl Scene<'_> {
                 self.events
                     .notice(format!("{name} has no unfinished rollout"));
             }
-            return Ok(Settled {
-                olds: observed.replicas,
-                was_unfinished: false,
-                before: Before::default(),
-            });
+            return Ok(Settled::as_it_was(observed.replicas));
         };
         let goal = chosen(subject, &rollout, goal)?;
         let forward = goal == Goal::Finish;
@@ -61,11 +68,10 @@ impl Scene<'_> {
         let stage = observed.claim.as_ref().map(|claim| claim.stage);
         // At these stages nothing of the rollout keeps the old replicas from being routed to.
         let untouched = routed && matches!(stage, Some(Stage::Hold | Stage::Back));
-        let others: Vec<Replica> = observed
+        let (news, others): (Vec<Replica>, Vec<Replica>) = observed
             .replicas
             .into_iter()
-            .filter(|replica| replica.rollout.as_ref() != Some(&rollout))
-            .collect();
+            .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
         let now = before_now(&mut *live.proxy, &others, untouched).await;
         let mut unrouted = now.unrouted;
         unrouted.extend(memory.unrouted(&rollout));
@@ -74,6 +80,10 @@ impl Scene<'_> {
         desired.unrouted = unrouted;
         desired.confirm_hold = confirm_hold;
         desired.hooks = subject.has_hooks(&others);
+        if forward && routed {
+            live.bake = self.bake_again(subject, wanted, &news, &others);
+            desired.bake = !live.bake.is_zero();
+        }
         let facts = Facts {
             created: true,
             ..Facts::default()
@@ -95,6 +105,23 @@ impl Scene<'_> {
             was_unfinished: true,
             before,
         })
+    }
+
+    /// How long the new replicas are watched for what only Traefik can check: the run before may have ended in the middle
+    /// of that.
+    fn bake_again(
+        &self,
+        subject: &Subject<'_>,
+        wanted: u32,
+        news: &[Replica],
+        others: &[Replica],
+    ) -> Duration {
+        match news.first() {
+            Some(new) if others.iter().any(Replica::serves) => {
+                self.unasked(subject, wanted, &new.labels, &new.ports)
+            }
+            _ => Duration::ZERO,
+        }
     }
 }
 
