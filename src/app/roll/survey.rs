@@ -191,7 +191,9 @@ mod tests {
             (survey.absent.err(), survey.notice)
         };
         let (refused, notice) = judged(&[("a", "x@redis")], &[("a", "x@file")]);
-        let hint = refused.unwrap().hint.unwrap();
+        let refused = refused.unwrap();
+        assert_eq!(refused.check, Some(crate::check::Check::Labels));
+        let hint = refused.hint.unwrap();
         assert!(hint.ends_with("--ignore labels"), "{hint}");
         assert_eq!(notice, None);
         let (refused, notice) = judged(&[("a", "x@redis")], &[("a", "x@redis")]);

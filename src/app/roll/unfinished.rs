@@ -8,7 +8,7 @@ use super::{Purpose, Scene, Subject, desired, record::Memory, refuse::Before};
 use crate::{
     error::{Error, Outcome, Result},
     event::Event,
-    execute::{self, UNROUTED, World},
+    execute::{self, UNROUTED, World, live::Live},
     model::{ContainerId, Facts, Goal, Reason, Replica, RolloutId, Stage},
     plan,
     proxy::Proxy,
@@ -97,14 +97,8 @@ impl Scene<'_> {
             }
             Err(error) => return Err(error),
         }
-        let olds = live.observe().await?.replicas;
         let goes_on = routed && subject.purpose == Purpose::Roll;
-        let before = before_now(&mut *live.proxy, &olds, goes_on).await;
-        Ok(Settled {
-            olds,
-            was_unfinished: true,
-            before,
-        })
+        settled_now(&mut live, goes_on).await
     }
 
     /// How long the new replicas are watched for what only Traefik can check: the run before may have ended in the middle
@@ -123,6 +117,17 @@ impl Scene<'_> {
             _ => Duration::ZERO,
         }
     }
+}
+
+/// What is there once the run is settled, and how it is routed where the rollout goes on.
+async fn settled_now(live: &mut Live<'_>, goes_on: bool) -> Result<Settled> {
+    let olds = live.observe().await?.replicas;
+    let before = before_now(&mut *live.proxy, &olds, goes_on).await;
+    Ok(Settled {
+        olds,
+        was_unfinished: true,
+        before,
+    })
 }
 
 /// What ails the routing, where the proxy is to be asked and can tell.

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::static_config::Tree;
-use crate::error::{Error, Result};
+use crate::{
+    check::Check,
+    error::{Error, Result},
+};
 
 /// What labels can refer to in another provider: of which object, and by which option.
 const REFERENCES: [(&str, &str, &str); 6] = [
@@ -71,7 +74,8 @@ pub fn refuse_absent(service: &str, references: &[Reference], on: &[Vec<String>]
             Err(Error::refused(message).hint(format!(
                 "switch the provider on in Traefik, or correct the label {label} of {service}\n      or go on all the \
                  same: --ignore labels"
-            )))
+            ))
+            .of(Check::Labels))
         }
         _ => Ok(()),
     }
