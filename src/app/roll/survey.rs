@@ -10,7 +10,7 @@ use crate::{
     proxy::traefik::{
         api::{Api, listing::middlewares_of_labels},
         by_name::{Callee, Caller, Heard},
-        discover::{TraefikContainer, Wanted, concerns, named_apis},
+        discover::{Reads, TraefikContainer, Wanted, concerns, named_apis},
         down::Down,
         providers::{Reference, references, refuse_absent},
     },
@@ -80,7 +80,7 @@ impl Scene<'_> {
                 Err(error) => survey.silent = Some(error),
             }
         }
-        survey.down = self.located(survey.down).await;
+        survey.down = self.located(survey.down, near).await;
         let (key, project) = (case.key, self.project);
         let callee = Callee::new(key, project, case.service, &wanted.labels, case.olds);
         let labels = project.services.values().map(|own| &own.labels);
@@ -94,12 +94,13 @@ impl Scene<'_> {
         survey
     }
 
-    /// Each server once, with the container that it is.
-    async fn located(&self, down: Vec<Down>) -> Vec<Down> {
-        if down.is_empty() {
-            return down;
-        }
-        let running = self.engine.running().await.unwrap_or_default();
+    /// Each server once; with the container that it is, where a socket proxy can change its labels.
+    async fn located(&self, down: Vec<Down>, near: &[TraefikContainer]) -> Vec<Down> {
+        let relabels = |own: &TraefikContainer| matches!(own.reads, Reads::SocketProxy(..));
+        let running = match !down.is_empty() && near.iter().all(relabels) {
+            true => self.engine.running().await.unwrap_or_default(),
+            false => Vec::new(),
+        };
         let down: BTreeSet<Down> = down.into_iter().collect();
         down.into_iter().map(|own| own.found_in(&running)).collect()
     }
