@@ -460,13 +460,31 @@ impl Stack {
         )
     }
 
-    /// Shows why a front may not have served, where a test has failed.
+    /// Shows why a front may not have served, where a test has failed: what runs, the socket proxy's readers, the logs.
     fn show_front(&self) {
-        let mut command = self.command("docker", &["compose", "logs", "--tail=20", "-t"]);
-        command.args(self.front()).env("COMPOSE_FILE", "front.yaml");
-        let output = command.into_std().output();
-        let logs = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        eprintln!("the front of {}:\n{}", self.name, logs.unwrap_or_default());
+        let text = |command: &mut std::process::Command| {
+            let output = command.output();
+            let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            text.unwrap_or_default()
+        };
+        let own = format!("label=com.docker.compose.project={}", self.name);
+        let list = [
+            "ps",
+            "-a",
+            "--filter",
+            &own,
+            "--format",
+            "{{.Names}} {{.Status}}",
+        ];
+        let list = text(self.command("docker", &list).as_std_mut());
+        let readers = text(
+            self.command("sh", &["-c", &self.control("readers")])
+                .as_std_mut(),
+        );
+        let mut logs = self.command("docker", &["compose", "logs", "--tail=20", "-t"]);
+        logs.args(self.front()).env("COMPOSE_FILE", "front.yaml");
+        let logs = text(logs.as_std_mut());
+        eprintln!("the front of {}:\n{list}{readers}{logs}", self.name);
     }
 
     /// Whether the front runs as its file says.
