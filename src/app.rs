@@ -180,7 +180,7 @@ fn log(verbose: u8) {
 
 /// Reports what is refused before there is anything to do.
 fn refuse(output: Output, error: Error) -> ExitCode {
-    // Whatever is wrong with the log besides, this error comes first.
+    // This error comes first, even where the event log cannot be opened either.
     let sinks = sinks(output, false);
     tell(
         &Events::new(sinks.unwrap_or_else(|_| vec![shown(output, false)])),

@@ -23,7 +23,9 @@ use std::{
 use bollard::{
     BollardRequest, Docker,
     errors::Error as Bollard,
-    models::{ContainerInspectResponse, EventMessage, HealthConfig, ImageInspect},
+    models::{
+        ContainerInspectResponse, ContainerSummary, EventMessage, HealthConfig, ImageInspect,
+    },
     query_parameters as query,
 };
 use futures_util::{Stream, StreamExt, TryStreamExt, future::try_join_all};
@@ -138,8 +140,8 @@ fn is_joined(error: &Bollard) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code: 500, message } if message.contains("has dependent containers"))
 }
 
-fn is_hook(replica: &Replica) -> bool {
-    label::is_hook(|key| replica.labels.get(key).map(String::as_str))
+fn is_hook(listed: &ContainerSummary) -> bool {
+    label::is_hook(|key| listed.labels.as_ref()?.get(key).map(String::as_str))
 }
 
 /// What a command in a container left behind.
@@ -234,11 +236,9 @@ impl Engine {
             format!("{}={}", label::COMPOSE_SERVICE, key.service),
             format!("{}=False", label::COMPOSE_ONEOFF),
         ];
-        let ids = self.ids(labels, true).await?;
-        let inspected = try_join_all(ids.iter().map(|id| self.inspect(id))).await?;
-        let inspected = inspected.into_iter().flatten();
-        let replicas = inspected.filter_map(read::replica);
-        let mut replicas: Vec<Replica> = replicas.filter(|own| !is_hook(own)).collect();
+        let mut listed = self.matching(labels, true).await?;
+        listed.retain(|own| !is_hook(own));
+        let mut replicas = self.whole(listed).await?;
         replicas.sort_by_key(|replica| {
             (
                 replica
@@ -251,7 +251,21 @@ impl Engine {
         Ok(replicas)
     }
 
+    /// Listed containers as replicas; one that is gone by now is left out.
+    async fn whole(&self, listed: Vec<ContainerSummary>) -> Result<Vec<Replica>> {
+        let ids: Vec<String> = listed.into_iter().filter_map(|own| own.id).collect();
+        let inspected = try_join_all(ids.iter().map(|id| self.inspect(id))).await?;
+        let inspected = inspected.into_iter().flatten();
+        Ok(inspected.filter_map(read::replica).collect())
+    }
+
     async fn ids(&self, labels: Vec<String>, all: bool) -> Result<Vec<String>> {
+        let list = self.matching(labels, all).await?;
+        Ok(list.into_iter().filter_map(|summary| summary.id).collect())
+    }
+
+    /// The containers that have all of these labels, as the engine lists them.
+    async fn matching(&self, labels: Vec<String>, all: bool) -> Result<Vec<ContainerSummary>> {
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = query::ListContainersOptionsBuilder::default()
             .all(all)
@@ -259,21 +273,20 @@ impl Engine {
             .build();
         let asked = async || self.asked().list_containers(Some(options.clone())).await;
         let list = again(PASSING, is_unknown, asked).await;
-        let list = list.map_err(|error| failed("list containers", &error))?;
-        Ok(list.into_iter().filter_map(|summary| summary.id).collect())
+        list.map_err(|error| failed("list containers", &error))
     }
 
     /// Everything that runs, as the engine lists it; what is in another container's network namespace has its networks.
-    pub async fn running(&self) -> Result<Vec<bollard::models::ContainerSummary>> {
+    pub async fn running(&self) -> Result<Vec<ContainerSummary>> {
         Ok(shared::with_networks(self.list(false).await?))
     }
 
     /// Every container in whatever state, as the engine lists it.
-    pub async fn containers(&self) -> Result<Vec<bollard::models::ContainerSummary>> {
+    pub async fn containers(&self) -> Result<Vec<ContainerSummary>> {
         self.list(true).await
     }
 
-    async fn list(&self, all: bool) -> Result<Vec<bollard::models::ContainerSummary>> {
+    async fn list(&self, all: bool) -> Result<Vec<ContainerSummary>> {
         let options = query::ListContainersOptionsBuilder::default()
             .all(all)
             .build();

@@ -209,6 +209,7 @@ mod tests {
         observation.set_aside.insert(new.id.clone());
         assert!(!observation.agrees(Side::New, &news, &olds));
     }
+
     #[test]
     fn what_was_broken_before_does_not_keep_a_new_version_from_being_confirmed() {
         let rollout = RolloutId("r".to_owned());

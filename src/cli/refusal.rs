@@ -13,13 +13,20 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
     let name = text(error, ContextKind::InvalidArg);
     let value = text(error, ContextKind::InvalidValue);
     let known = texts(error, ContextKind::ValidValue);
+    let near = did_you_mean(&value, known.iter().map(String::as_str));
+    let list = known.join(", ");
     let message = match error.kind() {
         ErrorKind::UnknownArgument if name.starts_with('-') => unknown_option(&name, command),
         ErrorKind::UnknownArgument => format!("{name:?} is one argument too many"),
         ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", option(&name)),
         ErrorKind::InvalidValue => {
             let place = place(&name, &value, command);
-            format!("{place}: {}", unknown_value(&value, &known))
+            match near {
+                Some(near) => {
+                    format!("{place}: unknown value {value:?}; did you mean {near}?")
+                }
+                None => format!("{place}: unknown value {value:?}; known are {list}"),
+            }
         }
         ErrorKind::ValueValidation => {
             let why = error.source().map(ToString::to_string);
@@ -37,10 +44,9 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
         }
         _ => first_line(error),
     };
-    let near = did_you_mean(&value, known.iter().map(String::as_str));
     // A message without a nearest word lists them all itself.
     match near {
-        Some(_) => Error::refused(message).hint(format!("known are {}", known.join(", "))),
+        Some(_) => Error::refused(message).hint(format!("known are {list}")),
         None => Error::refused(message).hint(HELP),
     }
 }
@@ -50,13 +56,6 @@ fn unknown_option(name: &str, command: &clap::Command) -> String {
     match did_you_mean(name, known.iter().map(String::as_str)) {
         Some(near) => format!("unknown option {name}; did you mean {near}?"),
         None => format!("unknown option {name}"),
-    }
-}
-
-fn unknown_value(value: &str, known: &[String]) -> String {
-    match did_you_mean(value, known.iter().map(String::as_str)) {
-        Some(near) => format!("unknown value {value:?}; did you mean {near}?"),
-        None => format!("unknown value {value:?}; known are {}", known.join(", ")),
     }
 }
 

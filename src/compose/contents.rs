@@ -17,28 +17,64 @@ use crate::error::Result;
 pub(super) async fn digest(compose: &Compose, project: &mut Project) -> Result<()> {
     let variables = compose.values(&variables(&project.raw)).await?;
     for service in project.services.values_mut() {
-        service.inline_digest = service_digest(&project.raw, &service.name, &variables);
-        service.contents = contents(&project.raw, &service.name, &variables);
+        (service.inline_digest, service.contents) =
+            contents(&project.raw, &service.name, &variables);
     }
     Ok(())
 }
 
-fn contents(raw: &Value, service: &str, variables: &BTreeMap<String, String>) -> Vec<Content> {
-    let of = |section: &'static str| {
+/// One config or secret that a service uses.
+struct Use<'a> {
+    section: &'static str,
+    source: &'a str,
+    target: Option<&'a str>,
+    /// What the top level says of it.
+    entry: &'a Value,
+}
+
+fn uses<'a>(raw: &'a Value, service: &'a str) -> impl Iterator<Item = Use<'a>> {
+    SECTIONS.into_iter().flat_map(move |section| {
         let uses = raw["services"][service][section].as_array();
-        let uses = uses.into_iter().flatten();
-        uses.filter_map(move |used| {
+        uses.into_iter().flatten().filter_map(move |used| {
             let source = used["source"].as_str()?;
-            let entry = &raw[section][source];
-            let known = SOURCES.iter().any(|key| entry.get(key).is_some());
-            known.then(|| Content {
-                target: target(section, source, used["target"].as_str()),
-                digest: content_digest(entry, variables),
-                file: entry["file"].as_str().map(PathBuf::from),
+            Some(Use {
+                section,
+                source,
+                target: used["target"].as_str(),
+                entry: &raw[section][source],
             })
         })
-    };
-    SECTIONS.into_iter().flat_map(of).collect()
+    })
+}
+
+/// A digest over all contents of a service, empty without any, and each of those that do not lie outside.
+fn contents(
+    raw: &Value,
+    service: &str,
+    variables: &BTreeMap<String, String>,
+) -> (String, Vec<Content>) {
+    let mut hasher = Sha256::new();
+    let mut any = false;
+    let mut contents = Vec::new();
+    for own in uses(raw, service) {
+        any = true;
+        let digest = content_digest(own.entry, variables);
+        hasher.update(format!("{}\0{}\0", own.section, own.source));
+        hasher.update(&digest);
+        if SOURCES.iter().any(|key| own.entry.get(key).is_some()) {
+            contents.push(Content {
+                target: target(own.section, own.source, own.target),
+                digest,
+                file: own.entry["file"].as_str().map(PathBuf::from),
+            });
+        }
+    }
+    if !any {
+        return (String::new(), contents);
+    }
+    let whole = hasher.finalize();
+    let whole = whole.iter().map(|byte| format!("{byte:02x}")).collect();
+    (whole, contents)
 }
 
 /// Where Compose puts it (its `buildContainerConfigMounts` and `buildContainerSecretMounts`).
@@ -74,42 +110,14 @@ fn variables(raw: &Value) -> Vec<String> {
     names
 }
 
-fn service_digest(raw: &Value, service: &str, variables: &BTreeMap<String, String>) -> String {
-    let mut hasher = Sha256::new();
-    let mut any = false;
-    for section in SECTIONS {
-        let uses = raw["services"][service][section].as_array();
-        for source in uses
-            .into_iter()
-            .flatten()
-            .filter_map(|u| u["source"].as_str())
-        {
-            any = true;
-            hasher.update(format!("{section}\0{source}\0"));
-            hasher.update(content_digest(&raw[section][source], variables));
-        }
-    }
-    if !any {
-        return String::new();
-    }
-    let digest = hasher.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The configs and secrets of a service whose contents Compose puts into its containers itself.
 pub fn copied(raw: &Value, service: &str) -> Vec<String> {
-    let mut copied = Vec::new();
-    for section in SECTIONS {
-        let uses = raw["services"][service][section].as_array();
-        let sources = uses.into_iter().flatten();
-        for source in sources.filter_map(|one| one["source"].as_str()) {
-            let entry = &raw[section][source];
-            if !entry["content"].is_null() || !entry["environment"].is_null() {
-                copied.push(format!("{section}.{source}"));
-            }
-        }
-    }
+    let is_copied =
+        |own: &Use<'_>| !own.entry["content"].is_null() || !own.entry["environment"].is_null();
+    let copied = uses(raw, service).filter(is_copied);
     copied
+        .map(|own| format!("{}.{}", own.section, own.source))
+        .collect()
 }
 
 /// A digest of one config's or secret's content; what cannot be read, or lies outside, counts by what names it.
@@ -150,8 +158,8 @@ mod tests {
             "configs": {"c": content, "unused": {"content": "x"}},
         });
         let variables = BTreeMap::from([("A".to_owned(), "one".to_owned())]);
-        assert_eq!(service_digest(&raw, "db", &variables), "");
-        service_digest(&raw, "web", &variables)
+        assert_eq!(contents(&raw, "db", &variables).0, "");
+        contents(&raw, "web", &variables).0
     }
 
     #[test]
@@ -185,7 +193,7 @@ mod tests {
             "secrets": {"s": {"environment": "A"}, "f": {"file": "/none"}},
         });
         let variables = BTreeMap::from([("A".to_owned(), "one".to_owned())]);
-        let found = contents(&raw, "web", &variables);
+        let (_, found) = contents(&raw, "web", &variables);
         let targets: Vec<&str> = found.iter().map(|own| own.target.as_str()).collect();
         assert_eq!(
             targets,

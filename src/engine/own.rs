@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{ContainerId, Replica, ServiceKey, label},
+    model::{Replica, ServiceKey, label},
 };
 
 /// The largest archive that is read, in bytes: what is ours is small.
@@ -156,12 +156,9 @@ impl Engine {
             format!("{}={}", label::COMPOSE_SERVICE, key.service),
             label::ROLLOUT.to_owned(),
         ];
-        let mut hooks = Vec::new();
-        for id in self.ids(labels, true).await? {
-            let found = self.replica(&ContainerId(id)).await?;
-            hooks.extend(found.filter(is_hook));
-        }
-        Ok(hooks)
+        let mut listed = self.matching(labels, true).await?;
+        listed.retain(is_hook);
+        self.whole(listed).await
     }
 
     /// Removes them, in whatever state.

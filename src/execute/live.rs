@@ -67,7 +67,7 @@ pub struct Live<'a> {
     pub settle: Duration,
     /// How long the new replicas are watched after the cutover.
     pub bake: Duration,
-    /// What the proxy complained of before the first change: a new version need not mend it.
+    /// What the proxy complained of before the first change. It does not fail the confirmation.
     pub complaints: BTreeSet<String>,
     /// What this run remembers between steps.
     pub memory: Memory,

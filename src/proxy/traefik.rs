@@ -193,8 +193,7 @@ impl Proxy for Traefik {
     }
 
     fn held_back(&self) -> Duration {
-        let all = self.instances.iter();
-        all.map(|own| own.api.held_back()).max().unwrap_or_default()
+        Api::held_back(self.instances.iter().map(|own| &*own.api))
     }
 
     async fn take_over(&mut self) -> Result<()> {

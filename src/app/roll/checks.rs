@@ -5,12 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Scene, Subject};
 use crate::{
-    compose::Service,
     engine::Image,
-    proxy::traefik::{
-        checks::checks,
-        ports::{self, Exposed},
-    },
+    proxy::traefik::{checks::checks, ports},
     settings::Strategy,
 };
 
@@ -24,7 +20,7 @@ impl Scene<'_> {
         if !routed || subject.settings.strategy == Strategy::Recreate {
             return asked;
         }
-        let tcp = ports::tcp(&exposed(subject.service, image));
+        let tcp = ports::tcp(&ports::exposed(subject.service, &image.ports));
         let labels = self.labels(subject.service, Some(image));
         asked.max(self.unasked(subject, subject.replicas, &labels, &tcp))
     }
@@ -55,9 +51,4 @@ impl Scene<'_> {
         }
         longest
     }
-}
-
-/// What the containers of a new version will expose.
-pub(super) fn exposed(service: &Service, image: &Image) -> Vec<Exposed> {
-    ports::exposed(service, &image.ports)
 }

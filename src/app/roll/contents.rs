@@ -12,12 +12,22 @@ use crate::{
 };
 
 impl Scene<'_> {
-    /// Whether any of them differs. What a rollout made has a digest of them; of what Compose made they are read.
-    pub(super) async fn has_other_contents(
+    /// Whether any of them differs in any of these replicas.
+    pub(super) async fn have_other_contents(
         &self,
         service: &Service,
-        replica: &Replica,
+        replicas: &[Replica],
     ) -> Result<bool> {
+        for replica in replicas {
+            if self.has_other_contents(service, replica).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What a rollout made has a digest of them; of what Compose made they are read.
+    async fn has_other_contents(&self, service: &Service, replica: &Replica) -> Result<bool> {
         if let Some(own) = &replica.digest {
             return Ok(*own != service.inline_digest);
         }

@@ -20,10 +20,8 @@ impl Scene<'_> {
         if olds.len() != subject.replicas as usize || !olds.iter().all(same) {
             return Ok(false);
         }
-        for old in olds {
-            if self.has_other_contents(subject.service, old).await? {
-                return Ok(false);
-            }
+        if self.have_other_contents(subject.service, olds).await? {
+            return Ok(false);
         }
         if !proxy.routes() {
             return Ok(true);

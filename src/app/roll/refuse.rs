@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Scene, checks::exposed};
+use super::Scene;
 use crate::{
     check::Check,
     compose::{
@@ -107,7 +107,7 @@ impl Scene<'_> {
         settings: &Settings,
         image: &Image,
     ) -> Result<()> {
-        let exposed = exposed(service, image);
+        let exposed = ports::exposed(service, &image.ports);
         let labels = self.labels(service, Some(image));
         if let Some((own, url)) = ports::fixed_address(&labels)
             && settings.strategy != Strategy::Recreate
@@ -234,7 +234,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// What is broken already is told before anything is changed: a rollout may mend it, and may not.
+    /// Reports what is broken already before anything is changed: a rollout may repair it, or not.
     pub(super) async fn tell_trouble(
         &self,
         service: &str,

@@ -80,12 +80,12 @@ impl Scene<'_> {
             }
         }
         standing.drift = wanted.differences(&standing.replicas);
-        for replica in &standing.replicas {
-            if self.has_other_contents(service, replica).await? {
-                let changed = "contents: a config or secret has changed";
-                standing.drift.push(changed.to_owned());
-                break;
-            }
+        if self
+            .have_other_contents(service, &standing.replicas)
+            .await?
+        {
+            let changed = "contents: a config or secret has changed";
+            standing.drift.push(changed.to_owned());
         }
         Ok(standing)
     }

@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// What the Traefiks near a service say.
+#[derive(Default)]
 pub(super) struct Survey {
     /// What reaches the service past the router of its labels.
     pub callers: Vec<Caller>,
@@ -25,21 +26,9 @@ pub(super) struct Survey {
     /// Why one of them cannot be asked.
     pub silent: Option<Error>,
     /// Labels of the new version alone that name a provider which is not on.
-    pub absent: Result<()>,
+    pub absent: Option<Error>,
     /// Such labels that the old version has too.
     pub notice: Option<String>,
-}
-
-impl Default for Survey {
-    fn default() -> Self {
-        Self {
-            callers: Vec::new(),
-            down: Vec::new(),
-            silent: None,
-            absent: Ok(()),
-            notice: None,
-        }
-    }
 }
 
 /// One answer: what is listed, and the providers that are on, where that matters.
@@ -141,7 +130,7 @@ impl Survey {
     ) {
         let (known, fresh): (Vec<Reference>, Vec<Reference>) =
             named.into_iter().partition(|own| before.contains(own));
-        self.absent = refuse_absent(service, &fresh, on);
+        self.absent = refuse_absent(service, &fresh, on).err();
         let known = refuse_absent(service, &known, on).err();
         self.notice = known.map(|error| format!("{}; that is so already", error.message));
     }
@@ -189,7 +178,7 @@ mod tests {
         let judged = |new: &[(&str, &str)], old: &[(&str, &str)]| {
             let mut survey = Survey::default();
             survey.judge_providers("web", of(new), &of(old), &on);
-            (survey.absent.err(), survey.notice)
+            (survey.absent, survey.notice)
         };
         let (refused, notice) = judged(&[("a", "x@redis")], &[("a", "x@file")]);
         let refused = refused.unwrap();

@@ -1,4 +1,4 @@
-//! What the operator is told before the first step: what a rollout does not do, and Compose would.
+//! Notices before the first step: what Compose would do and a rollout does not, and folders that would be empty.
 
 use super::{Scene, Subject};
 use crate::{compose::Project, here::Here};

@@ -10,7 +10,7 @@ use crate::{
     engine::Engine,
     error::Result,
     model::{Baked, Desired, Facts, Replica, Run},
-    proxy::Proxy,
+    proxy::Observation,
     watch::Watch,
 };
 
@@ -22,8 +22,8 @@ const NOT_ASKED: &str = "Traefik's API did not answer at the end of the watch: w
                          replica DOWN is not known";
 
 impl Live<'_> {
-    /// Ends with the time that is set, with the first sign that a new replica is ill, or when somebody asks for the old
-    /// version back.
+    /// Ends with the time that is set, with the first sign that a new replica is ill, or when an undo asks for the old
+    /// version.
     pub(super) async fn bake(
         &mut self,
         desired: &Desired,
@@ -37,7 +37,13 @@ impl Live<'_> {
             .get_or_insert_with(|| Instant::now() + bake);
         let (engine, watch) = (self.engine, self.watch);
         let latest = until + self.settings.confirm_timeout;
-        let asked = asked(&mut *self.proxy, &sets.news, (until, latest));
+        let replicas: Vec<Replica> = sets.news.iter().map(|new| (*new).clone()).collect();
+        let proxy = &mut *self.proxy;
+        let asked = asked(
+            async || proxy.observed(&replicas).await,
+            &sets.news,
+            (until, latest),
+        );
         let baked = tokio::select! {
             why = soured(engine, watch, &sets.news) => self.memory.found_ill(why?),
             asked = asked => match asked {
@@ -96,14 +102,13 @@ enum Asked {
 /// Ends as soon as the proxy says that one of the replicas is down, else with its first answer from `until` on, at `latest`
 /// without one. That a replica is up proves nothing before: Traefik says so of every server until it has checked it.
 async fn asked(
-    proxy: &mut dyn Proxy,
+    mut ask: impl AsyncFnMut() -> Option<Observation>,
     news: &[&Replica],
     (until, latest): (Instant, Instant),
 ) -> Asked {
-    let replicas: Vec<Replica> = news.iter().map(|new| (*new).clone()).collect();
     loop {
         let at = Instant::now();
-        let answer = match timeout_at(latest, proxy.observed(&replicas)).await {
+        let answer = match timeout_at(latest, ask()).await {
             Ok(answer) => answer,
             Err(_) => return Asked::Nothing,
         };
@@ -122,44 +127,8 @@ async fn asked(
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
-
     use super::*;
-    use crate::{
-        model::{Claim, RolloutId},
-        plan::simulator::old,
-        proxy::{Change, Observation},
-    };
-
-    /// Says what its Traefik would at each moment.
-    struct Says<F>(F);
-
-    #[async_trait(?Send)]
-    impl<F: FnMut() -> Option<Observation>> Proxy for Says<F> {
-        fn describe(&self) -> String {
-            String::new()
-        }
-
-        fn routes(&self) -> bool {
-            true
-        }
-
-        async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
-            Ok(None)
-        }
-
-        async fn route(&mut self, _: Change<'_>) -> Result<()> {
-            Ok(())
-        }
-
-        async fn release(&mut self, _: &RolloutId, _: &[&Replica]) -> Result<()> {
-            Ok(())
-        }
-
-        async fn observed(&mut self, _: &[Replica]) -> Option<Observation> {
-            (self.0)()
-        }
-    }
+    use crate::plan::simulator::old;
 
     const WATCH: Duration = Duration::from_millis(10_300);
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -168,9 +137,9 @@ mod tests {
     async fn watched(mut says: impl FnMut(Duration) -> Option<Observation>) -> (Asked, Duration) {
         let new = old("new");
         let began = Instant::now();
-        let mut proxy = Says(|| says(began.elapsed()));
         let until = began + WATCH;
-        let asked = asked(&mut proxy, &[&new], (until, until + PATIENCE)).await;
+        let limits = (until, until + PATIENCE);
+        let asked = asked(async || says(began.elapsed()), &[&new], limits).await;
         (asked, began.elapsed())
     }
 

@@ -192,9 +192,10 @@ impl Api {
         self.docker.as_ref().is_none_or(keeps)
     }
 
-    /// How long this Traefik may hold back what it has read.
-    pub fn held_back(&self) -> Duration {
-        self.throttle + APPLYING
+    /// The longest that any of these Traefiks may hold back what it has read.
+    pub fn held_back<'a>(all: impl IntoIterator<Item = &'a Self>) -> Duration {
+        let longest = all.into_iter().map(|own| own.throttle + APPLYING).max();
+        longest.unwrap_or_default()
     }
 
     /// The URL of all that stands before `/api`.
@@ -608,9 +609,10 @@ mod tests {
 
     #[test]
     fn what_is_held_back_follows_the_throttle() {
-        assert_eq!(api().held_back(), Duration::from_millis(2500));
+        assert_eq!(Api::held_back([&api()]), Duration::from_millis(2500));
         let slow = api().throttled(Duration::from_secs(10));
-        assert_eq!(slow.held_back(), Duration::from_millis(10_500));
+        assert_eq!(Api::held_back([&slow]), Duration::from_millis(10_500));
+        assert_eq!(Api::held_back([&api(), &slow]), Api::held_back([&slow]));
     }
 
     #[test]

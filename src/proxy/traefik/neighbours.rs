@@ -77,25 +77,16 @@ fn reader(traefik: &TraefikContainer) -> Option<impl Future<Output = Reader<'_>>
 }
 
 fn kept(key: &ServiceKey, readers: &[Reader<'_>], running: &[ContainerSummary]) -> Vec<Neighbour> {
-    let is_own = |labels: &Labels| {
-        labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
-            && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
-    };
     let mut all = Vec::new();
     for summary in running {
-        let labels: Labels = summary
-            .labels
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .collect();
+        let labels = labels_of(summary);
         let id = summary.id.clone().unwrap_or_default();
         let shown = readers.iter().find_map(|reader| {
             let mut labels = labels.clone();
             reader.overlay.apply(&id, &mut labels, false);
             left_out(reader.docker, &labels).is_none().then_some(labels)
         });
-        if let Some(shown) = shown.filter(|_| !is_own(&labels)) {
+        if let Some(shown) = shown.filter(|_| !is_of(key, &labels)) {
             let name = name(summary);
             all.push(Neighbour {
                 id,
@@ -105,6 +96,20 @@ fn kept(key: &ServiceKey, readers: &[Reader<'_>], running: &[ContainerSummary]) 
         }
     }
     all
+}
+
+/// The labels of a container, as they are.
+pub fn labels_of(summary: &ContainerSummary) -> Labels {
+    let labels = summary.labels.iter().flatten();
+    labels
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Whether a container with these labels is one of the service's.
+pub fn is_of(key: &ServiceKey, labels: &Labels) -> bool {
+    labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
+        && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
 }
 
 /// Whether Traefik keeps a container in this state: it runs, and Docker does not doubt its health.

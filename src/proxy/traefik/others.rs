@@ -11,13 +11,13 @@ use super::{
     control::Control,
     discover::name,
     names::{Protocol, names},
-    neighbours::is_well,
+    neighbours::{is_of, is_well, labels_of},
 };
 use crate::{
     engine::Engine,
     error::{Error, Result},
     model::{RolloutId, ServiceKey, label},
-    socket_proxy::overlay::{Labels, Overlay},
+    socket_proxy::overlay::Overlay,
 };
 
 /// A router as labels name it.
@@ -69,21 +69,15 @@ impl Others {
         let lists = join_all(apis.iter().map(|api| api.docker_routers()));
         let (running, lists) = tokio::join!(self.engine.running(), lists);
         let running = running?;
+        let own = own(&self.key, &running, rollout);
         let mut served = BTreeMap::new();
         for (api, list) in apis.iter().zip(lists) {
             let list = list?;
-            let kept: Vec<ContainerSummary> = running
-                .iter()
-                .filter(|own| api.may_keep(&labels(own)))
-                .cloned()
-                .collect();
-            let mut defined = defined(&self.key, &kept, &Overlay::default());
-            let own = own(&self.key, &running, rollout);
+            let kept = running.iter().filter(|one| api.may_keep(&labels_of(one)));
+            let mut defined = defined(&self.key, kept, &Overlay::default());
             defined.retain(|router, _| !own.contains(router));
-            let serves = |own: &(&RouterName, &Containers)| missing(own.0, &list).is_none();
-            let own = defined.iter().filter(serves);
-            let own = own.map(|(router, containers)| (router.clone(), containers.clone()));
-            served.insert(api.name.clone(), own.collect());
+            defined.retain(|router, _| missing(router, &list).is_none());
+            served.insert(api.name.clone(), defined);
         }
         Ok(served)
     }
@@ -157,18 +151,6 @@ fn missing((protocol, name): &RouterName, list: &[ListedRouter]) -> Option<Strin
     Some(format!("is disabled: {disabled}"))
 }
 
-fn labels(summary: &ContainerSummary) -> Labels {
-    let labels = summary.labels.iter().flatten();
-    labels
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
-}
-
-fn is_of(key: &ServiceKey, labels: &Labels) -> bool {
-    labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
-        && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
-}
-
 /// The routers of the service as it was before a rollout, whatever else defines them. One that only the new version
 /// shares with another service is the other's.
 fn own(
@@ -176,21 +158,21 @@ fn own(
     running: &[ContainerSummary],
     rollout: &RolloutId,
 ) -> BTreeSet<RouterName> {
-    let labels = running.iter().filter(|own| is_well(own)).map(labels);
+    let labels = running.iter().filter(|own| is_well(own)).map(labels_of);
     let before = labels
         .filter(|labels| is_of(key, labels) && labels.get(label::ROLLOUT) != Some(&rollout.0));
     before.flat_map(|labels| names(&labels).routers).collect()
 }
 
 /// The routers that containers of other services define and that Traefik may read, and the containers of each.
-fn defined(
+fn defined<'a>(
     key: &ServiceKey,
-    running: &[ContainerSummary],
+    running: impl IntoIterator<Item = &'a ContainerSummary>,
     overlay: &Overlay,
 ) -> BTreeMap<RouterName, Containers> {
     let mut defined: BTreeMap<RouterName, Containers> = BTreeMap::new();
-    for summary in running.iter().filter(|own| is_well(own)) {
-        let labels = labels(summary);
+    for summary in running.into_iter().filter(|own| is_well(own)) {
+        let labels = labels_of(summary);
         let id = summary.id.clone().unwrap_or_default();
         if is_of(key, &labels) || overlay.hides(&id, &labels) {
             continue;
@@ -210,7 +192,7 @@ mod tests {
     use bollard::models::ContainerSummaryStateEnum;
 
     use super::*;
-    use crate::socket_proxy::overlay::Claim;
+    use crate::socket_proxy::overlay::{Claim, Labels};
 
     fn container(service: &str, status: &str) -> ContainerSummary {
         let labels = [

@@ -265,8 +265,7 @@ impl Proxy for Pin {
     }
 
     fn held_back(&self) -> Duration {
-        let all = self.fronts.iter();
-        all.map(|own| own.api.held_back()).max().unwrap_or_default()
+        Api::held_back(self.fronts.iter().map(|own| &*own.api))
     }
 
     async fn take_over(&mut self) -> Result<()> {
