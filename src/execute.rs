@@ -205,15 +205,12 @@ pub async fn run(
 
 async fn observe(world: &mut dyn World) -> Result<Observed> {
     // A busy engine or a socket proxy that restarts answers again soon; a rollout does not end for that.
-    let world = tokio::sync::Mutex::new(world);
-    retry::for_a_while(Duration::from_secs(30), async || {
-        world.lock().await.observe().await
-    })
-    .await
-    .map_err(|cause| Error {
-        outcome: Outcome::NeedsPerson,
-        ..cause
-    })
+    retry::for_a_while(Duration::from_secs(30), async || world.observe().await)
+        .await
+        .map_err(|cause| Error {
+            outcome: Outcome::NeedsPerson,
+            ..cause
+        })
 }
 
 fn turn(desired: &mut Desired, facts: &mut Facts, reason: Reason, events: &Events) {

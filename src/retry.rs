@@ -1,8 +1,12 @@
 //! Trying again with growing pauses: the one module that knows the `backoff` crate.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
+
+/// Between two questions of [`until`].
+const FIRST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(250);
 
 /// Pauses from `first` to `longest`, doubling, for as long as `total`; jitter keeps several waiters apart.
 fn pauses(first: Duration, longest: Duration, total: Option<Duration>) -> ExponentialBackoff {
@@ -16,10 +20,10 @@ fn pauses(first: Duration, longest: Duration, total: Option<Duration>) -> Expone
 
 /// Tries until it works or `total` has passed, and then answers with the last error; twice at least, for one try may
 /// take as long as that.
-pub async fn for_a_while<T, E, F>(total: Duration, mut attempt: impl FnMut() -> F) -> Result<T, E>
-where
-    F: Future<Output = Result<T, E>>,
-{
+pub async fn for_a_while<T, E>(
+    total: Duration,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T, E> {
     let mut pauses = pauses(
         Duration::from_millis(100),
         Duration::from_secs(2),
@@ -38,13 +42,13 @@ where
     unreachable!("it is tried until it works or the time is over")
 }
 
-/// Asks until the answer is yes; ends only with it, so the caller sets the limit.
-pub async fn until<F>(first: Duration, longest: Duration, mut ask: impl FnMut() -> F)
-where
-    F: Future<Output = bool>,
-{
-    let mut pauses = pauses(first, longest, None);
-    while !ask().await {
-        tokio::time::sleep(pauses.next_backoff().unwrap_or(longest)).await;
-    }
+/// Asks until the answer is yes, up to `limit`; whether it was.
+pub async fn until(limit: Duration, mut ask: impl AsyncFnMut() -> bool) -> bool {
+    let mut pauses = pauses(FIRST, LONGEST, None);
+    let yes = async {
+        while !ask().await {
+            tokio::time::sleep(pauses.next_backoff().unwrap_or(LONGEST)).await;
+        }
+    };
+    tokio::time::timeout(limit, yes).await.is_ok()
 }

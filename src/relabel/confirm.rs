@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Mutex,
-    time::{sleep, timeout},
-};
+use tokio::time::sleep;
 
 use crate::{
     check::Check,
@@ -31,8 +28,6 @@ use crate::{
 const LONGEST: Duration = Duration::from_secs(30);
 /// The API may answer before the last entrypoint has switched: the default of `--settle`.
 const SETTLE: Duration = Duration::from_millis(250);
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What Traefik says that it does with the container; `None` where nothing was expected, or it cannot be asked.
 pub async fn confirm(
@@ -60,7 +55,7 @@ pub async fn confirm(
     };
     let replicas = [target.clone()];
     let asked = traefik(engine, found, &settings, target, key).await;
-    let traefik = match asked {
+    let mut traefik = match asked {
         Ok(traefik) => traefik,
         Err(error) => {
             events.notice(format!("Traefik was not asked: {}", error.message));
@@ -68,17 +63,16 @@ pub async fn confirm(
         }
     };
     let limit = LONGEST.max(traefik.held_back());
-    let proxy = Mutex::new(traefik);
-    let agrees = retry::until(FIRST_PAUSE, LONGEST_PAUSE, async || {
-        let observation = proxy.lock().await.observed(&replicas).await;
+    let agrees = retry::until(limit, async || {
+        let observation = traefik.observed(&replicas).await;
         observation.is_some_and(|seen| seen.routing.get(&target.id) == Some(&expected))
     });
-    match timeout(limit, agrees).await {
-        Ok(()) => {
+    match agrees.await {
+        true => {
             sleep(SETTLE).await;
             Ok(Some(expected))
         }
-        Err(_) => Err(Error::failed(format!(
+        false => Err(Error::failed(format!(
             "Traefik does not show within {}s that it {} {}",
             limit.as_secs(),
             match expected {

@@ -181,22 +181,18 @@ impl Scene<'_> {
         let intervals = starting.filter_map(|new| Some(new.check.as_ref()?.interval));
         let limit = subject.settings.confirm_timeout.max(proxy.held_back());
         let limit = limit + intervals.max().unwrap_or_default();
-        let proxy = tokio::sync::Mutex::new((proxy, Vec::new()));
-        let (first, longest) = (Duration::from_millis(20), Duration::from_millis(250));
-        let agreed = retry::until(first, longest, async || {
-            let mut guard = proxy.lock().await;
-            let (proxy, trouble) = &mut *guard;
+        let mut trouble = Vec::new();
+        let agreed = retry::until(limit, async || {
             let Some(mut observation) = proxy.observed(&news).await else {
                 return false;
             };
             observation.forget(complaints);
-            *trouble = observation.trouble.values().flatten().cloned().collect();
+            trouble = observation.trouble.values().flatten().cloned().collect();
             observation.agrees(Side::New, &refs, &[])
         });
-        if tokio::time::timeout(limit, agreed).await.is_ok() {
+        if agreed.await {
             return Ok(());
         }
-        let trouble: Vec<String> = proxy.into_inner().1;
         let why = trouble
             .first()
             .map_or_else(String::new, |why| format!(": {why}"));

@@ -110,37 +110,25 @@ impl Live<'_> {
         let sets = &sets.awaited(desired, side);
         // What the proxy holds back for longer cannot be seen any earlier.
         let limit = self.settings.confirm_timeout.max(held_back);
-        let deadline = Instant::now() + limit + stand + more;
         let known = &self.complaints;
-        let proxy = tokio::sync::Mutex::new((&mut *self.proxy, Looks::default()));
-        let told = retry::until(
-            Duration::from_millis(20),
-            Duration::from_millis(250),
-            async || {
-                let mut guard = proxy.lock().await;
-                let (proxy, looks) = &mut *guard;
-                match proxy.observed(&replicas).await {
-                    None => {
-                        looks.absent_since = None;
-                        false
-                    }
-                    Some(mut observation) => {
-                        observation.forget(known);
-                        looks.take(&observation, side, sets);
-                        looks.stands_for(stand)
-                            || looks.harms(held_back)
-                            || (way_back && looks.refused(held_back))
-                    }
-                }
-            },
-        );
+        let mut looks = Looks::default();
+        let proxy = &mut *self.proxy;
+        let answered = retry::until(limit + stand + more, async || {
+            let Some(mut observation) = proxy.observed(&replicas).await else {
+                looks.absent_since = None;
+                return false;
+            };
+            observation.forget(known);
+            looks.take(&observation, side, sets);
+            looks.stands_for(stand)
+                || looks.harms(held_back)
+                || (way_back && looks.refused(held_back))
+        });
         let expired = tokio::select! {
-            () = told => false,
+            answered = answered => !answered,
             // A replica that dies meanwhile changes what there is to confirm; the planner sees it.
             () = &mut ill => return Ok(()),
-            () = sleep_until(deadline) => true,
         };
-        let looks = proxy.into_inner().1;
         if !expired && looks.stands_for(stand) {
             facts.confirmed = Some(side);
             self.memory.new_was_live |= side == Side::New;

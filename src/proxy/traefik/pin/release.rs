@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Pin, Record, Watched, all_names, observation, pinned_names};
 use crate::{
@@ -14,9 +14,6 @@ use crate::{
     },
     retry,
 };
-
-/// How often Traefik is asked.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
 /// What was seen last of a Traefik that is to take over.
 struct Look<'a> {
@@ -113,23 +110,19 @@ impl Pin {
             true => Duration::ZERO,
             false => self.held_back(),
         };
-        let look = tokio::sync::Mutex::new(Look {
+        let mut look = Look {
             pin: &mut *self,
             missing: None,
             agreed_since: None,
             moved: false,
-        });
-        let taken = retry::until(PAUSES.0, PAUSES.1, async || {
-            look.lock().await.again(&awaited, stand).await
-        });
-        let taken = timeout(limit + stand, taken).await;
-        let look = look.into_inner();
-        match taken {
-            Ok(()) if look.moved => Err(Error::failed(
+        };
+        let again = async || look.again(&awaited, stand).await;
+        match retry::until(limit + stand, again).await {
+            true if look.moved => Err(Error::failed(
                 "a replica that the pin routes to has got another address",
             )),
-            Ok(()) => Ok(()),
-            Err(_) => {
+            true => Ok(()),
+            false => {
                 let missing = look.missing.unwrap_or_default();
                 Err(Error::needs_person(format!(
                     "Traefik would not route to the same replicas by itself: {missing}; the pin file {} stays in place and routes to them",
@@ -177,22 +170,20 @@ impl Pin {
     /// Waits until no Traefik knows anything of the pin any more.
     async fn traefik_lets_go(&mut self, left: &[(&'static str, PinnedName)]) -> Result<()> {
         let limit = self.settings.confirm_timeout;
-        let pin = tokio::sync::Mutex::new(&mut *self);
-        let gone = retry::until(PAUSES.0, PAUSES.1, async || {
-            let mut pin = pin.lock().await;
-            if pin.look_around().await.is_err() {
+        let gone = retry::until(limit, async || {
+            if self.look_around().await.is_err() {
                 return false;
             }
-            for front in &pin.fronts {
+            for front in &self.fronts {
                 if !matches!(front.api.knows_pinned(left).await, Ok(false)) {
                     return false;
                 }
             }
             true
         });
-        match timeout(limit, gone).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(Error::needs_person(
+        match gone.await {
+            true => Ok(()),
+            false => Err(Error::needs_person(
                 "the pin file is removed, but Traefik goes on as if it were there",
             )
             .hint("a broken file in its directory would be why: docker logs says which; docker restart helps")),
