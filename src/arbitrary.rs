@@ -1,8 +1,9 @@
-//! Arbitrary input for tests: noise, a valid sample with some of its bytes changed, and JSON with some of its values
-//! replaced. Changed samples get past the first check of a parser, which noise does not.
+//! Arbitrary input for tests: noise, a valid sample with some of its bytes changed, JSON with some of its values
+//! replaced, and what has no end. Changed samples get past the first check of a parser, which noise does not.
 
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Up to 256 arbitrary bytes.
 pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -55,6 +56,19 @@ pub fn replaced(sample: Value) -> impl Strategy<Value = Value> {
         }
         value
     })
+}
+
+/// Answers a request with these bytes.
+pub async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[u8]) {
+    let mut request = [0; 4096];
+    assert!(stream.read(&mut request).await.unwrap() > 0);
+    stream.write_all(bytes).await.unwrap();
+}
+
+/// Answers a request with 200 and a body that goes on until the connection is closed.
+pub async fn answer_without_end(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    answer(&mut stream, b"HTTP/1.1 200 OK\r\n\r\n").await;
+    while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
 }
 
 #[derive(Clone, Debug)]

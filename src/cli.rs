@@ -340,10 +340,17 @@ fn values_joined(arguments: Vec<OsString>) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
     use clap::ValueEnum as _;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::check::Check;
+    use crate::{
+        arbitrary::{bytes, mutated_text},
+        check::Check,
+        error::Outcome,
+    };
 
     fn parsed(line: &str) -> Action {
         let words = line.split_whitespace().map(OsString::from);
@@ -516,5 +523,48 @@ mod tests {
             parsed("/x/docker-rollout docker-cli-plugin-metadata"),
             Action::PluginMetadata
         ));
+    }
+
+    fn any_words() -> impl Strategy<Value = Vec<OsString>> {
+        let line = prop_oneof![
+            mutated_text(
+                "docker-rollout -H tcp://far rollout --file a.yaml -p shop web db --timeout 5s --scale=3"
+            ),
+            mutated_text("rollout relabel web-1 a=b --clear"),
+            mutated_text("rollout socket-proxy --listen 0.0.0.0:2375 --only a=b"),
+            mutated_text("rollout namespace watch 80=http1"),
+            mutated_text("rollout history web 1 2 --output json"),
+            mutated_text("rollout up --strategy recreate --ignore api,switch --bake 1m web"),
+        ];
+        let without_breaks = |mut raw: Vec<u8>| {
+            raw.retain(|byte| *byte != b'\n');
+            OsString::from_vec(raw)
+        };
+        let raw = vec(bytes().prop_map(without_breaks), 0..2);
+        (line, raw).prop_map(|(line, raw)| {
+            line.split([' ', '\n'])
+                .map(OsString::from)
+                .chain(raw)
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_arguments_are_an_action_or_help_or_a_refusal_of_one_line(words in any_words()) {
+            output_of(&words);
+            let Ok(call) = plugin::read(words) else {
+                return Ok(());
+            };
+            match parse(call.arguments) {
+                Ok(_) => {}
+                Err(Stop::Print(help)) => prop_assert!(!help.to_string().is_empty()),
+                Err(Stop::Refuse(error)) => {
+                    prop_assert_eq!(error.outcome, Outcome::Refused);
+                    prop_assert!(!error.message.is_empty() && !error.message.contains('\n'), "{:?}", error.message);
+                    prop_assert!(error.hint.is_some());
+                }
+            }
+        }
     }
 }

@@ -140,3 +140,28 @@ impl tower_service::Service<Uri> for Connector {
         Box::pin(async move { endpoint.dial().await.map(TokioIo::new) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_without_an_end_is_an_error_once_it_is_too_large() {
+        const CHUNK: usize = 1024 * 1024;
+        let read = Cell::new(0);
+        let endless = stream::repeat_with(|| {
+            read.set(read.get() + CHUNK);
+            Ok::<_, BoxError>(Frame::data(Bytes::from_static(&[b'x'; CHUNK])))
+        });
+        assert!(read_whole(StreamBody::new(endless)).await.is_err());
+        assert_eq!(read.get(), MAX_REWRITTEN + CHUNK);
+        let known = read_whole(full("{}")).await;
+        assert_eq!(known.unwrap(), "{}");
+    }
+}

@@ -12,7 +12,7 @@ mod packets;
 mod probe;
 pub mod readiness;
 #[cfg(test)]
-mod segmentation;
+pub(crate) mod segmentation;
 mod sock_diag;
 mod stdio;
 mod tally;

@@ -134,9 +134,11 @@ fn hash_of(service: &str, output: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::arbitrary::{mutated_text, replaced};
 
     #[test]
     fn the_hash_stands_behind_the_name() {
@@ -163,5 +165,28 @@ mod tests {
         let mut service = json!({"image": "a", "network_mode": "host"});
         assert!(!refer_to_containers(&mut service, &BTreeMap::new()));
         assert_eq!(service, json!({"image": "a", "network_mode": "host"}));
+    }
+
+    proptest! {
+        #[test]
+        fn the_hash_in_any_output_is_what_stands_behind_the_name_on_its_first_line(
+            output in mutated_text("db 1\nweb 2f4c\nwebb 3\n"),
+        ) {
+            let line = output.lines().find_map(|line| line.strip_prefix("web "));
+            let hash = line.map(|hash| hash.trim().to_owned());
+            prop_assert_eq!(hash_of("web", &output), hash);
+        }
+
+        #[test]
+        fn in_a_service_with_values_of_any_type_names_give_way_to_ids(
+            service in replaced(json!({"pid": "service:db", "volumes_from": ["db:ro", "container:x:ro", "disk"]})),
+        ) {
+            let ids = referred(&service).into_iter().map(|name| (name, "1f".to_owned()));
+            let ids: BTreeMap<String, String> = ids.collect();
+            let mut own = service.clone();
+            prop_assert_eq!(refer_to_containers(&mut own, &ids), own != service);
+            let names = own["pid"].as_str().is_some_and(|mode| mode.starts_with("service:"));
+            prop_assert!(!names, "{}", own);
+        }
     }
 }

@@ -28,7 +28,8 @@ fn message(line: &str) -> Option<String> {
         .or(line.split_once("level=error msg="))
         .map_or(line, |(_, message)| message.trim_matches('"'));
     let line = line.trim_start_matches("Error response from daemon: ");
-    Some(line.trim_start_matches("Error: ").to_owned())
+    let line = line.trim_start_matches("Error: ");
+    (!line.is_empty()).then(|| line.to_owned())
 }
 
 /// ` Container shop-web-1  Creating`: a kind, a name, and one word.
@@ -40,7 +41,12 @@ fn is_progress(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+    use crate::arbitrary::mutated_text;
+
+    const FATAL: &str = r#"time="x" level=fatal msg="no configuration""#;
 
     #[test]
     fn progress_and_warnings_are_no_reason() {
@@ -64,8 +70,11 @@ mod tests {
 
     #[test]
     fn a_fatal_log_line_gives_its_message() {
-        let errors = [r#"time="x" level=fatal msg="no configuration""#.to_owned()];
+        let errors = [FATAL.to_owned()];
         assert_eq!(reason(&errors, Telling::First), "no configuration");
+        let errors = [r#"time="x" level=fatal msg="""#.to_owned()];
+        let nothing = "docker compose failed without a word";
+        assert_eq!(reason(&errors, Telling::First), nothing);
     }
 
     #[test]
@@ -73,5 +82,19 @@ mod tests {
         let errors = ["yaml: line 3: mapping", "  in compose.yaml"].map(str::to_owned);
         assert_eq!(reason(&errors, Telling::First), "yaml: line 3: mapping");
         assert_eq!(reason(&errors, Telling::Last), "in compose.yaml");
+    }
+
+    proptest! {
+        #[test]
+        fn any_error_output_of_compose_has_a_reason_that_is_a_part_of_it(
+            errors in vec(prop_oneof![mutated_text(FATAL), mutated_text("Error response from daemon: Error: in use")], 0..3),
+        ) {
+            for telling in [Telling::First, Telling::Last] {
+                let told = reason(&errors, telling);
+                let is_part = errors.iter().any(|line| line.contains(&told));
+                prop_assert!(is_part || told == "docker compose failed without a word", "{:?}", told);
+                prop_assert!(!told.is_empty());
+            }
+        }
     }
 }

@@ -70,7 +70,7 @@ fn seldom(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     };
     let pinned = service.way.as_ref().is_ok_and(|way| way.is_pinned);
     if times.interval > SELDOM {
-        let late = told(times.interval * times.retries);
+        let late = told(times.interval.saturating_mul(times.retries));
         let text = format!(
             "the health check of {name} runs every {interval}: Traefik waits that long for its first word on a replica that \
              Compose starts, and a broken one is noticed after {late}"
@@ -110,7 +110,8 @@ fn slow(service: &ServiceFacts, times: &Times) -> Option<Finding> {
 /// Docker gives it up before most programs have started.
 fn hasty(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     let name = service.name();
-    let patience = times.start_period + times.interval * times.retries;
+    let checked = times.interval.saturating_mul(times.retries);
+    let patience = times.start_period.saturating_add(checked);
     if patience >= HASTY {
         return None;
     }

@@ -92,3 +92,21 @@ fn a_page_that_a_rollout_asks_for_takes_the_place_of_a_check() {
     let (facts, service) = testing::of(yaml);
     assert_eq!(check(&facts, &service)[0].level, Level::Ok);
 }
+
+#[test]
+fn the_longest_times_and_the_most_retries_of_an_image_overflow_nothing() {
+    let (facts, mut service) = testing::of("image: a");
+    service.image_check = Some(HealthConfig {
+        test: Some(vec!["CMD".to_owned(), "true".to_owned()]),
+        interval: Some(i64::MAX),
+        timeout: Some(i64::MAX),
+        start_period: Some(i64::MAX),
+        start_interval: None,
+        retries: Some(u32::MAX.into()),
+    });
+    let levels: Vec<Level> = check(&facts, &service)
+        .iter()
+        .map(|own| own.level)
+        .collect();
+    assert_eq!(levels, [Level::Warn; 2]);
+}

@@ -1,7 +1,10 @@
 //! The order of findings, and what is left to say where nothing explains a refusal.
 
+use proptest::prelude::*;
+use serde_json::json;
+
 use super::*;
-use crate::error::Error;
+use crate::{arbitrary::replaced, compose, error::Error, yaml};
 
 #[test]
 fn what_fails_comes_first_and_then_what_matters_more() {
@@ -76,4 +79,35 @@ fn what_rollouts_go_through_is_not_judged_as_one_of_them() {
     facts.services[0].part = Some(Part::Traefik);
     let found = examine(&facts);
     assert!(found.iter().all(|own| own.level == Level::Ok), "{found:?}");
+}
+
+proptest! {
+    #[test]
+    fn a_service_with_values_of_any_type_is_refused_or_each_finding_has_a_text_and_each_fix_has_lines(
+        web in replaced(json!({
+            "image": "postgres:17", "command": ["run", "http://db:80"], "environment": {"DB": "sqlite:///data/a.db"},
+            "volumes": [{"type": "volume", "source": "data", "target": "/data"}], "expose": ["80-81/tcp"],
+            "ports": [{"target": 80, "published": "80"}], "network_mode": "service:db", "deploy": {"replicas": 2},
+            "healthcheck": {"test": ["CMD", "a"], "interval": "9m", "retries": 3},
+            "labels": {
+                "traefik.http.routers.web.rules": "a", "traefik.http.services.web.loadbalancer.healthcheck.path": "/",
+            },
+        })),
+    ) {
+        let whole = json!({"name": "shop", "services": {"web": web, "db": {"image": "a", "command": ["web:80"]}}});
+        let Ok(project) = compose::resolved(&yaml::write(&whole).unwrap()) else {
+            return Ok(());
+        };
+        let mut service = testing::service("web");
+        service.service = project.services["web"].clone();
+        service.labels.extend(service.service.labels.clone());
+        service.way = Ok(Way { routes: true, ..Way::default() });
+        let facts = Facts { project, services: vec![service], ..Facts::default() };
+        for finding in examine(&facts) {
+            prop_assert!(!finding.text.is_empty(), "{:?}", finding);
+            if let Some(fix) = finding.fix {
+                prop_assert!(!fix.text.is_empty() && fix.told().iter().all(|(what, _)| !what.is_empty()), "{:?}", fix);
+            }
+        }
+    }
 }

@@ -173,7 +173,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arbitrary::mutated;
+    use crate::{
+        arbitrary::{answer_without_end, mutated},
+        endpoint::Endpoint,
+    };
 
     fn archive(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
@@ -265,5 +268,19 @@ mod tests {
                 files(&archive).map_or(0, |files| files.iter().map(|own| own.bytes.len()).sum());
             assert!(taken <= archive.len());
         }
+    }
+
+    #[tokio::test]
+    async fn an_archive_without_an_end_is_given_up_once_it_is_too_large() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let endless = async {
+            answer_without_end(listener.accept().await.unwrap().0).await;
+        };
+        let engine = Engine::unconnected(Endpoint::Unix(path));
+        let (read, ()) = tokio::join!(engine.read_file("a", "/a.yml"), endless);
+        let error = read.unwrap_err().message;
+        assert_eq!(error, "/a.yml is larger than 16777216 bytes");
     }
 }

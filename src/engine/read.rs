@@ -169,8 +169,11 @@ fn complaint(state: &ContainerState) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use bollard::models::{Health as EngineHealth, HealthcheckResult};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::arbitrary::{mutated_text, replaced};
 
     fn after(runs: &[(i64, &str)]) -> Option<String> {
         let results = runs.iter().map(|(code, output)| HealthcheckResult {
@@ -201,5 +204,56 @@ mod tests {
             after(&[(1, &"x".repeat(9999))]).unwrap().len(),
             COMPLAINT_LENGTH
         );
+    }
+
+    fn inspected() -> Value {
+        json!({
+            "Id": "1f", "Name": "/shop-web-1", "Image": "sha256:2e", "RestartCount": 1,
+            "State": {"Status": "running", "StartedAt": "2026-11-25T08:26:11.5Z",
+                "Health": {"Status": "starting", "Log": [{"ExitCode": 1, "Output": "no\n"}]}},
+            "HostConfig": {"NetworkMode": "shop_front"},
+            "Config": {"Image": "app:v1", "Hostname": "1f", "ExposedPorts": {"80/tcp": {}, "53/udp": {}},
+                "Labels": {"io.rollout.revision": "7", "io.rollout.id": "r1"},
+                "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000_u64}},
+            "NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}]},
+                "Networks": {"shop_front": {"IPAddress": "10.0.0.2", "GlobalIPv6Address": "", "Aliases": ["web"]}}},
+        })
+    }
+
+    #[test]
+    fn an_inspect_answer_is_read_as_a_replica() {
+        let read = replica(serde_json::from_value(inspected()).unwrap()).unwrap();
+        assert_eq!(
+            (read.id.0.as_str(), read.name.as_str()),
+            ("1f", "shop-web-1")
+        );
+        assert_eq!((read.revision, read.health), (Some(7), Health::Starting));
+        assert_eq!((read.ports, read.lowest_port), (vec![80], Some(53)));
+        assert_eq!(read.published, ["127.0.0.1:8080".parse().unwrap()].into());
+        assert_eq!(read.names["shop_front"].len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn an_inspect_answer_with_values_of_any_type_is_a_replica_or_none(value in replaced(inspected())) {
+            let id = value["Id"].as_str().map(str::to_owned);
+            let Ok(inspect) = serde_json::from_value::<ContainerInspectResponse>(value) else {
+                return Ok(());
+            };
+            let read = replica(inspect);
+            prop_assert_eq!(read.as_ref().map(|own| own.id.0.clone()), id);
+            if let Some(read) = read {
+                prop_assert!(!read.name.starts_with('/'));
+                prop_assert!(read.endpoints.keys().all(|network| read.networks.contains(network)));
+                prop_assert!(read.endpoints.values().all(|address| read.addresses.contains(address)));
+                prop_assert!(read.ports.iter().all(|port| read.lowest_port <= Some(*port)));
+            }
+        }
+
+        #[test]
+        fn any_output_of_a_health_check_is_one_short_line(output in mutated_text("a\n b\r\nc\td\n\n")) {
+            let said = after(&[(1, &output)]).unwrap_or_default();
+            prop_assert!(said.chars().count() <= COMPLAINT_LENGTH && !said.contains(char::is_control), "{:?}", said);
+        }
     }
 }

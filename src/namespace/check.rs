@@ -259,9 +259,11 @@ fn unanswered(error: impl Display) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::arbitrary::{self, mutated, mutated_text, replaced};
 
     /// A server that answers each connection with the next of these, and what it was asked.
     async fn asked(
@@ -373,6 +375,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn redirects_without_an_end_are_given_up() {
+        let round = "HTTP/1.1 302 Found\r\nLocation: /up\r\nContent-Length: 0\r\n\r\n";
+        let follow = Http {
+            follow: true,
+            ..Http::get("/up")
+        };
+        let (outcome, heard) = asked(http(follow), &[round; MOST_REDIRECTS]).await;
+        assert!(outcome.unwrap_err().ends_with("redirects without an end"));
+        assert_eq!(heard.matches("GET /up ").count(), MOST_REDIRECTS);
+    }
+
+    #[tokio::test]
     async fn a_tcp_check_compares_what_it_reads_with_what_is_expected() {
         let tcp = |expect: &str| {
             let ask = Ask::Tcp {
@@ -405,5 +419,64 @@ mod tests {
         };
         let why = check.ask(target).await.unwrap_err();
         assert!(why.ends_with("is not answered within 50ms"), "{why}");
+    }
+
+    const MOVED: &[u8] = b"HTTP/1.1 302 Found\r\nLocation: /ready\r\nContent-Length: 2\r\n\r\nok";
+
+    // The status of an answer that comes over a connection in memory.
+    fn answered_with(answer: Vec<u8>) -> Result<u16, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = tokio::io::duplex(4096);
+            tokio::spawn(async move {
+                arbitrary::answer(&mut theirs, &answer).await;
+            });
+            let asked = Http::get("/up")
+                .over(ours, ([127, 0, 0, 1], 80).into())
+                .await;
+            asked.map(|response| response.status().as_u16())
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_of_an_answer_are_a_status_or_no_http(answer in mutated(MOVED)) {
+            match answered_with(answer.clone()) {
+                Ok(status) => {
+                    let digits = status.to_string();
+                    prop_assert!(answer.windows(3).any(|three| three == digits.as_bytes()), "{}", digits);
+                }
+                Err(why) => prop_assert!(why == FOREIGN && answer != MOVED, "{}", why),
+            }
+        }
+
+        #[test]
+        fn a_redirect_to_any_location_is_followed_to_the_replica_alone(
+            location in mutated_text("http://shop.test/ready?a=b#c"), status in 300..309_u16,
+        ) {
+            let target = ([10, 0, 0, 2], 80).into();
+            let ask = Http { host: Some("shop.test".to_owned()), follow: true, ..Http::get("/up") };
+            if let Some(next) = ask.moved(target, status, &location) {
+                prop_assert!(next.path.starts_with('/') && next.request(target).is_ok(), "{:?}", next);
+                prop_assert_eq!(&next, &Http { path: next.path.clone(), ..ask });
+            }
+        }
+
+        #[test]
+        fn a_check_with_values_of_any_type_is_refused_or_reads_back(
+            check in replaced(serde_json::json!(http(Http { host: Some("a".to_owned()), ..Http::get("/up") })(80))),
+        ) {
+            if let Ok(check) = check.to_string().parse::<Check>() {
+                let [_, again] = check.argument();
+                if let Ask::Http(http) = &check.ask
+                    && let Ok(request) = http.request(([10, 0, 0, 2], check.port).into())
+                {
+                    prop_assert_eq!(request.method().as_str(), &http.method);
+                }
+                prop_assert_eq!(again.parse::<Check>().unwrap(), check);
+            }
+        }
     }
 }

@@ -146,7 +146,7 @@ impl Traefik {
                 .get(&self.key.to_string())
                 .copied()
                 .unwrap_or(0);
-            self.epoch = self.epoch.max(last + 1);
+            self.epoch = self.epoch.max(last.saturating_add(1));
         }
         Ok(())
     }

@@ -112,3 +112,34 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     };
     SocketAddr::new(ip, address.port())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    // Reads nothing, and writes until the connection is closed.
+    fn write_without_end(mut stream: impl Write) {
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    }
+
+    #[test]
+    fn the_health_check_reads_only_the_beginning_of_answers_without_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let control = UnixListener::bind(&path).unwrap();
+        let readers = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = readers.local_addr().unwrap();
+        let endless = [
+            thread::spawn(move || write_without_end(control.accept().unwrap().0)),
+            thread::spawn(move || write_without_end(readers.accept().unwrap().0)),
+        ];
+        let error = check(&path, listen).unwrap_err();
+        let read = error.message.matches('x').count();
+        assert_eq!(read as u64, MAX_ANSWER);
+        for writing in endless {
+            writing.join().unwrap();
+        }
+    }
+}

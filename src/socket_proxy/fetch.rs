@@ -109,7 +109,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arbitrary::mutated_text;
+    use crate::arbitrary::{answer_without_end, mutated_text};
     use crate::socket_proxy::control::Container;
 
     fn reader(streams: usize, container: bool) -> Reader {
@@ -181,5 +181,19 @@ mod tests {
                 prop_assert!(url.username().is_empty() && url.password().is_none());
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_without_an_end_is_given_up_once_it_is_too_large() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/metrics", listener.local_addr().unwrap());
+        let endless = async {
+            answer_without_end(listener.accept().await.unwrap().0).await;
+        };
+        let (fetched, ()) = tokio::join!(get(url.parse().unwrap()), endless);
+        assert_eq!(
+            fetched.unwrap_err(),
+            "the answer is larger than 16777216 bytes"
+        );
     }
 }

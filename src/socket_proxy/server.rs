@@ -170,3 +170,33 @@ pub fn refuse(daemon: &Daemon, peer: IpAddr, path: &str) {
         tracing::warn!(%peer, ?path, "refused");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::socket_proxy::testing::{FakeEngine, daemon};
+
+    // The answer to a request whose head has this size and ends with `end`.
+    async fn answered(size: usize, end: &str) -> String {
+        let (_engine, directory) = FakeEngine::start(false);
+        let daemon = daemon(&directory).await;
+        let mut stream = TcpStream::connect(daemon.listen).await.unwrap();
+        let start = "GET /version HTTP/1.1\r\nConnection: close\r\nX-Long: ";
+        let filler = "x".repeat(size - start.len() - end.len());
+        let head = format!("{start}{filler}{end}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_head_is_refused_as_soon_as_it_is_too_large_and_answered_below_that() {
+        let answer = answered(MAX_HEAD - 1, "\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let answer = answered(MAX_HEAD, "").await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+}

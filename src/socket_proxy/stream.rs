@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -67,8 +67,12 @@ pub async fn open(
     Ok(Received(receiver).boxed())
 }
 
-/// The lines of an engine's stream; ends with the stream, or at a line too long to be an event.
-pub fn lines(body: Incoming) -> impl Stream<Item = String> + Unpin {
+/// The lines of an engine's stream; ends with the stream, or at a line that is too long to be an event or is no text.
+pub fn lines<B>(body: B) -> impl Stream<Item = String> + Unpin
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     let bytes = body.into_data_stream().map_err(std::io::Error::other);
     let codec = LinesCodec::new_with_max_length(MAX_LINE);
     let lines = FramedRead::new(StreamReader::new(bytes), codec);
@@ -259,9 +263,17 @@ impl hyper::body::Body for Received {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, io::BufRead};
+
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::{
+        arbitrary::mutated,
         docker_http::Endpoint,
+        namespace::segmentation::segments,
         socket_proxy::{
             daemon::Shown,
             engine::Engine,
@@ -348,5 +360,38 @@ mod tests {
         nudges.announce(5);
         assert!(!nudges.again(Some(5)));
         assert!(nudges.due.is_none());
+    }
+
+    const EVENTS: &[u8] = b"{\"Type\":\"container\"}\n{\"status\":\"start\"}\r\n\n{}\n";
+
+    proptest! {
+        #[test]
+        fn the_lines_of_any_bytes_come_whole_up_to_one_that_is_no_text_whatever_the_pieces(
+            mut bytes in mutated(EVENTS), cuts in vec(any::<usize>(), 0..6),
+        ) {
+            bytes.push(b'\n');
+            let pieces: Vec<Bytes> = segments(&bytes, &cuts).into_iter().map(Bytes::copy_from_slice).collect();
+            let frames = pieces.into_iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece)));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let read: Vec<String> = runtime.block_on(lines(StreamBody::new(stream::iter(frames))).collect());
+            let expected: Vec<String> = bytes.lines().map_while(Result::ok).collect();
+            prop_assert_eq!(read, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_ends_the_stream_once_it_is_too_long_for_an_event() {
+        const CHUNK: usize = 64 * 1024;
+        let read = Cell::new(0);
+        let endless = stream::repeat_with(|| {
+            read.set(read.get() + CHUNK);
+            Ok::<_, BoxError>(Frame::data(Bytes::from_static(&[b'x'; CHUNK])))
+        });
+        let longest = Bytes::from(vec![b'a'; MAX_LINE]);
+        let first = [longest, Bytes::from_static(b"\n")].map(|piece| Ok(Frame::data(piece)));
+        let mut lines = lines(StreamBody::new(stream::iter(first).chain(endless)));
+        assert_eq!(lines.next().await.map(|line| line.len()), Some(MAX_LINE));
+        assert_eq!(lines.next().await, None);
+        assert!(read.get() <= MAX_LINE + 2 * CHUNK, "{}", read.get());
     }
 }

@@ -84,7 +84,12 @@ fn all(files: &[File]) -> impl Iterator<Item = Intent> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+    use crate::arbitrary::{mutated, replaced};
+
+    const SAMPLE: &[u8] = br#"{"format":1,"sha256":"00","entry":"{}"}"#;
 
     #[test]
     fn the_newest_that_can_be_read_is_the_last() {
@@ -154,5 +159,26 @@ mod tests {
         revisions.add(made.revision.clone());
         let told = Intent::without_revision(&files, &revisions);
         assert_eq!(told, [ended, killed]);
+    }
+
+    proptest! {
+        #[test]
+        fn of_files_of_any_content_those_that_can_be_read_count_and_the_newest_is_the_last(
+            records in vec(replaced(serde_json::json!(Intent::default())), 0..5),
+            noise in mutated(SAMPLE),
+        ) {
+            let records = records.iter().enumerate();
+            let mut files: Vec<File> = records.map(|(at, own)| File::of(&format!("journal/{at}-r.json"), own)).collect();
+            files.push(File::raw("journal/9-r.json", &noise));
+            let read: Vec<Intent> = files.iter().filter_map(|file| file.entry().ok()).collect();
+            let last = Intent::last(&files);
+            let newest = read.iter().map(|own| own.revision.at).max();
+            prop_assert_eq!(last.map(|own| own.revision.at), newest);
+            let attempts = Intent::without_revision(&files, &Revisions::default());
+            prop_assert!(attempts.is_sorted_by_key(|own| own.revision.at));
+            let each = |all: &[Intent]| all.iter().map(|own| own.revision.rollout.clone()).collect::<BTreeSet<_>>();
+            prop_assert_eq!(each(&attempts), each(&read));
+            prop_assert_eq!(attempts.len(), each(&read).len());
+        }
     }
 }

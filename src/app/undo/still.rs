@@ -172,8 +172,10 @@ impl<'a> Variable<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::error::Error;
+    use crate::{arbitrary::mutated_text, error::Error};
 
     fn files(all: &[(&str, &str)]) -> Vec<Read> {
         let one = |(name, text): &(&str, &str)| Read {
@@ -239,6 +241,21 @@ mod tests {
             let text = format!("services:\n  web:\n    image: {image}\n");
             let whole = own("a.yaml:3", "image: reg:5000/app:v1");
             assert_eq!(told(&[("a.yaml", &text)], &env, ""), whole, "{image}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn in_files_of_any_text_a_place_is_one_of_their_lines_and_what_comes_instead_is_one_line(
+            compose in mutated_text("services:\n  web:\n    image: reg:5000/app:${TAG:-v2}\n"),
+            env in mutated_text("# versions\nexport TAG=v2\n"),
+        ) {
+            if let Some((at, instead)) = told(&[("a.yaml", &compose)], &[(".env", &env)], "") {
+                let (name, line) = at.rsplit_once(':').unwrap();
+                let text = if name == ".env" { &env } else { &compose };
+                prop_assert!((1..=text.lines().count()).contains(&line.parse().unwrap()), "{}", at);
+                prop_assert!(!instead.is_empty() && !instead.contains('\n'), "{}", instead);
+            }
         }
     }
 }

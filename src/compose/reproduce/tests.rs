@@ -1,6 +1,9 @@
 //! Containers as the engine describes them, and the Compose files that make them again.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::arbitrary::replaced;
 
 /// The service `web` of the file that the inspect answer becomes.
 fn made(container: &Value, image: &Value) -> (Value, Vec<String>) {
@@ -122,4 +125,38 @@ fn a_container_in_anothers_network_with_a_name_and_ports_of_its_own_is_written_s
         })
     );
     assert_eq!(whole["networks"], json!({}));
+}
+
+fn with_every_option() -> Value {
+    json!({
+        "Id": "78d7", "Name": "/shop-web-1",
+        "Config": {
+            "Image": "app:v1", "Env": ["A=b"], "Labels": {"a": "b"}, "StopTimeout": 3, "Volumes": {"/own": {}},
+            "Healthcheck": {"Test": ["CMD", "a"], "Retries": 3}, "ExposedPorts": {"81/tcp": {}},
+        },
+        "HostConfig": {
+            "Binds": ["data:/data:rw"], "NetworkMode": "front", "RestartPolicy": {"Name": "always"}, "PidsLimit": 5,
+            "LogConfig": {"Type": "local", "Config": {"a": "b"}}, "NanoCpus": 5, "BlkioWeight": 3, "Tmpfs": {"/run": "x"},
+            "Ulimits": [{"Name": "nofile", "Soft": 1}], "Devices": [{"PathOnHost": "/dev/a"}], "VolumesFrom": ["x"],
+            "PortBindings": {"53/udp": [{"HostIp": "::1", "HostPort": "53"}]},
+            "Mounts": [{"Type": "volume", "Source": "m", "Target": "/m", "VolumeOptions": {"NoCopy": true, "More": 1}}],
+        },
+        "NetworkSettings": {"Networks": {
+            "front": {"Aliases": ["web", "b"], "IPAMConfig": {"IPv4Address": "10.0.0.9"}}, "back": {},
+        }},
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_inspect_answer_with_values_of_any_type_is_a_compose_file_of_its_one_service(
+        container in replaced(with_every_option()), image in replaced(image()),
+    ) {
+        let (whole, _) = made(&container, &image);
+        let services: Vec<&String> = keys(&whole["services"]).collect();
+        prop_assert_eq!(services, ["web"]);
+        prop_assert_eq!(&whole["services"]["web"]["x-rollout"], &json!({"wait": "9s"}));
+        let networks: Vec<&String> = keys(&whole["services"]["web"]["networks"]).collect();
+        prop_assert_eq!(networks, keys(&whole["networks"]).collect::<Vec<_>>());
+    }
 }

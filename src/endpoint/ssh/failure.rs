@@ -45,7 +45,13 @@ pub fn explain(target: &Target, code: Option<i32>, said: &[String]) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
+
+    const SAID: &str =
+        "me@far: Permission denied (publickey).\ndocker: 'x' is not a docker command.\n";
 
     fn explained(code: i32, said: &[&str]) -> Error {
         let target = Target::parse("ssh://me@far:22").unwrap();
@@ -103,5 +109,17 @@ mod tests {
             "ssh: connect to host far port 22: Connection refused"
         );
         assert_eq!(why(255, &[]), "ssh to far ended without a word");
+    }
+
+    proptest! {
+        #[test]
+        fn any_output_of_ssh_is_a_failure_of_one_line_with_a_hint(said in mutated_text(SAID), code in any::<u8>()) {
+            let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            let error = explained(code.into(), &said);
+            let longest = said.iter().map(|line| line.len()).max().unwrap_or(0);
+            prop_assert!(!error.message.is_empty() && !error.message.contains('\n'), "{:?}", error.message);
+            prop_assert!(error.message.len() <= longest + 40, "{:?}", error.message);
+            prop_assert!(error.hint.is_some_and(|hint| !hint.contains('\n')));
+        }
     }
 }

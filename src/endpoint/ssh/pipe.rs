@@ -113,12 +113,14 @@ impl AsyncWrite for Pipe {
 mod tests {
     use std::process::Stdio;
 
+    use proptest::prelude::*;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         process::Command,
     };
 
     use super::*;
+    use crate::arbitrary::mutated;
 
     fn pipe(script: &str) -> Pipe {
         let child = Command::new("sh")
@@ -153,5 +155,18 @@ mod tests {
         let kept = lines(endless).await;
         assert_eq!(kept.len(), MAX_LINES);
         assert!(kept.iter().all(|line| line.len() as u64 <= MAX_LINE));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_of_a_complaint_are_lines_of_text(
+            bytes in mutated(b"Warning: x\r\n\n Permission denied (publickey).\n"),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let kept = runtime.block_on(lines(&bytes[..]));
+            let text = String::from_utf8_lossy(&bytes);
+            let expected: Vec<&str> = text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect();
+            prop_assert_eq!(kept, expected);
+        }
     }
 }

@@ -735,30 +735,45 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_list_without_an_end_is_given_up() {
+    // How many pages of this are read before a list of them is given up.
+    async fn pages_until_given_up(page: &str) -> u32 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
+        let head = format!("Content-Length: {}\r\n\r\n", page.len());
+        let serve = async {
             let (stream, _) = listener.accept().await.unwrap();
             let mut stream = BufReader::new(stream);
-            for next in 2.. {
+            for pages in 0.. {
                 let mut line = String::new();
                 while stream.read_line(&mut line).await.unwrap() > 2 {
                     line.clear();
                 }
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nX-Next-Page: {next}\r\nContent-Length: 2\r\n\r\n[]"
-                );
-                if stream.write_all(answer.as_bytes()).await.is_err() {
-                    return;
+                if line.is_empty() {
+                    return pages;
                 }
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nX-Next-Page: {}\r\n{head}{page}",
+                    pages + 2
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
             }
-        });
-        let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
-        let base = format!("http://{address}");
-        let api = Api::new("t".to_owned(), base, Reach::Http(http));
-        let error = api.list("/api/http/routers").await.unwrap_err();
+            unreachable!("the list is given up first")
+        };
+        let ask = async {
+            let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
+            let base = format!("http://{address}");
+            let api = Api::new("t".to_owned(), base, Reach::Http(http));
+            api.list("/api/http/routers").await.unwrap_err()
+        };
+        let (pages, error) = tokio::join!(serve, ask);
         assert!(error.message.ends_with("without an end"), "{error}");
+        pages
+    }
+
+    #[tokio::test]
+    async fn a_list_without_an_end_is_given_up_after_many_pages_or_large_ones() {
+        assert_eq!(pages_until_given_up("[]").await, MAX_PAGES);
+        let large = format!("[\"{}\"]", "x".repeat(MAX_LIST / 5));
+        assert_eq!(pages_until_given_up(&large).await, 5);
     }
 }

@@ -116,11 +116,9 @@ impl<'a> Options<'a> {
         service_label(self.labels, self.protocol, self.service, name)
     }
 
-    /// A number of seconds, or a duration as Go writes it (paerser's `types.Duration`); nothing below zero.
+    /// Nothing below zero.
     fn duration(&self, name: &str, default: Duration) -> Duration {
-        let text = self.get(name).unwrap_or_default();
-        let seconds = text.parse().ok().map(Duration::from_secs);
-        let read = seconds.or_else(|| duration::parse(text));
+        let read = duration::of_traefik(self.get(name).unwrap_or_default());
         read.filter(|read| !read.is_zero()).unwrap_or(default)
     }
 
@@ -282,6 +280,18 @@ mod tests {
         };
         assert_eq!(check("10", "1500ms"), (10_000, 1_500));
         assert_eq!(check("1m30s", "0s"), (90_000, 5_000));
+    }
+
+    #[test]
+    fn the_longest_times_and_the_most_servers_overflow_no_clock() {
+        let longest = u64::MAX.to_string();
+        let options = [
+            UP,
+            ("CHECK.interval", &longest),
+            ("CHECK.timeout", &longest),
+        ];
+        let after = of(&options).remove(0).verdict_after(u32::MAX);
+        assert!(std::time::Instant::now().checked_add(after).is_some());
     }
 
     #[test]

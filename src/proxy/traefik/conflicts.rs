@@ -311,7 +311,10 @@ fn parse(key: &str) -> Option<(Option<Protocol>, &'static str, &str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     const RULE: (&str, &str) = ("traefik.http.routers.web.rule", "Host(`a`)");
     const SERVER: &str = "traefik.http.services.web.loadbalancer.server.";
@@ -510,5 +513,17 @@ mod tests {
             ("traefik.enable", "true"),
         ];
         assert_eq!(told(&one, &other), [""; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_labels_agree_with_themselves_and_differ_both_ways_alike(
+            key in mutated_text("traefik.http.routers.web.tls.domains[0].sans"),
+            one in mutated_text("a, b"), other in mutated_text("a,b"),
+        ) {
+            let [one, other] = [one, other].map(|value| labels(&[RULE, (&key, &value)]));
+            prop_assert_eq!(between(&one, &one), []);
+            prop_assert_eq!(between(&one, &other), between(&other, &one));
+        }
     }
 }

@@ -162,3 +162,31 @@ async fn exchange(session: &mut Session, request: &str) -> Result<String> {
         Err(_) => Err(Error::failed(format!("no answer within {PATIENCE:?}"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{arbitrary::mutated_text, endpoint::Endpoint};
+
+    const CHANGED: &str = r#"{"control":1,"ok":{"changed":{"generation":3}}}"#;
+    const FAILED: &str = r#"{"control":1,"error":{"kind":"stale_owner","message":"late"}}"#;
+
+    proptest! {
+        #[test]
+        fn any_line_of_a_socket_proxy_is_an_answer_or_an_error_that_names_it(
+            line in prop_oneof![mutated_text(CHANGED), mutated_text(FAILED)],
+        ) {
+            let engine = Engine::unconnected(Endpoint::Unix("/none".into()));
+            let [id, name, program] = ["1f", "shop-proxy-1", "/rollout"].map(str::to_owned);
+            match Control::new(engine, id, name, program).read(&line) {
+                Ok(answer) => prop_assert!(line != FAILED && line.contains("ok"), "{:?}", answer),
+                Err(error) => {
+                    prop_assert!(error.message.starts_with("the socket proxy shop-proxy-1"), "{}", error);
+                    prop_assert!(line != CHANGED, "{}", error);
+                }
+            }
+        }
+    }
+}

@@ -356,7 +356,10 @@ fn of_label(key: &str) -> Option<Unknown> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::mutated_text;
 
     fn found(key: &str) -> Option<(String, Option<&'static str>, bool)> {
         let labels = BTreeMap::from([(key.to_owned(), "1".to_owned())]);
@@ -458,6 +461,18 @@ mod tests {
             "com.example.http.routers.web.prio",
         ] {
             assert_eq!(found(key), None, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn of_any_label_the_unknown_part_is_its_beginning(
+            key in mutated_text("traefik.http.services.web.loadbalancer.healthcheck.headers.X-Foo"),
+        ) {
+            if let Some((label, meant, _)) = found(&key) {
+                let last = label.rsplit('.').next();
+                prop_assert!(key.starts_with(&label) && (meant.is_none() || last != meant), "{} {:?}", label, meant);
+            }
         }
     }
 }

@@ -185,3 +185,25 @@ fn reason(error: &reqwest::Error) -> String {
         false => innermost.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::arbitrary::answer_without_end;
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_given_up_once_it_is_too_large() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
+        let endless = async {
+            answer_without_end(listener.accept().await.unwrap().0).await;
+        };
+        let url = format!("http://{address}/api/overview");
+        let (answer, ()) = tokio::join!(http.get(&url), endless);
+        let error = answer.unwrap_err().message;
+        assert_eq!(error, "the answer is larger than 16777216 bytes");
+    }
+}

@@ -1,6 +1,6 @@
 //! Which of a replica's TCP ports Traefik sends to, and what is spoken on each. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::{Protocol, names, service_label};
 use crate::{compose::Service, namespace::traffic::Protocol as Spoken};
@@ -70,7 +70,9 @@ pub fn exposed(service: &Service, image_ports: &[String]) -> Vec<Exposed> {
     });
     let texts = image_ports.iter().chain(&service.expose);
     let exposed = texts.flat_map(|text| Exposed::read(text));
-    exposed.chain(published).collect()
+    // Each once: an image may give any number of ranges.
+    let exposed: BTreeSet<Exposed> = exposed.chain(published).collect();
+    exposed.into_iter().collect()
 }
 
 /// The TCP ports among these.
@@ -138,8 +140,13 @@ pub struct Trap {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::compose::{HostPorts, PublishedPort};
+    use crate::{
+        arbitrary::mutated_text,
+        compose::{HostPorts, PublishedPort},
+    };
 
     fn of(pairs: &[(&str, &str)], exposed: &[u16]) -> Vec<(u16, Spoken)> {
         let labels = pairs
@@ -248,5 +255,24 @@ mod tests {
             ("traefik.tcp.services.b.loadbalancer.server.port", "80"),
         ];
         assert_eq!(of(&labels, &[]), [(80, Spoken::Http1)]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_range_of_ports_or_none(text in mutated_text("8000-8002/udp")) {
+            let read = Exposed::read(&text);
+            prop_assert!(read.windows(2).all(|two| two[1].port == two[0].port + 1 && two[1].udp == two[0].udp));
+            let ends = read.first().zip(read.last());
+            let shown = |own: &Exposed| text.contains(&own.port.to_string());
+            prop_assert!(ends.is_none_or(|(first, last)| shown(first) && shown(last)), "{:?}", ends);
+        }
+    }
+
+    #[test]
+    fn a_port_of_many_ranges_counts_once() {
+        let ranges: Vec<String> = (0..5)
+            .map(|zeros| format!("{}-65535/tcp", "0".repeat(zeros + 1)))
+            .collect();
+        assert_eq!(super::exposed(&Service::default(), &ranges).len(), 65_536);
     }
 }

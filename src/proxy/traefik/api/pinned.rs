@@ -129,9 +129,18 @@ fn refers_to(service: &Value, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::{
+        arbitrary::{self, mutated},
+        proxy::traefik::{
+            access::Access,
+            http::{Http, Reach},
+        },
+    };
 
     #[test]
     fn a_service_that_sends_to_another_is_told_from_one_with_servers_of_its_own() {
@@ -140,5 +149,51 @@ mod tests {
         let own = json!({"loadBalancer": {"servers": [{"url": "http://web@docker"}]}});
         assert!(refers_to(&weighted, "web@docker") && refers_to(&failover, "web@docker"));
         assert!(!refers_to(&own, "web@docker") && !refers_to(&weighted, "we@docker"));
+    }
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nX-Next-Page: 1\r\n\r\n\
+        {\"status\":\"enabled\",\"usedBy\":[\"a\"],\"loadBalancer\":{\"servers\":[{\"url\":\"http://10.0.0.2:80\"}]}}";
+
+    // The servers of a pin where each question has this answer.
+    async fn answered_with(answer: &[u8]) -> Result<Servers> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                arbitrary::answer(&mut stream, answer).await;
+            }
+        };
+        let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
+        let api = Api::new(
+            "t".to_owned(),
+            format!("http://{address}"),
+            Reach::Http(http),
+        );
+        let named = |name: &str| PinnedName {
+            protocol: Protocol::Http,
+            full: format!("rollout.shop.web.{name}"),
+            label: name.to_owned(),
+        };
+        let (services, routers) = ([named("web")], [named("site")]);
+        tokio::select! {
+            servers = api.pinned(&services, &routers) => servers,
+            () = serve => unreachable!("it serves for ever"),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn any_answer_about_a_pin_is_its_servers_or_an_error_of_one_line(answer in mutated(ANSWER)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            match runtime.block_on(answered_with(&answer)) {
+                Ok(servers) => {
+                    let known = servers.services.keys().all(|(_, name)| name == "web");
+                    prop_assert!(known && servers.services.len() <= 1 && servers.trouble.len() <= 2, "{:?}", servers);
+                }
+                Err(error) => prop_assert!(!error.message.contains('\n') && answer != ANSWER, "{}", error),
+            }
+        }
     }
 }

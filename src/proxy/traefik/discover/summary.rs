@@ -75,7 +75,10 @@ fn name_and_tag(image: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::arbitrary::{mutated_text, replaced};
 
     #[test]
     fn an_image_has_a_name_and_perhaps_a_version() {
@@ -94,6 +97,28 @@ mod tests {
             assert_eq!(image_name(image), name);
             let found = tagged_version(image).map(|own| own.to_string());
             assert_eq!(found.as_deref(), version, "{image}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_listed_container_with_values_of_any_type_has_a_name_and_is_a_traefik_or_not(
+            value in replaced(serde_json::json!({
+                "Names": ["/edge-1"], "Image": "traefik:v3.7", "Command": "\"/entrypoint.sh traefik\"",
+                "HostConfig": {"NetworkMode": "edge"}, "NetworkSettings": {"Networks": {"edge": {"IPAddress": "10.0.0.2"}}},
+            })),
+            image in mutated_text("registry:5000/traefik:v2.11.3@sha256:0"),
+        ) {
+            if let Ok(mut summary) = serde_json::from_value::<ContainerSummary>(value) {
+                prop_assert!(!name(&summary).starts_with('/'));
+                let networks = networks_of(&summary).cloned().collect();
+                let reached = is_in_the_hosts_network(&summary) || networks_of(&summary).next().is_some();
+                prop_assert_eq!(reaches(&summary, &networks), reached);
+                prop_assert!(addresses_of(&summary).count() <= 2 * networks.len());
+                summary.image = Some(image.clone());
+                prop_assert!(looks_like_traefik(&summary) || image_name(&image) != "traefik");
+            }
+            prop_assert!(!image_name(&image).contains(['/', ':', '@']));
         }
     }
 }

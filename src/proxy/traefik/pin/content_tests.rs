@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use proptest::{collection::btree_map, prelude::*};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    arbitrary::mutated_text,
     model::{Health, Run, label},
     plan::simulator,
 };
@@ -372,5 +374,53 @@ fn what_cannot_be_pinned_is_refused_by_its_name() {
             other_is_there: false,
         };
         assert_eq!(case.content().unwrap_err().message, message);
+    }
+}
+
+fn any_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let key = prop_oneof![
+        mutated_text("traefik.http.routers.web.rule"),
+        mutated_text("traefik.http.routers.web.middlewares"),
+        mutated_text("traefik.http.services.web.loadbalancer.server.port"),
+        mutated_text("traefik.tcp.services.db.loadbalancer.server"),
+        mutated_text("traefik.http.middlewares.m.chain.middlewares"),
+    ];
+    btree_map(
+        key,
+        prop_oneof![
+            mutated_text("Host(`a`)"),
+            mutated_text("m,n@file"),
+            mutated_text("80")
+        ],
+        0..6,
+    )
+}
+
+proptest! {
+    #[test]
+    fn of_any_labels_every_router_of_a_pin_has_a_service_and_every_server_is_of_a_live_replica(
+        shown in any_labels(), other in any_labels(),
+    ) {
+        let define = |labels| Definition::of(labels, &|_| Some("Host(`default`)".to_owned()));
+        let mut live = replica(2, &[]);
+        live.labels = shown.clone();
+        let key = ServiceKey { project: "app".to_owned(), service: "web".to_owned() };
+        let made = content(&Pinned {
+            key: &key,
+            live: &[&live],
+            shown: &define(&shown),
+            other: &define(&other),
+            other_is_there: true,
+            reach: &Reach::default(),
+        });
+        let Ok(made) = made else {
+            return Ok(());
+        };
+        for section in made.sections.values() {
+            for router in section["routers"].as_object().into_iter().flat_map(|all| all.values()) {
+                prop_assert!(router["service"].as_str().is_some_and(|own| !own.is_empty()), "{}", router);
+            }
+        }
+        prop_assert!(made.shows.keys().all(|id| *id == live.id), "{:?}", made.shows);
     }
 }

@@ -160,7 +160,9 @@ impl Pin {
         self.read().await?;
         let left = self.places.iter().filter_map(|place| place.file.as_ref());
         let last = left.map(|file| file.record.epoch).max();
-        self.epoch = self.epoch.max(last.map_or(0, |last| last + 1));
+        self.epoch = self
+            .epoch
+            .max(last.map_or(0, |last| last.saturating_add(1)));
         let names = all_names(replicas);
         let pinned = self.places.iter().any(|place| place.pins());
         for at in 0..self.fronts.len() {

@@ -165,13 +165,9 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// A duration: `2s`, or a number of seconds (paerser, `types/duration.go`).
+    /// A duration: `2s`, or a number of seconds.
     pub fn duration(self) -> Option<Duration> {
-        let text = self.text()?;
-        match text.parse() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => duration::parse(&text),
-        }
+        duration::of_traefik(&self.text()?)
     }
 
     /// A list: a sequence, or text with commas.
