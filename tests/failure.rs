@@ -52,7 +52,7 @@ async fn a_version_that_never_gets_healthy_leaves_the_old_one_alone() {
     let stack = Stack::usual("");
     let run = leaves_the_old_alone(stack, "broken", "is unhealthy", "demo-app v2: starting").await;
     assert!(run.text.contains("rollout web"), "{}", run.text);
-    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    let message = run.failure();
     assert!(message.starts_with("new replica "), "{message}");
     assert!(
         message.contains("health check: unhealthy: answered HTTP/1.1 503"),
@@ -147,7 +147,7 @@ async fn an_image_that_does_not_exist_touches_nothing() {
         let run = stack.rollout(arguments).await;
         run.code(2);
         assert!(run.event("undoing").is_none(), "{}", run.text);
-        let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+        let message = run.failure();
         assert!(message.starts_with(said), "{message}");
         assert_eq!(run.text.matches(message).count(), 1, "{}", run.text);
         assert!(run.text.contains("next: "), "{}", run.text);

@@ -177,7 +177,7 @@ async fn a_version_that_answers_the_path_of_ready_http_badly_gets_no_traffic() {
     stack.tag("v2-plain").set("UNHEALTHY", 1);
     let arguments = ["--ready-http", "/health", "--wait", "5s", "web"];
     let run = fails_and_leaves_the_old_untouched(&stack, &arguments).await;
-    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    let message = run.failure();
     assert!(
         message.contains("GET /health is answered with 503"),
         "{message}"
@@ -203,7 +203,7 @@ async fn what_traefiks_own_health_check_asks_decides_besides_dockers() {
     stack.up("v1").await;
     stack.tag("v2").set("UNHEALTHY", 1);
     let run = fails_and_leaves_the_old_untouched(&stack, &["--timeout", "5s", "web"]).await;
-    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    let message = run.failure();
     for said in [
         "new replica ",
         "loadbalancer.healthcheck.path=/health",
@@ -233,7 +233,7 @@ async fn a_check_that_only_traefik_can_make_keeps_the_old_version_until_traefik_
         .take_while(|event| event["event"] != "started");
     let told = |event: &serde_json::Value| event["text"].to_string().contains("cannot be asked");
     assert_eq!(begun.filter(|event| told(event)).count(), 1, "{}", run.text);
-    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    let message = run.failure();
     assert!(
         message.contains("is DOWN by Traefik's health check"),
         "{message}"
@@ -253,7 +253,7 @@ async fn the_path_of_ready_http_counts_besides_a_health_check() {
     stack.tag("v2").set("UNHEALTHY", 1);
     let arguments = ["--ready-http", "/health", "--timeout", "5s", "web"];
     let run = fails_and_leaves_the_old_untouched(&stack, &arguments).await;
-    let message = run.event("failed").unwrap()["message"].as_str().unwrap();
+    let message = run.failure();
     assert!(
         message.contains("GET /health is answered with 503"),
         "{message}"

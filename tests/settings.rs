@@ -6,7 +6,7 @@ use crate::shapes::plugin::install;
 
 /// What a refusal says the number of replicas is: nothing has to run for that.
 fn replicas(run: &Run) -> String {
-    let message = run.code(2).events[0]["message"].as_str().unwrap();
+    let message = run.code(2).failure();
     let (_, number) = message.split_once(" and ").unwrap();
     number.to_owned()
 }

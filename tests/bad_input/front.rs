@@ -46,7 +46,7 @@ async fn what_a_rollout_itself_goes_through_is_not_rolled() {
         .rollout(&["--traefik-url", "http://127.0.0.1:1", "web"])
         .await;
     run.code(2);
-    let message = run.events[0]["message"].as_str().unwrap().to_owned();
+    let message = run.failure().to_owned();
     assert!(message.contains("127.0.0.1:1"), "{message}");
     refused(&run, &message, "--traefik-url");
     assert_eq!(whole(&stack).await, before);

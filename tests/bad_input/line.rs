@@ -82,7 +82,7 @@ async fn without_a_compose_file_or_with_a_broken_one_compose_says_why() {
     ] {
         let run = stack.rollout(&["-f", file, "web"]).await;
         run.code(2);
-        let message = run.events[0]["message"].as_str().unwrap();
+        let message = run.failure();
         assert!(message.contains(error), "{file}: {message}");
         refused(&run, message, "docker compose");
     }
@@ -121,7 +121,7 @@ async fn an_engine_that_does_not_answer_is_named() {
         format!("tcp://{closed_address}"),
     ] {
         let run = stack.rollout(&["-H", &address, "web"]).await;
-        let message = run.events[0]["message"].as_str().unwrap().to_owned();
+        let message = run.failure().to_owned();
         let begin = format!("the Docker engine at {address} does not answer: ");
         assert!(message.starts_with(&begin), "{message}");
         refused(&run, &message, next);
@@ -142,7 +142,7 @@ async fn an_engine_that_does_not_answer_is_named() {
 async fn an_unknown_docker_context_is_named() {
     let mut stack = paper();
     let run = stack.rollout(&["--context", "faraway", "web"]).await;
-    let message = run.events[0]["message"].as_str().unwrap().to_owned();
+    let message = run.failure().to_owned();
     assert!(message.contains("faraway"), "{message}");
     refused(&run, &message, "docker context ls");
     stack.set("DOCKER_CONTEXT", "faraway");

@@ -192,6 +192,12 @@ impl Run {
         self.events.iter().find(|event| event["event"] == kind)
     }
 
+    /// The message of the error that the run ended with.
+    pub fn failure(&self) -> &str {
+        let failed = self.event("failed").expect("the run has failed");
+        failed["message"].as_str().expect("an error has a message")
+    }
+
     /// The texts of all notices.
     pub fn notices(&self) -> Vec<&str> {
         let notices = self
