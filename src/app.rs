@@ -150,7 +150,7 @@ fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -
 
 /// Reports a failure; its exit code.
 fn tell(events: &Events, error: Error) -> ExitCode {
-    events.emit(Event::Failed {
+    events.scoped(error.scope).emit(Event::Failed {
         message: one_line(&error.message),
         code: error.outcome as u8,
         hint: error.hint,
@@ -219,32 +219,38 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     for name in &names {
         project.service(name)?;
     }
-    let scene = opened.scene(events);
+    let of_each: Vec<Events> = names
+        .iter()
+        .map(|name| opened.events(events, name))
+        .collect();
+    let scenes: Vec<roll::Scene<'_>> = of_each.iter().map(|own| opened.scene(own)).collect();
+    let flags = &up.settings;
     // All are checked before the first is touched, and each again once those before it have been rolled.
     let mut first = None;
-    for (index, name) in names.iter().enumerate() {
-        let checked = scene
-            .check(name, &up.settings, &names[..index], roll::Purpose::Roll)
-            .await?;
-        first.get_or_insert(checked);
+    for (index, (name, scene)) in names.iter().zip(&scenes).enumerate() {
+        let checked = scene.check(name, flags, &names[..index], roll::Purpose::Roll);
+        let checked = checked.await;
+        first.get_or_insert(checked.map_err(|error| error.within(scene.events.scope()))?);
     }
-    for (index, name) in names.iter().enumerate() {
+    for (index, (name, scene)) in names.iter().zip(&scenes).enumerate() {
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
                 "interrupted before {name}; it was not touched"
             )));
         }
-        let checked = match first.take() {
-            Some(checked) => checked,
-            None => {
-                let checked = scene.check(name, &up.settings, &[], roll::Purpose::Roll);
-                checked.await.map_err(|error| after_others(error, name))?
-            }
+        let rolled = async {
+            let checked = match first.take() {
+                Some(checked) => checked,
+                None => scene.check(name, flags, &[], roll::Purpose::Roll).await?,
+            };
+            scene.roll(checked, interrupted.clone()).await
         };
-        let rolled = scene.roll(checked, interrupted.clone()).await;
-        rolled.map_err(|error| match index {
-            0 => error,
-            _ => after_others(error, name),
+        rolled.await.map_err(|error| {
+            let error = error.within(scene.events.scope());
+            match index {
+                0 => error,
+                _ => after_others(error, name),
+            }
         })?;
     }
     Ok(())
@@ -309,6 +315,12 @@ impl Opened {
         }
     }
 
+    /// The events of one service.
+    fn events(&self, all: &Events, service: &str) -> Events {
+        let host = self.engine.endpoint().to_string();
+        all.of_service(&host, &self.key(service))
+    }
+
     fn key(&self, service: &str) -> ServiceKey {
         ServiceKey {
             project: self.project.name.clone(),
@@ -328,16 +340,14 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
 async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
     let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
-    let scene = opened.scene(events);
-    let checked = scene
-        .check(
-            &settle.service,
-            &settle.settings,
-            &[],
-            roll::Purpose::Settle,
-        )
-        .await?;
-    scene.roll(checked, interrupted).await
+    let events = opened.events(events, &settle.service);
+    let scene = opened.scene(&events);
+    let settled = async {
+        let (name, flags) = (&settle.service, &settle.settings);
+        let checked = scene.check(name, flags, &[], roll::Purpose::Settle).await?;
+        scene.roll(checked, interrupted).await
+    };
+    settled.await.map_err(|error| error.within(events.scope()))
 }
 
 async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {

@@ -606,7 +606,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::mutated_text,
-        event::{Event, Sink},
+        event::{Event, Scope, Sink},
     };
 
     /// Keeps the notices, and when each came.
@@ -614,7 +614,7 @@ mod tests {
     struct Heard(Arc<Mutex<Vec<(Instant, String)>>>);
 
     impl Sink for Heard {
-        fn event(&mut self, event: &Event) {
+        fn event(&mut self, _: &Scope, event: &Event) {
             if let Event::Notice { text } = event {
                 let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 all.push((Instant::now(), text.clone()));

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::check::Check;
+use crate::{check::Check, event::Scope};
 
 /// The outcome that a script sees, in the order of the documented exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Error {
     pub logs: Vec<String>,
     /// The check that a refusal is about, where it can be ignored.
     pub check: Option<Check>,
+    /// What it is about, where that is one service.
+    pub scope: Scope,
 }
 
 /// A result whose error knows its exit code.
@@ -55,6 +57,7 @@ impl Error {
             hint: None,
             logs: Vec::new(),
             check: None,
+            scope: Scope::default(),
         }
     }
 
@@ -97,6 +100,15 @@ impl Error {
             Some(_) => self,
             None => self.hint(hint),
         }
+    }
+
+    /// As an error of this scope, unless it has one.
+    #[must_use]
+    pub fn within(mut self, scope: &Scope) -> Self {
+        if self.scope == Scope::default() {
+            self.scope = scope.clone();
+        }
+        self
     }
 
     /// As a refusal by this check, which `--ignore` takes back.

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::model::{Drained, RolloutId, Route, Side};
+use crate::model::{Drained, RolloutId, Route, ServiceKey, Side};
 
 /// One thing that happened. In JSON the kind is under `event`, in snake case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -15,9 +15,6 @@ use crate::model::{Drained, RolloutId, Route, Side};
 pub enum Event {
     /// A rollout begins; nothing is touched yet.
     Started {
-        service: String,
-        /// The id of this attempt.
-        rollout: RolloutId,
         /// The revision that it makes.
         revision: u64,
         /// How many replicas it makes.
@@ -38,15 +35,12 @@ pub enum Event {
     },
     /// The service already runs what is wanted.
     NothingToDo {
-        service: String,
         replicas: u32,
         /// The image that runs.
         image: String,
     },
-    /// An earlier run left a rollout unfinished, and it is settled first.
+    /// An earlier run left the rollout of the scope unfinished, and it is settled first.
     Unfinished {
-        /// The id of that attempt.
-        rollout: RolloutId,
         /// Finished forward, or undone.
         forward: bool,
     },
@@ -86,9 +80,6 @@ pub enum Event {
     Undoing { reason: String },
     /// The rollout is done. Always the last event of a service that was rolled.
     Finished {
-        service: String,
-        /// The id of this attempt.
-        rollout: RolloutId,
         /// The revision that is live now.
         revision: u64,
         /// How many replicas it has.
@@ -129,16 +120,39 @@ pub enum Event {
 #[path = "event_tests.rs"]
 mod tests;
 
+/// What an event belongs to. A field is absent as long as it is not known, or where the event is about all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Scope {
+    /// The engine's address, as `DOCKER_HOST` takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The id of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutId>,
+}
+
+impl Scope {
+    /// The service's name; empty where the event is about no single service.
+    pub fn service(&self) -> &str {
+        self.service.as_deref().unwrap_or_default()
+    }
+}
+
 /// Something that draws or records events.
 pub trait Sink: Send {
     /// Takes one event, in order.
-    fn event(&mut self, event: &Event);
+    fn event(&mut self, scope: &Scope, event: &Event);
 }
 
-/// Hands events to every sink; clones share them.
+/// Hands events of one scope to every sink; clones share the sinks.
 #[derive(Clone, Default)]
 pub struct Events {
     sinks: Arc<Mutex<Vec<Box<dyn Sink>>>>,
+    scope: Scope,
 }
 
 impl Events {
@@ -146,7 +160,38 @@ impl Events {
     pub fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
         Self {
             sinks: Arc::new(Mutex::new(sinks)),
+            scope: Scope::default(),
         }
+    }
+
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The same sinks, for another scope.
+    pub fn scoped(&self, scope: Scope) -> Self {
+        Self {
+            sinks: Arc::clone(&self.sinks),
+            scope,
+        }
+    }
+
+    /// The same for one service of the engine at `host`.
+    pub fn of_service(&self, host: &str, key: &ServiceKey) -> Self {
+        self.scoped(Scope {
+            host: Some(host.to_owned()),
+            project: Some(key.project.clone()),
+            service: Some(key.service.clone()),
+            rollout: None,
+        })
+    }
+
+    /// The same for one rollout of the service.
+    pub fn of_rollout(&self, rollout: &RolloutId) -> Self {
+        self.scoped(Scope {
+            rollout: Some(rollout.clone()),
+            ..self.scope.clone()
+        })
     }
 
     /// Hands one event to every sink.
@@ -158,7 +203,7 @@ impl Events {
             .unwrap_or_else(PoisonError::into_inner)
             .iter_mut()
         {
-            sink.event(&event);
+            sink.event(&self.scope, &event);
         }
     }
 

@@ -8,16 +8,10 @@ fn text() -> String {
     "x".to_owned()
 }
 
-fn rollout() -> RolloutId {
-    RolloutId(text())
-}
-
 /// One of each event that is not of a step.
 fn of_runs() -> Vec<Event> {
     vec![
         Event::Started {
-            service: text(),
-            rollout: rollout(),
             revision: 1,
             replicas: 1,
             proxy: text(),
@@ -27,18 +21,12 @@ fn of_runs() -> Vec<Event> {
         },
         Event::Notice { text: text() },
         Event::NothingToDo {
-            service: text(),
             replicas: 1,
             image: text(),
         },
-        Event::Unfinished {
-            rollout: rollout(),
-            forward: true,
-        },
+        Event::Unfinished { forward: true },
         Event::Undoing { reason: text() },
         Event::Finished {
-            service: text(),
-            rollout: rollout(),
             revision: 1,
             replicas: 1,
             image: text(),

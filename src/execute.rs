@@ -1,5 +1,7 @@
 //! Observe, plan, act: the loop that rolls, resumes, aborts and undoes. The recreate strategy goes past it.
 
+mod decide;
+mod end;
 pub mod live;
 #[cfg(test)]
 mod order_tests;
@@ -9,16 +11,15 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 
+use self::decide::{OnFailure, OnSignal};
+pub(crate) use self::end::UNROUTED;
 use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events},
-    model::{Baked, Desired, Facts, Goal, Observed, Reason, Side, Verdict},
-    plan::{self, Failure, Next, Step},
+    model::{Baked, Desired, Facts, Goal, Observed, Reason},
+    plan::{self, Next, Step},
     retry,
 };
-
-/// How often a step that must not be given up is tried again.
-const TRIES: u32 = 4;
 
 /// What the loop acts on: the real engine and proxy, or a script of a test.
 #[async_trait(?Send)]
@@ -52,154 +53,181 @@ pub struct Summary {
 }
 
 /// Runs the loop until the planner says that it is over. `interrupted` turns true on the first signal.
-#[expect(
-    clippy::too_many_lines,
-    reason = "to be cut up: one attempt at a step, and what follows from a failure"
-)]
 pub async fn run(
     world: &mut dyn World,
-    mut desired: Desired,
-    mut facts: Facts,
+    desired: Desired,
+    facts: Facts,
     events: &Events,
-    mut interrupted: watch::Receiver<bool>,
+    interrupted: watch::Receiver<bool>,
 ) -> Result<Summary> {
-    let mut summary = Summary::default();
-    let mut routed_at: Option<Instant> = None;
-    let mut failures = 0;
-    let mut told = false;
-    let mut seen = None;
-    let mut goes_on = false;
-    loop {
-        let observed = match seen.take() {
-            Some(observed) => observed,
-            None => observe(world).await?,
+    let mut run = Running {
+        world,
+        desired,
+        facts,
+        events,
+        interrupted,
+        summary: Summary::default(),
+        routed_at: None,
+        failures: 0,
+        is_signalled: false,
+        bakes_on: false,
+    };
+    while let Some((step, observed)) = run.next().await? {
+        run.take(&step, &observed).await?;
+    }
+    Ok(run.summary)
+}
+
+/// A run of the loop.
+struct Running<'a> {
+    world: &'a mut dyn World,
+    desired: Desired,
+    facts: Facts,
+    events: &'a Events,
+    interrupted: watch::Receiver<bool>,
+    summary: Summary,
+    /// When the routing was changed last.
+    routed_at: Option<Instant>,
+    /// Of the same step, in a row.
+    failures: u32,
+    /// The first signal has been dealt with.
+    is_signalled: bool,
+    /// The bake was left for a look at what has changed, and its time is not over.
+    bakes_on: bool,
+}
+
+impl Running<'_> {
+    /// The next step, and what it goes by; `None` once the goal is reached.
+    async fn next(&mut self) -> Result<Option<(Step, Observed)>> {
+        let observed = observe(self.world).await?;
+        loop {
+            match plan::plan(&self.desired, &observed, &self.facts) {
+                Next::Step(step) => return Ok(Some((step, observed))),
+                Next::Undo(reason) => self.turn_back(reason),
+                Next::Finish(why) => {
+                    self.events.notice(why);
+                    self.desired.goal = Goal::Finish;
+                }
+                Next::Done => return Ok(None),
+                Next::Fail(failure) => {
+                    let logs = self.world.take_logs();
+                    return Err(end::error(failure, &self.desired, &observed, logs));
+                }
+            }
+        }
+    }
+
+    fn turn_back(&mut self, reason: Reason) {
+        let text = match &reason {
+            Reason::Failed(text) => text.clone(),
+            Reason::Interrupted => "interrupted".to_owned(),
+            Reason::Unfinished => "an earlier rollout was interrupted".to_owned(),
         };
-        let step = match plan::plan(&desired, &observed, &facts) {
-            Next::Step(step) => step,
-            Next::Undo(reason) => {
-                turn(&mut desired, &mut facts, reason, events);
-                // On the way back no time is lost by looking again.
-                seen = Some(observed);
-                continue;
-            }
-            Next::Finish(why) => {
-                events.notice(why);
-                desired.goal = Goal::Finish;
-                continue;
-            }
-            Next::Done => return Ok(summary),
-            Next::Fail(failure) => {
-                return Err(error(failure, &desired, &observed, world.take_logs()));
-            }
-        };
-        let names = names(&step, &observed);
+        self.events.emit(Event::Undoing { reason: text });
+        self.desired.goal = Goal::Undo(reason);
+        self.facts.drained.clear();
+    }
+
+    async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        if !(goes_on && step == Step::Bake) {
-            events.emit(Event::StepStarted {
+        if !self.bakes_on {
+            self.events.emit(Event::StepStarted {
                 step: step.name(),
-                replicas: names,
+                replicas: names(step, observed),
             });
         }
         let started = Instant::now();
         if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
-            (facts.confirmed, facts.confirm_expired) = (None, None);
-            routed_at = (step != Step::Hold).then_some(started);
+            (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
+            self.routed_at = (*step != Step::Hold).then_some(started);
         }
-        // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
-        let early = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
-        // And a change of the routing takes milliseconds: it must be known to have happened or not.
-        let deaf = early && matches!(step, Step::Hold | Step::Cutover);
-        let acted = {
-            let mut acting = world.act(&step, &desired, &observed, &mut facts);
-            loop {
-                tokio::select! {
-                    biased;
-                    () = raised(&mut interrupted), if !told && !deaf => {
-                        told = true;
-                        if early {
-                            break None;
-                        }
-                        events.notice(on_signal(&desired.goal));
-                        if step == Step::Bake {
-                            break None;
-                        }
-                    }
-                    acted = &mut acting => break Some(acted),
-                }
+        match self.act(step, observed).await {
+            Some(Ok(())) => self.succeeded(step, started.elapsed()),
+            Some(Err(cause)) => return self.failed(step, cause).await,
+            None => {
+                self.turn_back(Reason::Interrupted);
+                settle_down(step).await;
             }
-        };
-        let acted = match acted {
-            // The watch is cut short: what is left to do after it is done.
-            None if step == Step::Bake => {
-                facts.baked = Some(Baked::Well);
+        }
+        Ok(())
+    }
+
+    /// Does the step; `None` where a signal has ended it, and the rollout turns back.
+    async fn act(&mut self, step: &Step, observed: &Observed) -> Option<Result<()>> {
+        let on_signal = decide::on_signal(step, &self.desired.goal, self.facts.confirmed);
+        let listens = !self.is_signalled && on_signal != OnSignal::Wait;
+        let mut acting = self
+            .world
+            .act(step, &self.desired, observed, &mut self.facts);
+        tokio::select! {
+            biased;
+            () = raised(&mut self.interrupted), if listens => self.is_signalled = true,
+            acted = &mut acting => return Some(acted),
+        }
+        match on_signal {
+            OnSignal::TurnBack | OnSignal::Wait => None,
+            OnSignal::CutShort(notice) => {
+                drop(acting);
+                self.events.notice(notice);
+                self.facts.baked = Some(Baked::Well);
                 Some(Ok(()))
             }
-            other => other,
-        };
-        let Some(acted) = acted else {
-            turn(&mut desired, &mut facts, Reason::Interrupted, events);
-            settle_down(&step).await;
-            continue;
-        };
-        let took = started.elapsed();
-        match acted {
-            Ok(()) => {
-                failures = 0;
-                facts.released |= step == Step::Release;
-                *summary.phases.entry(step.name()).or_default() += took.as_millis() as u64;
-                // Something else has happened meanwhile, and the watch is not over.
-                goes_on = step == Step::Bake && facts.baked.is_none();
-                if goes_on {
-                    continue;
-                }
-                events.emit(match unmet(&step, &facts) {
-                    Some(reason) => Event::StepFailed {
-                        step: step.name(),
-                        reason,
-                    },
-                    None => Event::StepFinished {
-                        step: step.name(),
-                        ms: took.as_millis() as u64,
-                    },
-                });
-                if let (Step::Confirm { side }, Some(since)) = (&step, routed_at)
-                    && facts.confirmed == Some(*side)
-                {
-                    summary.cutover = Some(since.elapsed());
-                    events.emit(Event::Confirmed {
-                        side: *side,
-                        ms: since.elapsed().as_millis() as u64,
-                    });
-                }
-            }
-            Err(cause) => {
-                events.emit(Event::StepFailed {
-                    step: step.name(),
-                    reason: cause.message.clone(),
-                });
-                failures += 1;
-                let give_up = failures >= TRIES;
-                match (&step, &desired.goal) {
-                    (
-                        Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover,
-                        Goal::Roll,
-                        // An engine that stumbles while it is waited for is asked again: nothing was to be changed.
-                    ) if give_up || step != Step::AwaitReady => {
-                        failures = 0;
-                        turn(
-                            &mut desired,
-                            &mut facts,
-                            Reason::Failed(cause.message),
-                            events,
-                        );
-                    }
-                    // Another try would find what this one has waited for to its end.
-                    _ if cause.outcome == Outcome::NeedsPerson => return Err(cause),
-                    _ if give_up => return Err(stuck(&step, &desired, cause)),
-                    _ => tokio::time::sleep(Duration::from_millis(250) * failures).await,
-                }
+            OnSignal::GoOn(notice) => {
+                self.events.notice(notice);
+                Some(acting.await)
             }
         }
+    }
+
+    fn succeeded(&mut self, step: &Step, took: Duration) {
+        self.failures = 0;
+        self.facts.released |= *step == Step::Release;
+        let ms = took.as_millis() as u64;
+        *self.summary.phases.entry(step.name()).or_default() += ms;
+        self.bakes_on = *step == Step::Bake && self.facts.baked.is_none();
+        if self.bakes_on {
+            return;
+        }
+        let step_name = step.name();
+        self.events.emit(match end::unmet(step, &self.facts) {
+            Some(reason) => Event::StepFailed {
+                step: step_name,
+                reason,
+            },
+            None => Event::StepFinished {
+                step: step_name,
+                ms,
+            },
+        });
+        if let (Step::Confirm { side }, Some(since)) = (step, self.routed_at)
+            && self.facts.confirmed == Some(*side)
+        {
+            self.summary.cutover = Some(since.elapsed());
+            self.events.emit(Event::Confirmed {
+                side: *side,
+                ms: since.elapsed().as_millis() as u64,
+            });
+        }
+    }
+
+    /// Turns back, or waits before the next try; the error where the run is over.
+    async fn failed(&mut self, step: &Step, cause: Error) -> Result<()> {
+        self.bakes_on = false;
+        self.events.emit(Event::StepFailed {
+            step: step.name(),
+            reason: cause.message.clone(),
+        });
+        self.failures += 1;
+        match decide::on_failure(step, &self.desired.goal, cause.outcome, self.failures) {
+            OnFailure::TurnBack => {
+                self.failures = 0;
+                self.turn_back(Reason::Failed(cause.message));
+            }
+            OnFailure::Retry(pause) => tokio::time::sleep(pause).await,
+            OnFailure::End => return Err(cause),
+            OnFailure::GiveUp => return Err(end::stuck(step, self.failures, &self.desired, cause)),
+        }
+        Ok(())
     }
 }
 
@@ -211,27 +239,6 @@ async fn observe(world: &mut dyn World) -> Result<Observed> {
             outcome: Outcome::NeedsPerson,
             ..cause
         })
-}
-
-fn turn(desired: &mut Desired, facts: &mut Facts, reason: Reason, events: &Events) {
-    let text = match &reason {
-        Reason::Failed(text) => text.clone(),
-        Reason::Interrupted => "interrupted".to_owned(),
-        Reason::Unfinished => "an earlier rollout was interrupted".to_owned(),
-    };
-    events.emit(Event::Undoing { reason: text });
-    desired.goal = Goal::Undo(reason);
-    facts.drained.clear();
-}
-
-/// What a signal does that comes too late to turn back.
-fn on_signal(goal: &Goal) -> &'static str {
-    match goal {
-        Goal::Undo(_) => "interrupted, but going back already; once more leaves at once",
-        Goal::Roll | Goal::Finish => {
-            "interrupted, but the new version serves already: finishing; once more leaves at once"
-        }
-    }
 }
 
 /// A creation that was under way in the engine may still come to its end: what it made must be seen.
@@ -265,75 +272,4 @@ fn names(step: &Step, observed: &Observed) -> Vec<String> {
             .map(|replica| replica.name.clone())
     };
     ids.iter().filter_map(name).collect()
-}
-
-/// Why a wait is over without what it waited for.
-fn unmet(step: &Step, facts: &Facts) -> Option<String> {
-    let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed(_));
-    match step {
-        Step::AwaitReady if facts.ready_expired => Some("the time is over".to_owned()),
-        Step::AwaitReady if facts.verdicts.values().any(failed) => {
-            Some("a new replica has failed".to_owned())
-        }
-        Step::Confirm { side } if facts.confirm_expired == Some(*side) => {
-            Some("the proxy does not agree".to_owned())
-        }
-        Step::Bake if matches!(facts.baked, Some(Baked::Ill(_))) => {
-            Some("the traffic goes back".to_owned())
-        }
-        _ => None,
-    }
-}
-
-fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec<String>) -> Error {
-    match failure {
-        Failure::OldServes(text) => match serves(desired, observed) {
-            Ok(now) => Error::failed(format!("{text}; {now}")).logs(logs),
-            Err(now) => Error::needs_person(format!("{text}; {now}")).logs(logs),
-        },
-        Failure::Interrupted => match serves(desired, observed) {
-            Ok(now) => Error::interrupted(format!("interrupted; {now}")),
-            Err(now) => Error::needs_person(format!("interrupted; {now}")),
-        },
-        Failure::NeedsPerson(text) => Error::needs_person(text).logs(logs),
-    }
-}
-
-/// What is left of a rollout that was undone, where the old version had no route before it either.
-pub(crate) const UNROUTED: &str =
-    "the old version runs as before, and the proxy does not route to it, as before";
-
-/// What serves now that the rollout is undone, as it was seen last; an error where it is less than before.
-fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'static str> {
-    let others = observed
-        .replicas
-        .iter()
-        .filter(|own| own.rollout.as_ref() != Some(&desired.rollout));
-    let mut serving = others.filter(|own| own.serves()).peekable();
-    let somebody = serving.peek().is_some();
-    let there: Vec<_> = serving
-        .filter(|own| desired.olds_at_start.contains(&own.id))
-        .collect();
-    let routed = there.iter().any(|own| !desired.unrouted.contains(&own.id));
-    match (somebody, desired.served) {
-        (true, _) if routed => Ok("the old version serves"),
-        (true, _) if !there.is_empty() => Ok(UNROUTED),
-        (true, _) => Ok("what somebody else has started meanwhile serves"),
-        (false, true) => Err("the old version does not serve any more either"),
-        (false, false) if observed.replicas.is_empty() => Ok("nothing was running before"),
-        (false, false) => Ok("what was there before did not serve, and is as it was"),
-    }
-}
-
-fn stuck(step: &Step, desired: &Desired, cause: Error) -> Error {
-    let serves = match &desired.goal {
-        Goal::Undo(_) => "nothing that serves was removed",
-        Goal::Roll | Goal::Finish => "the new version serves",
-    };
-    Error::needs_person(format!(
-        "{} failed {TRIES} times: {}; {serves}",
-        step.name(),
-        cause.message
-    ))
-    .hint("run the same command again: it goes on from here")
 }

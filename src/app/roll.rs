@@ -58,6 +58,7 @@ use crate::{
 };
 
 /// What every service of one command shares.
+#[derive(Clone, Copy)]
 pub struct Scene<'a> {
     pub engine: &'a Engine,
     pub compose: &'a Compose,
@@ -386,7 +387,6 @@ impl Scene<'_> {
         let (comes, replaces) = image_change(&reference, &version.image, &olds);
         if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
             self.events.emit(Event::NothingToDo {
-                service: subject.service.name.clone(),
                 replicas: subject.replicas,
                 image: comes,
             });
@@ -398,9 +398,8 @@ impl Scene<'_> {
         self.warn(subject).await;
         let rollout = rollout_id(&subject.key, subject.epoch);
         let revision = memory.revisions.next(&olds);
-        self.events.emit(Event::Started {
-            service: subject.service.name.clone(),
-            rollout: rollout.clone(),
+        let events = self.events.of_rollout(&rollout);
+        events.emit(Event::Started {
             revision,
             replicas: subject.replicas,
             proxy: proxy.describe(),
@@ -451,14 +450,8 @@ impl Scene<'_> {
             live.image = Some(version.image);
             live.bake = bake;
             live.complaints = before.complaints;
-            execute::run(
-                &mut live,
-                desired,
-                Facts::default(),
-                self.events,
-                interrupted,
-            )
-            .await
+            live.events = &events;
+            execute::run(&mut live, desired, Facts::default(), &events, interrupted).await
         };
         if let Err(error) = self.engine.sweep_hooks(&subject.key).await {
             let left = &error.message;
@@ -486,9 +479,7 @@ impl Scene<'_> {
         // Checks, the lock, an earlier rollout, records: no step of this one.
         let steps: u64 = phases.values().sum();
         phases.insert("other", total_ms.saturating_sub(steps));
-        self.events.emit(Event::Finished {
-            service: subject.service.name.clone(),
-            rollout,
+        events.emit(Event::Finished {
             revision,
             replicas: subject.replicas,
             image: comes,

@@ -4,6 +4,8 @@ mod still;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::{
     Opened,
     history::{known, remembered},
@@ -32,11 +34,22 @@ const GOING_BACK: Duration = Duration::from_secs(90);
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
     let opened = Opened::of(&undo.target, &[&undo.service], events).await?;
+    let events = opened.events(events, &undo.service);
+    let undone = go_back(undo, &opened, &events, interrupted).await;
+    undone.map_err(|error| error.within(events.scope()))
+}
+
+async fn go_back(
+    undo: &UndoArgs,
+    opened: &Opened,
+    events: &Events,
+    interrupted: watch::Receiver<bool>,
+) -> Result<()> {
     let Opened {
         engine,
         compose,
         project,
-    } = &opened;
+    } = opened;
     let key = opened.key(&undo.service);
     let here = opened.scene(events);
     if undo.to.is_none()
@@ -45,7 +58,7 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
         && let Some(old) = cut_back(&here, &key, &holder).await?
     {
         let runs = (old.reference.as_str(), old.hash.as_str());
-        still::tell(&opened, events, &undo.service, runs).await;
+        still::tell(opened, events, &undo.service, runs).await;
         return Ok(());
     }
     let revisions = remembered(&here, &key).await?;
@@ -75,7 +88,7 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let checked = scene.check(&undo.service, &flags, &[], Purpose::Roll);
     scene.roll(checked.await?, interrupted).await?;
     let runs = (back.image.reference.as_str(), back.hash.as_str());
-    still::tell(&opened, events, &undo.service, runs).await;
+    still::tell(opened, events, &undo.service, runs).await;
     Ok(())
 }
 

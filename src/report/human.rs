@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::pairs;
 use crate::{
     error::one_line,
-    event::{Event, Sink},
+    event::{Event, Scope, Sink},
     model::Route,
 };
 
@@ -93,44 +93,39 @@ impl Human {
 
 impl Sink for Human {
     #[expect(clippy::too_many_lines, reason = "a flat match: one arm an event")]
-    fn event(&mut self, event: &Event) {
+    fn event(&mut self, scope: &Scope, event: &Event) {
         match event {
             Event::Started {
-                service,
                 revision,
                 replicas,
                 proxy,
                 image,
                 replaces,
                 undo_to,
-                ..
             } => {
                 let undo = undo_to.map_or_else(String::new, |to| format!(" (undo to {to})"));
                 self.line(&format!(
                     "{}: rolling to revision {revision}{undo}, {}, {}, {proxy}",
-                    bold(service),
+                    bold(scope.service()),
                     change(image, replaces.as_deref()),
                     count(*replicas)
                 ));
             }
             Event::Notice { text } => self.line(&format!("  {} {text}", yellow().apply_to("!"))),
-            Event::NothingToDo {
-                service,
-                replicas,
-                image,
-            } => {
+            Event::NothingToDo { replicas, image } => {
                 self.line(&format!(
                     "{}: nothing to do, {} up to date ({image})",
-                    bold(service),
+                    bold(scope.service()),
                     count(*replicas)
                 ));
             }
-            Event::Unfinished { rollout, forward } => {
+            Event::Unfinished { forward } => {
                 let what = if *forward {
                     "finishing it"
                 } else {
                     "undoing it"
                 };
+                let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
                 self.line(&format!(
                     "  {} rollout {rollout} was interrupted: {what}",
                     yellow().apply_to("!")
@@ -186,7 +181,6 @@ impl Sink for Human {
                 self.line(&format!("  {} {reason}; going back", red().apply_to("✗")));
             }
             Event::Finished {
-                service,
                 revision,
                 replicas,
                 image,
@@ -194,11 +188,10 @@ impl Sink for Human {
                 cutover_ms,
                 total_ms,
                 phases,
-                ..
             } => {
                 self.still();
                 self.line(&summary(
-                    service,
+                    scope.service(),
                     (*revision, &change(image, replaces.as_deref())),
                     *replicas,
                     *cutover_ms,

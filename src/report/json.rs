@@ -1,8 +1,20 @@
-//! One event a line, as JSON.
+//! One event a line, as JSON, with its time and its scope.
 
-use std::io::Write;
+use std::{io::Write, time::SystemTime};
 
-use crate::event::{Event, Sink};
+use serde::Serialize;
+
+use crate::event::{Event, Scope, Sink};
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    /// RFC 3339, in UTC, with milliseconds.
+    time: String,
+    #[serde(flatten)]
+    scope: &'a Scope,
+}
 
 /// Writes to standard output, or to a file that keeps a record beside another sink.
 pub struct Json<W> {
@@ -17,11 +29,48 @@ impl<W: Write + Send> Json<W> {
 }
 
 impl<W: Write + Send> Sink for Json<W> {
-    fn event(&mut self, event: &Event) {
-        let Ok(line) = serde_json::to_string(event) else {
+    fn event(&mut self, scope: &Scope, event: &Event) {
+        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let Ok(line) = serde_json::to_string(&Line { event, time, scope }) else {
             return;
         };
         // A reader that has gone away is no reason to stop half-way through a rollout.
         let _ = writeln!(self.to, "{line}").and_then(|()| self.to.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::model::ServiceKey;
+
+    #[test]
+    fn a_line_has_its_time_and_as_much_of_its_scope_as_is_known() {
+        let mut json = Json::new(Vec::new());
+        let notice = Event::Notice {
+            text: "x".to_owned(),
+        };
+        let (project, service) = ("shop".to_owned(), "web".to_owned());
+        let events = crate::event::Events::default();
+        let of_web = events.of_service("unix:///s", &ServiceKey { project, service });
+        json.event(events.scope(), &notice);
+        json.event(of_web.scope(), &notice);
+        let lines = String::from_utf8(json.to).unwrap();
+        let mut lines = lines.lines().map(|line| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            let time = line["time"].take();
+            humantime::parse_rfc3339(time.as_str().unwrap()).unwrap();
+            line
+        });
+        let bare = serde_json::json!({"event": "notice", "text": "x", "time": null});
+        assert_eq!(lines.next().unwrap(), bare);
+        let whole = lines.next().unwrap();
+        assert_eq!(
+            (&whole["host"], &whole["project"], &whole["service"]),
+            (&"unix:///s".into(), &"shop".into(), &"web".into())
+        );
+        assert_eq!(whole.get("rollout"), None);
     }
 }

@@ -80,13 +80,13 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::event::{Event, Sink};
+    use crate::event::{Event, Scope, Sink};
 
     #[derive(Clone, Default)]
     struct Heard(Arc<Mutex<Vec<String>>>);
 
     impl Sink for Heard {
-        fn event(&mut self, event: &Event) {
+        fn event(&mut self, _: &Scope, event: &Event) {
             if let Event::Notice { text } = event {
                 self.0.lock().unwrap().push(text.clone());
             }

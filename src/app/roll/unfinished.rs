@@ -61,10 +61,9 @@ impl Scene<'_> {
         };
         let goal = chosen(subject, &rollout, goal)?;
         let forward = goal == Goal::Finish;
-        self.events.emit(Event::Unfinished {
-            rollout: rollout.clone(),
-            forward,
-        });
+        let events = self.events.of_rollout(&rollout);
+        live.events = &events;
+        events.emit(Event::Unfinished { forward });
         let stage = observed.claim.as_ref().map(|claim| claim.stage);
         // At these stages nothing of the rollout keeps the old replicas from being routed to.
         let untouched = routed && matches!(stage, Some(Stage::Hold | Stage::Back));
@@ -88,7 +87,7 @@ impl Scene<'_> {
             created: true,
             ..Facts::default()
         };
-        match execute::run(&mut live, desired, facts, self.events, interrupted).await {
+        match execute::run(&mut live, desired, facts, &events, interrupted).await {
             Ok(_) if subject.purpose == Purpose::Settle => self.events.notice(settled),
             Ok(_) => {}
             // The old version serves again: what was asked for can go on from there.
