@@ -1,6 +1,6 @@
 //! Waits for every gate of every new replica, while what must watch the old ones is started.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout_at};
@@ -17,93 +17,99 @@ use crate::{
 };
 
 impl Live<'_> {
-    #[expect(
-        clippy::too_many_lines,
-        reason = "to be cut up: starting the watchers and judging the gates are to be separate"
-    )]
     pub(super) async fn await_ready(
         &mut self,
         desired: &Desired,
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let limit = match sets.news.iter().any(|new| new.check.is_some()) {
-            true => self.settings.timeout + self.settings.wait_after_healthy,
-            false => self.settings.wait,
-        };
-        let deadline = *self
-            .memory
-            .ready_by
-            .get_or_insert_with(|| Instant::now() + limit.max(self.settings.stable + MARGIN));
-        let pending: Vec<&Replica> = sets
+        let pending: Vec<Pending<'_>> = sets
             .news
             .iter()
-            .copied()
             .filter(|new| !facts.verdicts.contains_key(&new.id))
-            .collect();
-        let details: Vec<Mutex<String>> = pending.iter().map(|_| Mutex::default()).collect();
-        let gates: Vec<Gates> = pending
-            .iter()
-            .map(|new| self.gates(new, desired.routed))
-            .collect();
-        let watched = self.unwatched(desired, sets);
-        let (engine, watch, events) = (self.engine, self.watch, self.events);
-        let early = &self.memory.early;
-        let mut judging: FuturesUnordered<_> = pending
-            .iter()
-            .zip(details.iter().zip(&gates))
-            .map(|(new, (detail, gates))| async move {
-                (
-                    *new,
-                    ready::judge(engine, watch, &new.id, gates, early, detail).await,
-                )
+            .map(|new| Pending {
+                new,
+                gates: self.gates(new, desired.routed),
+                detail: Mutex::default(),
             })
             .collect();
-        let mut watching = Box::pin(start_watchers(engine, watched));
+        let deadline = self.ready_by(&sets.news);
+        let (engine, watch) = (self.engine, self.watch);
+        let mut watching = Box::pin(start_watchers(engine, self.unwatched(desired, sets)));
         let mut watchers = None;
-        let closely = desired.confirm_hold;
-        let mut changed = Box::pin(others_changed(engine, watch, &self.key, sets, closely));
-        let mut failed = None;
+        let judging = self.judge(&pending, facts);
+        let changed = others_changed(engine, watch, &self.key, sets, desired.confirm_hold);
+        let (mut judging, mut changed) = (Box::pin(judging), Box::pin(changed));
         let ended = timeout_at(deadline, async {
             loop {
                 tokio::select! {
                     started = &mut watching, if watchers.is_none() => watchers = Some(started),
-                    changed = &mut changed => return changed,
-                    judged = judging.next() => match judged {
-                        None => return Ok(()),
-                        Some((new, judged)) => {
-                            let judged = judged?;
-                            let is_ready = judged.verdict == Verdict::Ready;
-                            facts.verdicts.insert(new.id.clone(), judged.verdict);
-                            if !is_ready {
-                                failed = Some(new.id.clone());
-                                return Ok(());
-                            }
-                            events.emit(Event::Ready { replica: new.target_name().to_owned(), by: judged.by });
-                        }
-                    },
+                    changed = &mut changed => return changed.map(|()| None),
+                    judged = &mut judging => return judged,
                 }
             }
         })
         .await;
         drop((judging, changed));
+        let failed = match &ended {
+            Ok(Ok(failed)) => failed.clone(),
+            Ok(Err(_)) => None,
+            Err(_) => {
+                facts.ready_expired = true;
+                explain(&pending, facts)
+            }
+        };
         // Where an earlier run has created the replicas: the cutover waits for the watchers.
         if watchers.is_none() && failed.is_none() && ended.is_ok() {
             watchers = Some(watching.await);
         }
         self.memory.watchers.extend(watchers.into_iter().flatten());
-        if ended.is_err() {
-            facts.ready_expired = true;
-            failed = pending
-                .iter()
-                .find(|new| !facts.verdicts.contains_key(&new.id))
-                .map(|new| new.id.clone());
-            explain(&pending, &details, facts);
-        }
         if let Some(failed) = failed {
             self.memory.logs = self.engine.last_lines(&failed).await;
         }
-        ended.unwrap_or(Ok(()))
+        ended.map_or(Ok(()), |ended| ended.map(drop))
+    }
+
+    /// When the wait for all gates is over, however often it begins again.
+    fn ready_by(&mut self, news: &[&Replica]) -> Instant {
+        let settings = self.settings;
+        let limit = match news.iter().any(|new| new.check.is_some()) {
+            true => settings.timeout + settings.wait_after_healthy,
+            false => settings.wait,
+        };
+        let limit = limit.max(settings.stable + MARGIN);
+        let by = &mut self.memory.ready_by;
+        *by.get_or_insert_with(|| Instant::now() + limit)
+    }
+
+    /// Ends once every gate has spoken, or with the first replica that fails.
+    async fn judge(
+        &self,
+        pending: &[Pending<'_>],
+        facts: &mut Facts,
+    ) -> Result<Option<ContainerId>> {
+        let (engine, watch, early) = (self.engine, self.watch, &self.memory.early);
+        let mut judging: FuturesUnordered<_> = pending
+            .iter()
+            .map(|own| async move {
+                let (id, gates) = (&own.new.id, &own.gates);
+                let judged = ready::judge(engine, watch, id, gates, early, &own.detail);
+                (own.new, judged.await)
+            })
+            .collect();
+        while let Some((new, judged)) = judging.next().await {
+            let judged = judged?;
+            let is_ready = judged.verdict == Verdict::Ready;
+            facts.verdicts.insert(new.id.clone(), judged.verdict);
+            if !is_ready {
+                return Ok(Some(new.id.clone()));
+            }
+            self.events.emit(Event::Ready {
+                replica: new.target_name().to_owned(),
+                by: judged.by,
+            });
+        }
+        Ok(None)
     }
 
     pub(super) fn gates(&self, new: &Replica, routed: bool) -> Gates {
@@ -131,20 +137,28 @@ impl Live<'_> {
     }
 }
 
-/// What each replica that is not ready in time still lacks, where it is known, is the reason why it fails.
-pub(super) fn explain(pending: &[&Replica], details: &[Mutex<String>], facts: &mut Facts) {
-    for (new, detail) in pending.iter().zip(details) {
-        let detail = detail
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+/// A new replica whose gates have not all spoken.
+struct Pending<'a> {
+    new: &'a Replica,
+    gates: Gates,
+    /// What it still lacks, where that is known.
+    detail: Mutex<String>,
+}
+
+/// Why each that is not ready in time fails, where that is known. Returns the first of them.
+fn explain(pending: &[Pending<'_>], facts: &mut Facts) -> Option<ContainerId> {
+    let late = |own: &&Pending<'_>| !facts.verdicts.contains_key(&own.new.id);
+    let late: Vec<_> = pending.iter().filter(late).collect();
+    for own in &late {
+        let detail = own.detail.lock();
+        let detail = detail.unwrap_or_else(PoisonError::into_inner);
         if !detail.is_empty() {
             let why = format!("did not become ready in time: {detail}");
-            facts
-                .verdicts
-                .entry(new.id.clone())
-                .or_insert(Verdict::Failed(why));
+            let id = own.new.id.clone();
+            facts.verdicts.insert(id, Verdict::Failed(why));
         }
     }
+    late.first().map(|own| own.new.id.clone())
 }
 
 /// Ends when the old set is not what it was: a replica has gone, stopped, or joined; looked at closely, also when one has

@@ -70,10 +70,7 @@ impl Live<'_> {
         all.into_iter().for_each(|text| self.events.notice(text));
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "to be cut up: one function is to ask every proxy until it agrees"
-    )]
+    /// Asks every proxy until it agrees that this side alone is live.
     pub(super) async fn confirm(
         &mut self,
         desired: &Desired,
@@ -81,55 +78,20 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        // A first start without a socket proxy is served once Docker itself calls it healthy.
-        let first = desired.confirm_hold && side == Side::New && sets.olds.is_empty();
-        let undecided = sets.news.iter().map(|new| new.undecided_for()).max();
-        let more = undecided.filter(|_| first).unwrap_or_default();
-        let replicas: Vec<Replica> = sets
-            .news
-            .iter()
-            .chain(&sets.olds)
-            .map(|replica| (*replica).clone())
-            .collect();
+        let limits = self.limits(desired, side, sets);
         // On the way back the new ones do not matter.
-        let watched = if side == Side::New {
-            serving(&sets.news)
-        } else {
-            Vec::new()
+        let watched = match side {
+            Side::New => serving(&sets.news),
+            Side::Old => Vec::new(),
         };
-        let mut ill = Box::pin(fell_ill(self.engine, self.watch, watched));
-        // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
-        let way_back = side == Side::New && sets.olds.iter().any(|old| old.serves());
-        let unseen = !self.memory.new_was_live && !sets.news.is_empty();
-        let held_back = self.proxy.held_back();
-        let stand = match side {
-            // The cutover may have been read already, and be held back.
-            Side::Old if unseen => held_back,
-            _ => Duration::ZERO,
-        };
-        let sets = &sets.awaited(desired, side);
-        // What the proxy holds back for longer cannot be seen any earlier.
-        let limit = self.settings.confirm_timeout.max(held_back);
-        let known = &self.complaints;
-        let mut looks = Looks::default();
-        let proxy = &mut *self.proxy;
-        let answered = retry::until(limit + stand + more, async || {
-            let Some(mut observation) = proxy.observed(&replicas).await else {
-                looks.absent_since = None;
-                return false;
-            };
-            observation.forget(known);
-            looks.take(&observation, side, sets);
-            looks.stands_for(stand)
-                || looks.harms(held_back)
-                || (way_back && looks.refused(held_back))
-        });
-        let expired = tokio::select! {
-            answered = answered => !answered,
+        let ill = fell_ill(self.engine, self.watch, watched);
+        let awaited = sets.awaited(desired, side);
+        let looks = tokio::select! {
+            looks = self.ask(side, sets, &awaited, &limits) => looks,
             // A replica that dies meanwhile changes what there is to confirm; the planner sees it.
-            () = &mut ill => return Ok(()),
+            () = ill => return Ok(()),
         };
-        if !expired && looks.stands_for(stand) {
+        if looks.has_stood {
             facts.confirmed = Some(side);
             self.memory.new_was_live |= side == Side::New;
             self.memory.confirmed_at = Some(Instant::now());
@@ -139,15 +101,62 @@ impl Live<'_> {
             return Ok(());
         }
         facts.confirm_expired = Some(side);
-        facts.harms = looks.harms(held_back);
+        facts.harms = looks.harms(limits.held_back);
         self.memory.new_was_live |= looks.refused_since.or(looks.harms_since).is_some();
-        if !expired {
-            facts.complaint = looks.complaint(held_back);
+        if looks.are_decided(&limits) {
+            facts.complaint = looks.complaint(limits.held_back);
         }
         for trouble in looks.lost.iter().chain(&looks.trouble) {
             self.events.notice(format!("Traefik: {trouble}"));
         }
         Ok(())
+    }
+
+    fn limits(&self, desired: &Desired, side: Side, sets: &Sets<'_>) -> Limits {
+        let held_back = self.proxy.held_back();
+        let unseen = !self.memory.new_was_live && !sets.news.is_empty();
+        let stand = match side {
+            // The cutover may have been read already, and be held back.
+            Side::Old if unseen => held_back,
+            _ => Duration::ZERO,
+        };
+        // A first start without a socket proxy is served once Docker itself calls it healthy.
+        let first = desired.confirm_hold && side == Side::New && sets.olds.is_empty();
+        let undecided = sets.news.iter().map(|new| new.undecided_for()).max();
+        let more = undecided.filter(|_| first).unwrap_or_default();
+        Limits {
+            // What the proxy holds back for longer cannot be seen any earlier.
+            total: self.settings.confirm_timeout.max(held_back) + stand + more,
+            stand,
+            held_back,
+            // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
+            way_back: side == Side::New && sets.olds.iter().any(|old| old.serves()),
+        }
+    }
+
+    /// What the proxy has said once it is decided, or the time is over.
+    async fn ask(
+        &mut self,
+        side: Side,
+        sets: &Sets<'_>,
+        awaited: &Sets<'_>,
+        limits: &Limits,
+    ) -> Looks {
+        let all = sets.news.iter().chain(&sets.olds);
+        let replicas: Vec<Replica> = all.map(|replica| (*replica).clone()).collect();
+        let mut looks = Looks::default();
+        retry::until(limits.total, async || {
+            let Some(mut observation) = self.proxy.observed(&replicas).await else {
+                looks.absent_since = None;
+                return false;
+            };
+            observation.forget(&self.complaints);
+            looks.take(&observation, side, awaited);
+            looks.has_stood = looks.stands_for(limits.stand);
+            looks.has_stood || looks.are_decided(limits)
+        })
+        .await;
+        looks
     }
 
     /// Who looks at each of these, as far as its sockets are its own.
@@ -269,11 +278,24 @@ pub(super) async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<Conta
     }
 }
 
+/// How long a proxy is asked to agree, and how long it must say the same.
+struct Limits {
+    total: Duration,
+    /// For how long an agreement must stand.
+    stand: Duration,
+    /// For how long the proxy may hold back what it has read.
+    held_back: Duration,
+    /// Old replicas serve, so a complaint need not be waited out.
+    way_back: bool,
+}
+
 /// What a proxy has said while it was asked to agree.
 #[derive(Default)]
 struct Looks {
     agreed: bool,
     agreed_since: Option<Instant>,
+    /// It has agreed for as long as it must.
+    has_stood: bool,
     trouble: Vec<String>,
     /// Routers of other services that the cutover may have taken away: one whose container has restarted is missing too
     /// until Traefik has read it again.
@@ -326,6 +348,11 @@ impl Looks {
     fn refused(&self, held_back: Duration) -> bool {
         // What Traefik holds back may still come.
         stands(self.refused_since, COMPLAINT) || stands(self.absent_since, held_back)
+    }
+
+    /// Whether it is certain before the time is over that the proxy will not agree.
+    fn are_decided(&self, limits: &Limits) -> bool {
+        self.harms(limits.held_back) || (limits.way_back && self.refused(limits.held_back))
     }
 
     /// Whether routers of other services stay away although all that Traefik holds back has come.
