@@ -33,7 +33,7 @@ USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 # Tests start the Compose plugin without the Docker CLI; the demonstration and the benchmark run both, as users do.
 QUICK_COMPOSE := export PATH="$(abspath tests/testbed/bin):$$PATH";
 
-.PHONY: help build image install uninstall demo test test-wide one testbed-down soak check fmt bench lines clean
+.PHONY: help build image install uninstall demo test one testbed-down soak check fmt bench lines clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,19 +64,16 @@ demo: ## a rollout under load, and a table of what the clients saw
 	$(TARGET)/release/demo
 
 # The tests themselves are built without optimisation: that is quicker, and checks for overflows. What they
-# run end to end is the optimised static binary, as shipped.
-test: MEANWHILE = $(TESTS) --no-run --lib --test end-to-end; $(TESTS) --lib
-test: ## all tests but those of test-wide and soak; brings up all they need
+# run end to end is the optimised static binary, as shipped. The inputs of the property tests are the same in each run;
+# `make soak` tries others, and more of them.
+test: MEANWHILE = $(TESTS) --no-run --lib --test end-to-end; PROPTEST_RNG_SEED=1 $(TESTS) --lib
+test: ## all tests but the long ones of soak; brings up all they need
 	@$(IN_TESTBED) $(QUICK_COMPOSE) \
 	$(TESTS) --lib -- --ignored --test-threads=$(TEST_THREADS); \
-	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(WIDE:%=--skip %)
+	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(LONG:%=--skip %)
 
-# For the time that they take: with them, `make test` would need half an hour on two cores. `make soak` has all of faults::.
-WIDE := doctor:: examples:: faults:: init:: matrix:: odd_routing:: pin:: relabel:: remote:: several_traefiks:: traefik_api::
-test-wide: MEANWHILE = $(TESTS) --no-run --test end-to-end
-test-wide: ## tests of other Traefiks, of broken and odd stacks, of the examples, of faults and of pins
-	@$(IN_TESTBED) $(QUICK_COMPOSE) \
-	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(WIDE)
+# What takes too long for each change: kills and faults one by one, each version of Traefik, the odd cases of a pin.
+LONG := soak:: faults::a_r faults::an_engine matrix:: pin::
 
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
@@ -91,10 +88,11 @@ testbed-down: ## takes down what `make one` has left up
 
 # The main job, which is repeated with a Traefik that reads the engine's socket itself and is switched by pin files.
 PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
-soak: MEANWHILE = $(TESTS) --no-run --test end-to-end
-soak: ## the long proofs: faults at every call and in every phase, a hundred rollouts, the main job by pin; over an hour
+soak: MEANWHILE = PROPTEST_CASES=4096 $(TESTS) --lib; $(TESTS) --no-run --test end-to-end
+soak: ## the long proofs: faults at every call and in every phase, a hundred rollouts, pins, every Traefik; over an hour
 	@$(IN_TESTBED) $(QUICK_COMPOSE) \
 	$(TESTS) --test end-to-end -- --test-threads=1 --nocapture soak::; \
+	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(filter-out soak::,$(LONG)); \
 	ROLLOUT_TESTBED_SWITCH=pin $(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(PINNED)
 
 check: ## formatting and lints

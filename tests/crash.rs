@@ -8,7 +8,7 @@ use testbed::{Load, LoadOptions, ROLL, Run, Stack};
 
 /// For each phase: a rollout to the other version is killed in it, and a second run brings it to its end; nothing is
 /// lost over both.
-async fn killed_in_each_phase(mut stack: Stack, replicas: usize, phases: &[&str]) {
+pub async fn killed_in_each_phase(mut stack: Stack, replicas: usize, phases: &[&str]) {
     stack.up("v1").await;
     let mut versions = ["v2", "v1"].iter().cycle();
     for phase in phases {
@@ -82,12 +82,6 @@ async fn a_rollout_killed_around_the_cutover_is_settled_by_the_next_run() {
 async fn a_rollout_killed_after_the_drain_is_finished_by_the_next_run() {
     let stack = Stack::usual("");
     killed_in_each_phase(stack, 1, &["stop", "remove", "rename", "release"]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rollout_of_three_replicas_killed_around_the_cutover_is_settled_by_the_next_run() {
-    let stack = Stack::usual("    scale: 3\n");
-    killed_in_each_phase(stack, 3, &["cutover", "drain", "stop"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,13 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::faulty::{
-    Call, Fault, Faulty, LATE,
-    meddle::{Action, meddle},
-    strike::{QUICK, strikes},
+use crate::{
+    crash::killed_in_each_phase,
+    faulty::{
+        Call, Fault, Faulty, LATE,
+        meddle::{Action, meddle},
+        strike::{QUICK, strikes},
+    },
 };
 use testbed::{Run, Stack};
 
@@ -42,6 +45,12 @@ async fn a_run_killed_before_or_after_the_last_name_is_given_is_settled_by_the_n
     let rename = "POST /containers/{id}/rename";
     let points = [(rename, Fault::KilledBefore), (rename, Fault::KilledAfter)];
     strikes(&points).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_of_three_replicas_killed_around_the_cutover_is_settled_by_the_next_run() {
+    let stack = Stack::usual("    scale: 3\n");
+    killed_in_each_phase(stack, 3, &["cutover", "drain", "stop"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,79 @@
+//! How a run ends: what is said of a step that did not succeed, and of what serves then. Pure.
+
+use crate::{
+    error::Error,
+    model::{Baked, Desired, Facts, Goal, Observed, Verdict},
+    plan::{Failure, Step},
+};
+
+/// Why a wait is over without what it waited for.
+pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
+    let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed(_));
+    match step {
+        Step::AwaitReady if facts.ready_expired => Some("the time is over".to_owned()),
+        Step::AwaitReady if facts.verdicts.values().any(failed) => {
+            Some("a new replica has failed".to_owned())
+        }
+        Step::Confirm { side } if facts.confirm_expired == Some(*side) => {
+            Some("the proxy does not agree".to_owned())
+        }
+        Step::Bake if matches!(facts.baked, Some(Baked::Ill(_))) => {
+            Some("the traffic goes back".to_owned())
+        }
+        _ => None,
+    }
+}
+
+pub fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec<String>) -> Error {
+    match failure {
+        Failure::OldServes(text) => match serves(desired, observed) {
+            Ok(now) => Error::failed(format!("{text}; {now}")).logs(logs),
+            Err(now) => Error::needs_person(format!("{text}; {now}")).logs(logs),
+        },
+        Failure::Interrupted => match serves(desired, observed) {
+            Ok(now) => Error::interrupted(format!("interrupted; {now}")),
+            Err(now) => Error::needs_person(format!("interrupted; {now}")),
+        },
+        Failure::NeedsPerson(text) => Error::needs_person(text).logs(logs),
+    }
+}
+
+/// What is left of a rollout that was undone, where the old version had no route before it either.
+pub const UNROUTED: &str =
+    "the old version runs as before, and the proxy does not route to it, as before";
+
+/// What serves now that the rollout is undone, as it was seen last; an error where it is less than before.
+fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'static str> {
+    let others = observed
+        .replicas
+        .iter()
+        .filter(|own| own.rollout.as_ref() != Some(&desired.rollout));
+    let mut serving = others.filter(|own| own.serves()).peekable();
+    let somebody = serving.peek().is_some();
+    let there: Vec<_> = serving
+        .filter(|own| desired.olds_at_start.contains(&own.id))
+        .collect();
+    let routed = there.iter().any(|own| !desired.unrouted.contains(&own.id));
+    match (somebody, desired.served) {
+        (true, _) if routed => Ok("the old version serves"),
+        (true, _) if !there.is_empty() => Ok(UNROUTED),
+        (true, _) => Ok("what somebody else has started meanwhile serves"),
+        (false, true) => Err("the old version does not serve any more either"),
+        (false, false) if observed.replicas.is_empty() => Ok("nothing was running before"),
+        (false, false) => Ok("what was there before did not serve, and is as it was"),
+    }
+}
+
+/// A step that must not be given up has failed as often as it is tried.
+pub fn stuck(step: &Step, tries: u32, desired: &Desired, cause: Error) -> Error {
+    let serves = match &desired.goal {
+        Goal::Undo(_) => "nothing that serves was removed",
+        Goal::Roll | Goal::Finish => "the new version serves",
+    };
+    Error::needs_person(format!(
+        "{} failed {tries} times: {}; {serves}",
+        step.name(),
+        cause.message
+    ))
+    .hint("run the same command again: it goes on from here")
+}
