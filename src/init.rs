@@ -101,6 +101,7 @@ pub fn edit(text: &str, request: &Request<'_>) -> Result<Edit> {
         by_hand: Vec::new(),
         root: &root,
         names,
+        command: advice::command(config.as_ref()),
     };
     work.edit(services, &name, request).map_err(&cannot)?;
     let text = format!("{mark}{}", work.editor.finish());
@@ -186,6 +187,8 @@ struct Work<'a> {
     by_hand: Vec<String>,
     root: &'a Node,
     names: Names,
+    /// Of the socket proxy.
+    command: Vec<String>,
 }
 
 impl Work<'_> {
@@ -249,7 +252,8 @@ impl Work<'_> {
             volume,
             ..
         } = self.names.clone();
-        let mut lines = advice::service(&service, image, socket, &network, &volume);
+        let made = (image, &self.command[..]);
+        let mut lines = advice::service(&service, made, socket, &network, &volume);
         if !self.editor.lists_indented {
             for line in &mut lines {
                 *line = line.replace("    - ", "  - ");

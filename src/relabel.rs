@@ -38,6 +38,9 @@ pub async fn relabel(engine: &Engine, events: &Events, name: &str, change: &Chan
     let target = engine.replica(&id).await?.ok_or_else(gone)?;
     let key = service_of(&target);
     let found = concerned(engine, &target, &key).await?;
+    if let Change::Set(_) = change {
+        refuse_unseen(&found, &target)?;
+    }
     let controls: Vec<Control> = found.iter().map(|found| found.control.clone()).collect();
     let before = controls[0].overlay().await?;
     let started = Instant::now();
@@ -79,6 +82,18 @@ pub async fn relabel(engine: &Engine, events: &Events, name: &str, change: &Chan
         ms: started.elapsed().as_millis() as u64,
     });
     Ok(())
+}
+
+/// Refuses a container that no Traefik sees, whatever is set on it.
+fn refuse_unseen(found: &[Found], target: &Replica) -> Result<()> {
+    let mut refusals = Vec::new();
+    for own in found {
+        match own.refuse_unseen(&target.name, &target.labels) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    refusals.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// The generation in which the change holds.

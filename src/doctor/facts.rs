@@ -43,6 +43,8 @@ pub struct TraefikFacts {
     /// Its version, as its API says it, else its image.
     pub version: Option<Version>,
     pub reads: Reads,
+    /// Its socket proxy shows it every container.
+    pub sees_all: bool,
     /// It was told by `DOCKER_HOST` where to read, which its version does not heed.
     pub is_deaf: bool,
     pub config: StaticConfig,

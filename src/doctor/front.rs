@@ -7,7 +7,9 @@ use super::{
 use crate::{
     compose::Service,
     error::Error,
-    proxy::traefik::{access::is_guarded, discover::image_name, version::Version},
+    proxy::traefik::{
+        access::is_guarded, advice::ONLY_ENABLED, discover::image_name, version::Version,
+    },
     settings::ProxyKind,
 };
 
@@ -186,7 +188,10 @@ fn reads(facts: &Facts, traefik: &TraefikFacts) -> Option<Finding> {
         (Reads::SocketProxy(proxy), _) => Finding::ok(
             Check::Switch,
             name,
-            format!("reads through {proxy}, with an open event stream"),
+            format!(
+                "reads through {proxy}, with an open event stream{}",
+                advice_to_limit(traefik, proxy)
+            ),
         ),
         (Reads::Socket(_), Ok(directory)) => by_pin("the engine's socket", directory),
         (Reads::Other(endpoint), Ok(directory)) => by_pin(endpoint, directory),
@@ -207,6 +212,18 @@ fn reads(facts: &Facts, traefik: &TraefikFacts) -> Option<Finding> {
         )
         .fix(provider(facts, traefik)),
     })
+}
+
+/// A Traefik that takes only what enables it need not read the rest.
+fn advice_to_limit(traefik: &TraefikFacts, proxy: &str) -> String {
+    let docker = traefik.config.docker.as_ref();
+    match docker.is_some_and(|docker| !docker.exposed_by_default) && traefik.sees_all {
+        true => format!(
+            "; with {ONLY_ENABLED} in its command, {proxy} would show Traefik no other containers, and a cutover takes less \
+             time"
+        ),
+        false => String::new(),
+    }
 }
 
 fn provider(facts: &Facts, traefik: &TraefikFacts) -> Fix {

@@ -245,3 +245,19 @@ fn a_traefik_of_the_own_project_is_judged_although_it_is_in_front_of_nothing() {
     facts.services[0].part = Some(Part::Traefik);
     assert_eq!(failed(&facts), [Check::Api]);
 }
+
+#[test]
+fn a_traefik_that_takes_only_what_enables_it_need_not_see_all_containers() {
+    let reads = |exposed_by_default, sees_all| {
+        let mut traefik = testing::traefik("3.7.15", Reads::SocketProxy("p".to_owned()));
+        let docker = traefik.config.docker.as_mut().unwrap();
+        docker.exposed_by_default = exposed_by_default;
+        traefik.sees_all = sees_all;
+        let found = check(&facts(traefik));
+        found
+            .iter()
+            .any(|own| own.level == Level::Ok && own.text.contains(ONLY_ENABLED))
+    };
+    assert!(reads(false, true));
+    assert!(!reads(true, true) && !reads(false, false));
+}

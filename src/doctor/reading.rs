@@ -10,7 +10,7 @@ use crate::{
     compose::{Project, Service},
     proxy::traefik::{
         advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME},
-        static_config::Written,
+        static_config::{StaticConfig, Written},
         version::Version,
     },
     yaml,
@@ -34,7 +34,7 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     let (Some(holder), Some(address), None) = (holder, address, &traefik.config.swarm) else {
         return in_words();
     };
-    let mut edits = of_project(&facts.project);
+    let mut edits = of_project(&facts.project, Some(&traefik.config));
     edits.extend(of_reader(&facts.project, service, holder));
     edits.push(address);
     edits.extend(unmounted(&facts.project, service));
@@ -112,11 +112,12 @@ pub fn option(
 }
 
 /// The service and what it needs, where the project does not have it yet.
-fn of_project(project: &Project) -> Vec<Edit> {
+fn of_project(project: &Project, config: Option<&StaticConfig>) -> Vec<Edit> {
     if project.services.contains_key(NAME) {
         return Vec::new();
     }
-    let lines = advice::service(NAME, advice::IMAGE, advice::SOCKET, NETWORK, NAME);
+    let made = (advice::IMAGE, &advice::command(config)[..]);
+    let lines = advice::service(NAME, made, advice::SOCKET, NETWORK, NAME);
     let service = yaml::parse(&lines.join("\n")).unwrap_or_default();
     vec![
         set(&["services"], service),
@@ -176,7 +177,7 @@ fn unmounted<'a>(
 
 /// What makes another service than Traefik read through the socket proxy.
 pub fn fix_of_reader(facts: &Facts, service: &Service) -> Fix {
-    let mut edits = of_project(&facts.project);
+    let mut edits = of_project(&facts.project, None);
     edits.extend(of_reader(&facts.project, service, service));
     edits.push(set(
         &["services", &service.name, "environment"],

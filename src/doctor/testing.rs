@@ -111,6 +111,7 @@ pub fn traefik(version: &str, reads: Reads) -> TraefikFacts {
         folder: None,
         version: version.parse().ok(),
         reads,
+        sees_all: false,
         is_deaf: false,
         config: read(given).unwrap(),
         unread: None,

@@ -49,6 +49,21 @@ fn becomes(before: &str, after: &str) {
     assert_eq!(again.changes, BTreeSet::new());
 }
 
+#[test]
+fn a_traefik_that_takes_only_what_enables_it_is_shown_no_more() {
+    let with = |options: &str| {
+        let file =
+            format!("services:\n  traefik:\n    image: traefik:v3.7\n    command: [{options}]\n");
+        let text = edited(&file).unwrap().text;
+        text.contains(&format!(
+            "command: [socket-proxy, {}]",
+            advice::ONLY_ENABLED
+        ))
+    };
+    assert!(with("--providers.docker.exposedbydefault=false"));
+    assert!(!with("--providers.docker=true"));
+}
+
 /// The edit holds good as YAML reads it; every line that was there and is not the socket's stays, in its order.
 #[track_caller]
 fn holds(before: &str) -> Value {

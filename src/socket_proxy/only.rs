@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    fmt,
     str::FromStr,
     sync::{Mutex, PoisonError},
 };
@@ -18,6 +19,15 @@ use super::{
 pub struct Wanted {
     label: String,
     value: Option<String>,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.label),
+            None => f.write_str(&self.label),
+        }
+    }
 }
 
 impl FromStr for Wanted {
@@ -56,6 +66,11 @@ fn is_true(value: &str) -> bool {
     ["1", "t", "T", "true", "True", "TRUE"].contains(&value)
 }
 
+/// Whether these limits, of which any is enough, let a container with these labels through.
+pub fn admits(wanted: &[Wanted], labels: &Labels) -> bool {
+    wanted.is_empty() || wanted.iter().any(|wanted| wanted.matches(labels))
+}
+
 /// The containers that match any of the given labels; all of them where none is given.
 #[derive(Debug, Default)]
 pub struct Only {
@@ -74,7 +89,7 @@ impl Only {
 
     /// Whether a container with these labels is seen.
     pub fn admits(&self, labels: &Labels) -> bool {
-        self.wanted.is_empty() || self.wanted.iter().any(|wanted| wanted.matches(labels))
+        admits(&self.wanted, labels)
     }
 
     /// Leaves out of a list what is not seen.
@@ -134,6 +149,13 @@ mod tests {
             ("false", false),
         ] {
             assert_eq!(only.admits(&labels(&[(ENABLE, value)])), seen, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_limit_reads_as_it_is_written() {
+        for text in ["shop", "zone=inner", "zone="] {
+            assert_eq!(text.parse::<Wanted>().unwrap().to_string(), text);
         }
     }
 

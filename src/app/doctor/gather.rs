@@ -123,6 +123,7 @@ async fn traefik_facts(
             Reading::Other(endpoint) => Reads::Other(endpoint.clone()),
             Reading::Nothing => Reads::Nothing,
         },
+        sees_all: matches!(&traefik.reads, Reading::SocketProxy(found, _) if found.shows_all()),
         is_deaf: traefik.is_deaf(),
         config: traefik.config.clone(),
         unread: traefik.unread.clone(),

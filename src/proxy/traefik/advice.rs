@@ -12,6 +12,8 @@ pub const SERVICE: &str = "socket-proxy";
 pub const NETWORK: &str = "docker-api";
 /// The engine's socket, in the socket proxy's container.
 pub const SOCKET: &str = "/var/run/docker.sock";
+/// What limits readers to the containers that enable Traefik.
+pub const ONLY_ENABLED: &str = "--only=traefik.enable=true";
 /// Where the overlay is kept.
 pub const STATE: &str = "/var/lib/rollout";
 /// The option by which Traefik can be asked; its port is not to be published.
@@ -96,8 +98,23 @@ impl<'a> Namespace<'a> {
     }
 }
 
+/// The socket proxy's command. It shows a Traefik that takes only containers with `traefik.enable=true` no others: it
+/// reads less at each change, and learns nothing of them.
+pub fn command(config: Option<&StaticConfig>) -> Vec<String> {
+    let docker = config.and_then(|config| config.docker.as_ref());
+    let only = docker.filter(|docker| !docker.exposed_by_default);
+    let only = only.map(|_| ONLY_ENABLED.to_owned());
+    [SERVICE.to_owned()].into_iter().chain(only).collect()
+}
+
 /// The socket proxy's service as lines of YAML, two spaces a level; hardened: root only learns the socket's group.
-pub fn service(name: &str, image: &str, socket: &str, network: &str, volume: &str) -> Vec<String> {
+pub fn service(
+    name: &str,
+    (image, command): (&str, &[String]),
+    socket: &str,
+    network: &str,
+    volume: &str,
+) -> Vec<String> {
     let mount = format!("{socket}:{SOCKET}:ro");
     let quote = if mount.contains([' ', '#', '"', '\'', '{', '[']) {
         "\""
@@ -107,7 +124,7 @@ pub fn service(name: &str, image: &str, socket: &str, network: &str, volume: &st
     vec![
         format!("{name}:"),
         format!("  image: {image}"),
-        format!("  command: [{SERVICE}]"),
+        format!("  command: [{}]", command.join(", ")),
         "  volumes:".to_owned(),
         format!("    - {quote}{mount}{quote}"),
         format!("    - {volume}:{STATE}"),
@@ -207,7 +224,8 @@ fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
             "    {name}: # beside what is there: Traefik is in its network namespace\n      {networks}\n"
         );
     }
-    let service = service(SERVICE, image, SOCKET, NETWORK, SERVICE);
+    let made = (image, &self::command(reader.config)[..]);
+    let service = service(SERVICE, made, SOCKET, NETWORK, SERVICE);
     text.extend(service.iter().map(|line| format!("    {line}\n")));
     text +=
         &format!("  networks: {{ {NETWORK}: {{ internal: true }} }}\n  volumes: {{ {SERVICE}: }}");
@@ -253,7 +271,19 @@ mod tests {
 
     #[test]
     fn readme_and_examples_show_the_same_socket_proxy_as_is_added() {
-        let service = added(&Reader::default())["services"][SERVICE].clone();
+        let arguments = ["--providers.docker.exposedbydefault=false".to_owned()];
+        let config = read(Given {
+            arguments: &arguments,
+            environment: &[],
+            file: None,
+        });
+        let config = config.unwrap();
+        let reader = Reader {
+            config: Some(&config),
+            ..Reader::default()
+        };
+        let service = added(&reader)["services"][SERVICE].clone();
+        assert_eq!(service["command"][1], ONLY_ENABLED);
         let readme = include_str!("../../../README.md");
         let readme = readme.split("```yaml\n").nth(1).unwrap();
         let readme = readme.split("```").next().unwrap();

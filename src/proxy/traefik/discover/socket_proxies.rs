@@ -1,15 +1,16 @@
 //! Finds the socket proxies that run on an engine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard::models::ContainerSummary;
 
 use super::summary::{name, networks_of};
 use crate::{
     engine::Engine,
-    error::Result,
+    error::{Error, Result},
     model::{ServiceKey, label},
     proxy::traefik::control::Control,
+    socket_proxy::only::{self, Wanted},
 };
 
 const SUBCOMMAND: &str = "socket-proxy";
@@ -32,6 +33,8 @@ pub struct Found {
     pub helper: Option<String>,
     /// Whether it shows its readers containers of the service's project at all.
     pub(super) shows_project: bool,
+    /// What limits its readers (`--only`), as it is written in its command.
+    only: Vec<Wanted>,
 }
 
 /// Those that a Traefik in front of the service can read through.
@@ -40,6 +43,25 @@ pub fn showing(found: &[Found]) -> impl Iterator<Item = &Found> + Clone {
 }
 
 impl Found {
+    /// Whether its readers see containers of every kind.
+    pub fn shows_all(&self) -> bool {
+        self.only.is_empty()
+    }
+
+    /// Refuses a container that its readers do not see, whatever is set on it.
+    pub fn refuse_unseen(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
+        if only::admits(&self.only, labels) {
+            return Ok(());
+        }
+        let wanted: Vec<String> = self.only.iter().map(Wanted::to_string).collect();
+        Err(Error::refused(format!(
+            "{} shows Traefik only containers with {}, and {name} is none of them",
+            self.control.name,
+            wanted.join(" or ")
+        ))
+        .hint("give its service that label in the Compose file"))
+    }
+
     /// Whether this name in a network is its own: its container's, or its service's in Compose.
     pub(super) fn is_called(&self, host: &str) -> bool {
         self.control.name == host || self.service.as_deref() == Some(host)
@@ -101,6 +123,7 @@ fn socket_proxy(
         program.to_owned(),
     );
     let label = |name| labels.and_then(|labels| labels.get(name).cloned());
+    let only = only_of(words);
     Some(Found {
         control,
         image: summary.image_id.clone()?,
@@ -109,30 +132,34 @@ fn socket_proxy(
         helper: label(label::HELPER),
         networks: networks_of(summary).cloned().collect(),
         program: program.to_owned(),
-        shows_project: shows(words, project),
+        shows_project: only.is_empty() || only.iter().any(|own| of_project(own, project)),
+        only: only.iter().filter_map(|own| own.parse().ok()).collect(),
     })
 }
 
-/// Whether a socket proxy with these arguments shows containers of a Compose project. Only `--only` with the label of
-/// other projects rules that out: any other label may be one of theirs.
-fn shows<'a>(arguments: impl Iterator<Item = &'a str>, project: &str) -> bool {
+/// The values of `--only` among these arguments.
+fn only_of<'a>(arguments: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let arguments: Vec<&str> = arguments.collect();
     let flags = arguments.iter().enumerate();
     let only = flags.filter_map(|(at, flag)| match flag.strip_prefix("--only")? {
         "" => arguments.get(at + 1).copied(),
         given => given.strip_prefix('='),
     });
-    let of_project = |wanted: &str| match wanted.split_once('=') {
+    only.collect()
+}
+
+/// Whether containers of a Compose project can match. Only the label of other projects rules that out: any other label
+/// may be one of theirs.
+fn of_project(wanted: &str, project: &str) -> bool {
+    match wanted.split_once('=') {
         Some((label::COMPOSE_PROJECT, own)) => own == project,
         _ => true,
-    };
-    let only: Vec<&str> = only.collect();
-    only.is_empty() || only.into_iter().any(of_project)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shows;
+    use super::{of_project, only_of};
 
     #[test]
     fn only_the_label_of_other_projects_rules_a_socket_proxy_out() {
@@ -151,11 +178,9 @@ mod tests {
             ),
             ("--only=com.docker.compose.project=blog --only public", true),
         ] {
-            assert_eq!(
-                shows(arguments.split_whitespace(), "shop"),
-                expected,
-                "{arguments}"
-            );
+            let only = only_of(arguments.split_whitespace());
+            let shows = only.is_empty() || only.iter().any(|own| of_project(own, "shop"));
+            assert_eq!(shows, expected, "{arguments}");
         }
     }
 }
