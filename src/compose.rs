@@ -129,12 +129,6 @@ impl Compose {
         Ok(project)
     }
 
-    /// What `docker compose config SERVICE` prints: the service and what it depends on, resolved, as a Compose file
-    /// of its own that gives the same config hash.
-    pub async fn resolved(&self, service: &str) -> Result<String> {
-        self.config(&[service]).await
-    }
-
     /// Pulls the image of one service; each line of progress goes to `on_line`.
     pub async fn pull(
         &self,

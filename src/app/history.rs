@@ -239,7 +239,7 @@ fn whole(own: &Revision) -> String {
     let facts: String = said
         .map(|(name, value)| format!("{name:<13}{value}\n"))
         .collect();
-    format!("{facts}\n{}", own.config)
+    format!("{facts}\n{}", config(own))
 }
 
 /// What differs: the image first, which a moved tag hides from the configuration.
@@ -254,9 +254,13 @@ fn difference(a: &Revision, b: &Revision) -> String {
 
 fn comparable(own: &Revision) -> String {
     let image = format!("# image {}\n", own.image.id);
-    // Written by one hand, whichever version of Compose wrote the record.
+    image + &config(own)
+}
+
+/// Written the same way, whichever version recorded it.
+fn config(own: &Revision) -> String {
     let config = yaml::parse(&own.config).and_then(|value| yaml::write(&value));
-    image + &config.unwrap_or_else(|_| own.config.clone())
+    config.unwrap_or_else(|_| own.config.clone())
 }
 
 #[cfg(test)]

@@ -4,11 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Compose;
-use crate::{
-    error::{Error, Result},
-    yaml,
-};
+use super::{Compose, Project};
+use crate::error::{Error, Result};
 
 impl Compose {
     /// The `com.docker.compose.config-hash` that Compose would write on a container of the service now.
@@ -16,14 +13,8 @@ impl Compose {
     /// `config --hash` alone leaves `env_file` unresolved (it runs without environment resolution), so it is asked
     /// about the resolved project. Where the service shares volumes or namespaces of another, Compose hashes the id of
     /// that one's first container in place of its name (`convergence.resolveServiceReferences`); so do we.
-    pub async fn config_hash(&self, service: &str) -> Result<String> {
-        let resolved = self.resolved(service).await?;
-        self.hash_of_resolved(service, &resolved).await
-    }
-
-    /// As [`Compose::config_hash`], of what [`Compose::resolved`] has printed.
-    pub async fn hash_of_resolved(&self, service: &str, resolved: &str) -> Result<String> {
-        let text = self.with_containers(service, resolved).await?;
+    pub async fn config_hash(&self, project: &Project, service: &str) -> Result<String> {
+        let text = self.with_containers(project, service).await?;
         let mut command = self.program.command(None);
         command.args(["--file", "-", "--profile", "*", "config"]);
         // Both were done the first time; doing them again stumbles over the ids.
@@ -34,23 +25,16 @@ impl Compose {
         })
     }
 
-    async fn with_containers(&self, service: &str, resolved: &str) -> Result<String> {
-        let mut project = yaml::parse(resolved).map_err(Error::refused)?;
-        let name = project["name"].as_str().unwrap_or_default().to_owned();
+    async fn with_containers(&self, project: &Project, service: &str) -> Result<String> {
+        let mut alone = project.alone(service);
         let mut ids = BTreeMap::new();
-        for other in referred(&project["services"][service]) {
-            if let Some(id) = self.first_container(&name, &other).await? {
+        for other in referred(&alone["services"][service]) {
+            if let Some(id) = self.first_container(&project.name, &other).await? {
                 ids.insert(other, id);
             }
         }
-        let own = project
-            .get_mut("services")
-            .and_then(|all| all.get_mut(service));
-        if !own.is_some_and(|own| refer_to_containers(own, &ids)) {
-            return Ok(resolved.to_owned());
-        }
-        // JSON is YAML, and quotes nothing in a way that Compose reads differently.
-        Ok(project.to_string())
+        refer_to_containers(&mut alone["services"][service], &ids);
+        Ok(alone.to_string())
     }
 
     /// The container that stands for a service which others join: the first by name, in any state.
@@ -92,10 +76,8 @@ fn volume_source(entry: &Value) -> Option<VolumeSource<'_>> {
     }
 }
 
-/// Puts ids where Compose puts them, and says whether there was anything to put; its `resolveVolumeFrom` loses the
-/// access mode, and so do we.
-fn refer_to_containers(service: &mut Value, ids: &BTreeMap<String, String>) -> bool {
-    let mut changed = false;
+/// Puts ids where Compose puts them; its `resolveVolumeFrom` loses the access mode, and so do we.
+fn refer_to_containers(service: &mut Value, ids: &BTreeMap<String, String>) {
     for key in SHARED {
         let Some(mode) = service.get_mut(key) else {
             continue;
@@ -103,7 +85,6 @@ fn refer_to_containers(service: &mut Value, ids: &BTreeMap<String, String>) -> b
         let named = mode.as_str().and_then(|mode| mode.strip_prefix("service:"));
         if let Some(id) = named.and_then(|name| ids.get(name)) {
             *mode = Value::from(format!("container:{id}"));
-            changed = true;
         }
     }
     let volumes = service
@@ -117,10 +98,8 @@ fn refer_to_containers(service: &mut Value, ids: &BTreeMap<String, String>) -> b
         };
         if let Some(id) = id {
             *entry = Value::from(id);
-            changed = true;
         }
     }
-    changed
 }
 
 /// Finds the hash in lines of `SERVICE HASH`.
@@ -153,7 +132,7 @@ mod tests {
         });
         assert!(referred(&service).iter().eq(["db", "disk"]));
         let ids = BTreeMap::from([("db".to_owned(), "1f".to_owned())]);
-        assert!(refer_to_containers(&mut service, &ids));
+        refer_to_containers(&mut service, &ids);
         assert_eq!(
             service,
             json!({"pid": "container:1f", "ipc": "host", "volumes_from": ["1f", "x", "disk"]})
@@ -163,7 +142,7 @@ mod tests {
     #[test]
     fn a_service_that_shares_nothing_is_left_as_compose_wrote_it() {
         let mut service = json!({"image": "a", "network_mode": "host"});
-        assert!(!refer_to_containers(&mut service, &BTreeMap::new()));
+        refer_to_containers(&mut service, &BTreeMap::new());
         assert_eq!(service, json!({"image": "a", "network_mode": "host"}));
     }
 
@@ -184,7 +163,8 @@ mod tests {
             let ids = referred(&service).into_iter().map(|name| (name, "1f".to_owned()));
             let ids: BTreeMap<String, String> = ids.collect();
             let mut own = service.clone();
-            prop_assert_eq!(refer_to_containers(&mut own, &ids), own != service);
+            refer_to_containers(&mut own, &ids);
+            prop_assert!(!ids.is_empty() || own["pid"] == service["pid"]);
             let names = own["pid"].as_str().is_some_and(|mode| mode.starts_with("service:"));
             prop_assert!(!names, "{}", own);
         }

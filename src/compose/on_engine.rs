@@ -215,7 +215,7 @@ volumes: {data: }
     for suite in SUITES {
         let stack = Stack::new(suite, "shared", yaml);
         stack.plain(&["up", "-d"]);
-        let hash = stack.compose().await.config_hash("web").await.unwrap();
+        let hash = stack::hash_now(&stack.compose().await, "web").await;
         assert_eq!(stack.seen("web")[0].hash, hash, "{suite}");
         stack.tag("v2");
         stack.roll("web", 1).await;

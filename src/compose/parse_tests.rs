@@ -249,3 +249,20 @@ fn uses(project: &Project) {
         assert_eq!(service.raw(project), &project.raw["services"][name]);
     }
 }
+
+#[test]
+fn a_service_alone_has_what_it_depends_on_and_reads_as_it_did() {
+    let text = "name: p
+services:
+  web: {image: a, environment: {PRICE: '5$$'}, depends_on: {db: {condition: service_started, required: true}, off: {condition: service_started, required: false}}}
+  db: {image: b}
+  other: {image: c}
+";
+    let whole = project(text, ":").unwrap();
+    let alone = project(&whole.alone("web").to_string(), ":").unwrap();
+    assert!(alone.services.keys().eq(["db", "web"]));
+    let dependencies = alone.raw["services"]["web"]["depends_on"].as_object();
+    assert!(dependencies.unwrap().keys().eq(["db"]));
+    assert_eq!(alone.raw["services"]["web"]["environment"]["PRICE"], "5$");
+    assert_eq!(alone.raw["services"]["db"], whole.raw["services"]["db"]);
+}

@@ -217,6 +217,26 @@ impl Project {
         }
     }
 
+    /// The service and what it depends on, as a Compose file of its own that gives the same config hash. As JSON it is
+    /// YAML in which Compose has no type to guess.
+    pub fn alone(&self, service: &str) -> Value {
+        let mut all = self.raw.clone();
+        let mut kept = self.dependencies(service);
+        kept.push(service.to_owned());
+        if let Some(services) = all["services"].as_object_mut() {
+            services.retain(|name, _| kept.contains(name));
+            // What is behind a profile that is off is no dependency.
+            for service in services.values_mut() {
+                let all = service.get_mut("depends_on");
+                if let Some(all) = all.and_then(Value::as_object_mut) {
+                    all.retain(|name, _| self.services.contains_key(name));
+                }
+            }
+        }
+        escape(&mut all);
+        all
+    }
+
     /// All services that `service` depends on, directly or not, in the order of their names; itself left out.
     pub fn dependencies(&self, service: &str) -> Vec<String> {
         let mut found = BTreeSet::new();
@@ -230,6 +250,21 @@ impl Project {
         }
         found.remove(service);
         found.into_iter().collect()
+    }
+}
+
+/// Compose takes a `$` for the beginning of a variable.
+fn escape(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = text.replace('$', "$$"),
+        Value::Array(all) => all.iter_mut().for_each(escape),
+        Value::Object(all) => {
+            for (key, mut value) in std::mem::take(all) {
+                escape(&mut value);
+                all.insert(key.replace('$', "$$"), value);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

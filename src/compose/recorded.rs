@@ -3,7 +3,7 @@
 use super::{Compose, Invocation};
 
 impl Compose {
-    /// Compose on what [`Compose::resolved`] once said: it gives the same config hash.
+    /// Compose on what [`super::Project::alone`] once was: it gives the same config hash.
     pub fn recorded(&self, config: &str, project: &str) -> Self {
         Self {
             program: self.program.clone(),

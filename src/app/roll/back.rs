@@ -58,7 +58,10 @@ impl Scene<'_> {
         let keeps_hash = back.of_containers && subject.settings.strategy == Strategy::BlueGreen;
         let hash = match keeps_hash {
             true => back.hash.clone(),
-            false => self.compose.config_hash(&subject.service.name).await?,
+            false => {
+                let name = &subject.service.name;
+                self.compose.config_hash(self.project, name).await?
+            }
         };
         let name = &subject.service.name;
         if hash != back.hash && self.compose.version() != back.compose {

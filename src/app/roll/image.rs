@@ -161,8 +161,8 @@ impl Scene<'_> {
             return Ok((self.recorded_version(subject, back).await?, image));
         }
         let name = &subject.service.name;
-        let config = self.compose.resolved(name).await?;
-        let hash = self.compose.hash_of_resolved(name, &config).await?;
+        let config = self.project.alone(name).to_string();
+        let hash = self.compose.config_hash(self.project, name).await?;
         let version = Version {
             image: image.id.clone(),
             digests: image.digests.clone(),

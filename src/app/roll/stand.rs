@@ -97,7 +97,10 @@ impl Scene<'_> {
         Ok(Wanted {
             image: self.engine.image(&reference).await?.map(|image| image.id),
             reference,
-            hash: self.compose.config_hash(&service.name).await?,
+            hash: self
+                .compose
+                .config_hash(self.project, &service.name)
+                .await?,
             replicas: scale.unwrap_or(service.scale),
         })
     }

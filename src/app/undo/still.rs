@@ -22,7 +22,7 @@ pub async fn tell(
     let names = asked.image.clone().unwrap_or_default();
     let up = format!("docker compose up -d {service}");
     if names == reference {
-        let asked = opened.compose.config_hash(service).await;
+        let asked = opened.compose.config_hash(&opened.project, service).await;
         if let Some(notice) = difference(asked, hash, &up) {
             events.notice(notice);
         }

@@ -7,7 +7,7 @@ use crate::{
 
 use testbed::cache;
 
-use super::stack::{SUITES, Stack};
+use super::stack::{SUITES, Stack, hash_now};
 
 const WEB: &str = "services: {web: {image: 'rollout-demo:${TAG}', x-rollout: {timeout: 30s}}}";
 
@@ -114,11 +114,11 @@ async fn the_hash_is_the_one_that_compose_writes() {
         stack.plain(&["create", "--scale", "web=1"]);
         let compose = stack.compose().await;
         for service in ["web", "db", "once"] {
-            let hash = compose.config_hash(service).await.unwrap();
+            let hash = hash_now(&compose, service).await;
             assert_eq!(stack.seen(service)[0].hash, hash, "{suite}: {service}");
         }
         stack.plain(&["create", "debug"]);
-        let hash = compose.config_hash("debug").await.unwrap();
+        let hash = hash_now(&compose, "debug").await;
         assert_eq!(stack.seen("debug")[0].hash, hash, "{suite}");
     }
 }
@@ -130,15 +130,15 @@ async fn the_resolved_project_gives_the_same_hash_as_the_files() {
         let stack = Stack::new(suite, "resolved", super::RICH);
         stack.write("web.env", "EV=1$2\n");
         let compose = stack.compose().await;
-        let hash = compose.config_hash("web").await.unwrap();
-        let resolved = compose.resolved("web").await.unwrap();
-        stack.write("resolved.yaml", &resolved);
+        let hash = hash_now(&compose, "web").await;
+        let resolved = compose.project_for(&["web"]).await.unwrap().alone("web");
+        stack.write("resolved.yaml", &resolved.to_string());
         let recorded = Invocation {
             files: vec!["resolved.yaml".to_owned()],
             ..Invocation::default()
         };
         let recorded = stack.compose_with(recorded).await.unwrap();
-        assert_eq!(recorded.config_hash("web").await.unwrap(), hash, "{suite}");
+        assert_eq!(hash_now(&recorded, "web").await, hash, "{suite}");
     }
 }
 

@@ -166,7 +166,7 @@ impl Stack {
         let (new, still): (Vec<Seen>, Vec<Seen>) = all.partition(|seen| seen.rollout == "r2");
         assert_eq!(still, old, "{}: the old set was touched", self.suite);
         assert_eq!(new.len(), replicas as usize);
-        let hash = compose.config_hash(service).await.unwrap();
+        let hash = hash_now(&compose, service).await;
         for new in &new {
             assert_eq!(new.hash, hash, "{}", self.suite);
             assert_eq!(new.name, format!("{}.r2", new.final_name));
@@ -233,4 +233,10 @@ fn see(container: &Value) -> Seen {
 pub fn endpoint() -> Endpoint {
     let host = std::env::var("DOCKER_HOST").unwrap_or("unix:///var/run/docker.sock".to_owned());
     host.parse().unwrap()
+}
+
+/// The config hash that Compose would write on a container of the service now.
+pub async fn hash_now(compose: &Compose, service: &str) -> String {
+    let project = compose.project_for(&[service]).await.unwrap();
+    compose.config_hash(&project, service).await.unwrap()
 }
