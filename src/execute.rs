@@ -1,4 +1,4 @@
-//! Observe, plan, act: the loop that rolls, resumes, aborts and undoes. The recreate strategy goes past it.
+//! Observe, plan, act: the loop that rolls, resumes, aborts and undoes, whatever the strategy.
 
 pub mod live;
 #[cfg(test)]
@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events},
-    model::{Baked, Desired, Facts, Goal, Observed, Reason, Side, Verdict},
+    model::{Baked, Desired, Facts, Goal, Observed, Order, Reason, Side, Verdict},
     plan::{self, Failure, Next, Step},
     retry,
 };
@@ -47,6 +47,8 @@ pub trait World {
 pub struct Summary {
     /// From the change of the routing to its confirmation.
     pub cutover: Option<Duration>,
+    /// Where the old replicas were stopped first: from their stop until the new ones served.
+    pub gap: Option<Duration>,
     /// How long each step took, by its name.
     pub phases: BTreeMap<&'static str, u64>,
 }
@@ -65,6 +67,7 @@ pub async fn run(
 ) -> Result<Summary> {
     let mut summary = Summary::default();
     let mut routed_at: Option<Instant> = None;
+    let mut stopped_at: Option<Instant> = None;
     let mut failures = 0;
     let mut told = false;
     let mut seen = None;
@@ -101,19 +104,29 @@ pub async fn run(
             });
         }
         let started = Instant::now();
-        if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
+        if moves_traffic(&step) {
             (facts.confirmed, facts.confirm_expired) = (None, None);
             routed_at = (step != Step::Hold).then_some(started);
         }
-        // After the confirmed cutover a signal changes nothing: the shortest way to a settled service is forward.
-        let early = desired.goal == Goal::Roll && facts.confirmed != Some(Side::New);
-        // And a change of the routing takes milliseconds: it must be known to have happened or not.
-        let deaf = early && matches!(step, Step::Hold | Step::Cutover);
+        let early = can_turn_back(&step, &desired, &facts);
+        let makes_room = early && matches!(step, Step::Stop { .. });
+        if makes_room {
+            stopped_at.get_or_insert(started);
+        }
+        // A change of the routing takes milliseconds: it must be known to have happened or not. So must a stop, which goes
+        // on in the engine once it was asked for.
+        let deaf = early && (makes_room || matches!(step, Step::Hold | Step::Cutover));
+        let mut announced = !makes_room;
+        let mut signal = interrupted.clone();
         let acted = {
             let mut acting = world.act(&step, &desired, &observed, &mut facts);
             loop {
                 tokio::select! {
                     biased;
+                    () = raised(&mut signal), if !announced => {
+                        announced = true;
+                        events.notice(STOPPING);
+                    }
                     () = raised(&mut interrupted), if !told && !deaf => {
                         told = true;
                         if early {
@@ -162,6 +175,9 @@ pub async fn run(
                         ms: took.as_millis() as u64,
                     },
                 });
+                if ends_gap(&step, &desired, &facts) {
+                    summary.gap = stopped_at.take().map(|since| since.elapsed());
+                }
                 if let (Step::Confirm { side }, Some(since)) = (&step, routed_at)
                     && facts.confirmed == Some(*side)
                 {
@@ -179,12 +195,14 @@ pub async fn run(
                 });
                 failures += 1;
                 let give_up = failures >= TRIES;
-                match (&step, &desired.goal) {
-                    (
-                        Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover,
-                        Goal::Roll,
-                        // An engine that stumbles while it is waited for is asked again: nothing was to be changed.
-                    ) if give_up || step != Step::AwaitReady => {
+                let turns = match &step {
+                    Step::Hold | Step::Create { .. } | Step::Cutover => true,
+                    // An engine that stumbles while it is waited for is asked again: nothing was to be changed.
+                    Step::AwaitReady => give_up,
+                    _ => makes_room && give_up,
+                };
+                match desired.goal {
+                    Goal::Roll if turns => {
                         failures = 0;
                         turn(
                             &mut desired,
@@ -211,6 +229,37 @@ async fn observe(world: &mut dyn World) -> Result<Observed> {
             outcome: Outcome::NeedsPerson,
             ..cause
         })
+}
+
+/// Whether what a proxy has confirmed before says nothing any more.
+fn moves_traffic(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Hold | Step::Cutover | Step::CutBack | Step::Start { .. }
+    )
+}
+
+/// Whether a signal turns the rollout back. After the confirmed cutover, or once old replicas go for good, the shortest way
+/// to a settled service is forward.
+fn can_turn_back(step: &Step, desired: &Desired, facts: &Facts) -> bool {
+    let is_final = match step {
+        Step::Remove { .. } | Step::Rename { .. } | Step::Release => true,
+        Step::Stop { .. } => desired.order == Order::StartFirst,
+        _ => false,
+    };
+    desired.goal == Goal::Roll && facts.confirmed != Some(Side::New) && !is_final
+}
+
+/// What is said of a signal that comes while old replicas are stopped to make room.
+const STOPPING: &str = "interrupted: the old replicas are started again once they have stopped; once more leaves at once";
+
+/// Whether the new replicas serve from here on.
+fn ends_gap(step: &Step, desired: &Desired, facts: &Facts) -> bool {
+    match step {
+        Step::Confirm { .. } => facts.confirmed == Some(Side::New),
+        Step::AwaitReady => !desired.routed && unmet(step, facts).is_none(),
+        _ => false,
+    }
 }
 
 fn turn(desired: &mut Desired, facts: &mut Facts, reason: Reason, events: &Events) {
@@ -253,6 +302,7 @@ fn names(step: &Step, observed: &Observed) -> Vec<String> {
         Step::Drain { replicas }
         | Step::Hooks { replicas }
         | Step::Stop { replicas }
+        | Step::Start { replicas }
         | Step::Remove { replicas } => replicas.clone(),
         Step::Rename { names } => names.iter().map(|(id, _)| id.clone()).collect(),
         _ => Vec::new(),
@@ -327,6 +377,7 @@ fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'stat
 
 fn stuck(step: &Step, desired: &Desired, cause: Error) -> Error {
     let serves = match &desired.goal {
+        Goal::Undo(_) if matches!(step, Step::Start { .. }) => "the old version is stopped",
         Goal::Undo(_) => "nothing that serves was removed",
         Goal::Roll | Goal::Finish => "the new version serves",
     };

@@ -11,7 +11,7 @@ use crate::{
     engine::Engine,
     error::Result,
     event::{Event, Events},
-    model::{ContainerId, Desired, Drained, Facts, Replica, Route, Run, Side, Stage},
+    model::{ContainerId, Desired, Drained, Facts, Goal, Replica, Route, Run, Side, Stage},
     proxy::{Change, Observation},
     retry,
     watch::Watch,
@@ -84,7 +84,14 @@ impl Live<'_> {
         // A first start without a socket proxy is served once Docker itself calls it healthy.
         let first = desired.confirm_hold && side == Side::New && sets.olds.is_empty();
         let undecided = sets.news.iter().map(|new| new.undecided_for()).max();
-        let more = undecided.filter(|_| first).unwrap_or_default();
+        // So is an old one that was started again.
+        let again = matches!(desired.goal, Goal::Undo(_)) && !desired.restartable.is_empty();
+        let olds = sets.olds.iter().map(|old| old.undecided_for()).max();
+        let more = match again {
+            true => olds,
+            false => undecided.filter(|_| first),
+        };
+        let more = more.unwrap_or_default();
         let replicas: Vec<Replica> = sets
             .news
             .iter()
@@ -99,12 +106,15 @@ impl Live<'_> {
         };
         let mut ill = Box::pin(fell_ill(self.engine, self.watch, watched));
         // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
-        let way_back = side == Side::New && sets.olds.iter().any(|old| old.serves());
+        let is_way_back = |old: &&Replica| old.serves() || desired.restartable.contains(&old.id);
+        let way_back = side == Side::New && sets.olds.iter().any(is_way_back);
         let unseen = !self.memory.new_was_live && !sets.news.is_empty();
         let held_back = self.proxy.held_back();
         let stand = match side {
             // The cutover may have been read already, and be held back.
             Side::Old if unseen => held_back,
+            // What it says may be of the time before the stop.
+            Side::Old if again => held_back,
             _ => Duration::ZERO,
         };
         let sets = &sets.awaited(desired, side);
@@ -350,7 +360,7 @@ fn stands(since: Option<Instant>, long: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        model::{Goal, RolloutId},
+        model::RolloutId,
         plan::simulator::{Simulator, WELL, old, replica, rollout},
     };
 
