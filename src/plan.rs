@@ -133,6 +133,8 @@ pub struct StopFirst {
     pub rollout: RolloutId,
     /// Those that have not been started again since, by whatever.
     pub ran: BTreeSet<ContainerId>,
+    /// It has not noted how it ended: the engine may still be about to stop them.
+    pub is_open: bool,
 }
 
 impl StopFirst {
@@ -194,10 +196,10 @@ pub fn unfinished(
     Some((rollout, goal, wanted))
 }
 
-/// The rollout that has stopped an old replica, and left nothing else.
+/// The rollout that has stopped an old replica, or may have, and left nothing else.
 fn halted(observed: &Observed, begun: Option<&StopFirst>) -> Option<RolloutId> {
-    let begun = begun.filter(|begun| begun.has_stopped_any(&observed.replicas));
-    begun.map(|begun| begun.rollout.clone())
+    let left = |begun: &&StopFirst| begun.is_open || begun.has_stopped_any(&observed.replicas);
+    begun.filter(left).map(|begun| begun.rollout.clone())
 }
 
 /// A replica that never got its final name.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Next, Step, StopFirst, plan, unfinished};
 use crate::model::{
-    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Order, Replica,
-    RolloutId, Run, Side, Stage, Verdict,
+    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Order, Reason,
+    Replica, RolloutId, Run, Side, Stage, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -226,6 +226,7 @@ impl Simulator {
         let begun = StopFirst {
             rollout: rollout("r2"),
             ran: ran.map(|own| own.id.clone()).collect(),
+            is_open: true,
         };
         let begun = Some(begun).filter(|begun| !begun.ran.is_empty());
         let (rollout, goal, replicas) =
@@ -324,8 +325,10 @@ impl Simulator {
                 );
                 continue;
             }
+            // A stop that an earlier run has asked for is waited for.
+            let joins = makes_room && self.desired.goal == Goal::Undo(Reason::Unfinished);
             assert!(
-                !matches!(self.desired.goal, Goal::Undo(_)),
+                joins || !matches!(self.desired.goal, Goal::Undo(_)),
                 "{id} is old: {}",
                 told()
             );

@@ -186,11 +186,12 @@ fn a_run_that_dies_after_any_step_is_settled_by_the_next_and_something_serves() 
 }
 
 /// What becomes of one stopped replica.
-fn resumes(claim: Option<Stage>, routed: bool, ran: &[&str], by: &str) -> Option<Goal> {
+fn resumes(claim: Option<Stage>, ran: &[&str]) -> Option<Goal> {
     let id = |name: &&str| old(name).id;
     let begun = StopFirst {
-        rollout: rollout(by),
+        rollout: rollout("r2"),
         ran: ran.iter().map(id).collect(),
+        is_open: false,
     };
     let mut stopped = old("old-1");
     stopped.run = Run::Exited;
@@ -204,18 +205,28 @@ fn resumes(claim: Option<Stage>, routed: bool, ran: &[&str], by: &str) -> Option
         replicas: vec![stopped],
         claim,
     };
-    unfinished(&observed, routed, Some(&begun)).map(|(_, goal, _)| goal)
+    let routed = unfinished(&observed, true, Some(&begun)).map(|(_, goal, _)| goal);
+    let unrouted = unfinished(&observed, false, Some(&begun)).map(|(_, goal, _)| goal);
+    assert_eq!(routed, unrouted);
+    routed
 }
 
 #[test]
 fn a_stop_that_only_the_record_tells_of_is_undone_and_one_by_an_operator_is_none() {
     let undo = Some(Goal::Undo(Reason::Unfinished));
-    assert_eq!(resumes(None, false, &["old-1"], "r2"), undo);
-    assert_eq!(resumes(None, true, &["old-1"], "r2"), undo);
-    assert_eq!(resumes(None, false, &["another"], "r2"), None);
-    assert_eq!(resumes(Some(Stage::Hold), true, &["old-1"], "r2"), undo);
-    assert_eq!(
-        resumes(Some(Stage::Settled), true, &["another"], "r2"),
-        None
-    );
+    assert_eq!(resumes(None, &["old-1"]), undo);
+    assert_eq!(resumes(None, &["another"]), None);
+    assert_eq!(resumes(Some(Stage::Hold), &["old-1"]), undo);
+    assert_eq!(resumes(Some(Stage::Settled), &["another"]), None);
+}
+
+#[test]
+fn a_stop_that_may_still_go_on_is_waited_for_before_the_old_replica_is_started() {
+    let mut held = world(1, true, WELL);
+    held.take(Step::Hold);
+    let mut next = held.restarted().unwrap();
+    let wanted = ["stop old-1", "start old-1", "confirm old", "release"];
+    expect(&mut next, &wanted, &Next::Done);
+    let unrouted = world(1, false, WELL).restarted().unwrap();
+    assert_eq!(unrouted.desired.goal, Goal::Undo(Reason::Unfinished));
 }

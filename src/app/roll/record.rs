@@ -65,6 +65,7 @@ impl Memory {
         (!ran.is_empty()).then(|| StopFirst {
             rollout: RolloutId(rollout.clone()),
             ran,
+            is_open: last.failed.is_none(),
         })
     }
 }

@@ -59,6 +59,15 @@ impl Rollout<'_> {
 
     /// Once the new replicas are gone: starts what was stopped to make room, and waits until the proxy routes to it again.
     pub(super) fn start_again(&self, reason: &Reason) -> Option<Next> {
+        // A stop goes on in the engine, whatever becomes of the run that asked for it.
+        let stopping = self.restartable().filter(|old| old.may_run());
+        let stopping: Vec<&Replica> = stopping
+            .filter(|old| !self.facts.started.contains(&old.id))
+            .collect();
+        if *reason == Reason::Unfinished && !stopping.is_empty() {
+            let replicas = ids(&stopping, |_| true);
+            return Some(Next::Step(Step::Stop { replicas }));
+        }
         let stopped: Vec<&Replica> = self.restartable().filter(|old| !old.may_run()).collect();
         let mut all = stopped.iter();
         if let Some(ended) = all.find(|old| self.facts.started.contains(&old.id)) {
