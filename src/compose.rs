@@ -34,6 +34,7 @@ use crate::{
     docker_http::Upstream,
     endpoint::Forward,
     error::{Error, Result},
+    model::ContainerId,
 };
 
 /// How `docker compose` is called: everything that Compose's own discovery needs, nothing interpreted by us.
@@ -75,8 +76,18 @@ pub struct CreateRequest<'a> {
     pub lock: Option<&'a str>,
     /// Our labels; `io.rollout.id` and `io.rollout.name` are added.
     pub labels: BTreeMap<String, String>,
-    /// Whether new containers may start with empty anonymous volumes.
-    pub renew_anon_volumes: bool,
+    pub anonymous_volumes: AnonymousVolumes,
+}
+
+/// What becomes of volumes without a name, which no new container would see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnonymousVolumes {
+    /// Nothing is created where the service has any.
+    Refuse,
+    /// New containers start with empty ones.
+    Renew,
+    /// New containers take over those of these earlier ones.
+    Inherit(Vec<ContainerId>),
 }
 
 /// A `docker compose` that was found and answers.

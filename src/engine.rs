@@ -353,6 +353,12 @@ impl Engine {
         )
     }
 
+    /// Starts a container that exists; fine where it runs.
+    pub async fn start(&self, id: &ContainerId) -> Result<()> {
+        let started = self.docker.start_container(&id.0, None).await;
+        tolerate(started, &[304], "start a container")
+    }
+
     /// The container's own grace period; zero where it has none or cannot be inspected.
     async fn grace(&self, id: &ContainerId) -> Duration {
         let own = async {

@@ -90,6 +90,9 @@ pub enum Event {
         replaces: Option<String>,
         /// From the change of the routing to the last proxy's agreement; `None` where no proxy routes to the service.
         cutover_ms: Option<u64>,
+        /// From the stop of the old replicas until the new ones served, where they were stopped first.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gap_ms: Option<u64>,
         total_ms: u64,
         /// Milliseconds by step.
         phases: BTreeMap<&'static str, u64>,

@@ -32,6 +32,7 @@ fn of_runs() -> Vec<Event> {
             image: text(),
             replaces: None,
             cutover_ms: None,
+            gap_ms: None,
             total_ms: 1,
             phases: BTreeMap::new(),
         },

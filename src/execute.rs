@@ -1,4 +1,4 @@
-//! Observe, plan, act: the loop that rolls, resumes, aborts and undoes. The recreate strategy goes past it.
+//! Observe, plan, act: the loop that rolls, resumes, aborts and undoes, whatever the strategy.
 
 mod decide;
 mod end;
@@ -48,6 +48,8 @@ pub trait World {
 pub struct Summary {
     /// From the change of the routing to its confirmation.
     pub cutover: Option<Duration>,
+    /// Where the old replicas were stopped first: from their stop until the new ones served.
+    pub gap: Option<Duration>,
     /// How long each step took, by its name.
     pub phases: BTreeMap<&'static str, u64>,
 }
@@ -68,6 +70,7 @@ pub async fn run(
         interrupted,
         summary: Summary::default(),
         routed_at: None,
+        stopped_at: None,
         failures: 0,
         is_signalled: false,
         bakes_on: false,
@@ -88,6 +91,8 @@ struct Running<'a> {
     summary: Summary,
     /// When the routing was changed last.
     routed_at: Option<Instant>,
+    /// When the first of the old replicas was stopped to make room.
+    stopped_at: Option<Instant>,
     /// Of the same step, in a row.
     failures: u32,
     /// The first signal has been dealt with.
@@ -137,9 +142,12 @@ impl Running<'_> {
             });
         }
         let started = Instant::now();
-        if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
+        if moves_traffic(step) {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
             self.routed_at = (*step != Step::Hold).then_some(started);
+        }
+        if decide::makes_room(step, &self.desired, self.facts.confirmed) {
+            self.stopped_at.get_or_insert(started);
         }
         match self.act(step, observed).await {
             Some(Ok(())) => self.succeeded(step, started.elapsed()),
@@ -154,25 +162,28 @@ impl Running<'_> {
 
     /// Does the step; `None` where a signal has ended it, and the rollout turns back.
     async fn act(&mut self, step: &Step, observed: &Observed) -> Option<Result<()>> {
-        let on_signal = decide::on_signal(step, &self.desired.goal, self.facts.confirmed);
+        let on_signal = decide::on_signal(step, &self.desired, self.facts.confirmed);
         let listens = !self.is_signalled && on_signal != OnSignal::Wait;
         let mut acting = self
             .world
             .act(step, &self.desired, observed, &mut self.facts);
         tokio::select! {
             biased;
-            () = raised(&mut self.interrupted), if listens => self.is_signalled = true,
+            () = raised(&mut self.interrupted), if listens => {}
             acted = &mut acting => return Some(acted),
         }
+        // A signal that waits is dealt with at the next step.
+        self.is_signalled = !matches!(on_signal, OnSignal::Wait | OnSignal::Announce(_));
         match on_signal {
-            OnSignal::TurnBack | OnSignal::Wait => None,
+            OnSignal::TurnBack => None,
+            OnSignal::Wait => Some(acting.await),
             OnSignal::CutShort(notice) => {
                 drop(acting);
                 self.events.notice(notice);
                 self.facts.baked = Some(Baked::Well);
                 Some(Ok(()))
             }
-            OnSignal::GoOn(notice) => {
+            OnSignal::Announce(notice) | OnSignal::GoOn(notice) => {
                 self.events.notice(notice);
                 Some(acting.await)
             }
@@ -199,6 +210,9 @@ impl Running<'_> {
                 ms,
             },
         });
+        if end::ends_gap(step, &self.desired, &self.facts) {
+            self.summary.gap = self.stopped_at.take().map(|since| since.elapsed());
+        }
         if let (Step::Confirm { side }, Some(since)) = (step, self.routed_at)
             && self.facts.confirmed == Some(*side)
         {
@@ -218,7 +232,8 @@ impl Running<'_> {
             reason: cause.message.clone(),
         });
         self.failures += 1;
-        match decide::on_failure(step, &self.desired.goal, cause.outcome, self.failures) {
+        let (desired, confirmed) = (&self.desired, self.facts.confirmed);
+        match decide::on_failure(step, desired, confirmed, (cause.outcome, self.failures)) {
             OnFailure::TurnBack => {
                 self.failures = 0;
                 self.turn_back(Reason::Failed(cause.message));
@@ -241,6 +256,14 @@ async fn observe(world: &mut dyn World) -> Result<Observed> {
         })
 }
 
+/// Whether what a proxy has confirmed before says nothing any more.
+fn moves_traffic(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Hold | Step::Cutover | Step::CutBack | Step::Start { .. }
+    )
+}
+
 /// A creation that was under way in the engine may still come to its end: what it made must be seen.
 async fn settle_down(step: &Step) {
     if matches!(step, Step::Create { .. }) {
@@ -260,6 +283,7 @@ fn names(step: &Step, observed: &Observed) -> Vec<String> {
         Step::Drain { replicas }
         | Step::Hooks { replicas }
         | Step::Stop { replicas }
+        | Step::Start { replicas }
         | Step::Remove { replicas } => replicas.clone(),
         Step::Rename { names } => names.iter().map(|(id, _)| id.clone()).collect(),
         _ => Vec::new(),

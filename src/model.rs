@@ -182,6 +182,11 @@ pub struct Replica {
 }
 
 impl Replica {
+    /// Whether its process runs, or may run again by its restart policy.
+    pub fn may_run(&self) -> bool {
+        !matches!(self.run, Run::Exited | Run::Created)
+    }
+
     /// Whether its process runs and Docker does not call it unhealthy.
     pub fn serves(&self) -> bool {
         self.run == Run::Running && self.health != Health::Unhealthy
@@ -340,6 +345,8 @@ pub struct Facts {
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas whose hooks have run.
     pub hooked: BTreeSet<ContainerId>,
+    /// Old replicas that this run has started again on the way back.
+    pub started: BTreeSet<ContainerId>,
     /// The overlay's record was given up.
     pub released: bool,
     /// The replicas of this rollout were created by this run.
@@ -397,6 +404,16 @@ pub enum Reason {
     Unfinished,
 }
 
+/// Whether the new replicas are created before the old ones are stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Two sets for a while, one cutover, and no gap.
+    #[default]
+    StartFirst,
+    /// The old replicas make room first. They are kept until the new ones are ready and confirmed.
+    StopFirst,
+}
+
 /// What is wanted; together with [`Observed`] and [`Facts`] it decides every step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Desired {
@@ -405,6 +422,9 @@ pub struct Desired {
     pub rollout: RolloutId,
     /// How many new replicas.
     pub replicas: u32,
+    pub order: Order,
+    /// Old replicas that ran when a rollout that stops first began: going back starts them again.
+    pub restartable: BTreeSet<ContainerId>,
     /// Whether a proxy routes to the service, so that replicas are hidden, shown and confirmed.
     pub routed: bool,
     /// Whether holding moves the traffic itself, so that it is confirmed before anything is created.

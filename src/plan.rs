@@ -8,7 +8,11 @@ pub(crate) mod simulator;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
+mod table_stop_first;
+#[cfg(test)]
 mod walk;
+
+use std::collections::BTreeSet;
 
 use crate::model::{
     ContainerId, Desired, Facts, Goal, Observed, Reason, Replica, RolloutId, Side, Stage,
@@ -49,6 +53,11 @@ pub enum Step {
         /// Replicas that run.
         replicas: Vec<ContainerId>,
     },
+    /// Start old replicas again that were stopped to make room.
+    Start {
+        /// Replicas that ran when the rollout began, and do not run now.
+        replicas: Vec<ContainerId>,
+    },
     Remove {
         /// Replicas that do not run.
         replicas: Vec<ContainerId>,
@@ -76,6 +85,7 @@ impl Step {
             Self::Drain { .. } => "drain",
             Self::Hooks { .. } => "hooks",
             Self::Stop { .. } => "stop",
+            Self::Start { .. } => "start",
             Self::Remove { .. } => "remove",
             Self::Rename { .. } => "rename",
             Self::Release => "release",
@@ -117,18 +127,47 @@ pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
     }
 }
 
+/// A rollout that stops first, as its record says: which rollout, and the old replicas that it found running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StopFirst {
+    pub rollout: RolloutId,
+    /// Those that have not been started again since, by whatever.
+    pub ran: BTreeSet<ContainerId>,
+    /// It has not noted how it ended: the engine may still be about to stop them.
+    pub is_open: bool,
+}
+
+impl StopFirst {
+    /// Whether any of these was stopped to make room.
+    pub fn has_stopped_any(&self, replicas: &[Replica]) -> bool {
+        replicas.iter().any(|own| self.has_stopped(own))
+    }
+
+    fn has_stopped(&self, replica: &Replica) -> bool {
+        self.ran.contains(&replica.id) && !replica.may_run()
+    }
+}
+
 /// A rollout that an earlier run left unfinished: whose it is, what to do with it, and how many replicas it wanted.
 ///
-/// The routing decides: once the cutover is written it is finished, before that it is undone, unless nobody else
-/// serves. Where no proxy routes to the service, a complete new set is the commit record.
-pub fn unfinished(observed: &Observed, routed: bool) -> Option<(RolloutId, Goal, u32)> {
+/// The routing decides: once the cutover is written it is finished, before that it is undone, unless nothing else
+/// serves or can be started again. Where no proxy routes to the service, a complete new set is the commit record. `begun`
+/// is the rollout that was begun last, where it stops first and made no revision.
+pub fn unfinished(
+    observed: &Observed,
+    routed: bool,
+    begun: Option<&StopFirst>,
+) -> Option<(RolloutId, Goal, u32)> {
     let unsettled = observed
         .claim
         .as_ref()
         .filter(|claim| claim.stage != Stage::Settled);
     let rollout = match unsettled {
         Some(claim) => claim.rollout.clone(),
-        None => unnamed(observed)?.rollout.clone()?,
+        None => match unnamed(observed) {
+            Some(new) => new.rollout.clone()?,
+            None => halted(observed, begun)?,
+        },
     };
     let (own, others): (Vec<&Replica>, Vec<&Replica>) = observed
         .replicas
@@ -136,14 +175,18 @@ pub fn unfinished(observed: &Observed, routed: bool) -> Option<(RolloutId, Goal,
         .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
     let wanted = own.iter().filter_map(|replica| replica.wanted).max();
     let wanted = wanted.unwrap_or(own.len() as u32);
-    let nobody_else = !others.iter().any(|other| other.serves());
-    let last = nobody_else && own.iter().any(|own| own.serves());
+    let begun = begun.filter(|begun| begun.rollout == rollout);
+    let restartable = |other: &Replica| begun.is_some_and(|begun| begun.has_stopped(other));
+    let way_back = others
+        .iter()
+        .any(|other| other.serves() || restartable(other));
+    let last = !way_back && own.iter().any(|own| own.serves());
     let forward = match unsettled.map(|claim| claim.stage) {
         Some(Stage::Cutover) => true,
         Some(Stage::Hold | Stage::Back) => false,
         // Nothing hides the new replicas, so they may be all that answers.
         Some(Stage::Shown | Stage::Settled) | None if routed => last,
-        _ => own.len() as u32 == wanted || last,
+        _ => !own.is_empty() && (own.len() as u32 == wanted || last),
     };
     let goal = if forward {
         Goal::Finish
@@ -151,6 +194,12 @@ pub fn unfinished(observed: &Observed, routed: bool) -> Option<(RolloutId, Goal,
         Goal::Undo(Reason::Unfinished)
     };
     Some((rollout, goal, wanted))
+}
+
+/// The rollout that has stopped an old replica, or may have, and left nothing else.
+fn halted(observed: &Observed, begun: Option<&StopFirst>) -> Option<RolloutId> {
+    let left = |begun: &&StopFirst| begun.is_open || begun.has_stopped_any(&observed.replicas);
+    begun.filter(left).map(|begun| begun.rollout.clone())
 }
 
 /// A replica that never got its final name.

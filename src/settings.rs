@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::{
     check::Check,
     error::{Error, Result, did_you_mean},
+    model::Order,
 };
 
 /// What moves the traffic.
@@ -340,6 +341,14 @@ impl Settings {
     /// Whether a refusal by this check is passed over.
     pub fn ignores(&self, check: Check) -> bool {
         self.ignore.contains(&check)
+    }
+
+    /// Whether the old replicas are stopped before the new ones are created.
+    pub fn order(&self) -> Order {
+        match self.strategy {
+            Strategy::BlueGreen => Order::StartFirst,
+            Strategy::Recreate => Order::StopFirst,
+        }
     }
 
     /// Whether new replicas may start with empty anonymous volumes.

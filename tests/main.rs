@@ -25,6 +25,7 @@ mod pin;
 mod pre_start;
 mod quickstart;
 mod readiness;
+mod recreate;
 mod relabel;
 mod remote;
 mod report;

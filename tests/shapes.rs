@@ -372,22 +372,25 @@ async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
     );
     stack.tag("v1");
     let mut running = stack.start_rollout(&["--strategy", "recreate", "web"]);
-    running.reaches("step_started", "recreate").await;
+    running.reaches("step_started", "stop").await;
     running.signal(Signal::SIGINT);
     let run = running.wait().await;
-    run.code(0);
-    assert!(
-        run.text.contains("the old replicas are being replaced"),
-        "{}",
-        run.text
-    );
-    assert_eq!(stack.version().await.as_deref(), Some("v1"), "{}", run.text);
+    run.code(130);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"), "{}", run.text);
+    let before = stack.replicas("web").await;
     stack.tag("crash2-plain");
     let crashed = stack.rollout(&["--strategy", "recreate", "web"]).await;
-    crashed.code(3);
-    for said in ["exited; the old version is gone", "fatal: the setting"] {
+    crashed.code(1);
+    for said in ["exited; the old version serves", "fatal: the setting"] {
         assert!(crashed.text.contains(said), "{}", crashed.text);
     }
+    assert_eq!(
+        stack.version().await.as_deref(),
+        Some("v2"),
+        "{}",
+        crashed.text
+    );
+    assert_eq!(stack.replicas("web").await[0].id, before[0].id);
 }
 
 /// A second service beside `web`, whose version is `$API_TAG`.

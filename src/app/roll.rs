@@ -8,9 +8,9 @@ mod difference;
 mod examine;
 mod front;
 mod image;
+mod joined;
 mod locking;
 mod record;
-mod recreate;
 mod refuse;
 mod stand;
 mod survey;
@@ -29,7 +29,7 @@ pub use self::examine::{Around, Examined};
 pub use self::stand::Standing;
 use self::{
     image::lock_image,
-    recreate::Told,
+    joined::When,
     refuse::{Before, pass_over},
     unfinished::Settled,
 };
@@ -47,12 +47,12 @@ use crate::{
         live::{Live, Memory},
     },
     model::{
-        ContainerId, Desired, Facts, Goal, Observed, Replica, RolloutId, ServiceKey, image_change,
-        label,
+        ContainerId, Desired, Facts, Goal, Observed, Order, Replica, RolloutId, ServiceKey,
+        image_change, label,
     },
     namespace::traffic::Protocol,
     proxy::{Proxy, traefik::discover},
-    settings::{Partial, Settings, Strategy},
+    settings::{Partial, Settings},
     state::{Lock, journal::Intent, revisions::Revision},
     watch::{Front, Watch},
 };
@@ -393,7 +393,7 @@ impl Scene<'_> {
             return Ok(());
         }
         self.tell_differences(subject, &olds);
-        self.tell_joined(subject, Told::Before);
+        self.tell_joined(subject, When::Before);
         let bake = self.bake(subject, &image, proxy.routes());
         self.warn(subject).await;
         let rollout = rollout_id(&subject.key, subject.epoch);
@@ -413,6 +413,7 @@ impl Scene<'_> {
             displaced: None,
             failed: None,
             unrouted: before.unrouted,
+            ran: record::ran(&subject.settings, &olds),
         };
         if let Some(back) = self.back {
             intent.displaced = self.displaced(back).await?;
@@ -423,36 +424,26 @@ impl Scene<'_> {
         }
         let labels = self.revision_labels(&intent.revision, &olds);
         let settle = self.settle(subject, proxy, &olds).await;
-        let rolled = if subject.settings.strategy == Strategy::Recreate {
-            self.to_its_end(
-                self.recreate(subject, proxy, &watch, (&olds, &before.complaints)),
-                interrupted,
-            )
-            .await
-        } else {
-            let mut desired = desired(
-                Goal::Roll,
-                rollout.clone(),
-                subject.replicas,
-                proxy.routes(),
-                &olds,
-            );
-            desired.unrouted.clone_from(&intent.unrouted);
-            desired.confirm_hold = proxy.confirms_hold();
-            desired.hooks = subject.has_hooks(&olds);
-            desired.bake = !bake.is_zero();
-            if desired.bake && !desired.routed {
-                self.events
-                    .notice("--bake has no effect: no proxy could give the traffic back");
-            }
-            let mut live = self.live(subject, proxy, lock, &watch, settle);
-            live.labels = labels;
-            live.image = Some(version.image);
-            live.bake = bake;
-            live.complaints = before.complaints;
-            live.events = &events;
-            execute::run(&mut live, desired, Facts::default(), &events, interrupted).await
-        };
+        let mut desired = desired(
+            Goal::Roll,
+            rollout.clone(),
+            subject.replicas,
+            proxy.routes(),
+            &olds,
+        );
+        desired.order = subject.settings.order();
+        desired.restartable = intent.ran.keys().cloned().collect();
+        desired.unrouted.clone_from(&intent.unrouted);
+        desired.confirm_hold = proxy.confirms_hold();
+        desired.hooks = subject.has_hooks(&olds);
+        desired.bake = !bake.is_zero();
+        let mut live = self.live(subject, proxy, lock, &watch, settle);
+        live.labels = labels;
+        live.image = Some(version.image);
+        live.bake = bake;
+        live.complaints = before.complaints;
+        live.events = &events;
+        let rolled = execute::run(&mut live, desired, Facts::default(), &events, interrupted).await;
         if let Err(error) = self.engine.sweep_hooks(&subject.key).await {
             let left = &error.message;
             self.events
@@ -474,7 +465,7 @@ impl Scene<'_> {
         made.at = self.engine.clock_ms().await;
         self.record(subject, lock, &mut memory, made).await;
         phases.extend(summary.phases);
-        self.tell_joined(subject, Told::After);
+        self.tell_joined(subject, When::After);
         let total_ms = began.elapsed().as_millis() as u64;
         // Checks, the lock, an earlier rollout, records: no step of this one.
         let steps: u64 = phases.values().sum();
@@ -485,6 +476,7 @@ impl Scene<'_> {
             image: comes,
             replaces,
             cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
+            gap_ms: summary.gap.map(|gap| gap.as_millis() as u64),
             total_ms,
             phases,
         });
@@ -534,6 +526,8 @@ fn desired(
         goal,
         rollout,
         replicas,
+        order: Order::StartFirst,
+        restartable: BTreeSet::new(),
         routed,
         confirm_hold: false,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),

@@ -49,6 +49,21 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether Compose could not create the new set either once the old one is stopped.
+    pub fn stops_one_set_too(self) -> bool {
+        match self {
+            Self::ContainerName | Self::UnknownDependency => true,
+            Self::HostPort
+            | Self::NetworkMode
+            | Self::StaticAddress
+            | Self::MacAddress
+            | Self::AnonymousVolumes
+            | Self::Joined => false,
+        }
+    }
+}
+
 const RECREATE: &str = "roll with --strategy recreate (stops the old first)";
 const RENEW: &str = "move the data to a named volume, start empty with --renew-anon-volumes, or roll with \
                      --strategy recreate, which carries it over";

@@ -1,20 +1,27 @@
-//! Makes containers of a service through a view: a second set beside the first, or the same set anew.
+//! Makes containers of a service through a view: a new set, of which Compose does not see the earlier one.
 
 mod request;
 
+use std::collections::BTreeMap;
+
+use hyper::StatusCode;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use request::{Step, check_dependencies, check_request, scales};
+use request::{Step, check_request, scales};
 
 use super::{
-    Compose, CreateRequest,
+    AnonymousVolumes, Compose, CreateRequest,
     view::{
-        Mode, Subject, View,
+        Subject, View,
         rewrite::{LABEL_ONE_OFF, LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE, is_hook},
+        volumes::{Volume, by_number, trimmed, volumes},
     },
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::label::COMPOSE_NUMBER,
+};
 
 impl Compose {
     /// Creates and starts the new set beside the old one, which is left untouched.
@@ -31,10 +38,9 @@ impl Compose {
         let subject = Subject {
             project: request.project.name.clone(),
             service: service.to_owned(),
-            mode: Mode::Beside {
-                rollout: request.rollout.to_owned(),
-                labels: request.labels.clone(),
-            },
+            rollout: request.rollout.to_owned(),
+            labels: request.labels.clone(),
+            volumes: self.inherited(request).await?,
         };
         let view = self.view(subject, request.lock).await?;
         let scales = scales(
@@ -51,34 +57,41 @@ impl Compose {
         self.made(request, |state| state != "created").await
     }
 
-    /// Replaces the service's containers in place, old ones stopped first; their anonymous volumes are carried over.
-    ///
-    /// Other services are not touched: where one would be, because its own configuration has changed, this is refused
-    /// before the service is.
-    pub async fn recreate(
-        &self,
-        service: &str,
-        replicas: u32,
-        mut on_line: impl FnMut(String),
-    ) -> Result<()> {
-        let project = self.project_for(&[service]).await?;
-        let subject = Subject {
-            project: project.name.clone(),
-            service: project.service(service)?.name.clone(),
-            mode: Mode::InPlace,
+    /// The volumes that each new container takes over, by its number.
+    async fn inherited(&self, request: &CreateRequest<'_>) -> Result<BTreeMap<u32, Vec<Volume>>> {
+        let AnonymousVolumes::Inherit(earlier) = &request.anonymous_volumes else {
+            return Ok(BTreeMap::new());
         };
-        let mut dependencies = Vec::new();
-        for name in project.dependencies(service) {
-            let count = self.replicas(&project.name, &name, &[]).await?.len();
-            dependencies.push((name, u32::try_from(count).unwrap_or(u32::MAX)));
+        let service = request.project.service(request.service)?;
+        let mut places = service.anonymous_volumes.clone();
+        if let Some(reference) = &service.image {
+            let image = self.inspect(&format!("/images/{reference}/json")).await?;
+            let of_image = image["Config"]["Volumes"].as_object();
+            places.extend(of_image.into_iter().flatten().map(|(path, _)| path.clone()));
         }
-        check_dependencies(&project, service, &dependencies)?;
-        let view = self.view(subject, None).await?;
-        let scales = scales(&project, service, replicas, &dependencies);
-        self.through(&view, service, Step::Replace, &scales, &mut on_line)
-            .await?;
-        self.through(&view, service, Step::Start, &scales, &mut on_line)
-            .await
+        let places = places.iter().map(|path| trimmed(path).to_owned()).collect();
+        let mut all = Vec::new();
+        for id in earlier {
+            let container = self.inspect(&format!("/containers/{}/json", id.0)).await?;
+            let number = container["Config"]["Labels"][COMPOSE_NUMBER].as_str();
+            let number = number
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_default();
+            all.push((number, volumes(&container, &places)));
+        }
+        Ok(by_number(all, request.replicas))
+    }
+
+    async fn inspect(&self, path: &str) -> Result<Value> {
+        let failed = |why: String| Error::failed(format!("cannot read {path}: {why}"));
+        let answered = self.engine.get(path).await;
+        let (status, body) = answered.map_err(|error| failed(error.to_string()))?;
+        match serde_json::from_slice(&body) {
+            Ok(value) if status.is_success() => Ok(value),
+            // Compose says why nothing can be made of an image that is not there; a container that is gone has nothing.
+            Ok(_) if status == StatusCode::NOT_FOUND => Ok(Value::Null),
+            _ => Err(failed(format!("the engine answered {status}"))),
+        }
     }
 
     async fn view(&self, subject: Subject, lock: Option<&str>) -> Result<View> {

@@ -2,6 +2,7 @@
 
 pub mod rewrite;
 mod serve;
+pub mod volumes;
 
 use std::{
     io,
@@ -15,7 +16,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-pub use rewrite::{Mode, Subject};
+pub use rewrite::Subject;
 use serve::Handler;
 
 use crate::{docker_http::Upstream, private_socket::PrivateSocket};

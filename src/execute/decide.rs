@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::Outcome,
-    model::{Goal, Side},
+    model::{Desired, Goal, Order, Side},
     plan::Step,
 };
 
@@ -17,6 +17,8 @@ pub enum OnSignal {
     /// Nothing until the step is over: a change of the routing takes milliseconds, and must be known to have happened or
     /// not.
     Wait,
+    /// The same, with a notice: a stop takes longer, and goes on in the engine once it was asked for.
+    Announce(&'static str),
     /// Ends the step and turns the rollout back.
     TurnBack,
     /// Ends the wait of the step as if its time were over.
@@ -25,20 +27,35 @@ pub enum OnSignal {
     GoOn(&'static str),
 }
 
-/// After the confirmed cutover the shortest way to a settled service is forward.
-pub fn on_signal(step: &Step, goal: &Goal, confirmed: Option<Side>) -> OnSignal {
-    let early = *goal == Goal::Roll && confirmed != Some(Side::New);
-    match (goal, step) {
+pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Side>) -> OnSignal {
+    let early = can_turn_back(step, desired, confirmed);
+    match (&desired.goal, step) {
         (_, Step::Hold | Step::Cutover) if early => OnSignal::Wait,
+        (_, Step::Stop { .. }) if early => OnSignal::Announce(STOPPING),
         _ if early => OnSignal::TurnBack,
-        (Goal::Undo(_), _) => {
-            OnSignal::GoOn("interrupted, but going back already; once more leaves at once")
-        }
+        (Goal::Undo(_), _) => OnSignal::GoOn(GOING_BACK),
         (Goal::Roll | Goal::Finish, Step::Bake) => OnSignal::CutShort(FINISHING),
         (Goal::Roll | Goal::Finish, _) => OnSignal::GoOn(FINISHING),
     }
 }
 
+/// After the confirmed cutover, or once old replicas go for good, the shortest way to a settled service is forward.
+fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Side>) -> bool {
+    let is_final = match step {
+        Step::Remove { .. } | Step::Rename { .. } | Step::Release => true,
+        Step::Stop { .. } => desired.order == Order::StartFirst,
+        _ => false,
+    };
+    desired.goal == Goal::Roll && confirmed != Some(Side::New) && !is_final
+}
+
+/// Whether the step stops old replicas before there are new ones.
+pub fn makes_room(step: &Step, desired: &Desired, confirmed: Option<Side>) -> bool {
+    matches!(step, Step::Stop { .. }) && can_turn_back(step, desired, confirmed)
+}
+
+const STOPPING: &str = "interrupted: the old replicas are started again once they have stopped; once more leaves at once";
+const GOING_BACK: &str = "interrupted, but going back already; once more leaves at once";
 const FINISHING: &str =
     "interrupted, but the new version serves already: finishing; once more leaves at once";
 
@@ -54,13 +71,19 @@ pub enum OnFailure {
     GiveUp,
 }
 
-/// `failures` counts those of the step in a row.
-pub fn on_failure(step: &Step, goal: &Goal, outcome: Outcome, failures: u32) -> OnFailure {
+/// `failures` counts those of the step in a row, of which `outcome` is the last.
+pub fn on_failure(
+    step: &Step,
+    desired: &Desired,
+    confirmed: Option<Side>,
+    (outcome, failures): (Outcome, u32),
+) -> OnFailure {
     let last = failures >= TRIES;
-    match (step, goal) {
+    match (step, &desired.goal) {
         (Step::Hold | Step::Create { .. } | Step::Cutover, Goal::Roll) => OnFailure::TurnBack,
         // A wait that fails is an engine that does not answer for a moment: nothing was to be changed.
         (Step::AwaitReady, Goal::Roll) if last => OnFailure::TurnBack,
+        _ if last && makes_room(step, desired, confirmed) => OnFailure::TurnBack,
         // Another try would wait to the end again.
         _ if outcome == Outcome::NeedsPerson => OnFailure::End,
         _ if last => OnFailure::GiveUp,
@@ -71,43 +94,79 @@ pub fn on_failure(step: &Step, goal: &Goal, outcome: Outcome, failures: u32) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Reason;
+    use crate::{
+        model::Reason,
+        plan::simulator::{Simulator, WELL, old},
+    };
 
     const CREATE: Step = Step::Create { replicas: 1 };
     const CONFIRM: Step = Step::Confirm { side: Side::New };
-    const BACK: Goal = Goal::Undo(Reason::Interrupted);
+    const STOP: Step = Step::Stop {
+        replicas: Vec::new(),
+    };
+    const NEW: Option<Side> = Some(Side::New);
+
+    fn desired(goal: Goal, order: Order) -> Desired {
+        let desired = Simulator::new(vec![old("one")], 1, true, WELL).desired;
+        Desired {
+            goal,
+            order,
+            ..desired
+        }
+    }
+
+    fn signal(step: &Step, goal: Goal, confirmed: Option<Side>) -> OnSignal {
+        on_signal(step, &desired(goal, Order::StartFirst), confirmed)
+    }
+
+    fn failed(step: &Step, goal: Goal, outcome: Outcome, failures: u32) -> OnFailure {
+        let desired = desired(goal, Order::StartFirst);
+        on_failure(step, &desired, None, (outcome, failures))
+    }
 
     #[test]
     fn a_signal_turns_back_until_the_cutover_is_confirmed_and_never_in_the_middle_of_a_change() {
         for step in [Step::Hold, Step::Cutover] {
-            assert_eq!(on_signal(&step, &Goal::Roll, None), OnSignal::Wait);
+            assert_eq!(signal(&step, Goal::Roll, None), OnSignal::Wait);
         }
         for step in [CREATE, Step::AwaitReady, CONFIRM] {
-            assert_eq!(on_signal(&step, &Goal::Roll, None), OnSignal::TurnBack);
+            assert_eq!(signal(&step, Goal::Roll, None), OnSignal::TurnBack);
         }
     }
 
     #[test]
     fn after_the_confirmed_cutover_a_signal_only_shortens_the_bake() {
-        let new = Some(Side::New);
         for goal in [Goal::Roll, Goal::Finish] {
-            let bake = on_signal(&Step::Bake, &goal, new);
+            let bake = signal(&Step::Bake, goal.clone(), NEW);
             assert_eq!(bake, OnSignal::CutShort(FINISHING));
-            let release = on_signal(&Step::Release, &goal, new);
+            let release = signal(&Step::Release, goal, NEW);
             assert_eq!(release, OnSignal::GoOn(FINISHING));
         }
-        let finishing = on_signal(&Step::Cutover, &Goal::Finish, None);
+        let finishing = signal(&Step::Cutover, Goal::Finish, None);
         assert_eq!(finishing, OnSignal::GoOn(FINISHING));
         for step in [Step::CutBack, Step::Bake, CREATE] {
-            let back = on_signal(&step, &BACK, None);
-            assert!(matches!(back, OnSignal::GoOn(text) if text.contains("going back already")));
+            let back = signal(&step, Goal::Undo(Reason::Interrupted), None);
+            assert_eq!(back, OnSignal::GoOn(GOING_BACK));
         }
     }
 
     #[test]
+    fn a_stop_that_makes_room_comes_to_its_end_and_is_turned_back_and_any_other_is_final() {
+        let first = desired(Goal::Roll, Order::StopFirst);
+        assert_eq!(on_signal(&STOP, &first, None), OnSignal::Announce(STOPPING));
+        assert_eq!(on_signal(&STOP, &first, NEW), OnSignal::GoOn(FINISHING));
+        let stop = signal(&STOP, Goal::Roll, None);
+        assert_eq!(stop, OnSignal::GoOn(FINISHING));
+        let tried = |failures| on_failure(&STOP, &first, None, (Outcome::Failed, failures));
+        assert!(matches!(tried(3), OnFailure::Retry(_)));
+        assert_eq!(tried(4), OnFailure::TurnBack);
+        let last = failed(&STOP, Goal::Roll, Outcome::Failed, 4);
+        assert_eq!(last, OnFailure::GiveUp);
+    }
+
+    #[test]
     fn a_change_that_fails_on_the_way_forward_turns_back_at_once_and_a_wait_after_four_tries() {
-        let failed =
-            |step: &Step, failures| on_failure(step, &Goal::Roll, Outcome::Failed, failures);
+        let failed = |step: &Step, failures| failed(step, Goal::Roll, Outcome::Failed, failures);
         for step in [Step::Hold, CREATE, Step::Cutover] {
             assert_eq!(failed(&step, 1), OnFailure::TurnBack);
         }
@@ -117,16 +176,14 @@ mod tests {
 
     #[test]
     fn what_must_not_be_given_up_is_tried_four_times_with_growing_pauses() {
-        let failed = |goal, failures| on_failure(&Step::CutBack, goal, Outcome::Failed, failures);
+        let back = || Goal::Undo(Reason::Interrupted);
+        let tries = [1, 2, 3, 4].map(|n| failed(&Step::CutBack, back(), Outcome::Failed, n));
         let pause = |ms| OnFailure::Retry(Duration::from_millis(ms));
-        let tries = [1, 2, 3, 4].map(|failures| failed(&BACK, failures));
-        assert_eq!(
-            tries,
-            [pause(250), pause(500), pause(750), OnFailure::GiveUp]
-        );
-        let forward = on_failure(&CREATE, &Goal::Finish, Outcome::Failed, 1);
+        let wanted = [pause(250), pause(500), pause(750), OnFailure::GiveUp];
+        assert_eq!(tries, wanted);
+        let forward = failed(&CREATE, Goal::Finish, Outcome::Failed, 1);
         assert_eq!(forward, pause(250));
-        let person = on_failure(&Step::Release, &Goal::Roll, Outcome::NeedsPerson, 1);
+        let person = failed(&Step::Release, Goal::Roll, Outcome::NeedsPerson, 1);
         assert_eq!(person, OnFailure::End);
     }
 }

@@ -2,9 +2,18 @@
 
 use crate::{
     error::Error,
-    model::{Baked, Desired, Facts, Goal, Observed, Verdict},
+    model::{Baked, Desired, Facts, Goal, Observed, Side, Verdict},
     plan::{Failure, Step},
 };
+
+/// Whether the new replicas serve from here on.
+pub fn ends_gap(step: &Step, desired: &Desired, facts: &Facts) -> bool {
+    match step {
+        Step::Confirm { .. } => facts.confirmed == Some(Side::New),
+        Step::AwaitReady => !desired.routed && unmet(step, facts).is_none(),
+        _ => false,
+    }
+}
 
 /// Why a wait is over without what it waited for.
 pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
@@ -67,6 +76,7 @@ fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'stat
 /// A step that must not be given up has failed as often as it is tried.
 pub fn stuck(step: &Step, tries: u32, desired: &Desired, cause: Error) -> Error {
     let serves = match &desired.goal {
+        Goal::Undo(_) if matches!(step, Step::Start { .. }) => "the old version is stopped",
         Goal::Undo(_) => "nothing that serves was removed",
         Goal::Roll | Goal::Finish => "the new version serves",
     };

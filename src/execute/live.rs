@@ -18,12 +18,14 @@ use tokio::time::Instant;
 use self::watchers::start_watchers;
 use super::World;
 use crate::{
-    compose::{Compose, CreateRequest, Project, Service},
+    compose::{AnonymousVolumes, Compose, CreateRequest, Project, Service},
     drain::Watcher,
     engine::Engine,
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Facts, Observed, Replica, ServiceKey, Side, Stage, Verdict},
+    model::{
+        ContainerId, Desired, Facts, Observed, Order, Replica, ServiceKey, Side, Stage, Verdict,
+    },
     namespace::traffic::Protocol,
     plan::Step,
     proxy::Proxy,
@@ -105,9 +107,13 @@ impl<'a> Sets<'a> {
         Self { news, olds }
     }
 
-    /// What a proxy is asked to agree on: the way back leads only to where it led before.
+    /// What a proxy is asked to agree on: the way back leads only to where it led before, and what was stopped to make room
+    /// gets nothing, whatever is listed for its name or address.
     fn awaited(&self, desired: &Desired, side: Side) -> Self {
-        let counts = |old: &&&Replica| side == Side::New || !desired.unrouted.contains(&old.id);
+        let counts = |old: &&&Replica| match side {
+            Side::New => old.may_run() || !desired.restartable.contains(&old.id),
+            Side::Old => !desired.unrouted.contains(&old.id),
+        };
         Self {
             news: self.news.clone(),
             olds: self.olds.iter().filter(counts).copied().collect(),
@@ -151,6 +157,7 @@ impl World for Live<'_> {
                     .await
             }
             Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,
+            Step::Start { replicas } => self.start(replicas, facts).await,
             Step::Remove { replicas } => {
                 all(join_all(replicas.iter().map(|id| self.engine.remove(id))).await)
             }
@@ -188,7 +195,14 @@ impl Live<'_> {
             rollout: &desired.rollout.0,
             lock: Some(&self.lock.id),
             labels: self.labels.clone(),
-            renew_anon_volumes: self.settings.renews_anon_volumes(),
+            anonymous_volumes: match desired.order {
+                _ if self.settings.renews_anon_volumes() => AnonymousVolumes::Renew,
+                Order::StartFirst => AnonymousVolumes::Refuse,
+                // What has stopped first does not write to them any more.
+                Order::StopFirst => {
+                    AnonymousVolumes::Inherit(sets.olds.iter().map(|old| old.id.clone()).collect())
+                }
+            },
         };
         let events = self.events.clone();
         // The drain must see every answer from its beginning: what has to be there by then starts alongside.

@@ -70,9 +70,17 @@ async fn roll_by(
     fails: Option<(&'static str, usize)>,
     interrupted_at: Option<&'static str>,
 ) -> (Vec<&'static str>, Result<Summary>, bool) {
-    let (raise, raised) = watch::channel(false);
     let mut world = Simulator::new(vec![old("old-1")], 1, true, WELL);
     world.desired.confirm_hold = confirm_hold;
+    roll_in(world, fails, interrupted_at).await
+}
+
+async fn roll_in(
+    world: Simulator,
+    fails: Option<(&'static str, usize)>,
+    interrupted_at: Option<&'static str>,
+) -> (Vec<&'static str>, Result<Summary>, bool) {
+    let (raise, raised) = watch::channel(false);
     let desired = world.desired.clone();
     let mut scripted = Scripted {
         world,
@@ -193,4 +201,97 @@ async fn a_hold_that_moves_the_traffic_is_confirmed_and_undone_like_any_other() 
         assert!(calls.starts_with(&order[..=index]), "{at}: {calls:?}");
         assert!(!new_serves && calls.last() == Some(&"release"), "{calls:?}");
     }
+}
+
+/// Rolls one replica, the old one stopped first.
+async fn roll_stop_first(
+    routed: bool,
+    fails: Option<(&'static str, usize)>,
+    interrupted_at: Option<&'static str>,
+) -> (Vec<&'static str>, Result<Summary>, bool) {
+    let world = Simulator::new(vec![old("old-1")], 1, routed, WELL).stop_first();
+    roll_in(world, fails, interrupted_at).await
+}
+
+const STOP_FIRST: [&str; 9] = [
+    "hold", "stop", "create", "ready", "cutover", "confirm", "remove", "rename", "release",
+];
+
+#[tokio::test(start_paused = true)]
+async fn where_the_old_replica_is_stopped_first_the_gap_is_measured() {
+    for routed in [true, false] {
+        let (calls, end, new_serves) = roll_stop_first(routed, None, None).await;
+        let proxied = ["hold", "cutover", "confirm", "release"];
+        let expected = STOP_FIRST
+            .iter()
+            .filter(|own| routed || !proxied.contains(own));
+        assert_eq!(calls, expected.copied().collect::<Vec<_>>());
+        assert!(end.unwrap().gap.is_some() && new_serves);
+    }
+    let (_, end, _) = roll(None, None).await;
+    assert_eq!(end.unwrap().gap, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stopped_first_is_started_again_after_a_failure_or_a_signal() {
+    for at in &STOP_FIRST[1..6] {
+        let confirms = *at == "confirm";
+        for signal in [false, true] {
+            let times = if *at == "create" { 1 } else { 4 };
+            let (fails, signal_at) = match signal {
+                true => (None, Some(*at)),
+                false if confirms => continue,
+                false => (Some((*at, times)), None),
+            };
+            let (calls, end, new_serves) = roll_stop_first(true, fails, signal_at).await;
+            let error = end.unwrap_err();
+            assert!(
+                error.message.ends_with("the old version serves"),
+                "{at}: {error:?}"
+            );
+            let outcome = [Outcome::Failed, Outcome::Interrupted][usize::from(signal)];
+            assert_eq!(error.outcome, outcome, "{at}");
+            let starts = signal || *at != "stop";
+            assert_eq!(calls.contains(&"start"), starts, "{at}: {calls:?}");
+            assert!(
+                !new_serves && calls.last() == Some(&"release"),
+                "{at}: {calls:?}"
+            );
+        }
+    }
+}
+
+/// What the engine was asked to stop stops, whether anybody waits for it or not.
+#[tokio::test(start_paused = true)]
+async fn a_signal_during_the_stop_waits_for_its_end_and_one_during_the_removal_changes_nothing() {
+    let (calls, _, _) = roll_stop_first(false, None, Some("stop")).await;
+    assert_eq!(calls, ["stop", "start"]);
+    let (calls, end, new_serves) = roll_stop_first(false, None, Some("remove")).await;
+    assert_eq!(calls, ["stop", "create", "ready", "remove", "rename"]);
+    assert!(end.is_ok() && new_serves);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_replica_that_cannot_be_started_again_is_for_a_person() {
+    let world = Simulator::new(vec![old("old-1")], 1, true, WELL).stop_first();
+    let (raise, raised) = watch::channel(false);
+    let desired = world.desired.clone();
+    let mut scripted = Scripted {
+        world,
+        calls: Vec::new(),
+        fails: Some(("start", usize::MAX)),
+        interrupts: Some(("create", raise)),
+    };
+    let events = Events::default();
+    let end = run(&mut scripted, desired, Facts::default(), &events, raised).await;
+    let error = end.unwrap_err();
+    assert_eq!(error.outcome, Outcome::NeedsPerson);
+    assert!(
+        error.message.ends_with("the old version is stopped"),
+        "{error:?}"
+    );
+    assert!(
+        scripted.world.restarted().is_some(),
+        "the next run tries again"
+    );
 }

@@ -1,4 +1,6 @@
-//! Blue-green: a whole new set beside the old one, one cutover, then the old set goes.
+//! A whole new set, one cutover: beside the old set, which then goes, or in the place of one that was stopped first.
+
+mod stop_first;
 
 use super::{Failure, Next, Step};
 use crate::model::{
@@ -55,7 +57,8 @@ impl<'a> Rollout<'a> {
             Some(Stage::Settled) => self.retire(),
             Some(Stage::Back) => Next::Undo(Reason::Failed("the traffic was taken back".into())),
             Some(Stage::Shown)
-                if self.old_serves() || !self.news.iter().any(|new| new.serves()) =>
+                if !self.is_restartable()
+                    && (self.old_serves() || !self.news.iter().any(|new| new.serves())) =>
             {
                 Next::Undo(self.meddled())
             }
@@ -109,7 +112,7 @@ impl<'a> Rollout<'a> {
         if self.somebody_joined() {
             return Next::Undo(self.meddled());
         }
-        if self.desired.goal == Goal::Roll && self.stage == Some(Stage::Shown) {
+        if self.desired.goal == Goal::Roll && self.stage == Some(Stage::Shown) && !self.is_held() {
             return Next::Finish(
                 "somebody else took the old replicas away during the rollout; the new ones take over as they are"
                     .into(),
@@ -118,7 +121,7 @@ impl<'a> Rollout<'a> {
         if let Some(reason) = self.failed() {
             return Next::Undo(Reason::Failed(reason));
         }
-        if self.desired.routed && (self.stage != Some(Stage::Hold) || self.stale) {
+        if self.desired.routed && (!self.is_held() || self.stale) {
             return Next::Step(Step::Hold);
         }
         if self.desired.confirm_hold && self.facts.confirmed != Some(Side::Old) {
@@ -128,6 +131,9 @@ impl<'a> Rollout<'a> {
                 )),
                 _ => Next::Step(Step::Confirm { side: Side::Old }),
             };
+        }
+        if let Some(step) = self.make_room() {
+            return Next::Step(step);
         }
         if self.news.len() < self.desired.replicas as usize {
             return self.create();
@@ -171,7 +177,7 @@ impl<'a> Rollout<'a> {
             return Next::Undo(reason);
         }
         if self.news.is_empty() {
-            return match self.old_serves() {
+            return match self.old_serves() || self.can_restart() {
                 true => Next::Undo(self.meddled()),
                 false if self.claimed => Next::Step(Step::Release),
                 false => Next::Fail(Failure::NeedsPerson("the new replicas are gone".into())),
@@ -180,7 +186,7 @@ impl<'a> Rollout<'a> {
         let mut unhidden = self
             .olds
             .iter()
-            .filter(|old| may_run(old) && !self.hidden.contains(&&old.id))
+            .filter(|old| old.may_run() && !self.hidden.contains(&&old.id))
             .peekable();
         if unhidden.peek().is_some() {
             let whole = self.news.len() >= self.desired.replicas as usize
@@ -198,6 +204,7 @@ impl<'a> Rollout<'a> {
             return match self.facts.confirm_expired {
                 Some(Side::New)
                     if self.old_serves()
+                        || self.can_restart()
                         || (self.desired.goal == Goal::Roll && self.can_be_hidden_again()) =>
                 {
                     Next::Undo(Reason::Failed(self.unconfirmed()))
@@ -241,13 +248,14 @@ impl<'a> Rollout<'a> {
 
     /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.
     fn worse_than_before(&self) -> Option<Reason> {
-        let olds = self.olds.iter().filter(|old| answers(old)).count();
+        let is_way_back = |old: &Replica| answers(old) || self.can_be_restarted(old);
+        let olds = self.olds.iter().filter(|old| is_way_back(old)).count();
         let news = self.news.iter().filter(|new| new.serves()).count();
-        let whole = self
-            .desired
-            .olds_at_start
-            .iter()
-            .all(|id| self.olds.iter().any(|old| old.id == *id && answers(old)));
+        let whole = self.desired.olds_at_start.iter().all(|id| {
+            self.olds
+                .iter()
+                .any(|old| old.id == *id && is_way_back(old))
+        });
         let back = olds > 0 && (whole || olds >= news);
         // A first start that has died leaves nothing that could be lost.
         let died = !self.desired.served && olds == 0 && news == 0;
@@ -296,6 +304,9 @@ impl<'a> Rollout<'a> {
 
     /// Back to the old version.
     pub fn undo(&self, reason: &Reason) -> Next {
+        if let Some(next) = self.back_to_stopped(reason) {
+            return next;
+        }
         if !self.desired.routed {
             return match self.only_new_can_serve() {
                 true => self.only_new_left(reason),
@@ -306,7 +317,7 @@ impl<'a> Rollout<'a> {
             Some(Stage::Cutover) => self.cut_back(reason),
             // Nothing hides the new replicas: they may answer, and must not go before that is over.
             Some(Stage::Shown | Stage::Settled) | None
-                if self.news.iter().any(|new| may_run(new)) =>
+                if self.news.iter().any(|new| new.may_run()) =>
             {
                 if self.old_can_take_over() {
                     Next::Step(Step::CutBack)
@@ -339,7 +350,7 @@ impl<'a> Rollout<'a> {
 
     /// Whether the way back matters to anybody: an old replica serves, or a new one may still get requests.
     fn may_be_asked(&self) -> bool {
-        self.old_serves() || self.news.iter().any(|new| may_run(new))
+        self.old_serves() || self.news.iter().any(|new| new.may_run())
     }
 
     fn cut_back(&self, reason: &Reason) -> Next {
@@ -367,9 +378,13 @@ impl<'a> Rollout<'a> {
     }
 
     fn remove_new(&self, reason: &Reason) -> Next {
-        let was_live = self.stage == Some(Stage::Back);
-        if let Some(step) = self.wind_down(&self.news, was_live, false) {
+        // Where nothing else serves, waiting for last answers would make the gap longer.
+        let drained = self.stage == Some(Stage::Back) && !self.is_restartable();
+        if let Some(step) = self.wind_down(&self.news, drained, false) {
             return Next::Step(step);
+        }
+        if let Some(next) = self.start_again(reason) {
+            return next;
         }
         if self.claimed {
             return Next::Step(Step::Release);
@@ -381,9 +396,16 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// What is still to be done until nothing of a set is left; `drained` first, where it got traffic, then its hooks.
+    /// What is still to be done until nothing of a set is left.
     fn wind_down(&self, set: &[&Replica], drained: bool, hooks: bool) -> Option<Step> {
-        let running = ids(set, may_run);
+        let replicas = ids(set, |_| true);
+        let remove = (!replicas.is_empty()).then_some(Step::Remove { replicas });
+        self.halt(set, drained, hooks).or(remove)
+    }
+
+    /// What is still to be done until nothing of a set runs; `drained` first, where it got traffic, then its hooks.
+    fn halt(&self, set: &[&Replica], drained: bool, hooks: bool) -> Option<Step> {
+        let running = ids(set, Replica::may_run);
         let undrained: Vec<_> = running
             .iter()
             .filter(|id| !self.facts.drained.contains_key(id))
@@ -402,11 +424,7 @@ impl<'a> Rollout<'a> {
         if hooks && !unhooked.is_empty() {
             return Some(Step::Hooks { replicas: unhooked });
         }
-        if !running.is_empty() {
-            return Some(Step::Stop { replicas: running });
-        }
-        let replicas = ids(set, |_| true);
-        (!replicas.is_empty()).then_some(Step::Remove { replicas })
+        (!running.is_empty()).then_some(Step::Stop { replicas: running })
     }
 
     fn is_ready(&self, new: &Replica) -> bool {
@@ -446,7 +464,7 @@ impl<'a> Rollout<'a> {
     /// No replica that served when the rollout began can come back: none runs, and none is about to be started again.
     fn only_new_can_serve(&self) -> bool {
         self.desired.served
-            && !self.olds.iter().any(|old| may_run(old))
+            && !self.olds.iter().any(|old| old.may_run())
             && self.news.iter().any(|new| new.serves())
     }
 
@@ -463,11 +481,6 @@ impl<'a> Rollout<'a> {
     fn old_serves(&self) -> bool {
         self.olds.iter().any(|old| old.serves())
     }
-}
-
-/// Whether a replica runs, or may run again without anybody's doing.
-fn may_run(replica: &Replica) -> bool {
-    replica.run != Run::Exited && replica.run != Run::Created
 }
 
 /// Whether a replica can be expected to answer now.

@@ -29,13 +29,15 @@ fn health() -> impl Strategy<Value = Health> {
 
 fn fate() -> impl Strategy<Value = Fate> {
     let ready = prop_oneof![Just(Ready::Soon), Just(Ready::Never), Just(Ready::Crashes)];
-    (ready, any::<[bool; 4]>()).prop_map(|(ready, [confirms, confirms_back, bakes_well, harms])| {
+    (ready, any::<[bool; 5]>()).prop_map(|(ready, bits)| {
+        let [confirms, confirms_back, bakes_well, harms, restarts] = bits;
         Fate {
             ready,
             confirms,
             confirms_back,
             bakes_well,
             harms,
+            restarts,
         }
     })
 }
@@ -85,7 +87,7 @@ fn set(of: &'static str) -> impl Strategy<Value = Vec<Replica>> {
 
 /// Any state in which a run can find a service, and anything that it may have found out.
 fn world() -> impl Strategy<Value = Simulator> {
-    let sets = (set("old"), set("new"), stage(), any::<[bool; 8]>());
+    let sets = (set("old"), set("new"), stage(), any::<[bool; 9]>());
     let wants = (
         goal(),
         1..4_u32,
@@ -101,6 +103,9 @@ fn world() -> impl Strategy<Value = Simulator> {
                 news.clear();
             }
             let mut world = Simulator::new(olds.clone(), replicas, routed, fate);
+            if bits[8] {
+                world = stopped_first(world);
+            }
             world.desired.goal = goal;
             world.desired.confirm_hold = routed && confirm_hold;
             world.desired.served &= bits[0] || bits[1];
@@ -132,6 +137,16 @@ fn world() -> impl Strategy<Value = Simulator> {
     )
 }
 
+/// Whatever state the old replicas are in by now, they ran when the rollout began.
+fn stopped_first(mut world: Simulator) -> Simulator {
+    let runs = world.observed.replicas.clone();
+    let all = world.observed.replicas.iter_mut();
+    all.for_each(|own| own.run = Run::Running);
+    world = world.stop_first();
+    world.observed.replicas = runs;
+    world
+}
+
 fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSet<ContainerId> {
     let hidden = olds
         .iter()
@@ -146,6 +161,17 @@ fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSe
 /// What the end claims must be so.
 pub(super) fn judge(world: &Simulator, end: &Next) {
     let told = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
+    let undone = match end {
+        Next::Done => matches!(world.desired.goal, Goal::Undo(_)),
+        Next::Fail(failure) => !matches!(failure, Failure::NeedsPerson(_)),
+        _ => false,
+    };
+    let stopped = |old: &&Replica| world.desired.restartable.contains(&old.id) && !old.may_run();
+    assert!(
+        !undone || !world.olds().iter().any(stopped),
+        "what ran before does not run again: {}",
+        told()
+    );
     let unsettled = world
         .observed
         .claim
@@ -248,13 +274,16 @@ proptest! {
         replicas in 1..4_u32,
         (routed, confirm_hold) in any::<(bool, bool)>(),
         fate in fate(),
-        bake in any::<bool>(),
+        (bake, stop_first) in any::<(bool, bool)>(),
         troubles in prop::collection::vec((0..8_usize, trouble()), 0..4),
     ) {
         let old = |number| replica(&format!("old-{number}"), None, Run::Running, Health::Healthy);
         let mut world = Simulator::new((0..count).map(old).collect(), replicas, routed, fate);
+        if stop_first {
+            world = world.stop_first();
+        }
         world.desired.confirm_hold = routed && confirm_hold;
-        world.desired.bake = bake;
+        world.desired.bake = bake && !stop_first;
         for (steps, trouble) in &troubles {
             for _ in 0..*steps {
                 if let Next::Step(step) = world.next() {

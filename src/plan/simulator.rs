@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Next, Step, plan, unfinished};
+use super::{Next, Step, StopFirst, plan, unfinished};
 use crate::model::{
-    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Replica, RolloutId,
-    Run, Side, Stage, Verdict,
+    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Order, Reason,
+    Replica, RolloutId, Run, Side, Stage, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -24,6 +24,8 @@ pub struct Fate {
     pub bakes_well: bool,
     /// Whether a cutover that is not confirmed takes routers of other services away.
     pub harms: bool,
+    /// Whether an old replica that is started again goes on running.
+    pub restarts: bool,
 }
 
 /// What becomes of a new replica.
@@ -40,6 +42,7 @@ pub const WELL: Fate = Fate {
     confirms_back: true,
     bakes_well: true,
     harms: false,
+    restarts: true,
 };
 
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct Simulator {
     pub facts: Facts,
     pub fate: Fate,
     pub steps: Vec<Step>,
+    /// Where it stops first, what is noted of the old replicas: which ran, and since when.
+    pub ran: BTreeMap<ContainerId, String>,
 }
 
 pub fn rollout(name: &str) -> RolloutId {
@@ -124,11 +129,6 @@ pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
         .collect()
 }
 
-/// Whether its process runs, or may run again without anybody's doing.
-fn may_run(replica: &Replica) -> bool {
-    !matches!(replica.run, Run::Exited | Run::Created)
-}
-
 impl Simulator {
     /// A rollout that has just begun.
     pub fn new(olds: Vec<Replica>, replicas: u32, routed: bool, fate: Fate) -> Self {
@@ -136,6 +136,8 @@ impl Simulator {
             goal: Goal::Roll,
             rollout: rollout("r2"),
             replicas,
+            order: Order::StartFirst,
+            restartable: BTreeSet::new(),
             routed,
             confirm_hold: false,
             olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
@@ -154,7 +156,23 @@ impl Simulator {
             facts: Facts::default(),
             fate,
             steps: Vec::new(),
+            ran: BTreeMap::new(),
         }
+    }
+
+    /// The same, by the strategy that stops first.
+    pub fn stop_first(mut self) -> Self {
+        let ran = self.observed.replicas.iter().filter(|own| own.may_run());
+        self.ran = ran
+            .map(|own| (own.id.clone(), own.started_at.clone()))
+            .collect();
+        self.desired.order = Order::StopFirst;
+        self.desired.restartable = self.ran.keys().cloned().collect();
+        self
+    }
+
+    fn stops_first(&self) -> bool {
+        self.desired.order == Order::StopFirst
     }
 
     fn is_new(&self, replica: &Replica) -> bool {
@@ -203,7 +221,16 @@ impl Simulator {
 
     /// What the next run begins with, where this one has left something to settle.
     pub fn restarted(&self) -> Option<Self> {
-        let (rollout, goal, replicas) = unfinished(&self.observed, self.desired.routed)?;
+        let same = |own: &&Replica| self.ran.get(&own.id) == Some(&own.started_at);
+        let ran = self.observed.replicas.iter().filter(same);
+        let begun = StopFirst {
+            rollout: rollout("r2"),
+            ran: ran.map(|own| own.id.clone()).collect(),
+            is_open: true,
+        };
+        let begun = Some(begun).filter(|begun| !begun.ran.is_empty());
+        let (rollout, goal, replicas) =
+            unfinished(&self.observed, self.desired.routed, begun.as_ref())?;
         let others: Vec<Replica> = self
             .observed
             .replicas
@@ -214,6 +241,12 @@ impl Simulator {
         let mut next = Self::new(others, replicas, self.desired.routed, self.fate);
         next.desired.goal = goal;
         next.desired.rollout = rollout;
+        next.ran.clone_from(&self.ran);
+        if let Some(begun) = begun {
+            next.desired.order = Order::StopFirst;
+            next.desired.served |= begun.has_stopped_any(&self.observed.replicas);
+            next.desired.restartable = begun.ran;
+        }
         next.desired.confirm_hold = self.desired.confirm_hold;
         next.desired.bake = self.desired.bake && next.desired.goal == Goal::Finish;
         next.observed = self.observed.clone();
@@ -235,7 +268,7 @@ impl Simulator {
         let (lived, lives) = (live(&self.observed), live(&after.observed));
         let floor = self.floor().min(lived.len());
         assert!(
-            !self.desired.routed || lives.len() >= floor,
+            !self.desired.routed || self.stops_first() || lives.len() >= floor,
             "{} of {floor} live: {}",
             lives.len(),
             told()
@@ -260,14 +293,16 @@ impl Simulator {
                 told()
             );
         }
+        self.judge_room(step);
         let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
             return;
         };
+        let makes_room = self.stops_first() && matches!(step, Step::Stop { .. });
         for id in replicas {
             let found = self.observed.replicas.iter().find(|own| own.id == *id);
             let replica = found.unwrap_or_else(|| panic!("{id} is nobody's: {}", told()));
             assert!(
-                !(self.desired.routed && lived.contains(id)),
+                makes_room || !(self.desired.routed && lived.contains(id)),
                 "{id} is live: {}",
                 told()
             );
@@ -290,13 +325,24 @@ impl Simulator {
                 );
                 continue;
             }
+            // A stop that an earlier run has asked for is waited for.
+            let joins = makes_room && self.desired.goal == Goal::Undo(Reason::Unfinished);
             assert!(
-                !matches!(self.desired.goal, Goal::Undo(_)),
+                joins || !matches!(self.desired.goal, Goal::Undo(_)),
                 "{id} is old: {}",
                 told()
             );
+            if makes_room && self.stage() != Some(Stage::Cutover) {
+                continue;
+            }
+            let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
             assert!(
-                !may_run(replica) || self.facts.drained.contains_key(id),
+                self.desired.routed || !self.stops_first() || self.news().iter().all(ready),
+                "{id} is the way back from what is not ready: {}",
+                told()
+            );
+            assert!(
+                !replica.may_run() || self.facts.drained.contains_key(id),
                 "{id} is not drained: {}",
                 told()
             );
@@ -306,7 +352,7 @@ impl Simulator {
                 told()
             );
         }
-        if !self.desired.routed && matches!(step, Step::Stop { .. }) {
+        if !self.desired.routed && !makes_room && matches!(step, Step::Stop { .. }) {
             let answering = after
                 .observed
                 .replicas
@@ -327,6 +373,25 @@ impl Simulator {
         }
     }
 
+    /// What cannot exist twice: where the old replicas are stopped first, a new one is created once none of them runs, and
+    /// they are started again once no new one does.
+    fn judge_room(&self, step: &Step) {
+        let told = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
+        let runs = |set: Vec<&Replica>| set.iter().any(|own| own.may_run());
+        match step {
+            Step::Create { .. } if self.stops_first() => {
+                assert!(!runs(self.olds()), "an old one runs: {}", told());
+            }
+            Step::Start { replicas } => {
+                assert!(!runs(self.news()), "a new one runs: {}", told());
+                let undoes = matches!(self.desired.goal, Goal::Undo(_));
+                let ran = replicas.iter().all(|id| self.ran.contains_key(id));
+                assert!(undoes && ran, "not to be started: {}", told());
+            }
+            _ => {}
+        }
+    }
+
     /// How many must be live: while it goes forward as many as are wanted, on the way back the old ones that are left.
     fn floor(&self) -> usize {
         // Without a proxy nobody waits for the first check to pass.
@@ -337,7 +402,7 @@ impl Simulator {
         match &self.desired.goal {
             Goal::Undo(_) if serving > 0 => serving,
             // An old one that stumbles may recover, and a new one that is not ready is no replacement.
-            Goal::Undo(_) if self.olds().iter().any(|old| may_run(old)) => 0,
+            Goal::Undo(_) if self.olds().iter().any(|old| old.may_run()) => 0,
             // A first start that is undone leaves what was there before: nothing.
             Goal::Undo(_) if !self.desired.served => 0,
             // A new set that has lost members is all there is once no old one serves.
@@ -387,6 +452,19 @@ impl Simulator {
             }
             Step::Hooks { replicas } => self.facts.hooked.extend(replicas.iter().cloned()),
             Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
+            Step::Start { replicas } => {
+                let run = match self.fate.restarts {
+                    true => Run::Running,
+                    false => Run::Exited,
+                };
+                self.change(replicas, |replica| {
+                    replica.run = run;
+                    replica.health = Health::Healthy;
+                    replica.started_at = "again".to_owned();
+                });
+                self.facts.started.extend(replicas.iter().cloned());
+                (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
+            }
             Step::Remove { replicas } => {
                 self.observed
                     .replicas

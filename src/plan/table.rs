@@ -20,16 +20,18 @@ fn olds(count: usize) -> Vec<Replica> {
 }
 
 /// Runs to the end; the names of the steps, each with the replicas that it is about.
-fn steps(world: &mut Simulator) -> (Vec<String>, Next) {
+pub(super) fn steps(world: &mut Simulator) -> (Vec<String>, Next) {
     let end = world.run();
     (world.steps.iter().map(line).collect(), end)
 }
 
 fn line(step: &Step) -> String {
     let ids: Vec<&str> = match step {
-        Step::Drain { replicas } | Step::Stop { replicas } | Step::Remove { replicas } => {
-            replicas.iter().map(|id| id.0.as_str()).collect()
-        }
+        Step::Drain { replicas }
+        | Step::Hooks { replicas }
+        | Step::Stop { replicas }
+        | Step::Start { replicas }
+        | Step::Remove { replicas } => replicas.iter().map(|id| id.0.as_str()).collect(),
         Step::Rename { names } => names.iter().map(|(_, name)| name.as_str()).collect(),
         Step::Confirm { side } => vec![match side {
             Side::Old => "old",
@@ -42,13 +44,13 @@ fn line(step: &Step) -> String {
 }
 
 #[track_caller]
-fn expect(world: &mut Simulator, wanted: &[&str], end: &Next) {
+pub(super) fn expect(world: &mut Simulator, wanted: &[&str], end: &Next) {
     let (steps, ended) = steps(world);
     assert_eq!(steps, wanted);
     assert_eq!(&ended, end);
 }
 
-fn old_serves(text: &str) -> Next {
+pub(super) fn old_serves(text: &str) -> Next {
     Next::Fail(Failure::OldServes(text.to_owned()))
 }
 
@@ -647,7 +649,7 @@ fn resumes(stage: Option<Stage>, olds: Vec<Replica>, news: usize, wanted: Option
         claim: stage.map(claim),
         replicas: olds.iter().cloned().chain((1..=news).map(own)).collect(),
     };
-    let found = unfinished(&observed, true);
+    let found = unfinished(&observed, true, None);
     assert_eq!(
         found.map(|(_, goal, _)| goal),
         wanted,

@@ -16,7 +16,7 @@ use super::{
     properties::judge,
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
 };
-use crate::model::{ContainerId, Goal, Health, Reason, Replica, Run};
+use crate::model::{ContainerId, Goal, Health, Order, Reason, Replica, Run, Side};
 
 /// A service, and whom its proxy sends requests to.
 #[derive(Clone)]
@@ -127,14 +127,20 @@ fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
     }
     // What it would have found out is not known; that something was to change is.
     next.facts = before;
-    if matches!(step, Step::Hold | Step::Cutover | Step::CutBack) {
+    if matches!(
+        step,
+        Step::Hold | Step::Cutover | Step::CutBack | Step::Start { .. }
+    ) {
         (next.facts.confirmed, next.facts.confirm_expired) = (None, None);
     }
     next.facts.created |= matches!(step, Step::Create { .. });
-    let turns = matches!(
-        step,
-        Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover
-    );
+    let turns = match step {
+        Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover => true,
+        Step::Stop { .. } => {
+            next.desired.order == Order::StopFirst && next.facts.confirmed != Some(Side::New)
+        }
+        _ => false,
+    };
     if turns && next.desired.goal == Goal::Roll {
         next.desired.goal = Goal::Undo(Reason::Failed("failed on purpose".to_owned()));
         next.facts.drained.clear();
@@ -153,8 +159,13 @@ impl World {
     /// A step that must keep every invariant, as the record has it and as the proxy has it.
     fn take(&mut self, step: Step) {
         self.path.push(format!("{step:?}"));
-        if let Step::Stop { replicas } | Step::Remove { replicas } = &step {
-            self.nobody_asks(replicas);
+        let desired = &self.service.desired;
+        let makes_room = desired.order == Order::StopFirst;
+        match &step {
+            _ if !desired.routed => {}
+            Step::Stop { .. } if makes_room => {}
+            Step::Stop { replicas } | Step::Remove { replicas } => self.nobody_asks(replicas),
+            _ => {}
         }
         let confirms = matches!(step, Step::Confirm { .. });
         self.service.take(step);
@@ -178,6 +189,41 @@ impl World {
             self.service
         );
     }
+}
+
+#[test]
+fn the_invariants_hold_in_every_state_where_the_old_replicas_are_stopped_first() {
+    let fates = [
+        WELL,
+        Fate {
+            confirms: false,
+            ..WELL
+        },
+        Fate {
+            ready: Ready::Crashes,
+            ..WELL
+        },
+        Fate {
+            ready: Ready::Never,
+            restarts: false,
+            ..WELL
+        },
+    ];
+    let mut states = 0;
+    for fate in fates {
+        for (replicas, most) in [(1, 3), (2, 2)] {
+            for (routed, confirm_hold) in [(true, false), (true, true), (false, false)] {
+                let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+                let mut world = Simulator::new(olds.collect(), replicas, routed, fate).stop_first();
+                world.desired.confirm_hold = confirm_hold;
+                states += walk(world, most);
+            }
+        }
+        let sick = replica("old-1", None, Run::Running, Health::Unhealthy);
+        states += walk(Simulator::new(vec![sick], 1, true, fate).stop_first(), 2);
+    }
+    println!("{states} states");
+    assert!(states > 10_000, "only {states} states were reached");
 }
 
 /// Visits every state with at most so many troubles on the way; how many there are.

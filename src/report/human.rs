@@ -186,6 +186,7 @@ impl Sink for Human {
                 image,
                 replaces,
                 cutover_ms,
+                gap_ms,
                 total_ms,
                 phases,
             } => {
@@ -194,7 +195,7 @@ impl Sink for Human {
                     scope.service(),
                     (*revision, &change(image, replaces.as_deref())),
                     *replicas,
-                    *cutover_ms,
+                    &live(*cutover_ms, *gap_ms),
                     *total_ms,
                     phases,
                 ));
@@ -244,22 +245,18 @@ fn without_cause(message: &str, shown: &str) -> String {
 
 /// The phases in the order in which they come; together they are the whole time.
 const ORDER: [&str; 17] = [
-    "pull", "build", "hold", "create", "recreate", "ready", "cutover", "confirm", "bake",
-    "cut_back", "drain", "hooks", "stop", "remove", "rename", "release", "other",
+    "pull", "build", "hold", "create", "ready", "cutover", "confirm", "bake", "cut_back", "drain",
+    "hooks", "stop", "start", "remove", "rename", "release", "other",
 ];
 
 fn summary(
     service: &str,
     (revision, image): (u64, &str),
     replicas: u32,
-    cutover: Option<u64>,
+    live: &str,
     total: u64,
     phases: &BTreeMap<&'static str, u64>,
 ) -> String {
-    let live = match cutover {
-        Some(ms) => format!("cutover confirmed in {}", span(ms)),
-        None => "no proxy to confirm".to_owned(),
-    };
     let mut spent: Vec<_> = phases.iter().collect();
     spent.sort_by_key(|(step, _)| ORDER.iter().position(|own| own == *step));
     let spent = spent
@@ -273,6 +270,18 @@ fn summary(
         span(total)
     );
     format!("{head} ({})", spent.join(", "))
+}
+
+/// How the new version has come to serve.
+fn live(cutover: Option<u64>, gap: Option<u64>) -> String {
+    let confirmed = match cutover {
+        Some(ms) => format!("cutover confirmed in {}", span(ms)),
+        None => "no proxy to confirm".to_owned(),
+    };
+    match gap {
+        Some(ms) => format!("{confirmed}, not served for {}", span(ms)),
+        None => confirmed,
+    }
 }
 
 /// The image that comes, and the one that goes where that is another.
@@ -346,7 +355,6 @@ fn doing(step: &str) -> &'static str {
     match step {
         "hold" => "hiding the new replicas before they exist",
         "create" => "starting the new replicas",
-        "recreate" => "stopping the old replicas and starting the new ones, with a gap",
         "ready" => "waiting until the new replicas are ready",
         "cutover" => "moving the traffic",
         "confirm" => "waiting until the proxy agrees",
@@ -355,6 +363,7 @@ fn doing(step: &str) -> &'static str {
         "drain" => "waiting for the last answers of",
         "hooks" => "running the hooks of",
         "stop" => "stopping",
+        "start" => "starting again",
         "remove" => "removing",
         "rename" => "renaming",
         "pull" => "pulling the image",
@@ -391,18 +400,22 @@ mod tests {
             ("other", 40),
             ("pull", 300),
             ("ready", 900),
-            ("recreate", 1200),
+            ("stop", 1200),
         ]);
         let line = summary(
             "web",
             (2, "app:v2"),
             1,
-            None,
+            &live(None, Some(2100)),
             phases.values().sum(),
             &phases,
         );
-        let all = "4.4 s in all (pull 300 ms, recreate 1.2 s, ready 900 ms, bake 2.0 s, hooks 5 ms, other 40 ms)";
+        let all = "4.4 s in all (pull 300 ms, ready 900 ms, bake 2.0 s, hooks 5 ms, stop 1.2 s, other 40 ms)";
         assert!(line.ends_with(all), "{line}");
+        assert!(
+            line.contains("no proxy to confirm, not served for 2.1 s"),
+            "{line}"
+        );
     }
 
     #[test]

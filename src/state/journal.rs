@@ -27,6 +27,9 @@ pub struct Intent {
     /// The old replicas that no proxy routed to before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unrouted: BTreeSet<ContainerId>,
+    /// Where the old replicas are stopped first: those that ran, and when each of them had started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ran: BTreeMap<ContainerId, String>,
 }
 
 impl Intent {

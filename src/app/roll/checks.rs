@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Scene, Subject};
 use crate::{
     engine::Image,
+    model::Order,
     proxy::traefik::{checks::checks, ports},
-    settings::Strategy,
 };
 
 /// What it may take beyond Traefik's own times until its API says so.
@@ -17,8 +17,15 @@ impl Scene<'_> {
     /// How long the new replicas are watched after the cutover. Says so where that is longer than asked for.
     pub(super) fn bake(&self, subject: &Subject<'_>, image: &Image, routed: bool) -> Duration {
         let asked = subject.settings.bake;
-        if !routed || subject.settings.strategy == Strategy::Recreate {
-            return asked;
+        let why = match subject.settings.order() {
+            Order::StopFirst => Some("the old replicas are stopped before the new ones start"),
+            Order::StartFirst => (!routed).then_some("no proxy could give the traffic back"),
+        };
+        if let Some(why) = why {
+            if !asked.is_zero() {
+                self.events.notice(format!("--bake has no effect: {why}"));
+            }
+            return Duration::ZERO;
         }
         let tcp = ports::tcp(&ports::exposed(subject.service, &image.ports));
         let labels = self.labels(subject.service, Some(image));

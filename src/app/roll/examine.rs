@@ -157,7 +157,7 @@ async fn look(
         claim,
         replicas: olds.to_vec(),
     };
-    let unfinished = plan::unfinished(&observed, routes)
+    let unfinished = plan::unfinished(&observed, routes, None)
         .map(|(rollout, goal, _)| super::stand::left(&rollout, &goal));
     // Of what still starts Traefik knows nothing yet.
     let settled = |old: &&Replica| old.health != Health::Starting;

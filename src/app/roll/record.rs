@@ -1,6 +1,7 @@
 //! What a rollout leaves in the state volume: that it was begun, the revision that it made, and the image kept.
 //!
-//! None of it decides anything that serves: what cannot be read or written is said, and the rollout goes on.
+//! What cannot be read or written is said, and the rollout goes on. One thing of it decides what serves: which old replicas a
+//! rollout that stops first has found running, so that a later run can start them again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,9 +15,10 @@ use crate::{
         reproduce::{Found, Reproduced, reproduce},
     },
     engine::Image,
-    model::{ContainerId, Replica, RolloutId, label},
+    model::{ContainerId, Order, Replica, RolloutId, label},
+    plan::StopFirst,
     retry,
-    settings::Strategy,
+    settings::{Settings, Strategy},
     state::{
         Lock,
         journal::Intent,
@@ -43,6 +45,39 @@ impl Memory {
         let intent = self.last.as_ref().filter(of_it);
         intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
     }
+
+    /// The rollout that was begun last, where it stops first and has made no revision. An old replica that has started
+    /// since then is none that it has stopped and left so.
+    pub fn stop_first(&self, replicas: &[Replica]) -> Option<StopFirst> {
+        let last = self.last.as_ref()?;
+        let rollout = &last.revision.rollout;
+        if self
+            .revisions
+            .list
+            .iter()
+            .any(|own| own.rollout == *rollout)
+        {
+            return None;
+        }
+        let same = |own: &&Replica| last.ran.get(&own.id) == Some(&own.started_at);
+        let ran = replicas.iter().filter(same).map(|own| own.id.clone());
+        let ran: BTreeSet<ContainerId> = ran.collect();
+        (!ran.is_empty()).then(|| StopFirst {
+            rollout: RolloutId(rollout.clone()),
+            ran,
+            is_open: last.failed.is_none(),
+        })
+    }
+}
+
+/// Old replicas that a rollout which stops first has to start again where it fails, and when each had started.
+pub(super) fn ran(settings: &Settings, olds: &[Replica]) -> BTreeMap<ContainerId, String> {
+    if settings.order() == Order::StartFirst {
+        return BTreeMap::new();
+    }
+    let all = olds.iter().filter(|old| old.may_run());
+    all.map(|old| (old.id.clone(), old.started_at.clone()))
+        .collect()
 }
 
 /// How long the engine is asked for it.
@@ -109,7 +144,8 @@ impl Scene<'_> {
         if recorded {
             return;
         }
-        let made = |replica: &&Replica| is_made_by(&intent.revision, replica);
+        let rollout = Some(RolloutId(intent.revision.rollout.clone()));
+        let made = |replica: &&Replica| replica.rollout == rollout;
         match replicas.iter().filter(made).count() {
             0 if intent.displaced.is_some() => {
                 self.put_back(&mut intent).await;
@@ -350,13 +386,5 @@ impl Scene<'_> {
         let copied = contents::copied(&self.project.raw, &subject.service.name);
         read.lost.extend(copied);
         Some((reference, read))
-    }
-}
-
-/// Replicas that were replaced in place have no rollout's label; what they run says whose they are.
-fn is_made_by(revision: &Revision, replica: &Replica) -> bool {
-    match &replica.rollout {
-        Some(rollout) => rollout.0 == revision.rollout,
-        None => revision.strategy == "recreate" && revision.is_run_by(replica),
     }
 }

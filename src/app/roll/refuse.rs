@@ -11,7 +11,7 @@ use crate::{
     },
     engine::{Image, shared::Joined},
     error::{Error, Outcome, Result},
-    model::{ContainerId, Health, Replica, Route, ServiceKey},
+    model::{ContainerId, Health, Order, Replica, Route, ServiceKey},
     proxy::traefik::{
         discover::Wanted,
         fields::{Unknown, unknown},
@@ -19,7 +19,7 @@ use crate::{
         ports,
     },
     proxy::{Observation, Proxy},
-    settings::{PullPolicy, Settings, Strategy},
+    settings::{PullPolicy, Settings},
 };
 
 /// Lets a refusal by a check pass that the operator ignores, and notes that for the time when the rollout begins.
@@ -70,10 +70,10 @@ impl Scene<'_> {
         joined: &[Joined],
         notices: &mut Vec<String>,
     ) -> Result<()> {
-        if settings.strategy == Strategy::Recreate {
-            return Ok(());
-        }
         let mut problems = check(self.project, service, replicas, image_volumes, joined);
+        if settings.order() == Order::StopFirst {
+            problems.retain(|problem| problem.kind.stops_one_set_too());
+        }
         problems.retain(|problem| {
             problem.kind != Kind::AnonymousVolumes || !settings.renew_anon_volumes
         });
@@ -110,7 +110,7 @@ impl Scene<'_> {
         let exposed = ports::exposed(service, &image.ports);
         let labels = self.labels(service, Some(image));
         if let Some((own, url)) = ports::fixed_address(&labels)
-            && settings.strategy != Strategy::Recreate
+            && settings.order() == Order::StartFirst
         {
             let message = format!(
                 "Traefik sends to {url} for {}, whichever version is there (loadbalancer.server.url of {own})",

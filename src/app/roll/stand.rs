@@ -129,7 +129,7 @@ async fn observe(standing: &mut Standing, checked: Checked<'_>) -> Result<()> {
         claim: proxy.claim(&checked.olds).await?,
         replicas: checked.olds,
     };
-    standing.unfinished = plan::unfinished(&observed, standing.routed)
+    standing.unfinished = plan::unfinished(&observed, standing.routed, None)
         .map(|(rollout, goal, _)| left(&rollout, &goal));
     standing.observed = proxy.observed(&observed.replicas).await;
     standing.replicas = observed.replicas;

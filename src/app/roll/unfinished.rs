@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::Event,
     execute::{self, UNROUTED, World, live::Live},
-    model::{ContainerId, Facts, Goal, Reason, Replica, RolloutId, Stage},
+    model::{ContainerId, Facts, Goal, Order, Reason, Replica, RolloutId, Stage},
     plan,
     proxy::Proxy,
     settings::OnUnfinished,
@@ -52,7 +52,9 @@ impl Scene<'_> {
         let mut live = self.live(subject, proxy, lock, watch, settle);
         let observed = live.observe().await?;
         let name = &subject.service.name;
-        let Some((rollout, goal, wanted)) = plan::unfinished(&observed, routed) else {
+        let begun = memory.stop_first(&observed.replicas);
+        let unfinished = plan::unfinished(&observed, routed, begun.as_ref());
+        let Some((rollout, goal, wanted)) = unfinished else {
             if subject.purpose == Purpose::Settle {
                 self.events
                     .notice(format!("{name} has no unfinished rollout"));
@@ -74,8 +76,18 @@ impl Scene<'_> {
         let now = before_now(&mut *live.proxy, &others, untouched).await;
         let mut unrouted = now.unrouted;
         unrouted.extend(memory.unrouted(&rollout));
-        let settled = settled(name, forward, &others, &unrouted);
+        let begun = begun.filter(|begun| begun.rollout == rollout);
+        let has_stopped = begun
+            .as_ref()
+            .is_some_and(|begun| begun.has_stopped_any(&others));
+        let restartable = begun.map_or_else(BTreeSet::new, |begun| begun.ran);
+        let settled = settled(name, forward, &others, (&unrouted, &restartable));
         let mut desired = desired(goal, rollout, wanted, routed, &others);
+        if !restartable.is_empty() {
+            desired.order = Order::StopFirst;
+            desired.served |= has_stopped;
+            desired.restartable = restartable;
+        }
         desired.unrouted = unrouted;
         desired.confirm_hold = confirm_hold;
         desired.hooks = subject.has_hooks(&others);
@@ -143,13 +155,14 @@ fn settled(
     service: &str,
     forward: bool,
     others: &[Replica],
-    unrouted: &BTreeSet<ContainerId>,
+    (unrouted, restartable): (&BTreeSet<ContainerId>, &BTreeSet<ContainerId>),
 ) -> String {
-    let routed = |own: &Replica| own.serves() && !unrouted.contains(&own.id);
+    let serves = |own: &Replica| own.serves() || restartable.contains(&own.id);
+    let routed = |own: &Replica| serves(own) && !unrouted.contains(&own.id);
     let serves = match forward {
         true => "the new version serves",
         false if others.iter().any(routed) => "the old version serves",
-        false if others.iter().any(Replica::serves) => UNROUTED,
+        false if others.iter().any(serves) => UNROUTED,
         false => "the new replicas are removed",
     };
     format!("{service} is settled: {serves}")

@@ -1,7 +1,7 @@
 //! What a request for containers becomes: the two commands, and what is refused before either is run.
 
 use super::super::{
-    CreateRequest, Project,
+    AnonymousVolumes, CreateRequest, Project,
     view::rewrite::{is_valid_name, temporary_name},
 };
 use crate::error::{Error, Result};
@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy)]
 pub enum Step {
     Create,
-    Replace,
     Start,
 }
 
@@ -20,7 +19,6 @@ impl Step {
     pub fn arguments(self, service: &str, scales: &[String]) -> Vec<String> {
         let words: &[&str] = match self {
             Self::Create => &["create", "--no-recreate"],
-            Self::Replace => &["create", "--force-recreate"],
             Self::Start => &["up", "--detach", "--no-deps", "--no-recreate"],
         };
         let mut arguments: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
@@ -35,7 +33,6 @@ impl Step {
     pub fn verb(self) -> &'static str {
         match self {
             Self::Create => "create",
-            Self::Replace => "replace",
             Self::Start => "start",
         }
     }
@@ -74,7 +71,9 @@ pub fn check_request(request: &CreateRequest<'_>) -> Result<()> {
             request.rollout
         )));
     }
-    if !service.anonymous_volumes.is_empty() && !request.renew_anon_volumes {
+    if !service.anonymous_volumes.is_empty()
+        && request.anonymous_volumes == AnonymousVolumes::Refuse
+    {
         return Err(Error::refused(format!(
             "{} has anonymous volumes, which new containers would start without: {}",
             service.name,
@@ -86,11 +85,7 @@ pub fn check_request(request: &CreateRequest<'_>) -> Result<()> {
 }
 
 /// Compose would create what is missing, which is not this rollout's to do.
-pub fn check_dependencies(
-    project: &Project,
-    service: &str,
-    observed: &[(String, u32)],
-) -> Result<()> {
+fn check_dependencies(project: &Project, service: &str, observed: &[(String, u32)]) -> Result<()> {
     let reachable = project.dependencies(service);
     let dependants = std::iter::once(service).chain(reachable.iter().map(String::as_str));
     for dependant in dependants.filter_map(|name| project.services.get(name)) {
@@ -183,7 +178,7 @@ services:
             rollout,
             lock: None,
             labels: Default::default(),
-            renew_anon_volumes: false,
+            anonymous_volumes: AnonymousVolumes::Refuse,
         };
         assert!(check_request(&request("r/2")).is_err());
         assert_eq!(check_request(&request("r2")), Ok(()));
@@ -196,10 +191,6 @@ services:
         assert_eq!(
             line(Step::Create),
             "create --no-recreate --no-build --pull never --scale web=3 --scale db=1 web"
-        );
-        assert_eq!(
-            line(Step::Replace),
-            "create --force-recreate --no-build --pull never --scale web=3 --scale db=1 web"
         );
         assert_eq!(
             line(Step::Start),

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use testbed::eventually;
 
-use crate::{compose::CreateRequest, error::Outcome};
+use crate::{
+    compose::{AnonymousVolumes, CreateRequest},
+    error::Outcome,
+};
 
 use super::stack::{SUITES, Stack};
 
@@ -104,7 +107,7 @@ async fn a_dependency_that_is_gone_by_then_is_not_created_either() {
             rollout: "r2",
             lock: None,
             labels: BTreeMap::new(),
-            renew_anon_volumes: false,
+            anonymous_volumes: AnonymousVolumes::Refuse,
         };
         let error = compose.create(&request, |_| ()).await.unwrap_err();
         assert_eq!(
@@ -174,7 +177,7 @@ async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
             rollout: "r2",
             lock: None,
             labels: BTreeMap::new(),
-            renew_anon_volumes: false,
+            anonymous_volumes: AnonymousVolumes::Refuse,
         };
         let project = format!("COMPOSE_PROJECT_NAME={}", stack.name);
         let (said, heard) = tokio::sync::oneshot::channel();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use testbed::{Project as Folder, compose_config, docker, engine::succeeded};
 
 use crate::{
-    compose::{Compose, CreateRequest, Invocation, Project, find::Surroundings},
+    compose::{AnonymousVolumes, Compose, CreateRequest, Invocation, Project, find::Surroundings},
     docker_http::Endpoint,
     error::Result,
 };
@@ -132,6 +132,16 @@ impl Stack {
 
     /// Creates and starts `replicas` new ones beside the old, dependencies as they are.
     pub async fn create(&self, compose: &Compose, service: &str, replicas: u32) -> Result<Project> {
+        self.create_with(compose, (service, replicas), AnonymousVolumes::Refuse)
+            .await
+    }
+
+    async fn create_with(
+        &self,
+        compose: &Compose,
+        (service, replicas): (&str, u32),
+        anonymous_volumes: AnonymousVolumes,
+    ) -> Result<Project> {
         let project = compose.project_for(&[service]).await?;
         let request = CreateRequest {
             project: &project,
@@ -141,7 +151,7 @@ impl Stack {
             rollout: "r2",
             lock: None,
             labels: BTreeMap::from([("io.rollout.revision".to_owned(), "2".to_owned())]),
-            renew_anon_volumes: false,
+            anonymous_volumes,
         };
         compose.create(&request, |_| ()).await?;
         Ok(project)
@@ -159,9 +169,17 @@ impl Stack {
     /// A whole change of version: the new beside the old, the old removed, the names given, and nothing left for a
     /// plain `up` to do.
     pub async fn roll(&self, service: &str, replicas: u32) {
+        self.roll_with(service, replicas, AnonymousVolumes::Refuse)
+            .await;
+    }
+
+    /// The same, with volumes that have no name.
+    pub async fn roll_with(&self, service: &str, replicas: u32, volumes: AnonymousVolumes) {
         let old = self.seen(service);
         let compose = self.compose().await;
-        self.create(&compose, service, replicas).await.unwrap();
+        self.create_with(&compose, (service, replicas), volumes)
+            .await
+            .unwrap();
         let all = self.seen(service).into_iter();
         let (new, still): (Vec<Seen>, Vec<Seen>) = all.partition(|seen| seen.rollout == "r2");
         assert_eq!(still, old, "{}: the old set was touched", self.suite);

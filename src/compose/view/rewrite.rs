@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
+use super::volumes::{self, Volume};
 pub use crate::model::label::{
     COMPOSE_ONEOFF as LABEL_ONE_OFF, COMPOSE_PROJECT as LABEL_PROJECT,
     COMPOSE_SERVICE as LABEL_SERVICE, NAME as LABEL_NAME, ROLLOUT as LABEL_ROLLOUT,
@@ -16,21 +17,12 @@ use crate::{model::label, socket_proxy::overlay::ENABLE};
 pub struct Subject {
     pub project: String,
     pub service: String,
-    /// What becomes of the containers that are there already.
-    pub mode: Mode,
-}
-
-/// The two ways to make containers.
-#[derive(Clone, Debug)]
-pub enum Mode {
-    /// A new set beside the old one, which Compose does not see.
-    Beside {
-        rollout: String,
-        /// Labels that every new container gets.
-        labels: BTreeMap<String, String>,
-    },
-    /// Compose replaces the service's own containers, and nothing else.
-    InPlace,
+    /// Whose new set is made beside the old one, which Compose does not see.
+    pub rollout: String,
+    /// Labels that every new container gets.
+    pub labels: BTreeMap<String, String>,
+    /// Volumes that new containers take over, by their numbers.
+    pub volumes: BTreeMap<u32, Vec<Volume>>,
 }
 
 /// What a request is about.
@@ -115,11 +107,7 @@ impl Subject {
 
     /// Whether Compose may change a container with these labels.
     pub fn owns(&self, labels: &Value) -> bool {
-        self.is_of_service(labels)
-            && match &self.mode {
-                Mode::Beside { rollout, .. } => labels[LABEL_ROLLOUT] == **rollout,
-                Mode::InPlace => true,
-            }
+        self.is_of_service(labels) && labels[LABEL_ROLLOUT] == *self.rollout
     }
 
     /// Leaves the service's earlier containers out of the answer to `/containers/json`; `None` where it is no list.
@@ -147,21 +135,32 @@ impl Subject {
                 self.service
             ));
         }
-        let query = match &self.mode {
-            Mode::InPlace => query.to_owned(),
-            Mode::Beside { rollout, .. } if is_hook(&body["Labels"]) => {
-                adapt_hook(&mut body, rollout);
+        let temporary = || with_query_value(query, "name", &temporary_name(&name, &self.rollout));
+        let query = match is_hook(&body["Labels"]) {
+            true => {
+                adapt_hook(&mut body, &self.rollout);
                 match name.is_empty() {
                     true => query.to_owned(),
-                    false => with_query_value(query, "name", &temporary_name(&name, rollout)),
+                    false => temporary(),
                 }
             }
-            Mode::Beside { rollout, labels } => {
-                label(&mut body, labels, &name, rollout);
-                with_query_value(query, "name", &temporary_name(&name, rollout))
+            false => {
+                label(&mut body, &self.labels, &name, &self.rollout);
+                self.take_over_volumes(&mut body);
+                temporary()
             }
         };
         Ok((query, body.to_string().into_bytes()))
+    }
+
+    fn take_over_volumes(&self, body: &mut Value) {
+        let number = body["Labels"][label::COMPOSE_NUMBER].as_str();
+        let number = number.and_then(|text| text.parse().ok());
+        if let Some(own) = number.and_then(|number: u32| self.volumes.get(&number))
+            && (body["HostConfig"].is_object() || body["HostConfig"].is_null())
+        {
+            volumes::mount(body, own);
+        }
     }
 }
 

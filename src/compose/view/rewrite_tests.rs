@@ -10,17 +10,9 @@ fn beside() -> Subject {
     Subject {
         project: "shop".to_owned(),
         service: "web".to_owned(),
-        mode: Mode::Beside {
-            rollout: "r2".to_owned(),
-            labels: BTreeMap::from([("io.rollout.revision".to_owned(), "7".to_owned())]),
-        },
-    }
-}
-
-fn in_place() -> Subject {
-    Subject {
-        mode: Mode::InPlace,
-        ..beside()
+        rollout: "r2".to_owned(),
+        labels: BTreeMap::from([("io.rollout.revision".to_owned(), "7".to_owned())]),
+        volumes: BTreeMap::new(),
     }
 }
 
@@ -71,7 +63,6 @@ fn earlier_containers_are_left_out_in_any_state_and_everything_else_stays() {
         visible_ids(&beside(), &containers),
         ["ours", "db", "one-off", "elsewhere", "plain", "null"]
     );
-    assert_eq!(visible_ids(&in_place(), &containers).len(), 8);
 }
 
 #[test]
@@ -99,20 +90,35 @@ fn a_new_container_gets_a_temporary_name_and_our_labels_and_keeps_the_rest() {
 }
 
 #[test]
-fn a_container_in_place_is_created_as_compose_wants_it() {
-    let (query, body) = create(&in_place(), "name=abc_shop-web-1", labels("web", None)).unwrap();
-    assert_eq!(query, "name=abc_shop-web-1");
-    assert_eq!(body["Labels"], labels("web", None));
+fn a_new_container_takes_over_the_volumes_of_its_number_and_a_hooks_container_none() {
+    let volume = Volume {
+        name: "of-old".to_owned(),
+        target: "/data".to_owned(),
+        read_only: false,
+    };
+    let subject = Subject {
+        volumes: BTreeMap::from([(1, vec![volume])]),
+        ..beside()
+    };
+    let mounts = |labels: Value| {
+        let (_, body) = create(&subject, "name=shop-web-1", labels).unwrap();
+        body["HostConfig"]["Mounts"].clone()
+    };
+    assert_eq!(mounts(labels("web", None))[0]["Source"], "of-old");
+    let mut second = labels("web", None);
+    second[label::COMPOSE_NUMBER] = "2".into();
+    assert_eq!(mounts(second), Value::Null);
+    let mut hook = labels("web", None);
+    hook[label::COMPOSE_HOOK] = "pre_start".into();
+    assert_eq!(mounts(hook), Value::Null);
 }
 
 #[test]
 fn a_container_of_another_service_is_refused_by_name() {
-    for subject in [beside(), in_place()] {
-        assert_eq!(
-            create(&subject, "name=shop-db-1", labels("db", None)),
-            Err("create container shop-db-1: it belongs to service db, not to web".to_owned())
-        );
-    }
+    assert_eq!(
+        create(&beside(), "name=shop-db-1", labels("db", None)),
+        Err("create container shop-db-1: it belongs to service db, not to web".to_owned())
+    );
 }
 
 #[test]
@@ -121,8 +127,6 @@ fn only_what_this_rollout_made_may_be_changed() {
     assert!(!beside().owns(&labels("web", Some("r1"))));
     assert!(!beside().owns(&labels("web", None)));
     assert!(!beside().owns(&labels("db", Some("r2"))));
-    assert!(in_place().owns(&labels("web", None)));
-    assert!(!in_place().owns(&labels("db", None)));
 }
 
 #[test]

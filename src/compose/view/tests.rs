@@ -27,10 +27,9 @@ async fn scene_locked_by(lock: Option<&str>) -> Scene {
     let subject = Subject {
         project: "shop".to_owned(),
         service: "web".to_owned(),
-        mode: Mode::Beside {
-            rollout: "r2".to_owned(),
-            labels: BTreeMap::new(),
-        },
+        rollout: "r2".to_owned(),
+        labels: BTreeMap::new(),
+        volumes: BTreeMap::new(),
     };
     let upstream = Upstream::new(engine.endpoint());
     let view = View::start(upstream, subject, lock.map(str::to_owned)).await;

@@ -1,4 +1,4 @@
-//! Stops old replicas: hooks first, then their own signal and grace period.
+//! Stops old replicas, hooks first, then their own signal and grace period, and starts them again.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,20 @@ use super::{
 use crate::{
     engine::ExecCommand,
     error::Result,
-    model::{Facts, Replica, label},
+    model::{ContainerId, Facts, Replica, label},
 };
 
 impl Live<'_> {
     pub(super) async fn stop(&self, replicas: &[&Replica]) -> Result<()> {
         let stopping = replicas.iter().map(|replica| self.engine.stop(&replica.id));
         all(join_all(stopping).await)
+    }
+
+    /// Starts replicas again that were stopped to make room.
+    pub(super) async fn start(&self, replicas: &[ContainerId], facts: &mut Facts) -> Result<()> {
+        all(join_all(replicas.iter().map(|id| self.engine.start(id))).await)?;
+        facts.started.extend(replicas.iter().cloned());
+        Ok(())
     }
 
     /// Runs the hooks of each; gives up as soon as a new replica fails, since the way back is open until the stop.

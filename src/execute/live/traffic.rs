@@ -11,7 +11,7 @@ use crate::{
     engine::Engine,
     error::Result,
     event::{Event, Events},
-    model::{ContainerId, Desired, Drained, Facts, Replica, Route, Run, Side, Stage},
+    model::{ContainerId, Desired, Drained, Facts, Goal, Replica, Route, Run, Side, Stage},
     proxy::{Change, Observation},
     retry,
     watch::Watch,
@@ -115,22 +115,31 @@ impl Live<'_> {
     fn limits(&self, desired: &Desired, side: Side, sets: &Sets<'_>) -> Limits {
         let held_back = self.proxy.held_back();
         let unseen = !self.memory.new_was_live && !sets.news.is_empty();
+        // An old replica that was started again is served once Docker itself calls it healthy, too.
+        let again = matches!(desired.goal, Goal::Undo(_)) && !desired.restartable.is_empty();
         let stand = match side {
             // The cutover may have been read already, and be held back.
             Side::Old if unseen => held_back,
+            // What it says may be of the time before the stop.
+            Side::Old if again => held_back,
             _ => Duration::ZERO,
         };
         // A first start without a socket proxy is served once Docker itself calls it healthy.
         let first = desired.confirm_hold && side == Side::New && sets.olds.is_empty();
-        let undecided = sets.news.iter().map(|new| new.undecided_for()).max();
-        let more = undecided.filter(|_| first).unwrap_or_default();
+        let undecided = |set: &[&Replica]| set.iter().map(|own| own.undecided_for()).max();
+        let more = match again {
+            true => undecided(&sets.olds),
+            false => undecided(&sets.news).filter(|_| first),
+        };
+        let more = more.unwrap_or_default();
+        let is_way_back = |old: &&Replica| old.serves() || desired.restartable.contains(&old.id);
         Limits {
             // What the proxy holds back for longer cannot be seen any earlier.
             total: self.settings.confirm_timeout.max(held_back) + stand + more,
             stand,
             held_back,
             // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
-            way_back: side == Side::New && sets.olds.iter().any(|old| old.serves()),
+            way_back: side == Side::New && sets.olds.iter().any(is_way_back),
         }
     }
 
@@ -285,7 +294,7 @@ struct Limits {
     stand: Duration,
     /// For how long the proxy may hold back what it has read.
     held_back: Duration,
-    /// Old replicas serve, so a complaint need not be waited out.
+    /// There are old replicas to go back to, so a complaint need not be waited out.
     way_back: bool,
 }
 
@@ -377,7 +386,7 @@ fn stands(since: Option<Instant>, long: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        model::{Goal, RolloutId},
+        model::RolloutId,
         plan::simulator::{Simulator, WELL, old, replica, rollout},
     };
 
