@@ -456,6 +456,9 @@ impl Scene<'_> {
                 // Where a person is needed, nobody knows what serves.
                 if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
                     self.put_back(&mut intent).await;
+                    self.tell_left_behind(subject, &intent.ran).await;
+                    // They run: whoever stops them from here on means it.
+                    intent.ran.clear();
                 }
                 self.note_end(subject, lock, &intent).await;
                 return Err(error);

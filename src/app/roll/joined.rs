@@ -1,10 +1,12 @@
 //! What lives in namespaces or volumes of a service's containers, and has to be recreated by hand once those are replaced.
 
+use std::collections::BTreeMap;
+
 use super::{Scene, Subject};
 use crate::{
     compose::{Service, check},
     engine::shared::Joined,
-    model::Replica,
+    model::{ContainerId, Replica},
 };
 
 /// When it is said what has to be recreated by hand.
@@ -43,6 +45,25 @@ impl Scene<'_> {
                 ),
                 When::After => format!("recreate {called} now: {command}"),
             });
+        }
+    }
+
+    /// The same where the rollout came to nothing after it had stopped old containers that were running since these times:
+    /// started again, they have new namespaces.
+    pub(super) async fn tell_left_behind(
+        &self,
+        subject: &Subject<'_>,
+        ran: &BTreeMap<ContainerId, String>,
+    ) {
+        let Ok(now) = self.engine.replicas(&subject.key).await else {
+            return;
+        };
+        let is_untouched = |(id, since): (&ContainerId, &String)| {
+            now.iter()
+                .any(|own| own.id == *id && own.started_at == *since)
+        };
+        if !ran.iter().all(is_untouched) {
+            self.tell_joined(subject, When::After);
         }
     }
 }
