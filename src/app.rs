@@ -21,6 +21,7 @@ use std::{
 };
 
 use signals::signals;
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
     engine::Engine,
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
+    execute,
     model::ServiceKey,
     namespace,
     report::{Output, human::Human, json::Json},
@@ -226,12 +228,17 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
     let scenes: Vec<roll::Scene<'_>> = of_each.iter().map(|own| opened.scene(own)).collect();
     let flags = &up.settings;
     // All are checked before the first is touched, and each again once those before it have been rolled.
-    let mut first = None;
+    let mut checked = Vec::new();
     for (index, (name, scene)) in names.iter().zip(&scenes).enumerate() {
-        let checked = scene.check(name, flags, &names[..index], roll::Purpose::Roll);
-        let checked = checked.await;
-        first.get_or_insert(checked.map_err(|error| error.within(scene.events.scope()))?);
+        let own = scene.check(name, flags, &names[..index], roll::Purpose::Roll);
+        let own = own.await;
+        checked.push(own.map_err(|error| error.within(scene.events.scope()))?);
     }
+    for (scene, own) in scenes.iter().zip(&checked).skip(1) {
+        let fetched = until_interrupted(&interrupted, scene.fetch_ahead(own)).await;
+        fetched.map_err(|error| error.within(scene.events.scope()))?;
+    }
+    let mut first = checked.into_iter().next();
     for (index, (name, scene)) in names.iter().zip(&scenes).enumerate() {
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
@@ -254,6 +261,21 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Drops the work at the first signal.
+async fn until_interrupted(
+    interrupted: &watch::Receiver<bool>,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let mut interrupted = interrupted.clone();
+    tokio::select! {
+        biased;
+        () = execute::raised(&mut interrupted) => {
+            Err(Error::interrupted("interrupted; nothing was changed, what ran before serves"))
+        }
+        done = work => done,
+    }
 }
 
 /// A refusal that comes once other services were rolled is not "before anything was touched" any more.

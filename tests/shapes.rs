@@ -430,6 +430,19 @@ async fn several_services_are_rolled_in_the_order_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_a_later_service_that_is_not_to_be_had_is_known_before_the_first_is_touched() {
+    let mut stack = Stack::usual(API);
+    stack.set("API_TAG", "v1").up("v1").await;
+    let before = [ids(&stack, "web").await, ids(&stack, "api").await];
+    stack.tag("v2").set("API_TAG", "no-such-tag");
+    let run = stack.rollout(&["web", "api"]).await;
+    run.code(2);
+    assert_eq!(run.event("failed").unwrap()["service"], "api");
+    assert_eq!([ids(&stack, "web").await, ids(&stack, "api").await], before);
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_first_service_that_fails_ends_it_and_the_next_is_not_touched() {
     let mut stack = Stack::usual(API);
     stack.set("API_TAG", "v1").up("v1").await;

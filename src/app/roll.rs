@@ -372,7 +372,7 @@ impl Scene<'_> {
                     false => "interrupted; nothing was changed, what ran before serves",
                 }));
             }
-            fetched = self.fetch_image(subject, &mut phases) => fetched.map_err(unchanged)?,
+            fetched = self.fetch_image(subject.service, &subject.settings, &mut phases) => fetched.map_err(unchanged)?,
         }
         let (version, image) = self
             .version(subject, proxy.routes())

@@ -159,8 +159,9 @@ fn swarm(traefik: &TraefikFacts) -> Option<Finding> {
 }
 
 fn open_api(facts: &Facts, traefik: &TraefikFacts, error: &Error) -> Option<Fix> {
-    let guarded = is_guarded(error);
-    let service = own(facts, traefik).filter(|_| !guarded);
+    // Where it is on, something else keeps it from answering.
+    let is_off = traefik.config.api.is_none() && !is_guarded(error);
+    let service = own(facts, traefik).filter(|_| is_off);
     let edit = service.and_then(|service| option(traefik, service, "api.insecure=true", facts));
     match edit {
         Some(edit) => Some(Fix::edit(

@@ -82,14 +82,15 @@ async fn a_traefik_that_mounts_the_socket_itself_is_told_what_to_add() {
     );
     refused(&run, &error, "DOCKER_HOST: \"tcp://socket-proxy:2375\"");
     for line in [
-        "          image: rollout:latest\n          command: [socket-proxy]\n",
+        "          image: rollout:latest\n          command: [socket-proxy, --only=traefik.enable=true]\n",
         "          cap_drop: [ALL]\n",
-        "--api.insecure=true",
         "rollout init --write",
         "--allow-split",
     ] {
         assert!(run.text.contains(line), "{}", run.text);
     }
+    // The API is on already, and may be guarded.
+    assert!(!run.text.contains("--api.insecure"), "{}", run.text);
     assert_eq!(whole(&stack).await, before);
 }
 

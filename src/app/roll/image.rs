@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::{Checked, Scene, Subject, Version, refuse::pass_over};
+use super::{Checked, Scene, Subject, Version, refuse::pass_over, untouched};
 use crate::{
     check::Check,
-    compose::Pull,
+    compose::{Pull, Service},
     engine::Image,
     error::{Error, Result},
     event::Event,
     model::label,
     namespace,
     proxy::traefik::discover,
-    settings::PullPolicy,
+    settings::{PullPolicy, Settings},
 };
 
 /// The program that helpers run, where `make image` puts it.
@@ -69,31 +69,50 @@ impl Scene<'_> {
             .await
     }
 
-    pub(super) async fn fetch_image(
-        &self,
-        subject: &Subject<'_>,
-        phases: &mut BTreeMap<&'static str, u64>,
-    ) -> Result<()> {
-        if let Some(back) = self.back {
-            return self.fetch_recorded(back).await;
+    /// Fetches the image of a service that is rolled later, so that one which cannot be had is known before the first.
+    ///
+    /// Refused where that fails.
+    pub async fn fetch_ahead(&self, checked: &Checked<'_>) -> Result<()> {
+        let (service, settings) = (checked.service, &checked.settings);
+        let build = service.has_build && settings.build;
+        if !build && matches!(self.pull(service, settings).await?, Pull::Never) {
+            return Ok(());
         }
-        let name = &subject.service.name;
-        let build = subject.service.has_build && subject.settings.build;
-        let step = if build { "build" } else { "pull" };
-        let policy = match subject.settings.pull {
-            // As `docker compose up` does: a name that the engine has an image for is not asked of a registry.
-            PullPolicy::Policy if subject.service.pull_policy.is_none() => Pull::Missing,
+        let mut phases = BTreeMap::new();
+        let fetched = self.fetch_image(service, settings, &mut phases);
+        fetched.await.map_err(untouched)
+    }
+
+    /// As `docker compose up` does: a name that the engine has an image for is not asked of a registry.
+    async fn pull(&self, service: &Service, settings: &Settings) -> Result<Pull> {
+        let policy = match settings.pull {
+            PullPolicy::Policy if service.pull_policy.is_none() => Pull::Missing,
             PullPolicy::Policy => Pull::Policy,
             PullPolicy::Always => Pull::Always,
             PullPolicy::Missing => Pull::Missing,
             PullPolicy::Never => Pull::Never,
         };
         // Compose asks a registry for every `latest` all the same, unlike its own `up`.
-        let reference = subject.service.image.clone().unwrap_or_default();
-        let policy = match policy {
+        let reference = service.image.clone().unwrap_or_default();
+        Ok(match policy {
             Pull::Missing if self.engine.image(&reference).await?.is_some() => Pull::Never,
             other => other,
-        };
+        })
+    }
+
+    pub(super) async fn fetch_image(
+        &self,
+        service: &Service,
+        settings: &Settings,
+        phases: &mut BTreeMap<&'static str, u64>,
+    ) -> Result<()> {
+        if let Some(back) = self.back {
+            return self.fetch_recorded(back).await;
+        }
+        let name = &service.name;
+        let build = service.has_build && settings.build;
+        let step = if build { "build" } else { "pull" };
+        let policy = self.pull(service, settings).await?;
         let started = Instant::now();
         self.events.emit(Event::StepStarted {
             step,

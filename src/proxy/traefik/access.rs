@@ -79,7 +79,10 @@ impl Access {
     pub fn read(settings: &Settings) -> Result<Self> {
         let variable = std::env::var(TRAEFIK_AUTH).ok();
         let credentials = match (&settings.traefik_auth_file, variable) {
-            (Some(path), _) => Some((format!("the first line of {path}"), file(path)?)),
+            (Some(path), _) => {
+                let text = file(path).map_err(|error| error.hint(HOW_TO_GIVE))?;
+                Some((format!("the first line of {path}"), text))
+            }
             (None, Some(text)) if !text.is_empty() => Some((TRAEFIK_AUTH.to_owned(), text)),
             (None, _) => None,
         };

@@ -175,7 +175,8 @@ fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
     let mut environment = Vec::new();
     let mut command = Vec::new();
     let mut in_file = String::new();
-    let mut options = vec![API.to_owned()];
+    let is_off = reader.config.is_none_or(|config| config.api.is_none());
+    let mut options: Vec<String> = is_off.then(|| API.to_owned()).into_iter().collect();
     match (reader.heeds_docker_host, reader.other_endpoint()) {
         (true, _) => environment.push(format!("DOCKER_HOST: \"{}\"", address(SERVICE))),
         (false, Some(other)) => {
