@@ -21,7 +21,6 @@ use std::{
 };
 
 use signals::signals;
-use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -235,8 +234,11 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         checked.push(own.map_err(|error| error.within(scene.events.scope()))?);
     }
     for (scene, own) in scenes.iter().zip(&checked).skip(1) {
-        let fetched = until_interrupted(&interrupted, scene.fetch_ahead(own)).await;
-        fetched.map_err(|error| error.within(scene.events.scope()))?;
+        let fetching = scene.fetch_ahead(own);
+        let fetched = execute::unless_interrupted(&interrupted, execute::UNCHANGED, fetching);
+        fetched
+            .await
+            .map_err(|error| error.within(scene.events.scope()))?;
     }
     let mut first = checked.into_iter().next();
     for (index, (name, scene)) in names.iter().zip(&scenes).enumerate() {
@@ -261,21 +263,6 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-/// Drops the work at the first signal.
-async fn until_interrupted(
-    interrupted: &watch::Receiver<bool>,
-    work: impl Future<Output = Result<()>>,
-) -> Result<()> {
-    let mut interrupted = interrupted.clone();
-    tokio::select! {
-        biased;
-        () = execute::raised(&mut interrupted) => {
-            Err(Error::interrupted("interrupted; nothing was changed, what ran before serves"))
-        }
-        done = work => done,
-    }
 }
 
 /// A refusal that comes once other services were rolled is not "before anything was touched" any more.

@@ -271,6 +271,23 @@ async fn settle_down(step: &Step) {
     }
 }
 
+/// Drops the work at the first signal, and says so.
+pub(crate) async fn unless_interrupted<T>(
+    interrupted: &watch::Receiver<bool>,
+    message: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut interrupted = interrupted.clone();
+    tokio::select! {
+        biased;
+        () = raised(&mut interrupted) => Err(Error::interrupted(message)),
+        done = work => done,
+    }
+}
+
+/// What is said of a signal before the first change.
+pub(crate) const UNCHANGED: &str = "interrupted; nothing was changed, what ran before serves";
+
 /// Ends when a signal has come; never, once nobody can send one any more.
 pub(crate) async fn raised(interrupted: &mut watch::Receiver<bool>) {
     if interrupted.wait_for(|raised| *raised).await.is_err() {

@@ -9,6 +9,7 @@ mod examine;
 mod front;
 mod image;
 mod joined;
+mod locked;
 mod locking;
 mod record;
 mod refuse;
@@ -22,16 +23,14 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest, Sha256};
 use tokio::{sync::watch, time::Instant};
 
 pub use self::examine::{Around, Examined};
 pub use self::stand::Standing;
 use self::{
     image::lock_image,
-    joined::When,
+    locked::Locked,
     refuse::{Before, pass_over},
-    unfinished::Settled,
 };
 use crate::{
     check::Check,
@@ -40,20 +39,14 @@ use crate::{
         Engine,
         shared::{self, Joined},
     },
-    error::{Error, Outcome, Result, one_line},
-    event::{Event, Events},
-    execute::{
-        self,
-        live::{Live, Memory},
-    },
-    model::{
-        ContainerId, Desired, Facts, Goal, Observed, Order, Replica, RolloutId, ServiceKey,
-        image_change, label,
-    },
+    error::{Error, Outcome, Result},
+    event::Events,
+    execute::live::{Live, Memory},
+    model::{Desired, Goal, Observed, Order, Replica, RolloutId, ServiceKey, label},
     namespace::traffic::Protocol,
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings},
-    state::{Lock, journal::Intent, revisions::Revision},
+    state::{Lock, revisions::Revision},
     watch::{Front, Watch},
 };
 
@@ -155,10 +148,6 @@ impl Scene<'_> {
         checked.map_err(untouched)
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "to be cut up: reading and refusing are to be separate"
-    )]
     async fn read(
         &self,
         name: &str,
@@ -215,7 +204,7 @@ impl Scene<'_> {
         notices.extend(front.notices(&settings));
         let called_ports = front.called_ports();
         let mut proxy = front.proxy;
-        let clashes = self.refuse_clashes(clashes::Case {
+        let case = clashes::Case {
             key: &key,
             service,
             settings: &settings,
@@ -224,27 +213,17 @@ impl Scene<'_> {
             traefiks: &front.traefiks,
             earlier,
             purpose,
-        });
-        let mut before = Before::default();
-        notices.extend(match purpose {
+        };
+        let before = match purpose {
             Purpose::Roll => {
-                let names = self.refuse_taken_names(service, replicas, &olds);
-                let trouble = self.tell_trouble(name, &mut *proxy, &olds);
-                let (clashes, names, trouble) = tokio::join!(clashes, names, trouble);
-                names?;
-                before = trouble;
-                clashes?
+                let refused = self.refuse_by_labels(case, replicas, &mut *proxy, &mut notices);
+                refused.await?
             }
-            Purpose::Settle => clashes.await?,
-        });
-        if proxy.routes() && purpose == Purpose::Roll {
-            let unknown = self.refuse_unknown_labels(service, &olds);
-            pass_over(&settings, Check::Labels, unknown, &mut notices)?;
-        }
-        if let Some(image) = image.filter(|_| proxy.routes() && purpose == Purpose::Roll) {
-            let ports = self.refuse_ports(service, &settings, &image);
-            pass_over(&settings, Check::Rollout, ports, &mut notices)?;
-        }
+            Purpose::Settle => {
+                notices.extend(self.refuse_clashes(case).await?);
+                Before::default()
+            }
+        };
         Ok(Checked {
             service,
             flags: flags.clone(),
@@ -263,6 +242,32 @@ impl Scene<'_> {
             began,
             purpose,
         })
+    }
+
+    /// Refuses what the names and labels of the new version would cause. Returns what ails the routing already.
+    async fn refuse_by_labels(
+        &self,
+        case: clashes::Case<'_>,
+        replicas: u32,
+        proxy: &mut dyn Proxy,
+        notices: &mut Vec<String>,
+    ) -> Result<Before> {
+        let (service, settings, olds, image) = (case.service, case.settings, case.olds, case.image);
+        let clashes = self.refuse_clashes(case);
+        let names = self.refuse_taken_names(service, replicas, olds);
+        let trouble = self.tell_trouble(&service.name, proxy, olds);
+        let (clashes, names, before) = tokio::join!(clashes, names, trouble);
+        names?;
+        notices.extend(clashes?);
+        if proxy.routes() {
+            let unknown = self.refuse_unknown_labels(service, olds);
+            pass_over(settings, Check::Labels, unknown, notices)?;
+        }
+        if let Some(image) = image.filter(|_| proxy.routes()) {
+            let ports = self.refuse_ports(service, settings, image);
+            pass_over(settings, Check::Rollout, ports, notices)?;
+        }
+        Ok(before)
     }
 
     pub async fn roll(
@@ -320,170 +325,17 @@ impl Scene<'_> {
             told: checked.notices,
         };
         let mut proxy = checked.proxy;
-        self.locked(&subject, &mut *proxy, lock, checked.began, interrupted)
-            .await
-    }
-
-    #[expect(
-        clippy::too_many_lines,
-        reason = "to be cut up into the phases of a rollout"
-    )]
-    async fn locked(
-        &self,
-        subject: &Subject<'_>,
-        proxy: &mut dyn Proxy,
-        lock: &Lock,
-        began: Instant,
-        interrupted: watch::Receiver<bool>,
-    ) -> Result<()> {
         let front = Front::new(proxy.containers(), self.events.clone());
-        let watch = Watch::with_front(self.engine, &subject.key, front);
-        let mut memory = self.remembered(subject, lock).await;
-        let there = self.engine.replicas(&subject.key).await?;
-        let ids: Vec<ContainerId> = there.into_iter().map(|replica| replica.id).collect();
-        self.engine.sweep_helpers(&ids).await?;
-        self.engine.sweep_hooks(&subject.key).await?;
-        let Settled {
-            olds,
-            was_unfinished,
-            before,
-        } = self
-            .settle_unfinished(subject, proxy, (lock, &watch, &memory), interrupted.clone())
-            .await?;
-        let before = match was_unfinished {
-            true => before,
-            false => subject.before.clone(),
+        let locked = Locked {
+            scene: *self,
+            watch: &Watch::with_front(self.engine, &subject.key, front),
+            subject: &subject,
+            proxy: &mut *proxy,
+            lock,
+            began: checked.began,
+            interrupted,
         };
-        self.catch_up(subject, lock, &mut memory, &olds).await;
-        if subject.purpose == Purpose::Settle {
-            return Ok(());
-        }
-        let unchanged = |error: Error| match was_unfinished {
-            true => error,
-            false => untouched(error),
-        };
-        let mut phases = BTreeMap::new();
-        let mut signal = interrupted.clone();
-        tokio::select! {
-            biased;
-            () = execute::raised(&mut signal) => {
-                return Err(Error::interrupted(match was_unfinished {
-                    true => "interrupted; the unfinished rollout is settled, and nothing new was begun",
-                    false => "interrupted; nothing was changed, what ran before serves",
-                }));
-            }
-            fetched = self.fetch_image(subject.service, &subject.settings, &mut phases) => fetched.map_err(unchanged)?,
-        }
-        let (version, image) = self
-            .version(subject, proxy.routes())
-            .await
-            .map_err(unchanged)?;
-        if self.back.is_none() {
-            let found = (&olds[..], proxy.describe());
-            self.adopt(subject, lock, &mut memory, &version, found)
-                .await;
-        }
-        let reference = subject.service.image.clone().unwrap_or_default();
-        let (comes, replaces) = image_change(&reference, &version.image, &olds);
-        if !subject.settings.force && self.is_current(subject, &version, &olds, proxy).await? {
-            self.events.emit(Event::NothingToDo {
-                replicas: subject.replicas,
-                image: comes,
-            });
-            return Ok(());
-        }
-        self.tell_differences(subject, &olds);
-        self.tell_joined(subject, When::Before);
-        let bake = self.bake(subject, &image, proxy.routes());
-        self.warn(subject).await;
-        let rollout = rollout_id(&subject.key, subject.epoch);
-        let revision = memory.revisions.next(&olds);
-        let events = self.events.of_rollout(&rollout);
-        events.emit(Event::Started {
-            revision,
-            replicas: subject.replicas,
-            proxy: proxy.describe(),
-            image: comes.clone(),
-            replaces: replaces.clone(),
-            undo_to: self.back.map(|back| back.number),
-        });
-        let way = proxy.describe();
-        let mut intent = Intent {
-            revision: self.revision(subject, &version, (revision, &rollout), way, lock.epoch),
-            displaced: None,
-            failed: None,
-            unrouted: before.unrouted,
-            ran: record::ran(&subject.settings, &olds),
-        };
-        if let Some(back) = self.back {
-            intent.displaced = self.displaced(back).await?;
-        }
-        self.begin(subject, lock, &intent).await;
-        if self.back.is_some() {
-            self.name_recorded(&intent).await?;
-        }
-        let labels = self.revision_labels(&intent.revision, &olds);
-        let settle = self.settle(subject, proxy, &olds).await;
-        let mut desired = desired(
-            Goal::Roll,
-            rollout.clone(),
-            subject.replicas,
-            proxy.routes(),
-            &olds,
-        );
-        desired.order = subject.settings.order();
-        desired.restartable = intent.ran.keys().cloned().collect();
-        desired.unrouted.clone_from(&intent.unrouted);
-        desired.confirm_hold = proxy.confirms_hold();
-        desired.hooks = subject.has_hooks(&olds);
-        desired.bake = !bake.is_zero();
-        let mut live = self.live(subject, proxy, lock, &watch, settle);
-        live.labels = labels;
-        live.image = Some(version.image);
-        live.bake = bake;
-        live.complaints = before.complaints;
-        live.events = &events;
-        let rolled = execute::run(&mut live, desired, Facts::default(), &events, interrupted).await;
-        if let Err(error) = self.engine.sweep_hooks(&subject.key).await {
-            let left = &error.message;
-            self.events
-                .notice(format!("a container of a hook is left behind: {left}"));
-        }
-        let summary = match rolled {
-            Ok(summary) => summary,
-            Err(error) => {
-                intent.failed = Some(one_line(&error.message));
-                // Where a person is needed, nobody knows what serves.
-                if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
-                    self.put_back(&mut intent).await;
-                    self.tell_left_behind(subject, &intent.ran).await;
-                    // They run: whoever stops them from here on means it.
-                    intent.ran.clear();
-                }
-                self.note_end(subject, lock, &intent).await;
-                return Err(error);
-            }
-        };
-        let mut made = intent.revision;
-        made.at = self.engine.clock_ms().await;
-        self.record(subject, lock, &mut memory, made).await;
-        phases.extend(summary.phases);
-        self.tell_joined(subject, When::After);
-        let total_ms = began.elapsed().as_millis() as u64;
-        // Checks, the lock, an earlier rollout, records: no step of this one.
-        let steps: u64 = phases.values().sum();
-        phases.insert("other", total_ms.saturating_sub(steps));
-        events.emit(Event::Finished {
-            revision,
-            replicas: subject.replicas,
-            image: comes,
-            replaces,
-            cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
-            gap_ms: summary.gap.map(|gap| gap.as_millis() as u64),
-            total_ms,
-            phases,
-        });
-        Ok(())
+        locked.roll().await
     }
 
     fn live<'a>(
@@ -545,15 +397,6 @@ fn desired(
         bake: false,
         hooks: false,
     }
-}
-
-/// The service is part of the id, since the overlay's rules match on it: two services may be rolled at the same moment.
-fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
-    let digest = Sha256::digest(key.to_string());
-    RolloutId(format!(
-        "r{epoch:x}-{:02x}{:02x}{:02x}",
-        digest[0], digest[1], digest[2]
-    ))
 }
 
 /// Flags before the service's own, then the project's, then the environment's.
