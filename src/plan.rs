@@ -15,7 +15,7 @@ mod walk;
 use std::collections::BTreeSet;
 
 use crate::model::{
-    ContainerId, Desired, Facts, Goal, Observed, Reason, Replica, RolloutId, Side, Stage,
+    ContainerId, Desired, Facts, Goal, Observed, Order, Reason, Replica, RolloutId, Side, Stage,
 };
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
@@ -139,8 +139,17 @@ pub struct StopFirst {
 
 impl StopFirst {
     /// Whether any of these was stopped to make room.
-    pub fn has_stopped_any(&self, replicas: &[Replica]) -> bool {
+    fn has_stopped_any(&self, replicas: &[Replica]) -> bool {
         replicas.iter().any(|own| self.has_stopped(own))
+    }
+
+    /// What a later run wants of it, where these are the old replicas that it finds.
+    pub fn resume(self, desired: &mut Desired, olds: &[Replica]) {
+        if self.rollout == desired.rollout {
+            desired.order = Order::StopFirst;
+            desired.served |= self.has_stopped_any(olds);
+            desired.restartable = self.ran;
+        }
     }
 
     fn has_stopped(&self, replica: &Replica) -> bool {

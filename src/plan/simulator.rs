@@ -243,9 +243,7 @@ impl Simulator {
         next.desired.rollout = rollout;
         next.ran.clone_from(&self.ran);
         if let Some(begun) = begun {
-            next.desired.order = Order::StopFirst;
-            next.desired.served |= begun.has_stopped_any(&self.observed.replicas);
-            next.desired.restartable = begun.ran;
+            begun.resume(&mut next.desired, &self.observed.replicas);
         }
         next.desired.confirm_hold = self.desired.confirm_hold;
         next.desired.bake = self.desired.bake && next.desired.goal == Goal::Finish;
@@ -452,19 +450,7 @@ impl Simulator {
             }
             Step::Hooks { replicas } => self.facts.hooked.extend(replicas.iter().cloned()),
             Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
-            Step::Start { replicas } => {
-                let run = match self.fate.restarts {
-                    true => Run::Running,
-                    false => Run::Exited,
-                };
-                self.change(replicas, |replica| {
-                    replica.run = run;
-                    replica.health = Health::Healthy;
-                    replica.started_at = "again".to_owned();
-                });
-                self.facts.started.extend(replicas.iter().cloned());
-                (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
-            }
+            Step::Start { replicas } => self.start(replicas),
             Step::Remove { replicas } => {
                 self.observed
                     .replicas
@@ -496,6 +482,20 @@ impl Simulator {
                 self.facts.released = true;
             }
         }
+    }
+
+    fn start(&mut self, replicas: &[ContainerId]) {
+        let run = match self.fate.restarts {
+            true => Run::Running,
+            false => Run::Exited,
+        };
+        self.change(replicas, |replica| {
+            replica.run = run;
+            replica.health = Health::Healthy;
+            replica.started_at = "again".to_owned();
+        });
+        self.facts.started.extend(replicas.iter().cloned());
+        (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
     }
 
     fn change(&mut self, ids: &[ContainerId], change: impl Fn(&mut Replica)) {

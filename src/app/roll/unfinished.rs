@@ -1,6 +1,6 @@
 //! What an earlier run has left unfinished: finished or undone before anything else.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::Event,
     execute::{self, UNROUTED, World, live::Live},
-    model::{ContainerId, Facts, Goal, Order, Reason, Replica, RolloutId, Stage},
+    model::{Desired, Facts, Goal, Reason, Replica, RolloutId, Stage},
     plan,
     proxy::Proxy,
     settings::OnUnfinished,
@@ -74,21 +74,13 @@ impl Scene<'_> {
             .into_iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
         let now = before_now(&mut *live.proxy, &others, untouched).await;
-        let mut unrouted = now.unrouted;
-        unrouted.extend(memory.unrouted(&rollout));
-        let begun = begun.filter(|begun| begun.rollout == rollout);
-        let has_stopped = begun
-            .as_ref()
-            .is_some_and(|begun| begun.has_stopped_any(&others));
-        let restartable = begun.map_or_else(BTreeSet::new, |begun| begun.ran);
-        let settled = settled(name, forward, &others, (&unrouted, &restartable));
         let mut desired = desired(goal, rollout, wanted, routed, &others);
-        if !restartable.is_empty() {
-            desired.order = Order::StopFirst;
-            desired.served |= has_stopped;
-            desired.restartable = restartable;
+        if let Some(begun) = begun {
+            begun.resume(&mut desired, &others);
         }
-        desired.unrouted = unrouted;
+        desired.unrouted = now.unrouted;
+        desired.unrouted.extend(memory.unrouted(&desired.rollout));
+        let settled = settled(name, forward, &others, &desired);
         desired.confirm_hold = confirm_hold;
         desired.hooks = subject.has_hooks(&others);
         if forward && routed {
@@ -151,14 +143,9 @@ async fn before_now(proxy: &mut dyn Proxy, replicas: &[Replica], is_asked: bool)
 }
 
 /// What is said of a service once nothing is unfinished any more.
-fn settled(
-    service: &str,
-    forward: bool,
-    others: &[Replica],
-    (unrouted, restartable): (&BTreeSet<ContainerId>, &BTreeSet<ContainerId>),
-) -> String {
-    let serves = |own: &Replica| own.serves() || restartable.contains(&own.id);
-    let routed = |own: &Replica| serves(own) && !unrouted.contains(&own.id);
+fn settled(service: &str, forward: bool, others: &[Replica], desired: &Desired) -> String {
+    let serves = |own: &Replica| own.serves() || desired.restartable.contains(&own.id);
+    let routed = |own: &Replica| serves(own) && !desired.unrouted.contains(&own.id);
     let serves = match forward {
         true => "the new version serves",
         false if others.iter().any(routed) => "the old version serves",
