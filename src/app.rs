@@ -151,7 +151,8 @@ fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -
 
 /// Reports a failure; its exit code.
 fn tell(events: &Events, error: Error) -> ExitCode {
-    events.scoped(error.scope).emit(Event::Failed {
+    let scope = error.scope.map_or_else(Default::default, |scope| *scope);
+    events.scoped(scope).emit(Event::Failed {
         message: one_line(&error.message),
         code: error.outcome as u8,
         hint: error.hint,

@@ -43,7 +43,7 @@ pub struct Error {
     /// The check that a refusal is about, where it can be ignored.
     pub check: Option<Check>,
     /// What it is about, where that is one service.
-    pub scope: Scope,
+    pub scope: Option<Box<Scope>>,
 }
 
 /// A result whose error knows its exit code.
@@ -57,7 +57,7 @@ impl Error {
             hint: None,
             logs: Vec::new(),
             check: None,
-            scope: Scope::default(),
+            scope: None,
         }
     }
 
@@ -105,9 +105,7 @@ impl Error {
     /// As an error of this scope, unless it has one.
     #[must_use]
     pub fn within(mut self, scope: &Scope) -> Self {
-        if self.scope == Scope::default() {
-            self.scope = scope.clone();
-        }
+        self.scope.get_or_insert_with(|| Box::new(scope.clone()));
         self
     }
 
