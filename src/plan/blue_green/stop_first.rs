@@ -59,12 +59,8 @@ impl Rollout<'_> {
 
     /// Once the new replicas are gone: starts what was stopped to make room, and waits until the proxy routes to it again.
     pub(super) fn start_again(&self, reason: &Reason) -> Option<Next> {
-        // A stop goes on in the engine, whatever becomes of the run that asked for it.
-        let stopping = self.restartable().filter(|old| old.may_run());
-        let stopping: Vec<&Replica> = stopping
-            .filter(|old| !self.facts.started.contains(&old.id))
-            .collect();
-        if *reason == Reason::Unfinished && !stopping.is_empty() {
+        let stopping = self.stopping(reason);
+        if !stopping.is_empty() {
             let replicas = ids(&stopping, |_| true);
             return Some(Next::Step(Step::Stop { replicas }));
         }
@@ -93,6 +89,16 @@ impl Rollout<'_> {
             ))),
             _ => Next::Step(Step::Confirm { side: Side::Old }),
         })
+    }
+
+    /// What an earlier run may have asked the engine to stop: that goes on, whatever became of the run.
+    fn stopping(&self, reason: &Reason) -> Vec<&Replica> {
+        // A cutover comes after the end of every stop.
+        let may_stop = !matches!(self.stage, Some(Stage::Cutover | Stage::Back));
+        let unfinished = *reason == Reason::Unfinished && may_stop;
+        let all = self.restartable().filter(|_| unfinished);
+        all.filter(|old| old.may_run() && !self.facts.started.contains(&old.id))
+            .collect()
     }
 
     fn restartable(&self) -> impl Iterator<Item = &Replica> {
