@@ -234,7 +234,7 @@ async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
         let own = own.await;
         checked.push(own.map_err(|error| error.within(scene.events.scope()))?);
     }
-    for (scene, own) in scenes.iter().zip(&checked).skip(1) {
+    for (scene, own) in scenes.iter().zip(&checked).filter(|_| names.len() > 1) {
         let fetching = scene.fetch_ahead(own);
         let fetched = execute::unless_interrupted(&interrupted, execute::UNCHANGED, fetching);
         fetched

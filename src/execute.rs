@@ -135,7 +135,7 @@ impl Running<'_> {
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        if !self.bakes_on {
+        if !(self.bakes_on && *step == Step::Bake) {
             self.events.emit(Event::StepStarted {
                 step: step.name(),
                 replicas: names(step, observed),

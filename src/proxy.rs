@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use crate::{
     error::Result,
     model::{Claim, ContainerId, Replica, RolloutId, Route, Routing, Side, Stage},
+    namespace::{check::Check, traffic::Protocol},
     watch::Role,
 };
 
@@ -133,6 +134,15 @@ pub trait Proxy {
     fn containers(&self) -> Vec<(String, Role)> {
         Vec::new()
     }
+
+    /// The TCP ports of a replica that it routes to, and what is spoken on each.
+    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Protocol>;
+
+    /// Whether only datagrams are routed to a replica: they belong to no connection.
+    fn only_datagrams(&self, replica: &Replica) -> bool;
+
+    /// What the proxy itself will ask of a replica, as far as it can be asked from here.
+    fn readiness_checks(&self, replica: &Replica) -> Vec<Check>;
 
     /// Whether a hold moves the traffic itself, and is to be confirmed before anything else is done.
     fn confirms_hold(&self) -> bool {

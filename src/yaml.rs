@@ -44,6 +44,24 @@ pub fn write(value: &Value) -> Result<String, String> {
     serde_yaml::to_string(value).map_err(|error| error.to_string())
 }
 
+/// Writes a value as JSON that reads the same as YAML: there, some characters may not stand as they are in a text.
+pub fn json(value: &Value) -> String {
+    let is_plain = |c: char| {
+        !matches!(
+            c,
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+        )
+    };
+    let mut text = String::new();
+    for c in value.to_string().chars() {
+        match is_plain(c) {
+            true => text.push(c),
+            false => text += &format!("\\u{:04x}", u32::from(c)),
+        }
+    }
+    text
+}
+
 fn one_line(error: serde_yaml::Error) -> String {
     error.to_string().replace(['\n', '\r'], " ")
 }
@@ -167,6 +185,16 @@ mod tests {
     fn what_is_written_is_read_back_the_same() {
         let value = serde_json::json!({"a": "yes", "b": "8080", "c": [1, null, 1.5, true], "d": "x: y\n#z"});
         assert_eq!(parse(&write(&value).unwrap()), Ok(value));
+    }
+
+    #[test]
+    fn json_of_any_text_is_printable_and_reads_as_yaml() {
+        let text = "a\u{7f}b\u{85}c\u{2028}d\u{feff}e\u{9f}f é 𝄞";
+        let value = serde_json::json!({"text": text});
+        let written = json(&value);
+        assert!(!written.contains(['\u{7f}', '\u{85}', '\u{2028}', '\u{feff}', '\u{9f}']));
+        assert!(written.contains("é 𝄞"), "{written}");
+        assert_eq!(parse(&written), Ok(value));
     }
 
     #[test]

@@ -43,6 +43,7 @@ async fn a_version_that_never_gets_healthy_gives_way_to_the_old_containers_again
     ] {
         assert!(run.text.contains(said), "no {said:?} in\n{}", run.text);
     }
+    assert!(!run.text.contains("may have been lost"), "{}", run.text);
     run_again(&stack, &before).await;
     assert_eq!(stack.version().await.as_deref(), Some("v1"), "{}", run.text);
     // And without a proxy.

@@ -359,6 +359,11 @@ async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
     assert_eq!(stack.replicas("web").await, before);
     let run = stack.rollout(&["--strategy", "recreate", "web"]).await;
     run.code(0);
+    assert!(
+        !run.text.contains("took the old replicas away"),
+        "{}",
+        run.text
+    );
     assert_eq!(stack.version().await.as_deref(), Some("v2"), "{}", run.text);
     assert!(run.ms("ready") >= 2_500, "not stable yet\n{}", run.text);
     assert!(run.event("finished").unwrap()["phases"]["confirm"].is_u64());

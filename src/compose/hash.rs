@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{Compose, Project};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    yaml,
+};
 
 impl Compose {
     /// The `com.docker.compose.config-hash` that Compose would write on a container of the service now.
@@ -34,7 +37,7 @@ impl Compose {
             }
         }
         refer_to_containers(&mut alone["services"][service], &ids);
-        Ok(alone.to_string())
+        Ok(yaml::json(&alone))
     }
 
     /// The container that stands for a service which others join: the first by name, in any state.

@@ -254,9 +254,10 @@ fn uses(project: &Project) {
 fn a_service_alone_has_what_it_depends_on_and_reads_as_it_did() {
     let text = "name: p
 services:
-  web: {image: a, environment: {PRICE: '5$$'}, depends_on: {db: {condition: service_started, required: true}, off: {condition: service_started, required: false}}}
+  web: {image: a, environment: {PRICE: '5$$', KEYS$$: x}, configs: [{source: ours}], depends_on: {db: {condition: service_started, required: true}, off: {condition: service_started, required: false}}}
   db: {image: b}
-  other: {image: c}
+  other: {image: c, configs: [{source: theirs}]}
+configs: {ours: {content: a}, theirs: {content: b}}
 ";
     let whole = project(text, ":").unwrap();
     let alone = project(&whole.alone("web").to_string(), ":").unwrap();
@@ -264,5 +265,16 @@ services:
     let dependencies = alone.raw["services"]["web"]["depends_on"].as_object();
     assert!(dependencies.unwrap().keys().eq(["db"]));
     assert_eq!(alone.raw["services"]["web"]["environment"]["PRICE"], "5$");
+    // Compose looks for variables in values alone.
+    let written = whole.alone("web")["services"]["web"]["environment"].clone();
+    assert_eq!(written["PRICE"], "5$$");
+    assert_eq!(written["KEYS$"], "x");
+    assert!(
+        alone.raw["configs"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .eq(["ours"])
+    );
     assert_eq!(alone.raw["services"]["db"], whole.raw["services"]["db"]);
 }

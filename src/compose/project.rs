@@ -233,6 +233,12 @@ impl Project {
                 }
             }
         }
+        for section in ["configs", "secrets"] {
+            let used = used_contents(&all["services"], section);
+            if let Some(entries) = all.get_mut(section).and_then(Value::as_object_mut) {
+                entries.retain(|name, _| used.contains(name));
+            }
+        }
         escape(&mut all);
         all
     }
@@ -253,16 +259,22 @@ impl Project {
     }
 }
 
-/// Compose takes a `$` for the beginning of a variable.
+/// The configs, or the secrets, that these services use when they run or are built.
+fn used_contents(services: &Value, section: &str) -> BTreeSet<String> {
+    let services = services.as_object().into_iter().flatten();
+    let uses = services.flat_map(|(_, own)| [&own[section], &own["build"][section]]);
+    let uses = uses.filter_map(Value::as_array).flatten();
+    uses.filter_map(|used| Some(used["source"].as_str()?.to_owned()))
+        .collect()
+}
+
+/// Compose takes a `$` in a value for the beginning of a variable, and leaves keys as they are.
 fn escape(value: &mut Value) {
     match value {
         Value::String(text) => *text = text.replace('$', "$$"),
         Value::Array(all) => all.iter_mut().for_each(escape),
         Value::Object(all) => {
-            for (key, mut value) in std::mem::take(all) {
-                escape(&mut value);
-                all.insert(key.replace('$', "$$"), value);
-            }
+            all.values_mut().for_each(escape);
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }

@@ -1,11 +1,17 @@
 //! No proxy: a worker without a router, which is rolled on health alone.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
-use super::{Change, Observation, Proxy};
+use super::{
+    Change, Observation, Proxy,
+    traefik::{names, ports},
+};
 use crate::{
     error::Result,
     model::{Claim, Replica, RolloutId},
+    namespace::{check::Check, traffic::Protocol},
 };
 
 /// Routes nothing and remembers nothing.
@@ -20,6 +26,19 @@ impl Proxy for NoProxy {
 
     fn routes(&self) -> bool {
         false
+    }
+
+    /// Of the labels, which a proxy that is not asked may go by.
+    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Protocol> {
+        ports::routed(&replica.labels, &replica.ports)
+    }
+
+    fn only_datagrams(&self, replica: &Replica) -> bool {
+        names::only_datagrams(&replica.labels)
+    }
+
+    fn readiness_checks(&self, _: &Replica) -> Vec<Check> {
+        Vec::new()
     }
 
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {

@@ -26,7 +26,11 @@ pub mod static_config;
 pub mod tunnel;
 pub mod version;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -42,6 +46,7 @@ use super::{Change, Observation, Proxy};
 use crate::{
     error::Result,
     model::{Claim, ContainerId, Health, Replica, RolloutId, ServiceKey, Stage},
+    namespace::{check::Check, traffic::Protocol},
     socket_proxy,
     watch::Role,
 };
@@ -165,6 +170,18 @@ impl Proxy for Traefik {
 
     fn routes(&self) -> bool {
         true
+    }
+
+    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Protocol> {
+        ports::routed(&replica.labels, &replica.ports)
+    }
+
+    fn only_datagrams(&self, replica: &Replica) -> bool {
+        names::only_datagrams(&replica.labels)
+    }
+
+    fn readiness_checks(&self, replica: &Replica) -> Vec<Check> {
+        checks::askable(&replica.labels, &replica.ports)
     }
 
     fn containers(&self) -> Vec<(String, Role)> {

@@ -4,7 +4,6 @@ use super::{Scene, Subject, Version};
 use crate::{
     error::{Error, Result},
     event::Event,
-    settings::Strategy,
     state::{journal::Intent, revisions::Revision},
 };
 
@@ -55,8 +54,7 @@ impl Scene<'_> {
         back: &Revision,
     ) -> Result<Version> {
         // What is made again is the same: Compose is to find nothing to do where the file still says so.
-        let keeps_hash = back.of_containers && subject.settings.strategy == Strategy::BlueGreen;
-        let hash = match keeps_hash {
+        let hash = match back.of_containers {
             true => back.hash.clone(),
             false => {
                 let name = &subject.service.name;

@@ -15,6 +15,7 @@ use crate::{
     namespace,
     proxy::traefik::discover,
     settings::{PullPolicy, Settings},
+    yaml,
 };
 
 /// The program that helpers run, where `make image` puts it.
@@ -69,7 +70,7 @@ impl Scene<'_> {
             .await
     }
 
-    /// Fetches the image of a service that is rolled later, so that one which cannot be had is known before the first.
+    /// Fetches the image of one of several services, so that one which cannot be had is known before the first is touched.
     ///
     /// Refused where that fails.
     pub async fn fetch_ahead(&self, checked: &Checked<'_>) -> Result<()> {
@@ -180,7 +181,7 @@ impl Scene<'_> {
             return Ok((self.recorded_version(subject, back).await?, image));
         }
         let name = &subject.service.name;
-        let config = self.project.alone(name).to_string();
+        let config = yaml::json(&self.project.alone(name));
         let hash = self.compose.config_hash(self.project, name).await?;
         let version = Version {
             image: image.id.clone(),

@@ -173,9 +173,12 @@ impl Locked<'_> {
         if let Some(back) = scene.back {
             intent.displaced = scene.displaced(back).await?;
         }
-        scene.begin(subject, self.lock, &intent).await;
-        if scene.back.is_some() {
-            scene.name_recorded(&intent).await?;
+        scene.begin(subject, self.lock, &intent).await?;
+        if scene.back.is_some()
+            && let Err(error) = scene.name_recorded(&intent).await
+        {
+            self.note_failure(intent, &error).await;
+            return Err(error);
         }
         Ok(Begun {
             events,
@@ -228,7 +231,7 @@ impl Locked<'_> {
             Ok(summary) => summary,
             Err(error) => {
                 self.note_failure(begun.intent, &error).await;
-                return Err(error);
+                return Err(error.within(begun.events.scope()));
             }
         };
         let mut made = begun.intent.revision;

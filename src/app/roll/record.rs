@@ -15,6 +15,7 @@ use crate::{
         reproduce::{Found, Reproduced, reproduce},
     },
     engine::Image,
+    error::{Error, Result},
     model::{ContainerId, Order, Replica, RolloutId, label},
     plan::StopFirst,
     retry,
@@ -35,7 +36,7 @@ pub(super) struct Memory {
     /// The rollout that was begun last.
     last: Option<Intent>,
     /// What there is could not be read, which is another thing than none.
-    is_unread: bool,
+    pub is_unread: bool,
 }
 
 impl Memory {
@@ -47,9 +48,11 @@ impl Memory {
     }
 
     /// The rollout that was begun last, where it stops first and has made no revision. An old replica that has started
-    /// since then is none that it has stopped and left so.
-    pub fn stop_first(&self, replicas: &[Replica]) -> Option<StopFirst> {
+    /// since then is none that it has stopped and left so. `now` is in milliseconds of the engine's clock.
+    pub fn stop_first(&self, replicas: &[Replica], now: u64) -> Option<StopFirst> {
         let last = self.last.as_ref()?;
+        let is_recent = now.saturating_sub(last.revision.at) < STOPPING;
+        let is_open = last.failed.is_none() && is_recent;
         let rollout = &last.revision.rollout;
         if self
             .revisions
@@ -60,12 +63,13 @@ impl Memory {
             return None;
         }
         let same = |own: &&Replica| last.ran.get(&own.id) == Some(&own.started_at);
-        let ran = replicas.iter().filter(same).map(|own| own.id.clone());
+        let replicas = replicas.iter().filter(|own| is_open || !own.may_run());
+        let ran = replicas.filter(same).map(|own| own.id.clone());
         let ran: BTreeSet<ContainerId> = ran.collect();
         (!ran.is_empty()).then(|| StopFirst {
             rollout: RolloutId(rollout.clone()),
             ran,
-            is_open: last.failed.is_none(),
+            is_open,
         })
     }
 }
@@ -79,6 +83,10 @@ pub(super) fn ran(settings: &Settings, olds: &[Replica]) -> BTreeMap<ContainerId
     all.map(|old| (old.id.clone(), old.started_at.clone()))
         .collect()
 }
+
+/// How long after its beginning a rollout that has ended without a word may have asked the engine for a stop that still
+/// goes on, in milliseconds. Older entries are of runs that were killed before they stopped anything.
+const STOPPING: u64 = 10 * 60 * 1000;
 
 /// How long the engine is asked for it.
 const READING: Duration = Duration::from_secs(3);
@@ -249,13 +257,26 @@ impl Scene<'_> {
     }
 
     /// Notes that a rollout begins.
-    pub(super) async fn begin(&self, subject: &Subject<'_>, lock: &Lock, intent: &Intent) {
+    ///
+    /// Refused where old replicas are to be stopped first and that cannot be noted: after a crash nothing would start
+    /// them again.
+    pub(super) async fn begin(
+        &self,
+        subject: &Subject<'_>,
+        lock: &Lock,
+        intent: &Intent,
+    ) -> Result<()> {
         let path = intent.path();
         let written = store::write(self.engine, &lock.id, &subject.key, &path, intent).await;
-        if let Err(error) = written {
-            self.events
-                .notice(format!("the rollout is not noted down: {}", error.message));
+        let Err(error) = written else {
+            return Ok(());
+        };
+        let message = format!("the rollout is not noted down: {}", error.message);
+        match intent.ran.is_empty() {
+            true => self.events.notice(message),
+            false => return Err(Error::refused(message)),
         }
+        Ok(())
     }
 
     /// Notes how a rollout that made no revision ended.

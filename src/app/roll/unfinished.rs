@@ -52,7 +52,7 @@ impl Scene<'_> {
         let mut live = self.live(subject, proxy, lock, watch, settle);
         let observed = live.observe().await?;
         let name = &subject.service.name;
-        let begun = memory.stop_first(&observed.replicas);
+        let begun = memory.stop_first(&observed.replicas, lock.epoch);
         let unfinished = plan::unfinished(&observed, routed, begun.as_ref());
         let Some((rollout, goal, wanted)) = unfinished else {
             if subject.purpose == Purpose::Settle {
@@ -61,6 +61,9 @@ impl Scene<'_> {
             }
             return Ok(Settled::as_it_was(observed.replicas));
         };
+        if memory.is_unread && goal != Goal::Finish {
+            refuse_unread(name, &observed.replicas)?;
+        }
         let goal = chosen(subject, &rollout, goal)?;
         let forward = goal == Goal::Finish;
         let events = self.events.of_rollout(&rollout);
@@ -98,7 +101,7 @@ impl Scene<'_> {
             Err(error) if error.outcome == Outcome::Failed && subject.purpose == Purpose::Roll => {
                 self.events.notice(error.message);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.within(events.scope())),
         }
         let goes_on = routed && subject.purpose == Purpose::Roll;
         settled_now(&mut live, goes_on).await
@@ -153,6 +156,20 @@ fn settled(service: &str, forward: bool, others: &[Replica], desired: &Desired) 
         false => "the new replicas are removed",
     };
     format!("{service} is settled: {serves}")
+}
+
+/// Old replicas that are all stopped may have been stopped by the rollout, which only its record tells.
+fn refuse_unread(service: &str, replicas: &[Replica]) -> Result<()> {
+    let stopped = |own: &Replica| own.rollout.is_none() && !own.may_run();
+    if replicas.iter().any(Replica::serves) || !replicas.iter().any(stopped) {
+        return Ok(());
+    }
+    Err(Error::needs_person(format!(
+        "an unfinished rollout of {service} may have stopped the old replicas, and its record cannot be read"
+    ))
+    .hint(format!(
+        "run the same command again; docker compose up -d {service} starts what the Compose file describes"
+    )))
 }
 
 /// What is to become of it.

@@ -11,7 +11,6 @@ use crate::{
     error::Result,
     event::Event,
     model::{ContainerId, Desired, Facts, Replica, ServiceKey, Verdict},
-    proxy::traefik::{checks, names, ports},
     ready::{self, Gates, Probe},
     watch::Watch,
 };
@@ -113,12 +112,11 @@ impl Live<'_> {
     }
 
     pub(super) fn gates(&self, new: &Replica, routed: bool) -> Gates {
-        let ports = ports::routed(&new.labels, &new.ports).into_keys().collect();
-        let checks = checks::checks(&new.labels, &new.ports).into_iter();
-        let checks = checks.filter_map(|check| check.ask.ok());
+        let ports = self.proxy.routed_ports(new).into_keys().collect();
+        let checks = self.proxy.readiness_checks(new);
         // Nothing can be told of a UDP port from outside but that it is silent.
         let wants_probe =
-            (routed && !names::only_datagrams(&new.labels)) || self.settings.ready_http.is_some();
+            (routed && !self.proxy.only_datagrams(new)) || self.settings.ready_http.is_some();
         let probe = self
             .helper_image
             .clone()
@@ -127,7 +125,7 @@ impl Live<'_> {
                 image,
                 ports,
                 http: self.settings.ready_http.clone(),
-                checks: checks.filter(|_| routed).collect(),
+                checks,
             });
         Gates {
             stable: self.settings.stable,

@@ -42,8 +42,8 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// Runs what the operator wants done in an old replica before it is stopped; a failure is told and stops nothing,
-    /// since the new version serves already.
+    /// Runs what the operator wants done in an old replica before it is stopped. A failure is reported, and the replica is
+    /// stopped all the same.
     pub(super) async fn hooks(&self, replica: &Replica) {
         let label = |labels: &BTreeMap<String, String>| labels.get(label::PRE_STOP_HOOK).cloned();
         let line = self.settings.pre_stop_hook.clone();

@@ -11,7 +11,7 @@ use crate::{
     engine::Engine,
     error::Result,
     event::{Event, Events},
-    model::{ContainerId, Desired, Drained, Facts, Goal, Replica, Route, Run, Side, Stage},
+    model::{ContainerId, Desired, Drained, Facts, Goal, Replica, Route, Side, Stage},
     proxy::{Change, Observation},
     retry,
     watch::Watch,
@@ -33,8 +33,8 @@ impl Live<'_> {
             news: &sets.news,
             olds: &sets.olds,
         };
-        let back = |old: &&Replica| !matches!(old.run, Run::Exited | Run::Created);
-        if stage == Stage::Cutover && desired.served && !sets.olds.iter().any(back) {
+        let is_there = |old: &&Replica| old.may_run() || desired.restartable.contains(&old.id);
+        if stage == Stage::Cutover && desired.served && !sets.olds.iter().any(is_there) {
             self.events.notice(
                 "somebody else took the old replicas away during the rollout; the new ones take over",
             );
@@ -95,7 +95,8 @@ impl Live<'_> {
             facts.confirmed = Some(side);
             self.memory.new_was_live |= side == Side::New;
             self.memory.confirmed_at = Some(Instant::now());
-            if side == Side::Old {
+            // Where the old replicas had made room, the new ones ended before the way back.
+            if side == Side::Old && desired.restartable.is_empty() {
                 self.tell_losses();
             }
             return Ok(());
@@ -132,7 +133,8 @@ impl Live<'_> {
             false => undecided(&sets.news).filter(|_| first),
         };
         let more = more.unwrap_or_default();
-        let is_way_back = |old: &&Replica| old.serves() || desired.restartable.contains(&old.id);
+        let restarts = |old: &Replica| desired.served && desired.restartable.contains(&old.id);
+        let is_way_back = |old: &&Replica| old.serves() || restarts(old);
         Limits {
             // What the proxy holds back for longer cannot be seen any earlier.
             total: self.settings.confirm_timeout.max(held_back) + stand + more,
@@ -386,7 +388,7 @@ fn stands(since: Option<Instant>, long: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        model::RolloutId,
+        model::{RolloutId, Run},
         plan::simulator::{Simulator, WELL, old, replica, rollout},
     };
 

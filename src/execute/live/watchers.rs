@@ -7,7 +7,6 @@ use crate::{
     drain::{Watched, Watcher},
     engine::Engine,
     model::{ContainerId, Desired, Replica, Run},
-    proxy::traefik::{names, ports},
 };
 
 impl Live<'_> {
@@ -32,12 +31,12 @@ impl Live<'_> {
         let image = self
             .helper_image
             .clone()
-            .filter(|_| !(routed && names::only_datagrams(&replica.labels)));
+            .filter(|_| !(routed && self.proxy.only_datagrams(replica)));
         Watched {
             image,
             ports: routed.then(|| {
                 let mut ports = self.called_ports.clone();
-                ports.extend(ports::routed(&replica.labels, &replica.ports));
+                ports.extend(self.proxy.routed_ports(replica));
                 ports
             }),
             quiet: self.settings.drain_quiet,

@@ -40,6 +40,12 @@ impl ServiceCheck {
     }
 }
 
+/// Those of a container's checks that can be asked from here.
+pub fn askable(labels: &BTreeMap<String, String>, exposed: &[u16]) -> Vec<Check> {
+    let all = checks(labels, exposed).into_iter();
+    all.filter_map(|check| check.ask.ok()).collect()
+}
+
 /// The check of each service of a container that has one. `exposed` are the container's TCP ports.
 pub fn checks(labels: &BTreeMap<String, String>, exposed: &[u16]) -> Vec<ServiceCheck> {
     let services = names(labels).services.into_iter();

@@ -34,15 +34,18 @@ use self::{
 use super::{
     all_names,
     api::{Api, Servers, pinned::PinnedName},
+    checks,
     discover::{self, Found, Wanted},
-    names::Protocol,
+    names::{self, Protocol},
     observation,
     others::Others,
+    ports,
 };
 use crate::{
     engine::Engine,
     error::{Error, Result},
     model::{Claim, Replica, RolloutId, Route, ServiceKey, Stage},
+    namespace::{check::Check, traffic::Protocol as Spoken},
     proxy::{Change, Observation, Proxy},
     settings::Settings,
     watch::Role,
@@ -242,6 +245,18 @@ impl Proxy for Pin {
 
     fn routes(&self) -> bool {
         true
+    }
+
+    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Spoken> {
+        ports::routed(&replica.labels, &replica.ports)
+    }
+
+    fn only_datagrams(&self, replica: &Replica) -> bool {
+        names::only_datagrams(&replica.labels)
+    }
+
+    fn readiness_checks(&self, replica: &Replica) -> Vec<Check> {
+        checks::askable(&replica.labels, &replica.ports)
     }
 
     fn containers(&self) -> Vec<(String, Role)> {
