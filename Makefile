@@ -72,8 +72,9 @@ test: ## all tests but the long ones of soak; brings up all they need
 	$(TESTS) --lib -- --ignored --test-threads=$(TEST_THREADS); \
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(LONG:%=--skip %)
 
-# What takes too long for each change: kills and faults one by one, each version of Traefik, the odd cases of a pin.
-LONG := soak:: faults::a_r faults::an_engine matrix:: pin::
+# What takes too long for each change: kills and faults one by one, each version of Traefik and several of them, odd routing,
+# pins, engines elsewhere, the examples.
+LONG := soak:: examples:: faults:: matrix:: odd_routing:: pin:: remote:: several_traefiks::
 
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
@@ -89,7 +90,7 @@ testbed-down: ## takes down what `make one` has left up
 # The main job, which is repeated with a Traefik that reads the engine's socket itself and is switched by pin files.
 PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
 soak: MEANWHILE = PROPTEST_CASES=4096 $(TESTS) --lib; $(TESTS) --no-run --test end-to-end
-soak: ## the long proofs: faults at every call and in every phase, a hundred rollouts, pins, every Traefik; over an hour
+soak: ## the long proofs: faults at every call and in every phase, pins, every Traefik, the examples; over an hour
 	@$(IN_TESTBED) $(QUICK_COMPOSE) \
 	$(TESTS) --test end-to-end -- --test-threads=1 --nocapture soak::; \
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(filter-out soak::,$(LONG)); \
