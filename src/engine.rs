@@ -620,7 +620,7 @@ mod tests {
     struct Heard(Arc<Mutex<Vec<(Instant, String)>>>);
 
     impl Sink for Heard {
-        fn event(&mut self, _: &Scope, event: &Event) {
+        fn event(&mut self, _: std::time::SystemTime, _: &Scope, event: &Event) {
             if let Event::Notice { text } = event {
                 let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 all.push((Instant::now(), text.clone()));

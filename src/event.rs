@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use serde::Serialize;
@@ -147,8 +148,8 @@ impl Scope {
 
 /// Something that draws or records events.
 pub trait Sink: Send {
-    /// Takes one event, in order.
-    fn event(&mut self, scope: &Scope, event: &Event);
+    /// Takes one event, in order, with the time at which it happened.
+    fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event);
 }
 
 /// Hands events of one scope to every sink; clones share the sinks.
@@ -200,13 +201,14 @@ impl Events {
     /// Hands one event to every sink.
     pub fn emit(&self, event: Event) {
         tracing::debug!(?event);
+        let at = SystemTime::now();
         for sink in self
             .sinks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter_mut()
         {
-            sink.event(&self.scope, &event);
+            sink.event(at, &self.scope, &event);
         }
     }
 

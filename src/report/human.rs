@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use console::{Style, Term};
@@ -93,7 +93,7 @@ impl Human {
 
 impl Sink for Human {
     #[expect(clippy::too_many_lines, reason = "a flat match: one arm an event")]
-    fn event(&mut self, scope: &Scope, event: &Event) {
+    fn event(&mut self, _: SystemTime, scope: &Scope, event: &Event) {
         match event {
             Event::Started {
                 revision,

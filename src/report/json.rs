@@ -29,8 +29,8 @@ impl<W: Write + Send> Json<W> {
 }
 
 impl<W: Write + Send> Sink for Json<W> {
-    fn event(&mut self, scope: &Scope, event: &Event) {
-        let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+    fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event) {
+        let time = humantime::format_rfc3339_millis(at).to_string();
         let Ok(line) = serde_json::to_string(&Line { event, time, scope }) else {
             return;
         };
@@ -55,8 +55,9 @@ mod tests {
         let (project, service) = ("shop".to_owned(), "web".to_owned());
         let events = crate::event::Events::default();
         let of_web = events.of_service("unix:///s", &ServiceKey { project, service });
-        json.event(events.scope(), &notice);
-        json.event(of_web.scope(), &notice);
+        let at = SystemTime::now();
+        json.event(at, events.scope(), &notice);
+        json.event(at, of_web.scope(), &notice);
         let lines = String::from_utf8(json.to).unwrap();
         let mut lines = lines.lines().map(|line| {
             let mut line: Value = serde_json::from_str(line).unwrap();

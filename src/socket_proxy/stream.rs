@@ -114,9 +114,13 @@ impl Pump {
             losses: VecDeque::new(),
             nudges: Nudges::default(),
         };
-        // Traefik lists before it subscribes: what changed in between would be lost on it.
-        if listed.is_some_and(|listed| listed < announced) {
-            pump.announce(announced);
+        // Traefik lists before it subscribes: what happened in between, in the engine or in the overlay, would be lost on
+        // it. Where nothing did, it reads the same again, and goes by that without a reload.
+        if let Some(listed) = listed.filter(|_| wanted) {
+            pump.queue.nudge();
+            if listed < announced {
+                pump.announce(announced);
+            }
         }
         pump
     }
@@ -342,15 +346,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_opens_after_a_change_that_the_reader_missed_begins_with_a_nudge() {
+    async fn a_stream_that_opens_after_a_list_begins_with_a_nudge_for_what_the_reader_may_have_missed()
+     {
         let (daemon, reader, _events, _directory) = pump().await;
+        let first = Pump::new(daemon.clone(), reader.clone(), true);
+        assert!(first.queue.is_empty(), "it has not listed yet");
+        drop(first);
         list(&daemon, &reader);
         set(&daemon, claim(1, "hold", vec![])).await;
         let late = Pump::new(daemon.clone(), reader.clone(), true);
-        assert!(!late.queue.is_empty());
+        assert!(!late.queue.is_empty() && late.nudges.due.is_some());
         list(&daemon, &reader);
         let current = Pump::new(daemon.clone(), reader.clone(), true);
-        assert!(current.queue.is_empty());
+        assert!(!current.queue.is_empty(), "the engine may have changed");
+        assert!(current.nudges.due.is_none(), "once is enough");
         assert_eq!(daemon.snapshots.lock().unwrap().readers()[0].streams, 3);
     }
 

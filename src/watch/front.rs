@@ -77,7 +77,10 @@ fn came_back(role: Role, name: &str, after: Option<Duration>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        sync::{Arc, Mutex},
+        time::SystemTime,
+    };
 
     use super::*;
     use crate::event::{Event, Scope, Sink};
@@ -86,7 +89,7 @@ mod tests {
     struct Heard(Arc<Mutex<Vec<String>>>);
 
     impl Sink for Heard {
-        fn event(&mut self, _: &Scope, event: &Event) {
+        fn event(&mut self, _: SystemTime, _: &Scope, event: &Event) {
             if let Event::Notice { text } = event {
                 self.0.lock().unwrap().push(text.clone());
             }
