@@ -73,8 +73,8 @@ test: ## all tests but the long ones of soak; brings up all they need
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(LONG:%=--skip %)
 
 # What takes too long for each change: kills and faults one by one, each version of Traefik and several of them, odd routing,
-# pins, engines elsewhere, the examples.
-LONG := soak:: examples:: faults:: matrix:: odd_routing:: pin:: remote:: several_traefiks::
+# pins, engines elsewhere, the examples, and doctor's advice carried out.
+LONG := soak:: crash::a_rollout_killed_before crash::a_rollout_killed_after recreate::killed doctor:: examples:: faults:: matrix:: odd_routing:: pin:: remote:: several_traefiks::
 
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
