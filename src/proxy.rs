@@ -1,6 +1,8 @@
 //! What moves the traffic: one trait, and an implementation for each kind of proxy.
 
 pub mod none;
+#[cfg(test)]
+pub mod testing;
 pub mod traefik;
 
 use std::{

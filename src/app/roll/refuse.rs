@@ -19,6 +19,7 @@ use crate::{
         ports,
     },
     proxy::{Observation, Proxy},
+    retry,
     settings::{PullPolicy, Settings},
 };
 
@@ -52,12 +53,36 @@ pub(super) struct Before {
 }
 
 impl Before {
-    pub(super) fn of(observation: &Observation, replicas: &[Replica]) -> Self {
+    fn of(observation: &Observation, replicas: &[Replica]) -> Self {
         Self {
             unrouted: unrouted(observation, replicas),
             complaints: observation.complaints(),
         }
     }
+
+    /// Empty where the proxy cannot tell.
+    pub(super) async fn read(proxy: &mut dyn Proxy, replicas: &[Replica]) -> Self {
+        let observation = settled_view(proxy, replicas).await;
+        observation.map_or_else(Self::default, |now| Self::of(&now, replicas))
+    }
+}
+
+/// What the proxy says of these replicas. A fault counts once the proxy cannot be behind: it may not have read yet what
+/// Compose started a moment ago.
+async fn settled_view(proxy: &mut dyn Proxy, replicas: &[Replica]) -> Option<Observation> {
+    let is_well = |now: &Observation| {
+        let unrouted = unrouted(now, replicas);
+        now.trouble.is_empty() && unrouted.is_subset(&now.set_aside)
+    };
+    let mut last = proxy.observed(replicas).await;
+    if !last.as_ref().is_some_and(is_well) {
+        retry::until(proxy.held_back(), async || {
+            last = proxy.observed(replicas).await;
+            last.as_ref().is_some_and(is_well)
+        })
+        .await;
+    }
+    last
 }
 
 impl Scene<'_> {
@@ -244,7 +269,7 @@ impl Scene<'_> {
         if !proxy.routes() || !olds.iter().any(Replica::serves) {
             return Before::default();
         }
-        let Some(observation) = proxy.observed(olds).await else {
+        let Some(observation) = settled_view(proxy, olds).await else {
             return Before::default();
         };
         if let Some(trouble) = observation.trouble.values().flatten().next() {
@@ -313,8 +338,12 @@ fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<Contain
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use super::*;
-    use crate::plan::simulator::old;
+    use crate::{plan::simulator::old, proxy::testing::Scripted};
 
     #[test]
     fn a_replica_without_a_working_router_is_not_routed_to() {
@@ -345,5 +374,33 @@ mod tests {
         trouble.push("router b is disabled".to_owned());
         observation.trouble.insert(one.id.clone(), trouble);
         assert!(!none(&observation));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_the_proxy_has_not_read_yet_is_waited_for_as_long_as_it_may_be_behind() {
+        let replicas = [old("one"), old("two")];
+        let seen = |count: usize| {
+            let live = replicas[..count].iter();
+            Some(Observation {
+                routing: live.map(|own| (own.id.clone(), Route::Live)).collect(),
+                ..Observation::default()
+            })
+        };
+        let unrouted = async |answers: Vec<Option<Observation>>| {
+            let mut proxy = Scripted {
+                answers: answers.into(),
+                held_back: Duration::from_millis(2500),
+            };
+            let begun = Instant::now();
+            let before = Before::read(&mut proxy, &replicas).await;
+            (before.unrouted, begun.elapsed())
+        };
+        let (behind, _) = unrouted(vec![seen(1), None, seen(1), seen(2)]).await;
+        assert_eq!(behind, [].into());
+        let (well, took) = unrouted(vec![seen(2)]).await;
+        assert_eq!((well, took), ([].into(), Duration::ZERO));
+        let (never, took) = unrouted(vec![seen(1)]).await;
+        assert_eq!(never, [replicas[1].id.clone()].into());
+        assert_eq!(took, Duration::from_millis(2500));
     }
 }

@@ -76,7 +76,10 @@ impl Scene<'_> {
             .replicas
             .into_iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
-        let now = before_now(&mut *live.proxy, &others, untouched).await;
+        let now = match untouched {
+            true => Before::read(&mut *live.proxy, &others).await,
+            false => Before::default(),
+        };
         let mut desired = desired(goal, rollout, wanted, routed, &others);
         if let Some(begun) = begun {
             begun.resume(&mut desired, &others);
@@ -128,21 +131,15 @@ impl Scene<'_> {
 /// What is there once the run is settled, and how it is routed where the rollout goes on.
 async fn settled_now(live: &mut Live<'_>, goes_on: bool) -> Result<Settled> {
     let olds = live.observe().await?.replicas;
-    let before = before_now(&mut *live.proxy, &olds, goes_on).await;
+    let before = match goes_on {
+        true => Before::read(&mut *live.proxy, &olds).await,
+        false => Before::default(),
+    };
     Ok(Settled {
         olds,
         was_unfinished: true,
         before,
     })
-}
-
-/// What ails the routing, where the proxy is to be asked and can tell.
-async fn before_now(proxy: &mut dyn Proxy, replicas: &[Replica], is_asked: bool) -> Before {
-    let observation = match is_asked {
-        true => proxy.observed(replicas).await,
-        false => None,
-    };
-    observation.map_or_else(Before::default, |now| Before::of(&now, replicas))
 }
 
 /// What is said of a service once nothing is unfinished any more.
