@@ -5,7 +5,6 @@ mod history;
 mod include;
 mod init;
 mod made_from;
-mod roll;
 mod signals;
 mod status;
 mod tools;
@@ -34,6 +33,7 @@ use crate::{
     model::ServiceKey,
     namespace,
     report::{Output, human::Human, json::Json},
+    roll,
     socket_proxy, state,
 };
 

@@ -33,6 +33,7 @@ pub(crate) mod ready;
 pub(crate) mod relabel;
 pub(crate) mod report;
 pub(crate) mod retry;
+pub(crate) mod roll;
 pub(crate) mod settings;
 pub(crate) mod socket_proxy;
 pub(crate) mod state;

@@ -7,13 +7,14 @@ use console::Term;
 use serde_json::json;
 use similar::TextDiff;
 
-use super::{Opened, print, roll::Scene};
+use super::{Opened, print};
 use crate::{
     cli::HistoryArgs,
     error::{Error, Result},
     event::Events,
     model::{ServiceKey, image_name, short_image},
     report::Output,
+    roll::Scene,
     state::{
         journal::Intent,
         owner,

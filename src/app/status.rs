@@ -7,7 +7,7 @@ use console::{Term, measure_text_width};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Opened, history::remembered, print, roll::Standing, signals};
+use super::{Opened, history::remembered, print, signals};
 use crate::{
     cli::StatusArgs,
     error::{Error, Result},
@@ -15,6 +15,7 @@ use crate::{
     execute,
     model::{Replica, Route, image_name},
     report::Output,
+    roll::Standing,
     watch::Watch,
 };
 

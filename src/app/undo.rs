@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use super::{
     Opened,
     history::{known, remembered},
-    roll::{Purpose, Scene},
     signals,
 };
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     model::{Replica, RolloutId, ServiceKey, image_name, label},
+    roll::{Purpose, Scene},
     settings::{Count, OnUnfinished, Partial, PullPolicy, Switch},
     state::{
         lock::{Holder, holder},

@@ -3,10 +3,7 @@
 use bollard::models::ContainerSummary;
 use futures_util::future::join_all;
 
-use super::super::{
-    Opened,
-    roll::{Around, Examined},
-};
+use super::super::Opened;
 use crate::{
     cli::DoctorArgs,
     compose::Service,
@@ -22,6 +19,7 @@ use crate::{
         neighbours::neighbours,
         pin::setup::watched_directory,
     },
+    roll::{Around, Examined},
     state::lock,
 };
 
