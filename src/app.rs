@@ -1,14 +1,17 @@
-//! One short function a subcommand, and all wiring.
+//! What every subcommand begins and ends with: its engine, its project, its events and its exit code.
 
 mod doctor;
 mod history;
 mod include;
 mod init;
 mod made_from;
+mod relabel;
+mod settle;
 mod signals;
 mod status;
-mod tools;
 mod undo;
+mod unlock;
+mod up;
 
 use std::{
     ffi::OsString,
@@ -19,22 +22,20 @@ use std::{
     process::ExitCode,
 };
 
-use signals::signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{self, Action, SettleArgs, Stop, TargetArgs, UnlockArgs, UpArgs},
+    cli::{self, Action, Stop, TargetArgs},
     compose::{Compose, Project},
+    context::RunContext,
     endpoint::Endpoint,
     engine::Engine,
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
-    execute,
     model::ServiceKey,
     namespace,
     report::{Output, human::Human, json::Json},
-    roll,
-    socket_proxy, state,
+    socket_proxy,
 };
 
 /// Where every event is recorded besides, as JSON lines.
@@ -62,11 +63,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             print(&script)
         }
         Ok(Action::PluginMetadata) => print(format!("{}\n", plugin_metadata()).as_bytes()),
-        Ok(Action::Up(up)) => told(&up.target.clone(), async |events| {
-            roll_all(&up, events).await
-        }),
+        Ok(Action::Up(up)) => told(&up.target.clone(), async |events| up::up(&up, events).await),
         Ok(Action::Settle(settle)) => told(&settle.target.clone(), async |events| {
-            settle_service(&settle, events).await
+            settle::settle(&settle, events).await
         }),
         Ok(Action::Undo(undo)) => told(&undo.target.clone(), async |events| {
             undo::undo(&undo, events).await
@@ -81,13 +80,13 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             doctor::tell(&asked, events).await
         }),
         Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
-            unlock_service(&unlock, events).await
+            unlock::unlock(&unlock, events).await
         }),
         Ok(Action::Init(args)) => told(&args.target.clone(), async |events| {
             init::init(&args, events).await
         }),
         Ok(Action::Relabel(relabel)) => told(&relabel.target.clone(), async |events| {
-            tools::relabel(&relabel, events).await
+            relabel::relabel(&relabel, events).await
         }),
     }
 }
@@ -213,71 +212,6 @@ fn sinks(output: Output, verbose: bool) -> Result<Vec<Box<dyn Sink>>> {
     Ok(sinks)
 }
 
-async fn roll_all(up: &UpArgs, events: &Events) -> Result<()> {
-    let interrupted = signals()?;
-    let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let opened = Opened::of(&up.target, &names, events).await?;
-    let Opened { project, .. } = &opened;
-    for name in &names {
-        project.service(name)?;
-    }
-    let of_each: Vec<Events> = names
-        .iter()
-        .map(|name| opened.events(events, name))
-        .collect();
-    let scenes: Vec<roll::Scene<'_>> = of_each.iter().map(|own| opened.scene(own)).collect();
-    let flags = &up.settings;
-    // All are checked before the first is touched, and each again once those before it have been rolled.
-    let mut checked = Vec::new();
-    for (index, (name, scene)) in names.iter().zip(&scenes).enumerate() {
-        let own = scene.check(name, flags, &names[..index], roll::Purpose::Roll);
-        let own = own.await;
-        checked.push(own.map_err(|error| error.within(scene.events.scope()))?);
-    }
-    for (scene, own) in scenes.iter().zip(&checked).filter(|_| names.len() > 1) {
-        let fetching = scene.fetch_ahead(own);
-        let fetched = execute::unless_interrupted(&interrupted, execute::UNCHANGED, fetching);
-        fetched
-            .await
-            .map_err(|error| error.within(scene.events.scope()))?;
-    }
-    let mut first = checked.into_iter().next();
-    for (index, (name, scene)) in names.iter().zip(&scenes).enumerate() {
-        if *interrupted.borrow() {
-            return Err(Error::interrupted(format!(
-                "interrupted before {name}; it was not touched"
-            )));
-        }
-        let rolled = async {
-            let checked = match first.take() {
-                Some(checked) => checked,
-                None => scene.check(name, flags, &[], roll::Purpose::Roll).await?,
-            };
-            scene.roll(checked, interrupted.clone()).await
-        };
-        rolled.await.map_err(|error| {
-            let error = error.within(scene.events.scope());
-            match index {
-                0 => error,
-                _ => after_others(error, name),
-            }
-        })?;
-    }
-    Ok(())
-}
-
-/// A refusal that comes once other services were rolled is not "before anything was touched" any more.
-fn after_others(error: Error, service: &str) -> Error {
-    match error.outcome {
-        Outcome::Refused => Error {
-            outcome: Outcome::Failed,
-            message: format!("{}; {service} was not touched", error.message),
-            ..error
-        },
-        _ => error,
-    }
-}
-
 /// What a command on services of a project begins with.
 struct Opened {
     engine: Engine,
@@ -315,8 +249,8 @@ impl Opened {
         })
     }
 
-    fn scene<'a>(&'a self, events: &'a Events) -> roll::Scene<'a> {
-        roll::Scene {
+    fn run<'a>(&'a self, events: &'a Events) -> RunContext<'a> {
+        RunContext {
             engine: &self.engine,
             compose: &self.compose,
             project: &self.project,
@@ -344,36 +278,6 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
     project.map_err(|error| {
         error.or_hint("see what docker compose config says, or name another file with -f FILE")
     })
-}
-
-/// Finishes or undoes what an earlier run has left, and no more.
-async fn settle_service(settle: &SettleArgs, events: &Events) -> Result<()> {
-    let interrupted = signals()?;
-    let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
-    let events = opened.events(events, &settle.service);
-    let scene = opened.scene(&events);
-    let settled = async {
-        let (name, flags) = (&settle.service, &settle.settings);
-        let checked = scene.check(name, flags, &[], roll::Purpose::Settle).await?;
-        scene.roll(checked, interrupted).await
-    };
-    settled.await.map_err(|error| error.within(events.scope()))
-}
-
-async fn unlock_service(unlock: &UnlockArgs, events: &Events) -> Result<()> {
-    let opened = Opened::of_records(&unlock.target, &unlock.service, events).await?;
-    let Opened {
-        engine, project, ..
-    } = &opened;
-    project.service(&unlock.service)?;
-    let key = opened.key(&unlock.service);
-    match state::unlock(engine, &key, unlock.force).await? {
-        Some(holder) => events.notice(format!(
-            "removed the lock on {key} that was held by {holder}"
-        )),
-        None => events.notice(format!("{key} is not locked")),
-    }
-    Ok(())
 }
 
 /// A path as a person would name it from here.

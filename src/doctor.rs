@@ -24,7 +24,7 @@ use serde::Serialize;
 pub use crate::check::Check;
 
 pub use self::{
-    facts::{Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts, Way},
+    facts::{Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
     fix::{Edit, Fix},
     front::part_as_written,
 };

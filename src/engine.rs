@@ -140,10 +140,6 @@ fn is_joined(error: &Bollard) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code: 500, message } if message.contains("has dependent containers"))
 }
 
-fn is_hook(listed: &ContainerSummary) -> bool {
-    label::is_hook(|key| listed.labels.as_ref()?.get(key).map(String::as_str))
-}
-
 /// What a command in a container left behind.
 #[derive(Clone, Debug)]
 pub struct ExecOutcome {
@@ -236,9 +232,17 @@ impl Engine {
             format!("{}={}", label::COMPOSE_SERVICE, key.service),
             format!("{}=False", label::COMPOSE_ONEOFF),
         ];
-        let mut listed = self.matching(labels, true).await?;
-        listed.retain(|own| !is_hook(own));
-        let mut replicas = self.whole(listed).await?;
+        let listed = self.matching(labels, true).await?;
+        self.replicas_among(&listed, key).await
+    }
+
+    /// The same, where the containers were listed already.
+    pub async fn replicas_among(
+        &self,
+        listed: &[ContainerSummary],
+        key: &ServiceKey,
+    ) -> Result<Vec<Replica>> {
+        let mut replicas = self.whole(shared::of_service(listed, key)).await?;
         replicas.sort_by_key(|replica| {
             (
                 replica
@@ -252,16 +256,14 @@ impl Engine {
     }
 
     /// Listed containers as replicas; one that is gone by now is left out.
-    async fn whole(&self, listed: Vec<ContainerSummary>) -> Result<Vec<Replica>> {
-        let ids: Vec<String> = listed.into_iter().filter_map(|own| own.id).collect();
-        let inspected = try_join_all(ids.iter().map(|id| self.inspect(id))).await?;
+    async fn whole<'a>(
+        &self,
+        listed: impl Iterator<Item = &'a ContainerSummary>,
+    ) -> Result<Vec<Replica>> {
+        let ids = listed.filter_map(|own| own.id.as_deref());
+        let inspected = try_join_all(ids.map(|id| self.inspect(id))).await?;
         let inspected = inspected.into_iter().flatten();
         Ok(inspected.filter_map(read::replica).collect())
-    }
-
-    async fn ids(&self, labels: Vec<String>, all: bool) -> Result<Vec<String>> {
-        let list = self.matching(labels, all).await?;
-        Ok(list.into_iter().filter_map(|summary| summary.id).collect())
     }
 
     /// The containers that have all of these labels, as the engine lists them.

@@ -14,6 +14,7 @@ pub(crate) mod ask;
 pub(crate) mod check;
 pub(crate) mod cli;
 pub(crate) mod compose;
+pub(crate) mod context;
 pub(crate) mod docker_http;
 pub(crate) mod doctor;
 pub(crate) mod drain;

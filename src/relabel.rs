@@ -5,6 +5,7 @@ mod find;
 mod list;
 mod remarks;
 
+use bollard::models::ContainerSummary;
 use tokio::time::Instant;
 
 pub use self::list::list;
@@ -16,7 +17,7 @@ use crate::{
     model::{ContainerId, Replica, ServiceKey, label},
     proxy::traefik::{
         control::Control,
-        discover::{self, Found},
+        discover::{Found, Landscape},
         names::is_false,
     },
     socket_proxy::overlay::{Claim, ENABLE, Labels, key_by_hand},
@@ -37,7 +38,7 @@ pub async fn relabel(engine: &Engine, events: &Events, name: &str, change: &Chan
     let gone = || Error::refused(format!("container {name} has just been removed"));
     let target = engine.replica(&id).await?.ok_or_else(gone)?;
     let key = service_of(&target);
-    let found = concerned(engine, &target, &key).await?;
+    let found = concerned(engine, containers, &target, &key).await?;
     if let Change::Set(_) = change {
         refuse_unseen(&found, &target)?;
     }
@@ -135,20 +136,25 @@ async fn fellows(engine: &Engine, target: &Replica, key: &ServiceKey) -> Result<
 }
 
 /// The socket proxies that a Traefik in front of the container may read through; all of them where none is known to be.
-async fn concerned(engine: &Engine, target: &Replica, key: &ServiceKey) -> Result<Vec<Found>> {
-    let found = discover::socket_proxies(engine, key).await?;
+async fn concerned(
+    engine: &Engine,
+    containers: Vec<ContainerSummary>,
+    target: &Replica,
+    key: &ServiceKey,
+) -> Result<Vec<Found>> {
+    let landscape = Landscape::of(engine, containers, &key.project).await?;
+    let found = landscape.socket_proxies;
     if found.is_empty() {
         return Err(Error::refused(
             "no socket proxy runs on this engine, so nothing can change what Traefik reads",
         )
         .hint("rollout init shows what to add to the Compose file"));
     }
-    let running = engine.running().await?;
     let networks = target.networks.iter().cloned().collect();
     let project = (!key.project.is_empty()).then_some(key.project.as_str());
     let concerned: Vec<Found> = found
         .iter()
-        .filter(|found| found.concerns(project, &running, &networks))
+        .filter(|found| found.concerns(project, &landscape.running, &networks))
         .cloned()
         .collect();
     Ok(if concerned.is_empty() {

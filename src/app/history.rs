@@ -10,11 +10,11 @@ use similar::TextDiff;
 use super::{Opened, print};
 use crate::{
     cli::HistoryArgs,
+    context::RunContext,
     error::{Error, Result},
     event::Events,
     model::{ServiceKey, image_name, short_image},
     report::Output,
-    roll::Scene,
     state::{
         journal::Intent,
         owner,
@@ -30,10 +30,10 @@ pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
     let Opened {
         engine, project, ..
     } = &opened;
-    let scene = opened.scene(events);
+    let run = opened.run(events);
     let key = opened.key(&asked.service);
-    let files = files(&scene, &key).await?;
-    let revisions = read(&scene, &files);
+    let files = files(&run, &key).await?;
+    let revisions = read(&run, &files);
     let attempts = Intent::without_revision(&files, &revisions);
     if revisions.list.is_empty() && attempts.is_empty() {
         // A slip of the keyboard is told as one.
@@ -69,19 +69,19 @@ pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
 }
 
 /// Every record of a service, read without its lock; what cannot be read is told.
-pub async fn remembered(scene: &Scene<'_>, key: &ServiceKey) -> Result<Revisions> {
-    Ok(read(scene, &files(scene, key).await?))
+pub async fn remembered(run: &RunContext<'_>, key: &ServiceKey) -> Result<Revisions> {
+    Ok(read(run, &files(run, key).await?))
 }
 
-async fn files(scene: &Scene<'_>, key: &ServiceKey) -> Result<Vec<File>> {
-    let image = scene.any_image(key).await?;
-    store::look(scene.engine, &image, key).await
+async fn files(run: &RunContext<'_>, key: &ServiceKey) -> Result<Vec<File>> {
+    let image = run.any_image(key).await?;
+    store::look(run.engine, &image, key).await
 }
 
-fn read(scene: &Scene<'_>, files: &[File]) -> Revisions {
+fn read(run: &RunContext<'_>, files: &[File]) -> Revisions {
     let revisions = Revisions::read(files);
     for trouble in &revisions.trouble {
-        scene.events.notice(format!(
+        run.events.notice(format!(
             "{trouble}; it is left as it is, in the volume {}",
             store::volume()
         ));

@@ -7,7 +7,7 @@ use console::{Term, measure_text_width};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Opened, history::remembered, print, signals};
+use super::{Opened, history::remembered, print, signals::signals};
 use crate::{
     cli::StatusArgs,
     error::{Error, Result},
@@ -31,14 +31,14 @@ pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
     } = &opened;
     let service = project.service(&asked.service)?;
     let key = opened.key(&asked.service);
-    let scene = opened.scene(events);
+    let run = opened.run(events);
     let watch = Watch::start(engine, &key);
-    let wanted = scene.wanted(service, &asked.settings).await?;
+    let wanted = run.wanted(service, &asked.settings).await?;
     let mut shown = Shown::default();
     loop {
         let changed = watch.next();
-        let standing = scene.standing(service, &asked.settings, &wanted).await?;
-        let revision = remembered(&scene, &key).await?.running(&standing.replicas);
+        let standing = run.standing(service, &asked.settings, &wanted).await?;
+        let revision = remembered(&run, &key).await?.running(&standing.replicas);
         let text = match asked.target.output {
             Some(Output::Json) => {
                 if let Some(why) = standing.unknown() {

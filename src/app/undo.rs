@@ -9,15 +9,16 @@ use tokio::sync::watch;
 use super::{
     Opened,
     history::{known, remembered},
-    signals,
+    signals::signals,
 };
 use crate::{
     ask,
     cli::UndoArgs,
+    context::{Purpose, RunContext},
     error::{Error, Result},
     event::Events,
     model::{Replica, RolloutId, ServiceKey, image_name, label},
-    roll::{Purpose, Scene},
+    roll::roll,
     settings::{Count, OnUnfinished, Partial, PullPolicy, Switch},
     state::{
         lock::{Holder, holder},
@@ -51,7 +52,7 @@ async fn go_back(
         project,
     } = opened;
     let key = opened.key(&undo.service);
-    let here = opened.scene(events);
+    let here = opened.run(events);
     if undo.to.is_none()
         && let Some(holder) = holder(engine, &key).await?
         && holder.lives(engine).await
@@ -71,7 +72,7 @@ async fn go_back(
     let recorded = compose.recorded(&back.config, &key.project);
     let mut project = recorded.project_for(&[&undo.service]).await?;
     project.directory.clone_from(&here.project.directory);
-    let scene = Scene {
+    let run = RunContext {
         compose: &recorded,
         project: &project,
         back: Some(back),
@@ -85,8 +86,9 @@ async fn go_back(
         on_unfinished: settings.on_unfinished.or(Some(on_unfinished)),
         ..settings
     };
-    let checked = scene.check(&undo.service, &flags, &[], Purpose::Roll);
-    scene.roll(checked.await?, interrupted).await?;
+    let mut landscape = run.landscape().await?;
+    let prepared = run.prepare(&undo.service, &flags, &[], Purpose::Roll, &mut landscape);
+    roll(prepared.await?, &mut landscape, interrupted).await?;
     let runs = (back.image.reference.as_str(), back.hash.as_str());
     still::tell(opened, events, &undo.service, runs).await;
     Ok(())
@@ -94,13 +96,17 @@ async fn go_back(
 
 /// Asks the run that rolls the service to take the traffic back, which it does at once while it bakes: a replica that
 /// serves then; `None` where the run does not hear it.
-async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Result<Option<Replica>> {
-    let replicas = scene.engine.replicas(key).await?;
+async fn cut_back(
+    run: &RunContext<'_>,
+    key: &ServiceKey,
+    holder: &Holder,
+) -> Result<Option<Replica>> {
+    let replicas = run.engine.replicas(key).await?;
     let newest = replicas.iter().max_by_key(|replica| replica.revision);
     let undone = newest.and_then(|newest| newest.rollout.clone());
-    let image = scene.any_image(key).await?;
-    let ask = ask::undo(scene.engine, key, &image, &owner::who()).await?;
-    let heard = tokio::time::timeout(HEARING, scene.engine.gone(ask.id())).await;
+    let image = run.any_image(key).await?;
+    let ask = ask::undo(run.engine, key, &image, &owner::who()).await?;
+    let heard = tokio::time::timeout(HEARING, run.engine.gone(ask.id())).await;
     if heard.is_err() {
         ask.withdraw().await?;
         return Ok(None);
@@ -110,15 +116,15 @@ async fn cut_back(scene: &Scene<'_>, key: &ServiceKey, holder: &Holder) -> Resul
     let image = old.map_or_else(String::new, |old| {
         format!(" ({})", image_name(&old.reference, &old.image))
     });
-    scene.events.notice(format!(
+    run.events.notice(format!(
         "{} takes the traffic back to the old replicas{image}",
         holder.whose()
     ));
-    let gone = tokio::time::timeout(GOING_BACK, scene.engine.gone(holder.id())).await;
+    let gone = tokio::time::timeout(GOING_BACK, run.engine.gone(holder.id())).await;
     match gone {
         // It may have had to go on all the same; then what serves now is undone like any other revision.
         Ok(()) => {
-            let now = scene.engine.replicas(key).await?;
+            let now = run.engine.replicas(key).await?;
             let undone = !runs(&now, &undone);
             Ok(now.into_iter().find(|_| undone))
         }

@@ -14,6 +14,7 @@ use crate::{
         by_name::Caller, discover::Holder, down::Down, neighbours::Neighbour,
         static_config::StaticConfig, version::Version,
     },
+    roll::Way,
     settings::Settings,
 };
 
@@ -132,22 +133,6 @@ pub struct ServiceFacts {
     pub lost_binds: Vec<LostBind>,
     /// A rollout that was left unfinished.
     pub unfinished: Option<String>,
-}
-
-/// How traffic is moved.
-#[derive(Clone, Debug, Default)]
-pub struct Way {
-    pub describe: String,
-    /// Whether a proxy routes to it at all.
-    pub routes: bool,
-    /// Whether by a pin file.
-    pub is_pinned: bool,
-    /// What an operator is told of it.
-    pub notice: Option<String>,
-    /// What Traefik complains of now.
-    pub trouble: Option<String>,
-    /// Replicas that Traefik's own health check has found down, by name.
-    pub down: Vec<String>,
 }
 
 impl ServiceFacts {

@@ -1,7 +1,10 @@
 //! Health checks that are missing, too rare, too hasty, and fine.
 
 use super::*;
-use crate::doctor::{Level, Way, testing};
+use crate::{
+    doctor::{Level, testing},
+    roll::Way,
+};
 
 const TEST: &str =
     "healthcheck: {test: [CMD, true], interval: INTERVAL, timeout: 1s, start_period: 10s}\n";

@@ -1,7 +1,8 @@
 //! How the traffic of one service is moved, and what Traefik says of it as it runs now.
 
-use super::{Check, Facts, Finding, Fix, Level, ServiceFacts, Way, front};
+use super::{Check, Facts, Finding, Fix, Level, ServiceFacts, front};
 use crate::proxy::traefik::by_name::Caller;
+use crate::roll::Way;
 
 /// One finding, or none where what is wrong is said of its Traefik.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {

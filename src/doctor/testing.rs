@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Reads, ServiceFacts, TraefikFacts, Way};
+use super::{Facts, Reads, ServiceFacts, TraefikFacts};
 use crate::{
     compose::Service,
     error::Error,
@@ -13,6 +13,7 @@ use crate::{
         neighbours::Neighbour,
         static_config::{Given, read},
     },
+    roll::Way,
     settings::{Partial, Settings},
     yaml,
 };

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::{arbitrary::replaced, compose, error::Error, yaml};
+use crate::{arbitrary::replaced, compose, error::Error, roll::Way, yaml};
 
 #[test]
 fn what_fails_comes_first_and_then_what_matters_more() {

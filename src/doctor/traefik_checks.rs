@@ -47,7 +47,10 @@ fn fine(service: &ServiceFacts, check: &ServiceCheck) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::{Level, Way, testing};
+    use crate::{
+        doctor::{Level, testing},
+        roll::Way,
+    };
 
     fn found(option: &str, down: &[&str]) -> Vec<(Level, String)> {
         let label = format!("traefik.http.services.web.loadbalancer.healthcheck.{option}");

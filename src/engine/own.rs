@@ -13,7 +13,8 @@ use tokio::time::sleep;
 use super::{
     Engine, failed,
     files::{ContainerFile, files, unreadable},
-    is_hook, is_status, own_labels,
+    is_status, own_labels,
+    shared::is_hook,
 };
 use crate::{
     error::Result,
@@ -156,9 +157,8 @@ impl Engine {
             format!("{}={}", label::COMPOSE_SERVICE, key.service),
             label::ROLLOUT.to_owned(),
         ];
-        let mut listed = self.matching(labels, true).await?;
-        listed.retain(is_hook);
-        self.whole(listed).await
+        let listed = self.matching(labels, true).await?;
+        self.whole(listed.iter().filter(|own| is_hook(own))).await
     }
 
     /// Removes them, in whatever state.

@@ -7,7 +7,7 @@ use bollard::{
     errors::Error as Bollard,
     exec::{CreateExecOptions, StartExecOptions, StartExecResults},
     models::{
-        ContainerCreateBody, ContainerStateStatusEnum, HealthConfig, HostConfig,
+        ContainerCreateBody, ContainerStateStatusEnum, ContainerSummary, HealthConfig, HostConfig,
         HostConfigLogConfig,
     },
     query_parameters as query,
@@ -291,16 +291,16 @@ impl Engine {
 
     /// Removes helpers of these replicas that were created and never started, which a killed run may have left.
     pub async fn sweep_helpers(&self, replicas: &[ContainerId]) -> Result<()> {
-        for replica in replicas {
-            let labels = vec![
-                format!("{}=helper", label::ROLE),
-                format!("{}={}", label::HELPS, replica.0),
-            ];
-            for id in self.ids(labels, true).await? {
-                let state = self.inspect(&id).await?.and_then(|inspect| inspect.state);
-                if state.and_then(|state| state.status) == Some(ContainerStateStatusEnum::CREATED) {
-                    self.discard(&id).await?;
-                }
+        let labels = vec![format!("{}=helper", label::ROLE)];
+        let helps = |own: &ContainerSummary| {
+            let helped = own.labels.as_ref()?.get(label::HELPS)?;
+            let mut all = replicas.iter();
+            all.any(|id| id.0 == *helped).then(|| own.id.clone())?
+        };
+        for id in self.matching(labels, true).await?.iter().filter_map(helps) {
+            let state = self.inspect(&id).await?.and_then(|inspect| inspect.state);
+            if state.and_then(|state| state.status) == Some(ContainerStateStatusEnum::CREATED) {
+                self.discard(&id).await?;
             }
         }
         Ok(())

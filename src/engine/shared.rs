@@ -1,8 +1,8 @@
-//! Containers that are in a namespace of another container: whose networks they have, and who joins whom. Pure.
+//! What a list of containers says of them together: which are of a service, and which are in a namespace of another. Pure.
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 
-use crate::model::{Replica, label};
+use crate::model::{Replica, ServiceKey, label};
 
 /// The most containers in a row, each in the network namespace of the next.
 pub const MAX_STEPS: usize = 8;
@@ -17,6 +17,32 @@ pub struct Joined {
     pub folder: Option<String>,
     /// The key of a Compose file that says so: `network_mode`, `pid`, `ipc` or `volumes_from`.
     pub way: &'static str,
+}
+
+/// The containers of a service in a list, one-offs and hooks aside.
+pub fn of_service<'a>(
+    list: &'a [ContainerSummary],
+    key: &ServiceKey,
+) -> impl Iterator<Item = &'a ContainerSummary> {
+    let wanted = [
+        (label::COMPOSE_PROJECT, key.project.clone()),
+        (label::COMPOSE_SERVICE, key.service.clone()),
+        (label::COMPOSE_ONEOFF, "False".to_owned()),
+    ];
+    let is_of_it = move |own: &&ContainerSummary| {
+        let labels = own.labels.as_ref();
+        labels.is_some_and(|all| {
+            wanted
+                .iter()
+                .all(|(key, value)| all.get(*key) == Some(value))
+        })
+    };
+    list.iter().filter(is_of_it).filter(|own| !is_hook(own))
+}
+
+/// Whether Compose runs a hook in it.
+pub fn is_hook(listed: &ContainerSummary) -> bool {
+    label::is_hook(|key| listed.labels.as_ref()?.get(key).map(String::as_str))
 }
 
 /// The container that `network_mode`, `pid` or `ipc` leads to, by its id or name.

@@ -18,19 +18,16 @@ use tokio::time::Instant;
 use self::watchers::start_watchers;
 use super::World;
 use crate::{
-    compose::{AnonymousVolumes, Compose, CreateRequest, Project, Service},
+    compose::{AnonymousVolumes, CreateRequest},
+    context::{RunContext, ServiceContext},
     drain::Watcher,
-    engine::Engine,
     error::{Error, Result},
     event::{Event, Events},
-    model::{
-        ContainerId, Desired, Facts, Observed, Order, Replica, ServiceKey, Side, Stage, Verdict,
-    },
+    model::{ContainerId, Desired, Facts, Observed, Order, Replica, Side, Stage, Verdict},
     namespace::traffic::Protocol,
     plan::Step,
     proxy::Proxy,
     ready::EarlyChecks,
-    settings::Settings,
     state::Lock,
     watch::Watch,
 };
@@ -43,12 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Everything that a step may need.
 pub struct Live<'a> {
-    pub engine: &'a Engine,
-    pub compose: &'a Compose,
-    pub project: &'a Project,
-    pub service: &'a Service,
-    pub key: ServiceKey,
-    pub settings: &'a Settings,
+    pub run: RunContext<'a>,
+    pub context: &'a ServiceContext<'a>,
     pub proxy: &'a mut dyn Proxy,
     pub watch: &'a Watch,
     /// The image whose `/rollout` helpers run; `None` where there is none.
@@ -61,8 +54,6 @@ pub struct Live<'a> {
     pub labels: BTreeMap<String, String>,
     /// The id of the image that they are to run, where new ones are made.
     pub image: Option<String>,
-    /// Every dependency and how many replicas it has.
-    pub dependencies: Vec<(String, u32)>,
     /// Ports of a routed service that Traefik sends to past the router of its labels, and what is spoken on each.
     pub called_ports: BTreeMap<u16, Protocol>,
     /// The pause between confirmation and drain.
@@ -124,7 +115,7 @@ impl<'a> Sets<'a> {
 #[async_trait(?Send)]
 impl World for Live<'_> {
     async fn observe(&mut self) -> Result<Observed> {
-        let replicas = self.engine.replicas(&self.key).await?;
+        let replicas = self.run.engine.replicas(&self.context.key).await?;
         let claim = self.proxy.claim(&replicas).await?;
         Ok(Observed { replicas, claim })
     }
@@ -159,11 +150,14 @@ impl World for Live<'_> {
             Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,
             Step::Start { replicas } => self.start(replicas, facts).await,
             Step::Remove { replicas } => {
-                all(join_all(replicas.iter().map(|id| self.engine.remove(id))).await)
+                all(join_all(replicas.iter().map(|id| self.run.engine.remove(id))).await)
             }
-            Step::Rename { names } => {
-                all(join_all(names.iter().map(|(id, name)| self.engine.rename(id, name))).await)
-            }
+            Step::Rename { names } => all(join_all(
+                names
+                    .iter()
+                    .map(|(id, name)| self.run.engine.rename(id, name)),
+            )
+            .await),
             Step::Release => {
                 let all: Vec<&Replica> = observed.replicas.iter().collect();
                 if desired.confirm_hold {
@@ -188,15 +182,15 @@ impl Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let request = CreateRequest {
-            project: self.project,
-            service: &self.service.name,
+            project: self.run.project,
+            service: &self.context.service.name,
             replicas,
-            dependencies: self.dependencies.clone(),
+            dependencies: self.context.dependencies.clone(),
             rollout: &desired.rollout.0,
             lock: Some(&self.lock.id),
             labels: self.labels.clone(),
             anonymous_volumes: match desired.order {
-                _ if self.settings.renews_anon_volumes() => AnonymousVolumes::Renew,
+                _ if self.context.settings.renews_anon_volumes() => AnonymousVolumes::Renew,
                 Order::StartFirst => AnonymousVolumes::Refuse,
                 // What has stopped first does not write to them any more.
                 Order::StopFirst => {
@@ -206,8 +200,9 @@ impl Live<'_> {
         };
         let events = self.events.clone();
         // The drain must see every answer from its beginning: what has to be there by then starts alongside.
-        let watching = start_watchers(self.engine, self.unwatched(desired, sets));
+        let watching = start_watchers(self.run.engine, self.unwatched(desired, sets));
         let creating = self
+            .run
             .compose
             .create(&request, |line| events.emit(Event::Compose { line }));
         let (created, watchers) = tokio::join!(creating, watching);
@@ -222,14 +217,14 @@ impl Live<'_> {
 
     /// Compose goes by the image's name, which may have been given to another since it was looked at.
     async fn reject_another_image(&self, desired: &Desired, facts: &mut Facts) -> Result<()> {
-        let (Some(wanted), Some(reference)) = (&self.image, &self.service.image) else {
+        let (Some(wanted), Some(reference)) = (&self.image, &self.context.service.image) else {
             return Ok(());
         };
-        let named = self.engine.image(reference).await?;
+        let named = self.run.engine.image(reference).await?;
         if named.is_some_and(|named| named.id == *wanted) {
             return Ok(());
         }
-        for new in self.engine.replicas(&self.key).await? {
+        for new in self.run.engine.replicas(&self.context.key).await? {
             if new.rollout.as_ref() == Some(&desired.rollout) && new.image != *wanted {
                 let why = format!(
                     "runs another image: {reference} has been given to a newer one since the rollout began"
@@ -252,15 +247,25 @@ impl Live<'_> {
     }
 
     async fn keep_logs_of_the_ill(&mut self, desired: &Desired) {
-        let replicas = self.engine.replicas(&self.key).await.unwrap_or_default();
+        let replicas = self
+            .run
+            .engine
+            .replicas(&self.context.key)
+            .await
+            .unwrap_or_default();
         // A hook that failed is why no replica was started.
-        let hooks = self.engine.hooks(&self.key).await.unwrap_or_default();
+        let hooks = self
+            .run
+            .engine
+            .hooks(&self.context.key)
+            .await
+            .unwrap_or_default();
         let ill = hooks
             .iter()
             .chain(&replicas)
             .find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
         if let Some(ill) = ill {
-            self.memory.logs = self.engine.last_lines(&ill.id).await;
+            self.memory.logs = self.run.engine.last_lines(&ill.id).await;
         }
     }
 }

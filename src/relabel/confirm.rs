@@ -1,15 +1,14 @@
 //! Waits until every Traefik has read a change by hand, and until it routes as it should.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::{
     check::Check,
-    engine::Engine,
+    compose::Service,
+    context::{Purpose, ServiceContext},
+    engine::{Engine, Image},
     error::{Error, Result},
     event::Events,
     model::{Replica, Route, ServiceKey},
@@ -17,7 +16,7 @@ use crate::{
         Proxy,
         traefik::{
             Traefik,
-            discover::{self, Found, Request, Wanted, is_traefik},
+            discover::{self, Found, Landscape, Wanted, is_traefik},
         },
     },
     retry,
@@ -54,7 +53,7 @@ pub async fn confirm(
         ..Settings::resolve(Default::default())
     };
     let replicas = [target.clone()];
-    let asked = traefik(engine, found, &settings, target, key).await;
+    let asked = traefik(engine, settings, target, key).await;
     let mut traefik = match asked {
         Ok(traefik) => traefik,
         Err(error) => {
@@ -87,36 +86,35 @@ pub async fn confirm(
 
 async fn traefik(
     engine: &Engine,
-    found: &[Found],
-    settings: &Settings,
+    settings: Settings,
     target: &Replica,
     key: &ServiceKey,
 ) -> Result<Traefik> {
-    let networks: BTreeSet<String> = target.networks.iter().cloned().collect();
-    let replicas = std::slice::from_ref(target);
-    // A container has its image's labels already.
-    let wanted = Wanted::new(
-        key,
-        &target.labels,
-        Some(&BTreeMap::new()),
-        networks.clone(),
-    );
-    let all = discover::traefiks(engine, found, &networks).await?;
-    let in_front: Vec<_> = all
-        .into_iter()
-        .filter(|own| discover::concerns(own, &wanted, replicas))
-        .collect();
-    let request = Request {
-        engine,
-        key,
-        settings,
-        epoch: 0,
-        found,
-        networks: &networks,
-        replicas,
-        wanted: &wanted,
+    let mut landscape = Landscape::read(engine, &key.project).await?;
+    let service = Service {
+        name: key.service.clone(),
+        labels: target.labels.clone(),
+        ..Service::default()
     };
-    discover::traefik(&request, &in_front).await
+    let context = ServiceContext {
+        service: &service,
+        key: key.clone(),
+        settings,
+        purpose: Purpose::Settle,
+        replicas: 1,
+        earlier: &[],
+        declared_networks: target.networks.iter().cloned().collect(),
+        epoch: 0,
+        dependencies: Vec::new(),
+        olds: vec![target.clone()],
+        // A container has its image's labels already.
+        image: Some(Image::default()),
+        joined: Vec::new(),
+    };
+    let wanted = Wanted::of(&context);
+    let mut all = discover::traefiks(&mut landscape, &context.networks()).await?;
+    all.retain(|own| discover::concerns(own, &wanted, &context.olds));
+    discover::traefik(&context, &landscape, &all).await
 }
 
 /// Whether every Traefik that counts has listed the generation; if not, who has not.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::{
     engine::Engine,
     error::Result,
-    model::{ServiceKey, label},
-    proxy::traefik::discover,
+    model::label,
+    proxy::traefik::discover::{self, Landscape},
     report::overlay::Row,
     socket_proxy::overlay::{Claim, Match, Overlay, Rule},
 };
@@ -19,23 +19,21 @@ struct Known {
 
 /// Every rule of every socket proxy on the engine, with containers by name; of one project, where it is named.
 pub async fn list(engine: &Engine, project: Option<&str>) -> Result<Vec<Row>> {
-    let containers = engine.containers().await?.into_iter();
+    // No project's socket proxies come first.
+    let landscape = Landscape::read(engine, "").await?;
+    let containers = landscape.containers.iter();
     let known: BTreeMap<String, Known> = containers
         .filter_map(|own| {
             let labels = own.labels.as_ref();
             let known = Known {
-                name: discover::name(&own),
+                name: discover::name(own),
                 project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
             };
-            Some((own.id?, known))
+            Some((own.id.clone()?, known))
         })
         .collect();
-    let nobodys = ServiceKey {
-        project: String::new(),
-        service: String::new(),
-    };
     let mut rows = Vec::new();
-    for found in discover::socket_proxies(engine, &nobodys).await? {
+    for found in landscape.socket_proxies {
         let overlay = found.control.overlay().await?;
         rows.extend(rows_of(&found.control.name, &overlay, &known, project));
     }

@@ -1,13 +1,14 @@
 //! The image of a rollout that goes back to a recorded revision: brought here, and given its old name again.
 
-use super::{Scene, Subject, Version};
+use super::version::Version;
 use crate::{
+    context::{RunContext, ServiceContext},
     error::{Error, Result},
     event::Event,
     state::{journal::Intent, revisions::Revision},
 };
 
-impl Scene<'_> {
+impl RunContext<'_> {
     /// Sees that the recorded image is on the engine; it is pulled by what it contains where it has gone.
     pub(super) async fn fetch_recorded(&self, back: &Revision) -> Result<()> {
         if self.engine.image(&back.image.id).await?.is_some() {
@@ -50,25 +51,22 @@ impl Scene<'_> {
     /// The recorded version, as this Compose would make it.
     pub(super) async fn recorded_version(
         &self,
-        subject: &Subject<'_>,
+        context: &ServiceContext<'_>,
         back: &Revision,
     ) -> Result<Version> {
+        let name = &context.service.name;
         // What is made again is the same: Compose is to find nothing to do where the file still says so.
         let hash = match back.of_containers {
             true => back.hash.clone(),
-            false => {
-                let name = &subject.service.name;
-                self.compose.config_hash(self.project, name).await?
-            }
+            false => self.compose.config_hash(self.project, name).await?,
         };
-        let name = &subject.service.name;
         if hash != back.hash && self.compose.version() != back.compose {
             self.events.notice(format!(
                 "revision {} was made by Compose {}, and this one hashes it differently",
                 back.number, back.compose
             ));
         }
-        if subject.service.inline_digest != back.digest {
+        if context.service.inline_digest != back.digest {
             self.events.notice(format!(
                 "the configs or secrets of {name} have other contents than at revision {}, and stay as they are",
                 back.number

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Scene, Subject};
+use super::lock::Locked;
 use crate::{
     engine::Image,
     model::Order,
@@ -13,43 +13,48 @@ use crate::{
 /// What it may take beyond Traefik's own times until its API says so.
 const MARGIN: Duration = Duration::from_secs(2);
 
-impl Scene<'_> {
+impl Locked<'_> {
     /// How long the new replicas are watched after the cutover. Says so where that is longer than asked for.
-    pub(super) fn bake(&self, subject: &Subject<'_>, image: &Image, routed: bool) -> Duration {
-        let asked = subject.settings.bake;
-        let why = match subject.settings.order() {
+    pub(super) fn bake(&self, image: &Image) -> Duration {
+        let context = &self.prepared.context;
+        let asked = context.settings.bake;
+        let why = match context.settings.order() {
             Order::StopFirst => Some("the old replicas are stopped before the new ones start"),
-            Order::StartFirst => (!routed).then_some("no proxy could give the traffic back"),
+            Order::StartFirst => {
+                (!self.prepared.proxy.routes()).then_some("no proxy could give the traffic back")
+            }
         };
         if let Some(why) = why {
             if !asked.is_zero() {
-                self.events.notice(format!("--bake has no effect: {why}"));
+                self.prepared
+                    .run
+                    .events
+                    .notice(format!("--bake has no effect: {why}"));
             }
             return Duration::ZERO;
         }
-        let tcp = ports::tcp(&ports::exposed(subject.service, &image.ports));
-        let labels = self.labels(subject.service, Some(image));
-        asked.max(self.unasked(subject, subject.replicas, &labels, &tcp))
+        let tcp = ports::tcp(&ports::exposed(context.service, &image.ports));
+        let labels = context.labels(Some(image));
+        asked.max(self.unasked(context.replicas, &labels, &tcp))
     }
 
     /// How long so many new replicas are watched for what only Traefik can check; says so. `tcp` are their ports.
     pub(super) fn unasked(
         &self,
-        subject: &Subject<'_>,
         replicas: u32,
         labels: &BTreeMap<String, String>,
         tcp: &[u16],
     ) -> Duration {
         let mut longest = Duration::ZERO;
         for check in checks(labels, tcp) {
-            let why = match (&check.ask, &subject.helper_image) {
+            let why = match (&check.ask, &self.held.helper_image) {
                 (Err(why), _) => why.as_str(),
                 (Ok(_), None) => "no helper can run beside the replicas",
                 (Ok(_), Some(_)) => continue,
             };
             let needed = check.verdict_after(replicas) + MARGIN;
             longest = longest.max(needed);
-            self.events.notice(format!(
+            self.prepared.run.events.notice(format!(
                 "{} cannot be asked before the cutover ({why}): the old replicas keep running for {} after it, and \
                  serve again if Traefik reports a new one DOWN",
                 check.label,

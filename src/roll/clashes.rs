@@ -6,68 +6,57 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Purpose, Scene, refuse::pass_over};
+use super::refuse::pass_over;
 use crate::{
     check::Check,
-    compose::Service,
-    engine::Image,
+    context::{Purpose, RunContext, ServiceContext},
     error::{Error, Result},
-    model::{Replica, ServiceKey, label},
+    model::{ServiceKey, label},
     proxy::traefik::{
         conflicts::{Clash, Object, Outcome, ROUTER, clashes, objects_of},
-        discover::TraefikContainer,
+        discover::{Landscape, TraefikContainer},
         neighbours::{Neighbour, is_unknown, neighbours},
     },
-    settings::Settings,
     socket_proxy::overlay::Labels,
 };
 
-/// A service whose labels are compared.
-pub(super) struct Case<'a> {
-    pub key: &'a ServiceKey,
-    pub service: &'a Service,
-    pub settings: &'a Settings,
-    /// The image of the new version, where it is here.
-    pub image: Option<&'a Image>,
-    pub olds: &'a [Replica],
-    /// The Traefiks in front of it.
-    pub traefiks: &'a [TraefikContainer],
-    /// Services that the same command rolls before this one.
-    pub earlier: &'a [&'a str],
-    pub purpose: Purpose,
+/// What is said of Traefiks whose neighbours are not known.
+fn unknown_neighbours(
+    context: &ServiceContext<'_>,
+    traefiks: &[TraefikContainer],
+) -> Option<String> {
+    let all = traefiks.iter().filter(|own| is_unknown(own));
+    let names: Vec<&str> = all.map(|own| own.name.as_str()).collect();
+    let is_told = context.purpose == Purpose::Roll && !names.is_empty();
+    is_told.then(|| not_compared(&context.service.name, &names))
 }
 
-impl Case<'_> {
-    /// What is said of Traefiks whose neighbours are not known.
-    fn not_compared(&self) -> Option<String> {
-        let all = self.traefiks.iter().filter(|own| is_unknown(own));
-        let names: Vec<&str> = all.map(|own| own.name.as_str()).collect();
-        let is_told = self.purpose == Purpose::Roll && !names.is_empty();
-        is_told.then(|| not_compared(&self.service.name, &names))
-    }
-
-    /// Whether it is rolled before this service, whose labels are compared again afterwards.
-    fn comes_earlier(&self, neighbour: &Neighbour) -> bool {
-        let is_of_project = neighbour.project() == Some(&self.key.project);
-        let service = neighbour.service();
-        is_of_project && service.is_some_and(|own| self.earlier.contains(&own))
-    }
+/// Whether a neighbour is rolled before this service, whose labels are compared again afterwards.
+fn comes_earlier(context: &ServiceContext<'_>, neighbour: &Neighbour) -> bool {
+    let is_of_project = neighbour.project() == Some(&context.key.project);
+    let service = neighbour.service();
+    is_of_project && service.is_some_and(|own| context.earlier.contains(&own))
 }
 
-impl Scene<'_> {
+impl RunContext<'_> {
     /// Compares the new version with every other container that a Traefik in front reads; what the operator is told.
-    pub(super) async fn refuse_clashes(&self, case: Case<'_>) -> Result<Vec<String>> {
-        if case.traefiks.is_empty() {
+    pub(super) async fn refuse_clashes(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &Landscape,
+        traefiks: &[TraefikContainer],
+    ) -> Result<Vec<String>> {
+        if traefiks.is_empty() {
             return Ok(Vec::new());
         }
-        let mut neighbours = neighbours(self.engine, case.key, case.traefiks).await?;
-        neighbours.retain(|own| !case.comes_earlier(own));
-        let served = case.olds.iter().filter(|old| old.serves());
+        let mut neighbours = neighbours(landscape, &context.key, traefiks).await;
+        neighbours.retain(|own| !comes_earlier(context, own));
+        let served = context.olds.iter().filter(|old| old.serves());
         let own = Own {
-            container: self.container_name(case.service, case.olds),
-            key: case.key,
-            new: match case.purpose {
-                Purpose::Roll => Some(self.labels(case.service, case.image)),
+            container: self.container_name(context),
+            key: &context.key,
+            new: match context.purpose {
+                Purpose::Roll => Some(context.labels(context.image.as_ref())),
                 Purpose::Settle => None,
             },
             olds: served.map(|old| &old.labels).collect(),
@@ -83,15 +72,22 @@ impl Scene<'_> {
             Some(error) => Err(error),
             None => Ok(()),
         };
-        pass_over(case.settings, Check::Labels, refused, &mut judged.notices)?;
-        judged.notices.extend(case.not_compared());
+        pass_over(
+            &context.settings,
+            Check::Labels,
+            refused,
+            &mut judged.notices,
+        )?;
+        let unknown = unknown_neighbours(context, traefiks);
+        judged.notices.extend(unknown);
         Ok(judged.notices)
     }
 
     /// What its first container is called, or will be.
-    fn container_name(&self, service: &Service, olds: &[Replica]) -> String {
+    fn container_name(&self, context: &ServiceContext<'_>) -> String {
+        let service = context.service;
         let words = [self.project.name.as_str(), &service.name, "1"];
-        match (olds.first(), &service.container_name) {
+        match (context.olds.first(), &service.container_name) {
             (Some(old), _) => old.target_name().to_owned(),
             (None, Some(name)) => name.clone(),
             (None, None) => words.join(self.compose.separator()),
@@ -239,6 +235,7 @@ impl Own<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compose::Service;
 
     const GZ: (&str, &str) = ("traefik.http.middlewares.gz.compress", "true");
     const MORE: (&str, &str) = (
@@ -345,25 +342,17 @@ mod tests {
 
     #[test]
     fn a_service_of_the_project_that_is_rolled_earlier_is_compared_afterwards() {
-        let key = ServiceKey {
-            project: "shop".to_owned(),
-            service: "web".to_owned(),
-        };
-        let settings = Settings::resolve(Default::default());
         let service = Service::default();
-        let case = |earlier| Case {
-            key: &key,
-            service: &service,
-            settings: &settings,
-            image: None,
-            olds: &[],
-            traefiks: &[],
-            earlier,
-            purpose: Purpose::Roll,
+        let comes_earlier = |earlier: &[&str], project: &str| {
+            let context = ServiceContext {
+                earlier,
+                ..ServiceContext::of(&service)
+            };
+            super::comes_earlier(&context, &neighbour(project, &[RULE]))
         };
-        assert!(case(&["a", "b"]).comes_earlier(&neighbour("shop", &[RULE])));
-        assert!(!case(&["a"]).comes_earlier(&neighbour("shop", &[RULE])));
-        assert!(!case(&["b"]).comes_earlier(&neighbour("blog", &[RULE])));
+        assert!(comes_earlier(&["a", "b"], "shop"));
+        assert!(!comes_earlier(&["a"], "shop"));
+        assert!(!comes_earlier(&["b"], "blog"));
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::{path::Path, time::SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::Scene;
 use crate::{
     compose::{Content, Service},
+    context::RunContext,
     error::Result,
     model::Replica,
 };
 
-impl Scene<'_> {
+impl RunContext<'_> {
     /// Whether any of them differs in any of these replicas.
     pub(super) async fn have_other_contents(
         &self,

@@ -1,48 +1,38 @@
 //! How what runs differs from what is wanted.
 
-use super::{Scene, Subject, Version};
-use crate::{
-    error::Result,
-    model::{Replica, Side},
-    proxy::Proxy,
-};
+use super::{prepare::Prepared, unfinished::Settled, version::Fetched};
+use crate::{error::Result, model::Replica};
 
-impl Scene<'_> {
-    pub(super) async fn is_current(
-        &self,
-        subject: &Subject<'_>,
-        version: &Version,
-        olds: &[Replica],
-        proxy: &mut dyn Proxy,
-    ) -> Result<bool> {
+impl Settled<'_> {
+    pub async fn already_runs(&mut self, fetched: &Fetched) -> Result<bool> {
+        let (version, prepared) = (&fetched.version, &self.locked.prepared);
+        let (run, context) = (&prepared.run, &prepared.context);
         let same =
             |old: &Replica| old.image == version.image && old.hash == version.hash && old.serves();
-        if olds.len() != subject.replicas as usize || !olds.iter().all(same) {
+        let wanted = context.replicas as usize;
+        if context.settings.force || self.olds.len() != wanted || !self.olds.iter().all(same) {
             return Ok(false);
         }
-        if self.have_other_contents(subject.service, olds).await? {
+        if run.have_other_contents(context.service, &self.olds).await? {
             return Ok(false);
         }
-        if !proxy.routes() {
-            return Ok(true);
-        }
-        let refs: Vec<&Replica> = olds.iter().collect();
-        let observation = proxy.observed(olds).await;
-        Ok(observation.is_some_and(|observation| observation.agrees(Side::Old, &[], &refs)))
+        Ok(!prepared.proxy.routes() || self.locked.are_live(&self.olds).await)
     }
+}
 
-    pub(super) fn tell_differences(&self, subject: &Subject<'_>, olds: &[Replica]) {
+impl Prepared<'_> {
+    pub(super) fn tell_differences(&self, olds: &[Replica]) {
+        let (wanted, events) = (self.context.replicas, self.run.events);
         let running = olds.iter().filter(|old| old.serves()).count() as u32;
-        if running > 0 && running != subject.replicas {
-            let source = if subject.settings.scale.is_some() {
+        if running > 0 && running != wanted {
+            let source = if self.context.settings.scale.is_some() {
                 "--scale"
             } else {
                 "the Compose file"
             };
-            self.events.notice(format!(
-                "{running} replica{} {source} says {}",
-                if running == 1 { " runs," } else { "s run," },
-                subject.replicas
+            events.notice(format!(
+                "{running} replica{} {source} says {wanted}",
+                if running == 1 { " runs," } else { "s run," }
             ));
         }
         let left: Vec<&str> = olds
@@ -51,7 +41,7 @@ impl Scene<'_> {
             .map(|old| old.name.as_str())
             .collect();
         if !left.is_empty() {
-            self.events.notice(format!(
+            events.notice(format!(
                 "replacing old replica {}, which did not run well",
                 left.join(", old replica ")
             ));

@@ -2,37 +2,24 @@
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 
-use super::{Purpose, Scene, front, settings};
+use super::{front::InFront, stand::left, untouched};
 use crate::{
     compose::Service,
-    doctor::Way,
-    engine::{
-        Image,
-        shared::{self, Joined},
-    },
+    context::{Purpose, RunContext, ServiceContext},
+    engine::shared::by_processes,
     error::{Error, Result},
     model::{Health, Observed, Replica},
     plan,
-    proxy::{
-        Proxy,
-        traefik::{
-            by_name::Caller,
-            discover::{self, TraefikContainer, Wanted, concerns},
-            down::Down,
-        },
+    proxy::traefik::{
+        by_name::Caller,
+        discover::{self, Landscape, TraefikContainer, Wanted, concerns},
+        down::Down,
     },
-    settings::{Partial, Settings},
+    settings::Partial,
 };
 
-pub struct Examined {
-    /// How it would be rolled.
-    pub settings: Settings,
-    /// The replicas that are there.
-    pub olds: Vec<Replica>,
-    /// The image of the new version, where it is here.
-    pub image: Option<Image>,
-    /// The new version, as Traefik would see it.
-    pub wanted: Wanted,
+pub struct Examined<'a> {
+    pub context: ServiceContext<'a>,
     /// Whether its containers are a Traefik themselves.
     pub is_traefik: bool,
     /// Whether no Traefik shares a network with it.
@@ -47,89 +34,68 @@ pub struct Examined {
     pub callers: Vec<Caller>,
     /// Servers of other services that fail their health check.
     pub down: Vec<Down>,
-    /// What lives in namespaces or volumes of its containers.
-    pub joined: Vec<Joined>,
     /// Why a rollout would be refused.
     pub refused: Option<Error>,
 }
 
-/// What runs on the engine, read once for every service.
-pub struct Around<'a> {
-    pub running: &'a [ContainerSummary],
-    pub inspects: Vec<ContainerInspectResponse>,
-    pub found: &'a [discover::Found],
+/// How traffic is moved.
+#[derive(Clone, Debug, Default)]
+pub struct Way {
+    pub describe: String,
+    /// Whether a proxy routes to it at all.
+    pub routes: bool,
+    /// Whether by a pin file.
+    pub is_pinned: bool,
+    /// What an operator is told of it.
+    pub notice: Option<String>,
+    /// What Traefik complains of now.
+    pub trouble: Option<String>,
+    /// Replicas that Traefik's own health check has found down, by name.
+    pub down: Vec<String>,
 }
 
-impl Around<'_> {
-    /// The networks of containers, those of a namespace that they share among them.
-    fn networks(&self, olds: &[Replica]) -> impl Iterator<Item = String> {
-        let is =
-            |own: &&ContainerSummary| olds.iter().any(|old| own.id.as_ref() == Some(&old.id.0));
-        let own = self.running.iter().filter(is);
-        own.flat_map(discover::networks_of).cloned()
-    }
-
-    fn joined(&self, olds: &[Replica]) -> Vec<Joined> {
-        let by_network = shared::by_network(self.running, olds);
-        let by_processes = shared::by_processes(&self.inspects, olds);
-        by_network.into_iter().chain(by_processes).collect()
-    }
-}
-
-impl Scene<'_> {
-    /// Examines a service; an error only where its own settings, or the engine, cannot be read.
+impl<'a> RunContext<'a> {
+    /// Examines a service; an error only where its own settings, or the engine, cannot be read. `inspects` are the
+    /// containers that run.
     pub async fn examine(
         &self,
         service: &Service,
         flags: &Partial,
-        around: &Around<'_>,
-    ) -> Result<Examined> {
-        let found = around.found;
-        let settings = settings(self.project, service, flags)?;
-        let key = self.key(&service.name);
-        let olds = self.engine.replicas(&key).await?;
-        let image = self.image_that_stays(service, &settings).await?;
-        let networks = self.networks(service, &olds);
-        let labels = image.as_ref().map(|image| &image.labels);
-        let declared = self.declared_networks(service);
-        let wanted = Wanted::new(&key, &service.labels, labels, declared);
-        let networks = networks.into_iter().chain(around.networks(&olds)).collect();
-        let mut traefiks = discover::traefiks(self.engine, found, &networks).await?;
+        landscape: &mut Landscape,
+        inspects: &[ContainerInspectResponse],
+    ) -> Result<Examined<'a>> {
+        let (name, purpose) = (&service.name, Purpose::Roll);
+        let context = self.context(name, flags, purpose, landscape).await?;
+        let olds = &context.olds;
+        let wanted = Wanted::of(&context);
+        let mut networks = context.networks();
+        networks.extend(shared_networks(landscape, olds));
+        let mut traefiks = discover::traefiks(landscape, &networks).await?;
         let is_old = |own: &TraefikContainer| olds.iter().any(|old| own.is_part(&old.id.0));
         let is_traefik = traefiks.iter().any(is_old);
         let is_alone = traefiks.is_empty();
-        traefiks.retain(|own| is_old(own) || concerns(own, &wanted, &olds));
-        let case = front::Case {
-            key: &key,
-            service,
-            settings: &settings,
-            epoch: self.engine.clock_ms().await,
-            found,
-            olds: &olds,
-            image: image.as_ref(),
-            purpose: Purpose::Roll,
-        };
-        let (way, unfinished, callers, down) = match self.proxy(case).await {
-            Ok(front) => {
-                let (way, unfinished) = look(front.proxy, front.notices, &olds).await;
-                (way, unfinished, front.callers, front.down)
+        traefiks.retain(|own| is_old(own) || concerns(own, &wanted, olds));
+        let (way, unfinished, callers, down, refused) = match self.front(&context, landscape).await
+        {
+            Ok(mut front) => {
+                let (way, unfinished) = look(&mut front, olds).await;
+                let refused = match &way {
+                    Ok(_) => self.refuse(&context, landscape, &mut front).await.err(),
+                    Err(_) => None,
+                };
+                (way, unfinished, front.callers, front.down, refused)
             }
-            Err(error) => (Err(error), None, Vec::new(), Vec::new()),
+            // Without a way, that is why.
+            Err(error) => (Err(error), None, Vec::new(), Vec::new(), None),
         };
-        // Without a way, that is why.
-        let refused = match &way {
-            Ok(_) => self
-                .check(&service.name, flags, &[], Purpose::Roll)
-                .await
-                .err(),
-            Err(_) => None,
-        };
-        let joined = self.joined(service, around.joined(&olds), &olds);
+        let mut context = context;
+        for own in by_processes(inspects, &context.olds) {
+            if !context.joined.iter().any(|known| known.is_same(&own)) {
+                context.joined.push(own);
+            }
+        }
         Ok(Examined {
-            joined,
-            settings,
-            image,
-            wanted,
+            context,
             is_traefik,
             is_alone,
             traefiks,
@@ -138,16 +104,34 @@ impl Scene<'_> {
             callers,
             down,
             refused,
-            olds,
         })
+    }
+
+    /// Refuses what a rollout would be refused for.
+    async fn refuse(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &Landscape,
+        front: &mut InFront,
+    ) -> Result<()> {
+        let refused = async {
+            let mut notices = self.refuse_service(context, landscape).await?;
+            self.refuse_labels(context, landscape, front, &mut notices)
+                .await
+        };
+        refused.await.map(drop).map_err(untouched)
     }
 }
 
-async fn look(
-    mut proxy: Box<dyn Proxy>,
-    notices: Vec<String>,
-    olds: &[Replica],
-) -> (Result<Way>, Option<String>) {
+/// The networks of replicas, those of a namespace that they share among them.
+fn shared_networks(landscape: &Landscape, olds: &[Replica]) -> Vec<String> {
+    let is = |own: &&ContainerSummary| olds.iter().any(|old| own.id.as_ref() == Some(&old.id.0));
+    let own = landscape.running.iter().filter(is);
+    own.flat_map(discover::networks_of).cloned().collect()
+}
+
+async fn look(front: &mut InFront, olds: &[Replica]) -> (Result<Way>, Option<String>) {
+    let (proxy, notices) = (&mut front.proxy, &front.notices);
     let routes = proxy.routes();
     let claim = match proxy.claim(olds).await {
         Ok(claim) => claim,
@@ -157,8 +141,8 @@ async fn look(
         claim,
         replicas: olds.to_vec(),
     };
-    let unfinished = plan::unfinished(&observed, routes, None)
-        .map(|(rollout, goal, _)| super::stand::left(&rollout, &goal));
+    let unfinished =
+        plan::unfinished(&observed, routes, None).map(|(rollout, goal, _)| left(&rollout, &goal));
     // Of what still starts Traefik knows nothing yet.
     let settled = |old: &&Replica| old.health != Health::Starting;
     let serves = olds.iter().filter(settled).any(Replica::serves);

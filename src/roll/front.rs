@@ -1,17 +1,13 @@
 //! What stands in front of a service, and how traffic to it is moved.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
-use super::{Purpose, Scene, Subject, refuse::pass_over, survey::Survey, untouched};
+use super::{refuse::pass_over, survey::Survey, untouched};
 use crate::{
     check::Check,
-    compose::Service,
-    engine::Image,
+    context::{Purpose, RunContext, ServiceContext},
     error::{Error, Outcome, Result},
     model::{Replica, ServiceKey},
     namespace::traffic::Protocol,
@@ -21,7 +17,7 @@ use crate::{
         traefik::{
             by_name::Caller,
             discover::{
-                self, Reads, Request, TraefikContainer, Wanted, concerns, refuse_lost,
+                self, Landscape, Reads, TraefikContainer, Wanted, concerns, refuse_lost,
                 refuse_unwatched,
             },
             down::Down,
@@ -34,24 +30,8 @@ use crate::{
     socket_proxy::overlay::Overlay,
 };
 
-/// The pause before a drain, and the longer one where a middleware can hold a request.
-pub(super) const SETTLE: Duration = Duration::from_millis(250);
-const SETTLE_HELD: Duration = Duration::from_secs(5);
 /// What a pin is called in messages.
 const PIN_FILE: &str = "a pin file";
-
-/// A service whose traffic is to be moved.
-pub(super) struct Case<'a> {
-    pub key: &'a ServiceKey,
-    pub service: &'a Service,
-    pub settings: &'a Settings,
-    pub epoch: u64,
-    pub found: &'a [discover::Found],
-    pub olds: &'a [Replica],
-    /// The image of the new version, where it is here.
-    pub image: Option<&'a Image>,
-    pub purpose: Purpose,
-}
 
 /// What was found in front of a service.
 pub(super) struct InFront {
@@ -67,7 +47,7 @@ pub(super) struct InFront {
 }
 
 impl InFront {
-    fn of(way: Way, callers: Vec<Caller>) -> Self {
+    fn of(way: SwitchMethod, callers: Vec<Caller>) -> Self {
         Self::new(way.proxy, way.notice, callers)
     }
 
@@ -113,121 +93,92 @@ fn warning(down: &Down) -> String {
     }
 }
 
-impl Scene<'_> {
+impl RunContext<'_> {
     /// What moves the traffic, and what the operator is told of it.
-    pub(super) async fn proxy(&self, case: Case<'_>) -> Result<InFront> {
-        let (service, settings) = (case.service, case.settings);
-        let declared = self.declared_networks(service);
-        let networks = self.networks(service, case.olds);
-        let image = case.image.map(|image| &image.labels);
-        let wanted = Wanted::new(case.key, &service.labels, image, declared);
-        let mut versions = case.olds.iter().map(|old| &old.labels);
-        let labelled = names::wants_traefik(&service.labels) || versions.any(names::wants_traefik);
-        let near = discover::traefiks(self.engine, case.found, &networks).await;
-        if settings.proxy == ProxyKind::None {
+    pub(super) async fn front(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &mut Landscape,
+    ) -> Result<InFront> {
+        let olds = &context.olds;
+        let wanted = Wanted::of(context);
+        let mut versions = olds.iter().map(|old| &old.labels);
+        let labelled =
+            names::wants_traefik(&context.service.labels) || versions.any(names::wants_traefik);
+        let near = discover::traefiks(landscape, &context.networks()).await;
+        let landscape = &*landscape;
+        if context.settings.proxy == ProxyKind::None {
             // Where they cannot be found, this is the way to go on without them.
             let near = near.unwrap_or_default();
             let none = InFront::none(None, Vec::new());
-            return self.refuse_left(&case, &near, none).await;
+            return refuse_left(context, landscape, &near, none).await;
         }
         let near = near.map_err(|error| match labelled {
             true => untouched(error),
-            false => unsure(error, &service.name),
+            false => unsure(error, &context.service.name),
         })?;
-        refuse_traefik_itself(&near, case.olds)?;
-        // What is only settled has no version that could be lost.
-        let lost = match case.purpose {
-            Purpose::Roll => refuse_lost(&near, &wanted, case.olds),
-            Purpose::Settle => Ok(()),
-        };
-        let all = near.iter().filter(|own| concerns(own, &wanted, case.olds));
+        refuse_traefik_itself(&near, olds)?;
+        let all = near.iter().filter(|own| concerns(own, &wanted, olds));
         let all: Vec<TraefikContainer> = all.cloned().collect();
-        let lost = lost.and_then(|()| match case.purpose {
-            Purpose::Roll => refuse_unwatched(&all),
+        // What is only settled has no version that could be lost.
+        let lost = match context.purpose {
+            Purpose::Roll => {
+                refuse_lost(&near, &wanted, olds).and_then(|()| refuse_unwatched(&all))
+            }
             Purpose::Settle => Ok(()),
-        });
-        let request = Request {
-            engine: self.engine,
-            key: case.key,
-            settings,
-            epoch: case.epoch,
-            found: case.found,
-            networks: &networks,
-            replicas: case.olds,
-            wanted: &wanted,
         };
-        let survey = self.survey(&case, &near, &wanted);
+        let survey = self.survey(context, landscape, &near, &wanted);
         let mut front = match labelled {
-            true => labelled_front(&request, &all, lost, survey).await?,
-            false => unlabelled_front(&request, &all, lost, survey, case.purpose).await?,
+            true => labelled_front(context, landscape, &all, lost, survey).await?,
+            false => unlabelled_front(context, landscape, &all, lost, survey).await?,
         };
         front.traefiks = all;
-        self.refuse_left(&case, &near, front).await
+        refuse_left(context, landscape, &near, front).await
     }
+}
 
-    /// Refuses to go on without a proxy while an earlier rollout still moves the traffic by one.
-    async fn refuse_left(
-        &self,
-        case: &Case<'_>,
-        near: &[TraefikContainer],
-        front: InFront,
-    ) -> Result<InFront> {
-        if front.proxy.routes() {
-            return Ok(front);
-        }
-        let by = match left_relabelled(case.key, case.found).await {
-            Some(by) => Some(by),
-            None => setup::is_left(self.engine, case.key, near)
-                .await?
-                .then(|| PIN_FILE.to_owned()),
-        };
-        match by {
-            Some(by) => Err(unsettled(case.key, &by, without_proxy(case.settings))),
-            None => Ok(front),
-        }
+/// Refuses to go on without a proxy while an earlier rollout still moves the traffic by one.
+async fn refuse_left(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    near: &[TraefikContainer],
+    front: InFront,
+) -> Result<InFront> {
+    if front.proxy.routes() {
+        return Ok(front);
     }
-
-    pub(super) fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
-        let networks = service.networks.iter();
-        let names = networks.filter_map(|key| self.project.raw["networks"][key]["name"].as_str());
-        names.map(str::to_owned).collect()
-    }
-
-    /// The engine's names of the networks that the service is in, or will be in.
-    pub(super) fn networks(&self, service: &Service, olds: &[Replica]) -> BTreeSet<String> {
-        let before = olds.iter().flat_map(|old| old.networks.iter().cloned());
-        before.chain(self.declared_networks(service)).collect()
-    }
-
-    pub(super) async fn settle(
-        &self,
-        subject: &Subject<'_>,
-        proxy: &mut dyn Proxy,
-        olds: &[Replica],
-    ) -> Duration {
-        match subject.settings.settle {
-            Some(settle) => settle,
-            None if proxy.holds_requests(olds).await => SETTLE_HELD,
-            None => SETTLE,
-        }
+    let by = match left_relabelled(context, landscape).await {
+        Some(by) => Some(by),
+        None => setup::is_left(&landscape.engine, &context.key, near)
+            .await?
+            .then(|| PIN_FILE.to_owned()),
+    };
+    match by {
+        Some(by) => Err(unsettled(
+            &context.key,
+            &by,
+            without_proxy(&context.settings),
+        )),
+        None => Ok(front),
     }
 }
 
 /// The front of a service whose labels ask for Traefik.
 async fn labelled_front(
-    request: &Request<'_>,
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
     all: &[TraefikContainer],
     lost: Result<()>,
     survey: impl Future<Output = Survey>,
 ) -> Result<InFront> {
-    let settings = request.settings;
+    let settings = &context.settings;
     // Stopped first, no version is in the way of the other: what is behind no Traefik needs none.
     let recreate = settings.strategy == Strategy::Recreate && settings.proxy == ProxyKind::Auto;
     let needs_none = recreate && all.is_empty();
     if !needs_none {
         lost.clone()?;
     }
-    let (way, survey) = tokio::join!(traefik(request, all), survey);
+    let (way, survey) = tokio::join!(traefik(context, landscape, all), survey);
     let mut notices = Vec::from_iter(survey.notice);
     let absent = survey.absent.map_or(Ok(()), Err);
     pass_over(settings, Check::Labels, absent, &mut notices)?;
@@ -271,18 +222,19 @@ fn ignored(settings: &Settings, error: &Error) -> Option<Check> {
 /// The front of a service without labels. With `exposedByDefault` Traefik routes to it too, and another provider may; only
 /// Traefik can say.
 async fn unlabelled_front(
-    request: &Request<'_>,
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
     all: &[TraefikContainer],
     lost: Result<()>,
     survey: impl Future<Output = Survey>,
-    purpose: Purpose,
 ) -> Result<InFront> {
-    let (name, settings) = (&request.key.service, request.settings);
+    let (name, settings) = (&context.key.service, &context.settings);
+    let is_left = || async { left_relabelled(context, landscape).await.is_some() };
     let known = all.iter().any(|own| own.unread.is_none());
-    let (way, survey) = tokio::join!(traefik(request, all), survey);
+    let (way, survey) = tokio::join!(traefik(context, landscape, all), survey);
     let callers = survey.callers;
     match way {
-        Ok(way) if way.knows_the_service || is_left_relabelled(request).await => {
+        Ok(way) if way.knows_the_service || is_left().await => {
             lost?;
             refuse_past_labels(settings, &callers)?;
             return Ok(InFront {
@@ -290,13 +242,13 @@ async fn unlabelled_front(
                 ..InFront::of(way, callers)
             });
         }
-        Err(error) if known || is_left_relabelled(request).await => {
+        Err(error) if known || is_left().await => {
             return Err(unsure(error, name));
         }
         Ok(_) | Err(_) => {}
     }
     // An unfinished rollout is settled even where no Traefik routes to the service any more.
-    if purpose == Purpose::Settle {
+    if context.purpose == Purpose::Settle {
         return Ok(InFront::none(None, callers));
     }
     refuse_past_labels(settings, &callers)?;
@@ -341,11 +293,6 @@ fn unsure(error: Error, service: &str) -> Error {
     )))
 }
 
-/// Whether an earlier rollout of the service still moves its traffic.
-async fn is_left_relabelled(request: &Request<'_>) -> bool {
-    left_relabelled(request.key, request.found).await.is_some()
-}
-
 fn unrouted_though_asked(service: &str) -> Error {
     let message = format!("{service} has no Traefik router, which --proxy traefik asks for");
     Error::refused(message).hint(format!(
@@ -355,7 +302,7 @@ fn unrouted_though_asked(service: &str) -> Error {
 }
 
 /// A way to move the traffic of a service.
-struct Way {
+struct SwitchMethod {
     proxy: Box<dyn Proxy>,
     /// Whether any Traefik routes to the service already.
     knows_the_service: bool,
@@ -364,45 +311,54 @@ struct Way {
 }
 
 /// Every Traefik in front of the service, by the way that is wanted or possible.
-async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Way> {
-    let left = setup::is_left(request.engine, request.key, all).await?;
-    let relabelled = || left_relabelled(request.key, request.found);
-    match request.settings.switch {
+async fn traefik(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    all: &[TraefikContainer],
+) -> Result<SwitchMethod> {
+    let key = &context.key;
+    let left = setup::is_left(&landscape.engine, key, all).await?;
+    let relabelled = || left_relabelled(context, landscape);
+    match context.settings.switch {
         SwitchBy::Pin => match relabelled().await {
-            Some(by) => Err(unsettled(request.key, &by, "--switch pin")),
-            None => pin(request, all).await,
+            Some(by) => Err(unsettled(key, &by, "--switch pin")),
+            None => pin(context, landscape, all).await,
         },
         SwitchBy::Relabel if left => Err(Error::refused(format!(
             "an earlier rollout of {} has left a pin file",
-            request.key.service
+            key.service
         ))
         .hint("settle that one first, without --switch relabel")),
-        SwitchBy::Auto if left => pin(request, all).await,
+        SwitchBy::Auto if left => pin(context, landscape, all).await,
         SwitchBy::Auto if all.iter().any(bypasses) && relabelled().await.is_none() => {
-            match pin(request, all).await {
+            match pin(context, landscape, all).await {
                 Ok(pinned) => Ok(pinned),
                 // Only the operator can say that it does not matter.
-                Err(_) if request.settings.ignores(Check::Switch) => {
-                    by_relabelling(request, all).await
+                Err(_) if context.settings.ignores(Check::Switch) => {
+                    by_relabelling(context, landscape, all).await
                 }
-                Err(why) => Err(with_reason(by_relabelling(request, all).await.err(), why)),
+                Err(why) => {
+                    let relabelling = by_relabelling(context, landscape, all).await;
+                    Err(with_reason(relabelling.err(), why))
+                }
             }
         }
-        SwitchBy::Auto | SwitchBy::Relabel => by_relabelling(request, all).await,
+        SwitchBy::Auto | SwitchBy::Relabel => by_relabelling(context, landscape, all).await,
     }
 }
 
 /// The socket proxy whose overlay still holds an unfinished rollout of a service: no other way may be gone before that
 /// one is settled.
-async fn left_relabelled(key: &ServiceKey, found: &[discover::Found]) -> Option<String> {
-    let found = discover::showing(found);
-    let overlays = join_all(found.clone().map(|found| found.control.overlay())).await;
+async fn left_relabelled(context: &ServiceContext<'_>, landscape: &Landscape) -> Option<String> {
+    let found = discover::showing(&landscape.socket_proxies);
+    let overlays = found.map(async |found| (found, landscape.overlay(found).await));
     let of_the_service = |(found, overlay): (&discover::Found, Result<Overlay>)| {
         // One that does not answer is another stack's, or is asked again when it is needed.
-        let claim = overlay.ok()?.claims.remove(&key.to_string())?;
+        let claim = overlay.ok()?.claims.remove(&context.key.to_string())?;
         relabel::is_unsettled(&claim).then(|| found.control.name.clone())
     };
-    found.zip(overlays).find_map(of_the_service)
+    let overlays = join_all(overlays).await;
+    overlays.into_iter().find_map(of_the_service)
 }
 
 /// The option by which a rollout does without a proxy.
@@ -424,23 +380,31 @@ fn unsettled(key: &ServiceKey, by: &str, option: &str) -> Error {
     ))
 }
 
-async fn by_relabelling(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result<Way> {
-    let traefik = discover::traefik(request, traefiks).await?;
-    Ok(Way {
+async fn by_relabelling(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    traefiks: &[TraefikContainer],
+) -> Result<SwitchMethod> {
+    let traefik = discover::traefik(context, landscape, traefiks).await?;
+    Ok(SwitchMethod {
         knows_the_service: traefik.knows_the_service(),
         proxy: Box::new(traefik),
         notice: None,
     })
 }
 
-async fn pin(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result<Way> {
-    let pin = setup::pin(request, traefiks).await?;
-    let new = pin.new_routers(request.replicas);
+async fn pin(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    traefiks: &[TraefikContainer],
+) -> Result<SwitchMethod> {
+    let pin = setup::pin(context, landscape, traefiks).await?;
+    let new = pin.new_routers(&context.olds);
     let notice = (!new.is_empty()).then(|| {
         let names = new.join(", ");
         format!("what only router {names} of the new version serves may reach both versions until the cutover")
     });
-    Ok(Way {
+    Ok(SwitchMethod {
         knows_the_service: pin.knows_the_service(),
         proxy: Box::new(pin),
         notice,
@@ -481,34 +445,23 @@ fn refuse_traefik_itself(traefiks: &[TraefikContainer], replicas: &[Replica]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{endpoint::Endpoint, engine::Engine};
+    use crate::{compose::Service, endpoint::Endpoint, engine::Engine};
 
     #[tokio::test]
     async fn a_new_version_that_traefik_would_lose_is_refused_with_allow_split_too() {
         let engine = Engine::unconnected(Endpoint::Unix("/nowhere".into()));
-        let key = ServiceKey {
-            project: "shop".to_owned(),
-            service: "web".to_owned(),
-        };
-        let settings = Settings {
-            ignore: [Check::Switch].into(),
-            ..Settings::resolve(Default::default())
-        };
-        let networks = BTreeSet::new();
-        let wanted = Wanted::new(&key, &BTreeMap::new(), None, networks.clone());
-        let request = Request {
-            engine: &engine,
-            key: &key,
-            settings: &settings,
-            epoch: 1,
-            found: &[],
-            networks: &networks,
-            replicas: &[],
-            wanted: &wanted,
+        let landscape = Landscape::of(&engine, Vec::new(), "shop").await.unwrap();
+        let service = Service::default();
+        let context = ServiceContext {
+            settings: Settings {
+                ignore: [Check::Switch].into(),
+                ..Settings::resolve(Default::default())
+            },
+            ..ServiceContext::of(&service)
         };
         let lost = Error::refused("Traefik would leave the new version of web out");
         let survey = async { Survey::default() };
-        let front = labelled_front(&request, &[], Err(lost.clone()), survey).await;
+        let front = labelled_front(&context, &landscape, &[], Err(lost.clone()), survey).await;
         assert_eq!(front.err(), Some(lost));
     }
 

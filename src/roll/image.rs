@@ -1,30 +1,55 @@
-//! The images of a rollout: the version that is wanted, and those that our own containers run.
+//! The images of a rollout: that of the service, and the one that helpers run.
 
 use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::{Checked, Scene, Subject, Version, refuse::pass_over, untouched};
+use super::{prepare::Prepared, untouched};
 use crate::{
-    check::Check,
     compose::{Pull, Service},
+    context::{RunContext, ServiceContext},
     engine::Image,
     error::{Error, Result},
     event::Event,
     model::label,
     namespace,
-    proxy::traefik::discover,
+    proxy::traefik::discover::{Found, Landscape},
     settings::{PullPolicy, Settings},
-    yaml,
 };
 
 /// The program that helpers run, where `make image` puts it.
 const HELPER: &str = "/rollout";
 
-impl Scene<'_> {
+impl Prepared<'_> {
+    pub(super) async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
+        let image = self.run.helper_image(&landscape.socket_proxies).await;
+        image.map_err(untouched)
+    }
+
+    /// Fetches the image of one of several services, so that one which cannot be had is known before the first is touched.
+    ///
+    /// Refused where that fails.
+    pub async fn fetch_ahead(&mut self) -> Result<()> {
+        let (run, context) = (&self.run, &mut self.context);
+        if !builds(context) && matches!(run.pull(context), Pull::Never) {
+            return Ok(());
+        }
+        let mut phases = BTreeMap::new();
+        let fetched = async {
+            run.fetch_image(context, &mut phases).await?;
+            run.image_of_version(context.service, &context.settings)
+                .await
+        };
+        let image = fetched.await.map_err(untouched)?;
+        context.image = image;
+        Ok(())
+    }
+}
+
+impl RunContext<'_> {
     /// An image that holds this program, no older one: a socket proxy's, the one called `rollout:latest`, else one made of
     /// this binary.
-    pub(super) async fn helper_image(&self, found: &[discover::Found]) -> Result<Option<String>> {
+    pub(super) async fn helper_image(&self, found: &[Found]) -> Result<Option<String>> {
         let fits = |speaks: Option<&String>| speaks.is_some_and(|own| own == namespace::PROTOCOL);
         let mut found = found.iter();
         let fitting = found.find(|found| found.program == HELPER && fits(found.helper.as_ref()));
@@ -54,7 +79,7 @@ impl Scene<'_> {
     }
 
     /// Only a static binary runs in an image that holds nothing else; one that does not is no use as a helper.
-    pub(super) async fn load_helper(&self, tag: &str) -> Result<()> {
+    async fn load_helper(&self, tag: &str) -> Result<()> {
         let failed =
             |error: std::io::Error| Error::failed(format!("cannot read this program: {error}"));
         let program = std::fs::read(std::env::current_exe().map_err(failed)?).map_err(failed)?;
@@ -70,50 +95,58 @@ impl Scene<'_> {
             .await
     }
 
-    /// Fetches the image of one of several services, so that one which cannot be had is known before the first is touched.
-    ///
-    /// Refused where that fails.
-    pub async fn fetch_ahead(&self, checked: &Checked<'_>) -> Result<()> {
-        let (service, settings) = (checked.service, &checked.settings);
-        let build = service.has_build && settings.build;
-        if !build && matches!(self.pull(service, settings).await?, Pull::Never) {
-            return Ok(());
+    /// The image of the new version, where it is here already and stays; another is checked once it is here.
+    pub(super) async fn image_of_version(
+        &self,
+        service: &Service,
+        settings: &Settings,
+    ) -> Result<Option<Image>> {
+        if let Some(back) = self.back {
+            return self.engine.image(&back.image.id).await;
         }
-        let mut phases = BTreeMap::new();
-        let fetched = self.fetch_image(service, settings, &mut phases);
-        fetched.await.map_err(untouched)
+        let stays = match settings.pull {
+            PullPolicy::Always => false,
+            PullPolicy::Policy => !matches!(
+                service.pull_policy.as_deref(),
+                Some("always" | "build" | "daily" | "weekly")
+            ),
+            PullPolicy::Missing | PullPolicy::Never => true,
+        };
+        let built = service.has_build && settings.build;
+        match &service.image {
+            Some(reference) if stays && !built => self.engine.image(reference).await,
+            _ => Ok(None),
+        }
     }
 
     /// As `docker compose up` does: a name that the engine has an image for is not asked of a registry.
-    async fn pull(&self, service: &Service, settings: &Settings) -> Result<Pull> {
-        let policy = match settings.pull {
-            PullPolicy::Policy if service.pull_policy.is_none() => Pull::Missing,
+    fn pull(&self, context: &ServiceContext<'_>) -> Pull {
+        let missing = match context.image {
+            // Compose asks a registry for every `latest` all the same, unlike its own `up`.
+            Some(_) => Pull::Never,
+            None => Pull::Missing,
+        };
+        match context.settings.pull {
+            PullPolicy::Policy if context.service.pull_policy.is_none() => missing,
             PullPolicy::Policy => Pull::Policy,
             PullPolicy::Always => Pull::Always,
-            PullPolicy::Missing => Pull::Missing,
+            PullPolicy::Missing => missing,
             PullPolicy::Never => Pull::Never,
-        };
-        // Compose asks a registry for every `latest` all the same, unlike its own `up`.
-        let reference = service.image.clone().unwrap_or_default();
-        Ok(match policy {
-            Pull::Missing if self.engine.image(&reference).await?.is_some() => Pull::Never,
-            other => other,
-        })
+        }
     }
 
     pub(super) async fn fetch_image(
         &self,
-        service: &Service,
-        settings: &Settings,
+        context: &ServiceContext<'_>,
         phases: &mut BTreeMap<&'static str, u64>,
     ) -> Result<()> {
         if let Some(back) = self.back {
             return self.fetch_recorded(back).await;
         }
-        let name = &service.name;
-        let build = service.has_build && settings.build;
+        let name = &context.service.name;
+        let build = builds(context);
         let step = if build { "build" } else { "pull" };
-        let policy = self.pull(service, settings).await?;
+        let policy = self.pull(context);
         let started = Instant::now();
         self.events.emit(Event::StepStarted {
             step,
@@ -141,65 +174,8 @@ impl Scene<'_> {
         self.events.emit(Event::StepFinished { step, ms });
         Ok(())
     }
-
-    /// The version that is wanted, and its image.
-    pub(super) async fn version(
-        &self,
-        subject: &Subject<'_>,
-        routed: bool,
-    ) -> Result<(Version, Image)> {
-        let reference = match self.back {
-            Some(back) => back.image.id.clone(),
-            None => subject.service.image.clone().unwrap_or_default(),
-        };
-        let Some(image) = self.engine.image(&reference).await? else {
-            return Err(
-                Error::failed(format!("there is no image {reference}")).hint(
-                    if subject.service.has_build {
-                        "add --build"
-                    } else {
-                        "add --pull missing, or docker pull it"
-                    },
-                ),
-            );
-        };
-        let (service, settings) = (subject.service, &subject.settings);
-        let mut notices = Vec::new();
-        let (replicas, volumes) = (subject.replicas, &image.volumes);
-        let joined = &subject.joined;
-        self.refuse_two_sets(service, replicas, settings, volumes, joined, &mut notices)?;
-        if routed {
-            let ports = self.refuse_ports(service, settings, &image);
-            pass_over(settings, Check::Rollout, ports, &mut notices)?;
-        }
-        // The rest was known before the image was.
-        notices.retain(|notice| !subject.told.contains(notice));
-        for notice in notices {
-            self.events.notice(notice);
-        }
-        if let Some(back) = self.back {
-            return Ok((self.recorded_version(subject, back).await?, image));
-        }
-        let name = &subject.service.name;
-        let config = yaml::json(&self.project.alone(name));
-        let hash = self.compose.config_hash(self.project, name).await?;
-        let version = Version {
-            image: image.id.clone(),
-            digests: image.digests.clone(),
-            hash,
-            config,
-        };
-        Ok((version, image))
-    }
 }
 
-/// The image of the lock: never started, so any that the engine has will do.
-pub(super) fn lock_image(helper: &Option<String>, checked: &Checked<'_>) -> String {
-    let old = || checked.olds.first().map(|old| old.image.clone());
-    let named = || checked.service.image.clone();
-    helper
-        .clone()
-        .or_else(old)
-        .or_else(named)
-        .unwrap_or_default()
+fn builds(context: &ServiceContext<'_>) -> bool {
+    context.service.has_build && context.settings.build
 }

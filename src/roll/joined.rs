@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Scene, Subject};
+use super::prepare::Prepared;
 use crate::{
     compose::{Service, check},
+    context::RunContext,
     engine::shared::Joined,
     model::{ContainerId, Replica},
 };
@@ -16,7 +17,7 @@ pub(super) enum When {
     After,
 }
 
-impl Scene<'_> {
+impl RunContext<'_> {
     /// What lives in namespaces or volumes of a service's containers: as the file says, and as it runs.
     pub(super) fn joined(
         &self,
@@ -32,14 +33,16 @@ impl Scene<'_> {
         }
         joined
     }
+}
 
+impl Prepared<'_> {
     /// What is left in a namespace that ends with the old containers is for the operator to recreate.
-    pub(super) fn tell_joined(&self, subject: &Subject<'_>, when: When) {
-        let name = &subject.service.name;
-        for own in &subject.joined {
-            let (called, way) = (own.called(&self.project.name), own.way);
-            let command = own.recreate(&self.project.name);
-            self.events.notice(match when {
+    pub(super) fn tell_joined(&self, when: When) {
+        let (name, project) = (&self.context.service.name, &self.context.key.project);
+        for own in &self.context.joined {
+            let (called, way) = (own.called(project), own.way);
+            let command = own.recreate(project);
+            self.run.events.notice(match when {
                 When::Before => format!(
                     "{called} joins {name} by {way} and will stay with its old containers; recreate it afterwards: {command}"
                 ),
@@ -50,12 +53,8 @@ impl Scene<'_> {
 
     /// The same where the rollout came to nothing after it had stopped old containers that were running since these times:
     /// started again, they have new namespaces.
-    pub(super) async fn tell_left_behind(
-        &self,
-        subject: &Subject<'_>,
-        ran: &BTreeMap<ContainerId, String>,
-    ) {
-        let Ok(now) = self.engine.replicas(&subject.key).await else {
+    pub(super) async fn tell_left_behind(&self, ran: &BTreeMap<ContainerId, String>) {
+        let Ok(now) = self.run.engine.replicas(&self.context.key).await else {
             return;
         };
         let is_untouched = |(id, since): (&ContainerId, &String)| {
@@ -63,7 +62,7 @@ impl Scene<'_> {
                 .any(|own| own.id == *id && own.started_at == *since)
         };
         if !ran.iter().all(is_untouched) {
-            self.tell_joined(subject, When::After);
+            self.tell_joined(When::After);
         }
     }
 }

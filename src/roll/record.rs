@@ -8,12 +8,15 @@ use std::{
     time::Duration,
 };
 
-use super::{Scene, Subject, Version};
+use serde::Serialize;
+
+use super::{lock::Locked, prepare::Prepared, version::Version};
 use crate::{
     compose::{
         contents,
         reproduce::{Found, Reproduced, reproduce},
     },
+    context::RunContext,
     engine::Image,
     error::{Error, Result},
     model::{ContainerId, Order, Replica, RolloutId, label},
@@ -21,7 +24,6 @@ use crate::{
     retry,
     settings::{Settings, Strategy},
     state::{
-        Lock,
         journal::Intent,
         keep, owner,
         revisions::{ImageRecord, Revision, Revisions},
@@ -94,79 +96,7 @@ const READING: Duration = Duration::from_secs(3);
 /// Under whose name a version that nobody recorded is.
 const FOUND: &str = "docker compose";
 
-impl Scene<'_> {
-    /// Reads what is remembered of a service, through the lock.
-    pub(super) async fn remembered(&self, subject: &Subject<'_>, lock: &Lock) -> Memory {
-        if let Err(error) = store::sweep(self.engine).await {
-            tracing::info!(%error, "what reads the state volume was not swept");
-        }
-        let read = || store::read(self.engine, &lock.id, &subject.key);
-        let files = match retry::for_a_while(READING, read).await {
-            Ok(files) => files,
-            Err(error) => {
-                self.events.notice(format!(
-                    "cannot read the history of {}: {}",
-                    subject.service.name, error.message
-                ));
-                return Memory {
-                    is_unread: true,
-                    ..Memory::default()
-                };
-            }
-        };
-        let revisions = Revisions::read(&files);
-        for trouble in &revisions.trouble {
-            self.events.notice(format!(
-                "{trouble}; it is left as it is, in the volume {}",
-                store::volume()
-            ));
-        }
-        Memory {
-            last: Intent::last(&files),
-            revisions,
-            is_unread: false,
-        }
-    }
-
-    /// Brings to its end what a run that died could not: the record of what it made, the name of an image.
-    pub(super) async fn catch_up(
-        &self,
-        subject: &Subject<'_>,
-        lock: &Lock,
-        memory: &mut Memory,
-        replicas: &[Replica],
-    ) {
-        let labelled = replicas.iter().any(|replica| replica.revision.is_some());
-        let Some(mut intent) = memory.last.take() else {
-            if labelled && memory.revisions.last().is_none() && !memory.is_unread {
-                self.events.notice(format!(
-                    "what was recorded of {} is gone: its history begins anew",
-                    subject.service.name
-                ));
-            }
-            return;
-        };
-        let recorded = memory.revisions.last().is_some_and(|last| {
-            last.rollout == intent.revision.rollout || last.number > intent.revision.number
-        });
-        if recorded {
-            return;
-        }
-        let rollout = Some(RolloutId(intent.revision.rollout.clone()));
-        let made = |replica: &&Replica| replica.rollout == rollout;
-        match replicas.iter().filter(made).count() {
-            0 if intent.displaced.is_some() => {
-                self.put_back(&mut intent).await;
-                self.note_end(subject, lock, &intent).await;
-            }
-            0 => {}
-            count if count == replicas.len() => {
-                self.record(subject, lock, memory, intent.revision).await;
-            }
-            _ => {}
-        }
-    }
-
+impl RunContext<'_> {
     /// Gives a reference back to the image that had it before an undo that came to nothing. Done once: what the
     /// reference names later comes from another command.
     pub(super) async fn put_back(&self, intent: &mut Intent) {
@@ -189,44 +119,6 @@ impl Scene<'_> {
             return;
         }
         intent.displaced = None;
-    }
-
-    /// The record of what a rollout is about to make.
-    pub(super) fn revision(
-        &self,
-        subject: &Subject<'_>,
-        version: &Version,
-        (number, rollout): (u64, &RolloutId),
-        proxy: String,
-        at: u64,
-    ) -> Revision {
-        Revision {
-            number,
-            rollout: rollout.0.clone(),
-            at,
-            who: owner::who(),
-            image: ImageRecord {
-                reference: subject.service.image.clone().unwrap_or_default(),
-                id: version.image.clone(),
-                digests: version.digests.clone(),
-                kept: String::new(),
-            },
-            compose: self.compose.version().to_owned(),
-            hash: version.hash.clone(),
-            digest: subject.service.inline_digest.clone(),
-            replicas: subject.replicas,
-            config: version.config.clone(),
-            proxy,
-            strategy: match subject.settings.strategy {
-                Strategy::Recreate => "recreate",
-                Strategy::BlueGreen => "blue-green",
-            }
-            .to_owned(),
-            undo_to: self.back.map(|back| back.number),
-            found: false,
-            of_containers: self.back.is_some_and(|back| back.of_containers),
-            lost: Vec::new(),
-        }
     }
 
     /// The labels of what it makes.
@@ -255,69 +147,188 @@ impl Scene<'_> {
         }
         labels
     }
+}
+
+impl Prepared<'_> {
+    /// The record of what a rollout is about to make.
+    pub(super) fn revision(
+        &self,
+        version: &Version,
+        (number, rollout): (u64, &RolloutId),
+        at: u64,
+    ) -> Revision {
+        let (run, context) = (&self.run, &self.context);
+        Revision {
+            number,
+            rollout: rollout.0.clone(),
+            at,
+            who: owner::who(),
+            image: ImageRecord {
+                reference: context.service.image.clone().unwrap_or_default(),
+                id: version.image.clone(),
+                digests: version.digests.clone(),
+                kept: String::new(),
+            },
+            compose: run.compose.version().to_owned(),
+            hash: version.hash.clone(),
+            digest: context.service.inline_digest.clone(),
+            replicas: context.replicas,
+            config: version.config.clone(),
+            proxy: self.proxy.describe(),
+            strategy: match context.settings.strategy {
+                Strategy::Recreate => "recreate",
+                Strategy::BlueGreen => "blue-green",
+            }
+            .to_owned(),
+            undo_to: run.back.map(|back| back.number),
+            found: false,
+            of_containers: run.back.is_some_and(|back| back.of_containers),
+            lost: Vec::new(),
+        }
+    }
+
+    /// What a container was made of, as the engine says it, and the name of its image; `None` where it has gone.
+    async fn read_off(&self, replica: &Replica, image: &Image) -> Option<(String, Reproduced)> {
+        let (project, service) = (self.run.project, self.context.service);
+        let inspect = self.run.engine.inspect(&replica.id.0).await.ok()??;
+        let container = serde_json::to_value(inspect).ok()?;
+        let reference = container["Config"]["Image"].as_str()?.to_owned();
+        let mut read = reproduce(&Found {
+            project: &self.context.key.project,
+            service: &self.context.key.service,
+            container: &container,
+            image: &image.config,
+            settings: service.raw(project),
+        });
+        // Contents that Compose has put into a container show in nothing that the engine says of it.
+        let copied = contents::copied(&project.raw, &service.name);
+        read.lost.extend(copied);
+        Some((reference, read))
+    }
+}
+
+impl Locked<'_> {
+    /// Reads what is remembered of a service, through the lock.
+    pub(super) async fn remembered(&self) -> Memory {
+        let Prepared { run, context, .. } = &self.prepared;
+        if let Err(error) = store::sweep(run.engine).await {
+            tracing::info!(%error, "what reads the state volume was not swept");
+        }
+        let read = || store::read(run.engine, &self.held.lock.id, &context.key);
+        let files = match retry::for_a_while(READING, read).await {
+            Ok(files) => files,
+            Err(error) => {
+                run.events.notice(format!(
+                    "cannot read the history of {}: {}",
+                    context.service.name, error.message
+                ));
+                return Memory {
+                    is_unread: true,
+                    ..Memory::default()
+                };
+            }
+        };
+        let revisions = Revisions::read(&files);
+        for trouble in &revisions.trouble {
+            run.events.notice(format!(
+                "{trouble}; it is left as it is, in the volume {}",
+                store::volume()
+            ));
+        }
+        Memory {
+            last: Intent::last(&files),
+            revisions,
+            is_unread: false,
+        }
+    }
+
+    /// Brings to its end what a run that died could not: the record of what it made, the name of an image.
+    pub(super) async fn catch_up(&self, memory: &mut Memory, replicas: &[Replica]) {
+        let Prepared { run, context, .. } = &self.prepared;
+        let labelled = replicas.iter().any(|replica| replica.revision.is_some());
+        let Some(mut intent) = memory.last.take() else {
+            if labelled && memory.revisions.last().is_none() && !memory.is_unread {
+                run.events.notice(format!(
+                    "what was recorded of {} is gone: its history begins anew",
+                    context.service.name
+                ));
+            }
+            return;
+        };
+        let recorded = memory.revisions.last().is_some_and(|last| {
+            last.rollout == intent.revision.rollout || last.number > intent.revision.number
+        });
+        if recorded {
+            return;
+        }
+        let rollout = Some(RolloutId(intent.revision.rollout.clone()));
+        let made = |replica: &&Replica| replica.rollout == rollout;
+        match replicas.iter().filter(made).count() {
+            0 if intent.displaced.is_some() => {
+                run.put_back(&mut intent).await;
+                self.note_end(&intent).await;
+            }
+            0 => {}
+            count if count == replicas.len() => {
+                self.record(memory, intent.revision).await;
+            }
+            _ => {}
+        }
+    }
 
     /// Notes that a rollout begins.
     ///
     /// Refused where old replicas are to be stopped first and that cannot be noted: after a crash nothing would start
     /// them again.
-    pub(super) async fn begin(
-        &self,
-        subject: &Subject<'_>,
-        lock: &Lock,
-        intent: &Intent,
-    ) -> Result<()> {
-        let path = intent.path();
-        let written = store::write(self.engine, &lock.id, &subject.key, &path, intent).await;
-        let Err(error) = written else {
+    pub(super) async fn note_begin(&self, intent: &Intent) -> Result<()> {
+        let Err(error) = self.write(&intent.path(), intent).await else {
             return Ok(());
         };
         let message = format!("the rollout is not noted down: {}", error.message);
         match intent.ran.is_empty() {
-            true => self.events.notice(message),
+            true => self.prepared.run.events.notice(message),
             false => return Err(Error::refused(message)),
         }
         Ok(())
     }
 
     /// Notes how a rollout that made no revision ended.
-    pub(super) async fn note_end(&self, subject: &Subject<'_>, lock: &Lock, intent: &Intent) {
-        let path = intent.end_path();
-        let written = store::write(self.engine, &lock.id, &subject.key, &path, intent).await;
-        if let Err(error) = written {
+    pub(super) async fn note_end(&self, intent: &Intent) {
+        if let Err(error) = self.write(&intent.end_path(), intent).await {
             tracing::info!(%error, "the end of the rollout is not noted down");
         }
     }
 
+    async fn write(&self, path: &str, record: &impl Serialize) -> Result<()> {
+        let Prepared { run, context, .. } = &self.prepared;
+        store::write(run.engine, &self.held.lock.id, &context.key, path, record).await
+    }
+
     /// Records a revision that serves, keeps its image, and lets go of what falls out.
-    pub(super) async fn record(
-        &self,
-        subject: &Subject<'_>,
-        lock: &Lock,
-        memory: &mut Memory,
-        mut revision: Revision,
-    ) {
+    pub(super) async fn record(&self, memory: &mut Memory, mut revision: Revision) {
+        let Prepared { run, context, .. } = &self.prepared;
+        let (key, epoch) = (&context.key, self.held.lock.epoch);
         let number = revision.number;
-        if let Err(error) = keep::keep(self.engine, &subject.key, &mut revision).await {
-            self.events.notice(format!(
+        if let Err(error) = keep::keep(run.engine, key, &mut revision).await {
+            run.events.notice(format!(
                 "the image of revision {number} is not kept: {}",
                 error.message
             ));
         }
-        let key = &subject.key;
         let path = match memory.is_unread {
-            true => revision.new_path(lock.epoch),
-            false => revision.path(&memory.revisions, lock.epoch),
+            true => revision.new_path(epoch),
+            false => revision.path(&memory.revisions, epoch),
         };
-        if let Err(error) = store::write(self.engine, &lock.id, key, &path, &revision).await {
-            self.events.notice(format!(
+        if let Err(error) = self.write(&path, &revision).await {
+            run.events.notice(format!(
                 "revision {number} is not recorded, so undo will not find it: {}",
                 error.message
             ));
         }
         memory.revisions.add(revision);
-        let gone = memory.revisions.beyond(subject.settings.keep as usize);
-        if let Err(error) = keep::forget(self.engine, key, gone).await {
-            self.events.notice(format!(
+        let gone = memory.revisions.beyond(context.settings.keep as usize);
+        if let Err(error) = keep::forget(run.engine, key, gone).await {
+            run.events.notice(format!(
                 "an image of an older revision is kept: {}",
                 error.message
             ));
@@ -325,19 +336,13 @@ impl Scene<'_> {
     }
 
     /// Records what runs where that has not been done yet: the way back to what another tool has made.
-    pub(super) async fn adopt(
-        &self,
-        subject: &Subject<'_>,
-        lock: &Lock,
-        memory: &mut Memory,
-        version: &Version,
-        (olds, proxy): (&[Replica], String),
-    ) {
+    pub(super) async fn adopt(&self, memory: &mut Memory, version: &Version, olds: &[Replica]) {
+        let Prepared { run, context, .. } = &self.prepared;
         let serving = olds.iter().find(|old| old.serves());
         let Some(first) = serving.or(olds.first()) else {
             return;
         };
-        let digest = &subject.service.inline_digest;
+        let digest = &context.service.inline_digest;
         let same = |old: &Replica| {
             old.hash == version.hash
                 && old.image == first.image
@@ -348,14 +353,14 @@ impl Scene<'_> {
         if known || memory.is_unread {
             return;
         }
-        let Ok(Some(image)) = self.engine.image(&first.image).await else {
+        let Ok(Some(image)) = run.engine.image(&first.image).await else {
             return;
         };
         let started = humantime::parse_rfc3339(&first.started_at).ok();
         let at = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let of_containers = match olds.iter().all(same) {
             true => None,
-            false => match self.read_off(subject, first, &image).await {
+            false => match self.prepared.read_off(first, &image).await {
                 Some(read) => Some(read),
                 None => return,
             },
@@ -370,8 +375,8 @@ impl Scene<'_> {
         let number = running.unwrap_or_else(|| memory.revisions.next(&[]));
         let rollout = first.rollout.clone();
         let rollout = rollout.unwrap_or_else(|| RolloutId("found".to_owned()));
-        let at = at.map_or(lock.epoch, |at| at.as_millis() as u64);
-        let mut revision = self.revision(subject, &found, (number, &rollout), proxy, at);
+        let at = at.map_or(self.held.lock.epoch, |at| at.as_millis() as u64);
+        let mut revision = self.prepared.revision(&found, (number, &rollout), at);
         revision.replicas = olds.len() as u32;
         revision.found = true;
         if let Some((reference, read)) = of_containers {
@@ -383,29 +388,6 @@ impl Scene<'_> {
         FOUND.clone_into(&mut revision.who);
         let undo = first.labels.get(label::UNDO);
         revision.undo_to = undo.and_then(|number| number.parse().ok());
-        self.record(subject, lock, memory, revision).await;
-    }
-
-    /// What a container was made of, as the engine says it, and the name of its image; `None` where it has gone.
-    async fn read_off(
-        &self,
-        subject: &Subject<'_>,
-        replica: &Replica,
-        image: &Image,
-    ) -> Option<(String, Reproduced)> {
-        let inspect = self.engine.inspect(&replica.id.0).await.ok()??;
-        let container = serde_json::to_value(inspect).ok()?;
-        let reference = container["Config"]["Image"].as_str()?.to_owned();
-        let mut read = reproduce(&Found {
-            project: &subject.key.project,
-            service: &subject.key.service,
-            container: &container,
-            image: &image.config,
-            settings: subject.service.raw(self.project),
-        });
-        // Contents that Compose has put into a container show in nothing that the engine says of it.
-        let copied = contents::copied(&self.project.raw, &subject.service.name);
-        read.lost.extend(copied);
-        Some((reference, read))
+        self.record(memory, revision).await;
     }
 }

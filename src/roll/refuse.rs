@@ -1,26 +1,24 @@
 //! What a rollout of a service is refused for before anything is touched, and what it needs to be there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::Scene;
+use super::front::InFront;
 use crate::{
     check::Check,
-    compose::{
-        Service,
-        check::{Kind, check},
-    },
-    engine::{Image, shared::Joined},
+    compose::check::{Kind, check},
+    context::{Purpose, RunContext, ServiceContext},
+    engine::Image,
     error::{Error, Outcome, Result},
-    model::{ContainerId, Health, Order, Replica, Route, ServiceKey},
+    model::{ContainerId, Health, Order, Replica, Route},
     proxy::traefik::{
-        discover::Wanted,
+        discover::{self, Landscape},
         fields::{Unknown, unknown},
         names::names,
         ports,
     },
     proxy::{Observation, Proxy},
     retry,
-    settings::{PullPolicy, Settings},
+    settings::Settings,
 };
 
 /// Lets a refusal by a check pass that the operator ignores, and notes that for the time when the rollout begins.
@@ -85,17 +83,18 @@ async fn settled_view(proxy: &mut dyn Proxy, replicas: &[Replica]) -> Option<Obs
     last
 }
 
-impl Scene<'_> {
+impl RunContext<'_> {
+    /// `image` is that of the new version, where it is known.
     pub(super) fn refuse_two_sets(
         &self,
-        service: &Service,
-        replicas: u32,
-        settings: &Settings,
-        image_volumes: &[String],
-        joined: &[Joined],
+        context: &ServiceContext<'_>,
+        image: Option<&Image>,
         notices: &mut Vec<String>,
     ) -> Result<()> {
-        let mut problems = check(self.project, service, replicas, image_volumes, joined);
+        let (service, settings) = (context.service, &context.settings);
+        let volumes = image.map_or(&[][..], |image| &image.volumes);
+        let (replicas, joined) = (context.replicas, &context.joined);
+        let mut problems = check(self.project, service, replicas, volumes, joined);
         if settings.order() == Order::StopFirst {
             problems.retain(|problem| problem.kind.stops_one_set_too());
         }
@@ -126,20 +125,15 @@ impl Scene<'_> {
     }
 
     /// Refuses a new version that Traefik would send to the wrong port of, or leave out for want of one.
-    pub(super) fn refuse_ports(
-        &self,
-        service: &Service,
-        settings: &Settings,
-        image: &Image,
-    ) -> Result<()> {
-        let exposed = ports::exposed(service, &image.ports);
-        let labels = self.labels(service, Some(image));
+    pub(super) fn refuse_ports(&self, context: &ServiceContext<'_>, image: &Image) -> Result<()> {
+        let exposed = ports::exposed(context.service, &image.ports);
+        let labels = context.labels(Some(image));
+        let name = &context.service.name;
         if let Some((own, url)) = ports::fixed_address(&labels)
-            && settings.order() == Order::StartFirst
+            && context.settings.order() == Order::StartFirst
         {
             let message = format!(
-                "Traefik sends to {url} for {}, whichever version is there (loadbalancer.server.url of {own})",
-                service.name
+                "Traefik sends to {url} for {name}, whichever version is there (loadbalancer.server.url of {own})"
             );
             return Err(Error::refused(message).hint(
                 "give it loadbalancer.server.port and server.scheme instead, or roll with --strategy recreate",
@@ -148,7 +142,6 @@ impl Scene<'_> {
         let Some(trap) = ports::trap(&labels, &exposed) else {
             return Ok(());
         };
-        let name = &service.name;
         let message = match trap.taken {
             Some(taken) => format!(
                 "Traefik would send to port {}/{} of {name}, the lowest that it exposes",
@@ -168,14 +161,15 @@ impl Scene<'_> {
 
     /// Refuses a label for which Traefik would leave the new version out, unless what runs has it already: then there is
     /// nothing to lose.
-    pub(super) fn refuse_unknown_labels(&self, service: &Service, olds: &[Replica]) -> Result<()> {
-        let before: Vec<Unknown> = olds.iter().flat_map(|old| unknown(&old.labels)).collect();
+    fn refuse_unknown_labels(&self, context: &ServiceContext<'_>) -> Result<()> {
+        let olds = context.olds.iter();
+        let before: Vec<Unknown> = olds.flat_map(|old| unknown(&old.labels)).collect();
         let added = |own: &Unknown| own.is_certain && !before.contains(own);
-        let found = unknown(&service.labels);
+        let found = unknown(&context.service.labels);
         let Some(own) = found.into_iter().find(added) else {
             return Ok(());
         };
-        let name = &service.name;
+        let name = &context.service.name;
         let meant = own
             .meant
             .map_or_else(String::new, |word| format!("did you mean {word}? "));
@@ -188,50 +182,14 @@ impl Scene<'_> {
         )))
     }
 
-    /// The labels of the new version as far as they are known.
-    pub(super) fn labels(
-        &self,
-        service: &Service,
-        image: Option<&Image>,
-    ) -> BTreeMap<String, String> {
-        let key = ServiceKey {
-            project: self.project.name.clone(),
-            service: service.name.clone(),
-        };
-        let image = image.map(|image| &image.labels);
-        Wanted::new(&key, &service.labels, image, BTreeSet::new()).labels
-    }
-
-    /// The image, where it is here already and stays; another is checked once it is here.
-    pub(super) async fn image_that_stays(
-        &self,
-        service: &Service,
-        settings: &Settings,
-    ) -> Result<Option<Image>> {
-        let stays = match settings.pull {
-            PullPolicy::Always => false,
-            PullPolicy::Policy => !matches!(
-                service.pull_policy.as_deref(),
-                Some("always" | "build" | "daily" | "weekly")
-            ),
-            PullPolicy::Missing | PullPolicy::Never => true,
-        };
-        let built = service.has_build && settings.build;
-        match &service.image {
-            Some(reference) if stays && !built => self.engine.image(reference).await,
-            _ => Ok(None),
-        }
-    }
-
     /// The new replicas get their final names last, when nothing could be undone any more.
-    pub(super) async fn refuse_taken_names(
+    fn refuse_taken_names(
         &self,
-        service: &Service,
-        replicas: u32,
-        olds: &[Replica],
+        context: &ServiceContext<'_>,
+        landscape: &Landscape,
     ) -> Result<()> {
-        let between = self.compose.separator();
-        let numbered = (1..=replicas).map(|number| {
+        let (service, between) = (context.service, self.compose.separator());
+        let numbered = (1..=context.replicas).map(|number| {
             [&self.project.name, &service.name, &number.to_string()]
                 .map(String::as_str)
                 .join(between)
@@ -240,32 +198,23 @@ impl Scene<'_> {
             Some(name) => vec![name.clone()],
             None => numbered.collect(),
         };
-        for name in names {
-            let Some(found) = self.engine.inspect(&name).await? else {
-                continue;
-            };
-            let id = found.id.unwrap_or_default();
-            // What is found by an id that begins like a name is somebody else.
-            let named = found.name.as_deref().map(|own| own.trim_start_matches('/'));
-            let own = olds.iter().any(|old| old.id.0 == id);
-            if named == Some(name.as_str()) && !own {
-                return Err(Error::refused(format!(
-                    "the name {name} is taken by a container that is no replica of {}",
-                    service.name
-                ))
-                .hint(format!("docker rename {name} OTHER, or docker rm {name}")));
-            }
+        let is_old = |id: &String| context.olds.iter().any(|old| old.id.0 == *id);
+        let others = landscape.containers.iter();
+        let others = others.filter(|own| !own.id.as_ref().is_some_and(is_old));
+        let taken: BTreeSet<String> = others.map(discover::name).collect();
+        match names.iter().find(|name| taken.contains(*name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::refused(format!(
+                "the name {name} is taken by a container that is no replica of {}",
+                service.name
+            ))
+            .hint(format!("docker rename {name} OTHER, or docker rm {name}"))),
         }
-        Ok(())
     }
 
     /// Reports what is broken already before anything is changed: a rollout may repair it, or not.
-    pub(super) async fn tell_trouble(
-        &self,
-        service: &str,
-        proxy: &mut dyn Proxy,
-        olds: &[Replica],
-    ) -> Before {
+    async fn tell_trouble(&self, context: &ServiceContext<'_>, proxy: &mut dyn Proxy) -> Before {
+        let (service, olds) = (&context.service.name, &context.olds);
         if !proxy.routes() || !olds.iter().any(Replica::serves) {
             return Before::default();
         }
@@ -281,38 +230,86 @@ impl Scene<'_> {
         Before::of(&observation, olds)
     }
 
-    /// Every service that this one needs, and how many replicas it has; one that does not exist yet is refused.
-    pub(super) async fn dependencies(
-        &self,
-        service: &Service,
-        earlier: &[&str],
-    ) -> Result<Vec<(String, u32)>> {
-        let mut dependencies = Vec::new();
-        for name in self.project.dependencies(&service.name) {
-            let key = ServiceKey {
-                project: self.project.name.clone(),
-                service: name.clone(),
-            };
-            let replicas = self.engine.replicas(&key).await?;
-            let required = service
-                .depends_on
-                .iter()
-                .find(|own| own.service == name)
-                .is_none_or(|own| own.required);
-            let comes = earlier.contains(&name.as_str());
-            let known = self.project.services.contains_key(&name);
-            if replicas.is_empty() && required && known && !comes {
-                let missing = Error::refused(format!(
-                    "{} depends on {name}, which has no container yet",
-                    service.name
-                ));
-                return Err(missing.hint(format!("docker compose up -d {name}")));
-            }
-            if !replicas.is_empty() {
-                dependencies.push((name, replicas.len() as u32));
-            }
+    /// Refuses a service that needs another one which does not exist yet.
+    fn refuse_missing(&self, context: &ServiceContext<'_>) -> Result<()> {
+        let service = context.service;
+        let is_missing = |name: &String| {
+            let mut own = service.depends_on.iter();
+            let required = own.find(|own| own.service == *name);
+            let exists = context.dependencies.iter().any(|(own, _)| own == name);
+            required.is_none_or(|own| own.required)
+                && self.project.services.contains_key(name)
+                && !exists
+                && !context.earlier.contains(&name.as_str())
+        };
+        match self
+            .project
+            .dependencies(&service.name)
+            .iter()
+            .find(|name| is_missing(name))
+        {
+            None => Ok(()),
+            Some(name) => Err(Error::refused(format!(
+                "{} depends on {name}, which has no container yet",
+                service.name
+            ))
+            .hint(format!("docker compose up -d {name}"))),
         }
-        Ok(dependencies)
+    }
+
+    /// Refuses what the service itself makes impossible, whatever is in front of it. Returns notices.
+    pub(super) async fn refuse_service(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &Landscape,
+    ) -> Result<Vec<String>> {
+        discover::refuse_own_parts(landscape, &context.olds).await?;
+        let mut notices = Vec::new();
+        if context.purpose == Purpose::Settle {
+            return Ok(notices);
+        }
+        let name = &context.service.name;
+        if context.replicas == 0 {
+            let message = format!("{name} has a scale of 0 in the Compose file");
+            return Err(Error::refused(message).hint(format!(
+                "docker compose up -d {name} stops it; to start it: --scale 1"
+            )));
+        }
+        self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;
+        self.refuse_missing(context)?;
+        Ok(notices)
+    }
+
+    /// Refuses what the names and labels of the new version would cause. Returns what is wrong with the routing already.
+    pub(super) async fn refuse_labels(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &Landscape,
+        front: &mut InFront,
+        notices: &mut Vec<String>,
+    ) -> Result<Before> {
+        let settings = &context.settings;
+        let InFront {
+            proxy, traefiks, ..
+        } = front;
+        let clashes = self.refuse_clashes(context, landscape, traefiks);
+        if context.purpose == Purpose::Settle {
+            notices.extend(clashes.await?);
+            return Ok(Before::default());
+        }
+        let trouble = self.tell_trouble(context, &mut **proxy);
+        let (clashes, before) = tokio::join!(clashes, trouble);
+        self.refuse_taken_names(context, landscape)?;
+        notices.extend(clashes?);
+        if proxy.routes() {
+            let unknown = self.refuse_unknown_labels(context);
+            pass_over(settings, Check::Labels, unknown, notices)?;
+        }
+        if let Some(image) = context.image.as_ref().filter(|_| proxy.routes()) {
+            let ports = self.refuse_ports(context, image);
+            pass_over(settings, Check::Rollout, ports, notices)?;
+        }
+        Ok(before)
     }
 }
 

@@ -1,12 +1,13 @@
 //! How a service stands: what runs, what the proxy does with it, and how it differs from what is wanted.
 
-use super::{Checked, Purpose, Scene, settings};
+use super::prepare::{Prepared, settings};
 use crate::{
     compose::Service,
+    context::{Purpose, RunContext},
     error::Result,
     model::{Goal, Health, Observed, Replica, RolloutId, Route, Run, ServiceKey},
     plan,
-    proxy::{Observation, traefik::discover},
+    proxy::Observation,
     settings::Partial,
     state::lock,
 };
@@ -45,14 +46,15 @@ pub struct Wanted {
     replicas: u32,
 }
 
-impl Scene<'_> {
+impl RunContext<'_> {
     /// An image that the engine has, for a container that is never started.
     pub async fn any_image(&self, key: &ServiceKey) -> Result<String> {
         if let Some(replica) = self.engine.replicas(key).await?.into_iter().next() {
             return Ok(replica.image);
         }
-        let found = discover::socket_proxies(self.engine, key).await?;
-        Ok(self.helper_image(&found).await?.unwrap_or_default())
+        let landscape = self.landscape().await?;
+        let image = self.helper_image(&landscape.socket_proxies).await?;
+        Ok(image.unwrap_or_default())
     }
 
     /// Reads what a status tells; changes nothing.
@@ -70,9 +72,14 @@ impl Scene<'_> {
                 lives: holder.lives(self.engine).await,
             });
         }
-        let checked = self.check(&service.name, flags, &[], Purpose::Settle);
-        match checked.await {
-            Ok(checked) => observe(&mut standing, checked).await?,
+        let prepared = async {
+            let mut landscape = self.landscape().await?;
+            let (name, purpose) = (&service.name, Purpose::Settle);
+            self.prepare(name, flags, &[], purpose, &mut landscape)
+                .await
+        };
+        match prepared.await {
+            Ok(prepared) => observe(&mut standing, prepared).await?,
             Err(error) => {
                 standing.unknown = Some(error.message);
                 standing.replicas = self.engine.replicas(&key).await?;
@@ -104,13 +111,6 @@ impl Scene<'_> {
             replicas: scale.unwrap_or(service.scale),
         })
     }
-
-    pub(super) fn key(&self, service: &str) -> ServiceKey {
-        ServiceKey {
-            project: self.project.name.clone(),
-            service: service.to_owned(),
-        }
-    }
 }
 
 /// What is unfinished, and what would be done with it.
@@ -122,12 +122,12 @@ pub(super) fn left(rollout: &RolloutId, goal: &Goal) -> String {
     format!("rollout {rollout} is unfinished; the next run would {becomes} it")
 }
 
-async fn observe(standing: &mut Standing, checked: Checked<'_>) -> Result<()> {
-    let mut proxy = checked.proxy;
+async fn observe(standing: &mut Standing, prepared: Prepared<'_>) -> Result<()> {
+    let (mut proxy, olds) = (prepared.proxy, prepared.context.olds);
     standing.routed = proxy.routes();
     let observed = Observed {
-        claim: proxy.claim(&checked.olds).await?,
-        replicas: checked.olds,
+        claim: proxy.claim(&olds).await?,
+        replicas: olds,
     };
     standing.unfinished = plan::unfinished(&observed, standing.routed, None)
         .map(|(rollout, goal, _)| left(&rollout, &goal));

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::future::join_all;
 
-use super::{Purpose, Scene, front::Case};
 use crate::{
+    context::{Purpose, RunContext, ServiceContext},
     error::{Error, Result},
     proxy::traefik::{
         api::{Api, listing::middlewares_of_labels},
         by_name::{Callee, Caller, Heard},
-        discover::{Reads, TraefikContainer, Wanted, concerns, named_apis},
+        discover::{Landscape, Reads, TraefikContainer, Wanted, concerns, named_apis},
         down::Down,
         providers::{Reference, references, refuse_absent},
     },
@@ -38,19 +38,20 @@ struct Answer {
     is_in_front: bool,
 }
 
-impl Scene<'_> {
+impl RunContext<'_> {
     /// `near` share a network with the service.
     pub(super) async fn survey(
         &self,
-        case: &Case<'_>,
+        context: &ServiceContext<'_>,
+        landscape: &Landscape,
         near: &[TraefikContainer],
         wanted: &Wanted,
     ) -> Survey {
-        if case.purpose != Purpose::Roll || near.is_empty() {
+        if context.purpose != Purpose::Roll || near.is_empty() {
             return Survey::default();
         }
         let named = references(&wanted.labels);
-        let answers = match self.answers(case, near, wanted, !named.is_empty()).await {
+        let answers = match self.answers(context, near, wanted, !named.is_empty()).await {
             Ok(answers) => answers,
             Err(error) => vec![Err(error)],
         };
@@ -62,46 +63,37 @@ impl Scene<'_> {
                 Ok(answer) => {
                     on.extend(answer.providers.filter(|_| answer.is_in_front));
                     let down = answer.heard.listing.down.iter();
-                    let down = down.filter(|own| answer.is_in_front && !own.is_of(case.olds));
+                    let down = down.filter(|own| answer.is_in_front && !own.is_of(&context.olds));
                     survey.down.extend(down.cloned());
                     heard.push(answer.heard);
                 }
                 Err(error) => survey.silent = Some(error),
             }
         }
-        survey.down = self.located(survey.down, near).await;
-        let (key, project) = (case.key, self.project);
-        let callee = Callee::new(key, project, case.service, &wanted.labels, case.olds);
+        survey.down = located(survey.down, landscape, near);
+        let (key, project, olds) = (&context.key, self.project, &context.olds);
+        let callee = Callee::new(key, project, context.service, &wanted.labels, olds);
         let labels = project.services.values().map(|own| &own.labels);
         survey.callers = callee.callers(&heard, &middlewares_of_labels(labels));
         // What one of them has on is not known where it does not answer.
         if survey.silent.is_none() {
-            let olds = case.olds.iter();
-            let before: Vec<Reference> = olds.flat_map(|old| references(&old.labels)).collect();
+            let before: Vec<Reference> = olds
+                .iter()
+                .flat_map(|old| references(&old.labels))
+                .collect();
             survey.judge_providers(&key.service, named, &before, &on);
         }
         survey
     }
 
-    /// Each server once; with the container that it is, where a socket proxy can change its labels.
-    async fn located(&self, down: Vec<Down>, near: &[TraefikContainer]) -> Vec<Down> {
-        let relabels = |own: &TraefikContainer| matches!(own.reads, Reads::SocketProxy(..));
-        let running = match !down.is_empty() && near.iter().all(relabels) {
-            true => self.engine.running().await.unwrap_or_default(),
-            false => Vec::new(),
-        };
-        let down: BTreeSet<Down> = down.into_iter().collect();
-        down.into_iter().map(|own| own.found_in(&running)).collect()
-    }
-
     async fn answers(
         &self,
-        case: &Case<'_>,
+        context: &ServiceContext<'_>,
         near: &[TraefikContainer],
         wanted: &Wanted,
         providers: bool,
     ) -> Result<Vec<Result<Answer>>> {
-        let settings = case.settings;
+        let settings = &context.settings;
         if !settings.traefik_url.is_empty() {
             // Whose API was named is not known: the names count that any of them looks up.
             let networks: BTreeSet<String> =
@@ -112,11 +104,22 @@ impl Scene<'_> {
         }
         let asked = near.iter().map(async |traefik| {
             let api = traefik.api(self.engine, settings).await?;
-            let is_in_front = concerns(traefik, wanted, case.olds);
+            let is_in_front = concerns(traefik, wanted, &context.olds);
             ask(api, traefik.networks(), is_in_front, providers).await
         });
         Ok(join_all(asked).await)
     }
+}
+
+/// Each server once; with the container that it is, where a socket proxy can change its labels.
+fn located(down: Vec<Down>, landscape: &Landscape, near: &[TraefikContainer]) -> Vec<Down> {
+    let relabels = |own: &TraefikContainer| matches!(own.reads, Reads::SocketProxy(..));
+    let running = match near.iter().all(relabels) {
+        true => &landscape.running[..],
+        false => &[],
+    };
+    let down: BTreeSet<Down> = down.into_iter().collect();
+    down.into_iter().map(|own| own.found_in(running)).collect()
 }
 
 impl Survey {

@@ -1,74 +1,89 @@
 //! What an earlier run has left unfinished: finished or undone before anything else.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use tokio::sync::watch;
-
-use super::{Purpose, Scene, Subject, desired, record::Memory, refuse::Before};
+use super::{lock::Locked, prepare::Prepared, record::Memory, refuse::Before};
 use crate::{
+    context::{Purpose, ServiceContext},
     error::{Error, Outcome, Result},
     event::Event,
-    execute::{self, UNROUTED, World, live::Live},
-    model::{Desired, Facts, Goal, Reason, Replica, RolloutId, Stage},
-    plan,
+    execute::{self, UNROUTED},
+    model::{Desired, Facts, Goal, Observed, Order, Reason, Replica, RolloutId, Stage},
+    plan::{self, StopFirst},
     proxy::Proxy,
     settings::OnUnfinished,
-    state::Lock,
-    watch::Watch,
 };
 
-/// What is there once nothing is unfinished any more.
-pub(super) struct Settled {
+/// A service of which nothing is unfinished any more.
+pub(super) struct Settled<'a> {
+    pub locked: Locked<'a>,
+    pub memory: Memory,
     /// Every replica.
     pub olds: Vec<Replica>,
     pub was_unfinished: bool,
-    /// What ails their routing, where something was unfinished.
+    /// What is wrong with their routing.
     pub before: Before,
 }
 
-impl Settled {
-    /// Nothing was unfinished.
-    fn as_it_was(olds: Vec<Replica>) -> Self {
-        Self {
+impl<'a> Locked<'a> {
+    /// Finishes or undoes what an earlier run has left.
+    pub async fn settle_unfinished(mut self) -> Result<Settled<'a>> {
+        let mut memory = self.remembered().await;
+        self.prepared.proxy.take_over().await?;
+        let observed = self.observe().await?;
+        let (engine, key) = (self.prepared.run.engine, &self.prepared.context.key);
+        let ids = observed.replicas.iter().map(|own| own.id.clone());
+        engine.sweep_helpers(&ids.collect::<Vec<_>>()).await?;
+        engine.sweep_hooks(key).await?;
+        let routed = self.prepared.proxy.routes();
+        let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
+        let left = plan::unfinished(&observed, routed, begun.as_ref());
+        let was_unfinished = left.is_some();
+        let (olds, before) = match left {
+            Some(left) => self.settle(left, begun, &memory, observed).await?,
+            None => {
+                self.tell_nothing_unfinished();
+                (observed.replicas, self.prepared.before.clone())
+            }
+        };
+        self.catch_up(&mut memory, &olds).await;
+        Ok(Settled {
+            locked: self,
+            memory,
             olds,
-            was_unfinished: false,
-            before: Before::default(),
+            was_unfinished,
+            before,
+        })
+    }
+
+    fn tell_nothing_unfinished(&self) {
+        let Prepared { run, context, .. } = &self.prepared;
+        if context.purpose == Purpose::Settle {
+            let name = &context.service.name;
+            run.events
+                .notice(format!("{name} has no unfinished rollout"));
         }
     }
-}
 
-impl Scene<'_> {
-    pub(super) async fn settle_unfinished(
-        &self,
-        subject: &Subject<'_>,
-        proxy: &mut dyn Proxy,
-        (lock, watch, memory): (&Lock, &Watch, &Memory),
-        interrupted: watch::Receiver<bool>,
-    ) -> Result<Settled> {
-        proxy.take_over().await?;
-        let (routed, confirm_hold) = (proxy.routes(), proxy.confirms_hold());
-        let replicas = self.engine.replicas(&subject.key).await?;
-        let settle = self.settle(subject, proxy, &replicas).await;
-        let mut live = self.live(subject, proxy, lock, watch, settle);
-        let observed = live.observe().await?;
-        let name = &subject.service.name;
-        let begun = memory.stop_first(&observed.replicas, lock.epoch);
-        let unfinished = plan::unfinished(&observed, routed, begun.as_ref());
-        let Some((rollout, goal, wanted)) = unfinished else {
-            if subject.purpose == Purpose::Settle {
-                self.events
-                    .notice(format!("{name} has no unfinished rollout"));
-            }
-            return Ok(Settled::as_it_was(observed.replicas));
-        };
+    /// The replicas that are there afterwards, and what is wrong with their routing.
+    async fn settle(
+        &mut self,
+        (rollout, goal, wanted): (RolloutId, Goal, u32),
+        begun: Option<StopFirst>,
+        memory: &Memory,
+        observed: Observed,
+    ) -> Result<(Vec<Replica>, Before)> {
+        let (run, purpose) = (self.prepared.run, self.prepared.context.purpose);
+        let service = self.prepared.context.service;
+        let name = &service.name;
         if memory.is_unread && goal != Goal::Finish {
             refuse_unread(name, &observed.replicas)?;
         }
-        let goal = chosen(subject, &rollout, goal)?;
+        let goal = chosen(&self.prepared.context, &rollout, goal)?;
         let forward = goal == Goal::Finish;
-        let events = self.events.of_rollout(&rollout);
-        live.events = &events;
+        let events = run.events.of_rollout(&rollout);
         events.emit(Event::Unfinished { forward });
+        let routed = self.prepared.proxy.routes();
         let stage = observed.claim.as_ref().map(|claim| claim.stage);
         // At these stages nothing of the rollout keeps the old replicas from being routed to.
         let untouched = routed && matches!(stage, Some(Stage::Hold | Stage::Back));
@@ -77,69 +92,81 @@ impl Scene<'_> {
             .into_iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
         let now = match untouched {
-            true => Before::read(&mut *live.proxy, &others).await,
+            true => Before::read(&mut *self.prepared.proxy, &others).await,
             false => Before::default(),
         };
-        let mut desired = desired(goal, rollout, wanted, routed, &others);
+        let mut desired = desired(goal, rollout, wanted, &*self.prepared.proxy, &others);
         if let Some(begun) = begun {
             begun.resume(&mut desired, &others);
         }
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
+        desired.hooks = self.prepared.context.has_hooks(&others);
         let settled = settled(name, forward, &others, &desired);
-        desired.confirm_hold = confirm_hold;
-        desired.hooks = subject.has_hooks(&others);
-        if forward && routed {
-            live.bake = self.bake_again(subject, wanted, &news, &others);
-            desired.bake = !live.bake.is_zero();
-        }
+        let bake = match forward && routed {
+            true => self.bake_again(wanted, &news, &others),
+            false => Duration::ZERO,
+        };
+        desired.bake = !bake.is_zero();
+        let interrupted = self.held.interrupted.clone();
+        let all: Vec<Replica> = news.into_iter().chain(others).collect();
+        let mut live = self.live(&events, &all).await;
+        live.bake = bake;
         let facts = Facts {
             created: true,
             ..Facts::default()
         };
         match execute::run(&mut live, desired, facts, &events, interrupted).await {
-            Ok(_) if subject.purpose == Purpose::Settle => self.events.notice(settled),
+            Ok(_) if purpose == Purpose::Settle => run.events.notice(settled),
             Ok(_) => {}
             // The old version serves again: what was asked for can go on from there.
-            Err(error) if error.outcome == Outcome::Failed && subject.purpose == Purpose::Roll => {
-                self.events.notice(error.message);
+            Err(error) if error.outcome == Outcome::Failed && purpose == Purpose::Roll => {
+                run.events.notice(error.message);
             }
             Err(error) => return Err(error.within(events.scope())),
         }
-        let goes_on = routed && subject.purpose == Purpose::Roll;
-        settled_now(&mut live, goes_on).await
+        let olds = self.observe().await?.replicas;
+        let before = match routed && purpose == Purpose::Roll {
+            true => Before::read(&mut *self.prepared.proxy, &olds).await,
+            false => Before::default(),
+        };
+        Ok((olds, before))
     }
 
     /// How long the new replicas are watched for what only Traefik can check: the run before may have ended in the middle
     /// of that.
-    fn bake_again(
-        &self,
-        subject: &Subject<'_>,
-        wanted: u32,
-        news: &[Replica],
-        others: &[Replica],
-    ) -> Duration {
+    fn bake_again(&self, wanted: u32, news: &[Replica], others: &[Replica]) -> Duration {
         match news.first() {
             Some(new) if others.iter().any(Replica::serves) => {
-                self.unasked(subject, wanted, &new.labels, &new.ports)
+                self.unasked(wanted, &new.labels, &new.ports)
             }
             _ => Duration::ZERO,
         }
     }
 }
 
-/// What is there once the run is settled, and how it is routed where the rollout goes on.
-async fn settled_now(live: &mut Live<'_>, goes_on: bool) -> Result<Settled> {
-    let olds = live.observe().await?.replicas;
-    let before = match goes_on {
-        true => Before::read(&mut *live.proxy, &olds).await,
-        false => Before::default(),
-    };
-    Ok(Settled {
-        olds,
-        was_unfinished: true,
-        before,
-    })
+/// A goal for these replicas, which are there already.
+pub(super) fn desired(
+    goal: Goal,
+    rollout: RolloutId,
+    replicas: u32,
+    proxy: &dyn Proxy,
+    olds: &[Replica],
+) -> Desired {
+    Desired {
+        goal,
+        rollout,
+        replicas,
+        order: Order::StartFirst,
+        restartable: BTreeSet::new(),
+        routed: proxy.routes(),
+        confirm_hold: proxy.confirms_hold(),
+        olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
+        unrouted: BTreeSet::new(),
+        served: olds.iter().any(Replica::serves),
+        bake: false,
+        hooks: false,
+    }
 }
 
 /// What is said of a service once nothing is unfinished any more.
@@ -170,11 +197,11 @@ fn refuse_unread(service: &str, replicas: &[Replica]) -> Result<()> {
 }
 
 /// What is to become of it.
-fn chosen(subject: &Subject<'_>, rollout: &RolloutId, goal: Goal) -> Result<Goal> {
-    match subject.settings.on_unfinished {
+fn chosen(context: &ServiceContext<'_>, rollout: &RolloutId, goal: Goal) -> Result<Goal> {
+    match context.settings.on_unfinished {
         OnUnfinished::Resume => Ok(goal),
         OnUnfinished::Abort => Ok(Goal::Undo(Reason::Unfinished)),
-        OnUnfinished::Fail => Err(refuse(&subject.service.name, rollout, &goal)),
+        OnUnfinished::Fail => Err(refuse(&context.service.name, rollout, &goal)),
     }
 }
 

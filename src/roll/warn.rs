@@ -1,16 +1,17 @@
 //! Notices before the first step: what Compose would do and a rollout does not, and folders that would be empty.
 
-use super::{Scene, Subject};
+use super::prepare::Prepared;
 use crate::{compose::Project, here::Here};
 
-impl Scene<'_> {
-    pub(super) async fn warn(&self, subject: &Subject<'_>) {
-        if let Some(text) = left_running(self.project, &subject.service.name) {
-            self.events.notice(text);
+impl Prepared<'_> {
+    pub(super) async fn warn(&self) {
+        let (run, service) = (&self.run, self.context.service);
+        if let Some(text) = left_running(run.project, &service.name) {
+            run.events.notice(text);
         }
-        let here = Here::find(self.engine).await;
-        for lost in here.lost_binds(self.project, subject.service) {
-            self.events.notice(format!("{lost}; {}", lost.hint()));
+        let here = Here::find(run.engine).await;
+        for lost in here.lost_binds(run.project, service) {
+            run.events.notice(format!("{lost}; {}", lost.hint()));
         }
     }
 }

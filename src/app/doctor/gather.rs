@@ -1,25 +1,26 @@
 //! Gathers the facts for the checks: all that is asked of anybody.
 
-use bollard::models::ContainerSummary;
+use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use futures_util::future::join_all;
 
 use super::super::Opened;
 use crate::{
     cli::DoctorArgs,
     compose::Service,
+    context::ServiceContext,
     doctor::{self, Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
     engine::Engine,
     error::Result,
     event::Events,
     here::Here,
-    model::{Run, ServiceKey, label},
+    model::{Replica, Run, ServiceKey, label},
     proxy::traefik::{
-        discover::{self, Found, Reads as Reading, TraefikContainer},
+        discover::{Found, Landscape, Reads as Reading, TraefikContainer},
         names::wants_traefik,
         neighbours::neighbours,
         pin::setup::watched_directory,
     },
-    roll::{Around, Examined},
+    roll::Examined,
     state::lock,
 };
 
@@ -42,38 +43,36 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
     };
     // What a rollout would say by the way is a finding here.
     let silent = Events::new(Vec::new());
-    let scene = opened.scene(&silent);
-    let running = engine.running().await?;
-    let found = discover::among(engine, &running, &opened.key("")).await?;
-    let inspects = running.iter().filter_map(|own| own.id.as_deref());
-    let inspects = join_all(inspects.map(|id| engine.inspect(id))).await;
-    let inspects = inspects.into_iter().flatten().flatten().collect();
-    let around = Around {
-        running: &running,
-        inspects,
-        found: &found,
-    };
+    let run = opened.run(&silent);
+    let mut landscape = Landscape::read(engine, &project.name).await?;
+    let ids = landscape.running.iter().filter_map(|own| own.id.as_deref());
+    let inspects = join_all(ids.map(|id| engine.inspect(id))).await;
+    let inspects: Vec<ContainerInspectResponse> =
+        inspects.into_iter().flatten().flatten().collect();
+    let found = landscape.socket_proxies.iter();
     let mut facts = Facts {
         engine: engine.about().await?,
         compose: compose.version().to_owned(),
         project: project.clone(),
         traefiks: Vec::new(),
         socket_proxies: found
-            .iter()
-            .map(|own| proxy_facts(own, &running, opened))
+            .map(|own| proxy_facts(own, &landscape.running, opened))
             .collect(),
         services: Vec::new(),
     };
     let here = Here::find(engine).await;
     for service in services {
-        let examined = scene.examine(service, &asked.settings, &around).await?;
+        let settings = &asked.settings;
+        let examined = run.examine(service, settings, &mut landscape, &inspects);
+        let examined = examined.await?;
         for traefik in &examined.traefiks {
             if facts.traefiks.iter().all(|own| own.name != traefik.name) {
-                let facts_of_it = traefik_facts(traefik, opened, &examined, &found).await;
+                let facts_of_it =
+                    traefik_facts(traefik, &landscape, opened, &examined.context).await;
                 facts.traefiks.push(facts_of_it);
             }
         }
-        let mut of_it = service_facts(service, examined, opened, &found).await?;
+        let mut of_it = service_facts(examined, &landscape).await?;
         of_it.lost_binds = here.lost_binds(project, service);
         facts.services.push(of_it);
     }
@@ -93,11 +92,11 @@ fn proxy_facts(found: &Found, running: &[ContainerSummary], opened: &Opened) -> 
 
 async fn traefik_facts(
     traefik: &TraefikContainer,
+    landscape: &Landscape,
     opened: &Opened,
-    examined: &Examined,
-    found: &[Found],
+    context: &ServiceContext<'_>,
 ) -> TraefikFacts {
-    let api = traefik.api(&opened.engine, &examined.settings).await;
+    let api = traefik.api(&landscape.engine, &context.settings).await;
     let version = match &api {
         Ok(api) => api.version().await.ok().and_then(|text| text.parse().ok()),
         Err(_) => None,
@@ -129,35 +128,31 @@ async fn traefik_facts(
         api: api.map(|api| api.base().to_owned()),
         in_host_network: mode == Some("host"),
         holder: traefik.holder.clone(),
-        swarm_through: traefik.swarm_through(found),
+        swarm_through: traefik.swarm_through(&landscape.socket_proxies),
     }
 }
 
-async fn service_facts(
-    service: &Service,
-    examined: Examined,
-    opened: &Opened,
-    found: &[Found],
-) -> Result<ServiceFacts> {
-    let key = opened.key(&service.name);
-    let image = examined.image.clone().unwrap_or_default();
-    let labels = examined.wanted.labels.clone();
-    let labelled =
-        wants_traefik(&labels) || examined.olds.iter().any(|old| wants_traefik(&old.labels));
+async fn service_facts(examined: Examined<'_>, landscape: &Landscape) -> Result<ServiceFacts> {
+    let engine = &landscape.engine;
+    let context = examined.context.clone();
+    let labels = context.labels(context.image.as_ref());
+    let (key, olds) = (&context.key, context.olds);
+    let is_labelled = wants_traefik(&labels) || olds.iter().any(|old| wants_traefik(&old.labels));
+    let image = context.image.unwrap_or_default();
     Ok(ServiceFacts {
-        part: part(service, &examined, found),
-        replicas: examined.settings.scale.unwrap_or(service.scale),
-        programs: programs(&opened.engine, &examined).await,
-        neighbours: neighbours(&opened.engine, &key, &examined.traefiks).await?,
+        part: part(&examined, &landscape.socket_proxies),
+        replicas: context.replicas,
+        programs: programs(engine, &olds).await,
+        neighbours: neighbours(landscape, key, &examined.traefiks).await,
         lost_binds: Vec::new(),
-        lock: held(&opened.engine, &key).await?,
-        service: service.clone(),
-        settings: examined.settings,
+        lock: held(engine, key).await?,
+        service: context.service.clone(),
+        settings: context.settings,
         image_volumes: image.volumes,
         image_ports: image.ports,
         image_check: image.check,
         labels,
-        is_labelled: labelled,
+        is_labelled,
         is_alone: examined.is_alone,
         fronts: examined
             .traefiks
@@ -167,27 +162,27 @@ async fn service_facts(
         way: examined.way,
         callers: examined.callers,
         down: examined.down,
-        joined: examined.joined,
+        joined: context.joined,
         refused: examined.refused,
         unfinished: examined.unfinished,
-        olds: examined.olds,
+        olds,
     })
 }
 
 /// By its containers, and, where none runs, by what the file says.
-fn part(service: &Service, examined: &Examined, found: &[Found]) -> Option<Part> {
-    let is_old = |id: &str| examined.olds.iter().any(|old| old.id.0 == id);
+fn part(examined: &Examined<'_>, found: &[Found]) -> Option<Part> {
+    let is_old = |id: &str| examined.context.olds.iter().any(|old| old.id.0 == id);
     let is_proxy = found.iter().any(|own| is_old(&own.control.container));
     match (is_proxy, examined.is_traefik) {
         (true, _) => Some(Part::SocketProxy),
         (_, true) => Some(Part::Traefik),
-        _ => doctor::part_as_written(service),
+        _ => doctor::part_as_written(examined.context.service),
     }
 }
 
 /// Looked for only where there is no health check.
-async fn programs(engine: &Engine, examined: &Examined) -> Option<Vec<String>> {
-    let mut olds = examined.olds.iter();
+async fn programs(engine: &Engine, olds: &[Replica]) -> Option<Vec<String>> {
+    let mut olds = olds.iter();
     let runs = olds.find(|old| old.run == Run::Running && old.check.is_none())?;
     let mut programs = Vec::new();
     for path in PROGRAMS {

@@ -35,8 +35,8 @@ impl Live<'_> {
             .memory
             .bake_until
             .get_or_insert_with(|| Instant::now() + bake);
-        let (engine, watch) = (self.engine, self.watch);
-        let latest = until + self.settings.confirm_timeout;
+        let (engine, watch) = (self.run.engine, self.watch);
+        let latest = until + self.context.settings.confirm_timeout;
         let replicas: Vec<Replica> = sets.news.iter().map(|new| (*new).clone()).collect();
         let proxy = &mut *self.proxy;
         let asked = asked(
@@ -54,9 +54,9 @@ impl Live<'_> {
                     Baked::Well
                 }
             },
-            who = ask::heard(engine, &self.key, self.lock.epoch) => Baked::Ill(format!("undone by {who}")),
+            who = ask::heard(engine, &self.context.key, self.lock.epoch) => Baked::Ill(format!("undone by {who}")),
             // The planner sees what is left to go back to.
-            changed = others_changed(engine, watch, &self.key, sets, desired.confirm_hold) => return changed,
+            changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed,
         };
         facts.baked = Some(baked);
         Ok(())

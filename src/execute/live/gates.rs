@@ -33,11 +33,11 @@ impl Live<'_> {
             })
             .collect();
         let deadline = self.ready_by(&sets.news);
-        let (engine, watch) = (self.engine, self.watch);
+        let (engine, watch) = (self.run.engine, self.watch);
         let mut watching = Box::pin(start_watchers(engine, self.unwatched(desired, sets)));
         let mut watchers = None;
         let judging = self.judge(&pending, facts);
-        let changed = others_changed(engine, watch, &self.key, sets, desired.confirm_hold);
+        let changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold);
         let (mut judging, mut changed) = (Box::pin(judging), Box::pin(changed));
         let ended = timeout_at(deadline, async {
             loop {
@@ -64,14 +64,14 @@ impl Live<'_> {
         }
         self.memory.watchers.extend(watchers.into_iter().flatten());
         if let Some(failed) = failed {
-            self.memory.logs = self.engine.last_lines(&failed).await;
+            self.memory.logs = self.run.engine.last_lines(&failed).await;
         }
         ended.map_or(Ok(()), |ended| ended.map(drop))
     }
 
     /// When the wait for all gates is over, however often it begins again.
     fn ready_by(&mut self, news: &[&Replica]) -> Instant {
-        let settings = self.settings;
+        let settings = &self.context.settings;
         let limit = match news.iter().any(|new| new.check.is_some()) {
             true => settings.timeout + settings.wait_after_healthy,
             false => settings.wait,
@@ -87,7 +87,7 @@ impl Live<'_> {
         pending: &[Pending<'_>],
         facts: &mut Facts,
     ) -> Result<Option<ContainerId>> {
-        let (engine, watch, early) = (self.engine, self.watch, &self.memory.early);
+        let (engine, watch, early) = (self.run.engine, self.watch, &self.memory.early);
         let mut judging: FuturesUnordered<_> = pending
             .iter()
             .map(|own| async move {
@@ -115,8 +115,8 @@ impl Live<'_> {
         let ports = self.proxy.routed_ports(new).into_keys().collect();
         let checks = self.proxy.readiness_checks(new);
         // Nothing can be told of a UDP port from outside but that it is silent.
-        let wants_probe =
-            (routed && !self.proxy.only_datagrams(new)) || self.settings.ready_http.is_some();
+        let wants_probe = (routed && !self.proxy.only_datagrams(new))
+            || self.context.settings.ready_http.is_some();
         let probe = self
             .helper_image
             .clone()
@@ -124,12 +124,12 @@ impl Live<'_> {
             .map(|image| Probe {
                 image,
                 ports,
-                http: self.settings.ready_http.clone(),
+                http: self.context.settings.ready_http.clone(),
                 checks,
             });
         Gates {
-            stable: self.settings.stable,
-            after_healthy: self.settings.wait_after_healthy,
+            stable: self.context.settings.stable,
+            after_healthy: self.context.settings.wait_after_healthy,
             probe,
         }
     }

@@ -16,13 +16,15 @@ use crate::{
 
 impl Live<'_> {
     pub(super) async fn stop(&self, replicas: &[&Replica]) -> Result<()> {
-        let stopping = replicas.iter().map(|replica| self.engine.stop(&replica.id));
+        let stopping = replicas
+            .iter()
+            .map(|replica| self.run.engine.stop(&replica.id));
         all(join_all(stopping).await)
     }
 
     /// Starts replicas again that were stopped to make room.
     pub(super) async fn start(&self, replicas: &[ContainerId], facts: &mut Facts) -> Result<()> {
-        all(join_all(replicas.iter().map(|id| self.engine.start(id))).await)?;
+        all(join_all(replicas.iter().map(|id| self.run.engine.start(id))).await)?;
         facts.started.extend(replicas.iter().cloned());
         Ok(())
     }
@@ -37,7 +39,7 @@ impl Live<'_> {
         let hooks = join_all(replicas.iter().map(|old| self.hooks(old)));
         tokio::select! {
             _ = hooks => facts.hooked.extend(replicas.iter().map(|old| old.id.clone())),
-            () = fell_ill(self.engine, self.watch, serving(&sets.news)) => {}
+            () = fell_ill(self.run.engine, self.watch, serving(&sets.news)) => {}
         }
         Ok(())
     }
@@ -46,26 +48,32 @@ impl Live<'_> {
     /// stopped all the same.
     pub(super) async fn hooks(&self, replica: &Replica) {
         let label = |labels: &BTreeMap<String, String>| labels.get(label::PRE_STOP_HOOK).cloned();
-        let line = self.settings.pre_stop_hook.clone();
+        let line = self.context.settings.pre_stop_hook.clone();
         let line = line
-            .or_else(|| label(&self.service.labels))
+            .or_else(|| label(&self.context.service.labels))
             .or_else(|| label(&replica.labels));
         let shell = line.map(|line| ExecCommand {
             command: vec!["sh".into(), "-c".into(), line],
             ..Default::default()
         });
-        let hooks = self.service.pre_stop.iter().map(|hook| ExecCommand {
-            command: hook.command.clone(),
-            user: hook.user.clone(),
-            privileged: hook.privileged,
-            working_dir: hook.working_dir.clone(),
-            environment: hook.environment.clone(),
-        });
+        let hooks = self
+            .context
+            .service
+            .pre_stop
+            .iter()
+            .map(|hook| ExecCommand {
+                command: hook.command.clone(),
+                user: hook.user.clone(),
+                privileged: hook.privileged,
+                working_dir: hook.working_dir.clone(),
+                environment: hook.environment.clone(),
+            });
         for hook in shell.into_iter().chain(hooks) {
             let command = hook.command.join(" ");
             match self
+                .run
                 .engine
-                .exec(&replica.id, &hook, self.settings.drain_timeout)
+                .exec(&replica.id, &hook, self.context.settings.drain_timeout)
                 .await
             {
                 Ok(outcome) if outcome.code == 0 => {}

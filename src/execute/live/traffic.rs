@@ -84,7 +84,7 @@ impl Live<'_> {
             Side::New => serving(&sets.news),
             Side::Old => Vec::new(),
         };
-        let ill = fell_ill(self.engine, self.watch, watched);
+        let ill = fell_ill(self.run.engine, self.watch, watched);
         let awaited = sets.awaited(desired, side);
         let looks = tokio::select! {
             looks = self.ask(side, sets, &awaited, &limits) => looks,
@@ -137,7 +137,7 @@ impl Live<'_> {
         let is_way_back = |old: &&Replica| old.serves() || restarts(old);
         Limits {
             // What the proxy holds back for longer cannot be seen any earlier.
-            total: self.settings.confirm_timeout.max(held_back) + stand + more,
+            total: self.context.settings.confirm_timeout.max(held_back) + stand + more,
             stand,
             held_back,
             // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
@@ -185,7 +185,7 @@ impl Live<'_> {
             }
             let watcher = match self.memory.watchers.remove(&replica.id) {
                 Some(watcher) => watcher,
-                None => Watcher::start(self.engine, &replica.id, &self.watched(replica)).await,
+                None => Watcher::start(self.run.engine, &replica.id, &self.watched(replica)).await,
             };
             watchers.push((*replica, watcher));
         }
@@ -205,8 +205,12 @@ impl Live<'_> {
         };
         let watchers = self.watchers_of(replicas, facts).await;
         sleep_until(begin).await;
-        let deadline = Instant::now() + self.settings.drain_timeout;
-        let (engine, events, quiet) = (self.engine, self.events, self.settings.drain_quiet);
+        let deadline = Instant::now() + self.context.settings.drain_timeout;
+        let (engine, events, quiet) = (
+            self.run.engine,
+            self.events,
+            self.context.settings.drain_quiet,
+        );
         let mut draining: FuturesUnordered<_> = watchers
             .into_iter()
             .map(|(replica, mut watcher)| async move {

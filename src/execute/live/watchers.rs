@@ -39,7 +39,7 @@ impl Live<'_> {
                 ports.extend(self.proxy.routed_ports(replica));
                 ports
             }),
-            quiet: self.settings.drain_quiet,
+            quiet: self.context.settings.drain_quiet,
         }
     }
 }

@@ -2,19 +2,20 @@
 
 mod containers;
 mod in_front;
+mod landscape;
 mod socket_proxies;
 mod summary;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use bollard::models::ContainerSummary;
-use futures_util::future::join_all;
 
 use self::summary::reaches;
 pub use self::{
     containers::{Holder, Reads, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost, refuse_unwatched},
-    socket_proxies::{Found, among, showing, socket_proxies},
+    landscape::Landscape,
+    socket_proxies::{Found, showing},
     summary::{
         addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name, networks_of,
         tagged_version,
@@ -31,6 +32,7 @@ use super::{
 };
 use crate::{
     check::Check,
+    context::ServiceContext,
     engine::{Engine, shared::holder},
     error::{Error, Result},
     model::{ContainerId, Replica, ServiceKey},
@@ -60,43 +62,24 @@ impl Found {
     }
 }
 
-#[derive(Clone, Copy)]
-pub struct Request<'a> {
-    pub engine: &'a Engine,
-    pub key: &'a ServiceKey,
-    pub settings: &'a Settings,
-    /// Grows with each rollout of the service.
-    pub epoch: u64,
-    /// The socket proxies that run.
-    pub found: &'a [Found],
-    /// The networks that the service is in, or will be in.
-    pub networks: &'a BTreeSet<String>,
-    pub replicas: &'a [Replica],
-    /// The version that is wanted.
-    pub wanted: &'a Wanted,
-}
-
 /// The Traefiks in front of a service, ready to be asked; refused where there is no way to move traffic at once.
 ///
 /// `all` are those that share a network with it, and have to do with it.
-pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<Traefik> {
-    let Request {
-        engine,
-        key,
-        settings,
-        found,
-        networks,
-        replicas,
-        wanted,
-        ..
-    } = *request;
-    let running = engine.running().await?;
-    let readers = readers(found, &running, networks).await?;
+pub async fn traefik(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    all: &[TraefikContainer],
+) -> Result<Traefik> {
+    let ServiceContext { key, settings, .. } = context;
+    let (engine, found) = (&landscape.engine, &landscape.socket_proxies);
+    let (running, networks) = (&landscape.running, context.networks());
+    let answers = landscape.ask_all(showing(found)).await;
+    let readers = readers(answers, running, &networks)?;
     if !settings.ignores(Check::Switch) {
         refuse_bypass(all, &key.project)?;
     }
     if readers.is_empty() {
-        return Err(no_reader(key, found, all, &running));
+        return Err(no_reader(key, found, all, running));
     }
     let by_url = !settings.traefik_url.is_empty();
     let apis = match by_url {
@@ -109,20 +92,20 @@ pub async fn traefik(request: &Request<'_>, all: &[TraefikContainer]) -> Result<
             .any(|(own, _)| own.container == found.control.container)
     };
     let matter =
-        showing(found).filter(|found| reads(found) || may_matter(found, &running, networks));
+        showing(found).filter(|found| reads(found) || may_matter(found, running, &networks));
     let controls: Vec<Control> = matter.clone().map(|found| found.control.clone()).collect();
     let lookout = Lookout {
         engine: engine.clone(),
         settings: settings.clone(),
         found: matter.cloned().collect(),
-        networks: networks.clone(),
-        wanted: wanted.clone(),
-        olds: replicas.to_vec(),
+        networks,
+        wanted: Wanted::of(context),
+        olds: context.olds.clone(),
     };
     let lookout = (!by_url).then_some(lookout);
     let others = Others::new(engine, key);
-    let mut traefik = Traefik::new(key.clone(), request.epoch, controls, apis, lookout, others);
-    traefik.get_acquainted(replicas).await?;
+    let mut traefik = Traefik::new(key.clone(), context.epoch, controls, apis, lookout, others);
+    traefik.get_acquainted(&context.olds).await?;
     Ok(traefik)
 }
 
@@ -165,14 +148,14 @@ impl Lookout {
 }
 
 /// The Traefiks that read through a socket proxy now and share a network with the service: no other is in front of it.
-async fn readers(
-    found: &[Found],
+fn readers(
+    answers: Vec<(&Found, Result<Vec<Reader>>)>,
     running: &[ContainerSummary],
     networks: &BTreeSet<String>,
 ) -> Result<Vec<(Control, Reader)>> {
     let container = |id: &str| running.iter().find(|own| own.id.as_deref() == Some(id));
     let mut readers = Vec::new();
-    for (found, answer) in ask_all(showing(found)).await {
+    for (found, answer) in answers {
         match answer {
             Ok(all) => readers.extend(all.into_iter().map(|own| (found.control.clone(), own))),
             Err(error) if may_matter(found, running, networks) => return Err(error),
@@ -212,15 +195,6 @@ fn traefik_within<'a>(id: &str, running: &'a [ContainerSummary]) -> Option<&'a C
         .iter()
         .filter(|own| looks_like_traefik(own))
         .find(within)
-}
-
-/// Asks the socket proxies at once: each answer costs a process in a container.
-async fn ask_all<'a>(
-    found: impl Iterator<Item = &'a Found>,
-) -> impl Iterator<Item = (&'a Found, Result<Vec<Reader>>)> {
-    let found: Vec<&Found> = found.collect();
-    let answers = join_all(found.iter().map(|found| found.control.readers())).await;
-    found.into_iter().zip(answers)
 }
 
 /// Whether something that reaches the service can read through this socket proxy. What is in the host's network reaches
@@ -335,11 +309,8 @@ fn refuse_bypass(traefiks: &[TraefikContainer], project: &str) -> Result<()> {
 }
 
 /// Refuses to roll what carries the traffic of the rollout itself.
-pub async fn refuse_own_parts(
-    found: &[Found],
-    running: &[ContainerSummary],
-    replicas: &[Replica],
-) -> Result<()> {
+pub async fn refuse_own_parts(landscape: &Landscape, replicas: &[Replica]) -> Result<()> {
+    let (found, running) = (&landscape.socket_proxies, &landscape.running);
     let is_replica = |id: &str| {
         replicas
             .iter()
@@ -359,7 +330,7 @@ pub async fn refuse_own_parts(
         let mut replicas = running.iter().filter(own);
         replicas.any(|own| reaches(own, &found.networks))
     };
-    for (_, readers) in ask_all(found.iter().filter(near)).await {
+    for (_, readers) in landscape.ask_all(found.iter().filter(near)).await {
         let readers = readers.unwrap_or_default();
         let traefik = readers
             .iter()

@@ -6,13 +6,11 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use futures_util::future::join_all;
 
 use super::{
-    discover::{Reads, TraefikContainer, name},
+    discover::{Landscape, Reads, TraefikContainer, name},
     kept::left_out,
     static_config::Docker,
 };
 use crate::{
-    engine::Engine,
-    error::Result,
     model::{ServiceKey, label},
     socket_proxy::overlay::{Labels, Overlay},
 };
@@ -47,13 +45,12 @@ struct Reader<'a> {
 
 /// Every container of other services that one of these Traefiks keeps.
 pub async fn neighbours(
-    engine: &Engine,
+    landscape: &Landscape,
     key: &ServiceKey,
     traefiks: &[TraefikContainer],
-) -> Result<Vec<Neighbour>> {
-    let readers = join_all(traefiks.iter().filter_map(reader));
-    let (running, readers) = tokio::join!(engine.running(), readers);
-    Ok(kept(key, &readers, &running?))
+) -> Vec<Neighbour> {
+    let readers = traefiks.iter().filter_map(|own| reader(landscape, own));
+    kept(key, &join_all(readers).await, &landscape.running)
 }
 
 /// Whether a Traefik reads containers in a way that is not known, so that its neighbours are not known either.
@@ -61,16 +58,15 @@ pub fn is_unknown(traefik: &TraefikContainer) -> bool {
     traefik.config.docker.is_none() && !matches!(traefik.reads, Reads::Nothing)
 }
 
-fn reader(traefik: &TraefikContainer) -> Option<impl Future<Output = Reader<'_>>> {
+fn reader<'a>(
+    landscape: &Landscape,
+    traefik: &'a TraefikContainer,
+) -> Option<impl Future<Output = Reader<'a>>> {
     let docker = traefik.config.docker.as_ref()?;
-    let control = match &traefik.reads {
-        Reads::SocketProxy(found, _) => Some(&found.control),
-        Reads::Socket(_) | Reads::Other(_) | Reads::Nothing => None,
-    };
     Some(async move {
-        let overlay = match control {
-            Some(control) => control.overlay().await.unwrap_or_default(),
-            None => Overlay::default(),
+        let overlay = match &traefik.reads {
+            Reads::SocketProxy(found, _) => landscape.overlay(found).await.unwrap_or_default(),
+            Reads::Socket(_) | Reads::Other(_) | Reads::Nothing => Overlay::default(),
         };
         Reader { docker, overlay }
     })

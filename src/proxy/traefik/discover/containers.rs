@@ -3,12 +3,14 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use futures_util::future::join_all;
 use tokio::{
-    sync::OnceCell,
+    sync::Mutex,
     time::{Instant, sleep},
 };
 
 use super::{
+    landscape::Landscape,
     readers,
     socket_proxies::{Found, showing},
     summary::{addresses_of, image_name, looks_like_traefik, name, reaches, tagged_version},
@@ -53,10 +55,13 @@ pub struct TraefikContainer {
     /// Its version, where the image or its User-Agent says.
     pub version: Option<Version>,
     /// See [`Self::api`].
-    pub(super) api: Arc<OnceCell<Result<Arc<Api>>>>,
+    pub(super) apis: Arc<Mutex<Vec<(Keys, Result<Arc<Api>>)>>>,
     /// The container whose network namespace it is in, where that is not its own.
     pub holder: Option<Holder>,
 }
+
+/// The files of user, password and certificates that an API is asked with.
+type Keys = (Option<String>, Option<String>);
 
 /// A container that lends its network namespace to a Traefik.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,16 +103,15 @@ pub struct Sighting {
 /// Every Traefik container that runs and shares a network with the service, or is in the host's. One that is about to
 /// connect to a socket proxy, which either of them has been started anew for, is given the time.
 pub async fn traefiks(
-    engine: &Engine,
-    found: &[Found],
+    landscape: &mut Landscape,
     networks: &BTreeSet<String>,
 ) -> Result<Vec<TraefikContainer>> {
     let began = Instant::now();
     loop {
-        let running = engine.running().await?;
+        let found = &landscape.socket_proxies;
         let mut all = Vec::new();
-        for sighting in sightings(&running, found, networks).await? {
-            all.extend(sighting.examine(engine).await?);
+        for sighting in landscape.sightings(networks).await? {
+            all.extend(landscape.examine(&sighting).await?);
         }
         // What reads through a socket proxy of other projects never learns of the service.
         let elsewhere = || found.iter().filter(|own| !own.shows_project);
@@ -117,16 +121,28 @@ pub async fn traefiks(
             return Ok(all);
         }
         sleep(Duration::from_millis(250)).await;
+        landscape.refresh().await?;
     }
 }
 
-/// The same, at a glance.
+/// The same as they are now, at a glance.
 pub async fn sightings(
     running: &[ContainerSummary],
     found: &[Found],
     networks: &BTreeSet<String>,
 ) -> Result<Vec<Sighting>> {
-    let readers = readers(found, running, networks).await?;
+    let asked = showing(found).map(async |found| (found, found.control.readers().await));
+    sightings_of(running, found, join_all(asked).await, networks)
+}
+
+/// The same, from what the socket proxies have answered.
+pub(super) fn sightings_of(
+    running: &[ContainerSummary],
+    found: &[Found],
+    answers: Vec<(&Found, Result<Vec<Reader>>)>,
+    networks: &BTreeSet<String>,
+) -> Result<Vec<Sighting>> {
+    let readers = readers(answers, running, networks)?;
     let own = running.iter().filter(|own| reaches(own, networks));
     let sightings = own.filter_map(|summary| {
         let through = through(summary, found, &readers);
@@ -154,10 +170,19 @@ fn through(
 }
 
 impl TraefikContainer {
-    /// Its API; the way to it is looked for once.
+    /// Its API; the way to it is looked for once, for all services with the same keys.
     pub async fn api(&self, engine: &Engine, settings: &Settings) -> Result<Arc<Api>> {
-        let find = async || api_of(engine, self, settings).await.map(Arc::new);
-        self.api.get_or_init(find).await.clone()
+        let keys = (
+            settings.traefik_auth_file.clone(),
+            settings.traefik_ca.clone(),
+        );
+        let mut apis = self.apis.lock().await;
+        if let Some((_, known)) = apis.iter().find(|(own, _)| *own == keys) {
+            return known.clone();
+        }
+        let api = api_of(engine, self, settings).await.map(Arc::new);
+        apis.push((keys, api.clone()));
+        api
     }
 
     /// Whether it is told to read through one of these socket proxies, and does not do so now.
@@ -293,7 +318,7 @@ impl Sighting {
             config,
             unread,
             reads,
-            api: Arc::default(),
+            apis: Arc::default(),
             holder,
         }))
     }

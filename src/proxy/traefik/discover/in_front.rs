@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Reads, TraefikContainer};
 use crate::{
+    context::ServiceContext,
     error::{Error, Result},
-    model::{Replica, ServiceKey, label},
+    model::{Replica, label},
     proxy::traefik::{
         kept::{LeftOut, left_out},
         network::astray,
@@ -27,27 +28,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// `image` are the labels of its image, where that is known.
-    pub fn new(
-        key: &ServiceKey,
-        own: &BTreeMap<String, String>,
-        image: Option<&BTreeMap<String, String>>,
-        networks: BTreeSet<String>,
-    ) -> Self {
-        let mut labels = image.cloned().unwrap_or_default();
-        labels.extend(own.clone());
-        let compose = [
-            (label::COMPOSE_PROJECT, key.project.as_str()),
-            (label::COMPOSE_SERVICE, key.service.as_str()),
-            (label::COMPOSE_ONEOFF, "False"),
-        ];
-        let compose = compose.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        labels.extend(compose);
+    pub fn of(context: &ServiceContext<'_>) -> Self {
         Self {
-            service: key.service.clone(),
-            labels,
-            certain: image.is_some(),
-            networks,
+            service: context.key.service.clone(),
+            labels: context.labels(context.image.as_ref()),
+            certain: context.image.is_some(),
+            networks: context.declared_networks.clone(),
         }
     }
 

@@ -4,6 +4,8 @@ use bollard::models::{ContainerInspectResponse, EndpointSettings, NetworkSetting
 
 use super::*;
 use crate::{
+    compose::Service,
+    engine::Image,
     plan::simulator,
     proxy::traefik::{
         neighbours::is_unknown,
@@ -39,7 +41,7 @@ fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
         unread: None,
         reads: Reads::Socket("/var/run/docker.sock".to_owned()),
         version: None,
-        api: Default::default(),
+        apis: Default::default(),
         holder: None,
     }
 }
@@ -53,12 +55,19 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn wanted(own: &[(&str, &str)], image: Option<&[(&str, &str)]>) -> Wanted {
-    let key = ServiceKey {
-        project: "shop".to_owned(),
-        service: "web".to_owned(),
+    let service = Service {
+        labels: map(own),
+        ..Service::default()
     };
-    let networks = BTreeSet::from(["shop_back".to_owned(), "shop_front".to_owned()]);
-    Wanted::new(&key, &map(own), image.map(map).as_ref(), networks)
+    let image = image.map(|labels| Image {
+        labels: map(labels),
+        ..Image::default()
+    });
+    Wanted::of(&ServiceContext {
+        image,
+        declared_networks: ["shop_back", "shop_front"].map(str::to_owned).into(),
+        ..ServiceContext::of(&service)
+    })
 }
 
 fn old(labels: &[(&str, &str)]) -> Replica {

@@ -8,7 +8,7 @@ use super::summary::{name, networks_of};
 use crate::{
     engine::Engine,
     error::{Error, Result},
-    model::{ServiceKey, label},
+    model::label,
     proxy::traefik::control::Control,
     socket_proxy::only::{self, Wanted},
 };
@@ -68,24 +68,19 @@ impl Found {
     }
 }
 
-/// Every socket proxy that runs on the engine, those of the service's own project first.
-pub async fn socket_proxies(engine: &Engine, key: &ServiceKey) -> Result<Vec<Found>> {
-    among(engine, &engine.running().await?, key).await
-}
-
-/// The same, among these containers.
-pub async fn among(
+/// Every socket proxy among containers that run, those of the project first.
+pub(super) async fn among(
     engine: &Engine,
     running: &[ContainerSummary],
-    key: &ServiceKey,
+    project: &str,
 ) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for summary in running {
         let command = command(engine, summary).await?;
         let command = command.unwrap_or_default();
-        found.extend(socket_proxy(engine, summary, &command, &key.project));
+        found.extend(socket_proxy(engine, summary, &command, project));
     }
-    found.sort_by_key(|found| found.project.as_ref() != Some(&key.project));
+    found.sort_by_key(|found| found.project.as_deref() != Some(project));
     Ok(found)
 }
 

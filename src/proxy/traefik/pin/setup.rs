@@ -13,6 +13,7 @@ use super::{
     Change, DefaultRules, Directory, Front, Pin, Prefix, Reach, Sides, Stage, Watched, all_names,
 };
 use crate::{
+    context::ServiceContext,
     engine::Engine,
     error::{Error, Result},
     model::{Replica, RolloutId, ServiceKey},
@@ -20,7 +21,7 @@ use crate::{
         advice,
         api::{Api, Servers},
         discover::{
-            Reads, Request, TraefikContainer, addresses_of, is_in_the_hosts_network,
+            Landscape, Reads, TraefikContainer, Wanted, addresses_of, is_in_the_hosts_network,
             looks_like_traefik, name,
         },
         names::{Protocol, names},
@@ -56,27 +57,31 @@ pub async fn is_left(
 }
 
 /// The pin of a service, ready to be used.
-pub async fn pin(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result<Pin> {
+pub async fn pin(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    traefiks: &[TraefikContainer],
+) -> Result<Pin> {
     let concerned: Vec<&TraefikContainer> =
         traefiks.iter().filter(|own| is_concerned(own)).collect();
     if concerned.is_empty() {
         return Err(Error::refused(format!(
             "no Traefik that reads Docker shares a network with {}",
-            request.key.service
+            context.key.service
         )));
     }
-    let by_url = !request.settings.traefik_url.is_empty();
+    let by_url = !context.settings.traefik_url.is_empty();
     let mut pin = Pin {
-        engine: request.engine.clone(),
-        key: request.key.clone(),
-        settings: request.settings.clone(),
-        epoch: request.epoch,
-        wanted: request.wanted.clone(),
-        olds: request.replicas.to_vec(),
+        engine: landscape.engine.clone(),
+        key: context.key.clone(),
+        settings: context.settings.clone(),
+        epoch: context.epoch,
+        wanted: Wanted::of(context),
+        olds: context.olds.clone(),
         fronts: Vec::new(),
         places: Vec::new(),
-        lookout: (!by_url).then(|| (request.found.to_vec(), request.networks.clone())),
-        others: Others::new(request.engine, request.key),
+        lookout: (!by_url).then(|| (landscape.socket_proxies.clone(), context.networks())),
+        others: Others::new(&landscape.engine, &context.key),
     };
     for traefik in concerned {
         pin.take_in(traefik, false).await?;
@@ -87,14 +92,14 @@ pub async fn pin(request: &Request<'_>, traefiks: &[TraefikContainer]) -> Result
             place: None,
             stranger: false,
         };
-        pin.fronts = named(request.settings, traefiks)
+        pin.fronts = named(&context.settings, traefiks)
             .await?
             .into_iter()
             .map(front)
             .collect();
     }
-    pin.get_acquainted(request.replicas).await?;
-    pin.try_it_out(request.replicas)?;
+    pin.get_acquainted(&context.olds).await?;
+    pin.try_it_out(&context.olds)?;
     Ok(pin)
 }
 

@@ -1,4 +1,4 @@
-//! The commands around a rollout.
+//! `rollout relabel`: changes what Traefik reads of a container, or lists what was changed.
 
 use super::{endpoint, print, read_project};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     report::{Output, overlay},
 };
 
-pub(super) async fn relabel(arguments: &RelabelArgs, events: &Events) -> Result<()> {
+pub async fn relabel(arguments: &RelabelArgs, events: &Events) -> Result<()> {
     let engine = Engine::connect(endpoint(&arguments.target).await?, events).await?;
     let Some(container) = &arguments.container else {
         let project = match arguments.all {

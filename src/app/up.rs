@@ -1,0 +1,95 @@
+//! `rollout up`: checks every service that is named, then rolls one after the other.
+
+use tokio::sync::watch;
+
+use super::{Opened, signals::signals};
+use crate::{
+    cli::UpArgs,
+    context::{Purpose, RunContext},
+    error::{Error, Outcome, Result},
+    event::Events,
+    execute,
+    roll::{Prepared, roll},
+};
+
+pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
+    let interrupted = signals()?;
+    let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
+    let opened = Opened::of(&up.target, &names, events).await?;
+    for name in &names {
+        opened.project.service(name)?;
+    }
+    let of_each = names.iter().map(|name| opened.events(events, name));
+    let of_each: Vec<Events> = of_each.collect();
+    let runs: Vec<RunContext<'_>> = of_each.iter().map(|own| opened.run(own)).collect();
+    let Some(first) = runs.first() else {
+        return Ok(());
+    };
+    let landscape = first.landscape().await;
+    let mut landscape = landscape.map_err(|error| error.within(first.events.scope()))?;
+    let mut prepared = Vec::new();
+    for (index, (name, run)) in names.iter().zip(&runs).enumerate() {
+        let (earlier, purpose) = (&names[..index], Purpose::Roll);
+        let own = run.prepare(name, &up.settings, earlier, purpose, &mut landscape);
+        let own = own.await;
+        prepared.push(own.map_err(|error| error.within(run.events.scope()))?);
+    }
+    if names.len() > 1 {
+        fetch_ahead(&mut prepared, &interrupted).await?;
+    }
+    let mut first = prepared.into_iter().next();
+    for (name, run) in names.iter().zip(&runs) {
+        if *interrupted.borrow() {
+            return Err(Error::interrupted(format!(
+                "interrupted before {name}; it was not touched"
+            )));
+        }
+        let prepared = first.take();
+        let is_first = prepared.is_some();
+        let rolled = async {
+            let prepared = match prepared {
+                Some(prepared) => prepared,
+                // The services before it have changed what was read.
+                None => {
+                    landscape = run.landscape().await?;
+                    run.prepare(name, &up.settings, &[], Purpose::Roll, &mut landscape)
+                        .await?
+                }
+            };
+            roll(prepared, &mut landscape, interrupted.clone()).await
+        };
+        rolled.await.map_err(|error| {
+            let error = error.within(run.events.scope());
+            match is_first {
+                true => error,
+                false => after_others(error, name),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+async fn fetch_ahead(
+    prepared: &mut [Prepared<'_>],
+    interrupted: &watch::Receiver<bool>,
+) -> Result<()> {
+    for own in prepared {
+        let scope = own.scope();
+        let fetching = own.fetch_ahead();
+        let fetched = execute::unless_interrupted(interrupted, execute::UNCHANGED, fetching);
+        fetched.await.map_err(|error| error.within(scope))?;
+    }
+    Ok(())
+}
+
+/// A refusal that comes once other services were rolled is not "before anything was touched" any more.
+fn after_others(error: Error, service: &str) -> Error {
+    match error.outcome {
+        Outcome::Refused => Error {
+            outcome: Outcome::Failed,
+            message: format!("{}; {service} was not touched", error.message),
+            ..error
+        },
+        _ => error,
+    }
+}

@@ -1,0 +1,118 @@
+//! What is known of a run and of one service in it. Each is put together before anything is touched, and stays as it is: what
+//! a rollout finds out later is in the phases of [`crate::roll`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    compose::{Compose, Project, Service},
+    engine::{Engine, Image, shared::Joined},
+    event::Events,
+    model::{Replica, ServiceKey, label},
+    settings::Settings,
+    state::revisions::Revision,
+};
+
+/// What a command works with for one service.
+#[derive(Clone, Copy)]
+pub struct RunContext<'a> {
+    pub engine: &'a Engine,
+    pub compose: &'a Compose,
+    pub project: &'a Project,
+    /// Events of the service.
+    pub events: &'a Events,
+    /// The recorded revision that an undo goes back to.
+    pub back: Option<&'a Revision>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The service is brought to what the Compose file says.
+    Roll,
+    /// What an earlier run left unfinished is settled, and no more.
+    Settle,
+}
+
+/// One service of a run.
+#[derive(Clone)]
+pub struct ServiceContext<'a> {
+    // From the command, the Compose file and the settings.
+    pub service: &'a Service,
+    pub key: ServiceKey,
+    pub settings: Settings,
+    pub purpose: Purpose,
+    /// How many replicas are wanted.
+    pub replicas: u32,
+    /// Services that the same command rolls before this one.
+    pub earlier: &'a [&'a str],
+    /// The engine's names of the networks of the new version.
+    pub declared_networks: BTreeSet<String>,
+
+    // From the landscape, which all services of a run share.
+    /// The engine's clock; grows with each rollout of the service.
+    pub epoch: u64,
+    /// Every dependency that has containers, and how many replicas.
+    pub dependencies: Vec<(String, u32)>,
+
+    // From the engine, for this service alone.
+    pub olds: Vec<Replica>,
+    /// The image of the new version; `None` until the engine has it for certain.
+    pub image: Option<Image>,
+    /// What lives in namespaces or volumes of its containers.
+    pub joined: Vec<Joined>,
+}
+
+impl ServiceContext<'_> {
+    /// The engine's names of the networks that the service is in, or will be in.
+    pub fn networks(&self) -> BTreeSet<String> {
+        let before = self.olds.iter().flat_map(|old| old.networks.iter());
+        before.chain(&self.declared_networks).cloned().collect()
+    }
+
+    /// The labels of the new version with this image, as far as they are known.
+    pub fn labels(&self, image: Option<&Image>) -> BTreeMap<String, String> {
+        let mut labels = image.map_or_else(BTreeMap::new, |image| image.labels.clone());
+        labels.extend(self.service.labels.clone());
+        let compose = [
+            (label::COMPOSE_PROJECT, self.key.project.as_str()),
+            (label::COMPOSE_SERVICE, self.key.service.as_str()),
+            (label::COMPOSE_ONEOFF, "False"),
+        ];
+        labels.extend(compose.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        labels
+    }
+
+    /// Whether anything is to be run in these old replicas before they are stopped.
+    pub fn has_hooks(&self, olds: &[Replica]) -> bool {
+        let mut labels = olds.iter().map(|old| &old.labels);
+        let is_labelled =
+            |labels: &BTreeMap<String, String>| labels.contains_key(label::PRE_STOP_HOOK);
+        self.settings.pre_stop_hook.is_some()
+            || !self.service.pre_stop.is_empty()
+            || is_labelled(&self.service.labels)
+            || labels.any(is_labelled)
+    }
+}
+
+#[cfg(test)]
+impl<'a> ServiceContext<'a> {
+    /// The service `web` of the project `shop`, before its first container.
+    pub fn of(service: &'a Service) -> Self {
+        Self {
+            service,
+            key: ServiceKey {
+                project: "shop".to_owned(),
+                service: "web".to_owned(),
+            },
+            settings: Settings::resolve(Default::default()),
+            purpose: Purpose::Roll,
+            replicas: 1,
+            earlier: &[],
+            declared_networks: BTreeSet::new(),
+            epoch: 1,
+            dependencies: Vec::new(),
+            olds: Vec::new(),
+            image: None,
+            joined: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What is on the engine, read once for every service of a run: containers, socket proxies and Traefiks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
+use futures_util::future::join_all;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::{
+    containers::{Sighting, TraefikContainer, sightings_of},
+    socket_proxies::{Found, among, showing},
+};
+use crate::{
+    engine::{Engine, shared},
+    error::Result,
+    model::ServiceKey,
+    socket_proxy::{control::Reader, overlay::Overlay},
+};
+
+pub struct Landscape {
+    pub engine: Engine,
+    project: String,
+    /// The engine's clock, in milliseconds.
+    pub clock_ms: u64,
+    /// Every container in whatever state.
+    pub containers: Vec<ContainerSummary>,
+    /// Those that run; one in another container's network namespace has that one's networks.
+    pub running: Vec<ContainerSummary>,
+    /// The socket proxies that run, those of the project first.
+    pub socket_proxies: Vec<Found>,
+    /// What each socket proxy answers, by its container.
+    answers: BTreeMap<String, Answers>,
+    /// The Traefiks that were inspected, by container.
+    traefiks: Mutex<BTreeMap<String, TraefikContainer>>,
+}
+
+/// What one socket proxy answers; asked when it is first needed.
+#[derive(Default)]
+struct Answers {
+    readers: OnceCell<Result<Vec<Reader>>>,
+    overlay: OnceCell<Result<Overlay>>,
+}
+
+impl Landscape {
+    /// `project` is the one whose services are rolled.
+    pub async fn read(engine: &Engine, project: &str) -> Result<Self> {
+        Self::of(engine, engine.containers().await?, project).await
+    }
+
+    /// The same, where the containers were listed already.
+    pub async fn of(
+        engine: &Engine,
+        containers: Vec<ContainerSummary>,
+        project: &str,
+    ) -> Result<Self> {
+        let running = containers.iter().filter(|own| runs(own)).cloned().collect();
+        let running = shared::with_networks(running);
+        let socket_proxies = among(engine, &running, project).await?;
+        let container = |own: &Found| (own.control.container.clone(), Answers::default());
+        Ok(Self {
+            engine: engine.clone(),
+            project: project.to_owned(),
+            clock_ms: engine.clock_ms().await,
+            answers: socket_proxies.iter().map(container).collect(),
+            containers,
+            running,
+            socket_proxies,
+            traefiks: Mutex::default(),
+        })
+    }
+
+    /// Reads all of it again.
+    pub async fn refresh(&mut self) -> Result<()> {
+        *self = Self::read(&self.engine, &self.project).await?;
+        Ok(())
+    }
+
+    /// How many replicas a service has, in whatever state.
+    pub fn count(&self, key: &ServiceKey) -> usize {
+        shared::of_service(&self.containers, key).count()
+    }
+
+    pub(super) async fn readers(&self, found: &Found) -> Result<Vec<Reader>> {
+        match self.answers.get(&found.control.container) {
+            Some(own) => own
+                .readers
+                .get_or_init(|| found.control.readers())
+                .await
+                .clone(),
+            None => found.control.readers().await,
+        }
+    }
+
+    /// What a socket proxy changes in its answers.
+    pub async fn overlay(&self, found: &Found) -> Result<Overlay> {
+        match self.answers.get(&found.control.container) {
+            Some(own) => own
+                .overlay
+                .get_or_init(|| found.control.overlay())
+                .await
+                .clone(),
+            None => found.control.overlay().await,
+        }
+    }
+
+    /// What these socket proxies answer, asked at once: each first answer costs a process in a container.
+    pub(super) async fn ask_all<'a>(
+        &self,
+        found: impl Iterator<Item = &'a Found>,
+    ) -> Vec<(&'a Found, Result<Vec<Reader>>)> {
+        let asked = found.map(async |found| (found, self.readers(found).await));
+        join_all(asked).await
+    }
+
+    /// The Traefiks in front of a service in these networks, at a glance.
+    pub(super) async fn sightings(&self, networks: &BTreeSet<String>) -> Result<Vec<Sighting>> {
+        let answers = self.ask_all(showing(&self.socket_proxies)).await;
+        sightings_of(&self.running, &self.socket_proxies, answers, networks)
+    }
+
+    /// Inspects a Traefik, once for all services; `None` where it has ended meanwhile.
+    pub(super) async fn examine(&self, sighting: &Sighting) -> Result<Option<TraefikContainer>> {
+        let mut traefiks = self.traefiks.lock().await;
+        let identity = sighting.identity();
+        if let Some(known) = traefiks.get(&identity) {
+            return Ok(Some(known.clone()));
+        }
+        let traefik = sighting.examine(&self.engine).await?;
+        traefiks.extend(traefik.clone().map(|traefik| (identity, traefik)));
+        Ok(traefik)
+    }
+}
+
+/// As the engine's list of what runs has it.
+fn runs(own: &ContainerSummary) -> bool {
+    matches!(
+        own.state,
+        Some(State::RUNNING | State::PAUSED | State::RESTARTING)
+    )
+}

@@ -1,0 +1,115 @@
+//! A rollout that is noted in the journal: executed, and recorded with what it has made or why it failed.
+
+use std::time::Duration;
+
+use super::{
+    joined::When,
+    lock::Locked,
+    unfinished::{Settled, desired},
+    version::Fetched,
+};
+use crate::{
+    error::{Error, Outcome, Result, one_line},
+    event::{Event, Events},
+    execute::{self, Summary},
+    model::{Facts, Goal, RolloutId},
+    state::journal::Intent,
+};
+
+pub(super) struct Begun<'a> {
+    pub settled: Settled<'a>,
+    pub fetched: Fetched,
+    /// Events of the rollout.
+    pub events: Events,
+    pub rollout: RolloutId,
+    pub intent: Intent,
+    pub bake: Duration,
+}
+
+impl Begun<'_> {
+    /// Every strategy: the one loop.
+    pub async fn execute(&mut self) -> Result<Summary> {
+        let Settled {
+            locked,
+            olds,
+            before,
+            ..
+        } = &mut self.settled;
+        let prepared = &locked.prepared;
+        let (run, context) = (prepared.run, &prepared.context);
+        let (rollout, replicas) = (self.rollout.clone(), context.replicas);
+        let mut desired = desired(Goal::Roll, rollout, replicas, &*prepared.proxy, olds);
+        desired.order = context.settings.order();
+        desired.restartable = self.intent.ran.keys().cloned().collect();
+        desired.unrouted.clone_from(&self.intent.unrouted);
+        desired.hooks = context.has_hooks(olds);
+        desired.bake = !self.bake.is_zero();
+        let key = context.key.clone();
+        let interrupted = locked.held.interrupted.clone();
+        let mut live = locked.live(&self.events, olds).await;
+        live.labels = run.revision_labels(&self.intent.revision, olds);
+        live.image = Some(self.fetched.version.image.clone());
+        live.bake = self.bake;
+        live.complaints = std::mem::take(&mut before.complaints);
+        let facts = Facts::default();
+        let rolled = execute::run(&mut live, desired, facts, &self.events, interrupted).await;
+        if let Err(error) = run.engine.sweep_hooks(&key).await {
+            let left = &error.message;
+            let notice = format!("a container of a hook is left behind: {left}");
+            run.events.notice(notice);
+        }
+        rolled
+    }
+
+    /// Records what the rollout has made, or that it has failed.
+    pub async fn finish(self, rolled: Result<Summary>) -> Result<()> {
+        let Settled {
+            locked, mut memory, ..
+        } = self.settled;
+        let summary = match rolled {
+            Ok(summary) => summary,
+            Err(error) => {
+                locked.note_failure(self.intent, &error).await;
+                return Err(error.within(self.events.scope()));
+            }
+        };
+        let prepared = &locked.prepared;
+        let mut made = self.intent.revision;
+        let revision = made.number;
+        made.at = prepared.run.engine.clock_ms().await;
+        locked.record(&mut memory, made).await;
+        prepared.tell_joined(When::After);
+        let mut phases = self.fetched.phases;
+        phases.extend(summary.phases);
+        let total_ms = prepared.began.elapsed().as_millis() as u64;
+        // Checks, the lock, an earlier rollout, records: no step of this one.
+        let steps: u64 = phases.values().sum();
+        phases.insert("other", total_ms.saturating_sub(steps));
+        let (image, replaces) = self.fetched.names;
+        self.events.emit(Event::Finished {
+            revision,
+            replicas: prepared.context.replicas,
+            image,
+            replaces,
+            cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
+            gap_ms: summary.gap.map(|gap| gap.as_millis() as u64),
+            total_ms,
+            phases,
+        });
+        Ok(())
+    }
+}
+
+impl Locked<'_> {
+    pub async fn note_failure(&self, mut intent: Intent, error: &Error) {
+        intent.failed = Some(one_line(&error.message));
+        // Where a person is needed, it is not known what serves.
+        if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
+            self.prepared.run.put_back(&mut intent).await;
+            self.prepared.tell_left_behind(&intent.ran).await;
+            // The old replicas run. One that is stopped from here on is stopped by its operator.
+            intent.ran.clear();
+        }
+        self.note_end(&intent).await;
+    }
+}

@@ -1,0 +1,139 @@
+//! Takes the lock of a service, and reads again what another run may have changed before it was free.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{Held, prepare::Prepared, untouched};
+use crate::{
+    error::{Error, Result},
+    event::Events,
+    execute::{self, live::Live},
+    model::{Observed, Replica, Side},
+    proxy::traefik::discover::Landscape,
+    state::{self, Lock},
+    watch::{Front, Watch},
+};
+
+/// The pause before a drain, and the longer one where a middleware can hold a request.
+const SETTLE: Duration = Duration::from_millis(250);
+const SETTLE_HELD: Duration = Duration::from_secs(5);
+
+/// A service whose lock this process holds.
+pub(super) struct Locked<'a> {
+    pub prepared: Prepared<'a>,
+    pub held: Held<'a>,
+    pub watch: Watch,
+}
+
+impl<'a> Prepared<'a> {
+    /// `helper_image` is that of the lock's container, which is never started, so any other that the engine has will do.
+    pub(super) async fn lock(
+        &self,
+        helper_image: &Option<String>,
+        interrupted: &watch::Receiver<bool>,
+    ) -> Result<Lock> {
+        let context = &self.context;
+        let old = || context.olds.first().map(|old| old.image.clone());
+        let named = || context.service.image.clone();
+        let image = helper_image.clone().or_else(old).or_else(named);
+        let (image, wait) = (image.unwrap_or_default(), context.settings.lock_wait);
+        let (engine, events) = (self.run.engine, self.run.events);
+        let taken = state::lock(engine, &context.key, &image, wait, events);
+        if wait.is_zero() {
+            return taken.await;
+        }
+        let message = format!(
+            "interrupted while waiting for {}; it was not touched",
+            context.service.name
+        );
+        let mut interrupted = interrupted.clone();
+        tokio::select! {
+            biased;
+            lock = taken => lock,
+            () = execute::raised(&mut interrupted) => Err(Error::interrupted(message)),
+        }
+    }
+
+    /// The service with its lock, as it is now: a run that was waited for has changed what was read.
+    pub(super) async fn locked(
+        self,
+        held: Held<'a>,
+        landscape: &mut Landscape,
+    ) -> Result<Locked<'a>> {
+        let prepared = match held.lock.waited {
+            true => {
+                landscape.refresh().await.map_err(untouched)?;
+                let (name, purpose) = (&self.context.service.name, self.context.purpose);
+                let run = self.run;
+                run.prepare(name, &self.flags, &[], purpose, landscape)
+                    .await?
+            }
+            false => self,
+        };
+        let (run, context) = (&prepared.run, &prepared.context);
+        for notice in &prepared.notices {
+            run.events.notice(notice);
+        }
+        let front = Front::new(prepared.proxy.containers(), run.events.clone());
+        Ok(Locked {
+            watch: Watch::with_front(run.engine, &context.key, front),
+            prepared,
+            held,
+        })
+    }
+}
+
+impl Locked<'_> {
+    /// The replicas and the commit record, as they are now.
+    pub(super) async fn observe(&mut self) -> Result<Observed> {
+        let Prepared {
+            run,
+            context,
+            proxy,
+            ..
+        } = &mut self.prepared;
+        let replicas = run.engine.replicas(&context.key).await?;
+        let claim = proxy.claim(&replicas).await?;
+        Ok(Observed { replicas, claim })
+    }
+
+    /// Whether the proxy agrees that these replicas alone are live.
+    pub(super) async fn are_live(&mut self, olds: &[Replica]) -> bool {
+        let refs: Vec<&Replica> = olds.iter().collect();
+        let observation = self.prepared.proxy.observed(olds).await;
+        observation.is_some_and(|observation| observation.agrees(Side::Old, &[], &refs))
+    }
+
+    /// What steps act with, as far as every rollout has it; `olds` are the replicas that are drained.
+    pub(super) async fn live<'s>(&'s mut self, events: &'s Events, olds: &[Replica]) -> Live<'s> {
+        let Prepared {
+            run,
+            context,
+            proxy,
+            called_ports,
+            ..
+        } = &mut self.prepared;
+        let settle = match context.settings.settle {
+            Some(settle) => settle,
+            None if proxy.holds_requests(olds).await => SETTLE_HELD,
+            None => SETTLE,
+        };
+        Live {
+            run: *run,
+            context,
+            proxy: &mut **proxy,
+            watch: &self.watch,
+            helper_image: self.held.helper_image.clone(),
+            lock: self.held.lock,
+            events,
+            labels: Default::default(),
+            image: None,
+            called_ports: called_ports.clone(),
+            settle,
+            bake: Duration::ZERO,
+            complaints: BTreeSet::new(),
+            memory: Default::default(),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Reads all that a rollout of a service needs, and refuses what cannot go well; changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::Instant;
+
+use super::{refuse::Before, untouched};
+use crate::{
+    compose::{Project, Service},
+    context::{Purpose, RunContext, ServiceContext},
+    engine::shared,
+    error::Result,
+    event::Scope,
+    model::ServiceKey,
+    namespace::traffic::Protocol,
+    proxy::{Proxy, traefik::discover::Landscape},
+    settings::{Partial, Settings},
+};
+
+/// A service that may be rolled; nothing is touched yet.
+pub struct Prepared<'a> {
+    pub(super) run: RunContext<'a>,
+    pub(super) context: ServiceContext<'a>,
+    pub(super) flags: Partial,
+    pub(super) proxy: Box<dyn Proxy>,
+    /// What the operator reads once it begins.
+    pub(super) notices: Vec<String>,
+    /// The ports that Traefik sends to past the router of the service's labels, and what is spoken on each.
+    pub(super) called_ports: BTreeMap<u16, Protocol>,
+    /// What is wrong with the routing of the old replicas.
+    pub(super) before: Before,
+    pub(super) began: Instant,
+}
+
+impl<'a> Prepared<'a> {
+    /// Which service events and errors are about.
+    pub fn scope(&self) -> &'a Scope {
+        self.run.events.scope()
+    }
+}
+
+impl<'a> RunContext<'a> {
+    /// What is on the engine; one for all services of a run.
+    pub async fn landscape(&self) -> Result<Landscape> {
+        let landscape = Landscape::read(self.engine, &self.project.name).await;
+        landscape.map_err(untouched)
+    }
+
+    /// Prepares a service; `earlier` are those that the same command rolls before it.
+    pub async fn prepare(
+        &self,
+        name: &str,
+        flags: &Partial,
+        earlier: &'a [&'a str],
+        purpose: Purpose,
+        landscape: &mut Landscape,
+    ) -> Result<Prepared<'a>> {
+        let prepared = async {
+            let began = Instant::now();
+            let mut context = self.context(name, flags, purpose, landscape).await?;
+            context.earlier = earlier;
+            let mut notices = self.refuse_service(&context, landscape).await?;
+            let mut front = self.front(&context, landscape).await?;
+            notices.extend(front.notices(&context.settings));
+            let before = self.refuse_labels(&context, landscape, &mut front, &mut notices);
+            Ok(Prepared {
+                before: before.await?,
+                run: *self,
+                flags: flags.clone(),
+                called_ports: front.called_ports(),
+                proxy: front.proxy,
+                context,
+                notices,
+                began,
+            })
+        };
+        prepared.await.map_err(untouched)
+    }
+
+    /// What is known of a service before it is looked at what is in front of it.
+    pub(super) async fn context(
+        &self,
+        name: &str,
+        flags: &Partial,
+        purpose: Purpose,
+        landscape: &Landscape,
+    ) -> Result<ServiceContext<'a>> {
+        let service = self.project.service(name)?;
+        let settings = settings(self.project, service, flags)?;
+        let key = self.key(name);
+        let olds = self
+            .engine
+            .replicas_among(&landscape.containers, &key)
+            .await?;
+        let image = self.image_of_version(service, &settings).await?;
+        let joined = shared::by_network(&landscape.running, &olds);
+        Ok(ServiceContext {
+            replicas: settings.scale.unwrap_or(service.scale),
+            earlier: &[],
+            declared_networks: self.declared_networks(service),
+            epoch: landscape.clock_ms,
+            dependencies: self.dependencies(name, landscape),
+            joined: self.joined(service, joined, &olds),
+            service,
+            key,
+            settings,
+            purpose,
+            olds,
+            image,
+        })
+    }
+
+    pub(super) fn key(&self, service: &str) -> ServiceKey {
+        ServiceKey {
+            project: self.project.name.clone(),
+            service: service.to_owned(),
+        }
+    }
+
+    fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
+        let networks = service.networks.iter();
+        let names = networks.filter_map(|key| self.project.raw["networks"][key]["name"].as_str());
+        names.map(str::to_owned).collect()
+    }
+
+    /// Every service that this one needs and that has containers.
+    fn dependencies(&self, service: &str, landscape: &Landscape) -> Vec<(String, u32)> {
+        let names = self.project.dependencies(service).into_iter();
+        let counted = names.map(|name| {
+            let count = landscape.count(&self.key(&name));
+            (name, count as u32)
+        });
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// Flags before the service's own, then the project's, then the environment's.
+pub(super) fn settings(project: &Project, service: &Service, flags: &Partial) -> Result<Settings> {
+    let own = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
+    let top = Partial::from_project(project.raw.get("x-rollout"))?;
+    let [own, top] = [own, top].map(|file| file.in_directory(&project.directory));
+    let environment = Partial::from_environment(variables())?;
+    Ok(Settings::resolve([flags.clone(), own, top, environment]))
+}
+
+/// The environment, less what is no text: settings are.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| {
+        let text = (name.into_string().ok()?, value.into_string().ok()?);
+        Some(text)
+    })
+}

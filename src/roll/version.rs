@@ -1,0 +1,182 @@
+//! The version that is wanted: its image fetched, compared with what runs, and recorded.
+
+use std::collections::BTreeMap;
+
+use super::{
+    begun::Begun, joined::When, record, refuse::pass_over, unfinished::Settled, untouched,
+};
+use crate::{
+    check::Check,
+    context::Purpose,
+    engine::Image,
+    error::{Error, Result},
+    event::Event,
+    execute,
+    model::{RolloutId, ServiceKey, image_change},
+    state::journal::Intent,
+    yaml,
+};
+use sha2::{Digest, Sha256};
+
+/// What a version is made of, as it is recorded.
+pub(super) struct Version {
+    pub image: String,
+    pub digests: Vec<String>,
+    pub hash: String,
+    pub config: String,
+}
+
+/// The version that is wanted, with its image on the engine.
+pub(super) struct Fetched {
+    pub version: Version,
+    pub image: Image,
+    /// What people call its image, and the one that it replaces.
+    pub names: (String, Option<String>),
+    pub phases: BTreeMap<&'static str, u64>,
+}
+
+impl<'a> Settled<'a> {
+    pub fn purpose(&self) -> Purpose {
+        self.locked.prepared.context.purpose
+    }
+
+    /// Brings the image to the engine, and records what runs where nothing has.
+    pub async fn fetch_version(&mut self) -> Result<Fetched> {
+        let was_unfinished = self.was_unfinished;
+        let fetched = self.fetch().await;
+        let (version, image, phases) = fetched.map_err(|error| match was_unfinished {
+            true => error,
+            false => untouched(error),
+        })?;
+        if self.locked.prepared.run.back.is_none() {
+            let adopted = self.locked.adopt(&mut self.memory, &version, &self.olds);
+            adopted.await;
+        }
+        let reference = self.locked.prepared.context.service.image.clone();
+        Ok(Fetched {
+            names: image_change(&reference.unwrap_or_default(), &version.image, &self.olds),
+            version,
+            image,
+            phases,
+        })
+    }
+
+    async fn fetch(&self) -> Result<(Version, Image, BTreeMap<&'static str, u64>)> {
+        let message = match self.was_unfinished {
+            true => "interrupted; the unfinished rollout is settled, and nothing new was begun",
+            false => execute::UNCHANGED,
+        };
+        let mut phases = BTreeMap::new();
+        let prepared = &self.locked.prepared;
+        let fetching = prepared.run.fetch_image(&prepared.context, &mut phases);
+        execute::unless_interrupted(&self.locked.held.interrupted, message, fetching).await?;
+        let (version, image) = self.version().await?;
+        Ok((version, image, phases))
+    }
+
+    /// The version that is wanted, and its image.
+    async fn version(&self) -> Result<(Version, Image)> {
+        let prepared = &self.locked.prepared;
+        let (run, context) = (&prepared.run, &prepared.context);
+        let reference = match run.back {
+            Some(back) => back.image.id.clone(),
+            None => context.service.image.clone().unwrap_or_default(),
+        };
+        let Some(image) = run.engine.image(&reference).await? else {
+            let missing = Error::failed(format!("there is no image {reference}"));
+            return Err(missing.hint(match context.service.has_build {
+                true => "add --build",
+                false => "add --pull missing, or docker pull it",
+            }));
+        };
+        let mut notices = Vec::new();
+        run.refuse_two_sets(context, Some(&image), &mut notices)?;
+        if prepared.proxy.routes() {
+            let ports = run.refuse_ports(context, &image);
+            pass_over(&context.settings, Check::Rollout, ports, &mut notices)?;
+        }
+        // The rest was known before the image was.
+        notices.retain(|notice| !prepared.notices.contains(notice));
+        for notice in notices {
+            run.events.notice(notice);
+        }
+        if let Some(back) = run.back {
+            return Ok((run.recorded_version(context, back).await?, image));
+        }
+        let name = &context.service.name;
+        let version = Version {
+            image: image.id.clone(),
+            digests: image.digests.clone(),
+            hash: run.compose.config_hash(run.project, name).await?,
+            config: yaml::json(&run.project.alone(name)),
+        };
+        Ok((version, image))
+    }
+
+    pub fn nothing_to_do(self, fetched: Fetched) -> Result<()> {
+        let prepared = self.locked.prepared;
+        prepared.run.events.emit(Event::NothingToDo {
+            replicas: prepared.context.replicas,
+            image: fetched.names.0,
+        });
+        Ok(())
+    }
+
+    /// Says what is about to happen, and notes it in the journal.
+    pub async fn begin(self, fetched: Fetched) -> Result<Begun<'a>> {
+        let locked = &self.locked;
+        let prepared = &locked.prepared;
+        let (run, context) = (prepared.run, &prepared.context);
+        prepared.tell_differences(&self.olds);
+        prepared.tell_joined(When::Before);
+        let bake = locked.bake(&fetched.image);
+        prepared.warn().await;
+        let rollout = rollout_id(&context.key, context.epoch);
+        let number = self.memory.revisions.next(&self.olds);
+        let events = run.events.of_rollout(&rollout);
+        let (image, replaces) = fetched.names.clone();
+        events.emit(Event::Started {
+            revision: number,
+            replicas: context.replicas,
+            proxy: prepared.proxy.describe(),
+            image,
+            replaces,
+            undo_to: run.back.map(|back| back.number),
+        });
+        let at = locked.held.lock.epoch;
+        let mut intent = Intent {
+            revision: prepared.revision(&fetched.version, (number, &rollout), at),
+            displaced: None,
+            failed: None,
+            unrouted: self.before.unrouted.clone(),
+            ran: record::ran(&context.settings, &self.olds),
+        };
+        if let Some(back) = run.back {
+            intent.displaced = run.displaced(back).await?;
+        }
+        locked.note_begin(&intent).await?;
+        if run.back.is_some()
+            && let Err(error) = run.name_recorded(&intent).await
+        {
+            locked.note_failure(intent, &error).await;
+            return Err(error);
+        }
+        Ok(Begun {
+            settled: self,
+            fetched,
+            events,
+            rollout,
+            intent,
+            bake,
+        })
+    }
+}
+
+/// The service is part of the id, since the overlay's rules match on it: two services may be rolled at the same moment.
+fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
+    let digest = Sha256::digest(key.to_string());
+    RolloutId(format!(
+        "r{epoch:x}-{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2]
+    ))
+}
