@@ -23,6 +23,8 @@ pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod execute;
+#[cfg(test)]
+mod fake_engine;
 pub(crate) mod here;
 pub(crate) mod init;
 pub(crate) mod model;

@@ -104,3 +104,6 @@ fn with_next(error: Error, service: &str) -> Error {
         Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Interrupted => error,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,6 +82,24 @@ impl Compose {
             stdin,
         })
     }
+
+    /// One whose commands are never run.
+    #[cfg(test)]
+    pub async fn idle(endpoint: Endpoint) -> Self {
+        let forward = Forward::start(endpoint.clone()).await.unwrap();
+        Self {
+            program: Program {
+                words: Vec::new(),
+                surroundings: Surroundings::default(),
+                docker_host: String::new(),
+            },
+            version: String::new(),
+            invocation: Invocation::default(),
+            engine: Upstream::new(endpoint),
+            _forward: forward.into(),
+            stdin: None,
+        }
+    }
 }
 
 /// How to call Compose, without a word about a project.

@@ -101,6 +101,4 @@ async fn connection(stream: UnixStream, handler: Handler) {
 }
 
 #[cfg(test)]
-mod fake_engine;
-#[cfg(test)]
 mod tests;

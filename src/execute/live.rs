@@ -127,7 +127,7 @@ impl World for Live<'_> {
         observed: &Observed,
         facts: &mut Facts,
     ) -> Result<()> {
-        let sets = Sets::of(desired, observed);
+        let (engine, sets) = (self.run.engine, Sets::of(desired, observed));
         if !matches!(
             step,
             Step::AwaitReady | Step::Confirm { .. } | Step::Bake | Step::Drain { .. }
@@ -150,14 +150,11 @@ impl World for Live<'_> {
             Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,
             Step::Start { replicas } => self.start(replicas, facts).await,
             Step::Remove { replicas } => {
-                all(join_all(replicas.iter().map(|id| self.run.engine.remove(id))).await)
+                all(join_all(replicas.iter().map(|id| engine.remove(id))).await)
             }
-            Step::Rename { names } => all(join_all(
-                names
-                    .iter()
-                    .map(|(id, name)| self.run.engine.rename(id, name)),
-            )
-            .await),
+            Step::Rename { names } => {
+                all(join_all(names.iter().map(|(id, name)| engine.rename(id, name))).await)
+            }
             Step::Release => {
                 let all: Vec<&Replica> = observed.replicas.iter().collect();
                 if desired.confirm_hold {
@@ -247,25 +244,16 @@ impl Live<'_> {
     }
 
     async fn keep_logs_of_the_ill(&mut self, desired: &Desired) {
-        let replicas = self
-            .run
-            .engine
-            .replicas(&self.context.key)
-            .await
-            .unwrap_or_default();
+        let (engine, key) = (self.run.engine, &self.context.key);
+        let replicas = engine.replicas(key).await.unwrap_or_default();
         // A hook that failed is why no replica was started.
-        let hooks = self
-            .run
-            .engine
-            .hooks(&self.context.key)
-            .await
-            .unwrap_or_default();
+        let hooks = engine.hooks(key).await.unwrap_or_default();
         let ill = hooks
             .iter()
             .chain(&replicas)
             .find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
         if let Some(ill) = ill {
-            self.memory.logs = self.run.engine.last_lines(&ill.id).await;
+            self.memory.logs = engine.last_lines(&ill.id).await;
         }
     }
 }

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use hyper::{Request, StatusCode, body::Incoming};
+use hyper::{Request, Response, StatusCode, body::Incoming};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{fake_engine::FakeEngine, *};
+use super::{
+    rewrite::{LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE},
+    *,
+};
 use crate::{
-    docker_http::{Endpoint, full, read_whole},
+    docker_http::{Body, Endpoint, full, json, read_whole, refusal},
+    fake_engine::FakeEngine,
     model::label::COMPOSE_NUMBER,
 };
 
@@ -18,12 +22,42 @@ struct Scene {
     client: Upstream,
 }
 
+/// The answers of an engine with one old and one new replica.
+fn old_and_new(method: &str, path: &str, _: &str) -> Response<Body> {
+    match (method, path) {
+        ("GET", "/containers/json") => {
+            let summary = |id, rollout| json!({"Id": id, "Labels": labels(rollout)});
+            json(
+                StatusCode::OK,
+                &json!([summary("old", None), summary("new", Some("r2"))]),
+            )
+        }
+        ("GET", "/containers/old/json") => inspected("shop-web-1", None),
+        ("GET", "/containers/new/json") => inspected("shop-web-1.r2", Some("r2")),
+        ("GET", _) => refusal(StatusCode::NOT_FOUND, "No such container"),
+        _ => json(StatusCode::CREATED, &json!({"Id": "made"})),
+    }
+}
+
+fn labels(rollout: Option<&str>) -> Value {
+    let mut labels = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: "web", COMPOSE_NUMBER: "1"});
+    if let Some(rollout) = rollout {
+        labels[LABEL_ROLLOUT] = rollout.into();
+    }
+    labels
+}
+
+fn inspected(name: &str, rollout: Option<&str>) -> Response<Body> {
+    let value = json!({"Name": format!("/{name}"), "Config": {"Labels": labels(rollout)}});
+    json(StatusCode::OK, &value)
+}
+
 async fn scene() -> Scene {
     scene_locked_by(None).await
 }
 
 async fn scene_locked_by(lock: Option<&str>) -> Scene {
-    let engine = FakeEngine::start();
+    let engine = FakeEngine::start(old_and_new);
     let subject = Subject {
         project: "shop".to_owned(),
         service: "web".to_owned(),
@@ -195,7 +229,7 @@ async fn an_upgraded_connection_carries_bytes_both_ways() {
 #[tokio::test]
 async fn an_engine_that_does_not_answer_is_a_bad_gateway() {
     let mut scene = scene().await;
-    scene.engine = FakeEngine::start();
+    scene.engine = FakeEngine::start(old_and_new);
     let gone = scene
         .ask("GET", "/v1.41/containers/json", Value::Null)
         .await;

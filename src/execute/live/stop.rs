@@ -16,9 +16,8 @@ use crate::{
 
 impl Live<'_> {
     pub(super) async fn stop(&self, replicas: &[&Replica]) -> Result<()> {
-        let stopping = replicas
-            .iter()
-            .map(|replica| self.run.engine.stop(&replica.id));
+        let engine = self.run.engine;
+        let stopping = replicas.iter().map(|replica| engine.stop(&replica.id));
         all(join_all(stopping).await)
     }
 
@@ -48,32 +47,28 @@ impl Live<'_> {
     /// stopped all the same.
     pub(super) async fn hooks(&self, replica: &Replica) {
         let label = |labels: &BTreeMap<String, String>| labels.get(label::PRE_STOP_HOOK).cloned();
-        let line = self.context.settings.pre_stop_hook.clone();
+        let (service, settings) = (self.context.service, &self.context.settings);
+        let line = settings.pre_stop_hook.clone();
         let line = line
-            .or_else(|| label(&self.context.service.labels))
+            .or_else(|| label(&service.labels))
             .or_else(|| label(&replica.labels));
         let shell = line.map(|line| ExecCommand {
             command: vec!["sh".into(), "-c".into(), line],
             ..Default::default()
         });
-        let hooks = self
-            .context
-            .service
-            .pre_stop
-            .iter()
-            .map(|hook| ExecCommand {
-                command: hook.command.clone(),
-                user: hook.user.clone(),
-                privileged: hook.privileged,
-                working_dir: hook.working_dir.clone(),
-                environment: hook.environment.clone(),
-            });
+        let hooks = service.pre_stop.iter().map(|hook| ExecCommand {
+            command: hook.command.clone(),
+            user: hook.user.clone(),
+            privileged: hook.privileged,
+            working_dir: hook.working_dir.clone(),
+            environment: hook.environment.clone(),
+        });
         for hook in shell.into_iter().chain(hooks) {
             let command = hook.command.join(" ");
             match self
                 .run
                 .engine
-                .exec(&replica.id, &hook, self.context.settings.drain_timeout)
+                .exec(&replica.id, &hook, settings.drain_timeout)
                 .await
             {
                 Ok(outcome) if outcome.code == 0 => {}

@@ -55,13 +55,16 @@ pub struct TraefikContainer {
     /// Its version, where the image or its User-Agent says.
     pub version: Option<Version>,
     /// See [`Self::api`].
-    pub(super) apis: Arc<Mutex<Vec<(Keys, Result<Arc<Api>>)>>>,
+    pub(super) apis: Arc<Mutex<Vec<(Keys, FoundApi)>>>,
     /// The container whose network namespace it is in, where that is not its own.
     pub holder: Option<Holder>,
 }
 
 /// The files of user, password and certificates that an API is asked with.
 type Keys = (Option<String>, Option<String>);
+
+/// An API, or why there is no way to it.
+type FoundApi = Result<Arc<Api>>;
 
 /// A container that lends its network namespace to a Traefik.
 #[derive(Clone, Debug, PartialEq, Eq)]

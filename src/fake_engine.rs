@@ -1,18 +1,14 @@
-//! An engine for tests: one old and one new replica, and a record of what was asked of it.
+//! An engine for tests, which answers from a table and keeps a record of what it was asked.
 
 use std::sync::{Arc, Mutex};
 
-use hyper::{Request, Response, StatusCode, body::Incoming, header, service::service_fn};
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header, service::service_fn};
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::UnixListener};
 
-use super::rewrite::{LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE};
-use crate::{
-    docker_http::{Body, Endpoint, full, json, read_whole, refusal},
-    model::label::COMPOSE_NUMBER,
-};
+use crate::docker_http::{Body, Endpoint, full, read_whole};
 
 /// What the engine was asked: method, path and query, body.
 pub type Asked = Arc<Mutex<Vec<(String, String, Value)>>>;
@@ -23,15 +19,21 @@ pub struct FakeEngine {
 }
 
 impl FakeEngine {
-    pub fn start() -> Self {
+    /// `table` answers a method, a path without the version of the API, and a query.
+    pub fn start<T>(table: T) -> Self
+    where
+        T: Fn(&str, &str, &str) -> Response<Body> + Send + Sync + 'static,
+    {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("engine.sock")).unwrap();
         let asked = Asked::default();
-        let record = Arc::clone(&asked);
+        let (record, table) = (Arc::clone(&asked), Arc::new(table));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let record = Arc::clone(&record);
-                let service = service_fn(move |request| answer(request, Arc::clone(&record)));
+                let (record, table) = (Arc::clone(&record), Arc::clone(&table));
+                let service = service_fn(move |request| {
+                    answer(request, Arc::clone(&record), Arc::clone(&table))
+                });
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
@@ -54,10 +56,14 @@ impl FakeEngine {
     }
 }
 
-async fn answer(
+async fn answer<T>(
     mut request: Request<Incoming>,
     record: Asked,
-) -> Result<Response<Body>, hyper::Error> {
+    table: Arc<T>,
+) -> Result<Response<Body>, hyper::Error>
+where
+    T: Fn(&str, &str, &str) -> Response<Body>,
+{
     if request.headers().contains_key(header::UPGRADE) {
         return Ok(echo(&mut request));
     }
@@ -69,33 +75,16 @@ async fn answer(
         serde_json::from_slice(&body).unwrap_or_default(),
     );
     record.lock().unwrap().push(asked);
-    let path = head.uri.path().trim_start_matches("/v1.41");
-    Ok(match (head.method.as_str(), path) {
-        ("GET", "/containers/json") => {
-            let summary = |id, rollout| json!({"Id": id, "Labels": labels(rollout)});
-            json(
-                StatusCode::OK,
-                &json!([summary("old", None), summary("new", Some("r2"))]),
-            )
-        }
-        ("GET", "/containers/old/json") => inspected("shop-web-1", None),
-        ("GET", "/containers/new/json") => inspected("shop-web-1.r2", Some("r2")),
-        ("GET", _) => refusal(StatusCode::NOT_FOUND, "No such container"),
-        _ => json(StatusCode::CREATED, &json!({"Id": "made"})),
-    })
+    let query = head.uri.query().unwrap_or_default();
+    Ok(table(head.method.as_str(), unversioned(&head.uri), query))
 }
 
-fn labels(rollout: Option<&str>) -> Value {
-    let mut labels = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: "web", COMPOSE_NUMBER: "1"});
-    if let Some(rollout) = rollout {
-        labels[LABEL_ROLLOUT] = rollout.into();
-    }
-    labels
-}
-
-fn inspected(name: &str, rollout: Option<&str>) -> Response<Body> {
-    let value = json!({"Name": format!("/{name}"), "Config": {"Labels": labels(rollout)}});
-    json(StatusCode::OK, &value)
+/// The path without `/v1.41` or the like.
+fn unversioned(uri: &Uri) -> &str {
+    let path = uri.path();
+    let versioned = path.strip_prefix("/v1.");
+    let end = versioned.and_then(|rest| Some(&rest[rest.find('/')?..]));
+    end.unwrap_or(path)
 }
 
 /// Switches protocols, says what arrives back, and ends with the client.

@@ -1,0 +1,219 @@
+//! What a rollout asks the engine before its first step.
+
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use url::form_urlencoded;
+
+use super::{Held, Prepared};
+use crate::{
+    compose::{self, Compose},
+    context::{Purpose, RunContext},
+    docker_http::{Body, json as answer, refusal},
+    engine::Engine,
+    event::Events,
+    fake_engine::FakeEngine,
+    model::label,
+    namespace,
+    proxy::traefik::discover::Landscape,
+    settings::Partial,
+};
+
+const NETWORK: &str = "shop_default";
+
+const PROJECT: &str = "name: shop
+networks: {default: {name: shop_default}}
+services:
+  web: {image: web, networks: {default: null}, x-rollout: {proxy: none}}
+  api: {image: api, networks: {default: null}, x-rollout: {proxy: none}, depends_on: {web: {condition: service_started}}}
+";
+
+/// A container as both a list and an inspect have it.
+fn container(name: &str, network: &str, labels: &Value) -> Value {
+    json!({
+        "Id": name,
+        "Names": [format!("/{name}")],
+        "Name": format!("/{name}"),
+        "Image": "sha256:1",
+        "Labels": labels,
+        "State": "running",
+        "NetworkSettings": {"Networks": {network: {}}},
+    })
+}
+
+fn replica(service: &str) -> Value {
+    let labels = json!({
+        label::COMPOSE_PROJECT: "shop",
+        label::COMPOSE_SERVICE: service,
+        label::COMPOSE_ONEOFF: "False",
+        label::COMPOSE_NUMBER: "1",
+    });
+    container(&format!("shop-{service}-1"), NETWORK, &labels)
+}
+
+/// A replica of each service, a Traefik beside them, and other containers that have nothing to do with them.
+fn containers(unrelated: usize) -> Vec<Value> {
+    let mut traefik = container("edge", NETWORK, &json!({}));
+    traefik["Command"] = "traefik --providers.docker=true".into();
+    let mut all = vec![replica("web"), replica("api"), traefik];
+    let others =
+        (0..unrelated).map(|at| container(&format!("other-{at}"), "elsewhere", &json!({})));
+    all.extend(others);
+    all
+}
+
+/// The containers that have the labels of a filter.
+fn listed(all: &[Value], query: &str) -> Vec<Value> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let filters = pairs.find(|(key, _)| key == "filters");
+    let filters: Value = filters.map_or(Value::Null, |(_, text)| {
+        serde_json::from_str(&text).unwrap()
+    });
+    let wanted: Vec<&str> = filters["label"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let has = |own: &Value, wanted: &str| match wanted.split_once('=') {
+        Some((key, value)) => own["Labels"][key] == value,
+        None => own["Labels"].get(wanted).is_some(),
+    };
+    let admitted = all
+        .iter()
+        .filter(|own| wanted.iter().all(|label| has(own, label)));
+    admitted.cloned().collect()
+}
+
+fn inspected(own: &Value) -> Value {
+    let mut own = own.clone();
+    own["Config"] = json!({"Labels": own["Labels"], "Image": "web"});
+    own["State"] = json!({"Status": "running", "Running": true});
+    own["Path"] = "traefik".into();
+    own["Args"] = json!(["--providers.docker=true"]);
+    own
+}
+
+fn table(all: &[Value], method: &str, path: &str, query: &str) -> Response<Body> {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match (method, &parts[..]) {
+        ("GET", ["version"]) => answer(StatusCode::OK, &json!({"ApiVersion": "1.41"})),
+        ("GET", ["info"]) => answer(
+            StatusCode::OK,
+            &json!({"SystemTime": "2026-01-01T00:00:00Z"}),
+        ),
+        ("GET", ["containers", "json"]) => answer(StatusCode::OK, &json!(listed(all, query))),
+        ("GET", ["containers", id, "json"]) => match all.iter().find(|own| own["Id"] == *id) {
+            Some(own) => answer(StatusCode::OK, &inspected(own)),
+            None => refusal(StatusCode::NOT_FOUND, "No such container"),
+        },
+        ("GET", ["images", name, "json"]) => {
+            let labels = json!({label::HELPER: namespace::PROTOCOL});
+            let image = json!({"Id": format!("sha256:{name}"), "Config": {"Labels": labels}});
+            answer(StatusCode::OK, &image)
+        }
+        ("POST", ["containers", "create"]) => {
+            answer(StatusCode::CREATED, &json!({"Id": "made", "Warnings": []}))
+        }
+        ("GET", _) => refusal(StatusCode::NOT_FOUND, "No such thing"),
+        _ => answer(StatusCode::OK, &json!({})),
+    }
+}
+
+/// An engine, and what a command on it works with.
+struct Bench {
+    fake: FakeEngine,
+    engine: Engine,
+    compose: Compose,
+    project: compose::Project,
+    events: Events,
+}
+
+impl Bench {
+    async fn with(unrelated: usize) -> Self {
+        let all = containers(unrelated);
+        let fake = FakeEngine::start(move |method, path, query| table(&all, method, path, query));
+        let events = Events::new(Vec::new());
+        Self {
+            engine: Engine::connect(fake.endpoint(), &events).await.unwrap(),
+            compose: Compose::idle(fake.endpoint()).await,
+            project: compose::resolved(PROJECT).unwrap(),
+            events,
+            fake,
+        }
+    }
+
+    fn run(&self) -> RunContext<'_> {
+        RunContext {
+            engine: &self.engine,
+            compose: &self.compose,
+            project: &self.project,
+            events: &self.events,
+            back: None,
+        }
+    }
+
+    async fn prepare(&self, service: &str, landscape: &mut Landscape) -> Prepared<'_> {
+        let (run, flags) = (self.run(), Partial::default());
+        let prepared = run.prepare(service, &flags, &[], Purpose::Roll, landscape);
+        prepared.await.unwrap()
+    }
+
+    /// What was read since the last time: paths with their queries, in order of the alphabet.
+    fn reads(&self) -> Vec<String> {
+        let asked = std::mem::take(&mut *self.fake.asked.lock().unwrap());
+        let reads = asked.into_iter().filter(|(method, ..)| method == "GET");
+        let mut reads: Vec<String> = reads.map(|(_, path, _)| path).collect();
+        reads.sort();
+        reads
+    }
+}
+
+/// What a rollout of `web` reads until nothing is unfinished and it asks Compose for the version that is wanted.
+async fn reads_before_the_first_step(unrelated: usize) -> Vec<String> {
+    let bench = Bench::with(unrelated).await;
+    let mut landscape = bench.run().landscape().await.unwrap();
+    let prepared = bench.prepare("web", &mut landscape).await;
+    let (_sender, interrupted) = watch::channel(false);
+    let helper_image = prepared.helper_image(&landscape).await.unwrap();
+    let lock = prepared.lock(&helper_image, &interrupted).await.unwrap();
+    let held = Held {
+        lock: &lock,
+        helper_image,
+        interrupted,
+    };
+    let locked = prepared.locked(held, &mut landscape).await.unwrap();
+    let settled = locked.settle_unfinished().await.unwrap();
+    assert_eq!(settled.olds.len(), 1);
+    bench.reads()
+}
+
+#[tokio::test]
+async fn a_rollout_reads_the_same_with_no_and_with_two_hundred_unrelated_containers() {
+    let alone = reads_before_the_first_step(0).await;
+    let web = |path: &&String| path.contains("shop-web-1/json");
+    // Once before the lock, and once as it is under the lock.
+    assert_eq!(alone.iter().filter(web).count(), 2, "{alone:#?}");
+    assert_eq!(alone, reads_before_the_first_step(200).await);
+}
+
+#[tokio::test]
+async fn every_further_service_of_a_run_reads_its_own_replicas_and_image_alone() {
+    let bench = Bench::with(3).await;
+    let mut landscape = bench.run().landscape().await.unwrap();
+    bench.prepare("web", &mut landscape).await;
+    let first = bench.reads();
+    assert!(
+        first.iter().any(|path| path.contains("/edge/json")),
+        "{first:#?}"
+    );
+    let prepared = bench.prepare("api", &mut landscape).await;
+    assert_eq!(prepared.context.dependencies, [("web".to_owned(), 1)]);
+    let further = bench.reads();
+    let own = ["/containers/shop-api-1/json", "/images/api/json"];
+    let is_own = |path: &String| own.iter().any(|own| path.ends_with(own));
+    assert!(
+        further.len() == 2 && further.iter().all(is_own),
+        "{further:#?}"
+    );
+}
