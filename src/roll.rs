@@ -1,6 +1,7 @@
 //! The story of one service, from the first look at it to its report; each beat is a phase that owns the one before.
 
 mod back;
+mod before;
 mod begun;
 mod checks;
 mod clashes;

@@ -292,12 +292,12 @@ impl Engine {
     /// Removes helpers of these replicas that were created and never started, which a killed run may have left.
     pub async fn sweep_helpers(&self, replicas: &[ContainerId]) -> Result<()> {
         let labels = vec![format!("{}=helper", label::ROLE)];
+        let helpers = self.matching(labels, true).await?;
         let helps = |own: &ContainerSummary| {
-            let helped = own.labels.as_ref()?.get(label::HELPS)?;
-            let mut all = replicas.iter();
-            all.any(|id| id.0 == *helped).then(|| own.id.clone())?
+            let helped = own.labels.as_ref().and_then(|own| own.get(label::HELPS));
+            helped.is_some_and(|helped| replicas.iter().any(|id| id.0 == *helped))
         };
-        for id in self.matching(labels, true).await?.iter().filter_map(helps) {
+        for id in helpers.into_iter().filter(helps).filter_map(|own| own.id) {
             let state = self.inspect(&id).await?.and_then(|inspect| inspect.state);
             if state.and_then(|state| state.status) == Some(ContainerStateStatusEnum::CREATED) {
                 self.discard(&id).await?;

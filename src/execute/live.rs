@@ -55,7 +55,7 @@ pub struct Live<'a> {
     /// The id of the image that they are to run, where new ones are made.
     pub image: Option<String>,
     /// Ports of a routed service that Traefik sends to past the router of its labels, and what is spoken on each.
-    pub called_ports: BTreeMap<u16, Protocol>,
+    pub called_ports: &'a BTreeMap<u16, Protocol>,
     /// The pause between confirmation and drain.
     pub settle: Duration,
     /// How long the new replicas are watched after the cutover.

@@ -1,10 +1,13 @@
-//! A rollout that is noted in the journal: executed, and recorded with what it has made or why it failed.
+//! A rollout from its note in the journal to its end: executed, and recorded with what it has made or why it failed.
 
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use super::{
     joined::When,
     lock::Locked,
+    record,
     unfinished::{Settled, desired},
     version::Fetched,
 };
@@ -12,18 +15,69 @@ use crate::{
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events},
     execute::{self, Summary},
-    model::{Facts, Goal, RolloutId},
+    model::{Facts, Goal, RolloutId, ServiceKey},
     state::journal::Intent,
 };
 
 pub(super) struct Begun<'a> {
-    pub settled: Settled<'a>,
-    pub fetched: Fetched,
+    settled: Settled<'a>,
+    fetched: Fetched,
     /// Events of the rollout.
-    pub events: Events,
-    pub rollout: RolloutId,
-    pub intent: Intent,
-    pub bake: Duration,
+    events: Events,
+    rollout: RolloutId,
+    intent: Intent,
+    bake: Duration,
+}
+
+impl<'a> Settled<'a> {
+    /// Says what is about to happen, and notes it in the journal.
+    pub async fn begin(self, fetched: Fetched) -> Result<Begun<'a>> {
+        let locked = &self.locked;
+        let prepared = &locked.prepared;
+        let (run, context) = (prepared.run, &prepared.context);
+        prepared.tell_differences(&self.olds);
+        prepared.tell_joined(When::Before);
+        let bake = locked.bake(&fetched.image);
+        prepared.warn().await;
+        let rollout = rollout_id(&context.key, context.epoch);
+        let number = self.memory.revisions.next(&self.olds);
+        let events = run.events.of_rollout(&rollout);
+        let (image, replaces) = fetched.names.clone();
+        events.emit(Event::Started {
+            revision: number,
+            replicas: context.replicas,
+            proxy: prepared.proxy.describe(),
+            image,
+            replaces,
+            undo_to: run.back.map(|back| back.number),
+        });
+        let at = locked.held.lock.epoch;
+        let mut intent = Intent {
+            revision: prepared.revision(&fetched.version, (number, &rollout), at),
+            displaced: None,
+            failed: None,
+            unrouted: self.before.unrouted.clone(),
+            ran: record::ran(&context.settings, &self.olds),
+        };
+        if let Some(back) = run.back {
+            intent.displaced = run.displaced(back).await?;
+        }
+        locked.note_begin(&intent).await?;
+        if run.back.is_some()
+            && let Err(error) = run.name_recorded(&intent).await
+        {
+            locked.note_failure(intent, &error).await;
+            return Err(error);
+        }
+        Ok(Begun {
+            settled: self,
+            fetched,
+            events,
+            rollout,
+            intent,
+            bake,
+        })
+    }
 }
 
 impl Begun<'_> {
@@ -112,4 +166,13 @@ impl Locked<'_> {
         }
         self.note_end(&intent).await;
     }
+}
+
+/// The service is part of the id, since the overlay's rules match on it: two services may be rolled at the same moment.
+fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
+    let digest = Sha256::digest(key.to_string());
+    RolloutId(format!(
+        "r{epoch:x}-{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2]
+    ))
 }

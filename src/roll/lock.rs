@@ -129,7 +129,7 @@ impl Locked<'_> {
             events,
             labels: Default::default(),
             image: None,
-            called_ports: called_ports.clone(),
+            called_ports,
             settle,
             bake: Duration::ZERO,
             complaints: BTreeSet::new(),

@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::{refuse::Before, untouched};
+use super::{before::Before, front::InFront, refuse::pass_over, untouched};
 use crate::{
+    check::Check,
     compose::{Project, Service},
     context::{Purpose, RunContext, ServiceContext},
     engine::shared,
-    error::Result,
+    error::{Error, Result},
     event::Scope,
     model::ServiceKey,
     namespace::traffic::Protocol,
-    proxy::{Proxy, traefik::discover::Landscape},
+    proxy::{
+        Proxy,
+        traefik::discover::{self, Landscape},
+    },
     settings::{Partial, Settings},
 };
 
@@ -77,7 +81,7 @@ impl<'a> RunContext<'a> {
         prepared.await.map_err(untouched)
     }
 
-    /// What is known of a service before it is looked at what is in front of it.
+    /// What is known of a service itself, whatever is in front of it.
     pub(super) async fn context(
         &self,
         name: &str,
@@ -108,6 +112,61 @@ impl<'a> RunContext<'a> {
             olds,
             image,
         })
+    }
+
+    /// Refuses what the service itself makes impossible, whatever is in front of it. Returns notices.
+    pub(super) async fn refuse_service(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &Landscape,
+    ) -> Result<Vec<String>> {
+        discover::refuse_own_parts(landscape, &context.olds).await?;
+        let mut notices = Vec::new();
+        if context.purpose == Purpose::Settle {
+            return Ok(notices);
+        }
+        let name = &context.service.name;
+        if context.replicas == 0 {
+            let message = format!("{name} has a scale of 0 in the Compose file");
+            return Err(Error::refused(message).hint(format!(
+                "docker compose up -d {name} stops it; to start it: --scale 1"
+            )));
+        }
+        self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;
+        self.refuse_missing(context)?;
+        Ok(notices)
+    }
+
+    /// Refuses what the names and labels of the new version would cause. Returns what is wrong with the routing already.
+    pub(super) async fn refuse_labels(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &Landscape,
+        front: &mut InFront,
+        notices: &mut Vec<String>,
+    ) -> Result<Before> {
+        let settings = &context.settings;
+        let InFront {
+            proxy, traefiks, ..
+        } = front;
+        let clashes = self.refuse_clashes(context, landscape, traefiks);
+        if context.purpose == Purpose::Settle {
+            notices.extend(clashes.await?);
+            return Ok(Before::default());
+        }
+        let trouble = self.tell_trouble(context, &mut **proxy);
+        let (clashes, before) = tokio::join!(clashes, trouble);
+        self.refuse_taken_names(context, landscape)?;
+        notices.extend(clashes?);
+        if proxy.routes() {
+            let unknown = self.refuse_unknown_labels(context);
+            pass_over(settings, Check::Labels, unknown, notices)?;
+        }
+        if let Some(image) = context.image.as_ref().filter(|_| proxy.routes()) {
+            let ports = self.refuse_ports(context, image);
+            pass_over(settings, Check::Rollout, ports, notices)?;
+        }
+        Ok(before)
     }
 
     pub(super) fn key(&self, service: &str) -> ServiceKey {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{lock::Locked, prepare::Prepared, record::Memory, refuse::Before};
+use super::{before::Before, lock::Locked, prepare::Prepared, record::Memory};
 use crate::{
     context::{Purpose, ServiceContext},
     error::{Error, Outcome, Result},

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    begun::Begun, joined::When, record, refuse::pass_over, unfinished::Settled, untouched,
-};
+use super::{refuse::pass_over, unfinished::Settled, untouched};
 use crate::{
     check::Check,
     context::Purpose,
@@ -12,11 +10,9 @@ use crate::{
     error::{Error, Result},
     event::Event,
     execute,
-    model::{RolloutId, ServiceKey, image_change},
-    state::journal::Intent,
+    model::image_change,
     yaml,
 };
-use sha2::{Digest, Sha256};
 
 /// What a version is made of, as it is recorded.
 pub(super) struct Version {
@@ -35,7 +31,7 @@ pub(super) struct Fetched {
     pub phases: BTreeMap<&'static str, u64>,
 }
 
-impl<'a> Settled<'a> {
+impl Settled<'_> {
     pub fn purpose(&self) -> Purpose {
         self.locked.prepared.context.purpose
     }
@@ -121,62 +117,4 @@ impl<'a> Settled<'a> {
         });
         Ok(())
     }
-
-    /// Says what is about to happen, and notes it in the journal.
-    pub async fn begin(self, fetched: Fetched) -> Result<Begun<'a>> {
-        let locked = &self.locked;
-        let prepared = &locked.prepared;
-        let (run, context) = (prepared.run, &prepared.context);
-        prepared.tell_differences(&self.olds);
-        prepared.tell_joined(When::Before);
-        let bake = locked.bake(&fetched.image);
-        prepared.warn().await;
-        let rollout = rollout_id(&context.key, context.epoch);
-        let number = self.memory.revisions.next(&self.olds);
-        let events = run.events.of_rollout(&rollout);
-        let (image, replaces) = fetched.names.clone();
-        events.emit(Event::Started {
-            revision: number,
-            replicas: context.replicas,
-            proxy: prepared.proxy.describe(),
-            image,
-            replaces,
-            undo_to: run.back.map(|back| back.number),
-        });
-        let at = locked.held.lock.epoch;
-        let mut intent = Intent {
-            revision: prepared.revision(&fetched.version, (number, &rollout), at),
-            displaced: None,
-            failed: None,
-            unrouted: self.before.unrouted.clone(),
-            ran: record::ran(&context.settings, &self.olds),
-        };
-        if let Some(back) = run.back {
-            intent.displaced = run.displaced(back).await?;
-        }
-        locked.note_begin(&intent).await?;
-        if run.back.is_some()
-            && let Err(error) = run.name_recorded(&intent).await
-        {
-            locked.note_failure(intent, &error).await;
-            return Err(error);
-        }
-        Ok(Begun {
-            settled: self,
-            fetched,
-            events,
-            rollout,
-            intent,
-            bake,
-        })
-    }
-}
-
-/// The service is part of the id, since the overlay's rules match on it: two services may be rolled at the same moment.
-fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
-    let digest = Sha256::digest(key.to_string());
-    RolloutId(format!(
-        "r{epoch:x}-{:02x}{:02x}{:02x}",
-        digest[0], digest[1], digest[2]
-    ))
 }

@@ -34,11 +34,11 @@ pub struct Landscape {
     traefiks: Mutex<BTreeMap<String, TraefikContainer>>,
 }
 
-/// What one socket proxy answers; asked when it is first needed.
+/// What one socket proxy answers; asked when it is first needed, and again after an error.
 #[derive(Default)]
 struct Answers {
-    readers: OnceCell<Result<Vec<Reader>>>,
-    overlay: OnceCell<Result<Overlay>>,
+    readers: OnceCell<Vec<Reader>>,
+    overlay: OnceCell<Overlay>,
 }
 
 impl Landscape {
@@ -80,26 +80,20 @@ impl Landscape {
         shared::of_service(&self.containers, key).count()
     }
 
-    pub(super) async fn readers(&self, found: &Found) -> Result<Vec<Reader>> {
+    async fn readers(&self, found: &Found) -> Result<Vec<Reader>> {
+        let ask = || found.control.readers();
         match self.answers.get(&found.control.container) {
-            Some(own) => own
-                .readers
-                .get_or_init(|| found.control.readers())
-                .await
-                .clone(),
-            None => found.control.readers().await,
+            Some(own) => own.readers.get_or_try_init(ask).await.cloned(),
+            None => ask().await,
         }
     }
 
     /// What a socket proxy changes in its answers.
     pub async fn overlay(&self, found: &Found) -> Result<Overlay> {
+        let ask = || found.control.overlay();
         match self.answers.get(&found.control.container) {
-            Some(own) => own
-                .overlay
-                .get_or_init(|| found.control.overlay())
-                .await
-                .clone(),
-            None => found.control.overlay().await,
+            Some(own) => own.overlay.get_or_try_init(ask).await.cloned(),
+            None => ask().await,
         }
     }
 

@@ -1,0 +1,165 @@
+//! What is wrong with the routing of a service before a rollout changes anything.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    context::{RunContext, ServiceContext},
+    model::{ContainerId, Health, Replica, Route},
+    proxy::{Observation, Proxy, traefik::names::names},
+    retry,
+};
+
+/// What is wrong with the routing before a rollout, which did not cause it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Before {
+    /// The replicas that no proxy routes to.
+    pub unrouted: BTreeSet<ContainerId>,
+    /// What the proxy complains of although the replicas are live.
+    pub complaints: BTreeSet<String>,
+}
+
+impl Before {
+    fn of(observation: &Observation, replicas: &[Replica]) -> Self {
+        Self {
+            unrouted: unrouted(observation, replicas),
+            complaints: observation.complaints(),
+        }
+    }
+
+    /// Empty where the proxy cannot tell.
+    pub(super) async fn read(proxy: &mut dyn Proxy, replicas: &[Replica]) -> Self {
+        let observation = settled_view(proxy, replicas).await;
+        observation.map_or_else(Self::default, |now| Self::of(&now, replicas))
+    }
+}
+
+/// What the proxy says of these replicas. A fault counts once the proxy cannot be behind: it may not have read yet what
+/// Compose started a moment ago.
+async fn settled_view(proxy: &mut dyn Proxy, replicas: &[Replica]) -> Option<Observation> {
+    let is_well = |now: &Observation| {
+        let unrouted = unrouted(now, replicas);
+        now.trouble.is_empty() && unrouted.is_subset(&now.set_aside)
+    };
+    let mut last = proxy.observed(replicas).await;
+    if !last.as_ref().is_some_and(is_well) {
+        retry::until(proxy.held_back(), async || {
+            last = proxy.observed(replicas).await;
+            last.as_ref().is_some_and(is_well)
+        })
+        .await;
+    }
+    last
+}
+
+impl RunContext<'_> {
+    /// Reports what is broken already before anything is changed: a rollout may repair it, or not.
+    pub(super) async fn tell_trouble(
+        &self,
+        context: &ServiceContext<'_>,
+        proxy: &mut dyn Proxy,
+    ) -> Before {
+        let (service, olds) = (&context.service.name, &context.olds);
+        if !proxy.routes() || !olds.iter().any(Replica::serves) {
+            return Before::default();
+        }
+        let Some(observation) = settled_view(proxy, olds).await else {
+            return Before::default();
+        };
+        if let Some(trouble) = observation.trouble.values().flatten().next() {
+            self.events.notice(format!(
+                "Traefik does not serve {service} as it runs now: {trouble}; its log says why, often another container \
+                 with a router of the same name"
+            ));
+        }
+        Before::of(&observation, olds)
+    }
+}
+
+/// The replicas that should be routed to, and are not, or whose routers are all broken; of what still starts nothing is
+/// to be said yet.
+fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<ContainerId> {
+    let settled = replicas
+        .iter()
+        .filter(|own| own.serves() && own.health != Health::Starting);
+    let idle = settled.filter(|own| {
+        let trouble = observation.trouble.get(&own.id);
+        let ails = |router: &str| {
+            let begin = format!("router {router} ");
+            let mut all = trouble.into_iter().flatten();
+            all.any(|text| text.starts_with(&begin))
+        };
+        let routers = names(&own.labels).routers;
+        let broken = !routers.is_empty() && routers.iter().all(|(_, router)| ails(router));
+        broken || observation.routing.get(&own.id) != Some(&Route::Live)
+    });
+    idle.map(|own| own.id.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::{plan::simulator::old, proxy::testing::Scripted};
+
+    #[test]
+    fn a_replica_without_a_working_router_is_not_routed_to() {
+        let labels = ["traefik.tcp.routers.a.rule", "traefik.tcp.routers.b.rule"];
+        let labels = labels.map(|key| (key.to_owned(), "HostSNI(`*`)".to_owned()));
+        let one = Replica {
+            labels: labels.into(),
+            ..old("one")
+        };
+        let starts = Replica {
+            health: Health::Starting,
+            ..old("starts")
+        };
+        let all = [one.clone(), starts];
+        let none = |observation: &Observation| unrouted(observation, &all).is_empty();
+        let mut observation = Observation::default();
+        assert_eq!(unrouted(&observation, &all), [one.id.clone()].into());
+        observation.routing.insert(one.id.clone(), Route::Live);
+        assert!(none(&observation));
+        let mut trouble = vec!["router a is disabled".to_owned()];
+        observation.trouble.insert(one.id.clone(), trouble.clone());
+        assert!(none(&observation), "the other router works");
+        // What ails a service, or one router at several Traefiks, breaks no other router.
+        trouble.push("service web-shop is disabled".to_owned());
+        trouble.push("router a does not exist".to_owned());
+        observation.trouble.insert(one.id.clone(), trouble.clone());
+        assert!(none(&observation), "the other router still works");
+        trouble.push("router b is disabled".to_owned());
+        observation.trouble.insert(one.id.clone(), trouble);
+        assert!(!none(&observation));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_the_proxy_has_not_read_yet_is_waited_for_as_long_as_it_may_be_behind() {
+        let replicas = [old("one"), old("two")];
+        let seen = |count: usize| {
+            let live = replicas[..count].iter();
+            Some(Observation {
+                routing: live.map(|own| (own.id.clone(), Route::Live)).collect(),
+                ..Observation::default()
+            })
+        };
+        let unrouted = async |answers: Vec<Option<Observation>>| {
+            let mut proxy = Scripted {
+                answers: answers.into(),
+                held_back: Duration::from_millis(2500),
+            };
+            let begun = Instant::now();
+            let before = Before::read(&mut proxy, &replicas).await;
+            (before.unrouted, begun.elapsed())
+        };
+        let (behind, _) = unrouted(vec![seen(1), None, seen(1), seen(2)]).await;
+        assert_eq!(behind, [].into());
+        let (well, took) = unrouted(vec![seen(2)]).await;
+        assert_eq!((well, took), ([].into(), Duration::ZERO));
+        let (never, took) = unrouted(vec![seen(1)]).await;
+        assert_eq!(never, [replicas[1].id.clone()].into());
+        assert_eq!(took, Duration::from_millis(2500));
+    }
+}
