@@ -3,6 +3,7 @@
 pub mod blue_green;
 #[cfg(test)]
 mod properties;
+mod route;
 #[cfg(test)]
 pub(crate) mod simulator;
 #[cfg(test)]
@@ -14,30 +15,24 @@ mod walk;
 
 use std::collections::BTreeSet;
 
+pub use self::route::route_plan;
 use crate::model::{
-    ContainerId, Desired, Facts, Goal, Observed, Order, Reason, Replica, RolloutId, Side, Stage,
+    ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, RolloutId,
 };
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Hide the new replicas before they exist, or keep the traffic where it is.
-    Hold,
+    /// Apply the route plan of a phase, all of it at once, and record both.
+    Route(Phase),
     /// Let Compose create and start the new replicas.
     Create { replicas: u32 },
     /// Wait until every gate of every new replica has spoken.
     AwaitReady,
-    /// Make new live and old hidden, in one change of the overlay.
-    Cutover,
-    /// Ask every proxy until it agrees that this side alone is live.
-    Confirm {
-        /// Who is to be live.
-        side: Side,
-    },
+    /// Ask every proxy until it reports the route plan of this phase.
+    Confirm(Phase),
     /// Watch the new replicas while the old ones still run, ready to take the traffic back.
     Bake,
-    /// Make old live and new hidden again.
-    CutBack,
     /// Wait until each of these has answered its last request.
     Drain {
         /// Replicas that no proxy routes to any more, or ever did.
@@ -75,13 +70,15 @@ impl Step {
     /// A word for logs and events.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Hold => "hold",
+            Self::Route(Phase::Prepared) => "hold",
+            Self::Route(Phase::Shifted { .. }) => "shift",
+            Self::Route(Phase::Committed) => "cutover",
+            Self::Route(Phase::RolledBack) => "cut_back",
+            Self::Route(Phase::ForceShown | Phase::Settled) => "route",
             Self::Create { .. } => "create",
             Self::AwaitReady => "ready",
-            Self::Cutover => "cutover",
-            Self::Confirm { .. } => "confirm",
+            Self::Confirm(_) => "confirm",
             Self::Bake => "bake",
-            Self::CutBack => "cut_back",
             Self::Drain { .. } => "drain",
             Self::Hooks { .. } => "hooks",
             Self::Stop { .. } => "stop",
@@ -146,7 +143,7 @@ impl StopFirst {
     /// What a later run wants of it, where these are the old replicas that it finds.
     pub fn resume(self, desired: &mut Desired, olds: &[Replica]) {
         if self.rollout == desired.rollout {
-            desired.order = Order::StopFirst;
+            desired.policy.order = Order::StopFirst;
             desired.served |= self.has_stopped_any(olds);
             desired.restartable = self.ran;
         }
@@ -170,7 +167,7 @@ pub fn unfinished(
     let unsettled = observed
         .claim
         .as_ref()
-        .filter(|claim| claim.stage != Stage::Settled);
+        .filter(|claim| claim.phase != Phase::Settled);
     let rollout = match unsettled {
         Some(claim) => claim.rollout.clone(),
         None => match unnamed(observed) {
@@ -178,10 +175,7 @@ pub fn unfinished(
             None => halted(observed, begun)?,
         },
     };
-    let (own, others): (Vec<&Replica>, Vec<&Replica>) = observed
-        .replicas
-        .iter()
-        .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
+    let (own, others) = observed.split(&rollout);
     let wanted = own.iter().filter_map(|replica| replica.wanted).max();
     let wanted = wanted.unwrap_or(own.len() as u32);
     let begun = begun.filter(|begun| begun.rollout == rollout);
@@ -190,11 +184,11 @@ pub fn unfinished(
         .iter()
         .any(|other| other.serves() || restartable(other));
     let last = !way_back && own.iter().any(|own| own.serves());
-    let forward = match unsettled.map(|claim| claim.stage) {
-        Some(Stage::Cutover) => true,
-        Some(Stage::Hold | Stage::Back) => false,
+    let forward = match unsettled.map(|claim| claim.phase) {
+        Some(Phase::Committed) => true,
+        Some(Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack) => false,
         // Nothing hides the new replicas, so they may be all that answers.
-        Some(Stage::Shown | Stage::Settled) | None if routed => last,
+        Some(Phase::ForceShown | Phase::Settled) | None if routed => last,
         _ => !own.is_empty() && (own.len() as u32 == wanted || last),
     };
     let goal = if forward {

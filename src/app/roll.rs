@@ -42,7 +42,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::Events,
     execute::live::{Live, Memory},
-    model::{Desired, Goal, Observed, Order, Replica, RolloutId, ServiceKey, label},
+    model::{Desired, Goal, Observed, Policy, Replica, RolloutId, ServiceKey, label},
     namespace::traffic::Protocol,
     proxy::{Proxy, traefik::discover},
     settings::{Partial, Settings},
@@ -385,7 +385,7 @@ fn desired(
         goal,
         rollout,
         replicas,
-        order: Order::StartFirst,
+        policy: Policy::default(),
         restartable: BTreeSet::new(),
         routed,
         confirm_hold: false,
@@ -398,7 +398,6 @@ fn desired(
         .replicas
         .iter()
         .any(Replica::serves),
-        bake: false,
         hooks: false,
     }
 }

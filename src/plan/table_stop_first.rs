@@ -6,7 +6,7 @@ use super::{
     table::{expect, old_serves, steps},
     unfinished,
 };
-use crate::model::{Claim, Goal, Health, Observed, Reason, Run, Stage};
+use crate::model::{Claim, Goal, Health, Observed, Phase, Reason, Run};
 
 fn world(count: usize, routed: bool, fate: Fate) -> Simulator {
     let olds = (1..=count).map(|number| old(&format!("old-{number}")));
@@ -99,7 +99,7 @@ fn a_signal_before_the_stop_finds_nothing_to_start_and_one_after_it_does() {
         (true, &["start old-1", "confirm old", "release"]),
     ] {
         let mut world = world(1, true, WELL);
-        world.take(Step::Hold);
+        world.take(Step::Route(Phase::Prepared));
         if stopped {
             let replicas = vec![old("old-1").id];
             world.take(Step::Stop { replicas });
@@ -186,7 +186,7 @@ fn a_run_that_dies_after_any_step_is_settled_by_the_next_and_something_serves() 
 }
 
 /// What becomes of one stopped replica.
-fn resumes(claim: Option<Stage>, ran: &[&str]) -> Option<Goal> {
+fn resumes(claim: Option<Phase>, ran: &[&str]) -> Option<Goal> {
     let id = |name: &&str| old(name).id;
     let begun = StopFirst {
         rollout: rollout("r2"),
@@ -195,10 +195,10 @@ fn resumes(claim: Option<Stage>, ran: &[&str]) -> Option<Goal> {
     };
     let mut stopped = old("old-1");
     stopped.run = Run::Exited;
-    let claim = claim.map(|stage| Claim {
+    let claim = claim.map(|phase| Claim {
         rollout: rollout("r2"),
-        stage,
-        hides: Default::default(),
+        phase,
+        plan: Default::default(),
         stale: false,
     });
     let observed = Observed {
@@ -216,14 +216,14 @@ fn a_stop_that_only_the_record_tells_of_is_undone_and_one_by_an_operator_is_none
     let undo = Some(Goal::Undo(Reason::Unfinished));
     assert_eq!(resumes(None, &["old-1"]), undo);
     assert_eq!(resumes(None, &["another"]), None);
-    assert_eq!(resumes(Some(Stage::Hold), &["old-1"]), undo);
-    assert_eq!(resumes(Some(Stage::Settled), &["another"]), None);
+    assert_eq!(resumes(Some(Phase::Prepared), &["old-1"]), undo);
+    assert_eq!(resumes(Some(Phase::Settled), &["another"]), None);
 }
 
 #[test]
 fn a_stop_that_may_still_go_on_is_waited_for_before_the_old_replica_is_started() {
     let mut held = world(1, true, WELL);
-    held.take(Step::Hold);
+    held.take(Step::Route(Phase::Prepared));
     let mut next = held.restarted().unwrap();
     let wanted = ["stop old-1", "start old-1", "confirm old", "release"];
     expect(&mut next, &wanted, &Next::Done);

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Change, Observation, Proxy};
+use super::{Observation, Proxy};
 use crate::{
     error::Result,
     model::{Claim, Replica, RolloutId},
@@ -22,6 +22,10 @@ pub struct Scripted {
 
 #[async_trait(?Send)]
 impl Proxy for Scripted {
+    fn name(&self) -> &'static str {
+        "the proxy"
+    }
+
     fn describe(&self) -> String {
         "scripted".to_owned()
     }
@@ -50,12 +54,16 @@ impl Proxy for Scripted {
         self.held_back
     }
 
-    async fn route(&mut self, _: Change<'_>) -> Result<()> {
+    async fn apply(&mut self, _: &Claim, _: &[Replica]) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn release(&mut self, _: &RolloutId, _: &[Replica]) -> Result<()> {
         Ok(())
     }
 
-    async fn release(&mut self, _: &RolloutId, _: &[&Replica]) -> Result<()> {
-        Ok(())
+    async fn switch_delay(&mut self, _: &[Replica]) -> Duration {
+        Duration::ZERO
     }
 
     async fn observed(&mut self, _: &[Replica]) -> Option<Observation> {

@@ -1,7 +1,7 @@
 //! What an operator should know of a change by hand, and what Traefik is to make of it. Pure.
 
 use crate::{
-    model::{Health, Replica, Route},
+    model::{Health, Replica, Share},
     proxy::traefik::{
         conflicts,
         names::{is_false, is_traefik, wants_traefik},
@@ -32,18 +32,18 @@ impl Remarks<'_> {
     }
 
     /// What Traefik is to do with the container; `None` where the change does not decide it.
-    pub fn expected(&self, asked: &Labels) -> Option<Route> {
+    pub fn expected(&self, asked: &Labels) -> Option<Share> {
         let name = |key: &String| key.eq_ignore_ascii_case(ENABLE);
         let (was, is) = (
             hidden(self.before, self.target),
             hidden(self.now, self.target),
         );
         if is {
-            return (was != is || asked.keys().any(name)).then_some(Route::Hidden);
+            return (was != is || asked.keys().any(name)).then_some(Share::Hidden);
         }
         let serves = self.target.serves() && self.target.health != Health::Starting;
         let labelled = wants_traefik(&told(self.now, self.target));
-        (was && serves && labelled).then_some(Route::Live)
+        (was && serves && labelled).then_some(Share::Live)
     }
 
     /// A rollout's claim says something else of the same label.
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    fn remarks(before: &[&str], asked: &[(&str, &str)]) -> (Vec<String>, Option<Route>) {
+    fn remarks(before: &[&str], asked: &[(&str, &str)]) -> (Vec<String>, Option<Share>) {
         let replicas = [web("one"), web("two")];
         let hide = labels(&[(ENABLE, "false")]);
         let mut overlay = Overlay::default();
@@ -174,14 +174,14 @@ mod tests {
     #[test]
     fn hiding_one_of_two_needs_no_word_and_hiding_the_last_one_is_said() {
         let hide = [(ENABLE, "false")];
-        assert_eq!(remarks(&[], &hide), (vec![], Some(Route::Hidden)));
+        assert_eq!(remarks(&[], &hide), (vec![], Some(Share::Hidden)));
         let (lines, route) = remarks(&["two"], &hide);
         assert_eq!(
             lines,
             ["one was the last container of web that Traefik routes to: web is not served now"]
         );
-        assert_eq!(route, Some(Route::Hidden));
-        assert_eq!(remarks(&["one"], &[]), (vec![], Some(Route::Live)));
+        assert_eq!(route, Some(Share::Hidden));
+        assert_eq!(remarks(&["one"], &[]), (vec![], Some(Share::Live)));
     }
 
     #[test]
@@ -233,6 +233,6 @@ mod tests {
             remarks.on(&asked),
             ["a rollout says traefik.enable=false of one, and wins"]
         );
-        assert_eq!(remarks.expected(&asked), Some(Route::Hidden));
+        assert_eq!(remarks.expected(&asked), Some(Share::Hidden));
     }
 }

@@ -3,7 +3,7 @@
 use super::{Scene, Subject, Version};
 use crate::{
     error::Result,
-    model::{Replica, Side},
+    model::{Replica, RoutePlan},
     proxy::Proxy,
 };
 
@@ -28,7 +28,8 @@ impl Scene<'_> {
         }
         let refs: Vec<&Replica> = olds.iter().collect();
         let observation = proxy.observed(olds).await;
-        Ok(observation.is_some_and(|observation| observation.agrees(Side::Old, &[], &refs)))
+        let as_it_is = RoutePlan::default();
+        Ok(observation.is_some_and(|observation| observation.agrees(&as_it_is, &refs)))
     }
 
     pub(super) fn tell_differences(&self, subject: &Subject<'_>, olds: &[Replica]) {

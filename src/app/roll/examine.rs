@@ -171,7 +171,7 @@ async fn look(
     let way = Way {
         describe: proxy.describe(),
         routes,
-        is_pinned: proxy.confirms_hold(),
+        is_pinned: proxy.capabilities().hold_reroutes,
         notice: (!notices.is_empty()).then(|| notices.join("; ")),
         down: down.map(|old| old.name.clone()).collect(),
         trouble: observation.trouble.into_values().flatten().next(),

@@ -34,9 +34,6 @@ use crate::{
     socket_proxy::overlay::Overlay,
 };
 
-/// The pause before a drain, and the longer one where a middleware can hold a request.
-pub(super) const SETTLE: Duration = Duration::from_millis(250);
-const SETTLE_HELD: Duration = Duration::from_secs(5);
 /// What a pin is called in messages.
 const PIN_FILE: &str = "a pin file";
 
@@ -95,7 +92,7 @@ impl InFront {
     }
 
     fn new(proxy: Box<dyn Proxy>, notice: Option<String>, mut callers: Vec<Caller>) -> Self {
-        callers.retain(|own| !own.follows_labels() || proxy.confirms_hold());
+        callers.retain(|own| !own.follows_labels() || proxy.capabilities().hold_reroutes);
         Self {
             proxy,
             notices: notice.into_iter().collect(),
@@ -207,8 +204,7 @@ impl Scene<'_> {
     ) -> Duration {
         match subject.settings.settle {
             Some(settle) => settle,
-            None if proxy.holds_requests(olds).await => SETTLE_HELD,
-            None => SETTLE,
+            None => proxy.switch_delay(olds).await,
         }
     }
 }

@@ -197,12 +197,12 @@ impl Locked<'_> {
         let settle = scene.settle(subject, self.proxy, &begun.olds).await;
         let (rollout, routed) = (begun.rollout.clone(), self.proxy.routes());
         let mut desired = desired(Goal::Roll, rollout, subject.replicas, routed, &begun.olds);
-        desired.order = subject.settings.order();
+        desired.policy.order = subject.settings.order();
         desired.restartable = begun.intent.ran.keys().cloned().collect();
         desired.unrouted.clone_from(&begun.intent.unrouted);
-        desired.confirm_hold = self.proxy.confirms_hold();
+        desired.confirm_hold = self.proxy.capabilities().hold_reroutes;
         desired.hooks = subject.has_hooks(&begun.olds);
-        desired.bake = !begun.bake.is_zero();
+        desired.policy.bake = !begun.bake.is_zero();
         let mut live = scene.live(subject, self.proxy, self.lock, self.watch, settle);
         live.labels = scene.revision_labels(&begun.intent.revision, &begun.olds);
         live.image = Some(begun.fetched.version.image.clone());

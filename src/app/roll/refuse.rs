@@ -11,7 +11,7 @@ use crate::{
     },
     engine::{Image, shared::Joined},
     error::{Error, Outcome, Result},
-    model::{ContainerId, Health, Order, Replica, Route, ServiceKey},
+    model::{ContainerId, Health, Order, Replica, ServiceKey, Share},
     proxy::traefik::{
         discover::Wanted,
         fields::{Unknown, unknown},
@@ -331,7 +331,7 @@ fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<Contain
         };
         let routers = names(&own.labels).routers;
         let broken = !routers.is_empty() && routers.iter().all(|(_, router)| ails(router));
-        broken || observation.routing.get(&own.id) != Some(&Route::Live)
+        broken || observation.routing.get(&own.id) != Some(&Share::Live)
     });
     idle.map(|own| own.id.clone()).collect()
 }
@@ -361,7 +361,7 @@ mod tests {
         let none = |observation: &Observation| unrouted(observation, &all).is_empty();
         let mut observation = Observation::default();
         assert_eq!(unrouted(&observation, &all), [one.id.clone()].into());
-        observation.routing.insert(one.id.clone(), Route::Live);
+        observation.routing.insert(one.id.clone(), Share::Live);
         assert!(none(&observation));
         let mut trouble = vec!["router a is disabled".to_owned()];
         observation.trouble.insert(one.id.clone(), trouble.clone());
@@ -382,7 +382,7 @@ mod tests {
         let seen = |count: usize| {
             let live = replicas[..count].iter();
             Some(Observation {
-                routing: live.map(|own| (own.id.clone(), Route::Live)).collect(),
+                routing: live.map(|own| (own.id.clone(), Share::Live)).collect(),
                 ..Observation::default()
             })
         };

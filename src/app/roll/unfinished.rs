@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::Event,
     execute::{self, UNROUTED, World, live::Live},
-    model::{Desired, Facts, Goal, Reason, Replica, RolloutId, Stage},
+    model::{Desired, Facts, Goal, Phase, Reason, Replica, RolloutId},
     plan,
     proxy::Proxy,
     settings::OnUnfinished,
@@ -45,8 +45,8 @@ impl Scene<'_> {
         (lock, watch, memory): (&Lock, &Watch, &Memory),
         interrupted: watch::Receiver<bool>,
     ) -> Result<Settled> {
-        proxy.take_over().await?;
-        let (routed, confirm_hold) = (proxy.routes(), proxy.confirms_hold());
+        proxy.fence().await?;
+        let (routed, confirm_hold) = (proxy.routes(), proxy.capabilities().hold_reroutes);
         let replicas = self.engine.replicas(&subject.key).await?;
         let settle = self.settle(subject, proxy, &replicas).await;
         let mut live = self.live(subject, proxy, lock, watch, settle);
@@ -69,9 +69,9 @@ impl Scene<'_> {
         let events = self.events.of_rollout(&rollout);
         live.events = &events;
         events.emit(Event::Unfinished { forward });
-        let stage = observed.claim.as_ref().map(|claim| claim.stage);
+        let stage = observed.claim.as_ref().map(|claim| claim.phase);
         // At these stages nothing of the rollout keeps the old replicas from being routed to.
-        let untouched = routed && matches!(stage, Some(Stage::Hold | Stage::Back));
+        let untouched = routed && matches!(stage, Some(Phase::Prepared | Phase::RolledBack));
         let (news, others): (Vec<Replica>, Vec<Replica>) = observed
             .replicas
             .into_iter()
@@ -91,7 +91,7 @@ impl Scene<'_> {
         desired.hooks = subject.has_hooks(&others);
         if forward && routed {
             live.bake = self.bake_again(subject, wanted, &news, &others);
-            desired.bake = !live.bake.is_zero();
+            desired.policy.bake = !live.bake.is_zero();
         }
         let facts = Facts {
             created: true,
