@@ -61,7 +61,7 @@ pub struct Live<'a> {
     pub image: Option<String>,
     /// Every dependency and how many replicas it has.
     pub dependencies: Vec<(String, u32)>,
-    /// Ports of a routed service that Traefik sends to past the router of its labels, and what is spoken on each.
+    /// Ports of a routed service that the proxy sends to past the router of its labels, and what is spoken on each.
     pub called_ports: BTreeMap<u16, Protocol>,
     /// The pause between confirmation and drain.
     pub settle: Duration,
@@ -232,7 +232,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// Where nobody tells Traefik so, it waits for Docker's own verdict.
+    /// Without a socket proxy that reports a health, the proxy waits for Docker's own verdict.
     fn tell_what_release_waits_for(&self, sets: &Sets<'_>) {
         let longest = sets.news.iter().map(|new| new.undecided_for()).max();
         if let Some(longest) = longest.filter(|longest| *longest > PATIENCE) {

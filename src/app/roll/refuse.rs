@@ -60,9 +60,12 @@ impl Before {
         }
     }
 
-    /// Empty where the proxy cannot tell.
-    pub(super) async fn read(proxy: &mut dyn Proxy, replicas: &[Replica]) -> Self {
-        let observation = settled_view(proxy, replicas).await;
+    /// Empty where the proxy is not to be asked, or cannot tell.
+    pub(super) async fn read(proxy: &mut dyn Proxy, replicas: &[Replica], is_asked: bool) -> Self {
+        let observation = match is_asked {
+            true => settled_view(proxy, replicas).await,
+            false => None,
+        };
         observation.map_or_else(Self::default, |now| Self::of(&now, replicas))
     }
 }
@@ -392,7 +395,7 @@ mod tests {
                 held_back: Duration::from_millis(2500),
             };
             let begun = Instant::now();
-            let before = Before::read(&mut proxy, &replicas).await;
+            let before = Before::read(&mut proxy, &replicas, true).await;
             (before.unrouted, begun.elapsed())
         };
         let (behind, _) = unrouted(vec![seen(1), None, seen(1), seen(2)]).await;

@@ -76,10 +76,7 @@ impl Scene<'_> {
             .replicas
             .into_iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
-        let now = match untouched {
-            true => Before::read(&mut *live.proxy, &others).await,
-            false => Before::default(),
-        };
+        let now = Before::read(&mut *live.proxy, &others, untouched).await;
         let mut desired = desired(goal, rollout, wanted, routed, &others);
         if let Some(begun) = begun {
             begun.resume(&mut desired, &others);
@@ -131,10 +128,7 @@ impl Scene<'_> {
 /// What is there once the run is settled, and how it is routed where the rollout goes on.
 async fn settled_now(live: &mut Live<'_>, goes_on: bool) -> Result<Settled> {
     let olds = live.observe().await?.replicas;
-    let before = match goes_on {
-        true => Before::read(&mut *live.proxy, &olds).await,
-        false => Before::default(),
-    };
+    let before = Before::read(&mut *live.proxy, &olds, goes_on).await;
     Ok(Settled {
         olds,
         was_unfinished: true,
