@@ -1,6 +1,8 @@
 //! Observe, plan, act: the loop that rolls, resumes, aborts and undoes, whatever the strategy.
 
 mod decide;
+#[cfg(test)]
+mod driver_tests;
 mod end;
 pub mod live;
 #[cfg(test)]
