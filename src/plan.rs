@@ -128,23 +128,16 @@ pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopFirst {
     pub rollout: RolloutId,
-    /// Those that have not been started again since, by whatever.
+    /// Those that were not started again since.
     pub ran: BTreeSet<ContainerId>,
-    /// It has not noted how it ended: the engine may still be about to stop them.
-    pub is_open: bool,
 }
 
 impl StopFirst {
-    /// Whether any of these was stopped to make room.
-    fn has_stopped_any(&self, replicas: &[Replica]) -> bool {
-        replicas.iter().any(|own| self.has_stopped(own))
-    }
-
     /// What a later run wants of it, where these are the old replicas that it finds.
     pub fn resume(self, desired: &mut Desired, olds: &[Replica]) {
         if self.rollout == desired.rollout {
             desired.policy.order = Order::StopFirst;
-            desired.served |= self.has_stopped_any(olds);
+            desired.served |= olds.iter().any(|old| self.has_stopped(old));
             desired.restartable = self.ran;
         }
     }
@@ -154,11 +147,11 @@ impl StopFirst {
     }
 }
 
-/// A rollout that an earlier run left unfinished: whose it is, what to do with it, and how many replicas it wanted.
+/// A rollout that an earlier run left unfinished: which, what to do with it, and how many replicas it wanted.
 ///
-/// The routing decides: once the cutover is written it is finished, before that it is undone, unless nothing else
-/// serves or can be started again. Where no proxy routes to the service, a complete new set is the commit record. `begun`
-/// is the rollout that was begun last, where it stops first and made no revision.
+/// The claim decides: once the cutover is written it is finished, before that it is undone, unless nothing else serves or
+/// can be started again. Where the claim is lost, what is there decides. `begun` is the rollout that was begun last, where
+/// it stops first.
 pub fn unfinished(
     observed: &Observed,
     routed: bool,
@@ -170,10 +163,7 @@ pub fn unfinished(
         .filter(|claim| claim.phase != Phase::Settled);
     let rollout = match unsettled {
         Some(claim) => claim.rollout.clone(),
-        None => match unnamed(observed) {
-            Some(new) => new.rollout.clone()?,
-            None => halted(observed, begun)?,
-        },
+        None => unnamed(observed)?.rollout.clone()?,
     };
     let (own, others) = observed.split(&rollout);
     let wanted = own.iter().filter_map(|replica| replica.wanted).max();
@@ -184,12 +174,12 @@ pub fn unfinished(
         .iter()
         .any(|other| other.serves() || restartable(other));
     let last = !way_back && own.iter().any(|own| own.serves());
+    let whole = !own.is_empty() && own.len() as u32 == wanted;
     let forward = match unsettled.map(|claim| claim.phase) {
         Some(Phase::Committed) => true,
-        Some(Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack) => false,
-        // Nothing hides the new replicas, so they may be all that answers.
-        Some(Phase::ForceShown | Phase::Settled) | None if routed => last,
-        _ => !own.is_empty() && (own.len() as u32 == wanted || last),
+        // No proxy hides the new replicas: they may be all that answers.
+        Some(Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack) => last && !routed,
+        Some(Phase::ForceShown | Phase::Settled) | None => last || (whole && !routed),
     };
     let goal = if forward {
         Goal::Finish
@@ -197,12 +187,6 @@ pub fn unfinished(
         Goal::Undo(Reason::Unfinished)
     };
     Some((rollout, goal, wanted))
-}
-
-/// The rollout that has stopped an old replica, or may have, and left nothing else.
-fn halted(observed: &Observed, begun: Option<&StopFirst>) -> Option<RolloutId> {
-    let left = |begun: &&StopFirst| begun.is_open || begun.has_stopped_any(&observed.replicas);
-    begun.filter(left).map(|begun| begun.rollout.clone())
 }
 
 /// A replica that never got its final name.

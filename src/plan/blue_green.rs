@@ -61,7 +61,7 @@ impl<'a> Rollout<'a> {
                 Next::Undo(self.meddled())
             }
             // The record was given up, though nobody has heard so: to hold what alone serves would be an outage.
-            None if self.desired.routed && self.only_new_there() => self.retire(),
+            None if self.only_new_there() => self.retire(),
             None if self.is_given_up() => self.released(),
             Some(Phase::Prepared | Phase::ForceShown) | None => self.before_cutover(),
         }
@@ -102,11 +102,6 @@ impl<'a> Rollout<'a> {
         if self.desired.goal == Goal::Finish && self.desired.routed {
             return self.take_over();
         }
-        let complete = self.news.len() >= self.desired.replicas as usize
-            && self.news.iter().all(|new| self.is_ready(new));
-        if complete && !self.desired.routed {
-            return self.retire();
-        }
         if self.somebody_joined() {
             return Next::Undo(self.meddled());
         }
@@ -122,7 +117,7 @@ impl<'a> Rollout<'a> {
         if let Some(reason) = self.failed() {
             return Next::Undo(Reason::Failed(reason));
         }
-        if self.desired.routed && (!self.is_held() || self.stale) {
+        if !self.is_held() || self.stale {
             return Next::Step(Step::Route(Phase::Prepared));
         }
         if self.desired.confirm_hold && self.facts.confirmed != Some(Phase::Prepared) {
@@ -145,11 +140,7 @@ impl<'a> Rollout<'a> {
                 false => Next::Step(Step::AwaitReady),
             };
         }
-        if self.desired.routed {
-            Next::Step(Step::Route(self.phase_after(0)))
-        } else {
-            self.retire()
-        }
+        Next::Step(Step::Route(self.phase_after(0)))
     }
 
     /// What follows the shift of this number; 0 is before the first.
@@ -230,7 +221,7 @@ impl<'a> Rollout<'a> {
         if self.stale && self.news.iter().any(|new| new.serves()) {
             return Next::Step(Step::Route(Phase::Committed));
         }
-        if self.facts.confirmed != Some(Phase::Committed) {
+        if self.desired.routed && self.facts.confirmed != Some(Phase::Committed) {
             return match self.facts.confirm_expired {
                 Some(Phase::Committed)
                     if self.old_serves()
@@ -268,7 +259,7 @@ impl<'a> Rollout<'a> {
 
     /// There is something to go back to.
     fn is_to_bake(&self) -> bool {
-        self.desired.policy.bake && self.olds.iter().any(|old| answers(old))
+        self.desired.routed && self.desired.policy.bake && self.olds.iter().any(|old| answers(old))
     }
 
     fn unconfirmed(&self) -> String {
@@ -278,7 +269,10 @@ impl<'a> Rollout<'a> {
 
     /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.
     fn worse_than_before(&self) -> Option<Reason> {
-        let is_way_back = |old: &Replica| answers(old) || self.can_be_restarted(old);
+        // Without a proxy the old replicas still get requests, as many as there are.
+        let unrouted = !self.desired.routed;
+        let still = |old: &Replica| answers(old) || (unrouted && old.serves());
+        let is_way_back = |old: &Replica| still(old) || self.can_be_restarted(old);
         let olds = self.olds.iter().filter(|old| is_way_back(old)).count();
         let news = self.news.iter().filter(|new| new.serves()).count();
         let whole = self.desired.olds_at_start.iter().all(|id| {
@@ -286,7 +280,7 @@ impl<'a> Rollout<'a> {
                 .iter()
                 .any(|old| old.id == *id && is_way_back(old))
         });
-        let back = olds > 0 && (whole || olds >= news);
+        let back = olds > 0 && (whole || olds >= news || unrouted);
         // A first start that has died leaves nothing that could be lost.
         let died = !self.desired.served && olds == 0 && news == 0;
         let ill = self.news.iter().find(|new| !new.serves());
@@ -296,7 +290,10 @@ impl<'a> Rollout<'a> {
             return Some(Reason::Failed(format!(
                 "new replica {} {}",
                 ill.target_name(),
-                ill.with_complaint("failed after the cutover")
+                ill.with_complaint(match self.desired.routed {
+                    true => "failed after the cutover",
+                    false => "was ready and then failed",
+                })
             )));
         }
         let missing = self.news.len() < self.desired.replicas as usize;
@@ -338,9 +335,10 @@ impl<'a> Rollout<'a> {
             return next;
         }
         if !self.desired.routed {
-            return match self.only_new_can_serve() {
-                true => self.only_new_left(reason),
-                false => self.remove_new(reason),
+            return match self.phase {
+                _ if self.only_new_can_serve() => self.only_new_left(reason),
+                Some(Phase::Committed) => Next::Step(Step::Route(Phase::RolledBack)),
+                _ => self.remove_new(reason),
             };
         }
         match self.phase {

@@ -99,7 +99,7 @@ fn world() -> impl Strategy<Value = Simulator> {
     (sets, wants).prop_map(
         |((olds, mut news, phase, bits), (goal, replicas, routed, created, confirm_hold, fate))| {
             // A rollout that has just begun holds before it creates.
-            if goal == Goal::Roll && routed && phase.is_none() {
+            if goal == Goal::Roll && phase.is_none() {
                 news.clear();
             }
             let mut world = Simulator::new(olds.clone(), replicas, routed, fate);
@@ -116,7 +116,7 @@ fn world() -> impl Strategy<Value = Simulator> {
             }
             world.facts.created = created;
             world.facts.ready_expired = bits[3] && bits[4];
-            world.observed.claim = phase.filter(|_| routed).map(|phase| Claim {
+            world.observed.claim = phase.map(|phase| Claim {
                 rollout: world.desired.rollout.clone(),
                 phase,
                 plan: partly(phase, &world, bits[5]),

@@ -212,7 +212,6 @@ impl Simulator {
         let begun = StopFirst {
             rollout: rollout("r2"),
             ran: ran.map(|own| own.id.clone()).collect(),
-            is_open: true,
         };
         let begun = Some(begun).filter(|begun| !begun.ran.is_empty());
         let (rollout, goal, replicas) =
@@ -269,7 +268,8 @@ impl Simulator {
                 told()
             );
         }
-        if *step == Step::Route(Phase::RolledBack) && self.phase() == Some(Phase::Committed) {
+        let goes_back = *step == Step::Route(Phase::RolledBack) && self.desired.routed;
+        if goes_back && self.phase() == Some(Phase::Committed) {
             let over_dead = !self.desired.served && !self.desired.olds_at_start.is_empty();
             assert!(
                 !over_dead || self.facts.harms || !self.new_serves_alone(),
@@ -321,7 +321,7 @@ impl Simulator {
             }
             let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
             assert!(
-                self.desired.routed || !self.stops_first() || self.news().iter().all(ready),
+                self.phase() == Some(Phase::Committed) || self.news().iter().all(ready),
                 "{id} is the way back from what is not ready: {}",
                 told()
             );

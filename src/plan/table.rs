@@ -417,12 +417,15 @@ fn an_exited_leftover_is_replaced_and_not_stopped() {
 fn without_a_proxy_health_alone_decides() {
     let mut world = Simulator::new(olds(1), 1, false, WELL);
     let wanted = [
+        "hold",
         "create 1",
         "ready",
+        "cutover",
         "drain old-1",
         "stop old-1",
         "remove old-1",
         "rename web-new-1",
+        "release",
     ];
     expect(&mut world, &wanted, &Next::Done);
 }

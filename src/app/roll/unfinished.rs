@@ -52,7 +52,7 @@ impl Scene<'_> {
         let mut live = self.live(subject, proxy, lock, watch, settle);
         let observed = live.observe().await?;
         let name = &subject.service.name;
-        let begun = memory.stop_first(&observed.replicas, lock.epoch);
+        let begun = memory.stop_first(&observed.replicas);
         let unfinished = plan::unfinished(&observed, routed, begun.as_ref());
         let Some((rollout, goal, wanted)) = unfinished else {
             if subject.purpose == Purpose::Settle {
