@@ -15,13 +15,10 @@ use tokio::{
 };
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-use super::{
+use super::{daemon::Daemon, engine::Unanswered, fetch, store::Unchanged};
+use crate::overlay::{
+    Claim, Overlay, Stale,
     control::{self, Answer, Call, Failure, FailureKind, Hello},
-    daemon::Daemon,
-    engine::Unanswered,
-    fetch,
-    overlay::{Overlay, Stale},
-    store::Unchanged,
 };
 
 /// CLIs at once; more wait.
@@ -92,12 +89,17 @@ async fn answer(line: &str, daemon: &Daemon) -> Result<Answer, Failure> {
             &*daemon.store.settled().await,
         ))),
         Call::Set { claim } => {
-            claim
-                .validate()
-                .map_err(|wrong| FailureKind::BadRequest.because(wrong))?;
+            validate(&claim)?;
             let (key, stage, rules) = (claim.key.clone(), claim.stage.clone(), claim.rules.len());
             let generation = change(daemon, |overlay| overlay.set(claim)).await?;
             tracing::info!(key, stage, rules, generation, "set");
+            Ok(Answer::Changed { generation })
+        }
+        Call::SetAll { claims } => {
+            claims.iter().try_for_each(validate)?;
+            let keys: Vec<String> = claims.iter().map(|claim| claim.key.clone()).collect();
+            let generation = change(daemon, |overlay| overlay.set_all(claims)).await?;
+            tracing::info!(?keys, generation, "set together");
             Ok(Answer::Changed { generation })
         }
         Call::Clear { key, epoch } => {
@@ -119,6 +121,11 @@ async fn answer(line: &str, daemon: &Daemon) -> Result<Answer, Failure> {
             fetch::fetch(&url, &readers).await.map(Answer::Fetched)
         }
     }
+}
+
+fn validate(claim: &Claim) -> Result<(), Failure> {
+    let valid = claim.validate();
+    valid.map_err(|wrong| FailureKind::BadRequest.because(wrong))
 }
 
 async fn change<F>(daemon: &Daemon, change: F) -> Result<u64, Failure>

@@ -26,11 +26,13 @@ use tokio::{
 use super::{
     daemon::{Daemon, Shown},
     engine::Engine,
-    overlay::{Claim, ENABLE, Labels, Match, Rule},
     server,
     store::Store,
 };
-use crate::docker_http::{self, Body, Endpoint};
+use crate::{
+    docker_http::{self, Body, Endpoint},
+    overlay::{Claim, Labels, Match, Rule},
+};
 
 pub struct FakeEngine {
     containers: Mutex<BTreeMap<String, Container>>,
@@ -267,15 +269,6 @@ impl Client {
         let status = response.status();
         let body = docker_http::read_whole(response.into_body()).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())
-    }
-}
-
-pub fn hide(on: Match) -> Rule {
-    let labels = [(ENABLE.to_owned(), "false".to_owned())].into();
-    Rule {
-        on,
-        labels,
-        health: None,
     }
 }
 

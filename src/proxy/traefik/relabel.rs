@@ -1,11 +1,11 @@
 //! The overlay rules that hold, cut over and cut back, and how a claim reads as a commit record. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::{
     model::{self, ContainerId, RolloutId, Stage, label},
+    overlay::{Claim, Health, Match, Rule},
     proxy::Change,
-    socket_proxy::overlay::{Claim, ENABLE, Health, Match, Rule},
 };
 
 /// The claim that brings a change about. Health rules of earlier rollouts, in `before`, stay in force: a replica whose
@@ -18,21 +18,21 @@ pub fn claim(key: &str, epoch: u64, change: Change<'_>, before: Option<&Claim>) 
     let mut rules: Vec<Rule> = before
         .into_iter()
         .flat_map(|claim| &claim.rules)
-        .filter(|rule| rule.health.is_some() && rule.on != own)
+        .filter(|rule| rule.is_on_health() && rule.on != own)
         .cloned()
         .collect();
     match change.stage {
-        Stage::Hold | Stage::Back => rules.push(hide(own)),
+        Stage::Hold | Stage::Back => rules.push(Rule::hide(own)),
         Stage::Cutover => {
             rules.extend(
                 change
                     .olds
                     .iter()
-                    .map(|old| hide(Match::Id(old.id.0.clone()))),
+                    .map(|old| Rule::hide(Match::Id(old.id.0.clone()))),
             );
-            rules.push(healthy(own));
+            rules.push(Rule::health(own, Health::Healthy));
         }
-        Stage::Shown | Stage::Settled => rules.push(healthy(own)),
+        Stage::Shown | Stage::Settled => rules.push(Rule::health(own, Health::Healthy)),
     }
     let stage = word(change.stage).to_owned();
     Claim {
@@ -41,22 +41,6 @@ pub fn claim(key: &str, epoch: u64, change: Change<'_>, before: Option<&Claim>) 
         epoch,
         stage,
         rules,
-    }
-}
-
-fn hide(on: Match) -> Rule {
-    Rule {
-        on,
-        labels: BTreeMap::from([(ENABLE.to_owned(), "false".to_owned())]),
-        health: None,
-    }
-}
-
-fn healthy(on: Match) -> Rule {
-    Rule {
-        on,
-        labels: BTreeMap::new(),
-        health: Some(Health::Healthy),
     }
 }
 
@@ -83,11 +67,7 @@ pub fn is_unsettled(claim: &Claim) -> bool {
 /// What a claim records; `None` for a stage that only a later version knows.
 pub fn read(claim: &Claim) -> Option<model::Claim> {
     let stage = WORDS.iter().find(|(_, word)| *word == claim.stage)?.0;
-    let hides = claim.rules.iter().filter(|rule| {
-        rule.labels
-            .get(ENABLE)
-            .is_some_and(|value| value == "false")
-    });
+    let hides = claim.rules.iter().filter(|rule| rule.hides());
     let ids = hides.filter_map(|rule| match &rule.on {
         Match::Id(id) => Some(ContainerId(id.clone())),
         Match::Label { .. } => None,

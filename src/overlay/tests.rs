@@ -12,11 +12,7 @@ fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
 }
 
 fn rule(on: Match, enabled: &str) -> Rule {
-    Rule {
-        on,
-        labels: labels([(ENABLE, enabled)]),
-        health: None,
-    }
+    Rule::set(on, labels([(ENABLE, enabled)]))
 }
 
 fn id(id: &str) -> Match {
@@ -63,8 +59,7 @@ fn a_container_that_hides_itself_is_not_hidden_by_the_overlay() {
 
 #[test]
 fn the_later_rule_wins_label_by_label() {
-    let mut first = rule(id("a"), "false");
-    first.labels.insert("weight".to_owned(), "9".to_owned());
+    let first = Rule::set(id("a"), labels([(ENABLE, "false"), ("weight", "9")]));
     let overlay = overlay(vec![first, rule(id("a"), "true")]);
     let mut told = Labels::new();
     overlay.apply("a", &mut told, false);
@@ -74,8 +69,7 @@ fn the_later_rule_wins_label_by_label() {
 
 #[test]
 fn a_rule_matches_on_what_docker_says_and_not_on_what_another_rule_told() {
-    let mut first = rule(id("a"), "true");
-    first.labels = labels([("io.rollout.id", "r1")]);
+    let first = Rule::set(id("a"), labels([("io.rollout.id", "r1")]));
     let overlay = overlay(vec![first, rule(label("r1"), "false")]);
     let mut told = Labels::new();
     overlay.apply("a", &mut told, false);
@@ -84,9 +78,7 @@ fn a_rule_matches_on_what_docker_says_and_not_on_what_another_rule_told() {
 
 #[test]
 fn a_health_rule_applies_while_docker_says_starting_and_never_again() {
-    let mut healthy = rule(id("a"), "true");
-    healthy.health = Some(Health::Healthy);
-    let mut overlay = overlay(vec![healthy]);
+    let mut overlay = overlay(vec![Rule::health(id("a"), Health::Healthy)]);
     let told = |overlay: &Overlay, starting| overlay.apply("a", &mut Labels::new(), starting);
     assert_eq!(told(&overlay, true), Some(Health::Healthy));
     assert_eq!(told(&overlay, false), None);
@@ -173,11 +165,19 @@ fn any_match() -> impl Strategy<Value = Match> {
     ]
 }
 
+fn any_effect() -> impl Strategy<Value = Effect> {
+    let key = || prop_oneof![Just(ENABLE.to_owned()), "[kl]"];
+    let set = proptest::collection::btree_map(key(), "true|false", 0..3);
+    let unset = proptest::collection::btree_set(key(), 0..3);
+    prop_oneof![
+        4 => (set, unset).prop_map(|(set, unset)| Effect::Labels { set, unset }),
+        2 => Just(Effect::Health(Health::Healthy)),
+        1 => Just(Effect::Omit),
+    ]
+}
+
 fn any_rule() -> impl Strategy<Value = Rule> {
-    (any_match(), any::<bool>(), any::<bool>()).prop_map(|(on, enabled, healthy)| Rule {
-        health: healthy.then_some(Health::Healthy),
-        ..rule(on, if enabled { "true" } else { "false" })
-    })
+    (any_match(), any_effect()).prop_map(|(on, effect)| Rule { on, effect })
 }
 
 fn any_claim() -> impl Strategy<Value = Claim> {
@@ -216,8 +216,9 @@ proptest! {
         let own = labels([("io.rollout.id", &value)]);
         let mut told = own.clone();
         overlay.apply(&name, &mut told, true);
-        let hidden = told.get(ENABLE).is_some_and(|value| value == "false");
-        prop_assert_eq!(hidden, overlay.hides(&name, &own));
+        let disabled = told.get(ENABLE).is_some_and(|value| value == "false");
+        let omitted = overlay.omits(&name, &own);
+        prop_assert_eq!(disabled || omitted, overlay.hides(&name, &own));
     }
 
     #[test]
