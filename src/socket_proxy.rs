@@ -25,6 +25,8 @@ pub mod stream;
 pub mod watch;
 
 #[cfg(test)]
+mod fixture_tests;
+#[cfg(test)]
 mod generation_tests;
 #[cfg(test)]
 mod testing;

@@ -198,7 +198,7 @@ mod tests {
     use crate::{
         arbitrary::{mutated, replaced},
         error::Outcome,
-        overlay::Claim,
+        overlay::{Claim, Effect, Health, Match, Rule},
     };
 
     fn claim(epoch: u64) -> Claim {
@@ -278,6 +278,22 @@ mod tests {
         let error = refused(r#"{"format": 3, "overlay": {"generations": []}}"#);
         assert_eq!(error.outcome, Outcome::NeedsPerson);
         assert!(error.message.contains("format 3"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_version_1_would_read_in_part_has_a_format_that_it_refuses() {
+        let text = |effect| {
+            let on = Match::Id("a".to_owned());
+            let rules = vec![Rule { on, effect }];
+            let mut overlay = Overlay::default();
+            overlay.set(Claim { rules, ..claim(1) }).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            write(&directory.path().join(FILE), &overlay).unwrap();
+            assert_eq!(*Store::open(directory.path()).unwrap().current(), overlay);
+            fs::read_to_string(directory.path().join(FILE)).unwrap()
+        };
+        assert!(text(Effect::Omit).starts_with(r#"{"format":2,"#));
+        assert!(text(Effect::Health(Health::Healthy)).starts_with(r#"{"format":1,"#));
     }
 
     #[test]
