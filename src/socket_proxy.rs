@@ -30,6 +30,8 @@ mod fixture_tests;
 mod generation_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod visible_tests;
 
 use std::{
     io::{self, IsTerminal},
