@@ -16,7 +16,7 @@ pub use self::{
     rule::{ENABLE, Effect, Health, Labels, Match, Rule},
 };
 
-/// All rules of one service's rollout, replaced as a whole; or what an operator says of one container.
+/// All rules of one service's rollout, or the labels that an operator sets on one container; replaced as a whole.
 ///
 /// The stage is the CLI's commit record: a claim without any rule left stays until its owner clears it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ impl Claim {
     }
 }
 
-/// A change by an owner who has been followed by another.
+/// Refuses a change by an owner that a later one has followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} belongs to a later rollout (epoch {last})")]
 pub struct Stale {
@@ -124,7 +124,7 @@ impl Overlay {
         }
     }
 
-    /// Drops what is said about a container that is gone for good. Rules on labels stay: they are their owner's.
+    /// Drops the rules on a container that is removed. Rules on labels stay: they are their owner's.
     pub fn forget_container(&mut self, id: &str) -> bool {
         let mut dropped = self.settled.remove(id);
         dropped |= self.forget_by_hand(id);
@@ -141,7 +141,7 @@ impl Overlay {
         dropped
     }
 
-    /// Notes that Docker has said something else than `starting` about a container: its health rules have ended.
+    /// Notes that Docker has reported a health other than `starting` for a container: its health rules end.
     pub fn settle(&mut self, id: &str, labels: &Labels) -> bool {
         let ruled = self.rules_on(id, labels).any(Rule::is_on_health);
         let news = ruled && self.settled.insert(id.to_owned());

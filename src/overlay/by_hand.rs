@@ -10,12 +10,12 @@ const PREFIX: &str = ".by-hand/";
 const WORDS: &str = "by hand";
 
 impl Claim {
-    /// What is said by hand of one container, by its full id.
+    /// Sets labels on one container, by its full id.
     pub fn by_hand(id: &str, labels: Labels) -> Self {
         Self {
             key: key_by_hand(id),
             rollout: WORDS.to_owned(),
-            // Nobody owns it: a container that is gone takes its epoch along, and ids do not come back.
+            // No rollout owns it. The epoch is dropped with the container, and ids do not come back.
             epoch: 1,
             stage: WORDS.to_owned(),
             rules: vec![Rule::set(Match::Id(id.to_owned()), labels)],
@@ -32,7 +32,7 @@ pub(super) fn is_key(key: &str) -> bool {
     key.starts_with(PREFIX)
 }
 
-/// The key of what is said by hand of a container.
+/// The key of the claim that an operator sets on a container.
 pub fn key_by_hand(id: &str) -> String {
     format!("{PREFIX}{id}")
 }
@@ -62,7 +62,7 @@ impl Overlay {
             .collect()
     }
 
-    /// Nothing is left of what was said by hand of a container that is gone.
+    /// Drops the claim and the epoch of a container that is removed.
     pub(super) fn forget_by_hand(&mut self, id: &str) -> bool {
         let key = key_by_hand(id);
         self.last_epochs.remove(&key);

@@ -29,7 +29,7 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
 pub enum Call {
-    /// Who answers: [`Answer::Hello`].
+    /// The version and state of the daemon: [`Answer::Hello`].
     Hello,
     /// The whole overlay: [`Answer::Overlay`].
     Get,
@@ -44,7 +44,7 @@ pub enum Call {
         /// The owner's.
         epoch: u64,
     },
-    /// Who reads: [`Answer::Readers`].
+    /// The clients of the socket proxy: [`Answer::Readers`].
     Readers,
     /// A GET near the readers: [`Answer::Fetched`].
     Fetch {

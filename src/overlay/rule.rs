@@ -102,7 +102,7 @@ impl Rule {
 
     /// Whether it changes nothing, as what is left of a rule whose hiding has ended.
     pub fn is_empty(&self) -> bool {
-        *self == Self::set(self.on.clone(), Labels::new())
+        matches!(&self.effect, Effect::Labels { set, unset } if set.is_empty() && unset.is_empty())
     }
 
     pub fn is_on_health(&self) -> bool {
@@ -125,11 +125,10 @@ impl Rule {
 
     /// Ends what [`Rule::hides`] says; the rest stays.
     pub(super) fn end_hiding(&mut self) {
-        if self.effect == Effect::Omit {
-            *self = Self::set(self.on.clone(), Labels::new());
-        }
-        if let Effect::Labels { set, .. } = &mut self.effect {
-            set.remove(ENABLE);
+        match &mut self.effect {
+            Effect::Labels { set, .. } => drop(set.remove(ENABLE)),
+            Effect::Omit => *self = Self::set(self.on.clone(), Labels::new()),
+            Effect::Health(_) => {}
         }
     }
 
