@@ -47,7 +47,7 @@ use crate::{
     error::Result,
     model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
     namespace::{check::Check, traffic::Protocol},
-    socket_proxy,
+    overlay,
     watch::Role,
 };
 
@@ -247,9 +247,7 @@ impl Proxy for Traefik {
             if let Some(claim) = claim.filter(relabel::is_unsettled) {
                 // The overlay refuses whoever is older than the last owner.
                 let epoch = self.epoch.max(claim.epoch);
-                control
-                    .set(socket_proxy::overlay::Claim { epoch, ..claim })
-                    .await?;
+                control.set(overlay::Claim { epoch, ..claim }).await?;
             }
         }
         Ok(())

@@ -2,11 +2,11 @@
 
 use crate::{
     model::{Health, Replica, Share},
+    overlay::{ENABLE, Labels, Overlay},
     proxy::traefik::{
         conflicts,
         names::{is_false, is_traefik, wants_traefik},
     },
-    socket_proxy::overlay::{ENABLE, Labels, Overlay},
 };
 
 /// A container, the replicas of its service, and the overlay before and after the change.
@@ -116,9 +116,9 @@ fn told(overlay: &Overlay, replica: &Replica) -> Labels {
 }
 
 fn hidden(overlay: &Overlay, replica: &Replica) -> bool {
-    told(overlay, replica)
-        .iter()
-        .any(|(key, value)| key.eq_ignore_ascii_case(ENABLE) && is_false(value))
+    let disabled =
+        |(key, value): (&String, &String)| key.eq_ignore_ascii_case(ENABLE) && is_false(value);
+    overlay.omits(&replica.id.0, &replica.labels) || told(overlay, replica).iter().any(disabled)
 }
 
 #[cfg(test)]
@@ -126,8 +126,8 @@ mod tests {
     use super::*;
     use crate::{
         model::Run,
+        overlay::{Claim, Match, Rule},
         plan::simulator::replica,
-        socket_proxy::overlay::{Claim, Match, Rule},
     };
 
     const RULE: &str = "traefik.http.routers.web.rule";
@@ -207,17 +207,12 @@ mod tests {
         let one = [web("one")];
         let asked = labels(&[(ENABLE, "true")]);
         let mut now = Overlay::default();
-        let rule = Rule {
-            on: Match::Id("one".to_owned()),
-            labels: labels(&[(ENABLE, "false")]),
-            health: None,
-        };
         let claim = Claim {
             key: "shop/web".to_owned(),
             rollout: "r".to_owned(),
             epoch: 1,
             stage: "cutover".to_owned(),
-            rules: vec![rule],
+            rules: vec![Rule::hide(Match::Id("one".to_owned()))],
         };
         now.set(claim).unwrap();
         let before = now.clone();

@@ -13,13 +13,13 @@ use crate::{
     engine::Image,
     error::{Error, Result},
     model::{Replica, ServiceKey, label},
+    overlay::Labels,
     proxy::traefik::{
         conflicts::{Clash, Object, Outcome, ROUTER, clashes, objects_of},
         discover::TraefikContainer,
         neighbours::{Neighbour, is_unknown, neighbours},
     },
     settings::Settings,
-    socket_proxy::overlay::Labels,
 };
 
 /// A service whose labels are compared.

@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Outcome, Result},
     model::{Replica, ServiceKey},
     namespace::traffic::Protocol,
+    overlay::Overlay,
     proxy::{
         Proxy,
         none::NoProxy,
@@ -31,7 +32,6 @@ use crate::{
         },
     },
     settings::{ProxyKind, Settings, Strategy, SwitchBy},
-    socket_proxy::overlay::Overlay,
 };
 
 /// What a pin is called in messages.

@@ -17,7 +17,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     model::{RolloutId, ServiceKey, label},
-    socket_proxy::overlay::Overlay,
+    overlay::Overlay,
 };
 
 /// A router as labels name it.
@@ -186,7 +186,7 @@ mod tests {
     use bollard::models::ContainerSummaryStateEnum;
 
     use super::*;
-    use crate::socket_proxy::overlay::{Claim, Labels};
+    use crate::overlay::{Claim, Labels};
 
     fn container(service: &str, status: &str) -> ContainerSummary {
         let labels = [

@@ -1,11 +1,9 @@
 //! The overlay's claim of a route plan, and how it reads as a commit record. Pure.
 
-use std::collections::BTreeMap;
-
 use crate::{
     error::{Error, Result},
     model::{self, ContainerId, Phase, RolloutId, RoutePlan, Share, Target, label},
-    socket_proxy::overlay::{Claim, ENABLE, Health, Match, Rule},
+    overlay::{Claim, Health, Match, Rule},
 };
 
 /// The claim that brings a route plan about. Health rules of earlier rollouts, in `before`, stay in force: a replica whose
@@ -18,13 +16,16 @@ pub fn write(key: &str, epoch: u64, claim: &model::Claim, before: Option<&Claim>
     let mut rules: Vec<Rule> = before
         .into_iter()
         .flat_map(|claim| &claim.rules)
-        .filter(|rule| rule.health.is_some() && rule.on != own)
+        .filter(|rule| rule.is_on_health() && rule.on != own)
         .cloned()
         .collect();
     for (target, share) in &claim.plan.shares {
         match (target, share) {
-            (_, Share::Hidden) => rules.push(hide(on(target))),
-            (Target::Rollout(_), Share::Live) => rules.push(healthy(on(target))),
+            (_, Share::Hidden) => rules.push(Rule::hide(on(target))),
+            // A replica that passed its own checks gets traffic although Docker has no result of its health check yet.
+            (Target::Rollout(_), Share::Live) => {
+                rules.push(Rule::health(on(target), Health::Healthy));
+            }
             (Target::Replica(_), Share::Live) => {}
             (_, Share::Weight(_)) => {
                 return Err(Error::refused(
@@ -52,23 +53,6 @@ fn on(target: &Target) -> Match {
     }
 }
 
-fn hide(on: Match) -> Rule {
-    Rule {
-        on,
-        labels: BTreeMap::from([(ENABLE.to_owned(), "false".to_owned())]),
-        health: None,
-    }
-}
-
-/// A replica that passed its own checks gets traffic although Docker has no result of its health check yet.
-fn healthy(on: Match) -> Rule {
-    Rule {
-        on,
-        labels: BTreeMap::new(),
-        health: Some(Health::Healthy),
-    }
-}
-
 /// Whether its rollout is not over, as far as this version can tell.
 pub fn is_unsettled(claim: &Claim) -> bool {
     claim.stage.parse() != Ok(Phase::Settled)
@@ -88,9 +72,9 @@ pub fn read(claim: &Claim) -> Result<model::Claim> {
     })?;
     let rollout = RolloutId(claim.rollout.clone());
     let own = Target::Rollout(rollout.clone());
-    let share = |rule: &Rule| match rule.labels.get(ENABLE) {
-        Some(enabled) if enabled == "false" => Some(Share::Hidden),
-        _ => rule.health.map(|_| Share::Live),
+    let share = |rule: &Rule| match rule.hides() {
+        true => Some(Share::Hidden),
+        false => rule.is_on_health().then_some(Share::Live),
     };
     let target = |on: &Match| match on {
         Match::Id(id) => Some(Target::Replica(ContainerId(id.clone()))),
