@@ -8,7 +8,27 @@ use std::{
 
 use serde::Serialize;
 
-use crate::model::{Drained, RolloutId, Route, ServiceKey, Side};
+use crate::model::{Drained, Phase, RolloutId, ServiceKey, Share};
+
+/// One of the two sets of a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    Old,
+    New,
+}
+
+impl Side {
+    /// The set that gets traffic, or more of it, by the plan of this phase.
+    pub fn of(phase: Phase) -> Self {
+        match phase {
+            Phase::Prepared | Phase::RolledBack => Self::Old,
+            Phase::Shifted { .. } | Phase::Committed | Phase::ForceShown | Phase::Settled => {
+                Self::New
+            }
+        }
+    }
+}
 
 /// One thing that happened. In JSON the kind is under `event`, in snake case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -104,7 +124,7 @@ pub enum Event {
         /// All labels that are set by hand now; none where they were cleared.
         labels: BTreeMap<String, String>,
         /// What Traefik says that it does with the container now; `None` where it was not asked.
-        route: Option<Route>,
+        route: Option<Share>,
         /// From the change until then.
         ms: u64,
     },

@@ -1,6 +1,8 @@
 //! Observe, plan, act: the loop that rolls, resumes, aborts and undoes, whatever the strategy.
 
 mod decide;
+#[cfg(test)]
+mod driver_tests;
 mod end;
 pub mod live;
 #[cfg(test)]
@@ -15,8 +17,8 @@ use self::decide::{OnFailure, OnSignal};
 pub(crate) use self::end::UNROUTED;
 use crate::{
     error::{Error, Outcome, Result},
-    event::{Event, Events},
-    model::{Baked, Desired, Facts, Goal, Observed, Reason},
+    event::{Event, Events, Side},
+    model::{Baked, Desired, Facts, Goal, Observed, Phase, Reason},
     plan::{self, Next, Step},
     retry,
 };
@@ -144,7 +146,7 @@ impl Running<'_> {
         let started = Instant::now();
         if moves_traffic(step) {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
-            self.routed_at = (*step != Step::Hold).then_some(started);
+            self.routed_at = (*step != Step::Route(Phase::Prepared)).then_some(started);
         }
         if decide::makes_room(step, &self.desired, self.facts.confirmed) {
             self.stopped_at.get_or_insert(started);
@@ -213,12 +215,12 @@ impl Running<'_> {
         if end::ends_gap(step, &self.desired, &self.facts) {
             self.summary.gap = self.stopped_at.take().map(|since| since.elapsed());
         }
-        if let (Step::Confirm { side }, Some(since)) = (step, self.routed_at)
-            && self.facts.confirmed == Some(*side)
+        if let (Step::Confirm(phase), Some(since)) = (step, self.routed_at)
+            && self.facts.confirmed == Some(*phase)
         {
             self.summary.cutover = Some(since.elapsed());
             self.events.emit(Event::Confirmed {
-                side: *side,
+                side: Side::of(*phase),
                 ms: since.elapsed().as_millis() as u64,
             });
         }
@@ -258,10 +260,7 @@ async fn observe(world: &mut dyn World) -> Result<Observed> {
 
 /// Whether what a proxy has confirmed before says nothing any more.
 fn moves_traffic(step: &Step) -> bool {
-    matches!(
-        step,
-        Step::Hold | Step::Cutover | Step::CutBack | Step::Start { .. }
-    )
+    matches!(step, Step::Route(_) | Step::Start { .. })
 }
 
 /// A creation that was under way in the engine may still come to its end: what it made must be seen.

@@ -262,32 +262,158 @@ pub struct HealthCheck {
     pub timeout: Duration,
 }
 
-/// How far the routing of a rollout has come, as the overlay keeps it: the commit record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What part of the traffic a replica gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Stage {
+pub enum Share {
+    Hidden,
+    /// Relative to the weights of the other replicas; at least 1.
+    Weight(u32),
+    /// The same as every other live replica.
+    Live,
+}
+
+/// Which replicas a share is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    Replica(ContainerId),
+    /// Every replica of this rollout, those that do not exist yet included.
+    Rollout(RolloutId),
+}
+
+/// Target → share, taken into effect in one atomic step. A replica that no target matches keeps what its labels give it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RoutePlan {
+    pub shares: BTreeMap<Target, Share>,
+}
+
+impl RoutePlan {
+    /// The share that the plan gives a replica; the replica's own target comes before that of its rollout.
+    pub fn share(&self, replica: &Replica) -> Option<Share> {
+        let own = self.shares.get(&Target::Replica(replica.id.clone()));
+        let rollout = replica.rollout.clone().map(Target::Rollout);
+        let joint = || rollout.and_then(|rollout| self.shares.get(&rollout));
+        own.or_else(joint).copied()
+    }
+
+    pub fn hides(&self, replica: &Replica) -> bool {
+        self.share(replica) == Some(Share::Hidden)
+    }
+
+    /// Whether the replica's whole rollout gets traffic.
+    pub fn promotes(&self, replica: &Replica) -> bool {
+        let rollout = replica.rollout.clone().map(Target::Rollout);
+        rollout.is_some_and(|own| {
+            self.shares
+                .get(&own)
+                .is_some_and(|share| *share != Share::Hidden)
+        })
+    }
+
+    pub fn is_hidden(&self, target: &Target) -> bool {
+        self.shares.get(target) == Some(&Share::Hidden)
+    }
+}
+
+/// How far a rollout has come: with the route plan, its commit record.
+///
+/// The words by which it is stored are those of version 0.1.0, whose records are read too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Phase {
     /// The new replicas are hidden, and never were anything else.
-    Hold,
+    Prepared,
+    /// The new replicas get a part of the traffic, by the shift of this number from 1.
+    Shifted { step: u16 },
     /// The new replicas are live, the old ones hidden: from here a rollout is finished forward.
-    Cutover,
+    Committed,
     /// The traffic was taken back to the old replicas.
-    Back,
-    /// Nothing else was left, so the socket proxy shows the new replicas although nobody cut over.
-    Shown,
-    /// All is done; what is left only covers a health check that has not spoken yet.
+    RolledBack,
+    /// The socket proxy shows the new replicas, before any cutover, because nothing else was left.
+    ForceShown,
+    /// The rollout is over; what is left only covers a health check that has no result yet.
     Settled,
 }
 
-/// The overlay's record for a service.
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prepared => f.write_str("hold"),
+            Self::Shifted { step } => write!(f, "shift-{step}"),
+            Self::Committed => f.write_str("cutover"),
+            Self::RolledBack => f.write_str("back"),
+            Self::ForceShown => f.write_str("shown"),
+            Self::Settled => f.write_str("settled"),
+        }
+    }
+}
+
+/// A phase that only a later version has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the phase {0:?} is not known: a newer rollout wrote it")]
+pub struct UnknownPhase(String);
+
+impl std::str::FromStr for Phase {
+    type Err = UnknownPhase;
+
+    fn from_str(word: &str) -> Result<Self, UnknownPhase> {
+        let unknown = || UnknownPhase(word.to_owned());
+        match word {
+            "hold" => Ok(Self::Prepared),
+            "cutover" => Ok(Self::Committed),
+            "back" => Ok(Self::RolledBack),
+            "shown" => Ok(Self::ForceShown),
+            "settled" => Ok(Self::Settled),
+            _ => {
+                let step = word.strip_prefix("shift-").ok_or_else(unknown)?;
+                let step: u16 = step.parse().map_err(|_| unknown())?;
+                let read = Self::Shifted { step };
+                (step > 0 && read.to_string() == word)
+                    .then_some(read)
+                    .ok_or_else(unknown)
+            }
+        }
+    }
+}
+
+impl From<Phase> for String {
+    fn from(phase: Phase) -> Self {
+        phase.to_string()
+    }
+}
+
+impl TryFrom<String> for Phase {
+    type Error = UnknownPhase;
+
+    fn try_from(word: String) -> Result<Self, UnknownPhase> {
+        word.parse()
+    }
+}
+
+/// The durable record of a rollout's route plan and phase.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
     /// The rollout that owns it.
     pub rollout: RolloutId,
-    pub stage: Stage,
-    /// The old replicas that it hides by id.
-    pub hides: BTreeSet<ContainerId>,
-    /// What is live is not where the record has it any more: the same stage is to be taken into effect again.
+    pub phase: Phase,
+    pub plan: RoutePlan,
+    /// What is live is not where the record has it any more: the same plan is to be applied again.
     pub stale: bool,
+}
+
+impl Claim {
+    /// Of a rollout that is over, and whose replicas have no result of Docker's health check yet.
+    pub fn settled(rollout: &RolloutId) -> Self {
+        let own = Target::Rollout(rollout.clone());
+        Self {
+            rollout: rollout.clone(),
+            phase: Phase::Settled,
+            plan: RoutePlan {
+                shares: BTreeMap::from([(own, Share::Live)]),
+            },
+            stale: false,
+        }
+    }
 }
 
 /// What is there, read from the engine and the overlay.
@@ -297,6 +423,14 @@ pub struct Observed {
     pub replicas: Vec<Replica>,
     /// The overlay's record for the service.
     pub claim: Option<Claim>,
+}
+
+impl Observed {
+    /// The replicas of this rollout, and all others.
+    pub fn split(&self, rollout: &RolloutId) -> (Vec<&Replica>, Vec<&Replica>) {
+        let all = self.replicas.iter();
+        all.partition(|replica| replica.rollout.as_ref() == Some(rollout))
+    }
 }
 
 /// What the gates said of a new replica.
@@ -331,10 +465,10 @@ pub struct Facts {
     pub verdicts: BTreeMap<ContainerId, Verdict>,
     /// The longest wait for readiness is over.
     pub ready_expired: bool,
-    /// The side that every proxy has confirmed as live, if any since the routing last changed.
-    pub confirmed: Option<Side>,
-    /// The longest wait for that side's confirmation is over.
-    pub confirm_expired: Option<Side>,
+    /// The phase whose route plan every proxy has confirmed, if any since the routing last changed.
+    pub confirmed: Option<Phase>,
+    /// The longest wait for the confirmation of this phase is over.
+    pub confirm_expired: Option<Phase>,
     /// Why that is certain before the wait is over: a sentence on what a proxy complains of.
     pub complaint: Option<String>,
     /// The cutover has taken routers of other services away.
@@ -362,26 +496,8 @@ pub enum Baked {
     Ill(String),
 }
 
-/// One of the two sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    /// The replicas that were there before.
-    Old,
-    /// The replicas of this rollout.
-    New,
-}
-
-/// What a proxy does, or is to do, with one replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Route {
-    Live,
-    Hidden,
-}
-
-/// Replica → what a proxy does with it.
-pub type Routing = BTreeMap<ContainerId, Route>;
+/// Replica → its share, as a proxy reports it.
+pub type Routing = BTreeMap<ContainerId, Share>;
 
 /// The goal of a run of the planner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -404,6 +520,16 @@ pub enum Reason {
     Unfinished,
 }
 
+/// The strategy of a rollout: what tells one from another is data for the one planner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Policy {
+    pub order: Order,
+    /// The shares of the new set, in per cent of the traffic, before it gets all of it.
+    pub shifts: Vec<u16>,
+    /// Whether the new replicas are watched for a while before the old ones go.
+    pub bake: bool,
+}
+
 /// Whether the new replicas are created before the old ones are stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Order {
@@ -422,7 +548,7 @@ pub struct Desired {
     pub rollout: RolloutId,
     /// How many new replicas.
     pub replicas: u32,
-    pub order: Order,
+    pub policy: Policy,
     /// Old replicas that ran when a rollout that stops first began: going back starts them again.
     pub restartable: BTreeSet<ContainerId>,
     /// Whether a proxy routes to the service, so that replicas are hidden, shown and confirmed.
@@ -435,16 +561,45 @@ pub struct Desired {
     pub unrouted: BTreeSet<ContainerId>,
     /// Whether any of the old replicas served then.
     pub served: bool,
-    /// Whether the new replicas are watched for a while before the old ones go.
-    pub bake: bool,
     /// Whether something is to be run in the old replicas before they are stopped.
     pub hooks: bool,
+}
+
+impl Desired {
+    /// Whether it ran when a rollout that stops first began, so that it may be started again.
+    pub fn may_start_again(&self, old: &Replica) -> bool {
+        self.restartable.contains(&old.id)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::simulator::old;
+
+    #[test]
+    fn a_phase_reads_as_it_is_written_and_no_other_word_is_one() {
+        use Phase::{Committed, ForceShown, Prepared, RolledBack, Settled, Shifted};
+        let steps = [1, 2, u16::MAX].map(|step| Shifted { step });
+        for phase in [Prepared, Committed, RolledBack, ForceShown, Settled]
+            .into_iter()
+            .chain(steps)
+        {
+            assert_eq!(phase.to_string().parse(), Ok(phase));
+        }
+        for word in [
+            "",
+            "Hold",
+            "shift",
+            "shift-0",
+            "shift-01",
+            "shift-+1",
+            "shift-65536",
+        ] {
+            let unknown = word.parse::<Phase>().unwrap_err().to_string();
+            assert!(unknown.contains("a newer rollout wrote it"), "{unknown}");
+        }
+    }
 
     #[test]
     fn an_image_goes_by_its_name_and_two_of_one_name_by_their_ids_too() {

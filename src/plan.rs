@@ -3,6 +3,7 @@
 pub mod blue_green;
 #[cfg(test)]
 mod properties;
+mod route;
 #[cfg(test)]
 pub(crate) mod simulator;
 #[cfg(test)]
@@ -14,30 +15,24 @@ mod walk;
 
 use std::collections::BTreeSet;
 
+pub use self::route::route_plan;
 use crate::model::{
-    ContainerId, Desired, Facts, Goal, Observed, Order, Reason, Replica, RolloutId, Side, Stage,
+    ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, RolloutId,
 };
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Hide the new replicas before they exist, or keep the traffic where it is.
-    Hold,
+    /// Apply the route plan of a phase, all of it at once, and record both.
+    Route(Phase),
     /// Let Compose create and start the new replicas.
     Create { replicas: u32 },
     /// Wait until every gate of every new replica has spoken.
     AwaitReady,
-    /// Make new live and old hidden, in one change of the overlay.
-    Cutover,
-    /// Ask every proxy until it agrees that this side alone is live.
-    Confirm {
-        /// Who is to be live.
-        side: Side,
-    },
+    /// Ask every proxy until it reports the route plan of this phase.
+    Confirm(Phase),
     /// Watch the new replicas while the old ones still run, ready to take the traffic back.
     Bake,
-    /// Make old live and new hidden again.
-    CutBack,
     /// Wait until each of these has answered its last request.
     Drain {
         /// Replicas that no proxy routes to any more, or ever did.
@@ -75,13 +70,15 @@ impl Step {
     /// A word for logs and events.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Hold => "hold",
+            Self::Route(Phase::Prepared) => "hold",
+            Self::Route(Phase::Shifted { .. }) => "shift",
+            Self::Route(Phase::Committed) => "cutover",
+            Self::Route(Phase::RolledBack) => "cut_back",
+            Self::Route(Phase::ForceShown | Phase::Settled) => "route",
             Self::Create { .. } => "create",
             Self::AwaitReady => "ready",
-            Self::Cutover => "cutover",
-            Self::Confirm { .. } => "confirm",
+            Self::Confirm(_) => "confirm",
             Self::Bake => "bake",
-            Self::CutBack => "cut_back",
             Self::Drain { .. } => "drain",
             Self::Hooks { .. } => "hooks",
             Self::Stop { .. } => "stop",
@@ -131,23 +128,16 @@ pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopFirst {
     pub rollout: RolloutId,
-    /// Those that have not been started again since, by whatever.
+    /// Those that were not started again since.
     pub ran: BTreeSet<ContainerId>,
-    /// It has not noted how it ended: the engine may still be about to stop them.
-    pub is_open: bool,
 }
 
 impl StopFirst {
-    /// Whether any of these was stopped to make room.
-    fn has_stopped_any(&self, replicas: &[Replica]) -> bool {
-        replicas.iter().any(|own| self.has_stopped(own))
-    }
-
     /// What a later run wants of it, where these are the old replicas that it finds.
     pub fn resume(self, desired: &mut Desired, olds: &[Replica]) {
         if self.rollout == desired.rollout {
-            desired.order = Order::StopFirst;
-            desired.served |= self.has_stopped_any(olds);
+            desired.policy.order = Order::StopFirst;
+            desired.served |= olds.iter().any(|old| self.has_stopped(old));
             desired.restartable = self.ran;
         }
     }
@@ -157,11 +147,11 @@ impl StopFirst {
     }
 }
 
-/// A rollout that an earlier run left unfinished: whose it is, what to do with it, and how many replicas it wanted.
+/// A rollout that an earlier run left unfinished: which, what to do with it, and how many replicas it wanted.
 ///
-/// The routing decides: once the cutover is written it is finished, before that it is undone, unless nothing else
-/// serves or can be started again. Where no proxy routes to the service, a complete new set is the commit record. `begun`
-/// is the rollout that was begun last, where it stops first and made no revision.
+/// The claim decides: once the cutover is written it is finished, before that it is undone, unless nothing else serves or
+/// can be started again. Where the claim is lost, what is there decides. `begun` is the rollout that was begun last, where
+/// it stops first.
 pub fn unfinished(
     observed: &Observed,
     routed: bool,
@@ -170,18 +160,12 @@ pub fn unfinished(
     let unsettled = observed
         .claim
         .as_ref()
-        .filter(|claim| claim.stage != Stage::Settled);
+        .filter(|claim| claim.phase != Phase::Settled);
     let rollout = match unsettled {
         Some(claim) => claim.rollout.clone(),
-        None => match unnamed(observed) {
-            Some(new) => new.rollout.clone()?,
-            None => halted(observed, begun)?,
-        },
+        None => unnamed(observed)?.rollout.clone()?,
     };
-    let (own, others): (Vec<&Replica>, Vec<&Replica>) = observed
-        .replicas
-        .iter()
-        .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
+    let (own, others) = observed.split(&rollout);
     let wanted = own.iter().filter_map(|replica| replica.wanted).max();
     let wanted = wanted.unwrap_or(own.len() as u32);
     let begun = begun.filter(|begun| begun.rollout == rollout);
@@ -190,12 +174,12 @@ pub fn unfinished(
         .iter()
         .any(|other| other.serves() || restartable(other));
     let last = !way_back && own.iter().any(|own| own.serves());
-    let forward = match unsettled.map(|claim| claim.stage) {
-        Some(Stage::Cutover) => true,
-        Some(Stage::Hold | Stage::Back) => false,
-        // Nothing hides the new replicas, so they may be all that answers.
-        Some(Stage::Shown | Stage::Settled) | None if routed => last,
-        _ => !own.is_empty() && (own.len() as u32 == wanted || last),
+    let whole = !own.is_empty() && own.len() as u32 == wanted;
+    let forward = match unsettled.map(|claim| claim.phase) {
+        Some(Phase::Committed) => true,
+        // No proxy hides the new replicas: they may be all that answers.
+        Some(Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack) => last && !routed,
+        Some(Phase::ForceShown | Phase::Settled) | None => last || (whole && !routed),
     };
     let goal = if forward {
         Goal::Finish
@@ -203,12 +187,6 @@ pub fn unfinished(
         Goal::Undo(Reason::Unfinished)
     };
     Some((rollout, goal, wanted))
-}
-
-/// The rollout that has stopped an old replica, or may have, and left nothing else.
-fn halted(observed: &Observed, begun: Option<&StopFirst>) -> Option<RolloutId> {
-    let left = |begun: &&StopFirst| begun.is_open || begun.has_stopped_any(&observed.replicas);
-    begun.filter(left).map(|begun| begun.rollout.clone())
 }
 
 /// A replica that never got its final name.

@@ -1,5 +1,6 @@
 //! What moves the traffic: one trait, and an implementation for each kind of proxy.
 
+pub mod agree;
 pub mod none;
 #[cfg(test)]
 pub mod testing;
@@ -14,21 +15,18 @@ use async_trait::async_trait;
 
 use crate::{
     error::Result,
-    model::{Claim, ContainerId, Replica, RolloutId, Route, Routing, Side, Stage},
+    model::{Claim, ContainerId, Phase, Replica, RolloutId, RoutePlan, Routing, Share, Target},
     namespace::{check::Check, traffic::Protocol},
     watch::Role,
 };
 
-/// The two sets of a rollout, and how far its routing is to be.
-#[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
-    pub rollout: &'a RolloutId,
-    /// What the routing is to become; also its commit record.
-    pub stage: Stage,
-    /// The replicas of the rollout, as far as they exist.
-    pub news: &'a [&'a Replica],
-    /// All others.
-    pub olds: &'a [&'a Replica],
+/// What a proxy can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Applying the first plan moves the traffic itself, and is to be confirmed before anything else is done.
+    pub hold_reroutes: bool,
+    /// Replicas of one service can have different weights.
+    pub weights: bool,
 }
 
 /// What every instance of the proxy says at one moment.
@@ -56,7 +54,7 @@ impl Observation {
 
     /// What is complained of on behalf of live replicas: what does not serve although they do.
     pub fn complaints(&self) -> BTreeSet<String> {
-        let live = |own: &&ContainerId| self.routing.get(*own) == Some(&Route::Live);
+        let live = |own: &&ContainerId| self.routing.get(*own) == Some(&Share::Live);
         let all = self.trouble.iter();
         all.filter(|(id, _)| live(id))
             .flat_map(|(_, trouble)| trouble.iter().cloned())
@@ -71,14 +69,17 @@ impl Observation {
         self.trouble.retain(|_, trouble| !trouble.is_empty());
     }
 
-    /// Whether exactly the replicas of one side are live, and no other service has lost anything by it.
-    pub fn agrees(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
-        let live = if side == Side::New { news } else { olds };
+    /// Whether each of these replicas has the share that the plan gives it, without a complaint, and no other service has
+    /// lost anything by it.
+    pub fn agrees(&self, plan: &RoutePlan, replicas: &[&Replica]) -> bool {
         let well = |replica: &&Replica| !self.trouble.contains_key(&replica.id);
-        let harmless = side == Side::Old || self.lost.is_empty();
-        harmless
-            && self.routes(side, news, olds)
-            && self.wanted(side, live).all(|replica| well(&replica))
+        let shown = |replica: &&Replica| !plan.hides(replica);
+        self.lost.is_empty()
+            && self.follows(plan, replicas)
+            && self
+                .awaited(plan, replicas)
+                .filter(shown)
+                .all(|own| well(&own))
     }
 
     /// What to say of the first of these new replicas that is down.
@@ -93,39 +94,40 @@ impl Observation {
     }
 
     /// The same, whatever the instances complain of.
-    pub fn routes(&self, side: Side, news: &[&Replica], olds: &[&Replica]) -> bool {
-        use Route::{Hidden, Live};
-        let (live, hidden) = match side {
-            Side::New => (news, olds),
-            Side::Old => (olds, news),
-        };
-        let is = |replica: &Replica, route| self.routing.get(&replica.id) == Some(&route);
-        let mut wanted = self.wanted(side, live).peekable();
-        // A new version of which nobody is live has not taken over.
-        let nobody = side == Side::New && !live.is_empty() && wanted.peek().is_none();
-        !nobody
-            && wanted.all(|replica| is(replica, Live))
-            && hidden.iter().all(|replica| is(replica, Hidden))
+    pub fn follows(&self, plan: &RoutePlan, replicas: &[&Replica]) -> bool {
+        let shown =
+            |replica: &&Replica| plan.share(replica).is_some_and(|own| own != Share::Hidden);
+        let named = replicas.iter().filter(|own| shown(own)).count();
+        let mut awaited = self.awaited(plan, replicas).filter(shown).peekable();
+        // A set of which every replica is set aside has not taken over.
+        let is_empty = named > 0 && awaited.peek().is_none();
+        let wanted = |own: &Replica| plan.share(own).unwrap_or(Share::Live);
+        let is = |own: &Replica| self.routing.get(&own.id) == Some(&wanted(own));
+        !is_empty && self.awaited(plan, replicas).all(is)
     }
 
-    /// The replicas of the live side that have to be live.
-    fn wanted<'a>(
+    /// The replicas whose share counts. One that the plan does not name is as it was: where it does not serve, the proxy
+    /// cannot be expected to route to it.
+    fn awaited<'a>(
         &'a self,
-        side: Side,
-        live: &'a [&'a Replica],
+        plan: &'a RoutePlan,
+        replicas: &'a [&'a Replica],
     ) -> impl Iterator<Item = &'a Replica> {
-        // An old replica that does not serve any more cannot be what the way back waits for.
-        let counts = move |replica: &&Replica| side == Side::New || replica.serves();
-        live.iter()
-            .copied()
-            .filter(counts)
-            .filter(|replica| !self.set_aside.contains(&replica.id))
+        let counts = |own: &&Replica| match plan.share(own) {
+            None => own.serves() && !self.set_aside.contains(&own.id),
+            Some(Share::Hidden) => true,
+            Some(_) => !self.set_aside.contains(&own.id),
+        };
+        replicas.iter().copied().filter(counts)
     }
 }
 
 /// A proxy in front of one service.
 #[async_trait(?Send)]
 pub trait Proxy {
+    /// What people call it.
+    fn name(&self) -> &'static str;
+
     /// How traffic is moved, in a few words.
     fn describe(&self) -> String;
 
@@ -146,9 +148,8 @@ pub trait Proxy {
     /// What the proxy itself will ask of a replica, as far as it can be asked from here.
     fn readiness_checks(&self, replica: &Replica) -> Vec<Check>;
 
-    /// Whether a hold moves the traffic itself, and is to be confirmed before anything else is done.
-    fn confirms_hold(&self) -> bool {
-        false
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
     /// The commit record of the service, whose replicas these are.
@@ -160,30 +161,44 @@ pub trait Proxy {
         Duration::ZERO
     }
 
-    /// From here on no earlier run can change the routing any more, which stays as it is: one that was taken for dead may
-    /// only have slept.
-    async fn take_over(&mut self) -> Result<()> {
+    /// Fences out earlier runs: their later writes fail. The routing stays as it is. A process whose lease expired may
+    /// only have been suspended.
+    async fn fence(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// Takes one change of the routing into effect, all of it at once; the same change twice is one.
-    async fn route(&mut self, change: Change<'_>) -> Result<()>;
+    /// Applies a claim's route plan, all of it at once, and records both; the same claim twice is one. These are all
+    /// replicas of the service. Returns what the operator has to know of it.
+    async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>>;
 
-    /// What the operator has to know of the last change.
-    fn take_notice(&mut self) -> Option<String> {
-        None
-    }
+    /// Gives the commit record up, keeping what a health check that has no result yet still needs.
+    async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()>;
 
-    /// Gives the commit record up, keeping what a health check that has not spoken yet still needs.
-    async fn release(&mut self, rollout: &RolloutId, replicas: &[&Replica]) -> Result<()>;
-
-    /// Whether a request that it has accepted can still be on its way to an old replica for seconds.
-    async fn holds_requests(&mut self, _: &[Replica]) -> bool {
-        false
-    }
+    /// How long a request that the proxy has accepted can still be on its way to one of these replicas after a plan is
+    /// confirmed.
+    async fn switch_delay(&mut self, replicas: &[Replica]) -> Duration;
 
     /// What the proxy does now; `None` means "cannot tell", and never counts as yes.
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation>;
+}
+
+/// The record of several places: as far as the furthest, hiding only what all hide, and stale where they differ.
+pub fn combine(claims: Vec<Option<Claim>>) -> Option<Claim> {
+    let all: Vec<&Claim> = claims.iter().flatten().collect();
+    let furthest = |claim: &&&Claim| claim.phase == Phase::Committed;
+    let shifted = |claim: &&&Claim| matches!(claim.phase, Phase::Shifted { .. });
+    let found = all.iter().find(furthest).or(all.iter().find(shifted));
+    let mut combined = Claim::clone(found.or(all.first())?);
+    for claim in &claims {
+        let same = claim.as_ref().is_some_and(|claim| {
+            claim.phase == combined.phase && claim.rollout == combined.rollout && !claim.stale
+        });
+        combined.stale |= !same;
+        let hides = |target: &Target| claim.as_ref().is_some_and(|own| own.plan.is_hidden(target));
+        let keeps = |target: &Target, share: &mut Share| *share != Share::Hidden || hides(target);
+        combined.plan.shares.retain(keeps);
+    }
+    Some(combined)
 }
 
 #[cfg(test)]
@@ -194,32 +209,105 @@ mod tests {
         plan::simulator::replica,
     };
 
+    fn plan(rollout: &RolloutId, new: Share, olds: &[&Replica]) -> RoutePlan {
+        let olds = olds.iter().map(|old| Target::Replica(old.id.clone()));
+        let olds = olds.map(|old| (old, Share::Hidden));
+        RoutePlan {
+            shares: olds
+                .chain([(Target::Rollout(rollout.clone()), new)])
+                .collect(),
+        }
+    }
+
     #[test]
     fn a_replica_that_an_operator_hides_is_not_waited_for_but_a_side_must_have_a_live_one() {
         let rollout = RolloutId("r".to_owned());
         let old = |id| replica(id, None, Run::Running, Health::None);
         let (one, two) = (old("one"), old("two"));
         let new = replica("new", Some(&rollout), Run::Running, Health::None);
-        let (olds, news) = (vec![&one, &two], vec![&new]);
+        let all = [&one, &two, &new];
+        let back = plan(&rollout, Share::Hidden, &[]);
+        let over = plan(&rollout, Share::Live, &[&one, &two]);
         let routing = |live: &Replica, hidden: [&Replica; 2]| {
-            let hidden = hidden.map(|replica| (replica.id.clone(), Route::Hidden));
-            let live = (live.id.clone(), Route::Live);
+            let hidden = hidden.map(|replica| (replica.id.clone(), Share::Hidden));
+            let live = (live.id.clone(), Share::Live);
             hidden.into_iter().chain([live]).collect()
         };
         let mut observation = Observation {
             routing: routing(&one, [&two, &new]),
             ..Observation::default()
         };
-        assert!(!observation.agrees(Side::Old, &news, &olds));
+        assert!(!observation.agrees(&back, &all));
         observation.set_aside.insert(two.id.clone());
-        observation
-            .trouble
-            .insert(two.id.clone(), vec!["none".to_owned()]);
-        assert!(observation.agrees(Side::Old, &news, &olds));
+        let trouble = vec!["none".to_owned()];
+        observation.trouble.insert(two.id.clone(), trouble);
+        assert!(observation.agrees(&back, &all));
         observation.routing = routing(&new, [&one, &two]);
-        assert!(observation.agrees(Side::New, &news, &olds));
+        assert!(observation.agrees(&over, &all));
         observation.set_aside.insert(new.id.clone());
-        assert!(!observation.agrees(Side::New, &news, &olds));
+        assert!(!observation.agrees(&over, &all));
+    }
+
+    #[test]
+    fn weights_are_part_of_what_a_proxy_agrees_on() {
+        let rollout = RolloutId("r".to_owned());
+        let old = replica("one", None, Run::Running, Health::None);
+        let new = replica("new", Some(&rollout), Run::Running, Health::None);
+        let shifted = RoutePlan {
+            shares: [
+                (Target::Replica(old.id.clone()), Share::Weight(9)),
+                (Target::Rollout(rollout), Share::Weight(1)),
+            ]
+            .into(),
+        };
+        let says = |old_is, new_is| Observation {
+            routing: [(old.id.clone(), old_is), (new.id.clone(), new_is)].into(),
+            ..Observation::default()
+        };
+        let agrees = |now: Observation| now.agrees(&shifted, &[&old, &new]);
+        assert!(agrees(says(Share::Weight(9), Share::Weight(1))));
+        assert!(!agrees(says(Share::Weight(1), Share::Weight(1))));
+        assert!(!agrees(says(Share::Live, Share::Weight(1))));
+    }
+
+    #[test]
+    fn several_records_are_as_far_as_the_furthest_and_differ_until_all_are() {
+        let id = |name: &str| ContainerId(name.to_owned());
+        let claim = |phase, hides: &[&str], stale| Claim {
+            rollout: RolloutId("r1".to_owned()),
+            phase,
+            plan: RoutePlan {
+                shares: hides
+                    .iter()
+                    .map(|name| (Target::Replica(id(name)), Share::Hidden))
+                    .collect(),
+            },
+            stale,
+        };
+        let cutover = |hides| Some(claim(Phase::Committed, hides, false));
+        assert_eq!(combine(vec![None, None]), None);
+        assert_eq!(
+            combine(vec![cutover(&["a"]), cutover(&["a"])]),
+            cutover(&["a"])
+        );
+        assert_eq!(
+            combine(vec![
+                Some(claim(Phase::Prepared, &[], false)),
+                cutover(&["a"])
+            ]),
+            Some(claim(Phase::Committed, &[], true))
+        );
+        assert_eq!(
+            combine(vec![
+                cutover(&["a", "b"]),
+                Some(claim(Phase::Committed, &["b"], true))
+            ]),
+            Some(claim(Phase::Committed, &["b"], true))
+        );
+        assert_eq!(
+            combine(vec![cutover(&["a"]), None]),
+            Some(claim(Phase::Committed, &[], true))
+        );
     }
 
     #[test]
@@ -229,7 +317,7 @@ mod tests {
         let ids = [old, starting].map(|id| ContainerId(id.to_owned()));
         let trouble = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let before = Observation {
-            routing: [(ids[0].clone(), Route::Live)].into(),
+            routing: [(ids[0].clone(), Share::Live)].into(),
             trouble: [
                 (ids[0].clone(), trouble(&["router a is disabled"])),
                 (ids[1].clone(), trouble(&["router b does not exist"])),
@@ -243,12 +331,12 @@ mod tests {
         let new = replica("new", Some(&rollout), Run::Running, Health::None);
         let agrees = |texts: &[&str]| {
             let mut now = Observation {
-                routing: [(new.id.clone(), Route::Live)].into(),
+                routing: [(new.id.clone(), Share::Live)].into(),
                 trouble: [(new.id.clone(), trouble(texts))].into(),
                 ..Observation::default()
             };
             now.forget(&known);
-            now.agrees(Side::New, &[&new], &[])
+            now.agrees(&plan(&rollout, Share::Live, &[]), &[&new])
         };
         assert!(agrees(&["router a is disabled"]));
         assert!(!agrees(&["router a is disabled", "router b is disabled"]));

@@ -45,6 +45,8 @@ pub struct Probe {
     pub http: Option<String>,
     /// What the proxy itself will ask.
     pub checks: Vec<Check>,
+    /// The proxy's name.
+    pub proxy: &'static str,
 }
 
 /// A verdict and the gate that gave it.
@@ -125,14 +127,14 @@ fn by(
     healthy: Option<(String, Instant)>,
     gates: &Gates,
 ) -> String {
-    let last = port.and_then(|port| Some((port.must_answer, port.last.as_ref()?)));
+    let last = port.and_then(|port| Some((port, port.last.as_ref()?)));
     let answer = last
-        .filter(|(must_answer, _)| *must_answer)
+        .filter(|(port, _)| port.must_answer)
         .map(|(_, last)| format!("an answer: {}", last.detail));
     let checked = last
-        .and_then(|(_, last)| last.checks.clone().ok())
-        .filter(|passed| !passed.is_empty())
-        .map(|passed| format!("Traefik's health check: {passed}"));
+        .and_then(|(port, last)| Some((port.proxy, last.checks.clone().ok()?)))
+        .filter(|(_, passed)| !passed.is_empty())
+        .map(|(proxy, passed)| format!("{proxy}'s health check: {passed}"));
     let health = healthy.map(|(by, _)| by).filter(|_| now.check.is_some());
     let all: Vec<String> = [health, answer, checked].into_iter().flatten().collect();
     match all.is_empty() {
@@ -178,6 +180,7 @@ struct Port {
     /// `None` where none could be started.
     session: Option<Session>,
     ports: Vec<u16>,
+    proxy: &'static str,
     /// Whether the proxy's own checks have to pass.
     is_checked: bool,
     /// Without a health check, or with a path to ask for, an answer is what decides. Else the health check does, and
@@ -213,30 +216,26 @@ impl Port {
             engine.helper(&probe.image, &replica.id, Vec::clone(&arguments))
         })
         .await;
-        match helper {
-            Ok(session) => Some(Self {
-                session: Some(session),
-                ports: probe.ports.clone(),
-                is_checked,
-                must_answer,
-                last: None,
-            }),
-            // Where an answer decides, nobody to ask for it is no answer; else the health check has the say.
+        let session = match helper {
+            Ok(session) => Some(session),
             Err(error) => {
                 tracing::warn!(%error, "no helper can look into the replica's network");
                 note(
                     detail,
                     &format!("nobody can try its port: {}", error.message),
                 );
-                (must_answer || is_checked).then(|| Self {
-                    session: None,
-                    ports: probe.ports.clone(),
-                    is_checked,
-                    must_answer,
-                    last: None,
-                })
+                None
             }
-        }
+        };
+        // Where an answer decides, the lack of a helper is no answer; else the health check decides alone.
+        (session.is_some() || must_answer || is_checked).then(|| Self {
+            session,
+            ports: probe.ports.clone(),
+            proxy: probe.proxy,
+            is_checked,
+            must_answer,
+            last: None,
+        })
     }
 
     fn is_open(&self, healthy: &Option<(String, Instant)>) -> bool {
@@ -255,7 +254,7 @@ impl Port {
         let closed = (self.must_answer && !last.answers) || self.on_loopback_alone(last);
         match &last.checks {
             _ if closed => Some(last.detail.clone()),
-            Err(why) => Some(format!("Traefik's health check: {why}")),
+            Err(why) => Some(format!("{}'s health check: {why}", self.proxy)),
             Ok(_) => (self.must_answer || self.is_checked).then(String::new),
         }
     }

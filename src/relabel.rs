@@ -15,12 +15,12 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     model::{ContainerId, Replica, ServiceKey, label},
+    overlay::{Claim, ENABLE, Labels, key_by_hand},
     proxy::traefik::{
         control::Control,
         discover::{Found, Landscape},
         names::is_false,
     },
-    socket_proxy::overlay::{Claim, ENABLE, Labels, key_by_hand},
 };
 
 /// What is to be said of a container by hand.

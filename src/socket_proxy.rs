@@ -5,7 +5,6 @@
 //! ([`snapshot`]), which a nudge on its stream brings about. [`watch`] keeps the overlay true to the engine.
 
 pub mod answer;
-pub mod control;
 pub mod control_client;
 pub mod control_server;
 pub mod daemon;
@@ -15,7 +14,6 @@ pub mod events;
 pub mod fetch;
 pub mod limits;
 pub mod only;
-pub mod overlay;
 pub mod privileges;
 pub mod rebuild;
 pub mod request;
@@ -27,9 +25,13 @@ pub mod stream;
 pub mod watch;
 
 #[cfg(test)]
+mod fixture_tests;
+#[cfg(test)]
 mod generation_tests;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod visible_tests;
 
 use std::{
     io::{self, IsTerminal},
@@ -50,12 +52,13 @@ use tracing_subscriber::EnvFilter;
 use self::{
     daemon::{Daemon, Shown},
     engine::Engine,
-    only::{Only, Wanted},
+    only::Wanted,
     store::Store,
 };
 use crate::{
     docker_http::Endpoint,
     error::{Error, Outcome, Result},
+    overlay::control,
 };
 
 /// Reads Docker for Traefik: read-only, and as a rollout says.
@@ -191,7 +194,7 @@ async fn serve(args: &SocketProxyArgs, listen: SocketAddr) -> Result<()> {
     let engine = Engine::new(Endpoint::Unix(args.socket().to_owned()));
     let generation = store.current().generation;
     let shown = Shown {
-        only: Only::new(args.only.clone()),
+        only: args.only.clone(),
         environment: args.expose.contains(&Expose::Env),
     };
     let daemon = Daemon::new(engine, store, shown, listen);

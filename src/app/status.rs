@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     execute,
-    model::{Replica, Route, image_name},
+    model::{Replica, Share, image_name},
     report::Output,
     roll::Standing,
     watch::Watch,
@@ -187,9 +187,9 @@ fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {
 fn traffic(standing: &Standing, replica: &Replica) -> &'static str {
     match (standing.routed, standing.route(replica)) {
         (false, _) => "no proxy",
-        (true, Some(Route::Live)) if standing.trouble(replica).is_some() => "not served",
-        (true, Some(Route::Live)) => "live",
-        (true, Some(Route::Hidden)) => "hidden",
+        (true, Some(Share::Live)) if standing.trouble(replica).is_some() => "not served",
+        (true, Some(Share::Live | Share::Weight(_))) => "live",
+        (true, Some(Share::Hidden)) => "hidden",
         (true, None) => "unknown",
     }
 }

@@ -11,13 +11,13 @@ use super::{
 };
 use crate::{
     model::label,
+    overlay::Labels,
     proxy::traefik::{
         conflicts::{
             Clash, MIDDLEWARE, Object, Outcome, ROUTER, SERVICE, between, clashes, objects_of,
         },
         neighbours::Neighbour,
     },
-    socket_proxy::overlay::Labels,
 };
 
 /// The new version against what runs: of the same service, which a rollout keeps apart, and of others, which nothing does.

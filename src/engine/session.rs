@@ -19,7 +19,7 @@ use super::{Engine, ExecCommand, ExecOutcome, failed};
 use crate::{
     error::{Error, Result},
     model::{ContainerId, label},
-    socket_proxy::control,
+    overlay::control,
 };
 
 /// What is kept at least of the end of a text that a program in a container writes for people, in bytes.
@@ -36,7 +36,7 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(input: Pin<Box<dyn AsyncWrite + Send>>, output: Output) -> Self {
+    pub fn new(input: Pin<Box<dyn AsyncWrite + Send>>, output: Output) -> Self {
         Self {
             input,
             output,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::Outcome,
-    model::{Desired, Goal, Order, Side},
+    model::{Desired, Goal, Order, Phase},
     plan::Step,
 };
 
@@ -27,10 +27,10 @@ pub enum OnSignal {
     GoOn(&'static str),
 }
 
-pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Side>) -> OnSignal {
+pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> OnSignal {
     let early = can_turn_back(step, desired, confirmed);
     match (&desired.goal, step) {
-        (_, Step::Hold | Step::Cutover) if early => OnSignal::Wait,
+        (_, Step::Route(_)) if early => OnSignal::Wait,
         (_, Step::Stop { .. }) if early => OnSignal::Announce(STOPPING),
         _ if early => OnSignal::TurnBack,
         (Goal::Undo(_), _) => OnSignal::GoOn(GOING_BACK),
@@ -40,17 +40,17 @@ pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Side>) -> OnS
 }
 
 /// After the confirmed cutover, or once old replicas go for good, the shortest way to a settled service is forward.
-fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Side>) -> bool {
+fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     let is_final = match step {
         Step::Remove { .. } | Step::Rename { .. } | Step::Release => true,
-        Step::Stop { .. } => desired.order == Order::StartFirst,
+        Step::Stop { .. } => desired.policy.order == Order::StartFirst,
         _ => false,
     };
-    desired.goal == Goal::Roll && confirmed != Some(Side::New) && !is_final
+    desired.goal == Goal::Roll && confirmed != Some(Phase::Committed) && !is_final
 }
 
 /// Whether the step stops old replicas before there are new ones.
-pub fn makes_room(step: &Step, desired: &Desired, confirmed: Option<Side>) -> bool {
+pub fn makes_room(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     matches!(step, Step::Stop { .. }) && can_turn_back(step, desired, confirmed)
 }
 
@@ -75,12 +75,12 @@ pub enum OnFailure {
 pub fn on_failure(
     step: &Step,
     desired: &Desired,
-    confirmed: Option<Side>,
+    confirmed: Option<Phase>,
     (outcome, failures): (Outcome, u32),
 ) -> OnFailure {
     let last = failures >= TRIES;
     match (step, &desired.goal) {
-        (Step::Hold | Step::Create { .. } | Step::Cutover, Goal::Roll) => OnFailure::TurnBack,
+        (Step::Route(_) | Step::Create { .. }, Goal::Roll) => OnFailure::TurnBack,
         // A wait that fails is an engine that does not answer for a moment: nothing was to be changed.
         (Step::AwaitReady, Goal::Roll) if last => OnFailure::TurnBack,
         _ if last && makes_room(step, desired, confirmed) => OnFailure::TurnBack,
@@ -95,27 +95,31 @@ pub fn on_failure(
 mod tests {
     use super::*;
     use crate::{
-        model::Reason,
+        model::{Policy, Reason},
         plan::simulator::{Simulator, WELL, old},
     };
 
     const CREATE: Step = Step::Create { replicas: 1 };
-    const CONFIRM: Step = Step::Confirm { side: Side::New };
+    const CONFIRM: Step = Step::Confirm(Phase::Committed);
     const STOP: Step = Step::Stop {
         replicas: Vec::new(),
     };
-    const NEW: Option<Side> = Some(Side::New);
+    const NEW: Option<Phase> = Some(Phase::Committed);
 
     fn desired(goal: Goal, order: Order) -> Desired {
         let desired = Simulator::new(vec![old("one")], 1, true, WELL).desired;
+        let policy = Policy {
+            order,
+            ..Policy::default()
+        };
         Desired {
             goal,
-            order,
+            policy,
             ..desired
         }
     }
 
-    fn signal(step: &Step, goal: Goal, confirmed: Option<Side>) -> OnSignal {
+    fn signal(step: &Step, goal: Goal, confirmed: Option<Phase>) -> OnSignal {
         on_signal(step, &desired(goal, Order::StartFirst), confirmed)
     }
 
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_signal_turns_back_until_the_cutover_is_confirmed_and_never_in_the_middle_of_a_change() {
-        for step in [Step::Hold, Step::Cutover] {
+        for step in [Step::Route(Phase::Prepared), Step::Route(Phase::Committed)] {
             assert_eq!(signal(&step, Goal::Roll, None), OnSignal::Wait);
         }
         for step in [CREATE, Step::AwaitReady, CONFIRM] {
@@ -142,9 +146,9 @@ mod tests {
             let release = signal(&Step::Release, goal, NEW);
             assert_eq!(release, OnSignal::GoOn(FINISHING));
         }
-        let finishing = signal(&Step::Cutover, Goal::Finish, None);
+        let finishing = signal(&Step::Route(Phase::Committed), Goal::Finish, None);
         assert_eq!(finishing, OnSignal::GoOn(FINISHING));
-        for step in [Step::CutBack, Step::Bake, CREATE] {
+        for step in [Step::Route(Phase::RolledBack), Step::Bake, CREATE] {
             let back = signal(&step, Goal::Undo(Reason::Interrupted), None);
             assert_eq!(back, OnSignal::GoOn(GOING_BACK));
         }
@@ -167,7 +171,11 @@ mod tests {
     #[test]
     fn a_change_that_fails_on_the_way_forward_turns_back_at_once_and_a_wait_after_four_tries() {
         let failed = |step: &Step, failures| failed(step, Goal::Roll, Outcome::Failed, failures);
-        for step in [Step::Hold, CREATE, Step::Cutover] {
+        for step in [
+            Step::Route(Phase::Prepared),
+            CREATE,
+            Step::Route(Phase::Committed),
+        ] {
             assert_eq!(failed(&step, 1), OnFailure::TurnBack);
         }
         assert!(matches!(failed(&Step::AwaitReady, 3), OnFailure::Retry(_)));
@@ -177,7 +185,8 @@ mod tests {
     #[test]
     fn what_must_not_be_given_up_is_tried_four_times_with_growing_pauses() {
         let back = || Goal::Undo(Reason::Interrupted);
-        let tries = [1, 2, 3, 4].map(|n| failed(&Step::CutBack, back(), Outcome::Failed, n));
+        let tries = [1, 2, 3, 4]
+            .map(|n| failed(&Step::Route(Phase::RolledBack), back(), Outcome::Failed, n));
         let pause = |ms| OnFailure::Retry(Duration::from_millis(ms));
         let wanted = [pause(250), pause(500), pause(750), OnFailure::GiveUp];
         assert_eq!(tries, wanted);

@@ -2,14 +2,14 @@
 
 use crate::{
     error::Error,
-    model::{Baked, Desired, Facts, Goal, Observed, Side, Verdict},
+    model::{Baked, Desired, Facts, Goal, Observed, Phase, Verdict},
     plan::{Failure, Step},
 };
 
 /// Whether the new replicas serve from here on.
 pub fn ends_gap(step: &Step, desired: &Desired, facts: &Facts) -> bool {
     match step {
-        Step::Confirm { .. } => facts.confirmed == Some(Side::New),
+        Step::Confirm(_) => facts.confirmed == Some(Phase::Committed),
         Step::AwaitReady => !desired.routed && unmet(step, facts).is_none(),
         _ => false,
     }
@@ -23,7 +23,7 @@ pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
         Step::AwaitReady if facts.verdicts.values().any(failed) => {
             Some("a new replica has failed".to_owned())
         }
-        Step::Confirm { side } if facts.confirm_expired == Some(*side) => {
+        Step::Confirm(phase) if facts.confirm_expired == Some(*phase) => {
             Some("the proxy does not agree".to_owned())
         }
         Step::Bake if matches!(facts.baked, Some(Baked::Ill(_))) => {

@@ -23,7 +23,7 @@ use crate::{
     drain::Watcher,
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Facts, Observed, Order, Replica, Side, Stage, Verdict},
+    model::{ContainerId, Desired, Facts, Observed, Order, Phase, Replica, Verdict},
     namespace::traffic::Protocol,
     plan::Step,
     proxy::Proxy,
@@ -54,7 +54,7 @@ pub struct Live<'a> {
     pub labels: BTreeMap<String, String>,
     /// The id of the image that they are to run, where new ones are made.
     pub image: Option<String>,
-    /// Ports of a routed service that Traefik sends to past the router of its labels, and what is spoken on each.
+    /// Ports of a routed service that the proxy sends to past the router of its labels, and what is spoken on each.
     pub called_ports: &'a BTreeMap<u16, Protocol>,
     /// The pause between confirmation and drain.
     pub settle: Duration,
@@ -91,24 +91,19 @@ struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     fn of(desired: &Desired, observed: &'a Observed) -> Self {
-        let (news, olds) = observed
-            .replicas
-            .iter()
-            .partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
+        let (news, olds) = observed.split(&desired.rollout);
         Self { news, olds }
     }
 
-    /// What a proxy is asked to agree on: the way back leads only to where it led before, and what was stopped to make room
-    /// gets nothing, whatever is listed for its name or address.
-    fn awaited(&self, desired: &Desired, side: Side) -> Self {
-        let counts = |old: &&&Replica| match side {
-            Side::New => old.may_run() || !desired.restartable.contains(&old.id),
-            Side::Old => !desired.unrouted.contains(&old.id),
+    /// The replicas whose share counts when a plan is confirmed. The way back leads only to where it led before. What was
+    /// stopped to make room gets nothing, whatever is listed for its name or address.
+    fn awaited(&self, phase: Phase, desired: &Desired) -> Vec<&'a Replica> {
+        let counts = |old: &&&Replica| match phase {
+            Phase::Prepared | Phase::RolledBack => !desired.unrouted.contains(&old.id),
+            _ => old.may_run() || !desired.may_start_again(old),
         };
-        Self {
-            news: self.news.clone(),
-            olds: self.olds.iter().filter(counts).copied().collect(),
-        }
+        let olds = self.olds.iter().filter(counts);
+        self.news.iter().chain(olds).copied().collect()
     }
 }
 
@@ -130,18 +125,16 @@ impl World for Live<'_> {
         let (engine, sets) = (self.run.engine, Sets::of(desired, observed));
         if !matches!(
             step,
-            Step::AwaitReady | Step::Confirm { .. } | Step::Bake | Step::Drain { .. }
+            Step::AwaitReady | Step::Confirm(_) | Step::Bake | Step::Drain { .. }
         ) {
             self.lock.check().await?;
         }
         match step {
-            Step::Hold => self.route(desired, &sets, Stage::Hold).await,
-            Step::Cutover => self.route(desired, &sets, Stage::Cutover).await,
+            Step::Route(phase) => self.route(*phase, desired, observed).await,
             Step::Bake => self.bake(desired, &sets, facts).await,
-            Step::CutBack => self.route(desired, &sets, Stage::Back).await,
             Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
-            Step::Confirm { side } => self.confirm(desired, *side, &sets, facts).await,
+            Step::Confirm(phase) => self.confirm(*phase, desired, observed, facts).await,
             Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
             Step::Hooks { replicas } => {
                 self.run_hooks(&pick(observed, replicas), &sets, facts)
@@ -156,11 +149,12 @@ impl World for Live<'_> {
                 all(join_all(names.iter().map(|(id, name)| engine.rename(id, name))).await)
             }
             Step::Release => {
-                let all: Vec<&Replica> = observed.replicas.iter().collect();
                 if desired.confirm_hold {
                     self.tell_what_release_waits_for(&sets);
                 }
-                self.proxy.release(&desired.rollout, &all).await
+                self.proxy
+                    .release(&desired.rollout, &observed.replicas)
+                    .await
             }
         }
     }
@@ -186,7 +180,7 @@ impl Live<'_> {
             rollout: &desired.rollout.0,
             lock: Some(&self.lock.id),
             labels: self.labels.clone(),
-            anonymous_volumes: match desired.order {
+            anonymous_volumes: match desired.policy.order {
                 _ if self.context.settings.renews_anon_volumes() => AnonymousVolumes::Renew,
                 Order::StartFirst => AnonymousVolumes::Refuse,
                 // What has stopped first does not write to them any more.
@@ -232,7 +226,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// Where nobody tells Traefik so, it waits for Docker's own verdict.
+    /// Without a socket proxy that reports a health, the proxy waits for Docker's own verdict.
     fn tell_what_release_waits_for(&self, sets: &Sets<'_>) {
         let longest = sets.news.iter().map(|new| new.undecided_for()).max();
         if let Some(longest) = longest.filter(|longest| *longest > PATIENCE) {
@@ -271,4 +265,48 @@ fn all(results: Vec<Result<()>>) -> Result<()> {
         .into_iter()
         .collect::<Result<Vec<()>, Error>>()
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Health, Run, Share},
+        plan::{
+            route_plan,
+            simulator::{Simulator, WELL, old, replica},
+        },
+        proxy::Observation,
+    };
+
+    #[test]
+    fn the_way_back_does_not_wait_for_a_replica_that_no_proxy_routed_to() {
+        let (before, served) = (old("one"), old("two"));
+        let mut world = Simulator::new(vec![before.clone(), served.clone()], 1, true, WELL);
+        world.desired.unrouted.insert(before.id.clone());
+        let of = world.desired.rollout.clone();
+        let new = replica("new", Some(&of), Run::Running, Health::Healthy);
+        world.observed.replicas.push(new.clone());
+        let sets = Sets::of(&world.desired, &world.observed);
+        let phase = Phase::RolledBack;
+        let plan = route_plan(phase, &world.desired, &world.observed);
+        let awaited = sets.awaited(phase, &world.desired);
+        let agrees = |before_is, served_is, new_is| {
+            let says = Observation {
+                routing: [
+                    (before.id.clone(), before_is),
+                    (served.id.clone(), served_is),
+                    (new.id.clone(), new_is),
+                ]
+                .into(),
+                ..Observation::default()
+            };
+            says.follows(&plan, &awaited)
+        };
+        let (live, hidden) = (Share::Live, Share::Hidden);
+        assert!(agrees(hidden, live, hidden));
+        // What was routed to is waited for, and so is that the new version is not any more.
+        assert!(!agrees(hidden, hidden, hidden));
+        assert!(!agrees(hidden, live, live));
+    }
 }

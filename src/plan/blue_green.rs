@@ -4,18 +4,18 @@ mod stop_first;
 
 use super::{Failure, Next, Step};
 use crate::model::{
-    Baked, ContainerId, Desired, Facts, Goal, Health, Observed, Reason, Replica, Run, Side, Stage,
-    Verdict,
+    Baked, ContainerId, Desired, Facts, Goal, Health, Observed, Phase, Reason, Replica, RoutePlan,
+    Run, Target, Verdict,
 };
 
 /// One rollout as it stands: the two sets, and how far the routing is.
 pub struct Rollout<'a> {
     desired: &'a Desired,
     facts: &'a Facts,
-    stage: Option<Stage>,
+    phase: Option<Phase>,
     claimed: bool,
     stale: bool,
-    hidden: Vec<&'a ContainerId>,
+    routes: Option<&'a RoutePlan>,
     news: Vec<&'a Replica>,
     olds: Vec<&'a Replica>,
 }
@@ -23,10 +23,7 @@ pub struct Rollout<'a> {
 impl<'a> Rollout<'a> {
     /// Sorts the replicas into new and old.
     pub fn new(desired: &'a Desired, observed: &'a Observed, facts: &'a Facts) -> Self {
-        let (news, olds) = observed
-            .replicas
-            .iter()
-            .partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
+        let (news, olds) = observed.split(&desired.rollout);
         let ours = observed
             .claim
             .as_ref()
@@ -34,12 +31,10 @@ impl<'a> Rollout<'a> {
         Self {
             desired,
             facts,
-            stage: ours.map(|claim| claim.stage),
-            claimed: ours.is_some_and(|claim| claim.stage != Stage::Settled),
+            phase: ours.map(|claim| claim.phase),
+            claimed: ours.is_some_and(|claim| claim.phase != Phase::Settled),
             stale: ours.is_some_and(|claim| claim.stale),
-            hidden: ours
-                .map(|claim| claim.hides.iter().collect())
-                .unwrap_or_default(),
+            routes: ours.map(|claim| &claim.plan),
             news,
             olds,
         }
@@ -50,29 +45,32 @@ impl<'a> Rollout<'a> {
         if self.facts.released {
             return self.released();
         }
-        match self.stage {
-            Some(Stage::Cutover) => self.after_cutover(),
+        match self.phase {
+            Some(Phase::Committed) => self.after_cutover(),
+            Some(Phase::Shifted { step }) => self.shifted(step),
             // What else is there by now is not this rollout's any more.
-            Some(Stage::Settled) if !self.olds.is_empty() => self.done(),
-            Some(Stage::Settled) => self.retire(),
-            Some(Stage::Back) => Next::Undo(Reason::Failed("the traffic was taken back".into())),
-            Some(Stage::Shown)
+            Some(Phase::Settled) if !self.olds.is_empty() => self.done(),
+            Some(Phase::Settled) => self.retire(),
+            Some(Phase::RolledBack) => {
+                Next::Undo(Reason::Failed("the traffic was taken back".into()))
+            }
+            Some(Phase::ForceShown)
                 if !self.is_restartable()
                     && (self.old_serves() || !self.news.iter().any(|new| new.serves())) =>
             {
                 Next::Undo(self.meddled())
             }
             // The record was given up, though nobody has heard so: to hold what alone serves would be an outage.
-            None if self.desired.routed && self.only_new_there() => self.retire(),
+            None if self.only_new_there() => self.retire(),
             None if self.is_given_up() => self.released(),
-            Some(Stage::Hold | Stage::Shown) | None => self.before_cutover(),
+            Some(Phase::Prepared | Phase::ForceShown) | None => self.before_cutover(),
         }
     }
 
     /// It was confirmed, and every old replica that there was has been removed since; who is there now came later.
     fn is_given_up(&self) -> bool {
         let was_there = |old: &&Replica| self.desired.olds_at_start.contains(&old.id);
-        self.facts.confirmed == Some(Side::New) && !self.olds.iter().any(was_there)
+        self.facts.confirmed == Some(Phase::Committed) && !self.olds.iter().any(was_there)
     }
 
     fn only_new_there(&self) -> bool {
@@ -104,15 +102,13 @@ impl<'a> Rollout<'a> {
         if self.desired.goal == Goal::Finish && self.desired.routed {
             return self.take_over();
         }
-        let complete = self.news.len() >= self.desired.replicas as usize
-            && self.news.iter().all(|new| self.is_ready(new));
-        if complete && !self.desired.routed {
-            return self.retire();
-        }
         if self.somebody_joined() {
             return Next::Undo(self.meddled());
         }
-        if self.desired.goal == Goal::Roll && self.stage == Some(Stage::Shown) && !self.is_held() {
+        if self.desired.goal == Goal::Roll
+            && self.phase == Some(Phase::ForceShown)
+            && !self.is_held()
+        {
             return Next::Finish(
                 "somebody else took the old replicas away during the rollout; the new ones take over as they are"
                     .into(),
@@ -121,15 +117,15 @@ impl<'a> Rollout<'a> {
         if let Some(reason) = self.failed() {
             return Next::Undo(Reason::Failed(reason));
         }
-        if self.desired.routed && (!self.is_held() || self.stale) {
-            return Next::Step(Step::Hold);
+        if !self.is_held() || self.stale {
+            return Next::Step(Step::Route(Phase::Prepared));
         }
-        if self.desired.confirm_hold && self.facts.confirmed != Some(Side::Old) {
+        if self.desired.confirm_hold && self.facts.confirmed != Some(Phase::Prepared) {
             return match self.facts.confirm_expired {
-                Some(Side::Old) => Next::Undo(Reason::Failed(
+                Some(Phase::Prepared) => Next::Undo(Reason::Failed(
                     "the proxy did not confirm in time that it keeps to the old replicas".into(),
                 )),
-                _ => Next::Step(Step::Confirm { side: Side::Old }),
+                _ => Next::Step(Step::Confirm(Phase::Prepared)),
             };
         }
         if let Some(step) = self.make_room() {
@@ -144,10 +140,35 @@ impl<'a> Rollout<'a> {
                 false => Next::Step(Step::AwaitReady),
             };
         }
-        if self.desired.routed {
-            Next::Step(Step::Cutover)
-        } else {
-            self.retire()
+        Next::Step(Step::Route(self.phase_after(0)))
+    }
+
+    /// What follows the shift of this number; 0 is before the first.
+    fn phase_after(&self, shift: u16) -> Phase {
+        match self.desired.policy.shifts.len() > usize::from(shift) {
+            true => Phase::Shifted { step: shift + 1 },
+            false => Phase::Committed,
+        }
+    }
+
+    /// The new replicas get a part of the traffic.
+    fn shifted(&self, step: u16) -> Next {
+        let now = Phase::Shifted { step };
+        if !self.old_serves() {
+            return self.take_over();
+        }
+        if let Some(reason) = self.worse_than_before() {
+            return Next::Undo(reason);
+        }
+        if self.stale {
+            return Next::Step(Step::Route(now));
+        }
+        if self.facts.confirmed == Some(now) {
+            return Next::Step(Step::Route(self.phase_after(step)));
+        }
+        match self.facts.confirm_expired == Some(now) {
+            true => Next::Undo(Reason::Failed(self.unconfirmed())),
+            false => Next::Step(Step::Confirm(now)),
         }
     }
 
@@ -156,7 +177,7 @@ impl<'a> Rollout<'a> {
         if self.old_serves() || self.news.is_empty() {
             return Next::Undo(self.meddled());
         }
-        Next::Step(Step::Cutover)
+        Next::Step(Step::Route(Phase::Committed))
     }
 
     fn create(&self) -> Next {
@@ -186,23 +207,23 @@ impl<'a> Rollout<'a> {
         let mut unhidden = self
             .olds
             .iter()
-            .filter(|old| old.may_run() && !self.hidden.contains(&&old.id))
+            .filter(|old| old.may_run() && !self.hides(old))
             .peekable();
         if unhidden.peek().is_some() {
             let whole = self.news.len() >= self.desired.replicas as usize
                 && self.news.iter().all(|new| new.serves());
             return match whole || !unhidden.any(|old| answers(old)) {
-                true => Next::Step(Step::Cutover),
+                true => Next::Step(Step::Route(Phase::Committed)),
                 // Whoever answers there is a way back, and hiding it would leave fewer.
                 false => Next::Undo(self.meddled()),
             };
         }
         if self.stale && self.news.iter().any(|new| new.serves()) {
-            return Next::Step(Step::Cutover);
+            return Next::Step(Step::Route(Phase::Committed));
         }
-        if self.facts.confirmed != Some(Side::New) {
+        if self.desired.routed && self.facts.confirmed != Some(Phase::Committed) {
             return match self.facts.confirm_expired {
-                Some(Side::New)
+                Some(Phase::Committed)
                     if self.old_serves()
                         || self.can_restart()
                         || (self.desired.goal == Goal::Roll && self.can_be_hidden_again()) =>
@@ -210,13 +231,13 @@ impl<'a> Rollout<'a> {
                     Next::Undo(Reason::Failed(self.unconfirmed()))
                 }
                 // Left by another run, with nothing to go back to: what is asked for now replaces it.
-                Some(Side::New) if self.desired.goal == Goal::Finish && !self.desired.served => {
+                Some(Phase::Committed) if self.desired.goal == Goal::Finish && !self.desired.served => {
                     Next::Step(Step::Release)
                 }
-                Some(Side::New) => Next::Fail(Failure::NeedsPerson(
+                Some(Phase::Committed) => Next::Fail(Failure::NeedsPerson(
                     "the proxy did not confirm the new replicas in time, and no old one is left to go back to".into(),
                 )),
-                _ => Next::Step(Step::Confirm { side: Side::New }),
+                _ => Next::Step(Step::Confirm(Phase::Committed)),
             };
         }
         match &self.facts.baked {
@@ -238,7 +259,7 @@ impl<'a> Rollout<'a> {
 
     /// There is something to go back to.
     fn is_to_bake(&self) -> bool {
-        self.desired.bake && self.olds.iter().any(|old| answers(old))
+        self.desired.routed && self.desired.policy.bake && self.olds.iter().any(|old| answers(old))
     }
 
     fn unconfirmed(&self) -> String {
@@ -248,7 +269,10 @@ impl<'a> Rollout<'a> {
 
     /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.
     fn worse_than_before(&self) -> Option<Reason> {
-        let is_way_back = |old: &Replica| answers(old) || self.can_be_restarted(old);
+        // Without a proxy the old replicas still get requests, as many as there are.
+        let unrouted = !self.desired.routed;
+        let still = |old: &Replica| answers(old) || (unrouted && old.serves());
+        let is_way_back = |old: &Replica| still(old) || self.can_be_restarted(old);
         let olds = self.olds.iter().filter(|old| is_way_back(old)).count();
         let news = self.news.iter().filter(|new| new.serves()).count();
         let whole = self.desired.olds_at_start.iter().all(|id| {
@@ -256,7 +280,7 @@ impl<'a> Rollout<'a> {
                 .iter()
                 .any(|old| old.id == *id && is_way_back(old))
         });
-        let back = olds > 0 && (whole || olds >= news);
+        let back = olds > 0 && (whole || olds >= news || unrouted);
         // A first start that has died leaves nothing that could be lost.
         let died = !self.desired.served && olds == 0 && news == 0;
         let ill = self.news.iter().find(|new| !new.serves());
@@ -266,7 +290,10 @@ impl<'a> Rollout<'a> {
             return Some(Reason::Failed(format!(
                 "new replica {} {}",
                 ill.target_name(),
-                ill.with_complaint("failed after the cutover")
+                ill.with_complaint(match self.desired.routed {
+                    true => "failed after the cutover",
+                    false => "was ready and then failed",
+                })
             )));
         }
         let missing = self.news.len() < self.desired.replicas as usize;
@@ -308,19 +335,20 @@ impl<'a> Rollout<'a> {
             return next;
         }
         if !self.desired.routed {
-            return match self.only_new_can_serve() {
-                true => self.only_new_left(reason),
-                false => self.remove_new(reason),
+            return match self.phase {
+                _ if self.only_new_can_serve() => self.only_new_left(reason),
+                Some(Phase::Committed) => Next::Step(Step::Route(Phase::RolledBack)),
+                _ => self.remove_new(reason),
             };
         }
-        match self.stage {
-            Some(Stage::Cutover) => self.cut_back(reason),
+        match self.phase {
+            Some(Phase::Committed | Phase::Shifted { .. }) => self.cut_back(reason),
             // Nothing hides the new replicas: they may answer, and must not go before that is over.
-            Some(Stage::Shown | Stage::Settled) | None
+            Some(Phase::ForceShown | Phase::Settled) | None
                 if self.news.iter().any(|new| new.may_run()) =>
             {
                 if self.old_can_take_over() {
-                    Next::Step(Step::CutBack)
+                    Next::Step(Step::Route(Phase::RolledBack))
                 } else if self.news.iter().any(|new| new.serves()) {
                     self.only_new_left(reason)
                 } else {
@@ -328,20 +356,26 @@ impl<'a> Rollout<'a> {
                 }
             }
             // They are where they were not when the traffic was taken back to them, or held with them.
-            Some(Stage::Back) if self.stale && self.old_serves() => Next::Step(Step::CutBack),
-            Some(Stage::Hold) if self.stale && self.old_serves() => Next::Step(Step::Hold),
-            Some(Stage::Hold | Stage::Back)
+            Some(Phase::RolledBack) if self.stale && self.old_serves() => {
+                Next::Step(Step::Route(Phase::RolledBack))
+            }
+            Some(Phase::Prepared) if self.stale && self.old_serves() => {
+                Next::Step(Step::Route(Phase::Prepared))
+            }
+            Some(Phase::Prepared | Phase::RolledBack)
                 if self.only_new_can_serve() && !self.somebody_joined() =>
             {
-                Next::Step(Step::Cutover)
+                Next::Step(Step::Route(Phase::Committed))
             }
-            Some(Stage::Back) if self.facts.confirmed != Some(Side::Old) && self.may_be_asked() => {
+            Some(Phase::RolledBack)
+                if self.facts.confirmed != Some(Phase::RolledBack) && self.may_be_asked() =>
+            {
                 match self.facts.confirm_expired {
-                    Some(Side::Old) => Next::Fail(Failure::NeedsPerson(format!(
+                    Some(Phase::RolledBack) => Next::Fail(Failure::NeedsPerson(format!(
                         "{}; nor did it confirm the way back, so both versions are left running",
                         text(reason)
                     ))),
-                    _ => Next::Step(Step::Confirm { side: Side::Old }),
+                    _ => Next::Step(Step::Confirm(Phase::RolledBack)),
                 }
             }
             _ => self.remove_new(reason),
@@ -355,7 +389,7 @@ impl<'a> Rollout<'a> {
 
     fn cut_back(&self, reason: &Reason) -> Next {
         if self.old_can_take_over() {
-            return Next::Step(Step::CutBack);
+            return Next::Step(Step::Route(Phase::RolledBack));
         }
         if self.news.is_empty() {
             return self.remove_new(reason);
@@ -365,7 +399,7 @@ impl<'a> Rollout<'a> {
         }
         // What another run has left may be all that has served since.
         if self.can_be_hidden_again() && *reason != Reason::Unfinished {
-            return Next::Step(Step::CutBack);
+            return Next::Step(Step::Route(Phase::RolledBack));
         }
         self.only_new_left(reason)
     }
@@ -379,7 +413,7 @@ impl<'a> Rollout<'a> {
 
     fn remove_new(&self, reason: &Reason) -> Next {
         // Where nothing else serves, waiting for last answers would make the gap longer.
-        let drained = self.stage == Some(Stage::Back) && !self.is_restartable();
+        let drained = self.phase == Some(Phase::RolledBack) && !self.is_restartable();
         if let Some(step) = self.wind_down(&self.news, drained, false) {
             return Next::Step(step);
         }
@@ -476,6 +510,11 @@ impl<'a> Rollout<'a> {
     fn old_can_take_over(&self) -> bool {
         let new_serves = self.news.iter().any(|new| new.serves());
         self.olds.iter().any(|old| answers(old)) || (self.old_serves() && !new_serves)
+    }
+
+    fn hides(&self, old: &Replica) -> bool {
+        let target = Target::Replica(old.id.clone());
+        self.routes.is_some_and(|plan| plan.is_hidden(&target))
     }
 
     fn old_serves(&self) -> bool {

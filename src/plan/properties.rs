@@ -3,10 +3,10 @@
 use proptest::{prelude::*, sample::Index};
 
 use super::{
-    Failure, Next, Step,
+    Failure, Next, Step, route_plan,
     simulator::{Fate, Ready, Simulator, live, replica, rollout},
 };
-use crate::model::{Claim, ContainerId, Goal, Health, Reason, Replica, Run, Side, Stage, Verdict};
+use crate::model::{Claim, Goal, Health, Phase, Reason, Replica, RoutePlan, Run, Target, Verdict};
 
 fn run() -> impl Strategy<Value = Run> {
     prop_oneof![
@@ -52,15 +52,15 @@ fn goal() -> impl Strategy<Value = Goal> {
     ]
 }
 
-fn stage() -> impl Strategy<Value = Option<Stage>> {
+fn phase() -> impl Strategy<Value = Option<Phase>> {
     prop::option::weighted(
         0.8,
         prop_oneof![
-            Just(Stage::Hold),
-            Just(Stage::Cutover),
-            Just(Stage::Back),
-            Just(Stage::Shown),
-            Just(Stage::Settled)
+            Just(Phase::Prepared),
+            Just(Phase::Committed),
+            Just(Phase::RolledBack),
+            Just(Phase::ForceShown),
+            Just(Phase::Settled)
         ],
     )
 }
@@ -87,7 +87,7 @@ fn set(of: &'static str) -> impl Strategy<Value = Vec<Replica>> {
 
 /// Any state in which a run can find a service, and anything that it may have found out.
 fn world() -> impl Strategy<Value = Simulator> {
-    let sets = (set("old"), set("new"), stage(), any::<[bool; 9]>());
+    let sets = (set("old"), set("new"), phase(), any::<[bool; 9]>());
     let wants = (
         goal(),
         1..4_u32,
@@ -97,9 +97,9 @@ fn world() -> impl Strategy<Value = Simulator> {
         fate(),
     );
     (sets, wants).prop_map(
-        |((olds, mut news, stage, bits), (goal, replicas, routed, created, confirm_hold, fate))| {
+        |((olds, mut news, phase, bits), (goal, replicas, routed, created, confirm_hold, fate))| {
             // A rollout that has just begun holds before it creates.
-            if goal == Goal::Roll && routed && stage.is_none() {
+            if goal == Goal::Roll && phase.is_none() {
                 news.clear();
             }
             let mut world = Simulator::new(olds.clone(), replicas, routed, fate);
@@ -109,18 +109,18 @@ fn world() -> impl Strategy<Value = Simulator> {
             world.desired.goal = goal;
             world.desired.confirm_hold = routed && confirm_hold;
             world.desired.served &= bits[0] || bits[1];
-            world.desired.bake = bits[6];
+            world.desired.policy.bake = bits[6];
             world.desired.hooks = bits[7];
             if bits[2] && !olds.is_empty() {
                 world.desired.olds_at_start.remove(&olds[0].id);
             }
             world.facts.created = created;
             world.facts.ready_expired = bits[3] && bits[4];
-            world.observed.claim = stage.filter(|_| routed).map(|stage| Claim {
+            world.observed.claim = phase.map(|phase| Claim {
                 rollout: world.desired.rollout.clone(),
-                stage,
-                hides: hides(stage, &olds, bits[5]),
-                stale: confirm_hold && bits[6] && bits[7],
+                phase,
+                plan: partly(phase, &world, bits[5]),
+                stale: bits[6] && bits[7],
             });
             for (number, new) in news.iter().enumerate().filter(|(number, _)| bits[*number]) {
                 let failed = Verdict::Failed("exited".to_owned());
@@ -147,15 +147,13 @@ fn stopped_first(mut world: Simulator) -> Simulator {
     world
 }
 
-fn hides(stage: Stage, olds: &[Replica], all: bool) -> std::collections::BTreeSet<ContainerId> {
-    let hidden = olds
-        .iter()
-        .skip(usize::from(!all))
-        .map(|old| old.id.clone());
-    match stage {
-        Stage::Cutover => hidden.collect(),
-        _ => Default::default(),
+/// The plan of a phase; one old replica that it does not name may have been added since.
+fn partly(phase: Phase, world: &Simulator, all: bool) -> RoutePlan {
+    let mut plan = route_plan(phase, &world.desired, &world.observed);
+    if let Some(first) = world.olds().first().filter(|_| !all) {
+        plan.shares.remove(&Target::Replica(first.id.clone()));
     }
+    plan
 }
 
 /// What the end claims must be so.
@@ -176,7 +174,7 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
         .observed
         .claim
         .as_ref()
-        .is_some_and(|claim| claim.stage != Stage::Settled);
+        .is_some_and(|claim| claim.phase != Phase::Settled);
     match end {
         Next::Done if matches!(world.desired.goal, Goal::Undo(_)) => {
             assert!(world.news().is_empty() && !unsettled, "{}", told());
@@ -190,7 +188,8 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
             );
             let named = world.news().iter().all(|new| new.name == new.target_name());
             // What another run has left and nobody confirms is for the rollout that follows to replace.
-            let left = world.facts.confirm_expired == Some(Side::New) && !world.desired.served;
+            let left =
+                world.facts.confirm_expired == Some(Phase::Committed) && !world.desired.served;
             assert!(
                 !unsettled && (named || left || !world.olds().is_empty()),
                 "{}",
@@ -201,7 +200,7 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
                 .iter()
                 .any(|old| world.desired.olds_at_start.contains(&old.id));
             assert!(
-                !world.steps.contains(&Step::Cutover) || left || !old,
+                !world.steps.contains(&Step::Route(Phase::Committed)) || left || !old,
                 "{}",
                 told()
             );
@@ -244,7 +243,7 @@ fn strike(world: &mut Simulator, trouble: &Trouble) {
         Trouble::Joins => replicas.push(replica("joined", None, Run::Running, Health::Healthy)),
         Trouble::Moves => {
             if let Some(claim) = world.observed.claim.as_mut() {
-                claim.stale = world.desired.confirm_hold;
+                claim.stale = true;
             }
         }
         Trouble::Killed => {
@@ -283,7 +282,7 @@ proptest! {
             world = world.stop_first();
         }
         world.desired.confirm_hold = routed && confirm_hold;
-        world.desired.bake = bake && !stop_first;
+        world.desired.policy.bake = bake && !stop_first;
         for (steps, trouble) in &troubles {
             for _ in 0..*steps {
                 if let Next::Step(step) = world.next() {
@@ -328,7 +327,7 @@ proptest! {
 fn a_confirmation_counts_for_one_routing_alone() {
     let old = replica("old", None, Run::Running, Health::Healthy);
     let mut world = Simulator::new(vec![old], 1, true, super::simulator::WELL);
-    while world.facts.confirmed != Some(Side::New) {
+    while world.facts.confirmed != Some(Phase::Committed) {
         let Next::Step(step) = world.next() else {
             panic!()
         };
@@ -338,7 +337,7 @@ fn a_confirmation_counts_for_one_routing_alone() {
         .observed
         .replicas
         .push(replica("joined", None, Run::Running, Health::Healthy));
-    assert_eq!(world.next(), Next::Step(Step::Cutover));
-    world.take(Step::Cutover);
-    assert_eq!(world.next(), Next::Step(Step::Confirm { side: Side::New }));
+    assert_eq!(world.next(), Next::Step(Step::Route(Phase::Committed)));
+    world.take(Step::Route(Phase::Committed));
+    assert_eq!(world.next(), Next::Step(Step::Confirm(Phase::Committed)));
 }

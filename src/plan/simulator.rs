@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Next, Step, StopFirst, plan, unfinished};
+use super::{Next, Step, StopFirst, plan, route_plan, unfinished};
 use crate::model::{
-    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Order, Reason,
-    Replica, RolloutId, Run, Side, Stage, Verdict,
+    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Order, Phase,
+    Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -98,23 +98,10 @@ pub fn old(id: &str) -> Replica {
 
 /// Replicas that a proxy sends requests to: they answer, and no claim hides them.
 pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
-    let hidden = |replica: &Replica| {
-        observed
-            .claim
-            .as_ref()
-            .is_some_and(|claim| match claim.stage {
-                Stage::Hold | Stage::Back => replica.rollout.as_ref() == Some(&claim.rollout),
-                Stage::Cutover => claim.hides.contains(&replica.id),
-                Stage::Shown | Stage::Settled => false,
-            })
-    };
+    let plan = observed.claim.as_ref().map(|claim| &claim.plan);
+    let hidden = |replica: &Replica| plan.is_some_and(|plan| plan.hides(replica));
     // From the cutover on the socket proxy says of a new replica that it is healthy until Docker has an opinion.
-    let told = |replica: &Replica| {
-        observed.claim.as_ref().is_some_and(|claim| {
-            matches!(claim.stage, Stage::Cutover | Stage::Settled)
-                && replica.rollout.as_ref() == Some(&claim.rollout)
-        })
-    };
+    let told = |replica: &Replica| plan.is_some_and(|plan| plan.promotes(replica));
     let answers = |replica: &&Replica| {
         replica.run == Run::Running
             && match replica.health {
@@ -136,14 +123,13 @@ impl Simulator {
             goal: Goal::Roll,
             rollout: rollout("r2"),
             replicas,
-            order: Order::StartFirst,
+            policy: Policy::default(),
             restartable: BTreeSet::new(),
             routed,
             confirm_hold: false,
             olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
             unrouted: BTreeSet::new(),
             served: olds.iter().any(Replica::serves),
-            bake: false,
             hooks: false,
         };
         let observed = Observed {
@@ -166,13 +152,13 @@ impl Simulator {
         self.ran = ran
             .map(|own| (own.id.clone(), own.started_at.clone()))
             .collect();
-        self.desired.order = Order::StopFirst;
+        self.desired.policy.order = Order::StopFirst;
         self.desired.restartable = self.ran.keys().cloned().collect();
         self
     }
 
     fn stops_first(&self) -> bool {
-        self.desired.order == Order::StopFirst
+        self.desired.policy.order == Order::StopFirst
     }
 
     fn is_new(&self, replica: &Replica) -> bool {
@@ -226,7 +212,6 @@ impl Simulator {
         let begun = StopFirst {
             rollout: rollout("r2"),
             ran: ran.map(|own| own.id.clone()).collect(),
-            is_open: true,
         };
         let begun = Some(begun).filter(|begun| !begun.ran.is_empty());
         let (rollout, goal, replicas) =
@@ -246,7 +231,7 @@ impl Simulator {
             begun.resume(&mut next.desired, &self.observed.replicas);
         }
         next.desired.confirm_hold = self.desired.confirm_hold;
-        next.desired.bake = self.desired.bake && next.desired.goal == Goal::Finish;
+        next.desired.policy.bake = self.desired.policy.bake && next.desired.goal == Goal::Finish;
         next.observed = self.observed.clone();
         next.facts.created = true;
         Some(next)
@@ -271,9 +256,9 @@ impl Simulator {
             lives.len(),
             told()
         );
-        if *step == Step::Cutover
+        if *step == Step::Route(Phase::Committed)
             && self.desired.goal == Goal::Roll
-            && self.stage() == Some(Stage::Hold)
+            && self.phase() == Some(Phase::Prepared)
         {
             let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
             let news = self.news();
@@ -283,7 +268,8 @@ impl Simulator {
                 told()
             );
         }
-        if *step == Step::CutBack && self.stage() == Some(Stage::Cutover) {
+        let goes_back = *step == Step::Route(Phase::RolledBack) && self.desired.routed;
+        if goes_back && self.phase() == Some(Phase::Committed) {
             let over_dead = !self.desired.served && !self.desired.olds_at_start.is_empty();
             assert!(
                 !over_dead || self.facts.harms || !self.new_serves_alone(),
@@ -330,12 +316,12 @@ impl Simulator {
                 "{id} is old: {}",
                 told()
             );
-            if makes_room && self.stage() != Some(Stage::Cutover) {
+            if makes_room && self.phase() != Some(Phase::Committed) {
                 continue;
             }
             let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
             assert!(
-                self.desired.routed || !self.stops_first() || self.news().iter().all(ready),
+                self.phase() == Some(Phase::Committed) || self.news().iter().all(ready),
                 "{id} is the way back from what is not ready: {}",
                 told()
             );
@@ -414,27 +400,26 @@ impl Simulator {
         serves(self.news()) && !serves(self.olds())
     }
 
-    fn stage(&self) -> Option<Stage> {
-        self.observed.claim.as_ref().map(|claim| claim.stage)
+    fn phase(&self) -> Option<Phase> {
+        self.observed.claim.as_ref().map(|claim| claim.phase)
     }
 
     fn hides(&self, id: &ContainerId) -> bool {
-        self.facts.confirmed == Some(Side::New)
+        self.facts.confirmed == Some(Phase::Committed)
             && self.observed.claim.as_ref().is_some_and(|claim| {
                 claim.rollout == self.desired.rollout
-                    && claim.stage == Stage::Cutover
-                    && (claim.hides.contains(id) || !live(&self.observed).contains(id))
+                    && claim.phase == Phase::Committed
+                    && (claim.plan.is_hidden(&Target::Replica(id.clone()))
+                        || !live(&self.observed).contains(id))
             })
     }
 
     /// What a step does to the world.
     pub fn apply(&mut self, step: &Step) {
         match step {
-            Step::Hold => self.claim(Stage::Hold),
+            Step::Route(phase) => self.claim(*phase),
             Step::Create { replicas } => self.create(*replicas),
             Step::AwaitReady => self.await_ready(),
-            Step::Cutover => self.claim(Stage::Cutover),
-            Step::CutBack => self.claim(Stage::Back),
             Step::Bake => {
                 let ill = || Baked::Ill("web-new-1 restarted".to_owned());
                 self.facts.baked = Some(if self.fate.bakes_well {
@@ -443,7 +428,7 @@ impl Simulator {
                     ill()
                 });
             }
-            Step::Confirm { side } => self.confirm(*side),
+            Step::Confirm(phase) => self.confirm(*phase),
             Step::Drain { replicas } => {
                 let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));
                 self.facts.drained.extend(drained);
@@ -476,7 +461,7 @@ impl Simulator {
                 let starting = self.news().iter().any(|new| new.health == Health::Starting);
                 // What the socket proxy says of a health that Docker does not know yet outlives the rollout.
                 match starting {
-                    true => self.claim(Stage::Settled),
+                    true => self.claim(Phase::Settled),
                     false => self.observed.claim = None,
                 }
                 self.facts.released = true;
@@ -504,18 +489,14 @@ impl Simulator {
             .for_each(change);
     }
 
-    fn claim(&mut self, stage: Stage) {
-        if stage != Stage::Settled {
+    fn claim(&mut self, phase: Phase) {
+        if phase != Phase::Settled {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
         }
-        let hides = match stage {
-            Stage::Cutover => self.olds().iter().map(|old| old.id.clone()).collect(),
-            _ => BTreeSet::new(),
-        };
         self.observed.claim = Some(Claim {
             rollout: self.desired.rollout.clone(),
-            stage,
-            hides,
+            phase,
+            plan: route_plan(phase, &self.desired, &self.observed),
             stale: false,
         });
     }
@@ -562,24 +543,26 @@ impl Simulator {
     }
 
     /// Yes only where it is true.
-    fn confirm(&mut self, side: Side) {
+    fn confirm(&mut self, phase: Phase) {
         let live = live(&self.observed);
-        let (shown, hidden, willing) = match side {
-            Side::New => (self.news(), self.olds(), self.fate.confirms),
-            Side::Old => (self.olds(), self.news(), self.fate.confirms_back),
+        let plan = route_plan(phase, &self.desired, &self.observed);
+        let goes_back = matches!(phase, Phase::Prepared | Phase::RolledBack);
+        let agrees = |own: &Replica| match plan.share(own) {
+            Some(Share::Hidden) => !live.contains(&own.id),
+            Some(_) => live.contains(&own.id),
+            None => {
+                !own.serves() || self.desired.unrouted.contains(&own.id) || live.contains(&own.id)
+            }
         };
-        let awaited = |old: &Replica| old.serves() && !self.desired.unrouted.contains(&old.id);
-        let counts = |replica: &&&Replica| side == Side::New || awaited(replica);
-        let agrees = shown
-            .iter()
-            .filter(counts)
-            .all(|own| live.contains(&own.id))
-            && hidden.iter().all(|own| !live.contains(&own.id));
-        if agrees && willing {
-            self.facts.confirmed = Some(side);
+        let willing = match goes_back {
+            true => self.fate.confirms_back,
+            false => self.fate.confirms,
+        };
+        if willing && self.observed.replicas.iter().all(agrees) {
+            self.facts.confirmed = Some(phase);
         } else {
-            self.facts.confirm_expired = Some(side);
-            self.facts.harms = side == Side::New && self.fate.harms;
+            self.facts.confirm_expired = Some(phase);
+            self.facts.harms = !goes_back && self.fate.harms;
         }
     }
 }

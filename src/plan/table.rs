@@ -5,7 +5,7 @@ use super::{
     simulator::{Fate, Ready, Simulator, WELL, live, replica, rollout},
     unfinished,
 };
-use crate::model::{Claim, Goal, Health, Observed, Reason, Replica, Run, Side, Stage};
+use crate::model::{Claim, Goal, Health, Observed, Phase, Reason, Replica, RoutePlan, Run};
 
 fn olds(count: usize) -> Vec<Replica> {
     let old = |number| {
@@ -33,10 +33,10 @@ fn line(step: &Step) -> String {
         | Step::Start { replicas }
         | Step::Remove { replicas } => replicas.iter().map(|id| id.0.as_str()).collect(),
         Step::Rename { names } => names.iter().map(|(_, name)| name.as_str()).collect(),
-        Step::Confirm { side } => vec![match side {
-            Side::Old => "old",
-            Side::New => "new",
-        }],
+        Step::Confirm(Phase::Prepared | Phase::RolledBack) => vec!["old"],
+        Step::Confirm(Phase::Shifted { step }) => return format!("confirm shift {step}"),
+        Step::Route(Phase::Shifted { step }) => return format!("shift {step}"),
+        Step::Confirm(_) => vec!["new"],
         Step::Create { replicas } => return format!("create {replicas}"),
         _ => Vec::new(),
     };
@@ -73,6 +73,51 @@ fn one_replica_is_rolled_in_ten_steps() {
 }
 
 #[test]
+fn shifts_come_one_after_the_other_each_confirmed_before_the_next() {
+    let shifted = |fate| {
+        let mut world = Simulator::new(olds(1), 1, true, fate);
+        world.desired.policy.shifts = vec![10, 50];
+        world
+    };
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "shift 1",
+        "confirm shift 1",
+        "shift 2",
+        "confirm shift 2",
+        "cutover",
+        "confirm new",
+        "drain old-1",
+        "stop old-1",
+        "remove old-1",
+        "rename web-new-1",
+        "release",
+    ];
+    expect(&mut shifted(WELL), &wanted, &Next::Done);
+    let refused = Fate {
+        confirms: false,
+        ..WELL
+    };
+    let back = [
+        "hold",
+        "create 1",
+        "ready",
+        "shift 1",
+        "confirm shift 1",
+        "cut_back",
+        "confirm old",
+        "drain new-1",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    let end = old_serves("the proxy did not confirm the cutover in time");
+    expect(&mut shifted(refused), &back, &end);
+}
+
+#[test]
 fn a_record_that_was_given_up_although_nobody_heard_so_is_not_written_anew() {
     let mut world = Simulator::new(olds(1), 1, true, WELL);
     while world.next() != Next::Step(Step::Release) {
@@ -89,16 +134,16 @@ fn a_record_that_was_given_up_although_nobody_heard_so_is_not_written_anew() {
 #[test]
 fn what_may_still_be_asked_is_not_stopped_before_the_way_back_is_confirmed() {
     let mut world = Simulator::new(olds(1), 1, true, WELL);
-    while world.next() != Next::Step(Step::Confirm { side: Side::New }) {
+    while world.next() != Next::Step(Step::Confirm(Phase::Committed)) {
         let Next::Step(step) = world.next() else {
             panic!("no cutover: {:?}", world.steps)
         };
         world.take(step);
     }
     world.desired.goal = Goal::Undo(Reason::Interrupted);
-    world.take(Step::CutBack);
+    world.take(Step::Route(Phase::RolledBack));
     world.observed.replicas[0].health = Health::Unhealthy;
-    assert_eq!(world.next(), Next::Step(Step::Confirm { side: Side::Old }));
+    assert_eq!(world.next(), Next::Step(Step::Confirm(Phase::RolledBack)));
 }
 
 #[test]
@@ -190,7 +235,7 @@ const BAKED: [&str; 6] = [
 #[test]
 fn the_old_set_goes_only_once_the_new_one_has_been_watched() {
     let mut world = Simulator::new(olds(1), 1, true, WELL);
-    world.desired.bake = true;
+    world.desired.policy.bake = true;
     let rest = [
         "drain old-1",
         "stop old-1",
@@ -208,7 +253,7 @@ fn a_new_set_that_sours_while_it_is_watched_gives_the_traffic_back() {
         ..WELL
     };
     let mut world = Simulator::new(olds(1), 1, true, fate);
-    world.desired.bake = true;
+    world.desired.policy.bake = true;
     let rest = [
         "cut_back",
         "confirm old",
@@ -224,7 +269,7 @@ fn a_new_set_that_sours_while_it_is_watched_gives_the_traffic_back() {
 #[test]
 fn a_watch_that_was_cut_short_by_a_crash_is_made_by_the_next_run() {
     let mut world = Simulator::new(olds(1), 1, true, WELL);
-    world.desired.bake = true;
+    world.desired.policy.bake = true;
     while world.next() != Next::Step(Step::Bake) {
         let Next::Step(step) = world.next() else {
             panic!("no watch: {:?}", world.steps)
@@ -241,7 +286,7 @@ fn a_watch_that_was_cut_short_by_a_crash_is_made_by_the_next_run() {
 #[test]
 fn a_first_start_has_nothing_to_go_back_to_and_is_not_watched() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
-    world.desired.bake = true;
+    world.desired.policy.bake = true;
     let (steps, end) = steps(&mut world);
     assert!(!steps.contains(&"bake".to_owned()), "{steps:?}");
     assert_eq!(end, Next::Done);
@@ -326,13 +371,12 @@ fn moves(at: &Step, wanted: &[&str]) {
 
 #[test]
 fn a_record_that_does_not_fit_any_more_is_written_and_confirmed_again() {
-    use crate::model::Side;
     moves(
         &Step::Create { replicas: 1 },
         &["hold", "confirm old", "ready", "cutover"],
     );
     moves(
-        &Step::Confirm { side: Side::New },
+        &Step::Confirm(Phase::Committed),
         &["cutover", "confirm new", "drain old-1"],
     );
 }
@@ -373,12 +417,15 @@ fn an_exited_leftover_is_replaced_and_not_stopped() {
 fn without_a_proxy_health_alone_decides() {
     let mut world = Simulator::new(olds(1), 1, false, WELL);
     let wanted = [
+        "hold",
         "create 1",
         "ready",
+        "cutover",
         "drain old-1",
         "stop old-1",
         "remove old-1",
         "rename web-new-1",
+        "release",
     ];
     expect(&mut world, &wanted, &Next::Done);
 }
@@ -557,7 +604,7 @@ fn a_way_back_that_is_not_confirmed_either_removes_nothing() {
 #[test]
 fn a_replica_that_dies_after_the_cutover_gives_the_traffic_back() {
     let mut world = Simulator::new(olds(1), 1, true, WELL);
-    while !matches!(world.steps.last(), Some(Step::Confirm { .. })) {
+    while !matches!(world.steps.last(), Some(Step::Confirm(_))) {
         let Next::Step(step) = world.next() else {
             panic!()
         };
@@ -576,7 +623,7 @@ fn a_replica_that_dies_after_the_cutover_gives_the_traffic_back() {
 #[test]
 fn a_first_start_that_dies_after_the_cutover_is_cleared_away() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
-    while !matches!(world.steps.last(), Some(Step::Cutover)) {
+    while !matches!(world.steps.last(), Some(Step::Route(Phase::Committed))) {
         let Next::Step(step) = world.next() else {
             panic!()
         };
@@ -617,7 +664,9 @@ fn a_new_version_that_is_all_that_is_left_is_brought_to_its_end() {
         world.take(step);
     }
     world.observed.replicas.retain(|own| own.rollout.is_some());
-    world.observed.claim.as_mut().unwrap().stage = Stage::Shown;
+    let claim = world.observed.claim.as_mut().unwrap();
+    claim.phase = Phase::ForceShown;
+    claim.plan = RoutePlan::default();
     world.steps.clear();
     let wanted = ["cutover", "confirm new", "rename web-new-1", "release"];
     world.observed.replicas[0].health = Health::Healthy;
@@ -628,7 +677,7 @@ fn a_new_version_that_is_all_that_is_left_is_brought_to_its_end() {
 
 /// Which goal an unfinished rollout gets.
 #[track_caller]
-fn resumes(stage: Option<Stage>, olds: Vec<Replica>, news: usize, wanted: Option<Goal>) {
+fn resumes(phase: Option<Phase>, olds: Vec<Replica>, news: usize, wanted: Option<Goal>) {
     let own = |number| {
         let mut new = replica(
             &format!("new-{number}"),
@@ -639,21 +688,21 @@ fn resumes(stage: Option<Stage>, olds: Vec<Replica>, news: usize, wanted: Option
         new.wanted = Some(2);
         new
     };
-    let claim = |stage| Claim {
+    let claim = |phase| Claim {
         rollout: rollout("r2"),
-        stage,
-        hides: olds.iter().map(|old| old.id.clone()).collect(),
+        phase,
+        plan: RoutePlan::default(),
         stale: false,
     };
     let observed = Observed {
-        claim: stage.map(claim),
+        claim: phase.map(claim),
         replicas: olds.iter().cloned().chain((1..=news).map(own)).collect(),
     };
     let found = unfinished(&observed, true, None);
     assert_eq!(
         found.map(|(_, goal, _)| goal),
         wanted,
-        "{stage:?}, {} old, {news} new",
+        "{phase:?}, {} old, {news} new",
         olds.len()
     );
 }
@@ -662,16 +711,17 @@ fn resumes(stage: Option<Stage>, olds: Vec<Replica>, news: usize, wanted: Option
 fn the_routing_decides_whether_an_unfinished_rollout_goes_on_or_back() {
     let undo = || Some(Goal::Undo(Reason::Unfinished));
     resumes(None, olds(1), 0, None);
-    resumes(Some(Stage::Settled), olds(0), 0, None);
-    resumes(Some(Stage::Hold), olds(2), 0, undo());
-    resumes(Some(Stage::Hold), olds(2), 2, undo());
-    resumes(Some(Stage::Back), olds(2), 2, undo());
-    resumes(Some(Stage::Cutover), olds(2), 2, Some(Goal::Finish));
-    resumes(Some(Stage::Cutover), olds(0), 2, Some(Goal::Finish));
-    resumes(Some(Stage::Shown), olds(2), 2, undo());
+    resumes(Some(Phase::Settled), olds(0), 0, None);
+    resumes(Some(Phase::Prepared), olds(2), 0, undo());
+    resumes(Some(Phase::Prepared), olds(2), 2, undo());
+    resumes(Some(Phase::RolledBack), olds(2), 2, undo());
+    resumes(Some(Phase::Shifted { step: 1 }), olds(2), 2, undo());
+    resumes(Some(Phase::Committed), olds(2), 2, Some(Goal::Finish));
+    resumes(Some(Phase::Committed), olds(0), 2, Some(Goal::Finish));
+    resumes(Some(Phase::ForceShown), olds(2), 2, undo());
     // Nothing else serves: going back would leave nobody.
-    resumes(Some(Stage::Shown), olds(0), 2, Some(Goal::Finish));
-    resumes(Some(Stage::Back), olds(0), 2, undo());
+    resumes(Some(Phase::ForceShown), olds(0), 2, Some(Goal::Finish));
+    resumes(Some(Phase::RolledBack), olds(0), 2, undo());
     // The record is lost: what is left decides.
     resumes(None, olds(0), 2, Some(Goal::Finish));
     resumes(None, olds(2), 2, undo());

@@ -6,7 +6,7 @@ use super::{
     table::{expect, old_serves, steps},
     unfinished,
 };
-use crate::model::{Claim, Goal, Health, Observed, Reason, Run, Stage};
+use crate::model::{Claim, Goal, Health, Observed, Phase, Reason, Run};
 
 fn world(count: usize, routed: bool, fate: Fate) -> Simulator {
     let olds = (1..=count).map(|number| old(&format!("old-{number}")));
@@ -39,12 +39,15 @@ fn without_a_proxy_they_go_once_the_new_ones_are_ready() {
     let mut world = world(1, false, WELL);
     world.desired.hooks = true;
     let wanted = [
+        "hold",
         "hooks old-1",
         "stop old-1",
         "create 1",
         "ready",
+        "cutover",
         "remove old-1",
         "rename web-new-1",
+        "release",
     ];
     expect(&mut world, &wanted, &Next::Done);
 }
@@ -99,7 +102,7 @@ fn a_signal_before_the_stop_finds_nothing_to_start_and_one_after_it_does() {
         (true, &["start old-1", "confirm old", "release"]),
     ] {
         let mut world = world(1, true, WELL);
-        world.take(Step::Hold);
+        world.take(Step::Route(Phase::Prepared));
         if stopped {
             let replicas = vec![old("old-1").id];
             world.take(Step::Stop { replicas });
@@ -186,19 +189,18 @@ fn a_run_that_dies_after_any_step_is_settled_by_the_next_and_something_serves() 
 }
 
 /// What becomes of one stopped replica.
-fn resumes(claim: Option<Stage>, ran: &[&str]) -> Option<Goal> {
+fn resumes(claim: Option<Phase>, ran: &[&str]) -> Option<Goal> {
     let id = |name: &&str| old(name).id;
     let begun = StopFirst {
         rollout: rollout("r2"),
         ran: ran.iter().map(id).collect(),
-        is_open: false,
     };
     let mut stopped = old("old-1");
     stopped.run = Run::Exited;
-    let claim = claim.map(|stage| Claim {
+    let claim = claim.map(|phase| Claim {
         rollout: rollout("r2"),
-        stage,
-        hides: Default::default(),
+        phase,
+        plan: Default::default(),
         stale: false,
     });
     let observed = Observed {
@@ -212,21 +214,22 @@ fn resumes(claim: Option<Stage>, ran: &[&str]) -> Option<Goal> {
 }
 
 #[test]
-fn a_stop_that_only_the_record_tells_of_is_undone_and_one_by_an_operator_is_none() {
+fn a_stopped_replica_is_started_again_where_a_claim_is_there_and_left_alone_where_none_is() {
     let undo = Some(Goal::Undo(Reason::Unfinished));
-    assert_eq!(resumes(None, &["old-1"]), undo);
-    assert_eq!(resumes(None, &["another"]), None);
-    assert_eq!(resumes(Some(Stage::Hold), &["old-1"]), undo);
-    assert_eq!(resumes(Some(Stage::Settled), &["another"]), None);
+    assert_eq!(resumes(None, &["old-1"]), None);
+    assert_eq!(resumes(Some(Phase::Prepared), &["old-1"]), undo);
+    assert_eq!(resumes(Some(Phase::Settled), &["another"]), None);
 }
 
 #[test]
 fn a_stop_that_may_still_go_on_is_waited_for_before_the_old_replica_is_started() {
-    let mut held = world(1, true, WELL);
-    held.take(Step::Hold);
-    let mut next = held.restarted().unwrap();
-    let wanted = ["stop old-1", "start old-1", "confirm old", "release"];
-    expect(&mut next, &wanted, &Next::Done);
-    let unrouted = world(1, false, WELL).restarted().unwrap();
-    assert_eq!(unrouted.desired.goal, Goal::Undo(Reason::Unfinished));
+    for routed in [true, false] {
+        let mut held = world(1, routed, WELL);
+        held.take(Step::Route(Phase::Prepared));
+        let mut next = held.restarted().unwrap();
+        let mut wanted = vec!["stop old-1", "start old-1"];
+        wanted.extend(routed.then_some("confirm old"));
+        wanted.push("release");
+        expect(&mut next, &wanted, &Next::Done);
+    }
 }

@@ -16,7 +16,7 @@ use super::{
     properties::judge,
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
 };
-use crate::model::{ContainerId, Goal, Health, Order, Reason, Replica, Run, Side};
+use crate::model::{ContainerId, Goal, Health, Order, Phase, Reason, Replica, Run};
 
 /// A service, and whom its proxy sends requests to.
 #[derive(Clone)]
@@ -92,7 +92,6 @@ fn strike(world: &World, trouble: &Trouble) -> Option<World> {
         Trouble::Removed(id) => drop(replicas.remove(find(id)?)),
         Trouble::Joins if replicas.iter().any(|own| own.name == "joined") => return None,
         Trouble::Joins => replicas.push(replica("joined", None, Run::Running, Health::Healthy)),
-        Trouble::Moves if !world.desired.confirm_hold => return None,
         Trouble::Moves => {
             let claim = next.observed.claim.as_mut().filter(|claim| !claim.stale);
             claim?.stale = true;
@@ -127,17 +126,15 @@ fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
     }
     // What it would have found out is not known; that something was to change is.
     next.facts = before;
-    if matches!(
-        step,
-        Step::Hold | Step::Cutover | Step::CutBack | Step::Start { .. }
-    ) {
+    if matches!(step, Step::Route(_) | Step::Start { .. }) {
         (next.facts.confirmed, next.facts.confirm_expired) = (None, None);
     }
     next.facts.created |= matches!(step, Step::Create { .. });
     let turns = match step {
-        Step::Hold | Step::Create { .. } | Step::AwaitReady | Step::Cutover => true,
+        Step::Route(_) | Step::Create { .. } | Step::AwaitReady => true,
         Step::Stop { .. } => {
-            next.desired.order == Order::StopFirst && next.facts.confirmed != Some(Side::New)
+            next.desired.policy.order == Order::StopFirst
+                && next.facts.confirmed != Some(Phase::Committed)
         }
         _ => false,
     };
@@ -160,14 +157,14 @@ impl World {
     fn take(&mut self, step: Step) {
         self.path.push(format!("{step:?}"));
         let desired = &self.service.desired;
-        let makes_room = desired.order == Order::StopFirst;
+        let makes_room = desired.policy.order == Order::StopFirst;
         match &step {
             _ if !desired.routed => {}
             Step::Stop { .. } if makes_room => {}
             Step::Stop { replicas } | Step::Remove { replicas } => self.nobody_asks(replicas),
             _ => {}
         }
-        let confirms = matches!(step, Step::Confirm { .. });
+        let confirms = matches!(step, Step::Confirm(_));
         self.service.take(step);
         self.service.steps.clear();
         if confirms && self.service.facts.confirmed.is_some() {
@@ -267,6 +264,32 @@ fn walk(start: Simulator, most: usize) -> usize {
 }
 
 #[test]
+fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
+    let fates = [
+        WELL,
+        Fate {
+            confirms: false,
+            ..WELL
+        },
+        Fate {
+            ready: Ready::Crashes,
+            ..WELL
+        },
+    ];
+    let mut states = 0;
+    for fate in fates {
+        for (replicas, most) in [(1, 3), (2, 2)] {
+            let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+            let mut world = Simulator::new(olds.collect(), replicas, true, fate);
+            world.desired.policy.shifts = vec![10, 50];
+            states += walk(world, most);
+        }
+    }
+    println!("{states} states");
+    assert!(states > 10_000, "only {states} states were reached");
+}
+
+#[test]
 fn the_invariants_hold_in_every_state_that_steps_and_troubles_can_reach() {
     let fates = [
         WELL,
@@ -294,7 +317,7 @@ fn the_invariants_hold_in_every_state_that_steps_and_troubles_can_reach() {
             for (bake, confirm_hold) in [(false, false), (true, false), (false, true)] {
                 let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
                 let mut world = Simulator::new(olds.collect(), replicas, true, fate);
-                world.desired.bake = bake;
+                world.desired.policy.bake = bake;
                 world.desired.confirm_hold = confirm_hold;
                 states += walk(world, most);
             }

@@ -1,11 +1,11 @@
 //! No proxy: a worker without a router, which is rolled on health alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{
-    Change, Observation, Proxy,
+    Observation, Proxy,
     traefik::{names, ports},
 };
 use crate::{
@@ -20,6 +20,10 @@ pub struct NoProxy;
 
 #[async_trait(?Send)]
 impl Proxy for NoProxy {
+    fn name(&self) -> &'static str {
+        "the proxy"
+    }
+
     fn describe(&self) -> String {
         "no proxy, on health alone".to_owned()
     }
@@ -45,12 +49,16 @@ impl Proxy for NoProxy {
         Ok(None)
     }
 
-    async fn route(&mut self, _: Change<'_>) -> Result<()> {
+    async fn apply(&mut self, _: &Claim, _: &[Replica]) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn release(&mut self, _: &RolloutId, _: &[Replica]) -> Result<()> {
         Ok(())
     }
 
-    async fn release(&mut self, _: &RolloutId, _: &[&Replica]) -> Result<()> {
-        Ok(())
+    async fn switch_delay(&mut self, _: &[Replica]) -> Duration {
+        Duration::ZERO
     }
 
     async fn observed(&mut self, _: &[Replica]) -> Option<Observation> {

@@ -1,4 +1,4 @@
-//! A proxy for tests that answers from a list.
+//! Proxies for tests: one that answers from a list, and one of another kind than Traefik.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,10 +7,10 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Change, Observation, Proxy};
+use super::{Capabilities, Observation, Proxy};
 use crate::{
     error::Result,
-    model::{Claim, Replica, RolloutId},
+    model::{Claim, Replica, RolloutId, Share},
     namespace::{check::Check, traffic::Protocol},
 };
 
@@ -22,6 +22,10 @@ pub struct Scripted {
 
 #[async_trait(?Send)]
 impl Proxy for Scripted {
+    fn name(&self) -> &'static str {
+        "the proxy"
+    }
+
     fn describe(&self) -> String {
         "scripted".to_owned()
     }
@@ -50,12 +54,16 @@ impl Proxy for Scripted {
         self.held_back
     }
 
-    async fn route(&mut self, _: Change<'_>) -> Result<()> {
+    async fn apply(&mut self, _: &Claim, _: &[Replica]) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn release(&mut self, _: &RolloutId, _: &[Replica]) -> Result<()> {
         Ok(())
     }
 
-    async fn release(&mut self, _: &RolloutId, _: &[&Replica]) -> Result<()> {
-        Ok(())
+    async fn switch_delay(&mut self, _: &[Replica]) -> Duration {
+        Duration::ZERO
     }
 
     async fn observed(&mut self, _: &[Replica]) -> Option<Observation> {
@@ -63,5 +71,96 @@ impl Proxy for Scripted {
             1 => self.answers[0].clone(),
             _ => self.answers.pop_front().flatten(),
         }
+    }
+}
+
+/// A proxy with weights. It reports a plan only after it was asked a few times.
+#[derive(Default)]
+pub struct Weighted {
+    /// Every claim that was applied, in order.
+    pub applied: Vec<Claim>,
+    held: Option<Claim>,
+    /// How often it still reports the plan of before.
+    behind: usize,
+    /// Whether it goes on reporting the plan of before.
+    pub is_stuck: bool,
+}
+
+impl Weighted {
+    const BEHIND: usize = 2;
+
+    fn reported(&self) -> Option<&Claim> {
+        let count = self.applied.len();
+        match self.behind > 0 || self.is_stuck {
+            true => self.applied.get(count.wrapping_sub(2)),
+            false => self.held.as_ref(),
+        }
+    }
+}
+
+#[async_trait(?Send)]
+impl Proxy for Weighted {
+    fn name(&self) -> &'static str {
+        "the balancer"
+    }
+
+    fn describe(&self) -> String {
+        "weighted".to_owned()
+    }
+
+    fn routes(&self) -> bool {
+        true
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            weights: true,
+            ..Capabilities::default()
+        }
+    }
+
+    fn routed_ports(&self, _: &Replica) -> BTreeMap<u16, Protocol> {
+        BTreeMap::new()
+    }
+
+    fn only_datagrams(&self, _: &Replica) -> bool {
+        false
+    }
+
+    fn readiness_checks(&self, _: &Replica) -> Vec<Check> {
+        Vec::new()
+    }
+
+    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
+        Ok(self.held.clone())
+    }
+
+    async fn apply(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<String>> {
+        self.applied.push(claim.clone());
+        self.held = Some(claim.clone());
+        self.behind = Self::BEHIND;
+        Ok(None)
+    }
+
+    async fn release(&mut self, _: &RolloutId, _: &[Replica]) -> Result<()> {
+        self.held = None;
+        Ok(())
+    }
+
+    async fn switch_delay(&mut self, _: &[Replica]) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
+        let plan = self.reported().map(|claim| claim.plan.clone());
+        self.behind = self.behind.saturating_sub(1);
+        let share = |own: &Replica| plan.as_ref().and_then(|plan| plan.share(own));
+        let routing = replicas
+            .iter()
+            .map(|own| (own.id.clone(), share(own).unwrap_or(Share::Live)));
+        Some(Observation {
+            routing: routing.collect(),
+            ..Observation::default()
+        })
     }
 }

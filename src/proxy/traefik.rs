@@ -42,12 +42,12 @@ use self::{
     observe::observation,
     others::Others,
 };
-use super::{Change, Observation, Proxy};
+use super::{Observation, Proxy, combine};
 use crate::{
     error::Result,
-    model::{Claim, ContainerId, Health, Replica, RolloutId, ServiceKey, Stage},
+    model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
     namespace::{check::Check, traffic::Protocol},
-    socket_proxy,
+    overlay,
     watch::Role,
 };
 
@@ -157,8 +157,41 @@ impl Traefik {
     }
 }
 
+impl Traefik {
+    /// Writes a claim to every socket proxy.
+    async fn write(&self, claim: &Claim) -> Result<()> {
+        let key = self.key.to_string();
+        for control in &self.controls {
+            let before = control.overlay().await?.claims.get(&key).cloned();
+            let claim = relabel::write(&key, self.epoch, claim, before.as_ref())?;
+            control.set(claim).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A handler of before may still pass a request on for this long.
+const SETTLE: Duration = Duration::from_millis(250);
+/// The same, where a middleware holds requests.
+const SETTLE_HELD: Duration = Duration::from_secs(5);
+
+/// See [`Proxy::switch_delay`].
+async fn switch_delay(apis: impl Iterator<Item = &Api>, names: &Names) -> Duration {
+    for api in apis {
+        // Where Traefik does not say, the longer pause is the safe answer.
+        if api.holds_requests(names).await.unwrap_or(true) {
+            return SETTLE_HELD;
+        }
+    }
+    SETTLE
+}
+
 #[async_trait(?Send)]
 impl Proxy for Traefik {
+    fn name(&self) -> &'static str {
+        "Traefik"
+    }
+
     fn describe(&self) -> String {
         let names: Vec<&str> = self
             .instances
@@ -197,90 +230,56 @@ impl Proxy for Traefik {
         let key = self.key.to_string();
         let mut claims = Vec::new();
         for control in &self.controls {
-            claims.push(
-                control
-                    .overlay()
-                    .await?
-                    .claims
-                    .get(&key)
-                    .and_then(relabel::read),
-            );
+            let overlay = control.overlay().await?;
+            claims.push(overlay.claims.get(&key).map(relabel::read).transpose()?);
         }
-        Ok(relabel::combine(claims))
+        Ok(combine(claims))
     }
 
     fn held_back(&self) -> Duration {
         Api::held_back(self.instances.iter().map(|own| &*own.api))
     }
 
-    async fn take_over(&mut self) -> Result<()> {
+    async fn fence(&mut self) -> Result<()> {
         let key = self.key.to_string();
         for control in &self.controls {
             let claim = control.overlay().await?.claims.get(&key).cloned();
             if let Some(claim) = claim.filter(relabel::is_unsettled) {
                 // The overlay refuses whoever is older than the last owner.
                 let epoch = self.epoch.max(claim.epoch);
-                control
-                    .set(socket_proxy::overlay::Claim { epoch, ..claim })
-                    .await?;
+                control.set(overlay::Claim { epoch, ..claim }).await?;
             }
         }
         Ok(())
     }
 
-    async fn route(&mut self, change: Change<'_>) -> Result<()> {
-        if change.stage == Stage::Cutover {
+    async fn apply(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<String>> {
+        let mut notice = None;
+        if claim.phase == Phase::Committed {
             let apis: Vec<&Api> = self.instances.iter().map(|own| own.api.as_ref()).collect();
-            self.others.note(&apis, change.rollout).await;
+            notice = self.others.note(&apis, &claim.rollout).await;
         }
-        let key = self.key.to_string();
-        for control in &self.controls {
-            let before = control.overlay().await?.claims.get(&key).cloned();
-            control
-                .set(relabel::claim(&key, self.epoch, change, before.as_ref()))
-                .await?;
-        }
-        Ok(())
+        self.write(claim).await?;
+        Ok(notice)
     }
 
-    fn take_notice(&mut self) -> Option<String> {
-        self.others.take_notice()
-    }
-
-    async fn release(&mut self, rollout: &RolloutId, replicas: &[&Replica]) -> Result<()> {
-        let key = self.key.to_string();
+    async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()> {
         // What Docker does not know yet is told of a rollout's replicas alone.
         let starting = replicas
             .iter()
             .any(|replica| replica.rollout.is_some() && replica.health == Health::Starting);
-        let change = Change {
-            rollout,
-            stage: Stage::Settled,
-            news: replicas,
-            olds: &[],
-        };
+        if starting {
+            return self.write(&Claim::settled(rollout)).await;
+        }
         for control in &self.controls {
-            let before = control.overlay().await?.claims.get(&key).cloned();
-            match starting {
-                true => {
-                    let claim = relabel::claim(&key, self.epoch, change, before.as_ref());
-                    control.set(claim).await?;
-                }
-                false => drop(control.clear(&key, self.epoch).await?),
-            }
+            control.clear(&self.key.to_string(), self.epoch).await?;
         }
         Ok(())
     }
 
-    async fn holds_requests(&mut self, replicas: &[Replica]) -> bool {
+    async fn switch_delay(&mut self, replicas: &[Replica]) -> Duration {
         let names = all_names(replicas);
-        for instance in &self.instances {
-            // Where Traefik does not say, the longer pause is the safe answer.
-            if instance.api.holds_requests(&names).await.unwrap_or(true) {
-                return true;
-            }
-        }
-        false
+        switch_delay(self.instances.iter().map(|own| &*own.api), &names).await
     }
 
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {

@@ -11,9 +11,10 @@ use crate::{
     engine::{Engine, Image},
     error::{Error, Result},
     event::Events,
-    model::{Replica, Route, ServiceKey},
+    model::{Replica, RoutePlan, ServiceKey, Share, Target},
     proxy::{
         Proxy,
+        agree::{Limits, Question, agree},
         traefik::{
             Traefik,
             discover::{self, Found, Landscape, Wanted, is_traefik},
@@ -34,10 +35,10 @@ pub async fn confirm(
     events: &Events,
     found: &[Found],
     generations: &[u64],
-    expected: Option<Route>,
+    expected: Option<Share>,
     target: &Replica,
     key: &ServiceKey,
-) -> Result<Option<Route>> {
+) -> Result<Option<Share>> {
     for (found, generation) in found.iter().zip(generations) {
         let reading = retry::for_a_while(LONGEST, || has_read(found, *generation)).await;
         if let Err(remark) = reading {
@@ -62,11 +63,22 @@ pub async fn confirm(
         }
     };
     let limit = LONGEST.max(traefik.held_back());
-    let agrees = retry::until(limit, async || {
-        let observation = traefik.observed(&replicas).await;
-        observation.is_some_and(|seen| seen.routing.get(&target.id) == Some(&expected))
-    });
-    match agrees.await {
+    let plan = RoutePlan {
+        shares: [(Target::Replica(target.id.clone()), expected)].into(),
+    };
+    let question = Question {
+        plan: &plan,
+        replicas: &replicas,
+        awaited: &[target],
+        known: None,
+    };
+    let limits = Limits {
+        total: limit,
+        stand: Duration::ZERO,
+        held_back: traefik.held_back(),
+        way_back: false,
+    };
+    match agree(&mut traefik, &question, &limits).await.has_stood {
         true => {
             sleep(SETTLE).await;
             Ok(Some(expected))
@@ -75,8 +87,8 @@ pub async fn confirm(
             "Traefik does not show within {}s that it {} {}",
             limit.as_secs(),
             match expected {
-                Route::Live => "routes to",
-                Route::Hidden => "routes nothing to",
+                Share::Live | Share::Weight(_) => "routes to",
+                Share::Hidden => "routes nothing to",
             },
             target.name
         ))

@@ -1,14 +1,14 @@
 //! `rollout relabel --list`: every rule that stands, whoever has set it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     engine::Engine,
     error::Result,
     model::label,
+    overlay::{Claim, Effect, Labels, Match, Overlay, Rule},
     proxy::traefik::discover::{self, Landscape},
     report::overlay::Row,
-    socket_proxy::overlay::{Claim, Match, Overlay, Rule},
 };
 
 /// A container that a rule may be about.
@@ -51,9 +51,8 @@ fn rows_of(
         .values()
         .filter(|claim| project.is_none_or(|project| is_of(claim, project, known)))
         .flat_map(|claim| claim.rules.iter().map(move |rule| (claim, rule)));
-    let says = |rule: &Rule| !rule.labels.is_empty() || rule.health.is_some();
     rules
-        .filter(|(_, rule)| says(rule))
+        .filter(|(_, rule)| !rule.is_empty())
         .map(|(claim, rule)| row(socket_proxy, claim, rule, known))
         .collect()
 }
@@ -73,13 +72,20 @@ fn is_of(claim: &Claim, project: &str, known: &BTreeMap<String, Known>) -> bool 
 
 fn row(socket_proxy: &str, claim: &Claim, rule: &Rule, known: &BTreeMap<String, Known>) -> Row {
     let by_hand = claim.is_by_hand();
+    let (labels, unset, health) = match &rule.effect {
+        Effect::Labels { set, unset } => (set.clone(), unset.clone(), None),
+        Effect::Health(health) => (Labels::new(), BTreeSet::new(), Some(health.as_str())),
+        Effect::Omit => Default::default(),
+    };
     Row {
         containers: match &rule.on {
             Match::Id(id) => known.get(id).map_or(id, |own| &own.name).clone(),
             Match::Label { key, value } => format!("all with {key}={value}"),
         },
-        labels: rule.labels.clone(),
-        health: rule.health.map(|health| health.as_str().to_owned()),
+        labels,
+        unset,
+        health: health.map(str::to_owned),
+        omitted: rule.effect == Effect::Omit,
         service: (!by_hand).then(|| claim.key.clone()),
         rollout: (!by_hand).then(|| claim.rollout.clone()),
         stage: claim.stage.clone(),
@@ -91,8 +97,8 @@ fn row(socket_proxy: &str, claim: &Claim, rule: &Rule, known: &BTreeMap<String, 
 mod tests {
     use super::*;
     use crate::{
+        overlay::{ENABLE, Health},
         report::overlay,
-        socket_proxy::overlay::{ENABLE, Health, Labels},
     };
 
     /// A rollout of shop/web, and two containers that are hidden by hand: one of another project, and one that is gone.
@@ -102,20 +108,26 @@ mod tests {
             key: "io.rollout.id".to_owned(),
             value: "r1".to_owned(),
         };
-        let rule = |on: Match, labels: &Labels, health| Rule {
-            on,
-            labels: labels.clone(),
-            health,
-        };
         let rollout = Claim {
             key: "shop/web".to_owned(),
             rollout: "r1".to_owned(),
             epoch: 1,
             stage: "cutover".to_owned(),
             rules: vec![
-                rule(Match::Id("a".to_owned()), &hide, None),
-                rule(own.clone(), &Labels::new(), Some(Health::Healthy)),
-                rule(own, &Labels::new(), None),
+                Rule::hide(Match::Id("a".to_owned())),
+                Rule::health(own.clone(), Health::Healthy),
+                Rule::set(own.clone(), Labels::new()),
+                Rule {
+                    on: own.clone(),
+                    effect: Effect::Omit,
+                },
+                Rule {
+                    on: own,
+                    effect: Effect::Labels {
+                        set: Labels::new(),
+                        unset: ["other".to_owned()].into(),
+                    },
+                },
             ],
         };
         let mut all = Overlay::default();
@@ -145,9 +157,12 @@ mod tests {
         assert_eq!(names(&of(Some("blog"))), ["blog-web-1"]);
         assert_eq!(
             names(&of(Some("shop"))),
-            ["shop-web-1", "all with io.rollout.id=r1"]
+            ["shop-web-1"]
+                .into_iter()
+                .chain(["all with io.rollout.id=r1"; 3])
+                .collect::<Vec<_>>()
         );
-        assert_eq!(of(None).len(), 4);
+        assert_eq!(of(None).len(), 6);
     }
 
     #[test]
@@ -158,6 +173,8 @@ mod tests {
             " b                                   traefik.enable=false   by hand                         shop-socket-proxy-1",
             " shop-web-1                          traefik.enable=false   rollout r1 of shop/web: cutover shop-socket-proxy-1",
             " all with io.rollout.id=r1           health: healthy        rollout r1 of shop/web: cutover shop-socket-proxy-1",
+            " all with io.rollout.id=r1           left out               rollout r1 of shop/web: cutover shop-socket-proxy-1",
+            " all with io.rollout.id=r1           without other          rollout r1 of shop/web: cutover shop-socket-proxy-1",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             let has = |row: &str| row.split_whitespace().collect::<Vec<_>>() == words;

@@ -1,12 +1,12 @@
 //! What an operator should know of a change by hand, and what Traefik is to make of it. Pure.
 
 use crate::{
-    model::{Health, Replica, Route},
+    model::{Health, Replica, Share},
+    overlay::{ENABLE, Labels, Overlay},
     proxy::traefik::{
         conflicts,
         names::{is_false, is_traefik, wants_traefik},
     },
-    socket_proxy::overlay::{ENABLE, Labels, Overlay},
 };
 
 /// A container, the replicas of its service, and the overlay before and after the change.
@@ -32,18 +32,18 @@ impl Remarks<'_> {
     }
 
     /// What Traefik is to do with the container; `None` where the change does not decide it.
-    pub fn expected(&self, asked: &Labels) -> Option<Route> {
+    pub fn expected(&self, asked: &Labels) -> Option<Share> {
         let name = |key: &String| key.eq_ignore_ascii_case(ENABLE);
         let (was, is) = (
             hidden(self.before, self.target),
             hidden(self.now, self.target),
         );
         if is {
-            return (was != is || asked.keys().any(name)).then_some(Route::Hidden);
+            return (was != is || asked.keys().any(name)).then_some(Share::Hidden);
         }
         let serves = self.target.serves() && self.target.health != Health::Starting;
         let labelled = wants_traefik(&told(self.now, self.target));
-        (was && serves && labelled).then_some(Route::Live)
+        (was && serves && labelled).then_some(Share::Live)
     }
 
     /// A rollout's claim says something else of the same label.
@@ -116,9 +116,9 @@ fn told(overlay: &Overlay, replica: &Replica) -> Labels {
 }
 
 fn hidden(overlay: &Overlay, replica: &Replica) -> bool {
-    told(overlay, replica)
-        .iter()
-        .any(|(key, value)| key.eq_ignore_ascii_case(ENABLE) && is_false(value))
+    let disabled =
+        |(key, value): (&String, &String)| key.eq_ignore_ascii_case(ENABLE) && is_false(value);
+    overlay.omits(&replica.id.0, &replica.labels) || told(overlay, replica).iter().any(disabled)
 }
 
 #[cfg(test)]
@@ -126,8 +126,8 @@ mod tests {
     use super::*;
     use crate::{
         model::Run,
+        overlay::{Claim, Match, Rule},
         plan::simulator::replica,
-        socket_proxy::overlay::{Claim, Match, Rule},
     };
 
     const RULE: &str = "traefik.http.routers.web.rule";
@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    fn remarks(before: &[&str], asked: &[(&str, &str)]) -> (Vec<String>, Option<Route>) {
+    fn remarks(before: &[&str], asked: &[(&str, &str)]) -> (Vec<String>, Option<Share>) {
         let replicas = [web("one"), web("two")];
         let hide = labels(&[(ENABLE, "false")]);
         let mut overlay = Overlay::default();
@@ -174,14 +174,14 @@ mod tests {
     #[test]
     fn hiding_one_of_two_needs_no_word_and_hiding_the_last_one_is_said() {
         let hide = [(ENABLE, "false")];
-        assert_eq!(remarks(&[], &hide), (vec![], Some(Route::Hidden)));
+        assert_eq!(remarks(&[], &hide), (vec![], Some(Share::Hidden)));
         let (lines, route) = remarks(&["two"], &hide);
         assert_eq!(
             lines,
             ["one was the last container of web that Traefik routes to: web is not served now"]
         );
-        assert_eq!(route, Some(Route::Hidden));
-        assert_eq!(remarks(&["one"], &[]), (vec![], Some(Route::Live)));
+        assert_eq!(route, Some(Share::Hidden));
+        assert_eq!(remarks(&["one"], &[]), (vec![], Some(Share::Live)));
     }
 
     #[test]
@@ -207,17 +207,12 @@ mod tests {
         let one = [web("one")];
         let asked = labels(&[(ENABLE, "true")]);
         let mut now = Overlay::default();
-        let rule = Rule {
-            on: Match::Id("one".to_owned()),
-            labels: labels(&[(ENABLE, "false")]),
-            health: None,
-        };
         let claim = Claim {
             key: "shop/web".to_owned(),
             rollout: "r".to_owned(),
             epoch: 1,
             stage: "cutover".to_owned(),
-            rules: vec![rule],
+            rules: vec![Rule::hide(Match::Id("one".to_owned()))],
         };
         now.set(claim).unwrap();
         let before = now.clone();
@@ -233,6 +228,6 @@ mod tests {
             remarks.on(&asked),
             ["a rollout says traefik.enable=false of one, and wins"]
         );
-        assert_eq!(remarks.expected(&asked), Some(Route::Hidden));
+        assert_eq!(remarks.expected(&asked), Some(Share::Hidden));
     }
 }

@@ -12,7 +12,7 @@ use super::pairs;
 use crate::{
     error::one_line,
     event::{Event, Scope, Sink},
-    model::Route,
+    model::Share,
 };
 
 /// Draws on standard error, so that standard output stays free for what a command was asked to print.
@@ -295,7 +295,7 @@ fn change(image: &str, replaces: Option<&str>) -> String {
 fn relabelled(
     container: &str,
     labels: &BTreeMap<String, String>,
-    route: Option<Route>,
+    route: Option<Share>,
     ms: u64,
 ) -> String {
     let said = match labels.is_empty() {
@@ -303,8 +303,8 @@ fn relabelled(
         false => pairs(labels),
     };
     let confirmed = match route {
-        Some(Route::Live) => format!("; Traefik routes to it ({})", span(ms)),
-        Some(Route::Hidden) => format!("; Traefik routes nothing to it ({})", span(ms)),
+        Some(Share::Live | Share::Weight(_)) => format!("; Traefik routes to it ({})", span(ms)),
+        Some(Share::Hidden) => format!("; Traefik routes nothing to it ({})", span(ms)),
         None => String::new(),
     };
     format!("{}: {said}{confirmed}", bold(container))

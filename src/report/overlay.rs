@@ -1,6 +1,6 @@
 //! The rules of the overlay, as `rollout relabel --list` shows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -14,8 +14,14 @@ pub struct Row {
     pub containers: String,
     /// The labels that Traefik reads there.
     pub labels: BTreeMap<String, String>,
+    /// The labels that Traefik does not read there.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub unset: BTreeSet<String>,
     /// The health that it reads there while Docker says `starting`.
     pub health: Option<String>,
+    /// Whether Traefik does not see the container at all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub omitted: bool,
     /// `project/service` of the rollout; `None` where it was set by hand.
     pub service: Option<String>,
     pub rollout: Option<String>,
@@ -50,7 +56,14 @@ pub fn human(rows: &[Row]) -> String {
 fn told(row: &Row) -> String {
     let health = row.health.iter().map(|health| format!("health: {health}"));
     let labels = (!row.labels.is_empty()).then(|| pairs(&row.labels));
-    let all: Vec<String> = labels.into_iter().chain(health).collect();
+    let unset = row.unset.iter().map(|key| format!("without {key}"));
+    let omitted = row.omitted.then(|| "left out".to_owned());
+    let all: Vec<String> = labels
+        .into_iter()
+        .chain(unset)
+        .chain(health)
+        .chain(omitted)
+        .collect();
     all.join(" ")
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     context::{RunContext, ServiceContext},
-    model::{ContainerId, Health, Replica, Route},
+    model::{ContainerId, Health, Replica, Share},
     proxy::{Observation, Proxy, traefik::names::names},
     retry,
 };
@@ -26,9 +26,12 @@ impl Before {
         }
     }
 
-    /// Empty where the proxy cannot tell.
-    pub(super) async fn read(proxy: &mut dyn Proxy, replicas: &[Replica]) -> Self {
-        let observation = settled_view(proxy, replicas).await;
+    /// Empty where the proxy is not to be asked, or cannot tell.
+    pub(super) async fn read(proxy: &mut dyn Proxy, replicas: &[Replica], is_asked: bool) -> Self {
+        let observation = match is_asked {
+            true => settled_view(proxy, replicas).await,
+            false => None,
+        };
         observation.map_or_else(Self::default, |now| Self::of(&now, replicas))
     }
 }
@@ -90,7 +93,7 @@ fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<Contain
         };
         let routers = names(&own.labels).routers;
         let broken = !routers.is_empty() && routers.iter().all(|(_, router)| ails(router));
-        broken || observation.routing.get(&own.id) != Some(&Route::Live)
+        broken || observation.routing.get(&own.id) != Some(&Share::Live)
     });
     idle.map(|own| own.id.clone()).collect()
 }
@@ -120,7 +123,7 @@ mod tests {
         let none = |observation: &Observation| unrouted(observation, &all).is_empty();
         let mut observation = Observation::default();
         assert_eq!(unrouted(&observation, &all), [one.id.clone()].into());
-        observation.routing.insert(one.id.clone(), Route::Live);
+        observation.routing.insert(one.id.clone(), Share::Live);
         assert!(none(&observation));
         let mut trouble = vec!["router a is disabled".to_owned()];
         observation.trouble.insert(one.id.clone(), trouble.clone());
@@ -141,7 +144,7 @@ mod tests {
         let seen = |count: usize| {
             let live = replicas[..count].iter();
             Some(Observation {
-                routing: live.map(|own| (own.id.clone(), Route::Live)).collect(),
+                routing: live.map(|own| (own.id.clone(), Share::Live)).collect(),
                 ..Observation::default()
             })
         };
@@ -151,7 +154,7 @@ mod tests {
                 held_back: Duration::from_millis(2500),
             };
             let begun = Instant::now();
-            let before = Before::read(&mut proxy, &replicas).await;
+            let before = Before::read(&mut proxy, &replicas, true).await;
             (before.unrouted, begun.elapsed())
         };
         let (behind, _) = unrouted(vec![seen(1), None, seen(1), seen(2)]).await;

@@ -93,11 +93,11 @@ impl Begun<'_> {
         let (run, context) = (prepared.run, &prepared.context);
         let (rollout, replicas) = (self.rollout.clone(), context.replicas);
         let mut desired = desired(Goal::Roll, rollout, replicas, &*prepared.proxy, olds);
-        desired.order = context.settings.order();
+        desired.policy.order = context.settings.order();
         desired.restartable = self.intent.ran.keys().cloned().collect();
         desired.unrouted.clone_from(&self.intent.unrouted);
         desired.hooks = context.has_hooks(olds);
-        desired.bake = !self.bake.is_zero();
+        desired.policy.bake = !self.bake.is_zero();
         let key = context.key.clone();
         let interrupted = locked.held.interrupted.clone();
         let mut live = locked.live(&self.events, olds).await;

@@ -12,12 +12,12 @@ use crate::{
     context::{Purpose, RunContext, ServiceContext},
     error::{Error, Result},
     model::{ServiceKey, label},
+    overlay::Labels,
     proxy::traefik::{
         conflicts::{Clash, Object, Outcome, ROUTER, clashes, objects_of},
         discover::{Landscape, TraefikContainer},
         neighbours::{Neighbour, is_unknown, neighbours},
     },
-    socket_proxy::overlay::Labels,
 };
 
 /// What is said of Traefiks whose neighbours are not known.

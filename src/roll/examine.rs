@@ -155,7 +155,7 @@ async fn look(front: &mut InFront, olds: &[Replica]) -> (Result<Way>, Option<Str
     let way = Way {
         describe: proxy.describe(),
         routes,
-        is_pinned: proxy.confirms_hold(),
+        is_pinned: proxy.capabilities().hold_reroutes,
         notice: (!notices.is_empty()).then(|| notices.join("; ")),
         down: down.map(|old| old.name.clone()).collect(),
         trouble: observation.trouble.into_values().flatten().next(),

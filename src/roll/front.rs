@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Outcome, Result},
     model::{Replica, ServiceKey},
     namespace::traffic::Protocol,
+    overlay::Overlay,
     proxy::{
         Proxy,
         none::NoProxy,
@@ -27,7 +28,6 @@ use crate::{
         },
     },
     settings::{ProxyKind, Settings, Strategy, SwitchBy},
-    socket_proxy::overlay::Overlay,
 };
 
 /// What a pin is called in messages.
@@ -75,7 +75,7 @@ impl InFront {
     }
 
     fn new(proxy: Box<dyn Proxy>, notice: Option<String>, mut callers: Vec<Caller>) -> Self {
-        callers.retain(|own| !own.follows_labels() || proxy.confirms_hold());
+        callers.retain(|own| !own.follows_labels() || proxy.capabilities().hold_reroutes);
         Self {
             proxy,
             notices: notice.into_iter().collect(),

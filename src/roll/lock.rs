@@ -9,15 +9,11 @@ use crate::{
     error::{Error, Result},
     event::Events,
     execute::{self, live::Live},
-    model::{Observed, Replica, Side},
+    model::{Observed, Replica, RoutePlan},
     proxy::traefik::discover::Landscape,
     state::{self, Lock},
     watch::{Front, Watch},
 };
-
-/// The pause before a drain, and the longer one where a middleware can hold a request.
-const SETTLE: Duration = Duration::from_millis(250);
-const SETTLE_HELD: Duration = Duration::from_secs(5);
 
 /// A service whose lock this process holds.
 pub(super) struct Locked<'a> {
@@ -102,7 +98,8 @@ impl Locked<'_> {
     pub(super) async fn are_live(&mut self, olds: &[Replica]) -> bool {
         let refs: Vec<&Replica> = olds.iter().collect();
         let observation = self.prepared.proxy.observed(olds).await;
-        observation.is_some_and(|observation| observation.agrees(Side::Old, &[], &refs))
+        let as_it_is = RoutePlan::default();
+        observation.is_some_and(|observation| observation.agrees(&as_it_is, &refs))
     }
 
     /// What steps act with, as far as every rollout has it; `olds` are the replicas that are drained.
@@ -116,8 +113,7 @@ impl Locked<'_> {
         } = &mut self.prepared;
         let settle = match context.settings.settle {
             Some(settle) => settle,
-            None if proxy.holds_requests(olds).await => SETTLE_HELD,
-            None => SETTLE,
+            None => proxy.switch_delay(olds).await,
         };
         Live {
             run: *run,

@@ -49,29 +49,16 @@ impl Memory {
         intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
     }
 
-    /// The rollout that was begun last, where it stops first and has made no revision. An old replica that has started
-    /// since then is none that it has stopped and left so. `now` is in milliseconds of the engine's clock.
-    pub fn stop_first(&self, replicas: &[Replica], now: u64) -> Option<StopFirst> {
+    /// The rollout that was begun last, where it stops first. An old replica that was started again since then is not one
+    /// that it stopped.
+    pub fn stop_first(&self, replicas: &[Replica]) -> Option<StopFirst> {
         let last = self.last.as_ref()?;
-        let is_recent = now.saturating_sub(last.revision.at) < STOPPING;
-        let is_open = last.failed.is_none() && is_recent;
-        let rollout = &last.revision.rollout;
-        if self
-            .revisions
-            .list
-            .iter()
-            .any(|own| own.rollout == *rollout)
-        {
-            return None;
-        }
         let same = |own: &&Replica| last.ran.get(&own.id) == Some(&own.started_at);
-        let replicas = replicas.iter().filter(|own| is_open || !own.may_run());
-        let ran = replicas.filter(same).map(|own| own.id.clone());
+        let ran = replicas.iter().filter(same).map(|own| own.id.clone());
         let ran: BTreeSet<ContainerId> = ran.collect();
         (!ran.is_empty()).then(|| StopFirst {
-            rollout: RolloutId(rollout.clone()),
+            rollout: RolloutId(last.revision.rollout.clone()),
             ran,
-            is_open,
         })
     }
 }
@@ -85,10 +72,6 @@ pub(super) fn ran(settings: &Settings, olds: &[Replica]) -> BTreeMap<ContainerId
     all.map(|old| (old.id.clone(), old.started_at.clone()))
         .collect()
 }
-
-/// How long after its beginning a rollout that has ended without a word may have asked the engine for a stop that still
-/// goes on, in milliseconds. Older entries are of runs that were killed before they stopped anything.
-const STOPPING: u64 = 10 * 60 * 1000;
 
 /// How long the engine is asked for it.
 const READING: Duration = Duration::from_secs(3);

@@ -5,7 +5,7 @@ use crate::{
     compose::Service,
     context::{Purpose, RunContext},
     error::Result,
-    model::{Goal, Health, Observed, Replica, RolloutId, Route, Run, ServiceKey},
+    model::{Goal, Health, Observed, Replica, RolloutId, Run, ServiceKey, Share},
     plan,
     proxy::Observation,
     settings::Partial,
@@ -148,7 +148,7 @@ impl Standing {
         let well = |replica: &Replica| {
             replica.run == Run::Running
                 && passed(replica)
-                && (!self.routed || self.route(replica) == Some(Route::Live))
+                && (!self.routed || self.route(replica) == Some(Share::Live))
         };
         !self.replicas.is_empty()
             && self.replicas.iter().all(well)
@@ -186,7 +186,7 @@ impl Standing {
     }
 
     /// What the proxy does with a replica; `None` where it cannot tell, or its instances differ.
-    pub fn route(&self, replica: &Replica) -> Option<Route> {
+    pub fn route(&self, replica: &Replica) -> Option<Share> {
         let observed = self.observed.as_ref()?;
         observed.routing.get(&replica.id).copied()
     }
@@ -226,7 +226,7 @@ mod tests {
         let replica = simulator::old("a");
         let trouble: Vec<String> = trouble.iter().map(|text| (*text).to_owned()).collect();
         let observed = Observation {
-            routing: [(replica.id.clone(), Route::Live)].into(),
+            routing: [(replica.id.clone(), Share::Live)].into(),
             trouble: [(replica.id.clone(), trouble)].into(),
             ..Observation::default()
         };

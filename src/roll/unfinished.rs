@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::Event,
     execute::{self, UNROUTED},
-    model::{Desired, Facts, Goal, Observed, Order, Reason, Replica, RolloutId, Stage},
+    model::{Desired, Facts, Goal, Observed, Phase, Policy, Reason, Replica, RolloutId},
     plan::{self, StopFirst},
     proxy::Proxy,
     settings::OnUnfinished,
@@ -29,14 +29,14 @@ impl<'a> Locked<'a> {
     /// Finishes or undoes what an earlier run has left.
     pub async fn settle_unfinished(mut self) -> Result<Settled<'a>> {
         let mut memory = self.remembered().await;
-        self.prepared.proxy.take_over().await?;
+        self.prepared.proxy.fence().await?;
         let observed = self.observe().await?;
         let (engine, key) = (self.prepared.run.engine, &self.prepared.context.key);
         let ids = observed.replicas.iter().map(|own| own.id.clone());
         engine.sweep_helpers(&ids.collect::<Vec<_>>()).await?;
         engine.sweep_hooks(key).await?;
         let routed = self.prepared.proxy.routes();
-        let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
+        let begun = memory.stop_first(&observed.replicas);
         let left = plan::unfinished(&observed, routed, begun.as_ref());
         let was_unfinished = left.is_some();
         let (olds, before) = match left {
@@ -84,17 +84,14 @@ impl<'a> Locked<'a> {
         let events = run.events.of_rollout(&rollout);
         events.emit(Event::Unfinished { forward });
         let routed = self.prepared.proxy.routes();
-        let stage = observed.claim.as_ref().map(|claim| claim.stage);
-        // At these stages nothing of the rollout keeps the old replicas from being routed to.
-        let untouched = routed && matches!(stage, Some(Stage::Hold | Stage::Back));
+        let phase = observed.claim.as_ref().map(|claim| claim.phase);
+        // In these phases nothing of the rollout keeps the old replicas from being routed to.
+        let untouched = routed && matches!(phase, Some(Phase::Prepared | Phase::RolledBack));
         let (news, others): (Vec<Replica>, Vec<Replica>) = observed
             .replicas
             .into_iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
-        let now = match untouched {
-            true => Before::read(&mut *self.prepared.proxy, &others).await,
-            false => Before::default(),
-        };
+        let now = Before::read(&mut *self.prepared.proxy, &others, untouched).await;
         let mut desired = desired(goal, rollout, wanted, &*self.prepared.proxy, &others);
         if let Some(begun) = begun {
             begun.resume(&mut desired, &others);
@@ -107,7 +104,7 @@ impl<'a> Locked<'a> {
             true => self.bake_again(wanted, &news, &others),
             false => Duration::ZERO,
         };
-        desired.bake = !bake.is_zero();
+        desired.policy.bake = !bake.is_zero();
         let interrupted = self.held.interrupted.clone();
         let all: Vec<Replica> = news.into_iter().chain(others).collect();
         let mut live = self.live(&events, &all).await;
@@ -126,10 +123,8 @@ impl<'a> Locked<'a> {
             Err(error) => return Err(error.within(events.scope())),
         }
         let olds = self.observe().await?.replicas;
-        let before = match routed && purpose == Purpose::Roll {
-            true => Before::read(&mut *self.prepared.proxy, &olds).await,
-            false => Before::default(),
-        };
+        let goes_on = routed && purpose == Purpose::Roll;
+        let before = Before::read(&mut *self.prepared.proxy, &olds, goes_on).await;
         Ok((olds, before))
     }
 
@@ -157,14 +152,13 @@ pub(super) fn desired(
         goal,
         rollout,
         replicas,
-        order: Order::StartFirst,
+        policy: Policy::default(),
         restartable: BTreeSet::new(),
         routed: proxy.routes(),
-        confirm_hold: proxy.confirms_hold(),
+        confirm_hold: proxy.capabilities().hold_reroutes,
         olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
         unrouted: BTreeSet::new(),
         served: olds.iter().any(Replica::serves),
-        bake: false,
         hooks: false,
     }
 }

@@ -10,16 +10,19 @@ use hyper::{
 use serde::Serialize;
 
 use super::{
-    daemon::Daemon,
+    daemon::{Daemon, Shown},
     engine::{Ask, Unanswered, encode},
-    overlay::Overlay,
+    only,
     rebuild::{Inspect, Listed, Network, Version},
     request::{self, ApiVersion, Query, Refusal, Route},
     server::{self, Peer},
-    snapshot::Reader,
+    snapshot::{List, Reader},
     stream,
 };
-use crate::docker_http::{Body, empty, full, refusal};
+use crate::{
+    docker_http::{Body, empty, full, refusal},
+    overlay::Overlay,
+};
 
 const API_VERSION: HeaderName = HeaderName::from_static("api-version");
 
@@ -132,12 +135,17 @@ impl Asked<'_> {
         let _turn = self.daemon.rounds.list().ok_or(Unanswered::Ending)?;
         let path = format!("/containers/json{}", query.encode());
         let (listed, overlay) = self.list_of_one_generation(&path).await?;
-        if !self.head {
-            let mut snapshots = self.daemon.snapshots.lock().unwrap();
-            snapshots.listed(self.peer.connection, &self.reader, overlay.clone());
-        }
-        let listed = self.daemon.shown.only.of_list(listed).into_iter();
+        let only = &self.daemon.shown.only;
+        let listed = listed
+            .into_iter()
+            .filter(|one| only::admits(only, &one.labels));
         let told: Vec<Listed> = listed.filter_map(|one| one.told(&overlay)).collect();
+        if !self.head {
+            let joined = told.iter().filter_map(Listed::joined).collect();
+            let list = List { overlay, joined };
+            let mut snapshots = self.daemon.snapshots.lock().unwrap();
+            snapshots.listed(self.peer.connection, &self.reader, list);
+        }
         Ok(json(&told))
     }
 
@@ -170,14 +178,18 @@ impl Asked<'_> {
         let _turn = self.daemon.rounds.inspect();
         let path = format!("/containers/{id}/json");
         let inspect: Inspect = self.get(&path, "container").await?;
-        if !self.daemon.shown.only.admits_inspect(&inspect) {
-            return Err(Unanswered::Missing("container"));
-        }
         let snapshots = self.daemon.snapshots.lock().unwrap();
         let seen = snapshots.seen(self.peer.connection, &self.reader);
         drop(snapshots);
-        let overlay = seen.unwrap_or_else(|| self.daemon.store.current());
-        let told = inspect.told(&overlay, self.daemon.shown.environment);
+        let (overlay, joined) = match &seen {
+            Some(list) => (list.overlay.clone(), list.joined.contains(&inspect.id)),
+            None => (self.daemon.store.current(), false),
+        };
+        let Shown { only, environment } = &self.daemon.shown;
+        let labels = &inspect.config.labels;
+        let visible = only::admits(only, labels) && !overlay.omits(&inspect.id, labels);
+        let told = inspect.told(&overlay, *environment);
+        let told = told.filter(|_| visible || joined);
         Ok(json(&told.ok_or(Unanswered::Missing("container"))?))
     }
 

@@ -11,8 +11,10 @@ use std::{
 
 use nix::unistd::{Gid, Uid, geteuid, setgid, setuid};
 
-use super::control::{Answer, Call, Outcome, Response};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    overlay::control::{Answer, Call, Outcome, Response},
+};
 
 const CHECK: Duration = Duration::from_secs(5);
 /// The most that the health check reads of an answer, in bytes.

@@ -15,13 +15,10 @@ use tokio::{
 };
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-use super::{
+use super::{daemon::Daemon, engine::Unanswered, fetch, store::Unchanged};
+use crate::overlay::{
+    Claim, Overlay, Stale,
     control::{self, Answer, Call, Failure, FailureKind, Hello},
-    daemon::Daemon,
-    engine::Unanswered,
-    fetch,
-    overlay::{Overlay, Stale},
-    store::Unchanged,
 };
 
 /// CLIs at once; more wait.
@@ -92,12 +89,17 @@ async fn answer(line: &str, daemon: &Daemon) -> Result<Answer, Failure> {
             &*daemon.store.settled().await,
         ))),
         Call::Set { claim } => {
-            claim
-                .validate()
-                .map_err(|wrong| FailureKind::BadRequest.because(wrong))?;
+            validate(&claim)?;
             let (key, stage, rules) = (claim.key.clone(), claim.stage.clone(), claim.rules.len());
             let generation = change(daemon, |overlay| overlay.set(claim)).await?;
             tracing::info!(key, stage, rules, generation, "set");
+            Ok(Answer::Changed { generation })
+        }
+        Call::SetAll { claims } => {
+            claims.iter().try_for_each(validate)?;
+            let keys: Vec<String> = claims.iter().map(|claim| claim.key.clone()).collect();
+            let generation = change(daemon, |overlay| overlay.set_all(claims)).await?;
+            tracing::info!(?keys, generation, "set together");
             Ok(Answer::Changed { generation })
         }
         Call::Clear { key, epoch } => {
@@ -119,6 +121,11 @@ async fn answer(line: &str, daemon: &Daemon) -> Result<Answer, Failure> {
             fetch::fetch(&url, &readers).await.map(Answer::Fetched)
         }
     }
+}
+
+fn validate(claim: &Claim) -> Result<(), Failure> {
+    let valid = claim.validate();
+    valid.map_err(|wrong| FailureKind::BadRequest.because(wrong))
 }
 
 async fn change<F>(daemon: &Daemon, change: F) -> Result<u64, Failure>
@@ -145,15 +152,14 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use crate::socket_proxy::daemon::Shown;
     use crate::{
         arbitrary::mutated,
         docker_http::Endpoint,
-        socket_proxy::{
+        overlay::{
+            Labels,
             control::{Outcome, Response},
-            engine::Engine,
-            store::Store,
         },
+        socket_proxy::{daemon::Shown, engine::Engine, store::Store},
     };
 
     #[tokio::test]
@@ -171,13 +177,16 @@ mod tests {
 
     // What a connection answers to these bytes, and the daemon behind it.
     fn answered(bytes: &[u8]) -> (Vec<Response>, Arc<Daemon>) {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        answered_in(&directory.unwrap(), bytes)
+    }
+
+    fn answered_in(directory: &tempfile::TempDir, bytes: &[u8]) -> (Vec<Response>, Arc<Daemon>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(async {
-            let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-            let directory = directory.unwrap();
             let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
             let store = Store::open(directory.path()).unwrap();
             let daemon = Daemon::new(engine, store, Shown::default(), ([127, 0, 0, 1], 0).into());
@@ -196,6 +205,54 @@ mod tests {
                 .map(|line| serde_json::from_str(line).unwrap());
             (replies.collect(), daemon)
         })
+    }
+
+    #[test]
+    fn every_call_of_version_1_is_answered() {
+        const CALLS: &str = r#"{"control":1,"call":"hello"}
+{"control":1,"call":"set","claim":{"key":"shop/web","rollout":"r","epoch":7,"stage":"hold","rules":[{"on":{"id":"a"},"labels":{"traefik.enable":"false"}}]}}
+{"control":1,"call":"get"}
+{"control":1,"call":"clear","key":"shop/web","epoch":7}
+{"control":1,"call":"readers"}
+{"control":1,"call":"fetch","url":"http://10.0.0.2:8080/ping"}
+"#;
+        let (replies, _) = answered(CALLS.as_bytes());
+        let outcomes: Vec<_> = replies.into_iter().map(|reply| reply.outcome).collect();
+        let unreachable = |outcome: &Outcome| matches!(outcome, Outcome::Error(failure) if failure.kind == FailureKind::EngineUnreachable);
+        assert!(matches!(outcomes[0], Outcome::Ok(Answer::Hello(_))));
+        assert_eq!(outcomes[1], Outcome::Ok(Answer::Changed { generation: 1 }));
+        let Outcome::Ok(Answer::Overlay(overlay)) = &outcomes[2] else {
+            panic!("{outcomes:?}");
+        };
+        assert!(overlay.hides("a", &Labels::new()));
+        assert_eq!(outcomes[3], Outcome::Ok(Answer::Changed { generation: 2 }));
+        // There is no engine here.
+        assert!(outcomes[4..].iter().all(unreachable) && outcomes.len() == 6);
+    }
+
+    #[test]
+    fn several_claims_hold_in_one_generation_that_a_restart_keeps_or_not_at_all() {
+        const CALLS: &str = r#"{"control":2,"call":"set_all","claims":[{"key":"shop/web","rollout":"r","epoch":7,"stage":"hold","rules":[]},{"key":"shop/api","rollout":"r","epoch":7,"stage":"hold","rules":[{"on":{"id":"a"},"omit":true}]}]}
+{"control":2,"call":"set_all","claims":[{"key":"shop/db","rollout":"r","epoch":8,"stage":"hold","rules":[]},{"key":"shop/web","rollout":"r","epoch":6,"stage":"hold","rules":[]}]}
+{"control":2,"call":"set_all","claims":[{"key":"shop/db","rollout":"r","epoch":8,"stage":"hold","rules":[]},{"key":"shop","rollout":"r","epoch":8,"stage":"hold","rules":[]}]}
+"#;
+        let directory = tempfile::tempdir().unwrap();
+        let (replies, daemon) = answered_in(&directory, CALLS.as_bytes());
+        assert_eq!(
+            replies[0].outcome,
+            Outcome::Ok(Answer::Changed { generation: 1 })
+        );
+        let kind = |reply: &Response| match &reply.outcome {
+            Outcome::Error(failure) => failure.kind,
+            Outcome::Ok(answer) => panic!("{answer:?}"),
+        };
+        assert_eq!(kind(&replies[1]), FailureKind::StaleOwner);
+        assert_eq!(kind(&replies[2]), FailureKind::BadRequest);
+        let overlay = daemon.store.current();
+        let keys: Vec<&String> = overlay.claims.keys().collect();
+        assert_eq!(keys, ["shop/api", "shop/web"]);
+        assert!(overlay.omits("a", &Labels::new()));
+        assert_eq!(*Store::open(directory.path()).unwrap().current(), *overlay);
     }
 
     const CALLS: &str = r#"{"control":1,"call":"set","claim":{"key":"shop/web","rollout":"r","epoch":7,"stage":"hold","rules":[{"on":{"id":"a"}}]}}

@@ -7,20 +7,21 @@ use std::{
 };
 
 use super::{
-    control,
     engine::{Ask, Engine, Unanswered},
     limits::{ALL_CONNECTIONS, CONNECTIONS, Quota, RefusalLog, STREAMS},
-    only::Only,
+    only::Wanted,
     rebuild::{Endpoint, Listed},
     rounds::Rounds,
     snapshot::{Reader, Snapshots},
     store::Store,
 };
+use crate::overlay::control;
 
 /// What readers see of the engine, apart from the overlay.
 #[derive(Debug, Default)]
 pub struct Shown {
-    pub only: Only,
+    /// Limits of which any is enough; without one every container is seen.
+    pub only: Vec<Wanted>,
     /// Whether inspect answers hold the environment.
     pub environment: bool,
 }

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    overlay::{Labels, Overlay},
     rebuild::OWN,
     request::{Filters, Query},
 };
+use crate::overlay::{Labels, Overlay};
 
 /// The longest line of the engine's stream, in bytes; an event carries all labels of its container.
 pub const MAX_LINE: usize = 1024 * 1024;

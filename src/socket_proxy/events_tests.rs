@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::arbitrary::{mutated_text, replaced};
-use crate::socket_proxy::overlay::{Claim, ENABLE, Match, Rule};
+use crate::overlay::{Claim, Match, Rule};
 
 fn line(action: &str, attributes: Value) -> String {
     json!({
@@ -110,17 +110,12 @@ fn start_die_stop_destroy_and_health_pass_and_nothing_else() {
 
 fn hiding(on: Match) -> Overlay {
     let mut overlay = Overlay::default();
-    let rule = Rule {
-        on,
-        labels: [(ENABLE.to_owned(), "false".to_owned())].into(),
-        health: None,
-    };
     let claim = Claim {
         key: "p/s".to_owned(),
         rollout: "r1".to_owned(),
         epoch: 1,
         stage: "hold".to_owned(),
-        rules: vec![rule],
+        rules: vec![Rule::hide(on)],
     };
     overlay.set(claim).unwrap();
     overlay

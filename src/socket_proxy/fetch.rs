@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::OnceLock, time::Duration};
 use reqwest::{Client, Response, redirect::Policy};
 use url::{Host, Url};
 
-use super::control::{Failure, FailureKind, Fetched, Reader};
+use crate::overlay::control::{Failure, FailureKind, Fetched, Reader};
 
 /// The largest body, in bytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::arbitrary::{answer_without_end, mutated_text};
-    use crate::socket_proxy::control::Container;
+    use crate::overlay::control::Container;
 
     fn reader(streams: usize, container: bool) -> Reader {
         let container = container.then(|| Container {

@@ -9,9 +9,9 @@ use hyper::StatusCode;
 
 use super::{
     daemon::Daemon,
-    overlay::{ENABLE, Match},
-    testing::{Client, FakeEngine, claim, daemon, hide, rollout, set, until},
+    testing::{Client, FakeEngine, claim, daemon, rollout, set, until},
 };
+use crate::overlay::{ENABLE, Match, Rule};
 
 /// Lists and inspects, as Traefik does: the ids of live containers.
 async fn read(
@@ -94,8 +94,8 @@ async fn a_reader_never_sees_both_live_or_none_over_a_thousand_generations() {
             format!("c{round}"),
             format!("r{round}"),
         );
-        let hold = claim(round, "hold", vec![hide(rollout(&id))]);
-        let cutover = claim(round, "cutover", vec![hide(Match::Id(old.clone()))]);
+        let hold = claim(round, "hold", vec![Rule::hide(rollout(&id))]);
+        let cutover = claim(round, "cutover", vec![Rule::hide(Match::Id(old.clone()))]);
         set(&daemon, hold.clone()).await;
         // Lists that the engine has begun before the hold may hold it already.
         engine.create(&new, &[("io.rollout.id", &id)], "Up");
@@ -124,7 +124,7 @@ async fn a_reader_keeps_its_generation_until_it_lists_again() {
     reader.get("/containers/json").await;
     set(
         &daemon,
-        claim(1, "hold", vec![hide(Match::Id("a".to_owned()))]),
+        claim(1, "hold", vec![Rule::hide(Match::Id("a".to_owned()))]),
     )
     .await;
     assert!(!hidden(reader.get("/containers/a/json").await));

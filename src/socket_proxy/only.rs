@@ -1,18 +1,10 @@
-//! `--only`: which containers readers see at all. Others are in no list and no event, and an inspect answers 404.
+//! `--only`: which containers readers see at all. Others are in no list and no event, and an inspect answers 404. Pure.
 //!
 //! Matches Docker's own labels, never the overlay's: what is hidden for a while still belongs to its reader.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    str::FromStr,
-    sync::{Mutex, PoisonError},
-};
+use std::{fmt, str::FromStr};
 
-use super::{
-    overlay::{ENABLE, Labels},
-    rebuild::{Inspect, Listed},
-};
+use crate::overlay::{ENABLE, Labels};
 
 /// One label to match, written `LABEL` (any value) or `LABEL=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,52 +63,12 @@ pub fn admits(wanted: &[Wanted], labels: &Labels) -> bool {
     wanted.is_empty() || wanted.iter().any(|wanted| wanted.matches(labels))
 }
 
-/// The containers that match any of the given labels; all of them where none is given.
-#[derive(Debug, Default)]
-pub struct Only {
-    wanted: Vec<Wanted>,
-    /// Ids of containers whose network one of the last list joins: Traefik inspects them to learn its address.
-    joined: Mutex<BTreeSet<String>>,
-}
-
-impl Only {
-    pub fn new(wanted: Vec<Wanted>) -> Self {
-        Self {
-            wanted,
-            joined: Mutex::default(),
-        }
-    }
-
-    /// Whether a container with these labels is seen.
-    pub fn admits(&self, labels: &Labels) -> bool {
-        admits(&self.wanted, labels)
-    }
-
-    /// Leaves out of a list what is not seen.
-    pub fn of_list(&self, mut listed: Vec<Listed>) -> Vec<Listed> {
-        listed.retain(|one| self.admits(&one.labels));
-        let modes = listed.iter().map(|one| &one.host_config.network_mode);
-        let joined = modes.filter_map(|mode| mode.strip_prefix("container:"));
-        let joined = joined.map(str::to_owned).collect();
-        *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = joined;
-        listed
-    }
-
-    /// Whether a container may be inspected.
-    pub fn admits_inspect(&self, inspect: &Inspect) -> bool {
-        let joined = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        self.admits(&inspect.config.labels) || joined.contains(&inspect.id)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    fn only(wanted: &[&str]) -> Only {
-        Only::new(wanted.iter().map(|text| text.parse().unwrap()).collect())
+    fn only(wanted: &[&str]) -> Vec<Wanted> {
+        wanted.iter().map(|text| text.parse().unwrap()).collect()
     }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -126,16 +78,16 @@ mod tests {
 
     #[test]
     fn without_a_label_every_container_is_seen() {
-        assert!(only(&[]).admits(&Labels::default()));
+        assert!(admits(&[], &Labels::default()));
     }
 
     #[test]
     fn any_of_several_labels_is_enough_and_a_value_counts_where_it_is_given() {
         let only = only(&["shop", "zone=inner"]);
-        assert!(only.admits(&labels(&[("shop", "")])));
-        assert!(only.admits(&labels(&[("zone", "inner"), ("x", "y")])));
-        assert!(!only.admits(&labels(&[("zone", "outer")])));
-        assert!(!only.admits(&Labels::default()));
+        assert!(admits(&only, &labels(&[("shop", "")])));
+        assert!(admits(&only, &labels(&[("zone", "inner"), ("x", "y")])));
+        assert!(!admits(&only, &labels(&[("zone", "outer")])));
+        assert!(!admits(&only, &Labels::default()));
     }
 
     #[test]
@@ -148,7 +100,7 @@ mod tests {
             ("yes", false),
             ("false", false),
         ] {
-            assert_eq!(only.admits(&labels(&[(ENABLE, value)])), seen, "{value}");
+            assert_eq!(admits(&only, &labels(&[(ENABLE, value)])), seen, "{value}");
         }
     }
 
@@ -163,22 +115,5 @@ mod tests {
     fn a_label_needs_a_name() {
         assert!("=true".parse::<Wanted>().is_err());
         assert!("".parse::<Wanted>().is_err());
-    }
-
-    #[test]
-    fn a_container_whose_network_a_visible_one_joins_may_be_inspected() {
-        let only = only(&["shop"]);
-        let listed: Vec<Listed> = serde_json::from_value(json!([
-            {"Id": "a", "Labels": {"shop": ""}, "HostConfig": {"NetworkMode": "container:vpn"}},
-            {"Id": "b", "Labels": {}, "HostConfig": {"NetworkMode": "container:other"}},
-        ]))
-        .unwrap();
-        let ids: Vec<String> = only.of_list(listed).into_iter().map(|one| one.id).collect();
-        assert_eq!(ids, ["a"]);
-        let inspect = |id: &str| serde_json::from_value::<Inspect>(json!({"Id": id})).unwrap();
-        assert!(only.admits_inspect(&inspect("vpn")));
-        assert!(!only.admits_inspect(&inspect("other")));
-        only.of_list(Vec::new());
-        assert!(!only.admits_inspect(&inspect("vpn")));
     }
 }

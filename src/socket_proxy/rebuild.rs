@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::overlay::{Health, Labels, Overlay};
+use crate::overlay::{Health, Labels, Overlay};
 
 /// The label of rollout's own containers (locks, helpers): readers never see them.
 pub const OWN: &str = "io.rollout.role";
+/// Traefik's label for containers that are routed although they do not run.
+const ALLOW_NON_RUNNING: &str = "traefik.docker.allownonrunning";
 /// A digest of secrets: a weak one could be guessed from it.
 pub const DIGEST: &str = crate::model::label::DIGEST;
 
@@ -193,10 +195,11 @@ impl Inspect {
 }
 
 impl Listed {
-    /// What a reader is told; `None` for rollout's own containers.
+    /// What a reader is told; `None` for rollout's own containers, omitted ones, and those that Traefik would inspect
+    /// and then drop.
     pub fn told(mut self, overlay: &Overlay) -> Option<Self> {
         const STARTING: &str = "(health: starting)";
-        if self.labels.contains_key(OWN) {
+        if self.labels.contains_key(OWN) || overlay.omits(&self.id, &self.labels) {
             return None;
         }
         self.labels.remove(DIGEST);
@@ -207,7 +210,21 @@ impl Listed {
             Some(Health::Starting) | None => STARTING,
         };
         self.status = self.status.replace(STARTING, told);
-        Some(self)
+        self.may_be_kept().then_some(self)
+    }
+
+    /// The id of the container whose network it joins.
+    pub fn joined(&self) -> Option<String> {
+        let mode = self.host_config.network_mode.strip_prefix("container:");
+        mode.map(str::to_owned)
+    }
+
+    // Traefik drops a container that does not run unless this label is true (`keepContainer`, v3.6); what another value
+    // means is left to it. The start event of a container makes readers list again.
+    fn may_be_kept(&self) -> bool {
+        let ended = ["created", "exited", "dead"].contains(&self.state.as_str());
+        let allowed = |key: &String| key.eq_ignore_ascii_case(ALLOW_NON_RUNNING);
+        !ended || self.labels.keys().any(allowed)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::arbitrary::replaced;
-use crate::socket_proxy::overlay::{Claim, ENABLE, Match, Rule};
+use crate::overlay::{Claim, ENABLE, Match, Rule};
 
 fn rebuilt<T: DeserializeOwned + Serialize>(answer: Value) -> Value {
     serde_json::to_value(serde_json::from_value::<T>(answer).unwrap()).unwrap()
@@ -14,17 +14,15 @@ fn rebuilt<T: DeserializeOwned + Serialize>(answer: Value) -> Value {
 
 fn starting(health: Option<Health>) -> Overlay {
     let mut overlay = Overlay::default();
-    let rule = Rule {
-        on: Match::Id("a".to_owned()),
-        labels: [(ENABLE.to_owned(), "false".to_owned())].into(),
-        health,
-    };
+    let on = Match::Id("a".to_owned());
+    let mut rules = vec![Rule::hide(on.clone())];
+    rules.extend(health.map(|health| Rule::health(on, health)));
     let claim = Claim {
         key: "p/s".to_owned(),
         rollout: "r".to_owned(),
         epoch: 1,
         stage: "hold".to_owned(),
-        rules: vec![rule],
+        rules,
     };
     overlay.set(claim).unwrap();
     overlay

@@ -1,12 +1,12 @@
 //! Which generation a reader sees: that of its own last list, so that it never sees half a change. Pure.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
 
-use super::overlay::Overlay;
+use crate::overlay::Overlay;
 
 /// Numbers the connections of one process.
 pub type ConnectionId = u64;
@@ -24,6 +24,14 @@ pub struct Reader {
     pub user_agent: String,
 }
 
+/// What a list was answered with.
+#[derive(Debug, Default)]
+pub struct List {
+    pub overlay: Arc<Overlay>,
+    /// Ids of containers whose network a listed one joins: Traefik inspects them to learn its address.
+    pub joined: BTreeSet<String>,
+}
+
 /// One reader as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -38,7 +46,7 @@ pub struct Seen {
 struct Listed {
     order: u64,
     connection: ConnectionId,
-    overlay: Arc<Overlay>,
+    list: Arc<List>,
 }
 
 #[derive(Default)]
@@ -57,24 +65,23 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// A list has been answered with this generation.
-    pub fn listed(&mut self, connection: ConnectionId, reader: &Reader, overlay: Arc<Overlay>) {
+    pub fn listed(&mut self, connection: ConnectionId, reader: &Reader, list: List) {
         self.lists += 1;
         let listed = Listed {
             order: self.lists,
             connection,
-            overlay,
+            list: Arc::new(list),
         };
         self.connections.insert(connection, listed.clone());
         self.entry(reader).newest = Some(listed);
     }
 
-    /// The generation that a request on this connection sees; `None` is the current one.
+    /// The list that a request on this connection belongs to; without one it sees the current generation.
     ///
     /// A connection that has listed sees its own list's. One that has not, and one whose list is older than the
     /// reader's newest while the connection of that newest one is closed (the reader must have moved over from it),
     /// see the newest of the same address and `User-Agent`.
-    pub fn seen(&self, connection: ConnectionId, reader: &Reader) -> Option<Arc<Overlay>> {
+    pub fn seen(&self, connection: ConnectionId, reader: &Reader) -> Option<Arc<List>> {
         let newest = self
             .readers
             .get(reader)
@@ -89,7 +96,7 @@ impl Snapshots {
             (Some(own), _) => own,
             (None, newest) => newest?,
         };
-        Some(listed.overlay.clone())
+        Some(listed.list.clone())
     }
 
     pub fn closed(&mut self, connection: ConnectionId) {
@@ -111,7 +118,7 @@ impl Snapshots {
     /// The generation of a reader's last list, on whichever connection.
     pub fn generation(&self, reader: &Reader) -> Option<u64> {
         let newest = self.readers.get(reader)?.newest.as_ref()?;
-        Some(newest.overlay.generation)
+        Some(newest.list.overlay.generation)
     }
 
     /// Every reader that is remembered.
@@ -121,7 +128,7 @@ impl Snapshots {
             generation: entry
                 .newest
                 .as_ref()
-                .map(|listed| listed.overlay.generation),
+                .map(|listed| listed.list.overlay.generation),
             streams: entry.streams,
         };
         self.readers.iter().map(seen).collect()
@@ -163,16 +170,20 @@ mod tests {
         }
     }
 
-    fn generation(generation: u64) -> Arc<Overlay> {
-        Arc::new(Overlay {
+    fn generation(generation: u64) -> List {
+        let overlay = Overlay {
             generation,
             ..Overlay::default()
-        })
+        };
+        List {
+            overlay: Arc::new(overlay),
+            ..List::default()
+        }
     }
 
     fn seen(snapshots: &Snapshots, connection: ConnectionId, agent: &str) -> Option<u64> {
-        let overlay = snapshots.seen(connection, &reader(agent))?;
-        Some(overlay.generation)
+        let list = snapshots.seen(connection, &reader(agent))?;
+        Some(list.overlay.generation)
     }
 
     #[test]

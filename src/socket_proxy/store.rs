@@ -11,11 +11,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard, watch};
 
-use super::overlay::{Overlay, Stale};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    overlay::{Overlay, Stale},
+};
 
-/// The version of the file's format; a newer one is refused.
-const FORMAT: u32 = 1;
+/// The newest format of the file; a newer one is refused. Each file has the oldest format that can express its overlay,
+/// so that an older socket proxy reads it, or refuses it where it would ignore a part.
+const FORMAT: u32 = 2;
 const FILE: &str = "overlay.json";
 /// The highest generation that a file may have, so that no later one overflows.
 const LAST_GENERATION: u64 = u64::MAX / 2;
@@ -172,7 +175,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Overlay> {
 
 fn write(path: &Path, overlay: &Overlay) -> io::Result<()> {
     let stored = Stored {
-        format: FORMAT,
+        format: overlay.since(),
         overlay: overlay.clone(),
     };
     let temporary = path.with_extension("json.part");
@@ -195,7 +198,7 @@ mod tests {
     use crate::{
         arbitrary::{mutated, replaced},
         error::Outcome,
-        socket_proxy::overlay::Claim,
+        overlay::{Claim, Effect, Health, Match, Rule},
     };
 
     fn claim(epoch: u64) -> Claim {
@@ -272,9 +275,25 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_refused_and_left_as_it_is() {
-        let error = refused(r#"{"format": 2, "overlay": {"generations": []}}"#);
+        let error = refused(r#"{"format": 3, "overlay": {"generations": []}}"#);
         assert_eq!(error.outcome, Outcome::NeedsPerson);
-        assert!(error.message.contains("format 2"), "{error}");
+        assert!(error.message.contains("format 3"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_version_1_would_read_in_part_has_a_format_that_it_refuses() {
+        let text = |effect| {
+            let on = Match::Id("a".to_owned());
+            let rules = vec![Rule { on, effect }];
+            let mut overlay = Overlay::default();
+            overlay.set(Claim { rules, ..claim(1) }).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            write(&directory.path().join(FILE), &overlay).unwrap();
+            assert_eq!(*Store::open(directory.path()).unwrap().current(), overlay);
+            fs::read_to_string(directory.path().join(FILE)).unwrap()
+        };
+        assert!(text(Effect::Omit).starts_with(r#"{"format":2,"#));
+        assert!(text(Effect::Health(Health::Healthy)).starts_with(r#"{"format":1,"#));
     }
 
     #[test]
@@ -301,7 +320,7 @@ mod tests {
             prop_assert!(generation > before);
         }
         let stored = Stored {
-            format: FORMAT,
+            format: overlay.since(),
             overlay,
         };
         let bytes = serde_json::to_vec(&stored).unwrap();

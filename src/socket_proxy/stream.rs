@@ -26,6 +26,7 @@ use super::{
     engine::{Ask, Unanswered},
     events::{self, Event, MAX_LINE, Next, Queue, Verdicts},
     limits::Permit,
+    only,
     request::{ApiVersion, Query},
     snapshot::Reader,
     store::Published,
@@ -166,7 +167,7 @@ impl Pump {
 
     fn hear(&mut self, line: &str) {
         let only = &self.daemon.shown.only;
-        let seen = Event::parse(line).filter(|event| only.admits(&event.attributes));
+        let seen = Event::parse(line).filter(|event| only::admits(only, &event.attributes));
         let Some(event) = seen.filter(|event| self.verdicts.is_news(event)) else {
             return;
         };
@@ -281,6 +282,7 @@ mod tests {
         socket_proxy::{
             daemon::Shown,
             engine::Engine,
+            snapshot::List,
             store::Store,
             testing::{claim, set},
         },
@@ -326,7 +328,11 @@ mod tests {
 
     fn list(daemon: &Daemon, reader: &Reader) {
         let mut snapshots = daemon.snapshots.lock().unwrap();
-        snapshots.listed(1, reader, daemon.store.current());
+        let list = List {
+            overlay: daemon.store.current(),
+            ..List::default()
+        };
+        snapshots.listed(1, reader, list);
     }
 
     #[tokio::test]

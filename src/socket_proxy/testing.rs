@@ -26,11 +26,13 @@ use tokio::{
 use super::{
     daemon::{Daemon, Shown},
     engine::Engine,
-    overlay::{Claim, ENABLE, Labels, Match, Rule},
     server,
     store::Store,
 };
-use crate::docker_http::{self, Body, Endpoint};
+use crate::{
+    docker_http::{self, Body, Endpoint},
+    overlay::{Claim, Labels, Match, Rule},
+};
 
 pub struct FakeEngine {
     containers: Mutex<BTreeMap<String, Container>>,
@@ -45,6 +47,7 @@ struct Container {
     labels: Labels,
     state: String,
     status: String,
+    network_mode: String,
 }
 
 impl FakeEngine {
@@ -76,18 +79,40 @@ impl FakeEngine {
             labels: compose.into_iter().chain(own).collect(),
             state: "running".to_owned(),
             status: status.to_owned(),
+            network_mode: "net".to_owned(),
         };
         let mut containers = self.containers.lock().unwrap();
         containers.insert(id.to_owned(), container);
     }
 
+    /// Makes a container join the network of another.
+    pub fn join(&self, id: &str, other: &str) {
+        self.change(id, |own| own.network_mode = format!("container:{other}"));
+    }
+
+    /// What Docker calls the state of a container; no event says so.
+    pub fn set_state(&self, id: &str, state: &str) {
+        self.change(id, |own| own.state = state.to_owned());
+    }
+
+    pub fn start_container(&self, id: &str) {
+        self.set_state(id, "running");
+        self.tell(id, "start");
+    }
+
     /// Ends a container and leaves it there.
     pub fn exit(&self, id: &str) {
-        if let Some(container) = self.containers.lock().unwrap().get_mut(id) {
-            container.state = "exited".to_owned();
-            container.status = "Exited (1) 1 second ago".to_owned();
-        }
+        self.change(id, |own| {
+            own.state = "exited".to_owned();
+            own.status = "Exited (1) 1 second ago".to_owned();
+        });
         self.tell(id, "die");
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Container)) {
+        if let Some(container) = self.containers.lock().unwrap().get_mut(id) {
+            change(container);
+        }
     }
 
     /// Removes a container, and says so.
@@ -148,7 +173,7 @@ impl FakeEngine {
 impl Container {
     fn listed(&self, id: &str) -> Value {
         json!({"Id": id, "Names": [format!("/{id}")], "Labels": self.labels, "State": self.state, "Status": self.status,
-            "NetworkSettings": {"Networks": {"net": {"IPAddress": "127.0.0.1"}}}})
+            "HostConfig": {"NetworkMode": self.network_mode}, "NetworkSettings": {"Networks": {"net": {"IPAddress": "127.0.0.1"}}}})
     }
 
     fn inspected(&self, id: &str) -> Value {
@@ -223,15 +248,15 @@ impl hyper::body::Body for Stream {
 
 /// A daemon in front of the engine of this directory, serving readers.
 pub async fn daemon(directory: &tempfile::TempDir) -> Arc<Daemon> {
+    daemon_showing(directory, Shown::default()).await
+}
+
+/// The same, which shows them less or more.
+pub async fn daemon_showing(directory: &tempfile::TempDir, shown: Shown) -> Arc<Daemon> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let engine = Engine::new(Endpoint::Unix(directory.path().join("docker.sock")));
     let store = Store::open(directory.path()).unwrap();
-    let daemon = Daemon::new(
-        engine,
-        store,
-        Shown::default(),
-        listener.local_addr().unwrap(),
-    );
+    let daemon = Daemon::new(engine, store, shown, listener.local_addr().unwrap());
     tokio::spawn(server::serve(listener, daemon.clone()));
     daemon
 }
@@ -267,15 +292,6 @@ impl Client {
         let status = response.status();
         let body = docker_http::read_whole(response.into_body()).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())
-    }
-}
-
-pub fn hide(on: Match) -> Rule {
-    let labels = [(ENABLE.to_owned(), "false".to_owned())].into();
-    Rule {
-        on,
-        labels,
-        health: None,
     }
 }
 

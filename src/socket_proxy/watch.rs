@@ -10,12 +10,12 @@ use super::{
     daemon::Daemon,
     engine::{Ask, Unanswered},
     events::{Event, service_key, with_aliases},
-    overlay::{Claim, Labels},
     rebuild::{Inspect, Listed, OWN},
     request::Query,
     store::Unchanged,
     stream::lines,
 };
+use crate::overlay::{Claim, Labels};
 
 /// Between attempts to reach the engine.
 const RETRY: Duration = Duration::from_secs(1);

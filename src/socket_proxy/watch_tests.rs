@@ -1,9 +1,9 @@
 //! What the daemon does by itself when containers go.
 
 use super::*;
-use crate::socket_proxy::{
-    overlay::{Health, Match, Overlay},
-    testing::{FakeEngine, claim, daemon, hide, rollout, set, until},
+use crate::{
+    overlay::{Health, Match, Overlay, Rule},
+    socket_proxy::testing::{FakeEngine, claim, daemon, rollout, set, until},
 };
 
 async fn watched(directory: &tempfile::TempDir, engine: &FakeEngine) -> Arc<Daemon> {
@@ -32,7 +32,7 @@ async fn hidden_containers_are_shown_once_the_last_visible_one_is_destroyed() {
     engine.create("old-2", &[], "Up");
     engine.create("new", &NEW, "Up 2 seconds (healthy)");
     let daemon = watched(&directory, &engine).await;
-    let held = set(&daemon, claim(1, "hold", vec![hide(rollout("r1"))])).await;
+    let held = set(&daemon, claim(1, "hold", vec![Rule::hide(rollout("r1"))])).await;
     engine.remove("old-1");
     engine.tell("new", "health_status: healthy");
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -54,7 +54,7 @@ async fn hidden_containers_that_are_not_healthy_are_not_shown() {
         engine.create("old", &[], "Up");
         engine.create("new", &NEW, status);
         let daemon = watched(&directory, &engine).await;
-        set(&daemon, claim(1, "hold", vec![hide(rollout("r1"))])).await;
+        set(&daemon, claim(1, "hold", vec![Rule::hide(rollout("r1"))])).await;
         engine.remove("old");
         sleep(BEYOND_GRACE).await;
         assert!(hidden(&daemon, "new", &NEW), "{status}");
@@ -68,7 +68,7 @@ async fn the_end_of_a_hidden_container_shows_no_other() {
     engine.create("new-1", &NEW, "Up");
     engine.create("new-2", &NEW, "Up");
     let daemon = watched(&directory, &engine).await;
-    set(&daemon, claim(1, "hold", vec![hide(rollout("r1"))])).await;
+    set(&daemon, claim(1, "hold", vec![Rule::hide(rollout("r1"))])).await;
     engine.exit("old");
     engine.remove("new-1");
     sleep(BEYOND_GRACE).await;
@@ -82,7 +82,7 @@ async fn a_visible_container_that_does_not_come_to_run_is_waited_for_and_then_re
     engine.create("new", &NEW, "Up");
     engine.create("operators", &[], "Created");
     let daemon = watched(&directory, &engine).await;
-    set(&daemon, claim(1, "hold", vec![hide(rollout("r1"))])).await;
+    set(&daemon, claim(1, "hold", vec![Rule::hide(rollout("r1"))])).await;
     engine.exit("operators");
     let start = std::time::Instant::now();
     engine.remove("old");
@@ -96,7 +96,10 @@ async fn what_happened_while_nobody_watched_is_caught_up_with() {
     engine.create("new", &NEW, "Up");
     engine.create("old", &[], "Up");
     let before = daemon(&directory).await;
-    let rules = vec![hide(rollout("r1")), hide(Match::Id("old".to_owned()))];
+    let rules = vec![
+        Rule::hide(rollout("r1")),
+        Rule::hide(Match::Id("old".to_owned())),
+    ];
     set(&before, claim(1, "hold", rules)).await;
     engine.remove("old");
     let daemon = watched(&directory, &engine).await;
@@ -111,7 +114,7 @@ async fn an_engine_that_is_away_drops_no_rule() {
     let daemon = daemon(&directory).await;
     set(
         &daemon,
-        claim(1, "hold", vec![hide(Match::Id("old".to_owned()))]),
+        claim(1, "hold", vec![Rule::hide(Match::Id("old".to_owned()))]),
     )
     .await;
     std::fs::remove_file(directory.path().join("docker.sock")).unwrap();
@@ -126,9 +129,7 @@ async fn a_health_rule_ends_with_dockers_first_verdict() {
     let (engine, directory) = FakeEngine::start(false);
     engine.create("new", &NEW, "Up 1 second (health: starting)");
     let daemon = watched(&directory, &engine).await;
-    let mut rule = hide(rollout("r1"));
-    rule.labels.clear();
-    rule.health = Some(Health::Healthy);
+    let rule = Rule::health(rollout("r1"), Health::Healthy);
     let held = set(&daemon, claim(1, "cutover", vec![rule])).await;
     engine.tell("new", "health_status: healthy");
     until("it is settled", || {
@@ -151,9 +152,7 @@ async fn what_a_finished_rollout_said_of_health_goes_once_docker_knows_better_of
         engine.create(name, &labels, starting);
     }
     let daemon = watched(&directory, &engine).await;
-    let mut rule = hide(rollout("r1"));
-    rule.labels.clear();
-    rule.health = Some(Health::Healthy);
+    let rule = Rule::health(rollout("r1"), Health::Healthy);
     set(&daemon, claim(1, Claim::SETTLED, vec![rule])).await;
     let claims = || daemon.store.current().claims.len();
     engine.create("new-1", &labels, "Up 5 seconds (healthy)");

@@ -62,11 +62,10 @@ async fn a_rule_on_a_container_that_is_gone_is_dropped_and_a_rule_on_a_label_is_
 #[tokio::test]
 async fn rollouts_own_containers_are_in_no_list_and_cannot_be_inspected() {
     let proxy = Daemon::start().await;
-    let own = Temporary::container(
-        &["create"],
-        &["-l", "io.rollout.role=lock", "rollout-demo:v1"],
-    );
-    let ordinary = Temporary::container(&["create"], &["rollout-demo:v1"]);
+    // Lists hold no other container that was only created.
+    let create = ["create", "-l", "traefik.docker.allownonrunning=true"];
+    let own = Temporary::container(&create, &["-l", "io.rollout.role=lock", "rollout-demo:v1"]);
+    let ordinary = Temporary::container(&create, &["rollout-demo:v1"]);
     let (status, list) = proxy.get("/containers/json?all=1");
     assert_eq!(status, 200);
     let list = list.to_string();

@@ -10,7 +10,7 @@ pub use crate::model::label::{
     COMPOSE_ONEOFF as LABEL_ONE_OFF, COMPOSE_PROJECT as LABEL_PROJECT,
     COMPOSE_SERVICE as LABEL_SERVICE, NAME as LABEL_NAME, ROLLOUT as LABEL_ROLLOUT,
 };
-use crate::{model::label, socket_proxy::overlay::ENABLE};
+use crate::{model::label, overlay::ENABLE};
 
 /// Whose containers a view is about.
 #[derive(Clone, Debug)]

@@ -17,10 +17,6 @@ use crate::{
 /// Between two questions to the proxy.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// What is said where the watch ends without a word of the proxy.
-const NOT_ASKED: &str = "Traefik's API did not answer at the end of the watch: whether its health check has found a new \
-                         replica DOWN is not known";
-
 impl Live<'_> {
     /// Ends with the time that is set, with the first sign that a new replica is ill, or when an undo asks for the old
     /// version.
@@ -50,7 +46,11 @@ impl Live<'_> {
                 Asked::NotDown => Baked::Well,
                 Asked::Down(why) => self.memory.found_ill(why),
                 Asked::Nothing => {
-                    self.events.notice(NOT_ASKED);
+                    self.events.notice(format!(
+                        "{}'s API did not answer at the end of the watch: whether its health check has found a new replica \
+                         DOWN is not known",
+                        self.proxy.name()
+                    ));
                     Baked::Well
                 }
             },
@@ -100,7 +100,7 @@ enum Asked {
 }
 
 /// Ends as soon as the proxy says that one of the replicas is down, else with its first answer from `until` on, at `latest`
-/// without one. That a replica is up proves nothing before: Traefik says so of every server until it has checked it.
+/// without one. That a replica is up proves nothing before: Traefik reports so of every server until it has checked it.
 async fn asked(
     mut ask: impl AsyncFnMut() -> Option<Observation>,
     news: &[&Replica],

@@ -126,6 +126,7 @@ impl Live<'_> {
                 ports,
                 http: self.context.settings.ready_http.clone(),
                 checks,
+                proxy: self.proxy.name(),
             });
         Gates {
             stable: self.context.settings.stable,

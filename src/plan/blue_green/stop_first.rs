@@ -2,7 +2,7 @@
 
 use super::{Rollout, ids};
 use crate::{
-    model::{Order, Reason, Replica, Side, Stage},
+    model::{Order, Phase, Reason, Replica},
     plan::{Failure, Next, Step},
 };
 
@@ -10,7 +10,7 @@ impl Rollout<'_> {
     /// What is still to be done until no old replica is in the way of a new one. There is no drain: the gap is the
     /// strategy's own.
     pub(super) fn make_room(&self) -> Option<Step> {
-        match self.desired.order {
+        match self.desired.policy.order {
             Order::StartFirst => None,
             Order::StopFirst => self.halt(&self.olds, false, self.desired.hooks),
         }
@@ -19,9 +19,9 @@ impl Rollout<'_> {
     /// Whether the routing is as it has to be before the cutover. With the old replicas stopped, it does no harm that the
     /// socket proxy shows the new ones.
     pub(super) fn is_held(&self) -> bool {
-        match self.stage {
-            Some(Stage::Hold) => true,
-            Some(Stage::Shown) => self.is_restartable(),
+        match self.phase {
+            Some(Phase::Prepared) => true,
+            Some(Phase::ForceShown) => self.is_restartable(),
             _ => false,
         }
     }
@@ -37,7 +37,7 @@ impl Rollout<'_> {
     }
 
     pub(super) fn can_be_restarted(&self, old: &Replica) -> bool {
-        let stopped = self.desired.restartable.contains(&old.id) && !old.may_run();
+        let stopped = self.desired.may_start_again(old) && !old.may_run();
         stopped && self.desired.served && !self.facts.started.contains(&old.id)
     }
 
@@ -47,12 +47,16 @@ impl Rollout<'_> {
         if !self.is_restartable() {
             return None;
         }
-        match self.stage {
-            Some(Stage::Cutover) if !self.desired.served => None,
-            Some(Stage::Cutover) => Some(Next::Step(Step::CutBack)),
+        match self.phase {
+            Some(Phase::Committed) if !self.desired.served => None,
+            Some(Phase::Committed) => Some(Next::Step(Step::Route(Phase::RolledBack))),
             // Started again, a replica may have another address than the record has.
-            Some(Stage::Back) if self.stale && self.old_serves() => Some(Next::Step(Step::CutBack)),
-            Some(Stage::Hold) if self.stale && self.old_serves() => Some(Next::Step(Step::Hold)),
+            Some(Phase::RolledBack) if self.stale && self.old_serves() => {
+                Some(Next::Step(Step::Route(Phase::RolledBack)))
+            }
+            Some(Phase::Prepared) if self.stale && self.old_serves() => {
+                Some(Next::Step(Step::Route(Phase::Prepared)))
+            }
             _ => Some(self.remove_new(reason)),
         }
     }
@@ -77,24 +81,24 @@ impl Rollout<'_> {
             let replicas = ids(&stopped, |_| true);
             return Some(Next::Step(Step::Start { replicas }));
         }
-        let moved = !self.facts.started.is_empty() || self.stage == Some(Stage::Back);
+        let moved = !self.facts.started.is_empty() || self.phase == Some(Phase::RolledBack);
         let asks = self.desired.routed && self.is_restartable() && moved && self.old_serves();
-        if !asks || self.facts.confirmed == Some(Side::Old) {
+        if !asks || self.facts.confirmed == Some(Phase::RolledBack) {
             return None;
         }
         Some(match self.facts.confirm_expired {
-            Some(Side::Old) => Next::Fail(Failure::NeedsPerson(format!(
+            Some(Phase::RolledBack) => Next::Fail(Failure::NeedsPerson(format!(
                 "{}; the old version runs again, but the proxy did not confirm it in time",
                 super::text(reason)
             ))),
-            _ => Next::Step(Step::Confirm { side: Side::Old }),
+            _ => Next::Step(Step::Confirm(Phase::RolledBack)),
         })
     }
 
     /// What an earlier run may have asked the engine to stop: that goes on, whatever became of the run.
     fn stopping(&self, reason: &Reason) -> Vec<&Replica> {
         // A cutover comes after the end of every stop.
-        let may_stop = !matches!(self.stage, Some(Stage::Cutover | Stage::Back));
+        let may_stop = !matches!(self.phase, Some(Phase::Committed | Phase::RolledBack));
         let unfinished = *reason == Reason::Unfinished && may_stop;
         let all = self.restartable().filter(|_| unfinished);
         all.filter(|old| old.may_run() && !self.facts.started.contains(&old.id))
@@ -103,6 +107,6 @@ impl Rollout<'_> {
 
     fn restartable(&self) -> impl Iterator<Item = &Replica> {
         let all = self.olds.iter().copied();
-        all.filter(|old| self.desired.restartable.contains(&old.id))
+        all.filter(|old| self.desired.may_start_again(old))
     }
 }

@@ -10,7 +10,7 @@ use super::{
     names::{Protocol, default_name, names},
     neighbours::Neighbour,
 };
-use crate::socket_proxy::overlay::Labels;
+use crate::overlay::Labels;
 
 /// Options of a service that each server may have for itself.
 const OF_A_SERVER: &str = "loadbalancer.server.";

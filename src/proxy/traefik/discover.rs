@@ -36,8 +36,8 @@ use crate::{
     engine::{Engine, shared::holder},
     error::{Error, Result},
     model::{ContainerId, Replica, ServiceKey},
+    overlay::control::Reader,
     settings::Settings,
-    socket_proxy::control::Reader,
 };
 
 /// What has to be added to a stack whose Traefik reads the engine's socket itself, as that Traefik wants it.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{ServiceKey, label},
-    socket_proxy::overlay::{Labels, Overlay},
+    overlay::{Labels, Overlay},
 };
 
 /// A container of another service.
@@ -79,8 +79,10 @@ fn kept(key: &ServiceKey, readers: &[Reader<'_>], running: &[ContainerSummary]) 
         let id = summary.id.clone().unwrap_or_default();
         let shown = readers.iter().find_map(|reader| {
             let mut labels = labels.clone();
+            let omitted = reader.overlay.omits(&id, &labels);
             reader.overlay.apply(&id, &mut labels, false);
-            left_out(reader.docker, &labels).is_none().then_some(labels)
+            let kept = !omitted && left_out(reader.docker, &labels).is_none();
+            kept.then_some(labels)
         });
         if let Some(shown) = shown.filter(|_| !is_of(key, &labels)) {
             let name = name(summary);

@@ -8,7 +8,7 @@ use super::{
     names::names,
 };
 use crate::{
-    model::{ContainerId, Replica, Route},
+    model::{ContainerId, Replica, Share},
     proxy::Observation,
 };
 
@@ -72,8 +72,8 @@ fn note(
     trouble: Vec<String>,
 ) {
     match (live, hidden) {
-        (true, false) => drop(observation.routing.insert(id.clone(), Route::Live)),
-        (false, true) => drop(observation.routing.insert(id.clone(), Route::Hidden)),
+        (true, false) => drop(observation.routing.insert(id.clone(), Share::Live)),
+        (false, true) => drop(observation.routing.insert(id.clone(), Share::Hidden)),
         _ => {}
     }
     if !trouble.is_empty() {
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    fn route(replica: &Replica, answers: Vec<Servers>) -> Option<Route> {
+    fn route(replica: &Replica, answers: Vec<Servers>) -> Option<Share> {
         let observation = observation(std::slice::from_ref(replica), answers);
         observation.routing.get(&replica.id).copied()
     }
@@ -143,8 +143,8 @@ mod tests {
             || lists(&[("10.0.0.2", true), ("10.0.0.3", true)]),
             || lists(&[("10.0.0.3", true)]),
         );
-        assert_eq!(route(&one, vec![with(), with()]), Some(Route::Live));
-        assert_eq!(route(&one, vec![without(), without()]), Some(Route::Hidden));
+        assert_eq!(route(&one, vec![with(), with()]), Some(Share::Live));
+        assert_eq!(route(&one, vec![without(), without()]), Some(Share::Hidden));
         assert_eq!(route(&one, vec![with(), without()]), None);
         assert_eq!(route(&one, vec![lists(&[("10.0.0.2", false)])]), None);
     }
@@ -165,19 +165,19 @@ mod tests {
         one.addresses = Vec::new();
         assert_eq!(
             route(&one, vec![lists(&[("127.0.0.1", true)])]),
-            Some(Route::Hidden)
+            Some(Share::Hidden)
         );
         one.borrows_network = true;
         assert_eq!(
             route(&one, vec![lists(&[("127.0.0.1", true)])]),
-            Some(Route::Live)
+            Some(Share::Live)
         );
-        assert_eq!(route(&one, vec![lists(&[])]), Some(Route::Hidden));
+        assert_eq!(route(&one, vec![lists(&[])]), Some(Share::Hidden));
         one.run = Run::Exited;
         one.health = Health::None;
         assert_eq!(
             route(&one, vec![lists(&[("127.0.0.1", true)])]),
-            Some(Route::Hidden)
+            Some(Share::Hidden)
         );
     }
 }

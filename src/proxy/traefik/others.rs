@@ -17,7 +17,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     model::{RolloutId, ServiceKey, label},
-    socket_proxy::overlay::Overlay,
+    overlay::Overlay,
 };
 
 /// A router as labels name it.
@@ -35,8 +35,6 @@ pub struct Others {
     key: ServiceKey,
     /// As it was before the first change of the routing.
     before: Option<Served>,
-    /// That it could not be noted, for the operator.
-    notice: Option<String>,
 }
 
 impl Others {
@@ -45,24 +43,20 @@ impl Others {
             engine: engine.clone(),
             key: key.clone(),
             before: None,
-            notice: None,
         }
     }
 
-    /// Takes note of what is served right before the first change of the routing by this rollout.
-    pub async fn note(&mut self, apis: &[&Api], rollout: &RolloutId) {
+    /// Takes note of what is served right before the first change of the routing by this rollout. Returns what the
+    /// operator has to know where that fails.
+    pub async fn note(&mut self, apis: &[&Api], rollout: &RolloutId) -> Option<String> {
         if self.before.is_some() {
-            return;
+            return None;
         }
         match self.served(apis, rollout).await {
             Ok(served) => self.before = Some(served),
-            Err(error) => self.notice = Some(unknown(&error)),
+            Err(error) => return Some(unknown(&error)),
         }
-    }
-
-    /// What the operator has to know of the last note.
-    pub fn take_notice(&mut self) -> Option<String> {
-        self.notice.take()
+        None
     }
 
     async fn served(&self, apis: &[&Api], rollout: &RolloutId) -> Result<Served> {
@@ -192,7 +186,7 @@ mod tests {
     use bollard::models::ContainerSummaryStateEnum;
 
     use super::*;
-    use crate::socket_proxy::overlay::{Claim, Labels};
+    use crate::overlay::{Claim, Labels};
 
     fn container(service: &str, status: &str) -> ContainerSummary {
         let labels = [

@@ -39,14 +39,14 @@ use super::{
     names::{self, Protocol},
     observation,
     others::Others,
-    ports,
+    ports, switch_delay,
 };
 use crate::{
     engine::Engine,
     error::{Error, Result},
-    model::{Claim, Replica, RolloutId, Route, ServiceKey, Stage},
+    model::{Claim, Phase, Replica, RolloutId, ServiceKey, Share},
     namespace::{check::Check, traffic::Protocol as Spoken},
-    proxy::{Change, Observation, Proxy},
+    proxy::{Capabilities, Observation, Proxy, combine},
     settings::Settings,
     watch::Role,
 };
@@ -130,13 +130,7 @@ impl Pin {
         let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas
             .iter()
             .partition(|own| own.rollout.as_ref() == Some(&file.record.rollout));
-        let change = Change {
-            rollout: &file.record.rollout,
-            stage: file.record.stage,
-            news: &news,
-            olds: &olds,
-        };
-        let sides = Sides::of(change, &self.wanted.labels);
+        let sides = Sides::of(file.record.phase, (&news, &olds), &self.wanted.labels);
         match place.content(&self.key, &sides) {
             Ok(now) => now.shows != file.record.shows && !sides.live.is_empty(),
             Err(_) => false,
@@ -234,6 +228,10 @@ impl Pin {
 
 #[async_trait(?Send)]
 impl Proxy for Pin {
+    fn name(&self) -> &'static str {
+        "Traefik"
+    }
+
     fn describe(&self) -> String {
         let names: Vec<&str> = self
             .fronts
@@ -264,8 +262,11 @@ impl Proxy for Pin {
         fronts.flat_map(|front| front.api.containers()).collect()
     }
 
-    fn confirms_hold(&self) -> bool {
-        true
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            hold_reroutes: true,
+            weights: false,
+        }
     }
 
     async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>> {
@@ -276,14 +277,14 @@ impl Proxy for Pin {
             let stale = self.is_stale(place, replicas);
             claims.push(place.file.as_ref().map(|file| file.record.claim(stale)));
         }
-        Ok(record::combine(claims))
+        Ok(combine(claims))
     }
 
     fn held_back(&self) -> Duration {
         Api::held_back(self.fronts.iter().map(|own| &*own.api))
     }
 
-    async fn take_over(&mut self) -> Result<()> {
+    async fn fence(&mut self) -> Result<()> {
         self.read().await?;
         self.refuse_newer()?;
         let name = self.file_name();
@@ -296,36 +297,32 @@ impl Proxy for Pin {
         Ok(())
     }
 
-    async fn route(&mut self, change: Change<'_>) -> Result<()> {
+    async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>> {
         self.read().await?;
         self.refuse_newer()?;
         // A pin does not hide the new replicas' labels from Docker's provider: what they take away goes as they start.
         let apis: Vec<&Api> = self.fronts.iter().map(|front| front.api.as_ref()).collect();
-        self.others.note(&apis, change.rollout).await;
-        let replicas: Vec<Replica> = change
-            .olds
-            .iter()
-            .chain(change.news)
-            .map(|own| (*own).clone())
-            .collect();
+        let notice = self.others.note(&apis, &claim.rollout).await;
+        let is_new = |own: &&Replica| own.rollout.as_ref() == Some(&claim.rollout);
+        let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);
         let name = self.file_name();
-        let sides = Sides::of(change, &self.wanted.labels);
+        let sides = Sides::of(claim.phase, (&news, &olds), &self.wanted.labels);
         for at in 0..self.places.len() {
             let own = self.places[at].file.as_ref().map(|file| &file.record);
-            let own = own.filter(|record| record.rollout == *change.rollout);
+            let own = own.filter(|record| record.rollout == claim.rollout);
             let pins = match own {
                 Some(record) => record.pins,
-                None => self.is_known_at(at, &replicas).await?,
+                None => self.is_known_at(at, replicas).await?,
             };
             let place = &mut self.places[at];
             let made = match pins {
                 true => place.content(&self.key, &sides)?,
                 false => Content::default(),
             };
-            let mut record = Record::new(change.rollout.clone(), change.stage, self.epoch, pins);
+            let mut record = Record::new(claim.rollout.clone(), claim.phase, self.epoch, pins);
             record.shows = made.shows;
-            if change.stage == Stage::Cutover {
-                record.hides = change.olds.iter().map(|old| old.id.clone()).collect();
+            if claim.phase == Phase::Committed {
+                record.hides = olds.iter().map(|old| old.id.clone()).collect();
             }
             let file = PinFile {
                 record,
@@ -334,26 +331,16 @@ impl Proxy for Pin {
             place.directory.write(&name, &file.text()?).await?;
             place.file = Some(file);
         }
-        Ok(())
+        Ok(notice)
     }
 
-    fn take_notice(&mut self) -> Option<String> {
-        self.others.take_notice()
-    }
-
-    async fn release(&mut self, _: &RolloutId, replicas: &[&Replica]) -> Result<()> {
+    async fn release(&mut self, _: &RolloutId, replicas: &[Replica]) -> Result<()> {
         self.give_up(replicas).await
     }
 
-    async fn holds_requests(&mut self, replicas: &[Replica]) -> bool {
+    async fn switch_delay(&mut self, replicas: &[Replica]) -> Duration {
         let names = all_names(replicas);
-        for front in &self.fronts {
-            // Where Traefik does not say, the longer pause is the safe answer.
-            if front.api.holds_requests(&names).await.unwrap_or(true) {
-                return true;
-            }
-        }
-        false
+        switch_delay(self.fronts.iter().map(|front| &*front.api), &names).await
     }
 
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
@@ -389,14 +376,14 @@ impl Pin {
     fn excuse_the_starting(&self, replicas: &[Replica], observation: &mut Observation) {
         let held = self.places.iter().filter_map(|place| {
             let record = &place.file.as_ref()?.record;
-            let holds = matches!(record.stage, Stage::Hold | Stage::Back);
+            let holds = matches!(record.phase, Phase::Prepared | Phase::RolledBack);
             (holds && record.pins).then_some(record)
         });
         for record in held {
             let old = |own: &&Replica| own.rollout.as_ref() != Some(&record.rollout);
             let left_out = |own: &&Replica| !record.shows.contains_key(&own.id) && own.serves();
             for own in replicas.iter().filter(old).filter(left_out) {
-                observation.routing.insert(own.id.clone(), Route::Live);
+                observation.routing.insert(own.id.clone(), Share::Live);
             }
         }
     }

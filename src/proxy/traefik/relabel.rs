@@ -1,118 +1,145 @@
-//! The overlay rules that hold, cut over and cut back, and how a claim reads as a commit record. Pure.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! The overlay's claim of a route plan, and how it reads as a commit record. Pure.
 
 use crate::{
-    model::{self, ContainerId, RolloutId, Stage, label},
-    proxy::Change,
-    socket_proxy::overlay::{Claim, ENABLE, Health, Match, Rule},
+    error::{Error, Result},
+    model::{self, ContainerId, Phase, RolloutId, RoutePlan, Share, Target, label},
+    overlay::{Claim, Health, Match, Rule},
 };
 
-/// The claim that brings a change about. Health rules of earlier rollouts, in `before`, stay in force: a replica whose
+/// The claim that brings a route plan about. Health rules of earlier rollouts, in `before`, stay in force: a replica whose
 /// check is rare may still be `starting` in Docker's eyes when the next rollout begins.
-pub fn claim(key: &str, epoch: u64, change: Change<'_>, before: Option<&Claim>) -> Claim {
-    let own = Match::Label {
-        key: label::ROLLOUT.to_owned(),
-        value: change.rollout.0.clone(),
-    };
+///
+/// # Errors
+/// A plan with weights.
+pub fn write(key: &str, epoch: u64, claim: &model::Claim, before: Option<&Claim>) -> Result<Claim> {
+    let own = on(&Target::Rollout(claim.rollout.clone()));
     let mut rules: Vec<Rule> = before
         .into_iter()
         .flat_map(|claim| &claim.rules)
-        .filter(|rule| rule.health.is_some() && rule.on != own)
+        .filter(|rule| rule.is_on_health() && rule.on != own)
         .cloned()
         .collect();
-    match change.stage {
-        Stage::Hold | Stage::Back => rules.push(hide(own)),
-        Stage::Cutover => {
-            rules.extend(
-                change
-                    .olds
-                    .iter()
-                    .map(|old| hide(Match::Id(old.id.0.clone()))),
-            );
-            rules.push(healthy(own));
+    for (target, share) in &claim.plan.shares {
+        match (target, share) {
+            (_, Share::Hidden) => rules.push(Rule::hide(on(target))),
+            // A replica that passed its own checks gets traffic although Docker has no result of its health check yet.
+            (Target::Rollout(_), Share::Live) => {
+                rules.push(Rule::health(on(target), Health::Healthy));
+            }
+            (Target::Replica(_), Share::Live) => {}
+            (_, Share::Weight(_)) => {
+                return Err(Error::refused(
+                    "the socket proxy cannot give replicas weights",
+                ));
+            }
         }
-        Stage::Shown | Stage::Settled => rules.push(healthy(own)),
     }
-    let stage = word(change.stage).to_owned();
-    Claim {
+    Ok(Claim {
         key: key.to_owned(),
-        rollout: change.rollout.0.clone(),
+        rollout: claim.rollout.0.clone(),
         epoch,
-        stage,
+        stage: claim.phase.to_string(),
         rules,
+    })
+}
+
+fn on(target: &Target) -> Match {
+    match target {
+        Target::Replica(id) => Match::Id(id.0.clone()),
+        Target::Rollout(rollout) => Match::Label {
+            key: label::ROLLOUT.to_owned(),
+            value: rollout.0.clone(),
+        },
     }
 }
 
-fn hide(on: Match) -> Rule {
-    Rule {
-        on,
-        labels: BTreeMap::from([(ENABLE.to_owned(), "false".to_owned())]),
-        health: None,
-    }
-}
-
-fn healthy(on: Match) -> Rule {
-    Rule {
-        on,
-        labels: BTreeMap::new(),
-        health: Some(Health::Healthy),
-    }
-}
-
-const WORDS: [(Stage, &str); 5] = [
-    (Stage::Hold, "hold"),
-    (Stage::Cutover, "cutover"),
-    (Stage::Back, "back"),
-    (Stage::Shown, Claim::SHOWN),
-    (Stage::Settled, Claim::SETTLED),
-];
-
-fn word(stage: Stage) -> &'static str {
-    WORDS
-        .iter()
-        .find(|(known, _)| *known == stage)
-        .map_or("hold", |(_, word)| word)
-}
-
-/// Whether its rollout is not over, or nobody knows.
+/// Whether its rollout is not over, as far as this version can tell.
 pub fn is_unsettled(claim: &Claim) -> bool {
-    read(claim).is_none_or(|read| read.stage != Stage::Settled)
+    claim.stage.parse() != Ok(Phase::Settled)
 }
 
-/// What a claim records; `None` for a stage that only a later version knows.
-pub fn read(claim: &Claim) -> Option<model::Claim> {
-    let stage = WORDS.iter().find(|(_, word)| *word == claim.stage)?.0;
-    let hides = claim.rules.iter().filter(|rule| {
-        rule.labels
-            .get(ENABLE)
-            .is_some_and(|value| value == "false")
-    });
-    let ids = hides.filter_map(|rule| match &rule.on {
-        Match::Id(id) => Some(ContainerId(id.clone())),
-        Match::Label { .. } => None,
-    });
-    Some(model::Claim {
-        rollout: RolloutId(claim.rollout.clone()),
-        stage,
-        hides: ids.collect(),
+/// What a claim records.
+///
+/// # Errors
+/// A phase that only a later version has.
+pub fn read(claim: &Claim) -> Result<model::Claim> {
+    let phase: Phase = claim.stage.parse().map_err(|unknown| {
+        Error::refused(format!(
+            "the claim of {} cannot be read: {unknown}",
+            claim.key
+        ))
+        .hint("finish with the newer rollout")
+    })?;
+    let rollout = RolloutId(claim.rollout.clone());
+    let own = Target::Rollout(rollout.clone());
+    let share = |rule: &Rule| match rule.hides() {
+        true => Some(Share::Hidden),
+        false => rule.is_on_health().then_some(Share::Live),
+    };
+    let target = |on: &Match| match on {
+        Match::Id(id) => Some(Target::Replica(ContainerId(id.clone()))),
+        // Those of earlier rollouts cover a health check alone.
+        Match::Label { .. } => (*on == self::on(&own)).then(|| own.clone()),
+    };
+    let rules = claim.rules.iter();
+    let shares = rules.filter_map(|rule| Some((target(&rule.on)?, share(rule)?)));
+    Ok(model::Claim {
+        rollout,
+        phase,
+        plan: RoutePlan {
+            shares: shares.collect(),
+        },
         stale: false,
     })
 }
 
-/// The record of several socket proxies: as far as the furthest, hiding only what all hide.
-pub fn combine(claims: Vec<Option<model::Claim>>) -> Option<model::Claim> {
-    let furthest = |claim: &model::Claim| claim.stage == Stage::Cutover;
-    let all: Vec<model::Claim> = claims.iter().flatten().cloned().collect();
-    let mut combined = all
-        .iter()
-        .find(|claim| furthest(claim))
-        .or(all.first())?
-        .clone();
-    for claim in &claims {
-        let none = BTreeSet::new();
-        let hides = claim.as_ref().map_or(&none, |claim| &claim.hides);
-        combined.hides.retain(|id| hides.contains(id));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_reads_as_the_plan_that_it_was_written_from() {
+        let of = RolloutId("r1".to_owned());
+        let old = |name: &str| Target::Replica(ContainerId(name.to_owned()));
+        let plans = [
+            (
+                Phase::Prepared,
+                vec![(Target::Rollout(of.clone()), Share::Hidden)],
+            ),
+            (
+                Phase::Committed,
+                vec![
+                    (old("a"), Share::Hidden),
+                    (old("b"), Share::Hidden),
+                    (Target::Rollout(of.clone()), Share::Live),
+                ],
+            ),
+        ];
+        for (phase, shares) in plans {
+            let claim = model::Claim {
+                rollout: of.clone(),
+                phase,
+                plan: RoutePlan {
+                    shares: shares.into_iter().collect(),
+                },
+                stale: false,
+            };
+            let written = write("shop/web", 7, &claim, None).unwrap();
+            assert_eq!(read(&written).unwrap(), claim);
+        }
     }
-    Some(combined)
+
+    #[test]
+    fn a_phase_of_a_later_version_is_an_error_and_counts_as_unsettled() {
+        let claim = Claim {
+            key: "shop/web".to_owned(),
+            rollout: "r1".to_owned(),
+            epoch: 7,
+            stage: "of-tomorrow".to_owned(),
+            rules: Vec::new(),
+        };
+        let error = read(&claim).unwrap_err();
+        assert!(error.message.contains("of-tomorrow"), "{error}");
+        assert!(is_unsettled(&claim));
+    }
 }

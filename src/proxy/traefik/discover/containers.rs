@@ -22,6 +22,7 @@ use crate::{
     },
     error::Result,
     model::label,
+    overlay::control::Reader,
     proxy::traefik::{
         advice::{self, Namespace},
         api::Api,
@@ -31,7 +32,6 @@ use crate::{
         version::Version,
     },
     settings::Settings,
-    socket_proxy::control::Reader,
 };
 
 /// How long a Traefik may take to connect to a socket proxy that has been started anew: some of the tries of its

@@ -14,7 +14,7 @@ use crate::{
     engine::{Engine, shared},
     error::Result,
     model::ServiceKey,
-    socket_proxy::{control::Reader, overlay::Overlay},
+    overlay::{Overlay, control::Reader},
 };
 
 pub struct Landscape {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::tree::Object;
 use crate::{
     error::{Error, Result},
-    model::{Claim, ContainerId, RolloutId, Stage},
+    model::{Claim, ContainerId, Phase, RolloutId, RoutePlan, Share, Target},
 };
 
 /// The version of the record's format; a newer one is refused.
@@ -25,7 +25,8 @@ pub struct Record {
     note: String,
     /// The rollout that owns it.
     pub rollout: RolloutId,
-    pub stage: Stage,
+    #[serde(rename = "stage")]
+    pub phase: Phase,
     /// Grows with each rollout of the service.
     pub epoch: u64,
     /// Whether it moves traffic at all; where Traefik did not know the service, there was nothing to hold.
@@ -38,14 +39,14 @@ pub struct Record {
 
 impl Record {
     /// A record of this version's format.
-    pub fn new(rollout: RolloutId, stage: Stage, epoch: u64, pins: bool) -> Self {
+    pub fn new(rollout: RolloutId, phase: Phase, epoch: u64, pins: bool) -> Self {
         Self {
             format: FORMAT,
             note:
                 "written by rollout, which removes it at the end; if no rollout runs, run it again"
                     .to_owned(),
             rollout,
-            stage,
+            phase,
             epoch,
             pins,
             hides: BTreeSet::new(),
@@ -55,10 +56,19 @@ impl Record {
 
     /// As the planner reads it. `stale`: the routing is not what it would be if it were written now.
     pub fn claim(&self, stale: bool) -> Claim {
+        let new = match self.phase {
+            Phase::Prepared | Phase::RolledBack => Share::Hidden,
+            _ => Share::Live,
+        };
+        let olds = self.hides.iter().cloned().map(Target::Replica);
+        let shares = olds.map(|old| (old, Share::Hidden));
+        let own = (Target::Rollout(self.rollout.clone()), new);
         Claim {
             rollout: self.rollout.clone(),
-            stage: self.stage,
-            hides: self.hides.clone(),
+            phase: self.phase,
+            plan: RoutePlan {
+                shares: shares.chain([own]).collect(),
+            },
             stale,
         }
     }
@@ -73,23 +83,6 @@ pub struct PinFile {
     /// `http`, `tcp`, `udp`.
     #[serde(flatten)]
     pub sections: Object,
-}
-
-/// The record of several directories: as far as the furthest, hiding only what all hide, and stale where they differ.
-pub fn combine(claims: Vec<Option<Claim>>) -> Option<Claim> {
-    let all: Vec<&Claim> = claims.iter().flatten().collect();
-    let furthest = |claim: &&&Claim| claim.stage == Stage::Cutover;
-    let mut combined = Claim::clone(all.iter().find(furthest).or(all.first())?);
-    for claim in &claims {
-        let same = claim.as_ref().is_some_and(|claim| {
-            claim.stage == combined.stage && claim.rollout == combined.rollout && !claim.stale
-        });
-        combined.stale |= !same;
-        let none = BTreeSet::new();
-        let hides = claim.as_ref().map_or(&none, |claim| &claim.hides);
-        combined.hides.retain(|id| hides.contains(id));
-    }
-    Some(combined)
 }
 
 impl PinFile {
@@ -148,7 +141,7 @@ mod tests {
     use crate::arbitrary::{mutated_text, replaced};
 
     fn file(rule: &str) -> PinFile {
-        let mut record = Record::new(RolloutId("r1".to_owned()), Stage::Hold, 7, true);
+        let mut record = Record::new(RolloutId("r1".to_owned()), Phase::Prepared, 7, true);
         record.hides.insert(ContainerId("old".to_owned()));
         let http = json!({"routers": {"web": {"rule": rule}}});
         PinFile {
@@ -175,38 +168,6 @@ mod tests {
         assert!(!text.contains("{{"), "{text}");
         assert!(text.contains("{\\u007b{\\u007b"), "{text}");
         assert!(text.contains("\\u0085"), "{text}");
-    }
-
-    #[test]
-    fn several_directories_are_as_far_as_the_furthest_and_differ_until_all_are() {
-        let id = |name: &str| ContainerId(name.to_owned());
-        let claim = |stage, hides: &[&str], stale| Claim {
-            rollout: RolloutId("r1".to_owned()),
-            stage,
-            hides: hides.iter().map(|name| id(name)).collect(),
-            stale,
-        };
-        let cutover = |hides| Some(claim(Stage::Cutover, hides, false));
-        assert_eq!(combine(vec![None, None]), None);
-        assert_eq!(
-            combine(vec![cutover(&["a"]), cutover(&["a"])]),
-            cutover(&["a"])
-        );
-        assert_eq!(
-            combine(vec![Some(claim(Stage::Hold, &[], false)), cutover(&["a"])]),
-            Some(claim(Stage::Cutover, &[], true))
-        );
-        assert_eq!(
-            combine(vec![
-                cutover(&["a", "b"]),
-                Some(claim(Stage::Cutover, &["b"], true))
-            ]),
-            Some(claim(Stage::Cutover, &["b"], true))
-        );
-        assert_eq!(
-            combine(vec![cutover(&["a"]), None]),
-            Some(claim(Stage::Cutover, &[], true))
-        );
     }
 
     #[test]

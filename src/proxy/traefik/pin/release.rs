@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{Pin, Record, Watched, all_names, observation, pinned_names};
 use crate::{
     error::{Error, Result},
-    model::{ContainerId, Replica, Route, Stage},
+    model::{ContainerId, Phase, Replica, Share},
     proxy::{
         Proxy,
         traefik::api::{Place, Servers, pinned::PinnedName},
@@ -55,7 +55,7 @@ impl Look<'_> {
 
 impl Pin {
     /// Removes the pin, of whose service these replicas are left.
-    pub(super) async fn give_up(&mut self, replicas: &[&Replica]) -> Result<()> {
+    pub(super) async fn give_up(&mut self, replicas: &[Replica]) -> Result<()> {
         self.read().await?;
         let record = |place: &Watched| place.file.as_ref().map(|file| file.record.clone());
         let before: Vec<Option<Record>> = self.places.iter().map(record).collect();
@@ -92,11 +92,11 @@ impl Pin {
     /// Waits until the Docker provider alone would route to those that are shown, and to nobody else.
     async fn docker_takes_over(
         &mut self,
-        replicas: &[&Replica],
+        replicas: &[Replica],
         shown: &BTreeSet<ContainerId>,
     ) -> Result<()> {
-        let serves = |own: &&&Replica| shown.contains(&own.id) && own.serves();
-        let expected: Vec<&&Replica> = replicas.iter().filter(serves).collect();
+        let serves = |own: &&Replica| shown.contains(&own.id) && own.serves();
+        let expected: Vec<&Replica> = replicas.iter().filter(serves).collect();
         let awaited: BTreeSet<ContainerId> = expected.iter().map(|own| own.id.clone()).collect();
         let undecided = expected.iter().map(|own| own.undecided_for()).max();
         let limit = self.settings.confirm_timeout.max(self.held_back());
@@ -104,7 +104,7 @@ impl Pin {
         // On the way back Traefik may have read new replicas while they were healthy, and be holding that back still.
         let forward = |place: &Watched| {
             let record = place.file.as_ref().map(|file| &file.record);
-            record.is_none_or(|record| record.stage == Stage::Cutover)
+            record.is_none_or(|record| record.phase == Phase::Committed)
         };
         let stand = match self.places.iter().all(forward) {
             true => Duration::ZERO,
@@ -159,7 +159,7 @@ impl Pin {
                 if let Some(trouble) = seen.trouble.get(&own.id).and_then(|all| all.first()) {
                     return Some(trouble.clone());
                 }
-                if seen.routing.get(&own.id) != Some(&Route::Live) {
+                if seen.routing.get(&own.id) != Some(&Share::Live) {
                     return Some(format!("it does not list {}", own.target_name()));
                 }
             }

@@ -9,14 +9,12 @@ use std::{
 
 use bollard::models::ContainerSummary;
 
-use super::{
-    Change, DefaultRules, Directory, Front, Pin, Prefix, Reach, Sides, Stage, Watched, all_names,
-};
+use super::{DefaultRules, Directory, Front, Phase, Pin, Prefix, Reach, Sides, Watched, all_names};
 use crate::{
     context::ServiceContext,
     engine::Engine,
     error::{Error, Result},
-    model::{Replica, RolloutId, ServiceKey},
+    model::{Replica, ServiceKey},
     proxy::traefik::{
         advice,
         api::{Api, Servers},
@@ -240,16 +238,9 @@ impl Pin {
 
     /// Makes the files of both versions, so that what cannot be pinned is refused before anything is touched.
     fn try_it_out(&self, replicas: &[Replica]) -> Result<()> {
-        let rollout = RolloutId(String::new());
         let olds: Vec<&Replica> = replicas.iter().collect();
-        for (stage, olds) in [(Stage::Hold, &olds[..]), (Stage::Cutover, &[])] {
-            let change = Change {
-                rollout: &rollout,
-                stage,
-                news: &[],
-                olds,
-            };
-            let sides = Sides::of(change, &self.wanted.labels);
+        for (phase, olds) in [(Phase::Prepared, &olds[..]), (Phase::Committed, &[])] {
+            let sides = Sides::of(phase, (&[], olds), &self.wanted.labels);
             for place in &self.places {
                 place.content(&self.key, &sides)?;
             }

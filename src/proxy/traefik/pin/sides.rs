@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::definition::Definition;
-use crate::{
-    model::{Health, Replica, Run, Stage},
-    proxy::Change,
-};
+use crate::model::{Health, Phase, Replica, Run};
 
 type Labels = BTreeMap<String, String>;
 
@@ -24,11 +21,15 @@ pub struct Sides<'a> {
 
 impl<'a> Sides<'a> {
     /// `wanted` are the labels of a new version that does not exist yet.
-    pub fn of(change: Change<'a>, wanted: &'a Labels) -> Self {
-        let forward = !matches!(change.stage, Stage::Hold | Stage::Back);
+    pub fn of(
+        phase: Phase,
+        (news, olds): (&[&'a Replica], &[&'a Replica]),
+        wanted: &'a Labels,
+    ) -> Self {
+        let forward = !matches!(phase, Phase::Prepared | Phase::RolledBack);
         let (own, others) = match forward {
-            true => (change.news, change.olds),
-            false => (change.olds, change.news),
+            true => (news, olds),
+            false => (olds, news),
         };
         let live = match forward {
             true => first_of(own, &[Replica::serves, runs]),
@@ -38,7 +39,7 @@ impl<'a> Sides<'a> {
             true => vec![wanted],
             false => set.iter().map(|own| &own.labels).collect(),
         };
-        let other_is_there = change.stage != Stage::Hold;
+        let other_is_there = phase != Phase::Prepared;
         Self {
             shown: labels(if live.is_empty() { own } else { &live }),
             other: match others.is_empty() && other_is_there {
@@ -92,23 +93,18 @@ fn answers(replica: &Replica) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::simulator::{replica, rollout};
+    use crate::plan::simulator::replica;
 
-    fn live(stage: Stage, olds: &[(&str, Health)], news: &[(&str, Health)]) -> Vec<String> {
-        let id = rollout("r2");
+    fn live(phase: Phase, olds: &[(&str, Health)], news: &[(&str, Health)]) -> Vec<String> {
         let made = |set: &[(&str, Health)]| -> Vec<Replica> {
             let one = |(name, health): &(&str, Health)| replica(name, None, Run::Running, *health);
             set.iter().map(one).collect()
         };
         let (olds, news) = (made(olds), made(news));
-        let change = Change {
-            rollout: &id,
-            stage,
-            news: &news.iter().collect::<Vec<_>>(),
-            olds: &olds.iter().collect::<Vec<_>>(),
-        };
+        let news: Vec<&Replica> = news.iter().collect();
+        let olds: Vec<&Replica> = olds.iter().collect();
         let wanted = Labels::new();
-        let live = Sides::of(change, &wanted).live;
+        let live = Sides::of(phase, (&news, &olds), &wanted).live;
         live.iter().map(|own| own.name.clone()).collect()
     }
 
@@ -117,10 +113,10 @@ mod tests {
         use Health::{Healthy, Starting, Unhealthy};
         let olds = [("a", Healthy), ("b", Starting), ("c", Unhealthy)];
         let news = [("d", Starting), ("e", Unhealthy)];
-        assert_eq!(live(Stage::Hold, &olds, &[]), ["a"]);
-        assert_eq!(live(Stage::Back, &olds[1..], &news), ["b"]);
-        assert_eq!(live(Stage::Cutover, &olds, &news), ["d"]);
-        assert_eq!(live(Stage::Cutover, &olds, &news[1..]), ["e"]);
-        assert!(live(Stage::Hold, &olds[2..], &news).is_empty());
+        assert_eq!(live(Phase::Prepared, &olds, &[]), ["a"]);
+        assert_eq!(live(Phase::RolledBack, &olds[1..], &news), ["b"]);
+        assert_eq!(live(Phase::Committed, &olds, &news), ["d"]);
+        assert_eq!(live(Phase::Committed, &olds, &news[1..]), ["e"]);
+        assert!(live(Phase::Prepared, &olds[2..], &news).is_empty());
     }
 }

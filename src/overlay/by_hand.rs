@@ -1,8 +1,8 @@
 //! Claims that an operator sets by hand, one a container: what `rollout relabel` writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{Claim, ENABLE, Labels, Match, Overlay, Rule};
+use super::{Claim, Effect, Labels, Match, Overlay, Rule};
 
 /// Stands where other keys have a project's name, which begins with a letter or a digit (compose-spec, "name"): claims
 /// by hand come first in the order of keys, so that a rollout's rules win, label by label.
@@ -10,20 +10,15 @@ const PREFIX: &str = ".by-hand/";
 const WORDS: &str = "by hand";
 
 impl Claim {
-    /// What is said by hand of one container, by its full id.
+    /// Sets labels on one container, by its full id.
     pub fn by_hand(id: &str, labels: Labels) -> Self {
-        let rule = Rule {
-            on: Match::Id(id.to_owned()),
-            labels,
-            health: None,
-        };
         Self {
             key: key_by_hand(id),
             rollout: WORDS.to_owned(),
-            // Nobody owns it: a container that is gone takes its epoch along, and ids do not come back.
+            // No rollout owns it. The epoch is dropped with the container, and ids do not come back.
             epoch: 1,
             stage: WORDS.to_owned(),
-            rules: vec![rule],
+            rules: vec![Rule::set(Match::Id(id.to_owned()), labels)],
         }
     }
 
@@ -37,7 +32,7 @@ pub(super) fn is_key(key: &str) -> bool {
     key.starts_with(PREFIX)
 }
 
-/// The key of what is said by hand of a container.
+/// The key of the claim that an operator sets on a container.
 pub fn key_by_hand(id: &str) -> String {
     format!("{PREFIX}{id}")
 }
@@ -47,17 +42,18 @@ impl Overlay {
     pub fn labels_by_hand(&self, id: &str) -> Labels {
         let claim = self.claims.get(&key_by_hand(id));
         let rules = claim.into_iter().flat_map(|claim| &claim.rules);
-        rules.fold(BTreeMap::new(), |mut all, rule| {
-            all.extend(rule.labels.clone());
-            all
-        })
+        let set = rules.filter_map(|rule| match &rule.effect {
+            Effect::Labels { set, .. } => Some(set.clone()),
+            Effect::Health(_) | Effect::Omit => None,
+        });
+        set.flatten().collect()
     }
 
     /// The ids of the containers that an operator hides.
     pub fn hidden_by_hand(&self) -> BTreeSet<&str> {
         let claims = self.claims.values().filter(|claim| claim.is_by_hand());
         let rules = claims.flat_map(|claim| &claim.rules);
-        let hiding = rules.filter(|rule| rule.labels.get(ENABLE).is_some_and(|own| own == "false"));
+        let hiding = rules.filter(|rule| rule.hides());
         hiding
             .filter_map(|rule| match &rule.on {
                 Match::Id(id) => Some(id.as_str()),
@@ -66,7 +62,7 @@ impl Overlay {
             .collect()
     }
 
-    /// Nothing is left of what was said by hand of a container that is gone.
+    /// Drops the claim and the epoch of a container that is removed.
     pub(super) fn forget_by_hand(&mut self, id: &str) -> bool {
         let key = key_by_hand(id);
         self.last_epochs.remove(&key);
@@ -77,6 +73,7 @@ impl Overlay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::overlay::ENABLE;
 
     fn hiding() -> Labels {
         Labels::from([(ENABLE.to_owned(), "false".to_owned())])
@@ -88,14 +85,13 @@ mod tests {
             rollout: "r1".to_owned(),
             epoch: 9,
             stage: "hold".to_owned(),
-            rules: vec![Rule {
-                on: Match::Id("a".to_owned()),
-                labels: Labels::from([
+            rules: vec![Rule::set(
+                Match::Id("a".to_owned()),
+                Labels::from([
                     (ENABLE.to_owned(), enabled.to_owned()),
                     ("rollout".to_owned(), "1".to_owned()),
                 ]),
-                health: None,
-            }],
+            )],
         }
     }
 
@@ -126,8 +122,8 @@ mod tests {
     #[test]
     fn what_hides_by_hand_holds_where_a_rollout_says_nothing_of_it() {
         let mut overlay = Overlay::default();
-        let mut claim = of_rollout("shop", "true");
-        claim.rules[0].labels.remove(ENABLE);
+        let mut claim = of_rollout("shop", "false");
+        claim.rules[0].end_hiding();
         overlay.set(claim).unwrap();
         overlay.set(Claim::by_hand("a", hiding())).unwrap();
         assert!(overlay.hides("a", &Labels::new()));

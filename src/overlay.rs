@@ -1,75 +1,22 @@
-//! The overlay: what readers are told about containers instead of what Docker says. Pure, shared with the CLI.
+//! The overlay: what readers see of containers instead of what Docker says. Pure, and shared by the CLI and the socket
+//! proxy, as is the [`control`] protocol between them.
 
 mod by_hand;
+pub mod control;
+mod rule;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use by_hand::key_by_hand;
 use serde::{Deserialize, Serialize};
 
-/// The label whose value `false`, set by a rule, hides a container from Traefik.
-pub const ENABLE: &str = "traefik.enable";
+pub use self::{
+    by_hand::key_by_hand,
+    rule::{ENABLE, Effect, Health, Labels, Match, Rule},
+};
 
-/// Labels of a container, by key.
-pub type Labels = BTreeMap<String, String>;
-
-/// Which containers a rule is about. In JSON: `{"id": "…"}` or `{"label": {"key": "…", "value": "…"}}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Match {
-    /// The container with this full id.
-    Id(String),
-    /// Every container that Docker itself labels so, those that do not exist yet included.
-    Label {
-        /// A whole label key.
-        key: String,
-        value: String,
-    },
-}
-
-impl Match {
-    fn matches(&self, id: &str, labels: &Labels) -> bool {
-        match self {
-            Self::Id(own) => own == id,
-            Self::Label { key, value } => labels.get(key) == Some(value),
-        }
-    }
-}
-
-/// What a reader is told of a container's health, in Docker's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Health {
-    /// Not known yet.
-    Starting,
-    Healthy,
-    Unhealthy,
-}
-
-impl Health {
-    /// The word in Docker's API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Healthy => "healthy",
-            Self::Unhealthy => "unhealthy",
-        }
-    }
-}
-
-/// What some containers look like to a reader.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    pub on: Match,
-    /// Labels that are added, or take the place of Docker's.
-    #[serde(default)]
-    pub labels: Labels,
-    /// The health that is told as long as Docker says `starting`, and never again once Docker has said anything else.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<Health>,
-}
-
-/// All rules of one service's rollout, replaced as a whole; or what an operator says of one container.
+/// All rules of one service's rollout, or the labels that an operator sets on one container; replaced as a whole.
 ///
 /// The stage is the CLI's commit record: a claim without any rule left stays until its owner clears it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +30,7 @@ pub struct Claim {
     /// A word of the owner's; [`Claim::SHOWN`] where the socket proxy itself has ended the hiding.
     pub stage: String,
     /// A later rule wins, label by label.
+    #[serde(deserialize_with = "rule::read")]
     pub rules: Vec<Rule>,
 }
 
@@ -98,18 +46,19 @@ impl Claim {
         if project.is_empty() || service.is_empty() {
             return Err(format!("the key {:?} is not project/service", self.key));
         }
-        let empty = |rule: &Rule| match &rule.on {
-            Match::Id(id) => id.is_empty(),
-            Match::Label { key, .. } => key.is_empty(),
-        };
-        match self.rules.iter().any(empty) {
+        match self.rules.iter().any(|rule| rule.on.is_empty()) {
             true => Err("a rule matches on nothing".to_owned()),
             false => Ok(()),
         }
     }
+
+    /// The first version of the control protocol that can express it.
+    pub fn since(&self) -> u32 {
+        self.rules.iter().map(Rule::since).max().unwrap_or(1)
+    }
 }
 
-/// A change by an owner who has been followed by another.
+/// Refuses a change by an owner that a later one has followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} belongs to a later rollout (epoch {last})")]
 pub struct Stale {
@@ -151,6 +100,19 @@ impl Overlay {
         Ok(self.changed())
     }
 
+    /// Puts several claims in place in one generation: all of them, or none where the owner of one is stale.
+    pub fn set_all(&mut self, claims: Vec<Claim>) -> Result<u64, Stale> {
+        let mut next = self.clone();
+        for claim in claims {
+            next.set(claim)?;
+        }
+        if next.generation > self.generation {
+            next.generation = self.generation + 1;
+            *self = next;
+        }
+        Ok(self.generation)
+    }
+
     /// Ends a key's claim; the generation from which on it does not hold.
     pub fn clear(&mut self, key: &str, epoch: u64) -> Result<u64, Stale> {
         self.admit(key, epoch)?;
@@ -162,7 +124,7 @@ impl Overlay {
         }
     }
 
-    /// Drops what is said about a container that is gone for good. Rules on labels stay: they are their owner's.
+    /// Drops the rules on a container that is removed. Rules on labels stay: they are their owner's.
     pub fn forget_container(&mut self, id: &str) -> bool {
         let mut dropped = self.settled.remove(id);
         dropped |= self.forget_by_hand(id);
@@ -179,9 +141,9 @@ impl Overlay {
         dropped
     }
 
-    /// Notes that Docker has said something else than `starting` about a container: its health rules have ended.
+    /// Notes that Docker has reported a health other than `starting` for a container: its health rules end.
     pub fn settle(&mut self, id: &str, labels: &Labels) -> bool {
-        let ruled = self.rules_on(id, labels).any(|rule| rule.health.is_some());
+        let ruled = self.rules_on(id, labels).any(Rule::is_on_health);
         let news = ruled && self.settled.insert(id.to_owned());
         if news {
             self.changed();
@@ -207,8 +169,8 @@ impl Overlay {
         let mut shown = false;
         for rule in &mut claim.rules {
             let on = |(id, labels): &(String, Labels)| rule.on.matches(id, labels);
-            if containers.iter().any(on) && hiding(rule) {
-                rule.labels.remove(ENABLE);
+            if containers.iter().any(on) && rule.hides() {
+                rule.end_hiding();
                 shown = true;
             }
         }
@@ -219,26 +181,39 @@ impl Overlay {
         shown
     }
 
-    /// Gives a container the labels that a reader is told, and the health where it is not Docker's.
+    /// Changes a container's labels to those that a reader sees; answers with the health where it is not Docker's.
     ///
     /// `starting` is what Docker says now.
     pub fn apply(&self, id: &str, labels: &mut Labels, starting: bool) -> Option<Health> {
         let mut health = None;
-        let mut told = Labels::new();
+        let mut seen = labels.clone();
         for rule in self.rules_on(id, labels) {
-            told.extend(rule.labels.clone());
-            health = rule.health.or(health);
+            match &rule.effect {
+                Effect::Labels { set, unset } => {
+                    seen.retain(|key, _| !unset.contains(key));
+                    seen.extend(set.clone());
+                }
+                Effect::Health(own) => health = Some(*own),
+                Effect::Omit => {}
+            }
         }
-        labels.extend(told);
+        *labels = seen;
         health.filter(|_| starting && !self.settled.contains(id))
     }
 
-    /// Whether a rule hides the container; what the container says of itself does not count.
+    /// Whether a rule hides or omits the container; what the container says of itself does not count.
     pub fn hides(&self, id: &str, labels: &Labels) -> bool {
+        let last = self
+            .rules_on(id, labels)
+            .filter_map(|rule| rule.label(ENABLE))
+            .next_back();
+        last == Some(Some("false")) || self.omits(id, labels)
+    }
+
+    /// Whether readers do not see the container at all.
+    pub fn omits(&self, id: &str, labels: &Labels) -> bool {
         self.rules_on(id, labels)
-            .filter_map(|rule| rule.labels.get(ENABLE))
-            .next_back()
-            .is_some_and(|enabled| enabled == "false")
+            .any(|rule| rule.effect == Effect::Omit)
     }
 
     /// Whether a claim hides containers of a service by their ids: those that served before, as long as they exist.
@@ -246,7 +221,7 @@ impl Overlay {
         let claim = self.claims.get(key);
         let rules = claim.into_iter().flat_map(|claim| &claim.rules);
         let mut before = rules.filter(|rule| matches!(rule.on, Match::Id(_)));
-        before.any(hiding)
+        before.any(Rule::hides)
     }
 
     /// The ids that rules are about, each once.
@@ -258,6 +233,11 @@ impl Overlay {
                 Match::Label { .. } => None,
             })
             .collect()
+    }
+
+    /// The first version of the overlay's file that can express it.
+    pub fn since(&self) -> u32 {
+        self.claims.values().map(Claim::since).max().unwrap_or(1)
     }
 
     fn rules_on<'a>(
@@ -294,20 +274,10 @@ impl Overlay {
     fn changed(&mut self) -> u64 {
         // Nothing that is settled matters without a rule on health.
         let mut rules = self.claims.values().flat_map(|claim| &claim.rules);
-        if !rules.any(|rule| rule.health.is_some()) {
+        if !rules.any(Rule::is_on_health) {
             self.settled.clear();
         }
         self.generation += 1;
         self.generation
     }
 }
-
-fn hiding(rule: &Rule) -> bool {
-    rule.labels
-        .get(ENABLE)
-        .is_some_and(|value| value == "false")
-}
-
-#[cfg(test)]
-#[path = "overlay_tests.rs"]
-mod tests;

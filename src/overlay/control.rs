@@ -7,16 +7,16 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::overlay::{Claim, Overlay};
+use super::{Claim, Overlay};
 
 /// The version of the protocol that this build speaks.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The file name of the control socket in the state directory.
 pub const SOCKET: &str = "control.sock";
 /// The longest line, in bytes: the largest `fetch` with every byte escaped fits.
 pub const MAX_LINE: usize = 128 * 1024 * 1024;
 
-/// One line from the CLI, such as `{"control":1,"call":"clear","key":"shop/web","epoch":7}`.
+/// One line from the CLI, such as `{"control":2,"call":"clear","key":"shop/web","epoch":7}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     /// The CLI's [`VERSION`].
@@ -29,12 +29,14 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
 pub enum Call {
-    /// Who answers: [`Answer::Hello`].
+    /// The version and state of the daemon: [`Answer::Hello`].
     Hello,
     /// The whole overlay: [`Answer::Overlay`].
     Get,
     /// Puts a claim in the place of its key's last: [`Answer::Changed`], once it is durable.
     Set { claim: Claim },
+    /// Puts several claims in place in one generation, all or none: [`Answer::Changed`], once they are durable.
+    SetAll { claims: Vec<Claim> },
     /// Ends a key's claim: [`Answer::Changed`], once it is durable.
     Clear {
         /// `project/service`.
@@ -42,7 +44,7 @@ pub enum Call {
         /// The owner's.
         epoch: u64,
     },
-    /// Who reads: [`Answer::Readers`].
+    /// The clients of the socket proxy: [`Answer::Readers`].
     Readers,
     /// A GET near the readers: [`Answer::Fetched`].
     Fetch {
@@ -61,7 +63,7 @@ impl Call {
     }
 }
 
-/// One line to the CLI: `{"control":1,"ok":{…}}` or `{"control":1,"error":{…}}`.
+/// One line to the CLI: `{"control":2,"ok":{…}}` or `{"control":2,"error":{…}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Response {
     /// The daemon's [`VERSION`].
@@ -84,7 +86,7 @@ pub enum Answer {
     Hello(Hello),
     /// To [`Call::Get`].
     Overlay(Overlay),
-    /// To [`Call::Set`] and [`Call::Clear`].
+    /// To [`Call::Set`], [`Call::SetAll`] and [`Call::Clear`].
     Changed {
         /// The first generation in which the call holds.
         generation: u64,
@@ -204,7 +206,9 @@ pub fn parse(line: &str) -> Result<Call, Failure> {
         #[serde(default)]
         call: String,
     }
-    const CALLS: [&str; 6] = ["hello", "get", "set", "clear", "readers", "fetch"];
+    const CALLS: [&str; 7] = [
+        "hello", "get", "set", "set_all", "clear", "readers", "fetch",
+    ];
     let bad = |error: serde_json::Error| FailureKind::BadRequest.because(error.to_string());
     let head: Head = serde_json::from_str(line).map_err(bad)?;
     if head.control.abs_diff(VERSION) > 1 {
@@ -237,7 +241,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arbitrary::{mutated_text, replaced};
+    use crate::{
+        arbitrary::{mutated_text, replaced},
+        overlay::{Health, Match, Rule},
+    };
 
     #[test]
     fn requests_and_responses_are_written_as_documented() {
@@ -245,7 +252,7 @@ mod tests {
             key: "shop/web".to_owned(),
             epoch: 7,
         };
-        let line = r#"{"control":1,"call":"clear","key":"shop/web","epoch":7}"#;
+        let line = r#"{"control":2,"call":"clear","key":"shop/web","epoch":7}"#;
         assert_eq!(
             serde_json::to_string(&call.clone().request()).unwrap(),
             line
@@ -254,14 +261,56 @@ mod tests {
         let response = encode(Ok(Answer::Changed { generation: 3 }));
         assert_eq!(
             response,
-            "{\"control\":1,\"ok\":{\"changed\":{\"generation\":3}}}\n"
+            "{\"control\":2,\"ok\":{\"changed\":{\"generation\":3}}}\n"
         );
         let response = encode(Err(FailureKind::StaleOwner.because("late")));
         assert_eq!(
             response,
-            "{\"control\":1,\"error\":{\"kind\":\"stale_owner\",\"message\":\"late\"}}\n"
+            "{\"control\":2,\"error\":{\"kind\":\"stale_owner\",\"message\":\"late\"}}\n"
         );
         assert!(serde_json::from_str::<Response>(&response).is_ok());
+    }
+
+    #[test]
+    fn every_call_of_version_1_is_understood() {
+        let on = Match::Id("a".to_owned());
+        let set = |rules| Call::Set {
+            claim: Claim {
+                key: "shop/web".to_owned(),
+                rollout: "r".to_owned(),
+                epoch: 7,
+                stage: "hold".to_owned(),
+                rules,
+            },
+        };
+        let key = "shop/web".to_owned();
+        let url = "http://10.0.0.2:8080/ping".to_owned();
+        for (line, call) in [
+            (r#"{"control":1,"call":"hello"}"#, Call::Hello),
+            (r#"{"control":1,"call":"get"}"#, Call::Get),
+            (
+                r#"{"control":1,"call":"set","claim":{"key":"shop/web","rollout":"r","epoch":7,"stage":"hold","rules":[{"on":{"id":"a"},"labels":{"traefik.enable":"false"}}]}}"#,
+                set(vec![Rule::hide(on.clone())]),
+            ),
+            (
+                SET,
+                set(vec![
+                    Rule::hide(on.clone()),
+                    Rule::health(on.clone(), Health::Healthy),
+                ]),
+            ),
+            (
+                r#"{"control":1,"call":"clear","key":"shop/web","epoch":7}"#,
+                Call::Clear { key, epoch: 7 },
+            ),
+            (r#"{"control":1,"call":"readers"}"#, Call::Readers),
+            (
+                r#"{"control":1,"call":"fetch","url":"http://10.0.0.2:8080/ping"}"#,
+                Call::Fetch { url },
+            ),
+        ] {
+            assert_eq!(parse(line), Ok(call), "{line}");
+        }
     }
 
     #[test]

@@ -12,11 +12,7 @@ fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
 }
 
 fn rule(on: Match, enabled: &str) -> Rule {
-    Rule {
-        on,
-        labels: labels([(ENABLE, enabled)]),
-        health: None,
-    }
+    Rule::set(on, labels([(ENABLE, enabled)]))
 }
 
 fn id(id: &str) -> Match {
@@ -63,8 +59,7 @@ fn a_container_that_hides_itself_is_not_hidden_by_the_overlay() {
 
 #[test]
 fn the_later_rule_wins_label_by_label() {
-    let mut first = rule(id("a"), "false");
-    first.labels.insert("weight".to_owned(), "9".to_owned());
+    let first = Rule::set(id("a"), labels([(ENABLE, "false"), ("weight", "9")]));
     let overlay = overlay(vec![first, rule(id("a"), "true")]);
     let mut told = Labels::new();
     overlay.apply("a", &mut told, false);
@@ -74,8 +69,7 @@ fn the_later_rule_wins_label_by_label() {
 
 #[test]
 fn a_rule_matches_on_what_docker_says_and_not_on_what_another_rule_told() {
-    let mut first = rule(id("a"), "true");
-    first.labels = labels([("io.rollout.id", "r1")]);
+    let first = Rule::set(id("a"), labels([("io.rollout.id", "r1")]));
     let overlay = overlay(vec![first, rule(label("r1"), "false")]);
     let mut told = Labels::new();
     overlay.apply("a", &mut told, false);
@@ -84,9 +78,7 @@ fn a_rule_matches_on_what_docker_says_and_not_on_what_another_rule_told() {
 
 #[test]
 fn a_health_rule_applies_while_docker_says_starting_and_never_again() {
-    let mut healthy = rule(id("a"), "true");
-    healthy.health = Some(Health::Healthy);
-    let mut overlay = overlay(vec![healthy]);
+    let mut overlay = overlay(vec![Rule::health(id("a"), Health::Healthy)]);
     let told = |overlay: &Overlay, starting| overlay.apply("a", &mut Labels::new(), starting);
     assert_eq!(told(&overlay, true), Some(Health::Healthy));
     assert_eq!(told(&overlay, false), None);
@@ -150,6 +142,105 @@ fn showing_ends_the_hiding_of_the_named_containers_and_marks_the_stage() {
 }
 
 #[test]
+fn a_label_is_removed_whether_docker_or_an_earlier_rule_says_it() {
+    let on = || label("r1");
+    let effect = Effect::Labels {
+        set: labels([("rule", "b")]),
+        unset: ["rule", "port", "weight"].map(str::to_owned).into(),
+    };
+    let first = Rule::set(on(), labels([("weight", "9"), ("own", "1")]));
+    let overlay = overlay(vec![first, Rule { on: on(), effect }]);
+    let mut told = labels([("io.rollout.id", "r1"), ("rule", "a"), ("port", "80")]);
+    overlay.apply("a", &mut told, false);
+    assert_eq!(
+        told,
+        labels([("io.rollout.id", "r1"), ("rule", "b"), ("own", "1")])
+    );
+}
+
+#[test]
+fn a_container_without_the_hiding_label_of_an_earlier_rule_is_not_hidden() {
+    let effect = Effect::Labels {
+        set: Labels::new(),
+        unset: [ENABLE.to_owned()].into(),
+    };
+    let on = id("a");
+    let overlay = overlay(vec![rule(id("a"), "false"), Rule { on, effect }]);
+    assert!(!overlay.hides("a", &Labels::new()));
+}
+
+#[test]
+fn an_omitted_container_is_hidden_until_it_is_shown() {
+    let omit = Rule {
+        on: label("r1"),
+        effect: Effect::Omit,
+    };
+    let mut overlay = overlay(vec![omit, rule(label("r1"), "true")]);
+    let new = ("new".to_owned(), labels([("io.rollout.id", "r1")]));
+    assert!(overlay.omits("new", &new.1) && overlay.hides("new", &new.1));
+    assert!(overlay.show("shop/web", std::slice::from_ref(&new)));
+    assert!(!overlay.omits("new", &new.1) && !overlay.hides("new", &new.1));
+}
+
+#[test]
+fn a_rule_is_written_as_version_1_reads_it_and_more_only_where_that_is_needed() {
+    let on = || id("a");
+    for (rule, json, since) in [
+        (
+            rule(on(), "false"),
+            r#"{"on":{"id":"a"},"labels":{"traefik.enable":"false"}}"#,
+            1,
+        ),
+        (
+            Rule::set(on(), Labels::new()),
+            r#"{"on":{"id":"a"},"labels":{}}"#,
+            1,
+        ),
+        (
+            Rule::health(on(), Health::Healthy),
+            r#"{"on":{"id":"a"},"labels":{},"health":"healthy"}"#,
+            1,
+        ),
+        (
+            Rule {
+                on: on(),
+                effect: Effect::Labels {
+                    set: labels([("k", "v")]),
+                    unset: ["l".to_owned()].into(),
+                },
+            },
+            r#"{"on":{"id":"a"},"labels":{"k":"v"},"unset":["l"]}"#,
+            2,
+        ),
+        (
+            Rule {
+                on: on(),
+                effect: Effect::Omit,
+            },
+            r#"{"on":{"id":"a"},"labels":{},"omit":true}"#,
+            2,
+        ),
+    ] {
+        assert_eq!(serde_json::to_string(&rule).unwrap(), json);
+        assert_eq!(claim(1, vec![rule]).since(), since, "{json}");
+    }
+}
+
+#[test]
+fn a_rule_of_version_1_with_labels_and_health_is_two() {
+    let text = r#"{"key":"shop/web","rollout":"r1","epoch":1,"stage":"hold","rules":[{"on":{"id":"a"},"labels":{"traefik.enable":"false"},"health":"healthy"},{"on":{"id":"b"}}]}"#;
+    let expected = vec![
+        rule(id("a"), "false"),
+        Rule::health(id("a"), Health::Healthy),
+        Rule::set(id("b"), Labels::new()),
+    ];
+    assert_eq!(
+        serde_json::from_str::<Claim>(text).unwrap(),
+        claim(1, expected)
+    );
+}
+
+#[test]
 fn a_match_is_written_as_the_control_protocol_says() {
     let json = |on: Match| serde_json::to_string(&on).unwrap();
     assert_eq!(json(id("a")), r#"{"id":"a"}"#);
@@ -173,11 +264,19 @@ fn any_match() -> impl Strategy<Value = Match> {
     ]
 }
 
+fn any_effect() -> impl Strategy<Value = Effect> {
+    let key = || prop_oneof![Just(ENABLE.to_owned()), "[kl]"];
+    let set = proptest::collection::btree_map(key(), "true|false", 0..3);
+    let unset = proptest::collection::btree_set(key(), 0..3);
+    prop_oneof![
+        4 => (set, unset).prop_map(|(set, unset)| Effect::Labels { set, unset }),
+        2 => Just(Effect::Health(Health::Healthy)),
+        1 => Just(Effect::Omit),
+    ]
+}
+
 fn any_rule() -> impl Strategy<Value = Rule> {
-    (any_match(), any::<bool>(), any::<bool>()).prop_map(|(on, enabled, healthy)| Rule {
-        health: healthy.then_some(Health::Healthy),
-        ..rule(on, if enabled { "true" } else { "false" })
-    })
+    (any_match(), any_effect()).prop_map(|(on, effect)| Rule { on, effect })
 }
 
 fn any_claim() -> impl Strategy<Value = Claim> {
@@ -216,8 +315,34 @@ proptest! {
         let own = labels([("io.rollout.id", &value)]);
         let mut told = own.clone();
         overlay.apply(&name, &mut told, true);
-        let hidden = told.get(ENABLE).is_some_and(|value| value == "false");
-        prop_assert_eq!(hidden, overlay.hides(&name, &own));
+        let disabled = told.get(ENABLE).is_some_and(|value| value == "false");
+        let omitted = overlay.omits(&name, &own);
+        prop_assert_eq!(disabled || omitted, overlay.hides(&name, &own));
+    }
+
+    #[test]
+    fn claims_set_together_are_what_each_makes_in_turn_in_one_generation(
+        before in proptest::collection::vec(any_claim(), 0..4), claims in proptest::collection::vec(any_claim(), 0..4),
+    ) {
+        let mut together = Overlay::default();
+        for claim in before {
+            let _ = together.set(claim);
+        }
+        let before = together.clone();
+        let mut each = before.clone();
+        let set: Result<Vec<u64>, Stale> = claims.iter().map(|claim| each.set(claim.clone())).collect();
+        match set {
+            Ok(_) => {
+                let changed = u64::from(each != before);
+                each.generation = before.generation + changed;
+                prop_assert_eq!(together.set_all(claims), Ok(each.generation));
+                prop_assert_eq!(together, each);
+            }
+            Err(stale) => {
+                prop_assert_eq!(together.set_all(claims), Err(stale));
+                prop_assert_eq!(together, before);
+            }
+        }
     }
 
     #[test]

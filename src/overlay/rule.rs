@@ -1,0 +1,205 @@
+//! One rule: which containers it is about, and what readers see of them instead of what Docker says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The label whose value `false`, set by a rule, hides a container from Traefik.
+pub const ENABLE: &str = "traefik.enable";
+
+/// Labels of a container, by key.
+pub type Labels = BTreeMap<String, String>;
+
+/// Which containers a rule is about. In JSON: `{"id": "…"}` or `{"label": {"key": "…", "value": "…"}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Match {
+    /// The container with this full id.
+    Id(String),
+    /// Every container that Docker itself labels so, those that do not exist yet included.
+    Label {
+        /// A whole label key.
+        key: String,
+        value: String,
+    },
+}
+
+impl Match {
+    pub(super) fn matches(&self, id: &str, labels: &Labels) -> bool {
+        match self {
+            Self::Id(own) => own == id,
+            Self::Label { key, value } => labels.get(key) == Some(value),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Id(id) => id.is_empty(),
+            Self::Label { key, .. } => key.is_empty(),
+        }
+    }
+}
+
+/// A container's health as a reader sees it, in Docker's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Not known yet.
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+impl Health {
+    /// The word in Docker's API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What a rule changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Labels {
+        /// Added, or in the place of what Docker or an earlier rule says.
+        set: Labels,
+        /// Removed, whether Docker or an earlier rule says them; the same key in `set` wins.
+        unset: BTreeSet<String>,
+    },
+    /// Holds as long as Docker says `starting`, and never again once Docker has said anything else.
+    Health(Health),
+    /// The container is in no list and no event, and its inspect answers 404. No later rule ends that.
+    Omit,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "Line")]
+pub struct Rule {
+    pub on: Match,
+    pub effect: Effect,
+}
+
+impl Rule {
+    pub fn set(on: Match, set: Labels) -> Self {
+        let unset = BTreeSet::new();
+        let effect = Effect::Labels { set, unset };
+        Self { on, effect }
+    }
+
+    /// Hides containers from Traefik by a label.
+    pub fn hide(on: Match) -> Self {
+        Self::set(on, [(ENABLE.to_owned(), "false".to_owned())].into())
+    }
+
+    pub fn health(on: Match, health: Health) -> Self {
+        let effect = Effect::Health(health);
+        Self { on, effect }
+    }
+
+    /// Whether it changes nothing, as what is left of a rule whose hiding has ended.
+    pub fn is_empty(&self) -> bool {
+        matches!(&self.effect, Effect::Labels { set, unset } if set.is_empty() && unset.is_empty())
+    }
+
+    pub fn is_on_health(&self) -> bool {
+        matches!(self.effect, Effect::Health(_))
+    }
+
+    /// Whether it keeps containers out of Traefik; a later rule may set the label again.
+    pub fn hides(&self) -> bool {
+        self.effect == Effect::Omit || self.label(ENABLE) == Some(Some("false"))
+    }
+
+    /// What it makes of a label: `Some(None)` removes it, `None` leaves it as it is.
+    pub(super) fn label(&self, key: &str) -> Option<Option<&str>> {
+        let Effect::Labels { set, unset } = &self.effect else {
+            return None;
+        };
+        let removed = unset.contains(key).then_some(None);
+        set.get(key).map(|value| Some(value.as_str())).or(removed)
+    }
+
+    /// Ends what [`Rule::hides`] says; the rest stays.
+    pub(super) fn end_hiding(&mut self) {
+        match &mut self.effect {
+            Effect::Labels { set, .. } => drop(set.remove(ENABLE)),
+            Effect::Omit => *self = Self::set(self.on.clone(), Labels::new()),
+            Effect::Health(_) => {}
+        }
+    }
+
+    /// The first version of the control protocol and of the overlay's file that can express it. An older socket proxy
+    /// would ignore a part of the rule.
+    pub(super) fn since(&self) -> u32 {
+        match &self.effect {
+            Effect::Labels { unset, .. } if unset.is_empty() => 1,
+            Effect::Health(_) => 1,
+            Effect::Labels { .. } | Effect::Omit => 2,
+        }
+    }
+}
+
+/// A rule in JSON. Version 1 has `on`, `labels` and `health`, and always writes `labels`.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    on: Match,
+    #[serde(default)]
+    labels: Labels,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    unset: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    omit: bool,
+}
+
+impl From<Rule> for Line {
+    fn from(rule: Rule) -> Self {
+        let mut line = Self {
+            on: rule.on,
+            labels: Labels::new(),
+            health: None,
+            unset: BTreeSet::new(),
+            omit: false,
+        };
+        match rule.effect {
+            Effect::Labels { set, unset } => (line.labels, line.unset) = (set, unset),
+            Effect::Health(health) => line.health = Some(health),
+            Effect::Omit => line.omit = true,
+        }
+        line
+    }
+}
+
+impl Line {
+    // A line of version 1 may have labels and health at once.
+    fn rules(self) -> impl Iterator<Item = Rule> {
+        let Self {
+            on,
+            labels: set,
+            health,
+            unset,
+            omit,
+        } = self;
+        let health = health.map(Effect::Health);
+        let omit = omit.then_some(Effect::Omit);
+        let is_empty = set.is_empty() && unset.is_empty();
+        let other = health.is_some() || omit.is_some();
+        let labels = (!is_empty || !other).then_some(Effect::Labels { set, unset });
+        let effects = [labels, health, omit].into_iter().flatten();
+        effects.map(move |effect| Rule {
+            on: on.clone(),
+            effect,
+        })
+    }
+}
+
+/// Reads the rules of a claim; one line may be several.
+pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rule>, D::Error> {
+    let lines = Vec::<Line>::deserialize(deserializer)?;
+    Ok(lines.into_iter().flat_map(Line::rules).collect())
+}

@@ -1,0 +1,97 @@
+//! The route plan of each phase: which share the old and the new replicas get.
+
+use crate::model::{Desired, Observed, Phase, Replica, RoutePlan, Share, Target};
+
+/// The plan that a claim of this phase records, where these replicas are there.
+pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> RoutePlan {
+    let (news, olds) = observed.split(&desired.rollout);
+    let (new, old) = match phase {
+        Phase::Prepared | Phase::RolledBack => (Some(Share::Hidden), None),
+        Phase::Committed => (Some(Share::Live), Some(Share::Hidden)),
+        Phase::ForceShown => (None, None),
+        Phase::Settled => (Some(Share::Live), None),
+        Phase::Shifted { step } => {
+            let serving = |set: &[&Replica]| set.iter().filter(|own| own.serves()).count() as u32;
+            let shift = desired
+                .policy
+                .shifts
+                .get(usize::from(step).saturating_sub(1));
+            let percent = shift.copied().unwrap_or(99).clamp(1, 99);
+            let (new, old) = weights(percent, serving(&news), serving(&olds));
+            (Some(Share::Weight(new)), Some(Share::Weight(old)))
+        }
+    };
+    let olds = olds.iter().map(|old| Target::Replica(old.id.clone()));
+    let olds = olds.filter_map(|target| Some((target, old?)));
+    let rollout = Target::Rollout(desired.rollout.clone());
+    let new = new.map(|share| (rollout, share));
+    RoutePlan {
+        shares: olds.chain(new).collect(),
+    }
+}
+
+/// The weights of one new and of one old replica, so that the new set gets this part of the traffic in total. A set that
+/// is to get anything has a weight of 1 at least.
+fn weights(percent: u16, news: u32, olds: u32) -> (u32, u32) {
+    let percent = u32::from(percent);
+    let (new, old) = (percent * olds.max(1), (100 - percent) * news.max(1));
+    let divisor = gcd(new, old).max(1);
+    (new / divisor, old / divisor)
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    match b {
+        0 => a,
+        _ => gcd(b, a % b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Policy, Run},
+        plan::simulator::{Simulator, WELL, old, replica},
+    };
+
+    #[test]
+    fn a_shift_is_a_part_of_the_whole_traffic_whatever_the_numbers_of_replicas() {
+        assert_eq!(weights(10, 1, 1), (1, 9));
+        assert_eq!(weights(10, 2, 1), (1, 18));
+        assert_eq!(weights(50, 3, 3), (1, 1));
+        assert_eq!(weights(50, 4, 1), (1, 4));
+        for (percent, news, olds) in [(1, 1, 100), (33, 7, 5), (99, 100, 1)] {
+            let (new, old) = weights(percent, news, olds);
+            let part = f64::from(new * news) / f64::from(new * news + old * olds);
+            assert!((part * 100.0 - f64::from(percent)).abs() < 1e-9, "{part}");
+        }
+    }
+
+    #[test]
+    fn each_phase_gives_each_set_its_share() {
+        let mut world = Simulator::new(vec![old("one"), old("two")], 1, true, WELL);
+        world.desired.policy = Policy {
+            shifts: vec![20],
+            ..Policy::default()
+        };
+        let of = world.desired.rollout.clone();
+        let new = replica(
+            "new",
+            Some(&of),
+            Run::Running,
+            crate::model::Health::Healthy,
+        );
+        world.observed.replicas.push(new.clone());
+        let shares = |phase| {
+            let plan = route_plan(phase, &world.desired, &world.observed);
+            (plan.share(&world.observed.replicas[0]), plan.share(&new))
+        };
+        let (live, hidden) = (Some(Share::Live), Some(Share::Hidden));
+        assert_eq!(shares(Phase::Prepared), (None, hidden));
+        assert_eq!(shares(Phase::Committed), (hidden, live));
+        assert_eq!(shares(Phase::RolledBack), (None, hidden));
+        assert_eq!(shares(Phase::Settled), (None, live));
+        let (new, old) = (Share::Weight(1), Share::Weight(2));
+        assert_eq!(shares(Phase::Shifted { step: 1 }), (Some(old), Some(new)));
+    }
+}
