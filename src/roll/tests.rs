@@ -25,6 +25,7 @@ const PROJECT: &str = "name: shop
 networks: {default: {name: shop_default}}
 services:
   web: {image: web, networks: {default: null}, x-rollout: {proxy: none}}
+  site: {image: site, networks: {default: null}, labels: {traefik.enable: 'true'}}
   api: {image: api, networks: {default: null}, x-rollout: {proxy: none}, depends_on: {web: {condition: service_started}}}
 ";
 
@@ -197,6 +198,32 @@ async fn a_rollout_reads_the_same_with_no_and_with_two_hundred_unrelated_contain
     // Once before the lock, and once as it is under the lock.
     assert_eq!(alone.iter().filter(web).count(), 2, "{alone:#?}");
     assert_eq!(alone, reads_before_the_first_step(200).await);
+}
+
+/// What is read of a service with labels for the Traefik, whose API is off.
+async fn reads_before_a_refusal(unrelated: usize) -> Vec<String> {
+    let bench = Bench::with(unrelated).await;
+    let (run, flags) = (bench.run(), Partial::default());
+    let mut landscape = run.landscape().await.unwrap();
+    let refused = run.prepare("site", &flags, &[], Purpose::Roll, &mut landscape);
+    let error = refused.await.map(drop).unwrap_err();
+    assert!(
+        error
+            .message
+            .contains("does not read through a socket proxy"),
+        "{error}"
+    );
+    bench.reads()
+}
+
+#[tokio::test]
+async fn a_refusal_by_what_is_in_front_reads_the_same_with_two_hundred_unrelated_containers() {
+    let alone = reads_before_a_refusal(0).await;
+    assert!(
+        alone.iter().any(|path| path.contains("/edge/json")),
+        "{alone:#?}"
+    );
+    assert_eq!(alone, reads_before_a_refusal(200).await);
 }
 
 #[tokio::test]
