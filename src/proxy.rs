@@ -1,6 +1,7 @@
 //! What moves the traffic: one trait, and an implementation for each kind of proxy.
 
 pub mod agree;
+pub mod detect;
 pub mod driver;
 pub mod landscape;
 pub mod none;

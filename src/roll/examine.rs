@@ -11,7 +11,8 @@ use crate::{
     model::{Health, Observed, Replica},
     plan,
     proxy::{
-        driver::{self, Bypass, Detection, Hazard},
+        detect::detect,
+        driver::{Bypass, Detection, Hazard},
         landscape::Landscape,
     },
     settings::Partial,
@@ -70,7 +71,7 @@ impl<'a> RunContext<'a> {
     ) -> Result<Examined<'a>> {
         let (name, purpose) = (&service.name, Purpose::Roll);
         let mut context = self.context(name, flags, purpose, landscape).await?;
-        let detection = driver::detect(self, &context, landscape).await;
+        let detection = detect(self, &context, landscape).await;
         let mut joined = by_processes(inspects, &context.olds);
         joined.retain(|own| !context.joined.iter().any(|known| known.is_same(own)));
         context.joined.extend(joined);

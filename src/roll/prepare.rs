@@ -13,7 +13,11 @@ use crate::{
     event::Scope,
     model::ServiceKey,
     namespace::traffic::Protocol,
-    proxy::{Router, driver, landscape::Landscape},
+    proxy::{
+        Router,
+        detect::{detect, refuse_own_parts},
+        landscape::Landscape,
+    },
     settings::{Partial, Settings},
 };
 
@@ -60,7 +64,7 @@ impl<'a> RunContext<'a> {
             let mut context = self.context(name, flags, purpose, landscape).await?;
             context.earlier = earlier;
             let mut notices = self.refuse_service(&context, landscape).await?;
-            let mut detection = driver::detect(self, &context, landscape).await?;
+            let mut detection = detect(self, &context, landscape).await?;
             notices.extend(detection.all_notices(&context.settings));
             let before = self.tell_trouble(&context, &mut *detection.router).await;
             let called_ports = detection.called_ports();
@@ -118,7 +122,7 @@ impl<'a> RunContext<'a> {
         context: &ServiceContext<'_>,
         landscape: &Landscape,
     ) -> Result<Vec<String>> {
-        driver::refuse_own_parts(landscape, &context.olds).await?;
+        refuse_own_parts(landscape, &context.olds).await?;
         let mut notices = Vec::new();
         if context.purpose == Purpose::Settle {
             return Ok(notices);

@@ -138,7 +138,7 @@ async fn refuse_left(
 }
 
 /// What is in front, with what reaches the service past the router of its labels.
-fn found(detection: Detection, notice: Option<String>, callers: &[Caller]) -> Detection {
+fn with_callers(detection: Detection, notice: Option<String>, callers: &[Caller]) -> Detection {
     let reroutes = detection.router.capabilities().hold_reroutes;
     let callers = callers
         .iter()
@@ -177,7 +177,7 @@ async fn labelled_front(
             refuse_past_labels(settings, &survey.callers)?;
             Detection {
                 hazards: survey.hazards,
-                ..found(Detection::new(way.router), way.notice, &survey.callers)
+                ..with_callers(Detection::new(way.router), way.notice, &survey.callers)
             }
         }
         Err(error) if refused && needs_none => {
@@ -185,7 +185,7 @@ async fn labelled_front(
                 "{}; --strategy recreate needs none, and nothing confirms the new replicas but their health",
                 error.message
             );
-            found(none(), Some(notice), &survey.callers)
+            with_callers(none(), Some(notice), &survey.callers)
         }
         Err(error) if refused && ignored(settings, &error).is_some() => {
             let check = ignored(settings, &error).unwrap_or(Check::Switch);
@@ -193,7 +193,7 @@ async fn labelled_front(
                 "{}; going on because of --ignore {check}: both versions will answer for a while, and requests can fail while the old containers stop",
                 error.message
             );
-            found(none(), Some(notice), &survey.callers)
+            with_callers(none(), Some(notice), &survey.callers)
         }
         Err(error) => return Err(error.untouched()),
     };
@@ -228,7 +228,7 @@ async fn unlabelled_front(
             refuse_past_labels(settings, &callers)?;
             return Ok(Detection {
                 hazards: survey.hazards,
-                ..found(Detection::new(way.router), way.notice, &callers)
+                ..with_callers(Detection::new(way.router), way.notice, &callers)
             });
         }
         Err(error) if known || is_left().await => {
@@ -238,7 +238,7 @@ async fn unlabelled_front(
     }
     // An unfinished rollout is settled even where no Traefik routes to the service any more.
     if context.purpose == Purpose::Settle {
-        return Ok(found(none(), None, &callers));
+        return Ok(with_callers(none(), None, &callers));
     }
     refuse_past_labels(settings, &callers)?;
     if settings.proxy == ProxyKind::Traefik {
@@ -248,7 +248,7 @@ async fn unlabelled_front(
         _ if callers.iter().any(Caller::routes) => None,
         silent => Some(on_health_alone(name, silent.as_ref())),
     };
-    Ok(found(none(), notice, &callers))
+    Ok(with_callers(none(), notice, &callers))
 }
 
 /// `silent` is why Traefik cannot be asked.
