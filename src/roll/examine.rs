@@ -70,32 +70,41 @@ impl<'a> RunContext<'a> {
         inspects: &[ContainerInspectResponse],
     ) -> Result<Examined<'a>> {
         let (name, purpose) = (&service.name, Purpose::Roll);
-        let mut context = self.context(name, flags, purpose, landscape).await?;
-        let detection = detect(self, &context, landscape).await;
-        let mut joined = by_processes(inspects, &context.olds);
-        joined.retain(|own| !context.joined.iter().any(|known| known.is_same(own)));
-        context.joined.extend(joined);
-        let mut detection = match detection {
-            Ok(detection) => detection,
+        let context = self.context(name, flags, purpose, landscape).await?;
+        let mut examined = match detect(self, &context, landscape).await {
+            Ok(detection) => self.examined(context, landscape, detection).await,
             // Without a way, that is why.
-            Err(error) => return Ok(Examined::without_a_way(context, error)),
+            Err(error) => Examined::without_a_way(context, error),
         };
+        let context = &mut examined.context;
+        for own in by_processes(inspects, &context.olds) {
+            if !context.joined.iter().any(|known| known.is_same(&own)) {
+                context.joined.push(own);
+            }
+        }
+        Ok(examined)
+    }
+
+    async fn examined(
+        &self,
+        context: ServiceContext<'a>,
+        landscape: &Landscape,
+        mut detection: Detection,
+    ) -> Examined<'a> {
         let (way, unfinished) = look(&mut detection, &context.olds).await;
+        let objections = detection.objections;
         let refused = match &way {
-            Ok(_) => self
-                .refuse(&context, landscape, detection.objections)
-                .await
-                .err(),
+            Ok(_) => self.refuse(&context, landscape, objections).await.err(),
             Err(_) => None,
         };
-        Ok(Examined {
+        Examined {
             context,
             way,
             unfinished,
             bypasses: detection.bypasses,
             hazards: detection.hazards,
             refused,
-        })
+        }
     }
 
     /// Refuses what a rollout would be refused for.
