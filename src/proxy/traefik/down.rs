@@ -111,6 +111,8 @@ mod tests {
         }
         let elsewhere = down("http://10.0.0.30:80").found_in(&running);
         assert_eq!(elsewhere.command(), None);
+        let hazard = elsewhere.hazard();
+        assert!(hazard.text.contains("for up to 10s"), "{hazard:?}");
         let of_a_file = Down {
             service: "nb@file".to_owned(),
             ..down("http://10.0.0.3:80").found_in(&running)
