@@ -163,7 +163,10 @@ pub fn unfinished(
         .filter(|claim| claim.phase != Phase::Settled);
     let rollout = match unsettled {
         Some(claim) => claim.rollout.clone(),
-        None => unnamed(observed)?.rollout.clone()?,
+        None => match unnamed(observed) {
+            Some(new) => new.rollout.clone()?,
+            None => halted(observed, begun)?,
+        },
     };
     let (own, others) = observed.split(&rollout);
     let wanted = own.iter().filter_map(|replica| replica.wanted).max();
@@ -175,10 +178,14 @@ pub fn unfinished(
         .any(|other| other.serves() || restartable(other));
     let last = !way_back && own.iter().any(|own| own.serves());
     let whole = !own.is_empty() && own.len() as u32 == wanted;
+    // They get their final names after the cutover alone.
+    let named = own.iter().all(|own| own.name == own.target_name());
     let forward = match unsettled.map(|claim| claim.phase) {
         Some(Phase::Committed) => true,
         // No proxy hides the new replicas: they may be all that answers.
-        Some(Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack) => last && !routed,
+        Some(Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack) => {
+            (last || (whole && named)) && !routed
+        }
         Some(Phase::ForceShown | Phase::Settled) | None => last || (whole && !routed),
     };
     let goal = if forward {
@@ -187,6 +194,15 @@ pub fn unfinished(
         Goal::Undo(Reason::Unfinished)
     };
     Some((rollout, goal, wanted))
+}
+
+/// The rollout that has stopped an old replica and left nothing else, not even a claim: that may be where this run does not
+/// look, such as behind another proxy.
+fn halted(observed: &Observed, begun: Option<&StopFirst>) -> Option<RolloutId> {
+    let begun = begun?;
+    let mut replicas = observed.replicas.iter();
+    let stopped = replicas.any(|own| begun.has_stopped(own));
+    stopped.then(|| begun.rollout.clone())
 }
 
 /// A replica that never got its final name.

@@ -227,10 +227,15 @@ pub trait Router {
 /// The record of several places: as far as the furthest, hiding only what all hide, and stale where they differ.
 pub fn combine(claims: Vec<Option<Claim>>) -> Option<Claim> {
     let all: Vec<&Claim> = claims.iter().flatten().collect();
-    let furthest = |claim: &&&Claim| claim.phase == Phase::Committed;
-    let shifted = |claim: &&&Claim| matches!(claim.phase, Phase::Shifted { .. });
-    let found = all.iter().find(furthest).or(all.iter().find(shifted));
-    let mut combined = Claim::clone(found.or(all.first())?);
+    let order = |claim: &&Claim| match claim.phase {
+        Phase::Committed => 3,
+        Phase::Shifted { .. } => 2,
+        Phase::ForceShown => 1,
+        Phase::Prepared | Phase::RolledBack | Phase::Settled => 0,
+    };
+    // Of equals the first, as a socket proxy is asked before the next.
+    let furthest = all.iter().copied().rev().max_by_key(order)?;
+    let mut combined = Claim::clone(furthest);
     for claim in &claims {
         let same = claim.as_ref().is_some_and(|claim| {
             claim.phase == combined.phase && claim.rollout == combined.rollout && !claim.stale

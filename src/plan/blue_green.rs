@@ -51,6 +51,10 @@ impl<'a> Rollout<'a> {
             // What else is there by now is not this rollout's any more.
             Some(Phase::Settled) if !self.olds.is_empty() => self.done(),
             Some(Phase::Settled) => self.retire(),
+            // Without a proxy they may be all that answers.
+            Some(Phase::RolledBack) if self.is_last_unrouted() => {
+                Next::Step(Step::Route(Phase::Committed))
+            }
             Some(Phase::RolledBack) => {
                 Next::Undo(Reason::Failed("the traffic was taken back".into()))
             }
@@ -71,6 +75,11 @@ impl<'a> Rollout<'a> {
     fn is_given_up(&self) -> bool {
         let was_there = |old: &&Replica| self.desired.olds_at_start.contains(&old.id);
         self.facts.confirmed == Some(Phase::Committed) && !self.olds.iter().any(was_there)
+    }
+
+    fn is_last_unrouted(&self) -> bool {
+        let finishes = self.desired.goal == Goal::Finish && !self.desired.routed;
+        finishes && !self.old_serves() && self.news.iter().any(|new| new.serves())
     }
 
     fn only_new_there(&self) -> bool {
@@ -412,8 +421,10 @@ impl<'a> Rollout<'a> {
     }
 
     fn remove_new(&self, reason: &Reason) -> Next {
-        // Where nothing else serves, waiting for last answers would make the gap longer.
-        let drained = self.phase == Some(Phase::RolledBack) && !self.is_restartable();
+        // Where nothing else serves, waiting for last answers would make the gap longer; and without a proxy nothing keeps
+        // new requests away.
+        let hidden = self.desired.routed && self.phase == Some(Phase::RolledBack);
+        let drained = hidden && !self.is_restartable();
         if let Some(step) = self.wind_down(&self.news, drained, false) {
             return Next::Step(step);
         }

@@ -304,6 +304,9 @@ proptest! {
         }
         world.fate = super::simulator::WELL;
         let lived = live(&world.observed).len();
+        // A first start without a proxy that never got as far may be removed, though a part of it runs.
+        let phase = world.observed.claim.as_ref().map(|claim| claim.phase);
+        let served = world.desired.routed || phase == Some(Phase::Committed);
         let mut stuck = false;
         for _ in 0..2 {
             let starting = |own: &&mut Replica| own.health == Health::Starting;
@@ -318,7 +321,7 @@ proptest! {
             }
         }
         prop_assert!(!stuck, "{:#?}", world.observed);
-        prop_assert!(!world.desired.routed || lived == 0 || !live(&world.observed).is_empty());
+        prop_assert!(!served || lived == 0 || !live(&world.observed).is_empty(), "{world:#?}");
     }
 }
 

@@ -234,6 +234,10 @@ impl Simulator {
         next.desired.policy.bake = self.desired.policy.bake && next.desired.goal == Goal::Finish;
         next.observed = self.observed.clone();
         next.facts.created = true;
+        let was_committed = matches!(self.phase(), Some(Phase::Committed | Phase::RolledBack));
+        let forward = next.desired.goal == Goal::Finish && !self.desired.routed;
+        next.desired.served |=
+            forward && was_committed && next.news().iter().any(|new| new.serves());
         Some(next)
     }
 

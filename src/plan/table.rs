@@ -756,3 +756,38 @@ fn a_run_that_dies_after_any_step_is_settled_by_the_next() {
         }
     }
 }
+
+/// Without a proxy nothing hides the new replicas: what serves is never removed for a record alone.
+#[test]
+fn without_a_proxy_the_last_that_serves_is_kept_whatever_the_claim_says() {
+    for phase in [Phase::Prepared, Phase::RolledBack] {
+        let mut world = Simulator::new(olds(1), 1, false, WELL);
+        for step in [
+            Step::Route(Phase::Prepared),
+            Step::Create { replicas: 1 },
+            Step::AwaitReady,
+            Step::Route(Phase::Committed),
+            Step::Route(phase),
+        ] {
+            world.apply(&step);
+        }
+        world.observed.replicas.retain(|own| own.rollout.is_some());
+        let mut next = world.restarted().unwrap();
+        assert_eq!(next.run(), Next::Done, "{phase:?}");
+        assert_eq!(next.news().len(), 1);
+        assert_eq!(next.observed.claim, None);
+    }
+}
+
+/// What version 0.1.0 makes of a claim that it does not know: it finishes the rollout without it.
+#[test]
+fn without_a_proxy_replicas_with_their_final_names_are_past_their_cutover() {
+    let mut world = Simulator::new(olds(1), 1, false, WELL);
+    world.apply(&Step::Route(Phase::Prepared));
+    world.apply(&Step::Create { replicas: 1 });
+    let new = world.observed.replicas.last_mut().unwrap();
+    new.health = Health::Healthy;
+    new.name = new.target_name().to_owned();
+    let next = world.restarted().unwrap();
+    assert_eq!(next.desired.goal, Goal::Finish);
+}

@@ -214,9 +214,10 @@ fn resumes(claim: Option<Phase>, ran: &[&str]) -> Option<Goal> {
 }
 
 #[test]
-fn a_stopped_replica_is_started_again_where_a_claim_is_there_and_left_alone_where_none_is() {
+fn a_stop_that_only_the_record_tells_of_is_undone_and_one_by_an_operator_is_none() {
     let undo = Some(Goal::Undo(Reason::Unfinished));
-    assert_eq!(resumes(None, &["old-1"]), None);
+    assert_eq!(resumes(None, &["old-1"]), undo);
+    assert_eq!(resumes(None, &["another"]), None);
     assert_eq!(resumes(Some(Phase::Prepared), &["old-1"]), undo);
     assert_eq!(resumes(Some(Phase::Settled), &["another"]), None);
 }

@@ -13,12 +13,7 @@ use crate::{
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, RoutePlan, ServiceKey, Share},
     namespace::traffic::Protocol,
-    state::{
-        Lock,
-        claims::Entry,
-        lock,
-        store::{self, File},
-    },
+    state::{Lock, claims::Entry, lock, store},
 };
 
 /// Routes nothing.
@@ -33,7 +28,9 @@ struct Held {
     /// The lock's container, which has the state volume mounted.
     container: String,
     epoch: u64,
-    last: Option<Entry>,
+    /// How many entries it has written.
+    written: u64,
+    claim: Option<Claim>,
 }
 
 impl NoProxy {
@@ -45,12 +42,23 @@ impl NoProxy {
         }
     }
 
-    fn last(&self, files: &[File]) -> Result<Option<Entry>> {
+    /// The last entry, where something looks unfinished; of use without the lock.
+    async fn seen(&self, replicas: &[Replica]) -> Result<Option<(Entry, Phase)>> {
+        let holder = lock::holder(&self.engine, &self.key).await?;
+        let unnamed = replicas.iter().find(|own| own.name != own.target_name());
+        let files = match (holder, unnamed) {
+            // A run that was killed left its lock, whose container has the state volume mounted.
+            (Some(holder), _) => store::read(&self.engine, holder.id(), &self.key).await?,
+            (None, Some(new)) => store::look(&self.engine, &new.image, &self.key).await?,
+            (None, None) => return Ok(None),
+        };
+        self.last(&files)
+    }
+
+    fn last(&self, files: &[File]) -> Result<Option<(Entry, Phase)>> {
         Entry::last(files).map_err(|why| {
-            Error::refused(format!("the claim of {} cannot be read: {why}", self.key)).hint(format!(
-                "docker volume inspect {} says where it is; without its folder claim the rollout begins anew",
-                store::volume()
-            ))
+            let message = format!("the claim of {} cannot be read: {why}", self.key);
+            Error::refused(message).hint("finish with the newer rollout")
         })
     }
 
@@ -58,17 +66,23 @@ impl NoProxy {
         let Some(held) = &mut self.held else {
             return Err(Error::failed("a claim is written under the lock alone"));
         };
-        let entry = Entry {
-            epoch: held.epoch,
-            number: held.last.as_ref().map_or(0, |last| last.number) + 1,
-            rollout: claim.rollout.clone(),
-            phase: claim.phase,
-            hides: claim.plan.hidden().cloned().collect(),
-        };
+        let number = (held.epoch, held.written + 1);
+        let hides = claim.plan.hidden().cloned().collect();
+        let entry = Entry::new(number, claim.rollout.clone(), claim.phase, hides);
         let (engine, path) = (&self.engine, entry.path());
         store::write(engine, &held.container, &self.key, &path, &entry).await?;
-        held.last = Some(entry);
+        held.written += 1;
+        held.claim = Some(claim.clone());
         Ok(())
+    }
+}
+
+fn claim((entry, phase): (Entry, Phase)) -> Claim {
+    Claim {
+        plan: RoutePlan::of(&entry.rollout, Share::Live, entry.hides),
+        rollout: entry.rollout,
+        phase,
+        stale: false,
     }
 }
 
@@ -95,34 +109,26 @@ impl Router for NoProxy {
         names::only_datagrams(&replica.labels)
     }
 
-    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
+    async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>> {
         let last = match &self.held {
-            Some(held) => held.last.clone(),
-            // A run that was killed left its lock, whose container has the state volume mounted.
-            None => match lock::holder(&self.engine, &self.key).await? {
-                Some(holder) => {
-                    let files = store::read(&self.engine, holder.id(), &self.key).await?;
-                    self.last(&files)?
-                }
-                None => None,
-            },
+            Some(held) => held.claim.clone(),
+            None => self.seen(replicas).await?.map(claim),
         };
-        let open = last.filter(|last| last.phase != Phase::Settled);
-        Ok(open.map(|last| Claim {
-            plan: RoutePlan::of(&last.rollout, Share::Live, last.hides),
-            rollout: last.rollout,
-            phase: last.phase,
-            stale: false,
-        }))
+        Ok(last.filter(|last| last.phase != Phase::Settled))
     }
 
     async fn fence(&mut self, lock: &Lock) -> Result<()> {
         let files = store::read(&self.engine, &lock.id, &self.key).await?;
         let last = self.last(&files)?;
+        // The engine's clock may have been set back.
+        let later = last
+            .as_ref()
+            .map_or(0, |(last, _)| last.epoch.saturating_add(1));
         self.held = Some(Held {
             container: lock.id.clone(),
-            epoch: lock.epoch,
-            last,
+            epoch: lock.epoch.max(later),
+            written: 0,
+            claim: last.map(claim),
         });
         Ok(())
     }
@@ -133,7 +139,11 @@ impl Router for NoProxy {
     }
 
     async fn release(&mut self, rollout: &RolloutId, _: &[Replica]) -> Result<()> {
-        self.write(&Claim::settled(rollout)).await
+        // Nothing is left to do by now. A claim that stays is released by the next run.
+        if let Err(error) = self.write(&Claim::settled(rollout)).await {
+            tracing::warn!(%error, "the claim is not released");
+        }
+        Ok(())
     }
 
     async fn switch_delay(&mut self, _: &[Replica]) -> Duration {

@@ -46,8 +46,10 @@ async fn settled_view(proxy: &mut dyn Router, replicas: &[Replica]) -> Option<Ob
     let mut last = proxy.observed(replicas).await;
     if !last.as_ref().is_some_and(is_well) {
         retry::until(proxy.held_back(), async || {
-            last = proxy.observed(replicas).await;
-            last.as_ref().is_some_and(is_well)
+            let now = proxy.observed(replicas).await;
+            let ends = now.as_ref().is_some_and(is_well);
+            last = now.or_else(|| last.take());
+            ends
         })
         .await;
     }

@@ -1,7 +1,7 @@
 //! What a rollout leaves in the state volume: that it was begun, the revision that it made, and the image kept.
 //!
-//! What cannot be read or written is said, and the rollout goes on. One thing of it decides what serves: which old replicas a
-//! rollout that stops first has found running, so that a later run can start them again.
+//! What cannot be read or written is said, and the rollout goes on: behind a proxy none of it decides what serves, but for
+//! the old replicas that a rollout which stops first found running, so that a later run can start them again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,19 +57,30 @@ impl Memory {
         intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
     }
 
-    /// The rollout that was begun last, where it stops first. An old replica that was started again since then is not one
-    /// that it stopped.
-    pub fn stop_first(&self, replicas: &[Replica]) -> Option<StopFirst> {
+    /// The rollout that was begun last, where it stops first and made no revision. An old replica that was started again
+    /// since then is not one that it stopped. `now` is in milliseconds of the engine's clock.
+    pub fn stop_first(&self, replicas: &[Replica], now: u64) -> Option<StopFirst> {
         let last = self.last.as_ref()?;
+        let rollout = &last.revision.rollout;
+        let mut made = self.revisions.list.iter();
+        if made.any(|own| own.rollout == *rollout) {
+            return None;
+        }
+        let may_stop_still = now.saturating_sub(last.revision.at) < STOPPING;
+        let is_open = last.failed.is_none() && may_stop_still;
         let same = |own: &&Replica| last.ran.get(&own.id) == Some(&own.started_at);
-        let ran = replicas.iter().filter(same).map(|own| own.id.clone());
+        let replicas = replicas.iter().filter(|own| is_open || !own.may_run());
+        let ran = replicas.filter(same).map(|own| own.id.clone());
         let ran: BTreeSet<ContainerId> = ran.collect();
         (!ran.is_empty()).then(|| StopFirst {
-            rollout: RolloutId(last.revision.rollout.clone()),
+            rollout: RolloutId(rollout.clone()),
             ran,
         })
     }
 }
+
+/// How long after its beginning a killed run may have asked the engine for a stop that still goes on, in milliseconds.
+const STOPPING: u64 = 10 * 60 * 1000;
 
 /// Old replicas that a rollout which stops first has to start again where it fails, and when each had started.
 pub(super) fn ran(settings: &Settings, olds: &[Replica]) -> BTreeMap<ContainerId, String> {

@@ -29,14 +29,15 @@ impl<'a> Locked<'a> {
     /// Finishes or undoes what an earlier run has left.
     pub async fn settle_unfinished(mut self) -> Result<Settled<'a>> {
         let mut memory = self.remembered().await;
-        self.prepared.proxy.fence(self.held.lock).await?;
+        let fenced = self.prepared.proxy.fence(self.held.lock).await;
+        fenced.map_err(Error::untouched)?;
         let observed = self.observe().await?;
         let (engine, key) = (self.prepared.run.engine, &self.prepared.context.key);
         let ids = observed.replicas.iter().map(|own| own.id.clone());
         engine.sweep_helpers(&ids.collect::<Vec<_>>()).await?;
         engine.sweep_hooks(key).await?;
         let routed = self.prepared.proxy.routes();
-        let begun = memory.stop_first(&observed.replicas);
+        let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
         let left = plan::unfinished(&observed, routed, begun.as_ref());
         let was_unfinished = left.is_some();
         let (olds, before) = match left {
@@ -96,6 +97,9 @@ impl<'a> Locked<'a> {
         if let Some(begun) = begun {
             begun.resume(&mut desired, &others);
         }
+        // Once committed, the new replicas may be all that serves: nothing removes them.
+        let was_committed = matches!(phase, Some(Phase::Committed | Phase::RolledBack));
+        desired.served |= forward && !routed && was_committed && news.iter().any(Replica::serves);
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
         desired.hooks = self.prepared.context.has_hooks(&others);

@@ -1,7 +1,7 @@
 //! The claim of a service that no proxy routes to, in the state volume.
 //!
-//! Two files take turns, so that a write that is cut off leaves the claim before it. The newest epoch counts, whatever an
-//! earlier run writes later.
+//! Each entry is a new file, so that a write that is cut off leaves the claim before it. An entry of an earlier owner never
+//! counts against one of a later owner, whenever it is written.
 
 use std::collections::BTreeSet;
 
@@ -16,38 +16,55 @@ const FOLDER: &str = "claim";
 /// A claim as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Of the lock under which it was written.
+    /// Grows with each owner of the service's lock.
     pub epoch: u64,
-    /// Grows with each entry of the service.
+    /// Grows with each entry of an owner.
     pub number: u64,
     pub rollout: RolloutId,
-    pub phase: Phase,
+    /// See [`Phase`].
+    phase: String,
     /// The old replicas that the new ones replace.
     pub hides: BTreeSet<ContainerId>,
 }
 
 impl Entry {
-    /// The file that it is written to.
-    pub fn path(&self) -> String {
-        format!("{FOLDER}/{}.json", self.number % 2)
+    pub fn new(
+        (epoch, number): (u64, u64),
+        rollout: RolloutId,
+        phase: Phase,
+        hides: BTreeSet<ContainerId>,
+    ) -> Self {
+        Self {
+            epoch,
+            number,
+            rollout,
+            phase: phase.to_string(),
+            hides,
+        }
     }
 
-    /// The newest among a service's files.
+    /// The file that it is written to.
+    pub fn path(&self) -> String {
+        format!("{FOLDER}/{}-{}.json", self.epoch, self.number)
+    }
+
+    /// The newest among a service's files, and its phase. What is no whole entry was cut off while it was written, and
+    /// nothing followed it.
     ///
     /// # Errors
-    /// There are files, and none can be read: which one and why, in a few words.
-    pub fn last(files: &[File]) -> Result<Option<Self>, String> {
-        let own = files.iter().filter(|file| file.path.starts_with(FOLDER));
-        let read: Vec<Result<Self, String>> = own.map(File::entry::<Self>).collect();
-        let newest = read
-            .iter()
-            .flatten()
-            .max_by_key(|own| (own.epoch, own.number));
-        match (newest, read.iter().find_map(|own| own.as_ref().err())) {
-            (Some(newest), _) => Ok(Some(newest.clone())),
-            (None, Some(why)) => Err(why.clone()),
-            (None, None) => Ok(None),
+    /// An entry of a newer version: why it cannot be read, in a few words.
+    pub fn last(files: &[File]) -> Result<Option<(Self, Phase)>, String> {
+        let own = || files.iter().filter(|file| file.path.starts_with(FOLDER));
+        if let Some(newer) = own().find(|file| file.is_of_a_newer_format()) {
+            return newer.entry::<Self>().map(|_| None);
         }
+        let read = own().filter_map(|file| file.entry::<Self>().ok());
+        let newest = read.max_by_key(|own| (own.epoch, own.number));
+        newest.map_or(Ok(None), |newest| {
+            let phase = newest.phase.parse::<Phase>();
+            let phase = phase.map_err(|unknown| unknown.to_string())?;
+            Ok(Some((newest, phase)))
+        })
     }
 }
 
@@ -56,38 +73,45 @@ mod tests {
     use super::*;
 
     fn entry(epoch: u64, number: u64, phase: Phase) -> Entry {
-        Entry {
-            epoch,
-            number,
-            rollout: RolloutId("r1".to_owned()),
-            phase,
-            hides: BTreeSet::new(),
-        }
+        let rollout = RolloutId("r1".to_owned());
+        Entry::new((epoch, number), rollout, phase, BTreeSet::new())
+    }
+
+    fn file(own: &Entry) -> File {
+        File::of(&own.path(), own)
+    }
+
+    fn last(files: &[File]) -> Option<Phase> {
+        Entry::last(files).unwrap().map(|(_, phase)| phase)
     }
 
     #[test]
-    fn the_newest_epoch_counts_and_a_write_that_was_cut_off_does_not() {
+    fn the_last_entry_of_the_last_owner_counts_and_a_write_that_was_cut_off_does_not() {
         let hold = entry(7, 1, Phase::Prepared);
         let cutover = entry(7, 2, Phase::Committed);
-        assert_ne!(hold.path(), cutover.path());
-        let file = |own: &Entry| File::of(&own.path(), own);
-        let last = |files: &[File]| Entry::last(files);
-        assert_eq!(last(&[]), Ok(None));
-        assert_eq!(
-            last(&[file(&hold), file(&cutover)]),
-            Ok(Some(cutover.clone()))
-        );
-        let torn = File::raw(&cutover.path(), b"{\"format\":1,");
-        assert_eq!(last(&[file(&hold), torn]), Ok(Some(hold.clone())));
-        let late = entry(6, 3, Phase::RolledBack);
-        assert_eq!(last(&[file(&late), file(&cutover)]), Ok(Some(cutover)));
-        let torn = File::raw(&hold.path(), b"");
-        assert_eq!(last(&[torn]), Err("claim/1.json is corrupt".to_owned()));
+        assert_eq!(last(&[]), None);
+        let both = [file(&cutover), file(&hold)];
+        assert_eq!(last(&both), Some(Phase::Committed));
+        for cut in [&b"{\"format\":1,"[..], b""] {
+            let torn = File::raw(&cutover.path(), cut);
+            assert_eq!(last(&[file(&hold), torn]), Some(Phase::Prepared));
+            let torn = File::raw(&hold.path(), cut);
+            assert_eq!(last(&[torn]), None);
+        }
+        let late = entry(6, 9, Phase::RolledBack);
+        assert_eq!(last(&[file(&late), file(&cutover)]), Some(Phase::Committed));
+        assert_ne!(late.path(), cutover.path());
     }
 
     #[test]
-    fn a_phase_of_a_later_version_is_no_claim_that_can_be_read() {
-        let value = serde_json::json!({"epoch": 7, "number": 1, "rollout": "r1", "phase": "of-tomorrow", "hides": []});
-        assert!(Entry::last(&[File::of("claim/1.json", &value)]).is_err());
+    fn an_entry_of_a_newer_version_is_an_error_whatever_stands_beside_it() {
+        let hold = entry(7, 1, Phase::Prepared);
+        let mut newer = entry(7, 2, Phase::Committed);
+        newer.phase = "of-tomorrow".to_owned();
+        let error = Entry::last(&[file(&hold), file(&newer)]).unwrap_err();
+        assert!(error.contains("of-tomorrow"), "{error}");
+        let newer = File::raw(&newer.path(), br#"{"format":2,"what":"ever"}"#);
+        let error = Entry::last(&[file(&hold), newer]).unwrap_err();
+        assert!(error.contains("newer rollout"), "{error}");
     }
 }

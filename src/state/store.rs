@@ -111,6 +111,16 @@ pub async fn sweep(engine: &Engine) -> Result<()> {
 }
 
 impl File {
+    /// Whether a newer version wrote it.
+    pub fn is_of_a_newer_format(&self) -> bool {
+        let value = serde_json::from_slice::<serde_json::Value>(&self.content);
+        value.is_ok_and(|value| {
+            value["format"]
+                .as_u64()
+                .is_some_and(|format| format > FORMAT)
+        })
+    }
+
     /// The entry in it; the error says, in a few words, what is wrong.
     pub fn entry<T: DeserializeOwned>(&self) -> Result<T, String> {
         let corrupt = || format!("{} is corrupt", self.path);
