@@ -137,7 +137,7 @@ impl Running<'_> {
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        if !(self.bakes_on && *step == Step::Bake) {
+        if self.is_reported(step) && !(self.bakes_on && *step == Step::Bake) {
             self.events.emit(Event::StepStarted {
                 step: step.name(),
                 replicas: names(step, observed),
@@ -192,9 +192,17 @@ impl Running<'_> {
         }
     }
 
+    /// Without a proxy a claim moves no traffic: writing it is no step that an operator waits for.
+    fn is_reported(&self, step: &Step) -> bool {
+        self.desired.routed || !matches!(step, Step::Route(_) | Step::Release)
+    }
+
     fn succeeded(&mut self, step: &Step, took: Duration) {
         self.failures = 0;
         self.facts.released |= *step == Step::Release;
+        if !self.is_reported(step) {
+            return;
+        }
         let ms = took.as_millis() as u64;
         *self.summary.phases.entry(step.name()).or_default() += ms;
         self.bakes_on = *step == Step::Bake && self.facts.baked.is_none();

@@ -310,6 +310,30 @@ impl RoutePlan {
         })
     }
 
+    /// A plan that hides these old replicas, and gives the rollout this share.
+    pub fn of(
+        rollout: &RolloutId,
+        share: Share,
+        hides: impl IntoIterator<Item = ContainerId>,
+    ) -> Self {
+        let olds = hides.into_iter().map(Target::Replica);
+        let olds = olds.map(|old| (old, Share::Hidden));
+        let own = (Target::Rollout(rollout.clone()), share);
+        Self {
+            shares: olds.chain([own]).collect(),
+        }
+    }
+
+    /// The old replicas that it hides by their ids.
+    pub fn hidden(&self) -> impl Iterator<Item = &ContainerId> {
+        self.shares
+            .iter()
+            .filter_map(|(target, share)| match (target, share) {
+                (Target::Replica(id), Share::Hidden) => Some(id),
+                _ => None,
+            })
+    }
+
     pub fn is_hidden(&self, target: &Target) -> bool {
         self.shares.get(target) == Some(&Share::Hidden)
     }
@@ -404,13 +428,10 @@ pub struct Claim {
 impl Claim {
     /// Of a rollout that is over, and whose replicas have no result of Docker's health check yet.
     pub fn settled(rollout: &RolloutId) -> Self {
-        let own = Target::Rollout(rollout.clone());
         Self {
             rollout: rollout.clone(),
             phase: Phase::Settled,
-            plan: RoutePlan {
-                shares: BTreeMap::from([(own, Share::Live)]),
-            },
+            plan: RoutePlan::of(rollout, Share::Live, []),
             stale: false,
         }
     }

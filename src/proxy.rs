@@ -17,6 +17,7 @@ use crate::{
     error::Result,
     model::{Claim, ContainerId, Phase, Replica, RolloutId, RoutePlan, Routing, Share, Target},
     namespace::{check::Check, traffic::Protocol},
+    state::Lock,
     watch::Role,
 };
 
@@ -163,7 +164,7 @@ pub trait Proxy {
 
     /// Fences out earlier runs: their later writes fail. The routing stays as it is. A process whose lease expired may
     /// only have been suspended.
-    async fn fence(&mut self) -> Result<()> {
+    async fn fence(&mut self, _: &Lock) -> Result<()> {
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What the engine remembers for us: who rolls a service, what was begun, and every revision that has served.
 
+pub mod claims;
 pub mod journal;
 pub mod keep;
 mod lease;

@@ -1,4 +1,4 @@
-//! No proxy: a worker without a router, which is rolled on health alone.
+//! No proxy: a worker without a router, which is rolled on health alone. Its claim is kept in the state volume.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,14 +9,67 @@ use super::{
     traefik::{names, ports},
 };
 use crate::{
-    error::Result,
-    model::{Claim, Replica, RolloutId},
+    engine::Engine,
+    error::{Error, Result},
+    model::{Claim, Phase, Replica, RolloutId, RoutePlan, ServiceKey, Share},
     namespace::{check::Check, traffic::Protocol},
+    state::{
+        Lock,
+        claims::Entry,
+        store::{self, File},
+    },
 };
 
-/// Routes nothing and remembers nothing.
-#[derive(Debug, Default)]
-pub struct NoProxy;
+/// Routes nothing.
+pub struct NoProxy {
+    engine: Engine,
+    key: ServiceKey,
+    held: Option<Held>,
+}
+
+/// What the run that holds the lock knows; it alone writes.
+struct Held {
+    /// The lock's container, which has the state volume mounted.
+    container: String,
+    epoch: u64,
+    last: Option<Entry>,
+}
+
+impl NoProxy {
+    pub fn new(engine: &Engine, key: &ServiceKey) -> Self {
+        Self {
+            engine: engine.clone(),
+            key: key.clone(),
+            held: None,
+        }
+    }
+
+    fn last(&self, files: &[File]) -> Result<Option<Entry>> {
+        Entry::last(files).map_err(|why| {
+            Error::refused(format!("the claim of {} cannot be read: {why}", self.key)).hint(format!(
+                "docker volume inspect {} says where it is; without its folder claim the rollout begins anew",
+                store::volume()
+            ))
+        })
+    }
+
+    async fn write(&mut self, claim: &Claim) -> Result<()> {
+        let Some(held) = &mut self.held else {
+            return Err(Error::failed("a claim is written under the lock alone"));
+        };
+        let entry = Entry {
+            epoch: held.epoch,
+            number: held.last.as_ref().map_or(0, |last| last.number) + 1,
+            rollout: claim.rollout.clone(),
+            phase: claim.phase,
+            hides: claim.plan.hidden().cloned().collect(),
+        };
+        let (engine, path) = (&self.engine, entry.path());
+        store::write(engine, &held.container, &self.key, &path, &entry).await?;
+        held.last = Some(entry);
+        Ok(())
+    }
+}
 
 #[async_trait(?Send)]
 impl Proxy for NoProxy {
@@ -45,16 +98,43 @@ impl Proxy for NoProxy {
         Vec::new()
     }
 
-    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
-        Ok(None)
+    async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>> {
+        let last = match (&self.held, replicas.first()) {
+            (Some(held), _) => held.last.clone(),
+            (None, Some(replica)) => {
+                let files = store::look(&self.engine, &replica.image, &self.key).await?;
+                self.last(&files)?
+            }
+            // Without an image nothing can mount the volume.
+            (None, None) => None,
+        };
+        let open = last.filter(|last| last.phase != Phase::Settled);
+        Ok(open.map(|last| Claim {
+            plan: RoutePlan::of(&last.rollout, Share::Live, last.hides),
+            rollout: last.rollout,
+            phase: last.phase,
+            stale: false,
+        }))
     }
 
-    async fn apply(&mut self, _: &Claim, _: &[Replica]) -> Result<Option<String>> {
-        Ok(None)
-    }
-
-    async fn release(&mut self, _: &RolloutId, _: &[Replica]) -> Result<()> {
+    async fn fence(&mut self, lock: &Lock) -> Result<()> {
+        let files = store::read(&self.engine, &lock.id, &self.key).await?;
+        let last = self.last(&files)?;
+        self.held = Some(Held {
+            container: lock.id.clone(),
+            epoch: lock.epoch,
+            last,
+        });
         Ok(())
+    }
+
+    async fn apply(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<String>> {
+        self.write(claim).await?;
+        Ok(None)
+    }
+
+    async fn release(&mut self, rollout: &RolloutId, _: &[Replica]) -> Result<()> {
+        self.write(&Claim::settled(rollout)).await
     }
 
     async fn switch_delay(&mut self, _: &[Replica]) -> Duration {

@@ -48,6 +48,7 @@ use crate::{
     model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
     namespace::{check::Check, traffic::Protocol},
     overlay,
+    state::Lock,
     watch::Role,
 };
 
@@ -240,7 +241,7 @@ impl Proxy for Traefik {
         Api::held_back(self.instances.iter().map(|own| &*own.api))
     }
 
-    async fn fence(&mut self) -> Result<()> {
+    async fn fence(&mut self, _: &Lock) -> Result<()> {
         let key = self.key.to_string();
         for control in &self.controls {
             let claim = control.overlay().await?.claims.get(&key).cloned();

@@ -51,8 +51,8 @@ impl InFront {
         Self::new(way.proxy, way.notice, callers)
     }
 
-    fn none(notice: Option<String>, callers: Vec<Caller>) -> Self {
-        Self::new(Box::new(NoProxy), notice, callers)
+    fn none(proxy: NoProxy, notice: Option<String>, callers: Vec<Caller>) -> Self {
+        Self::new(Box::new(proxy), notice, callers)
     }
 
     /// What the operator is told once it begins.
@@ -110,7 +110,7 @@ impl RunContext<'_> {
         if context.settings.proxy == ProxyKind::None {
             // Where they cannot be found, this is the way to go on without them.
             let near = near.unwrap_or_default();
-            let none = InFront::none(None, Vec::new());
+            let none = InFront::none(no_proxy(context, landscape), None, Vec::new());
             return refuse_left(context, landscape, &near, none).await;
         }
         let near = near.map_err(|error| match labelled {
@@ -163,6 +163,10 @@ async fn refuse_left(
     }
 }
 
+fn no_proxy(context: &ServiceContext<'_>, landscape: &Landscape) -> NoProxy {
+    NoProxy::new(&landscape.engine, &context.key)
+}
+
 /// The front of a service whose labels ask for Traefik.
 async fn labelled_front(
     context: &ServiceContext<'_>,
@@ -197,7 +201,7 @@ async fn labelled_front(
                 "{}; --strategy recreate needs none, and nothing confirms the new replicas but their health",
                 error.message
             );
-            InFront::none(Some(notice), survey.callers)
+            InFront::none(no_proxy(context, landscape), Some(notice), survey.callers)
         }
         Err(error) if refused && ignored(settings, &error).is_some() => {
             let check = ignored(settings, &error).unwrap_or(Check::Switch);
@@ -205,7 +209,7 @@ async fn labelled_front(
                 "{}; going on because of --ignore {check}: both versions will answer for a while, and requests can fail while the old containers stop",
                 error.message
             );
-            InFront::none(Some(notice), survey.callers)
+            InFront::none(no_proxy(context, landscape), Some(notice), survey.callers)
         }
         Err(error) => return Err(untouched(error)),
     };
@@ -249,7 +253,7 @@ async fn unlabelled_front(
     }
     // An unfinished rollout is settled even where no Traefik routes to the service any more.
     if context.purpose == Purpose::Settle {
-        return Ok(InFront::none(None, callers));
+        return Ok(InFront::none(no_proxy(context, landscape), None, callers));
     }
     refuse_past_labels(settings, &callers)?;
     if settings.proxy == ProxyKind::Traefik {
@@ -259,7 +263,7 @@ async fn unlabelled_front(
         _ if callers.iter().any(Caller::routes) => None,
         silent => Some(on_health_alone(name, silent.as_ref())),
     };
-    Ok(InFront::none(notice, callers))
+    Ok(InFront::none(no_proxy(context, landscape), notice, callers))
 }
 
 /// `silent` is why Traefik cannot be asked.

@@ -29,7 +29,7 @@ impl<'a> Locked<'a> {
     /// Finishes or undoes what an earlier run has left.
     pub async fn settle_unfinished(mut self) -> Result<Settled<'a>> {
         let mut memory = self.remembered().await;
-        self.prepared.proxy.fence().await?;
+        self.prepared.proxy.fence(self.held.lock).await?;
         let observed = self.observe().await?;
         let (engine, key) = (self.prepared.run.engine, &self.prepared.context.key);
         let ids = observed.replicas.iter().map(|own| own.id.clone());

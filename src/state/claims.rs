@@ -39,7 +39,10 @@ impl Entry {
     pub fn last(files: &[File]) -> Result<Option<Self>, String> {
         let own = files.iter().filter(|file| file.path.starts_with(FOLDER));
         let read: Vec<Result<Self, String>> = own.map(File::entry::<Self>).collect();
-        let newest = read.iter().flatten().max_by_key(|own| (own.epoch, own.number));
+        let newest = read
+            .iter()
+            .flatten()
+            .max_by_key(|own| (own.epoch, own.number));
         match (newest, read.iter().find_map(|own| own.as_ref().err())) {
             (Some(newest), _) => Ok(Some(newest.clone())),
             (None, Some(why)) => Err(why.clone()),
@@ -70,7 +73,10 @@ mod tests {
         let file = |own: &Entry| File::of(&own.path(), own);
         let last = |files: &[File]| Entry::last(files);
         assert_eq!(last(&[]), Ok(None));
-        assert_eq!(last(&[file(&hold), file(&cutover)]), Ok(Some(cutover.clone())));
+        assert_eq!(
+            last(&[file(&hold), file(&cutover)]),
+            Ok(Some(cutover.clone()))
+        );
         let torn = File::raw(&cutover.path(), b"{\"format\":1,");
         assert_eq!(last(&[file(&hold), torn]), Ok(Some(hold.clone())));
         let late = entry(6, 3, Phase::RolledBack);

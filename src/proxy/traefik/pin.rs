@@ -48,6 +48,7 @@ use crate::{
     namespace::{check::Check, traffic::Protocol as Spoken},
     proxy::{Capabilities, Observation, Proxy, combine},
     settings::Settings,
+    state::Lock,
     watch::Role,
 };
 
@@ -284,7 +285,7 @@ impl Proxy for Pin {
         Api::held_back(self.fronts.iter().map(|own| &*own.api))
     }
 
-    async fn fence(&mut self) -> Result<()> {
+    async fn fence(&mut self, _: &Lock) -> Result<()> {
         self.read().await?;
         self.refuse_newer()?;
         let name = self.file_name();

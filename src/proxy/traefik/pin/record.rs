@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::tree::Object;
 use crate::{
     error::{Error, Result},
-    model::{Claim, ContainerId, Phase, RolloutId, RoutePlan, Share, Target},
+    model::{Claim, ContainerId, Phase, RolloutId, RoutePlan, Share},
 };
 
 /// The version of the record's format; a newer one is refused.
@@ -60,15 +60,10 @@ impl Record {
             Phase::Prepared | Phase::RolledBack => Share::Hidden,
             _ => Share::Live,
         };
-        let olds = self.hides.iter().cloned().map(Target::Replica);
-        let shares = olds.map(|old| (old, Share::Hidden));
-        let own = (Target::Rollout(self.rollout.clone()), new);
         Claim {
             rollout: self.rollout.clone(),
             phase: self.phase,
-            plan: RoutePlan {
-                shares: shares.chain([own]).collect(),
-            },
+            plan: RoutePlan::of(&self.rollout, new, self.hides.iter().cloned()),
             stale,
         }
     }

@@ -96,7 +96,8 @@ pub async fn pin(
             .map(front)
             .collect();
     }
-    pin.get_acquainted(&context.olds).await?;
+    pin.get_acquainted(&context.olds, &landscape.running)
+        .await?;
     pin.try_it_out(&context.olds)?;
     Ok(pin)
 }
@@ -159,7 +160,11 @@ impl Pin {
         self.fronts.iter().any(|front| !front.stranger)
     }
 
-    async fn get_acquainted(&mut self, replicas: &[Replica]) -> Result<()> {
+    async fn get_acquainted(
+        &mut self,
+        replicas: &[Replica],
+        running: &[ContainerSummary],
+    ) -> Result<()> {
         self.read().await?;
         let left = self.places.iter().filter_map(|place| place.file.as_ref());
         let last = left.map(|file| file.record.epoch).max();
@@ -172,7 +177,7 @@ impl Pin {
             let api = &self.fronts[at].api;
             let servers = api.servers(&names).await?;
             if !servers.services.is_empty() && !pinned {
-                self.refuse_shared(api, replicas, &servers).await?;
+                self.refuse_shared(api, replicas, &servers, running).await?;
             }
             let rules = self.learn_rules(api, replicas).await?;
             for place in &mut self.places {
@@ -211,6 +216,7 @@ impl Pin {
         api: &Api,
         replicas: &[Replica],
         servers: &Servers,
+        running: &[ContainerSummary],
     ) -> Result<()> {
         let hint = "let Traefik read through the socket proxy instead";
         let users = api.other_users(&all_names(replicas)).await?;
@@ -223,9 +229,8 @@ impl Pin {
         }
         // With nothing left to route to, Traefik keeps what it knew last, servers that are gone among it
         // (`isEmptyConfiguration` of its watcher).
-        let running = self.engine.running().await?;
         for place in super::release::strangers(servers, replicas) {
-            if let Some(owner) = owner(place.address, &running) {
+            if let Some(owner) = owner(place.address, running) {
                 return Err(Error::refused(format!(
                     "{owner}, at {place}, is a server of the same Traefik service as {}",
                     self.key.service
