@@ -125,7 +125,7 @@ impl Observation {
 
 /// A proxy in front of one service.
 #[async_trait(?Send)]
-pub trait Proxy {
+pub trait Router {
     /// What people call it.
     fn name(&self) -> &'static str;
 

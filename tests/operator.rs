@@ -27,6 +27,15 @@ async fn starting(stack: &mut Stack, delay: u32) -> Running {
     running
 }
 
+/// `docker compose up -d`. On a busy engine Compose still lists what it has just removed, and then fails to start it.
+async fn plain_up(stack: &Stack) {
+    let mut up = stack.command("docker", &["compose", "up", "-d"]);
+    let output = up.output().await.unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let itself = error.contains("Removed") && error.contains("No such container");
+    assert!(output.status.success() || itself, "{error}");
+}
+
 fn told(run: &Run) {
     assert!(run.text.contains("somebody else"), "{}", run.text);
 }
@@ -40,7 +49,7 @@ async fn a_plain_up_with_the_old_file_is_no_worse_than_compose_alone() {
     let load = stack.load();
     let running = starting(&mut stack, 3).await;
     stack.tag("v1").set("DELAY", 0);
-    stack.compose(&["up", "-d"]).await;
+    plain_up(&stack).await;
     let run = running.wait().await;
     stack.answers("v1").await;
     let report = load.stop().await;
@@ -67,7 +76,7 @@ async fn a_plain_up_with_the_new_file_is_no_worse_than_compose_alone() {
     gap_of_compose(&mut stack, "v1").await;
     let load = stack.load();
     let running = starting(&mut stack, 3).await;
-    stack.compose(&["up", "-d"]).await;
+    plain_up(&stack).await;
     let run = running.wait().await;
     stack.answers("v2").await;
     let report = load.stop().await;

@@ -15,7 +15,7 @@ use crate::{
         simulator::{Simulator, WELL, old},
     },
     proxy::{
-        Proxy,
+        Router,
         agree::{Limits, Question, agree},
         testing::Weighted,
     },

@@ -26,7 +26,7 @@ use crate::{
     model::{ContainerId, Desired, Facts, Observed, Order, Phase, Replica, Verdict},
     namespace::traffic::Protocol,
     plan::Step,
-    proxy::Proxy,
+    proxy::Router,
     ready::EarlyChecks,
     state::Lock,
     watch::Watch,
@@ -42,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Live<'a> {
     pub run: RunContext<'a>,
     pub context: &'a ServiceContext<'a>,
-    pub proxy: &'a mut dyn Proxy,
+    pub proxy: &'a mut dyn Router,
     pub watch: &'a Watch,
     /// The image whose `/rollout` helpers run; `None` where there is none.
     pub helper_image: Option<String>,

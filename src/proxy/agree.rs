@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Observation, Proxy};
+use super::{Observation, Router};
 use crate::{
     model::{Replica, RoutePlan, Share},
     retry,
@@ -25,7 +25,7 @@ pub struct Question<'a> {
 }
 
 /// What the proxy has said once it is decided, or the time is over.
-pub async fn agree(proxy: &mut dyn Proxy, question: &Question<'_>, limits: &Limits) -> Looks {
+pub async fn agree(proxy: &mut dyn Router, question: &Question<'_>, limits: &Limits) -> Looks {
     let mut looks = Looks::default();
     retry::until(limits.total, async || {
         let Some(mut observation) = proxy.observed(question.replicas).await else {

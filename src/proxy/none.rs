@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Observation, Proxy,
+    Observation, Router,
     traefik::{names, ports},
 };
 use crate::{
@@ -72,7 +72,7 @@ impl NoProxy {
 }
 
 #[async_trait(?Send)]
-impl Proxy for NoProxy {
+impl Router for NoProxy {
     fn name(&self) -> &'static str {
         "the proxy"
     }

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Capabilities, Observation, Proxy};
+use super::{Capabilities, Observation, Router};
 use crate::{
     error::Result,
     model::{Claim, Replica, RolloutId, Share},
@@ -21,7 +21,7 @@ pub struct Scripted {
 }
 
 #[async_trait(?Send)]
-impl Proxy for Scripted {
+impl Router for Scripted {
     fn name(&self) -> &'static str {
         "the proxy"
     }
@@ -99,7 +99,7 @@ impl Weighted {
 }
 
 #[async_trait(?Send)]
-impl Proxy for Weighted {
+impl Router for Weighted {
     fn name(&self) -> &'static str {
         "the balancer"
     }

@@ -42,7 +42,7 @@ use self::{
     observe::observation,
     others::Others,
 };
-use super::{Observation, Proxy, combine};
+use super::{Observation, Router, combine};
 use crate::{
     error::Result,
     model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
@@ -176,7 +176,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 /// The same, where a middleware holds requests.
 const SETTLE_HELD: Duration = Duration::from_secs(5);
 
-/// See [`Proxy::switch_delay`].
+/// See [`Router::switch_delay`].
 async fn switch_delay(apis: impl Iterator<Item = &Api>, names: &Names) -> Duration {
     for api in apis {
         // Where Traefik does not say, the longer pause is the safe answer.
@@ -188,7 +188,7 @@ async fn switch_delay(apis: impl Iterator<Item = &Api>, names: &Names) -> Durati
 }
 
 #[async_trait(?Send)]
-impl Proxy for Traefik {
+impl Router for Traefik {
     fn name(&self) -> &'static str {
         "Traefik"
     }

@@ -13,7 +13,7 @@ use crate::{
     event::Events,
     model::{Replica, RoutePlan, ServiceKey, Share, Target},
     proxy::{
-        Proxy,
+        Router,
         agree::{Limits, Question, agree},
         traefik::{
             Traefik,

@@ -1,6 +1,6 @@
 //! The image of a rollout that goes back to a recorded revision: brought here, and given its old name again.
 
-use super::version::Version;
+use super::record::Version;
 use crate::{
     context::{RunContext, ServiceContext},
     error::{Error, Result},

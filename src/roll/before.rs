@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     context::{RunContext, ServiceContext},
     model::{ContainerId, Health, Replica, Share},
-    proxy::{Observation, Proxy, traefik::names::names},
+    proxy::{Observation, Router, traefik::names::names},
     retry,
 };
 
@@ -27,7 +27,7 @@ impl Before {
     }
 
     /// Empty where the proxy is not to be asked, or cannot tell.
-    pub(super) async fn read(proxy: &mut dyn Proxy, replicas: &[Replica], is_asked: bool) -> Self {
+    pub(super) async fn read(proxy: &mut dyn Router, replicas: &[Replica], is_asked: bool) -> Self {
         let observation = match is_asked {
             true => settled_view(proxy, replicas).await,
             false => None,
@@ -38,7 +38,7 @@ impl Before {
 
 /// What the proxy says of these replicas. A fault counts once the proxy cannot be behind: it may not have read yet what
 /// Compose started a moment ago.
-async fn settled_view(proxy: &mut dyn Proxy, replicas: &[Replica]) -> Option<Observation> {
+async fn settled_view(proxy: &mut dyn Router, replicas: &[Replica]) -> Option<Observation> {
     let is_well = |now: &Observation| {
         let unrouted = unrouted(now, replicas);
         now.trouble.is_empty() && unrouted.is_subset(&now.set_aside)
@@ -59,7 +59,7 @@ impl RunContext<'_> {
     pub(super) async fn tell_trouble(
         &self,
         context: &ServiceContext<'_>,
-        proxy: &mut dyn Proxy,
+        proxy: &mut dyn Router,
     ) -> Before {
         let (service, olds) = (&context.service.name, &context.olds);
         if !proxy.routes() || !olds.iter().any(Replica::serves) {

@@ -13,7 +13,7 @@ use crate::{
     namespace::traffic::Protocol,
     overlay::Overlay,
     proxy::{
-        Proxy,
+        Router,
         none::NoProxy,
         traefik::{
             by_name::Caller,
@@ -35,7 +35,7 @@ const PIN_FILE: &str = "a pin file";
 
 /// What was found in front of a service.
 pub(super) struct InFront {
-    pub proxy: Box<dyn Proxy>,
+    pub proxy: Box<dyn Router>,
     /// What the operator is told of it.
     pub notices: Vec<String>,
     /// The Traefiks that have to do with the service, however its traffic is moved.
@@ -74,7 +74,7 @@ impl InFront {
         self.callers.iter().filter_map(|own| own.port).collect()
     }
 
-    fn new(proxy: Box<dyn Proxy>, notice: Option<String>, mut callers: Vec<Caller>) -> Self {
+    fn new(proxy: Box<dyn Router>, notice: Option<String>, mut callers: Vec<Caller>) -> Self {
         callers.retain(|own| !own.follows_labels() || proxy.capabilities().hold_reroutes);
         Self {
             proxy,
@@ -307,7 +307,7 @@ fn unrouted_though_asked(service: &str) -> Error {
 
 /// A way to move the traffic of a service.
 struct SwitchMethod {
-    proxy: Box<dyn Proxy>,
+    proxy: Box<dyn Router>,
     /// Whether any Traefik routes to the service already.
     knows_the_service: bool,
     /// What the operator is told once it begins.

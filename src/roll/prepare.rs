@@ -15,7 +15,7 @@ use crate::{
     model::ServiceKey,
     namespace::traffic::Protocol,
     proxy::{
-        Proxy,
+        Router,
         traefik::discover::{self, Landscape},
     },
     settings::{Partial, Settings},
@@ -26,7 +26,7 @@ pub struct Prepared<'a> {
     pub(super) run: RunContext<'a>,
     pub(super) context: ServiceContext<'a>,
     pub(super) flags: Partial,
-    pub(super) proxy: Box<dyn Proxy>,
+    pub(super) proxy: Box<dyn Router>,
     /// What the operator reads once it begins.
     pub(super) notices: Vec<String>,
     /// The ports that Traefik sends to past the router of the service's labels, and what is spoken on each.

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{lock::Locked, prepare::Prepared, version::Version};
+use super::{lock::Locked, prepare::Prepared};
 use crate::{
     compose::{
         contents,
@@ -30,6 +30,14 @@ use crate::{
         store,
     },
 };
+
+/// What a version is made of, as it is recorded.
+pub(super) struct Version {
+    pub image: String,
+    pub digests: Vec<String>,
+    pub hash: String,
+    pub config: String,
+}
 
 /// What the engine remembers of a service.
 #[derive(Default)]

@@ -10,7 +10,7 @@ use crate::{
     execute::{self, UNROUTED},
     model::{Desired, Facts, Goal, Observed, Phase, Policy, Reason, Replica, RolloutId},
     plan::{self, StopFirst},
-    proxy::Proxy,
+    proxy::Router,
     settings::OnUnfinished,
 };
 
@@ -145,7 +145,7 @@ pub(super) fn desired(
     goal: Goal,
     rollout: RolloutId,
     replicas: u32,
-    proxy: &dyn Proxy,
+    proxy: &dyn Router,
     olds: &[Replica],
 ) -> Desired {
     Desired {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{refuse::pass_over, unfinished::Settled, untouched};
+use super::{record::Version, refuse::pass_over, unfinished::Settled, untouched};
 use crate::{
     check::Check,
     context::Purpose,
@@ -13,14 +13,6 @@ use crate::{
     model::image_change,
     yaml,
 };
-
-/// What a version is made of, as it is recorded.
-pub(super) struct Version {
-    pub image: String,
-    pub digests: Vec<String>,
-    pub hash: String,
-    pub config: String,
-}
 
 /// The version that is wanted, with its image on the engine.
 pub(super) struct Fetched {

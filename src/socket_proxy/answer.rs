@@ -1,6 +1,6 @@
 //! One request, one answer: asks the engine and tells what the reader's generation says.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -15,8 +15,7 @@ use super::{
     only,
     rebuild::{Inspect, Listed, Network, Version},
     request::{self, ApiVersion, Query, Refusal, Route},
-    server::{self, Peer},
-    snapshot::{List, Reader},
+    snapshot::{ConnectionId, List, Reader},
     stream,
 };
 use crate::{
@@ -25,6 +24,28 @@ use crate::{
 };
 
 const API_VERSION: HeaderName = HeaderName::from_static("api-version");
+const MAX_USER_AGENT: usize = 128;
+
+/// One connection of a reader.
+pub struct Peer {
+    /// Unique in this process.
+    pub connection: ConnectionId,
+    /// Without a port.
+    pub address: IpAddr,
+}
+
+impl Peer {
+    /// The reader that a request comes from.
+    pub fn reader(&self, request: &Request<Incoming>) -> Reader {
+        let agent = request.headers().get(header::USER_AGENT);
+        let agent = agent.map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        let agent = agent.unwrap_or_default();
+        Reader {
+            address: self.address,
+            user_agent: agent.chars().take(MAX_USER_AGENT).collect(),
+        }
+    }
+}
 
 pub async fn answer(
     daemon: &Arc<Daemon>,
@@ -45,7 +66,7 @@ pub async fn answer(
             asked.route(call.route).await.unwrap_or_else(unanswered)
         }
         Err(refused) => {
-            server::refuse(daemon, peer.address, &request.uri().to_string());
+            daemon.refuse(peer.address, &request.uri().to_string());
             forbid(&refused)
         }
     }
@@ -195,7 +216,8 @@ impl Asked<'_> {
 
     async fn events(self, query: Query) -> Result<Response<Body>, Unanswered> {
         let Some(permit) = self.daemon.streams.take(self.reader.address) else {
-            server::refuse(self.daemon, self.reader.address, "(too many event streams)");
+            self.daemon
+                .refuse(self.reader.address, "(too many event streams)");
             let status = StatusCode::TOO_MANY_REQUESTS;
             return Ok(refusal(status, "too many event streams are open"));
         };

@@ -59,6 +59,14 @@ impl Daemon {
         })
     }
 
+    /// Logs a refusal, once a minute for each peer and path.
+    pub fn refuse(&self, peer: IpAddr, path: &str) {
+        let admitted = self.refusals.lock().unwrap().admit(peer, path);
+        if let Some(path) = admitted {
+            tracing::warn!(%peer, ?path, "refused");
+        }
+    }
+
     /// Every reader, with the running container that has its address.
     pub async fn readers(&self) -> Result<Vec<control::Reader>, Unanswered> {
         let seen = self.snapshots.lock().unwrap().readers();

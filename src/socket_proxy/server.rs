@@ -14,9 +14,8 @@ use std::{
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{
-    Request, Response,
-    body::{Frame, Incoming, SizeHint},
-    header,
+    Response,
+    body::{Frame, SizeHint},
     server::conn::http1,
     service::service_fn,
 };
@@ -25,37 +24,14 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{
-    answer,
+    answer::{self, Peer},
     daemon::Daemon,
     deadline::{Busy, Deadline},
-    snapshot::{ConnectionId, Reader},
 };
 use crate::docker_http::{Body, BoxError};
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
-const MAX_USER_AGENT: usize = 128;
-
-/// One connection and who is at its other end.
-pub struct Peer {
-    /// Unique in this process.
-    pub connection: ConnectionId,
-    /// Without a port.
-    pub address: IpAddr,
-}
-
-impl Peer {
-    /// The reader that a request comes from.
-    pub fn reader(&self, request: &Request<Incoming>) -> Reader {
-        let agent = request.headers().get(header::USER_AGENT);
-        let agent = agent.map(|agent| String::from_utf8_lossy(agent.as_bytes()));
-        let agent = agent.unwrap_or_default();
-        Reader {
-            address: self.address,
-            user_agent: agent.chars().take(MAX_USER_AGENT).collect(),
-        }
-    }
-}
 
 /// Serves readers until the process ends.
 pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
@@ -74,7 +50,7 @@ pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
             address: canonical(address),
         };
         let Some(permit) = daemon.connections.take(peer.address) else {
-            refuse(&daemon, peer.address, "(too many connections)");
+            daemon.refuse(peer.address, "(too many connections)");
             continue;
         };
         let daemon = daemon.clone();
@@ -160,14 +136,6 @@ impl hyper::body::Body for Sending {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// Logs a refusal, once a minute for each peer and path.
-pub fn refuse(daemon: &Daemon, peer: IpAddr, path: &str) {
-    let admitted = daemon.refusals.lock().unwrap().admit(peer, path);
-    if let Some(path) = admitted {
-        tracing::warn!(%peer, ?path, "refused");
     }
 }
 

@@ -46,7 +46,7 @@ use crate::{
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, ServiceKey, Share},
     namespace::{check::Check, traffic::Protocol as Spoken},
-    proxy::{Capabilities, Observation, Proxy, combine},
+    proxy::{Capabilities, Observation, Router, combine},
     settings::Settings,
     state::Lock,
     watch::Role,
@@ -228,7 +228,7 @@ impl Pin {
 }
 
 #[async_trait(?Send)]
-impl Proxy for Pin {
+impl Router for Pin {
     fn name(&self) -> &'static str {
         "Traefik"
     }

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     model::{ContainerId, Phase, Replica, Share},
     proxy::{
-        Proxy,
+        Router,
         traefik::api::{Place, Servers, pinned::PinnedName},
     },
     retry,
