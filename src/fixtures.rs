@@ -11,10 +11,7 @@ pub const EPOCH: u64 = 1_793_534_400_000;
 
 /// A file of `tests/fixtures/0.1.0`.
 pub fn of_0_1_0(path: &str) -> String {
-    let path = format!(
-        "{}/tests/fixtures/0.1.0/{path}",
-        env!("CARGO_MANIFEST_DIR")
-    );
+    let path = format!("{}/tests/fixtures/0.1.0/{path}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 

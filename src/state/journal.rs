@@ -133,7 +133,10 @@ mod tests {
         let undo = "journal/3-r1a196fb1601-973757.json";
         files.push(file(undo, "state/undo-begun.json"));
         let last = Intent::last(&files).unwrap();
-        assert_eq!((last.path().as_str(), last.revision.undo_to), (undo, Some(1)));
+        assert_eq!(
+            (last.path().as_str(), last.revision.undo_to),
+            (undo, Some(1))
+        );
         let displaced = format!("sha256:{}", "2".repeat(64));
         assert_eq!(last.displaced, Some(displaced));
     }

@@ -71,14 +71,20 @@ fn what_falls_out_is_the_oldest_image_and_every_name_but_one_of_an_image_that_st
 fn the_revisions_that_version_0_1_0_has_recorded_are_what_runs_and_what_can_be_gone_back_to() {
     let file = |path: &str, name: &str| File::raw(path, of_0_1_0(name).as_bytes());
     let read = Revisions::read(&[
-        file(&format!("revisions/2-{ROLLOUT}.json"), "state/revision.json"),
+        file(
+            &format!("revisions/2-{ROLLOUT}.json"),
+            "state/revision.json",
+        ),
         file("revisions/1-found.json", "state/revision-found.json"),
     ]);
     assert_eq!(read.trouble, Vec::<String>::new());
     let [first, second] = read.list.as_slice() else {
         panic!("{:?}", read.list)
     };
-    assert_eq!((first.number, first.note().as_str()), (1, "as it was found"));
+    assert_eq!(
+        (first.number, first.note().as_str()),
+        (1, "as it was found")
+    );
     assert_eq!((second.number, second.note().as_str()), (2, ""));
     assert_eq!(second.rollout, ROLLOUT);
     assert_eq!(second.image.kept, "rollout/shop-web:2");

@@ -113,11 +113,7 @@ mod tests {
         let undo = || Some(Goal::Undo(Reason::Unfinished));
         let new = || hidden(&["b1", "b2"]);
         assert_eq!(of("hold"), (Phase::Prepared, new(), undo()));
-        let forward = (
-            Phase::Committed,
-            hidden(&["a1", "a2"]),
-            Some(Goal::Finish),
-        );
+        let forward = (Phase::Committed, hidden(&["a1", "a2"]), Some(Goal::Finish));
         assert_eq!(of("cutover"), forward);
         assert_eq!(of("back"), (Phase::RolledBack, new(), undo()));
         assert_eq!(of("shown"), (Phase::ForceShown, hidden(&[]), undo()));
