@@ -33,7 +33,7 @@ USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 # Tests start the Compose plugin without the Docker CLI; the demonstration and the benchmark run both, as users do.
 QUICK_COMPOSE := export PATH="$(abspath tests/testbed/bin):$$PATH";
 
-.PHONY: help build image install uninstall demo test one testbed-down soak check fmt bench lines clean
+.PHONY: help build image install uninstall demo test one testbed-down soak check fmt bench crowd lines clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,7 +109,12 @@ lines: ## lines of source by module, without tests
 bench: MEANWHILE = $(CARGO) bench --locked -p testbed --no-run
 bench: ## figures beside a baseline of the same run
 	@$(IN_TESTBED) \
-	$(CARGO) bench --locked -p testbed
+	$(CARGO) bench --locked -p testbed --bench rollout
+
+crowd: MEANWHILE = $(CARGO) bench --locked -p testbed --no-run
+crowd: ## the same beside 0, 200 and 1,000 other containers, which it makes; ROUNDS=30 rollouts each
+	@$(IN_TESTBED) \
+	$(CARGO) bench --locked -p testbed --bench crowd
 
 clean: ## what a build leaves behind; the testbed's cache stays
 	@$(CARGO) clean

@@ -16,6 +16,7 @@ use crate::{
     state::{
         Lock,
         claims::Entry,
+        lock,
         store::{self, File},
     },
 };
@@ -98,15 +99,17 @@ impl Router for NoProxy {
         Vec::new()
     }
 
-    async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>> {
-        let last = match (&self.held, replicas.first()) {
-            (Some(held), _) => held.last.clone(),
-            (None, Some(replica)) => {
-                let files = store::look(&self.engine, &replica.image, &self.key).await?;
-                self.last(&files)?
-            }
-            // Without an image nothing can mount the volume.
-            (None, None) => None,
+    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
+        let last = match &self.held {
+            Some(held) => held.last.clone(),
+            // A run that was killed left its lock, whose container has the state volume mounted.
+            None => match lock::holder(&self.engine, &self.key).await? {
+                Some(holder) => {
+                    let files = store::read(&self.engine, holder.id(), &self.key).await?;
+                    self.last(&files)?
+                }
+                None => None,
+            },
         };
         let open = last.filter(|last| last.phase != Phase::Settled);
         Ok(open.map(|last| Claim {
