@@ -5,6 +5,7 @@ mod command;
 pub mod contents;
 mod create;
 pub mod duration;
+pub mod exposed;
 pub mod files;
 mod find;
 mod hash;

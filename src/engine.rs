@@ -9,6 +9,7 @@ mod pipe;
 mod read;
 mod session;
 pub mod shared;
+pub mod summary;
 
 use std::{
     collections::{BTreeMap, HashMap},

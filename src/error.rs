@@ -102,6 +102,21 @@ impl Error {
         }
     }
 
+    /// As a refusal where nothing is touched yet; an engine that has stumbled may answer again.
+    #[must_use]
+    pub fn untouched(self) -> Self {
+        if !matches!(self.outcome, Outcome::Failed | Outcome::NeedsPerson) {
+            return self;
+        }
+        let refused = Self {
+            outcome: Outcome::Refused,
+            ..self
+        };
+        refused.or_hint(
+            "nothing was touched; docker info says how the engine is, then run the same command again",
+        )
+    }
+
     /// As an error of this scope, unless it has one.
     #[must_use]
     pub fn within(mut self, scope: &Scope) -> Self {

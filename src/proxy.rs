@@ -1,6 +1,9 @@
 //! What moves the traffic: one trait, and an implementation for each kind of proxy.
 
 pub mod agree;
+pub mod detect;
+pub mod driver;
+pub mod landscape;
 pub mod none;
 #[cfg(test)]
 pub mod testing;
@@ -14,9 +17,12 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    context::ServiceContext,
+    engine::Image,
     error::Result,
     model::{Claim, ContainerId, Phase, Replica, RolloutId, RoutePlan, Routing, Share, Target},
     namespace::{check::Check, traffic::Protocol},
+    overlay::Labels,
     state::Lock,
     watch::Role,
 };
@@ -37,6 +43,8 @@ pub struct Observation {
     pub routing: Routing,
     /// What an instance complains of on behalf of a replica: a router that is disabled, a server that is down.
     pub trouble: BTreeMap<ContainerId, Vec<String>>,
+    /// Replicas whose routers are all broken.
+    pub broken: BTreeSet<ContainerId>,
     /// Replicas of which an instance says that a server of theirs is down, by its own health check: in which service.
     pub down: BTreeMap<ContainerId, String>,
     /// Routers of other services that the cutover has taken away, a line each.
@@ -123,6 +131,26 @@ impl Observation {
     }
 }
 
+/// A health check that the proxy itself makes of replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCheck {
+    /// The label that says most of it, with its value.
+    pub label: String,
+    /// The proxy checks first one interval after it has loaded a configuration.
+    pub interval: Duration,
+    /// The longest that one server may take.
+    pub timeout: Duration,
+    /// What a rollout asks; an error is why it leaves the check to the proxy.
+    pub ask: Result<Check, String>,
+}
+
+impl ServiceCheck {
+    /// How long after a reload the proxy may take to have checked this many servers, one after another.
+    pub fn verdict_after(&self, servers: u32) -> Duration {
+        self.interval + self.timeout.saturating_mul(servers)
+    }
+}
+
 /// A proxy in front of one service.
 #[async_trait(?Send)]
 pub trait Router {
@@ -146,8 +174,21 @@ pub trait Router {
     /// Whether only datagrams are routed to a replica: they belong to no connection.
     fn only_datagrams(&self, replica: &Replica) -> bool;
 
+    /// Refuses a new version that it would not route to, as far as the labels and this image tell.
+    fn refuse_version(&self, _: &ServiceContext<'_>, _: &Image) -> Result<()> {
+        Ok(())
+    }
+
+    /// The health checks that the proxy makes of a container with these labels and TCP ports.
+    fn checks(&self, _: &Labels, _: &[u16]) -> Vec<ServiceCheck> {
+        Vec::new()
+    }
+
     /// What the proxy itself will ask of a replica, as far as it can be asked from here.
-    fn readiness_checks(&self, replica: &Replica) -> Vec<Check>;
+    fn readiness_checks(&self, replica: &Replica) -> Vec<Check> {
+        let all = self.checks(&replica.labels, &replica.ports).into_iter();
+        all.filter_map(|check| check.ask.ok()).collect()
+    }
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()

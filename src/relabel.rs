@@ -16,10 +16,9 @@ use crate::{
     event::{Event, Events},
     model::{ContainerId, Replica, ServiceKey, label},
     overlay::{Claim, ENABLE, Labels, key_by_hand},
-    proxy::traefik::{
-        control::Control,
-        discover::{Found, Landscape},
-        names::is_false,
+    proxy::{
+        landscape::Landscape,
+        traefik::{control::Control, discover::Found, names::is_false},
     },
 };
 

@@ -4,11 +4,9 @@ mod back;
 mod before;
 mod begun;
 mod checks;
-mod clashes;
 mod contents;
 mod difference;
 mod examine;
-mod front;
 mod image;
 mod joined;
 mod lock;
@@ -16,7 +14,6 @@ mod prepare;
 mod record;
 mod refuse;
 mod stand;
-mod survey;
 mod unfinished;
 mod version;
 mod warn;
@@ -31,7 +28,7 @@ pub use self::{
 use crate::{
     context::Purpose,
     error::{Error, Outcome, Result},
-    proxy::traefik::discover::Landscape,
+    proxy::landscape::Landscape,
     state::Lock,
 };
 
@@ -77,20 +74,6 @@ async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape
     let mut begun = settled.begin(version).await?;
     let summary = begun.execute().await;
     begun.finish(summary).await
-}
-
-/// What fails before anything is touched is a refusal, and an engine that has stumbled may answer again.
-fn untouched(error: Error) -> Error {
-    if !matches!(error.outcome, Outcome::Failed | Outcome::NeedsPerson) {
-        return error;
-    }
-    let refused = Error {
-        outcome: Outcome::Refused,
-        ..error
-    };
-    refused.or_hint(
-        "nothing was touched; docker info says how the engine is, then run the same command again",
-    )
 }
 
 fn with_next(error: Error, service: &str) -> Error {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     check::Check,
-    error::{Error, Result, did_you_mean},
+    error::{Error, Outcome, Result, did_you_mean},
     model::Order,
 };
 
@@ -337,10 +337,31 @@ impl Settings {
     }
 }
 
+/// What is said where a rollout goes on although it would be refused.
+pub fn in_spite_of(refusal: &str, check: Check) -> String {
+    format!("{refusal}; going on because of --ignore {check}")
+}
+
 impl Settings {
     /// Whether a refusal by this check is passed over.
     pub fn ignores(&self, check: Check) -> bool {
         self.ignore.contains(&check)
+    }
+
+    /// Lets a refusal by a check pass that the operator ignores, and notes that for the time when the rollout begins.
+    pub fn pass_over(
+        &self,
+        check: Check,
+        result: Result<()>,
+        notices: &mut Vec<String>,
+    ) -> Result<()> {
+        match result {
+            Err(error) if error.outcome == Outcome::Refused && self.ignores(check) => {
+                notices.push(in_spite_of(&error.message, check));
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Whether the old replicas are stopped before the new ones are created.

@@ -41,7 +41,7 @@ pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
         let revision = remembered(&run, &key).await?.running(&standing.replicas);
         let text = match asked.target.output {
             Some(Output::Json) => {
-                if let Some(why) = standing.unknown() {
+                if let Some(why) = unknown(&standing) {
                     events.notice(why);
                 }
                 format!("{}\n", value(&asked.service, revision, &standing))
@@ -137,7 +137,7 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
     let not_served = standing.not_served();
     let not_served = not_served.map(|why| format!("not served: {why}"));
     let more = standing.drift.iter().chain(&standing.unfinished).cloned();
-    let more = not_served.into_iter().chain(standing.unknown()).chain(more);
+    let more = not_served.into_iter().chain(unknown(standing)).chain(more);
     let holder = standing.holder.iter();
     let more = more.chain(holder.map(|holder| match holder.lives {
         true => format!("being rolled by {}", holder.whose),
@@ -151,6 +151,12 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
         "{service}: {state}, {revision}\n{}{more}",
         rows.collect::<String>()
     )
+}
+
+/// That it is not known what the proxy does, and why.
+fn unknown(standing: &Standing) -> Option<String> {
+    let why = standing.unknown.as_ref()?;
+    Some(format!("what Traefik does is not known: {why}"))
 }
 
 fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {

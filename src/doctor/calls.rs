@@ -10,9 +10,9 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.runs_twice() {
         return Vec::new();
     }
-    let of_traefik = service.callers.iter().map(|caller| {
-        let finding = Finding::warn(Check::Calls, service.name(), caller.told());
-        finding.fix(Fix::text(caller.advice()))
+    let of_traefik = service.bypasses.iter().map(|bypass| {
+        let finding = Finding::warn(Check::Calls, service.name(), &bypass.text);
+        finding.fix(Fix::text(&bypass.advice))
     });
     of_traefik.chain(by_services(facts, service)).collect()
 }

@@ -3,24 +3,28 @@
 use std::collections::BTreeSet;
 
 use super::{Check, Facts, Finding, Fix, Reads};
-use crate::proxy::traefik::down::Down;
+use crate::proxy::driver::Hazard;
 
 /// One finding a server, whichever of the services it is a neighbour of.
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    let all = facts.services.iter().flat_map(|own| &own.down);
-    let all: BTreeSet<&Down> = all.collect();
-    let finding = |down: &Down| {
-        let found = Finding::warn(Check::HealthCheck, &down.service, down.told());
+    let all = facts.services.iter().flat_map(|own| &own.hazards);
+    let all: BTreeSet<&Hazard> = all.collect();
+    let finding = |hazard: &Hazard| {
+        let found = Finding::warn(Check::HealthCheck, &hazard.subject, &hazard.text);
         let fix = |command| Fix::run("take it out of Traefik before a rollout", command);
-        let command = down.command().filter(|_| is_shown_labels(facts, down));
+        let command = hazard.command.clone();
+        let command = command.filter(|_| is_shown_labels(facts, hazard));
         found.fix(command.map(fix))
     };
     all.into_iter().map(finding).collect()
 }
 
 /// Whether every Traefik that may have it reads the labels through a socket proxy, which is what can change them.
-fn is_shown_labels(facts: &Facts, down: &Down) -> bool {
-    let beside = facts.services.iter().filter(|own| own.down.contains(down));
+fn is_shown_labels(facts: &Facts, hazard: &Hazard) -> bool {
+    let beside = facts
+        .services
+        .iter()
+        .filter(|own| own.hazards.contains(hazard));
     let fronts: BTreeSet<&String> = beside.flat_map(|own| &own.fronts).collect();
     let all = facts.traefiks.iter();
     let mut all = all.filter(|own| fronts.contains(&own.name));
@@ -37,11 +41,10 @@ mod tests {
         let mut facts = Facts::default();
         for name in ["web", "api"] {
             let mut service = testing::service(name);
-            service.down.push(Down {
-                service: "nb@docker".to_owned(),
-                server: "http://10.0.0.3:80".to_owned(),
-                interval: "10s".to_owned(),
-                container: Some("shop-nb-2".to_owned()),
+            service.hazards.push(Hazard {
+                subject: "nb@docker".to_owned(),
+                text: "server http://10.0.0.3:80 is DOWN".to_owned(),
+                command: Some("rollout relabel shop-nb-2 traefik.enable=false".to_owned()),
             });
             service.fronts.push("shop-traefik-1".to_owned());
             facts.services.push(service);
@@ -50,7 +53,7 @@ mod tests {
         facts.traefiks.push(testing::traefik("3.7.0", through));
         let found = check(&facts);
         assert_eq!((found.len(), found[0].level), (1, Level::Warn));
-        assert!(found[0].text.contains("for up to 10s"), "{found:?}");
+        assert!(found[0].text.ends_with("is DOWN"), "{found:?}");
         let run = found[0].fix.as_ref().and_then(|fix| fix.run.as_deref());
         assert_eq!(run, Some("rollout relabel shop-nb-2 traefik.enable=false"));
         facts.traefiks[0].reads = Reads::Socket("/var/run/docker.sock".to_owned());

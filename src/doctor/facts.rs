@@ -10,9 +10,11 @@ use crate::{
     error::Error,
     here::LostBind,
     model::Replica,
-    proxy::traefik::{
-        by_name::Caller, discover::Holder, down::Down, neighbours::Neighbour,
-        static_config::StaticConfig, version::Version,
+    proxy::{
+        driver::{Bypass, Hazard},
+        traefik::{
+            discover::Holder, neighbours::Neighbour, static_config::StaticConfig, version::Version,
+        },
     },
     roll::Way,
     settings::Settings,
@@ -118,9 +120,9 @@ pub struct ServiceFacts {
     /// How its traffic would be moved, or why it cannot be.
     pub way: Result<Way, Error>,
     /// What of Traefik reaches it past the router of its labels.
-    pub callers: Vec<Caller>,
+    pub bypasses: Vec<Bypass>,
     /// Servers of other services of its Traefiks that fail their health check.
-    pub down: Vec<Down>,
+    pub hazards: Vec<Hazard>,
     /// Containers of others that the same Traefik keeps.
     pub neighbours: Vec<Neighbour>,
     /// What lives in namespaces or volumes of its containers.

@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 
 use super::{Check, Edit, Facts, Finding, Fix, ServiceFacts, fix::set};
 use crate::{
-    compose::{Condition, Healthcheck},
-    proxy::traefik::ports::{self, routed},
+    compose::{
+        Condition, Healthcheck,
+        exposed::{self, tcp},
+    },
+    proxy::traefik::ports::routed,
 };
 
 /// Longer, and Docker notices too late that a replica is broken, whoever rolls it.
@@ -238,7 +241,7 @@ fn with_test(name: &str, test: Value) -> Fix {
 
 /// The TCP ports that its containers expose.
 pub fn exposed(service: &ServiceFacts) -> Vec<u16> {
-    ports::tcp(&ports::exposed(&service.service, &service.image_ports))
+    tcp(&exposed::exposed(&service.service, &service.image_ports))
 }
 
 /// The port that speaks HTTP: Traefik's, else the lowest that it exposes.

@@ -1,7 +1,6 @@
 //! How the traffic of one service is moved, and what Traefik says of it as it runs now.
 
 use super::{Check, Facts, Finding, Fix, Level, ServiceFacts, front};
-use crate::proxy::traefik::by_name::Caller;
 use crate::roll::Way;
 
 /// One finding, or none where what is wrong is said of its Traefik.
@@ -45,7 +44,7 @@ fn moved(service: &ServiceFacts, way: &Way) -> Vec<Finding> {
     match trouble {
         Some(trouble) => vec![trouble],
         // Those findings say how it is routed.
-        None if !way.routes && service.callers.iter().any(Caller::routes) => Vec::new(),
+        None if !way.routes && service.bypasses.iter().any(|own| own.routes) => Vec::new(),
         // Stopped first, it loses what comes in meanwhile, and nothing else.
         None if !way.routes && !service.runs_twice() => {
             vec![Finding::ok(Check::Switch, name, text)]

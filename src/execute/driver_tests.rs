@@ -1,4 +1,4 @@
-//! Another kind of proxy than Traefik, through the whole loop: weights, and no signal of its own for the drain.
+//! Another kind of proxy, through the whole loop: weights, and no signal of its own for the drain.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -12,7 +12,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, RoutePlan, ServiceKey, Share},
-    namespace::{check::Check, traffic::Protocol},
+    namespace::traffic::Protocol,
     state::{
         Lock,
         claims::Entry,
@@ -93,10 +93,6 @@ impl Router for NoProxy {
 
     fn only_datagrams(&self, replica: &Replica) -> bool {
         names::only_datagrams(&replica.labels)
-    }
-
-    fn readiness_checks(&self, _: &Replica) -> Vec<Check> {
-        Vec::new()
     }
 
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {

@@ -11,7 +11,7 @@ use super::{Capabilities, Observation, Router};
 use crate::{
     error::Result,
     model::{Claim, Replica, RolloutId, Share},
-    namespace::{check::Check, traffic::Protocol},
+    namespace::traffic::Protocol,
 };
 
 /// Gives one answer after the other, the last one again and again.
@@ -40,10 +40,6 @@ impl Router for Scripted {
 
     fn only_datagrams(&self, _: &Replica) -> bool {
         false
-    }
-
-    fn readiness_checks(&self, _: &Replica) -> Vec<Check> {
-        Vec::new()
     }
 
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
@@ -125,10 +121,6 @@ impl Router for Weighted {
 
     fn only_datagrams(&self, _: &Replica) -> bool {
         false
-    }
-
-    fn readiness_checks(&self, _: &Replica) -> Vec<Check> {
-        Vec::new()
     }
 
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {

@@ -9,6 +9,7 @@ pub mod conflicts;
 pub mod control;
 pub mod discover;
 pub mod down;
+pub mod driver;
 pub mod fields;
 pub mod http;
 pub mod kept;
@@ -21,6 +22,7 @@ pub mod pin;
 pub mod ports;
 pub mod providers;
 pub mod reach;
+mod refuse;
 pub mod relabel;
 pub mod static_config;
 pub mod tunnel;
@@ -42,12 +44,14 @@ use self::{
     observe::observation,
     others::Others,
 };
-use super::{Observation, Router, combine};
+use super::{Observation, Router, ServiceCheck, combine};
 use crate::{
+    context::ServiceContext,
+    engine::Image,
     error::Result,
     model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
-    namespace::{check::Check, traffic::Protocol},
-    overlay,
+    namespace::traffic::Protocol,
+    overlay::{self, Labels},
     state::Lock,
     watch::Role,
 };
@@ -214,8 +218,12 @@ impl Router for Traefik {
         names::only_datagrams(&replica.labels)
     }
 
-    fn readiness_checks(&self, replica: &Replica) -> Vec<Check> {
-        checks::askable(&replica.labels, &replica.ports)
+    fn refuse_version(&self, context: &ServiceContext<'_>, image: &Image) -> Result<()> {
+        refuse::ports(context, image)
+    }
+
+    fn checks(&self, labels: &Labels, ports: &[u16]) -> Vec<ServiceCheck> {
+        checks::checks(labels, ports)
     }
 
     fn containers(&self) -> Vec<(String, Role)> {

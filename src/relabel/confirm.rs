@@ -15,9 +15,10 @@ use crate::{
     proxy::{
         Router,
         agree::{Limits, Question, agree},
+        landscape::Landscape,
         traefik::{
             Traefik,
-            discover::{self, Found, Landscape, Wanted, is_traefik},
+            discover::{self, Found, Wanted, is_traefik},
         },
     },
     retry,

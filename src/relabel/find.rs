@@ -3,9 +3,9 @@
 use bollard::models::ContainerSummary;
 
 use crate::{
+    engine::summary::name,
     error::{Error, Result, did_you_mean},
     model::{ContainerId, label},
-    proxy::traefik::discover,
 };
 
 /// By name, by id, or by the beginning of one; our own locks and helpers aside.
@@ -13,7 +13,7 @@ pub fn container(all: &[ContainerSummary], given: &str) -> Result<ContainerId> {
     let all: Vec<(&str, String, &ContainerSummary)> = all
         .iter()
         .filter(|own| label_of(own, label::ROLE).is_none())
-        .filter_map(|own| Some((own.id.as_deref()?, discover::name(own), own)))
+        .filter_map(|own| Some((own.id.as_deref()?, name(own), own)))
         .collect();
     let wanted = given.trim_start_matches('/');
     if let Some((id, ..)) = all

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, summary::name},
     error::Result,
     model::label,
     overlay::{Claim, Effect, Labels, Match, Overlay, Rule},
-    proxy::traefik::discover::{self, Landscape},
+    proxy::landscape::Landscape,
     report::overlay::Row,
 };
 
@@ -26,7 +26,7 @@ pub async fn list(engine: &Engine, project: Option<&str>) -> Result<Vec<Row>> {
         .filter_map(|own| {
             let labels = own.labels.as_ref();
             let known = Known {
-                name: discover::name(own),
+                name: name(own),
                 project: labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT).cloned()),
             };
             Some((own.id.clone()?, known))

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    context::{RunContext, ServiceContext},
+    context::{Purpose, RunContext, ServiceContext},
     model::{ContainerId, Health, Replica, Share},
-    proxy::{Observation, Router, traefik::names::names},
+    proxy::{Observation, Router},
     retry,
 };
 
@@ -62,7 +62,8 @@ impl RunContext<'_> {
         proxy: &mut dyn Router,
     ) -> Before {
         let (service, olds) = (&context.service.name, &context.olds);
-        if !proxy.routes() || !olds.iter().any(Replica::serves) {
+        let is_rolled = context.purpose == Purpose::Roll;
+        if !is_rolled || !proxy.routes() || !olds.iter().any(Replica::serves) {
             return Before::default();
         }
         let Some(observation) = settled_view(proxy, olds).await else {
@@ -70,8 +71,9 @@ impl RunContext<'_> {
         };
         if let Some(trouble) = observation.trouble.values().flatten().next() {
             self.events.notice(format!(
-                "Traefik does not serve {service} as it runs now: {trouble}; its log says why, often another container \
-                 with a router of the same name"
+                "{} does not serve {service} as it runs now: {trouble}; its log says why, often another container with a \
+                 router of the same name",
+                proxy.name()
             ));
         }
         Before::of(&observation, olds)
@@ -85,15 +87,8 @@ fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<Contain
         .iter()
         .filter(|own| own.serves() && own.health != Health::Starting);
     let idle = settled.filter(|own| {
-        let trouble = observation.trouble.get(&own.id);
-        let ails = |router: &str| {
-            let begin = format!("router {router} ");
-            let mut all = trouble.into_iter().flatten();
-            all.any(|text| text.starts_with(&begin))
-        };
-        let routers = names(&own.labels).routers;
-        let broken = !routers.is_empty() && routers.iter().all(|(_, router)| ails(router));
-        broken || observation.routing.get(&own.id) != Some(&Share::Live)
+        let is_broken = observation.broken.contains(&own.id);
+        is_broken || observation.routing.get(&own.id) != Some(&Share::Live)
     });
     idle.map(|own| own.id.clone()).collect()
 }
@@ -109,33 +104,18 @@ mod tests {
 
     #[test]
     fn a_replica_without_a_working_router_is_not_routed_to() {
-        let labels = ["traefik.tcp.routers.a.rule", "traefik.tcp.routers.b.rule"];
-        let labels = labels.map(|key| (key.to_owned(), "HostSNI(`*`)".to_owned()));
-        let one = Replica {
-            labels: labels.into(),
-            ..old("one")
-        };
+        let one = old("one");
         let starts = Replica {
             health: Health::Starting,
             ..old("starts")
         };
         let all = [one.clone(), starts];
-        let none = |observation: &Observation| unrouted(observation, &all).is_empty();
         let mut observation = Observation::default();
         assert_eq!(unrouted(&observation, &all), [one.id.clone()].into());
         observation.routing.insert(one.id.clone(), Share::Live);
-        assert!(none(&observation));
-        let mut trouble = vec!["router a is disabled".to_owned()];
-        observation.trouble.insert(one.id.clone(), trouble.clone());
-        assert!(none(&observation), "the other router works");
-        // What ails a service, or one router at several Traefiks, breaks no other router.
-        trouble.push("service web-shop is disabled".to_owned());
-        trouble.push("router a does not exist".to_owned());
-        observation.trouble.insert(one.id.clone(), trouble.clone());
-        assert!(none(&observation), "the other router still works");
-        trouble.push("router b is disabled".to_owned());
-        observation.trouble.insert(one.id.clone(), trouble);
-        assert!(!none(&observation));
+        assert_eq!(unrouted(&observation, &all), [].into());
+        observation.broken.insert(one.id.clone());
+        assert_eq!(unrouted(&observation, &all), [one.id].into());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,16 +1,16 @@
-//! Traefik's own health checks of the new version: those that a rollout cannot make before the cutover keep the old
+//! The proxy's own health checks of the new version: those that a rollout cannot make before the cutover keep the old
 //! replicas for longer.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::lock::Locked;
 use crate::{
+    compose::exposed::{exposed, tcp},
     engine::Image,
     model::Order,
-    proxy::traefik::{checks::checks, ports},
 };
 
-/// What it may take beyond Traefik's own times until its API says so.
+/// What it may take beyond the proxy's own times until the proxy says so.
 const MARGIN: Duration = Duration::from_secs(2);
 
 impl Locked<'_> {
@@ -33,12 +33,12 @@ impl Locked<'_> {
             }
             return Duration::ZERO;
         }
-        let tcp = ports::tcp(&ports::exposed(context.service, &image.ports));
+        let tcp = tcp(&exposed(context.service, &image.ports));
         let labels = context.labels(Some(image));
         asked.max(self.unasked(context.replicas, &labels, &tcp))
     }
 
-    /// How long so many new replicas are watched for what only Traefik can check; says so. `tcp` are their ports.
+    /// How long so many new replicas are watched for what only the proxy can check; says so. `tcp` are their ports.
     pub(super) fn unasked(
         &self,
         replicas: u32,
@@ -46,7 +46,8 @@ impl Locked<'_> {
         tcp: &[u16],
     ) -> Duration {
         let mut longest = Duration::ZERO;
-        for check in checks(labels, tcp) {
+        let proxy = &self.prepared.proxy;
+        for check in proxy.checks(labels, tcp) {
             let why = match (&check.ask, &self.held.helper_image) {
                 (Err(why), _) => why.as_str(),
                 (Ok(_), None) => "no helper can run beside the replicas",
@@ -56,9 +57,10 @@ impl Locked<'_> {
             longest = longest.max(needed);
             self.prepared.run.events.notice(format!(
                 "{} cannot be asked before the cutover ({why}): the old replicas keep running for {} after it, and \
-                 serve again if Traefik reports a new one DOWN",
+                 serve again if {} reports a new one DOWN",
                 check.label,
-                humantime::format_duration(needed)
+                humantime::format_duration(needed),
+                proxy.name()
             ));
         }
         longest

@@ -1,8 +1,8 @@
 //! All that is known of a service before a rollout, whether or not one would be refused; changes nothing.
 
-use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use bollard::models::ContainerInspectResponse;
 
-use super::{front::InFront, stand::left, untouched};
+use super::stand::left;
 use crate::{
     compose::Service,
     context::{Purpose, RunContext, ServiceContext},
@@ -10,30 +10,22 @@ use crate::{
     error::{Error, Result},
     model::{Health, Observed, Replica},
     plan,
-    proxy::traefik::{
-        by_name::Caller,
-        discover::{self, Landscape, TraefikContainer, Wanted, concerns},
-        down::Down,
+    proxy::{
+        detect::detect,
+        driver::{Bypass, Detection, Hazard},
+        landscape::Landscape,
     },
     settings::Partial,
 };
 
 pub struct Examined<'a> {
     pub context: ServiceContext<'a>,
-    /// Whether its containers are a Traefik themselves.
-    pub is_traefik: bool,
-    /// Whether no Traefik shares a network with it.
-    pub is_alone: bool,
-    /// Every Traefik in front of it.
-    pub traefiks: Vec<TraefikContainer>,
     /// How its traffic would be moved.
     pub way: Result<Way>,
     /// What an earlier rollout has left.
     pub unfinished: Option<String>,
-    /// What reaches it past the router of its labels.
-    pub callers: Vec<Caller>,
-    /// Servers of other services that fail their health check.
-    pub down: Vec<Down>,
+    pub bypasses: Vec<Bypass>,
+    pub hazards: Vec<Hazard>,
     /// Why a rollout would be refused.
     pub refused: Option<Error>,
 }
@@ -48,10 +40,23 @@ pub struct Way {
     pub is_pinned: bool,
     /// What an operator is told of it.
     pub notice: Option<String>,
-    /// What Traefik complains of now.
+    /// What the proxy complains of now.
     pub trouble: Option<String>,
-    /// Replicas that Traefik's own health check has found down, by name.
+    /// Replicas that the proxy's own health check has found down, by name.
     pub down: Vec<String>,
+}
+
+impl<'a> Examined<'a> {
+    fn without_a_way(context: ServiceContext<'a>, error: Error) -> Self {
+        Self {
+            context,
+            way: Err(error),
+            unfinished: None,
+            bypasses: Vec::new(),
+            hazards: Vec::new(),
+            refused: None,
+        }
+    }
 }
 
 impl<'a> RunContext<'a> {
@@ -66,45 +71,40 @@ impl<'a> RunContext<'a> {
     ) -> Result<Examined<'a>> {
         let (name, purpose) = (&service.name, Purpose::Roll);
         let context = self.context(name, flags, purpose, landscape).await?;
-        let olds = &context.olds;
-        let wanted = Wanted::of(&context);
-        let mut networks = context.networks();
-        networks.extend(shared_networks(landscape, olds));
-        let mut traefiks = discover::traefiks(landscape, &networks).await?;
-        let is_old = |own: &TraefikContainer| olds.iter().any(|old| own.is_part(&old.id.0));
-        let is_traefik = traefiks.iter().any(is_old);
-        let is_alone = traefiks.is_empty();
-        traefiks.retain(|own| is_old(own) || concerns(own, &wanted, olds));
-        let (way, unfinished, callers, down, refused) = match self.front(&context, landscape).await
-        {
-            Ok(mut front) => {
-                let (way, unfinished) = look(&mut front, olds).await;
-                let refused = match &way {
-                    Ok(_) => self.refuse(&context, landscape, &mut front).await.err(),
-                    Err(_) => None,
-                };
-                (way, unfinished, front.callers, front.down, refused)
-            }
+        let mut examined = match detect(self, &context, landscape).await {
+            Ok(detection) => self.examined(context, landscape, detection).await,
             // Without a way, that is why.
-            Err(error) => (Err(error), None, Vec::new(), Vec::new(), None),
+            Err(error) => Examined::without_a_way(context, error),
         };
-        let mut context = context;
+        let context = &mut examined.context;
         for own in by_processes(inspects, &context.olds) {
             if !context.joined.iter().any(|known| known.is_same(&own)) {
                 context.joined.push(own);
             }
         }
-        Ok(Examined {
+        Ok(examined)
+    }
+
+    async fn examined(
+        &self,
+        context: ServiceContext<'a>,
+        landscape: &Landscape,
+        mut detection: Detection,
+    ) -> Examined<'a> {
+        let (way, unfinished) = look(&mut detection, &context.olds).await;
+        let objections = detection.objections;
+        let refused = match &way {
+            Ok(_) => self.refuse(&context, landscape, objections).await.err(),
+            Err(_) => None,
+        };
+        Examined {
             context,
-            is_traefik,
-            is_alone,
-            traefiks,
             way,
             unfinished,
-            callers,
-            down,
+            bypasses: detection.bypasses,
+            hazards: detection.hazards,
             refused,
-        })
+        }
     }
 
     /// Refuses what a rollout would be refused for.
@@ -112,26 +112,15 @@ impl<'a> RunContext<'a> {
         &self,
         context: &ServiceContext<'_>,
         landscape: &Landscape,
-        front: &mut InFront,
+        objections: Result<Vec<String>>,
     ) -> Result<()> {
-        let refused = async {
-            let mut notices = self.refuse_service(context, landscape).await?;
-            self.refuse_labels(context, landscape, front, &mut notices)
-                .await
-        };
-        refused.await.map(drop).map_err(untouched)
+        let refused = self.refuse_service(context, landscape).await;
+        refused.and(objections).map(drop).map_err(Error::untouched)
     }
 }
 
-/// The networks of replicas, those of a namespace that they share among them.
-fn shared_networks(landscape: &Landscape, olds: &[Replica]) -> Vec<String> {
-    let is = |own: &&ContainerSummary| olds.iter().any(|old| own.id.as_ref() == Some(&old.id.0));
-    let own = landscape.running.iter().filter(is);
-    own.flat_map(discover::networks_of).cloned().collect()
-}
-
-async fn look(front: &mut InFront, olds: &[Replica]) -> (Result<Way>, Option<String>) {
-    let (proxy, notices) = (&mut front.proxy, &front.notices);
+async fn look(detection: &mut Detection, olds: &[Replica]) -> (Result<Way>, Option<String>) {
+    let (proxy, notices) = (&mut detection.router, &detection.notices);
     let routes = proxy.routes();
     let claim = match proxy.claim(olds).await {
         Ok(claim) => claim,
@@ -143,7 +132,7 @@ async fn look(front: &mut InFront, olds: &[Replica]) -> (Result<Way>, Option<Str
     };
     let unfinished =
         plan::unfinished(&observed, routes, None).map(|(rollout, goal, _)| left(&rollout, &goal));
-    // Of what still starts Traefik knows nothing yet.
+    // The proxy has not read yet what still starts.
     let settled = |old: &&Replica| old.health != Health::Starting;
     let serves = olds.iter().filter(settled).any(Replica::serves);
     let observation = match routes && serves && unfinished.is_none() {

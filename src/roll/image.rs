@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::{prepare::Prepared, untouched};
+use super::prepare::Prepared;
 use crate::{
     compose::{Pull, Service},
     context::{RunContext, ServiceContext},
@@ -13,7 +13,7 @@ use crate::{
     event::Event,
     model::label,
     namespace,
-    proxy::traefik::discover::{Found, Landscape},
+    proxy::landscape::Landscape,
     settings::{PullPolicy, Settings},
 };
 
@@ -22,8 +22,8 @@ const HELPER: &str = "/rollout";
 
 impl Prepared<'_> {
     pub(super) async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
-        let image = self.run.helper_image(&landscape.socket_proxies).await;
-        image.map_err(untouched)
+        let image = self.run.helper_image(landscape).await;
+        image.map_err(Error::untouched)
     }
 
     /// Fetches the image of one of several services, so that one which cannot be had is known before the first is touched.
@@ -40,7 +40,7 @@ impl Prepared<'_> {
             run.image_of_version(context.service, &context.settings)
                 .await
         };
-        let image = fetched.await.map_err(untouched)?;
+        let image = fetched.await.map_err(Error::untouched)?;
         context.image = image;
         Ok(())
     }
@@ -49,9 +49,9 @@ impl Prepared<'_> {
 impl RunContext<'_> {
     /// An image that holds this program, no older one: a socket proxy's, the one called `rollout:latest`, else one made of
     /// this binary.
-    pub(super) async fn helper_image(&self, found: &[Found]) -> Result<Option<String>> {
+    pub(super) async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
         let fits = |speaks: Option<&String>| speaks.is_some_and(|own| own == namespace::PROTOCOL);
-        let mut found = found.iter();
+        let mut found = landscape.socket_proxies.iter();
         let fitting = found.find(|found| found.program == HELPER && fits(found.helper.as_ref()));
         if let Some(found) = fitting {
             return Ok(Some(found.image.clone()));

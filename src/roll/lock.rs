@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{Held, prepare::Prepared, untouched};
+use super::{Held, prepare::Prepared};
 use crate::{
     error::{Error, Result},
     event::Events,
     execute::{self, live::Live},
     model::{Observed, Replica, RoutePlan},
-    proxy::traefik::discover::Landscape,
+    proxy::landscape::Landscape,
     state::{self, Lock},
     watch::{Front, Watch},
 };
@@ -59,7 +59,7 @@ impl<'a> Prepared<'a> {
     ) -> Result<Locked<'a>> {
         let prepared = match held.lock.waited {
             true => {
-                landscape.refresh().await.map_err(untouched)?;
+                landscape.refresh().await.map_err(Error::untouched)?;
                 let (name, purpose) = (&self.context.service.name, self.context.purpose);
                 let run = self.run;
                 run.prepare(name, &self.flags, &[], purpose, landscape)

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::{before::Before, front::InFront, refuse::pass_over, untouched};
+use super::before::Before;
 use crate::{
-    check::Check,
     compose::{Project, Service},
     context::{Purpose, RunContext, ServiceContext},
     engine::shared,
@@ -16,7 +15,8 @@ use crate::{
     namespace::traffic::Protocol,
     proxy::{
         Router,
-        traefik::discover::{self, Landscape},
+        detect::{detect, refuse_own_parts},
+        landscape::Landscape,
     },
     settings::{Partial, Settings},
 };
@@ -29,7 +29,7 @@ pub struct Prepared<'a> {
     pub(super) proxy: Box<dyn Router>,
     /// What the operator reads once it begins.
     pub(super) notices: Vec<String>,
-    /// The ports that Traefik sends to past the router of the service's labels, and what is spoken on each.
+    /// The ports that the proxy sends to past the router of the service's labels, and what is spoken on each.
     pub(super) called_ports: BTreeMap<u16, Protocol>,
     /// What is wrong with the routing of the old replicas.
     pub(super) before: Before,
@@ -47,7 +47,7 @@ impl<'a> RunContext<'a> {
     /// What is on the engine; one for all services of a run.
     pub async fn landscape(&self) -> Result<Landscape> {
         let landscape = Landscape::read(self.engine, &self.project.name).await;
-        landscape.map_err(untouched)
+        landscape.map_err(Error::untouched)
     }
 
     /// Prepares a service; `earlier` are those that the same command rolls before it.
@@ -64,21 +64,23 @@ impl<'a> RunContext<'a> {
             let mut context = self.context(name, flags, purpose, landscape).await?;
             context.earlier = earlier;
             let mut notices = self.refuse_service(&context, landscape).await?;
-            let mut front = self.front(&context, landscape).await?;
-            notices.extend(front.notices(&context.settings));
-            let before = self.refuse_labels(&context, landscape, &mut front, &mut notices);
+            let mut detection = detect(self, &context, landscape).await?;
+            notices.extend(detection.all_notices(&context.settings));
+            let before = self.tell_trouble(&context, &mut *detection.router).await;
+            let called_ports = detection.called_ports();
+            notices.extend(detection.objections?);
             Ok(Prepared {
-                before: before.await?,
                 run: *self,
                 flags: flags.clone(),
-                called_ports: front.called_ports(),
-                proxy: front.proxy,
+                proxy: detection.router,
+                called_ports,
+                before,
                 context,
                 notices,
                 began,
             })
         };
-        prepared.await.map_err(untouched)
+        prepared.await.map_err(Error::untouched)
     }
 
     /// What is known of a service itself, whatever is in front of it.
@@ -120,7 +122,7 @@ impl<'a> RunContext<'a> {
         context: &ServiceContext<'_>,
         landscape: &Landscape,
     ) -> Result<Vec<String>> {
-        discover::refuse_own_parts(landscape, &context.olds).await?;
+        refuse_own_parts(landscape, &context.olds).await?;
         let mut notices = Vec::new();
         if context.purpose == Purpose::Settle {
             return Ok(notices);
@@ -134,39 +136,8 @@ impl<'a> RunContext<'a> {
         }
         self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;
         self.refuse_missing(context)?;
-        Ok(notices)
-    }
-
-    /// Refuses what the names and labels of the new version would cause. Returns what is wrong with the routing already.
-    pub(super) async fn refuse_labels(
-        &self,
-        context: &ServiceContext<'_>,
-        landscape: &Landscape,
-        front: &mut InFront,
-        notices: &mut Vec<String>,
-    ) -> Result<Before> {
-        let settings = &context.settings;
-        let InFront {
-            proxy, traefiks, ..
-        } = front;
-        let clashes = self.refuse_clashes(context, landscape, traefiks);
-        if context.purpose == Purpose::Settle {
-            notices.extend(clashes.await?);
-            return Ok(Before::default());
-        }
-        let trouble = self.tell_trouble(context, &mut **proxy);
-        let (clashes, before) = tokio::join!(clashes, trouble);
         self.refuse_taken_names(context, landscape)?;
-        notices.extend(clashes?);
-        if proxy.routes() {
-            let unknown = self.refuse_unknown_labels(context);
-            pass_over(settings, Check::Labels, unknown, notices)?;
-        }
-        if let Some(image) = context.image.as_ref().filter(|_| proxy.routes()) {
-            let ports = self.refuse_ports(context, image);
-            pass_over(settings, Check::Rollout, ports, notices)?;
-        }
-        Ok(before)
+        Ok(notices)
     }
 
     pub(super) fn key(&self, service: &str) -> ServiceKey {

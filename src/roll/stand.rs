@@ -53,7 +53,7 @@ impl RunContext<'_> {
             return Ok(replica.image);
         }
         let landscape = self.landscape().await?;
-        let image = self.helper_image(&landscape.socket_proxies).await?;
+        let image = self.helper_image(&landscape).await?;
         Ok(image.unwrap_or_default())
     }
 
@@ -158,13 +158,13 @@ impl Standing {
             && self.holder.is_none()
     }
 
-    /// Why Traefik does not serve the service although its replicas serve, as its API says.
+    /// Why the proxy does not serve the service although its replicas serve, as the proxy says.
     pub fn not_served(&self) -> Option<&str> {
         let serving = self.replicas.iter().filter(|replica| replica.serves());
         serving.filter_map(|replica| self.trouble(replica)).next()
     }
 
-    /// What Traefik's API complains of on behalf of a replica; in the middle of a rollout that is part of it.
+    /// What the proxy complains of on behalf of a replica; in the middle of a rollout that is part of it.
     pub fn trouble(&self, replica: &Replica) -> Option<&str> {
         let observed = self
             .observed
@@ -172,12 +172,6 @@ impl Standing {
             .filter(|_| self.unfinished.is_none())?;
         let all = observed.trouble.get(&replica.id)?;
         all.first().map(String::as_str)
-    }
-
-    /// That it is not known what the proxy does, and why.
-    pub fn unknown(&self) -> Option<String> {
-        let why = self.unknown.as_ref()?;
-        Some(format!("what Traefik does is not known: {why}"))
     }
 
     /// Whether a run has died in the middle: by itself nothing will change.
@@ -239,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_replica_whose_router_traefik_has_disabled_is_not_served_and_not_settled() {
+    fn a_live_replica_whose_router_the_proxy_has_disabled_is_not_served_and_not_settled() {
         let standing = routed(&["router web is disabled: middleware \"x@docker\" does not exist"]);
         assert!(!standing.is_settled());
         assert!(
@@ -264,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_traefik_complains_of_in_an_unfinished_rollout_is_part_of_it() {
+    fn what_the_proxy_complains_of_in_an_unfinished_rollout_is_part_of_it() {
         let standing = Standing {
             unfinished: Some("rollout r is unfinished".to_owned()),
             ..routed(&["router web does not exist"])

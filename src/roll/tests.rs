@@ -15,7 +15,7 @@ use crate::{
     fake_engine::FakeEngine,
     model::label,
     namespace,
-    proxy::traefik::discover::Landscape,
+    proxy::landscape::Landscape,
     settings::Partial,
 };
 

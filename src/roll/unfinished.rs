@@ -128,7 +128,7 @@ impl<'a> Locked<'a> {
         Ok((olds, before))
     }
 
-    /// How long the new replicas are watched for what only Traefik can check: the run before may have ended in the middle
+    /// How long the new replicas are watched for what only the proxy can check: the run before may have ended in the middle
     /// of that.
     fn bake_again(&self, wanted: u32, news: &[Replica], others: &[Replica]) -> Duration {
         match news.first() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{record::Version, refuse::pass_over, unfinished::Settled, untouched};
+use super::{record::Version, unfinished::Settled};
 use crate::{
     check::Check,
     context::Purpose,
@@ -34,7 +34,7 @@ impl Settled<'_> {
         let fetched = self.fetch().await;
         let (version, image, phases) = fetched.map_err(|error| match was_unfinished {
             true => error,
-            false => untouched(error),
+            false => error.untouched(),
         })?;
         if self.locked.prepared.run.back.is_none() {
             let adopted = self.locked.adopt(&mut self.memory, &version, &self.olds);
@@ -79,10 +79,9 @@ impl Settled<'_> {
         };
         let mut notices = Vec::new();
         run.refuse_two_sets(context, Some(&image), &mut notices)?;
-        if prepared.proxy.routes() {
-            let ports = run.refuse_ports(context, &image);
-            pass_over(&context.settings, Check::Rollout, ports, &mut notices)?;
-        }
+        let refused = prepared.proxy.refuse_version(context, &image);
+        let settings = &context.settings;
+        settings.pass_over(Check::Rollout, refused, &mut notices)?;
         // The rest was known before the image was.
         notices.retain(|notice| !prepared.notices.contains(notice));
         for notice in notices {

@@ -9,16 +9,19 @@ use crate::{
     compose::Service,
     context::ServiceContext,
     doctor::{self, Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
-    engine::Engine,
+    engine::{Engine, summary::networks_of},
     error::Result,
     event::Events,
     here::Here,
     model::{Replica, Run, ServiceKey, label},
-    proxy::traefik::{
-        discover::{Found, Landscape, Reads as Reading, TraefikContainer},
-        names::wants_traefik,
-        neighbours::neighbours,
-        pin::setup::watched_directory,
+    proxy::{
+        landscape::Landscape,
+        traefik::{
+            discover::{self, Found, Reads as Reading, TraefikContainer, Wanted, concerns},
+            names::wants_traefik,
+            neighbours::neighbours,
+            pin::setup::watched_directory,
+        },
     },
     roll::Examined,
     state::lock,
@@ -65,18 +68,55 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
         let settings = &asked.settings;
         let examined = run.examine(service, settings, &mut landscape, &inspects);
         let examined = examined.await?;
-        for traefik in &examined.traefiks {
+        let fronts = Fronts::of(&examined.context, &mut landscape).await?;
+        for traefik in &fronts.traefiks {
             if facts.traefiks.iter().all(|own| own.name != traefik.name) {
                 let facts_of_it =
                     traefik_facts(traefik, &landscape, opened, &examined.context).await;
                 facts.traefiks.push(facts_of_it);
             }
         }
-        let mut of_it = service_facts(examined, &landscape).await?;
+        let mut of_it = service_facts(examined, &fronts, &landscape).await?;
         of_it.lost_binds = here.lost_binds(project, service);
         facts.services.push(of_it);
     }
     Ok(facts)
+}
+
+/// The Traefiks near a service.
+struct Fronts {
+    /// Whether its containers are a Traefik themselves.
+    is_traefik: bool,
+    /// Whether no Traefik shares a network with it.
+    is_alone: bool,
+    /// Every Traefik in front of it.
+    traefiks: Vec<TraefikContainer>,
+}
+
+impl Fronts {
+    async fn of(context: &ServiceContext<'_>, landscape: &mut Landscape) -> Result<Self> {
+        let olds = &context.olds;
+        let wanted = Wanted::of(context);
+        let mut networks = context.networks();
+        networks.extend(shared_networks(landscape, olds));
+        let mut traefiks = discover::traefiks(landscape, &networks).await?;
+        let is_old = |own: &TraefikContainer| olds.iter().any(|old| own.is_part(&old.id.0));
+        let is_traefik = traefiks.iter().any(is_old);
+        let is_alone = traefiks.is_empty();
+        traefiks.retain(|own| is_old(own) || concerns(own, &wanted, olds));
+        Ok(Self {
+            is_traefik,
+            is_alone,
+            traefiks,
+        })
+    }
+}
+
+/// The networks of replicas, those of a namespace that they share among them.
+fn shared_networks(landscape: &Landscape, olds: &[Replica]) -> Vec<String> {
+    let is = |own: &&ContainerSummary| olds.iter().any(|old| own.id.as_ref() == Some(&old.id.0));
+    let own = landscape.running.iter().filter(is);
+    own.flat_map(networks_of).cloned().collect()
 }
 
 fn proxy_facts(found: &Found, running: &[ContainerSummary], opened: &Opened) -> SocketProxyFacts {
@@ -132,7 +172,11 @@ async fn traefik_facts(
     }
 }
 
-async fn service_facts(examined: Examined<'_>, landscape: &Landscape) -> Result<ServiceFacts> {
+async fn service_facts(
+    examined: Examined<'_>,
+    fronts: &Fronts,
+    landscape: &Landscape,
+) -> Result<ServiceFacts> {
     let engine = &landscape.engine;
     let context = examined.context.clone();
     let labels = context.labels(context.image.as_ref());
@@ -140,10 +184,10 @@ async fn service_facts(examined: Examined<'_>, landscape: &Landscape) -> Result<
     let is_labelled = wants_traefik(&labels) || olds.iter().any(|old| wants_traefik(&old.labels));
     let image = context.image.unwrap_or_default();
     Ok(ServiceFacts {
-        part: part(&examined, &landscape.socket_proxies),
+        part: part(&examined.context, fronts, &landscape.socket_proxies),
         replicas: context.replicas,
         programs: programs(engine, &olds).await,
-        neighbours: neighbours(landscape, key, &examined.traefiks).await,
+        neighbours: neighbours(landscape, key, &fronts.traefiks).await,
         lost_binds: Vec::new(),
         lock: held(engine, key).await?,
         service: context.service.clone(),
@@ -153,15 +197,11 @@ async fn service_facts(examined: Examined<'_>, landscape: &Landscape) -> Result<
         image_check: image.check,
         labels,
         is_labelled,
-        is_alone: examined.is_alone,
-        fronts: examined
-            .traefiks
-            .iter()
-            .map(|own| own.name.clone())
-            .collect(),
+        is_alone: fronts.is_alone,
+        fronts: fronts.traefiks.iter().map(|own| own.name.clone()).collect(),
         way: examined.way,
-        callers: examined.callers,
-        down: examined.down,
+        bypasses: examined.bypasses,
+        hazards: examined.hazards,
         joined: context.joined,
         refused: examined.refused,
         unfinished: examined.unfinished,
@@ -170,13 +210,13 @@ async fn service_facts(examined: Examined<'_>, landscape: &Landscape) -> Result<
 }
 
 /// By its containers, and, where none runs, by what the file says.
-fn part(examined: &Examined<'_>, found: &[Found]) -> Option<Part> {
-    let is_old = |id: &str| examined.context.olds.iter().any(|old| old.id.0 == id);
+fn part(context: &ServiceContext<'_>, fronts: &Fronts, found: &[Found]) -> Option<Part> {
+    let is_old = |id: &str| context.olds.iter().any(|old| old.id.0 == id);
     let is_proxy = found.iter().any(|own| is_old(&own.control.container));
-    match (is_proxy, examined.is_traefik) {
+    match (is_proxy, fronts.is_traefik) {
         (true, _) => Some(Part::SocketProxy),
         (_, true) => Some(Part::Traefik),
-        _ => doctor::part_as_written(examined.context.service),
+        _ => doctor::part_as_written(context.service),
     }
 }
 

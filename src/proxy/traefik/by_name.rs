@@ -17,6 +17,7 @@ use crate::{
     compose::{Project, Service},
     model::{Replica, ServiceKey},
     namespace::traffic::Protocol as Spoken,
+    proxy::driver::Bypass,
 };
 
 /// What the labels of containers make.
@@ -252,6 +253,15 @@ fn place(target: &str) -> String {
 }
 
 impl Caller {
+    pub fn bypass(&self) -> Bypass {
+        Bypass {
+            text: self.told(),
+            advice: self.advice(),
+            routes: self.routes(),
+            port: self.port,
+        }
+    }
+
     /// Whether it routes to the service.
     pub fn routes(&self) -> bool {
         self.kind == Kind::Service

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     compose::duration,
     namespace::check::{Ask, Check, Http},
+    proxy::ServiceCheck,
 };
 
 /// Where the options of a check are.
@@ -19,32 +20,6 @@ const HEALTHCHECK: &str = "loadbalancer.healthcheck.";
 /// Traefik's defaults (`pkg/config/dynamic`, `DefaultHealthCheckInterval` and `DefaultHealthCheckTimeout`).
 const INTERVAL: Duration = Duration::from_secs(30);
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The check of one service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceCheck {
-    /// The label that says most of it, with its value.
-    pub label: String,
-    /// Traefik checks first one interval after it has loaded a configuration.
-    pub interval: Duration,
-    /// The longest that one server may take.
-    pub timeout: Duration,
-    /// What a rollout asks; an error is why it leaves the check to Traefik.
-    pub ask: Result<Check, String>,
-}
-
-impl ServiceCheck {
-    /// How long after a reload Traefik may take to have checked this many servers, one after another.
-    pub fn verdict_after(&self, servers: u32) -> Duration {
-        self.interval + self.timeout.saturating_mul(servers)
-    }
-}
-
-/// Those of a container's checks that can be asked from here.
-pub fn askable(labels: &BTreeMap<String, String>, exposed: &[u16]) -> Vec<Check> {
-    let all = checks(labels, exposed).into_iter();
-    all.filter_map(|check| check.ask.ok()).collect()
-}
 
 /// The check of each service of a container that has one. `exposed` are the container's TCP ports.
 pub fn checks(labels: &BTreeMap<String, String>, exposed: &[u16]) -> Vec<ServiceCheck> {

@@ -2,7 +2,6 @@
 
 mod containers;
 mod in_front;
-mod landscape;
 mod socket_proxies;
 mod summary;
 
@@ -10,16 +9,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bollard::models::ContainerSummary;
 
-use self::summary::reaches;
+pub(in crate::proxy) use self::socket_proxies::among;
 pub use self::{
-    containers::{Holder, Reads, TraefikContainer, sightings, traefiks},
+    containers::{Holder, Inspected, Reads, TraefikContainer, sightings, traefiks},
     in_front::{Wanted, concerns, refuse_lost, refuse_unwatched},
-    landscape::Landscape,
     socket_proxies::{Found, showing},
-    summary::{
-        addresses_of, image_name, is_in_the_hosts_network, looks_like_traefik, name, networks_of,
-        tagged_version,
-    },
+    summary::{image_name, looks_like_traefik, tagged_version},
 };
 use super::reach::named;
 
@@ -33,10 +28,15 @@ use super::{
 use crate::{
     check::Check,
     context::ServiceContext,
-    engine::{Engine, shared::holder},
+    engine::{
+        Engine,
+        shared::holder,
+        summary::{is_in_the_hosts_network, name, reaches},
+    },
     error::{Error, Result},
     model::{ContainerId, Replica, ServiceKey},
     overlay::control::Reader,
+    proxy::landscape::Landscape,
     settings::Settings,
 };
 

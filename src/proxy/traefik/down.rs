@@ -3,11 +3,12 @@
 
 use bollard::models::ContainerSummary;
 
-use super::{
-    api::{listing::provider, place_of},
-    discover::{addresses_of, name},
+use super::api::{listing::provider, place_of};
+use crate::{
+    engine::summary::{addresses_of, name},
+    model::Replica,
+    proxy::driver::Hazard,
 };
-use crate::model::Replica;
 
 /// One server of a service of any provider.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +42,16 @@ impl Down {
         place.is_some_and(|place| replicas.iter().any(|own| place.is_of(own)))
     }
 
+    pub fn hazard(&self) -> Hazard {
+        Hazard {
+            subject: self.service.clone(),
+            text: self.told(),
+            command: self.command(),
+        }
+    }
+
     /// What is wrong with it, and what a rollout makes of that.
-    pub fn told(&self) -> String {
+    fn told(&self) -> String {
         let Self {
             service,
             server,
@@ -57,7 +66,7 @@ impl Down {
 
     /// The command that takes it out of a Traefik that reads Docker through a socket proxy; `None` where its service does not
     /// come from labels.
-    pub fn command(&self) -> Option<String> {
+    fn command(&self) -> Option<String> {
         let of_labels = provider(&self.service) == "docker";
         let container = self.container.as_ref().filter(|_| of_labels)?;
         Some(format!("rollout relabel {container} traefik.enable=false"))
@@ -102,6 +111,8 @@ mod tests {
         }
         let elsewhere = down("http://10.0.0.30:80").found_in(&running);
         assert_eq!(elsewhere.command(), None);
+        let hazard = elsewhere.hazard();
+        assert!(hazard.text.contains("for up to 10s"), "{hazard:?}");
         let of_a_file = Down {
             service: "nb@file".to_owned(),
             ..down("http://10.0.0.3:80").found_in(&running)

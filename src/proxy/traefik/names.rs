@@ -193,7 +193,8 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::mutated_text,
-        proxy::traefik::ports::{Exposed, routed, trap},
+        compose::exposed::Exposed,
+        proxy::traefik::ports::{routed, trap},
     };
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

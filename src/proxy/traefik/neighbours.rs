@@ -6,13 +6,15 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
 use futures_util::future::join_all;
 
 use super::{
-    discover::{Landscape, Reads, TraefikContainer, name},
+    discover::{Reads, TraefikContainer},
     kept::left_out,
     static_config::Docker,
 };
 use crate::{
+    engine::summary::name,
     model::{ServiceKey, label},
     overlay::{Labels, Overlay},
+    proxy::landscape::Landscape,
 };
 
 /// A container of another service.

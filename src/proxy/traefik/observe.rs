@@ -52,6 +52,14 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
         if hidden && !trouble.is_empty() {
             trouble.splice(..0, unknown_label(replica));
         }
+        let ails = |router: &str| {
+            let begin = format!("router {router} ");
+            trouble.iter().any(|text| text.starts_with(&begin))
+        };
+        let routers = &own.routers;
+        if !routers.is_empty() && routers.iter().all(|(_, router)| ails(router)) {
+            observation.broken.insert(replica.id.clone());
+        }
         note(&mut observation, &replica.id, live, hidden, trouble);
     }
     observation
@@ -179,5 +187,34 @@ mod tests {
             route(&one, vec![lists(&[("127.0.0.1", true)])]),
             Some(Share::Hidden)
         );
+    }
+
+    #[test]
+    fn a_replica_is_broken_when_every_router_of_it_is() {
+        let mut one = replica("a", "10.0.0.2");
+        let labels = ["traefik.tcp.routers.a.rule", "traefik.tcp.routers.b.rule"];
+        let labels = labels.map(|key| (key.to_owned(), "HostSNI(`*`)".to_owned()));
+        one.labels = labels.into();
+        let broken = |trouble: &[(&str, &str)]| {
+            let trouble = trouble.iter();
+            let trouble = trouble.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+            let servers = Servers {
+                trouble: trouble.collect(),
+                ..lists(&[])
+            };
+            let seen = observation(std::slice::from_ref(&one), vec![servers]);
+            seen.broken.contains(&one.id)
+        };
+        assert!(!broken(&[]));
+        let a = ("a", "router a is disabled");
+        assert!(!broken(&[a]), "the other router works");
+        // What ails a service, or one router at several Traefiks, breaks no other router.
+        let service = ("a", "service b is disabled");
+        let again = ("a", "router a does not exist");
+        assert!(
+            !broken(&[a, service, again]),
+            "the other router still works"
+        );
+        assert!(broken(&[a, ("b", "router b is disabled")]));
     }
 }

@@ -9,12 +9,11 @@ use futures_util::future::join_all;
 use super::{
     api::{Api, ListedRouter},
     control::Control,
-    discover::name,
     names::{Protocol, names},
     neighbours::{is_of, is_well, labels_of},
 };
 use crate::{
-    engine::Engine,
+    engine::{Engine, summary::name},
     error::{Error, Result},
     model::{RolloutId, ServiceKey, label},
     overlay::Overlay,

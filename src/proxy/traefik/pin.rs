@@ -39,14 +39,16 @@ use super::{
     names::{self, Protocol},
     observation,
     others::Others,
-    ports, switch_delay,
+    ports, refuse, switch_delay,
 };
 use crate::{
-    engine::Engine,
+    context::ServiceContext,
+    engine::{Engine, Image},
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, ServiceKey, Share},
-    namespace::{check::Check, traffic::Protocol as Spoken},
-    proxy::{Capabilities, Observation, Router, combine},
+    namespace::traffic::Protocol as Spoken,
+    overlay::Labels,
+    proxy::{Capabilities, Observation, Router, ServiceCheck, combine},
     settings::Settings,
     state::Lock,
     watch::Role,
@@ -254,8 +256,12 @@ impl Router for Pin {
         names::only_datagrams(&replica.labels)
     }
 
-    fn readiness_checks(&self, replica: &Replica) -> Vec<Check> {
-        checks::askable(&replica.labels, &replica.ports)
+    fn refuse_version(&self, context: &ServiceContext<'_>, image: &Image) -> Result<()> {
+        refuse::ports(context, image)
+    }
+
+    fn checks(&self, labels: &Labels, ports: &[u16]) -> Vec<ServiceCheck> {
+        checks::checks(labels, ports)
     }
 
     fn containers(&self) -> Vec<(String, Role)> {

@@ -1,6 +1,11 @@
 //! Finds every Traefik container in front of a service, however it reads Docker, and how each is configured.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use futures_util::future::join_all;
@@ -10,26 +15,29 @@ use tokio::{
 };
 
 use super::{
-    landscape::Landscape,
     readers,
     socket_proxies::{Found, showing},
-    summary::{addresses_of, image_name, looks_like_traefik, name, reaches, tagged_version},
+    summary::{image_name, looks_like_traefik, tagged_version},
 };
 use crate::{
     engine::{
         Engine,
         shared::{MAX_STEPS, target},
+        summary::{addresses_of, name, reaches},
     },
     error::Result,
     model::label,
     overlay::control::Reader,
-    proxy::traefik::{
-        advice::{self, Namespace},
-        api::Api,
-        control::Control,
-        reach::api_of,
-        static_config::{Given, StaticConfig, arguments, candidates, read},
-        version::Version,
+    proxy::{
+        landscape::Landscape,
+        traefik::{
+            advice::{self, Namespace},
+            api::Api,
+            control::Control,
+            reach::api_of,
+            static_config::{Given, StaticConfig, arguments, candidates, read},
+            version::Version,
+        },
     },
     settings::Settings,
 };
@@ -84,6 +92,28 @@ impl Holder {
     }
 }
 
+/// The Traefiks that were inspected, by identity: each once for all services of a run.
+#[derive(Default)]
+pub struct Inspected(Mutex<BTreeMap<String, TraefikContainer>>);
+
+impl Inspected {
+    /// `None` where the container has ended meanwhile.
+    async fn examine(
+        &self,
+        engine: &Engine,
+        sighting: &Sighting,
+    ) -> Result<Option<TraefikContainer>> {
+        let mut known = self.0.lock().await;
+        let identity = sighting.identity();
+        if let Some(known) = known.get(&identity) {
+            return Ok(Some(known.clone()));
+        }
+        let traefik = sighting.examine(engine).await?;
+        known.extend(traefik.clone().map(|traefik| (identity, traefik)));
+        Ok(traefik)
+    }
+}
+
 /// How a Traefik reads Docker.
 #[derive(Clone)]
 pub enum Reads {
@@ -111,10 +141,10 @@ pub async fn traefiks(
 ) -> Result<Vec<TraefikContainer>> {
     let began = Instant::now();
     loop {
-        let found = &landscape.socket_proxies;
+        let (engine, found) = (&landscape.engine, &landscape.socket_proxies);
         let mut all = Vec::new();
-        for sighting in landscape.sightings(networks).await? {
-            all.extend(landscape.examine(&sighting).await?);
+        for sighting in glances(landscape, networks).await? {
+            all.extend(landscape.traefiks.examine(engine, &sighting).await?);
         }
         // What reads through a socket proxy of other projects never learns of the service.
         let elsewhere = || found.iter().filter(|own| !own.shows_project);
@@ -128,6 +158,13 @@ pub async fn traefiks(
     }
 }
 
+/// The Traefiks in front of a service in these networks, at a glance.
+async fn glances(landscape: &Landscape, networks: &BTreeSet<String>) -> Result<Vec<Sighting>> {
+    let found = &landscape.socket_proxies;
+    let answers = landscape.ask_all(showing(found)).await;
+    sightings_of(&landscape.running, found, answers, networks)
+}
+
 /// The same as they are now, at a glance.
 pub async fn sightings(
     running: &[ContainerSummary],
@@ -139,7 +176,7 @@ pub async fn sightings(
 }
 
 /// The same, from what the socket proxies have answered.
-pub(super) fn sightings_of(
+fn sightings_of(
     running: &[ContainerSummary],
     found: &[Found],
     answers: Vec<(&Found, Result<Vec<Reader>>)>,

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bollard::models::ContainerSummary;
 
-use super::summary::{name, networks_of};
 use crate::{
-    engine::Engine,
+    engine::{
+        Engine,
+        summary::{name, networks_of},
+    },
     error::{Error, Result},
     model::label,
     proxy::traefik::control::Control,
@@ -69,7 +71,7 @@ impl Found {
 }
 
 /// Every socket proxy among containers that run, those of the project first.
-pub(super) async fn among(
+pub(in crate::proxy) async fn among(
     engine: &Engine,
     running: &[ContainerSummary],
     project: &str,

@@ -12,20 +12,23 @@ use bollard::models::ContainerSummary;
 use super::{DefaultRules, Directory, Front, Phase, Pin, Prefix, Reach, Sides, Watched, all_names};
 use crate::{
     context::ServiceContext,
-    engine::Engine,
+    engine::{
+        Engine,
+        summary::{addresses_of, is_in_the_hosts_network, name},
+    },
     error::{Error, Result},
     model::{Replica, ServiceKey},
-    proxy::traefik::{
-        advice,
-        api::{Api, Servers},
-        discover::{
-            Landscape, Reads, TraefikContainer, Wanted, addresses_of, is_in_the_hosts_network,
-            looks_like_traefik, name,
+    proxy::{
+        landscape::Landscape,
+        traefik::{
+            advice,
+            api::{Api, Servers},
+            discover::{Reads, TraefikContainer, Wanted, looks_like_traefik},
+            names::{Protocol, names},
+            others::Others,
+            reach::named,
+            static_config::FilePlace,
         },
-        names::{Protocol, names},
-        others::Others,
-        reach::named,
-        static_config::FilePlace,
     },
 };
 

@@ -1,31 +1,32 @@
-//! What stands in front of a service, and how traffic to it is moved.
+//! What Traefik is to a service: how its traffic is moved, and what is refused for what Traefik makes of its labels.
 
-use std::collections::BTreeMap;
+mod clashes;
+mod survey;
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::{refuse::pass_over, survey::Survey, untouched};
+use self::{
+    clashes::refuse_clashes,
+    survey::{Survey, survey},
+};
+use super::{
+    by_name::Caller,
+    discover::{self, Reads, TraefikContainer, Wanted, concerns, refuse_lost, refuse_unwatched},
+    names,
+    pin::setup,
+    refuse, relabel,
+};
 use crate::{
     check::Check,
     context::{Purpose, RunContext, ServiceContext},
     error::{Error, Outcome, Result},
     model::{Replica, ServiceKey},
-    namespace::traffic::Protocol,
     overlay::Overlay,
     proxy::{
         Router,
-        none::NoProxy,
-        traefik::{
-            by_name::Caller,
-            discover::{
-                self, Landscape, Reads, TraefikContainer, Wanted, concerns, refuse_lost,
-                refuse_unwatched,
-            },
-            down::Down,
-            names,
-            pin::setup,
-            relabel,
-        },
+        driver::{Detection, Driver},
+        landscape::Landscape,
     },
     settings::{ProxyKind, Settings, Strategy, SwitchBy},
 };
@@ -33,73 +34,17 @@ use crate::{
 /// What a pin is called in messages.
 const PIN_FILE: &str = "a pin file";
 
-/// What was found in front of a service.
-pub(super) struct InFront {
-    pub proxy: Box<dyn Router>,
-    /// What the operator is told of it.
-    pub notices: Vec<String>,
-    /// The Traefiks that have to do with the service, however its traffic is moved.
-    pub traefiks: Vec<TraefikContainer>,
-    /// What reaches the service past the router of its labels.
-    pub callers: Vec<Caller>,
-    /// Servers of other services to which a reload of Traefik sends requests again.
-    pub down: Vec<Down>,
-}
+/// Traefik, however it reads Docker.
+pub struct TraefikDriver;
 
-impl InFront {
-    fn of(way: SwitchMethod, callers: Vec<Caller>) -> Self {
-        Self::new(way.proxy, way.notice, callers)
-    }
-
-    fn none(proxy: NoProxy, notice: Option<String>, callers: Vec<Caller>) -> Self {
-        Self::new(Box::new(proxy), notice, callers)
-    }
-
-    /// What the operator is told once it begins.
-    pub fn notices(&self, settings: &Settings) -> Vec<String> {
-        // Stopped first, no version answers beside the other.
-        let twice = settings.strategy != Strategy::Recreate;
-        let callers = self.callers.iter().filter(|_| twice).map(Caller::told);
-        let down = self
-            .down
-            .iter()
-            .filter(|_| self.proxy.routes())
-            .map(warning);
-        let all = self.notices.iter().cloned().chain(callers);
-        all.chain(down).collect()
-    }
-
-    /// The ports that Traefik sends to past the router of its labels, and what is spoken on each.
-    pub fn called_ports(&self) -> BTreeMap<u16, Protocol> {
-        self.callers.iter().filter_map(|own| own.port).collect()
-    }
-
-    fn new(proxy: Box<dyn Router>, notice: Option<String>, mut callers: Vec<Caller>) -> Self {
-        callers.retain(|own| !own.follows_labels() || proxy.capabilities().hold_reroutes);
-        Self {
-            proxy,
-            notices: notice.into_iter().collect(),
-            traefiks: Vec::new(),
-            callers,
-            down: Vec::new(),
-        }
-    }
-}
-
-fn warning(down: &Down) -> String {
-    match down.command() {
-        Some(command) => format!("{}; take it out first: {command}", down.told()),
-        None => down.told(),
-    }
-}
-
-impl RunContext<'_> {
-    /// What moves the traffic, and what the operator is told of it.
-    pub(super) async fn front(
+#[async_trait(?Send)]
+impl Driver for TraefikDriver {
+    async fn detect(
         &self,
+        run: &RunContext<'_>,
         context: &ServiceContext<'_>,
         landscape: &mut Landscape,
-    ) -> Result<InFront> {
+    ) -> Result<Detection> {
         let olds = &context.olds;
         let wanted = Wanted::of(context);
         let mut versions = olds.iter().map(|old| &old.labels);
@@ -107,14 +52,8 @@ impl RunContext<'_> {
             names::wants_traefik(&context.service.labels) || versions.any(names::wants_traefik);
         let near = discover::traefiks(landscape, &context.networks()).await;
         let landscape = &*landscape;
-        if context.settings.proxy == ProxyKind::None {
-            // Where they cannot be found, this is the way to go on without them.
-            let near = near.unwrap_or_default();
-            let none = InFront::none(no_proxy(context, landscape), None, Vec::new());
-            return refuse_left(context, landscape, &near, none).await;
-        }
         let near = near.map_err(|error| match labelled {
-            true => untouched(error),
+            true => error.untouched(),
             false => unsure(error, &context.service.name),
         })?;
         refuse_traefik_itself(&near, olds)?;
@@ -127,26 +66,61 @@ impl RunContext<'_> {
             }
             Purpose::Settle => Ok(()),
         };
-        let survey = self.survey(context, landscape, &near, &wanted);
-        let mut front = match labelled {
+        let survey = survey(run, context, landscape, &near, &wanted);
+        let mut detection = match labelled {
             true => labelled_front(context, landscape, &all, lost, survey).await?,
             false => unlabelled_front(context, landscape, &all, lost, survey).await?,
         };
-        front.traefiks = all;
-        refuse_left(context, landscape, &near, front).await
+        if !detection.router.routes() {
+            refuse_left(context, landscape, &near).await?;
+        }
+        detection.objections = objections(run, context, landscape, &all, &*detection.router).await;
+        Ok(detection)
+    }
+
+    async fn refuse_own_parts(&self, landscape: &Landscape, replicas: &[Replica]) -> Result<()> {
+        discover::refuse_own_parts(landscape, replicas).await
+    }
+
+    async fn refuse_left(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &mut Landscape,
+    ) -> Result<()> {
+        let near = discover::traefiks(landscape, &context.networks()).await;
+        // Where they cannot be found, this is the way to go on without them.
+        refuse_left(context, landscape, &near.unwrap_or_default()).await
     }
 }
 
-/// Refuses to go on without a proxy while an earlier rollout still moves the traffic by one.
+/// What stands against the names and labels of the new version; only notices where nothing new is rolled.
+async fn objections(
+    run: &RunContext<'_>,
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    all: &[TraefikContainer],
+    router: &dyn Router,
+) -> Result<Vec<String>> {
+    let mut notices = refuse_clashes(run, context, landscape, all).await?;
+    if context.purpose == Purpose::Settle || !router.routes() {
+        return Ok(notices);
+    }
+    let settings = &context.settings;
+    let unknown = refuse::unknown_labels(context);
+    settings.pass_over(Check::Labels, unknown, &mut notices)?;
+    if let Some(image) = &context.image {
+        let ports = router.refuse_version(context, image);
+        settings.pass_over(Check::Rollout, ports, &mut notices)?;
+    }
+    Ok(notices)
+}
+
+/// Refuses to go on without a proxy while an earlier rollout still moves the traffic by Traefik.
 async fn refuse_left(
     context: &ServiceContext<'_>,
     landscape: &Landscape,
     near: &[TraefikContainer],
-    front: InFront,
-) -> Result<InFront> {
-    if front.proxy.routes() {
-        return Ok(front);
-    }
+) -> Result<()> {
     let by = match left_relabelled(context, landscape).await {
         Some(by) => Some(by),
         None => setup::is_left(&landscape.engine, &context.key, near)
@@ -159,12 +133,21 @@ async fn refuse_left(
             &by,
             without_proxy(&context.settings),
         )),
-        None => Ok(front),
+        None => Ok(()),
     }
 }
 
-fn no_proxy(context: &ServiceContext<'_>, landscape: &Landscape) -> NoProxy {
-    NoProxy::new(&landscape.engine, &context.key)
+/// What is in front, with what reaches the service past the router of its labels.
+fn with_callers(detection: Detection, notice: Option<String>, callers: &[Caller]) -> Detection {
+    let reroutes = detection.router.capabilities().hold_reroutes;
+    let callers = callers
+        .iter()
+        .filter(|own| !own.follows_labels() || reroutes);
+    Detection {
+        notices: notice.into_iter().collect(),
+        bypasses: callers.map(Caller::bypass).collect(),
+        ..detection
+    }
 }
 
 /// The front of a service whose labels ask for Traefik.
@@ -174,8 +157,9 @@ async fn labelled_front(
     all: &[TraefikContainer],
     lost: Result<()>,
     survey: impl Future<Output = Survey>,
-) -> Result<InFront> {
+) -> Result<Detection> {
     let settings = &context.settings;
+    let none = || Detection::without_proxy(context, landscape);
     // Stopped first, no version is in the way of the other: what is behind no Traefik needs none.
     let recreate = settings.strategy == Strategy::Recreate && settings.proxy == ProxyKind::Auto;
     let needs_none = recreate && all.is_empty();
@@ -185,15 +169,15 @@ async fn labelled_front(
     let (way, survey) = tokio::join!(traefik(context, landscape, all), survey);
     let mut notices = Vec::from_iter(survey.notice);
     let absent = survey.absent.map_or(Ok(()), Err);
-    pass_over(settings, Check::Labels, absent, &mut notices)?;
+    settings.pass_over(Check::Labels, absent, &mut notices)?;
     let way = lost.and(way);
     let refused = way.as_ref().err().map(|error| error.outcome) == Some(Outcome::Refused);
-    let mut front = match way {
+    let mut detection = match way {
         Ok(way) => {
             refuse_past_labels(settings, &survey.callers)?;
-            InFront {
-                down: survey.down,
-                ..InFront::of(way, survey.callers)
+            Detection {
+                hazards: survey.hazards,
+                ..with_callers(Detection::new(way.router), way.notice, &survey.callers)
             }
         }
         Err(error) if refused && needs_none => {
@@ -201,7 +185,7 @@ async fn labelled_front(
                 "{}; --strategy recreate needs none, and nothing confirms the new replicas but their health",
                 error.message
             );
-            InFront::none(no_proxy(context, landscape), Some(notice), survey.callers)
+            with_callers(none(), Some(notice), &survey.callers)
         }
         Err(error) if refused && ignored(settings, &error).is_some() => {
             let check = ignored(settings, &error).unwrap_or(Check::Switch);
@@ -209,12 +193,12 @@ async fn labelled_front(
                 "{}; going on because of --ignore {check}: both versions will answer for a while, and requests can fail while the old containers stop",
                 error.message
             );
-            InFront::none(no_proxy(context, landscape), Some(notice), survey.callers)
+            with_callers(none(), Some(notice), &survey.callers)
         }
-        Err(error) => return Err(untouched(error)),
+        Err(error) => return Err(error.untouched()),
     };
-    front.notices.extend(notices);
-    Ok(front)
+    detection.notices.extend(notices);
+    Ok(detection)
 }
 
 /// The check by which the operator lets a rollout go on without a proxy that switches.
@@ -231,8 +215,9 @@ async fn unlabelled_front(
     all: &[TraefikContainer],
     lost: Result<()>,
     survey: impl Future<Output = Survey>,
-) -> Result<InFront> {
+) -> Result<Detection> {
     let (name, settings) = (&context.key.service, &context.settings);
+    let none = || Detection::without_proxy(context, landscape);
     let is_left = || async { left_relabelled(context, landscape).await.is_some() };
     let known = all.iter().any(|own| own.unread.is_none());
     let (way, survey) = tokio::join!(traefik(context, landscape, all), survey);
@@ -241,9 +226,9 @@ async fn unlabelled_front(
         Ok(way) if way.knows_the_service || is_left().await => {
             lost?;
             refuse_past_labels(settings, &callers)?;
-            return Ok(InFront {
-                down: survey.down,
-                ..InFront::of(way, callers)
+            return Ok(Detection {
+                hazards: survey.hazards,
+                ..with_callers(Detection::new(way.router), way.notice, &callers)
             });
         }
         Err(error) if known || is_left().await => {
@@ -253,7 +238,7 @@ async fn unlabelled_front(
     }
     // An unfinished rollout is settled even where no Traefik routes to the service any more.
     if context.purpose == Purpose::Settle {
-        return Ok(InFront::none(no_proxy(context, landscape), None, callers));
+        return Ok(with_callers(none(), None, &callers));
     }
     refuse_past_labels(settings, &callers)?;
     if settings.proxy == ProxyKind::Traefik {
@@ -263,7 +248,7 @@ async fn unlabelled_front(
         _ if callers.iter().any(Caller::routes) => None,
         silent => Some(on_health_alone(name, silent.as_ref())),
     };
-    Ok(InFront::none(no_proxy(context, landscape), notice, callers))
+    Ok(with_callers(none(), notice, &callers))
 }
 
 /// `silent` is why Traefik cannot be asked.
@@ -292,9 +277,8 @@ fn refuse_past_labels(settings: &Settings, callers: &[Caller]) -> Result<()> {
 
 /// "Cannot tell" is not "no": a service that is routed after all would lose requests.
 fn unsure(error: Error, service: &str) -> Error {
-    untouched(error.or_hint(format!(
-        "label {service} with traefik.enable=false, or say --proxy none"
-    )))
+    let hint = format!("label {service} with traefik.enable=false, or say --proxy none");
+    error.or_hint(hint).untouched()
 }
 
 fn unrouted_though_asked(service: &str) -> Error {
@@ -307,7 +291,7 @@ fn unrouted_though_asked(service: &str) -> Error {
 
 /// A way to move the traffic of a service.
 struct SwitchMethod {
-    proxy: Box<dyn Router>,
+    router: Box<dyn Router>,
     /// Whether any Traefik routes to the service already.
     knows_the_service: bool,
     /// What the operator is told once it begins.
@@ -392,7 +376,7 @@ async fn by_relabelling(
     let traefik = discover::traefik(context, landscape, traefiks).await?;
     Ok(SwitchMethod {
         knows_the_service: traefik.knows_the_service(),
-        proxy: Box::new(traefik),
+        router: Box::new(traefik),
         notice: None,
     })
 }
@@ -410,7 +394,7 @@ async fn pin(
     });
     Ok(SwitchMethod {
         knows_the_service: pin.knows_the_service(),
-        proxy: Box::new(pin),
+        router: Box::new(pin),
         notice,
     })
 }

@@ -7,12 +7,16 @@ use futures_util::future::join_all;
 use crate::{
     context::{Purpose, RunContext, ServiceContext},
     error::{Error, Result},
-    proxy::traefik::{
-        api::{Api, listing::middlewares_of_labels},
-        by_name::{Callee, Caller, Heard},
-        discover::{Landscape, Reads, TraefikContainer, Wanted, concerns, named_apis},
-        down::Down,
-        providers::{Reference, references, refuse_absent},
+    proxy::{
+        driver::Hazard,
+        landscape::Landscape,
+        traefik::{
+            api::{Api, listing::middlewares_of_labels},
+            by_name::{Callee, Caller, Heard},
+            discover::{Reads, TraefikContainer, Wanted, concerns, named_apis},
+            down::Down,
+            providers::{Reference, references, refuse_absent},
+        },
     },
 };
 
@@ -22,7 +26,7 @@ pub(super) struct Survey {
     /// What reaches the service past the router of its labels.
     pub callers: Vec<Caller>,
     /// Servers of other services that fail their health check.
-    pub down: Vec<Down>,
+    pub hazards: Vec<Hazard>,
     /// Why one of them cannot be asked.
     pub silent: Option<Error>,
     /// Labels of the new version alone that name a provider which is not on.
@@ -38,88 +42,88 @@ struct Answer {
     is_in_front: bool,
 }
 
-impl RunContext<'_> {
-    /// `near` share a network with the service.
-    pub(super) async fn survey(
-        &self,
-        context: &ServiceContext<'_>,
-        landscape: &Landscape,
-        near: &[TraefikContainer],
-        wanted: &Wanted,
-    ) -> Survey {
-        if context.purpose != Purpose::Roll || near.is_empty() {
-            return Survey::default();
-        }
-        let named = references(&wanted.labels);
-        let answers = match self.answers(context, near, wanted, !named.is_empty()).await {
-            Ok(answers) => answers,
-            Err(error) => vec![Err(error)],
-        };
-        let mut survey = Survey::default();
-        let mut heard = Vec::new();
-        let mut on = Vec::new();
-        for answer in answers {
-            match answer {
-                Ok(answer) => {
-                    on.extend(answer.providers.filter(|_| answer.is_in_front));
-                    let down = answer.heard.listing.down.iter();
-                    let down = down.filter(|own| answer.is_in_front && !own.is_of(&context.olds));
-                    survey.down.extend(down.cloned());
-                    heard.push(answer.heard);
-                }
-                Err(error) => survey.silent = Some(error),
+/// `near` share a network with the service.
+pub(super) async fn survey(
+    run: &RunContext<'_>,
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    near: &[TraefikContainer],
+    wanted: &Wanted,
+) -> Survey {
+    if context.purpose != Purpose::Roll || near.is_empty() {
+        return Survey::default();
+    }
+    let named = references(&wanted.labels);
+    let answers = match answers(context, landscape, near, wanted, !named.is_empty()).await {
+        Ok(answers) => answers,
+        Err(error) => vec![Err(error)],
+    };
+    let mut survey = Survey::default();
+    let mut all_down = Vec::new();
+    let mut heard = Vec::new();
+    let mut on = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(answer) => {
+                on.extend(answer.providers.filter(|_| answer.is_in_front));
+                let down = answer.heard.listing.down.iter();
+                let down = down.filter(|own| answer.is_in_front && !own.is_of(&context.olds));
+                all_down.extend(down.cloned());
+                heard.push(answer.heard);
             }
+            Err(error) => survey.silent = Some(error),
         }
-        survey.down = located(survey.down, landscape, near);
-        let (key, project, olds) = (&context.key, self.project, &context.olds);
-        let callee = Callee::new(key, project, context.service, &wanted.labels, olds);
-        let labels = project.services.values().map(|own| &own.labels);
-        survey.callers = callee.callers(&heard, &middlewares_of_labels(labels));
-        // What one of them has on is not known where it does not answer.
-        if survey.silent.is_none() {
-            let before: Vec<Reference> = olds
-                .iter()
-                .flat_map(|old| references(&old.labels))
-                .collect();
-            survey.judge_providers(&key.service, named, &before, &on);
-        }
-        survey
     }
+    survey.hazards = hazards(all_down, landscape, near);
+    let (key, project, olds) = (&context.key, run.project, &context.olds);
+    let callee = Callee::new(key, project, context.service, &wanted.labels, olds);
+    let labels = project.services.values().map(|own| &own.labels);
+    survey.callers = callee.callers(&heard, &middlewares_of_labels(labels));
+    // What one of them has on is not known where it does not answer.
+    if survey.silent.is_none() {
+        let before: Vec<Reference> = olds
+            .iter()
+            .flat_map(|old| references(&old.labels))
+            .collect();
+        survey.judge_providers(&key.service, named, &before, &on);
+    }
+    survey
+}
 
-    async fn answers(
-        &self,
-        context: &ServiceContext<'_>,
-        near: &[TraefikContainer],
-        wanted: &Wanted,
-        providers: bool,
-    ) -> Result<Vec<Result<Answer>>> {
-        let settings = &context.settings;
-        if !settings.traefik_url.is_empty() {
-            // Whose API was named is not known: the names count that any of them looks up.
-            let networks: BTreeSet<String> =
-                near.iter().flat_map(TraefikContainer::networks).collect();
-            let asked = named_apis(settings, near).await?.into_iter();
-            let asked = asked.map(|api| ask(api, networks.clone(), true, providers));
-            return Ok(join_all(asked).await);
-        }
-        let asked = near.iter().map(async |traefik| {
-            let api = traefik.api(self.engine, settings).await?;
-            let is_in_front = concerns(traefik, wanted, &context.olds);
-            ask(api, traefik.networks(), is_in_front, providers).await
-        });
-        Ok(join_all(asked).await)
+async fn answers(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    near: &[TraefikContainer],
+    wanted: &Wanted,
+    providers: bool,
+) -> Result<Vec<Result<Answer>>> {
+    let settings = &context.settings;
+    if !settings.traefik_url.is_empty() {
+        // Whose API was named is not known: the names count that any of them looks up.
+        let networks: BTreeSet<String> = near.iter().flat_map(TraefikContainer::networks).collect();
+        let asked = named_apis(settings, near).await?.into_iter();
+        let asked = asked.map(|api| ask(api, networks.clone(), true, providers));
+        return Ok(join_all(asked).await);
     }
+    let asked = near.iter().map(async |traefik| {
+        let api = traefik.api(&landscape.engine, settings).await?;
+        let is_in_front = concerns(traefik, wanted, &context.olds);
+        ask(api, traefik.networks(), is_in_front, providers).await
+    });
+    Ok(join_all(asked).await)
 }
 
 /// Each server once; with the container that it is, where a socket proxy can change its labels.
-fn located(down: Vec<Down>, landscape: &Landscape, near: &[TraefikContainer]) -> Vec<Down> {
+fn hazards(down: Vec<Down>, landscape: &Landscape, near: &[TraefikContainer]) -> Vec<Hazard> {
     let relabels = |own: &TraefikContainer| matches!(own.reads, Reads::SocketProxy(..));
     let running = match near.iter().all(relabels) {
         true => &landscape.running[..],
         false => &[],
     };
     let down: BTreeSet<Down> = down.into_iter().collect();
-    down.into_iter().map(|own| own.found_in(running)).collect()
+    down.into_iter()
+        .map(|own| own.found_in(running).hazard())
+        .collect()
 }
 
 impl Survey {

@@ -6,17 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::refuse::pass_over;
 use crate::{
     check::Check,
     context::{Purpose, RunContext, ServiceContext},
     error::{Error, Result},
     model::{ServiceKey, label},
     overlay::Labels,
-    proxy::traefik::{
-        conflicts::{Clash, Object, Outcome, ROUTER, clashes, objects_of},
-        discover::{Landscape, TraefikContainer},
-        neighbours::{Neighbour, is_unknown, neighbours},
+    proxy::{
+        landscape::Landscape,
+        traefik::{
+            conflicts::{Clash, Object, Outcome, ROUTER, clashes, objects_of},
+            discover::TraefikContainer,
+            neighbours::{Neighbour, is_unknown, neighbours},
+        },
     },
 };
 
@@ -38,60 +40,55 @@ fn comes_earlier(context: &ServiceContext<'_>, neighbour: &Neighbour) -> bool {
     is_of_project && service.is_some_and(|own| context.earlier.contains(&own))
 }
 
-impl RunContext<'_> {
-    /// Compares the new version with every other container that a Traefik in front reads; what the operator is told.
-    pub(super) async fn refuse_clashes(
-        &self,
-        context: &ServiceContext<'_>,
-        landscape: &Landscape,
-        traefiks: &[TraefikContainer],
-    ) -> Result<Vec<String>> {
-        if traefiks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut neighbours = neighbours(landscape, &context.key, traefiks).await;
-        neighbours.retain(|own| !comes_earlier(context, own));
-        let served = context.olds.iter().filter(|old| old.serves());
-        let own = Own {
-            container: self.container_name(context),
-            key: &context.key,
-            new: match context.purpose {
-                Purpose::Roll => Some(context.labels(context.image.as_ref())),
-                Purpose::Settle => None,
-            },
-            olds: served.map(|old| &old.labels).collect(),
-            same_files: same_files(&self.compose.project_directory(), &neighbours),
-        };
-        let mut judged = own.judge(&neighbours);
-        let refused = match judged.refused {
-            // What served before comes back, whatever it clashes with.
-            Some(error) if self.back.is_some() => {
-                judged.notices.push(error.message);
-                Ok(())
-            }
-            Some(error) => Err(error),
-            None => Ok(()),
-        };
-        pass_over(
-            &context.settings,
-            Check::Labels,
-            refused,
-            &mut judged.notices,
-        )?;
-        let unknown = unknown_neighbours(context, traefiks);
-        judged.notices.extend(unknown);
-        Ok(judged.notices)
+/// Compares the new version with every other container that a Traefik in front reads. Returns notices.
+pub(super) async fn refuse_clashes(
+    run: &RunContext<'_>,
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    traefiks: &[TraefikContainer],
+) -> Result<Vec<String>> {
+    if traefiks.is_empty() {
+        return Ok(Vec::new());
     }
-
-    /// What its first container is called, or will be.
-    fn container_name(&self, context: &ServiceContext<'_>) -> String {
-        let service = context.service;
-        let words = [self.project.name.as_str(), &service.name, "1"];
-        match (context.olds.first(), &service.container_name) {
-            (Some(old), _) => old.target_name().to_owned(),
-            (None, Some(name)) => name.clone(),
-            (None, None) => words.join(self.compose.separator()),
+    let mut neighbours = neighbours(landscape, &context.key, traefiks).await;
+    neighbours.retain(|own| !comes_earlier(context, own));
+    let served = context.olds.iter().filter(|old| old.serves());
+    let own = Own {
+        container: container_name(run, context),
+        key: &context.key,
+        new: match context.purpose {
+            Purpose::Roll => Some(context.labels(context.image.as_ref())),
+            Purpose::Settle => None,
+        },
+        olds: served.map(|old| &old.labels).collect(),
+        same_files: same_files(&run.compose.project_directory(), &neighbours),
+    };
+    let mut judged = own.judge(&neighbours);
+    let refused = match judged.refused {
+        // What served before comes back, whatever it clashes with.
+        Some(error) if run.back.is_some() => {
+            judged.notices.push(error.message);
+            Ok(())
         }
+        Some(error) => Err(error),
+        None => Ok(()),
+    };
+    context
+        .settings
+        .pass_over(Check::Labels, refused, &mut judged.notices)?;
+    let unknown = unknown_neighbours(context, traefiks);
+    judged.notices.extend(unknown);
+    Ok(judged.notices)
+}
+
+/// What its first container is called, or will be.
+fn container_name(run: &RunContext<'_>, context: &ServiceContext<'_>) -> String {
+    let service = context.service;
+    let words = [run.project.name.as_str(), &service.name, "1"];
+    match (context.olds.first(), &service.container_name) {
+        (Some(old), _) => old.target_name().to_owned(),
+        (None, Some(name)) => name.clone(),
+        (None, None) => words.join(run.compose.separator()),
     }
 }
 

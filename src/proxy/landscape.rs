@@ -1,15 +1,12 @@
-//! What is on the engine, read once for every service of a run: containers, socket proxies and Traefiks.
+//! What is on the engine, read once for every service of a run: containers, and the socket proxies among them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
 use futures_util::future::join_all;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 
-use super::{
-    containers::{Sighting, TraefikContainer, sightings_of},
-    socket_proxies::{Found, among, showing},
-};
+use super::traefik::discover::{Found, Inspected, among};
 use crate::{
     engine::{Engine, shared},
     error::Result,
@@ -30,8 +27,8 @@ pub struct Landscape {
     pub socket_proxies: Vec<Found>,
     /// What each socket proxy answers, by its container.
     answers: BTreeMap<String, Answers>,
-    /// The Traefiks that were inspected, by container.
-    traefiks: Mutex<BTreeMap<String, TraefikContainer>>,
+    /// What the driver of Traefik has inspected already.
+    pub(super) traefiks: Inspected,
 }
 
 /// What one socket proxy answers; asked when it is first needed, and again after an error.
@@ -65,7 +62,7 @@ impl Landscape {
             containers,
             running,
             socket_proxies,
-            traefiks: Mutex::default(),
+            traefiks: Inspected::default(),
         })
     }
 
@@ -104,24 +101,6 @@ impl Landscape {
     ) -> Vec<(&'a Found, Result<Vec<Reader>>)> {
         let asked = found.map(async |found| (found, self.readers(found).await));
         join_all(asked).await
-    }
-
-    /// The Traefiks in front of a service in these networks, at a glance.
-    pub(super) async fn sightings(&self, networks: &BTreeSet<String>) -> Result<Vec<Sighting>> {
-        let answers = self.ask_all(showing(&self.socket_proxies)).await;
-        sightings_of(&self.running, &self.socket_proxies, answers, networks)
-    }
-
-    /// Inspects a Traefik, once for all services; `None` where it has ended meanwhile.
-    pub(super) async fn examine(&self, sighting: &Sighting) -> Result<Option<TraefikContainer>> {
-        let mut traefiks = self.traefiks.lock().await;
-        let identity = sighting.identity();
-        if let Some(known) = traefiks.get(&identity) {
-            return Ok(Some(known.clone()));
-        }
-        let traefik = sighting.examine(&self.engine).await?;
-        traefiks.extend(traefik.clone().map(|traefik| (identity, traefik)));
-        Ok(traefik)
     }
 }
 
