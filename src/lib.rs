@@ -26,6 +26,8 @@ pub(crate) mod event;
 pub(crate) mod execute;
 #[cfg(test)]
 mod fake_engine;
+#[cfg(test)]
+mod fixtures;
 pub(crate) mod here;
 pub(crate) mod init;
 pub(crate) mod model;

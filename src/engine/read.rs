@@ -173,7 +173,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::arbitrary::{mutated_text, replaced};
+    use crate::{
+        arbitrary::{mutated_text, replaced},
+        fixtures::{ROLLOUT, of_0_1_0},
+    };
 
     fn after(runs: &[(i64, &str)]) -> Option<String> {
         let results = runs.iter().map(|(code, output)| HealthcheckResult {
@@ -231,6 +234,21 @@ mod tests {
         assert_eq!((read.ports, read.lowest_port), (vec![80], Some(53)));
         assert_eq!(read.published, ["127.0.0.1:8080".parse().unwrap()].into());
         assert_eq!(read.names["shop_front"].len(), 3);
+    }
+
+    #[test]
+    fn a_replica_that_version_0_1_0_has_made_is_its_rollouts_and_gets_its_final_name() {
+        let mut inspected = inspected();
+        let labels: Value = serde_json::from_str(&of_0_1_0("labels.json")).unwrap();
+        inspected["Config"]["Labels"] = labels;
+        inspected["Name"] = format!("/shop-web-2.{ROLLOUT}").into();
+        let read = replica(serde_json::from_value(inspected).unwrap()).unwrap();
+        assert_eq!(read.rollout, Some(RolloutId(ROLLOUT.to_owned())));
+        assert_eq!((read.wanted, read.revision), (Some(2), Some(2)));
+        assert_eq!(read.target_name(), "shop-web-2");
+        assert_ne!(read.name, read.target_name());
+        assert!(read.hash.starts_with("f9004c31"), "{}", read.hash);
+        assert_eq!(read.digest.as_deref(), Some(""));
     }
 
     proptest! {

@@ -19,7 +19,7 @@ use crate::{
     context::RunContext,
     engine::Image,
     error::{Error, Result},
-    model::{ContainerId, Order, Replica, RolloutId, label},
+    model::{ContainerId, Order, Replica, RolloutId, Run, label},
     plan::StopFirst,
     retry,
     settings::{Settings, Strategy},
@@ -340,12 +340,13 @@ impl Locked<'_> {
     /// Records what runs where that has not been done yet: the way back to what another tool has made.
     pub(super) async fn adopt(&self, memory: &mut Memory, version: &Version, olds: &[Replica]) {
         let Prepared { run, context, .. } = &self.prepared;
-        let serving = olds.iter().find(|old| old.serves());
-        let Some(first) = serving.or(olds.first()) else {
+        let found = that_ran(olds);
+        let serving = found.iter().find(|old| old.serves());
+        let Some(first) = serving.or(found.first()) else {
             return;
         };
         let digest = &context.service.inline_digest;
-        let same = |old: &Replica| {
+        let same = |old: &&Replica| {
             old.hash == version.hash
                 && old.image == first.image
                 && old.digest.as_ref().is_none_or(|own| own == digest)
@@ -360,7 +361,7 @@ impl Locked<'_> {
         };
         let started = humantime::parse_rfc3339(&first.started_at).ok();
         let at = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-        let of_containers = match olds.iter().all(same) {
+        let of_containers = match found.iter().all(same) {
             true => None,
             false => match self.prepared.read_off(first, &image).await {
                 Some(read) => Some(read),
@@ -368,7 +369,7 @@ impl Locked<'_> {
             },
         };
         let config = of_containers.as_ref().map(|(_, own)| &own.config);
-        let found = Version {
+        let version = Version {
             image: image.id,
             digests: image.digests,
             hash: first.hash.clone(),
@@ -378,8 +379,8 @@ impl Locked<'_> {
         let rollout = first.rollout.clone();
         let rollout = rollout.unwrap_or_else(|| RolloutId("found".to_owned()));
         let at = at.map_or(self.held.lock.epoch, |at| at.as_millis() as u64);
-        let mut revision = self.prepared.revision(&found, (number, &rollout), at);
-        revision.replicas = olds.len() as u32;
+        let mut revision = self.prepared.revision(&version, (number, &rollout), at);
+        revision.replicas = found.len() as u32;
         revision.found = true;
         if let Some((reference, read)) = of_containers {
             revision.image.reference = reference;
@@ -391,5 +392,34 @@ impl Locked<'_> {
         let undo = first.labels.get(label::UNDO);
         revision.undo_to = undo.and_then(|number| number.parse().ok());
         self.record(memory, revision).await;
+    }
+}
+
+/// The replicas that ran, or all of them where none ever did: a killed recreation leaves containers of the new version that
+/// were never started beside the old ones.
+fn that_ran(replicas: &[Replica]) -> Vec<&Replica> {
+    let ran = replicas.iter().filter(|own| own.run != Run::Created);
+    let ran: Vec<&Replica> = ran.collect();
+    match ran.is_empty() {
+        true => replicas.iter().collect(),
+        false => ran,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Health, plan::simulator::replica};
+
+    #[test]
+    fn containers_that_were_never_started_are_not_the_version_that_ran() {
+        let names = |replicas: &[Replica]| -> Vec<String> {
+            let ran = that_ran(replicas).into_iter();
+            ran.map(|own| own.name.clone()).collect()
+        };
+        let created = replica("new", None, Run::Created, Health::None);
+        let stopped = replica("old", None, Run::Exited, Health::None);
+        assert_eq!(names(&[created.clone(), stopped]), ["old"]);
+        assert_eq!(names(std::slice::from_ref(&created)), ["new"]);
     }
 }

@@ -3,12 +3,14 @@
 use std::{fs, sync::Arc};
 
 use super::store::Store;
-use crate::overlay::{Claim, Health, Labels, Overlay, key_by_hand};
+use crate::{
+    fixtures::{EPOCH, ROLLOUT, of_0_1_0},
+    overlay::{Claim, Health, Labels, Overlay, key_by_hand},
+};
 
 /// The overlay in the file that version 0.1.0 leaves behind in a phase; it is written anew byte for byte.
 async fn left_in(phase: &str) -> Arc<Overlay> {
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/0.1.0");
-    let text = fs::read_to_string(format!("{fixtures}/{phase}.json")).unwrap();
+    let text = of_0_1_0(&format!("overlay/{phase}.json"));
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("overlay.json");
     fs::write(&file, &text).unwrap();
@@ -17,9 +19,6 @@ async fn left_in(phase: &str) -> Arc<Overlay> {
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
     store.current()
 }
-
-const ROLLOUT: &str = "r1a196fb1600-973756";
-const EPOCH: u64 = 1_793_534_400_000;
 
 /// The containers of `shop/web` then, by the two characters that their ids repeat: two old ones and two new ones.
 fn containers() -> [(&'static str, String, Labels); 4] {

@@ -90,7 +90,10 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::arbitrary::{mutated, replaced};
+    use crate::{
+        arbitrary::{mutated, replaced},
+        fixtures::{ROLLOUT, of_0_1_0},
+    };
 
     const SAMPLE: &[u8] = br#"{"format":1,"sha256":"00","entry":"{}"}"#;
 
@@ -112,6 +115,30 @@ mod tests {
         ];
         assert_eq!(Intent::last(&files), Some(intent(2, 20)));
         assert_eq!(Intent::last(&files[2..]), None);
+    }
+
+    #[test]
+    fn what_version_0_1_0_has_begun_is_the_last_and_stops_nothing_first() {
+        let file = |path: &str, name: &str| File::raw(path, of_0_1_0(name).as_bytes());
+        let begun = format!("journal/2-{ROLLOUT}.json");
+        let mut files = vec![file(&begun, "state/begun.json")];
+        let last = Intent::last(&files).unwrap();
+        let revision = &last.revision;
+        assert_eq!((last.path(), revision.rollout.as_str()), (begun, ROLLOUT));
+        assert_eq!((revision.number, revision.replicas), (2, 2));
+        assert!(last.displaced.is_none() && last.failed.is_none());
+        assert!(last.ran.is_empty() && last.unrouted.is_empty());
+        let attempts = Intent::without_revision(&files, &Revisions::default());
+        assert_eq!(attempts, [last]);
+        let undo = "journal/3-r1a196fb1601-973757.json";
+        files.push(file(undo, "state/undo-begun.json"));
+        let last = Intent::last(&files).unwrap();
+        assert_eq!(
+            (last.path().as_str(), last.revision.undo_to),
+            (undo, Some(1))
+        );
+        let displaced = format!("sha256:{}", "2".repeat(64));
+        assert_eq!(last.displaced, Some(displaced));
     }
 
     #[test]

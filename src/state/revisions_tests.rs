@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::{mutated_text, replaced};
+use crate::{
+    arbitrary::{mutated_text, replaced},
+    fixtures::{ROLLOUT, of_0_1_0},
+};
 
 fn revision(number: u64, rollout: &str, at: u64) -> Revision {
     Revision {
@@ -62,6 +65,37 @@ fn what_falls_out_is_the_oldest_image_and_every_name_but_one_of_an_image_that_st
     assert_eq!(beyond(2), [2, 1]);
     assert_eq!(beyond(3), [1]);
     assert_eq!(beyond(5), [1]);
+}
+
+#[test]
+fn the_revisions_that_version_0_1_0_has_recorded_are_what_runs_and_what_can_be_gone_back_to() {
+    let file = |path: &str, name: &str| File::raw(path, of_0_1_0(name).as_bytes());
+    let read = Revisions::read(&[
+        file(
+            &format!("revisions/2-{ROLLOUT}.json"),
+            "state/revision.json",
+        ),
+        file("revisions/1-found.json", "state/revision-found.json"),
+    ]);
+    assert_eq!(read.trouble, Vec::<String>::new());
+    let [first, second] = read.list.as_slice() else {
+        panic!("{:?}", read.list)
+    };
+    assert_eq!(
+        (first.number, first.note().as_str()),
+        (1, "as it was found")
+    );
+    assert_eq!((second.number, second.note().as_str()), (2, ""));
+    assert_eq!(second.rollout, ROLLOUT);
+    assert_eq!(second.image.kept, "rollout/shop-web:2");
+    for own in &read.list {
+        assert!(own.config.starts_with("name: shop\n"), "{}", own.config);
+        assert!(own.lost.is_empty() && !own.of_containers);
+    }
+    let mut replica = crate::plan::simulator::old("a1");
+    (replica.image, replica.hash) = (second.image.id.clone(), second.hash.clone());
+    assert_eq!(read.running(std::slice::from_ref(&replica)), Some(2));
+    assert_eq!(read.next(&[replica]), 3);
 }
 
 proptest! {

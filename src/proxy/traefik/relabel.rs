@@ -96,6 +96,29 @@ pub fn read(claim: &Claim) -> Result<model::Claim> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        fixtures::{meaning, of_0_1_0},
+        model::{Goal, Reason},
+    };
+
+    #[test]
+    fn each_claim_of_version_0_1_0_is_read_and_continued_as_it_was_meant() {
+        let of = |phase: &str| {
+            let text = of_0_1_0(&format!("overlay/{phase}.json"));
+            let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let claim = file["overlay"]["claims"]["shop/web"].clone();
+            meaning(read(&serde_json::from_value(claim).unwrap()).unwrap())
+        };
+        let hidden = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let undo = || Some(Goal::Undo(Reason::Unfinished));
+        let new = || hidden(&["b1", "b2"]);
+        assert_eq!(of("hold"), (Phase::Prepared, new(), undo()));
+        let forward = (Phase::Committed, hidden(&["a1", "a2"]), Some(Goal::Finish));
+        assert_eq!(of("cutover"), forward);
+        assert_eq!(of("back"), (Phase::RolledBack, new(), undo()));
+        assert_eq!(of("shown"), (Phase::ForceShown, hidden(&[]), undo()));
+        assert_eq!(of("settled"), (Phase::Settled, hidden(&[]), None));
+    }
 
     #[test]
     fn a_claim_reads_as_the_plan_that_it_was_written_from() {

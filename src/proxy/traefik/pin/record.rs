@@ -133,7 +133,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arbitrary::{mutated_text, replaced};
+    use crate::{
+        arbitrary::{mutated_text, replaced},
+        fixtures::{EPOCH, ROLLOUT, meaning, of_0_1_0},
+        model::{Goal, Reason},
+    };
 
     fn file(rule: &str) -> PinFile {
         let mut record = Record::new(RolloutId("r1".to_owned()), Phase::Prepared, 7, true);
@@ -171,6 +175,33 @@ mod tests {
         newer.record.format = FORMAT + 1;
         assert!(PinFile::read(&newer.text().unwrap()).is_err());
         assert!(PinFile::read("{}").is_err());
+    }
+
+    /// The meaning of the claim in a pin file of version 0.1.0, and the replicas that get the traffic.
+    fn left_in(phase: &str) -> ((Phase, Vec<String>, Option<Goal>), Vec<String>) {
+        let text = of_0_1_0(&format!("pin/{phase}.json"));
+        let file = PinFile::read(&text).unwrap();
+        assert_eq!(file.text().unwrap(), text);
+        let record = &file.record;
+        assert_eq!((record.rollout.0.as_str(), record.epoch), (ROLLOUT, EPOCH));
+        assert!(record.pins && record.claim(true).stale);
+        let services = file.names("http", "services");
+        assert_eq!(services, ["rollout.shop.web.web"]);
+        let shown = record.shows.keys().map(|id| id.0[..2].to_owned());
+        (meaning(record.claim(false)), shown.collect())
+    }
+
+    #[test]
+    fn each_file_of_version_0_1_0_is_read_and_continued_as_it_was_meant() {
+        let names = |names: [&str; 2]| Vec::from(names.map(str::to_owned));
+        let undo = || Some(Goal::Undo(Reason::Unfinished));
+        let (old, new) = (|| names(["a1", "a2"]), || names(["b1", "b2"]));
+        let hold = (Phase::Prepared, new(), undo());
+        assert_eq!(left_in("hold"), (hold, old()));
+        let cutover = (Phase::Committed, old(), Some(Goal::Finish));
+        assert_eq!(left_in("cutover"), (cutover, new()));
+        let back = (Phase::RolledBack, new(), undo());
+        assert_eq!(left_in("back"), (back, old()));
     }
 
     proptest! {
