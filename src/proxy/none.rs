@@ -13,7 +13,12 @@ use crate::{
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, RoutePlan, ServiceKey, Share},
     namespace::traffic::Protocol,
-    state::{Lock, claims::Entry, lock, store},
+    state::{
+        Lock,
+        claims::Entry,
+        lock,
+        store::{self, File},
+    },
 };
 
 /// Routes nothing.
