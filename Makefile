@@ -91,7 +91,7 @@ testbed-down: ## takes down what `make one` has left up
 PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
 soak: MEANWHILE = PROPTEST_CASES=4096 $(TESTS) --lib; $(TESTS) --no-run --test end-to-end
 soak: ## the long proofs: faults at every call and in every phase, pins, every Traefik, the examples; over an hour
-	@$(IN_TESTBED) $(QUICK_COMPOSE) \
+	@$(IN_TESTBED) $(QUICK_COMPOSE) export ROLLOUT_TESTBED_DOCTOR=1; \
 	$(TESTS) --test end-to-end -- --test-threads=1 --nocapture soak::; \
 	$(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) $(filter-out soak::,$(LONG)); \
 	ROLLOUT_TESTBED_SWITCH=pin $(TESTS) --test end-to-end -- --test-threads=$(TEST_THREADS) --skip soak:: $(PINNED)

@@ -365,6 +365,14 @@ impl Stack {
         assert_eq!(names, expected);
         self.unchanged_by_compose(&before).await;
         self.no_leftovers().await;
+        self.passes_the_doctor().await;
+    }
+
+    /// `rollout doctor` finds nothing that fails. Asked where `ROLLOUT_TESTBED_DOCTOR` is set, as in the long run.
+    async fn passes_the_doctor(&self) {
+        if std::env::var_os("ROLLOUT_TESTBED_DOCTOR").is_some() {
+            self.rollout(&["doctor"]).await.code(0);
+        }
     }
 
     /// A plain `docker compose up -d` changes nothing: ids and start times.
