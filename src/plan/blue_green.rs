@@ -346,7 +346,7 @@ impl<'a> Rollout<'a> {
         if !self.desired.routed {
             return match self.phase {
                 _ if self.only_new_can_serve() => self.only_new_left(reason),
-                Some(Phase::Committed) => Next::Step(Step::Route(Phase::RolledBack)),
+                Some(Phase::Committed) => self.cut_back(reason),
                 _ => self.remove_new(reason),
             };
         }
@@ -431,7 +431,7 @@ impl<'a> Rollout<'a> {
         if let Some(next) = self.start_again(reason) {
             return next;
         }
-        if self.claimed {
+        if self.claimed && !self.facts.released {
             return Next::Step(Step::Release);
         }
         match reason {

@@ -5,8 +5,10 @@ use crate::model::{Desired, Observed, Phase, Replica, RoutePlan, Share, Target};
 /// The plan that a claim of this phase records, where these replicas are there.
 pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> RoutePlan {
     let (news, olds) = observed.split(&desired.rollout);
+    // Without a proxy a plan moves nothing. It records which replicas are to be replaced.
+    let unrouted = (!desired.routed).then_some(Share::Hidden);
     let (new, old) = match phase {
-        Phase::Prepared | Phase::RolledBack => (Some(Share::Hidden), None),
+        Phase::Prepared | Phase::RolledBack => (Some(Share::Hidden), unrouted),
         Phase::Committed => (Some(Share::Live), Some(Share::Hidden)),
         Phase::ForceShown => (None, None),
         Phase::Settled => (Some(Share::Live), None),

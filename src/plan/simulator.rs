@@ -234,10 +234,9 @@ impl Simulator {
         next.desired.policy.bake = self.desired.policy.bake && next.desired.goal == Goal::Finish;
         next.observed = self.observed.clone();
         next.facts.created = true;
-        let was_committed = matches!(self.phase(), Some(Phase::Committed | Phase::RolledBack));
-        let forward = next.desired.goal == Goal::Finish && !self.desired.routed;
-        next.desired.served |=
-            forward && was_committed && next.news().iter().any(|new| new.serves());
+        let claim = self.observed.claim.as_ref();
+        let mut replaces = claim.into_iter().flat_map(|claim| claim.plan.hidden());
+        next.desired.served |= !self.desired.routed && replaces.next().is_some();
         Some(next)
     }
 
@@ -497,10 +496,19 @@ impl Simulator {
         if phase != Phase::Settled {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
         }
+        let mut plan = route_plan(phase, &self.desired, &self.observed);
+        // What the record without a proxy has noted once stays in it.
+        let before = self.observed.claim.take();
+        let noted =
+            before.filter(|own| !self.desired.routed && own.rollout == self.desired.rollout);
+        plan.shares.extend(noted.into_iter().flat_map(|own| {
+            let olds = own.plan.shares.into_iter();
+            olds.filter(|(target, _)| matches!(target, Target::Replica(_)))
+        }));
         self.observed.claim = Some(Claim {
             rollout: self.desired.rollout.clone(),
             phase,
-            plan: route_plan(phase, &self.desired, &self.observed),
+            plan,
             stale: false,
         });
     }

@@ -791,3 +791,25 @@ fn without_a_proxy_replicas_with_their_final_names_are_past_their_cutover() {
     let next = world.restarted().unwrap();
     assert_eq!(next.desired.goal, Goal::Finish);
 }
+
+/// `rollout abort` after the old replicas are gone: with or without a proxy there is no way back.
+#[test]
+fn an_abort_removes_nothing_once_only_the_new_replicas_are_left() {
+    for routed in [true, false] {
+        let mut world = Simulator::new(olds(1), 1, routed, WELL);
+        while !matches!(world.steps.last(), Some(Step::Remove { .. })) {
+            let Next::Step(step) = world.next() else {
+                panic!("no removal: {:?}", world.steps)
+            };
+            world.take(step);
+        }
+        let mut next = world.restarted().unwrap();
+        next.desired.goal = Goal::Undo(Reason::Unfinished);
+        let end = next.run();
+        assert!(
+            matches!(end, Next::Fail(Failure::NeedsPerson(_))),
+            "{routed}: {end:?}"
+        );
+        assert_eq!(next.news().len(), 1, "{routed}: {:?}", next.steps);
+    }
+}

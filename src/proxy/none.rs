@@ -15,7 +15,7 @@ use crate::{
     namespace::traffic::Protocol,
     state::{
         Lock,
-        claims::Entry,
+        claims::{Entry, FOLDER},
         lock,
         store::{self, File},
     },
@@ -53,7 +53,9 @@ impl NoProxy {
         let unnamed = replicas.iter().find(|own| own.name != own.target_name());
         let files = match (holder, unnamed) {
             // A run that was killed left its lock, whose container has the state volume mounted.
-            (Some(holder), _) => store::read(&self.engine, holder.id(), &self.key).await?,
+            (Some(holder), _) => {
+                store::read_folder(&self.engine, holder.id(), &self.key, FOLDER).await?
+            }
             (None, Some(new)) => store::look(&self.engine, &new.image, &self.key).await?,
             (None, None) => return Ok(None),
         };
@@ -63,7 +65,11 @@ impl NoProxy {
     fn last(&self, files: &[File]) -> Result<Option<(Entry, Phase)>> {
         Entry::last(files).map_err(|why| {
             let message = format!("the claim of {} cannot be read: {why}", self.key);
-            Error::refused(message).hint("finish with the newer rollout")
+            let (volume, key) = (store::volume(), &self.key);
+            Error::refused(message).hint(format!(
+                "finish with the newer rollout, or remove {}/{}/claim from the volume {volume}",
+                key.project, key.service
+            ))
         })
     }
 
@@ -72,12 +78,15 @@ impl NoProxy {
             return Err(Error::failed("a claim is written under the lock alone"));
         };
         let number = (held.epoch, held.written + 1);
-        let hides = claim.plan.hidden().cloned().collect();
+        // Replicas that it replaces and that have gone meanwhile stay in the record.
+        let before = held.claim.iter().filter(|own| own.rollout == claim.rollout);
+        let noted = before.flat_map(|own| own.plan.hidden());
+        let hides = claim.plan.hidden().chain(noted).cloned().collect();
         let entry = Entry::new(number, claim.rollout.clone(), claim.phase, hides);
         let (engine, path) = (&self.engine, entry.path());
         store::write(engine, &held.container, &self.key, &path, &entry).await?;
         held.written += 1;
-        held.claim = Some(claim.clone());
+        held.claim = Some(self::claim((entry, claim.phase)));
         Ok(())
     }
 }
@@ -123,7 +132,7 @@ impl Router for NoProxy {
     }
 
     async fn fence(&mut self, lock: &Lock) -> Result<()> {
-        let files = store::read(&self.engine, &lock.id, &self.key).await?;
+        let files = store::read_folder(&self.engine, &lock.id, &self.key, FOLDER).await?;
         let last = self.last(&files)?;
         // The engine's clock may have been set back.
         let later = last

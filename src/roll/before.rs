@@ -19,41 +19,45 @@ pub(super) struct Before {
 }
 
 impl Before {
-    fn of(observation: &Observation, replicas: &[Replica]) -> Self {
-        Self {
-            unrouted: unrouted(observation, replicas),
-            complaints: observation.complaints(),
-        }
-    }
-
     /// Empty where the proxy is not to be asked, or cannot tell.
     pub(super) async fn read(proxy: &mut dyn Router, replicas: &[Replica], is_asked: bool) -> Self {
-        let observation = match is_asked {
-            true => settled_view(proxy, replicas).await,
-            false => None,
-        };
-        observation.map_or_else(Self::default, |now| Self::of(&now, replicas))
+        match is_asked {
+            true => settled_view(proxy, replicas).await.0,
+            false => Self::default(),
+        }
     }
 }
 
-/// What the proxy says of these replicas. A fault counts once the proxy cannot be behind: it may not have read yet what
-/// Compose started a moment ago.
-async fn settled_view(proxy: &mut dyn Router, replicas: &[Replica]) -> Option<Observation> {
+/// What is wrong with the routing of these replicas, and what the proxy says of it. It may not have read yet what Compose
+/// started a moment ago: that it does not route to a replica counts once it cannot be behind, and answers then.
+async fn settled_view(
+    proxy: &mut dyn Router,
+    replicas: &[Replica],
+) -> (Before, Option<Observation>) {
     let is_well = |now: &Observation| {
         let unrouted = unrouted(now, replicas);
         now.trouble.is_empty() && unrouted.is_subset(&now.set_aside)
     };
     let mut last = proxy.observed(replicas).await;
+    let mut answers = last.is_some();
     if !last.as_ref().is_some_and(is_well) {
+        answers = false;
         retry::until(proxy.held_back(), async || {
             let now = proxy.observed(replicas).await;
             let ends = now.as_ref().is_some_and(is_well);
+            answers = now.is_some();
             last = now.or_else(|| last.take());
             ends
         })
         .await;
     }
-    last
+    let complaints = last.as_ref().map(Observation::complaints);
+    let late = last.as_ref().filter(|_| answers);
+    let before = Before {
+        unrouted: late.map_or_else(BTreeSet::new, |now| unrouted(now, replicas)),
+        complaints: complaints.unwrap_or_default(),
+    };
+    (before, last)
 }
 
 impl RunContext<'_> {
@@ -68,17 +72,16 @@ impl RunContext<'_> {
         if !is_rolled || !proxy.routes() || !olds.iter().any(Replica::serves) {
             return Before::default();
         }
-        let Some(observation) = settled_view(proxy, olds).await else {
-            return Before::default();
-        };
-        if let Some(trouble) = observation.trouble.values().flatten().next() {
+        let (before, said) = settled_view(proxy, olds).await;
+        let mut trouble = said.iter().flat_map(|said| said.trouble.values().flatten());
+        if let Some(trouble) = trouble.next() {
             self.events.notice(format!(
                 "{} does not serve {service} as it runs now: {trouble}; its log says why, often another container with a \
                  router of the same name",
                 proxy.name()
             ));
         }
-        Before::of(&observation, olds)
+        before
     }
 }
 
@@ -143,6 +146,8 @@ mod tests {
         assert_eq!(behind, [].into());
         let (well, took) = unrouted(vec![seen(2)]).await;
         assert_eq!((well, took), ([].into(), Duration::ZERO));
+        let (mute, _) = unrouted(vec![seen(1), None]).await;
+        assert_eq!(mute, [].into(), "one answer may be of the time before");
         let (never, took) = unrouted(vec![seen(1)]).await;
         assert_eq!(never, [replicas[1].id.clone()].into());
         assert_eq!(took, Duration::from_millis(2500));

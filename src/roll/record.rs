@@ -266,8 +266,14 @@ impl Locked<'_> {
         let rollout = Some(RolloutId(intent.revision.rollout.clone()));
         let made = |replica: &&Replica| replica.rollout == rollout;
         match replicas.iter().filter(made).count() {
-            0 if intent.displaced.is_some() => {
+            0 if intent.displaced.is_some() || !intent.ran.is_empty() => {
                 run.put_back(&mut intent).await;
+                // What an operator stops from here on is not what the rollout has stopped.
+                if !std::mem::take(&mut intent.ran).is_empty() {
+                    intent
+                        .failed
+                        .get_or_insert_with(|| "interrupted".to_owned());
+                }
                 self.note_end(&intent).await;
             }
             0 => {}
@@ -346,12 +352,12 @@ impl Locked<'_> {
             return;
         };
         let digest = &context.service.inline_digest;
-        let same = |old: &&Replica| {
+        let same = |old: &Replica| {
             old.hash == version.hash
                 && old.image == first.image
                 && old.digest.as_ref().is_none_or(|own| own == digest)
         };
-        let running = memory.revisions.running(olds);
+        let running = memory.revisions.running(&found);
         let known = running.is_some_and(|number| memory.revisions.get(number).is_some());
         if known || memory.is_unread {
             return;
@@ -397,11 +403,11 @@ impl Locked<'_> {
 
 /// The replicas that ran, or all of them where none ever did: a killed recreation leaves containers of the new version that
 /// were never started beside the old ones.
-fn that_ran(replicas: &[Replica]) -> Vec<&Replica> {
+fn that_ran(replicas: &[Replica]) -> Vec<Replica> {
     let ran = replicas.iter().filter(|own| own.run != Run::Created);
-    let ran: Vec<&Replica> = ran.collect();
+    let ran: Vec<Replica> = ran.cloned().collect();
     match ran.is_empty() {
-        true => replicas.iter().collect(),
+        true => replicas.to_vec(),
         false => ran,
     }
 }

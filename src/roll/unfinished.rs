@@ -85,7 +85,8 @@ impl<'a> Locked<'a> {
         let events = run.events.of_rollout(&rollout);
         events.emit(Event::Unfinished { forward });
         let routed = self.prepared.proxy.routes();
-        let phase = observed.claim.as_ref().map(|claim| claim.phase);
+        let claim = observed.claim.clone();
+        let phase = claim.as_ref().map(|claim| claim.phase);
         // In these phases nothing of the rollout keeps the old replicas from being routed to.
         let untouched = routed && matches!(phase, Some(Phase::Prepared | Phase::RolledBack));
         let (news, others): (Vec<Replica>, Vec<Replica>) = observed
@@ -97,9 +98,9 @@ impl<'a> Locked<'a> {
         if let Some(begun) = begun {
             begun.resume(&mut desired, &others);
         }
-        // Once committed, the new replicas may be all that serves: nothing removes them.
-        let was_committed = matches!(phase, Some(Phase::Committed | Phase::RolledBack));
-        desired.served |= forward && !routed && was_committed && news.iter().any(Replica::serves);
+        // The record of the replicas that it replaces outlives them: without them the new ones may be all that serves.
+        let mut replaces = claim.iter().flat_map(|claim| claim.plan.hidden());
+        desired.served |= !routed && replaces.next().is_some();
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
         desired.hooks = self.prepared.context.has_hooks(&others);

@@ -11,7 +11,7 @@ use super::store::File;
 use crate::model::{ContainerId, Phase, RolloutId};
 
 /// The folder of these entries below a service's.
-const FOLDER: &str = "claim";
+pub const FOLDER: &str = "claim";
 
 /// A claim as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,20 +52,33 @@ impl Entry {
     /// nothing followed it.
     ///
     /// # Errors
-    /// An entry of a newer version: why it cannot be read, in a few words.
+    /// The newest is of a newer version: why it cannot be read, in a few words.
     pub fn last(files: &[File]) -> Result<Option<(Self, Phase)>, String> {
-        let own = || files.iter().filter(|file| file.path.starts_with(FOLDER));
-        if let Some(newer) = own().find(|file| file.is_of_a_newer_format()) {
-            return newer.entry::<Self>().map(|_| None);
+        let mut own: Vec<_> = files
+            .iter()
+            .filter_map(|file| Some((order(&file.path)?, file)))
+            .collect();
+        own.sort_by_key(|(order, _)| *order);
+        for (_, file) in own.into_iter().rev() {
+            match file.entry::<Self>() {
+                Ok(entry) => {
+                    let phase = entry.phase.parse::<Phase>();
+                    let phase = phase.map_err(|unknown| unknown.to_string())?;
+                    return Ok(Some((entry, phase)));
+                }
+                Err(newer) if file.is_of_a_newer_format() => return Err(newer),
+                Err(_) => {}
+            }
         }
-        let read = own().filter_map(|file| file.entry::<Self>().ok());
-        let newest = read.max_by_key(|own| (own.epoch, own.number));
-        newest.map_or(Ok(None), |newest| {
-            let phase = newest.phase.parse::<Phase>();
-            let phase = phase.map_err(|unknown| unknown.to_string())?;
-            Ok(Some((newest, phase)))
-        })
+        Ok(None)
     }
+}
+
+/// Epoch and number, which are the name of an entry's file.
+fn order(path: &str) -> Option<(u64, u64)> {
+    let name = path.strip_prefix(FOLDER)?.strip_prefix('/')?;
+    let (epoch, number) = name.strip_suffix(".json")?.split_once('-')?;
+    Some((epoch.parse().ok()?, number.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -104,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_a_newer_version_is_an_error_whatever_stands_beside_it() {
+    fn a_last_entry_of_a_newer_version_is_an_error_and_one_that_was_followed_is_none() {
         let hold = entry(7, 1, Phase::Prepared);
         let mut newer = entry(7, 2, Phase::Committed);
         newer.phase = "of-tomorrow".to_owned();
@@ -113,5 +126,7 @@ mod tests {
         let newer = File::raw(&newer.path(), br#"{"format":2,"what":"ever"}"#);
         let error = Entry::last(&[file(&hold), newer]).unwrap_err();
         assert!(error.contains("newer rollout"), "{error}");
+        let newer = File::raw(&entry(6, 2, Phase::Committed).path(), br#"{"format":2}"#);
+        assert_eq!(last(&[file(&hold), newer]), Some(Phase::Prepared));
     }
 }

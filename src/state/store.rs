@@ -63,7 +63,23 @@ pub async fn read(engine: &Engine, container: &str, key: &ServiceKey) -> Result<
         .collect())
 }
 
-/// The same without a lock, through a container that is made for it and removed at once. `image` is any image that the
+/// The same of one folder below a service's.
+pub async fn read_folder(
+    engine: &Engine,
+    container: &str,
+    key: &ServiceKey,
+    name: &str,
+) -> Result<Vec<File>> {
+    let path = format!("{}/{name}", folder(key));
+    let files = engine.files_under(container, &path).await?;
+    let file = |(path, content): (String, Vec<u8>)| File {
+        path: format!("{name}/{path}"),
+        content,
+    };
+    Ok(files.unwrap_or_default().into_iter().map(file).collect())
+}
+
+/// As [`read`] without a lock, through a container that is made for it and removed at once. `image` is any image that the
 /// engine has.
 pub async fn look(engine: &Engine, image: &str, key: &ServiceKey) -> Result<Vec<File>> {
     let volume = volume();
