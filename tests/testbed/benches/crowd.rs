@@ -106,7 +106,7 @@ impl Crowd {
     fn make(&self, verb: &str, numbers: std::ops::Range<u32>) {
         let count = numbers.len();
         shell(&format!(
-            "seq {count} | xargs -r -P 4 -I _ docker {verb} --network none {LABEL} rollout-demo:v1"
+            "seq {count} | xargs -r -P 4 -I _ docker {verb} --network none --no-healthcheck {LABEL} rollout-demo:v1"
         ));
     }
 }
