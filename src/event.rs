@@ -21,11 +21,9 @@ pub enum Side {
 impl Side {
     /// The set that gets traffic, or more of it, by the plan of this phase.
     pub fn of(phase: Phase) -> Self {
-        match phase {
-            Phase::Prepared | Phase::RolledBack => Self::Old,
-            Phase::Shifted { .. } | Phase::Committed | Phase::ForceShown | Phase::Settled => {
-                Self::New
-            }
+        match phase.keeps_old() {
+            true => Self::Old,
+            false => Self::New,
         }
     }
 }

@@ -359,6 +359,13 @@ pub enum Phase {
     Settled,
 }
 
+impl Phase {
+    /// Whether the plan of this phase leaves the traffic with the old replicas, or takes it back to them.
+    pub fn keeps_old(self) -> bool {
+        matches!(self, Self::Prepared | Self::RolledBack)
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -426,6 +433,13 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Whether its new replicas have taken over from others, which it names though they may be gone: the new ones may be all
+    /// that serves.
+    pub fn has_replaced_any(&self) -> bool {
+        let took_over = matches!(self.phase, Phase::Committed | Phase::RolledBack);
+        took_over && self.plan.hidden().next().is_some()
+    }
+
     /// Of a rollout that is over, and whose replicas have no result of Docker's health check yet.
     pub fn settled(rollout: &RolloutId) -> Self {
         Self {

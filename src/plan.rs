@@ -15,7 +15,7 @@ mod walk;
 
 use std::collections::BTreeSet;
 
-pub use self::route::route_plan;
+pub use self::route::{claim, route_plan};
 use crate::model::{
     ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, RolloutId,
 };

@@ -9,9 +9,9 @@ use super::{Summary, World, run};
 use crate::{
     error::{Outcome, Result},
     event::Events,
-    model::{Claim, Desired, Facts, Observed, Phase, Replica, Share},
+    model::{Desired, Facts, Observed, Phase, Replica, Share},
     plan::{
-        Step, route_plan,
+        Step, claim, route_plan,
         simulator::{Simulator, WELL, old},
     },
     proxy::{
@@ -69,12 +69,7 @@ impl World for Behind {
     ) -> Result<()> {
         match step {
             Step::Route(phase) => {
-                let claim = Claim {
-                    rollout: desired.rollout.clone(),
-                    phase: *phase,
-                    plan: route_plan(*phase, desired, observed),
-                    stale: false,
-                };
+                let claim = claim(*phase, desired, observed);
                 self.proxy.apply(&claim, &observed.replicas).await?;
             }
             Step::Confirm(phase) => self.confirm(*phase, desired, facts).await,

@@ -98,9 +98,9 @@ impl<'a> Sets<'a> {
     /// The replicas whose share counts when a plan is confirmed. The way back leads only to where it led before. What was
     /// stopped to make room gets nothing, whatever is listed for its name or address.
     fn awaited(&self, phase: Phase, desired: &Desired) -> Vec<&'a Replica> {
-        let counts = |old: &&&Replica| match phase {
-            Phase::Prepared | Phase::RolledBack => !desired.unrouted.contains(&old.id),
-            _ => old.may_run() || !desired.may_start_again(old),
+        let counts = |old: &&&Replica| match phase.keeps_old() {
+            true => !desired.unrouted.contains(&old.id),
+            false => old.may_run() || !desired.may_start_again(old),
         };
         let olds = self.olds.iter().filter(counts);
         self.news.iter().chain(olds).copied().collect()

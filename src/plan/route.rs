@@ -1,6 +1,16 @@
 //! The route plan of each phase: which share the old and the new replicas get.
 
-use crate::model::{Desired, Observed, Phase, Replica, RoutePlan, Share, Target};
+use crate::model::{Claim, Desired, Observed, Phase, Replica, RoutePlan, Share, Target};
+
+/// The claim by which a rollout comes to this phase, where these replicas are there.
+pub fn claim(phase: Phase, desired: &Desired, observed: &Observed) -> Claim {
+    Claim {
+        rollout: desired.rollout.clone(),
+        phase,
+        plan: route_plan(phase, desired, observed),
+        stale: false,
+    }
+}
 
 /// The plan that a claim of this phase records, where these replicas are there.
 pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> RoutePlan {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Next, Step, StopFirst, plan, route_plan, unfinished};
+use super::{Next, Step, StopFirst, claim, plan, route_plan, unfinished};
 use crate::model::{
     Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Order, Phase,
     Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
@@ -234,9 +234,9 @@ impl Simulator {
         next.desired.policy.bake = self.desired.policy.bake && next.desired.goal == Goal::Finish;
         next.observed = self.observed.clone();
         next.facts.created = true;
-        let claim = self.observed.claim.as_ref();
-        let mut replaces = claim.into_iter().flat_map(|claim| claim.plan.hidden());
-        next.desired.served |= !self.desired.routed && replaces.next().is_some();
+        let mut claims = self.observed.claim.iter();
+        let replaced = claims.any(Claim::has_replaced_any);
+        next.desired.served |= !self.desired.routed && replaced;
         Some(next)
     }
 
@@ -496,21 +496,16 @@ impl Simulator {
         if phase != Phase::Settled {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
         }
-        let mut plan = route_plan(phase, &self.desired, &self.observed);
+        let mut now = claim(phase, &self.desired, &self.observed);
         // What the record without a proxy has noted once stays in it.
         let before = self.observed.claim.take();
         let noted =
             before.filter(|own| !self.desired.routed && own.rollout == self.desired.rollout);
-        plan.shares.extend(noted.into_iter().flat_map(|own| {
+        now.plan.shares.extend(noted.into_iter().flat_map(|own| {
             let olds = own.plan.shares.into_iter();
             olds.filter(|(target, _)| matches!(target, Target::Replica(_)))
         }));
-        self.observed.claim = Some(Claim {
-            rollout: self.desired.rollout.clone(),
-            phase,
-            plan,
-            stale: false,
-        });
+        self.observed.claim = Some(now);
     }
 
     fn create(&mut self, replicas: u32) {
@@ -558,7 +553,7 @@ impl Simulator {
     fn confirm(&mut self, phase: Phase) {
         let live = live(&self.observed);
         let plan = route_plan(phase, &self.desired, &self.observed);
-        let goes_back = matches!(phase, Phase::Prepared | Phase::RolledBack);
+        let goes_back = phase.keeps_old();
         let agrees = |own: &Replica| match plan.share(own) {
             Some(Share::Hidden) => !live.contains(&own.id),
             Some(_) => live.contains(&own.id),

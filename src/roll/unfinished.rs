@@ -88,7 +88,7 @@ impl<'a> Locked<'a> {
         let claim = observed.claim.clone();
         let phase = claim.as_ref().map(|claim| claim.phase);
         // In these phases nothing of the rollout keeps the old replicas from being routed to.
-        let untouched = routed && matches!(phase, Some(Phase::Prepared | Phase::RolledBack));
+        let untouched = routed && phase.is_some_and(Phase::keeps_old);
         let (news, others): (Vec<Replica>, Vec<Replica>) = observed
             .replicas
             .into_iter()
@@ -98,9 +98,7 @@ impl<'a> Locked<'a> {
         if let Some(begun) = begun {
             begun.resume(&mut desired, &others);
         }
-        // The record of the replicas that it replaces outlives them: without them the new ones may be all that serves.
-        let mut replaces = claim.iter().flat_map(|claim| claim.plan.hidden());
-        desired.served |= !routed && replaces.next().is_some();
+        desired.served |= !routed && claim.is_some_and(|claim| claim.has_replaced_any());
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
         desired.hooks = self.prepared.context.has_hooks(&others);

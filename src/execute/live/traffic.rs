@@ -11,8 +11,8 @@ use crate::{
     engine::Engine,
     error::Result,
     event::{Event, Events},
-    model::{Claim, ContainerId, Desired, Drained, Facts, Goal, Observed, Phase, Replica},
-    plan::route_plan,
+    model::{ContainerId, Desired, Drained, Facts, Goal, Observed, Phase, Replica},
+    plan::{claim, route_plan},
     proxy::agree::{Limits, Question, agree},
     watch::Watch,
 };
@@ -38,12 +38,7 @@ impl Live<'_> {
             let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
             self.memory.shown = news.iter().map(name).collect();
         }
-        let claim = Claim {
-            rollout: desired.rollout.clone(),
-            phase,
-            plan: route_plan(phase, desired, observed),
-            stale: false,
-        };
+        let claim = claim(phase, desired, observed);
         let notice = self.proxy.apply(&claim, &observed.replicas).await?;
         notice.into_iter().for_each(|text| self.events.notice(text));
         Ok(())
@@ -79,7 +74,7 @@ impl Live<'_> {
     ) -> Result<()> {
         let sets = Sets::of(desired, observed);
         let limits = self.limits(phase, desired, &sets);
-        let is_back = goes_back(phase);
+        let is_back = phase.keeps_old();
         // On the way back the new ones do not matter.
         let watched = match is_back {
             false => serving(&sets.news),
@@ -124,7 +119,7 @@ impl Live<'_> {
 
     fn limits(&self, phase: Phase, desired: &Desired, sets: &Sets<'_>) -> Limits {
         let held_back = self.proxy.held_back();
-        let is_back = goes_back(phase);
+        let is_back = phase.keeps_old();
         let unseen = !self.memory.new_was_live && !sets.news.is_empty();
         // An old replica that was started again is served once Docker itself calls it healthy, too.
         let again = matches!(desired.goal, Goal::Undo(_)) && !desired.restartable.is_empty();
@@ -275,9 +270,4 @@ pub(super) async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<Conta
         }
         changed.await;
     }
-}
-
-/// Whether the plan of this phase leaves the traffic with the old replicas.
-fn goes_back(phase: Phase) -> bool {
-    matches!(phase, Phase::Prepared | Phase::RolledBack)
 }

@@ -383,7 +383,7 @@ impl Pin {
     fn excuse_the_starting(&self, replicas: &[Replica], observation: &mut Observation) {
         let held = self.places.iter().filter_map(|place| {
             let record = &place.file.as_ref()?.record;
-            let holds = matches!(record.phase, Phase::Prepared | Phase::RolledBack);
+            let holds = record.phase.keeps_old();
             (holds && record.pins).then_some(record)
         });
         for record in held {

@@ -56,9 +56,9 @@ impl Record {
 
     /// As the planner reads it. `stale`: the routing is not what it would be if it were written now.
     pub fn claim(&self, stale: bool) -> Claim {
-        let new = match self.phase {
-            Phase::Prepared | Phase::RolledBack => Share::Hidden,
-            _ => Share::Live,
+        let new = match self.phase.keeps_old() {
+            true => Share::Hidden,
+            false => Share::Live,
         };
         Claim {
             rollout: self.rollout.clone(),

@@ -26,7 +26,7 @@ impl<'a> Sides<'a> {
         (news, olds): (&[&'a Replica], &[&'a Replica]),
         wanted: &'a Labels,
     ) -> Self {
-        let forward = !matches!(phase, Phase::Prepared | Phase::RolledBack);
+        let forward = !phase.keeps_old();
         let (own, others) = match forward {
             true => (news, olds),
             false => (olds, news),
