@@ -8,12 +8,15 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 const FIRST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(250);
 
-/// Pauses from `first` to `longest`, doubling, for as long as `total`; jitter keeps several waiters apart.
+/// Each pause is this many times the one before, so an answer is noticed late by a quarter of the wait at most.
+const FACTOR: f64 = 1.25;
+
+/// Growing pauses from `first` to `longest`, for as long as `total`; jitter keeps several waiters apart.
 fn pauses(first: Duration, longest: Duration, total: Option<Duration>) -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(first)
         .with_max_interval(longest)
-        .with_multiplier(2.0)
+        .with_multiplier(FACTOR)
         .with_max_elapsed_time(total)
         .build()
 }

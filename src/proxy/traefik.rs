@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use self::{
     api::Api,
     control::Control,
-    discover::Lookout,
+    discover::{Lookout, Reads},
     names::{Names, names},
     observe::observation,
     others::Others,
@@ -101,30 +101,44 @@ impl Traefik {
         }
     }
 
-    /// Takes in who has come or moved since the last look, and lets go of who does not run any more.
+    /// Adds Traefiks that have come or moved, and removes those that do not run any more.
     async fn look_around(&mut self) -> Result<()> {
-        let Some(lookout) = &self.lookout else {
+        let Some(lookout) = &mut self.lookout else {
             return Ok(());
         };
         let known = self.instances.iter().map(|own| own.api.identity.clone());
-        let view = lookout.look(&known.flatten().collect()).await?;
+        let Some(view) = lookout.look(&known.flatten().collect()).await? else {
+            return Ok(());
+        };
         self.instances
             .retain(|instance| view.running.contains(&instance.api.name));
-        for api in view.fresh {
+        for traefik in &view.fresh {
+            if !matches!(traefik.reads, Reads::SocketProxy(..)) {
+                continue;
+            }
+            let api = lookout.api(traefik).await?;
             match self
                 .instances
                 .iter_mut()
                 .find(|own| own.api.name == api.name)
             {
                 Some(known) => known.api = api,
-                // Whether it is in front of this service at all, what it lists will tell.
+                // What it lists shows whether it is in front of this service at all.
                 None => self.instances.push(Instance {
                     api,
                     stranger: true,
                 }),
             }
         }
+        lookout.keep(&view);
         Ok(())
+    }
+
+    /// Finds the Traefiks anew at the next look.
+    fn expire(&mut self) {
+        if let Some(lookout) = &mut self.lookout {
+            lookout.expire();
+        }
     }
 
     async fn set_aside(&self) -> Result<BTreeSet<ContainerId>> {
@@ -269,6 +283,7 @@ impl Router for Traefik {
             notice = self.others.note(&apis, &claim.rollout).await;
         }
         self.write(claim).await?;
+        self.expire();
         Ok(notice)
     }
 
@@ -302,6 +317,7 @@ impl Router for Traefik {
                 Ok(servers) => answers.push((instance.stranger, servers)),
                 Err(error) => {
                     tracing::debug!(%error, "cannot tell");
+                    self.expire();
                     return None;
                 }
             }

@@ -110,7 +110,7 @@ impl Asked<'_> {
                 Ok(json(&version))
             }
             Route::Events(query) => self.events(query).await,
-            Route::List(query) => self.list(&query).await,
+            Route::List(query) => self.list(query).await,
             Route::Inspect(id) => self.inspect(&id).await,
             Route::Networks(query) => {
                 let path = format!("/networks{}", query.encode());
@@ -152,11 +152,15 @@ impl Asked<'_> {
         Ok(response)
     }
 
-    async fn list(&self, query: &Query) -> Result<Response<Body>, Unanswered> {
+    async fn list(&self, mut query: Query) -> Result<Response<Body>, Unanswered> {
         let _turn = self.daemon.rounds.list().ok_or(Unanswered::Ending)?;
+        let only = &self.daemon.shown.only;
+        if let Some(label) = only::filter(only) {
+            let labels = query.filters.entry("label".to_owned());
+            labels.or_default().insert(label);
+        }
         let path = format!("/containers/json{}", query.encode());
         let (listed, overlay) = self.list_of_one_generation(&path).await?;
-        let only = &self.daemon.shown.only;
         let listed = listed
             .into_iter()
             .filter(|one| only::admits(only, &one.labels));

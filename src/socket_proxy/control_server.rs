@@ -218,7 +218,6 @@ mod tests {
 "#;
         let (replies, _) = answered(CALLS.as_bytes());
         let outcomes: Vec<_> = replies.into_iter().map(|reply| reply.outcome).collect();
-        let unreachable = |outcome: &Outcome| matches!(outcome, Outcome::Error(failure) if failure.kind == FailureKind::EngineUnreachable);
         assert!(matches!(outcomes[0], Outcome::Ok(Answer::Hello(_))));
         assert_eq!(outcomes[1], Outcome::Ok(Answer::Changed { generation: 1 }));
         let Outcome::Ok(Answer::Overlay(overlay)) = &outcomes[2] else {
@@ -226,8 +225,16 @@ mod tests {
         };
         assert!(overlay.hides("a", &Labels::new()));
         assert_eq!(outcomes[3], Outcome::Ok(Answer::Changed { generation: 2 }));
-        // There is no engine here.
-        assert!(outcomes[4..].iter().all(unreachable) && outcomes.len() == 6);
+        let none = Answer::Readers {
+            generation: 2,
+            readers: Vec::new(),
+        };
+        assert_eq!(outcomes[4], Outcome::Ok(none));
+        let Outcome::Error(refused) = &outcomes[5] else {
+            panic!("{outcomes:?}");
+        };
+        assert_eq!(refused.kind, FailureKind::FetchRefused);
+        assert_eq!(outcomes.len(), 6);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     only::Wanted,
     rebuild::{Endpoint, Listed},
     rounds::Rounds,
-    snapshot::{Reader, Snapshots},
+    snapshot::Snapshots,
     store::Store,
 };
 use crate::overlay::control;
@@ -67,25 +67,14 @@ impl Daemon {
         }
     }
 
-    /// Every reader, with the running container that has its address.
+    /// Every reader, with the running container that has its address. The engine is asked only about a reader that has
+    /// opened its first event stream since the last call.
     pub async fn readers(&self) -> Result<Vec<control::Reader>, Unanswered> {
-        let seen = self.snapshots.lock().unwrap().readers();
-        let running: Vec<Listed> = self.engine.get(Ask::plain("/containers/json")).await?;
-        let owners = owners(&running);
-        let readers = seen.into_iter().map(|seen| {
-            let Reader {
-                address,
-                user_agent,
-            } = seen.reader;
-            control::Reader {
-                address,
-                user_agent,
-                generation: seen.generation,
-                streams: seen.streams,
-                container: owners.get(&address).cloned(),
-            }
-        });
-        Ok(readers.collect())
+        if self.snapshots.lock().unwrap().has_unknown() {
+            let running: Vec<Listed> = self.engine.get(Ask::plain("/containers/json")).await?;
+            self.snapshots.lock().unwrap().identify(&owners(&running));
+        }
+        Ok(self.snapshots.lock().unwrap().readers())
     }
 }
 

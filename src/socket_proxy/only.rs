@@ -58,6 +58,16 @@ fn is_true(value: &str) -> bool {
     ["1", "t", "T", "true", "True", "TRUE"].contains(&value)
 }
 
+/// The engine's filter that leaves out what a single limit does not let through; several limits are no filter, of which
+/// all would have to match. `traefik.enable` has several spellings of one value.
+pub fn filter(wanted: &[Wanted]) -> Option<String> {
+    match wanted {
+        [one] if one.label == ENABLE => Some(one.label.clone()),
+        [one] => Some(one.to_string()),
+        _ => None,
+    }
+}
+
 /// Whether these limits, of which any is enough, let a container with these labels through.
 pub fn admits(wanted: &[Wanted], labels: &Labels) -> bool {
     wanted.is_empty() || wanted.iter().any(|wanted| wanted.matches(labels))
@@ -108,6 +118,19 @@ mod tests {
     fn a_limit_reads_as_it_is_written() {
         for text in ["shop", "zone=inner", "zone="] {
             assert_eq!(text.parse::<Wanted>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_engine_filters_by_a_single_limit() {
+        for (limits, filter) in [
+            (&["shop"][..], Some("shop")),
+            (&["zone=inner"], Some("zone=inner")),
+            (&["traefik.enable=true"], Some("traefik.enable")),
+            (&["shop", "zone=inner"], None),
+            (&[], None),
+        ] {
+            assert_eq!(super::filter(&only(limits)).as_deref(), filter);
         }
     }
 

@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::overlay::Overlay;
+use crate::overlay::{
+    Overlay,
+    control::{self, Container},
+};
 
 /// Numbers the connections of one process.
 pub type ConnectionId = u64;
@@ -32,16 +35,6 @@ pub struct List {
     pub joined: BTreeSet<String>,
 }
 
-/// One reader as others see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub reader: Reader,
-    /// The generation of its last list.
-    pub generation: Option<u64>,
-    /// Its event streams that are open.
-    pub streams: usize,
-}
-
 #[derive(Clone)]
 struct Listed {
     order: u64,
@@ -53,6 +46,8 @@ struct Listed {
 struct Entry {
     newest: Option<Listed>,
     streams: usize,
+    /// The container at the reader's address, which keeps the address for as long as a stream is open.
+    container: Option<Container>,
 }
 
 /// The last list of every connection and of every reader.
@@ -112,6 +107,9 @@ impl Snapshots {
     pub fn stream_closed(&mut self, reader: &Reader) {
         if let Some(entry) = self.readers.get_mut(reader) {
             entry.streams = entry.streams.saturating_sub(1);
+            if entry.streams == 0 {
+                entry.container = None;
+            }
         }
     }
 
@@ -121,17 +119,34 @@ impl Snapshots {
         Some(newest.list.overlay.generation)
     }
 
+    /// Whether a reader has an open event stream and no container yet.
+    pub fn has_unknown(&self) -> bool {
+        let unknown = |entry: &Entry| entry.streams > 0 && entry.container.is_none();
+        self.readers.values().any(unknown)
+    }
+
+    /// Notes the container of each reader that has an open event stream, by address.
+    pub fn identify(&mut self, owners: &HashMap<IpAddr, Container>) {
+        for (reader, entry) in &mut self.readers {
+            if entry.streams > 0 {
+                entry.container = owners.get(&reader.address).cloned();
+            }
+        }
+    }
+
     /// Every reader that is remembered.
-    pub fn readers(&self) -> Vec<Seen> {
-        let seen = |(reader, entry): (&Reader, &Entry)| Seen {
-            reader: reader.clone(),
+    pub fn readers(&self) -> Vec<control::Reader> {
+        let all = self.readers.iter().map(|(reader, entry)| control::Reader {
+            address: reader.address,
+            user_agent: reader.user_agent.clone(),
             generation: entry
                 .newest
                 .as_ref()
                 .map(|listed| listed.list.overlay.generation),
             streams: entry.streams,
-        };
-        self.readers.iter().map(seen).collect()
+            container: entry.container.clone(),
+        });
+        all.collect()
     }
 
     fn entry(&mut self, reader: &Reader) -> &mut Entry {
@@ -230,6 +245,29 @@ mod tests {
         snapshots.stream_opened(&reader("a"));
         snapshots.stream_closed(&reader("a"));
         assert_eq!(snapshots.readers()[0].streams, 1);
+    }
+
+    #[test]
+    fn the_container_of_a_reader_is_looked_up_once_for_as_long_as_a_stream_is_open() {
+        let mut snapshots = Snapshots::default();
+        let traefik = reader("Traefik");
+        let container = Container {
+            id: "1f".to_owned(),
+            name: "edge".to_owned(),
+        };
+        let owners = HashMap::from([(traefik.address, container.clone())]);
+        snapshots.listed(1, &traefik, generation(1));
+        assert!(!snapshots.has_unknown(), "it has no stream");
+        snapshots.stream_opened(&traefik);
+        assert!(snapshots.has_unknown());
+        snapshots.identify(&owners);
+        assert!(!snapshots.has_unknown());
+        assert_eq!(snapshots.readers()[0].container, Some(container));
+        // Another container can have the address once no stream is open.
+        snapshots.stream_closed(&traefik);
+        assert_eq!(snapshots.readers()[0].container, None);
+        snapshots.stream_opened(&traefik);
+        assert!(snapshots.has_unknown());
     }
 
     #[test]

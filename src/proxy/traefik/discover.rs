@@ -5,9 +5,10 @@ mod in_front;
 mod socket_proxies;
 mod summary;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bollard::models::ContainerSummary;
+use tokio::time::Instant;
 
 pub(in crate::proxy) use self::socket_proxies::among;
 pub use self::{
@@ -94,20 +95,16 @@ pub async fn traefik(
     let matter =
         showing(found).filter(|found| reads(found) || may_matter(found, running, &networks));
     let controls: Vec<Control> = matter.clone().map(|found| found.control.clone()).collect();
-    let lookout = Lookout {
-        engine: engine.clone(),
-        settings: settings.clone(),
-        found: matter.cloned().collect(),
-        networks,
-        wanted: Wanted::of(context),
-        olds: context.olds.clone(),
-    };
+    let lookout = Lookout::new(context, engine, matter.cloned().collect());
     let lookout = (!by_url).then_some(lookout);
     let others = Others::new(engine, key);
     let mut traefik = Traefik::new(key.clone(), context.epoch, controls, apis, lookout, others);
     traefik.get_acquainted(&context.olds).await?;
     Ok(traefik)
 }
+
+/// For how long what a look has found holds. A Traefik that has come since then reads the routing as it is now.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Finds the Traefiks again, which may have come, gone, or got another address since the rollout began.
 pub struct Lookout {
@@ -117,33 +114,64 @@ pub struct Lookout {
     networks: BTreeSet<String>,
     wanted: Wanted,
     olds: Vec<Replica>,
+    looked: Option<Instant>,
 }
 
 /// What a lookout has seen.
 pub struct View {
-    /// The API of each Traefik that reads through a socket proxy and was not known before.
-    pub fresh: Vec<Arc<Api>>,
+    /// Each Traefik in front of the service that was not known before.
+    pub fresh: Vec<TraefikContainer>,
     /// The names of all containers that run.
     pub running: BTreeSet<String>,
+    at: Instant,
 }
 
 impl Lookout {
-    /// Looks, and looks closer at whom it does not know: `known` are identities.
-    pub async fn look(&self, known: &BTreeSet<String>) -> Result<View> {
+    /// For the Traefiks that read through one of these socket proxies, or the engine's socket itself.
+    pub fn new(context: &ServiceContext<'_>, engine: &Engine, found: Vec<Found>) -> Self {
+        Self {
+            engine: engine.clone(),
+            settings: context.settings.clone(),
+            found,
+            networks: context.networks(),
+            wanted: Wanted::of(context),
+            olds: context.olds.clone(),
+            looked: None,
+        }
+    }
+
+    /// Looks again; `None` where the last look still holds. `known` are identities.
+    pub async fn look(&self, known: &BTreeSet<String>) -> Result<Option<View>> {
+        if self.looked.is_some_and(|at| at.elapsed() < LOOK) {
+            return Ok(None);
+        }
+        let at = Instant::now();
         let running = self.engine.running().await?;
         let mut fresh = Vec::new();
         for sighting in sightings(&running, &self.found, &self.networks).await? {
-            if !sighting.reads_through() || known.contains(&sighting.identity()) {
+            if known.contains(&sighting.identity()) {
                 continue;
             }
             let traefik = sighting.examine(&self.engine).await?;
-            let in_front = |own: &TraefikContainer| concerns(own, &self.wanted, &self.olds);
-            if let Some(traefik) = traefik.filter(in_front) {
-                fresh.push(traefik.api(&self.engine, &self.settings).await?);
-            }
+            fresh.extend(traefik.filter(|own| concerns(own, &self.wanted, &self.olds)));
         }
         let running = running.iter().map(name).collect();
-        Ok(View { fresh, running })
+        Ok(Some(View { fresh, running, at }))
+    }
+
+    /// Each Traefik of a view has been taken in.
+    pub fn keep(&mut self, view: &View) {
+        self.looked = Some(view.at);
+    }
+
+    /// The API of a Traefik that a look has found.
+    pub async fn api(&self, traefik: &TraefikContainer) -> Result<Arc<Api>> {
+        traefik.api(&self.engine, &self.settings).await
+    }
+
+    /// The last look holds no more: the routing has changed since, or a Traefik does not answer.
+    pub fn expire(&mut self) {
+        self.looked = None;
     }
 }
 

@@ -14,11 +14,7 @@ pub mod setup;
 pub mod sides;
 pub mod tree;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -35,7 +31,7 @@ use super::{
     all_names,
     api::{Api, Servers, pinned::PinnedName},
     checks,
-    discover::{self, Found, Wanted},
+    discover::{Lookout, Wanted},
     names::{self, Protocol},
     observation,
     others::Others,
@@ -62,11 +58,10 @@ pub struct Pin {
     epoch: u64,
     /// The version that is wanted, and the replicas before it: which Traefiks have to do with them.
     wanted: Wanted,
-    olds: Vec<Replica>,
     fronts: Vec<Front>,
     places: Vec<Watched>,
-    /// To find the Traefiks again; `None` where the operator has named their APIs.
-    lookout: Option<(Vec<Found>, BTreeSet<String>)>,
+    /// `None` where the operator has named the APIs.
+    lookout: Option<Lookout>,
     others: Others,
 }
 
@@ -140,43 +135,39 @@ impl Pin {
         }
     }
 
-    /// Finds Traefiks that have moved, and lets go of those that do not run any more.
+    /// Adds Traefiks that have come or moved, and removes those that do not run any more.
     async fn look_around(&mut self) -> Result<()> {
-        let Some((found, networks)) = &self.lookout else {
+        let Some(lookout) = &self.lookout else {
             return Ok(());
         };
-        let running = self.engine.running().await?;
-        let sightings = discover::sightings(&running, found, networks).await?;
+        let known = self.fronts.iter().map(|own| own.api.identity.clone());
+        let Some(view) = lookout.look(&known.flatten().collect()).await? else {
+            return Ok(());
+        };
         self.fronts
-            .retain(|front| sightings.iter().any(|own| own.name() == front.api.name));
-        for sighting in sightings {
-            let known = self
-                .fronts
-                .iter()
-                .position(|front| front.api.name == sighting.name());
-            let identity = sighting.identity();
-            let same =
-                known.is_some_and(|at| self.fronts[at].api.identity.as_ref() == Some(&identity));
-            if same {
-                continue;
-            }
-            let Some(traefik) = sighting.examine(&self.engine).await? else {
-                continue;
-            };
-            match known {
+            .retain(|front| view.running.contains(&front.api.name));
+        for traefik in &view.fresh {
+            let mut fronts = self.fronts.iter();
+            match fronts.position(|front| front.api.name == traefik.name) {
                 Some(at) => {
                     self.fronts[at].api = traefik.api(&self.engine, &self.settings).await?;
                 }
-                // Whether it is in front of this service at all, what it lists will tell.
-                None if setup::is_concerned(&traefik)
-                    && discover::concerns(&traefik, &self.wanted, &self.olds) =>
-                {
-                    self.take_in(&traefik, true).await?
-                }
+                // What it lists shows whether it is in front of this service at all.
+                None if setup::is_concerned(traefik) => self.take_in(traefik, true).await?,
                 None => {}
             }
         }
+        if let Some(lookout) = &mut self.lookout {
+            lookout.keep(&view);
+        }
         Ok(())
+    }
+
+    /// Finds the Traefiks anew at the next look.
+    fn expire(&mut self) {
+        if let Some(lookout) = &mut self.lookout {
+            lookout.expire();
+        }
     }
 
     /// What a Traefik says of the service: by the pin where there is one, else by its Docker provider.
@@ -338,6 +329,7 @@ impl Router for Pin {
             place.directory.write(&name, &file.text()?).await?;
             place.file = Some(file);
         }
+        self.expire();
         Ok(notice)
     }
 
@@ -358,6 +350,7 @@ impl Router for Pin {
                 Ok(servers) => answers.push((front.stranger, servers)),
                 Err(error) => {
                     tracing::debug!(%error, "cannot tell");
+                    self.expire();
                     return None;
                 }
             }

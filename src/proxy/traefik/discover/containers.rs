@@ -318,11 +318,6 @@ impl Sighting {
         name(&self.summary)
     }
 
-    /// Whether it reads through a socket proxy.
-    pub fn reads_through(&self) -> bool {
-        self.through.is_some()
-    }
-
     /// The container and its addresses: what is known of its API holds as long as this is the same.
     pub fn identity(&self) -> String {
         let mut addresses: Vec<&str> = addresses_of(&self.summary).collect();

@@ -148,7 +148,10 @@ impl Pin {
             }
             let servers = match front.api.servers(&names).await {
                 Ok(servers) => servers,
-                Err(error) => return Some(error.message),
+                Err(error) => {
+                    self.expire();
+                    return Some(error.message);
+                }
             };
             let strangers = strangers(&servers, replicas);
             let seen = observation(replicas, vec![servers]);
@@ -175,8 +178,13 @@ impl Pin {
                 return false;
             }
             for front in &self.fronts {
-                if !matches!(front.api.knows_pinned(left).await, Ok(false)) {
-                    return false;
+                match front.api.knows_pinned(left).await {
+                    Ok(false) => {}
+                    Ok(true) => return false,
+                    Err(_) => {
+                        self.expire();
+                        return false;
+                    }
                 }
             }
             true

@@ -23,7 +23,7 @@ use crate::{
         traefik::{
             advice,
             api::{Api, Servers},
-            discover::{Reads, TraefikContainer, Wanted, looks_like_traefik},
+            discover::{Lookout, Reads, TraefikContainer, Wanted, looks_like_traefik},
             names::{Protocol, names},
             others::Others,
             reach::named,
@@ -78,10 +78,12 @@ pub async fn pin(
         settings: context.settings.clone(),
         epoch: context.epoch,
         wanted: Wanted::of(context),
-        olds: context.olds.clone(),
         fronts: Vec::new(),
         places: Vec::new(),
-        lookout: (!by_url).then(|| (landscape.socket_proxies.clone(), context.networks())),
+        lookout: (!by_url).then(|| {
+            let found = landscape.socket_proxies.clone();
+            Lookout::new(context, &landscape.engine, found)
+        }),
         others: Others::new(&landscape.engine, &context.key),
     };
     for traefik in concerned {
