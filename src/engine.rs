@@ -268,7 +268,7 @@ impl Engine {
     }
 
     /// The containers that have all of these labels, as the engine lists them.
-    async fn matching(&self, labels: Vec<String>, all: bool) -> Result<Vec<ContainerSummary>> {
+    pub async fn matching(&self, labels: Vec<String>, all: bool) -> Result<Vec<ContainerSummary>> {
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = query::ListContainersOptionsBuilder::default()
             .all(all)

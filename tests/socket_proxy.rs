@@ -2,6 +2,7 @@
 
 mod container;
 mod hostile;
+mod only;
 mod overlay;
 mod secrets;
 

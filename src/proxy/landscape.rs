@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
 use futures_util::future::join_all;
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::Instant};
 
 use super::traefik::discover::{Found, Inspected, among};
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 pub struct Landscape {
     pub engine: Engine,
     project: String,
+    /// When it was read, by our own clock.
+    pub read_at: Instant,
     /// The engine's clock, in milliseconds.
     pub clock_ms: u64,
     /// Every container in whatever state.
@@ -41,7 +43,10 @@ struct Answers {
 impl Landscape {
     /// `project` is the one whose services are rolled.
     pub async fn read(engine: &Engine, project: &str) -> Result<Self> {
-        Self::of(engine, engine.containers().await?, project).await
+        let read_at = Instant::now();
+        let containers = engine.containers().await?;
+        let read = Self::of(engine, containers, project).await?;
+        Ok(Self { read_at, ..read })
     }
 
     /// The same, where the containers were listed already.
@@ -56,6 +61,7 @@ impl Landscape {
         let container = |own: &Found| (own.control.container.clone(), Answers::default());
         Ok(Self {
             engine: engine.clone(),
+            read_at: Instant::now(),
             project: project.to_owned(),
             clock_ms: engine.clock_ms().await,
             answers: socket_proxies.iter().map(container).collect(),

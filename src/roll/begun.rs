@@ -51,7 +51,7 @@ impl<'a> Settled<'a> {
             replaces,
             undo_to: run.back.map(|back| back.number),
         });
-        let at = run.engine.clock_ms().await;
+        let at = locked.held.lock.epoch;
         let mut intent = Intent {
             revision: prepared.revision(&fetched.version, (number, &rollout), at),
             displaced: None,

@@ -95,7 +95,7 @@ pub async fn traefik(
     let matter =
         showing(found).filter(|found| reads(found) || may_matter(found, running, &networks));
     let controls: Vec<Control> = matter.clone().map(|found| found.control.clone()).collect();
-    let lookout = Lookout::new(context, engine, matter.cloned().collect());
+    let lookout = Lookout::new(context, landscape, matter.cloned().collect());
     let lookout = (!by_url).then_some(lookout);
     let others = Others::new(engine, key);
     let mut traefik = Traefik::new(key.clone(), context.epoch, controls, apis, lookout, others);
@@ -128,15 +128,15 @@ pub struct View {
 
 impl Lookout {
     /// For the Traefiks that read through one of these socket proxies, or the engine's socket itself.
-    pub fn new(context: &ServiceContext<'_>, engine: &Engine, found: Vec<Found>) -> Self {
+    pub fn new(context: &ServiceContext<'_>, landscape: &Landscape, found: Vec<Found>) -> Self {
         Self {
-            engine: engine.clone(),
+            engine: landscape.engine.clone(),
             settings: context.settings.clone(),
             found,
             networks: context.networks(),
             wanted: Wanted::of(context),
             olds: context.olds.clone(),
-            looked: None,
+            looked: Some(landscape.read_at),
         }
     }
 

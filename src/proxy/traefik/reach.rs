@@ -109,20 +109,18 @@ impl Scene<'_> {
     async fn routers(&self) -> Result<Vec<ApiRouter>> {
         let mut routers = Vec::new();
         // Its own labels first; those of another project may be meant for another Traefik.
-        let mut running = self.engine.running().await?;
-        running.sort_by_key(|own| own.id.as_ref() != Some(&self.traefik.id));
-        let mut project = None;
-        for summary in running {
-            let labels: BTreeMap<String, String> =
-                summary.labels.unwrap_or_default().into_iter().collect();
-            let own = labels.get(label::COMPOSE_PROJECT).cloned();
-            let is_its = summary.id.as_ref() == Some(&self.traefik.id);
-            if is_its || (own.is_some() && own == project) {
-                routers.extend(routers_in_labels(&labels));
-            }
-            if is_its {
-                project = own;
-            }
+        let own = self.traefik.inspect.config.as_ref();
+        let own = own.and_then(|config| config.labels.clone());
+        let mut all = vec![own.unwrap_or_default()];
+        if let Some(project) = self.traefik.label(label::COMPOSE_PROJECT) {
+            let of_project = vec![format!("{}={project}", label::COMPOSE_PROJECT)];
+            let running = self.engine.matching(of_project, false).await?.into_iter();
+            let others = running.filter(|other| other.id.as_ref() != Some(&self.traefik.id));
+            all.extend(others.filter_map(|other| other.labels));
+        }
+        for labels in all {
+            let labels: BTreeMap<String, String> = labels.into_iter().collect();
+            routers.extend(routers_in_labels(&labels));
         }
         let id = &self.traefik.id;
         let files = match self.traefik.config.file.as_ref().map(|file| &file.place) {

@@ -11,6 +11,8 @@ use testbed::{Run, Stack, front::Kind};
 
 const CROWDS: [u32; 3] = [0, 200, 1_000];
 const RUNNING: u32 = 100;
+/// Traefik's `providersThrottleDuration`, twice: what comes within the first is taken after it.
+const THROTTLE: Duration = Duration::from_secs(4);
 const LABEL: &str = "--label rollout.crowd=1";
 /// An option that changes nothing: without it the front's own `--only` holds.
 const WITHOUT: &str = "--listen=0.0.0.0:2375";
@@ -49,11 +51,11 @@ async fn figures(only: Option<&str>, rounds: u32) -> String {
         let begun = SystemTime::now();
         let run = stack.rollout(&["--proxy", "traefik", "web"]).await;
         run.code(0);
-        let cutover = run
-            .event("finished")
-            .map(|event| event["cutover_ms"].clone());
-        confirmed.push(cutover.and_then(|ms| ms.as_u64()).unwrap_or_default());
+        let finished = run.event("finished").expect("a rollout that finished");
+        confirmed.push(finished["phases"]["confirm"].as_u64().unwrap());
         first.push(until_first_step(&run, begun).as_millis() as u64);
+        // Traefik takes no new configuration for as long after the last one, whoever caused it.
+        tokio::time::sleep(THROTTLE).await;
     }
     let memory = memory(&format!("{}-socket-proxy-1", stack.name));
     format!("{} {} {memory:>10.1} MiB", spread(confirmed), spread(first))

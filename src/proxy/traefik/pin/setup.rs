@@ -82,7 +82,7 @@ pub async fn pin(
         places: Vec::new(),
         lookout: (!by_url).then(|| {
             let found = landscape.socket_proxies.clone();
-            Lookout::new(context, &landscape.engine, found)
+            Lookout::new(context, landscape, found)
         }),
         others: Others::new(&landscape.engine, &context.key),
     };
