@@ -1,4 +1,4 @@
-//! The watch after a cutover, and what settles a rollout that nobody finished: resume, abort, or a refusal.
+//! The watch after a cutover, and what settles an unfinished rollout: resume, abort, or a refusal.
 
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ async fn traefik_goes_from_a_new_version_that_dies_to_the_old_one_and_knows_no_m
     load.goes_on_for(100).await;
     let report = load.stop().await;
     let errors = report.records.iter().filter_map(|record| record.error());
-    let mut nobody = errors.filter(|error| error.starts_with("status 404"));
-    assert_eq!(nobody.next(), None, "{report}\n{}", run.text);
+    let mut not_found = errors.filter(|error| error.starts_with("status 404"));
+    assert_eq!(not_found.next(), None, "{report}\n{}", run.text);
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
 }

@@ -185,7 +185,7 @@ async fn a_run_whose_lock_is_taken_away_stops_before_it_changes_anything_more() 
     stack.settled(1).await;
 }
 
-/// A lock that somebody took this long ago on another machine, in the middle of nowhere by now.
+/// A lock that was taken this long ago on a machine that is unreachable now.
 async fn lock_of_elsewhere(stack: &Stack, seconds_ago: u64) {
     let now = std::time::SystemTime::now();
     let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -215,7 +215,7 @@ async fn a_lock_from_elsewhere_counts_until_its_lease_is_over() {
     let force = "rollout unlock --force web";
     assert!(run.text.contains(force), "{}", run.text);
     stack.rollout(&["unlock", "--force", "web"]).await.code(0);
-    // Its end comes while somebody waits for it.
+    // Its end comes while a run waits for it.
     lock_of_elsewhere(&stack, 41).await;
     let run = stack
         .rollout(&[&ROLL[..], &["--lock-wait", "60s"]].concat())

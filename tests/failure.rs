@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use testbed::{Container, LoadOptions, LoadReport, Run, Stack, USUAL};
 
-/// Nothing failed, and nobody but this version answered.
+/// Nothing failed, and this version alone answered.
 #[track_caller]
 fn only(report: &LoadReport, version: &str, text: &str) {
     assert!(

@@ -43,7 +43,7 @@ const EXEC: &str = "POST /exec/{id}/start";
 /// One call of a run: the n-th of its shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
-    /// Such as `POST /containers/{id}/start`; who calls stands before it where that is docker's own command. What is said
+    /// Such as `POST /containers/{id}/start`; the caller stands before it where that is docker's own command. What is said
     /// to a socket proxy counts too, such as `control set cutover`.
     pub shape: String,
     /// From 1 on.
@@ -81,7 +81,7 @@ pub enum Fault {
     KilledAfter,
     /// 500, with an error as Docker writes it; the engine never hears of the call.
     Refused,
-    /// It is passed on after [`HANG`], whether or not anybody still waits for the answer.
+    /// It is passed on after [`HANG`], even if the caller has gone.
     Hangs,
     /// The same after [`LATE`]: for what is passed on when its caller is long forgotten.
     ComesLate,
@@ -160,7 +160,7 @@ impl Faulty {
         format!("unix://{}/docker.sock", self.folder.path().display())
     }
 
-    /// Whom a fault kills.
+    /// What a fault kills.
     pub fn kills(&self, pid: i32) {
         self.shared.victim.send_replace(Some(Pid::from_raw(pid)));
     }
@@ -237,12 +237,12 @@ async fn answer(
             "failed on purpose: input/output error",
         )),
         Some(fault @ (Fault::Hangs | Fault::ComesLate)) => {
-            let (engine, (tell, told)) = (shared.engine.clone(), oneshot::channel());
+            let (engine, (sender, receiver)) = (shared.engine.clone(), oneshot::channel());
             tokio::spawn(async move {
                 tokio::time::sleep(fault.delay()).await;
-                let _ = tell.send(pass(&engine, request).await);
+                let _ = sender.send(pass(&engine, request).await);
             });
-            Ok(told.await?)
+            Ok(receiver.await?)
         }
         Some(Fault::NeverAnswers) => Ok(silence().await),
         Some(Fault::Dropped) => Err("dropped on purpose".into()),

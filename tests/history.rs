@@ -178,7 +178,7 @@ async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file
     );
 }
 
-/// Compose goes by the name, which somebody else may give to another image at any time.
+/// Compose goes by the name, which can be given to another image at any time.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_takes_the_name_while_the_rollout_runs_gets_no_traffic() {
     let stack = stack();
@@ -348,7 +348,7 @@ async fn an_undo_during_a_bake_moves_the_traffic_back_to_replicas_that_still_run
     stack.no_leftovers().await;
 }
 
-/// Whoever rolls gives a sign of life, which others find in the lock: when its lease ends, by the engine's clock.
+/// A running rollout renews the lease in its lock: when it ends, by the engine's clock.
 async fn the_lease_is_renewed(stack: &Stack) {
     let lock = format!("rollout-lock.{}.web", stack.name);
     let format = "{{index .Config.Labels \"io.rollout.lock.epoch\"}}";

@@ -18,15 +18,15 @@ HEALTHCHECK --interval=1s --timeout=2s --start-period=15s CMD ["/app", "check"]
 const WEB: &str = r#"    image: ${COMPOSE_PROJECT_NAME}:${TAG}
     networks: [front]
     scale: 2
-    volumes: ["./told:/told"]
+    volumes: ["./ran:/ran"]
     labels:
       traefik.enable: "true"
       traefik.http.routers.web.rule: Host(`localhost`)
 "#;
 
-/// Tells that it ran, in which container, and that the application still answered there.
+/// Notes that it ran, in which container, and that the application still answered there.
 const TELL: &str =
-    "wget -q -O - http://127.0.0.1/ >/dev/null && cat /proc/sys/kernel/hostname >>/told/";
+    "wget -q -O - http://127.0.0.1/ >/dev/null && cat /proc/sys/kernel/hostname >>/ran/";
 
 /// A stack whose images go with it: after its containers, so that nothing uses them any more.
 struct Shell {
@@ -49,7 +49,7 @@ impl Shell {
     }
 
     async fn of(stack: Stack) -> Self {
-        std::fs::create_dir(stack.path("told")).unwrap();
+        std::fs::create_dir(stack.path("ran")).unwrap();
         std::fs::create_dir(stack.path("image")).unwrap();
         stack.write("image/Dockerfile", IMAGE);
         let mut shell = Self {
@@ -97,7 +97,7 @@ impl Shell {
     }
 
     /// Where a hook has run, sorted.
-    fn told(&self, file: &str) -> Vec<String> {
+    fn ran(&self, file: &str) -> Vec<String> {
         let mut lines = self.in_order(file);
         lines.sort();
         lines
@@ -105,7 +105,7 @@ impl Shell {
 
     /// The lines that hooks have written, in the order in which they came.
     fn in_order(&self, file: &str) -> Vec<String> {
-        let path = self.stack.path(&format!("told/{file}"));
+        let path = self.stack.path(&format!("ran/{file}"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
@@ -118,7 +118,7 @@ async fn the_pre_stop_hook_runs_in_each_old_replica_before_it_is_stopped() {
     shell
         .rolls(&["--pre-stop-hook", &format!("{TELL}flag")])
         .await;
-    assert_eq!(shell.told("flag"), olds);
+    assert_eq!(shell.ran("flag"), olds);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,10 +128,7 @@ async fn the_hook_of_the_new_file_s_label_goes_before_the_one_of_the_container()
     let olds = shell.ids().await;
     shell.stack.set("HOOK", "file");
     shell.rolls(&[]).await;
-    assert_eq!(
-        (shell.told("file"), shell.told("container")),
-        (olds, vec![])
-    );
+    assert_eq!((shell.ran("file"), shell.ran("container")), (olds, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +140,7 @@ async fn a_hook_that_only_the_old_container_knows_runs_all_the_same() {
         .stack
         .write("compose.yaml", &format!("services:\n  web:\n{WEB}"));
     shell.rolls(&[]).await;
-    assert_eq!(shell.told("container"), olds);
+    assert_eq!(shell.ran("container"), olds);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +151,7 @@ async fn the_flag_goes_before_the_label() {
     shell
         .rolls(&["--pre-stop-hook", &format!("{TELL}flag")])
         .await;
-    assert_eq!((shell.told("flag"), shell.told("label")), (olds, vec![]));
+    assert_eq!((shell.ran("flag"), shell.ran("label")), (olds, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,16 +159,17 @@ async fn a_hook_that_fails_is_reported_and_stops_nothing() {
     let mut shell = Shell::up("").await;
     let hook = "echo no such queue; exit 7";
     let run = shell.rolls(&["--pre-stop-hook", hook]).await;
-    let told: Vec<&str> = run
+    let notices: Vec<&str> = run
         .notices()
         .into_iter()
         .filter(|text| text.contains("pre-stop hook"))
         .collect();
-    assert_eq!(told.len(), 2, "one for each old replica: {told:?}");
+    assert_eq!(notices.len(), 2, "one for each old replica: {notices:?}");
     assert!(
-        told.iter()
+        notices
+            .iter()
             .all(|text| text.contains("ended with 7: no such queue")),
-        "{told:?}"
+        "{notices:?}"
     );
 }
 
@@ -189,9 +187,9 @@ async fn a_hook_that_hangs_is_given_up_after_the_drain_timeout() {
 
 async fn compose_s_own_pre_stop_hooks_run_in_their_order(suite: &str) {
     let project = r#"    pre_stop:
-      - command: ["sh", "-c", "echo first $$WHICH >>/told/$$(cat /proc/sys/kernel/hostname)"]
+      - command: ["sh", "-c", "echo first $$WHICH >>/ran/$$(cat /proc/sys/kernel/hostname)"]
         environment: { WHICH: one }
-      - command: ["sh", "-c", "echo second $$(pwd) >>/told/$$(cat /proc/sys/kernel/hostname)"]
+      - command: ["sh", "-c", "echo second $$(pwd) >>/ran/$$(cat /proc/sys/kernel/hostname)"]
         working_dir: /tmp
 "#;
     let mut stack = Stack::new(&format!("{WEB}{project}"));

@@ -149,12 +149,15 @@ async fn what_is_done_is_told_as_json_too_and_a_project_of_several_files_is_edit
         .rollout(&["init", "--write", "--output", "json"])
         .await;
     run.code(0);
-    let told: serde_json::Value = serde_json::from_str(run.out.trim()).unwrap();
-    assert_eq!(told["file"], "stack.yaml");
-    assert_eq!(told["written"], true);
+    let report: serde_json::Value = serde_json::from_str(run.out.trim()).unwrap();
+    assert_eq!(report["file"], "stack.yaml");
+    assert_eq!(report["written"], true);
     assert!(
-        told["diff"].as_str().unwrap().contains("+  socket-proxy:"),
-        "{told}"
+        report["diff"]
+            .as_str()
+            .unwrap()
+            .contains("+  socket-proxy:"),
+        "{report}"
     );
     let resolved = stack.compose(&["config"]).await;
     assert!(

@@ -233,7 +233,7 @@ async fn a_service_that_traefik_answers_404_for_is_not_settled() {
     let compose = |web: &str| format!("services:\n  web:\n{web}");
     stack.write("compose.yaml", &compose(DISABLED));
     stack.tag("v1").compose(&["up", "-d"]).await;
-    let told = eventually("Traefik has disabled the router", LIMIT, async || {
+    let failed_run = eventually("Traefik has disabled the router", LIMIT, async || {
         let run = stack.rollout(&["status", "web"]).await;
         match run.out.contains("not served: router web is disabled") {
             true => Ok(run),
@@ -241,10 +241,10 @@ async fn a_service_that_traefik_answers_404_for_is_not_settled() {
         }
     })
     .await;
-    let failed = told.code(1).event("failed").unwrap();
+    let failed = failed_run.code(1).event("failed").unwrap();
     assert_eq!(failed["message"], "web is not served by Traefik");
     assert_eq!(failed["hint"], "rollout doctor web");
-    assert!(!told.out.contains(" live"), "{}", told.out);
+    assert!(!failed_run.out.contains(" live"), "{}", failed_run.out);
     // The same replica, once what was missing is there.
     let middleware = "  other:\n    image: rollout-demo:v1\n    networks: [front]\n    labels:\n      traefik.enable: \"true\"\n      \
                       traefik.http.middlewares.none.compress: \"true\"\n";

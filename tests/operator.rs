@@ -1,4 +1,4 @@
-//! Somebody else changes the service's containers in the middle of a rollout.
+//! An operator changes the service's containers in the middle of a rollout.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const THROTTLED: usize = 300;
 const DELAYED: &str = "    environment: { START_DELAY: \"${DELAY:-0}\" }\n";
 
 /// What a plain `docker compose up -d` to `version` costs on this machine: the control of the tests below. Compose
-/// stops the old container before it starts the new one, and nobody can take that gap away from it.
+/// stops the old container before it starts the new one, which is a gap that no rollout can close.
 async fn gap_of_compose(stack: &mut Stack, version: &str) -> LoadReport {
     let load = stack.load();
     stack.tag(version);
@@ -36,7 +36,7 @@ async fn plain_up(stack: &Stack) {
     assert!(output.status.success() || itself, "{error}");
 }
 
-fn told(run: &Run) {
+fn names_the_change(run: &Run) {
     assert!(run.text.contains("somebody else"), "{}", run.text);
 }
 
@@ -83,7 +83,7 @@ async fn a_plain_up_with_the_new_file_is_no_worse_than_compose_alone() {
     println!("control: {control}\nours: {report}\n{}", run.text);
     // Compose removed the old container and kept the new one: what was asked for serves.
     run.code(0);
-    told(&run);
+    names_the_change(&run);
     assert!(
         report.longest_gap <= control.longest_gap + Duration::from_secs(1),
         "{report} against {control}"
@@ -151,7 +151,7 @@ async fn the_only_old_replica_that_is_removed_while_the_new_starts_leaves_the_ne
     let run = running.wait().await;
     // The new one takes over: what was asked for serves.
     run.code(0);
-    told(&run);
+    names_the_change(&run);
     stack.answers("v2").await;
     stack.rollout(&["web"]).await.code(0);
     stack.answers("v2").await;
@@ -198,7 +198,7 @@ async fn an_up_of_compose_2_26_in_the_middle(file: &str) {
     let run = running.wait().await;
     // It is never called done: neither set is there any more.
     assert!(matches!(run.code, Some(1 | 3)), "{}", run.text);
-    told(&run);
+    names_the_change(&run);
     stack.up(file).await;
     assert_eq!(stack.claims().await, 0);
     stack.tag("v2");

@@ -29,10 +29,10 @@ async fn a_service_that_a_file_routes_to_by_its_name_is_told_of_and_drained() {
     stack.up("v1").await;
     stack.tag("v2");
     let before = stack.replicas("web").await;
-    let told = "reaches web past the router of its labels, by service app@file (web:80, used by router app@file)";
+    let warning = "reaches web past the router of its labels, by service app@file (web:80, used by router app@file)";
     let asked = stack.rollout(&ROLL).await;
     asked.code(2);
-    assert!(asked.text.contains(told), "{}", asked.text);
+    assert!(asked.text.contains(warning), "{}", asked.text);
     assert_eq!(stack.replicas("web").await, before);
     let mut running = stack.start_rollout(&["web"]);
     running.reaches("step_started", "create").await;
@@ -41,7 +41,7 @@ async fn a_service_that_a_file_routes_to_by_its_name_is_told_of_and_drained() {
     let run = running.wait().await;
     run.code(0);
     assert_eq!(slow.await.unwrap().as_deref(), Some("v1"), "{}", run.text);
-    assert!(run.text.contains(told), "{}", run.text);
+    assert!(run.text.contains(warning), "{}", run.text);
     assert!(!run.text.contains("no Traefik router"), "{}", run.text);
     // An idle connection of Traefik's is left at the end, and nothing waits for it.
     assert_eq!(run.event("drained").unwrap()["how"], "answered");
@@ -66,12 +66,16 @@ const AUTH: &str = r#"    image: rollout-demo:${TAG}
 async fn a_forward_auth_that_calls_the_service_by_its_name_is_told_of_by_a_rollout_and_by_doctor() {
     let stack = Stack::new(AUTH);
     stack.up("v1").await;
-    let told = "reaches auth past the router of its labels, by middleware auth@docker (forwardAuth to auth:80, used by \
+    let warning = "reaches auth past the router of its labels, by middleware auth@docker (forwardAuth to auth:80, used by \
                 router web@docker)";
     let doctor = stack.rollout(&["doctor", "--output", "json", "auth"]).await;
     let findings = doctor.out.lines().map(serde_json::from_str::<Value>);
     let findings: Vec<Value> = findings.map(Result::unwrap).collect();
-    let is_it = |own: &&Value| own["text"].as_str().is_some_and(|text| text.contains(told));
+    let is_it = |own: &&Value| {
+        own["text"]
+            .as_str()
+            .is_some_and(|text| text.contains(warning))
+    };
     let found = findings.iter().find(is_it).expect(&doctor.out);
     assert_eq!(
         (&found["level"], &found["check"]),
@@ -86,7 +90,9 @@ async fn a_forward_auth_that_calls_the_service_by_its_name_is_told_of_by_a_rollo
     let first =
         |run: &Run, is: &dyn Fn(&Value) -> bool| run.events.iter().position(is).expect(&run.text);
     let notice = first(&run, &|own| {
-        own["text"].as_str().is_some_and(|text| text.contains(told))
+        own["text"]
+            .as_str()
+            .is_some_and(|text| text.contains(warning))
     });
     assert!(
         notice < first(&run, &|own| own["event"] == "step_started"),

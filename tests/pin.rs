@@ -129,7 +129,7 @@ async fn a_pin_that_leads_nowhere_any_more_is_mended_by_the_next_run() {
     running.kill().await;
     assert_eq!(stack.pins().len(), 1);
     let new = stack.newest("web").await;
-    // Somebody else takes its address.
+    // Another container takes its address.
     stack.docker(&["stop", "-t", "0", &new]).await;
     let network = format!("{}_front", stack.name);
     let sleeper = [
@@ -222,7 +222,7 @@ async fn a_sticky_client_keeps_its_cookie_and_its_replica_through_hold_and_relea
         let pair = line.and_then(|line| line.split([' ', ';']).nth(1));
         pair.map(str::to_owned).unwrap_or_default()
     };
-    let who = |answer: &str| answer.lines().last().unwrap_or_default().to_owned();
+    let name_in = |answer: &str| answer.lines().last().unwrap_or_default().to_owned();
     let first = stack.shell(&curl).await;
     let mine = cookie(&first);
     let (name, _) = mine.split_once('=').unwrap();
@@ -233,8 +233,8 @@ async fn a_sticky_client_keeps_its_cookie_and_its_replica_through_hold_and_relea
     for _ in 0..6 {
         let answer = stack.shell(&kept).await;
         assert_eq!(
-            who(&answer),
-            who(&first),
+            name_in(&answer),
+            name_in(&first),
             "the hold has moved a sticky client"
         );
     }
@@ -247,8 +247,8 @@ async fn a_sticky_client_keeps_its_cookie_and_its_replica_through_hold_and_relea
     for _ in 0..6 {
         let answer = stack.shell(&kept).await;
         assert_eq!(
-            who(&answer),
-            who(&moved),
+            name_in(&answer),
+            name_in(&moved),
             "the release has moved a sticky client"
         );
     }

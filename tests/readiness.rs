@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::shapes::roll_under_load;
 use testbed::{Run, Stack, by_pin};
 
-/// A service whose application is told how to behave by variables of the project.
-const TOLD: &str = r#"    environment:
+/// Variables of the project choose how the application behaves.
+const BEHAVIOUR: &str = r#"    environment:
       VERSION: ${VERSION:-}
       BIND: ${BIND:-}
       START_DELAY: ${START_DELAY:-}
@@ -27,7 +27,7 @@ async fn ready_by(stack: &mut Stack, tags: [&str; 2]) -> (Run, String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_checked_every_second_is_ready_by_its_own_health_check() {
-    let mut stack = Stack::usual(TOLD);
+    let mut stack = Stack::usual(BEHAVIOUR);
     let (run, by, says) = ready_by(&mut stack, ["v1", "v2"]).await;
     assert_eq!(by, "its health check", "{}", run.text);
     assert_eq!(says, "healthy", "{}", run.text);
@@ -35,7 +35,7 @@ async fn a_service_checked_every_second_is_ready_by_its_own_health_check() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_of_every_thirty_seconds_is_not_waited_for() {
-    let mut stack = Stack::usual(TOLD);
+    let mut stack = Stack::usual(BEHAVIOUR);
     let (run, by, says) = ready_by(&mut stack, ["v1", "v2-slowcheck"]).await;
     assert_eq!(by, "its health command, run early", "{}", run.text);
     assert_eq!(says, at_the_end(), "{}", run.text);
@@ -43,7 +43,7 @@ async fn a_check_of_every_thirty_seconds_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_either() {
-    let mut stack = Stack::usual(TOLD);
+    let mut stack = Stack::usual(BEHAVIOUR);
     stack.set("START_DELAY", 3);
     let (run, by, says) = ready_by(&mut stack, ["v1", "v2-slowcheck"]).await;
     assert_eq!(by, "its health command, run early", "{}", run.text);
@@ -64,7 +64,7 @@ async fn docker_says(stack: &Stack) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_docker_still_calls_starting_keeps_answering_and_is_rolled_again() {
-    let mut stack = Stack::usual(TOLD);
+    let mut stack = Stack::usual(BEHAVIOUR);
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2-slowcheck");
@@ -82,7 +82,7 @@ async fn a_replica_that_docker_still_calls_starting_keeps_answering_and_is_rolle
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_rollout_leaves_a_replica_that_docker_still_calls_starting_answering() {
-    let mut stack = Stack::usual(TOLD);
+    let mut stack = Stack::usual(BEHAVIOUR);
     stack.up("v1").await;
     stack.tag("v2-slowcheck");
     stack.rollout(&["web"]).await.code(0);
@@ -148,19 +148,19 @@ async fn is_told_about_loopback(mut stack: Stack, tags: [&str; 2], limit: &str) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_bound_to_loopback_alone_is_told_so_and_gets_no_traffic() {
-    let stack = Stack::usual(TOLD);
+    let stack = Stack::usual(BEHAVIOUR);
     is_told_about_loopback(stack, ["v1-plain", "v2-plain"], "--wait").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_bound_to_loopback_gets_no_traffic_though_its_own_check_passes() {
-    let stack = Stack::usual(TOLD);
+    let stack = Stack::usual(BEHAVIOUR);
     is_told_about_loopback(stack, ["v1", "v2"], "--timeout").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_path_of_ready_http_decides_where_it_is_answered_well() {
-    let more = format!("{TOLD}    x-rollout: {{ ready-http: /health }}\n");
+    let more = format!("{BEHAVIOUR}    x-rollout: {{ ready-http: /health }}\n");
     let mut stack = Stack::usual(&more);
     stack.tag("v1-plain").up("v1").await;
     stack.tag("v2-plain");
@@ -172,7 +172,7 @@ async fn the_path_of_ready_http_decides_where_it_is_answered_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_answers_the_path_of_ready_http_badly_gets_no_traffic() {
-    let mut stack = Stack::usual(TOLD);
+    let mut stack = Stack::usual(BEHAVIOUR);
     stack.tag("v1-plain").up("v1").await;
     stack.tag("v2-plain").set("UNHEALTHY", 1);
     let arguments = ["--ready-http", "/health", "--wait", "5s", "web"];
@@ -231,8 +231,14 @@ async fn a_check_that_only_traefik_can_make_keeps_the_old_version_until_traefik_
         .events
         .iter()
         .take_while(|event| event["event"] != "started");
-    let told = |event: &serde_json::Value| event["text"].to_string().contains("cannot be asked");
-    assert_eq!(begun.filter(|event| told(event)).count(), 1, "{}", run.text);
+    let is_notice =
+        |event: &serde_json::Value| event["text"].to_string().contains("cannot be asked");
+    assert_eq!(
+        begun.filter(|event| is_notice(event)).count(),
+        1,
+        "{}",
+        run.text
+    );
     let message = run.failure();
     assert!(
         message.contains("is DOWN by Traefik's health check"),
@@ -248,7 +254,7 @@ async fn a_check_that_only_traefik_can_make_keeps_the_old_version_until_traefik_
 async fn the_path_of_ready_http_counts_besides_a_health_check() {
     let healthy =
         "    healthcheck: { test: [CMD, /app, check, 'http://127.0.0.1:80/'], interval: 1s }\n";
-    let mut stack = Stack::usual(&format!("{TOLD}{healthy}"));
+    let mut stack = Stack::usual(&format!("{BEHAVIOUR}{healthy}"));
     stack.up("v1").await;
     stack.tag("v2").set("UNHEALTHY", 1);
     let arguments = ["--ready-http", "/health", "--timeout", "5s", "web"];

@@ -80,7 +80,7 @@ async fn a_container_is_taken_out_by_hand_and_comes_back_without_a_lost_request(
         "{rows:?}"
     );
 
-    // A rollout with nothing to do does not mind, and nobody waits for a replica that is taken out.
+    // A rollout with nothing to do succeeds, without a wait for a replica that is taken out.
     let run = stack.rollout(&["web"]).await;
     run.code(0);
     assert!(run.event("nothing_to_do").is_some(), "{}", run.text);
@@ -105,7 +105,7 @@ async fn rollouts_go_their_way_beside_a_hidden_replica_and_take_what_was_said_of
     let hide = stack.rollout(&["relabel", &before[0].name, HIDE]).await;
     hide.code(0);
 
-    // A version that fails: the traffic never leaves the replica that is left, and nobody waits for the hidden one.
+    // A version that fails: the traffic stays with the replica that is left, without a wait for the hidden one.
     stack.tag("broken");
     let run = stack.rollout(&["--timeout", "5", "web"]).await;
     run.code(1);

@@ -88,7 +88,7 @@ async fn two_that_are_named_by_their_urls_both_confirm_before_an_old_replica_is_
     let run = both.is_rolled(&urls).await;
     assert!(run.text.contains(&first[7..]) && run.text.contains(&late[7..]));
 
-    // One of the two does not answer: nobody stops anything, and the way back is confirmed once it does.
+    // One of the two does not answer: nothing is stopped, and the rollback is confirmed once it answers.
     let before = both.stack.replicas("web").await;
     both.stack.tag("v1").set("ROLLOUT_STABLE", "3s");
     let load = both.stack.load();

@@ -1,4 +1,4 @@
-//! `rollout socket-proxy` on a real engine: what it refuses, what it never tells, what it survives, and Traefik on it.
+//! `rollout socket-proxy` on a real engine: what it refuses, what it keeps secret, what it survives, and Traefik behind it.
 
 mod container;
 mod hostile;

@@ -50,7 +50,7 @@ pub async fn confirm(
         return Ok(None);
     };
     let settings = Settings {
-        // Nobody is refused for a Traefik that reads the engine itself; that one is not asked.
+        // A Traefik that reads the engine itself is not asked, and is no reason to refuse.
         ignore: [Check::Switch].into(),
         ..Settings::resolve(Default::default())
     };
@@ -130,7 +130,7 @@ async fn traefik(
     discover::traefik(&context, &landscape, &all).await
 }
 
-/// Whether every Traefik that counts has listed the generation; if not, who has not.
+/// Whether every Traefik that counts has listed the generation; if not, which have not.
 async fn has_read(found: &Found, generation: u64) -> Result<(), String> {
     let readers = found.control.readers().await;
     let readers = readers.map_err(|error| error.message)?;

@@ -1,4 +1,4 @@
-//! `rollout relabel --list`: every rule that stands, whoever has set it.
+//! `rollout relabel --list`: every rule that holds, of rollouts and set by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -42,20 +42,20 @@ impl Remarks<'_> {
             return (was != is || asked.keys().any(name)).then_some(Share::Hidden);
         }
         let serves = self.target.serves() && self.target.health != Health::Starting;
-        let labelled = wants_traefik(&told(self.now, self.target));
+        let labelled = wants_traefik(&shown_labels(self.now, self.target));
         (was && serves && labelled).then_some(Share::Live)
     }
 
     /// A rollout's claim says something else of the same label.
     fn overruled(&self, asked: &Labels) -> Vec<String> {
-        let told = told(self.now, self.target);
+        let shown = shown_labels(self.now, self.target);
         let by_hand = self.now.labels_by_hand(&self.target.id.0);
         let overruled = by_hand.iter().filter(|(key, value)| {
-            asked.contains_key(*key) && told.get(*key).is_some_and(|told| told != *value)
+            asked.contains_key(*key) && shown.get(*key).is_some_and(|value_now| value_now != *value)
         });
         overruled
             .map(|(key, _)| {
-                let value = &told[key];
+                let value = &shown[key];
                 format!(
                     "a rollout says {key}={value} of {}, and wins",
                     self.target.name
@@ -83,13 +83,13 @@ impl Remarks<'_> {
         if hidden(self.now, self.target) {
             return None;
         }
-        let own = told(self.now, self.target);
+        let own = shown_labels(self.now, self.target);
         let others = self.replicas.iter().filter(|other| {
             other.id != self.target.id && other.serves() && !hidden(self.now, other)
         });
         others
             .flat_map(|other| {
-                let conflicts = conflicts::between(&own, &told(self.now, other));
+                let conflicts = conflicts::between(&own, &shown_labels(self.now, other));
                 conflicts.into_iter().map(move |conflict| (other, conflict))
             })
             .map(|(other, conflict)| {
@@ -109,7 +109,7 @@ fn ignored(asked: &Labels) -> Vec<String> {
         .collect()
 }
 
-fn told(overlay: &Overlay, replica: &Replica) -> Labels {
+fn shown_labels(overlay: &Overlay, replica: &Replica) -> Labels {
     let mut labels = replica.labels.clone();
     overlay.apply(&replica.id.0, &mut labels, false);
     labels
@@ -118,7 +118,8 @@ fn told(overlay: &Overlay, replica: &Replica) -> Labels {
 fn hidden(overlay: &Overlay, replica: &Replica) -> bool {
     let disabled =
         |(key, value): (&String, &String)| key.eq_ignore_ascii_case(ENABLE) && is_false(value);
-    overlay.omits(&replica.id.0, &replica.labels) || told(overlay, replica).iter().any(disabled)
+    overlay.omits(&replica.id.0, &replica.labels)
+        || shown_labels(overlay, replica).iter().any(disabled)
 }
 
 #[cfg(test)]

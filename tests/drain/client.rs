@@ -112,7 +112,7 @@ impl Trickle {
     }
 }
 
-/// A transfer that lasts until it is told to go on.
+/// A transfer that pauses until it is released.
 pub struct Flow(oneshot::Receiver<()>);
 
 impl Flow {

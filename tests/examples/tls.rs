@@ -15,7 +15,7 @@ use super::folder::Example;
 use crate::shapes::lines::{moved_at_once, repeated, until_answered};
 use testbed::{eventually, free_port};
 
-/// A client that trusts the example's authority, and nobody else.
+/// A client that trusts the example's authority alone.
 fn client(authority: &[u8], port: u16) -> reqwest::Client {
     rustls::crypto::ring::default_provider()
         .install_default()

@@ -10,7 +10,7 @@ use super::{
 };
 use testbed::{Load, LoadOptions, LoadReport, Run, Running, Stack};
 
-/// How much longer than where Compose alone replaces the service nobody may be answered: this machine has other work too.
+/// How much longer the outage may be than where Compose alone replaces the service: this machine has other work too.
 fn at_most(gap: Duration) -> Duration {
     gap * 3 + Duration::from_secs(5)
 }
@@ -92,7 +92,7 @@ pub struct Done {
     pub docker: Option<String>,
     pub second: Run,
     pub report: LoadReport,
-    /// The longest time in which nobody who came anew was answered.
+    /// The longest time in which no new connection was answered.
     pub outage: Duration,
     pub complaints: Vec<String>,
 }
@@ -205,7 +205,7 @@ impl Done {
         if mixed && !action.replaces() {
             complaints.push(format!("{} mixed", report.mixed));
         }
-        complaints.extend(told(*action, first, self.was_over));
+        complaints.extend(complaint(*action, first, self.was_over));
         complaints
     }
 }
@@ -243,13 +243,13 @@ fn costs(
             (outside > 0).then(|| format!("{outside} failed outside of its restart"))
         }
         Action::UpNew | Action::UpOld => {
-            (outage > at_most(gap)).then(|| format!("nobody answered for {outage:.1?}"))
+            (outage > at_most(gap)).then(|| format!("no answer for {outage:.1?}"))
         }
     }
 }
 
 /// What the report has to name.
-fn told(action: Action, run: &Run, was_over: bool) -> Option<String> {
+fn complaint(action: Action, run: &Run, was_over: bool) -> Option<String> {
     let wanted = match action {
         Action::RestartTraefik => "Traefik ",
         Action::KillSocketProxy | Action::RecreateSocketProxy => "the socket proxy ",
@@ -257,5 +257,5 @@ fn told(action: Action, run: &Run, was_over: bool) -> Option<String> {
     };
     let went = |text: &&str| text.starts_with(wanted) && text.contains("went away");
     let named = run.notices().iter().any(went);
-    (!named && !was_over).then(|| "nobody said who went away".to_owned())
+    (!named && !was_over).then(|| "no message names what went away".to_owned())
 }

@@ -1,4 +1,4 @@
-//! For how long nobody answers: a new connection ten times a second, each on its own, so that one that hangs delays none.
+//! Measures outages: a new connection ten times a second, each on its own, so that one that hangs delays none.
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +17,7 @@ use tokio::{
 use testbed::Stack;
 
 const EVERY: Duration = Duration::from_millis(100);
-/// Whoever has waited for this long has gone elsewhere.
+/// A client that has waited for this long gives up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks until it is stopped.

@@ -2,7 +2,7 @@
 
 use hyper::{Request, header::USER_AGENT};
 
-/// Method and path; before them who calls, where that is docker's own command, and after them what a new container is for.
+/// Method and path; before them the caller, where that is docker's own command, and after them what a new container is for.
 pub fn of<B>(request: &Request<B>) -> String {
     let agent = request.headers().get(USER_AGENT);
     let agent = agent
@@ -11,14 +11,14 @@ pub fn of<B>(request: &Request<B>) -> String {
     let by_docker = ["compose", "Docker-Client", "docker"]
         .iter()
         .any(|name| agent.contains(name));
-    let who = if by_docker { "compose " } else { "" };
+    let caller = if by_docker { "compose " } else { "" };
     let uri = request.uri();
     let path = path(uri.path());
     let what = match path.as_str() {
         "/containers/create" => purpose(uri.query().unwrap_or_default(), by_docker),
         _ => "",
     };
-    format!("{who}{} {path}{what}", request.method())
+    format!("{caller}{} {path}{what}", request.method())
 }
 
 fn purpose(query: &str, by_docker: bool) -> &'static str {

@@ -150,21 +150,21 @@ pub fn fits(run: &Run, may_die: bool, serves: &str, (before, wanted): (&str, &st
     match run.code {
         None => want(may_die, "it died".to_owned()),
         Some(0) => want(serves == wanted, format!("0, but {serves:?} serves")),
-        // Somebody else's doing, and said to be so.
+        // Another's change, and reported as such.
         Some(1) if run.text.contains("somebody else has started") => {}
         Some(code @ (1 | 2)) => want(serves == before, format!("{code}, but {serves:?} serves")),
         Some(3) => want(!serves.is_empty(), "nothing serves".to_owned()),
         code => want(false, format!("{code:?}")),
     }
-    let told = run
+    let reported = run
         .text
         .lines()
         .filter(|line| line.starts_with("error: "))
         .count();
     match run.code {
-        None | Some(0) => want(told == 0 || run.code.is_none(), run.text.clone()),
+        None | Some(0) => want(reported == 0 || run.code.is_none(), run.text.clone()),
         Some(_) => {
-            want(told == 1, format!("{told} errors: {}", run.text));
+            want(reported == 1, format!("{reported} errors: {}", run.text));
             want(
                 run.text.contains("next: "),
                 format!("no way on: {}", run.text),

@@ -102,7 +102,7 @@ where
             to.shutdown().await?;
             std::future::pending::<()>().await;
         }
-        // What is said in other execs is nobody's business, and need not end with a line.
+        // The output of other execs is not read, and need not end with a line.
         if said.starts_with(BEGINS) && !said.ends_with(b"\n") {
             continue;
         }

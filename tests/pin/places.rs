@@ -103,7 +103,7 @@ async fn where_nothing_can_be_pinned_it_is_said_why_and_how_to_add_what_is_missi
     }
 }
 
-/// A service that a router of somebody else leads to by its name, which no pin of ours would move.
+/// A service that a router of another project leads to by its name, which no pin would move.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_others_lead_to_by_name_is_not_pinned() {
     let mut stack = Stack::pinned("");

@@ -82,7 +82,7 @@ fn text(error: std::io::Error) -> String {
     error.to_string()
 }
 
-/// Conversations one after another until told to stop; the outcome of each.
+/// Conversations one after another until `stop`; the outcome of each.
 pub fn repeated<F, R>(
     stop: &watch::Sender<bool>,
     once: F,

@@ -34,7 +34,7 @@ async fn settled_stack() -> Stack {
     stack
 }
 
-/// How long nobody answers when Compose alone replaces the service.
+/// The outage when Compose alone replaces the service.
 async fn gap_of_compose() -> Duration {
     let mut stack = settled_stack().await;
     let (load, probe) = (load(&stack), Probe::start(&stack));
@@ -112,7 +112,7 @@ async fn whatever_an_operator_does_in_whichever_phase_a_version_serves_and_the_n
 }
 
 fn tell(done: &[(usize, Done)], gap: Duration) {
-    let mut told = table(&[
+    let mut summary = table(&[
         "done to it",
         "in",
         "code",
@@ -128,7 +128,7 @@ fn tell(done: &[(usize, Done)], gap: Duration) {
         let report = &own.report;
         let docker = own.docker.as_ref().map(|said| format!(" (docker: {said})"));
         let next = settled_by(&own.second);
-        told.add_row([
+        summary.add_row([
             own.action.words().to_owned(),
             own.phase.to_owned(),
             own.first.code.unwrap_or(-1).to_string(),
@@ -144,7 +144,7 @@ fn tell(done: &[(usize, Done)], gap: Duration) {
     let bad = done.iter().filter(|(_, own)| !own.complaints.is_empty());
     let bad = bad.count();
     println!(
-        "{told}\nCompose alone leaves an outage of {gap:.1?} when it replaces the service; {bad} not settled"
+        "{summary}\nCompose alone leaves an outage of {gap:.1?} when it replaces the service; {bad} not settled"
     );
-    assert_eq!(bad, 0, "\n{told}");
+    assert_eq!(bad, 0, "\n{summary}");
 }

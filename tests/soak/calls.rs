@@ -129,7 +129,7 @@ async fn each(replicas: usize, calls: Vec<Call>, faults: &[Fault]) {
 }
 
 fn tell(points: &[Point], done: &[(usize, Struck)]) {
-    let mut told = table(&[
+    let mut summary = table(&[
         "call",
         "fault",
         "code",
@@ -153,7 +153,7 @@ fn tell(points: &[Point], done: &[(usize, Struck)]) {
             false => "did not come".to_owned(),
         };
         let code = struck.first.code;
-        told.add_row([
+        summary.add_row([
             call.to_string(),
             fault,
             code.map_or_else(|| "killed".to_owned(), |code| code.to_string()),
@@ -168,16 +168,16 @@ fn tell(points: &[Point], done: &[(usize, Struck)]) {
     }
     let all = points.len();
     println!(
-        "{told}\n{all} points, {missed} did not come, {lost} requests lost, {bad} not settled"
+        "{summary}\n{all} points, {missed} did not come, {lost} requests lost, {bad} not settled"
     );
     assert!(all > 0, "no call was found to fail");
-    assert_eq!((lost, bad, done.len()), (0, 0, all), "\n{told}");
+    assert_eq!((lost, bad, done.len()), (0, 0, all), "\n{summary}");
     assert!(missed * 5 <= all, "too few of the calls come every time");
     let unkilled = done.iter().filter(|(_, struck)| !struck.reached);
     let unkilled = unkilled.map(|(number, _)| &points[*number]);
     let unkilled = unkilled.filter(|point| point.fault.kills());
     let unkilled: Vec<String> = unkilled.map(|point| point.call.to_string()).collect();
-    assert_eq!(unkilled, [""; 0], "never killed at these\n{told}");
+    assert_eq!(unkilled, [""; 0], "never killed at these\n{summary}");
 }
 
 fn changing(calls: Vec<Call>) -> Vec<Call> {

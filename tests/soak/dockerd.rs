@@ -166,14 +166,14 @@ async fn a_rollout_in_which_dockerd_is_restarted_ends_well_or_is_settled_by_the_
         "left over",
         "said",
     ];
-    let (mut told, mut bad) = (table(&header), 0);
+    let (mut summary, mut bad) = (table(&header), 0);
     for live in [true, false] {
         let mut own = Own::start(live).await;
         own.stack.up("v1").await;
         let mut versions = [("v1", "v2"), ("v2", "v1")].into_iter().cycle();
         for phase in PHASES {
             let (row, good) = restarted(&mut own, versions.next().unwrap(), phase).await;
-            told.add_row(row);
+            summary.add_row(row);
             bad += usize::from(!good);
             if !good {
                 drop(own);
@@ -185,6 +185,6 @@ async fn a_rollout_in_which_dockerd_is_restarted_ends_well_or_is_settled_by_the_
         }
     }
     run_testbed(&["own-down"]).await;
-    println!("{told}\n{bad} not settled");
-    assert_eq!(bad, 0, "\n{told}");
+    println!("{summary}\n{bad} not settled");
+    assert_eq!(bad, 0, "\n{summary}");
 }

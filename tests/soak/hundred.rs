@@ -60,7 +60,7 @@ async fn a_hundred_rollouts_in_a_row_lose_and_leave_nothing() {
     let began = Instant::now();
     let (mut requests, mut failed, mut mixed) = (0, 0, 0);
     for round in 0..ROLLOUTS {
-        // What is mixed can be told of one change of version at a time.
+        // Mixed answers are counted for one change of version at a time.
         let load = stack.load();
         let run = stack
             .tag(if round % 2 == 0 { "v2" } else { "v1" })
@@ -74,16 +74,16 @@ async fn a_hundred_rollouts_in_a_row_lose_and_leave_nothing() {
     }
     let took = began.elapsed();
     let after = counted(&stack).await;
-    let mut told = table(&["what", "before", "after"]);
+    let mut summary = table(&["what", "before", "after"]);
     for (what, count) in &before {
-        told.add_row([
+        summary.add_row([
             (*what).to_owned(),
             count.to_string(),
             after[what].to_string(),
         ]);
     }
     println!(
-        "{ROLLOUTS} rollouts in {took:.0?}: {requests} requests, {failed} failed, {mixed} mixed\n{told}"
+        "{ROLLOUTS} rollouts in {took:.0?}: {requests} requests, {failed} failed, {mixed} mixed\n{summary}"
     );
     assert_eq!((failed, mixed), (0, 0), "of {requests}");
     // Connections to the engine and of Traefik come and go.
@@ -92,7 +92,7 @@ async fn a_hundred_rollouts_in_a_row_lose_and_leave_nothing() {
         let slack = if near(what) { 8 } else { 0 };
         assert!(
             after[what] <= count + slack,
-            "more {what} than before\n{told}"
+            "more {what} than before\n{summary}"
         );
     }
     stack.settled(1).await;

@@ -44,7 +44,7 @@ async fn every_crash_point_is_settled_by_the_next_run() {
         "mixed",
         "second run",
     ];
-    let (mut told, mut lost) = (table(&header), 0);
+    let (mut summary, mut lost) = (table(&header), 0);
     for replicas in [1, 3] {
         let mut stack = Stack::usual(&format!("    scale: {replicas}\n"));
         stack.up("v1").await;
@@ -68,7 +68,7 @@ async fn every_crash_point_is_settled_by_the_next_run() {
                 None if run.event("nothing_to_do").is_some() => "nothing was left",
                 None => "begun anew",
             };
-            told.add_row([
+            summary.add_row([
                 replicas.to_string(),
                 if crashed {
                     edge.replace("step_", "when it ")
@@ -85,8 +85,8 @@ async fn every_crash_point_is_settled_by_the_next_run() {
         }
     }
     println!(
-        "{told}\n{} points, {lost} requests lost or mixed",
-        told.row_count()
+        "{summary}\n{} points, {lost} requests lost or mixed",
+        summary.row_count()
     );
-    assert_eq!(lost, 0, "\n{told}");
+    assert_eq!(lost, 0, "\n{summary}");
 }

@@ -128,6 +128,6 @@ async fn through_random_changes_readers_learn_of_containers_with_the_label_alone
         assert!(events.read_line(&mut heard).unwrap() > 0, "{heard}");
     }
     let mut secret = changes.secret.iter();
-    let told = secret.find(|name| heard.contains(name.as_str()));
-    assert_eq!(told, None, "seed {seed}: {heard}");
+    let leaked = secret.find(|name| heard.contains(name.as_str()));
+    assert_eq!(leaked, None, "seed {seed}: {heard}");
 }

@@ -1,4 +1,4 @@
-//! The overlay: told at once to everyone who lists, and there after a kill.
+//! The overlay: visible in each list at once, and there after a kill.
 
 use std::{io::BufRead, time::Duration};
 
@@ -11,8 +11,8 @@ use testbed::{Temporary, daemon::Daemon, eventually};
 fn enabled(proxy: &Daemon, container: &Temporary) -> Value {
     // The list is what makes the new generation this reader's.
     proxy.get("/containers/json?all=1");
-    let (_, told) = proxy.get(&format!("/containers/{}/json", container.name));
-    told["Config"]["Labels"]["traefik.enable"].clone()
+    let (_, inspected) = proxy.get(&format!("/containers/{}/json", container.name));
+    inspected["Config"]["Labels"]["traefik.enable"].clone()
 }
 
 #[tokio::test]

@@ -31,9 +31,9 @@ impl Bridge {
             .unwrap();
         let (ask, asked) = mpsc::unbounded_channel();
         let network = File::open(network).unwrap();
-        // A socket stays in the namespace in which it was made, whoever uses it.
+        // A socket stays in the namespace in which it was made.
         std::thread::spawn(move || connect(&network, asked));
-        let (tell, address) = tokio::sync::watch::channel(None);
+        let (sender, address) = tokio::sync::watch::channel(None);
         let name = format!("{}-traefik-1", stack.name);
         let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
         let mut inspect = stack.command("docker", &["inspect", "--format", format, &name]);
@@ -46,7 +46,7 @@ impl Bridge {
                     .find_map(|own| own.parse::<Ipv4Addr>().ok());
                 // While the engine is away, it is where it was.
                 if found.is_some() {
-                    tell.send_replace(found);
+                    sender.send_replace(found);
                 }
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
@@ -75,9 +75,9 @@ async fn lead(
     to: Ipv4Addr,
     ask: &mpsc::UnboundedSender<Wanted>,
 ) -> Option<()> {
-    let (tell, told) = oneshot::channel();
-    ask.send((SocketAddr::from((to, 80)), tell)).ok()?;
-    let stream = told.await.ok()?;
+    let (sender, receiver) = oneshot::channel();
+    ask.send((SocketAddr::from((to, 80)), sender)).ok()?;
+    let stream = receiver.await.ok()?;
     stream.set_nonblocking(true).ok()?;
     let mut to = tokio::net::TcpStream::from_std(stream).ok()?;
     tokio::io::copy_bidirectional(&mut from, &mut to)
@@ -88,9 +88,9 @@ async fn lead(
 
 fn connect(network: &File, mut asked: mpsc::UnboundedReceiver<Wanted>) {
     setns(network, CloneFlags::CLONE_NEWNET).unwrap();
-    while let Some((address, tell)) = asked.blocking_recv() {
+    while let Some((address, sender)) = asked.blocking_recv() {
         if let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-            let _ = tell.send(stream);
+            let _ = sender.send(stream);
         }
     }
 }

@@ -54,7 +54,7 @@ async fn figures(only: Option<&str>, rounds: u32) -> String {
         let finished = run.event("finished").expect("a rollout that finished");
         confirmed.push(finished["phases"]["confirm"].as_u64().unwrap());
         first.push(until_first_step(&run, begun).as_millis() as u64);
-        // Traefik takes no new configuration for as long after the last one, whoever caused it.
+        // Traefik takes no new configuration for as long after the last one.
         tokio::time::sleep(THROTTLE).await;
     }
     let memory = memory(&format!("{}-socket-proxy-1", stack.name));

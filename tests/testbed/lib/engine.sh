@@ -22,7 +22,7 @@ engine_up() {
     if engine_answers; then
         say "engine $(docker version --format '{{.Server.Version}}') answers$(engine_is_ours || echo ' (not ours)')"
     else
-        # Nobody can be holding an engine that does not answer.
+        # An engine that does not answer has no holder.
         rm -rf "$HOLDERS"
         engine_installed
         start_engine

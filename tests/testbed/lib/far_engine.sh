@@ -4,13 +4,13 @@
 FAR=$RUN/far
 FAR_PID_FILE=$FAR/dockerd.pid
 FAR_SSHD_PID_FILE=$FAR/sshd.pid
-# The newer docker and dockerd, and an ssh that knows the key and the host: first on the PATH of who goes there.
+# The newer docker and dockerd, and an ssh that knows the key and the host: first on the PATH of those that use it.
 FAR_BIN=$CACHE/far-bin
 FAR_BRIDGE=rollout-far0
 # Apart from what the first engine gives its networks, with which it shares the machine's own.
 FAR_NETWORKS=10.201.0.0/16
 FAR_BRIDGE_ADDRESS=10.201.255.1/24
-# As Engine 29 refuses whoever speaks less.
+# As Engine 29 refuses older API versions.
 FAR_MIN_API=1.44
 FAR_IMAGES='traefik:v3.0 traefik:v3.7 rollout-demo:v1 rollout-demo:v2'
 
@@ -121,7 +121,7 @@ far_start_engine() {
     die "the second dockerd did not come up; see $FAR/dockerd.log"
 }
 
-# The first port from this one on that nobody listens on.
+# The first port from this one on that is free.
 free_port() {
     local port=$1
     while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done

@@ -1,5 +1,5 @@
 # An engine in a network namespace of its own, to be restarted in the middle of a test: no network of the machine's is
-# touched by it, and nobody else uses it.
+# touched by it, and no other test uses it.
 # shellcheck shell=bash
 
 OWN=$RUN/own

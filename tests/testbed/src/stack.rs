@@ -63,7 +63,7 @@ pub struct Stack {
     kind: Kind,
     /// What the CLI is started by, where it is to run elsewhere.
     starter: Vec<String>,
-    // Dropped last: nobody else may have the front before this test is over with it.
+    // Dropped last: no other test may have the front before this one has ended.
     place: Option<Place>,
 }
 

@@ -45,7 +45,7 @@ fn fail(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs the life of the application: start, serve, and whatever end it was told to come to.
+/// Runs the life of the application: start, serve, and the end that its variables choose.
 async fn serve(settings: Arc<Settings>) -> std::io::Result<()> {
     let stopping = watch_for_stop(&settings)?;
     settings.log("starting");
