@@ -21,7 +21,7 @@ use self::{
 };
 use crate::{
     error::{Error, Result},
-    proxy::traefik::advice::{self, Namespace, Reader},
+    proxy::traefik::config::advice::{self, Namespace, Reader},
     yaml,
 };
 

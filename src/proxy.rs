@@ -5,6 +5,7 @@ pub mod detect;
 pub mod driver;
 pub mod landscape;
 pub mod none;
+pub mod socket_proxies;
 #[cfg(test)]
 pub mod testing;
 pub mod traefik;
@@ -49,7 +50,7 @@ pub struct Observation {
     pub down: BTreeMap<ContainerId, String>,
     /// Routers of other services that the cutover has taken away, a line each.
     pub lost: Vec<String>,
-    /// Containers that an operator hides by hand: nobody waits until they are live.
+    /// Containers that an operator hides by hand: they are not waited for.
     pub set_aside: BTreeSet<ContainerId>,
 }
 
@@ -151,6 +152,68 @@ impl ServiceCheck {
     }
 }
 
+/// Something of the proxy that reaches a service past the router of its labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bypass {
+    /// What it is and what it does, in one line.
+    pub text: String,
+    /// What to change.
+    pub advice: String,
+    /// Whether it routes to the service.
+    pub routes: bool,
+    /// The TCP port that it sends to, and what is spoken there.
+    pub port: Option<(u16, Protocol)>,
+}
+
+/// Something of another service that a rollout of any service harms.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hazard {
+    /// What is concerned, as the proxy names it.
+    pub subject: String,
+    /// What is wrong with it, and what a rollout makes of that.
+    pub text: String,
+    /// The command that takes it out of the proxy.
+    pub command: Option<String>,
+}
+
+impl Hazard {
+    fn warning(&self) -> String {
+        match &self.command {
+            Some(command) => format!("{}; take it out first: {command}", self.text),
+            None => self.text.clone(),
+        }
+    }
+}
+
+/// What a kind of proxy makes of the labels of a service.
+pub trait LabelRules {
+    /// The TCP ports of a replica that the proxy routes to, and what is spoken on each.
+    fn routed_ports(&self, _: &Replica) -> BTreeMap<u16, Protocol> {
+        BTreeMap::new()
+    }
+
+    /// Whether only datagrams are routed to a replica: they belong to no connection.
+    fn only_datagrams(&self, _: &Replica) -> bool {
+        false
+    }
+
+    /// Refuses a new version that the proxy would not route to, as far as the labels and this image tell.
+    fn refuse_version(&self, _: &ServiceContext<'_>, _: &Image) -> Result<()> {
+        Ok(())
+    }
+
+    /// The health checks that the proxy makes of a container with these labels and TCP ports.
+    fn checks(&self, _: &Labels, _: &[u16]) -> Vec<ServiceCheck> {
+        Vec::new()
+    }
+
+    /// What the proxy itself will ask of a replica, as far as it can be asked from here.
+    fn readiness_checks(&self, replica: &Replica) -> Vec<Check> {
+        let all = self.checks(&replica.labels, &replica.ports).into_iter();
+        all.filter_map(|check| check.ask.ok()).collect()
+    }
+}
+
 /// A proxy in front of one service.
 #[async_trait(?Send)]
 pub trait Router {
@@ -168,27 +231,8 @@ pub trait Router {
         Vec::new()
     }
 
-    /// The TCP ports of a replica that it routes to, and what is spoken on each.
-    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Protocol>;
-
-    /// Whether only datagrams are routed to a replica: they belong to no connection.
-    fn only_datagrams(&self, replica: &Replica) -> bool;
-
-    /// Refuses a new version that it would not route to, as far as the labels and this image tell.
-    fn refuse_version(&self, _: &ServiceContext<'_>, _: &Image) -> Result<()> {
-        Ok(())
-    }
-
-    /// The health checks that the proxy makes of a container with these labels and TCP ports.
-    fn checks(&self, _: &Labels, _: &[u16]) -> Vec<ServiceCheck> {
-        Vec::new()
-    }
-
-    /// What the proxy itself will ask of a replica, as far as it can be asked from here.
-    fn readiness_checks(&self, replica: &Replica) -> Vec<Check> {
-        let all = self.checks(&replica.labels, &replica.ports).into_iter();
-        all.filter_map(|check| check.ask.ok()).collect()
-    }
+    /// What it makes of labels.
+    fn labels(&self) -> &'static dyn LabelRules;
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()

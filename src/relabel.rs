@@ -18,7 +18,8 @@ use crate::{
     overlay::{Claim, ENABLE, Labels, key_by_hand},
     proxy::{
         landscape::Landscape,
-        traefik::{control::Control, discover::Found, names::is_false},
+        socket_proxies::{Control, SocketProxy},
+        traefik::labels::is_false,
     },
 };
 
@@ -85,7 +86,7 @@ pub async fn relabel(engine: &Engine, events: &Events, name: &str, change: &Chan
 }
 
 /// Refuses a container that no Traefik sees, whatever is set on it.
-fn refuse_unseen(found: &[Found], target: &Replica) -> Result<()> {
+fn refuse_unseen(found: &[SocketProxy], target: &Replica) -> Result<()> {
     let mut refusals = Vec::new();
     for own in found {
         match own.refuse_unseen(&target.name, &target.labels) {
@@ -140,7 +141,7 @@ async fn concerned(
     containers: Vec<ContainerSummary>,
     target: &Replica,
     key: &ServiceKey,
-) -> Result<Vec<Found>> {
+) -> Result<Vec<SocketProxy>> {
     let landscape = Landscape::of(engine, containers, &key.project).await?;
     let found = landscape.socket_proxies;
     if found.is_empty() {
@@ -151,7 +152,7 @@ async fn concerned(
     }
     let networks = target.networks.iter().cloned().collect();
     let project = (!key.project.is_empty()).then_some(key.project.as_str());
-    let concerned: Vec<Found> = found
+    let concerned: Vec<SocketProxy> = found
         .iter()
         .filter(|found| found.concerns(project, &landscape.running, &networks))
         .cloned()

@@ -144,7 +144,7 @@ fn what_traefik_would_lose(project: &str) -> [Refusal; 6] {
             "networks: [front]",
             "networks: [front, back]",
             format!(
-                "{own} may not get through to web: it is not told which network to take its address from, and so takes \
+                "{own} may not get through to web: it is not configured with the network to take its address from, and so takes \
                  any of {project}_back, {project}_front"
             ),
             format!("traefik.docker.network: {project}_front"),

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{TargetArgs, UpArgs};
-use crate::proxy::traefik::advice;
+use crate::proxy::traefik::config::advice;
 
 /// Which file to put the socket proxy into.
 #[derive(Args, Clone, Debug)]

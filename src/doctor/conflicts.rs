@@ -12,11 +12,9 @@ use super::{
 use crate::{
     model::label,
     overlay::Labels,
-    proxy::traefik::{
-        conflicts::{
-            Clash, MIDDLEWARE, Object, Outcome, ROUTER, SERVICE, between, clashes, objects_of,
-        },
-        neighbours::Neighbour,
+    proxy::traefik::labels::{
+        Clash, MIDDLEWARE, Neighbour, Object, Outcome, ROUTER, SERVICE, between, clashes,
+        objects_of,
     },
 };
 

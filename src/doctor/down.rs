@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Check, Facts, Finding, Fix, Reads};
-use crate::proxy::driver::Hazard;
+use crate::proxy::Hazard;
 
 /// One finding a server, whichever of the services it is a neighbour of.
 pub fn check(facts: &Facts) -> Vec<Finding> {

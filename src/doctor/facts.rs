@@ -11,9 +11,10 @@ use crate::{
     here::LostBind,
     model::Replica,
     proxy::{
-        driver::{Bypass, Hazard},
+        Bypass, Hazard,
         traefik::{
-            discover::Holder, neighbours::Neighbour, static_config::StaticConfig, version::Version,
+            config::{Holder, StaticConfig, Version},
+            labels::Neighbour,
         },
     },
     roll::Way,

@@ -1,7 +1,7 @@
 //! The engine and Compose: whether they are new enough.
 
 use super::{Check, Facts, Finding, Fix};
-use crate::{engine::About, proxy::traefik::version::Version};
+use crate::{engine::About, proxy::traefik::config::Version};
 
 /// The oldest of each that every test has been run on.
 const ENGINE: Version = Version {

@@ -8,7 +8,8 @@ use crate::{
     compose::Service,
     error::Error,
     proxy::traefik::{
-        access::is_guarded, advice::ONLY_ENABLED, discover::image_name, version::Version,
+        api::is_guarded,
+        config::{Version, advice::ONLY_ENABLED, image_name},
     },
     settings::ProxyKind,
 };

@@ -8,10 +8,7 @@ use crate::doctor::{
     fix::{add, remove_mount, set},
     testing,
 };
-use crate::proxy::traefik::{
-    discover::Holder,
-    static_config::{Given, Source, read},
-};
+use crate::proxy::traefik::config::{Given, Holder, Source, read};
 
 const SOCKET: &str = "/var/run/docker.sock";
 const TRAEFIK: &str = "image: traefik:v3.7\ncommand: [--providers.docker]\nnetworks: {front: null}\nvolumes: [{type: bind, \

@@ -11,7 +11,7 @@ use crate::{
         Condition, Healthcheck,
         exposed::{self, tcp},
     },
-    proxy::traefik::ports::routed,
+    proxy::traefik::labels::routed,
 };
 
 /// Longer, and Docker notices too late that a replica is broken, whoever rolls it.

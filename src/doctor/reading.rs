@@ -8,10 +8,9 @@ use super::{
 };
 use crate::{
     compose::{Project, Service},
-    proxy::traefik::{
+    proxy::traefik::config::{
+        StaticConfig, Version, Written,
         advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME},
-        static_config::{StaticConfig, Written},
-        version::Version,
     },
     yaml,
 };

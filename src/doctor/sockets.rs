@@ -1,7 +1,7 @@
 //! Who has the engine's socket, and could do without it.
 
 use super::{Check, Facts, Finding, Part, Reads, reading};
-use crate::{compose::Service, proxy::traefik::discover::image_name};
+use crate::{compose::Service, proxy::traefik::config::image_name};
 
 /// Images whose programs ask no more of the engine than the socket proxy answers.
 const READERS: [&str; 2] = ["traefik", "docker-gen"];

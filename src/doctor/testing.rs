@@ -9,9 +9,8 @@ use crate::{
     model::label,
     plan::simulator,
     proxy::traefik::{
-        names::wants_traefik,
-        neighbours::Neighbour,
-        static_config::{Given, read},
+        config::{Given, read},
+        labels::{Neighbour, wants_traefik},
     },
     roll::Way,
     settings::{Partial, Settings},

@@ -2,7 +2,7 @@
 //! rollout does with it.
 
 use super::{Check, Facts, Finding, Fix, ServiceFacts, health::exposed};
-use crate::proxy::{ServiceCheck, traefik::checks::checks};
+use crate::proxy::{ServiceCheck, traefik::labels::checks};
 
 /// A finding for each check of a service that Traefik routes to.
 pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {

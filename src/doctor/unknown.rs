@@ -6,7 +6,7 @@ use super::{
     Check, Facts, Finding, Fix, Level, ServiceFacts,
     fix::{remove, set},
 };
-use crate::proxy::traefik::fields::{Unknown, unknown};
+use crate::proxy::traefik::labels::{Unknown, unknown};
 
 /// One finding a label of the new version.
 pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {

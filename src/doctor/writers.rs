@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Check, Facts, Finding, Fix, ServiceFacts};
-use crate::proxy::traefik::discover::image_name;
+use crate::proxy::traefik::config::image_name;
 
 /// Images of servers that keep their data to one process each, by the last word of the name.
 const IMAGES: [&str; 34] = [

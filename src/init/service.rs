@@ -11,7 +11,7 @@ use super::{
     stack::{self, Services},
     tree::{Content, Node},
 };
-use crate::proxy::traefik::advice;
+use crate::proxy::traefik::config::advice;
 
 /// Traefik's service, or the one whose network namespace it is in: as it reads, and as it is written.
 #[derive(Clone, Copy)]

@@ -6,11 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
-    proxy::traefik::{
-        advice,
-        discover::{image_name, tagged_version},
-        static_config::{self, Given, StaticConfig, candidates},
-        version::Version,
+    proxy::traefik::config::{
+        self, Given, StaticConfig, Version, advice, candidates, image_name, tagged_version,
     },
 };
 
@@ -221,7 +218,7 @@ fn short(text: &str) -> Option<(String, String)> {
 /// Traefik's static configuration; `None` where it cannot be seen from here. `read` gives a file of the host.
 pub fn config(service: &Value, read: &dyn Fn(&str) -> Option<String>) -> Option<StaticConfig> {
     let command: Vec<String> = [words(&service["entrypoint"]), words(&service["command"])].concat();
-    let arguments = static_config::arguments(&command);
+    let arguments = config::arguments(&command);
     let environment = environment(service);
     let given = Given {
         arguments: &arguments,
@@ -235,11 +232,11 @@ pub fn config(service: &Value, read: &dyn Fn(&str) -> Option<String>) -> Option<
         };
         if let Some(text) = read(&host) {
             let file = Some((path.as_str(), text.as_str()));
-            return static_config::read(Given { file, ..given }).ok();
+            return config::read(Given { file, ..given }).ok();
         }
     }
     let named = !service["configs"].is_null() || arguments.iter().any(|own| is_config_file(own));
-    let config = static_config::read(given).ok()?;
+    let config = config::read(given).ok()?;
     let known = config.docker.is_some() || config.swarm.is_some() || config.api.is_some();
     (!named && known).then_some(config)
 }

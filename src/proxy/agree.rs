@@ -90,13 +90,13 @@ impl Looks {
         let refused = switched && !self.agreed;
         since(&mut self.refused_since, refused && !self.trouble.is_empty());
         since(&mut self.harms_since, refused && !self.lost.is_empty());
-        // It has switched, and knows nothing of the new version: a label of it keeps the whole replica out.
+        // It has switched, and lists nothing of the new version: a label of it keeps the whole replica out.
         let hidden = |own: &&Replica| observation.routing.get(&own.id) == Some(&Share::Hidden);
         let absent = strict && !self.trouble.is_empty() && awaited.iter().all(hidden);
         since(&mut self.absent_since, absent);
     }
 
-    /// Whether the proxy has taken the change in, and does not serve all the same.
+    /// Whether the proxy has taken the change in, and still does not serve.
     pub fn has_switched(&self) -> bool {
         self.refused_since.or(self.harms_since).is_some()
     }

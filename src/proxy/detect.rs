@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use super::{
     driver::{Detection, Driver},
     landscape::Landscape,
-    traefik::driver::TraefikDriver,
+    traefik::TraefikDriver,
 };
 use crate::{
     context::{RunContext, ServiceContext},

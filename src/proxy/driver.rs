@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 
-use super::{Router, landscape::Landscape, none::NoProxy};
+use super::{Bypass, Hazard, Router, landscape::Landscape, none::NoProxy};
 use crate::{
     context::{RunContext, ServiceContext},
     error::Result,
@@ -46,30 +46,6 @@ pub struct Detection {
     pub objections: Result<Vec<String>>,
 }
 
-/// Something of the proxy that reaches a service past the router of its labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bypass {
-    /// What it is and what it does, in one line.
-    pub text: String,
-    /// What to change.
-    pub advice: String,
-    /// Whether it routes to the service.
-    pub routes: bool,
-    /// The TCP port that it sends to, and what is spoken there.
-    pub port: Option<(u16, Protocol)>,
-}
-
-/// Something of another service that a rollout of any service harms.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Hazard {
-    /// What is concerned, as the proxy names it.
-    pub subject: String,
-    /// What is wrong with it, and what a rollout makes of that.
-    pub text: String,
-    /// The command that takes it out of the proxy.
-    pub command: Option<String>,
-}
-
 impl Detection {
     pub fn new(router: Box<dyn Router>) -> Self {
         Self {
@@ -101,14 +77,5 @@ impl Detection {
     /// The ports that the proxy sends to past the router of the labels, and what is spoken on each.
     pub fn called_ports(&self) -> BTreeMap<u16, Protocol> {
         self.bypasses.iter().filter_map(|own| own.port).collect()
-    }
-}
-
-impl Hazard {
-    fn warning(&self) -> String {
-        match &self.command {
-            Some(command) => format!("{}; take it out first: {command}", self.text),
-            None => self.text.clone(),
-        }
     }
 }

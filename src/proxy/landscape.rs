@@ -1,17 +1,24 @@
 //! What is on the engine, read once for every service of a run: containers, and the socket proxies among them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
 use futures_util::future::join_all;
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::traefik::discover::{Found, Inspected, among};
+use super::{
+    socket_proxies::{SocketProxy, among},
+    traefik::{
+        api::{Api, Apis},
+        config::{Inspected, TraefikContainer},
+    },
+};
 use crate::{
     engine::{Engine, shared},
     error::Result,
     model::ServiceKey,
     overlay::{Overlay, control::Reader},
+    settings::Settings,
 };
 
 pub struct Landscape {
@@ -26,11 +33,13 @@ pub struct Landscape {
     /// Those that run; one in another container's network namespace has that one's networks.
     pub running: Vec<ContainerSummary>,
     /// The socket proxies that run, those of the project first.
-    pub socket_proxies: Vec<Found>,
+    pub socket_proxies: Vec<SocketProxy>,
     /// What each socket proxy answers, by its container.
     answers: BTreeMap<String, Answers>,
-    /// What the driver of Traefik has inspected already.
+    /// The Traefiks that are inspected already.
     pub(super) traefiks: Inspected,
+    /// Their APIs that are reached already.
+    apis: Apis,
 }
 
 /// What one socket proxy answers; asked when it is first needed, and again after an error.
@@ -58,7 +67,7 @@ impl Landscape {
         let running = containers.iter().filter(|own| runs(own)).cloned().collect();
         let running = shared::with_networks(running);
         let socket_proxies = among(engine, &running, project).await?;
-        let container = |own: &Found| (own.control.container.clone(), Answers::default());
+        let container = |own: &SocketProxy| (own.control.container.clone(), Answers::default());
         Ok(Self {
             engine: engine.clone(),
             read_at: Instant::now(),
@@ -69,6 +78,7 @@ impl Landscape {
             running,
             socket_proxies,
             traefiks: Inspected::default(),
+            apis: Apis::default(),
         })
     }
 
@@ -83,7 +93,7 @@ impl Landscape {
         shared::of_service(&self.containers, key).count()
     }
 
-    async fn readers(&self, found: &Found) -> Result<Vec<Reader>> {
+    async fn readers(&self, found: &SocketProxy) -> Result<Vec<Reader>> {
         let ask = || found.control.readers();
         match self.answers.get(&found.control.container) {
             Some(own) => own.readers.get_or_try_init(ask).await.cloned(),
@@ -92,7 +102,7 @@ impl Landscape {
     }
 
     /// What a socket proxy changes in its answers.
-    pub async fn overlay(&self, found: &Found) -> Result<Overlay> {
+    pub async fn overlay(&self, found: &SocketProxy) -> Result<Overlay> {
         let ask = || found.control.overlay();
         match self.answers.get(&found.control.container) {
             Some(own) => own.overlay.get_or_try_init(ask).await.cloned(),
@@ -100,11 +110,16 @@ impl Landscape {
         }
     }
 
+    /// The API of a Traefik; the way to it is looked for once, for all services with the same keys.
+    pub async fn api(&self, traefik: &TraefikContainer, settings: &Settings) -> Result<Arc<Api>> {
+        self.apis.of(&self.engine, traefik, settings).await
+    }
+
     /// What these socket proxies answer, asked at once: each first answer costs a process in a container.
     pub(super) async fn ask_all<'a>(
         &self,
-        found: impl Iterator<Item = &'a Found>,
-    ) -> Vec<(&'a Found, Result<Vec<Reader>>)> {
+        found: impl Iterator<Item = &'a SocketProxy>,
+    ) -> Vec<(&'a SocketProxy, Result<Vec<Reader>>)> {
         let asked = found.map(async |found| (found, self.readers(found).await));
         join_all(asked).await
     }

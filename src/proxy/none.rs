@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{
-    Observation, Router,
-    traefik::{names, ports},
-};
+use super::{LabelRules, Observation, Router, traefik::labels::TraefikLabels};
 use crate::{
     engine::Engine,
     error::{Error, Result},
@@ -28,7 +25,7 @@ pub struct NoProxy {
     held: Option<Held>,
 }
 
-/// What the run that holds the lock knows; it alone writes.
+/// The state of the run that holds the lock; it alone writes.
 struct Held {
     /// The lock's container, which has the state volume mounted.
     container: String,
@@ -100,6 +97,19 @@ fn claim((entry, phase): (Entry, Phase)) -> Claim {
     }
 }
 
+/// The ports of Traefik's labels, which a proxy that is not asked may go by; nothing is refused or checked for them.
+struct PortsOfLabels;
+
+impl LabelRules for PortsOfLabels {
+    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Protocol> {
+        TraefikLabels.routed_ports(replica)
+    }
+
+    fn only_datagrams(&self, replica: &Replica) -> bool {
+        TraefikLabels.only_datagrams(replica)
+    }
+}
+
 #[async_trait(?Send)]
 impl Router for NoProxy {
     fn name(&self) -> &'static str {
@@ -114,13 +124,8 @@ impl Router for NoProxy {
         false
     }
 
-    /// Of the labels, which a proxy that is not asked may go by.
-    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Protocol> {
-        ports::routed(&replica.labels, &replica.ports)
-    }
-
-    fn only_datagrams(&self, replica: &Replica) -> bool {
-        names::only_datagrams(&replica.labels)
+    fn labels(&self) -> &'static dyn LabelRules {
+        &PortsOfLabels
     }
 
     async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>> {

@@ -1,17 +1,13 @@
 //! Proxies for tests: one that answers from a list, and one of another kind than Traefik.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Capabilities, Observation, Router};
+use super::{Capabilities, LabelRules, Observation, Router};
 use crate::{
     error::Result,
     model::{Claim, Replica, RolloutId, Share},
-    namespace::traffic::Protocol,
 };
 
 /// Gives one answer after the other, the last one again and again.
@@ -19,6 +15,11 @@ pub struct Scripted {
     pub answers: VecDeque<Option<Observation>>,
     pub held_back: Duration,
 }
+
+/// Labels that route nothing.
+struct NoLabels;
+
+impl LabelRules for NoLabels {}
 
 #[async_trait(?Send)]
 impl Router for Scripted {
@@ -34,12 +35,8 @@ impl Router for Scripted {
         true
     }
 
-    fn routed_ports(&self, _: &Replica) -> BTreeMap<u16, Protocol> {
-        BTreeMap::new()
-    }
-
-    fn only_datagrams(&self, _: &Replica) -> bool {
-        false
+    fn labels(&self) -> &'static dyn LabelRules {
+        &NoLabels
     }
 
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
@@ -115,12 +112,8 @@ impl Router for Weighted {
         }
     }
 
-    fn routed_ports(&self, _: &Replica) -> BTreeMap<u16, Protocol> {
-        BTreeMap::new()
-    }
-
-    fn only_datagrams(&self, _: &Replica) -> bool {
-        false
+    fn labels(&self) -> &'static dyn LabelRules {
+        &NoLabels
     }
 
     async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {

@@ -16,9 +16,10 @@ use crate::{
         Router,
         agree::{Limits, Question, agree},
         landscape::Landscape,
+        socket_proxies::SocketProxy,
         traefik::{
-            Traefik,
-            discover::{self, Found, Wanted, is_traefik},
+            discover::{self, Wanted, is_traefik},
+            relabel::{Relabel, relabel},
         },
     },
     retry,
@@ -34,7 +35,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 pub async fn confirm(
     engine: &Engine,
     events: &Events,
-    found: &[Found],
+    found: &[SocketProxy],
     generations: &[u64],
     expected: Option<Share>,
     target: &Replica,
@@ -102,7 +103,7 @@ async fn traefik(
     settings: Settings,
     target: &Replica,
     key: &ServiceKey,
-) -> Result<Traefik> {
+) -> Result<Relabel> {
     let mut landscape = Landscape::read(engine, &key.project).await?;
     let service = Service {
         name: key.service.clone(),
@@ -127,11 +128,11 @@ async fn traefik(
     let wanted = Wanted::of(&context);
     let mut all = discover::traefiks(&mut landscape, &context.networks()).await?;
     all.retain(|own| discover::concerns(own, &wanted, &context.olds));
-    discover::traefik(&context, &landscape, &all).await
+    relabel(&context, &landscape, &all).await
 }
 
 /// Whether every Traefik that counts has listed the generation; if not, which have not.
-async fn has_read(found: &Found, generation: u64) -> Result<(), String> {
+async fn has_read(found: &SocketProxy, generation: u64) -> Result<(), String> {
     let readers = found.control.readers().await;
     let readers = readers.map_err(|error| error.message)?;
     let late: Vec<&str> = readers

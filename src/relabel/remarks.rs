@@ -3,10 +3,7 @@
 use crate::{
     model::{Health, Replica, Share},
     overlay::{ENABLE, Labels, Overlay},
-    proxy::traefik::{
-        conflicts,
-        names::{is_false, is_traefik, wants_traefik},
-    },
+    proxy::traefik::labels::{between, is_false, is_traefik, wants_traefik},
 };
 
 /// A container, the replicas of its service, and the overlay before and after the change.
@@ -89,7 +86,7 @@ impl Remarks<'_> {
         });
         others
             .flat_map(|other| {
-                let conflicts = conflicts::between(&own, &shown_labels(self.now, other));
+                let conflicts = between(&own, &shown_labels(self.now, other));
                 conflicts.into_iter().map(move |conflict| (other, conflict))
             })
             .map(|(other, conflict)| {

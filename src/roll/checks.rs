@@ -47,7 +47,7 @@ impl Locked<'_> {
     ) -> Duration {
         let mut longest = Duration::ZERO;
         let proxy = &self.prepared.proxy;
-        for check in proxy.checks(labels, tcp) {
+        for check in proxy.labels().checks(labels, tcp) {
             let why = match (&check.ask, &self.held.helper_image) {
                 (Err(why), _) => why.as_str(),
                 (Ok(_), None) => "no helper can run beside the replicas",

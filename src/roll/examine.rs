@@ -10,11 +10,7 @@ use crate::{
     error::{Error, Result},
     model::{Health, Observed, Replica},
     plan,
-    proxy::{
-        detect::detect,
-        driver::{Bypass, Detection, Hazard},
-        landscape::Landscape,
-    },
+    proxy::{Bypass, Hazard, detect::detect, driver::Detection, landscape::Landscape},
     settings::Partial,
 };
 

@@ -79,7 +79,7 @@ impl Settled<'_> {
         };
         let mut notices = Vec::new();
         run.refuse_two_sets(context, Some(&image), &mut notices)?;
-        let refused = prepared.proxy.refuse_version(context, &image);
+        let refused = prepared.proxy.labels().refuse_version(context, &image);
         let settings = &context.settings;
         settings.pass_over(Check::Rollout, refused, &mut notices)?;
         // The rest was known before the image was.

@@ -16,11 +16,12 @@ use crate::{
     model::{Replica, Run, ServiceKey, label},
     proxy::{
         landscape::Landscape,
+        socket_proxies::SocketProxy,
         traefik::{
-            discover::{self, Found, Reads as Reading, TraefikContainer, Wanted, concerns},
-            names::wants_traefik,
-            neighbours::neighbours,
-            pin::setup::watched_directory,
+            config::{Reads as Reading, TraefikContainer},
+            discover::{self, Wanted, concerns, neighbours},
+            labels::wants_traefik,
+            watched_directory,
         },
     },
     roll::Examined,
@@ -119,7 +120,11 @@ fn shared_networks(landscape: &Landscape, olds: &[Replica]) -> Vec<String> {
     own.flat_map(networks_of).cloned().collect()
 }
 
-fn proxy_facts(found: &Found, running: &[ContainerSummary], opened: &Opened) -> SocketProxyFacts {
+fn proxy_facts(
+    found: &SocketProxy,
+    running: &[ContainerSummary],
+    opened: &Opened,
+) -> SocketProxyFacts {
     let mut all = running.iter();
     let own = all.find(|own| own.id.as_ref() == Some(&found.control.container));
     let labels = own.and_then(|own| own.labels.as_ref());
@@ -136,7 +141,7 @@ async fn traefik_facts(
     opened: &Opened,
     context: &ServiceContext<'_>,
 ) -> TraefikFacts {
-    let api = traefik.api(&landscape.engine, &context.settings).await;
+    let api = landscape.api(traefik, &context.settings).await;
     let version = match &api {
         Ok(api) => api.version().await.ok().and_then(|text| text.parse().ok()),
         Err(_) => None,
@@ -161,7 +166,7 @@ async fn traefik_facts(
             Reading::Nothing => Reads::Nothing,
         },
         sees_all: matches!(&traefik.reads, Reading::SocketProxy(found, _) if found.shows_all()),
-        is_deaf: traefik.is_deaf(),
+        is_deaf: traefik.ignores_docker_host(),
         config: traefik.config.clone(),
         unread: traefik.unread.clone(),
         pin: watched_directory(traefik).map(str::to_owned),
@@ -210,7 +215,7 @@ async fn service_facts(
 }
 
 /// By its containers, and, where none runs, by what the file says.
-fn part(context: &ServiceContext<'_>, fronts: &Fronts, found: &[Found]) -> Option<Part> {
+fn part(context: &ServiceContext<'_>, fronts: &Fronts, found: &[SocketProxy]) -> Option<Part> {
     let is_old = |id: &str| context.olds.iter().any(|old| old.id.0 == id);
     let is_proxy = found.iter().any(|own| is_old(&own.control.container));
     match (is_proxy, fronts.is_traefik) {

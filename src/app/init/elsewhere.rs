@@ -13,7 +13,7 @@ use crate::{
     event::Events,
     init::stack::{self, Services},
     model::label,
-    proxy::traefik::{advice, discover::looks_like_traefik},
+    proxy::traefik::config::{advice, looks_like_traefik},
     yaml,
 };
 

@@ -112,10 +112,10 @@ impl Live<'_> {
     }
 
     pub(super) fn gates(&self, new: &Replica, routed: bool) -> Gates {
-        let ports = self.proxy.routed_ports(new).into_keys().collect();
-        let checks = self.proxy.readiness_checks(new);
+        let ports = self.proxy.labels().routed_ports(new).into_keys().collect();
+        let checks = self.proxy.labels().readiness_checks(new);
         // Nothing can be told of a UDP port from outside but that it is silent.
-        let wants_probe = (routed && !self.proxy.only_datagrams(new))
+        let wants_probe = (routed && !self.proxy.labels().only_datagrams(new))
             || self.context.settings.ready_http.is_some();
         let probe = self
             .helper_image

@@ -31,12 +31,12 @@ impl Live<'_> {
         let image = self
             .helper_image
             .clone()
-            .filter(|_| !(routed && self.proxy.only_datagrams(replica)));
+            .filter(|_| !(routed && self.proxy.labels().only_datagrams(replica)));
         Watched {
             image,
             ports: routed.then(|| {
                 let mut ports = self.called_ports.clone();
-                ports.extend(self.proxy.routed_ports(replica));
+                ports.extend(self.proxy.labels().routed_ports(replica));
                 ports
             }),
             quiet: self.context.settings.drain_quiet,

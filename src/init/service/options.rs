@@ -9,10 +9,7 @@ use super::{
     },
     Traefik, variable,
 };
-use crate::proxy::traefik::{
-    advice,
-    static_config::{StaticConfig, Written},
-};
+use crate::proxy::traefik::config::{StaticConfig, Written, advice};
 
 /// The port of the insecure API, and where else it may be put.
 const API_PORTS: [u16; 4] = [8080, 8099, 8199, 8299];

@@ -1,30 +1,50 @@
-//! The Traefik API: what each instance says of routers, services and servers.
+//! What the API of one Traefik says of its routers, services and servers, and how it is reached.
 
-pub mod listing;
-pub mod pinned;
+mod access;
+mod by_name;
+mod down;
+mod http;
+mod listing;
+mod middlewares;
+mod observe;
+mod others;
+mod pinned;
+mod place;
+mod reach;
+mod tunnel;
+mod ways;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::listing::{provider, qualified};
-use super::{
+pub use self::{
+    access::is_guarded,
+    reach::{Apis, api_of},
+};
+use self::{
     access::{CHECK_THEM, HOW_TO_GIVE, printable},
     http::{Answer, Reach},
-    kept::left_out,
-    names::{Names, Protocol},
-    static_config::{Docker, THROTTLE},
+    middlewares::Middlewares,
+};
+pub(super) use self::{
+    by_name::{Callee, Caller, Heard},
+    down::Down,
+    listing::middlewares_of_labels,
+    observe::observation,
+    others::Others,
+    pinned::{PinnedName, Prefix},
+    place::{Place, host_and_port, place_of},
+    reach::named,
+};
+use super::{
+    config::{Docker, THROTTLE},
+    labels::{Names, Protocol, left_out},
 };
 use crate::{
     error::{Error, Result},
-    model::Replica,
     watch::Role,
 };
 
@@ -44,7 +64,7 @@ pub struct Api {
     pub name: String,
     /// The container and its addresses, where it is one; as [`TraefikContainer::identity`].
     ///
-    /// [`TraefikContainer::identity`]: super::discover::TraefikContainer::identity
+    /// [`TraefikContainer::identity`]: super::config::TraefikContainer::identity
     pub identity: Option<String>,
     /// The name of the container whose network namespace it is in, where that is another one.
     pub holder: Option<String>,
@@ -73,34 +93,6 @@ pub struct ListedRouter {
     pub names: Vec<String>,
     /// Why it does not serve, where it does not.
     pub disabled: Option<String>,
-}
-
-/// Where a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    pub address: IpAddr,
-    /// Its port, where Traefik says one.
-    pub port: Option<u16>,
-}
-
-impl Place {
-    /// Whether it is one of a replica: an address of its own, or a port of it that is published.
-    pub fn is_of(&self, replica: &Replica) -> bool {
-        let published = |port| {
-            let place = SocketAddr::new(self.address, port);
-            replica.published.contains(&place)
-        };
-        replica.addresses.contains(&self.address) || self.port.is_some_and(published)
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => SocketAddr::new(self.address, port).fmt(f),
-            None => self.address.fmt(f),
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -155,16 +147,6 @@ impl Api {
         }
     }
 
-    /// As the API of a container.
-    #[must_use]
-    pub fn of_container(self, identity: String, holder: Option<String>) -> Self {
-        Self {
-            identity: Some(identity),
-            holder,
-            ..self
-        }
-    }
-
     /// The containers that have to run for requests to come through: Traefik, and the one whose network it is in.
     pub fn containers(&self) -> impl Iterator<Item = (String, Role)> {
         let names = [Some(&self.name), self.holder.as_ref()];
@@ -174,28 +156,15 @@ impl Api {
             .map(|name| (name.clone(), Role::Traefik))
     }
 
-    /// As the API of a Traefik with this `providersThrottleDuration`.
-    #[must_use]
-    pub fn throttled(self, throttle: Duration) -> Self {
-        Self { throttle, ..self }
-    }
-
-    /// As the API of a Traefik whose Docker provider is this one.
-    #[must_use]
-    pub fn keeping(self, docker: Option<Docker>) -> Self {
-        Self { docker, ..self }
-    }
-
     /// Whether this Traefik may keep a container with these labels.
     pub fn may_keep(&self, labels: &BTreeMap<String, String>) -> bool {
         let keeps = |docker| left_out(docker, labels).is_none();
         self.docker.as_ref().is_none_or(keeps)
     }
 
-    /// The longest that any of these Traefiks may hold back what it has read.
-    pub fn held_back<'a>(all: impl IntoIterator<Item = &'a Self>) -> Duration {
-        let longest = all.into_iter().map(|own| own.throttle + APPLYING).max();
-        longest.unwrap_or_default()
+    /// The longest that this Traefik may hold back what it has read.
+    pub fn held_back(&self) -> Duration {
+        self.throttle + APPLYING
     }
 
     /// The URL of all that stands before `/api`.
@@ -240,7 +209,7 @@ impl Api {
             401 | 403 => Err(self.guarded(answer.status)),
             300..=399 => Err(Error::refused(format!(
                 "{PREFIX}{url} redirects to {}, which is not followed",
-                told(answer.location.as_deref())
+                place_to_print(answer.location.as_deref())
             ))
             .hint("name the API where it answers with --traefik-url")),
             other => Err(Error::failed(format!("{PREFIX}{url} answers {other}"))),
@@ -435,61 +404,8 @@ impl Router {
     }
 }
 
-/// Every HTTP middleware of an instance, by its full name.
-struct Middlewares(BTreeMap<String, Value>);
-
-impl Middlewares {
-    fn of(list: Vec<Value>) -> Self {
-        let named = |own: Value| Some((own["name"].as_str()?.to_owned(), own));
-        Self(list.into_iter().filter_map(named).collect())
-    }
-
-    /// Whether one of these can hold a request before a server gets it. A chain holds what is in it.
-    fn hold(&self, names: &[String]) -> bool {
-        let (mut left, mut seen) = (names.to_vec(), BTreeSet::new());
-        while let Some(name) = left.pop() {
-            let Some(own) = self.0.get(&name) else {
-                continue;
-            };
-            if holds(own) {
-                return true;
-            }
-            if seen.insert(name.clone()) {
-                left.extend(chained(&name, own));
-            }
-        }
-        false
-    }
-
-    /// Whether an `errors` middleware asks this service for its pages: only once another service has answered.
-    fn are_error_pages(&self, service: &str) -> bool {
-        let full = format!("{service}@docker");
-        self.0.iter().any(|(name, own)| {
-            let pages = own["errors"]["service"].as_str();
-            pages.is_some_and(|pages| qualified(pages, provider(name)) == full)
-        })
-    }
-}
-
-fn holds(middleware: &Value) -> bool {
-    let kind = middleware["type"].as_str().unwrap_or_default();
-    let kind = kind.to_ascii_lowercase();
-    ["forwardauth", "buffering", "retry"].contains(&kind.as_str())
-        || kind.contains("plugin")
-        || middleware.get("plugin").is_some()
-}
-
-/// The middlewares in a chain, by their full names.
-fn chained(name: &str, chain: &Value) -> Vec<String> {
-    let inner = chain["chain"]["middlewares"].as_array();
-    let inner = inner.into_iter().flatten().filter_map(Value::as_str);
-    inner
-        .map(|inner| qualified(inner, provider(name)))
-        .collect()
-}
-
 /// A redirect's place, less what may be secret in it.
-fn told(location: Option<&str>) -> String {
+fn place_to_print(location: Option<&str>) -> String {
     let location = printable(location.unwrap_or("nowhere"));
     location
         .split(['?', '#'])
@@ -534,34 +450,6 @@ fn places(service: Service) -> BTreeMap<Place, bool> {
     places
 }
 
-/// The place in `http://10.0.0.2:80`, `h2c://[fe80::1]:80` or `10.0.0.2:80`; a name is none, and neither is the empty
-/// URL of a container that is not ready (`allowEmptyServices`).
-pub fn place_of(server: &str) -> Option<Place> {
-    let (host, port) = host_and_port(server)?;
-    Some(Place {
-        address: host.parse().ok()?,
-        port,
-    })
-}
-
-/// The host, IPv6 without brackets, and the port of a URL or of `host:port`.
-pub fn host_and_port(server: &str) -> Option<(&str, Option<u16>)> {
-    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let authority = authority.rsplit('@').next()?;
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(v6) => {
-            let (host, rest) = v6.split_once(']')?;
-            (host, rest.strip_prefix(':'))
-        }
-        None => match authority.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        },
-    };
-    Some((host, port.and_then(|port| port.parse().ok())))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -572,17 +460,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        arbitrary::{mutated_text, replaced},
-        proxy::traefik::{access::Access, http::Http},
+        arbitrary::replaced,
+        proxy::traefik::api::{access::Access, http::Http},
     };
-
-    fn place(text: &str) -> Place {
-        place_of(text).unwrap()
-    }
-
-    fn middlewares(list: Value) -> Middlewares {
-        Middlewares::of(serde_json::from_value(list).unwrap())
-    }
 
     fn api() -> Api {
         let http = Http::named(&Access::default(), None).unwrap();
@@ -602,79 +482,22 @@ mod tests {
             watch: true,
         };
         assert!(api().may_keep(&labels("test")));
-        let live = api().keeping(Some(docker));
+        let live = Api {
+            docker: Some(docker),
+            ..api()
+        };
         assert!(live.may_keep(&labels("live")));
         assert!(!live.may_keep(&labels("test")));
     }
 
     #[test]
     fn what_is_held_back_follows_the_throttle() {
-        assert_eq!(Api::held_back([&api()]), Duration::from_millis(2500));
-        let slow = api().throttled(Duration::from_secs(10));
-        assert_eq!(Api::held_back([&slow]), Duration::from_millis(10_500));
-        assert_eq!(Api::held_back([&api(), &slow]), Api::held_back([&slow]));
-    }
-
-    #[test]
-    fn a_chain_holds_a_request_only_where_something_in_it_does() {
-        let all = middlewares(serde_json::json!([
-            {"name": "gz@docker", "type": "compress"},
-            {"name": "again@file", "type": "retry"},
-            {"name": "own@docker", "type": "my-plugin", "plugin": {"mine": {}}},
-            {"name": "pages@docker", "type": "errors", "errors": {"service": "pages"}},
-            {"name": "mild@docker", "type": "chain", "chain": {"middlewares": ["gz", "pages@docker"]}},
-            {"name": "round@docker", "type": "chain", "chain": {"middlewares": ["round@docker", "gz"]}},
-            {"name": "deep@docker", "type": "chain", "chain": {"middlewares": ["mild@docker", "inner@file"]}},
-            {"name": "inner@file", "type": "chain", "chain": {"middlewares": ["again"]}},
-        ]));
-        let hold = |name: &str| all.hold(&[name.to_owned()]);
-        for mild in [
-            "gz@docker",
-            "pages@docker",
-            "mild@docker",
-            "round@docker",
-            "none@docker",
-        ] {
-            assert!(!hold(mild), "{mild}");
-        }
-        for holding in ["again@file", "own@docker", "deep@docker", "inner@file"] {
-            assert!(hold(holding), "{holding}");
-        }
-    }
-
-    #[test]
-    fn the_pages_of_an_errors_middleware_are_asked_for_late() {
-        let all = middlewares(serde_json::json!([
-            {"name": "errors@docker", "type": "errors", "errors": {"service": "pages"}},
-            {"name": "other@file", "type": "errors", "errors": {"service": "site"}},
-        ]));
-        assert!(all.are_error_pages("pages"));
-        assert!(!all.are_error_pages("site"));
-    }
-
-    #[test]
-    fn the_place_of_a_server_is_found_in_every_form_that_traefik_writes() {
-        for (text, written) in [
-            ("http://10.0.0.2:80", "10.0.0.2:80"),
-            ("h2c://[fd00::1]:8080/", "[fd00::1]:8080"),
-            ("10.0.0.3:5432", "10.0.0.3:5432"),
-            ("http://10.0.0.4/", "10.0.0.4"),
-        ] {
-            assert_eq!(place(text).to_string(), written, "{text}");
-        }
-        for text in ["http://name:80", ""] {
-            assert_eq!(place_of(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_published_port_is_its_replicas_own_and_its_neighbours_is_not() {
-        let mut replica = crate::plan::simulator::old("a");
-        replica.addresses = vec!["10.0.0.2".parse().unwrap()];
-        replica.published = ["172.17.0.1:32768".parse().unwrap()].into();
-        assert!(place("http://10.0.0.2:80").is_of(&replica));
-        assert!(place("http://172.17.0.1:32768").is_of(&replica));
-        assert!(!place("http://172.17.0.1:32769").is_of(&replica));
+        assert_eq!(api().held_back(), Duration::from_millis(2500));
+        let slow = Api {
+            throttle: Duration::from_secs(10),
+            ..api()
+        };
+        assert_eq!(slow.held_back(), Duration::from_millis(10_500));
     }
 
     #[test]
@@ -698,18 +521,11 @@ mod tests {
         )
         .unwrap();
         let places = places(service);
-        assert!(places[&place("10.0.0.2:80")]);
-        assert!(!places[&place("10.0.0.3:80")]);
+        let up = |text| places[&place_of(text).unwrap()];
+        assert!(up("10.0.0.2:80") && !up("10.0.0.3:80"));
     }
 
     proptest! {
-        #[test]
-        fn the_place_of_any_server_reads_back(text in mutated_text("h2c://[fd00::1]:8080/x")) {
-            if let Some(place) = place_of(&text).filter(|place| place.port.is_some()) {
-                prop_assert_eq!(place_of(&place.to_string()), Some(place));
-            }
-        }
-
         #[test]
         fn a_service_with_values_of_any_type_has_no_more_places_than_servers(
             value in replaced(serde_json::json!({

@@ -11,11 +11,11 @@ use self::{
     survey::{Survey, survey},
 };
 use super::{
-    by_name::Caller,
-    discover::{self, Reads, TraefikContainer, Wanted, concerns, refuse_lost, refuse_unwatched},
-    names,
-    pin::setup,
-    refuse, relabel,
+    api::Caller,
+    config::{Reads, TraefikContainer},
+    discover::{self, Wanted, concerns, refuse_lost, refuse_unwatched, traefik_itself},
+    labels::{unknown_labels, wants_traefik},
+    pin, relabel,
 };
 use crate::{
     check::Check,
@@ -27,6 +27,7 @@ use crate::{
         Router,
         driver::{Detection, Driver},
         landscape::Landscape,
+        socket_proxies::{SocketProxy, showing},
     },
     settings::{ProxyKind, Settings, Strategy, SwitchBy},
 };
@@ -48,8 +49,7 @@ impl Driver for TraefikDriver {
         let olds = &context.olds;
         let wanted = Wanted::of(context);
         let mut versions = olds.iter().map(|old| &old.labels);
-        let labelled =
-            names::wants_traefik(&context.service.labels) || versions.any(names::wants_traefik);
+        let labelled = wants_traefik(&context.service.labels) || versions.any(wants_traefik);
         let near = discover::traefiks(landscape, &context.networks()).await;
         let landscape = &*landscape;
         let near = near.map_err(|error| match labelled {
@@ -67,10 +67,13 @@ impl Driver for TraefikDriver {
             Purpose::Settle => Ok(()),
         };
         let survey = survey(run, context, landscape, &near, &wanted);
-        let mut detection = match labelled {
-            true => labelled_front(context, landscape, &all, lost, survey).await?,
-            false => unlabelled_front(context, landscape, &all, lost, survey).await?,
+        let (method, mut survey) = tokio::join!(method(context, landscape, &all), survey);
+        let is_left = !labelled && left_relabelled(context, landscape).await.is_some();
+        let front = match labelled {
+            true => labelled_front(&context.settings, &all, lost, method, &mut survey),
+            false => unlabelled_front(context, &all, lost, method, is_left, &mut survey),
         };
+        let mut detection = detection(context, landscape, front?, survey)?;
         if !detection.router.routes() {
             refuse_left(context, landscape, &near).await?;
         }
@@ -106,10 +109,10 @@ async fn objections(
         return Ok(notices);
     }
     let settings = &context.settings;
-    let unknown = refuse::unknown_labels(context);
+    let unknown = unknown_labels(context);
     settings.pass_over(Check::Labels, unknown, &mut notices)?;
     if let Some(image) = &context.image {
-        let ports = router.refuse_version(context, image);
+        let ports = router.labels().refuse_version(context, image);
         settings.pass_over(Check::Rollout, ports, &mut notices)?;
     }
     Ok(notices)
@@ -123,7 +126,7 @@ async fn refuse_left(
 ) -> Result<()> {
     let by = match left_relabelled(context, landscape).await {
         Some(by) => Some(by),
-        None => setup::is_left(&landscape.engine, &context.key, near)
+        None => pin::is_left(&landscape.engine, &context.key, near)
             .await?
             .then(|| PIN_FILE.to_owned()),
     };
@@ -137,68 +140,76 @@ async fn refuse_left(
     }
 }
 
+/// How the traffic of a service is moved, and notices. Without a method, the service is rolled on health alone.
+type Front = (Option<SwitchMethod>, Vec<String>);
+
 /// What is in front, with what reaches the service past the router of its labels.
-fn with_callers(detection: Detection, notice: Option<String>, callers: &[Caller]) -> Detection {
+fn detection(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    (method, mut notices): Front,
+    survey: Survey,
+) -> Result<Detection> {
+    let detection = match method {
+        Some(method) => {
+            refuse_past_labels(&context.settings, &survey.callers)?;
+            notices.splice(..0, method.notice);
+            Detection {
+                hazards: survey.hazards,
+                ..Detection::new(method.router)
+            }
+        }
+        None => Detection::without_proxy(context, landscape),
+    };
     let reroutes = detection.router.capabilities().hold_reroutes;
-    let callers = callers
-        .iter()
-        .filter(|own| !own.follows_labels() || reroutes);
-    Detection {
-        notices: notice.into_iter().collect(),
+    let callers = survey.callers.iter();
+    let callers = callers.filter(|own| !own.follows_labels() || reroutes);
+    Ok(Detection {
+        notices,
         bypasses: callers.map(Caller::bypass).collect(),
         ..detection
-    }
+    })
 }
 
 /// The front of a service whose labels ask for Traefik.
-async fn labelled_front(
-    context: &ServiceContext<'_>,
-    landscape: &Landscape,
+fn labelled_front(
+    settings: &Settings,
     all: &[TraefikContainer],
     lost: Result<()>,
-    survey: impl Future<Output = Survey>,
-) -> Result<Detection> {
-    let settings = &context.settings;
-    let none = || Detection::without_proxy(context, landscape);
+    method: Result<SwitchMethod>,
+    survey: &mut Survey,
+) -> Result<Front> {
     // Stopped first, no version is in the way of the other: what is behind no Traefik needs none.
     let recreate = settings.strategy == Strategy::Recreate && settings.proxy == ProxyKind::Auto;
     let needs_none = recreate && all.is_empty();
     if !needs_none {
         lost.clone()?;
     }
-    let (way, survey) = tokio::join!(traefik(context, landscape, all), survey);
-    let mut notices = Vec::from_iter(survey.notice);
-    let absent = survey.absent.map_or(Ok(()), Err);
+    let mut notices = Vec::from_iter(survey.notice.take());
+    let absent = survey.absent.take().map_or(Ok(()), Err);
     settings.pass_over(Check::Labels, absent, &mut notices)?;
-    let way = lost.and(way);
-    let refused = way.as_ref().err().map(|error| error.outcome) == Some(Outcome::Refused);
-    let mut detection = match way {
-        Ok(way) => {
-            refuse_past_labels(settings, &survey.callers)?;
-            Detection {
-                hazards: survey.hazards,
-                ..with_callers(Detection::new(way.router), way.notice, &survey.callers)
-            }
+    match lost.and(method) {
+        Ok(method) => Ok((Some(method), notices)),
+        Err(error) => {
+            notices.insert(0, why_without(settings, error, needs_none)?);
+            Ok((None, notices))
         }
-        Err(error) if refused && needs_none => {
-            let notice = format!(
-                "{}; --strategy recreate needs none, and nothing confirms the new replicas but their health",
-                error.message
-            );
-            with_callers(none(), Some(notice), &survey.callers)
-        }
-        Err(error) if refused && ignored(settings, &error).is_some() => {
-            let check = ignored(settings, &error).unwrap_or(Check::Switch);
-            let notice = format!(
-                "{}; going on because of --ignore {check}: both versions will answer for a while, and requests can fail while the old containers stop",
-                error.message
-            );
-            with_callers(none(), Some(notice), &survey.callers)
-        }
-        Err(error) => return Err(error.untouched()),
-    };
-    detection.notices.extend(notices);
-    Ok(detection)
+    }
+}
+
+/// Why a rollout goes on although Traefik cannot move the traffic; the error where it does not.
+fn why_without(settings: &Settings, error: Error, needs_none: bool) -> Result<String> {
+    let message = &error.message;
+    match ignored(settings, &error) {
+        _ if error.outcome != Outcome::Refused => Err(error.untouched()),
+        _ if needs_none => Ok(format!(
+            "{message}; --strategy recreate needs none, and nothing confirms the new replicas but their health"
+        )),
+        Some(check) => Ok(format!(
+            "{message}; going on because of --ignore {check}: both versions will answer for a while, and requests can fail while the old containers stop"
+        )),
+        None => Err(error.untouched()),
+    }
 }
 
 /// The check by which the operator lets a rollout go on without a proxy that switches.
@@ -209,46 +220,37 @@ fn ignored(settings: &Settings, error: &Error) -> Option<Check> {
 
 /// The front of a service without labels. With `exposedByDefault` Traefik routes to it too, and another provider may; only
 /// Traefik can say.
-async fn unlabelled_front(
+fn unlabelled_front(
     context: &ServiceContext<'_>,
-    landscape: &Landscape,
     all: &[TraefikContainer],
     lost: Result<()>,
-    survey: impl Future<Output = Survey>,
-) -> Result<Detection> {
+    method: Result<SwitchMethod>,
+    is_left: bool,
+    survey: &mut Survey,
+) -> Result<Front> {
     let (name, settings) = (&context.key.service, &context.settings);
-    let none = || Detection::without_proxy(context, landscape);
-    let is_left = || async { left_relabelled(context, landscape).await.is_some() };
-    let known = all.iter().any(|own| own.unread.is_none());
-    let (way, survey) = tokio::join!(traefik(context, landscape, all), survey);
-    let callers = survey.callers;
-    match way {
-        Ok(way) if way.knows_the_service || is_left().await => {
+    let is_known = all.iter().any(|own| own.unread.is_none());
+    match method {
+        Ok(method) if method.knows_the_service || is_left => {
             lost?;
-            refuse_past_labels(settings, &callers)?;
-            return Ok(Detection {
-                hazards: survey.hazards,
-                ..with_callers(Detection::new(way.router), way.notice, &callers)
-            });
+            return Ok((Some(method), Vec::new()));
         }
-        Err(error) if known || is_left().await => {
-            return Err(unsure(error, name));
-        }
+        Err(error) if is_known || is_left => return Err(unsure(error, name)),
         Ok(_) | Err(_) => {}
     }
     // An unfinished rollout is settled even where no Traefik routes to the service any more.
     if context.purpose == Purpose::Settle {
-        return Ok(with_callers(none(), None, &callers));
+        return Ok((None, Vec::new()));
     }
-    refuse_past_labels(settings, &callers)?;
+    refuse_past_labels(settings, &survey.callers)?;
     if settings.proxy == ProxyKind::Traefik {
         return Err(unrouted_though_asked(name));
     }
-    let notice = match survey.silent {
-        _ if callers.iter().any(Caller::routes) => None,
+    let notice = match survey.silent.take() {
+        _ if survey.callers.iter().any(Caller::routes) => None,
         silent => Some(on_health_alone(name, silent.as_ref())),
     };
-    Ok(with_callers(none(), notice, &callers))
+    Ok((None, Vec::from_iter(notice)))
 }
 
 /// `silent` is why Traefik cannot be asked.
@@ -267,7 +269,7 @@ fn on_health_alone(name: &str, silent: Option<&Error>) -> String {
 fn refuse_past_labels(settings: &Settings, callers: &[Caller]) -> Result<()> {
     let asked = settings.proxy == ProxyKind::Traefik;
     match callers.iter().find(|own| asked && own.routes()) {
-        Some(caller) => Err(Error::refused(caller.told()).hint(format!(
+        Some(caller) => Err(Error::refused(caller.text()).hint(format!(
             "{}; or roll it without --proxy traefik: the old replicas are then stopped once their connections are idle",
             caller.advice()
         ))),
@@ -294,32 +296,32 @@ struct SwitchMethod {
     router: Box<dyn Router>,
     /// Whether any Traefik routes to the service already.
     knows_the_service: bool,
-    /// What the operator is told once it begins.
+    /// What the operator has to know once it begins.
     notice: Option<String>,
 }
 
-/// Every Traefik in front of the service, by the way that is wanted or possible.
-async fn traefik(
+/// The method that is wanted or possible, for every Traefik in front of the service.
+async fn method(
     context: &ServiceContext<'_>,
     landscape: &Landscape,
     all: &[TraefikContainer],
 ) -> Result<SwitchMethod> {
     let key = &context.key;
-    let left = setup::is_left(&landscape.engine, key, all).await?;
+    let left = pin::is_left(&landscape.engine, key, all).await?;
     let relabelled = || left_relabelled(context, landscape);
     match context.settings.switch {
         SwitchBy::Pin => match relabelled().await {
             Some(by) => Err(unsettled(key, &by, "--switch pin")),
-            None => pin(context, landscape, all).await,
+            None => by_pin(context, landscape, all).await,
         },
         SwitchBy::Relabel if left => Err(Error::refused(format!(
             "an earlier rollout of {} has left a pin file",
             key.service
         ))
         .hint("settle that one first, without --switch relabel")),
-        SwitchBy::Auto if left => pin(context, landscape, all).await,
+        SwitchBy::Auto if left => by_pin(context, landscape, all).await,
         SwitchBy::Auto if all.iter().any(bypasses) && relabelled().await.is_none() => {
-            match pin(context, landscape, all).await {
+            match by_pin(context, landscape, all).await {
                 Ok(pinned) => Ok(pinned),
                 // Only the operator can say that it does not matter.
                 Err(_) if context.settings.ignores(Check::Switch) => {
@@ -338,9 +340,9 @@ async fn traefik(
 /// The socket proxy whose overlay still holds an unfinished rollout of a service: no other way may be gone before that
 /// one is settled.
 async fn left_relabelled(context: &ServiceContext<'_>, landscape: &Landscape) -> Option<String> {
-    let found = discover::showing(&landscape.socket_proxies);
+    let found = showing(&landscape.socket_proxies);
     let overlays = found.map(async |found| (found, landscape.overlay(found).await));
-    let of_the_service = |(found, overlay): (&discover::Found, Result<Overlay>)| {
+    let of_the_service = |(found, overlay): (&SocketProxy, Result<Overlay>)| {
         // One that does not answer is another stack's, or is asked again when it is needed.
         let claim = overlay.ok()?.claims.remove(&context.key.to_string())?;
         relabel::is_unsettled(&claim).then(|| found.control.name.clone())
@@ -373,20 +375,20 @@ async fn by_relabelling(
     landscape: &Landscape,
     traefiks: &[TraefikContainer],
 ) -> Result<SwitchMethod> {
-    let traefik = discover::traefik(context, landscape, traefiks).await?;
+    let relabel = relabel::relabel(context, landscape, traefiks).await?;
     Ok(SwitchMethod {
-        knows_the_service: traefik.knows_the_service(),
-        router: Box::new(traefik),
+        knows_the_service: relabel.knows_the_service(),
+        router: Box::new(relabel),
         notice: None,
     })
 }
 
-async fn pin(
+async fn by_pin(
     context: &ServiceContext<'_>,
     landscape: &Landscape,
     traefiks: &[TraefikContainer],
 ) -> Result<SwitchMethod> {
-    let pin = setup::pin(context, landscape, traefiks).await?;
+    let pin = pin::pin(context, landscape, traefiks).await?;
     let new = pin.new_routers(&context.olds);
     let notice = (!new.is_empty()).then(|| {
         let names = new.join(", ");
@@ -422,35 +424,26 @@ fn refuse_traefik_itself(traefiks: &[TraefikContainer], replicas: &[Replica]) ->
     let own = |traefik: &&TraefikContainer| replicas.iter().any(|own| traefik.is_part(&own.id.0));
     match traefiks.iter().find(own) {
         None => Ok(()),
-        Some(traefik) => Err(Error::refused(format!(
-            "{} is the Traefik that a rollout goes through",
-            traefik.name
-        ))
-        .hint("docker compose up -d replaces it, with a short gap for everything behind it")),
+        Some(traefik) => Err(traefik_itself(&traefik.name)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{compose::Service, endpoint::Endpoint, engine::Engine};
 
-    #[tokio::test]
-    async fn a_new_version_that_traefik_would_lose_is_refused_with_allow_split_too() {
-        let engine = Engine::unconnected(Endpoint::Unix("/nowhere".into()));
-        let landscape = Landscape::of(&engine, Vec::new(), "shop").await.unwrap();
-        let service = Service::default();
-        let context = ServiceContext {
-            settings: Settings {
-                ignore: [Check::Switch].into(),
-                ..Settings::resolve(Default::default())
-            },
-            ..ServiceContext::of(&service)
+    #[test]
+    fn a_new_version_that_traefik_would_lose_is_refused_with_allow_split_too() {
+        let settings = Settings {
+            ignore: [Check::Switch].into(),
+            ..Settings::resolve(Default::default())
         };
         let lost = Error::refused("Traefik would leave the new version of web out");
-        let survey = async { Survey::default() };
-        let front = labelled_front(&context, &landscape, &[], Err(lost.clone()), survey).await;
-        assert_eq!(front.err(), Some(lost));
+        let method = || Err(Error::refused("Traefik reads the socket itself"));
+        let front = |lost| labelled_front(&settings, &[], lost, method(), &mut Survey::default());
+        assert_eq!(front(Err(lost.clone())).err(), Some(lost));
+        let (method, notices) = front(Ok(())).unwrap();
+        assert!(method.is_none() && notices[0].contains("--ignore switch"));
     }
 
     #[test]

@@ -1,50 +1,44 @@
-//! Pin: routed by a file of Traefik's file provider, for Traefiks that read the engine's socket themselves.
+//! Pin: the router that moves traffic by a file of Traefik's file provider, where Traefik reads the engine's socket itself.
 
-pub mod balancer;
-pub mod content;
-pub mod default_rule;
-pub mod definition;
-pub mod directory;
-pub mod naming;
-pub mod priority;
-pub mod record;
+mod balancer;
+mod content;
+mod default_rule;
+mod definition;
+mod directory;
+mod naming;
+mod priority;
+mod record;
 mod release;
-pub mod server;
-pub mod setup;
-pub mod sides;
-pub mod tree;
+mod server;
+mod setup;
+mod sides;
+mod tree;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
+pub use self::setup::watched_directory;
+pub(super) use self::setup::{is_left, pin};
 use self::{
     content::{Content, Pinned, content},
     default_rule::DefaultRules,
     directory::Directory,
-    naming::Prefix,
     record::{PinFile, Record},
     server::Reach,
     sides::Sides,
 };
 use super::{
-    all_names,
-    api::{Api, Servers, pinned::PinnedName},
-    checks,
-    discover::{Lookout, Wanted},
-    names::{self, Protocol},
-    observation,
-    others::Others,
-    ports, refuse, switch_delay,
+    api::{PinnedName, Prefix, Servers, observation},
+    config::TraefikContainer,
+    discover::{Instance, Instances, Wanted},
+    labels::{Protocol, TraefikLabels, all_names},
 };
 use crate::{
-    context::ServiceContext,
-    engine::{Engine, Image},
+    engine::Engine,
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, ServiceKey, Share},
-    namespace::traffic::Protocol as Spoken,
-    overlay::Labels,
-    proxy::{Capabilities, Observation, Router, ServiceCheck, combine},
+    proxy::{Capabilities, LabelRules, Observation, Router, combine},
     settings::Settings,
     state::Lock,
     watch::Role,
@@ -58,20 +52,9 @@ pub struct Pin {
     epoch: u64,
     /// The version that is wanted, and the replicas before it: which Traefiks have to do with them.
     wanted: Wanted,
-    fronts: Vec<Front>,
+    /// Each with the index of its directory; `None` where its API was named, and may be that of any.
+    instances: Instances<Option<usize>>,
     places: Vec<Watched>,
-    /// `None` where the operator has named the APIs.
-    lookout: Option<Lookout>,
-    others: Others,
-}
-
-/// One Traefik.
-struct Front {
-    api: Arc<Api>,
-    /// Its directory; `None` where its API was named, and may be that of any.
-    place: Option<usize>,
-    /// It did not know the service when the rollout began: it may belong to somebody else.
-    stranger: bool,
 }
 
 /// One directory.
@@ -135,54 +118,31 @@ impl Pin {
         }
     }
 
-    /// Adds Traefiks that have come or moved, and removes those that do not run any more.
-    async fn look_around(&mut self) -> Result<()> {
-        let Some(lookout) = &self.lookout else {
-            return Ok(());
+    /// Finds the Traefiks again, and the directory of each new one.
+    async fn refresh(&mut self) -> Result<()> {
+        let (engine, places) = (&self.engine, &mut self.places);
+        let join = async |traefik: &TraefikContainer| match setup::is_concerned(traefik) {
+            true => setup::place(engine, places, traefik)
+                .await
+                .map(|at| Some(Some(at))),
+            false => Ok(None),
         };
-        let known = self.fronts.iter().map(|own| own.api.identity.clone());
-        let Some(view) = lookout.look(&known.flatten().collect()).await? else {
-            return Ok(());
-        };
-        self.fronts
-            .retain(|front| view.running.contains(&front.api.name));
-        for traefik in &view.fresh {
-            let mut fronts = self.fronts.iter();
-            match fronts.position(|front| front.api.name == traefik.name) {
-                Some(at) => {
-                    self.fronts[at].api = traefik.api(&self.engine, &self.settings).await?;
-                }
-                // What it lists shows whether it is in front of this service at all.
-                None if setup::is_concerned(traefik) => self.take_in(traefik, true).await?,
-                None => {}
-            }
-        }
-        if let Some(lookout) = &mut self.lookout {
-            lookout.keep(&view);
-        }
-        Ok(())
-    }
-
-    /// Finds the Traefiks anew at the next look.
-    fn expire(&mut self) {
-        if let Some(lookout) = &mut self.lookout {
-            lookout.expire();
-        }
+        self.instances.refresh(join).await
     }
 
     /// What a Traefik says of the service: by the pin where there is one, else by its Docker provider.
-    async fn ask(&self, front: &Front, replicas: &[Replica]) -> Result<Servers> {
-        match self.pin_of(front) {
+    async fn ask(&self, own: &Instance<Option<usize>>, replicas: &[Replica]) -> Result<Servers> {
+        match self.pin_of(own) {
             Some(file) => {
                 let (services, routers) = pinned_names(&self.prefix(), file);
-                front.api.pinned(&services, &routers).await
+                own.api.pinned(&services, &routers).await
             }
-            None => front.api.servers(&all_names(replicas)).await,
+            None => own.api.servers(&all_names(replicas)).await,
         }
     }
 
-    fn pin_of(&self, front: &Front) -> Option<&PinFile> {
-        let place = match front.place {
+    fn pin_of(&self, own: &Instance<Option<usize>>) -> Option<&PinFile> {
+        let place = match own.note {
             Some(at) => self.places.get(at),
             None => self.places.iter().find(|place| place.pins()),
         };
@@ -192,11 +152,11 @@ impl Pin {
     /// Whether a Traefik that reads from there routes to the service now.
     async fn is_known_at(&self, at: usize, replicas: &[Replica]) -> Result<bool> {
         let names = all_names(replicas);
-        for front in &self.fronts {
-            if front.place.is_some_and(|own| own != at) {
+        for own in &self.instances.all {
+            if own.note.is_some_and(|own| own != at) {
                 continue;
             }
-            let servers = front.api.servers(&names).await?;
+            let servers = own.api.servers(&names).await?;
             if servers.services.values().any(|hosts| !hosts.is_empty()) {
                 return Ok(true);
             }
@@ -227,37 +187,19 @@ impl Router for Pin {
     }
 
     fn describe(&self) -> String {
-        let names: Vec<&str> = self
-            .fronts
-            .iter()
-            .map(|own| own.api.name.as_str())
-            .collect();
-        format!("Traefik ({}) by a pin file", names.join(", "))
+        format!("Traefik ({}) by a pin file", self.instances.names())
     }
 
     fn routes(&self) -> bool {
         true
     }
 
-    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Spoken> {
-        ports::routed(&replica.labels, &replica.ports)
-    }
-
-    fn only_datagrams(&self, replica: &Replica) -> bool {
-        names::only_datagrams(&replica.labels)
-    }
-
-    fn refuse_version(&self, context: &ServiceContext<'_>, image: &Image) -> Result<()> {
-        refuse::ports(context, image)
-    }
-
-    fn checks(&self, labels: &Labels, ports: &[u16]) -> Vec<ServiceCheck> {
-        checks::checks(labels, ports)
+    fn labels(&self) -> &'static dyn LabelRules {
+        &TraefikLabels
     }
 
     fn containers(&self) -> Vec<(String, Role)> {
-        let fronts = self.fronts.iter();
-        fronts.flat_map(|front| front.api.containers()).collect()
+        self.instances.containers().collect()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -279,7 +221,7 @@ impl Router for Pin {
     }
 
     fn held_back(&self) -> Duration {
-        Api::held_back(self.fronts.iter().map(|own| &*own.api))
+        self.instances.held_back()
     }
 
     async fn fence(&mut self, _: &Lock) -> Result<()> {
@@ -299,8 +241,7 @@ impl Router for Pin {
         self.read().await?;
         self.refuse_newer()?;
         // A pin does not hide the new replicas' labels from Docker's provider: what they take away goes as they start.
-        let apis: Vec<&Api> = self.fronts.iter().map(|front| front.api.as_ref()).collect();
-        let notice = self.others.note(&apis, &claim.rollout).await;
+        let notice = self.instances.note_others(&claim.rollout).await;
         let is_new = |own: &&Replica| own.rollout.as_ref() == Some(&claim.rollout);
         let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);
         let name = self.file_name();
@@ -329,7 +270,7 @@ impl Router for Pin {
             place.directory.write(&name, &file.text()?).await?;
             place.file = Some(file);
         }
-        self.expire();
+        self.instances.expire();
         Ok(notice)
     }
 
@@ -338,36 +279,16 @@ impl Router for Pin {
     }
 
     async fn switch_delay(&mut self, replicas: &[Replica]) -> Duration {
-        let names = all_names(replicas);
-        switch_delay(self.fronts.iter().map(|front| &*front.api), &names).await
+        self.instances.switch_delay(replicas).await
     }
 
     async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
-        self.look_around().await.ok()?;
-        let mut answers = Vec::new();
-        for front in &self.fronts {
-            match self.ask(front, replicas).await {
-                Ok(servers) => answers.push((front.stranger, servers)),
-                Err(error) => {
-                    tracing::debug!(%error, "cannot tell");
-                    self.expire();
-                    return None;
-                }
-            }
-        }
-        // A stranger that still does not know the service has no say, as long as somebody else does.
-        let known = |servers: &Servers| !servers.services.is_empty();
-        if answers.iter().any(|(_, servers)| known(servers)) {
-            answers.retain(|(stranger, servers)| !stranger || known(servers));
-        }
-        let answers = answers.into_iter().map(|(_, servers)| servers).collect();
-        let mut observation = observation(replicas, answers);
-        self.excuse_the_starting(replicas, &mut observation);
-        if observation.is_decided(replicas) {
-            let apis: Vec<&Api> = self.fronts.iter().map(|front| front.api.as_ref()).collect();
-            observation.lost = self.others.lost(&apis, &[]).await.ok()?;
-        }
-        Some(observation)
+        self.refresh().await.ok()?;
+        let ask = async |own: &Instance<Option<usize>>| self.ask(own, replicas).await;
+        let answers = self.instances.answers(ask).await?;
+        let mut seen = observation(replicas, answers);
+        self.excuse_the_starting(replicas, &mut seen);
+        self.instances.with_lost(seen, replicas, &[]).await
     }
 }
 

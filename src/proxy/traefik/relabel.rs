@@ -1,168 +1,179 @@
-//! The overlay's claim of a route plan, and how it reads as a commit record. Pure.
+//! Relabel: the router that moves traffic by what the socket proxies show Traefik of the replicas' labels.
 
+mod claims;
+mod setup;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_trait::async_trait;
+
+pub(super) use self::claims::is_unsettled;
+pub use self::setup::relabel;
+use super::{
+    api::observation,
+    config::{Reads, TraefikContainer},
+    discover::{Instance, Instances},
+    labels::{TraefikLabels, all_names},
+};
 use crate::{
-    error::{Error, Result},
-    model::{self, ContainerId, Phase, RolloutId, RoutePlan, Share, Target, label},
-    overlay::{Claim, Health, Match, Rule},
+    error::Result,
+    model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
+    overlay,
+    proxy::{LabelRules, Observation, Router, combine, socket_proxies::Control},
+    state::Lock,
+    watch::Role,
 };
 
-/// The claim that brings a route plan about. Health rules of earlier rollouts, in `before`, stay in force: a replica whose
-/// check is rare may still be `starting` in Docker's eyes when the next rollout begins.
-///
-/// # Errors
-/// A plan with weights.
-pub fn write(key: &str, epoch: u64, claim: &model::Claim, before: Option<&Claim>) -> Result<Claim> {
-    let own = on(&Target::Rollout(claim.rollout.clone()));
-    let mut rules: Vec<Rule> = before
-        .into_iter()
-        .flat_map(|claim| &claim.rules)
-        .filter(|rule| rule.is_on_health() && rule.on != own)
-        .cloned()
-        .collect();
-    for (target, share) in &claim.plan.shares {
-        match (target, share) {
-            (_, Share::Hidden) => rules.push(Rule::hide(on(target))),
-            // A replica that passed its own checks gets traffic although Docker has no result of its health check yet.
-            (Target::Rollout(_), Share::Live) => {
-                rules.push(Rule::health(on(target), Health::Healthy));
-            }
-            (Target::Replica(_), Share::Live) => {}
-            (_, Share::Weight(_)) => {
-                return Err(Error::refused(
-                    "the socket proxy cannot give replicas weights",
-                ));
+/// Every Traefik that routes to one service, and the socket proxies that they read through.
+pub struct Relabel {
+    key: ServiceKey,
+    /// Grows with each rollout of the service; the overlay refuses an older one.
+    epoch: u64,
+    controls: Vec<Control>,
+    instances: Instances<()>,
+}
+
+/// Whether a Traefik reads through a socket proxy: no other follows the overlay.
+fn is_concerned(traefik: &TraefikContainer) -> bool {
+    matches!(traefik.reads, Reads::SocketProxy(..))
+}
+
+impl Relabel {
+    async fn set_aside(&self) -> Result<BTreeSet<ContainerId>> {
+        let mut all = BTreeSet::new();
+        for control in &self.controls {
+            let overlay = control.overlay().await?;
+            let hidden = overlay.hidden_by_hand().into_iter();
+            all.extend(hidden.map(|id| ContainerId(id.to_owned())));
+        }
+        Ok(all)
+    }
+
+    /// Whether any Traefik routed to the service before the rollout.
+    pub fn knows_the_service(&self) -> bool {
+        self.instances.routed_before()
+    }
+
+    /// Notes which Traefiks route to the service before anything is changed, and takes an epoch that is later than any.
+    async fn learn_baseline(&mut self, replicas: &[Replica]) -> Result<()> {
+        let names = all_names(replicas);
+        for own in &mut self.instances.all {
+            own.routed_before = !own.api.servers(&names).await?.services.is_empty();
+        }
+        let key = self.key.to_string();
+        for control in &self.controls {
+            let last = control.overlay().await?.last_epochs.get(&key).copied();
+            self.epoch = self.epoch.max(last.unwrap_or(0).saturating_add(1));
+        }
+        Ok(())
+    }
+
+    /// Writes a claim to every socket proxy.
+    async fn write(&self, claim: &Claim) -> Result<()> {
+        let key = self.key.to_string();
+        for control in &self.controls {
+            let before = control.overlay().await?.claims.get(&key).cloned();
+            let claim = claims::write(&key, self.epoch, claim, before.as_ref())?;
+            control.set(claim).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait(?Send)]
+impl Router for Relabel {
+    fn name(&self) -> &'static str {
+        "Traefik"
+    }
+
+    fn describe(&self) -> String {
+        let names = self.instances.names();
+        format!("Traefik ({names}) through the socket proxy")
+    }
+
+    fn routes(&self) -> bool {
+        true
+    }
+
+    fn labels(&self) -> &'static dyn LabelRules {
+        &TraefikLabels
+    }
+
+    fn containers(&self) -> Vec<(String, Role)> {
+        let controls = self.controls.iter();
+        let controls = controls.map(|own| (own.name.clone(), Role::SocketProxy));
+        self.instances.containers().chain(controls).collect()
+    }
+
+    async fn claim(&mut self, _: &[Replica]) -> Result<Option<Claim>> {
+        let key = self.key.to_string();
+        let mut claims = Vec::new();
+        for control in &self.controls {
+            let overlay = control.overlay().await?;
+            claims.push(overlay.claims.get(&key).map(claims::read).transpose()?);
+        }
+        Ok(combine(claims))
+    }
+
+    fn held_back(&self) -> Duration {
+        self.instances.held_back()
+    }
+
+    async fn fence(&mut self, _: &Lock) -> Result<()> {
+        let key = self.key.to_string();
+        for control in &self.controls {
+            let claim = control.overlay().await?.claims.get(&key).cloned();
+            if let Some(claim) = claim.filter(is_unsettled) {
+                // The overlay refuses a run that is older than the last owner.
+                let epoch = self.epoch.max(claim.epoch);
+                control.set(overlay::Claim { epoch, ..claim }).await?;
             }
         }
-    }
-    Ok(Claim {
-        key: key.to_owned(),
-        rollout: claim.rollout.0.clone(),
-        epoch,
-        stage: claim.phase.to_string(),
-        rules,
-    })
-}
-
-fn on(target: &Target) -> Match {
-    match target {
-        Target::Replica(id) => Match::Id(id.0.clone()),
-        Target::Rollout(rollout) => Match::Label {
-            key: label::ROLLOUT.to_owned(),
-            value: rollout.0.clone(),
-        },
-    }
-}
-
-/// Whether its rollout is not over, as far as this version can tell.
-pub fn is_unsettled(claim: &Claim) -> bool {
-    claim.stage.parse() != Ok(Phase::Settled)
-}
-
-/// What a claim records.
-///
-/// # Errors
-/// A phase that only a later version has.
-pub fn read(claim: &Claim) -> Result<model::Claim> {
-    let phase: Phase = claim.stage.parse().map_err(|unknown| {
-        Error::refused(format!(
-            "the claim of {} cannot be read: {unknown}",
-            claim.key
-        ))
-        .hint("finish with the newer rollout")
-    })?;
-    let rollout = RolloutId(claim.rollout.clone());
-    let own = Target::Rollout(rollout.clone());
-    let share = |rule: &Rule| match rule.hides() {
-        true => Some(Share::Hidden),
-        false => rule.is_on_health().then_some(Share::Live),
-    };
-    let target = |on: &Match| match on {
-        Match::Id(id) => Some(Target::Replica(ContainerId(id.clone()))),
-        // Those of earlier rollouts cover a health check alone.
-        Match::Label { .. } => (*on == self::on(&own)).then(|| own.clone()),
-    };
-    let rules = claim.rules.iter();
-    let shares = rules.filter_map(|rule| Some((target(&rule.on)?, share(rule)?)));
-    Ok(model::Claim {
-        rollout,
-        phase,
-        plan: RoutePlan {
-            shares: shares.collect(),
-        },
-        stale: false,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        fixtures::{meaning, of_0_1_0},
-        model::{Goal, Reason},
-    };
-
-    #[test]
-    fn each_claim_of_version_0_1_0_is_read_and_continued_as_it_was_meant() {
-        let of = |phase: &str| {
-            let text = of_0_1_0(&format!("overlay/{phase}.json"));
-            let file: serde_json::Value = serde_json::from_str(&text).unwrap();
-            let claim = file["overlay"]["claims"]["shop/web"].clone();
-            meaning(read(&serde_json::from_value(claim).unwrap()).unwrap())
-        };
-        let hidden = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let undo = || Some(Goal::Undo(Reason::Unfinished));
-        let new = || hidden(&["b1", "b2"]);
-        assert_eq!(of("hold"), (Phase::Prepared, new(), undo()));
-        let forward = (Phase::Committed, hidden(&["a1", "a2"]), Some(Goal::Finish));
-        assert_eq!(of("cutover"), forward);
-        assert_eq!(of("back"), (Phase::RolledBack, new(), undo()));
-        assert_eq!(of("shown"), (Phase::ForceShown, hidden(&[]), undo()));
-        assert_eq!(of("settled"), (Phase::Settled, hidden(&[]), None));
+        Ok(())
     }
 
-    #[test]
-    fn a_claim_reads_as_the_plan_that_it_was_written_from() {
-        let of = RolloutId("r1".to_owned());
-        let old = |name: &str| Target::Replica(ContainerId(name.to_owned()));
-        let plans = [
-            (
-                Phase::Prepared,
-                vec![(Target::Rollout(of.clone()), Share::Hidden)],
-            ),
-            (
-                Phase::Committed,
-                vec![
-                    (old("a"), Share::Hidden),
-                    (old("b"), Share::Hidden),
-                    (Target::Rollout(of.clone()), Share::Live),
-                ],
-            ),
-        ];
-        for (phase, shares) in plans {
-            let claim = model::Claim {
-                rollout: of.clone(),
-                phase,
-                plan: RoutePlan {
-                    shares: shares.into_iter().collect(),
-                },
-                stale: false,
-            };
-            let written = write("shop/web", 7, &claim, None).unwrap();
-            assert_eq!(read(&written).unwrap(), claim);
+    async fn apply(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<String>> {
+        let mut notice = None;
+        if claim.phase == Phase::Committed {
+            notice = self.instances.note_others(&claim.rollout).await;
         }
+        self.write(claim).await?;
+        self.instances.expire();
+        Ok(notice)
     }
 
-    #[test]
-    fn a_phase_of_a_later_version_is_an_error_and_counts_as_unsettled() {
-        let claim = Claim {
-            key: "shop/web".to_owned(),
-            rollout: "r1".to_owned(),
-            epoch: 7,
-            stage: "of-tomorrow".to_owned(),
-            rules: Vec::new(),
+    async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()> {
+        // The socket proxy stands in for a health check that has no result yet, of a rollout's replicas alone.
+        let starting = replicas
+            .iter()
+            .any(|replica| replica.rollout.is_some() && replica.health == Health::Starting);
+        if starting {
+            return self.write(&Claim::settled(rollout)).await;
+        }
+        for control in &self.controls {
+            control.clear(&self.key.to_string(), self.epoch).await?;
+        }
+        Ok(())
+    }
+
+    async fn switch_delay(&mut self, replicas: &[Replica]) -> Duration {
+        self.instances.switch_delay(replicas).await
+    }
+
+    async fn observed(&mut self, replicas: &[Replica]) -> Option<Observation> {
+        // An answer counts only once every Traefik is found.
+        let join = async |traefik: &TraefikContainer| Ok(is_concerned(traefik).then_some(()));
+        self.instances.refresh(join).await.ok()?;
+        let set_aside = self.set_aside().await.ok()?;
+        let names = all_names(replicas);
+        let ask = async |own: &Instance<()>| own.api.servers(&names).await;
+        let answers = self.instances.answers(ask).await?;
+        let seen = Observation {
+            set_aside,
+            ..observation(replicas, answers)
         };
-        let error = read(&claim).unwrap_err();
-        assert!(error.message.contains("of-tomorrow"), "{error}");
-        assert!(is_unsettled(&claim));
+        self.instances
+            .with_lost(seen, replicas, &self.controls)
+            .await
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Api;
+use super::{Api, Down};
 use crate::{
     error::Result,
-    proxy::traefik::{down::Down, names::Protocol, static_config::Tree},
+    proxy::traefik::{config::Tree, labels::Protocol},
 };
 
 /// Where the answer of `/api/rawdata` has the services of each protocol.
@@ -171,13 +171,13 @@ fn servers(service: &Value) -> Vec<String> {
 fn down(name: &str, service: &Value) -> Vec<Down> {
     let interval = &service["loadBalancer"]["healthCheck"]["interval"];
     let failing = objects(&service["serverStatus"]).filter(|(_, status)| *status == "DOWN");
-    let told = |server: &String| Down {
+    let failed = |server: &String| Down {
         service: name.to_owned(),
         server: server.clone(),
         interval: interval.as_str().unwrap_or(DEFAULT_INTERVAL).to_owned(),
         container: None,
     };
-    failing.map(|(server, _)| told(server)).collect()
+    failing.map(|(server, _)| failed(server)).collect()
 }
 
 fn call(name: &str, middleware: &Value) -> Option<Call> {
@@ -247,14 +247,14 @@ mod tests {
     #[test]
     fn services_of_every_protocol_and_provider_are_listed_with_their_servers() {
         let listing = Listing::of(&raw());
-        let told: Vec<(&str, &[String])> = listing
+        let listed: Vec<(&str, &[String])> = listing
             .services
             .iter()
             .map(|own| (own.name.as_str(), &own.sends_to[..]))
             .collect();
         let servers = |text: &str| vec![text.to_owned()];
         assert_eq!(
-            told,
+            listed,
             [
                 ("api@internal", &[][..]),
                 ("app@file", &servers("http://app:8000")[..]),

@@ -1,4 +1,4 @@
-//! What Traefik says of a pin, and of who else uses the services that it stands in for.
+//! What Traefik says of a pin, and what else uses the services that it stands in for.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,40 @@ use serde_json::Value;
 use super::{Api, Router, Servers, Service, places, trouble};
 use crate::{
     error::Result,
-    proxy::traefik::names::{Names, Protocol},
+    model::ServiceKey,
+    proxy::traefik::labels::{Names, Protocol},
 };
+
+/// Before every name of one service's pin. A label's name has no dot, and neither has a project's: no two services meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// The prefix of a service.
+    pub fn of(key: &ServiceKey) -> Self {
+        Self(format!("rollout.{}.{}", key.project, key.service))
+    }
+
+    /// The name in the file of what the labels call `name`.
+    pub fn name(&self, protocol: Protocol, name: &str) -> String {
+        // UDP routers have no priority: of several on an entrypoint, Traefik takes the last by name.
+        let first = if protocol == Protocol::Udp { "~" } else { "" };
+        // Traefik tells names from providers by the first `@`.
+        format!("{first}{}.{}", self.0, name.replace('@', "-"))
+    }
+
+    /// What the labels call a name of the file, less what tells it from others of that name.
+    pub fn label<'n>(&self, protocol: Protocol, full: &'n str) -> &'n str {
+        let start = self.name(protocol, "");
+        let name = full.strip_prefix(&start).unwrap_or(full);
+        name.split('~').next().unwrap_or(name)
+    }
+
+    /// The file's name; Traefik's file provider reads `.yml`, `.yaml` and `.toml`, and JSON is YAML.
+    pub fn file(&self) -> String {
+        format!("{}.yml", self.0)
+    }
+}
 
 /// Something of a pin file: its name there, and what the labels call it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +113,7 @@ impl Api {
         Ok(rule.map(str::to_owned))
     }
 
-    /// What besides the routers of `names` leads to their services by name, so that a pin would not move it.
+    /// What, other than the routers of `names`, leads to their services by name, so that a pin would not move it.
     pub async fn other_users(&self, names: &Names) -> Result<BTreeSet<String>> {
         let mut users = BTreeSet::new();
         for (protocol, name) in &names.services {
@@ -136,7 +168,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::{self, mutated},
-        proxy::traefik::{
+        proxy::traefik::api::{
             access::Access,
             http::{Http, Reach},
         },

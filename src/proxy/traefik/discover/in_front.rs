@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Reads, TraefikContainer};
 use crate::{
     context::ServiceContext,
     error::{Error, Result},
     model::{Replica, label},
     proxy::traefik::{
-        kept::{LeftOut, left_out},
-        network::astray,
-        static_config::Docker,
+        config::{Docker, Reads, TraefikContainer},
+        labels::{LeftOut, astray, left_out},
     },
 };
 
@@ -56,7 +54,7 @@ pub fn refuse_lost(traefiks: &[TraefikContainer], wanted: &Wanted, olds: &[Repli
             }
             // From the host's network it reaches every project, and may have to do with others alone.
             Judgement::Elsewhere(why)
-                if networks(traefik).is_some() || is_of_project(traefik, wanted) =>
+                if traefik.networks().is_some() || is_of_project(traefik, wanted) =>
             {
                 left = left.or(Some((&traefik.name, why)));
             }
@@ -81,10 +79,8 @@ pub fn refuse_lost(traefiks: &[TraefikContainer], wanted: &Wanted, olds: &[Repli
 }
 
 fn is_of_project(traefik: &TraefikContainer, wanted: &Wanted) -> bool {
-    let config = traefik.inspect.config.as_ref();
-    let labels = config.and_then(|config| config.labels.as_ref());
-    let project = labels.and_then(|labels| labels.get(label::COMPOSE_PROJECT));
-    project == wanted.labels.get(label::COMPOSE_PROJECT)
+    let project = wanted.labels.get(label::COMPOSE_PROJECT);
+    traefik.label(label::COMPOSE_PROJECT) == project.map(String::as_str)
 }
 
 /// Refuses a Traefik whose Docker provider does not watch: it would never hear of a cutover, and route to containers that
@@ -136,8 +132,8 @@ fn refuse_astray(traefik: &TraefikContainer, wanted: &Wanted) -> Result<()> {
     let Some(docker) = traefik.config.docker.as_ref() else {
         return Ok(());
     };
-    // From the host's network every bridge is reached; a published port is no address in a network.
-    let Some(its) = networks(traefik).filter(|_| !docker.use_bind_port_ip) else {
+    // A published port is no address in a network.
+    let Some(its) = traefik.networks().filter(|_| !docker.use_bind_port_ip) else {
         return Ok(());
     };
     let Some(astray) = astray(docker, &wanted.labels, &its, &wanted.networks) else {
@@ -158,24 +154,6 @@ fn refuse_astray(traefik: &TraefikContainer, wanted: &Wanted) -> Result<()> {
         traefik.name, wanted.service, astray.message
     ))
     .hint(hint))
-}
-
-impl TraefikContainer {
-    /// The networks in which it looks up names.
-    pub fn networks(&self) -> BTreeSet<String> {
-        networks(self).unwrap_or_default()
-    }
-}
-
-/// `None` in the network of the host.
-fn networks(traefik: &TraefikContainer) -> Option<BTreeSet<String>> {
-    let host = traefik.inspect.host_config.as_ref();
-    let mode = host.and_then(|config| config.network_mode.as_deref());
-    if mode == Some("host") {
-        return None;
-    }
-    let settings = traefik.inspect.network_settings.as_ref()?;
-    Some(settings.networks.as_ref()?.keys().cloned().collect())
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::{
     engine::Image,
     plan::simulator,
     proxy::traefik::{
-        neighbours::is_unknown,
-        static_config::{Given, StaticConfig, read},
+        config::{Given, StaticConfig, read},
+        discover::is_unknown,
     },
 };
 
@@ -41,7 +41,6 @@ fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
         unread: None,
         reads: Reads::Socket("/var/run/docker.sock".to_owned()),
         version: None,
-        apis: Default::default(),
         holder: None,
     }
 }
@@ -186,7 +185,7 @@ fn a_traefik_in_one_of_two_networks_has_to_be_told_which() {
     let error = refuse_lost(&all, &wanted(&[ON], None), &[]).unwrap_err();
     assert_eq!(
         error.message,
-        "Traefik (outer) may not get through to web: it is not told which network to take its address from, and so \
+        "Traefik (outer) may not get through to web: it is not configured with the network to take its address from, and so \
          takes any of shop_back, shop_front"
     );
     let hint = error.hint.unwrap();
@@ -194,8 +193,8 @@ fn a_traefik_in_one_of_two_networks_has_to_be_told_which() {
         hint,
         "add the label traefik.docker.network: shop_front to web"
     );
-    let told = wanted(&[ON, ("traefik.docker.network", "shop_front")], None);
-    assert_eq!(kept(&all, &told, &[]), ["outer"]);
+    let named = wanted(&[ON, ("traefik.docker.network", "shop_front")], None);
+    assert_eq!(kept(&all, &named, &[]), ["outer"]);
     let host = in_host_network(traefik("outer", CLOSED, &["host"]));
     assert_eq!(kept(&[host], &wanted(&[ON], None), &[]), ["outer"]);
 }

@@ -15,9 +15,9 @@ use crate::{
     proxy::{
         landscape::Landscape,
         traefik::{
-            conflicts::{Clash, Object, Outcome, ROUTER, clashes, objects_of},
-            discover::TraefikContainer,
-            neighbours::{Neighbour, is_unknown, neighbours},
+            config::TraefikContainer,
+            discover::{is_unknown, neighbours},
+            labels::{Clash, Neighbour, Object, Outcome, ROUTER, clashes, objects_of},
         },
     },
 };
@@ -29,8 +29,15 @@ fn unknown_neighbours(
 ) -> Option<String> {
     let all = traefiks.iter().filter(|own| is_unknown(own));
     let names: Vec<&str> = all.map(|own| own.name.as_str()).collect();
-    let is_told = context.purpose == Purpose::Roll && !names.is_empty();
-    is_told.then(|| not_compared(&context.service.name, &names))
+    let is_said = context.purpose == Purpose::Roll && !names.is_empty();
+    is_said.then(|| not_compared(&context.service.name, &names))
+}
+
+fn not_compared(service: &str, traefiks: &[&str]) -> String {
+    format!(
+        "the labels of {service} are not compared with those of other containers: how Traefik ({}) reads Docker is not known",
+        traefiks.join(", ")
+    )
 }
 
 /// Whether a neighbour is rolled before this service, whose labels are compared again afterwards.
@@ -92,14 +99,6 @@ fn container_name(run: &RunContext<'_>, context: &ServiceContext<'_>) -> String 
     }
 }
 
-fn not_compared(service: &str, traefiks: &[&str]) -> String {
-    let traefiks = traefiks.join(", ");
-    format!(
-        "the labels of {service} are not compared with those of other containers: how Traefik ({traefiks}) reads Docker \
-         is not known"
-    )
-}
-
 /// The other projects that are made from Compose files in this directory, whichever way the path is written.
 fn same_files(directory: &Path, neighbours: &[Neighbour]) -> BTreeSet<String> {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or(path.to_owned());
@@ -151,13 +150,13 @@ impl Own<'_> {
             .partition(|own| own.is_there_already(&before));
         let mut judged = Judged::default();
         // Two services of a project may well be meant to answer together.
-        judged.notices.extend(self.told(&meant));
-        let known = self.told(&known).into_iter();
+        judged.notices.extend(self.sentences(&meant));
+        let known = self.sentences(&known).into_iter();
         judged
             .notices
-            .extend(known.map(|told| format!("{told}; that is so already")));
+            .extend(known.map(|text| format!("{text}; that is so already")));
         if !fresh.is_empty() {
-            let error = Error::refused(self.told(&fresh).join("; "));
+            let error = Error::refused(self.sentences(&fresh).join("; "));
             let hint = self.hint(&fresh, neighbours);
             judged.refused = Some(error.hint(hint).of(Check::Labels));
         }
@@ -170,7 +169,7 @@ impl Own<'_> {
     }
 
     /// A sentence for each set of objects, with the containers that define them too.
-    fn told(&self, clashes: &[Clash<'_>]) -> Vec<String> {
+    fn sentences(&self, clashes: &[Clash<'_>]) -> Vec<String> {
         let mut by_container: BTreeMap<(&str, bool), BTreeSet<String>> = BTreeMap::new();
         for own in clashes {
             let key = (own.neighbour.name.as_str(), own.outcome == Outcome::Shared);

@@ -8,14 +8,12 @@ use crate::{
     context::{Purpose, RunContext, ServiceContext},
     error::{Error, Result},
     proxy::{
-        driver::Hazard,
+        Hazard,
         landscape::Landscape,
         traefik::{
-            api::{Api, listing::middlewares_of_labels},
-            by_name::{Callee, Caller, Heard},
-            discover::{Reads, TraefikContainer, Wanted, concerns, named_apis},
-            down::Down,
-            providers::{Reference, references, refuse_absent},
+            api::{Api, Callee, Caller, Down, Heard, middlewares_of_labels, named},
+            config::{Reads, Reference, TraefikContainer, references, refuse_absent},
+            discover::{Wanted, concerns},
         },
     },
 };
@@ -100,15 +98,25 @@ async fn answers(
     let settings = &context.settings;
     if !settings.traefik_url.is_empty() {
         // Whose API was named is not known: the names count that any of them looks up.
-        let networks: BTreeSet<String> = near.iter().flat_map(TraefikContainer::networks).collect();
-        let asked = named_apis(settings, near).await?.into_iter();
+        let networks: BTreeSet<String> = near
+            .iter()
+            .filter_map(TraefikContainer::networks)
+            .flatten()
+            .collect();
+        let asked = named(settings, near).await?.into_iter();
         let asked = asked.map(|api| ask(api, networks.clone(), true, providers));
         return Ok(join_all(asked).await);
     }
     let asked = near.iter().map(async |traefik| {
-        let api = traefik.api(&landscape.engine, settings).await?;
+        let api = landscape.api(traefik, settings).await?;
         let is_in_front = concerns(traefik, wanted, &context.olds);
-        ask(api, traefik.networks(), is_in_front, providers).await
+        ask(
+            api,
+            traefik.networks().unwrap_or_default(),
+            is_in_front,
+            providers,
+        )
+        .await
     });
     Ok(join_all(asked).await)
 }

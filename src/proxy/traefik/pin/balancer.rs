@@ -8,7 +8,7 @@ use super::{
     naming::{References, docker},
     tree::{Object, key, section_mut, take, text},
 };
-use crate::proxy::traefik::names::Protocol;
+use crate::proxy::traefik::labels::Protocol;
 
 /// `label_name` is what the Docker provider calls the service.
 pub fn balanced(

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     balancer::{balanced, items, qualify, rename_all},
     definition::{Definition, Name, Service},
-    naming::{Prefix, References, name, own},
+    naming::{References, name, own},
     priority::{above, both, priority},
     server::{Reach, server},
     tree::{Object, key, section_mut, take, text},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::{ContainerId, Replica, ServiceKey},
-    proxy::traefik::names::Protocol,
+    proxy::traefik::{api::Prefix, labels::Protocol},
 };
 
 /// Behind the names of what only the version that is not live defines.
@@ -178,7 +178,7 @@ impl<'a> File<'a> {
             if shown.routers.contains_key(name) || leads_elsewhere(name, router, other) {
                 continue;
             }
-            // What the live version serves, it goes on to serve by its own rules, whoever claims it too.
+            // Requests that both versions' routers match stay with the live version: a combined rule at a higher priority.
             for (own, served) in shown.routers.iter().filter(|(own, _)| own.0 == name.0) {
                 if let Some((served, priority)) = both(own, served, name, router)? {
                     self.router(live, own, &format!("~{}", name.1), &served, priority)?;

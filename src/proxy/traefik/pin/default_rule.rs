@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::proxy::traefik::names::default_name;
+use crate::proxy::traefik::labels::default_name;
 
 /// Traefik's own (`pkg/provider/docker`, `DefaultTemplateRule`).
 const DEFAULT: &str = "Host(`{{ normalize .Name }}`)";

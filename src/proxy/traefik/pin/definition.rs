@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::tree::{Object, section, take, text, tree};
-use crate::proxy::traefik::names::{Protocol, names};
+use crate::proxy::traefik::labels::{Protocol, names};
 
 /// A protocol, and a name as the labels have it.
 pub type Name = (Protocol, String);
@@ -18,7 +18,7 @@ pub struct Definition {
     /// Services: the load balancer's options, less the server.
     pub services: BTreeMap<Name, Service>,
     pub middlewares: BTreeMap<Name, Value>,
-    /// Routers without a rule of their own for which nobody knows the default one.
+    /// Routers without a rule of their own whose default rule is not known.
     pub unruled: BTreeSet<String>,
 }
 
@@ -100,7 +100,7 @@ impl Definition {
         });
     }
 
-    /// Takes in what another replica of the same version defines besides.
+    /// Takes in what another replica of the same version defines in addition.
     pub fn extend(&mut self, other: Self) {
         fill(&mut self.routers, other.routers);
         fill(&mut self.services, other.services);

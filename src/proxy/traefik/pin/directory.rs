@@ -11,14 +11,14 @@ use self::inside::Inside;
 use crate::{
     engine::Engine,
     error::{Error, Result},
-    proxy::traefik::discover::TraefikContainer,
+    proxy::traefik::config::TraefikContainer,
 };
 
 /// Below the watched directory, for what is not to be seen there before it is whole. Traefik watches no subdirectory,
 /// and reads none of its files by this name's ending.
 const STAGE: &str = ".rollout";
 
-/// How often a directory is looked at from both sides: somebody may change it in between.
+/// How often a directory is looked at from both sides: it may change in between.
 const LOOKS: usize = 3;
 
 /// One watched directory, and the way to it.
@@ -120,7 +120,7 @@ impl Directory {
     }
 }
 
-/// The directory as this machine knows it, where it is the same one and can be written to.
+/// The directory on this machine, where it is the same one and can be written to.
 async fn here(
     engine: &Engine,
     traefik: &TraefikContainer,

@@ -1,49 +1,18 @@
 //! What things are called in the pin file, and how what it does not hold itself is referred to. Pure.
 
 use super::definition::{Definition, Name};
-use crate::{model::ServiceKey, proxy::traefik::names::Protocol};
-
-/// Before every name of one service's pin. A label's name has no dot, and neither has a project's: no two services meet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prefix(String);
-
-impl Prefix {
-    /// The prefix of a service.
-    pub fn of(key: &ServiceKey) -> Self {
-        Self(format!("rollout.{}.{}", key.project, key.service))
-    }
-
-    /// The name in the file of what the labels call `name`.
-    pub fn name(&self, protocol: Protocol, name: &str) -> String {
-        // UDP routers have no priority: of several on an entrypoint, Traefik takes the last by name.
-        let first = if protocol == Protocol::Udp { "~" } else { "" };
-        // Traefik tells names from providers by the first `@`.
-        format!("{first}{}.{}", self.0, name.replace('@', "-"))
-    }
-
-    /// What the labels call a name of the file, less what tells it from others of that name.
-    pub fn label<'n>(&self, protocol: Protocol, full: &'n str) -> &'n str {
-        let start = self.name(protocol, "");
-        let name = full.strip_prefix(&start).unwrap_or(full);
-        name.split('~').next().unwrap_or(name)
-    }
-
-    /// The file's name; Traefik's file provider reads `.yml`, `.yaml` and `.toml`, and JSON is YAML.
-    pub fn file(&self) -> String {
-        format!("{}.yml", self.0)
-    }
-}
+use crate::proxy::traefik::{api::Prefix, labels::Protocol};
 
 /// Where the bare names of one definition lead.
 #[derive(Clone)]
 pub struct References<'a> {
     /// The prefix of what is in the file.
     pub prefix: Prefix,
-    /// Whose middlewares they are.
+    /// The version that defines the middlewares.
     pub of: &'a Definition,
     /// Distinguishes them from the other version's, which may have the same names.
     pub suffix: &'a str,
-    /// Whose services the file holds.
+    /// The version whose services are in the file.
     pub live: &'a Definition,
 }
 

@@ -1,4 +1,4 @@
-//! Who is asked first: the priorities of a pin's routers. Pure.
+//! Which router matches first: the priorities of a pin's routers. Pure.
 
 use super::{
     definition::Name,
@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    proxy::traefik::names::Protocol,
+    proxy::traefik::labels::Protocol,
 };
 
-/// The highest priority that Traefik takes from anybody (`maxUserPriority`, `pkg/server/router`).
+/// The highest priority that Traefik takes from any provider (`maxUserPriority`, `pkg/server/router`).
 const HIGHEST: i64 = i64::MAX - 1000;
 
 /// The priority that the Docker provider's router has: its own, else the length of its rule; the TCP rule that takes

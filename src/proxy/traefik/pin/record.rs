@@ -21,7 +21,7 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     format: u32,
-    /// For whoever finds the file.
+    /// For a person that finds the file.
     note: String,
     /// The rollout that owns it.
     pub rollout: RolloutId,

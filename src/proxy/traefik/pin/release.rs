@@ -10,7 +10,7 @@ use crate::{
     model::{ContainerId, Phase, Replica, Share},
     proxy::{
         Router,
-        traefik::api::{Place, Servers, pinned::PinnedName},
+        traefik::api::{PinnedName, Place, Servers},
     },
     retry,
 };
@@ -67,7 +67,7 @@ impl Pin {
         if self.places.iter().any(|place| place.pins()) {
             self.docker_takes_over(replicas, &shown).await?;
         }
-        // The wait may have been long, and whoever slept in it may have been taken for dead, and followed.
+        // The wait may have been long: another run may have taken over from one that was suspended meanwhile.
         self.read().await?;
         let now: Vec<Option<Record>> = self.places.iter().map(record).collect();
         if now != before {
@@ -89,7 +89,7 @@ impl Pin {
         self.traefik_lets_go(&left).await
     }
 
-    /// Waits until the Docker provider alone would route to those that are shown, and to nobody else.
+    /// Waits until the Docker provider alone would route to the replicas that are shown, and to no other.
     async fn docker_takes_over(
         &mut self,
         replicas: &[Replica],
@@ -135,28 +135,28 @@ impl Pin {
 
     /// What the Docker provider lacks, in a few words.
     async fn missing(&mut self, replicas: &[Replica], expected: &[&Replica]) -> Option<String> {
-        if let Err(error) = self.look_around().await {
+        if let Err(error) = self.refresh().await {
             return Some(error.message);
         }
-        if self.fronts.is_empty() {
+        if self.instances.all.is_empty() {
             return Some("no Traefik runs that could be asked".to_owned());
         }
         let names = all_names(replicas);
-        for front in &self.fronts {
-            if self.pin_of(front).is_none() {
+        for own in &self.instances.all {
+            if self.pin_of(own).is_none() {
                 continue;
             }
-            let servers = match front.api.servers(&names).await {
+            let servers = match own.api.servers(&names).await {
                 Ok(servers) => servers,
                 Err(error) => {
-                    self.expire();
+                    self.instances.expire();
                     return Some(error.message);
                 }
             };
-            let strangers = strangers(&servers, replicas);
+            let foreign = foreign_servers(&servers, replicas);
             let seen = observation(replicas, vec![servers]);
-            if let Some(stranger) = strangers.first() {
-                return Some(format!("it still lists {stranger}"));
+            if let Some(server) = foreign.first() {
+                return Some(format!("it still lists {server}"));
             }
             for own in expected {
                 if let Some(trouble) = seen.trouble.get(&own.id).and_then(|all| all.first()) {
@@ -170,19 +170,19 @@ impl Pin {
         None
     }
 
-    /// Waits until no Traefik knows anything of the pin any more.
+    /// Waits until no Traefik lists anything of the pin.
     async fn traefik_lets_go(&mut self, left: &[(&'static str, PinnedName)]) -> Result<()> {
         let limit = self.settings.confirm_timeout;
         let gone = retry::until(limit, async || {
-            if self.look_around().await.is_err() {
+            if self.refresh().await.is_err() {
                 return false;
             }
-            for front in &self.fronts {
-                match front.api.knows_pinned(left).await {
+            for own in &self.instances.all {
+                match own.api.knows_pinned(left).await {
                     Ok(false) => {}
                     Ok(true) => return false,
                     Err(_) => {
-                        self.expire();
+                        self.instances.expire();
                         return false;
                     }
                 }
@@ -200,7 +200,7 @@ impl Pin {
 }
 
 /// Servers that belong to none of the replicas.
-pub(super) fn strangers(servers: &Servers, replicas: &[Replica]) -> Vec<Place> {
+pub(super) fn foreign_servers(servers: &Servers, replicas: &[Replica]) -> Vec<Place> {
     let places = servers.services.values().flat_map(|places| places.keys());
     let own = |place: &&Place| replicas.iter().any(|own| place.is_of(own));
     places.filter(|place| !own(place)).copied().collect()

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::Replica,
-    proxy::traefik::names::{Protocol, is_label},
+    proxy::traefik::labels::{Protocol, is_label},
 };
 
 /// What decides which of a replica's networks is used.

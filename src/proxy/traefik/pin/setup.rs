@@ -4,12 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::{Component, Path, PathBuf},
-    sync::Arc,
 };
 
 use bollard::models::ContainerSummary;
 
-use super::{DefaultRules, Directory, Front, Phase, Pin, Prefix, Reach, Sides, Watched, all_names};
+use super::{
+    DefaultRules, Directory, Phase, Pin, Prefix, Reach, Sides, Watched, definition::Definition,
+};
 use crate::{
     context::ServiceContext,
     engine::{
@@ -21,13 +22,10 @@ use crate::{
     proxy::{
         landscape::Landscape,
         traefik::{
-            advice,
-            api::{Api, Servers},
-            discover::{Lookout, Reads, TraefikContainer, Wanted, looks_like_traefik},
-            names::{Protocol, names},
-            others::Others,
-            reach::named,
-            static_config::FilePlace,
+            api::{Api, Servers, named},
+            config::{FilePlace, Reads, TraefikContainer, advice, looks_like_traefik},
+            discover::{Instances, Wanted},
+            labels::{Protocol, all_names, names},
         },
     },
 };
@@ -71,86 +69,64 @@ pub async fn pin(
             context.key.service
         )));
     }
-    let by_url = !context.settings.traefik_url.is_empty();
-    let mut pin = Pin {
-        engine: landscape.engine.clone(),
-        key: context.key.clone(),
-        settings: context.settings.clone(),
-        epoch: context.epoch,
-        wanted: Wanted::of(context),
-        fronts: Vec::new(),
-        places: Vec::new(),
-        lookout: (!by_url).then(|| {
-            let found = landscape.socket_proxies.clone();
-            Lookout::new(context, landscape, found)
-        }),
-        others: Others::new(&landscape.engine, &context.key),
-    };
+    let (engine, settings) = (&landscape.engine, &context.settings);
+    let by_url = !settings.traefik_url.is_empty();
+    let mut places = Vec::new();
+    let found = landscape.socket_proxies.clone();
+    let mut instances = Instances::new(context, landscape, found);
     for traefik in concerned {
-        pin.take_in(traefik, false).await?;
+        let at = place(engine, &mut places, traefik).await?;
+        if !by_url {
+            instances.add(landscape.api(traefik, settings).await?, Some(at));
+        }
     }
     if by_url {
-        let front = |api| Front {
-            api: Arc::new(api),
-            place: None,
-            stranger: false,
-        };
-        pin.fronts = named(&context.settings, traefiks)
-            .await?
-            .into_iter()
-            .map(front)
-            .collect();
+        for api in named(settings, traefiks).await? {
+            instances.add(api, None);
+        }
     }
-    pin.get_acquainted(&context.olds, &landscape.running)
+    let mut pin = Pin {
+        engine: engine.clone(),
+        key: context.key.clone(),
+        settings: settings.clone(),
+        epoch: context.epoch,
+        wanted: Wanted::of(context),
+        instances,
+        places,
+    };
+    pin.learn_baseline(&context.olds, &landscape.running)
         .await?;
     pin.try_it_out(&context.olds)?;
     Ok(pin)
 }
 
-impl Pin {
-    /// Adds a Traefik and, unless it is known already, its directory.
-    pub(super) async fn take_in(
-        &mut self,
-        traefik: &TraefikContainer,
-        stranger: bool,
-    ) -> Result<()> {
-        let path = absolute(traefik, watched_directory(traefik)?);
-        let directory = Directory::find(&self.engine, traefik, &path).await?;
-        let reach = reach(traefik);
-        let known = self
-            .places
-            .iter()
-            .position(|own| own.directory.is(&directory));
-        let place = match known {
-            Some(at) => {
-                self.places[at].reach.meet(&reach);
-                at
-            }
-            None => {
-                let docker = traefik.config.docker.as_ref();
-                let rules = DefaultRules {
-                    template: docker.and_then(|docker| docker.default_rule.clone()),
-                    known: BTreeMap::new(),
-                };
-                self.places.push(Watched {
-                    directory,
-                    reach,
-                    rules,
-                    file: None,
-                });
-                self.places.len() - 1
-            }
-        };
-        if self.settings.traefik_url.is_empty() {
-            self.fronts.push(Front {
-                api: traefik.api(&self.engine, &self.settings).await?,
-                place: Some(place),
-                stranger,
-            });
-        }
-        Ok(())
+/// The index of a Traefik's directory, which is added unless it is known already.
+pub async fn place(
+    engine: &Engine,
+    places: &mut Vec<Watched>,
+    traefik: &TraefikContainer,
+) -> Result<usize> {
+    let path = absolute(traefik, watched_directory(traefik)?);
+    let directory = Directory::find(engine, traefik, &path).await?;
+    let reach = reach(traefik);
+    if let Some(at) = places.iter().position(|own| own.directory.is(&directory)) {
+        places[at].reach.meet(&reach);
+        return Ok(at);
     }
+    let docker = traefik.config.docker.as_ref();
+    places.push(Watched {
+        directory,
+        reach,
+        rules: DefaultRules {
+            template: docker.and_then(|docker| docker.default_rule.clone()),
+            known: BTreeMap::new(),
+        },
+        file: None,
+    });
+    Ok(places.len() - 1)
+}
 
+impl Pin {
     /// Routers that only the version has which is wanted. Before the cutover they are the Docker provider's alone: to pin
     /// them to the old version would take from other services what they may be about to take over.
     pub fn new_routers(&self, replicas: &[Replica]) -> Vec<String> {
@@ -160,12 +136,13 @@ impl Pin {
         new.map(|(_, name)| name).collect()
     }
 
-    /// Whether any Traefik knew the service when it was asked before the rollout.
+    /// Whether any Traefik routed to the service before the rollout.
     pub fn knows_the_service(&self) -> bool {
-        self.fronts.iter().any(|front| !front.stranger)
+        self.instances.routed_before()
     }
 
-    async fn get_acquainted(
+    /// Notes what Traefik does before anything is changed, and takes an epoch that is later than any.
+    async fn learn_baseline(
         &mut self,
         replicas: &[Replica],
         running: &[ContainerSummary],
@@ -178,8 +155,8 @@ impl Pin {
             .max(last.map_or(0, |last| last.saturating_add(1)));
         let names = all_names(replicas);
         let pinned = self.places.iter().any(|place| place.pins());
-        for at in 0..self.fronts.len() {
-            let api = &self.fronts[at].api;
+        for at in 0..self.instances.all.len() {
+            let api = &self.instances.all[at].api;
             let servers = api.servers(&names).await?;
             if !servers.services.is_empty() && !pinned {
                 self.refuse_shared(api, replicas, &servers, running).await?;
@@ -188,7 +165,7 @@ impl Pin {
             for place in &mut self.places {
                 place.rules.known.extend(rules.clone());
             }
-            self.fronts[at].stranger = servers.services.is_empty() && !pinned;
+            self.instances.all[at].routed_before = !servers.services.is_empty() || pinned;
         }
         Ok(())
     }
@@ -205,7 +182,7 @@ impl Pin {
             .map(|own| &own.labels)
             .chain([&self.wanted.labels]);
         let routers = own.flat_map(|labels| {
-            let unruled = super::definition::Definition::of(labels, &|_| None).unruled;
+            let unruled = Definition::of(labels, &|_| None).unruled;
             unruled.into_iter()
         });
         for router in routers.collect::<BTreeSet<String>>() {
@@ -234,7 +211,7 @@ impl Pin {
         }
         // With nothing left to route to, Traefik keeps what it knew last, servers that are gone among it
         // (`isEmptyConfiguration` of its watcher).
-        for place in super::release::strangers(servers, replicas) {
+        for place in super::release::foreign_servers(servers, replicas) {
             if let Some(owner) = owner(place.address, running) {
                 return Err(Error::refused(format!(
                     "{owner}, at {place}, is a server of the same Traefik service as {}",
@@ -330,21 +307,9 @@ fn absolute(traefik: &TraefikContainer, path: &str) -> String {
 
 /// How a Traefik reaches replicas.
 fn reach(traefik: &TraefikContainer) -> Reach {
-    let host = traefik.inspect.host_config.as_ref();
-    let mode = host.and_then(|config| config.network_mode.as_deref());
-    let settings = traefik.inspect.network_settings.as_ref();
-    let networks = settings.and_then(|settings| settings.networks.as_ref());
     let docker = traefik.config.docker.as_ref();
     Reach {
         network: docker.and_then(|docker| docker.network.clone()),
-        shared: match mode {
-            Some("host") => None,
-            _ => Some(
-                networks
-                    .into_iter()
-                    .flat_map(|all| all.keys().cloned())
-                    .collect(),
-            ),
-        },
+        shared: traefik.networks(),
     }
 }

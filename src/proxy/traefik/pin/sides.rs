@@ -1,4 +1,4 @@
-//! Who is pinned at each stage, and what each version defines. Pure.
+//! Which replicas are pinned in each phase, and what each version defines. Pure.
 
 use std::collections::BTreeMap;
 
@@ -85,7 +85,7 @@ fn runs(replica: &Replica) -> bool {
     replica.run == Run::Running
 }
 
-/// Whom Traefik's Docker provider routes to (`keepContainer`, `pkg/provider/docker/config.go`).
+/// Whether Traefik's Docker provider routes to it (`keepContainer`, `pkg/provider/docker/config.go`).
 fn answers(replica: &Replica) -> bool {
     runs(replica) && matches!(replica.health, Health::None | Health::Healthy)
 }

@@ -15,7 +15,7 @@ use crate::engine::ContainerStat;
 /// There where the kernel enforces labels on files.
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
-/// Whether a directory is the one that the engine has looked at, as far as can be told: by size, permissions and the
+/// Whether a directory is the one that the engine has looked at, as far as can be seen: by size, permissions and the
 /// fraction of the second in which it was last changed.
 pub fn is(path: &Path, seen: &ContainerStat) -> bool {
     let Ok(own) = fs::metadata(path) else {
@@ -82,7 +82,7 @@ fn stage_and_move(staged: &Path, directory: &Path, file: &str, text: &str) -> io
     let _ = fs::remove_file(staged);
     let mut out = File::create_new(staged)?;
     out.write_all(text.as_bytes())?;
-    // Whoever may read the directory may read what is in it, Traefik above all.
+    // A user that may read the directory may read the files in it, Traefik above all.
     let own = fs::metadata(directory)?;
     out.set_permissions(Permissions::from_mode(own.mode() & 0o666))?;
     let _ = std::os::unix::fs::fchown(&out, Some(own.uid()), Some(own.gid()));

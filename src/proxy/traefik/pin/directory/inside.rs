@@ -6,7 +6,7 @@ use super::STAGE;
 use crate::{
     engine::{Engine, ExecCommand},
     error::{Error, Result},
-    proxy::traefik::discover::TraefikContainer,
+    proxy::traefik::config::TraefikContainer,
 };
 
 /// How long one command may take.
@@ -20,7 +20,7 @@ for tool in head stat mv grep dirname; do command -v "$tool" >/dev/null || { ech
 "#;
 
 /// Stages beside the directory, or below it where that would be another mount, and renames; see `here` for the rest.
-/// The length is given, since the end of the input may not come; or too soon, where whoever writes dies.
+/// The length is given, since the end of the input may not come; or too soon, where the writer dies.
 const WRITE: &str = r#"
 set -e
 d=$(realpath "$1")
@@ -39,7 +39,7 @@ const REMOVE: &str = r#"
 rm -f "$1/$2" && { rmdir "$1/$3" 2>/dev/null || true; }
 "#;
 
-/// As whom the container's shell is run.
+/// The container's shell, and the user that runs it.
 pub struct Inside {
     user: Option<String>,
 }

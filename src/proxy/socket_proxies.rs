@@ -1,0 +1,185 @@
+//! The socket proxies that run on an engine, and the control connection to each.
+
+mod control;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bollard::models::ContainerSummary;
+
+pub use self::control::Control;
+use crate::{
+    engine::{
+        Engine,
+        summary::{name, networks_of},
+    },
+    error::{Error, Result},
+    model::label,
+    socket_proxy::only::{self, Wanted},
+};
+
+const SUBCOMMAND: &str = "socket-proxy";
+
+/// A socket proxy that runs, and its image.
+#[derive(Clone)]
+pub struct SocketProxy {
+    /// How to talk with it.
+    pub control: Control,
+    /// The id of its image, which holds this program.
+    pub image: String,
+    /// The Compose project that it is part of.
+    pub(super) project: Option<String>,
+    /// And the service that it is there.
+    service: Option<String>,
+    pub(super) networks: BTreeSet<String>,
+    /// Where the program is in that image.
+    pub program: String,
+    /// What helpers of that image speak, by its label.
+    pub helper: Option<String>,
+    /// Whether it shows its readers containers of the service's project at all.
+    pub(super) shows_project: bool,
+    /// What limits its readers (`--only`), as it is written in its command.
+    only: Vec<Wanted>,
+}
+
+/// Those that a Traefik in front of the service can read through.
+pub fn showing(found: &[SocketProxy]) -> impl Iterator<Item = &SocketProxy> + Clone {
+    found.iter().filter(|own| own.shows_project)
+}
+
+impl SocketProxy {
+    /// Whether its readers see containers of every kind.
+    pub fn shows_all(&self) -> bool {
+        self.only.is_empty()
+    }
+
+    /// Refuses a container that its readers do not see, whatever is set on it.
+    pub fn refuse_unseen(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
+        if only::admits(&self.only, labels) {
+            return Ok(());
+        }
+        let wanted: Vec<String> = self.only.iter().map(Wanted::to_string).collect();
+        Err(Error::refused(format!(
+            "{} shows Traefik only containers with {}, and {name} is none of them",
+            self.control.name,
+            wanted.join(" or ")
+        ))
+        .hint("give its service that label in the Compose file"))
+    }
+
+    /// Whether this name in a network is its own: its container's, or its service's in Compose.
+    pub(super) fn is_called(&self, host: &str) -> bool {
+        self.control.name == host || self.service.as_deref() == Some(host)
+    }
+}
+
+/// Every socket proxy among containers that run, those of the project first.
+pub(super) async fn among(
+    engine: &Engine,
+    running: &[ContainerSummary],
+    project: &str,
+) -> Result<Vec<SocketProxy>> {
+    let mut found = Vec::new();
+    for summary in running {
+        let command = command(engine, summary).await?;
+        let command = command.unwrap_or_default();
+        found.extend(socket_proxy(engine, summary, &command, project));
+    }
+    found.sort_by_key(|found| found.project.as_deref() != Some(project));
+    Ok(found)
+}
+
+/// What a container runs. Podman lists the arguments alone and tells the program on closer inspection.
+async fn command(engine: &Engine, summary: &ContainerSummary) -> Result<Option<String>> {
+    let listed = summary.command.as_deref().unwrap_or_default();
+    let listed = listed.trim_matches('"');
+    if listed.split_whitespace().next() != Some(SUBCOMMAND) {
+        return Ok(Some(listed.to_owned()));
+    }
+    let id = summary.id.as_deref().unwrap_or_default();
+    let inspect = engine.inspect(id).await?;
+    let program = inspect.and_then(|inspect| inspect.path);
+    Ok(program.map(|program| format!("{program} {listed}")))
+}
+
+/// A container is a socket proxy when it runs `rollout socket-proxy`, whatever it is called.
+fn socket_proxy(
+    engine: &Engine,
+    summary: &ContainerSummary,
+    command: &str,
+    project: &str,
+) -> Option<SocketProxy> {
+    let mut words = command.split_whitespace();
+    let program = words.next()?;
+    let is_ours = program.rsplit('/').next() == Some("rollout") && words.next() == Some(SUBCOMMAND);
+    let labels = summary.labels.as_ref();
+    if !is_ours || labels.is_some_and(|labels| labels.contains_key(label::ROLE)) {
+        return None;
+    }
+    let control = Control::new(
+        engine.clone(),
+        summary.id.clone()?,
+        name(summary),
+        program.to_owned(),
+    );
+    let label = |name| labels.and_then(|labels| labels.get(name).cloned());
+    let only = only_of(words);
+    Some(SocketProxy {
+        control,
+        image: summary.image_id.clone()?,
+        project: label(label::COMPOSE_PROJECT),
+        service: label(label::COMPOSE_SERVICE),
+        helper: label(label::HELPER),
+        networks: networks_of(summary).cloned().collect(),
+        program: program.to_owned(),
+        shows_project: only.is_empty() || only.iter().any(|own| of_project(own, project)),
+        only: only.iter().filter_map(|own| own.parse().ok()).collect(),
+    })
+}
+
+/// The values of `--only` among these arguments.
+fn only_of<'a>(arguments: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let arguments: Vec<&str> = arguments.collect();
+    let flags = arguments.iter().enumerate();
+    let only = flags.filter_map(|(at, flag)| match flag.strip_prefix("--only")? {
+        "" => arguments.get(at + 1).copied(),
+        given => given.strip_prefix('='),
+    });
+    only.collect()
+}
+
+/// Whether containers of a Compose project can match. Only the label of other projects rules that out: any other label
+/// may be one of theirs.
+fn of_project(wanted: &str, project: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((label::COMPOSE_PROJECT, own)) => own == project,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{of_project, only_of};
+
+    #[test]
+    fn only_the_label_of_other_projects_rules_a_socket_proxy_out() {
+        for (arguments, expected) in [
+            ("", true),
+            ("--listen 0.0.0.0:2375", true),
+            ("--only=com.docker.compose.project=shop", true),
+            ("--only com.docker.compose.project=shop", true),
+            ("--only=com.docker.compose.project", true),
+            ("--only=traefik.enable=true", true),
+            ("--only=com.docker.compose.project=blog", false),
+            ("--only com.docker.compose.project=blog", false),
+            (
+                "--only com.docker.compose.project=blog --only=com.docker.compose.project=shop",
+                true,
+            ),
+            ("--only=com.docker.compose.project=blog --only public", true),
+        ] {
+            let only = only_of(arguments.split_whitespace());
+            let shows = only.is_empty() || only.iter().any(|own| of_project(own, "shop"));
+            assert_eq!(shows, expected, "{arguments}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! One HTTP GET of a Traefik API: straight, by a tunnel into Traefik's container, or by the socket proxy beside it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use reqwest::{Client, ClientBuilder, redirect::Policy};
+
+use super::{
+    access::{Access, Credentials},
+    tunnel::Tunnel,
+};
+use crate::{
+    error::{Error, Result},
+    proxy::socket_proxies::Control,
+};
+
+/// How long one question may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to come about: an address that is not reached from here stays silent.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest answer that is read, in bytes.
+const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// How an API is reached from here.
+pub enum Reach {
+    /// Straight, or by a tunnel.
+    Http(Http),
+    /// By the socket proxy beside it.
+    Through(Control),
+}
+
+/// An HTTP client of one API.
+pub struct Http {
+    client: Client,
+    credentials: Option<Credentials>,
+    tunnel: Option<Tunnel>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    pub location: Option<String>,
+    /// The page after this one (`X-Next-Page`); the last one says 1.
+    pub next_page: Option<u32>,
+}
+
+impl Http {
+    /// For a URL that the operator gave: names are resolved, and certificates looked at.
+    pub fn named(access: &Access, credentials: Option<Credentials>) -> Result<Self> {
+        Ok(Self {
+            client: built(trusting(builder(), access))?,
+            credentials: credentials.or_else(|| access.credentials.clone()),
+            tunnel: None,
+        })
+    }
+
+    /// For an address that the engine gave; `host` is what the API goes by there.
+    ///
+    /// The engine vouches for the address. So a certificate is checked only where the operator names its authority.
+    pub fn at(
+        address: SocketAddr,
+        host: &str,
+        access: &Access,
+        credentials: Option<Credentials>,
+    ) -> Result<Self> {
+        let client = vouched(builder(), access).no_proxy().resolve(host, address);
+        Ok(Self {
+            client: built(client)?,
+            credentials,
+            tunnel: None,
+        })
+    }
+
+    /// Through a tunnel into Traefik's container.
+    pub fn inside(
+        tunnel: Tunnel,
+        access: &Access,
+        credentials: Option<Credentials>,
+    ) -> Result<Self> {
+        let client = vouched(builder(), access).unix_socket(tunnel.path());
+        Ok(Self {
+            client: built(client)?,
+            credentials,
+            tunnel: Some(tunnel),
+        })
+    }
+
+    async fn get(&self, url: &str) -> Result<Answer> {
+        let mut request = self.client.get(url);
+        if let Some(own) = &self.credentials {
+            request = request.basic_auth(&own.user, Some(&own.password));
+        }
+        let mut response = request.send().await.map_err(|error| self.silent(error))?;
+        let header = |name: &str| response.headers().get(name)?.to_str().ok();
+        let mut answer = Answer {
+            status: response.status().as_u16(),
+            location: header("location").map(str::to_owned),
+            next_page: header("x-next-page").and_then(|page| page.parse().ok()),
+            body: String::new(),
+        };
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.silent(error))? {
+            if body.len() + chunk.len() > MAX_BODY {
+                return Err(Error::failed(format!(
+                    "the answer is larger than {MAX_BODY} bytes"
+                )));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        answer.body = String::from_utf8_lossy(&body).into_owned();
+        Ok(answer)
+    }
+
+    fn silent(&self, error: reqwest::Error) -> Error {
+        let complaint = self.tunnel.as_ref().and_then(Tunnel::complaint);
+        Error::failed(complaint.unwrap_or_else(|| reason(&error.without_url())))
+    }
+}
+
+impl Reach {
+    /// The user and password that it sends along.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        match self {
+            Self::Http(http) => http.credentials.as_ref(),
+            Self::Through(_) => None,
+        }
+    }
+
+    pub async fn get(&self, url: &str) -> Result<Answer> {
+        match self {
+            Self::Http(http) => http.get(url).await,
+            Self::Through(control) => {
+                let fetched = control.fetch(url).await?;
+                let next = fetched.headers.get("x-next-page");
+                Ok(Answer {
+                    status: fetched.status,
+                    next_page: next.and_then(|page| page.parse().ok()),
+                    body: fetched.body,
+                    location: None,
+                })
+            }
+        }
+    }
+}
+
+fn builder() -> ClientBuilder {
+    // A crate that is built without a provider of its own finds the one that the process has chosen.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    Client::builder()
+        .timeout(TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        // A page to log in at is no API, and a password is for the one that was named.
+        .redirect(Policy::none())
+}
+
+fn trusting(builder: ClientBuilder, access: &Access) -> ClientBuilder {
+    match access.authorities.is_empty() {
+        true => builder,
+        false => builder.tls_certs_merge(access.authorities.clone()),
+    }
+}
+
+fn vouched(builder: ClientBuilder, access: &Access) -> ClientBuilder {
+    match access.authorities.is_empty() {
+        // Traefik's own certificate is made by itself.
+        true => builder.tls_danger_accept_invalid_certs(true),
+        false => builder.tls_certs_only(access.authorities.clone()),
+    }
+}
+
+fn built(builder: ClientBuilder) -> Result<Client> {
+    builder
+        .build()
+        .map_err(|error| Error::refused(format!("no HTTP client: {}", reason(&error))))
+}
+
+/// An error and its causes, less what each repeats of the next.
+fn reason(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    match error.is_timeout() {
+        true => "no answer in time".to_owned(),
+        false => innermost.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::arbitrary::answer_without_end;
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_given_up_once_it_is_too_large() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
+        let endless = async {
+            answer_without_end(listener.accept().await.unwrap().0).await;
+        };
+        let url = format!("http://{address}/api/overview");
+        let (answer, ()) = tokio::join!(http.get(&url), endless);
+        let error = answer.unwrap_err().message;
+        assert_eq!(error, "the answer is larger than 16777216 bytes");
+    }
+}

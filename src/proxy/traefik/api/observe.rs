@@ -1,0 +1,219 @@
+//! From what every Traefik lists to what is live and what is hidden. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{Place, Servers};
+use crate::{
+    model::{ContainerId, Replica, Share},
+    proxy::{
+        Observation,
+        traefik::labels::{names, unknown},
+    },
+};
+
+/// Live: a server that is up, in every service of the replica, on every instance. Hidden: in none of any. Else neither.
+pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
+    let mut observation = Observation::default();
+    for replica in replicas {
+        let own = names(&replica.labels);
+        let mut trouble = Vec::new();
+        let (mut live, mut hidden) = (true, true);
+        for servers in &answers {
+            for (service, places) in &servers.services {
+                let up = server(replica, own.services.contains(service), places);
+                hidden &= up.is_none();
+                if own.services.contains(service) {
+                    live &= up == Some(true);
+                    if up == Some(false) {
+                        let name = service.1.clone();
+                        observation.down.insert(replica.id.clone(), name);
+                    }
+                }
+            }
+            live &= own
+                .services
+                .iter()
+                .all(|service| servers.services.contains_key(service));
+            let concerns = |name: &String| {
+                own.routers
+                    .iter()
+                    .chain(&own.services)
+                    .any(|(_, known)| known == name)
+            };
+            trouble.extend(
+                servers
+                    .trouble
+                    .iter()
+                    .filter(|(name, _)| concerns(name))
+                    .map(|(_, text)| text.clone()),
+            );
+        }
+        if hidden && !trouble.is_empty() {
+            trouble.splice(..0, unknown_label(replica));
+        }
+        let ails = |router: &str| {
+            let begin = format!("router {router} ");
+            trouble.iter().any(|text| text.starts_with(&begin))
+        };
+        let routers = &own.routers;
+        if !routers.is_empty() && routers.iter().all(|(_, router)| ails(router)) {
+            observation.broken.insert(replica.id.clone());
+        }
+        note(&mut observation, &replica.id, live, hidden, trouble);
+    }
+    observation
+}
+
+/// Why Traefik leaves a replica out, where a label of its own says so.
+fn unknown_label(replica: &Replica) -> Option<String> {
+    let first = unknown(&replica.labels).into_iter().next();
+    let certain = first.filter(|own| own.is_certain)?;
+    Some(format!("it has no option {}", certain.label))
+}
+
+fn note(
+    observation: &mut Observation,
+    id: &ContainerId,
+    live: bool,
+    hidden: bool,
+    trouble: Vec<String>,
+) {
+    match (live, hidden) {
+        (true, false) => drop(observation.routing.insert(id.clone(), Share::Live)),
+        (false, true) => drop(observation.routing.insert(id.clone(), Share::Hidden)),
+        _ => {}
+    }
+    if !trouble.is_empty() {
+        observation.trouble.insert(id.clone(), trouble);
+    }
+}
+
+/// Whether a service has a server of this replica, and whether that is up.
+fn server(replica: &Replica, is_own: bool, places: &BTreeMap<Place, bool>) -> Option<bool> {
+    // A replica in another network namespace has no address of its own, so any server counts; a second set is refused there.
+    if replica.borrows_network {
+        let own = is_own && replica.serves() && !places.is_empty();
+        return own.then(|| places.values().all(|up| *up));
+    }
+    let own = places.iter().filter(|(place, _)| place.is_of(replica));
+    own.map(|(_, up)| *up).reduce(|all, up| all && up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Health, Run},
+        plan::simulator,
+        proxy::traefik::labels::Protocol,
+    };
+
+    /// A replica with a router and a service called `app`.
+    fn replica(id: &str, address: &str) -> Replica {
+        let labels = [
+            ("traefik.http.routers.app.rule", "Host(`a`)"),
+            ("traefik.http.services.app.loadbalancer.server.port", "80"),
+        ];
+        Replica {
+            addresses: vec![address.parse().unwrap()],
+            labels: labels
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..simulator::old(id)
+        }
+    }
+
+    fn lists(servers: &[(&str, bool)]) -> Servers {
+        let places = servers.iter().map(|(address, up)| {
+            let place = Place {
+                address: address.parse().unwrap(),
+                port: Some(80),
+            };
+            (place, *up)
+        });
+        let service = (Protocol::Http, "app".to_owned());
+        Servers {
+            services: [(service, places.collect())].into(),
+            trouble: Vec::new(),
+        }
+    }
+
+    fn route(replica: &Replica, answers: Vec<Servers>) -> Option<Share> {
+        let observation = observation(std::slice::from_ref(replica), answers);
+        observation.routing.get(&replica.id).copied()
+    }
+
+    #[test]
+    fn live_is_what_every_instance_lists_as_up_and_hidden_what_none_lists() {
+        let one = replica("a", "10.0.0.2");
+        let (with, without) = (
+            || lists(&[("10.0.0.2", true), ("10.0.0.3", true)]),
+            || lists(&[("10.0.0.3", true)]),
+        );
+        assert_eq!(route(&one, vec![with(), with()]), Some(Share::Live));
+        assert_eq!(route(&one, vec![without(), without()]), Some(Share::Hidden));
+        assert_eq!(route(&one, vec![with(), without()]), None);
+        assert_eq!(route(&one, vec![lists(&[("10.0.0.2", false)])]), None);
+    }
+
+    #[test]
+    fn down_is_a_replica_of_which_one_instance_says_so() {
+        let both = [replica("a", "10.0.0.2"), replica("b", "10.0.0.3")];
+        let up = || lists(&[("10.0.0.2", true), ("10.0.0.3", true)]);
+        let half = lists(&[("10.0.0.2", true), ("10.0.0.3", false)]);
+        assert_eq!(observation(&both, vec![up(), up()]).down, [].into());
+        let expected = [(ContainerId("b".to_owned()), "app".to_owned())].into();
+        assert_eq!(observation(&both, vec![up(), half]).down, expected);
+    }
+
+    #[test]
+    fn a_replica_in_a_borrowed_network_is_live_with_whatever_its_service_lists() {
+        let mut one = replica("a", "10.0.0.2");
+        one.addresses = Vec::new();
+        assert_eq!(
+            route(&one, vec![lists(&[("127.0.0.1", true)])]),
+            Some(Share::Hidden)
+        );
+        one.borrows_network = true;
+        assert_eq!(
+            route(&one, vec![lists(&[("127.0.0.1", true)])]),
+            Some(Share::Live)
+        );
+        assert_eq!(route(&one, vec![lists(&[])]), Some(Share::Hidden));
+        one.run = Run::Exited;
+        one.health = Health::None;
+        assert_eq!(
+            route(&one, vec![lists(&[("127.0.0.1", true)])]),
+            Some(Share::Hidden)
+        );
+    }
+
+    #[test]
+    fn a_replica_is_broken_when_every_router_of_it_is() {
+        let mut one = replica("a", "10.0.0.2");
+        let labels = ["traefik.tcp.routers.a.rule", "traefik.tcp.routers.b.rule"];
+        let labels = labels.map(|key| (key.to_owned(), "HostSNI(`*`)".to_owned()));
+        one.labels = labels.into();
+        let broken = |trouble: &[(&str, &str)]| {
+            let trouble = trouble.iter();
+            let trouble = trouble.map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+            let servers = Servers {
+                trouble: trouble.collect(),
+                ..lists(&[])
+            };
+            let seen = observation(std::slice::from_ref(&one), vec![servers]);
+            seen.broken.contains(&one.id)
+        };
+        assert!(!broken(&[]));
+        let a = ("a", "router a is disabled");
+        assert!(!broken(&[a]), "the other router works");
+        // What ails a service, or one router at several Traefiks, breaks no other router.
+        let service = ("a", "service b is disabled");
+        let again = ("a", "router a does not exist");
+        assert!(
+            !broken(&[a, service, again]),
+            "the other router still works"
+        );
+        assert!(broken(&[a, ("b", "router b is disabled")]));
+    }
+}

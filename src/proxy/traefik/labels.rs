@@ -1,0 +1,63 @@
+//! What Traefik makes of the labels of containers: which names they define, which ports they route to, which of them it
+//! leaves out, and what clashes. Pure.
+
+mod checks;
+mod conflicts;
+mod constraints;
+mod fields;
+mod kept;
+mod names;
+mod neighbour;
+mod network;
+mod ports;
+mod refuse;
+
+use std::collections::BTreeMap;
+
+pub use self::{
+    checks::checks,
+    conflicts::{
+        Clash, MIDDLEWARE, Object, Outcome, ROUTER, SERVICE, between, clashes, objects_of,
+    },
+    fields::{Unknown, unknown},
+    names::{is_false, is_traefik, wants_traefik},
+    neighbour::Neighbour,
+    ports::routed,
+};
+pub(super) use self::{
+    kept::{LeftOut, left_out},
+    names::{Names, Protocol, all_names, default_name, is_label, names},
+    neighbour::{is_of, is_well, labels_of},
+    network::astray,
+    refuse::unknown_labels,
+};
+use crate::{
+    context::ServiceContext,
+    engine::Image,
+    error::Result,
+    model::Replica,
+    namespace::traffic::Protocol as Spoken,
+    overlay::Labels,
+    proxy::{LabelRules, ServiceCheck},
+};
+
+/// The same for every Traefik, whichever way the traffic is moved.
+pub struct TraefikLabels;
+
+impl LabelRules for TraefikLabels {
+    fn routed_ports(&self, replica: &Replica) -> BTreeMap<u16, Spoken> {
+        routed(&replica.labels, &replica.ports)
+    }
+
+    fn only_datagrams(&self, replica: &Replica) -> bool {
+        names::only_datagrams(&replica.labels)
+    }
+
+    fn refuse_version(&self, context: &ServiceContext<'_>, image: &Image) -> Result<()> {
+        refuse::ports(context, image)
+    }
+
+    fn checks(&self, labels: &Labels, ports: &[u16]) -> Vec<ServiceCheck> {
+        checks(labels, ports)
+    }
+}

@@ -1,0 +1,53 @@
+//! A container of another service, and what its entry in the engine's list says of it. Pure.
+
+use std::collections::BTreeMap;
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
+
+use crate::{
+    model::{ServiceKey, label},
+    overlay::Labels,
+};
+
+/// A container of another service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    pub id: String,
+    pub name: String,
+    /// As Traefik reads them.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Neighbour {
+    /// Its Compose project.
+    pub fn project(&self) -> Option<&str> {
+        self.labels.get(label::COMPOSE_PROJECT).map(String::as_str)
+    }
+
+    /// Its service there.
+    pub fn service(&self) -> Option<&str> {
+        self.labels.get(label::COMPOSE_SERVICE).map(String::as_str)
+    }
+}
+
+/// The labels of a container, as they are.
+pub fn labels_of(summary: &ContainerSummary) -> Labels {
+    let labels = summary.labels.iter().flatten();
+    labels
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Whether a container with these labels is one of the service's.
+pub fn is_of(key: &ServiceKey, labels: &Labels) -> bool {
+    labels.get(label::COMPOSE_PROJECT) == Some(&key.project)
+        && labels.get(label::COMPOSE_SERVICE) == Some(&key.service)
+}
+
+/// Whether Traefik keeps a container in this state: it runs, and Docker does not doubt its health.
+pub fn is_well(summary: &ContainerSummary) -> bool {
+    let status = summary.status.as_deref().unwrap_or_default();
+    let doubted = ["(unhealthy)", "(health: starting)"];
+    summary.state == Some(ContainerSummaryStateEnum::RUNNING)
+        && !doubted.iter().any(|word| status.contains(word))
+}

@@ -1,0 +1,165 @@
+//! Finds out whether the socket proxies can move the traffic of a service, and refuses it with a reason where they cannot.
+
+use std::sync::Arc;
+
+use bollard::models::ContainerSummary;
+
+use super::{Relabel, is_concerned};
+use crate::{
+    check::Check,
+    context::ServiceContext,
+    engine::summary::reaches,
+    error::{Error, Result},
+    model::ServiceKey,
+    proxy::{
+        landscape::Landscape,
+        socket_proxies::{Control, SocketProxy, showing},
+        traefik::{
+            api::{Api, named},
+            config::{Reads, TraefikContainer, advice},
+            discover::{Instances, may_matter, readers},
+        },
+    },
+    settings::Settings,
+};
+
+/// The Traefiks in front of a service, ready to be asked; refused where there is no way to move traffic at once.
+///
+/// `all` are those that share a network with it, and have to do with it.
+pub async fn relabel(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    all: &[TraefikContainer],
+) -> Result<Relabel> {
+    let ServiceContext { key, settings, .. } = context;
+    let found = &landscape.socket_proxies;
+    let (running, networks) = (&landscape.running, context.networks());
+    let answers = landscape.ask_all(showing(found)).await;
+    let readers = readers(answers, running, &networks)?;
+    if !settings.ignores(Check::Switch) {
+        refuse_bypass(all, &key.project)?;
+    }
+    if readers.is_empty() {
+        return Err(no_reader(key, found, all, running));
+    }
+    let apis = match settings.traefik_url.is_empty() {
+        true => apis(landscape, all, settings).await?,
+        false => named(settings, all).await?,
+    };
+    let reads = |found: &&SocketProxy| {
+        readers
+            .iter()
+            .any(|(own, _)| own.container == found.control.container)
+    };
+    let matter =
+        showing(found).filter(|found| reads(found) || may_matter(found, running, &networks));
+    let controls: Vec<Control> = matter.clone().map(|found| found.control.clone()).collect();
+    let mut instances = Instances::new(context, landscape, matter.cloned().collect());
+    for api in apis {
+        instances.add(api, ());
+    }
+    let mut relabel = Relabel {
+        key: key.clone(),
+        epoch: context.epoch,
+        controls,
+        instances,
+    };
+    relabel.learn_baseline(&context.olds).await?;
+    Ok(relabel)
+}
+
+/// What has to be added to a stack whose Traefik reads the engine's socket itself, as that Traefik wants it.
+fn how_to_add(traefik: Option<&TraefikContainer>, project: &str) -> String {
+    let lines = match traefik {
+        Some(traefik) => traefik.how_to_add(project),
+        None => advice::how_to_add(advice::IMAGE, &advice::Reader::default()),
+    };
+    format!("{lines}\n      or go on without an atomic cutover: --allow-split")
+}
+
+/// Names a socket proxy of another project only where a Traefik in front of the service could read through it.
+fn no_reader(
+    key: &ServiceKey,
+    found: &[SocketProxy],
+    all: &[TraefikContainer],
+    running: &[ContainerSummary],
+) -> Error {
+    let own = |found: &&SocketProxy| found.project.as_ref() == Some(&key.project);
+    let is_in_front = |own: &&ContainerSummary| {
+        let mut fronts = all.iter();
+        fronts.any(|front| own.id.as_ref() == Some(&front.id))
+    };
+    let near = |found: &&SocketProxy| {
+        let mut fronts = running.iter().filter(is_in_front);
+        fronts.any(|front| reaches(front, &found.networks))
+    };
+    match found.iter().find(own).or_else(|| found.iter().find(near)) {
+        None if all.is_empty() => no_traefik(&key.service),
+        None => Error::refused("Traefik does not read through a socket proxy: none runs beside it")
+            .hint(how_to_add(all.first(), &key.project)),
+        Some(found) => Error::refused(format!(
+            "no Traefik in front of {} has an open event stream to a socket proxy such as {}",
+            key.service, found.control.name
+        ))
+        .hint(match all.iter().find(|own| own.config.swarm.is_some()) {
+            Some(traefik) => traefik.how_to_add(&key.project),
+            None => format!(
+                "see that Traefik runs, has {} in its environment, and shares a network with the socket proxy and one \
+                 with the service; docker compose logs says what it tries",
+                advice::docker_host()
+            ),
+        }),
+    }
+}
+
+fn no_traefik(service: &str) -> Error {
+    Error::refused(format!(
+        "no Traefik on this engine reads the labels of {service}: none shares a network with it"
+    ))
+    .hint(format!(
+        "where a Traefik elsewhere reads them (another host, traefik-kop), --proxy none rolls on health alone, with both \
+         versions reachable for a while, and --strategy recreate stops the old version first; otherwise start Traefik, \
+         and put it and {service} into one network"
+    ))
+}
+
+/// The API of each Traefik that reads through a socket proxy.
+async fn apis(
+    landscape: &Landscape,
+    traefiks: &[TraefikContainer],
+    settings: &Settings,
+) -> Result<Vec<Arc<Api>>> {
+    let mut apis = Vec::new();
+    for traefik in traefiks {
+        if is_concerned(traefik) {
+            let api = landscape.api(traefik, settings).await;
+            apis.push(api.map_err(|error| error.of(Check::Api))?);
+        }
+    }
+    match apis.is_empty() {
+        false => Ok(apis),
+        true => Err(Error::refused(
+            "the Traefik that reads through the socket proxy is no container of this engine",
+        )
+        .hint("name its API with --traefik-url http://HOST:8080")),
+    }
+}
+
+/// A Traefik that reads the socket itself and shares a network with the service would see both sets at once.
+fn refuse_bypass(traefiks: &[TraefikContainer], project: &str) -> Result<()> {
+    let bypasses = |traefik: &&TraefikContainer| matches!(traefik.reads, Reads::Socket(_));
+    match traefiks.iter().find(bypasses) {
+        None => Ok(()),
+        Some(traefik) if traefik.ignores_docker_host() => Err(Error::refused(format!(
+            "{} is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
+            traefik.name
+        ))
+        .hint(traefik.how_to_read(project))
+        .of(Check::Traefik)),
+        Some(traefik) => Err(Error::refused(format!(
+            "{} is a Traefik that does not read through a socket proxy",
+            traefik.name
+        ))
+        .hint(how_to_add(Some(traefik), project))),
+    }
+}
