@@ -32,6 +32,11 @@ impl Side {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// The command begins and reads the Compose files and the engine. Always the first event of a rollout.
+    Opening {
+        /// The services that the command names.
+        services: Vec<String>,
+    },
     /// A rollout begins; nothing is touched yet.
     Started {
         /// The revision that it makes.
@@ -67,6 +72,9 @@ pub enum Event {
         step: &'static str,
         /// The replicas it is about, by name; empty where it is about all.
         replicas: Vec<String>,
+        /// The longest that a wait takes; `None` for a step that is no wait.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit_ms: Option<u64>,
     },
     /// A step has ended well.
     StepFinished { step: &'static str, ms: u64 },
@@ -109,6 +117,8 @@ pub enum Event {
         replaces: Option<String>,
         /// From the change of the routing to the last proxy's agreement; `None` where no proxy routes to the service.
         cutover_ms: Option<u64>,
+        /// From the beginning until the last proxy agreed; `None` where no proxy routes to the service.
+        live_ms: Option<u64>,
         /// From the stop of the old replicas until the new ones served, where they were stopped first.
         #[serde(skip_serializing_if = "Option::is_none")]
         gap_ms: Option<u64>,

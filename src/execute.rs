@@ -39,6 +39,11 @@ pub trait World {
         facts: &mut Facts,
     ) -> Result<()>;
 
+    /// The longest that a step takes, where it is a wait.
+    fn limit(&mut self, _: &Step, _: &Desired, _: &Observed) -> Option<Duration> {
+        None
+    }
+
     /// The last log lines of the replica that failed, if one did.
     fn take_logs(&mut self) -> Vec<String> {
         Vec::new()
@@ -50,6 +55,8 @@ pub trait World {
 pub struct Summary {
     /// From the change of the routing to its confirmation.
     pub cutover: Option<Duration>,
+    /// When that was confirmed.
+    pub live_at: Option<Instant>,
     /// Where the old replicas were stopped first: from their stop until the new ones served.
     pub gap: Option<Duration>,
     /// How long each step took, by its name.
@@ -138,9 +145,11 @@ impl Running<'_> {
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
         if self.is_reported(step) && !(self.bakes_on && *step == Step::Bake) {
+            let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
                 step: step.name(),
                 replicas: names(step, observed),
+                limit_ms: limit.map(|limit| limit.as_millis() as u64),
             });
         }
         let started = Instant::now();
@@ -227,6 +236,7 @@ impl Running<'_> {
             && self.facts.confirmed == Some(*phase)
         {
             self.summary.cutover = Some(since.elapsed());
+            self.summary.live_at = Some(Instant::now());
             self.events.emit(Event::Confirmed {
                 side: Side::of(*phase),
                 ms: since.elapsed().as_millis() as u64,

@@ -159,6 +159,20 @@ impl World for Live<'_> {
         }
     }
 
+    fn limit(&mut self, step: &Step, desired: &Desired, observed: &Observed) -> Option<Duration> {
+        let sets = Sets::of(desired, observed);
+        match step {
+            Step::AwaitReady => {
+                let until = self.ready_by(&sets.news);
+                Some(until.saturating_duration_since(Instant::now()))
+            }
+            Step::Confirm(phase) => Some(self.limits(*phase, desired, &sets).total),
+            Step::Bake => Some(self.bake),
+            Step::Drain { .. } => Some(self.settle + self.context.settings.drain_timeout),
+            _ => None,
+        }
+    }
+
     fn take_logs(&mut self) -> Vec<String> {
         std::mem::take(&mut self.memory.logs)
     }

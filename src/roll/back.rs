@@ -26,6 +26,7 @@ impl RunContext<'_> {
             self.events.emit(Event::StepStarted {
                 step,
                 replicas: Vec::new(),
+                limit_ms: None,
             });
             let began = tokio::time::Instant::now();
             match self.engine.pull(digest).await {

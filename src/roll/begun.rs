@@ -146,6 +146,9 @@ impl Begun<'_> {
             image,
             replaces,
             cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
+            live_ms: summary
+                .live_at
+                .map(|at| at.duration_since(prepared.began).as_millis() as u64),
             gap_ms: summary.gap.map(|gap| gap.as_millis() as u64),
             total_ms,
             phases,

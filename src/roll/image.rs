@@ -151,6 +151,7 @@ impl RunContext<'_> {
         self.events.emit(Event::StepStarted {
             step,
             replicas: Vec::new(),
+            limit_ms: None,
         });
         let on_line = |line| self.events.emit(Event::Compose { line });
         let fetched = match build {

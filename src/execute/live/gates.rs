@@ -70,7 +70,7 @@ impl Live<'_> {
     }
 
     /// When the wait for all gates is over, however often it begins again.
-    fn ready_by(&mut self, news: &[&Replica]) -> Instant {
+    pub(super) fn ready_by(&mut self, news: &[&Replica]) -> Instant {
         let settings = &self.context.settings;
         let limit = match news.iter().any(|new| new.check.is_some()) {
             true => settings.timeout + settings.wait_after_healthy,

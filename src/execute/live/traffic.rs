@@ -117,7 +117,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    fn limits(&self, phase: Phase, desired: &Desired, sets: &Sets<'_>) -> Limits {
+    pub(super) fn limits(&self, phase: Phase, desired: &Desired, sets: &Sets<'_>) -> Limits {
         let held_back = self.proxy.held_back();
         let is_back = phase.keeps_old();
         let unseen = !self.memory.new_was_live && !sets.news.is_empty();
