@@ -43,7 +43,7 @@ pub async fn undo(engine: &Engine, key: &ServiceKey, image: &str, who: &str) -> 
             id,
         }),
         None => Err(Error::locked(format!(
-            "somebody else has asked for {key} to be undone already"
+            "another undo of {key} is already requested"
         ))),
     }
 }

@@ -60,8 +60,8 @@ impl Watcher {
         let unknown = watched.ports.as_ref().is_some_and(BTreeMap::is_empty);
         let helper = match (&watched.image, unknown) {
             (Some(image), false) => Helper::start(engine, image, replica, watched).await,
-            (None, _) => Err(Error::failed("there is no image for the helper")),
-            (_, true) => Err(Error::failed("its port is not known")),
+            (None, _) => Err(Error::failed("no image for the helper")),
+            (_, true) => Err(Error::failed("its port is unknown")),
         };
         if let Err(error) = &helper {
             tracing::warn!(%error, %replica, "no helper can look at the replica's sockets");
@@ -96,7 +96,7 @@ impl Helper {
         let mut session = engine.helper(image, replica, arguments).await?;
         let first = timeout(PATIENCE, session.next_line())
             .await
-            .map_err(|_| Error::failed("the helper says nothing"))??;
+            .map_err(|_| Error::failed("the helper does not report"))??;
         let (tell, looks) = watch::channel(Ok(look(&first)?));
         let (asks, questions) = mpsc::unbounded_channel();
         Ok(Self {
@@ -207,13 +207,13 @@ pub async fn drain(
         // The counters hold what it asks of others too, which nothing waits for.
         if !watcher.routed {
             events.notice(format!(
-                "{}: cannot look at its connections ({}); it is stopped without waiting for them",
+                "{}: its connections cannot be inspected ({}); stopping it without waiting for them",
                 replica.name, error.message
             ));
             return Ok(Drained::Unseen);
         }
         events.notice(format!(
-            "{}: cannot look at its connections ({}); counting its network traffic instead",
+            "{}: its connections cannot be inspected ({}); counting its network traffic instead",
             replica.name, error.message
         ));
         by_counters(engine, &replica.id, quiet * BLIND_FACTOR).await

@@ -113,7 +113,7 @@ impl Error {
             ..self
         };
         refused.or_hint(
-            "nothing was touched; docker info says how the engine is, then run the same command again",
+            "nothing was touched; check the engine with `docker info`, then run the same command again",
         )
     }
 

@@ -303,7 +303,7 @@ pub(crate) async fn unless_interrupted<T>(
 }
 
 /// What is said of a signal before the first change.
-pub(crate) const UNCHANGED: &str = "interrupted; nothing was changed, what ran before serves";
+pub(crate) const UNCHANGED: &str = "interrupted before anything was changed";
 
 /// Ends when a signal has come; never, once nobody can send one any more.
 pub(crate) async fn raised(interrupted: &mut watch::Receiver<bool>) {

@@ -48,7 +48,7 @@ pub async fn roll(
     };
     let rolled = story(prepared, held, landscape).await;
     if let Err(error) = lock.release().await {
-        events.notice(format!("the lock is left behind: {}", error.message));
+        events.notice(format!("the lock could not be released: {}", error.message));
     }
     rolled.map_err(|error| with_next(error, &service.name))
 }
@@ -81,9 +81,9 @@ fn with_next(error: Error, service: &str) -> Error {
         return error;
     }
     match error.outcome {
-        Outcome::Failed => error.hint(format!("mend the cause, then run: rollout {service}")),
+        Outcome::Failed => error.hint(format!("fix the problem and run `rollout {service}` again")),
         Outcome::NeedsPerson => error.hint(format!(
-            "docker compose ps {service}; then run again: rollout {service}"
+            "check `docker compose ps {service}`, then run `rollout {service}` again"
         )),
         Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Interrupted => error,
     }

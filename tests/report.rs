@@ -10,7 +10,7 @@ const OPENING: &str = "web: reading the Compose files and the engine\n";
 
 /// A text without the lines that a slow machine adds, each of which says what goes on.
 fn without_waits(text: &str) -> String {
-    let is_wait = |line: &&str| line.starts_with("    ") && line.ends_with(')');
+    let is_wait = |line: &&str| line.starts_with("    ") && !line.contains(" is ready");
     let lines = text.split_inclusive('\n');
     lines.filter(|line| !is_wait(&line.trim_end())).collect()
 }

@@ -33,7 +33,7 @@ pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> On
         (_, Step::Route(_)) if early => OnSignal::Wait,
         (_, Step::Stop { .. }) if early => OnSignal::Announce(STOPPING),
         _ if early => OnSignal::TurnBack,
-        (Goal::Undo(_), _) => OnSignal::GoOn(GOING_BACK),
+        (Goal::Undo(_), _) => OnSignal::GoOn(ROLLING_BACK),
         (Goal::Roll | Goal::Finish, Step::Bake) => OnSignal::CutShort(FINISHING),
         (Goal::Roll | Goal::Finish, _) => OnSignal::GoOn(FINISHING),
     }
@@ -54,10 +54,10 @@ pub fn makes_room(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> b
     matches!(step, Step::Stop { .. }) && can_turn_back(step, desired, confirmed)
 }
 
-const STOPPING: &str = "interrupted: the old replicas are started again once they have stopped; once more leaves at once";
-const GOING_BACK: &str = "interrupted, but going back already; once more leaves at once";
+const STOPPING: &str = "interrupted: the old replicas are started again once they have stopped; press Ctrl-C again to quit now";
+const ROLLING_BACK: &str = "interrupted: already rolling back; press Ctrl-C again to quit now";
 const FINISHING: &str =
-    "interrupted, but the new version serves already: finishing; once more leaves at once";
+    "interrupted: the new version is already live, finishing; press Ctrl-C again to quit now";
 
 /// What follows from a step that has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(finishing, OnSignal::GoOn(FINISHING));
         for step in [Step::Route(Phase::RolledBack), Step::Bake, CREATE] {
             let back = signal(&step, Goal::Undo(Reason::Interrupted), None);
-            assert_eq!(back, OnSignal::GoOn(GOING_BACK));
+            assert_eq!(back, OnSignal::GoOn(ROLLING_BACK));
         }
     }
 

@@ -232,7 +232,7 @@ impl Live<'_> {
         for new in self.run.engine.replicas(&self.context.key).await? {
             if new.rollout.as_ref() == Some(&desired.rollout) && new.image != *wanted {
                 let why = format!(
-                    "runs another image: {reference} has been given to a newer one since the rollout began"
+                    "runs another image: {reference} was tagged anew during the rollout"
                 );
                 facts.verdicts.insert(new.id, Verdict::Failed(why));
             }
@@ -246,7 +246,7 @@ impl Live<'_> {
         if let Some(longest) = longest.filter(|longest| *longest > PATIENCE) {
             let longest = humantime::format_duration(longest);
             self.events.notice(format!(
-                "the new version serves; the pin stays until Docker's own check has passed too, {longest} at most"
+                "the new version is live; the pin stays until Docker's own health check passes, {longest} at most"
             ));
         }
     }

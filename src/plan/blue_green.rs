@@ -56,7 +56,7 @@ impl<'a> Rollout<'a> {
                 Next::Step(Step::Route(Phase::Committed))
             }
             Some(Phase::RolledBack) => {
-                Next::Undo(Reason::Failed("the traffic was taken back".into()))
+                Next::Undo(Reason::Failed("the traffic was moved back".into()))
             }
             Some(Phase::ForceShown)
                 if !self.is_restartable()
@@ -119,7 +119,7 @@ impl<'a> Rollout<'a> {
             && !self.is_held()
         {
             return Next::Finish(
-                "somebody else took the old replicas away during the rollout; the new ones take over as they are"
+                "another command removed the old replicas during the rollout; the new ones take over as they are"
                     .into(),
             );
         }
@@ -132,7 +132,7 @@ impl<'a> Rollout<'a> {
         if self.desired.confirm_hold && self.facts.confirmed != Some(Phase::Prepared) {
             return match self.facts.confirm_expired {
                 Some(Phase::Prepared) => Next::Undo(Reason::Failed(
-                    "the proxy did not confirm in time that it keeps to the old replicas".into(),
+                    "the proxy did not confirm in time that it still routes to the old replicas".into(),
                 )),
                 _ => Next::Step(Step::Confirm(Phase::Prepared)),
             };
@@ -192,7 +192,7 @@ impl<'a> Rollout<'a> {
     fn create(&self) -> Next {
         if self.facts.created || !self.news.is_empty() {
             return Next::Undo(Reason::Failed(format!(
-                "only {} of {} new replicas are left; somebody else removed the others",
+                "only {} of {} new replicas are left: another command removed the others",
                 self.news.len(),
                 self.desired.replicas
             )));
@@ -381,7 +381,7 @@ impl<'a> Rollout<'a> {
             {
                 match self.facts.confirm_expired {
                     Some(Phase::RolledBack) => Next::Fail(Failure::NeedsPerson(format!(
-                        "{}; nor did it confirm the way back, so both versions are left running",
+                        "{}; the proxy did not confirm the rollback either, so both versions are left running",
                         text(reason)
                     ))),
                     _ => Next::Step(Step::Confirm(Phase::RolledBack)),
@@ -514,7 +514,7 @@ impl<'a> Rollout<'a> {
     }
 
     fn meddled(&self) -> Reason {
-        Reason::Failed("somebody else changed the service's containers during the rollout".into())
+        Reason::Failed("another command changed the service's containers during the rollout".into())
     }
 
     /// An old replica that is only starting is no way back as long as a new one may answer.

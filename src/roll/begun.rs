@@ -109,7 +109,7 @@ impl Begun<'_> {
         let rolled = execute::run(&mut live, desired, facts, &self.events, interrupted).await;
         if let Err(error) = run.engine.sweep_hooks(&key).await {
             let left = &error.message;
-            let notice = format!("a container of a hook is left behind: {left}");
+            let notice = format!("the container of a hook could not be removed: {left}");
             run.events.notice(notice);
         }
         rolled

@@ -42,7 +42,7 @@ impl Prepared<'_> {
             .collect();
         if !left.is_empty() {
             events.notice(format!(
-                "replacing old replica {}, which did not run well",
+                "replacing old replica {}, which was not running or unhealthy",
                 left.join(", old replica ")
             ));
         }

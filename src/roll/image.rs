@@ -164,9 +164,9 @@ impl RunContext<'_> {
                 reason: error.message.clone(),
             });
             return Err(error.or_hint(match build {
-                true => format!("correct the build, then run: rollout {name} --build"),
+                true => format!("fix the build and run `rollout {name} --build` again"),
                 false => format!(
-                    "correct the image of {name} or log in to its registry, then run: rollout {name}"
+                    "fix the image of {name} or log in to its registry, and run `rollout {name}` again"
                 ),
             }));
         }

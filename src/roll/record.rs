@@ -251,7 +251,7 @@ impl Locked<'_> {
         let Some(mut intent) = memory.last.take() else {
             if labelled && memory.revisions.last().is_none() && !memory.is_unread {
                 run.events.notice(format!(
-                    "what was recorded of {} is gone: its history begins anew",
+                    "the recorded history of {} is gone; a new one begins",
                     context.service.name
                 ));
             }
@@ -292,7 +292,7 @@ impl Locked<'_> {
         let Err(error) = self.write(&intent.path(), intent).await else {
             return Ok(());
         };
-        let message = format!("the rollout is not noted down: {}", error.message);
+        let message = format!("the start of the rollout could not be recorded: {}", error.message);
         match intent.ran.is_empty() {
             true => self.prepared.run.events.notice(message),
             false => return Err(Error::refused(message)),
@@ -319,7 +319,7 @@ impl Locked<'_> {
         let number = revision.number;
         if let Err(error) = keep::keep(run.engine, key, &mut revision).await {
             run.events.notice(format!(
-                "the image of revision {number} is not kept: {}",
+                "the image of revision {number} could not be kept: {}",
                 error.message
             ));
         }
@@ -337,7 +337,7 @@ impl Locked<'_> {
         let gone = memory.revisions.beyond(context.settings.keep as usize);
         if let Err(error) = keep::forget(run.engine, key, gone).await {
             run.events.notice(format!(
-                "an image of an older revision is kept: {}",
+                "an image of an older revision could not be removed: {}",
                 error.message
             ));
         }

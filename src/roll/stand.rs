@@ -5,7 +5,7 @@ use crate::{
     compose::Service,
     context::{Purpose, RunContext},
     error::Result,
-    model::{Goal, Health, Observed, Replica, RolloutId, Run, ServiceKey, Share},
+    model::{Goal, Health, Observed, Replica, RolloutId, Run, ServiceKey, Share, image_change},
     plan,
     proxy::Observation,
     settings::Partial,
@@ -116,10 +116,10 @@ impl RunContext<'_> {
 /// What is unfinished, and what would be done with it.
 pub(super) fn left(rollout: &RolloutId, goal: &Goal) -> String {
     let becomes = match goal {
-        Goal::Finish => "finish",
-        _ => "undo",
+        Goal::Finish => "finish it",
+        _ => "roll it back",
     };
-    format!("rollout {rollout} is unfinished; the next run would {becomes} it")
+    format!("rollout {rollout} is unfinished; the next run would {becomes}")
 }
 
 async fn observe(standing: &mut Standing, prepared: Prepared<'_>) -> Result<()> {
@@ -187,22 +187,28 @@ impl Standing {
 }
 
 impl Wanted {
+    fn image_difference(&self, image: &str, replicas: &[Replica]) -> String {
+        let (wanted, running) = image_change(&self.reference, image, replicas);
+        let running = running.unwrap_or_default();
+        format!("image: running {running}, the Compose file wants {wanted}")
+    }
+
     fn differences(&self, replicas: &[Replica]) -> Vec<String> {
         let mut drift = Vec::new();
         let other = |differs: &dyn Fn(&Replica) -> bool| replicas.iter().any(differs);
         match &self.image {
             None => drift.push(format!("image: {} is not on the engine", self.reference)),
             Some(image) if other(&|own| own.image != *image) => {
-                drift.push(format!("image: {} is another one now", self.reference));
+                drift.push(self.image_difference(image, replicas));
             }
             Some(_) => {}
         }
         if other(&|own| own.hash != self.hash) {
-            drift.push("config: the Compose file says something else".to_owned());
+            drift.push("config: what runs differs from the Compose file".to_owned());
         }
         if replicas.len() != self.replicas as usize {
             drift.push(format!(
-                "replicas: {} are there, {} are wanted",
+                "replicas: {} running, {} desired",
                 replicas.len(),
                 self.replicas
             ));

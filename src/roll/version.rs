@@ -51,7 +51,7 @@ impl Settled<'_> {
 
     async fn fetch(&self) -> Result<(Version, Image, BTreeMap<&'static str, u64>)> {
         let message = match self.was_unfinished {
-            true => "interrupted; the unfinished rollout is settled, and nothing new was begun",
+            true => "interrupted; the unfinished rollout is settled, and no new one was started",
             false => execute::UNCHANGED,
         };
         let mut phases = BTreeMap::new();

@@ -74,17 +74,19 @@ pub async fn lock(
         };
         let rest = holder.rest(engine).await;
         if rest.is_zero() {
-            events.notice(format!(
-                "broke the lock of {}, which gave no sign of life any more",
-                whose(&holder.labels)
-            ));
+            let why = match is_dead(&holder.labels) {
+                true => "its process is not running",
+                false => "its lease has expired",
+            };
+            let whose = whose(&holder.labels);
+            events.notice(format!("removed a stale lock of {whose}: {why}"));
             engine.discard(&holder.id).await?;
             tries += 1;
             continue;
         }
         let patience = deadline.saturating_duration_since(Instant::now());
         if patience.is_zero() {
-            return Err(holder.locked(key, "wait for it with --lock-wait 5m"));
+            return Err(holder.locked(key, "wait for it with `--lock-wait 5m`"));
         }
         if !waited {
             events.notice(format!(
@@ -97,7 +99,7 @@ pub async fn lock(
         let _ = timeout(patience.min(rest), engine.gone(&holder.id)).await;
     }
     Err(Error::locked(format!(
-        "{key} is locked by somebody who takes and releases it all the time"
+        "the lock of {key} is taken and released again and again by another process"
     )))
 }
 
@@ -124,7 +126,7 @@ async fn take(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Option<L
 fn not_taken(key: &ServiceKey, error: Error) -> Error {
     let why = format!("cannot lock {key}: {}", error.message);
     Error::refused(why).hint(format!(
-        "docker info says how the engine is; then run again: rollout {}",
+        "check the engine with `docker info`, then run `rollout {}` again",
         key.service
     ))
 }
@@ -182,7 +184,7 @@ impl Holder {
     /// `first` is what to do where that rollout goes on.
     fn locked(&self, key: &ServiceKey, first: &str) -> Error {
         Error::locked(format!("{key} is being rolled by {}", self.whose())).hint(format!(
-            "{first}, or, if it is dead for certain: rollout unlock --force {}",
+            "{first}, or, if that process is certainly dead: rollout unlock --force {}",
             key.service
         ))
     }
@@ -194,7 +196,7 @@ impl Lock {
         match self.engine.inspect(&self.id).await? {
             Some(_) => Ok(()),
             None => Err(Error::failed(format!(
-                "the lock {} was taken away",
+                "the lock {} was removed by another command",
                 lock_name(&self.key)
             ))),
         }

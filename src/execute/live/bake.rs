@@ -47,8 +47,8 @@ impl Live<'_> {
                 Asked::Down(why) => self.memory.found_ill(why),
                 Asked::Nothing => {
                     self.events.notice(format!(
-                        "{}'s API did not answer at the end of the watch: whether its health check has found a new replica \
-                         DOWN is not known",
+                        "{}'s API did not answer at the end of the bake: whether its health check finds a new replica DOWN \
+                         is unknown",
                         self.proxy.name()
                     ));
                     Baked::Well
@@ -77,7 +77,7 @@ async fn soured(engine: &Engine, watch: &Watch, news: &[&Replica]) -> Result<Str
         for new in news {
             let name = new.target_name();
             let why = match engine.replica(&new.id).await? {
-                None => "was removed by somebody else".to_owned(),
+                None => "was removed by another command".to_owned(),
                 Some(now) if now.started_at != new.started_at => "restarted".to_owned(),
                 Some(now) if now.serves() => continue,
                 Some(now) if now.run == Run::Running => now.with_complaint("became unhealthy"),

@@ -30,7 +30,7 @@ impl Live<'_> {
         let commits = phase == Phase::Committed;
         if commits && desired.served && !olds.iter().any(is_there) {
             self.events.notice(
-                "somebody else took the old replicas away during the rollout; the new ones take over",
+                "another command removed the old replicas during the rollout; the new ones take over",
             );
         }
         self.memory.confirmed_at = None;
@@ -57,7 +57,7 @@ impl Live<'_> {
         if let Some(since) = ill_since.filter(|_| all.is_empty()) {
             let span = since.elapsed().as_secs_f64();
             all.push(format!(
-                "the new version was found ill {span:.1} s before {} went back: requests may have been lost",
+                "the new version failed {span:.1} s before {} routed to the old one again: requests may have been lost",
                 self.proxy.name()
             ));
         }
@@ -239,7 +239,7 @@ fn drained(events: &Events, side: &str, replica: &Replica, how: Drained) {
             "{side} replica {name} was still answering after --drain-timeout"
         )),
         Drained::Ended => events.notice(format!(
-            "{side} replica {name} ended by itself while it was drained; what it had not answered is lost"
+            "{side} replica {name} exited while it was drained: its unanswered requests are lost"
         )),
     }
 }

@@ -72,7 +72,7 @@ impl Rollout<'_> {
         let mut all = stopped.iter();
         if let Some(ended) = all.find(|old| self.facts.started.contains(&old.id)) {
             return Some(Next::Fail(Failure::NeedsPerson(format!(
-                "{}; old replica {} was started again and has ended",
+                "{}; old replica {} was started again and exited",
                 super::text(reason),
                 ended.name
             ))));
