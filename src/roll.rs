@@ -1,4 +1,4 @@
-//! The story of one service, from the first look at it to its report; each beat is a phase that owns the one before.
+//! The rollout of one service from its checks to its report; each phase owns the one before.
 
 mod back;
 mod before;
@@ -32,7 +32,7 @@ use crate::{
     state::Lock,
 };
 
-/// Rolls a service, or settles what an earlier run left of it. It holds the lock of the service meanwhile.
+/// Rolls a service, or finishes or rolls back an unfinished rollout, under the lock of the service.
 pub async fn roll(
     prepared: Prepared<'_>,
     landscape: &mut Landscape,
@@ -53,7 +53,7 @@ pub async fn roll(
     rolled.map_err(|error| with_next(error, &service.name))
 }
 
-/// What a rollout has from its beginning to its end.
+/// What every phase of a rollout uses.
 struct Held<'a> {
     lock: &'a Lock,
     /// The image whose `/rollout` helpers run; `None` where there is none.

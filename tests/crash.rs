@@ -177,7 +177,11 @@ async fn a_run_whose_lock_is_taken_away_stops_before_it_changes_anything_more() 
     running.continues();
     let run = running.wait().await;
     assert_ne!(run.code, Some(0), "{}", run.text);
-    assert!(run.text.contains("was removed by another command"), "{}", run.text);
+    assert!(
+        run.text.contains("was removed by another command"),
+        "{}",
+        run.text
+    );
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
     assert!(stack.replicas("web").await.contains(&before[0]));
     stack.rollout(&["web"]).await.code(0);

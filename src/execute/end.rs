@@ -1,4 +1,4 @@
-//! How a run ends: what is said of a step that did not succeed, and of what serves then. Pure.
+//! How a run ends: the text for a step that failed and for what serves afterwards. Pure.
 
 use crate::{
     error::Error,
@@ -15,7 +15,7 @@ pub fn ends_gap(step: &Step, desired: &Desired, facts: &Facts) -> bool {
     }
 }
 
-/// Why a wait is over without what it waited for.
+/// Why a wait ended without success.
 pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
     let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed(_));
     match step {
@@ -26,7 +26,7 @@ pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
         Step::Confirm(phase) if facts.confirm_expired == Some(*phase) => {
             Some("the proxy did not pick up the change".to_owned())
         }
-        Step::Bake if matches!(facts.baked, Some(Baked::Ill(_))) => {
+        Step::Bake if matches!(facts.baked, Some(Baked::Failed(_))) => {
             Some("rolling back".to_owned())
         }
         _ => None,
@@ -47,11 +47,10 @@ pub fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec
     }
 }
 
-/// What is left of a rollout that was undone, where the old version had no route before it either.
-pub const UNROUTED: &str =
-    "the old version runs, and the proxy does not route to it, as before";
+/// The end of a rollback where the old version had no route before the rollout either.
+pub const UNROUTED: &str = "the old version runs, and the proxy does not route to it, as before";
 
-/// What serves now that the rollout is undone, as it was seen last; an error where it is less than before.
+/// What serves after the rollback, by the last observation; an error if that is less than before.
 fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'static str> {
     let others = observed
         .replicas
@@ -60,7 +59,7 @@ fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'stat
     let mut serving = others.filter(|own| own.serves()).peekable();
     let somebody = serving.peek().is_some();
     let there: Vec<_> = serving
-        .filter(|own| desired.olds_at_start.contains(&own.id))
+        .filter(|own| desired.old_at_start.contains(&own.id))
         .collect();
     let routed = there.iter().any(|own| !desired.unrouted.contains(&own.id));
     match (somebody, desired.served) {
@@ -73,7 +72,7 @@ fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'stat
     }
 }
 
-/// A step that must not be given up has failed as often as it is tried.
+/// The error of a step that has failed as often as it is tried.
 pub fn stuck(step: &Step, tries: u32, desired: &Desired, cause: Error) -> Error {
     let serves = match &desired.goal {
         Goal::Undo(_) if matches!(step, Step::Start { .. }) => "the old version is stopped",

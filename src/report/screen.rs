@@ -130,7 +130,12 @@ impl Screen {
                 self.begins(at, "", "working".to_owned(), None);
             }
             // Outside of a step, a notice says what is waited for.
-            Event::Notice { .. } if self.activity.as_ref().is_some_and(|own| own.step == "") => {
+            Event::Notice { .. }
+                if self
+                    .activity
+                    .as_ref()
+                    .is_some_and(|own| own.step.is_empty()) =>
+            {
                 self.begins(at, "", "waiting".to_owned(), None);
             }
             Event::Ready { .. } => self.ready += 1,
@@ -190,9 +195,6 @@ impl Screen {
                     self.warning()
                 )
             }
-            Event::Undoing { reason } => {
-                format!("  {} {reason}; rolling back", self.failure())
-            }
             Event::Finished {
                 image,
                 replaces,
@@ -234,6 +236,9 @@ impl Screen {
                 let lines = lines.into_iter().map(|line| format!("    {line}"));
                 let failed = format!("  {} {:<16}  {reason}", self.failure(), done_step(step));
                 lines.chain([failed]).collect()
+            }
+            Event::Undoing { reason } => {
+                vec![format!("  {} {reason}; rolling back", self.failure())]
             }
             Event::Compose { line } => {
                 let line = plain(line);
