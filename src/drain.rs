@@ -45,7 +45,7 @@ pub struct Watcher {
     routed: bool,
 }
 
-/// A helper whose lines are read as they come: one that nobody reads would stand still, and miss what passes by.
+/// A helper whose lines are read as they come: unread, its output would block and it would miss packets.
 struct Helper {
     asks: mpsc::UnboundedSender<u64>,
     /// The newest look, whose `answer_to` is the newest question that has been answered.
@@ -139,7 +139,7 @@ impl Drop for Helper {
     }
 }
 
-/// Passes questions in and looks out until the helper ends or nobody wants to know.
+/// Pumps questions to, and reports from, the helper until it exits or the receiver is dropped.
 async fn read(
     mut session: Session,
     mut questions: mpsc::UnboundedReceiver<u64>,
@@ -231,7 +231,7 @@ fn ended(as_it_began: &Replica) -> Drained {
     }
 }
 
-/// Ends when nothing is unanswered any more: whether anything was; an error where nobody can look.
+/// Waits until no request is outstanding. `Ok(true)` if any was at first; `Err` if the sockets cannot be inspected.
 async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<bool> {
     let helper = watcher.helper.as_mut().map_err(|error| error.clone())?;
     let mut traffic = helper.ask().await?;
@@ -241,33 +241,33 @@ async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -
             replica.name
         ));
     }
-    let mut told = (0, 0);
+    let mut reported = (0, 0);
     loop {
         if !traffic.busy() {
             // A look on demand settles it: the line may be older than the last change.
             traffic = helper.ask().await?;
             if !traffic.busy() {
-                return Ok(told != (0, 0));
+                return Ok(reported != (0, 0));
             }
         }
         let counts = (
             traffic.unanswered.saturating_add(traffic.unsent),
             traffic.streaming,
         );
-        if counts != told {
+        if counts != reported {
             let (unanswered, streaming) = counts;
             events.emit(Event::Draining {
                 replica: replica.name.clone(),
                 unanswered,
                 streaming,
             });
-            told = counts;
+            reported = counts;
         }
         traffic = helper.next().await?;
     }
 }
 
-/// Silence on the wire for `quiet`: the best there is where nobody can look at the sockets.
+/// Waits for silence on the network for `quiet`; used if the sockets cannot be inspected.
 async fn by_counters(engine: &Engine, replica: &ContainerId, quiet: Duration) -> Result<Drained> {
     let mut last = engine.network_bytes(replica).await?;
     let mut since = Instant::now();

@@ -183,14 +183,14 @@ struct Port {
     proxy: &'static str,
     /// Whether the proxy's own checks have to pass.
     is_checked: bool,
-    /// Without a health check, or with a path to ask for, an answer is what decides. Else the health check does, and
-    /// only a port that it alone can reach is held against it.
+    /// If true, a successful probe makes the replica ready. If false, the health check decides and the probe can only veto
+    /// (a port bound to loopback).
     must_answer: bool,
     last: Option<Readiness>,
 }
 
 impl Port {
-    /// `None` where there is nothing to try, or nobody to try it.
+    /// `None` if there is nothing to probe, or no helper to probe it.
     async fn open(
         engine: &Engine,
         replica: &Replica,

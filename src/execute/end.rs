@@ -57,12 +57,12 @@ fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'stat
         .iter()
         .filter(|own| own.rollout.as_ref() != Some(&desired.rollout));
     let mut serving = others.filter(|own| own.serves()).peekable();
-    let somebody = serving.peek().is_some();
+    let anything_serves = serving.peek().is_some();
     let there: Vec<_> = serving
         .filter(|own| desired.old_at_start.contains(&own.id))
         .collect();
     let routed = there.iter().any(|own| !desired.unrouted.contains(&own.id));
-    match (somebody, desired.served) {
+    match (anything_serves, desired.served) {
         (true, _) if routed => Ok("the old version serves"),
         (true, _) if !there.is_empty() => Ok(UNROUTED),
         (true, _) => Ok("containers that another command started serve now"),

@@ -23,7 +23,7 @@ use crate::{
     drain::Watcher,
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Facts, Observed, Order, Phase, Replica, Verdict},
+    model::{ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, Verdict},
     namespace::traffic::Protocol,
     plan::Step,
     proxy::Router,
@@ -119,6 +119,10 @@ impl World for Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let (engine, sets) = (self.run.engine, Sets::of(desired, observed));
+        if matches!(desired.goal, Goal::Undo(Reason::Failed(_))) && self.memory.logs.is_empty() {
+            let failed = |new: &&&Replica| !new.serves() || new.restarts > 0;
+            self.keep_logs(sets.new.iter().find(failed).copied()).await;
+        }
         if !matches!(
             step,
             Step::AwaitReady | Step::Confirm(_) | Step::Bake | Step::Drain { .. }
@@ -251,12 +255,17 @@ impl Live<'_> {
         let replicas = engine.replicas(key).await.unwrap_or_default();
         // If a hook failed, no replica was started.
         let hooks = engine.hooks(key).await.unwrap_or_default();
-        let ill = hooks
+        let failed = hooks
             .iter()
             .chain(&replicas)
             .find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
-        if let Some(ill) = ill {
-            self.memory.logs = engine.last_lines(&ill.id).await;
+        self.keep_logs(failed).await;
+    }
+
+    /// A rollback removes the container, and its log with it.
+    async fn keep_logs(&mut self, failed: Option<&Replica>) {
+        if let Some(failed) = failed {
+            self.memory.logs = self.run.engine.last_lines(&failed.id).await;
         }
     }
 }

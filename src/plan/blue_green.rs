@@ -96,11 +96,11 @@ impl<'a> Rollout<'a> {
 
     /// Nothing is left to do; a new replica that fails by now is an error.
     fn done(&self) -> Next {
-        let ill = self.new.iter().find(|new| !new.serves());
-        match ill.filter(|_| self.desired.goal == Goal::Roll) {
-            Some(ill) => Next::Fail(Failure::NeedsPerson(format!(
+        let failed = self.new.iter().find(|new| !new.serves());
+        match failed.filter(|_| self.desired.goal == Goal::Roll) {
+            Some(failed) => Next::Fail(Failure::NeedsPerson(format!(
                 "new replica {} failed once the old replicas were stopped",
-                ill.target_name()
+                failed.target_name()
             ))),
             None => Next::Done,
         }
@@ -292,14 +292,14 @@ impl<'a> Rollout<'a> {
         let back = old > 0 && (whole || old >= new || unrouted);
         // A failed first start has nothing to lose.
         let died = !self.desired.served && old == 0 && new == 0;
-        let ill = self.new.iter().find(|new| !new.serves());
-        if let Some(ill) = ill
+        let failed = self.new.iter().find(|new| !new.serves());
+        if let Some(failed) = failed
             && (back || died)
         {
             return Some(Reason::Failed(format!(
                 "new replica {} {}",
-                ill.target_name(),
-                ill.with_complaint(match self.desired.routed {
+                failed.target_name(),
+                failed.with_complaint(match self.desired.routed {
                     true => "failed after the cutover",
                     false => "was ready and then failed",
                 })
@@ -310,8 +310,8 @@ impl<'a> Rollout<'a> {
     }
 
     fn retire(&self) -> Next {
-        let nobody = !self.new.iter().any(|new| new.serves());
-        if self.desired.goal == Goal::Roll && nobody && !self.old.is_empty() {
+        let none_serves = !self.new.iter().any(|new| new.serves());
+        if self.desired.goal == Goal::Roll && none_serves && !self.old.is_empty() {
             return Next::Fail(Failure::NeedsPerson(
                 "the new replicas failed while the old ones were stopped; nothing serves now"
                     .into(),
@@ -461,12 +461,14 @@ impl<'a> Rollout<'a> {
             });
         }
         // A step of its own: a hook may take long, and a rollback is possible until the stop.
-        let unhooked = set
+        let without_hooks_run = set
             .iter()
             .filter(|own| own.run == Run::Running && !self.facts.hooked.contains(&own.id));
-        let unhooked: Vec<_> = unhooked.map(|own| own.id.clone()).collect();
-        if hooks && !unhooked.is_empty() {
-            return Some(Step::Hooks { replicas: unhooked });
+        let without_hooks_run: Vec<_> = without_hooks_run.map(|own| own.id.clone()).collect();
+        if hooks && !without_hooks_run.is_empty() {
+            return Some(Step::Hooks {
+                replicas: without_hooks_run,
+            });
         }
         (!running.is_empty()).then_some(Step::Stop { replicas: running })
     }

@@ -183,14 +183,14 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
             let serve = world.new_replicas().iter().all(|new| new.serves());
             assert!(
                 serve || world.desired.goal != Goal::Roll,
-                "who is state to be live does not serve: {}",
+                "a replica that is reported live does not serve: {}",
                 state()
             );
             let named = world
                 .new_replicas()
                 .iter()
                 .all(|new| new.name == new.target_name());
-            // What another run has left and nobody confirms is for the rollout that follows to replace.
+            // An unconfirmed leftover of another run is replaced by the next rollout.
             let left =
                 world.facts.confirm_expired == Some(Phase::Committed) && !world.desired.served;
             assert!(
@@ -216,7 +216,7 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
     }
 }
 
-/// A signal, an error, or somebody else, between two steps.
+/// A signal, an error, or another command between two steps.
 #[derive(Clone, Debug)]
 enum Trouble {
     Exits(Index),

@@ -314,7 +314,7 @@ impl Simulator {
         let makes_room = self.stops_first() && matches!(step, Step::Stop { .. });
         for id in replicas {
             let found = self.observed.replicas.iter().find(|own| own.id == *id);
-            let replica = found.unwrap_or_else(|| panic!("{id} is nobody's: {}", state()));
+            let replica = found.unwrap_or_else(|| panic!("{id} does not exist: {}", state()));
             assert!(
                 makes_room || !(self.desired.routed && lived.contains(id)),
                 "{id} is live: {}",
@@ -408,7 +408,7 @@ impl Simulator {
 
     /// How many must be live: while it goes forward as many as are wanted, on the way back the old ones that are left.
     fn floor(&self) -> usize {
-        // Without a proxy nobody waits for the first check to pass.
+        // Without a proxy nothing waits for the first check to pass.
         let answers = |old: &&&Replica| {
             old.serves() && (!self.desired.routed || old.health != Health::Starting)
         };
@@ -451,11 +451,11 @@ impl Simulator {
             Step::Create { replicas } => self.create(*replicas),
             Step::AwaitReady => self.await_ready(),
             Step::Bake => {
-                let ill = || Baked::Failed("web-new-1 restarted".to_owned());
+                let failed = || Baked::Failed("web-new-1 restarted".to_owned());
                 self.facts.baked = Some(if self.fate.bakes_well {
                     Baked::Passed
                 } else {
-                    ill()
+                    failed()
                 });
             }
             Step::Confirm(phase) => self.confirm(*phase),

@@ -118,7 +118,7 @@ fn shifts_come_one_after_the_other_each_confirmed_before_the_next() {
 }
 
 #[test]
-fn a_record_that_was_given_up_although_nobody_heard_so_is_not_written_anew() {
+fn a_released_record_whose_reply_was_lost_is_not_written_again() {
     let mut world = Simulator::new(old_set(1), 1, true, WELL);
     world.until(|step| *step == Step::Release);
     world.observed.claim = None;
@@ -214,7 +214,7 @@ fn the_old_set_goes_only_once_the_new_one_has_been_watched() {
 }
 
 #[test]
-fn a_new_set_that_sours_while_it_is_watched_gives_the_traffic_back() {
+fn a_new_set_that_fails_while_it_bakes_gives_the_traffic_back() {
     let fate = Fate {
         bakes_well: false,
         ..WELL
@@ -339,7 +339,7 @@ fn a_record_that_does_not_fit_any_more_is_written_and_confirmed_again() {
 }
 
 #[test]
-fn a_first_start_has_nobody_to_drain() {
+fn a_first_start_has_nothing_to_drain() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
     let wanted = [
         "hold",
@@ -656,7 +656,7 @@ fn the_routing_decides_whether_an_unfinished_rollout_goes_on_or_back() {
     resumes(Some(Phase::Committed), old_set(2), 2, Some(Goal::Finish));
     resumes(Some(Phase::Committed), old_set(0), 2, Some(Goal::Finish));
     resumes(Some(Phase::ForceShown), old_set(2), 2, undo());
-    // Nothing else serves: going back would leave nobody.
+    // Nothing else serves: a rollback would leave nothing that serves.
     resumes(Some(Phase::ForceShown), old_set(0), 2, Some(Goal::Finish));
     resumes(Some(Phase::RolledBack), old_set(0), 2, undo());
     // The record is lost: what is left decides.

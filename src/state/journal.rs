@@ -186,8 +186,8 @@ mod tests {
         ];
         let mut revisions = Revisions::default();
         revisions.add(made.revision.clone());
-        let told = Intent::without_revision(&files, &revisions);
-        assert_eq!(told, [ended, killed]);
+        let attempts = Intent::without_revision(&files, &revisions);
+        assert_eq!(attempts, [ended, killed]);
     }
 
     proptest! {

@@ -80,7 +80,7 @@ impl Live<'_> {
             false => serving(&sets.new),
             true => Vec::new(),
         };
-        let ill = until_one_fails(self.run.engine, self.watch, watched);
+        let failed = until_one_fails(self.run.engine, self.watch, watched);
         let plan = route_plan(phase, desired, observed);
         let question = Question {
             plan: &plan,
@@ -92,7 +92,7 @@ impl Live<'_> {
         let looks = tokio::select! {
             looks = agree(&mut *self.proxy, &question, &limits) => looks,
             // A replica that fails changes the plan to confirm; the planner decides anew.
-            () = ill => return Ok(()),
+            () = failed => return Ok(()),
         };
         if looks.has_stood {
             facts.confirmed = Some(phase);
@@ -209,7 +209,7 @@ impl Live<'_> {
             Vec::new()
         };
         let side = if forward { "old" } else { "new" };
-        let mut ill = Box::pin(until_one_fails(engine, self.watch, live));
+        let mut failed = Box::pin(until_one_fails(engine, self.watch, live));
         loop {
             tokio::select! {
                 ended = draining.next() => match ended {
@@ -221,7 +221,7 @@ impl Live<'_> {
                     }
                 },
                 // A rollback is possible only while the old replicas run.
-                () = &mut ill => return Ok(()),
+                () = &mut failed => return Ok(()),
             }
         }
     }
