@@ -1,5 +1,5 @@
-//! What one run asks of another that is at work on the same service: a never-started container, whose creation is an
-//! event that reaches the other wherever it runs.
+//! A request from one run to another run of the same service. The request is a never-started container; its creation is
+//! an engine event that the other run receives on any machine.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,10 +16,10 @@ const KEY: &str = "io.rollout.ask";
 const WHO: &str = "io.rollout.ask.who";
 const AT: &str = "io.rollout.ask.at";
 
-/// Where an event was missed, the next look comes after this.
+/// The poll interval in case an event was missed.
 const LOST: Duration = Duration::from_secs(5);
 
-/// The wish to have the traffic back, until it is dropped with [`Ask::withdraw`] or heard.
+/// A request to roll back, open until it is withdrawn or received.
 pub struct Ask {
     engine: Engine,
     id: String,
@@ -29,7 +29,7 @@ fn name(key: &ServiceKey) -> String {
     format!("rollout-ask.{}.{}", key.project, key.service)
 }
 
-/// Asks whoever rolls the service to take the traffic back. `image` is any image that the engine has.
+/// Asks the current rollout of the service to roll back. `image` is any image that the engine has.
 pub async fn undo(engine: &Engine, key: &ServiceKey, image: &str, who: &str) -> Result<Ask> {
     let labels = HashMap::from([
         (KEY.to_owned(), key.to_string()),
@@ -43,28 +43,28 @@ pub async fn undo(engine: &Engine, key: &ServiceKey, image: &str, who: &str) -> 
             id,
         }),
         None => Err(Error::locked(format!(
-            "somebody else has asked for {key} to be undone already"
+            "another undo of {key} is already requested"
         ))),
     }
 }
 
 impl Ask {
-    /// The container, which goes when it is heard.
+    /// The container; the receiver removes it.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Takes it back; fine where it has been heard.
+    /// Withdraws the request; succeeds also if it was received.
     pub async fn withdraw(self) -> Result<()> {
         self.engine.discard(&self.id).await
     }
 }
 
-/// Ends when somebody asks for the traffic back, with who it is. What was asked before `since`, in milliseconds of the
-/// engine's clock, was meant for another rollout.
-pub async fn heard(engine: &Engine, key: &ServiceKey, since: u64) -> String {
+/// Completes with the requester when a rollback is requested. Requests from before `since`, in milliseconds of the
+/// engine's clock, belong to an earlier rollout.
+pub async fn requested(engine: &Engine, key: &ServiceKey, since: u64) -> String {
     loop {
-        // Listening begins before the look, so that nothing comes between the two.
+        // Subscribe before the look, so that no event is lost in between.
         let mut events = Box::pin(engine.events());
         let mut first = std::pin::pin!(events.next());
         let begun = timeout(Duration::from_millis(50), &mut first).await;

@@ -1,4 +1,4 @@
-//! What can stand in the way of a rollout, by one word each: doctor's findings and a rollout's refusals share them.
+//! The checks that can block a rollout; doctor's findings and a rollout's refusals share their names.
 
 use std::fmt;
 

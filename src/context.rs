@@ -1,5 +1,5 @@
-//! What is known of a run and of one service in it. Each is put together before anything is touched, and stays as it is: what
-//! a rollout finds out later is in the phases of [`crate::roll`].
+//! The facts of a run and of one service in it, read before the first change and constant afterwards. Later findings are
+//! in the phases of [`crate::roll`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,6 @@ use crate::{
     state::revisions::Revision,
 };
 
-/// What a command works with for one service.
 #[derive(Clone, Copy)]
 pub struct RunContext<'a> {
     pub engine: &'a Engine,
@@ -20,15 +19,15 @@ pub struct RunContext<'a> {
     pub project: &'a Project,
     /// Events of the service.
     pub events: &'a Events,
-    /// The recorded revision that an undo goes back to.
+    /// The recorded revision that an undo restores.
     pub back: Option<&'a Revision>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The service is brought to what the Compose file says.
+    /// Bring the service to the state of the Compose file.
     Roll,
-    /// What an earlier run left unfinished is settled, and no more.
+    /// Only finish or roll back an unfinished rollout.
     Settle,
 }
 
@@ -55,9 +54,9 @@ pub struct ServiceContext<'a> {
 
     // From the engine, for this service alone.
     pub olds: Vec<Replica>,
-    /// The image of the new version; `None` until the engine has it for certain.
+    /// The image of the new version; `None` until the engine certainly has it.
     pub image: Option<Image>,
-    /// What lives in namespaces or volumes of its containers.
+    /// Containers that use namespaces or volumes of its containers.
     pub joined: Vec<Joined>,
 }
 
@@ -81,7 +80,7 @@ impl ServiceContext<'_> {
         labels
     }
 
-    /// Whether anything is to be run in these old replicas before they are stopped.
+    /// Whether these old replicas have pre-stop hooks.
     pub fn has_hooks(&self, olds: &[Replica]) -> bool {
         let mut labels = olds.iter().map(|old| &old.labels);
         let is_labelled =

@@ -45,7 +45,7 @@ pub struct Watcher {
     routed: bool,
 }
 
-/// A helper whose lines are read as they come: one that nobody reads would stand still, and miss what passes by.
+/// A helper whose lines are read as they come: unread, its output would block and it would miss packets.
 struct Helper {
     asks: mpsc::UnboundedSender<u64>,
     /// The newest look, whose `answer_to` is the newest question that has been answered.
@@ -60,8 +60,8 @@ impl Watcher {
         let unknown = watched.ports.as_ref().is_some_and(BTreeMap::is_empty);
         let helper = match (&watched.image, unknown) {
             (Some(image), false) => Helper::start(engine, image, replica, watched).await,
-            (None, _) => Err(Error::failed("there is no image for the helper")),
-            (_, true) => Err(Error::failed("its port is not known")),
+            (None, _) => Err(Error::failed("no image for the helper")),
+            (_, true) => Err(Error::failed("its port is unknown")),
         };
         if let Err(error) = &helper {
             tracing::warn!(%error, %replica, "no helper can look at the replica's sockets");
@@ -96,7 +96,7 @@ impl Helper {
         let mut session = engine.helper(image, replica, arguments).await?;
         let first = timeout(PATIENCE, session.next_line())
             .await
-            .map_err(|_| Error::failed("the helper says nothing"))??;
+            .map_err(|_| Error::failed("the helper does not report"))??;
         let (tell, looks) = watch::channel(Ok(look(&first)?));
         let (asks, questions) = mpsc::unbounded_channel();
         Ok(Self {
@@ -139,7 +139,7 @@ impl Drop for Helper {
     }
 }
 
-/// Passes questions in and looks out until the helper ends or nobody wants to know.
+/// Pumps questions to, and reports from, the helper until it exits or the receiver is dropped.
 async fn read(
     mut session: Session,
     mut questions: mpsc::UnboundedReceiver<u64>,
@@ -207,13 +207,13 @@ pub async fn drain(
         // The counters hold what it asks of others too, which nothing waits for.
         if !watcher.routed {
             events.notice(format!(
-                "{}: cannot look at its connections ({}); it is stopped without waiting for them",
+                "{}: its connections cannot be inspected ({}); stopping it without waiting for them",
                 replica.name, error.message
             ));
             return Ok(Drained::Unseen);
         }
         events.notice(format!(
-            "{}: cannot look at its connections ({}); counting its network traffic instead",
+            "{}: its connections cannot be inspected ({}); counting its network traffic instead",
             replica.name, error.message
         ));
         by_counters(engine, &replica.id, quiet * BLIND_FACTOR).await
@@ -231,7 +231,7 @@ fn ended(as_it_began: &Replica) -> Drained {
     }
 }
 
-/// Ends when nothing is unanswered any more: whether anything was; an error where nobody can look.
+/// Waits until no request is outstanding. `Ok(true)` if any was at first; `Err` if the sockets cannot be inspected.
 async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<bool> {
     let helper = watcher.helper.as_mut().map_err(|error| error.clone())?;
     let mut traffic = helper.ask().await?;
@@ -241,33 +241,33 @@ async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -
             replica.name
         ));
     }
-    let mut told = (0, 0);
+    let mut reported = (0, 0);
     loop {
         if !traffic.busy() {
             // A look on demand settles it: the line may be older than the last change.
             traffic = helper.ask().await?;
             if !traffic.busy() {
-                return Ok(told != (0, 0));
+                return Ok(reported != (0, 0));
             }
         }
         let counts = (
             traffic.unanswered.saturating_add(traffic.unsent),
             traffic.streaming,
         );
-        if counts != told {
+        if counts != reported {
             let (unanswered, streaming) = counts;
             events.emit(Event::Draining {
                 replica: replica.name.clone(),
                 unanswered,
                 streaming,
             });
-            told = counts;
+            reported = counts;
         }
         traffic = helper.next().await?;
     }
 }
 
-/// Silence on the wire for `quiet`: the best there is where nobody can look at the sockets.
+/// Waits for silence on the network for `quiet`; used if the sockets cannot be inspected.
 async fn by_counters(engine: &Engine, replica: &ContainerId, quiet: Duration) -> Result<Drained> {
     let mut last = engine.network_bytes(replica).await?;
     let mut since = Instant::now();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{check::Check, event::Scope};
 
-/// The outcome that a script sees, in the order of the documented exit codes.
+/// The outcome of a command, by its documented exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Done, or nothing to do.
@@ -13,7 +13,7 @@ pub enum Outcome {
     Failed = 1,
     /// Refused before anything was touched.
     Refused = 2,
-    /// Failed, and a person has to look.
+    /// Failed, and needs a person.
     NeedsPerson = 3,
     /// Another rollout of the service holds the lock.
     Locked = 4,
@@ -46,7 +46,6 @@ pub struct Error {
     pub scope: Option<Box<Scope>>,
 }
 
-/// A result whose error knows its exit code.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -76,7 +75,7 @@ impl Error {
         Self::new(Outcome::NeedsPerson, message)
     }
 
-    /// Someone else is rolling the service: exit code 4.
+    /// Another process is rolling the service: exit code 4.
     pub fn locked(message: impl Into<String>) -> Self {
         Self::new(Outcome::Locked, message)
     }
@@ -93,7 +92,7 @@ impl Error {
         self
     }
 
-    /// Adds what to do next where nothing is said yet.
+    /// Adds what to do next unless there is a hint already.
     #[must_use]
     pub fn or_hint(self, hint: impl Into<String>) -> Self {
         match self.hint {
@@ -102,7 +101,7 @@ impl Error {
         }
     }
 
-    /// As a refusal where nothing is touched yet; an engine that has stumbled may answer again.
+    /// Turns a failure into a refusal, since nothing is touched yet; an engine error may be temporary.
     #[must_use]
     pub fn untouched(self) -> Self {
         if !matches!(self.outcome, Outcome::Failed | Outcome::NeedsPerson) {
@@ -113,7 +112,7 @@ impl Error {
             ..self
         };
         refused.or_hint(
-            "nothing was touched; docker info says how the engine is, then run the same command again",
+            "nothing was touched; check the engine with `docker info`, then run the same command again",
         )
     }
 
@@ -124,7 +123,7 @@ impl Error {
         self
     }
 
-    /// As a refusal by this check, which `--ignore` takes back.
+    /// Marks a refusal as that of a check, which `--ignore` can skip.
     #[must_use]
     pub fn of(mut self, check: Check) -> Self {
         self.check = Some(check);
@@ -139,10 +138,10 @@ impl Error {
     }
 }
 
-/// The longest name that may be a slip of the keyboard, in bytes.
+/// The longest name that is checked for typing errors, in bytes.
 const LONGEST_NAME: usize = 256;
 
-/// Names the nearest of `known` when `given` looks like a slip of the keyboard.
+/// The nearest of `known` if `given` looks like a typing error.
 pub fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = |name: &str| 1 + name.len().max(given.len()) / 5;
     // The distance is at least the difference of the lengths, and takes memory by their product.

@@ -19,7 +19,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// The set that gets traffic, or more of it, by the plan of this phase.
+    /// The set whose share of the traffic the plan of this phase raises.
     pub fn of(phase: Phase) -> Self {
         match phase.keeps_old() {
             true => Self::Old,
@@ -32,6 +32,11 @@ impl Side {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
+    /// The command begins and reads the Compose files and the engine. Always the first event of a rollout.
+    Opening {
+        /// The services that the command names.
+        services: Vec<String>,
+    },
     /// A rollout begins; nothing is touched yet.
     Started {
         /// The revision that it makes.
@@ -40,44 +45,54 @@ pub enum Event {
         replicas: u32,
         /// How traffic is moved: a few words.
         proxy: String,
-        /// The image that comes to run, as the Compose file names it.
+        /// The new image, as the Compose file names it.
         image: String,
         /// The image that ran before; `None` where nothing did.
         replaces: Option<String>,
-        /// The revision that is gone back to, where it is.
+        /// The revision that an undo restores.
         undo_to: Option<u64>,
     },
-    /// Something that the operator should know and that stops nothing.
+    /// Information for the operator; the command continues.
     Notice {
         /// One line.
         text: String,
     },
-    /// The service already runs what is wanted.
+    /// The service is up to date.
     NothingToDo {
         replicas: u32,
         /// The image that runs.
         image: String,
     },
-    /// An earlier run left the rollout of the scope unfinished, and it is settled first.
+    /// An earlier run left the rollout of this scope unfinished; it is finished or rolled back first.
     Unfinished {
-        /// Finished forward, or undone.
+        /// True: it is finished. False: it is rolled back.
         forward: bool,
     },
     StepStarted {
         step: &'static str,
-        /// The replicas it is about, by name; empty where it is about all.
+        /// The names of the replicas that it acts on; empty for all.
         replicas: Vec<String>,
+        /// The longest that a wait takes; `None` for a step that is no wait.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit_ms: Option<u64>,
     },
-    /// A step has ended well.
-    StepFinished { step: &'static str, ms: u64 },
-    /// A step has failed; what follows undoes or tries again.
-    StepFailed { step: &'static str, reason: String },
+    StepFinished {
+        step: &'static str,
+        ms: u64,
+    },
+    /// A step failed; a rollback or another try follows.
+    StepFailed {
+        step: &'static str,
+        reason: String,
+    },
     /// A line that `docker compose` printed.
-    Compose { line: String },
+    Compose {
+        line: String,
+    },
     /// A new replica is ready for traffic.
     Ready {
         replica: String,
-        /// Which gate said so.
+        /// The gates that it passed.
         by: String,
     },
     /// Every proxy agrees that this side alone is live.
@@ -94,9 +109,14 @@ pub enum Event {
         streaming: u32,
     },
     /// An old replica's traffic is over.
-    Drained { replica: String, how: Drained },
+    Drained {
+        replica: String,
+        how: Drained,
+    },
     /// The rollout is being undone.
-    Undoing { reason: String },
+    Undoing {
+        reason: String,
+    },
     /// The rollout is done. Always the last event of a service that was rolled.
     Finished {
         /// The revision that is live now.
@@ -109,6 +129,8 @@ pub enum Event {
         replaces: Option<String>,
         /// From the change of the routing to the last proxy's agreement; `None` where no proxy routes to the service.
         cutover_ms: Option<u64>,
+        /// From the beginning until the last proxy agreed; `None` where no proxy routes to the service.
+        live_ms: Option<u64>,
         /// From the stop of the old replicas until the new ones served, where they were stopped first.
         #[serde(skip_serializing_if = "Option::is_none")]
         gap_ms: Option<u64>,
@@ -121,7 +143,7 @@ pub enum Event {
         container: String,
         /// All labels that are set by hand now; none where they were cleared.
         labels: BTreeMap<String, String>,
-        /// What Traefik says that it does with the container now; `None` where it was not asked.
+        /// What Traefik reports for the container now; `None` if it was not asked.
         route: Option<Share>,
         /// From the change until then.
         ms: u64,
@@ -142,7 +164,7 @@ pub enum Event {
 #[path = "event_tests.rs"]
 mod tests;
 
-/// What an event belongs to. A field is absent as long as it is not known, or where the event is about all.
+/// What an event belongs to. A field is absent if it is unknown or does not apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Scope {
     /// The engine's address, as `DOCKER_HOST` takes it.
@@ -230,7 +252,6 @@ impl Events {
         }
     }
 
-    /// Tells the operator something that stops nothing.
     pub fn notice(&self, text: impl Into<String>) {
         self.emit(Event::Notice { text: text.into() });
     }

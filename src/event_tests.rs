@@ -11,6 +11,9 @@ fn text() -> String {
 /// One of each event that is not of a step.
 fn of_runs() -> Vec<Event> {
     vec![
+        Event::Opening {
+            services: vec![text()],
+        },
         Event::Started {
             revision: 1,
             replicas: 1,
@@ -32,6 +35,7 @@ fn of_runs() -> Vec<Event> {
             image: text(),
             replaces: None,
             cutover_ms: None,
+            live_ms: None,
             gap_ms: None,
             total_ms: 1,
             phases: BTreeMap::new(),
@@ -57,6 +61,7 @@ fn of_steps() -> Vec<Event> {
         Event::StepStarted {
             step,
             replicas: Vec::new(),
+            limit_ms: Some(1),
         },
         Event::StepFinished { step, ms: 1 },
         Event::StepFailed {
@@ -88,13 +93,14 @@ fn of_steps() -> Vec<Event> {
 fn kinds(event: &Event) -> usize {
     use Event as E;
     match event {
+        E::Opening { .. } => {}
         E::Started { .. } | E::Notice { .. } | E::NothingToDo { .. } | E::Unfinished { .. } => {}
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
         E::Draining { .. } | E::Drained { .. } => {}
     }
-    16
+    17
 }
 
 /// The row of README's table that has this event.

@@ -23,14 +23,14 @@ use crate::{
     retry,
 };
 
-/// What the loop acts on: the real engine and proxy, or a script of a test.
+/// What the loop acts on: the real engine and proxy, or a test script.
 #[async_trait(?Send)]
 pub trait World {
     async fn observe(&mut self) -> Result<Observed>;
 
-    /// Does one step, checking first what is left of it to do; what it finds out goes into the facts.
+    /// Does what is left of one step and records its findings in the facts.
     ///
-    /// Dropping the future at any point must leave a state that the planner can go on from.
+    /// Dropping the future at any point must leave a state from which the planner can continue.
     async fn act(
         &mut self,
         step: &Step,
@@ -39,24 +39,31 @@ pub trait World {
         facts: &mut Facts,
     ) -> Result<()>;
 
+    /// The longest that a step takes, where it is a wait.
+    fn limit(&mut self, _: &Step, _: &Desired, _: &Observed) -> Option<Duration> {
+        None
+    }
+
     /// The last log lines of the replica that failed, if one did.
     fn take_logs(&mut self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// What a finished run tells.
+/// The times of a finished run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// From the change of the routing to its confirmation.
     pub cutover: Option<Duration>,
+    /// When that was confirmed.
+    pub live_at: Option<Instant>,
     /// Where the old replicas were stopped first: from their stop until the new ones served.
     pub gap: Option<Duration>,
     /// How long each step took, by its name.
     pub phases: BTreeMap<&'static str, u64>,
 }
 
-/// Runs the loop until the planner says that it is over. `interrupted` turns true on the first signal.
+/// Runs the loop until the planner has no further step. `interrupted` turns true on the first signal.
 pub async fn run(
     world: &mut dyn World,
     desired: Desired,
@@ -83,7 +90,6 @@ pub async fn run(
     Ok(run.summary)
 }
 
-/// A run of the loop.
 struct Running<'a> {
     world: &'a mut dyn World,
     desired: Desired,
@@ -95,16 +101,16 @@ struct Running<'a> {
     routed_at: Option<Instant>,
     /// When the first of the old replicas was stopped to make room.
     stopped_at: Option<Instant>,
-    /// Of the same step, in a row.
+    /// Consecutive failures of the same step.
     failures: u32,
-    /// The first signal has been dealt with.
+    /// The first signal has been handled.
     is_signalled: bool,
-    /// The bake was left for a look at what has changed, and its time is not over.
+    /// The bake was left to look at a change, and its time is not over.
     bakes_on: bool,
 }
 
 impl Running<'_> {
-    /// The next step, and what it goes by; `None` once the goal is reached.
+    /// The next step with the state that it was planned from; `None` once the goal is reached.
     async fn next(&mut self) -> Result<Option<(Step, Observed)>> {
         let observed = observe(self.world).await?;
         loop {
@@ -138,9 +144,11 @@ impl Running<'_> {
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
         if self.is_reported(step) && !(self.bakes_on && *step == Step::Bake) {
+            let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
                 step: step.name(),
                 replicas: names(step, observed),
+                limit_ms: limit.map(|limit| limit.as_millis() as u64),
             });
         }
         let started = Instant::now();
@@ -162,7 +170,7 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Does the step; `None` where a signal has ended it, and the rollout turns back.
+    /// Does the step; `None` if a signal ended it and the rollout has to roll back.
     async fn act(&mut self, step: &Step, observed: &Observed) -> Option<Result<()>> {
         let on_signal = decide::on_signal(step, &self.desired, self.facts.confirmed);
         let listens = !self.is_signalled && on_signal != OnSignal::Wait;
@@ -174,7 +182,7 @@ impl Running<'_> {
             () = raised(&mut self.interrupted), if listens => {}
             acted = &mut acting => return Some(acted),
         }
-        // A signal that waits is dealt with at the next step.
+        // A postponed signal is handled at the next step.
         self.is_signalled = !matches!(on_signal, OnSignal::Wait | OnSignal::Announce(_));
         match on_signal {
             OnSignal::TurnBack => None,
@@ -182,7 +190,7 @@ impl Running<'_> {
             OnSignal::CutShort(notice) => {
                 drop(acting);
                 self.events.notice(notice);
-                self.facts.baked = Some(Baked::Well);
+                self.facts.baked = Some(Baked::Passed);
                 Some(Ok(()))
             }
             OnSignal::Announce(notice) | OnSignal::GoOn(notice) => {
@@ -192,7 +200,7 @@ impl Running<'_> {
         }
     }
 
-    /// Without a proxy a claim moves no traffic: writing it is no step that an operator waits for.
+    /// Without a proxy a claim moves no traffic, so writing it is not reported as a step.
     fn is_reported(&self, step: &Step) -> bool {
         self.desired.routed || !matches!(step, Step::Route(_) | Step::Release)
     }
@@ -227,6 +235,7 @@ impl Running<'_> {
             && self.facts.confirmed == Some(*phase)
         {
             self.summary.cutover = Some(since.elapsed());
+            self.summary.live_at = Some(Instant::now());
             self.events.emit(Event::Confirmed {
                 side: Side::of(*phase),
                 ms: since.elapsed().as_millis() as u64,
@@ -234,7 +243,7 @@ impl Running<'_> {
         }
     }
 
-    /// Turns back, or waits before the next try; the error where the run is over.
+    /// Rolls back, or waits before the next try. Returns an error if the run ends.
     async fn failed(&mut self, step: &Step, cause: Error) -> Result<()> {
         self.bakes_on = false;
         self.events.emit(Event::StepFailed {
@@ -257,7 +266,7 @@ impl Running<'_> {
 }
 
 async fn observe(world: &mut dyn World) -> Result<Observed> {
-    // A busy engine or a socket proxy that restarts answers again soon; a rollout does not end for that.
+    // A busy engine or a restarting socket proxy answers again soon and must not end a rollout.
     retry::for_a_while(Duration::from_secs(30), async || world.observe().await)
         .await
         .map_err(|cause| Error {
@@ -266,19 +275,19 @@ async fn observe(world: &mut dyn World) -> Result<Observed> {
         })
 }
 
-/// Whether what a proxy has confirmed before says nothing any more.
+/// Whether earlier confirmations of the proxy become invalid.
 fn moves_traffic(step: &Step) -> bool {
     matches!(step, Step::Route(_) | Step::Start { .. })
 }
 
-/// A creation that was under way in the engine may still come to its end: what it made must be seen.
+/// A creation that has begun in the engine may still complete; the next observation must see its containers.
 async fn settle_down(step: &Step) {
     if matches!(step, Step::Create { .. }) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// Drops the work at the first signal, and says so.
+/// Drops the work at the first signal and returns an error with this message.
 pub(crate) async fn unless_interrupted<T>(
     interrupted: &watch::Receiver<bool>,
     message: &str,
@@ -292,10 +301,10 @@ pub(crate) async fn unless_interrupted<T>(
     }
 }
 
-/// What is said of a signal before the first change.
-pub(crate) const UNCHANGED: &str = "interrupted; nothing was changed, what ran before serves";
+/// The error of a signal before the first change.
+pub(crate) const UNCHANGED: &str = "interrupted before anything was changed";
 
-/// Ends when a signal has come; never, once nobody can send one any more.
+/// Completes at the first signal; never, once the sender is dropped.
 pub(crate) async fn raised(interrupted: &mut watch::Receiver<bool>) {
     if interrupted.wait_for(|raised| *raised).await.is_err() {
         std::future::pending::<()>().await;

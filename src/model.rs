@@ -1,4 +1,4 @@
-//! The words of a rollout: what is wanted, what is there, and who gets traffic. Imports nothing of ours.
+//! The types of a rollout: desired state, observed state and routes. Imports no other module of this crate.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,9 +27,9 @@ pub mod label {
     pub const COMPOSE_VERSION: &str = "io.rollout.compose";
     /// Marks containers that are the tool's own: `lock`, `helper`, `state`, `ask`.
     pub const ROLE: &str = "io.rollout.role";
-    /// On an image that helpers run: what its program and the CLI say to each other, by number.
+    /// On a helper image: the protocol version that its program and the CLI use.
     pub const HELPER: &str = "io.rollout.helper";
-    /// On a helper: the replica whose network it looks at.
+    /// On a helper: the replica whose network it inspects.
     pub const HELPS: &str = "io.rollout.helps";
     /// Compose's own labels (compose-spec "Labels", docker/compose pkg/api/labels.go).
     pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
@@ -40,7 +40,7 @@ pub mod label {
     pub const COMPOSE_HASH: &str = "com.docker.compose.config-hash";
     /// The files that the project was read from.
     pub const COMPOSE_FILES: &str = "com.docker.compose.project.config_files";
-    /// Where relative paths of those began.
+    /// The base of relative paths in those files.
     pub const COMPOSE_DIRECTORY: &str = "com.docker.compose.project.working_dir";
     /// The replica's number, from 1.
     pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
@@ -49,8 +49,8 @@ pub mod label {
     /// docker-rollout's label for a command to run in an old container before it is stopped.
     pub const PRE_STOP_HOOK: &str = "docker-rollout.pre-stop-hook";
 
-    /// Whether a container of a service is a hook's, and no replica: some versions of Compose give it a label, others
-    /// only no number.
+    /// Whether a container of a service is a hook and no replica. Some versions of Compose label it, others only omit
+    /// the number.
     pub fn is_hook<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
         get(COMPOSE_HOOK).is_some() || get(COMPOSE_NUMBER).is_none()
     }
@@ -137,7 +137,7 @@ pub struct Replica {
     pub id: ContainerId,
     /// Its name now, without a slash.
     pub name: String,
-    /// The name it is to have in the end, where a rollout gave it a temporary one.
+    /// Its final name, if a rollout gave it a temporary one.
     pub final_name: Option<String>,
     /// The rollout that created it; `None` for what Compose itself made.
     pub rollout: Option<RolloutId>,
@@ -192,7 +192,7 @@ impl Replica {
         self.run == Run::Running && self.health != Health::Unhealthy
     }
 
-    /// How long Docker may yet take until it has an opinion of its health.
+    /// The longest time until Docker has its first health result.
     pub fn undecided_for(&self) -> Duration {
         let check = self
             .check
@@ -201,7 +201,7 @@ impl Replica {
         check.map_or(Duration::ZERO, |check| check.interval + check.timeout)
     }
 
-    /// What is said of it, and what its health check complains of.
+    /// The text with the output of its failing health check.
     pub fn with_complaint(&self, said: &str) -> String {
         match &self.complaint {
             Some(complaint) => format!("{said} (health check: {complaint})"),
@@ -209,7 +209,6 @@ impl Replica {
         }
     }
 
-    /// The name it should have in the end.
     pub fn target_name(&self) -> &str {
         self.final_name.as_deref().unwrap_or(&self.name)
     }
@@ -233,7 +232,7 @@ pub fn short_image(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
-/// What comes to run, and what that replaces; the ids tell apart two images of one name.
+/// The new image and the one that it replaces. Two images with the same name are shown with their ids.
 pub fn image_change(reference: &str, id: &str, olds: &[Replica]) -> (String, Option<String>) {
     let new = image_name(reference, id);
     let moved = |old: &&Replica| old.image != id && image_name(&old.reference, &old.image) == new;
@@ -281,7 +280,7 @@ pub enum Target {
     Rollout(RolloutId),
 }
 
-/// Target → share, taken into effect in one atomic step. A replica that no target matches keeps what its labels give it.
+/// Target → share, applied in one atomic step. A replica without a target keeps the routes of its labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RoutePlan {
     pub shares: BTreeMap<Target, Share>,
@@ -345,7 +344,7 @@ impl RoutePlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Phase {
-    /// The new replicas are hidden, and never were anything else.
+    /// The new replicas are hidden and have been since their creation.
     Prepared,
     /// The new replicas get a part of the traffic, by the shift of this number from 1.
     Shifted { step: u16 },
@@ -353,7 +352,8 @@ pub enum Phase {
     Committed,
     /// The traffic was taken back to the old replicas.
     RolledBack,
-    /// The socket proxy shows the new replicas, before any cutover, because nothing else was left.
+    /// The socket proxy un-hid the new replicas by itself because the service had no visible one left. No cutover was
+    /// requested.
     ForceShown,
     /// The rollout is over; what is left only covers a health check that has no result yet.
     Settled,
@@ -428,19 +428,18 @@ pub struct Claim {
     pub rollout: RolloutId,
     pub phase: Phase,
     pub plan: RoutePlan,
-    /// What is live is not where the record has it any more: the same plan is to be applied again.
+    /// The recorded server addresses are outdated (a replica restarted with a new IP); apply the same plan again.
     pub stale: bool,
 }
 
 impl Claim {
-    /// Whether its new replicas have taken over from others, which it names though they may be gone: the new ones may be all
-    /// that serves.
+    /// Whether its new replicas replaced others, which may be gone: the new ones may be the only ones that serve.
     pub fn has_replaced_any(&self) -> bool {
         let took_over = matches!(self.phase, Phase::Committed | Phase::RolledBack);
         took_over && self.plan.hidden().next().is_some()
     }
 
-    /// Of a rollout that is over, and whose replicas have no result of Docker's health check yet.
+    /// The claim of a finished rollout whose replicas have no result of Docker's health check yet.
     pub fn settled(rollout: &RolloutId) -> Self {
         Self {
             rollout: rollout.clone(),
@@ -451,7 +450,7 @@ impl Claim {
     }
 }
 
-/// What is there, read from the engine and the overlay.
+/// The observed state, read from the engine and the overlay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Observed {
     /// Every replica of the service, in any state, in the order of their numbers.
@@ -468,12 +467,12 @@ impl Observed {
     }
 }
 
-/// What the gates said of a new replica.
+/// The result of the gates of a new replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It may get traffic.
     Ready,
-    /// It never will: why, in a few words.
+    /// It failed for good: why, in a few words.
     Failed(String),
 }
 
@@ -482,53 +481,53 @@ pub enum Verdict {
 #[serde(rename_all = "snake_case")]
 pub enum Drained {
     Answered,
-    /// The longest wait was over first.
+    /// The drain timeout passed first.
     TimedOut,
-    /// Nobody could look at its sockets; its network was quiet for long enough.
+    /// Its sockets cannot be inspected; its network was quiet for long enough.
     Quiet,
-    /// It ended before it had answered everything, or before anybody could tell.
+    /// It exited before it had answered everything, or before that was known.
     Ended,
-    /// Its sockets cannot be looked at, and no proxy routes to it, so that its network need not fall quiet; or it did not
-    /// run when the drain began.
+    /// It was not drained: its sockets cannot be inspected and no proxy routes to it, so that its network may never fall
+    /// quiet; or it did not run when the drain began.
     Unseen,
 }
 
-/// What this run has found out by waiting; lost with the process, and then found out again.
+/// What this run has learned from its waits; lost with the process, and learned again by the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// Verdicts on new replicas.
     pub verdicts: BTreeMap<ContainerId, Verdict>,
-    /// The longest wait for readiness is over.
+    /// The wait for readiness timed out.
     pub ready_expired: bool,
     /// The phase whose route plan every proxy has confirmed, if any since the routing last changed.
     pub confirmed: Option<Phase>,
-    /// The longest wait for the confirmation of this phase is over.
+    /// The confirmation of this phase timed out or failed early.
     pub confirm_expired: Option<Phase>,
-    /// Why that is certain before the wait is over: a sentence on what a proxy complains of.
+    /// Set when confirmation failed early: the proxy's own error, e.g. "router web is disabled".
     pub complaint: Option<String>,
-    /// The cutover has taken routers of other services away.
+    /// The cutover removed routers of other services.
     pub harms: bool,
-    /// How the watch after the cutover ended, once it has.
+    /// The result of the bake, once it has ended.
     pub baked: Option<Baked>,
-    /// Old replicas whose traffic is over.
+    /// Old replicas that are drained.
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas whose hooks have run.
     pub hooked: BTreeSet<ContainerId>,
-    /// Old replicas that this run has started again on the way back.
+    /// Old replicas that this run started again in a rollback.
     pub started: BTreeSet<ContainerId>,
-    /// The overlay's record was given up.
+    /// The overlay's record was released.
     pub released: bool,
     /// The replicas of this rollout were created by this run.
     pub created: bool,
 }
 
-/// How the watch after a cutover ended.
+/// The result of a bake.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Baked {
-    /// Its time is over, and all is well.
-    Well,
-    /// The traffic has to go back: why.
-    Ill(String),
+    /// Its time has passed without a failure.
+    Passed,
+    /// The reason for a rollback.
+    Failed(String),
 }
 
 /// Replica → its share, as a proxy reports it.
@@ -537,11 +536,11 @@ pub type Routing = BTreeMap<ContainerId, Share>;
 /// The goal of a run of the planner.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Goal {
-    /// Bring the new replicas up and move the traffic.
+    /// Create the new replicas and move the traffic.
     Roll,
-    /// Finish a rollout whose cutover is written.
+    /// Finish a rollout whose cutover is recorded.
     Finish,
-    /// Leave the old replicas as they were.
+    /// Roll back to the old replicas.
     Undo(Reason),
 }
 
@@ -555,53 +554,52 @@ pub enum Reason {
     Unfinished,
 }
 
-/// The strategy of a rollout: what tells one from another is data for the one planner.
+/// The strategy of a rollout, as data for the planner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Policy {
     pub order: Order,
     /// The shares of the new set, in per cent of the traffic, before it gets all of it.
     pub shifts: Vec<u16>,
-    /// Whether the new replicas are watched for a while before the old ones go.
+    /// Whether the new replicas bake before the old ones are removed.
     pub bake: bool,
 }
 
 /// Whether the new replicas are created before the old ones are stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Order {
-    /// Two sets for a while, one cutover, and no gap.
+    /// Two sets run at the same time: no gap.
     #[default]
     StartFirst,
-    /// The old replicas make room first. They are kept until the new ones are ready and confirmed.
+    /// The old replicas are stopped first, and kept until the new ones are ready and confirmed.
     StopFirst,
 }
 
-/// What is wanted; together with [`Observed`] and [`Facts`] it decides every step.
+/// The desired state; with [`Observed`] and [`Facts`] it decides every step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Desired {
     pub goal: Goal,
-    /// Whose replicas are the new ones.
+    /// The rollout of the new replicas.
     pub rollout: RolloutId,
     /// How many new replicas.
     pub replicas: u32,
     pub policy: Policy,
-    /// Old replicas that ran when a rollout that stops first began: going back starts them again.
+    /// Old replicas that ran when a stop-first rollout began; a rollback starts them again.
     pub restartable: BTreeSet<ContainerId>,
     /// Whether a proxy routes to the service, so that replicas are hidden, shown and confirmed.
     pub routed: bool,
-    /// Whether holding moves the traffic itself, so that it is confirmed before anything is created.
+    /// Whether a hold re-routes traffic itself and must be confirmed before replicas are created.
     pub confirm_hold: bool,
-    /// The old replicas as they were when the rollout began; others that turn up are somebody else's doing.
-    pub olds_at_start: BTreeSet<ContainerId>,
-    /// Those of them that no proxy routed to, so that going back does not wait until one does.
+    /// The old replicas at the start of the rollout; any other replica was created by another command.
+    pub old_at_start: BTreeSet<ContainerId>,
+    /// Those that no proxy routed to; a rollback does not wait for their routes.
     pub unrouted: BTreeSet<ContainerId>,
-    /// Whether any of the old replicas served then.
+    /// Whether any of the old replicas served at the start.
     pub served: bool,
-    /// Whether something is to be run in the old replicas before they are stopped.
+    /// Whether the old replicas have pre-stop hooks.
     pub hooks: bool,
 }
 
 impl Desired {
-    /// Whether it ran when a rollout that stops first began, so that it may be started again.
     pub fn may_start_again(&self, old: &Replica) -> bool {
         self.restartable.contains(&old.id)
     }

@@ -1,4 +1,4 @@
-//! The pure planner: from what is wanted and what is there to the one next step. No clock, no randomness, no IO.
+//! The pure planner: decides the next step from the desired and the observed state. No clock, no randomness, no IO.
 
 pub mod blue_green;
 #[cfg(test)]
@@ -26,26 +26,26 @@ pub enum Step {
     /// Apply the route plan of a phase, all of it at once, and record both.
     Route(Phase),
     /// Let Compose create and start the new replicas.
-    Create { replicas: u32 },
-    /// Wait until every gate of every new replica has spoken.
+    Create {
+        replicas: u32,
+    },
+    /// Wait until every new replica has passed its gates.
     AwaitReady,
     /// Ask every proxy until it reports the route plan of this phase.
     Confirm(Phase),
-    /// Watch the new replicas while the old ones still run, ready to take the traffic back.
+    /// Watch the new replicas while the old ones still run for a rollback.
     Bake,
     /// Wait until each of these has answered its last request.
     Drain {
-        /// Replicas that no proxy routes to any more, or ever did.
+        /// Replicas that no proxy routes to now.
         replicas: Vec<ContainerId>,
     },
-    /// Run what the operator wants done in each before it is stopped.
+    /// Run the pre-stop hooks in each.
     Hooks {
-        /// Old replicas that run.
         replicas: Vec<ContainerId>,
     },
     /// Stop each with its own signal and grace period.
     Stop {
-        /// Replicas that run.
         replicas: Vec<ContainerId>,
     },
     /// Start old replicas again that were stopped to make room.
@@ -54,20 +54,19 @@ pub enum Step {
         replicas: Vec<ContainerId>,
     },
     Remove {
-        /// Replicas that do not run.
         replicas: Vec<ContainerId>,
     },
     /// Give the new replicas their final names.
     Rename {
-        /// Who gets which name.
+        /// Container → its final name.
         names: Vec<(ContainerId, String)>,
     },
-    /// Drop the overlay's record, keeping only what a health check that has not spoken yet still needs.
+    /// Drop the overlay's record, except for what a health check without a result still needs.
     Release,
 }
 
 impl Step {
-    /// A word for logs and events.
+    /// The name in logs and events.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Route(Phase::Prepared) => "hold",
@@ -97,21 +96,21 @@ pub enum Next {
     Step(Step),
     /// The goal cannot be reached: take [`Goal::Undo`] as the goal from here on.
     Undo(Reason),
-    /// There is no way back any more, why: take [`Goal::Finish`] as the goal from here on.
+    /// A rollback is not possible any more, with the reason: take [`Goal::Finish`] as the goal from here on.
     Finish(String),
     Done,
-    /// The goal cannot be reached, and what could be undone is undone.
+    /// The goal cannot be reached, and the rollback is complete as far as possible.
     Fail(Failure),
 }
 
-/// How a rollout ends that did not reach its goal.
+/// How a rollout ends that does not reach its goal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The old version serves as before: why.
     OldServes(String),
     /// A signal came, and the old version serves as before.
     Interrupted,
-    /// Nothing more is done without a person: why.
+    /// Nothing more can be done automatically: why.
     NeedsPerson(String),
 }
 
@@ -124,20 +123,20 @@ pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
     }
 }
 
-/// A rollout that stops first, as its record says: which rollout, and the old replicas that it found running.
+/// The record of a stop-first rollout: its id, and the old replicas that it found running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopFirst {
     pub rollout: RolloutId,
-    /// Those that were not started again since.
+    /// Those that have not been started again since.
     pub ran: BTreeSet<ContainerId>,
 }
 
 impl StopFirst {
-    /// What a later run wants of it, where these are the old replicas that it finds.
-    pub fn resume(self, desired: &mut Desired, olds: &[Replica]) {
+    /// Adapts the goal of a later run that finds these old replicas.
+    pub fn resume(self, desired: &mut Desired, old: &[Replica]) {
         if self.rollout == desired.rollout {
             desired.policy.order = Order::StopFirst;
-            desired.served |= olds.iter().any(|old| self.has_stopped(old));
+            desired.served |= old.iter().any(|old| self.has_stopped(old));
             desired.restartable = self.ran;
         }
     }
@@ -147,11 +146,11 @@ impl StopFirst {
     }
 }
 
-/// A rollout that an earlier run left unfinished: which, what to do with it, and how many replicas it wanted.
+/// The rollout that an earlier run left unfinished: its id, the goal for it, and how many replicas it wanted.
 ///
-/// The claim decides: once the cutover is written it is finished, before that it is undone, unless nothing else serves or
-/// can be started again. Where the claim is lost, what is there decides. `begun` is the rollout that was begun last, where
-/// it stops first.
+/// The claim decides. After a recorded cutover the rollout is finished. Before it, the rollout is rolled back, unless
+/// nothing else serves or can be started again. If the claim is lost, the containers decide. `begun` is the last
+/// rollout if it stops first.
 pub fn unfinished(
     observed: &Observed,
     routed: bool,
@@ -178,11 +177,11 @@ pub fn unfinished(
         .any(|other| other.serves() || restartable(other));
     let last = !way_back && own.iter().any(|own| own.serves());
     let whole = !own.is_empty() && own.len() as u32 == wanted;
-    // They get their final names after the cutover alone.
+    // Replicas get their final names only after the cutover.
     let named = own.iter().all(|own| own.name == own.target_name());
     let forward = match unsettled.map(|claim| claim.phase) {
         Some(Phase::Committed) => true,
-        // No proxy hides the new replicas: they may be all that answers.
+        // Without a proxy nothing hides the new replicas: they may be the only ones that answer.
         Some(Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack) => {
             (last || (whole && named)) && !routed
         }
@@ -196,8 +195,8 @@ pub fn unfinished(
     Some((rollout, goal, wanted))
 }
 
-/// The rollout that has stopped an old replica and left nothing else, not even a claim: that may be where this run does not
-/// look, such as behind another proxy.
+/// The rollout that stopped an old replica and left nothing else. Its claim may be elsewhere, such as behind another
+/// proxy.
 fn halted(observed: &Observed, begun: Option<&StopFirst>) -> Option<RolloutId> {
     let begun = begun?;
     let mut replicas = observed.replicas.iter();

@@ -75,7 +75,7 @@ pub async fn judge(
     loop {
         let changed = watch.next();
         let Some(now) = engine.replica(replica).await? else {
-            return Ok(failed("was removed by somebody else"));
+            return Ok(failed("was removed by another command"));
         };
         if let Some(why) = crashed(&now, life.as_ref().map(|(started, _)| started.as_str())) {
             return Ok(failed(why));
@@ -113,7 +113,7 @@ pub async fn judge(
             () = changed => {}
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             () = passed(&mut looks, detail), if healthy.is_none() => {
-                healthy = Some(("its health command, run early".to_owned(), Instant::now()));
+                healthy = Some(("health check passed (run early)".to_owned(), Instant::now()));
             }
             heard = listen(&mut port, detail) => heard?,
         }
@@ -130,7 +130,7 @@ fn by(
     let last = port.and_then(|port| Some((port, port.last.as_ref()?)));
     let answer = last
         .filter(|(port, _)| port.must_answer)
-        .map(|(_, last)| format!("an answer: {}", last.detail));
+        .map(|(_, last)| last.detail.clone());
     let checked = last
         .and_then(|(port, last)| Some((port.proxy, last.checks.clone().ok()?)))
         .filter(|(_, passed)| !passed.is_empty())
@@ -168,7 +168,7 @@ fn crashed(now: &Replica, started: Option<&str>) -> Option<String> {
 
 /// What Docker says; a replica without a health check has nothing to pass here.
 fn gate(now: &Replica) -> Option<String> {
-    (now.check.is_none() || now.health == Health::Healthy).then(|| "its health check".to_owned())
+    (now.check.is_none() || now.health == Health::Healthy).then(|| "health check passed".to_owned())
 }
 
 fn seconds(span: Duration) -> String {
@@ -183,14 +183,14 @@ struct Port {
     proxy: &'static str,
     /// Whether the proxy's own checks have to pass.
     is_checked: bool,
-    /// Without a health check, or with a path to ask for, an answer is what decides. Else the health check does, and
-    /// only a port that it alone can reach is held against it.
+    /// If true, a successful probe makes the replica ready. If false, the health check decides and the probe can only veto
+    /// (a port bound to loopback).
     must_answer: bool,
     last: Option<Readiness>,
 }
 
 impl Port {
-    /// `None` where there is nothing to try, or nobody to try it.
+    /// `None` if there is nothing to probe, or no helper to probe it.
     async fn open(
         engine: &Engine,
         replica: &Replica,
@@ -222,7 +222,7 @@ impl Port {
                 tracing::warn!(%error, "no helper can look into the replica's network");
                 note(
                     detail,
-                    &format!("nobody can try its port: {}", error.message),
+                    &format!("its port cannot be probed: {}", error.message),
                 );
                 None
             }

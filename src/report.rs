@@ -3,7 +3,9 @@
 pub mod findings;
 pub mod human;
 pub mod json;
+mod look;
 pub mod overlay;
+mod screen;
 pub mod table;
 
 use std::collections::BTreeMap;

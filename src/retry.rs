@@ -1,17 +1,17 @@
-//! Trying again with growing pauses: the one module that knows the `backoff` crate.
+//! Retries with growing pauses; the only module that uses the `backoff` crate.
 
 use std::time::Duration;
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 
-/// Between two questions of [`until`].
+/// The shortest and longest pause of [`until`].
 const FIRST: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(250);
 
-/// Each pause is this many times the one before, so an answer is noticed late by a quarter of the wait at most.
+/// The growth of each pause; a change is noticed late by at most a quarter of the wait.
 const FACTOR: f64 = 1.25;
 
-/// Growing pauses from `first` to `longest`, for as long as `total`; jitter keeps several waiters apart.
+/// Growing pauses from `first` to `longest`, up to `total`; jitter spreads several waiters.
 fn pauses(first: Duration, longest: Duration, total: Option<Duration>) -> ExponentialBackoff {
     ExponentialBackoffBuilder::new()
         .with_initial_interval(first)
@@ -21,8 +21,8 @@ fn pauses(first: Duration, longest: Duration, total: Option<Duration>) -> Expone
         .build()
 }
 
-/// Tries until it works or `total` has passed, and then answers with the last error; twice at least, for one try may
-/// take as long as that.
+/// Tries until success or until `total` has passed, then returns the last error. Tries at least twice, since one try may
+/// take all of `total`.
 pub async fn for_a_while<T, E>(
     total: Duration,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
@@ -45,7 +45,7 @@ pub async fn for_a_while<T, E>(
     unreachable!("it is tried until it works or the time is over")
 }
 
-/// Asks until the answer is yes, up to `limit`; whether it was.
+/// Asks until the answer is true. Returns false if `limit` passes first.
 pub async fn until(limit: Duration, mut ask: impl AsyncFnMut() -> bool) -> bool {
     let mut pauses = pauses(FIRST, LONGEST, None);
     let yes = async {

@@ -1,4 +1,4 @@
-//! The story of one service, from the first look at it to its report; each beat is a phase that owns the one before.
+//! The rollout of one service from its checks to its report; each phase owns the one before.
 
 mod back;
 mod before;
@@ -32,7 +32,7 @@ use crate::{
     state::Lock,
 };
 
-/// Rolls a service, or settles what an earlier run left of it. It holds the lock of the service meanwhile.
+/// Rolls a service, or finishes or rolls back an unfinished rollout, under the lock of the service.
 pub async fn roll(
     prepared: Prepared<'_>,
     landscape: &mut Landscape,
@@ -48,12 +48,12 @@ pub async fn roll(
     };
     let rolled = story(prepared, held, landscape).await;
     if let Err(error) = lock.release().await {
-        events.notice(format!("the lock is left behind: {}", error.message));
+        events.notice(format!("the lock could not be released: {}", error.message));
     }
     rolled.map_err(|error| with_next(error, &service.name))
 }
 
-/// What a rollout has from its beginning to its end.
+/// What every phase of a rollout uses.
 struct Held<'a> {
     lock: &'a Lock,
     /// The image whose `/rollout` helpers run; `None` where there is none.
@@ -81,9 +81,9 @@ fn with_next(error: Error, service: &str) -> Error {
         return error;
     }
     match error.outcome {
-        Outcome::Failed => error.hint(format!("mend the cause, then run: rollout {service}")),
+        Outcome::Failed => error.hint(format!("fix the problem and run `rollout {service}` again")),
         Outcome::NeedsPerson => error.hint(format!(
-            "docker compose ps {service}; then run again: rollout {service}"
+            "check `docker compose ps {service}`, then run `rollout {service}` again"
         )),
         Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Interrupted => error,
     }

@@ -1,4 +1,4 @@
-//! What the engine remembers for us: who rolls a service, what was begun, and every revision that has served.
+//! State on the engine: the lock of a service, the rollouts that were started, and every revision that has served.
 
 pub mod claims;
 pub mod journal;

@@ -12,7 +12,11 @@ mod stack;
 pub fn refused(run: &Run, error: &str, next: &str) {
     run.code(2);
     // A busy engine may take longer than the 2 s after which a run says what it waits for.
-    let waits = |text: &str| text.contains("waiting for the Docker engine");
+    let waits = |text: &str| {
+        text.contains("waiting for the Docker engine")
+            || text.contains("reading the Compose files and the engine")
+            || text.starts_with("    waiting (")
+    };
     let mut lines = run.text.lines().filter(|line| !waits(line));
     assert_eq!(lines.next(), Some(format!("error: {error}").as_str()));
     let rest: Vec<&str> = lines.collect();
@@ -29,7 +33,8 @@ pub fn refused(run: &Run, error: &str, next: &str) {
         (&"failed".into(), &2.into())
     );
     assert_eq!(last["message"], error);
-    let of_waiting = |event: &&Value| event["text"].as_str().is_some_and(waits);
+    let of_waiting =
+        |event: &&Value| event["event"] == "opening" || event["text"].as_str().is_some_and(waits);
     let others = run.events.iter().filter(|event| !of_waiting(event)).count();
     assert_eq!(others, 1, "{:#?}", run.events);
 }

@@ -177,7 +177,11 @@ async fn a_run_whose_lock_is_taken_away_stops_before_it_changes_anything_more() 
     running.continues();
     let run = running.wait().await;
     assert_ne!(run.code, Some(0), "{}", run.text);
-    assert!(run.text.contains("was taken away"), "{}", run.text);
+    assert!(
+        run.text.contains("was removed by another command"),
+        "{}",
+        run.text
+    );
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
     assert!(stack.replicas("web").await.contains(&before[0]));
     stack.rollout(&["web"]).await.code(0);
@@ -221,7 +225,7 @@ async fn a_lock_from_elsewhere_counts_until_its_lease_is_over() {
         .rollout(&[&ROLL[..], &["--lock-wait", "60s"]].concat())
         .await;
     run.code(0);
-    assert!(run.text.contains("no sign of life"), "{}", run.text);
+    assert!(run.text.contains("removed a stale lock"), "{}", run.text);
     stack.answers("v2").await;
     stack.settled(1).await;
 }

@@ -417,7 +417,7 @@ async fn a_replica_that_somebody_kills_while_it_answers_is_not_called_drained() 
     load.stop().await;
     run.code(0);
     assert_eq!(how(&run), "ended", "{}", run.text);
-    let lost = |text: &&str| text.contains("what it had not answered is lost");
+    let lost = |text: &&str| text.contains("its unanswered requests are lost");
     assert!(run.notices().iter().any(lost), "{}", run.text);
     stack.settled(1).await;
 }

@@ -318,7 +318,7 @@ async fn ctrl_c_after_the_confirmed_cutover_finishes_forward_and_says_so() {
     run.code(0);
     assert!(report.nothing_lost(), "{report}\n{}", run.text);
     assert!(
-        run.text.contains("the new version serves already"),
+        run.text.contains("the new version is already live"),
         "{}",
         run.text
     );

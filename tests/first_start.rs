@@ -61,7 +61,11 @@ async fn leftover_exited_containers_are_replaced_and_not_restarted() {
             .iter()
             .all(|new| before.iter().all(|old| old.id != new.id))
     );
-    assert!(run.text.contains("which did not run well"), "{}", run.text);
+    assert!(
+        run.text.contains("which was not running or unhealthy"),
+        "{}",
+        run.text
+    );
     stack.settled(2).await;
 }
 

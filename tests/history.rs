@@ -286,7 +286,7 @@ async fn keep_lets_go_of_the_oldest_images_and_a_corrupt_record_is_reported_and_
     latest_is(&stack, "v1").await;
     let run = stack.rollout(&["web"]).await;
     assert!(
-        run.code(0).text.contains("its history begins anew"),
+        run.code(0).text.contains("a new one begins"),
         "{}",
         run.text
     );

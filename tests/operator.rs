@@ -37,7 +37,7 @@ async fn plain_up(stack: &Stack) {
 }
 
 fn names_the_change(run: &Run) {
-    assert!(run.text.contains("somebody else"), "{}", run.text);
+    assert!(run.text.contains("another command"), "{}", run.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,7 +80,8 @@ async fn the_pin_of_a_service_that_is_checked_rarely_stays_until_docker_agrees()
     let until_moved = ["hold", "create", "ready", "cutover", "confirm"].map(|step| run.ms(step));
     assert!(until_moved.iter().sum::<u64>() < 15_000, "{}", run.text);
     assert!(
-        run.text.contains("the pin stays until Docker's own check"),
+        run.text
+            .contains("the pin stays until Docker's own health check"),
         "{}",
         run.text
     );

@@ -29,7 +29,7 @@ async fn ready_by(stack: &mut Stack, tags: [&str; 2]) -> (Run, String, String) {
 async fn a_service_checked_every_second_is_ready_by_its_own_health_check() {
     let mut stack = Stack::usual(BEHAVIOUR);
     let (run, by, says) = ready_by(&mut stack, ["v1", "v2"]).await;
-    assert_eq!(by, "its health check", "{}", run.text);
+    assert_eq!(by, "health check passed", "{}", run.text);
     assert_eq!(says, "healthy", "{}", run.text);
 }
 
@@ -37,7 +37,7 @@ async fn a_service_checked_every_second_is_ready_by_its_own_health_check() {
 async fn a_check_of_every_thirty_seconds_is_not_waited_for() {
     let mut stack = Stack::usual(BEHAVIOUR);
     let (run, by, says) = ready_by(&mut stack, ["v1", "v2-slowcheck"]).await;
-    assert_eq!(by, "its health command, run early", "{}", run.text);
+    assert_eq!(by, "health check passed (run early)", "{}", run.text);
     assert_eq!(says, at_the_end(), "{}", run.text);
 }
 
@@ -46,7 +46,7 @@ async fn a_rare_check_of_an_application_that_starts_slowly_is_not_waited_for_eit
     let mut stack = Stack::usual(BEHAVIOUR);
     stack.set("START_DELAY", 3);
     let (run, by, says) = ready_by(&mut stack, ["v1", "v2-slowcheck"]).await;
-    assert_eq!(by, "its health command, run early", "{}", run.text);
+    assert_eq!(by, "health check passed (run early)", "{}", run.text);
     assert_eq!(says, at_the_end(), "{}", run.text);
 }
 

@@ -360,7 +360,7 @@ async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
     let run = stack.rollout(&["--strategy", "recreate", "web"]).await;
     run.code(0);
     assert!(
-        !run.text.contains("took the old replicas away"),
+        !run.text.contains("removed the old replicas"),
         "{}",
         run.text
     );

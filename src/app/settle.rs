@@ -1,10 +1,18 @@
 //! `rollout resume` and `rollout abort`: finishes or undoes what an earlier run has left, and no more.
 
 use super::{Opened, signals::signals};
-use crate::{cli::SettleArgs, context::Purpose, error::Result, event::Events, roll::roll};
+use crate::{
+    cli::SettleArgs,
+    context::Purpose,
+    error::Result,
+    event::{Event, Events},
+    roll::roll,
+};
 
 pub async fn settle(settle: &SettleArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
+    let services = vec![settle.service.clone()];
+    events.emit(Event::Opening { services });
     let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
     let events = opened.events(events, &settle.service);
     let run = opened.run(&events);

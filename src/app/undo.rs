@@ -16,7 +16,7 @@ use crate::{
     cli::UndoArgs,
     context::{Purpose, RunContext},
     error::{Error, Result},
-    event::Events,
+    event::{Event, Events},
     model::{Replica, RolloutId, ServiceKey, image_name, label},
     roll::roll,
     settings::{Count, OnUnfinished, Partial, PullPolicy, Switch},
@@ -34,6 +34,8 @@ const GOING_BACK: Duration = Duration::from_secs(90);
 
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
+    let services = vec![undo.service.clone()];
+    events.emit(Event::Opening { services });
     let opened = Opened::of(&undo.target, &[&undo.service], events).await?;
     let events = opened.events(events, &undo.service);
     let undone = go_back(undo, &opened, &events, interrupted).await;

@@ -7,13 +7,15 @@ use crate::{
     cli::UpArgs,
     context::{Purpose, RunContext},
     error::{Error, Outcome, Result},
-    event::Events,
+    event::{Event, Events},
     execute,
     roll::{Prepared, roll},
 };
 
 pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
+    let services = up.services.clone();
+    events.emit(Event::Opening { services });
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
     let opened = Opened::of(&up.target, &names, events).await?;
     for name in &names {
@@ -51,6 +53,8 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
                 Some(prepared) => prepared,
                 // The services before it have changed what was read.
                 None => {
+                    let services = vec![(*name).to_owned()];
+                    run.events.emit(Event::Opening { services });
                     landscape = run.landscape().await?;
                     run.prepare(name, &up.settings, &[], Purpose::Roll, &mut landscape)
                         .await?

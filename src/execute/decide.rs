@@ -1,4 +1,4 @@
-//! What follows from a signal during a step, and from a step that fails. Pure.
+//! Decides what follows a signal during a step, or a failed step. Pure.
 
 use std::time::Duration;
 
@@ -8,22 +8,21 @@ use crate::{
     plan::Step,
 };
 
-/// How often a step that must not be given up is tried.
+/// How often a step is tried that must succeed.
 const TRIES: u32 = 4;
 
-/// What a signal does while a step is under way.
+/// The effect of a signal during a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnSignal {
-    /// Nothing until the step is over: a change of the routing takes milliseconds, and must be known to have happened or
-    /// not.
+    /// Nothing until the step ends: a routing change takes milliseconds, and its result must be known.
     Wait,
-    /// The same, with a notice: a stop takes longer, and goes on in the engine once it was asked for.
+    /// The same, with a notice: a stop takes longer and cannot be cancelled in the engine.
     Announce(&'static str),
-    /// Ends the step and turns the rollout back.
+    /// Ends the step and rolls back.
     TurnBack,
-    /// Ends the wait of the step as if its time were over.
+    /// Ends the wait of the step as if its time had passed.
     CutShort(&'static str),
-    /// Nothing but a notice: it is too late to turn back.
+    /// Only a notice: it is too late to roll back.
     GoOn(&'static str),
 }
 
@@ -33,13 +32,14 @@ pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> On
         (_, Step::Route(_)) if early => OnSignal::Wait,
         (_, Step::Stop { .. }) if early => OnSignal::Announce(STOPPING),
         _ if early => OnSignal::TurnBack,
-        (Goal::Undo(_), _) => OnSignal::GoOn(GOING_BACK),
+        (Goal::Undo(_), _) => OnSignal::GoOn(ROLLING_BACK),
         (Goal::Roll | Goal::Finish, Step::Bake) => OnSignal::CutShort(FINISHING),
         (Goal::Roll | Goal::Finish, _) => OnSignal::GoOn(FINISHING),
     }
 }
 
-/// After the confirmed cutover, or once old replicas go for good, the shortest way to a settled service is forward.
+/// After the confirmed cutover, or once old replicas are removed for good, finishing is the shortest way to a
+/// settled service.
 fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     let is_final = match step {
         Step::Remove { .. } | Step::Rename { .. } | Step::Release => true,
@@ -49,17 +49,17 @@ fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bo
     desired.goal == Goal::Roll && confirmed != Some(Phase::Committed) && !is_final
 }
 
-/// Whether the step stops old replicas before there are new ones.
+/// Whether the step stops old replicas before the new ones exist.
 pub fn makes_room(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     matches!(step, Step::Stop { .. }) && can_turn_back(step, desired, confirmed)
 }
 
-const STOPPING: &str = "interrupted: the old replicas are started again once they have stopped; once more leaves at once";
-const GOING_BACK: &str = "interrupted, but going back already; once more leaves at once";
+const STOPPING: &str = "interrupted: the old replicas are started again once they have stopped; press Ctrl-C again to quit now";
+const ROLLING_BACK: &str = "interrupted: already rolling back; press Ctrl-C again to quit now";
 const FINISHING: &str =
-    "interrupted, but the new version serves already: finishing; once more leaves at once";
+    "interrupted: the new version is already live, finishing; press Ctrl-C again to quit now";
 
-/// What follows from a step that has failed.
+/// The reaction to a failed step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     TurnBack,
@@ -67,11 +67,11 @@ pub enum OnFailure {
     Retry(Duration),
     /// The run ends with the step's own error.
     End,
-    /// The run ends: the step has failed as often as it is tried.
+    /// The run ends: the step has used up its tries.
     GiveUp,
 }
 
-/// `failures` counts those of the step in a row, of which `outcome` is the last.
+/// `failures` counts consecutive failures of the step; `outcome` is that of the last one.
 pub fn on_failure(
     step: &Step,
     desired: &Desired,
@@ -81,10 +81,10 @@ pub fn on_failure(
     let last = failures >= TRIES;
     match (step, &desired.goal) {
         (Step::Route(_) | Step::Create { .. }, Goal::Roll) => OnFailure::TurnBack,
-        // A wait that fails is an engine that does not answer for a moment: nothing was to be changed.
+        // A failed wait means that the engine did not answer for a moment; nothing was being changed.
         (Step::AwaitReady, Goal::Roll) if last => OnFailure::TurnBack,
         _ if last && makes_room(step, desired, confirmed) => OnFailure::TurnBack,
-        // Another try would wait to the end again.
+        // Another try would wait for the whole timeout again.
         _ if outcome == Outcome::NeedsPerson => OnFailure::End,
         _ if last => OnFailure::GiveUp,
         _ => OnFailure::Retry(Duration::from_millis(250) * failures),
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(finishing, OnSignal::GoOn(FINISHING));
         for step in [Step::Route(Phase::RolledBack), Step::Bake, CREATE] {
             let back = signal(&step, Goal::Undo(Reason::Interrupted), None);
-            assert_eq!(back, OnSignal::GoOn(GOING_BACK));
+            assert_eq!(back, OnSignal::GoOn(ROLLING_BACK));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Another kind of proxy, through the whole loop: weights, and no signal of its own for the drain.
+//! The whole loop with another kind of proxy: one that has weights and no drain signal of its own.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,10 +9,10 @@ use super::{Summary, World, run};
 use crate::{
     error::{Outcome, Result},
     event::Events,
-    model::{Desired, Facts, Observed, Phase, Replica, Share},
+    model::{Desired, Facts, Health, Observed, Phase, Replica, Run, Share},
     plan::{
         Step, claim, route_plan,
-        simulator::{Simulator, WELL, old},
+        simulator::{Simulator, WELL, old, replica},
     },
     proxy::{
         Router,
@@ -78,11 +78,8 @@ impl World for Behind {
                 self.proxy.release(&desired.rollout, replicas).await?;
             }
             _ => {
-                self.replicas.desired = desired.clone();
-                self.replicas.facts = facts.clone();
                 self.replicas.observed = observed.clone();
-                self.replicas.take(step.clone());
-                *facts = self.replicas.facts.clone();
+                self.replicas.act(step, desired, facts);
             }
         }
         Ok(())
@@ -106,12 +103,7 @@ async fn roll(is_stuck: bool) -> (Behind, Result<Summary>) {
 /// The shares of the new replica and of the first old one in each plan.
 fn shares(world: &Behind) -> Vec<(String, Option<Share>, Option<Share>)> {
     let of = &world.replicas.desired.rollout;
-    let new = crate::plan::simulator::replica(
-        "new-1",
-        Some(of),
-        crate::model::Run::Running,
-        crate::model::Health::Healthy,
-    );
+    let new = replica("new-1", Some(of), Run::Running, Health::Healthy);
     let before = old("old-1");
     let all = world.proxy.applied.iter();
     all.map(|claim| {

@@ -1,4 +1,4 @@
-//! How a run ends: what is said of a step that did not succeed, and of what serves then. Pure.
+//! How a run ends: the text for a step that failed and for what serves afterwards. Pure.
 
 use crate::{
     error::Error,
@@ -15,19 +15,19 @@ pub fn ends_gap(step: &Step, desired: &Desired, facts: &Facts) -> bool {
     }
 }
 
-/// Why a wait is over without what it waited for.
+/// Why a wait ended without success.
 pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
     let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed(_));
     match step {
-        Step::AwaitReady if facts.ready_expired => Some("the time is over".to_owned()),
+        Step::AwaitReady if facts.ready_expired => Some("timed out".to_owned()),
         Step::AwaitReady if facts.verdicts.values().any(failed) => {
-            Some("a new replica has failed".to_owned())
+            Some("a new replica failed".to_owned())
         }
         Step::Confirm(phase) if facts.confirm_expired == Some(*phase) => {
-            Some("the proxy does not agree".to_owned())
+            Some("the proxy did not pick up the change".to_owned())
         }
-        Step::Bake if matches!(facts.baked, Some(Baked::Ill(_))) => {
-            Some("the traffic goes back".to_owned())
+        Step::Bake if matches!(facts.baked, Some(Baked::Failed(_))) => {
+            Some("rolling back".to_owned())
         }
         _ => None,
     }
@@ -47,33 +47,32 @@ pub fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec
     }
 }
 
-/// What is left of a rollout that was undone, where the old version had no route before it either.
-pub const UNROUTED: &str =
-    "the old version runs as before, and the proxy does not route to it, as before";
+/// The end of a rollback where the old version had no route before the rollout either.
+pub const UNROUTED: &str = "the old version runs, and the proxy does not route to it, as before";
 
-/// What serves now that the rollout is undone, as it was seen last; an error where it is less than before.
+/// What serves after the rollback, by the last observation; an error if that is less than before.
 fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'static str> {
     let others = observed
         .replicas
         .iter()
         .filter(|own| own.rollout.as_ref() != Some(&desired.rollout));
     let mut serving = others.filter(|own| own.serves()).peekable();
-    let somebody = serving.peek().is_some();
+    let anything_serves = serving.peek().is_some();
     let there: Vec<_> = serving
-        .filter(|own| desired.olds_at_start.contains(&own.id))
+        .filter(|own| desired.old_at_start.contains(&own.id))
         .collect();
     let routed = there.iter().any(|own| !desired.unrouted.contains(&own.id));
-    match (somebody, desired.served) {
+    match (anything_serves, desired.served) {
         (true, _) if routed => Ok("the old version serves"),
         (true, _) if !there.is_empty() => Ok(UNROUTED),
-        (true, _) => Ok("what somebody else has started meanwhile serves"),
-        (false, true) => Err("the old version does not serve any more either"),
+        (true, _) => Ok("containers that another command started serve now"),
+        (false, true) => Err("the old version does not serve either"),
         (false, false) if observed.replicas.is_empty() => Ok("nothing was running before"),
-        (false, false) => Ok("what was there before did not serve, and is as it was"),
+        (false, false) => Ok("the service did not serve before either"),
     }
 }
 
-/// A step that must not be given up has failed as often as it is tried.
+/// The error of a step that has failed as often as it is tried.
 pub fn stuck(step: &Step, tries: u32, desired: &Desired, cause: Error) -> Error {
     let serves = match &desired.goal {
         Goal::Undo(_) if matches!(step, Step::Start { .. }) => "the old version is stopped",
@@ -85,5 +84,5 @@ pub fn stuck(step: &Step, tries: u32, desired: &Desired, cause: Error) -> Error 
         step.name(),
         cause.message
     ))
-    .hint("run the same command again: it goes on from here")
+    .hint("run the same command again to continue from here")
 }

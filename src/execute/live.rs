@@ -1,4 +1,4 @@
-//! The world as it is: each step done on the real engine, Compose and proxy.
+//! Does each step on the real engine, Compose and proxy.
 
 mod bake;
 mod gates;
@@ -23,7 +23,7 @@ use crate::{
     drain::Watcher,
     error::{Error, Result},
     event::{Event, Events},
-    model::{ContainerId, Desired, Facts, Observed, Order, Phase, Replica, Verdict},
+    model::{ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, Verdict},
     namespace::traffic::Protocol,
     plan::Step,
     proxy::Router,
@@ -32,13 +32,12 @@ use crate::{
     watch::Watch,
 };
 
-/// Beyond `--stable`, what a wait must leave for the gates themselves, or the shortest waits could never succeed.
+/// The time beyond `--stable` that a wait leaves for the gates; without it the shortest waits could never succeed.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// A wait that nobody wonders about.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Waits longer than this are announced.
+const ANNOUNCE_AFTER: Duration = Duration::from_secs(3);
 
-/// Everything that a step may need.
 pub struct Live<'a> {
     pub run: RunContext<'a>,
     pub context: &'a ServiceContext<'a>,
@@ -48,13 +47,12 @@ pub struct Live<'a> {
     pub helper_image: Option<String>,
     /// Held for as long as this lives.
     pub lock: &'a Lock,
-    /// Where steps tell what they do.
     pub events: &'a Events,
     /// Labels for the new replicas.
     pub labels: BTreeMap<String, String>,
-    /// The id of the image that they are to run, where new ones are made.
+    /// The image id that new replicas must run; `None` where none are created.
     pub image: Option<String>,
-    /// Ports of a routed service that the proxy sends to past the router of its labels, and what is spoken on each.
+    /// Ports that the proxy reaches by other routes than the service's labels, and the protocol of each.
     pub called_ports: &'a BTreeMap<u16, Protocol>,
     /// The pause between confirmation and drain.
     pub settle: Duration,
@@ -62,48 +60,46 @@ pub struct Live<'a> {
     pub bake: Duration,
     /// What the proxy complained of before the first change. It does not fail the confirmation.
     pub complaints: BTreeSet<String>,
-    /// What this run remembers between steps.
     pub memory: Memory,
 }
 
-/// What a run remembers between steps; nothing that a later run would miss.
+/// State of a run between steps; a later run does without it.
 #[derive(Default)]
 pub struct Memory {
     watchers: BTreeMap<ContainerId, Watcher>,
     early: EarlyChecks,
     confirmed_at: Option<Instant>,
-    /// A proxy has said that the new replicas are live: no cutover can come late any more.
+    /// A proxy has reported the new replicas live, so no cutover is pending any more.
     new_was_live: bool,
     ready_by: Option<Instant>,
     bake_until: Option<Instant>,
-    /// The new replicas that a cutover has shown, and their names.
+    /// The new replicas that a cutover made live, and their names.
     shown: Vec<(ContainerId, String)>,
-    /// When the watch after the cutover has found that the new version is ill.
-    ill_since: Option<Instant>,
+    /// When the bake found that the new version failed.
+    failed_at: Option<Instant>,
     logs: Vec<String>,
 }
 
-/// The replicas of one step, sorted.
 struct Sets<'a> {
-    news: Vec<&'a Replica>,
-    olds: Vec<&'a Replica>,
+    new: Vec<&'a Replica>,
+    old: Vec<&'a Replica>,
 }
 
 impl<'a> Sets<'a> {
     fn of(desired: &Desired, observed: &'a Observed) -> Self {
-        let (news, olds) = observed.split(&desired.rollout);
-        Self { news, olds }
+        let (new, old) = observed.split(&desired.rollout);
+        Self { new, old }
     }
 
-    /// The replicas whose share counts when a plan is confirmed. The way back leads only to where it led before. What was
-    /// stopped to make room gets nothing, whatever is listed for its name or address.
+    /// The replicas whose share must match to confirm a plan. A rollback does not wait for old replicas that had no route
+    /// before. Replicas that were stopped to make room get nothing, whatever is listed for their name or address.
     fn awaited(&self, phase: Phase, desired: &Desired) -> Vec<&'a Replica> {
         let counts = |old: &&&Replica| match phase.keeps_old() {
             true => !desired.unrouted.contains(&old.id),
             false => old.may_run() || !desired.may_start_again(old),
         };
-        let olds = self.olds.iter().filter(counts);
-        self.news.iter().chain(olds).copied().collect()
+        let old = self.old.iter().filter(counts);
+        self.new.iter().chain(old).copied().collect()
     }
 }
 
@@ -123,6 +119,10 @@ impl World for Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let (engine, sets) = (self.run.engine, Sets::of(desired, observed));
+        if matches!(desired.goal, Goal::Undo(Reason::Failed(_))) && self.memory.logs.is_empty() {
+            let failed = |new: &&&Replica| !new.serves() || new.restarts > 0;
+            self.keep_logs(sets.new.iter().find(failed).copied()).await;
+        }
         if !matches!(
             step,
             Step::AwaitReady | Step::Confirm(_) | Step::Bake | Step::Drain { .. }
@@ -150,12 +150,26 @@ impl World for Live<'_> {
             }
             Step::Release => {
                 if desired.confirm_hold {
-                    self.tell_what_release_waits_for(&sets);
+                    self.announce_release_wait(&sets);
                 }
                 self.proxy
                     .release(&desired.rollout, &observed.replicas)
                     .await
             }
+        }
+    }
+
+    fn limit(&mut self, step: &Step, desired: &Desired, observed: &Observed) -> Option<Duration> {
+        let sets = Sets::of(desired, observed);
+        match step {
+            Step::AwaitReady => {
+                let until = self.ready_by(&sets.new);
+                Some(until.saturating_duration_since(Instant::now()))
+            }
+            Step::Confirm(phase) => Some(self.limits(*phase, desired, &sets).total),
+            Step::Bake => Some(self.bake),
+            Step::Drain { .. } => Some(self.settle + self.context.settings.drain_timeout),
+            _ => None,
         }
     }
 
@@ -183,14 +197,14 @@ impl Live<'_> {
             anonymous_volumes: match desired.policy.order {
                 _ if self.context.settings.renews_anon_volumes() => AnonymousVolumes::Renew,
                 Order::StartFirst => AnonymousVolumes::Refuse,
-                // What has stopped first does not write to them any more.
+                // A replica that was stopped first does not write to them any more.
                 Order::StopFirst => {
-                    AnonymousVolumes::Inherit(sets.olds.iter().map(|old| old.id.clone()).collect())
+                    AnonymousVolumes::Inherit(sets.old.iter().map(|old| old.id.clone()).collect())
                 }
             },
         };
         let events = self.events.clone();
-        // The drain must see every answer from its beginning: what has to be there by then starts alongside.
+        // The drain must see every answer from its beginning, so the watchers start with the creation.
         let watching = start_watchers(self.run.engine, self.unwatched(desired, sets));
         let creating = self
             .run
@@ -199,14 +213,14 @@ impl Live<'_> {
         let (created, watchers) = tokio::join!(creating, watching);
         self.memory.watchers.extend(watchers);
         if created.is_err() {
-            self.keep_logs_of_the_ill(desired).await;
+            self.keep_logs_of_failed(desired).await;
         }
         facts.created = true;
         created?;
         self.reject_another_image(desired, facts).await
     }
 
-    /// Compose goes by the image's name, which may have been given to another since it was looked at.
+    /// Compose uses the image's tag, which may have moved since the image was read.
     async fn reject_another_image(&self, desired: &Desired, facts: &mut Facts) -> Result<()> {
         let (Some(wanted), Some(reference)) = (&self.image, &self.context.service.image) else {
             return Ok(());
@@ -217,37 +231,41 @@ impl Live<'_> {
         }
         for new in self.run.engine.replicas(&self.context.key).await? {
             if new.rollout.as_ref() == Some(&desired.rollout) && new.image != *wanted {
-                let why = format!(
-                    "runs another image: {reference} has been given to a newer one since the rollout began"
-                );
+                let why =
+                    format!("runs another image: {reference} was tagged anew during the rollout");
                 facts.verdicts.insert(new.id, Verdict::Failed(why));
             }
         }
         Ok(())
     }
 
-    /// Without a socket proxy that reports a health, the proxy waits for Docker's own verdict.
-    fn tell_what_release_waits_for(&self, sets: &Sets<'_>) {
-        let longest = sets.news.iter().map(|new| new.undecided_for()).max();
-        if let Some(longest) = longest.filter(|longest| *longest > PATIENCE) {
+    /// Without a socket proxy that reports health, the proxy waits for Docker's own health status.
+    fn announce_release_wait(&self, sets: &Sets<'_>) {
+        let longest = sets.new.iter().map(|new| new.undecided_for()).max();
+        if let Some(longest) = longest.filter(|longest| *longest > ANNOUNCE_AFTER) {
             let longest = humantime::format_duration(longest);
             self.events.notice(format!(
-                "the new version serves; the pin stays until Docker's own check has passed too, {longest} at most"
+                "the new version is live; the pin stays until Docker's own health check passes, {longest} at most"
             ));
         }
     }
 
-    async fn keep_logs_of_the_ill(&mut self, desired: &Desired) {
+    async fn keep_logs_of_failed(&mut self, desired: &Desired) {
         let (engine, key) = (self.run.engine, &self.context.key);
         let replicas = engine.replicas(key).await.unwrap_or_default();
-        // A hook that failed is why no replica was started.
+        // If a hook failed, no replica was started.
         let hooks = engine.hooks(key).await.unwrap_or_default();
-        let ill = hooks
+        let failed = hooks
             .iter()
             .chain(&replicas)
             .find(|new| new.rollout.as_ref() == Some(&desired.rollout) && !new.serves());
-        if let Some(ill) = ill {
-            self.memory.logs = engine.last_lines(&ill.id).await;
+        self.keep_logs(failed).await;
+    }
+
+    /// A rollback removes the container, and its log with it.
+    async fn keep_logs(&mut self, failed: Option<&Replica>) {
+        if let Some(failed) = failed {
+            self.memory.logs = self.run.engine.last_lines(&failed.id).await;
         }
     }
 }
@@ -305,7 +323,7 @@ mod tests {
         };
         let (live, hidden) = (Share::Live, Share::Hidden);
         assert!(agrees(hidden, live, hidden));
-        // What was routed to is waited for, and so is that the new version is not any more.
+        // A rollback waits for the replicas that were routed, and for the new ones to be hidden.
         assert!(!agrees(hidden, hidden, hidden));
         assert!(!agrees(hidden, live, live));
     }

@@ -49,15 +49,12 @@ impl World for Scripted {
             *times -= 1;
             return Err(Error::failed("scripted"));
         }
-        self.world.desired = desired.clone();
-        self.world.facts = facts.clone();
-        self.world.take(step.clone());
-        *facts = self.world.facts.clone();
+        self.world.act(step, desired, facts);
         Ok(())
     }
 }
 
-/// Rolls one replica; the calls, the end, and who is live then.
+/// Rolls one replica. Returns the calls, the result, and whether the new replica serves.
 async fn roll(
     fails: Option<(&'static str, usize)>,
     interrupted_at: Option<&'static str>,
@@ -187,7 +184,7 @@ async fn a_signal_after_the_confirmed_cutover_changes_nothing() {
     }
 }
 
-/// Holding by a pin: the same calls, and one more before the first creation.
+/// A hold by a pin adds one call before the first creation.
 #[tokio::test(start_paused = true)]
 async fn a_hold_that_moves_the_traffic_is_confirmed_and_undone_like_any_other() {
     let (calls, end, new_serves) = roll_by(true, None, None).await;
@@ -264,7 +261,7 @@ async fn what_was_stopped_first_is_started_again_after_a_failure_or_a_signal() {
     }
 }
 
-/// What the engine was asked to stop stops, whether anybody waits for it or not.
+/// A requested stop completes even without a waiting client.
 #[tokio::test(start_paused = true)]
 async fn a_signal_during_the_stop_waits_for_its_end_and_one_during_the_removal_changes_nothing() {
     let (calls, _, _) = roll_stop_first(false, None, Some("stop")).await;

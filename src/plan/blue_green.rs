@@ -1,4 +1,4 @@
-//! A whole new set, one cutover: beside the old set, which then goes, or in the place of one that was stopped first.
+//! One cutover to a whole new set: created beside the old set, or after the old set was stopped.
 
 mod stop_first;
 
@@ -8,7 +8,7 @@ use crate::model::{
     Run, Target, Verdict,
 };
 
-/// One rollout as it stands: the two sets, and how far the routing is.
+/// One rollout as observed: the two sets and the phase of the routing.
 pub struct Rollout<'a> {
     desired: &'a Desired,
     facts: &'a Facts,
@@ -16,14 +16,13 @@ pub struct Rollout<'a> {
     claimed: bool,
     stale: bool,
     routes: Option<&'a RoutePlan>,
-    news: Vec<&'a Replica>,
-    olds: Vec<&'a Replica>,
+    new: Vec<&'a Replica>,
+    old: Vec<&'a Replica>,
 }
 
 impl<'a> Rollout<'a> {
-    /// Sorts the replicas into new and old.
     pub fn new(desired: &'a Desired, observed: &'a Observed, facts: &'a Facts) -> Self {
-        let (news, olds) = observed.split(&desired.rollout);
+        let (new, old) = observed.split(&desired.rollout);
         let ours = observed
             .claim
             .as_ref()
@@ -35,8 +34,8 @@ impl<'a> Rollout<'a> {
             claimed: ours.is_some_and(|claim| claim.phase != Phase::Settled),
             stale: ours.is_some_and(|claim| claim.stale),
             routes: ours.map(|claim| &claim.plan),
-            news,
-            olds,
+            new,
+            old,
         }
     }
 
@@ -48,60 +47,60 @@ impl<'a> Rollout<'a> {
         match self.phase {
             Some(Phase::Committed) => self.after_cutover(),
             Some(Phase::Shifted { step }) => self.shifted(step),
-            // What else is there by now is not this rollout's any more.
-            Some(Phase::Settled) if !self.olds.is_empty() => self.done(),
+            // The rollout is over; the other replicas belong to a later one.
+            Some(Phase::Settled) if !self.old.is_empty() => self.done(),
             Some(Phase::Settled) => self.retire(),
-            // Without a proxy they may be all that answers.
+            // Without a proxy the new replicas may be the only ones that answer.
             Some(Phase::RolledBack) if self.is_last_unrouted() => {
                 Next::Step(Step::Route(Phase::Committed))
             }
             Some(Phase::RolledBack) => {
-                Next::Undo(Reason::Failed("the traffic was taken back".into()))
+                Next::Undo(Reason::Failed("the traffic was moved back".into()))
             }
             Some(Phase::ForceShown)
                 if !self.is_restartable()
-                    && (self.old_serves() || !self.news.iter().any(|new| new.serves())) =>
+                    && (self.old_serves() || !self.new.iter().any(|new| new.serves())) =>
             {
-                Next::Undo(self.meddled())
+                Next::Undo(self.changed_externally())
             }
-            // The record was given up, though nobody has heard so: to hold what alone serves would be an outage.
+            // The claim was released but the reply was lost. Only new replicas exist; a hold would hide the only servers.
             None if self.only_new_there() => self.retire(),
             None if self.is_given_up() => self.released(),
             Some(Phase::Prepared | Phase::ForceShown) | None => self.before_cutover(),
         }
     }
 
-    /// It was confirmed, and every old replica that there was has been removed since; who is there now came later.
+    /// The cutover was confirmed and every old replica removed; any other replica was created later.
     fn is_given_up(&self) -> bool {
-        let was_there = |old: &&Replica| self.desired.olds_at_start.contains(&old.id);
-        self.facts.confirmed == Some(Phase::Committed) && !self.olds.iter().any(was_there)
+        let was_there = |old: &&Replica| self.desired.old_at_start.contains(&old.id);
+        self.facts.confirmed == Some(Phase::Committed) && !self.old.iter().any(was_there)
     }
 
     fn is_last_unrouted(&self) -> bool {
         let finishes = self.desired.goal == Goal::Finish && !self.desired.routed;
-        finishes && !self.old_serves() && self.news.iter().any(|new| new.serves())
+        finishes && !self.old_serves() && self.new.iter().any(|new| new.serves())
     }
 
     fn only_new_there(&self) -> bool {
-        self.olds.is_empty() && self.news.iter().any(|new| new.serves())
+        self.old.is_empty() && self.new.iter().any(|new| new.serves())
     }
 
     fn released(&self) -> Next {
-        // What another run has left may be gone altogether; then this one begins anew.
+        // If the unfinished rollout of another run has no replicas left, the requested rollout starts afresh.
         let matters = self.desired.goal == Goal::Roll || self.desired.served;
-        if matters && self.news.is_empty() {
+        if matters && self.new.is_empty() {
             return Next::Fail(Failure::NeedsPerson("the new replicas are gone".into()));
         }
         self.done()
     }
 
-    /// Nothing is left to do; whether what is there now serves is another question.
+    /// Nothing is left to do; a new replica that fails by now is an error.
     fn done(&self) -> Next {
-        let ill = self.news.iter().find(|new| !new.serves());
-        match ill.filter(|_| self.desired.goal == Goal::Roll) {
-            Some(ill) => Next::Fail(Failure::NeedsPerson(format!(
+        let failed = self.new.iter().find(|new| !new.serves());
+        match failed.filter(|_| self.desired.goal == Goal::Roll) {
+            Some(failed) => Next::Fail(Failure::NeedsPerson(format!(
                 "new replica {} failed once the old replicas were stopped",
-                ill.target_name()
+                failed.target_name()
             ))),
             None => Next::Done,
         }
@@ -111,15 +110,15 @@ impl<'a> Rollout<'a> {
         if self.desired.goal == Goal::Finish && self.desired.routed {
             return self.take_over();
         }
-        if self.somebody_joined() {
-            return Next::Undo(self.meddled());
+        if self.others_joined() {
+            return Next::Undo(self.changed_externally());
         }
         if self.desired.goal == Goal::Roll
             && self.phase == Some(Phase::ForceShown)
             && !self.is_held()
         {
             return Next::Finish(
-                "somebody else took the old replicas away during the rollout; the new ones take over as they are"
+                "another command removed the old replicas during the rollout; the new ones take over as they are"
                     .into(),
             );
         }
@@ -132,7 +131,8 @@ impl<'a> Rollout<'a> {
         if self.desired.confirm_hold && self.facts.confirmed != Some(Phase::Prepared) {
             return match self.facts.confirm_expired {
                 Some(Phase::Prepared) => Next::Undo(Reason::Failed(
-                    "the proxy did not confirm in time that it keeps to the old replicas".into(),
+                    "the proxy did not confirm in time that it still routes to the old replicas"
+                        .into(),
                 )),
                 _ => Next::Step(Step::Confirm(Phase::Prepared)),
             };
@@ -140,10 +140,10 @@ impl<'a> Rollout<'a> {
         if let Some(step) = self.make_room() {
             return Next::Step(step);
         }
-        if self.news.len() < self.desired.replicas as usize {
+        if self.new.len() < self.desired.replicas as usize {
             return self.create();
         }
-        if self.news.iter().any(|new| !self.is_ready(new)) {
+        if self.new.iter().any(|new| !self.is_ready(new)) {
             return match self.facts.ready_expired {
                 true => Next::Undo(Reason::Failed(self.not_ready_in_time())),
                 false => Next::Step(Step::AwaitReady),
@@ -152,7 +152,7 @@ impl<'a> Rollout<'a> {
         Next::Step(Step::Route(self.phase_after(0)))
     }
 
-    /// What follows the shift of this number; 0 is before the first.
+    /// The phase after the shift of this number; 0 is before the first.
     fn phase_after(&self, shift: u16) -> Phase {
         match self.desired.policy.shifts.len() > usize::from(shift) {
             true => Phase::Shifted { step: shift + 1 },
@@ -160,7 +160,7 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// The new replicas get a part of the traffic.
+    /// The steps while the new replicas get a part of the traffic.
     fn shifted(&self, step: u16) -> Next {
         let now = Phase::Shifted { step };
         if !self.old_serves() {
@@ -181,19 +181,19 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Nothing but the new replicas is left to serve, although nobody has cut over to them.
+    /// Only the new replicas are left to serve, although no cutover was requested.
     fn take_over(&self) -> Next {
-        if self.old_serves() || self.news.is_empty() {
-            return Next::Undo(self.meddled());
+        if self.old_serves() || self.new.is_empty() {
+            return Next::Undo(self.changed_externally());
         }
         Next::Step(Step::Route(Phase::Committed))
     }
 
     fn create(&self) -> Next {
-        if self.facts.created || !self.news.is_empty() {
+        if self.facts.created || !self.new.is_empty() {
             return Next::Undo(Reason::Failed(format!(
-                "only {} of {} new replicas are left; somebody else removed the others",
-                self.news.len(),
+                "only {} of {} new replicas are left: another command removed the others",
+                self.new.len(),
                 self.desired.replicas
             )));
         }
@@ -206,28 +206,28 @@ impl<'a> Rollout<'a> {
         if let Some(reason) = self.worse_than_before() {
             return Next::Undo(reason);
         }
-        if self.news.is_empty() {
+        if self.new.is_empty() {
             return match self.old_serves() || self.can_restart() {
-                true => Next::Undo(self.meddled()),
+                true => Next::Undo(self.changed_externally()),
                 false if self.claimed => Next::Step(Step::Release),
                 false => Next::Fail(Failure::NeedsPerson("the new replicas are gone".into())),
             };
         }
         let mut unhidden = self
-            .olds
+            .old
             .iter()
             .filter(|old| old.may_run() && !self.hides(old))
             .peekable();
         if unhidden.peek().is_some() {
-            let whole = self.news.len() >= self.desired.replicas as usize
-                && self.news.iter().all(|new| new.serves());
+            let whole = self.new.len() >= self.desired.replicas as usize
+                && self.new.iter().all(|new| new.serves());
             return match whole || !unhidden.any(|old| answers(old)) {
                 true => Next::Step(Step::Route(Phase::Committed)),
-                // Whoever answers there is a way back, and hiding it would leave fewer.
-                false => Next::Undo(self.meddled()),
+                // An unexpected replica that answers is a rollback target; hiding it would reduce capacity.
+                false => Next::Undo(self.changed_externally()),
             };
         }
-        if self.stale && self.news.iter().any(|new| new.serves()) {
+        if self.stale && self.new.iter().any(|new| new.serves()) {
             return Next::Step(Step::Route(Phase::Committed));
         }
         if self.desired.routed && self.facts.confirmed != Some(Phase::Committed) {
@@ -239,7 +239,7 @@ impl<'a> Rollout<'a> {
                 {
                     Next::Undo(Reason::Failed(self.unconfirmed()))
                 }
-                // Left by another run, with nothing to go back to: what is asked for now replaces it.
+                // Left by another run, with nothing to roll back to: the requested rollout replaces it.
                 Some(Phase::Committed) if self.desired.goal == Goal::Finish && !self.desired.served => {
                     Next::Step(Step::Release)
                 }
@@ -250,7 +250,7 @@ impl<'a> Rollout<'a> {
             };
         }
         match &self.facts.baked {
-            Some(Baked::Ill(why)) if self.old_can_take_over() => {
+            Some(Baked::Failed(why)) if self.old_can_take_over() => {
                 Next::Undo(Reason::Failed(why.clone()))
             }
             None if self.is_to_bake() => Next::Step(Step::Bake),
@@ -258,17 +258,17 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Nothing was there before: without the new replicas, all is as it was. Over a dead old version they stay, unless
-    /// they take other services off the proxy. A pin hides nothing from Docker's provider.
+    /// Hiding the new replicas restores the state before a first start. If a dead old version exists, they stay, unless
+    /// they remove routers of other services. A pin hides nothing from Docker's provider.
     fn can_be_hidden_again(&self) -> bool {
         !self.desired.served
             && !self.desired.confirm_hold
-            && (self.desired.olds_at_start.is_empty() || self.facts.harms)
+            && (self.desired.old_at_start.is_empty() || self.facts.harms)
     }
 
-    /// There is something to go back to.
+    /// Whether there are old replicas to roll back to during a bake.
     fn is_to_bake(&self) -> bool {
-        self.desired.routed && self.desired.policy.bake && self.olds.iter().any(|old| answers(old))
+        self.desired.routed && self.desired.policy.bake && self.old.iter().any(|old| answers(old))
     }
 
     fn unconfirmed(&self) -> String {
@@ -276,54 +276,54 @@ impl<'a> Rollout<'a> {
         complaint.unwrap_or_else(|| "the proxy did not confirm the cutover in time".to_owned())
     }
 
-    /// Why the traffic goes back although the cutover is written: the new set is ill, and the old one is better.
+    /// The reason for a rollback after the cutover: the new set fails and the old set is better.
     fn worse_than_before(&self) -> Option<Reason> {
-        // Without a proxy the old replicas still get requests, as many as there are.
+        // Without a proxy all old replicas still get requests.
         let unrouted = !self.desired.routed;
         let still = |old: &Replica| answers(old) || (unrouted && old.serves());
         let is_way_back = |old: &Replica| still(old) || self.can_be_restarted(old);
-        let olds = self.olds.iter().filter(|old| is_way_back(old)).count();
-        let news = self.news.iter().filter(|new| new.serves()).count();
-        let whole = self.desired.olds_at_start.iter().all(|id| {
-            self.olds
-                .iter()
-                .any(|old| old.id == *id && is_way_back(old))
-        });
-        let back = olds > 0 && (whole || olds >= news || unrouted);
-        // A first start that has died leaves nothing that could be lost.
-        let died = !self.desired.served && olds == 0 && news == 0;
-        let ill = self.news.iter().find(|new| !new.serves());
-        if let Some(ill) = ill
+        let old = self.old.iter().filter(|old| is_way_back(old)).count();
+        let new = self.new.iter().filter(|new| new.serves()).count();
+        let whole = self
+            .desired
+            .old_at_start
+            .iter()
+            .all(|id| self.old.iter().any(|old| old.id == *id && is_way_back(old)));
+        let back = old > 0 && (whole || old >= new || unrouted);
+        // A failed first start has nothing to lose.
+        let died = !self.desired.served && old == 0 && new == 0;
+        let failed = self.new.iter().find(|new| !new.serves());
+        if let Some(failed) = failed
             && (back || died)
         {
             return Some(Reason::Failed(format!(
                 "new replica {} {}",
-                ill.target_name(),
-                ill.with_complaint(match self.desired.routed {
+                failed.target_name(),
+                failed.with_complaint(match self.desired.routed {
                     true => "failed after the cutover",
                     false => "was ready and then failed",
                 })
             )));
         }
-        let missing = self.news.len() < self.desired.replicas as usize;
-        (missing && back).then(|| self.meddled())
+        let missing = self.new.len() < self.desired.replicas as usize;
+        (missing && back).then(|| self.changed_externally())
     }
 
     fn retire(&self) -> Next {
-        let nobody = !self.news.iter().any(|new| new.serves());
-        if self.desired.goal == Goal::Roll && nobody && !self.olds.is_empty() {
+        let none_serves = !self.new.iter().any(|new| new.serves());
+        if self.desired.goal == Goal::Roll && none_serves && !self.old.is_empty() {
             return Next::Fail(Failure::NeedsPerson(
                 "the new replicas failed while the old ones were stopped; nothing serves now"
                     .into(),
             ));
         }
         let hooks = self.desired.hooks;
-        // Where no proxy routes to them, others may still have asked them something.
-        if let Some(step) = self.wind_down(&self.olds, true, hooks) {
+        // Without a route, other clients may still have requests in flight.
+        if let Some(step) = self.wind_down(&self.old, true, hooks) {
             return Next::Step(step);
         }
         let names: Vec<_> = self
-            .news
+            .new
             .iter()
             .filter(|new| new.name != new.target_name())
             .map(|new| (new.id.clone(), new.target_name().to_owned()))
@@ -338,7 +338,7 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Back to the old version.
+    /// The next step of a rollback to the old version.
     pub fn undo(&self, reason: &Reason) -> Next {
         if let Some(next) = self.back_to_stopped(reason) {
             return next;
@@ -352,19 +352,19 @@ impl<'a> Rollout<'a> {
         }
         match self.phase {
             Some(Phase::Committed | Phase::Shifted { .. }) => self.cut_back(reason),
-            // Nothing hides the new replicas: they may answer, and must not go before that is over.
+            // Nothing hides the new replicas: they may have requests in flight and are drained first.
             Some(Phase::ForceShown | Phase::Settled) | None
-                if self.news.iter().any(|new| new.may_run()) =>
+                if self.new.iter().any(|new| new.may_run()) =>
             {
                 if self.old_can_take_over() {
                     Next::Step(Step::Route(Phase::RolledBack))
-                } else if self.news.iter().any(|new| new.serves()) {
+                } else if self.new.iter().any(|new| new.serves()) {
                     self.only_new_left(reason)
                 } else {
                     self.remove_new(reason)
                 }
             }
-            // They are where they were not when the traffic was taken back to them, or held with them.
+            // Old replicas changed address since the record was written; write the same routing again.
             Some(Phase::RolledBack) if self.stale && self.old_serves() => {
                 Next::Step(Step::Route(Phase::RolledBack))
             }
@@ -372,7 +372,7 @@ impl<'a> Rollout<'a> {
                 Next::Step(Step::Route(Phase::Prepared))
             }
             Some(Phase::Prepared | Phase::RolledBack)
-                if self.only_new_can_serve() && !self.somebody_joined() =>
+                if self.only_new_can_serve() && !self.others_joined() =>
             {
                 Next::Step(Step::Route(Phase::Committed))
             }
@@ -381,7 +381,7 @@ impl<'a> Rollout<'a> {
             {
                 match self.facts.confirm_expired {
                     Some(Phase::RolledBack) => Next::Fail(Failure::NeedsPerson(format!(
-                        "{}; nor did it confirm the way back, so both versions are left running",
+                        "{}; the proxy did not confirm the rollback either, so both versions are left running",
                         text(reason)
                     ))),
                     _ => Next::Step(Step::Confirm(Phase::RolledBack)),
@@ -391,22 +391,22 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Whether the way back matters to anybody: an old replica serves, or a new one may still get requests.
+    /// Whether the rollback has to be confirmed: an old replica serves, or a new one may still get requests.
     fn may_be_asked(&self) -> bool {
-        self.old_serves() || self.news.iter().any(|new| new.may_run())
+        self.old_serves() || self.new.iter().any(|new| new.may_run())
     }
 
     fn cut_back(&self, reason: &Reason) -> Next {
         if self.old_can_take_over() {
             return Next::Step(Step::Route(Phase::RolledBack));
         }
-        if self.news.is_empty() {
+        if self.new.is_empty() {
             return self.remove_new(reason);
         }
-        if !self.desired.served && !self.news.iter().any(|new| new.serves()) {
+        if !self.desired.served && !self.new.iter().any(|new| new.serves()) {
             return self.remove_new(reason);
         }
-        // What another run has left may be all that has served since.
+        // The replicas of another run may have been the only ones that served since.
         if self.can_be_hidden_again() && *reason != Reason::Unfinished {
             return Next::Step(Step::Route(Phase::RolledBack));
         }
@@ -421,11 +421,10 @@ impl<'a> Rollout<'a> {
     }
 
     fn remove_new(&self, reason: &Reason) -> Next {
-        // Where nothing else serves, waiting for last answers would make the gap longer; and without a proxy nothing keeps
-        // new requests away.
+        // If nothing else serves, a drain would prolong the gap; without a proxy, new requests keep arriving.
         let hidden = self.desired.routed && self.phase == Some(Phase::RolledBack);
         let drained = hidden && !self.is_restartable();
-        if let Some(step) = self.wind_down(&self.news, drained, false) {
+        if let Some(step) = self.wind_down(&self.new, drained, false) {
             return Next::Step(step);
         }
         if let Some(next) = self.start_again(reason) {
@@ -441,14 +440,14 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// What is still to be done until nothing of a set is left.
+    /// The next step to remove a set.
     fn wind_down(&self, set: &[&Replica], drained: bool, hooks: bool) -> Option<Step> {
         let replicas = ids(set, |_| true);
         let remove = (!replicas.is_empty()).then_some(Step::Remove { replicas });
         self.halt(set, drained, hooks).or(remove)
     }
 
-    /// What is still to be done until nothing of a set runs; `drained` first, where it got traffic, then its hooks.
+    /// The next step to stop a set: with `drained` its drain first, then its hooks.
     fn halt(&self, set: &[&Replica], drained: bool, hooks: bool) -> Option<Step> {
         let running = ids(set, Replica::may_run);
         let undrained: Vec<_> = running
@@ -461,13 +460,15 @@ impl<'a> Rollout<'a> {
                 replicas: undrained,
             });
         }
-        // A step of its own, since a hook may take long, and the way back is open until the stop.
-        let unhooked = set
+        // A step of its own: a hook may take long, and a rollback is possible until the stop.
+        let without_hooks_run = set
             .iter()
             .filter(|own| own.run == Run::Running && !self.facts.hooked.contains(&own.id));
-        let unhooked: Vec<_> = unhooked.map(|own| own.id.clone()).collect();
-        if hooks && !unhooked.is_empty() {
-            return Some(Step::Hooks { replicas: unhooked });
+        let without_hooks_run: Vec<_> = without_hooks_run.map(|own| own.id.clone()).collect();
+        if hooks && !without_hooks_run.is_empty() {
+            return Some(Step::Hooks {
+                replicas: without_hooks_run,
+            });
         }
         (!running.is_empty()).then_some(Step::Stop { replicas: running })
     }
@@ -477,7 +478,7 @@ impl<'a> Rollout<'a> {
     }
 
     fn failed(&self) -> Option<String> {
-        self.news
+        self.new
             .iter()
             .find_map(|new| match self.facts.verdicts.get(&new.id) {
                 Some(Verdict::Failed(why)) => {
@@ -493,34 +494,34 @@ impl<'a> Rollout<'a> {
 
     fn not_ready_in_time(&self) -> String {
         let waiting = self
-            .news
+            .new
             .iter()
             .find(|new| !self.is_ready(new))
             .map_or("", |new| new.target_name());
         format!("new replica {waiting} did not become ready in time")
     }
 
-    fn somebody_joined(&self) -> bool {
-        self.olds
+    fn others_joined(&self) -> bool {
+        self.old
             .iter()
-            .any(|old| !self.desired.olds_at_start.contains(&old.id))
+            .any(|old| !self.desired.old_at_start.contains(&old.id))
     }
 
-    /// No replica that served when the rollout began can come back: none runs, and none is about to be started again.
+    /// No replica that served at the start can serve again: none runs, and none is restarted.
     fn only_new_can_serve(&self) -> bool {
         self.desired.served
-            && !self.olds.iter().any(|old| old.may_run())
-            && self.news.iter().any(|new| new.serves())
+            && !self.old.iter().any(|old| old.may_run())
+            && self.new.iter().any(|new| new.serves())
     }
 
-    fn meddled(&self) -> Reason {
-        Reason::Failed("somebody else changed the service's containers during the rollout".into())
+    fn changed_externally(&self) -> Reason {
+        Reason::Failed("another command changed the service's containers during the rollout".into())
     }
 
-    /// An old replica that is only starting is no way back as long as a new one may answer.
+    /// An old replica that is still starting is no rollback target while a new one may answer.
     fn old_can_take_over(&self) -> bool {
-        let new_serves = self.news.iter().any(|new| new.serves());
-        self.olds.iter().any(|old| answers(old)) || (self.old_serves() && !new_serves)
+        let new_serves = self.new.iter().any(|new| new.serves());
+        self.old.iter().any(|old| answers(old)) || (self.old_serves() && !new_serves)
     }
 
     fn hides(&self, old: &Replica) -> bool {
@@ -529,7 +530,7 @@ impl<'a> Rollout<'a> {
     }
 
     fn old_serves(&self) -> bool {
-        self.olds.iter().any(|old| old.serves())
+        self.old.iter().any(|old| old.serves())
     }
 }
 

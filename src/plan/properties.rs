@@ -97,10 +97,10 @@ fn world() -> impl Strategy<Value = Simulator> {
         fate(),
     );
     (sets, wants).prop_map(
-        |((olds, mut news, phase, bits), (goal, replicas, routed, created, confirm_hold, fate))| {
+        |((olds, mut new, phase, bits), (goal, replicas, routed, created, confirm_hold, fate))| {
             // A rollout that has just begun holds before it creates.
             if goal == Goal::Roll && phase.is_none() {
-                news.clear();
+                new.clear();
             }
             let mut world = Simulator::new(olds.clone(), replicas, routed, fate);
             if bits[8] {
@@ -112,7 +112,7 @@ fn world() -> impl Strategy<Value = Simulator> {
             world.desired.policy.bake = bits[6];
             world.desired.hooks = bits[7];
             if bits[2] && !olds.is_empty() {
-                world.desired.olds_at_start.remove(&olds[0].id);
+                world.desired.old_at_start.remove(&olds[0].id);
             }
             world.facts.created = created;
             world.facts.ready_expired = bits[3] && bits[4];
@@ -122,7 +122,7 @@ fn world() -> impl Strategy<Value = Simulator> {
                 plan: partly(phase, &world, bits[5]),
                 stale: bits[6] && bits[7],
             });
-            for (number, new) in news.iter().enumerate().filter(|(number, _)| bits[*number]) {
+            for (number, new) in new.iter().enumerate().filter(|(number, _)| bits[*number]) {
                 let failed = Verdict::Failed("exited".to_owned());
                 let verdict = if bits[number + 4] {
                     Verdict::Ready
@@ -131,7 +131,7 @@ fn world() -> impl Strategy<Value = Simulator> {
                 };
                 world.facts.verdicts.insert(new.id.clone(), verdict);
             }
-            world.observed.replicas.extend(news);
+            world.observed.replicas.extend(new);
             world
         },
     )
@@ -150,7 +150,7 @@ fn stopped_first(mut world: Simulator) -> Simulator {
 /// The plan of a phase; one old replica that it does not name may have been added since.
 fn partly(phase: Phase, world: &Simulator, all: bool) -> RoutePlan {
     let mut plan = route_plan(phase, &world.desired, &world.observed);
-    if let Some(first) = world.olds().first().filter(|_| !all) {
+    if let Some(first) = world.old_replicas().first().filter(|_| !all) {
         plan.shares.remove(&Target::Replica(first.id.clone()));
     }
     plan
@@ -158,7 +158,7 @@ fn partly(phase: Phase, world: &Simulator, all: bool) -> RoutePlan {
 
 /// What the end claims must be so.
 pub(super) fn judge(world: &Simulator, end: &Next) {
-    let told = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
+    let state = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
     let undone = match end {
         Next::Done => matches!(world.desired.goal, Goal::Undo(_)),
         Next::Fail(failure) => !matches!(failure, Failure::NeedsPerson(_)),
@@ -166,9 +166,9 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
     };
     let stopped = |old: &&Replica| world.desired.restartable.contains(&old.id) && !old.may_run();
     assert!(
-        !undone || !world.olds().iter().any(stopped),
+        !undone || !world.old_replicas().iter().any(stopped),
         "what ran before does not run again: {}",
-        told()
+        state()
     );
     let unsettled = world
         .observed
@@ -177,43 +177,46 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
         .is_some_and(|claim| claim.phase != Phase::Settled);
     match end {
         Next::Done if matches!(world.desired.goal, Goal::Undo(_)) => {
-            assert!(world.news().is_empty() && !unsettled, "{}", told());
+            assert!(world.new_replicas().is_empty() && !unsettled, "{}", state());
         }
         Next::Done => {
-            let serve = world.news().iter().all(|new| new.serves());
+            let serve = world.new_replicas().iter().all(|new| new.serves());
             assert!(
                 serve || world.desired.goal != Goal::Roll,
-                "who is told to be live does not serve: {}",
-                told()
+                "a replica that is reported live does not serve: {}",
+                state()
             );
-            let named = world.news().iter().all(|new| new.name == new.target_name());
-            // What another run has left and nobody confirms is for the rollout that follows to replace.
+            let named = world
+                .new_replicas()
+                .iter()
+                .all(|new| new.name == new.target_name());
+            // An unconfirmed leftover of another run is replaced by the next rollout.
             let left =
                 world.facts.confirm_expired == Some(Phase::Committed) && !world.desired.served;
             assert!(
-                !unsettled && (named || left || !world.olds().is_empty()),
+                !unsettled && (named || left || !world.old_replicas().is_empty()),
                 "{}",
-                told()
+                state()
             );
-            let olds = world.olds();
+            let olds = world.old_replicas();
             let old = olds
                 .iter()
-                .any(|old| world.desired.olds_at_start.contains(&old.id));
+                .any(|old| world.desired.old_at_start.contains(&old.id));
             assert!(
                 !world.steps.contains(&Step::Route(Phase::Committed)) || left || !old,
                 "{}",
-                told()
+                state()
             );
         }
         Next::Fail(Failure::OldServes(_) | Failure::Interrupted) => {
-            assert!(world.news().is_empty() && !unsettled, "{}", told());
+            assert!(world.new_replicas().is_empty() && !unsettled, "{}", state());
         }
         Next::Fail(Failure::NeedsPerson(_)) => {}
         other => panic!("{other:?} is no end"),
     }
 }
 
-/// A signal, an error, or somebody else, between two steps.
+/// A signal, an error, or another command between two steps.
 #[derive(Clone, Debug)]
 enum Trouble {
     Exits(Index),

@@ -2,7 +2,7 @@
 
 use crate::model::{Claim, Desired, Observed, Phase, Replica, RoutePlan, Share, Target};
 
-/// The claim by which a rollout comes to this phase, where these replicas are there.
+/// The claim for this phase with the observed replicas.
 pub fn claim(phase: Phase, desired: &Desired, observed: &Observed) -> Claim {
     Claim {
         rollout: desired.rollout.clone(),
@@ -12,10 +12,10 @@ pub fn claim(phase: Phase, desired: &Desired, observed: &Observed) -> Claim {
     }
 }
 
-/// The plan that a claim of this phase records, where these replicas are there.
+/// The route plan of this phase for the observed replicas.
 pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> RoutePlan {
-    let (news, olds) = observed.split(&desired.rollout);
-    // Without a proxy a plan moves nothing. It records which replicas are to be replaced.
+    let (new_set, old_set) = observed.split(&desired.rollout);
+    // Without a proxy a plan moves nothing; it records which replicas are replaced.
     let unrouted = (!desired.routed).then_some(Share::Hidden);
     let (new, old) = match phase {
         Phase::Prepared | Phase::RolledBack => (Some(Share::Hidden), unrouted),
@@ -29,24 +29,27 @@ pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> Route
                 .shifts
                 .get(usize::from(step).saturating_sub(1));
             let percent = shift.copied().unwrap_or(99).clamp(1, 99);
-            let (new, old) = weights(percent, serving(&news), serving(&olds));
+            let (new, old) = weights(percent, serving(&new_set), serving(&old_set));
             (Some(Share::Weight(new)), Some(Share::Weight(old)))
         }
     };
-    let olds = olds.iter().map(|old| Target::Replica(old.id.clone()));
-    let olds = olds.filter_map(|target| Some((target, old?)));
+    let old_set = old_set.iter().map(|old| Target::Replica(old.id.clone()));
+    let old_set = old_set.filter_map(|target| Some((target, old?)));
     let rollout = Target::Rollout(desired.rollout.clone());
     let new = new.map(|share| (rollout, share));
     RoutePlan {
-        shares: olds.chain(new).collect(),
+        shares: old_set.chain(new).collect(),
     }
 }
 
-/// The weights of one new and of one old replica, so that the new set gets this part of the traffic in total. A set that
-/// is to get anything has a weight of 1 at least.
-fn weights(percent: u16, news: u32, olds: u32) -> (u32, u32) {
+/// The weights of one new and of one old replica, so that the new set gets this percentage of the traffic in total.
+/// Every weight is at least 1.
+fn weights(percent: u16, new_count: u32, old_count: u32) -> (u32, u32) {
     let percent = u32::from(percent);
-    let (new, old) = (percent * olds.max(1), (100 - percent) * news.max(1));
+    let (new, old) = (
+        percent * old_count.max(1),
+        (100 - percent) * new_count.max(1),
+    );
     let divisor = gcd(new, old).max(1);
     (new / divisor, old / divisor)
 }
@@ -72,9 +75,9 @@ mod tests {
         assert_eq!(weights(10, 2, 1), (1, 18));
         assert_eq!(weights(50, 3, 3), (1, 1));
         assert_eq!(weights(50, 4, 1), (1, 4));
-        for (percent, news, olds) in [(1, 1, 100), (33, 7, 5), (99, 100, 1)] {
-            let (new, old) = weights(percent, news, olds);
-            let part = f64::from(new * news) / f64::from(new * news + old * olds);
+        for (percent, new_count, old_count) in [(1, 1, 100), (33, 7, 5), (99, 100, 1)] {
+            let (new, old) = weights(percent, new_count, old_count);
+            let part = f64::from(new * new_count) / f64::from(new * new_count + old * old_count);
             assert!((part * 100.0 - f64::from(percent)).abs() < 1e-9, "{part}");
         }
     }

@@ -101,12 +101,12 @@ pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
     let plan = observed.claim.as_ref().map(|claim| &claim.plan);
     let hidden = |replica: &Replica| plan.is_some_and(|plan| plan.hides(replica));
     // From the cutover on the socket proxy says of a new replica that it is healthy until Docker has an opinion.
-    let told = |replica: &Replica| plan.is_some_and(|plan| plan.promotes(replica));
+    let state = |replica: &Replica| plan.is_some_and(|plan| plan.promotes(replica));
     let answers = |replica: &&Replica| {
         replica.run == Run::Running
             && match replica.health {
                 Health::None | Health::Healthy => true,
-                Health::Starting => told(replica),
+                Health::Starting => state(replica),
                 Health::Unhealthy => false,
             }
     };
@@ -127,7 +127,7 @@ impl Simulator {
             restartable: BTreeSet::new(),
             routed,
             confirm_hold: false,
-            olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
+            old_at_start: olds.iter().map(|old| old.id.clone()).collect(),
             unrouted: BTreeSet::new(),
             served: olds.iter().any(Replica::serves),
             hooks: false,
@@ -165,12 +165,12 @@ impl Simulator {
         replica.rollout.as_ref() == Some(&self.desired.rollout)
     }
 
-    pub fn news(&self) -> Vec<&Replica> {
+    pub fn new_replicas(&self) -> Vec<&Replica> {
         let all = self.observed.replicas.iter();
         all.filter(|replica| self.is_new(replica)).collect()
     }
 
-    pub fn olds(&self) -> Vec<&Replica> {
+    pub fn old_replicas(&self) -> Vec<&Replica> {
         let all = self.observed.replicas.iter();
         all.filter(|replica| !self.is_new(replica)).collect()
     }
@@ -203,6 +203,33 @@ impl Simulator {
             self.desired.goal = Goal::Finish;
         }
         next
+    }
+
+    /// Takes every step before the first of this kind, which it returns.
+    #[track_caller]
+    pub fn until(&mut self, is_last: impl Fn(&Step) -> bool) -> Step {
+        loop {
+            match self.next() {
+                Next::Step(step) if is_last(&step) => return step,
+                Next::Step(step) => self.take(step),
+                end => panic!("{end:?} after {:?}", self.steps),
+            }
+        }
+    }
+
+    /// The same, and takes that step too.
+    #[track_caller]
+    pub fn through(&mut self, is_last: impl Fn(&Step) -> bool) {
+        let last = self.until(is_last);
+        self.take(last);
+    }
+
+    /// Takes a step with what the executor wants and knows.
+    pub fn act(&mut self, step: &Step, desired: &Desired, facts: &mut Facts) {
+        self.desired = desired.clone();
+        self.facts = std::mem::take(facts);
+        self.take(step.clone());
+        *facts = self.facts.clone();
     }
 
     /// What the next run begins with, where this one has left something to settle.
@@ -250,34 +277,34 @@ impl Simulator {
 
     #[expect(clippy::too_many_lines, reason = "a list: one assertion an invariant")]
     fn judge(&self, step: &Step, after: &Self) {
-        let told = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
+        let state = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
         let (lived, lives) = (live(&self.observed), live(&after.observed));
         let floor = self.floor().min(lived.len());
         assert!(
             !self.desired.routed || self.stops_first() || lives.len() >= floor,
             "{} of {floor} live: {}",
             lives.len(),
-            told()
+            state()
         );
         if *step == Step::Route(Phase::Committed)
             && self.desired.goal == Goal::Roll
             && self.phase() == Some(Phase::Prepared)
         {
             let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
-            let news = self.news();
+            let new = self.new_replicas();
             assert!(
-                news.len() >= self.desired.replicas as usize && news.iter().all(ready),
+                new.len() >= self.desired.replicas as usize && new.iter().all(ready),
                 "not all are ready: {}",
-                told()
+                state()
             );
         }
         let goes_back = *step == Step::Route(Phase::RolledBack) && self.desired.routed;
         if goes_back && self.phase() == Some(Phase::Committed) {
-            let over_dead = !self.desired.served && !self.desired.olds_at_start.is_empty();
+            let over_dead = !self.desired.served && !self.desired.old_at_start.is_empty();
             assert!(
                 !over_dead || self.facts.harms || !self.new_serves_alone(),
                 "all that serves is hidden: {}",
-                told()
+                state()
             );
         }
         self.judge_room(step);
@@ -287,28 +314,28 @@ impl Simulator {
         let makes_room = self.stops_first() && matches!(step, Step::Stop { .. });
         for id in replicas {
             let found = self.observed.replicas.iter().find(|own| own.id == *id);
-            let replica = found.unwrap_or_else(|| panic!("{id} is nobody's: {}", told()));
+            let replica = found.unwrap_or_else(|| panic!("{id} does not exist: {}", state()));
             assert!(
                 makes_room || !(self.desired.routed && lived.contains(id)),
                 "{id} is live: {}",
-                told()
+                state()
             );
             let strays = self
                 .observed
                 .claim
                 .as_ref()
                 .is_some_and(|claim| claim.stale);
-            let serving = self.news().iter().any(|new| new.serves());
+            let serving = self.new_replicas().iter().any(|new| new.serves());
             assert!(
                 self.is_new(replica) || !(strays && serving),
                 "the new ones have moved: {}",
-                told()
+                state()
             );
             if self.is_new(replica) {
                 assert!(
                     matches!(self.desired.goal, Goal::Undo(_)),
                     "{id} is new: {}",
-                    told()
+                    state()
                 );
                 continue;
             }
@@ -317,26 +344,26 @@ impl Simulator {
             assert!(
                 joins || !matches!(self.desired.goal, Goal::Undo(_)),
                 "{id} is old: {}",
-                told()
+                state()
             );
             if makes_room && self.phase() != Some(Phase::Committed) {
                 continue;
             }
             let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
             assert!(
-                self.phase() == Some(Phase::Committed) || self.news().iter().all(ready),
+                self.phase() == Some(Phase::Committed) || self.new_replicas().iter().all(ready),
                 "{id} is the way back from what is not ready: {}",
-                told()
+                state()
             );
             assert!(
                 !replica.may_run() || self.facts.drained.contains_key(id),
                 "{id} is not drained: {}",
-                told()
+                state()
             );
             assert!(
                 !self.desired.routed || self.hides(id),
                 "{id} is not confirmed hidden: {}",
-                told()
+                state()
             );
         }
         if !self.desired.routed && !makes_room && matches!(step, Step::Stop { .. }) {
@@ -355,7 +382,7 @@ impl Simulator {
             assert!(
                 answering >= self.floor().min(served),
                 "too few run: {}",
-                told()
+                state()
             );
         }
     }
@@ -363,17 +390,17 @@ impl Simulator {
     /// What cannot exist twice: where the old replicas are stopped first, a new one is created once none of them runs, and
     /// they are started again once no new one does.
     fn judge_room(&self, step: &Step) {
-        let told = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
+        let state = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
         let runs = |set: Vec<&Replica>| set.iter().any(|own| own.may_run());
         match step {
             Step::Create { .. } if self.stops_first() => {
-                assert!(!runs(self.olds()), "an old one runs: {}", told());
+                assert!(!runs(self.old_replicas()), "an old one runs: {}", state());
             }
             Step::Start { replicas } => {
-                assert!(!runs(self.news()), "a new one runs: {}", told());
+                assert!(!runs(self.new_replicas()), "a new one runs: {}", state());
                 let undoes = matches!(self.desired.goal, Goal::Undo(_));
                 let ran = replicas.iter().all(|id| self.ran.contains_key(id));
-                assert!(undoes && ran, "not to be started: {}", told());
+                assert!(undoes && ran, "not to be started: {}", state());
             }
             _ => {}
         }
@@ -381,15 +408,15 @@ impl Simulator {
 
     /// How many must be live: while it goes forward as many as are wanted, on the way back the old ones that are left.
     fn floor(&self) -> usize {
-        // Without a proxy nobody waits for the first check to pass.
+        // Without a proxy nothing waits for the first check to pass.
         let answers = |old: &&&Replica| {
             old.serves() && (!self.desired.routed || old.health != Health::Starting)
         };
-        let serving = self.olds().iter().filter(answers).count();
+        let serving = self.old_replicas().iter().filter(answers).count();
         match &self.desired.goal {
             Goal::Undo(_) if serving > 0 => serving,
             // An old one that stumbles may recover, and a new one that is not ready is no replacement.
-            Goal::Undo(_) if self.olds().iter().any(|old| old.may_run()) => 0,
+            Goal::Undo(_) if self.old_replicas().iter().any(|old| old.may_run()) => 0,
             // A first start that is undone leaves what was there before: nothing.
             Goal::Undo(_) if !self.desired.served => 0,
             // A new set that has lost members is all there is once no old one serves.
@@ -400,7 +427,7 @@ impl Simulator {
     /// Whether new replicas serve, and no old one does.
     fn new_serves_alone(&self) -> bool {
         let serves = |set: Vec<&Replica>| set.iter().any(|own| own.serves());
-        serves(self.news()) && !serves(self.olds())
+        serves(self.new_replicas()) && !serves(self.old_replicas())
     }
 
     fn phase(&self) -> Option<Phase> {
@@ -424,11 +451,11 @@ impl Simulator {
             Step::Create { replicas } => self.create(*replicas),
             Step::AwaitReady => self.await_ready(),
             Step::Bake => {
-                let ill = || Baked::Ill("web-new-1 restarted".to_owned());
+                let failed = || Baked::Failed("web-new-1 restarted".to_owned());
                 self.facts.baked = Some(if self.fate.bakes_well {
-                    Baked::Well
+                    Baked::Passed
                 } else {
-                    ill()
+                    failed()
                 });
             }
             Step::Confirm(phase) => self.confirm(*phase),
@@ -461,7 +488,10 @@ impl Simulator {
                 self.facts.released = true;
             }
             Step::Release => {
-                let starting = self.news().iter().any(|new| new.health == Health::Starting);
+                let starting = self
+                    .new_replicas()
+                    .iter()
+                    .any(|new| new.health == Health::Starting);
                 // What the socket proxy says of a health that Docker does not know yet outlives the rollout.
                 match starting {
                     true => self.claim(Phase::Settled),
@@ -524,13 +554,20 @@ impl Simulator {
     }
 
     fn await_ready(&mut self) {
-        let pending: Vec<ContainerId> = self.news().iter().map(|new| new.id.clone()).collect();
+        let pending: Vec<ContainerId> = self
+            .new_replicas()
+            .iter()
+            .map(|new| new.id.clone())
+            .collect();
         for id in pending
             .into_iter()
             .filter(|id| !self.facts.verdicts.contains_key(id))
             .collect::<Vec<_>>()
         {
-            let runs = self.news().iter().any(|new| new.id == id && new.serves());
+            let runs = self
+                .new_replicas()
+                .iter()
+                .any(|new| new.id == id && new.serves());
             match self.fate.ready {
                 Ready::Never if runs => self.facts.ready_expired = true,
                 Ready::Soon if runs => {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::{Claim, Goal, Health, Observed, Phase, Reason, Replica, RoutePlan, Run};
 
-fn olds(count: usize) -> Vec<Replica> {
+fn old_set(count: usize) -> Vec<Replica> {
     let old = |number| {
         replica(
             &format!("old-{number}"),
@@ -56,7 +56,7 @@ pub(super) fn old_serves(text: &str) -> Next {
 
 #[test]
 fn one_replica_is_rolled_in_ten_steps() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
     let wanted = [
         "hold",
         "create 1",
@@ -75,7 +75,7 @@ fn one_replica_is_rolled_in_ten_steps() {
 #[test]
 fn shifts_come_one_after_the_other_each_confirmed_before_the_next() {
     let shifted = |fate| {
-        let mut world = Simulator::new(olds(1), 1, true, fate);
+        let mut world = Simulator::new(old_set(1), 1, true, fate);
         world.desired.policy.shifts = vec![10, 50];
         world
     };
@@ -118,14 +118,9 @@ fn shifts_come_one_after_the_other_each_confirmed_before_the_next() {
 }
 
 #[test]
-fn a_record_that_was_given_up_although_nobody_heard_so_is_not_written_anew() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
-    while world.next() != Next::Step(Step::Release) {
-        let Next::Step(step) = world.next() else {
-            panic!("no release: {:?}", world.steps)
-        };
-        world.take(step);
-    }
+fn a_released_record_whose_reply_was_lost_is_not_written_again() {
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
+    world.until(|step| *step == Step::Release);
     world.observed.claim = None;
     // To hold the new replica now would hide the only one that serves.
     assert_eq!(world.next(), Next::Done);
@@ -133,13 +128,8 @@ fn a_record_that_was_given_up_although_nobody_heard_so_is_not_written_anew() {
 
 #[test]
 fn what_may_still_be_asked_is_not_stopped_before_the_way_back_is_confirmed() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
-    while world.next() != Next::Step(Step::Confirm(Phase::Committed)) {
-        let Next::Step(step) = world.next() else {
-            panic!("no cutover: {:?}", world.steps)
-        };
-        world.take(step);
-    }
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
+    world.until(|step| *step == Step::Confirm(Phase::Committed));
     world.desired.goal = Goal::Undo(Reason::Interrupted);
     world.take(Step::Route(Phase::RolledBack));
     world.observed.replicas[0].health = Health::Unhealthy;
@@ -148,18 +138,9 @@ fn what_may_still_be_asked_is_not_stopped_before_the_way_back_is_confirmed() {
 
 #[test]
 fn hooks_run_while_the_way_back_is_still_open() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
     world.desired.hooks = true;
-    while world.next()
-        != Next::Step(Step::Hooks {
-            replicas: vec![world.olds()[0].id.clone()],
-        })
-    {
-        let Next::Step(step) = world.next() else {
-            panic!("no hooks: {:?}", world.steps)
-        };
-        world.take(step);
-    }
+    world.until(|step| matches!(step, Step::Hooks { .. }));
     world.observed.replicas[1].run = Run::Exited;
     let (_, end) = steps(&mut world);
     assert_eq!(
@@ -178,13 +159,8 @@ fn an_old_set_that_stumbles_does_not_make_an_unready_new_one_live() {
             ready: Ready::Crashes,
             ..WELL
         };
-        let mut world = Simulator::new(olds(1), 1, true, fate);
-        for _ in 0..2 {
-            let Next::Step(step) = world.next() else {
-                panic!()
-            };
-            world.take(step);
-        }
+        let mut world = Simulator::new(old_set(1), 1, true, fate);
+        world.through(|step| matches!(step, Step::Create { .. }));
         (
             world.observed.replicas[0].run,
             world.observed.replicas[0].health,
@@ -197,17 +173,8 @@ fn an_old_set_that_stumbles_does_not_make_an_unready_new_one_live() {
 
 #[test]
 fn a_new_set_that_dies_while_the_old_one_is_stopped_is_no_success() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
-    while !world
-        .steps
-        .iter()
-        .any(|step| matches!(step, Step::Stop { .. }))
-    {
-        let Next::Step(step) = world.next() else {
-            panic!()
-        };
-        world.take(step);
-    }
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
+    world.through(|step| matches!(step, Step::Stop { .. }));
     let new = world
         .observed
         .replicas
@@ -219,7 +186,7 @@ fn a_new_set_that_dies_while_the_old_one_is_stopped_is_no_success() {
         matches!(&end, Next::Fail(Failure::NeedsPerson(why)) if why.contains("nothing serves")),
         "{end:?}"
     );
-    assert_eq!(world.olds().len(), 1);
+    assert_eq!(world.old_replicas().len(), 1);
 }
 
 /// The steps up to the end of the watch.
@@ -234,7 +201,7 @@ const BAKED: [&str; 6] = [
 
 #[test]
 fn the_old_set_goes_only_once_the_new_one_has_been_watched() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
     world.desired.policy.bake = true;
     let rest = [
         "drain old-1",
@@ -247,12 +214,12 @@ fn the_old_set_goes_only_once_the_new_one_has_been_watched() {
 }
 
 #[test]
-fn a_new_set_that_sours_while_it_is_watched_gives_the_traffic_back() {
+fn a_new_set_that_fails_while_it_bakes_gives_the_traffic_back() {
     let fate = Fate {
         bakes_well: false,
         ..WELL
     };
-    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let mut world = Simulator::new(old_set(1), 1, true, fate);
     world.desired.policy.bake = true;
     let rest = [
         "cut_back",
@@ -268,14 +235,9 @@ fn a_new_set_that_sours_while_it_is_watched_gives_the_traffic_back() {
 
 #[test]
 fn a_watch_that_was_cut_short_by_a_crash_is_made_by_the_next_run() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
     world.desired.policy.bake = true;
-    while world.next() != Next::Step(Step::Bake) {
-        let Next::Step(step) = world.next() else {
-            panic!("no watch: {:?}", world.steps)
-        };
-        world.take(step);
-    }
+    world.until(|step| *step == Step::Bake);
     let mut next = world.restarted().unwrap();
     next.fate.bakes_well = false;
     let (steps, end) = steps(&mut next);
@@ -294,7 +256,7 @@ fn a_first_start_has_nothing_to_go_back_to_and_is_not_watched() {
 
 #[test]
 fn three_replicas_move_together() {
-    let mut world = Simulator::new(olds(3), 3, true, WELL);
+    let mut world = Simulator::new(old_set(3), 3, true, WELL);
     let wanted = [
         "hold",
         "create 3",
@@ -313,7 +275,7 @@ fn three_replicas_move_together() {
 /// A hold that moves the traffic itself: without it the new replicas would get some as soon as they are healthy.
 #[test]
 fn a_hold_that_moves_the_traffic_is_confirmed_before_anything_is_created() {
-    let mut world = pinned(olds(2), WELL);
+    let mut world = pinned(old_set(2), WELL);
     let wanted = [
         "hold",
         "confirm old",
@@ -336,18 +298,18 @@ fn a_hold_that_is_not_confirmed_is_given_up_and_nothing_is_created() {
         confirms_back: false,
         ..WELL
     };
-    let mut world = pinned(olds(1), fate);
+    let mut world = pinned(old_set(1), fate);
     expect(
         &mut world,
         &["hold", "confirm old", "release"],
-        &old_serves("the proxy did not confirm in time that it keeps to the old replicas"),
+        &old_serves("the proxy did not confirm in time that it still routes to the old replicas"),
     );
-    assert_eq!(world.observed.replicas, olds(1));
+    assert_eq!(world.observed.replicas, old_set(1));
 }
 
-fn pinned(olds: Vec<Replica>, fate: Fate) -> Simulator {
-    let count = olds.len() as u32;
-    let mut world = Simulator::new(olds, count, true, fate);
+fn pinned(replicas: Vec<Replica>, fate: Fate) -> Simulator {
+    let count = replicas.len() as u32;
+    let mut world = Simulator::new(replicas, count, true, fate);
     world.desired.confirm_hold = true;
     world
 }
@@ -355,13 +317,8 @@ fn pinned(olds: Vec<Replica>, fate: Fate) -> Simulator {
 /// The steps that follow when a replica of the live side gets another address right after `at`.
 #[track_caller]
 fn moves(at: &Step, wanted: &[&str]) {
-    let mut world = pinned(olds(1), WELL);
-    while world.steps.last() != Some(at) {
-        let Next::Step(step) = world.next() else {
-            panic!()
-        };
-        world.take(step);
-    }
+    let mut world = pinned(old_set(1), WELL);
+    world.through(|step| step == at);
     world.observed.claim.as_mut().unwrap().stale = true;
     world.steps.clear();
     let (steps, end) = steps(&mut world);
@@ -382,7 +339,7 @@ fn a_record_that_does_not_fit_any_more_is_written_and_confirmed_again() {
 }
 
 #[test]
-fn a_first_start_has_nobody_to_drain() {
+fn a_first_start_has_nothing_to_drain() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
     let wanted = [
         "hold",
@@ -415,7 +372,7 @@ fn an_exited_leftover_is_replaced_and_not_stopped() {
 
 #[test]
 fn without_a_proxy_health_alone_decides() {
-    let mut world = Simulator::new(olds(1), 1, false, WELL);
+    let mut world = Simulator::new(old_set(1), 1, false, WELL);
     let wanted = [
         "hold",
         "create 1",
@@ -436,7 +393,7 @@ fn a_version_that_is_not_ready_in_time_is_removed() {
         ready: Ready::Never,
         ..WELL
     };
-    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let mut world = Simulator::new(old_set(1), 1, true, fate);
     let wanted = [
         "hold",
         "create 1",
@@ -450,7 +407,7 @@ fn a_version_that_is_not_ready_in_time_is_removed() {
         &wanted,
         &old_serves("new replica web-new-1 did not become ready in time"),
     );
-    assert_eq!(world.observed.replicas, olds(1));
+    assert_eq!(world.observed.replicas, old_set(1));
 }
 
 #[test]
@@ -459,7 +416,7 @@ fn a_version_that_crashes_is_removed() {
         ready: Ready::Crashes,
         ..WELL
     };
-    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let mut world = Simulator::new(old_set(1), 1, true, fate);
     let wanted = ["hold", "create 1", "ready", "remove new-1", "release"];
     expect(
         &mut world,
@@ -474,7 +431,7 @@ fn a_cutover_that_is_not_confirmed_is_taken_back() {
         confirms: false,
         ..WELL
     };
-    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let mut world = Simulator::new(old_set(1), 1, true, fate);
     let wanted = [
         "hold",
         "create 1",
@@ -501,7 +458,7 @@ fn what_the_proxy_complains_of_is_why_the_traffic_goes_back() {
         confirms: false,
         ..WELL
     };
-    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let mut world = Simulator::new(old_set(1), 1, true, fate);
     let why = "the proxy does not serve the new version: router web is disabled";
     world.facts.complaint = Some(why.to_owned());
     let (_, end) = steps(&mut world);
@@ -514,7 +471,7 @@ fn a_first_start_that_is_not_confirmed_is_hidden_again_and_removed() {
         confirms: false,
         ..WELL
     };
-    let mut world = Simulator::new(olds(0), 1, true, fate);
+    let mut world = Simulator::new(old_set(0), 1, true, fate);
     let wanted = [
         "hold",
         "create 1",
@@ -537,7 +494,7 @@ fn a_first_start_that_is_not_confirmed_is_hidden_again_and_removed() {
 
 /// A rollout over a version that does not serve, and whose cutover is not confirmed.
 fn over_a_dead_one(fate: Fate) -> Simulator {
-    let mut dead = olds(1);
+    let mut dead = old_set(1);
     dead[0].health = Health::Unhealthy;
     let fate = Fate {
         confirms: false,
@@ -570,7 +527,7 @@ fn what_takes_other_services_away_over_a_dead_version_is_hidden_again() {
         end,
         old_serves("the proxy did not confirm the cutover in time")
     );
-    assert!(world.news().is_empty());
+    assert!(world.new_replicas().is_empty());
 }
 
 #[test]
@@ -580,7 +537,7 @@ fn a_way_back_that_is_not_confirmed_either_removes_nothing() {
         confirms_back: false,
         ..WELL
     };
-    let mut world = Simulator::new(olds(1), 1, true, fate);
+    let mut world = Simulator::new(old_set(1), 1, true, fate);
     let (steps, end) = steps(&mut world);
     assert_eq!(
         steps,
@@ -603,13 +560,8 @@ fn a_way_back_that_is_not_confirmed_either_removes_nothing() {
 
 #[test]
 fn a_replica_that_dies_after_the_cutover_gives_the_traffic_back() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
-    while !matches!(world.steps.last(), Some(Step::Confirm(_))) {
-        let Next::Step(step) = world.next() else {
-            panic!()
-        };
-        world.take(step);
-    }
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
+    world.through(|step| matches!(step, Step::Confirm(_)));
     world.observed.replicas[1].run = Run::Exited;
     world.steps.clear();
     let wanted = ["cut_back", "confirm old", "remove new-1", "release"];
@@ -623,12 +575,7 @@ fn a_replica_that_dies_after_the_cutover_gives_the_traffic_back() {
 #[test]
 fn a_first_start_that_dies_after_the_cutover_is_cleared_away() {
     let mut world = Simulator::new(Vec::new(), 1, true, WELL);
-    while !matches!(world.steps.last(), Some(Step::Route(Phase::Committed))) {
-        let Next::Step(step) = world.next() else {
-            panic!()
-        };
-        world.take(step);
-    }
+    world.through(|step| *step == Step::Route(Phase::Committed));
     world.observed.replicas[0].run = Run::Exited;
     world.steps.clear();
     expect(
@@ -640,13 +587,8 @@ fn a_first_start_that_dies_after_the_cutover_is_cleared_away() {
 
 #[test]
 fn a_signal_before_the_cutover_removes_what_was_made() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
-    for _ in 0..2 {
-        let Next::Step(step) = world.next() else {
-            panic!()
-        };
-        world.take(step);
-    }
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
+    world.through(|step| matches!(step, Step::Create { .. }));
     world.desired.goal = Goal::Undo(Reason::Interrupted);
     world.steps.clear();
     let wanted = ["stop new-1", "remove new-1", "release"];
@@ -656,13 +598,8 @@ fn a_signal_before_the_cutover_removes_what_was_made() {
 /// What a plain `docker compose up -d` with the new file does while the new version starts.
 #[test]
 fn a_new_version_that_is_all_that_is_left_is_brought_to_its_end() {
-    let mut world = Simulator::new(olds(1), 1, true, WELL);
-    for _ in 0..2 {
-        let Next::Step(step) = world.next() else {
-            panic!()
-        };
-        world.take(step);
-    }
+    let mut world = Simulator::new(old_set(1), 1, true, WELL);
+    world.through(|step| matches!(step, Step::Create { .. }));
     world.observed.replicas.retain(|own| own.rollout.is_some());
     let claim = world.observed.claim.as_mut().unwrap();
     claim.phase = Phase::ForceShown;
@@ -677,7 +614,7 @@ fn a_new_version_that_is_all_that_is_left_is_brought_to_its_end() {
 
 /// Which goal an unfinished rollout gets.
 #[track_caller]
-fn resumes(phase: Option<Phase>, olds: Vec<Replica>, news: usize, wanted: Option<Goal>) {
+fn resumes(phase: Option<Phase>, old: Vec<Replica>, new: usize, wanted: Option<Goal>) {
     let own = |number| {
         let mut new = replica(
             &format!("new-{number}"),
@@ -696,35 +633,35 @@ fn resumes(phase: Option<Phase>, olds: Vec<Replica>, news: usize, wanted: Option
     };
     let observed = Observed {
         claim: phase.map(claim),
-        replicas: olds.iter().cloned().chain((1..=news).map(own)).collect(),
+        replicas: old.iter().cloned().chain((1..=new).map(own)).collect(),
     };
     let found = unfinished(&observed, true, None);
     assert_eq!(
         found.map(|(_, goal, _)| goal),
         wanted,
-        "{phase:?}, {} old, {news} new",
-        olds.len()
+        "{phase:?}, {} old, {new} new",
+        old.len()
     );
 }
 
 #[test]
 fn the_routing_decides_whether_an_unfinished_rollout_goes_on_or_back() {
     let undo = || Some(Goal::Undo(Reason::Unfinished));
-    resumes(None, olds(1), 0, None);
-    resumes(Some(Phase::Settled), olds(0), 0, None);
-    resumes(Some(Phase::Prepared), olds(2), 0, undo());
-    resumes(Some(Phase::Prepared), olds(2), 2, undo());
-    resumes(Some(Phase::RolledBack), olds(2), 2, undo());
-    resumes(Some(Phase::Shifted { step: 1 }), olds(2), 2, undo());
-    resumes(Some(Phase::Committed), olds(2), 2, Some(Goal::Finish));
-    resumes(Some(Phase::Committed), olds(0), 2, Some(Goal::Finish));
-    resumes(Some(Phase::ForceShown), olds(2), 2, undo());
-    // Nothing else serves: going back would leave nobody.
-    resumes(Some(Phase::ForceShown), olds(0), 2, Some(Goal::Finish));
-    resumes(Some(Phase::RolledBack), olds(0), 2, undo());
+    resumes(None, old_set(1), 0, None);
+    resumes(Some(Phase::Settled), old_set(0), 0, None);
+    resumes(Some(Phase::Prepared), old_set(2), 0, undo());
+    resumes(Some(Phase::Prepared), old_set(2), 2, undo());
+    resumes(Some(Phase::RolledBack), old_set(2), 2, undo());
+    resumes(Some(Phase::Shifted { step: 1 }), old_set(2), 2, undo());
+    resumes(Some(Phase::Committed), old_set(2), 2, Some(Goal::Finish));
+    resumes(Some(Phase::Committed), old_set(0), 2, Some(Goal::Finish));
+    resumes(Some(Phase::ForceShown), old_set(2), 2, undo());
+    // Nothing else serves: a rollback would leave nothing that serves.
+    resumes(Some(Phase::ForceShown), old_set(0), 2, Some(Goal::Finish));
+    resumes(Some(Phase::RolledBack), old_set(0), 2, undo());
     // The record is lost: what is left decides.
-    resumes(None, olds(0), 2, Some(Goal::Finish));
-    resumes(None, olds(2), 2, undo());
+    resumes(None, old_set(0), 2, Some(Goal::Finish));
+    resumes(None, old_set(2), 2, undo());
 }
 
 #[test]
@@ -739,7 +676,7 @@ fn a_run_that_dies_after_any_step_is_settled_by_the_next() {
     ];
     for (count, routed, confirm_hold) in cases {
         for crash in 0..13 {
-            let mut world = Simulator::new(olds(count), count as u32, routed, WELL);
+            let mut world = Simulator::new(old_set(count), count as u32, routed, WELL);
             world.desired.confirm_hold = confirm_hold;
             for _ in 0..crash {
                 if let Next::Step(step) = world.next() {
@@ -761,7 +698,7 @@ fn a_run_that_dies_after_any_step_is_settled_by_the_next() {
 #[test]
 fn without_a_proxy_the_last_that_serves_is_kept_whatever_the_claim_says() {
     for phase in [Phase::Prepared, Phase::RolledBack] {
-        let mut world = Simulator::new(olds(1), 1, false, WELL);
+        let mut world = Simulator::new(old_set(1), 1, false, WELL);
         for step in [
             Step::Route(Phase::Prepared),
             Step::Create { replicas: 1 },
@@ -774,7 +711,7 @@ fn without_a_proxy_the_last_that_serves_is_kept_whatever_the_claim_says() {
         world.observed.replicas.retain(|own| own.rollout.is_some());
         let mut next = world.restarted().unwrap();
         assert_eq!(next.run(), Next::Done, "{phase:?}");
-        assert_eq!(next.news().len(), 1);
+        assert_eq!(next.new_replicas().len(), 1);
         assert_eq!(next.observed.claim, None);
     }
 }
@@ -782,7 +719,7 @@ fn without_a_proxy_the_last_that_serves_is_kept_whatever_the_claim_says() {
 /// What version 0.1.0 makes of a claim that it does not know: it finishes the rollout without it.
 #[test]
 fn without_a_proxy_replicas_with_their_final_names_are_past_their_cutover() {
-    let mut world = Simulator::new(olds(1), 1, false, WELL);
+    let mut world = Simulator::new(old_set(1), 1, false, WELL);
     world.apply(&Step::Route(Phase::Prepared));
     world.apply(&Step::Create { replicas: 1 });
     let new = world.observed.replicas.last_mut().unwrap();
@@ -796,13 +733,8 @@ fn without_a_proxy_replicas_with_their_final_names_are_past_their_cutover() {
 #[test]
 fn an_abort_removes_nothing_once_only_the_new_replicas_are_left() {
     for routed in [true, false] {
-        let mut world = Simulator::new(olds(1), 1, routed, WELL);
-        while !matches!(world.steps.last(), Some(Step::Remove { .. })) {
-            let Next::Step(step) = world.next() else {
-                panic!("no removal: {:?}", world.steps)
-            };
-            world.take(step);
-        }
+        let mut world = Simulator::new(old_set(1), 1, routed, WELL);
+        world.through(|step| matches!(step, Step::Remove { .. }));
         let mut next = world.restarted().unwrap();
         next.desired.goal = Goal::Undo(Reason::Unfinished);
         let end = next.run();
@@ -810,6 +742,6 @@ fn an_abort_removes_nothing_once_only_the_new_replicas_are_left() {
             matches!(end, Next::Fail(Failure::NeedsPerson(_))),
             "{routed}: {end:?}"
         );
-        assert_eq!(next.news().len(), 1, "{routed}: {:?}", next.steps);
+        assert_eq!(next.new_replicas().len(), 1, "{routed}: {:?}", next.steps);
     }
 }

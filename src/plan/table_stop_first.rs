@@ -120,7 +120,7 @@ fn what_did_not_run_before_is_not_started() {
     let mut world = Simulator::new(olds, 1, false, NEVER).stop_first();
     let (steps, _) = steps(&mut world);
     assert!(steps.contains(&"start old-1".to_owned()), "{steps:?}");
-    assert_eq!(world.olds()[1].run, Run::Exited);
+    assert_eq!(world.old_replicas()[1].run, Run::Exited);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn an_old_replica_that_ends_again_is_for_a_person_and_is_started_once() {
     let (steps, end) = steps(&mut world);
     assert_eq!(steps.last().unwrap(), "start old-1");
     assert!(
-        matches!(&end, Next::Fail(Failure::NeedsPerson(why)) if why.contains("has ended")),
+        matches!(&end, Next::Fail(Failure::NeedsPerson(why)) if why.contains("and exited")),
         "{end:?}"
     );
 }

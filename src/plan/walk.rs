@@ -3,8 +3,8 @@
 //!
 //! What a proxy has made of the routing lags behind the record of it: it reads when it likes, at the latest when it
 //! confirms. A restart of the socket proxy is one of these readings, for its record is durable, and so is one of Traefik.
-//! A second operator who takes the lock by force is a crash of the first: it checks the lock before each change, and the
-//! record refuses whoever is older than its last owner.
+//! A second operator that takes the lock by force equals a crash of the first run: that run checks the lock before each
+//! change, and the record refuses writes of owners older than the last.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::model::{ContainerId, Goal, Health, Order, Phase, Reason, Replica, Run};
 
-/// A service, and whom its proxy sends requests to.
+/// A service, and the replicas that its proxy sends requests to.
 #[derive(Clone)]
 struct World {
     service: Simulator,
@@ -161,7 +161,7 @@ impl World {
         match &step {
             _ if !desired.routed => {}
             Step::Stop { .. } if makes_room => {}
-            Step::Stop { replicas } | Step::Remove { replicas } => self.nobody_asks(replicas),
+            Step::Stop { replicas } | Step::Remove { replicas } => self.get_no_requests(replicas),
             _ => {}
         }
         let confirms = matches!(step, Step::Confirm(_));
@@ -172,7 +172,7 @@ impl World {
         }
     }
 
-    fn nobody_asks(&self, replicas: &[ContainerId]) {
+    fn get_no_requests(&self, replicas: &[ContainerId]) {
         let answers = |own: &&Replica| own.run == Run::Running && own.health != Health::Unhealthy;
         let own = self.service.observed.replicas.iter().filter(answers);
         let asked: Vec<&ContainerId> = own

@@ -25,13 +25,13 @@ pub fn human(findings: &[Finding]) -> String {
     }
     for (fix, abouts) in fixes {
         text += &format!("\n{}: {}\n", abouts.join(", "), fix.text);
-        text += &told(fix);
+        text += &format_fix(fix);
     }
     text
 }
 
 /// The snippets as they are pasted, and the command that comes last.
-fn told(fix: &Fix) -> String {
+fn format_fix(fix: &Fix) -> String {
     let mut text = String::new();
     for (what, snippet) in fix.told() {
         text += &format!("  {what}\n");

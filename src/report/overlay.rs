@@ -45,7 +45,7 @@ pub fn human(rows: &[Row]) -> String {
         };
         [
             row.containers.clone(),
-            told(row),
+            format_row(row),
             owner,
             row.socket_proxy.clone(),
         ]
@@ -53,7 +53,7 @@ pub fn human(rows: &[Row]) -> String {
     table(["container", "labels", "set by", "socket proxy"], cells)
 }
 
-fn told(row: &Row) -> String {
+fn format_row(row: &Row) -> String {
     let health = row.health.iter().map(|health| format!("health: {health}"));
     let labels = (!row.labels.is_empty()).then(|| pairs(&row.labels));
     let unset = row.unset.iter().map(|key| format!("without {key}"));

@@ -1,7 +1,12 @@
 //! A table for people, as wide as the terminal.
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use comfy_table::{
+    ContentArrangement, Table, TableStyle,
+    presets::{ASCII_HORIZONTAL_ONLY, UTF8_HORIZONTAL_ONLY},
+};
 use console::Term;
+
+use super::look::is_dumb;
 
 /// As wide as the terminal that standard output is; whatever it needs elsewhere.
 pub fn table<const N: usize>(
@@ -9,19 +14,21 @@ pub fn table<const N: usize>(
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
     let width = Term::stdout().size_checked().map(|(_, columns)| columns);
-    of_width(width, header, rows)
+    let style = match is_dumb(std::env::var("TERM").ok().as_deref()) {
+        true => ASCII_HORIZONTAL_ONLY,
+        false => UTF8_HORIZONTAL_ONLY,
+    };
+    drawn(style, width, header, rows)
 }
 
-fn of_width<const N: usize>(
+fn drawn<const N: usize>(
+    style: TableStyle,
     width: Option<u16>,
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
     let mut table = Table::new();
-    table
-        .load_style(UTF8_HORIZONTAL_ONLY)
-        .set_header(header)
-        .add_rows(rows);
+    table.load_style(style).set_header(header).add_rows(rows);
     if let Some(width) = width {
         table
             .set_content_arrangement(ContentArrangement::Dynamic)
@@ -39,16 +46,17 @@ mod tests {
     #[test]
     fn a_narrow_terminal_folds_what_a_pipe_keeps_on_one_line() {
         let row = || [["one".to_owned(), "two words and more of them".to_owned()]];
-        let wide = of_width(None, ["a", "b"], row());
+        let wide = drawn(UTF8_HORIZONTAL_ONLY, None, ["a", "b"], row());
         assert!(
             wide.contains(" one   two words and more of them\n"),
             "{wide}"
         );
-        let narrow = of_width(Some(24), ["a", "b"], row());
+        let narrow = drawn(ASCII_HORIZONTAL_ONLY, Some(24), ["a", "b"], row());
         assert!(
             narrow.lines().all(|line| line.chars().count() <= 24),
             "{narrow}"
         );
         assert!(narrow.contains("two words and\n"), "{narrow}");
+        assert!(narrow.is_ascii(), "{narrow}");
     }
 }

@@ -1,4 +1,4 @@
-//! The image of a rollout that goes back to a recorded revision: brought here, and given its old name again.
+//! The image of an undo: fetched by digest if it is gone, and tagged with its old name again.
 
 use super::record::Version;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl RunContext<'_> {
-    /// Sees that the recorded image is on the engine; it is pulled by what it contains where it has gone.
+    /// Ensures that the engine has the recorded image; pulls it by digest if it is gone.
     pub(super) async fn fetch_recorded(&self, back: &Revision) -> Result<()> {
         if self.engine.image(&back.image.id).await?.is_some() {
             return Ok(());
@@ -26,6 +26,7 @@ impl RunContext<'_> {
             self.events.emit(Event::StepStarted {
                 step,
                 replicas: Vec::new(),
+                limit_ms: None,
             });
             let began = tokio::time::Instant::now();
             match self.engine.pull(digest).await {
@@ -48,14 +49,14 @@ impl RunContext<'_> {
         }))
     }
 
-    /// The recorded version, as this Compose would make it.
+    /// The recorded version, with the hash that this Compose gives it.
     pub(super) async fn recorded_version(
         &self,
         context: &ServiceContext<'_>,
         back: &Revision,
     ) -> Result<Version> {
         let name = &context.service.name;
-        // What is made again is the same: Compose is to find nothing to do where the file still says so.
+        // Keep the recorded hash, so that Compose finds nothing to do if the file still describes this version.
         let hash = match back.of_containers {
             true => back.hash.clone(),
             false => self.compose.config_hash(self.project, name).await?,
@@ -80,20 +81,20 @@ impl RunContext<'_> {
         })
     }
 
-    /// The image that the reference names now, where the recorded one is to take it over.
+    /// The image that the tag names now, if that is not the recorded one.
     pub(super) async fn displaced(&self, back: &Revision) -> Result<Option<String>> {
         let now = self.engine.image(&back.image.reference).await?;
         Ok(now.map(|now| now.id).filter(|id| *id != back.image.id))
     }
 
-    /// Gives the recorded image its reference again, by which Compose finds it.
+    /// Tags the recorded image with its reference again, by which Compose finds it.
     pub(super) async fn name_recorded(&self, intent: &Intent) -> Result<()> {
         let image = &intent.revision.image;
         let now = self.engine.image(&image.reference).await?;
         if now.is_some_and(|now| now.id == image.id) {
             return Ok(());
         }
-        // A reference by digest is the image's own and cannot be given.
+        // A digest reference cannot be given as a tag.
         self.engine.tag(&image.id, &image.reference).await?;
         if intent.displaced.is_some() {
             self.events.notice(format!(

@@ -9,17 +9,17 @@ use crate::{
     retry,
 };
 
-/// What is wrong with the routing before a rollout, which did not cause it.
+/// Routing faults from before the rollout.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Before {
     /// The replicas that no proxy routes to.
     pub unrouted: BTreeSet<ContainerId>,
-    /// What the proxy complains of although the replicas are live.
+    /// Errors that the proxy reports although the replicas are live.
     pub complaints: BTreeSet<String>,
 }
 
 impl Before {
-    /// Empty where the proxy is not to be asked, or cannot tell.
+    /// Empty if the proxy is not asked or cannot tell.
     pub(super) async fn read(proxy: &mut dyn Router, replicas: &[Replica], is_asked: bool) -> Self {
         match is_asked {
             true => settled_view(proxy, replicas).await.0,
@@ -28,8 +28,8 @@ impl Before {
     }
 }
 
-/// What is wrong with the routing of these replicas, and what the proxy says of it. It may not have read yet what Compose
-/// started a moment ago: that it does not route to a replica counts once it cannot be behind, and answers then.
+/// The routing faults of these replicas, and the proxy's report. The proxy may not have read containers that just
+/// started, so a missing route counts only after its throttle has passed and if it answers then.
 async fn settled_view(
     proxy: &mut dyn Router,
     replicas: &[Replica],
@@ -61,8 +61,8 @@ async fn settled_view(
 }
 
 impl RunContext<'_> {
-    /// Reports what is broken already before anything is changed: a rollout may repair it, or not.
-    pub(super) async fn tell_trouble(
+    /// Reports routing faults that exist before the first change.
+    pub(super) async fn warn_of_broken_routing(
         &self,
         context: &ServiceContext<'_>,
         proxy: &mut dyn Router,
@@ -85,8 +85,7 @@ impl RunContext<'_> {
     }
 }
 
-/// The replicas that should be routed to, and are not, or whose routers are all broken; of what still starts nothing is
-/// to be said yet.
+/// The replicas without a route, or with broken routers only. Starting replicas do not count yet.
 fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<ContainerId> {
     let settled = replicas
         .iter()

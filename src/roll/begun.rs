@@ -1,4 +1,4 @@
-//! A rollout from its note in the journal to its end: executed, and recorded with what it has made or why it failed.
+//! Executes a rollout from its journal entry to its end, and records its revision or why it failed.
 
 use std::time::Duration;
 
@@ -30,17 +30,17 @@ pub(super) struct Begun<'a> {
 }
 
 impl<'a> Settled<'a> {
-    /// Says what is about to happen, and notes it in the journal.
+    /// Emits the start event and writes the journal entry.
     pub async fn begin(self, fetched: Fetched) -> Result<Begun<'a>> {
         let locked = &self.locked;
         let prepared = &locked.prepared;
         let (run, context) = (prepared.run, &prepared.context);
-        prepared.tell_differences(&self.olds);
-        prepared.tell_joined(When::Before);
+        prepared.report_differences(&self.replicas);
+        prepared.report_joined(When::Before);
         let bake = locked.bake(&fetched.image);
         prepared.warn().await;
         let rollout = rollout_id(&context.key, context.epoch);
-        let number = self.memory.revisions.next(&self.olds);
+        let number = self.memory.revisions.next(&self.replicas);
         let events = run.events.of_rollout(&rollout);
         let (image, replaces) = fetched.names.clone();
         events.emit(Event::Started {
@@ -57,7 +57,7 @@ impl<'a> Settled<'a> {
             displaced: None,
             failed: None,
             unrouted: self.before.unrouted.clone(),
-            ran: record::ran(&context.settings, &self.olds),
+            ran: record::ran(&context.settings, &self.replicas),
         };
         if let Some(back) = run.back {
             intent.displaced = run.displaced(back).await?;
@@ -81,27 +81,26 @@ impl<'a> Settled<'a> {
 }
 
 impl Begun<'_> {
-    /// Every strategy: the one loop.
     pub async fn execute(&mut self) -> Result<Summary> {
         let Settled {
             locked,
-            olds,
+            replicas: old,
             before,
             ..
         } = &mut self.settled;
         let prepared = &locked.prepared;
         let (run, context) = (prepared.run, &prepared.context);
         let (rollout, replicas) = (self.rollout.clone(), context.replicas);
-        let mut desired = desired(Goal::Roll, rollout, replicas, &*prepared.proxy, olds);
+        let mut desired = desired(Goal::Roll, rollout, replicas, &*prepared.proxy, old);
         desired.policy.order = context.settings.order();
         desired.restartable = self.intent.ran.keys().cloned().collect();
         desired.unrouted.clone_from(&self.intent.unrouted);
-        desired.hooks = context.has_hooks(olds);
+        desired.hooks = context.has_hooks(old);
         desired.policy.bake = !self.bake.is_zero();
         let key = context.key.clone();
         let interrupted = locked.held.interrupted.clone();
-        let mut live = locked.live(&self.events, olds).await;
-        live.labels = run.revision_labels(&self.intent.revision, olds);
+        let mut live = locked.live(&self.events, old).await;
+        live.labels = run.revision_labels(&self.intent.revision, old);
         live.image = Some(self.fetched.version.image.clone());
         live.bake = self.bake;
         live.complaints = std::mem::take(&mut before.complaints);
@@ -109,13 +108,13 @@ impl Begun<'_> {
         let rolled = execute::run(&mut live, desired, facts, &self.events, interrupted).await;
         if let Err(error) = run.engine.sweep_hooks(&key).await {
             let left = &error.message;
-            let notice = format!("a container of a hook is left behind: {left}");
+            let notice = format!("the container of a hook could not be removed: {left}");
             run.events.notice(notice);
         }
         rolled
     }
 
-    /// Records what the rollout has made, or that it has failed.
+    /// Records the new revision, or the failure.
     pub async fn finish(self, rolled: Result<Summary>) -> Result<()> {
         let Settled {
             locked, mut memory, ..
@@ -132,11 +131,11 @@ impl Begun<'_> {
         let revision = made.number;
         made.at = prepared.run.engine.clock_ms().await;
         locked.record(&mut memory, made).await;
-        prepared.tell_joined(When::After);
+        prepared.report_joined(When::After);
         let mut phases = self.fetched.phases;
         phases.extend(summary.phases);
         let total_ms = prepared.began.elapsed().as_millis() as u64;
-        // Checks, the lock, an earlier rollout, records: no step of this one.
+        // Time outside of steps: checks, the lock, an earlier rollout, records.
         let steps: u64 = phases.values().sum();
         phases.insert("other", total_ms.saturating_sub(steps));
         let (image, replaces) = self.fetched.names;
@@ -146,6 +145,9 @@ impl Begun<'_> {
             image,
             replaces,
             cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
+            live_ms: summary
+                .live_at
+                .map(|at| at.duration_since(prepared.began).as_millis() as u64),
             gap_ms: summary.gap.map(|gap| gap.as_millis() as u64),
             total_ms,
             phases,
@@ -157,18 +159,18 @@ impl Begun<'_> {
 impl Locked<'_> {
     pub async fn note_failure(&self, mut intent: Intent, error: &Error) {
         intent.failed = Some(one_line(&error.message));
-        // Where a person is needed, it is not known what serves.
+        // After any other outcome it is unknown what serves.
         if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
             self.prepared.run.put_back(&mut intent).await;
-            self.prepared.tell_left_behind(&intent.ran).await;
-            // The old replicas run. One that is stopped from here on is stopped by its operator.
+            self.prepared.report_left_behind(&intent.ran).await;
+            // The old replicas run; any later stop is the operator's.
             intent.ran.clear();
         }
         self.note_end(&intent).await;
     }
 }
 
-/// The service is part of the id, since the overlay's rules match on it: two services may be rolled at the same moment.
+/// The id contains the service, since overlay rules match on it and two services may start at the same moment.
 fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
     let digest = Sha256::digest(key.to_string());
     RolloutId(format!(

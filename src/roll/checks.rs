@@ -1,5 +1,5 @@
-//! The proxy's own health checks of the new version: those that a rollout cannot make before the cutover keep the old
-//! replicas for longer.
+//! The proxy's own health checks of the new version. For those that a rollout cannot run before the cutover, the old
+//! replicas are kept longer.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,11 +10,11 @@ use crate::{
     model::Order,
 };
 
-/// What it may take beyond the proxy's own times until the proxy says so.
+/// The extra time for the proxy to report a result.
 const MARGIN: Duration = Duration::from_secs(2);
 
 impl Locked<'_> {
-    /// How long the new replicas are watched after the cutover. Says so where that is longer than asked for.
+    /// The duration of the bake. Emits a notice if it is longer than requested.
     pub(super) fn bake(&self, image: &Image) -> Duration {
         let context = &self.prepared.context;
         let asked = context.settings.bake;
@@ -38,7 +38,7 @@ impl Locked<'_> {
         asked.max(self.unasked(context.replicas, &labels, &tcp))
     }
 
-    /// How long so many new replicas are watched for what only the proxy can check; says so. `tcp` are their ports.
+    /// The bake that the checks need which only the proxy can run, with a notice for each. `tcp` are the TCP ports.
     pub(super) fn unasked(
         &self,
         replicas: u32,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl RunContext<'_> {
-    /// Whether any of them differs in any of these replicas.
+    /// Whether a config or secret differs in any of these replicas.
     pub(super) async fn have_other_contents(
         &self,
         service: &Service,
@@ -26,7 +26,7 @@ impl RunContext<'_> {
         Ok(false)
     }
 
-    /// What a rollout made has a digest of them; of what Compose made they are read.
+    /// A replica of a rollout has a digest of them; in a replica of Compose the files are read.
     async fn has_other_contents(&self, service: &Service, replica: &Replica) -> Result<bool> {
         if let Some(own) = &replica.digest {
             return Ok(*own != service.inline_digest);
@@ -49,7 +49,7 @@ impl RunContext<'_> {
     }
 }
 
-/// Whether its file was changed after the container had started, which may have read it then.
+/// Whether its file was changed after the start of the container, which reads it at its start.
 fn is_newer(content: &Content, replica: &Replica) -> bool {
     let started = humantime::parse_rfc3339(&replica.started_at).ok();
     let changed = content.file.as_deref().and_then(changed);

@@ -1,4 +1,4 @@
-//! How what runs differs from what is wanted.
+//! Compares what runs with the desired version.
 
 use super::{prepare::Prepared, unfinished::Settled, version::Fetched};
 use crate::{error::Result, model::Replica};
@@ -10,18 +10,24 @@ impl Settled<'_> {
         let same =
             |old: &Replica| old.image == version.image && old.hash == version.hash && old.serves();
         let wanted = context.replicas as usize;
-        if context.settings.force || self.olds.len() != wanted || !self.olds.iter().all(same) {
+        if context.settings.force
+            || self.replicas.len() != wanted
+            || !self.replicas.iter().all(same)
+        {
             return Ok(false);
         }
-        if run.have_other_contents(context.service, &self.olds).await? {
+        if run
+            .have_other_contents(context.service, &self.replicas)
+            .await?
+        {
             return Ok(false);
         }
-        Ok(!prepared.proxy.routes() || self.locked.are_live(&self.olds).await)
+        Ok(!prepared.proxy.routes() || self.locked.are_live(&self.replicas).await)
     }
 }
 
 impl Prepared<'_> {
-    pub(super) fn tell_differences(&self, olds: &[Replica]) {
+    pub(super) fn report_differences(&self, olds: &[Replica]) {
         let (wanted, events) = (self.context.replicas, self.run.events);
         let running = olds.iter().filter(|old| old.serves()).count() as u32;
         if running > 0 && running != wanted {
@@ -42,7 +48,7 @@ impl Prepared<'_> {
             .collect();
         if !left.is_empty() {
             events.notice(format!(
-                "replacing old replica {}, which did not run well",
+                "replacing old replica {}, which was not running or unhealthy",
                 left.join(", old replica ")
             ));
         }

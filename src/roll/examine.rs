@@ -1,4 +1,4 @@
-//! All that is known of a service before a rollout, whether or not one would be refused; changes nothing.
+//! Reads all facts of a service before a rollout, and whether one would be refused; changes nothing.
 
 use bollard::models::ContainerInspectResponse;
 
@@ -18,7 +18,7 @@ pub struct Examined<'a> {
     pub context: ServiceContext<'a>,
     /// How its traffic would be moved.
     pub way: Result<Way>,
-    /// What an earlier rollout has left.
+    /// The unfinished rollout of an earlier run.
     pub unfinished: Option<String>,
     pub bypasses: Vec<Bypass>,
     pub hazards: Vec<Hazard>,
@@ -34,7 +34,7 @@ pub struct Way {
     pub routes: bool,
     /// Whether by a pin file.
     pub is_pinned: bool,
-    /// What an operator is told of it.
+    /// The notice for the operator.
     pub notice: Option<String>,
     /// What the proxy complains of now.
     pub trouble: Option<String>,
@@ -69,7 +69,7 @@ impl<'a> RunContext<'a> {
         let context = self.context(name, flags, purpose, landscape).await?;
         let mut examined = match detect(self, &context, landscape).await {
             Ok(detection) => self.examined(context, landscape, detection).await,
-            // Without a way, that is why.
+            // If detection fails, its error is the finding.
             Err(error) => Examined::without_a_way(context, error),
         };
         let context = &mut examined.context;
@@ -103,7 +103,7 @@ impl<'a> RunContext<'a> {
         }
     }
 
-    /// Refuses what a rollout would be refused for.
+    /// Returns the refusal that a rollout would get.
     async fn refuse(
         &self,
         context: &ServiceContext<'_>,
@@ -128,7 +128,7 @@ async fn look(detection: &mut Detection, olds: &[Replica]) -> (Result<Way>, Opti
     };
     let unfinished =
         plan::unfinished(&observed, routes, None).map(|(rollout, goal, _)| left(&rollout, &goal));
-    // The proxy has not read yet what still starts.
+    // The proxy may not have read starting replicas yet.
     let settled = |old: &&Replica| old.health != Health::Starting;
     let serves = olds.iter().filter(settled).any(Replica::serves);
     let observation = match routes && serves && unfinished.is_none() {

@@ -1,4 +1,4 @@
-//! The images of a rollout: that of the service, and the one that helpers run.
+//! The images of a rollout: the service's own and the helper image.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,9 @@ impl Prepared<'_> {
         image.map_err(Error::untouched)
     }
 
-    /// Fetches the image of one of several services, so that one which cannot be had is known before the first is touched.
+    /// Fetches the image of one of several services before the first is touched.
     ///
-    /// Refused where that fails.
+    /// A failure refuses the whole command.
     pub async fn fetch_ahead(&mut self) -> Result<()> {
         let (run, context) = (&self.run, &mut self.context);
         if !builds(context) && matches!(run.pull(context), Pull::Never) {
@@ -47,8 +47,7 @@ impl Prepared<'_> {
 }
 
 impl RunContext<'_> {
-    /// An image that holds this program, no older one: a socket proxy's, the one called `rollout:latest`, else one made of
-    /// this binary.
+    /// An image with this version of the program: a socket proxy's, `rollout:latest`, or one made of this binary.
     pub(super) async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
         let fits = |speaks: Option<&String>| speaks.is_some_and(|own| own == namespace::PROTOCOL);
         let mut found = landscape.socket_proxies.iter();
@@ -78,7 +77,7 @@ impl RunContext<'_> {
             .map(|image| image.id))
     }
 
-    /// Only a static binary runs in an image that holds nothing else; one that does not is no use as a helper.
+    /// The image holds nothing else, so only a static binary works as a helper.
     async fn load_helper(&self, tag: &str) -> Result<()> {
         let failed =
             |error: std::io::Error| Error::failed(format!("cannot read this program: {error}"));
@@ -95,7 +94,7 @@ impl RunContext<'_> {
             .await
     }
 
-    /// The image of the new version, where it is here already and stays; another is checked once it is here.
+    /// The image of the new version, if the engine has it and it is not pulled again; others are checked after the pull.
     pub(super) async fn image_of_version(
         &self,
         service: &Service,
@@ -119,10 +118,10 @@ impl RunContext<'_> {
         }
     }
 
-    /// As `docker compose up` does: a name that the engine has an image for is not asked of a registry.
+    /// Like `docker compose up`, asks no registry for an image that the engine has.
     fn pull(&self, context: &ServiceContext<'_>) -> Pull {
         let missing = match context.image {
-            // Compose asks a registry for every `latest` all the same, unlike its own `up`.
+            // `compose pull` asks a registry for every `latest` tag, unlike `compose up`.
             Some(_) => Pull::Never,
             None => Pull::Missing,
         };
@@ -151,6 +150,7 @@ impl RunContext<'_> {
         self.events.emit(Event::StepStarted {
             step,
             replicas: Vec::new(),
+            limit_ms: None,
         });
         let on_line = |line| self.events.emit(Event::Compose { line });
         let fetched = match build {
@@ -163,9 +163,9 @@ impl RunContext<'_> {
                 reason: error.message.clone(),
             });
             return Err(error.or_hint(match build {
-                true => format!("correct the build, then run: rollout {name} --build"),
+                true => format!("fix the build and run `rollout {name} --build` again"),
                 false => format!(
-                    "correct the image of {name} or log in to its registry, then run: rollout {name}"
+                    "fix the image of {name} or log in to its registry, and run `rollout {name}` again"
                 ),
             }));
         }

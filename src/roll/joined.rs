@@ -1,4 +1,4 @@
-//! What lives in namespaces or volumes of a service's containers, and has to be recreated by hand once those are replaced.
+//! Containers that use namespaces or volumes of a service's containers; they must be recreated by hand afterwards.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,6 @@ use crate::{
     model::{ContainerId, Replica},
 };
 
-/// When it is said what has to be recreated by hand.
 #[derive(Clone, Copy)]
 pub(super) enum When {
     Before,
@@ -18,7 +17,7 @@ pub(super) enum When {
 }
 
 impl RunContext<'_> {
-    /// What lives in namespaces or volumes of a service's containers: as the file says, and as it runs.
+    /// The containers that join this service's, by the Compose file and by what runs.
     pub(super) fn joined(
         &self,
         service: &Service,
@@ -36,8 +35,8 @@ impl RunContext<'_> {
 }
 
 impl Prepared<'_> {
-    /// What is left in a namespace that ends with the old containers is for the operator to recreate.
-    pub(super) fn tell_joined(&self, when: When) {
+    /// Reports containers that lose their namespace with the old containers; the operator has to recreate them.
+    pub(super) fn report_joined(&self, when: When) {
         let (name, project) = (&self.context.service.name, &self.context.key.project);
         for own in &self.context.joined {
             let (called, way) = (own.called(project), own.way);
@@ -51,9 +50,9 @@ impl Prepared<'_> {
         }
     }
 
-    /// The same where the rollout came to nothing after it had stopped old containers that were running since these times:
-    /// started again, they have new namespaces.
-    pub(super) async fn tell_left_behind(&self, ran: &BTreeMap<ContainerId, String>) {
+    /// The same after a failed stop-first rollout: restarted old containers have new namespaces. `ran` holds their start
+    /// times from before.
+    pub(super) async fn report_left_behind(&self, ran: &BTreeMap<ContainerId, String>) {
         let Ok(now) = self.run.engine.replicas(&self.context.key).await else {
             return;
         };
@@ -62,7 +61,7 @@ impl Prepared<'_> {
                 .any(|own| own.id == *id && own.started_at == *since)
         };
         if !ran.iter().all(is_untouched) {
-            self.tell_joined(When::After);
+            self.report_joined(When::After);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Takes the lock of a service, and reads again what another run may have changed before it was free.
+//! Takes the lock of a service, and reads again what another run may have changed meanwhile.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -23,7 +23,7 @@ pub(super) struct Locked<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// `helper_image` is that of the lock's container, which is never started, so any other that the engine has will do.
+    /// The lock is a never-started container: `helper_image` or any other image that the engine has.
     pub(super) async fn lock(
         &self,
         helper_image: &Option<String>,
@@ -51,7 +51,7 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// The service with its lock, as it is now: a run that was waited for has changed what was read.
+    /// The locked service. After a wait for another run, everything is read again.
     pub(super) async fn locked(
         self,
         held: Held<'a>,
@@ -81,7 +81,7 @@ impl<'a> Prepared<'a> {
 }
 
 impl Locked<'_> {
-    /// The replicas and the commit record, as they are now.
+    /// Reads the replicas and the commit record.
     pub(super) async fn observe(&mut self) -> Result<Observed> {
         let Prepared {
             run,
@@ -102,7 +102,7 @@ impl Locked<'_> {
         observation.is_some_and(|observation| observation.agrees(&as_it_is, &refs))
     }
 
-    /// What steps act with, as far as every rollout has it; `olds` are the replicas that are drained.
+    /// The world for the executor with the fields that every rollout sets; `olds` are the replicas that are drained.
     pub(super) async fn live<'s>(&'s mut self, events: &'s Events, olds: &[Replica]) -> Live<'s> {
         let Prepared {
             run,

@@ -1,4 +1,4 @@
-//! Reads all that a rollout of a service needs, and refuses what cannot go well; changes nothing.
+//! Reads everything that a rollout of a service needs, and refuses what cannot succeed; changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,15 +21,15 @@ use crate::{
     settings::{Partial, Settings},
 };
 
-/// A service that may be rolled; nothing is touched yet.
+/// A service that passed the checks; nothing is touched yet.
 pub struct Prepared<'a> {
     pub(super) run: RunContext<'a>,
     pub(super) context: ServiceContext<'a>,
     pub(super) flags: Partial,
     pub(super) proxy: Box<dyn Router>,
-    /// What the operator reads once it begins.
+    /// Notices for the operator, emitted once the rollout begins.
     pub(super) notices: Vec<String>,
-    /// The ports that the proxy sends to past the router of the service's labels, and what is spoken on each.
+    /// Ports that the proxy reaches by other routes than the service's labels, and the protocol of each.
     pub(super) called_ports: BTreeMap<u16, Protocol>,
     /// What is wrong with the routing of the old replicas.
     pub(super) before: Before,
@@ -37,14 +37,14 @@ pub struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Which service events and errors are about.
+    /// The scope of its events and errors.
     pub fn scope(&self) -> &'a Scope {
         self.run.events.scope()
     }
 }
 
 impl<'a> RunContext<'a> {
-    /// What is on the engine; one for all services of a run.
+    /// The landscape of the engine, shared by all services of a run.
     pub async fn landscape(&self) -> Result<Landscape> {
         let landscape = Landscape::read(self.engine, &self.project.name).await;
         landscape.map_err(Error::untouched)
@@ -66,7 +66,9 @@ impl<'a> RunContext<'a> {
             let mut notices = self.refuse_service(&context, landscape).await?;
             let mut detection = detect(self, &context, landscape).await?;
             notices.extend(detection.all_notices(&context.settings));
-            let before = self.tell_trouble(&context, &mut *detection.router).await;
+            let before = self
+                .warn_of_broken_routing(&context, &mut *detection.router)
+                .await;
             let called_ports = detection.called_ports();
             notices.extend(detection.objections?);
             Ok(Prepared {
@@ -83,7 +85,7 @@ impl<'a> RunContext<'a> {
         prepared.await.map_err(Error::untouched)
     }
 
-    /// What is known of a service itself, whatever is in front of it.
+    /// The facts of a service itself, without its proxy.
     pub(super) async fn context(
         &self,
         name: &str,
@@ -116,7 +118,7 @@ impl<'a> RunContext<'a> {
         })
     }
 
-    /// Refuses what the service itself makes impossible, whatever is in front of it. Returns notices.
+    /// Refuses a service that no proxy could roll. Returns notices.
     pub(super) async fn refuse_service(
         &self,
         context: &ServiceContext<'_>,
@@ -164,7 +166,7 @@ impl<'a> RunContext<'a> {
     }
 }
 
-/// Flags before the service's own, then the project's, then the environment's.
+/// Resolves settings: flags, then the service, the project, and the environment.
 pub(super) fn settings(project: &Project, service: &Service, flags: &Partial) -> Result<Settings> {
     let own = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
     let top = Partial::from_project(project.raw.get("x-rollout"))?;
@@ -173,7 +175,7 @@ pub(super) fn settings(project: &Project, service: &Service, flags: &Partial) ->
     Ok(Settings::resolve([flags.clone(), own, top, environment]))
 }
 
-/// The environment, less what is no text: settings are.
+/// The environment variables that are valid text.
 fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| {
         let text = (name.into_string().ok()?, value.into_string().ok()?);

@@ -1,7 +1,7 @@
-//! What a rollout leaves in the state volume: that it was begun, the revision that it made, and the image kept.
+//! Records in the state volume: the start of a rollout, its revision, and the kept image.
 //!
-//! What cannot be read or written is said, and the rollout goes on: behind a proxy none of it decides what serves, but for
-//! the old replicas that a rollout which stops first found running, so that a later run can start them again.
+//! A record that cannot be read or written is a notice, and the rollout continues: behind a proxy no record decides what
+//! serves. The exception is stop-first: a later run needs the list of old replicas to start them again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// What a version is made of, as it is recorded.
+/// The recorded parts of a version.
 pub(super) struct Version {
     pub image: String,
     pub digests: Vec<String>,
@@ -39,13 +39,13 @@ pub(super) struct Version {
     pub config: String,
 }
 
-/// What the engine remembers of a service.
+/// The records of a service.
 #[derive(Default)]
 pub(super) struct Memory {
     pub revisions: Revisions,
-    /// The rollout that was begun last.
+    /// The last rollout that was started.
     last: Option<Intent>,
-    /// What there is could not be read, which is another thing than none.
+    /// The records could not be read, which is different from having none.
     pub is_unread: bool,
 }
 
@@ -57,8 +57,8 @@ impl Memory {
         intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
     }
 
-    /// The rollout that was begun last, where it stops first and made no revision. An old replica that was started again
-    /// since then is not one that it stopped. `now` is in milliseconds of the engine's clock.
+    /// The last rollout, if it stops first and made no revision, without old replicas that were started again since then.
+    /// `now` is in milliseconds of the engine's clock.
     pub fn stop_first(&self, replicas: &[Replica], now: u64) -> Option<StopFirst> {
         let last = self.last.as_ref()?;
         let rollout = &last.revision.rollout;
@@ -79,10 +79,10 @@ impl Memory {
     }
 }
 
-/// How long after its beginning a killed run may have asked the engine for a stop that still goes on, in milliseconds.
+/// How long after its start a stop that a killed run requested may still be in progress, in milliseconds.
 const STOPPING: u64 = 10 * 60 * 1000;
 
-/// Old replicas that a rollout which stops first has to start again where it fails, and when each had started.
+/// Old replicas that a stop-first rollout has to start again if it fails, with the start time of each.
 pub(super) fn ran(settings: &Settings, olds: &[Replica]) -> BTreeMap<ContainerId, String> {
     if settings.order() == Order::StartFirst {
         return BTreeMap::new();
@@ -92,15 +92,15 @@ pub(super) fn ran(settings: &Settings, olds: &[Replica]) -> BTreeMap<ContainerId
         .collect()
 }
 
-/// How long the engine is asked for it.
+/// The longest time to retry reading the records.
 const READING: Duration = Duration::from_secs(3);
 
-/// Under whose name a version that nobody recorded is.
+/// Author shown for a version started by plain `docker compose`.
 const FOUND: &str = "docker compose";
 
 impl RunContext<'_> {
-    /// Gives a reference back to the image that had it before an undo that came to nothing. Done once: what the
-    /// reference names later comes from another command.
+    /// Gives a tag back to the image that had it before a failed undo. Done once, since later tags come from other
+    /// commands.
     pub(super) async fn put_back(&self, intent: &mut Intent) {
         let Some(displaced) = &intent.displaced else {
             return;
@@ -123,7 +123,7 @@ impl RunContext<'_> {
         intent.displaced = None;
     }
 
-    /// The labels of what it makes.
+    /// The labels of the containers of a revision.
     pub(super) fn revision_labels(
         &self,
         revision: &Revision,
@@ -140,7 +140,7 @@ impl RunContext<'_> {
             if revision.of_containers {
                 labels.insert(label::COMPOSE_HASH.to_owned(), revision.hash.clone());
             }
-            // A recorded config comes from no file; the project's own files are still where they were.
+            // A recorded config has no file, so the labels keep naming the project's own files.
             for of_files in [label::COMPOSE_FILES, label::COMPOSE_DIRECTORY] {
                 if let Some(value) = olds.iter().find_map(|old| old.labels.get(of_files)) {
                     labels.insert(of_files.to_owned(), value.clone());
@@ -152,7 +152,7 @@ impl RunContext<'_> {
 }
 
 impl Prepared<'_> {
-    /// The record of what a rollout is about to make.
+    /// The record of the revision that a rollout makes.
     pub(super) fn revision(
         &self,
         version: &Version,
@@ -189,7 +189,7 @@ impl Prepared<'_> {
         }
     }
 
-    /// What a container was made of, as the engine says it, and the name of its image; `None` where it has gone.
+    /// The image name and the configuration of a container, read from the engine; `None` if it is gone.
     async fn read_off(&self, replica: &Replica, image: &Image) -> Option<(String, Reproduced)> {
         let (project, service) = (self.run.project, self.context.service);
         let inspect = self.run.engine.inspect(&replica.id.0).await.ok()??;
@@ -202,7 +202,7 @@ impl Prepared<'_> {
             image: &image.config,
             settings: service.raw(project),
         });
-        // Contents that Compose has put into a container show in nothing that the engine says of it.
+        // The engine does not report contents that Compose copied into a container.
         let copied = contents::copied(&project.raw, &service.name);
         read.lost.extend(copied);
         Some((reference, read))
@@ -210,7 +210,7 @@ impl Prepared<'_> {
 }
 
 impl Locked<'_> {
-    /// Reads what is remembered of a service, through the lock.
+    /// Reads the records of a service through the lock's container.
     pub(super) async fn remembered(&self) -> Memory {
         let Prepared { run, context, .. } = &self.prepared;
         if let Err(error) = store::sweep(run.engine).await {
@@ -244,14 +244,14 @@ impl Locked<'_> {
         }
     }
 
-    /// Brings to its end what a run that died could not: the record of what it made, the name of an image.
+    /// Completes the records of a killed run: its revision and the tag of an image.
     pub(super) async fn catch_up(&self, memory: &mut Memory, replicas: &[Replica]) {
         let Prepared { run, context, .. } = &self.prepared;
         let labelled = replicas.iter().any(|replica| replica.revision.is_some());
         let Some(mut intent) = memory.last.take() else {
             if labelled && memory.revisions.last().is_none() && !memory.is_unread {
                 run.events.notice(format!(
-                    "what was recorded of {} is gone: its history begins anew",
+                    "the recorded history of {} is gone; a new one begins",
                     context.service.name
                 ));
             }
@@ -268,7 +268,7 @@ impl Locked<'_> {
         match replicas.iter().filter(made).count() {
             0 if intent.displaced.is_some() || !intent.ran.is_empty() => {
                 run.put_back(&mut intent).await;
-                // What an operator stops from here on is not what the rollout has stopped.
+                // Any later stop is the operator's.
                 if !std::mem::take(&mut intent.ran).is_empty() {
                     intent
                         .failed
@@ -284,15 +284,17 @@ impl Locked<'_> {
         }
     }
 
-    /// Notes that a rollout begins.
+    /// Records the start of a rollout.
     ///
-    /// Refused where old replicas are to be stopped first and that cannot be noted: after a crash nothing would start
-    /// them again.
+    /// A stop-first rollout is refused if that fails: after a crash nothing would start the old replicas again.
     pub(super) async fn note_begin(&self, intent: &Intent) -> Result<()> {
         let Err(error) = self.write(&intent.path(), intent).await else {
             return Ok(());
         };
-        let message = format!("the rollout is not noted down: {}", error.message);
+        let message = format!(
+            "the start of the rollout could not be recorded: {}",
+            error.message
+        );
         match intent.ran.is_empty() {
             true => self.prepared.run.events.notice(message),
             false => return Err(Error::refused(message)),
@@ -300,7 +302,7 @@ impl Locked<'_> {
         Ok(())
     }
 
-    /// Notes how a rollout that made no revision ended.
+    /// Records the end of a rollout that made no revision.
     pub(super) async fn note_end(&self, intent: &Intent) {
         if let Err(error) = self.write(&intent.end_path(), intent).await {
             tracing::info!(%error, "the end of the rollout is not noted down");
@@ -312,14 +314,14 @@ impl Locked<'_> {
         store::write(run.engine, &self.held.lock.id, &context.key, path, record).await
     }
 
-    /// Records a revision that serves, keeps its image, and lets go of what falls out.
+    /// Records a revision that serves, keeps its image, and removes images beyond `--keep`.
     pub(super) async fn record(&self, memory: &mut Memory, mut revision: Revision) {
         let Prepared { run, context, .. } = &self.prepared;
         let (key, epoch) = (&context.key, self.held.lock.epoch);
         let number = revision.number;
         if let Err(error) = keep::keep(run.engine, key, &mut revision).await {
             run.events.notice(format!(
-                "the image of revision {number} is not kept: {}",
+                "the image of revision {number} could not be kept: {}",
                 error.message
             ));
         }
@@ -337,13 +339,13 @@ impl Locked<'_> {
         let gone = memory.revisions.beyond(context.settings.keep as usize);
         if let Err(error) = keep::forget(run.engine, key, gone).await {
             run.events.notice(format!(
-                "an image of an older revision is kept: {}",
+                "an image of an older revision could not be removed: {}",
                 error.message
             ));
         }
     }
 
-    /// Records what runs where that has not been done yet: the way back to what another tool has made.
+    /// Records the running version if it has no record, so that a rollout over containers of plain Compose can be undone.
     pub(super) async fn adopt(&self, memory: &mut Memory, version: &Version, olds: &[Replica]) {
         let Prepared { run, context, .. } = &self.prepared;
         let found = that_ran(olds);
@@ -401,8 +403,8 @@ impl Locked<'_> {
     }
 }
 
-/// The replicas that ran, or all of them where none ever did: a killed recreation leaves containers of the new version that
-/// were never started beside the old ones.
+/// The replicas that ran, or all if none ever did. A killed recreation by Compose leaves never-started containers of the
+/// new version beside the old ones.
 fn that_ran(replicas: &[Replica]) -> Vec<Replica> {
     let ran = replicas.iter().filter(|own| own.run != Run::Created);
     let ran: Vec<Replica> = ran.cloned().collect();

@@ -1,4 +1,4 @@
-//! What a rollout of a service is refused for before anything is touched.
+//! The refusals of a rollout before anything is touched.
 
 use std::collections::BTreeSet;
 
@@ -53,7 +53,7 @@ impl RunContext<'_> {
         }
     }
 
-    /// The new replicas get their final names last, when nothing could be undone any more.
+    /// The new replicas get their final names last, when a rollback is not possible any more.
     pub(super) fn refuse_taken_names(
         &self,
         context: &ServiceContext<'_>,

@@ -1,18 +1,17 @@
-//! How a service stands: what runs, what the proxy does with it, and how it differs from what is wanted.
+//! The status of a service: what runs, its routes, and how it differs from the Compose file.
 
 use super::prepare::{Prepared, settings};
 use crate::{
     compose::Service,
     context::{Purpose, RunContext},
     error::Result,
-    model::{Goal, Health, Observed, Replica, RolloutId, Run, ServiceKey, Share},
+    model::{Goal, Health, Observed, Replica, RolloutId, Run, ServiceKey, Share, image_change},
     plan,
     proxy::Observation,
     settings::Partial,
     state::lock,
 };
 
-/// What a service is like at one moment.
 #[derive(Debug, Default)]
 pub struct Standing {
     pub replicas: Vec<Replica>,
@@ -22,23 +21,23 @@ pub struct Standing {
     pub routed: bool,
     /// How what runs differs from the Compose file, a few words each.
     pub drift: Vec<String>,
-    /// A rollout that was left unfinished, and what would be done with it.
+    /// An unfinished rollout, and what the next run would do with it.
     pub unfinished: Option<String>,
     pub holder: Option<Holder>,
-    /// Why it is not known what the proxy does.
+    /// Why the routes are unknown.
     pub unknown: Option<String>,
 }
 
 /// The run that has locked a service.
 #[derive(Debug)]
 pub struct Holder {
-    /// Who, and since when.
+    /// User, process and start time.
     pub whose: String,
     /// Whether its process lives, or its lease runs.
     pub lives: bool,
 }
 
-/// What the Compose file asks for.
+/// The version that the Compose file describes.
 pub struct Wanted {
     image: Option<String>,
     reference: String,
@@ -57,7 +56,7 @@ impl RunContext<'_> {
         Ok(image.unwrap_or_default())
     }
 
-    /// Reads what a status tells; changes nothing.
+    /// Reads the status; changes nothing.
     pub async fn standing(
         &self,
         service: &Service,
@@ -97,7 +96,7 @@ impl RunContext<'_> {
         Ok(standing)
     }
 
-    /// What the Compose file asks for now.
+    /// The version that the Compose file describes now.
     pub async fn wanted(&self, service: &Service, flags: &Partial) -> Result<Wanted> {
         let reference = service.image.clone().unwrap_or_default();
         let scale = settings(self.project, service, flags)?.scale;
@@ -113,13 +112,13 @@ impl RunContext<'_> {
     }
 }
 
-/// What is unfinished, and what would be done with it.
+/// The unfinished rollout, and what the next run would do with it.
 pub(super) fn left(rollout: &RolloutId, goal: &Goal) -> String {
     let becomes = match goal {
-        Goal::Finish => "finish",
-        _ => "undo",
+        Goal::Finish => "finish it",
+        _ => "roll it back",
     };
-    format!("rollout {rollout} is unfinished; the next run would {becomes} it")
+    format!("rollout {rollout} is unfinished; the next run would {becomes}")
 }
 
 async fn observe(standing: &mut Standing, prepared: Prepared<'_>) -> Result<()> {
@@ -137,9 +136,9 @@ async fn observe(standing: &mut Standing, prepared: Prepared<'_>) -> Result<()> 
 }
 
 impl Standing {
-    /// Whether nothing is under way, nothing differs, and every replica answers.
+    /// Whether nothing is in progress, nothing differs, and every replica answers.
     pub fn is_settled(&self) -> bool {
-        // A rollout has tried the check of its replicas itself; Docker's own first verdict may be minutes away.
+        // A rollout has run the health check itself; Docker's first result may be minutes away.
         let passed = |replica: &Replica| match replica.health {
             Health::None | Health::Healthy => true,
             Health::Starting => replica.rollout.is_some(),
@@ -158,13 +157,13 @@ impl Standing {
             && self.holder.is_none()
     }
 
-    /// Why the proxy does not serve the service although its replicas serve, as the proxy says.
+    /// The proxy's reason for not serving the service although its replicas serve.
     pub fn not_served(&self) -> Option<&str> {
         let serving = self.replicas.iter().filter(|replica| replica.serves());
         serving.filter_map(|replica| self.trouble(replica)).next()
     }
 
-    /// What the proxy complains of on behalf of a replica; in the middle of a rollout that is part of it.
+    /// The proxy's error for a replica; during an unfinished rollout errors are expected.
     pub fn trouble(&self, replica: &Replica) -> Option<&str> {
         let observed = self
             .observed
@@ -174,12 +173,12 @@ impl Standing {
         all.first().map(String::as_str)
     }
 
-    /// Whether a run has died in the middle: by itself nothing will change.
+    /// Whether the run that holds the lock is dead, so that nothing changes by itself.
     pub fn is_abandoned(&self) -> bool {
         self.holder.as_ref().is_some_and(|holder| !holder.lives)
     }
 
-    /// What the proxy does with a replica; `None` where it cannot tell, or its instances differ.
+    /// The share of a replica by the proxy; `None` if it cannot tell or its instances differ.
     pub fn route(&self, replica: &Replica) -> Option<Share> {
         let observed = self.observed.as_ref()?;
         observed.routing.get(&replica.id).copied()
@@ -187,22 +186,28 @@ impl Standing {
 }
 
 impl Wanted {
+    fn image_difference(&self, image: &str, replicas: &[Replica]) -> String {
+        let (wanted, running) = image_change(&self.reference, image, replicas);
+        let running = running.unwrap_or_default();
+        format!("image: running {running}, the Compose file wants {wanted}")
+    }
+
     fn differences(&self, replicas: &[Replica]) -> Vec<String> {
         let mut drift = Vec::new();
         let other = |differs: &dyn Fn(&Replica) -> bool| replicas.iter().any(differs);
         match &self.image {
             None => drift.push(format!("image: {} is not on the engine", self.reference)),
             Some(image) if other(&|own| own.image != *image) => {
-                drift.push(format!("image: {} is another one now", self.reference));
+                drift.push(self.image_difference(image, replicas));
             }
             Some(_) => {}
         }
         if other(&|own| own.hash != self.hash) {
-            drift.push("config: the Compose file says something else".to_owned());
+            drift.push("config: what runs differs from the Compose file".to_owned());
         }
         if replicas.len() != self.replicas as usize {
             drift.push(format!(
-                "replicas: {} are there, {} are wanted",
+                "replicas: {} running, {} desired",
                 replicas.len(),
                 self.replicas
             ));

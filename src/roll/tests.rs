@@ -187,7 +187,7 @@ async fn reads_before_the_first_step(unrelated: usize) -> Vec<String> {
     };
     let locked = prepared.locked(held, &mut landscape).await.unwrap();
     let settled = locked.settle_unfinished().await.unwrap();
-    assert_eq!(settled.olds.len(), 1);
+    assert_eq!(settled.replicas.len(), 1);
     bench.reads()
 }
 

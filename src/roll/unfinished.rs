@@ -1,4 +1,4 @@
-//! What an earlier run has left unfinished: finished or undone before anything else.
+//! Finishes or rolls back the unfinished rollout of an earlier run before anything else.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,19 +14,17 @@ use crate::{
     settings::OnUnfinished,
 };
 
-/// A service of which nothing is unfinished any more.
+/// A service without an unfinished rollout.
 pub(super) struct Settled<'a> {
     pub locked: Locked<'a>,
     pub memory: Memory,
-    /// Every replica.
-    pub olds: Vec<Replica>,
+    pub replicas: Vec<Replica>,
     pub was_unfinished: bool,
     /// What is wrong with their routing.
     pub before: Before,
 }
 
 impl<'a> Locked<'a> {
-    /// Finishes or undoes what an earlier run has left.
     pub async fn settle_unfinished(mut self) -> Result<Settled<'a>> {
         let mut memory = self.remembered().await;
         let fenced = self.prepared.proxy.fence(self.held.lock).await;
@@ -40,24 +38,24 @@ impl<'a> Locked<'a> {
         let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
         let left = plan::unfinished(&observed, routed, begun.as_ref());
         let was_unfinished = left.is_some();
-        let (olds, before) = match left {
+        let (replicas, before) = match left {
             Some(left) => self.settle(left, begun, &memory, observed).await?,
             None => {
-                self.tell_nothing_unfinished();
+                self.report_nothing_unfinished();
                 (observed.replicas, self.prepared.before.clone())
             }
         };
-        self.catch_up(&mut memory, &olds).await;
+        self.catch_up(&mut memory, &replicas).await;
         Ok(Settled {
             locked: self,
             memory,
-            olds,
+            replicas,
             was_unfinished,
             before,
         })
     }
 
-    fn tell_nothing_unfinished(&self) {
+    fn report_nothing_unfinished(&self) {
         let Prepared { run, context, .. } = &self.prepared;
         if context.purpose == Purpose::Settle {
             let name = &context.service.name;
@@ -66,7 +64,7 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// The replicas that are there afterwards, and what is wrong with their routing.
+    /// Returns the replicas afterwards, and what is wrong with their routing.
     async fn settle(
         &mut self,
         (rollout, goal, wanted): (RolloutId, Goal, u32),
@@ -87,9 +85,9 @@ impl<'a> Locked<'a> {
         let routed = self.prepared.proxy.routes();
         let claim = observed.claim.clone();
         let phase = claim.as_ref().map(|claim| claim.phase);
-        // In these phases nothing of the rollout keeps the old replicas from being routed to.
+        // In these phases the rollout does not hide the old replicas.
         let untouched = routed && phase.is_some_and(Phase::keeps_old);
-        let (news, others): (Vec<Replica>, Vec<Replica>) = observed
+        let (new, others): (Vec<Replica>, Vec<Replica>) = observed
             .replicas
             .into_iter()
             .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
@@ -104,12 +102,12 @@ impl<'a> Locked<'a> {
         desired.hooks = self.prepared.context.has_hooks(&others);
         let settled = settled(name, forward, &others, &desired);
         let bake = match forward && routed {
-            true => self.bake_again(wanted, &news, &others),
+            true => self.bake_again(wanted, &new, &others),
             false => Duration::ZERO,
         };
         desired.policy.bake = !bake.is_zero();
         let interrupted = self.held.interrupted.clone();
-        let all: Vec<Replica> = news.into_iter().chain(others).collect();
+        let all: Vec<Replica> = new.into_iter().chain(others).collect();
         let mut live = self.live(&events, &all).await;
         live.bake = bake;
         let facts = Facts {
@@ -119,22 +117,21 @@ impl<'a> Locked<'a> {
         match execute::run(&mut live, desired, facts, &events, interrupted).await {
             Ok(_) if purpose == Purpose::Settle => run.events.notice(settled),
             Ok(_) => {}
-            // The old version serves again: what was asked for can go on from there.
+            // The old version serves again, so the requested rollout can continue.
             Err(error) if error.outcome == Outcome::Failed && purpose == Purpose::Roll => {
                 run.events.notice(error.message);
             }
             Err(error) => return Err(error.within(events.scope())),
         }
-        let olds = self.observe().await?.replicas;
+        let replicas = self.observe().await?.replicas;
         let goes_on = routed && purpose == Purpose::Roll;
-        let before = Before::read(&mut *self.prepared.proxy, &olds, goes_on).await;
-        Ok((olds, before))
+        let before = Before::read(&mut *self.prepared.proxy, &replicas, goes_on).await;
+        Ok((replicas, before))
     }
 
-    /// How long the new replicas are watched for what only the proxy can check: the run before may have ended in the middle
-    /// of that.
-    fn bake_again(&self, wanted: u32, news: &[Replica], others: &[Replica]) -> Duration {
-        match news.first() {
+    /// The bake for checks that only the proxy can run; the earlier run may have ended during its own.
+    fn bake_again(&self, wanted: u32, new: &[Replica], others: &[Replica]) -> Duration {
+        match new.first() {
             Some(new) if others.iter().any(Replica::serves) => {
                 self.unasked(wanted, &new.labels, &new.ports)
             }
@@ -143,7 +140,7 @@ impl<'a> Locked<'a> {
     }
 }
 
-/// A goal for these replicas, which are there already.
+/// The desired state with these existing replicas.
 pub(super) fn desired(
     goal: Goal,
     rollout: RolloutId,
@@ -159,14 +156,14 @@ pub(super) fn desired(
         restartable: BTreeSet::new(),
         routed: proxy.routes(),
         confirm_hold: proxy.capabilities().hold_reroutes,
-        olds_at_start: olds.iter().map(|old| old.id.clone()).collect(),
+        old_at_start: olds.iter().map(|old| old.id.clone()).collect(),
         unrouted: BTreeSet::new(),
         served: olds.iter().any(Replica::serves),
         hooks: false,
     }
 }
 
-/// What is said of a service once nothing is unfinished any more.
+/// The notice once the rollout is finished or rolled back.
 fn settled(service: &str, forward: bool, others: &[Replica], desired: &Desired) -> String {
     let serves = |own: &Replica| own.serves() || desired.restartable.contains(&own.id);
     let routed = |own: &Replica| serves(own) && !desired.unrouted.contains(&own.id);
@@ -179,7 +176,7 @@ fn settled(service: &str, forward: bool, others: &[Replica], desired: &Desired) 
     format!("{service} is settled: {serves}")
 }
 
-/// Old replicas that are all stopped may have been stopped by the rollout, which only its record tells.
+/// If all old replicas are stopped, the rollout may have stopped them; only its record shows that.
 fn refuse_unread(service: &str, replicas: &[Replica]) -> Result<()> {
     let stopped = |own: &Replica| own.rollout.is_none() && !own.may_run();
     if replicas.iter().any(Replica::serves) || !replicas.iter().any(stopped) {
@@ -193,7 +190,7 @@ fn refuse_unread(service: &str, replicas: &[Replica]) -> Result<()> {
     )))
 }
 
-/// What is to become of it.
+/// The goal by `--on-unfinished`.
 fn chosen(context: &ServiceContext<'_>, rollout: &RolloutId, goal: Goal) -> Result<Goal> {
     match context.settings.on_unfinished {
         OnUnfinished::Resume => Ok(goal),

@@ -1,4 +1,4 @@
-//! The version that is wanted: its image fetched, compared with what runs, and recorded.
+//! Fetches the image of the desired version and compares the version with what runs.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +14,11 @@ use crate::{
     yaml,
 };
 
-/// The version that is wanted, with its image on the engine.
+/// The desired version, with its image on the engine.
 pub(super) struct Fetched {
     pub version: Version,
     pub image: Image,
-    /// What people call its image, and the one that it replaces.
+    /// The names of its image and of the one that it replaces.
     pub names: (String, Option<String>),
     pub phases: BTreeMap<&'static str, u64>,
 }
@@ -28,7 +28,7 @@ impl Settled<'_> {
         self.locked.prepared.context.purpose
     }
 
-    /// Brings the image to the engine, and records what runs where nothing has.
+    /// Fetches the image, and records the running version if it has no record.
     pub async fn fetch_version(&mut self) -> Result<Fetched> {
         let was_unfinished = self.was_unfinished;
         let fetched = self.fetch().await;
@@ -37,12 +37,18 @@ impl Settled<'_> {
             false => error.untouched(),
         })?;
         if self.locked.prepared.run.back.is_none() {
-            let adopted = self.locked.adopt(&mut self.memory, &version, &self.olds);
+            let adopted = self
+                .locked
+                .adopt(&mut self.memory, &version, &self.replicas);
             adopted.await;
         }
         let reference = self.locked.prepared.context.service.image.clone();
         Ok(Fetched {
-            names: image_change(&reference.unwrap_or_default(), &version.image, &self.olds),
+            names: image_change(
+                &reference.unwrap_or_default(),
+                &version.image,
+                &self.replicas,
+            ),
             version,
             image,
             phases,
@@ -51,7 +57,7 @@ impl Settled<'_> {
 
     async fn fetch(&self) -> Result<(Version, Image, BTreeMap<&'static str, u64>)> {
         let message = match self.was_unfinished {
-            true => "interrupted; the unfinished rollout is settled, and nothing new was begun",
+            true => "interrupted; the unfinished rollout is settled, and no new one was started",
             false => execute::UNCHANGED,
         };
         let mut phases = BTreeMap::new();
@@ -62,7 +68,6 @@ impl Settled<'_> {
         Ok((version, image, phases))
     }
 
-    /// The version that is wanted, and its image.
     async fn version(&self) -> Result<(Version, Image)> {
         let prepared = &self.locked.prepared;
         let (run, context) = (&prepared.run, &prepared.context);
@@ -82,7 +87,7 @@ impl Settled<'_> {
         let refused = prepared.proxy.labels().refuse_version(context, &image);
         let settings = &context.settings;
         settings.pass_over(Check::Rollout, refused, &mut notices)?;
-        // The rest was known before the image was.
+        // The other notices were emitted before the image was fetched.
         notices.retain(|notice| !prepared.notices.contains(notice));
         for notice in notices {
             run.events.notice(notice);

@@ -1,4 +1,4 @@
-//! Notices before the first step: what Compose would do and a rollout does not, and folders that would be empty.
+//! Notices before the first step: actions of Compose that a rollout omits, and bind mounts that would be empty.
 
 use super::prepare::Prepared;
 use crate::{compose::Project, here::Here};

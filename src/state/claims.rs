@@ -1,7 +1,7 @@
 //! The claim of a service that no proxy routes to, in the state volume.
 //!
-//! Each entry is a new file, so that a write that is cut off leaves the claim before it. An entry of an earlier owner never
-//! counts against one of a later owner, whenever it is written.
+//! Each entry is a new file, so that a torn write leaves the previous claim. An entry of an earlier lock holder never
+//! overrides one of a later holder, whenever it is written.
 
 use std::collections::BTreeSet;
 
@@ -16,9 +16,9 @@ pub const FOLDER: &str = "claim";
 /// A claim as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Grows with each owner of the service's lock.
+    /// Grows with each holder of the service's lock.
     pub epoch: u64,
-    /// Grows with each entry of an owner.
+    /// Grows with each entry of a holder.
     pub number: u64,
     pub rollout: RolloutId,
     /// See [`Phase`].
@@ -48,11 +48,10 @@ impl Entry {
         format!("{FOLDER}/{}-{}.json", self.epoch, self.number)
     }
 
-    /// The newest among a service's files, and its phase. What is no whole entry was cut off while it was written, and
-    /// nothing followed it.
+    /// The newest entry and its phase. A torn entry is skipped: nothing was done after it.
     ///
     /// # Errors
-    /// The newest is of a newer version: why it cannot be read, in a few words.
+    /// A newer version wrote the newest entry: why it cannot be read, in a few words.
     pub fn last(files: &[File]) -> Result<Option<(Self, Phase)>, String> {
         let mut own: Vec<_> = files
             .iter()

@@ -1,4 +1,4 @@
-//! What was begun: written before anything is created, so that a later run can record or tidy up after a dead one.
+//! The journal: written before anything is created, so that a later run can complete the records of a killed one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,32 +13,32 @@ use crate::model::ContainerId;
 /// The folder of these entries below a service's.
 const FOLDER: &str = "journal";
 
-/// A rollout that was begun.
+/// A rollout that was started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    /// What it is to become, as it is recorded once it has.
+    /// The revision that it makes if it succeeds.
     pub revision: Revision,
-    /// The image that had the reference before an undo gave it to an older one.
+    /// The image that had the tag before an undo gave it to an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub displaced: Option<String>,
-    /// Why it came to nothing, once it has ended.
+    /// Why it failed, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
     /// The old replicas that no proxy routed to before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unrouted: BTreeSet<ContainerId>,
-    /// Where the old replicas are stopped first: those that ran, and when each of them had started.
+    /// With stop-first: the old replicas that ran, and their start times.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ran: BTreeMap<ContainerId, String>,
 }
 
 impl Intent {
-    /// The file of the beginning: a new one each time.
+    /// The path of the entry at its start, new each time.
     pub fn path(&self) -> String {
         self.named("")
     }
 
-    /// The file of what is known once it has ended.
+    /// The path of the entry at its end.
     pub fn end_path(&self) -> String {
         self.named("-end")
     }
@@ -50,7 +50,7 @@ impl Intent {
         format!("{FOLDER}/{number}-{rollout}{end}.json")
     }
 
-    /// The attempts among a service's files that made no revision, in the order of their beginnings.
+    /// The attempts that made no revision, in the order of their starts.
     pub fn without_revision(files: &[File], revisions: &Revisions) -> Vec<Self> {
         let made = |intent: &Self| {
             let rollout = &intent.revision.rollout;
@@ -69,8 +69,7 @@ impl Intent {
         attempts
     }
 
-    /// The newest among a service's files, as it ended where it has; what cannot be read is no loss, the containers say the
-    /// rest.
+    /// The newest entry, with its end if it has ended. Unreadable entries are skipped: the containers show the rest.
     pub fn last(files: &[File]) -> Option<Self> {
         all(files).max_by_key(|intent| {
             let own = &intent.revision;
@@ -187,8 +186,8 @@ mod tests {
         ];
         let mut revisions = Revisions::default();
         revisions.add(made.revision.clone());
-        let told = Intent::without_revision(&files, &revisions);
-        assert_eq!(told, [ended, killed]);
+        let attempts = Intent::without_revision(&files, &revisions);
+        assert_eq!(attempts, [ended, killed]);
     }
 
     proptest! {

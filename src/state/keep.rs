@@ -1,4 +1,4 @@
-//! The names under which the images of revisions are kept, so that no pruning and no moved tag takes the way back.
+//! The tags that keep the images of revisions from pruning and moved tags, for `undo`.
 
 use super::revisions::Revision;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     model::ServiceKey,
 };
 
-/// The repository of every name of ours begins with this.
+/// The prefix of every repository of these tags.
 const OURS: &str = "rollout/";
 
 /// `rollout/<project>-<service>`, in what a repository may be called (distribution/reference, `path-component`).
@@ -39,11 +39,11 @@ fn allowed(separator: &str) -> &str {
     }
 }
 
-/// Gives the image of a revision a name of its own, and notes it.
+/// Tags the image of a revision and records the tag.
 pub async fn keep(engine: &Engine, key: &ServiceKey, revision: &mut Revision) -> Result<()> {
     let name = format!("{}:{}", repository(key), revision.number);
     let taken = engine.image(&name).await?;
-    // Two services may come out with the same repository, such as b-c of a, and c of a-b.
+    // Two services may get the same repository, such as b-c of a, and c of a-b.
     let name = match taken {
         Some(other) if other.id != revision.image.id => format!("{name}-{}", revision.rollout),
         _ => name,
@@ -53,7 +53,7 @@ pub async fn keep(engine: &Engine, key: &ServiceKey, revision: &mut Revision) ->
     Ok(())
 }
 
-/// Takes the names of these revisions away, as far as they are still ours.
+/// Removes the tags of these revisions, as far as they still name the recorded images.
 pub async fn forget(engine: &Engine, key: &ServiceKey, revisions: Vec<&Revision>) -> Result<()> {
     if revisions.is_empty() {
         return Ok(());

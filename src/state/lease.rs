@@ -1,4 +1,4 @@
-//! How long a lock counts without a sign of life: a file in its container, written anew now and then.
+//! The lease of a lock: a file in its container that is renewed regularly.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{
     error::{Error, Result},
 };
 
-/// A lock is given up this long after the last sign of life.
+/// A lock is stale this long after the last renewal.
 pub const LEASE: Duration = Duration::from_secs(45);
 
-/// From one sign of life to the next.
+/// The time between two renewals.
 const RENEW: Duration = Duration::from_secs(15);
 
-/// After one that failed.
+/// The time to the next try after a failed renewal.
 const AGAIN: Duration = Duration::from_secs(3);
 
 /// The file, in the container's root; its content is when the lease ends, in milliseconds of the engine's clock.
@@ -32,7 +32,7 @@ pub fn keep(engine: &Engine, id: &str, epoch: u64) -> AbortHandle {
         let mut pause = RENEW;
         loop {
             sleep(pause).await;
-            // Our own count stands still while a machine sleeps.
+            // The process's own clock stops while the machine sleeps.
             let counted = epoch + taken.elapsed().as_millis() as u64;
             let now = engine.own_clock_ms().await.unwrap_or(counted);
             pause = match renew(&engine, &id, now + LEASE.as_millis() as u64).await {
@@ -60,7 +60,7 @@ async fn renew(engine: &Engine, id: &str, until: u64) -> Result<()> {
     engine.unpack_into(id, "/", archive).await
 }
 
-/// How much of a lock's lease is left; zero where it is over, `None` where it has none or nobody can tell.
+/// The rest of a lock's lease; zero if it has expired, `None` if it has none or cannot be read.
 pub async fn left(engine: &Engine, id: &str, labels: &Labels) -> Option<Duration> {
     let files = engine.files_under(id, &format!("/{FILE}")).await.ok()?;
     let renewed = files.unwrap_or_default().pop().and_then(|(_, text)| {

@@ -1,4 +1,4 @@
-//! The lock of a service: a never-started container whose name only one can create, with a lease.
+//! The lock of a service: a never-started container with a unique name and a lease.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use crate::{
 
 const KEY: &str = "io.rollout.lock";
 
-/// How often a lock that comes and goes is tried for.
+/// How often the lock is tried if it is taken and released repeatedly.
 const TRIES: u32 = 10;
 
-/// A lock that is ours until it is released; dropping it leaves it to be found dead.
+/// A lock that this process holds until it is released; a dropped lock becomes stale.
 pub struct Lock {
     engine: Engine,
     /// The container, which also has the state volume mounted.
@@ -32,7 +32,7 @@ pub struct Lock {
     key: ServiceKey,
     /// The engine's clock when it was taken, in milliseconds: later owners have later ones.
     pub epoch: u64,
-    /// Somebody else held it first: what was read before may be different now.
+    /// Another process held it first: earlier reads may be outdated.
     pub waited: bool,
     renewal: AbortHandle,
 }
@@ -43,16 +43,16 @@ pub struct Holder {
     labels: Labels,
 }
 
-/// The name of the container that is the lock; the same whoever asks from wherever.
+/// The name of the lock's container; the same on every machine.
 pub fn lock_name(key: &ServiceKey) -> String {
     format!("rollout-lock.{}.{}", key.project, key.service)
 }
 
-/// Takes the lock of a service, waiting for it where that is wanted; error code 4, with who and since when, where
-/// somebody else holds it for longer.
+/// Takes the lock of a service, waiting up to `wait`. Exit code 4, with the holder and its start time, if another
+/// process holds it for longer.
 ///
-/// A lock whose process has died on this machine, or whose lease is over, is broken, by container id, so that two
-/// takers cannot remove each other's.
+/// Removes a stale lock: its process is dead on this machine, or its lease has expired. It is removed by container id, so
+/// that two processes cannot remove each other's new lock.
 pub async fn lock(
     engine: &Engine,
     key: &ServiceKey,
@@ -74,17 +74,19 @@ pub async fn lock(
         };
         let rest = holder.rest(engine).await;
         if rest.is_zero() {
-            events.notice(format!(
-                "broke the lock of {}, which gave no sign of life any more",
-                whose(&holder.labels)
-            ));
+            let why = match is_dead(&holder.labels) {
+                true => "its process is not running",
+                false => "its lease has expired",
+            };
+            let whose = whose(&holder.labels);
+            events.notice(format!("removed a stale lock of {whose}: {why}"));
             engine.discard(&holder.id).await?;
             tries += 1;
             continue;
         }
         let patience = deadline.saturating_duration_since(Instant::now());
         if patience.is_zero() {
-            return Err(holder.locked(key, "wait for it with --lock-wait 5m"));
+            return Err(holder.locked(key, "wait for it with `--lock-wait 5m`"));
         }
         if !waited {
             events.notice(format!(
@@ -97,7 +99,7 @@ pub async fn lock(
         let _ = timeout(patience.min(rest), engine.gone(&holder.id)).await;
     }
     Err(Error::locked(format!(
-        "{key} is locked by somebody who takes and releases it all the time"
+        "the lock of {key} is taken and released again and again by another process"
     )))
 }
 
@@ -124,12 +126,12 @@ async fn take(engine: &Engine, key: &ServiceKey, image: &str) -> Result<Option<L
 fn not_taken(key: &ServiceKey, error: Error) -> Error {
     let why = format!("cannot lock {key}: {}", error.message);
     Error::refused(why).hint(format!(
-        "docker info says how the engine is; then run again: rollout {}",
+        "check the engine with `docker info`, then run `rollout {}` again",
         key.service
     ))
 }
 
-/// Who holds the lock of a service; `None` where nobody does.
+/// The holder of the lock of a service; `None` if it is free.
 pub async fn holder(engine: &Engine, key: &ServiceKey) -> Result<Option<Holder>> {
     let found = engine.inspect(&lock_name(key)).await?;
     Ok(found.map(|found| Holder {
@@ -141,8 +143,8 @@ pub async fn holder(engine: &Engine, key: &ServiceKey) -> Result<Option<Holder>>
     }))
 }
 
-/// Removes the lock of a service; says whose it was, `None` where there was none. Error code 4 where its process
-/// lives or its lease runs, unless that is forced.
+/// Removes the lock of a service and returns its holder; `None` if there was none. Exit code 4 if its process lives or
+/// its lease runs, unless forced.
 pub async fn unlock(engine: &Engine, key: &ServiceKey, force: bool) -> Result<Option<String>> {
     let Some(holder) = holder(engine, key).await? else {
         return Ok(None);
@@ -160,12 +162,12 @@ impl Holder {
         &self.id
     }
 
-    /// Who, and since when.
+    /// User, process and start time.
     pub fn whose(&self) -> String {
         whose(&self.labels)
     }
 
-    /// How long it still counts without a further sign of life; zero where it is dead.
+    /// How long the lock is valid without a further heartbeat; zero if it is stale.
     pub async fn rest(&self, engine: &Engine) -> Duration {
         if is_dead(&self.labels) {
             return Duration::ZERO;
@@ -179,22 +181,22 @@ impl Holder {
         !self.rest(engine).await.is_zero()
     }
 
-    /// `first` is what to do where that rollout goes on.
+    /// `first` is the advice if that rollout is still running.
     fn locked(&self, key: &ServiceKey, first: &str) -> Error {
         Error::locked(format!("{key} is being rolled by {}", self.whose())).hint(format!(
-            "{first}, or, if it is dead for certain: rollout unlock --force {}",
+            "{first}, or, if that process is certainly dead: rollout unlock --force {}",
             key.service
         ))
     }
 }
 
 impl Lock {
-    /// An error unless the lock is still this one: somebody may have removed it by hand, or its lease was over.
+    /// An error unless this process still holds the lock: it may have been removed by hand or after its lease expired.
     pub async fn check(&self) -> Result<()> {
         match self.engine.inspect(&self.id).await? {
             Some(_) => Ok(()),
             None => Err(Error::failed(format!(
-                "the lock {} was taken away",
+                "the lock {} was removed by another command",
                 lock_name(&self.key)
             ))),
         }

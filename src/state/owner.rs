@@ -1,4 +1,4 @@
-//! Who holds a lock, as labels: a person, a process of one boot of one machine, and since when.
+//! The holder of a lock, as labels: user, machine, boot, process and start time.
 
 use std::{collections::HashMap, fs, time::Duration};
 
@@ -11,7 +11,7 @@ const PROCESS: &str = "io.rollout.lock.process";
 /// The labels of a lock.
 pub type Labels = HashMap<String, String>;
 
-/// `user@host`, for people to read.
+/// `user@host`, as shown to people.
 pub fn who() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| match nix::unistd::getuid() {
         root if root.is_root() => "root".to_owned(),
@@ -24,7 +24,7 @@ pub fn who() -> String {
     format!("{user}@{host}")
 }
 
-/// What this process writes on a lock that it takes at `epoch`, in milliseconds of the engine's clock.
+/// The labels of a lock that this process takes at `epoch`, in milliseconds of the engine's clock.
 pub fn labels(epoch: u64) -> Labels {
     let pid = std::process::id();
     let own = [
@@ -41,7 +41,7 @@ pub fn labels(epoch: u64) -> Labels {
 
 /// Milliseconds since 1970 as people read them.
 pub fn time(ms: u64) -> String {
-    /// The last moment of the year 9999, behind which there is no text.
+    /// The end of the year 9999, the last that RFC 3339 can write.
     const LAST: u64 = 253_402_300_799_999;
     let time = std::time::UNIX_EPOCH + Duration::from_millis(ms.min(LAST));
     humantime::format_rfc3339_seconds(time).to_string()
@@ -52,13 +52,13 @@ pub fn epoch(labels: &Labels) -> Option<u64> {
     labels.get(EPOCH)?.parse().ok()
 }
 
-/// Who, and since when.
+/// User, process and start time.
 pub fn whose(labels: &Labels) -> String {
     let get = |key| labels.get(key).map_or("unknown", String::as_str);
     format!("{} since {}", get(WHO), get(SINCE))
 }
 
-/// Only a process of this very boot of this machine can be known to be dead.
+/// Whether its process is certainly dead, which shows only on the same boot of the same machine.
 pub fn is_dead(labels: &Labels) -> bool {
     let boot = boot();
     let same_machine = !boot.is_empty() && labels.get(BOOT) == Some(&boot);
@@ -69,7 +69,7 @@ pub fn is_dead(labels: &Labels) -> bool {
         return false;
     };
     let alive = pid.parse().ok().and_then(process);
-    // With hidepid, another user's process cannot be looked at; that is no sign of death.
+    // With hidepid, another user's process is invisible but may be alive.
     let unseen = alive.is_none() && is_someone_elses(pid);
     same_machine && !unseen && alive.as_ref() != labels.get(PROCESS)
 }

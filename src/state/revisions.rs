@@ -1,4 +1,4 @@
-//! What has served: one record a revision, from which it can be made again.
+//! The revisions that have served: one record each, from which the revision can be created again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,20 +28,20 @@ pub struct Revision {
     /// Our digest of the contents of its configs and secrets; empty where it has none.
     pub digest: String,
     pub replicas: u32,
-    /// What `docker compose config SERVICE` said: a Compose file of its own.
+    /// The output of `docker compose config SERVICE`: a Compose file of its own.
     pub config: String,
     pub proxy: String,
     pub strategy: String,
-    /// The revision that was gone back to, where it was.
+    /// The revision that an undo restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo_to: Option<u64>,
-    /// It ran before anything was recorded, and is taken as it was found.
+    /// It ran before the first rollout and was recorded as found.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub found: bool,
-    /// Its configuration was read off its containers, so Compose would hash it differently.
+    /// Its configuration was read from its containers, so Compose would hash it differently.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_containers: bool,
-    /// What its containers had that no Compose file can ask for: it cannot be made again.
+    /// Properties of its containers that no Compose file can express; it cannot be created again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
 }
@@ -72,8 +72,7 @@ pub struct Revisions {
 }
 
 impl Revision {
-    /// The file that it is written to: a new one each time. `epoch` tells apart what is written once more, because what
-    /// was written first cannot be read.
+    /// The path of its file, new each time. `epoch` distinguishes a second record if the first cannot be read.
     pub fn path(&self, taken: &Revisions, epoch: u64) -> String {
         let path = format!("{FOLDER}/{}-{}.json", self.number, self.rollout);
         match taken.paths.contains(&path) {
@@ -82,7 +81,7 @@ impl Revision {
         }
     }
 
-    /// A file that there is none of, whatever there is.
+    /// A path that does not exist yet.
     pub fn new_path(&self, epoch: u64) -> String {
         format!("{FOLDER}/{}-{}-{epoch:x}.json", self.number, self.rollout)
     }
@@ -167,7 +166,7 @@ impl Revisions {
         })
     }
 
-    /// The revisions whose name for their image goes where `keep` images are kept: an image needs one name.
+    /// The revisions whose image tag is removed if `keep` images are kept; each image keeps one tag.
     pub fn beyond(&self, keep: usize) -> Vec<&Revision> {
         let mut images = BTreeSet::new();
         let newest_first = self.list.iter().rev();

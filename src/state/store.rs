@@ -21,7 +21,7 @@ const AT: &str = "/state";
 /// The format of the files that this version writes; newer ones are left alone.
 const FORMAT: u64 = 1;
 
-/// A container that reads lives for a moment; one this old was left behind by a run that was killed.
+/// A container for reading lives for a moment; one this old was left by a killed run.
 const LEFT_BEHIND: Duration = Duration::from_secs(60);
 
 #[derive(Serialize, Deserialize)]
@@ -29,7 +29,7 @@ struct Envelope {
     format: u64,
     /// SHA-256 of the entry, in hex.
     sha256: String,
-    /// The entry as JSON, in a string: its checksum does not hang on how JSON is written.
+    /// The entry as JSON in a string, so that its checksum does not depend on JSON formatting.
     entry: String,
 }
 
@@ -48,7 +48,7 @@ pub fn volume() -> String {
         .unwrap_or_else(|| VOLUME.to_owned())
 }
 
-/// The volume as a container of ours mounts it.
+/// The volume and its mount point.
 pub fn mounted(volume: &str) -> Mounted<'_> {
     Mounted { volume, at: AT }
 }
@@ -121,7 +121,7 @@ pub async fn write(
     engine.unpack_into(container, AT, archive).await
 }
 
-/// Removes containers that were made to read and whose run was killed.
+/// Removes containers for reading that killed runs left.
 pub async fn sweep(engine: &Engine) -> Result<()> {
     engine.sweep_role("state", LEFT_BEHIND).await
 }

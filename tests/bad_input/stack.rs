@@ -148,7 +148,7 @@ async fn every_service_is_checked_before_the_first_is_rolled() {
     );
     let run = stack.rollout(&["web", "published"]).await;
     assert!(
-        run.text.starts_with("error: published publishes host port"),
+        run.text.contains("\nerror: published publishes host port"),
         "{}",
         run.text
     );

@@ -14,12 +14,11 @@ use crate::{
     watch::Watch,
 };
 
-/// Between two questions to the proxy.
+/// The pause between two requests to the proxy.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 impl Live<'_> {
-    /// Ends with the time that is set, with the first sign that a new replica is ill, or when an undo asks for the old
-    /// version.
+    /// Ends after the bake time, when a new replica fails, or when an undo requests the old version.
     pub(super) async fn bake(
         &mut self,
         desired: &Desired,
@@ -33,29 +32,29 @@ impl Live<'_> {
             .get_or_insert_with(|| Instant::now() + bake);
         let (engine, watch) = (self.run.engine, self.watch);
         let latest = until + self.context.settings.confirm_timeout;
-        let replicas: Vec<Replica> = sets.news.iter().map(|new| (*new).clone()).collect();
+        let replicas: Vec<Replica> = sets.new.iter().map(|new| (*new).clone()).collect();
         let proxy = &mut *self.proxy;
         let asked = asked(
             async || proxy.observed(&replicas).await,
-            &sets.news,
+            &sets.new,
             (until, latest),
         );
         let baked = tokio::select! {
-            why = soured(engine, watch, &sets.news) => self.memory.found_ill(why?),
+            why = first_failure(engine, watch, &sets.new) => self.memory.failed(why?),
             asked = asked => match asked {
-                Asked::NotDown => Baked::Well,
-                Asked::Down(why) => self.memory.found_ill(why),
+                Asked::NotDown => Baked::Passed,
+                Asked::Down(why) => self.memory.failed(why),
                 Asked::Nothing => {
                     self.events.notice(format!(
-                        "{}'s API did not answer at the end of the watch: whether its health check has found a new replica \
-                         DOWN is not known",
+                        "{}'s API did not answer at the end of the bake: whether its health check finds a new replica DOWN \
+                         is unknown",
                         self.proxy.name()
                     ));
-                    Baked::Well
+                    Baked::Passed
                 }
             },
-            who = ask::heard(engine, &self.context.key, self.lock.epoch) => Baked::Ill(format!("undone by {who}")),
-            // The planner sees what is left to go back to.
+            who = ask::requested(engine, &self.context.key, self.lock.epoch) => Baked::Failed(format!("undone by {who}")),
+            // The planner checks whether a rollback is still possible.
             changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed,
         };
         facts.baked = Some(baked);
@@ -64,20 +63,20 @@ impl Live<'_> {
 }
 
 impl Memory {
-    fn found_ill(&mut self, why: String) -> Baked {
-        self.ill_since = Some(Instant::now());
-        Baked::Ill(why)
+    fn failed(&mut self, why: String) -> Baked {
+        self.failed_at = Some(Instant::now());
+        Baked::Failed(why)
     }
 }
 
-/// Ends when one of the replicas is not what it was when the watch began: why.
-async fn soured(engine: &Engine, watch: &Watch, news: &[&Replica]) -> Result<String> {
+/// Completes with the reason when one of the replicas fails or restarts.
+async fn first_failure(engine: &Engine, watch: &Watch, replicas: &[&Replica]) -> Result<String> {
     loop {
         let changed = watch.next();
-        for new in news {
+        for new in replicas {
             let name = new.target_name();
             let why = match engine.replica(&new.id).await? {
-                None => "was removed by somebody else".to_owned(),
+                None => "was removed by another command".to_owned(),
                 Some(now) if now.started_at != new.started_at => "restarted".to_owned(),
                 Some(now) if now.serves() => continue,
                 Some(now) if now.run == Run::Running => now.with_complaint("became unhealthy"),
@@ -89,21 +88,21 @@ async fn soured(engine: &Engine, watch: &Watch, news: &[&Replica]) -> Result<Str
     }
 }
 
-/// What the proxy has said of the new replicas by the end of the watch.
+/// The proxy's verdict on the new replicas by the end of the bake.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
     NotDown,
-    /// Its own health check says that one is down: why.
+    /// Its own health check reports one as down: why.
     Down(String),
-    /// It has not answered since the watch was to end.
+    /// It did not answer after the end of the bake.
     Nothing,
 }
 
-/// Ends as soon as the proxy says that one of the replicas is down, else with its first answer from `until` on, at `latest`
-/// without one. That a replica is up proves nothing before: Traefik reports so of every server until it has checked it.
+/// Ends as soon as the proxy reports a replica down, else with its first answer after `until`, or at `latest` without an
+/// answer. "Up" proves nothing before `until`: Traefik reports every server up until it has checked it.
 async fn asked(
     mut ask: impl AsyncFnMut() -> Option<Observation>,
-    news: &[&Replica],
+    new: &[&Replica],
     (until, latest): (Instant, Instant),
 ) -> Asked {
     loop {
@@ -112,7 +111,7 @@ async fn asked(
             Ok(answer) => answer,
             Err(_) => return Asked::Nothing,
         };
-        let down = answer.as_ref().and_then(|answer| answer.down_among(news));
+        let down = answer.as_ref().and_then(|answer| answer.down_among(new));
         match (down, answer) {
             (Some(down), _) => return Asked::Down(down),
             (None, Some(_)) if at >= until => return Asked::NotDown,
@@ -131,14 +130,14 @@ mod tests {
     use crate::plan::simulator::old;
 
     const WATCH: Duration = Duration::from_millis(10_300);
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const CONFIRM: Duration = Duration::from_secs(30);
 
-    /// What a watch of a proxy that says this after that time finds, and when.
+    /// The result and duration of a bake with a proxy that answers like this.
     async fn watched(mut says: impl FnMut(Duration) -> Option<Observation>) -> (Asked, Duration) {
         let new = old("new");
         let began = Instant::now();
         let until = began + WATCH;
-        let limits = (until, until + PATIENCE);
+        let limits = (until, until + CONFIRM);
         let asked = asked(async || says(began.elapsed()), &[&new], limits).await;
         (asked, began.elapsed())
     }
@@ -169,6 +168,6 @@ mod tests {
         let (asked, after) = watched(|after| up().filter(|_| after >= WATCH + three)).await;
         assert_eq!((asked, after), (Asked::NotDown, WATCH + three));
         let silent = watched(|_| None).await;
-        assert_eq!(silent, (Asked::Nothing, WATCH + PATIENCE));
+        assert_eq!(silent, (Asked::Nothing, WATCH + CONFIRM));
     }
 }

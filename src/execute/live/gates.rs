@@ -1,4 +1,4 @@
-//! Waits for every gate of every new replica, while what must watch the old ones is started.
+//! Waits until every new replica passes its gates, and starts the watchers of the old replicas meanwhile.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ impl Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let pending: Vec<Pending<'_>> = sets
-            .news
+            .new
             .iter()
             .filter(|new| !facts.verdicts.contains_key(&new.id))
             .map(|new| Pending {
@@ -32,7 +32,7 @@ impl Live<'_> {
                 detail: Mutex::default(),
             })
             .collect();
-        let deadline = self.ready_by(&sets.news);
+        let deadline = self.ready_by(&sets.new);
         let (engine, watch) = (self.run.engine, self.watch);
         let mut watching = Box::pin(start_watchers(engine, self.unwatched(desired, sets)));
         let mut watchers = None;
@@ -58,7 +58,7 @@ impl Live<'_> {
                 explain(&pending, facts)
             }
         };
-        // Where an earlier run has created the replicas: the cutover waits for the watchers.
+        // If an earlier run created the replicas, the watchers may not run yet: the cutover needs them.
         if watchers.is_none() && failed.is_none() && ended.is_ok() {
             watchers = Some(watching.await);
         }
@@ -69,10 +69,10 @@ impl Live<'_> {
         ended.map_or(Ok(()), |ended| ended.map(drop))
     }
 
-    /// When the wait for all gates is over, however often it begins again.
-    fn ready_by(&mut self, news: &[&Replica]) -> Instant {
+    /// The deadline for all gates; it stays the same if the wait is restarted.
+    pub(super) fn ready_by(&mut self, new: &[&Replica]) -> Instant {
         let settings = &self.context.settings;
-        let limit = match news.iter().any(|new| new.check.is_some()) {
+        let limit = match new.iter().any(|new| new.check.is_some()) {
             true => settings.timeout + settings.wait_after_healthy,
             false => settings.wait,
         };
@@ -81,7 +81,7 @@ impl Live<'_> {
         *by.get_or_insert_with(|| Instant::now() + limit)
     }
 
-    /// Ends once every gate has spoken, or with the first replica that fails.
+    /// Completes once every replica has passed its gates, or with the first one that fails.
     async fn judge(
         &self,
         pending: &[Pending<'_>],
@@ -114,7 +114,7 @@ impl Live<'_> {
     pub(super) fn gates(&self, new: &Replica, routed: bool) -> Gates {
         let ports = self.proxy.labels().routed_ports(new).into_keys().collect();
         let checks = self.proxy.labels().readiness_checks(new);
-        // Nothing can be told of a UDP port from outside but that it is silent.
+        // A probe cannot tell a working UDP port from a silent one.
         let wants_probe = (routed && !self.proxy.labels().only_datagrams(new))
             || self.context.settings.ready_http.is_some();
         let probe = self
@@ -136,15 +136,15 @@ impl Live<'_> {
     }
 }
 
-/// A new replica whose gates have not all spoken.
+/// A new replica that has not passed all gates.
 struct Pending<'a> {
     new: &'a Replica,
     gates: Gates,
-    /// What it still lacks, where that is known.
+    /// What it still waits for, if known.
     detail: Mutex<String>,
 }
 
-/// Why each that is not ready in time fails, where that is known. Returns the first of them.
+/// Records why each late replica fails, if known. Returns the first of them.
 fn explain(pending: &[Pending<'_>], facts: &mut Facts) -> Option<ContainerId> {
     let late = |own: &&Pending<'_>| !facts.verdicts.contains_key(&own.new.id);
     let late: Vec<_> = pending.iter().filter(late).collect();
@@ -160,8 +160,8 @@ fn explain(pending: &[Pending<'_>], facts: &mut Facts) -> Option<ContainerId> {
     late.first().map(|own| own.new.id.clone())
 }
 
-/// Ends when the old set is not what it was: a replica has gone, stopped, or joined; looked at closely, also when one has
-/// fallen ill or got another address, which a hold that moves the traffic itself must follow.
+/// Completes when the old set changes: a replica was removed, stopped or added. `closely` also watches health and
+/// addresses, which a hold that re-routes traffic must follow.
 pub(super) async fn others_changed(
     engine: &Engine,
     watch: &Watch,
@@ -173,17 +173,17 @@ pub(super) async fn others_changed(
         let more = closely.then(|| (replica.health, replica.endpoints.clone()));
         (replica.id.clone(), replica.run, more)
     };
-    let new: Vec<&ContainerId> = sets.news.iter().map(|new| &new.id).collect();
-    let before: Vec<_> = sets.olds.iter().map(|old| state(old)).collect();
+    let new: Vec<&ContainerId> = sets.new.iter().map(|new| &new.id).collect();
+    let before: Vec<_> = sets.old.iter().map(|old| state(old)).collect();
     loop {
         let changed = watch.next();
         let now = engine.replicas(key).await?;
-        let olds: Vec<_> = now
+        let old: Vec<_> = now
             .iter()
             .filter(|replica| !new.contains(&&replica.id))
             .map(state)
             .collect();
-        if olds != before {
+        if old != before {
             return Ok(());
         }
         changed.await;

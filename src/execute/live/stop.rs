@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::{
     Live, Sets, all,
-    traffic::{fell_ill, serving},
+    traffic::{serving, until_one_fails},
 };
 use crate::{
     engine::ExecCommand,
@@ -28,7 +28,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// Runs the hooks of each; gives up as soon as a new replica fails, since the way back is open until the stop.
+    /// Runs the hooks of each. Stops as soon as a new replica fails, since a rollback is possible until the stop.
     pub(super) async fn run_hooks(
         &self,
         replicas: &[&Replica],
@@ -38,13 +38,12 @@ impl Live<'_> {
         let hooks = join_all(replicas.iter().map(|old| self.hooks(old)));
         tokio::select! {
             _ = hooks => facts.hooked.extend(replicas.iter().map(|old| old.id.clone())),
-            () = fell_ill(self.run.engine, self.watch, serving(&sets.news)) => {}
+            () = until_one_fails(self.run.engine, self.watch, serving(&sets.new)) => {}
         }
         Ok(())
     }
 
-    /// Runs what the operator wants done in an old replica before it is stopped. A failure is reported, and the replica is
-    /// stopped all the same.
+    /// Runs the pre-stop hooks in an old replica. A failing hook is reported and does not prevent the stop.
     pub(super) async fn hooks(&self, replica: &Replica) {
         let label = |labels: &BTreeMap<String, String>| labels.get(label::PRE_STOP_HOOK).cloned();
         let (service, settings) = (self.context.service, &self.context.settings);

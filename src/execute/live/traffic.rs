@@ -1,4 +1,4 @@
-//! Moves the traffic, waits until every proxy agrees, and until the old replicas have answered.
+//! Moves the traffic, waits until every proxy agrees, and drains the old replicas.
 
 use std::time::Duration;
 
@@ -25,18 +25,18 @@ impl Live<'_> {
         desired: &Desired,
         observed: &Observed,
     ) -> Result<()> {
-        let (news, olds) = observed.split(&desired.rollout);
+        let (new, old) = observed.split(&desired.rollout);
         let is_there = |old: &&Replica| old.may_run() || desired.may_start_again(old);
         let commits = phase == Phase::Committed;
-        if commits && desired.served && !olds.iter().any(is_there) {
+        if commits && desired.served && !old.iter().any(is_there) {
             self.events.notice(
-                "somebody else took the old replicas away during the rollout; the new ones take over",
+                "another command removed the old replicas during the rollout; the new ones take over",
             );
         }
         self.memory.confirmed_at = None;
         if commits {
             let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
-            self.memory.shown = news.iter().map(name).collect();
+            self.memory.shown = new.iter().map(name).collect();
         }
         let claim = claim(phase, desired, observed);
         let notice = self.proxy.apply(&claim, &observed.replicas).await?;
@@ -44,8 +44,8 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// What was routed until the way back was confirmed although it could not answer.
-    fn tell_losses(&mut self) {
+    /// Reports new replicas that were routed but could not answer until the rollback was confirmed.
+    fn report_losses(&mut self) {
         let shown = std::mem::take(&mut self.memory.shown);
         let mut all = Vec::new();
         for (id, name) in &shown {
@@ -53,11 +53,11 @@ impl Live<'_> {
                 all.push(dead_but_routed(name, dead));
             }
         }
-        let ill_since = self.memory.ill_since.take();
-        if let Some(since) = ill_since.filter(|_| all.is_empty()) {
+        let failed_at = self.memory.failed_at.take();
+        if let Some(since) = failed_at.filter(|_| all.is_empty()) {
             let span = since.elapsed().as_secs_f64();
             all.push(format!(
-                "the new version was found ill {span:.1} s before {} went back: requests may have been lost",
+                "the new version failed {span:.1} s before {} routed to the old one again: requests may have been lost",
                 self.proxy.name()
             ));
         }
@@ -75,32 +75,32 @@ impl Live<'_> {
         let sets = Sets::of(desired, observed);
         let limits = self.limits(phase, desired, &sets);
         let is_back = phase.keeps_old();
-        // On the way back the new ones do not matter.
+        // During a rollback the health of the new replicas does not matter.
         let watched = match is_back {
-            false => serving(&sets.news),
+            false => serving(&sets.new),
             true => Vec::new(),
         };
-        let ill = fell_ill(self.run.engine, self.watch, watched);
+        let failed = until_one_fails(self.run.engine, self.watch, watched);
         let plan = route_plan(phase, desired, observed);
         let question = Question {
             plan: &plan,
             replicas: &observed.replicas,
             awaited: &sets.awaited(phase, desired),
-            // On the way back the old set is as it was before, with what ailed its routers then.
+            // After a rollback the old set has the same router errors as before the rollout.
             known: (!is_back).then_some(&self.complaints),
         };
         let looks = tokio::select! {
             looks = agree(&mut *self.proxy, &question, &limits) => looks,
-            // A replica that dies meanwhile changes what there is to confirm; the planner sees it.
-            () = ill => return Ok(()),
+            // A replica that fails changes the plan to confirm; the planner decides anew.
+            () = failed => return Ok(()),
         };
         if looks.has_stood {
             facts.confirmed = Some(phase);
             self.memory.new_was_live |= !is_back;
             self.memory.confirmed_at = Some(Instant::now());
-            // Where the old replicas had made room, the new ones ended before the way back.
+            // With stop-first, the new replicas ended before the rollback.
             if is_back && desired.restartable.is_empty() {
-                self.tell_losses();
+                self.report_losses();
             }
             return Ok(());
         }
@@ -117,39 +117,39 @@ impl Live<'_> {
         Ok(())
     }
 
-    fn limits(&self, phase: Phase, desired: &Desired, sets: &Sets<'_>) -> Limits {
+    pub(super) fn limits(&self, phase: Phase, desired: &Desired, sets: &Sets<'_>) -> Limits {
         let held_back = self.proxy.held_back();
         let is_back = phase.keeps_old();
-        let unseen = !self.memory.new_was_live && !sets.news.is_empty();
-        // An old replica that was started again is served once Docker itself calls it healthy, too.
+        let unseen = !self.memory.new_was_live && !sets.new.is_empty();
+        // An old replica that was started again gets traffic only once Docker reports it healthy, too.
         let again = matches!(desired.goal, Goal::Undo(_)) && !desired.restartable.is_empty();
-        // On the way back the cutover may have been read already, and be held back; and what the proxy says of a replica
-        // that was started again may be of the time before the stop.
+        // During a rollback the proxy may hold back a cutover that it has read already, and its report on a restarted
+        // replica may date from before the stop.
         let stand = match is_back && (unseen || again) {
             true => held_back,
             false => Duration::ZERO,
         };
-        // A first start without a socket proxy is served once Docker itself calls it healthy.
-        let first = desired.confirm_hold && !is_back && sets.olds.is_empty();
+        // A first start without a socket proxy gets traffic only once Docker reports it healthy.
+        let first = desired.confirm_hold && !is_back && sets.old.is_empty();
         let undecided = |set: &[&Replica]| set.iter().map(|own| own.undecided_for()).max();
         let more = match again {
-            true => undecided(&sets.olds),
-            false => undecided(&sets.news).filter(|_| first),
+            true => undecided(&sets.old),
+            false => undecided(&sets.new).filter(|_| first),
         };
         let more = more.unwrap_or_default();
         let restarts = |old: &Replica| desired.served && desired.may_start_again(old);
         let is_way_back = |old: &&Replica| old.serves() || restarts(old);
         Limits {
-            // What the proxy holds back for longer cannot be seen any earlier.
+            // A change cannot be observed before the proxy's own throttle has passed.
             total: self.context.settings.confirm_timeout.max(held_back) + stand + more,
             stand,
             held_back,
-            // Without an old set to go back to, a complaint is better waited out: what is missing may still come.
-            way_back: !is_back && sets.olds.iter().any(is_way_back),
+            // Without an old set to roll back to, keep waiting after a complaint: the missing part may still appear.
+            way_back: !is_back && sets.old.iter().any(is_way_back),
         }
     }
 
-    /// Who looks at each of these, as far as its sockets are its own.
+    /// The watcher of each replica; a replica that borrows a network has none.
     async fn watchers_of<'r>(
         &mut self,
         replicas: &[&'r Replica],
@@ -157,7 +157,7 @@ impl Live<'_> {
     ) -> Vec<(&'r Replica, Watcher)> {
         let mut watchers = Vec::new();
         for replica in replicas {
-            // Without a routed port, those of a borrowed network may be another container's.
+            // Without a routed port, the sockets of a borrowed network may belong to another container.
             if !self.proxy.routes() && replica.borrows_network {
                 facts.drained.insert(replica.id.clone(), Drained::Unseen);
                 continue;
@@ -199,17 +199,17 @@ impl Live<'_> {
                 )
             })
             .collect();
-        // When the new ones themselves are drained, they are on their way out anyway.
+        // If the new replicas themselves are drained, their failure does not matter.
         let forward = !replicas
             .iter()
-            .any(|own| sets.news.iter().any(|new| new.id == own.id));
+            .any(|own| sets.new.iter().any(|new| new.id == own.id));
         let live = if forward {
-            serving(&sets.news)
+            serving(&sets.new)
         } else {
             Vec::new()
         };
         let side = if forward { "old" } else { "new" };
-        let mut ill = Box::pin(fell_ill(engine, self.watch, live));
+        let mut failed = Box::pin(until_one_fails(engine, self.watch, live));
         loop {
             tokio::select! {
                 ended = draining.next() => match ended {
@@ -220,8 +220,8 @@ impl Live<'_> {
                         facts.drained.insert(replica.id.clone(), how);
                     }
                 },
-                // The way back is open only as long as the old replicas run.
-                () = &mut ill => return Ok(()),
+                // A rollback is possible only while the old replicas run.
+                () = &mut failed => return Ok(()),
             }
         }
     }
@@ -239,7 +239,7 @@ fn drained(events: &Events, side: &str, replica: &Replica, how: Drained) {
             "{side} replica {name} was still answering after --drain-timeout"
         )),
         Drained::Ended => events.notice(format!(
-            "{side} replica {name} ended by itself while it was drained; what it had not answered is lost"
+            "{side} replica {name} exited while it was drained: its unanswered requests are lost"
         )),
     }
 }
@@ -251,14 +251,14 @@ fn dead_but_routed(name: &str, span: Duration) -> String {
     )
 }
 
-/// Only who serves now can fall ill.
+/// The ids of the replicas that serve now.
 pub(super) fn serving(replicas: &[&Replica]) -> Vec<ContainerId> {
     let serving = replicas.iter().filter(|replica| replica.serves());
     serving.map(|replica| replica.id.clone()).collect()
 }
 
-/// Ends when one of these does not serve any more.
-pub(super) async fn fell_ill(engine: &Engine, watch: &Watch, replicas: Vec<ContainerId>) {
+/// Completes when one of these stops serving.
+pub(super) async fn until_one_fails(engine: &Engine, watch: &Watch, replicas: Vec<ContainerId>) {
     loop {
         let changed = watch.next();
         for id in &replicas {

@@ -1,4 +1,4 @@
-//! Who looks at the sockets of the old replicas, from before the cutover on.
+//! Watchers of the old replicas' sockets, started before the cutover.
 
 use futures_util::future::join_all;
 
@@ -10,24 +10,24 @@ use crate::{
 };
 
 impl Live<'_> {
-    /// Old replicas that nobody watches yet, and how each is to be watched.
+    /// Old replicas without a watcher, and how to watch each.
     pub(super) fn unwatched(
         &self,
         desired: &Desired,
         sets: &Sets<'_>,
     ) -> Vec<(ContainerId, Watched)> {
-        let olds = sets
-            .olds
+        let old = sets
+            .old
             .iter()
             .filter(|old| old.run == Run::Running && (desired.routed || !old.borrows_network));
-        olds.filter(|old| !self.memory.watchers.contains_key(&old.id))
+        old.filter(|old| !self.memory.watchers.contains_key(&old.id))
             .map(|old| (old.id.clone(), self.watched(old)))
             .collect()
     }
 
     pub(super) fn watched(&self, replica: &Replica) -> Watched {
         let routed = self.proxy.routes();
-        // Datagrams belong to no connection: the network counters tell when the last session is over.
+        // Datagrams belong to no connection: the network counters show when the last session ends.
         let image = self
             .helper_image
             .clone()

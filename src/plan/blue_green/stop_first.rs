@@ -1,4 +1,4 @@
-//! Stop-first: the old set makes room before the new one is created, and is started again where the new one fails.
+//! Stop-first: the old set is stopped before the new one is created, and started again if the new one fails.
 
 use super::{Rollout, ids};
 use crate::{
@@ -7,17 +7,16 @@ use crate::{
 };
 
 impl Rollout<'_> {
-    /// What is still to be done until no old replica is in the way of a new one. There is no drain: the gap is the
-    /// strategy's own.
+    /// The next step to stop the old replicas. There is no drain: the gap is part of the strategy.
     pub(super) fn make_room(&self) -> Option<Step> {
         match self.desired.policy.order {
             Order::StartFirst => None,
-            Order::StopFirst => self.halt(&self.olds, false, self.desired.hooks),
+            Order::StopFirst => self.halt(&self.old, false, self.desired.hooks),
         }
     }
 
-    /// Whether the routing is as it has to be before the cutover. With the old replicas stopped, it does no harm that the
-    /// socket proxy shows the new ones.
+    /// Whether the routing is right before the cutover. With the old replicas stopped, the socket proxy may show the new
+    /// ones.
     pub(super) fn is_held(&self) -> bool {
         match self.phase {
             Some(Phase::Prepared) => true,
@@ -26,14 +25,14 @@ impl Rollout<'_> {
         }
     }
 
-    /// Whether old replicas are there that were stopped, or are to be stopped, before the new ones are created.
+    /// Whether there are old replicas that are stopped before the new ones are created.
     pub(super) fn is_restartable(&self) -> bool {
         self.restartable().next().is_some()
     }
 
-    /// Whether the old version, stopped as it is, is a way back to one that served.
+    /// Whether a stopped old replica that served can be started again.
     pub(super) fn can_restart(&self) -> bool {
-        self.olds.iter().any(|old| self.can_be_restarted(old))
+        self.old.iter().any(|old| self.can_be_restarted(old))
     }
 
     pub(super) fn can_be_restarted(&self, old: &Replica) -> bool {
@@ -41,8 +40,7 @@ impl Rollout<'_> {
         stopped && self.desired.served && !self.facts.started.contains(&old.id)
     }
 
-    /// The way back where the old replicas were stopped first; `None` where none of them is left, or what serves now is
-    /// better than what was there before.
+    /// The next step of a rollback to stopped replicas; `None` if none is left, or the new version is better than before.
     pub(super) fn back_to_stopped(&self, reason: &Reason) -> Option<Next> {
         if !self.is_restartable() {
             return None;
@@ -50,7 +48,7 @@ impl Rollout<'_> {
         match self.phase {
             Some(Phase::Committed) if !self.desired.served => None,
             Some(Phase::Committed) => Some(Next::Step(Step::Route(Phase::RolledBack))),
-            // Started again, a replica may have another address than the record has.
+            // A restarted replica may have another address than the recorded one.
             Some(Phase::RolledBack) if self.stale && self.old_serves() => {
                 Some(Next::Step(Step::Route(Phase::RolledBack)))
             }
@@ -61,7 +59,7 @@ impl Rollout<'_> {
         }
     }
 
-    /// Once the new replicas are gone: starts what was stopped to make room, and waits until the proxy routes to it again.
+    /// After the new replicas are removed: starts the stopped replicas and waits until the proxy routes to them.
     pub(super) fn start_again(&self, reason: &Reason) -> Option<Next> {
         let stopping = self.stopping(reason);
         if !stopping.is_empty() {
@@ -72,7 +70,7 @@ impl Rollout<'_> {
         let mut all = stopped.iter();
         if let Some(ended) = all.find(|old| self.facts.started.contains(&old.id)) {
             return Some(Next::Fail(Failure::NeedsPerson(format!(
-                "{}; old replica {} was started again and has ended",
+                "{}; old replica {} was started again and exited",
                 super::text(reason),
                 ended.name
             ))));
@@ -95,7 +93,7 @@ impl Rollout<'_> {
         })
     }
 
-    /// What an earlier run may have asked the engine to stop: that goes on, whatever became of the run.
+    /// Replicas whose stop an earlier run may have requested: the engine carries it out even after a kill.
     fn stopping(&self, reason: &Reason) -> Vec<&Replica> {
         // A cutover comes after the end of every stop.
         let may_stop = !matches!(self.phase, Some(Phase::Committed | Phase::RolledBack));
@@ -106,7 +104,7 @@ impl Rollout<'_> {
     }
 
     fn restartable(&self) -> impl Iterator<Item = &Replica> {
-        let all = self.olds.iter().copied();
+        let all = self.old.iter().copied();
         all.filter(|old| self.desired.may_start_again(old))
     }
 }

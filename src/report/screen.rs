@@ -1,0 +1,433 @@
+//! What a person sees of a rollout: the lines of each event, and what goes on until the next one.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use console::{Style, strip_ansi_codes};
+
+use super::{look::Look, pairs};
+use crate::{
+    error::one_line,
+    event::{Event, Scope},
+    model::Share,
+};
+
+/// Decides what is shown; draws nothing.
+pub struct Screen {
+    look: Look,
+    /// Show every line that Compose prints.
+    verbose: bool,
+    activity: Option<Activity>,
+    /// How many replicas the rollout makes, and how many of them are ready.
+    replicas: u32,
+    ready: u32,
+    proxy: String,
+    /// What Compose has printed in this step.
+    compose: Vec<String>,
+    /// Why the last step failed, as it was shown.
+    reason: String,
+    /// Unanswered requests and open streams of each replica that is drained.
+    draining: BTreeMap<String, (u32, u32)>,
+}
+
+/// What goes on.
+struct Activity {
+    step: &'static str,
+    text: String,
+    since: SystemTime,
+    /// The longest that it takes.
+    limit: Option<Duration>,
+}
+
+impl Screen {
+    pub fn new(look: Look, verbose: bool) -> Self {
+        Self {
+            look,
+            verbose,
+            activity: None,
+            replicas: 0,
+            ready: 0,
+            proxy: String::new(),
+            compose: Vec::new(),
+            reason: String::new(),
+            draining: BTreeMap::new(),
+        }
+    }
+
+    /// What goes on now, with how far it is; `None` before the beginning and after the end.
+    pub fn activity(&self, now: SystemTime) -> Option<String> {
+        let own = self.activity.as_ref()?;
+        let spent = now.duration_since(own.since).unwrap_or_default();
+        let time = match own.limit {
+            Some(limit) => {
+                let left = limit.saturating_sub(spent);
+                format!("{:.0} s left", left.as_secs_f64().ceil())
+            }
+            None => format!("{} s", spent.as_secs()),
+        };
+        let text = match own.step {
+            "drain" if !self.draining.is_empty() => draining(&self.draining),
+            _ => own.text.clone(),
+        };
+        let ready = match own.step {
+            "ready" if self.replicas > 0 => format!("{} of {} ready, ", self.ready, self.replicas),
+            _ => String::new(),
+        };
+        Some(format!("{text} ({ready}{time})"))
+    }
+
+    /// From here on nothing goes on.
+    pub fn end(&mut self) {
+        self.activity = None;
+    }
+
+    fn begins(&mut self, at: SystemTime, step: &'static str, text: String, limit: Option<u64>) {
+        self.activity = Some(Activity {
+            step,
+            text,
+            since: at,
+            limit: limit.map(Duration::from_millis),
+        });
+    }
+
+    /// The lines of an event, as the terminal takes them.
+    pub fn lines(&mut self, at: SystemTime, scope: &Scope, event: &Event) -> Vec<String> {
+        self.follow(at, event);
+        let lines = self.of_runs(scope, event).into_iter();
+        let lines: Vec<String> = lines.chain(self.of_steps(event)).collect();
+        let folded = lines.iter().flat_map(|line| self.look.lines(line));
+        folded.collect()
+    }
+
+    /// Keeps up what goes on.
+    fn follow(&mut self, at: SystemTime, event: &Event) {
+        match event {
+            Event::Opening { services } => {
+                let text = format!("{}: {READING}", services.join(", "));
+                self.begins(at, "", text, None);
+            }
+            Event::Started {
+                replicas, proxy, ..
+            } => {
+                (self.replicas, self.ready) = (*replicas, 0);
+                let name = proxy.split(" (").next();
+                self.proxy = name.unwrap_or_default().to_owned();
+                self.begins(at, "", "working".to_owned(), None);
+            }
+            Event::StepStarted {
+                step,
+                replicas,
+                limit_ms,
+            } => {
+                self.compose.clear();
+                self.draining.clear();
+                let text = doing(step, &replicas.join(", "), &self.proxy);
+                self.begins(at, step, text, *limit_ms);
+            }
+            Event::StepFinished { .. } | Event::StepFailed { .. } => {
+                self.begins(at, "", "working".to_owned(), None);
+            }
+            // Outside of a step, a notice says what is waited for.
+            Event::Notice { .. }
+                if self
+                    .activity
+                    .as_ref()
+                    .is_some_and(|own| own.step.is_empty()) =>
+            {
+                self.begins(at, "", "waiting".to_owned(), None);
+            }
+            Event::Ready { .. } => self.ready += 1,
+            Event::Draining {
+                replica,
+                unanswered,
+                streaming,
+            } => {
+                let counts = (*unanswered, *streaming);
+                self.draining.insert(replica.clone(), counts);
+            }
+            Event::Drained { replica, .. } => drop(self.draining.remove(replica)),
+            Event::NothingToDo { .. } | Event::Finished { .. } | Event::Failed { .. } => {
+                self.end();
+            }
+            Event::Notice { .. }
+            | Event::Unfinished { .. }
+            | Event::Compose { .. }
+            | Event::Confirmed { .. }
+            | Event::Undoing { .. }
+            | Event::Relabelled { .. } => {}
+        }
+    }
+
+    fn of_runs(&mut self, scope: &Scope, event: &Event) -> Vec<String> {
+        let service = self.bold(scope.service());
+        vec![match event {
+            // Where it is drawn in place, it is no line of its own.
+            Event::Opening { services } if !self.look.redraws => {
+                format!("{}: {READING}", self.bold(&services.join(", ")))
+            }
+            Event::Started {
+                revision,
+                replicas,
+                proxy,
+                image,
+                replaces,
+                undo_to,
+            } => {
+                let undo = undo_to.map_or_else(String::new, |to| format!(" (undo to {to})"));
+                let (image, replicas) = (change(image, replaces.as_deref()), count(*replicas));
+                format!("{service}: {image}, revision {revision}{undo}, {replicas}, {proxy}")
+            }
+            Event::Notice { text } => format!("  {} {text}", self.warning()),
+            Event::NothingToDo { replicas, image } => format!(
+                "{service}: nothing to do, {} up to date ({image})",
+                count(*replicas)
+            ),
+            Event::Unfinished { forward } => {
+                let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
+                let what = match forward {
+                    true => "finishing it",
+                    false => "rolling it back",
+                };
+                format!(
+                    "  {} rollout {rollout} was interrupted: {what}",
+                    self.warning()
+                )
+            }
+            Event::Finished {
+                image,
+                replaces,
+                cutover_ms,
+                live_ms,
+                gap_ms,
+                total_ms,
+                ..
+            } => {
+                let image = change(image, replaces.as_deref());
+                let live = live(cutover_ms.zip(*live_ms), *gap_ms);
+                format!("{service}: {image} {live}, done after {}", span(*total_ms))
+            }
+            Event::Relabelled {
+                container,
+                labels,
+                route,
+                ms,
+            } => relabelled(&self.bold(container), labels, *route, *ms),
+            Event::Failed {
+                message,
+                hint,
+                logs,
+                ..
+            } => return self.failed(message, hint.as_deref(), logs),
+            _ => return Vec::new(),
+        }]
+    }
+
+    fn of_steps(&mut self, event: &Event) -> Vec<String> {
+        match event {
+            Event::StepFinished { step, ms } => {
+                let done = self.look.style(Style::new().green(), "✓");
+                vec![format!("  {done} {:<16}  {}", done_step(step), span(*ms))]
+            }
+            Event::StepFailed { step, reason } => {
+                self.reason = one_line(reason);
+                let lines = unsaid(std::mem::take(&mut self.compose), reason);
+                let lines = lines.into_iter().map(|line| format!("    {line}"));
+                let failed = format!("  {} {:<16}  {reason}", self.failure(), done_step(step));
+                lines.chain([failed]).collect()
+            }
+            Event::Undoing { reason } => {
+                vec![format!("  {} {reason}; rolling back", self.failure())]
+            }
+            Event::Compose { line } => {
+                let line = plain(line);
+                match self.verbose {
+                    true => return vec![format!("    {line}")],
+                    false => self.compose.push(line),
+                }
+                Vec::new()
+            }
+            Event::Ready { replica, by } => {
+                let number = match self.replicas {
+                    0 | 1 => String::new(),
+                    all => format!(" ({} of {all})", self.ready),
+                };
+                vec![format!("    new replica {replica} is ready{number}: {by}")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Ends with what the container said last and with what to type next.
+    fn failed(&self, message: &str, hint: Option<&str>, logs: &[String]) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !logs.is_empty() {
+            lines.push("last log lines of the container that failed:".to_owned());
+            lines.extend(logs.iter().map(|log| format!("  | {}", plain(log))));
+        }
+        let error = self.look.style(Style::new().red().bold(), "error:");
+        lines.push(format!("{error} {}", without_cause(message, &self.reason)));
+        if let Some(hint) = hint {
+            let next = self.look.style(Style::new().cyan(), "next:");
+            lines.extend(format!("{next} {hint}").lines().map(str::to_owned));
+        }
+        lines
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.look.style(Style::new().bold(), text)
+    }
+
+    fn warning(&self) -> String {
+        self.look.style(Style::new().yellow(), "!")
+    }
+
+    fn failure(&self) -> String {
+        self.look.style(Style::new().red(), "✗")
+    }
+}
+
+const READING: &str = "reading the Compose files and the engine";
+
+/// What another program printed, without what moves the cursor or changes colours.
+fn plain(text: &str) -> String {
+    strip_ansi_codes(text).replace(char::is_control, " ")
+}
+
+/// Compose's lines, less what it repeats and what the reason says anyway.
+fn unsaid(lines: Vec<String>, reason: &str) -> Vec<String> {
+    let mut left: Vec<String> = Vec::new();
+    for line in lines {
+        let said = line
+            .rsplit_once(": ")
+            .map_or(line.as_str(), |(_, last)| last);
+        let said = said.trim();
+        if !reason.contains(said) && !left.contains(&line) {
+            left.push(line);
+        }
+    }
+    left
+}
+
+/// A failure's message without the cause that a failed step has shown: the first clause, and what comes after the cause.
+fn without_cause(message: &str, shown: &str) -> String {
+    match (message.strip_prefix(shown), shown.split_once(": ")) {
+        (Some(rest), Some((what, _))) => format!("{what}{rest}"),
+        _ => message.to_owned(),
+    }
+}
+
+/// How the new version has come to serve, by the time of the cutover and the time until it was confirmed.
+fn live(confirmed: Option<(u64, u64)>, gap: Option<u64>) -> String {
+    let live = match confirmed {
+        Some((cutover, after)) => format!("live after {} (cutover {})", span(after), span(cutover)),
+        None => "runs, without a proxy".to_owned(),
+    };
+    match gap {
+        Some(ms) => format!("{live}, not served for {}", span(ms)),
+        None => live,
+    }
+}
+
+/// The image that comes, and the one that goes where that is another.
+fn change(image: &str, replaces: Option<&str>) -> String {
+    match replaces.filter(|before| *before != image) {
+        Some(before) => format!("{before} → {image}"),
+        None => image.to_owned(),
+    }
+}
+
+fn relabelled(
+    container: &str,
+    labels: &BTreeMap<String, String>,
+    route: Option<Share>,
+    ms: u64,
+) -> String {
+    let said = match labels.is_empty() {
+        true => "nothing is set by hand".to_owned(),
+        false => pairs(labels),
+    };
+    let confirmed = match route {
+        Some(Share::Live | Share::Weight(_)) => format!("; Traefik routes to it ({})", span(ms)),
+        Some(Share::Hidden) => format!("; Traefik routes nothing to it ({})", span(ms)),
+        None => String::new(),
+    };
+    format!("{container}: {said}{confirmed}")
+}
+
+/// What replicas still answer.
+fn draining(replicas: &BTreeMap<String, (u32, u32)>) -> String {
+    let each = replicas.iter().map(|(replica, (unanswered, streaming))| {
+        format!("{replica}: {} in flight", traffic(*unanswered, *streaming))
+    });
+    format!("draining {}", each.collect::<Vec<_>>().join(", "))
+}
+
+fn traffic(unanswered: u32, streaming: u32) -> String {
+    match (unanswered, streaming) {
+        (0, streams) => plural(streams, "stream"),
+        (requests, 0) => plural(requests, "request"),
+        (requests, streams) => {
+            let (requests, streams) = (plural(requests, "request"), plural(streams, "stream"));
+            format!("{requests} and {streams}")
+        }
+    }
+}
+
+fn count(replicas: u32) -> String {
+    plural(replicas, "replica")
+}
+
+fn plural(count: u32, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+fn span(ms: u64) -> String {
+    match ms {
+        0..100 => format!("{ms} ms"),
+        _ => format!("{:.1} s", ms as f64 / 1000.0),
+    }
+}
+
+/// A step by the name that deployment tools give it.
+fn done_step(step: &'static str) -> &'static str {
+    match step {
+        "hold" => "prepare",
+        "ready" => "wait until ready",
+        "cutover" => "switch",
+        "cut_back" => "switch back",
+        "hooks" => "run hooks",
+        "start" => "start again",
+        own => own,
+    }
+}
+
+/// A step that goes on, about these replicas.
+fn doing(step: &str, replicas: &str, proxy: &str) -> String {
+    let proxy = if proxy.is_empty() { "the proxy" } else { proxy };
+    match step {
+        "pull" => "pulling the image".to_owned(),
+        "build" => "building the image".to_owned(),
+        "hold" => "hiding the new replicas until the switch".to_owned(),
+        "create" => "creating the new replicas".to_owned(),
+        "ready" => "waiting until the new replicas are ready".to_owned(),
+        "shift" => "moving a part of the traffic".to_owned(),
+        "cutover" => "switching the traffic to the new replicas".to_owned(),
+        "confirm" => format!("waiting for {proxy} to pick up the change"),
+        "bake" => "baking: old replicas kept for rollback".to_owned(),
+        "cut_back" => "switching the traffic back to the old replicas".to_owned(),
+        "drain" => format!("draining {replicas}"),
+        "hooks" => format!("running the pre-stop hooks of {replicas}"),
+        "stop" => format!("stopping {replicas}"),
+        "start" => format!("starting {replicas} again"),
+        "remove" => format!("removing {replicas}"),
+        "rename" => format!("renaming {replicas}"),
+        "release" => "removing the routing record of the rollout".to_owned(),
+        own => own.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "screen_tests.rs"]
+mod tests;
