@@ -269,13 +269,11 @@ pub fn command() -> clap::Command {
     command = hide(command, "undo", |argument| {
         ["build", "pull"].contains(&argument.get_id().as_str())
     });
+    let target = TargetArgs::augment_args(clap::Command::new("target"));
+    let hidden: Vec<_> = target.get_arguments().cloned().collect();
     for name in ["socket-proxy", "completions", "help", "man", "namespace"] {
-        command = command.mut_subcommand(name, |own| {
-            TargetArgs::augment_args(own).mut_args(|argument| match argument.is_global_set() {
-                true => argument.hide(true),
-                false => argument,
-            })
-        });
+        let hidden = hidden.iter().cloned().map(|argument| argument.hide(true));
+        command = command.mut_subcommand(name, |own| own.args(hidden));
     }
     command
 }
@@ -287,14 +285,13 @@ fn hide(
     is_hidden: impl Fn(&clap::Arg) -> bool,
 ) -> clap::Command {
     let settings = Partial::augment_args(clap::Command::new("settings"));
-    let is_setting = |argument: &clap::Arg| {
-        let mut all = settings.get_arguments();
-        all.any(|setting| setting.get_id() == argument.get_id())
-    };
+    let hidden: Vec<_> = settings
+        .get_arguments()
+        .filter(|own| is_hidden(own))
+        .collect();
     command.mut_subcommand(name, |own| {
-        own.mut_args(|argument| {
-            let hidden = is_setting(&argument) && is_hidden(&argument);
-            argument.hide(hidden)
+        hidden.iter().fold(own, |own, argument| {
+            own.mut_arg(argument.get_id(), |argument| argument.hide(true))
         })
     })
 }

@@ -75,6 +75,10 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
 
 /// Adds the command that was probably meant: `rollout statsu web` reads `statsu` as a service.
 fn suggest(error: Error, word: &str, others: &[&str]) -> Error {
+    // A service with a similar name is the better guess.
+    if error.message.contains("did you mean") {
+        return error;
+    }
     let Some(line) = cli::words::meant(word, others) else {
         return error;
     };

@@ -148,6 +148,8 @@ mod tests {
     #[test]
     fn each_command_has_three_examples() {
         for own in command().get_subcommands().filter(|own| !own.is_hide_set()) {
+            let about = own.get_about().unwrap().to_string();
+            assert!(!about.contains("docker compose"), "{about}");
             let after = own.get_after_help().unwrap().to_string();
             let examples = after.split("Examples:\n").nth(1).unwrap();
             assert_eq!(examples.lines().count(), 3, "{after}");

@@ -29,10 +29,17 @@ fn page(topic: &Topic) -> String {
         .control("SH", ["NAME"])
         .text([roman(format!("{name} - {}", topic.about))])
         .control("SH", ["DESCRIPTION"])
-        // The text is laid out by hand.
+        // The text has its own line breaks.
         .control("nf", []);
-    for line in topic.text.lines() {
-        page.text([roman(line)]);
+    // The title is the name above.
+    for line in topic.text.lines().skip(2) {
+        match line.strip_prefix("## ") {
+            Some(section) => page
+                .control("fi", [])
+                .control("SH", [section])
+                .control("nf", []),
+            None => page.text([roman(line)]),
+        };
     }
     page.control("fi", []).render()
 }
@@ -49,7 +56,12 @@ mod tests {
         assert!(has("rollout.1") && has("rollout-undo.1") && has("rollout-settings.7"));
         assert!(!has("rollout-namespace.1") && !has("rollout-man.1"));
         let page = fs::read_to_string(directory.path().join("rollout-events.7")).unwrap();
-        for word in [".TH rollout", "NAME", "nothing_to_do"] {
+        for word in [
+            ".TH rollout",
+            "NAME",
+            ".SH \"Other commands\"",
+            "nothing_to_do",
+        ] {
             assert!(page.contains(word), "{page}");
         }
     }
