@@ -1,4 +1,4 @@
-//! What every subcommand begins and ends with: its engine, its project, its events and its exit code.
+//! What all subcommands share: the engine, the project, the events and the exit code.
 
 mod doctor;
 mod history;
@@ -25,7 +25,7 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{self, Action, Stop, TargetArgs},
+    cli::{self, Command, Stop, TargetArgs},
     compose::{Compose, Project},
     context::RunContext,
     endpoint::Endpoint,
@@ -38,7 +38,7 @@ use crate::{
     socket_proxy,
 };
 
-/// Where every event is recorded besides, as JSON lines.
+/// Names a file that every event is appended to, as a JSON line.
 const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
 
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
@@ -49,44 +49,64 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => return refuse(output, error),
     };
     match cli::parse(call.arguments) {
+        Ok(command) => start(command, output),
         Err(Stop::Print(help)) => {
-            // A closed standard output leaves nobody to tell.
+            // A closed standard output is no failure.
             let _ = help.print();
             Outcome::Done.into()
         }
         Err(Stop::Refuse(error)) => refuse(output, error),
-        Ok(Action::SocketProxy(arguments)) => socket_proxy::main(arguments),
-        Ok(Action::Namespace(command)) => namespace::main(command),
-        Ok(Action::Completions(shell)) => {
+    }
+}
+
+fn start(command: Command, output: Output) -> ExitCode {
+    match command {
+        Command::SocketProxy(arguments) => socket_proxy::main(arguments),
+        Command::Namespace(command) => namespace::main(command),
+        Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut cli::completed(), "rollout", &mut script);
             print(&script)
         }
-        Ok(Action::PluginMetadata) => print(format!("{}\n", plugin_metadata()).as_bytes()),
-        Ok(Action::Up(up)) => told(&up.target.clone(), async |events| up::up(&up, events).await),
-        Ok(Action::Settle(settle)) => told(&settle.target.clone(), async |events| {
-            settle::settle(&settle, events).await
+        Command::PluginMetadata => print(format!("{}\n", plugin_metadata()).as_bytes()),
+        Command::Help { words } => match cli::help::answer(&words) {
+            Ok(text) => print(text.as_bytes()),
+            Err(error) => refuse(output, error),
+        },
+        Command::Man { directory } => match cli::man::write(&directory) {
+            Ok(()) => Outcome::Done.into(),
+            Err(error) => {
+                let place = directory.display();
+                refuse(
+                    output,
+                    Error::refused(format!("cannot write to {place}: {error}")),
+                )
+            }
+        },
+        Command::Up(args) => reporting(&args.target, async |events| up::up(&args, events).await),
+        Command::Resume(args) | Command::Abort(args) => reporting(&args.target, async |events| {
+            settle::settle(&args, events).await
         }),
-        Ok(Action::Undo(undo)) => told(&undo.target.clone(), async |events| {
-            undo::undo(&undo, events).await
+        Command::Undo(args) => {
+            reporting(&args.target, async |events| undo::undo(&args, events).await)
+        }
+        Command::History(args) => reporting(&args.target, async |events| {
+            history::show(&args, events).await
         }),
-        Ok(Action::History(history)) => told(&history.target.clone(), async |events| {
-            history::tell(&history, events).await
+        Command::Status(args) => reporting(&args.target, async |events| {
+            status::show(&args, events).await
         }),
-        Ok(Action::Status(status)) => told(&status.target.clone(), async |events| {
-            status::tell(&status, events).await
+        Command::Doctor(args) => reporting(&args.target, async |events| {
+            doctor::show(&args, events).await
         }),
-        Ok(Action::Doctor(asked)) => told(&asked.target.clone(), async |events| {
-            doctor::tell(&asked, events).await
+        Command::Unlock(args) => reporting(&args.target, async |events| {
+            unlock::unlock(&args, events).await
         }),
-        Ok(Action::Unlock(unlock)) => told(&unlock.target.clone(), async |events| {
-            unlock::unlock(&unlock, events).await
-        }),
-        Ok(Action::Init(args)) => told(&args.target.clone(), async |events| {
-            init::init(&args, events).await
-        }),
-        Ok(Action::Relabel(relabel)) => told(&relabel.target.clone(), async |events| {
-            relabel::relabel(&relabel, events).await
+        Command::Init(args) => {
+            reporting(&args.target, async |events| init::init(&args, events).await)
+        }
+        Command::Relabel(args) => reporting(&args.target, async |events| {
+            relabel::relabel(&args, events).await
         }),
     }
 }
@@ -106,14 +126,14 @@ fn restart(call: cli::plugin::Call) -> Error {
     failed(command.exec())
 }
 
-/// Prints what was asked for; a reader that has had enough is no failure.
+/// Prints to standard output; a closed one is no failure.
 fn print(text: &[u8]) -> ExitCode {
     let mut out = std::io::stdout();
     let _ = out.write_all(text).and_then(|()| out.flush());
     Outcome::Done.into()
 }
 
-/// What `docker` shows of its plugin (docker/cli, cli-plugins/metadata).
+/// What `docker` shows of a plugin (docker/cli, cli-plugins/metadata).
 fn plugin_metadata() -> serde_json::Value {
     serde_json::json!({
         "SchemaVersion": "0.1.0",
@@ -123,13 +143,13 @@ fn plugin_metadata() -> serde_json::Value {
     })
 }
 
-/// Runs a command whose events and failure are reported.
-fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -> ExitCode {
+/// Runs a command, and reports its events and its failure.
+fn reporting(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -> ExitCode {
     log(target.verbose);
     let output = target.output.unwrap_or_default();
     let events = match sinks(output, target.verbose > 0) {
         Ok(sinks) => Events::new(sinks),
-        Err(error) => return tell(&Events::new(vec![shown(output, false)]), error),
+        Err(error) => return report(&Events::new(vec![shown(output, false)]), error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -139,17 +159,17 @@ fn told(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -
         Ok(runtime) => runtime,
         Err(error) => {
             let message = format!("failed to start: {error}");
-            return tell(&events, Error::refused(message));
+            return report(&events, Error::refused(message));
         }
     };
     match runtime.block_on(command(&events)) {
         Ok(()) => Outcome::Done.into(),
-        Err(error) => tell(&events, error),
+        Err(error) => report(&events, error),
     }
 }
 
-/// Reports a failure; its exit code.
-fn tell(events: &Events, error: Error) -> ExitCode {
+/// Reports a failure, and returns its exit code.
+fn report(events: &Events, error: Error) -> ExitCode {
     let scope = error.scope.map_or_else(Default::default, |scope| *scope);
     events.scoped(scope).emit(Event::Failed {
         message: one_line(&error.message),
@@ -174,16 +194,16 @@ fn log(verbose: u8) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
-        // It would panic on a standard error that has gone away, half-way through a rollout.
+        // It would panic on a closed standard error, in the middle of a rollout.
         .log_internal_errors(false)
         .try_init();
 }
 
-/// Reports what is refused before there is anything to do.
+/// Reports a command line that is refused.
 fn refuse(output: Output, error: Error) -> ExitCode {
-    // This error comes first, even where the event log cannot be opened either.
+    // This error counts, even if the event log cannot be opened either.
     let sinks = sinks(output, false);
-    tell(
+    report(
         &Events::new(sinks.unwrap_or_else(|_| vec![shown(output, false)])),
         error,
     )
@@ -196,7 +216,7 @@ fn shown(output: Output, verbose: bool) -> Box<dyn Sink> {
     }
 }
 
-/// Where events go; refused where they are to be recorded and cannot be.
+/// The sinks of events; refused if the event log cannot be written.
 fn sinks(output: Output, verbose: bool) -> Result<Vec<Box<dyn Sink>>> {
     let mut sinks = vec![shown(output, verbose)];
     if let Some(path) = std::env::var_os(EVENT_LOG).filter(|path| !path.is_empty()) {
@@ -212,7 +232,7 @@ fn sinks(output: Output, verbose: bool) -> Result<Vec<Box<dyn Sink>>> {
     Ok(sinks)
 }
 
-/// What a command on services of a project begins with.
+/// The engine and the project of a command.
 struct Opened {
     engine: Engine,
     compose: Compose,
@@ -220,7 +240,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// The engine that answers, and the project with these services enabled.
+    /// Connects, and reads the project with these services enabled.
     async fn of(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
         let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
@@ -234,7 +254,7 @@ impl Opened {
         }
     }
 
-    /// The same for what is recorded of one service, which needs no Compose file.
+    /// The same for the records of one service, which need no Compose file.
     async fn of_records(target: &TargetArgs, service: &str, events: &Events) -> Result<Self> {
         let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
@@ -280,7 +300,7 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
     })
 }
 
-/// A path as a person would name it from here.
+/// A path relative to the current directory, where it is below it.
 fn from_here(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
     path.strip_prefix(here)

@@ -1,14 +1,18 @@
-//! The command line: clap → [`Action`].
+//! The command line: clap → [`Command`].
 
+mod examples;
+pub mod help;
 mod init;
+pub mod man;
 pub mod plugin;
 mod refusal;
 mod remember;
 mod tools;
+pub mod words;
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::init::InitArgs;
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
@@ -18,12 +22,9 @@ use crate::{
     error::Error,
     namespace::NamespaceCommand,
     report::Output,
-    settings::{OnUnfinished, Partial},
+    settings::{self, Partial},
     socket_proxy::SocketProxyArgs,
 };
-
-/// What Docker asks of a CLI plugin before it lists it (docker/cli, cli-plugins/metadata).
-pub const PLUGIN_METADATA: &str = "docker-cli-plugin-metadata";
 
 /// Zero-downtime rollouts for Docker Compose services behind Traefik
 #[derive(Debug, Parser)]
@@ -32,126 +33,163 @@ pub const PLUGIN_METADATA: &str = "docker-cli-plugin-metadata";
     version,
     about,
     max_term_width = 120,
-    subcommand_precedence_over_arg = true
+    subcommand_precedence_over_arg = true,
+    disable_help_subcommand = true,
+    after_help = examples::ROLLOUT
 )]
-#[command(after_help = "\
-Exit codes:
-  0    done, or nothing to do
-  1    failed; the old version serves
-  2    refused before anything was touched
-  3    failed, and needs a person: the message says what and how
-  4    locked by another rollout of the service
-  130  interrupted; the last line says which version serves")]
-pub struct Cli {
+struct Cli {
     /// What `rollout SERVICE…` rolls
     #[command(flatten)]
-    pub up: UpArgs,
-    /// Other commands
+    up: UpArgs,
     #[command(subcommand)]
-    pub command: Option<Command>,
+    command: Option<Command>,
 }
 
-/// A subcommand.
+/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Roll services to what the Compose file says (also: `rollout SERVICE…`)
-    Up(Box<UpArgs>),
-    /// Finish a rollout that was left unfinished, or undo it where its cutover is not written
+    #[command(after_help = examples::UP)]
+    Up(UpArgs),
+    /// Finish an interrupted rollout, or roll it back if its cutover had not happened yet
+    #[command(after_help = examples::RESUME)]
     Resume(SettleArgs),
-    /// Undo a rollout that was left unfinished: the traffic goes back to the old replicas
+    /// Roll back an interrupted rollout: the traffic returns to the old replicas
+    #[command(after_help = examples::ABORT)]
     Abort(SettleArgs),
-    /// Go back to an earlier revision, with the same care
-    Undo(Box<UndoArgs>),
+    /// Return to an earlier revision, with the same care as any rollout
+    #[command(after_help = examples::UNDO)]
+    Undo(UndoArgs),
     /// List the revisions of a service, show one, or compare two
+    #[command(after_help = examples::HISTORY)]
     History(HistoryArgs),
-    /// What runs, what Traefik does with it, and how it differs from the Compose file
-    Status(Box<StatusArgs>),
-    /// What stands in the way of rollouts with nothing lost, and what to paste against it
-    Doctor(Box<DoctorArgs>),
-    /// Remove the lock that a dead rollout has left on a service
+    /// Show what runs, where Traefik routes, and the differences from the Compose file
+    #[command(after_help = examples::STATUS)]
+    Status(StatusArgs),
+    /// Find what blocks zero-downtime rollouts, and print the fix
+    #[command(after_help = examples::DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Remove the lock that an ended rollout left on a service
+    #[command(after_help = examples::UNLOCK)]
     Unlock(UnlockArgs),
-    /// Put the socket proxy into a Compose file whose Traefik reads the engine's socket itself
+    /// Add the socket proxy to a Compose file whose Traefik reads the engine's socket itself
+    #[command(after_help = examples::INIT)]
     Init(InitArgs),
-    /// Change what Traefik reads of a container's labels: a drain without a rollout
+    /// Change the labels that Traefik reads of a container: a drain without a rollout
+    #[command(after_help = examples::RELABEL)]
     Relabel(RelabelArgs),
-    /// The Docker API proxy that Traefik reads through
+    /// Run the Docker API proxy that Traefik reads through
+    #[command(after_help = examples::SOCKET_PROXY)]
     SocketProxy(SocketProxyArgs),
     /// Print a completion script for a shell
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions { shell: clap_complete::Shell },
+    /// Print the help of a command or a topic, or list the topics
+    #[command(after_help = examples::HELP)]
+    Help {
+        /// A command or a topic
+        #[arg(value_name = "COMMAND|TOPIC")]
+        words: Vec<String>,
     },
+    /// Write the man pages of all commands and topics
+    #[command(hide = true)]
+    Man { directory: PathBuf },
     /// What runs inside a replica's network namespace
     #[command(hide = true, subcommand)]
     Namespace(NamespaceCommand),
+    /// What Docker asks of a CLI plugin before it lists it (docker/cli, cli-plugins/metadata)
+    #[command(hide = true, name = "docker-cli-plugin-metadata")]
+    PluginMetadata,
 }
 
-/// Which services, in which project, on which engine.
-#[derive(Args, Clone, Debug, Default)]
+impl Command {
+    /// The settings of a command that has some.
+    fn settings(&mut self) -> Option<&mut Partial> {
+        match self {
+            Self::Up(up) => Some(&mut up.settings),
+            Self::Resume(args) | Self::Abort(args) => Some(&mut args.settings),
+            Self::Undo(undo) => Some(&mut undo.settings),
+            Self::Status(status) => Some(&mut status.settings),
+            Self::Doctor(doctor) => Some(&mut doctor.settings),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct UpArgs {
-    /// Services of the Compose file, rolled in this order; the first failure ends it
+    /// Services of the Compose file, rolled in this order; the first failure ends the run
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
     #[command(flatten)]
-    pub target: TargetArgs,
-    #[command(flatten)]
     pub settings: Partial,
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
-/// Which service to settle, and how.
+/// The arguments of `resume` and `abort`.
 #[derive(Args, Clone, Debug)]
 pub struct SettleArgs {
-    /// The service
+    /// Service of the Compose file
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    #[command(flatten)]
-    pub target: TargetArgs,
     #[command(flatten)]
     pub settings: Partial,
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
-/// Which service to unlock.
 #[derive(Args, Clone, Debug)]
 pub struct UnlockArgs {
-    /// The service
+    /// Service of the Compose file
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// Remove it although its rollout may still run; that rollout then stops before its next change
+    /// Remove the lock although its rollout may still run; that rollout then stops before its next change
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
     pub target: TargetArgs,
 }
 
-/// The project and the engine, as `docker` and `docker compose` take them.
+const PROJECT: &str = "Project and engine";
+
+/// The project and the engine, as `docker` and `docker compose` take them: before or after the name of a command.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TargetArgs {
     /// Compose file; repeat for several
-    #[arg(short, long = "file", value_name = "FILE")]
+    #[arg(short, long = "file", value_name = "FILE", global = true)]
     pub files: Vec<String>,
     /// Project name
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", global = true)]
     pub project_name: Option<String>,
-    /// Where relative paths of the Compose file begin
-    #[arg(long, value_name = "DIR")]
+    /// Report for people, or as one JSON event a line: human or json
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "ROLLOUT_OUTPUT",
+        global = true,
+        hide_possible_values = true,
+        hide_env_values = true
+    )]
+    pub output: Option<Output>,
+    /// Directory where relative paths of the Compose file begin
+    #[arg(long, value_name = "DIR", global = true, help_heading = PROJECT)]
     pub project_directory: Option<PathBuf>,
     /// Enable a profile; repeat for several
-    #[arg(long = "profile", value_name = "NAME")]
+    #[arg(long = "profile", value_name = "NAME", global = true, help_heading = PROJECT)]
     pub profiles: Vec<String>,
     /// Environment file; repeat for several
-    #[arg(long = "env-file", value_name = "FILE")]
+    #[arg(long = "env-file", value_name = "FILE", global = true, help_heading = PROJECT)]
     pub env_files: Vec<String>,
-    /// The engine's address [default: DOCKER_HOST, else the current context]
-    #[arg(short = 'H', long, value_name = "ADDRESS")]
+    /// Address of the engine [default: DOCKER_HOST, else the current context]
+    #[arg(short = 'H', long, value_name = "ADDRESS", global = true, help_heading = PROJECT)]
     pub host: Option<String>,
-    /// The Docker context [default: DOCKER_CONTEXT, else the current one]
-    #[arg(short = 'c', long, value_name = "NAME", conflicts_with = "host")]
+    /// Docker context [default: DOCKER_CONTEXT, else the current one]
+    #[arg(short = 'c', long, value_name = "NAME", conflicts_with = "host", global = true, help_heading = PROJECT)]
     pub context: Option<String>,
-    /// How to report
-    #[arg(long, value_enum, env = "ROLLOUT_OUTPUT")]
-    pub output: Option<Output>,
-    /// Log what is done on standard error; twice for more (or RUST_LOG)
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    /// Log to standard error; twice for more (or RUST_LOG)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = PROJECT)]
     pub verbose: u8,
 }
 
@@ -166,47 +204,9 @@ impl TargetArgs {
             env_files: self.env_files.clone(),
         }
     }
-
-    /// What was given before a subcommand counts where the subcommand itself is silent.
-    fn or(self, outer: Self) -> Self {
-        let list = |own: Vec<String>, outer: Vec<String>| if own.is_empty() { outer } else { own };
-        Self {
-            files: list(self.files, outer.files),
-            project_name: self.project_name.or(outer.project_name),
-            project_directory: self.project_directory.or(outer.project_directory),
-            profiles: list(self.profiles, outer.profiles),
-            env_files: list(self.env_files, outer.env_files),
-            host: self.host.or(outer.host),
-            context: self.context.or(outer.context),
-            output: self.output.or(outer.output),
-            verbose: self.verbose.max(outer.verbose),
-        }
-    }
 }
 
-/// What to do, every option in its place.
-#[derive(Debug)]
-pub enum Action {
-    Up(Box<UpArgs>),
-    Settle(Box<SettleArgs>),
-    Undo(Box<UndoArgs>),
-    History(HistoryArgs),
-    Status(Box<StatusArgs>),
-    /// Look for what stands in the way.
-    Doctor(Box<DoctorArgs>),
-    Unlock(UnlockArgs),
-    /// Add the socket proxy to a Compose file.
-    Init(InitArgs),
-    Relabel(RelabelArgs),
-    SocketProxy(SocketProxyArgs),
-    Completions(clap_complete::Shell),
-    /// Look into a replica's network.
-    Namespace(NamespaceCommand),
-    /// Tell Docker what this plugin is.
-    PluginMetadata,
-}
-
-/// Why a command line names nothing to do.
+/// A command line without a command.
 #[derive(Debug)]
 pub enum Stop {
     /// It asks for help or the version, which is printed.
@@ -217,65 +217,83 @@ pub enum Stop {
 impl From<clap::Error> for Stop {
     fn from(error: clap::Error) -> Self {
         if error.use_stderr() {
-            Self::Refuse(refusal::refusal(&error, &Cli::command()))
+            Self::Refuse(refusal::refusal(&error, &command()))
         } else {
             Self::Print(error)
         }
     }
 }
 
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Stop> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if arguments
-        .get(1)
-        .is_some_and(|first| first == PLUGIN_METADATA)
-    {
-        return Ok(Action::PluginMetadata);
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
+    let arguments = values_joined(arguments.into_iter().collect());
+    let matches = command().try_get_matches_from(arguments)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let first = cli.up.services.first().cloned();
+    let outer = cli.up.settings.clone();
+    let mut chosen = match (cli.command, first) {
+        (Some(_), Some(service)) => return Err(misplaced(&service)),
+        (Some(command), None) => command,
+        (None, _) => Command::Up(cli.up),
+    };
+    if matches!(&chosen, Command::Up(up) if up.services.is_empty()) {
+        return Err(no_service());
     }
-    let cli = Cli::try_parse_from(values_joined(arguments))?;
-    if let (Some(first), Some(_)) = (cli.up.services.first(), &cli.command) {
-        return Err(misplaced(first));
+    let fixed = match chosen {
+        Command::Resume(_) => Partial::of("on-unfinished", "resume"),
+        Command::Abort(_) => Partial::of("on-unfinished", "abort"),
+        _ => Partial::default(),
+    };
+    if let Some(own) = chosen.settings() {
+        *own = fixed.or(std::mem::take(own)).or(outer);
     }
-    match cli.command {
-        None if cli.up.services.is_empty() => Err(no_service()),
-        None => Ok(Action::Up(Box::new(cli.up))),
-        Some(Command::Up(up)) if up.services.is_empty() => Err(no_service()),
-        Some(Command::Up(up)) => Ok(Action::Up(Box::new(UpArgs {
-            services: up.services,
-            target: up.target.or(cli.up.target),
-            settings: up.settings.or(cli.up.settings),
-        }))),
-        Some(Command::Resume(args)) => Ok(settle(args, cli.up, OnUnfinished::Resume)),
-        Some(Command::Abort(args)) => Ok(settle(args, cli.up, OnUnfinished::Abort)),
-        Some(Command::Undo(undo)) => Ok(Action::Undo(Box::new(undo.after(cli.up)))),
-        Some(Command::History(history)) => Ok(Action::History(history.after(cli.up))),
-        Some(Command::Status(status)) => Ok(Action::Status(Box::new(status.after(cli.up)))),
-        Some(Command::Doctor(doctor)) => Ok(Action::Doctor(Box::new(doctor.after(cli.up)))),
-        Some(Command::Unlock(unlock)) => Ok(Action::Unlock(UnlockArgs {
-            target: unlock.target.or(cli.up.target),
-            ..unlock
-        })),
-        Some(Command::Init(init)) => Ok(Action::Init(init.after(cli.up))),
-        Some(Command::Relabel(relabel)) => Ok(Action::Relabel(RelabelArgs {
-            target: relabel.target.or(cli.up.target),
-            ..relabel
-        })),
-        Some(Command::SocketProxy(arguments)) => Ok(Action::SocketProxy(arguments)),
-        Some(Command::Completions { shell }) => Ok(Action::Completions(shell)),
-        Some(Command::Namespace(command)) => Ok(Action::Namespace(command)),
-    }
+    Ok(chosen)
 }
 
-fn settle(args: SettleArgs, outer: UpArgs, on_unfinished: OnUnfinished) -> Action {
-    let settings = Partial {
-        on_unfinished: Some(on_unfinished),
-        ..args.settings.or(outer.settings)
-    };
-    Action::Settle(Box::new(SettleArgs {
-        service: args.service,
-        target: args.target.or(outer.target),
-        settings,
-    }))
+/// The command line as clap reads it; options are shown only where they act.
+pub fn command() -> clap::Command {
+    let mut command = Cli::command();
+    for (name, shown) in [
+        ("status", &["scale"][..]),
+        ("doctor", &["scale", "strategy"]),
+    ] {
+        command = hide(command, name, |argument| {
+            let is_traefik = argument.get_help_heading() == Some(settings::TRAEFIK);
+            !is_traefik && !shown.contains(&argument.get_id().as_str())
+        });
+    }
+    for name in ["resume", "abort"] {
+        command = hide(command, name, |argument| {
+            argument.get_id() == "on_unfinished"
+        });
+    }
+    command = hide(command, "undo", |argument| {
+        ["build", "pull"].contains(&argument.get_id().as_str())
+    });
+    let target = TargetArgs::augment_args(clap::Command::new("target"));
+    let hidden: Vec<_> = target.get_arguments().cloned().collect();
+    for name in ["socket-proxy", "completions", "help", "man", "namespace"] {
+        let hidden = hidden.iter().cloned().map(|argument| argument.hide(true));
+        command = command.mut_subcommand(name, |own| own.args(hidden));
+    }
+    command
+}
+
+/// Accepts settings that a command ignores, without a line in its help: old scripts may give them.
+fn hide(
+    command: clap::Command,
+    name: &str,
+    is_hidden: impl Fn(&clap::Arg) -> bool,
+) -> clap::Command {
+    let settings = Partial::augment_args(clap::Command::new("settings"));
+    let hidden: Vec<_> = settings
+        .get_arguments()
+        .filter(|own| is_hidden(own))
+        .collect();
+    command.mut_subcommand(name, |own| {
+        hidden.iter().fold(own, |own, argument| {
+            own.mut_arg(argument.get_id(), |argument| argument.hide(true))
+        })
+    })
 }
 
 fn no_service() -> Stop {
@@ -287,21 +305,22 @@ fn misplaced(service: &str) -> Stop {
     let message = format!("service {service} stands before the name of a command");
     Stop::Refuse(
         Error::refused(message)
-            .hint("for a service that is called as a command is, write: rollout up SERVICE…"),
+            .hint("for a service that has the name of a command, write: rollout up SERVICE…"),
     )
 }
 
-/// The command line as shells complete it: without what is hidden.
+/// The command line as shells complete it: without hidden commands.
 pub fn completed() -> clap::Command {
-    let whole = Cli::command();
+    let whole = command();
     let shown = whole.get_subcommands().filter(|own| !own.is_hide_set());
     let command = UpArgs::augment_args(clap::Command::new("rollout"));
     command
         .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
         .subcommands(shown.cloned())
 }
 
-/// How a command line that cannot be read asks for its report.
+/// The format of the report, for a command line that cannot be read.
 pub fn output_of(arguments: &[OsString]) -> Output {
     let asked = |pair: &[OsString]| pair[0] == "--output" && pair[1] == "json";
     let json = arguments.iter().any(|argument| argument == "--output=json")
@@ -310,9 +329,9 @@ pub fn output_of(arguments: &[OsString]) -> Output {
     if json { Output::Json } else { Output::Human }
 }
 
-/// An option's value may be called as a command is: `--switch relabel web` becomes `--switch=relabel web`.
+/// Joins an option and a value that is also the name of a command: `--switch relabel web` becomes `--switch=relabel web`.
 fn values_joined(arguments: Vec<OsString>) -> Vec<OsString> {
-    let command = Cli::command();
+    let command = command();
     let takes_value = |word: &str| {
         let named = |own: &clap::Arg| {
             own.get_long()
@@ -350,9 +369,19 @@ mod tests {
         arbitrary::{bytes, mutated_text},
         check::Check,
         error::Outcome,
+        settings::{OnUnfinished, Settings, SwitchBy},
     };
 
-    fn parsed(line: &str) -> Action {
+    fn resolved(flags: Partial) -> Settings {
+        Settings::resolve([
+            flags,
+            Partial::default(),
+            Partial::default(),
+            Partial::default(),
+        ])
+    }
+
+    fn parsed(line: &str) -> Command {
         let words = line.split_whitespace().map(OsString::from);
         let call = plugin::read(words.collect()).unwrap();
         parse(call.arguments).unwrap()
@@ -360,7 +389,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
@@ -387,7 +416,7 @@ mod tests {
             "rollout -f a.yaml up web -t 5",
             "rollout up -t 5s web -f a.yaml",
         ] {
-            let Action::Up(up) = parsed(line) else {
+            let Command::Up(up) = parsed(line) else {
                 panic!("{line}")
             };
             assert_eq!(
@@ -395,8 +424,45 @@ mod tests {
                 (vec!["web".to_owned()], vec!["a.yaml".to_owned()]),
                 "{line}"
             );
-            assert_eq!(up.settings.timeout.unwrap().0.as_secs(), 5, "{line}");
+            assert_eq!(resolved(up.settings).timeout.as_secs(), 5, "{line}");
         }
+    }
+
+    #[test]
+    fn options_before_a_command_count_for_it() {
+        let line = "rollout -f a.yaml --timeout 5 --drain-timeout 6 undo web --timeout 7 -f b.yaml";
+        let Command::Undo(undo) = parsed(line) else {
+            panic!("{line}")
+        };
+        let settings = resolved(undo.settings);
+        assert_eq!(settings.timeout.as_secs(), 7);
+        assert_eq!(settings.drain_timeout.as_secs(), 6);
+        assert_eq!(undo.target.files, ["b.yaml"]);
+        let Command::History(history) = parsed("rollout -p shop --timeout 5 history web") else {
+            panic!()
+        };
+        assert_eq!(history.target.project_name.as_deref(), Some("shop"));
+    }
+
+    #[test]
+    fn commands_that_roll_nothing_still_take_every_setting() {
+        for command in ["status web", "doctor", "doctor web"] {
+            parsed(&format!(
+                "rollout {command} --timeout 5 --build --ignore labels"
+            ));
+        }
+    }
+
+    #[test]
+    fn resume_and_abort_are_what_they_say_whatever_the_flags() {
+        let Command::Resume(args) = parsed("rollout resume web --on-unfinished fail") else {
+            panic!()
+        };
+        assert_eq!(resolved(args.settings).on_unfinished, OnUnfinished::Resume);
+        let Command::Abort(args) = parsed("rollout --on-unfinished fail abort web") else {
+            panic!()
+        };
+        assert_eq!(resolved(args.settings).on_unfinished, OnUnfinished::Abort);
     }
 
     fn refused(line: &str) -> String {
@@ -473,10 +539,10 @@ mod tests {
     #[test]
     fn every_check_that_can_be_ignored_is_taken() {
         for check in Check::IGNORABLE {
-            let Action::Up(up) = parsed(&format!("rollout web --ignore {check}")) else {
+            let Command::Up(up) = parsed(&format!("rollout web --ignore {check}")) else {
                 panic!("{check}")
             };
-            assert_eq!(up.settings.ignore, [check]);
+            assert_eq!(resolved(up.settings).ignore, [check]);
         }
     }
 
@@ -486,11 +552,11 @@ mod tests {
             "rollout --switch relabel web",
             "rollout up --switch=relabel web",
         ] {
-            let Action::Up(up) = parsed(line) else {
+            let Command::Up(up) = parsed(line) else {
                 panic!("{line}")
             };
             assert_eq!(up.services, ["web"], "{line}");
-            assert!(up.settings.switch.is_some(), "{line}");
+            assert_eq!(resolved(up.settings).switch, SwitchBy::Relabel, "{line}");
         }
     }
 
@@ -498,9 +564,9 @@ mod tests {
     fn a_service_may_be_called_as_a_command_is() {
         assert!(matches!(
             parsed("rollout socket-proxy"),
-            Action::SocketProxy(_)
+            Command::SocketProxy(_)
         ));
-        let Action::Up(up) = parsed("rollout up socket-proxy unlock") else {
+        let Command::Up(up) = parsed("rollout up socket-proxy unlock") else {
             panic!()
         };
         assert_eq!(up.services, ["socket-proxy", "unlock"]);
@@ -508,7 +574,7 @@ mod tests {
 
     #[test]
     fn docker_calls_the_plugin_with_its_name_after_dockers_own_options() {
-        let Action::Up(up) = parsed("/x/docker-rollout --context far rollout -w 7 web db") else {
+        let Command::Up(up) = parsed("/x/docker-rollout --context far rollout -w 7 web db") else {
             panic!()
         };
         assert_eq!(up.services, ["web", "db"]);
@@ -521,7 +587,7 @@ mod tests {
         assert_eq!(up.target.context.as_deref(), Some("far"));
         assert!(matches!(
             parsed("/x/docker-rollout docker-cli-plugin-metadata"),
-            Action::PluginMetadata
+            Command::PluginMetadata
         ));
     }
 

@@ -1,10 +1,15 @@
-//! Every setting of a rollout: one name as flag, as key of `x-rollout` of the service, of `x-rollout` at the top level
-//! of the Compose file, and as `ROLLOUT_…` variable, in that order.
+//! Every setting of a rollout, written once: [`Settings`] is its name, help, type and default.
+//!
+//! A setting has the same name as a flag, as a key of `x-rollout` of the service, as a key of `x-rollout` at the top level of
+//! the Compose file, and as a `ROLLOUT_…` variable. The first of these places that has a value wins. clap reads the values of
+//! all places.
 
-use std::{collections::BTreeSet, fmt, path::Path, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Deserializer, de};
+use clap::{
+    ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, error::ErrorKind,
+    parser::ValueSource,
+};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -13,342 +18,212 @@ use crate::{
     model::Order,
 };
 
+// Comments on the values below are no doc comments: clap would print them, and spread each option over several lines.
+
 /// What moves the traffic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProxyKind {
-    /// Traefik where the service has its labels, none otherwise.
+    // Traefik where it routes to the service, none otherwise.
     #[default]
     Auto,
-    /// Traefik.
     Traefik,
-    /// None: health alone decides.
+    // Health alone decides.
     None,
 }
 
 /// How Traefik is made to send the traffic elsewhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SwitchBy {
-    /// By the socket proxy where every Traefik in front reads through one, else by a pin file.
+    // By the socket proxy where every Traefik in front reads through one, else by a pin file.
     #[default]
     Auto,
-    /// By labels that the socket proxy changes on their way to Traefik.
+    // By labels that the socket proxy changes on their way to Traefik.
     Relabel,
-    /// By a file of Traefik's file provider, above the Docker provider's routers.
+    // By a file of Traefik's file provider, above the Docker provider's routers.
     Pin,
 }
 
 /// How the new version takes the place of the old.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Strategy {
-    /// A whole new set beside the old one, one cutover.
+    // A whole new set beside the old one, one cutover.
     #[default]
     BlueGreen,
-    /// Stop the old set first: with a gap, for services that cannot run twice.
+    // Stop the old set first: with a gap, for services that cannot run twice.
     Recreate,
 }
 
 /// Which image a rollout takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PullPolicy {
-    /// As the service's `pull_policy` says.
+    // As the service's `pull_policy` says.
     #[default]
     Policy,
-    /// The newest of its name.
     Always,
-    /// Pulled only where the engine has none.
+    // Pulled only where the engine has none.
     Missing,
-    /// Never pulled.
     Never,
 }
 
-/// What becomes of a rollout that an earlier run has left unfinished.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+/// What to do with a rollout that an earlier run left unfinished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OnUnfinished {
-    /// Finished where its cutover is written, else undone.
+    // Finished where its cutover is written, else rolled back.
     #[default]
     Resume,
-    /// Undone, as long as its old replicas run.
+    // Rolled back, as long as its old replicas run.
     Abort,
-    /// Left as it is: the run is refused.
+    // Left as it is: the run is refused.
     Fail,
 }
 
-/// The longest duration of a setting.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const READINESS: &str = "Readiness";
+const CUTOVER: &str = "Cutover, drain and stop";
+pub const TRAEFIK: &str = "Traefik";
+const CHECKS: &str = "Checks, lock and records";
 
-/// A duration as people write it: `30s`, `1m30s`, `250ms`, or a plain number of seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = match text.parse::<f64>() {
-            Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-            Err(_) => humantime::parse_duration(text).ok(),
-        };
-        // Longer ones would overflow a clock, and nobody means them.
-        match parsed {
-            Some(span) if span <= LONGEST => Ok(Self(span)),
-            Some(_) => Err(format!("{text:?} is longer than a year")),
-            None => Err(format!(
-                "{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds"
-            )),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer)
-    }
-}
-
-/// `true` or `false`, as YAML, text or a bare flag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Switch(pub bool);
-
-impl FromStr for Switch {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "true" | "1" | "yes" | "on" => Ok(Self(true)),
-            "false" | "0" | "no" | "off" => Ok(Self(false)),
-            _ => Err(format!("{text:?} is neither true nor false")),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Switch {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer)
-    }
-}
-
-/// A count, as YAML number or text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Count(pub u32);
-
-impl FromStr for Count {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(0) | Err(_) => Err(format!("{text:?} is not a number from 1 on")),
-            Ok(count) => Ok(Self(count)),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer)
-    }
-}
-
-fn scalar<'de, D: Deserializer<'de>, T: FromStr<Err = String>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let text = match Value::deserialize(deserializer)? {
-        Value::String(text) => text,
-        value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
-        other => return Err(de::Error::custom(format!("{other} is not a single value"))),
-    };
-    text.parse().map_err(de::Error::custom)
-}
-
-/// A list as YAML sequence, or as text with commas.
-fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::String(text) => Ok(text.split(',').map(|part| part.trim().to_owned()).collect()),
-        value => serde_json::from_value(value).map_err(de::Error::custom),
-    }
-}
-
-/// Settings as one source gives them; `None` where it is silent.
-#[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-#[command(next_help_heading = "Settings (also as x-rollout: keys and ROLLOUT_… variables)")]
-pub struct Partial {
-    /// What moves the traffic [default: auto]
-    #[arg(long, value_enum)]
-    pub proxy: Option<ProxyKind>,
-    /// How Traefik is made to switch: through the socket proxy, or by a file in its file provider's directory [default: auto]
-    #[arg(long, value_enum)]
-    pub switch: Option<SwitchBy>,
-    /// Where the Traefik API answers, such as http://127.0.0.1:8080; repeat for several [default: found by itself]
-    #[arg(long, value_name = "URL")]
-    #[serde(deserialize_with = "list")]
-    pub traefik_url: Vec<String>,
-    /// A file whose first line is user:password for the Traefik API (or the variable ROLLOUT_TRAEFIK_AUTH itself)
-    #[arg(long, value_name = "FILE")]
-    pub traefik_auth_file: Option<String>,
-    /// The certificate, in PEM form, that the Traefik API's own must come from [default: the system's]
-    #[arg(long, value_name = "FILE")]
-    pub traefik_ca: Option<String>,
-    /// How the new version takes the place of the old [default: blue-green]
-    #[arg(long, value_enum)]
-    pub strategy: Option<Strategy>,
-    /// How many replicas [default: as in the Compose file]
-    #[arg(long, value_name = "N")]
-    pub scale: Option<Count>,
-    /// When to pull the image [default: policy]
-    #[arg(long, value_enum)]
-    pub pull: Option<PullPolicy>,
-    /// Build the image first
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub build: Option<Switch>,
-    /// Roll although nothing has changed
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub force: Option<Switch>,
-    /// Start the new replicas with empty anonymous volumes
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub renew_anon_volumes: Option<Switch>,
-    /// Go on although this check refuses the rollout, such as labels or host-ports; repeat for several
-    #[arg(long, value_parser = Check::ignorable(), value_name = "CHECK", hide_possible_values = true)]
-    #[serde(skip)]
-    pub ignore: Vec<Check>,
-    /// Go on where no atomic cutover is possible: both versions answer for a while (as --ignore switch)
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub allow_split: Option<Switch>,
-    /// The longest wait for a health check to pass [default: 60s]
-    #[arg(short, long, value_name = "DURATION")]
-    pub timeout: Option<Span>,
-    /// The longest wait for a service without a health check [default: 60s]
-    #[arg(short, long, value_name = "DURATION")]
-    pub wait: Option<Span>,
-    /// Wait this much longer once the health checks pass [default: 0s]
-    #[arg(long, value_name = "DURATION")]
-    pub wait_after_healthy: Option<Span>,
-    /// A new replica must have run this long without a restart [default: 3s]
-    #[arg(long, value_name = "DURATION")]
-    pub stable: Option<Span>,
-    /// Ready only once GET PATH answers 2xx or 3xx [default: without a health check, once its port accepts]
-    #[arg(long, value_name = "PATH")]
-    pub ready_http: Option<String>,
-    /// The longest wait for the proxy to agree with the cutover [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub confirm_timeout: Option<Span>,
-    /// The pause between the proxy's agreement and the drain [default: 250ms; 5s with retry, buffering, forwardAuth or a plugin]
-    #[arg(long, value_name = "DURATION")]
-    pub settle: Option<Span>,
-    /// The longest wait for the old replicas to answer what they have accepted [default: 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub drain_timeout: Option<Span>,
-    /// A WebSocket or stream silent for this long counts as drained [default: 5s]
-    #[arg(long, value_name = "DURATION")]
-    pub drain_quiet: Option<Span>,
-    /// Keep the old replicas, hidden and running, for this long after the cutover, ready to take the traffic back
-    /// [default: 0s]
-    #[arg(long, value_name = "DURATION")]
-    pub bake: Option<Span>,
-    /// A command to run in each old replica before it is stopped
-    #[arg(long, value_name = "COMMAND")]
-    pub pre_stop_hook: Option<String>,
-    /// What to do first with a rollout that was left unfinished [default: resume]
-    #[arg(long, value_enum)]
-    pub on_unfinished: Option<OnUnfinished>,
-    /// How long to wait for another rollout of the service [default: 0s]
-    #[arg(long, value_name = "DURATION")]
-    pub lock_wait: Option<Span>,
-    /// How many images of revisions are kept, for undo [default: 5]
-    #[arg(long, value_name = "N")]
-    pub keep: Option<Count>,
-}
-
-/// Settings with every default in its place.
-#[derive(Clone, Debug, PartialEq)]
+/// The settings of one rollout of one service.
+#[derive(Args, Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// See [`Partial::proxy`]; so on for each.
-    pub proxy: ProxyKind,
-    pub switch: SwitchBy,
-    pub traefik_url: Vec<String>,
-    pub traefik_auth_file: Option<String>,
-    pub traefik_ca: Option<String>,
+    /// A new set beside the old one, or stop the old one first
+    #[arg(long, value_enum, default_value_t)]
     pub strategy: Strategy,
-    pub scale: Option<u32>,
+    /// When to pull the image
+    #[arg(long, value_enum, default_value_t)]
     pub pull: PullPolicy,
+    /// Build the image first
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
     pub build: bool,
-    pub force: bool,
-    pub renew_anon_volumes: bool,
-    /// Checks that do not refuse a rollout, `switch` by `allow-split` too.
-    pub ignore: BTreeSet<Check>,
+    /// Number of replicas [default: as in the Compose file]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub scale: Option<u32>,
+    /// Longest wait for a health check to pass
+    #[arg(short, long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     pub timeout: Duration,
-    pub wait: Duration,
-    pub wait_after_healthy: Duration,
-    pub stable: Duration,
-    pub ready_http: Option<String>,
-    pub confirm_timeout: Duration,
-    pub settle: Option<Duration>,
+    /// Longest wait for the old replicas to answer their last requests
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub drain_timeout: Duration,
-    pub drain_quiet: Duration,
+    /// Keep the old replicas running this long after the cutover, for an instant rollback
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
     pub bake: Duration,
+
+    /// Longest wait for a service without a health check
+    #[arg(short, long, value_name = "DURATION", value_parser = duration, default_value = "60s", help_heading = READINESS)]
+    pub wait: Duration,
+    /// Extra wait once the health checks pass
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", help_heading = READINESS)]
+    pub wait_after_healthy: Duration,
+    /// Time that a new replica must run without a restart
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "3s", help_heading = READINESS)]
+    pub stable: Duration,
+    /// Without a health check: ready once GET PATH answers 2xx or 3xx [default: once the port accepts]
+    #[arg(long, value_name = "PATH", help_heading = READINESS)]
+    pub ready_http: Option<String>,
+    /// Start new replicas with empty anonymous volumes
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = READINESS)]
+    pub renew_anon_volumes: bool,
+
+    /// Longest wait for Traefik to confirm the cutover
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s", help_heading = CUTOVER)]
+    pub confirm_timeout: Duration,
+    /// Pause between confirmation and drain [default: 250ms; 5s with retry, buffering, forwardAuth or a plugin]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = CUTOVER)]
+    pub settle: Option<Duration>,
+    /// A WebSocket or stream that is silent for this long counts as drained
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s", help_heading = CUTOVER)]
+    pub drain_quiet: Duration,
+    /// Command to run in each old replica before it is stopped
+    #[arg(long, value_name = "COMMAND", help_heading = CUTOVER)]
     pub pre_stop_hook: Option<String>,
+
+    /// What moves the traffic
+    #[arg(long, value_enum, default_value_t, help_heading = TRAEFIK)]
+    pub proxy: ProxyKind,
+    /// How Traefik is switched: through the socket proxy, or by a file of its file provider
+    #[arg(long, value_enum, default_value_t, help_heading = TRAEFIK)]
+    pub switch: SwitchBy,
+    /// Address of the Traefik API, such as http://127.0.0.1:8080; repeat for several [default: found by itself]
+    #[arg(long, value_name = "URL", help_heading = TRAEFIK)]
+    pub traefik_url: Vec<String>,
+    /// File whose first line is user:password for the Traefik API (or set ROLLOUT_TRAEFIK_AUTH)
+    #[arg(long, value_name = "FILE", help_heading = TRAEFIK)]
+    pub traefik_auth_file: Option<String>,
+    /// CA certificate (PEM) that signs the Traefik API's certificate [default: the system's]
+    #[arg(long, value_name = "FILE", help_heading = TRAEFIK)]
+    pub traefik_ca: Option<String>,
+
+    /// Roll even if nothing changed
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = CHECKS)]
+    pub force: bool,
+    /// Continue although this check refuses the rollout, such as labels or host-ports; repeat for several
+    #[arg(long, value_name = "CHECK", value_parser = Check::ignorable(), hide_possible_values = true, help_heading = CHECKS)]
+    pub ignore: Vec<Check>,
+    /// Continue where no atomic cutover is possible: both versions answer for a while (as --ignore switch)
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = CHECKS)]
+    pub allow_split: bool,
+    /// What to do first with a rollout that was left unfinished
+    #[arg(long, value_enum, default_value_t, help_heading = CHECKS)]
     pub on_unfinished: OnUnfinished,
+    /// Longest wait for another rollout of the service
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", help_heading = CHECKS)]
     pub lock_wait: Duration,
+    /// Number of earlier images to keep for undo
+    #[arg(long, value_name = "N", value_parser = count, default_value = "5", help_heading = CHECKS)]
     pub keep: u32,
 }
 
-impl Settings {
-    /// Merges the sources, the first that speaks wins, and fills in the defaults.
-    pub fn resolve(sources: [Partial; 4]) -> Self {
-        let [flags, service, project, environment] = sources;
-        let all = flags.or(service).or(project).or(environment);
-        let span = |value: Option<Span>, default: u64| {
-            value.map_or(Duration::from_secs(default), |span| span.0)
-        };
-        let on = |value: Option<Switch>| value.is_some_and(|switch| switch.0);
-        let split = on(all.allow_split).then_some(Check::Switch);
-        Self {
-            proxy: all.proxy.unwrap_or_default(),
-            switch: all.switch.unwrap_or_default(),
-            traefik_url: all.traefik_url,
-            traefik_auth_file: all.traefik_auth_file,
-            traefik_ca: all.traefik_ca,
-            strategy: all.strategy.unwrap_or_default(),
-            scale: all.scale.map(|count| count.0),
-            pull: all.pull.unwrap_or_default(),
-            build: on(all.build),
-            force: on(all.force),
-            renew_anon_volumes: on(all.renew_anon_volumes),
-            ignore: all.ignore.into_iter().chain(split).collect(),
-            timeout: span(all.timeout, 60),
-            wait: span(all.wait, 60),
-            wait_after_healthy: span(all.wait_after_healthy, 0),
-            stable: span(all.stable, 3),
-            ready_http: all.ready_http,
-            confirm_timeout: span(all.confirm_timeout, 30),
-            settle: all.settle.map(|span| span.0),
-            drain_timeout: span(all.drain_timeout, 30),
-            drain_quiet: span(all.drain_quiet, 5),
-            bake: span(all.bake, 0),
-            pre_stop_hook: all.pre_stop_hook,
-            on_unfinished: all.on_unfinished.unwrap_or_default(),
-            lock_wait: span(all.lock_wait, 0),
-            keep: all.keep.map_or(5, |count| count.0),
-        }
+/// The longest duration of a setting: a longer one would overflow a clock.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// `30s`, `1m30s`, `250ms`, or a plain number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => humantime::parse_duration(text).ok(),
+    };
+    match parsed {
+        Some(span) if span <= LONGEST => Ok(span),
+        Some(_) => Err(format!("{text:?} is longer than a year")),
+        None => Err(format!(
+            "{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds"
+        )),
     }
 }
 
-/// What is said where a rollout goes on although it would be refused.
+fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+fn count(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("{text:?} is not a number from 1 on")),
+        Ok(count) => Ok(count),
+    }
+}
+
+/// The notice for a rollout that continues although it would be refused.
 pub fn in_spite_of(refusal: &str, check: Check) -> String {
     format!("{refusal}; going on because of --ignore {check}")
 }
 
 impl Settings {
-    /// Whether a refusal by this check is passed over.
-    pub fn ignores(&self, check: Check) -> bool {
-        self.ignore.contains(&check)
+    /// Merges the places of settings, the most important first.
+    pub fn resolve(places: [Partial; 4]) -> Self {
+        let merged = places.into_iter().reduce(Partial::or).unwrap_or_default();
+        parse(&merged.0)
+            .unwrap_or_else(|error| unreachable!("each value is checked where it is read: {error}"))
     }
 
-    /// Lets a refusal by a check pass that the operator ignores, and notes that for the time when the rollout begins.
+    /// Whether a refusal by this check is passed over.
+    pub fn ignores(&self, check: Check) -> bool {
+        self.ignore.contains(&check) || (self.allow_split && check == Check::Switch)
+    }
+
+    /// Turns a refusal by a check that the operator ignores into a notice.
     pub fn pass_over(
         &self,
         check: Check,
@@ -378,45 +253,56 @@ impl Settings {
     }
 }
 
+type Values = BTreeMap<String, Vec<String>>;
+
+/// The settings that one place has, by name: checked, but as they were written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Partial(Values);
+
+/// As flags: those of [`Settings`], of which only the given ones are kept.
+impl Args for Partial {
+    fn augment_args(command: Command) -> Command {
+        Settings::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Settings::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Partial {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let command = command();
+        let given = command.get_arguments().filter(|argument| {
+            matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine)
+        });
+        let values = given.filter_map(|argument| {
+            let raw = matches.get_raw(argument.get_id().as_str())?;
+            let words = raw.map(|word| word.to_string_lossy().into_owned());
+            Some((argument.get_long()?.to_owned(), words.collect()))
+        });
+        Ok(Self(values.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?.or(std::mem::take(self));
+        Ok(())
+    }
+}
+
 impl Partial {
-    pub(crate) fn or(self, other: Self) -> Self {
-        Self {
-            proxy: self.proxy.or(other.proxy),
-            switch: self.switch.or(other.switch),
-            traefik_url: if self.traefik_url.is_empty() {
-                other.traefik_url
-            } else {
-                self.traefik_url
-            },
-            traefik_auth_file: self.traefik_auth_file.or(other.traefik_auth_file),
-            traefik_ca: self.traefik_ca.or(other.traefik_ca),
-            strategy: self.strategy.or(other.strategy),
-            scale: self.scale.or(other.scale),
-            pull: self.pull.or(other.pull),
-            build: self.build.or(other.build),
-            force: self.force.or(other.force),
-            renew_anon_volumes: self.renew_anon_volumes.or(other.renew_anon_volumes),
-            ignore: if self.ignore.is_empty() {
-                other.ignore
-            } else {
-                self.ignore
-            },
-            allow_split: self.allow_split.or(other.allow_split),
-            timeout: self.timeout.or(other.timeout),
-            wait: self.wait.or(other.wait),
-            wait_after_healthy: self.wait_after_healthy.or(other.wait_after_healthy),
-            stable: self.stable.or(other.stable),
-            ready_http: self.ready_http.or(other.ready_http),
-            confirm_timeout: self.confirm_timeout.or(other.confirm_timeout),
-            settle: self.settle.or(other.settle),
-            drain_timeout: self.drain_timeout.or(other.drain_timeout),
-            drain_quiet: self.drain_quiet.or(other.drain_quiet),
-            bake: self.bake.or(other.bake),
-            pre_stop_hook: self.pre_stop_hook.or(other.pre_stop_hook),
-            on_unfinished: self.on_unfinished.or(other.on_unfinished),
-            lock_wait: self.lock_wait.or(other.lock_wait),
-            keep: self.keep.or(other.keep),
+    /// These settings, and those of `other` that are not among them.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        for (name, words) in other.0 {
+            self.0.entry(name).or_insert(words);
         }
+        self
+    }
+
+    /// One setting; the name and the value are part of the program.
+    pub fn of(name: &str, value: &str) -> Self {
+        Self(Values::from([(name.to_owned(), vec![value.to_owned()])]))
     }
 
     /// Reads `x-rollout` of a service.
@@ -439,20 +325,18 @@ impl Partial {
 
     /// Relative paths of a Compose file begin at its project's directory.
     #[must_use]
-    pub fn in_directory(self, directory: &Path) -> Self {
-        let joined = |path: Option<String>| {
-            path.map(|path| directory.join(path).to_string_lossy().into_owned())
-        };
-        Self {
-            traefik_auth_file: joined(self.traefik_auth_file),
-            traefik_ca: joined(self.traefik_ca),
-            ..self
+    pub fn in_directory(mut self, directory: &Path) -> Self {
+        for name in ["traefik-auth-file", "traefik-ca"] {
+            for path in self.0.get_mut(name).into_iter().flatten() {
+                *path = directory.join(&*path).to_string_lossy().into_owned();
+            }
         }
+        self
     }
 
-    /// Reads `ROLLOUT_…` variables; others that only look alike are left alone unless they are a slip of a name.
+    /// Reads `ROLLOUT_…` variables. An unknown one is refused only where it looks like a misspelt setting.
     pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        let names = Self::names();
+        let names = names();
         let known: Vec<String> = names.iter().map(|name| variable(name)).collect();
         let mut map = Map::new();
         for (name, value) in variables {
@@ -481,18 +365,9 @@ impl Partial {
         Self::from_map(&map, &|key| variable(key))
     }
 
-    /// The names of all settings that have a place besides their flag, as flags without dashes.
-    fn names() -> Vec<String> {
-        let command = Self::augment_args(clap::Command::new("settings"));
-        command
-            .get_arguments()
-            .filter_map(|argument| argument.get_long().map(str::to_owned))
-            .filter(|name| name != FLAG_ALONE)
-            .collect()
-    }
-
     fn from_map(map: &Map<String, Value>, place: &dyn Fn(&str) -> String) -> Result<Self> {
-        let names = Self::names();
+        let names = names();
+        let mut read = Values::new();
         for (key, value) in map {
             if !names.contains(key) {
                 let near = did_you_mean(key, names.iter().map(String::as_str));
@@ -502,34 +377,97 @@ impl Partial {
                 );
                 return Err(bad(format!("unknown key {}; {hint}", place(key))));
             }
-            let single = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
-            if let Err(error) = serde_json::from_value::<Self>(single) {
-                return Err(bad(format!("{}: {error}", place(key))));
-            }
+            let words = words(key, value);
+            let words = words.map_err(|why| bad(format!("{}: {why}", place(key))))?;
+            read.extend(words.map(|words| (key.clone(), words)));
         }
-        serde_json::from_value(Value::Object(map.clone())).map_err(|error| bad(error.to_string()))
+        Ok(Self(read))
+    }
+}
+
+/// Every setting, as clap has it.
+fn command() -> Command {
+    let command = Command::new("settings")
+        .no_binary_name(true)
+        .disable_help_flag(true);
+    Settings::augment_args(command)
+}
+
+fn parse(values: &Values) -> Result<Settings, clap::Error> {
+    let one = |name: &String, word: &String| format!("--{name}={word}");
+    let all = values.iter();
+    let flags = all.flat_map(|(name, words)| words.iter().map(move |word| one(name, word)));
+    Settings::from_arg_matches(&command().try_get_matches_from(flags)?)
+}
+
+/// The names of all settings that are not a flag alone.
+fn names() -> Vec<String> {
+    let command = command();
+    command
+        .get_arguments()
+        .filter_map(|argument| argument.get_long().map(str::to_owned))
+        .filter(|name| name != FLAG_ALONE)
+        .collect()
+}
+
+/// A value of a Compose file or a variable as the words of a flag, checked; `None` for a key without a value.
+fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
+    let scalar = |value: &Value| match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        other => Err(format!("{other} is not a single value")),
+    };
+    let command = command();
+    let mut arguments = command.get_arguments();
+    let is_list = arguments.any(|argument| {
+        argument.get_long() == Some(name) && matches!(argument.get_action(), ArgAction::Append)
+    });
+    let words = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) if is_list => {
+            text.split(',').map(|part| part.trim().to_owned()).collect()
+        }
+        Value::Array(values) if is_list => values.iter().map(scalar).collect::<Result<_, _>>()?,
+        value => vec![scalar(value)?],
+    };
+    let read = Values::from([(name.to_owned(), words)]);
+    parse(&read).map_err(|error| bad_value(&error))?;
+    Ok(read.into_values().next())
+}
+
+/// What is wrong with the value of an option, in one line.
+pub fn bad_value(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    use std::error::Error as _;
+    let value = match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let known: &[String] = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(known)) => known,
+        _ => &[],
+    };
+    match (error.kind(), error.source()) {
+        (ErrorKind::ValueValidation, Some(why)) => why.to_string(),
+        _ => match did_you_mean(value, known.iter().map(String::as_str)) {
+            Some(near) => format!("unknown value {value:?}; did you mean {near}?"),
+            None => format!("unknown value {value:?}; known are {}", known.join(", ")),
+        },
     }
 }
 
 fn bad(message: String) -> Error {
-    Error::refused(message).hint("rollout --help lists the settings")
+    Error::refused(message).hint("rollout help settings lists them; rollout --help the flags")
 }
 
-/// `user:password` for the Traefik API: a secret, so no flag and no key is called like it.
+/// `user:password` for the Traefik API: a secret, so there is no flag or key of this name.
 pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
 /// The setting that is decided anew for each run.
 const FLAG_ALONE: &str = "ignore";
-/// How the variables of all settings begin.
 const PREFIX: &str = "ROLLOUT_";
 
 fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.to_uppercase().replace('-', "_"))
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(self.0).fmt(f)
-    }
 }
 
 #[cfg(test)]
@@ -546,10 +484,7 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_service_then_the_top_level_then_the_environment() {
-        let flags = Partial {
-            timeout: Some(Span(Duration::from_secs(1))),
-            ..Partial::default()
-        };
+        let flags = Partial::of("timeout", "1");
         let file = Partial::from_service(
             "web",
             Some(&json!({"timeout": "2s", "wait": 3, "build": true})),
@@ -580,12 +515,11 @@ mod tests {
         assert!(error.unwrap_err().message.starts_with("unknown key ignore"));
         let environment = environment("ROLLOUT_IGNORE", "labels").unwrap();
         let file = Partial::from_service("web", Some(&json!({"allow-split": true}))).unwrap();
-        let flags = Partial {
-            ignore: vec![Check::HostPorts],
-            ..Partial::default()
-        };
+        let flags = Partial::of("ignore", "host-ports");
         let settings = Settings::resolve([flags, file, Partial::default(), environment]);
-        assert_eq!(settings.ignore, [Check::Switch, Check::HostPorts].into());
+        let ignored = |check: &&Check| settings.ignores(**check);
+        let ignored: Vec<_> = Check::IGNORABLE.iter().filter(ignored).collect();
+        assert_eq!(ignored, [&Check::Switch, &Check::HostPorts]);
     }
 
     #[test]
@@ -596,14 +530,8 @@ mod tests {
             settings.renews_anon_volumes()
         };
         assert!(!renews(Partial::default()));
-        assert!(renews(Partial {
-            renew_anon_volumes: Some(Switch(true)),
-            ..Partial::default()
-        }));
-        assert!(renews(Partial {
-            ignore: vec![Check::AnonymousVolumes],
-            ..Partial::default()
-        }));
+        assert!(renews(Partial::of("renew-anon-volumes", "true")));
+        assert!(renews(Partial::of("ignore", "anonymous-volumes")));
     }
 
     #[test]
@@ -635,7 +563,8 @@ mod tests {
         let file = |path: &str| {
             let own = json!({"traefik-auth-file": path});
             let own = Partial::from_project(Some(&own)).unwrap();
-            own.in_directory(Path::new("/srv/shop")).traefik_auth_file
+            let own = own.in_directory(Path::new("/srv/shop"));
+            parse(&own.0).unwrap().traefik_auth_file
         };
         assert_eq!(file("auth").as_deref(), Some("/srv/shop/auth"));
         assert_eq!(file("/run/auth").as_deref(), Some("/run/auth"));
@@ -657,14 +586,19 @@ mod tests {
                 .starts_with("ROLLOUT_SCALE: \"0\" is not a number from 1 on"),
             "{error}"
         );
+        let error = Partial::from_project(Some(&json!({"strategy": "blue-gren"}))).unwrap_err();
+        assert_eq!(
+            error.message,
+            "strategy in x-rollout at the top level: unknown value \"blue-gren\"; did you mean blue-green?"
+        );
     }
 
     #[test]
     fn a_duration_that_no_clock_can_hold_is_refused() {
         for text in ["1e19", "-1", "NaN", "40000000", "500days"] {
-            assert!(text.parse::<Span>().is_err(), "{text}");
+            assert!(duration(text).is_err(), "{text}");
         }
-        assert_eq!("90".parse(), Ok(Span(Duration::from_secs(90))));
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
     }
 
     #[test]
@@ -689,17 +623,13 @@ mod tests {
 
     /// The setting as one pair of words of a command line.
     fn flag(name: &str, value: &str) -> Partial {
-        let command = Partial::augment_args(clap::Command::new("settings"));
-        let argument = format!("--{name}={value}");
-        let matches = command
-            .try_get_matches_from(["settings", argument.as_str()])
-            .unwrap();
-        <Partial as clap::FromArgMatches>::from_arg_matches(&matches).unwrap()
+        let matches = command().try_get_matches_from([format!("--{name}={value}")]);
+        Partial::from_arg_matches(&matches.unwrap()).unwrap()
     }
 
     #[test]
     fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
-        for name in Partial::names() {
+        for name in names() {
             let value = match name.as_str() {
                 "proxy" => "none",
                 "switch" => "pin",
@@ -727,6 +657,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_topic_of_settings_has_each_setting_with_its_default() {
+        let text = include_str!("help/settings.md");
+        for argument in command().get_arguments() {
+            let name = format!("--{}", argument.get_long().unwrap());
+            let begins = |entry: &&str| {
+                let head = entry.split(['`', ' ']);
+                head.take(5).any(|word| word == name)
+            };
+            let mut entries = text.split("\n- `");
+            let entry = entries.find(begins);
+            let entry = entry.unwrap_or_else(|| panic!("the topic has no entry for {name}"));
+            let default = match argument.get_default_values() {
+                [] => continue,
+                [off] if off == "false" => "default off".to_owned(),
+                [value, ..] => format!("default `{}`", value.to_str().unwrap()),
+            };
+            assert!(entry.contains(&default), "{name}: {default}: {entry}");
+            for value in argument.get_possible_values() {
+                assert!(entry.contains(value.get_name()), "{name}: {entry}");
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -734,14 +688,14 @@ mod tests {
             value in replaced(json!({"wait": "30s", "drain-timeout": 5, "scale": 2, "strategy": "blue-green", "traefik-url": ["http://a"]})),
         ) {
             match Partial::from_service("web", Some(&value)) {
-                Ok(read) => prop_assert!(read.scale.is_none_or(|count| count.0 > 0)),
+                Ok(read) => prop_assert!(parse(&read.0).unwrap().scale.is_none_or(|count| count > 0)),
                 Err(error) => prop_assert!(!error.message.contains('\n'), "{}", error),
             }
         }
 
         #[test]
         fn no_span_is_longer_than_a_year(text in mutated_text("1h 2m 3s 4ms 5us 6ns 1e9")) {
-            if let Ok(Span(span)) = text.parse::<Span>() {
+            if let Ok(span) = duration(&text) {
                 prop_assert!(span <= LONGEST);
             }
         }

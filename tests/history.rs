@@ -172,7 +172,7 @@ async fn undo_runs_exactly_the_recorded_revision_after_latest_moved_and_the_file
     stack.no_leftovers().await;
     let refused = stack.rollout(&["undo", "web", "--to", "9"]).await;
     assert!(
-        refused.code(2).text.contains("recorded are 1, 2, 3, 4, 5"),
+        refused.code(2).text.contains("available: 1, 2, 3, 4, 5"),
         "{}",
         refused.text
     );

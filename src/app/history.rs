@@ -1,4 +1,4 @@
-//! `rollout history`: the revisions of a service, one of them whole, or the difference of two.
+//! `rollout history`: lists the revisions of a service, shows one in full, or compares two.
 
 use std::collections::BTreeSet;
 
@@ -24,8 +24,7 @@ use crate::{
     yaml,
 };
 
-/// Tells what was asked for on standard output.
-pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
+pub async fn show(asked: &HistoryArgs, events: &Events) -> Result<()> {
     let opened = Opened::of_records(&asked.target, &asked.service, events).await?;
     let Opened {
         engine, project, ..
@@ -36,9 +35,9 @@ pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
     let revisions = read(&run, &files);
     let attempts = Intent::without_revision(&files, &revisions);
     if revisions.list.is_empty() && attempts.is_empty() {
-        // A slip of the keyboard is told as one.
+        // A misspelt name is refused.
         project.service(&asked.service)?;
-        events.notice(format!("nothing is recorded of {} yet", asked.service));
+        events.notice(format!("no revision of {} is recorded yet", asked.service));
         return Ok(());
     }
     let json = asked.target.output == Some(Output::Json);
@@ -68,7 +67,7 @@ pub async fn tell(asked: &HistoryArgs, events: &Events) -> Result<()> {
     Ok(())
 }
 
-/// Every record of a service, read without its lock; what cannot be read is told.
+/// Every record of a service, read without its lock; a notice for each that cannot be read.
 pub async fn remembered(run: &RunContext<'_>, key: &ServiceKey) -> Result<Revisions> {
     Ok(read(run, &files(run, key).await?))
 }
@@ -89,7 +88,7 @@ fn read(run: &RunContext<'_>, files: &[File]) -> Revisions {
     revisions
 }
 
-/// The revision of this number, or which there are.
+/// The revision of this number, or an error that lists the known ones.
 pub fn known<'a>(revisions: &'a Revisions, number: u64, service: &str) -> Result<&'a Revision> {
     revisions.get(number).ok_or_else(|| {
         let numbers: Vec<String> = revisions
@@ -98,14 +97,14 @@ pub fn known<'a>(revisions: &'a Revisions, number: u64, service: &str) -> Result
             .map(|own| own.number.to_string())
             .collect();
         Error::refused(format!("revision {number} of {service} is not recorded")).hint(format!(
-            "recorded are {}; see rollout history {service}",
+            "available: {}; see rollout history {service}",
             numbers.join(", ")
         ))
     })
 }
 
 fn line(revision: &Revision) -> String {
-    // A record has nothing that JSON cannot say.
+    // A record always fits JSON.
     serde_json::to_string(revision).unwrap_or_default() + "\n"
 }
 
@@ -123,7 +122,7 @@ fn attempted(attempt: &Intent) -> String {
     format!("{value}\n")
 }
 
-/// How wide a line may be: as the terminal is, or `COLUMNS` says; anything goes where neither is known.
+/// The longest line: the width of the terminal, or `COLUMNS`; unlimited if neither is known.
 fn width() -> usize {
     let terminal = Term::stdout();
     let named = std::env::var("COLUMNS").ok();
@@ -134,16 +133,16 @@ fn width() -> usize {
     }
 }
 
-/// What the records alone do not tell.
+/// Facts that are not in the records.
 struct Shown {
     /// The revision that runs.
     live: Option<u64>,
-    /// The images that a name of ours holds, by id.
+    /// Ids of the images that a `rollout/…` tag keeps.
     kept: BTreeSet<String>,
 }
 
 impl Shown {
-    /// A table, or two lines an entry where that is too wide.
+    /// A table, or two lines for each entry if the table is too wide.
     fn text(&self, revisions: &Revisions, attempts: &[Intent], width: usize) -> String {
         let mut rows: Vec<(u64, [String; 5])> = Vec::new();
         rows.extend(revisions.list.iter().map(|own| (own.at, self.row(own))));
@@ -211,7 +210,7 @@ fn failed(attempt: &Intent) -> [String; 5] {
     ]
 }
 
-/// The name of an image, and which one that was.
+/// The name of an image, and its short id.
 fn image(own: &Revision) -> String {
     let name = image_name(&own.image.reference, &own.image.id);
     match short_image(&own.image.id) {
@@ -243,7 +242,7 @@ fn whole(own: &Revision) -> String {
     format!("{facts}\n{}", config(own))
 }
 
-/// What differs: the image first, which a moved tag hides from the configuration.
+/// A diff that begins with the image id: a moved tag does not show in the configuration.
 fn difference(a: &Revision, b: &Revision) -> String {
     let (old, new) = (comparable(a), comparable(b));
     let diff = TextDiff::from_lines(old.as_str(), new.as_str());
@@ -258,7 +257,7 @@ fn comparable(own: &Revision) -> String {
     image + &config(own)
 }
 
-/// Written the same way, whichever version recorded it.
+/// Normalized YAML, so that records of different versions of rollout compare.
 fn config(own: &Revision) -> String {
     let config = yaml::parse(&own.config).and_then(|value| yaml::write(&value));
     config.unwrap_or_else(|_| own.config.clone())

@@ -128,5 +128,5 @@ fn a_number_that_is_not_recorded_is_refused_with_those_that_are() {
     revisions.add(revision(5, "b", ""));
     let error = known(&revisions, 3, "web").unwrap_err();
     assert_eq!(error.message, "revision 3 of web is not recorded");
-    assert!(error.hint.unwrap().starts_with("recorded are 4, 5"));
+    assert!(error.hint.unwrap().starts_with("available: 4, 5"));
 }

@@ -1,13 +1,13 @@
-//! The files of a project and those that they include, as they are written.
+//! The files of a project and the files that they include, unresolved.
 
 use std::{fs, path::PathBuf};
 
 use crate::init::tree::{self, Content, Node};
 
-/// The most files that are read: an include may lead back to where it began.
+/// Limit of files that are read: includes may form a cycle.
 const MOST_FILES: usize = 100;
 
-/// Those that can be read, each with its text and followed by what it includes.
+/// The readable files with their texts, each followed by the files that it includes.
 pub fn files(paths: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     let mut open = paths;

@@ -1,4 +1,4 @@
-//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or puts it there.
+//! `rollout init`: prints or applies the changes that the socket proxy needs in a Compose file.
 
 mod elsewhere;
 mod file;
@@ -23,7 +23,7 @@ use crate::{
     yaml,
 };
 
-/// What to type once the file is written.
+/// The commands to run once the file is written.
 const NEXT: [(&str, &str); 3] = [
     (
         "docker compose up -d",
@@ -33,7 +33,7 @@ const NEXT: [(&str, &str); 3] = [
     ("rollout SERVICE", "every update from here on"),
 ];
 
-/// Tells the changes on standard output, and makes them if asked to.
+/// Prints the changes to standard output, and applies them with `--write`.
 pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
     let chosen = Chosen::of(args)?;
     let file = &chosen.file;
@@ -62,18 +62,18 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
         }
         file.replace(draft)?;
     }
-    tell(args, events, file, &edit, changed);
+    print_edit(args, events, file, &edit, changed);
     Ok(())
 }
 
-/// The file that has Traefik, among those that the project is made of.
+/// The file of the project that has the service Traefik.
 struct Chosen {
     file: ComposeFile,
     others: Vec<Value>,
-    /// All of them, and which one it is.
+    /// All files of the project, and the index of `file`.
     paths: Vec<PathBuf>,
     index: usize,
-    /// Where relative paths begin.
+    /// The base of relative paths.
     directory: PathBuf,
 }
 
@@ -106,7 +106,7 @@ impl Chosen {
         })
     }
 
-    /// Whether the file has a Traefik; what is no file of services is for the edit to refuse.
+    /// Whether the file has a Traefik; true for a file without services, which the edit refuses.
     fn has_traefik(&self, args: &InitArgs, images: &Images) -> Result<bool> {
         let Ok(whole) = yaml::parse_merged(&self.file.text) else {
             return Ok(true);
@@ -130,7 +130,7 @@ impl Chosen {
         init::edit(&self.file.text, &request).map_err(|error| self.file.named(error))
     }
 
-    /// The same project with a draft in the place of the file.
+    /// The same project with a draft in place of the file.
     fn with(&self, draft: &Path, args: &InitArgs, project: &Project) -> Invocation {
         let mut paths = self.paths.clone();
         paths[self.index] = draft.to_owned();
@@ -146,7 +146,7 @@ impl Chosen {
     }
 }
 
-/// Images by service, as Compose has resolved them.
+/// Images by service, as Compose resolves them.
 type Images = BTreeMap<String, String>;
 
 fn images(project: Option<&Project>) -> Images {
@@ -155,11 +155,10 @@ fn images(project: Option<&Project>) -> Images {
     images.collect()
 }
 
-/// Every file of the project.
 fn paths(invocation: &Invocation) -> Result<Vec<PathBuf>> {
     if invocation.files.iter().any(|file| file == "-") {
         return Err(Error::refused(
-            "init edits a file, and standard input is none",
+            "init edits a file and cannot edit standard input",
         ));
     }
     let here = std::env::current_dir().unwrap_or_default();
@@ -172,18 +171,20 @@ fn paths(invocation: &Invocation) -> Result<Vec<PathBuf>> {
     let listed = variable("COMPOSE_FILE").unwrap_or_default();
     let paths = files(invocation, &here, &listed, &separator);
     if paths.is_empty() {
-        return Err(Error::refused("there is no Compose file here")
-            .hint("name one with -f FILE, or begin with compose-examples/quickstart"));
+        return Err(Error::refused("no Compose file in this directory")
+            .hint("name one with -f FILE, or copy compose-examples/quickstart"));
     }
     Ok(paths)
 }
 
-/// Docker Compose, where it is there to be asked.
+/// Docker Compose, if it is installed.
 async fn compose(args: &InitArgs, events: &Events) -> Result<Option<Compose>> {
     match another(args, args.target.invocation()).await {
         Ok(compose) => Ok(Some(compose)),
         Err(error) => {
-            events.notice(format!("{error}; the file is checked by reading it alone"));
+            events.notice(format!(
+                "{error}; the edited file is not checked by Compose"
+            ));
             Ok(None)
         }
     }
@@ -193,7 +194,7 @@ async fn another(args: &InitArgs, invocation: Invocation) -> Result<Compose> {
     Compose::find(invocation, endpoint(&args.target).await?).await
 }
 
-fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, changed: bool) {
+fn print_edit(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, changed: bool) {
     let name = file.shown();
     let diff = TextDiff::from_lines(file.text.as_str(), edit.text.as_str());
     let diff = diff.unified_diff().header(&name, &name).to_string();
@@ -217,9 +218,9 @@ fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, chang
     let next = [by_hand, &commands].concat();
     events.notice(match (changed, args.write, by_hand.is_empty()) {
         (false, _, true) => {
-            format!("{name}: nothing to do, Traefik reads through a socket proxy already")
+            format!("{name}: nothing to do, Traefik already reads through a socket proxy")
         }
-        (false, _, false) => format!("{name} lacks nothing; next:\n{}", numbered(&next)),
+        (false, _, false) => format!("{name} needs no change; next:\n{}", numbered(&next)),
         (true, false, true) => {
             "Nothing written. `rollout init --write` applies this diff".to_owned()
         }
@@ -227,7 +228,7 @@ fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, chang
             "Nothing written. `rollout init --write` applies this diff; then:\n{}",
             numbered(by_hand)
         ),
-        (true, true, _) => format!("{name} is written; next:\n{}", numbered(&next)),
+        (true, true, _) => format!("{name} written; next:\n{}", numbered(&next)),
     });
 }
 
@@ -244,7 +245,7 @@ mod tests {
     use super::numbered;
 
     #[test]
-    fn what_is_left_to_a_person_comes_first_among_the_numbered_steps() {
+    fn manual_steps_come_first_among_the_numbered_steps() {
         let steps = ["add api: { insecure: true }", "docker compose up -d"].map(str::to_owned);
         assert_eq!(
             numbered(&steps),

@@ -1,4 +1,4 @@
-//! Projects whose Compose file is not here, as Portainer and others keep theirs: what their containers say of them.
+//! Projects whose Compose file is not in this directory, such as Portainer's, read from the labels of their containers.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -9,18 +9,18 @@ use crate::{
     model::label,
 };
 
-/// A project on the engine, and where it was made from.
+/// A project on the engine, and the files that it was created from.
 #[derive(Debug, PartialEq)]
 struct Origin {
     project: String,
-    /// Its Compose files, as Compose has noted them.
+    /// Its Compose files, from a label of Compose.
     files: Vec<String>,
 }
 
-/// The most projects that a message lists.
+/// Limit of projects in a message.
 const MOST: usize = 5;
 
-/// The same error where a Compose file is there; else what to do without one.
+/// The same error if there is a Compose file; else an error that names the project's files.
 pub async fn explain(error: Error, engine: &Engine, compose: &Compose, names: &[&str]) -> Error {
     if !has_no_file(compose) {
         return error;
@@ -35,7 +35,7 @@ pub async fn explain(error: Error, engine: &Engine, compose: &Compose, names: &[
     }
 }
 
-/// The project of a service, less all that only its file could say: enough for what is recorded of it.
+/// The project of a service without its configuration: enough for the records of the service.
 pub async fn project(
     error: Error,
     engine: &Engine,
@@ -58,7 +58,7 @@ pub async fn project(
                 }
                 (Some(_), false) => {
                     return Err(Error::refused(format!(
-                        "several projects have a service {service}, and there is no Compose file here"
+                        "several projects have a service {service}, and there is no Compose file in this directory"
                     ))
                     .hint("name the project with -p NAME"));
                 }
@@ -76,7 +76,7 @@ pub async fn project(
     })
 }
 
-/// Whether none of the files that Compose would read exists.
+/// Whether Compose has no file to read.
 fn has_no_file(compose: &Compose) -> bool {
     let files = compose.files();
     !compose.reads_stdin() && !files.iter().any(|file| file.exists())
@@ -138,7 +138,7 @@ impl Origin {
             );
         }
         let from = match files.is_empty() {
-            true => "from a file that is not noted".to_owned(),
+            true => "from an unknown file".to_owned(),
             false => format!("from {files}, which is not on this machine"),
         };
         format!(

@@ -1,4 +1,4 @@
-//! `rollout relabel`: changes what Traefik reads of a container, or lists what was changed.
+//! `rollout relabel`: changes the labels that Traefik reads of a container, or lists the changed ones.
 
 use super::{endpoint, print, read_project};
 use crate::{
@@ -33,7 +33,7 @@ pub async fn relabel(arguments: &RelabelArgs, events: &Events) -> Result<()> {
     relabel::relabel(&engine, events, container, &change).await
 }
 
-/// The project that is asked about, as Compose's own discovery finds it.
+/// The project to list, by Compose's own discovery.
 async fn project(arguments: &RelabelArgs, engine: &Engine) -> Result<String> {
     let target = &arguments.target;
     if let Some(name) = &target.project_name {
@@ -43,7 +43,7 @@ async fn project(arguments: &RelabelArgs, engine: &Engine) -> Result<String> {
     let read = read_project(&compose, &[]).await;
     let project = read.map_err(|error| {
         error
-            .hint("name a project with -p NAME, or show those of all: rollout relabel --list --all")
+            .hint("name a project with -p NAME, or list all projects: rollout relabel --list --all")
     })?;
     Ok(project.name)
 }

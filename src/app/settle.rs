@@ -1,4 +1,4 @@
-//! `rollout resume` and `rollout abort`: finishes or undoes what an earlier run has left, and no more.
+//! `rollout resume` and `rollout abort`: finishes or rolls back an interrupted rollout.
 
 use super::{Opened, signals::signals};
 use crate::{

@@ -1,4 +1,4 @@
-//! Signals that end a run: the first one asks it to come to an end, a later one ends the process at once.
+//! Signals: the first one asks the run to end, a later one ends the process at once.
 
 use std::{io::Write, time::Duration};
 
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::error::{Error, Outcome, Result};
 
-/// A signal this soon after the first is the same one: `timeout -s INT` signals the process and then its group.
+/// A signal within this time counts as the first one: `timeout -s INT` signals the process and then its group.
 const SAME: Duration = Duration::from_secs(1);
 
 /// Turns true with the first SIGINT, SIGTERM or SIGHUP; a later one ends the process.
@@ -35,15 +35,16 @@ pub(super) fn signals() -> Result<watch::Receiver<bool>> {
         received.recv().await;
         raise.send_replace(true);
         later(&mut received).await;
-        // With a lost session, the terminal is gone too.
-        let text = "left at once; run the same command again, it finishes or undoes what was begun";
+        // A lost session has no terminal: ignore the error.
+        let text =
+            "stopped at once; run the same command again to finish the rollout or roll it back";
         let _ = writeln!(std::io::stderr(), "{text}");
         std::process::exit(Outcome::Interrupted as i32);
     });
     Ok(raised)
 }
 
-/// Waits for a signal that is not the first one over again.
+/// Waits for a signal that does not count as the first one.
 async fn later(received: &mut UnboundedReceiver<()>) {
     let first = Instant::now();
     while received.recv().await.is_some() && first.elapsed() < SAME {}

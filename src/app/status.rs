@@ -1,4 +1,4 @@
-//! `rollout status`: how a service stands, once or until it is settled.
+//! `rollout status`: shows the state of a service, once or until it is up to date.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ use crate::{
     watch::Watch,
 };
 
-/// How often a watch looks whether the run that rolls still lives: its end shows in no event.
+/// How often a watch checks whether the process of a rollout is still running: its end causes no event.
 const PULSE: Duration = Duration::from_secs(5);
 
-/// Tells it on standard output; an error with code 1 where the service is not settled.
-pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
+/// Prints the state to standard output; an error with code 1 if the service is not up to date.
+pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
     let mut interrupted = signals()?;
     let opened = Opened::of(&asked.target, &[&asked.service], events).await?;
     let Opened {
@@ -65,7 +65,7 @@ pub async fn tell(asked: &StatusArgs, events: &Events) -> Result<()> {
     }
 }
 
-/// What is on the screen: shown anew where it has changed, in its own place on a terminal.
+/// The last text printed. A changed one replaces it on a terminal.
 #[derive(Default)]
 struct Shown(String);
 
@@ -76,7 +76,7 @@ impl Shown {
         }
         let terminal = Term::stdout();
         if terminal.is_term() && asked.target.output != Some(Output::Json) {
-            // A terminal that has gone away is nobody's loss.
+            // A closed terminal is no failure.
             let columns = usize::from(terminal.size().1);
             let _ = terminal.clear_last_lines(rows(&self.0, columns));
         }
@@ -85,7 +85,7 @@ impl Shown {
     }
 }
 
-/// How many rows of a terminal a text takes: a long line takes several.
+/// The rows of a terminal that a text fills: a long line fills several.
 fn rows(text: &str, columns: usize) -> usize {
     let columns = columns.max(1);
     let rows = |line: &str| measure_text_width(line).div_ceil(columns).max(1);
@@ -95,7 +95,7 @@ fn rows(text: &str, columns: usize) -> usize {
 fn unsettled(service: &str, standing: &Standing) -> Error {
     let message = match standing.not_served() {
         Some(_) => format!("{service} is not served by Traefik"),
-        None => format!("{service} is not settled"),
+        None => format!("{service}: not up to date"),
     };
     let error = Error::failed(message);
     let rolling = standing.holder.as_ref().filter(|holder| holder.lives);
@@ -153,10 +153,10 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
     )
 }
 
-/// That it is not known what the proxy does, and why.
+/// Why the state of the proxy is unknown.
 fn unknown(standing: &Standing) -> Option<String> {
     let why = standing.unknown.as_ref()?;
-    Some(format!("what Traefik does is not known: {why}"))
+    Some(format!("Traefik's state is unknown: {why}"))
 }
 
 fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {
@@ -200,7 +200,7 @@ fn traffic(standing: &Standing, replica: &Replica) -> &'static str {
     }
 }
 
-/// As the engine's own word for it.
+/// The engine's own word.
 fn word(value: &impl serde::Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
     value.as_str().unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! `rollout undo`: which revision to go back to, and a rollout of what was recorded of it.
+//! `rollout undo`: chooses an earlier revision, and rolls to its record.
 
 mod still;
 
@@ -19,7 +19,7 @@ use crate::{
     event::{Event, Events},
     model::{Replica, RolloutId, ServiceKey, image_name, label},
     roll::roll,
-    settings::{Count, OnUnfinished, Partial, PullPolicy, Switch},
+    settings::{OnUnfinished, Partial},
     state::{
         lock::{Holder, holder},
         owner,
@@ -27,9 +27,9 @@ use crate::{
     },
 };
 
-/// A run that bakes hears at once that it is asked to go back.
+/// Limit for a baking run to accept the request to roll back.
 const HEARING: Duration = Duration::from_secs(3);
-/// And is then done within a moment.
+/// Limit for that run to finish its rollback.
 const GOING_BACK: Duration = Duration::from_secs(90);
 
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
@@ -61,7 +61,7 @@ async fn go_back(
         && let Some(old) = cut_back(&here, &key, &holder).await?
     {
         let runs = (old.reference.as_str(), old.hash.as_str());
-        still::tell(opened, events, &undo.service, runs).await;
+        still::warn(opened, events, &undo.service, runs).await;
         return Ok(());
     }
     let revisions = remembered(&here, &key).await?;
@@ -80,24 +80,31 @@ async fn go_back(
         back: Some(back),
         ..here
     };
-    let settings = undo.settings.clone();
-    let flags = Partial {
-        pull: Some(PullPolicy::Never),
-        build: Some(Switch(false)),
-        scale: settings.scale.or(Some(Count(back.replicas.max(1)))),
-        on_unfinished: settings.on_unfinished.or(Some(on_unfinished)),
-        ..settings
-    };
+    let flags = flags(undo.settings.clone(), back.replicas, on_unfinished);
     let mut landscape = run.landscape().await?;
     let prepared = run.prepare(&undo.service, &flags, &[], Purpose::Roll, &mut landscape);
     roll(prepared.await?, &mut landscape, interrupted).await?;
     let runs = (back.image.reference.as_str(), back.hash.as_str());
-    still::tell(opened, events, &undo.service, runs).await;
+    still::warn(opened, events, &undo.service, runs).await;
     Ok(())
 }
 
-/// Asks the run that rolls the service to take the traffic back, which it does at once while it bakes: a replica that
-/// serves then; `None` where the run does not hear it.
+/// The recorded image is neither pulled nor built, and as many replicas as recorded are wanted.
+fn flags(given: Partial, replicas: u32, on_unfinished: OnUnfinished) -> Partial {
+    let goal = match on_unfinished {
+        OnUnfinished::Resume => "resume",
+        OnUnfinished::Abort => "abort",
+        OnUnfinished::Fail => "fail",
+    };
+    Partial::of("pull", "never")
+        .or(Partial::of("build", "false"))
+        .or(given)
+        .or(Partial::of("scale", &replicas.max(1).to_string()))
+        .or(Partial::of("on-unfinished", goal))
+}
+
+/// Asks a run that bakes to roll back at once. Returns a replica that serves then; `None` if the run does not accept the
+/// request.
 async fn cut_back(
     run: &RunContext<'_>,
     key: &ServiceKey,
@@ -119,32 +126,32 @@ async fn cut_back(
         format!(" ({})", image_name(&old.reference, &old.image))
     });
     run.events.notice(format!(
-        "{} takes the traffic back to the old replicas{image}",
+        "{} returns the traffic to the old replicas{image}",
         holder.whose()
     ));
     let gone = tokio::time::timeout(GOING_BACK, run.engine.gone(holder.id())).await;
     match gone {
-        // It may have had to go on all the same; then what serves now is undone like any other revision.
+        // The run may have had to finish; then its revision is undone like any other.
         Ok(()) => {
             let now = run.engine.replicas(key).await?;
             let undone = !runs(&now, &undone);
             Ok(now.into_iter().find(|_| undone))
         }
         Err(_) => Err(Error::failed(format!(
-            "{} was asked to go back and has not ended yet",
+            "{} was asked to roll back and has not ended yet",
             holder.whose()
         ))
         .hint(format!("rollout status {}", key.service))),
     }
 }
 
-/// Refuses what could only be made again with something missing.
+/// Refuses a revision whose containers cannot be recreated in full.
 fn refuse_lost(back: &Revision, service: &str) -> Result<()> {
     if back.lost.is_empty() {
         return Ok(());
     }
     Err(Error::refused(format!(
-        "revision {} of {service} was not made by a rollout, and its containers had what cannot be recorded: {}",
+        "revision {} of {service} was not created by a rollout, and its containers have parts that cannot be recorded: {}",
         back.number,
         back.lost.join(", ")
     ))
@@ -158,7 +165,7 @@ fn runs(replicas: &[Replica], rollout: &Option<RolloutId>) -> bool {
     rollout.is_some() && replicas.iter().any(|own| own.rollout == *rollout)
 }
 
-/// The revision to go back to, and what is to become of a rollout that was left unfinished first.
+/// The revision to go back to, and what to do first with an unfinished rollout.
 fn target<'a>(
     revisions: &'a Revisions,
     replicas: &[Replica],
@@ -170,7 +177,7 @@ fn target<'a>(
     }
     let newest = replicas.iter().max_by_key(|replica| replica.revision);
     let running = revisions.running(replicas).unwrap_or(u64::MAX);
-    // An undo that died before it was recorded goes on where it was.
+    // An undo that was killed before its record continues to the same revision.
     let begun = newest.filter(|_| revisions.get(running).is_none());
     let begun = begun
         .and_then(|newest| newest.labels.get(label::UNDO)?.parse().ok())
@@ -185,10 +192,10 @@ fn target<'a>(
     match earlier {
         Some(earlier) => Ok((earlier, OnUnfinished::Abort)),
         None => Err(Error::refused(format!(
-            "no revision of {service} is recorded to go back to"
+            "there is no earlier revision of {service} to go back to"
         ))
         .hint(format!(
-            "rollout history {service} shows what is; the next rollout records one"
+            "rollout history {service} lists the revisions; the next rollout records one"
         ))),
     }
 }

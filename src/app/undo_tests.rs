@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     model::{Health, Run},
     plan::simulator::replica,
+    settings::{PullPolicy, Settings},
     state::revisions::ImageRecord,
 };
 
@@ -69,4 +70,22 @@ fn a_rollout_that_died_in_its_bake_is_taken_back() {
     let replicas = [runs(Some(1), "a"), runs(Some(2), "b")];
     let (back, first) = target(&all, &replicas, None, "web").unwrap();
     assert_eq!((back.number, first), (1, OnUnfinished::Abort));
+}
+
+#[test]
+fn an_undo_takes_the_recorded_image_and_as_many_replicas_unless_a_flag_says_more() {
+    let settings = |given| {
+        let flags = flags(given, 3, OnUnfinished::Abort);
+        let none = Partial::default;
+        Settings::resolve([flags, none(), none(), none()])
+    };
+    let plain = settings(Partial::of("pull", "always"));
+    assert_eq!(plain.pull, PullPolicy::Never);
+    assert!(!plain.build);
+    assert_eq!(plain.scale, Some(3));
+    assert_eq!(plain.on_unfinished, OnUnfinished::Abort);
+    let given = Partial::of("scale", "5").or(Partial::of("on-unfinished", "fail"));
+    let given = settings(given);
+    assert_eq!(given.scale, Some(5));
+    assert_eq!(given.on_unfinished, OnUnfinished::Fail);
 }

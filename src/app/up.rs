@@ -1,10 +1,10 @@
-//! `rollout up`: checks every service that is named, then rolls one after the other.
+//! `rollout up`: checks all given services, then rolls one after the other.
 
 use tokio::sync::watch;
 
 use super::{Opened, signals::signals};
 use crate::{
-    cli::UpArgs,
+    cli::{self, UpArgs},
     context::{Purpose, RunContext},
     error::{Error, Outcome, Result},
     event::{Event, Events},
@@ -18,8 +18,12 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
     events.emit(Event::Opening { services });
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
     let opened = Opened::of(&up.target, &names, events).await?;
-    for name in &names {
-        opened.project.service(name)?;
+    for (index, name) in names.iter().enumerate() {
+        let found = opened.project.service(name);
+        found.map_err(|error| match index {
+            0 => suggest(error, name, &names[1..]),
+            _ => error,
+        })?;
     }
     let of_each = names.iter().map(|name| opened.events(events, name));
     let of_each: Vec<Events> = of_each.collect();
@@ -51,7 +55,7 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
         let rolled = async {
             let prepared = match prepared {
                 Some(prepared) => prepared,
-                // The services before it have changed what was read.
+                // The rollouts of the services before it have changed the landscape.
                 None => {
                     let services = vec![(*name).to_owned()];
                     run.events.emit(Event::Opening { services });
@@ -73,6 +77,19 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
     Ok(())
 }
 
+/// Adds the command that was probably meant: `rollout statsu web` reads `statsu` as a service.
+fn suggest(error: Error, word: &str, others: &[&str]) -> Error {
+    // A service with a similar name is the better guess.
+    if error.message.contains("did you mean") {
+        return error;
+    }
+    let Some(line) = cli::words::meant(word, others) else {
+        return error;
+    };
+    let services = error.hint.clone().unwrap_or_default();
+    error.hint(format!("did you mean: {line}\n      {services}"))
+}
+
 async fn fetch_ahead(
     prepared: &mut [Prepared<'_>],
     interrupted: &watch::Receiver<bool>,
@@ -86,7 +103,7 @@ async fn fetch_ahead(
     Ok(())
 }
 
-/// A refusal that comes once other services were rolled is not "before anything was touched" any more.
+/// After the rollout of other services, a refusal is a failure: something was touched.
 fn after_others(error: Error, service: &str) -> Error {
     match error.outcome {
         Outcome::Refused => Error {

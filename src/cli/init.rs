@@ -2,33 +2,20 @@
 
 use clap::Args;
 
-use super::{TargetArgs, UpArgs};
+use super::TargetArgs;
 use crate::proxy::traefik::config::advice;
 
-/// Which file to put the socket proxy into.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "\
-rollout init           shows what it would change, and changes nothing
-rollout init --write   changes the Compose file: comments, order and all else in it stay as they are")]
 pub struct InitArgs {
     /// Edit the file in place
     #[arg(long)]
     pub write: bool,
-    /// The service that is Traefik [default: the one whose image is called so]
+    /// The service that is Traefik [default: the one with an image of that name]
     #[arg(long, value_name = "SERVICE")]
     pub traefik: Option<String>,
-    /// The socket proxy's image
+    /// Image of the socket proxy
     #[arg(long, value_name = "IMAGE", default_value = advice::IMAGE)]
     pub image: String,
     #[command(flatten)]
     pub target: TargetArgs,
-}
-
-impl InitArgs {
-    pub(super) fn after(self, outer: UpArgs) -> Self {
-        Self {
-            target: self.target.or(outer.target),
-            ..self
-        }
-    }
 }

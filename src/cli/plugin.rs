@@ -23,12 +23,12 @@ const VALUED: [(&str, Option<char>); 7] = [
 /// An option's name and its value; `true` for a switch.
 type Given = (String, OsString);
 
-/// A command line without what only Docker's CLI understands.
+/// A command line without Docker's own options.
 #[derive(Debug)]
 pub struct Call {
     /// The program's name and its own arguments.
     pub arguments: Vec<OsString>,
-    /// Docker's options that are variables to everything else: names and values.
+    /// Docker's options that have a variable: names and values.
     pub environment: Vec<(&'static str, OsString)>,
 }
 
@@ -81,7 +81,7 @@ impl Call {
         }
     }
 
-    /// The variables know a directory, in which the files have Docker's names.
+    /// The variable names a directory, in which the files have Docker's names.
     fn certificate(&mut self, option: &str, path: &OsStr, name: &str) -> Result<()> {
         let path = Path::new(path);
         let directory = match path.parent().map(Path::as_os_str) {
@@ -153,7 +153,7 @@ fn joined(letters: &str) -> (Vec<String>, Option<String>) {
     (names, None)
 }
 
-/// What Go's `strconv.ParseBool` takes for true.
+/// As Go's `strconv.ParseBool`.
 fn is_on(value: &OsStr) -> bool {
     ["1", "t", "T", "true", "True", "TRUE"]
         .iter()

@@ -1,10 +1,11 @@
-//! What is wrong with a command line, in one line: clap's own message has five.
-
-use std::error::Error as _;
+//! One line for a command line that cannot be read: clap's own message has five.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::error::{Error, did_you_mean};
+use crate::{
+    error::{Error, did_you_mean},
+    settings::bad_value,
+};
 
 const HELP: &str = "rollout --help lists the options";
 
@@ -19,19 +20,9 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
         ErrorKind::UnknownArgument if name.starts_with('-') => unknown_option(&name, command),
         ErrorKind::UnknownArgument => format!("{name:?} is one argument too many"),
         ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", option(&name)),
-        ErrorKind::InvalidValue => {
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let place = place(&name, &value, command);
-            match near {
-                Some(near) => {
-                    format!("{place}: unknown value {value:?}; did you mean {near}?")
-                }
-                None => format!("{place}: unknown value {value:?}; known are {list}"),
-            }
-        }
-        ErrorKind::ValueValidation => {
-            let why = error.source().map(ToString::to_string);
-            let why = why.unwrap_or_else(|| format!("{value:?} is no such value"));
-            format!("{}: {why}", place(&name, &value, command))
+            format!("{place}: {}", bad_value(error))
         }
         ErrorKind::MissingRequiredArgument => format!("{name} is missing"),
         ErrorKind::ArgumentConflict => {
@@ -44,7 +35,7 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
         }
         _ => first_line(error),
     };
-    // A message without a nearest word lists them all itself.
+    // A message without a nearest word lists all itself.
     match near {
         Some(_) => Error::refused(message).hint(format!("known are {list}")),
         None => Error::refused(message).hint(HELP),
@@ -86,7 +77,7 @@ fn place(name: &str, value: &str, command: &clap::Command) -> String {
     variable.unwrap_or(name).to_owned()
 }
 
-/// `--timeout <DURATION>` without its value; what is no option is called as it is.
+/// `--timeout <DURATION>` without its value; other names stay as they are.
 fn option(name: &str) -> &str {
     if !name.starts_with('-') {
         return name;

@@ -4,31 +4,29 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::{TargetArgs, UpArgs};
+use super::TargetArgs;
 use crate::settings::Partial;
 
-/// Where to go back to.
 #[derive(Args, Clone, Debug)]
 pub struct UndoArgs {
-    /// The service
+    /// Service of the Compose file
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// The revision to go back to [default: the newest one before that differs from what runs]
+    /// Revision to return to [default: the newest earlier one that differs from what runs]
     #[arg(long, value_name = "N")]
     pub to: Option<u64>,
     #[command(flatten)]
-    pub target: TargetArgs,
-    #[command(flatten)]
     pub settings: Partial,
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
-/// What to tell of the past.
 #[derive(Args, Clone, Debug)]
 pub struct HistoryArgs {
-    /// The service
+    /// Service of the Compose file
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// Show all of one revision
+    /// Show one revision in full
     #[arg(long, value_name = "N", conflicts_with = "diff")]
     pub revision: Option<u64>,
     /// Compare the configurations of two revisions
@@ -38,19 +36,18 @@ pub struct HistoryArgs {
     pub target: TargetArgs,
 }
 
-/// What to tell of the present.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
-    /// The service
+    /// Service of the Compose file
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// Tell it again whenever something happens, until the service is settled
+    /// Show it again at each change, until the service is up to date
     #[arg(long)]
     pub watch: bool,
     #[command(flatten)]
-    pub target: TargetArgs,
-    #[command(flatten)]
     pub settings: Partial,
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,35 +61,6 @@ impl FromStr for Pair {
             .split_once("..")
             .and_then(|(a, b)| Some(Self(a.parse().ok()?, b.parse().ok()?)));
         pair.ok_or_else(|| format!("{text:?} does not name two revisions; write 1..2"))
-    }
-}
-
-impl UndoArgs {
-    pub(super) fn after(self, outer: UpArgs) -> Self {
-        Self {
-            target: self.target.or(outer.target),
-            settings: self.settings.or(outer.settings),
-            ..self
-        }
-    }
-}
-
-impl HistoryArgs {
-    pub(super) fn after(self, outer: UpArgs) -> Self {
-        Self {
-            target: self.target.or(outer.target),
-            ..self
-        }
-    }
-}
-
-impl StatusArgs {
-    pub(super) fn after(self, outer: UpArgs) -> Self {
-        Self {
-            target: self.target.or(outer.target),
-            settings: self.settings.or(outer.settings),
-            ..self
-        }
     }
 }
 

@@ -71,6 +71,25 @@ async fn an_unknown_service_is_named_with_the_nearest_and_all_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_word_that_is_no_service_is_answered_with_the_command_that_was_meant() {
+    let stack = paper();
+    for (arguments, line) in [
+        (&["statsu", "web"][..], "did you mean: rollout status web"),
+        (&["deploy", "web"], "did you mean: rollout web"),
+        (&["rollback"], "did you mean: rollout undo SERVICE"),
+    ] {
+        let run = stack.rollout(arguments).await;
+        let error = format!("no service {:?} in project {}", arguments[0], stack.name);
+        refused(&run, &error, line);
+        refused(&run, &error, "services: socket-proxy, traefik, web");
+    }
+    // The project has no such service, whatever its name is.
+    let run = stack.rollout(&["up", "status"]).await;
+    let error = format!("no service \"status\" in project {}", stack.name);
+    refused(&run, &error, "services: socket-proxy, traefik, web");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_compose_file_or_with_a_broken_one_compose_says_why() {
     let mut stack = paper();
     stack.write("broken.yaml", "services:\n  web:\n   - {image: a\n");

@@ -1,4 +1,4 @@
-//! Where Traefik is, if not in the project's own files: in one that they include, or in another project that runs.
+//! Finds a Traefik outside the project's own files: in an included file, or in another running project.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Chosen {
-    /// Why nothing is edited, and where Traefik is.
+    /// The refusal that names the file or the project of Traefik.
     pub(super) async fn elsewhere(
         &self,
         args: &InitArgs,
@@ -63,7 +63,7 @@ impl Chosen {
     }
 }
 
-/// The file among those that a file includes, however far, in which a service is looked for.
+/// The included file, at any depth, that has the service.
 fn find(
     path: &Path,
     traefik: &dyn Fn(&Services) -> Option<String>,

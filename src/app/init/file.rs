@@ -1,4 +1,4 @@
-//! A Compose file on disk: read, and replaced at one stroke with its mode kept.
+//! A Compose file on disk: read, and replaced atomically with its mode kept.
 
 use std::{
     fs,
@@ -14,11 +14,11 @@ use crate::{
     error::{Error, Result},
 };
 
-/// A file and what stood in it.
+/// A file and its text.
 pub struct ComposeFile {
-    /// As it was found.
+    /// The path as given.
     path: PathBuf,
-    /// What that leads to, where it is a link.
+    /// The target, if the path is a link.
     target: PathBuf,
     pub text: String,
 }
@@ -38,18 +38,18 @@ impl ComposeFile {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// Its name for a person.
+    /// Its name in messages.
     pub fn shown(&self) -> String {
         from_here(&self.path)
     }
 
-    /// The same error, which says which file it is about.
+    /// The same error with the name of the file.
     pub fn named(&self, error: Error) -> Error {
         let message = error.message.replace("this file", &self.shown());
         Error { message, ..error }
     }
 
-    /// Writes a text beside it, with its mode and, where that is allowed, its owner.
+    /// Writes a text beside it, with its mode and, if permitted, its owner.
     pub fn draft(&self, text: &str) -> Result<NamedTempFile> {
         let write = || {
             let draft = tempfile::Builder::new()
@@ -58,7 +58,7 @@ impl ComposeFile {
                 .tempfile_in(self.target.parent().unwrap_or(&self.target))?;
             fs::write(draft.path(), text)?;
             let metadata = fs::metadata(&self.target)?;
-            // Another's file stays readable for its owner at least by its mode.
+            // Without the owner, the mode at least keeps the file readable.
             let _ = chown(draft.path(), Some(metadata.uid()), Some(metadata.gid()));
             fs::set_permissions(draft.path(), metadata.permissions())?;
             draft.as_file().sync_all()?;
@@ -67,12 +67,12 @@ impl ComposeFile {
         write().map_err(|error: std::io::Error| self.unwritten(&error))
     }
 
-    /// Puts a draft in its place, unless it has changed meanwhile.
+    /// Replaces it by a draft, unless it has changed since it was read.
     pub fn replace(&self, draft: NamedTempFile) -> Result<()> {
         match fs::read_to_string(&self.target) {
             Ok(now) if now == self.text => {}
             _ => {
-                let message = format!("{} has changed meanwhile", self.shown());
+                let message = format!("{} has changed since it was read", self.shown());
                 return Err(Error::refused(message).hint("run the same command again"));
             }
         }
@@ -83,7 +83,7 @@ impl ComposeFile {
 
     fn unwritten(&self, error: &std::io::Error) -> Error {
         Error::refused(format!("cannot write {}: {error}", self.shown()))
-            .hint("without --write it shows what to change")
+            .hint("without --write, the changes are only printed")
     }
 }
 

@@ -1,4 +1,4 @@
-//! After an undo: where the project's files still ask for the version that was left, which a plain `up` brings back.
+//! After an undo: names the lines of the project's files that still ask for the replaced version.
 
 use std::{fs, path::PathBuf};
 
@@ -9,8 +9,8 @@ use crate::{
     init::tree::{self, Content},
 };
 
-/// Tells it where the files ask for something else than what runs now: an image by this name, and this config hash.
-pub async fn tell(
+/// A notice if the files ask for another version than the one that runs: by image name, and by config hash.
+pub async fn warn(
     opened: &Opened,
     events: &Events,
     service: &str,
@@ -46,22 +46,22 @@ pub async fn tell(
     });
 }
 
-/// What to say of a Compose file with the same image: whether it has the config hash of what runs now. The undo is done, so
-/// a hash that cannot be had is no failure of it.
+/// The notice for a Compose file with the same image but another config hash. The undo is done, so an unknown hash is no
+/// failure.
 fn difference(asked: Result<String>, hash: &str, up: &str) -> Option<String> {
     match asked {
         Ok(asked) if asked == hash => None,
         Ok(_) => Some(format!(
-            "the Compose file still describes the version that was left; {up} would bring it back"
+            "the Compose file still describes the replaced version; {up} would bring it back"
         )),
         Err(error) => Some(format!(
-            "the Compose file may still describe the version that was left, which {up} would bring back: {}",
+            "the Compose file may still describe the replaced version, which {up} would bring back: {}",
             error.message
         )),
     }
 }
 
-/// A file by the name that a person would give it, and its text.
+/// A file by its relative path, and its text.
 struct Read {
     name: String,
     text: String,
@@ -83,7 +83,7 @@ struct Place {
     instead: String,
 }
 
-/// Where the image of a service comes from, so that it can be `wanted`; of several files the last counts.
+/// The line that sets the image of a service, and how to change it to `wanted`; of several files the last counts.
 fn place(
     service: &str,
     wanted: &str,
@@ -116,7 +116,7 @@ fn place(
     });
     match assigned {
         Some(at) => Some(Place { at, instead }),
-        // It is the default that counts.
+        // The default in the file counts.
         None => Some(in_file(&format!(
             "{}${{{name}:-{value}}}{}",
             variable.before, variable.after
@@ -185,7 +185,11 @@ mod tests {
         all.iter().map(one).collect()
     }
 
-    fn told(compose: &[(&str, &str)], env: &[(&str, &str)], set: &str) -> Option<(String, String)> {
+    fn change(
+        compose: &[(&str, &str)],
+        env: &[(&str, &str)],
+        set: &str,
+    ) -> Option<(String, String)> {
         let is_set = |name: &str| name == set;
         let found = place(
             "web",
@@ -216,12 +220,15 @@ mod tests {
     fn an_image_that_is_written_out_is_found_in_the_last_file_that_has_one() {
         let base = "services:\n  web:\n    image: reg:5000/app:v2\n";
         let plain = own("a.yaml:3", "image: reg:5000/app:v1");
-        assert_eq!(told(&[("a.yaml", base)], &[], ""), plain);
+        assert_eq!(change(&[("a.yaml", base)], &[], ""), plain);
         let more = "# more\nservices: {web: {image: 'reg:5000/app:v3'}}\n";
         let later = own("b.yaml:2", "image: reg:5000/app:v1");
-        assert_eq!(told(&[("a.yaml", base), ("b.yaml", more)], &[], ""), later);
+        assert_eq!(
+            change(&[("a.yaml", base), ("b.yaml", more)], &[], ""),
+            later
+        );
         let built = "services: {web: {build: .}}";
-        assert_eq!(told(&[("a.yaml", built)], &[], ""), None);
+        assert_eq!(change(&[("a.yaml", built)], &[], ""), None);
     }
 
     #[test]
@@ -231,16 +238,16 @@ mod tests {
             "services:\n  web:\n    image: reg:5000/app:${TAG:-v2}\n",
         )];
         let env = [(".env", "# versions\nOTHER=1\nexport TAG=v2\n")];
-        assert_eq!(told(&compose, &env, ""), own(".env:3", "TAG=v1"));
+        assert_eq!(change(&compose, &env, ""), own(".env:3", "TAG=v1"));
         let shell = own("the variable TAG of the environment", "TAG=v1");
-        assert_eq!(told(&compose, &env, "TAG"), shell);
+        assert_eq!(change(&compose, &env, "TAG"), shell);
         let default = own("a.yaml:3", "image: reg:5000/app:${TAG:-v1}");
-        assert_eq!(told(&compose, &[(".env", "OTHER=1")], ""), default);
+        assert_eq!(change(&compose, &[(".env", "OTHER=1")], ""), default);
         // Another name, or several variables: the line itself is to be written out.
         for image in ["other:$TAG", "$REPO:$TAG", "reg:5000/${NAME:-${TAG}}:v1"] {
             let text = format!("services:\n  web:\n    image: {image}\n");
             let whole = own("a.yaml:3", "image: reg:5000/app:v1");
-            assert_eq!(told(&[("a.yaml", &text)], &env, ""), whole, "{image}");
+            assert_eq!(change(&[("a.yaml", &text)], &env, ""), whole, "{image}");
         }
     }
 
@@ -250,7 +257,7 @@ mod tests {
             compose in mutated_text("services:\n  web:\n    image: reg:5000/app:${TAG:-v2}\n"),
             env in mutated_text("# versions\nexport TAG=v2\n"),
         ) {
-            if let Some((at, instead)) = told(&[("a.yaml", &compose)], &[(".env", &env)], "") {
+            if let Some((at, instead)) = change(&[("a.yaml", &compose)], &[(".env", &env)], "") {
                 let (name, line) = at.rsplit_once(':').unwrap();
                 let text = if name == ".env" { &env } else { &compose };
                 prop_assert!((1..=text.lines().count()).contains(&line.parse().unwrap()), "{}", at);

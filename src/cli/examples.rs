@@ -1,0 +1,118 @@
+//! The examples at the end of each help.
+
+pub const ROLLOUT: &str = "\
+Each setting is also a key of x-rollout: in the Compose file, and a ROLLOUT_… variable: rollout help settings.
+
+Examples:
+  rollout web                    roll web to what the Compose file says
+  rollout --pull always web api  pull, then roll two services in this order
+  rollout --bake 1m web          keep the old replicas for a minute, for an instant rollback
+
+Exit codes:
+  0    done, or nothing to do
+  1    failed; the old version serves
+  2    refused before anything was touched
+  3    failed, and needs a person: the message says what and how
+  4    locked by another rollout of the service
+  130  interrupted; the last line says which version serves
+
+Topics, by rollout help TOPIC:
+  settings, events, exit-codes, proxies, pin, podman, troubleshooting, cleanup";
+
+pub const UP: &str = "\
+All services are checked, and their images fetched, before the first is touched; then they roll in the order given. Name a
+service before those that call it. After a failure, the services that are rolled by then keep the new version.
+
+Examples:
+  rollout up web                 the same as: rollout web
+  rollout up status              roll a service that has the name of a command
+  rollout up --build web worker  build the images, then roll two services in this order";
+
+pub const RESUME: &str = "\
+Examples:
+  rollout resume web                 after a crash, a reboot or a kill of the command
+  rollout resume --lock-wait 1m web  wait up to a minute for a run that is still at work
+  rollout resume web --output json   one event a line, for scripts";
+
+pub const ABORT: &str = "\
+Examples:
+  rollout abort web                    the traffic returns to the old replicas
+  rollout abort --lock-wait 1m web     wait up to a minute for a run that is still at work
+  rollout abort -f compose.yaml web    with the Compose file of the interrupted rollout";
+
+pub const UNDO: &str = "\
+The revision is restored exactly as it was, also when `latest` has moved or the Compose file has changed since; its image
+gets its old name back. A config or secret that comes from a file has the content that the file has now. The Compose file
+still describes the newer version: undo names the line to change, and the next `rollout SERVICE` goes forward again.
+Revision 1 is what ran before the first rollout, whichever tool made it: from the Compose file where that still describes
+it, else from the containers themselves.
+
+Examples:
+  rollout undo web            to the newest earlier revision that differs; during a bake, at once
+  rollout undo web --to 3     to revision 3 of: rollout history web
+  rollout undo web --bake 1m  keep the replaced replicas for a minute";
+
+pub const HISTORY: &str = "\
+Examples:
+  rollout history web               revisions and failed attempts; * marks the one that runs
+  rollout history web --revision 3  image, configuration, user and time of revision 3
+  rollout history web --diff 3..4   what changed between two revisions";
+
+pub const STATUS: &str = "\
+Exit code 0 if the service is up to date, 1 if not.
+
+Examples:
+  rollout status web                what runs, where Traefik routes, what differs from the file
+  rollout status web --watch        until the service is up to date
+  rollout status web --output json  as one JSON object";
+
+pub const DOCTOR: &str = "\
+Exit code 1 if a rollout would be refused or lose requests, else 0, also with warnings. Nothing is changed.
+
+Examples:
+  rollout doctor                every service of the Compose file
+  rollout doctor web            one service
+  rollout doctor --output json  one finding a line, with the edits that fix it";
+
+pub const UNLOCK: &str = "\
+Examples:
+  rollout unlock web                remove the lock of a process that ended
+  rollout unlock web --force        remove the lock of a process on another machine
+  rollout unlock -p shop web        without a Compose file: name the project";
+
+pub const INIT: &str = "\
+Comments, order and indentation of the file stay as they are.
+
+Examples:
+  rollout init                       print the change as a diff, and write nothing
+  rollout init --write               apply it to the Compose file
+  rollout init --traefik edge        Traefik is the service edge";
+
+pub const RELABEL: &str = "\
+The labels hold until they are cleared or the container is removed; Docker's own labels do not change. A rollout of the
+same service overrides them.
+
+Examples:
+  rollout relabel shop-web-2 traefik.enable=false  no new requests; those in flight are answered
+  rollout relabel shop-web-2 --clear               back in rotation
+  rollout relabel --list                           every changed label of the project";
+
+pub const SOCKET_PROXY: &str = "\
+It runs in a container on a network that it shares with Traefik alone: rollout help proxies.
+
+Examples:
+  command: [socket-proxy, --only=traefik.enable=true]  in a Compose file: hide all other containers
+  rollout socket-proxy --listen 127.0.0.1:2375         outside its image, an address is required
+  rollout socket-proxy --check                         exit code 0 if the running daemon answers";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+  rollout completions bash >/etc/bash_completion.d/rollout
+  rollout completions zsh >\"${fpath[1]}/_rollout\"
+  rollout completions fish >~/.config/fish/completions/rollout.fish";
+
+pub const HELP: &str = "\
+Examples:
+  rollout help                  list commands and topics
+  rollout help undo             the help of a command
+  rollout help troubleshooting  messages and what to do about them";
