@@ -141,10 +141,10 @@ pub struct TargetArgs {
     /// Environment file; repeat for several
     #[arg(long = "env-file", value_name = "FILE")]
     pub env_files: Vec<String>,
-    /// The engine's address [default: DOCKER_HOST, else the current context]
+    /// The engine's address; ssh:// and TLS need the Docker CLI [default: DOCKER_HOST, else the current context]
     #[arg(short = 'H', long, value_name = "ADDRESS")]
     pub host: Option<String>,
-    /// The Docker context [default: DOCKER_CONTEXT, else the current one]
+    /// The Docker context, read by the Docker CLI [default: DOCKER_CONTEXT, else the current one]
     #[arg(short = 'c', long, value_name = "NAME", conflicts_with = "host")]
     pub context: Option<String>,
     /// How to report
