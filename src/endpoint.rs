@@ -80,8 +80,8 @@ impl Endpoint {
         };
         match host.split_once("://") {
             Some(("unix", path)) => Ok(Self::Unix(PathBuf::from(path))),
-            Some(("ssh", _)) => {
-                let address = host.trim_end_matches('/').to_owned();
+            Some(("ssh", rest)) => {
+                let address = format!("ssh://{}", rest.trim_end_matches('/'));
                 Ok(Self::DockerCli(DockerCli::new(address, &[])))
             }
             Some(("tcp" | "https", rest)) if tls => with_tls(rest, &[]),

@@ -106,7 +106,7 @@ async fn cut_back(
     let undone = newest.and_then(|newest| newest.rollout.clone());
     let image = run.any_image(key).await?;
     let ask = ask::undo(run.engine, key, &image, &owner::who()).await?;
-    let heard = tokio::time::timeout(HEARING, run.engine.gone(ask.id())).await;
+    let heard = tokio::time::timeout(HEARING, run.engine.wait_until_removed(ask.id())).await;
     if heard.is_err() {
         ask.withdraw().await?;
         return Ok(None);
@@ -120,7 +120,7 @@ async fn cut_back(
         "{} takes the traffic back to the old replicas{image}",
         holder.whose()
     ));
-    let gone = tokio::time::timeout(GOING_BACK, run.engine.gone(holder.id())).await;
+    let gone = tokio::time::timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
     match gone {
         // It may have had to go on all the same; then what serves now is undone like any other revision.
         Ok(()) => {

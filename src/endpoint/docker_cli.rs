@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_go_both_ways_and_the_end_of_what_is_sent_is_passed_on() {
-        let mut stream = dial(&far(), &format!("{ANSWER}; cat; echo end"))
+        let mut stream = dial(&far(), &format!("{ANSWER}cat; echo end"))
             .await
             .unwrap();
         stream.write_all(b"there ").await.unwrap();
@@ -185,9 +185,10 @@ mod tests {
             (https, "--tlsverify -H tcp://far:2376 system dial-stdio\n"),
             (far().by_context("vm"), "--context vm system dial-stdio\n"),
         ] {
-            let script = format!("{ANSWER}; echo \"$@\"");
-            let mut text = String::new();
+            let script = format!("{ANSWER}read -r go; echo \"$@\"");
             let mut stream = dial(&cli, &script).await.unwrap();
+            stream.write_all(b"go\n").await.unwrap();
+            let mut text = String::new();
             stream.read_to_string(&mut text).await.unwrap();
             assert_eq!(text, arguments);
         }
@@ -195,11 +196,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_connection_ends_docker() {
-        let script = format!("{ANSWER}; echo $$; exec sleep 600");
+        let script = format!("{ANSWER}read -r go; echo $$; exec sleep 600");
         let mut stream = BufReader::new(dial(&far(), &script).await.unwrap());
+        stream.write_all(b"go\n").await.unwrap();
         let mut pid = String::new();
         stream.read_line(&mut pid).await.unwrap();
-        let stat = format!("/proc/{}/stat", pid.trim());
+        let pid: u32 = pid.trim().parse().unwrap();
+        let stat = format!("/proc/{pid}/stat");
         assert!(std::fs::exists(&stat).unwrap());
         drop(stream);
         eventually("docker has ended", Duration::from_secs(5), async || {

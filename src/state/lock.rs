@@ -94,7 +94,7 @@ pub async fn lock(
             ));
         }
         waited = true;
-        let _ = timeout(patience.min(rest), engine.gone(&holder.id)).await;
+        let _ = timeout(patience.min(rest), engine.wait_until_removed(&holder.id)).await;
     }
     Err(Error::locked(format!(
         "{key} is locked by somebody who takes and releases it all the time"
