@@ -76,10 +76,10 @@ pub struct CreateRequest<'a> {
     pub anonymous_volumes: AnonymousVolumes,
 }
 
-/// A new container does not get the anonymous volumes of an old one by itself.
+/// What to do about anonymous volumes, which a new container does not get from an old one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnonymousVolumes {
-    /// Refuse a service that has any.
+    /// Refuse a service that has anonymous volumes.
     Refuse,
     /// New containers start with empty volumes.
     Renew,

@@ -5,12 +5,12 @@
 //! contexts.
 
 mod address;
+mod child_stream;
 mod context;
 mod docker_cli;
 mod find;
 mod forward;
 mod greeting;
-mod pipe;
 mod stream;
 
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};

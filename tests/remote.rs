@@ -215,13 +215,7 @@ async fn what_ssh_fails_at_is_one_line() {
             "install the Docker CLI",
         ),
         (
-            (
-                &far_path,
-                &nowhere,
-                "no such file or directory",
-                "try: ssh ssh://",
-            ),
-            far_path,
+            &far_path,
             &nowhere,
             "/nowhere.sock: connect: no such file or directory",
             "try: ssh ssh://",

@@ -197,7 +197,7 @@ mod tests {
         running.abort();
         let _ = running.await;
         let stat = format!("/proc/{}/stat", child.trim());
-        eventually("the child is gone", limit, async || {
+        eventually("the child has ended", limit, async || {
             let stat = std::fs::read_to_string(&stat).unwrap_or_default();
             // A process that has ended may not be reaped yet.
             if stat.is_empty() || stat.contains(" Z ") {

@@ -141,7 +141,7 @@ impl Compose {
             return Ok(());
         }
         Err(Error::failed(format!(
-            "docker compose said nothing is wrong, but made {fitting} of {} containers of {}",
+            "docker compose reported no error, but created {fitting} of {} containers of {}",
             request.replicas, request.service
         )))
     }

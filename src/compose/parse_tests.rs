@@ -241,7 +241,7 @@ proptest! {
     }
 }
 
-// What is asked of a project whatever is in it.
+// Properties of any project.
 fn uses(project: &Project) {
     for (name, service) in &project.services {
         assert_eq!(service.name, *name);

@@ -25,7 +25,7 @@ pub struct Project {
     pub text: String,
 }
 
-/// A field without a comment holds the Compose key of the same name.
+/// A field without a comment holds the key of the same name in the service or in `deploy`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Service {
     pub name: String,
@@ -69,9 +69,7 @@ pub struct Service {
     pub contents: Vec<Content>,
     /// `x-rollout`, as written.
     pub x_rollout: Option<Value>,
-    /// `deploy.update_config`.
     pub update_config: Option<UpdateConfig>,
-    /// `deploy.rollback_config`.
     pub rollback_config: Option<UpdateConfig>,
 }
 
@@ -151,7 +149,7 @@ pub struct Hook {
     pub environment: Vec<String>,
 }
 
-/// `deploy.update_config` or `rollback_config`; fields are `None` where the file does not set them.
+/// `deploy.update_config` or `deploy.rollback_config`; fields are `None` where the file does not set them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdateConfig {
     /// 0 is all at once.

@@ -30,7 +30,7 @@ pub struct Reproduced {
 /// Keys that only Compose or a rollout uses, so that an inspect does not show them.
 const SETTINGS: [&str; 3] = ["x-rollout", "pre_stop", "post_start"];
 
-/// Labels of Compose and of rollouts, which each new container gets anew.
+/// Labels of Compose and of rollouts, which differ in each container.
 const OURS: [&str; 3] = ["com.docker.compose.", "io.rollout.", "desktop.docker.io/"];
 
 /// A Compose project whose one service is the container.

@@ -5,8 +5,8 @@ use std::{io, time::Duration};
 use tokio::{process::Command, sync::Semaphore, time::timeout};
 
 use super::{
+    child_stream::ChildStream,
     greeting::{Failure, greet},
-    pipe::Pipe,
     stream::Stream,
 };
 use crate::error::{Error, Result};
@@ -57,9 +57,9 @@ impl DockerCli {
             "SSH_ASKPASS_REQUIRE",
             if may_ask { "force" } else { "never" },
         );
-        let mut pipe = Pipe::start(docker).map_err(|error| not_started(&error))?;
-        match timeout(ANSWER_TIMEOUT, greet(&mut pipe)).await {
-            Ok(Ok(())) => Ok(Stream::new(pipe)),
+        let mut child = ChildStream::start(docker).map_err(|error| not_started(&error))?;
+        match timeout(ANSWER_TIMEOUT, greet(&mut child)).await {
+            Ok(Ok(())) => Ok(Stream::new(child)),
             Ok(Err(Failure::Foreign(line))) => {
                 let error = Error::failed(format!("not an answer of a Docker engine: {line:?}"));
                 Err(match self.ssh() {
@@ -67,7 +67,7 @@ impl DockerCli {
                     None => error,
                 })
             }
-            Ok(Err(_)) => Err(self.explain(&pipe.end().await)),
+            Ok(Err(_)) => Err(self.explain(&child.end().await)),
             Err(_) => Err(Error::failed(format!(
                 "no answer within {} s",
                 ANSWER_TIMEOUT.as_secs()

@@ -37,30 +37,30 @@ impl Front {
         match action {
             "die" => {
                 self.stopped.insert(name.to_owned(), Instant::now());
-                self.events.notice(went(*role, name));
+                self.events.notice(stopped(*role, name));
             }
             "start" => {
                 let since = self.stopped.remove(name);
                 self.events
-                    .notice(came_back(*role, name, since.map(|since| since.elapsed())));
+                    .notice(started(*role, name, since.map(|since| since.elapsed())));
             }
             _ => {}
         }
     }
 }
 
-fn went(role: Role, name: &str) -> String {
+fn stopped(role: Role, name: &str) -> String {
     match role {
         Role::Traefik => format!(
-            "Traefik {name} went away; what comes through it fails until it is back, whichever version is live"
+            "Traefik {name} stopped: requests through it fail until it runs again, whichever version is live"
         ),
         Role::SocketProxy => format!(
-            "the socket proxy {name} went away; Traefik keeps what it has read until it is back"
+            "the socket proxy {name} stopped: Traefik keeps its last configuration until the socket proxy runs again"
         ),
     }
 }
 
-fn came_back(role: Role, name: &str, after: Option<Duration>) -> String {
+fn started(role: Role, name: &str, after: Option<Duration>) -> String {
     let what = match role {
         Role::Traefik => "Traefik",
         Role::SocketProxy => "the socket proxy",
@@ -107,10 +107,10 @@ mod tests {
         let notices = recorder.0.lock().unwrap().join("\n");
         let lines: Vec<&str> = notices.lines().collect();
         assert_eq!(lines.len(), 3, "{notices}");
-        assert!(lines[0].starts_with("Traefik edge went away"), "{notices}");
+        assert!(lines[0].starts_with("Traefik edge stopped"), "{notices}");
         assert_eq!(lines[1], "Traefik edge was started again after 1.5 s");
         assert!(
-            lines[2].starts_with("the socket proxy sp went away"),
+            lines[2].starts_with("the socket proxy sp stopped"),
             "{notices}"
         );
     }

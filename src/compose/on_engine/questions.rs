@@ -219,9 +219,9 @@ async fn a_pull_asks_the_registry_only_when_it_has_to() {
             .await
             .unwrap_err();
         assert_eq!(error.outcome, Outcome::Failed);
-        let said = "could not pull the image of far: ";
+        let begin = "could not pull the image of far: ";
         assert!(
-            error.message.starts_with(said) && !error.message.contains('\n'),
+            error.message.starts_with(begin) && !error.message.contains('\n'),
             "{suite}: {}",
             error.message
         );

@@ -230,8 +230,8 @@ async fn an_upgraded_connection_carries_bytes_both_ways() {
 async fn an_engine_that_does_not_answer_is_a_bad_gateway() {
     let mut scene = scene().await;
     scene.engine = FakeEngine::start(old_and_new);
-    let gone = scene
+    let answer = scene
         .ask("GET", "/v1.41/containers/json", Value::Null)
         .await;
-    assert_eq!(gone.0, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.0, StatusCode::BAD_GATEWAY);
 }

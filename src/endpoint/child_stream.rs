@@ -23,14 +23,14 @@ const MAX_LINE: u64 = 8 * 1024;
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Standard input and output of a child, which is killed on drop.
-pub struct Pipe {
+pub struct ChildStream {
     child: Child,
     input: Option<ChildStdin>,
     output: ChildStdout,
     errors: JoinHandle<Vec<String>>,
 }
 
-impl Pipe {
+impl ChildStream {
     pub fn start(mut command: Command) -> io::Result<Self> {
         command
             .stdin(Stdio::piped())
@@ -80,7 +80,7 @@ async fn lines(stream: impl AsyncRead + Unpin) -> Vec<String> {
     kept
 }
 
-impl AsyncRead for Pipe {
+impl AsyncRead for ChildStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -90,7 +90,7 @@ impl AsyncRead for Pipe {
     }
 }
 
-impl AsyncWrite for Pipe {
+impl AsyncWrite for ChildStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
