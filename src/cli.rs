@@ -182,7 +182,7 @@ pub struct TargetArgs {
     /// Environment file; repeat for several
     #[arg(long = "env-file", value_name = "FILE", global = true, help_heading = PROJECT)]
     pub env_files: Vec<String>,
-    /// Address of the engine [default: DOCKER_HOST, else the current context]
+    /// Address of the engine; ssh:// and TLS need the Docker CLI [default: DOCKER_HOST, else the current context]
     #[arg(short = 'H', long, value_name = "ADDRESS", global = true, help_heading = PROJECT)]
     pub host: Option<String>,
     /// Docker context [default: DOCKER_CONTEXT, else the current one]

@@ -1,4 +1,4 @@
-//! The `docker compose` command: what it says about a project, and what it is told to do.
+//! The `docker compose` command: reads the project, and pulls, builds and creates.
 
 pub mod check;
 mod command;
@@ -29,7 +29,7 @@ use tokio::process::Command;
 
 use command::{Finished, run};
 pub use project::*;
-use reason::{Telling, reason};
+use reason::{Which, reason};
 
 use crate::{
     docker_http::Upstream,
@@ -38,10 +38,10 @@ use crate::{
     model::ContainerId,
 };
 
-/// How `docker compose` is called: everything that Compose's own discovery needs, nothing interpreted by us.
+/// The options for Compose's own discovery of the project, passed on unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Invocation {
-    /// `-f`, in order; `-` is standard input, which is read once.
+    /// `-f`, in order; `-` is standard input.
     pub files: Vec<String>,
     pub project_name: Option<String>,
     pub project_directory: Option<PathBuf>,
@@ -49,75 +49,71 @@ pub struct Invocation {
     pub env_files: Vec<String>,
 }
 
-/// Which image a pull leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pull {
-    /// As the service's `pull_policy` says.
+    /// The service's `pull_policy`.
     #[default]
     Policy,
-    /// The newest of its name.
     Always,
-    /// Pulled only where the engine has none.
     Missing,
     Never,
 }
 
 pub struct CreateRequest<'a> {
-    /// The project, as [`Compose::project`] gave it.
+    /// From [`Compose::project`].
     pub project: &'a Project,
-    /// The service whose new set is made.
     pub service: &'a str,
-    /// Containers of the new set.
+    /// Containers in the new set.
     pub replicas: u32,
-    /// Every service that it depends on, directly or not, with the number of its containers as observed.
+    /// Every direct or indirect dependency, with its current number of containers.
     pub dependencies: Vec<(String, u32)>,
-    /// The rollout id; part of the temporary names, so only letters, digits, `_`, `.` and `-`.
+    /// The rollout id. It is part of the temporary names, so it has only letters, digits, `_`, `.` and `-`.
     pub rollout: &'a str,
-    /// The container that is the rollout's lock; once it is gone, nothing more is made.
+    /// The container that is the rollout's lock. Without it, nothing more is created.
     pub lock: Option<&'a str>,
-    /// Our labels; `io.rollout.id` and `io.rollout.name` are added.
+    /// Our own labels, to which `io.rollout.id` and `io.rollout.name` are added.
     pub labels: BTreeMap<String, String>,
     pub anonymous_volumes: AnonymousVolumes,
 }
 
-/// What becomes of volumes without a name, which no new container would see.
+/// What to do about anonymous volumes, which a new container does not get from an old one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnonymousVolumes {
-    /// Nothing is created where the service has any.
+    /// Refuse a service that has anonymous volumes.
     Refuse,
-    /// New containers start with empty ones.
+    /// New containers start with empty volumes.
     Renew,
-    /// New containers take over those of these earlier ones.
+    /// New containers take over the volumes of these containers.
     Inherit(Vec<ContainerId>),
 }
 
-/// A `docker compose` that was found and answers.
+/// An installed Docker Compose, and the project that its options select.
 pub struct Compose {
     program: find::Program,
     version: String,
     invocation: Invocation,
     engine: Upstream,
-    /// Where its commands reach the engine.
+    /// Kept for its socket, through which commands reach the engine.
     _forward: Arc<Forward>,
-    /// What `-f -` reads: it can be had once, and several commands need it.
+    /// Standard input for `-f -`, read once and used by several commands.
     stdin: Option<Vec<u8>>,
 }
 
 impl Compose {
-    /// The version, without a leading `v`.
+    /// Without a leading `v`.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The project with the services that are enabled now.
+    /// The project with its enabled services.
     pub async fn project(&self) -> Result<Project> {
         self.project_for(&[]).await
     }
 
-    /// The project as `up SERVICE…` sees it: a named service behind a profile is enabled, with what it depends on.
+    /// The project as for `up SERVICE…`: enables a named service with an inactive profile, and its dependencies.
     ///
-    /// Refused with one line where Compose cannot read the project. An unknown name is no error here, but
-    /// [`Project::service`] then knows the names behind profiles too.
+    /// Refused with one line where Compose cannot read the project. An unknown name is not an error here;
+    /// [`Project::service`] then also suggests services with inactive profiles.
     pub async fn project_for(&self, services: &[&str]) -> Result<Project> {
         let mut project = self.parse(&self.config(&[]).await?)?;
         project.directory = self.project_directory();
@@ -141,7 +137,7 @@ impl Compose {
         Ok(project)
     }
 
-    /// Pulls the image of one service; each line of progress goes to `on_line`.
+    /// Passes each line of progress to `on_line`.
     pub async fn pull(
         &self,
         service: &str,
@@ -160,7 +156,7 @@ impl Compose {
         self.act(None, &arguments, &doing, on_line).await
     }
 
-    /// Builds the image of one service; each line of progress goes to `on_line`.
+    /// Passes each line of progress to `on_line`.
     pub async fn build(&self, service: &str, on_line: impl FnMut(String)) -> Result<()> {
         let doing = format!("could not build the image of {service}");
         self.act(None, &["build", service], &doing, on_line).await
@@ -180,7 +176,7 @@ impl Compose {
         self.ask(command, self.stdin.as_deref()).await
     }
 
-    /// The names of all services, those behind profiles included; empty where the profiles exclude each other.
+    /// The names of all services with any profile; empty where Compose cannot enable all profiles together.
     async fn all_names(&self) -> BTreeSet<String> {
         let mut command = self.command(None);
         command.args(["--profile", "*", "config", "--services"]);
@@ -192,7 +188,7 @@ impl Compose {
             .collect()
     }
 
-    /// Runs a command that only reads; its output, or a refusal in one line.
+    /// Runs a command that only reads. Returns its output, or a refusal in one line.
     async fn ask(&self, command: Command, stdin: Option<&[u8]>) -> Result<String> {
         let finished = self.finish(command, stdin, |_| ()).await?;
         if finished.status.success() {
@@ -200,7 +196,7 @@ impl Compose {
         }
         Err(Error::refused(format!(
             "docker compose: {}",
-            reason(&finished.errors, Telling::First)
+            reason(&finished.errors, Which::First)
         )))
     }
 
@@ -218,7 +214,7 @@ impl Compose {
         if finished.status.success() {
             return Ok(());
         }
-        let reason = reason(&finished.errors, Telling::Last);
+        let reason = reason(&finished.errors, Which::Last);
         Err(Error::failed(format!("{doing}: {reason}")))
     }
 
@@ -237,7 +233,7 @@ impl Compose {
         })
     }
 
-    /// The command on the project as the user gave it, on the engine or a view of it.
+    /// A command on the user's project, sent to the engine or to a view of it.
     fn command(&self, view: Option<&str>) -> Command {
         let mut command = self.program.command(view);
         let given = &self.invocation;
@@ -259,7 +255,7 @@ impl Compose {
         command
     }
 
-    /// What Compose puts between project, service and number (its `api.Separator`).
+    /// The separator between project, service and number in names (Compose's `api.Separator`).
     pub fn separator(&self) -> &'static str {
         let old = self.program.variable("COMPOSE_COMPATIBILITY");
         let old = old.unwrap_or_default().to_lowercase();
@@ -268,13 +264,13 @@ impl Compose {
     }
 }
 
-/// A project from what `docker compose config` would print, for tests of others.
+/// A project from the output of `docker compose config`, for tests of other modules.
 #[cfg(test)]
 pub(crate) fn resolved(text: &str) -> Result<Project, String> {
     parse::project(text, "-")
 }
 
-/// A command as it would be typed.
+/// A command as one line, for the log.
 fn words(command: &std::process::Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();

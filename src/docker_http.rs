@@ -1,4 +1,4 @@
-//! Forwards Docker's HTTP API, streams and upgrades included; what to change on the way is the caller's rewrite.
+//! An HTTP client of Docker's API that forwards requests, streams and upgrades.
 
 use std::task::{Context, Poll};
 
@@ -15,11 +15,9 @@ use crate::{endpoint::Stream, error::Error};
 
 pub use crate::endpoint::Endpoint;
 
-/// Any failure below a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// A body that is sent, whatever it is made of.
 pub type Body = BoxBody<Bytes, BoxError>;
-/// The largest answer that is read whole in order to be rewritten, in bytes.
+/// The largest answer that is read whole, in bytes.
 pub const MAX_REWRITTEN: usize = 64 * 1024 * 1024;
 
 /// A pooled client of one engine; clones share the pool.
@@ -35,14 +33,14 @@ impl Upstream {
         Self { client }
     }
 
-    /// Sends a request whose URI is a path and query; answers as soon as the engine's head is there.
+    /// Sends a request whose URI is a path and query. Returns when the head of the answer has arrived.
     pub async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, BoxError> {
         let path = request
             .uri()
             .path_and_query()
             .cloned()
             .unwrap_or(PathAndQuery::from_static("/"));
-        // The authority only fills the Host header: the connector ignores it.
+        // Only for the Host header; the connector ignores it.
         *request.uri_mut() = Uri::builder()
             .scheme("http")
             .authority("docker")
@@ -60,7 +58,7 @@ impl Upstream {
         Ok((status, read_whole(response.into_body()).await?))
     }
 
-    /// Passes a request through as it is, a connection upgrade (attach, exec, build sessions) included.
+    /// Forwards a request unchanged, with a connection upgrade (attach, exec, build sessions).
     pub async fn forward(&self, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let upgrades = request.headers().contains_key(header::UPGRADE);
         let client_side = upgrades.then(|| hyper::upgrade::on(&mut request));
@@ -95,12 +93,10 @@ where
         .to_bytes())
 }
 
-/// A body without a byte.
 pub fn empty() -> Body {
     full(Bytes::new())
 }
 
-/// A body of known bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
@@ -117,12 +113,12 @@ pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
     response
 }
 
-/// An error in the shape of Docker's own: `{"message": …}`.
+/// An error in Docker's format: `{"message": …}`.
 pub fn refusal(status: StatusCode, message: &str) -> Response<Body> {
     json(status, &serde_json::json!({ "message": message }))
 }
 
-/// Dials one engine for a client of hyper's, whatever the URI says; its errors are [`Endpoint::dial`]'s.
+/// Dials one engine for hyper's client, and ignores the URI. Its errors are those of [`Endpoint::dial`].
 #[derive(Clone)]
 pub struct Connector(pub Endpoint);
 
@@ -152,7 +148,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_without_an_end_is_an_error_once_it_is_too_large() {
+    async fn an_endless_body_is_an_error_once_it_is_too_large() {
         const CHUNK: usize = 1024 * 1024;
         let read = Cell::new(0);
         let endless = stream::repeat_with(|| {

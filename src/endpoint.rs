@@ -1,13 +1,17 @@
-//! Where a Docker engine answers, and a connection to it: one dialer for everything that talks with the engine.
+//! The address of a Docker engine, and a connection to it. Everything that talks to an engine dials here.
+//!
+//! A unix socket and plain TCP are dialled directly, also where a Docker context names them: a process for each
+//! connection costs time. TLS and ssh go through `docker system dial-stdio`, with Docker's own options, variables and
+//! contexts.
 
 mod address;
+mod child_stream;
 mod context;
+mod docker_cli;
 mod find;
 mod forward;
 mod greeting;
-mod ssh;
 mod stream;
-mod tls;
 
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
@@ -16,40 +20,32 @@ use tokio::{
     time::timeout,
 };
 
-use self::{
-    address::Address,
-    ssh::Target,
-    tls::{Client, Material},
-};
-pub use self::{forward::Forward, stream::Stream, tls::any_certificate};
+use self::{address::Address, docker_cli::DockerCli};
+pub use self::{forward::Forward, stream::Stream};
 use crate::error::{Error, Result};
 
-/// Where Docker's own commands look when nothing else is named.
+/// Docker's own default.
 const DEFAULT: &str = "unix:///var/run/docker.sock";
-/// The ports that Docker takes for `tcp://` without one, and with TLS.
+/// Docker's ports for `tcp://` without a port, without and with TLS.
 const PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
-/// For a host that does not answer; as ssh is told for `ssh://` (docker/cli, connhelper).
+/// As long as Docker's own ssh gets (docker/cli, connhelper).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const ANOTHER: &str = "name another one with -H, --context or DOCKER_HOST";
 
-/// Where a Docker engine answers.
 #[derive(Clone, Debug)]
 pub enum Endpoint {
-    /// A socket on this machine.
     Unix(PathBuf),
     Tcp(Address),
-    Tls(Address, Client),
-    /// The engine of a host that ssh reaches.
-    Ssh(Target),
+    DockerCli(DockerCli),
 }
 
 impl FromStr for Endpoint {
     type Err = Error;
 
-    /// Reads a `DOCKER_HOST` value, no certificates given.
+    /// Reads a `DOCKER_HOST` value, without TLS.
     fn from_str(host: &str) -> Result<Self> {
-        Self::new(host, None)
+        Self::new(host, false)
     }
 }
 
@@ -58,36 +54,40 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) | Self::Tls(address, _) => write!(f, "tcp://{address}"),
-            Self::Ssh(target) => target.fmt(f),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::DockerCli(cli) => f.write_str(&cli.host),
         }
     }
 }
 
 impl Endpoint {
-    /// Reads an engine's address as Docker does; `material` is what TLS over `tcp://` would use.
+    /// Reads an address as Docker does; `tls` is whether Docker uses TLS for `tcp://`.
     ///
-    /// Refused: another scheme, a malformed address, certificates that cannot be read.
-    fn new(host: &str, material: Option<Material>) -> Result<Self> {
+    /// Refuses another scheme and a malformed TCP address. Docker itself checks the rest when it connects.
+    fn new(host: &str, tls: bool) -> Result<Self> {
         let host = if host.is_empty() { DEFAULT } else { host };
         if host.starts_with('/') {
             return Ok(Self::Unix(PathBuf::from(host)));
         }
-        let malformed = |why| {
-            Error::refused(format!("{host:?} is no address of an engine: {why}")).hint(ANOTHER)
+        let tcp = |rest, port| {
+            Address::parse(rest, port).map_err(|why| {
+                Error::refused(format!("{host:?} is not an engine's address: {why}")).hint(ANOTHER)
+            })
         };
-        let tcp = |rest, port| Address::parse(rest, port).map_err(malformed);
-        match (host.split_once("://"), material) {
-            (Some(("unix", path)), _) => Ok(Self::Unix(PathBuf::from(path))),
-            (Some(("ssh", _)), _) => Target::parse(host).map(Self::Ssh).map_err(malformed),
-            (Some(("tcp", rest)), Some(material)) => {
-                Ok(Self::Tls(tcp(rest, TLS_PORT)?, material.client()?))
+        let with_tls = |rest, options: &[&str]| {
+            let address = format!("tcp://{}", tcp(rest, TLS_PORT)?);
+            Ok(Self::DockerCli(DockerCli::new(address, options)))
+        };
+        match host.split_once("://") {
+            Some(("unix", path)) => Ok(Self::Unix(PathBuf::from(path))),
+            Some(("ssh", rest)) => {
+                let address = format!("ssh://{}", rest.trim_end_matches('/'));
+                Ok(Self::DockerCli(DockerCli::new(address, &[])))
             }
-            (Some(("https", rest)), material) => Ok(Self::Tls(
-                tcp(rest, TLS_PORT)?,
-                material.unwrap_or_default().client()?,
-            )),
-            (Some(("tcp" | "http", rest)), _) => Ok(Self::Tcp(tcp(rest, PORT)?)),
+            Some(("tcp" | "https", rest)) if tls => with_tls(rest, &[]),
+            // Docker itself has no https://.
+            Some(("https", rest)) => with_tls(rest, &["--tlsverify"]),
+            Some(("tcp" | "http", rest)) => Ok(Self::Tcp(tcp(rest, PORT)?)),
             _ => Err(Error::refused(format!(
                 "cannot reach a Docker engine at {host:?}: only unix://, tcp://, https:// and ssh:// are supported"
             ))
@@ -95,9 +95,10 @@ impl Endpoint {
         }
     }
 
-    /// A new connection, on which an engine is known to answer where a tunnel could hide that none does.
+    /// Makes a connection. Through the Docker CLI, the engine has answered once on it: a process can start although
+    /// no engine answers.
     ///
-    /// The error fits "… does not answer: {error}", and its hint the cause.
+    /// The error completes "… does not answer: {error}"; its hint is the remedy.
     pub async fn dial(&self) -> Result<Stream> {
         match self {
             Self::Unix(path) => match UnixStream::connect(path).await {
@@ -105,13 +106,11 @@ impl Endpoint {
                 Err(error) => Err(not_opened(&error)),
             },
             Self::Tcp(address) => Ok(Stream::new(connect(address).await?)),
-            Self::Tls(address, client) => client.dial(connect(address).await?, &address.host).await,
-            Self::Ssh(target) => target.dial().await,
+            Self::DockerCli(cli) => cli.dial().await,
         }
     }
 }
 
-/// Why a unix socket cannot be connected to.
 fn not_opened(error: &io::Error) -> Error {
     let failed = Error::failed(error.to_string());
     match error.kind() {
@@ -141,7 +140,7 @@ mod tests {
     use crate::arbitrary::mutated_text;
 
     #[test]
-    fn a_socket_that_may_not_be_opened_is_a_matter_of_the_group() {
+    fn permission_denied_on_the_socket_hints_at_the_docker_group() {
         let hint = |kind| not_opened(&io::Error::from(kind)).hint;
         let denied = hint(io::ErrorKind::PermissionDenied).unwrap();
         assert!(denied.contains("group docker"), "{denied}");
@@ -153,8 +152,7 @@ mod tests {
         let kind = match &endpoint {
             Endpoint::Unix(_) => "unix",
             Endpoint::Tcp(_) => "tcp",
-            Endpoint::Tls(..) => "tls",
-            Endpoint::Ssh(_) => "ssh",
+            Endpoint::DockerCli(_) => "docker",
         };
         format!("{kind} {endpoint}")
     }
@@ -169,18 +167,18 @@ mod tests {
             ("tcp://:1234", "tcp tcp://127.0.0.1:1234"),
             ("tcp://[::1]:1234/", "tcp tcp://[::1]:1234"),
             ("http://far:80", "tcp tcp://far:80"),
-            ("https://far", "tls tcp://far:2376"),
-            ("ssh://me@far:22", "ssh ssh://me@far:22"),
+            ("https://far", "docker tcp://far:2376"),
+            ("ssh://[::1]/", "docker ssh://[::1]"),
+            ("ssh://me@far:22", "docker ssh://me@far:22"),
         ] {
             assert_eq!(read(host), is, "{host}");
         }
-        let insecure = Material::default().unverified();
-        let tls = Endpoint::new("tcp://far", Some(insecure)).unwrap();
-        assert!(matches!(tls, Endpoint::Tls(..)) && tls.to_string() == "tcp://far:2376");
+        let tls = Endpoint::new("tcp://far", true).unwrap();
+        assert!(matches!(tls, Endpoint::DockerCli(_)) && tls.to_string() == "tcp://far:2376");
     }
 
     #[test]
-    fn what_is_no_address_is_refused_in_one_line() {
+    fn a_malformed_address_is_refused_in_one_line() {
         for (host, why) in [
             (
                 "npipe:////./pipe/docker",
@@ -191,8 +189,6 @@ mod tests {
             ("tcp://far:1/path", "it has a path"),
             ("tcp://::1]:1234", "its brackets do not match"),
             ("tcp://[::1]1234", "no port stands behind its brackets"),
-            ("ssh://", "it names no host"),
-            ("ssh://me:secret@far", "it holds a password"),
         ] {
             let error = host.parse::<Endpoint>().unwrap_err();
             assert!(error.message.contains(why), "{host}: {error}");
@@ -201,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_serves_says_so() {
+    async fn a_missing_socket_is_named_in_the_error() {
         let error = Endpoint::Unix("/nowhere/docker.sock".into())
             .dial()
             .await

@@ -1,5 +1,5 @@
-//! The Docker engine: what is there, and the actions on containers. Calls go through here; other modules use bollard's
-//! types alone.
+//! A client of the Docker engine: it reads and changes containers, images and volumes. Other modules use bollard's types
+//! only.
 
 mod about;
 mod files;
@@ -48,18 +48,18 @@ use crate::{
     namespace, retry,
 };
 
-/// How long the engine may take for one call, in seconds.
+/// For a call that changes something, in seconds.
 const CALL_TIMEOUT: u64 = 120;
-/// And for a question, whose answer it only has to look up.
+/// For a call that only reads.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a question may stay without an answer before it is said what is waited for.
-const SILENCE: Duration = Duration::from_secs(2);
-/// Log lines that a failure shows.
+/// A read call that takes longer is announced.
+const ANNOUNCE_AFTER: Duration = Duration::from_secs(2);
+/// Number of log lines that a failure shows.
 const LOG_LINES: &str = "15";
-/// How long an answer that cannot be understood is asked for anew.
-const PASSING: Duration = Duration::from_secs(1);
-/// How long a helper that has ended may stand in the way of a removal.
-const UNTIDY: Duration = Duration::from_secs(10);
+/// How long a call is repeated whose answer cannot be parsed.
+const REPARSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an ended helper may block the removal of a container.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to one engine; clones share it.
 #[derive(Clone)]
@@ -68,23 +68,22 @@ pub struct Engine {
     endpoint: Endpoint,
 }
 
-/// A client that dials as everything else of ours does, upgrades (attach, exec) included. That the engine is silent is
-/// said once.
-fn through(endpoint: Endpoint, events: &Events) -> Result<Docker, Bollard> {
+/// A client that dials through [`Connector`], also for upgrades (attach, exec). A slow engine is announced once.
+fn client_of(endpoint: Endpoint, events: &Events) -> Result<Docker, Bollard> {
     let text = format!("waiting for the Docker engine at {endpoint}");
     let client = Client::builder(TokioExecutor::new()).build(Connector(endpoint));
-    let (events, said) = (events.clone(), Arc::new(AtomicBool::new(false)));
+    let (events, announced) = (events.clone(), Arc::new(AtomicBool::new(false)));
     Docker::connect_with_custom_transport(
         move |request: BollardRequest| {
             let client: Client<Connector, _> = client.clone();
-            let (text, events, said) = (text.clone(), events.clone(), said.clone());
-            let patient = is_patient(request.method(), request.uri().path());
+            let (text, events, announced) = (text.clone(), events.clone(), announced.clone());
+            let may_take_long = may_take_long(request.method(), request.uri().path());
             async move {
                 let mut answer = pin!(client.request(request));
-                if !patient {
-                    match timeout(SILENCE, &mut answer).await {
+                if !may_take_long {
+                    match timeout(ANNOUNCE_AFTER, &mut answer).await {
                         Ok(answer) => return answer.map_err(Bollard::from),
-                        Err(_) if said.swap(true, Ordering::Relaxed) => {}
+                        Err(_) if announced.swap(true, Ordering::Relaxed) => {}
                         Err(_) => events.notice(text),
                     }
                 }
@@ -97,12 +96,12 @@ fn through(endpoint: Endpoint, events: &Events) -> Result<Docker, Bollard> {
     )
 }
 
-/// Whether an answer may take its time: that of a change, and Podman's of events, which begins with the first.
-fn is_patient(method: &Method, path: &str) -> bool {
+/// Changes may take long, and so may Podman's event stream: its answer begins with the first event.
+fn may_take_long(method: &Method, path: &str) -> bool {
     !matches!(*method, Method::GET | Method::HEAD) || path.ends_with("/events")
 }
 
-/// In one line why nothing answers; who dialled knows what to do about it.
+/// The dialer's error in one line, with the dialer's hint.
 fn unreachable(endpoint: &Endpoint, error: &Bollard) -> Error {
     let dialled = causes(error).find_map(|cause| cause.downcast_ref::<Error>());
     let hint = dialled.and_then(|dialled| dialled.hint.clone());
@@ -112,81 +111,80 @@ fn unreachable(endpoint: &Endpoint, error: &Bollard) -> Error {
     Error::refused(format!("the Docker engine at {endpoint} does not answer: {why}")).hint(
         match hint {
             Some(hint) => hint,
-            None if wants_tls => "it wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory of its certificates".to_owned(),
+            None if wants_tls => "it requires TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory of its certificates".to_owned(),
             None => "start it, or name another one with -H, --context or DOCKER_HOST".to_owned(),
         },
     )
 }
 
-/// Asks again for a while where the answer is of a kind that passes by itself.
+/// Repeats a call for up to `total` while its error is a temporary one.
 async fn again<T>(
     total: Duration,
-    passes: fn(&Bollard) -> bool,
+    is_temporary: fn(&Bollard) -> bool,
     ask: impl AsyncFn() -> Result<T, Bollard>,
 ) -> Result<T, Bollard> {
     let answered = retry::for_a_while(total, async || match ask().await {
-        Err(error) if passes(&error) => Err(error),
+        Err(error) if is_temporary(&error) => Err(error),
         other => Ok(other),
     });
     answered.await?
 }
 
-/// While a container ends, Podman before 5.6 calls it `stopped` for a moment, a state that Docker's API does not have.
-fn is_unknown(error: &Bollard) -> bool {
+/// Podman before 5.6 reports the state `stopped` while a container ends, which Docker's API does not have.
+fn is_unparsable(error: &Bollard) -> bool {
     matches!(error, Bollard::JsonDataError { .. })
 }
 
-/// Podman keeps a container until what has joined its network is tidied away.
+/// Podman removes a container only after every container that joined its network.
 fn is_joined(error: &Bollard) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code: 500, message } if message.contains("has dependent containers"))
 }
 
-/// What a command in a container left behind.
+/// The result of a command in a container.
 #[derive(Clone, Debug)]
 pub struct ExecOutcome {
     pub code: i64,
-    /// What it wrote, both streams.
+    /// Standard output and standard error.
     pub output: String,
 }
 
-/// A command to run in a container, as Compose's `pre_stop` and docker-rollout's hook ask for it.
+/// A command to run in a container, as Compose's `pre_stop` and docker-rollout's hook define it.
 #[derive(Clone, Debug, Default)]
 pub struct ExecCommand {
-    /// Program and arguments.
     pub command: Vec<String>,
-    /// As whom; the container's own user where `None`.
+    /// The container's own user where `None`.
     pub user: Option<String>,
-    /// With all capabilities.
+    /// Runs with all capabilities.
     pub privileged: bool,
-    /// Where; the container's own directory where `None`.
+    /// The container's own directory where `None`.
     pub working_dir: Option<String>,
-    /// `KEY=value`, beside the container's own.
+    /// `KEY=value`, added to the container's own.
     pub environment: Vec<String>,
 }
 
-/// What matters of an image.
+/// The parts of an image that a rollout uses.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     /// `sha256:…`.
     pub id: String,
-    /// `repository@sha256:…`, as registries name it.
+    /// `repository@sha256:…`, one per registry.
     pub digests: Vec<String>,
-    /// Volumes that it declares, by path.
+    /// Paths of the volumes that it declares.
     pub volumes: Vec<String>,
-    /// Ports that it exposes, such as `80/tcp`.
+    /// Exposed ports, such as `80/tcp`.
     pub ports: Vec<String>,
-    /// Its labels, which its containers have too.
+    /// Its containers inherit them.
     pub labels: BTreeMap<String, String>,
-    /// Its health check, which its containers have unless they are given another.
+    /// Its containers inherit it unless they have their own.
     pub check: Option<HealthConfig>,
-    /// All that it gives its containers, as the engine says it.
+    /// The whole config that its containers inherit.
     pub config: serde_json::Value,
 }
 
 impl Engine {
-    /// Connects and agrees on an API version; refused with one line when nothing answers.
+    /// Connects and negotiates an API version; refused with one line if the engine does not answer.
     pub async fn connect(endpoint: Endpoint, events: &Events) -> Result<Self> {
-        let docker = match through(endpoint.clone(), events) {
+        let docker = match client_of(endpoint.clone(), events) {
             Ok(docker) => docker.negotiate_version().await,
             Err(error) => Err(error),
         };
@@ -196,15 +194,15 @@ impl Engine {
         }
     }
 
-    /// One that is never asked.
+    /// A client that never sends a request.
     #[cfg(test)]
     pub fn unconnected(endpoint: Endpoint) -> Self {
-        let docker = through(endpoint.clone(), &Events::new(Vec::new())).unwrap();
+        let docker = client_of(endpoint.clone(), &Events::new(Vec::new())).unwrap();
         Self { docker, endpoint }
     }
 
-    /// For questions that are answered at once.
-    fn asked(&self) -> Docker {
+    /// The client for calls that only read.
+    fn reader(&self) -> Docker {
         self.docker.clone().with_timeout(ANSWER_TIMEOUT)
     }
 
@@ -212,13 +210,13 @@ impl Engine {
         &self.endpoint
     }
 
-    /// Whether it runs on this very machine, so that addresses and published ports of its containers are ours too.
+    /// True if the engine runs on this machine, so that its containers' addresses and published ports can be reached.
     ///
-    /// A socket may lead elsewhere: into a virtual machine, or through a tunnel.
+    /// A unix socket alone is no proof: it may lead into a virtual machine or through a tunnel.
     pub async fn is_here(&self) -> bool {
         let local = matches!(self.endpoint, Endpoint::Unix(_));
         let info = match local {
-            true => self.asked().info().await.ok(),
+            true => self.reader().info().await.ok(),
             false => None,
         };
         let own = nix::unistd::gethostname().ok();
@@ -226,7 +224,7 @@ impl Engine {
         own.is_some() && info.and_then(|info| info.name) == own
     }
 
-    /// Every replica of a service in any state, one-offs and hooks aside, in the order of their numbers.
+    /// Every replica of a service in any state, without one-offs and hooks, in the order of their numbers.
     pub async fn replicas(&self, key: &ServiceKey) -> Result<Vec<Replica>> {
         let labels = vec![
             format!("{}={}", label::COMPOSE_PROJECT, key.project),
@@ -237,13 +235,13 @@ impl Engine {
         self.replicas_among(&listed, key).await
     }
 
-    /// The same, where the containers were listed already.
+    /// As [`Self::replicas`], from a list of containers.
     pub async fn replicas_among(
         &self,
         listed: &[ContainerSummary],
         key: &ServiceKey,
     ) -> Result<Vec<Replica>> {
-        let mut replicas = self.whole(shared::of_service(listed, key)).await?;
+        let mut replicas = self.inspected(shared::of_service(listed, key)).await?;
         replicas.sort_by_key(|replica| {
             (
                 replica
@@ -256,8 +254,8 @@ impl Engine {
         Ok(replicas)
     }
 
-    /// Listed containers as replicas; one that is gone by now is left out.
-    async fn whole<'a>(
+    /// Inspects listed containers; one that was removed since is left out.
+    async fn inspected<'a>(
         &self,
         listed: impl Iterator<Item = &'a ContainerSummary>,
     ) -> Result<Vec<Replica>> {
@@ -267,24 +265,24 @@ impl Engine {
         Ok(inspected.filter_map(read::replica).collect())
     }
 
-    /// The containers that have all of these labels, as the engine lists them.
+    /// Lists the containers that have all of these labels.
     pub async fn matching(&self, labels: Vec<String>, all: bool) -> Result<Vec<ContainerSummary>> {
         let filters = HashMap::from([("label".to_owned(), labels)]);
         let options = query::ListContainersOptionsBuilder::default()
             .all(all)
             .filters(&filters)
             .build();
-        let asked = async || self.asked().list_containers(Some(options.clone())).await;
-        let list = again(PASSING, is_unknown, asked).await;
+        let asked = async || self.reader().list_containers(Some(options.clone())).await;
+        let list = again(REPARSE_TIMEOUT, is_unparsable, asked).await;
         list.map_err(|error| failed("list containers", &error))
     }
 
-    /// Everything that runs, as the engine lists it; what is in another container's network namespace has its networks.
+    /// Lists running containers. One in another container's network namespace is shown with that container's networks.
     pub async fn running(&self) -> Result<Vec<ContainerSummary>> {
         Ok(shared::with_networks(self.list(false).await?))
     }
 
-    /// Every container in whatever state, as the engine lists it.
+    /// Lists containers in any state.
     pub async fn containers(&self) -> Result<Vec<ContainerSummary>> {
         self.list(true).await
     }
@@ -293,29 +291,29 @@ impl Engine {
         let options = query::ListContainersOptionsBuilder::default()
             .all(all)
             .build();
-        let asked = async || self.asked().list_containers(Some(options.clone())).await;
-        let list = again(PASSING, is_unknown, asked).await;
+        let asked = async || self.reader().list_containers(Some(options.clone())).await;
+        let list = again(REPARSE_TIMEOUT, is_unparsable, asked).await;
         list.map_err(|error| failed("list containers", &error))
     }
 
-    /// One container whole; `None` where it does not exist.
+    /// `None` where the container does not exist.
     pub async fn inspect(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
-        let asked = async || self.asked().inspect_container(id, None).await;
-        match again(PASSING, is_unknown, asked).await {
+        let asked = async || self.reader().inspect_container(id, None).await;
+        match again(REPARSE_TIMEOUT, is_unparsable, asked).await {
             Ok(inspect) => Ok(Some(inspect)),
             Err(error) if is_status(&error, 404) => Ok(None),
             Err(error) => Err(failed("inspect a container", &error)),
         }
     }
 
-    /// One replica; `None` where it does not exist any more.
+    /// `None` where the replica does not exist any more.
     pub async fn replica(&self, id: &ContainerId) -> Result<Option<Replica>> {
         Ok(self.inspect(&id.0).await?.and_then(read::replica))
     }
 
-    /// An image by reference or id; `None` where the engine does not have it.
+    /// Inspects an image by reference or id; `None` where the engine does not have it.
     pub async fn image(&self, reference: &str) -> Result<Option<Image>> {
-        match self.asked().inspect_image(reference).await {
+        match self.reader().inspect_image(reference).await {
             Ok(image) => Ok(Some(image_of(image))),
             Err(error) if is_status(&error, 404) => Ok(None),
             Err(error) => Err(failed("inspect an image", &error)),
@@ -333,7 +331,7 @@ impl Engine {
             .map_err(|error| failed("read events", &error))
     }
 
-    /// Sends the stop signal of the container and waits out its grace period; fine where it does not run.
+    /// Sends the container's stop signal and waits up to its grace period. Succeeds if it does not run.
     pub async fn stop(&self, id: &ContainerId) -> Result<()> {
         if let Ok(Some(replica)) = self.replica(id).await
             && replica.run == crate::model::Run::Paused
@@ -343,12 +341,12 @@ impl Engine {
                 .await
                 .map_err(|error| failed("unpause a container", &error))?;
         }
-        // The engine answers when the container has stopped, which a grace period may put off for longer than any call.
-        let patience = self.grace(id).await + Duration::from_secs(CALL_TIMEOUT);
+        // The engine answers only after the container has stopped, so the grace period adds to the timeout.
+        let timeout = self.grace(id).await + Duration::from_secs(CALL_TIMEOUT);
         tolerate(
             self.docker
                 .clone()
-                .with_timeout(patience)
+                .with_timeout(timeout)
                 .stop_container(&id.0, Some(query::StopContainerOptions::default()))
                 .await,
             &[304, 404],
@@ -356,7 +354,7 @@ impl Engine {
         )
     }
 
-    /// Starts a container that exists; fine where it runs.
+    /// Starts an existing container. Succeeds if it runs.
     pub async fn start(&self, id: &ContainerId) -> Result<()> {
         let started = self.docker.start_container(&id.0, None).await;
         tolerate(started, &[304], "start a container")
@@ -373,7 +371,7 @@ impl Engine {
         own.await.unwrap_or_default()
     }
 
-    /// Removes a stopped container, its anonymous volumes kept; fine where it is gone already.
+    /// Removes a stopped container but keeps its anonymous volumes. Succeeds if it does not exist.
     pub async fn remove(&self, id: &ContainerId) -> Result<()> {
         let options = query::RemoveContainerOptionsBuilder::default()
             .force(false)
@@ -383,14 +381,14 @@ impl Engine {
             let options = Some(options.clone());
             self.docker.remove_container(&id.0, options).await
         };
-        match again(UNTIDY, is_joined, removed).await {
-            // 409: somebody else's removal is under way.
-            Err(error) if is_status(&error, 409) => self.wait_gone(id).await,
+        match again(HELPER_TIMEOUT, is_joined, removed).await {
+            // 409: another removal is in progress.
+            Err(error) if is_status(&error, 409) => self.wait_removed(id).await,
             other => tolerate(other, &[404], "remove a container"),
         }
     }
 
-    async fn wait_gone(&self, id: &ContainerId) -> Result<()> {
+    async fn wait_removed(&self, id: &ContainerId) -> Result<()> {
         let options = query::WaitContainerOptionsBuilder::default()
             .condition("removed")
             .build();
@@ -414,7 +412,7 @@ impl Engine {
             .map_err(|error| failed("rename a container", &error))
     }
 
-    /// The last lines that a container logged, both streams: as many as a failure shows.
+    /// The last lines that a container logged on both streams, as many as a failure shows.
     pub async fn last_lines(&self, id: &ContainerId) -> Vec<String> {
         let options = query::LogsOptionsBuilder::default()
             .stdout(true)
@@ -430,7 +428,7 @@ impl Engine {
         text.concat().lines().map(str::to_owned).collect()
     }
 
-    /// Bytes received and sent on all networks of a container together.
+    /// Bytes received and sent by a container, summed over its networks.
     pub async fn network_bytes(&self, id: &ContainerId) -> Result<(u64, u64)> {
         let options = query::StatsOptionsBuilder::default()
             .stream(false)
@@ -451,7 +449,7 @@ impl Engine {
         ))
     }
 
-    /// The engine's clock, in milliseconds since 1970 (`/info` SystemTime), falling back to ours.
+    /// The engine's clock in milliseconds since 1970 (`/info` SystemTime), or this machine's clock.
     pub async fn clock_ms(&self) -> u64 {
         match self.own_clock_ms().await {
             Some(ms) => ms,
@@ -459,13 +457,13 @@ impl Engine {
         }
     }
 
-    /// The engine's clock alone; `None` where it does not say.
+    /// The engine's clock; `None` where the engine does not report it.
     pub async fn own_clock_ms(&self) -> Option<u64> {
-        let time = self.asked().info().await.ok()?.system_time?;
+        let time = self.reader().info().await.ok()?.system_time?;
         instant(&time).map(since_1970)
     }
 
-    /// Removes one of our own containers, running or not.
+    /// Removes one of our own containers, also while it runs.
     pub async fn discard(&self, id: &str) -> Result<()> {
         let options = query::RemoveContainerOptionsBuilder::default()
             .force(true)
@@ -478,14 +476,14 @@ impl Engine {
         )
     }
 
-    /// Makes an image of helpers from a root file system in a tar archive.
+    /// Imports the image of helpers from a tar archive of its root file system.
     pub async fn import_image(&self, tar: Vec<u8>, repo: &str, tag: &str) -> Result<()> {
-        let speaks = format!("LABEL {}={}", label::HELPER, namespace::PROTOCOL);
+        let protocol = format!("LABEL {}={}", label::HELPER, namespace::PROTOCOL);
         let options = query::CreateImageOptionsBuilder::default()
             .from_src("-")
-            // With the tag in a parameter of its own, Podman before 4.6 would forget it.
+            // Podman before 4.6 ignores the separate parameter for the tag.
             .repo(&format!("{repo}:{tag}"))
-            .changes(vec!["ENTRYPOINT [\"/rollout\"]".to_owned(), speaks])
+            .changes(vec!["ENTRYPOINT [\"/rollout\"]".to_owned(), protocol])
             .build();
         let body = bollard::body_full(tar.into());
         self.docker
@@ -498,7 +496,7 @@ impl Engine {
 
 fn image_of(image: ImageInspect) -> Image {
     let config = image.config.unwrap_or_default();
-    // A record of plain values has nothing that JSON cannot say.
+    // Plain values always serialize.
     let whole = serde_json::to_value(&config).unwrap_or_default();
     Image {
         config: whole,
@@ -520,7 +518,7 @@ fn since_1970(time: std::time::SystemTime) -> u64 {
         .map_or(0, |since| since.as_millis() as u64)
 }
 
-/// The engine writes its local time with an offset (RFC 3339); humantime reads UTC alone.
+/// Reads RFC 3339 with an offset, as the engine writes it; humantime reads UTC only.
 fn instant(time: &str) -> Option<std::time::SystemTime> {
     let at = time.rfind(['+', '-', 'Z']).filter(|at| *at > 10)?;
     let (local, offset) = time.split_at(at);
@@ -528,7 +526,7 @@ fn instant(time: &str) -> Option<std::time::SystemTime> {
     let Some((hours, minutes)) = offset[1..].split_once(':') else {
         return Some(local);
     };
-    // Times of day, so that no sum overflows.
+    // As u8 the sum cannot overflow.
     let (hours, minutes): (u8, u8) = (hours.parse().ok()?, minutes.parse().ok()?);
     let offset_by = Duration::from_secs(u64::from(hours) * 3600 + u64::from(minutes) * 60);
     match offset.starts_with('-') {
@@ -541,9 +539,10 @@ fn is_status(error: &Bollard, status: u16) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code, .. } if *status_code == status)
 }
 
-fn tolerate(result: Result<(), Bollard>, fine: &[u16], what: &str) -> Result<()> {
+/// Treats errors with one of the `accepted` status codes as success.
+fn tolerate(result: Result<(), Bollard>, accepted: &[u16], what: &str) -> Result<()> {
     match result {
-        Err(error) if !fine.iter().any(|status| is_status(&error, *status)) => {
+        Err(error) if !accepted.iter().any(|status| is_status(&error, *status)) => {
             Err(failed(what, &error))
         }
         _ => Ok(()),
@@ -552,16 +551,16 @@ fn tolerate(result: Result<(), Bollard>, fine: &[u16], what: &str) -> Result<()>
 
 fn failed(what: &str, error: &Bollard) -> Error {
     let why = plain(error);
-    let silent = causes(error).any(|cause| cause.is::<Error>());
-    let who = if silent {
+    let not_connected = causes(error).any(|cause| cause.is::<Error>());
+    let prefix = if not_connected {
         "the engine does not answer: "
     } else {
         ""
     };
-    Error::failed(format!("failed to {what}: {who}{why}"))
+    Error::failed(format!("failed to {what}: {prefix}{why}"))
 }
 
-/// An engine's error in one line.
+/// The engine's error in one line.
 fn plain(error: &Bollard) -> String {
     match error {
         Bollard::DockerResponseServerError { message, .. } => message.trim().replace('\n', " "),
@@ -574,7 +573,7 @@ fn plain(error: &Bollard) -> String {
     }
 }
 
-/// What an error came of, outermost first.
+/// The causes of an error, outermost first.
 fn causes(error: &Bollard) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     std::iter::successors(std::error::Error::source(error), |cause| cause.source())
 }
@@ -618,11 +617,11 @@ mod tests {
         event::{Event, Scope, Sink},
     };
 
-    /// Keeps the notices, and when each came.
+    /// Records each notice with its time.
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<(Instant, String)>>>);
+    struct Recorder(Arc<Mutex<Vec<(Instant, String)>>>);
 
-    impl Sink for Heard {
+    impl Sink for Recorder {
         fn event(&mut self, _: std::time::SystemTime, _: &Scope, event: &Event) {
             if let Event::Notice { text } = event {
                 let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -632,26 +631,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_engine_that_accepts_and_never_answers_is_named_after_two_seconds_and_once() {
+    async fn an_engine_that_never_answers_is_announced_once_after_two_seconds() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("engine.sock");
         let _listener = UnixListener::bind(&path).unwrap();
-        let heard = Heard::default();
-        let events = Events::new(vec![Box::new(heard.clone())]);
+        let recorder = Recorder::default();
+        let events = Events::new(vec![Box::new(recorder.clone())]);
         let began = Instant::now();
         let error = Engine::connect(Endpoint::Unix(path.clone()), &events).await;
         assert!(error.is_err_and(|error| error.message.contains("does not answer")));
-        let heard = heard.0.lock().unwrap().clone();
+        let notices = recorder.0.lock().unwrap().clone();
         let text = format!("waiting for the Docker engine at unix://{}", path.display());
-        assert_eq!(heard, [(began + SILENCE, text)]);
+        assert_eq!(notices, [(began + ANNOUNCE_AFTER, text)]);
     }
 
     #[test]
-    fn changes_and_events_may_take_their_time() {
-        assert!(!is_patient(&Method::GET, "/v1.41/containers/json"));
-        assert!(!is_patient(&Method::HEAD, "/_ping"));
-        assert!(is_patient(&Method::POST, "/containers/a/stop"));
-        assert!(is_patient(&Method::GET, "/v1.41/events"));
+    fn changes_and_events_may_take_long() {
+        assert!(!may_take_long(&Method::GET, "/v1.41/containers/json"));
+        assert!(!may_take_long(&Method::HEAD, "/_ping"));
+        assert!(may_take_long(&Method::POST, "/containers/a/stop"));
+        assert!(may_take_long(&Method::GET, "/v1.41/events"));
     }
 
     #[test]
@@ -671,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_that_no_place_has_is_no_instant() {
+    fn an_offset_that_overflows_is_no_instant() {
         assert_eq!(
             instant("2026-11-25T10:26:11.5+18446744073709551615:00"),
             None

@@ -18,6 +18,7 @@ mod stdio;
 mod tally;
 mod tcp_info;
 pub mod traffic;
+mod unverified_tls;
 mod watch;
 
 use std::num::NonZeroU16;

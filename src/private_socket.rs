@@ -1,4 +1,4 @@
-//! A Unix socket that only we and what we start can reach; it goes with its last owner.
+//! A unix socket that only this user can open. It is deleted on drop.
 
 use std::{
     io,
@@ -9,18 +9,18 @@ use std::{
 use tempfile::TempDir;
 use tokio::net::{UnixListener, UnixStream};
 
-/// The length of `sun_path` in Linux's `sockaddr_un` is 108 with its end; other systems have 104.
+/// `sun_path` in `sockaddr_un` has 108 bytes on Linux and 104 on other systems, with its terminator.
 const MAX_SOCKET_PATH: usize = 103;
 const SOCKET: &str = "docker.sock";
 const PREFIX: &str = "rollout-view-";
 
-/// Where a socket is, mode 0600 in a directory of mode 0700.
+/// A socket of mode 0600 in a directory of mode 0700.
 pub struct PrivateSocket {
     directory: TempDir,
 }
 
 impl PrivateSocket {
-    /// Listens; an error means that no directory could be made in which the path is short enough.
+    /// Fails where no directory can be created in which the path is short enough.
     pub async fn listen() -> io::Result<(Self, UnixListener)> {
         let directory = private_directory().await?;
         let socket = directory.path().join(SOCKET);
@@ -29,13 +29,13 @@ impl PrivateSocket {
         Ok((Self { directory }, listener))
     }
 
-    /// What to set `DOCKER_HOST` to.
+    /// The value for `DOCKER_HOST`.
     pub fn docker_host(&self) -> String {
         format!("unix://{}", self.directory.path().join(SOCKET).display())
     }
 }
 
-/// What a killed run left behind is swept.
+/// Creates the directory, and removes those that killed runs left.
 async fn private_directory() -> io::Result<TempDir> {
     let mut tried = None;
     for parent in [std::env::temp_dir(), PathBuf::from("/tmp")] {
@@ -60,7 +60,7 @@ fn fits(directory: &Path) -> bool {
     directory.join(SOCKET).as_os_str().len() <= MAX_SOCKET_PATH
 }
 
-/// Removes directories whose socket nobody serves any more.
+/// Removes directories whose socket has no listener any more.
 async fn sweep(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else {
         return;
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_socket_is_ours_alone_and_goes_with_its_owner() {
+    async fn the_socket_is_private_and_deleted_on_drop() {
         let (socket, _listener) = PrivateSocket::listen().await.unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         let directory = socket.directory.path().to_owned();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_killed_run_left_is_swept_and_what_is_served_stays() {
+    async fn sockets_of_killed_runs_are_removed_and_live_ones_stay() {
         let parent = tempfile::tempdir().unwrap();
         let (dead, alive) = (
             parent.path().join("rollout-view-a"),

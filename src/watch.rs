@@ -1,4 +1,4 @@
-//! Wakes whoever waits for something to happen to a service's containers.
+//! Wakes tasks that wait for a change of a service's containers.
 
 pub mod front;
 
@@ -18,10 +18,10 @@ use crate::{
 
 pub use self::front::{Front, Role};
 
-/// An event can be lost together with its stream: a waiter looks again after this long all the same.
-const LOST: Duration = Duration::from_secs(3);
+/// An event can be lost with its stream, so a waiter wakes after this time in any case.
+const WAKE_AFTER: Duration = Duration::from_secs(3);
 
-/// When each container last started and last died, by our own clock.
+/// The times when each container last started and last died, by this machine's clock.
 #[derive(Default)]
 struct Lives {
     started: HashMap<String, Instant>,
@@ -29,7 +29,7 @@ struct Lives {
 }
 
 impl Lives {
-    fn heard(&mut self, id: String, action: &str) {
+    fn record(&mut self, id: String, action: &str) {
         match action {
             "start" => drop(self.started.insert(id, Instant::now())),
             "die" => drop(self.died.insert(id, Instant::now())),
@@ -45,7 +45,7 @@ impl Lives {
     }
 }
 
-/// Container events of one service, as a wake-up call; what has changed, the waiter reads for itself.
+/// Wakes waiters at each container event of one service. The waiter reads what has changed.
 pub struct Watch {
     changed: Arc<Notify>,
     lives: Arc<Mutex<Lives>>,
@@ -53,16 +53,16 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to listen; after a lost stream it listens again, and wakes, since something may have been missed.
+    /// Subscribes to events. When the stream ends, it wakes the waiters, because events may be lost, and subscribes again.
     pub fn start(engine: &Engine, key: &ServiceKey) -> Self {
         Self::with_front(engine, key, Front::default())
     }
 
-    /// The same, and tells what happens to the containers in front of the service.
+    /// As [`Self::start`], and reports restarts of the containers in front of the service.
     pub fn with_front(engine: &Engine, key: &ServiceKey, mut front: Front) -> Self {
         let changed = Arc::new(Notify::new());
         let lives: Arc<Mutex<Lives>> = Arc::default();
-        let heard = lives.clone();
+        let shared = lives.clone();
         let (engine, key, notify) = (engine.clone(), key.clone(), changed.clone());
         let task = tokio::spawn(async move {
             loop {
@@ -75,14 +75,14 @@ impl Watch {
                     };
                     let action = event.action.unwrap_or_default();
                     if let Some(name) = attributes.get("name") {
-                        front.heard(name, &action);
+                        front.record(name, &action);
                     }
                     if is(label::COMPOSE_PROJECT, &key.project)
                         && is(label::COMPOSE_SERVICE, &key.service)
                         && matters(&action)
                     {
-                        let mut lives = heard.lock().unwrap_or_else(PoisonError::into_inner);
-                        lives.heard(actor.id.unwrap_or_default(), &action);
+                        let mut lives = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                        lives.record(actor.id.unwrap_or_default(), &action);
                         drop(lives);
                         notify.notify_waiters();
                     }
@@ -98,24 +98,24 @@ impl Watch {
         }
     }
 
-    /// When a container last started, by our own clock; `None` where that was before this watch began.
+    /// The last start of a container by this machine's clock; `None` where it was before this watch began.
     pub fn started(&self, id: &ContainerId) -> Option<Instant> {
         let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
         lives.started.get(&id.0).copied()
     }
 
-    /// How long a container was dead the last time, until now or until it was started again; `None` where it did not die.
+    /// The time from a container's last death to its next start, or to now; `None` where it did not die.
     pub fn dead_for(&self, id: &ContainerId) -> Option<Duration> {
         let lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
         lives.dead_for(&id.0)
     }
 
-    /// A call that is already listening when this returns: take it before reading the state that it guards.
+    /// Already subscribed when this returns: call it before reading the state, so that no change is missed.
     pub fn next(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut call = Box::pin(self.changed.clone().notified_owned());
         call.as_mut().enable();
         async move {
-            let _ = tokio::time::timeout(LOST, call).await;
+            let _ = tokio::time::timeout(WAKE_AFTER, call).await;
         }
     }
 }
@@ -126,14 +126,14 @@ impl Drop for Watch {
     }
 }
 
-/// Commands run inside a container are no change of it.
+/// Commands that run inside a container (`exec_…`) do not change it.
 fn matters(action: &str) -> bool {
     [
         "create",
         "start",
         "die",
         "destroy",
-        // Podman's word for it.
+        // Podman's `destroy`.
         "remove",
         "restart",
         "pause",
@@ -150,16 +150,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_container_is_dead_until_it_is_started_again() {
+    async fn a_container_is_dead_until_its_next_start() {
         let mut lives = Lives::default();
-        let heard = |lives: &mut Lives, action| lives.heard("a".to_owned(), action);
-        heard(&mut lives, "start");
+        let record = |lives: &mut Lives, action| lives.record("a".to_owned(), action);
+        record(&mut lives, "start");
         assert_eq!(lives.dead_for("a"), None);
         tokio::time::advance(Duration::from_secs(9)).await;
-        heard(&mut lives, "die");
+        record(&mut lives, "die");
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(lives.dead_for("a"), Some(Duration::from_secs(2)));
-        heard(&mut lives, "start");
+        record(&mut lives, "start");
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(lives.dead_for("a"), Some(Duration::from_secs(2)));
     }

@@ -115,7 +115,7 @@ async fn cut_back(
     let undone = newest.and_then(|newest| newest.rollout.clone());
     let image = run.any_image(key).await?;
     let ask = ask::undo(run.engine, key, &image, &owner::who()).await?;
-    let heard = tokio::time::timeout(HEARING, run.engine.gone(ask.id())).await;
+    let heard = tokio::time::timeout(HEARING, run.engine.wait_until_removed(ask.id())).await;
     if heard.is_err() {
         ask.withdraw().await?;
         return Ok(None);
@@ -129,7 +129,7 @@ async fn cut_back(
         "{} returns the traffic to the old replicas{image}",
         holder.whose()
     ));
-    let gone = tokio::time::timeout(GOING_BACK, run.engine.gone(holder.id())).await;
+    let gone = tokio::time::timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
     match gone {
         // The run may have had to finish; then its revision is undone like any other.
         Ok(()) => {

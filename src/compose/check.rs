@@ -1,40 +1,39 @@
-//! What makes two sets of a service impossible or unwise.
+//! Finds reasons against a second set of containers beside the old one.
 
 use std::collections::BTreeSet;
 
 use super::{HostPorts, Project, PublishedPort, Service};
 use crate::{check::Check, engine::shared::Joined, model::Replica};
 
-/// One reason why a second set cannot or should not stand beside the first.
+/// A reason against a second set beside the old one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What kind of thing it is, so that a flag can allow it.
+    /// Lets a flag allow it.
     pub kind: Kind,
-    /// One line, lower case, naming the thing.
+    /// One line, lower case.
     pub message: String,
     pub hint: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A published host port that only one container can have.
+    /// A published host port, which only one container can have.
     HostPort,
-    /// A network namespace that is not the container's own.
+    /// A network namespace that both sets would share.
     NetworkMode,
     StaticAddress,
     MacAddress,
-    /// A fixed name and several replicas.
+    /// A fixed name with several replicas.
     ContainerName,
-    /// Volumes that a new set would start without; allowed by `--renew-anon-volumes`.
+    /// Volumes that new containers would not get; `--renew-anon-volumes` allows it.
     AnonymousVolumes,
-    /// Another container that lives in this one's namespaces or volumes.
+    /// Another container shares this service's namespaces or volumes.
     Joined,
-    /// A dependency that the project does not have.
     UnknownDependency,
 }
 
 impl Kind {
-    /// The check whose finding it is.
+    /// The check that reports it.
     pub fn check(self) -> Check {
         match self {
             Self::HostPort => Check::HostPorts,
@@ -50,7 +49,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// Whether Compose could not create the new set either once the old one is stopped.
+    /// True if Compose cannot create the new set even after the old one is stopped.
     pub fn stops_one_set_too(self) -> bool {
         match self {
             Self::ContainerName | Self::UnknownDependency => true,
@@ -67,14 +66,14 @@ impl Kind {
 const RECREATE: &str = "roll with --strategy recreate (stops the old first)";
 const RENEW: &str = "move the data to a named volume, start empty with --renew-anon-volumes, or roll with \
                      --strategy recreate, which carries it over";
-/// What to do about services that join this one by its name.
+/// The hint for services that join this one by its name.
 pub const UP: &str = "run docker compose up -d, which replaces them together";
 const NAME: &str = "remove container_name, or set scale to 1";
 const DEPENDENCY: &str = "add the service, or its profile with --profile";
 
 /// Finds every reason against `replicas` new containers of `service` beside the old ones.
 ///
-/// `image_volumes` are the `VOLUME`s of the image, `joined` what [`joined`] says and what runs besides.
+/// `image_volumes` are the `VOLUME`s of the image. `joined` holds the result of [`joined`] and running containers.
 pub fn check(
     project: &Project,
     service: &Service,
@@ -101,7 +100,7 @@ fn problem(kind: Kind, hint: &str, message: String) -> Problem {
     }
 }
 
-/// A range has room for both sets when it holds twice the replicas; an ephemeral port always has.
+/// A range has room for both sets if it has two ports for each replica; the engine always finds an ephemeral port.
 fn host_ports(service: &Service, replicas: u32) -> impl Iterator<Item = Problem> {
     let name = service.name.clone();
     service
@@ -167,7 +166,7 @@ fn addresses(service: &Service) -> impl Iterator<Item = Problem> {
     fixed.chain(mac)
 }
 
-/// Compose's `getScale` refuses it too, but only while creating.
+/// Compose's `getScale` also refuses it, but only while it creates containers.
 fn container_name(service: &Service, replicas: u32) -> Option<Problem> {
     let fixed = service.container_name.as_ref()?;
     (replicas > 1).then(|| {
@@ -205,7 +204,7 @@ fn trimmed(path: &str) -> &str {
     path.trim_end_matches('/')
 }
 
-/// What points at this service's containers stays on the old ones.
+/// A container that joins an old replica stays joined to it after the rollout.
 fn left_behind(project: &Project, service: &Service, joined: &Joined) -> Problem {
     let message = format!(
         "{} joins {} by {} and would stay with its old containers",
@@ -228,7 +227,7 @@ fn left_behind(project: &Project, service: &Service, joined: &Joined) -> Problem
     }
 }
 
-/// The services of the project that join this one's namespaces or volumes, by its name or by that of a container.
+/// The services of the project that join this one's namespaces or volumes, by its name or a container's name.
 pub fn joined(project: &Project, service: &Service, olds: &[Replica]) -> Vec<Joined> {
     let is_own = |target: &Target<'_>| match target {
         Target::Service(name) => *name == service.name,
@@ -251,14 +250,13 @@ pub fn joined(project: &Project, service: &Service, olds: &[Replica]) -> Vec<Joi
     found.collect()
 }
 
-/// What a service joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target<'a> {
     Service(&'a str),
     Container(&'a str),
 }
 
-/// Everything that a service joins, and the key that says so.
+/// Everything that a service joins, with the Compose key.
 fn ways(service: &Service) -> impl Iterator<Item = (&'static str, Target<'_>)> {
     let namespaces = [
         ("network_mode", &service.network_mode),

@@ -45,7 +45,7 @@ fn a_range_is_a_problem_only_without_room_for_both_sets() {
 }
 
 #[test]
-fn a_network_namespace_of_another_is_a_problem_and_none_and_bridge_are_not() {
+fn a_shared_network_namespace_is_a_problem_but_none_and_bridge_are_not() {
     for mode in ["host", "container:x", "service:db"] {
         let yaml = format!("{{web: {{image: a, network_mode: '{mode}'}}, db: {{image: b}}}}");
         let message = format!("web has network_mode: {mode}, so both sets would share its ports");
@@ -56,7 +56,7 @@ fn a_network_namespace_of_another_is_a_problem_and_none_and_bridge_are_not() {
 }
 
 #[test]
-fn fixed_addresses_and_names_can_be_had_only_once() {
+fn fixed_addresses_and_names_are_problems() {
     let yaml = "{web: {image: a, container_name: w, mac_address: '02:42:ac:11:00:03',
         networks: {n: {ipv4_address: 10.0.0.2, ipv6_address: 'fd00::2'}}}}";
     assert_eq!(
@@ -83,7 +83,7 @@ fn anonymous_volumes_of_file_and_image_are_named_unless_something_is_mounted_the
 }
 
 #[test]
-fn services_that_live_in_this_one_are_named_with_the_way() {
+fn services_that_join_this_one_are_named_with_the_key() {
     let yaml = "{web: {image: a}, side: {image: b, network_mode: 'service:web', pid: 'service:web'},
         copy: {image: c, ipc: 'service:web', volumes_from: ['web:ro']}, alone: {image: d, ipc: 'service:side'}}";
     assert_eq!(
@@ -98,7 +98,7 @@ fn services_that_live_in_this_one_are_named_with_the_way() {
 }
 
 #[test]
-fn a_required_dependency_that_is_not_there_is_named() {
+fn a_missing_required_dependency_is_named() {
     let yaml = "{web: {image: a, depends_on: {db: {condition: service_started, required: true},
         mail: {condition: service_started, required: false}}}}";
     assert_eq!(

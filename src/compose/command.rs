@@ -1,4 +1,4 @@
-//! Runs one command of Compose: its lines as they come, its output, and its end when nothing waits for it any more.
+//! Runs a command of Compose, reads its output, and kills it when its result is no longer needed.
 
 use std::{
     io,
@@ -14,20 +14,20 @@ use tokio::{
     process::{Child, ChildStdin, Command},
 };
 
-/// The most that a command may write to one of its outputs, in bytes.
+/// The limit for standard output and for standard error, in bytes.
 const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
 
 pub struct Finished {
     pub status: ExitStatus,
-    /// Its standard output.
+    /// Standard output.
     pub output: String,
-    /// The lines of its standard error.
+    /// The lines of standard error.
     pub errors: Vec<String>,
 }
 
-/// Runs a command to its end, which a drop of the future brings about at once.
+/// Runs a command to its end. A drop of the future kills it.
 ///
-/// `stdin` is what it reads; `on_line` gets each line of its standard error, where Compose writes progress.
+/// `stdin` is its standard input; `on_line` gets each line of its standard error, where Compose writes progress.
 pub async fn run(
     mut command: Command,
     stdin: Option<&[u8]>,
@@ -37,7 +37,7 @@ pub async fn run(
         .stdin(stdin.map_or_else(Stdio::null, |_| Stdio::piped()))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // `docker` starts its plugin as a child: only a group ends both, and keeps the terminal's Ctrl-C to us.
+        // `docker` starts its plugin as a child. The group lets us kill both, and keeps the terminal's Ctrl-C from them.
         .process_group(0);
     let mut child = command.spawn()?;
     let group = Group::of(&child);
@@ -45,7 +45,7 @@ pub async fn run(
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let (Some(mut input), Some(text)) = (input, stdin) {
-            // A command that does not want its input says why on standard error.
+            // A command that does not read its input reports why on standard error.
             let _ = input.write_all(text).await;
         }
     };
@@ -97,12 +97,11 @@ async fn lines(
     Ok(())
 }
 
-/// Ends a process group where this program is killed, and cannot do it itself: a shell that reads from a pipe of ours sees
-/// its end.
+/// Kills a process group if this program itself is killed: a shell reads from our pipe, and acts at its end.
 struct Guard(Option<ChildStdin>);
 
 impl Guard {
-    /// Without a shell there is no guard.
+    /// Where there is no shell, there is no guard.
     fn of(child: &Child) -> Self {
         let started = child.id().and_then(|group| {
             Command::new("sh")
@@ -123,13 +122,13 @@ impl Guard {
 
     async fn ended(mut self) {
         if let Some(pipe) = &mut self.0 {
-            // A shell that is gone kills nothing.
+            // A shell that has ended kills nothing.
             let _ = pipe.write_all(b"end\n").await;
         }
     }
 }
 
-/// A process group that is killed on drop, unless it ended by itself.
+/// Kills a process group on drop, unless it has ended.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_come_in_order_and_output_is_kept_apart() {
+    async fn lines_keep_their_order_and_output_is_separate() {
         let mut seen = Vec::new();
         let finished = run(
             shell("cat; echo one >&2; echo two >&2; exit 3"),
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dropped_command_is_gone_with_its_children() {
+    async fn a_dropped_command_is_killed_with_its_children() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pids");
         let script = format!(
@@ -198,9 +197,9 @@ mod tests {
         running.abort();
         let _ = running.await;
         let stat = format!("/proc/{}/stat", child.trim());
-        eventually("the child is gone", limit, async || {
+        eventually("the child has ended", limit, async || {
             let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-            // One that is dead may not be waited for yet.
+            // A process that has ended may not be reaped yet.
             if stat.is_empty() || stat.contains(" Z ") {
                 Ok(())
             } else {
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_group_whose_guard_loses_its_pipe_is_killed_and_one_that_has_ended_is_not() {
+    async fn a_guard_kills_its_group_when_its_pipe_closes_but_not_after_the_end() {
         use std::os::unix::process::ExitStatusExt;
         let mut left = shell("sleep 30").process_group(0).spawn().unwrap();
         drop(Guard::of(&left));
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_output_without_an_end_is_an_error() {
+    async fn an_endless_output_is_an_error() {
         let mut seen = 0;
         let endless = lines(Some(tokio::io::repeat(b'x')), |_| seen += 1);
         let error = endless.await.unwrap_err();

@@ -1,4 +1,4 @@
-//! The contents of configs and secrets, which Compose's config hash leaves out.
+//! Digests of configs and secrets, which Compose's config hash leaves out.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ struct Use<'a> {
     section: &'static str,
     source: &'a str,
     target: Option<&'a str>,
-    /// What the top level says of it.
+    /// Its entry at the top level.
     entry: &'a Value,
 }
 
@@ -47,7 +47,7 @@ fn uses<'a>(raw: &'a Value, service: &'a str) -> impl Iterator<Item = Use<'a>> {
     })
 }
 
-/// A digest over all contents of a service, empty without any, and each of those that do not lie outside.
+/// A digest over all contents of a service, empty where it has none, and each content that is not external.
 fn contents(
     raw: &Value,
     service: &str,
@@ -77,7 +77,7 @@ fn contents(
     (whole, contents)
 }
 
-/// Where Compose puts it (its `buildContainerConfigMounts` and `buildContainerSecretMounts`).
+/// The path in the container (Compose's `buildContainerConfigMounts` and `buildContainerSecretMounts`).
 fn target(section: &str, source: &str, target: Option<&str>) -> String {
     let base = if section == "secrets" {
         "/run/secrets/"
@@ -90,10 +90,9 @@ fn target(section: &str, source: &str, target: Option<&str>) -> String {
     }
 }
 
-/// The two sections whose entries have contents.
 const SECTIONS: [&str; 2] = ["configs", "secrets"];
 
-/// What an entry's content may come from; any other lies outside.
+/// The keys that give an entry its content; without one it is external.
 const SOURCES: [&str; 3] = ["content", "environment", "file"];
 
 /// The variables from which configs and secrets take their contents (`environment:`).
@@ -110,7 +109,7 @@ fn variables(raw: &Value) -> Vec<String> {
     names
 }
 
-/// The configs and secrets of a service whose contents Compose puts into its containers itself.
+/// The configs and secrets of a service that Compose copies into its containers.
 pub fn copied(raw: &Value, service: &str) -> Vec<String> {
     let is_copied =
         |own: &Use<'_>| !own.entry["content"].is_null() || !own.entry["environment"].is_null();
@@ -120,7 +119,7 @@ pub fn copied(raw: &Value, service: &str) -> Vec<String> {
         .collect()
 }
 
-/// A digest of one config's or secret's content; what cannot be read, or lies outside, counts by what names it.
+/// A digest of one config's or secret's content, or of its entry where it is external or cannot be read.
 fn content_digest(entry: &Value, variables: &BTreeMap<String, String>) -> Vec<u8> {
     let text = |key: &str| entry[key].as_str();
     if let Some(content) = text("content") {

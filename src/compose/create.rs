@@ -1,4 +1,4 @@
-//! Makes containers of a service through a view: a new set, of which Compose does not see the earlier one.
+//! Creates a new set of a service's containers through a view that hides the old set from Compose.
 
 mod request;
 
@@ -26,8 +26,8 @@ use crate::{
 impl Compose {
     /// Creates and starts the new set beside the old one, which is left untouched.
     ///
-    /// The new containers have temporary names; the label `io.rollout.name` says the final one. Refused before
-    /// anything is touched where a dependency does not exist; failed where Compose fails, with its own last line.
+    /// The new containers have temporary names; the label `io.rollout.name` holds the final one. A missing dependency is
+    /// refused before anything is touched. The error of a failed Compose is its last line.
     pub async fn create(
         &self,
         request: &CreateRequest<'_>,
@@ -88,7 +88,7 @@ impl Compose {
         let (status, body) = answered.map_err(|error| failed(error.to_string()))?;
         match serde_json::from_slice(&body) {
             Ok(value) if status.is_success() => Ok(value),
-            // Compose says why nothing can be made of an image that is not there; a container that is gone has nothing.
+            // Compose itself reports a missing image. A missing container has no volumes.
             Ok(_) if status == StatusCode::NOT_FOUND => Ok(Value::Null),
             _ => Err(failed(format!("the engine answered {status}"))),
         }
@@ -118,7 +118,7 @@ impl Compose {
             .act(Some(&view.docker_host()), &arguments, &doing, on_line)
             .await;
         match view.first_refusal() {
-            // What Compose says of a refusal is cut short and wrapped, and some refusals it swallows.
+            // Compose shortens and wraps the text of a refusal, or drops it.
             Some(refusal) => Err(Error::failed(format!(
                 "{doing}: docker compose wanted to {refusal}, which is not part of this rollout"
             ))
@@ -127,7 +127,7 @@ impl Compose {
         }
     }
 
-    /// Compose's exit code is not enough: as many containers as asked for have to be there, in a fitting state.
+    /// Checks that the requested number of containers exists in a state that `fits`, whatever Compose's exit code.
     async fn made(&self, request: &CreateRequest<'_>, fits: impl Fn(&str) -> bool) -> Result<()> {
         let label = format!("{LABEL_ROLLOUT}={}", request.rollout);
         let containers = self
@@ -141,12 +141,12 @@ impl Compose {
             return Ok(());
         }
         Err(Error::failed(format!(
-            "docker compose said nothing is wrong, but made {fitting} of {} containers of {}",
+            "docker compose reported no error, but created {fitting} of {} containers of {}",
             request.replicas, request.service
         )))
     }
 
-    /// The service's containers in any state, one-offs and hooks aside, that have all of `labels`.
+    /// The service's containers in any state with all of `labels`, without one-offs and hooks.
     pub(super) async fn replicas(
         &self,
         project: &str,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// What is longer counts as this: it would overflow a clock.
+/// Longer values are cut to this, so that no clock overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Reads one as Traefik takes it (paerser's `types.Duration`): a plain number is one of seconds.
+/// Reads a duration as Traefik does (paerser's `types.Duration`): a plain number means seconds.
 pub fn of_traefik(text: &str) -> Option<Duration> {
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds).min(LONGEST)),
@@ -13,7 +13,7 @@ pub fn of_traefik(text: &str) -> Option<Duration> {
     }
 }
 
-/// Reads one; `None` where it is none, or negative.
+/// `None` for a negative or malformed duration.
 pub fn parse(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -44,14 +44,14 @@ fn unit_seconds(unit: &str) -> Option<f64> {
         "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
-        // Compose's own additions to Go's units.
+        // Compose adds these to Go's units.
         "d" => 86_400.0,
         "w" => 604_800.0,
         _ => return None,
     })
 }
 
-/// Sums of fractions are not exact, and nobody waits for nanoseconds.
+/// Removes rounding errors of the sum of fractions.
 fn to_nearest_microsecond(duration: Duration) -> Duration {
     Duration::from_micros((duration + Duration::from_nanos(500)).as_micros() as u64)
 }

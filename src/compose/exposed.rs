@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 
 use super::Service;
 
-/// A port that a container exposes, and whether it is UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exposed {
     pub port: u16,
-    /// Whether it is UDP; else TCP.
+    /// False is TCP.
     pub udp: bool,
 }
 
 impl Exposed {
-    /// Reads `80`, `80/tcp`, `53/udp`, and ranges such as `8000-8002/tcp`; none of what is none of these.
+    /// Reads `80`, `80/tcp`, `53/udp`, and ranges such as `8000-8002/tcp`. Other texts give no port.
     pub fn read(text: &str) -> Vec<Self> {
         let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
@@ -25,7 +24,7 @@ impl Exposed {
     }
 }
 
-/// What the containers of a service expose: the ports of the image, of `expose` and of `ports`.
+/// The ports of the image, of `expose` and of `ports`.
 pub fn exposed(service: &Service, image_ports: &[String]) -> Vec<Exposed> {
     let published = service.published_ports.iter().map(|own| Exposed {
         port: own.target,
@@ -33,12 +32,11 @@ pub fn exposed(service: &Service, image_ports: &[String]) -> Vec<Exposed> {
     });
     let texts = image_ports.iter().chain(&service.expose);
     let exposed = texts.flat_map(|text| Exposed::read(text));
-    // Each once: an image may give any number of ranges.
+    // A set, because an image may have any number of overlapping ranges.
     let exposed: BTreeSet<Exposed> = exposed.chain(published).collect();
     exposed.into_iter().collect()
 }
 
-/// The TCP ports among these.
 pub fn tcp(exposed: &[Exposed]) -> Vec<u16> {
     let tcp = exposed.iter().filter(|own| !own.udp);
     tcp.map(|own| own.port).collect()

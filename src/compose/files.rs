@@ -1,4 +1,4 @@
-//! Which files a project is made of, as Compose's own discovery finds them.
+//! Finds the files of a project as Compose's own discovery does.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ const NAMES: [&str; 4] = [
     "docker-compose.yml",
     "docker-compose.yaml",
 ];
-/// What it reads besides, from beside the first (compose-go's `DefaultOverrideFileNames`).
+/// It also reads the first of these beside the Compose file (compose-go's `DefaultOverrideFileNames`).
 const OVERRIDES: [&str; 4] = [
     "compose.override.yml",
     "compose.override.yaml",
@@ -19,14 +19,13 @@ const OVERRIDES: [&str; 4] = [
     "docker-compose.override.yaml",
 ];
 
-/// The nearest directory that has a Compose file, from here upwards.
+/// The nearest directory with a Compose file, from `here` upwards.
 pub(super) fn discovered(here: &Path) -> Option<&Path> {
     here.ancestors()
         .find(|directory| NAMES.iter().any(|name| directory.join(name).exists()))
 }
 
-/// The files, in Compose's order; none where there is none. `listed` is `COMPOSE_FILE`, `separator` what stands
-/// between its names.
+/// The files in Compose's order. `listed` is the value of `COMPOSE_FILE`, and `separator` separates its names.
 pub fn files(given: &Invocation, here: &Path, listed: &str, separator: &str) -> Vec<PathBuf> {
     if !given.files.is_empty() {
         return given.files.iter().map(|file| here.join(file)).collect();

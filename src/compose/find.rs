@@ -1,4 +1,4 @@
-//! Finds Compose v2, and gives every command of it the same surroundings.
+//! Finds Compose v2, and builds its commands with one environment.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{
 const HOW_TO_INSTALL: &str = "install the plugin docker-compose-plugin from Docker's packages, or see \
                               https://docs.docker.com/compose/install/";
 
-/// What would choose another engine than ours, remove what is not ours, or make Compose take itself for our plugin.
+/// Variables that would choose another engine, remove other containers, or make Compose believe that it is our plugin.
 const NOT_PASSED_ON: [&str; 8] = [
     "DOCKER_TLS",
     "DOCKER_TLS_VERIFY",
@@ -26,25 +26,25 @@ const NOT_PASSED_ON: [&str; 8] = [
     "COMPOSE_STATUS_STDOUT",
 ];
 
-/// Where Compose runs; the default is where we run ourselves.
+/// Where Compose runs. The default is our own environment and directory.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// Set over our own environment.
+    /// Added to our own environment.
     pub environment: BTreeMap<String, String>,
-    /// The working directory.
+    /// The working directory, our own where `None`.
     pub directory: Option<PathBuf>,
 }
 
 impl Compose {
-    /// Finds `docker compose` v2, else `docker-compose` v2; refused where there is none.
+    /// Finds `docker compose` v2, or else `docker-compose` v2; refused where neither exists.
     ///
-    /// Every command is run on `endpoint`, whatever context Docker's own configuration prefers. What Compose cannot
-    /// reach by an address alone, TLS and ssh, it reaches through a socket of ours.
+    /// Every command uses `endpoint`, whatever context Docker's configuration prefers. It reaches an engine by TLS or ssh
+    /// through a socket of ours.
     pub async fn find(invocation: Invocation, endpoint: Endpoint) -> Result<Self> {
         Self::find_in(invocation, endpoint, Surroundings::default()).await
     }
 
-    /// As [`Compose::find`], for commands that run elsewhere.
+    /// As [`Compose::find`], with another environment or directory.
     pub async fn find_in(
         invocation: Invocation,
         endpoint: Endpoint,
@@ -83,7 +83,7 @@ impl Compose {
         })
     }
 
-    /// One whose commands are never run.
+    /// A Compose that runs no command.
     #[cfg(test)]
     pub async fn idle(endpoint: Endpoint) -> Self {
         let forward = Forward::start(endpoint.clone()).await.unwrap();
@@ -102,20 +102,20 @@ impl Compose {
     }
 }
 
-/// How to call Compose, without a word about a project.
+/// Builds commands without the options of a project.
 #[derive(Clone)]
 pub(super) struct Program {
     /// `docker compose` or `docker-compose`.
     pub words: Vec<String>,
     surroundings: Surroundings,
-    /// The engine itself, as Compose reaches it.
+    /// The engine's address for Compose.
     docker_host: String,
 }
 
 impl Program {
-    /// A command against the engine, or against a view of it.
+    /// A command on the engine, or on the `docker_host` of a view.
     ///
-    /// `DOCKER_HOST` wins over a context in Docker's configuration once `DOCKER_CONTEXT` is gone.
+    /// Without `DOCKER_CONTEXT`, `DOCKER_HOST` overrides a context in Docker's configuration.
     pub fn command(&self, docker_host: Option<&str>) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);
@@ -131,13 +131,13 @@ impl Program {
         command
     }
 
-    /// A variable of the environment in which Compose runs.
+    /// A variable of Compose's environment.
     pub fn variable(&self, name: &str) -> Option<String> {
         let given = self.surroundings.environment.get(name).cloned();
         given.or_else(|| std::env::var(name).ok())
     }
 
-    /// The directory in which Compose runs.
+    /// Compose's working directory.
     pub fn directory(&self) -> PathBuf {
         let given = self.surroundings.directory.clone();
         given.unwrap_or_else(|| std::env::current_dir().unwrap_or_default())
@@ -174,14 +174,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_version_of_one_is_too_old() {
+    fn compose_v1_is_too_old() {
         assert!(is_v1("1.29.2"));
         assert!(!is_v1("2.26.1-4"));
         assert!(!is_v1("5.5.0"));
     }
 
     #[test]
-    fn the_environment_chooses_no_other_engine() {
+    fn the_environment_cannot_choose_another_engine() {
         let program = Program {
             words: vec!["docker".to_owned(), "compose".to_owned()],
             surroundings: Surroundings {

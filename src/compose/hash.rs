@@ -1,4 +1,4 @@
-//! The config hash that Compose would write on a container now, asked of Compose itself.
+//! Asks Compose for a service's current config hash.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +11,16 @@ use crate::{
 };
 
 impl Compose {
-    /// The `com.docker.compose.config-hash` that Compose would write on a container of the service now.
+    /// The `com.docker.compose.config-hash` that a new container of the service would get.
     ///
-    /// `config --hash` alone leaves `env_file` unresolved (it runs without environment resolution), so it is asked
-    /// about the resolved project. Where the service shares volumes or namespaces of another, Compose hashes the id of
-    /// that one's first container in place of its name (`convergence.resolveServiceReferences`); so do we.
+    /// `config --hash` does not resolve `env_file`, so the resolved project is hashed. Where the service shares volumes or
+    /// namespaces with another service, Compose hashes the id of that service's first container instead of its name
+    /// (`convergence.resolveServiceReferences`), and so do we.
     pub async fn config_hash(&self, project: &Project, service: &str) -> Result<String> {
         let text = self.with_containers(project, service).await?;
         let mut command = self.program.command(None);
         command.args(["--file", "-", "--profile", "*", "config"]);
-        // Both were done the first time; doing them again stumbles over the ids.
+        // The project is normalized and consistent already; a second pass fails on the ids.
         command.args(["--no-normalize", "--no-consistency", "--hash", service]);
         let output = self.ask(command, Some(text.as_bytes())).await?;
         hash_of(service, &output).ok_or_else(|| {
@@ -40,7 +40,7 @@ impl Compose {
         Ok(yaml::json(&alone))
     }
 
-    /// The container that stands for a service which others join: the first by name, in any state.
+    /// The container whose id Compose hashes: the first by name, in any state.
     async fn first_container(&self, project: &str, service: &str) -> Result<Option<String>> {
         let containers = self.replicas(project, service, &[]).await?;
         let first = containers
@@ -79,7 +79,7 @@ fn volume_source(entry: &Value) -> Option<VolumeSource<'_>> {
     }
 }
 
-/// Puts ids where Compose puts them; its `resolveVolumeFrom` loses the access mode, and so do we.
+/// Replaces names by ids as Compose does; its `resolveVolumeFrom` drops the access mode, and so do we.
 fn refer_to_containers(service: &mut Value, ids: &BTreeMap<String, String>) {
     for key in SHARED {
         let Some(mode) = service.get_mut(key) else {

@@ -1,4 +1,4 @@
-//! From what `docker compose config` prints to a [`Project`].
+//! Parses the output of `docker compose config` into a [`Project`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::yaml;
 
-/// Reads the YAML of `docker compose config`; `separator` joins project and service in the name of an image that is
-/// only built (Compose's `GetImageNameOrDefault`). The error is one line.
+/// `separator` joins project and service in the default image name of a service with `build` alone (Compose's
+/// `GetImageNameOrDefault`). The error is one line.
 pub fn project(text: &str, separator: &str) -> Result<Project, String> {
-    // `config` doubles every `$`, so that its output is a Compose file again.
+    // `config` doubles every `$`, so that its output is a valid Compose file.
     let raw = yaml::parse(&text.replace("$$", "$"))?;
     let name = raw["name"]
         .as_str()
@@ -184,7 +184,7 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Text, or a number or truth value written as text: YAML authors leave quotes away.
+/// A text, or a number or boolean as text, because authors of YAML omit quotes.
 fn string(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -194,7 +194,7 @@ fn string(value: &Value) -> Option<String> {
     }
 }
 
-/// A list of texts; a single text is a list of one.
+/// A list of texts, or a single text as a list.
 fn strings(value: &Value) -> Vec<String> {
     match value {
         Value::Array(list) => list.iter().filter_map(string).collect(),

@@ -52,7 +52,7 @@ fn only_service(yaml: &str) -> Service {
 }
 
 #[test]
-fn a_service_without_a_word_has_the_defaults_of_the_specification() {
+fn an_empty_service_has_the_defaults_of_the_specification() {
     let service = only_service("{image: a}");
     assert_eq!(
         service,
@@ -98,7 +98,7 @@ fn scale_wins_over_replicas_and_both_may_be_zero() {
 }
 
 #[test]
-fn ports_are_fixed_a_range_or_whatever_is_free() {
+fn ports_are_fixed_a_range_or_ephemeral() {
     let service = &rich().services["web"];
     let hosts: Vec<HostPorts> = service
         .published_ports
@@ -241,7 +241,7 @@ proptest! {
     }
 }
 
-// What is asked of a project whatever is in it.
+// Properties of any project.
 fn uses(project: &Project) {
     for (name, service) in &project.services {
         assert_eq!(service.name, *name);
@@ -251,7 +251,7 @@ fn uses(project: &Project) {
 }
 
 #[test]
-fn a_service_alone_has_what_it_depends_on_and_reads_as_it_did() {
+fn a_service_alone_has_its_dependencies_and_is_parsed_the_same() {
     let text = "name: p
 services:
   web: {image: a, environment: {PRICE: '5$$', KEYS$$: x}, configs: [{source: ours}], depends_on: {db: {condition: service_started, required: true}, off: {condition: service_started, required: false}}}

@@ -1,4 +1,4 @@
-//! A Compose project as `docker compose config` resolves it: only what a rollout has to know.
+//! The parts of a resolved Compose project that a rollout uses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,25 +13,24 @@ use crate::error::{Error, Result, did_you_mean};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Project {
     pub name: String,
-    /// The services that are enabled, by name.
+    /// The enabled services by name.
     pub services: BTreeMap<String, Service>,
-    /// Services that no active profile enables; known only where a name was asked for that is not enabled.
+    /// Services with inactive profiles; filled only where one was requested by name.
     pub disabled: BTreeSet<String>,
     /// The whole resolved configuration, `$` unescaped.
     pub raw: Value,
-    /// Where relative paths of its files begin.
+    /// The base of relative paths in its files.
     pub directory: PathBuf,
-    /// What `docker compose config` printed, `$$` and all: a Compose file of its own with the same config hashes.
+    /// The output of `docker compose config`, with `$$`. It is a Compose file with the same config hashes.
     pub text: String,
 }
 
-/// One service. A field without a comment holds the key of the same name of the Compose specification.
+/// A field without a comment holds the key of the same name in the service or in `deploy`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Service {
     pub name: String,
-    /// The image that its containers are created from: `image`, else `<project>-<service>` where there is a `build`.
+    /// `image`, else `<project>-<service>` for a service with `build`.
     pub image: Option<String>,
-    /// Whether there is a `build`.
     pub has_build: bool,
     /// `pull_policy`, as written.
     pub pull_policy: Option<String>,
@@ -45,45 +44,43 @@ pub struct Service {
     pub volumes_from: Vec<String>,
     /// `ports`.
     pub published_ports: Vec<PublishedPort>,
-    /// Network → address, from `networks.*.ipv4_address` and `ipv6_address`.
+    /// Network and address, from `networks.*.ipv4_address` and `ipv6_address`.
     pub static_addresses: Vec<(String, String)>,
-    /// The networks it is attached to, as keys of the file.
+    /// Its networks, as keys of the file.
     pub networks: Vec<String>,
-    /// Targets of the volumes without a source; an image's own `VOLUME`s are not among them.
+    /// Targets of volumes without a source, without the image's `VOLUME`s.
     pub anonymous_volumes: Vec<String>,
-    /// Targets of all mounts and tmpfs, which an image's `VOLUME` at the same place gives way to.
+    /// Targets of all mounts and tmpfs, which replace an image's `VOLUME` at the same path.
     pub mount_targets: Vec<String>,
-    /// `mac_address`, also one of a single network.
+    /// `mac_address` of the service or of one of its networks.
     pub mac_address: Option<String>,
-    /// `depends_on`, with what `links`, `volumes_from` and shared namespaces imply.
+    /// `depends_on`, and the dependencies implied by `links`, `volumes_from` and shared namespaces.
     pub depends_on: Vec<Dependency>,
     pub labels: BTreeMap<String, String>,
-    /// `healthcheck`, where the file has one; an image's own `HEALTHCHECK` is not seen here.
+    /// `healthcheck` of the file, not the image's `HEALTHCHECK`.
     pub healthcheck: Option<Healthcheck>,
     pub pre_stop: Vec<Hook>,
     /// `expose`, as written (`80`, `80/tcp`, `80-82`).
     pub expose: Vec<String>,
-    /// SHA-256 in hex over the contents of its configs and secrets, which Compose's config hash leaves out; empty
-    /// where it has none.
+    /// SHA-256 in hex over the contents of its configs and secrets, which Compose's config hash leaves out. Empty without
+    /// any.
     pub inline_digest: String,
-    /// Its configs and secrets, as they are in its containers.
+    /// Its configs and secrets in its containers.
     pub contents: Vec<Content>,
     /// `x-rollout`, as written.
     pub x_rollout: Option<Value>,
-    /// `deploy.update_config`.
     pub update_config: Option<UpdateConfig>,
-    /// `deploy.rollback_config`.
     pub rollback_config: Option<UpdateConfig>,
 }
 
 /// One config or secret of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Its path in the container.
+    /// The path in the container.
     pub target: String,
-    /// SHA-256 over what it is to hold.
+    /// SHA-256 over the content in the Compose file.
     pub digest: Vec<u8>,
-    /// Where it comes from, where that is a file: the container sees each change of it at once.
+    /// The source, where it is a file. The container sees each change of it at once.
     pub file: Option<PathBuf>,
 }
 
@@ -91,7 +88,6 @@ pub struct Content {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedPort {
     pub host_ip: Option<String>,
-    /// What is taken on the host.
     pub host: HostPorts,
     /// The container's port.
     pub target: u16,
@@ -99,24 +95,22 @@ pub struct PublishedPort {
     pub protocol: String,
 }
 
-/// The ports that one entry of `ports` takes on the host.
+/// The host ports of one entry of `ports`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPorts {
     Fixed(u16),
-    /// Any free one of a range, both ends included.
+    /// A free one of a range, both ends included.
     Range(u16, u16),
-    /// Whichever the engine finds free.
+    /// The engine chooses a free one.
     Ephemeral,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependency {
     pub service: String,
-    /// What it has to have reached.
     pub condition: Condition,
-    /// Whether its absence is an error.
     pub required: bool,
-    /// Whether Compose would restart the service after it has replaced this one.
+    /// Compose restarts the service after it replaces this dependency.
     pub restart: bool,
 }
 
@@ -127,14 +121,14 @@ pub enum Condition {
     Started,
     Healthy,
     CompletedSuccessfully,
-    /// A condition that a newer Compose may know.
+    /// A condition of a newer Compose.
     Other(String),
 }
 
-/// `healthcheck`; durations are `None` where the file leaves them to the engine.
+/// `healthcheck`; durations are `None` where the file does not set them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Healthcheck {
-    /// `test`, beginning with `CMD`, `CMD-SHELL` or `NONE`; empty where only the timing differs from the image's.
+    /// `test`, beginning with `CMD`, `CMD-SHELL` or `NONE`; empty where the file sets only the timing.
     pub test: Vec<String>,
     /// `disable: true`, or a test of `NONE`.
     pub disabled: bool,
@@ -155,10 +149,10 @@ pub struct Hook {
     pub environment: Vec<String>,
 }
 
-/// `deploy.update_config` or `rollback_config`; `None` where the file says nothing.
+/// `deploy.update_config` or `deploy.rollback_config`; fields are `None` where the file does not set them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdateConfig {
-    /// `parallelism`; 0 is all at once.
+    /// 0 is all at once.
     pub parallelism: Option<u32>,
     pub delay: Option<Duration>,
     /// `failure_action`, as written.
@@ -170,7 +164,7 @@ pub struct UpdateConfig {
 }
 
 impl Project {
-    /// The service of that name; refused, with the nearest and all known names, where there is none.
+    /// Refuses an unknown name, with the nearest and all known names.
     pub fn service(&self, name: &str) -> Result<&Service> {
         self.services.get(name).ok_or_else(|| self.no_service(name))
     }
@@ -192,7 +186,7 @@ impl Project {
         .hint(format!("services: {}", known.join(", ")))
     }
 
-    /// Takes in services of the same project that were not enabled, with the networks and volumes they use.
+    /// Adds services of the same project that were not enabled, with their networks and volumes.
     pub(super) fn enable(&mut self, other: Self) {
         for (section, value) in other.raw.as_object().into_iter().flatten() {
             let (Value::Object(theirs), ours) = (value, &mut self.raw[section.as_str()]) else {
@@ -217,15 +211,14 @@ impl Project {
         }
     }
 
-    /// The service and what it depends on, as a Compose file of its own that gives the same config hash. As JSON it is
-    /// YAML in which Compose has no type to guess.
+    /// The service and its dependencies as a Compose file with the same config hash. JSON is YAML with explicit types.
     pub fn alone(&self, service: &str) -> Value {
         let mut all = self.raw.clone();
         let mut kept = self.dependencies(service);
         kept.push(service.to_owned());
         if let Some(services) = all["services"].as_object_mut() {
             services.retain(|name, _| kept.contains(name));
-            // What is behind a profile that is off is no dependency.
+            // A service with an inactive profile is not a dependency.
             for service in services.values_mut() {
                 let all = service.get_mut("depends_on");
                 if let Some(all) = all.and_then(Value::as_object_mut) {
@@ -243,7 +236,7 @@ impl Project {
         all
     }
 
-    /// All services that `service` depends on, directly or not, in the order of their names; itself left out.
+    /// All direct and indirect dependencies of `service`, sorted by name, without `service` itself.
     pub fn dependencies(&self, service: &str) -> Vec<String> {
         let mut found = BTreeSet::new();
         let mut open = vec![service];
@@ -268,7 +261,7 @@ fn used_contents(services: &Value, section: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Compose takes a `$` in a value for the beginning of a variable, and leaves keys as they are.
+/// Compose expands variables in values, but not in keys.
 fn escape(value: &mut Value) {
     match value {
         Value::String(text) => *text = text.replace('$', "$$"),
@@ -281,7 +274,7 @@ fn escape(value: &mut Value) {
 }
 
 impl Service {
-    /// Its own part of the project's [`Project::raw`].
+    /// Its entry in [`Project::raw`].
     pub fn raw<'a>(&self, project: &'a Project) -> &'a Value {
         &project.raw["services"][&self.name]
     }

@@ -1,20 +1,20 @@
-//! Why a command of Compose failed, in the one line of its standard error that says so.
+//! Finds the line of Compose's standard error that explains a failure.
 
-/// The line that says why a command failed: the first of a message about a file, the last of a run with progress.
+/// The first line explains an error in a file; the last one explains a failed run with progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Telling {
+pub enum Which {
     First,
     Last,
 }
 
-/// The line of standard error that tells most; a plain sentence where there is none.
-pub fn reason(errors: &[String], telling: Telling) -> String {
+/// The first or last line that is neither progress nor a warning, or a plain sentence without one.
+pub fn reason(errors: &[String], which: Which) -> String {
     let mut meaningful = errors.iter().filter_map(|line| message(line));
-    let found = match telling {
-        Telling::First => meaningful.next(),
-        Telling::Last => meaningful.next_back(),
+    let found = match which {
+        Which::First => meaningful.next(),
+        Which::Last => meaningful.next_back(),
     };
-    found.unwrap_or_else(|| "docker compose failed without a word".to_owned())
+    found.unwrap_or_else(|| "docker compose failed without a message".to_owned())
 }
 
 /// The message of a line that is neither progress nor a warning.
@@ -32,7 +32,7 @@ fn message(line: &str) -> Option<String> {
     (!line.is_empty()).then(|| line.to_owned())
 }
 
-/// ` Container shop-web-1  Creating`: a kind, a name, and one word.
+/// Such as ` Container shop-web-1  Creating`: a kind, a name, and one word.
 fn is_progress(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let kind = words.next().unwrap_or_default();
@@ -49,7 +49,7 @@ mod tests {
     const FATAL: &str = r#"time="x" level=fatal msg="no configuration""#;
 
     #[test]
-    fn progress_and_warnings_are_no_reason() {
+    fn progress_and_warnings_are_not_reasons() {
         let errors = [
             r#"time="2026-11-21T09:31:04Z" level=warning msg="the attribute `version` is obsolete""#,
             " Container shop-web-1  Creating",
@@ -59,29 +59,29 @@ mod tests {
         ]
         .map(str::to_owned);
         assert_eq!(
-            reason(&errors, Telling::Last),
+            reason(&errors, Which::Last),
             "Conflict. The container name is in use"
         );
         assert_eq!(
-            reason(&errors[..3], Telling::First),
-            "docker compose failed without a word"
+            reason(&errors[..3], Which::First),
+            "docker compose failed without a message"
         );
     }
 
     #[test]
     fn a_fatal_log_line_gives_its_message() {
         let errors = [FATAL.to_owned()];
-        assert_eq!(reason(&errors, Telling::First), "no configuration");
+        assert_eq!(reason(&errors, Which::First), "no configuration");
         let errors = [r#"time="x" level=fatal msg="""#.to_owned()];
-        let nothing = "docker compose failed without a word";
-        assert_eq!(reason(&errors, Telling::First), nothing);
+        let nothing = "docker compose failed without a message";
+        assert_eq!(reason(&errors, Which::First), nothing);
     }
 
     #[test]
-    fn the_first_line_tells_of_a_file_and_the_last_of_a_run() {
+    fn the_first_line_explains_a_file_and_the_last_line_a_run() {
         let errors = ["yaml: line 3: mapping", "  in compose.yaml"].map(str::to_owned);
-        assert_eq!(reason(&errors, Telling::First), "yaml: line 3: mapping");
-        assert_eq!(reason(&errors, Telling::Last), "in compose.yaml");
+        assert_eq!(reason(&errors, Which::First), "yaml: line 3: mapping");
+        assert_eq!(reason(&errors, Which::Last), "in compose.yaml");
     }
 
     proptest! {
@@ -89,11 +89,11 @@ mod tests {
         fn any_error_output_of_compose_has_a_reason_that_is_a_part_of_it(
             errors in vec(prop_oneof![mutated_text(FATAL), mutated_text("Error response from daemon: Error: in use")], 0..3),
         ) {
-            for telling in [Telling::First, Telling::Last] {
-                let told = reason(&errors, telling);
-                let is_part = errors.iter().any(|line| line.contains(&told));
-                prop_assert!(is_part || told == "docker compose failed without a word", "{:?}", told);
-                prop_assert!(!told.is_empty());
+            for which in [Which::First, Which::Last] {
+                let found = reason(&errors, which);
+                let is_part = errors.iter().any(|line| line.contains(&found));
+                prop_assert!(is_part || found == "docker compose failed without a message", "{:?}", found);
+                prop_assert!(!found.is_empty());
             }
         }
     }

@@ -1,9 +1,9 @@
-//! The same `docker compose` on a project that was recorded, whatever its files say by now.
+//! `docker compose` on a recorded project instead of its current files.
 
 use super::{Compose, Invocation};
 
 impl Compose {
-    /// Compose on what [`super::Project::alone`] once was: it gives the same config hash.
+    /// `config` is an earlier result of [`super::Project::alone`], with the same config hash.
     pub fn recorded(&self, config: &str, project: &str) -> Self {
         Self {
             program: self.program.clone(),

@@ -1,4 +1,4 @@
-//! From what the engine says of a container to a Compose file that makes it again, for what no recorded file made. Pure.
+//! Writes a Compose file that recreates an inspected container, where no recorded file exists. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -8,34 +8,32 @@ mod host;
 #[cfg(test)]
 mod tests;
 
-/// A container as the engine describes it.
 pub struct Found<'a> {
     pub project: &'a str,
     pub service: &'a str,
-    /// All of its inspect answer.
+    /// The whole inspect answer.
     pub container: &'a Value,
-    /// `Config` of its image, all of which it would have anyway.
+    /// `Config` of its image, which a new container inherits.
     pub image: &'a Value,
-    /// The settings of the service that no container shows, as the Compose file has them now.
+    /// The service in the current Compose file, for settings that an inspect does not show.
     pub settings: &'a Value,
 }
 
-/// What makes it again.
 #[derive(Debug, PartialEq)]
 pub struct Reproduced {
-    /// A Compose file of its own.
+    /// A complete Compose file.
     pub config: String,
-    /// What no Compose file can ask for: names of the engine's API.
+    /// Options of the engine's API that a Compose file cannot set.
     pub lost: Vec<String>,
 }
 
-/// Keys of a service that Compose or a rollout acts on, and the engine hears nothing of.
+/// Keys that only Compose or a rollout uses, so that an inspect does not show them.
 const SETTINGS: [&str; 3] = ["x-rollout", "pre_stop", "post_start"];
 
-/// Labels of Compose and of rollouts: each new container gets its own.
+/// Labels of Compose and of rollouts, which differ in each container.
 const OURS: [&str; 3] = ["com.docker.compose.", "io.rollout.", "desktop.docker.io/"];
 
-/// The config of a Compose project whose one service is the container.
+/// A Compose project whose one service is the container.
 pub fn reproduce(found: &Found<'_>) -> Reproduced {
     let mut made = Made::default();
     made.config(found);
@@ -52,7 +50,7 @@ pub fn reproduce(found: &Found<'_>) -> Reproduced {
         "volumes": made.volumes,
     });
     Reproduced {
-        // Plain values have nothing that YAML cannot say.
+        // Plain values always serialize.
         config: yaml::write(&escaped(config)).unwrap_or_default(),
         lost: made.lost,
     }
@@ -73,7 +71,7 @@ impl Made {
         }
     }
 
-    /// What the container has of its own: the image gives it the rest.
+    /// The parts of `Config` that differ from the image's.
     fn config(&mut self, found: &Found<'_>) {
         let (own, image) = (&found.container["Config"], found.image);
         self.put("image", own["Image"].clone());
@@ -114,7 +112,7 @@ impl Made {
         self.container_name(found);
     }
 
-    /// An entrypoint of its own makes the engine forget the image's command.
+    /// With its own entrypoint, a container does not inherit the image's command.
     fn command(&mut self, own: &Value, image: &Value) {
         let differs = |key: &str| items(&own[key]) != items(&image[key]);
         let entrypoint = differs("Entrypoint");
@@ -128,7 +126,7 @@ impl Made {
         }
     }
 
-    /// A name that no number makes is written down.
+    /// Set where the name does not consist of project, service and number.
     fn container_name(&mut self, found: &Found<'_>) {
         let name = found.container["Name"].as_str().unwrap_or_default();
         let name = name.trim_start_matches('/');
@@ -142,7 +140,7 @@ impl Made {
         }
     }
 
-    /// Volumes without a name that the image does not declare.
+    /// Anonymous volumes that the image does not declare.
     fn volumes_of_its_own(&mut self, found: &Found<'_>) {
         let by_image: Vec<&String> = keys(&found.image["Volumes"]).collect();
         let own = keys(&found.container["Config"]["Volumes"]);
@@ -171,7 +169,7 @@ impl Made {
             let mut settings = self.endpoint(name, endpoint);
             let aliases = items(&endpoint["Aliases"]).into_iter().filter(|alias| {
                 let alias = alias.as_str().unwrap_or_default();
-                // The name that it had while it was rolled in.
+                // The temporary name during its rollout.
                 let before = alias.split_once('.').map_or(alias, |(name, _)| name);
                 !known.contains(&alias) && !known.contains(&before) && !id.starts_with(alias)
             });
@@ -179,7 +177,7 @@ impl Made {
             if !aliases.is_empty() {
                 settings.insert("aliases".to_owned(), json!(aliases));
             }
-            // The first network is the one with the default route.
+            // The default route uses the network that is named as the mode.
             if several && name == mode {
                 settings.insert("priority".to_owned(), json!(1));
             }
@@ -211,7 +209,7 @@ impl Made {
     }
 }
 
-/// `HostConfig.NetworkMode`: the first network, or none of its own.
+/// `HostConfig.NetworkMode`: the first network, or a mode such as `host`.
 fn mode<'a>(found: &Found<'a>) -> &'a str {
     let host = &found.container["HostConfig"];
     match host["NetworkMode"].as_str() {
@@ -262,7 +260,7 @@ fn duration(nanos: u64) -> String {
     }
 }
 
-/// `$` begins a variable in a Compose file.
+/// Doubles each `$`, which begins a variable in a Compose file.
 fn escaped(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(text.replace('$', "$$")),
@@ -275,7 +273,7 @@ fn escaped(value: Value) -> Value {
     }
 }
 
-/// What the engine writes where nothing was asked for.
+/// The engine's values for options that were not set.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -1,4 +1,4 @@
-//! The values that Compose sees for variables, asked of Compose itself: `.env` files have rules of their own.
+//! Asks Compose for the values of variables, because `.env` files have their own rules.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Compose {
-    /// The values of `names` as interpolation gives them; one that is not set is empty.
+    /// The interpolated values of `names`; empty for a variable that is not set.
     pub(super) async fn values(&self, names: &[String]) -> Result<BTreeMap<String, String>> {
         if names.is_empty() {
             return Ok(BTreeMap::new());
@@ -32,26 +32,24 @@ impl Compose {
         answer(&text).map_err(Error::refused)
     }
 
-    /// The files that the project is made of, less what they include.
+    /// The project's files, without included ones.
     pub fn files(&self) -> Vec<PathBuf> {
         let here = self.program.directory();
         let listed = self.program.variable("COMPOSE_FILE").unwrap_or_default();
         files(&self.invocation, &here, &listed, &self.path_separator())
     }
 
-    /// Whether a file is standard input.
     pub fn reads_stdin(&self) -> bool {
         self.stdin.is_some()
     }
 
-    /// The name that the project is given, whatever its files say.
+    /// The project name from options or variables, which overrides that in the files.
     pub fn project_name(&self) -> Option<String> {
         let named = self.program.variable("COMPOSE_PROJECT_NAME");
         let given = self.invocation.project_name.clone();
         given.or(named).filter(|name| !name.is_empty())
     }
 
-    /// The files from which variables get their values.
     pub fn env_files(&self) -> Vec<PathBuf> {
         let here = self.program.directory();
         match &self.invocation.env_files[..] {
@@ -65,7 +63,7 @@ impl Compose {
         separator.unwrap_or_else(|| ":".to_owned())
     }
 
-    /// Where the project's `.env` lies, and its relative paths begin (compose-go's `GetWorkingDir`).
+    /// The directory of the project's `.env`, and the base of its relative paths (compose-go's `GetWorkingDir`).
     pub fn project_directory(&self) -> PathBuf {
         let here = self.program.directory();
         if let Some(given) = &self.invocation.project_directory {
@@ -84,7 +82,7 @@ impl Compose {
     }
 }
 
-/// A project whose one service has a label for each variable.
+/// A project whose only service has a label for each variable.
 fn question(names: &[String]) -> String {
     let labels: Map<String, Value> = names
         .iter()

@@ -1,4 +1,4 @@
-//! The compose view: Docker's API on a private socket, on which Compose sees a service without its earlier containers.
+//! The compose view: Docker's API on a private socket, which hides a service's earlier containers from Compose.
 
 pub mod rewrite;
 mod serve;
@@ -21,7 +21,7 @@ use serve::Handler;
 
 use crate::{docker_http::Upstream, private_socket::PrivateSocket};
 
-/// A view that is served; it ends, and its socket goes, when this is dropped.
+/// A running view. A drop ends it and deletes its socket.
 pub struct View {
     socket: PrivateSocket,
     server: JoinHandle<()>,
@@ -29,8 +29,8 @@ pub struct View {
 }
 
 impl View {
-    /// Serves a view of the engine, which changes nothing once the container `lock` is gone; an error means that no
-    /// private socket could be made.
+    /// Serves a view of the engine, which refuses to create and start after the container `lock` is removed. Fails where
+    /// no private socket can be created.
     pub async fn start(
         engine: Upstream,
         subject: Subject,
@@ -51,12 +51,12 @@ impl View {
         })
     }
 
-    /// What to set `DOCKER_HOST` to.
+    /// The value for `DOCKER_HOST`.
     pub fn docker_host(&self) -> String {
         self.socket.docker_host()
     }
 
-    /// What Compose was refused first, fit for "to …".
+    /// The first refused action of Compose; it completes "to …".
     pub fn first_refusal(&self) -> Option<String> {
         self.refused.lock().ok()?.first().cloned()
     }
@@ -68,7 +68,7 @@ impl Drop for View {
     }
 }
 
-/// Connections live in a set, so that they end with the view.
+/// The set ends its connections when this future is dropped.
 async fn serve(listener: UnixListener, handler: Handler) {
     let mut connections = JoinSet::new();
     loop {
@@ -76,7 +76,7 @@ async fn serve(listener: UnixListener, handler: Handler) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => { connections.spawn(connection(stream, handler.clone())); }
                 Err(error) => {
-                    // Out of descriptors, at worst: others are closed meanwhile.
+                    // Out of file descriptors, for example; the delay lets other connections close.
                     tracing::warn!(%error, "the compose view could not accept a connection");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 }

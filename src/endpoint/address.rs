@@ -6,10 +6,9 @@ use hickory_resolver::TokioResolver;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// How often a silent connection is asked whether it lives, as Docker's own client does.
+/// As Docker's own client sets it.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// A name or an IP address, without brackets.
@@ -27,7 +26,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Reads `HOST`, `HOST:PORT`, `:PORT` and `[IPV6]:PORT`; the error fits "is no address: {error}".
+    /// Reads `HOST`, `HOST:PORT`, `:PORT` and `[IPV6]:PORT`; the error completes "is not an engine's address: {error}".
     pub fn parse(text: &str, default_port: u16) -> Result<Self, String> {
         let text = text.strip_suffix('/').unwrap_or(text);
         if text.contains('/') {
@@ -78,7 +77,7 @@ impl Address {
         Err(last)
     }
 
-    /// The system's resolver is no part of a static binary, so the hosts file and DNS are read here.
+    /// Reads the hosts file and DNS itself, because a static binary cannot load the system's resolver.
     async fn addresses(&self) -> io::Result<Vec<IpAddr>> {
         if let Ok(address) = self.host.parse() {
             return Ok(vec![address]);
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_of_the_hosts_file_is_found() {
+    async fn a_name_in_the_hosts_file_is_resolved() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let address = Address::parse(&format!("localhost:{port}"), 1).unwrap();

@@ -1,15 +1,11 @@
-//! Which engine is meant, in Docker's own order: `-H`, `--context`, `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context.
-
-use std::path::PathBuf;
+//! Chooses the engine in Docker's own order: `-H`, `--context`, `DOCKER_HOST`, `DOCKER_CONTEXT`, the current context.
 
 use super::{
     Endpoint,
     context::{self, Context},
-    tls::Material,
 };
 use crate::error::Result;
 
-/// What names the engine.
 #[derive(Debug, PartialEq, Eq)]
 enum Choice {
     Host(String),
@@ -18,27 +14,29 @@ enum Choice {
 }
 
 impl Endpoint {
-    /// Finds the engine that `docker` would take; `host` and `context` are its options.
+    /// Finds the engine that `docker` would use; `host` and `context` are its options.
     ///
-    /// Refused: a context that docker does not know, an address that is none, certificates that cannot be read.
+    /// Refuses an unknown context and a malformed address.
     pub async fn find(host: Option<&str>, context: Option<&str>) -> Result<Self> {
         let found = match choose(host, context, variable) {
-            Choice::Host(host) => return Self::new(&host, from_environment(variable)),
+            Choice::Host(host) => return Self::new(&host, wants_tls(variable)),
             Choice::Context(name) => Context::inspect(Some(&name)).await?,
             Choice::Current => match Context::inspect(None).await {
                 Ok(context) => context,
-                // Without a docker command there is no context either, and its default is the socket.
+                // Without a docker command there are no contexts, and Docker's default is the socket.
                 Err(error) => {
                     tracing::debug!(%error, "no current context");
-                    return Self::new("", None);
+                    return Self::new("", false);
                 }
             },
         };
-        let material = match found.name.as_str() {
-            context::DEFAULT => from_environment(variable),
-            _ => found.material,
-        };
-        Self::new(&found.host, material)
+        if found.name == context::DEFAULT {
+            return Self::new(&found.host, wants_tls(variable));
+        }
+        match Self::new(&found.host, found.tls)? {
+            Self::DockerCli(cli) => Ok(Self::DockerCli(cli.by_context(&found.name))),
+            direct => Ok(direct),
+        }
     }
 }
 
@@ -63,17 +61,11 @@ fn choose(
     }
 }
 
-/// What Docker's variables say of TLS; any value turns it on, and only `DOCKER_TLS_VERIFY` verifies.
-fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Option<Material> {
-    let verify = variable("DOCKER_TLS_VERIFY").is_some();
-    if !verify && variable("DOCKER_TLS").is_none() {
-        return None;
-    }
-    let directory = variable("DOCKER_CERT_PATH")
-        .or_else(|| variable("DOCKER_CONFIG"))
-        .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".docker")));
-    Some(Material::of(&directory.unwrap_or_default(), !verify))
+/// Any value turns TLS on; docker reads the same variables for the certificates, and whether to verify the engine's.
+fn wants_tls(variable: impl Fn(&str) -> Option<String>) -> bool {
+    ["DOCKER_TLS", "DOCKER_TLS_VERIFY"]
+        .iter()
+        .any(|name| variable(name).is_some())
 }
 
 #[cfg(test)]
@@ -92,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_docker() {
+    fn the_order_is_dockers() {
         let both = [("DOCKER_HOST", "tcp://far"), ("DOCKER_CONTEXT", "far")];
         let host = |host: &str| Choice::Host(host.to_owned());
         let context = |name: &str| Choice::Context(name.to_owned());
@@ -104,19 +96,9 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_verified_where_docker_verifies_it() {
-        assert_eq!(from_environment(environment(&[("HOME", "/h")])), None);
-        let any = |set: &[(&str, &str)]| from_environment(environment(set)).unwrap();
-        let unverified = any(&[("DOCKER_TLS", "1"), ("HOME", "/h")]);
-        assert!(unverified.any);
-        assert_eq!(unverified.authorities, Some("/h/.docker/ca.pem".into()));
-        let verified = any(&[
-            ("DOCKER_TLS_VERIFY", "1"),
-            ("DOCKER_TLS", "1"),
-            ("DOCKER_CERT_PATH", "/certs"),
-            ("DOCKER_CONFIG", "/config"),
-        ]);
-        assert!(!verified.any);
-        assert_eq!(verified.authorities, Some("/certs/ca.pem".into()));
+    fn each_of_dockers_variables_turns_tls_on() {
+        assert!(!wants_tls(environment(&[("DOCKER_CERT_PATH", "/certs")])));
+        assert!(wants_tls(environment(&[("DOCKER_TLS", "1")])));
+        assert!(wants_tls(environment(&[("DOCKER_TLS_VERIFY", "1")])));
     }
 }

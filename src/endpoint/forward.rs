@@ -1,4 +1,4 @@
-//! An address on this machine where docker's own commands reach an engine, whatever carries the connection.
+//! A local address of an engine for docker's own commands.
 
 use std::io;
 
@@ -11,14 +11,14 @@ use tokio::{
 use super::Endpoint;
 use crate::private_socket::PrivateSocket;
 
-/// `DOCKER_HOST` for a command that must reach the same engine as we do, without certificates or contexts of its own.
+/// A `DOCKER_HOST` with which a command reaches the same engine as we do, without certificates or contexts.
 pub struct Forward {
     docker_host: String,
     served: Option<(PrivateSocket, JoinHandle<()>)>,
 }
 
 impl Forward {
-    /// A socket whose every connection is one of the engine; none is needed where there is a plain address.
+    /// Serves a private socket that forwards to the engine, unless the engine has a plain address.
     pub async fn start(endpoint: Endpoint) -> io::Result<Self> {
         if let Endpoint::Unix(_) | Endpoint::Tcp(_) = endpoint {
             return Ok(Self {
@@ -33,7 +33,7 @@ impl Forward {
         })
     }
 
-    /// What to set `DOCKER_HOST` to.
+    /// The value for `DOCKER_HOST`.
     pub fn docker_host(&self) -> &str {
         &self.docker_host
     }
@@ -47,7 +47,7 @@ impl Drop for Forward {
     }
 }
 
-/// Connections live in a set, so that they end with the socket.
+/// The set ends its connections when this future is dropped.
 async fn serve(listener: UnixListener, endpoint: Endpoint) {
     let mut connections = JoinSet::new();
     loop {
@@ -55,7 +55,7 @@ async fn serve(listener: UnixListener, endpoint: Endpoint) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => { connections.spawn(forward(stream, endpoint.clone())); }
                 Err(error) => {
-                    // Out of descriptors, at worst: others are closed meanwhile.
+                    // Out of file descriptors, for example; the delay lets other connections close.
                     tracing::warn!(%error, "could not accept a connection for the engine");
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_plain_address_is_used_as_it_is() {
+    async fn a_plain_address_is_used_unchanged() {
         for host in ["unix:///run/x.sock", "tcp://127.0.0.1:2375"] {
             let forward = Forward::start(host.parse().unwrap()).await.unwrap();
             assert_eq!(forward.docker_host(), host);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn others_get_a_socket_that_goes_with_it() {
+    async fn other_engines_get_a_socket_that_is_deleted_on_drop() {
         let forward = Forward::start("ssh://far".parse().unwrap()).await.unwrap();
         let path = forward
             .docker_host()

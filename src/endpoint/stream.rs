@@ -1,4 +1,4 @@
-//! A connection to an engine, whatever carries it.
+//! A connection to an engine over any transport.
 
 use std::{
     io,
@@ -12,7 +12,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 trait Bytes: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Bytes for T {}
 
-/// Bytes to and from an engine.
 pub struct Stream(Pin<Box<dyn Bytes>>);
 
 impl Stream {

@@ -1,18 +1,18 @@
-//! What the engine says of itself.
+//! Reads the engine's name and versions.
 
 use super::{Engine, failed};
 use crate::error::Result;
 
-/// Its versions, as it writes them; empty where it does not say.
+/// Fields are empty where the engine does not report them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
-    /// Who answers, such as `Podman Engine`; Docker calls itself `Engine`.
+    /// Such as `Podman Engine`; Docker reports `Engine`.
     pub name: String,
     /// Such as `28.5.2`.
     pub version: String,
     /// The newest version of its API, such as `1.51`.
     pub api: String,
-    /// The oldest version of its API that it answers.
+    /// The oldest supported version of its API.
     pub least_api: String,
 }
 

@@ -1,4 +1,4 @@
-//! Reads files out of containers by the archive API, which needs no program in them and sees mounts too.
+//! Reads files from containers through the archive API, which needs no program in the container and includes mounts.
 
 use std::io::Read;
 
@@ -8,32 +8,32 @@ use futures_util::TryStreamExt;
 use super::{Engine, failed, is_status};
 use crate::error::{Error, Result};
 
-/// The largest archive that is read, in bytes: configuration is small.
+/// In bytes. Configuration is small.
 const MAX_ARCHIVE: usize = 16 * 1024 * 1024;
-/// How many symbolic links are followed.
+/// Symbolic links that are followed.
 const MAX_LINKS: usize = 8;
 
-/// One regular file of a container.
+/// A regular file of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerFile {
-    /// Its path: in the container, or below the directory that was asked for.
+    /// In the container, or below the directory that was read.
     pub path: String,
     pub bytes: Vec<u8>,
 }
 
-/// What the engine says of a path in a container.
+/// The engine's metadata of a path in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerStat {
-    /// In bytes, as the filesystem counts it.
+    /// In bytes.
     pub size: i64,
-    /// Who may read, write and execute.
+    /// The permission bits, 0o777 at most.
     pub permissions: u32,
-    /// RFC 3339, down to the nanosecond, in the engine's own time zone.
+    /// RFC 3339 with nanoseconds, in the engine's time zone.
     pub modified: String,
 }
 
 impl Engine {
-    /// One file; `None` where there is none. Links are followed.
+    /// Follows links; `None` where there is no file.
     pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {
@@ -46,12 +46,12 @@ impl Engine {
                 First::Other => return Ok(None),
             }
         }
-        Err(Error::failed(format!("{path} is a link without an end")))
+        Err(Error::failed(format!("too many symbolic links at {path}")))
     }
 
-    /// Every regular file in a directory and below, by its path from there; none where there is no such directory.
+    /// Every regular file below a directory, with paths relative to it; empty where the directory does not exist.
     pub async fn read_directory(&self, container: &str, path: &str) -> Result<Vec<ContainerFile>> {
-        // With a dot at the end, a directory that is itself a link is followed.
+        // The trailing dot follows a directory that is itself a link.
         let inside = format!("{}/.", path.trim_end_matches('/'));
         let Some(archive) = self.archive(container, &inside, MAX_ARCHIVE).await? else {
             return Ok(Vec::new());
@@ -59,7 +59,7 @@ impl Engine {
         files(&archive).map_err(|error| unreadable(path, &error))
     }
 
-    /// What is at a path, links followed; `None` where there is nothing.
+    /// Follows links; `None` where the path does not exist.
     pub async fn stat(&self, container: &str, path: &str) -> Result<Option<ContainerStat>> {
         let inside = format!("{}/.", path.trim_end_matches('/'));
         let options = query::ContainerArchiveInfoOptionsBuilder::default()
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// The archive of a path, `largest` bytes at most; `None` where there is nothing.
+    /// The archive of a path, at most `largest` bytes; `None` where the path does not exist.
     pub(super) async fn archive(
         &self,
         container: &str,
@@ -103,7 +103,7 @@ impl Engine {
                     )));
                 }
                 Ok(Some(chunk)) => archive.extend_from_slice(&chunk),
-                // 400: a part of the path is a file.
+                // 400: a parent of the path is a file.
                 Err(error) if is_status(&error, 404) || is_status(&error, 400) => return Ok(None),
                 Err(error) => return Err(failed("read a file of a container", &error)),
             }
@@ -140,7 +140,7 @@ fn first(archive: &[u8]) -> std::io::Result<First> {
     Ok(First::File(bytes))
 }
 
-/// Every regular file in an archive, by its path there less a leading `./`.
+/// Every regular file in an archive, with its path without a leading `./`.
 pub(super) fn files(archive: &[u8]) -> std::io::Result<Vec<ContainerFile>> {
     let mut files = Vec::new();
     for entry in tar::Archive::new(archive).entries()? {
@@ -157,7 +157,7 @@ pub(super) fn files(archive: &[u8]) -> std::io::Result<Vec<ContainerFile>> {
     Ok(files)
 }
 
-/// Where a link at `path` leads.
+/// The target of a link at `path`.
 fn joined(path: &str, target: &str) -> String {
     if target.starts_with('/') {
         return target.to_owned();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_told_from_a_file_and_leads_from_where_it_is() {
+    fn a_links_target_is_relative_to_the_link() {
         let link = archive(|builder| {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Symlink);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_of_a_directory_go_by_their_paths_from_there() {
+    fn paths_of_files_are_relative_to_the_directory() {
         let all = archive(|builder| {
             add(builder, "./a.yml", "a");
             add(builder, "./below/b.yml", "b");
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_archive_without_an_end_is_given_up_once_it_is_too_large() {
+    async fn an_endless_archive_is_refused_once_it_is_too_large() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("engine.sock");
         let listener = tokio::net::UnixListener::bind(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Names of images: given, moved and taken away.
+//! Tags, untags and pulls images.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::{Engine, failed, is_status};
 use crate::error::Result;
 
 impl Engine {
-    /// Gives an image one more name, which another image may have had.
+    /// Adds a tag to an image; an image that had the tag loses it.
     pub async fn tag(&self, id: &str, reference: &str) -> Result<()> {
         let (repo, tag) = split(reference);
         let options = query::TagImageOptionsBuilder::default()
@@ -22,7 +22,7 @@ impl Engine {
             .map_err(|error| failed("tag an image", &error))
     }
 
-    /// Takes a name away; an image without another goes, unless a container was made of it.
+    /// Removes a tag, and the image itself if it has no other tag and no container uses it.
     pub async fn untag(&self, reference: &str) -> Result<()> {
         let options = query::RemoveImageOptionsBuilder::default()
             .force(false)
@@ -38,13 +38,13 @@ impl Engine {
         }
     }
 
-    /// Every name of a repository, with the id of its image.
+    /// Every tag of a repository, with the id of its image.
     pub async fn tags(&self, repository: &str) -> Result<HashMap<String, String>> {
         let filters = HashMap::from([("reference".to_owned(), vec![repository.to_owned()])]);
         let options = query::ListImagesOptionsBuilder::default()
             .filters(&filters)
             .build();
-        let images = self.asked().list_images(Some(options)).await;
+        let images = self.reader().list_images(Some(options)).await;
         let images = images.map_err(|error| failed("list images", &error))?;
         let own = format!("{repository}:");
         let named = images.into_iter().flat_map(|image| {
@@ -52,13 +52,13 @@ impl Engine {
             image
                 .repo_tags
                 .into_iter()
-                // Podman writes names out.
+                // Podman writes the registry in front.
                 .map(move |tag| (tag.trim_start_matches("docker.io/").to_owned(), id.clone()))
         });
         Ok(named.filter(|(tag, _)| tag.starts_with(&own)).collect())
     }
 
-    /// Pulls exactly this image, without credentials of its own.
+    /// Pulls an image without credentials.
     pub async fn pull(&self, reference: &str) -> Result<()> {
         let options = query::CreateImageOptionsBuilder::default()
             .from_image(reference)
@@ -71,7 +71,7 @@ impl Engine {
     }
 }
 
-/// `repository` and `tag` of a reference without a digest; a registry's port is no tag.
+/// Repository and tag of a reference without a digest. A registry's port is not a tag.
 fn split(reference: &str) -> (&str, &str) {
     match reference.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, tag),
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registrys_port_is_no_tag() {
+    fn a_registrys_port_is_not_a_tag() {
         assert_eq!(split("web"), ("web", "latest"));
         assert_eq!(split("a/web:v1"), ("a/web", "v1"));
         assert_eq!(split("host:5000/web"), ("host:5000/web", "latest"));

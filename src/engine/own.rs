@@ -1,4 +1,4 @@
-//! Containers of our own that are never started, and files in them and in the volume that they mount.
+//! Our own containers that are never started, and the files in them and in the volume that they mount.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -21,23 +21,23 @@ use crate::{
     model::{Replica, ServiceKey, label},
 };
 
-/// The largest archive that is read, in bytes: what is ours is small.
+/// In bytes. Our own files are small.
 const LARGEST: usize = 256 * 1024 * 1024;
 
-/// Between questions to an engine that does not answer them.
-const AGAIN: Duration = Duration::from_millis(100);
+/// Between calls to an engine that does not answer.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A volume that a container of our own mounts.
 #[derive(Clone, Copy, Debug)]
 pub struct Mounted<'a> {
-    /// The volume; the engine makes it where there is none.
+    /// The engine creates it if it does not exist.
     pub volume: &'a str,
-    /// Where in the container.
+    /// The path in the container.
     pub at: &'a str,
 }
 
 impl Engine {
-    /// Creates a container that is never started; its id, or `None` where one of that name exists.
+    /// Creates a container that is never started. Returns its id, or `None` where the name is in use.
     pub async fn create_marker(
         &self,
         name: &str,
@@ -47,7 +47,7 @@ impl Engine {
         self.create_shelf(Some(name), image, labels, None).await
     }
 
-    /// The same with a volume to read and write through it; without a name it always is a new one.
+    /// As [`Self::create_marker`], with a volume whose files are then read and written. Without a name it is always new.
     pub async fn create_shelf(
         &self,
         name: Option<&str>,
@@ -94,14 +94,14 @@ impl Engine {
     }
 
     pub async fn has_volume(&self, name: &str) -> Result<bool> {
-        match self.asked().inspect_volume(name).await {
+        match self.reader().inspect_volume(name).await {
             Ok(_) => Ok(true),
             Err(error) if is_status(&error, 404) => Ok(false),
             Err(error) => Err(failed("inspect a volume", &error)),
         }
     }
 
-    /// Unpacks an archive into a directory of a container, in any state.
+    /// Unpacks an archive into a directory of a container in any state.
     pub async fn unpack_into(&self, container: &str, directory: &str, tar: Vec<u8>) -> Result<()> {
         let options = query::UploadToContainerOptionsBuilder::default()
             .path(directory)
@@ -112,7 +112,7 @@ impl Engine {
             .map_err(|error| failed("write a file", &error))
     }
 
-    /// Every file under a path of a container, by its name from there on; `None` where the path does not exist.
+    /// Every file below a path of a container, with names relative to it; `None` where the path does not exist.
     pub async fn files_under(
         &self,
         container: &str,
@@ -125,7 +125,7 @@ impl Engine {
         Ok(Some(files.into_iter().map(named).collect()))
     }
 
-    /// Removes containers of ours of this role that are older than this.
+    /// Removes our own containers with this role that are older than `older`.
     pub async fn sweep_role(&self, role: &str, older: Duration) -> Result<()> {
         let label = format!("{}={role}", label::ROLE);
         let filters = HashMap::from([("label".to_owned(), vec![label])]);
@@ -133,7 +133,7 @@ impl Engine {
             .all(true)
             .filters(&filters)
             .build();
-        let list = self.asked().list_containers(Some(options)).await;
+        let list = self.reader().list_containers(Some(options)).await;
         let list = list.map_err(|error| failed("list containers", &error))?;
         if list.is_empty() {
             return Ok(());
@@ -150,7 +150,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The containers in which Compose ran hooks of a service for a rollout of ours.
+    /// The containers in which Compose ran hooks of a service for a rollout.
     pub async fn hooks(&self, key: &ServiceKey) -> Result<Vec<Replica>> {
         let labels = vec![
             format!("{}={}", label::COMPOSE_PROJECT, key.project),
@@ -158,10 +158,11 @@ impl Engine {
             label::ROLLOUT.to_owned(),
         ];
         let listed = self.matching(labels, true).await?;
-        self.whole(listed.iter().filter(|own| is_hook(own))).await
+        self.inspected(listed.iter().filter(|own| is_hook(own)))
+            .await
     }
 
-    /// Removes them, in whatever state.
+    /// Removes the service's hook containers in any state.
     pub async fn sweep_hooks(&self, key: &ServiceKey) -> Result<()> {
         for hook in self.hooks(key).await? {
             self.discard(&hook.id.0).await?;
@@ -169,17 +170,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends when a container is gone for certain.
-    pub async fn gone(&self, id: &str) {
+    /// Waits until the engine confirms that a container does not exist.
+    pub async fn wait_until_removed(&self, id: &str) {
         while !matches!(self.inspect(id).await, Ok(None)) {
-            if !self.is_removed(id).await {
-                sleep(AGAIN).await;
+            if !self.was_removed(id).await {
+                sleep(RETRY_DELAY).await;
             }
         }
     }
 
-    /// Waits for it; false where the engine cannot say.
-    async fn is_removed(&self, id: &str) -> bool {
+    /// Waits for the removal; false where the engine's answer fails.
+    async fn was_removed(&self, id: &str) -> bool {
         let options = query::WaitContainerOptionsBuilder::default()
             .condition("removed")
             .build();
@@ -188,7 +189,7 @@ impl Engine {
     }
 }
 
-/// The first component of a path in an archive is what was asked for.
+/// Drops the first component of a path in an archive, the name of the directory that was read.
 fn named(file: ContainerFile) -> (String, Vec<u8>) {
     let name = match file.path.split_once('/') {
         Some((_, rest)) => rest.to_owned(),
@@ -197,7 +198,7 @@ fn named(file: ContainerFile) -> (String, Vec<u8>) {
     (name, file.bytes)
 }
 
-/// Whether a name is in use; Podman says so with the status of a fault of its own.
+/// True for an error about a name in use; Podman answers it with status 500.
 fn is_taken(error: &Bollard) -> bool {
     let podman = matches!(
         error,

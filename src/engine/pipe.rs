@@ -1,4 +1,4 @@
-//! A program in a container as one stream of bytes, by `docker exec`.
+//! A program in a container as one stream of bytes, through `docker exec`.
 
 use std::{
     pin::Pin,
@@ -21,18 +21,18 @@ use crate::error::Result;
 pub struct Pipe {
     input: Pin<Box<dyn AsyncWrite + Send>>,
     output: Pin<Box<dyn AsyncRead + Send>>,
-    complaint: Arc<Mutex<String>>,
+    errors: Arc<Mutex<String>>,
 }
 
 impl Pipe {
     fn new(input: Pin<Box<dyn AsyncWrite + Send>>, output: Output) -> Self {
-        let complaint = Arc::new(Mutex::new(String::new()));
-        let own = complaint.clone();
+        let errors = Arc::new(Mutex::new(String::new()));
+        let kept = errors.clone();
         let bytes = output.filter_map(move |chunk| {
             let chunk = match chunk {
                 Ok(LogOutput::StdErr { message }) => {
-                    let mut own = own.lock().unwrap_or_else(PoisonError::into_inner);
-                    push_tail(&mut own, &String::from_utf8_lossy(&message));
+                    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    push_tail(&mut kept, &String::from_utf8_lossy(&message));
                     None
                 }
                 Ok(other) => Some(Ok(other.into_bytes())),
@@ -43,14 +43,14 @@ impl Pipe {
         Self {
             input,
             output: Box::pin(StreamReader::new(bytes)),
-            complaint,
+            errors,
         }
     }
 
-    /// What it has written on its standard error so far.
-    pub fn complaint(&self) -> String {
-        let complaint = self.complaint.lock();
-        complaint.unwrap_or_else(PoisonError::into_inner).clone()
+    /// The end of its standard error so far.
+    pub fn errors(&self) -> String {
+        let errors = self.errors.lock();
+        errors.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -89,7 +89,7 @@ impl AsyncWrite for Pipe {
 }
 
 impl Engine {
-    /// Runs a command in a running container, and is connected with its standard input and output.
+    /// Runs a command in a running container and returns its standard input and output.
     pub async fn exec_pipe(&self, container: &str, command: Vec<String>) -> Result<Pipe> {
         let (input, output) = self.attached_exec(container, command).await?;
         Ok(Pipe::new(input, output))

@@ -1,4 +1,4 @@
-//! From what the engine says of a container to a [`Replica`].
+//! Makes a [`Replica`] of an inspected container.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,7 +12,7 @@ use bollard::models::{
 
 use crate::model::{ContainerId, Health, HealthCheck, Replica, RolloutId, Run, label};
 
-/// `None` for an answer without an id, which no engine gives.
+/// `None` for an answer without an id.
 pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
     let config = inspect.config.unwrap_or_default();
     let labels: BTreeMap<String, String> = config.labels.unwrap_or_default().into_iter().collect();
@@ -57,7 +57,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         published,
         borrows_network,
         check: config.healthcheck.as_ref().and_then(HealthCheck::of),
-        complaint: complaint(&state),
+        complaint: check_output(&state),
         labels,
         name,
     })
@@ -77,7 +77,7 @@ fn addresses(networks: HashMap<String, EndpointSettings>) -> Vec<IpAddr> {
         .collect()
 }
 
-/// Less what is published on every address: Traefik does not take such a port for one of its servers.
+/// Ports that are published on one address. Traefik never uses a port that is published on every address for a server.
 fn published(ports: PortMap) -> BTreeSet<SocketAddr> {
     let bindings = ports.into_values().flatten().flatten();
     let places = bindings.filter_map(|binding| {
@@ -88,7 +88,7 @@ fn published(ports: PortMap) -> BTreeSet<SocketAddr> {
     places.collect()
 }
 
-/// As Traefik picks them (`pkg/provider/docker/shared.go`, `parseContainer`).
+/// The address on each network that Traefik uses (`pkg/provider/docker/shared.go`, `parseContainer`).
 fn endpoints(networks: &HashMap<String, EndpointSettings>) -> BTreeMap<String, IpAddr> {
     let address = |network: &EndpointSettings| {
         let both = [&network.ip_address, &network.global_ipv6_address];
@@ -102,7 +102,7 @@ fn endpoints(networks: &HashMap<String, EndpointSettings>) -> BTreeMap<String, I
         .collect()
 }
 
-/// What the engine's resolver knows it by: its name, its aliases, and its hostname.
+/// The names that the engine's DNS resolves on each network: its own name, its aliases and its hostname.
 fn names(
     networks: &HashMap<String, EndpointSettings>,
     name: &str,
@@ -143,12 +143,12 @@ fn health(state: &ContainerState) -> Health {
     }
 }
 
-/// The most lines, and characters, of what a health check has printed.
-const COMPLAINT_LINES: usize = 3;
-const COMPLAINT_LENGTH: usize = 240;
+/// Limits for the output of a health check in a message.
+const MAX_CHECK_LINES: usize = 3;
+const MAX_CHECK_CHARS: usize = 240;
 
-/// The end of what the last health check has printed, where it failed.
-fn complaint(state: &ContainerState) -> Option<String> {
+/// The end of the last health check's output, where it failed.
+fn check_output(state: &ContainerState) -> Option<String> {
     let last = state.health.as_ref()?.log.as_ref()?.last()?;
     let output = last
         .output
@@ -156,8 +156,8 @@ fn complaint(state: &ContainerState) -> Option<String> {
         .filter(|_| last.exit_code != Some(0))?;
     let lines = output.lines().map(str::trim);
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    let text = lines[lines.len().saturating_sub(COMPLAINT_LINES)..].join("; ");
-    let skip = text.chars().count().saturating_sub(COMPLAINT_LENGTH);
+    let text = lines[lines.len().saturating_sub(MAX_CHECK_LINES)..].join("; ");
+    let skip = text.chars().count().saturating_sub(MAX_CHECK_CHARS);
     let text: String = text
         .chars()
         .skip(skip)
@@ -188,24 +188,24 @@ mod tests {
             log: Some(results.collect()),
             ..EngineHealth::default()
         };
-        complaint(&ContainerState {
+        check_output(&ContainerState {
             health: Some(health),
             ..ContainerState::default()
         })
     }
 
     #[test]
-    fn a_complaint_is_the_end_of_what_the_last_check_has_printed_where_it_failed() {
+    fn only_the_end_of_a_failed_last_checks_output_is_shown() {
         let refused = "  % Total\n\ncurl: (7) connection refused\r\n";
-        let said = after(&[(1, "older"), (1, refused)]).unwrap();
-        assert_eq!(said, "% Total; curl: (7) connection refused");
+        let shown = after(&[(1, "older"), (1, refused)]).unwrap();
+        assert_eq!(shown, "% Total; curl: (7) connection refused");
         assert_eq!(after(&[(1, refused), (0, "ok")]), None);
         assert_eq!(after(&[(1, "\n")]), None);
         assert_eq!(after(&[]), None);
         assert_eq!(after(&[(1, "a\nb\nc\nd")]).unwrap(), "b; c; d");
         assert_eq!(
             after(&[(1, &"x".repeat(9999))]).unwrap().len(),
-            COMPLAINT_LENGTH
+            MAX_CHECK_CHARS
         );
     }
 
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_that_version_0_1_0_has_made_is_its_rollouts_and_gets_its_final_name() {
+    fn a_replica_that_version_0_1_0_created_keeps_its_rollout_and_final_name() {
         let mut inspected = inspected();
         let labels: Value = serde_json::from_str(&of_0_1_0("labels.json")).unwrap();
         inspected["Config"]["Labels"] = labels;
@@ -270,8 +270,8 @@ mod tests {
 
         #[test]
         fn any_output_of_a_health_check_is_one_short_line(output in mutated_text("a\n b\r\nc\td\n\n")) {
-            let said = after(&[(1, &output)]).unwrap_or_default();
-            prop_assert!(said.chars().count() <= COMPLAINT_LENGTH && !said.contains(char::is_control), "{:?}", said);
+            let shown = after(&[(1, &output)]).unwrap_or_default();
+            prop_assert!(shown.chars().count() <= MAX_CHECK_CHARS && !shown.contains(char::is_control), "{:?}", shown);
         }
     }
 }

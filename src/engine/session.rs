@@ -1,4 +1,4 @@
-//! Talking with a program in a container, line by line: `docker exec`, or a short-lived container of our own.
+//! Exchanges lines with a program in a container, through `docker exec` or a short-lived container of our own.
 
 use std::{collections::HashMap, pin::Pin, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     overlay::control,
 };
 
-/// What is kept at least of the end of a text that a program in a container writes for people, in bytes.
+/// Bytes that are kept at least of the end of a program's text output.
 const MAX_TAIL: usize = 1024 * 1024;
 
 pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Bollard>> + Send>>;
@@ -32,7 +32,7 @@ pub struct Session {
     input: Pin<Box<dyn AsyncWrite + Send>>,
     output: Output,
     lines: Lines,
-    complaint: String,
+    errors: String,
 }
 
 impl Session {
@@ -41,7 +41,7 @@ impl Session {
             input,
             output,
             lines: Lines::new(control::MAX_LINE),
-            complaint: String::new(),
+            errors: String::new(),
         }
     }
 
@@ -56,9 +56,9 @@ impl Session {
             .map_err(|error| Error::failed(format!("the helper's input is closed: {error}")))
     }
 
-    /// The next line of its standard output; an error when it has ended, with what it complained of.
+    /// The next line of its standard output; at its end, an error with its standard error.
     ///
-    /// Cancel-safe: a line that has partly arrived is kept.
+    /// Cancel-safe: a partly received line is kept.
     pub async fn next_line(&mut self) -> Result<String> {
         loop {
             if let Some(line) = self.lines.take() {
@@ -66,14 +66,14 @@ impl Session {
             }
             match self.output.next().await {
                 Some(Ok(LogOutput::StdErr { message })) => {
-                    push_tail(&mut self.complaint, &String::from_utf8_lossy(&message));
+                    push_tail(&mut self.errors, &String::from_utf8_lossy(&message));
                 }
                 Some(Ok(other)) => self.lines.push(&other.into_bytes())?,
                 Some(Err(error)) => return Err(failed("talk with a container", &error)),
                 None => {
                     return Err(Error::failed(format!(
                         "the helper ended: {}",
-                        self.complaint.trim()
+                        self.errors.trim()
                     )));
                 }
             }
@@ -81,12 +81,12 @@ impl Session {
     }
 }
 
-/// Puts lines together from pieces, and looks at each byte once.
+/// Assembles lines from pieces, and searches each byte once.
 #[derive(Debug)]
 struct Lines {
     longest: usize,
     pending: Vec<u8>,
-    /// How much of what is pending holds no end of a line.
+    /// The length of the start of `pending` that holds no line end.
     searched: usize,
 }
 
@@ -99,7 +99,7 @@ impl Lines {
         }
     }
 
-    /// Refused where a line gets longer than any may be.
+    /// Fails where a line becomes longer than `longest`.
     fn push(&mut self, piece: &[u8]) -> Result<()> {
         if self.pending.len() + piece.len() > self.longest {
             let message = format!("a line has more than {} bytes", self.longest);
@@ -121,7 +121,7 @@ impl Lines {
     }
 }
 
-/// Adds to a text of which only the end counts.
+/// Appends to a text, and drops its beginning when it becomes long.
 pub(super) fn push_tail(text: &mut String, more: &str) {
     text.push_str(more);
     if text.len() > 2 * MAX_TAIL {
@@ -134,13 +134,13 @@ pub(super) fn push_tail(text: &mut String, more: &str) {
 }
 
 impl Engine {
-    /// Runs a command in a running container and talks with it.
+    /// Runs a command in a running container.
     pub async fn exec_session(&self, container: &str, command: Vec<String>) -> Result<Session> {
         let (input, output) = self.attached_exec(container, command).await?;
         Ok(Session::new(input, output))
     }
 
-    /// Starts a command that is talked with: its standard input, and what it writes.
+    /// Starts a command and returns its standard input and its output.
     pub(super) async fn attached_exec(
         &self,
         container: &str,
@@ -166,8 +166,8 @@ impl Engine {
         self.exec_with_input(&container.0, exec, &[], timeout).await
     }
 
-    /// The same, with something on its standard input, whose end the command must know by itself: not every way to an
-    /// engine can close one half of a connection.
+    /// As [`Self::exec`], with `given` on its standard input. The command must find the end of the input by itself, because
+    /// not every connection to an engine can be closed in one direction.
     pub async fn exec_with_input(
         &self,
         container: &str,
@@ -189,7 +189,7 @@ impl Engine {
         let run = async {
             let (id, (mut input, mut output)) = self.start_exec(container, options).await?;
             if !given.is_empty() {
-                // A command that has ended early says more by its exit code.
+                // The exit code shows whether a command has ended early.
                 let _ = input.write_all(given).await;
                 let _ = input.flush().await;
             }
@@ -237,9 +237,9 @@ impl Engine {
         }
     }
 
-    /// Runs `/rollout ARGS…` from `image` in the network namespace of a replica, and talks with it.
+    /// Runs `/rollout ARGS…` from `image` in the network namespace of a replica.
     ///
-    /// The container removes itself when its program ends, which it does when this session is dropped.
+    /// The program ends when the session is dropped, and the engine then removes the container.
     pub async fn helper(
         &self,
         image: &str,
@@ -248,7 +248,7 @@ impl Engine {
     ) -> Result<Session> {
         let body = helper_body(image, replica, arguments);
         let engine = self.clone();
-        // In a task of its own: one that is given up half-way would leave a container that never removes itself.
+        // A task of its own completes even if this future is dropped; a half-started container would never be removed.
         let starting = tokio::spawn(async move { engine.start_helper(body).await });
         starting
             .await
@@ -289,7 +289,7 @@ impl Engine {
         }
     }
 
-    /// Removes helpers of these replicas that were created and never started, which a killed run may have left.
+    /// Removes helpers of these replicas that a killed run created but did not start.
     pub async fn sweep_helpers(&self, replicas: &[ContainerId]) -> Result<()> {
         let labels = vec![format!("{}=helper", label::ROLE)];
         let helpers = self.matching(labels, true).await?;
@@ -307,7 +307,7 @@ impl Engine {
     }
 }
 
-/// A container that joins the network namespace of a replica and removes itself when its program ends.
+/// A container in the network namespace of a replica; the engine removes it when its program ends.
 fn helper_body(image: &str, replica: &ContainerId, arguments: Vec<String>) -> ContainerCreateBody {
     let mut labels = own_labels("helper");
     labels.insert(label::HELPS.to_owned(), replica.0.clone());
@@ -321,7 +321,7 @@ fn helper_body(image: &str, replica: &ContainerId, arguments: Vec<String>) -> Co
         attach_stderr: Some(true),
         open_stdin: Some(true),
         stdin_once: Some(true),
-        // The image's own check is for the socket proxy.
+        // The image's health check is for the socket proxy.
         healthcheck: Some(HealthConfig {
             test: Some(vec!["NONE".into()]),
             ..Default::default()
@@ -329,10 +329,10 @@ fn helper_body(image: &str, replica: &ContainerId, arguments: Vec<String>) -> Co
         host_config: Some(HostConfig {
             network_mode: Some(format!("container:{}", replica.0)),
             auto_remove: Some(true),
-            // To read packets is all that it needs.
+            // Reading packets needs no other capability.
             cap_drop: Some(vec!["ALL".into()]),
             cap_add: Some(vec!["NET_RAW".into()]),
-            // What it says is for this session alone, and nobody reads it twice.
+            // Only this session reads the output, so the engine need not store it.
             log_config: Some(HostConfigLogConfig {
                 typ: Some("none".into()),
                 config: None,
@@ -343,7 +343,7 @@ fn helper_body(image: &str, replica: &ContainerId, arguments: Vec<String>) -> Co
     }
 }
 
-/// Labels for a container of our own: hidden from Traefik, unknown to Compose.
+/// Labels for a container of our own, which hide it from Traefik; Compose ignores it.
 pub fn own_labels(role: &str) -> HashMap<String, String> {
     HashMap::from([
         (label::ROLE.to_owned(), role.to_owned()),
@@ -359,7 +359,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_come_whole_whatever_the_pieces(lines in vec("[a-z{}]{0,20}", 0..8), cuts in vec(1..9_usize, 1..20)) {
+        fn lines_are_assembled_from_any_pieces(lines in vec("[a-z{}]{0,20}", 0..8), cuts in vec(1..9_usize, 1..20)) {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             let (mut read, mut taken, mut rest) = (Lines::new(1024), Vec::new(), text.as_bytes());
             for cut in cuts.iter().cycle().take_while(|_| !text.is_empty()) {
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_refused() {
+    fn an_endless_line_is_refused() {
         let mut lines = Lines::new(100_000);
         let pushed = (0..1000).take_while(|_| {
             assert_eq!(lines.take(), None);
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_for_people_the_end_is_kept() {
+    fn the_end_of_a_long_text_is_kept() {
         let mut text = String::new();
         for _ in 0..50 {
             push_tail(&mut text, &"ä".repeat(100_000));

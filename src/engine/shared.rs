@@ -1,25 +1,25 @@
-//! What a list of containers says of them together: which are of a service, and which are in a namespace of another. Pure.
+//! Finds a service's containers in a list, and containers that share a namespace with others. Pure.
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 
 use crate::model::{Replica, ServiceKey, label};
 
-/// The most containers in a row, each in the network namespace of the next.
+/// Containers in a chain, each in the network namespace of the next.
 pub const MAX_STEPS: usize = 8;
 
-/// A container or a service that is in a namespace of a service's replicas, or uses their volumes.
+/// A container or service that shares a namespace or volumes with a service's replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     pub name: String,
     /// Its Compose project and service, where it has both.
     pub of: Option<(String, String)>,
-    /// The folder of that project.
+    /// That project's directory.
     pub folder: Option<String>,
-    /// The key of a Compose file that says so: `network_mode`, `pid`, `ipc` or `volumes_from`.
+    /// The Compose key: `network_mode`, `pid`, `ipc` or `volumes_from`.
     pub way: &'static str,
 }
 
-/// The containers of a service in a list, one-offs and hooks aside.
+/// The containers of a service in a list, without one-offs and hooks.
 pub fn of_service<'a>(
     list: &'a [ContainerSummary],
     key: &ServiceKey,
@@ -40,17 +40,17 @@ pub fn of_service<'a>(
     list.iter().filter(is_of_it).filter(|own| !is_hook(own))
 }
 
-/// Whether Compose runs a hook in it.
+/// True if Compose runs a hook in the container.
 pub fn is_hook(listed: &ContainerSummary) -> bool {
     label::is_hook(|key| listed.labels.as_ref()?.get(key).map(String::as_str))
 }
 
-/// The container that `network_mode`, `pid` or `ipc` leads to, by its id or name.
+/// The id or name of the container in a value of `network_mode`, `pid` or `ipc`.
 pub fn target(mode: Option<&str>) -> Option<&str> {
     mode?.strip_prefix("container:")
 }
 
-/// A list in which a container in another's network namespace has that one's networks and ports.
+/// Gives each container in another's network namespace the networks and ports of that one.
 pub fn with_networks(list: Vec<ContainerSummary>) -> Vec<ContainerSummary> {
     let holders: Vec<Option<ContainerSummary>> =
         list.iter().map(|own| holder(own, &list).cloned()).collect();
@@ -68,7 +68,7 @@ pub fn with_networks(list: Vec<ContainerSummary>) -> Vec<ContainerSummary> {
     list.into_iter().zip(holders).map(lend).collect()
 }
 
-/// The container whose network namespace this one is in, where it is not its own.
+/// The container that owns the network namespace of this one; `None` where this one owns it.
 pub fn holder<'a>(
     own: &ContainerSummary,
     list: &'a [ContainerSummary],
@@ -95,7 +95,7 @@ fn is(target: &str, summary: &ContainerSummary) -> bool {
         || names.any(|name| name.trim_start_matches('/') == target)
 }
 
-/// Every container of a list that is in the network namespace of one of these replicas; our own helpers aside.
+/// The containers in the network namespace of one of these replicas, without our own helpers.
 pub fn by_network(list: &[ContainerSummary], replicas: &[Replica]) -> Vec<Joined> {
     let joined = list.iter().filter_map(|own| {
         let labels = own.labels.clone().unwrap_or_default();
@@ -106,7 +106,7 @@ pub fn by_network(list: &[ContainerSummary], replicas: &[Replica]) -> Vec<Joined
     joined.collect()
 }
 
-/// Every container that is in the process or IPC namespace of one of these replicas, which a list does not tell.
+/// The containers in the process or IPC namespace of one of these replicas, which only an inspect shows.
 pub fn by_processes(all: &[ContainerInspectResponse], replicas: &[Replica]) -> Vec<Joined> {
     let joined = all.iter().flat_map(|own| {
         let config = own.config.as_ref();
@@ -143,7 +143,7 @@ fn joined(
 }
 
 impl Joined {
-    /// What a message calls it, as seen from a project.
+    /// The name for a message about a service of `project`.
     pub fn called(&self, project: &str) -> String {
         match &self.of {
             Some((own, service)) if own == project => service.clone(),
@@ -152,13 +152,13 @@ impl Joined {
         }
     }
 
-    /// Whether another one is the same service, by the same key.
+    /// True if both are the same service, joined by the same key.
     pub fn is_same(&self, other: &Self) -> bool {
         self.way == other.way
             && (self.of.is_some() && self.of == other.of || self.name == other.name)
     }
 
-    /// What makes it anew, in the namespace of the new replica, as seen from a project.
+    /// The command that recreates it in the new replica's namespace, for a message about a service of `project`.
     pub fn recreate(&self, project: &str) -> String {
         match (&self.of, &self.folder) {
             (Some((own, service)), _) if own == project => {

@@ -62,7 +62,7 @@ fn a_container_in_another_ones_network_namespace_has_its_networks_however_far_th
 }
 
 #[test]
-fn whatever_joins_the_network_of_a_replica_is_found_in_any_project_and_our_helpers_are_not() {
+fn containers_of_any_project_that_join_a_replicas_network_are_found_but_not_our_helpers() {
     let replicas = [simulator::old("old")];
     let compose = [
         (label::COMPOSE_PROJECT, "media"),
@@ -92,7 +92,7 @@ fn whatever_joins_the_network_of_a_replica_is_found_in_any_project_and_our_helpe
 }
 
 #[test]
-fn process_and_ipc_namespaces_are_told_by_an_inspect() {
+fn an_inspect_shows_process_and_ipc_namespaces() {
     let inspect = ContainerInspectResponse {
         name: Some("/debug".to_owned()),
         host_config: Some(HostConfig {

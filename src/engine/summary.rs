@@ -1,29 +1,27 @@
-//! What the engine's list says of a container: its name, its networks and its addresses. Pure.
+//! Reads a listed container's name, networks and addresses. Pure.
 
 use std::collections::BTreeSet;
 
 use bollard::models::ContainerSummary;
 
-/// The name, without a slash.
+/// Without the leading slash.
 pub fn name(summary: &ContainerSummary) -> String {
     let names = summary.names.iter().flatten();
     let first = names.map(|name| name.trim_start_matches('/')).next();
     first.unwrap_or_default().to_owned()
 }
 
-/// Whether a container can open connections to a service in these networks; one in the host's network can always.
+/// True if a container can connect to a service in these networks; one in the host's network always can.
 pub fn reaches(summary: &ContainerSummary, networks: &BTreeSet<String>) -> bool {
     is_in_the_hosts_network(summary)
         || networks_of(summary).any(|network| networks.contains(network))
 }
 
-/// Whether it has no network of its own.
 pub fn is_in_the_hosts_network(summary: &ContainerSummary) -> bool {
     let host = summary.host_config.as_ref();
     host.and_then(|config| config.network_mode.as_deref()) == Some("host")
 }
 
-/// Its addresses in all of its networks.
 pub fn addresses_of(summary: &ContainerSummary) -> impl Iterator<Item = &str> {
     let settings = summary.network_settings.as_ref();
     let networks = settings.and_then(|settings| settings.networks.as_ref());
@@ -34,7 +32,6 @@ pub fn addresses_of(summary: &ContainerSummary) -> impl Iterator<Item = &str> {
         .map(String::as_str)
 }
 
-/// The names of its networks.
 pub fn networks_of(summary: &ContainerSummary) -> impl Iterator<Item = &String> {
     let settings = summary.network_settings.as_ref();
     let networks = settings.and_then(|settings| settings.networks.as_ref());

@@ -96,7 +96,7 @@ pub async fn lock(
             ));
         }
         waited = true;
-        let _ = timeout(patience.min(rest), engine.gone(&holder.id)).await;
+        let _ = timeout(patience.min(rest), engine.wait_until_removed(&holder.id)).await;
     }
     Err(Error::locked(format!(
         "the lock of {key} is taken and released again and again by another process"

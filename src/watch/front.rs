@@ -1,4 +1,4 @@
-//! Tells when what carries the traffic, or tells Traefik where it goes, went away or came back in the middle of a rollout.
+//! Reports stops and starts of Traefik and the socket proxy during a rollout.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,12 +6,9 @@ use tokio::time::Instant;
 
 use crate::event::Events;
 
-/// What a container in front of a service is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It carries the traffic.
     Traefik,
-    /// Traefik reads through it.
     SocketProxy,
 }
 
@@ -19,52 +16,51 @@ pub enum Role {
 #[derive(Default)]
 pub struct Front {
     roles: HashMap<String, Role>,
-    gone: HashMap<String, Instant>,
+    stopped: HashMap<String, Instant>,
     events: Events,
 }
 
 impl Front {
-    /// What happens to these is told to `events`.
     pub fn new(containers: Vec<(String, Role)>, events: Events) -> Self {
         Self {
             roles: containers.into_iter().collect(),
-            gone: HashMap::new(),
+            stopped: HashMap::new(),
             events,
         }
     }
 
     /// Takes one event of a container.
-    pub(super) fn heard(&mut self, name: &str, action: &str) {
+    pub(super) fn record(&mut self, name: &str, action: &str) {
         let Some(role) = self.roles.get(name) else {
             return;
         };
         match action {
             "die" => {
-                self.gone.insert(name.to_owned(), Instant::now());
-                self.events.notice(went(*role, name));
+                self.stopped.insert(name.to_owned(), Instant::now());
+                self.events.notice(stopped(*role, name));
             }
             "start" => {
-                let since = self.gone.remove(name);
+                let since = self.stopped.remove(name);
                 self.events
-                    .notice(came_back(*role, name, since.map(|since| since.elapsed())));
+                    .notice(started(*role, name, since.map(|since| since.elapsed())));
             }
             _ => {}
         }
     }
 }
 
-fn went(role: Role, name: &str) -> String {
+fn stopped(role: Role, name: &str) -> String {
     match role {
         Role::Traefik => format!(
-            "Traefik {name} went away; what comes through it fails until it is back, whichever version is live"
+            "Traefik {name} stopped: requests through it fail until it runs again, whichever version is live"
         ),
         Role::SocketProxy => format!(
-            "the socket proxy {name} went away; Traefik keeps what it has read until it is back"
+            "the socket proxy {name} stopped: Traefik keeps its last configuration until the socket proxy runs again"
         ),
     }
 }
 
-fn came_back(role: Role, name: &str, after: Option<Duration>) -> String {
+fn started(role: Role, name: &str, after: Option<Duration>) -> String {
     let what = match role {
         Role::Traefik => "Traefik",
         Role::SocketProxy => "the socket proxy",
@@ -86,9 +82,9 @@ mod tests {
     use crate::event::{Event, Scope, Sink};
 
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<String>>>);
+    struct Recorder(Arc<Mutex<Vec<String>>>);
 
-    impl Sink for Heard {
+    impl Sink for Recorder {
         fn event(&mut self, _: SystemTime, _: &Scope, event: &Event) {
             if let Event::Notice { text } = event {
                 self.0.lock().unwrap().push(text.clone());
@@ -97,25 +93,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_restart_is_told_with_its_length_and_that_of_a_stranger_is_not() {
-        let heard = Heard::default();
+    async fn only_restarts_of_containers_in_front_are_reported_with_their_length() {
+        let recorder = Recorder::default();
         let names = [("edge", Role::Traefik), ("sp", Role::SocketProxy)];
         let names = names.map(|(name, role)| (name.to_owned(), role)).to_vec();
-        let mut front = Front::new(names, Events::new(vec![Box::new(heard.clone())]));
-        front.heard("other", "die");
-        front.heard("edge", "kill");
-        front.heard("edge", "die");
+        let mut front = Front::new(names, Events::new(vec![Box::new(recorder.clone())]));
+        front.record("other", "die");
+        front.record("edge", "kill");
+        front.record("edge", "die");
         tokio::time::advance(Duration::from_millis(1500)).await;
-        front.heard("edge", "start");
-        front.heard("sp", "die");
-        let told = heard.0.lock().unwrap().join("\n");
-        let lines: Vec<&str> = told.lines().collect();
-        assert_eq!(lines.len(), 3, "{told}");
-        assert!(lines[0].starts_with("Traefik edge went away"), "{told}");
+        front.record("edge", "start");
+        front.record("sp", "die");
+        let notices = recorder.0.lock().unwrap().join("\n");
+        let lines: Vec<&str> = notices.lines().collect();
+        assert_eq!(lines.len(), 3, "{notices}");
+        assert!(lines[0].starts_with("Traefik edge stopped"), "{notices}");
         assert_eq!(lines[1], "Traefik edge was started again after 1.5 s");
         assert!(
-            lines[2].starts_with("the socket proxy sp went away"),
-            "{told}"
+            lines[2].starts_with("the socket proxy sp stopped"),
+            "{notices}"
         );
     }
 }

@@ -255,7 +255,7 @@ fn complaint(action: Action, run: &Run, was_over: bool) -> Option<String> {
         Action::KillSocketProxy | Action::RecreateSocketProxy => "the socket proxy ",
         _ => return None,
     };
-    let went = |text: &&str| text.starts_with(wanted) && text.contains("went away");
+    let went = |text: &&str| text.starts_with(wanted) && text.contains(" stopped: ");
     let named = run.notices().iter().any(went);
-    (!named && !was_over).then(|| "no message names what went away".to_owned())
+    (!named && !was_over).then(|| "no notice names what stopped".to_owned())
 }

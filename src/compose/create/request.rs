@@ -1,4 +1,4 @@
-//! What a request for containers becomes: the two commands, and what is refused before either is run.
+//! Turns a request for containers into two commands, and refuses what they cannot do.
 
 use super::super::{
     AnonymousVolumes, CreateRequest, Project,
@@ -6,7 +6,6 @@ use super::super::{
 };
 use crate::error::{Error, Result};
 
-/// One command of the two.
 #[derive(Clone, Copy)]
 pub enum Step {
     Create,
@@ -14,8 +13,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// Both versions take these flags: `--pull` and `--scale` on `create` came before 2.26, and
-    /// `--renew-anon-volumes` excludes `--no-recreate` on newer ones.
+    /// Only flags that every supported Compose accepts: `--pull` and `--scale` on `create` are older than 2.26, and newer
+    /// versions refuse `--renew-anon-volumes` with `--no-recreate`.
     pub fn arguments(self, service: &str, scales: &[String]) -> Vec<String> {
         let words: &[&str] = match self {
             Self::Create => &["create", "--no-recreate"],
@@ -38,8 +37,8 @@ impl Step {
     }
 }
 
-/// `SERVICE=NUMBER` for the service and each of its dependencies; without, `create` removes replicas of a dependency
-/// that someone scaled by hand. One that was not observed has none.
+/// `SERVICE=NUMBER` for the service and each of its dependencies. Without it, `create` would remove replicas of a
+/// dependency that was scaled by hand. A dependency that was not observed has no replicas.
 pub fn scales(
     project: &Project,
     service: &str,
@@ -84,7 +83,7 @@ pub fn check_request(request: &CreateRequest<'_>) -> Result<()> {
     check_dependencies(request.project, request.service, &request.dependencies)
 }
 
-/// Compose would create what is missing, which is not this rollout's to do.
+/// Refuses a missing dependency, because Compose would create it.
 fn check_dependencies(project: &Project, service: &str, observed: &[(String, u32)]) -> Result<()> {
     let reachable = project.dependencies(service);
     let dependants = std::iter::once(service).chain(reachable.iter().map(String::as_str));

@@ -1,4 +1,4 @@
-//! What goes wrong leaves the old set as it was, and says why in one line.
+//! Failures keep the old set unchanged, and are explained in one line.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -17,7 +17,7 @@ const WEB: &str = "services: {web: {image: 'rollout-demo:${TAG}'}}";
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the testbed: make test"]
-async fn an_image_that_is_not_there_is_named() {
+async fn a_missing_image_is_named() {
     for suite in SUITES {
         let stack = Stack::new(suite, "noimage", WEB);
         stack.plain(&["up", "-d"]);
@@ -44,7 +44,7 @@ async fn an_image_that_is_not_there_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the testbed: make test"]
-async fn a_command_that_does_not_exist_fails_the_start() {
+async fn a_missing_command_fails_the_start() {
     for suite in SUITES {
         let stack = Stack::new(suite, "nocommand", WEB);
         stack.plain(&["up", "-d"]);
@@ -93,7 +93,7 @@ async fn a_dependency_without_a_container_is_refused_and_not_created() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the testbed: make test"]
-async fn a_dependency_that_is_gone_by_then_is_not_created_either() {
+async fn a_dependency_that_was_removed_meanwhile_is_not_created() {
     let yaml = "services: {web: {image: 'rollout-demo:v1', depends_on: [db]}, db: {image: 'rollout-demo:v1'}}";
     for suite in SUITES {
         let stack = Stack::new(suite, "gonedep", yaml);
@@ -122,10 +122,10 @@ async fn a_dependency_that_is_gone_by_then_is_not_created_either() {
     }
 }
 
-/// Newer versions of Compose stop every service of a network whose definition has changed, and make it anew.
+/// Newer versions of Compose stop every service of a network whose definition has changed, and recreate it.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the testbed: make test"]
-async fn a_network_that_changed_in_the_file_stops_nobody() {
+async fn a_changed_network_in_the_file_stops_no_container() {
     let yaml = |label: &str| {
         format!(
             "services: {{web: {{image: 'rollout-demo:${{TAG}}'}}, db: {{image: 'rollout-demo:v1'}}}}\n\
@@ -180,29 +180,31 @@ async fn a_creation_that_is_dropped_ends_compose_and_the_socket() {
             anonymous_volumes: AnonymousVolumes::Refuse,
         };
         let project = format!("COMPOSE_PROJECT_NAME={}", stack.name);
-        let (said, heard) = tokio::sync::oneshot::channel();
-        let mut said = Some(said);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let mut sender = Some(sender);
         let on_line = |_: String| {
-            if let Some(said) = said.take() {
-                let _ = said.send(environments_with(&project));
+            if let Some(sender) = sender.take() {
+                let _ = sender.send(environments_with(&project));
             }
         };
         let running = tokio::select! {
             done = compose.create(&request, on_line) => {
-                panic!("done before it said anything: {done:?}")
+                panic!("done before its first line: {done:?}")
             }
-            running = heard => running.unwrap(),
+            running = receiver => running.unwrap(),
         };
         let mut variables = running.iter().flatten();
         let socket = variables.find_map(|own| own.strip_prefix("DOCKER_HOST=unix://"));
         let socket = Path::new(socket.expect("Compose runs on a socket"));
         let directory = socket.parent().unwrap();
-        eventually("Compose and its socket are gone", LIMIT, async || {
-            match (environments_with(&project).len(), directory.exists()) {
+        eventually(
+            "Compose has ended and its socket is deleted",
+            LIMIT,
+            async || match (environments_with(&project).len(), directory.exists()) {
                 (0, false) => Ok(()),
                 left => Err(left),
-            }
-        })
+            },
+        )
         .await;
         let rest: Vec<_> = stack
             .seen("web")

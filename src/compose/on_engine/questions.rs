@@ -1,4 +1,4 @@
-//! What Compose is asked: projects wherever they lie, hashes, and errors in one line.
+//! Reads projects, hashes and errors with a real Compose.
 
 use crate::{
     compose::{Invocation, Pull},
@@ -46,7 +46,7 @@ async fn invalid_yaml_and_unknown_keys_are_one_line() {
 
 #[tokio::test]
 #[ignore = "needs the testbed: make test"]
-async fn an_unknown_service_is_refused_with_those_behind_profiles_among_the_known() {
+async fn an_unknown_service_is_refused_with_services_of_inactive_profiles_among_the_known() {
     let yaml = "services: {web: {image: a, profiles: [edge]}, db: {image: b}}";
     for suite in SUITES {
         let stack = Stack::new(suite, "unknown", yaml);
@@ -80,7 +80,7 @@ async fn the_project_is_found_from_below_from_variables_and_from_flags() {
         assert_eq!(by_flag.name, stack.name);
         let below = stack.path("below/it");
         std::fs::create_dir_all(&below).unwrap();
-        // Which .env counts there is not what is asked here.
+        // The variables of .env differ there, and are not tested here.
         let tag = ("TAG", "v1");
         for variables in [&[tag][..], &[tag, ("COMPOSE_FILE", file.as_str())]] {
             let compose = stack.compose_from(&below, variables, Invocation::default());
@@ -144,7 +144,7 @@ async fn the_resolved_project_gives_the_same_hash_as_the_files() {
 
 #[tokio::test]
 #[ignore = "needs the testbed: make test"]
-async fn contents_that_the_hash_leaves_out_are_digested_wherever_they_come_from() {
+async fn contents_that_the_hash_leaves_out_are_digested_from_every_source() {
     let yaml = "services: {web: {image: a, secrets: [s], configs: [c]}}
 secrets: {s: {environment: SECRET}}
 configs: {c: {content: 'for ${TAG}'}}
@@ -171,7 +171,7 @@ configs: {c: {content: 'for ${TAG}'}}
 
 #[tokio::test]
 #[ignore = "needs the testbed: make test"]
-async fn without_compose_there_is_a_line_and_how_to_install_it() {
+async fn without_compose_the_refusal_tells_how_to_install_it() {
     let mut stack = Stack::new("sid", "none", WEB);
     let path = tempfile::tempdir().unwrap();
     stack.set("PATH", path.path());
@@ -187,7 +187,7 @@ async fn without_compose_there_is_a_line_and_how_to_install_it() {
 
 #[tokio::test]
 #[ignore = "needs the testbed: make test"]
-async fn a_standalone_docker_compose_will_do() {
+async fn a_standalone_docker_compose_is_enough() {
     for (suite, version) in [("trixie", "2.26.1"), ("sid", "2.40.3")] {
         let mut stack = Stack::new(suite, "alone", WEB);
         let path = tempfile::tempdir().unwrap();
@@ -219,9 +219,9 @@ async fn a_pull_asks_the_registry_only_when_it_has_to() {
             .await
             .unwrap_err();
         assert_eq!(error.outcome, Outcome::Failed);
-        let said = "could not pull the image of far: ";
+        let begin = "could not pull the image of far: ";
         assert!(
-            error.message.starts_with(said) && !error.message.contains('\n'),
+            error.message.starts_with(begin) && !error.message.contains('\n'),
             "{suite}: {}",
             error.message
         );

@@ -1,4 +1,4 @@
-//! A new set in the place of one that was stopped: volumes without a name are taken over, as where Compose recreates.
+//! A new set in place of a stopped one takes over anonymous volumes, as when Compose recreates containers.
 
 use testbed::docker;
 
@@ -43,7 +43,7 @@ async fn each_new_container_has_the_volume_of_its_number_and_up_then_changes_not
             assert_eq!(new.image, "rollout-demo:v2");
         }
         assert_eq!(stack.seen("db"), db);
-        // What Compose recreates later has them too.
+        // Containers that Compose recreates later have them too.
         stack.tag("v1");
         stack.plain(&["up", "-d"]);
         let after: Vec<String> = stack

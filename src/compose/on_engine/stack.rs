@@ -1,4 +1,4 @@
-//! A Compose project of one test, looked at as the library does and as Compose does.
+//! A test's Compose project, used through the library and through Compose.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +39,7 @@ pub struct Seen {
 }
 
 impl Stack {
-    /// A project of one file; `${TAG}` in it is what [`Stack::tag`] last said, at first `v1`.
+    /// A project of one file; `${TAG}` in it is the last value of [`Stack::tag`], at first `v1`.
     pub fn new(suite: &'static str, test: &str, yaml: &str) -> Self {
         let name = format!("{test}-{suite}-{}", std::process::id());
         let mut folder = Folder::new(&name);
@@ -74,7 +74,7 @@ impl Stack {
         self.write(".env", &format!("TAG={tag}\n"));
     }
 
-    /// Gives the files by name, where discovery would not find them.
+    /// Names the files where discovery does not find them.
     pub fn files(&mut self, files: &[&str]) {
         self.files = files.iter().map(|&file| file.to_owned()).collect();
     }
@@ -130,7 +130,7 @@ impl Stack {
         self.inspected(&["-f", &service])
     }
 
-    /// Creates and starts `replicas` new ones beside the old, dependencies as they are.
+    /// Creates and starts `replicas` new containers beside the old ones, with the current dependencies.
     pub async fn create(&self, compose: &Compose, service: &str, replicas: u32) -> Result<Project> {
         self.create_with(compose, (service, replicas), AnonymousVolumes::Refuse)
             .await
@@ -166,14 +166,14 @@ impl Stack {
             .collect()
     }
 
-    /// A whole change of version: the new beside the old, the old removed, the names given, and nothing left for a
-    /// plain `up` to do.
+    /// A whole change of version: creates the new set, removes the old one, renames, and checks that a plain `up` changes
+    /// nothing.
     pub async fn roll(&self, service: &str, replicas: u32) {
         self.roll_with(service, replicas, AnonymousVolumes::Refuse)
             .await;
     }
 
-    /// The same, with volumes that have no name.
+    /// As [`Self::roll`], with anonymous volumes.
     pub async fn roll_with(&self, service: &str, replicas: u32, volumes: AnonymousVolumes) {
         let old = self.seen(service);
         let compose = self.compose().await;
@@ -253,7 +253,7 @@ pub fn endpoint() -> Endpoint {
     host.parse().unwrap()
 }
 
-/// The config hash that Compose would write on a container of the service now.
+/// The service's current config hash.
 pub async fn hash_now(compose: &Compose, service: &str) -> String {
     let project = compose.project_for(&[service]).await.unwrap();
     compose.config_hash(&project, service).await.unwrap()

@@ -1,13 +1,13 @@
-//! `HostConfig`: each option that a Compose file can ask for, and the names of those that it cannot.
+//! Converts `HostConfig` to Compose keys, and lists the options that have none.
 
 use serde_json::{Value, json};
 
 use super::{Made, entries, is_nothing, items};
 
-/// How a value is written; `None` where it is what the engine takes by itself.
+/// Converts a value; `None` for the engine's default.
 type Write = fn(&Value) -> Option<Value>;
 
-/// The engine's option, the key of a Compose service, and how it is written there.
+/// The engine's option, its Compose key, and the conversion.
 const OPTIONS: [(&str, &str, Write); 42] = [
     ("BlkioWeight", "blkio_config", |own| {
         Some(json!({"weight": own}))
@@ -57,7 +57,7 @@ const OPTIONS: [(&str, &str, Write); 42] = [
     ("UsernsMode", "userns_mode", same),
 ];
 
-/// Written elsewhere, or none of the container's own.
+/// Converted elsewhere, or not a setting of the container.
 const ASIDE: [&str; 11] = [
     "Binds",
     "ConsoleSize",
@@ -193,7 +193,7 @@ fn published(port: &str, binding: &Value) -> Value {
     made
 }
 
-/// One of `HostConfig.Mounts`, in the long form.
+/// An entry of `HostConfig.Mounts` in Compose's long form.
 fn mounted(mount: &Value) -> Value {
     let mut made = json!({});
     let mut put = |place: &[&str], value: &Value| {
@@ -217,11 +217,11 @@ fn mounted(mount: &Value) -> Value {
     made
 }
 
-/// What a mount has beside.
+/// Options of a mount that have no Compose key.
 fn mount_options_lost(mount: &Value) -> Vec<String> {
     let known = [
         ("BindOptions", &["Propagation", "CreateMountpoint"][..]),
-        // Compose's own labels on what it makes.
+        // Compose sets the labels itself.
         ("VolumeOptions", &["NoCopy", "Subpath", "Labels"]),
         ("TmpfsOptions", &["SizeBytes", "Mode"]),
     ];

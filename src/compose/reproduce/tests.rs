@@ -1,4 +1,4 @@
-//! Containers as the engine describes them, and the Compose files that make them again.
+//! Inspected containers, and the Compose files that recreate them.
 
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ fn image() -> Value {
 }
 
 #[test]
-fn what_the_image_gives_is_left_to_it_and_the_rest_is_written_down() {
+fn only_settings_that_differ_from_the_image_are_written() {
     let container = json!({
         "Id": "78d74b7cc91bd538cc95", "Name": "/shop-web-1",
         "Config": {
@@ -78,7 +78,7 @@ fn what_the_image_gives_is_left_to_it_and_the_rest_is_written_down() {
 }
 
 #[test]
-fn what_no_compose_file_can_ask_for_is_named() {
+fn options_without_a_compose_key_are_named() {
     let container = json!({
         "Id": "78d7", "Name": "/shop-web-1", "Config": {"Image": "app:v1"},
         "HostConfig": {
@@ -100,7 +100,7 @@ fn what_no_compose_file_can_ask_for_is_named() {
 }
 
 #[test]
-fn a_container_in_anothers_network_with_a_name_and_ports_of_its_own_is_written_so() {
+fn a_joined_network_a_fixed_name_and_ports_are_written() {
     let container = json!({
         "Id": "78d7", "Name": "/proxy",
         "Config": {"Image": "sha256:12", "Hostname": "host", "Entrypoint": [], "Healthcheck": {"Test": ["NONE"]}},

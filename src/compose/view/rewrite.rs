@@ -1,4 +1,4 @@
-//! What the view changes, refuses and passes of Docker's API: pure, so that every rule can be tried without an engine.
+//! The view's rules: which requests of Docker's API it changes, refuses and passes. Pure.
 
 use std::collections::BTreeMap;
 
@@ -12,44 +12,43 @@ pub use crate::model::label::{
 };
 use crate::{model::label, overlay::ENABLE};
 
-/// Whose containers a view is about.
+/// The service of a view, and its new containers.
 #[derive(Clone, Debug)]
 pub struct Subject {
     pub project: String,
     pub service: String,
-    /// Whose new set is made beside the old one, which Compose does not see.
+    /// The rollout that creates the new set. Compose does not see other containers of the service.
     pub rollout: String,
     /// Labels that every new container gets.
     pub labels: BTreeMap<String, String>,
-    /// Volumes that new containers take over, by their numbers.
+    /// Volumes that new containers take over, by container number.
     pub volumes: BTreeMap<u32, Vec<Volume>>,
 }
 
-/// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Goes through as it is.
+    /// Forwarded unchanged.
     Pass,
-    /// The list of containers: the answer is filtered.
+    /// The list of containers, whose answer is filtered.
     List,
-    /// A new container: the request is rewritten.
+    /// The creation of a container, whose request is rewritten.
     Create,
-    /// A start, of whichever container.
+    /// The start of any container.
     Start,
-    /// A change of one container, whose owner decides.
+    /// A change of one container, allowed only for those of this rollout.
     Change {
-        /// What would happen to it, fit for "to … the container".
+        /// Completes "to … the container".
         verb: &'static str,
         /// Id or name, as in the path.
         container: String,
     },
-    /// A container leaves a network; the body names it.
+    /// The body names the container.
     Disconnect,
-    /// Never, whoever owns it; fit for "to …".
+    /// Always refused; the text completes "to …".
     Never(String),
 }
 
-/// Finds what a request is about from its method and path, with or without `/v1.41` in front.
+/// The path may begin with a version such as `/v1.41`.
 pub fn route(method: &str, path: &str) -> Route {
     let segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let segments = match segments.split_first() {
@@ -77,7 +76,7 @@ pub fn route(method: &str, path: &str) -> Route {
     }
 }
 
-/// The actions under `/containers/{id}/` that an old replica would feel.
+/// The actions under `/containers/{id}/` that change a running container.
 fn changing(action: &str) -> Option<&'static str> {
     [
         "stop", "kill", "rename", "update", "restart", "pause", "unpause",
@@ -98,19 +97,19 @@ fn is_version(segment: &str) -> bool {
 }
 
 impl Subject {
-    /// Whether a container with these labels is one of the service's, a replica or a hook's, made by whomever.
+    /// True for the labels of any replica or hook container of the service.
     fn is_of_service(&self, labels: &Value) -> bool {
         labels[LABEL_PROJECT] == *self.project
             && labels[LABEL_SERVICE] == *self.service
             && labels[LABEL_ONE_OFF] != "True"
     }
 
-    /// Whether Compose may change a container with these labels.
+    /// True if Compose may change a container with these labels.
     pub fn owns(&self, labels: &Value) -> bool {
         self.is_of_service(labels) && labels[LABEL_ROLLOUT] == *self.rollout
     }
 
-    /// Leaves the service's earlier containers out of the answer to `/containers/json`; `None` where it is no list.
+    /// Removes the service's earlier containers from the answer to `/containers/json`; `None` where it is not a list.
     pub fn visible(&self, list: &[u8]) -> Option<Vec<u8>> {
         let list: Vec<Value> = serde_json::from_slice(list).ok()?;
         let visible: Vec<Value> = list
@@ -123,7 +122,7 @@ impl Subject {
         serde_json::to_vec(&visible).ok()
     }
 
-    /// The query and body with which a container is really created; the error is a refusal, fit for "to …".
+    /// The query and body for the engine; the error is a refusal that completes "to …".
     pub fn creation(&self, query: &str, body: &[u8]) -> Result<(String, Vec<u8>), String> {
         let name = query_value(query, "name").unwrap_or_default();
         let mut body: Value =
@@ -164,30 +163,30 @@ impl Subject {
     }
 }
 
-/// Whether a container of the service, with these labels, is one in which Compose runs a hook.
+/// True for the labels of a container in which Compose runs a hook.
 pub fn is_hook(labels: &Value) -> bool {
     label::is_hook(|key| labels[key].as_str())
 }
 
-/// A hook's container belongs to the rollout, which removes it; no proxy may take it for a replica.
+/// Marks a hook's container for removal by the rollout, and hides it from the proxy.
 fn adapt_hook(body: &mut Value, rollout: &str) {
     if let Some(labels) = body["Labels"].as_object_mut() {
         labels.retain(|key, _| !key.to_ascii_lowercase().starts_with("traefik."));
         labels.insert(ENABLE.to_owned(), Value::from("false"));
         labels.insert(LABEL_ROLLOUT.to_owned(), Value::from(rollout));
     }
-    // What it logged is read once it has ended.
+    // The rollout reads its log after it has ended.
     if body["HostConfig"].is_object() {
         body["HostConfig"]["AutoRemove"] = Value::from(false);
     }
 }
 
-/// The name that a new replica has until the old one of its final name is gone.
+/// The name of a new replica until the old one with its final name is removed.
 pub fn temporary_name(name: &str, rollout: &str) -> String {
     format!("{name}.{rollout}")
 }
 
-/// Whether the engine takes it as a container name (its `RestrictedNamePattern`).
+/// True if the engine accepts the container name (its `RestrictedNamePattern`).
 pub fn is_valid_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     name.len() > 1

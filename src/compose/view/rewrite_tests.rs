@@ -44,7 +44,7 @@ fn create(subject: &Subject, query: &str, labels: Value) -> Result<(String, Valu
 }
 
 #[test]
-fn earlier_containers_are_left_out_in_any_state_and_everything_else_stays() {
+fn earlier_containers_in_any_state_are_hidden_and_everything_else_stays() {
     let mut one_off = labels("web", None);
     one_off[LABEL_ONE_OFF] = "True".into();
     let mut elsewhere = labels("web", None);
@@ -66,7 +66,7 @@ fn earlier_containers_are_left_out_in_any_state_and_everything_else_stays() {
 }
 
 #[test]
-fn an_answer_that_is_no_list_is_not_guessed_at() {
+fn an_answer_that_is_not_a_list_is_refused() {
     assert_eq!(beside().visible(b"{\"message\": \"no\"}"), None);
 }
 
@@ -122,7 +122,7 @@ fn a_container_of_another_service_is_refused_by_name() {
 }
 
 #[test]
-fn only_what_this_rollout_made_may_be_changed() {
+fn only_containers_of_this_rollout_may_be_changed() {
     assert!(beside().owns(&labels("web", Some("r2"))));
     assert!(!beside().owns(&labels("web", Some("r1"))));
     assert!(!beside().owns(&labels("web", None)));
@@ -216,7 +216,7 @@ proptest! {
         if let Ok((query, body)) = beside().creation(&query, body.to_string().as_bytes()) {
             let body: Value = serde_json::from_slice(&body).unwrap();
             prop_assert!(beside().owns(&body["Labels"]));
-            // An empty name is none: the engine picks one.
+            // With an empty name, the engine chooses one.
             let name = query_value(&query, "name").filter(|name| !name.is_empty());
             prop_assert!(name.map_or(is_hook(&body["Labels"]), |name| name.ends_with(".r2")));
         }
@@ -241,7 +241,7 @@ proptest! {
 }
 
 #[test]
-fn a_hook_of_compose_is_the_rollouts_own_and_no_proxy_sees_it() {
+fn a_hooks_container_belongs_to_the_rollout_and_is_hidden_from_the_proxy() {
     let project = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: "web"});
     let mut marked = labels("web", None);
     marked[label::COMPOSE_HOOK] = "pre_start".into();

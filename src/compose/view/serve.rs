@@ -1,4 +1,4 @@
-//! Answers one request of Compose by the rules of the rewrite, with the engine behind it.
+//! Answers Compose's requests by the view's rules, and forwards them to the engine.
 
 use std::{
     iter::successors,
@@ -14,13 +14,12 @@ use tokio::time::timeout;
 use super::rewrite::{Route, Subject, route};
 use crate::docker_http::{Body, BoxError, Upstream, empty, full, read_whole, refusal};
 
-/// How long the engine may take for a question, and for a change: to copy a volume's content or to stop a container may
-/// take minutes.
-const ANSWER: Duration = Duration::from_secs(60);
-const CHANGE: Duration = Duration::from_secs(600);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// To copy a volume's content or to stop a container can take minutes.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What the engine answers when something has happened, or for as long as it goes on.
-const LASTING: [&str; 6] = [
+/// Requests whose answer waits for an event, or streams.
+const UNLIMITED: [&str; 6] = [
     "/events",
     "/wait",
     "/attach",
@@ -29,34 +28,33 @@ const LASTING: [&str; 6] = [
     "/images/create",
 ];
 
-/// How long an answer may be waited for; `None` where it takes as long as it takes.
-fn patience(method: &Method, path: &str) -> Option<Duration> {
-    let lasting = LASTING.iter().any(|end| path.ends_with(end));
+fn time_limit(method: &Method, path: &str) -> Option<Duration> {
+    let unlimited = UNLIMITED.iter().any(|end| path.ends_with(end));
     let limit = if method == Method::GET || method == Method::HEAD {
-        ANSWER
+        READ_TIMEOUT
     } else {
-        CHANGE
+        CHANGE_TIMEOUT
     };
-    (!lasting).then_some(limit)
+    (!unlimited).then_some(limit)
 }
 
-/// What all connections of one view share.
+/// Shared by all connections of one view.
 #[derive(Clone)]
 pub struct Handler {
     pub engine: Upstream,
     pub subject: Arc<Subject>,
-    /// The container that is the rollout's lock.
+    /// The id of the container that is the rollout's lock.
     pub lock: Option<Arc<str>>,
-    /// What was refused, in order: Compose wraps and shortens what it is told.
+    /// The refusals in order, because Compose shortens the texts.
     pub refused: Arc<Mutex<Vec<String>>>,
 }
 
 impl Handler {
-    /// Answers one request; a failure to reach the engine is a 502, one that it never answers a 504.
+    /// Answers 502 where the engine cannot be reached, and 504 where it does not answer in time.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let dispatched = self.dispatch(request);
-        let answered = match patience(&method, &path) {
+        let answered = match time_limit(&method, &path) {
             None => dispatched.await,
             Some(limit) => match timeout(limit, dispatched).await {
                 Ok(answered) => answered,
@@ -105,7 +103,7 @@ impl Handler {
     }
 
     async fn create(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
-        if self.is_followed().await? {
+        if self.lock_was_removed().await? {
             return Ok(self.refuse("create a container after another run has taken over"));
         }
         let (mut head, body) = request.into_parts();
@@ -124,7 +122,7 @@ impl Handler {
     }
 
     async fn start(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
-        match self.is_followed().await? {
+        match self.lock_was_removed().await? {
             false => self.engine.forward(streamed(request)).await,
             true => Ok(self.refuse("start a container after another run has taken over")),
         }
@@ -136,7 +134,7 @@ impl Handler {
         verb: &str,
         container: &str,
     ) -> Result<Response<Body>, BoxError> {
-        match self.stranger(container).await? {
+        match self.protected(container).await? {
             None => self.engine.forward(streamed(request)).await,
             Some(name) => Ok(self.refuse(&format!("{verb} container {name}"))),
         }
@@ -147,7 +145,7 @@ impl Handler {
         let body = read_whole(body).await?;
         let parsed: Value = serde_json::from_slice(&body)?;
         let container = parsed["Container"].as_str().unwrap_or_default();
-        match self.stranger(container).await? {
+        match self.protected(container).await? {
             None => {
                 self.engine
                     .forward(Request::from_parts(head, full(body)))
@@ -157,8 +155,8 @@ impl Handler {
         }
     }
 
-    /// Whether the rollout's lock is gone: a run that slept may have been taken for dead, and followed by another.
-    async fn is_followed(&self) -> Result<bool, BoxError> {
+    /// True if the rollout's lock was removed. Another run then took over, because this one was suspended too long.
+    async fn lock_was_removed(&self) -> Result<bool, BoxError> {
         match &self.lock {
             None => Ok(false),
             Some(lock) => Ok(self.inspect(lock).await?.is_none()),
@@ -176,8 +174,8 @@ impl Handler {
         Ok(Some(serde_json::from_slice(&body)?))
     }
 
-    /// The name of a container that this view may not change; `None` where it may, or where there is none.
-    async fn stranger(&self, container: &str) -> Result<Option<String>, BoxError> {
+    /// The name of a container that this view must not change; `None` where it may change it or it does not exist.
+    async fn protected(&self, container: &str) -> Result<Option<String>, BoxError> {
         let Some(inspected) = self.inspect(container).await? else {
             return Ok(None);
         };
@@ -198,12 +196,12 @@ impl Handler {
     }
 }
 
-/// The same request, its body passed on as it comes.
+/// The same request with a streamed body.
 fn streamed(request: Request<Incoming>) -> Request<Body> {
     request.map(|body| body.map_err(Into::into).boxed())
 }
 
-/// The body has another length now; hyper writes the new one.
+/// The body has a new length, which hyper sets.
 fn forget_length(headers: &mut header::HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
@@ -214,10 +212,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lasts_is_waited_for_and_nothing_else_is_for_ever() {
-        let of = |method, path| patience(&method, path);
-        assert_eq!(of(Method::GET, "/v1.41/containers/json"), Some(ANSWER));
-        assert_eq!(of(Method::POST, "/containers/a/start"), Some(CHANGE));
+    fn only_waits_and_streams_have_no_time_limit() {
+        let of = |method, path| time_limit(&method, path);
+        assert_eq!(
+            of(Method::GET, "/v1.41/containers/json"),
+            Some(READ_TIMEOUT)
+        );
+        assert_eq!(
+            of(Method::POST, "/containers/a/start"),
+            Some(CHANGE_TIMEOUT)
+        );
         assert_eq!(of(Method::POST, "/containers/a/wait"), None);
         assert_eq!(of(Method::GET, "/events"), None);
     }

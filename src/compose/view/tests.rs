@@ -168,7 +168,7 @@ async fn changes_of_the_old_replica_are_refused_by_name_and_never_reach_the_engi
 }
 
 #[tokio::test]
-async fn the_new_replica_may_be_changed_and_what_is_not_there_is_the_engines_to_say() {
+async fn the_new_replica_may_be_changed_and_the_engine_answers_for_missing_ones() {
     let scene = scene().await;
     for path in ["/v1.41/containers/new/stop?t=1", "/containers/none/stop"] {
         scene.ask("POST", path, Value::Null).await;
@@ -185,7 +185,7 @@ async fn the_new_replica_may_be_changed_and_what_is_not_there_is_the_engines_to_
 }
 
 #[tokio::test]
-async fn once_the_lock_is_gone_nothing_is_made_or_started_any_more() {
+async fn without_the_lock_nothing_is_created_or_started() {
     let labels = json!({
         rewrite::LABEL_PROJECT: "shop",
         rewrite::LABEL_SERVICE: "web",
@@ -230,8 +230,8 @@ async fn an_upgraded_connection_carries_bytes_both_ways() {
 async fn an_engine_that_does_not_answer_is_a_bad_gateway() {
     let mut scene = scene().await;
     scene.engine = FakeEngine::start(old_and_new);
-    let gone = scene
+    let answer = scene
         .ask("GET", "/v1.41/containers/json", Value::Null)
         .await;
-    assert_eq!(gone.0, StatusCode::BAD_GATEWAY);
+    assert_eq!(answer.0, StatusCode::BAD_GATEWAY);
 }

@@ -1,20 +1,20 @@
-//! Volumes that new containers take over from earlier ones in the place of empty anonymous ones, as where Compose itself
-//! recreates a container (docker/compose, `buildContainerMountOptions`). Pure.
+//! Gives new containers the anonymous volumes of earlier ones, as Compose does when it recreates a container
+//! (docker/compose, `buildContainerMountOptions`). Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
-/// A volume of an earlier container, where the new one would get an empty one.
+/// A volume of an earlier container that replaces an empty anonymous one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     pub name: String,
-    /// Where in the container.
+    /// The path in the container.
     pub target: String,
     pub read_only: bool,
 }
 
-/// The volumes of an inspected container at these places, where service or image want one that has no name.
+/// The volumes of an inspected container at the paths of anonymous volumes.
 pub fn volumes(container: &Value, anonymous: &BTreeSet<String>) -> Vec<Volume> {
     let mounts = container["Mounts"].as_array().into_iter().flatten();
     let volumes = mounts.filter(|mount| mount["Type"] == "volume");
@@ -29,12 +29,12 @@ pub fn volumes(container: &Value, anonymous: &BTreeSet<String>) -> Vec<Volume> {
     volumes.filter(is_wanted).collect()
 }
 
-/// A path as it is compared.
+/// A path for comparisons.
 pub fn trimmed(path: &str) -> &str {
     path.trim_end_matches('/')
 }
 
-/// What each of so many new containers takes over: by its number, else from one whose number does not come again.
+/// Assigns volumes to each new container: those of its own number, or else those of a number that is not used again.
 pub fn by_number(earlier: Vec<(u32, Vec<Volume>)>, replicas: u32) -> BTreeMap<u32, Vec<Volume>> {
     let mut all = BTreeMap::new();
     let mut others = VecDeque::new();
@@ -54,7 +54,7 @@ pub fn by_number(earlier: Vec<(u32, Vec<Volume>)>, replicas: u32) -> BTreeMap<u3
     all
 }
 
-/// Puts them into the body with which a container is created, except where something else is mounted.
+/// Adds volumes to the body of a creation, unless something else is mounted at the path.
 pub fn mount(body: &mut Value, volumes: &[Volume]) {
     for volume in volumes {
         let host = &mut body["HostConfig"];
@@ -79,7 +79,7 @@ pub fn mount(body: &mut Value, volumes: &[Volume]) {
     }
 }
 
-/// Whether something with a name, or something else than a volume, is mounted there.
+/// True if a named volume, or anything but a volume, is mounted at the path.
 fn is_taken(host: &Value, target: &str) -> bool {
     let list = |key: &str| host[key].as_array().into_iter().flatten();
     let is_anonymous = |mount: &Value| {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_volumes_at_places_that_want_one_without_a_name_are_taken_over() {
+    fn only_volumes_at_paths_of_anonymous_ones_are_taken_over() {
         let container = json!({"Mounts": [
             {"Type": "volume", "Name": "aa", "Destination": "/anonymous", "RW": true},
             {"Type": "volume", "Name": "data", "Destination": "/named", "RW": true},
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn each_number_keeps_its_own_and_what_has_no_successor_goes_to_the_next_without() {
+    fn each_number_keeps_its_volumes_and_unused_ones_go_to_new_numbers() {
         let of = |name: &str| vec![volume(name, "/a")];
         let earlier = vec![(1, of("one")), (4, of("four")), (5, of("five"))];
         let expected = [(1, of("one")), (2, of("four")), (3, of("five"))];
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_volume_takes_the_place_of_an_anonymous_one_and_of_nothing_else() {
+    fn a_volume_replaces_only_an_anonymous_one() {
         let mut body = json!({"HostConfig": {
             "Binds": ["/srv:/bind:ro"],
             "Tmpfs": {"/memory": ""},
@@ -169,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_container_and_no_body_is_a_panic(
+        fn no_container_or_body_causes_a_panic(
             container in replaced(json!({"Mounts": [{"Type": "volume", "Name": "a", "Destination": "/a", "RW": true}]})),
             body in replaced(json!({"HostConfig": {"Binds": ["/b:/b"], "Mounts": [{"Type": "volume", "Target": "/a"}]}})),
         ) {

@@ -103,7 +103,7 @@ impl End {
         };
         // A connection that breaks shows at its user's end.
         let _ = copy_bidirectional(&mut stream, &mut pipe).await;
-        let said = pipe.complaint();
+        let said = pipe.errors();
         let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
         lines.next().map(str::to_owned)
     }

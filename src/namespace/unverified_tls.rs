@@ -1,17 +1,32 @@
-//! Takes any certificate, where Docker itself would: `DOCKER_TLS` alone, or a context with `SkipTLSVerify`.
+//! TLS to a server whose certificate is not verified, as a proxy's check with `insecureSkipVerify` makes it.
 
-use std::sync::Arc;
+use std::{io, net::IpAddr, sync::Arc};
 
 use rustls::{
-    DigitallySignedStruct, Error, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// Verifies that the engine holds the certificate's key, but not whose certificate it is.
+pub async fn connect(stream: TcpStream, address: IpAddr) -> io::Result<TlsStream<TcpStream>> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+        .connect(address.into(), stream)
+        .await
+}
+
+/// Verifies that the server holds the certificate's key, but not the certificate itself.
 #[derive(Debug)]
-pub struct Unverified(pub Arc<CryptoProvider>);
+struct Unverified(Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

@@ -1,58 +1,64 @@
-//! A running ssh as a stream of bytes, and what it complains of.
+//! A child process as a stream of bytes, with the lines of its standard error.
 
 use std::{
     io,
     pin::Pin,
+    process::Stdio,
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader, ReadBuf},
-    process::{Child, ChildStdin, ChildStdout},
+    process::{Child, ChildStdin, ChildStdout, Command},
     task::JoinHandle,
     time::timeout,
 };
 
-/// Lines of complaint that are kept.
+/// Lines of standard error that are kept, the last ones.
 const MAX_LINES: usize = 50;
-/// The longest of them, in bytes; the rest of a longer one counts as the next.
+/// In bytes; the rest of a longer line counts as the next one.
 const MAX_LINE: u64 = 8 * 1024;
+/// For a child that has closed its output to exit.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Standard input and output of ssh, which ends with this.
-pub struct Pipe {
+/// Standard input and output of a child, which is killed on drop.
+pub struct ChildStream {
     child: Child,
     input: Option<ChildStdin>,
     output: ChildStdout,
-    complaint: JoinHandle<Vec<String>>,
+    errors: JoinHandle<Vec<String>>,
 }
 
-impl Pipe {
-    /// `None` where the child was started without pipes.
-    pub fn new(mut child: Child) -> Option<Self> {
-        Some(Self {
-            input: Some(child.stdin.take()?),
-            output: child.stdout.take()?,
-            complaint: tokio::spawn(lines(child.stderr.take()?)),
+impl ChildStream {
+    pub fn start(mut command: Command) -> io::Result<Self> {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // The connection must survive a Ctrl-C on the terminal, which the rollout handles.
+            .process_group(0)
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let unpiped = || io::Error::other("no standard streams");
+        Ok(Self {
+            input: Some(child.stdin.take().ok_or_else(unpiped)?),
+            output: child.stdout.take().ok_or_else(unpiped)?,
+            errors: tokio::spawn(lines(child.stderr.take().ok_or_else(unpiped)?)),
             child,
         })
     }
 
-    /// Its exit code and the lines of its standard error, once it has ended by itself.
-    pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
+    /// The lines of standard error of a child that has closed its output.
+    pub async fn end(mut self) -> Vec<String> {
         drop(self.input.take());
-        let patience = Duration::from_secs(2);
-        let status = timeout(patience, self.child.wait()).await;
-        let said = timeout(patience, self.complaint).await;
-        let code = status
-            .ok()
-            .and_then(Result::ok)
-            .and_then(|status| status.code());
-        (code, said.ok().and_then(Result::ok).unwrap_or_default())
+        let _ = timeout(EXIT_TIMEOUT, self.child.wait()).await;
+        let errors = timeout(EXIT_TIMEOUT, self.errors).await;
+        errors.ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 
-/// Read to the end, or ssh would wait for somebody to read.
+/// Reads to the end: a child that nothing reads from stops when the pipe is full.
 async fn lines(stream: impl AsyncRead + Unpin) -> Vec<String> {
     let mut kept = Vec::new();
     let mut reader = BufReader::new(stream);
@@ -64,16 +70,17 @@ async fn lines(stream: impl AsyncRead + Unpin) -> Vec<String> {
         .is_ok_and(|read| read > 0)
     {
         let text = String::from_utf8_lossy(&line).trim().to_owned();
-        tracing::debug!(target: "rollout::ssh", "{text}");
-        if kept.len() < MAX_LINES && !text.is_empty() {
+        tracing::debug!(target: "rollout::docker", "{text}");
+        if !text.is_empty() {
             kept.push(text);
+            kept.drain(..kept.len().saturating_sub(MAX_LINES));
         }
         line.clear();
     }
     kept
 }
 
-impl AsyncRead for Pipe {
+impl AsyncRead for ChildStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -83,7 +90,7 @@ impl AsyncRead for Pipe {
     }
 }
 
-impl AsyncWrite for Pipe {
+impl AsyncWrite for ChildStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,7 +109,7 @@ impl AsyncWrite for Pipe {
         }
     }
 
-    /// The far side sees the end of what is sent, and may go on answering.
+    /// Closes the child's input; its output stays open.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.input = None;
         Poll::Ready(Ok(()))
@@ -111,46 +118,14 @@ impl AsyncWrite for Pipe {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Stdio;
-
     use proptest::prelude::*;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        process::Command,
-    };
+    use tokio::io::AsyncReadExt;
 
     use super::*;
     use crate::arbitrary::mutated;
 
-    fn pipe(script: &str) -> Pipe {
-        let child = Command::new("sh")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn();
-        Pipe::new(child.unwrap()).unwrap()
-    }
-
     #[tokio::test]
-    async fn the_end_of_what_is_sent_is_seen_and_answered() {
-        let mut pipe = pipe("cat; echo end");
-        pipe.write_all(b"there ").await.unwrap();
-        pipe.shutdown().await.unwrap();
-        let mut text = String::new();
-        pipe.read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, "there end\n");
-    }
-
-    #[tokio::test]
-    async fn exit_code_and_complaint_are_told() {
-        let ended = pipe("echo one >&2; echo two >&2; exit 127").end().await;
-        assert_eq!(ended, (Some(127), vec!["one".to_owned(), "two".to_owned()]));
-    }
-
-    #[tokio::test]
-    async fn a_complaint_without_an_end_is_kept_in_bounds() {
+    async fn endless_errors_are_kept_within_bounds() {
         let endless = tokio::io::repeat(b'x').take(MAX_LINE * 200);
         let kept = lines(endless).await;
         assert_eq!(kept.len(), MAX_LINES);
@@ -159,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_of_a_complaint_are_lines_of_text(
+        fn any_bytes_of_standard_error_are_lines_of_text(
             bytes in mutated(b"Warning: x\r\n\n Permission denied (publickey).\n"),
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
