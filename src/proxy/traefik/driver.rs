@@ -377,7 +377,7 @@ async fn by_relabelling(
 ) -> Result<SwitchMethod> {
     let relabel = relabel::relabel(context, landscape, traefiks).await?;
     Ok(SwitchMethod {
-        knows_the_service: relabel.knows_the_service(),
+        knows_the_service: relabel.instances.routed_before(),
         router: Box::new(relabel),
         notice: None,
     })
@@ -395,7 +395,7 @@ async fn by_pin(
         format!("what only router {names} of the new version serves may reach both versions until the cutover")
     });
     Ok(SwitchMethod {
-        knows_the_service: pin.knows_the_service(),
+        knows_the_service: pin.instances.routed_before(),
         router: Box::new(pin),
         notice,
     })
