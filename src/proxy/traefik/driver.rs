@@ -140,7 +140,7 @@ async fn refuse_left(
     }
 }
 
-/// How the traffic of a service is moved, and notices. Without a method, the service is rolled on health alone.
+/// How the traffic of a service is moved, and what the operator has to know of it. Without a method, the service is rolled on health alone.
 type Front = (Option<SwitchMethod>, Vec<String>);
 
 /// What is in front, with what reaches the service past the router of its labels.
