@@ -28,7 +28,7 @@ pub struct SocketProxy {
     pub image: String,
     /// The Compose project that it is part of.
     pub(super) project: Option<String>,
-    /// And the service that it is there.
+    /// Its service in that project.
     service: Option<String>,
     pub(super) networks: BTreeSet<String>,
     /// Where the program is in that image.

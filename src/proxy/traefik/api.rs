@@ -26,7 +26,7 @@ pub use self::{
 };
 use self::{
     access::{CHECK_THEM, HOW_TO_GIVE, printable},
-    http::{Answer, Reach},
+    http::{Answer, Transport},
     middlewares::Middlewares,
 };
 pub(super) use self::{
@@ -73,7 +73,7 @@ pub struct Api {
     /// Which containers it keeps, where that is known.
     docker: Option<Docker>,
     base: String,
-    reach: Reach,
+    transport: Transport,
 }
 
 /// What an instance says of the servers of some services.
@@ -135,7 +135,7 @@ struct Router {
 
 impl Api {
     /// `base` is the URL of all that stands before `/api`, without a slash at the end.
-    pub fn new(name: String, base: String, reach: Reach) -> Self {
+    pub fn new(name: String, base: String, transport: Transport) -> Self {
         Self {
             name,
             identity: None,
@@ -143,7 +143,7 @@ impl Api {
             throttle: THROTTLE,
             docker: None,
             base,
-            reach,
+            transport,
         }
     }
 
@@ -196,7 +196,7 @@ impl Api {
 
     async fn answer(&self, path: &str) -> Result<Option<Answer>> {
         let url = format!("{}{path}", self.base);
-        let answer = self.reach.get(&url).await.map_err(|error| {
+        let answer = self.transport.get(&url).await.map_err(|error| {
             let message = format!(
                 "the Traefik API at {url} does not answer: {}",
                 error.message
@@ -218,7 +218,7 @@ impl Api {
 
     fn guarded(&self, status: u16) -> Error {
         let base = &self.base;
-        match self.reach.credentials() {
+        match self.transport.credentials() {
             Some(own) => Error::refused(format!(
                 "{PREFIX}{base} refuses the user and password of {} ({status})",
                 own.place
@@ -466,7 +466,7 @@ mod tests {
 
     fn api() -> Api {
         let http = Http::named(&Access::default(), None).unwrap();
-        Api::new("t".to_owned(), "http://t".to_owned(), Reach::Http(http))
+        Api::new("t".to_owned(), "http://t".to_owned(), Transport::Http(http))
     }
 
     #[test]
@@ -578,7 +578,7 @@ mod tests {
         let ask = async {
             let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
             let base = format!("http://{address}");
-            let api = Api::new("t".to_owned(), base, Reach::Http(http));
+            let api = Api::new("t".to_owned(), base, Transport::Http(http));
             api.list("/api/http/routers").await.unwrap_err()
         };
         let (pages, error) = tokio::join!(serve, ask);

@@ -140,7 +140,7 @@ async fn refuse_left(
     }
 }
 
-/// How the traffic of a service is moved, and notices. Without a method, the service is rolled on health alone.
+/// How the traffic of a service is moved, and what the operator has to know of it. Without a method, the service is rolled on health alone.
 type Front = (Option<SwitchMethod>, Vec<String>);
 
 /// What is in front, with what reaches the service past the router of its labels.
@@ -377,7 +377,7 @@ async fn by_relabelling(
 ) -> Result<SwitchMethod> {
     let relabel = relabel::relabel(context, landscape, traefiks).await?;
     Ok(SwitchMethod {
-        knows_the_service: relabel.knows_the_service(),
+        knows_the_service: relabel.instances.routed_before(),
         router: Box::new(relabel),
         notice: None,
     })
@@ -395,7 +395,7 @@ async fn by_pin(
         format!("what only router {names} of the new version serves may reach both versions until the cutover")
     });
     Ok(SwitchMethod {
-        knows_the_service: pin.knows_the_service(),
+        knows_the_service: pin.instances.routed_before(),
         router: Box::new(pin),
         notice,
     })

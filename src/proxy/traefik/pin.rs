@@ -53,7 +53,7 @@ pub struct Pin {
     /// The version that is wanted, and the replicas before it: which Traefiks have to do with them.
     wanted: Wanted,
     /// Each with the index of its directory; `None` where its API was named, and may be that of any.
-    instances: Instances<Option<usize>>,
+    pub(super) instances: Instances<Option<usize>>,
     places: Vec<Watched>,
 }
 
@@ -287,14 +287,14 @@ impl Router for Pin {
         let ask = async |own: &Instance<Option<usize>>| self.ask(own, replicas).await;
         let answers = self.instances.answers(ask).await?;
         let mut seen = observation(replicas, answers);
-        self.excuse_the_starting(replicas, &mut seen);
+        self.treat_starting_as_live(replicas, &mut seen);
         self.instances.with_lost(seen, replicas, &[]).await
     }
 }
 
 impl Pin {
     /// An old replica that Docker still waits for was not routed to before either: a hold does not begin with it.
-    fn excuse_the_starting(&self, replicas: &[Replica], observation: &mut Observation) {
+    fn treat_starting_as_live(&self, replicas: &[Replica], observation: &mut Observation) {
         let held = self.places.iter().filter_map(|place| {
             let record = &place.file.as_ref()?.record;
             let holds = record.phase.keeps_old();

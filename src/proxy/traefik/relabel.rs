@@ -30,7 +30,7 @@ pub struct Relabel {
     /// Grows with each rollout of the service; the overlay refuses an older one.
     epoch: u64,
     controls: Vec<Control>,
-    instances: Instances<()>,
+    pub(super) instances: Instances<()>,
 }
 
 /// Whether a Traefik reads through a socket proxy: no other follows the overlay.
@@ -47,11 +47,6 @@ impl Relabel {
             all.extend(hidden.map(|id| ContainerId(id.to_owned())));
         }
         Ok(all)
-    }
-
-    /// Whether any Traefik routed to the service before the rollout.
-    pub fn knows_the_service(&self) -> bool {
-        self.instances.routed_before()
     }
 
     /// Notes which Traefiks route to the service before anything is changed, and takes an epoch that is later than any.

@@ -66,7 +66,7 @@ impl Credentials {
     }
 }
 
-/// All that an API may want to see.
+/// What an API may require.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     pub credentials: Option<Credentials>,

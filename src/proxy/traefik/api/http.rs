@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// How an API is reached from here.
-pub enum Reach {
+pub enum Transport {
     /// Straight, or by a tunnel.
     Http(Http),
     /// By the socket proxy beside it.
@@ -117,7 +117,7 @@ impl Http {
     }
 }
 
-impl Reach {
+impl Transport {
     /// The user and password that it sends along.
     pub fn credentials(&self) -> Option<&Credentials> {
         match self {

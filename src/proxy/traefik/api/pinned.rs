@@ -170,7 +170,7 @@ mod tests {
         arbitrary::{self, mutated},
         proxy::traefik::api::{
             access::Access,
-            http::{Http, Reach},
+            http::{Http, Transport},
         },
     };
 
@@ -200,7 +200,7 @@ mod tests {
         let api = Api::new(
             "t".to_owned(),
             format!("http://{address}"),
-            Reach::Http(http),
+            Transport::Http(http),
         );
         let named = |name: &str| PinnedName {
             protocol: Protocol::Http,

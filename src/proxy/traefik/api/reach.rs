@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use super::{
     Api, PREFIX,
     access::{self, Access, Credentials, printable},
-    http::{Http, Reach},
+    http::{Http, Transport},
     tunnel::Tunnel,
     ways::{ApiRouter, Way, routers_in_file, routers_in_labels, ways},
 };
@@ -64,13 +64,20 @@ fn by_url(text: &str, access: &Access) -> Result<Api> {
         .iter()
         .find_map(|end| base.strip_suffix(end))
         .unwrap_or(base);
-    let reach = Reach::Http(Http::named(access, credentials)?);
-    Ok(Api::new(format!("{host}:{port}"), base.to_owned(), reach))
+    let transport = Transport::Http(Http::named(access, credentials)?);
+    Ok(Api::new(
+        format!("{host}:{port}"),
+        base.to_owned(),
+        transport,
+    ))
 }
 
 /// The APIs that were looked for: each once for all services with the same keys.
 #[derive(Default)]
-pub struct Apis(Mutex<BTreeMap<Sought, Arc<OnceCell<Result<Arc<Api>>>>>>);
+pub struct Apis(Mutex<BTreeMap<Sought, Arc<FoundApi>>>);
+
+/// An API, or why there is no way to it.
+type FoundApi = OnceCell<Result<Arc<Api>>>;
 
 /// The identity of a Traefik, and the files of user, password and certificates that its API is asked with.
 type Sought = (String, Option<String>, Option<String>);
@@ -226,34 +233,35 @@ impl Probe<'_> {
         // The insecure API asks for no password.
         let credentials = way.router.as_ref().and(self.access.credentials.clone());
         let local = Ipv4Addr::LOCALHOST.to_string();
-        let (authority, reach) = match (means, &self.traefik.reads) {
-            (Means::Fetch(address), Reads::SocketProxy(found, _)) => {
-                (bracketed(address), Reach::Through(found.control.clone()))
-            }
+        let (authority, transport) = match (means, &self.traefik.reads) {
+            (Means::Fetch(address), Reads::SocketProxy(found, _)) => (
+                bracketed(address),
+                Transport::Through(found.control.clone()),
+            ),
             (Means::Straight(address), _) => {
                 let host = way.host.clone().unwrap_or_else(|| bracketed(address.ip()));
                 let http = Http::at(address, &host, &self.access, credentials)?;
                 let base = format!("{scheme}://{host}:{}{}", address.port(), way.base);
-                return Ok(self.named(base, Reach::Http(http)));
+                return Ok(self.named(base, Transport::Http(http)));
             }
             (Means::Exec | Means::Fetch(_), _) => {
                 let tunnel = Tunnel::open(self.engine, &self.traefik.id, &local, way.port)?;
                 let http = Http::inside(tunnel, &self.access, credentials)?;
-                (way.host.clone().unwrap_or(local), Reach::Http(http))
+                (way.host.clone().unwrap_or(local), Transport::Http(http))
             }
         };
         let base = format!("{scheme}://{authority}:{}{}", way.port, way.base);
-        Ok(self.named(base, reach))
+        Ok(self.named(base, transport))
     }
 
-    fn named(&self, base: String, reach: Reach) -> Api {
+    fn named(&self, base: String, transport: Transport) -> Api {
         let Self { traefik, .. } = self;
         Api {
             identity: Some(traefik.identity.clone()),
             holder: traefik.holder.as_ref().map(|own| own.name.clone()),
             throttle: traefik.config.throttle,
             docker: traefik.config.docker.clone(),
-            ..Api::new(traefik.name.clone(), base, reach)
+            ..Api::new(traefik.name.clone(), base, transport)
         }
     }
 

@@ -99,7 +99,7 @@ pub enum Reads {
     Nothing,
 }
 
-/// A Traefik container as the engine's list and the socket proxies show it: little, but for one call.
+/// A Traefik container as the engine's list and the socket proxies show it, before it is inspected.
 pub struct Sighting {
     pub summary: ContainerSummary,
     /// The socket proxy that it reads through, and as which of its readers.
@@ -214,7 +214,7 @@ impl Sighting {
         format!("{id} {}", addresses.join(" "))
     }
 
-    /// Looks closer; `None` where it has ended meanwhile.
+    /// Inspects it; `None` where it has ended meanwhile.
     pub async fn examine(&self, engine: &Engine) -> Result<Option<TraefikContainer>> {
         let id = self.summary.id.clone().unwrap_or_default();
         let Some(mut inspect) = engine.inspect(&id).await? else {

@@ -68,10 +68,10 @@ impl Lookout {
         known: &BTreeSet<String>,
     ) -> Result<Vec<TraefikContainer>> {
         let mut fresh = Vec::new();
-        let found = &self.socket_proxies;
-        let asked = showing(found).map(async |own| (own, own.control.readers().await));
+        let asked = showing(&self.socket_proxies);
+        let asked = asked.map(async |own| (own, own.control.readers().await));
         let answers = join_all(asked).await;
-        for sighting in sightings(running, found, answers, &self.networks)? {
+        for sighting in sightings(running, answers, &self.networks)? {
             if known.contains(&sighting.identity()) {
                 continue;
             }

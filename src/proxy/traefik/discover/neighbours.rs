@@ -16,20 +16,18 @@ use crate::{
     },
 };
 
-/// How one Traefik reads containers.
-struct Reader<'a> {
-    docker: &'a Docker,
-    /// What its socket proxy changes; nothing where it reads through none.
-    overlay: Overlay,
-}
-
 /// Every container of other services that one of these Traefiks keeps.
 pub async fn neighbours(
     landscape: &Landscape,
     key: &ServiceKey,
     traefiks: &[TraefikContainer],
 ) -> Vec<Neighbour> {
-    let readers = traefiks.iter().filter_map(|own| reader(landscape, own));
+    let readers = traefiks.iter();
+    let readers = readers.filter_map(|own| Some((own.config.docker.as_ref()?, &own.reads)));
+    let readers = readers.map(async |(docker, reads)| match reads {
+        Reads::SocketProxy(own, _) => (docker, landscape.overlay(own).await.unwrap_or_default()),
+        Reads::Socket(_) | Reads::Other(_) | Reads::Nothing => (docker, Overlay::default()),
+    });
     kept(key, &join_all(readers).await, &landscape.running)
 }
 
@@ -38,30 +36,21 @@ pub fn is_unknown(traefik: &TraefikContainer) -> bool {
     traefik.config.docker.is_none() && !matches!(traefik.reads, Reads::Nothing)
 }
 
-fn reader<'a>(
-    landscape: &Landscape,
-    traefik: &'a TraefikContainer,
-) -> Option<impl Future<Output = Reader<'a>>> {
-    let docker = traefik.config.docker.as_ref()?;
-    Some(async move {
-        let overlay = match &traefik.reads {
-            Reads::SocketProxy(found, _) => landscape.overlay(found).await.unwrap_or_default(),
-            Reads::Socket(_) | Reads::Other(_) | Reads::Nothing => Overlay::default(),
-        };
-        Reader { docker, overlay }
-    })
-}
-
-fn kept(key: &ServiceKey, readers: &[Reader<'_>], running: &[ContainerSummary]) -> Vec<Neighbour> {
+/// `readers` are the Docker provider of each Traefik, and what its socket proxy changes.
+fn kept(
+    key: &ServiceKey,
+    readers: &[(&Docker, Overlay)],
+    running: &[ContainerSummary],
+) -> Vec<Neighbour> {
     let mut all = Vec::new();
     for summary in running {
         let labels = labels_of(summary);
         let id = summary.id.clone().unwrap_or_default();
-        let shown = readers.iter().find_map(|reader| {
+        let shown = readers.iter().find_map(|(docker, overlay)| {
             let mut labels = labels.clone();
-            let omitted = reader.overlay.omits(&id, &labels);
-            reader.overlay.apply(&id, &mut labels, false);
-            let kept = !omitted && left_out(reader.docker, &labels).is_none();
+            let omitted = overlay.omits(&id, &labels);
+            overlay.apply(&id, &mut labels, false);
+            let kept = !omitted && left_out(docker, &labels).is_none();
             kept.then_some(labels)
         });
         if let Some(shown) = shown.filter(|_| !is_of(key, &labels)) {

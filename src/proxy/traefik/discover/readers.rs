@@ -13,9 +13,7 @@ use crate::{
     model::{ContainerId, Replica},
     overlay::control::Reader,
     proxy::{
-        landscape::Landscape,
-        socket_proxies::{Control, SocketProxy},
-        traefik::config::looks_like_traefik,
+        landscape::Landscape, socket_proxies::SocketProxy, traefik::config::looks_like_traefik,
     },
 };
 
@@ -33,16 +31,16 @@ impl SocketProxy {
 }
 
 /// The Traefiks that read through a socket proxy now and share a network with the service: no other is in front of it.
-pub fn readers(
-    answers: Vec<(&SocketProxy, Result<Vec<Reader>>)>,
+pub fn readers<'a>(
+    answers: Vec<(&'a SocketProxy, Result<Vec<Reader>>)>,
     running: &[ContainerSummary],
     networks: &BTreeSet<String>,
-) -> Result<Vec<(Control, Reader)>> {
+) -> Result<Vec<(&'a SocketProxy, Reader)>> {
     let container = |id: &str| running.iter().find(|own| own.id.as_deref() == Some(id));
     let mut readers = Vec::new();
     for (found, answer) in answers {
         match answer {
-            Ok(all) => readers.extend(all.into_iter().map(|own| (found.control.clone(), own))),
+            Ok(all) => readers.extend(all.into_iter().map(|own| (found, own))),
             Err(error) if may_matter(found, running, networks) => return Err(error),
             // Another stack of this engine is just being started or taken down.
             Err(error) => tracing::info!(%error, "a socket proxy of another stack"),

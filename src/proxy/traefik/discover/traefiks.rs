@@ -12,7 +12,7 @@ use crate::{
     overlay::control::Reader,
     proxy::{
         landscape::Landscape,
-        socket_proxies::{Control, SocketProxy, showing},
+        socket_proxies::{SocketProxy, showing},
         traefik::config::{Sighting, TraefikContainer, looks_like_traefik},
     },
 };
@@ -32,7 +32,7 @@ pub async fn traefiks(
         let (engine, found) = (&landscape.engine, &landscape.socket_proxies);
         let mut all = Vec::new();
         let answers = landscape.ask_all(showing(found)).await;
-        for sighting in sightings(&landscape.running, found, answers, networks)? {
+        for sighting in sightings(&landscape.running, answers, networks)? {
             all.extend(landscape.traefiks.examine(engine, &sighting).await?);
         }
         // What reads through a socket proxy of other projects never learns of the service.
@@ -50,14 +50,13 @@ pub async fn traefiks(
 /// The same at a glance, from what the socket proxies have answered.
 pub fn sightings(
     running: &[ContainerSummary],
-    found: &[SocketProxy],
     answers: Vec<(&SocketProxy, Result<Vec<Reader>>)>,
     networks: &BTreeSet<String>,
 ) -> Result<Vec<Sighting>> {
     let readers = readers(answers, running, networks)?;
     let own = running.iter().filter(|own| reaches(own, networks));
     let sightings = own.filter_map(|summary| {
-        let through = through(summary, found, &readers);
+        let through = through(summary, &readers);
         (through.is_some() || looks_like_traefik(summary)).then(|| Sighting {
             summary: summary.clone(),
             through,
@@ -68,15 +67,12 @@ pub fn sightings(
 
 fn through(
     summary: &ContainerSummary,
-    found: &[SocketProxy],
-    readers: &[(Control, Reader)],
+    readers: &[(&SocketProxy, Reader)],
 ) -> Option<(Box<SocketProxy>, Reader)> {
     let is = |reader: &Reader| {
         let container = reader.container.as_ref();
         container.is_some_and(|own| Some(&own.id) == summary.id.as_ref())
     };
-    let (control, reader) = readers.iter().find(|(_, reader)| is(reader))?;
-    let mut all = found.iter();
-    let found = all.find(|found| found.control.container == control.container)?;
-    Some((Box::new(found.clone()), reader.clone()))
+    let (found, reader) = readers.iter().find(|(_, reader)| is(reader))?;
+    Some((Box::new((*found).clone()), reader.clone()))
 }

@@ -136,11 +136,6 @@ impl Pin {
         new.map(|(_, name)| name).collect()
     }
 
-    /// Whether any Traefik routed to the service before the rollout.
-    pub fn knows_the_service(&self) -> bool {
-        self.instances.routed_before()
-    }
-
     /// Notes what Traefik does before anything is changed, and takes an epoch that is later than any.
     async fn learn_baseline(
         &mut self,

@@ -49,7 +49,7 @@ pub async fn relabel(
     let reads = |found: &&SocketProxy| {
         readers
             .iter()
-            .any(|(own, _)| own.container == found.control.container)
+            .any(|(own, _)| own.control.container == found.control.container)
     };
     let matter =
         showing(found).filter(|found| reads(found) || may_matter(found, running, &networks));
