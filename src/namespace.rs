@@ -8,6 +8,7 @@ pub mod check;
 mod connection;
 mod h2;
 mod http1;
+mod outstanding;
 mod packets;
 mod probe;
 pub mod readiness;

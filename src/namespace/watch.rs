@@ -125,7 +125,7 @@ impl Watch {
         if packets.dropped()? {
             // What was in the queue before the one that found no room must be read before the doubt, or it would end it.
             packets.read(|segment| self.tally.segment(now, segment))?;
-            self.tally.doubt();
+            self.tally.packets_dropped();
         }
         self.next_batch = Instant::now() + BATCH;
         Ok(())
