@@ -1,4 +1,4 @@
-//! Waits until a replica that gets no new traffic has answered everything.
+//! Waits until a replica that gets no new traffic has answered every request.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,46 +16,47 @@ use crate::{
     namespace::traffic::{Protocol, Traffic, WatchLine},
 };
 
-/// How often the network counters are read where no helper can look at the sockets.
+/// The interval of reading the network counters if no helper can inspect the sockets.
 const COUNTERS: Duration = Duration::from_millis(500);
-/// How much longer the network must be silent than a stream, since silence is all there is to go by.
+/// The network must be silent this many times longer than a stream, because there is no other evidence.
 const BLIND_FACTOR: u32 = 2;
-/// The kernel closes a dead program's connections before the engine knows of its death; only then it is no answer.
+/// The kernel closes a dead program's connections before the engine reports its death. A connection that ended is an answer
+/// only if the replica still runs after this time.
 const DEATH: Duration = Duration::from_millis(250);
-/// How long a helper may be silent where it has to say something.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a helper may take to write a line that it has to write.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is known of a replica's traffic before it is looked at.
+/// What to watch of a replica's traffic, and with which image.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// The helper's image; `None` where there is none.
+    /// The helper's image, if there is one.
     pub image: Option<String>,
-    /// The routed ports, and what is spoken on each; `None` where no proxy routes to it: every port that listens.
+    /// The routed ports and their protocols; `None` if no proxy routes to the replica: then every listening port counts.
     pub ports: Option<BTreeMap<u16, Protocol>>,
     /// Silence after which a stream counts as drained.
     pub quiet: Duration,
 }
 
-/// A helper in the replica's network namespace, or none where it cannot run.
+/// A helper in the replica's network namespace, or the reason why there is none.
 pub struct Watcher {
     helper: Result<Helper>,
-    /// Something is spoken there whose packets tell more than its silence; only until it is said that they cannot be read.
+    /// A port has a protocol that packets can show. Cleared after the first look, so that a missing permission is reported once.
     readable: bool,
-    /// A proxy routes to it, so that no new requests come.
+    /// A proxy routes to the replica, so no new requests come after the cutover.
     routed: bool,
 }
 
-/// A helper whose lines are read as they come: unread, its output would block and it would miss packets.
+/// A helper whose lines are read by a task of their own: if they were not, the helper would block, and miss packets.
 struct Helper {
-    asks: mpsc::UnboundedSender<u64>,
-    /// The newest look, whose `answer_to` is the newest question that has been answered.
+    requests: mpsc::UnboundedSender<u64>,
+    /// The newest look; its `answer_to` is the newest request that was answered.
     looks: watch::Receiver<Result<Traffic>>,
-    asked: u64,
+    newest_request: u64,
     reading: JoinHandle<()>,
 }
 
 impl Watcher {
-    /// Begins to watch; best done before the cutover, so that every answer is seen from its beginning.
+    /// Starts to watch. Before the cutover is best, so that every answer is captured from its beginning.
     pub async fn start(engine: &Engine, replica: &ContainerId, watched: &Watched) -> Self {
         let unknown = watched.ports.as_ref().is_some_and(BTreeMap::is_empty);
         let helper = match (&watched.image, unknown) {
@@ -67,8 +68,8 @@ impl Watcher {
             tracing::warn!(%error, %replica, "no helper can look at the replica's sockets");
         }
         let readable = |ports: &BTreeMap<u16, Protocol>| {
-            let mut spoken = ports.values();
-            spoken.any(|spoken| *spoken != Protocol::Stream)
+            let mut protocols = ports.values();
+            protocols.any(|protocol| *protocol != Protocol::Stream)
         };
         Self {
             helper,
@@ -87,45 +88,43 @@ impl Helper {
     ) -> Result<Self> {
         let mut arguments: Vec<String> = ["namespace", "watch"].map(str::to_owned).to_vec();
         let ports = watched.ports.iter().flatten();
-        arguments.extend(
-            ports.flat_map(|(port, spoken)| {
-                ["--port".to_owned(), format!("{port}={}", spoken.word())]
-            }),
-        );
+        arguments.extend(ports.flat_map(|(port, protocol)| {
+            ["--port".to_owned(), format!("{port}={}", protocol.word())]
+        }));
         arguments.extend(["--quiet".to_owned(), watched.quiet.as_millis().to_string()]);
         let mut session = engine.helper(image, replica, arguments).await?;
-        let first = timeout(PATIENCE, session.next_line())
+        let first = timeout(REPLY_TIMEOUT, session.next_line())
             .await
-            .map_err(|_| Error::failed("the helper does not report"))??;
-        let (tell, looks) = watch::channel(Ok(look(&first)?));
-        let (asks, questions) = mpsc::unbounded_channel();
+            .map_err(|_| Error::failed("the helper does not answer"))??;
+        let (newest, looks) = watch::channel(Ok(look(&first)?));
+        let (requests, received) = mpsc::unbounded_channel();
         Ok(Self {
-            asks,
+            requests,
             looks,
-            asked: 0,
-            reading: tokio::spawn(read(session, questions, tell)),
+            newest_request: 0,
+            reading: tokio::spawn(read(session, received, newest)),
         })
     }
 
-    /// A look that is taken after this was asked.
-    async fn ask(&mut self) -> Result<Traffic> {
-        self.asked += 1;
-        // A reader that has ended has left its reason in the newest look.
-        let _ = self.asks.send(self.asked);
-        let asked = Some(self.asked);
+    /// A look that begins after this call.
+    async fn look_now(&mut self) -> Result<Traffic> {
+        self.newest_request += 1;
+        // If the reading task has ended, the newest look is the reason.
+        let _ = self.requests.send(self.newest_request);
+        let request = Some(self.newest_request);
         let answered = self.looks.wait_for(|look| match look {
-            Ok(traffic) => traffic.answer_to >= asked,
+            Ok(traffic) => traffic.answer_to >= request,
             Err(_) => true,
         });
-        match timeout(PATIENCE, answered).await {
+        match timeout(REPLY_TIMEOUT, answered).await {
             Ok(Ok(look)) => look.clone(),
             Ok(Err(_)) => Err(Error::failed("the helper ended")),
             Err(_) => Err(Error::failed("the helper does not answer")),
         }
     }
 
-    /// The next look that differs.
-    async fn next(&mut self) -> Result<Traffic> {
+    /// The next look with a change.
+    async fn next_look(&mut self) -> Result<Traffic> {
         if self.looks.changed().await.is_err() {
             return Err(Error::failed("the helper ended"));
         }
@@ -139,32 +138,32 @@ impl Drop for Helper {
     }
 }
 
-/// Pumps questions to, and reports from, the helper until it exits or the receiver is dropped.
+/// Sends requests to the helper and receives its looks, until the helper ends or the receiver of the looks is dropped.
 async fn read(
     mut session: Session,
-    mut questions: mpsc::UnboundedReceiver<u64>,
-    tell: watch::Sender<Result<Traffic>>,
+    mut requests: mpsc::UnboundedReceiver<u64>,
+    newest: watch::Sender<Result<Traffic>>,
 ) {
     let mut answered = None;
     loop {
-        let news = tokio::select! {
-            asked = questions.recv() => match asked {
-                Some(asked) => session.send(&format!("{{\"ask\":{asked}}}")).await.map(|()| None),
+        let received = tokio::select! {
+            request = requests.recv() => match request {
+                Some(number) => session.send(&format!("{{\"ask\":{number}}}")).await.map(|()| None),
                 None => return,
             },
             line = session.next_line() => line.and_then(|line| look(&line)).map(Some),
         };
-        match news {
+        match received {
             Ok(None) => {}
             Ok(Some(traffic)) => {
                 answered = answered.max(traffic.answer_to);
-                drop(tell.send_replace(Ok(Traffic {
+                drop(newest.send_replace(Ok(Traffic {
                     answer_to: answered,
                     ..traffic
                 })));
             }
             Err(error) => {
-                drop(tell.send_replace(Err(error)));
+                drop(newest.send_replace(Err(error)));
                 return;
             }
         }
@@ -175,13 +174,13 @@ fn look(line: &str) -> Result<Traffic> {
     match serde_json::from_str(line) {
         Ok(WatchLine::Traffic(traffic)) => Ok(traffic),
         Ok(WatchLine::Failure(failure)) => Err(Error::failed(failure.error)),
-        Err(error) => Err(Error::failed(format!("the helper said {line:?}: {error}"))),
+        Err(error) => Err(Error::failed(format!("the helper wrote {line:?}: {error}"))),
     }
 }
 
-/// Ends when the replica's last answer has left, or with [`Drained::TimedOut`] at the deadline.
+/// Ends when the replica's last answer is complete, or with [`Drained::TimedOut`] at the deadline.
 ///
-/// A helper that dies is no proof of anything: from there on the network counters decide.
+/// If the helper fails, the network counters decide.
 pub async fn drain(
     engine: &Engine,
     replica: &Replica,
@@ -194,7 +193,7 @@ pub async fn drain(
         let mut looked = by_sockets(replica, watcher, events).await;
         if let Ok(true) = looked {
             sleep(DEATH).await;
-            // Past a proxy, more may have come meanwhile.
+            // Requests that bypass the proxy may have come meanwhile.
             looked = by_sockets(replica, watcher, events).await;
         }
         let now = engine.replica(&replica.id).await?;
@@ -204,7 +203,7 @@ pub async fn drain(
         let Err(error) = looked else {
             return Ok(Drained::Answered);
         };
-        // The counters hold what it asks of others too, which nothing waits for.
+        // The counters include the replica's own requests to others, which the drain does not wait for.
         if !watcher.routed {
             events.notice(format!(
                 "{}: its connections cannot be inspected ({}); stopping it without waiting for them",
@@ -223,29 +222,29 @@ pub async fn drain(
         .unwrap_or(Ok(Drained::TimedOut))
 }
 
-/// How the drain of a replica ended that does not run any more: one that did not run when it began lost nothing by that.
-fn ended(as_it_began: &Replica) -> Drained {
-    match as_it_began.run {
+/// How the drain ended if the replica does not run any more. One that did not run at the start has lost nothing meanwhile.
+fn ended(at_start: &Replica) -> Drained {
+    match at_start.run {
         Run::Running => Drained::Ended,
         _ => Drained::Unseen,
     }
 }
 
-/// Waits until no request is outstanding. `Ok(true)` if any was at first; `Err` if the sockets cannot be inspected.
+/// Waits until no request is outstanding. `Ok(true)` if any was; an error if the sockets cannot be inspected.
 async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<bool> {
     let helper = watcher.helper.as_mut().map_err(|error| error.clone())?;
-    let mut traffic = helper.ask().await?;
+    let mut traffic = helper.look_now().await?;
     if std::mem::take(&mut watcher.readable) && !traffic.exact {
         events.notice(format!(
-            "{}: its packets cannot be read (the engine grants no NET_RAW), so a long pause inside an answer can pass for its end",
+            "{}: its packets cannot be read (the engine grants no NET_RAW), so a long pause inside an answer can be taken for its end",
             replica.name
         ));
     }
     let mut reported = (0, 0);
     loop {
         if !traffic.busy() {
-            // A look on demand settles it: the line may be older than the last change.
-            traffic = helper.ask().await?;
+            // The line may be older than the last change, so a new look decides.
+            traffic = helper.look_now().await?;
             if !traffic.busy() {
                 return Ok(reported != (0, 0));
             }
@@ -263,11 +262,11 @@ async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -
             });
             reported = counts;
         }
-        traffic = helper.next().await?;
+        traffic = helper.next_look().await?;
     }
 }
 
-/// Waits for silence on the network for `quiet`; used if the sockets cannot be inspected.
+/// Waits until the network is silent for `quiet`: the only evidence if the sockets cannot be inspected.
 async fn by_counters(engine: &Engine, replica: &ContainerId, quiet: Duration) -> Result<Drained> {
     let mut last = engine.network_bytes(replica).await?;
     let mut since = Instant::now();

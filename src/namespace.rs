@@ -1,13 +1,19 @@
-//! The program that runs inside a replica's network namespace: it tells what the replica has not answered yet, and
-//! whether a new replica answers at all.
+//! The helper program that runs inside a replica's network namespace. It reports which requests the replica has not
+//! answered, and whether a new replica answers at all.
 //!
-//! It speaks JSON lines on standard output and reads lines on standard input, whose end means that the CLI is gone.
+//! It writes JSON lines to standard output and reads lines from standard input. It ends with its standard input, because
+//! then the CLI is gone.
+//!
+//! `watch` captures packets ([`packets`]) and lists sockets ([`sock_diag`]). [`connection`] puts the packets of a
+//! connection in order and reads them ([`http1`], [`h2`]); [`ages`] judges its socket; [`outstanding`] decides; [`tally`]
+//! adds up all connections.
 
 mod ages;
 pub mod check;
 mod connection;
 mod h2;
 mod http1;
+mod outstanding;
 mod packets;
 mod probe;
 pub mod readiness;
@@ -28,37 +34,38 @@ use std::time::Duration;
 use check::Check;
 use traffic::RoutedPort;
 
-/// Changes with each change of what the helper is given or tells; the image that holds this program has it as a label.
+/// The version of the helper's arguments and lines. The image that contains this program has it as a label.
 pub const PROTOCOL: &str = "2";
 
-/// What the helper does; every option is given by the CLI, never by a person.
+/// What the helper does. The CLI gives the options, never a person.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub enum NamespaceCommand {
-    /// Tells how many requests the replica has not answered yet
+    /// Reports how many requests the replica has not answered yet
     Watch {
-        /// A port that the proxy routes to, and what is spoken on it: http1, h2c or stream; every port that listens on a
-        /// network address when none is given
+        /// A port that the proxy routes to, and its protocol: http1, h2c or stream; every port that listens on a network
+        /// address if none is given
         #[arg(long = "port", value_name = "PORT[=PROTOCOL]")]
         ports: Vec<RoutedPort>,
         /// Milliseconds of silence after which a stream counts as drained
         #[arg(long, value_name = "MS", default_value_t = 5000)]
         quiet: u64,
     },
-    /// Tells whether a new replica answers on its own network address
+    /// Reports whether a new replica answers on its own network address
     Probe {
-        /// A port that the proxy routes to; any listening port when none is given
+        /// A port that the proxy routes to; any listening port if none is given
         #[arg(long = "port", value_name = "PORT")]
         ports: Vec<NonZeroU16>,
-        /// Asks for this path over HTTP, where 2xx and 3xx count as an answer; a TCP connection is enough without it
+        /// Requests this path over HTTP and expects 2xx or 3xx; without it, a TCP connection is enough
         #[arg(long, value_name = "PATH")]
         http: Option<String>,
-        /// A check that the replica has to pass besides, as JSON
+        /// A further check that the replica has to pass, as JSON
         #[arg(long = "check", value_name = "JSON")]
         checks: Vec<Check>,
     },
 }
 
-/// Runs until standard input ends or a signal comes, which is 0; a failure is a last line `{"error":"…"}` and 1.
+/// Runs until standard input ends or a signal comes, then exits with 0. After a failure the last line is
+/// `{"error":"…"}` and the exit code 1.
 pub fn main(command: NamespaceCommand) -> ExitCode {
     let ran = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -76,14 +83,14 @@ pub fn main(command: NamespaceCommand) -> ExitCode {
 }
 
 async fn run(command: NamespaceCommand) -> std::io::Result<()> {
-    let orders = stdio::Orders::listen()?;
+    let requests = stdio::Requests::listen()?;
     match command {
         NamespaceCommand::Watch { ports, quiet } => {
             let ports = ports
                 .into_iter()
                 .map(|routed| (routed.port.get(), routed.protocol))
                 .collect();
-            watch::run(orders, ports, Duration::from_millis(quiet)).await
+            watch::run(requests, ports, Duration::from_millis(quiet)).await
         }
         NamespaceCommand::Probe {
             ports,
@@ -91,7 +98,7 @@ async fn run(command: NamespaceCommand) -> std::io::Result<()> {
             checks,
         } => {
             let ports: Vec<u16> = ports.into_iter().map(NonZeroU16::get).collect();
-            probe::run(orders, ports, http, checks).await
+            probe::run(requests, ports, http, checks).await
         }
     }
 }
@@ -102,8 +109,8 @@ mod tests {
     use crate::model::label;
 
     #[test]
-    fn the_image_says_what_its_program_speaks() {
-        let said = format!("{}={PROTOCOL:?}", label::HELPER);
-        assert!(include_str!("../Dockerfile").contains(&said), "{said}");
+    fn the_image_has_the_version_of_its_program_as_a_label() {
+        let label = format!("{}={PROTOCOL:?}", label::HELPER);
+        assert!(include_str!("../Dockerfile").contains(&label), "{label}");
     }
 }

@@ -1,5 +1,5 @@
-//! The overlay: what readers see of containers instead of what Docker says. Pure, and shared by the CLI and the socket
-//! proxy, as is the [`control`] protocol between them.
+//! The overlay: what readers of the socket proxy see of containers instead of Docker's own answers. Pure. The CLI and the
+//! socket proxy share it and the [`control`] protocol between them.
 
 mod by_hand;
 pub mod control;
@@ -16,9 +16,9 @@ pub use self::{
     rule::{ENABLE, Effect, Health, Labels, Match, Rule},
 };
 
-/// All rules of one service's rollout, or the labels that an operator sets on one container; replaced as a whole.
+/// All rules of one service's rollout, or the labels that an operator sets on one container. It is replaced as a whole.
 ///
-/// The stage is the CLI's commit record: a claim without any rule left stays until its owner clears it.
+/// The stage is the CLI's commit record, so a claim without rules stays until its owner clears it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// `project/service`.
@@ -27,7 +27,7 @@ pub struct Claim {
     pub rollout: String,
     /// Grows with each owner of the key; an older owner is refused.
     pub epoch: u64,
-    /// A word of the owner's; [`Claim::SHOWN`] where the socket proxy itself has ended the hiding.
+    /// The owner's word for its phase, or [`Claim::SHOWN`] if the socket proxy itself has ended the hiding.
     pub stage: String,
     /// A later rule wins, label by label.
     #[serde(deserialize_with = "rule::read")]
@@ -37,10 +37,10 @@ pub struct Claim {
 impl Claim {
     /// The stage of a claim whose hidden containers were shown because no visible one was left.
     pub const SHOWN: &str = "shown";
-    /// The stage of a claim whose rollout is over: of its rules only those on health are left.
+    /// The stage of a claim whose rollout is over: only its rules on health are left.
     pub const SETTLED: &str = "settled";
 
-    /// Checks what no rule can mean; the text says what is wrong.
+    /// Refuses rules without a meaning; the text says what is wrong.
     pub fn validate(&self) -> Result<(), String> {
         let (project, service) = self.key.split_once('/').unwrap_or_default();
         if project.is_empty() || service.is_empty() {
@@ -58,13 +58,13 @@ impl Claim {
     }
 }
 
-/// Refuses a change by an owner that a later one has followed.
+/// A change by an owner that a later one has replaced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key} belongs to a later rollout (epoch {last})")]
 pub struct Stale {
     /// `project/service`.
     pub key: String,
-    /// The last epoch that was let through.
+    /// The newest epoch.
     pub last: u64,
 }
 
@@ -79,13 +79,13 @@ pub struct Overlay {
     /// The newest epoch of each key that ever had a claim; outlives the claim.
     #[serde(default)]
     pub last_epochs: BTreeMap<String, u64>,
-    /// Containers under a health rule of whose health Docker has said something: no such rule applies to them again.
+    /// Containers under a health rule whose health Docker has reported: no health rule applies to them again.
     #[serde(default)]
     pub settled: BTreeSet<String>,
 }
 
 impl Overlay {
-    /// Puts a claim in the place of the key's last one; the generation in which it holds.
+    /// Replaces the key's claim; returns the first generation with the new one.
     pub fn set(&mut self, claim: Claim) -> Result<u64, Stale> {
         self.admit(&claim.key, claim.epoch)?;
         let held = self.claims.get(&claim.key);
@@ -100,7 +100,7 @@ impl Overlay {
         Ok(self.changed())
     }
 
-    /// Puts several claims in place in one generation: all of them, or none where the owner of one is stale.
+    /// Replaces several claims in one generation: all of them, or none if the owner of one is stale.
     pub fn set_all(&mut self, claims: Vec<Claim>) -> Result<u64, Stale> {
         let mut next = self.clone();
         for claim in claims {
@@ -113,7 +113,7 @@ impl Overlay {
         Ok(self.generation)
     }
 
-    /// Ends a key's claim; the generation from which on it does not hold.
+    /// Ends a key's claim; returns the first generation without it.
     pub fn clear(&mut self, key: &str, epoch: u64) -> Result<u64, Stale> {
         self.admit(key, epoch)?;
         let held = self.claims.remove(key).is_some();
@@ -124,7 +124,7 @@ impl Overlay {
         }
     }
 
-    /// Drops the rules on a container that is removed. Rules on labels stay: they are their owner's.
+    /// Drops the rules on a removed container. Rules on labels stay until their owner ends them.
     pub fn forget_container(&mut self, id: &str) -> bool {
         let mut dropped = self.settled.remove(id);
         dropped |= self.forget_by_hand(id);
@@ -151,7 +151,7 @@ impl Overlay {
         news
     }
 
-    /// Ends the claim of a rollout that is over, whose health rules have all been overtaken by what Docker says.
+    /// Ends the claim of a rollout that is over, if Docker has reported the health of all its containers.
     pub fn end_settled(&mut self, key: &str) -> bool {
         let over = |claim: &Claim| claim.stage == Claim::SETTLED;
         let ended = self.claims.get(key).is_some_and(over) && self.claims.remove(key).is_some();
@@ -181,9 +181,9 @@ impl Overlay {
         shown
     }
 
-    /// Changes a container's labels to those that a reader sees; answers with the health where it is not Docker's.
+    /// Changes a container's labels to those that readers see; returns their health if it differs from Docker's.
     ///
-    /// `starting` is what Docker says now.
+    /// `starting` says whether Docker reports the health `starting`.
     pub fn apply(&self, id: &str, labels: &mut Labels, starting: bool) -> Option<Health> {
         let mut health = None;
         let mut seen = labels.clone();
@@ -201,7 +201,7 @@ impl Overlay {
         health.filter(|_| starting && !self.settled.contains(id))
     }
 
-    /// Whether a rule hides or omits the container; what the container says of itself does not count.
+    /// Whether a rule hides or omits the container; its own labels do not count.
     pub fn hides(&self, id: &str, labels: &Labels) -> bool {
         let last = self
             .rules_on(id, labels)
@@ -210,13 +210,13 @@ impl Overlay {
         last == Some(Some("false")) || self.omits(id, labels)
     }
 
-    /// Whether readers do not see the container at all.
+    /// Whether a rule omits the container, so that readers do not see it at all.
     pub fn omits(&self, id: &str, labels: &Labels) -> bool {
         self.rules_on(id, labels)
             .any(|rule| rule.effect == Effect::Omit)
     }
 
-    /// Whether a claim hides containers of a service by their ids: those that served before, as long as they exist.
+    /// Whether a claim hides containers of a service by their ids. These are replicas that served before.
     pub fn may_fall_back(&self, key: &str) -> bool {
         let claim = self.claims.get(key);
         let rules = claim.into_iter().flat_map(|claim| &claim.rules);
@@ -272,7 +272,7 @@ impl Overlay {
     }
 
     fn changed(&mut self) -> u64 {
-        // Nothing that is settled matters without a rule on health.
+        // Without health rules there is no need to remember reported health.
         let mut rules = self.claims.values().flat_map(|claim| &claim.rules);
         if !rules.any(Rule::is_on_health) {
             self.settled.clear();

@@ -1,4 +1,4 @@
-//! The gates that a new replica passes before it may get traffic.
+//! The checks that a new replica has to pass before it gets traffic.
 
 mod early;
 
@@ -20,46 +20,45 @@ use crate::{
     watch::Watch,
 };
 
-/// How long a helper may fail to start.
-const HELPER: Duration = Duration::from_secs(5);
+/// How long to retry the start of a helper.
+const HELPER_START: Duration = Duration::from_secs(5);
 
-/// What a replica has to show.
+/// What a replica has to pass.
 #[derive(Clone, Debug)]
 pub struct Gates {
     /// How long it must have run.
     pub stable: Duration,
-    /// How much longer to wait once its health check passes.
+    /// How much longer to wait after its health check passes.
     pub after_healthy: Duration,
-    /// How to find out whether its port can be reached; `None` where nothing is routed to it.
+    /// How to find out whether its port can be reached; `None` if no traffic is routed to it.
     pub probe: Option<Probe>,
 }
 
-/// How a replica is asked whether it answers.
+/// How to find out whether a replica answers.
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// The image of the helper.
     pub image: String,
-    /// The routed ports; any open one where empty.
+    /// The routed ports; any open one if empty.
     pub ports: Vec<u16>,
-    /// Ask for this path over HTTP.
+    /// The path of an HTTP request that has to succeed.
     pub http: Option<String>,
-    /// What the proxy itself will ask.
+    /// The proxy's own health checks.
     pub checks: Vec<Check>,
     /// The proxy's name.
     pub proxy: &'static str,
 }
 
-/// A verdict and the gate that gave it.
+/// A verdict and its reason.
 pub struct Judged {
-    /// Ready, or failed for good.
     pub verdict: Verdict,
-    /// A few words for the report.
+    /// The checks that passed, in a few words.
     pub by: String,
 }
 
-/// Waits for the verdict on one replica; never ends by itself while the replica may still become ready.
+/// Waits for the verdict on one replica. Has no timeout: it waits while the replica may still become ready.
 ///
-/// `detail` is kept up to date with what it is waiting for.
+/// `detail` always says what it waits for.
 pub async fn judge(
     engine: &Engine,
     watch: &Watch,
@@ -68,24 +67,27 @@ pub async fn judge(
     early: &EarlyChecks,
     detail: &std::sync::Mutex<String>,
 ) -> Result<Judged> {
-    let mut life: Option<(String, Instant)> = None;
+    let mut first_run: Option<(String, Instant)> = None;
     let mut healthy: Option<(String, Instant)> = None;
     let mut port: Option<Port> = None;
-    let mut looks = None;
+    let mut early_results = None;
     loop {
         let changed = watch.next();
         let Some(now) = engine.replica(replica).await? else {
             return Ok(failed("was removed by another command"));
         };
-        if let Some(why) = crashed(&now, life.as_ref().map(|(started, _)| started.as_str())) {
+        if let Some(why) = crashed(
+            &now,
+            first_run.as_ref().map(|(started, _)| started.as_str()),
+        ) {
             return Ok(failed(why));
         }
-        if life.is_none() {
+        if first_run.is_none() {
             port = Port::open(engine, &now, gates, detail).await;
-            looks = early.follow(engine, replica, now.check.as_ref());
+            early_results = early.follow(engine, replica, now.check.as_ref());
         }
         let seen = || watch.started(replica).unwrap_or_else(Instant::now);
-        let since = life
+        let since = first_run
             .get_or_insert_with(|| (now.started_at.clone(), seen()))
             .1;
         if healthy.is_none() {
@@ -112,15 +114,15 @@ pub async fn judge(
         tokio::select! {
             () = changed => {}
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            () = passed(&mut looks, detail), if healthy.is_none() => {
+            () = early_check_passes(&mut early_results, detail), if healthy.is_none() => {
                 healthy = Some(("health check passed (run early)".to_owned(), Instant::now()));
             }
-            heard = listen(&mut port, detail) => heard?,
+            updated = update(&mut port, detail) => updated?,
         }
     }
 }
 
-/// Which gates have let it through, in a few words.
+/// The checks that passed, in a few words.
 fn by(
     now: &Replica,
     port: Option<&Port>,
@@ -150,7 +152,7 @@ fn failed(why: impl Into<String>) -> Judged {
     }
 }
 
-/// Why a replica will never be ready, if so; `started` names the life in which it was first seen.
+/// Why a replica will never be ready; `None` if it still may. `started` is the start of its first run.
 fn crashed(now: &Replica, started: Option<&str>) -> Option<String> {
     match now.run {
         Run::Exited => Some("exited".to_owned()),
@@ -166,7 +168,7 @@ fn crashed(now: &Replica, started: Option<&str>) -> Option<String> {
     }
 }
 
-/// What Docker says; a replica without a health check has nothing to pass here.
+/// Whether Docker's health check lets the replica pass. Without a health check it does.
 fn gate(now: &Replica) -> Option<String> {
     (now.check.is_none() || now.health == Health::Healthy).then(|| "health check passed".to_owned())
 }
@@ -175,22 +177,22 @@ fn seconds(span: Duration) -> String {
     humantime::format_duration(span).to_string()
 }
 
-/// A helper that tries the routed ports, and makes the proxy's checks, from inside the replica's network.
+/// A helper that connects to the routed ports, and runs the proxy's checks, from inside the replica's network namespace.
 struct Port {
-    /// `None` where none could be started.
+    /// `None` if it could not be started.
     session: Option<Session>,
     ports: Vec<u16>,
     proxy: &'static str,
     /// Whether the proxy's own checks have to pass.
     is_checked: bool,
-    /// If true, a successful probe makes the replica ready. If false, the health check decides and the probe can only veto
-    /// (a port bound to loopback).
+    /// If true, an answer on the port makes the replica ready. If false, the health check does, and the probe can only veto: if
+    /// the port is open on loopback only.
     must_answer: bool,
     last: Option<Readiness>,
 }
 
 impl Port {
-    /// `None` if there is nothing to probe, or no helper to probe it.
+    /// `None` if there is nothing to probe, or if the health check decides and no helper can run.
     async fn open(
         engine: &Engine,
         replica: &Replica,
@@ -212,7 +214,7 @@ impl Port {
         let arguments: Vec<String> = arguments.collect();
         let must_answer = replica.check.is_none() || probe.http.is_some();
         let is_checked = !probe.checks.is_empty();
-        let helper: Result<Session> = retry::for_a_while(HELPER, || {
+        let helper: Result<Session> = retry::for_a_while(HELPER_START, || {
             engine.helper(&probe.image, &replica.id, Vec::clone(&arguments))
         })
         .await;
@@ -227,7 +229,7 @@ impl Port {
                 None
             }
         };
-        // Where an answer decides, the lack of a helper is no answer; else the health check decides alone.
+        // If an answer is required, a missing helper means that there is none; else the health check decides alone.
         (session.is_some() || must_answer || is_checked).then(|| Self {
             session,
             ports: probe.ports.clone(),
@@ -244,14 +246,14 @@ impl Port {
         };
         let open = match self.must_answer {
             true => last.answers,
-            false => healthy.is_some() && !self.on_loopback_alone(last),
+            false => healthy.is_some() && !self.on_loopback_only(last),
         };
         open && last.checks.is_ok()
     }
 
-    /// What it still lacks, as far as that is for this helper to say; nothing where Docker's health check alone decides.
+    /// What the probe still waits for: `Some` of nothing if it passes, `None` if Docker's health check alone decides.
     fn lack(&self, last: &Readiness) -> Option<String> {
-        let closed = (self.must_answer && !last.answers) || self.on_loopback_alone(last);
+        let closed = (self.must_answer && !last.answers) || self.on_loopback_only(last);
         match &last.checks {
             _ if closed => Some(last.detail.clone()),
             Err(why) => Some(format!("{}'s health check: {why}", self.proxy)),
@@ -259,7 +261,7 @@ impl Port {
         }
     }
 
-    fn on_loopback_alone(&self, last: &Readiness) -> bool {
+    fn on_loopback_only(&self, last: &Readiness) -> bool {
         match self.ports.is_empty() {
             true => last.listening.is_empty() && !last.loopback_only.is_empty(),
             false => self
@@ -270,8 +272,8 @@ impl Port {
     }
 }
 
-/// Ends with the next change of what the helper sees.
-async fn listen(port: &mut Option<Port>, detail: &std::sync::Mutex<String>) -> Result<()> {
+/// Reads the helper's next line.
+async fn update(port: &mut Option<Port>, detail: &std::sync::Mutex<String>) -> Result<()> {
     let Some(port) = port else {
         return std::future::pending().await;
     };
@@ -288,18 +290,21 @@ async fn listen(port: &mut Option<Port>, detail: &std::sync::Mutex<String>) -> R
     Ok(())
 }
 
-/// Ends when the health command that is run early has passed.
-async fn passed(looks: &mut Option<watch::Receiver<Look>>, detail: &std::sync::Mutex<String>) {
-    let Some(looks) = looks else {
+/// Ends when the health command that runs early has passed.
+async fn early_check_passes(
+    results: &mut Option<watch::Receiver<Look>>,
+    detail: &std::sync::Mutex<String>,
+) {
+    let Some(results) = results else {
         return std::future::pending().await;
     };
     loop {
-        match &*looks.borrow_and_update() {
+        match &*results.borrow_and_update() {
             Look::Passed => return,
             Look::Waiting(why) if why.is_empty() => {}
             Look::Waiting(why) => note(detail, why),
         }
-        if looks.changed().await.is_err() {
+        if results.changed().await.is_err() {
             return std::future::pending().await;
         }
     }

@@ -1,19 +1,19 @@
-//! `rollout socket-proxy`: what Traefik reads Docker through, read-only, and through the overlay.
+//! `rollout socket-proxy`: the read-only Docker API for Traefik, whose answers the overlay changes.
 //!
-//! Readers come in by [`server`] and [`answer`] (lists, inspects) or [`stream`] (events). The CLI changes the overlay by
-//! [`control_server`]; [`store`] makes the change durable and publishes it; each reader sees it with its next list
-//! ([`snapshot`]), which a nudge on its stream brings about. [`watch`] keeps the overlay true to the engine.
+//! [`server`] accepts readers; [`answer`] answers lists and inspects, [`stream`] events. The CLI changes the overlay through
+//! [`control_server`]. [`store`] makes a change durable and publishes it. Each reader sees it with its next list
+//! ([`snapshot`]); an event on its stream makes it list. [`watch`] adapts the overlay to the engine's containers.
 
 pub mod answer;
 pub mod control_client;
 pub mod control_server;
 pub mod daemon;
-pub mod deadline;
 pub mod engine;
 pub mod events;
 pub mod fetch;
 pub mod limits;
 pub mod only;
+pub mod peer;
 pub mod privileges;
 pub mod rebuild;
 pub mod request;
@@ -49,12 +49,7 @@ use tokio::{
 
 use tracing_subscriber::EnvFilter;
 
-use self::{
-    daemon::{Daemon, Shown},
-    engine::Engine,
-    only::Wanted,
-    store::Store,
-};
+use self::{daemon::Daemon, engine::Engine, only::Wanted, store::Store};
 use crate::{
     docker_http::Endpoint,
     error::{Error, Outcome, Result},
@@ -81,9 +76,9 @@ pub struct SocketProxyArgs {
     #[arg(long, default_value = "/var/lib/rollout", value_name = "DIR")]
     pub state_dir: PathBuf,
 
-    /// Open more to readers: `env` adds the environment to inspect answers (nginx-proxy needs it)
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "WHAT")]
-    pub expose: Vec<Expose>,
+    /// Accepted and ignored: readers never see the environment of containers
+    #[arg(long, value_parser = ["env"], value_delimiter = ',', value_name = "WHAT")]
+    pub expose: Vec<String>,
 
     /// Show readers only containers with this label; any of several is enough
     #[arg(long, value_name = "LABEL[=VALUE]")]
@@ -98,18 +93,11 @@ pub struct SocketProxyArgs {
     pub check: bool,
 }
 
-/// What readers may be told besides what Traefik needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Expose {
-    /// `Config.Env`: often full of secrets.
-    Env,
-}
-
-/// Where the health check looks when the daemon does not say where it listens.
+/// The address for `--check` if no other is given.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 2375);
 
 impl SocketProxyArgs {
-    /// Where to listen: nothing is opened by default but in the image, whose Dockerfile sets the variable.
+    /// The address for readers. Only the image has a default: its Dockerfile sets the variable.
     fn address(&self) -> Result<SocketAddr> {
         self.listen.ok_or_else(|| {
             Error::refused("outside its image the socket proxy needs an address: Docker's API would be open to all that reach it")
@@ -120,7 +108,7 @@ impl SocketProxyArgs {
         })
     }
 
-    // Some write the socket's path as DOCKER_HOST is written.
+    // The path may have the form of DOCKER_HOST.
     fn socket(&self) -> &Path {
         let path = self.socket.to_str();
         path.and_then(|path| path.strip_prefix("unix://"))
@@ -153,6 +141,9 @@ pub fn main(args: SocketProxyArgs) -> ExitCode {
 fn run(args: &SocketProxyArgs) -> Result<()> {
     let listen = args.address()?;
     log();
+    if !args.expose.is_empty() {
+        tracing::warn!("--expose is ignored: readers never see the environment of containers");
+    }
     privileges::drop_root(args.socket(), &args.state_dir);
     explain_socket(args.socket());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -165,7 +156,7 @@ fn run(args: &SocketProxyArgs) -> Result<()> {
     served
 }
 
-// A daemon's log is on from the start; a program that has its own keeps it.
+// Logs from level info on. A subscriber that is already set stays.
 fn log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt()
@@ -193,22 +184,18 @@ async fn serve(args: &SocketProxyArgs, listen: SocketAddr) -> Result<()> {
     let listen = listener.local_addr().unwrap_or(listen);
     let engine = Engine::new(Endpoint::Unix(args.socket().to_owned()));
     let generation = store.current().generation;
-    let shown = Shown {
-        only: args.only.clone(),
-        environment: args.expose.contains(&Expose::Env),
-    };
-    let daemon = Daemon::new(engine, store, shown, listen);
+    let daemon = Daemon::new(engine, store, args.only.clone(), listen);
     tracing::info!(%listen, generation, "ready");
     tokio::select! {
         () = server::serve(listener, daemon.clone()) => Ok(()),
         () = control_server::serve(control, daemon.clone()) => Ok(()),
         () = watch::watch(daemon.clone()) => Ok(()),
-        signal = told_to_end(&daemon) => signal.map_err(|error| Error::failed(format!("cannot wait for signals: {error}"))),
+        signal = end_signal(&daemon) => signal.map_err(|error| Error::failed(format!("cannot wait for signals: {error}"))),
     }
 }
 
 // PID 1 has no default action for signals: without a handler they would be ignored.
-async fn told_to_end(daemon: &Daemon) -> io::Result<()> {
+async fn end_signal(daemon: &Daemon) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let name = tokio::select! {
@@ -220,21 +207,21 @@ async fn told_to_end(daemon: &Daemon) -> io::Result<()> {
     Ok(())
 }
 
-// Only whoever may change the overlay may look at it.
+// Only the owner may read the overlay, because only the owner may change it.
 fn prepare(state: &Path) -> Result<()> {
     let path = state.display();
     std::fs::create_dir_all(state)
         .map_err(|error| Error::failed(format!("cannot create {path}: {error}")))?;
     let private = std::fs::Permissions::from_mode(0o700);
     if let Err(error) = std::fs::set_permissions(state, private) {
-        tracing::debug!(%error, "{path} is another's and stays as it is");
+        tracing::debug!(%error, "{path} belongs to another user and keeps its mode");
     }
     Ok(())
 }
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
-        // A container on a network of IPv6 alone.
+        // The network of the container may have IPv6 only.
         Err(error) if address.ip().is_unspecified() && address.is_ipv4() => {
             let everywhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
             TcpListener::bind(everywhere).await.map_err(|_| error)
@@ -243,23 +230,43 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-// The engine may come later, so this only says what is wrong now.
+// The engine may start later, so this only logs the problem.
 fn explain_socket(socket: &Path) {
     let Err(error) = UnixStream::connect(socket) else {
         return;
     };
     let why = match error.kind() {
         io::ErrorKind::NotFound => {
-            "there is none: mount the engine's socket there, or name it with DOCKER_SOCK"
+            "it does not exist: mount the engine's socket there, or set its path in DOCKER_SOCK"
         }
         io::ErrorKind::PermissionDenied => {
-            "this user may not: run as root, or with `user:` and `group_add:` of the socket's group"
+            "permission denied: run as root, or set `user:` and `group_add:` to the socket's group"
         }
         io::ErrorKind::ConnectionRefused if socket.is_dir() => {
-            "it is a directory: Docker makes one where the mounted path does not exist on the host"
+            "it is a directory: Docker creates one if the mounted path does not exist on the host"
         }
-        io::ErrorKind::ConnectionRefused => "nobody listens: is the engine running?",
+        io::ErrorKind::ConnectionRefused => "no process listens on it: is the engine running?",
         _ => "is it the engine's socket?",
     };
     tracing::error!(%error, "cannot connect to {}: {why}", socket.display());
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: SocketProxyArgs,
+    }
+
+    #[test]
+    fn a_compose_file_with_expose_env_still_starts_the_daemon() {
+        let started = |what| Command::try_parse_from(["socket-proxy", "--expose", what]);
+        assert_eq!(started("env").ok().unwrap().args.expose, ["env"]);
+        assert!(started("mounts").is_err());
+    }
 }

@@ -1,39 +1,30 @@
-//! Judges one connection by its ages alone: received more recently than sent is a request that is not answered yet.
+//! Judges one connection by its socket's ages alone: data received more recently than sent is an unanswered request.
 //!
-//! Exact for HTTP/1.1 request and answer, but for two cases: where both ages fall into one jiffy and nothing else tells
-//! which came last, it errs on the side of waiting; an answer that pauses is noticed only when it goes on.
+//! This is exact for HTTP/1.1, with two exceptions. If both ages fall into one jiffy and nothing else shows the order, the
+//! request counts as unanswered. A pause inside an answer is noticed only when the answer goes on.
 
 use std::cmp::Ordering;
 
+use super::outstanding::Outstanding;
 use super::tcp_info::TcpInfo;
 
-/// A pause inside an answer, in milliseconds, that is longer than scheduling explains.
+/// A pause inside an answer, in milliseconds, that scheduling does not explain.
 const PAUSE: i64 = 50;
-/// The longest that a kernel waits for an answer to carry the acknowledgement of a request: `TCP_DELACK_MAX`, and a
-/// jiffy.
+/// The longest time that a kernel delays the acknowledgement of a request, so that an answer can carry it:
+/// `TCP_DELACK_MAX`, and a jiffy.
 const DELAYED_ACK: u64 = 210;
-/// Ages run in jiffies, so that one moment comes out a few milliseconds apart from look to look.
+/// Ages count in jiffies, so one moment differs by a few milliseconds from look to look.
 const SAME: i64 = 20;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
-    /// Everything received has been answered.
-    Idle,
-    /// Something received has not been answered.
-    Unanswered,
-    /// Sends again and again without being asked: over when it falls silent.
-    Streaming,
-}
 
 /// What earlier looks at the connection have shown.
 #[derive(Clone, Debug, Default)]
 pub struct Ages {
     last: Option<Last>,
-    /// Sent after a pause, with nothing received in between.
+    /// The application has sent again after a pause, and nothing was received in between.
     pauses: bool,
 }
 
-/// The look before; times are in milliseconds of the watch's clock, negative before it began.
+/// The previous look. Times are in milliseconds of the watch's clock, negative before its start.
 #[derive(Clone, Copy, Debug)]
 struct Last {
     sent: i64,
@@ -42,30 +33,27 @@ struct Last {
 }
 
 impl Ages {
-    /// Judges by a look at time `now`, in milliseconds of one clock; `quiet` is what silence means here, and `sent_last`
-    /// says that something else shows that nothing was received after what was sent last.
-    pub fn judge(
+    /// What a look at time `now` shows; `now` and `quiet` are in milliseconds. `sent_last` says that the packets show the
+    /// order: nothing was received after the last data sent.
+    pub fn look(
         &mut self,
         now: u64,
         info: &TcpInfo,
         unread: u32,
         quiet: u64,
         sent_last: bool,
-    ) -> Judgement {
+    ) -> Outstanding {
         self.notice_pauses(now, info);
-        let waits = match came_last(info) {
+        let asked = match came_last(info) {
             CameLast::Sent => false,
             CameLast::Received => true,
             CameLast::Unclear => !sent_last && silence(info) < quiet,
         };
-        if info.bytes_received == 0 {
-            Judgement::Idle
-        } else if unread > 0 || waits {
-            Judgement::Unanswered
-        } else if self.pauses && silence(info) < quiet {
-            Judgement::Streaming
-        } else {
-            Judgement::Idle
+        let waits = info.bytes_received > 0 && (unread > 0 || asked);
+        let streams = info.bytes_received > 0 && self.pauses && silence(info) < quiet;
+        Outstanding {
+            unanswered: u32::from(waits),
+            until_silent: streams && !waits,
         }
     }
 
@@ -87,7 +75,7 @@ impl Ages {
     }
 }
 
-/// Milliseconds since data moved, either way.
+/// Milliseconds since data moved in either direction.
 pub fn silence(info: &TcpInfo) -> u64 {
     u64::from(info.last_data_recv.min(info.last_data_sent))
 }
@@ -99,21 +87,21 @@ enum CameLast {
     Unclear,
 }
 
-/// What came last, sending or receiving.
+/// Which came last, sending or receiving.
 ///
-/// Where both fell into one jiffy, an acknowledgement that came alone and later can only be for what was sent last: had
-/// a request come after that, the request would have carried it. And where we never acknowledged anything but by
-/// sending (the one segment without data answers the SYN), nothing was received and then left alone.
+/// If both fall into one jiffy, two things can show that sending came last. An acknowledgement that arrived later without
+/// data can only be for the last data sent, because a request after it would have carried it. And if no segment without
+/// data was sent except the one that answers the SYN, then everything received was acknowledged by an answer.
 fn came_last(info: &TcpInfo) -> CameLast {
     let acknowledged_later = info.last_ack_recv < info.last_data_recv;
-    let never_silent = info.segs_out == info.data_segs_out.wrapping_add(1);
+    let always_answered = info.segs_out == info.data_segs_out.wrapping_add(1);
     match info.last_data_sent.cmp(&info.last_data_recv) {
-        // Its age is the connection's then.
+        // Nothing was sent, so the age of the last data sent is that of the connection.
         _ if info.data_segs_out == 0 => CameLast::Received,
         Ordering::Less => CameLast::Sent,
         Ordering::Greater => CameLast::Received,
         Ordering::Equal if acknowledged_later => CameLast::Sent,
-        Ordering::Equal if never_silent && silence(info) >= DELAYED_ACK => CameLast::Sent,
+        Ordering::Equal if always_answered && silence(info) >= DELAYED_ACK => CameLast::Sent,
         Ordering::Equal => CameLast::Unclear,
     }
 }
@@ -123,6 +111,16 @@ mod tests {
     use super::*;
 
     const QUIET: u64 = 5000;
+    const IDLE: Outstanding = is(0, false);
+    const UNANSWERED: Outstanding = is(1, false);
+    const STREAMING: Outstanding = is(0, true);
+
+    const fn is(unanswered: u32, until_silent: bool) -> Outstanding {
+        Outstanding {
+            unanswered,
+            until_silent,
+        }
+    }
 
     fn info(sent: u32, received: u32) -> TcpInfo {
         TcpInfo {
@@ -136,14 +134,14 @@ mod tests {
         }
     }
 
-    fn judge(info: &TcpInfo) -> Judgement {
-        Ages::default().judge(10_000, info, 0, QUIET, false)
+    fn first_look(info: &TcpInfo) -> Outstanding {
+        Ages::default().look(10_000, info, 0, QUIET, false)
     }
 
     #[test]
     fn a_silent_request_is_unanswered_until_something_is_sent() {
-        assert_eq!(judge(&info(1516, 1496)), Judgement::Unanswered);
-        assert_eq!(judge(&info(308, 3308)), Judgement::Idle);
+        assert_eq!(first_look(&info(1516, 1496)), UNANSWERED);
+        assert_eq!(first_look(&info(308, 3308)), IDLE);
     }
 
     #[test]
@@ -153,7 +151,7 @@ mod tests {
             data_segs_out: 0,
             ..info(40, 40)
         };
-        assert_eq!(judge(&fresh), Judgement::Idle);
+        assert_eq!(first_look(&fresh), IDLE);
     }
 
     #[test]
@@ -162,7 +160,7 @@ mod tests {
             data_segs_out: 0,
             ..info(40, 40)
         };
-        assert_eq!(judge(&first), Judgement::Unanswered);
+        assert_eq!(first_look(&first), UNANSWERED);
     }
 
     #[test]
@@ -173,34 +171,28 @@ mod tests {
             last_ack_recv: 90,
             ..info(100, 100)
         };
-        assert_eq!(
-            ages.judge(1000, &first, 0, QUIET, false),
-            Judgement::Unanswered
-        );
-        assert_eq!(
-            ages.judge(1500, &info(0, 600), 0, QUIET, false),
-            Judgement::Idle
-        );
+        assert_eq!(ages.look(1000, &first, 0, QUIET, false), UNANSWERED);
+        assert_eq!(ages.look(1500, &info(0, 600), 0, QUIET, false), IDLE);
     }
 
     #[test]
     fn what_the_application_has_not_read_is_unanswered() {
-        let judgement = Ages::default().judge(10_000, &info(8, 900), 12, QUIET, false);
-        assert_eq!(judgement, Judgement::Unanswered);
+        let found = Ages::default().look(10_000, &info(8, 900), 12, QUIET, false);
+        assert_eq!(found, UNANSWERED);
     }
 
     #[test]
     fn equal_ages_are_unanswered_until_a_later_acknowledgement_or_a_long_silence() {
         let equal = info(300, 300);
-        assert_eq!(judge(&equal), Judgement::Unanswered);
+        assert_eq!(first_look(&equal), UNANSWERED);
         let acknowledged = TcpInfo {
             last_ack_recv: 260,
             ..equal
         };
-        assert_eq!(judge(&acknowledged), Judgement::Idle);
-        assert_eq!(judge(&info(5000, 5000)), Judgement::Idle);
-        let judgement = Ages::default().judge(10_000, &equal, 0, QUIET, true);
-        assert_eq!(judgement, Judgement::Idle, "packets have shown the order");
+        assert_eq!(first_look(&acknowledged), IDLE);
+        assert_eq!(first_look(&info(5000, 5000)), IDLE);
+        let found = Ages::default().look(10_000, &equal, 0, QUIET, true);
+        assert_eq!(found, IDLE, "packets have shown the order");
     }
 
     #[test]
@@ -209,60 +201,41 @@ mod tests {
             segs_out: 2,
             ..info(age, age)
         };
-        assert_eq!(
-            judge(&prompt(40)),
-            Judgement::Unanswered,
-            "it may still come"
-        );
-        assert_eq!(judge(&prompt(300)), Judgement::Idle);
+        assert_eq!(first_look(&prompt(40)), UNANSWERED, "it may still come");
+        assert_eq!(first_look(&prompt(300)), IDLE);
     }
 
     #[test]
     fn an_answer_that_goes_on_after_a_pause_streams_until_it_is_silent() {
         let mut ages = Ages::default();
+        assert_eq!(ages.look(1000, &info(900, 1000), 0, QUIET, false), IDLE);
+        assert_eq!(ages.look(1020, &info(4, 1020), 0, QUIET, false), STREAMING);
         assert_eq!(
-            ages.judge(1000, &info(900, 1000), 0, QUIET, false),
-            Judgement::Idle
+            ages.look(3020, &info(2004, 3020), 0, QUIET, false),
+            STREAMING
         );
-        assert_eq!(
-            ages.judge(1020, &info(4, 1020), 0, QUIET, false),
-            Judgement::Streaming
-        );
-        assert_eq!(
-            ages.judge(3020, &info(2004, 3020), 0, QUIET, false),
-            Judgement::Streaming
-        );
-        assert_eq!(
-            ages.judge(6120, &info(5104, 6120), 0, QUIET, false),
-            Judgement::Idle
-        );
+        assert_eq!(ages.look(6120, &info(5104, 6120), 0, QUIET, false), IDLE);
     }
 
     #[test]
     fn the_next_request_ends_the_stream_before_it() {
         let mut ages = Ages::default();
-        ages.judge(1000, &info(900, 1000), 0, QUIET, false);
-        ages.judge(1020, &info(4, 1020), 0, QUIET, false);
+        ages.look(1000, &info(900, 1000), 0, QUIET, false);
+        ages.look(1020, &info(4, 1020), 0, QUIET, false);
         assert_eq!(
-            ages.judge(1200, &info(184, 100), 0, QUIET, false),
-            Judgement::Unanswered
+            ages.look(1200, &info(184, 100), 0, QUIET, false),
+            UNANSWERED
         );
-        assert_eq!(
-            ages.judge(1300, &info(4, 200), 0, QUIET, false),
-            Judgement::Idle
-        );
+        assert_eq!(ages.look(1300, &info(4, 200), 0, QUIET, false), IDLE);
     }
 
     #[test]
     fn an_answer_in_one_go_is_no_stream_however_long_it_took() {
         let mut ages = Ages::default();
         assert_eq!(
-            ages.judge(1000, &info(1000, 900), 0, QUIET, false),
-            Judgement::Unanswered
+            ages.look(1000, &info(1000, 900), 0, QUIET, false),
+            UNANSWERED
         );
-        assert_eq!(
-            ages.judge(4000, &info(20, 3900), 0, QUIET, false),
-            Judgement::Idle
-        );
+        assert_eq!(ages.look(4000, &info(20, 3900), 0, QUIET, false), IDLE);
     }
 }

@@ -1,5 +1,4 @@
-//! A check that a proxy makes of its servers, made from inside the replica's network: one HTTP request, or one TCP
-//! connection.
+//! The health check of a proxy, run from inside the replica's network namespace: one HTTP request, or one TCP connection.
 
 use std::{collections::BTreeMap, fmt::Display, io, net::SocketAddr, str::FromStr, time::Duration};
 
@@ -22,14 +21,14 @@ use url::Url;
 
 use super::unverified_tls;
 
-/// Go's HTTP client gives up at its tenth redirect.
+/// Go's HTTP client stops at its tenth redirect.
 const MOST_REDIRECTS: usize = 10;
 const FOREIGN: &str = "is not answered in HTTP/1.1";
 
-/// What is asked of a replica on one port.
+/// A check on one port of a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// Where it is written, for messages.
+    /// Where the check is configured, for messages.
     pub source: String,
     pub port: u16,
     pub timeout: Duration,
@@ -39,26 +38,27 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
     Http(Http),
-    /// Connects, sends, and compares what is read with what is expected, as far as either is given.
+    /// Connects, sends `send`, and compares what it reads with `expect`, if they are not empty.
     Tcp {
         send: String,
         expect: String,
     },
 }
 
-/// One HTTP/1.1 request, and which answer passes.
+/// One HTTP/1.1 request, and the answer that passes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Http {
-    /// Over TLS, whichever certificate is shown.
+    /// Over TLS, with any certificate.
     pub tls: bool,
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// The `Host` header, where it is not the address.
+    /// The `Host` header; the address if `None`.
     pub host: Option<String>,
     pub headers: BTreeMap<String, String>,
-    /// The status that passes; any of 2xx and 3xx where none is given.
+    /// The status that passes; any of 2xx and 3xx if `None`.
     pub status: Option<u16>,
+    /// Whether redirects are followed.
     pub follow: bool,
 }
 
@@ -97,13 +97,13 @@ impl FromStr for Check {
 }
 
 impl Check {
-    /// How the helper is told of it.
+    /// The arguments for the helper.
     pub fn argument(&self) -> [String; 2] {
         let json = serde_json::json!(self).to_string();
         ["--check".to_owned(), json]
     }
 
-    /// Asks once. What passed, or why it does not, in a few words.
+    /// Runs the check once. Says in a few words what passed, or why it failed.
     pub async fn ask(&self, target: SocketAddr) -> Result<String, String> {
         let (what, asked) = match &self.ask {
             Ask::Http(http) => (
@@ -138,7 +138,7 @@ impl Http {
         }
     }
 
-    /// Asks, and follows redirects as far as they stay with the replica.
+    /// Sends the request, and follows redirects while they lead to the replica.
     pub async fn answer(&self, target: SocketAddr) -> Result<Answer, String> {
         let mut ask = self.clone();
         for _ in 0..MOST_REDIRECTS {
@@ -158,7 +158,7 @@ impl Http {
         Err("redirects without an end".to_owned())
     }
 
-    /// The request that a redirect leads to; `None` where it leads away from the replica.
+    /// The request after a redirect; `None` if it leads away from the replica.
     fn moved(&self, target: SocketAddr, status: u16, location: &str) -> Option<Self> {
         let scheme = if self.tls { "https" } else { "http" };
         let address = format!("{scheme}://{target}");
@@ -200,7 +200,7 @@ impl Http {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|_| FOREIGN.to_owned())?;
-        // It ends with the answer, which is dropped unread.
+        // The task ends when the answer is dropped.
         tokio::spawn(connection);
         let request = self.request(target).map_err(unanswered)?;
         let answer = sender.send_request(request).await;
@@ -227,7 +227,7 @@ impl Http {
     }
 }
 
-/// What came of an HTTP request.
+/// The answer to an HTTP request.
 pub enum Answer {
     Status(u16),
     /// A redirect that leads away from the replica.
@@ -241,7 +241,7 @@ async fn talk(target: SocketAddr, send: &str, expect: &str) -> Result<String, St
     if expect.is_empty() {
         return Ok("accepts connections".to_owned());
     }
-    // One read, as Traefik does.
+    // Traefik reads once, too.
     let mut got = vec![0; expect.len()];
     let read = stream.read(&mut got).await.map_err(unanswered)?;
     match &got[..read] == expect.as_bytes() {
@@ -265,7 +265,8 @@ mod tests {
     use super::*;
     use crate::arbitrary::{self, mutated, mutated_text, replaced};
 
-    /// A server that answers each connection with the next of these, and what it was asked.
+    /// Runs the check against a server that answers each connection with the next of `answers`; its result, and what
+    /// the server received.
     async fn asked(
         check: impl Fn(u16) -> Check,
         answers: &[&str],
@@ -306,7 +307,7 @@ mod tests {
     const MISSING: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 
     #[tokio::test]
-    async fn any_answer_of_2xx_or_3xx_passes_unless_one_status_is_wanted() {
+    async fn any_answer_of_2xx_or_3xx_passes_unless_one_status_is_given() {
         let up = Http::get("/up");
         let (outcome, _) = asked(http(up.clone()), &[OK]).await;
         assert_eq!(
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_redirect_is_followed_as_far_as_it_stays_with_the_replica() {
+    async fn a_redirect_is_followed_while_it_leads_to_the_replica() {
         let to = |place: &str| {
             format!("HTTP/1.1 302 Found\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n")
         };
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn redirects_without_an_end_are_given_up() {
+    async fn too_many_redirects_fail() {
         let round = "HTTP/1.1 302 Found\r\nLocation: /up\r\nContent-Length: 0\r\n\r\n";
         let follow = Http {
             follow: true,
@@ -423,7 +424,7 @@ mod tests {
 
     const MOVED: &[u8] = b"HTTP/1.1 302 Found\r\nLocation: /ready\r\nContent-Length: 2\r\n\r\nok";
 
-    // The status of an answer that comes over a connection in memory.
+    /// The status of an answer over a connection in memory.
     fn answered_with(answer: Vec<u8>) -> Result<u16, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()

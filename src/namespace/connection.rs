@@ -1,4 +1,4 @@
-//! Follows one connection through its packets: puts both directions in order, and finds the protocol that reads them.
+//! Follows one connection through its packets: puts both directions in order, and finds out which protocol it speaks.
 
 mod direction;
 
@@ -6,38 +6,20 @@ use direction::Direction;
 
 use super::h2::{self, H2};
 use super::http1::{Http1, OutOfSync, begins_request};
+use super::outstanding::{Evidence, Outstanding};
 use super::packets::segment::Segment;
 use super::traffic::Protocol;
-
-/// What the packets say about a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Exactly so many requests are not answered; `streams` when only silence tells when the connection is done.
-    Known { unanswered: u32, streams: bool },
-    /// At least so many are not answered; what else there is, the socket has to tell.
-    AtLeast { unanswered: u32, by: Evidence },
-}
-
-/// What a socket has to tell of a connection that cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
-    Silence,
-    /// Its ages, which speak of requests and answers.
-    Ages,
-    /// Both: what the client sends after an answer is no request, so that it may be a tunnel.
-    AgesAndSilence,
-}
 
 #[derive(Debug)]
 pub struct Connection {
     protocol: Protocol,
     inbound: Direction,
     outbound: Direction,
-    speaks: Speaks,
+    content: Content,
     /// Which side sent data last.
     last: Option<Side>,
-    /// The client's turn came, and what it sent began no request.
-    foreign: bool,
+    /// What the client sent after an answer began no request.
+    maybe_tunnel: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,97 +29,97 @@ enum Side {
 }
 
 #[derive(Debug)]
-enum Speaks {
-    /// Opened before our eyes; the first bytes do not tell yet.
+enum Content {
+    /// Captured from its first byte; what has arrived does not show the protocol yet.
     Beginning(Vec<u8>),
     Http1(Http1),
     H2(H2),
-    /// Joined halfway, or nothing that can be read.
+    /// Captured from the middle, or in a protocol that is not followed.
     Unknown,
 }
 
 impl Connection {
-    /// A connection of which nothing has been seen; `protocol` is what it is said to speak.
+    /// A connection of which nothing was captured; `protocol` is the one of its port.
     pub fn new(protocol: Protocol) -> Self {
         Self {
             protocol,
             inbound: Direction::default(),
             outbound: Direction::default(),
-            speaks: unknown(protocol),
+            content: unknown(protocol),
             last: None,
-            foreign: false,
+            maybe_tunnel: false,
         }
     }
 
     /// Takes the next segment, at `now` milliseconds.
     pub fn segment(&mut self, now: u64, segment: &Segment<'_>) {
         if segment.syn {
-            return self.opens(segment);
+            return self.open(segment);
         }
         let side = side(segment);
-        if let Some(acknowledged) = segment.acknowledges {
-            let lost = self.direction(side.other()).reach(acknowledged);
-            self.lose(now, side.other(), lost);
+        if let Some(number) = segment.acknowledges {
+            let gap = self.direction(side.other()).acknowledged(number);
+            self.lose(now, side.other(), gap);
         }
-        let (lost, data) = self.direction(side).take(segment);
-        self.lose(now, side, lost);
+        let (gap, data) = self.direction(side).take(segment);
+        self.lose(now, side, gap);
         if !data.is_empty() {
             self.data(now, segment, data);
             self.last = Some(side);
         }
         if segment.fin
             && segment.outbound
-            && let Speaks::Http1(http) = &mut self.speaks
+            && let Content::Http1(http) = &mut self.content
         {
             http.outbound_closed();
         }
     }
 
-    /// Packets may be missing, of any connection.
-    pub fn doubt(&mut self) {
-        self.inbound.doubt();
-        self.outbound.doubt();
+    /// The kernel dropped packets, perhaps some of this connection.
+    pub fn packets_dropped(&mut self) {
+        self.inbound.packets_dropped();
+        self.outbound.packets_dropped();
     }
 
-    /// The kernel has counted so many bytes from the client, and no packet is still to come: what was not seen of them is
-    /// missing, and nothing else is.
+    /// The kernel has counted this number of bytes from the client, and every captured packet is read: the difference is
+    /// a gap.
     pub fn received(&mut self, now: u64, bytes: u64) {
-        let lost = self.inbound.counted(bytes);
-        self.lose(now, Side::Client, lost);
+        let gap = self.inbound.counted(bytes);
+        self.lose(now, Side::Client, gap);
     }
 
-    /// The same for bytes from the application, all of which the client has acknowledged.
+    /// The same for the bytes from the application, all of which the client has acknowledged.
     pub fn sent(&mut self, now: u64, bytes: u64) {
-        let lost = self.outbound.counted(bytes);
-        self.lose(now, Side::Application, lost);
+        let gap = self.outbound.counted(bytes);
+        self.lose(now, Side::Application, gap);
     }
 
-    /// Whether the packets show that nothing has come from the client since the application last sent something.
+    /// Whether the packets show that the client has sent nothing after the application's last data.
     pub fn sent_last(&self) -> bool {
-        self.last == Some(Side::Application) && self.inbound.is_whole()
+        self.last == Some(Side::Application) && self.inbound.is_complete()
     }
 
-    /// What is known at `now` milliseconds, when `quiet` milliseconds are silence.
-    pub fn verdict(&self, now: u64, quiet: u64) -> Verdict {
-        let (unanswered, streams, certain) = match &self.speaks {
-            Speaks::Beginning(bytes) => (u32::from(!bytes.is_empty()), false, true),
-            Speaks::Http1(http) => (http.unanswered(), http.streams(), true),
-            Speaks::H2(h2) => (h2.unanswered(now, quiet), false, h2.is_certain(now, quiet)),
-            Speaks::Unknown => (0, false, false),
+    /// What the packets show at `now`, and which evidence the connection needs; `quiet` milliseconds are silence.
+    pub fn outstanding(&self, now: u64, quiet: u64) -> (Evidence, Outstanding) {
+        let (unanswered, until_silent, certain) = match &self.content {
+            Content::Beginning(bytes) => (u32::from(!bytes.is_empty()), false, true),
+            Content::Http1(http) => (http.unanswered(), http.streams(), true),
+            Content::H2(h2) => (h2.unanswered(now, quiet), false, h2.is_certain(now, quiet)),
+            Content::Unknown => (0, false, false),
         };
-        if certain && self.inbound.is_whole() && self.outbound.is_whole() {
-            Verdict::Known {
-                unanswered,
-                streams,
-            }
-        } else {
-            let by = match self.speaks {
-                Speaks::H2(_) => Evidence::Silence,
-                Speaks::Unknown if self.foreign => Evidence::AgesAndSilence,
-                _ => Evidence::Ages,
-            };
-            Verdict::AtLeast { unanswered, by }
-        }
+        let exact = certain && self.inbound.is_complete() && self.outbound.is_complete();
+        let evidence = match self.content {
+            _ if self.protocol == Protocol::Stream => Evidence::Silence,
+            _ if exact => Evidence::Packets,
+            Content::H2(_) => Evidence::Silence,
+            Content::Unknown if self.maybe_tunnel => Evidence::AgesAndSilence,
+            _ => Evidence::Ages,
+        };
+        let packets = Outstanding {
+            unanswered,
+            until_silent,
+        };
+        (evidence, packets)
     }
 
     fn direction(&mut self, side: Side) -> &mut Direction {
@@ -147,104 +129,92 @@ impl Connection {
         }
     }
 
-    /// A SYN makes everything before it another connection's; the answer to it tells where the other direction begins.
-    fn opens(&mut self, segment: &Segment<'_>) {
+    /// A client's SYN begins a new connection; the answer to it has the first number of the other direction.
+    fn open(&mut self, segment: &Segment<'_>) {
         if !segment.outbound {
             *self = Self::new(self.protocol);
             if self.protocol != Protocol::Stream {
-                self.speaks = Speaks::Beginning(Vec::new());
+                self.content = Content::Beginning(Vec::new());
             }
         }
         self.direction(side(segment))
             .open(segment.sequence.wrapping_add(1));
     }
 
-    fn lose(&mut self, now: u64, side: Side, lost: u64) {
-        if lost == 0 {
+    /// Continues after a gap of this number of bytes.
+    fn lose(&mut self, now: u64, side: Side, gap: u64) {
+        if gap == 0 {
             return;
         }
         if side == Side::Client {
             self.last = Some(side);
         }
-        let result = match (&mut self.speaks, side) {
-            (Speaks::Beginning(_), _) => Err(OutOfSync),
-            (Speaks::Http1(http), Side::Client) => http.inbound_lost(lost),
-            (Speaks::Http1(http), Side::Application) => http.outbound_lost(lost),
-            (Speaks::H2(h2), Side::Client) => {
-                h2.inbound_lost(now, lost);
-                Ok(())
-            }
-            (Speaks::H2(h2), Side::Application) => {
-                h2.outbound_lost(now, lost);
-                Ok(())
-            }
-            (Speaks::Unknown, _) => Ok(()),
+        let followed = match (&mut self.content, side) {
+            (Content::Beginning(_), _) => Err(OutOfSync),
+            (Content::Http1(http), Side::Client) => http.inbound_lost(gap),
+            (Content::Http1(http), Side::Application) => http.outbound_lost(gap),
+            (Content::H2(h2), Side::Client) => return h2.inbound_lost(now, gap),
+            (Content::H2(h2), Side::Application) => return h2.outbound_lost(now, gap),
+            (Content::Unknown, _) => Ok(()),
         };
-        self.give_up_unless(result);
+        self.forget_unless(followed);
     }
 
     fn data(&mut self, now: u64, segment: &Segment<'_>, data: &[u8]) {
-        self.find_protocol(segment, data);
-        let result = match (&mut self.speaks, segment.outbound) {
-            (Speaks::Beginning(bytes), false) => {
+        self.find_request(segment, data);
+        let followed = match (&mut self.content, segment.outbound) {
+            (Content::Beginning(bytes), false) => {
                 bytes.extend_from_slice(data);
                 let bytes = std::mem::take(bytes);
                 self.begin(now, bytes)
             }
-            // The server talks first: nothing that we can read.
-            (Speaks::Beginning(_), true) => Err(OutOfSync),
-            (Speaks::Http1(http), false) => http.inbound(data),
-            (Speaks::Http1(http), true) => http.outbound(data),
-            (Speaks::H2(h2), false) => {
-                h2.inbound(now, data);
-                Ok(())
-            }
-            (Speaks::H2(h2), true) => {
-                h2.outbound(now, data);
-                Ok(())
-            }
-            (Speaks::Unknown, _) => Ok(()),
+            // Neither HTTP/1.1 nor HTTP/2 with prior knowledge lets the server speak first.
+            (Content::Beginning(_), true) => Err(OutOfSync),
+            (Content::Http1(http), false) => http.inbound(data),
+            (Content::Http1(http), true) => http.outbound(data),
+            (Content::H2(h2), false) => return h2.inbound(now, data),
+            (Content::H2(h2), true) => return h2.outbound(now, data),
+            (Content::Unknown, _) => Ok(()),
         };
-        self.give_up_unless(result);
+        self.forget_unless(followed);
     }
 
-    /// A request after an answer, or as the first thing seen, is where a connection joined halfway can be followed.
-    fn find_protocol(&mut self, segment: &Segment<'_>, data: &[u8]) {
-        let joined = matches!(self.speaks, Speaks::Unknown) && self.protocol == Protocol::Http1;
-        let turn = !segment.outbound && self.last != Some(Side::Client);
-        if joined && turn && begins_request(data) {
-            self.speaks = Speaks::Http1(Http1::default());
+    /// A connection captured from its middle can be followed from a request on that comes after an answer, or first.
+    fn find_request(&mut self, segment: &Segment<'_>, data: &[u8]) {
+        let joined = matches!(self.content, Content::Unknown) && self.protocol == Protocol::Http1;
+        if !joined || segment.outbound || self.last == Some(Side::Client) {
+            return;
+        }
+        if begins_request(data) {
+            self.content = Content::Http1(Http1::default());
             if let Some(acknowledged) = segment.acknowledges {
-                self.outbound.begin(acknowledged);
+                self.outbound.continue_at(acknowledged);
             }
-            self.inbound.trust();
-            self.foreign = false;
-        } else if joined && !segment.outbound && self.last == Some(Side::Application) {
-            self.foreign |= !is_encrypted(data);
+            self.maybe_tunnel = false;
+        } else if self.last == Some(Side::Application) {
+            self.maybe_tunnel |= !is_encrypted(data);
         }
     }
 
-    /// Reads the first bytes of a connection as soon as they tell what it speaks.
+    /// Reads the first bytes of a connection as soon as they show its protocol.
     fn begin(&mut self, now: u64, bytes: Vec<u8>) -> Result<(), OutOfSync> {
-        if bytes.len() < h2::PREFACE.len() && h2::PREFACE.starts_with(&bytes) {
-            self.speaks = Speaks::Beginning(bytes);
-            return Ok(());
-        }
         if bytes.starts_with(h2::PREFACE) {
             let mut h2 = H2::from_start();
             h2.inbound(now, &bytes);
-            self.speaks = Speaks::H2(h2);
-            return Ok(());
+            self.content = Content::H2(h2);
+        } else if h2::PREFACE.starts_with(&bytes) {
+            self.content = Content::Beginning(bytes);
+        } else {
+            let mut http = Http1::default();
+            http.inbound(&bytes)?;
+            self.content = Content::Http1(http);
         }
-        let mut http = Http1::default();
-        http.inbound(&bytes)?;
-        self.speaks = Speaks::Http1(http);
         Ok(())
     }
 
-    fn give_up_unless(&mut self, result: Result<(), OutOfSync>) {
-        if result.is_err() {
-            self.speaks = unknown(self.protocol);
+    fn forget_unless(&mut self, followed: Result<(), OutOfSync>) {
+        if followed.is_err() {
+            self.content = unknown(self.protocol);
         }
     }
 }
@@ -259,23 +229,23 @@ impl Side {
 }
 
 fn side(segment: &Segment<'_>) -> Side {
-    if segment.outbound {
-        Side::Application
-    } else {
-        Side::Client
+    match segment.outbound {
+        true => Side::Application,
+        false => Side::Client,
     }
 }
 
-/// A TLS record of a version in use (RFC 8446, section 5.1): there may be requests inside.
+/// A TLS record of a version in use (RFC 8446, section 5.1): it may contain requests.
 fn is_encrypted(data: &[u8]) -> bool {
     matches!(data, [0x14..=0x17, 0x03, ..])
 }
 
-/// A connection that cannot be read yet: frames of HTTP/2 can be found again wherever a segment begins with one.
-fn unknown(protocol: Protocol) -> Speaks {
+/// What is assumed of a connection that cannot be followed. HTTP/2 can be followed again from any segment that begins with
+/// a frame.
+fn unknown(protocol: Protocol) -> Content {
     match protocol {
-        Protocol::H2c => Speaks::H2(H2::joined()),
-        Protocol::Http1 | Protocol::Stream => Speaks::Unknown,
+        Protocol::H2c => Content::H2(H2::joined()),
+        Protocol::Http1 | Protocol::Stream => Content::Unknown,
     }
 }
 

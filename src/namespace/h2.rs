@@ -1,7 +1,7 @@
-//! Follows one HTTP/2 connection through its frame headers, and knows which streams are not answered.
+//! Follows one HTTP/2 connection (RFC 9113) through its frame headers, and counts the streams that are not answered.
 //!
-//! RFC 9113. A connection that was joined halfway may have streams that no frame has named yet: until it has been
-//! followed for the quiet time, they cannot be told from none.
+//! A connection captured from its middle may have silent streams that were opened before. They show only when a frame
+//! names them, so the count is certain only after the connection was followed for the quiet time.
 
 mod frames;
 
@@ -12,8 +12,8 @@ use frames::{Event, Frames, Kind};
 
 pub use frames::PREFACE;
 
-/// Streams that are followed at once; servers allow hundreds. A connection with more is begun anew, as one joined
-/// halfway.
+/// Streams that are followed at once; servers allow hundreds. A connection with more is followed anew, like one captured
+/// from its middle.
 const MOST_STREAMS: usize = 10_000;
 
 /// Both directions of a connection.
@@ -24,9 +24,9 @@ pub struct H2 {
     open: HashMap<u32, Stream>,
     /// The newest stream that the client has opened.
     newest: u32,
-    /// The first stream that was seen to be opened; older ones were there before.
+    /// The first stream whose opening was captured. Streams with lower numbers may have been open before.
     first: Option<u32>,
-    /// Since when both directions are followed, in milliseconds; `None` while one of them is not.
+    /// The time from which both directions are followed, in milliseconds; `None` while one of them is not.
     followed_since: Option<u64>,
     from_start: bool,
 }
@@ -38,7 +38,7 @@ struct Stream {
 }
 
 impl H2 {
-    /// A connection whose preface is about to be fed.
+    /// A connection captured from its first byte; its preface comes next.
     pub fn from_start() -> Self {
         Self {
             inbound: Frames::at_preface(),
@@ -51,11 +51,11 @@ impl H2 {
         }
     }
 
-    /// A connection that was there before the watch.
+    /// A connection captured from its middle.
     pub fn joined() -> Self {
         Self {
-            inbound: Frames::astray(),
-            outbound: Frames::astray(),
+            inbound: Frames::Lost,
+            outbound: Frames::Lost,
             followed_since: None,
             from_start: false,
             ..Self::from_start()
@@ -65,55 +65,55 @@ impl H2 {
     /// A segment's bytes from the client, at `now` milliseconds.
     pub fn inbound(&mut self, now: u64, bytes: &[u8]) {
         let events = self.inbound.feed(bytes);
-        self.notice(now);
+        self.check_followed(now);
         for event in events {
-            self.client_says(now, event);
-            self.begin_anew_if_crowded();
+            self.client_event(now, event);
+            self.restart_if_crowded();
         }
     }
 
     /// A segment's bytes from the application, at `now` milliseconds.
     pub fn outbound(&mut self, now: u64, bytes: &[u8]) {
         let events = self.outbound.feed(bytes);
-        self.notice(now);
+        self.check_followed(now);
         for event in events {
-            self.application_says(now, event);
-            self.begin_anew_if_crowded();
+            self.application_event(now, event);
+            self.restart_if_crowded();
         }
     }
 
-    /// So many bytes from the client were not seen.
+    /// This number of bytes from the client was not captured.
     pub fn inbound_lost(&mut self, now: u64, bytes: u64) {
         self.inbound.lose(bytes);
-        self.notice(now);
+        self.check_followed(now);
     }
 
-    /// So many bytes from the application were not seen.
+    /// This number of bytes from the application was not captured.
     pub fn outbound_lost(&mut self, now: u64, bytes: u64) {
         self.outbound.lose(bytes);
-        self.notice(now);
+        self.check_followed(now);
     }
 
-    /// Streams whose answer has not left in full. One whose answer has begun and been silent for `quiet` milliseconds
-    /// is a subscription, and none of them.
+    /// Streams whose answer is not complete. An answer that has begun and is silent for `quiet` milliseconds is a
+    /// subscription and does not count.
     pub fn unanswered(&self, now: u64, quiet: u64) -> u32 {
         let waits =
             |stream: &&Stream| !stream.answering || now.saturating_sub(stream.moved_at) < quiet;
         u32::try_from(self.open.values().filter(waits).count()).unwrap_or(u32::MAX)
     }
 
-    /// Whether every stream that matters has been named by a frame; otherwise silence alone tells.
+    /// Whether no open stream can be missing from the count.
     pub fn is_certain(&self, now: u64, quiet: u64) -> bool {
         let long_enough = |since| self.from_start || now.saturating_sub(since) >= quiet;
         self.followed_since.is_some_and(long_enough)
     }
 
-    /// Keeps the account of what can be relied on; a direction that was lost makes it a connection joined halfway.
-    fn notice(&mut self, now: u64) {
+    /// Notes whether both directions are followed. Losing one makes this a connection captured from its middle.
+    fn check_followed(&mut self, now: u64) {
         let followed = self.inbound.is_followed() && self.outbound.is_followed();
         if !followed && self.followed_since.take().is_some() {
             self.from_start = false;
-            // Any of them may end unseen, so that silence has to do.
+            // The end of any stream may have been missed, so each one counts until it is silent.
             for stream in self.open.values_mut() {
                 *stream = Stream::answering(now);
             }
@@ -122,7 +122,7 @@ impl H2 {
         }
     }
 
-    fn begin_anew_if_crowded(&mut self) {
+    fn restart_if_crowded(&mut self) {
         if self.open.len() > MOST_STREAMS {
             let newest = self.newest;
             *self = Self {
@@ -132,7 +132,7 @@ impl H2 {
         }
     }
 
-    fn client_says(&mut self, now: u64, event: Event) {
+    fn client_event(&mut self, now: u64, event: Event) {
         match event {
             Event::Begins(frame) if frame.kind == Kind::Headers && frame.stream > self.newest => {
                 self.newest = frame.stream;
@@ -140,7 +140,7 @@ impl H2 {
                 self.open.insert(frame.stream, Stream::asked(now));
             }
             Event::Begins(frame) if matches!(frame.kind, Kind::Headers | Kind::Data) => {
-                if let Some(stream) = self.known(frame.stream, Stream::asked(now)) {
+                if let Some(stream) = self.stream(frame.stream, Stream::asked(now)) {
                     stream.moved_at = now;
                 }
             }
@@ -151,15 +151,15 @@ impl H2 {
         }
     }
 
-    fn application_says(&mut self, now: u64, event: Event) {
+    fn application_event(&mut self, now: u64, event: Event) {
         let (Event::Begins(frame) | Event::Ends(frame)) = event;
-        let over = frame.kind == Kind::Reset || frame.ends_stream();
+        let is_last = frame.kind == Kind::Reset || frame.ends_stream();
         match (event, frame.kind) {
-            (Event::Ends(_), _) if over => {
+            (Event::Ends(_), _) if is_last => {
                 self.open.remove(&frame.stream);
             }
             (_, Kind::Headers | Kind::Data) => {
-                if let Some(stream) = self.known(frame.stream, Stream::answering(now)) {
+                if let Some(stream) = self.stream(frame.stream, Stream::answering(now)) {
                     *stream = Stream::answering(now);
                 }
             }
@@ -167,12 +167,13 @@ impl H2 {
         }
     }
 
-    /// An open stream, or one that may have been opened before the watch began; frames still come for closed ones.
-    fn known(&mut self, id: u32, otherwise: Stream) -> Option<&mut Stream> {
+    /// An open stream, or one that may have been open before the capture; `None` for a closed one, which may still get
+    /// frames.
+    fn stream(&mut self, id: u32, if_older: Stream) -> Option<&mut Stream> {
         let may_be_older = !self.from_start && self.first.is_none_or(|first| id < first);
         match self.open.entry(id) {
             Entry::Occupied(stream) => Some(stream.into_mut()),
-            Entry::Vacant(place) => may_be_older.then(|| place.insert(otherwise)),
+            Entry::Vacant(vacant) => may_be_older.then(|| vacant.insert(if_older)),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Follows one HTTP/1.1 connection through the bytes of both directions, and knows which requests are not answered.
+//! Follows one HTTP/1.1 connection through the bytes of both directions, and counts the requests that are not answered.
 //!
-//! Framing is RFC 9112, section 6.3. Bytes come in order; a hole is told with its length, and is harmless inside a
-//! body whose end is counted.
+//! Framing is RFC 9112, section 6.3. Bytes come in order. A gap comes with its length, and is harmless inside a body of
+//! known length.
 
 mod body;
 mod head;
@@ -13,35 +13,37 @@ use head::{Answer, Asked, HeadReader};
 
 pub use head::begins_request;
 
-/// Requests that may wait for their answers at once; proxies send one.
+/// Requests on one connection that may wait for their answers; proxies send one at a time.
 const MOST_PENDING: usize = 1000;
+/// The longest head, and the longest line of a chunked body. Servers refuse longer ones.
+const LONGEST: usize = 128 * 1024;
 
-/// The bytes are not what HTTP/1.1 would have here, or a hole hid what they are.
+/// The bytes are not HTTP/1.1, or a gap makes them unreadable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfSync;
 
-/// One direction's place between messages.
+/// The part of a message that comes next in one direction.
 #[derive(Debug)]
-enum Place {
+enum Part {
     Head(HeadReader),
     Body(Body),
 }
 
-impl Default for Place {
+impl Default for Part {
     fn default() -> Self {
         Self::Head(HeadReader::default())
     }
 }
 
-/// Both directions of a connection, from the beginning of a request on.
+/// Both directions of a connection, from the beginning of a request.
 #[derive(Debug, Default)]
 pub struct Http1 {
-    requests: Place,
-    answers: Place,
+    requests: Part,
+    answers: Part,
     pending: VecDeque<Asked>,
-    /// The answer that is under way has no end to wait for.
+    /// The current answer has no end to wait for.
     endless: bool,
-    /// Both sides speak something else by now.
+    /// The connection was upgraded to another protocol.
     tunnel: bool,
 }
 
@@ -50,19 +52,19 @@ impl Http1 {
     pub fn inbound(&mut self, mut bytes: &[u8]) -> Result<(), OutOfSync> {
         while !bytes.is_empty() && !self.tunnel {
             match &mut self.requests {
-                Place::Head(reader) => {
+                Part::Head(reader) => {
                     if let Some(head) = reader.take(&mut bytes)? {
                         let (asked, body) = head::request(&head)?;
                         if self.pending.len() == MOST_PENDING {
                             return Err(OutOfSync);
                         }
                         self.pending.push_back(asked);
-                        self.requests = body.map_or_else(Place::default, Place::Body);
+                        self.requests = body.map_or_else(Part::default, Part::Body);
                     }
                 }
-                Place::Body(body) => {
+                Part::Body(body) => {
                     if body.take(&mut bytes)? {
-                        self.requests = Place::default();
+                        self.requests = Part::default();
                     }
                 }
             }
@@ -74,12 +76,12 @@ impl Http1 {
     pub fn outbound(&mut self, mut bytes: &[u8]) -> Result<(), OutOfSync> {
         while !bytes.is_empty() && !self.tunnel {
             match &mut self.answers {
-                Place::Head(reader) => {
+                Part::Head(reader) => {
                     if let Some(head) = reader.take(&mut bytes)? {
                         self.answer_begins(&head)?;
                     }
                 }
-                Place::Body(body) => {
+                Part::Body(body) => {
                     if body.take(&mut bytes)? {
                         self.answer_ends();
                     }
@@ -89,26 +91,26 @@ impl Http1 {
         Ok(())
     }
 
-    /// So many bytes from the client were not seen.
+    /// This number of bytes from the client was not captured.
     pub fn inbound_lost(&mut self, bytes: u64) -> Result<(), OutOfSync> {
         match &mut self.requests {
             _ if self.tunnel => {}
-            Place::Head(_) => return Err(OutOfSync),
-            Place::Body(body) => {
+            Part::Head(_) => return Err(OutOfSync),
+            Part::Body(body) => {
                 if body.lose(bytes)? {
-                    self.requests = Place::default();
+                    self.requests = Part::default();
                 }
             }
         }
         Ok(())
     }
 
-    /// So many bytes from the application were not seen.
+    /// This number of bytes from the application was not captured.
     pub fn outbound_lost(&mut self, bytes: u64) -> Result<(), OutOfSync> {
         match &mut self.answers {
             _ if self.tunnel => {}
-            Place::Head(_) => return Err(OutOfSync),
-            Place::Body(body) => {
+            Part::Head(_) => return Err(OutOfSync),
+            Part::Body(body) => {
                 if body.lose(bytes)? {
                     self.answer_ends();
                 }
@@ -117,29 +119,29 @@ impl Http1 {
         Ok(())
     }
 
-    /// The application has sent its last byte: nothing more will be answered.
+    /// The application has closed its side: it answers nothing more.
     pub fn outbound_closed(&mut self) {
         self.pending.clear();
-        self.requests = Place::default();
-        self.answers = Place::default();
+        self.requests = Part::default();
+        self.answers = Part::default();
         self.endless = false;
     }
 
-    /// Requests, begun or complete, whose answer has not left in full; an endless answer is none of them.
+    /// Requests, incomplete ones too, whose answer is not complete. An endless answer does not count.
     pub fn unanswered(&self) -> u32 {
-        let begun = matches!(&self.requests, Place::Head(reader) if reader.has_begun());
+        let begun = matches!(&self.requests, Part::Head(reader) if reader.has_begun());
         let known = self.pending.len() - usize::from(self.endless && !self.pending.is_empty());
         u32::try_from(known).unwrap_or(u32::MAX) + u32::from(begun)
     }
 
-    /// Whether only silence will tell that it is over: a tunnel, or an endless answer.
+    /// Whether only silence shows the end: a tunnel, or an endless answer.
     pub fn streams(&self) -> bool {
         self.tunnel || self.endless
     }
 
     fn answer_begins(&mut self, head: &[u8]) -> Result<(), OutOfSync> {
         match head::answer(head, self.pending.front())? {
-            Answer::Interim => self.answers = Place::default(),
+            Answer::Interim => self.answers = Part::default(),
             Answer::Tunnel => {
                 self.outbound_closed();
                 self.tunnel = true;
@@ -150,7 +152,7 @@ impl Http1 {
                 endless,
             } => {
                 self.endless = endless;
-                self.answers = Place::Body(body);
+                self.answers = Part::Body(body);
             }
         }
         Ok(())
@@ -159,7 +161,19 @@ impl Http1 {
     fn answer_ends(&mut self) {
         self.pending.pop_front();
         self.endless = false;
-        self.answers = Place::default();
+        self.answers = Part::default();
+    }
+}
+
+/// Moves bytes up to the end of a line from the front of `bytes` to the end of `to`; true if the line is complete.
+fn take_line(to: &mut Vec<u8>, bytes: &mut &[u8]) -> Result<bool, OutOfSync> {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (taken, rest) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
+    to.extend_from_slice(taken);
+    *bytes = rest;
+    match to.len() <= LONGEST {
+        true => Ok(end.is_some()),
+        false => Err(OutOfSync),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads the packets of the routed ports as they pass the namespace's network interfaces (`packet(7)`).
+//! Captures the packets of the routed ports on the namespace's network interfaces (`packet(7)`).
 //!
 //! Needs `CAP_NET_RAW`, which Docker grants by default.
 
@@ -16,11 +16,11 @@ use tokio::io::unix::AsyncFd;
 
 use segment::Segment;
 
-/// Large segments come whole: up to 64 KiB, and more where the kernel has BIG TCP.
+/// Large segments come whole: up to 64 KiB, and more if the kernel uses BIG TCP.
 const LARGEST: usize = 256 * 1024;
-/// The kernel gives what `net.core.rmem_max` allows.
+/// The kernel gives at most `net.core.rmem_max`.
 const QUEUE: usize = 4 * 1024 * 1024;
-/// More than the queue holds: so much cannot come while it is read, unless reading is slower than the network.
+/// More than the queue holds. Only a network that is faster than the reading could bring more in one go.
 const AT_ONCE: usize = 64 * 1024;
 /// `PACKET_OUTGOING` of `linux/if_packet.h`.
 const OUTGOING: u8 = 4;
@@ -31,7 +31,7 @@ pub struct Packets {
 }
 
 impl Packets {
-    /// Packets from now on are kept until read. Fails with `PermissionDenied` without `CAP_NET_RAW`.
+    /// Captures packets from now on. Fails with `PermissionDenied` without `CAP_NET_RAW`.
     pub fn open(ports: &[u16]) -> io::Result<Self> {
         let every_protocol = i32::from((nix::libc::ETH_P_ALL as u16).to_be());
         let kind = Type::DGRAM.nonblocking();
@@ -47,12 +47,12 @@ impl Packets {
     /// Waits until there may be something to read. Cancel-safe.
     pub async fn arrived(&self) {
         if let Ok(mut ready) = self.socket.readable().await {
-            // What comes between this and the next read is read then, and wakes once more for nothing.
+            // A packet that arrives before the next read is read with it, and causes one more wake-up without packets.
             ready.clear_ready();
         }
     }
 
-    /// Hands on every packet that has come, in order.
+    /// Calls `each` with every captured packet, in order.
     pub fn read(&mut self, mut each: impl FnMut(&Segment<'_>)) -> io::Result<()> {
         for _ in 0..AT_ONCE {
             match recvfrom::<LinkAddr>(self.socket.get_ref().as_raw_fd(), &mut self.buffer) {
@@ -63,7 +63,7 @@ impl Packets {
                     }
                 }
                 Err(Errno::EAGAIN) => return Ok(()),
-                // An interface that went down tells so once; the others go on.
+                // An interface that goes down is reported once; the others stay open.
                 Err(Errno::EINTR | Errno::ENETDOWN) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -71,14 +71,14 @@ impl Packets {
         Ok(())
     }
 
-    /// Whether nothing has come since the last read; then nothing was dropped since, either.
+    /// Whether no packet was captured since the last read. Then none was dropped since, either.
     pub fn is_empty(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         let peeked = recv(self.socket.get_ref().as_raw_fd(), &mut [0], flags);
         peeked == Err(Errno::EAGAIN)
     }
 
-    /// Whether the kernel had no room for a packet since the last time this was asked.
+    /// Whether the kernel had no room for a packet since the last call.
     pub fn dropped(&self) -> io::Result<bool> {
         raw::dropped(self.socket.get_ref()).map(|packets| packets > 0)
     }

@@ -1,4 +1,4 @@
-//! Looks whether a new replica listens, and tries it on its own network address as the proxy will.
+//! Checks whether a new replica listens, and connects to its network address as the proxy will.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,43 +13,43 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::check::{Answer, Check, Http};
 use super::readiness::{Listeners, Readiness};
 use super::sock_diag::SockDiag;
-use super::stdio::{Orders, emit};
+use super::stdio::{Requests, emit};
 
-/// Between looks at what listens.
+/// Between two looks at the listening sockets.
 const LOOK: Duration = Duration::from_millis(25);
 /// From the start of one try to the start of the next.
 const TRY_EVERY: Duration = Duration::from_millis(250);
 /// The longest that one try may take.
 const TRY_FOR: Duration = Duration::from_secs(1);
 
-/// Writes a line for the first look and for each change, until told to leave.
+/// Writes a line for the first look, for each change, and for each request, until the helper has to end.
 ///
 /// `http` is the path and query of a request that the replica must answer with 2xx or 3xx.
 pub async fn run(
-    mut orders: Orders,
+    mut requests: Requests,
     ports: Vec<u16>,
     http: Option<String>,
     checks: Vec<Check>,
 ) -> io::Result<()> {
     let mut probe = Probe::open(ports, http, checks)?;
-    let mut said = None;
+    let mut written = None;
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
-            order = orders.next() => match order {
-                Some(_) => said = None,
+            request = requests.next() => match request {
+                Some(_) => written = None,
                 None => return Ok(()),
             },
             _ = ticks.tick() => {}
         }
         let readiness = probe.look().await?;
-        if said.as_ref() != Some(&readiness) {
+        if written.as_ref() != Some(&readiness) {
             if emit(&readiness).is_err() {
                 return Ok(());
             }
-            said = Some(readiness);
+            written = Some(readiness);
         }
     }
 }
@@ -94,12 +94,12 @@ impl Probe {
             loopback_only,
             answers,
             detail,
-            checks: self.pass(&listeners, &own).await,
+            checks: self.check(&listeners, &own).await,
         })
     }
 
-    /// What the last try of every check gave.
-    async fn pass(&mut self, listeners: &Listeners, own: &[IpAddr]) -> Result<String, String> {
+    /// The result of the last try of every check.
+    async fn check(&mut self, listeners: &Listeners, own: &[IpAddr]) -> Result<String, String> {
         if self.checks.is_empty() {
             return Ok(String::new());
         }
@@ -111,10 +111,10 @@ impl Probe {
     }
 }
 
-/// A try that runs, and where.
+/// A try in progress, and its targets.
 type Try = (Vec<SocketAddr>, JoinHandle<Result<String, String>>);
 
-/// Tries that are made one after another, each on the same targets as the last or on others.
+/// Tries that run one after another, on targets that may change.
 struct Tries {
     running: Option<Try>,
     last: Option<(Vec<SocketAddr>, Result<String, String>)>,
@@ -132,7 +132,7 @@ impl Default for Tries {
 }
 
 impl Tries {
-    /// What the last try on these targets gave; starts the next one when it is time.
+    /// The result of the last try on these targets. Starts the next try when it is due.
     async fn outcome<Trying>(
         &mut self,
         targets: Vec<SocketAddr>,
@@ -157,7 +157,7 @@ impl Tries {
     }
 }
 
-/// Each check with its own target. The first that does not pass decides.
+/// Runs each check on its own target, up to the first that fails.
 async fn check_all(checks: Vec<Check>, targets: Vec<SocketAddr>) -> Result<String, String> {
     let mut passed = Vec::new();
     for (check, target) in checks.iter().zip(targets) {
@@ -200,7 +200,7 @@ async fn try_one(target: SocketAddr, http: Option<&str>) -> Result<String, Strin
     }
 }
 
-/// This namespace's network addresses: IPv4 first, as the proxy prefers it; link-local ones are no way in.
+/// This namespace's network addresses, IPv4 first, as the proxy prefers it. The proxy uses no link-local address.
 fn own_addresses() -> io::Result<Vec<IpAddr>> {
     let mut addresses: Vec<IpAddr> = getifaddrs()?
         .filter(|interface| !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK))

@@ -1,11 +1,11 @@
-//! Whether a new replica can be reached: what listens where, and what that means for the routed ports.
+//! Decides from the listening sockets whether the routed ports of a new replica can be reached.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-/// Docker's resolver listens here in every container of a user-defined network.
+/// Docker's DNS resolver listens here in every container of a user-defined network.
 const DOCKER_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// A line of `probe`.
@@ -13,13 +13,13 @@ const DOCKER_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 pub struct Readiness {
     /// Ports that accept connections on a network address, in order.
     pub listening: Vec<u16>,
-    /// Ports that accept connections from inside the container alone, in order.
+    /// Ports that accept connections from inside the container only, in order.
     pub loopback_only: Vec<u16>,
-    /// Whether the last try on every routed port succeeded.
+    /// Whether the last try succeeded on every routed port.
     pub answers: bool,
-    /// Why not, or what answered; one line.
+    /// The reason if not, else what answered; one line.
     pub detail: String,
-    /// What the last try of every check gave: what passed, or why one does not.
+    /// The result of the last try of every check: what passed, or why one failed.
     pub checks: Result<String, String>,
 }
 
@@ -28,13 +28,13 @@ pub struct Readiness {
 pub struct Listeners(Vec<SocketAddr>);
 
 impl Listeners {
-    /// Leaves out Docker's own resolver.
+    /// Leaves out Docker's resolver.
     pub fn new(addresses: Vec<SocketAddr>) -> Self {
         let ours = |address: &SocketAddr| address.ip() != DOCKER_DNS;
         Self(addresses.into_iter().filter(ours).collect())
     }
 
-    /// Ports open on a network address, and ports open on loopback alone.
+    /// The ports open on a network address, and those open on loopback only.
     pub fn ports(&self) -> (Vec<u16>, Vec<u16>) {
         let ports = |inside: bool| -> BTreeSet<u16> {
             let there = self
@@ -48,8 +48,8 @@ impl Listeners {
         (outside.into_iter().collect(), loopback_only)
     }
 
-    /// Where to try each of `routed`, or the first open port when none is given; `own` are this namespace's network
-    /// addresses, the preferred one first. The error is why there is nothing to try.
+    /// The address to try for each of `routed`, or for the first open port if none is given. `own` are this namespace's
+    /// network addresses, the preferred one first. The error says why there is nothing to try.
     pub fn targets(&self, routed: &[u16], own: &[IpAddr]) -> Result<Vec<SocketAddr>, String> {
         let (open, loopback_only) = self.ports();
         let wanted = match (routed, open.first()) {
@@ -87,7 +87,7 @@ impl Listeners {
     }
 }
 
-/// A socket bound to `::` takes IPv4 too, unless it was told not to, which the try will show.
+/// A socket bound to `::` accepts IPv4 too, unless it is set not to; the try shows that.
 fn accepts(unspecified: IpAddr, own: IpAddr) -> bool {
     unspecified.is_ipv6() || own.is_ipv4()
 }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_open_on_both_is_not_loopback_only_and_dockers_resolver_is_nobodys() {
+    fn a_port_that_is_open_on_both_is_not_loopback_only_and_dockers_resolver_is_left_out() {
         let found = listeners(&[
             "127.0.0.11:40001",
             "127.0.0.1:80",
@@ -148,11 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn an_application_that_is_bound_to_loopback_is_told_so() {
-        let told = "port 80 is open on loopback alone; let the application listen on 0.0.0.0";
+    fn an_application_that_is_bound_to_loopback_is_reported() {
+        let expected = "port 80 is open on loopback alone; let the application listen on 0.0.0.0";
         let found = listeners(&["127.0.0.1:80"]);
-        assert_eq!(found.targets(&[80], &own()).unwrap_err(), told);
-        assert_eq!(found.targets(&[], &own()).unwrap_err(), told);
+        assert_eq!(found.targets(&[80], &own()).unwrap_err(), expected);
+        assert_eq!(found.targets(&[], &own()).unwrap_err(), expected);
         assert_eq!(
             found.targets(&[81], &own()).unwrap_err(),
             "port 81 is not open yet"

@@ -1,4 +1,4 @@
-//! Cuts bytes into segments for tests, as a network may.
+//! Cuts bytes into segments for tests, as a network does.
 
 /// Cuts `bytes` at places that `cuts` chooses; a piece may be empty.
 pub fn segments<'a>(bytes: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {

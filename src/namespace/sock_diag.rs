@@ -18,7 +18,7 @@ use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLI
 
 use super::tcp_info::TcpInfo;
 
-/// The two ends of a connection, seen from this namespace; v4-mapped addresses are plain IPv4.
+/// The two ends of a connection, seen from this namespace. IPv4-mapped addresses are written as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ends {
     pub local: SocketAddr,
@@ -26,35 +26,33 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Whether the other side is in another namespace: neither loopback nor one of our own addresses.
+    /// Whether the other side is in another namespace: its address is neither loopback nor our own.
     pub fn comes_from_outside(&self) -> bool {
         let local = self.local.ip();
         !local.is_loopback() && !local.is_unspecified() && local != self.remote.ip()
     }
 }
 
-/// One connection as the kernel sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
     pub ends: Ends,
-    /// Whether a request may still arrive or be answered (established, or closed by the other side alone).
+    /// Whether the application can still answer: established, or closed by the other side only.
     pub answering: bool,
     /// Bytes that the application has not read.
     pub unread: u32,
     /// Bytes that the other side has not acknowledged.
     pub unsent: u32,
-    /// The kernel's account of it.
     pub info: TcpInfo,
 }
 
-/// An open netlink socket; needs no capability for the sockets of its own namespace.
+/// A netlink socket. It needs no capability for the sockets of its own namespace.
 pub struct SockDiag {
     netlink: Netlink,
     buffer: Vec<u8>,
 }
 
 impl SockDiag {
-    /// Fails where the kernel has no `sock_diag`.
+    /// Fails if the kernel has no `sock_diag`.
     pub fn open() -> io::Result<Self> {
         let mut netlink = Netlink::new(NETLINK_SOCK_DIAG)?;
         netlink.bind_auto()?;
@@ -76,7 +74,7 @@ impl SockDiag {
             .collect())
     }
 
-    /// The connections that carry data or may do so again; those half open or over are left out.
+    /// The connections that may still carry data; half-open and closed ones are left out.
     pub fn connections(&mut self) -> io::Result<Vec<Socket>> {
         let states = StateFlags::ESTABLISHED
             | StateFlags::CLOSE_WAIT
@@ -127,7 +125,7 @@ fn request(family: u8, states: StateFlags) -> Vec<u8> {
     bytes
 }
 
-/// Adds the sockets of one datagram, and says whether it was the last.
+/// Adds the sockets of one datagram; true if it was the last.
 fn read_datagram(mut rest: &[u8], found: &mut Vec<InetResponse>) -> io::Result<bool> {
     while !rest.is_empty() {
         let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)

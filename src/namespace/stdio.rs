@@ -1,4 +1,4 @@
-//! Lines in and out: what the CLI asks, when it is gone, and what it is told.
+//! The helper's input and output: requests and the end of the CLI, and JSON lines.
 
 use std::io::{self, BufRead, Write};
 
@@ -8,18 +8,18 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::traffic::Ask;
 
-/// Standard input and the signals that end the helper.
-pub struct Orders {
-    asks: UnboundedReceiver<u64>,
+/// Standard input, and the signals that end the helper.
+pub struct Requests {
+    lines: UnboundedReceiver<u64>,
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Orders {
-    /// Starts to listen; as process 1 of a container, only a handler makes SIGTERM end it.
+impl Requests {
+    /// Starts to read. Process 1 of a container ends on SIGTERM only if it has a handler.
     pub fn listen() -> io::Result<Self> {
-        let (sender, asks) = unbounded_channel();
-        // A thread of its own, since a read of standard input cannot be cancelled and must not delay the exit.
+        let (sender, lines) = unbounded_channel();
+        // In a thread of its own: a read of standard input cannot be cancelled, and must not delay the exit.
         std::thread::Builder::new()
             .name("stdin".into())
             .spawn(move || {
@@ -31,24 +31,24 @@ impl Orders {
                 }
             })?;
         Ok(Self {
-            asks,
+            lines,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    /// The next question, or `None` when it is time to leave. Cancel-safe. Lines that are no question are ignored.
+    /// The number of the next request; `None` if the helper has to end. Cancel-safe. Other lines are ignored.
     pub async fn next(&mut self) -> Option<u64> {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => None,
             _ = self.interrupt.recv() => None,
-            ask = self.asks.recv() => ask,
+            number = self.lines.recv() => number,
         }
     }
 }
 
-/// Writes one JSON line; an error means that nobody reads any more.
+/// Writes one JSON line; an error means that the reader is gone.
 pub fn emit(line: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string(line)?;
     text.push('\n');

@@ -1,20 +1,21 @@
-//! Adds up what all connections on the routed ports are busy with, from their packets and their sockets; pure, so that
-//! no look at a real socket is needed.
+//! Counts what all connections on the routed ports still wait for, from their packets and their sockets. Pure: packets,
+//! sockets and the time come from the caller.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::ages::{Ages, Judgement, silence};
-use super::connection::{Connection, Evidence, Verdict};
+use super::ages::{Ages, silence};
+use super::connection::Connection;
+use super::outstanding::outstanding;
 use super::packets::segment::Segment;
 use super::sock_diag::{Ends, Socket};
 use super::traffic::{Protocol, Traffic};
 
-/// How long a connection is remembered that no look has shown, in milliseconds: its packets may come first.
-const REMEMBERED: u64 = 1000;
-/// Connections that packets alone may begin to be remembered by; one more is begun by the look that shows it.
+/// How long a connection is kept that no look shows, in milliseconds: its packets may come before its socket.
+const KEPT: u64 = 1000;
+/// Connections that are kept because of packets alone. Further ones are added by the look that shows their socket.
 const MOST_BY_PACKETS: usize = 65_536;
 
-/// The state of a watch between looks. Times are in milliseconds of the watch's clock, which starts at 0.
+/// The connections between two looks. Times are in milliseconds of the watch's clock, which starts at 0.
 pub struct Tally {
     ports: BTreeMap<u16, Protocol>,
     quiet: u64,
@@ -26,11 +27,11 @@ pub struct Tally {
 struct Watched {
     packets: Connection,
     ages: Ages,
-    touched: u64,
+    seen_at: u64,
 }
 
 impl Tally {
-    /// `quiet` is in milliseconds; `exact` says that every packet will be told.
+    /// `quiet` is in milliseconds; `exact` says that packets are captured.
     pub fn new(ports: BTreeMap<u16, Protocol>, quiet: u64, exact: bool) -> Self {
         Self {
             ports,
@@ -42,52 +43,51 @@ impl Tally {
     }
 
     pub fn segment(&mut self, now: u64, segment: &Segment<'_>) {
-        let Some(protocol) = self.counts(&segment.ends) else {
+        let Some(protocol) = self.protocol(&segment.ends) else {
             return;
         };
         if segment.syn && !segment.outbound {
             self.connections.remove(&segment.ends);
         }
         let known = self.connections.contains_key(&segment.ends);
-        if !known && self.connections.len() >= MOST_BY_PACKETS {
-            return;
+        if known || self.connections.len() < MOST_BY_PACKETS {
+            let watched = self.watched(segment.ends, protocol);
+            watched.seen_at = now;
+            watched.packets.segment(now, segment);
         }
-        let watched = watched(&mut self.connections, segment.ends, protocol);
-        watched.touched = now;
-        watched.packets.segment(now, segment);
     }
 
-    /// Packets may be missing.
-    pub fn doubt(&mut self) {
+    /// The kernel dropped packets, of any connection.
+    pub fn packets_dropped(&mut self) {
         for watched in self.connections.values_mut() {
-            watched.packets.doubt();
+            watched.packets.packets_dropped();
         }
     }
 
-    /// Adds up one look at the sockets, which must be newer than the last packet told; `told` says that every packet that
-    /// had come by then was told, but for those that are missing.
-    pub fn look(&mut self, now: u64, sockets: &[Socket], told: bool) -> Traffic {
+    /// Counts one look at the sockets, which is newer than the last packet. `all_read` says that every packet that was
+    /// captured before the look has been read.
+    pub fn look(&mut self, now: u64, sockets: &[Socket], all_read: bool) -> Traffic {
         let mut traffic = Traffic {
             exact: self.exact,
             ..Traffic::default()
         };
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for socket in sockets {
-            // A dump in several pieces may name a connection twice.
-            if let Some(protocol) = self.counts(&socket.ends)
+            // The kernel may list a connection twice if the list takes several datagrams.
+            if let Some(protocol) = self.protocol(&socket.ends)
                 && seen.insert(socket.ends)
             {
-                self.add(now, socket, protocol, told, &mut traffic);
+                self.add(now, socket, protocol, all_read, &mut traffic);
             }
         }
         self.connections
-            .retain(|_, watched| now.saturating_sub(watched.touched) < REMEMBERED);
+            .retain(|_, watched| now.saturating_sub(watched.seen_at) < KEPT);
         traffic.quiet_ms = now.saturating_sub(self.moved_at);
         traffic
     }
 
-    /// What is spoken on a connection; `None` for one that the proxy cannot have opened to the replica.
-    fn counts(&self, ends: &Ends) -> Option<Protocol> {
+    /// The protocol of a connection; `None` if the proxy cannot have opened it to the replica.
+    fn protocol(&self, ends: &Ends) -> Option<Protocol> {
         let protocol = self.ports.get(&ends.local.port()).copied();
         protocol.filter(|_| ends.comes_from_outside())
     }
@@ -97,7 +97,7 @@ impl Tally {
         now: u64,
         socket: &Socket,
         protocol: Protocol,
-        told: bool,
+        all_read: bool,
         traffic: &mut Traffic,
     ) {
         traffic.unsent += u32::from(socket.unsent > 0);
@@ -105,68 +105,39 @@ impl Tally {
             return;
         }
         traffic.connections += 1;
-        let silent = silence(&socket.info);
+        let quiet = self.quiet;
+        let info = &socket.info;
+        let silent = silence(info);
         self.moved_at = self.moved_at.max(now.saturating_sub(silent));
-        let watched = watched(&mut self.connections, socket.ends, protocol);
-        watched.touched = now;
-        if told {
-            watched.packets.received(now, socket.info.bytes_received);
-            // An acknowledgement that the kernel has not got round to would leave something unsent.
+        let Watched {
+            packets,
+            ages,
+            seen_at,
+        } = self.watched(socket.ends, protocol);
+        *seen_at = now;
+        if all_read {
+            packets.received(now, info.bytes_received);
+            // The kernel counts bytes as sent once they are acknowledged; until then its count is not complete.
             if socket.unsent == 0 {
-                watched.packets.sent(now, socket.info.bytes_acked);
+                packets.sent(now, info.bytes_acked);
             }
         }
-        let (unanswered, streams) = watched.judge(now, socket, protocol, self.quiet, told);
-        let received = socket.info.bytes_received > 0;
-        traffic.unanswered += unanswered;
-        traffic.streaming += u32::from(streams && received && silent < self.quiet);
+        let (evidence, by_packets) = packets.outstanding(now, quiet);
+        let sent_last = all_read && packets.sent_last();
+        let by_ages = ages.look(now, info, socket.unread, quiet, sent_last);
+        let found = outstanding(evidence, by_packets, by_ages);
+        let moves = info.bytes_received > 0 && silent < quiet;
+        traffic.unanswered += found.unanswered;
+        traffic.streaming += u32::from(found.until_silent && moves);
     }
-}
 
-impl Watched {
-    /// How many requests are not answered, and whether it counts as busy until it is silent.
-    fn judge(
-        &mut self,
-        now: u64,
-        socket: &Socket,
-        protocol: Protocol,
-        quiet: u64,
-        told: bool,
-    ) -> (u32, bool) {
-        let sent_last = told && self.packets.sent_last();
-        // Asked for in any case, since the ages have to be seen changing.
-        let by_ages = self
-            .ages
-            .judge(now, &socket.info, socket.unread, quiet, sent_last);
-        match self.packets.verdict(now, quiet) {
-            _ if protocol == Protocol::Stream => (0, true),
-            Verdict::Known {
-                unanswered,
-                streams,
-            } => (unanswered, streams),
-            Verdict::AtLeast {
-                unanswered,
-                by: Evidence::Silence,
-            } => (unanswered, unanswered == 0),
-            Verdict::AtLeast { unanswered, by } => match by_ages {
-                Judgement::Idle => (unanswered, by == Evidence::AgesAndSilence),
-                Judgement::Unanswered => (unanswered.max(1), false),
-                Judgement::Streaming => (unanswered, true),
-            },
-        }
+    fn watched(&mut self, ends: Ends, protocol: Protocol) -> &mut Watched {
+        self.connections.entry(ends).or_insert_with(|| Watched {
+            packets: Connection::new(protocol),
+            ages: Ages::default(),
+            seen_at: 0,
+        })
     }
-}
-
-fn watched(
-    connections: &mut HashMap<Ends, Watched>,
-    ends: Ends,
-    protocol: Protocol,
-) -> &mut Watched {
-    connections.entry(ends).or_insert_with(|| Watched {
-        packets: Connection::new(protocol),
-        ages: Ages::default(),
-        touched: 0,
-    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! Reads the kernel's `struct tcp_info`, whose end depends on the kernel: what an older one leaves out is zero.
+//! Reads the kernel's `struct tcp_info`. Older kernels leave out fields at its end, which are then zero.
 
-/// The fields that tell a request from its answer. Ages are in milliseconds, in steps of a jiffy (up to 10 ms).
+/// The fields that show the order of request and answer. Ages are in milliseconds, in steps of a jiffy (up to 10 ms).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpInfo {
-    /// Age of the last data sent; of the connection, when none was.
+    /// Age of the last data sent; age of the connection if none was sent.
     pub last_data_sent: u32,
-    /// Age of the last data received; of the connection, when none was.
+    /// Age of the last data received; age of the connection if none was received.
     pub last_data_recv: u32,
-    /// Age of the last acknowledgement received, with data or alone.
+    /// Age of the last acknowledgement received, with or without data.
     pub last_ack_recv: u32,
     /// Bytes that the other side has acknowledged; in the kernel's own structure a FIN counts as one.
     pub bytes_acked: u64,
@@ -20,7 +20,7 @@ pub struct TcpInfo {
 }
 
 impl TcpInfo {
-    /// Offsets are those of `include/uapi/linux/tcp.h`, which only ever grows at its end.
+    /// Offsets are those of `include/uapi/linux/tcp.h`, which grows only at its end.
     pub fn parse(bytes: &[u8]) -> Self {
         Self {
             last_data_sent: u32::from_ne_bytes(field(bytes, 44)),
@@ -34,7 +34,7 @@ impl TcpInfo {
     }
 }
 
-/// Zeros where the structure ends before it.
+/// A field; zeros if the structure ends before it.
 fn field<const SIZE: usize>(bytes: &[u8], offset: usize) -> [u8; SIZE] {
     let field = bytes.get(offset..).and_then(<[u8]>::first_chunk);
     field.copied().unwrap_or([0; SIZE])
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_found_and_a_short_structure_leaves_the_rest_zero() {
+    fn fields_beyond_the_end_of_the_structure_are_zero() {
         let mut bytes = vec![0; 232];
         bytes[44..48].copy_from_slice(&1516_u32.to_ne_bytes());
         bytes[52..56].copy_from_slice(&1496_u32.to_ne_bytes());

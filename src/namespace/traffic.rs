@@ -1,23 +1,23 @@
-//! What the helper says about a replica's traffic: the lines that it and the CLI share.
+//! The lines that the helper and the CLI exchange about a replica's traffic.
 
 use std::{num::NonZeroU16, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What is spoken on the routed ports, as far as it changes how an answer's end is known.
+/// The protocol of a routed port, as far as it decides how the end of an answer is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// HTTP/1.1, or h2c where a connection begins with its preface.
+    /// HTTP/1.1, or h2c if a connection begins with its preface.
     Http1,
-    /// HTTP/2 without TLS; what cannot be read (TLS, joined halfway) counts by its silence.
+    /// HTTP/2 without TLS. A connection that cannot be read (TLS, or captured from its middle) counts until it is silent.
     H2c,
-    /// Anything else over TCP: every connection counts by its silence.
+    /// Anything else over TCP: every connection counts until it is silent.
     Stream,
 }
 
 impl Protocol {
-    /// Its word on a command line.
+    /// Its name on a command line.
     pub fn word(self) -> &'static str {
         match self {
             Self::Http1 => "http1",
@@ -27,11 +27,11 @@ impl Protocol {
     }
 }
 
-/// A routed port and what is spoken on it, written `80` or `80=h2c`.
+/// A routed port and its protocol, written `80` or `80=h2c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoutedPort {
     pub port: NonZeroU16,
-    /// HTTP/1.1 where nothing is said.
+    /// HTTP/1.1 if none is given.
     pub protocol: Protocol,
 }
 
@@ -49,35 +49,35 @@ impl FromStr for RoutedPort {
     }
 }
 
-/// What a replica is still busy with on its routed ports.
+/// The connections of a replica on its routed ports, and what they still wait for.
 ///
-/// Counted are connections that it accepted on a routed port from another network namespace; never loopback, its own
-/// addresses, or what it opened itself.
+/// Only connections from another network namespace count: not those over loopback or from its own addresses, and not those
+/// that it opened itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// Connections that are open, idle ones too.
+    /// Open connections, idle ones too.
     pub connections: u32,
-    /// Requests, begun or complete, whose answer has not left in full.
+    /// Requests, incomplete ones too, whose answer is not complete.
     pub unanswered: u32,
-    /// Connections without requests to count (WebSockets, TCP, endless answers) that moved data within the quiet time.
+    /// Connections without requests to count (WebSockets, TCP, endless answers) that carried data within the quiet time.
     pub streaming: u32,
     /// Connections with data that the other side has not acknowledged.
     pub unsent: u32,
-    /// Milliseconds since data last moved on one of these connections, at most since the watch began.
+    /// Milliseconds since one of these connections carried data, or since the start of the watch.
     pub quiet_ms: u64,
-    /// Whether the packets are read too; without, the sockets' ages alone decide, and a pause can pass for an end.
+    /// Whether packets are captured. If not, the sockets' ages decide, and a pause can be taken for the end of an answer.
     pub exact: bool,
-    /// The number of the question that this look answers; the look was taken after the question came.
+    /// The number of the request that this line answers. The look began after the request arrived.
     pub answer_to: Option<u64>,
 }
 
 impl Traffic {
-    /// Whether stopping the replica now would cut something off.
+    /// Whether stopping the replica now would interrupt a request or a connection.
     pub fn busy(&self) -> bool {
         self.unanswered > 0 || self.streaming > 0 || self.unsent > 0
     }
 
-    /// The same counts, leaving out what is different in every line.
+    /// The counts alone, without the fields that differ in every line.
     pub fn counts(&self) -> Self {
         Self {
             quiet_ms: 0,
@@ -87,14 +87,14 @@ impl Traffic {
     }
 }
 
-/// A line on standard input of `watch`: look again, and answer with this number.
+/// A line on standard input of `watch`: asks for a new look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
-    /// Chosen by the asker, given back as `answer_to`.
+    /// A number that comes back as `answer_to`.
     pub ask: u64,
 }
 
-/// The last line of a helper that cannot go on; it exits with 1 after it.
+/// The last line of a helper that fails; it then exits with 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// One line.

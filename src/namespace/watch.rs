@@ -1,4 +1,4 @@
-//! Looks at the replica's packets and sockets again and again, and says what changed.
+//! Watches the replica's packets and sockets, and reports each change.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,46 +9,46 @@ use tokio::time::{Instant, sleep_until};
 use super::packets::Packets;
 use super::readiness::Listeners;
 use super::sock_diag::SockDiag;
-use super::stdio::{Orders, emit};
+use super::stdio::{Requests, emit};
 use super::tally::Tally;
 use super::traffic::{Protocol, Traffic};
 
-/// The shortest time between looks that nobody asked for.
-const SOON: Duration = Duration::from_millis(5);
-/// Between looks where packets are read and the replica is busy, or neither.
-const LATER: Duration = Duration::from_millis(20);
-/// Between looks where packets are read and the replica is idle.
-const MUCH_LATER: Duration = Duration::from_millis(100);
-/// A look costs what the host's connection table is long; this is how much longer than a look the pause after it is.
+/// The shortest pause between two looks that were not asked for.
+const SHORT: Duration = Duration::from_millis(5);
+/// The pause if packets are captured and the replica is busy, or neither.
+const MEDIUM: Duration = Duration::from_millis(20);
+/// The pause if packets are captured and the replica is idle.
+const LONG: Duration = Duration::from_millis(100);
+/// The cost of a look grows with the host's connection table. The pause after a look is at least this many times longer.
 const REST: u32 = 10;
-/// Packets are read in batches, since waking for each would cost more than reading it.
+/// Packets are read in batches, because waking up for each one costs more than reading it.
 const BATCH: Duration = Duration::from_millis(1);
 
-/// Writes a line for the first look, for each change, and for each question, until told to leave.
+/// Writes a line for the first look, for each change, and for each request, until the helper has to end.
 pub async fn run(
-    mut orders: Orders,
+    mut requests: Requests,
     ports: BTreeMap<u16, Protocol>,
     quiet: Duration,
 ) -> io::Result<()> {
     let mut watch = Watch::open(ports, quiet)?;
-    let mut said = None;
+    let mut written = None;
     loop {
         let answer_to = tokio::select! {
             biased;
-            order = orders.next() => match order {
-                Some(ask) => Some(ask),
+            request = requests.next() => match request {
+                Some(number) => Some(number),
                 None => return Ok(()),
             },
             () = sleep_until(watch.next_look) => None,
             () = watch.packets_arrive() => {
                 watch.read_packets()?;
-                watch.next_look = watch.next_look.min(watch.soonest_look);
+                watch.next_look = watch.next_look.min(watch.earliest_look);
                 continue;
             }
         };
         let traffic = watch.look()?;
-        if answer_to.is_some() || said != Some(traffic.counts()) {
-            said = Some(traffic.counts());
+        if answer_to.is_some() || written != Some(traffic.counts()) {
+            written = Some(traffic.counts());
             if emit(&Traffic {
                 answer_to,
                 ..traffic
@@ -62,27 +62,27 @@ pub async fn run(
 }
 
 struct Watch {
-    began: Instant,
+    started: Instant,
     sock_diag: SockDiag,
     packets: Option<Packets>,
     tally: Tally,
     next_look: Instant,
-    /// Packets bring the next look forward, but not to before this.
-    soonest_look: Instant,
+    /// Packets bring the next look forward, but not further than this.
+    earliest_look: Instant,
     next_batch: Instant,
 }
 
 impl Watch {
-    /// Without ports, those count that listen on a network address now.
+    /// Without ports, watches those that listen on a network address now.
     fn open(mut ports: BTreeMap<u16, Protocol>, quiet: Duration) -> io::Result<Self> {
         let mut sock_diag = SockDiag::open()?;
         if ports.is_empty() {
             let (listening, _) = Listeners::new(sock_diag.listeners()?).ports();
             ports.extend(listening.into_iter().map(|port| (port, Protocol::Http1)));
         }
-        // Where nothing listens, no packet is missed.
+        // If nothing listens, no packet is missed.
         let nothing = ports.is_empty();
-        // In the packets of a stream there is nothing to read.
+        // The packets of a stream show nothing that its socket does not.
         let readable: Vec<u16> = ports
             .iter()
             .filter(|(_, protocol)| **protocol != Protocol::Stream)
@@ -93,16 +93,15 @@ impl Watch {
             false => allowed(Packets::open(&readable))?,
         };
         let quiet = u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX);
-        let began = Instant::now();
+        let started = Instant::now();
         Ok(Self {
-            began,
+            started,
             sock_diag,
-            // A stream's silence is all there is to tell, whether packets are read or not.
             tally: Tally::new(ports, quiet, packets.is_some() || nothing),
             packets,
-            next_look: began,
-            soonest_look: began,
-            next_batch: began,
+            next_look: started,
+            earliest_look: started,
+            next_batch: started,
         })
     }
 
@@ -123,9 +122,9 @@ impl Watch {
         };
         packets.read(|segment| self.tally.segment(now, segment))?;
         if packets.dropped()? {
-            // What was in the queue before the one that found no room must be read before the doubt, or it would end it.
+            // Packets captured before the drop come first: read after it, they would seem to prove that nothing is missing.
             packets.read(|segment| self.tally.segment(now, segment))?;
-            self.tally.doubt();
+            self.tally.packets_dropped();
         }
         self.next_batch = Instant::now() + BATCH;
         Ok(())
@@ -133,32 +132,32 @@ impl Watch {
 
     fn look(&mut self) -> io::Result<Traffic> {
         let start = Instant::now();
-        // Packets first: an answer that they show as gone is then in the socket's queue until it has arrived.
+        // Packets first: an answer that they show as sent is then unacknowledged in the socket until it has arrived.
         self.read_packets()?;
         let sockets = self.sock_diag.connections()?;
-        let told = self.packets.as_ref().is_some_and(Packets::is_empty);
-        let traffic = self.tally.look(self.now(), &sockets, told);
+        let all_read = self.packets.as_ref().is_some_and(Packets::is_empty);
+        let traffic = self.tally.look(self.now(), &sockets, all_read);
         let end = Instant::now();
         let rest = (end - start) * REST;
-        self.soonest_look = end + SOON.max(rest);
+        self.earliest_look = end + SHORT.max(rest);
         self.next_look = end + self.pause(&traffic).max(rest);
         Ok(traffic)
     }
 
     fn pause(&self, traffic: &Traffic) -> Duration {
         match (self.packets.is_some(), traffic.busy()) {
-            (false, true) => SOON,
-            (false, false) | (true, true) => LATER,
-            (true, false) => MUCH_LATER,
+            (false, true) => SHORT,
+            (false, false) | (true, true) => MEDIUM,
+            (true, false) => LONG,
         }
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// Without the capability the sockets have to do.
+/// Without `CAP_NET_RAW` only the sockets are watched.
 fn allowed(opened: io::Result<Packets>) -> io::Result<Option<Packets>> {
     match opened {
         Ok(packets) => Ok(Some(packets)),

@@ -1,11 +1,11 @@
-//! Claims that an operator sets by hand, one a container: what `rollout relabel` writes.
+//! Claims that an operator sets by hand with `rollout relabel`, one for each container.
 
 use std::collections::BTreeSet;
 
 use super::{Claim, Effect, Labels, Match, Overlay, Rule};
 
-/// Stands where other keys have a project's name, which begins with a letter or a digit (compose-spec, "name"): claims
-/// by hand come first in the order of keys, so that a rollout's rules win, label by label.
+/// The first part of the key, in place of a project's name. A project's name begins with a letter or a digit (compose-spec,
+/// "name"), so claims by hand come first in the order of keys, and a rollout's rules win, label by label.
 const PREFIX: &str = ".by-hand/";
 const WORDS: &str = "by hand";
 
@@ -15,14 +15,14 @@ impl Claim {
         Self {
             key: key_by_hand(id),
             rollout: WORDS.to_owned(),
-            // No rollout owns it. The epoch is dropped with the container, and ids do not come back.
+            // No rollout owns it, and ids are not used again, so one epoch is enough.
             epoch: 1,
             stage: WORDS.to_owned(),
             rules: vec![Rule::set(Match::Id(id.to_owned()), labels)],
         }
     }
 
-    /// Whether an operator has set it.
+    /// Whether an operator has set the claim.
     pub fn is_by_hand(&self) -> bool {
         is_key(&self.key)
     }
@@ -95,7 +95,7 @@ mod tests {
         }
     }
 
-    fn told(overlay: &Overlay) -> Labels {
+    fn shown(overlay: &Overlay) -> Labels {
         let mut labels = Labels::new();
         overlay.apply("a", &mut labels, false);
         labels
@@ -109,10 +109,10 @@ mod tests {
             let mut by_hand = hiding();
             by_hand.insert("hand".to_owned(), "1".to_owned());
             overlay.set(Claim::by_hand("a", by_hand)).unwrap();
-            let told = told(&overlay);
-            assert_eq!(told[ENABLE], "true", "{project}");
+            let shown = shown(&overlay);
+            assert_eq!(shown[ENABLE], "true", "{project}");
             assert_eq!(
-                (told["hand"].as_str(), told["rollout"].as_str()),
+                (shown["hand"].as_str(), shown["rollout"].as_str()),
                 ("1", "1")
             );
             assert!(!overlay.hides("a", &Labels::new()));

@@ -1,7 +1,7 @@
-//! The control protocol: one JSON line a request and a response, spoken by the CLI over `docker exec`.
+//! The control protocol, which the CLI uses over `docker exec`: one JSON line for a request and one for its response.
 //!
-//! Both sides name their version in each line and work one version apart: fields that are not known are ignored, and a
-//! call that is not known is refused with [`FailureKind::UnknownCall`].
+//! Both sides write their version in each line and work one version apart. Unknown fields are ignored, and an unknown call
+//! is refused with [`FailureKind::UnknownCall`].
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Claim, Overlay};
 
-/// The version of the protocol that this build speaks.
+/// The protocol version of this build.
 pub const VERSION: u32 = 2;
 /// The file name of the control socket in the state directory.
 pub const SOCKET: &str = "control.sock";
@@ -25,7 +25,7 @@ pub struct Request {
     pub call: Call,
 }
 
-/// What the CLI can ask.
+/// A request of the CLI.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
 pub enum Call {
@@ -33,22 +33,23 @@ pub enum Call {
     Hello,
     /// The whole overlay: [`Answer::Overlay`].
     Get,
-    /// Puts a claim in the place of its key's last: [`Answer::Changed`], once it is durable.
+    /// Replaces the claim of its key: [`Answer::Changed`], once it is durable.
     Set { claim: Claim },
-    /// Puts several claims in place in one generation, all or none: [`Answer::Changed`], once they are durable.
+    /// Replaces several claims in one generation, all or none: [`Answer::Changed`], once they are durable.
     SetAll { claims: Vec<Claim> },
     /// Ends a key's claim: [`Answer::Changed`], once it is durable.
     Clear {
         /// `project/service`.
         key: String,
-        /// The owner's.
+        /// The owner's epoch.
         epoch: u64,
     },
     /// The clients of the socket proxy: [`Answer::Readers`].
     Readers,
-    /// A GET near the readers: [`Answer::Fetched`].
+    /// A GET from the network of the readers: [`Answer::Fetched`].
     Fetch {
-        /// `http(s)://<address of a reader that counts>:<port>/…`, the path being below `/api/`, or `/metrics`, or `/ping`.
+        /// `http(s)://<address of a reader whose container is known>:<port>/…` with a path below `/api/`, or `/metrics`, or
+        /// `/ping`.
         url: String,
     },
 }
@@ -88,14 +89,14 @@ pub enum Answer {
     Overlay(Overlay),
     /// To [`Call::Set`], [`Call::SetAll`] and [`Call::Clear`].
     Changed {
-        /// The first generation in which the call holds.
+        /// The first generation with the change.
         generation: u64,
     },
     /// To [`Call::Readers`].
     Readers {
-        /// The generation that a reader's is to be compared with.
+        /// The current generation; each reader has the one of its last list.
         generation: u64,
-        /// All that are remembered, those without an open stream too.
+        /// All that are kept, those without an open stream too.
         readers: Vec<Reader>,
     },
     /// To [`Call::Fetch`].
@@ -130,7 +131,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Whether it can be held to a generation: its stream is open, and its address is a running container's.
+    /// Whether it has to list each generation: its stream is open, and its address is that of a running container.
     pub fn counts(&self) -> bool {
         self.streams > 0 && self.container.is_some()
     }
@@ -145,32 +146,32 @@ pub struct Container {
     pub name: String,
 }
 
-/// What a [`Call::Fetch`] has brought.
+/// The result of a [`Call::Fetch`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fetched {
     pub status: u16,
     /// `content-type` and `x-next-page`, by lower-case name.
     pub headers: std::collections::BTreeMap<String, String>,
-    /// The body; what is not UTF-8 is replaced.
+    /// The body; bytes that are not UTF-8 are replaced.
     pub body: String,
 }
 
-/// Why a call was not done.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub kind: FailureKind,
     pub message: String,
 }
 
-/// Why a call was not done, for programs.
+/// The kind of a failure, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// The key belongs to a later epoch.
     StaleOwner,
-    /// The request makes no sense.
+    /// The request is not valid.
     BadRequest,
-    /// The call is not known to this daemon.
+    /// This daemon does not have the call.
     UnknownCall,
     /// The versions are more than one apart.
     UnsupportedVersion,
@@ -182,7 +183,7 @@ pub enum FailureKind {
     EngineUnreachable,
     /// The overlay could not be written.
     Storage,
-    /// A kind that this build does not know.
+    /// A kind that a later version has added.
     #[serde(other)]
     Other,
 }
@@ -198,7 +199,7 @@ impl FailureKind {
     }
 }
 
-/// Reads a request line; the failure is what to answer.
+/// Reads a request line; a failure is the answer to it.
 pub fn parse(line: &str) -> Result<Call, Failure> {
     #[derive(Deserialize)]
     struct Head {
@@ -344,7 +345,7 @@ mod tests {
 
     const SET: &str = r#"{"control":1,"call":"set","claim":{"key":"shop/web","rollout":"r","epoch":7,"stage":"hold","rules":[{"on":{"id":"a"},"labels":{"traefik.enable":"false"},"health":"healthy"}]}}"#;
 
-    // A call is written as it was read, and a failure is one line.
+    // A call is the same after writing and reading, and a failure is one line.
     fn reads(line: &str) -> Result<(), TestCaseError> {
         match parse(line) {
             Ok(call) => {

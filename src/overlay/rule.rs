@@ -1,4 +1,4 @@
-//! One rule: which containers it is about, and what readers see of them instead of what Docker says.
+//! One rule: which containers it applies to, and what it changes in them for readers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +10,13 @@ pub const ENABLE: &str = "traefik.enable";
 /// Labels of a container, by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// Which containers a rule is about. In JSON: `{"id": "…"}` or `{"label": {"key": "…", "value": "…"}}`.
+/// The containers that a rule applies to. In JSON: `{"id": "…"}` or `{"label": {"key": "…", "value": "…"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Match {
     /// The container with this full id.
     Id(String),
-    /// Every container that Docker itself labels so, those that do not exist yet included.
+    /// Every container with this label in Docker itself, future ones too.
     Label {
         /// A whole label key.
         key: String,
@@ -65,12 +65,12 @@ impl Health {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     Labels {
-        /// Added, or in the place of what Docker or an earlier rule says.
+        /// Added, or replaced if Docker or an earlier rule has the label.
         set: Labels,
-        /// Removed, whether Docker or an earlier rule says them; the same key in `set` wins.
+        /// Removed if Docker or an earlier rule has the label; the same key in `set` wins.
         unset: BTreeSet<String>,
     },
-    /// Holds as long as Docker says `starting`, and never again once Docker has said anything else.
+    /// Applies while Docker reports `starting`, and never again after Docker has reported anything else.
     Health(Health),
     /// The container is in no list and no event, and its inspect answers 404. No later rule ends that.
     Omit,
@@ -100,7 +100,7 @@ impl Rule {
         Self { on, effect }
     }
 
-    /// Whether it changes nothing, as what is left of a rule whose hiding has ended.
+    /// Whether it changes nothing, like the rest of a rule whose hiding has ended.
     pub fn is_empty(&self) -> bool {
         matches!(&self.effect, Effect::Labels { set, unset } if set.is_empty() && unset.is_empty())
     }
@@ -109,12 +109,12 @@ impl Rule {
         matches!(self.effect, Effect::Health(_))
     }
 
-    /// Whether it keeps containers out of Traefik; a later rule may set the label again.
+    /// Whether it hides containers from Traefik by the label; a later rule may set the label again.
     pub fn hides(&self) -> bool {
         self.effect == Effect::Omit || self.label(ENABLE) == Some(Some("false"))
     }
 
-    /// What it makes of a label: `Some(None)` removes it, `None` leaves it as it is.
+    /// The change of a label: `Some(None)` removes it, `None` leaves it unchanged.
     pub(super) fn label(&self, key: &str) -> Option<Option<&str>> {
         let Effect::Labels { set, unset } = &self.effect else {
             return None;
@@ -123,7 +123,7 @@ impl Rule {
         set.get(key).map(|value| Some(value.as_str())).or(removed)
     }
 
-    /// Ends what [`Rule::hides`] says; the rest stays.
+    /// Ends the hiding of [`Rule::hides`]; the rest stays.
     pub(super) fn end_hiding(&mut self) {
         match &mut self.effect {
             Effect::Labels { set, .. } => drop(set.remove(ENABLE)),
@@ -198,7 +198,7 @@ impl Line {
     }
 }
 
-/// Reads the rules of a claim; one line may be several.
+/// Reads the rules of a claim; one object of version 1 may be several rules.
 pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rule>, D::Error> {
     let lines = Vec::<Line>::deserialize(deserializer)?;
     Ok(lines.into_iter().flat_map(Line::rules).collect())

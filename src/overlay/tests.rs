@@ -61,29 +61,29 @@ fn a_container_that_hides_itself_is_not_hidden_by_the_overlay() {
 fn the_later_rule_wins_label_by_label() {
     let first = Rule::set(id("a"), labels([(ENABLE, "false"), ("weight", "9")]));
     let overlay = overlay(vec![first, rule(id("a"), "true")]);
-    let mut told = Labels::new();
-    overlay.apply("a", &mut told, false);
-    assert_eq!(told, labels([(ENABLE, "true"), ("weight", "9")]));
+    let mut shown = Labels::new();
+    overlay.apply("a", &mut shown, false);
+    assert_eq!(shown, labels([(ENABLE, "true"), ("weight", "9")]));
     assert!(!overlay.hides("a", &Labels::new()));
 }
 
 #[test]
-fn a_rule_matches_on_what_docker_says_and_not_on_what_another_rule_told() {
+fn a_rule_matches_dockers_own_labels_and_not_those_of_another_rule() {
     let first = Rule::set(id("a"), labels([("io.rollout.id", "r1")]));
     let overlay = overlay(vec![first, rule(label("r1"), "false")]);
-    let mut told = Labels::new();
-    overlay.apply("a", &mut told, false);
-    assert_eq!(told, labels([("io.rollout.id", "r1")]));
+    let mut shown = Labels::new();
+    overlay.apply("a", &mut shown, false);
+    assert_eq!(shown, labels([("io.rollout.id", "r1")]));
 }
 
 #[test]
 fn a_health_rule_applies_while_docker_says_starting_and_never_again() {
     let mut overlay = overlay(vec![Rule::health(id("a"), Health::Healthy)]);
-    let told = |overlay: &Overlay, starting| overlay.apply("a", &mut Labels::new(), starting);
-    assert_eq!(told(&overlay, true), Some(Health::Healthy));
-    assert_eq!(told(&overlay, false), None);
+    let health = |overlay: &Overlay, starting| overlay.apply("a", &mut Labels::new(), starting);
+    assert_eq!(health(&overlay, true), Some(Health::Healthy));
+    assert_eq!(health(&overlay, false), None);
     assert!(overlay.settle("a", &Labels::new()));
-    assert_eq!(told(&overlay, true), None);
+    assert_eq!(health(&overlay, true), None);
     assert!(!overlay.settle("b", &Labels::new()));
 }
 
@@ -142,7 +142,7 @@ fn showing_ends_the_hiding_of_the_named_containers_and_marks_the_stage() {
 }
 
 #[test]
-fn a_label_is_removed_whether_docker_or_an_earlier_rule_says_it() {
+fn a_label_is_removed_whether_docker_or_an_earlier_rule_has_it() {
     let on = || label("r1");
     let effect = Effect::Labels {
         set: labels([("rule", "b")]),
@@ -150,10 +150,10 @@ fn a_label_is_removed_whether_docker_or_an_earlier_rule_says_it() {
     };
     let first = Rule::set(on(), labels([("weight", "9"), ("own", "1")]));
     let overlay = overlay(vec![first, Rule { on: on(), effect }]);
-    let mut told = labels([("io.rollout.id", "r1"), ("rule", "a"), ("port", "80")]);
-    overlay.apply("a", &mut told, false);
+    let mut shown = labels([("io.rollout.id", "r1"), ("rule", "a"), ("port", "80")]);
+    overlay.apply("a", &mut shown, false);
     assert_eq!(
-        told,
+        shown,
         labels([("io.rollout.id", "r1"), ("rule", "b"), ("own", "1")])
     );
 }
@@ -307,15 +307,15 @@ proptest! {
     }
 
     #[test]
-    fn a_container_is_told_hidden_exactly_if_it_is_hidden(claims in proptest::collection::vec(any_claim(), 0..6), name in "[abc]", value in "[xyz]") {
+    fn a_container_has_the_hiding_label_exactly_if_it_is_hidden(claims in proptest::collection::vec(any_claim(), 0..6), name in "[abc]", value in "[xyz]") {
         let mut overlay = Overlay::default();
         for claim in claims {
             let _ = overlay.set(claim);
         }
         let own = labels([("io.rollout.id", &value)]);
-        let mut told = own.clone();
-        overlay.apply(&name, &mut told, true);
-        let disabled = told.get(ENABLE).is_some_and(|value| value == "false");
+        let mut shown = own.clone();
+        overlay.apply(&name, &mut shown, true);
+        let disabled = shown.get(ENABLE).is_some_and(|value| value == "false");
         let omitted = overlay.omits(&name, &own);
         prop_assert_eq!(disabled || omitted, overlay.hides(&name, &own));
     }

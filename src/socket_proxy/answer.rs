@@ -1,6 +1,6 @@
-//! One request, one answer: asks the engine and tells what the reader's generation says.
+//! Answers one request: asks the engine, and applies the overlay of the reader's generation.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -10,12 +10,13 @@ use hyper::{
 use serde::Serialize;
 
 use super::{
-    daemon::{Daemon, Shown},
+    daemon::Daemon,
     engine::{Ask, Unanswered, encode},
     only,
+    peer::Peer,
     rebuild::{Inspect, Listed, Network, Version},
     request::{self, ApiVersion, Query, Refusal, Route},
-    snapshot::{ConnectionId, List, Reader},
+    snapshot::{List, Reader},
     stream,
 };
 use crate::{
@@ -24,28 +25,6 @@ use crate::{
 };
 
 const API_VERSION: HeaderName = HeaderName::from_static("api-version");
-const MAX_USER_AGENT: usize = 128;
-
-/// One connection of a reader.
-pub struct Peer {
-    /// Unique in this process.
-    pub connection: ConnectionId,
-    /// Without a port.
-    pub address: IpAddr,
-}
-
-impl Peer {
-    /// The reader that a request comes from.
-    pub fn reader(&self, request: &Request<Incoming>) -> Reader {
-        let agent = request.headers().get(header::USER_AGENT);
-        let agent = agent.map(|agent| String::from_utf8_lossy(agent.as_bytes()));
-        let agent = agent.unwrap_or_default();
-        Reader {
-            address: self.address,
-            user_agent: agent.chars().take(MAX_USER_AGENT).collect(),
-        }
-    }
-}
 
 pub async fn answer(
     daemon: &Arc<Daemon>,
@@ -138,7 +117,7 @@ impl Asked<'_> {
         self.daemon.engine.get(ask).await
     }
 
-    // Clients negotiate from this header alone, and ask with HEAD first.
+    // Clients negotiate the version by this header only, and send HEAD first.
     async fn ping(&self) -> Result<Response<Body>, Unanswered> {
         self.daemon.engine.ping().await?;
         let version = self.daemon.engine.versions().await?.api_version;
@@ -154,7 +133,7 @@ impl Asked<'_> {
 
     async fn list(&self, mut query: Query) -> Result<Response<Body>, Unanswered> {
         let _turn = self.daemon.rounds.list().ok_or(Unanswered::Ending)?;
-        let only = &self.daemon.shown.only;
+        let only = &self.daemon.only;
         if let Some(label) = only::filter(only) {
             let labels = query.filters.entry("label".to_owned());
             labels.or_default().insert(label);
@@ -164,19 +143,20 @@ impl Asked<'_> {
         let listed = listed
             .into_iter()
             .filter(|one| only::admits(only, &one.labels));
-        let told: Vec<Listed> = listed.filter_map(|one| one.told(&overlay)).collect();
+        let shown = listed.filter_map(|one| one.for_reader(&overlay));
+        let shown: Vec<Listed> = shown.collect();
         if !self.head {
-            let joined = told.iter().filter_map(Listed::joined).collect();
+            let joined = shown.iter().filter_map(Listed::joined).collect();
             let list = List { overlay, joined };
             let mut snapshots = self.daemon.snapshots.lock().unwrap();
             snapshots.listed(self.peer.connection, &self.reader, list);
         }
-        Ok(json(&told))
+        Ok(json(&shown))
     }
 
-    // Of a list that the engine answers while the generation changes, nobody knows whether it was made before or after:
-    // it may hold a new container that the old generation shows, or lack one that the new generation counts on. So it
-    // is made again, and from then on the generation waits for it.
+    // The engine may make a list before or after a change of the generation that happens meanwhile. The list could contain
+    // a new container that the old generation shows, or lack one that the new generation relies on. So it is made again,
+    // and the next generation waits for it.
     async fn list_of_one_generation(
         &self,
         path: &str,
@@ -210,12 +190,11 @@ impl Asked<'_> {
             Some(list) => (list.overlay.clone(), list.joined.contains(&inspect.id)),
             None => (self.daemon.store.current(), false),
         };
-        let Shown { only, environment } = &self.daemon.shown;
         let labels = &inspect.config.labels;
-        let visible = only::admits(only, labels) && !overlay.omits(&inspect.id, labels);
-        let told = inspect.told(&overlay, *environment);
-        let told = told.filter(|_| visible || joined);
-        Ok(json(&told.ok_or(Unanswered::Missing("container"))?))
+        let listed = only::admits(&self.daemon.only, labels) && !overlay.omits(&inspect.id, labels);
+        let shown = inspect.for_reader(&overlay);
+        let shown = shown.filter(|_| listed || joined);
+        Ok(json(&shown.ok_or(Unanswered::Missing("container"))?))
     }
 
     async fn events(self, query: Query) -> Result<Response<Body>, Unanswered> {

@@ -1,5 +1,5 @@
-//! The other end of `docker exec`: copies standard input to the control socket and its replies to standard output; and
-//! the health check of the image.
+//! `--control`, which `docker exec` runs: copies standard input to the control socket and its replies to standard output.
+//! And `--check`, the health check of the image.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -20,13 +20,13 @@ const CHECK: Duration = Duration::from_secs(5);
 /// The most that the health check reads of an answer, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-/// Passes requests and replies on until standard input ends and the last reply is there.
+/// Copies requests and replies until standard input ends and the last reply has arrived.
 pub fn pass(path: &Path) -> Result<()> {
     let socket = connect(path)?;
     let failed = |error: io::Error| Error::failed(format!("the control socket broke: {error}"));
     let requests = socket.try_clone().map_err(failed)?;
     std::thread::spawn(move || {
-        // An error here shows as the end of the replies.
+        // After an error the replies end.
         let _ = io::copy(&mut io::stdin().lock(), &mut &requests);
         let _ = requests.shutdown(std::net::Shutdown::Write);
     });
@@ -42,12 +42,12 @@ pub fn pass(path: &Path) -> Result<()> {
     Ok(())
 }
 
-// The socket is its owner's alone: without the capability to overrule that, root has to become the owner.
+// Only its owner can use the socket. Root without CAP_DAC_OVERRIDE has to become that user.
 fn connect(path: &Path) -> Result<UnixStream> {
     let mut connected = UnixStream::connect(path);
     let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     if connected.as_ref().is_err_and(denied) && geteuid().is_root() {
-        // The directory is as private as the socket, and its owner is the socket's.
+        // The directory has the same owner and is as private as the socket.
         let owner = std::fs::metadata(path.parent().unwrap_or(path));
         let owner = owner.map(|directory| (directory.gid(), directory.uid()));
         if let Ok((gid, uid)) = owner
@@ -66,9 +66,9 @@ fn connect(path: &Path) -> Result<UnixStream> {
     })
 }
 
-/// Succeeds where the daemon answers on its port and reaches the engine.
+/// Succeeds if the daemon answers on its port and reaches the engine.
 pub fn check(path: &Path, listen: SocketAddr) -> Result<()> {
-    // The daemon knows best where it listens; what this process was told may differ.
+    // The daemon reports where it listens; the arguments of this process may differ.
     let address = hello(path).unwrap_or(listen);
     let failed = |error: io::Error| Error::failed(format!("no answer on {address}: {error}"));
     let mut stream = TcpStream::connect_timeout(&reachable(address), CHECK).map_err(failed)?;
@@ -105,7 +105,7 @@ fn hello(path: &Path) -> Option<SocketAddr> {
     }
 }
 
-// Where a daemon listens on every address, this machine's own is one of them.
+// A daemon that listens on every address listens on loopback too.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

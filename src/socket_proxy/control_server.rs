@@ -1,4 +1,4 @@
-//! Answers the control socket: one call after another on each connection.
+//! Answers the calls on the control socket, one after another on each connection.
 
 use std::{
     fs, io,
@@ -21,12 +21,12 @@ use crate::overlay::{
     control::{self, Answer, Call, Failure, FailureKind, Hello},
 };
 
-/// CLIs at once; more wait.
+/// The connections that are served at once; further ones wait.
 const AT_ONCE: usize = 32;
 /// The longest request, in bytes.
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
 
-/// Takes the socket, in the place of one that nobody answers any more.
+/// Creates the socket, and replaces one on which no process listens.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     if StdUnixStream::connect(path).is_ok() {
         let message = "another socket proxy answers there; two must not share a state directory";
@@ -159,7 +159,7 @@ mod tests {
             Labels,
             control::{Outcome, Response},
         },
-        socket_proxy::{daemon::Shown, engine::Engine, store::Store},
+        socket_proxy::{engine::Engine, store::Store},
     };
 
     #[tokio::test]
@@ -175,7 +175,7 @@ mod tests {
         drop(live);
     }
 
-    // What a connection answers to these bytes, and the daemon behind it.
+    // The replies to these bytes, and the daemon.
     fn answered(bytes: &[u8]) -> (Vec<Response>, Arc<Daemon>) {
         let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         answered_in(&directory.unwrap(), bytes)
@@ -189,11 +189,11 @@ mod tests {
         runtime.block_on(async {
             let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
             let store = Store::open(directory.path()).unwrap();
-            let daemon = Daemon::new(engine, store, Shown::default(), ([127, 0, 0, 1], 0).into());
+            let daemon = Daemon::new(engine, store, Vec::new(), ([127, 0, 0, 1], 0).into());
             let (ours, theirs) = UnixStream::pair().unwrap();
             let (mut read, mut write) = ours.into_split();
             let ask = async move {
-                // One that is refused is closed at once.
+                // A refused connection is closed before everything is written.
                 let _ = write.write_all(bytes).await;
             };
             let mut replies = String::new();

@@ -1,4 +1,4 @@
-//! What every part of the daemon shares.
+//! The state that all parts of the daemon share.
 
 use std::{
     collections::HashMap,
@@ -17,35 +17,26 @@ use super::{
 };
 use crate::overlay::control;
 
-/// What readers see of the engine, apart from the overlay.
-#[derive(Debug, Default)]
-pub struct Shown {
-    /// Limits of which any is enough; without one every container is seen.
-    pub only: Vec<Wanted>,
-    /// Whether inspect answers hold the environment.
-    pub environment: bool,
-}
-
 pub struct Daemon {
     pub engine: Engine,
-    /// What readers are told instead.
+    /// The overlay.
     pub store: Store,
-    /// Who reads, and which generation.
+    /// The readers, and the generation that each one sees.
     pub snapshots: Mutex<Snapshots>,
-    /// Who is in the middle of reading.
+    /// The readers that are between a list and their last inspect.
     pub rounds: Rounds,
     pub connections: Quota,
     pub streams: Quota,
-    /// Refusals that have been logged.
+    /// The refusals that were logged.
     pub refusals: Mutex<RefusalLog>,
-    pub shown: Shown,
+    /// The labels of `--only`, of which any is enough; if there is none, readers see every container.
+    pub only: Vec<Wanted>,
     /// Where readers connect.
     pub listen: SocketAddr,
 }
 
 impl Daemon {
-    /// Wires the parts; nothing runs yet.
-    pub fn new(engine: Engine, store: Store, shown: Shown, listen: SocketAddr) -> Arc<Self> {
+    pub fn new(engine: Engine, store: Store, only: Vec<Wanted>, listen: SocketAddr) -> Arc<Self> {
         Arc::new(Self {
             engine,
             store,
@@ -54,7 +45,7 @@ impl Daemon {
             connections: Quota::new(CONNECTIONS, ALL_CONNECTIONS),
             streams: Quota::new(STREAMS, ALL_CONNECTIONS / 4),
             refusals: Mutex::default(),
-            shown,
+            only,
             listen,
         })
     }
@@ -67,8 +58,8 @@ impl Daemon {
         }
     }
 
-    /// Every reader, with the running container that has its address. The engine is asked only about a reader that has
-    /// opened its first event stream since the last call.
+    /// Every reader, with the running container that has its address. Asks the engine only if a reader has opened its first
+    /// event stream since the last call.
     pub async fn readers(&self) -> Result<Vec<control::Reader>, Unanswered> {
         if self.snapshots.lock().unwrap().has_unknown() {
             let running: Vec<Listed> = self.engine.get(Ask::plain("/containers/json")).await?;

@@ -1,4 +1,4 @@
-//! Asks the engine: requests made of parsed parts alone, in an API version that the engine knows.
+//! Sends requests to the engine: built only from parsed parts, in an API version that the engine supports.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -15,29 +15,29 @@ use crate::docker_http::{BoxError, Endpoint, Upstream, empty};
 
 /// The longest time for one answer; a list of thousands of containers on a busy machine takes seconds.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Requests at once; readers beyond it wait.
+/// The requests that run at once; further ones wait.
 const AT_ONCE: usize = 64;
 
-/// One engine, and what it said of its versions.
+/// One engine, and the API versions that it reports.
 pub struct Engine {
     upstream: Upstream,
     versions: Mutex<Option<Version>>,
     turns: Semaphore,
 }
 
-/// Why there is no answer to pass on.
+/// Why there is no answer for the reader.
 #[derive(Debug, thiserror::Error)]
 pub enum Unanswered {
-    /// The engine says that there is no such thing.
+    /// The engine has no such object.
     #[error("no such {0}")]
     Missing(&'static str),
     /// The engine refused or failed.
     #[error("the engine answered {0}")]
     Refused(StatusCode),
-    /// There is no engine, or it does not answer in time, or not in JSON.
+    /// The engine cannot be reached, or does not answer in time, or not in JSON.
     #[error("cannot reach the Docker engine: {0}")]
     Unreachable(String),
-    /// Asked of a daemon that is about to end.
+    /// The daemon is ending.
     #[error("the socket proxy is ending")]
     Ending,
 }
@@ -55,19 +55,19 @@ impl Unanswered {
     }
 }
 
-/// What is asked of the engine; `kind` names it where it is missing.
+/// A request to the engine. `kind` is what the message calls a missing object.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// The version that the reader asked for.
+    /// The API version that the reader uses.
     pub version: Option<ApiVersion>,
-    /// From behind the version on, query included.
+    /// The path after the version, with the query.
     pub path: &'a str,
     /// `container`, `network`.
     pub kind: &'static str,
 }
 
 impl<'a> Ask<'a> {
-    /// Asks in the engine's newest version.
+    /// A request in the engine's newest version.
     pub fn plain(path: &'a str) -> Self {
         Self {
             version: None,
@@ -87,7 +87,7 @@ impl Engine {
         }
     }
 
-    /// GETs JSON; fields that `T` does not name are not kept.
+    /// GETs JSON; fields that `T` does not name are dropped.
     pub async fn get<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, Unanswered> {
         let path = self.path(ask).await?;
         decode(self.raw(&path).await?, ask.kind)
@@ -115,7 +115,7 @@ impl Engine {
         }
     }
 
-    /// The engine's versions, asked once and again after [`Engine::forget_versions`].
+    /// The engine's versions, read once and again after [`Engine::forget_versions`].
     pub async fn versions(&self) -> Result<Version, Unanswered> {
         let known = self.versions.lock().unwrap().clone();
         if let Some(version) = known {
@@ -126,7 +126,7 @@ impl Engine {
         Ok(version)
     }
 
-    /// Another engine may answer from here on.
+    /// To be called when another engine may answer from now on.
     pub fn forget_versions(&self) {
         *self.versions.lock().unwrap() = None;
     }
@@ -162,14 +162,14 @@ fn decode<T: DeserializeOwned>(
     }
 }
 
-/// The nearest version that the engine speaks. Traefik 3.0 to 3.6.0 asks for 1.24, which Engine 29 refuses.
+/// The nearest version that the engine supports. Traefik 3.0 to 3.6.0 uses 1.24, which Engine 29 refuses.
 fn clamp(asked: ApiVersion, engine: &Version) -> ApiVersion {
     let newest = parse_version(&engine.api_version).unwrap_or(asked);
     let oldest = parse_version(&engine.min_api_version).unwrap_or((1, 12));
     asked.min(newest).max(oldest.min(newest))
 }
 
-/// Serialises what was rebuilt; our own types always can be.
+/// Serialises a rebuilt answer; this cannot fail for our own types.
 pub fn encode(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Events: which of Docker's pass, made anew, and the one that says "read again". Pure.
+//! Events: rebuilds those of Docker's that readers may see, and builds the nudge, which makes a reader list again. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -15,28 +15,28 @@ use super::{
 };
 use crate::overlay::{Labels, Overlay};
 
-/// The longest line of the engine's stream, in bytes; an event carries all labels of its container.
+/// The longest line of the engine's stream, in bytes. An event contains all labels of its container.
 pub const MAX_LINE: usize = 1024 * 1024;
-/// Events that wait for a slow reader; more fall together into one that says "read again".
+/// Events that wait for a slow reader; more of them are replaced by one nudge.
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 
-/// Containers whose last verdict is remembered at once.
+/// Containers whose last health event is kept.
 const MAX_VERDICTS: usize = 4096;
 
-/// Actions that pass besides `health_status…`.
+/// The actions that pass, and `health_status…`.
 const PASSING: [&str; 4] = ["start", "die", "stop", "destroy"];
 const HEALTH: &str = "health_status";
-/// What Podman calls some of them, in the stream or in filters alone, and what they are here.
+/// Podman's names of some actions, in the stream or only in filters, and Docker's names.
 const ALIASES: [(&str, &str); 2] = [("died", "die"), ("remove", "destroy")];
 
-/// One event of a container that may be passed on.
+/// An event of a container, with an action that passes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event {
     /// `start`, `die`, `stop`, `destroy` or `health_status…`.
     pub action: String,
     pub id: String,
-    /// The container's labels, and what Docker adds to them, such as `name`.
+    /// The container's labels, and further attributes from Docker, such as `name`.
     pub attributes: Labels,
     time: i64,
     time_nano: i64,
@@ -64,7 +64,7 @@ impl Event {
             time: i64,
             #[serde(rename = "timeNano", default)]
             time_nano: i64,
-            /// Podman's verdict, which Docker writes behind the action.
+            /// The health as Podman writes it; Docker appends it to the action.
             #[serde(rename = "HealthStatus", default)]
             verdict: String,
         }
@@ -90,7 +90,7 @@ impl Event {
         is_health(&self.action)
     }
 
-    /// Whether a reader loses a server by it, while others of the same service run hidden that could take over.
+    /// Whether a reader loses a server by this event while hidden containers of the same service could take over.
     pub fn is_a_loss_that_may_be_made_good(&self, overlay: &Overlay) -> bool {
         let ends = matches!(self.action.as_str(), "die" | "stop" | "destroy");
         let ails = self.action == "health_status: unhealthy";
@@ -99,29 +99,28 @@ impl Event {
             && service_key(&self.attributes).is_some_and(|key| overlay.may_fall_back(&key))
     }
 
-    /// Whether it says no more than that a container is still starting, as Podman does of each check that fails then.
+    /// Whether it only reports that a container is still starting; Podman sends that for each check that fails meanwhile.
     pub fn is_undecided(&self) -> bool {
         self.is_health() && self.action.ends_with(": starting")
     }
 
-    /// What a reader is told; `None` where it must not know or need not.
-    ///
-    /// An event of a hidden container would only use up Traefik's throttle slot.
-    pub fn told(&self, overlay: &Overlay) -> Option<Bytes> {
-        let secret = self.attributes.contains_key(OWN) || overlay.hides(&self.id, &self.attributes);
+    /// The event as readers see it; `None` for rollout's own containers and for hidden ones, whose events would only use up
+    /// Traefik's throttle slot.
+    pub fn for_reader(&self, overlay: &Overlay) -> Option<Bytes> {
+        let hidden = self.attributes.contains_key(OWN) || overlay.hides(&self.id, &self.attributes);
         let name = self.attributes.get("name").map_or("", String::as_str);
-        (!secret).then(|| encode(&self.action, &self.id, name, self.time, self.time_nano))
+        (!hidden).then(|| encode(&self.action, &self.id, name, self.time, self.time_nano))
     }
 }
 
-/// What has been told of each container's health. Podman tells of every check that runs, and each would use up a slot of
+/// The last health event of each container. Podman sends one for every check that runs, and each would use up a slot of
 /// Traefik's throttle.
 #[derive(Debug, Default)]
 pub struct Verdicts(HashMap<String, String>);
 
 impl Verdicts {
-    /// Whether an event says anything that the one before it has not said.
-    pub fn is_news(&mut self, event: &Event) -> bool {
+    /// Whether an event differs from the container's last one.
+    pub fn is_new(&mut self, event: &Event) -> bool {
         if !event.is_health() {
             self.0.remove(&event.id);
             return true;
@@ -134,7 +133,7 @@ impl Verdicts {
     }
 }
 
-// The word alone, or with Docker's verdict behind it; never more.
+// The action alone, or with Docker's health after it; nothing else.
 fn is_health(action: &str) -> bool {
     action.strip_prefix(HEALTH).is_some_and(|rest| {
         rest.is_empty()
@@ -144,7 +143,7 @@ fn is_health(action: &str) -> bool {
     })
 }
 
-/// An event of no container that makes a reader read again.
+/// A nudge: an event of no real container, which makes a reader list again.
 pub fn nudge(now: SystemTime) -> Bytes {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let nanos = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
@@ -160,7 +159,7 @@ pub fn nudge(now: SystemTime) -> Bytes {
 
 fn encode(action: &str, id: &str, name: &str, time: i64, time_nano: i64) -> Bytes {
     #[derive(Serialize)]
-    struct Told<'a> {
+    struct Shown<'a> {
         status: &'a str,
         id: &'a str,
         #[serde(rename = "Type")]
@@ -174,7 +173,7 @@ fn encode(action: &str, id: &str, name: &str, time: i64, time_nano: i64) -> Byte
         #[serde(rename = "timeNano")]
         time_nano: i64,
     }
-    let told = Told {
+    let shown = Shown {
         status: action,
         id,
         kind: "container",
@@ -184,19 +183,19 @@ fn encode(action: &str, id: &str, name: &str, time: i64, time_nano: i64) -> Byte
         time,
         time_nano,
     };
-    let mut line = super::engine::encode(&told);
+    let mut line = super::engine::encode(&shown);
     line.push(b'\n');
     line.into()
 }
 
-/// Narrows a reader's query to events that can pass; false where it wants none of a container's.
+/// Narrows a reader's query to events that can pass; false if it includes no events of containers.
 pub fn narrow(query: &mut Query) -> bool {
     let filters: &mut Filters = &mut query.filters;
     let wanted = filters
         .get("type")
         .is_none_or(|kinds| kinds.contains("container"));
     filters.insert("type".to_owned(), ["container".to_owned()].into());
-    // The engine writes three events for each health check that runs.
+    // The engine sends three events for each health check that runs.
     let passing = || PASSING.into_iter().chain([HEALTH]);
     filters
         .entry("event".to_owned())
@@ -204,7 +203,7 @@ pub fn narrow(query: &mut Query) -> bool {
     wanted
 }
 
-/// Actions as a filter names them to whichever engine.
+/// The names of the actions in a filter, for Docker and for Podman.
 pub fn with_aliases<'a>(actions: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
     let alias = |action: &'a str| {
         let aliases = ALIASES.iter().filter(move |(_, own)| *own == action);
@@ -213,7 +212,7 @@ pub fn with_aliases<'a>(actions: impl Iterator<Item = &'a str>) -> BTreeSet<Stri
     actions.flat_map(alias).map(str::to_owned).collect()
 }
 
-/// What waits for one reader; never grows beyond its bounds.
+/// The bounded queue of one reader.
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: VecDeque<Bytes>,
@@ -221,7 +220,6 @@ pub struct Queue {
     nudge: bool,
 }
 
-/// What a reader gets next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     Event(Bytes),
@@ -229,7 +227,7 @@ pub enum Next {
 }
 
 impl Queue {
-    /// Adds an event; where there are too many, all of them become one nudge.
+    /// Adds an event; one nudge replaces all of them if there are too many.
     pub fn push(&mut self, event: Bytes) {
         if self.waiting.len() == MAX_WAITING || self.bytes + event.len() > MAX_WAITING_BYTES {
             *self = Self::default();
@@ -240,7 +238,7 @@ impl Queue {
         self.waiting.push_back(event);
     }
 
-    /// Adds a nudge; several are one.
+    /// Adds a nudge, unless one is queued.
     pub fn nudge(&mut self) {
         self.nudge = true;
     }
@@ -258,7 +256,7 @@ impl Queue {
     }
 }
 
-/// The `project/service` of a container that Compose made, one-off runs aside.
+/// The `project/service` of a container that Compose created, except for one-off containers.
 pub fn service_key(labels: &BTreeMap<String, String>) -> Option<String> {
     let one_off = labels.get("com.docker.compose.oneoff");
     let project = labels.get("com.docker.compose.project")?;

@@ -24,13 +24,16 @@ fn event(action: &str) -> Option<Event> {
 
 #[test]
 fn an_event_is_made_anew_with_the_name_alone() {
-    let told = event("start").unwrap().told(&Overlay::default()).unwrap();
-    assert!(told.ends_with(b"\n"));
+    let shown = event("start")
+        .unwrap()
+        .for_reader(&Overlay::default())
+        .unwrap();
+    assert!(shown.ends_with(b"\n"));
     let expected = json!({
         "status": "start", "id": "a", "Type": "container", "Action": "start",
         "Actor": {"ID": "a", "Attributes": {"name": "web-1"}}, "scope": "local", "time": 5, "timeNano": 5_000_000_001_i64,
     });
-    assert_eq!(serde_json::from_slice::<Value>(&told).unwrap(), expected);
+    assert_eq!(serde_json::from_slice::<Value>(&shown).unwrap(), expected);
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn a_check_that_says_what_the_one_before_it_said_is_no_news() {
         (event("health_status").unwrap(), true),
     ];
     for (number, (event, news)) in said.into_iter().enumerate() {
-        assert_eq!(verdicts.is_news(&event), news, "{number}");
+        assert_eq!(verdicts.is_new(&event), news, "{number}");
     }
 }
 
@@ -155,14 +158,14 @@ fn events_of_hidden_and_of_own_containers_do_not_pass() {
         key: "io.rollout.id".to_owned(),
         value: "r1".to_owned(),
     });
-    let told = |attributes| {
+    let shown = |attributes| {
         Event::parse(&line("start", attributes))
             .unwrap()
-            .told(&overlay)
+            .for_reader(&overlay)
     };
-    assert!(told(json!({"io.rollout.id": "r1"})).is_none());
-    assert!(told(json!({"io.rollout.role": "lock"})).is_none());
-    assert!(told(json!({"io.rollout.id": "r2"})).is_some());
+    assert!(shown(json!({"io.rollout.id": "r1"})).is_none());
+    assert!(shown(json!({"io.rollout.role": "lock"})).is_none());
+    assert!(shown(json!({"io.rollout.id": "r2"})).is_some());
 }
 
 #[test]
@@ -237,18 +240,19 @@ const SAMPLE: &str = r#"{"status":"health_status: healthy","Type":"container","A
 
 // What passes is one line with nothing but the named fields.
 fn passes(line: &str) -> Result<(), TestCaseError> {
-    let Some(told) = Event::parse(line).and_then(|event| event.told(&Overlay::default())) else {
+    let Some(shown) = Event::parse(line).and_then(|event| event.for_reader(&Overlay::default()))
+    else {
         return Ok(());
     };
     prop_assert_eq!(
-        told.iter().position(|byte| *byte == b'\n'),
-        Some(told.len() - 1)
+        shown.iter().position(|byte| *byte == b'\n'),
+        Some(shown.len() - 1)
     );
-    let told: Value = serde_json::from_slice(&told).unwrap();
-    let action = told["Action"].as_str().unwrap();
+    let shown: Value = serde_json::from_slice(&shown).unwrap();
+    let action = shown["Action"].as_str().unwrap();
     prop_assert!(PASSING.contains(&action) || is_health(action), "{}", action);
-    prop_assert_eq!(told.as_object().unwrap().len(), 8);
-    prop_assert_eq!(told["Actor"]["Attributes"].as_object().unwrap().len(), 1);
+    prop_assert_eq!(shown.as_object().unwrap().len(), 8);
+    prop_assert_eq!(shown["Actor"]["Attributes"].as_object().unwrap().len(), 1);
     Ok(())
 }
 
@@ -284,8 +288,8 @@ fn verdicts_on_ever_new_containers_do_not_fill_the_memory() {
             id: id.to_string(),
             ..event("health_status: healthy").unwrap()
         };
-        assert!(verdicts.is_news(&event));
-        assert!(!verdicts.is_news(&event));
+        assert!(verdicts.is_new(&event));
+        assert!(!verdicts.is_new(&event));
         assert!(verdicts.0.len() <= MAX_VERDICTS);
     }
 }

@@ -1,4 +1,4 @@
-//! An HTTP GET for a CLI that is far away: Traefik's API, metrics or ping, of a reader that counts.
+//! An HTTP GET for a CLI on another machine: Traefik's API, metrics or ping, of a reader whose container is known.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::OnceLock, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::overlay::control::{Failure, FailureKind, Fetched, Reader};
 const MAX_BODY: usize = 16 * 1024 * 1024;
 /// From the request to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// What passes besides the body.
+/// The headers that are returned.
 const HEADERS: [&str; 2] = ["content-type", "x-next-page"];
 
 /// Fetches a URL of one of these readers.
@@ -80,13 +80,13 @@ fn headers(response: &Response) -> BTreeMap<String, String> {
 fn client() -> Result<&'static Client, String> {
     static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
     let client = CLIENT.get_or_init(|| {
-        // Another part of the program may have installed it.
+        // It may be installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Client::builder()
             .redirect(Policy::none())
             .no_proxy()
             .timeout(TIMEOUT)
-            // The host is an address, and Traefik's own certificate is made by itself.
+            // The host is an address, and Traefik's default certificate is self-signed.
             .tls_danger_accept_invalid_certs(true)
             .build()
             .map_err(reason)

@@ -30,11 +30,11 @@ async fn read(
         let id = listed["Id"].as_str().unwrap();
         let path = format!("/v1.24/containers/{id}/json");
         let (status, container) = other.as_mut().unwrap_or(connection).get(&path).await;
-        let told = |labels: &serde_json::Value| labels.get(ENABLE).cloned();
+        let enabled = |labels: &serde_json::Value| labels.get(ENABLE).cloned();
         if status == StatusCode::OK {
-            let inspected = told(&container["Config"]["Labels"]);
+            let inspected = enabled(&container["Config"]["Labels"]);
             assert_eq!(
-                told(&listed["Labels"]),
+                enabled(&listed["Labels"]),
                 inspected,
                 "list and inspect differ on {id}"
             );

@@ -1,4 +1,4 @@
-//! How much one peer may take: connections, event streams, and lines in the log.
+//! Limits for each peer: connections, event streams, and lines in the log.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 pub const CONNECTIONS: usize = 64;
 /// Event streams of one peer.
 pub const STREAMS: usize = 8;
-/// Connections in all: with one more to the engine for each, still under the usual 1024 open files.
+/// Connections in total. With a connection to the engine for each, this stays below the usual limit of 1024 open files.
 pub const ALL_CONNECTIONS: usize = 384;
 
 #[derive(Clone)]
@@ -23,20 +23,20 @@ pub struct Quota {
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// One that is counted, until it is dropped.
+/// Counts as one until it is dropped.
 pub struct Permit {
     peer: IpAddr,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 impl Quota {
-    /// So many for each peer, and so many in all.
+    /// A limit for each peer, and one for all together.
     pub fn new(each: usize, all: usize) -> Self {
         let taken = Arc::default();
         Self { each, all, taken }
     }
 
-    /// Counts one more, if there is room.
+    /// Counts one more; `None` if a limit is reached.
     pub fn take(&self, peer: IpAddr) -> Option<Permit> {
         let mut taken = self.taken.lock().unwrap();
         if taken.values().sum::<usize>() >= self.all {
@@ -64,7 +64,7 @@ impl Drop for Permit {
     }
 }
 
-/// Which refusals are worth a line: each peer and path once a minute.
+/// Chooses the refusals to log: each peer and path once a minute.
 #[derive(Default)]
 pub struct RefusalLog {
     logged: HashMap<(IpAddr, String), Instant>,
@@ -75,7 +75,7 @@ impl RefusalLog {
     const MOST: usize = 512;
     const LONGEST_PATH: usize = 200;
 
-    /// The path to log, shortened; `None` where this has been said, or where too much has been.
+    /// The path to log, shortened; `None` if it was logged already, or if too much was.
     pub fn admit(&mut self, peer: IpAddr, path: &str) -> Option<String> {
         let now = Instant::now();
         let path: String = path.chars().take(Self::LONGEST_PATH).collect();

@@ -1,6 +1,6 @@
-//! `--only`: which containers readers see at all. Others are in no list and no event, and an inspect answers 404. Pure.
+//! `--only`: the containers that readers see. Others are in no list and no event, and an inspect answers 404. Pure.
 //!
-//! Matches Docker's own labels, never the overlay's: what is hidden for a while still belongs to its reader.
+//! Matches Docker's own labels, never the overlay's: readers also see containers that the overlay hides from Traefik.
 
 use std::{fmt, str::FromStr};
 
@@ -58,8 +58,8 @@ fn is_true(value: &str) -> bool {
     ["1", "t", "T", "true", "True", "TRUE"].contains(&value)
 }
 
-/// The engine's filter that leaves out what a single limit does not let through; several limits are no filter, of which
-/// all would have to match. `traefik.enable` has several spellings of one value.
+/// A filter with which the engine itself leaves out other containers. Only a single limit has one, because the engine
+/// requires all filters to match; and `traefik.enable` has none, because one value has several spellings.
 pub fn filter(wanted: &[Wanted]) -> Option<String> {
     match wanted {
         [one] if one.label == ENABLE => Some(one.label.clone()),
@@ -68,7 +68,7 @@ pub fn filter(wanted: &[Wanted]) -> Option<String> {
     }
 }
 
-/// Whether these limits, of which any is enough, let a container with these labels through.
+/// Whether readers see a container with these labels: any of the limits is enough.
 pub fn admits(wanted: &[Wanted], labels: &Labels) -> bool {
     wanted.is_empty() || wanted.iter().any(|wanted| wanted.matches(labels))
 }

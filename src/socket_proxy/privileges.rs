@@ -1,4 +1,4 @@
-//! Starts as root only to learn the engine socket's group, and goes on as an ordinary user in it.
+//! Drops root: reads the group of the engine's socket, and continues as an ordinary user in that group.
 
 use std::{
     fs, io,
@@ -8,15 +8,15 @@ use std::{
 
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 
-/// The user and group that the daemon goes on as; what distroless images call `nonroot`.
+/// The user and group of the daemon; distroless images call it `nonroot`.
 const ORDINARY: u32 = 65532;
-/// Linux capabilities that dropping takes, by number: CHOWN, SETGID, SETUID (linux/capability.h).
+/// The Linux capabilities that dropping root requires: CHOWN, SETGID, SETUID (linux/capability.h).
 const NEEDED: [(u32, &str); 3] = [(0, "CHOWN"), (6, "SETGID"), (7, "SETUID")];
 
-/// Drops root's rights where that is possible; must be called while the process has one thread.
+/// Drops root if possible; must be called while the process has one thread.
 ///
-/// Done by an operator's `user:` already, it changes nothing. Where it cannot be done, the daemon goes on as root and
-/// says why: traffic matters more.
+/// Changes nothing if `user:` of the Compose file sets another user. If it is not possible, the daemon continues as root and
+/// logs why, because readers need it.
 pub fn drop_root(socket: &Path, state: &Path) {
     if !geteuid().is_root() {
         return;
@@ -27,7 +27,7 @@ pub fn drop_root(socket: &Path, state: &Path) {
     }
 }
 
-// The group to join, or why nothing may be dropped.
+// The group to join, or why root cannot be dropped.
 fn plan(socket: &Path) -> Result<u32, String> {
     let path = socket.display();
     let socket = fs::metadata(socket).map_err(|error| format!("cannot see {path}: {error}"))?;
@@ -65,10 +65,10 @@ fn become_ordinary(group: u32, state: &Path) -> Result<u32, String> {
     Ok(group)
 }
 
-// Links are not followed: what they point at is not the daemon's to give away.
+// Does not follow links, which may point outside the state directory.
 fn give_away(state: &Path) -> io::Result<()> {
     fs::create_dir_all(state)?;
-    // Root without DAC_OVERRIDE cannot even list a private directory of the user that an earlier start gave it to.
+    // Root without CAP_DAC_OVERRIDE cannot list the directory if an earlier start gave it to the ordinary user.
     chown(state, Some(0), Some(0))?;
     for entry in fs::read_dir(state)? {
         lchown(entry?.path(), Some(ORDINARY), Some(ORDINARY))?;
@@ -100,7 +100,7 @@ mod tests {
             given.unwrap();
             assert_eq!(link.uid(), ORDINARY);
         } else {
-            // Without root's rights nothing can be given away at all.
+            // Without root no owner can be changed.
             assert_eq!(given.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
             assert_eq!(link.uid(), owner);
         }

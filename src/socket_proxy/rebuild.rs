@@ -1,6 +1,6 @@
-//! Answers made anew from the fields named here; whatever Docker says besides is not even kept. Pure.
+//! Rebuilds answers from the fields named here; all other fields of Docker's answers are dropped. Pure.
 //!
-//! The fields are those that Traefik reads (`pkg/provider/docker/shared.go`, v3.7) and what identifies a thing.
+//! The fields are those that Traefik reads (`pkg/provider/docker/shared.go`, v3.7), and ids and names.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::overlay::{Health, Labels, Overlay};
 pub const OWN: &str = "io.rollout.role";
 /// Traefik's label for containers that are routed although they do not run.
 const ALLOW_NON_RUNNING: &str = "traefik.docker.allownonrunning";
-/// A digest of secrets: a weak one could be guessed from it.
+/// A digest of secrets, from which a weak secret could be guessed.
 pub const DIGEST: &str = crate::model::label::DIGEST;
 
 // Docker writes null for what is empty.
@@ -59,7 +59,7 @@ docker!(
 );
 
 docker!(
-    /// Traefik cannot do without it, whatever the container.
+    /// Traefik needs it for every container.
     State {
         status: String,
         running: bool,
@@ -72,22 +72,18 @@ docker!(
 );
 
 docker!(
-    /// Without the log, which holds what the check printed.
+    /// Without the log, which contains the output of the check.
     HealthState { status: String }
 );
 
 docker!(
-    /// The network mode alone: mounts and limits are here too.
+    /// Without mounts and limits.
     HostConfig { network_mode: String }
 );
 
 docker!(
-    /// The labels; the environment only where it was asked for by `--expose env`.
-    Config {
-        labels: Labels,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        env: Option<Vec<String>>,
-    }
+    /// The labels alone: the environment and the command often contain secrets.
+    Config { labels: Labels }
 );
 
 docker!(
@@ -161,8 +157,8 @@ docker!(
 );
 
 impl Inspect {
-    /// What a reader is told; `None` for rollout's own containers.
-    pub fn told(mut self, overlay: &Overlay, environment: bool) -> Option<Self> {
+    /// The container as readers see it; `None` for rollout's own containers.
+    pub fn for_reader(mut self, overlay: &Overlay) -> Option<Self> {
         if self.config.labels.contains_key(OWN) {
             return None;
         }
@@ -172,16 +168,15 @@ impl Inspect {
         if let (Some(health), Some(state)) = (health, &mut self.state.health) {
             state.status = health.as_str().to_owned();
         }
-        self.config.env = self.config.env.filter(|_| environment);
         Some(self)
     }
 
-    /// Whether Docker waits for the first health check to pass.
+    /// Whether the first health check has not passed yet.
     pub fn starting(&self) -> bool {
         self.health() == Some(Health::Starting.as_str())
     }
 
-    /// Whether Docker has come to a verdict on its health.
+    /// Whether Docker has a result of its health check.
     pub fn checked(&self) -> bool {
         let verdicts = [Health::Healthy, Health::Unhealthy].map(Health::as_str);
         self.health()
@@ -195,21 +190,21 @@ impl Inspect {
 }
 
 impl Listed {
-    /// What a reader is told; `None` for rollout's own containers, omitted ones, and those that Traefik would inspect
-    /// and then drop.
-    pub fn told(mut self, overlay: &Overlay) -> Option<Self> {
+    /// The container as readers see it; `None` for rollout's own containers, omitted ones, and those that Traefik would
+    /// inspect and then drop.
+    pub fn for_reader(mut self, overlay: &Overlay) -> Option<Self> {
         const STARTING: &str = "(health: starting)";
         if self.labels.contains_key(OWN) || overlay.omits(&self.id, &self.labels) {
             return None;
         }
         self.labels.remove(DIGEST);
         let starting = self.status.ends_with(STARTING);
-        let told = match overlay.apply(&self.id, &mut self.labels, starting) {
+        let health = match overlay.apply(&self.id, &mut self.labels, starting) {
             Some(Health::Healthy) => "(healthy)",
             Some(Health::Unhealthy) => "(unhealthy)",
             Some(Health::Starting) | None => STARTING,
         };
-        self.status = self.status.replace(STARTING, told);
+        self.status = self.status.replace(STARTING, health);
         self.may_be_kept().then_some(self)
     }
 
@@ -219,8 +214,8 @@ impl Listed {
         mode.map(str::to_owned)
     }
 
-    // Traefik drops a container that does not run unless this label is true (`keepContainer`, v3.6); what another value
-    // means is left to it. The start event of a container makes readers list again.
+    // Traefik drops a container that does not run, unless this label is true (`keepContainer`, v3.6); Traefik itself
+    // decides what another value means. When a container starts, its event makes readers list again.
     fn may_be_kept(&self) -> bool {
         let ended = ["created", "exited", "dead"].contains(&self.state.as_str());
         let allowed = |key: &String| key.eq_ignore_ascii_case(ALLOW_NON_RUNNING);

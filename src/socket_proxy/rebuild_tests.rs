@@ -1,4 +1,4 @@
-//! No field but the named ones ever survives.
+//! Only the named fields remain in an answer.
 
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
@@ -46,7 +46,7 @@ fn inspect() -> Inspect {
 
 #[test]
 fn an_inspected_container_keeps_what_traefik_reads_and_nothing_else() {
-    let told = inspect().told(&Overlay::default(), false);
+    let shown = inspect().for_reader(&Overlay::default());
     let expected = json!({
         "Id": "a", "Name": "/web-1", "Created": "",
         "State": {"Status": "running", "Running": true, "Paused": false, "Restarting": false, "Dead": false,
@@ -57,74 +57,66 @@ fn an_inspected_container_keeps_what_traefik_reads_and_nothing_else() {
             "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}], "81/tcp": null},
             "Networks": {"net": {"NetworkID": "n", "IPAddress": "10.0.0.2", "GlobalIPv6Address": ""}}},
     });
-    assert_eq!(serde_json::to_value(told).unwrap(), expected);
+    assert_eq!(serde_json::to_value(shown).unwrap(), expected);
 }
 
 #[test]
-fn the_environment_passes_only_where_it_was_opened() {
-    let told = inspect().told(&Overlay::default(), true).unwrap();
-    assert_eq!(told.config.env, Some(vec!["KEY=SECRET".to_owned()]));
-    let text = serde_json::to_string(&told).unwrap();
-    assert_eq!(text.matches("SECRET").count(), 1);
-}
-
-#[test]
-fn an_inspected_container_is_told_with_the_labels_and_health_of_the_overlay() {
-    let told = inspect()
-        .told(&starting(Some(Health::Healthy)), false)
+fn an_inspected_container_has_the_labels_and_health_of_the_overlay() {
+    let shown = inspect()
+        .for_reader(&starting(Some(Health::Healthy)))
         .unwrap();
-    assert_eq!(told.config.labels[ENABLE], "false");
-    assert_eq!(told.state.health.unwrap().status, "healthy");
+    assert_eq!(shown.config.labels[ENABLE], "false");
+    assert_eq!(shown.state.health.unwrap().status, "healthy");
 }
 
 #[test]
-fn a_container_without_a_health_check_is_given_none() {
+fn a_container_without_a_health_check_gets_none() {
     let mut container = inspect();
     container.state.health = None;
-    let told = container
-        .told(&starting(Some(Health::Healthy)), false)
+    let shown = container
+        .for_reader(&starting(Some(Health::Healthy)))
         .unwrap();
-    assert_eq!(told.state.health, None);
+    assert_eq!(shown.state.health, None);
 }
 
 #[test]
-fn a_listed_container_is_told_with_the_labels_and_health_of_the_overlay() {
+fn a_listed_container_has_the_labels_and_health_of_the_overlay() {
     let listed = Listed {
         id: "a".to_owned(),
         status: "Up 2 seconds (health: starting)".to_owned(),
         ..Listed::default()
     };
-    let told = listed
+    let shown = listed
         .clone()
-        .told(&starting(Some(Health::Healthy)))
+        .for_reader(&starting(Some(Health::Healthy)))
         .unwrap();
     assert_eq!(
-        (told.labels[ENABLE].as_str(), told.status.as_str()),
+        (shown.labels[ENABLE].as_str(), shown.status.as_str()),
         ("false", "Up 2 seconds (healthy)")
     );
-    let told = listed.told(&starting(None)).unwrap();
-    assert_eq!(told.status, "Up 2 seconds (health: starting)");
+    let shown = listed.for_reader(&starting(None)).unwrap();
+    assert_eq!(shown.status, "Up 2 seconds (health: starting)");
 }
 
 #[test]
-fn rollouts_own_containers_are_not_there() {
+fn rollouts_own_containers_are_left_out() {
     let labels: Labels = [(OWN.to_owned(), "lock".to_owned())].into();
     let listed = Listed {
         labels: labels.clone(),
         ..Listed::default()
     };
-    assert_eq!(listed.told(&Overlay::default()), None);
+    assert_eq!(listed.for_reader(&Overlay::default()), None);
     let mut inspected = inspect();
     inspected.config.labels = labels;
-    assert_eq!(inspected.told(&Overlay::default(), false), None);
+    assert_eq!(inspected.for_reader(&Overlay::default()), None);
 }
 
 #[test]
-fn an_answer_of_nulls_is_an_answer_of_nothing() {
+fn null_stands_for_an_empty_value() {
     let answer = json!({"Id": "a", "State": null, "Config": null, "HostConfig": {"NetworkMode": null},
         "NetworkSettings": {"Ports": null, "Networks": null}});
-    let told = rebuilt::<Inspect>(answer);
-    assert_eq!(told["State"]["Status"], "");
+    let shown = rebuilt::<Inspect>(answer);
+    assert_eq!(shown["State"]["Status"], "");
     assert_eq!(
         rebuilt::<Network>(json!({"Labels": null}))["Labels"],
         json!({})
@@ -192,7 +184,7 @@ fn any_answer() -> impl Strategy<Value = Value> {
     })
 }
 
-// Keys below these are names, chosen by whoever runs the containers.
+// The keys in these objects are names that users choose.
 fn only_allowed(value: &Value, named: bool) -> bool {
     match value {
         Value::Object(map) => map.iter().all(|(key, value)| {
@@ -215,9 +207,9 @@ proptest! {
     #[test]
     fn no_secret_survives_in_an_answer_with_values_of_any_type(answer in replaced(answer())) {
         let bytes = answer.to_string();
-        let told = |inspect: Inspect| inspect.told(&starting(Some(Health::Healthy)), false);
+        let shown = |inspect: Inspect| inspect.for_reader(&starting(Some(Health::Healthy)));
         let kept = [
-            serde_json::from_str::<Inspect>(&bytes).ok().and_then(told).map(|kept| json!(kept)),
+            serde_json::from_str::<Inspect>(&bytes).ok().and_then(shown).map(|kept| json!(kept)),
             serde_json::from_str::<Listed>(&bytes).ok().map(|kept| json!(kept)),
             serde_json::from_str::<Network>(&bytes).ok().map(|kept| json!(kept)),
         ];
@@ -233,7 +225,7 @@ proptest! {
         prop_assert!(keeps_only_allowed::<Listed>(&answer));
         prop_assert!(keeps_only_allowed::<Network>(&answer));
         let inspected = serde_json::from_value::<Inspect>(answer).ok();
-        let told = inspected.and_then(|inspect| inspect.told(&Overlay::default(), false));
-        prop_assert!(only_allowed(&serde_json::to_value(told).unwrap(), false));
+        let shown = inspected.and_then(|inspect| inspect.for_reader(&Overlay::default()));
+        prop_assert!(only_allowed(&serde_json::to_value(shown).unwrap(), false));
     }
 }

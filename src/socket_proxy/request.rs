@@ -1,4 +1,4 @@
-//! What a reader may ask: parses a request into one of seven routes, and refuses everything else. Pure.
+//! Parses a reader's request into one of seven routes, and refuses everything else. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ pub type Filters = BTreeMap<String, BTreeSet<String>>;
 /// An API version: major, minor.
 pub type ApiVersion = (u16, u16);
 
-/// A request that is let through.
+/// A request that is allowed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call {
     /// The version in the path.
@@ -21,7 +21,6 @@ pub struct Call {
     pub route: Route,
 }
 
-/// Everything that can be asked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/_ping`
@@ -40,7 +39,7 @@ pub enum Route {
     Network(String),
 }
 
-/// A query made anew from its known keys.
+/// A query rebuilt from its known keys.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// In the order in which they are sent.
@@ -51,11 +50,11 @@ pub struct Query {
 /// A request that is answered without asking the engine.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// 403, or 400 for a known key with a value that Docker would not take.
+    /// 403, or 400 for a known key with a value that Docker would refuse.
     pub status: StatusCode,
     /// For the answer and the log.
     pub message: String,
-    /// The connection may hold bytes that are not ours to read.
+    /// Closes the connection: its next bytes may belong to this request.
     pub close: bool,
 }
 
@@ -104,7 +103,7 @@ fn refuse_tricks(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-// `/v1.41/…` → (1, 41) and `/…`; anything that only looks like it is left to be refused as a path.
+// `/v1.41/…` → (1, 41) and `/…`. Any other prefix stays in the path, which is then refused.
 fn split_version(path: &str) -> (Option<ApiVersion>, &str) {
     let split = || {
         let rest = path.strip_prefix("/v")?;
@@ -127,7 +126,7 @@ pub fn parse_version(version: &str) -> Option<ApiVersion> {
     Some((number(major)?, number(minor)?))
 }
 
-// Docker's own rule for names; ids are a part of it.
+// Docker's rule for names; ids fit it too.
 fn is_name(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     name.bytes().all(inner) && name.starts_with(|first: char| first.is_ascii_alphanumeric())
@@ -203,7 +202,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_.:+-".contains(&byte)
 }
 
-/// The filters that ask for nothing but what answers and events hold anyway.
+/// The filters on properties that answers and events contain anyway.
 const FILTERS: [&str; 14] = [
     "container",
     "driver",
@@ -221,10 +220,10 @@ const FILTERS: [&str; 14] = [
     "until",
 ];
 
-/// Labels that no reader is told of.
+/// Labels that readers do not see.
 const HIDDEN: [&str; 2] = [OWN, DIGEST];
 
-/// Reads both shapes that Docker takes: `{"type": {"container": true}}` and `{"type": ["container"]}`.
+/// Reads both forms that Docker accepts: `{"type": {"container": true}}` and `{"type": ["container"]}`.
 fn parse_filters(value: &str) -> Option<Filters> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
@@ -233,7 +232,7 @@ fn parse_filters(value: &str) -> Option<Filters> {
         List(BTreeSet<String>),
     }
     let filters: BTreeMap<String, Values> = serde_json::from_str(value).ok()?;
-    // Others, such as `volume` and `ancestor`, would answer questions about what is not told.
+    // Other filters, such as `volume` and `ancestor`, would reveal properties that readers do not see.
     if filters.keys().any(|key| !FILTERS.contains(&key.as_str())) {
         return None;
     }
@@ -243,7 +242,7 @@ fn parse_filters(value: &str) -> Option<Filters> {
     };
     let filters = filters.into_iter();
     let filters: Filters = filters.map(|(key, all)| (key, values(all))).collect();
-    // What readers are not told, they could guess by asking for it.
+    // A filter on a hidden label would let a reader guess its value.
     let hidden = |label: &String| HIDDEN.contains(&label.split('=').next().unwrap_or_default());
     let mut labels = filters.get("label").into_iter().flatten();
     (!labels.any(hidden)).then_some(filters)

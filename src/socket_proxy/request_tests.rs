@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn filters_that_pass_ask_for_nothing_but_what_is_told(
+    fn filters_that_pass_match_only_visible_properties(
         filters in replaced(serde_json::json!({"label": ["a=b"], "type": {"container": true}, "name": ["n"]})),
     ) {
         if let Some(read) = parse_filters(&filters.to_string()) {

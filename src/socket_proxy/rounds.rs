@@ -1,4 +1,4 @@
-//! Rounds of readers: a list and the inspects that follow it, which the end of the daemon waits for.
+//! Rounds of readers: a list and the inspects after it. The daemon does not end during a round.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,13 +10,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// A reader asks for the next container at once; one that is silent for this long has ended its round.
+/// A reader inspects the next container at once. A round without a request for this long is over.
 const PAUSE: Duration = Duration::from_millis(250);
-/// The longest wait: without a round under way the daemon ends at once, and a round is over within a second, but for one on
-/// a busy machine, where cutting it off would cost requests.
+/// The longest wait for the end of a round. A round takes less than a second, except on a busy machine, where interrupting it
+/// would lose requests.
 const LONGEST: Duration = Duration::from_secs(4);
 
-/// Who is in the middle of a round, as far as requests tell.
+/// The rounds in progress, as far as requests show them.
 #[derive(Default)]
 pub struct Rounds {
     state: Mutex<State>,
@@ -30,11 +30,11 @@ struct State {
     last: Option<Instant>,
 }
 
-/// One request of a round, until it is answered.
+/// One request of a round; dropped when it is answered.
 pub struct Turn<'a>(&'a Rounds);
 
 impl Rounds {
-    /// A list begins a round; `None` once the daemon is ending.
+    /// A list begins a round; `None` if the daemon is ending.
     ///
     /// Traefik keeps its configuration when a list fails, and drops every container whose inspect fails.
     pub fn list(&self) -> Option<Turn<'_>> {
@@ -42,13 +42,13 @@ impl Rounds {
         (!ending).then(|| self.inspect())
     }
 
-    /// An inspect goes on with one.
+    /// An inspect continues a round.
     pub fn inspect(&self) -> Turn<'_> {
         self.state().open += 1;
         Turn(self)
     }
 
-    /// Lets no further round begin, and waits until those that are under way have ended.
+    /// Refuses further rounds, and waits for the end of those in progress.
     pub async fn end(&self) {
         self.state().ending = true;
         let quiet = async {

@@ -1,37 +1,27 @@
-//! Accepts readers: bounded in number, size and time, and each request answered by one function.
+//! Accepts readers: limits their number, the size of a request and the time that it may take to arrive.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::{
-    Response,
-    body::{Frame, SizeHint},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::TokioIo;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{
-    answer::{self, Peer},
-    daemon::Daemon,
-    deadline::{Busy, Deadline},
-};
-use crate::docker_http::{Body, BoxError};
+use super::{answer, daemon::Daemon, peer::Peer};
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
+/// The longest time from the start of a connection, or from the end of an answer, to the end of the next head. A reader that
+/// is idle for longer connects again.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Serves readers until the process ends.
 pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
@@ -61,7 +51,7 @@ pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     }
 }
 
-// An IPv4 peer of a dual-stack socket is the same peer.
+// A dual-stack socket shows an IPv4 peer with an IPv4-mapped address.
 fn canonical(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
 }
@@ -70,30 +60,28 @@ async fn connection(stream: TcpStream, peer: Peer, daemon: &Arc<Daemon>) {
     if let Err(error) = watch_liveness(&stream) {
         tracing::debug!(%error, "no keep-alive probes on a connection");
     }
-    let busy = Busy::default();
-    let stream = TokioIo::new(Deadline::new(stream, busy.clone()));
     let peer = &peer;
-    let service = service_fn(|request| {
-        let busy = busy.clone();
-        async move {
-            busy.set(true);
-            let response = answer::answer(daemon, peer, request).await;
-            Ok::<_, std::convert::Infallible>(until_sent(response, busy))
-        }
+    let service = service_fn(|request| async move {
+        Ok::<_, Infallible>(answer::answer(daemon, peer, request).await)
     });
-    let served = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .max_header_size(MAX_HEAD)
-        .header_read_timeout(None)
-        .serve_connection(stream, service)
-        .await;
-    if let Err(error) = served {
+    let served = limited().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
         tracing::debug!(%error, peer = %peer.address, "a connection ended");
     }
     daemon.snapshots.lock().unwrap().closed(peer.connection);
 }
 
-// A reader whose machine or network is gone sends no FIN, and would count for ever.
+/// The limits of each connection.
+fn limited() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
+        .timer(TokioTimer::new())
+        .header_read_timeout(MAX_WAIT);
+    http
+}
+
+// A reader whose machine or network is gone sends no FIN. Its connection would count against the limit for ever.
 fn watch_liveness(stream: &TcpStream) -> nix::Result<()> {
     setsockopt(stream, sockopt::TcpNoDelay, &true)?;
     setsockopt(stream, sockopt::KeepAlive, &true)?;
@@ -103,48 +91,82 @@ fn watch_liveness(stream: &TcpStream) -> nix::Result<()> {
     setsockopt(stream, sockopt::TcpUserTimeout, &30_000)
 }
 
-// The connection is idle again once the body has been dropped.
-fn until_sent(response: Response<Body>, busy: Busy) -> Response<Body> {
-    response.map(|body| Sending { body, busy }.boxed())
-}
-
-struct Sending {
-    body: Body,
-    busy: Busy,
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.busy.set(false);
-    }
-}
-
-impl hyper::body::Body for Sending {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::{Response, body::Frame};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::{sleep, timeout},
+    };
 
     use super::*;
     use crate::socket_proxy::testing::{FakeEngine, daemon};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: d\r\n\r\n";
+
+    // The client's end of a connection whose answers take an hour to begin and an hour for each part.
+    fn slow_server() -> DuplexStream {
+        let (client, server) = duplex(1024);
+        tokio::spawn(async {
+            let service = service_fn(|_| async {
+                sleep(HOUR).await;
+                let parts = stream::unfold(0, |part| async move {
+                    sleep(HOUR).await;
+                    let frame = Frame::data(Bytes::from_static(b"part"));
+                    (part < 2).then_some((Ok::<_, Infallible>(frame), part + 1))
+                });
+                Ok::<_, Infallible>(Response::new(StreamBody::new(Box::pin(parts))))
+            });
+            let served = limited().serve_connection(TokioIo::new(server), service);
+            let _ = served.await;
+        });
+        client
+    }
+
+    // Whether the server closes the connection within an hour, after what it still sends.
+    async fn closes(client: &mut DuplexStream) -> bool {
+        let mut rest = Vec::new();
+        let read = timeout(HOUR, client.read_to_end(&mut rest)).await;
+        read.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_is_closed() {
+        assert!(closes(&mut slow_server()).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_arrives_too_slowly_is_not_waited_for() {
+        let mut client = slow_server();
+        let mut written = 0;
+        for byte in GET {
+            if client.write_u8(*byte).await.is_err() {
+                break;
+            }
+            written += 1;
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(written < GET.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_take_long_and_the_idle_connection_after_it_is_closed() {
+        let mut client = slow_server();
+        client.write_all(GET).await.unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with("\r\n0\r\n\r\n") {
+            let mut bytes = [0; 1024];
+            let read = client.read(&mut bytes).await.unwrap();
+            assert_ne!(read, 0, "{answer}");
+            answer += &String::from_utf8_lossy(&bytes[..read]);
+        }
+        assert_eq!(answer.matches("part").count(), 2, "{answer}");
+        assert!(closes(&mut client).await);
+    }
 
     // The answer to a request whose head has this size and ends with `end`.
     async fn answered(size: usize, end: &str) -> String {

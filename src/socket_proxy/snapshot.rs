@@ -1,4 +1,4 @@
-//! Which generation a reader sees: that of its own last list, so that it never sees half a change. Pure.
+//! The generation that a reader sees: that of its own last list, so that it never sees half a change. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,14 +11,14 @@ use crate::overlay::{
     control::{self, Container},
 };
 
-/// Numbers the connections of one process.
+/// The number of a connection in this process.
 pub type ConnectionId = u64;
 
-/// Readers that are remembered in all, and from one address; the one that listed longest ago makes room.
+/// The readers that are kept in total, and from one address. A further one replaces the one whose last list is oldest.
 const MAX_READERS: usize = 256;
 const MAX_READERS_OF_ADDRESS: usize = 16;
 
-/// Who reads, as far as HTTP tells.
+/// A reader, as HTTP identifies it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reader {
     /// Without a port.
@@ -27,11 +27,11 @@ pub struct Reader {
     pub user_agent: String,
 }
 
-/// What a list was answered with.
+/// What the answer to a list was made from.
 #[derive(Debug, Default)]
 pub struct List {
     pub overlay: Arc<Overlay>,
-    /// Ids of containers whose network a listed one joins: Traefik inspects them to learn its address.
+    /// Ids of containers whose network a listed one joins: Traefik inspects them to find its address.
     pub joined: BTreeSet<String>,
 }
 
@@ -46,7 +46,7 @@ struct Listed {
 struct Entry {
     newest: Option<Listed>,
     streams: usize,
-    /// The container at the reader's address, which keeps the address for as long as a stream is open.
+    /// The container at the reader's address. It keeps the address while a stream is open.
     container: Option<Container>,
 }
 
@@ -71,11 +71,10 @@ impl Snapshots {
         self.entry(reader).newest = Some(listed);
     }
 
-    /// The list that a request on this connection belongs to; without one it sees the current generation.
+    /// The list that a request on this connection belongs to; `None` means the current generation.
     ///
-    /// A connection that has listed sees its own list's. One that has not, and one whose list is older than the
-    /// reader's newest while the connection of that newest one is closed (the reader must have moved over from it),
-    /// see the newest of the same address and `User-Agent`.
+    /// A connection that has listed uses its own list. It uses the newest list of the same address and `User-Agent` if it
+    /// has not listed, or if that list is newer and its connection is closed: the reader then continues it here.
     pub fn seen(&self, connection: ConnectionId, reader: &Reader) -> Option<Arc<List>> {
         let newest = self
             .readers
@@ -113,7 +112,7 @@ impl Snapshots {
         }
     }
 
-    /// The generation of a reader's last list, on whichever connection.
+    /// The generation of a reader's last list, on any connection.
     pub fn generation(&self, reader: &Reader) -> Option<u64> {
         let newest = self.readers.get(reader)?.newest.as_ref()?;
         Some(newest.list.overlay.generation)
@@ -134,7 +133,7 @@ impl Snapshots {
         }
     }
 
-    /// Every reader that is remembered.
+    /// Every reader that is kept.
     pub fn readers(&self) -> Vec<control::Reader> {
         let all = self.readers.iter().map(|(reader, entry)| control::Reader {
             address: reader.address,
@@ -158,7 +157,7 @@ impl Snapshots {
 
     fn make_room(&mut self, address: IpAddr) {
         let of_address = |reader: &Reader| reader.address == address;
-        let neighbours = self.readers.keys().filter(|known| of_address(known));
+        let neighbours = self.readers.keys().filter(|reader| of_address(reader));
         let crowded = neighbours.count() >= MAX_READERS_OF_ADDRESS;
         if !crowded && self.readers.len() < MAX_READERS {
             return;
@@ -263,7 +262,7 @@ mod tests {
         snapshots.identify(&owners);
         assert!(!snapshots.has_unknown());
         assert_eq!(snapshots.readers()[0].container, Some(container));
-        // Another container can have the address once no stream is open.
+        // Without an open stream another container can get the address.
         snapshots.stream_closed(&traefik);
         assert_eq!(snapshots.readers()[0].container, None);
         snapshots.stream_opened(&traefik);

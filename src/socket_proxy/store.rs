@@ -1,4 +1,4 @@
-//! The overlay on disk and in memory: a change is durable before it holds, and holds for everyone at once.
+//! The overlay on disk and in memory: a change is durable before it takes effect, and takes effect for all readers at once.
 
 use std::{
     fs::{self, File},
@@ -16,13 +16,13 @@ use crate::{
     overlay::{Overlay, Stale},
 };
 
-/// The newest format of the file; a newer one is refused. Each file has the oldest format that can express its overlay,
-/// so that an older socket proxy reads it, or refuses it where it would ignore a part.
+/// The newest format of the file; a newer one is refused. Each file has the oldest format that can express its overlay, so
+/// that an older socket proxy reads it, or refuses it if it would ignore a part.
 const FORMAT: u32 = 2;
 const FILE: &str = "overlay.json";
 /// The highest generation that a file may have, so that no later one overflows.
 const LAST_GENERATION: u64 = u64::MAX / 2;
-/// A cutover waits no longer than this for lists that an engine does not answer.
+/// The longest time that a change waits for a list that the engine does not answer.
 const LONGEST_HOLD: Duration = Duration::from_secs(2);
 
 #[derive(Serialize, Deserialize)]
@@ -31,19 +31,19 @@ struct Stored {
     overlay: Overlay,
 }
 
-/// The overlay that holds, and up to which generation readers have to be told to read again.
+/// The current overlay, and the generation up to which readers have to list again.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    /// Immutable: readers keep the generation that they listed with.
+    /// Immutable: readers keep the generation of their list.
     pub overlay: Arc<Overlay>,
-    /// The newest generation that changed what readers are told.
+    /// The newest generation that changed what readers see.
     pub announced: u64,
 }
 
-/// Why a change does not hold.
+/// Why a change did not take effect.
 #[derive(Debug, thiserror::Error)]
 pub enum Unchanged {
-    /// Its owner has been followed by another.
+    /// Its owner was replaced by a later one.
     #[error(transparent)]
     Stale(#[from] Stale),
     /// It could not be made durable.
@@ -56,13 +56,13 @@ pub struct Store {
     path: PathBuf,
     changes: Mutex<()>,
     published: watch::Sender<Published>,
-    /// Held for reading while a list must not see the generation change, for writing while it does.
+    /// Locked for reading while a list needs a stable generation, for writing while the generation changes.
     gate: RwLock<()>,
 }
 
 impl Store {
-    /// Reads the overlay of a state directory. What cannot be read is never taken for an empty one: hidden containers
-    /// would become visible.
+    /// Reads the overlay of a state directory. An unreadable file is an error, never an empty overlay: hidden containers would
+    /// become visible.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE);
         let overlay = match fs::read(&path) {
@@ -85,35 +85,35 @@ impl Store {
         })
     }
 
-    /// The overlay that holds now.
+    /// The current overlay.
     pub fn current(&self) -> Arc<Overlay> {
         self.published.borrow().overlay.clone()
     }
 
-    /// The overlay once a change that is under way has come to its end.
+    /// The overlay after a change that is in progress.
     pub async fn settled(&self) -> Arc<Overlay> {
         let _turn = self.changes.lock().await;
         self.current()
     }
 
-    /// Tells of each new generation.
+    /// Receives each new generation.
     pub fn subscribe(&self) -> watch::Receiver<Published> {
         self.published.subscribe()
     }
 
-    /// Keeps the generation as it is for as long as the guard lives, two seconds at most.
+    /// Keeps the generation from changing while the guard lives, two seconds at most.
     pub async fn hold(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().await
     }
 
-    /// Writes the overlay as it is: whether a change could be made durable.
+    /// Writes the current overlay, to find out whether a change could be made durable.
     pub async fn probe(&self) -> Result<(), Unchanged> {
         let _turn = self.changes.lock().await;
         self.write(self.current()).await
     }
 
-    /// Changes the overlay: durable first, then for all readers at once. A change that changes nothing is no new
-    /// generation. `announce` has readers told to read again.
+    /// Changes the overlay: first on disk, then for all readers at once. A call that changes nothing makes no new generation.
+    /// `announce` makes readers list again.
     pub async fn change<T, F>(&self, announce: bool, change: F) -> Result<T, Unchanged>
     where
         F: FnOnce(&mut Overlay) -> Result<T, Stale>,
@@ -160,7 +160,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Overlay> {
     };
     let Format { format } = serde_json::from_slice(bytes).map_err(corrupt)?;
     if format > FORMAT {
-        let message = format!("{path} has format {format}, and this version knows up to {FORMAT}");
+        let message = format!("{path} has format {format}, and this version reads up to {FORMAT}");
         return Err(Error::needs_person(message)
             .hint("run the newer rollout image again, or end its rollouts with it first"));
     }
@@ -183,7 +183,7 @@ fn write(path: &Path, overlay: &Overlay) -> io::Result<()> {
     file.write_all(&serde_json::to_vec(&stored)?)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
-    // The rename itself is durable only once the directory is.
+    // The rename is durable only after the directory is synced.
     match path.parent() {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
@@ -310,7 +310,7 @@ mod tests {
 
     const SAMPLE: &str = r#"{"format":1,"overlay":{"generation":5,"claims":{"shop/web":{"key":"shop/web","rollout":"r","epoch":3,"stage":"hold","rules":[{"on":{"label":{"key":"k","value":"v"}},"labels":{"traefik.enable":"false"},"health":"healthy"}]}},"last_epochs":{"shop/web":3},"settled":["a"]}}"#;
 
-    // A file is refused, or holds an overlay that survives a change and its file.
+    // A file is refused, or its overlay is the same after a change and a second reading.
     fn holds(bytes: &[u8]) -> Result<(), TestCaseError> {
         let Ok(mut overlay) = decode(Path::new(FILE), bytes) else {
             return Ok(());

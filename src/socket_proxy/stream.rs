@@ -1,4 +1,4 @@
-//! One reader's event stream: the engine's events, less what it must not know, plus a nudge for each generation.
+//! One reader's event stream: the engine's events without those of hidden containers, and a nudge for each generation.
 
 use std::{
     collections::VecDeque,
@@ -33,17 +33,17 @@ use super::{
 };
 use crate::docker_http::{Body, BoxError};
 
-/// How long a loss is kept from a reader during a rollout, which may give the traffic back meanwhile: read before that,
-/// the loss alone would hold for as long as Traefik's throttle, 2 s by default.
+/// How long a loss is held back from a reader during a rollout, which may replace the server meanwhile. If Traefik read the
+/// loss alone, it would keep it for its throttle time, 2 s by default.
 const MADE_GOOD: Duration = Duration::from_millis(500);
-/// More at a time are no single replica's.
+/// The most losses that are held back. More at once are not the loss of a single replica.
 const MOST_LOSSES: usize = 64;
 /// How long a reader may take to list after a nudge before it gets another.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Nudges for one generation after the first; then the reader is taken not to care.
+/// Further nudges for one generation; a reader that has not listed by then does not list at all.
 const MORE_NUDGES: u32 = 30;
 
-/// Opens the engine's stream, and then the reader's.
+/// Opens the engine's stream, then the reader's.
 pub async fn open(
     daemon: Arc<Daemon>,
     reader: Reader,
@@ -68,7 +68,7 @@ pub async fn open(
     Ok(Received(receiver).boxed())
 }
 
-/// The lines of an engine's stream; ends with the stream, or at a line that is too long to be an event or is no text.
+/// The lines of an engine's stream. Ends with the stream, or at a line that is no text or too long to be an event.
 pub fn lines<B>(body: B) -> impl Stream<Item = String> + Unpin
 where
     B: hyper::body::Body<Data = Bytes>,
@@ -87,12 +87,12 @@ where
 struct Pump {
     daemon: Arc<Daemon>,
     reader: Reader,
-    /// Whether the reader asked for events of containers at all.
+    /// Whether the reader's query includes events of containers.
     wanted: bool,
     published: watch::Receiver<Published>,
     verdicts: Verdicts,
     queue: Queue,
-    /// Losses that may be made good yet, until when, in order.
+    /// Losses that are held back, each with the end of its time, in order.
     losses: VecDeque<(Instant, Bytes)>,
     nudges: Nudges,
 }
@@ -115,8 +115,8 @@ impl Pump {
             losses: VecDeque::new(),
             nudges: Nudges::default(),
         };
-        // Traefik lists before it subscribes: what happened in between, in the engine or in the overlay, would be lost on
-        // it. Where nothing did, it reads the same again, and goes by that without a reload.
+        // Traefik lists before it subscribes, and would miss what changed in between, on the engine or in the overlay. If
+        // nothing changed, it reads the same again and does not reload.
         if let Some(listed) = listed.filter(|_| wanted) {
             pump.queue.nudge();
             if listed < announced {
@@ -141,7 +141,7 @@ impl Pump {
                 () = sleep_until(self.nudges.due.unwrap_or_else(Instant::now)), if self.nudges.due.is_some() => {
                     self.ask_again();
                 }
-                () = sleep_until(loss_due.unwrap_or_else(Instant::now)), if loss_due.is_some() => self.tell_loss(),
+                () = sleep_until(loss_due.unwrap_or_else(Instant::now)), if loss_due.is_some() => self.pass_loss(),
                 slot = to.reserve(), if !self.queue.is_empty() => match slot {
                     Ok(slot) => self.send(slot),
                     Err(_) => return,
@@ -152,10 +152,10 @@ impl Pump {
         self.finish(to).await;
     }
 
-    // What came before the engine's end is still the reader's.
+    // The reader still gets what came before the end of the engine's stream.
     async fn finish(mut self, to: mpsc::Sender<Bytes>) {
         while !self.losses.is_empty() {
-            self.tell_loss();
+            self.pass_loss();
         }
         while !self.queue.is_empty() {
             match to.reserve().await {
@@ -166,26 +166,26 @@ impl Pump {
     }
 
     fn hear(&mut self, line: &str) {
-        let only = &self.daemon.shown.only;
+        let only = &self.daemon.only;
         let seen = Event::parse(line).filter(|event| only::admits(only, &event.attributes));
-        let Some(event) = seen.filter(|event| self.verdicts.is_news(event)) else {
+        let Some(event) = seen.filter(|event| self.verdicts.is_new(event)) else {
             return;
         };
         let overlay = self.published.borrow().overlay.clone();
-        let Some(told) = event.told(&overlay).filter(|_| self.wanted) else {
+        let Some(shown) = event.for_reader(&overlay).filter(|_| self.wanted) else {
             return;
         };
         match event.is_a_loss_that_may_be_made_good(&overlay) {
             true if self.losses.len() < MOST_LOSSES => {
-                self.losses.push_back((Instant::now() + MADE_GOOD, told));
+                self.losses.push_back((Instant::now() + MADE_GOOD, shown));
             }
-            _ => self.queue.push(told),
+            _ => self.queue.push(shown),
         }
     }
 
-    fn tell_loss(&mut self) {
-        if let Some((_, told)) = self.losses.pop_front() {
-            self.queue.push(told);
+    fn pass_loss(&mut self) {
+        if let Some((_, shown)) = self.losses.pop_front() {
+            self.queue.push(shown);
         }
     }
 
@@ -220,7 +220,7 @@ impl Drop for Pump {
     }
 }
 
-/// When a reader gets another nudge.
+/// Decides when a reader gets another nudge.
 #[derive(Default)]
 struct Nudges {
     announced: u64,
@@ -229,7 +229,7 @@ struct Nudges {
 }
 
 impl Nudges {
-    // True for a generation that the reader has not been nudged for.
+    // True if there was no nudge for this generation yet.
     fn announce(&mut self, announced: u64) -> bool {
         if announced <= self.announced {
             return false;
@@ -240,7 +240,7 @@ impl Nudges {
         true
     }
 
-    // True where the reader is still behind.
+    // True if the reader still has not listed the generation.
     fn again(&mut self, listed: Option<u64>) -> bool {
         let behind = listed.is_none_or(|listed| listed < self.announced);
         let again = behind && self.given < MORE_NUDGES;
@@ -250,7 +250,7 @@ impl Nudges {
     }
 }
 
-/// A body of what comes through a channel.
+/// A body that comes through a channel.
 struct Received(mpsc::Receiver<Bytes>);
 
 impl hyper::body::Body for Received {
@@ -280,7 +280,6 @@ mod tests {
         docker_http::Endpoint,
         namespace::segmentation::segments,
         socket_proxy::{
-            daemon::Shown,
             engine::Engine,
             snapshot::List,
             store::Store,
@@ -289,7 +288,7 @@ mod tests {
     };
 
     #[tokio::test(start_paused = true)]
-    async fn a_reader_that_does_not_list_is_nudged_each_second_and_not_for_ever() {
+    async fn a_reader_that_does_not_list_gets_a_few_more_nudges() {
         let mut nudges = Nudges::default();
         assert!(nudges.announce(5));
         assert!(!nudges.announce(5));
@@ -305,7 +304,7 @@ mod tests {
         assert!(nudges.due.is_some());
     }
 
-    // A pump without an engine, and what it sends.
+    // A pump without an engine, and the receiver of its output.
     async fn pump() -> (
         Arc<Daemon>,
         Reader,
@@ -315,7 +314,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
         let store = Store::open(directory.path()).unwrap();
-        let daemon = Daemon::new(engine, store, Shown::default(), ([127, 0, 0, 1], 0).into());
+        let daemon = Daemon::new(engine, store, Vec::new(), ([127, 0, 0, 1], 0).into());
         let reader = Reader {
             address: [127, 0, 0, 1].into(),
             user_agent: "Traefik".to_owned(),

@@ -23,12 +23,7 @@ use tokio::{
     sync::{broadcast, mpsc},
 };
 
-use super::{
-    daemon::{Daemon, Shown},
-    engine::Engine,
-    server,
-    store::Store,
-};
+use super::{daemon::Daemon, engine::Engine, only::Wanted, server, store::Store};
 use crate::{
     docker_http::{self, Body, Endpoint},
     overlay::{Claim, Labels, Match, Rule},
@@ -248,15 +243,15 @@ impl hyper::body::Body for Stream {
 
 /// A daemon in front of the engine of this directory, serving readers.
 pub async fn daemon(directory: &tempfile::TempDir) -> Arc<Daemon> {
-    daemon_showing(directory, Shown::default()).await
+    daemon_with(directory, Vec::new()).await
 }
 
-/// The same, which shows them less or more.
-pub async fn daemon_showing(directory: &tempfile::TempDir, shown: Shown) -> Arc<Daemon> {
+/// The same, with the labels of `--only`.
+pub async fn daemon_with(directory: &tempfile::TempDir, only: Vec<Wanted>) -> Arc<Daemon> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let engine = Engine::new(Endpoint::Unix(directory.path().join("docker.sock")));
     let store = Store::open(directory.path()).unwrap();
-    let daemon = Daemon::new(engine, store, shown, listener.local_addr().unwrap());
+    let daemon = Daemon::new(engine, store, only, listener.local_addr().unwrap());
     tokio::spawn(server::serve(listener, daemon.clone()));
     daemon
 }

@@ -8,9 +8,10 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 
 use super::{
-    daemon::{Daemon, Shown},
+    daemon::Daemon,
+    only::Wanted,
     stream::lines,
-    testing::{Client, FakeEngine, daemon, daemon_showing, rollout, set},
+    testing::{Client, FakeEngine, daemon, daemon_with, rollout, set},
 };
 use crate::overlay::{Claim, Effect, Match, Rule};
 
@@ -125,7 +126,7 @@ async fn a_list_of_another_reader_does_not_end_what_a_reader_may_inspect() {
     engine.create("web", &[("shop", "")], "Up");
     engine.create("vpn", &[], "Up");
     engine.join("web", "vpn");
-    let daemon = daemon_showing(&directory, only_shop()).await;
+    let daemon = daemon_with(&directory, only_shop()).await;
     let mut reader = Client::connect(&daemon, "Traefik").await;
     let mut other = Client::connect(&daemon, "curl").await;
     assert_eq!(listed(&mut reader).await, ["web"]);
@@ -135,11 +136,8 @@ async fn a_list_of_another_reader_does_not_end_what_a_reader_may_inspect() {
     assert!(!inspected(&mut other, "vpn").await);
 }
 
-fn only_shop() -> Shown {
-    Shown {
-        only: vec!["shop".parse().unwrap()],
-        ..Shown::default()
-    }
+fn only_shop() -> Vec<Wanted> {
+    vec!["shop".parse().unwrap()]
 }
 
 /// A claim of another service than the containers are of, so that no event is held back for a replica that may take over.
@@ -270,11 +268,11 @@ async fn what_is_left_out_stays_out(
     changes: Vec<Change>,
 ) -> Result<(), TestCaseError> {
     let (engine, directory) = FakeEngine::start(false);
-    let shown = match limit {
+    let only = match limit {
         Limit::Only => only_shop(),
-        Limit::Omit => Shown::default(),
+        Limit::Omit => Vec::new(),
     };
-    let daemon = daemon_showing(&directory, shown).await;
+    let daemon = daemon_with(&directory, only).await;
     engine.create("last", &[("shop", "")], "Up");
     let mut reader = Client::connect(&daemon, "Traefik").await;
     let mut events = events(&daemon).await;

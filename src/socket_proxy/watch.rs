@@ -1,4 +1,5 @@
-//! Watches the engine for the overlay's sake: containers that are gone, health that is known, services left hidden.
+//! Adapts the overlay to the engine's containers: removed ones, those with a known health, and services of which only hidden
+//! containers are left.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -19,10 +20,10 @@ use crate::overlay::{Claim, Labels};
 
 /// Between attempts to reach the engine.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a visible container that Compose has made may take to run before a hidden one is shown in its place.
+/// The time in which a new visible container has to run before hidden ones are shown instead.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Watches until the process ends; the engine may come and go.
+/// Watches until the process ends, also after losing the engine.
 pub async fn watch(daemon: Arc<Daemon>) {
     let mut reported = false;
     loop {
@@ -48,7 +49,7 @@ async fn follow(daemon: &Arc<Daemon>) -> Result<(), Unanswered> {
     daemon.engine.forget_versions();
     let version = daemon.engine.versions().await?;
     tracing::info!(version = %version.version, api = %version.api_version, "the engine answers");
-    // Subscribed first: what happens during the catch-up is in the stream.
+    // The subscription comes first, so that the stream contains what happens during the catch-up.
     catch_up(daemon).await?;
     let mut lines = lines(stream.into_body());
     let mut doubtful = Doubtful::default();
@@ -79,7 +80,7 @@ fn query() -> Query {
     }
 }
 
-/// Services whose last visible container may have gone.
+/// Services whose last visible container may be gone.
 #[derive(Default)]
 struct Doubtful {
     keys: BTreeSet<String>,
@@ -123,7 +124,7 @@ async fn hear(daemon: &Daemon, line: &str, doubtful: &mut Doubtful) {
     }
 }
 
-// A restart makes Docker say `starting` again, and no rule is meant for that.
+// After a restart Docker reports `starting` again; a health rule must not apply to that.
 async fn settle(daemon: &Daemon, id: &str, labels: &Labels) {
     let settled = daemon.store.change(false, |overlay| {
         overlay.settle(id, labels);
@@ -132,7 +133,7 @@ async fn settle(daemon: &Daemon, id: &str, labels: &Labels) {
     report(settled.await);
 }
 
-// As soon as Docker knows how each replica is, what a finished rollout said of their health is of no use any more.
+// A finished rollout's health rules end when Docker has a health result of each replica.
 async fn end_if_settled(daemon: &Daemon, key: &str) {
     let overlay = daemon.store.current();
     let over = |claim: &Claim| claim.stage == Claim::SETTLED;
@@ -167,7 +168,7 @@ fn report(changed: Result<(), Unchanged>) {
     }
 }
 
-// What happened while nobody watched. An error is never taken for an absence.
+// Handles what happened while the daemon did not run. An error never counts as the absence of a container.
 async fn catch_up(daemon: &Daemon) -> Result<(), Unanswered> {
     let overlay = daemon.store.current();
     for id in overlay.ids() {
@@ -193,16 +194,16 @@ async fn catch_up(daemon: &Daemon) -> Result<(), Unanswered> {
     Ok(())
 }
 
-/// When a service counts as having no visible container left.
+/// Which containers count when a service has no visible one left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
-    /// None, in whatever state.
+    /// No visible container exists, in any state.
     NoneExists,
-    /// None that runs.
+    /// No visible container runs.
     NoneRuns,
 }
 
-// The one exception to hiding: a service of which only hidden containers are left would answer 404 for ever.
+// The one exception to hiding: if only hidden containers were left, the service would answer 404 for ever.
 async fn show_if_left(daemon: &Daemon, key: &str, left: Left) {
     let replicas = match replicas(daemon, key).await {
         Ok(replicas) => replicas,

@@ -1,4 +1,4 @@
-//! A simulated TCP conversation, of which packets are missed, come twice, or come late.
+//! A simulated TCP connection whose packets are captured, captured twice, or missed.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 const FIRST_OF_CLIENT: u32 = u32::MAX - 40;
 const FIRST_OF_APPLICATION: u32 = u32::MAX - 70;
 
-/// Both ends of a connection, and the watch in the middle.
+/// Both ends of a connection, and the watch between them.
 struct Wire {
     watched: Connection,
     client: u32,
@@ -78,7 +78,7 @@ impl Wire {
         self.watched.segment(0, segment);
     }
 
-    /// Sends without being seen.
+    /// Sends a segment that is not captured.
     fn miss<'a>(&mut self, outbound: bool, data: &'a [u8]) -> Segment<'a> {
         let segment = self.segment(outbound, data);
         let next = if outbound {
@@ -107,106 +107,104 @@ impl Wire {
         self.watched.sent(0, sent.into());
     }
 
-    fn verdict(&self) -> Verdict {
-        self.watched.verdict(0, QUIET)
+    fn outstanding(&self) -> (Evidence, Outstanding) {
+        self.watched.outstanding(0, QUIET)
     }
 }
 
-fn known(unanswered: u32) -> Verdict {
-    Verdict::Known {
+const fn unanswered(unanswered: u32) -> Outstanding {
+    Outstanding {
         unanswered,
-        streams: false,
+        until_silent: false,
     }
 }
 
-const BY_AGES: Verdict = Verdict::AtLeast {
-    unanswered: 0,
-    by: Evidence::Ages,
-};
+const fn known(requests: u32) -> (Evidence, Outstanding) {
+    (Evidence::Packets, unanswered(requests))
+}
+
+const BY_AGES: (Evidence, Outstanding) = (Evidence::Ages, unanswered(0));
 
 #[test]
-fn a_connection_opened_before_our_eyes_is_known_from_its_first_byte() {
+fn a_connection_captured_from_its_start_is_exact_from_its_first_byte() {
     let mut wire = Wire::opened();
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
     wire.send(false, &GET[..2]);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     wire.send(false, &GET[2..]);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     wire.send(true, OK);
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
 }
 
 #[test]
-fn http2_is_known_by_its_preface_however_it_is_cut() {
+fn http2_is_recognised_by_its_preface_however_it_is_cut() {
     for cut in 0..h2::PREFACE.len() {
         let mut wire = Wire::opened();
         wire.send(false, &h2::PREFACE[..cut]);
         wire.send(false, &h2::PREFACE[cut..]);
-        assert!(matches!(wire.watched.speaks, Speaks::H2(_)), "{cut}");
+        assert!(matches!(wire.watched.content, Content::H2(_)), "{cut}");
     }
 }
 
 #[test]
-fn a_put_is_no_preface() {
+fn a_put_is_not_taken_for_a_preface() {
     let mut wire = Wire::opened();
     wire.send(false, b"P");
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     wire.send(false, b"UT / HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
     wire.send(true, OK);
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
 }
 
 #[test]
-fn a_connection_joined_halfway_is_known_from_its_next_request_on() {
+fn a_connection_captured_from_its_middle_is_exact_from_its_next_request_on() {
     let mut wire = Wire::joined(Protocol::Http1);
-    assert_eq!(wire.verdict(), BY_AGES);
+    assert_eq!(wire.outstanding(), BY_AGES);
     wire.send(true, b"the end of some answer");
-    assert_eq!(wire.verdict(), BY_AGES);
+    assert_eq!(wire.outstanding(), BY_AGES);
     wire.send(false, GET);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     wire.send(true, OK);
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
 }
 
 #[test]
-fn a_tunnel_joined_halfway_counts_by_its_silence_too_until_a_request_follows_an_answer() {
+fn a_tunnel_captured_from_its_middle_counts_until_it_is_silent_or_a_request_follows_an_answer() {
     let mut wire = Wire::joined(Protocol::Http1);
     wire.send(true, b"\x81\x05hello");
     wire.send(false, b"\x81\x85\0\0\0\0hello");
-    let by_both = Verdict::AtLeast {
-        unanswered: 0,
-        by: Evidence::AgesAndSilence,
-    };
-    assert_eq!(wire.verdict(), by_both);
+    let by_both = (Evidence::AgesAndSilence, unanswered(0));
+    assert_eq!(wire.outstanding(), by_both);
     wire.send(true, b"\x81\x05hello");
-    assert_eq!(wire.verdict(), by_both);
+    assert_eq!(wire.outstanding(), by_both);
     wire.send(false, GET);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
 }
 
 #[test]
-fn an_encrypted_connection_joined_halfway_is_left_to_the_ages() {
+fn an_encrypted_connection_captured_from_its_middle_is_judged_by_its_ages() {
     let mut wire = Wire::joined(Protocol::Http1);
     wire.send(true, b"\x17\x03\x03\0\x05");
     wire.send(false, b"\x17\x03\x03\0\x05");
-    assert_eq!(wire.verdict(), BY_AGES);
+    assert_eq!(wire.outstanding(), BY_AGES);
 }
 
 #[test]
-fn a_request_inside_an_upload_begins_nothing() {
+fn a_request_inside_an_upload_is_not_taken_for_a_request() {
     let mut wire = Wire::joined(Protocol::Http1);
-    wire.send(false, b"somebody's upload, which contains");
+    wire.send(false, b"an upload, which contains");
     wire.send(false, GET);
-    assert_eq!(wire.verdict(), BY_AGES);
+    assert_eq!(wire.outstanding(), BY_AGES);
 }
 
 #[test]
-fn what_is_sent_again_counts_once_and_a_keep_alive_probe_is_nothing() {
+fn a_segment_sent_again_counts_once_and_a_keep_alive_probe_not_at_all() {
     let mut wire = Wire::opened();
     let request = wire.miss(false, GET);
     wire.see(&request);
     wire.see(&request);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     wire.send(true, OK);
     let probe = Segment {
         sequence: wire.client.wrapping_sub(1),
@@ -214,9 +212,9 @@ fn what_is_sent_again_counts_once_and_a_keep_alive_probe_is_nothing() {
     };
     wire.see(&probe);
     wire.see(&Segment { data: b"", ..probe });
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
     wire.send(false, GET);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
 }
 
 #[test]
@@ -224,14 +222,14 @@ fn a_missed_request_is_noticed_by_its_acknowledgement() {
     let mut wire = Wire::opened();
     wire.miss(false, GET);
     wire.acknowledge(true);
-    assert_eq!(wire.verdict(), BY_AGES);
+    assert_eq!(wire.outstanding(), BY_AGES);
     wire.send(true, OK);
     wire.send(false, GET);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
 }
 
 #[test]
-fn what_was_sent_last_is_known_unless_something_of_the_client_s_is_missed() {
+fn the_side_that_sent_last_is_known_unless_packets_of_the_client_are_missed() {
     let mut wire = Wire::joined(Protocol::Http1);
     assert!(!wire.watched.sent_last());
     wire.send(false, b"the end of an upload");
@@ -239,7 +237,7 @@ fn what_was_sent_last_is_known_unless_something_of_the_client_s_is_missed() {
     wire.send(true, OK);
     assert!(wire.watched.sent_last());
     wire.miss(false, GET);
-    wire.watched.doubt();
+    wire.watched.packets_dropped();
     assert!(!wire.watched.sent_last());
     wire.acknowledge(true);
     assert!(!wire.watched.sent_last());
@@ -252,89 +250,90 @@ fn a_missed_answer_is_noticed_by_its_acknowledgement() {
     let mut wire = Wire::opened();
     wire.send(false, GET);
     wire.miss(true, OK);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     wire.acknowledge(false);
-    assert_eq!(wire.verdict(), BY_AGES);
+    assert_eq!(wire.outstanding(), BY_AGES);
 }
 
 #[test]
-fn a_download_that_is_seen_in_parts_is_known_to_its_end() {
+fn a_download_captured_in_parts_is_exact_to_its_end() {
     let mut wire = Wire::opened();
     wire.send(false, GET);
     wire.send(true, b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n");
     wire.miss(true, &[b'x'; 1000]);
     wire.send(true, &[b'x'; 1000]);
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     wire.miss(true, &[b'x'; 1000]);
     wire.acknowledge(false);
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
 }
 
 #[test]
-fn doubt_goes_when_both_directions_prove_to_be_whole() {
+fn after_dropped_packets_both_directions_must_prove_complete() {
     let mut wire = Wire::opened();
-    wire.watched.doubt();
-    assert_eq!(wire.verdict(), BY_AGES);
+    wire.watched.packets_dropped();
+    assert_eq!(wire.outstanding(), BY_AGES);
     wire.acknowledge(true);
     assert_eq!(
-        wire.verdict(),
+        wire.outstanding(),
         BY_AGES,
-        "the application's own direction is not proven"
+        "the outbound direction is not proven"
     );
     wire.acknowledge(false);
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
 }
 
 #[test]
-fn a_download_whose_last_packets_are_missed_is_known_by_what_the_kernel_has_counted() {
+fn a_download_whose_last_packets_are_missed_ends_by_the_kernels_count() {
     let mut wire = Wire::opened();
     wire.send(false, GET);
     wire.send(true, b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n");
     wire.send(true, &[b'x'; 1000]);
-    wire.watched.doubt();
+    wire.watched.packets_dropped();
     wire.count();
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     wire.miss(true, &[b'x'; 2000]);
-    wire.watched.doubt();
-    assert!(matches!(
-        wire.verdict(),
-        Verdict::AtLeast { unanswered: 1, .. }
-    ));
+    wire.watched.packets_dropped();
+    assert_eq!(wire.outstanding(), (Evidence::Ages, unanswered(1)));
     wire.count();
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
 }
 
 #[test]
-fn what_the_kernel_counts_of_a_connection_joined_halfway_says_something_once_it_is_calibrated() {
+fn the_kernels_counts_of_a_connection_captured_from_its_middle_matter_once_they_are_calibrated() {
     let mut wire = Wire::joined(Protocol::Http1);
     wire.miss(false, GET);
     wire.miss(true, OK);
     wire.send(false, GET);
     wire.send(true, OK);
-    wire.watched.doubt();
+    wire.watched.packets_dropped();
     wire.count();
-    assert_eq!(wire.verdict(), BY_AGES, "what is in doubt counts nothing");
+    assert_eq!(
+        wire.outstanding(),
+        BY_AGES,
+        "after dropped packets there is nothing to calibrate with"
+    );
     wire.acknowledge(true);
     wire.acknowledge(false);
     wire.count();
-    wire.watched.doubt();
+    wire.watched.packets_dropped();
     wire.count();
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
     wire.miss(false, GET);
-    wire.watched.doubt();
+    wire.watched.packets_dropped();
     wire.count();
-    assert_eq!(wire.verdict(), BY_AGES);
+    assert_eq!(wire.outstanding(), BY_AGES);
 }
 
 #[test]
-fn an_application_that_closes_has_answered_all_it_will() {
+fn an_application_that_closes_answers_nothing_more() {
     let mut wire = Wire::opened();
     wire.send(false, GET);
     wire.send(true, b"HTTP/1.0 200 OK\r\n\r\nuntil close");
-    assert_eq!(wire.verdict(), known(1));
+    assert_eq!(wire.outstanding(), known(1));
     let fin = wire.segment(true, b"");
     wire.see(&Segment { fin: true, ..fin });
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
 }
 
 #[test]
@@ -348,17 +347,17 @@ fn a_new_connection_between_the_same_ends_begins_anew() {
         ..wire.segment(false, b"")
     };
     wire.see(&syn);
-    assert_eq!(wire.verdict(), known(0));
+    assert_eq!(wire.outstanding(), known(0));
 }
 
 #[test]
-fn what_is_encrypted_is_left_to_the_ages() {
+fn an_encrypted_connection_is_judged_by_its_ages() {
     let mut wire = Wire::opened();
     wire.send(false, b"\x16\x03\x01\x02\x00\x01\x00");
-    assert_eq!(wire.verdict(), BY_AGES);
+    assert_eq!(wire.outstanding(), BY_AGES);
 }
 
-/// What happens to a segment on its way past the watch.
+/// What the capture makes of a segment.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Seen,
@@ -372,7 +371,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 
 proptest! {
     #[test]
-    fn whatever_is_missed_a_verdict_that_claims_to_know_is_true(
+    fn whatever_packets_are_missed_an_exact_count_is_true(
         exchanges in vec((vec(any::<usize>(), 0..3), vec(any::<usize>(), 0..3)), 1..6),
         fates in vec(fate(), 64),
         counted in vec(any::<bool>(), 64),
@@ -390,15 +389,16 @@ proptest! {
                     match fates.next().unwrap() {
                         Fate::Seen => wire.see(&segment),
                         Fate::SeenTwice => { wire.see(&segment); wire.see(&segment); }
-                        Fate::Dropped => wire.watched.doubt(),
+                        Fate::Dropped => wire.watched.packets_dropped(),
                     }
                     if counted.next().unwrap() {
                         wire.count();
                     }
                     let begun = !outbound && left < bytes.len();
                     let truth = u32::from(begun || outbound && left > 0);
-                    if let Verdict::Known { unanswered, .. } = wire.verdict() {
-                        prop_assert_eq!(unanswered, truth);
+                    let (evidence, found) = wire.outstanding();
+                    if evidence == Evidence::Packets {
+                        prop_assert_eq!(found, unanswered(truth));
                     }
                 }
             }
@@ -406,17 +406,16 @@ proptest! {
     }
 
     #[test]
-    fn with_nothing_missed_every_verdict_is_known(cuts in vec(vec(any::<usize>(), 0..6), 1..6)) {
+    fn with_no_packet_missed_every_count_is_exact(cuts in vec(vec(any::<usize>(), 0..6), 1..6)) {
         let mut wire = Wire::opened();
         for cuts in cuts {
             for (outbound, bytes) in [(false, GET), (true, OK)] {
                 for piece in segments(bytes, &cuts) {
                     wire.send(outbound, piece);
-                    let is_known = matches!(wire.verdict(), Verdict::Known { .. });
-                    prop_assert!(is_known);
+                    prop_assert_eq!(wire.outstanding().0, Evidence::Packets);
                 }
             }
-            prop_assert_eq!(wire.verdict(), known(0));
+            prop_assert_eq!(wire.outstanding(), known(0));
         }
     }
 }

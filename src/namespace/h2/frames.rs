@@ -1,14 +1,14 @@
-//! Walks one direction of an HTTP/2 connection from frame to frame, reading nothing but their nine-byte headers.
+//! Goes through one direction of an HTTP/2 connection from frame to frame, and reads only their nine-byte headers.
 
-/// What a client sends first (RFC 9113, section 3.4).
+/// The first bytes from a client (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const HEADER: usize = 9;
-/// No implementation offers to take longer frames; the protocol's own default is 16 KiB.
+/// No implementation accepts longer frames; the default of the protocol is 16 KiB.
 const LONGEST: usize = 1 << 20;
 const END_STREAM: u8 = 0x1;
 
-/// What a frame is, as far as it opens, moves or closes a stream.
+/// Frames that open, move or close a stream, and all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Data,
@@ -17,7 +17,6 @@ pub enum Kind {
     Other,
 }
 
-/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     pub kind: Kind,
@@ -26,35 +25,35 @@ pub struct Frame {
     length: usize,
 }
 
-/// What has been walked past.
+/// A part of a frame that was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A frame's header.
+    /// Its header.
     Begins(Frame),
-    /// The last byte of a frame.
+    /// Its last byte.
     Ends(Frame),
 }
 
-/// The place in one direction.
+/// The position in one direction.
 #[derive(Debug)]
 pub enum Frames {
-    /// In a header that has come this far.
+    /// In a header, of which these bytes have arrived.
     Header(Vec<u8>),
-    /// In the payload of a frame, so many bytes before its end; never 0.
+    /// In the payload of a frame, this number of bytes before its end; never 0.
     Payload(Frame, u64),
-    /// In the preface, so many bytes before its end.
+    /// In the preface, this number of bytes before its end.
     Preface(u64),
-    /// Nowhere that is known.
-    Astray,
+    /// Unknown, until a segment consists of whole frames.
+    Lost,
 }
 
 impl Frame {
-    /// Whether it is the last of its stream in this direction.
+    /// Whether it is the last frame of its stream in this direction.
     pub fn ends_stream(&self) -> bool {
         matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & END_STREAM != 0
     }
 
-    /// Reads a header; `None` for one that RFC 9113, section 6, does not allow.
+    /// Reads a header; `None` if RFC 9113, section 6, does not allow it.
     fn parse(header: &[u8]) -> Option<Self> {
         let header: &[u8; HEADER] = header.first_chunk()?;
         let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
@@ -90,39 +89,34 @@ impl Frames {
         Self::Header(Vec::new())
     }
 
-    /// Somewhere; finds its way at the first segment that consists of whole frames.
-    pub fn astray() -> Self {
-        Self::Astray
-    }
-
-    /// Whether it is known where the frames begin.
+    /// Whether the position is known.
     pub fn is_followed(&self) -> bool {
-        !matches!(self, Self::Astray)
+        !matches!(self, Self::Lost)
     }
 
-    /// Walks through the bytes of one segment.
+    /// Goes through the bytes of one segment.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Event> {
         let mut events = Vec::new();
-        if matches!(self, Self::Astray) && is_chain(bytes) {
+        if matches!(self, Self::Lost) && is_chain(bytes) {
             *self = Self::at_frame();
         }
         while !bytes.is_empty() && self.step(&mut bytes, &mut events).is_some() {}
         events
     }
 
-    /// Goes on where `lost` bytes were not seen.
+    /// Continues after `lost` bytes that were not captured.
     pub fn lose(&mut self, lost: u64) {
         match self {
-            // The end of a frame must be seen, since an answer may end with it.
+            // The end of a frame must be captured, because an answer may end with it.
             Self::Payload(_, left) if *left > lost => *left -= lost,
-            _ => *self = Self::Astray,
+            _ => *self = Self::Lost,
         }
     }
 
-    /// Takes at least one byte; `None` when astray.
+    /// Takes at least one byte; `None` if the position is lost.
     fn step(&mut self, bytes: &mut &[u8], events: &mut Vec<Event>) -> Option<()> {
         match self {
-            Self::Astray => return None,
+            Self::Lost => return None,
             Self::Preface(left) => {
                 if skip(left, bytes) {
                     *self = Self::at_frame();
@@ -140,7 +134,7 @@ impl Frames {
                 *bytes = &bytes[missing..];
                 if header.len() == HEADER {
                     let frame = Frame::parse(header);
-                    *self = frame.map_or(Self::Astray, |frame| begin(frame, events));
+                    *self = frame.map_or(Self::Lost, |frame| begin(frame, events));
                 }
             }
         }
@@ -157,7 +151,7 @@ fn begin(frame: Frame, events: &mut Vec<Event>) -> Frames {
     Frames::Payload(frame, frame.length as u64)
 }
 
-/// Skips up to `left` bytes; true at the end.
+/// Skips up to `left` bytes; true if none are left.
 fn skip(left: &mut u64, bytes: &mut &[u8]) -> bool {
     let here = usize::try_from(*left)
         .unwrap_or(usize::MAX)
@@ -167,7 +161,7 @@ fn skip(left: &mut u64, bytes: &mut &[u8]) -> bool {
     *left == 0
 }
 
-/// Whether a segment is nothing but whole frames of known types, which no other place in a stream looks like.
+/// Whether a segment consists of whole frames of known types; the middle of a payload does not look like that.
 fn is_chain(mut bytes: &[u8]) -> bool {
     if bytes.is_empty() {
         return false;

@@ -1,4 +1,4 @@
-//! Streams side by side, cut into segments at every place that chance finds.
+//! Streams side by side, cut into segments at random places.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -46,7 +46,7 @@ fn a_stream_counts_until_the_last_byte_of_its_last_frame() {
     assert_eq!(
         h2.unanswered(99_999, QUIET),
         1,
-        "a silent request waits for ever"
+        "a request without an answer counts for ever"
     );
     h2.outbound(100_000, &frame(HEADERS, END | 4, 1, b"hpack"));
     assert_eq!(h2.unanswered(100_000, QUIET), 0);
@@ -83,7 +83,7 @@ fn an_answer_that_began_and_fell_silent_is_a_subscription() {
 }
 
 #[test]
-fn a_connection_joined_halfway_is_certain_once_it_was_followed_for_the_quiet_time() {
+fn a_connection_captured_from_its_middle_is_certain_after_the_quiet_time() {
     let mut h2 = H2::joined();
     h2.inbound(100, b"in the middle of something");
     h2.inbound(200, &frame(HEADERS, END | 4, 7, b"hpack"));
@@ -98,7 +98,7 @@ fn a_connection_joined_halfway_is_certain_once_it_was_followed_for_the_quiet_tim
 }
 
 #[test]
-fn a_hole_inside_a_payload_is_harmless_and_any_other_ends_certainty() {
+fn a_gap_inside_a_payload_is_harmless_and_any_other_ends_certainty() {
     let mut h2 = opened(&[1]);
     let data = frame(DATA, END, 1, &[0; 1000]);
     h2.outbound(1, &data[..100]);
@@ -111,7 +111,7 @@ fn a_hole_inside_a_payload_is_harmless_and_any_other_ends_certainty() {
 }
 
 #[test]
-fn what_is_no_http2_ends_certainty() {
+fn bytes_that_are_not_http2_end_certainty() {
     let mut h2 = opened(&[]);
     h2.outbound(1, b"HTTP/1.1 400 Bad Request\r\n\r\n");
     assert!(!h2.is_certain(1, QUIET));
@@ -160,7 +160,7 @@ proptest! {
 }
 
 #[test]
-fn streams_that_are_never_answered_make_a_connection_be_followed_anew() {
+fn a_connection_with_too_many_open_streams_is_followed_anew() {
     let mut h2 = opened(&[]);
     for number in 0..MOST_STREAMS as u32 {
         h2.inbound(1, &frame(HEADERS, END | 4, 2 * number + 1, b"hpack"));
@@ -188,7 +188,7 @@ proptest! {
         whole.outbound(1, &answers);
         segments(&frames, &cuts).into_iter().for_each(|segment| cut.inbound(1, segment));
         segments(&answers, &cuts).into_iter().for_each(|segment| cut.outbound(1, segment));
-        // One that is lost may be found again within a segment.
+        // A position that is lost may be found again at the next segment, so the two may differ.
         if whole.from_start && cut.from_start {
             prop_assert_eq!(whole.unanswered(1, QUIET), cut.unanswered(1, QUIET));
         }

@@ -1,12 +1,15 @@
-//! Collects the head of a message and reads from it what decides where the message ends.
+//! Collects the head of a message and reads from it where the message ends.
+
+use httparse::{EMPTY_HEADER, Header, Request, Response, Status};
 
 use super::OutOfSync;
-use super::body::{Body, Chunk};
+use super::body::{Body, Chunked};
+use super::take_line;
 
-/// Servers refuse longer heads; what has no end by then is no head.
-const LONGEST_HEAD: usize = 128 * 1024;
+/// A head with more headers is not read.
+const MOST_HEADERS: usize = 256;
 
-/// What of a request decides how its answer ends.
+/// What a request says about the end of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     head: bool,
@@ -18,33 +21,25 @@ pub struct Asked {
 pub enum Answer {
     /// 1xx: the answer is still to come.
     Interim,
-    /// From here on it is no HTTP/1.1.
+    /// From here on the connection does not speak HTTP/1.1.
     Tunnel,
-    /// The answer, whose body is still to come; `endless` when it is not meant to end.
+    /// The answer itself; `endless` if its body is not meant to end.
     Final { body: Option<Body>, endless: bool },
 }
 
-/// The part of a head that has come so far.
+/// The part of a head that has arrived.
 #[derive(Debug, Default)]
 pub struct HeadReader(Vec<u8>);
 
 impl HeadReader {
-    /// Takes from the front of `bytes` what belongs to the head, and gives it when it is complete. Empty lines before
-    /// it are no part of it (RFC 9112, section 2.2).
+    /// Takes the head's bytes from the front of `bytes`, and returns the head when it is complete. Empty lines before a
+    /// head are skipped (RFC 9112, section 2.2).
     pub fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Vec<u8>>, OutOfSync> {
         while !bytes.is_empty() {
-            let break_at = bytes.iter().position(|byte| *byte == b'\n');
-            let (line, rest) = bytes.split_at(break_at.map_or(bytes.len(), |at| at + 1));
-            *bytes = rest;
-            self.0.extend_from_slice(line);
-            if !self
-                .0
-                .first()
-                .is_some_and(|first| b"\r\n".contains(first) || begins_line(*first))
-                || self.0.len() > LONGEST_HEAD
-            {
-                return Err(OutOfSync);
-            }
+            take_line(&mut self.0, bytes)?;
+            // The first byte shows that TLS and binary protocols are no HTTP; their first line may never end.
+            let first = Request::new(&mut []).parse(&self.0[..1]);
+            first.map_err(|_| OutOfSync)?;
             if matches!(self.0.as_slice(), b"\r\n" | b"\n") {
                 self.0.clear();
             } else if self.0.ends_with(b"\n\r\n") || self.0.ends_with(b"\n\n") {
@@ -54,69 +49,43 @@ impl HeadReader {
         Ok(None)
     }
 
-    /// Whether part of a head has come.
     pub fn has_begun(&self) -> bool {
         !self.0.is_empty()
     }
 }
 
-/// Methods and `HTTP/1.1` alike begin with a token character (RFC 9110, section 5.6.2).
-fn begins_line(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Whether bytes from the client can be nothing but the beginning of an HTTP/1.1 request.
+/// Whether a segment from the client can only be the beginning of an HTTP/1.1 request. Text inside an upload may look
+/// like a head too, so this is stricter than the standard.
 pub fn begins_request(bytes: &[u8]) -> bool {
-    let line = bytes
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default();
-    let is_whole = line.len() < bytes.len();
-    let mut parts = line.splitn(3, |byte| *byte == b' ');
-    let (method, target, version) = (parts.next(), parts.next(), parts.next());
-    let method_fits = method.is_some_and(|method| {
-        (3..=20).contains(&method.len()) && method.iter().all(u8::is_ascii_uppercase)
-    });
-    let target_fits = target.is_some_and(|target| {
-        target.first().is_some_and(|first| b"/*h".contains(first))
-            && target.iter().all(u8::is_ascii_graphic)
-    });
-    // A target longer than a segment has its version in the next one.
-    let version_fits = match version {
-        Some(version) if is_whole => version.starts_with(b"HTTP/1."),
-        Some(version) => b"HTTP/1.1\r".starts_with(version),
-        None => !is_whole,
-    };
-    method_fits && target_fits && version_fits
+    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+    let mut request = Request::new(&mut headers);
+    let is_head = request.parse(bytes).is_ok();
+    let method = request.method.unwrap_or_default();
+    let target = bytes.get(method.len() + 1);
+    is_head
+        && (3..=20).contains(&method.len())
+        && method.bytes().all(|byte| byte.is_ascii_uppercase())
+        && target.is_some_and(|first| b"/*h".contains(first))
 }
 
 /// Reads the head of a request: what was asked, and the body that follows.
 pub fn request(head: &[u8]) -> Result<(Asked, Option<Body>), OutOfSync> {
-    let line = lines(head).next().ok_or(OutOfSync)?;
-    let mut parts = line.split(|byte| *byte == b' ');
-    let method = parts.next().unwrap_or_default();
-    if !parts
-        .next_back()
-        .is_some_and(|version| version.starts_with(b"HTTP/1."))
-    {
-        return Err(OutOfSync);
-    }
+    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+    let mut request = Request::new(&mut headers);
+    complete(request.parse(head))?;
     let asked = Asked {
-        head: method == b"HEAD",
-        connect: method == b"CONNECT",
+        head: request.method == Some("HEAD"),
+        connect: request.method == Some("CONNECT"),
     };
-    Ok((asked, framing(head)?.unwrap_or_default()))
+    Ok((asked, framing(request.headers)?.unwrap_or_default()))
 }
 
-/// Reads the head of an answer to `asked`; an answer to nothing is read like one to a GET.
+/// Reads the head of an answer to `asked`; an answer without a request is read like one to a GET.
 pub fn answer(head: &[u8], asked: Option<&Asked>) -> Result<Answer, OutOfSync> {
-    let line = lines(head).next().ok_or(OutOfSync)?;
-    let status = line
-        .strip_prefix(b"HTTP/1.")
-        .and_then(|rest| rest.get(2..5));
-    let status: u16 = status
-        .and_then(|status| std::str::from_utf8(status).ok()?.parse().ok())
-        .ok_or(OutOfSync)?;
+    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+    let mut response = Response::new(&mut headers);
+    complete(response.parse(head))?;
+    let status = response.code.ok_or(OutOfSync)?;
     let connected = asked.is_some_and(|asked| asked.connect) && (200..300).contains(&status);
     let without_body = asked.is_some_and(|asked| asked.head) || matches!(status, 204 | 304);
     Ok(match status {
@@ -128,19 +97,26 @@ pub fn answer(head: &[u8], asked: Option<&Asked>) -> Result<Answer, OutOfSync> {
             endless: false,
         },
         _ => Answer::Final {
-            body: framing(head)?.unwrap_or(Some(Body::UntilClose)),
-            endless: is_endless(head),
+            body: framing(response.headers)?.unwrap_or(Some(Body::UntilClose)),
+            endless: is_endless(response.headers),
         },
     })
 }
 
-/// What the headers say about the body: `None` for nothing, `Some(None)` for an empty one.
-fn framing(head: &[u8]) -> Result<Option<Option<Body>>, OutOfSync> {
-    let chunked = |value: &[u8]| value.to_ascii_lowercase().ends_with(b"chunked");
-    if header(head, b"transfer-encoding").is_some_and(chunked) {
-        return Ok(Some(Some(Body::Chunked(Chunk::START))));
+fn complete(parsed: httparse::Result<usize>) -> Result<(), OutOfSync> {
+    match parsed {
+        Ok(Status::Complete(_)) => Ok(()),
+        Ok(Status::Partial) | Err(_) => Err(OutOfSync),
     }
-    let Some(length) = header(head, b"content-length") else {
+}
+
+/// What the headers say about the body: `None` for nothing, `Some(None)` for an empty one.
+fn framing(headers: &[Header<'_>]) -> Result<Option<Option<Body>>, OutOfSync> {
+    let chunked = |value: &[u8]| value.to_ascii_lowercase().ends_with(b"chunked");
+    if header(headers, "transfer-encoding").is_some_and(chunked) {
+        return Ok(Some(Some(Body::Chunked(Chunked::default()))));
+    }
+    let Some(length) = header(headers, "content-length") else {
         return Ok(None);
     };
     let length = std::str::from_utf8(length).ok();
@@ -148,26 +124,19 @@ fn framing(head: &[u8]) -> Result<Option<Option<Body>>, OutOfSync> {
     Ok(Some((length > 0).then_some(Body::Counted(length))))
 }
 
-/// Types of answers that go on until someone leaves: server-sent events, and the pictures of a camera.
-fn is_endless(head: &[u8]) -> bool {
-    header(head, b"content-type").is_some_and(|value| {
+/// Types of answers that go on until one side closes: server-sent events, and the pictures of a camera.
+fn is_endless(headers: &[Header<'_>]) -> bool {
+    header(headers, "content-type").is_some_and(|value| {
         let value = value.to_ascii_lowercase();
         value.starts_with(b"text/event-stream") || value.starts_with(b"multipart/x-mixed-replace")
     })
 }
 
-fn header<'a>(head: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
-    lines(head).skip(1).find_map(|line| {
-        let colon = line.iter().position(|byte| *byte == b':')?;
-        let (name, value) = (&line[..colon], &line[colon + 1..]);
-        name.eq_ignore_ascii_case(wanted)
-            .then(|| value.trim_ascii())
-    })
-}
-
-fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
-    head.split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+fn header<'a>(headers: &[Header<'a>], name: &str) -> Option<&'a [u8]> {
+    let mut named = headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case(name));
+    named.next().map(|header| header.value.trim_ascii())
 }
 
 #[cfg(test)]
@@ -193,6 +162,8 @@ mod tests {
             b"SELECT 1\r\n",
             b"{\"json\": 1}",
             b"GET / \r\n",
+            b"GET / HTTP/1.1\r\nno header\r\n",
+            b"HELLO this is text",
         ] {
             assert!(!begins_request(other), "{other:?}");
         }
@@ -217,7 +188,7 @@ mod tests {
         );
         assert_eq!(body("HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"), None);
         let both = "HTTP/1.1 200\r\nContent-Length: 9\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n";
-        assert_eq!(body(both), Some(Body::Chunked(Chunk::START)));
+        assert_eq!(body(both), Some(Body::Chunked(Chunked::default())));
     }
 
     #[test]
@@ -230,7 +201,14 @@ mod tests {
         ] {
             assert_eq!(answer(wrong.as_bytes(), None), Err(OutOfSync), "{wrong}");
         }
-        let length = b"HTTP/1.1 200\r\nContent-Length: many\r\n\r\n";
-        assert_eq!(answer(length, None), Err(OutOfSync));
+        for wrong in [
+            "Content-Length: many",
+            "A: folded\r\n line",
+            "Content-Length : 5",
+            &"A: b\r\n".repeat(MOST_HEADERS + 1),
+        ] {
+            let head = format!("HTTP/1.1 200\r\n{wrong}\r\n\r\n");
+            assert_eq!(answer(head.as_bytes(), None), Err(OutOfSync), "{wrong}");
+        }
     }
 }

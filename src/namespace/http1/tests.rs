@@ -1,4 +1,4 @@
-//! Whole conversations, cut into segments at every place that chance finds.
+//! Whole connections, cut into segments at random places.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,7 +7,7 @@ use super::*;
 use crate::arbitrary::mutated;
 use crate::namespace::segmentation::segments;
 
-fn conversation(request: &str, answer: &str) -> Http1 {
+fn connection(request: &str, answer: &str) -> Http1 {
     let mut http = Http1::default();
     http.inbound(request.as_bytes()).unwrap();
     http.outbound(answer.as_bytes()).unwrap();
@@ -34,7 +34,7 @@ fn a_request_counts_from_its_first_byte_to_the_last_of_its_answer() {
 
 #[test]
 fn a_chunked_answer_that_pauses_is_unanswered_through_all_its_pauses() {
-    let mut http = conversation(
+    let mut http = connection(
         GET,
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
     );
@@ -47,22 +47,22 @@ fn a_chunked_answer_that_pauses_is_unanswered_through_all_its_pauses() {
 fn answers_without_a_body_end_with_their_head() {
     let head = "HEAD / HTTP/1.1\r\n\r\n";
     assert_eq!(
-        conversation(head, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n").unanswered(),
+        connection(head, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n").unanswered(),
         0
     );
     assert_eq!(
-        conversation(GET, "HTTP/1.1 204 No Content\r\n\r\n").unanswered(),
+        connection(GET, "HTTP/1.1 204 No Content\r\n\r\n").unanswered(),
         0
     );
     assert_eq!(
-        conversation(GET, "HTTP/1.1 304 Not Modified\r\n\r\n").unanswered(),
+        connection(GET, "HTTP/1.1 304 Not Modified\r\n\r\n").unanswered(),
         0
     );
 }
 
 #[test]
 fn an_interim_answer_is_no_answer() {
-    let mut http = conversation(GET, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
+    let mut http = connection(GET, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
     assert_eq!(http.unanswered(), 1);
     http.outbound(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         .unwrap();
@@ -90,18 +90,18 @@ fn an_upload_counts_until_it_is_answered_and_the_next_request_is_found_behind_it
 }
 
 #[test]
-fn an_upgraded_connection_streams_and_is_read_no_further() {
-    let mut http = conversation(GET, "HTTP/1.1 101 Switching Protocols\r\n\r\n\x01\x02");
+fn an_upgraded_connection_is_a_stream_and_is_not_read_further() {
+    let mut http = connection(GET, "HTTP/1.1 101 Switching Protocols\r\n\r\n\x01\x02");
     http.inbound(b"\x81\x05GET /").unwrap();
     http.outbound(b"\x81\x00").unwrap();
     assert_eq!((http.unanswered(), http.streams()), (0, true));
 }
 
 #[test]
-fn server_sent_events_stream_until_they_end() {
+fn server_sent_events_are_a_stream_until_they_end() {
     let events =
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let mut http = conversation(GET, events);
+    let mut http = connection(GET, events);
     assert_eq!((http.unanswered(), http.streams()), (0, true));
     http.outbound(b"0\r\n\r\n").unwrap();
     assert_eq!((http.unanswered(), http.streams()), (0, false));
@@ -109,15 +109,15 @@ fn server_sent_events_stream_until_they_end() {
 
 #[test]
 fn an_answer_without_a_length_ends_with_the_connection() {
-    let mut http = conversation(GET, "HTTP/1.0 200 OK\r\n\r\nsome");
+    let mut http = connection(GET, "HTTP/1.0 200 OK\r\n\r\nsome");
     assert_eq!(http.unanswered(), 1);
     http.outbound_closed();
     assert_eq!(http.unanswered(), 0);
 }
 
 #[test]
-fn a_hole_is_harmless_inside_a_counted_body_alone() {
-    let mut http = conversation(GET, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+fn a_gap_is_harmless_inside_a_counted_body_only() {
+    let mut http = connection(GET, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
     http.outbound_lost(900).unwrap();
     assert_eq!(http.unanswered(), 1);
     http.outbound_lost(100).unwrap();
@@ -126,7 +126,7 @@ fn a_hole_is_harmless_inside_a_counted_body_alone() {
     assert_eq!(http.inbound_lost(1), Err(OutOfSync));
 }
 
-/// A request, its answer, and nothing that hides the answer's end.
+/// A request, and its answer whose end is known.
 fn exchange() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let upload = prop_oneof![
         Just("GET /x HTTP/1.1\r\nHost: w\r\n\r\n".to_owned()),
@@ -235,7 +235,7 @@ const ANSWERS: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent
 
 proptest! {
     #[test]
-    fn changed_conversations_read_the_same_in_any_segments(
+    fn changed_connections_read_the_same_in_any_segments(
         requests in mutated(REQUESTS), answers in mutated(ANSWERS), cuts in vec(any::<usize>(), 0..12),
     ) {
         let (mut whole, mut cut) = (Http1::default(), Http1::default());

@@ -1,4 +1,4 @@
-//! The kernel's filter in front of the packet socket: TCP from or to a routed port, over IPv4 or IPv6.
+//! The kernel's filter for the packet socket: passes TCP from or to a routed port, over IPv4 or IPv6.
 
 use nix::libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD,
@@ -10,8 +10,8 @@ const TCP: u32 = 6;
 /// More than any packet has bytes.
 const WHOLE: u32 = 0x40000;
 
-/// The program; offsets count from the network header. Fragments and IPv6 extension headers do not pass, since TCP
-/// avoids the one and routed traffic has none of the other.
+/// The filter program; offsets count from the network header. Fragments and IPv6 extension headers do not pass: TCP avoids
+/// fragments, and routed traffic has no extension headers.
 pub fn tcp_ports(ports: &[u16]) -> Vec<SockFilter> {
     let mut four = vec![
         load(BPF_B, 9),
@@ -49,9 +49,9 @@ fn either_port(mode: u32, offset: u32, ports: &[u16]) -> Vec<SockFilter> {
     program
 }
 
-/// Runs `block`, which never falls through, where the accumulator is `value`.
+/// Runs `block`, which never falls through, if the accumulator is `value`.
 fn only_if_equal(value: u32, block: Vec<SockFilter>) -> Vec<SockFilter> {
-    // A long jump, since the block grows with the ports and conditional jumps reach 255 at most.
+    // The block grows with the ports, and conditional jumps reach only 255.
     let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
     let mut program = vec![
         op(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, value),

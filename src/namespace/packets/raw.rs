@@ -1,4 +1,4 @@
-//! The two calls on a packet socket that no crate makes safe.
+//! The two calls on a packet socket for which no crate has a safe interface.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -10,14 +10,14 @@ use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Lets the runtime tell when there is something to read.
+/// Registers the socket with the runtime, which reports when there is something to read.
 pub fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
     // SAFETY: `Socket` owns its descriptor, always gives the same one, and closes it only when it is dropped.
     let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
     Ok(registered?)
 }
 
-/// Packets that the kernel had no room for since the last call; it starts again at 0 with each.
+/// The number of packets that the kernel had no room for since the last call.
 pub fn dropped(socket: &Socket) -> io::Result<u32> {
     let mut statistics = tpacket_stats {
         tp_packets: 0,

@@ -1,96 +1,52 @@
 //! Reads the IP and TCP headers of one packet.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+
+use etherparse::{LaxIpSlice, TcpSlice, ip_number};
 
 use crate::namespace::sock_diag::Ends;
-
-const TCP: u8 = 6;
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
     pub ends: Ends,
     /// Whether the application sent it.
     pub outbound: bool,
-    /// The number of the first byte, or of the SYN.
+    /// The sequence number of the first byte, or of the SYN.
     pub sequence: u32,
-    /// The number of the byte that the sender expects next.
+    /// The sequence number that the sender expects next.
     pub acknowledges: Option<u32>,
     pub syn: bool,
-    /// Ends its direction.
     pub fin: bool,
     pub data: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
-    /// Reads a packet that begins with its IP header; `None` when it is not TCP or cut short.
+    /// Reads a packet that begins with its IP header; `None` if it is not TCP or is cut short.
     pub fn parse(packet: &'a [u8], outbound: bool) -> Option<Self> {
-        let (source, destination, tcp) = match packet.first()? >> 4 {
-            4 => ipv4(packet)?,
-            6 => ipv6(packet)?,
-            _ => return None,
+        // The lax reader takes the whole packet where the header gives the length 0 (BIG TCP: more than 64 KiB).
+        let (ip, _) = LaxIpSlice::from_slice(packet).ok()?;
+        let payload = ip.payload();
+        if payload.ip_number != ip_number::TCP || payload.fragmented {
+            return None;
+        }
+        let tcp = TcpSlice::from_slice(payload.payload).ok()?;
+        let source = SocketAddr::new(ip.source_addr().to_canonical(), tcp.source_port());
+        let destination =
+            SocketAddr::new(ip.destination_addr().to_canonical(), tcp.destination_port());
+        let (local, remote) = match outbound {
+            true => (source, destination),
+            false => (destination, source),
         };
-        let header: &[u8; 20] = tcp.first_chunk()?;
-        let data = tcp.get(usize::from(header[12] >> 4) * 4..)?;
-        let source = SocketAddr::new(source.to_canonical(), u16_at(header, 0));
-        let destination = SocketAddr::new(destination.to_canonical(), u16_at(header, 2));
-        let (local, remote) = if outbound {
-            (source, destination)
-        } else {
-            (destination, source)
-        };
-        let flags = header[13];
         Some(Self {
             ends: Ends { local, remote },
             outbound,
-            sequence: u32_at(header, 4),
-            acknowledges: (flags & ACK != 0).then(|| u32_at(header, 8)),
-            syn: flags & SYN != 0,
-            fin: flags & FIN != 0,
-            data,
+            sequence: tcp.sequence_number(),
+            acknowledges: tcp.ack().then(|| tcp.acknowledgment_number()),
+            syn: tcp.syn(),
+            fin: tcp.fin(),
+            data: tcp.payload(),
         })
     }
-}
-
-fn ipv4(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
-    let header: &[u8; 20] = packet.first_chunk()?;
-    let address = |at| IpAddr::from(Ipv4Addr::from_bits(u32_at(header, at)));
-    let payload = up_to(packet, usize::from(u16_at(header, 2)));
-    let tcp = payload.get(usize::from(header[0] & 0x0f) * 4..)?;
-    (header[9] == TCP).then(|| (address(12), address(16), tcp))
-}
-
-fn ipv6(packet: &[u8]) -> Option<(IpAddr, IpAddr, &[u8])> {
-    let (header, payload) = packet.split_first_chunk::<40>()?;
-    let address = |at: usize| {
-        let octets: [u8; 16] = header[at..at + 16].try_into().ok()?;
-        Some(IpAddr::from(Ipv6Addr::from(octets)))
-    };
-    let tcp = up_to(payload, usize::from(u16_at(header, 4)));
-    if header[6] == TCP {
-        Some((address(8)?, address(24)?, tcp))
-    } else {
-        None
-    }
-}
-
-/// Short frames are padded; a length of 0 stands for more than 64 KiB (BIG TCP).
-fn up_to(bytes: &[u8], length: usize) -> &[u8] {
-    if length == 0 {
-        bytes
-    } else {
-        &bytes[..length.min(bytes.len())]
-    }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[cfg(test)]
@@ -99,6 +55,10 @@ mod tests {
 
     use super::*;
     use crate::arbitrary::mutated;
+
+    const FIN: u8 = 0x01;
+    const ACK: u8 = 0x10;
+    const TCP: u8 = 6;
 
     fn tcp(data: &[u8]) -> Vec<u8> {
         let mut header = vec![0; 20];
@@ -150,7 +110,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_or_not_tcp_is_nothing() {
+    fn a_length_of_zero_stands_for_the_whole_packet() {
+        let mut packet = ipv4_packet(&tcp(b"big"));
+        (packet[2], packet[3]) = (0, 0);
+        assert_eq!(Segment::parse(&packet, false).unwrap().data, b"big");
+        let mut packet = IPV6.to_vec();
+        (packet[4], packet[5]) = (0, 0);
+        assert_eq!(Segment::parse(&packet, false).unwrap().data, b"hi");
+    }
+
+    #[test]
+    fn a_packet_that_is_cut_short_or_not_tcp_is_no_segment() {
         let packet = ipv4_packet(&tcp(b""));
         for length in 0..packet.len() {
             assert_eq!(Segment::parse(&packet[..length], false), None);
@@ -158,6 +128,9 @@ mod tests {
         let mut udp = packet;
         udp[9] = 17;
         assert_eq!(Segment::parse(&udp, false), None);
+        let mut fragment = ipv4_packet(&tcp(b""));
+        fragment[7] = 1;
+        assert_eq!(Segment::parse(&fragment, false), None);
     }
 
     const IPV4: &[u8] = b"\x45\0\0\x2a\0\0\0\0\x40\x06\0\0\xac\x12\0\x02\xac\x12\0\x03\

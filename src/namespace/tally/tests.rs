@@ -1,4 +1,4 @@
-//! Looks at made-up sockets: which connections count, and what they count as.
+//! Looks at simulated sockets: which connections count, and as what.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -35,7 +35,7 @@ fn socket(local: &str, remote: &str, sent: u32, received: u32) -> Socket {
     }
 }
 
-/// A packet of a connection that is open and stays so.
+/// A packet in the middle of a connection.
 fn segment(
     ends: Ends,
     outbound: bool,
@@ -54,16 +54,16 @@ fn segment(
     }
 }
 
-const US: &str = "172.18.0.3:80";
+const REPLICA: &str = "172.18.0.3:80";
 const TRAEFIK: &str = "172.18.0.2:4000";
 
 #[test]
-fn each_port_is_read_as_what_is_spoken_on_it() {
+fn each_port_is_read_by_its_own_protocol() {
     let ports = [(80, Protocol::Http1), (5432, Protocol::Stream)].into();
     let mut tally = Tally::new(ports, QUIET, false);
-    // Received after it was sent: on HTTP a request without an answer, on a stream only data that moved lately.
+    // Data received after data sent: an unanswered request on HTTP, recent data on a stream.
     let sockets = [
-        socket(US, TRAEFIK, 900, 100),
+        socket(REPLICA, TRAEFIK, 900, 100),
         socket("172.18.0.3:5432", TRAEFIK, 900, 100),
     ];
     let traffic = tally.look(1000, &sockets, false);
@@ -71,13 +71,13 @@ fn each_port_is_read_as_what_is_spoken_on_it() {
 }
 
 #[test]
-fn only_what_the_proxy_may_have_opened_counts() {
+fn only_connections_that_the_proxy_may_have_opened_count() {
     let sockets = [
-        socket(US, TRAEFIK, 900, 100),
+        socket(REPLICA, TRAEFIK, 900, 100),
         socket("[fd00::3]:80", "[fd00::2]:4000", 900, 100),
         socket("127.0.0.1:80", "127.0.0.1:4000", 900, 100),
         socket("[::1]:80", "[::1]:4000", 900, 100),
-        socket(US, "172.18.0.3:4000", 900, 100),
+        socket(REPLICA, "172.18.0.3:4000", 900, 100),
         socket("172.18.0.3:4000", "172.18.0.9:80", 900, 100),
         socket("172.18.0.3:4000", "172.18.0.9:5432", 900, 100),
         socket("172.18.0.3:8080", TRAEFIK, 900, 100),
@@ -91,7 +91,7 @@ fn unsent_data_counts_even_after_the_application_has_closed() {
     let closing = Socket {
         answering: false,
         unsent: 1000,
-        ..socket(US, TRAEFIK, 900, 100)
+        ..socket(REPLICA, TRAEFIK, 900, 100)
     };
     let traffic = tally(Protocol::Http1).look(2000, &[closing], false);
     assert_eq!(
@@ -104,9 +104,9 @@ fn unsent_data_counts_even_after_the_application_has_closed() {
 #[test]
 fn a_stream_counts_until_it_is_silent() {
     let mut tally = tally(Protocol::Stream);
-    let traffic = tally.look(1000, &[socket(US, TRAEFIK, 4999, 8000)], false);
+    let traffic = tally.look(1000, &[socket(REPLICA, TRAEFIK, 4999, 8000)], false);
     assert_eq!((traffic.streaming, traffic.unanswered), (1, 0));
-    let traffic = tally.look(1010, &[socket(US, TRAEFIK, 5000, 8000)], false);
+    let traffic = tally.look(1010, &[socket(REPLICA, TRAEFIK, 5000, 8000)], false);
     assert!(!traffic.busy());
 }
 
@@ -115,12 +115,12 @@ fn http2_that_cannot_be_read_counts_until_it_is_silent() {
     let mut tally = tally(Protocol::H2c);
     assert!(
         tally
-            .look(1000, &[socket(US, TRAEFIK, 100, 80)], false)
+            .look(1000, &[socket(REPLICA, TRAEFIK, 100, 80)], false)
             .busy()
     );
     assert!(
         !tally
-            .look(9000, &[socket(US, TRAEFIK, 8100, 8080)], false)
+            .look(9000, &[socket(REPLICA, TRAEFIK, 8100, 8080)], false)
             .busy()
     );
 }
@@ -129,14 +129,14 @@ fn http2_that_cannot_be_read_counts_until_it_is_silent() {
 fn the_quiet_time_begins_with_the_watch_and_again_with_each_byte() {
     let mut tally = tally(Protocol::Http1);
     assert_eq!(tally.look(700, &[], false).quiet_ms, 700);
-    let traffic = tally.look(1000, &[socket(US, TRAEFIK, 40, 90)], false);
+    let traffic = tally.look(1000, &[socket(REPLICA, TRAEFIK, 40, 90)], false);
     assert_eq!(traffic.quiet_ms, 40);
     assert_eq!(tally.look(1500, &[], false).quiet_ms, 540);
 }
 
 #[test]
 fn a_connection_named_twice_in_one_look_counts_once() {
-    let twice = [socket(US, TRAEFIK, 900, 100); 2];
+    let twice = [socket(REPLICA, TRAEFIK, 900, 100); 2];
     assert_eq!(
         tally(Protocol::Http1).look(2000, &twice, false).unanswered,
         1
@@ -144,15 +144,15 @@ fn a_connection_named_twice_in_one_look_counts_once() {
 }
 
 #[test]
-fn packets_overrule_ages_that_mislead() {
+fn packets_overrule_misleading_ages() {
     let mut tally = Tally::new([(80, Protocol::Http1)].into(), QUIET, true);
-    let ends = socket(US, TRAEFIK, 0, 0).ends;
+    let ends = socket(REPLICA, TRAEFIK, 0, 0).ends;
     let request = b"GET / HTTP/1.1\r\n\r\n";
     tally.segment(0, &segment(ends, false, 1000, Some(1000), request));
     let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let out = segment(ends, true, 1000, Some(1018), head);
     tally.segment(2, &out);
-    let pausing = [socket(US, TRAEFIK, 900, 902)];
+    let pausing = [socket(REPLICA, TRAEFIK, 900, 902)];
     let traffic = tally.look(902, &pausing, false);
     assert_eq!((traffic.unanswered, traffic.exact), (1, true));
     let end = Segment {
@@ -164,7 +164,7 @@ fn packets_overrule_ages_that_mislead() {
     assert!(!tally.look(920, &pausing, false).busy());
 }
 
-/// The client's first request on a connection that it has just opened, and the head of an answer of 5000 bytes.
+/// A new connection, its first request, and the head of an answer of 5000 bytes.
 fn download(tally: &mut Tally, ends: Ends) {
     let syn = |outbound, acknowledges| Segment {
         syn: true,
@@ -180,17 +180,17 @@ fn download(tally: &mut Tally, ends: Ends) {
 }
 
 #[test]
-fn what_the_kernel_has_counted_settles_a_doubt_once_every_packet_is_told() {
+fn the_kernels_counts_replace_dropped_packets_once_every_packet_is_read() {
     let mut tally = Tally::new([(80, Protocol::Http1)].into(), QUIET, true);
-    let mut end = socket(US, TRAEFIK, 1, 1000);
+    let mut end = socket(REPLICA, TRAEFIK, 1, 1000);
     download(&mut tally, end.ends);
     end.info.bytes_received = 18;
     end.info.bytes_acked = 41;
     assert_eq!(tally.look(1000, &[end], true).unanswered, 1);
-    // The rest of it leaves, and is not seen.
+    // The packets with the rest of the answer are dropped.
     end.info.bytes_acked = 41 + 5000;
     end.info.last_data_recv = 2000;
-    tally.doubt();
+    tally.packets_dropped();
     assert_eq!(tally.look(2000, &[end], false).streaming, 1, "it paused");
     assert!(!tally.look(2010, &[end], true).busy());
 }
@@ -219,14 +219,14 @@ fn any_info() -> impl Strategy<Value = TcpInfo> {
 
 proptest! {
     #[test]
-    fn any_packets_and_any_account_of_the_kernel_count_no_more_connections_than_there_are(
+    fn any_packets_and_any_tcp_info_count_no_more_connections_than_there_are(
         packets in vec(any_segment(), 0..24), infos in vec((any_info(), any::<u32>(), any::<u32>()), 0..3),
         protocol in prop_oneof![Just(Protocol::Http1), Just(Protocol::H2c), Just(Protocol::Stream)],
-        told: bool,
+        all_read: bool,
     ) {
         let mut tally = tally(protocol);
         for (now, bits, data, sequence, acknowledges, port) in packets {
-            let ends = socket(US, &format!("172.18.0.2:{port}"), 0, 0).ends;
+            let ends = socket(REPLICA, &format!("172.18.0.2:{port}"), 0, 0).ends;
             let one = Segment {
                 syn: bits & 7 == 0,
                 fin: bits & 0x38 == 0,
@@ -234,7 +234,7 @@ proptest! {
             };
             tally.segment(now, &one);
             if bits == 1 {
-                tally.doubt();
+                tally.packets_dropped();
             }
             prop_assert!(tally.connections.len() <= 3);
         }
@@ -242,10 +242,10 @@ proptest! {
             unread,
             unsent,
             info,
-            ..socket(US, &format!("172.18.0.2:{port}"), 0, 0)
+            ..socket(REPLICA, &format!("172.18.0.2:{port}"), 0, 0)
         }).collect();
         for now in [10_000, u64::MAX] {
-            let traffic = tally.look(now, &sockets, told);
+            let traffic = tally.look(now, &sockets, all_read);
             prop_assert_eq!(traffic.connections as usize, sockets.len());
             prop_assert!(traffic.streaming as usize <= sockets.len());
         }
@@ -255,7 +255,7 @@ proptest! {
 #[test]
 fn packets_of_ever_new_connections_do_not_fill_the_memory() {
     let mut tally = tally(Protocol::Http1);
-    let local = US.parse().unwrap();
+    let local = REPLICA.parse().unwrap();
     for number in 0..MOST_BY_PACKETS as u32 + 1000 {
         let [_, _, high, low] = number.to_be_bytes();
         let port = 1 + (number >> 16) as u16;
@@ -263,8 +263,8 @@ fn packets_of_ever_new_connections_do_not_fill_the_memory() {
         tally.segment(0, &segment(Ends { local, remote }, false, 7, None, b"GET"));
     }
     assert_eq!(tally.connections.len(), MOST_BY_PACKETS);
-    let traffic = tally.look(0, &[socket(US, TRAEFIK, 10, 20)], true);
+    let traffic = tally.look(0, &[socket(REPLICA, TRAEFIK, 10, 20)], true);
     assert_eq!(traffic.connections, 1);
-    tally.look(REMEMBERED, &[], true);
+    tally.look(KEPT, &[], true);
     assert!(tally.connections.is_empty());
 }
