@@ -34,8 +34,7 @@ use crate::{
     about,
     max_term_width = 120,
     subcommand_precedence_over_arg = true,
-    disable_help_subcommand = true,
-    after_help = examples::ROLLOUT
+    disable_help_subcommand = true
 )]
 struct Cli {
     /// What `rollout SERVICE…` rolls
@@ -251,7 +250,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
 
 /// The command line as clap reads it; options are shown only where they act.
 pub fn command() -> clap::Command {
-    let mut command = Cli::command();
+    let topics = help::topics();
+    let mut command = Cli::command().after_help(format!("{}\n\n{topics}", examples::ROLLOUT));
     for (name, shown) in [
         ("status", &["scale"][..]),
         ("doctor", &["scale", "strategy"]),

@@ -410,7 +410,7 @@ fn names() -> Vec<String> {
         .collect()
 }
 
-/// A value of a Compose file or a variable as the words of a flag, checked; `None` for a key without a value.
+/// A value of a Compose file or a variable as the words of a flag, checked; `None` for null and an empty list.
 fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
     let scalar = |value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
@@ -432,7 +432,7 @@ fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
     };
     let read = Values::from([(name.to_owned(), words)]);
     parse(&read).map_err(|error| bad_value(&error))?;
-    Ok(read.into_values().next())
+    Ok(read.into_values().find(|words| !words.is_empty()))
 }
 
 /// What is wrong with the value of an option, in one line.

@@ -14,10 +14,7 @@ Exit codes:
   2    refused before anything was touched
   3    failed, and needs a person: the message says what and how
   4    locked by another rollout of the service
-  130  interrupted; the last line says which version serves
-
-Topics, by rollout help TOPIC:
-  settings, events, exit-codes, proxies, pin, podman, troubleshooting, cleanup";
+  130  interrupted; the last line says which version serves";
 
 pub const UP: &str = "\
 All services are checked, and their images fetched, before the first is touched; then they roll in the order given. Name a

@@ -21,10 +21,7 @@ const OTHER: [(&[&str], &str); 14] = [
         &["ps", "ls", "list", "show", "state", "inspect"],
         "rollout status {}",
     ),
-    (
-        &["versions", "revisions", "releases", "log"],
-        "rollout history {}",
-    ),
+    (&["versions", "revisions", "releases"], "rollout history {}"),
     (
         &["check", "diagnose", "lint", "validate", "verify"],
         "rollout doctor {}",
@@ -37,8 +34,8 @@ const OTHER: [(&[&str], &str); 14] = [
         "rollout relabel CONTAINER traefik.enable=false",
     ),
     (&["version"], "rollout --version"),
-    (&["logs"], "docker compose logs {}"),
-    (&["stop", "kill", "pause"], "docker compose stop {}"),
+    (&["logs", "log"], "docker compose logs {}"),
+    (&["stop", "kill"], "docker compose stop {}"),
     (&["down", "rm", "remove", "delete"], "docker compose down"),
 ];
 
