@@ -228,12 +228,12 @@ fn left_behind(project: &Project, service: &Service, joined: &Joined) -> Problem
 }
 
 /// The services of the project that join this one's namespaces or volumes, by its name or a container's name.
-pub fn joined(project: &Project, service: &Service, olds: &[Replica]) -> Vec<Joined> {
+pub fn joined(project: &Project, service: &Service, old: &[Replica]) -> Vec<Joined> {
     let is_own = |target: &Target<'_>| match target {
         Target::Service(name) => *name == service.name,
         Target::Container(name) => {
             service.container_name.as_deref() == Some(name)
-                || olds.iter().any(|old| old.name == *name)
+                || old.iter().any(|replica| replica.name == *name)
         }
     };
     let others = project.services.values();

@@ -8,7 +8,7 @@ mod host;
 #[cfg(test)]
 mod tests;
 
-pub struct Found<'a> {
+pub struct Original<'a> {
     pub project: &'a str,
     pub service: &'a str,
     /// The whole inspect answer.
@@ -34,18 +34,18 @@ const SETTINGS: [&str; 3] = ["x-rollout", "pre_stop", "post_start"];
 const OURS: [&str; 3] = ["com.docker.compose.", "io.rollout.", "desktop.docker.io/"];
 
 /// A Compose project whose one service is the container.
-pub fn reproduce(found: &Found<'_>) -> Reproduced {
+pub fn reproduce(original: &Original<'_>) -> Reproduced {
     let mut made = Made::default();
-    made.config(found);
-    made.volumes_of_its_own(found);
-    made.host(&found.container["HostConfig"]);
-    made.networks(found);
+    made.config(original);
+    made.volumes_of_its_own(original);
+    made.host(&original.container["HostConfig"]);
+    made.networks(original);
     for key in SETTINGS {
-        made.put(key, found.settings[key].clone());
+        made.put(key, original.settings[key].clone());
     }
     let config = json!({
-        "name": found.project,
-        "services": {found.service: made.service},
+        "name": original.project,
+        "services": {original.service: made.service},
         "networks": made.networks,
         "volumes": made.volumes,
     });
@@ -72,8 +72,8 @@ impl Made {
     }
 
     /// The parts of `Config` that differ from the image's.
-    fn config(&mut self, found: &Found<'_>) {
-        let (own, image) = (&found.container["Config"], found.image);
+    fn config(&mut self, original: &Original<'_>) {
+        let (own, image) = (&original.container["Config"], original.image);
         self.put("image", own["Image"].clone());
         self.command(own, image);
         let given = items(&image["Env"]);
@@ -94,9 +94,9 @@ impl Made {
         self.put("stdin_open", own["OpenStdin"].clone());
         self.put("domainname", own["Domainname"].clone());
         self.put("mac_address", own["MacAddress"].clone());
-        let id = found.container["Id"].as_str().unwrap_or_default();
+        let id = original.container["Id"].as_str().unwrap_or_default();
         let hostname = own["Hostname"].as_str().unwrap_or_default();
-        if !id.starts_with(hostname) && !joins(mode(found)) {
+        if !id.starts_with(hostname) && !joins(mode(original)) {
             self.put("hostname", json!(hostname));
         }
         if let Some(seconds) = own["StopTimeout"].as_u64() {
@@ -109,7 +109,7 @@ impl Made {
         let by_image = keys(&image["ExposedPorts"]);
         let exposed = exposed.filter(|port| !by_image.clone().any(|own| own == *port));
         self.put("expose", exposed.map(|port| json!(port)).collect());
-        self.container_name(found);
+        self.container_name(original);
     }
 
     /// With its own entrypoint, a container does not inherit the image's command.
@@ -127,11 +127,11 @@ impl Made {
     }
 
     /// Set where the name does not consist of project, service and number.
-    fn container_name(&mut self, found: &Found<'_>) {
-        let name = found.container["Name"].as_str().unwrap_or_default();
+    fn container_name(&mut self, original: &Original<'_>) {
+        let name = original.container["Name"].as_str().unwrap_or_default();
         let name = name.trim_start_matches('/');
         let numbered = ["-", "_"].iter().any(|between| {
-            let begins = format!("{}{between}{}{between}", found.project, found.service);
+            let begins = format!("{}{between}{}{between}", original.project, original.service);
             let number = name.strip_prefix(&begins);
             number.is_some_and(|rest| rest.starts_with(|own: char| own.is_ascii_digit()))
         });
@@ -141,9 +141,9 @@ impl Made {
     }
 
     /// Anonymous volumes that the image does not declare.
-    fn volumes_of_its_own(&mut self, found: &Found<'_>) {
-        let by_image: Vec<&String> = keys(&found.image["Volumes"]).collect();
-        let own = keys(&found.container["Config"]["Volumes"]);
+    fn volumes_of_its_own(&mut self, original: &Original<'_>) {
+        let by_image: Vec<&String> = keys(&original.image["Volumes"]).collect();
+        let own = keys(&original.container["Config"]["Volumes"]);
         let own = own.filter(|target| !by_image.contains(target));
         let volumes: Vec<Value> = own
             .map(|target| json!({"type": "volume", "target": target}))
@@ -151,18 +151,18 @@ impl Made {
         self.put("volumes", json!(volumes));
     }
 
-    fn networks(&mut self, found: &Found<'_>) {
-        let mode = mode(found);
+    fn networks(&mut self, original: &Original<'_>) {
+        let mode = mode(original);
         if joins(mode) || mode == "none" || mode == "bridge" {
             return self.put("network_mode", json!(mode));
         }
         let known = [
-            found.service,
-            found.container["Name"].as_str().unwrap_or_default(),
+            original.service,
+            original.container["Name"].as_str().unwrap_or_default(),
         ];
         let known = known.map(|name| name.trim_start_matches('/'));
-        let id = found.container["Id"].as_str().unwrap_or_default();
-        let endpoints = entries(&found.container["NetworkSettings"]["Networks"]);
+        let id = original.container["Id"].as_str().unwrap_or_default();
+        let endpoints = entries(&original.container["NetworkSettings"]["Networks"]);
         let several = endpoints.clone().count() > 1;
         let mut own = Map::new();
         for (name, endpoint) in endpoints {
@@ -210,8 +210,8 @@ impl Made {
 }
 
 /// `HostConfig.NetworkMode`: the first network, or a mode such as `host`.
-fn mode<'a>(found: &Found<'a>) -> &'a str {
-    let host = &found.container["HostConfig"];
+fn mode<'a>(original: &Original<'a>) -> &'a str {
+    let host = &original.container["HostConfig"];
     match host["NetworkMode"].as_str() {
         None | Some("default") => "bridge",
         Some(mode) => mode,

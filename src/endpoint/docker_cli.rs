@@ -77,16 +77,13 @@ impl DockerCli {
 
     /// The error that the last line of docker's standard error states.
     fn explain(&self, stderr: &[String]) -> Error {
-        // Docker quotes what ssh printed at the end of its own message.
-        let by_ssh = |line: &str| {
-            line.rsplit_once("stderr=")
-                .map(|(_, quoted)| quoted.to_owned())
-        };
         let message = match stderr.last() {
-            Some(line) => by_ssh(line)
-                .filter(|quoted| !quoted.is_empty())
-                .unwrap_or_else(|| line.clone()),
-            None => "docker system dial-stdio ended without an answer".to_owned(),
+            // Docker quotes ssh's own message at the end of its line.
+            Some(line) => match line.rsplit_once("stderr=") {
+                Some((_, quoted)) if !quoted.is_empty() => quoted,
+                _ => line,
+            },
+            None => "docker system dial-stdio ended without an answer",
         };
         let error = Error::failed(message);
         match self.remedy(&stderr.join("\n")) {

@@ -14,7 +14,7 @@ use super::{lock::Locked, prepare::Prepared};
 use crate::{
     compose::{
         contents,
-        reproduce::{Found, Reproduced, reproduce},
+        reproduce::{Original, Reproduced, reproduce},
     },
     context::RunContext,
     engine::Image,
@@ -195,7 +195,7 @@ impl Prepared<'_> {
         let inspect = self.run.engine.inspect(&replica.id.0).await.ok()??;
         let container = serde_json::to_value(inspect).ok()?;
         let reference = container["Config"]["Image"].as_str()?.to_owned();
-        let mut read = reproduce(&Found {
+        let mut read = reproduce(&Original {
             project: &self.context.key.project,
             service: &self.context.key.service,
             container: &container,

@@ -8,7 +8,7 @@ use crate::arbitrary::replaced;
 /// The service `web` of the file that the inspect answer becomes.
 fn made(container: &Value, image: &Value) -> (Value, Vec<String>) {
     let settings = json!({"x-rollout": {"wait": "9s"}, "image": "newer"});
-    let reproduced = reproduce(&Found {
+    let reproduced = reproduce(&Original {
         project: "shop",
         service: "web",
         container,
