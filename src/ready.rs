@@ -76,10 +76,8 @@ pub async fn judge(
         let Some(now) = engine.replica(replica).await? else {
             return Ok(failed("was removed by another command"));
         };
-        if let Some(why) = crashed(
-            &now,
-            first_run.as_ref().map(|(started, _)| started.as_str()),
-        ) {
+        let started = first_run.as_ref().map(|(started, _)| started.as_str());
+        if let Some(why) = crashed(&now, started) {
             return Ok(failed(why));
         }
         if first_run.is_none() {

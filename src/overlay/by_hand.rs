@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_wins_over_what_was_set_by_hand_label_by_label() {
+    fn a_rollout_wins_over_labels_set_by_hand_label_by_label() {
         for project in ["0shop", "a", "zoo"] {
             let mut overlay = Overlay::default();
             overlay.set(of_rollout(project, "true")).unwrap();
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_by_hand_holds_where_a_rollout_says_nothing_of_it() {
+    fn hiding_by_hand_applies_if_no_rollout_sets_the_same_label() {
         let mut overlay = Overlay::default();
         let mut claim = of_rollout("shop", "false");
         claim.rules[0].end_hiding();

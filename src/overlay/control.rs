@@ -220,7 +220,7 @@ pub fn parse(line: &str) -> Result<Call, Failure> {
         return Err(FailureKind::UnsupportedVersion.because(message));
     }
     if !CALLS.contains(&head.call.as_str()) {
-        let message = format!("this socket proxy does not know the call {:?}", head.call);
+        let message = format!("this socket proxy has no call {:?}", head.call);
         return Err(FailureKind::UnknownCall.because(message));
     }
     let request: Request = serde_json::from_str(line).map_err(bad)?;

@@ -1,4 +1,4 @@
-//! What the overlay promises, example by example and by property.
+//! The overlay by examples and by properties.
 
 use proptest::prelude::*;
 
@@ -77,7 +77,7 @@ fn a_rule_matches_dockers_own_labels_and_not_those_of_another_rule() {
 }
 
 #[test]
-fn a_health_rule_applies_while_docker_says_starting_and_never_again() {
+fn a_health_rule_applies_while_docker_reports_starting_and_never_again() {
     let mut overlay = overlay(vec![Rule::health(id("a"), Health::Healthy)]);
     let health = |overlay: &Overlay, starting| overlay.apply("a", &mut Labels::new(), starting);
     assert_eq!(health(&overlay, true), Some(Health::Healthy));
@@ -241,7 +241,7 @@ fn a_rule_of_version_1_with_labels_and_health_is_two() {
 }
 
 #[test]
-fn a_match_is_written_as_the_control_protocol_says() {
+fn a_match_has_the_json_form_of_the_control_protocol() {
     let json = |on: Match| serde_json::to_string(&on).unwrap();
     assert_eq!(json(id("a")), r#"{"id":"a"}"#);
     let expected = r#"{"label":{"key":"io.rollout.id","value":"r1"}}"#;

@@ -1,4 +1,4 @@
-//! Which events pass, with what, and what a slow reader gets.
+//! The events that pass, their fields, and what a slow reader gets.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -23,7 +23,7 @@ fn event(action: &str) -> Option<Event> {
 }
 
 #[test]
-fn an_event_is_made_anew_with_the_name_alone() {
+fn an_event_is_rebuilt_with_only_the_name() {
     let shown = event("start")
         .unwrap()
         .for_reader(&Overlay::default())
@@ -53,7 +53,7 @@ fn check(verdict: &str) -> Event {
 }
 
 #[test]
-fn a_check_that_says_what_the_one_before_it_said_is_no_news() {
+fn a_check_with_the_same_result_as_the_last_one_sends_no_event() {
     let mut verdicts = Verdicts::default();
     assert_eq!(check("healthy").action, "health_status: healthy");
     assert!(check("starting").is_undecided() && !check("healthy").is_undecided());
@@ -66,7 +66,7 @@ fn a_check_that_says_what_the_one_before_it_said_is_no_news() {
         (event("die").unwrap(), true),
         (event("start").unwrap(), true),
         (check("unhealthy"), true),
-        // Without a verdict it may be either.
+        // Without a health it may be any of them.
         (event("health_status").unwrap(), true),
         (event("health_status").unwrap(), true),
     ];
@@ -238,7 +238,7 @@ fn a_service_is_known_by_its_compose_labels_and_one_off_runs_are_not_its_replica
 
 const SAMPLE: &str = r#"{"status":"health_status: healthy","Type":"container","Action":"health_status: healthy","HealthStatus":"healthy","Actor":{"ID":"a","Attributes":{"name":"web-1","token":"SECRET"}},"scope":"local","time":5,"timeNano":5000000001}"#;
 
-// What passes is one line with nothing but the named fields.
+// An event that passes is one line with only the named fields.
 fn passes(line: &str) -> Result<(), TestCaseError> {
     let Some(shown) = Event::parse(line).and_then(|event| event.for_reader(&Overlay::default()))
     else {

@@ -1,4 +1,4 @@
-//! The overlay files of version 0.1.0 mean what they meant.
+//! The overlay files of version 0.1.0 are read with the same meaning.
 
 use std::{fs, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{
     overlay::{Claim, Health, Labels, Overlay, key_by_hand},
 };
 
-/// The overlay in the file that version 0.1.0 leaves behind in a phase; it is written anew byte for byte.
+/// The overlay in the file that version 0.1.0 leaves in a phase. Writing it again gives the same bytes.
 async fn left_in(phase: &str) -> Arc<Overlay> {
     let text = of_0_1_0(&format!("overlay/{phase}.json"));
     let directory = tempfile::tempdir().unwrap();
@@ -20,7 +20,7 @@ async fn left_in(phase: &str) -> Arc<Overlay> {
     store.current()
 }
 
-/// The containers of `shop/web` then, by the two characters that their ids repeat: two old ones and two new ones.
+/// The containers of `shop/web` in these files, two old ones and two new ones, by the two characters that their ids repeat.
 fn containers() -> [(&'static str, String, Labels); 4] {
     let new = Labels::from([("io.rollout.id".to_owned(), ROLLOUT.to_owned())]);
     ["a1", "a2", "b1", "b2"].map(|short| {
@@ -56,7 +56,7 @@ async fn each_file_of_version_0_1_0_means_what_it_meant() {
     assert_eq!(meaning(&back), ("back", vec!["b1", "b2"], none.clone()));
     let shown = left_in("shown").await;
     assert_eq!(meaning(&shown), (Claim::SHOWN, none.clone(), none.clone()));
-    // Docker has said something of one of them already.
+    // Docker has reported the health of one of them already.
     let settled = left_in("settled").await;
     assert_eq!(meaning(&settled), (Claim::SETTLED, none, vec!["b2"]));
     let generations = [&hold, &cutover, &back, &shown, &settled].map(|overlay| overlay.generation);

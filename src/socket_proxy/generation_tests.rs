@@ -97,7 +97,7 @@ async fn a_reader_never_sees_both_live_or_none_over_a_thousand_generations() {
         let hold = claim(round, "hold", vec![Rule::hide(rollout(&id))]);
         let cutover = claim(round, "cutover", vec![Rule::hide(Match::Id(old.clone()))]);
         set(&daemon, hold.clone()).await;
-        // Lists that the engine has begun before the hold may hold it already.
+        // Lists that the engine began before the hold may contain the new container already.
         engine.create(&new, &[("io.rollout.id", &id)], "Up");
         set(&daemon, cutover.clone()).await;
         set(&daemon, hold).await;

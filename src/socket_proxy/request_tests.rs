@@ -1,4 +1,4 @@
-//! What a reader may ask, and what it may not.
+//! The requests that are allowed, and those that are not.
 
 use proptest::prelude::*;
 
@@ -132,7 +132,7 @@ fn absolute_targets_upgrades_and_bodies_are_forbidden_and_end_the_connection() {
 }
 
 #[test]
-fn a_query_is_made_anew_from_its_known_keys() {
+fn a_query_is_rebuilt_from_its_known_keys() {
     let sent = |target: &str| match route(target) {
         Route::List(query) | Route::Events(query) | Route::Networks(query) => query.encode(),
         other => panic!("{other:?}"),
@@ -177,7 +177,7 @@ fn a_known_key_with_a_value_that_is_none_is_a_bad_request() {
     }
 }
 
-// The target that a call is sent to the engine with.
+// The target of the request that a call sends to the engine.
 fn target(call: &Call) -> String {
     let version = call
         .version
@@ -204,7 +204,7 @@ const TARGETS: [&str; 5] = [
 
 proptest! {
     #[test]
-    fn a_target_that_passes_is_one_of_the_seven_routes_and_the_same_once_made_anew(
+    fn a_target_that_passes_is_one_of_the_seven_routes_and_the_same_after_rebuilding(
         target_of in (0..TARGETS.len()).prop_flat_map(|index| mutated(TARGETS[index].as_bytes())),
     ) {
         let Ok(uri) = Uri::try_from(target_of) else { return Ok(()) };

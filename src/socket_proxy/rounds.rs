@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_in_the_middle_of_a_round_is_nobody_to_wait_for() {
+    async fn without_a_round_in_progress_the_daemon_ends_at_once() {
         let rounds = Rounds::default();
         assert_eq!(took(&rounds).await, Duration::ZERO);
         drop(rounds.inspect());

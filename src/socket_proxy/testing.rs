@@ -1,4 +1,4 @@
-//! An engine made of a map, behind a real Unix socket, and a daemon in front of it.
+//! A fake engine behind a real Unix socket, and a daemon in front of it.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ pub struct FakeEngine {
     containers: Mutex<BTreeMap<String, Container>>,
     events: broadcast::Sender<String>,
     clock: AtomicU64,
-    /// Whether answers are late, by an irregular time.
+    /// Whether each answer is delayed by an irregular time.
     pub late: bool,
 }
 
@@ -48,7 +48,7 @@ struct Container {
 impl FakeEngine {
     /// Listens on a socket in a directory of its own.
     pub fn start(late: bool) -> (Arc<Self>, tempfile::TempDir) {
-        // In memory where there is such a place: a thousand generations are a thousand times fsync.
+        // In memory if possible, because each generation is one fsync.
         let directory = tempfile::tempdir_in("/dev/shm")
             .or_else(|_| tempfile::tempdir())
             .unwrap();
@@ -85,23 +85,23 @@ impl FakeEngine {
         self.change(id, |own| own.network_mode = format!("container:{other}"));
     }
 
-    /// What Docker calls the state of a container; no event says so.
+    /// Sets the state of a container without an event.
     pub fn set_state(&self, id: &str, state: &str) {
         self.change(id, |own| own.state = state.to_owned());
     }
 
     pub fn start_container(&self, id: &str) {
         self.set_state(id, "running");
-        self.tell(id, "start");
+        self.event(id, "start");
     }
 
-    /// Ends a container and leaves it there.
+    /// Ends a container without removing it.
     pub fn exit(&self, id: &str) {
         self.change(id, |own| {
             own.state = "exited".to_owned();
             own.status = "Exited (1) 1 second ago".to_owned();
         });
-        self.tell(id, "die");
+        self.event(id, "die");
     }
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Container)) {
@@ -110,13 +110,13 @@ impl FakeEngine {
         }
     }
 
-    /// Removes a container, and says so.
+    /// Removes a container and sends the event.
     pub fn remove(&self, id: &str) {
-        self.tell(id, "destroy");
+        self.event(id, "destroy");
     }
 
     /// Sends an event of a container; `destroy` removes it first.
-    pub fn tell(&self, id: &str, action: &str) {
+    pub fn event(&self, id: &str, action: &str) {
         let mut containers = self.containers.lock().unwrap();
         let container = match action {
             "destroy" => containers.remove(id),
@@ -125,11 +125,11 @@ impl FakeEngine {
         drop(containers);
         let labels = container.map(|container| container.labels);
         let event = json!({"Type": "container", "Action": action, "Actor": {"ID": id, "Attributes": labels}});
-        // Nobody may be watching.
+        // Sending fails if there is no event stream.
         let _ = self.events.send(format!("{event}\n"));
     }
 
-    /// How many watch the events.
+    /// The number of open event streams.
     pub fn watchers(&self) -> usize {
         self.events.receiver_count()
     }
@@ -155,7 +155,7 @@ impl FakeEngine {
         }
     }
 
-    // Between nothing and three milliseconds, after the answer has been made up: it may be out of date when it comes.
+    // Delays an answer by up to three milliseconds after it is made, so that it may be outdated when it arrives.
     async fn delay(&self) {
         if self.late {
             let tick = self.clock.fetch_add(1, Ordering::Relaxed);
@@ -272,7 +272,7 @@ impl Client {
         Self { sender, agent }
     }
 
-    /// Asks, and answers once the head is there.
+    /// Sends a request, and returns when the head of the answer has arrived.
     pub async fn send(&mut self, path: &str) -> Response<Incoming> {
         let request = Request::get(path)
             .header("user-agent", &self.agent)
@@ -308,13 +308,13 @@ pub fn claim(epoch: u64, stage: &str, rules: Vec<Rule>) -> Claim {
     }
 }
 
-/// Sets a claim and answers with its generation.
+/// Sets a claim and returns its generation.
 pub async fn set(daemon: &Daemon, claim: Claim) -> u64 {
     let set = daemon.store.change(true, |overlay| overlay.set(claim));
     set.await.unwrap()
 }
 
-/// Waits until something is so; the whole test fails where it never is.
+/// Waits until a condition holds; the test fails if it does not.
 pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let limit = Duration::from_secs(20);
     eventually(what, limit, async || so().then_some(()).ok_or("not yet")).await;

@@ -1,4 +1,4 @@
-//! Which containers readers see at all, in lists, inspects and events.
+//! The containers that readers see in lists, inspects and events.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -140,7 +140,7 @@ fn only_shop() -> Vec<Wanted> {
     vec!["shop".parse().unwrap()]
 }
 
-/// A claim of another service than the containers are of, so that no event is held back for a replica that may take over.
+/// A claim of another service, so that no event of the containers is held back for a replica that could take over.
 fn omitting(epoch: u64, rules: Vec<Rule>) -> Claim {
     Claim {
         key: "shop/omitted".to_owned(),
@@ -151,7 +151,7 @@ fn omitting(epoch: u64, rules: Vec<Rule>) -> Claim {
     }
 }
 
-/// How containers are kept from readers.
+/// How containers are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Limit {
     Only,
@@ -194,7 +194,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// An engine and a daemon, and what is expected of them.
+/// An engine, a daemon, and the expected containers.
 struct World {
     limit: Limit,
     engine: Arc<FakeEngine>,
@@ -204,7 +204,7 @@ struct World {
 }
 
 impl World {
-    /// Makes a change; answers with the event that readers get of it.
+    /// Makes a change; returns the event that readers get.
     async fn make(&mut self, change: Change) -> Option<(String, String)> {
         let (id, action) = match change {
             Change::Create(id, container) => {
@@ -285,8 +285,8 @@ async fn what_is_left_out_stays_out(
     };
     for change in changes {
         let expected = world.make(change).await;
-        // The event of a container that is always visible: whatever passes has come before it.
-        world.engine.tell("last", "start");
+        // An event of a container that is always visible comes last; every other event has come before it.
+        world.engine.event("last", "start");
         let mut passed = Vec::new();
         loop {
             let event = next(&mut events).await;

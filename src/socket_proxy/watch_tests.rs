@@ -1,4 +1,4 @@
-//! What the daemon does by itself when containers go.
+//! What the daemon does by itself when containers end or are removed.
 
 use super::*;
 use crate::{
@@ -22,7 +22,7 @@ fn hidden(daemon: &Daemon, id: &str, labels: &[(&str, &str)]) -> bool {
 
 const NEW: [(&str, &str); 1] = [("io.rollout.id", "r1")];
 
-/// By then the daemon has looked again at what it was in doubt about.
+/// After this time the daemon has checked doubtful services again.
 const BEYOND_GRACE: Duration = GRACE.saturating_add(Duration::from_millis(500));
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn hidden_containers_are_shown_once_the_last_visible_one_is_destroyed() {
     let daemon = watched(&directory, &engine).await;
     let held = set(&daemon, claim(1, "hold", vec![Rule::hide(rollout("r1"))])).await;
     engine.remove("old-1");
-    engine.tell("new", "health_status: healthy");
+    engine.event("new", "health_status: healthy");
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(hidden(&daemon, "new", &NEW));
     engine.remove("old-2");
@@ -91,7 +91,7 @@ async fn a_visible_container_that_does_not_come_to_run_is_waited_for_and_then_re
 }
 
 #[tokio::test]
-async fn what_happened_while_nobody_watched_is_caught_up_with() {
+async fn changes_while_the_daemon_did_not_run_are_caught_up_with() {
     let (engine, directory) = FakeEngine::start(false);
     engine.create("new", &NEW, "Up");
     engine.create("old", &[], "Up");
@@ -131,7 +131,7 @@ async fn a_health_rule_ends_with_dockers_first_verdict() {
     let daemon = watched(&directory, &engine).await;
     let rule = Rule::health(rollout("r1"), Health::Healthy);
     let held = set(&daemon, claim(1, "cutover", vec![rule])).await;
-    engine.tell("new", "health_status: healthy");
+    engine.event("new", "health_status: healthy");
     until("it is settled", || {
         daemon.store.current().settled.contains("new")
     })
@@ -140,7 +140,7 @@ async fn a_health_rule_ends_with_dockers_first_verdict() {
 }
 
 #[tokio::test]
-async fn what_a_finished_rollout_said_of_health_goes_once_docker_knows_better_of_all() {
+async fn a_finished_rollouts_health_rules_end_when_docker_has_a_result_of_each_replica() {
     let (engine, directory) = FakeEngine::start(false);
     let labels = [
         NEW[0],
@@ -156,7 +156,7 @@ async fn what_a_finished_rollout_said_of_health_goes_once_docker_knows_better_of
     set(&daemon, claim(1, Claim::SETTLED, vec![rule])).await;
     let claims = || daemon.store.current().claims.len();
     engine.create("new-1", &labels, "Up 5 seconds (healthy)");
-    engine.tell("new-1", "health_status: healthy");
+    engine.event("new-1", "health_status: healthy");
     until("the first is settled", || {
         daemon.store.current().settled.contains("new-1")
     })
@@ -164,6 +164,6 @@ async fn what_a_finished_rollout_said_of_health_goes_once_docker_knows_better_of
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(claims(), 1);
     engine.create("new-2", &labels, "Up 5 seconds (healthy)");
-    engine.tell("new-2", "health_status: healthy");
+    engine.event("new-2", "health_status: healthy");
     until("the claim is gone", || claims() == 0).await;
 }
