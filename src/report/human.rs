@@ -56,7 +56,11 @@ fn lock(drawn: &Mutex<Drawn>) -> MutexGuard<'_, Drawn> {
 impl Sink for Human {
     fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event) {
         let mut drawn = lock(&self.0);
-        for line in drawn.screen.lines(at, scope, event) {
+        let lines = drawn.screen.lines(at, scope, event);
+        if drawn.screen.activity(at).is_none() {
+            drawn.clear();
+        }
+        for line in lines {
             drawn.line(&line);
             drawn.repeats = 0;
         }
