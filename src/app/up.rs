@@ -5,6 +5,7 @@ use tokio::sync::watch;
 use super::{Opened, signals::signals};
 use crate::{
     cli::{self, UpArgs},
+    compose::Project,
     context::{Purpose, RunContext},
     error::{Error, Outcome, Result},
     event::{Event, Events},
@@ -18,13 +19,7 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
     events.emit(Event::Opening { services });
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
     let opened = Opened::of(&up.target, &names, events).await?;
-    for (index, name) in names.iter().enumerate() {
-        let found = opened.project.service(name);
-        found.map_err(|error| match index {
-            0 => suggest(error, name, &names[1..]),
-            _ => error,
-        })?;
-    }
+    refuse_unknown(&opened.project, &names)?;
     let of_each = names.iter().map(|name| opened.events(events, name));
     let of_each: Vec<Events> = of_each.collect();
     let runs: Vec<RunContext<'_>> = of_each.iter().map(|own| opened.run(own)).collect();
@@ -72,6 +67,16 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
                 true => error,
                 false => after_others(error, name),
             }
+        })?;
+    }
+    Ok(())
+}
+
+fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {
+    for (index, name) in names.iter().enumerate() {
+        project.service(name).map_err(|error| match index {
+            0 => suggest(error, name, &names[1..]),
+            _ => error,
         })?;
     }
     Ok(())
