@@ -25,7 +25,7 @@ pub use crate::check::Check;
 
 pub use self::{
     facts::{Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
-    fix::{Edit, Fix},
+    fix::Fix,
     front::part_as_written,
 };
 

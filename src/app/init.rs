@@ -18,7 +18,7 @@ use crate::{
     compose::{Compose, Invocation, Project, files::files},
     error::{Error, Result},
     event::Events,
-    init::{self, Edit, Request, stack, verify},
+    init::{self, Edited, Request, override_file, stack, verify},
     report::Output,
     yaml,
 };
@@ -46,23 +46,26 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
         return Err(chosen.elsewhere(args, &images, events).await);
     }
     let resolved = before.as_ref().map_or(&Value::Null, |own| &own.raw);
-    let edit = chosen.edit(args, &images, resolved)?;
-    let changed = edit.text != file.text;
-    if changed && args.write {
-        let draft = file.draft(&edit.text)?;
+    let edited = chosen.edit(args, &images, resolved)?;
+    let target = match (&edited.text, args.overrides) {
+        (Some(text), true) => &chosen.override_file(text)?,
+        _ => file,
+    };
+    if let (Some(text), true) = (&edited.text, args.write) {
+        let draft = target.draft(text)?;
         if let Some(before) = &before {
             let drafted = chosen.with(draft.path(), args, before);
             let after = another(args, drafted).await?.project().await?;
-            let checked = verify::check_resolved(&before.raw, &after.raw, &edit.changes);
+            let checked = verify::check_resolved(&before.raw, &after.raw, &edited.changes);
             checked.map_err(|why| {
                 file.named(Error::refused(format!(
                     "cannot edit this file safely: {why}"
                 )))
             })?;
         }
-        file.replace(draft)?;
+        target.replace(draft)?;
     }
-    tell(args, events, file, &edit, changed);
+    tell(args, events, target, &edited);
     Ok(())
 }
 
@@ -73,13 +76,15 @@ struct Chosen {
     /// All of them, and which one it is.
     paths: Vec<PathBuf>,
     index: usize,
+    /// Whether the command line or `COMPOSE_FILE` lists the files.
+    is_listed: bool,
     /// Where relative paths begin.
     directory: PathBuf,
 }
 
 impl Chosen {
     fn of(args: &InitArgs) -> Result<Self> {
-        let paths = paths(&args.target.invocation())?;
+        let (paths, is_listed) = paths(&args.target.invocation())?;
         let read: Result<Vec<ComposeFile>> =
             paths.iter().map(|path| ComposeFile::read(path)).collect();
         let mut files = read?;
@@ -102,6 +107,7 @@ impl Chosen {
             others,
             paths,
             index,
+            is_listed,
             directory,
         })
     }
@@ -118,7 +124,7 @@ impl Chosen {
         Ok(found.map_err(|error| self.file.named(error))?.is_some())
     }
 
-    fn edit(&self, args: &InitArgs, images: &Images, resolved: &Value) -> Result<Edit> {
+    fn edit(&self, args: &InitArgs, images: &Images, resolved: &Value) -> Result<Edited> {
         let request = Request {
             traefik: args.traefik.as_deref(),
             image: &args.image,
@@ -126,14 +132,34 @@ impl Chosen {
             resolved,
             others: &self.others,
             read: &|path| std::fs::read_to_string(self.directory.join(path)).ok(),
+            overrides: args.overrides,
         };
         init::edit(&self.file.text, &request).map_err(|error| self.file.named(error))
     }
 
-    /// The same project with a draft in the place of the file.
+    /// The override file that is to be created, if Compose finds it there.
+    fn override_file(&self, text: &str) -> Result<ComposeFile> {
+        let path = self.file.directory().join(override_file::NAME);
+        let refused = |why: String| {
+            let text = text.trim_end().replace('\n', "\n        ");
+            Err(Error::refused(why).hint(format!("add this by hand:\n        {text}")))
+        };
+        if self.is_listed {
+            return refused("the files are listed, so Compose reads no override file".to_owned());
+        }
+        if self.paths.len() > 1 || path.exists() {
+            return refused("the project has an override file already".to_owned());
+        }
+        Ok(ComposeFile::absent(path))
+    }
+
+    /// The same project with a draft in the place of the file, or as its override file.
     fn with(&self, draft: &Path, args: &InitArgs, project: &Project) -> Invocation {
         let mut paths = self.paths.clone();
-        paths[self.index] = draft.to_owned();
+        match args.overrides {
+            true => paths.push(draft.to_owned()),
+            false => paths[self.index] = draft.to_owned(),
+        }
         Invocation {
             files: paths
                 .iter()
@@ -155,8 +181,8 @@ fn images(project: Option<&Project>) -> Images {
     images.collect()
 }
 
-/// Every file of the project.
-fn paths(invocation: &Invocation) -> Result<Vec<PathBuf>> {
+/// Every file of the project, and whether they are listed.
+fn paths(invocation: &Invocation) -> Result<(Vec<PathBuf>, bool)> {
     if invocation.files.iter().any(|file| file == "-") {
         return Err(Error::refused(
             "init edits a file, and standard input is none",
@@ -175,7 +201,8 @@ fn paths(invocation: &Invocation) -> Result<Vec<PathBuf>> {
         return Err(Error::refused("there is no Compose file here")
             .hint("name one with -f FILE, or begin with compose-examples/quickstart"));
     }
-    Ok(paths)
+    let is_listed = !invocation.files.is_empty() || !listed.is_empty();
+    Ok((paths, is_listed))
 }
 
 /// Docker Compose, where it is there to be asked.
@@ -193,26 +220,28 @@ async fn another(args: &InitArgs, invocation: Invocation) -> Result<Compose> {
     Compose::find(invocation, endpoint(&args.target).await?).await
 }
 
-fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, changed: bool) {
+fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edited: &Edited) {
     let name = file.shown();
-    let diff = TextDiff::from_lines(file.text.as_str(), edit.text.as_str());
+    let changed = edited.text.is_some();
+    let text = edited.text.as_ref().unwrap_or(&file.text);
+    let diff = TextDiff::from_lines(&file.text, text);
     let diff = diff.unified_diff().header(&name, &name).to_string();
     if args.target.output == Some(Output::Json) {
         let next: Vec<&str> = NEXT.iter().map(|(command, _)| *command).collect();
         let value = json!({
             "file": name,
-            "traefik": edit.traefik,
+            "traefik": edited.traefik,
             "changed": changed,
             "written": changed && args.write,
             "diff": diff,
-            "by_hand": edit.by_hand,
+            "by_hand": edited.by_hand,
             "next": next,
         });
         print(format!("{value}\n").as_bytes());
         return;
     }
     print(diff.as_bytes());
-    let by_hand = &edit.by_hand[..];
+    let by_hand = &edited.by_hand[..];
     let commands = NEXT.map(|(command, why)| format!("{command:<22}# {why}"));
     let next = [by_hand, &commands].concat();
     events.notice(match (changed, args.write, by_hand.is_empty()) {

@@ -9,11 +9,16 @@ use crate::proxy::traefik::advice;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 rollout init           shows what it would change, and changes nothing
-rollout init --write   changes the Compose file: comments, order and all else in it stay as they are")]
+rollout init --write   edits the Compose file: comments, order and everything else in it stay as they are
+
+With --override, both do the same with a new file, compose.override.yaml, which Compose merges into the Compose file.")]
 pub struct InitArgs {
-    /// Edit the file in place
+    /// Write the changes
     #[arg(long)]
     pub write: bool,
+    /// Put the changes into compose.override.yaml, and leave the Compose file as it is
+    #[arg(long = "override")]
+    pub overrides: bool,
     /// The service that is Traefik [default: the one whose image is called so]
     #[arg(long, value_name = "SERVICE")]
     pub traefik: Option<String>,

@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    Check, Edit, Facts, Finding, Fix, Level, ServiceFacts,
-    fix::{remove, set},
-};
+use super::{Check, Facts, Finding, Fix, Level, ServiceFacts};
 use crate::{
+    compose::edits::{Edit, remove, set},
     model::label,
     overlay::Labels,
     proxy::traefik::{

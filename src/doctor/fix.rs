@@ -3,7 +3,11 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{error::Error, yaml};
+use crate::{
+    compose::edits::{Edit, set, written},
+    error::Error,
+    yaml,
+};
 
 /// What to do about a finding.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -16,32 +20,6 @@ pub struct Fix {
     /// The command that comes last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-}
-
-/// One edit; `at` is a place in the Compose file, key by key from the top.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "do", rename_all = "snake_case")]
-pub enum Edit {
-    /// Each key of a mapping takes the place of what has its name at `at`; the mapping there is made where it is missing.
-    Set {
-        at: Vec<String>,
-        /// The mapping, as YAML.
-        yaml: String,
-    },
-    /// The items of a list come to those that are at `at`; where that is a mapping, as keys without a value.
-    Add {
-        at: Vec<String>,
-        /// The list, as YAML.
-        yaml: String,
-    },
-    /// What is at `at` goes.
-    Remove { at: Vec<String> },
-    /// Of the list of mounts at `at`, the one with this target in the container goes.
-    RemoveMount {
-        at: Vec<String>,
-        /// A path in the container.
-        target: String,
-    },
 }
 
 /// What makes edits of the Compose file count.
@@ -100,43 +78,6 @@ impl Fix {
     }
 }
 
-/// Puts keys under a place.
-pub fn set(at: &[&str], mapping: Value) -> Edit {
-    Edit::Set {
-        at: owned(at),
-        yaml: written(&mapping),
-    }
-}
-
-/// Puts items into a list.
-pub fn add(at: &[&str], items: &[&str]) -> Edit {
-    Edit::Add {
-        at: owned(at),
-        yaml: written(&json!(items)),
-    }
-}
-
-/// Takes away what is at a place.
-pub fn remove(at: &[&str]) -> Edit {
-    Edit::Remove { at: owned(at) }
-}
-
-pub fn remove_mount(service: &str, target: &str) -> Edit {
-    Edit::RemoveMount {
-        at: owned(&["services", service, "volumes"]),
-        target: target.to_owned(),
-    }
-}
-
-fn owned(at: &[&str]) -> Vec<String> {
-    at.iter().map(|&key| key.to_owned()).collect()
-}
-
-/// Plain values have nothing that YAML cannot say.
-fn written(value: &Value) -> String {
-    yaml::write(value).unwrap_or_default()
-}
-
 impl Fix {
     /// What to do, edit by edit, and the lines to do it with; all that is set comes last, as one snippet that begins at
     /// the top of the Compose file.
@@ -181,6 +122,7 @@ fn merge(place: &mut Value, mapping: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compose::edits::{add, remove, remove_mount};
 
     #[test]
     fn an_edit_is_told_with_the_place_where_it_goes() {
@@ -212,15 +154,6 @@ mod tests {
         assert_eq!(
             told(remove_mount("web", "/data")).0,
             "take out the mount of /data in services.web.volumes"
-        );
-    }
-
-    #[test]
-    fn in_json_an_edit_says_what_it_does_and_where() {
-        let value = serde_json::to_value(set(&["services"], json!({"a": 1}))).unwrap();
-        assert_eq!(
-            value,
-            json!({"do": "set", "at": ["services"], "yaml": "a: 1\n"})
         );
     }
 }

@@ -162,7 +162,7 @@ fn open_api(facts: &Facts, traefik: &TraefikFacts, error: &Error) -> Option<Fix>
     // Where it is on, something else keeps it from answering.
     let is_off = traefik.config.api.is_none() && !is_guarded(error);
     let service = own(facts, traefik).filter(|_| is_off);
-    let edit = service.and_then(|service| option(traefik, service, "api.insecure=true", facts));
+    let edit = service.and_then(|service| option(traefik, service, "api.insecure=true"));
     match edit {
         Some(edit) => Some(Fix::edit(
             "switch the API on; it need not be published, so only Traefik's own networks see it",
@@ -229,8 +229,8 @@ fn advice_to_limit(traefik: &TraefikFacts, proxy: &str) -> String {
 
 fn provider(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     let name = "providers.docker";
-    let edit = own(facts, traefik)
-        .and_then(|service| option(traefik, service, &format!("{name}=true"), facts));
+    let edit =
+        own(facts, traefik).and_then(|service| option(traefik, service, &format!("{name}=true")));
     match edit {
         Some(edit) => Fix::edit("switch it on", vec![edit]),
         None => Fix::text(traefik.config.how_to_add(&format!("{name}=true"))),

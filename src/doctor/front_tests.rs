@@ -3,11 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::doctor::{
-    Edit, Level,
-    fix::{add, remove_mount, set},
-    testing,
-};
+use crate::compose::edits::{Edit, add, remove_mount, set};
+use crate::doctor::{Level, testing};
 use crate::proxy::traefik::{
     discover::Holder,
     static_config::{Given, Source, read},

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bollard::models::HealthConfig;
 use serde_json::{Value, json};
 
-use super::{Check, Edit, Facts, Finding, Fix, ServiceFacts, fix::set};
+use super::{Check, Facts, Finding, Fix, ServiceFacts};
 use crate::{
     compose::{
         Condition, Healthcheck,
+        edits::set,
         exposed::{self, tcp},
     },
     proxy::traefik::ports::routed,
@@ -231,7 +232,7 @@ fn block(service: &ServiceFacts) -> Fix {
 
 fn with_test(name: &str, test: Value) -> Fix {
     let block = json!({"test": test, "interval": "5s", "timeout": "3s", "start_period": "30s"});
-    let edit: Edit = set(&["services", name], json!({"healthcheck": block}));
+    let edit = set(&["services", name], json!({"healthcheck": block}));
     Fix::edit_of(
         name,
         format!("check {name} by a page that it answers with 200"),

@@ -1,19 +1,16 @@
 //! The edits that put a socket proxy into a project, and make one of its services read Docker through it.
 
-use serde_json::{Value, json};
-
-use super::{
-    Edit, Facts, Fix, TraefikFacts,
-    fix::{add, remove_mount, set},
-};
+use super::{Facts, Fix, TraefikFacts};
 use crate::{
-    compose::{Project, Service},
+    compose::{
+        Project, Service,
+        edits::{Edit, remove_mount},
+    },
     proxy::traefik::{
-        advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME},
-        static_config::{StaticConfig, Written},
+        advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME, edits},
+        static_config::StaticConfig,
         version::Version,
     },
-    yaml,
 };
 
 /// Where the socket is mounted, mostly.
@@ -30,7 +27,7 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
         Namespace::Service(name) => facts.project.services.get(name),
         Namespace::Host | Namespace::Container(_) => None,
     };
-    let address = address(facts, traefik, service);
+    let address = address(traefik, service);
     let (Some(holder), Some(address), None) = (holder, address, &traefik.config.swarm) else {
         return in_words();
     };
@@ -71,16 +68,15 @@ fn heeds(traefik: &TraefikFacts) -> bool {
 }
 
 /// Where Traefik has to read; `None` where that takes the place of something which is no edit of the Compose file.
-fn address(facts: &Facts, traefik: &TraefikFacts, service: &Service) -> Option<Edit> {
+fn address(traefik: &TraefikFacts, service: &Service) -> Option<Edit> {
     if heeds(traefik) {
-        let at = ["services", &service.name, "environment"];
-        return Some(set(&at, json!({"DOCKER_HOST": advice::address(NAME)})));
+        return Some(edits::reads(&service.name, NAME));
     }
     let docker = traefik.config.docker.as_ref();
     // Given twice, an option is an error.
     let given = docker.is_some_and(|docker| !docker.endpoint.starts_with("unix://"));
     let endpoint = advice::endpoint(NAME);
-    option(traefik, service, &endpoint, facts).filter(|_| !given)
+    option(traefik, service, &endpoint).filter(|_| !given)
 }
 
 /// The Traefik's service, where it is in the project.
@@ -89,26 +85,8 @@ pub fn own<'a>(facts: &'a Facts, traefik: &TraefikFacts) -> Option<&'a Service> 
 }
 
 /// The edit that gives Traefik an option, such as `api.insecure=true`; `None` where its configuration is a file.
-pub fn option(
-    traefik: &TraefikFacts,
-    service: &Service,
-    option: &str,
-    facts: &Facts,
-) -> Option<Edit> {
-    match traefik.config.source.written(option) {
-        Written::InFile(_) => None,
-        Written::Variable(variable, value) => {
-            let at = ["services", &service.name, "environment"];
-            Some(set(&at, json!({variable: value})))
-        }
-        Written::Argument(flag) => match &service.raw(&facts.project)["command"] {
-            Value::Null => Some(set(
-                &["services", &service.name],
-                json!({"command": [flag]}),
-            )),
-            _ => Some(add(&["services", &service.name, "command"], &[&flag])),
-        },
-    }
+pub fn option(traefik: &TraefikFacts, service: &Service, option: &str) -> Option<Edit> {
+    edits::option(&service.name, &traefik.config.source, option).ok()
 }
 
 /// The service and what it needs, where the project does not have it yet.
@@ -116,21 +94,20 @@ fn of_project(project: &Project, config: Option<&StaticConfig>) -> Vec<Edit> {
     if project.services.contains_key(NAME) {
         return Vec::new();
     }
-    let made = (advice::IMAGE, &advice::command(config)[..]);
-    let lines = advice::service(NAME, made, advice::SOCKET, NETWORK, NAME);
-    let service = yaml::parse(&lines.join("\n")).unwrap_or_default();
-    vec![
-        set(&["services"], service),
-        set(&["networks"], json!({NETWORK: {"internal": true}})),
-        set(&["volumes"], json!({NAME: {}})),
-    ]
+    let proxy = edits::SocketProxy {
+        service: NAME,
+        network: NETWORK,
+        volume: NAME,
+        image: advice::IMAGE,
+        command: &advice::command(config),
+        socket: advice::SOCKET,
+    };
+    proxy.added()
 }
 
 /// What its reader needs beside the address: a network with it, and that it is started first. `holder` is the service
 /// whose network namespace the reader is in, mostly itself.
 fn of_reader(project: &Project, reader: &Service, holder: &Service) -> Vec<Edit> {
-    let raw = reader.raw(project);
-    let at = ["services", holder.name.as_str()];
     let proxy = project.services.get(NAME);
     let shared =
         proxy.is_some_and(|own| own.networks.iter().any(|own| holder.networks.contains(own)));
@@ -139,18 +116,12 @@ fn of_reader(project: &Project, reader: &Service, holder: &Service) -> Vec<Edit>
         None => NETWORK,
     };
     let mut edits = Vec::new();
-    let by_default = holder.networks.iter().all(|own| own == "default");
-    match (shared, by_default) {
-        (true, _) => {}
-        (false, true) => edits.push(set(&at, json!({"networks": ["default", joined]}))),
-        (false, false) => edits.push(add(&[at[0], at[1], "networks"], &[joined])),
+    if !shared {
+        let networks = &holder.raw(project)["networks"];
+        edits.push(edits::joins(&holder.name, networks, joined));
     }
-    if raw["depends_on"].is_null() {
-        let healthy = json!({NAME: {"condition": "service_healthy"}});
-        edits.push(set(
-            &["services", &reader.name],
-            json!({"depends_on": healthy}),
-        ));
+    if reader.raw(project)["depends_on"].is_null() {
+        edits.push(edits::waits(&reader.name, NAME));
     }
     edits
 }
@@ -179,10 +150,7 @@ fn unmounted<'a>(
 pub fn fix_of_reader(facts: &Facts, service: &Service) -> Fix {
     let mut edits = of_project(&facts.project, None);
     edits.extend(of_reader(&facts.project, service, service));
-    edits.push(set(
-        &["services", &service.name, "environment"],
-        json!({"DOCKER_HOST": advice::address(NAME)}),
-    ));
+    edits.push(edits::reads(&service.name, NAME));
     edits.extend(unmounted(&facts.project, service));
     Fix::edit(
         format!("let {} read through the socket proxy", service.name),

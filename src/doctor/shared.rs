@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Check, Facts, Finding, Fix, ServiceFacts, fix::remove};
+use super::{Check, Facts, Finding, Fix, ServiceFacts};
+use crate::compose::edits::remove;
 
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.runs_twice() {

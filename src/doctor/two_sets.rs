@@ -2,14 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    Check, Edit, Facts, Finding, Fix, ServiceFacts,
-    fix::{add, remove, remove_mount, set},
-};
+use super::{Check, Facts, Finding, Fix, ServiceFacts};
 use crate::{
     compose::{
         HostPorts, PublishedPort,
         check::{Kind, Problem, UP, check as problems},
+        edits::{Edit, add, remove, remove_mount, set},
     },
     engine::shared::Joined,
 };

@@ -2,10 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    Check, Facts, Finding, Fix, Level, ServiceFacts,
-    fix::{remove, set},
-};
+use super::{Check, Facts, Finding, Fix, Level, ServiceFacts};
+use crate::compose::edits::{remove, set};
 use crate::proxy::traefik::fields::{Unknown, unknown};
 
 /// One finding a label of the new version.

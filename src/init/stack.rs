@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::{
+    compose::{
+        edits::plain,
+        mounts::{Mount, mounts},
+    },
     error::{Error, Result},
     proxy::traefik::{
         advice,
@@ -131,13 +135,6 @@ pub fn words(command: &Value) -> Vec<String> {
     }
 }
 
-/// A scalar as Compose reads it.
-pub fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
-}
-
 /// The environment, in whichever form, as `KEY=value`.
 pub fn environment(service: &Value) -> Vec<String> {
     match &service["environment"] {
@@ -157,65 +154,6 @@ pub fn keys(value: &Value) -> Vec<String> {
         Value::Object(all) => all.keys().cloned().collect(),
         _ => Vec::new(),
     }
-}
-
-/// Where a mount comes from and where it goes to, by its place in the list.
-pub struct Mount {
-    /// The element of `volumes`.
-    pub index: usize,
-    /// On the host, or the name of a volume; as written.
-    pub source: String,
-    /// In the container.
-    pub target: String,
-}
-
-impl Mount {
-    /// Whether it is an engine's socket.
-    pub fn is_socket(&self) -> bool {
-        let named = |path: &str| path.trim_end_matches('}').ends_with("docker.sock");
-        named(&self.source) || named(&self.target)
-    }
-}
-
-/// The mounts of a service that have a source.
-pub fn mounts(service: &Value) -> Vec<Mount> {
-    let all = service["volumes"].as_array().into_iter().flatten();
-    all.enumerate()
-        .filter_map(|(index, value)| {
-            let (source, target) = match value {
-                Value::String(text) => short(text)?,
-                long => (
-                    long["source"].as_str().or(long["src"].as_str())?.to_owned(),
-                    long["target"].as_str().or(long["dst"].as_str())?.to_owned(),
-                ),
-            };
-            Some(Mount {
-                index,
-                source,
-                target,
-            })
-        })
-        .collect()
-}
-
-/// `source:target[:mode]`; a colon in `${NAME:-path}` separates nothing.
-fn short(text: &str) -> Option<(String, String)> {
-    let mut parts = vec![String::new()];
-    let mut depth = 0;
-    for character in text.chars() {
-        match character {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ':' if depth == 0 => {
-                parts.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        parts.last_mut()?.push(character);
-    }
-    let mut parts = parts.into_iter();
-    Some((parts.next()?, parts.next()?))
 }
 
 /// Traefik's static configuration; `None` where it cannot be seen from here. `read` gives a file of the host.

@@ -5,29 +5,6 @@ use serde_json::json;
 use super::*;
 
 #[test]
-fn a_mount_is_read_in_both_forms_and_with_variables() {
-    let service = json!({"volumes": [
-        "data:/data",
-        "/anonymous",
-        "${SOCK:-/run/docker.sock}:/var/run/docker.sock:ro",
-        {"type": "bind", "source": "/run/podman/docker.sock", "target": "/x"},
-        {"type": "tmpfs", "target": "/tmp"},
-    ]});
-    let read: Vec<_> = mounts(&service)
-        .iter()
-        .map(|own| (own.index, own.source.clone(), own.is_socket()))
-        .collect();
-    assert_eq!(
-        read,
-        [
-            (0, "data".to_owned(), false),
-            (2, "${SOCK:-/run/docker.sock}".to_owned(), true),
-            (3, "/run/podman/docker.sock".to_owned(), true),
-        ]
-    );
-}
-
-#[test]
 fn a_port_is_published_in_every_form_and_where_it_cannot_be_told() {
     let service = |ports: Value| json!({"ports": ports});
     for (ports, is) in [

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, chown},
+    io::ErrorKind,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -33,6 +34,15 @@ impl ComposeFile {
         Ok(Self { path, target, text })
     }
 
+    /// A file that does not exist yet.
+    pub fn absent(path: PathBuf) -> Self {
+        Self {
+            target: path.clone(),
+            path,
+            text: String::new(),
+        }
+    }
+
     /// The directory that it is in.
     pub fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
@@ -57,10 +67,13 @@ impl ComposeFile {
                 .suffix(".yaml")
                 .tempfile_in(self.target.parent().unwrap_or(&self.target))?;
             fs::write(draft.path(), text)?;
-            let metadata = fs::metadata(&self.target)?;
-            // Another's file stays readable for its owner at least by its mode.
-            let _ = chown(draft.path(), Some(metadata.uid()), Some(metadata.gid()));
-            fs::set_permissions(draft.path(), metadata.permissions())?;
+            let mut mode = fs::Permissions::from_mode(0o644);
+            if let Ok(metadata) = fs::metadata(&self.target) {
+                // Only root may give the file to another owner; the mode is kept in any case.
+                let _ = chown(draft.path(), Some(metadata.uid()), Some(metadata.gid()));
+                mode = metadata.permissions();
+            }
+            fs::set_permissions(draft.path(), mode)?;
             draft.as_file().sync_all()?;
             Ok(draft)
         };
@@ -71,6 +84,7 @@ impl ComposeFile {
     pub fn replace(&self, draft: NamedTempFile) -> Result<()> {
         match fs::read_to_string(&self.target) {
             Ok(now) if now == self.text => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && self.text.is_empty() => {}
             _ => {
                 let message = format!("{} has changed meanwhile", self.shown());
                 return Err(Error::refused(message).hint("run the same command again"));
