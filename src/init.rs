@@ -21,7 +21,7 @@ use crate::{
     yaml,
 };
 
-/// What is known besides the text.
+/// Everything besides the text.
 pub struct Request<'a> {
     /// Traefik's service; if it is not named, the one whose image is called so.
     pub traefik: Option<&'a str>,

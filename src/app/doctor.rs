@@ -1,4 +1,4 @@
-//! `rollout doctor`: gathers what the checks look at, and tells what they have found. Changes nothing.
+//! `rollout doctor`: gathers the facts, prints the findings, and changes nothing.
 
 mod gather;
 
@@ -13,7 +13,7 @@ use crate::{
     report::{Output, findings},
 };
 
-/// Tells it on standard output; an error with code 1 where something stands in the way.
+/// Prints the findings on standard output; an error with code 1 if one of them fails.
 pub async fn tell(asked: &DoctorArgs, events: &Events) -> Result<()> {
     let found = look(asked, events).await?;
     let text = match asked.target.output {
@@ -27,25 +27,25 @@ pub async fn tell(asked: &DoctorArgs, events: &Events) -> Result<()> {
         .collect();
     match failed.is_empty() {
         true => Ok(()),
-        false => Err(stands_in_the_way(&failed, &asked.services)),
+        false => Err(blocked(&failed, &asked.services)),
     }
 }
 
-fn stands_in_the_way(failed: &[&Finding], services: &[String]) -> Error {
-    let (things, verb) = match failed.len() {
-        1 => ("1 thing".to_owned(), "stands"),
-        many => (format!("{many} things"), "stand"),
+fn blocked(failed: &[&Finding], services: &[String]) -> Error {
+    let blocking = match failed.len() {
+        1 => "1 problem blocks".to_owned(),
+        many => format!("{many} problems block"),
     };
     let again = [&["rollout doctor".to_owned()], services]
         .concat()
         .join(" ");
-    // Without an engine or Compose, no file was looked at.
+    // Without an engine or Compose, the file was not read.
     let below = |own: &&Finding| matches!(own.check, Check::Engine | Check::Compose);
     let first = match failed.iter().any(below) {
-        true => "do what is said above",
-        false => "mend the Compose file as told",
+        true => "apply the fix above",
+        false => "fix the Compose file as shown",
     };
-    Error::failed(format!("{things} {verb} in the way of rollouts"))
+    Error::failed(format!("{blocking} zero-downtime rollouts"))
         .hint(format!("{first}, then run again: {again}"))
 }
 
@@ -77,12 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_an_engine_the_compose_file_is_not_what_to_correct() {
+    fn without_an_engine_the_hint_is_not_to_fix_the_compose_file() {
         let hint = |check| {
             let found = Finding::fail(check, "x", "y");
-            stands_in_the_way(&[&found], &["web".to_owned()])
-                .hint
-                .unwrap()
+            blocked(&[&found], &["web".to_owned()]).hint.unwrap()
         };
         for check in [Check::Engine, Check::Compose] {
             assert!(!hint(check).contains("Compose file"), "{}", hint(check));

@@ -1,4 +1,4 @@
-//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or puts it there.
+//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or writes it.
 
 mod elsewhere;
 mod file;
@@ -23,7 +23,7 @@ use crate::{
     yaml,
 };
 
-/// What to type once the file is written.
+/// The commands to run after the file is written.
 const NEXT: [(&str, &str); 3] = [
     (
         "docker compose up -d",
@@ -33,7 +33,7 @@ const NEXT: [(&str, &str); 3] = [
     ("rollout SERVICE", "every update from here on"),
 ];
 
-/// Tells the changes on standard output, and makes them if asked to.
+/// Prints the changes on standard output, and writes them if `--write` is given.
 pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
     let chosen = Chosen::of(args)?;
     let file = &chosen.file;
@@ -65,20 +65,20 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
         }
         target.replace(draft)?;
     }
-    tell(args, events, target, &edited);
+    print_result(args, events, target, &edited);
     Ok(())
 }
 
-/// The file that has Traefik, among those that the project is made of.
+/// The file with Traefik's service, among the files of the project.
 struct Chosen {
     file: ComposeFile,
     others: Vec<Value>,
-    /// All of them, and which one it is.
+    /// All files, and the index of this one.
     paths: Vec<PathBuf>,
     index: usize,
     /// Whether the command line or `COMPOSE_FILE` lists the files.
     is_listed: bool,
-    /// Where relative paths begin.
+    /// The directory of relative paths.
     directory: PathBuf,
 }
 
@@ -112,7 +112,7 @@ impl Chosen {
         })
     }
 
-    /// Whether the file has a Traefik; what is no file of services is for the edit to refuse.
+    /// Whether the file has a Traefik; the edit refuses a file without services.
     fn has_traefik(&self, args: &InitArgs, images: &Images) -> Result<bool> {
         let Ok(whole) = yaml::parse_merged(&self.file.text) else {
             return Ok(true);
@@ -185,7 +185,7 @@ fn images(project: Option<&Project>) -> Images {
 fn paths(invocation: &Invocation) -> Result<(Vec<PathBuf>, bool)> {
     if invocation.files.iter().any(|file| file == "-") {
         return Err(Error::refused(
-            "init edits a file, and standard input is none",
+            "init edits a file, and cannot edit standard input",
         ));
     }
     let here = std::env::current_dir().unwrap_or_default();
@@ -205,12 +205,12 @@ fn paths(invocation: &Invocation) -> Result<(Vec<PathBuf>, bool)> {
     Ok((paths, is_listed))
 }
 
-/// Docker Compose, where it is there to be asked.
+/// Docker Compose, if it is installed.
 async fn compose(args: &InitArgs, events: &Events) -> Result<Option<Compose>> {
     match another(args, args.target.invocation()).await {
         Ok(compose) => Ok(Some(compose)),
         Err(error) => {
-            events.notice(format!("{error}; the file is checked by reading it alone"));
+            events.notice(format!("{error}; the result is checked without Compose"));
             Ok(None)
         }
     }
@@ -220,7 +220,7 @@ async fn another(args: &InitArgs, invocation: Invocation) -> Result<Compose> {
     Compose::find(invocation, endpoint(&args.target).await?).await
 }
 
-fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edited: &Edited) {
+fn print_result(args: &InitArgs, events: &Events, file: &ComposeFile, edited: &Edited) {
     let name = file.shown();
     let changed = edited.text.is_some();
     let text = edited.text.as_ref().unwrap_or(&file.text);
@@ -246,9 +246,9 @@ fn tell(args: &InitArgs, events: &Events, file: &ComposeFile, edited: &Edited) {
     let next = [by_hand, &commands].concat();
     events.notice(match (changed, args.write, by_hand.is_empty()) {
         (false, _, true) => {
-            format!("{name}: nothing to do, Traefik reads through a socket proxy already")
+            format!("{name}: nothing to do, Traefik already reads through a socket proxy")
         }
-        (false, _, false) => format!("{name} lacks nothing; next:\n{}", numbered(&next)),
+        (false, _, false) => format!("{name} needs no edit; next:\n{}", numbered(&next)),
         (true, false, true) => {
             "Nothing written. `rollout init --write` applies this diff".to_owned()
         }
@@ -273,7 +273,7 @@ mod tests {
     use super::numbered;
 
     #[test]
-    fn what_is_left_to_a_person_comes_first_among_the_numbered_steps() {
+    fn steps_that_are_left_to_a_person_come_first() {
         let steps = ["add api: { insecure: true }", "docker compose up -d"].map(str::to_owned);
         assert_eq!(
             numbered(&steps),

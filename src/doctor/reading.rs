@@ -1,4 +1,4 @@
-//! The edits that put a socket proxy into a project, and make one of its services read Docker through it.
+//! Which edits make a service of this project read Docker through a socket proxy.
 
 use super::{Facts, Fix, TraefikFacts};
 use crate::{
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// Where the socket is mounted, mostly.
+/// The usual places of the engine's socket on the host.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
-/// What makes a Traefik read through a socket proxy; in words where no edit of this project's file does.
+/// Makes a Traefik read through a socket proxy; in words if edits of this project's file cannot.
 pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     let in_words = || Fix::text(advice::how_to_add(advice::IMAGE, &reader(traefik)));
     let Some(service) = own(facts, traefik) else {
@@ -41,7 +41,7 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     )
 }
 
-/// What its Swarm provider can be given in place of the socket proxy.
+/// The alternative for a Traefik whose Swarm provider is on.
 pub fn fix_of_swarm(traefik: &TraefikFacts) -> Fix {
     let given = "give Traefik's environment no address of the socket proxy";
     let lines = advice::how_to_add(advice::IMAGE, &reader(traefik));
@@ -67,29 +67,29 @@ fn heeds(traefik: &TraefikFacts) -> bool {
     traefik.version.is_none_or(Version::heeds_docker_host)
 }
 
-/// Where Traefik has to read; `None` where that takes the place of something which is no edit of the Compose file.
+/// Sets the address at which Traefik reads; `None` if that replaces something outside the Compose file.
 fn address(traefik: &TraefikFacts, service: &Service) -> Option<Edit> {
     if heeds(traefik) {
         return Some(edits::reads(&service.name, NAME));
     }
     let docker = traefik.config.docker.as_ref();
-    // Given twice, an option is an error.
+    // An option that is given twice is an error.
     let given = docker.is_some_and(|docker| !docker.endpoint.starts_with("unix://"));
     let endpoint = advice::endpoint(NAME);
     option(traefik, service, &endpoint).filter(|_| !given)
 }
 
-/// The Traefik's service, where it is in the project.
+/// The service of this Traefik, if it is in the project.
 pub fn own<'a>(facts: &'a Facts, traefik: &TraefikFacts) -> Option<&'a Service> {
     facts.project.services.get(traefik.service.as_ref()?)
 }
 
-/// The edit that gives Traefik an option, such as `api.insecure=true`; `None` where its configuration is a file.
+/// Gives Traefik an option such as `api.insecure=true`; `None` if its configuration is a file.
 pub fn option(traefik: &TraefikFacts, service: &Service, option: &str) -> Option<Edit> {
     edits::option(&service.name, &traefik.config.source, option).ok()
 }
 
-/// The service and what it needs, where the project does not have it yet.
+/// Adds the socket proxy, unless the project has it.
 fn of_project(project: &Project, config: Option<&StaticConfig>) -> Vec<Edit> {
     if project.services.contains_key(NAME) {
         return Vec::new();
@@ -105,8 +105,8 @@ fn of_project(project: &Project, config: Option<&StaticConfig>) -> Vec<Edit> {
     proxy.added()
 }
 
-/// What its reader needs beside the address: a network with it, and that it is started first. `holder` is the service
-/// whose network namespace the reader is in, mostly itself.
+/// What a reader needs besides the address: a network shared with the socket proxy, and a start after it. `holder` is
+/// the service whose network namespace the reader is in, usually itself.
 fn of_reader(project: &Project, reader: &Service, holder: &Service) -> Vec<Edit> {
     let proxy = project.services.get(NAME);
     let shared =
@@ -126,7 +126,7 @@ fn of_reader(project: &Project, reader: &Service, holder: &Service) -> Vec<Edit>
     edits
 }
 
-/// Where in the containers of a service the engine's socket is mounted.
+/// Where the engine's socket is mounted in the containers of a service.
 pub fn mounts<'a>(
     project: &'a Project,
     service: &Service,
@@ -146,7 +146,7 @@ fn unmounted<'a>(
     mounts(project, service).map(|target| remove_mount(&service.name, &target))
 }
 
-/// What makes another service than Traefik read through the socket proxy.
+/// Makes a service other than Traefik read through the socket proxy.
 pub fn fix_of_reader(facts: &Facts, service: &Service) -> Fix {
     let mut edits = of_project(&facts.project, None);
     edits.extend(of_reader(&facts.project, service, service));

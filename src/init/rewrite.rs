@@ -90,12 +90,7 @@ impl Change<'_> {
         let step = services.map_or(2, |own| own.column);
         let step = if (1..=8).contains(&step) { step } else { 2 };
         match self {
-            Self::Remove(at) => {
-                let range = document.removal_span(at).map_err(said)?;
-                let lines = document.source()[range.clone()].split_inclusive('\n');
-                let is_comment = |line: &&str| line.trim_start().starts_with('#');
-                Ok((range, lines.filter(is_comment).collect()))
-            }
+            Self::Remove(at) => remove(document, at),
             Self::Insert(at, key, value) => {
                 let map = Place::of(document, at)?;
                 let pair = format!("{key}: {}", flow(value));
@@ -121,6 +116,23 @@ impl Change<'_> {
     }
 }
 
+/// Whole lines in block style; their comments stay.
+fn remove(document: &Document, at: &Route<'_>) -> Result<(Range<usize>, String), String> {
+    let holder = Place::of(document, &at.parent().unwrap_or_default())?;
+    if holder.source().starts_with(['[', '{']) {
+        return Ok((document.removal_span(at).map_err(said)?, String::new()));
+    }
+    let own = Place::new(document, &document.query_pretty(at).map_err(said)?);
+    let (before, after) = (&own.text[..own.range.start], &own.text[own.range.end..]);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let end = after
+        .find('\n')
+        .map_or(own.text.len(), |at| own.range.end + at + 1);
+    let lines = own.text[start..end].split_inclusive('\n');
+    let comments = lines.filter(|line| line.trim_start().starts_with('#'));
+    Ok((start..end, comments.collect()))
+}
+
 fn replace(
     document: &Document,
     at: &Route<'_>,
@@ -134,12 +146,9 @@ fn replace(
         // A comment behind the key stays on its line.
         let rest = &document.source()[pair.range.end..];
         let line = pair.range.end + rest.find('\n').unwrap_or(rest.len());
-        return Ok(match &written[..] {
-            [one] => (
-                pair.range.end..pair.range.end,
-                one[key.len() + 1..].to_owned(),
-            ),
-            several => (line..line, pair.below(&several[1..], false).1),
+        return Ok(match written.len() {
+            1 => (pair.range.end..pair.range.end, format!(" {}", flow(value))),
+            _ => (line..line, pair.below(&written[1..], false).1),
         });
     };
     let old = Place::new(document, &old);

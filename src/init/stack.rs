@@ -1,4 +1,4 @@
-//! What a Compose file says of its Traefik, and of a socket proxy that is there already. Pure.
+//! What a Compose file says about its Traefik, and about a socket proxy that it has already. Pure.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,9 @@ use crate::{
     },
 };
 
-/// The services of a file, by name.
 pub type Services = Map<String, Value>;
 
-/// Finds Traefik: the service that is named, else the one whose image is called so; `None` where there is none.
+/// Finds Traefik: the named service, else the one whose image is called so.
 ///
 /// `images` are those that Compose has resolved, by service.
 pub fn traefik(
@@ -52,7 +51,7 @@ pub fn traefik(
     }
 }
 
-/// Why nothing can be edited in a file without a Traefik.
+/// The error for a file without a Traefik.
 pub fn missing(services: &Services, named: Option<&str>) -> Error {
     match named {
         Some(name) => Error::refused(format!("no service {name} in the file"))
@@ -66,7 +65,7 @@ fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
     names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// The service's image, with the default of a variable in its place where Compose has not resolved it.
+/// The service's image. Without Compose, variables have their defaults.
 fn image(services: &Services, name: &str, images: &BTreeMap<String, String>) -> String {
     let written = services[name]["image"].as_str().map(with_defaults);
     images.get(name).cloned().or(written).unwrap_or_default()
@@ -85,7 +84,7 @@ fn with_defaults(text: &str) -> String {
     done + rest
 }
 
-/// Whether the release heeds `DOCKER_HOST`; one that is not known is taken for a new one.
+/// Whether the release reads `DOCKER_HOST`; an unknown one counts as new.
 pub fn heeds_docker_host(
     services: &Services,
     name: &str,
@@ -95,7 +94,6 @@ pub fn heeds_docker_host(
     tagged_version(&image).is_none_or(Version::heeds_docker_host)
 }
 
-/// Traefik's service, for what is to be added by hand.
 pub fn reader<'a>(
     services: &'a Services,
     name: &'a str,
@@ -111,7 +109,7 @@ pub fn reader<'a>(
     }
 }
 
-/// The service that is rollout's socket proxy on its usual port, where there is one: by its command.
+/// The service that is rollout's socket proxy on its usual port, by its command.
 pub fn ours(services: &Services) -> Option<&str> {
     let is = |service: &Value| {
         let words = words(&service["command"]);
@@ -123,7 +121,7 @@ pub fn ours(services: &Services) -> Option<&str> {
         .map(|(name, _)| name.as_str())
 }
 
-/// A command as its words; what quotes mean within a word is not looked at.
+/// A command as its words; quotes within a word have no meaning here.
 pub fn words(command: &Value) -> Vec<String> {
     match command {
         Value::String(line) => line
@@ -147,7 +145,7 @@ pub fn environment(service: &Value) -> Vec<String> {
     }
 }
 
-/// The names under a key that may be a list or a mapping.
+/// The names in a list or a mapping.
 pub fn keys(value: &Value) -> Vec<String> {
     match value {
         Value::Array(all) => all.iter().map(plain).collect(),
@@ -156,7 +154,7 @@ pub fn keys(value: &Value) -> Vec<String> {
     }
 }
 
-/// Traefik's static configuration; `None` where it cannot be seen from here. `read` gives a file of the host.
+/// Traefik's static configuration; `None` if it cannot be read from here. `read` reads a file of the host.
 pub fn config(service: &Value, read: &dyn Fn(&str) -> Option<String>) -> Option<StaticConfig> {
     let command: Vec<String> = [words(&service["entrypoint"]), words(&service["command"])].concat();
     let arguments = static_config::arguments(&command);
@@ -208,7 +206,7 @@ pub fn publishes(service: &Value, port: u16) -> bool {
         let (from, to) = target.split_once('-').unwrap_or((target, target));
         match (from.parse::<u16>(), to.parse::<u16>()) {
             (Ok(from), Ok(to)) => (from..=to).contains(&port),
-            // It cannot be told, and so may be.
+            // A port that cannot be parsed may be this one.
             _ => true,
         }
     })

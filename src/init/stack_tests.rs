@@ -1,11 +1,11 @@
-//! Small questions to a Compose file.
+//! Single values of a Compose file.
 
 use serde_json::json;
 
 use super::*;
 
 #[test]
-fn a_port_is_published_in_every_form_and_where_it_cannot_be_told() {
+fn a_port_is_published_in_every_form_and_if_it_cannot_be_parsed() {
     let service = |ports: Value| json!({"ports": ports});
     for (ports, is) in [
         (json!(["8080:80"]), false),
@@ -23,7 +23,7 @@ fn a_port_is_published_in_every_form_and_where_it_cannot_be_told() {
 }
 
 #[test]
-fn the_release_is_told_by_the_tag_as_compose_resolves_it() {
+fn the_release_is_read_from_the_tag_as_compose_resolves_it() {
     let heeds = |image: &str, resolved: Option<&str>| {
         let services = json!({"t": {"image": image}});
         let images = resolved.map(|own| ("t".to_owned(), own.to_owned()));
@@ -47,7 +47,7 @@ fn the_release_is_told_by_the_tag_as_compose_resolves_it() {
 }
 
 #[test]
-fn the_socket_proxy_is_known_by_its_command() {
+fn the_socket_proxy_is_found_by_its_command() {
     let services = json!({
         "a": {"command": ["socket-proxy", "--listen", "0.0.0.0:80"]},
         "b": {"image": "x/socket-proxy"},

@@ -1,4 +1,5 @@
-//! Compose files as people write them, edited: what is added where, that all else stays, and that twice is once.
+//! Edits of Compose files as people write them: what is added where, that everything else stays, and that a second edit
+//! does nothing.
 
 mod what;
 
@@ -40,7 +41,7 @@ fn edited(text: &str) -> Result<Edited> {
     edited_with(text, &|_| None)
 }
 
-/// The edit is `after`, and an edit of that is nothing.
+/// The result is `after`, and a second edit does nothing.
 #[track_caller]
 fn becomes(before: &str, after: &str) {
     let done = edited(before).unwrap();
@@ -55,12 +56,12 @@ fn result(done: &Edited) -> &str {
 #[track_caller]
 fn is_complete(text: &str) {
     let again = edited(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    assert_eq!(again.text, None, "twice is not once");
+    assert_eq!(again.text, None, "a second edit changes more");
     assert_eq!(again.changes, BTreeSet::new());
 }
 
 #[test]
-fn a_traefik_that_takes_only_what_enables_it_is_shown_no_more() {
+fn a_traefik_that_takes_only_enabled_containers_sees_no_others() {
     let with = |options: &str| {
         let file =
             format!("services:\n  traefik:\n    image: traefik:v3.7\n    command: [{options}]\n");
@@ -73,7 +74,7 @@ fn a_traefik_that_takes_only_what_enables_it_is_shown_no_more() {
     assert!(!with("--providers.docker=true"));
 }
 
-/// The edit holds good as YAML reads it; every line that was there and is not the socket's stays, in its order.
+/// The result has what it should; every line stays in its order, except those of the socket and those that change.
 #[track_caller]
 fn holds(before: &str) -> Value {
     let done = edited(before).unwrap_or_else(|error| panic!("{error}\n{before}"));
@@ -285,7 +286,7 @@ volumes: { socket-proxy: {} }
     becomes(before, after);
 }
 
-/// `${…}` stands for what each case is about.
+/// The head of each case.
 const FRAME: &str = "services:\n  traefik:\n    image: traefik:v3.7\n    command: [--providers.docker, --api.insecure]\n";
 
 #[test]
@@ -299,7 +300,7 @@ fn every_way_to_write_a_section_holds() {
         "    environment: [] # changes\n",
         "    environment: [TZ=UTC,] # changes\n",
         "    environment: [\n      TZ=UTC, # home\n      A=b ] # changes\n",
-        "    networks:\n",
+        "    networks: # changes\n",
         "    networks:\n      front:\n        aliases: [a]\n",
         "    networks:\n    - front\n",
         "    networks: { front: { aliases: [a] } } # changes\n",
@@ -309,7 +310,6 @@ fn every_way_to_write_a_section_holds() {
         "    volumes: ['/var/run/docker.sock:/var/run/docker.sock:ro']\n",
         "    volumes:\n      - /var/run/docker.sock:/var/run/docker.sock:ro # ours\n",
         "    volumes:\n      # ours\n      - '/var/run/docker.sock:/var/run/docker.sock'\n      - data:/data\n",
-        "    environment: {DOCKER_HOST: } # changes\n",
         "    networks: [] # changes\n",
         "    volumes:\n    - data:/data\n    - {type: bind, source: /var/run/docker.sock, target: /var/run/docker.sock}\n",
         "    volumes: ['/var/run/docker.sock:/var/run/docker.sock', 'data:/data']\n",
@@ -354,7 +354,7 @@ fn sections_of_the_file_are_added_to_wherever_they_stand() {
     }
 }
 
-/// What stands in the examples is what would be put there.
+/// The examples have what `init` would add.
 #[test]
 fn the_examples_lack_nothing_and_the_one_that_keeps_the_socket_can_be_changed() {
     let examples = [

@@ -1,4 +1,4 @@
-//! Compares a Compose file before and after, as YAML reads it: only what was meant may differ. Pure.
+//! Compares two versions of a Compose file by their values: only what is meant may differ. Pure.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub fn check_resolved(old: &Value, new: &Value, meant: &BTreeSet<String>) -> Res
     let is_meant = |found: &String| meant.iter().any(|own| covers(own, place(found)));
     match differences(old, new).iter().find(|own| !is_meant(own)) {
         None => Ok(()),
-        Some(found) => Err(format!("{found} would come about besides")),
+        Some(found) => Err(format!("{found} would change as well")),
     }
 }
 
@@ -29,7 +29,7 @@ fn place(change: &str) -> &str {
     change.split_once(' ').map_or(change, |(_, place)| place)
 }
 
-/// Whether what is meant at one place may show at another: below it, or anywhere in the same list.
+/// Whether a change that is meant at one place may appear at another: below it, or anywhere in the same list.
 fn covers(meant: &str, found: &str) -> bool {
     let meant = place(meant);
     let list = |place: &str| place.split('[').next().unwrap_or_default().to_owned();
@@ -39,7 +39,7 @@ fn covers(meant: &str, found: &str) -> bool {
         || list(found) == meant
 }
 
-/// Every place that differs: `+` is new, `-` is gone, `~` is another; elements of a list stand in brackets.
+/// Every place that differs: `+` is added, `-` is removed, `~` is changed; elements of a list are in brackets.
 pub fn differences(old: &Value, new: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     compare(&normal(old), &normal(new), "", &mut found);
@@ -94,7 +94,7 @@ fn lists(old: &[Value], new: &[Value], path: &str, found: &mut BTreeSet<String>)
     }
 }
 
-/// One form for what may be written in two: a list of pairs, of names, or nothing at all.
+/// One form for values that can be written in several: as a mapping, as a list, or left out.
 fn normal(file: &Value) -> Value {
     let mut file = file.clone();
     for section in ["services", "networks", "volumes"] {
@@ -113,7 +113,7 @@ fn normal(file: &Value) -> Value {
     file
 }
 
-/// Gives an absent key the value `empty`, and turns a list where a mapping should be into one.
+/// Gives an absent key the value `empty`, and turns a list into a mapping if `empty` is one.
 fn put(map: &mut Value, key: &str, empty: Value, of: impl Fn(Value) -> Value) {
     let Some(map) = map.as_object_mut() else {
         return;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_compose_resolves_may_be_worded_in_another_way() {
+    fn compose_may_resolve_the_same_to_another_form() {
         let meant = [
             "- services.t.volumes[\"/s:/s\"]",
             "+ services.p",

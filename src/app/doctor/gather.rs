@@ -1,4 +1,4 @@
-//! Gathers the facts for the checks: all that is asked of anybody.
+//! Gathers the facts for the checks: every question to the engine, Compose and Traefik.
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use futures_util::future::join_all;

@@ -1,4 +1,4 @@
-//! A Compose file on disk: read, and replaced at one stroke with its mode kept.
+//! A Compose file on disk: read, and replaced atomically with the same mode.
 
 use std::{
     fs,
@@ -15,17 +15,17 @@ use crate::{
     error::{Error, Result},
 };
 
-/// A file and what stood in it.
+/// A file and its text when it was read.
 pub struct ComposeFile {
-    /// As it was found.
+    /// The path as given.
     path: PathBuf,
-    /// What that leads to, where it is a link.
+    /// The target of the path, if that is a link.
     target: PathBuf,
     pub text: String,
 }
 
 impl ComposeFile {
-    /// Reads it; a link is followed, so that it stays one.
+    /// Reads it; a link is followed, so that it stays a link.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |error| Error::refused(format!("cannot read {}: {error}", from_here(path)));
         let target = fs::canonicalize(path).map_err(failed)?;
@@ -43,23 +43,22 @@ impl ComposeFile {
         }
     }
 
-    /// The directory that it is in.
     pub fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// Its name for a person.
+    /// Its name in messages.
     pub fn shown(&self) -> String {
         from_here(&self.path)
     }
 
-    /// The same error, which says which file it is about.
+    /// The same error with the name of this file.
     pub fn named(&self, error: Error) -> Error {
         let message = error.message.replace("this file", &self.shown());
         Error { message, ..error }
     }
 
-    /// Writes a text beside it, with its mode and, where that is allowed, its owner.
+    /// Writes a text to a file beside it, with the same mode and, if permitted, the same owner.
     pub fn draft(&self, text: &str) -> Result<NamedTempFile> {
         let write = || {
             let draft = tempfile::Builder::new()
@@ -80,13 +79,13 @@ impl ComposeFile {
         write().map_err(|error: std::io::Error| self.unwritten(&error))
     }
 
-    /// Puts a draft in its place, unless it has changed meanwhile.
+    /// Replaces it with a draft, unless it has changed in the meantime.
     pub fn replace(&self, draft: NamedTempFile) -> Result<()> {
         match fs::read_to_string(&self.target) {
             Ok(now) if now == self.text => {}
             Err(error) if error.kind() == ErrorKind::NotFound && self.text.is_empty() => {}
             _ => {
-                let message = format!("{} has changed meanwhile", self.shown());
+                let message = format!("{} has changed in the meantime", self.shown());
                 return Err(Error::refused(message).hint("run the same command again"));
             }
         }
@@ -97,11 +96,11 @@ impl ComposeFile {
 
     fn unwritten(&self, error: &std::io::Error) -> Error {
         Error::refused(format!("cannot write {}: {error}", self.shown()))
-            .hint("without --write it shows what to change")
+            .hint("without --write, init shows what to change")
     }
 }
 
-/// A variable of the project's `.env`, or of the files that are named instead.
+/// A variable of the project's `.env`, or of the files that replace it.
 pub fn dotenv(given: &Invocation, here: &Path, name: &str) -> Option<String> {
     let files = match given.env_files.is_empty() {
         true => vec![".env".to_owned()],

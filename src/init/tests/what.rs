@@ -1,4 +1,4 @@
-//! What Traefik's own configuration asks for, and what is refused.
+//! Additions that depend on Traefik's configuration, files that are refused, and the override file.
 
 use serde_json::json;
 
@@ -56,7 +56,7 @@ fn the_api_is_put_where_it_is_not_published() {
 }
 
 #[test]
-fn a_configuration_file_is_read_and_what_it_lacks_is_left_to_a_person() {
+fn a_configuration_file_is_read_and_its_changes_are_left_to_a_person() {
     let text = "services:\n  traefik:\n    image: traefik:v3.7\n    volumes:\n      - ./conf:/etc/traefik:ro\n";
     let asked = |file: &'static str| {
         let read = move |path: &str| (path == "./conf/traefik.yml").then(|| file.to_owned());
@@ -79,7 +79,7 @@ fn a_configuration_file_is_read_and_what_it_lacks_is_left_to_a_person() {
 }
 
 #[test]
-fn another_makers_proxy_gives_way_and_a_name_that_is_taken_is_not_taken_again() {
+fn a_third_party_proxy_is_replaced_and_a_name_that_is_taken_is_not_reused() {
     let text = "services:\n  traefik:\n    image: traefik:v3.7\n    command: [--providers.docker, --api.insecure]\n    \
                 environment:\n      - \"DOCKER_HOST=tcp://socket-proxy:2375\"\n    networks: [docker-api]\n  socket-proxy:\n    \
                 image: lscr.io/linuxserver/socket-proxy\n    networks: [docker-api]\nnetworks: {docker-api: }\n";
@@ -106,7 +106,7 @@ fn another_makers_proxy_gives_way_and_a_name_that_is_taken_is_not_taken_again() 
 fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
     for (text, why) in [
         (
-            format!("{FRAME}  web: {{<<: *t}}\n").replace("  traefik:", "  traefik: &t"),
+            format!("{FRAME}  web: {{<<: *t, image: x}}\n").replace("  traefik:", "  traefik: &t"),
             "differently at services.web",
         ),
         (
@@ -129,6 +129,10 @@ fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
         (
             format!("{FRAME}    environment: [\n      A=b # home\n      ]\n"),
             "differently at services.traefik.environment",
+        ),
+        (
+            format!("{FRAME}    environment: {{DOCKER_HOST: }}\n"),
+            "not valid YAML",
         ),
         (
             format!("{FRAME}    depends_on:\n      - db # first\n"),
@@ -234,7 +238,7 @@ fn a_traefik_whose_swarm_provider_is_on_is_never_given_the_socket_proxy() {
 }
 
 #[test]
-fn which_service_is_traefik_is_told_by_its_image_or_by_name() {
+fn traefik_is_found_by_its_image_or_by_name() {
     let two = "services:\n  a:\n    image: traefik:v3\n  b:\n    image: ghcr.io/x/traefik\n  c:\n    image: traefik/whoami\n";
     let error = refused(two);
     assert_eq!(
@@ -267,7 +271,7 @@ fn which_service_is_traefik_is_told_by_its_image_or_by_name() {
 }
 
 #[test]
-fn a_service_that_other_files_add_to_is_refused_and_their_names_are_not_taken_again() {
+fn a_service_that_other_files_add_to_is_refused_and_their_names_are_not_reused() {
     let ask = |other: &str| {
         let request = Request {
             traefik: None,
@@ -288,4 +292,88 @@ fn a_service_that_other_files_add_to_is_refused_and_their_names_are_not_taken_ag
         "{}",
         result(&done)
     );
+}
+
+const WITH_SOCKET: &str = "services:
+  traefik:
+    image: traefik:v3.7
+    command: --providers.docker
+    environment: [A=b]
+    networks: [front]
+    depends_on: [db]
+    volumes: ['/var/run/docker.sock:/var/run/docker.sock', 'certs:/certs']
+";
+
+fn overridden(others: &[Value], resolved: &Value) -> Edited {
+    let request = Request {
+        traefik: None,
+        image: advice::IMAGE,
+        images: &BTreeMap::new(),
+        resolved,
+        others,
+        read: &|_| None,
+        overrides: true,
+    };
+    edit(WITH_SOCKET, &request).unwrap()
+}
+
+#[test]
+fn an_override_file_has_the_additions_and_replaces_what_compose_would_not_merge() {
+    let done = overridden(&[], &Value::Null);
+    assert_eq!(
+        result(&done),
+        "\
+services:
+  socket-proxy:
+    image: rollout:latest
+    command: [socket-proxy]
+    networks: [docker-api]
+    volumes:
+      - /var/run/docker.sock:/var/run/docker.sock:ro
+      - socket-proxy:/var/lib/rollout
+    read_only: true
+    cap_drop: [ALL]
+    cap_add: [CHOWN, SETGID, SETUID]
+    security_opt: [\"no-new-privileges:true\"]
+    restart: unless-stopped
+  traefik:
+    command: --providers.docker --api.insecure=true
+    environment:
+      DOCKER_HOST: tcp://socket-proxy:2375
+    networks: [docker-api]
+    volumes: !override [\"certs:/certs\"]
+    depends_on:
+      socket-proxy:
+        condition: service_healthy
+
+networks:
+  docker-api:
+    internal: true
+
+volumes:
+  socket-proxy: {}
+"
+    );
+    assert!(
+        done.changes.contains("+ services.socket-proxy"),
+        "{:?}",
+        done.changes
+    );
+}
+
+#[test]
+fn an_override_file_that_compose_has_merged_is_not_needed_again() {
+    let merged = "services:
+  socket-proxy: {command: [socket-proxy], networks: {docker-api: }}
+  traefik:
+    image: traefik:v3.7
+    command: [--providers.docker, --api.insecure=true]
+    environment: {A: b, DOCKER_HOST: tcp://socket-proxy:2375}
+    networks: {front: , docker-api: }
+    depends_on: {socket-proxy: {condition: service_healthy}}
+";
+    let first = overridden(&[], &Value::Null);
+    let others = [yaml::parse_merged(result(&first)).unwrap()];
+    let done = overridden(&others, &yaml::parse(merged).unwrap());
+    assert_eq!(done.text, None);
 }

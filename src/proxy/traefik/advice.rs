@@ -198,20 +198,25 @@ fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
             "    {name}: # beside what is there: Traefik is in its network namespace\n      {networks}\n"
         );
     }
-    let proxy = edits::SocketProxy {
-        service: SERVICE,
-        network: NETWORK,
-        volume: SERVICE,
-        image,
-        command: &self::command(reader.config),
-        socket: SOCKET,
-    };
-    let service = layout::lines(SERVICE, &proxy.service(), 2);
+    let service = added(image, reader.config);
     text.extend(service.iter().map(|line| format!("    {line}\n")));
     text +=
         &format!("  networks: {{ {NETWORK}: {{ internal: true }} }}\n  volumes: {{ {SERVICE}: }}");
     let text: Vec<String> = text.lines().map(|line| format!("    {line}")).collect();
     (text.join("\n"), in_file)
+}
+
+/// The socket proxy's service as lines.
+fn added(image: &str, config: Option<&StaticConfig>) -> Vec<String> {
+    let proxy = edits::SocketProxy {
+        service: SERVICE,
+        network: NETWORK,
+        volume: SERVICE,
+        image,
+        command: &command(config),
+        socket: SOCKET,
+    };
+    layout::lines(SERVICE, &proxy.service(), 2)
 }
 
 /// Both providers of a Traefik would read at the address of the socket proxy, and it passes none of Swarm's reads.
