@@ -9,7 +9,7 @@ mod rewrite;
 pub mod stack;
 pub mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -48,8 +48,8 @@ pub struct Edited {
     pub traefik: String,
     /// What is left to a person, a line each.
     pub by_hand: Vec<String>,
-    /// The places that differ, as [`verify::differences`] names them.
-    pub changes: BTreeSet<String>,
+    /// The edits that lead to the text.
+    pub edits: Vec<Edit>,
 }
 
 /// The names of what is added.
@@ -92,21 +92,29 @@ pub fn edit(text: &str, request: &Request<'_>) -> Result<Edited> {
         text: None,
         traefik: name.clone(),
         by_hand: Vec::new(),
-        changes: BTreeSet::new(),
+        edits: Vec::new(),
     };
+    let holder = refuse(&whole, &reader).map_err(cannot)?;
     // Other files may provide what this one lacks.
     let settled = resolved.map(|own| project(own).needs(request));
     if matches!(&settled, Some(Ok(needs)) if needs.edits.is_empty() && needs.by_hand.is_empty()) {
         return Ok(edited);
     }
-    refuse(&whole, &reader, request.others).map_err(cannot)?;
+    let in_another = |name: &&str| {
+        let mut others = request.others.iter();
+        others.any(|own| !own["services"][*name].is_null())
+    };
+    if let Some(name) = [name.as_str(), holder].into_iter().find(in_another) {
+        return Err(cannot(format!(
+            "service {name} is put together from several files"
+        )));
+    }
     let Needs { edits, by_hand } = project(services).needs(request).map_err(cannot)?;
     edited.by_hand = by_hand;
     if edits.is_empty() {
         return Ok(edited);
     }
     let wanted = made(&whole, &edits).map_err(cannot)?;
-    edited.changes = verify::differences(&whole, &wanted);
     let text = match request.overrides {
         true => override_file::text(&edits, &wanted).map_err(cannot)?,
         false => format!(
@@ -115,6 +123,7 @@ pub fn edit(text: &str, request: &Request<'_>) -> Result<Edited> {
         ),
     };
     edited.text = Some(text);
+    edited.edits = edits;
     Ok(edited)
 }
 
@@ -140,8 +149,8 @@ fn rewritten(text: &str, edits: &[Edit], wanted: &Value) -> Result<String, Strin
 
 const NAME_ANOTHER: &str = "name another with -f FILE";
 
-/// Refuses files in which an addition would not mean what it says.
-fn refuse(whole: &Value, reader: &Reader<'_>, others: &[Value]) -> Result<(), String> {
+/// The service that has Traefik's networks; refuses files in which an addition would not mean what it says.
+fn refuse<'a>(whole: &Value, reader: &Reader<'a>) -> Result<&'a str, String> {
     let name = reader.service;
     let service = &whole["services"][name];
     if reader.config.is_some_and(|config| config.swarm.is_some()) {
@@ -153,20 +162,15 @@ fn refuse(whole: &Value, reader: &Reader<'_>, others: &[Value]) -> Result<(), St
     if !service["extends"].is_null() {
         return Err(format!("service {name} extends another"));
     }
-    let holder = match reader.namespace {
-        Namespace::Own => name,
-        Namespace::Service(holder) => holder,
+    match reader.namespace {
+        Namespace::Own => Ok(name),
+        Namespace::Service(holder) => Ok(holder),
         Namespace::Host | Namespace::Container(_) => {
             let mode = service["network_mode"].as_str().unwrap_or_default();
-            return Err(format!(
+            Err(format!(
                 "service {name} has network_mode: {mode}, and shares no network with a socket proxy"
-            ));
+            ))
         }
-    };
-    let several = |name: &&str| others.iter().any(|own| !own["services"][*name].is_null());
-    match [name, holder].iter().find(|name| several(name)) {
-        Some(name) => Err(format!("service {name} is put together from several files")),
-        None => Ok(()),
     }
 }
 

@@ -56,7 +56,7 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
         if let Some(before) = &before {
             let drafted = chosen.with(draft.path(), args, before);
             let after = another(args, drafted).await?.project().await?;
-            let checked = verify::check_resolved(&before.raw, &after.raw, &edited.changes);
+            let checked = verify::check_resolved(&before.raw, &after.raw, &edited.edits);
             checked.map_err(|why| {
                 file.named(Error::refused(format!(
                     "cannot edit this file safely: {why}"

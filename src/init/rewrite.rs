@@ -116,13 +116,14 @@ impl Change<'_> {
     }
 }
 
-/// Whole lines in block style; their comments stay.
+/// In block style, whole lines are removed, and their comments stay.
 fn remove(document: &Document, at: &Route<'_>) -> Result<(Range<usize>, String), String> {
     let holder = Place::of(document, &at.parent().unwrap_or_default())?;
     if holder.source().starts_with(['[', '{']) {
         return Ok((document.removal_span(at).map_err(said)?, String::new()));
     }
     let own = Place::new(document, &document.query_pretty(at).map_err(said)?);
+    // The library's own span of lines panics if the last character is not ASCII.
     let (before, after) = (&own.text[..own.range.start], &own.text[own.range.end..]);
     let start = before.rfind('\n').map_or(0, |at| at + 1);
     let end = after
@@ -281,6 +282,11 @@ mod tests {
                 &format!("a: {after}\n"),
             );
         }
+        becomes(
+            "a:\n  - x\n  - yä\n  - z\n",
+            "a: [x, z]",
+            "a:\n  - x\n  - z\n",
+        );
         becomes(
             "a:\n- x # one\n# two\n-   y\n- k: 1\n  l: 2\n",
             "a: [y]",
