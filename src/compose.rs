@@ -5,10 +5,13 @@ mod command;
 pub mod contents;
 mod create;
 pub mod duration;
+pub mod edits;
 pub mod exposed;
 pub mod files;
 mod find;
 mod hash;
+pub mod layout;
+pub mod mounts;
 #[cfg(test)]
 mod on_engine;
 mod parse;

@@ -1,5 +1,4 @@
-//! `rollout doctor`: what stands in the way of rollouts with nothing lost, and what to paste against it. Pure checks over
-//! gathered facts.
+//! `rollout doctor`: what blocks zero-downtime rollouts, and what to paste to fix it. Pure checks over gathered facts.
 
 mod calls;
 mod conflicts;
@@ -25,7 +24,7 @@ pub use crate::check::Check;
 
 pub use self::{
     facts::{Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
-    fix::{Edit, Fix},
+    fix::Fix,
     front::part_as_written,
 };
 
@@ -35,13 +34,13 @@ pub use self::{
 pub enum Level {
     /// A rollout is refused, or loses something.
     Fail,
-    /// A rollout goes through; something beside it is not as it should be.
+    /// A rollout succeeds, but something else is wrong.
     Warn,
-    /// All is well, or merely worth knowing.
+    /// Nothing is wrong.
     Ok,
 }
 
-/// One thing that was found out.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename = "finding")]
 pub struct Finding {
@@ -74,12 +73,10 @@ impl Finding {
         Self::new(Level::Warn, check, subject, text)
     }
 
-    /// A failure of the foundation, such as an engine that does not answer, ends all looking.
     pub fn fail(check: Check, subject: &str, text: impl Into<String>) -> Self {
         Self::new(Level::Fail, check, subject, text)
     }
 
-    /// Adds what to do about it.
     #[must_use]
     pub fn fix(mut self, fix: impl Into<Option<Fix>>) -> Self {
         self.fix = fix.into();
@@ -134,7 +131,7 @@ fn of_service(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     findings.collect()
 }
 
-/// Folders that this container sees at another path than the engine.
+/// Folders that have different paths for this container and for the engine.
 fn binds(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let lost = service.lost_binds.iter();
     lost.map(|lost| {
@@ -143,7 +140,7 @@ fn binds(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     .collect()
 }
 
-/// What a rollout of a service would be refused for all the same, where no finding says why.
+/// Other reasons for which a rollout of a service would be refused.
 fn refusals(facts: &Facts, findings: &[Finding]) -> Vec<Finding> {
     let failed = |subject: &str| {
         findings
@@ -155,7 +152,7 @@ fn refusals(facts: &Facts, findings: &[Finding]) -> Vec<Finding> {
             && service.replicas > 0
             && !failed(service.name())
             && !service.fronts.iter().any(|front| failed(front))
-            && !failed(front::NOBODY)
+            && !failed(front::NO_TRAEFIK)
     };
     let services = facts.services.iter().filter(unexplained);
     let refused = services.filter_map(|service| Some((service, service.refused.as_ref()?)));

@@ -1,57 +1,55 @@
-//! `rollout init`: puts the socket proxy into someone's own Compose file, and leaves all else as it is. Pure.
+//! `rollout init`: puts the socket proxy into the user's own Compose file, or into an override file beside it. Pure.
 //!
-//! [`stack`] says what the file has, [`service`] what Traefik's own service lacks, [`tree`] where everything stands,
-//! [`editor`] makes the changes, and [`verify`] compares before and after as YAML reads them.
+//! [`stack`] reads the file, [`needs`] lists the edits, [`rewrite`] makes them in the text, [`override_file`] puts them
+//! into a file of their own, and [`verify`] compares before and after.
 
-mod editor;
-mod service;
+mod needs;
+pub mod override_file;
+mod rewrite;
 pub mod stack;
-pub mod tree;
 pub mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use self::{
-    editor::{Addition, Editor},
-    service::Traefik,
-    stack::Services,
-    tree::{Content, Node},
-};
+use self::needs::{Needs, Project};
 use crate::{
+    compose::edits::Edit,
     error::{Error, Result},
     proxy::traefik::config::advice::{self, Namespace, Reader},
     yaml,
 };
 
-/// What is known besides the text.
+/// Everything besides the text.
 pub struct Request<'a> {
-    /// Traefik's service; found by its image where it is not named.
+    /// Traefik's service; if it is not named, the one whose image is called so.
     pub traefik: Option<&'a str>,
     /// The socket proxy's image.
     pub image: &'a str,
-    /// Images by service as Compose has resolved them; empty where it was not asked.
+    /// Images by service as Compose has resolved them; empty without Compose.
     pub images: &'a BTreeMap<String, String>,
-    /// The whole project as Compose has resolved it; nothing where it was not asked.
+    /// The whole project as Compose has resolved it; null without Compose.
     pub resolved: &'a Value,
-    /// The other files that the project is made of.
+    /// The other files of the project.
     pub others: &'a [Value],
-    /// A file of the host, by its path as a mount names it.
+    /// Reads a file of the host, by its path as a mount names it.
     pub read: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether the edits go into an override file.
+    pub overrides: bool,
 }
 
-/// A text that has been edited.
+/// What is to be done about a file.
 #[derive(Debug)]
-pub struct Edit {
-    /// The whole of it; as it was where there was nothing to do.
-    pub text: String,
-    /// The service that Traefik is.
+pub struct Edited {
+    /// The file as it should be, or the override file; `None` if there is nothing to do.
+    pub text: Option<String>,
+    /// The service that is Traefik.
     pub traefik: String,
-    /// What was left for a person, a line each.
+    /// What is left to a person, a line each.
     pub by_hand: Vec<String>,
-    /// The places that differ, as [`verify::differences`] names them.
-    pub changes: BTreeSet<String>,
+    /// The edits that lead to the text.
+    pub edits: Vec<Edit>,
 }
 
 /// The names of what is added.
@@ -60,66 +58,99 @@ struct Names {
     service: String,
     network: String,
     volume: String,
-    /// Whether the service is there already.
+    /// Whether the service exists already.
     known: bool,
 }
 
-/// Edits a Compose file; refused, with what to add by hand, where that cannot be done safely.
-pub fn edit(text: &str, request: &Request<'_>) -> Result<Edit> {
-    let failed = |why: String, reader: &Reader<'_>| {
-        Error::refused(format!("cannot edit this file safely: {why}")).hint(advice::by_hand(
-            request.image,
-            reader,
-            "",
-        ))
-    };
-    let cannot = |why| failed(why, &Reader::default());
+/// Edits a Compose file. If that cannot be done safely, the error says what to add by hand.
+pub fn edit(text: &str, request: &Request<'_>) -> Result<Edited> {
     let (mark, body) = match text.strip_prefix('\u{feff}') {
         Some(body) => ("\u{feff}", body),
         None => ("", text),
     };
-    let root = tree::parse(body).map_err(&cannot)?;
-    let whole = yaml::parse_merged(body)
-        .map_err(|error| Error::refused(format!("cannot read this file: {error}")))?;
+    let cannot = |why| failed(why, request, &Reader::default());
+    let whole = yaml::parse_merged(body).map_err(cannot)?;
     let services = whole["services"].as_object();
     let services =
         services.ok_or_else(|| Error::refused("this file has no services").hint(NAME_ANOTHER))?;
     let name = stack::traefik(services, request.traefik, request.images)?;
     let name = name.ok_or_else(|| stack::missing(services, request.traefik))?;
     let resolved = request.resolved["services"].as_object();
-    let merged = resolved
-        .filter(|own| own.contains_key(&name))
-        .unwrap_or(services);
+    let resolved = resolved.filter(|own| own.contains_key(&name));
+    let merged = resolved.unwrap_or(services);
     let config = stack::config(&merged[&name], request.read);
     let reader = stack::reader(merged, &name, request.images, config.as_ref());
-    let cannot = |why| failed(why, &reader);
-    refuse(&whole, &reader, request.others).map_err(&cannot)?;
-    let names = Names::of(&whole, request.others).map_err(&cannot)?;
-    let mut work = Work {
-        editor: Editor::new(body),
-        changes: BTreeSet::new(),
-        by_hand: Vec::new(),
-        root: &root,
-        names,
-        command: advice::command(config.as_ref()),
+    let cannot = |why| failed(why, request, &reader);
+    let names = Names::of(&whole, request.others).map_err(cannot)?;
+    let project = |services| Project {
+        services,
+        traefik: &name,
+        config: config.as_ref(),
+        names: &names,
     };
-    work.edit(services, &name, request).map_err(&cannot)?;
-    let text = format!("{mark}{}", work.editor.finish());
-    let body = text.strip_prefix(mark).unwrap_or(&text);
-    verify::check(&whole, body, &work.changes).map_err(&cannot)?;
-    Ok(Edit {
-        text,
-        traefik: name,
-        by_hand: work.by_hand,
-        changes: work.changes,
-    })
+    let mut edited = Edited {
+        text: None,
+        traefik: name.clone(),
+        by_hand: Vec::new(),
+        edits: Vec::new(),
+    };
+    let holder = refuse(&whole, &reader).map_err(cannot)?;
+    // Other files may provide what this one lacks.
+    let settled = resolved.map(|own| project(own).needs(request));
+    if matches!(&settled, Some(Ok(needs)) if needs.edits.is_empty() && needs.by_hand.is_empty()) {
+        return Ok(edited);
+    }
+    let in_another = |name: &&str| {
+        let mut others = request.others.iter();
+        others.any(|own| !own["services"][*name].is_null())
+    };
+    if let Some(name) = [name.as_str(), holder].into_iter().find(in_another) {
+        return Err(cannot(format!(
+            "service {name} is put together from several files"
+        )));
+    }
+    let Needs { edits, by_hand } = project(services).needs(request).map_err(cannot)?;
+    edited.by_hand = by_hand;
+    if edits.is_empty() {
+        return Ok(edited);
+    }
+    let wanted = made(&whole, &edits).map_err(cannot)?;
+    let text = match request.overrides {
+        true => override_file::text(&edits, &wanted).map_err(cannot)?,
+        false => format!(
+            "{mark}{}",
+            rewritten(body, &edits, &wanted).map_err(cannot)?
+        ),
+    };
+    edited.text = Some(text);
+    edited.edits = edits;
+    Ok(edited)
 }
 
-/// What to say where a file is the wrong one.
+fn failed(why: String, request: &Request<'_>, reader: &Reader<'_>) -> Error {
+    let by_hand = advice::by_hand(request.image, reader, "");
+    Error::refused(format!("cannot edit this file safely: {why}")).hint(by_hand)
+}
+
+/// A file with every edit made.
+fn made(file: &Value, edits: &[Edit]) -> Result<Value, String> {
+    let mut file = file.clone();
+    edits.iter().try_for_each(|edit| edit.make(&mut file))?;
+    Ok(file)
+}
+
+/// The text with every edit made in it, once it reads as `wanted`.
+fn rewritten(text: &str, edits: &[Edit], wanted: &Value) -> Result<String, String> {
+    let written = yaml::parse(text)?;
+    let text = rewrite::rewrite(text, &written, &made(&written, edits)?)?;
+    verify::check(wanted, &text)?;
+    Ok(text)
+}
+
 const NAME_ANOTHER: &str = "name another with -f FILE";
 
-/// What would make an addition mean something else than it says.
-fn refuse(whole: &Value, reader: &Reader<'_>, others: &[Value]) -> Result<(), String> {
+/// The service that has Traefik's networks; refuses files in which an addition would not mean what it says.
+fn refuse<'a>(whole: &Value, reader: &Reader<'a>) -> Result<&'a str, String> {
     let name = reader.service;
     let service = &whole["services"][name];
     if reader.config.is_some_and(|config| config.swarm.is_some()) {
@@ -131,20 +162,15 @@ fn refuse(whole: &Value, reader: &Reader<'_>, others: &[Value]) -> Result<(), St
     if !service["extends"].is_null() {
         return Err(format!("service {name} extends another"));
     }
-    let holder = match reader.namespace {
-        Namespace::Own => name,
-        Namespace::Service(holder) => holder,
+    match reader.namespace {
+        Namespace::Own => Ok(name),
+        Namespace::Service(holder) => Ok(holder),
         Namespace::Host | Namespace::Container(_) => {
             let mode = service["network_mode"].as_str().unwrap_or_default();
-            return Err(format!(
+            Err(format!(
                 "service {name} has network_mode: {mode}, and shares no network with a socket proxy"
-            ));
+            ))
         }
-    };
-    let several = |name: &&str| others.iter().any(|own| !own["services"][*name].is_null());
-    match [name, holder].iter().find(|name| several(name)) {
-        Some(name) => Err(format!("service {name} is put together from several files")),
-        None => Ok(()),
     }
 }
 
@@ -177,115 +203,6 @@ impl Names {
             volume: free("volumes", advice::SERVICE)?,
             known: false,
         })
-    }
-}
-
-/// A file that is being edited.
-struct Work<'a> {
-    editor: Editor,
-    changes: BTreeSet<String>,
-    by_hand: Vec<String>,
-    root: &'a Node,
-    names: Names,
-    /// Of the socket proxy.
-    command: Vec<String>,
-}
-
-impl Work<'_> {
-    fn edit(
-        &mut self,
-        services: &Services,
-        name: &str,
-        request: &Request<'_>,
-    ) -> Result<(), String> {
-        let all = self.root.get("services").ok_or("services is merged")?;
-        let entry = all.entry(name).ok_or_else(|| format!("{name} is merged"))?;
-        let written_out = |node: &Node| matches!(node.content, Content::Map(_, false));
-        if !written_out(all) || !written_out(entry.1) {
-            return Err(format!("service {name} is not written as a block of lines"));
-        }
-        if all.marked || entry.1.marked {
-            return Err(format!("service {name} has an anchor or a tag"));
-        }
-        self.editor.learn(entry.0, entry.1);
-        let traefik = Traefik {
-            name,
-            value: &services[name],
-            map: entry.1,
-            request,
-        };
-        let mode = services[name]["network_mode"].as_str();
-        let holder = match Namespace::of_mode(mode) {
-            Namespace::Service(holder) => {
-                let known = all
-                    .entry(holder)
-                    .filter(|own| written_out(own.1) && !own.1.marked);
-                let known = known.ok_or_else(|| {
-                    format!("service {holder} is not written as a block of lines")
-                })?;
-                Traefik {
-                    name: holder,
-                    value: &services[holder],
-                    map: known.1,
-                    request,
-                }
-            }
-            _ => traefik,
-        };
-        traefik.edit(self, services, &holder)?;
-        if !self.names.known {
-            self.add_service(entry, &traefik.socket(), request.image);
-            let network = self.names.network.clone();
-            let private = Addition::nested(&network, "internal: true");
-            self.add_section("networks", &network, &private)?;
-            let volume = self.names.volume.clone();
-            let volume = (volume.clone(), Addition::bare(&volume));
-            self.add_section("volumes", &volume.0, &volume.1)?;
-        }
-        Ok(())
-    }
-
-    fn add_service(&mut self, (key, map): (&Node, &Node), socket: &str, image: &str) {
-        let Names {
-            service,
-            network,
-            volume,
-            ..
-        } = self.names.clone();
-        let made = (image, &self.command[..]);
-        let mut lines = advice::service(&service, made, socket, &network, &volume);
-        if !self.editor.lists_indented {
-            for line in &mut lines {
-                *line = line.replace("    - ", "  - ");
-            }
-        }
-        if self.editor.is_airy() {
-            lines.insert(0, String::new());
-        }
-        let column = self.editor.column(key.span.start);
-        self.editor.append(map.span.end, column, &lines, 1);
-        self.changes.insert(format!("+ services.{service}"));
-    }
-
-    /// Adds to a section of the file, which is made where there is none.
-    fn add_section(
-        &mut self,
-        section: &str,
-        name: &str,
-        addition: &Addition,
-    ) -> Result<(), String> {
-        self.changes.insert(format!("+ {section}.{name}"));
-        if let Some(entry) = self.root.entry(section) {
-            let added = self.editor.add(entry, addition, 1);
-            return added.map_err(|why| format!("{section}: {why}"));
-        }
-        let mut lines = vec![format!("{section}:")];
-        lines.extend(addition.block.iter().map(|line| format!("  {line}")));
-        if self.editor.is_airy() {
-            lines.insert(0, String::new());
-        }
-        self.editor.append_last(&lines, 0);
-        Ok(())
     }
 }
 

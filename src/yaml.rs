@@ -28,15 +28,27 @@ pub fn parse(text: &str) -> Result<Value, String> {
     read().map_err(one_line)
 }
 
-/// As [`parse`], for files that people wrote, with merge keys (`<<`).
+/// As [`parse`], for files that people wrote, with merge keys (`<<`) and Compose's tags, which are left out.
 pub fn parse_merged(text: &str) -> Result<Value, String> {
     let read = || {
         measure(text)?;
         let mut value: serde_yaml::Value = serde_yaml::from_str(text)?;
         value.apply_merge()?;
+        remove_tags(&mut value);
         serde_yaml::from_value(value)
     };
     read().map_err(one_line)
+}
+
+fn remove_tags(value: &mut serde_yaml::Value) {
+    while let serde_yaml::Value::Tagged(tagged) = value {
+        *value = std::mem::take(&mut tagged.value);
+    }
+    match value {
+        serde_yaml::Value::Sequence(items) => items.iter_mut().for_each(remove_tags),
+        serde_yaml::Value::Mapping(entries) => entries.values_mut().for_each(remove_tags),
+        _ => {}
+    }
 }
 
 /// Writes a value as YAML.

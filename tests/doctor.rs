@@ -88,7 +88,7 @@ async fn printed(stack: &Stack, fix: &Value) {
         match edit["do"].as_str().unwrap() {
             "set" => {}
             "add" => contains(&format!("  add to {path}:\n")),
-            "remove" => contains(&format!("  take out {path}\n")),
+            "remove" => contains(&format!("  remove {path}\n")),
             _ => contains(&format!(" in {path}\n")),
         }
         // What several edits set is printed as one snippet, each edit's lines in their order.

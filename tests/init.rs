@@ -110,7 +110,7 @@ async fn a_stack_whose_traefik_mounts_the_socket_is_made_ready_and_rolled_withou
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_edited_safely_is_left_as_it_is_with_what_to_add() {
-    let anchored = DIRECT.replace("  traefik:\n", "  traefik: &edge\n");
+    let anchored = DIRECT.replace("  traefik:\n", "  traefik: &edge\n") + "x-spare: *edge\n";
     let stack = stack(&anchored);
     let run = stack.rollout(&["init", "--write"]).await;
     run.code(2);
@@ -171,6 +171,37 @@ async fn what_is_done_is_told_as_json_too_and_a_project_of_several_files_is_edit
         run.text.contains("cannot read nowhere.yaml"),
         "{}",
         run.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_override_file_is_written_once_and_the_compose_file_stays_as_it_is() {
+    let mut stack = stack(DIRECT);
+    let refused = stack.rollout(&["init", "--override"]).await;
+    refused.code(2);
+    assert!(
+        refused.text.contains("volumes: !override []"),
+        "{}",
+        refused.text
+    );
+    stack.unset("COMPOSE_FILE");
+    stack.write("compose.yaml", DIRECT);
+    let write = ["init", "--override", "--write"];
+    let written = stack.rollout(&write).await;
+    written.code(0);
+    let kept = std::fs::read_to_string(stack.path("compose.yaml")).unwrap();
+    assert_eq!(kept, DIRECT);
+    let resolved = stack.compose(&["config", "--format", "json"]).await;
+    let project: serde_json::Value = serde_json::from_str(&resolved).unwrap();
+    let traefik = &project["services"]["traefik"];
+    let host = &traefik["environment"]["DOCKER_HOST"];
+    assert_eq!(host, "tcp://socket-proxy:2375");
+    assert!(!traefik.to_string().contains("docker.sock"), "{traefik}");
+    let again = stack.rollout(&write).await;
+    assert!(
+        again.code(0).text.contains("nothing to do"),
+        "{}",
+        again.text
     );
 }
 

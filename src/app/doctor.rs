@@ -1,4 +1,4 @@
-//! `rollout doctor`: gathers the facts for the checks, and prints their findings. Changes nothing.
+//! `rollout doctor`: gathers the facts, prints the findings, and changes nothing.
 
 mod gather;
 
@@ -13,7 +13,7 @@ use crate::{
     report::{Output, findings},
 };
 
-/// Prints the findings to standard output; an error with code 1 if one of them blocks rollouts.
+/// Prints the findings on standard output; an error with code 1 if one of them fails.
 pub async fn show(asked: &DoctorArgs, events: &Events) -> Result<()> {
     let found = look(asked, events).await?;
     let text = match asked.target.output {
@@ -32,20 +32,20 @@ pub async fn show(asked: &DoctorArgs, events: &Events) -> Result<()> {
 }
 
 fn blocked(failed: &[&Finding], services: &[String]) -> Error {
-    let problems = match failed.len() {
+    let blocking = match failed.len() {
         1 => "1 problem blocks".to_owned(),
         many => format!("{many} problems block"),
     };
     let again = [&["rollout doctor".to_owned()], services]
         .concat()
         .join(" ");
-    // Without an engine or Compose, no file was read.
+    // Without an engine or Compose, the file was not read.
     let below = |own: &&Finding| matches!(own.check, Check::Engine | Check::Compose);
     let first = match failed.iter().any(below) {
-        true => "apply the fixes above",
+        true => "apply the fix above",
         false => "fix the Compose file as shown",
     };
-    Error::failed(format!("{problems} zero-downtime rollouts"))
+    Error::failed(format!("{blocking} zero-downtime rollouts"))
         .hint(format!("{first}, then run again: {again}"))
 }
 
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_an_engine_the_compose_file_is_not_what_to_correct() {
+    fn without_an_engine_the_hint_is_not_to_fix_the_compose_file() {
         let hint = |check| {
             let found = Finding::fail(check, "x", "y");
             blocked(&[&found], &["web".to_owned()]).hint.unwrap()

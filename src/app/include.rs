@@ -2,7 +2,9 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::init::tree::{self, Content, Node};
+use serde_json::Value;
+
+use crate::yaml;
 
 /// Limit of files that are read: includes may form a cycle.
 const MOST_FILES: usize = 100;
@@ -29,17 +31,15 @@ pub fn files(paths: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
 
 /// The paths of `include`, in its short and its long form.
 fn included(text: &str) -> Vec<String> {
-    let whole = tree::parse(text).ok();
-    let list = whole.as_ref().and_then(|whole| whole.get("include"));
-    list.map_or_else(Vec::new, paths)
+    yaml::parse_merged(text).map_or_else(|_| Vec::new(), |whole| paths(&whole["include"]))
 }
 
-fn paths(node: &Node) -> Vec<String> {
-    match &node.content {
-        Content::Scalar(path) => vec![path.clone()],
-        Content::List(items, _) => items.iter().flat_map(paths).collect(),
-        Content::Map(..) => node.get("path").map_or_else(Vec::new, paths),
-        Content::Nothing | Content::Alias => Vec::new(),
+fn paths(include: &Value) -> Vec<String> {
+    match include {
+        Value::String(path) => vec![path.clone()],
+        Value::Array(items) => items.iter().flat_map(paths).collect(),
+        Value::Object(long) => long.get("path").map_or_else(Vec::new, paths),
+        _ => Vec::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `rollout init`: prints or applies the changes that the socket proxy needs in a Compose file.
+//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or writes it.
 
 mod elsewhere;
 mod file;
@@ -18,12 +18,12 @@ use crate::{
     compose::{Compose, Invocation, Project, files::files},
     error::{Error, Result},
     event::Events,
-    init::{self, Edit, Request, stack, verify},
+    init::{self, Edited, Request, override_file, stack, verify},
     report::Output,
     yaml,
 };
 
-/// The commands to run once the file is written.
+/// The commands to run after the file is written.
 const NEXT: [(&str, &str); 3] = [
     (
         "docker compose up -d",
@@ -33,7 +33,7 @@ const NEXT: [(&str, &str); 3] = [
     ("rollout SERVICE", "every update from here on"),
 ];
 
-/// Prints the changes to standard output, and applies them with `--write`.
+/// Prints the changes on standard output, and writes them if `--write` is given.
 pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
     let chosen = Chosen::of(args)?;
     let file = &chosen.file;
@@ -46,40 +46,45 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
         return Err(chosen.elsewhere(args, &images, events).await);
     }
     let resolved = before.as_ref().map_or(&Value::Null, |own| &own.raw);
-    let edit = chosen.edit(args, &images, resolved)?;
-    let changed = edit.text != file.text;
-    if changed && args.write {
-        let draft = file.draft(&edit.text)?;
+    let edited = chosen.edit(args, &images, resolved)?;
+    let target = match (&edited.text, args.overrides) {
+        (Some(text), true) => &chosen.override_file(text)?,
+        _ => file,
+    };
+    if let (Some(text), true) = (&edited.text, args.write) {
+        let draft = target.draft(text)?;
         if let Some(before) = &before {
             let drafted = chosen.with(draft.path(), args, before);
             let after = another(args, drafted).await?.project().await?;
-            let checked = verify::check_resolved(&before.raw, &after.raw, &edit.changes);
+            let checked = verify::check_resolved(&before.raw, &after.raw, &edited.edits);
             checked.map_err(|why| {
                 file.named(Error::refused(format!(
                     "cannot edit this file safely: {why}"
                 )))
             })?;
         }
-        file.replace(draft)?;
+        target.replace(draft)?;
     }
-    print_edit(args, events, file, &edit, changed);
+    print_result(args, events, target, &edited);
     Ok(())
 }
 
-/// The file of the project that has the service Traefik.
+/// The file with Traefik's service, among the files of the project.
 struct Chosen {
     file: ComposeFile,
     others: Vec<Value>,
-    /// All files of the project, and the index of `file`.
+    /// All files, and the index of this one.
     paths: Vec<PathBuf>,
     index: usize,
-    /// The base of relative paths.
+    /// Whether the command line or `COMPOSE_FILE` lists the files.
+    is_listed: bool,
+    /// The directory of relative paths.
     directory: PathBuf,
 }
 
 impl Chosen {
     fn of(args: &InitArgs) -> Result<Self> {
-        let paths = paths(&args.target.invocation())?;
+        let (paths, is_listed) = paths(&args.target.invocation())?;
         let read: Result<Vec<ComposeFile>> =
             paths.iter().map(|path| ComposeFile::read(path)).collect();
         let mut files = read?;
@@ -102,11 +107,12 @@ impl Chosen {
             others,
             paths,
             index,
+            is_listed,
             directory,
         })
     }
 
-    /// Whether the file has a Traefik; true for a file without services, which the edit refuses.
+    /// Whether the file has a Traefik; the edit refuses a file without services.
     fn has_traefik(&self, args: &InitArgs, images: &Images) -> Result<bool> {
         let Ok(whole) = yaml::parse_merged(&self.file.text) else {
             return Ok(true);
@@ -118,7 +124,7 @@ impl Chosen {
         Ok(found.map_err(|error| self.file.named(error))?.is_some())
     }
 
-    fn edit(&self, args: &InitArgs, images: &Images, resolved: &Value) -> Result<Edit> {
+    fn edit(&self, args: &InitArgs, images: &Images, resolved: &Value) -> Result<Edited> {
         let request = Request {
             traefik: args.traefik.as_deref(),
             image: &args.image,
@@ -126,14 +132,34 @@ impl Chosen {
             resolved,
             others: &self.others,
             read: &|path| std::fs::read_to_string(self.directory.join(path)).ok(),
+            overrides: args.overrides,
         };
         init::edit(&self.file.text, &request).map_err(|error| self.file.named(error))
     }
 
-    /// The same project with a draft in place of the file.
+    /// The override file that is to be created, if Compose finds it there.
+    fn override_file(&self, text: &str) -> Result<ComposeFile> {
+        let path = self.file.directory().join(override_file::NAME);
+        let refused = |why: String| {
+            let text = text.trim_end().replace('\n', "\n        ");
+            Err(Error::refused(why).hint(format!("add this by hand:\n        {text}")))
+        };
+        if self.is_listed {
+            return refused("the files are listed, so Compose reads no override file".to_owned());
+        }
+        if self.paths.len() > 1 || path.exists() {
+            return refused("the project has an override file already".to_owned());
+        }
+        Ok(ComposeFile::absent(path))
+    }
+
+    /// The same project with a draft in the place of the file, or as its override file.
     fn with(&self, draft: &Path, args: &InitArgs, project: &Project) -> Invocation {
         let mut paths = self.paths.clone();
-        paths[self.index] = draft.to_owned();
+        match args.overrides {
+            true => paths.push(draft.to_owned()),
+            false => paths[self.index] = draft.to_owned(),
+        }
         Invocation {
             files: paths
                 .iter()
@@ -146,7 +172,7 @@ impl Chosen {
     }
 }
 
-/// Images by service, as Compose resolves them.
+/// Images by service, as Compose has resolved them.
 type Images = BTreeMap<String, String>;
 
 fn images(project: Option<&Project>) -> Images {
@@ -155,10 +181,11 @@ fn images(project: Option<&Project>) -> Images {
     images.collect()
 }
 
-fn paths(invocation: &Invocation) -> Result<Vec<PathBuf>> {
+/// Every file of the project, and whether they are listed.
+fn paths(invocation: &Invocation) -> Result<(Vec<PathBuf>, bool)> {
     if invocation.files.iter().any(|file| file == "-") {
         return Err(Error::refused(
-            "init edits a file and cannot edit standard input",
+            "init edits a file, and cannot edit standard input",
         ));
     }
     let here = std::env::current_dir().unwrap_or_default();
@@ -171,10 +198,11 @@ fn paths(invocation: &Invocation) -> Result<Vec<PathBuf>> {
     let listed = variable("COMPOSE_FILE").unwrap_or_default();
     let paths = files(invocation, &here, &listed, &separator);
     if paths.is_empty() {
-        return Err(Error::refused("no Compose file in this directory")
-            .hint("name one with -f FILE, or copy compose-examples/quickstart"));
+        return Err(Error::refused("there is no Compose file here")
+            .hint("name one with -f FILE, or begin with compose-examples/quickstart"));
     }
-    Ok(paths)
+    let is_listed = !invocation.files.is_empty() || !listed.is_empty();
+    Ok((paths, is_listed))
 }
 
 /// Docker Compose, if it is installed.
@@ -182,9 +210,7 @@ async fn compose(args: &InitArgs, events: &Events) -> Result<Option<Compose>> {
     match another(args, args.target.invocation()).await {
         Ok(compose) => Ok(Some(compose)),
         Err(error) => {
-            events.notice(format!(
-                "{error}; the edited file is not checked by Compose"
-            ));
+            events.notice(format!("{error}; the result is checked without Compose"));
             Ok(None)
         }
     }
@@ -194,33 +220,35 @@ async fn another(args: &InitArgs, invocation: Invocation) -> Result<Compose> {
     Compose::find(invocation, endpoint(&args.target).await?).await
 }
 
-fn print_edit(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit, changed: bool) {
+fn print_result(args: &InitArgs, events: &Events, file: &ComposeFile, edited: &Edited) {
     let name = file.shown();
-    let diff = TextDiff::from_lines(file.text.as_str(), edit.text.as_str());
+    let changed = edited.text.is_some();
+    let text = edited.text.as_ref().unwrap_or(&file.text);
+    let diff = TextDiff::from_lines(&file.text, text);
     let diff = diff.unified_diff().header(&name, &name).to_string();
     if args.target.output == Some(Output::Json) {
         let next: Vec<&str> = NEXT.iter().map(|(command, _)| *command).collect();
         let value = json!({
             "file": name,
-            "traefik": edit.traefik,
+            "traefik": edited.traefik,
             "changed": changed,
             "written": changed && args.write,
             "diff": diff,
-            "by_hand": edit.by_hand,
+            "by_hand": edited.by_hand,
             "next": next,
         });
         print(format!("{value}\n").as_bytes());
         return;
     }
     print(diff.as_bytes());
-    let by_hand = &edit.by_hand[..];
+    let by_hand = &edited.by_hand[..];
     let commands = NEXT.map(|(command, why)| format!("{command:<22}# {why}"));
     let next = [by_hand, &commands].concat();
     events.notice(match (changed, args.write, by_hand.is_empty()) {
         (false, _, true) => {
             format!("{name}: nothing to do, Traefik already reads through a socket proxy")
         }
-        (false, _, false) => format!("{name} needs no change; next:\n{}", numbered(&next)),
+        (false, _, false) => format!("{name} needs no edit; next:\n{}", numbered(&next)),
         (true, false, true) => {
             "Nothing written. `rollout init --write` applies this diff".to_owned()
         }
@@ -228,7 +256,7 @@ fn print_edit(args: &InitArgs, events: &Events, file: &ComposeFile, edit: &Edit,
             "Nothing written. `rollout init --write` applies this diff; then:\n{}",
             numbered(by_hand)
         ),
-        (true, true, _) => format!("{name} written; next:\n{}", numbered(&next)),
+        (true, true, _) => format!("{name} is written; next:\n{}", numbered(&next)),
     });
 }
 
@@ -245,7 +273,7 @@ mod tests {
     use super::numbered;
 
     #[test]
-    fn manual_steps_come_first_among_the_numbered_steps() {
+    fn steps_that_are_left_to_a_person_come_first() {
         let steps = ["add api: { insecure: true }", "docker compose up -d"].map(str::to_owned);
         assert_eq!(
             numbered(&steps),

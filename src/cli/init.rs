@@ -7,9 +7,12 @@ use crate::proxy::traefik::config::advice;
 
 #[derive(Args, Clone, Debug)]
 pub struct InitArgs {
-    /// Edit the file in place
+    /// Write the changes
     #[arg(long)]
     pub write: bool,
+    /// Put the changes into compose.override.yaml, and leave the Compose file as it is
+    #[arg(long = "override")]
+    pub overrides: bool,
     /// The service that is Traefik [default: the one with an image of that name]
     #[arg(long, value_name = "SERVICE")]
     pub traefik: Option<String>,

@@ -1,5 +1,5 @@
-//! Services, and parts of Traefik, that call a service by its name, past its router: they reach both versions while both
-//! run.
+//! Services, and parts of Traefik, that call a service by its name and so bypass its router: they reach both versions
+//! during a rollout.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     of_traefik.chain(by_services(facts, service)).collect()
 }
 
-/// One finding for a service that others call, with who does and where that is written.
+/// One finding for a service that others call, with the callers and where they name it.
 fn by_services(facts: &Facts, service: &ServiceFacts) -> Option<Finding> {
     let name = service.name();
     let others = facts.project.services.keys().filter(|own| *own != name);
@@ -70,7 +70,7 @@ fn places(caller: &Value, name: &str) -> Vec<String> {
     places
 }
 
-/// `DB_HOST`, `SERVER`, `API_ADDRESS`: a bare name in there is a host.
+/// Keys such as `DB_HOST`, `SERVER` and `API_ADDRESS`, in which a bare name is a host.
 fn is_host(key: &str) -> bool {
     let key = key.to_ascii_uppercase();
     [
@@ -80,7 +80,7 @@ fn is_host(key: &str) -> bool {
     .any(|end| key.ends_with(end))
 }
 
-/// Whether a text holds `//web`, `@web` or `web:8080` as whole words.
+/// Whether a text contains `//web`, `@web` or `web:8080` as whole words.
 fn names(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(start, _)| {
         let (before, after) = (&text[..start], &text[start + name.len()..]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_told_with_the_place_and_never_the_value() {
+    fn callers_are_reported_with_the_place_and_never_the_value() {
         let (mut facts, service) = testing::of("image: app");
         let other = "environment: {API: 'http://me:secret@web:80', API_HOST: web}\ncommand: [run, 'web:80']\nlinks: [web]";
         testing::add(&mut facts, "worker", other);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_does_not_name_it_is_told() {
+    fn a_service_that_nothing_names_has_no_finding() {
         let (mut facts, service) = testing::of("image: app");
         testing::add(
             &mut facts,

@@ -1,15 +1,13 @@
-//! Labels that two containers define differently, for which Traefik drops what they define, and services whose servers
-//! it puts together.
+//! Labels that two containers define differently, so that Traefik drops what they define, and services whose servers
+//! Traefik merges.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    Check, Edit, Facts, Finding, Fix, Level, ServiceFacts,
-    fix::{remove, set},
-};
+use super::{Check, Facts, Finding, Fix, Level, ServiceFacts};
 use crate::{
+    compose::edits::{Edit, remove, set},
     model::label,
     overlay::Labels,
     proxy::traefik::labels::{
@@ -18,13 +16,13 @@ use crate::{
     },
 };
 
-/// The new version against what runs: of the same service, which a rollout keeps apart, and of others, which nothing does.
+/// Compares the new version with what runs: with the same service, which a rollout keeps apart, and with others.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.is_routed() {
         return Vec::new();
     }
     let mut all = clashes(&service.labels, &service.neighbours);
-    all.retain(|clash| !is_told_of_another(facts, service, clash));
+    all.retain(|clash| !is_reported_by_another(facts, service, clash));
     let mut findings = Vec::new();
     for neighbour in &service.neighbours {
         let own = all.iter().filter(|own| own.neighbour == neighbour);
@@ -84,7 +82,7 @@ fn with_neighbour(
             .get(label::COMPOSE_PROJECT)
             .map(String::as_str)
     {
-        // Within one project it may well be meant.
+        // Within one project this can be intended.
         true => Some(Finding::ok(
             Check::Labels,
             service.name(),
@@ -100,8 +98,8 @@ fn with_neighbour(
     }
 }
 
-/// Whether the same object is a finding of another service of the project already: one side alone gets the advice.
-fn is_told_of_another(facts: &Facts, service: &ServiceFacts, clash: &Clash<'_>) -> bool {
+/// Whether another service of the project has a finding for the same object: only one of the two gets the advice.
+fn is_reported_by_another(facts: &Facts, service: &ServiceFacts, clash: &Clash<'_>) -> bool {
     let project = service.labels.get(label::COMPOSE_PROJECT);
     if clash.neighbour.project() != project.map(String::as_str) {
         return false;
@@ -112,8 +110,8 @@ fn is_told_of_another(facts: &Facts, service: &ServiceFacts, clash: &Clash<'_>) 
         .take_while(|own| own.name() != service.name());
     let other = earlier.find(|own| Some(own.name()) == clash.neighbour.service());
     other.filter(|own| own.is_routed()).is_some_and(|other| {
-        let told = clashes(&other.labels, &other.neighbours);
-        told.iter().any(|own| {
+        let theirs = clashes(&other.labels, &other.neighbours);
+        theirs.iter().any(|own| {
             own.object == clash.object && own.neighbour.service() == Some(service.name())
         })
     })
@@ -124,28 +122,28 @@ fn finding(
     service: &ServiceFacts,
     objects: BTreeSet<Object>,
     other: &Labels,
-    told: String,
+    text: String,
 ) -> Finding {
     let name = service.name();
     let first = objects.first().map(ToString::to_string);
     let edits = renamed(service, objects, other);
-    let text = format!(
-        "give what differs, such as {}, a name of its own",
+    let advice = format!(
+        "give what differs, such as {}, its own name",
         first.unwrap_or_default()
     );
     let fix = match edits.is_empty() {
-        true => Fix::text(text),
-        false => Fix::edit_of(name, text, edits),
+        true => Fix::text(advice),
+        false => Fix::edit_of(name, advice, edits),
     };
-    Finding::new(level, Check::Labels, name, format!("{name} {told}")).fix(fix)
+    Finding::new(level, Check::Labels, name, format!("{name} {text}")).fix(fix)
 }
 
 fn joined(found: &[impl ToString]) -> String {
-    let told: Vec<String> = found.iter().map(ToString::to_string).collect();
-    told.join(", ")
+    let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+    text.join(", ")
 }
 
-/// The labels with new names for the objects that clash, and for the routers that would clash by referring to those.
+/// The labels with new names for the objects that clash, and for the routers that refer to them.
 fn renamed(service: &ServiceFacts, objects: BTreeSet<Object>, other: &Labels) -> Vec<Edit> {
     let labels = &service.service.labels;
     let names = fresh_names(service, objects, other);
@@ -176,7 +174,7 @@ fn renamed(service: &ServiceFacts, objects: BTreeSet<Object>, other: &Labels) ->
 
 type Names = BTreeMap<Object, String>;
 
-/// A name that nothing has for each object, and for each router that the other side has too and that refers to one.
+/// An unused name for each object, and for each router of both sides that refers to one.
 fn fresh_names(service: &ServiceFacts, objects: BTreeSet<Object>, other: &Labels) -> Names {
     let others = service.neighbours.iter().map(|own| &own.labels);
     let olds = service.olds.iter().map(|own| &own.labels);
@@ -227,7 +225,7 @@ fn new_name<'a>(names: &'a Names, object: &Object) -> Option<&'a String> {
     all.find(|(own, _)| own.is(object)).map(|(_, name)| name)
 }
 
-/// A key with another name in its fourth place.
+/// A label's key with another name as its fourth part.
 fn with_name(key: &str, name: &str) -> String {
     let mut parts: Vec<&str> = key.splitn(5, '.').collect();
     if let Some(own) = parts.get_mut(3) {
@@ -241,7 +239,7 @@ fn option_of(key: &str) -> String {
     option.unwrap_or_default().to_ascii_lowercase()
 }
 
-/// What a router says of services and middlewares that have new names.
+/// The references of a router to services and middlewares that have new names.
 fn referring(key: &str, value: &str, router: &Object, names: &Names) -> String {
     let kind = match option_of(key).as_str() {
         "service" => SERVICE,

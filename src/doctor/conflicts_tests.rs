@@ -33,7 +33,7 @@ fn neighbour(project: &str, pairs: &[(&str, &str)]) -> Neighbour {
 }
 
 #[test]
-fn a_router_with_another_rule_is_told_and_gets_a_name_of_its_own() {
+fn a_router_with_another_rule_is_reported_and_gets_a_name_of_its_own() {
     let rule = "traefik.http.routers.web.rule";
     let service = service(&[(rule, "Host(`b`)")], &[(rule, "Host(`a`)")]);
     let found = check(&Facts::default(), &service);
@@ -118,14 +118,14 @@ fn a_middleware_that_clashes_gets_a_name_that_nothing_has_and_its_router_keeps_i
 }
 
 #[test]
-fn of_two_services_of_a_project_only_the_first_is_told_to_rename() {
+fn of_two_services_of_a_project_only_the_first_gets_the_advice_to_rename() {
     let mut facts = Facts::default();
     let api = testing::add_routed(&mut facts, "api", &labels(&[(GZ, "2048")]));
     let web = testing::add_routed(&mut facts, "web", &labels(&[(GZ, "1024")]));
     facts.services[0].neighbours.push(web);
     facts.services[1].neighbours.push(api);
-    let told = |at: usize| check(&facts, &facts.services[at]).len();
-    assert_eq!((told(0), told(1)), (1, 0));
+    let count = |at: usize| check(&facts, &facts.services[at]).len();
+    assert_eq!((count(0), count(1)), (1, 0));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_service_that_two_projects_share_is_a_failure_and_within_one_project_a_remar
 }
 
 #[test]
-fn the_value_of_a_secret_is_never_told() {
+fn the_value_of_a_secret_is_never_shown() {
     let users = "traefik.http.middlewares.auth.basicauth.users";
     let mut service = service(&[(users, "me:$apr1$own")], &[]);
     service

@@ -1,17 +1,17 @@
-//! Servers of any service that fail their health check in Traefik: a rollout's reload sends them requests again.
+//! Servers of any service that fail their health check in Traefik: the reload during a rollout sends them requests again.
 
 use std::collections::BTreeSet;
 
 use super::{Check, Facts, Finding, Fix, Reads};
 use crate::proxy::Hazard;
 
-/// One finding a server, whichever of the services it is a neighbour of.
+/// One finding for each server, even if it is a neighbour of several services.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let all = facts.services.iter().flat_map(|own| &own.hazards);
     let all: BTreeSet<&Hazard> = all.collect();
     let finding = |hazard: &Hazard| {
         let found = Finding::warn(Check::HealthCheck, &hazard.subject, &hazard.text);
-        let fix = |command| Fix::run("take it out of Traefik before a rollout", command);
+        let fix = |command| Fix::run("remove it from Traefik before a rollout", command);
         let command = hazard.command.clone();
         let command = command.filter(|_| is_shown_labels(facts, hazard));
         found.fix(command.map(fix))
@@ -19,7 +19,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     all.into_iter().map(finding).collect()
 }
 
-/// Whether every Traefik that may have it reads the labels through a socket proxy, which is what can change them.
+/// Whether every Traefik that may have it reads the labels through a socket proxy, which can change them.
 fn is_shown_labels(facts: &Facts, hazard: &Hazard) -> bool {
     let beside = facts
         .services

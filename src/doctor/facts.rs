@@ -1,4 +1,4 @@
-//! What the checks look at, gathered before: nothing in here asks anybody.
+//! The facts that the checks look at. They are gathered beforehand.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -23,9 +23,8 @@ use crate::{
 
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// What the engine says of itself.
+    /// The engine's own description.
     pub engine: About,
-    /// Compose's version.
     pub compose: String,
     pub project: Project,
     /// Every Traefik that shares a network with one of the services.
@@ -38,31 +37,31 @@ pub struct Facts {
 
 #[derive(Clone, Debug)]
 pub struct TraefikFacts {
-    /// Its container's name.
+    /// The name of its container.
     pub name: String,
-    /// Its service, where it is of the same project.
+    /// Its service, if it is in the same project.
     pub service: Option<String>,
-    /// The folder of its project, where that is another one.
+    /// The folder of its project, if that is another one.
     pub folder: Option<String>,
-    /// Its version, as its API says it, else its image.
+    /// From its API, else from its image.
     pub version: Option<Version>,
     pub reads: Reads,
     /// Its socket proxy shows it every container.
     pub sees_all: bool,
-    /// It was told by `DOCKER_HOST` where to read, which its version does not heed.
+    /// It has `DOCKER_HOST`, which its version ignores.
     pub is_deaf: bool,
     pub config: StaticConfig,
     /// Why its configuration file could not be read.
     pub unread: Option<String>,
-    /// Where a pin file would go, or why there can be none.
+    /// Where a pin file would be, or why none is possible.
     pub pin: Result<String, Error>,
     /// Where its API answers, or why it does not.
     pub api: Result<String, Error>,
-    /// Whether it lives in the host's network.
+    /// Whether it is in the host's network.
     pub in_host_network: bool,
     /// The container whose network namespace it is in.
     pub holder: Option<Holder>,
-    /// The socket proxy that its Swarm provider reads through, and that passes none of its reads.
+    /// The socket proxy that its Swarm provider reads through, which rejects Swarm's reads.
     pub swarm_through: Option<String>,
 }
 
@@ -78,14 +77,13 @@ pub enum Reads {
     Nothing,
 }
 
-/// A socket proxy that runs.
 #[derive(Clone, Debug)]
 pub struct SocketProxyFacts {
-    /// Its service, where it is of the same project.
+    /// Its service, if it is in the same project.
     pub service: Option<String>,
 }
 
-/// What a service is to rollouts, where it is not one that they roll.
+/// The part in rollouts of a service that is not rolled itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Traefik,
@@ -94,7 +92,6 @@ pub enum Part {
 
 #[derive(Clone, Debug)]
 pub struct ServiceFacts {
-    /// As the project has it.
     pub service: Service,
     /// Its part in rollouts of others.
     pub part: Option<Part>,
@@ -108,7 +105,7 @@ pub struct ServiceFacts {
     /// Ports that its image exposes, such as `80/tcp`.
     pub image_ports: Vec<String>,
     pub image_check: Option<HealthConfig>,
-    /// Programs that its containers have, of those that could ask for a page: paths.
+    /// The paths of programs in its containers that can request a page.
     pub programs: Option<Vec<String>>,
     /// The labels of its new version.
     pub labels: BTreeMap<String, String>,
@@ -120,21 +117,21 @@ pub struct ServiceFacts {
     pub fronts: Vec<String>,
     /// How its traffic would be moved, or why it cannot be.
     pub way: Result<Way, Error>,
-    /// What of Traefik reaches it past the router of its labels.
+    /// Parts of Traefik that reach it but not through the router of its labels.
     pub bypasses: Vec<Bypass>,
     /// Servers of other services of its Traefiks that fail their health check.
     pub hazards: Vec<Hazard>,
-    /// Containers of others that the same Traefik keeps.
+    /// Containers of other services behind the same Traefik.
     pub neighbours: Vec<Neighbour>,
-    /// What lives in namespaces or volumes of its containers.
+    /// Containers that use namespaces or volumes of its containers.
     pub joined: Vec<Joined>,
-    /// Whatever a rollout would be refused for.
+    /// Why a rollout would be refused.
     pub refused: Option<Error>,
-    /// Who holds its lock, and whether that one still gives a sign of life.
+    /// The holder of its lock, and whether its lease is still renewed.
     pub lock: Option<(String, bool)>,
-    /// Folders that the engine would look for elsewhere than this program.
+    /// Folders that have another path for the engine.
     pub lost_binds: Vec<LostBind>,
-    /// A rollout that was left unfinished.
+    /// An unfinished rollout.
     pub unfinished: Option<String>,
 }
 
@@ -143,7 +140,7 @@ impl ServiceFacts {
         &self.service.name
     }
 
-    /// Whether a proxy routes to it, or is meant to.
+    /// Whether a proxy routes to it, or should.
     pub fn is_routed(&self) -> bool {
         self.is_labelled || self.way.as_ref().is_ok_and(|way| way.routes)
     }

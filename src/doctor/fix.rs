@@ -1,54 +1,32 @@
-//! What to do about a finding: a line for people, and edits of the Compose file that a program can make as well.
+//! What to do about a finding: a line for people, and edits of the Compose file, which a program can make.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{error::Error, yaml};
+use crate::{
+    compose::edits::{Edit, set, written},
+    error::Error,
+    yaml,
+};
 
 /// What to do about a finding.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Fix {
-    /// One line; the whole of it where there is neither an edit nor a command.
+    /// One line; without edits and a command, this is the whole fix.
     pub text: String,
     /// Edits of the Compose file, in this order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub edits: Vec<Edit>,
-    /// The command that comes last.
+    /// The command to run after the edits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
 }
 
-/// One edit; `at` is a place in the Compose file, key by key from the top.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "do", rename_all = "snake_case")]
-pub enum Edit {
-    /// Each key of a mapping takes the place of what has its name at `at`; the mapping there is made where it is missing.
-    Set {
-        at: Vec<String>,
-        /// The mapping, as YAML.
-        yaml: String,
-    },
-    /// The items of a list come to those that are at `at`; where that is a mapping, as keys without a value.
-    Add {
-        at: Vec<String>,
-        /// The list, as YAML.
-        yaml: String,
-    },
-    /// What is at `at` goes.
-    Remove { at: Vec<String> },
-    /// Of the list of mounts at `at`, the one with this target in the container goes.
-    RemoveMount {
-        at: Vec<String>,
-        /// A path in the container.
-        target: String,
-    },
-}
-
-/// What makes edits of the Compose file count.
+/// The command that applies the Compose file.
 pub const UP: &str = "docker compose up -d";
 
 impl Fix {
-    /// What cannot be put into an edit.
+    /// A fix in words.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -56,7 +34,7 @@ impl Fix {
         }
     }
 
-    /// Edits of what rollouts go through, and the command that makes them count.
+    /// Edits of the infrastructure, which `docker compose up` applies.
     pub fn edit(text: impl Into<String>, edits: Vec<Edit>) -> Self {
         Self {
             text: text.into(),
@@ -65,7 +43,7 @@ impl Fix {
         }
     }
 
-    /// Edits of a service that can be rolled once they are made, without a gap.
+    /// Edits of a service, which a rollout applies without a gap.
     pub fn edit_of(service: &str, text: impl Into<String>, edits: Vec<Edit>) -> Self {
         Self {
             run: Some(format!("rollout {service}")),
@@ -73,7 +51,7 @@ impl Fix {
         }
     }
 
-    /// Edits of what only rollouts read: there is nothing to run.
+    /// A setting that only rollouts read: there is nothing to run.
     pub fn setting(text: impl Into<String>, service: &str, key: &str, value: Value) -> Self {
         Self {
             text: text.into(),
@@ -85,7 +63,6 @@ impl Fix {
         }
     }
 
-    /// A command alone.
     pub fn run(text: impl Into<String>, command: impl Into<String>) -> Self {
         Self {
             text: text.into(),
@@ -94,55 +71,17 @@ impl Fix {
         }
     }
 
-    /// What a refusal says that one should do.
     pub fn of_hint(error: &Error) -> Option<Self> {
         error.hint.as_ref().map(Self::text)
     }
 }
 
-/// Puts keys under a place.
-pub fn set(at: &[&str], mapping: Value) -> Edit {
-    Edit::Set {
-        at: owned(at),
-        yaml: written(&mapping),
-    }
-}
-
-/// Puts items into a list.
-pub fn add(at: &[&str], items: &[&str]) -> Edit {
-    Edit::Add {
-        at: owned(at),
-        yaml: written(&json!(items)),
-    }
-}
-
-/// Takes away what is at a place.
-pub fn remove(at: &[&str]) -> Edit {
-    Edit::Remove { at: owned(at) }
-}
-
-pub fn remove_mount(service: &str, target: &str) -> Edit {
-    Edit::RemoveMount {
-        at: owned(&["services", service, "volumes"]),
-        target: target.to_owned(),
-    }
-}
-
-fn owned(at: &[&str]) -> Vec<String> {
-    at.iter().map(|&key| key.to_owned()).collect()
-}
-
-/// Plain values have nothing that YAML cannot say.
-fn written(value: &Value) -> String {
-    yaml::write(value).unwrap_or_default()
-}
-
 impl Fix {
-    /// What to do, edit by edit, and the lines to do it with; all that is set comes last, as one snippet that begins at
-    /// the top of the Compose file.
-    pub fn told(&self) -> Vec<(String, String)> {
+    /// What to do for each edit, with the lines to paste. Everything to set comes last, as one snippet that begins at the
+    /// top of the Compose file.
+    pub fn instructions(&self) -> Vec<(String, String)> {
         let mut whole = Value::Null;
-        let mut told = Vec::new();
+        let mut instructions = Vec::new();
         for edit in &self.edits {
             match edit {
                 Edit::Set { at, yaml } => {
@@ -150,22 +89,22 @@ impl Fix {
                     merge(place, yaml::parse(yaml).unwrap_or_default());
                 }
                 Edit::Add { at, yaml } => {
-                    told.push((format!("add to {}:", at.join(".")), yaml.clone()));
+                    instructions.push((format!("add to {}:", at.join(".")), yaml.clone()));
                 }
                 Edit::Remove { at } => {
-                    told.push((format!("take out {}", at.join(".")), String::new()));
+                    instructions.push((format!("remove {}", at.join(".")), String::new()));
                 }
-                Edit::RemoveMount { at, target } => told.push((
-                    format!("take out the mount of {target} in {}", at.join(".")),
+                Edit::RemoveMount { at, target } => instructions.push((
+                    format!("remove the mount of {target} in {}", at.join(".")),
                     String::new(),
                 )),
             }
         }
         if !whole.is_null() {
-            let what = "set, in place of what has the same name:".to_owned();
-            told.push((what, written(&whole)));
+            let what = "set, replacing what has the same name:".to_owned();
+            instructions.push((what, written(&whole)));
         }
-        told
+        instructions
     }
 }
 
@@ -181,9 +120,10 @@ fn merge(place: &mut Value, mapping: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compose::edits::{add, remove, remove_mount};
 
     #[test]
-    fn an_edit_is_told_with_the_place_where_it_goes() {
+    fn an_edit_is_printed_with_its_place() {
         let several = Fix::edit(
             "",
             vec![
@@ -192,35 +132,26 @@ mod tests {
                 set(&["services", "web", "x-rollout"], json!({"wait": "5s"})),
             ],
         );
-        assert_eq!(several.told()[0].0, "take out services.web.ports");
+        assert_eq!(several.instructions()[0].0, "remove services.web.ports");
         assert_eq!(
-            several.told()[1].1,
+            several.instructions()[1].1,
             "services:\n  web:\n    expose:\n    - '80'\n    x-rollout:\n      wait: 5s\n"
         );
-        let told = |edit: Edit| Fix::edit("", vec![edit]).told().remove(0);
+        let printed = |edit: Edit| Fix::edit("", vec![edit]).instructions().remove(0);
         assert_eq!(
-            told(add(&["services", "t", "command"], &["--api.insecure=true"])),
+            printed(add(&["services", "t", "command"], &["--api.insecure=true"])),
             (
                 "add to services.t.command:".to_owned(),
                 "- --api.insecure=true\n".to_owned()
             )
         );
         assert_eq!(
-            told(remove(&["services", "web", "ports"])).0,
-            "take out services.web.ports"
+            printed(remove(&["services", "web", "ports"])).0,
+            "remove services.web.ports"
         );
         assert_eq!(
-            told(remove_mount("web", "/data")).0,
-            "take out the mount of /data in services.web.volumes"
-        );
-    }
-
-    #[test]
-    fn in_json_an_edit_says_what_it_does_and_where() {
-        let value = serde_json::to_value(set(&["services"], json!({"a": 1}))).unwrap();
-        assert_eq!(
-            value,
-            json!({"do": "set", "at": ["services"], "yaml": "a: 1\n"})
+            printed(remove_mount("web", "/data")).0,
+            "remove the mount of /data in services.web.volumes"
         );
     }
 }

@@ -3,7 +3,7 @@
 use super::{Check, Facts, Finding, Fix};
 use crate::{engine::About, proxy::traefik::config::Version};
 
-/// The oldest of each that every test has been run on.
+/// The oldest releases on which every test has been run.
 const ENGINE: Version = Version {
     major: 20,
     minor: 10,
@@ -15,14 +15,13 @@ const COMPOSE: Version = Version {
     patch: 1,
 };
 
-/// Before it, newer Composes make every container anew at each `up`: it gives names of networks out as their ids.
+/// Older releases report the names of networks as their ids, so that newer Composes recreate every container at each `up`.
 const PODMAN: Version = Version {
     major: 5,
     minor: 4,
     patch: 0,
 };
 
-/// The engine and Compose.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     vec![engine(&facts.engine), compose(&facts.compose)]
 }
@@ -33,36 +32,36 @@ fn engine(about: &About) -> Finding {
     }
     let text = format!("answers: {}, API {}", about.version, about.api);
     let old = older(&about.version, ENGINE).then(|| {
-        let why = format!("nobody has tried one before {ENGINE}");
+        let why = format!("releases before {ENGINE} are untested");
         (
             why,
             "update the engine: https://docs.docker.com/engine/install/",
         )
     });
-    told(Check::Engine, "docker", text, old)
+    finding(Check::Engine, "docker", text, old)
 }
 
 fn podman(about: &About) -> Finding {
     let text = format!(
-        "answers: Podman {} in Docker's place, API {}",
+        "answers: Podman {} in place of Docker, API {}",
         about.version, about.api
     );
     let old = older(&about.version, PODMAN).then(|| {
-        let why = format!("before {PODMAN}, newer Composes make every container anew at each up");
+        let why = format!("before {PODMAN}, newer Composes recreate every container at each up");
         (why, "update Podman")
     });
-    told(Check::Engine, "podman", text, old)
+    finding(Check::Engine, "podman", text, old)
 }
 
 fn compose(version: &str) -> Finding {
     let old = older(version, COMPOSE).then(|| {
-        let why = format!("nobody has tried one before {COMPOSE}");
+        let why = format!("releases before {COMPOSE} are untested");
         (
             why,
             "update the plugin docker-compose-plugin: https://docs.docker.com/compose/install/",
         )
     });
-    told(
+    finding(
         Check::Compose,
         "docker compose",
         format!("answers: {version}"),
@@ -70,8 +69,8 @@ fn compose(version: &str) -> Finding {
     )
 }
 
-/// `old`: what is wrong with one of that age, and what to do.
-fn told(check: Check, subject: &str, text: String, old: Option<(String, &str)>) -> Finding {
+/// `old` says what is wrong with an old release, and what to do.
+fn finding(check: Check, subject: &str, text: String, old: Option<(String, &str)>) -> Finding {
     match old {
         None => Finding::ok(check, subject, text),
         Some((why, fix)) => {
@@ -80,7 +79,7 @@ fn told(check: Check, subject: &str, text: String, old: Option<(String, &str)>) 
     }
 }
 
-/// What is no version is taken for a new one: forks have their own ways to number.
+/// An unreadable version counts as new: forks number their releases differently.
 fn older(version: &str, than: Version) -> bool {
     version.parse().is_ok_and(|own: Version| own < than)
 }
@@ -91,7 +90,7 @@ mod tests {
     use crate::doctor::Level;
 
     #[test]
-    fn versions_that_somebody_has_tried_are_fine_and_older_ones_are_told() {
+    fn tested_versions_are_fine_and_older_ones_are_a_warning() {
         for (version, level) in [
             ("2.26.1-4", Level::Ok),
             ("2.40.3", Level::Ok),

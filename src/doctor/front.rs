@@ -1,4 +1,4 @@
-//! Traefik: whether it is there, what its version lacks, whether its API is reached, and how it reads Docker.
+//! Traefik: whether it runs, what its version lacks, whether its API answers, and how it reads Docker.
 
 use super::{
     Check, Facts, Finding, Fix, Part, Reads, ServiceFacts, TraefikFacts,
@@ -14,17 +14,17 @@ use crate::{
     settings::ProxyKind,
 };
 
-/// What a finding is about where there is no Traefik.
-pub const NOBODY: &str = "traefik";
+/// The subject of a finding if there is no Traefik.
+pub const NO_TRAEFIK: &str = "traefik";
 
-/// The API of the engine that a Traefik asks for which does not negotiate.
+/// The version of the engine's API that a Traefik without version negotiation requests.
 const PINNED_API: Version = Version {
     major: 1,
     minor: 24,
     patch: Version::LAST,
 };
 
-/// Of every Traefik that is in front of a service; that there is none, where one is wanted.
+/// The findings of every Traefik that is in front of a service; one finding if a Traefik is missing.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let in_front = |traefik: &&TraefikFacts| {
         let mut services = facts.services.iter();
@@ -60,7 +60,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// What a service of the file is meant to be, by its image.
+/// The part of a service in rollouts, by its image.
 pub fn part_as_written(service: &Service) -> Option<Part> {
     match image_name(service.image.as_deref().unwrap_or_default()) {
         "traefik" => Some(Part::Traefik),
@@ -84,13 +84,13 @@ fn missing(facts: &Facts, services: &[&str]) -> Finding {
     match written(facts) {
         Some(service) if !runs(service) => Finding::fail(
             Check::Traefik,
-            NOBODY,
+            NO_TRAEFIK,
             format!("the service {service} does not run, so nothing routes to {names}"),
         )
         .fix(Fix::run(format!("start {service}"), format!("docker compose up -d {service}"))),
         _ => Finding::fail(
             Check::Traefik,
-            NOBODY,
+            NO_TRAEFIK,
             format!("no Traefik shares a network with {names}"),
         )
         .fix(Fix::text(format!(
@@ -102,21 +102,21 @@ fn missing(facts: &Facts, services: &[&str]) -> Finding {
 
 fn version(facts: &Facts, traefik: &TraefikFacts) -> Finding {
     let name = &traefik.name;
-    let told = traefik
+    let version = traefik
         .version
         .map_or("of an unknown version".to_owned(), |own| own.to_string());
     if traefik.version.is_some_and(|own| own.major < 2) {
         let text =
-            format!("Traefik {told} has other labels and another API: no rollout is possible");
+            format!("Traefik {version} has other labels and another API: no rollout is possible");
         return Finding::fail(Check::Traefik, name, text)
             .fix(Fix::text("update it to traefik:v3.7"));
     }
     if traefik.is_deaf {
-        let text = format!("Traefik {told} does not heed DOCKER_HOST, as 3.6.1 and 2.11.31 do");
+        let text = format!("Traefik {version} ignores DOCKER_HOST; 3.6.1 and 2.11.31 read it");
         return Finding::fail(Check::Traefik, name, text).fix(reading::fix(facts, traefik));
     }
     if let Some(why) = &traefik.unread {
-        let text = format!("Traefik {told}: its configuration cannot be read: {why}");
+        let text = format!("Traefik {version}: its configuration cannot be read: {why}");
         return Finding::warn(Check::Traefik, name, text);
     }
     let least = facts.engine.least_api.parse::<Version>();
@@ -124,19 +124,19 @@ fn version(facts: &Facts, traefik: &TraefikFacts) -> Finding {
     let refused = least.is_ok_and(|least| least > PINNED_API);
     if old && refused && matches!(traefik.reads, Reads::Socket(_)) {
         let text = format!(
-            "Traefik {told} asks for API {PINNED_API} of the engine, which refuses all before {}",
+            "Traefik {version} asks for API {PINNED_API} of the engine, which refuses all before {}",
             facts.engine.least_api
         );
         return Finding::fail(Check::Traefik, name, text).fix(reading::fix(facts, traefik));
     }
     if traefik.version.is_some_and(|own| own.major < 3) {
         let text = format!(
-            "Traefik {told} runs: rollouts go through the socket proxy alone, since pin files and server weights need 3.0"
+            "Traefik {version} runs: rollouts go through the socket proxy alone, since pin files and server weights need 3.0"
         );
         return Finding::warn(Check::Traefik, name, text)
             .fix(Fix::text("update it to traefik:v3.7"));
     }
-    Finding::ok(Check::Traefik, name, format!("Traefik {told} runs"))
+    Finding::ok(Check::Traefik, name, format!("Traefik {version} runs"))
 }
 
 fn api(facts: &Facts, traefik: &TraefikFacts) -> Finding {
@@ -149,7 +149,7 @@ fn api(facts: &Facts, traefik: &TraefikFacts) -> Finding {
     }
 }
 
-/// Both of its providers read where `DOCKER_HOST` says, and the socket proxy passes none of Swarm's reads.
+/// Both of its providers read at `DOCKER_HOST`, and the socket proxy rejects Swarm's reads.
 fn swarm(traefik: &TraefikFacts) -> Option<Finding> {
     let proxy = traefik.swarm_through.as_ref()?;
     let text = format!(
@@ -160,10 +160,10 @@ fn swarm(traefik: &TraefikFacts) -> Option<Finding> {
 }
 
 fn open_api(facts: &Facts, traefik: &TraefikFacts, error: &Error) -> Option<Fix> {
-    // Where it is on, something else keeps it from answering.
+    // If it is on, the cause is elsewhere.
     let is_off = traefik.config.api.is_none() && !is_guarded(error);
     let service = own(facts, traefik).filter(|_| is_off);
-    let edit = service.and_then(|service| option(traefik, service, "api.insecure=true", facts));
+    let edit = service.and_then(|service| option(traefik, service, "api.insecure=true"));
     match edit {
         Some(edit) => Some(Fix::edit(
             "switch the API on; it need not be published, so only Traefik's own networks see it",
@@ -174,7 +174,7 @@ fn open_api(facts: &Facts, traefik: &TraefikFacts, error: &Error) -> Option<Fix>
 }
 
 fn reads(facts: &Facts, traefik: &TraefikFacts) -> Option<Finding> {
-    // What its version does not heed is told with its version.
+    // The finding of its version covers this.
     if traefik.is_deaf {
         return None;
     }
@@ -210,13 +210,13 @@ fn reads(facts: &Facts, traefik: &TraefikFacts) -> Option<Finding> {
         (Reads::Nothing, _) => Finding::fail(
             Check::Switch,
             name,
-            "its Docker provider is off, so no label means anything to it",
+            "its Docker provider is off, so it ignores all labels",
         )
         .fix(provider(facts, traefik)),
     })
 }
 
-/// A Traefik that takes only what enables it need not read the rest.
+/// A Traefik that takes only containers with `traefik.enable=true` does not need the others.
 fn advice_to_limit(traefik: &TraefikFacts, proxy: &str) -> String {
     let docker = traefik.config.docker.as_ref();
     match docker.is_some_and(|docker| !docker.exposed_by_default) && traefik.sees_all {
@@ -230,15 +230,15 @@ fn advice_to_limit(traefik: &TraefikFacts, proxy: &str) -> String {
 
 fn provider(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     let name = "providers.docker";
-    let edit = own(facts, traefik)
-        .and_then(|service| option(traefik, service, &format!("{name}=true"), facts));
+    let edit =
+        own(facts, traefik).and_then(|service| option(traefik, service, &format!("{name}=true")));
     match edit {
         Some(edit) => Fix::edit("switch it on", vec![edit]),
         None => Fix::text(traefik.config.how_to_add(&format!("{name}=true"))),
     }
 }
 
-/// A proxy of another maker, or ours that it does not get through to.
+/// A third-party socket proxy, or one of rollout that Traefik cannot reach.
 fn elsewhere(facts: &Facts, traefik: &TraefikFacts, endpoint: &str) -> Finding {
     let host = endpoint.rsplit("//").next().unwrap_or_default();
     let host = host.split(':').next().unwrap_or_default();
@@ -249,10 +249,10 @@ fn elsewhere(facts: &Facts, traefik: &TraefikFacts, endpoint: &str) -> Finding {
         .any(|own| own.service.as_deref() == Some(host));
     let name = &traefik.name;
     if let (true, Some(_)) = (ours, written) {
-        let text = format!("is told to read {endpoint}, and has no open event stream to it");
+        let text = format!("is configured to read {endpoint}, but has no open event stream to it");
         let service = traefik.service.as_deref().unwrap_or("traefik");
         return Finding::fail(Check::Switch, name, text).fix(Fix::run(
-            format!("see that {service} and {host} share a network, and what its log says"),
+            format!("check that {service} and {host} share a network, and what its log says"),
             format!("docker compose logs {service}"),
         ));
     }

@@ -3,11 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::doctor::{
-    Edit, Level,
-    fix::{add, remove_mount, set},
-    testing,
-};
+use crate::compose::edits::{Edit, add, remove_mount, set};
+use crate::doctor::{Level, testing};
 use crate::proxy::traefik::config::{Given, Holder, Source, read};
 
 const SOCKET: &str = "/var/run/docker.sock";
@@ -87,7 +84,7 @@ fn an_old_traefik_is_deaf_to_docker_host_and_may_be_refused_by_a_new_engine() {
 }
 
 #[test]
-fn whoever_reads_the_socket_gets_a_socket_proxy_a_network_and_its_address() {
+fn a_traefik_that_reads_the_socket_gets_a_socket_proxy_a_network_and_its_address() {
     let traefik = testing::traefik("3.7.15", Reads::Socket(SOCKET.to_owned()));
     let edits = edits(&facts(traefik));
     let at = ["services", "traefik"];
@@ -126,7 +123,7 @@ fn a_socket_proxy_that_is_there_is_not_added_again_and_an_old_traefik_is_given_t
 }
 
 #[test]
-fn an_old_traefik_that_is_told_another_endpoint_is_told_in_words_what_to_replace() {
+fn an_old_traefik_with_another_endpoint_gets_a_fix_in_words() {
     let mut old = testing::traefik("3.3.6", Reads::Other("tcp://tecnativa:2375".to_owned()));
     if let Some(docker) = &mut old.config.docker {
         docker.endpoint = "tcp://tecnativa:2375".to_owned();

@@ -5,25 +5,26 @@ use std::time::Duration;
 use bollard::models::HealthConfig;
 use serde_json::{Value, json};
 
-use super::{Check, Edit, Facts, Finding, Fix, ServiceFacts, fix::set};
+use super::{Check, Facts, Finding, Fix, ServiceFacts};
 use crate::{
     compose::{
         Condition, Healthcheck,
+        edits::set,
         exposed::{self, tcp},
     },
     proxy::traefik::labels::routed,
 };
 
-/// Longer, and Docker notices too late that a replica is broken, whoever rolls it.
+/// With a longer interval, Docker notices too late that a replica is broken.
 const SELDOM: Duration = Duration::from_secs(120);
-/// Longer, and a rollout that has to wait for Docker's own check is slow.
+/// With a longer interval, a rollout that waits for Docker's own check is slow.
 const SLOW: Duration = Duration::from_secs(10);
-/// Shorter, and a replica that takes its time to start is given up.
+/// With a shorter time, Docker gives up on a replica that starts slowly.
 const HASTY: Duration = Duration::from_secs(5);
-/// Longer, and a rollout runs the same command more often.
+/// With a longer interval, a rollout runs the same command itself, more often.
 const EARLY: Duration = crate::ready::RARE;
 
-/// A check as Docker will run it: the file's, over the image's, over Docker's own times.
+/// A check as Docker runs it: the file overrides the image, which overrides Docker's defaults.
 struct Times {
     interval: Duration,
     timeout: Duration,
@@ -31,7 +32,7 @@ struct Times {
     retries: u32,
 }
 
-/// What is wrong with it; that it is fine otherwise.
+/// What is wrong with a check, or that it is fine.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let name = service.name();
     let Some(times) = times(service) else {
@@ -56,16 +57,16 @@ fn well(name: &str, times: &Times) -> Finding {
     };
     let text = format!(
         "the health check of {name} runs every {}{early}",
-        told(times.interval)
+        shown(times.interval)
     );
     Finding::ok(Check::HealthCheck, name, text)
 }
 
-/// With a socket proxy, a rollout runs a rare check itself and tells Traefik; nobody does where Compose starts a replica,
-/// or where a pin file has to wait for Docker.
+/// With a socket proxy, a rollout runs a rare check itself and reports the result to Traefik. Nothing does so if Compose
+/// starts a replica, or if a pin file has to wait for Docker.
 fn seldom(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     let name = service.name();
-    let interval = told(times.interval);
+    let interval = shown(times.interval);
     let often = |text: &str| {
         let keys = json!({"interval": "5s", "timeout": "5s"});
         let edit = set(&["services", name, "healthcheck"], keys);
@@ -73,9 +74,9 @@ fn seldom(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     };
     let pinned = service.way.as_ref().is_ok_and(|way| way.is_pinned);
     if times.interval > SELDOM {
-        let late = told(times.interval.saturating_mul(times.retries));
+        let late = shown(times.interval.saturating_mul(times.retries));
         let text = format!(
-            "the health check of {name} runs every {interval}: Traefik waits that long for its first word on a replica that \
+            "the health check of {name} runs every {interval}: Traefik waits that long for the first result of a replica that \
              Compose starts, and a broken one is noticed after {late}"
         );
         return Some(
@@ -85,7 +86,7 @@ fn seldom(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     if !pinned || times.interval + times.timeout <= SLOW {
         return None;
     }
-    let longest = told(times.interval + times.timeout);
+    let longest = shown(times.interval + times.timeout);
     let text = format!(
         "the health check of {name} runs every {interval}: with a pin file, each rollout waits for Docker's own check, \
          {longest} at most"
@@ -94,7 +95,7 @@ fn seldom(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
 }
 
-/// Docker gives it longer to start than a rollout does.
+/// Docker allows more time to start than a rollout does.
 fn slow(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     let (name, wait) = (service.name(), service.settings.timeout);
     if times.start_period < wait {
@@ -102,15 +103,15 @@ fn slow(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     }
     let text = format!(
         "{name} may take {} to start (start_period), and a rollout waits {} (timeout)",
-        told(times.start_period),
-        told(wait)
+        shown(times.start_period),
+        shown(wait)
     );
-    let longer = told(times.start_period + Duration::from_secs(30));
+    let longer = shown(times.start_period + Duration::from_secs(30));
     let fix = Fix::setting("let rollouts wait longer", name, "timeout", json!(longer));
     Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
 }
 
-/// Docker gives it up before most programs have started.
+/// Docker gives up before most programs have started.
 fn hasty(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     let name = service.name();
     let checked = times.interval.saturating_mul(times.retries);
@@ -120,7 +121,7 @@ fn hasty(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     }
     let text = format!(
         "Docker calls {name} unhealthy {} after its start, and a rollout then gives up",
-        told(patience)
+        shown(patience)
     );
     let edit = set(
         &["services", name, "healthcheck"],
@@ -130,7 +131,7 @@ fn hasty(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
 }
 
-/// What others wait for the end of has no health.
+/// A service that others wait to complete needs no health check.
 fn is_job(facts: &Facts, name: &str) -> bool {
     let mut waiting = facts
         .project
@@ -140,13 +141,13 @@ fn is_job(facts: &Facts, name: &str) -> bool {
     waiting.any(|own| own.service == name && own.condition == Condition::CompletedSuccessfully)
 }
 
-fn told(span: Duration) -> String {
+fn shown(span: Duration) -> String {
     humantime::format_duration(span)
         .to_string()
         .replace(' ', "")
 }
 
-/// `None` where there is no check, or it is switched off.
+/// `None` if there is no check or it is off.
 fn times(service: &ServiceFacts) -> Option<Times> {
     let none = Healthcheck::default();
     let own = service.service.healthcheck.as_ref().unwrap_or(&none);
@@ -198,7 +199,7 @@ fn missing(service: &ServiceFacts) -> Finding {
     Finding::warn(Check::HealthCheck, name, text).fix(block(service))
 }
 
-/// A block with a program that its containers have; where they have none, the rollout itself can ask.
+/// A health check with a program that its containers have; without one, the rollout can send the request itself.
 fn block(service: &ServiceFacts) -> Fix {
     let name = service.name();
     let Some(port) = port(service) else {
@@ -231,7 +232,7 @@ fn block(service: &ServiceFacts) -> Fix {
 
 fn with_test(name: &str, test: Value) -> Fix {
     let block = json!({"test": test, "interval": "5s", "timeout": "3s", "start_period": "30s"});
-    let edit: Edit = set(&["services", name], json!({"healthcheck": block}));
+    let edit = set(&["services", name], json!({"healthcheck": block}));
     Fix::edit_of(
         name,
         format!("check {name} by a page that it answers with 200"),
@@ -239,12 +240,11 @@ fn with_test(name: &str, test: Value) -> Fix {
     )
 }
 
-/// The TCP ports that its containers expose.
 pub fn exposed(service: &ServiceFacts) -> Vec<u16> {
     tcp(&exposed::exposed(&service.service, &service.image_ports))
 }
 
-/// The port that speaks HTTP: Traefik's, else the lowest that it exposes.
+/// The HTTP port: the one that Traefik uses, else the lowest exposed one.
 fn port(service: &ServiceFacts) -> Option<u16> {
     let http = routed(&service.labels, &exposed(service))
         .into_iter()

@@ -35,7 +35,7 @@ fn an_interval_is_only_too_long_where_nothing_helps() {
 }
 
 #[test]
-fn a_start_that_takes_longer_than_a_rollout_waits_is_told() {
+fn a_start_that_takes_longer_than_a_rollout_waits_is_a_warning() {
     let (level, text) = found(
         "healthcheck: {test: [CMD, true], interval: 5s, start_period: 5m}",
         false,
@@ -47,7 +47,7 @@ fn a_start_that_takes_longer_than_a_rollout_waits_is_told() {
 }
 
 #[test]
-fn a_check_that_gives_up_after_seconds_is_told() {
+fn a_check_that_gives_up_after_seconds_is_a_warning() {
     let hasty = "healthcheck: {test: [CMD, true], interval: 1s, retries: 3}";
     assert!(found(hasty, false).1.contains("3s after its start"));
     let patient = "healthcheck: {test: [CMD, true], interval: 1s, retries: 3, start_period: 30s}";
@@ -79,7 +79,7 @@ fn a_missing_check_gets_a_block_with_what_the_image_has() {
         service.programs = programs.map(own);
         let found = check(&facts, &service).remove(0);
         assert_eq!(found.level, Level::Warn);
-        found.fix.unwrap().told()[0].1.clone()
+        found.fix.unwrap().instructions()[0].1.clone()
     };
     assert!(fix(Some(&["/bin/wget"])).contains(
         "- wget\n      - -q\n      - -O\n      - /dev/null\n      - http://127.0.0.1:8080/\n"

@@ -1,24 +1,21 @@
-//! The edits that put a socket proxy into a project, and make one of its services read Docker through it.
+//! Which edits make a service of this project read Docker through a socket proxy.
 
-use serde_json::{Value, json};
-
-use super::{
-    Edit, Facts, Fix, TraefikFacts,
-    fix::{add, remove_mount, set},
-};
+use super::{Facts, Fix, TraefikFacts};
 use crate::{
-    compose::{Project, Service},
-    proxy::traefik::config::{
-        StaticConfig, Version, Written,
-        advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME},
+    compose::{
+        Project, Service,
+        edits::{Edit, remove_mount},
     },
-    yaml,
+    proxy::traefik::config::{
+        StaticConfig, Version,
+        advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME, edits},
+    },
 };
 
-/// Where the socket is mounted, mostly.
+/// The usual places of the engine's socket on the host.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
-/// What makes a Traefik read through a socket proxy; in words where no edit of this project's file does.
+/// Makes a Traefik read through a socket proxy; in words if edits of this project's file cannot.
 pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     let in_words = || Fix::text(advice::how_to_add(advice::IMAGE, &reader(traefik)));
     let Some(service) = own(facts, traefik) else {
@@ -29,7 +26,7 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
         Namespace::Service(name) => facts.project.services.get(name),
         Namespace::Host | Namespace::Container(_) => None,
     };
-    let address = address(facts, traefik, service);
+    let address = address(traefik, service);
     let (Some(holder), Some(address), None) = (holder, address, &traefik.config.swarm) else {
         return in_words();
     };
@@ -43,7 +40,7 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     )
 }
 
-/// What its Swarm provider can be given in place of the socket proxy.
+/// The alternative for a Traefik whose Swarm provider is on.
 pub fn fix_of_swarm(traefik: &TraefikFacts) -> Fix {
     let given = "give Traefik's environment no address of the socket proxy";
     let lines = advice::how_to_add(advice::IMAGE, &reader(traefik));
@@ -69,67 +66,47 @@ fn heeds(traefik: &TraefikFacts) -> bool {
     traefik.version.is_none_or(Version::heeds_docker_host)
 }
 
-/// Where Traefik has to read; `None` where that takes the place of something which is no edit of the Compose file.
-fn address(facts: &Facts, traefik: &TraefikFacts, service: &Service) -> Option<Edit> {
+/// Sets the address at which Traefik reads; `None` if that replaces something outside the Compose file.
+fn address(traefik: &TraefikFacts, service: &Service) -> Option<Edit> {
     if heeds(traefik) {
-        let at = ["services", &service.name, "environment"];
-        return Some(set(&at, json!({"DOCKER_HOST": advice::address(NAME)})));
+        return Some(edits::reads(&service.name, NAME));
     }
     let docker = traefik.config.docker.as_ref();
-    // Given twice, an option is an error.
+    // An option that is given twice is an error.
     let given = docker.is_some_and(|docker| !docker.endpoint.starts_with("unix://"));
     let endpoint = advice::endpoint(NAME);
-    option(traefik, service, &endpoint, facts).filter(|_| !given)
+    option(traefik, service, &endpoint).filter(|_| !given)
 }
 
-/// The Traefik's service, where it is in the project.
+/// The service of this Traefik, if it is in the project.
 pub fn own<'a>(facts: &'a Facts, traefik: &TraefikFacts) -> Option<&'a Service> {
     facts.project.services.get(traefik.service.as_ref()?)
 }
 
-/// The edit that gives Traefik an option, such as `api.insecure=true`; `None` where its configuration is a file.
-pub fn option(
-    traefik: &TraefikFacts,
-    service: &Service,
-    option: &str,
-    facts: &Facts,
-) -> Option<Edit> {
-    match traefik.config.source.written(option) {
-        Written::InFile(_) => None,
-        Written::Variable(variable, value) => {
-            let at = ["services", &service.name, "environment"];
-            Some(set(&at, json!({variable: value})))
-        }
-        Written::Argument(flag) => match &service.raw(&facts.project)["command"] {
-            Value::Null => Some(set(
-                &["services", &service.name],
-                json!({"command": [flag]}),
-            )),
-            _ => Some(add(&["services", &service.name, "command"], &[&flag])),
-        },
-    }
+/// Gives Traefik an option such as `api.insecure=true`; `None` if its configuration is a file.
+pub fn option(traefik: &TraefikFacts, service: &Service, option: &str) -> Option<Edit> {
+    edits::option(&service.name, &traefik.config.source, option).ok()
 }
 
-/// The service and what it needs, where the project does not have it yet.
+/// Adds the socket proxy, unless the project has it.
 fn of_project(project: &Project, config: Option<&StaticConfig>) -> Vec<Edit> {
     if project.services.contains_key(NAME) {
         return Vec::new();
     }
-    let made = (advice::IMAGE, &advice::command(config)[..]);
-    let lines = advice::service(NAME, made, advice::SOCKET, NETWORK, NAME);
-    let service = yaml::parse(&lines.join("\n")).unwrap_or_default();
-    vec![
-        set(&["services"], service),
-        set(&["networks"], json!({NETWORK: {"internal": true}})),
-        set(&["volumes"], json!({NAME: {}})),
-    ]
+    let proxy = edits::SocketProxy {
+        service: NAME,
+        network: NETWORK,
+        volume: NAME,
+        image: advice::IMAGE,
+        command: &advice::command(config),
+        socket: advice::SOCKET,
+    };
+    proxy.added()
 }
 
-/// What its reader needs beside the address: a network with it, and that it is started first. `holder` is the service
-/// whose network namespace the reader is in, mostly itself.
+/// What a reader needs besides the address: a network shared with the socket proxy, and a start after it. `holder` is
+/// the service whose network namespace the reader is in, usually itself.
 fn of_reader(project: &Project, reader: &Service, holder: &Service) -> Vec<Edit> {
-    let raw = reader.raw(project);
-    let at = ["services", holder.name.as_str()];
     let proxy = project.services.get(NAME);
     let shared =
         proxy.is_some_and(|own| own.networks.iter().any(|own| holder.networks.contains(own)));
@@ -138,23 +115,17 @@ fn of_reader(project: &Project, reader: &Service, holder: &Service) -> Vec<Edit>
         None => NETWORK,
     };
     let mut edits = Vec::new();
-    let by_default = holder.networks.iter().all(|own| own == "default");
-    match (shared, by_default) {
-        (true, _) => {}
-        (false, true) => edits.push(set(&at, json!({"networks": ["default", joined]}))),
-        (false, false) => edits.push(add(&[at[0], at[1], "networks"], &[joined])),
+    if !shared {
+        let networks = &holder.raw(project)["networks"];
+        edits.push(edits::joins(&holder.name, networks, joined));
     }
-    if raw["depends_on"].is_null() {
-        let healthy = json!({NAME: {"condition": "service_healthy"}});
-        edits.push(set(
-            &["services", &reader.name],
-            json!({"depends_on": healthy}),
-        ));
+    if reader.raw(project)["depends_on"].is_null() {
+        edits.push(edits::waits(&reader.name, NAME));
     }
     edits
 }
 
-/// Where in the containers of a service the engine's socket is mounted.
+/// Where the engine's socket is mounted in the containers of a service.
 pub fn mounts<'a>(
     project: &'a Project,
     service: &Service,
@@ -174,14 +145,11 @@ fn unmounted<'a>(
     mounts(project, service).map(|target| remove_mount(&service.name, &target))
 }
 
-/// What makes another service than Traefik read through the socket proxy.
+/// Makes a service other than Traefik read through the socket proxy.
 pub fn fix_of_reader(facts: &Facts, service: &Service) -> Fix {
     let mut edits = of_project(&facts.project, None);
     edits.extend(of_reader(&facts.project, service, service));
-    edits.push(set(
-        &["services", &service.name, "environment"],
-        json!({"DOCKER_HOST": advice::address(NAME)}),
-    ));
+    edits.push(edits::reads(&service.name, NAME));
     edits.extend(unmounted(&facts.project, service));
     Fix::edit(
         format!("let {} read through the socket proxy", service.name),

@@ -1,9 +1,9 @@
-//! How the traffic of one service is moved, and what Traefik says of it as it runs now.
+//! How the traffic of one service is moved, and whether Traefik serves it now.
 
 use super::{Check, Facts, Finding, Fix, Level, ServiceFacts, front};
 use crate::roll::Way;
 
-/// One finding, or none where what is wrong is said of its Traefik.
+/// One finding, or none if the findings of its Traefik say what is wrong.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let name = service.name();
     match &service.way {
@@ -24,7 +24,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
 }
 
 fn concerns(service: &ServiceFacts, front: &str) -> bool {
-    front == front::NOBODY || service.fronts.iter().any(|own| own == front)
+    front == front::NO_TRAEFIK || service.fronts.iter().any(|own| own == front)
 }
 
 fn moved(service: &ServiceFacts, way: &Way) -> Vec<Finding> {
@@ -43,22 +43,22 @@ fn moved(service: &ServiceFacts, way: &Way) -> Vec<Finding> {
     });
     match trouble {
         Some(trouble) => vec![trouble],
-        // Those findings say how it is routed.
+        // Other findings say how it is routed.
         None if !way.routes && service.bypasses.iter().any(|own| own.routes) => Vec::new(),
-        // Stopped first, it loses what comes in meanwhile, and nothing else.
+        // Recreate loses only the requests of the gap.
         None if !way.routes && !service.runs_twice() => {
             vec![Finding::ok(Check::Switch, name, text)]
         }
-        // As it was asked for; requests are lost all the same.
+        // This is what the settings ask for, although requests are lost.
         None if !way.routes && service.is_labelled => {
             let text = match &way.notice {
                 Some(notice) => notice.clone(),
                 None => format!(
-                    "{name} has a Traefik router, and nobody tells Traefik of a rollout: both versions will answer for a while, and requests can fail"
+                    "{name} has a Traefik router, and Traefik learns nothing of a rollout: both versions will answer for a while, and requests can fail"
                 ),
             };
             let fix = Fix::text(
-                "let Traefik read through the socket proxy, and drop allow-split or proxy: none",
+                "let Traefik read through the socket proxy, and remove allow-split or proxy: none",
             );
             vec![Finding::warn(Check::Switch, name, text).fix(fix)]
         }

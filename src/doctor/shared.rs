@@ -1,8 +1,9 @@
-//! What two sets of a service would share although there is one of it: devices, and a fixed hostname.
+//! What two sets of a service would both use although it exists once: devices, and a fixed hostname.
 
 use serde_json::{Value, json};
 
-use super::{Check, Facts, Finding, Fix, ServiceFacts, fix::remove};
+use super::{Check, Facts, Finding, Fix, ServiceFacts};
+use crate::compose::edits::remove;
 
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.runs_twice() {
@@ -35,7 +36,7 @@ fn devices(name: &str, raw: &Value) -> Option<Finding> {
     );
     (!keys.is_empty()).then(|| {
         Finding::warn(Check::Devices, name, text).fix(Fix::setting(
-            format!("where one process at a time may use it, let rollouts stop the old set of {name} first, with a gap"),
+            format!("if only one process at a time may use it, let rollouts stop the old set of {name} first, with a gap"),
             name,
             "strategy",
             json!("recreate"),
@@ -43,7 +44,7 @@ fn devices(name: &str, raw: &Value) -> Option<Finding> {
     })
 }
 
-/// Behind a router a hostname means nothing to others; a worker often takes it for its identity.
+/// A hostname does not matter behind a router, but a worker often uses it as its identity.
 fn hostname(service: &ServiceFacts, raw: &Value) -> Option<Finding> {
     let name = service.name();
     let hostname = raw["hostname"].as_str().filter(|_| !service.is_routed())?;
@@ -53,7 +54,7 @@ fn hostname(service: &ServiceFacts, raw: &Value) -> Option<Finding> {
     );
     let fix = Fix::edit_of(
         name,
-        "let each container have a hostname of its own",
+        "let each container have its own hostname",
         vec![remove(&["services", name, "hostname"])],
     );
     Some(Finding::warn(Check::Hostname, name, text).fix(fix))

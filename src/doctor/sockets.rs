@@ -1,12 +1,12 @@
-//! Who has the engine's socket, and could do without it.
+//! Services that mount the engine's socket and do not need it.
 
 use super::{Check, Facts, Finding, Part, Reads, reading};
 use crate::{compose::Service, proxy::traefik::config::image_name};
 
-/// Images whose programs ask no more of the engine than the socket proxy answers.
+/// Images whose programs need only what the socket proxy answers.
 const READERS: [&str; 2] = ["traefik", "docker-gen"];
 
-/// Each service of the project that mounts the socket, the socket proxy itself aside.
+/// One finding for each service that mounts the socket, except the socket proxy itself.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     let services = facts.project.services.values();
     let holders = services.filter(|own| reading::mounts(&facts.project, own).next().is_some());
@@ -35,18 +35,19 @@ fn finding(facts: &Facts, service: &Service) -> Finding {
     let traefik = traefiks.find(|own| own.service.as_ref() == Some(name));
     let image = image_name(service.image.as_deref().unwrap_or_default());
     if traefik.is_none() && !READERS.contains(&image) {
-        let text =
-            format!("{name} mounts the engine's socket: whoever breaks into it owns the machine");
+        let text = format!(
+            "{name} mounts the engine's socket: an attacker who gets into it controls the machine"
+        );
         return Finding::ok(Check::Socket, name, text);
     }
     let through = traefik.is_some_and(|own| matches!(own.reads, Reads::SocketProxy(_)));
     let text = match through {
-        true => format!(
-            "{name} reads through the socket proxy, and mounts the engine's socket all the same"
-        ),
+        true => {
+            format!("{name} reads through the socket proxy, but still mounts the engine's socket")
+        }
         false => format!(
-            "{name} mounts the engine's socket: whoever breaks into it owns the machine, and reads every secret of every \
-             container"
+            "{name} mounts the engine's socket: an attacker who gets into it controls the machine, and reads the secrets of \
+             every container"
         ),
     };
     let fix = match traefik {

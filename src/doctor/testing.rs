@@ -62,7 +62,7 @@ pub fn add_routed(facts: &mut Facts, name: &str, labels: &BTreeMap<String, Strin
     neighbour
 }
 
-/// A service with one replica, which nobody routes to.
+/// A service with one replica, without a route.
 pub fn service(name: &str) -> ServiceFacts {
     let labels = [
         (label::COMPOSE_PROJECT, "shop"),

@@ -28,7 +28,7 @@ fn what_fails_comes_first_and_then_what_matters_more() {
 }
 
 #[test]
-fn a_refusal_that_no_check_explains_is_told_as_it_is() {
+fn a_refusal_that_no_check_explains_is_a_finding_of_its_own() {
     let mut facts = Facts::default();
     testing::add(&mut facts, "web", "image: app");
     facts.services[0].refused = Some(Error::refused("something new").hint("do this"));
@@ -38,7 +38,7 @@ fn a_refusal_that_no_check_explains_is_told_as_it_is() {
         (Check::Rollout, Level::Fail)
     );
     assert_eq!(found[0].fix.as_ref().unwrap().text, "do this");
-    // A failure that is told already is not told twice.
+    // A failure is reported once.
     testing::add(
         &mut facts,
         "web",
@@ -56,7 +56,7 @@ fn a_refusal_that_no_check_explains_is_told_as_it_is() {
 }
 
 #[test]
-fn a_service_that_nobody_routes_is_told_so_and_does_not_fail() {
+fn a_service_without_a_route_is_reported_and_does_not_fail() {
     let mut facts = Facts::default();
     testing::add(&mut facts, "web", "image: app");
     let found = examine(&facts);
@@ -106,7 +106,7 @@ proptest! {
         for finding in examine(&facts) {
             prop_assert!(!finding.text.is_empty(), "{:?}", finding);
             if let Some(fix) = finding.fix {
-                prop_assert!(!fix.text.is_empty() && fix.told().iter().all(|(what, _)| !what.is_empty()), "{:?}", fix);
+                prop_assert!(!fix.text.is_empty() && fix.instructions().iter().all(|(what, _)| !what.is_empty()), "{:?}", fix);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The health check that a service's labels give to Traefik: whether Traefik has found replicas down by it, and what a
-//! rollout does with it.
+//! The health check that the labels of a service configure in Traefik: whether replicas fail it, and what a rollout does
+//! with it.
 
 use super::{Check, Facts, Finding, Fix, ServiceFacts, health::exposed};
 use crate::proxy::{ServiceCheck, traefik::labels::checks};

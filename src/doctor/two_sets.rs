@@ -1,20 +1,18 @@
-//! What makes two sets of a service impossible, with the edits that make them possible.
+//! What prevents two sets of a service from running side by side, with the edits that allow it.
 
 use serde_json::{Value, json};
 
-use super::{
-    Check, Edit, Facts, Finding, Fix, ServiceFacts,
-    fix::{add, remove, remove_mount, set},
-};
+use super::{Check, Facts, Finding, Fix, ServiceFacts};
 use crate::{
     compose::{
         HostPorts, PublishedPort,
         check::{Kind, Problem, UP, check as problems},
+        edits::{Edit, add, remove, remove_mount, set},
     },
     engine::shared::Joined,
 };
 
-/// Every reason against a second set, but for what the settings allow.
+/// Every reason against a second set, except what the settings allow.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.runs_twice() {
         return recreated(facts, service);
@@ -34,7 +32,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     for problem in all.into_iter().filter(|problem| !allowed(problem)) {
         let check = problem.kind.check();
         let fix = fix(facts, service, &problem);
-        // One edit takes all of one kind away.
+        // One edit fixes all problems of one kind.
         match findings
             .iter_mut()
             .find(|known| known.check == check && known.fix == Some(fix.clone()))
@@ -46,7 +44,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     findings
 }
 
-/// What is left in a namespace of containers that each rollout replaces.
+/// Containers in a namespace of containers that each rollout replaces.
 fn recreated(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let project = &facts.project.name;
     let finding = |joined: &Joined| {
@@ -71,10 +69,10 @@ fn fix(facts: &Facts, service: &ServiceFacts, problem: &Problem) -> Fix {
         ),
         Kind::StaticAddress => Fix::edit_of(
             name,
-            format!("let Traefik find {name} by its labels, and take its fixed addresses out"),
+            format!("let Traefik find {name} by its labels, and remove its fixed addresses"),
             addresses(facts, service),
         ),
-        Kind::MacAddress => Fix::edit_of(name, "take it out", mac(facts, service)),
+        Kind::MacAddress => Fix::edit_of(name, "remove it", mac(facts, service)),
         Kind::ContainerName => Fix::edit_of(
             name,
             "let Compose name the replicas",
@@ -97,7 +95,7 @@ fn fix(facts: &Facts, service: &ServiceFacts, problem: &Problem) -> Fix {
     }
 }
 
-/// The way out for what cannot run twice.
+/// The fix for a service that cannot run twice.
 pub fn recreate(service: &ServiceFacts, problem: &Problem) -> Fix {
     debug_assert!(problem.hint.contains("recreate"));
     Fix::setting(
@@ -111,7 +109,7 @@ pub fn recreate(service: &ServiceFacts, problem: &Problem) -> Fix {
     )
 }
 
-/// A published port also tells Traefik which port to send to, so the service goes on exposing it.
+/// Traefik also reads the published port as the one to send to, so the service still exposes it.
 fn ports(service: &ServiceFacts) -> Vec<Edit> {
     let name = service.name();
     let stays = |port: &&PublishedPort| port.host == HostPorts::Ephemeral;
@@ -178,7 +176,7 @@ fn mac(facts: &Facts, service: &ServiceFacts) -> Vec<Edit> {
         .collect()
 }
 
-/// A named volume at the same place, whose name says what it is for.
+/// A named volume at the same place, named after its purpose.
 fn volumes(service: &ServiceFacts) -> Vec<Edit> {
     let name = service.name();
     let own = &service.service;

@@ -9,26 +9,24 @@ const ROUTED: &str = "image: app\nlabels: {traefik.enable: 'true'}\n";
 fn found(yaml: &str) -> Vec<(Check, String)> {
     let (facts, mut service) = testing::of(&format!("{ROUTED}{yaml}"));
     service.image_volumes = Vec::new();
-    let told = |finding: Finding| {
-        let told = finding.fix.unwrap().told().into_iter();
-        let told: Vec<String> = told
+    let printed = |finding: Finding| {
+        let printed = finding.fix.unwrap().instructions().into_iter();
+        let printed: Vec<String> = printed
             .map(|(what, snippet)| format!("{what}\n{snippet}"))
             .collect();
-        (finding.check, told.join(""))
+        (finding.check, printed.join(""))
     };
-    check(&facts, &service).into_iter().map(told).collect()
+    check(&facts, &service).into_iter().map(printed).collect()
 }
 
 #[test]
 fn each_reason_against_a_second_set_comes_with_the_edits_that_take_it_away() {
-    let set = "set, in place of what has the same name:\n";
+    let set = "set, replacing what has the same name:\n";
     for (yaml, check, edits) in [
         (
             "ports: [{target: 80, published: '8080'}]",
             Check::HostPorts,
-            format!(
-                "take out services.web.ports\n{set}services:\n  web:\n    expose:\n    - '80'\n"
-            ),
+            format!("remove services.web.ports\n{set}services:\n  web:\n    expose:\n    - '80'\n"),
         ),
         (
             "ports: [{target: 80, published: '8080'}, {target: 90}]\nexpose: ['80']",
@@ -38,25 +36,25 @@ fn each_reason_against_a_second_set_comes_with_the_edits_that_take_it_away() {
         (
             "networks: {front: {ipv4_address: 10.0.0.2, ipv6_address: 'fd00::2'}}",
             Check::StaticAddress,
-            "take out services.web.networks.front.ipv4_address\n\
-             take out services.web.networks.front.ipv6_address\n"
+            "remove services.web.networks.front.ipv4_address\n\
+             remove services.web.networks.front.ipv6_address\n"
                 .to_owned(),
         ),
         (
             "mac_address: 02:42:ac:11:00:02",
             Check::MacAddress,
-            "take out services.web.mac_address\n".to_owned(),
+            "remove services.web.mac_address\n".to_owned(),
         ),
         (
             "container_name: one\nscale: 2",
             Check::ContainerName,
-            "take out services.web.container_name\n".to_owned(),
+            "remove services.web.container_name\n".to_owned(),
         ),
         (
             "volumes: [{type: volume, target: /var/data}]",
             Check::AnonymousVolumes,
             format!(
-                "take out the mount of /var/data in services.web.volumes\n\
+                "remove the mount of /var/data in services.web.volumes\n\
                  add to services.web.volumes:\n- web-var-data:/var/data\n\
                  {set}volumes:\n  web-var-data: {{}}\n"
             ),
@@ -86,9 +84,9 @@ fn a_volume_of_the_image_gets_a_name_too() {
     let (facts, mut service) = testing::of("image: postgres");
     service.image_volumes = vec!["/var/lib/postgresql/data".to_owned()];
     let found = check(&facts, &service).remove(0);
-    let told = found.fix.unwrap().told();
+    let printed = found.fix.unwrap().instructions();
     assert_eq!(
-        told[0].1,
+        printed[0].1,
         "- web-var-lib-postgresql-data:/var/lib/postgresql/data\n"
     );
 }

@@ -1,13 +1,13 @@
-//! What an earlier rollout has left: a lock, or work that is not settled.
+//! What an earlier rollout left behind: a lock, or unfinished work.
 
 use super::{Check, Facts, Finding, Fix, ServiceFacts};
 
-/// The lock first: while somebody rolls the service, the rest is his business.
+/// While another rollout holds the lock, the unfinished work is its own.
 pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let name = service.name();
     match (&service.lock, &service.unfinished) {
-        (Some((who, true)), _) => {
-            let text = format!("{name} is being rolled by {who}");
+        (Some((holder, true)), _) => {
+            let text = format!("{name} is being rolled by {holder}");
             let watch = format!("rollout status {name} --watch");
             vec![Finding::warn(Check::Unfinished, name, text).fix(Fix::run("wait for it", watch))]
         }
@@ -15,8 +15,8 @@ pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
             let fix = Fix::run("settle it", format!("rollout resume {name}"));
             vec![Finding::warn(Check::Unfinished, name, left).fix(fix)]
         }
-        (Some((who, false)), None) => {
-            let text = format!("{name} is locked by {who}, who gives no sign of life any more");
+        (Some((holder, false)), None) => {
+            let text = format!("{name} has a stale lock of {holder}, whose lease has run out");
             let fix = Fix::run("remove the lock", format!("rollout unlock {name}"));
             vec![Finding::warn(Check::Unfinished, name, text).fix(fix)]
         }
@@ -30,7 +30,7 @@ mod tests {
     use crate::doctor::testing;
 
     #[test]
-    fn a_lock_and_what_is_left_are_told_with_the_command_that_settles_them() {
+    fn a_lock_and_what_is_left_are_reported_with_the_command_that_settles_them() {
         for (lock, unfinished, command) in [
             (None, None, None),
             (Some(true), Some("r"), Some("rollout status web --watch")),

@@ -1,14 +1,12 @@
-//! Labels that Traefik does not have, for which it leaves the whole container out.
+//! Labels that Traefik does not know: it then ignores the whole container.
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    Check, Facts, Finding, Fix, Level, ServiceFacts,
-    fix::{remove, set},
-};
+use super::{Check, Facts, Finding, Fix, Level, ServiceFacts};
+use crate::compose::edits::{remove, set};
 use crate::proxy::traefik::labels::{Unknown, unknown};
 
-/// One finding a label of the new version.
+/// One finding for each unknown label of the new version.
 pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.is_routed() {
         return Vec::new();
@@ -23,19 +21,19 @@ fn finding(service: &ServiceFacts, unknown: &Unknown) -> Finding {
     let (level, text) = match unknown.is_certain {
         true => (
             Level::Fail,
-            format!("Traefik has no option {label}, and leaves {name} out because of it"),
+            format!("Traefik has no option {label}, and ignores {name} because of it"),
         ),
         false => (
             Level::Warn,
             format!(
-                "Traefik up to v3.7 has no option {label}: one that does not have it leaves {name} out"
+                "Traefik up to v3.7 has no option {label}: a release without it ignores {name}"
             ),
         ),
     };
     Finding::new(level, Check::Labels, name, text).fix(fix(service, unknown))
 }
 
-/// Takes the label away, and puts what was probably meant in its place.
+/// Removes the label, and adds the one that was probably meant.
 fn fix(service: &ServiceFacts, unknown: &Unknown) -> Fix {
     let name = service.name();
     let at = ["services", name, "labels"];

@@ -1,11 +1,11 @@
-//! Data that two versions would write at once: volumes of databases and the like.
+//! Data that two versions would write at the same time, such as the volume of a database.
 
 use serde_json::{Value, json};
 
 use super::{Check, Facts, Finding, Fix, ServiceFacts};
 use crate::proxy::traefik::config::image_name;
 
-/// Images of servers that keep their data to one process each, by the last word of the name.
+/// Images of servers whose data only one process may use, by the last word of the name.
 const IMAGES: [&str; 34] = [
     "cassandra",
     "clickhouse-server",
@@ -42,7 +42,7 @@ const IMAGES: [&str; 34] = [
     "valkey",
     "vaultwarden",
 ];
-/// Where such servers, in whatever image, keep their data.
+/// The data directories of such servers.
 const PLACES: [&str; 10] = [
     "/var/lib/postgresql",
     "/var/lib/mysql",
@@ -55,10 +55,10 @@ const PLACES: [&str; 10] = [
     "/var/lib/sqlite",
     "/bitnami",
 ];
-/// Files of SQLite, and of others that one process writes.
+/// Endings of files that only one process may write, such as those of SQLite.
 const FILES: [&str; 4] = [".db", ".sqlite", ".sqlite3", ".rdb"];
 
-/// One finding for each service: a warning where the data surely has one writer, a word on it where it may.
+/// One finding for each service: a warning if the data has certainly one writer, otherwise a note.
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     if !service.runs_twice() {
         return Vec::new();
@@ -67,7 +67,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let mounts: Vec<(&str, &str)> = written(raw).collect();
     let name = service.name();
     let image = image_name(service.service.image.as_deref().unwrap_or_default());
-    let told = |why: &str, (source, target): &(&str, &str)| {
+    let warning = |why: &str, (source, target): &(&str, &str)| {
         let text = format!(
             "both versions of {name} would write {source} at {target} during a rollout: {why}"
         );
@@ -80,7 +80,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     };
     let sure = mounts
         .iter()
-        .find_map(|mount| Some(told(&why(raw, image, mount.1)?, mount)));
+        .find_map(|mount| Some(warning(&why(raw, image, mount.1)?, mount)));
     let note = mounts.first().map(|(source, target)| {
         let text = format!("both versions of {name} write {source} at {target} while both run: fine for files, not for a database");
         Finding::ok(Check::SingleWriter, name, text)
@@ -88,7 +88,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     sure.or(note).into_iter().collect()
 }
 
-/// Source and target of what is mounted from outside to be written: named volumes and directories of the host.
+/// Source and target of writable mounts: named volumes and directories of the host.
 fn written(service: &Value) -> impl Iterator<Item = (&str, &str)> {
     let volumes = service["volumes"].as_array().into_iter().flatten();
     let kept = volumes.filter(|volume| {
@@ -97,24 +97,24 @@ fn written(service: &Value) -> impl Iterator<Item = (&str, &str)> {
     });
     let both =
         kept.filter_map(|volume| Some((volume["source"].as_str()?, volume["target"].as_str()?)));
-    // A socket is talked to, not written.
+    // A socket has no data.
     both.filter(|(source, _)| !source.ends_with(".sock"))
 }
 
 fn why(service: &Value, image: &str, target: &str) -> Option<String> {
     if IMAGES.contains(&image) {
-        return Some(format!("{image} keeps its data to one process"));
+        return Some(format!("only one process may use the data of {image}"));
     }
     if FILES.iter().any(|end| target.ends_with(end))
         || PLACES.iter().any(|place| is_in(target, place))
     {
-        return Some("a database keeps its data to one process".to_owned());
+        return Some("only one process may use the data of a database".to_owned());
     }
     let environment = service["environment"].as_object().into_iter().flatten();
     let sqlite = environment
         .filter_map(|(key, value)| Some((key, value.as_str()?)))
         .find(|(_, value)| is_sqlite(value, target));
-    sqlite.map(|(key, _)| format!("{key} names a file of SQLite there"))
+    sqlite.map(|(key, _)| format!("{key} names an SQLite file there"))
 }
 
 fn is_in(path: &str, place: &str) -> bool {

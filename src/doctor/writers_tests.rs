@@ -63,7 +63,7 @@ fn the_way_out_is_to_stop_the_old_set_first() {
         testing::of("image: postgres\nvolumes: [{type: volume, source: d, target: /d}]");
     let fix = check(&facts, &service)[0].fix.clone().unwrap();
     assert_eq!(
-        fix.told()[0].1,
+        fix.instructions()[0].1,
         "services:\n  web:\n    x-rollout:\n      strategy: recreate\n"
     );
 }

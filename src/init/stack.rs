@@ -1,20 +1,23 @@
-//! What a Compose file says of its Traefik, and of a socket proxy that is there already. Pure.
+//! What a Compose file says about its Traefik, and about a socket proxy that it has already. Pure.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use crate::{
+    compose::{
+        edits::plain,
+        mounts::{Mount, mounts},
+    },
     error::{Error, Result},
     proxy::traefik::config::{
         self, Given, StaticConfig, Version, advice, candidates, image_name, tagged_version,
     },
 };
 
-/// The services of a file, by name.
 pub type Services = Map<String, Value>;
 
-/// Finds Traefik: the service that is named, else the one whose image is called so; `None` where there is none.
+/// Finds Traefik: the named service, else the one whose image is called so.
 ///
 /// `images` are those that Compose has resolved, by service.
 pub fn traefik(
@@ -45,7 +48,7 @@ pub fn traefik(
     }
 }
 
-/// Why nothing can be edited in a file without a Traefik.
+/// The error for a file without a Traefik.
 pub fn missing(services: &Services, named: Option<&str>) -> Error {
     match named {
         Some(name) => Error::refused(format!("no service {name} in the file"))
@@ -59,7 +62,7 @@ fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
     names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// The service's image, with the default of a variable in its place where Compose has not resolved it.
+/// The service's image. Without Compose, variables have their defaults.
 fn image(services: &Services, name: &str, images: &BTreeMap<String, String>) -> String {
     let written = services[name]["image"].as_str().map(with_defaults);
     images.get(name).cloned().or(written).unwrap_or_default()
@@ -78,7 +81,7 @@ fn with_defaults(text: &str) -> String {
     done + rest
 }
 
-/// Whether the release heeds `DOCKER_HOST`; one that is not known is taken for a new one.
+/// Whether the release reads `DOCKER_HOST`; an unknown one counts as new.
 pub fn heeds_docker_host(
     services: &Services,
     name: &str,
@@ -88,7 +91,6 @@ pub fn heeds_docker_host(
     tagged_version(&image).is_none_or(Version::heeds_docker_host)
 }
 
-/// Traefik's service, for what is to be added by hand.
 pub fn reader<'a>(
     services: &'a Services,
     name: &'a str,
@@ -104,7 +106,7 @@ pub fn reader<'a>(
     }
 }
 
-/// The service that is rollout's socket proxy on its usual port, where there is one: by its command.
+/// The service that is rollout's socket proxy on its usual port, by its command.
 pub fn ours(services: &Services) -> Option<&str> {
     let is = |service: &Value| {
         let words = words(&service["command"]);
@@ -116,7 +118,7 @@ pub fn ours(services: &Services) -> Option<&str> {
         .map(|(name, _)| name.as_str())
 }
 
-/// A command as its words; what quotes mean within a word is not looked at.
+/// A command as its words; quotes within a word have no meaning here.
 pub fn words(command: &Value) -> Vec<String> {
     match command {
         Value::String(line) => line
@@ -126,13 +128,6 @@ pub fn words(command: &Value) -> Vec<String> {
         Value::Array(words) => words.iter().map(plain).collect(),
         _ => Vec::new(),
     }
-}
-
-/// A scalar as Compose reads it.
-pub fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The environment, in whichever form, as `KEY=value`.
@@ -147,7 +142,7 @@ pub fn environment(service: &Value) -> Vec<String> {
     }
 }
 
-/// The names under a key that may be a list or a mapping.
+/// The names in a list or a mapping.
 pub fn keys(value: &Value) -> Vec<String> {
     match value {
         Value::Array(all) => all.iter().map(plain).collect(),
@@ -156,66 +151,7 @@ pub fn keys(value: &Value) -> Vec<String> {
     }
 }
 
-/// Where a mount comes from and where it goes to, by its place in the list.
-pub struct Mount {
-    /// The element of `volumes`.
-    pub index: usize,
-    /// On the host, or the name of a volume; as written.
-    pub source: String,
-    /// In the container.
-    pub target: String,
-}
-
-impl Mount {
-    /// Whether it is an engine's socket.
-    pub fn is_socket(&self) -> bool {
-        let named = |path: &str| path.trim_end_matches('}').ends_with("docker.sock");
-        named(&self.source) || named(&self.target)
-    }
-}
-
-/// The mounts of a service that have a source.
-pub fn mounts(service: &Value) -> Vec<Mount> {
-    let all = service["volumes"].as_array().into_iter().flatten();
-    all.enumerate()
-        .filter_map(|(index, value)| {
-            let (source, target) = match value {
-                Value::String(text) => short(text)?,
-                long => (
-                    long["source"].as_str().or(long["src"].as_str())?.to_owned(),
-                    long["target"].as_str().or(long["dst"].as_str())?.to_owned(),
-                ),
-            };
-            Some(Mount {
-                index,
-                source,
-                target,
-            })
-        })
-        .collect()
-}
-
-/// `source:target[:mode]`; a colon in `${NAME:-path}` separates nothing.
-fn short(text: &str) -> Option<(String, String)> {
-    let mut parts = vec![String::new()];
-    let mut depth = 0;
-    for character in text.chars() {
-        match character {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ':' if depth == 0 => {
-                parts.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        parts.last_mut()?.push(character);
-    }
-    let mut parts = parts.into_iter();
-    Some((parts.next()?, parts.next()?))
-}
-
-/// Traefik's static configuration; `None` where it cannot be seen from here. `read` gives a file of the host.
+/// Traefik's static configuration; `None` if it cannot be read from here. `read` reads a file of the host.
 pub fn config(service: &Value, read: &dyn Fn(&str) -> Option<String>) -> Option<StaticConfig> {
     let command: Vec<String> = [words(&service["entrypoint"]), words(&service["command"])].concat();
     let arguments = config::arguments(&command);
@@ -267,7 +203,7 @@ pub fn publishes(service: &Value, port: u16) -> bool {
         let (from, to) = target.split_once('-').unwrap_or((target, target));
         match (from.parse::<u16>(), to.parse::<u16>()) {
             (Ok(from), Ok(to)) => (from..=to).contains(&port),
-            // It cannot be told, and so may be.
+            // A port that cannot be parsed may be this one.
             _ => true,
         }
     })

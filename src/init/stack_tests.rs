@@ -1,34 +1,11 @@
-//! Small questions to a Compose file.
+//! Single values of a Compose file.
 
 use serde_json::json;
 
 use super::*;
 
 #[test]
-fn a_mount_is_read_in_both_forms_and_with_variables() {
-    let service = json!({"volumes": [
-        "data:/data",
-        "/anonymous",
-        "${SOCK:-/run/docker.sock}:/var/run/docker.sock:ro",
-        {"type": "bind", "source": "/run/podman/docker.sock", "target": "/x"},
-        {"type": "tmpfs", "target": "/tmp"},
-    ]});
-    let read: Vec<_> = mounts(&service)
-        .iter()
-        .map(|own| (own.index, own.source.clone(), own.is_socket()))
-        .collect();
-    assert_eq!(
-        read,
-        [
-            (0, "data".to_owned(), false),
-            (2, "${SOCK:-/run/docker.sock}".to_owned(), true),
-            (3, "/run/podman/docker.sock".to_owned(), true),
-        ]
-    );
-}
-
-#[test]
-fn a_port_is_published_in_every_form_and_where_it_cannot_be_told() {
+fn a_port_is_published_in_every_form_and_if_it_cannot_be_parsed() {
     let service = |ports: Value| json!({"ports": ports});
     for (ports, is) in [
         (json!(["8080:80"]), false),
@@ -46,7 +23,7 @@ fn a_port_is_published_in_every_form_and_where_it_cannot_be_told() {
 }
 
 #[test]
-fn the_release_is_told_by_the_tag_as_compose_resolves_it() {
+fn the_release_is_read_from_the_tag_as_compose_resolves_it() {
     let heeds = |image: &str, resolved: Option<&str>| {
         let services = json!({"t": {"image": image}});
         let images = resolved.map(|own| ("t".to_owned(), own.to_owned()));
@@ -70,7 +47,7 @@ fn the_release_is_told_by_the_tag_as_compose_resolves_it() {
 }
 
 #[test]
-fn the_socket_proxy_is_known_by_its_command() {
+fn the_socket_proxy_is_found_by_its_command() {
     let services = json!({
         "a": {"command": ["socket-proxy", "--listen", "0.0.0.0:80"]},
         "b": {"image": "x/socket-proxy"},

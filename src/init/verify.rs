@@ -1,218 +1,126 @@
-//! Compares a Compose file before and after, as YAML reads it: only what was meant may differ. Pure.
+//! Compares two versions of a Compose file by their values: only what the edits name may differ. Pure.
 
-use std::collections::BTreeSet;
+use serde_json::Value;
 
-use serde_json::{Map, Value, json};
+use crate::{compose::edits::Edit, yaml};
 
-use crate::yaml;
+/// Refuses a text that does not read as `wanted`.
+pub fn check(wanted: &Value, text: &str) -> Result<(), String> {
+    let read =
+        yaml::parse_merged(text).map_err(|error| format!("the result is not YAML: {error}"))?;
+    same(wanted, &read)
+}
 
-/// Refused, with the first place that says so, where the new text differs from the old in anything but `meant`.
-pub fn check(old: &Value, new: &str, meant: &BTreeSet<String>) -> Result<(), String> {
-    let new = yaml::parse_merged(new).map_err(|error| format!("the result is no YAML: {error}"))?;
-    let found = differences(old, &new);
-    match found.symmetric_difference(meant).next() {
+/// Refuses what Compose resolves if it differs in anything but the places of the edits.
+pub fn check_resolved(before: &Value, after: &Value, edits: &[Edit]) -> Result<(), String> {
+    same(&without(before, edits), &without(after, edits))
+}
+
+fn same(one: &Value, other: &Value) -> Result<(), String> {
+    match difference(one, other) {
         None => Ok(()),
-        Some(place) if meant.contains(place) => Err(format!("{place} does not come about")),
-        Some(place) => Err(format!("{place} would come about besides")),
+        Some(place) => Err(format!("it would read differently at {place}")),
     }
 }
 
-/// As [`check`], of what Compose has resolved both to, which words the same things in its own way.
-pub fn check_resolved(old: &Value, new: &Value, meant: &BTreeSet<String>) -> Result<(), String> {
-    let is_meant = |found: &String| meant.iter().any(|own| covers(own, place(found)));
-    match differences(old, new).iter().find(|own| !is_meant(own)) {
-        None => Ok(()),
-        Some(found) => Err(format!("{found} would come about besides")),
-    }
-}
-
-fn place(change: &str) -> &str {
-    change.split_once(' ').map_or(change, |(_, place)| place)
-}
-
-/// Whether what is meant at one place may show at another: below it, or anywhere in the same list.
-fn covers(meant: &str, found: &str) -> bool {
-    let meant = place(meant);
-    let list = |place: &str| place.split('[').next().unwrap_or_default().to_owned();
-    let below = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
-    found.strip_prefix(meant).is_some_and(below)
-        || (meant.contains('[') && list(meant) == list(found))
-        || list(found) == meant
-}
-
-/// Every place that differs: `+` is new, `-` is gone, `~` is another; elements of a list stand in brackets.
-pub fn differences(old: &Value, new: &Value) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    compare(&normal(old), &normal(new), "", &mut found);
-    found
-}
-
-fn compare(old: &Value, new: &Value, path: &str, found: &mut BTreeSet<String>) {
-    match (old, new) {
-        _ if old == new => {}
-        (Value::Object(old), Value::Object(new)) => maps(old, new, path, found),
-        (Value::Array(old), Value::Array(new)) => lists(old, new, path, found),
-        _ => {
-            found.insert(format!("~ {path}"));
+/// A project without the places of the edits, and without the mappings that are empty then.
+fn without(project: &Value, edits: &[Edit]) -> Value {
+    let mut project = project.clone();
+    for edit in edits {
+        match edit {
+            Edit::Set { at, yaml } => {
+                let mapping = yaml::parse(yaml).unwrap_or_default();
+                for key in mapping.as_object().into_iter().flat_map(|map| map.keys()) {
+                    let place = at.iter().chain([key]).map(String::as_str);
+                    remove(&mut project, &place.collect::<Vec<_>>());
+                }
+            }
+            Edit::Add { at, .. } | Edit::Remove { at } | Edit::RemoveMount { at, .. } => {
+                let place = at.iter().map(String::as_str);
+                remove(&mut project, &place.collect::<Vec<_>>());
+            }
         }
     }
+    project
 }
 
-fn maps(
-    old: &Map<String, Value>,
-    new: &Map<String, Value>,
-    path: &str,
-    found: &mut BTreeSet<String>,
-) {
-    let below = |key: &String| match path.is_empty() {
-        true => key.clone(),
-        false => format!("{path}.{key}"),
-    };
-    for (key, value) in old {
-        match new.get(key) {
-            Some(other) => compare(value, other, &below(key), found),
-            None => drop(found.insert(format!("- {}", below(key)))),
-        }
-    }
-    for key in new.keys().filter(|key| !old.contains_key(*key)) {
-        found.insert(format!("+ {}", below(key)));
-    }
-}
-
-fn lists(old: &[Value], new: &[Value], path: &str, found: &mut BTreeSet<String>) {
-    let kept = |own: &[Value], other: &[Value]| -> Vec<Value> {
-        own.iter()
-            .filter(|own| other.contains(own))
-            .cloned()
-            .collect()
-    };
-    if kept(old, new) != kept(new, old) {
-        found.insert(format!("~ {path}"));
-    }
-    for (sign, own, other) in [("-", old, new), ("+", new, old)] {
-        let only = own.iter().filter(|own| !other.contains(own));
-        found.extend(only.map(|own| format!("{sign} {path}[{own}]")));
-    }
-}
-
-/// One form for what may be written in two: a list of pairs, of names, or nothing at all.
-fn normal(file: &Value) -> Value {
-    let mut file = file.clone();
-    for section in ["services", "networks", "volumes"] {
-        put(&mut file, section, json!({}), |_| json!(null));
-    }
-    let services = file["services"].as_object_mut().into_iter().flatten();
-    for (_, service) in services {
-        put(service, "environment", json!({}), |value| value);
-        put(service, "networks", json!({}), |_| json!(null));
-        let started = |_| json!({"condition": "service_started"});
-        put(service, "depends_on", json!({}), started);
-        for list in ["volumes", "command"] {
-            put(service, list, json!([]), |value| value);
-        }
-    }
-    file
-}
-
-/// Gives an absent key the value `empty`, and turns a list where a mapping should be into one.
-fn put(map: &mut Value, key: &str, empty: Value, of: impl Fn(Value) -> Value) {
-    let Some(map) = map.as_object_mut() else {
+fn remove(value: &mut Value, at: &[&str]) {
+    let (Some(map), [key, below @ ..]) = (value.as_object_mut(), at) else {
         return;
     };
-    let value = map.entry(key).or_insert(Value::Null);
-    match value {
-        Value::Null => *value = empty,
-        Value::Array(items) if empty.is_object() => {
-            let pair = |item: &Value| {
-                let text = super::stack::plain(item);
-                let (name, rest) = match text.split_once('=') {
-                    Some((name, rest)) => (name.to_owned(), Value::from(rest)),
-                    None => (text, Value::Null),
-                };
-                (name, of(rest))
-            };
-            *value = items.iter().map(pair).collect();
+    if let (Some(value), [_, ..]) = (map.get_mut(*key), below) {
+        remove(value, below);
+    }
+    let is_empty =
+        |value: &Value| value.is_null() || value.as_object().is_some_and(|map| map.is_empty());
+    if below.is_empty() || map.get(*key).is_some_and(is_empty) {
+        map.remove(*key);
+    }
+}
+
+/// The first place that differs, key by key from the top.
+fn difference(one: &Value, other: &Value) -> Option<String> {
+    match (one, other) {
+        _ if one == other => None,
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys = a.keys().chain(b.keys());
+            keys.find_map(|key| match (a.get(key), b.get(key)) {
+                (Some(one), Some(other)) => difference(one, other)
+                    .map(|below| format!("{key}.{below}").trim_end_matches('.').to_owned()),
+                _ => Some(key.clone()),
+            })
         }
-        _ => {}
+        _ => Some(String::new()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compose::edits::{add, remove_mount, set};
 
     fn yaml(text: &str) -> Value {
         yaml::parse_merged(text).unwrap()
     }
 
     #[test]
-    fn two_ways_to_write_the_same_differ_in_nothing() {
-        let a = yaml(
-            "services: {t: {environment: [A=1, B], depends_on: [db], networks: [x]}}\nnetworks:",
-        );
-        let b = yaml(
-            "services: {t: {environment: {A: '1', B: }, volumes: , networks: {x: }, \
-             depends_on: {db: {condition: service_started}}}}",
-        );
-        assert_eq!(differences(&a, &b), BTreeSet::new());
-    }
-
-    #[test]
-    fn every_place_that_differs_is_named() {
-        let a = yaml("services: {t: {command: [a, b], image: x, ports: [1]}}\nvolumes: {v: }");
-        let b = yaml("services: {t: {command: [b, c], image: y, ports: [1]}, u: {image: z}}");
-        let found: Vec<_> = differences(&a, &b).into_iter().collect();
-        assert_eq!(
-            found,
-            [
-                "+ services.t.command[\"c\"]",
-                "+ services.u",
-                "- services.t.command[\"a\"]",
-                "- volumes.v",
-                "~ services.t.image"
-            ]
-        );
-        let c = yaml("services: {t: {command: [b, a], image: x, ports: [1]}}\nvolumes: {v: }");
-        let found: Vec<_> = differences(&a, &c).into_iter().collect();
-        assert_eq!(found, ["~ services.t.command"]);
-    }
-
-    #[test]
-    fn what_is_meant_and_nothing_else_may_come_about() {
-        let old = yaml("services: {t: {command: [a]}}");
-        let meant = BTreeSet::from(["+ services.t.command[\"b\"]".to_owned()]);
-        let check = |new: &str| check(&old, new, &meant);
+    fn a_result_that_reads_differently_is_refused_with_its_place() {
+        let wanted = yaml("services: {t: {command: [a, b]}}");
+        let check = |text: &str| check(&wanted, text);
         assert_eq!(check("services: {t: {command: [a, b]}}"), Ok(()));
-        for (new, why) in [
-            ("services: {t: {command: [a]}}", "does not come about"),
-            (
-                "services: {t: {command: [a, b], x: 1}}",
-                "+ services.t.x would",
-            ),
-            (
-                "services: {t: {command: [b]}}",
-                "- services.t.command[\"a\"]",
-            ),
-            ("a: [", "no YAML"),
+        for (text, why) in [
+            ("services: {t: {command: [a]}}", "at services.t.command"),
+            ("services: {t: {command: [a, b], x: 1}}", "at services.t.x"),
+            ("services: {t: {}}", "at services.t.command"),
+            ("a: [", "not YAML"),
         ] {
-            let said = check(new).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let said = check(text).unwrap_err();
+            assert!(said.ends_with(why) || said.contains("not YAML"), "{said}");
         }
     }
 
     #[test]
-    fn what_compose_resolves_may_be_worded_in_another_way() {
-        let meant = [
-            "- services.t.volumes[\"/s:/s\"]",
-            "+ services.p",
-            "+ services.t.networks.n",
+    fn compose_may_resolve_the_places_of_the_edits_to_any_form_and_no_other_place() {
+        let edits = [
+            remove_mount("t", "/s"),
+            set(&["services"], serde_json::json!({"p": {"image": "x"}})),
+            set(
+                &["services", "t", "environment"],
+                serde_json::json!({"A": "1"}),
+            ),
+            add(&["services", "t", "networks"], &["n"]),
         ];
-        let meant: BTreeSet<String> = meant.map(str::to_owned).into();
-        let old = yaml("services: {t: {volumes: [{source: /s, target: /s}]}}");
-        let new = yaml("services: {t: {networks: {n: {}}}, p: {image: x}}");
-        assert_eq!(check_resolved(&old, &new, &meant), Ok(()));
-        let more = yaml("services: {t: {networks: {n: {}}, image: y}, p: {image: x}}");
-        let said = check_resolved(&old, &more, &meant).unwrap_err();
-        assert!(said.starts_with("+ services.t.image"), "{said}");
+        let check = |old: &str, new: &str| check_resolved(&yaml(old), &yaml(new), &edits);
+        let old =
+            "services: {t: {image: x, volumes: [{source: /s, target: /s}], networks: {default: }}}";
+        let new =
+            "services: {t: {image: x, environment: {A: 1}, networks: {n: {}}}, p: {image: x}}";
+        assert_eq!(check(old, new), Ok(()));
+        let more = new.replace("A: 1", "A: 1, B: 2");
+        let said = check(old, &more).unwrap_err();
+        assert!(said.ends_with("at services.t.environment"), "{said}");
+        let more = new.replace("x}}", "x}}\nnetworks: {o: {}}");
+        let said = check(old, &more).unwrap_err();
+        assert!(said.ends_with("at networks"), "{said}");
     }
 }

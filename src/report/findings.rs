@@ -33,7 +33,7 @@ pub fn human(findings: &[Finding]) -> String {
 /// The snippets as they are pasted, and the command that comes last.
 fn format_fix(fix: &Fix) -> String {
     let mut text = String::new();
-    for (what, snippet) in fix.told() {
+    for (what, snippet) in fix.instructions() {
         text += &format!("  {what}\n");
         text.extend(snippet.lines().map(|line| format!("      {line}\n")));
     }

@@ -1,4 +1,4 @@
-//! Gathers the facts for the checks from the engine, Compose and Traefik.
+//! Gathers the facts for the checks: every question to the engine, Compose and Traefik.
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use futures_util::future::join_all;
@@ -28,10 +28,10 @@ use crate::{
     state::lock,
 };
 
-/// Paths of programs that can request a page.
+/// Where programs are that could ask for a page.
 const PROGRAMS: [&str; 4] = ["/usr/bin/wget", "/bin/wget", "/usr/bin/curl", "/bin/curl"];
 
-/// Asks the engine, Compose, and every Traefik in front of the given services, or of all.
+/// Asks the engine, Compose's project, and every Traefik in front of the services that were named, or of all.
 pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
     let Opened {
         engine,
@@ -45,7 +45,7 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
             named.collect::<Result<_>>()?
         }
     };
-    // A notice of a rollout is a finding here.
+    // What a rollout would say by the way is a finding here.
     let silent = Events::new(Vec::new());
     let run = opened.run(&silent);
     let mut landscape = Landscape::read(engine, &project.name).await?;
@@ -86,7 +86,7 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
 
 /// The Traefiks near a service.
 struct Fronts {
-    /// Whether the service is a Traefik.
+    /// Whether its containers are a Traefik themselves.
     is_traefik: bool,
     /// Whether no Traefik shares a network with it.
     is_alone: bool,
@@ -113,7 +113,7 @@ impl Fronts {
     }
 }
 
-/// The networks of replicas, including those of a shared namespace.
+/// The networks of replicas, those of a namespace that they share among them.
 fn shared_networks(landscape: &Landscape, olds: &[Replica]) -> Vec<String> {
     let is = |own: &&ContainerSummary| olds.iter().any(|old| own.id.as_ref() == Some(&old.id.0));
     let own = landscape.running.iter().filter(is);
@@ -214,7 +214,7 @@ async fn service_facts(
     })
 }
 
-/// From its containers, or from the Compose file if none runs.
+/// By its containers, and, where none runs, by what the file says.
 fn part(context: &ServiceContext<'_>, fronts: &Fronts, found: &[SocketProxy]) -> Option<Part> {
     let is_old = |id: &str| context.olds.iter().any(|old| old.id.0 == id);
     let is_proxy = found.iter().any(|own| is_old(&own.control.container));

@@ -1,4 +1,4 @@
-//! Finds a Traefik outside the project's own files: in an included file, or in another running project.
+//! Where Traefik is, if not in the project's own files: in a file that they include, or in another running project.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Chosen {
-    /// The refusal that names the file or the project of Traefik.
+    /// The error that says where Traefik is.
     pub(super) async fn elsewhere(
         &self,
         args: &InitArgs,
@@ -36,7 +36,7 @@ impl Chosen {
                 "no service of this file has an image called traefik; project {project} runs one, in {folder}"
             );
             let hint = format!(
-                "where that one is in front, run rollout init in {folder}; else name yours with --traefik SERVICE"
+                "if that one routes your services, run rollout init in {folder}; else name yours with --traefik SERVICE"
             );
             return self.file.named(Error::refused(message)).hint(hint);
         }
@@ -45,7 +45,7 @@ impl Chosen {
         self.file.named(stack::missing(&services, named))
     }
 
-    /// What to add to an included file.
+    /// The error for a Traefik in an included file, with what to add there.
     fn included(&self, args: &InitArgs, images: &Images, path: &Path) -> Option<Error> {
         let found = find(path, &|services| {
             let found = stack::traefik(services, args.traefik.as_deref(), images);
@@ -63,7 +63,7 @@ impl Chosen {
     }
 }
 
-/// The included file, at any depth, that has the service.
+/// The first file with a Traefik, among those that a file includes directly or indirectly.
 fn find(
     path: &Path,
     traefik: &dyn Fn(&Services) -> Option<String>,
@@ -78,7 +78,7 @@ fn find(
     found.next()
 }
 
-/// A Traefik that runs on the engine: its project, and the folder of that.
+/// The project of a Traefik that runs on the engine, and the folder of that project.
 async fn running(args: &InitArgs, events: &Events) -> Option<(String, String)> {
     let engine = Engine::connect(endpoint(&args.target).await.ok()?, events)
         .await

@@ -1,8 +1,9 @@
-//! A Compose file on disk: read, and replaced atomically with its mode kept.
+//! A Compose file on disk: read, and replaced atomically with the same mode.
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, chown},
+    io::ErrorKind,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -14,17 +15,17 @@ use crate::{
     error::{Error, Result},
 };
 
-/// A file and its text.
+/// A file and its text when it was read.
 pub struct ComposeFile {
     /// The path as given.
     path: PathBuf,
-    /// The target, if the path is a link.
+    /// The target of the path, if that is a link.
     target: PathBuf,
     pub text: String,
 }
 
 impl ComposeFile {
-    /// Reads it; a link is followed, so that it stays one.
+    /// Reads it; a link is followed, so that it stays a link.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |error| Error::refused(format!("cannot read {}: {error}", from_here(path)));
         let target = fs::canonicalize(path).map_err(failed)?;
@@ -33,7 +34,15 @@ impl ComposeFile {
         Ok(Self { path, target, text })
     }
 
-    /// The directory that it is in.
+    /// A file that does not exist yet.
+    pub fn absent(path: PathBuf) -> Self {
+        Self {
+            target: path.clone(),
+            path,
+            text: String::new(),
+        }
+    }
+
     pub fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
     }
@@ -43,13 +52,13 @@ impl ComposeFile {
         from_here(&self.path)
     }
 
-    /// The same error with the name of the file.
+    /// The same error with the name of this file.
     pub fn named(&self, error: Error) -> Error {
         let message = error.message.replace("this file", &self.shown());
         Error { message, ..error }
     }
 
-    /// Writes a text beside it, with its mode and, if permitted, its owner.
+    /// Writes a text to a file beside it, with the same mode and, if permitted, the same owner.
     pub fn draft(&self, text: &str) -> Result<NamedTempFile> {
         let write = || {
             let draft = tempfile::Builder::new()
@@ -57,22 +66,26 @@ impl ComposeFile {
                 .suffix(".yaml")
                 .tempfile_in(self.target.parent().unwrap_or(&self.target))?;
             fs::write(draft.path(), text)?;
-            let metadata = fs::metadata(&self.target)?;
-            // Without the owner, the mode at least keeps the file readable.
-            let _ = chown(draft.path(), Some(metadata.uid()), Some(metadata.gid()));
-            fs::set_permissions(draft.path(), metadata.permissions())?;
+            let mut mode = fs::Permissions::from_mode(0o644);
+            if let Ok(metadata) = fs::metadata(&self.target) {
+                // Only root may give the file to another owner; the mode is kept in any case.
+                let _ = chown(draft.path(), Some(metadata.uid()), Some(metadata.gid()));
+                mode = metadata.permissions();
+            }
+            fs::set_permissions(draft.path(), mode)?;
             draft.as_file().sync_all()?;
             Ok(draft)
         };
         write().map_err(|error: std::io::Error| self.unwritten(&error))
     }
 
-    /// Replaces it by a draft, unless it has changed since it was read.
+    /// Replaces it with a draft, unless it has changed in the meantime.
     pub fn replace(&self, draft: NamedTempFile) -> Result<()> {
         match fs::read_to_string(&self.target) {
             Ok(now) if now == self.text => {}
+            Err(error) if error.kind() == ErrorKind::NotFound && self.text.is_empty() => {}
             _ => {
-                let message = format!("{} has changed since it was read", self.shown());
+                let message = format!("{} has changed in the meantime", self.shown());
                 return Err(Error::refused(message).hint("run the same command again"));
             }
         }
@@ -83,11 +96,11 @@ impl ComposeFile {
 
     fn unwritten(&self, error: &std::io::Error) -> Error {
         Error::refused(format!("cannot write {}: {error}", self.shown()))
-            .hint("without --write, the changes are only printed")
+            .hint("without --write, init shows what to change")
     }
 }
 
-/// A variable of the project's `.env`, or of the files that are named instead.
+/// A variable of the project's `.env`, or of the files that replace it.
 pub fn dotenv(given: &Invocation, here: &Path, name: &str) -> Option<String> {
     let files = match given.env_files.is_empty() {
         true => vec![".env".to_owned()],

@@ -2,12 +2,10 @@
 
 use std::{fs, path::PathBuf};
 
+use yamlpath::{Document, route};
+
 use super::super::{Opened, from_here, include};
-use crate::{
-    error::Result,
-    event::Events,
-    init::tree::{self, Content},
-};
+use crate::{error::Result, event::Events, yaml};
 
 /// A notice if the files ask for another version than the one that runs: by image name, and by config hash.
 pub async fn warn(
@@ -126,13 +124,13 @@ fn place(
 
 /// The line of a service's image, and what is written there.
 fn image<'a>(file: &'a Read, service: &str) -> Option<(&'a Read, usize, String)> {
-    let whole = tree::parse(&file.text).ok()?;
-    let node = whole.get("services")?.get(service)?.get("image")?;
-    let Content::Scalar(written) = &node.content else {
-        return None;
-    };
-    let before = file.text.get(..node.span.start)?;
-    Some((file, before.matches('\n').count() + 1, written.clone()))
+    let whole = yaml::parse_merged(&file.text).ok()?;
+    let written = whole["services"][service]["image"].as_str()?;
+    let document = Document::new(file.text.as_str()).ok()?;
+    let place = route!("services", service, "image");
+    let found = document.query_exact(&place).ok()??;
+    let line = found.location.point_span.0.0 + 1;
+    Some((file, line, written.to_owned()))
 }
 
 /// Whether a line of an environment file gives a variable its value.

@@ -1,8 +1,8 @@
-//! What Traefik's own configuration asks for, and what is refused.
+//! Additions that depend on Traefik's configuration, files that are refused, and the override file.
 
 use serde_json::json;
 
-use super::{super::*, FRAME, edited, edited_with, holds, refused};
+use super::{super::*, FRAME, edited, edited_with, holds, is_complete, refused, result};
 
 #[test]
 fn the_api_is_put_where_it_is_not_published() {
@@ -40,7 +40,7 @@ fn the_api_is_put_where_it_is_not_published() {
         let rest = rest.replace("command: --", "command:   --");
         let head = "services:\n  traefik:\n    image: traefik:v3.7\n";
         let done = edited(&format!("{head}{rest}")).unwrap();
-        let value = yaml::parse_merged(&done.text).unwrap();
+        let value = yaml::parse_merged(result(&done)).unwrap();
         assert_eq!(command(&value["services"]["traefik"]), wanted);
     }
     let traefik = api("    environment: {TRAEFIK_PROVIDERS_DOCKER: 'true', A: b} # changes\n");
@@ -56,7 +56,7 @@ fn the_api_is_put_where_it_is_not_published() {
 }
 
 #[test]
-fn a_configuration_file_is_read_and_what_it_lacks_is_left_to_a_person() {
+fn a_configuration_file_is_read_and_its_changes_are_left_to_a_person() {
     let text = "services:\n  traefik:\n    image: traefik:v3.7\n    volumes:\n      - ./conf:/etc/traefik:ro\n";
     let asked = |file: &'static str| {
         let read = move |path: &str| (path == "./conf/traefik.yml").then(|| file.to_owned());
@@ -67,24 +67,24 @@ fn a_configuration_file_is_read_and_what_it_lacks_is_left_to_a_person() {
         done.by_hand,
         ["add api: { insecure: true } to Traefik's /etc/traefik/traefik.yml"]
     );
-    assert!(!done.text.contains("api.insecure"), "{}", done.text);
+    assert!(!result(&done).contains("api.insecure"), "{}", result(&done));
     let done = asked("providers: {docker: {}}\napi: {insecure: true}\n");
     assert_eq!(done.by_hand, [""; 0]);
     let unseen = edited(text).unwrap();
     assert!(
-        unseen.by_hand[0].starts_with("see that Traefik's API is on"),
+        unseen.by_hand[0].starts_with("check that Traefik's API is on"),
         "{:?}",
         unseen.by_hand
     );
 }
 
 #[test]
-fn another_makers_proxy_gives_way_and_a_name_that_is_taken_is_not_taken_again() {
+fn a_third_party_proxy_is_replaced_and_a_name_that_is_taken_is_not_reused() {
     let text = "services:\n  traefik:\n    image: traefik:v3.7\n    command: [--providers.docker, --api.insecure]\n    \
                 environment:\n      - \"DOCKER_HOST=tcp://socket-proxy:2375\"\n    networks: [docker-api]\n  socket-proxy:\n    \
                 image: lscr.io/linuxserver/socket-proxy\n    networks: [docker-api]\nnetworks: {docker-api: }\n";
     let done = edited(text).unwrap();
-    let value = yaml::parse_merged(&done.text).unwrap();
+    let value = yaml::parse_merged(result(&done)).unwrap();
     let traefik = &value["services"]["traefik"];
     assert_eq!(
         traefik["environment"],
@@ -99,30 +99,20 @@ fn another_makers_proxy_gives_way_and_a_name_that_is_taken_is_not_taken_again() 
         "{:?}",
         done.by_hand
     );
-    assert_eq!(edited(&done.text).unwrap().text, done.text);
+    is_complete(result(&done));
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table: one case a row")]
 fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
-    let service = "image: traefik:v3.7, command: [--providers.docker]";
     for (text, why) in [
         (
-            format!("services: {{traefik: {{{service}}}}}\n"),
-            "not written as a block",
+            format!("{FRAME}  web: {{<<: *t, image: x}}\n").replace("  traefik:", "  traefik: &t"),
+            "differently at services.web",
         ),
         (
-            format!("services:\n  traefik: {{{service}}}\n"),
-            "not written as a block",
+            format!("{FRAME}---\nservices: {{}}\n"),
+            "more than one document",
         ),
-        (
-            format!(
-                "services:\n  web: {{image: x}}\n  traefik: &t\n{}",
-                &FRAME[21..]
-            ),
-            "has an anchor",
-        ),
-        (format!("{FRAME}---\nservices: {{}}\n"), "several documents"),
         (
             format!("{FRAME}    extends: {{service: base}}\n"),
             "extends another",
@@ -134,28 +124,24 @@ fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
         ),
         (
             format!("x-e: &e {{A: b}}\n{FRAME}    environment: *e\n"),
-            "is an alias",
+            "differently at x-e.DOCKER_HOST",
         ),
         (
-            format!("{FRAME}    environment: &e\n      A: b\n"),
-            "has an anchor",
+            format!("{FRAME}    environment: [\n      A=b # home\n      ]\n"),
+            "differently at services.traefik.environment",
+        ),
+        (
+            format!("{FRAME}    environment: {{DOCKER_HOST: }}\n"),
+            "not valid YAML",
+        ),
+        (
+            format!("{FRAME}    depends_on:\n      - db # first\n"),
+            "depends_on has comments",
         ),
         (
             format!("x-b: &b {{networks: [front]}}\n{FRAME}    <<: *b\n"),
-            "comes from a merge",
+            "differently at services.traefik.networks",
         ),
-        (
-            format!(
-                "{FRAME}    volumes: [\n      '/var/run/docker.sock:/var/run/docker.sock', # ours\n      ]\n"
-            ),
-            "over several lines",
-        ),
-        (format!("{FRAME}    networks: []\n"), "is empty"),
-        (
-            format!("{FRAME}    environment: {{DOCKER_HOST: }}\n"),
-            "is not written there as a value",
-        ),
-        (format!("{FRAME}...\n"), "the result is no YAML"),
     ] {
         let error = refused(&text);
         assert!(error.message.contains(why), "{why}: {error}");
@@ -181,14 +167,14 @@ const GERBIL: &str = "services:
 #[test]
 fn a_traefik_in_another_services_network_namespace_reads_by_that_ones_networks_and_ports() {
     let done = edited(GERBIL).unwrap();
-    let value = yaml::parse_merged(&done.text).unwrap();
+    let value = yaml::parse_merged(result(&done)).unwrap();
     let services = &value["services"];
     assert_eq!(
         services["gerbil"]["networks"],
         json!(["default", "docker-api"])
     );
     let traefik = &services["traefik"];
-    assert_eq!(traefik["networks"], Value::Null, "{}", done.text);
+    assert_eq!(traefik["networks"], Value::Null, "{}", result(&done));
     assert_eq!(
         traefik["environment"]["DOCKER_HOST"],
         json!("tcp://socket-proxy:2375")
@@ -198,7 +184,7 @@ fn a_traefik_in_another_services_network_namespace_reads_by_that_ones_networks_a
         command.ends_with("--api.insecure=true --entrypoints.traefik.address=:8099"),
         "8080 is published: {command}"
     );
-    assert_eq!(edited(&done.text).unwrap().text, done.text);
+    is_complete(result(&done));
 }
 
 #[test]
@@ -208,7 +194,7 @@ fn what_is_added_by_hand_is_a_valid_project_whichever_network_namespace_traefik_
         let yaml = yaml.split("\n      and ").next().unwrap();
         yaml::parse(yaml).unwrap_or_else(|error| panic!("{error}\n{hint}"))
     };
-    let anchored = GERBIL.replace("  gerbil:\n", "  gerbil: &g\n");
+    let anchored = GERBIL.replace("  gerbil:\n", "  gerbil: &g\n") + "x-g: *g\n";
     let hint = refused(&anchored).hint.unwrap();
     let value = lines(&hint);
     assert_eq!(value["services"]["traefik"]["networks"], Value::Null);
@@ -252,7 +238,7 @@ fn a_traefik_whose_swarm_provider_is_on_is_never_given_the_socket_proxy() {
 }
 
 #[test]
-fn which_service_is_traefik_is_told_by_its_image_or_by_name() {
+fn traefik_is_found_by_its_image_or_by_name() {
     let two = "services:\n  a:\n    image: traefik:v3\n  b:\n    image: ghcr.io/x/traefik\n  c:\n    image: traefik/whoami\n";
     let error = refused(two);
     assert_eq!(
@@ -274,17 +260,18 @@ fn which_service_is_traefik_is_told_by_its_image_or_by_name() {
             resolved: &Value::Null,
             others: &[],
             read: &|_| None,
+            overrides: false,
         };
         edit(two, &request)
     };
     let done = ask("b").unwrap();
     assert_eq!(done.traefik, "b");
-    assert!(done.text.contains("    image: registry.test/rollout:1\n"));
+    assert!(result(&done).contains("    image: registry.test/rollout:1\n"));
     assert_eq!(ask("d").unwrap_err().message, "no service d in the file");
 }
 
 #[test]
-fn a_service_that_other_files_add_to_is_refused_and_their_names_are_not_taken_again() {
+fn a_service_that_other_files_add_to_is_refused_and_their_names_are_not_reused() {
     let ask = |other: &str| {
         let request = Request {
             traefik: None,
@@ -293,11 +280,95 @@ fn a_service_that_other_files_add_to_is_refused_and_their_names_are_not_taken_ag
             resolved: &Value::Null,
             others: &[yaml::parse(other).unwrap()],
             read: &|_| None,
+            overrides: false,
         };
         edit(FRAME, &request)
     };
     let error = ask("services: {traefik: {ports: ['80:80']}}").unwrap_err();
     assert!(error.message.contains("from several files"), "{error}");
     let done = ask("networks: {docker-api: }").unwrap();
-    assert!(done.text.contains("rollout-docker-api"), "{}", done.text);
+    assert!(
+        result(&done).contains("rollout-docker-api"),
+        "{}",
+        result(&done)
+    );
+}
+
+const WITH_SOCKET: &str = "services:
+  traefik:
+    image: traefik:v3.7
+    command: --providers.docker
+    environment: [A=b]
+    networks: [front]
+    depends_on: [db]
+    volumes: ['/var/run/docker.sock:/var/run/docker.sock', 'certs:/certs']
+";
+
+fn overridden(others: &[Value], resolved: &Value) -> Edited {
+    let request = Request {
+        traefik: None,
+        image: advice::IMAGE,
+        images: &BTreeMap::new(),
+        resolved,
+        others,
+        read: &|_| None,
+        overrides: true,
+    };
+    edit(WITH_SOCKET, &request).unwrap()
+}
+
+#[test]
+fn an_override_file_has_the_additions_and_replaces_what_compose_would_not_merge() {
+    let done = overridden(&[], &Value::Null);
+    assert_eq!(
+        result(&done),
+        "\
+services:
+  socket-proxy:
+    image: rollout:latest
+    command: [socket-proxy]
+    networks: [docker-api]
+    volumes:
+      - /var/run/docker.sock:/var/run/docker.sock:ro
+      - socket-proxy:/var/lib/rollout
+    read_only: true
+    cap_drop: [ALL]
+    cap_add: [CHOWN, SETGID, SETUID]
+    security_opt: [\"no-new-privileges:true\"]
+    restart: unless-stopped
+  traefik:
+    command: --providers.docker --api.insecure=true
+    environment:
+      DOCKER_HOST: tcp://socket-proxy:2375
+    networks: [docker-api]
+    volumes: !override [\"certs:/certs\"]
+    depends_on:
+      socket-proxy:
+        condition: service_healthy
+
+networks:
+  docker-api:
+    internal: true
+
+volumes:
+  socket-proxy: {}
+"
+    );
+}
+
+#[test]
+fn an_override_file_that_compose_has_merged_is_not_needed_again() {
+    let merged = "services:
+  socket-proxy: {command: [socket-proxy], networks: {docker-api: }}
+  traefik:
+    image: traefik:v3.7
+    command: [--providers.docker, --api.insecure=true]
+    environment: {A: b, DOCKER_HOST: tcp://socket-proxy:2375}
+    networks: {front: , docker-api: }
+    depends_on: {socket-proxy: {condition: service_healthy}}
+";
+    let first = overridden(&[], &Value::Null);
+    let others = [yaml::parse_merged(result(&first)).unwrap()];
+    let done = overridden(&others, &yaml::parse(merged).unwrap());
+    assert_eq!(done.text, None);
 }

@@ -9,11 +9,9 @@ mod summary;
 mod tree;
 mod version;
 
-#[cfg(test)]
-pub use self::static_config::Source;
 pub use self::{
     container::{Holder, Reads, TraefikContainer},
-    static_config::{Given, StaticConfig, Written, arguments, candidates, read},
+    static_config::{Given, Source, StaticConfig, Written, arguments, candidates, read},
     summary::{image_name, looks_like_traefik, tagged_version},
     version::Version,
 };

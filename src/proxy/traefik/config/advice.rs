@@ -1,6 +1,9 @@
 //! What a stack needs so that its traffic can be moved by the socket proxy, in words: the one place that has them.
 
+pub mod edits;
+
 use super::static_config::{Source, StaticConfig, Written};
+use crate::compose::layout;
 
 /// The image that `make image` builds.
 pub const IMAGE: &str = "rollout:latest";
@@ -107,36 +110,6 @@ pub fn command(config: Option<&StaticConfig>) -> Vec<String> {
     [SERVICE.to_owned()].into_iter().chain(only).collect()
 }
 
-/// The socket proxy's service as lines of YAML, two spaces a level; hardened: root only learns the socket's group.
-pub fn service(
-    name: &str,
-    (image, command): (&str, &[String]),
-    socket: &str,
-    network: &str,
-    volume: &str,
-) -> Vec<String> {
-    let mount = format!("{socket}:{SOCKET}:ro");
-    let quote = if mount.contains([' ', '#', '"', '\'', '{', '[']) {
-        "\""
-    } else {
-        ""
-    };
-    vec![
-        format!("{name}:"),
-        format!("  image: {image}"),
-        format!("  command: [{}]", command.join(", ")),
-        "  volumes:".to_owned(),
-        format!("    - {quote}{mount}{quote}"),
-        format!("    - {volume}:{STATE}"),
-        format!("  networks: [{network}]"),
-        "  read_only: true".to_owned(),
-        "  cap_drop: [ALL]".to_owned(),
-        "  cap_add: [CHOWN, SETGID, SETUID]".to_owned(),
-        "  security_opt: [\"no-new-privileges:true\"]".to_owned(),
-        "  restart: unless-stopped".to_owned(),
-    ]
-}
-
 /// What to add to a stack so that its Traefik reads through the socket proxy: the whole of it, as YAML. It is the one
 /// answer of a refusal, of doctor, and of `rollout init` where that cannot edit the file.
 pub fn how_to_add(image: &str, reader: &Reader<'_>) -> String {
@@ -225,13 +198,25 @@ fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
             "    {name}: # beside what is there: Traefik is in its network namespace\n      {networks}\n"
         );
     }
-    let made = (image, &self::command(reader.config)[..]);
-    let service = service(SERVICE, made, SOCKET, NETWORK, SERVICE);
+    let service = added(image, reader.config);
     text.extend(service.iter().map(|line| format!("    {line}\n")));
     text +=
         &format!("  networks: {{ {NETWORK}: {{ internal: true }} }}\n  volumes: {{ {SERVICE}: }}");
     let text: Vec<String> = text.lines().map(|line| format!("    {line}")).collect();
     (text.join("\n"), in_file)
+}
+
+/// The socket proxy's service as lines.
+fn added(image: &str, config: Option<&StaticConfig>) -> Vec<String> {
+    let proxy = edits::SocketProxy {
+        service: SERVICE,
+        network: NETWORK,
+        volume: SERVICE,
+        image,
+        command: &command(config),
+        socket: SOCKET,
+    };
+    layout::lines(SERVICE, &proxy.service(), 2)
 }
 
 /// Both providers of a Traefik would read at the address of the socket proxy, and it passes none of Swarm's reads.
