@@ -111,8 +111,10 @@ mod tests {
             add(&["services", "t", "networks"], &["n"]),
         ];
         let check = |old: &str, new: &str| check_resolved(&yaml(old), &yaml(new), &edits);
-        let old = "services: {t: {image: x, volumes: [{source: /s, target: /s}], networks: {default: }}}";
-        let new = "services: {t: {image: x, environment: {A: 1}, networks: {n: {}}}, p: {image: x}}";
+        let old =
+            "services: {t: {image: x, volumes: [{source: /s, target: /s}], networks: {default: }}}";
+        let new =
+            "services: {t: {image: x, environment: {A: 1}, networks: {n: {}}}, p: {image: x}}";
         assert_eq!(check(old, new), Ok(()));
         let more = new.replace("A: 1", "A: 1, B: 2");
         let said = check(old, &more).unwrap_err();
