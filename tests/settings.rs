@@ -34,7 +34,8 @@ async fn a_flag_wins_over_the_service_and_the_service_over_a_variable() {
 async fn the_log_goes_to_standard_error_when_it_is_asked_for() {
     let mut stack = Stack::usual("    ports: ['127.0.0.1:9:80']\n");
     let quiet = stack.rollout(&["web"]).await;
-    assert_eq!(quiet.code(2).text.lines().count(), 2, "{}", quiet.text);
+    let quiet = &quiet.code(2).text;
+    assert_eq!(quiet.lines().count(), 3, "{quiet}");
     let once = stack.rollout(&["-v", "web"]).await.text;
     assert!(
         once.contains(" INFO rollout::compose: running command="),

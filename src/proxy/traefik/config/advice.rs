@@ -2,8 +2,10 @@
 
 pub mod edits;
 
-use super::static_config::{Source, StaticConfig, Written};
-use crate::compose::layout;
+use serde_json::Value;
+
+use super::static_config::{Source, StaticConfig};
+use crate::compose::{edits::Edit, layout};
 
 /// The image that `make image` builds.
 pub const IMAGE: &str = "rollout:latest";
@@ -80,6 +82,14 @@ impl Reader<'_> {
             .map_or(&Source::Command, |config| &config.source)
     }
 
+    /// The service whose network namespace Traefik is in.
+    fn holder(&self) -> Option<&str> {
+        match self.namespace {
+            Namespace::Service(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The endpoint that an old release is given already; given twice, an option is an error.
     fn other_endpoint(&self) -> Option<&str> {
         let docker = self.config?.docker.as_ref()?;
@@ -143,80 +153,77 @@ fn whole(image: &str, reader: &Reader<'_>, add: &str) -> String {
     )
 }
 
-/// The lines of YAML, as far in as what follows a refusal, and in words what is written elsewhere.
+/// The lines of YAML, indented as part of a hint, and in words what no edit of the Compose file can do.
 fn lines(image: &str, reader: &Reader<'_>) -> (String, String) {
-    let mut environment = Vec::new();
-    let mut command = Vec::new();
-    let mut in_file = String::new();
-    let is_off = reader.config.is_none_or(|config| config.api.is_none());
-    let mut options: Vec<String> = is_off.then(|| API.to_owned()).into_iter().collect();
-    match (reader.heeds_docker_host, reader.other_endpoint()) {
-        (true, _) => environment.push(format!("DOCKER_HOST: \"{}\"", address(SERVICE))),
-        (false, Some(other)) => {
-            in_file += &format!(
-                "\n      and put {} in the place of {other}",
-                address(SERVICE)
-            );
-        }
-        (false, None) => options.insert(0, endpoint(SERVICE)),
+    let name = reader.service;
+    let (edits, words) = edits_of(reader);
+    let mut file = Value::Null;
+    for edit in edits {
+        // Every edit fits into an empty file.
+        let _ = edit.make(&mut file);
     }
-    for option in &options {
-        match reader.source().written(option) {
-            Written::Argument(argument) => command.push(argument),
-            Written::Variable(name, value) => environment.push(format!("{name}: \"{value}\"")),
-            Written::InFile(what) => in_file += &format!("\n      and {what}"),
-        }
+    let services = [
+        (name, "do not publish the port of its API"),
+        (
+            reader.holder().unwrap_or_default(),
+            "Traefik is in its network namespace",
+        ),
+    ];
+    let mut text = "services:\n".to_owned();
+    for (name, why) in services {
+        let Some(keys) = file["services"][name].as_object() else {
+            continue;
+        };
+        text += &format!("  {name}: # beside what is there; {why}\n");
+        let keys = layout::entries(keys).into_iter();
+        text.extend(keys.map(|(key, value)| format!("    {key}: {}\n", layout::flow(value))));
     }
-    let mut traefik = Vec::new();
-    if !environment.is_empty() {
-        traefik.push(format!("environment: {{ {} }}", environment.join(", ")));
-    }
-    if !command.is_empty() {
-        traefik.push(format!("command: [{}]", command.join(", ")));
-    }
-    let networks = format!("networks: [default, {NETWORK}]");
-    let mut holder = None;
-    match reader.namespace {
-        Namespace::Service(name) => holder = Some(name),
-        Namespace::Container(name) => {
-            in_file += &format!(
-                "\n      and put {name}, whose network namespace Traefik is in, into the network {NETWORK}"
-            );
-        }
-        Namespace::Own | Namespace::Host => traefik.push(networks.clone()),
-    }
-    traefik.push(format!(
-        "depends_on: {{ {SERVICE}: {{ condition: service_healthy }} }}"
-    ));
-    let mut text = format!(
-        "  services:\n    {}: # beside what is there; do not publish the port of its API\n",
-        reader.service
-    );
-    text.extend(traefik.iter().map(|line| format!("      {line}\n")));
-    if let Some(name) = holder {
-        text += &format!(
-            "    {name}: # beside what is there: Traefik is in its network namespace\n      {networks}\n"
-        );
-    }
-    let service = added(image, reader.config);
-    text.extend(service.iter().map(|line| format!("    {line}\n")));
-    text +=
-        &format!("  networks: {{ {NETWORK}: {{ internal: true }} }}\n  volumes: {{ {SERVICE}: }}");
-    let text: Vec<String> = text.lines().map(|line| format!("    {line}")).collect();
-    (text.join("\n"), in_file)
-}
-
-/// The socket proxy's service as lines.
-fn added(image: &str, config: Option<&StaticConfig>) -> Vec<String> {
     let proxy = edits::SocketProxy {
         service: SERVICE,
         network: NETWORK,
         volume: SERVICE,
         image,
-        command: &command(config),
+        command: &command(reader.config),
         socket: SOCKET,
     };
-    layout::lines(SERVICE, &proxy.service(), 2)
+    let service = layout::lines(SERVICE, &proxy.service(), 2);
+    text.extend(service.iter().map(|line| format!("  {line}\n")));
+    text += &format!("networks: {{ {NETWORK}: {{ internal: true }} }}\nvolumes: {{ {SERVICE}: }}");
+    let lines = text.lines().map(|line| format!("      {line}"));
+    let words = words.iter().map(|own| format!("\n      and {own}"));
+    (lines.collect::<Vec<_>>().join("\n"), words.collect())
+}
+
+/// The edits of Traefik's service and of the one that has its networks, and in words what no edit can do.
+fn edits_of(reader: &Reader<'_>) -> (Vec<Edit>, Vec<String>) {
+    let name = reader.service;
+    let (mut edits, mut words) = (Vec::new(), Vec::new());
+    let is_off = reader.config.is_none_or(|config| config.api.is_none());
+    let mut options: Vec<String> = is_off.then(|| API.to_owned()).into_iter().collect();
+    match (reader.heeds_docker_host, reader.other_endpoint()) {
+        (true, _) => edits.push(edits::reads(name, SERVICE)),
+        (false, Some(other)) => {
+            words.push(format!("put {} in the place of {other}", address(SERVICE)));
+        }
+        (false, None) => options.insert(0, endpoint(SERVICE)),
+    }
+    for option in &options {
+        match edits::option(name, reader.source(), option) {
+            Ok(edit) => edits.push(edit),
+            Err(what) => words.push(what),
+        }
+    }
+    match reader.namespace {
+        Namespace::Container(name) => words.push(format!(
+            "put {name}, whose network namespace Traefik is in, into the network {NETWORK}"
+        )),
+        _ => {
+            let holder = reader.holder().unwrap_or(name);
+            edits.push(edits::joins(holder, &Value::Null, NETWORK));
+        }
+    }
+    edits.push(edits::waits(name, SERVICE));
+    (edits, words)
 }
 
 /// Both providers of a Traefik would read at the address of the socket proxy, and it passes none of Swarm's reads.
