@@ -242,6 +242,10 @@ fn print_result(args: &InitArgs, events: &Events, file: &ComposeFile, edited: &E
     }
     print(diff.as_bytes());
     let by_hand = &edited.by_hand[..];
+    let write = match args.overrides {
+        true => "rollout init --override --write",
+        false => "rollout init --write",
+    };
     let commands = NEXT.map(|(command, why)| format!("{command:<22}# {why}"));
     let next = [by_hand, &commands].concat();
     events.notice(match (changed, args.write, by_hand.is_empty()) {
@@ -250,10 +254,10 @@ fn print_result(args: &InitArgs, events: &Events, file: &ComposeFile, edited: &E
         }
         (false, _, false) => format!("{name} needs no edit; next:\n{}", numbered(&next)),
         (true, false, true) => {
-            "Nothing written. `rollout init --write` applies this diff".to_owned()
+            format!("Nothing written. `{write}` applies this diff")
         }
         (true, false, false) => format!(
-            "Nothing written. `rollout init --write` applies this diff; then:\n{}",
+            "Nothing written. `{write}` applies this diff; then:\n{}",
             numbered(by_hand)
         ),
         (true, true, _) => format!("{name} is written; next:\n{}", numbered(&next)),

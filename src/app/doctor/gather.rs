@@ -28,10 +28,10 @@ use crate::{
     state::lock,
 };
 
-/// Where programs are that could ask for a page.
+/// The usual paths of programs that can request a page.
 const PROGRAMS: [&str; 4] = ["/usr/bin/wget", "/bin/wget", "/usr/bin/curl", "/bin/curl"];
 
-/// Asks the engine, Compose's project, and every Traefik in front of the services that were named, or of all.
+/// Asks the engine, Compose's project, and every Traefik in front of the named services, or of all services.
 pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
     let Opened {
         engine,
@@ -45,7 +45,7 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
             named.collect::<Result<_>>()?
         }
     };
-    // What a rollout would say by the way is a finding here.
+    // The notices of a rollout are findings here.
     let silent = Events::new(Vec::new());
     let run = opened.run(&silent);
     let mut landscape = Landscape::read(engine, &project.name).await?;
@@ -113,7 +113,7 @@ impl Fronts {
     }
 }
 
-/// The networks of replicas, those of a namespace that they share among them.
+/// The networks of replicas, including those of a shared namespace.
 fn shared_networks(landscape: &Landscape, olds: &[Replica]) -> Vec<String> {
     let is = |own: &&ContainerSummary| olds.iter().any(|old| own.id.as_ref() == Some(&old.id.0));
     let own = landscape.running.iter().filter(is);
@@ -214,7 +214,7 @@ async fn service_facts(
     })
 }
 
-/// By its containers, and, where none runs, by what the file says.
+/// Judged by its containers; if none runs, by the file.
 fn part(context: &ServiceContext<'_>, fronts: &Fronts, found: &[SocketProxy]) -> Option<Part> {
     let is_old = |id: &str| context.olds.iter().any(|old| old.id.0 == id);
     let is_proxy = found.iter().any(|own| is_old(&own.control.container));
@@ -225,7 +225,7 @@ fn part(context: &ServiceContext<'_>, fronts: &Fronts, found: &[SocketProxy]) ->
     }
 }
 
-/// Looked for only where there is no health check.
+/// Searched only if there is no health check.
 async fn programs(engine: &Engine, olds: &[Replica]) -> Option<Vec<String>> {
     let mut olds = olds.iter();
     let runs = olds.find(|old| old.run == Run::Running && old.check.is_none())?;
