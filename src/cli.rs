@@ -91,7 +91,7 @@ pub enum Command {
         words: Vec<String>,
     },
     /// Write the man pages of all commands and topics
-    #[command(hide = true)]
+    #[command(hide = true, name = "write-man-pages")]
     Man { directory: PathBuf },
     /// What runs inside a replica's network namespace
     #[command(hide = true, subcommand)]
@@ -271,7 +271,13 @@ pub fn command() -> clap::Command {
     });
     let target = TargetArgs::augment_args(clap::Command::new("target"));
     let hidden: Vec<_> = target.get_arguments().cloned().collect();
-    for name in ["socket-proxy", "completions", "help", "man", "namespace"] {
+    for name in [
+        "socket-proxy",
+        "completions",
+        "help",
+        "write-man-pages",
+        "namespace",
+    ] {
         let hidden = hidden.iter().cloned().map(|argument| argument.hide(true));
         command = command.mut_subcommand(name, |own| own.args(hidden));
     }

@@ -1,4 +1,4 @@
-//! `rollout man DIR`: a man page of each command (section 1) and each topic (section 7).
+//! `rollout write-man-pages DIR`: a man page of each command (section 1) and each topic (section 7).
 
 use std::{fs, io, path::Path};
 

@@ -13,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use self::watchers::start_watchers;
 use super::World;
@@ -35,6 +35,8 @@ use crate::{
 /// The time beyond `--stable` that a wait leaves for the gates; without it the shortest waits could never succeed.
 const MARGIN: Duration = Duration::from_secs(2);
 
+/// The longest wait for a log: a rollback does not wait for a slow log driver.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// Waits longer than this are announced.
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(3);
 
@@ -119,7 +121,9 @@ impl World for Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let (engine, sets) = (self.run.engine, Sets::of(desired, observed));
-        if matches!(desired.goal, Goal::Undo(Reason::Failed(_))) && self.memory.logs.is_empty() {
+        let removes = matches!(step, Step::Stop { .. } | Step::Remove { .. });
+        let failed = matches!(desired.goal, Goal::Undo(Reason::Failed(_)));
+        if removes && failed && self.memory.logs.is_empty() {
             let failed = |new: &&&Replica| !new.serves() || new.restarts > 0;
             self.keep_logs(sets.new.iter().find(failed).copied()).await;
         }
@@ -265,7 +269,8 @@ impl Live<'_> {
     /// A rollback removes the container, and its log with it.
     async fn keep_logs(&mut self, failed: Option<&Replica>) {
         if let Some(failed) = failed {
-            self.memory.logs = self.run.engine.last_lines(&failed.id).await;
+            let lines = timeout(LOG_PATIENCE, self.run.engine.last_lines(&failed.id));
+            self.memory.logs = lines.await.unwrap_or_default();
         }
     }
 }

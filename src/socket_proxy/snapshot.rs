@@ -97,9 +97,12 @@ impl Snapshots {
         self.connections.remove(&connection);
     }
 
-    /// An event stream has begun.
+    /// An event stream has begun. Its container is looked up anew: a stream of a container that had the address before can
+    /// still look open.
     pub fn stream_opened(&mut self, reader: &Reader) {
-        self.entry(reader).streams += 1;
+        let entry = self.entry(reader);
+        entry.streams += 1;
+        entry.container = None;
     }
 
     /// An event stream has ended.
@@ -266,6 +269,11 @@ mod tests {
         snapshots.stream_closed(&traefik);
         assert_eq!(snapshots.readers()[0].container, None);
         snapshots.stream_opened(&traefik);
+        assert!(snapshots.has_unknown());
+        // A second stream can be another container's, while the first one still looks open.
+        snapshots.identify(&owners);
+        snapshots.stream_opened(&traefik);
+        snapshots.stream_closed(&traefik);
         assert!(snapshots.has_unknown());
     }
 

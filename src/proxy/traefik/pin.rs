@@ -242,6 +242,8 @@ impl Router for Pin {
         self.refuse_newer()?;
         // A pin does not hide the new replicas' labels from Docker's provider: what they take away goes as they start.
         let notice = self.instances.note_others(&claim.rollout).await;
+        // Before the write: one that fails may have been done all the same.
+        self.instances.expire();
         let is_new = |own: &&Replica| own.rollout.as_ref() == Some(&claim.rollout);
         let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);
         let name = self.file_name();
@@ -270,7 +272,6 @@ impl Router for Pin {
             place.directory.write(&name, &file.text()?).await?;
             place.file = Some(file);
         }
-        self.instances.expire();
         Ok(notice)
     }
 

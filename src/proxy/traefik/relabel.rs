@@ -132,8 +132,9 @@ impl Router for Relabel {
         if claim.phase == Phase::Committed {
             notice = self.instances.note_others(&claim.rollout).await;
         }
-        self.write(claim).await?;
+        // Before the write: one that fails may have been done all the same.
         self.instances.expire();
+        self.write(claim).await?;
         Ok(notice)
     }
 
