@@ -17,7 +17,6 @@ pub struct RunContext<'a> {
     pub engine: &'a Engine,
     pub compose: &'a Compose,
     pub project: &'a Project,
-    /// Events of the service.
     pub events: &'a Events,
     /// The recorded revision that an undo restores.
     pub back: Option<&'a Revision>,

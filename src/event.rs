@@ -152,7 +152,6 @@ pub enum Event {
     Failed {
         /// One line.
         message: String,
-        /// The exit code.
         code: u8,
         hint: Option<String>,
         /// The failing container's last lines.

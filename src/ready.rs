@@ -45,7 +45,6 @@ pub struct Probe {
     pub http: Option<String>,
     /// The proxy's own health checks.
     pub checks: Vec<Check>,
-    /// The proxy's name.
     pub proxy: &'static str,
 }
 

@@ -19,7 +19,6 @@ const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
 
 pub struct Finished {
     pub status: ExitStatus,
-    /// Standard output.
     pub output: String,
     /// The lines of standard error.
     pub errors: Vec<String>,

@@ -23,7 +23,6 @@ const API_PORTS: [u16; 4] = [8080, 8099, 8199, 8299];
 /// The entrypoint of the insecure API.
 const INTERNAL: &str = "traefik";
 
-/// What a project lacks.
 pub struct Needs {
     pub edits: Vec<Edit>,
     /// What is left to a person, a line each.

@@ -8,7 +8,6 @@ use crate::{
 
 /// A container, the replicas of its service, and the overlay before and after the change.
 pub struct Remarks<'a> {
-    /// The container.
     pub target: &'a Replica,
     /// Its Compose service, where it has one.
     pub service: Option<&'a String>,

@@ -22,7 +22,6 @@ use crate::{
 pub(super) struct Begun<'a> {
     settled: Settled<'a>,
     fetched: Fetched,
-    /// Events of the rollout.
     events: Events,
     rollout: RolloutId,
     intent: Intent,

@@ -19,7 +19,6 @@ use crate::overlay::control;
 
 pub struct Daemon {
     pub engine: Engine,
-    /// The overlay.
     pub store: Store,
     /// The readers, and the generation that each one sees.
     pub snapshots: Mutex<Snapshots>,

@@ -57,7 +57,6 @@ pub struct Pin {
     places: Vec<Watched>,
 }
 
-/// One directory.
 struct Watched {
     directory: Directory,
     reach: Reach,

@@ -17,7 +17,6 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Where it leads.
 #[derive(Clone)]
 struct End {
     engine: Engine,

@@ -41,7 +41,6 @@ pub struct Instances<T> {
     others: Others,
 }
 
-/// One Traefik.
 pub struct Instance<T> {
     pub api: Arc<Api>,
     pub note: T,
