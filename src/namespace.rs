@@ -34,7 +34,7 @@ use std::time::Duration;
 use check::Check;
 use traffic::RoutedPort;
 
-/// The version of the helper's arguments and lines. The image that contains this program has it as a label.
+/// The version of the helper's protocol: its arguments and its output lines. It is also a label of this program's image.
 pub const PROTOCOL: &str = "2";
 
 /// What the helper does. The CLI gives the options, never a person.

@@ -1,4 +1,5 @@
-//! What moves the traffic: one trait, and an implementation for each kind of proxy.
+//! What moves the traffic: a driver for each kind of proxy finds a router for a service. A new proxy is one file that
+//! implements `Driver`, `Router` and `LabelRules`, and one arm in `detect`.
 
 pub mod agree;
 pub mod detect;

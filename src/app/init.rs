@@ -199,7 +199,7 @@ fn paths(invocation: &Invocation) -> Result<(Vec<PathBuf>, bool)> {
     let paths = files(invocation, &here, &listed, &separator);
     if paths.is_empty() {
         return Err(Error::refused("there is no Compose file here")
-            .hint("name one with -f FILE, or begin with compose-examples/quickstart"));
+            .hint("name one with -f FILE, or start from the example compose-examples/quickstart in rollout's repository"));
     }
     let is_listed = !invocation.files.is_empty() || !listed.is_empty();
     Ok((paths, is_listed))

@@ -21,7 +21,7 @@ const SELDOM: Duration = Duration::from_secs(120);
 const SLOW: Duration = Duration::from_secs(10);
 /// With a shorter time, Docker gives up on a replica that starts slowly.
 const HASTY: Duration = Duration::from_secs(5);
-/// With a longer interval, a rollout runs the same command itself, more often.
+/// If a check's interval is longer than this, a rollout also runs its command itself, more often.
 const EARLY: Duration = crate::ready::RARE;
 
 /// A check as Docker runs it: the file overrides the image, which overrides Docker's defaults.
@@ -158,7 +158,7 @@ fn times(service: &ServiceFacts) -> Option<Times> {
     (tested && !own.disabled).then(|| merged(own, &image))
 }
 
-/// Docker's defaults: moby's `daemon/health.go`.
+/// The file's values, then the image's, then Docker's defaults (moby, `daemon/health.go`).
 fn merged(own: &Healthcheck, image: &HealthConfig) -> Times {
     let nanos = |value: Option<i64>| {
         let nanos = u64::try_from(value?).ok().filter(|nanos| *nanos > 0);

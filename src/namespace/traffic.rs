@@ -17,7 +17,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Its name on a command line.
+    /// Its name in the helper's arguments.
     pub fn word(self) -> &'static str {
         match self {
             Self::Http1 => "http1",

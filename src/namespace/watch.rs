@@ -15,7 +15,7 @@ use super::traffic::{Protocol, Traffic};
 
 /// The shortest pause between two looks that were not asked for.
 const SHORT: Duration = Duration::from_millis(5);
-/// The pause if packets are captured and the replica is busy, or neither.
+/// The pause if packets are captured and the replica is busy, or if they are not captured and it is idle.
 const MEDIUM: Duration = Duration::from_millis(20);
 /// The pause if packets are captured and the replica is idle.
 const LONG: Duration = Duration::from_millis(100);

@@ -18,7 +18,7 @@ pub enum Match {
     Id(String),
     /// Every container with this label in Docker itself, future ones too.
     Label {
-        /// A whole label key.
+        /// The full key, not a prefix.
         key: String,
         value: String,
     },

@@ -181,7 +181,7 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Only the new replicas are left to serve, although no cutover was requested.
+    /// Cuts over early if only new replicas are left to serve.
     fn take_over(&self) -> Next {
         if self.old_serves() || self.new.is_empty() {
             return Next::Undo(self.changed_externally());
@@ -309,6 +309,7 @@ impl<'a> Rollout<'a> {
         (missing && back).then(|| self.changed_externally())
     }
 
+    /// Old replicas may be stopped from here on: the proxy has confirmed the new ones, and the bake is over.
     fn retire(&self) -> Next {
         let none_serves = !self.new.iter().any(|new| new.serves());
         if self.desired.goal == Goal::Roll && none_serves && !self.old.is_empty() {

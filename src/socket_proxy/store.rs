@@ -71,7 +71,7 @@ impl Store {
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
                 return Err(Error::needs_person(message).hint(
-                    "make the state directory readable for the user that the socket proxy runs as; with cap_drop: [ALL], add cap_add: [CHOWN, SETGID, SETUID]",
+                    "make the state directory readable by the user that the socket proxy runs as; if the service has cap_drop: [ALL], add cap_add: [CHOWN, SETGID, SETUID]",
                 ));
             }
         };

@@ -169,7 +169,7 @@ impl<'a> File<'a> {
         }
     }
 
-    /// Routers that only the other version has would lead to its containers, or to both sets.
+    /// Covers routers that only the other version has: uncovered, they would lead to its containers, or to both sets.
     fn mask(&mut self, live: &References<'_>) -> Result<()> {
         let (shown, other) = (self.pinned.shown, self.pinned.other);
         let others = self.references(other, OTHERS);

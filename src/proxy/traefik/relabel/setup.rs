@@ -117,9 +117,9 @@ fn no_traefik(service: &str) -> Error {
         "no Traefik on this engine reads the labels of {service}: none shares a network with it"
     ))
     .hint(format!(
-        "where a Traefik elsewhere reads them (another host, traefik-kop), --proxy none rolls on health alone, with both \
-         versions reachable for a while, and --strategy recreate stops the old version first; otherwise start Traefik, \
-         and put it and {service} into one network"
+        "start Traefik, and put it and {service} into one network; if a Traefik on another host reads the labels \
+         (traefik-kop), --proxy none rolls on health alone, with both versions reachable for a while, and --strategy \
+         recreate stops the old version first"
     ))
 }
 
