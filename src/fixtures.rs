@@ -1,9 +1,16 @@
-//! For tests: what version 0.1.0 has written, and what the planner makes of its claims.
+//! For tests: labels, what version 0.1.0 has written, and what the planner makes of its claims.
 
 use crate::{
     model::{Claim, Goal, Health, Observed, Phase, Replica, RolloutId, Run},
+    overlay::Labels,
     plan::{simulator, unfinished},
 };
+
+/// Labels from pairs of key and value.
+pub fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    pairs.iter().map(own).collect()
+}
 
 /// The rollout that the files are about.
 pub const ROLLOUT: &str = "r1a196fb1600-973756";

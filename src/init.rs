@@ -21,7 +21,7 @@ use crate::{
     yaml,
 };
 
-/// Everything besides the text.
+/// Everything but the text.
 pub struct Request<'a> {
     /// Traefik's service; if it is not named, the one whose image is called so.
     pub traefik: Option<&'a str>,

@@ -153,7 +153,7 @@ impl Drop for Group {
 mod tests {
     use std::time::Duration;
 
-    use testbed::eventually;
+    use testbed::{eventually, has_ended};
 
     use super::*;
 
@@ -195,17 +195,7 @@ mod tests {
         .await;
         running.abort();
         let _ = running.await;
-        let stat = format!("/proc/{}/stat", child.trim());
-        eventually("the child has ended", limit, async || {
-            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-            // A process that has ended may not be reaped yet.
-            if stat.is_empty() || stat.contains(" Z ") {
-                Ok(())
-            } else {
-                Err(stat)
-            }
-        })
-        .await;
+        has_ended(child.trim()).await;
     }
 
     #[tokio::test]

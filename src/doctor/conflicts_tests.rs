@@ -1,15 +1,7 @@
 //! Labels that differ, and the names that keep them apart.
 
 use super::*;
-use crate::doctor::testing;
-
-fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let own = |text: &str| text.to_owned();
-    pairs
-        .iter()
-        .map(|(key, value)| (own(key), own(value)))
-        .collect()
-}
+use crate::{doctor::testing, fixtures::labels};
 
 fn service(new: &[(&str, &str)], old: &[(&str, &str)]) -> ServiceFacts {
     let mut service = testing::service("web");

@@ -136,10 +136,8 @@ fn not_started(error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
-    use testbed::eventually;
+    use testbed::has_ended;
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
     use super::*;
@@ -198,20 +196,10 @@ mod tests {
         stream.write_all(b"go\n").await.unwrap();
         let mut pid = String::new();
         stream.read_line(&mut pid).await.unwrap();
-        let pid: u32 = pid.trim().parse().unwrap();
-        let stat = format!("/proc/{pid}/stat");
-        assert!(std::fs::exists(&stat).unwrap());
+        let pid = pid.trim();
+        assert!(std::fs::exists(format!("/proc/{pid}/stat")).unwrap());
         drop(stream);
-        eventually("docker has ended", Duration::from_secs(5), async || {
-            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-            // A process that has ended may not be reaped yet.
-            if stat.is_empty() || stat.contains(" Z ") {
-                Ok(())
-            } else {
-                Err(stat)
-            }
-        })
-        .await;
+        has_ended(pid).await;
     }
 
     #[tokio::test]

@@ -122,19 +122,13 @@ fn hidden(overlay: &Overlay, replica: &Replica) -> bool {
 mod tests {
     use super::*;
     use crate::{
+        fixtures::labels,
         model::Run,
         overlay::{Claim, Match, Rule},
         plan::simulator::replica,
     };
 
     const RULE: &str = "traefik.http.routers.web.rule";
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
 
     fn web(id: &str) -> Replica {
         Replica {

@@ -76,14 +76,10 @@ pub fn admits(wanted: &[Wanted], labels: &Labels) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::labels;
 
     fn only(wanted: &[&str]) -> Vec<Wanted> {
         wanted.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        pairs.iter().map(own).collect()
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Snapshots {
         self.connections.remove(&connection);
     }
 
-    /// An event stream has begun. Its container is looked up anew: a stream of a container that had the address before can
+    /// An event stream has begun. Its container is looked up again: a stream of a container that had the address before can
     /// still look open.
     pub fn stream_opened(&mut self, reader: &Reader) {
         let entry = self.entry(reader);

@@ -91,7 +91,7 @@ impl Live<'_> {
         };
         let looks = tokio::select! {
             looks = agree(&mut *self.proxy, &question, &limits) => looks,
-            // A replica that fails changes the plan to confirm; the planner decides anew.
+            // A replica that fails changes the plan to confirm; the planner decides again.
             () = failed => return Ok(()),
         };
         if looks.has_stood {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{super::*, FRAME, edited, edited_with, holds, is_complete, refused, result};
+use super::{super::*, FRAME, SERVICE, edited, edited_with, holds, is_complete, refused, result};
 
 #[test]
 fn the_api_is_put_where_it_is_not_published() {
@@ -322,21 +322,9 @@ fn an_override_file_has_the_additions_and_replaces_what_compose_would_not_merge(
     let done = overridden(&[], &Value::Null);
     assert_eq!(
         result(&done),
-        "\
-services:
-  socket-proxy:
-    image: rollout:latest
-    command: [socket-proxy]
-    networks: [docker-api]
-    volumes:
-      - /var/run/docker.sock:/var/run/docker.sock:ro
-      - socket-proxy:/var/lib/rollout
-    read_only: true
-    cap_drop: [ALL]
-    cap_add: [CHOWN, SETGID, SETUID]
-    security_opt: [\"no-new-privileges:true\"]
-    restart: unless-stopped
-  traefik:
+        format!(
+            "services:
+{SERVICE}  traefik:
     command: --providers.docker --api.insecure=true
     environment:
       DOCKER_HOST: tcp://socket-proxy:2375
@@ -351,8 +339,9 @@ networks:
     internal: true
 
 volumes:
-  socket-proxy: {}
+  socket-proxy: {{}}
 "
+        )
     );
 }
 

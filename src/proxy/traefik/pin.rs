@@ -241,7 +241,7 @@ impl Router for Pin {
         self.refuse_newer()?;
         // A pin does not hide the new replicas' labels from Docker's provider: what they take away goes as they start.
         let notice = self.instances.note_others(&claim.rollout).await;
-        // Before the write: one that fails may have been done all the same.
+        // Before the write: one that reports a failure may have taken effect.
         self.instances.expire();
         let is_new = |own: &&Replica| own.rollout.as_ref() == Some(&claim.rollout);
         let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);

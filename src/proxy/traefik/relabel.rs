@@ -132,7 +132,7 @@ impl Router for Relabel {
         if claim.phase == Phase::Committed {
             notice = self.instances.note_others(&claim.rollout).await;
         }
-        // Before the write: one that fails may have been done all the same.
+        // Before the write: one that reports a failure may have taken effect.
         self.instances.expire();
         self.write(claim).await?;
         Ok(notice)

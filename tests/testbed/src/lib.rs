@@ -21,7 +21,7 @@ pub use project::{Container, Project};
 pub use replica::Replica;
 pub use run::{Run, Running};
 pub use stack::{ROLL, Stack, USUAL, by_pin};
-pub use wait::eventually;
+pub use wait::{eventually, has_ended};
 
 use std::{
     net::{Ipv4Addr, TcpListener},

@@ -21,3 +21,22 @@ pub async fn eventually<T, E: Debug>(
         }
     }
 }
+
+/// Waits for the end of a process of this machine, 5 s at most.
+pub async fn has_ended(pid: &str) {
+    let stat = format!("/proc/{pid}/stat");
+    eventually(
+        "the process has ended",
+        Duration::from_secs(5),
+        async || {
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            // A process that has ended may not be reaped yet.
+            if stat.is_empty() || stat.contains(" Z ") {
+                Ok(())
+            } else {
+                Err(stat)
+            }
+        },
+    )
+    .await;
+}

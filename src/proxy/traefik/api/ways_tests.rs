@@ -3,24 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::arbitrary::mutated_text;
-use crate::proxy::traefik::config::{Given, read};
+use crate::{arbitrary::mutated_text, fixtures::labels};
 
 fn config(line: &str) -> StaticConfig {
-    let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-    read(Given {
-        arguments: &arguments,
-        ..Given::default()
-    })
-    .unwrap()
-}
-
-fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let own = |text: &str| text.to_owned();
-    pairs
-        .iter()
-        .map(|(key, value)| (own(key), own(value)))
-        .collect()
+    StaticConfig::of_arguments(line)
 }
 
 /// `http 80 host /base (router)` each.

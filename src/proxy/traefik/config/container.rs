@@ -140,7 +140,7 @@ impl TraefikContainer {
         found.map(|own| own.control.name.clone())
     }
 
-    /// Whether `DOCKER_HOST` says where to read, which this version does not heed.
+    /// Whether `DOCKER_HOST` gives the endpoint, which this version ignores.
     pub fn ignores_docker_host(&self) -> bool {
         docker_host(environment(&self.inspect)).is_some()
             && self.version.is_some_and(|own| !own.heeds_docker_host())

@@ -170,6 +170,19 @@ pub fn arguments(command: &[String]) -> Vec<String> {
     unfolded.get(first..).unwrap_or_default().to_vec()
 }
 
+#[cfg(test)]
+impl StaticConfig {
+    /// From the arguments in one line.
+    pub fn of_arguments(line: &str) -> Self {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let given = Given {
+            arguments: &arguments,
+            ..Given::default()
+        };
+        read(given).unwrap()
+    }
+}
+
 /// Reads what a container gives; an error, one line, where the file cannot be read as what its name says.
 pub fn read(given: Given<'_>) -> Result<StaticConfig, String> {
     let (source, tree) = match given.file {

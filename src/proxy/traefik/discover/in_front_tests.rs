@@ -14,14 +14,6 @@ use crate::{
 };
 
 fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
-    let arguments: Vec<String> = format!("--providers.docker {options}")
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    let given = Given {
-        arguments: &arguments,
-        ..Given::default()
-    };
     let networks = networks
         .iter()
         .map(|name| ((*name).to_owned(), EndpointSettings::default()));
@@ -37,7 +29,7 @@ fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
             network_settings: Some(settings),
             ..Default::default()
         },
-        config: read(given).unwrap(),
+        config: StaticConfig::of_arguments(&format!("--providers.docker {options}")),
         unread: None,
         reads: Reads::Socket("/var/run/docker.sock".to_owned()),
         version: None,

@@ -77,18 +77,11 @@ impl fmt::Display for LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::traefik::config::{Given, read};
+    use crate::{fixtures::labels, proxy::traefik::config::StaticConfig};
 
     fn docker(options: &str) -> Docker {
-        let arguments: Vec<String> = format!("--providers.docker {options}")
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect();
-        let given = Given {
-            arguments: &arguments,
-            ..Given::default()
-        };
-        read(given).unwrap().docker.unwrap()
+        let config = StaticConfig::of_arguments(&format!("--providers.docker {options}"));
+        config.docker.unwrap()
     }
 
     #[test]
@@ -104,14 +97,6 @@ mod tests {
         ] {
             assert_eq!(left_out(&closed, &labels(&[(key, "true")])), out, "{key}");
         }
-    }
-
-    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let own = |text: &str| text.to_owned();
-        pairs
-            .iter()
-            .map(|(key, value)| (own(key), own(value)))
-            .collect()
     }
 
     #[test]
