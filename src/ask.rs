@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use crate::{
-    engine::{Engine, own_labels},
+    docker::engine::{Engine, own_labels},
     error::{Error, Result},
     model::ServiceKey,
 };

@@ -35,8 +35,7 @@ pub use project::*;
 use reason::{Which, reason};
 
 use crate::{
-    docker_http::Upstream,
-    endpoint::Forward,
+    docker::{endpoint::Forward, http::Upstream},
     error::{Error, Result},
     model::ContainerId,
 };

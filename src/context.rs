@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     compose::{Compose, Project, Service},
-    engine::{Engine, Image, shared::Joined},
+    docker::engine::{Engine, Image, shared::Joined},
     event::Events,
     model::{Replica, ServiceKey, label},
     settings::Settings,

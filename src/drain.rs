@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    engine::{Engine, Session},
+    docker::engine::{Engine, Session},
     error::{Error, Result},
     event::{Event, Events},
     model::{ContainerId, Drained, Replica, Run},

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::UnixListener};
 
-use crate::docker_http::{Body, Endpoint, full, read_whole};
+use crate::docker::http::{Body, Endpoint, full, read_whole};
 
 /// What the engine was asked: method, path and query, body.
 pub type Asked = Arc<Mutex<Vec<(String, String, Value)>>>;

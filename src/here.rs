@@ -9,7 +9,7 @@ use bollard::models::MountPoint;
 
 use crate::{
     compose::{Project, Service},
-    engine::Engine,
+    docker::engine::Engine,
 };
 
 /// Where an engine mounts what is a container's own; each line names the container.

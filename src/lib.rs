@@ -1,8 +1,8 @@
 //! The map of modules.
 //!
-//! The flow in prose: [`cli`] reads the command line, and [`app`] finds the engine ([`endpoint`]), Compose ([`compose`]) and
+//! The flow in prose: [`cli`] reads the command line, and [`app`] finds the engine ([`docker`]), Compose ([`compose`]) and
 //! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`]) and what is there
-//! ([`engine`], [`proxy`]), takes the lock, and has [`execute`] ask the pure planner ([`plan`]) for one step at a time and do
+//! ([`docker`], [`proxy`]), takes the lock, and has [`execute`] ask the pure planner ([`plan`]) for one step at a time and do
 //! it: the compose view creates the new set beside the old, [`ready`] waits for it, [`proxy`] moves the traffic by the [`overlay`]
 //! of the [`socket_proxy`], [`drain`] waits for the last answers. Steps emit [`event`]s; [`report`] draws them. [`state`]
 //! keeps the lock and the records on the engine. [`doctor`] judges a whole project before anything is rolled, and [`init`]
@@ -16,11 +16,9 @@ pub(crate) mod check;
 pub(crate) mod cli;
 pub(crate) mod compose;
 pub(crate) mod context;
-pub(crate) mod docker_http;
+pub(crate) mod docker;
 pub(crate) mod doctor;
 pub(crate) mod drain;
-pub(crate) mod endpoint;
-pub(crate) mod engine;
 pub(crate) mod error;
 pub(crate) mod event;
 pub(crate) mod execute;
@@ -34,7 +32,6 @@ pub(crate) mod model;
 pub(crate) mod namespace;
 pub(crate) mod overlay;
 pub(crate) mod plan;
-pub(crate) mod private_socket;
 pub(crate) mod proxy;
 pub(crate) mod ready;
 pub(crate) mod relabel;
@@ -44,7 +41,6 @@ pub(crate) mod roll;
 pub(crate) mod settings;
 pub(crate) mod socket_proxy;
 pub(crate) mod state;
-pub(crate) mod watch;
 pub(crate) mod yaml;
 
 pub use app::run;

@@ -20,13 +20,12 @@ use async_trait::async_trait;
 
 use crate::{
     context::ServiceContext,
-    engine::Image,
+    docker::{engine::Image, watch::Role},
     error::Result,
     model::{Claim, ContainerId, Phase, Replica, RolloutId, RoutePlan, Routing, Share, Target},
     namespace::{check::Check, traffic::Protocol},
     overlay::Labels,
     state::Lock,
-    watch::Role,
 };
 
 /// What a proxy can do.

@@ -12,12 +12,14 @@ use tokio::{
 use self::early::Look;
 pub use self::early::{EarlyChecks, RARE};
 use crate::{
-    engine::{Engine, Session},
+    docker::{
+        engine::{Engine, Session},
+        watch::Watch,
+    },
     error::Result,
     model::{ContainerId, Health, Replica, Run, Verdict},
     namespace::{check::Check, readiness::Readiness},
     retry,
-    watch::Watch,
 };
 
 /// How long to retry the start of a helper.

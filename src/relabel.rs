@@ -11,7 +11,7 @@ use tokio::time::Instant;
 pub use self::list::list;
 use self::{confirm::confirm, remarks::Remarks};
 use crate::{
-    engine::Engine,
+    docker::engine::Engine,
     error::{Error, Result},
     event::{Event, Events},
     model::{ContainerId, Replica, ServiceKey, label},

@@ -51,7 +51,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::{daemon::Daemon, engine::Engine, only::Wanted, store::Store};
 use crate::{
-    docker_http::Endpoint,
+    docker::http::Endpoint,
     error::{Error, Outcome, Result},
     overlay::control,
 };

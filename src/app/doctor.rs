@@ -6,8 +6,8 @@ use super::{Opened, endpoint, print, read_project};
 use crate::{
     cli::DoctorArgs,
     compose::Compose,
+    docker::engine::Engine,
     doctor::{self, Check, Finding, Fix, Level},
-    engine::Engine,
     error::{Error, Result},
     event::Events,
     report::{Output, findings},

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     compose::{Compose, Project, Service},
-    engine::Engine,
+    docker::engine::Engine,
     error::{Error, Result},
     model::label,
 };

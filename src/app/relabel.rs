@@ -4,7 +4,7 @@ use super::{endpoint, print, read_project};
 use crate::{
     cli::RelabelArgs,
     compose::Compose,
-    engine::Engine,
+    docker::engine::Engine,
     error::Result,
     event::Events,
     relabel::{self, Change},

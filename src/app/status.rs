@@ -10,13 +10,13 @@ use tokio::time::sleep;
 use super::{Opened, history::remembered, print, signals::signals};
 use crate::{
     cli::StatusArgs,
+    docker::watch::Watch,
     error::{Error, Result},
     event::Events,
     execute,
     model::{Replica, Share, image_name},
     report::Output,
     roll::Standing,
-    watch::Watch,
 };
 
 /// How often a watch checks whether the process of a rollout is still running: its end causes no event.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{HostPorts, Project, PublishedPort, Service};
-use crate::{check::Check, engine::shared::Joined, model::Replica};
+use crate::{check::Check, docker::engine::shared::Joined, model::Replica};
 
 /// A reason against a second set beside the old one.
 #[derive(Clone, Debug, PartialEq, Eq)]

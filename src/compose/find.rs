@@ -6,8 +6,10 @@ use tokio::{io::AsyncReadExt, process::Command};
 
 use super::{Compose, Invocation, command::run};
 use crate::{
-    docker_http::Upstream,
-    endpoint::{Endpoint, Forward},
+    docker::{
+        endpoint::{Endpoint, Forward},
+        http::Upstream,
+    },
     error::{Error, Result},
 };
 

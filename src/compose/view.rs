@@ -19,7 +19,7 @@ use tokio::{
 pub use rewrite::Subject;
 use serve::Handler;
 
-use crate::{docker_http::Upstream, private_socket::PrivateSocket};
+use crate::docker::{http::Upstream, private_socket::PrivateSocket};
 
 /// A running view. A drop ends it and deletes its socket.
 pub struct View {

@@ -6,7 +6,7 @@ use bollard::models::HealthConfig;
 
 use crate::{
     compose::{Project, Service},
-    engine::{About, shared::Joined},
+    docker::engine::{About, shared::Joined},
     error::Error,
     here::LostBind,
     model::Replica,

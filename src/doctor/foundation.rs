@@ -1,7 +1,7 @@
 //! The engine and Compose: whether they are new enough.
 
 use super::{Check, Facts, Finding, Fix};
-use crate::{engine::About, proxy::traefik::config::Version};
+use crate::{docker::engine::About, proxy::traefik::config::Version};
 
 /// The oldest releases on which every test has been run.
 const ENGINE: Version = Version {

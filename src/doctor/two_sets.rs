@@ -9,7 +9,7 @@ use crate::{
         check::{Kind, Problem, UP, check as problems},
         edits::{Edit, add, remove, remove_mount, set},
     },
-    engine::shared::Joined,
+    docker::engine::shared::Joined,
 };
 
 /// Every reason against a second set, except what the settings allow.

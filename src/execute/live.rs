@@ -20,6 +20,7 @@ use super::World;
 use crate::{
     compose::{AnonymousVolumes, CreateRequest},
     context::{RunContext, ServiceContext},
+    docker::watch::Watch,
     drain::Watcher,
     error::{Error, Result},
     event::{Event, Events},
@@ -29,7 +30,6 @@ use crate::{
     proxy::Router,
     ready::EarlyChecks,
     state::Lock,
-    watch::Watch,
 };
 
 /// The time beyond `--stable` that a wait leaves for the gates; without it the shortest waits could never succeed.

@@ -14,7 +14,7 @@ use super::{
     },
 };
 use crate::{
-    engine::{Engine, shared},
+    docker::engine::{Engine, shared},
     error::Result,
     model::ServiceKey,
     overlay::{Overlay, control::Reader},

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{LabelRules, Observation, Router, traefik::labels::TraefikLabels};
 use crate::{
-    engine::Engine,
+    docker::engine::Engine,
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, RoutePlan, ServiceKey, Share},
     namespace::traffic::Protocol,

@@ -8,7 +8,7 @@ use bollard::models::ContainerSummary;
 
 pub use self::control::Control;
 use crate::{
-    engine::{
+    docker::engine::{
         Engine,
         summary::{name, networks_of},
     },

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    engine::{Engine, ExecCommand, ExecOutcome},
+    docker::engine::{Engine, ExecCommand, ExecOutcome},
     error::Result,
     model::{ContainerId, HealthCheck},
 };

@@ -8,7 +8,7 @@ use crate::{
     check::Check,
     compose::Service,
     context::{Purpose, ServiceContext},
-    engine::{Engine, Image},
+    docker::engine::{Engine, Image},
     error::{Error, Result},
     event::Events,
     model::{Replica, RoutePlan, ServiceKey, Share, Target},

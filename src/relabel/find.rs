@@ -3,7 +3,7 @@
 use bollard::models::ContainerSummary;
 
 use crate::{
-    engine::summary::name,
+    docker::engine::summary::name,
     error::{Error, Result, did_you_mean},
     model::{ContainerId, label},
 };

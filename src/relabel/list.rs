@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    engine::{Engine, summary::name},
+    docker::engine::{Engine, summary::name},
     error::Result,
     model::label,
     overlay::{Claim, Effect, Labels, Match, Overlay, Rule},

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::lock::Locked;
 use crate::{
     compose::exposed::{exposed, tcp},
-    engine::Image,
+    docker::engine::Image,
     model::Order,
 };
 

@@ -6,7 +6,7 @@ use super::stand::left;
 use crate::{
     compose::Service,
     context::{Purpose, RunContext, ServiceContext},
-    engine::shared::by_processes,
+    docker::engine::shared::by_processes,
     error::{Error, Result},
     model::{Health, Observed, Replica},
     plan,

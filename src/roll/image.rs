@@ -8,7 +8,7 @@ use super::prepare::Prepared;
 use crate::{
     compose::{Pull, Service},
     context::{RunContext, ServiceContext},
-    engine::Image,
+    docker::engine::Image,
     error::{Error, Result},
     event::Event,
     model::label,

@@ -6,7 +6,7 @@ use super::prepare::Prepared;
 use crate::{
     compose::{Service, check},
     context::RunContext,
-    engine::shared::Joined,
+    docker::engine::shared::Joined,
     model::{ContainerId, Replica},
 };
 

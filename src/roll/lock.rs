@@ -6,13 +6,13 @@ use tokio::sync::watch;
 
 use super::{Held, prepare::Prepared};
 use crate::{
+    docker::watch::{Front, Watch},
     error::{Error, Result},
     event::Events,
     execute::{self, live::Live},
     model::{Observed, Replica, RoutePlan},
     proxy::landscape::Landscape,
     state::{self, Lock},
-    watch::{Front, Watch},
 };
 
 /// A service whose lock this process holds.

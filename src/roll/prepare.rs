@@ -8,7 +8,7 @@ use super::before::Before;
 use crate::{
     compose::{Project, Service},
     context::{Purpose, RunContext, ServiceContext},
-    engine::shared,
+    docker::engine::shared,
     error::{Error, Result},
     event::Scope,
     model::ServiceKey,

@@ -17,7 +17,7 @@ use crate::{
         reproduce::{Original, Reproduced, reproduce},
     },
     context::RunContext,
-    engine::Image,
+    docker::engine::Image,
     error::{Error, Result},
     model::{ContainerId, Order, Replica, RolloutId, Run, label},
     plan::StopFirst,

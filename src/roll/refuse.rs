@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     compose::check::{Kind, check},
     context::{RunContext, ServiceContext},
-    engine::{Image, summary},
+    docker::engine::{Image, summary},
     error::{Error, Result},
     model::Order,
     proxy::landscape::Landscape,

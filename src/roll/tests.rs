@@ -9,8 +9,10 @@ use super::{Held, Prepared};
 use crate::{
     compose::{self, Compose},
     context::{Purpose, RunContext},
-    docker_http::{Body, json as answer, refusal},
-    engine::Engine,
+    docker::{
+        engine::Engine,
+        http::{Body, json as answer, refusal},
+    },
     event::Events,
     fake_engine::FakeEngine,
     model::label,

@@ -6,7 +6,7 @@ use super::{record::Version, unfinished::Settled};
 use crate::{
     check::Check,
     context::Purpose,
-    engine::Image,
+    docker::engine::Image,
     error::{Error, Result},
     event::Event,
     execute,

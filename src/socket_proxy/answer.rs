@@ -20,7 +20,7 @@ use super::{
     stream,
 };
 use crate::{
-    docker_http::{Body, empty, full, refusal},
+    docker::http::{Body, empty, full, refusal},
     overlay::Overlay,
 };
 

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::mutated,
-        docker_http::Endpoint,
+        docker::http::Endpoint,
         overlay::{
             Labels,
             control::{Outcome, Response},

@@ -11,7 +11,7 @@ use super::{
     rebuild::Version,
     request::{ApiVersion, parse_version},
 };
-use crate::docker_http::{BoxError, Endpoint, Upstream, empty};
+use crate::docker::http::{BoxError, Endpoint, Upstream, empty};
 
 /// The longest time for one answer; a list of thousands of containers on a busy machine takes seconds.
 const ANSWER: Duration = Duration::from_secs(30);

@@ -31,7 +31,7 @@ use super::{
     snapshot::Reader,
     store::Published,
 };
-use crate::docker_http::{Body, BoxError};
+use crate::docker::http::{Body, BoxError};
 
 /// How long a loss is held back from a reader during a rollout, which may replace the server meanwhile. If Traefik read the
 /// loss alone, it would keep it for its throttle time, 2 s by default.
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::mutated,
-        docker_http::Endpoint,
+        docker::http::Endpoint,
         namespace::segmentation::segments,
         socket_proxy::{
             engine::Engine,

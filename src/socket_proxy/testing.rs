@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{daemon::Daemon, engine::Engine, only::Wanted, server, store::Store};
 use crate::{
-    docker_http::{self, Body, Endpoint},
+    docker::http::{self, Body, Endpoint},
     overlay::{Claim, Labels, Match, Rule},
 };
 
@@ -207,7 +207,7 @@ async fn serve(
     }
     let (status, value) = engine.answer(path);
     engine.delay().await;
-    Ok(docker_http::json(status, &value))
+    Ok(http::json(status, &value))
 }
 
 fn follow(mut events: broadcast::Receiver<String>) -> mpsc::Receiver<Bytes> {
@@ -230,7 +230,7 @@ struct Stream(mpsc::Receiver<Bytes>);
 
 impl hyper::body::Body for Stream {
     type Data = Bytes;
-    type Error = docker_http::BoxError;
+    type Error = http::BoxError;
 
     fn poll_frame(
         mut self: std::pin::Pin<&mut Self>,
@@ -285,7 +285,7 @@ impl Client {
     pub async fn get(&mut self, path: &str) -> (StatusCode, Value) {
         let response = self.send(path).await;
         let status = response.status();
-        let body = docker_http::read_whole(response.into_body()).await.unwrap();
+        let body = http::read_whole(response.into_body()).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())
     }
 }

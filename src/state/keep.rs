@@ -2,7 +2,7 @@
 
 use super::revisions::Revision;
 use crate::{
-    engine::Engine,
+    docker::engine::Engine,
     error::{Error, Result},
     model::ServiceKey,
 };

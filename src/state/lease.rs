@@ -9,7 +9,7 @@ use tokio::{
 
 use super::owner::{self, Labels};
 use crate::{
-    engine::Engine,
+    docker::engine::Engine,
     error::{Error, Result},
 };
 

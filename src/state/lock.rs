@@ -13,7 +13,7 @@ use super::{
     store,
 };
 use crate::{
-    engine::{Engine, own_labels},
+    docker::engine::{Engine, own_labels},
     error::{Error, Result},
     event::Events,
     model::ServiceKey,

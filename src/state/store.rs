@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    engine::{Engine, Mounted, own_labels},
+    docker::engine::{Engine, Mounted, own_labels},
     error::{Error, Result},
     model::ServiceKey,
 };

@@ -8,7 +8,7 @@ use std::{
 use super::{super::include, Chosen, Images, endpoint, from_here};
 use crate::{
     cli::InitArgs,
-    engine::Engine,
+    docker::engine::Engine,
     error::Error,
     event::Events,
     init::stack::{self, Services},

@@ -11,7 +11,7 @@ use testbed::{Project as Folder, compose_config, docker, engine::succeeded};
 
 use crate::{
     compose::{AnonymousVolumes, Compose, CreateRequest, Invocation, Project, find::Surroundings},
-    docker_http::Endpoint,
+    docker::http::Endpoint,
     error::Result,
 };
 

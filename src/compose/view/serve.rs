@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::rewrite::{Route, Subject, route};
-use crate::docker_http::{Body, BoxError, Upstream, empty, full, read_whole, refusal};
+use crate::docker::http::{Body, BoxError, Upstream, empty, full, read_whole, refusal};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// To copy a volume's content or to stop a container can take minutes.

@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    docker_http::{Body, Endpoint, full, json, read_whole, refusal},
+    docker::http::{Body, Endpoint, full, json, read_whole, refusal},
     fake_engine::FakeEngine,
     model::label::COMPOSE_NUMBER,
 };

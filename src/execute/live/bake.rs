@@ -7,11 +7,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{Live, Memory, Sets, gates::others_changed};
 use crate::{
     ask,
-    engine::Engine,
+    docker::{engine::Engine, watch::Watch},
     error::Result,
     model::{Baked, Desired, Facts, Replica, Run},
     proxy::Observation,
-    watch::Watch,
 };
 
 /// The pause between two requests to the proxy.

@@ -7,12 +7,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Live, MARGIN, Sets, watchers::start_watchers};
 use crate::{
-    engine::Engine,
+    docker::{engine::Engine, watch::Watch},
     error::Result,
     event::Event,
     model::{ContainerId, Desired, Facts, Replica, ServiceKey, Verdict},
     ready::{self, Gates, Probe},
-    watch::Watch,
 };
 
 impl Live<'_> {

@@ -9,7 +9,7 @@ use super::{
     traffic::{serving, until_one_fails},
 };
 use crate::{
-    engine::ExecCommand,
+    docker::engine::ExecCommand,
     error::Result,
     model::{ContainerId, Facts, Replica, label},
 };

@@ -7,14 +7,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Live, Sets};
 use crate::{
+    docker::{engine::Engine, watch::Watch},
     drain::{self, Watcher},
-    engine::Engine,
     error::Result,
     event::{Event, Events},
     model::{ContainerId, Desired, Drained, Facts, Goal, Observed, Phase, Replica},
     plan::{claim, route_plan},
     proxy::agree::{Limits, Question, agree},
-    watch::Watch,
 };
 
 impl Live<'_> {

@@ -4,8 +4,8 @@ use futures_util::future::join_all;
 
 use super::{Live, Sets};
 use crate::{
+    docker::engine::Engine,
     drain::{Watched, Watcher},
-    engine::Engine,
     model::{ContainerId, Desired, Replica, Run},
 };
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 
 use crate::{
-    engine::{Engine, Session},
+    docker::engine::{Engine, Session},
     error::{Error, Result},
     overlay::{
         Claim, Overlay,
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::mutated_text,
-        endpoint::Endpoint,
+        docker::endpoint::Endpoint,
         overlay::{Effect, Health, Match, Rule},
     };
 

@@ -44,8 +44,8 @@ use super::{
     labels::{Names, Protocol, left_out},
 };
 use crate::{
+    docker::watch::Role,
     error::{Error, Result},
-    watch::Role,
 };
 
 /// How what is said of an API by its URL begins.

@@ -33,7 +33,7 @@ pub(super) use self::{
 };
 use crate::{
     context::ServiceContext,
-    engine::Image,
+    docker::engine::Image,
     error::Result,
     model::Replica,
     namespace::traffic::Protocol as Spoken,

@@ -35,13 +35,12 @@ use super::{
     labels::{Protocol, TraefikLabels, all_names},
 };
 use crate::{
-    engine::Engine,
+    docker::{engine::Engine, watch::Role},
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, ServiceKey, Share},
     proxy::{Capabilities, LabelRules, Observation, Router, combine},
     settings::Settings,
     state::Lock,
-    watch::Role,
 };
 
 /// Every Traefik that routes to one service, and the directories that their file providers watch.

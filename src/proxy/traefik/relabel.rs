@@ -16,12 +16,12 @@ use super::{
     labels::{TraefikLabels, all_names},
 };
 use crate::{
+    docker::watch::Role,
     error::Result,
     model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
     overlay,
     proxy::{LabelRules, Observation, Router, combine, socket_proxies::Control},
     state::Lock,
-    watch::Role,
 };
 
 /// Every Traefik that routes to one service, and the socket proxies that they read through.

@@ -5,7 +5,7 @@ use bollard::models::ContainerSummary;
 
 use super::{listing::provider, place_of};
 use crate::{
-    engine::summary::{addresses_of, name},
+    docker::engine::summary::{addresses_of, name},
     model::Replica,
     proxy::Hazard,
 };

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::{Api, ListedRouter};
 use crate::{
-    engine::{Engine, summary::name},
+    docker::engine::{Engine, summary::name},
     error::{Error, Result},
     model::{RolloutId, ServiceKey, label},
     overlay::Overlay,

@@ -18,7 +18,7 @@ use super::{
     ways::{ApiRouter, Way, routers_in_file, routers_in_labels, ways},
 };
 use crate::{
-    engine::Engine,
+    docker::engine::Engine,
     error::{Error, Result},
     model::label,
     proxy::traefik::config::{FilePlace, Reads, THROTTLE, TraefikContainer, advice},

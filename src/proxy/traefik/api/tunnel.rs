@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    engine::Engine,
+    docker::engine::Engine,
     error::{Error, Result},
 };
 

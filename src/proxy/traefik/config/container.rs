@@ -15,7 +15,7 @@ use super::{
     version::Version,
 };
 use crate::{
-    engine::{
+    docker::engine::{
         Engine,
         shared::{MAX_STEPS, target},
         summary::{addresses_of, name},

@@ -5,7 +5,7 @@ use bollard::models::{ContainerInspectResponse, EndpointSettings, NetworkSetting
 use super::*;
 use crate::{
     compose::Service,
-    engine::Image,
+    docker::engine::Image,
     plan::simulator,
     proxy::traefik::{
         config::{Given, StaticConfig, read},

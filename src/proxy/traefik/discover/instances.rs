@@ -9,7 +9,10 @@ use tokio::time::Instant;
 use super::{Wanted, concerns, sightings};
 use crate::{
     context::ServiceContext,
-    engine::{Engine, summary::name},
+    docker::{
+        engine::{Engine, summary::name},
+        watch::Role,
+    },
     error::Result,
     model::{Replica, RolloutId},
     proxy::{
@@ -23,7 +26,6 @@ use crate::{
         },
     },
     settings::Settings,
-    watch::Role,
 };
 
 /// For how long a search holds. A Traefik that has started since then reads the routing as it is now.

@@ -4,7 +4,7 @@ use bollard::models::ContainerSummary;
 use futures_util::future::join_all;
 
 use crate::{
-    engine::summary::name,
+    docker::engine::summary::name,
     model::ServiceKey,
     overlay::Overlay,
     proxy::{

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bollard::models::ContainerSummary;
 
 use crate::{
-    engine::{
+    docker::engine::{
         shared::holder,
         summary::{is_in_the_hosts_network, name, reaches},
     },

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::readers::readers;
 use crate::{
-    engine::summary::reaches,
+    docker::engine::summary::reaches,
     error::Result,
     overlay::control::Reader,
     proxy::{

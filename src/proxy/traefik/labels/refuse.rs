@@ -7,7 +7,7 @@ use super::{
 use crate::{
     compose::exposed::exposed,
     context::ServiceContext,
-    engine::Image,
+    docker::engine::Image,
     error::{Error, Result},
     model::Order,
 };

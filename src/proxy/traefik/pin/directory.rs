@@ -9,7 +9,7 @@ use bollard::models::MountPoint;
 
 use self::inside::Inside;
 use crate::{
-    engine::Engine,
+    docker::engine::Engine,
     error::{Error, Result},
     proxy::traefik::config::TraefikContainer,
 };

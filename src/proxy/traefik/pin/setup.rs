@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     context::ServiceContext,
-    engine::{
+    docker::engine::{
         Engine,
         summary::{addresses_of, is_in_the_hosts_network, name},
     },

@@ -8,7 +8,7 @@ use super::{Relabel, is_concerned};
 use crate::{
     check::Check,
     context::ServiceContext,
-    engine::summary::reaches,
+    docker::engine::summary::reaches,
     error::{Error, Result},
     model::ServiceKey,
     proxy::{

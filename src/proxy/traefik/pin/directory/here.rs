@@ -10,7 +10,7 @@ use std::{
 use nix::unistd::{AccessFlags, access};
 
 use super::STAGE;
-use crate::engine::ContainerStat;
+use crate::docker::engine::ContainerStat;
 
 /// There where the kernel enforces labels on files.
 const SELINUX: &str = "/sys/fs/selinux/enforce";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::STAGE;
 use crate::{
-    engine::{Engine, ExecCommand},
+    docker::engine::{Engine, ExecCommand},
     error::{Error, Result},
     proxy::traefik::config::TraefikContainer,
 };

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::{answer_without_end, mutated},
-        endpoint::Endpoint,
+        docker::endpoint::Endpoint,
     };
 
     fn archive(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {

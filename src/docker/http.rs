@@ -11,9 +11,9 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
 };
 
-use crate::{endpoint::Stream, error::Error};
+use crate::{docker::endpoint::Stream, error::Error};
 
-pub use crate::endpoint::Endpoint;
+pub use crate::docker::endpoint::Endpoint;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type Body = BoxBody<Bytes, BoxError>;

@@ -41,7 +41,7 @@ pub use self::{
     session::{Session, own_labels},
 };
 use crate::{
-    docker_http::{Connector, Endpoint},
+    docker::http::{Connector, Endpoint},
     error::{Error, Result},
     event::Events,
     model::{ContainerId, HealthCheck, Replica, ServiceKey, label},

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
 use crate::{
-    engine::Engine,
+    docker::engine::Engine,
     model::{ContainerId, ServiceKey, label},
 };
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::Endpoint;
-use crate::private_socket::PrivateSocket;
+use crate::docker::private_socket::PrivateSocket;
 
 /// A `DOCKER_HOST` with which a command reaches the same engine as we do, without certificates or contexts.
 pub struct Forward {
