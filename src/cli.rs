@@ -44,7 +44,6 @@ struct Cli {
     command: Option<Command>,
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Roll services to what the Compose file says (also: `rollout SERVICE…`)

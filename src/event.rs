@@ -60,7 +60,6 @@ pub enum Event {
     /// The service is up to date.
     NothingToDo {
         replicas: u32,
-        /// The image that runs.
         image: String,
     },
     /// An earlier run left the rollout of this scope unfinished; it is finished or rolled back first.

@@ -55,7 +55,6 @@ pub trait World {
 pub struct Summary {
     /// From the change of the routing to its confirmation.
     pub cutover: Option<Duration>,
-    /// When that was confirmed.
     pub live_at: Option<Instant>,
     /// Where the old replicas were stopped first: from their stop until the new ones served.
     pub gap: Option<Duration>,

@@ -25,7 +25,6 @@ use crate::{
 pub struct Request<'a> {
     /// Traefik's service; if it is not named, the one whose image is called so.
     pub traefik: Option<&'a str>,
-    /// The socket proxy's image.
     pub image: &'a str,
     /// Images by service as Compose has resolved them; empty without Compose.
     pub images: &'a BTreeMap<String, String>,

@@ -580,7 +580,6 @@ pub struct Desired {
     pub goal: Goal,
     /// The rollout of the new replicas.
     pub rollout: RolloutId,
-    /// How many new replicas.
     pub replicas: u32,
     pub policy: Policy,
     /// Old replicas that ran when a stop-first rollout began; a rollback starts them again.

@@ -64,7 +64,6 @@ impl Claim {
 pub struct Stale {
     /// `project/service`.
     pub key: String,
-    /// The newest epoch.
     pub last: u64,
 }
 

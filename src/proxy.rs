@@ -157,7 +157,6 @@ impl ServiceCheck {
 pub struct Bypass {
     /// What it is and what it does, in one line.
     pub text: String,
-    /// What to change.
     pub advice: String,
     /// Whether it routes to the service.
     pub routes: bool,

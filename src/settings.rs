@@ -20,7 +20,6 @@ use crate::{
 
 // Comments on the values below are no doc comments: clap would print them, and spread each option over several lines.
 
-/// What moves the traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProxyKind {
     // Traefik where it routes to the service, none otherwise.

@@ -139,7 +139,6 @@ impl Program {
         given.or_else(|| std::env::var(name).ok())
     }
 
-    /// Compose's working directory.
     pub fn directory(&self) -> PathBuf {
         let given = self.surroundings.directory.clone();
         given.unwrap_or_else(|| std::env::current_dir().unwrap_or_default())

@@ -89,7 +89,6 @@ pub struct Content {
 pub struct PublishedPort {
     pub host_ip: Option<String>,
     pub host: HostPorts,
-    /// The container's port.
     pub target: u16,
     /// `tcp` or `udp`.
     pub protocol: String,

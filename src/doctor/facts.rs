@@ -23,7 +23,6 @@ use crate::{
 
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// The engine's own description.
     pub engine: About,
     pub compose: String,
     pub project: Project,
@@ -131,7 +130,6 @@ pub struct ServiceFacts {
     pub lock: Option<(String, bool)>,
     /// Folders that have another path for the engine.
     pub lost_binds: Vec<LostBind>,
-    /// An unfinished rollout.
     pub unfinished: Option<String>,
 }
 

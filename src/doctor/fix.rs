@@ -26,7 +26,6 @@ pub struct Fix {
 pub const UP: &str = "docker compose up -d";
 
 impl Fix {
-    /// A fix in words.
     pub fn text(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),

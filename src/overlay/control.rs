@@ -41,7 +41,6 @@ pub enum Call {
     Clear {
         /// `project/service`.
         key: String,
-        /// The owner's epoch.
         epoch: u64,
     },
     /// The clients of the socket proxy: [`Answer::Readers`].
@@ -156,7 +155,6 @@ pub struct Fetched {
     pub body: String,
 }
 
-/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub kind: FailureKind,

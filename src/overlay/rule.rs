@@ -61,7 +61,6 @@ impl Health {
     }
 }
 
-/// What a rule changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     Labels {

@@ -39,7 +39,6 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// Towards the new version.
     pub fn forward(&self) -> Next {
         if self.facts.released {
             return self.released();

@@ -18,7 +18,6 @@ pub struct Question<'a> {
     pub plan: &'a RoutePlan,
     /// Every replica of the service.
     pub replicas: &'a [Replica],
-    /// Those whose share counts.
     pub awaited: &'a [&'a Replica],
     /// What the proxy complained of before the change. `None` where no complaint counts.
     pub known: Option<&'a BTreeSet<String>>,

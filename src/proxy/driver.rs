@@ -13,7 +13,6 @@ use crate::{
     settings::{Settings, Strategy},
 };
 
-/// One kind of proxy.
 #[async_trait(?Send)]
 pub trait Driver {
     /// Finds what is in front of a service. An error is why its traffic cannot be moved.

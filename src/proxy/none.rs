@@ -18,7 +18,6 @@ use crate::{
     },
 };
 
-/// Routes nothing.
 pub struct NoProxy {
     engine: Engine,
     key: ServiceKey,

@@ -32,7 +32,6 @@ pub struct Screen {
     draining: BTreeMap<String, (u32, u32)>,
 }
 
-/// What goes on.
 struct Activity {
     step: &'static str,
     text: String,
@@ -356,7 +355,6 @@ fn relabelled(
     format!("{container}: {said}{confirmed}")
 }
 
-/// What replicas still answer.
 fn draining(replicas: &BTreeMap<String, (u32, u32)>) -> String {
     let each = replicas.iter().map(|(replica, (unanswered, streaming))| {
         format!("{replica}: {} in flight", traffic(*unanswered, *streaming))

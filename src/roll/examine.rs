@@ -26,7 +26,6 @@ pub struct Examined<'a> {
     pub refused: Option<Error>,
 }
 
-/// How traffic is moved.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
     pub describe: String,

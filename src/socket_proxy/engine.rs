@@ -37,7 +37,6 @@ pub enum Unanswered {
     /// The engine cannot be reached, or does not answer in time, or not in JSON.
     #[error("cannot reach the Docker engine: {0}")]
     Unreachable(String),
-    /// The daemon is ending.
     #[error("the socket proxy is ending")]
     Ending,
 }

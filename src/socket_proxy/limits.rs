@@ -9,7 +9,6 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Connections of one peer.
 pub const CONNECTIONS: usize = 64;
 /// Event streams of one peer.
 pub const STREAMS: usize = 8;

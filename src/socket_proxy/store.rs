@@ -85,7 +85,6 @@ impl Store {
         })
     }
 
-    /// The current overlay.
     pub fn current(&self) -> Arc<Overlay> {
         self.published.borrow().overlay.clone()
     }
@@ -96,7 +95,6 @@ impl Store {
         self.current()
     }
 
-    /// Receives each new generation.
     pub fn subscribe(&self) -> watch::Receiver<Published> {
         self.published.subscribe()
     }

@@ -47,7 +47,6 @@ impl ComposeFile {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// Its name in messages.
     pub fn shown(&self) -> String {
         from_here(&self.path)
     }

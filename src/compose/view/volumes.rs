@@ -29,7 +29,6 @@ pub fn volumes(container: &Value, anonymous: &BTreeSet<String>) -> Vec<Volume> {
     volumes.filter(is_wanted).collect()
 }
 
-/// A path for comparisons.
 pub fn trimmed(path: &str) -> &str {
     path.trim_end_matches('/')
 }

@@ -7,7 +7,6 @@ const PING: &[u8] = b"HEAD /_ping HTTP/1.1\r\nHost: docker\r\n\r\n";
 /// In bytes.
 const MAX_HEAD: usize = 8 * 1024;
 
-/// Why no engine answers.
 #[derive(Debug)]
 pub enum Failure {
     /// The connection ended before an answer.

@@ -28,9 +28,7 @@ pub struct Frame {
 /// A part of a frame that was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Its header.
     Begins(Frame),
-    /// Its last byte.
     Ends(Frame),
 }
 

@@ -4,7 +4,6 @@ use httparse::{Status, parse_chunk_size};
 
 use super::{OutOfSync, take_line};
 
-/// Where a body ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// After this number of bytes; never 0.

@@ -64,7 +64,6 @@ pub struct Caller {
 pub enum Kind {
     /// A service of Traefik's: it routes.
     Service,
-    /// The middleware `forwardAuth`.
     ForwardAuth,
     /// The middleware `errors`, whose service sends to this one by name.
     Errors,
@@ -305,7 +304,6 @@ impl Caller {
         )
     }
 
-    /// What to change.
     pub fn advice(&self) -> String {
         let Self { name, service, .. } = self;
         match self.kind {

@@ -310,7 +310,6 @@ enum Means {
     Fetch(IpAddr),
     /// A connection from here.
     Straight(SocketAddr),
-    /// `docker exec`.
     Exec,
 }
 

@@ -55,7 +55,6 @@ pub const MIDDLEWARE: &str = "middleware";
 /// One object that two containers define differently, which deletes it for both (Traefik's `pkg/provider/merge.go`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// What is dropped.
     pub object: Object,
     /// The option that differs: the first of them by alphabet.
     pub option: String,

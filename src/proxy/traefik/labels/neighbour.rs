@@ -19,12 +19,10 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// Its Compose project.
     pub fn project(&self) -> Option<&str> {
         self.labels.get(label::COMPOSE_PROJECT).map(String::as_str)
     }
 
-    /// Its service there.
     pub fn service(&self) -> Option<&str> {
         self.labels.get(label::COMPOSE_SERVICE).map(String::as_str)
     }
