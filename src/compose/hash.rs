@@ -12,32 +12,46 @@ use crate::{
 
 impl Compose {
     /// The `com.docker.compose.config-hash` that a new container of the service would get.
-    ///
-    /// `config --hash` does not resolve `env_file`, so the resolved project is hashed. Where the service shares volumes or
-    /// namespaces with another service, Compose hashes the id of that service's first container instead of its name
-    /// (`convergence.resolveServiceReferences`), and so do we.
     pub async fn config_hash(&self, project: &Project, service: &str) -> Result<String> {
-        let text = self.with_containers(project, service).await?;
-        let mut command = self.program.command(None);
-        command.args(["--file", "-", "--profile", "*", "config"]);
-        // The project is normalized and consistent already; a second pass fails on the ids.
-        command.args(["--no-normalize", "--no-consistency", "--hash", service]);
-        let output = self.ask(command, Some(text.as_bytes())).await?;
-        hash_of(service, &output).ok_or_else(|| {
+        let mut hashes = self.config_hashes(project, &[service]).await?;
+        hashes.remove(service).ok_or_else(|| {
             Error::refused(format!("docker compose has no config hash for {service}"))
         })
     }
 
-    async fn with_containers(&self, project: &Project, service: &str) -> Result<String> {
-        let mut alone = project.alone(service);
-        let mut ids = BTreeMap::new();
-        for other in referred(&alone["services"][service]) {
-            if let Some(id) = self.first_container(&project.name, &other).await? {
-                ids.insert(other, id);
+    /// The config hashes of several services, by one run of Compose.
+    ///
+    /// `config --hash` does not resolve `env_file`, so the resolved project is hashed. Where a service shares volumes or
+    /// namespaces with another service, Compose hashes the id of that service's first container instead of its name
+    /// (`convergence.resolveServiceReferences`), and so do we.
+    pub async fn config_hashes(
+        &self,
+        project: &Project,
+        services: &[&str],
+    ) -> Result<BTreeMap<String, String>> {
+        let text = self.with_containers(project, services).await?;
+        let mut command = self.program.command(None);
+        command.args(["--file", "-", "--profile", "*", "config"]);
+        // The project is normalized and consistent already; a second pass fails on the ids.
+        command.args(["--no-normalize", "--no-consistency", "--hash"]);
+        command.arg(services.join(","));
+        let output = self.ask(command, Some(text.as_bytes())).await?;
+        Ok(hashes(&output))
+    }
+
+    async fn with_containers(&self, project: &Project, services: &[&str]) -> Result<String> {
+        let mut chosen = project.only(services);
+        for service in services {
+            let service = &mut chosen["services"][*service];
+            let mut ids = BTreeMap::new();
+            for other in referred(service) {
+                if let Some(id) = self.first_container(&project.name, &other).await? {
+                    ids.insert(other, id);
+                }
             }
+            refer_to_containers(service, &ids);
         }
-        refer_to_containers(&mut alone["services"][service], &ids);
-        Ok(yaml::json(&alone))
+        Ok(yaml::json(&chosen))
     }
 
     /// The container whose id Compose hashes: the first by name, in any state.
@@ -105,13 +119,12 @@ fn refer_to_containers(service: &mut Value, ids: &BTreeMap<String, String>) {
     }
 }
 
-/// Finds the hash in lines of `SERVICE HASH`.
-fn hash_of(service: &str, output: &str) -> Option<String> {
-    output
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .find(|(name, _)| *name == service)
-        .map(|(_, hash)| hash.trim().to_owned())
+/// Reads lines of `SERVICE HASH`.
+fn hashes(output: &str) -> BTreeMap<String, String> {
+    let lines = output.lines().filter_map(|line| line.split_once(' '));
+    lines
+        .map(|(name, hash)| (name.to_owned(), hash.trim().to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -124,8 +137,9 @@ mod tests {
 
     #[test]
     fn the_hash_stands_behind_the_name() {
-        assert_eq!(hash_of("web", "db 1\nweb 2f\n").as_deref(), Some("2f"));
-        assert_eq!(hash_of("web", "webb 1\n"), None);
+        let hashes = hashes("db 1\nweb 2f\n");
+        assert_eq!(hashes["web"], "2f");
+        assert_eq!(hashes["db"], "1");
     }
 
     #[test]
@@ -151,12 +165,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_hash_in_any_output_is_what_stands_behind_the_name_on_its_first_line(
+        fn the_hash_in_any_output_is_what_stands_behind_the_name_on_its_last_line(
             output in mutated_text("db 1\nweb 2f4c\nwebb 3\n"),
         ) {
-            let line = output.lines().find_map(|line| line.strip_prefix("web "));
+            let line = output.lines().filter_map(|line| line.strip_prefix("web ")).last();
             let hash = line.map(|hash| hash.trim().to_owned());
-            prop_assert_eq!(hash_of("web", &output), hash);
+            let hashes = hashes(&output);
+            prop_assert_eq!(hashes.get("web"), hash.as_ref());
         }
 
         #[test]

@@ -212,11 +212,17 @@ impl Project {
 
     /// The service and its dependencies as a Compose file with the same config hash. JSON is YAML with explicit types.
     pub fn alone(&self, service: &str) -> Value {
+        self.only(&[service])
+    }
+
+    /// These services and their dependencies as a Compose file with the same config hashes.
+    pub(super) fn only(&self, services: &[&str]) -> Value {
         let mut all = self.raw.clone();
-        let mut kept = self.dependencies(service);
-        kept.push(service.to_owned());
+        let dependencies = services.iter().flat_map(|own| self.dependencies(own));
+        let mut kept: BTreeSet<String> = dependencies.collect();
+        kept.extend(services.iter().map(|own| (*own).to_owned()));
         if let Some(services) = all["services"].as_object_mut() {
-            services.retain(|name, _| kept.contains(name));
+            services.retain(|name, _| kept.contains(name.as_str()));
             // A service with an inactive profile is not a dependency.
             for service in services.values_mut() {
                 let all = service.get_mut("depends_on");
