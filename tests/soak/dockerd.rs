@@ -57,12 +57,18 @@ impl Own {
         // The directory, since a dockerd that is started without systemd's socket makes its own anew.
         let directory = Path::new(&socket).parent().unwrap().display();
         let mount = "/var/run/docker.sock:/var/run/docker.sock:ro";
+        let command = "    command: [socket-proxy";
         let sock = "    environment: { DOCKER_SOCK: /engine/docker.sock }\n";
-        let command = "    command: [socket-proxy]\n";
-        let front = front
-            .replace(mount, &format!("{directory}:/engine:ro"))
-            .replace(command, &format!("{command}{sock}"))
-            .replace("    networks: [", &format!("{always}    networks: ["));
+        let networks = "    networks: [";
+        let edits = [
+            (mount, format!("{directory}:/engine:ro")),
+            (command, format!("{sock}{command}")),
+            (networks, format!("{always}{networks}")),
+        ];
+        let front = edits.iter().fold(front, |front, (before, after)| {
+            assert!(front.contains(before), "{before}: {front}");
+            front.replace(before, after)
+        });
         stack.write("front.yaml", &front);
         stack.set("DOCKER_HOST", format!("unix://{socket}"));
         stack.started_by(&["nsenter", &format!("--net={network}")]);
