@@ -93,7 +93,7 @@ pub enum Command {
     /// Write the man pages of all commands and topics
     #[command(hide = true, name = "write-man-pages")]
     Man { directory: PathBuf },
-    /// What runs inside a replica's network namespace
+    /// What runs inside a container's network namespace
     #[command(hide = true, subcommand)]
     Namespace(NamespaceCommand),
     /// What Docker asks of a CLI plugin before it lists it (docker/cli, cli-plugins/metadata)

@@ -1,9 +1,6 @@
 //! A Traefik container: how it is configured, and how it reads Docker.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use tokio::sync::Mutex;
@@ -89,8 +86,8 @@ impl Inspected {
 /// How a Traefik reads Docker.
 #[derive(Clone)]
 pub enum Reads {
-    /// Through a socket proxy, to which it has an open event stream from this address.
-    SocketProxy(Box<SocketProxy>, IpAddr),
+    /// Through a socket proxy, to which it has an open event stream.
+    SocketProxy(Box<SocketProxy>),
     /// From a socket at this path in its container.
     Socket(String),
     /// From somewhere else, such as another maker's proxy: the endpoint.
@@ -134,7 +131,7 @@ impl TraefikContainer {
         let given = docker_host(environment(&self.inspect))
             .filter(|_| self.version.is_none_or(Version::heeds_docker_host));
         let found = match (&self.reads, given) {
-            (Reads::SocketProxy(through, _), Some(_)) => Some(&**through),
+            (Reads::SocketProxy(through), Some(_)) => Some(&**through),
             _ => self.at(given.unwrap_or(own), found.iter()),
         };
         found.map(|own| own.control.name.clone())
@@ -229,7 +226,7 @@ impl Sighting {
         let host = docker_host(environment(&inspect))
             .filter(|_| version.is_none_or(Version::heeds_docker_host));
         let reads = match &self.through {
-            Some((found, reader)) => Reads::SocketProxy(found.clone(), reader.address),
+            Some((found, _)) => Reads::SocketProxy(found.clone()),
             None => reads(&config, unread.is_some(), host),
         };
         Ok(Some(TraefikContainer {
