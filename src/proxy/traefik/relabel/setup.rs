@@ -98,7 +98,7 @@ fn no_reader(
         None => Error::refused("Traefik does not read through a socket proxy: none runs beside it")
             .hint(how_to_add(all.first(), &key.project)),
         Some(found) => Error::refused(format!(
-            "no Traefik in front of {} has an open event stream to a socket proxy such as {}",
+            "no Traefik in front of {} is connected to the socket proxy {}",
             key.service, found.control.name
         ))
         .hint(match all.iter().find(|own| own.config.swarm.is_some()) {
