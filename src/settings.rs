@@ -139,7 +139,7 @@ pub struct Settings {
     /// What moves the traffic
     #[arg(long, value_enum, default_value_t, help_heading = TRAEFIK)]
     pub proxy: ProxyKind,
-    /// How Traefik is switched: through the socket proxy, or by a file of its file provider
+    /// How to change the routes of Traefik: through the socket proxy (relabel), or by a file of its file provider (pin)
     #[arg(long, value_enum, default_value_t, help_heading = TRAEFIK)]
     pub switch: SwitchBy,
     /// Address of the Traefik API, such as http://127.0.0.1:8080; repeat for several [default: found by itself]
