@@ -43,7 +43,7 @@ fn far() -> &'static Far {
     })
 }
 
-/// Traefik's option for where it reads Docker, which those before 3.6.1 need: they do not heed `DOCKER_HOST`.
+/// Traefik's option for where it reads Docker, which those before 3.6.1 need: they ignore `DOCKER_HOST`.
 const ENDPOINT: &str = "--providers.docker.endpoint=tcp://socket-proxy:2375";
 
 /// A stack of that engine, reached by its socket until another way is set.

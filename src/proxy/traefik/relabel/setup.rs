@@ -151,7 +151,7 @@ fn refuse_bypass(traefiks: &[TraefikContainer], project: &str) -> Result<()> {
     match traefiks.iter().find(bypasses) {
         None => Ok(()),
         Some(traefik) if traefik.ignores_docker_host() => Err(Error::refused(format!(
-            "{} is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
+            "{} is a Traefik older than 3.6.1, which ignores DOCKER_HOST",
             traefik.name
         ))
         .hint(traefik.how_to_read(project))
