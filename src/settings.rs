@@ -462,7 +462,7 @@ fn bad(message: String) -> Error {
 
 /// `user:password` for the Traefik API: a secret, so there is no flag or key of this name.
 pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
-/// The setting that is decided anew for each run.
+/// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 const PREFIX: &str = "ROLLOUT_";
 
