@@ -269,6 +269,11 @@ pub fn command() -> clap::Command {
     command = hide(command, "undo", |argument| {
         ["build", "pull"].contains(&argument.get_id().as_str())
     });
+    command = command.mut_subcommand("undo", |own| {
+        own.mut_arg("scale", |scale| {
+            scale.help("Number of replicas [default: as recorded]")
+        })
+    });
     let target = TargetArgs::augment_args(clap::Command::new("target"));
     let hidden: Vec<_> = target.get_arguments().cloned().collect();
     for name in [
