@@ -112,12 +112,13 @@ fn no_reader(
     }
 }
 
-fn no_traefik(service: &str) -> Error {
+/// One in the host's network shares none with the service, and may still leave it out by its configuration.
+pub fn no_traefik(service: &str) -> Error {
     Error::refused(format!(
-        "no Traefik on this engine reads the labels of {service}: none shares a network with it"
+        "no Traefik on this engine reads the labels of {service}"
     ))
     .hint(format!(
-        "start Traefik, and put it and {service} into one network; if a Traefik on another host reads the labels \
+        "start Traefik, put it and {service} into one network, and see that its constraints keep {service}; if a Traefik on another host reads the labels \
          (traefik-kop), --proxy none rolls on health alone, with both versions reachable for a while, and --strategy \
          recreate stops the old version first"
     ))
@@ -161,5 +162,30 @@ fn refuse_bypass(traefiks: &[TraefikContainer], project: &str) -> Result<()> {
             traefik.name
         ))
         .hint(how_to_add(Some(traefik), project))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_traefik_in_the_hosts_network_that_leaves_the_service_out_is_not_said_to_be_in_another_network()
+     {
+        let traefik =
+            json!({"Id": "t", "Command": "traefik", "HostConfig": {"NetworkMode": "host"}});
+        let running = [serde_json::from_value(traefik).unwrap()];
+        let key = ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        };
+        let error = no_reader(&key, &[], &[], &running);
+        assert_eq!(
+            error.message,
+            "no Traefik on this engine reads the labels of web"
+        );
+        assert!(error.hint.unwrap().contains("its constraints keep web"));
     }
 }
