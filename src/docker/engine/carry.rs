@@ -32,9 +32,9 @@ impl Engine {
             }
             std::io::Result::Ok(())
         };
-        // A connection that breaks shows at its user's end.
         tokio::select! {
-            _ = copy(&mut from, &mut input) => {}
+            // A command that has ended takes no more input; its output says why.
+            Ok(_) = copy(&mut from, &mut input) => {}
             _ = receiving => {}
         }
         match errors.trim() {
