@@ -92,7 +92,7 @@ pub enum Command {
     /// Write the man pages of all commands and topics
     #[command(hide = true, name = "write-man-pages")]
     Man { directory: PathBuf },
-    /// What runs inside a replica's network namespace
+    /// What runs inside a container's network namespace
     #[command(hide = true, subcommand)]
     Namespace(NamespaceCommand),
     /// What Docker asks of a CLI plugin before it lists it (docker/cli, cli-plugins/metadata)
@@ -267,6 +267,11 @@ pub fn command() -> clap::Command {
     }
     command = hide(command, "undo", |argument| {
         ["build", "pull"].contains(&argument.get_id().as_str())
+    });
+    command = command.mut_subcommand("undo", |own| {
+        own.mut_arg("scale", |scale| {
+            scale.help("Number of replicas [default: as recorded]")
+        })
     });
     let target = TargetArgs::augment_args(clap::Command::new("target"));
     let hidden: Vec<_> = target.get_arguments().cloned().collect();

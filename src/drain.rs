@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     model::{ContainerId, Drained, Replica, Run},
-    namespace::traffic::{Protocol, Traffic, WatchLine},
+    namespace::traffic::{Protocol, Traffic},
 };
 
 /// The interval of reading the network counters if no helper can inspect the sockets.
@@ -171,11 +171,8 @@ async fn read(
 }
 
 fn look(line: &str) -> Result<Traffic> {
-    match serde_json::from_str(line) {
-        Ok(WatchLine::Traffic(traffic)) => Ok(traffic),
-        Ok(WatchLine::Failure(failure)) => Err(Error::failed(failure.error)),
-        Err(error) => Err(Error::failed(format!("the helper wrote {line:?}: {error}"))),
-    }
+    serde_json::from_str(line)
+        .map_err(|error| Error::failed(format!("the helper wrote {line:?}: {error}")))
 }
 
 /// Ends when the replica's last answer is complete, or with [`Drained::TimedOut`] at the deadline.

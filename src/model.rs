@@ -29,7 +29,7 @@ pub mod label {
     pub const ROLE: &str = "io.rollout.role";
     /// On a helper image: the protocol version that its program and the CLI use.
     pub const HELPER: &str = "io.rollout.helper";
-    /// On a helper: the replica whose network it inspects.
+    /// On a helper: the container whose network namespace it is in.
     pub const HELPS: &str = "io.rollout.helps";
     /// Compose's own labels (compose-spec "Labels", docker/compose pkg/api/labels.go).
     pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";

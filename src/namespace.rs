@@ -1,8 +1,8 @@
 //! The helper program that runs inside a replica's network namespace. It reports which requests the replica has not
-//! answered, and whether a new replica answers at all.
+//! answered, whether a new replica answers at all, and leads the CLI to the ports of a Traefik.
 //!
-//! It writes JSON lines to standard output and reads lines from standard input. It ends with its standard input, because
-//! then the CLI is gone.
+//! `watch` and `probe` write JSON lines to standard output and read lines from standard input. The helper ends with its
+//! standard input, because then the CLI is gone.
 //!
 //! `watch` captures packets ([`packets`]) and lists sockets ([`sock_diag`]). [`connection`] puts the packets of a
 //! connection in order and reads them ([`http1`], [`h2`]); [`ages`] judges its socket; [`outstanding`] decides; [`tally`]
@@ -27,15 +27,20 @@ pub mod traffic;
 mod unverified_tls;
 mod watch;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::io::{copy, stdin, stdout};
+use tokio::net::TcpStream;
+
 use check::Check;
+use stdio::Requests;
 use traffic::RoutedPort;
 
 /// The version of the helper's protocol: its arguments and its output lines. It is also a label of this program's image.
-pub const PROTOCOL: &str = "2";
+pub const PROTOCOL: &str = "3";
 
 /// What the helper does. The CLI gives the options, never a person.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
@@ -62,35 +67,41 @@ pub enum NamespaceCommand {
         #[arg(long = "check", value_name = "JSON")]
         checks: Vec<Check>,
     },
+    /// Runs until its standard input ends, so that the engine can start `connect` beside it
+    Wait,
+    /// Carries bytes between its standard input and output and a TCP address
+    Connect { address: SocketAddr },
 }
 
-/// Runs until standard input ends or a signal comes, then exits with 0. After a failure the last line is
-/// `{"error":"…"}` and the exit code 1.
+/// Runs until standard input ends or a signal comes, then exits with 0. A failure is a line on standard error and the exit
+/// code 1.
 pub fn main(command: NamespaceCommand) -> ExitCode {
     let ran = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .and_then(|runtime| runtime.block_on(run(command)));
+        .and_then(|runtime| {
+            let ran = runtime.block_on(run(command));
+            // A read of standard input cannot be cancelled, and must not delay the exit.
+            runtime.shutdown_background();
+            ran
+        });
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = stdio::emit(&traffic::Failure {
-                error: error.to_string(),
-            });
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(command: NamespaceCommand) -> std::io::Result<()> {
-    let requests = stdio::Requests::listen()?;
     match command {
         NamespaceCommand::Watch { ports, quiet } => {
             let ports = ports
                 .into_iter()
                 .map(|routed| (routed.port.get(), routed.protocol))
                 .collect();
-            watch::run(requests, ports, Duration::from_millis(quiet)).await
+            watch::run(Requests::listen()?, ports, Duration::from_millis(quiet)).await
         }
         NamespaceCommand::Probe {
             ports,
@@ -98,9 +109,22 @@ async fn run(command: NamespaceCommand) -> std::io::Result<()> {
             checks,
         } => {
             let ports: Vec<u16> = ports.into_iter().map(NonZeroU16::get).collect();
-            probe::run(requests, ports, http, checks).await
+            probe::run(Requests::listen()?, ports, http, checks).await
         }
+        NamespaceCommand::Wait => {
+            let mut requests = Requests::listen()?;
+            while requests.next().await.is_some() {}
+            Ok(())
+        }
+        NamespaceCommand::Connect { address } => connect(address).await,
     }
+}
+
+/// Ends with the connection: after the end of standard input, the other side still answers what it has received.
+async fn connect(address: SocketAddr) -> std::io::Result<()> {
+    let (mut from, mut to) = TcpStream::connect(address).await?.into_split();
+    tokio::spawn(async move { copy(&mut stdin(), &mut to).await });
+    copy(&mut from, &mut stdout()).await.map(drop)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub mod agree;
 pub mod detect;
 pub mod driver;
+pub mod helper_image;
 pub mod landscape;
 pub mod none;
 pub mod socket_proxies;

@@ -38,7 +38,21 @@ pub async fn roll(
     landscape: &mut Landscape,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
-    let (service, events) = (prepared.context.service, prepared.run.events);
+    let service = prepared.context.service;
+    let again = match prepared.run.back {
+        Some(back) => format!("rollout undo {} --to {}", service.name, back.number),
+        None => format!("rollout {}", service.name),
+    };
+    let rolled = under_lock(prepared, landscape, interrupted).await;
+    rolled.map_err(|error| with_next(error, &service.name, again))
+}
+
+async fn under_lock(
+    prepared: Prepared<'_>,
+    landscape: &mut Landscape,
+    interrupted: watch::Receiver<bool>,
+) -> Result<()> {
+    let events = prepared.run.events;
     let helper_image = prepared.helper_image(landscape).await?;
     let lock = prepared.lock(&helper_image, &interrupted).await?;
     let held = Held {
@@ -50,7 +64,7 @@ pub async fn roll(
     if let Err(error) = lock.release().await {
         events.notice(format!("the lock could not be released: {}", error.message));
     }
-    rolled.map_err(|error| with_next(error, &service.name))
+    rolled
 }
 
 /// What every phase of a rollout uses.
@@ -76,16 +90,18 @@ async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape
     begun.finish(summary).await
 }
 
-fn with_next(error: Error, service: &str) -> Error {
+/// `again` is the command that has ended.
+fn with_next(error: Error, service: &str, again: String) -> Error {
     if error.hint.is_some() {
         return error;
     }
     match error.outcome {
-        Outcome::Failed => error.hint(format!("fix the problem and run `rollout {service}` again")),
+        Outcome::Failed => error.hint(format!("fix the problem and run `{again}` again")),
         Outcome::NeedsPerson => error.hint(format!(
-            "check `docker compose ps {service}`, then run `rollout {service}` again"
+            "check `docker compose ps {service}`, then run `{again}` again"
         )),
-        Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Interrupted => error,
+        Outcome::Interrupted => error.hint(again),
+        Outcome::Done | Outcome::Refused | Outcome::Locked => error,
     }
 }
 

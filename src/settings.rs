@@ -138,7 +138,7 @@ pub struct Settings {
     /// What moves the traffic
     #[arg(long, value_enum, default_value_t, help_heading = TRAEFIK)]
     pub proxy: ProxyKind,
-    /// How Traefik is switched: through the socket proxy, or by a file of its file provider
+    /// How to change the routes of Traefik: through the socket proxy (relabel), or by a file of its file provider (pin)
     #[arg(long, value_enum, default_value_t, help_heading = TRAEFIK)]
     pub switch: SwitchBy,
     /// Address of the Traefik API, such as http://127.0.0.1:8080; repeat for several [default: found by itself]
@@ -461,7 +461,7 @@ fn bad(message: String) -> Error {
 
 /// `user:password` for the Traefik API: a secret, so there is no flag or key of this name.
 pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
-/// The setting that is decided anew for each run.
+/// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 const PREFIX: &str = "ROLLOUT_";
 

@@ -223,7 +223,7 @@ async fn an_engine_that_does_not_answer_is_a_finding() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_traefik_that_does_not_heed_docker_host_is_told_the_endpoint() {
+async fn for_an_old_traefik_that_ignores_docker_host_the_endpoint_is_said() {
     for version in ["v3.0", "v3.3"] {
         let yaml = include_str!("doctor/deaf.yaml");
         let mut stack = stack(yaml);

@@ -297,8 +297,10 @@ async fn ctrl_c_or_a_lost_session_while_the_new_version_starts_goes_back() {
         }
         let run = running.wait().await;
         run.code(130);
-        let last = run.text.lines().last().unwrap_or_default();
-        assert!(last.contains("the old version serves"), "{}", run.text);
+        let mut lines = run.text.lines().rev();
+        assert_eq!(lines.next(), Some("next: rollout web"), "{}", run.text);
+        let error = lines.next().unwrap_or_default();
+        assert!(error.contains("the old version serves"), "{}", run.text);
         untouched(&stack, &before).await;
     }
     only(&load.stop().await, "v1", "");

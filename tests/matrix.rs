@@ -46,7 +46,7 @@ fn stack(version: &str, way: &str) -> Stack {
     };
     let compose = std::fs::read_to_string(stack.path("compose.yaml")).unwrap();
     let compose = compose.replacen("    networks: [front]\n", TCP_LABELS, 1);
-    // Before 3.6.1, Traefik does not heed DOCKER_HOST.
+    // Before 3.6.1, Traefik ignores DOCKER_HOST.
     let reads = match way {
         "pin" => "--providers.file.directory=/etc/traefik/dynamic",
         _ => "--providers.docker.endpoint=tcp://socket-proxy:2375",

@@ -2,6 +2,7 @@
 
 mod answers;
 mod client;
+mod connect;
 mod helper;
 mod joined;
 mod probe;

@@ -202,14 +202,14 @@ async fn a_new_version_that_traefik_would_lose_or_not_get_through_to_is_refused(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_traefik_that_does_not_heed_docker_host_is_told_what_it_does_heed() {
+async fn for_a_traefik_that_ignores_docker_host_the_option_to_add_is_said() {
     let mut stack = Stack::relabelled("");
     stack.set("TRAEFIK", "v3.3").set("HTTP_PORT", free_port());
     let front = [&["up", "-d"], stack.front()].concat();
     stack.compose(&front).await;
     let before = whole(&stack).await;
     let error = format!(
-        "{}-traefik-1 is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
+        "{}-traefik-1 is a Traefik older than 3.6.1, which ignores DOCKER_HOST",
         stack.name
     );
     let run = stack.rollout(&["--switch", "relabel", "web"]).await;

@@ -129,7 +129,7 @@ async fn labels_that_are_read_elsewhere_need_no_traefik_here_and_no_other_projec
     stack.tag("v2");
     let before = stack.replicas("web").await;
     let run = stack.rollout(&["web"]).await;
-    let error = "no Traefik on this engine reads the labels of web: none shares a network with it";
+    let error = "no Traefik on this engine reads the labels of web";
     refused(&run, error, "--proxy none");
     assert!(!run.text.contains("socket-proxy"), "{}", run.text);
     assert_eq!(stack.replicas("web").await, before);

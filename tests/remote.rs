@@ -43,7 +43,7 @@ fn far() -> &'static Far {
     })
 }
 
-/// Traefik's option for where it reads Docker, which those before 3.6.1 need: they do not heed `DOCKER_HOST`.
+/// Traefik's option for where it reads Docker, which those before 3.6.1 need: they ignore `DOCKER_HOST`.
 const ENDPOINT: &str = "--providers.docker.endpoint=tcp://socket-proxy:2375";
 
 /// A stack of that engine, reached by its socket until another way is set.
@@ -118,9 +118,10 @@ async fn a_stack_elsewhere_is_rolled_without_loss_by_tls_by_a_context_and_by_ssh
     rolls(&mut stack, "v2", &[]).await;
     // The far side's docker would take another socket by itself.
     let by_path = format!("{}{}", far.ssh, far.socket);
-    let run = stack.rollout(&["-H", &by_path, "web"]).await;
+    let run = stack.rollout(&["-v", "-H", &by_path, "web"]).await;
     run.code(0);
     assert!(run.event("nothing_to_do").is_some(), "{}", run.text);
+    assert!(run.text.contains("by a helper"), "{}", run.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

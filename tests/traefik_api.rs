@@ -1,9 +1,11 @@
 //! The Traefik API, however it is guarded and wherever it hides; and one that is off.
 
+use std::time::Duration;
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::bad_input::refused;
-use testbed::{Run, Stack, USUAL, free_port};
+use testbed::{Run, Stack, USUAL, eventually, free_port};
 
 /// What every Traefik here needs, as a file.
 const PROVIDER: &str = r#"providers:
@@ -118,14 +120,29 @@ async fn an_api_that_nothing_is_published_of_is_found_behind_its_password_and_in
     // Bound to the loopback of its container.
     let config = "  traefik: { address: \"127.0.0.1:9001\" }\napi: { insecure: true }\n";
     another_traefik(&stack, "", config).await;
-    asked(&stack.rollout(&["-v", "web"]).await, "by exec");
+    asked(&stack.rollout(&["-v", "web"]).await, "by a helper");
     let load = stack.load();
     stack.tag("v2");
+    let mut run = stack.start_rollout(&["--bake", "1m", "web"]);
+    run.reaches("step_started", "bake").await;
+    let traefik = stack.replicas("traefik").await.remove(0);
+    assert_eq!(stack.helpers(&traefik.id).await.len(), 1);
+    run.kill().await;
+    no_helper(&stack, &traefik.id).await;
     let run = stack.rollout(&["web"]).await;
     let report = load.stop().await;
     run.code(0);
     assert!(report.nothing_lost(), "{report}\n{}", run.text);
     stack.settled(1).await;
+    no_helper(&stack, &traefik.id).await;
+}
+
+async fn no_helper(stack: &Stack, container: &str) {
+    eventually("no helper is left", Duration::from_secs(30), async || {
+        let helpers = stack.helpers(container).await;
+        helpers.is_empty().then_some(()).ok_or(helpers)
+    })
+    .await;
 }
 
 /// An authority of our own, and a certificate for 127.0.0.1 that comes from it; all in PEM form.

@@ -36,14 +36,16 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
         prepared.push(own.map_err(|error| error.within(run.events.scope()))?);
     }
     if names.len() > 1 {
-        fetch_ahead(&mut prepared, &interrupted).await?;
+        let again = format!("rollout {}", names.join(" "));
+        fetch_ahead(&mut prepared, &interrupted, &again).await?;
     }
     let mut first = prepared.into_iter().next();
-    for (name, run) in names.iter().zip(&runs) {
+    for (index, (name, run)) in names.iter().zip(&runs).enumerate() {
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
                 "interrupted before {name}; it was not touched"
-            )));
+            ))
+            .hint(format!("rollout {}", names[index..].join(" "))));
         }
         let prepared = first.take();
         let is_first = prepared.is_some();
@@ -98,12 +100,15 @@ fn suggest(error: Error, word: &str, others: &[&str]) -> Error {
 async fn fetch_ahead(
     prepared: &mut [Prepared<'_>],
     interrupted: &watch::Receiver<bool>,
+    again: &str,
 ) -> Result<()> {
     for own in prepared {
         let scope = own.scope();
         let fetching = own.fetch_ahead();
         let fetched = execute::unless_interrupted(interrupted, execute::UNCHANGED, fetching);
-        fetched.await.map_err(|error| error.within(scope))?;
+        fetched
+            .await
+            .map_err(|error| error.or_hint(again).within(scope))?;
     }
     Ok(())
 }

@@ -113,6 +113,18 @@ mod tests {
     }
 
     #[test]
+    fn an_undo_starts_as_many_replicas_as_are_recorded() {
+        let default = |name: &str| {
+            let text = help(name).unwrap();
+            let scale = text.split("--scale <N>").nth(1).unwrap();
+            let default = scale.split("[default: ").nth(1).unwrap();
+            default.split(']').next().unwrap().to_owned()
+        };
+        assert_eq!(default("undo"), "as recorded");
+        assert_eq!(default("up"), "as in the Compose file");
+    }
+
+    #[test]
     fn the_first_options_of_the_bare_command_are_the_ten_that_people_need() {
         let help = command().render_help().to_string();
         let first = help.split("\nOptions:\n").nth(1).unwrap();

@@ -2,10 +2,10 @@
 //! only.
 
 mod about;
+mod carry;
 mod files;
 mod images;
 mod own;
-mod pipe;
 mod read;
 mod session;
 pub mod shared;
@@ -38,7 +38,7 @@ pub use self::{
     about::About,
     files::ContainerStat,
     own::Mounted,
-    session::{Session, own_labels},
+    session::{PROGRAM, Session, own_labels},
 };
 use crate::{
     docker::http::{Connector, Endpoint},

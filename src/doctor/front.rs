@@ -120,7 +120,7 @@ fn version(facts: &Facts, traefik: &TraefikFacts) -> Finding {
         return Finding::warn(Check::Traefik, name, text);
     }
     let least = facts.engine.least_api.parse::<Version>();
-    let old = traefik.version.is_some_and(|own| !own.heeds_docker_host());
+    let old = traefik.version.is_some_and(|own| !own.reads_docker_host());
     let refused = least.is_ok_and(|least| least > PINNED_API);
     if old && refused && matches!(traefik.reads, Reads::Socket(_)) {
         let text = format!(

@@ -56,19 +56,19 @@ fn reader(traefik: &TraefikFacts) -> Reader<'_> {
     Reader {
         service: traefik.service.as_deref().unwrap_or("traefik"),
         config: Some(&traefik.config),
-        heeds_docker_host: heeds(traefik),
+        reads_docker_host: reads_docker_host(traefik),
         namespace,
         folder: traefik.folder.as_deref(),
     }
 }
 
-fn heeds(traefik: &TraefikFacts) -> bool {
-    traefik.version.is_none_or(Version::heeds_docker_host)
+fn reads_docker_host(traefik: &TraefikFacts) -> bool {
+    traefik.version.is_none_or(Version::reads_docker_host)
 }
 
 /// Sets the address at which Traefik reads; `None` if that replaces something outside the Compose file.
 fn address(traefik: &TraefikFacts, service: &Service) -> Option<Edit> {
-    if heeds(traefik) {
+    if reads_docker_host(traefik) {
         return Some(edits::reads(&service.name, NAME));
     }
     let docker = traefik.config.docker.as_ref();

@@ -236,7 +236,7 @@ impl Live<'_> {
         for new in self.run.engine.replicas(&self.context.key).await? {
             if new.rollout.as_ref() == Some(&desired.rollout) && new.image != *wanted {
                 let why =
-                    format!("runs another image: {reference} was tagged anew during the rollout");
+                    format!("runs another image: the tag {reference} was moved during the rollout");
                 facts.verdicts.insert(new.id, Verdict::Failed(why));
             }
         }

@@ -119,7 +119,7 @@ impl Project<'_> {
     /// The options that Traefik lacks.
     fn options(&self, needs: &mut Needs, request: &Request<'_>) -> Result<Vec<String>, String> {
         let mut options = Vec::new();
-        if !stack::heeds_docker_host(self.services, self.traefik, request.images) {
+        if !stack::reads_docker_host(self.services, self.traefik, request.images) {
             options.extend(self.endpoint(needs));
         }
         options.extend(self.api(needs)?);

@@ -82,13 +82,13 @@ fn with_defaults(text: &str) -> String {
 }
 
 /// Whether the release reads `DOCKER_HOST`; an unknown one counts as new.
-pub fn heeds_docker_host(
+pub fn reads_docker_host(
     services: &Services,
     name: &str,
     images: &BTreeMap<String, String>,
 ) -> bool {
     let image = image(services, name, images);
-    tagged_version(&image).is_none_or(Version::heeds_docker_host)
+    tagged_version(&image).is_none_or(Version::reads_docker_host)
 }
 
 pub fn reader<'a>(
@@ -100,7 +100,7 @@ pub fn reader<'a>(
     advice::Reader {
         service: name,
         config,
-        heeds_docker_host: heeds_docker_host(services, name, images),
+        reads_docker_host: reads_docker_host(services, name, images),
         namespace: advice::Namespace::of_mode(services[name]["network_mode"].as_str()),
         folder: None,
     }

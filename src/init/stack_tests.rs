@@ -24,11 +24,11 @@ fn a_port_is_published_in_every_form_and_if_it_cannot_be_parsed() {
 
 #[test]
 fn the_release_is_read_from_the_tag_as_compose_resolves_it() {
-    let heeds = |image: &str, resolved: Option<&str>| {
+    let reads = |image: &str, resolved: Option<&str>| {
         let services = json!({"t": {"image": image}});
         let images = resolved.map(|own| ("t".to_owned(), own.to_owned()));
         let services = services.as_object().unwrap();
-        heeds_docker_host(services, "t", &images.into_iter().collect())
+        reads_docker_host(services, "t", &images.into_iter().collect())
     };
     for (image, is) in [
         ("traefik:v3.7", true),
@@ -41,9 +41,9 @@ fn the_release_is_read_from_the_tag_as_compose_resolves_it() {
         ("traefik:v2.11.30", false),
         ("traefik:${T:-v3.0}", false),
     ] {
-        assert_eq!(heeds(image, None), is, "{image}");
+        assert_eq!(reads(image, None), is, "{image}");
     }
-    assert!(!heeds("traefik:${T}", Some("traefik:v3.0.4")));
+    assert!(!reads("traefik:${T}", Some("traefik:v3.0.4")));
 }
 
 #[test]

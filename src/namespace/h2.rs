@@ -12,8 +12,8 @@ use frames::{Event, Frames, Kind};
 
 pub use frames::PREFACE;
 
-/// Streams that are followed at once; servers allow hundreds. A connection with more is followed anew, like one captured
-/// from its middle.
+/// Streams that are followed at once; servers allow hundreds. A connection with more is followed like one captured from
+/// its middle.
 const MOST_STREAMS: usize = 10_000;
 
 /// Both directions of a connection.

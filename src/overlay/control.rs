@@ -45,7 +45,7 @@ pub enum Call {
     },
     /// The clients of the socket proxy: [`Answer::Readers`].
     Readers,
-    /// A GET from the network of the readers: [`Answer::Fetched`].
+    /// A GET from the network of the readers, for older CLIs: [`Answer::Fetched`].
     Fetch {
         /// `http(s)://<address of a reader whose container is known>:<port>/…` with a path below `/api/`, or `/metrics`, or
         /// `/ping`.

@@ -41,7 +41,7 @@ enum Trouble {
     Removed(ContainerId),
     /// A second operator's `up` adds one.
     Joins,
-    /// Traefik restarts and reads anew; what it has agreed to is to be asked for again.
+    /// Traefik restarts and reads everything again; what it has agreed to is to be asked for again.
     TraefikRestarts,
     /// A pinned replica gets another address.
     Moves,

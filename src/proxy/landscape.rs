@@ -112,7 +112,9 @@ impl Landscape {
 
     /// The API of a Traefik; the way to it is looked for once, for all services with the same keys.
     pub async fn api(&self, traefik: &TraefikContainer, settings: &Settings) -> Result<Arc<Api>> {
-        self.apis.of(&self.engine, traefik, settings).await
+        self.apis
+            .of(&self.engine, &self.socket_proxies, traefik, settings)
+            .await
     }
 
     /// What these socket proxies answer, asked at once: each first answer costs a process in a container.

@@ -11,14 +11,9 @@ use crate::{
     docker::engine::Image,
     error::{Error, Result},
     event::Event,
-    model::label,
-    namespace,
-    proxy::landscape::Landscape,
+    proxy::{helper_image, landscape::Landscape},
     settings::{PullPolicy, Settings},
 };
-
-/// The program that helpers run, where `make image` puts it.
-const HELPER: &str = "/rollout";
 
 impl Prepared<'_> {
     pub(super) async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
@@ -47,51 +42,19 @@ impl Prepared<'_> {
 }
 
 impl RunContext<'_> {
-    /// An image with this version of the program: a socket proxy's, `rollout:latest`, or one made of this binary.
+    /// The image of helpers; without one, a notice says so.
     pub(super) async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
-        let fits = |speaks: Option<&String>| speaks.is_some_and(|own| own == namespace::PROTOCOL);
-        let mut found = landscape.socket_proxies.iter();
-        let fitting = found.find(|found| found.program == HELPER && fits(found.helper.as_ref()));
-        if let Some(found) = fitting {
-            return Ok(Some(found.image.clone()));
+        if let Some(image) = helper_image::found(self.engine, &landscape.socket_proxies).await? {
+            return Ok(Some(image));
         }
-        let tag = format!("{}-{}", env!("CARGO_PKG_VERSION"), namespace::PROTOCOL);
-        for reference in ["rollout:latest".to_owned(), format!("rollout-helper:{tag}")] {
-            if let Some(image) = self.engine.image(&reference).await?
-                && fits(image.labels.get(label::HELPER))
-            {
-                return Ok(Some(image.id));
-            }
-        }
-        if let Err(error) = self.load_helper(&tag).await {
+        let loaded = helper_image::load(self.engine).await;
+        let complain = |error: &Error| {
             self.events.notice(format!(
                 "no helper can run beside the replicas: {}",
                 error.message
             ));
-            return Ok(None);
-        }
-        Ok(self
-            .engine
-            .image(&format!("rollout-helper:{tag}"))
-            .await?
-            .map(|image| image.id))
-    }
-
-    /// The image holds nothing else, so only a static binary works as a helper.
-    async fn load_helper(&self, tag: &str) -> Result<()> {
-        let failed =
-            |error: std::io::Error| Error::failed(format!("cannot read this program: {error}"));
-        let program = std::fs::read(std::env::current_exe().map_err(failed)?).map_err(failed)?;
-        let mut header = tar::Header::new_gnu();
-        header.set_size(program.len() as u64);
-        header.set_mode(0o755);
-        let mut archive = tar::Builder::new(Vec::new());
-        archive
-            .append_data(&mut header, "rollout", program.as_slice())
-            .map_err(failed)?;
-        self.engine
-            .import_image(archive.into_inner().map_err(failed)?, "rollout-helper", tag)
-            .await
+        };
+        Ok(loaded.inspect_err(complain).ok())
     }
 
     /// The image of the new version, if the engine has it and it is not pulled again; others are checked after the pull.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::{Held, Prepared};
+use super::{Held, Prepared, with_next};
 use crate::{
     compose::{self, Compose},
     context::{Purpose, RunContext},
@@ -13,6 +13,7 @@ use crate::{
         engine::Engine,
         http::{Body, json as answer, refusal},
     },
+    error::Error,
     event::Events,
     fake_engine::FakeEngine,
     model::label,
@@ -247,4 +248,11 @@ async fn every_further_service_of_a_run_reads_its_own_replicas_and_image_alone()
         further.len() == 2 && further.iter().all(is_own),
         "{further:#?}"
     );
+}
+
+#[test]
+fn an_interrupted_run_ends_with_the_command_to_type_next() {
+    let again = "rollout undo web --to 3".to_owned();
+    let error = with_next(Error::interrupted("interrupted"), "web", again.clone());
+    assert_eq!(error.hint, Some(again));
 }

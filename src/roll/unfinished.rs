@@ -32,7 +32,10 @@ impl<'a> Locked<'a> {
         let observed = self.observe().await?;
         let (engine, key) = (self.prepared.run.engine, &self.prepared.context.key);
         let ids = observed.replicas.iter().map(|own| own.id.clone());
-        engine.sweep_helpers(&ids.collect::<Vec<_>>()).await?;
+        let ids: Vec<_> = ids.collect();
+        engine
+            .sweep_helpers(&ids, self.prepared.context.epoch)
+            .await?;
         engine.sweep_hooks(key).await?;
         let routed = self.prepared.proxy.routes();
         let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);

@@ -209,9 +209,9 @@ proptest! {
     ) {
         let Ok(uri) = Uri::try_from(target_of) else { return Ok(()) };
         let Ok(call) = parse(&Method::GET, &uri, &HeaderMap::new()) else { return Ok(()) };
-        let anew = target(&call);
-        prop_assert!(anew.is_ascii() && !anew.contains([' ', '\r', '\n', '#']), "{}", anew);
-        prop_assert_eq!(get(&anew), Ok(call));
+        let rebuilt = target(&call);
+        prop_assert!(rebuilt.is_ascii() && !rebuilt.contains([' ', '\r', '\n', '#']), "{}", rebuilt);
+        prop_assert_eq!(get(&rebuilt), Ok(call));
     }
 
     #[test]

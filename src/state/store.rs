@@ -105,11 +105,16 @@ pub async fn write(
     path: &str,
     entry: &impl Serialize,
 ) -> Result<()> {
-    let failed = |error: &dyn std::fmt::Display| Error::failed(format!("cannot write: {error}"));
+    let failed = |error: &dyn std::fmt::Display| {
+        let volume = volume();
+        Error::failed(format!(
+            "cannot write the record {path} of {key} to the volume {volume}: {error}"
+        ))
+    };
     let content = sealed(entry).map_err(|error| failed(&error))?;
     // Below the mount itself, which exists; the engine makes the folders.
-    let path = format!("{}/{path}", folder(key));
-    let inside = path.strip_prefix("/state/").unwrap_or(&path);
+    let whole = format!("{}/{path}", folder(key));
+    let inside = whole.strip_prefix("/state/").unwrap_or(&whole);
     let mut header = tar::Header::new_gnu();
     header.set_size(content.len() as u64);
     header.set_mode(0o600);

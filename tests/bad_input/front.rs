@@ -60,7 +60,7 @@ async fn a_traefik_that_has_stopped_reads_nothing() {
     stack.tag("v2");
     let before = whole(&stack).await;
     let error = format!(
-        "no Traefik in front of web has an open event stream to a socket proxy such as {}-socket-proxy-1",
+        "no Traefik in front of web is connected to the socket proxy {}-socket-proxy-1",
         stack.name
     );
     refused(&stack.rollout(&["web"]).await, &error, "DOCKER_HOST");

@@ -22,13 +22,19 @@ use crate::{
     overlay::control,
 };
 
+/// No helper takes longer to start, in seconds.
+const START_SECONDS: i64 = 60;
 /// Bytes that are kept at least of the end of a program's text output.
 const MAX_TAIL: usize = 1024 * 1024;
+
+/// This program in its images.
+pub const PROGRAM: &str = "/rollout";
 
 pub(super) type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Bollard>> + Send>>;
 
 /// A program that reads lines on its standard input and answers with lines; dropping it closes both.
 pub struct Session {
+    pub container: String,
     input: Pin<Box<dyn AsyncWrite + Send>>,
     output: Output,
     lines: Lines,
@@ -36,8 +42,9 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(input: Pin<Box<dyn AsyncWrite + Send>>, output: Output) -> Self {
+    pub fn new(container: &str, input: Pin<Box<dyn AsyncWrite + Send>>, output: Output) -> Self {
         Self {
+            container: container.to_owned(),
             input,
             output,
             lines: Lines::new(control::MAX_LINE),
@@ -71,10 +78,10 @@ impl Session {
                 Some(Ok(other)) => self.lines.push(&other.into_bytes())?,
                 Some(Err(error)) => return Err(failed("talk with a container", &error)),
                 None => {
-                    return Err(Error::failed(format!(
-                        "the helper ended: {}",
-                        self.errors.trim()
-                    )));
+                    return Err(Error::failed(match self.errors.trim() {
+                        "" => "the helper ended",
+                        why => why,
+                    }));
                 }
             }
         }
@@ -137,7 +144,7 @@ impl Engine {
     /// Runs a command in a running container.
     pub async fn exec_session(&self, container: &str, command: Vec<String>) -> Result<Session> {
         let (input, output) = self.attached_exec(container, command).await?;
-        Ok(Session::new(input, output))
+        Ok(Session::new(container, input, output))
     }
 
     /// Starts a command and returns its standard input and its output.
@@ -237,16 +244,16 @@ impl Engine {
         }
     }
 
-    /// Runs `/rollout ARGS…` from `image` in the network namespace of a replica.
+    /// Runs `/rollout ARGS…` from `image` in the network namespace of a container.
     ///
     /// The program ends when the session is dropped, and the engine then removes the container.
     pub async fn helper(
         &self,
         image: &str,
-        replica: &ContainerId,
+        container: &ContainerId,
         arguments: Vec<String>,
     ) -> Result<Session> {
-        let body = helper_body(image, replica, arguments);
+        let body = helper_body(image, container, arguments);
         let engine = self.clone();
         // A task of its own completes even if this future is dropped; a half-started container would never be removed.
         let starting = tokio::spawn(async move { engine.start_helper(body).await });
@@ -281,7 +288,7 @@ impl Engine {
             Err(error) => Err(error),
         };
         match started {
-            Ok(attached) => Ok(Session::new(attached.input, attached.output)),
+            Ok(attached) => Ok(Session::new(&created.id, attached.input, attached.output)),
             Err(error) => {
                 self.discard(&created.id).await.ok();
                 Err(failed(what, &error))
@@ -289,15 +296,17 @@ impl Engine {
         }
     }
 
-    /// Removes helpers of these replicas that a killed run created but did not start.
-    pub async fn sweep_helpers(&self, replicas: &[ContainerId]) -> Result<()> {
+    /// Removes helpers that a killed run created but did not start: those of these replicas, and others after a minute,
+    /// because another run may be starting one. `now_ms` is the engine's clock.
+    pub async fn sweep_helpers(&self, replicas: &[ContainerId], now_ms: u64) -> Result<()> {
         let labels = vec![format!("{}=helper", label::ROLE)];
         let helpers = self.matching(labels, true).await?;
-        let helps = |own: &ContainerSummary| {
+        let may_go = |own: &ContainerSummary| {
             let helped = own.labels.as_ref().and_then(|own| own.get(label::HELPS));
-            helped.is_some_and(|helped| replicas.iter().any(|id| id.0 == *helped))
+            let age = now_ms as i64 / 1000 - own.created.unwrap_or(i64::MAX / 2);
+            age > START_SECONDS || replicas.iter().any(|id| Some(&id.0) == helped)
         };
-        for id in helpers.into_iter().filter(helps).filter_map(|own| own.id) {
+        for id in helpers.into_iter().filter(may_go).filter_map(|own| own.id) {
             let state = self.inspect(&id).await?.and_then(|inspect| inspect.state);
             if state.and_then(|state| state.status) == Some(ContainerStateStatusEnum::CREATED) {
                 self.discard(&id).await?;
@@ -307,13 +316,17 @@ impl Engine {
     }
 }
 
-/// A container in the network namespace of a replica; the engine removes it when its program ends.
-fn helper_body(image: &str, replica: &ContainerId, arguments: Vec<String>) -> ContainerCreateBody {
+/// A container in the network namespace of another; the engine removes it when its program ends.
+fn helper_body(
+    image: &str,
+    container: &ContainerId,
+    arguments: Vec<String>,
+) -> ContainerCreateBody {
     let mut labels = own_labels("helper");
-    labels.insert(label::HELPS.to_owned(), replica.0.clone());
+    labels.insert(label::HELPS.to_owned(), container.0.clone());
     ContainerCreateBody {
         image: Some(image.to_owned()),
-        entrypoint: Some(vec!["/rollout".into()]),
+        entrypoint: Some(vec![PROGRAM.into()]),
         cmd: Some(arguments),
         labels: Some(labels),
         attach_stdin: Some(true),
@@ -327,7 +340,7 @@ fn helper_body(image: &str, replica: &ContainerId, arguments: Vec<String>) -> Co
             ..Default::default()
         }),
         host_config: Some(HostConfig {
-            network_mode: Some(format!("container:{}", replica.0)),
+            network_mode: Some(format!("container:{}", container.0)),
             auto_remove: Some(true),
             // Reading packets needs no other capability.
             cap_drop: Some(vec!["ALL".into()]),
@@ -355,7 +368,39 @@ pub fn own_labels(role: &str) -> HashMap<String, String> {
 mod tests {
     use proptest::{collection::vec, prelude::*};
 
+    use hyper::StatusCode;
+    use serde_json::json;
+
     use super::*;
+    use crate::{docker::http::json as answer, event::Events, fake_engine::FakeEngine};
+
+    #[tokio::test]
+    async fn a_helper_that_another_run_may_be_starting_is_not_removed() {
+        let fake = FakeEngine::start(|method, path, _| {
+            let helper = |id: &str, replica: &str, created: i64| json!({"Id": id, "Created": created, "Labels": {label::HELPS: replica}});
+            let found = match (method, path) {
+                ("GET", "/version") => json!({"ApiVersion": "1.41"}),
+                ("GET", "/containers/json") => json!([
+                    helper("own", "a", 990),
+                    helper("starting", "traefik", 990),
+                    helper("left", "traefik", 900),
+                    helper("running", "a", 900),
+                ]),
+                ("GET", "/containers/running/json") => json!({"State": {"Status": "running"}}),
+                _ => json!({"State": {"Status": "created"}}),
+            };
+            answer(StatusCode::OK, &found)
+        });
+        let engine = Engine::connect(fake.endpoint(), &Events::new(Vec::new())).await;
+        let replicas = [ContainerId("a".to_owned())];
+        let swept = engine.unwrap().sweep_helpers(&replicas, 1_000_000).await;
+        swept.unwrap();
+        let removed = fake.changes().into_iter().map(|(_, path, _)| path);
+        let ids: Vec<String> = removed
+            .filter_map(|path| Some(path.split('?').next()?.rsplit('/').next()?.to_owned()))
+            .collect();
+        assert_eq!(ids, ["own", "left"]);
+    }
 
     proptest! {
         #[test]

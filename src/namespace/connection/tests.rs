@@ -337,7 +337,7 @@ fn an_application_that_closes_answers_nothing_more() {
 }
 
 #[test]
-fn a_new_connection_between_the_same_ends_begins_anew() {
+fn a_new_connection_between_the_same_ends_is_another_one() {
     let mut wire = Wire::opened();
     wire.send(false, GET);
     let syn = Segment {

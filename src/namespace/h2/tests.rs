@@ -160,7 +160,7 @@ proptest! {
 }
 
 #[test]
-fn a_connection_with_too_many_open_streams_is_followed_anew() {
+fn a_connection_with_too_many_open_streams_is_followed_from_its_middle() {
     let mut h2 = opened(&[]);
     for number in 0..MOST_STREAMS as u32 {
         h2.inbound(1, &frame(HEADERS, END | 4, 2 * number + 1, b"hpack"));

@@ -9,11 +9,11 @@ use crate::{
     error::{Error, Result},
     overlay::{
         Claim, Overlay,
-        control::{Answer, Call, Fetched, Outcome, Reader, Response},
+        control::{Answer, Call, Outcome, Reader, Response},
     },
 };
 
-/// How long one call may take; the longest, a fetch, gives up after 5 s by itself.
+/// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One running socket proxy; clones share the conversation.
@@ -163,19 +163,6 @@ impl Control {
         }
     }
 
-    /// An HTTP GET near Traefik.
-    pub async fn fetch(&self, url: &str) -> Result<Fetched> {
-        match self
-            .call(Call::Fetch {
-                url: url.to_owned(),
-            })
-            .await?
-        {
-            Answer::Fetched(fetched) => Ok(fetched),
-            other => Err(self.odd(&other)),
-        }
-    }
-
     fn odd(&self, answer: &Answer) -> Error {
         Error::failed(format!(
             "the socket proxy {} answered something else: {answer:?}",
@@ -232,7 +219,7 @@ mod tests {
             let message = read?;
             Ok(LogOutput::StdOut { message })
         });
-        let session = Session::new(Box::pin(input), Box::pin(output));
+        let session = Session::new("1f", Box::pin(input), Box::pin(output));
         let control = Control {
             session: Arc::new(Mutex::new(Some(session))),
             ..control()
@@ -275,7 +262,6 @@ mod tests {
             CHANGED,
             CHANGED,
             r#"{"control":1,"ok":{"readers":{"generation":3,"readers":[{"address":"10.0.0.2","user_agent":"Traefik 3.7.15","generation":3,"streams":1,"container":{"id":"t","name":"shop-traefik-1"}}]}}}"#,
-            r#"{"control":1,"ok":{"fetched":{"status":200,"headers":{"content-type":"application/json"},"body":"[]"}}}"#,
         ]);
         let held = claim("web", Effect::Health(Health::Healthy));
         let overlay = control.overlay().await.unwrap();
@@ -284,17 +270,12 @@ mod tests {
         assert_eq!(control.clear("shop/web", 7).await.unwrap(), 3);
         assert_eq!(control.readers().await.unwrap()[0].generation, Some(3));
         assert_eq!(
-            control.fetch("http://10.0.0.2/ping").await.unwrap().body,
-            "[]"
-        );
-        assert_eq!(
             *requests.lock().unwrap(),
             [
                 r#"{"control":2,"call":"get"}"#,
                 r#"{"control":2,"call":"set","claim":{"key":"shop/web","rollout":"r","epoch":7,"stage":"hold","rules":[{"on":{"id":"a"},"labels":{},"health":"healthy"}]}}"#,
                 r#"{"control":2,"call":"clear","key":"shop/web","epoch":7}"#,
                 r#"{"control":2,"call":"readers"}"#,
-                r#"{"control":2,"call":"fetch","url":"http://10.0.0.2/ping"}"#,
             ]
         );
     }

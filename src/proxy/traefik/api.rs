@@ -26,7 +26,7 @@ pub use self::{
 };
 use self::{
     access::{CHECK_THEM, HOW_TO_GIVE, printable},
-    http::{Answer, Transport},
+    http::{Answer, Http},
     middlewares::Middlewares,
 };
 pub(super) use self::{
@@ -73,7 +73,7 @@ pub struct Api {
     /// Which containers it keeps, where that is known.
     docker: Option<Docker>,
     base: String,
-    transport: Transport,
+    http: Http,
 }
 
 /// What an instance says of the servers of some services.
@@ -135,7 +135,7 @@ struct Router {
 
 impl Api {
     /// `base` is the URL of all that stands before `/api`, without a slash at the end.
-    pub fn new(name: String, base: String, transport: Transport) -> Self {
+    pub fn new(name: String, base: String, http: Http) -> Self {
         Self {
             name,
             identity: None,
@@ -143,7 +143,7 @@ impl Api {
             throttle: THROTTLE,
             docker: None,
             base,
-            transport,
+            http,
         }
     }
 
@@ -196,7 +196,7 @@ impl Api {
 
     async fn answer(&self, path: &str) -> Result<Option<Answer>> {
         let url = format!("{}{path}", self.base);
-        let answer = self.transport.get(&url).await.map_err(|error| {
+        let answer = self.http.get(&url).await.map_err(|error| {
             let message = format!(
                 "the Traefik API at {url} does not answer: {}",
                 error.message
@@ -218,7 +218,7 @@ impl Api {
 
     fn guarded(&self, status: u16) -> Error {
         let base = &self.base;
-        match self.transport.credentials() {
+        match self.http.credentials() {
             Some(own) => Error::refused(format!(
                 "{PREFIX}{base} refuses the user and password of {} ({status})",
                 own.place
@@ -459,14 +459,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        arbitrary::replaced,
-        proxy::traefik::api::{access::Access, http::Http},
-    };
+    use crate::{arbitrary::replaced, proxy::traefik::api::access::Access};
 
     fn api() -> Api {
         let http = Http::named(&Access::default(), None).unwrap();
-        Api::new("t".to_owned(), "http://t".to_owned(), Transport::Http(http))
+        Api::new("t".to_owned(), "http://t".to_owned(), http)
     }
 
     #[test]
@@ -578,7 +575,7 @@ mod tests {
         let ask = async {
             let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
             let base = format!("http://{address}");
-            let api = Api::new("t".to_owned(), base, Transport::Http(http));
+            let api = Api::new("t".to_owned(), base, http);
             api.list("/api/http/routers").await.unwrap_err()
         };
         let (pages, error) = tokio::join!(serve, ask);

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use async_trait::async_trait;
 
 pub(super) use self::claims::is_unsettled;
-pub use self::setup::relabel;
+pub use self::setup::{no_traefik, relabel};
 use super::{
     api::observation,
     config::{Reads, TraefikContainer},

@@ -1,4 +1,4 @@
-//! One HTTP GET of a Traefik API: straight, by a tunnel into Traefik's container, or by the socket proxy beside it.
+//! One HTTP GET of a Traefik API: straight, or by a tunnel into Traefik's network namespace.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,25 +8,14 @@ use super::{
     access::{Access, Credentials},
     tunnel::Tunnel,
 };
-use crate::{
-    error::{Error, Result},
-    proxy::socket_proxies::Control,
-};
+use crate::error::{Error, Result};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection may take to come about: an address that is not reached from here stays silent.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection within this machine may take to come about: an address that is not reached from here stays silent.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// The largest answer that is read, in bytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
-
-/// How an API is reached from here.
-pub enum Transport {
-    /// Straight, or by a tunnel.
-    Http(Http),
-    /// By the socket proxy beside it.
-    Through(Control),
-}
 
 /// An HTTP client of one API.
 pub struct Http {
@@ -63,7 +52,10 @@ impl Http {
         access: &Access,
         credentials: Option<Credentials>,
     ) -> Result<Self> {
-        let client = vouched(builder(), access).no_proxy().resolve(host, address);
+        let client = vouched(builder(), access)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .resolve(host, address);
         Ok(Self {
             client: built(client)?,
             credentials,
@@ -71,7 +63,7 @@ impl Http {
         })
     }
 
-    /// Through a tunnel into Traefik's container.
+    /// Through a tunnel into Traefik's network namespace.
     pub fn inside(
         tunnel: Tunnel,
         access: &Access,
@@ -85,7 +77,12 @@ impl Http {
         })
     }
 
-    async fn get(&self, url: &str) -> Result<Answer> {
+    /// The user and password that it sends along.
+    pub fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
+    }
+
+    pub async fn get(&self, url: &str) -> Result<Answer> {
         let mut request = self.client.get(url);
         if let Some(own) = &self.credentials {
             request = request.basic_auth(&own.user, Some(&own.password));
@@ -117,32 +114,6 @@ impl Http {
     }
 }
 
-impl Transport {
-    /// The user and password that it sends along.
-    pub fn credentials(&self) -> Option<&Credentials> {
-        match self {
-            Self::Http(http) => http.credentials.as_ref(),
-            Self::Through(_) => None,
-        }
-    }
-
-    pub async fn get(&self, url: &str) -> Result<Answer> {
-        match self {
-            Self::Http(http) => http.get(url).await,
-            Self::Through(control) => {
-                let fetched = control.fetch(url).await?;
-                let next = fetched.headers.get("x-next-page");
-                Ok(Answer {
-                    status: fetched.status,
-                    next_page: next.and_then(|page| page.parse().ok()),
-                    body: fetched.body,
-                    location: None,
-                })
-            }
-        }
-    }
-}
-
 fn builder() -> ClientBuilder {
     // A crate that is built without a provider of its own finds the one that the process has chosen.
     rustls::crypto::ring::default_provider()
@@ -150,7 +121,6 @@ fn builder() -> ClientBuilder {
         .ok();
     Client::builder()
         .timeout(TIMEOUT)
-        .connect_timeout(CONNECT_TIMEOUT)
         // A page to log in at is no API, and a password is for the one that was named.
         .redirect(Policy::none())
 }

@@ -168,10 +168,7 @@ mod tests {
     use super::*;
     use crate::{
         arbitrary::{self, mutated},
-        proxy::traefik::api::{
-            access::Access,
-            http::{Http, Transport},
-        },
+        proxy::traefik::api::{access::Access, http::Http},
     };
 
     #[test]
@@ -197,11 +194,7 @@ mod tests {
             }
         };
         let http = Http::at(address, "127.0.0.1", &Access::default(), None).unwrap();
-        let api = Api::new(
-            "t".to_owned(),
-            format!("http://{address}"),
-            Transport::Http(http),
-        );
+        let api = Api::new("t".to_owned(), format!("http://{address}"), http);
         let named = |name: &str| PinnedName {
             protocol: Protocol::Http,
             full: format!("rollout.shop.web.{name}"),

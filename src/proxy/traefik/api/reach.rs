@@ -13,15 +13,18 @@ use tokio::sync::OnceCell;
 use super::{
     Api, PREFIX,
     access::{self, Access, Credentials, printable},
-    http::{Http, Transport},
-    tunnel::Tunnel,
+    http::Http,
+    tunnel::{Helper, Tunnel},
     ways::{ApiRouter, Way, routers_in_file, routers_in_labels, ways},
 };
 use crate::{
     docker::engine::Engine,
     error::{Error, Result},
     model::label,
-    proxy::traefik::config::{FilePlace, Reads, THROTTLE, TraefikContainer, advice},
+    proxy::{
+        socket_proxies::SocketProxy,
+        traefik::config::{FilePlace, THROTTLE, TraefikContainer, advice},
+    },
     settings::Settings,
 };
 
@@ -64,12 +67,8 @@ fn by_url(text: &str, access: &Access) -> Result<Api> {
         .iter()
         .find_map(|end| base.strip_suffix(end))
         .unwrap_or(base);
-    let transport = Transport::Http(Http::named(access, credentials)?);
-    Ok(Api::new(
-        format!("{host}:{port}"),
-        base.to_owned(),
-        transport,
-    ))
+    let http = Http::named(access, credentials)?;
+    Ok(Api::new(format!("{host}:{port}"), base.to_owned(), http))
 }
 
 /// The APIs that were looked for: each once for all services with the same keys.
@@ -86,6 +85,7 @@ impl Apis {
     pub async fn of(
         &self,
         engine: &Engine,
+        socket_proxies: &[SocketProxy],
         traefik: &TraefikContainer,
         settings: &Settings,
     ) -> Result<Arc<Api>> {
@@ -98,7 +98,7 @@ impl Apis {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             all.entry(sought).or_default().clone()
         };
-        let find = || api_of(engine, traefik, settings);
+        let find = || api_of(engine, socket_proxies, traefik, settings);
         api.get_or_init(find).await.clone()
     }
 }
@@ -107,12 +107,14 @@ impl Apis {
 /// place that its configuration really comes from.
 pub async fn api_of(
     engine: &Engine,
+    socket_proxies: &[SocketProxy],
     traefik: &TraefikContainer,
     settings: &Settings,
 ) -> Result<Arc<Api>> {
     let probe = Probe {
         engine,
         traefik,
+        helper: Arc::new(Helper::new(engine, socket_proxies, &traefik.id)),
         access: Access::read(settings)?,
         here: engine.is_here().await,
     };
@@ -133,6 +135,8 @@ pub async fn api_of(
 struct Probe<'a> {
     engine: &'a Engine,
     traefik: &'a TraefikContainer,
+    /// One for all ways.
+    helper: Arc<Helper>,
     access: Access,
     /// Whether addresses and ports of the engine's containers are reached from this machine.
     here: bool,
@@ -183,12 +187,12 @@ impl Probe<'_> {
         Ok(routers)
     }
 
-    /// Tries a way by each means of getting to its port; the first error is the one that counts most.
+    /// Tries a way by each means of getting to its port, until one answers; else the first error counts.
     async fn try_way(&self, way: &Way) -> Result<Api> {
         let mut first = None;
         for means in self.means(way) {
             let tried = async {
-                let api = self.api(way, means)?;
+                let api = self.api(way, means).await?;
                 api.version().await.map(|_| api)
             };
             match tried.await {
@@ -196,16 +200,11 @@ impl Probe<'_> {
                     tracing::info!(traefik = self.traefik.name, %means, "its API answers {}", api.base());
                     return Ok(api);
                 }
+                // An error of the API itself has a hint, and is the same by other means.
+                Err(error) if error.hint.is_some() => return Err(error),
                 Err(error) => {
                     tracing::debug!(traefik = self.traefik.name, %means, %error, "no API");
-                    // An error from an answer counts more than a connection that fails.
-                    let answered = error.hint.is_some();
-                    if first
-                        .as_ref()
-                        .is_none_or(|own: &Error| answered && own.hint.is_none())
-                    {
-                        first = Some(error);
-                    }
+                    first.get_or_insert(error);
                 }
             }
         }
@@ -213,56 +212,43 @@ impl Probe<'_> {
     }
 
     fn means(&self, way: &Way) -> Vec<Means> {
-        let plain = way.router.is_none() && way.base.is_empty() && !way.tls;
-        let through = match &self.traefik.reads {
-            Reads::SocketProxy(_, address) if plain => Some(Means::Fetch(*address)),
-            _ => None,
-        };
-        let mut means: Vec<Means> = through.into_iter().collect();
+        let mut means = Vec::new();
         if self.here {
             means.extend(published(&self.traefik.inspect, way.port).map(Means::Straight));
             let at = |address| Means::Straight(SocketAddr::new(address, way.port));
             means.extend(addresses(self.traefik).into_iter().map(at));
         }
-        means.push(Means::Exec);
+        means.push(Means::Helper);
         means
     }
 
-    fn api(&self, way: &Way, means: Means) -> Result<Api> {
+    async fn api(&self, way: &Way, means: Means) -> Result<Api> {
         let scheme = if way.tls { "https" } else { "http" };
         // The insecure API asks for no password.
         let credentials = way.router.as_ref().and(self.access.credentials.clone());
-        let local = Ipv4Addr::LOCALHOST.to_string();
-        let (authority, transport) = match (means, &self.traefik.reads) {
-            (Means::Fetch(address), Reads::SocketProxy(found, _)) => (
-                bracketed(address),
-                Transport::Through(found.control.clone()),
-            ),
-            (Means::Straight(address), _) => {
-                let host = way.host.clone().unwrap_or_else(|| bracketed(address.ip()));
-                let http = Http::at(address, &host, &self.access, credentials)?;
-                let base = format!("{scheme}://{host}:{}{}", address.port(), way.base);
-                return Ok(self.named(base, Transport::Http(http)));
-            }
-            (Means::Exec | Means::Fetch(_), _) => {
-                let tunnel = Tunnel::open(self.engine, &self.traefik.id, &local, way.port)?;
-                let http = Http::inside(tunnel, &self.access, credentials)?;
-                (way.host.clone().unwrap_or(local), Transport::Http(http))
+        let address = match means {
+            Means::Straight(address) => address,
+            Means::Helper => (Ipv4Addr::LOCALHOST, way.port).into(),
+        };
+        let host = way.host.clone().unwrap_or_else(|| bracketed(address.ip()));
+        let http = match means {
+            Means::Straight(_) => Http::at(address, &host, &self.access, credentials)?,
+            Means::Helper => {
+                // Here and not by the first request, whose time is short.
+                self.helper.start().await?;
+                let tunnel = Tunnel::open(self.helper.clone(), address)?;
+                Http::inside(tunnel, &self.access, credentials)?
             }
         };
-        let base = format!("{scheme}://{authority}:{}{}", way.port, way.base);
-        Ok(self.named(base, transport))
-    }
-
-    fn named(&self, base: String, transport: Transport) -> Api {
+        let base = format!("{scheme}://{host}:{}{}", address.port(), way.base);
         let Self { traefik, .. } = self;
-        Api {
+        Ok(Api {
             identity: Some(traefik.identity.clone()),
             holder: traefik.holder.as_ref().map(|own| own.name.clone()),
             throttle: traefik.config.throttle,
             docker: traefik.config.docker.clone(),
-            ..Api::new(traefik.name.clone(), base, transport)
-        }
+            ..Api::new(traefik.name.clone(), base, http)
+        })
     }
 
     /// Why there is no way, and what to add.
@@ -306,19 +292,17 @@ impl Probe<'_> {
 /// How one gets to a port of a container.
 #[derive(Clone, Copy, Debug)]
 enum Means {
-    /// The socket proxy asks this address.
-    Fetch(IpAddr),
     /// A connection from here.
     Straight(SocketAddr),
-    Exec,
+    /// A helper in its network namespace.
+    Helper,
 }
 
 impl fmt::Display for Means {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fetch(_) => f.write_str("by the socket proxy"),
             Self::Straight(address) => write!(f, "at {address}"),
-            Self::Exec => f.write_str("by exec"),
+            Self::Helper => f.write_str("by a helper"),
         }
     }
 }

@@ -29,7 +29,7 @@ pub fn address(service: &str) -> String {
     format!("tcp://{service}:2375")
 }
 
-/// Traefik's line, heeded by all but old releases.
+/// Traefik's line, read by all but old releases.
 pub fn docker_host() -> String {
     format!("DOCKER_HOST: {}", address(SERVICE))
 }
@@ -46,7 +46,7 @@ pub struct Reader<'a> {
     pub service: &'a str,
     /// How it is configured, where that is known.
     pub config: Option<&'a StaticConfig>,
-    pub heeds_docker_host: bool,
+    pub reads_docker_host: bool,
     pub namespace: Namespace<'a>,
     /// The folder of its project, where that is another one.
     pub folder: Option<&'a str>,
@@ -69,7 +69,7 @@ impl Default for Reader<'_> {
         Self {
             service: "traefik",
             config: None,
-            heeds_docker_host: true,
+            reads_docker_host: true,
             namespace: Namespace::Own,
             folder: None,
         }
@@ -93,7 +93,7 @@ impl Reader<'_> {
     /// The endpoint that an old release is given already; given twice, an option is an error.
     fn other_endpoint(&self) -> Option<&str> {
         let docker = self.config?.docker.as_ref()?;
-        let given = !self.heeds_docker_host && !docker.endpoint.starts_with("unix://");
+        let given = !self.reads_docker_host && !docker.endpoint.starts_with("unix://");
         given.then_some(docker.endpoint.as_str())
     }
 }
@@ -200,7 +200,7 @@ fn edits_of(reader: &Reader<'_>) -> (Vec<Edit>, Vec<String>) {
     let (mut edits, mut words) = (Vec::new(), Vec::new());
     let is_off = reader.config.is_none_or(|config| config.api.is_none());
     let mut options: Vec<String> = is_off.then(|| API.to_owned()).into_iter().collect();
-    match (reader.heeds_docker_host, reader.other_endpoint()) {
+    match (reader.reads_docker_host, reader.other_endpoint()) {
         (true, _) => edits.push(edits::reads(name, SERVICE)),
         (false, Some(other)) => {
             words.push(format!("put {} in the place of {other}", address(SERVICE)));
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_is_added_is_written_where_traefik_reads_it() {
-        let reader = |arguments: &[&str], environment: &[&str], file, heeds| {
+        let reader = |arguments: &[&str], environment: &[&str], file, reads| {
             let own = |all: &[&str]| all.iter().map(|own| (*own).to_owned()).collect();
             let (arguments, environment): (Vec<String>, Vec<String>) =
                 (own(arguments), own(environment));
@@ -306,7 +306,7 @@ mod tests {
             let config = read(given).unwrap();
             let reader = Reader {
                 config: Some(&config),
-                heeds_docker_host: heeds,
+                reads_docker_host: reads,
                 ..Reader::default()
             };
             let traefik = added(&reader)["services"]["traefik"].clone();

@@ -1,9 +1,6 @@
 //! A Traefik container: how it is configured, and how it reads Docker.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary};
 use tokio::sync::Mutex;
@@ -89,8 +86,8 @@ impl Inspected {
 /// How a Traefik reads Docker.
 #[derive(Clone)]
 pub enum Reads {
-    /// Through a socket proxy, to which it has an open event stream from this address.
-    SocketProxy(Box<SocketProxy>, IpAddr),
+    /// Through a socket proxy, to which it has an open event stream.
+    SocketProxy(Box<SocketProxy>),
     /// From a socket at this path in its container.
     Socket(String),
     /// From somewhere else, such as another maker's proxy: the endpoint.
@@ -132,9 +129,9 @@ impl TraefikContainer {
     pub fn swarm_through(&self, found: &[SocketProxy]) -> Option<String> {
         let own = self.config.swarm.as_deref()?;
         let given = docker_host(environment(&self.inspect))
-            .filter(|_| self.version.is_none_or(Version::heeds_docker_host));
+            .filter(|_| self.version.is_none_or(Version::reads_docker_host));
         let found = match (&self.reads, given) {
-            (Reads::SocketProxy(through, _), Some(_)) => Some(&**through),
+            (Reads::SocketProxy(through), Some(_)) => Some(&**through),
             _ => self.at(given.unwrap_or(own), found.iter()),
         };
         found.map(|own| own.control.name.clone())
@@ -143,7 +140,7 @@ impl TraefikContainer {
     /// Whether `DOCKER_HOST` gives the endpoint, which this version ignores.
     pub fn ignores_docker_host(&self) -> bool {
         docker_host(environment(&self.inspect)).is_some()
-            && self.version.is_some_and(|own| !own.heeds_docker_host())
+            && self.version.is_some_and(|own| !own.reads_docker_host())
             && !matches!(self.reads, Reads::SocketProxy(..))
     }
 
@@ -151,7 +148,7 @@ impl TraefikContainer {
     pub fn how_to_read(&self, project: &str) -> String {
         match self.version {
             _ if self.config.swarm.is_some() => self.how_to_add(project),
-            Some(version) if !version.heeds_docker_host() => {
+            Some(version) if !version.reads_docker_host() => {
                 self.config.how_to_add(&advice::endpoint(advice::SERVICE))
             }
             _ => format!("add {} to Traefik's environment", advice::docker_host()),
@@ -170,7 +167,7 @@ impl TraefikContainer {
         let reader = advice::Reader {
             service: service.unwrap_or("traefik"),
             config: Some(&self.config),
-            heeds_docker_host: self.version.is_none_or(Version::heeds_docker_host),
+            reads_docker_host: self.version.is_none_or(Version::reads_docker_host),
             namespace,
             folder: folder.filter(|_| own != Some(project)),
         };
@@ -227,9 +224,9 @@ impl Sighting {
         };
         let version = version(&inspect, self.through.as_ref().map(|(_, reader)| reader));
         let host = docker_host(environment(&inspect))
-            .filter(|_| version.is_none_or(Version::heeds_docker_host));
+            .filter(|_| version.is_none_or(Version::reads_docker_host));
         let reads = match &self.through {
-            Some((found, reader)) => Reads::SocketProxy(found.clone(), reader.address),
+            Some((found, _)) => Reads::SocketProxy(found.clone()),
             None => reads(&config, unread.is_some(), host),
         };
         Ok(Some(TraefikContainer {

@@ -14,9 +14,9 @@ impl Version {
     /// What stands for a number that is not said: it is later than any other.
     pub const LAST: u32 = u32::MAX;
 
-    /// Whether it heeds `DOCKER_HOST`, and agrees with the engine on a version of its API: both since 3.6.1 and 2.11.31.
+    /// Whether it reads `DOCKER_HOST`, and agrees with the engine on a version of its API: both since 3.6.1 and 2.11.31.
     /// Before, it reads what `providers.docker.endpoint` says, by API 1.24 (`pkg/provider/docker/shared.go`).
-    pub fn heeds_docker_host(self) -> bool {
+    pub fn reads_docker_host(self) -> bool {
         let (minor, patch) = if self.major == 2 { (11, 31) } else { (6, 1) };
         let major = self.major.clamp(2, 3);
         let since = Self {
@@ -69,8 +69,8 @@ mod tests {
     use crate::arbitrary::mutated_text;
 
     #[test]
-    fn docker_host_is_heeded_since_two_releases() {
-        for (text, heeds) in [
+    fn docker_host_is_read_since_two_releases() {
+        for (text, reads) in [
             ("2.11.30", false),
             ("2.11.31", true),
             ("3.0.4", false),
@@ -85,7 +85,7 @@ mod tests {
             ("3.7.15", true),
         ] {
             let version: Version = text.parse().unwrap();
-            assert_eq!(version.heeds_docker_host(), heeds, "{text}");
+            assert_eq!(version.reads_docker_host(), reads, "{text}");
         }
     }
 

@@ -83,7 +83,7 @@ impl Lookout {
     }
 
     async fn api(&self, traefik: &TraefikContainer) -> Result<Arc<Api>> {
-        api_of(&self.engine, traefik, &self.settings).await
+        api_of(&self.engine, &self.socket_proxies, traefik, &self.settings).await
     }
 }
 

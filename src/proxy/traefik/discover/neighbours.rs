@@ -25,7 +25,7 @@ pub async fn neighbours(
     let readers = traefiks.iter();
     let readers = readers.filter_map(|own| Some((own.config.docker.as_ref()?, &own.reads)));
     let readers = readers.map(async |(docker, reads)| match reads {
-        Reads::SocketProxy(own, _) => (docker, landscape.overlay(own).await.unwrap_or_default()),
+        Reads::SocketProxy(own) => (docker, landscape.overlay(own).await.unwrap_or_default()),
         Reads::Socket(_) | Reads::Other(_) | Reads::Nothing => (docker, Overlay::default()),
     });
     kept(key, &join_all(readers).await, &landscape.running)

@@ -26,6 +26,7 @@ use crate::{
             config::{FilePlace, Reads, TraefikContainer, advice, looks_like_traefik},
             discover::{Instances, Wanted},
             labels::{Protocol, all_names, names},
+            relabel::no_traefik,
         },
     },
 };
@@ -64,10 +65,7 @@ pub async fn pin(
     let concerned: Vec<&TraefikContainer> =
         traefiks.iter().filter(|own| is_concerned(own)).collect();
     if concerned.is_empty() {
-        return Err(Error::refused(format!(
-            "no Traefik that reads Docker shares a network with {}",
-            context.key.service
-        )));
+        return Err(no_traefik(&context.key.service));
     }
     let (engine, settings) = (&landscape.engine, &context.settings);
     let by_url = !settings.traefik_url.is_empty();

@@ -98,7 +98,7 @@ fn no_reader(
         None => Error::refused("Traefik does not read through a socket proxy: none runs beside it")
             .hint(how_to_add(all.first(), &key.project)),
         Some(found) => Error::refused(format!(
-            "no Traefik in front of {} has an open event stream to a socket proxy such as {}",
+            "no Traefik in front of {} is connected to the socket proxy {}",
             key.service, found.control.name
         ))
         .hint(match all.iter().find(|own| own.config.swarm.is_some()) {
@@ -112,12 +112,13 @@ fn no_reader(
     }
 }
 
-fn no_traefik(service: &str) -> Error {
+/// One in the host's network shares none with the service, and may still leave it out by its configuration.
+pub fn no_traefik(service: &str) -> Error {
     Error::refused(format!(
-        "no Traefik on this engine reads the labels of {service}: none shares a network with it"
+        "no Traefik on this engine reads the labels of {service}"
     ))
     .hint(format!(
-        "start Traefik, and put it and {service} into one network; if a Traefik on another host reads the labels \
+        "start Traefik, put it and {service} into one network, and see that its constraints keep {service}; if a Traefik on another host reads the labels \
          (traefik-kop), --proxy none rolls on health alone, with both versions reachable for a while, and --strategy \
          recreate stops the old version first"
     ))
@@ -151,7 +152,7 @@ fn refuse_bypass(traefiks: &[TraefikContainer], project: &str) -> Result<()> {
     match traefiks.iter().find(bypasses) {
         None => Ok(()),
         Some(traefik) if traefik.ignores_docker_host() => Err(Error::refused(format!(
-            "{} is a Traefik of before 3.6.1, which does not heed DOCKER_HOST",
+            "{} is a Traefik older than 3.6.1, which ignores DOCKER_HOST",
             traefik.name
         ))
         .hint(traefik.how_to_read(project))
@@ -161,5 +162,30 @@ fn refuse_bypass(traefiks: &[TraefikContainer], project: &str) -> Result<()> {
             traefik.name
         ))
         .hint(how_to_add(Some(traefik), project))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_traefik_in_the_hosts_network_that_leaves_the_service_out_is_not_said_to_be_in_another_network()
+     {
+        let traefik =
+            json!({"Id": "t", "Command": "traefik", "HostConfig": {"NetworkMode": "host"}});
+        let running = [serde_json::from_value(traefik).unwrap()];
+        let key = ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        };
+        let error = no_reader(&key, &[], &[], &running);
+        assert_eq!(
+            error.message,
+            "no Traefik on this engine reads the labels of web"
+        );
+        assert!(error.hint.unwrap().contains("its constraints keep web"));
     }
 }

@@ -1,0 +1,53 @@
+//! The image with this version of the program, from which helpers run.
+
+use super::socket_proxies::SocketProxy;
+use crate::{
+    docker::engine::{Engine, PROGRAM},
+    error::{Error, Result},
+    model::label,
+    namespace,
+};
+
+/// The image of a socket proxy, `rollout:latest`, or one that [`load`] has made.
+pub async fn found(engine: &Engine, socket_proxies: &[SocketProxy]) -> Result<Option<String>> {
+    let fits = |speaks: Option<&String>| speaks.is_some_and(|own| own == namespace::PROTOCOL);
+    let mut proxies = socket_proxies.iter();
+    let fitting = proxies.find(|own| own.program == PROGRAM && fits(own.helper.as_ref()));
+    if let Some(fitting) = fitting {
+        return Ok(Some(fitting.image.clone()));
+    }
+    for reference in [
+        "rollout:latest".to_owned(),
+        format!("rollout-helper:{}", tag()),
+    ] {
+        if let Some(image) = engine.image(&reference).await?
+            && fits(image.labels.get(label::HELPER))
+        {
+            return Ok(Some(image.id));
+        }
+    }
+    Ok(None)
+}
+
+/// Makes one of this binary. The image holds nothing else, so only a static binary works as a helper.
+pub async fn load(engine: &Engine) -> Result<String> {
+    let failed =
+        |error: std::io::Error| Error::failed(format!("cannot read this program: {error}"));
+    let program = std::fs::read(std::env::current_exe().map_err(failed)?).map_err(failed)?;
+    let mut header = tar::Header::new_gnu();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o755);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive
+        .append_data(&mut header, "rollout", program.as_slice())
+        .map_err(failed)?;
+    let archive = archive.into_inner().map_err(failed)?;
+    engine
+        .import_image(archive, "rollout-helper", &tag())
+        .await?;
+    Ok(format!("rollout-helper:{}", tag()))
+}
+
+fn tag() -> String {
+    format!("{}-{}", env!("CARGO_PKG_VERSION"), namespace::PROTOCOL)
+}
