@@ -253,13 +253,13 @@ impl Opened {
         }
     }
 
-    /// The same for the records of one service, which need no Compose file.
-    async fn of_records(target: &TargetArgs, service: &str, events: &Events) -> Result<Self> {
+    /// The same for the records of services, which need no Compose file.
+    async fn of_records(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
         let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
-        let project = match read_project(&compose, &[service]).await {
+        let project = match read_project(&compose, names).await {
             Ok(project) => project,
-            Err(error) => made_from::project(error, &engine, &compose, service).await?,
+            Err(error) => made_from::project(error, &engine, &compose, names).await?,
         };
         Ok(Self {
             engine,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::{Held, Prepared};
+use super::{Held, Prepared, Wanted};
 use crate::{
     compose::{self, Compose},
     context::{Purpose, RunContext},
@@ -247,4 +247,32 @@ async fn every_further_service_of_a_run_reads_its_own_replicas_and_image_alone()
         further.len() == 2 && further.iter().all(is_own),
         "{further:#?}"
     );
+}
+
+/// What the status of all services reads, with one landscape.
+async fn reads_of_the_status(unrelated: usize) -> Vec<String> {
+    let bench = Bench::with(unrelated).await;
+    let (run, flags) = (bench.run(), Partial::default());
+    let mut landscape = run.landscape().await.unwrap();
+    for service in bench.project.services.values() {
+        let wanted = Wanted::of("sha256:1");
+        let standing = run.standing(service, &flags, &wanted, &mut landscape);
+        assert_eq!(standing.await.unwrap().desired, 1);
+    }
+    bench.reads()
+}
+
+#[tokio::test]
+async fn the_status_of_a_project_lists_the_containers_once_and_reads_the_same_with_two_hundred_more()
+ {
+    let alone = reads_of_the_status(0).await;
+    let lists = alone
+        .iter()
+        .filter(|path| path.contains("/containers/json"));
+    assert_eq!(lists.count(), 1, "{alone:#?}");
+    assert!(
+        alone.iter().any(|path| path.contains("shop-web-1/json")),
+        "{alone:#?}"
+    );
+    assert_eq!(alone, reads_of_the_status(200).await);
 }
