@@ -4,7 +4,7 @@ LABEL org.opencontainers.image.title="rollout" \
       org.opencontainers.image.description="Zero-downtime rollouts for Docker Compose services behind Traefik" \
       org.opencontainers.image.licenses="MIT" \
       io.rollout.image="true" \
-      io.rollout.helper="2"
+      io.rollout.helper="3"
 # /rollout, and /var/lib/rollout that any user may write: a named volume takes on its mode.
 COPY rootfs/ /
 VOLUME /var/lib/rollout

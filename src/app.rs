@@ -5,6 +5,7 @@ mod history;
 mod include;
 mod init;
 mod made_from;
+mod prune;
 mod relabel;
 mod settle;
 mod signals;
@@ -34,7 +35,7 @@ use crate::{
     model::ServiceKey,
     namespace,
     report::{Output, human::Human, json::Json},
-    socket_proxy,
+    socket_proxy, state,
 };
 
 /// Names a file that every event is appended to, as a JSON line.
@@ -62,6 +63,7 @@ fn start(command: Command, output: Output) -> ExitCode {
     match command {
         Command::SocketProxy(arguments) => socket_proxy::main(arguments),
         Command::Namespace(command) => namespace::main(command),
+        Command::StateFolders { gone } => state::folders::main(&gone),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut cli::completed(), "rollout", &mut script);
@@ -97,6 +99,9 @@ fn start(command: Command, output: Output) -> ExitCode {
         }),
         Command::Doctor(args) => reporting(&args.target, async |events| {
             doctor::show(&args, events).await
+        }),
+        Command::Prune(args) => reporting(&args.target, async |events| {
+            prune::prune(&args, events).await
         }),
         Command::Unlock(args) => reporting(&args.target, async |events| {
             unlock::unlock(&args, events).await

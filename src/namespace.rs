@@ -34,8 +34,9 @@ use std::time::Duration;
 use check::Check;
 use traffic::RoutedPort;
 
-/// The version of the helper's protocol: its arguments and its output lines. It is also a label of this program's image.
-pub const PROTOCOL: &str = "2";
+/// The version of what this program takes and prints in a container of its own, here and in [`crate::state::folders`]. It is
+/// also a label of this program's image.
+pub const PROTOCOL: &str = "3";
 
 /// What the helper does. The CLI gives the options, never a person.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]

@@ -48,7 +48,7 @@ impl Prepared<'_> {
 
 impl RunContext<'_> {
     /// An image with this version of the program: a socket proxy's, `rollout:latest`, or one made of this binary.
-    pub(super) async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
+    pub async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
         let fits = |speaks: Option<&String>| speaks.is_some_and(|own| own == namespace::PROTOCOL);
         let mut found = landscape.socket_proxies.iter();
         let fitting = found.find(|found| found.program == HELPER && fits(found.helper.as_ref()));
