@@ -1,5 +1,6 @@
 //! What all subcommands share: the engine, the project, the events and the exit code.
 
+mod complete;
 mod doctor;
 mod history;
 mod include;
@@ -42,6 +43,9 @@ use crate::{
 const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
 
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    if let Some(answered) = complete::answer(&arguments) {
+        return answered;
+    }
     let output = cli::output_of(&arguments);
     let call = match cli::plugin::read(arguments) {
         Ok(call) if call.environment.is_empty() => call,
@@ -64,11 +68,7 @@ fn start(command: Command, output: Output) -> ExitCode {
         Command::SocketProxy(arguments) => socket_proxy::main(arguments),
         Command::Namespace(command) => namespace::main(command),
         Command::StateFolders { gone } => state::folders::main(&gone),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut cli::completed(), "rollout", &mut script);
-            print(&script)
-        }
+        Command::Completions { shell } => print(&complete::script(shell)),
         Command::PluginMetadata => print(format!("{}\n", plugin_metadata()).as_bytes()),
         Command::Help { words } => match cli::help::answer(&words) {
             Ok(text) => print(text.as_bytes()),
