@@ -204,11 +204,13 @@ async fn prune_lists_and_then_removes_what_is_kept_of_the_gone_and_leaves_the_re
         &format!("services:\n  web:\n{}", testbed::USUAL),
     );
     let listed = stack.rollout(&["prune", "--output", "json"]).await;
+    // Other tests leave locks of their own.
     let of = |run: &Run, service: &str| -> usize {
         let lines = run.out.lines();
         let values = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let is_ours = |own: &Value| own["project"] == stack.name || own["project"] == other;
         let own = values.filter(|own| own["event"] == "kept" && own["service"] == service);
-        own.count()
+        own.filter(is_ours).count()
     };
     assert_eq!((of(listed.code(0), "app"), of(&listed, "api")), (3, 0));
     let api = stack.newest("api").await;
@@ -219,12 +221,8 @@ async fn prune_lists_and_then_removes_what_is_kept_of_the_gone_and_leaves_the_re
         (tags(&stack, &own_tags).await, tags(&stack, &others).await),
         (2, 0)
     );
-    let nothing = stack.rollout(&["prune"]).await;
-    assert!(
-        nothing.code(0).out.starts_with("nothing is kept"),
-        "{}",
-        nothing.out
-    );
+    let again = stack.rollout(&["prune", "--output", "json"]).await;
+    assert_eq!((of(again.code(0), "app"), of(&again, "api")), (0, 0));
     let history = stack.rollout(&["history", "--output", "json"]).await;
     assert_eq!(services(&objects(history.code(0))), ["web", "web"]);
     stack.rollout(&["undo", "web"]).await.code(0);
@@ -252,4 +250,27 @@ async fn a_shell_and_docker_are_offered_the_services_of_the_file_and_the_revisio
         offered(&["-f", "no-such-file.yaml", "up", "w"]).await,
         [""; 0]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_limit_that_does_not_fit_is_named_before_the_first_step() {
+    let limit = "    deploy: {resources: {limits: {memory: 900G}}}\n";
+    let mut stack = Stack::usual(limit);
+    stack.up("v1").await;
+    stack.tag("v2");
+    let run = stack.rollout(&["web"]).await;
+    run.code(0);
+    let warned = "a new replica may use 900.0 GiB of memory";
+    let named = |own: &Value| {
+        own["text"]
+            .as_str()
+            .is_some_and(|text| text.starts_with(warned))
+    };
+    let at = run.events.iter().position(named);
+    let started = run.events.iter().position(|own| own["event"] == "started");
+    assert!(at.is_some() && at < started, "{}", run.text);
+    let gap = stack
+        .rollout(&["--force", "--strategy", "recreate", "web"])
+        .await;
+    assert!(!gap.code(0).text.contains("of memory"), "{}", gap.text);
 }

@@ -85,7 +85,7 @@ pub async fn project(
 }
 
 /// Whether Compose has no file to read.
-pub fn has_no_file(compose: &Compose) -> bool {
+fn has_no_file(compose: &Compose) -> bool {
     let files = compose.files();
     !compose.reads_stdin() && !files.iter().any(|file| file.exists())
 }

@@ -6,7 +6,7 @@ mod kept;
 use std::{collections::BTreeSet, time::Duration};
 
 use self::{gone::Present, kept::Kept};
-use super::{Opened, endpoint, made_from::has_no_file, print, read_project};
+use super::{Opened, endpoint, print, read_project};
 use crate::{
     cli::PruneArgs,
     compose::{Compose, Project},
@@ -58,9 +58,10 @@ pub async fn prune(asked: &PruneArgs, events: &Events) -> Result<()> {
     Ok(())
 }
 
-/// The project of this directory, and all its services with any profile; none without a Compose file.
+/// The project of this directory, and all its services with any profile; none without a Compose file. A file that is
+/// named and cannot be read is an error: its services would seem to be gone.
 async fn in_file(compose: &Compose) -> Result<(Project, BTreeSet<ServiceKey>)> {
-    if has_no_file(compose) {
+    if compose.files().is_empty() {
         return Ok(Default::default());
     }
     let project = read_project(compose, &[]).await?;

@@ -66,7 +66,7 @@ pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
         shown.show(report(asked, events, &seen), asked);
         let unsettled = seen.iter().filter(|own| !own.standing.is_settled());
         let unsettled: Vec<&Seen> = unsettled.collect();
-        let (false, Some(first)) = (unsettled.is_empty(), unsettled.first()) else {
+        let Some(first) = unsettled.first() else {
             return Ok(());
         };
         let error = match seen.len() {

@@ -127,7 +127,11 @@ async fn ask(engine: &Engine, image: &str, gone: &[String]) -> Result<Vec<String
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+    use serde_json::json;
+
     use super::*;
+    use crate::{docker::http::json, event::Events, fake_engine::FakeEngine};
 
     #[test]
     fn named_folders_are_removed_and_the_others_listed() {
@@ -156,6 +160,36 @@ mod tests {
         );
         assert!(!root.path().join("blog").exists());
         assert_eq!(asked(&["shop/web"]).unwrap(), ["shop/%..api"]);
+    }
+
+    #[tokio::test]
+    async fn the_container_has_the_volume_and_neither_a_network_nor_a_capability() {
+        let fake = FakeEngine::start(|method, path, _| match (method, path) {
+            ("GET", "/version") => json(StatusCode::OK, &json!({"ApiVersion": "1.41"})),
+            ("POST", "/containers/create") => {
+                json(StatusCode::CREATED, &json!({"Id": "made", "Warnings": []}))
+            }
+            _ => json(StatusCode::OK, &json!({})),
+        });
+        let events = Events::new(Vec::new());
+        let engine = Engine::connect(fake.endpoint(), &events).await.unwrap();
+        let arguments = vec![COMMAND.to_owned(), "shop/web".to_owned()];
+        let session = engine.on_volume("image", store::mounted("volume"), arguments);
+        session.await.unwrap();
+        let changes = fake.changes();
+        let (_, _, body) = &changes[0];
+        assert_eq!(body["Cmd"], json!(["state-folders", "shop/web"]));
+        let host = &body["HostConfig"];
+        assert_eq!(
+            (&host["NetworkMode"], &host["AutoRemove"]),
+            (&json!("none"), &json!(true))
+        );
+        assert_eq!(
+            (&host["CapDrop"], host.get("CapAdd")),
+            (&json!(["ALL"]), None)
+        );
+        assert_eq!(host["Mounts"][0]["Source"], "volume");
+        assert_eq!(host["Mounts"][0]["Target"], "/state");
     }
 
     #[test]
