@@ -1,10 +1,12 @@
 //! What all subcommands share: the engine, the project, the events and the exit code.
 
+mod complete;
 mod doctor;
 mod history;
 mod include;
 mod init;
 mod made_from;
+mod prune;
 mod relabel;
 mod settle;
 mod signals;
@@ -34,13 +36,16 @@ use crate::{
     model::ServiceKey,
     namespace,
     report::{Output, human::Human, json::Json},
-    socket_proxy,
+    socket_proxy, state,
 };
 
 /// Names a file that every event is appended to, as a JSON line.
 const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
 
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    if let Some(answered) = complete::answer(&arguments) {
+        return answered;
+    }
     let output = cli::output_of(&arguments);
     let call = match cli::plugin::read(arguments) {
         Ok(call) if call.environment.is_empty() => call,
@@ -62,11 +67,8 @@ fn start(command: Command, output: Output) -> ExitCode {
     match command {
         Command::SocketProxy(arguments) => socket_proxy::main(arguments),
         Command::Namespace(command) => namespace::main(command),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut cli::completed(), "rollout", &mut script);
-            print(&script)
-        }
+        Command::StateFolders { gone } => state::folders::main(&gone),
+        Command::Completions { shell } => print(&complete::script(shell)),
         Command::PluginMetadata => print(format!("{}\n", plugin_metadata()).as_bytes()),
         Command::Help { words } => match cli::help::answer(&words) {
             Ok(text) => print(text.as_bytes()),
@@ -97,6 +99,9 @@ fn start(command: Command, output: Output) -> ExitCode {
         }),
         Command::Doctor(args) => reporting(&args.target, async |events| {
             doctor::show(&args, events).await
+        }),
+        Command::Prune(args) => reporting(&args.target, async |events| {
+            prune::prune(&args, events).await
         }),
         Command::Unlock(args) => reporting(&args.target, async |events| {
             unlock::unlock(&args, events).await
@@ -253,13 +258,13 @@ impl Opened {
         }
     }
 
-    /// The same for the records of one service, which need no Compose file.
-    async fn of_records(target: &TargetArgs, service: &str, events: &Events) -> Result<Self> {
+    /// The same for the records of services, which need no Compose file.
+    async fn of_records(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
         let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
-        let project = match read_project(&compose, &[service]).await {
+        let project = match read_project(&compose, names).await {
             Ok(project) => project,
-            Err(error) => made_from::project(error, &engine, &compose, service).await?,
+            Err(error) => made_from::project(error, &engine, &compose, names).await?,
         };
         Ok(Self {
             engine,

@@ -12,7 +12,8 @@ use crate::{
     model::ServiceKey,
 };
 
-const KEY: &str = "io.rollout.ask";
+/// The label with the service that it is about.
+pub const KEY: &str = "io.rollout.ask";
 const WHO: &str = "io.rollout.ask.who";
 const AT: &str = "io.rollout.ask.at";
 

@@ -125,7 +125,7 @@ impl Compose {
             .filter(|name| !project.services.contains_key(*name))
             .collect();
         if !missing.is_empty() {
-            project.disabled = self.all_names().await;
+            project.disabled = self.all_names().await.unwrap_or_default();
             project
                 .disabled
                 .retain(|name| !project.services.contains_key(name));
@@ -178,16 +178,12 @@ impl Compose {
         self.ask(command, self.stdin.as_deref()).await
     }
 
-    /// The names of all services with any profile; empty where Compose cannot enable all profiles together.
-    async fn all_names(&self) -> BTreeSet<String> {
+    /// The names of all services with any profile; an error where Compose cannot enable all profiles together.
+    pub async fn all_names(&self) -> Result<BTreeSet<String>> {
         let mut command = self.command(None);
         command.args(["--profile", "*", "config", "--services"]);
-        let names = self.ask(command, self.stdin.as_deref()).await;
-        names
-            .unwrap_or_default()
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        let names = self.ask(command, self.stdin.as_deref()).await?;
+        Ok(names.lines().map(str::to_owned).collect())
     }
 
     /// Runs a command that only reads. Returns its output, or a refusal in one line.

@@ -133,7 +133,7 @@ fn the_topic_of_events_has_each_event_with_each_field() {
 
 #[test]
 fn the_objects_of_other_commands_are_in_the_topic_too() {
-    for name in ["rule", "finding"] {
+    for name in ["rule", "finding", "kept"] {
         assert!(entry(name).contains("rollout"), "{name}");
     }
 }

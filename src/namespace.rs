@@ -39,7 +39,8 @@ use check::Check;
 use stdio::Requests;
 use traffic::RoutedPort;
 
-/// The version of the helper's protocol: its arguments and its output lines. It is also a label of this program's image.
+/// The version of what this program takes and prints in a container of its own, here and in [`crate::state::folders`]. It is
+/// also a label of this program's image.
 pub const PROTOCOL: &str = "3";
 
 /// What the helper does. The CLI gives the options, never a person.

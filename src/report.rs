@@ -3,6 +3,7 @@
 pub mod findings;
 pub mod human;
 pub mod json;
+pub mod kept;
 mod look;
 pub mod overlay;
 mod screen;

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 pub use self::{
     examine::{Examined, Way},
     prepare::Prepared,
-    stand::Standing,
+    stand::{Standing, Wanted},
 };
 use crate::{
     context::Purpose,

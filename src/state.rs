@@ -1,6 +1,7 @@
 //! State on the engine: the lock of a service, the rollouts that were started, and every revision that has served.
 
 pub mod claims;
+pub mod folders;
 pub mod journal;
 pub mod keep;
 mod lease;

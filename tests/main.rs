@@ -35,3 +35,4 @@ mod shapes;
 mod soak;
 mod socket_proxy;
 mod traefik_api;
+mod whole;

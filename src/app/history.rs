@@ -1,9 +1,12 @@
-//! `rollout history`: lists the revisions of a service, shows one in full, or compares two.
+//! `rollout history`: lists the revisions of a service or of a project, shows one in full, or compares two.
+
+mod project;
 
 use std::collections::BTreeSet;
 
 use comfy_table::{Table, presets::NOTHING};
 use console::Term;
+use serde::Serialize;
 use serde_json::json;
 use similar::TextDiff;
 
@@ -14,6 +17,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     model::{ServiceKey, image_name, short_image},
+    proxy::landscape::Landscape,
     report::Output,
     state::{
         journal::Intent,
@@ -25,34 +29,52 @@ use crate::{
 };
 
 pub async fn show(asked: &HistoryArgs, events: &Events) -> Result<()> {
-    let opened = Opened::of_records(&asked.target, &asked.service, events).await?;
+    match &asked.services[..] {
+        [service] => of_service(asked, service, events).await,
+        _ if asked.revision.is_some() || asked.diff.is_some() => Err(Error::refused(
+            "--revision and --diff are about the revisions of one service",
+        )
+        .hint("write: rollout history SERVICE --revision 3")),
+        services => project::show(asked, services, events).await,
+    }
+}
+
+async fn of_service(asked: &HistoryArgs, service: &str, events: &Events) -> Result<()> {
+    let opened = Opened::of_records(&asked.target, &[service], events).await?;
     let Opened {
         engine, project, ..
     } = &opened;
     let run = opened.run(events);
-    let key = opened.key(&asked.service);
+    let key = opened.key(service);
     let files = files(&run, &key).await?;
     let revisions = read(&run, &files);
     let attempts = Intent::without_revision(&files, &revisions);
     if revisions.list.is_empty() && attempts.is_empty() {
         // A misspelt name is refused.
-        project.service(&asked.service)?;
-        events.notice(format!("no revision of {} is recorded yet", asked.service));
+        project.service(service)?;
+        events.notice(format!("no revision of {service} is recorded yet"));
         return Ok(());
     }
+    let mut entries = entries(&revisions, &attempts);
+    let left_out = entries
+        .len()
+        .saturating_sub(asked.limit.unwrap_or(usize::MAX));
+    entries.drain(..left_out);
     let json = asked.target.output == Some(Output::Json);
     let text = match (asked.revision, asked.diff) {
-        (Some(number), _) if json => line(known(&revisions, number, &asked.service)?),
-        (Some(number), _) => whole(known(&revisions, number, &asked.service)?),
+        (Some(number), _) => {
+            let own = known(&revisions, number, service)?;
+            match json {
+                true => Entry::Revision(own).line(service),
+                false => whole(own),
+            }
+        }
         (None, Some(pair)) => {
-            let a = known(&revisions, pair.0, &asked.service)?;
-            let b = known(&revisions, pair.1, &asked.service)?;
+            let a = known(&revisions, pair.0, service)?;
+            let b = known(&revisions, pair.1, service)?;
             difference(a, b)
         }
-        (None, None) if json => {
-            let lines = revisions.list.iter().map(line);
-            lines.chain(attempts.iter().map(attempted)).collect()
-        }
+        (None, None) if json => entries.iter().map(|own| own.line(service)).collect(),
         (None, None) => {
             let tags = engine.tags(&crate::state::keep::repository(&key)).await?;
             let replicas = engine.replicas(&key).await?;
@@ -60,7 +82,7 @@ pub async fn show(asked: &HistoryArgs, events: &Events) -> Result<()> {
                 live: revisions.running(&replicas),
                 kept: tags.into_values().collect(),
             };
-            shown.text(&revisions, &attempts, width())
+            shown.text(&entries, width())
         }
     };
     print(text.as_bytes());
@@ -70,6 +92,18 @@ pub async fn show(asked: &HistoryArgs, events: &Events) -> Result<()> {
 /// Every record of a service, read without its lock; a notice for each that cannot be read.
 pub async fn remembered(run: &RunContext<'_>, key: &ServiceKey) -> Result<Revisions> {
     Ok(read(run, &files(run, key).await?))
+}
+
+/// The same of several services, in their order.
+pub async fn remembered_each(
+    run: &RunContext<'_>,
+    keys: &[ServiceKey],
+    landscape: &Landscape,
+) -> Result<Vec<Revisions>> {
+    let image = run.image_in(landscape).await?;
+    let keys: Vec<&ServiceKey> = keys.iter().collect();
+    let all = store::look_each(run.engine, &image, &keys).await?;
+    Ok(all.iter().map(|files| read(run, files)).collect())
 }
 
 async fn files(run: &RunContext<'_>, key: &ServiceKey) -> Result<Vec<File>> {
@@ -103,23 +137,62 @@ pub fn known<'a>(revisions: &'a Revisions, number: u64, service: &str) -> Result
     })
 }
 
-fn line(revision: &Revision) -> String {
-    // A record always fits JSON.
-    serde_json::to_string(revision).unwrap_or_default() + "\n"
+/// One line of a history.
+enum Entry<'a> {
+    Revision(&'a Revision),
+    /// An attempt that made no revision.
+    Attempt(&'a Intent),
 }
 
-/// An attempt that made no revision.
-fn attempted(attempt: &Intent) -> String {
-    let own = &attempt.revision;
-    let value = json!({
-        "event": "attempt",
-        "rollout": own.rollout,
-        "at": own.at,
-        "who": own.who,
-        "image": own.image,
-        "failed": attempt.failed,
-    });
-    format!("{value}\n")
+/// From the oldest to the newest.
+fn entries<'a>(revisions: &'a Revisions, attempts: &'a [Intent]) -> Vec<Entry<'a>> {
+    let made = revisions.list.iter().map(Entry::Revision);
+    let mut all: Vec<Entry> = made.chain(attempts.iter().map(Entry::Attempt)).collect();
+    all.sort_by_key(|own| own.revision().at);
+    all
+}
+
+impl Entry<'_> {
+    /// The revision that it made, or would have made.
+    fn revision(&self) -> &Revision {
+        match self {
+            Self::Revision(own) => own,
+            Self::Attempt(own) => &own.revision,
+        }
+    }
+
+    /// As JSON.
+    fn line(&self, service: &str) -> String {
+        #[derive(Serialize)]
+        struct Line<'a, T> {
+            service: &'a str,
+            #[serde(flatten)]
+            own: T,
+        }
+        let line = match self {
+            Self::Revision(own) => serde_json::to_string(&Line { service, own }),
+            Self::Attempt(attempt) => {
+                let own = &attempt.revision;
+                let own = json!({
+                    "event": "attempt",
+                    "rollout": own.rollout,
+                    "at": own.at,
+                    "who": own.who,
+                    "image": own.image,
+                    "failed": attempt.failed,
+                });
+                serde_json::to_string(&Line { service, own })
+            }
+        };
+        // A record always fits JSON.
+        line.unwrap_or_default() + "\n"
+    }
+}
+
+/// How an attempt without a revision ended.
+fn failure(attempt: &Intent) -> String {
+    let why = attempt.failed.as_ref();
+    why.map_or("did not end".to_owned(), |why| format!("failed: {why}"))
 }
 
 /// The longest line: the width of the terminal, or `COLUMNS`; unlimited if neither is known.
@@ -143,16 +216,17 @@ struct Shown {
 
 impl Shown {
     /// A table, or two lines for each entry if the table is too wide.
-    fn text(&self, revisions: &Revisions, attempts: &[Intent], width: usize) -> String {
-        let mut rows: Vec<(u64, [String; 5])> = Vec::new();
-        rows.extend(revisions.list.iter().map(|own| (own.at, self.row(own))));
-        rows.extend(attempts.iter().map(|own| (own.revision.at, failed(own))));
-        rows.sort_by_key(|(at, _)| *at);
+    fn text(&self, entries: &[Entry<'_>], width: usize) -> String {
+        let rows = entries.iter().map(|own| match own {
+            Entry::Revision(own) => self.row(own),
+            Entry::Attempt(own) => failed(own),
+        });
+        let rows: Vec<[String; 5]> = rows.collect();
         let mut table = Table::new();
         table
             .load_style(NOTHING)
             .set_header(["REVISION", "WHEN", "IMAGE", "BY", "NOTE"]);
-        for (_, row) in &rows {
+        for row in &rows {
             table.add_row(row);
         }
         let text = table.to_string();
@@ -160,7 +234,7 @@ impl Shown {
         if lines.iter().all(|line| line.chars().count() <= width) {
             return lines.iter().map(|line| format!("{line}\n")).collect();
         }
-        let entries = rows.iter().map(|(_, [number, when, image, by, note])| {
+        let entries = rows.iter().map(|[number, when, image, by, note]| {
             let note = if note.is_empty() {
                 String::new()
             } else {
@@ -199,14 +273,12 @@ impl Shown {
 /// An attempt that made no revision has no number.
 fn failed(attempt: &Intent) -> [String; 5] {
     let own = &attempt.revision;
-    let why = attempt.failed.as_ref();
-    let note = why.map_or("did not end".to_owned(), |why| format!("failed: {why}"));
     [
         "-".to_owned(),
         owner::time(own.at),
         image(own),
         own.who.clone(),
-        note,
+        failure(attempt),
     ]
 }
 

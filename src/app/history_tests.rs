@@ -54,7 +54,7 @@ fn lines(text: &str) -> Vec<String> {
 fn the_table_has_a_line_for_each_revision_and_each_attempt_and_marks_the_live_one() {
     let (shown, revisions, attempts) = shown();
     assert_eq!(
-        lines(&shown.text(&revisions, &attempts, usize::MAX)),
+        lines(&shown.text(&entries(&revisions, &attempts), usize::MAX)),
         [
             "REVISION WHEN IMAGE BY NOTE",
             "1 2026-09-21T14:13:20Z web:latest (a10000000000) ada@shop 2 replicas, image not kept",
@@ -67,7 +67,7 @@ fn the_table_has_a_line_for_each_revision_and_each_attempt_and_marks_the_live_on
 #[test]
 fn where_the_table_is_too_wide_each_entry_has_two_lines() {
     let (shown, revisions, attempts) = shown();
-    let text = shown.text(&revisions, &attempts, 80);
+    let text = shown.text(&entries(&revisions, &attempts), 80);
     assert!(
         text.lines().all(|line| line.chars().count() <= 80),
         "{text}"
@@ -86,7 +86,7 @@ fn an_image_is_kept_by_any_revisions_name() {
     let (mut shown, mut revisions, _) = shown();
     revisions.add(revision(3, "a1", ""));
     shown.kept.insert(revisions.list[2].image.id.clone());
-    let text = shown.text(&revisions, &[], usize::MAX);
+    let text = shown.text(&entries(&revisions, &[]), usize::MAX);
     assert!(!text.contains("not kept"), "{text}");
 }
 

@@ -35,12 +35,12 @@ pub async fn explain(error: Error, engine: &Engine, compose: &Compose, names: &[
     }
 }
 
-/// The project of a service without its configuration: enough for the records of the service.
+/// The project of these services, or the only one, without its configuration: enough for the records.
 pub async fn project(
     error: Error,
     engine: &Engine,
     compose: &Compose,
-    service: &str,
+    names: &[&str],
 ) -> Result<Project> {
     if !has_no_file(compose) {
         return Err(error);
@@ -48,30 +48,38 @@ pub async fn project(
     let name = match compose.project_name() {
         Some(name) => name,
         None => {
-            let mut found = origins(engine, &[service], None).await;
+            let mut found = origins(engine, names, None).await;
+            let asked = match names {
+                [] => "containers".to_owned(),
+                names => format!("a service {}", names.join(" and ")),
+            };
             match (found.pop(), found.is_empty()) {
                 (Some(only), true) => only.project,
                 (None, _) => {
                     return Err(error.hint(format!(
-                        "no project on this engine has a service {service}: name one with -p NAME, or a file with -f FILE"
+                        "no project on this engine has {asked}: name one with -p NAME, or a file with -f FILE"
                     )));
                 }
                 (Some(_), false) => {
                     return Err(Error::refused(format!(
-                        "several projects have a service {service}, and there is no Compose file in this directory"
+                        "several projects have {asked}, and there is no Compose file in this directory"
                     ))
                     .hint("name the project with -p NAME"));
                 }
             }
         }
     };
-    let own = Service {
-        name: service.to_owned(),
-        ..Service::default()
+    let own = |name: &&str| {
+        let name = (*name).to_owned();
+        let service = Service {
+            name: name.clone(),
+            ..Service::default()
+        };
+        (name, service)
     };
     Ok(Project {
         name,
-        services: BTreeMap::from([(service.to_owned(), own)]),
+        services: names.iter().map(own).collect(),
         ..Project::default()
     })
 }

@@ -1,67 +1,151 @@
-//! `rollout status`: shows the state of a service, once or until it is up to date.
+//! `rollout status`: shows the state of one service, or of several in a table, once or until all are up to date.
 
-use std::time::Duration;
+mod rows;
+
+use std::{pin::Pin, time::Duration};
 
 use comfy_table::{Table, presets::NOTHING};
 use console::{Term, measure_text_width};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::{pending, select_all},
+    stream,
+};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{Opened, history::remembered, print, signals::signals};
+use super::{Opened, history::remembered_each, print, signals::signals};
 use crate::{
     cli::StatusArgs,
+    compose::{Project, Service},
+    context::RunContext,
     docker::watch::Watch,
     error::{Error, Result},
     event::Events,
     execute,
-    model::{Replica, Share, image_name},
+    model::{Replica, ServiceKey, Share, image_name},
     report::Output,
-    roll::Standing,
+    roll::{Standing, Wanted},
 };
 
 /// How often a watch checks whether the process of a rollout is still running: its end causes no event.
 const PULSE: Duration = Duration::from_secs(5);
 
-/// Prints the state to standard output; an error with code 1 if the service is not up to date.
+/// How many config hashes Compose is asked for at once.
+const ASKED_AT_ONCE: usize = 4;
+
+/// A service as it is now.
+struct Seen {
+    name: String,
+    /// The revision that runs.
+    revision: Option<u64>,
+    standing: Standing,
+}
+
+/// Prints the state to standard output; an error with code 1 if a service is not up to date.
 pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
     let mut interrupted = signals()?;
-    let opened = Opened::of(&asked.target, &[&asked.service], events).await?;
-    let Opened {
-        engine, project, ..
-    } = &opened;
-    let service = project.service(&asked.service)?;
-    let key = opened.key(&asked.service);
+    let names: Vec<&str> = asked.services.iter().map(String::as_str).collect();
+    let opened = Opened::of(&asked.target, &names, events).await?;
+    let services = chosen(&opened.project, &names)?;
     let run = opened.run(events);
-    let watch = Watch::start(engine, &key);
-    let wanted = run.wanted(service, &asked.settings).await?;
+    let keys = services.iter().map(|own| opened.key(&own.name));
+    let keys: Vec<ServiceKey> = keys.collect();
+    let watched = keys.iter().filter(|_| asked.watch);
+    let watches: Vec<Watch> = watched
+        .map(|key| Watch::start(&opened.engine, key))
+        .collect();
+    let wanted = stream::iter(&services)
+        .map(|own| run.wanted(own, &asked.settings))
+        .buffered(ASKED_AT_ONCE);
+    let wanted: Vec<Wanted> = wanted.try_collect().await?;
     let mut shown = Shown::default();
     loop {
-        let changed = watch.next();
-        let standing = run.standing(service, &asked.settings, &wanted).await?;
-        let revision = remembered(&run, &key).await?.running(&standing.replicas);
-        let text = match asked.target.output {
-            Some(Output::Json) => {
-                if let Some(why) = unknown(&standing) {
-                    events.notice(why);
-                }
-                format!("{}\n", value(&asked.service, revision, &standing))
-            }
-            _ => text(&asked.service, revision, &standing),
-        };
-        shown.show(text, asked);
-        if standing.is_settled() {
+        let changed = change(&watches);
+        let seen = look(&run, asked, (&services, &keys), &wanted).await?;
+        shown.show(report(asked, events, &seen), asked);
+        let unsettled = seen.iter().filter(|own| !own.standing.is_settled());
+        let unsettled: Vec<&Seen> = unsettled.collect();
+        let Some(first) = unsettled.first() else {
             return Ok(());
+        };
+        let error = match seen.len() {
+            1 => self::unsettled(&first.name, &first.standing),
+            _ => rows::unsettled(&unsettled),
+        };
+        let is_abandoned = unsettled.iter().any(|own| own.standing.is_abandoned());
+        if !asked.watch || is_abandoned {
+            return Err(error);
         }
-        if !asked.watch || standing.is_abandoned() {
-            return Err(unsettled(&asked.service, &standing));
-        }
+        let is_held = unsettled.iter().any(|own| own.standing.holder.is_some());
         tokio::select! {
             () = changed => {}
-            () = sleep(PULSE), if standing.holder.is_some() => {}
-            () = execute::raised(&mut interrupted) => {
-                return Err(unsettled(&asked.service, &standing));
-            }
+            () = sleep(PULSE), if is_held => {}
+            () = execute::raised(&mut interrupted) => return Err(error),
         }
+    }
+}
+
+/// The named services, or all.
+fn chosen<'a>(project: &'a Project, names: &[&str]) -> Result<Vec<&'a Service>> {
+    match names {
+        [] => Ok(project.services.values().collect()),
+        names => names.iter().map(|name| project.service(name)).collect(),
+    }
+}
+
+/// Completes at the next change of one of the services; never without a watch.
+async fn next_of(changes: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match changes.is_empty() {
+        true => pending().await,
+        false => drop(select_all(changes).await),
+    }
+}
+
+/// Already subscribed when this returns, as [`Watch::next`].
+fn change(watches: &[Watch]) -> impl Future<Output = ()> + use<> {
+    next_of(
+        watches
+            .iter()
+            .map(|own| Box::pin(own.next()) as _)
+            .collect(),
+    )
+}
+
+/// Reads the state of every service, with one landscape for all.
+async fn look(
+    run: &RunContext<'_>,
+    asked: &StatusArgs,
+    (services, keys): (&[&Service], &[ServiceKey]),
+    wanted: &[Wanted],
+) -> Result<Vec<Seen>> {
+    let mut landscape = run.landscape().await?;
+    let records = remembered_each(run, keys, &landscape).await?;
+    let mut seen = Vec::new();
+    for ((service, wanted), records) in services.iter().zip(wanted).zip(records) {
+        let flags = &asked.settings;
+        let standing = run.standing(service, flags, wanted, &mut landscape).await?;
+        seen.push(Seen {
+            name: service.name.clone(),
+            revision: records.running(&standing.replicas),
+            standing,
+        });
+    }
+    Ok(seen)
+}
+
+fn report(asked: &StatusArgs, events: &Events, seen: &[Seen]) -> String {
+    match (asked.target.output, seen) {
+        (Some(Output::Json), seen) => {
+            for why in seen.iter().filter_map(|own| unknown(&own.standing)) {
+                events.notice(why);
+            }
+            let lines = seen.iter();
+            let lines = lines.map(|own| value(&own.name, own.revision, &own.standing));
+            lines.map(|line| format!("{line}\n")).collect()
+        }
+        (_, [own]) => text(&own.name, own.revision, &own.standing),
+        _ => rows::text(seen),
     }
 }
 
@@ -134,6 +218,16 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
     }
     let rows = table.to_string();
     let rows = rows.lines().map(|line| format!("  {}\n", line.trim()));
+    let more = remarks(standing).into_iter();
+    let more: String = more.map(|line| format!("  ! {line}\n")).collect();
+    format!(
+        "{service}: {state}, {revision}\n{}{more}",
+        rows.collect::<String>()
+    )
+}
+
+/// What differs or is unfinished.
+fn remarks(standing: &Standing) -> Vec<String> {
     let not_served = standing.not_served();
     let not_served = not_served.map(|why| format!("not served: {why}"));
     let more = standing.drift.iter().chain(&standing.unfinished).cloned();
@@ -146,11 +240,7 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
             holder.whose
         ),
     }));
-    let more: String = more.map(|line| format!("  ! {line}\n")).collect();
-    format!(
-        "{service}: {state}, {revision}\n{}{more}",
-        rows.collect::<String>()
-    )
+    more.collect()
 }
 
 /// Why the state of the proxy is unknown.

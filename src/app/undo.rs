@@ -1,5 +1,6 @@
-//! `rollout undo`: chooses an earlier revision, and rolls to its record.
+//! `rollout undo`: chooses an earlier revision of each service, and rolls to its record.
 
+mod offer;
 mod still;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::{
     Opened,
     history::{known, remembered},
     signals::signals,
+    up::after_others,
 };
 use crate::{
     ask,
@@ -34,16 +36,80 @@ const GOING_BACK: Duration = Duration::from_secs(90);
 
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
-    let services = vec![undo.service.clone()];
+    let names: Vec<&str> = undo.services.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        return Err(offer::offer(&undo.target, events).await?);
+    }
+    refuse_names(&names, undo.to)?;
+    let services = undo.services.clone();
     events.emit(Event::Opening { services });
-    let opened = Opened::of(&undo.target, &[&undo.service], events).await?;
-    let events = opened.events(events, &undo.service);
-    let undone = go_back(undo, &opened, &events, interrupted).await;
-    undone.map_err(|error| error.within(events.scope()))
+    let opened = Opened::of(&undo.target, &names, events).await?;
+    if names.len() > 1 {
+        for name in &names {
+            let events = opened.events(events, name);
+            let checked = refuse_without_target(&opened, &events, name).await;
+            checked.map_err(|error| error.within(events.scope()))?;
+        }
+    }
+    // What was rolled last is undone first.
+    for (undone, name) in names.iter().rev().enumerate() {
+        if *interrupted.borrow() {
+            return Err(Error::interrupted(format!(
+                "interrupted before {name}; it was not touched"
+            )));
+        }
+        let events = opened.events(events, name);
+        let gone_back = go_back(undo, name, &opened, &events, interrupted.clone()).await;
+        gone_back.map_err(|error| {
+            let error = error.within(events.scope());
+            match undone {
+                0 => error,
+                _ => after_others(error, name),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
+    if let Some(number) = to
+        && names.len() > 1
+    {
+        let message = format!("--to {number} names a revision of one service");
+        return Err(
+            Error::refused(message).hint(format!("write: rollout undo {} --to {number}", names[0]))
+        );
+    }
+    for (at, name) in names.iter().enumerate() {
+        if names[..at].contains(name) {
+            let message = format!("{name} is named twice");
+            return Err(
+                Error::refused(message).hint("name each service once; --to N goes further back")
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Of several services, none is touched before all can be undone. A run that goes on may be asked to roll back.
+async fn refuse_without_target(opened: &Opened, events: &Events, service: &str) -> Result<()> {
+    let (engine, key) = (&opened.engine, opened.key(service));
+    if let Some(holder) = holder(engine, &key).await?
+        && holder.lives(engine).await
+    {
+        return Ok(());
+    }
+    let revisions = remembered(&opened.run(events), &key).await?;
+    if revisions.list.is_empty() {
+        opened.project.service(service)?;
+    }
+    let replicas = engine.replicas(&key).await?;
+    target(&revisions, &replicas, None, service).map(drop)
 }
 
 async fn go_back(
     undo: &UndoArgs,
+    service: &str,
     opened: &Opened,
     events: &Events,
     interrupted: watch::Receiver<bool>,
@@ -53,7 +119,7 @@ async fn go_back(
         compose,
         project,
     } = opened;
-    let key = opened.key(&undo.service);
+    let key = opened.key(service);
     let here = opened.run(events);
     if undo.to.is_none()
         && let Some(holder) = holder(engine, &key).await?
@@ -61,18 +127,17 @@ async fn go_back(
         && let Some(old) = cut_back(&here, &key, &holder).await?
     {
         let runs = (old.reference.as_str(), old.hash.as_str());
-        still::warn(opened, events, &undo.service, runs).await;
+        still::warn(opened, events, service, runs).await;
         return Ok(());
     }
     let revisions = remembered(&here, &key).await?;
     if revisions.list.is_empty() {
-        project.service(&undo.service)?;
+        project.service(service)?;
     }
     let replicas = engine.replicas(&key).await?;
-    let (back, on_unfinished) = target(&revisions, &replicas, undo.to, &undo.service)?;
-    refuse_lost(back, &undo.service)?;
+    let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
     let recorded = compose.recorded(&back.config, &key.project);
-    let mut project = recorded.project_for(&[&undo.service]).await?;
+    let mut project = recorded.project_for(&[service]).await?;
     project.directory.clone_from(&here.project.directory);
     let run = RunContext {
         compose: &recorded,
@@ -82,10 +147,10 @@ async fn go_back(
     };
     let flags = flags(undo.settings.clone(), back.replicas, on_unfinished);
     let mut landscape = run.landscape().await?;
-    let prepared = run.prepare(&undo.service, &flags, &[], Purpose::Roll, &mut landscape);
+    let prepared = run.prepare(service, &flags, &[], Purpose::Roll, &mut landscape);
     roll(prepared.await?, &mut landscape, interrupted).await?;
     let runs = (back.image.reference.as_str(), back.hash.as_str());
-    still::warn(opened, events, &undo.service, runs).await;
+    still::warn(opened, events, service, runs).await;
     Ok(())
 }
 
@@ -167,6 +232,17 @@ fn runs(replicas: &[Replica], rollout: &Option<RolloutId>) -> bool {
 
 /// The revision to go back to, and what to do first with an unfinished rollout.
 fn target<'a>(
+    revisions: &'a Revisions,
+    replicas: &[Replica],
+    to: Option<u64>,
+    service: &str,
+) -> Result<(&'a Revision, OnUnfinished)> {
+    let (back, on_unfinished) = earlier(revisions, replicas, to, service)?;
+    refuse_lost(back, service)?;
+    Ok((back, on_unfinished))
+}
+
+fn earlier<'a>(
     revisions: &'a Revisions,
     replicas: &[Replica],
     to: Option<u64>,

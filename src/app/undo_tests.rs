@@ -89,3 +89,13 @@ fn an_undo_takes_the_recorded_image_and_as_many_replicas_unless_a_flag_says_more
     assert_eq!(given.scale, Some(5));
     assert_eq!(given.on_unfinished, OnUnfinished::Fail);
 }
+
+#[test]
+fn a_number_of_several_services_and_a_name_given_twice_are_refused() {
+    assert!(refuse_names(&["web", "api"], None).is_ok());
+    assert!(refuse_names(&["web"], Some(3)).is_ok());
+    let error = refuse_names(&["web", "api"], Some(3)).unwrap_err();
+    assert_eq!(error.message, "--to 3 names a revision of one service");
+    let error = refuse_names(&["web", "api", "web"], None).unwrap_err();
+    assert_eq!(error.message, "web is named twice");
+}

@@ -4,7 +4,7 @@ use super::Opened;
 use crate::{cli::UnlockArgs, error::Result, event::Events, state};
 
 pub async fn unlock(unlock: &UnlockArgs, events: &Events) -> Result<()> {
-    let opened = Opened::of_records(&unlock.target, &unlock.service, events).await?;
+    let opened = Opened::of_records(&unlock.target, &[&unlock.service], events).await?;
     let Opened {
         engine, project, ..
     } = &opened;

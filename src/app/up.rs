@@ -114,7 +114,7 @@ async fn fetch_ahead(
 }
 
 /// After the rollout of other services, a refusal is a failure: something was touched.
-fn after_others(error: Error, service: &str) -> Error {
+pub fn after_others(error: Error, service: &str) -> Error {
     match error.outcome {
         Outcome::Refused => Error {
             outcome: Outcome::Failed,

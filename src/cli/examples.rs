@@ -45,23 +45,25 @@ Revision 1 is what ran before the first rollout, whichever tool made it: from th
 it, else from the containers themselves.
 
 Examples:
-  rollout undo web            to the newest earlier revision that differs; during a bake, at once
-  rollout undo web --to 3     to revision 3 of: rollout history web
-  rollout undo web --bake 1m  keep the replaced replicas for a minute";
+  rollout undo web          to the newest earlier revision that differs; during a bake, at once
+  rollout undo web --to 3   to revision 3 of: rollout history web
+  rollout undo web api      api first, then web: what was rolled last is undone first";
 
 pub const HISTORY: &str = "\
+Without a service, or with several: one table, the newest first. --revision N and --diff A..B need one service.
+
 Examples:
-  rollout history web               revisions and failed attempts; * marks the one that runs
-  rollout history web --revision 3  image, configuration, user and time of revision 3
-  rollout history web --diff 3..4   what changed between two revisions";
+  rollout history web              revisions and failed attempts; * marks the one that runs
+  rollout history --limit 10       the last ten rollouts of the whole project
+  rollout history web --diff 3..4  what changed between two revisions";
 
 pub const STATUS: &str = "\
-Exit code 0 if the service is up to date, 1 if not.
+Exit code 0 if every service is up to date, 1 if not.
 
 Examples:
-  rollout status web                what runs, where Traefik routes, what differs from the file
-  rollout status web --watch        until the service is up to date
-  rollout status web --output json  as one JSON object";
+  rollout status                a row for each service of the project
+  rollout status web --watch    one service in full, until it is up to date
+  rollout status --output json  one JSON object for each service";
 
 pub const DOCTOR: &str = "\
 Exit code 1 if a rollout would be refused or lose requests, else 0, also with warnings. Nothing is changed.
@@ -70,6 +72,15 @@ Examples:
   rollout doctor                every service of the Compose file
   rollout doctor web            one service
   rollout doctor --output json  one finding a line, with the edits that fix it";
+
+pub const PRUNE: &str = "\
+A project is gone once it has no container. Of the project in this directory, a service is gone that is neither in the
+Compose file, with any profile, nor has a container. Nothing else is removed, and nothing that rollout did not create.
+
+Examples:
+  rollout prune                list image tags, records and locks that are kept for nothing
+  rollout prune --yes          remove them
+  rollout prune --output json  one item a line, for scripts";
 
 pub const UNLOCK: &str = "\
 Examples:
@@ -103,6 +114,8 @@ Examples:
   rollout socket-proxy --check                         exit code 0 if the running daemon answers";
 
 pub const COMPLETIONS: &str = "\
+The script asks rollout for the names of services and revisions. `docker rollout` is completed by Docker's own script.
+
 Examples:
   rollout completions bash >/etc/bash_completion.d/rollout
   rollout completions zsh >\"${fpath[1]}/_rollout\"

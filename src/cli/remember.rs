@@ -9,9 +9,9 @@ use crate::settings::Partial;
 
 #[derive(Args, Clone, Debug)]
 pub struct UndoArgs {
-    /// Service of the Compose file
+    /// Services of the Compose file, undone from the last to the first; the first failure ends the run
     #[arg(value_name = "SERVICE")]
-    pub service: String,
+    pub services: Vec<String>,
     /// Revision to return to [default: the newest earlier one that differs from what runs]
     #[arg(long, value_name = "N")]
     pub to: Option<u64>,
@@ -23,14 +23,17 @@ pub struct UndoArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct HistoryArgs {
-    /// Service of the Compose file
+    /// Services [default: all that have records]
     #[arg(value_name = "SERVICE")]
-    pub service: String,
-    /// Show one revision in full
-    #[arg(long, value_name = "N", conflicts_with = "diff")]
+    pub services: Vec<String>,
+    /// Show only the newest N entries
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Show one revision of one service in full
+    #[arg(long, value_name = "N", conflicts_with_all = ["diff", "limit"])]
     pub revision: Option<u64>,
-    /// Compare the configurations of two revisions
-    #[arg(long, value_name = "A..B")]
+    /// Compare the configurations of two revisions of one service
+    #[arg(long, value_name = "A..B", conflicts_with = "limit")]
     pub diff: Option<Pair>,
     #[command(flatten)]
     pub target: TargetArgs,
@@ -38,10 +41,10 @@ pub struct HistoryArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct StatusArgs {
-    /// Service of the Compose file
+    /// Services of the Compose file [default: all]
     #[arg(value_name = "SERVICE")]
-    pub service: String,
-    /// Show it again at each change, until the service is up to date
+    pub services: Vec<String>,
+    /// Show it again at each change, until everything is up to date
     #[arg(long)]
     pub watch: bool,
     #[command(flatten)]

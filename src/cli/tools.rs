@@ -1,4 +1,4 @@
-//! The arguments of `relabel` and `doctor`.
+//! The arguments of `relabel`, `doctor` and `prune`.
 
 use clap::Args;
 
@@ -33,6 +33,15 @@ pub struct DoctorArgs {
     pub services: Vec<String>,
     #[command(flatten)]
     pub settings: Partial,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PruneArgs {
+    /// Remove what is listed
+    #[arg(short, long)]
+    pub yes: bool,
     #[command(flatten)]
     pub target: TargetArgs,
 }

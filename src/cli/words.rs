@@ -4,7 +4,7 @@ use super::command;
 use crate::error::did_you_mean;
 
 /// What to type for a word of other tools; `{}` is where the services stand.
-const OTHER: [(&[&str], &str); 14] = [
+const OTHER: [(&[&str], &str); 15] = [
     (
         &["deploy", "roll", "run", "start", "update", "upgrade"],
         "rollout {}",
@@ -29,6 +29,7 @@ const OTHER: [(&[&str], &str); 14] = [
     (&["continue", "retry", "finish"], "rollout resume {}"),
     (&["cancel"], "rollout abort {}"),
     (&["setup", "install", "bootstrap"], "rollout init"),
+    (&["clean", "cleanup", "gc", "purge"], "rollout prune"),
     (
         &["drain", "label"],
         "rollout relabel CONTAINER traefik.enable=false",

@@ -241,6 +241,12 @@ impl Project {
         all
     }
 
+    /// Whether other services wait for the completion of this one: it does one job and ends.
+    pub fn is_awaited(&self, service: &str) -> bool {
+        let mut all = self.services.values().flat_map(|own| &own.depends_on);
+        all.any(|own| own.service == service && own.condition == Condition::CompletedSuccessfully)
+    }
+
     /// All direct and indirect dependencies of `service`, sorted by name, without `service` itself.
     pub fn dependencies(&self, service: &str) -> Vec<String> {
         let mut found = BTreeSet::new();

@@ -35,7 +35,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::time::timeout;
 
 pub use self::{
-    about::About,
+    about::{About, Memory},
     files::ContainerStat,
     own::Mounted,
     session::{PROGRAM, Session, own_labels},

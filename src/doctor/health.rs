@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Check, Facts, Finding, Fix, ServiceFacts};
 use crate::{
     compose::{
-        Condition, Healthcheck,
+        Healthcheck,
         edits::set,
         exposed::{self, tcp},
     },
@@ -36,7 +36,8 @@ struct Times {
 pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let name = service.name();
     let Some(times) = times(service) else {
-        return match is_job(facts, name) {
+        // A service that others wait to complete needs no health check.
+        return match facts.project.is_awaited(name) {
             true => Vec::new(),
             false => vec![missing(service)],
         };
@@ -129,16 +130,6 @@ fn hasty(service: &ServiceFacts, times: &Times) -> Option<Finding> {
     );
     let fix = Fix::edit_of(name, "give it time to start", vec![edit]);
     Some(Finding::warn(Check::HealthCheck, name, text).fix(fix))
-}
-
-/// A service that others wait to complete needs no health check.
-fn is_job(facts: &Facts, name: &str) -> bool {
-    let mut waiting = facts
-        .project
-        .services
-        .values()
-        .flat_map(|own| &own.depends_on);
-    waiting.any(|own| own.service == name && own.condition == Condition::CompletedSuccessfully)
 }
 
 fn shown(span: Duration) -> String {

@@ -59,4 +59,26 @@ mod tests {
         assert!(narrow.contains("two words and\n"), "{narrow}");
         assert!(narrow.is_ascii(), "{narrow}");
     }
+
+    #[test]
+    fn six_columns_with_long_texts_fit_80_columns() {
+        let cells = [
+            "web",
+            "12",
+            "registry.example.com/team/application:2026-11-29",
+            "2 of 2",
+            "live",
+            "config: what runs differs from the Compose file; replicas: 2 running, 3 desired",
+        ];
+        let row = cells.map(str::to_owned);
+        let header = ["service", "revision", "image", "replicas", "route", "state"];
+        let text = drawn(UTF8_HORIZONTAL_ONLY, Some(80), header, [row]);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        for whole in ["2 of 2", "registry", "config:"] {
+            assert!(text.contains(whole), "{text}");
+        }
+    }
 }

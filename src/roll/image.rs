@@ -43,7 +43,7 @@ impl Prepared<'_> {
 
 impl RunContext<'_> {
     /// The image of helpers; without one, a notice says so.
-    pub(super) async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
+    pub async fn helper_image(&self, landscape: &Landscape) -> Result<Option<String>> {
         if let Some(image) = helper_image::found(self.engine, &landscape.socket_proxies).await? {
             return Ok(Some(image));
         }

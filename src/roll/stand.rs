@@ -1,13 +1,20 @@
 //! The status of a service: what runs, its routes, and how it differs from the Compose file.
 
+use std::collections::BTreeSet;
+
+use bollard::models::ContainerSummary;
+
 use super::prepare::{Prepared, settings};
 use crate::{
     compose::Service,
     context::{Purpose, RunContext},
     error::Result,
-    model::{Goal, Health, Observed, Replica, RolloutId, Run, ServiceKey, Share, image_change},
+    model::{
+        ContainerId, Goal, Health, Observed, Replica, RolloutId, Run, ServiceKey, Share,
+        image_change,
+    },
     plan,
-    proxy::Observation,
+    proxy::{Observation, detect::refuse_own_parts, landscape::Landscape},
     settings::Partial,
     state::lock,
 };
@@ -26,6 +33,10 @@ pub struct Standing {
     pub holder: Option<Holder>,
     /// Why the routes are unknown.
     pub unknown: Option<String>,
+    /// How many replicas the Compose file asks for.
+    pub desired: u32,
+    /// The replicas that have done the one job that they were started for, and which other services wait for.
+    pub ended: BTreeSet<ContainerId>,
 }
 
 /// The run that has locked a service.
@@ -52,38 +63,56 @@ impl RunContext<'_> {
             return Ok(replica.image);
         }
         let landscape = self.landscape().await?;
-        let image = self.helper_image(&landscape).await?;
-        Ok(image.unwrap_or_default())
+        self.image_in(&landscape).await
     }
 
-    /// Reads the status; changes nothing.
+    /// The same, for a command on the whole project.
+    pub async fn image_in(&self, landscape: &Landscape) -> Result<String> {
+        let mut used = landscape.running.iter();
+        if let Some(image) = used.find_map(|own| own.image_id.clone()) {
+            return Ok(image);
+        }
+        Ok(self.helper_image(landscape).await?.unwrap_or_default())
+    }
+
+    /// Reads the status; changes nothing. The landscape serves all services of a project.
     pub async fn standing(
         &self,
         service: &Service,
         flags: &Partial,
         wanted: &Wanted,
+        landscape: &mut Landscape,
     ) -> Result<Standing> {
         let key = self.key(&service.name);
-        let mut standing = Standing::default();
+        let mut standing = Standing {
+            desired: wanted.replicas,
+            ..Standing::default()
+        };
         if let Some(holder) = lock::holder(self.engine, &key).await? {
             standing.holder = Some(Holder {
                 whose: holder.whose(),
                 lives: holder.lives(self.engine).await,
             });
         }
-        let prepared = async {
-            let mut landscape = self.landscape().await?;
+        let listed = &landscape.containers;
+        let replicas = self.engine.replicas_among(listed, &key).await?;
+        // Proxies are not behind a proxy.
+        if refuse_own_parts(landscape, &replicas).await.is_err() {
+            standing.replicas = replicas;
+        } else {
             let (name, purpose) = (&service.name, Purpose::Settle);
-            self.prepare(name, flags, &[], purpose, &mut landscape)
-                .await
-        };
-        match prepared.await {
-            Ok(prepared) => observe(&mut standing, prepared).await?,
-            Err(error) => {
-                standing.unknown = Some(error.message);
-                standing.replicas = self.engine.replicas(&key).await?;
-                standing.routed = true;
+            let prepared = self.prepare(name, flags, &[], purpose, landscape);
+            match prepared.await {
+                Ok(prepared) => observe(&mut standing, prepared).await?,
+                Err(error) => {
+                    standing.unknown = Some(error.message);
+                    standing.replicas = replicas;
+                    standing.routed = true;
+                }
             }
+        }
+        if self.project.is_awaited(&service.name) {
+            standing.ended = ended(&landscape.containers).collect();
         }
         standing.drift = wanted.differences(&standing.replicas);
         if self
@@ -121,6 +150,16 @@ pub(super) fn left(rollout: &RolloutId, goal: &Goal) -> String {
     format!("rollout {rollout} is unfinished; the next run would {becomes}")
 }
 
+/// The containers that have ended well.
+fn ended(listed: &[ContainerSummary]) -> impl Iterator<Item = ContainerId> {
+    let well = |own: &&ContainerSummary| {
+        let status = own.status.as_deref().unwrap_or_default();
+        status.starts_with("Exited (0)")
+    };
+    let ids = listed.iter().filter(well);
+    ids.filter_map(|own| own.id.clone().map(ContainerId))
+}
+
 async fn observe(standing: &mut Standing, prepared: Prepared<'_>) -> Result<()> {
     let (mut proxy, olds) = (prepared.proxy, prepared.context.olds);
     standing.routed = proxy.routes();
@@ -145,11 +184,12 @@ impl Standing {
             Health::Unhealthy => false,
         };
         let well = |replica: &Replica| {
-            replica.run == Run::Running
-                && passed(replica)
-                && (!self.routed || self.route(replica) == Some(Share::Live))
+            self.ended.contains(&replica.id)
+                || replica.run == Run::Running
+                    && passed(replica)
+                    && (!self.routed || self.route(replica) == Some(Share::Live))
         };
-        !self.replicas.is_empty()
+        self.replicas.len() == self.desired as usize
             && self.replicas.iter().all(well)
             && self.not_served().is_none()
             && self.drift.is_empty()
@@ -185,6 +225,19 @@ impl Standing {
     }
 }
 
+#[cfg(test)]
+impl Wanted {
+    /// One replica of this image.
+    pub fn of(image: &str) -> Self {
+        Self {
+            image: Some(image.to_owned()),
+            reference: image.to_owned(),
+            hash: String::new(),
+            replicas: 1,
+        }
+    }
+}
+
 impl Wanted {
     fn image_difference(&self, image: &str, replicas: &[Replica]) -> String {
         let (wanted, running) = image_change(&self.reference, image, replicas);
@@ -194,6 +247,9 @@ impl Wanted {
 
     fn differences(&self, replicas: &[Replica]) -> Vec<String> {
         let mut drift = Vec::new();
+        if self.replicas == 0 && replicas.is_empty() {
+            return drift;
+        }
         let other = |differs: &dyn Fn(&Replica) -> bool| replicas.iter().any(differs);
         match &self.image {
             None => drift.push(format!("image: {} is not on the engine", self.reference)),
@@ -233,6 +289,7 @@ mod tests {
             replicas: vec![replica],
             observed: Some(observed),
             routed: true,
+            desired: 1,
             ..Standing::default()
         }
     }
@@ -260,6 +317,39 @@ mod tests {
         assert!(standing.is_settled());
         standing.replicas[0].health = Health::Unhealthy;
         assert!(!standing.is_settled());
+    }
+
+    #[test]
+    fn a_job_that_has_ended_well_is_settled() {
+        let mut standing = routed(&[]);
+        standing.replicas[0].run = Run::Exited;
+        assert!(!standing.is_settled());
+        let listed = |status: &str| ContainerSummary {
+            id: Some(standing.replicas[0].id.0.clone()),
+            status: Some(status.to_owned()),
+            ..ContainerSummary::default()
+        };
+        assert_eq!(ended(&[listed("Exited (1) 2 hours ago")]).count(), 0);
+        standing.ended = ended(&[listed("Exited (0) 2 hours ago")]).collect();
+        assert!(standing.is_settled());
+    }
+
+    #[test]
+    fn a_service_with_a_scale_of_0_and_no_replica_is_settled() {
+        let wanted = Wanted {
+            image: None,
+            reference: "app:v1".to_owned(),
+            hash: String::new(),
+            replicas: 0,
+        };
+        assert_eq!(wanted.differences(&[]), [""; 0]);
+        assert!(!wanted.differences(&[simulator::old("a")]).is_empty());
+        assert!(Standing::default().is_settled());
+        let missing = Standing {
+            desired: 1,
+            ..Standing::default()
+        };
+        assert!(!missing.is_settled());
     }
 
     #[test]

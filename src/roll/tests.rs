@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::{Held, Prepared, with_next};
+use super::{Held, Prepared, Wanted, with_next};
 use crate::{
     compose::{self, Compose},
     context::{Purpose, RunContext},
@@ -255,4 +255,32 @@ fn an_interrupted_run_ends_with_the_command_to_type_next() {
     let again = "rollout undo web --to 3".to_owned();
     let error = with_next(Error::interrupted("interrupted"), "web", again.clone());
     assert_eq!(error.hint, Some(again));
+}
+
+/// What the status of all services reads, with one landscape.
+async fn reads_of_the_status(unrelated: usize) -> Vec<String> {
+    let bench = Bench::with(unrelated).await;
+    let (run, flags) = (bench.run(), Partial::default());
+    let mut landscape = run.landscape().await.unwrap();
+    for service in bench.project.services.values() {
+        let wanted = Wanted::of("sha256:1");
+        let standing = run.standing(service, &flags, &wanted, &mut landscape);
+        assert_eq!(standing.await.unwrap().desired, 1);
+    }
+    bench.reads()
+}
+
+#[tokio::test]
+async fn the_status_of_a_project_lists_the_containers_once_and_reads_the_same_with_two_hundred_more()
+ {
+    let alone = reads_of_the_status(0).await;
+    let lists = alone
+        .iter()
+        .filter(|path| path.contains("/containers/json"));
+    assert_eq!(lists.count(), 1, "{alone:#?}");
+    assert!(
+        alone.iter().any(|path| path.contains("shop-web-1/json")),
+        "{alone:#?}"
+    );
+    assert_eq!(alone, reads_of_the_status(200).await);
 }

@@ -1,7 +1,10 @@
-//! Notices before the first step: actions of Compose that a rollout omits, and bind mounts that would be empty.
+//! Notices before the first step: actions of Compose that a rollout omits, bind mounts that would be empty, and memory
+//! limits above what is free.
+
+use serde_json::Value;
 
 use super::prepare::Prepared;
-use crate::{compose::Project, here::Here};
+use crate::{compose::Project, docker::engine::Memory, here::Here, model::Order};
 
 impl Prepared<'_> {
     pub(super) async fn warn(&self) {
@@ -13,6 +16,56 @@ impl Prepared<'_> {
         for lost in here.lost_binds(run.project, service) {
             run.events.notice(format!("{lost}; {}", lost.hint()));
         }
+        // Stopped replicas free what they use, and how much that is shows only then.
+        let runs_beside = self.context.settings.order() == Order::StartFirst;
+        if let Some(limit) = memory_limit(service.raw(run.project)).filter(|_| runs_beside)
+            && let Some(memory) = run.engine.memory().await
+            && let Some(text) = short_of_memory(limit, self.context.replicas, memory)
+        {
+            run.events.notice(text);
+        }
+    }
+}
+
+/// What one replica of a resolved service may use, in bytes.
+fn memory_limit(service: &Value) -> Option<u64> {
+    let places = [
+        &service["deploy"]["resources"]["limits"]["memory"],
+        &service["mem_limit"],
+    ];
+    let bytes = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    let mut limits = places.into_iter().filter_map(bytes);
+    limits.find(|limit| *limit > 0)
+}
+
+/// A warning where all new replicas together may use more than there is.
+fn short_of_memory(limit: u64, replicas: u32, memory: Memory) -> Option<String> {
+    let all = limit.saturating_mul(u64::from(replicas));
+    let (room, there_is) = match memory {
+        Memory::Free(room) => (room, format!("{} are free now", size(room))),
+        Memory::Total(room) => (room, format!("the engine's machine has {}", size(room))),
+    };
+    let sum = match replicas {
+        1 => format!("a new replica may use {} of memory", size(limit)),
+        _ => format!(
+            "{replicas} new replicas may use {} of memory, {} each",
+            size(all),
+            size(limit)
+        ),
+    };
+    (all > room).then(|| {
+        format!(
+            "{sum}, and {there_is}: lower the memory limit or --scale, or stop the old replicas first with --strategy \
+             recreate"
+        )
+    })
+}
+
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    match bytes / MIB {
+        mib @ 0..1024 => format!("{mib} MiB"),
+        mib => format!("{:.1} GiB", mib as f64 / 1024.0),
     }
 }
 
@@ -49,5 +102,44 @@ services:
         let said = left_running(&project, "web").unwrap();
         assert!(said.ends_with("docker compose restart api"), "{said}");
         assert_eq!(left_running(&project, "api"), None);
+    }
+
+    #[test]
+    fn a_memory_limit_is_read_where_compose_may_have_it() {
+        let text = "name: p
+services:
+  web: {image: a, deploy: {resources: {limits: {memory: \"536870912\"}}}}
+  api: {image: a, mem_limit: \"1024\"}
+  job: {image: a}
+";
+        let project = crate::compose::resolved(text).unwrap();
+        let limit = |name: &str| memory_limit(project.services[name].raw(&project));
+        assert_eq!(limit("web"), Some(512 << 20));
+        assert_eq!(limit("api"), Some(1024));
+        assert_eq!(limit("job"), None);
+        assert_eq!(memory_limit(&serde_json::json!({"mem_limit": 7})), Some(7));
+        assert_eq!(memory_limit(&serde_json::json!({"mem_limit": "0"})), None);
+    }
+
+    #[test]
+    fn limits_that_do_not_fit_are_named_with_what_there_is() {
+        let half = 512 << 20;
+        assert_eq!(short_of_memory(half, 2, Memory::Free(1 << 30)), None);
+        let said = short_of_memory(half, 3, Memory::Free(1 << 30)).unwrap();
+        assert!(
+            said.starts_with(
+                "3 new replicas may use 1.5 GiB of memory, 512 MiB each, and 1.0 GiB are free now: lower"
+            ),
+            "{said}"
+        );
+        let said = short_of_memory(half, 1, Memory::Total(half - 1)).unwrap();
+        assert!(
+            said.starts_with(
+                "a new replica may use 512 MiB of memory, and the engine's machine has 511 MiB: lower"
+            ),
+            "{said}"
+        );
+        assert!(said.ends_with("--strategy recreate"), "{said}");
+        assert!(short_of_memory(u64::MAX, 2, Memory::Free(1)).is_some());
     }
 }

@@ -19,7 +19,8 @@ use crate::{
     model::ServiceKey,
 };
 
-const KEY: &str = "io.rollout.lock";
+/// The label with the service that it is about.
+pub const KEY: &str = "io.rollout.lock";
 
 /// How often the lock is tried if it is taken and released repeatedly.
 const TRIES: u32 = 10;

@@ -1,6 +1,6 @@
 //! Files in a volume of the engine: one new file an entry, with a checksum, since writing by archive is not atomic.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ const VOLUME: &str = "rollout-state";
 const VARIABLE: &str = "ROLLOUT_STATE_VOLUME";
 
 /// Where a container of ours mounts it.
-const AT: &str = "/state";
+pub const AT: &str = "/state";
 
 /// The format of the files that this version writes; newer ones are left alone.
 const FORMAT: u64 = 1;
@@ -82,19 +82,73 @@ pub async fn read_folder(
 /// As [`read`] without a lock, through a container that is made for it and removed at once. `image` is any image that the
 /// engine has.
 pub async fn look(engine: &Engine, image: &str, key: &ServiceKey) -> Result<Vec<File>> {
+    let files = look_each(engine, image, &[key]).await?;
+    Ok(files.into_iter().next().unwrap_or_default())
+}
+
+/// The same for several services, in their order.
+pub async fn look_each(
+    engine: &Engine,
+    image: &str,
+    keys: &[&ServiceKey],
+) -> Result<Vec<Vec<File>>> {
+    let Some(id) = shelf(engine, image).await? else {
+        return Ok(keys.iter().map(|_| Vec::new()).collect());
+    };
+    let all = async {
+        let mut all = Vec::new();
+        for key in keys {
+            all.push(read(engine, &id, key).await?);
+        }
+        Ok(all)
+    };
+    let all = all.await;
+    engine.discard(&id).await?;
+    all
+}
+
+/// The same for every service of a project that has files, also for those that are gone.
+pub async fn look_project(
+    engine: &Engine,
+    image: &str,
+    project: &str,
+) -> Result<BTreeMap<String, Vec<File>>> {
+    let Some(id) = shelf(engine, image).await? else {
+        return Ok(BTreeMap::new());
+    };
+    let path = format!("{AT}/{}", component(project));
+    let files = engine.files_under(&id, &path).await;
+    engine.discard(&id).await?;
+    Ok(by_service(files?.unwrap_or_default()))
+}
+
+fn by_service(files: Vec<(String, Vec<u8>)>) -> BTreeMap<String, Vec<File>> {
+    let mut all = BTreeMap::<String, Vec<File>>::new();
+    for (path, content) in files {
+        if let Some((service, path)) = path.split_once('/') {
+            let path = path.to_owned();
+            let own = all.entry(named(service).to_owned()).or_default();
+            own.push(File { path, content });
+        }
+    }
+    all
+}
+
+/// A container that has the volume mounted; `None` where there is no volume yet.
+async fn shelf(engine: &Engine, image: &str) -> Result<Option<String>> {
     let volume = volume();
     // Mounting one that does not exist would make it.
     if !engine.has_volume(&volume).await? {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let labels = own_labels("state");
     let created = engine
         .create_shelf(None, image, labels, Some(mounted(&volume)))
         .await?;
-    let id = created.ok_or_else(|| Error::failed("the engine made no container to read with"))?;
-    let files = read(engine, &id, key).await;
-    engine.discard(&id).await?;
-    files
+    match created {
+        Some(id) => Ok(Some(id)),
+        None => Err(Error::failed("the engine made no container to read with")),
+    }
 }
 
 /// Writes one entry as a new file of a service; `path` is below its folder.
@@ -179,17 +233,49 @@ fn checksum(text: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Compose allows names of dots alone, which would lead elsewhere; `%` is in no name.
 fn folder(key: &ServiceKey) -> String {
-    let component = |name: &str| match name.starts_with('.') {
+    format!("{AT}/{}", relative(key))
+}
+
+/// The path of a service's folder in the volume.
+pub fn relative(key: &ServiceKey) -> String {
+    format!("{}/{}", component(&key.project), component(&key.service))
+}
+
+/// The service of a folder in the volume.
+pub fn key_of(relative: &str) -> Option<ServiceKey> {
+    let (project, service) = relative.split_once('/')?;
+    Some(ServiceKey {
+        project: named(project).to_owned(),
+        service: named(service).to_owned(),
+    })
+}
+
+/// Compose allows names of dots alone, which would lead elsewhere; `%` is in no name.
+fn component(name: &str) -> String {
+    match name.starts_with('.') {
         true => format!("%{name}"),
         false => name.to_owned(),
-    };
-    format!(
-        "{AT}/{}/{}",
-        component(&key.project),
-        component(&key.service)
-    )
+    }
+}
+
+/// The name that a component of a path stands for.
+fn named(component: &str) -> &str {
+    component.strip_prefix('%').unwrap_or(component)
+}
+
+/// The engine's answer for a folder with these files.
+#[cfg(test)]
+pub fn archive(folder: &str, files: &[File]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for file in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(file.content.len() as u64);
+        let path = format!("{folder}/{}", file.path);
+        let content = file.content.as_slice();
+        archive.append_data(&mut header, path, content).unwrap();
+    }
+    archive.into_inner().unwrap()
 }
 
 #[cfg(test)]
@@ -245,6 +331,26 @@ mod tests {
         };
         assert_eq!(folder(&key("..")), "/state/p/%..");
         assert_eq!(folder(&key("web.1")), "/state/p/web.1");
+        for service in ["..", "web.1"] {
+            assert_eq!(key_of(&relative(&key(service))), Some(key(service)));
+        }
+    }
+
+    #[test]
+    fn the_files_of_a_project_belong_to_its_services() {
+        let file = |path: &str| (path.to_owned(), Vec::new());
+        let all = by_service(vec![
+            file("web/revisions/1-r.json"),
+            file("%..api/journal/1-r.json"),
+            file("web/claim/1-1.json"),
+            file("stray"),
+        ]);
+        let paths = |service: &str| -> Vec<&str> {
+            all[service].iter().map(|own| own.path.as_str()).collect()
+        };
+        assert_eq!(all.len(), 2);
+        assert_eq!(paths("web"), ["revisions/1-r.json", "claim/1-1.json"]);
+        assert_eq!(paths("..api"), ["journal/1-r.json"]);
     }
 
     const SEALED: &str = r#"{"format":1,"sha256":"d8ef0f6b1a7ab54e58c6ab1a5da0cb1f0e0a3b1d9a5f0a4b8c6e0d2a3f4b5c6d","entry":"[1,2]"}"#;

@@ -1,4 +1,4 @@
-//! Reads the engine's name and versions.
+//! Reads the engine's name and versions, and the memory of its machine.
 
 use super::{Engine, failed};
 use crate::error::Result;
@@ -16,7 +16,27 @@ pub struct About {
     pub least_api: String,
 }
 
+/// The memory of the engine's machine, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// What is free now, where the engine runs on this machine.
+    Free(u64),
+    /// All of it; how much is free is not known.
+    Total(u64),
+}
+
 impl Engine {
+    /// `None` where it cannot be read.
+    pub async fn memory(&self) -> Option<Memory> {
+        if self.is_here().await {
+            let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+            return available(&text).map(Memory::Free);
+        }
+        let total = self.reader().info().await.ok()?.mem_total?;
+        let total = u64::try_from(total).ok().filter(|total| *total > 0);
+        total.map(Memory::Total)
+    }
+
     pub async fn about(&self) -> Result<About> {
         let version = self.docker.version().await;
         let version = version.map_err(|error| failed("ask the engine for its version", &error))?;
@@ -28,5 +48,28 @@ impl Engine {
             api: version.api_version.unwrap_or_default(),
             least_api: version.min_api_version.unwrap_or_default(),
         })
+    }
+}
+
+/// The kernel's estimate of what can be used without swapping, from `/proc/meminfo`.
+fn available(meminfo: &str) -> Option<u64> {
+    let mut lines = meminfo.lines();
+    let value = lines.find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_available_memory_is_read_in_bytes() {
+        let text =
+            "MemTotal:       16309496 kB\nMemFree:          233788 kB\nMemAvailable:    8123 kB\n";
+        assert_eq!(available(text), Some(8123 * 1024));
+        for bad in ["", "MemAvailable: 5\n", "MemAvailable: x kB\n"] {
+            assert_eq!(available(bad), None, "{bad}");
+        }
     }
 }

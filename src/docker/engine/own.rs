@@ -36,6 +36,22 @@ pub struct Mounted<'a> {
     pub at: &'a str,
 }
 
+impl Mounted<'_> {
+    pub(super) fn mount(self) -> Mount {
+        Mount {
+            target: Some(self.at.to_owned()),
+            source: Some(self.volume.to_owned()),
+            typ: Some(MountType::VOLUME),
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(true),
+                labels: Some(own_labels("state")),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+}
+
 impl Engine {
     /// Creates a container that is never started. Returns its id, or `None` where the name is in use.
     pub async fn create_marker(
@@ -55,17 +71,7 @@ impl Engine {
         labels: HashMap<String, String>,
         mounted: Option<Mounted<'_>>,
     ) -> Result<Option<String>> {
-        let mount = mounted.map(|mounted| Mount {
-            target: Some(mounted.at.to_owned()),
-            source: Some(mounted.volume.to_owned()),
-            typ: Some(MountType::VOLUME),
-            volume_options: Some(MountVolumeOptions {
-                no_copy: Some(true),
-                labels: Some(own_labels("state")),
-                ..Default::default()
-            }),
-            ..Default::default()
-        });
+        let mount = mounted.map(Mounted::mount);
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             entrypoint: Some(vec!["/rollout".into()]),

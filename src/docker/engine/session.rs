@@ -15,7 +15,7 @@ use bollard::{
 use futures_util::{Stream, StreamExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::{Engine, ExecCommand, ExecOutcome, failed};
+use super::{Engine, ExecCommand, ExecOutcome, Mounted, failed};
 use crate::{
     error::{Error, Result},
     model::{ContainerId, label},
@@ -253,7 +253,37 @@ impl Engine {
         container: &ContainerId,
         arguments: Vec<String>,
     ) -> Result<Session> {
-        let body = helper_body(image, container, arguments);
+        let mut labels = own_labels("helper");
+        labels.insert(label::HELPS.to_owned(), container.0.clone());
+        let host = HostConfig {
+            network_mode: Some(format!("container:{}", container.0)),
+            // Reading packets needs no other capability.
+            cap_add: Some(vec!["NET_RAW".into()]),
+            ..Default::default()
+        };
+        self.run_own(program_body(image, arguments, labels, host))
+            .await
+    }
+
+    /// Runs `/rollout ARGS…` from `image` with a volume mounted, and without a network.
+    ///
+    /// The engine removes the container when the program ends.
+    pub async fn on_volume(
+        &self,
+        image: &str,
+        mounted: Mounted<'_>,
+        arguments: Vec<String>,
+    ) -> Result<Session> {
+        let host = HostConfig {
+            network_mode: Some("none".to_owned()),
+            mounts: Some(vec![mounted.mount()]),
+            ..Default::default()
+        };
+        self.run_own(program_body(image, arguments, own_labels("state"), host))
+            .await
+    }
+
+    async fn run_own(&self, body: ContainerCreateBody) -> Result<Session> {
         let engine = self.clone();
         // A task of its own completes even if this future is dropped; a half-started container would never be removed.
         let starting = tokio::spawn(async move { engine.start_helper(body).await });
@@ -316,14 +346,13 @@ impl Engine {
     }
 }
 
-/// A container in the network namespace of another; the engine removes it when its program ends.
-fn helper_body(
+/// A container of our own that runs this program; the engine removes it when the program ends.
+fn program_body(
     image: &str,
-    container: &ContainerId,
     arguments: Vec<String>,
+    labels: HashMap<String, String>,
+    host: HostConfig,
 ) -> ContainerCreateBody {
-    let mut labels = own_labels("helper");
-    labels.insert(label::HELPS.to_owned(), container.0.clone());
     ContainerCreateBody {
         image: Some(image.to_owned()),
         entrypoint: Some(vec![PROGRAM.into()]),
@@ -340,17 +369,14 @@ fn helper_body(
             ..Default::default()
         }),
         host_config: Some(HostConfig {
-            network_mode: Some(format!("container:{}", container.0)),
             auto_remove: Some(true),
-            // Reading packets needs no other capability.
             cap_drop: Some(vec!["ALL".into()]),
-            cap_add: Some(vec!["NET_RAW".into()]),
             // Only this session reads the output, so the engine need not store it.
             log_config: Some(HostConfigLogConfig {
                 typ: Some("none".into()),
                 config: None,
             }),
-            ..Default::default()
+            ..host
         }),
         ..Default::default()
     }

@@ -1,0 +1,134 @@
+//! `rollout prune`: lists what is kept of services and projects that are gone, and removes it where that is wanted.
+
+mod gone;
+mod kept;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use self::{gone::Present, kept::Kept};
+use super::{Opened, endpoint, print, read_project};
+use crate::{
+    cli::PruneArgs,
+    compose::{Compose, Project},
+    docker::engine::Engine,
+    error::{Error, Result},
+    event::Events,
+    model::ServiceKey,
+    report::{Output, kept as report},
+    state::{Lock, folders, keep, lock, lock::holder},
+};
+
+pub async fn prune(asked: &PruneArgs, events: &Events) -> Result<()> {
+    let engine = Engine::connect(endpoint(&asked.target).await?, events).await?;
+    let compose = Compose::find(asked.target.invocation(), engine.endpoint().clone()).await?;
+    let (project, in_file) = in_file(&compose).await?;
+    let opened = Opened {
+        engine,
+        compose,
+        project,
+    };
+    let (engine, run) = (&opened.engine, opened.run(events));
+    let landscape = run.landscape().await?;
+    let image = run.helper_image(&landscape).await?;
+    let image = image.ok_or_else(|| {
+        Error::refused("the records cannot be read without an image of this program")
+            .hint("make image, in a clone of rollout")
+    })?;
+    let present = Present::of(&landscape.containers, &in_file);
+    let listed = folders::list(engine, &image).await?;
+    let all = present.all_keys(&listed);
+    let mut gone = Vec::new();
+    for key in all.iter().filter(|key| present.is_gone(key)) {
+        if !is_rolled(engine, key, events).await? {
+            gone.push(*key);
+        }
+    }
+    let others = all.iter().filter(|key| !gone.contains(key));
+    let in_use: BTreeSet<String> = others.map(|key| keep::repository(key)).collect();
+    let kept = kept::of(engine, &image, &gone, &landscape.containers, &in_use).await?;
+    if asked.yes && !kept.is_empty() {
+        remove(engine, &image, &kept, &in_file, events).await?;
+    }
+    let items: Vec<report::Item> = kept.iter().flat_map(|own| own.items(asked.yes)).collect();
+    let text = match asked.target.output {
+        Some(Output::Json) => report::json(&items),
+        _ => report::human(&items),
+    };
+    print(text.as_bytes());
+    Ok(())
+}
+
+/// The project of this directory, and all its services with any profile; none without a Compose file. A file that is
+/// named and cannot be read is an error: its services would seem to be gone.
+async fn in_file(compose: &Compose) -> Result<(Project, BTreeSet<ServiceKey>)> {
+    if compose.files().is_empty() {
+        return Ok(Default::default());
+    }
+    let project = read_project(compose, &[]).await?;
+    let names = compose.all_names().await?;
+    let enabled = project.services.keys().cloned();
+    let keys = names.into_iter().chain(enabled).map(|service| ServiceKey {
+        project: project.name.clone(),
+        service,
+    });
+    let keys = keys.collect();
+    Ok((project, keys))
+}
+
+/// Whether a run is about to create the first container of a service.
+async fn is_rolled(engine: &Engine, key: &ServiceKey, events: &Events) -> Result<bool> {
+    let Some(holder) = holder(engine, key).await? else {
+        return Ok(false);
+    };
+    let lives = holder.lives(engine).await;
+    if lives {
+        let whose = holder.whose();
+        events.notice(format!(
+            "{key} is being rolled by {whose}, and is left as it is"
+        ));
+    }
+    Ok(lives)
+}
+
+/// Removes all of it under the locks of the services, so that no rollout of theirs begins meanwhile.
+async fn remove(
+    engine: &Engine,
+    image: &str,
+    kept: &[Kept],
+    in_file: &BTreeSet<ServiceKey>,
+    events: &Events,
+) -> Result<()> {
+    let mut locks: Vec<Lock> = Vec::new();
+    let removed = async {
+        for own in kept {
+            locks.push(lock(engine, &own.key, image, Duration::ZERO, events).await?);
+        }
+        refuse_returned(kept, &Present::of(&engine.containers().await?, in_file))?;
+        for own in kept {
+            own.remove_images(engine).await?;
+            own.remove_containers(engine).await?;
+        }
+        let with_records = kept.iter().filter(|own| own.has_records);
+        let keys: Vec<&ServiceKey> = with_records.map(|own| &own.key).collect();
+        match keys.is_empty() {
+            true => Ok(()),
+            false => folders::remove(engine, image, &keys).await,
+        }
+    };
+    let removed = removed.await;
+    for lock in locks {
+        lock.release().await?;
+    }
+    removed
+}
+
+fn refuse_returned(kept: &[Kept], present: &Present) -> Result<()> {
+    match kept.iter().find(|own| !present.is_gone(&own.key)) {
+        None => Ok(()),
+        Some(own) => Err(Error::refused(format!(
+            "{} has containers again; nothing is removed",
+            own.key
+        ))
+        .hint("see what is left: rollout prune")),
+    }
+}

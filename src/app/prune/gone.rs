@@ -1,0 +1,146 @@
+//! Which services are gone: the rule by which nothing of a present one is ever removed. Pure.
+
+use std::collections::BTreeSet;
+
+use bollard::models::ContainerSummary;
+
+use crate::{
+    ask,
+    model::{ServiceKey, label},
+    state::lock,
+};
+
+/// What is there: containers, and the services of the Compose file.
+pub struct Present<'a> {
+    /// Of any service, one-offs and hooks among them.
+    containers: BTreeSet<ServiceKey>,
+    projects: BTreeSet<String>,
+    in_file: &'a BTreeSet<ServiceKey>,
+    /// Services that have a lock or an open request.
+    marked: BTreeSet<ServiceKey>,
+}
+
+impl<'a> Present<'a> {
+    pub fn of(listed: &[ContainerSummary], in_file: &'a BTreeSet<ServiceKey>) -> Self {
+        let get = |own: &ContainerSummary, key: &str| own.labels.as_ref()?.get(key).cloned();
+        let projects = listed.iter();
+        let projects = projects.filter_map(|own| get(own, label::COMPOSE_PROJECT));
+        let containers = listed.iter().filter_map(|own| {
+            Some(ServiceKey {
+                project: get(own, label::COMPOSE_PROJECT)?,
+                service: get(own, label::COMPOSE_SERVICE)?,
+            })
+        });
+        Self {
+            containers: containers.collect(),
+            projects: projects.collect(),
+            in_file,
+            marked: listed.iter().filter_map(marked).collect(),
+        }
+    }
+
+    /// Every service that is known from anywhere, sorted.
+    pub fn all_keys<'b>(&'b self, recorded: &'b [ServiceKey]) -> BTreeSet<&'b ServiceKey> {
+        let seen = self.containers.iter().chain(&self.marked);
+        seen.chain(self.in_file).chain(recorded).collect()
+    }
+
+    /// A project is gone without any container; of the project of the Compose file, a service that has no container
+    /// and is not in the file.
+    pub fn is_gone(&self, key: &ServiceKey) -> bool {
+        let is_own = self.in_file.iter().any(|own| own.project == key.project);
+        let has_containers = match is_own {
+            true => self.containers.contains(key),
+            false => self.projects.contains(&key.project),
+        };
+        !has_containers && !self.in_file.contains(key)
+    }
+}
+
+/// The service that a lock or a request is about.
+pub fn marked(own: &ContainerSummary) -> Option<ServiceKey> {
+    let labels = own.labels.as_ref()?;
+    let role = labels.get(label::ROLE)?;
+    let key = match role.as_str() {
+        "lock" => labels.get(lock::KEY),
+        "ask" => labels.get(ask::KEY),
+        _ => None,
+    };
+    let (project, service) = key?.split_once('/')?;
+    Some(ServiceKey {
+        project: project.to_owned(),
+        service: service.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> ServiceKey {
+        let (project, service) = text.split_once('/').unwrap();
+        ServiceKey {
+            project: project.to_owned(),
+            service: service.to_owned(),
+        }
+    }
+
+    fn container(labels: &[(&str, &str)]) -> ContainerSummary {
+        let labels = labels.iter();
+        let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        ContainerSummary {
+            labels: Some(labels.collect()),
+            ..ContainerSummary::default()
+        }
+    }
+
+    fn replica(text: &str) -> ContainerSummary {
+        let own = key(text);
+        container(&[
+            (label::COMPOSE_PROJECT, &own.project),
+            (label::COMPOSE_SERVICE, &own.service),
+        ])
+    }
+
+    #[test]
+    fn another_project_is_gone_with_its_last_container() {
+        let none = BTreeSet::new();
+        let present = Present::of(&[replica("shop/db")], &none);
+        for there in ["shop/db", "shop/web"] {
+            assert!(!present.is_gone(&key(there)), "{there}");
+        }
+        assert!(present.is_gone(&key("blog/web")));
+        // A container without a service, such as one that another tool has labelled.
+        let only_project = container(&[(label::COMPOSE_PROJECT, "blog")]);
+        assert!(!Present::of(&[only_project], &none).is_gone(&key("blog/web")));
+    }
+
+    #[test]
+    fn of_the_project_here_a_service_is_gone_that_is_neither_in_the_file_nor_has_containers() {
+        let in_file = [key("shop/web")].into();
+        let present = Present::of(&[replica("shop/db")], &in_file);
+        assert!(!present.is_gone(&key("shop/web")));
+        assert!(!present.is_gone(&key("shop/db")));
+        assert!(present.is_gone(&key("shop/old")));
+        let stopped = Present::of(&[], &in_file);
+        assert!(!stopped.is_gone(&key("shop/web")));
+    }
+
+    #[test]
+    fn locks_and_requests_are_known_by_their_labels_and_hold_no_project() {
+        let lock = container(&[(label::ROLE, "lock"), (lock::KEY, "shop/web")]);
+        let ask = container(&[(label::ROLE, "ask"), (ask::KEY, "blog/web")]);
+        let foreign = container(&[(lock::KEY, "other/web")]);
+        assert_eq!(marked(&foreign), None);
+        let none = BTreeSet::new();
+        let present = Present::of(&[lock, ask, foreign], &none);
+        let recorded = [key("shop/api")];
+        let all: Vec<String> = present
+            .all_keys(&recorded)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(all, ["blog/web", "shop/api", "shop/web"]);
+        assert!(all.iter().all(|own| present.is_gone(&key(own))));
+    }
+}
