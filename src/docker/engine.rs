@@ -4,6 +4,7 @@
 mod about;
 mod files;
 mod images;
+mod output;
 mod own;
 mod pipe;
 mod read;

@@ -200,7 +200,7 @@ web: app:v1 → app:v2, revision 2, 1 replica, Traefik (edge-traefik-1) through 
   ✓ stop              0.3 s
   ✓ remove            99 ms
   ✓ release           8 ms
-last log lines of the container that failed:
+last lines of what failed:
   | cannot connect
   | exit 
 error: new replica shop-web-2 is unhealthy (health check: connection refused); the old version serves
@@ -236,7 +236,7 @@ web: app:v1 -> app:v2, revision 2, 1 replica, Traefik (edge-traefik-1) through
   + stop              0.3 s
   + remove            99 ms
   + release           8 ms
-last log lines of the container that failed:
+last lines of what failed:
   | cannot connect
   | exit 
 error: new replica shop-web-2 is unhealthy (health check: connection refused);

@@ -7,7 +7,7 @@ use crate::{
     context::{Purpose, ServiceContext},
     error::{Error, Outcome, Result},
     event::Event,
-    execute::{self, UNROUTED},
+    execute::{self, UNROUTED, hook::About},
     model::{Desired, Facts, Goal, Observed, Phase, Policy, Reason, Replica, RolloutId},
     plan::{self, StopFirst},
     proxy::Router,
@@ -75,10 +75,7 @@ impl<'a> Locked<'a> {
         let (run, purpose) = (self.prepared.run, self.prepared.context.purpose);
         let service = self.prepared.context.service;
         let name = &service.name;
-        if memory.is_unread && goal != Goal::Finish {
-            refuse_unread(name, &observed.replicas)?;
-        }
-        let goal = chosen(&self.prepared.context, &rollout, goal)?;
+        let goal = self.goal(&rollout, goal, memory, &observed.replicas)?;
         let forward = goal == Goal::Finish;
         let events = run.events.of_rollout(&rollout);
         events.emit(Event::Unfinished { forward });
@@ -106,15 +103,23 @@ impl<'a> Locked<'a> {
             false => Duration::ZERO,
         };
         desired.policy.bake = !bake.is_zero();
+        let about = self.about_unfinished(&desired.rollout, memory, &others);
+        desired.hook_phases = about.as_ref().map(About::left).unwrap_or_default();
+        let facts = Facts {
+            created: true,
+            hooks: about.as_ref().map(About::ends).unwrap_or_default(),
+            ..Facts::default()
+        };
         let interrupted = self.held.interrupted.clone();
         let all: Vec<Replica> = new.into_iter().chain(others).collect();
         let mut live = self.live(&events, &all).await;
         live.bake = bake;
-        let facts = Facts {
-            created: true,
-            ..Facts::default()
-        };
-        match execute::run(&mut live, desired, facts, &events, interrupted).await {
+        live.about.clone_from(&about);
+        let ended = execute::run(&mut live, desired, facts, &events, interrupted).await;
+        drop(live);
+        self.hook_settled((forward, &ended), (&events, about.as_ref()))
+            .await;
+        match ended {
             Ok(_) if purpose == Purpose::Settle => run.events.notice(settled),
             Ok(_) => {}
             // The old version serves again, so the requested rollout can continue.
@@ -127,6 +132,21 @@ impl<'a> Locked<'a> {
         let goes_on = routed && purpose == Purpose::Roll;
         let before = Before::read(&mut *self.prepared.proxy, &replicas, goes_on).await;
         Ok((replicas, before))
+    }
+
+    /// The goal for an unfinished rollout, if it can be settled.
+    fn goal(
+        &self,
+        rollout: &RolloutId,
+        goal: Goal,
+        memory: &Memory,
+        replicas: &[Replica],
+    ) -> Result<Goal> {
+        let context = &self.prepared.context;
+        if memory.is_unread && goal != Goal::Finish {
+            refuse_unread(&context.service.name, replicas)?;
+        }
+        chosen(context, rollout, goal)
     }
 
     /// The bake for checks that only the proxy can run; the earlier run may have ended during its own.
@@ -160,6 +180,7 @@ pub(super) fn desired(
         unrouted: BTreeSet::new(),
         served: olds.iter().any(Replica::serves),
         hooks: false,
+        hook_phases: BTreeSet::new(),
     }
 }
 

@@ -150,7 +150,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The containers in which Compose ran hooks of a service for a rollout.
+    /// The containers in which hooks of a service ran for a rollout: Compose's own hooks, and those of `x-rollout`.
     pub async fn hooks(&self, key: &ServiceKey) -> Result<Vec<Replica>> {
         let labels = vec![
             format!("{}={}", label::COMPOSE_PROJECT, key.project),
@@ -162,9 +162,12 @@ impl Engine {
             .await
     }
 
-    /// Removes the service's hook containers in any state.
+    /// Ends and removes the service's hook containers. One that runs gets its signal and its grace period.
     pub async fn sweep_hooks(&self, key: &ServiceKey) -> Result<()> {
         for hook in self.hooks(key).await? {
+            if hook.may_run() {
+                self.stop(&hook.id).await?;
+            }
             self.discard(&hook.id.0).await?;
         }
         Ok(())
