@@ -294,3 +294,7 @@ impl Runner<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "hook_tests.rs"]
+mod tests;
