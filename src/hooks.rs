@@ -78,27 +78,29 @@ const PLACES: [(&str, Place); 3] = [
     ("host", Place::Host),
 ];
 
-fn hook(value: &Value, phase: HookPhase, place: &str) -> Result<Hook> {
+/// `within` is the hook's place in the file, for messages.
+fn hook(value: &Value, phase: HookPhase, within: &str) -> Result<Hook> {
     let Value::Object(map) = value else {
-        return Err(bad(format!("{place}: {value} is not a hook")));
+        return Err(bad(format!("{within}: {value} is not a hook")));
     };
     let keys = ["run", "exec", "host", "timeout"];
     if let Some(key) = map.keys().find(|key| !keys.contains(&key.as_str())) {
-        return Err(unknown(key, place, &keys));
+        return Err(unknown(key, within, &keys));
     }
     let mut given = PLACES.into_iter().filter(|(key, _)| map.contains_key(*key));
-    let (Some((key, where_)), None) = (given.next(), given.next()) else {
-        let message = format!("{place}: a hook has one of run, exec and host");
+    let (Some((key, place)), None) = (given.next(), given.next()) else {
+        let message = format!("{within}: a hook has one of run, exec and host");
         return Err(bad(message));
     };
-    if where_ == Place::Exec && matches!(phase, HookPhase::PreDeploy | HookPhase::Failed) {
-        let message = format!("{place}: exec has no new replica to run in; use run or host");
+    if place == Place::Exec && matches!(phase, HookPhase::PreDeploy | HookPhase::Failed) {
+        let message = format!("{within}: exec has no new replica to run in; use run or host");
         return Err(bad(message));
     }
+    let refuse = |key: &str, why: String| bad(format!("{key} in {within}: {why}"));
     Ok(Hook {
-        place: where_,
-        command: command(&map[key]).map_err(|why| bad(format!("{key} in {place}: {why}")))?,
-        timeout: timeout(map).map_err(|why| bad(format!("timeout in {place}: {why}")))?,
+        place,
+        command: command(&map[key]).map_err(|why| refuse(key, why))?,
+        timeout: timeout(map).map_err(|why| refuse("timeout", why))?,
     })
 }
 

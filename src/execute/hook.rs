@@ -54,7 +54,7 @@ impl About {
             .filter(|phase| !has_ended(phase))
             .copied();
         let mut phases: BTreeSet<HookPhase> = phases.collect();
-        // The database is at the newer version already; an earlier one has no way to take it back.
+        // The schema of the newer version stays: an earlier version has no migration back to its own.
         if revision.undo_to.is_some() {
             phases.remove(&HookPhase::PreDeploy);
         }
@@ -206,21 +206,21 @@ impl Runner<'_> {
         running: &Running<'_>,
         on_line: impl FnMut(String),
     ) -> Result<i64> {
-        let (engine, key) = (self.run.engine, &self.context.key);
+        let (engine, key, rollout) = (self.run.engine, &self.context.key, &self.about.rollout);
         // Of an earlier hook of the phase.
-        engine.sweep_hooks(key).await?;
+        engine.sweep_hooks(key, Some(rollout)).await?;
         let one_off = OneOff {
             project: self.run.project,
             service: &key.service,
             image: &self.about.image,
-            rollout: &self.about.rollout.0,
+            rollout: &rollout.0,
             lock: &self.lock.id,
             command: &hook.command,
             environment: &running.environment,
         };
         let of_compose = |line| self.events.emit(Event::Compose { line });
         self.run.compose.start_one_off(&one_off, of_compose).await?;
-        let started = engine.hooks(key).await?.into_iter().next();
+        let started = engine.hooks(key, Some(rollout)).await?.into_iter().next();
         let started = started.ok_or_else(|| Error::failed("its container is gone"))?;
         // Some log drivers cannot be read.
         let _ = command::lines(Some(engine.log(&started.id)), on_line).await;
@@ -269,7 +269,9 @@ impl Runner<'_> {
     }
 
     async fn sweep(&self) {
-        if let Err(error) = self.run.engine.sweep_hooks(&self.context.key).await {
+        let (engine, key) = (self.run.engine, &self.context.key);
+        // After a loss of the lock, others belong to the run that holds it.
+        if let Err(error) = engine.sweep_hooks(key, Some(&self.about.rollout)).await {
             let left = &error.message;
             self.events.notice(format!(
                 "the container of a hook could not be removed: {left}"

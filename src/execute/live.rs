@@ -267,7 +267,10 @@ impl Live<'_> {
         let (engine, key) = (self.run.engine, &self.context.key);
         let replicas = engine.replicas(key).await.unwrap_or_default();
         // If a hook failed, no replica was started.
-        let hooks = engine.hooks(key).await.unwrap_or_default();
+        let hooks = engine
+            .hooks(key, Some(&desired.rollout))
+            .await
+            .unwrap_or_default();
         let failed = hooks
             .iter()
             .chain(&replicas)

@@ -33,7 +33,7 @@ impl<'a> Locked<'a> {
         let (engine, key) = (self.prepared.run.engine, &self.prepared.context.key);
         let ids = observed.replicas.iter().map(|own| own.id.clone());
         engine.sweep_helpers(&ids.collect::<Vec<_>>()).await?;
-        engine.sweep_hooks(key).await?;
+        engine.sweep_hooks(key, None).await?;
         let routed = self.prepared.proxy.routes();
         let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
         let left = plan::unfinished(&observed, routed, begun.as_ref());
