@@ -69,13 +69,18 @@ impl Locked<'_> {
         Some(About::of(context, revision, olds, &memory.hooks))
     }
 
-    /// Runs the hooks that follow the end of an unfinished rollout.
+    /// Runs the hooks that follow the end of an unfinished rollout, and records its revision before them.
     pub(super) async fn hook_settled(
-        &self,
+        &mut self,
         (forward, ended): (bool, &Result<Summary>),
         (events, about): (&Events, Option<&About>),
-    ) {
-        let Some(about) = about else { return };
+        memory: &mut Memory,
+    ) -> Result<()> {
+        let Some(about) = about else { return Ok(()) };
+        if forward && ended.is_ok() {
+            let replicas = self.observe().await?.replicas;
+            self.catch_up(memory, &replicas).await;
+        }
         let (phase, error) = match ended {
             Ok(_) if forward => (HookPhase::PostDeploy, None),
             Ok(_) => (
@@ -85,6 +90,7 @@ impl Locked<'_> {
             Err(error) => (HookPhase::Failed, Some(error.message.as_str())),
         };
         self.hook_afterwards(phase, (events, about), error).await;
+        Ok(())
     }
 
     /// A replica of the rollout that serves.

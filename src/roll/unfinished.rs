@@ -39,7 +39,7 @@ impl<'a> Locked<'a> {
         let left = plan::unfinished(&observed, routed, begun.as_ref());
         let was_unfinished = left.is_some();
         let (replicas, before) = match left {
-            Some(left) => self.settle(left, begun, &memory, observed).await?,
+            Some(left) => self.settle(left, begun, &mut memory, observed).await?,
             None => {
                 self.report_nothing_unfinished();
                 (observed.replicas, self.prepared.before.clone())
@@ -69,7 +69,7 @@ impl<'a> Locked<'a> {
         &mut self,
         (rollout, goal, wanted): (RolloutId, Goal, u32),
         begun: Option<StopFirst>,
-        memory: &Memory,
+        memory: &mut Memory,
         observed: Observed,
     ) -> Result<(Vec<Replica>, Before)> {
         let (run, purpose) = (self.prepared.run, self.prepared.context.purpose);
@@ -117,8 +117,8 @@ impl<'a> Locked<'a> {
         live.about.clone_from(&about);
         let ended = execute::run(&mut live, desired, facts, &events, interrupted).await;
         drop(live);
-        self.hook_settled((forward, &ended), (&events, about.as_ref()))
-            .await;
+        let about = (&events, about.as_ref());
+        self.hook_settled((forward, &ended), about, memory).await?;
         match ended {
             Ok(_) if purpose == Purpose::Settle => run.events.notice(settled),
             Ok(_) => {}
