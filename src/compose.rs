@@ -1,7 +1,7 @@
 //! The `docker compose` command: reads the project, and pulls, builds and creates.
 
 pub mod check;
-mod command;
+pub mod command;
 pub mod contents;
 mod create;
 pub mod duration;
@@ -14,6 +14,7 @@ pub mod layout;
 pub mod mounts;
 #[cfg(test)]
 mod on_engine;
+pub mod one_off;
 mod parse;
 mod project;
 mod reason;

@@ -7,6 +7,7 @@ use crate::{
     compose::{Compose, Project, Service},
     docker::engine::{Engine, Image, shared::Joined},
     event::Events,
+    hooks::Hooks,
     model::{Replica, ServiceKey, label},
     settings::Settings,
     state::revisions::Revision,
@@ -37,6 +38,7 @@ pub struct ServiceContext<'a> {
     pub service: &'a Service,
     pub key: ServiceKey,
     pub settings: Settings,
+    pub hooks: Hooks,
     pub purpose: Purpose,
     /// How many replicas are wanted.
     pub replicas: u32,
@@ -102,6 +104,7 @@ impl<'a> ServiceContext<'a> {
                 service: "web".to_owned(),
             },
             settings: Settings::resolve(Default::default()),
+            hooks: Hooks::new(),
             purpose: Purpose::Roll,
             replicas: 1,
             earlier: &[],

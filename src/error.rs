@@ -38,7 +38,7 @@ pub struct Error {
     pub message: String,
     /// What to type or to add next; may have several lines.
     pub hint: Option<String>,
-    /// The last log lines of the container that failed.
+    /// The last lines of the container or the hook that failed.
     pub logs: Vec<String>,
     /// The check that a refusal is about, where it can be ignored.
     pub check: Option<Check>,
@@ -130,7 +130,7 @@ impl Error {
         self
     }
 
-    /// Adds the last lines that the failing container logged.
+    /// Adds the last lines of what failed.
     #[must_use]
     pub fn logs(mut self, logs: Vec<String>) -> Self {
         self.logs = logs;

@@ -88,6 +88,12 @@ pub enum Event {
     Compose {
         line: String,
     },
+    /// A line that a hook of `x-rollout.hooks` printed.
+    Hook {
+        /// Its phase, as in the Compose file.
+        hook: &'static str,
+        line: String,
+    },
     /// A new replica is ready for traffic.
     Ready {
         replica: String,
@@ -153,7 +159,7 @@ pub enum Event {
         message: String,
         code: u8,
         hint: Option<String>,
-        /// The failing container's last lines.
+        /// The last lines of the container or the hook that failed.
         logs: Vec<String>,
     },
 }

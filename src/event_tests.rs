@@ -69,6 +69,10 @@ fn of_steps() -> Vec<Event> {
             reason: text(),
         },
         Event::Compose { line: text() },
+        Event::Hook {
+            hook: "pre-deploy",
+            line: text(),
+        },
         Event::Ready {
             replica: text(),
             by: text(),
@@ -97,10 +101,10 @@ fn kinds(event: &Event) -> usize {
         E::Started { .. } | E::Notice { .. } | E::NothingToDo { .. } | E::Unfinished { .. } => {}
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
-        E::Compose { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
+        E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
         E::Draining { .. } | E::Drained { .. } => {}
     }
-    17
+    18
 }
 
 /// The entry of the topic that has this event first.

@@ -4,6 +4,7 @@ mod decide;
 #[cfg(test)]
 mod driver_tests;
 mod end;
+pub mod hook;
 pub mod live;
 #[cfg(test)]
 mod order_tests;
@@ -44,7 +45,7 @@ pub trait World {
         None
     }
 
-    /// The last log lines of the replica that failed, if one did.
+    /// The last log lines of the replica or the hook that failed, if one did.
     fn take_logs(&mut self) -> Vec<String> {
         Vec::new()
     }
@@ -281,7 +282,7 @@ fn moves_traffic(step: &Step) -> bool {
 
 /// A creation that has begun in the engine may still complete; the next observation must see its containers.
 async fn settle_down(step: &Step) {
-    if matches!(step, Step::Create { .. }) {
+    if matches!(step, Step::Create { .. } | Step::Hook(_)) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The map of modules.
 //!
 //! The flow in prose: [`cli`] reads the command line, and [`app`] finds the engine ([`docker`]), Compose ([`compose`]) and
-//! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`]) and what is there
+//! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`], [`hooks`]) and what is there
 //! ([`docker`], [`proxy`]), takes the lock, and has [`execute`] ask the pure planner ([`plan`]) for one step at a time and do
 //! it: the compose view creates the new set beside the old, [`ready`] waits for it, [`proxy`] moves the traffic by the [`overlay`]
 //! of the [`socket_proxy`], [`drain`] waits for the last answers. Steps emit [`event`]s; [`report`] draws them. [`state`]
@@ -27,6 +27,7 @@ mod fake_engine;
 #[cfg(test)]
 mod fixtures;
 pub(crate) mod here;
+pub(crate) mod hooks;
 pub(crate) mod init;
 pub(crate) mod model;
 pub(crate) mod namespace;

@@ -49,10 +49,11 @@ pub mod label {
     /// docker-rollout's label for a command to run in an old container before it is stopped.
     pub const PRE_STOP_HOOK: &str = "docker-rollout.pre-stop-hook";
 
-    /// Whether a container of a service is a hook and no replica. Some versions of Compose label it, others only omit
-    /// the number.
+    /// Whether a container of a service is a hook or another one-off, and no replica. Some versions of Compose label a
+    /// hook, others only omit the number.
     pub fn is_hook<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
-        get(COMPOSE_HOOK).is_some() || get(COMPOSE_NUMBER).is_none()
+        let is_one_off = get(COMPOSE_ONEOFF) == Some("True");
+        is_one_off || get(COMPOSE_HOOK).is_some() || get(COMPOSE_NUMBER).is_none()
     }
 }
 
@@ -492,6 +493,52 @@ pub enum Drained {
     Unseen,
 }
 
+/// A moment of a rollout at which the hooks of `x-rollout.hooks` run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookPhase {
+    /// The image is there; nothing is created yet.
+    PreDeploy,
+    /// The new replicas are ready, and hidden.
+    PreCutover,
+    /// The new replicas are live; the old ones still run.
+    PostCutover,
+    /// The old replicas are gone, and the revision is recorded.
+    PostDeploy,
+    /// The rollout has failed, and is rolled back as far as possible.
+    Failed,
+}
+
+impl HookPhase {
+    pub const ALL: [Self; 5] = [
+        Self::PreDeploy,
+        Self::PreCutover,
+        Self::PostCutover,
+        Self::PostDeploy,
+        Self::Failed,
+    ];
+
+    /// The key in the Compose file, and the name of the step.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PreDeploy => "pre-deploy",
+            Self::PreCutover => "pre-cutover",
+            Self::PostCutover => "post-cutover",
+            Self::PostDeploy => "post-deploy",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How the hooks of a phase ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookEnd {
+    Passed,
+    /// Why: one line.
+    Failed(String),
+}
+
 /// What this run has learned from its waits; lost with the process, and learned again by the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Facts {
@@ -507,11 +554,13 @@ pub struct Facts {
     pub complaint: Option<String>,
     /// The cutover removed routers of other services.
     pub harms: bool,
+    /// How the hooks of each phase ended.
+    pub hooks: BTreeMap<HookPhase, HookEnd>,
     /// The result of the bake, once it has ended.
     pub baked: Option<Baked>,
     /// Old replicas that are drained.
     pub drained: BTreeMap<ContainerId, Drained>,
-    /// Old replicas whose hooks have run.
+    /// Old replicas whose pre-stop hooks have run.
     pub hooked: BTreeSet<ContainerId>,
     /// Old replicas that this run started again in a rollback.
     pub started: BTreeSet<ContainerId>,
@@ -596,6 +645,8 @@ pub struct Desired {
     pub served: bool,
     /// Whether the old replicas have pre-stop hooks.
     pub hooks: bool,
+    /// The phases that have hooks in `x-rollout.hooks`.
+    pub hook_phases: BTreeSet<HookPhase>,
 }
 
 impl Desired {

@@ -17,7 +17,8 @@ use std::collections::BTreeSet;
 
 pub use self::route::{claim, route_plan};
 use crate::model::{
-    ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, RolloutId,
+    ContainerId, Desired, Facts, Goal, HookPhase, Observed, Order, Phase, Reason, Replica,
+    RolloutId,
 };
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
@@ -25,6 +26,8 @@ use crate::model::{
 pub enum Step {
     /// Apply the route plan of a phase, all of it at once, and record both.
     Route(Phase),
+    /// Run the hooks of `x-rollout.hooks` for this phase.
+    Hook(HookPhase),
     /// Let Compose create and start the new replicas.
     Create {
         replicas: u32,
@@ -74,6 +77,7 @@ impl Step {
             Self::Route(Phase::Committed) => "cutover",
             Self::Route(Phase::RolledBack) => "cut_back",
             Self::Route(Phase::ForceShown | Phase::Settled) => "route",
+            Self::Hook(phase) => phase.name(),
             Self::Create { .. } => "create",
             Self::AwaitReady => "ready",
             Self::Confirm(_) => "confirm",

@@ -7,6 +7,7 @@ mod checks;
 mod contents;
 mod difference;
 mod examine;
+mod hooks;
 mod image;
 mod joined;
 mod lock;

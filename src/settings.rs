@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::{
     check::Check,
     error::{Error, Outcome, Result, did_you_mean},
+    hooks,
     model::Order,
 };
 
@@ -175,7 +176,7 @@ pub struct Settings {
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// `30s`, `1m30s`, `250ms`, or a plain number of seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => humantime::parse_duration(text).ok(),
@@ -304,9 +305,13 @@ impl Partial {
         Self(Values::from([(name.to_owned(), vec![value.to_owned()])]))
     }
 
-    /// Reads `x-rollout` of a service.
+    /// Reads `x-rollout` of a service; its hooks are read by [`hooks::read`].
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
-        Self::from_file(&format!("x-rollout of {service}"), x_rollout)
+        let mut x_rollout = x_rollout.cloned();
+        if let Some(Value::Object(map)) = &mut x_rollout {
+            map.remove(hooks::KEY);
+        }
+        Self::from_file(&format!("x-rollout of {service}"), x_rollout.as_ref())
     }
 
     /// Reads `x-rollout` at the top level of the Compose file, which is for all services.
@@ -609,6 +614,14 @@ mod tests {
             "ROLLOUT_STATE_VOLUME",
             "ROLLOUT_PORT",
             "ROLLOUT_NAME",
+            "ROLLOUT_PROJECT",
+            "ROLLOUT_SERVICE",
+            "ROLLOUT_ROLLOUT",
+            "ROLLOUT_REVISION",
+            "ROLLOUT_IMAGE",
+            "ROLLOUT_OLD_IMAGE",
+            "ROLLOUT_HOOK",
+            "ROLLOUT_ERROR",
             TRAEFIK_AUTH,
             "ROLLOUT_",
         ] {

@@ -1,7 +1,9 @@
-//! State on the engine: the lock of a service, the rollouts that were started, and every revision that has served.
+//! State on the engine: the lock of a service, the rollouts and hooks that were started, and every revision that
+//! has served.
 
 pub mod claims;
 pub mod folders;
+pub mod hooks;
 pub mod journal;
 pub mod keep;
 mod lease;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use folder::Example;
 
+use crate::hooks::Images;
+
 use testbed::load::{Load, LoadOptions};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,6 +55,25 @@ async fn a_stack_with_a_file_provider_alone_is_switched_by_a_pin_that_is_gone_in
     assert_eq!(example.stack.pins(), ["middlewares.yml"]);
     let before = example.stack.replicas("web").await;
     example.stack.unchanged_by_compose(&before).await;
+    example.taken_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_runs_once_for_a_release_and_its_smoke_test_before_the_first_request() {
+    let mut example = Example::new("migrations", "WEB_IMAGE");
+    let _images = Images::build(&mut example.stack).await;
+    let [first, second] = ["v1", "v2"].map(|version| format!("{}:{version}", example.stack.name));
+    example.stack.set("WEB_IMAGE", first);
+    example.second = second.clone();
+    example.stack.up("v1").await;
+    example.is_well_but_for(&[]).await;
+    let run = example.rolls(&["web"]).await;
+    let said = run.event("hook").unwrap();
+    assert_eq!(said["hook"], "post-deploy", "{}", run.text);
+    assert_eq!(said["line"], format!("web runs {second}"));
+    let applied = ["exec", "-T", "web", "cat", "/schema/applied"];
+    assert_eq!(example.stack.compose(&applied).await, "add-notes\n");
+    example.stack.settled(1).await;
     example.taken_down().await;
 }
 

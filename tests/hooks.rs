@@ -29,35 +29,21 @@ const TELL: &str =
     "wget -q -O - http://127.0.0.1/ >/dev/null && cat /proc/sys/kernel/hostname >>/ran/";
 
 /// A stack whose images go with it: after its containers, so that nothing uses them any more.
-struct Shell {
-    stack: Stack,
-    images: Images,
+pub struct Shell {
+    pub stack: Stack,
+    _images: Images,
 }
 
-#[derive(Default)]
-struct Images(Vec<String>);
+/// The images `v1` and `v2` of a stack, named after it.
+pub struct Images(Vec<String>);
 
-impl Drop for Images {
-    fn drop(&mut self) {
-        let _ = Command::new("docker").arg("rmi").args(&self.0).output();
-    }
-}
-
-impl Shell {
-    async fn up(more: &str) -> Self {
-        Self::of(Stack::new(&format!("{WEB}{more}"))).await
-    }
-
-    async fn of(stack: Stack) -> Self {
-        std::fs::create_dir(stack.path("ran")).unwrap();
+impl Images {
+    pub async fn build(stack: &mut Stack) -> Self {
         std::fs::create_dir(stack.path("image")).unwrap();
         stack.write("image/Dockerfile", IMAGE);
-        let mut shell = Self {
-            stack,
-            images: Images::default(),
-        };
+        let mut images = Self(Vec::new());
         for version in ["v1", "v2"] {
-            let name = format!("{}:{version}", shell.stack.name);
+            let name = format!("{}:{version}", stack.name);
             let argument = format!("VERSION={version}");
             let build = [
                 "build",
@@ -68,15 +54,36 @@ impl Shell {
                 &argument,
                 "image",
             ];
-            shell.stack.set("DOCKER_BUILDKIT", 0).docker(&build).await;
-            shell.images.0.push(name);
+            stack.set("DOCKER_BUILDKIT", 0).docker(&build).await;
+            images.0.push(name);
         }
-        shell.stack.up("v1").await;
-        shell
+        images
+    }
+}
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").arg("rmi").args(&self.0).output();
+    }
+}
+
+impl Shell {
+    pub async fn up(more: &str) -> Self {
+        Self::of(Stack::new(&format!("{WEB}{more}"))).await
+    }
+
+    async fn of(mut stack: Stack) -> Self {
+        std::fs::create_dir(stack.path("ran")).unwrap();
+        let images = Images::build(&mut stack).await;
+        stack.up("v1").await;
+        Self {
+            stack,
+            _images: images,
+        }
     }
 
     /// Rolls to v2 under load: whatever the hooks do, nothing is lost.
-    async fn rolls(&mut self, options: &[&str]) -> Run {
+    pub async fn rolls(&mut self, options: &[&str]) -> Run {
         let load = self.stack.load();
         self.stack.tag("v2");
         let all = [&["--proxy", "traefik"], options, &["web"]].concat();
@@ -104,7 +111,7 @@ impl Shell {
     }
 
     /// The lines that hooks have written, in the order in which they came.
-    fn in_order(&self, file: &str) -> Vec<String> {
+    pub fn in_order(&self, file: &str) -> Vec<String> {
         let path = self.stack.path(&format!("ran/{file}"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().map(str::to_owned).collect()

@@ -29,6 +29,7 @@ mod recreate;
 mod relabel;
 mod remote;
 mod report;
+mod rollout_hooks;
 mod settings;
 mod several_traefiks;
 mod shapes;

@@ -20,8 +20,9 @@ macro_rules! topic {
     };
 }
 
-pub const TOPICS: [Topic; 8] = [
+pub const TOPICS: [Topic; 9] = [
     topic!("settings", "every setting: flag, x-rollout key, variable"),
+    topic!("hooks", "migrations, smoke tests and notifications"),
     topic!("events", "the fields of --output json"),
     topic!("exit-codes", "what scripts can rely on"),
     topic!("proxies", "Traefik, the socket proxy, and no proxy"),

@@ -72,7 +72,8 @@ pub async fn run(
     })
 }
 
-async fn lines(
+/// Hands each line of a stream to `on_line`, and fails where there are too many.
+pub async fn lines(
     stream: Option<impl AsyncRead + Unpin>,
     mut on_line: impl FnMut(String),
 ) -> io::Result<()> {

@@ -14,7 +14,7 @@ use super::{
     AnonymousVolumes, Compose, CreateRequest,
     view::{
         Subject, View,
-        rewrite::{LABEL_ONE_OFF, LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE, is_hook},
+        rewrite::{LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE, is_hook},
         volumes::{Volume, by_number, trimmed, volumes},
     },
 };
@@ -49,11 +49,15 @@ impl Compose {
             request.replicas,
             &request.dependencies,
         );
-        self.through(&view, service, Step::Create, &scales, &mut on_line)
-            .await?;
+        let mut through = async |step: Step| {
+            let doing = format!("could not {} {service}", step.verb());
+            let arguments = step.arguments(service, &scales);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            self.through(&view, &arguments, &doing, &mut on_line).await
+        };
+        through(Step::Create).await?;
         self.made(request, |_| true).await?;
-        self.through(&view, service, Step::Start, &scales, &mut on_line)
-            .await?;
+        through(Step::Start).await?;
         self.made(request, |state| state != "created").await
     }
 
@@ -94,7 +98,7 @@ impl Compose {
         }
     }
 
-    async fn view(&self, subject: Subject, lock: Option<&str>) -> Result<View> {
+    pub(super) async fn view(&self, subject: Subject, lock: Option<&str>) -> Result<View> {
         View::start(self.engine.clone(), subject, lock.map(str::to_owned))
             .await
             .map_err(|error| {
@@ -103,19 +107,16 @@ impl Compose {
             })
     }
 
-    async fn through(
+    /// Runs a command of Compose through a view.
+    pub(super) async fn through(
         &self,
         view: &View,
-        service: &str,
-        step: Step,
-        scales: &[String],
-        on_line: &mut impl FnMut(String),
+        arguments: &[&str],
+        doing: &str,
+        on_line: impl FnMut(String),
     ) -> Result<()> {
-        let arguments = step.arguments(service, scales);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let doing = format!("could not {} {service}", step.verb());
         let done = self
-            .act(Some(&view.docker_host()), &arguments, &doing, on_line)
+            .act(Some(&view.docker_host()), arguments, doing, on_line)
             .await;
         match view.first_refusal() {
             // Compose shortens and wraps the text of a refusal, or drops it.
@@ -171,10 +172,7 @@ impl Compose {
             .map_err(|error| unreachable(error.to_string()))?;
         let mut list: Vec<Value> = serde_json::from_slice(&body)
             .map_err(|_| unreachable(format!("the engine answered {status}")))?;
-        list.retain(|container| {
-            let labels = &container["Labels"];
-            labels[LABEL_ONE_OFF] != "True" && !is_hook(labels)
-        });
+        list.retain(|container| !is_hook(&container["Labels"]));
         Ok(list)
     }
 }

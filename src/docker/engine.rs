@@ -5,6 +5,7 @@ mod about;
 mod carry;
 mod files;
 mod images;
+mod output;
 mod own;
 mod read;
 mod session;

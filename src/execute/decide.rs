@@ -39,14 +39,15 @@ pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> On
 }
 
 /// After the confirmed cutover, or once old replicas are removed for good, finishing is the shortest way to a
-/// settled service.
+/// settled service. A hook that is interrupted has failed, so the rollout goes back.
 fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     let is_final = match step {
         Step::Remove { .. } | Step::Rename { .. } | Step::Release => true,
         Step::Stop { .. } => desired.policy.order == Order::StartFirst,
         _ => false,
     };
-    desired.goal == Goal::Roll && confirmed != Some(Phase::Committed) && !is_final
+    let is_open = confirmed != Some(Phase::Committed) || matches!(step, Step::Hook(_));
+    desired.goal == Goal::Roll && is_open && !is_final
 }
 
 /// Whether the step stops old replicas before the new ones exist.
@@ -80,7 +81,7 @@ pub fn on_failure(
 ) -> OnFailure {
     let last = failures >= TRIES;
     match (step, &desired.goal) {
-        (Step::Route(_) | Step::Create { .. }, Goal::Roll) => OnFailure::TurnBack,
+        (Step::Route(_) | Step::Create { .. } | Step::Hook(_), Goal::Roll) => OnFailure::TurnBack,
         // A failed wait means that the engine did not answer for a moment; nothing was being changed.
         (Step::AwaitReady, Goal::Roll) if last => OnFailure::TurnBack,
         _ if last && makes_room(step, desired, confirmed) => OnFailure::TurnBack,
@@ -95,7 +96,7 @@ pub fn on_failure(
 mod tests {
     use super::*;
     use crate::{
-        model::{Policy, Reason},
+        model::{HookPhase, Policy, Reason},
         plan::simulator::{Simulator, WELL, old},
     };
 
@@ -136,6 +137,22 @@ mod tests {
         for step in [CREATE, Step::AwaitReady, CONFIRM] {
             assert_eq!(signal(&step, Goal::Roll, None), OnSignal::TurnBack);
         }
+    }
+
+    #[test]
+    fn a_signal_during_a_hook_turns_back_and_a_hook_is_never_tried_again() {
+        for (phase, confirmed) in [
+            (HookPhase::PreDeploy, None),
+            (HookPhase::PreCutover, None),
+            (HookPhase::PostCutover, NEW),
+        ] {
+            let hook = Step::Hook(phase);
+            assert_eq!(signal(&hook, Goal::Roll, confirmed), OnSignal::TurnBack);
+            let failed = failed(&hook, Goal::Roll, Outcome::Failed, 1);
+            assert_eq!(failed, OnFailure::TurnBack);
+        }
+        let finishing = signal(&Step::Hook(HookPhase::PostCutover), Goal::Finish, NEW);
+        assert_eq!(finishing, OnSignal::GoOn(FINISHING));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    model::{Baked, Desired, Facts, Goal, Observed, Phase, Verdict},
+    model::{Baked, Desired, Facts, Goal, HookEnd, Observed, Phase, Verdict},
     plan::{Failure, Step},
 };
 
@@ -26,6 +26,10 @@ pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
         Step::Confirm(phase) if facts.confirm_expired == Some(*phase) => {
             Some("the proxy did not pick up the change".to_owned())
         }
+        Step::Hook(phase) => match facts.hooks.get(phase)? {
+            HookEnd::Failed(why) => Some(why.clone()),
+            HookEnd::Passed => None,
+        },
         Step::Bake if matches!(facts.baked, Some(Baked::Failed(_))) => {
             Some("rolling back".to_owned())
         }

@@ -2,6 +2,7 @@
 
 mod bake;
 mod gates;
+mod hooks;
 mod stop;
 mod traffic;
 mod watchers;
@@ -16,7 +17,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use self::watchers::start_watchers;
-use super::World;
+use super::{World, hook::About};
 use crate::{
     compose::{AnonymousVolumes, CreateRequest},
     context::{RunContext, ServiceContext},
@@ -24,6 +25,7 @@ use crate::{
     drain::Watcher,
     error::{Error, Result},
     event::{Event, Events},
+    hooks::limit,
     model::{ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, Verdict},
     namespace::traffic::Protocol,
     plan::Step,
@@ -62,6 +64,8 @@ pub struct Live<'a> {
     pub bake: Duration,
     /// What the proxy complained of before the first change. It does not fail the confirmation.
     pub complaints: BTreeSet<String>,
+    /// What the hooks of `x-rollout.hooks` are about; `None` where none run.
+    pub about: Option<About>,
     pub memory: Memory,
 }
 
@@ -135,6 +139,10 @@ impl World for Live<'_> {
         }
         match step {
             Step::Route(phase) => self.route(*phase, desired, observed).await,
+            Step::Hook(phase) => {
+                self.hook(*phase, &sets, facts).await;
+                Ok(())
+            }
             Step::Bake => self.bake(desired, &sets, facts).await,
             Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
@@ -171,6 +179,7 @@ impl World for Live<'_> {
                 Some(until.saturating_duration_since(Instant::now()))
             }
             Step::Confirm(phase) => Some(self.limits(*phase, desired, &sets).total),
+            Step::Hook(phase) => self.context.hooks.get(phase).map(|hooks| limit(hooks)),
             Step::Bake => Some(self.bake),
             Step::Drain { .. } => Some(self.settle + self.context.settings.drain_timeout),
             _ => None,
@@ -258,7 +267,10 @@ impl Live<'_> {
         let (engine, key) = (self.run.engine, &self.context.key);
         let replicas = engine.replicas(key).await.unwrap_or_default();
         // If a hook failed, no replica was started.
-        let hooks = engine.hooks(key).await.unwrap_or_default();
+        let hooks = engine
+            .hooks(key, Some(&desired.rollout))
+            .await
+            .unwrap_or_default();
         let failed = hooks
             .iter()
             .chain(&replicas)

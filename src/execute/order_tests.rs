@@ -7,10 +7,10 @@ use super::{Summary, World, run};
 use crate::{
     error::{Error, Outcome, Result},
     event::Events,
-    model::{Desired, Facts, Observed},
+    model::{Desired, Facts, HookPhase, Observed},
     plan::{
         Step,
-        simulator::{Simulator, WELL, live, old},
+        simulator::{Fate, Simulator, WELL, live, old},
     },
 };
 
@@ -181,6 +181,52 @@ async fn a_signal_after_the_confirmed_cutover_changes_nothing() {
         let (calls, end, new_serves) = roll(None, Some(at)).await;
         assert_eq!(calls, ALL, "{at}");
         assert!(end.is_ok() && new_serves, "{at}");
+    }
+}
+
+/// Rolls one replica with hooks in each phase.
+async fn roll_hooked(
+    fails_hook: Option<HookPhase>,
+    interrupted_at: Option<&'static str>,
+) -> (Vec<&'static str>, Result<Summary>, bool) {
+    let fate = Fate { fails_hook, ..WELL };
+    let mut world = Simulator::new(vec![old("old-1")], 1, true, fate);
+    world.desired.hook_phases = [
+        HookPhase::PreDeploy,
+        HookPhase::PreCutover,
+        HookPhase::PostCutover,
+    ]
+    .into();
+    roll_in(world, None, interrupted_at).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_fails_or_is_interrupted_goes_back_and_the_old_version_serves() {
+    let (calls, end, new_serves) = roll_hooked(None, None).await;
+    assert!(end.is_ok() && new_serves, "{calls:?}");
+    for phase in [
+        HookPhase::PreDeploy,
+        HookPhase::PreCutover,
+        HookPhase::PostCutover,
+    ] {
+        let is_hook = |call: &&&str| **call == phase.name();
+        let (calls, end, new_serves) = roll_hooked(Some(phase), None).await;
+        let error = end.unwrap_err();
+        let message = "the hook ended with exit code 3; the old version serves";
+        assert_eq!(
+            (error.outcome, error.message.as_str()),
+            (Outcome::Failed, message)
+        );
+        assert!(
+            !new_serves && calls.iter().filter(is_hook).count() == 1,
+            "{calls:?}"
+        );
+        let (calls, end, new_serves) = roll_hooked(None, Some(phase.name())).await;
+        assert_eq!(end.unwrap_err().outcome, Outcome::Interrupted, "{calls:?}");
+        assert!(
+            !new_serves && calls.iter().filter(is_hook).count() == 1,
+            "{calls:?}"
+        );
     }
 }
 

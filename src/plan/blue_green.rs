@@ -4,8 +4,8 @@ mod stop_first;
 
 use super::{Failure, Next, Step};
 use crate::model::{
-    Baked, ContainerId, Desired, Facts, Goal, Health, Observed, Phase, Reason, Replica, RoutePlan,
-    Run, Target, Verdict,
+    Baked, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Observed, Phase, Reason,
+    Replica, RoutePlan, Run, Target, Verdict,
 };
 
 /// One rollout as observed: the two sets and the phase of the routing.
@@ -124,17 +124,14 @@ impl<'a> Rollout<'a> {
         if let Some(reason) = self.failed() {
             return Next::Undo(Reason::Failed(reason));
         }
+        if let Some(next) = self.hook(HookPhase::PreDeploy) {
+            return next;
+        }
         if !self.is_held() || self.stale {
             return Next::Step(Step::Route(Phase::Prepared));
         }
         if self.desired.confirm_hold && self.facts.confirmed != Some(Phase::Prepared) {
-            return match self.facts.confirm_expired {
-                Some(Phase::Prepared) => Next::Undo(Reason::Failed(
-                    "the proxy did not confirm in time that it still routes to the old replicas"
-                        .into(),
-                )),
-                _ => Next::Step(Step::Confirm(Phase::Prepared)),
-            };
+            return self.confirm_hold();
         }
         if let Some(step) = self.make_room() {
             return Next::Step(step);
@@ -148,7 +145,29 @@ impl<'a> Rollout<'a> {
                 false => Next::Step(Step::AwaitReady),
             };
         }
-        Next::Step(Step::Route(self.phase_after(0)))
+        self.hook(HookPhase::PreCutover)
+            .unwrap_or_else(|| Next::Step(Step::Route(self.phase_after(0))))
+    }
+
+    /// The hooks of a phase that have not run yet, or the end of the rollout where they failed.
+    fn hook(&self, phase: HookPhase) -> Option<Next> {
+        match self.facts.hooks.get(&phase) {
+            None => {
+                let has_hooks = self.desired.hook_phases.contains(&phase);
+                has_hooks.then_some(Next::Step(Step::Hook(phase)))
+            }
+            Some(HookEnd::Passed) => None,
+            Some(HookEnd::Failed(why)) => Some(Next::Undo(Reason::Failed(why.clone()))),
+        }
+    }
+
+    fn confirm_hold(&self) -> Next {
+        match self.facts.confirm_expired {
+            Some(Phase::Prepared) => Next::Undo(Reason::Failed(
+                "the proxy did not confirm in time that it still routes to the old replicas".into(),
+            )),
+            _ => Next::Step(Step::Confirm(Phase::Prepared)),
+        }
     }
 
     /// The phase after the shift of this number; 0 is before the first.
@@ -231,11 +250,7 @@ impl<'a> Rollout<'a> {
         }
         if self.desired.routed && self.facts.confirmed != Some(Phase::Committed) {
             return match self.facts.confirm_expired {
-                Some(Phase::Committed)
-                    if self.old_serves()
-                        || self.can_restart()
-                        || (self.desired.goal == Goal::Roll && self.can_be_hidden_again()) =>
-                {
+                Some(Phase::Committed) if self.has_way_back(self.old_serves()) => {
                     Next::Undo(Reason::Failed(self.unconfirmed()))
                 }
                 // Left by another run, with nothing to roll back to: the requested rollout replaces it.
@@ -248,6 +263,11 @@ impl<'a> Rollout<'a> {
                 _ => Next::Step(Step::Confirm(Phase::Committed)),
             };
         }
+        if let Some(next) = self.hook(HookPhase::PostCutover)
+            && (matches!(next, Next::Step(_)) || self.has_way_back(self.old_can_take_over()))
+        {
+            return next;
+        }
         match &self.facts.baked {
             Some(Baked::Failed(why)) if self.old_can_take_over() => {
                 Next::Undo(Reason::Failed(why.clone()))
@@ -255,6 +275,11 @@ impl<'a> Rollout<'a> {
             None if self.is_to_bake() => Next::Step(Step::Bake),
             _ => self.retire(),
         }
+    }
+
+    /// Whether the cutover can be undone; `old` is whether an old replica that runs can take the traffic.
+    fn has_way_back(&self, old: bool) -> bool {
+        old || self.can_restart() || (self.desired.goal == Goal::Roll && self.can_be_hidden_again())
     }
 
     /// Hiding the new replicas restores the state before a first start. If a dead old version exists, they stay, unless

@@ -1,12 +1,16 @@
 //! From any observed state the plan comes to an end, keeps the invariants at each step, and leaves what can be settled.
 
+use std::collections::BTreeSet;
+
 use proptest::{prelude::*, sample::Index};
 
 use super::{
     Failure, Next, Step, route_plan,
     simulator::{Fate, Ready, Simulator, live, replica, rollout},
 };
-use crate::model::{Claim, Goal, Health, Phase, Reason, Replica, RoutePlan, Run, Target, Verdict};
+use crate::model::{
+    Claim, Goal, Health, HookPhase, Phase, Reason, Replica, RoutePlan, Run, Target, Verdict,
+};
 
 fn run() -> impl Strategy<Value = Run> {
     prop_oneof![
@@ -27,9 +31,22 @@ fn health() -> impl Strategy<Value = Health> {
     ]
 }
 
+/// The phases whose hooks are steps.
+pub(super) const HOOKS: [HookPhase; 3] = [
+    HookPhase::PreDeploy,
+    HookPhase::PreCutover,
+    HookPhase::PostCutover,
+];
+
+fn hooks() -> impl Strategy<Value = BTreeSet<HookPhase>> {
+    prop::sample::subsequence(HOOKS.to_vec(), 0..=HOOKS.len())
+        .prop_map(|phases| phases.into_iter().collect())
+}
+
 fn fate() -> impl Strategy<Value = Fate> {
     let ready = prop_oneof![Just(Ready::Soon), Just(Ready::Never), Just(Ready::Crashes)];
-    (ready, any::<[bool; 5]>()).prop_map(|(ready, bits)| {
+    let fails_hook = prop::option::weighted(0.2, prop::sample::select(HOOKS.to_vec()));
+    (ready, any::<[bool; 5]>(), fails_hook).prop_map(|(ready, bits, fails_hook)| {
         let [confirms, confirms_back, bakes_well, harms, restarts] = bits;
         Fate {
             ready,
@@ -38,6 +55,7 @@ fn fate() -> impl Strategy<Value = Fate> {
             bakes_well,
             harms,
             restarts,
+            fails_hook,
         }
     })
 }
@@ -94,10 +112,13 @@ fn world() -> impl Strategy<Value = Simulator> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
-        fate(),
+        (fate(), hooks()),
     );
     (sets, wants).prop_map(
-        |((olds, mut new, phase, bits), (goal, replicas, routed, created, confirm_hold, fate))| {
+        |(
+            (olds, mut new, phase, bits),
+            (goal, replicas, routed, created, confirm_hold, (fate, hooks)),
+        )| {
             // A rollout that has just begun holds before it creates.
             if goal == Goal::Roll && phase.is_none() {
                 new.clear();
@@ -111,6 +132,7 @@ fn world() -> impl Strategy<Value = Simulator> {
             world.desired.served &= bits[0] || bits[1];
             world.desired.policy.bake = bits[6];
             world.desired.hooks = bits[7];
+            world.desired.hook_phases = hooks;
             if bits[2] && !olds.is_empty() {
                 world.desired.old_at_start.remove(&olds[0].id);
             }
@@ -275,7 +297,7 @@ proptest! {
         count in 0..4_usize,
         replicas in 1..4_u32,
         (routed, confirm_hold) in any::<(bool, bool)>(),
-        fate in fate(),
+        (fate, hooks) in (fate(), hooks()),
         (bake, stop_first) in any::<(bool, bool)>(),
         troubles in prop::collection::vec((0..8_usize, trouble()), 0..4),
     ) {
@@ -286,6 +308,7 @@ proptest! {
         }
         world.desired.confirm_hold = routed && confirm_hold;
         world.desired.policy.bake = bake && !stop_first;
+        world.desired.hook_phases = hooks;
         for (steps, trouble) in &troubles {
             for _ in 0..*steps {
                 if let Next::Step(step) = world.next() {

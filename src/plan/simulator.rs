@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Next, Step, StopFirst, claim, plan, route_plan, unfinished};
 use crate::model::{
-    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, Observed, Order, Phase,
-    Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
+    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, HookEnd, HookPhase, Observed,
+    Order, Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -26,6 +26,8 @@ pub struct Fate {
     pub harms: bool,
     /// Whether an old replica that is started again goes on running.
     pub restarts: bool,
+    /// The phase whose hooks fail.
+    pub fails_hook: Option<HookPhase>,
 }
 
 /// What becomes of a new replica.
@@ -43,6 +45,7 @@ pub const WELL: Fate = Fate {
     bakes_well: true,
     harms: false,
     restarts: true,
+    fails_hook: None,
 };
 
 #[derive(Clone, Debug)]
@@ -131,6 +134,7 @@ impl Simulator {
             unrouted: BTreeSet::new(),
             served: olds.iter().any(Replica::serves),
             hooks: false,
+            hook_phases: BTreeSet::new(),
         };
         let observed = Observed {
             replicas: olds,
@@ -258,6 +262,9 @@ impl Simulator {
             begun.resume(&mut next.desired, &self.observed.replicas);
         }
         next.desired.confirm_hold = self.desired.confirm_hold;
+        let after_cutover = |phase: &HookPhase| *phase == HookPhase::PostCutover;
+        let phases = self.desired.hook_phases.iter().copied();
+        next.desired.hook_phases = phases.filter(after_cutover).collect();
         next.desired.policy.bake = self.desired.policy.bake && next.desired.goal == Goal::Finish;
         next.observed = self.observed.clone();
         next.facts.created = true;
@@ -308,6 +315,7 @@ impl Simulator {
             );
         }
         self.judge_room(step);
+        self.judge_hook(step);
         let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
             return;
         };
@@ -406,6 +414,32 @@ impl Simulator {
         }
     }
 
+    /// Hooks run once in a run, in their phase, and a failed one stops what follows it.
+    fn judge_hook(&self, step: &Step) {
+        let state = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
+        let failed = |phase| matches!(self.facts.hooks.get(&phase), Some(HookEnd::Failed(_)));
+        let rolls = self.desired.goal == Goal::Roll;
+        match step {
+            Step::Hook(phase) => {
+                assert!(!self.facts.hooks.contains_key(phase), "twice: {}", state());
+                let undoes = matches!(self.desired.goal, Goal::Undo(_));
+                assert!(!undoes, "on the way back: {}", state());
+                let committed = self.phase() == Some(Phase::Committed);
+                let after = *phase == HookPhase::PostCutover;
+                assert_eq!(committed, after, "{}", state());
+                let confirmed = self.facts.confirmed == Some(Phase::Committed);
+                assert!(confirmed || !after || !self.desired.routed, "{}", state());
+            }
+            Step::Create { .. } => assert!(!failed(HookPhase::PreDeploy), "{}", state()),
+            Step::Route(Phase::Committed)
+                if rolls && self.old_replicas().iter().any(|old| old.serves()) =>
+            {
+                assert!(!failed(HookPhase::PreCutover), "{}", state());
+            }
+            _ => {}
+        }
+    }
+
     /// How many must be live: while it goes forward as many as are wanted, on the way back the old ones that are left.
     fn floor(&self) -> usize {
         // Without a proxy nothing waits for the first check to pass.
@@ -459,6 +493,14 @@ impl Simulator {
                 });
             }
             Step::Confirm(phase) => self.confirm(*phase),
+            Step::Hook(phase) => {
+                let failed = self.fate.fails_hook == Some(*phase);
+                let end = match failed {
+                    true => HookEnd::Failed("the hook ended with exit code 3".to_owned()),
+                    false => HookEnd::Passed,
+                };
+                self.facts.hooks.insert(*phase, end);
+            }
             Step::Drain { replicas } => {
                 let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));
                 self.facts.drained.extend(drained);

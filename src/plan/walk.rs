@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Next, Step,
-    properties::judge,
+    properties::{HOOKS, judge},
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
 };
 use crate::model::{ContainerId, Goal, Health, Order, Phase, Reason, Replica, Run};
@@ -131,7 +131,7 @@ fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
     }
     next.facts.created |= matches!(step, Step::Create { .. });
     let turns = match step {
-        Step::Route(_) | Step::Create { .. } | Step::AwaitReady => true,
+        Step::Route(_) | Step::Create { .. } | Step::AwaitReady | Step::Hook(_) => true,
         Step::Stop { .. } => {
             next.desired.policy.order == Order::StopFirst
                 && next.facts.confirmed != Some(Phase::Committed)
@@ -283,6 +283,29 @@ fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
             let mut world = Simulator::new(olds.collect(), replicas, true, fate);
             world.desired.policy.shifts = vec![10, 50];
             states += walk(world, most);
+        }
+    }
+    println!("{states} states");
+    assert!(states > 10_000, "only {states} states were reached");
+}
+
+#[test]
+fn the_invariants_hold_in_every_state_where_hooks_run() {
+    let failing = HOOKS.map(|phase| Fate {
+        fails_hook: Some(phase),
+        ..WELL
+    });
+    let mut states = 0;
+    for fate in failing.into_iter().chain([WELL]) {
+        for (replicas, most) in [(1, 2), (2, 1)] {
+            for (routed, confirm_hold) in [(true, false), (true, true), (false, false)] {
+                let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+                let mut world = Simulator::new(olds.collect(), replicas, routed, fate);
+                world.desired.confirm_hold = confirm_hold;
+                world.desired.hook_phases = HOOKS.into();
+                states += walk(world.clone(), most);
+                states += walk(world.stop_first(), most);
+            }
         }
     }
     println!("{states} states");

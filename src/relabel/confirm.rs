@@ -11,6 +11,7 @@ use crate::{
     docker::engine::{Engine, Image},
     error::{Error, Result},
     event::Events,
+    hooks::Hooks,
     model::{Replica, RoutePlan, ServiceKey, Share, Target},
     proxy::{
         Router,
@@ -114,6 +115,7 @@ async fn traefik(
         service: &service,
         key: key.clone(),
         settings,
+        hooks: Hooks::new(),
         purpose: Purpose::Settle,
         replicas: 1,
         earlier: &[],

@@ -155,6 +155,7 @@ impl Screen {
             | Event::Compose { .. }
             | Event::Confirmed { .. }
             | Event::Undoing { .. }
+            | Event::Hook { .. }
             | Event::Relabelled { .. } => {}
         }
     }
@@ -247,6 +248,7 @@ impl Screen {
                 }
                 Vec::new()
             }
+            Event::Hook { hook, line } => vec![format!("    {hook}: {}", plain(line))],
             Event::Ready { replica, by } => {
                 let number = match self.replicas {
                     0 | 1 => String::new(),
@@ -262,7 +264,7 @@ impl Screen {
     fn failed(&self, message: &str, hint: Option<&str>, logs: &[String]) -> Vec<String> {
         let mut lines = Vec::new();
         if !logs.is_empty() {
-            lines.push("last log lines of the container that failed:".to_owned());
+            lines.push("last lines of what failed:".to_owned());
             lines.extend(logs.iter().map(|log| format!("  | {}", plain(log))));
         }
         let error = self.look.style(Style::new().red().bold(), "error:");
@@ -397,6 +399,7 @@ fn done_step(step: &'static str) -> &'static str {
         "cut_back" => "switch back",
         "hooks" => "run hooks",
         "start" => "start again",
+        "failed" => "failed hook",
         own => own,
     }
 }
@@ -421,6 +424,9 @@ fn doing(step: &str, replicas: &str, proxy: &str) -> String {
         "start" => format!("starting {replicas} again"),
         "remove" => format!("removing {replicas}"),
         "rename" => format!("renaming {replicas}"),
+        "pre-deploy" | "pre-cutover" | "post-cutover" | "post-deploy" | "failed" => {
+            format!("running the {step} hook")
+        }
         "release" => "removing the routing record of the rollout".to_owned(),
         own => own.to_owned(),
     }

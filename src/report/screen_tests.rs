@@ -200,11 +200,38 @@ web: app:v1 → app:v2, revision 2, 1 replica, Traefik (edge-traefik-1) through 
   ✓ stop              0.3 s
   ✓ remove            99 ms
   ✓ release           8 ms
-last log lines of the container that failed:
+last lines of what failed:
   | cannot connect
   | exit 
 error: new replica shop-web-2 is unhealthy (health check: connection refused); the old version serves
 next: fix the problem and run `rollout web` again
+",
+    );
+}
+
+#[test]
+fn the_lines_of_a_hook_are_shown_as_they_come_and_its_end_as_a_step() {
+    let mut run = Run::of("web", Look::default());
+    run.started(1).begin("pre-deploy", &[], Some(600)).after(5);
+    for line in ["adding notes", "\u{1b}[31mno such column\u{1b}[0m"] {
+        let line = line.to_owned();
+        let hook = "pre-deploy";
+        run.event(Event::Hook { hook, line });
+    }
+    let reason = "the pre-deploy hook ended with exit code 3".to_owned();
+    run.event(Event::StepFailed {
+        step: "pre-deploy",
+        reason: reason.clone(),
+    });
+    run.event(Event::Undoing { reason });
+    run.shows(
+        "
+web: app:v1 → app:v2, revision 2, 1 replica, Traefik (edge-traefik-1) through the socket proxy
+[running the pre-deploy hook (595 s left)]
+    pre-deploy: adding notes
+    pre-deploy: no such column
+  ✗ pre-deploy        the pre-deploy hook ended with exit code 3
+  ✗ the pre-deploy hook ended with exit code 3; rolling back
 ",
     );
 }
@@ -236,7 +263,7 @@ web: app:v1 -> app:v2, revision 2, 1 replica, Traefik (edge-traefik-1) through
   + stop              0.3 s
   + remove            99 ms
   + release           8 ms
-last log lines of the container that failed:
+last lines of what failed:
   | cannot connect
   | exit 
 error: new replica shop-web-2 is unhealthy (health check: connection refused);

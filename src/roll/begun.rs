@@ -14,8 +14,8 @@ use super::{
 use crate::{
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events},
-    execute::{self, Summary},
-    model::{Facts, Goal, RolloutId, ServiceKey},
+    execute::{self, Summary, hook::About},
+    model::{Facts, Goal, HookPhase, RolloutId, ServiceKey},
     state::journal::Intent,
 };
 
@@ -25,6 +25,7 @@ pub(super) struct Begun<'a> {
     events: Events,
     rollout: RolloutId,
     intent: Intent,
+    about: About,
     bake: Duration,
 }
 
@@ -58,6 +59,12 @@ impl<'a> Settled<'a> {
             unrouted: self.before.unrouted.clone(),
             ran: record::ran(&context.settings, &self.replicas),
         };
+        let about = About::of(
+            context,
+            &intent.revision,
+            &self.replicas,
+            &self.memory.hooks,
+        );
         if let Some(back) = run.back {
             intent.displaced = run.displaced(back).await?;
         }
@@ -74,6 +81,7 @@ impl<'a> Settled<'a> {
             events,
             rollout,
             intent,
+            about,
             bake,
         })
     }
@@ -95,6 +103,7 @@ impl Begun<'_> {
         desired.restartable = self.intent.ran.keys().cloned().collect();
         desired.unrouted.clone_from(&self.intent.unrouted);
         desired.hooks = context.has_hooks(old);
+        desired.hook_phases.clone_from(&self.about.phases);
         desired.policy.bake = !self.bake.is_zero();
         let key = context.key.clone();
         let interrupted = locked.held.interrupted.clone();
@@ -102,10 +111,11 @@ impl Begun<'_> {
         live.labels = run.revision_labels(&self.intent.revision, old);
         live.image = Some(self.fetched.version.image.clone());
         live.bake = self.bake;
+        live.about = Some(self.about.clone());
         live.complaints = std::mem::take(&mut before.complaints);
         let facts = Facts::default();
         let rolled = execute::run(&mut live, desired, facts, &self.events, interrupted).await;
-        if let Err(error) = run.engine.sweep_hooks(&key).await {
+        if let Err(error) = run.engine.sweep_hooks(&key, Some(&self.rollout)).await {
             let left = &error.message;
             let notice = format!("the container of a hook could not be removed: {left}");
             run.events.notice(notice);
@@ -122,6 +132,10 @@ impl Begun<'_> {
             Ok(summary) => summary,
             Err(error) => {
                 locked.note_failure(self.intent, &error).await;
+                let (phase, about) = (HookPhase::Failed, (&self.events, &self.about));
+                locked
+                    .hook_afterwards(phase, about, Some(&error.message))
+                    .await;
                 return Err(error.within(self.events.scope()));
             }
         };
@@ -131,6 +145,8 @@ impl Begun<'_> {
         made.at = prepared.run.engine.clock_ms().await;
         locked.record(&mut memory, made).await;
         prepared.report_joined(When::After);
+        let (phase, about) = (HookPhase::PostDeploy, (&self.events, &self.about));
+        locked.hook_afterwards(phase, about, None).await;
         let mut phases = self.fetched.phases;
         phases.extend(summary.phases);
         let total_ms = prepared.began.elapsed().as_millis() as u64;

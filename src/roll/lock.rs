@@ -129,6 +129,7 @@ impl Locked<'_> {
             settle,
             bake: Duration::ZERO,
             complaints: BTreeSet::new(),
+            about: None,
             memory: Default::default(),
         }
     }

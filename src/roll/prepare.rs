@@ -11,6 +11,7 @@ use crate::{
     docker::engine::shared,
     error::{Error, Result},
     event::Scope,
+    hooks,
     model::ServiceKey,
     namespace::traffic::Protocol,
     proxy::{
@@ -95,6 +96,7 @@ impl<'a> RunContext<'a> {
     ) -> Result<ServiceContext<'a>> {
         let service = self.project.service(name)?;
         let settings = settings(self.project, service, flags)?;
+        let hooks = hooks::read(name, service.x_rollout.as_ref())?;
         let key = self.key(name);
         let olds = self
             .engine
@@ -112,6 +114,7 @@ impl<'a> RunContext<'a> {
             service,
             key,
             settings,
+            hooks,
             purpose,
             olds,
             image,

@@ -24,6 +24,7 @@ use crate::{
     retry,
     settings::{Settings, Strategy},
     state::{
+        hooks,
         journal::Intent,
         keep, owner,
         revisions::{ImageRecord, Revision, Revisions},
@@ -43,6 +44,8 @@ pub(super) struct Version {
 #[derive(Default)]
 pub(super) struct Memory {
     pub revisions: Revisions,
+    /// The hooks that ran.
+    pub hooks: hooks::Records,
     /// The last rollout that was started.
     last: Option<Intent>,
     /// The records could not be read, which is different from having none.
@@ -50,10 +53,15 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// The record of this rollout's start, if it is the last that was started.
+    pub fn begun(&self, rollout: &RolloutId) -> Option<&Intent> {
+        let of_it = |intent: &&Intent| intent.revision.rollout == rollout.0;
+        self.last.as_ref().filter(of_it)
+    }
+
     /// The old replicas that no proxy routed to when this rollout began.
     pub fn unrouted(&self, rollout: &RolloutId) -> BTreeSet<ContainerId> {
-        let of_it = |intent: &&Intent| intent.revision.rollout == rollout.0;
-        let intent = self.last.as_ref().filter(of_it);
+        let intent = self.begun(rollout);
         intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
     }
 
@@ -238,6 +246,7 @@ impl Locked<'_> {
             ));
         }
         Memory {
+            hooks: hooks::Records::read(&files),
             last: Intent::last(&files),
             revisions,
             is_unread: false,

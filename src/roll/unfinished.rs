@@ -7,7 +7,7 @@ use crate::{
     context::{Purpose, ServiceContext},
     error::{Error, Outcome, Result},
     event::Event,
-    execute::{self, UNROUTED},
+    execute::{self, UNROUTED, hook::About},
     model::{Desired, Facts, Goal, Observed, Phase, Policy, Reason, Replica, RolloutId},
     plan::{self, StopFirst},
     proxy::Router,
@@ -36,13 +36,13 @@ impl<'a> Locked<'a> {
         engine
             .sweep_helpers(&ids, self.prepared.context.epoch)
             .await?;
-        engine.sweep_hooks(key).await?;
+        engine.sweep_hooks(key, None).await?;
         let routed = self.prepared.proxy.routes();
         let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
         let left = plan::unfinished(&observed, routed, begun.as_ref());
         let was_unfinished = left.is_some();
         let (replicas, before) = match left {
-            Some(left) => self.settle(left, begun, &memory, observed).await?,
+            Some(left) => self.settle(left, begun, &mut memory, observed).await?,
             None => {
                 self.report_nothing_unfinished();
                 (observed.replicas, self.prepared.before.clone())
@@ -72,16 +72,13 @@ impl<'a> Locked<'a> {
         &mut self,
         (rollout, goal, wanted): (RolloutId, Goal, u32),
         begun: Option<StopFirst>,
-        memory: &Memory,
+        memory: &mut Memory,
         observed: Observed,
     ) -> Result<(Vec<Replica>, Before)> {
         let (run, purpose) = (self.prepared.run, self.prepared.context.purpose);
         let service = self.prepared.context.service;
         let name = &service.name;
-        if memory.is_unread && goal != Goal::Finish {
-            refuse_unread(name, &observed.replicas)?;
-        }
-        let goal = chosen(&self.prepared.context, &rollout, goal)?;
+        let goal = self.goal(&rollout, goal, memory, &observed.replicas)?;
         let forward = goal == Goal::Finish;
         let events = run.events.of_rollout(&rollout);
         events.emit(Event::Unfinished { forward });
@@ -109,15 +106,23 @@ impl<'a> Locked<'a> {
             false => Duration::ZERO,
         };
         desired.policy.bake = !bake.is_zero();
+        let about = self.about_unfinished(&desired.rollout, memory, &others);
+        desired.hook_phases = about.as_ref().map(About::left).unwrap_or_default();
+        let facts = Facts {
+            created: true,
+            hooks: about.as_ref().map(About::ends).unwrap_or_default(),
+            ..Facts::default()
+        };
         let interrupted = self.held.interrupted.clone();
         let all: Vec<Replica> = new.into_iter().chain(others).collect();
         let mut live = self.live(&events, &all).await;
         live.bake = bake;
-        let facts = Facts {
-            created: true,
-            ..Facts::default()
-        };
-        match execute::run(&mut live, desired, facts, &events, interrupted).await {
+        live.about.clone_from(&about);
+        let ended = execute::run(&mut live, desired, facts, &events, interrupted).await;
+        drop(live);
+        let about = (&events, about.as_ref());
+        self.hook_settled((forward, &ended), about, memory).await?;
+        match ended {
             Ok(_) if purpose == Purpose::Settle => run.events.notice(settled),
             Ok(_) => {}
             // The old version serves again, so the requested rollout can continue.
@@ -130,6 +135,21 @@ impl<'a> Locked<'a> {
         let goes_on = routed && purpose == Purpose::Roll;
         let before = Before::read(&mut *self.prepared.proxy, &replicas, goes_on).await;
         Ok((replicas, before))
+    }
+
+    /// The goal for an unfinished rollout, if it can be settled.
+    fn goal(
+        &self,
+        rollout: &RolloutId,
+        goal: Goal,
+        memory: &Memory,
+        replicas: &[Replica],
+    ) -> Result<Goal> {
+        let context = &self.prepared.context;
+        if memory.is_unread && goal != Goal::Finish {
+            refuse_unread(&context.service.name, replicas)?;
+        }
+        chosen(context, rollout, goal)
     }
 
     /// The bake for checks that only the proxy can run; the earlier run may have ended during its own.
@@ -163,6 +183,7 @@ pub(super) fn desired(
         unrouted: BTreeSet::new(),
         served: olds.iter().any(Replica::serves),
         hooks: false,
+        hook_phases: BTreeSet::new(),
     }
 }
 

@@ -10,6 +10,8 @@ pub struct Example {
     pub stack: Stack,
     /// The variable that names the image of its services.
     variable: &'static str,
+    /// The image of the second version.
+    pub second: String,
 }
 
 impl Example {
@@ -28,12 +30,16 @@ impl Example {
         fs::write(stack.path("compose.yaml"), compose).unwrap();
         stack.unset("COMPOSE_FILE").set(variable, "rollout-demo:v1");
         stack.host = format!("{name}.localhost");
-        Self { stack, variable }
+        Self {
+            stack,
+            variable,
+            second: "rollout-demo:v2".into(),
+        }
     }
 
     /// Asks for the second version from here on.
     pub fn ask_for_the_second(&mut self) {
-        self.stack.set(self.variable, "rollout-demo:v2");
+        self.stack.set(self.variable, &self.second);
     }
 
     /// Doctor finds no fault in the stack as it runs, and these checks alone warn.

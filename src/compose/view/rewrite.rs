@@ -97,11 +97,9 @@ fn is_version(segment: &str) -> bool {
 }
 
 impl Subject {
-    /// True for the labels of any replica or hook container of the service.
+    /// True for the labels of any container of the service.
     fn is_of_service(&self, labels: &Value) -> bool {
-        labels[LABEL_PROJECT] == *self.project
-            && labels[LABEL_SERVICE] == *self.service
-            && labels[LABEL_ONE_OFF] != "True"
+        labels[LABEL_PROJECT] == *self.project && labels[LABEL_SERVICE] == *self.service
     }
 
     /// True if Compose may change a container with these labels.
@@ -116,7 +114,8 @@ impl Subject {
             .into_iter()
             .filter(|container| {
                 let labels = &container["Labels"];
-                !self.is_of_service(labels) || self.owns(labels)
+                let is_one_off = labels[LABEL_ONE_OFF] == "True";
+                !self.is_of_service(labels) || self.owns(labels) || is_one_off
             })
             .collect();
         serde_json::to_vec(&visible).ok()
@@ -163,7 +162,7 @@ impl Subject {
     }
 }
 
-/// True for the labels of a container in which Compose runs a hook.
+/// True for the labels of a container that runs a hook or another command, and is no replica.
 pub fn is_hook(labels: &Value) -> bool {
     label::is_hook(|key| labels[key].as_str())
 }

@@ -228,7 +228,11 @@ proptest! {
     ) {
         let kept = beside().visible(list.to_string().as_bytes());
         let kept: Vec<Value> = kept.map(|kept| serde_json::from_slice(&kept).unwrap()).unwrap_or_default();
-        let earlier = |one: &Value| beside().is_of_service(&one["Labels"]) && !beside().owns(&one["Labels"]);
+        let earlier = |one: &Value| {
+            let labels = &one["Labels"];
+            let is_ours = beside().owns(labels) || labels[LABEL_ONE_OFF] == "True";
+            beside().is_of_service(labels) && !is_ours
+        };
         prop_assert!(!kept.iter().any(earlier));
     }
 
@@ -241,14 +245,18 @@ proptest! {
 }
 
 #[test]
-fn a_hooks_container_belongs_to_the_rollout_and_is_hidden_from_the_proxy() {
+fn a_hooks_container_and_a_one_off_belong_to_the_rollout_and_are_hidden_from_the_proxy() {
     let project = json!({LABEL_PROJECT: "shop", LABEL_SERVICE: "web"});
     let mut marked = labels("web", None);
     marked[label::COMPOSE_HOOK] = "pre_start".into();
     marked["traefik.enable"] = "true".into();
     marked["traefik.HTTP.routers.web.rule"] = "Host(`a`)".into();
+    let mut one_off = labels("web", None);
+    one_off[LABEL_ONE_OFF] = "True".into();
+    one_off["traefik.enable"] = "true".into();
     for (query, name, own) in [
         ("", "", project),
+        ("name=shop-web-run-1", "name=shop-web-run-1.r2", one_off),
         (
             "name=shop-web-pre_start-0",
             "name=shop-web-pre_start-0.r2",

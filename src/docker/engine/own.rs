@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{Replica, ServiceKey, label},
+    model::{Replica, RolloutId, ServiceKey, label},
 };
 
 /// In bytes. Our own files are small.
@@ -156,21 +156,28 @@ impl Engine {
         Ok(())
     }
 
-    /// The containers in which Compose ran hooks of a service for a rollout.
-    pub async fn hooks(&self, key: &ServiceKey) -> Result<Vec<Replica>> {
+    /// The containers in which hooks of a service ran for a rollout, or for any: Compose's own hooks, and those of
+    /// `x-rollout`.
+    pub async fn hooks(&self, key: &ServiceKey, of: Option<&RolloutId>) -> Result<Vec<Replica>> {
         let labels = vec![
             format!("{}={}", label::COMPOSE_PROJECT, key.project),
             format!("{}={}", label::COMPOSE_SERVICE, key.service),
-            label::ROLLOUT.to_owned(),
+            match of {
+                Some(rollout) => format!("{}={rollout}", label::ROLLOUT),
+                None => label::ROLLOUT.to_owned(),
+            },
         ];
         let listed = self.matching(labels, true).await?;
         self.inspected(listed.iter().filter(|own| is_hook(own)))
             .await
     }
 
-    /// Removes the service's hook containers in any state.
-    pub async fn sweep_hooks(&self, key: &ServiceKey) -> Result<()> {
-        for hook in self.hooks(key).await? {
+    /// Ends and removes hook containers of the service. One that runs gets its signal and its grace period.
+    pub async fn sweep_hooks(&self, key: &ServiceKey, of: Option<&RolloutId>) -> Result<()> {
+        for hook in self.hooks(key, of).await? {
+            if hook.may_run() {
+                self.stop(&hook.id).await?;
+            }
             self.discard(&hook.id.0).await?;
         }
         Ok(())

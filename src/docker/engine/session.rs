@@ -204,13 +204,8 @@ impl Engine {
             while let Some(Ok(chunk)) = output.next().await {
                 push_tail(&mut text, &chunk.to_string());
             }
-            let ended = self
-                .docker
-                .inspect_exec(&id)
-                .await
-                .map_err(|error| failed("inspect a command", &error))?;
             Ok(ExecOutcome {
-                code: ended.exit_code.unwrap_or(-1),
+                code: self.exec_code(&id).await?,
                 output: text,
             })
         };

@@ -40,7 +40,7 @@ pub fn of_service<'a>(
     list.iter().filter(is_of_it).filter(|own| !is_hook(own))
 }
 
-/// True if Compose runs a hook in the container.
+/// True if the container runs a hook or another command, and is no replica.
 pub fn is_hook(listed: &ContainerSummary) -> bool {
     label::is_hook(|key| listed.labels.as_ref()?.get(key).map(String::as_str))
 }

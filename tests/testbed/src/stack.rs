@@ -371,7 +371,8 @@ impl Stack {
     /// `rollout doctor` finds nothing that fails. Asked where `ROLLOUT_TESTBED_DOCTOR` is set, as in the long run.
     async fn passes_the_doctor(&self) {
         if std::env::var_os("ROLLOUT_TESTBED_DOCTOR").is_some() {
-            self.rollout(&["doctor"]).await.code(0);
+            let run = self.rollout(&["doctor"]).await;
+            assert_eq!(run.code, Some(0), "{}{}", run.out, run.text);
         }
     }
 

@@ -1,0 +1,35 @@
+//! Runs the hooks of a phase while the new replicas are watched.
+
+use super::{
+    Live, Sets,
+    traffic::{serving, until_one_fails},
+};
+use crate::{
+    execute::hook::Runner,
+    model::{Facts, HookEnd, HookPhase},
+};
+
+impl Live<'_> {
+    /// Ends the hooks as soon as a new replica fails: a rollback must not wait for them.
+    pub(super) async fn hook(&mut self, phase: HookPhase, sets: &Sets<'_>, facts: &mut Facts) {
+        let Some(about) = &self.about else { return };
+        let runner = Runner {
+            run: self.run,
+            context: self.context,
+            lock: self.lock,
+            events: self.events,
+            about,
+        };
+        let (engine, watch) = (self.run.engine, self.watch);
+        let failed = async {
+            until_one_fails(engine, watch, serving(&sets.new)).await;
+            "was ended: a new replica failed"
+        };
+        let replica = sets.new.first().map(|new| &new.id);
+        let ended = runner.run(phase, (replica, None), failed).await;
+        if ended.end != HookEnd::Passed {
+            self.memory.logs = ended.lines;
+        }
+        facts.hooks.insert(phase, ended.end);
+    }
+}
