@@ -11,6 +11,7 @@ mod others;
 mod pinned;
 mod place;
 mod reach;
+mod reported;
 mod tunnel;
 mod ways;
 
@@ -32,12 +33,13 @@ use self::{
 pub(super) use self::{
     by_name::{Callee, Caller, Heard},
     down::Down,
-    listing::middlewares_of_labels,
+    listing::{middlewares_of_labels, qualified, texts},
     observe::observation,
     others::Others,
     pinned::{PinnedName, Prefix},
     place::{Place, host_and_port, place_of},
     reach::named,
+    reported::Reported,
 };
 use super::{
     config::{Docker, THROTTLE},
@@ -83,6 +85,8 @@ pub struct Servers {
     pub services: BTreeMap<(Protocol, String), BTreeMap<Place, bool>>,
     /// Routers and services that do not serve, by name, and why.
     pub trouble: Vec<(String, String)>,
+    /// They are those of a pin file, whose services a replica need not have in its labels.
+    pub pinned: bool,
 }
 
 /// A router of the Docker provider, as a list has it.
@@ -475,7 +479,6 @@ mod tests {
         let docker = Docker {
             endpoint: "unix:///var/run/docker.sock".to_owned(),
             exposed_by_default: true,
-            default_rule: None,
             constraints: Some("Label(`stage`,`live`)".to_owned()),
             network: None,
             use_bind_port_ip: false,

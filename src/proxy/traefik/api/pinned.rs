@@ -56,7 +56,10 @@ impl Api {
     /// Asks for a pin's services and routers; the answer goes by the names of the labels, as that of
     /// [`Api::servers`].
     pub async fn pinned(&self, services: &[PinnedName], routers: &[PinnedName]) -> Result<Servers> {
-        let mut servers = Servers::default();
+        let mut servers = Servers {
+            pinned: true,
+            ..Servers::default()
+        };
         for name in services {
             let Some(service) = self.of_file::<Service>("services", name).await? else {
                 continue;
@@ -64,9 +67,12 @@ impl Api {
             let status = service.status.as_deref();
             let complaint = trouble("service", &name.label, status, &service.error);
             servers.trouble.extend(complaint);
+            let label = (name.protocol, name.label.clone());
             servers
                 .services
-                .insert((name.protocol, name.label.clone()), places(service));
+                .entry(label)
+                .or_default()
+                .extend(places(service));
         }
         for name in routers {
             let label = &name.label;
@@ -95,22 +101,6 @@ impl Api {
         name: &PinnedName,
     ) -> Result<Option<T>> {
         self.item_of("file", kind, name.protocol, &name.full).await
-    }
-
-    /// The rule of a Docker router, by its own name or one with an entrypoint before it.
-    pub async fn rule(&self, protocol: Protocol, name: &str) -> Result<Option<String>> {
-        let path = format!("/api/{}/routers?search={name}@docker", protocol.word());
-        let (own, suffix) = (format!("{name}@docker"), format!("-{name}@docker"));
-        let routers = self.list(&path).await?;
-        let is_it = |router: &&Value| {
-            let known = router["name"].as_str().unwrap_or_default();
-            known == own || known.ends_with(&suffix)
-        };
-        let rule = routers
-            .iter()
-            .find(is_it)
-            .and_then(|own| own["rule"].as_str());
-        Ok(rule.map(str::to_owned))
     }
 
     /// What, other than the routers of `names`, leads to their services by name, so that a pin would not move it.
