@@ -308,7 +308,7 @@ impl Api {
                 .insert((*protocol, name.clone()), places(service));
         }
         for (protocol, name) in &names.routers {
-            let routers = self.routers(*protocol, name).await?;
+            let routers = self.routers(*protocol, &format!("{name}@docker")).await?;
             if routers.is_empty() {
                 let message = format!("router {name} does not exist");
                 servers.trouble.push((name.clone(), message));
@@ -336,17 +336,17 @@ impl Api {
         Ok(lists?.concat())
     }
 
-    /// What Traefik makes of one router: with an entrypoint's model it goes by `<entrypoint>-<name>`, once for each.
-    async fn routers(&self, protocol: Protocol, name: &str) -> Result<Vec<Router>> {
-        let path = format!("/api/{}/routers?search={name}@docker", protocol.word());
+    /// What Traefik makes of one router, by its name with the provider: with an entrypoint's model it goes by
+    /// `<entrypoint>-<name>`, once for each.
+    async fn routers(&self, protocol: Protocol, full: &str) -> Result<Vec<Router>> {
+        let path = format!("/api/{}/routers?search={full}", protocol.word());
         let all = self.list(&path).await?.into_iter();
         let mut all: Vec<Router> = all
             .filter_map(|own| serde_json::from_value(own).ok())
             .collect();
-        let full = format!("{name}@docker");
         match all.iter().any(|own| own.name == full) {
             true => all.retain(|own| own.name == full),
-            false => all.retain(|own| own.is_a_model_of(&full)),
+            false => all.retain(|own| own.is_a_model_of(full)),
         }
         Ok(all)
     }

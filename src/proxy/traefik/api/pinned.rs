@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Api, Router, Servers, Service, places, trouble};
+use super::{Api, Servers, Service, places, trouble};
 use crate::{
     error::Result,
     model::ServiceKey,
@@ -74,13 +74,21 @@ impl Api {
                 .or_default()
                 .extend(places(service));
         }
-        for name in routers {
-            let label = &name.label;
-            let complaint = match self.of_file::<Router>("routers", name).await? {
-                Some(router) => trouble("router", label, router.status.as_deref(), &router.error),
-                None => Some((label.clone(), missing(&name.full))),
-            };
-            servers.trouble.extend(complaint);
+        for PinnedName {
+            protocol,
+            full,
+            label,
+        } in routers
+        {
+            let routers = self.routers(*protocol, &format!("{full}@file")).await?;
+            if routers.is_empty() {
+                servers.trouble.push((label.clone(), missing(full)));
+            }
+            for router in routers {
+                let status = router.status.as_deref();
+                let complaint = trouble("router", label, status, &router.error);
+                servers.trouble.extend(complaint);
+            }
         }
         Ok(servers)
     }
@@ -176,8 +184,15 @@ mod tests {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nX-Next-Page: 1\r\n\r\n\
         {\"status\":\"enabled\",\"usedBy\":[\"a\"],\"loadBalancer\":{\"servers\":[{\"url\":\"http://10.0.0.2:80\"}]}}";
 
-    // The servers of a pin where each question has this answer.
-    async fn answered_with(answer: &[u8]) -> Result<Servers> {
+    const ROUTERS: &[u8] = b"HTTP/1.1 200 OK\r\nX-Next-Page: 1\r\n\r\n\
+        [{\"name\":\"rollout.shop.web.web@file\",\"status\":\"disabled\",\"error\":[\"no such service\"]}]";
+
+    // What is said of the services and routers of a pin where each question has this answer.
+    async fn answered_with(
+        answer: &[u8],
+        services: &[PinnedName],
+        routers: &[PinnedName],
+    ) -> Result<Servers> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = async {
@@ -192,14 +207,8 @@ mod tests {
             format!("http://{address}"),
             Transport::Http(http),
         );
-        let named = |name: &str| PinnedName {
-            protocol: Protocol::Http,
-            full: format!("rollout.shop.web.{name}"),
-            label: name.to_owned(),
-        };
-        let (services, routers) = ([named("web")], [named("site")]);
         tokio::select! {
-            servers = api.pinned(&services, &routers) => servers,
+            servers = api.pinned(services, routers) => servers,
             () = serve => unreachable!("it serves for ever"),
         }
     }
@@ -207,14 +216,28 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]
         #[test]
-        fn any_answer_about_a_pin_is_its_servers_or_an_error_of_one_line(answer in mutated(ANSWER)) {
+        fn any_answer_about_a_pin_is_what_it_says_or_an_error_of_one_line(
+            service in mutated(ANSWER), routers in mutated(ROUTERS),
+        ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            match runtime.block_on(answered_with(&answer)) {
+            let web = [PinnedName {
+                protocol: Protocol::Http,
+                full: "rollout.shop.web.web".to_owned(),
+                label: "web".to_owned(),
+            }];
+            match runtime.block_on(answered_with(&service, &web, &[])) {
                 Ok(servers) => {
                     let known = servers.services.keys().all(|(_, name)| name == "web");
-                    prop_assert!(known && servers.services.len() <= 1 && servers.trouble.len() <= 2, "{:?}", servers);
+                    prop_assert!(known && servers.services.len() <= 1 && servers.trouble.len() <= 1, "{:?}", servers);
                 }
-                Err(error) => prop_assert!(!error.message.contains('\n') && answer != ANSWER, "{}", error),
+                Err(error) => prop_assert!(!error.message.contains('\n') && service != ANSWER, "{}", error),
+            }
+            match runtime.block_on(answered_with(&routers, &[], &web)) {
+                Ok(servers) => {
+                    prop_assert!(servers.services.is_empty() && servers.trouble.iter().all(|(name, _)| name == "web"));
+                    prop_assert!(routers != ROUTERS || servers.trouble.len() == 1, "{:?}", servers);
+                }
+                Err(error) => prop_assert!(!error.message.contains('\n') && routers != ROUTERS, "{}", error),
             }
         }
     }

@@ -182,13 +182,25 @@ impl<'a> Copies<'a> {
     }
 }
 
-/// The definition alone.
+/// The definition alone, as a file may have it.
 fn bare(body: &Sections) -> Sections {
     let own = body
         .iter()
         .filter(|(key, _)| !ABOUT.contains(&key.as_str()));
-    own.map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
+    let own = own.map(|(key, value)| (key.clone(), without_empty(value.clone())));
+    own.collect()
+}
+
+/// Drops the empty sections in a section. They mean what no section means, but Traefik reads no file that has one; only
+/// some outermost ones can be empty, such as `tls` and `compress`.
+fn without_empty(mut value: Value) -> Value {
+    if let Value::Object(fields) = &mut value {
+        for field in fields.values_mut() {
+            *field = without_empty(field.take());
+        }
+        fields.retain(|_, own| own.as_object().is_none_or(|own| !own.is_empty()));
+    }
+    value
 }
 
 /// Takes out the middlewares of a router's entrypoint, which puts them before those of the copy as well.

@@ -138,10 +138,13 @@ fn middlewares_of_docker_are_copied_and_others_are_referred_to() {
                     "basicAuth": {"users": ["user:$apr1$x"]}, "status": "enabled", "usedBy": ["web@docker"],
                     "type": "basicauth", "name": "auth@docker", "provider": "docker",
                 },
-                "all@docker": {"chain": {"middlewares": ["zip@docker", "all@docker", "plain@file"]}, "status": "enabled"},
+                "all@docker": {"chain": {"middlewares": ["zip@docker", "few@docker", "all@docker"]}, "status": "enabled"},
                 "zip@docker": {"compress": {}, "status": "enabled"},
                 "plain@file": {"stripPrefix": {"prefixes": ["/x"]}, "status": "enabled"},
                 "sorry@docker": {"errors": {"status": ["500-599"], "service": "web-app"}, "status": "enabled"},
+                "few@docker": {
+                    "rateLimit": {"average": 9, "sourceCriterion": {"ipStrategy": {}}}, "status": "enabled",
+                },
                 "unused@docker": {"compress": {}, "status": "enabled"},
             },
         }),
@@ -156,8 +159,9 @@ fn middlewares_of_docker_are_copied_and_others_are_referred_to() {
             "middlewares": {
                 "rollout.app.web.auth": {"basicAuth": {"users": ["user:$apr1$x"]}},
                 "rollout.app.web.all": {"chain": {
-                    "middlewares": ["rollout.app.web.zip", "rollout.app.web.all", "plain@file"],
+                    "middlewares": ["rollout.app.web.zip", "rollout.app.web.few", "rollout.app.web.all"],
                 }},
+                "rollout.app.web.few": {"rateLimit": {"average": 9}},
                 "rollout.app.web.zip": {"compress": {}},
                 "rollout.app.web.sorry": {"errors": {"status": ["500-599"], "service": "rollout.app.web.web-app"}},
             },

@@ -18,29 +18,34 @@ use crate::{
 /// The highest priority that Traefik takes from any provider (`maxUserPriority`, `pkg/server/router`).
 const HIGHEST: i64 = i64::MAX - 1000;
 
-/// Adds to the copied routers what answers in the place of a router of the new version with these labels, where a request
-/// matches both: a router with both rules, and a priority above the new one's.
+/// Adds to the copied routers what answers in the place of a router that only the new version with these labels has, where a
+/// request matches both: a router with both rules, and a priority above the new one's.
 pub fn cover(
     sections: &mut Sections,
     prefix: &Prefix,
     new: &BTreeMap<String, String>,
 ) -> Result<()> {
     for protocol in [Protocol::Http, Protocol::Tcp] {
-        let copies = entry(sections, protocol, "routers").clone();
-        for (_, name) in names(new).routers.iter().filter(|own| own.0 == protocol) {
-            let Some(claim) = Claim::of(new, protocol, name) else {
-                let is_copied = copies
-                    .keys()
-                    .any(|full| prefix.label(protocol, full) == name);
-                if protocol == Protocol::Http && !is_copied && !copies.is_empty() {
-                    return Err(unknown_rule(name));
-                }
+        let copies = sections.get(protocol.word());
+        let copies = copies.and_then(|own| own.get("routers")?.as_object().cloned());
+        let Some(copies) = copies else {
+            continue;
+        };
+        let is_copied = |name: &String| {
+            copies
+                .keys()
+                .any(|full| prefix.label(protocol, full) == name)
+        };
+        let routers = names(new).routers.into_iter();
+        let routers = routers.filter(|(own, name)| *own == protocol && !is_copied(name));
+        for (_, name) in routers {
+            let Some(claim) = Claim::of(new, protocol, &name)? else {
                 continue;
             };
             for (full, copy) in &copies {
                 if let Some(both) = claim.covered_by(copy)? {
-                    let name = format!("{full}~{name}");
-                    entry(sections, protocol, "routers").insert(name, both);
+                    let full = format!("{full}~{name}");
+                    entry(sections, protocol, "routers").insert(full, both);
                 }
             }
         }
@@ -48,7 +53,7 @@ pub fn cover(
     Ok(())
 }
 
-/// A router of the new version.
+/// A router that only the new version has.
 struct Claim<'a> {
     name: &'a str,
     rule: &'a str,
@@ -57,26 +62,34 @@ struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// `None` where its labels give it no rule: then it is Traefik's default rule, or a TCP router that does not exist.
-    fn of(labels: &'a BTreeMap<String, String>, protocol: Protocol, name: &'a str) -> Option<Self> {
+    /// `None` where it does not exist, as a TCP router without a rule.
+    fn of(
+        labels: &'a BTreeMap<String, String>,
+        protocol: Protocol,
+        name: &'a str,
+    ) -> Result<Option<Self>> {
         let label = |option| router_label(labels, protocol, name, option);
-        let rule = label("rule").filter(|rule| !rule.is_empty())?;
+        let Some(rule) = label("rule").filter(|rule| !rule.is_empty()) else {
+            return match protocol {
+                Protocol::Http => Err(unknown_rule(name)),
+                Protocol::Tcp | Protocol::Udp => Ok(None),
+            };
+        };
         let given = label("priority").and_then(|text| text.parse().ok());
-        Some(Self {
+        Ok(Some(Self {
             name,
             rule,
             syntax: label("rulesyntax").unwrap_or_default(),
             priority: priority(protocol, given, rule),
-        })
+        }))
     }
 
-    /// The copy with both rules; `None` where the copy is asked first anyway.
+    /// The copy with both rules; `None` where it is not needed: the copy is asked first, or no request matches both.
     fn covered_by(&self, copy: &Value) -> Result<Option<Value>> {
         let text = |field: &str| copy[field].as_str().unwrap_or_default();
-        if copy["priority"]
-            .as_i64()
-            .is_some_and(|own| own > self.priority)
-        {
+        let rule = text("rule");
+        let own = copy["priority"].as_i64();
+        if own.is_some_and(|own| own > self.priority) || are_apart(rule, self.rule) {
             return Ok(None);
         }
         let is_v2 = |syntax: &str| syntax.eq_ignore_ascii_case("v2");
@@ -88,10 +101,29 @@ impl<'a> Claim<'a> {
             .hint(format!("give router {name} the same ruleSyntax as before")));
         }
         let mut both = copy.clone();
-        both["rule"] = format!("({}) && ({})", text("rule"), self.rule).into();
+        both["rule"] = format!("({rule}) && ({})", self.rule).into();
         both["priority"] = above(self.priority)?.into();
         Ok(Some(both))
     }
+}
+
+/// Whether two rules require different hosts. A router with both would also count for Traefik as one of either host, whose
+/// TLS options may differ.
+fn are_apart(one: &str, other: &str) -> bool {
+    match (required_host(one), required_host(other)) {
+        (Some(one), Some(other)) => !one.eq_ignore_ascii_case(other),
+        _ => false,
+    }
+}
+
+/// The host of every request that a rule matches, where the rule is a plain one.
+fn required_host(rule: &str) -> Option<&str> {
+    if rule.contains("||") || rule.contains('!') {
+        return None;
+    }
+    let matcher = rule.split_once("Host(`").or(rule.split_once("HostSNI(`"));
+    let (host, rest) = matcher?.1.split_once('`')?;
+    (rest.starts_with(')') && host != "*").then_some(host)
 }
 
 /// The priority that a router has: the one that it sets, else the length of its rule, but the TCP rule that takes everything
@@ -147,6 +179,11 @@ mod tests {
         let mut sections = Sections::new();
         sections.insert(protocol.word().to_owned(), json!({"routers": routers}));
         cover(&mut sections, &prefix, &new.collect())?;
+        assert_eq!(
+            sections.len(),
+            1,
+            "a section without contents is no part of a file"
+        );
         let all = entry(&mut sections, protocol, "routers").clone();
         let is_new = |name: &String| routers.get(name).is_none();
         Ok(all.into_iter().filter(|(name, _)| is_new(name)).collect())
@@ -161,7 +198,8 @@ mod tests {
         let new = [
             ("traefik.http.routers.web.rule", "Host(`a`)"),
             ("traefik.http.routers.admin.rule", "Host(`a`) && Path(`/x`)"),
-            ("traefik.http.routers.late.rule", "Host(`b`)"),
+            ("traefik.http.routers.late.rule", "Host(`b`) && Path(`/x`)"),
+            ("traefik.tcp.routers.db.rule", "HostSNI(`*`)"),
         ];
         let both = json!({
             "rule": "(Host(`a`)) && (Host(`a`) && Path(`/x`))", "priority": 24, "service": "s", "middlewares": ["m"],
@@ -173,13 +211,20 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_router_is_covered_as_well_while_no_old_replica_is_healthy() {
-        let longer = "Host(`a`) || Host(`other`)";
-        let new = [("traefik.http.routers.web.rule", longer)];
-        let added = added(Protocol::Http, &old(), &new).unwrap();
-        let names: Vec<&String> = added.iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["rollout.app.web.web~web"]);
-        assert_eq!(added[0].1["priority"], 27);
+    fn routers_that_share_no_request_need_no_cover() {
+        for (one, other, apart) in [
+            ("Host(`a`)", "Host(`b`) && Path(`/x`)", true),
+            ("HostSNI(`a`)", "HostSNI(`b`)", true),
+            ("Host(`a`)", "Path(`/x`) && Host(`A`)", false),
+            ("Host(`a`)", "Host(`b`) || Path(`/x`)", false),
+            ("Host(`a`)", "!Host(`b`)", false),
+            ("Host(`a`)", "HostRegexp(`b`)", false),
+            ("Host(`a`, `b`)", "Host(`b`)", false),
+            ("HostSNI(`*`)", "HostSNI(`b`)", false),
+        ] {
+            assert_eq!(are_apart(one, other), apart, "{one} {other}");
+            assert_eq!(are_apart(other, one), apart, "{other} {one}");
+        }
     }
 
     #[test]
@@ -227,8 +272,6 @@ mod tests {
     fn a_router_with_the_default_rule_in_both_versions_needs_no_cover() {
         let new = [("traefik.http.routers.web.middlewares", "x")];
         assert_eq!(added(Protocol::Http, &old(), &new).unwrap(), []);
-        let first = added(Protocol::Http, &json!({}), &new);
-        assert_eq!(first.unwrap(), []);
     }
 
     proptest! {
