@@ -26,9 +26,13 @@ pub use self::{
 };
 pub(super) use self::{
     kept::{LeftOut, left_out},
-    names::{Names, Protocol, all_names, default_name, is_label, names},
+    names::{
+        Names, Protocol, all_names, default_name, is_label, names, router_label, service_label,
+        service_labels,
+    },
     neighbour::{is_of, is_well, labels_of},
     network::astray,
+    ports::server_port,
     refuse::unknown_labels,
 };
 use crate::{
