@@ -5,6 +5,7 @@ pub mod human;
 pub mod json;
 mod look;
 pub mod overlay;
+pub mod plan;
 mod screen;
 pub mod table;
 

@@ -3,6 +3,7 @@
 mod back;
 mod before;
 mod begun;
+mod changes;
 mod checks;
 mod contents;
 mod difference;
@@ -11,6 +12,7 @@ mod image;
 mod joined;
 mod lock;
 mod prepare;
+mod preview;
 mod record;
 mod refuse;
 mod stand;
@@ -85,7 +87,11 @@ fn with_next(error: Error, service: &str) -> Error {
         Outcome::NeedsPerson => error.hint(format!(
             "check `docker compose ps {service}`, then run `rollout {service}` again"
         )),
-        Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Interrupted => error,
+        Outcome::Done
+        | Outcome::Refused
+        | Outcome::Locked
+        | Outcome::Changes
+        | Outcome::Interrupted => error,
     }
 }
 

@@ -148,7 +148,10 @@ impl Screen {
                 self.draining.insert(replica.clone(), counts);
             }
             Event::Drained { replica, .. } => drop(self.draining.remove(replica)),
-            Event::NothingToDo { .. } | Event::Finished { .. } | Event::Failed { .. } => {
+            Event::Plan(_)
+            | Event::NothingToDo { .. }
+            | Event::Finished { .. }
+            | Event::Failed { .. } => {
                 self.end();
             }
             Event::Notice { .. }
@@ -174,8 +177,11 @@ impl Screen {
                 image,
                 replaces,
                 undo_to,
+                restart_of,
             } => {
-                let undo = undo_to.map_or_else(String::new, |to| format!(" (undo to {to})"));
+                let undo = undo_to.map(|to| format!(" (undo to {to})"));
+                let restart = restart_of.map(|of| format!(" (restart of {of})"));
+                let undo = undo.or(restart).unwrap_or_default();
                 let (image, replicas) = (change(image, replaces.as_deref()), count(*replicas));
                 format!("{service}: {image}, revision {revision}{undo}, {replicas}, {proxy}")
             }
@@ -331,7 +337,7 @@ fn live(confirmed: Option<(u64, u64)>, gap: Option<u64>) -> String {
 }
 
 /// The image that comes, and the one that goes where that is another.
-fn change(image: &str, replaces: Option<&str>) -> String {
+pub(super) fn change(image: &str, replaces: Option<&str>) -> String {
     match replaces.filter(|before| *before != image) {
         Some(before) => format!("{before} → {image}"),
         None => image.to_owned(),
@@ -375,7 +381,7 @@ fn traffic(unanswered: u32, streaming: u32) -> String {
     }
 }
 
-fn count(replicas: u32) -> String {
+pub(super) fn count(replicas: u32) -> String {
     plural(replicas, "replica")
 }
 
@@ -391,7 +397,7 @@ fn span(ms: u64) -> String {
 }
 
 /// A step by the name that deployment tools give it.
-fn done_step(step: &'static str) -> &'static str {
+pub(super) fn done_step(step: &'static str) -> &'static str {
     match step {
         "hold" => "prepare",
         "ready" => "wait until ready",

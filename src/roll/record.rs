@@ -99,8 +99,8 @@ const READING: Duration = Duration::from_secs(3);
 const FOUND: &str = "docker compose";
 
 impl RunContext<'_> {
-    /// Gives a tag back to the image that had it before a failed undo. Done once, since later tags come from other
-    /// commands.
+    /// Gives a tag back to the image that had it before a failed undo, or before a restart. Done once, since later tags
+    /// come from other commands.
     pub(super) async fn put_back(&self, intent: &mut Intent) {
         let Some(displaced) = &intent.displaced else {
             return;
@@ -115,7 +115,7 @@ impl RunContext<'_> {
             self.events.notice(format!(
                 "{} still names the image of revision {}: {}",
                 image.reference,
-                intent.revision.undo_to.unwrap_or_default(),
+                intent.revision.copies().unwrap_or_default(),
                 error.message
             ));
             return;
@@ -137,6 +137,8 @@ impl RunContext<'_> {
         ]);
         if let Some(to) = revision.undo_to {
             labels.insert(label::UNDO.to_owned(), to.to_string());
+        }
+        if revision.copies().is_some() {
             if revision.of_containers {
                 labels.insert(label::COMPOSE_HASH.to_owned(), revision.hash.clone());
             }
@@ -182,10 +184,42 @@ impl Prepared<'_> {
                 Strategy::BlueGreen => "blue-green",
             }
             .to_owned(),
-            undo_to: run.back.map(|back| back.number),
+            undo_to: run.undo_to(),
+            restart_of: run.restart_of(),
             found: false,
             of_containers: run.back.is_some_and(|back| back.of_containers),
             lost: Vec::new(),
+        }
+    }
+
+    /// Reads the records through a container that has the state volume mounted.
+    pub(super) async fn remembered(&self, container: &str) -> Memory {
+        let (run, context) = (&self.run, &self.context);
+        let read = || store::read(run.engine, container, &context.key);
+        let files = match retry::for_a_while(READING, read).await {
+            Ok(files) => files,
+            Err(error) => {
+                run.events.notice(format!(
+                    "cannot read the history of {}: {}",
+                    context.service.name, error.message
+                ));
+                return Memory {
+                    is_unread: true,
+                    ..Memory::default()
+                };
+            }
+        };
+        let revisions = Revisions::read(&files);
+        for trouble in &revisions.trouble {
+            run.events.notice(format!(
+                "{trouble}; it is left as it is, in the volume {}",
+                store::volume()
+            ));
+        }
+        Memory {
+            last: Intent::last(&files),
+            revisions,
+            is_unread: false,
         }
     }
 
@@ -212,36 +246,10 @@ impl Prepared<'_> {
 impl Locked<'_> {
     /// Reads the records of a service through the lock's container.
     pub(super) async fn remembered(&self) -> Memory {
-        let Prepared { run, context, .. } = &self.prepared;
-        if let Err(error) = store::sweep(run.engine).await {
+        if let Err(error) = store::sweep(self.prepared.run.engine).await {
             tracing::info!(%error, "what reads the state volume was not swept");
         }
-        let read = || store::read(run.engine, &self.held.lock.id, &context.key);
-        let files = match retry::for_a_while(READING, read).await {
-            Ok(files) => files,
-            Err(error) => {
-                run.events.notice(format!(
-                    "cannot read the history of {}: {}",
-                    context.service.name, error.message
-                ));
-                return Memory {
-                    is_unread: true,
-                    ..Memory::default()
-                };
-            }
-        };
-        let revisions = Revisions::read(&files);
-        for trouble in &revisions.trouble {
-            run.events.notice(format!(
-                "{trouble}; it is left as it is, in the volume {}",
-                store::volume()
-            ));
-        }
-        Memory {
-            last: Intent::last(&files),
-            revisions,
-            is_unread: false,
-        }
+        self.prepared.remembered(&self.held.lock.id).await
     }
 
     /// Completes the records of a killed run: its revision and the tag of an image.
@@ -278,6 +286,9 @@ impl Locked<'_> {
             }
             0 => {}
             count if count == replicas.len() => {
+                if intent.revision.restart_of.is_some() {
+                    run.put_back(&mut intent).await;
+                }
                 self.record(memory, intent.revision).await;
             }
             _ => {}
