@@ -591,7 +591,10 @@ mod tests {
                 "rollout --dry-run undo web",
                 "--dry-run is an option of `rollout SERVICE` and `rollout up` alone",
             ),
-            ("rollout undo web --dry-run", "unknown option --dry-run"),
+            (
+                "rollout undo web --dry-run",
+                "this command has no option --dry-run",
+            ),
             ("rollout unlock web db", "\"db\" is one argument too many"),
             ("rollout relabel", "<CONTAINER> <KEY=VALUE>... is missing"),
             ("rollout relabel web-1", "<KEY=VALUE>... is missing"),

@@ -56,9 +56,12 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
 
 async fn recorded(opened: &Opened, service: &str, events: &Events) -> Result<Recorded> {
     let (run, key) = (opened.run(events), opened.key(service));
-    opened.project.service(service)?;
-    let replicas = opened.engine.replicas(&key).await?;
     let revisions = remembered(&run, &key).await?;
+    if revisions.list.is_empty() {
+        // A misspelt name is refused.
+        opened.project.service(service)?;
+    }
+    let replicas = opened.engine.replicas(&key).await?;
     let revision = running(&revisions, &replicas, service)?;
     Recorded::of(opened, service, revision, Why::Restart).await
 }

@@ -179,28 +179,16 @@ impl Screen {
                 undo_to,
                 restart_of,
             } => {
-                let undo = undo_to.map(|to| format!(" (undo to {to})"));
-                let restart = restart_of.map(|of| format!(" (restart of {of})"));
-                let undo = undo.or(restart).unwrap_or_default();
+                let copies = copies(*undo_to, *restart_of);
                 let (image, replicas) = (change(image, replaces.as_deref()), count(*replicas));
-                format!("{service}: {image}, revision {revision}{undo}, {replicas}, {proxy}")
+                format!("{service}: {image}, revision {revision}{copies}, {replicas}, {proxy}")
             }
             Event::Notice { text } => format!("  {} {text}", self.warning()),
             Event::NothingToDo { replicas, image } => format!(
                 "{service}: nothing to do, {} up to date ({image})",
                 count(*replicas)
             ),
-            Event::Unfinished { forward } => {
-                let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
-                let what = match forward {
-                    true => "finishing it",
-                    false => "rolling it back",
-                };
-                format!(
-                    "  {} rollout {rollout} was interrupted: {what}",
-                    self.warning()
-                )
-            }
+            Event::Unfinished { forward } => self.unfinished(scope, *forward),
             Event::Finished {
                 image,
                 replaces,
@@ -263,6 +251,16 @@ impl Screen {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn unfinished(&self, scope: &Scope, forward: bool) -> String {
+        let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
+        let what = match forward {
+            true => "finishing it",
+            false => "rolling it back",
+        };
+        let warning = self.warning();
+        format!("  {warning} rollout {rollout} was interrupted: {what}")
     }
 
     /// Ends with what the container said last and with what to type next.
@@ -342,6 +340,13 @@ pub(super) fn change(image: &str, replaces: Option<&str>) -> String {
         Some(before) => format!("{before} → {image}"),
         None => image.to_owned(),
     }
+}
+
+/// The revision whose content a rollout brings again.
+fn copies(undo_to: Option<u64>, restart_of: Option<u64>) -> String {
+    let undo = undo_to.map(|to| format!(" (undo to {to})"));
+    let restart = restart_of.map(|of| format!(" (restart of {of})"));
+    undo.or(restart).unwrap_or_default()
 }
 
 fn relabelled(

@@ -57,9 +57,6 @@ impl Prepared<'_> {
 
     async fn planned(&mut self) -> Result<Plan> {
         let memory = self.left_memory().await?;
-        for notice in &self.notices {
-            self.run.events.notice(notice);
-        }
         let mut plan = Plan {
             proxy: Some(self.proxy.describe()),
             replicas: self.context.replicas,
@@ -84,6 +81,9 @@ impl Prepared<'_> {
         let image = known.or(local);
         self.name_images(&mut plan, image.as_ref(), &olds);
         if !same || plan.unfinished.is_some() {
+            for notice in &self.notices {
+                self.run.events.notice(notice);
+            }
             let step = step_of_fetch(&self.context);
             plan.steps.push(PlannedStep::new(step, Vec::new()));
         }
