@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use testbed::{Run, Stack};
+use testbed::{Run, Stack, USUAL};
 
 /// The service in the state of each change; `$TAG` is the version.
 fn file(stack: &Stack, more: &str, label: &str, networks: &str) {
@@ -216,7 +216,8 @@ async fn what_a_rollout_refuses_its_plan_refuses_with_the_same_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_of_the_project_has_a_line_for_what_is_unchanged_and_the_steps_of_what_is_not() {
-    let mut stack = Stack::usual("  other:\n    image: rollout-demo:v1\n");
+    // A front that is kept may be of an earlier image of the socket proxy.
+    let mut stack = Stack::fresh(&format!("{USUAL}  other:\n    image: rollout-demo:v1\n"));
     stack.up("v1").await;
     let all = stack.rollout(&["plan"]).await;
     all.code(0);
@@ -245,28 +246,44 @@ async fn a_plan_of_the_project_has_a_line_for_what_is_unchanged_and_the_steps_of
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
 }
 
+/// Kills a rollout when it comes here. The next plan touches nothing, and the next rollout takes its steps. The plan.
+async fn killed(stack: &Stack, arguments: &[&str], kind: &str, step: &str) -> Run {
+    let mut rollout = stack.start_rollout(arguments);
+    rollout.reaches(kind, step).await;
+    rollout.kill().await;
+    let before = on_the_engine(stack).await;
+    let plan = stack.rollout(&["plan", "web"]).await;
+    plan.code(10);
+    assert_eq!(on_the_engine(stack).await, before);
+    let unfinished = self::plan(&plan)["unfinished"].as_str().unwrap();
+    assert!(unfinished.contains("is unfinished"), "{unfinished}");
+    let run = stack.rollout(&["web"]).await;
+    run.code(0);
+    let words = |steps: Vec<(String, Vec<String>)>| {
+        let words = steps.into_iter().map(|(name, _)| name);
+        words.collect::<Vec<String>>()
+    };
+    assert_eq!(words(planned(&plan)), words(taken(&run)), "{}", plan.out);
+    stack.settled(1).await;
+    plan
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unfinished_rollout_is_planned_first() {
     let mut stack = Stack::usual("");
     stack.up("v1").await;
     stack.tag("v2");
-    for (kind, reached) in [("step_started", "ready"), ("step_finished", "confirm")] {
-        let mut rollout = stack.start_rollout(&["web", "--stable", "3s"]);
-        rollout.reaches(kind, reached).await;
-        rollout.kill().await;
-        let before = on_the_engine(&stack).await;
-        let plan = stack.rollout(&["plan", "web"]).await;
-        plan.code(10);
-        assert_eq!(on_the_engine(&stack).await, before);
-        let unfinished = self::plan(&plan)["unfinished"].as_str().unwrap();
-        assert!(unfinished.contains("is unfinished"), "{unfinished}");
-        let run = stack.rollout(&["web"]).await;
-        run.code(0);
-        let names = |steps: Vec<(String, Vec<String>)>| {
-            steps.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
-        };
-        assert_eq!(names(planned(&plan)), names(taken(&run)), "{}", plan.out);
-        stack.settled(1).await;
-        stack.tag("v1");
-    }
+    let slow = ["web", "--stable", "3s"];
+    killed(&stack, &slow, "step_started", "ready").await;
+    stack.tag("v1");
+    killed(&stack, &slow, "step_finished", "confirm").await;
+    // The record of what ran is read through the lock that the killed run has left.
+    stack.tag("v2");
+    let stops_first = ["web", "--stable", "3s", "--strategy", "recreate"];
+    let plan = killed(&stack, &stops_first, "step_started", "ready").await;
+    assert!(
+        planned(&plan).iter().any(|(name, _)| name == "start"),
+        "{}",
+        plan.out
+    );
 }

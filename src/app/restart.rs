@@ -27,7 +27,7 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
         let own = opened.events(events, name);
         let recorded = recorded(&opened, name, &own).await;
         let recorded = recorded.map_err(|error| error.within(own.scope()))?;
-        let flags = Partial::of("force", "true").or(recorded.flags(restart.settings.clone()));
+        let flags = again(recorded.flags(restart.settings.clone()));
         all.push((*name, own, recorded, flags));
     }
     if all.len() > 1 {
@@ -52,6 +52,11 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// What runs is rolled although nothing differs.
+fn again(flags: Partial) -> Partial {
+    Partial::of("force", "true").or(flags)
 }
 
 async fn recorded(opened: &Opened, service: &str, events: &Events) -> Result<Recorded> {
@@ -101,7 +106,7 @@ fn running<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::simulator::old;
+    use crate::{app::recorded, plan::simulator::old, settings::Settings};
 
     fn runs(revision: Option<u64>) -> Vec<Replica> {
         vec![Replica {
@@ -113,6 +118,15 @@ mod tests {
 
     fn refused(revisions: &Revisions, replicas: &[Replica]) -> String {
         running(revisions, replicas, "web").unwrap_err().message
+    }
+
+    #[test]
+    fn a_restart_rolls_though_nothing_differs_as_many_replicas_as_recorded() {
+        let given = Partial::of("force", "false");
+        let flags = again(recorded::flags(given, 3));
+        let none = Partial::default;
+        let settings = Settings::resolve([flags, none(), none(), none()]);
+        assert_eq!((settings.force, settings.scale), (true, Some(3)));
     }
 
     #[test]
