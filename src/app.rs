@@ -6,8 +6,11 @@ mod history;
 mod include;
 mod init;
 mod made_from;
+mod plan;
 mod prune;
+mod recorded;
 mod relabel;
+mod restart;
 mod settle;
 mod signals;
 mod status;
@@ -21,7 +24,7 @@ use std::{
     io::{IsTerminal, Write},
     os::unix::process::CommandExt,
     path::Path,
-    process::ExitCode,
+    process::{ExitCode, Termination},
 };
 
 use tracing_subscriber::EnvFilter;
@@ -85,6 +88,12 @@ fn start(command: Command, output: Output) -> ExitCode {
             }
         },
         Command::Up(args) => reporting(&args.target, async |events| up::up(&args, events).await),
+        Command::Plan(args) => {
+            reporting(&args.target, async |events| plan::plan(&args, events).await)
+        }
+        Command::Restart(args) => reporting(&args.target, async |events| {
+            restart::restart(&args, events).await
+        }),
         Command::Resume(args) | Command::Abort(args) => reporting(&args.target, async |events| {
             settle::settle(&args, events).await
         }),
@@ -148,7 +157,10 @@ fn plugin_metadata() -> serde_json::Value {
 }
 
 /// Runs a command, and reports its events and its failure.
-fn reporting(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<()>) -> ExitCode {
+fn reporting<T: Termination>(
+    target: &TargetArgs,
+    command: impl AsyncFnOnce(&Events) -> Result<T>,
+) -> ExitCode {
     log(target.verbose);
     let output = target.output.unwrap_or_default();
     let events = match sinks(output, target.verbose > 0) {
@@ -167,7 +179,7 @@ fn reporting(target: &TargetArgs, command: impl AsyncFnOnce(&Events) -> Result<(
         }
     };
     match runtime.block_on(command(&events)) {
-        Ok(()) => Outcome::Done.into(),
+        Ok(done) => done.report(),
         Err(error) => report(&events, error),
     }
 }
@@ -280,6 +292,7 @@ impl Opened {
             project: &self.project,
             events,
             back: None,
+            restarts: false,
         }
     }
 

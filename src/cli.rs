@@ -50,6 +50,12 @@ pub enum Command {
     /// Roll services to what the Compose file says (also: `rollout SERVICE…`)
     #[command(after_help = examples::UP)]
     Up(UpArgs),
+    /// Print what a rollout would do, and change nothing
+    #[command(after_help = examples::PLAN)]
+    Plan(PlanArgs),
+    /// Replace the containers by new ones of the same revision, as it is recorded
+    #[command(after_help = examples::RESTART)]
+    Restart(RestartArgs),
     /// Finish an interrupted rollout, or roll it back if its cutover had not happened yet
     #[command(after_help = examples::RESUME)]
     Resume(SettleArgs),
@@ -115,6 +121,8 @@ impl Command {
     fn settings(&mut self) -> Option<&mut Partial> {
         match self {
             Self::Up(up) => Some(&mut up.settings),
+            Self::Plan(plan) => Some(&mut plan.settings),
+            Self::Restart(restart) => Some(&mut restart.settings),
             Self::Resume(args) | Self::Abort(args) => Some(&mut args.settings),
             Self::Undo(undo) => Some(&mut undo.settings),
             Self::Status(status) => Some(&mut status.settings),
@@ -128,6 +136,31 @@ impl Command {
 pub struct UpArgs {
     /// Services of the Compose file, rolled in this order; the first failure ends the run
     #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub settings: Partial,
+    /// Print what would be done, and change nothing: rollout plan
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PlanArgs {
+    /// Services of the Compose file [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub settings: Partial,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct RestartArgs {
+    /// Services of the Compose file, restarted in this order; the first failure ends the run
+    #[arg(value_name = "SERVICE", required = true)]
     pub services: Vec<String>,
     #[command(flatten)]
     pub settings: Partial,
@@ -237,8 +270,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     let matches = command().try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let first = cli.up.services.first().cloned();
-    let outer = cli.up.settings.clone();
-    let mut chosen = match (cli.command, first) {
+    let (outer, dry_run) = (cli.up.settings.clone(), cli.up.dry_run);
+    let chosen = match (cli.command, first) {
         (Some(_), Some(service)) => return Err(misplaced(&service)),
         (Some(command), None) => command,
         (None, _) => Command::Up(cli.up),
@@ -246,6 +279,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     if matches!(&chosen, Command::Up(up) if up.services.is_empty()) {
         return Err(no_service());
     }
+    let mut chosen = match chosen {
+        Command::Up(up) if up.dry_run || dry_run => Command::Plan(PlanArgs {
+            services: up.services,
+            settings: up.settings,
+            target: up.target,
+        }),
+        Command::Plan(plan) => Command::Plan(plan),
+        _ if dry_run => return Err(no_dry_run()),
+        other => other,
+    };
     let fixed = match chosen {
         Command::Resume(_) => Partial::of("on-unfinished", "resume"),
         Command::Abort(_) => Partial::of("on-unfinished", "abort"),
@@ -268,6 +311,15 @@ pub fn command() -> clap::Command {
         command = hide(command, name, |argument| {
             let is_traefik = argument.get_help_heading() == Some(settings::TRAEFIK);
             !is_traefik && !shown.contains(&argument.get_id().as_str())
+        });
+    }
+    for name in ["plan", "restart"] {
+        let hidden = match name {
+            "plan" => &WAITS[..],
+            _ => &["build", "pull", "force"],
+        };
+        command = hide(command, name, |argument| {
+            hidden.contains(&argument.get_id().as_str())
         });
     }
     for name in ["resume", "abort"] {
@@ -299,6 +351,21 @@ pub fn command() -> clap::Command {
     command
 }
 
+/// Settings of waits and of what comes after a rollout, which a plan does without.
+const WAITS: [&str; 11] = [
+    "timeout",
+    "drain_timeout",
+    "wait",
+    "wait_after_healthy",
+    "stable",
+    "ready_http",
+    "confirm_timeout",
+    "settle",
+    "drain_quiet",
+    "lock_wait",
+    "keep",
+];
+
 /// Accepts settings that a command ignores, without a line in its help: old scripts may give them.
 fn hide(
     command: clap::Command,
@@ -315,6 +382,14 @@ fn hide(
             own.mut_arg(argument.get_id(), |argument| argument.hide(true))
         })
     })
+}
+
+/// Another command would change something.
+fn no_dry_run() -> Stop {
+    Stop::Refuse(
+        Error::refused("--dry-run is an option of `rollout SERVICE` and `rollout up` alone")
+            .hint("write: rollout plan SERVICE"),
+    )
 }
 
 fn no_service() -> Stop {
@@ -449,6 +524,26 @@ mod tests {
     }
 
     #[test]
+    fn a_dry_run_is_a_plan_of_the_same_services_and_settings() {
+        for line in [
+            "rollout web db --dry-run --scale 2",
+            "rollout --dry-run up web db --scale 2",
+            "rollout up --scale 2 --dry-run web db",
+            "rollout --scale 2 plan web db",
+        ] {
+            let Command::Plan(plan) = parsed(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(plan.services, ["web", "db"], "{line}");
+            assert_eq!(resolved(plan.settings).scale, Some(2), "{line}");
+        }
+        let Command::Plan(plan) = parsed("rollout plan") else {
+            panic!()
+        };
+        assert_eq!(plan.services, [""; 0]);
+    }
+
+    #[test]
     fn commands_that_roll_nothing_still_take_every_setting() {
         for command in ["status web", "doctor", "doctor web"] {
             parsed(&format!(
@@ -488,6 +583,16 @@ mod tests {
             ("rollout", "no service named"),
             ("rollout up", "no service named"),
             ("rollout unlock", "<SERVICE> is missing"),
+            ("rollout restart", "<SERVICE>... is missing"),
+            ("rollout --dry-run", "no service named"),
+            (
+                "rollout --dry-run undo web",
+                "--dry-run is an option of `rollout SERVICE` and `rollout up` alone",
+            ),
+            (
+                "rollout undo web --dry-run",
+                "this command has no option --dry-run",
+            ),
             ("rollout unlock web db", "\"db\" is one argument too many"),
             ("rollout relabel", "<CONTAINER> <KEY=VALUE>... is missing"),
             ("rollout relabel web-1", "<KEY=VALUE>... is missing"),

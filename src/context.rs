@@ -19,8 +19,24 @@ pub struct RunContext<'a> {
     pub compose: &'a Compose,
     pub project: &'a Project,
     pub events: &'a Events,
-    /// The recorded revision that an undo restores.
+    /// The recorded revision that is rolled in place of the Compose file.
     pub back: Option<&'a Revision>,
+    /// Whether that revision is the one that runs.
+    pub restarts: bool,
+}
+
+impl RunContext<'_> {
+    /// The revision that an undo restores.
+    pub fn undo_to(&self) -> Option<u64> {
+        let back = self.back.filter(|_| !self.restarts);
+        back.map(|back| back.number)
+    }
+
+    /// The revision that a restart rolls again.
+    pub fn restart_of(&self) -> Option<u64> {
+        let back = self.back.filter(|_| self.restarts);
+        back.map(|back| back.number)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

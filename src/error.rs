@@ -1,6 +1,6 @@
 //! Errors as data: the outcome, which is the exit code, one line, and a hint.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 
 use crate::{check::Check, event::Scope};
 
@@ -17,12 +17,20 @@ pub enum Outcome {
     NeedsPerson = 3,
     /// Another rollout of the service holds the lock.
     Locked = 4,
+    /// A plan has steps.
+    Changes = 10,
     Interrupted = 130,
 }
 
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> Self {
         Self::from(outcome as u8)
+    }
+}
+
+impl Termination for Outcome {
+    fn report(self) -> ExitCode {
+        self.into()
     }
 }
 

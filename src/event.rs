@@ -51,12 +51,16 @@ pub enum Event {
         replaces: Option<String>,
         /// The revision that an undo restores.
         undo_to: Option<u64>,
+        /// The revision whose content a restart rolls again.
+        restart_of: Option<u64>,
     },
     /// Information for the operator; the command continues.
     Notice {
         /// One line.
         text: String,
     },
+    /// What a rollout of the service would do; nothing is touched.
+    Plan(Plan),
     /// The service is up to date.
     NothingToDo {
         replicas: u32,
@@ -162,6 +166,81 @@ pub enum Event {
         /// The last lines of the container or the hook that failed.
         logs: Vec<String>,
     },
+}
+
+/// What a rollout of a service would do. Without steps there is nothing to do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Plan {
+    /// The image, as the Compose file names it.
+    pub image: String,
+    /// The image that runs; `None` where nothing does.
+    pub replaces: Option<String>,
+    /// Whether the image would be pulled or built first.
+    pub fetches: bool,
+    /// How traffic would be moved; `None` where it was not looked for.
+    pub proxy: Option<String>,
+    /// How many replicas there would be.
+    pub replicas: u32,
+    /// The names of the replicas that would be made.
+    pub created: Vec<String>,
+    /// The names of the replicas that would be removed.
+    pub removed: Vec<String>,
+    /// An unfinished rollout, and what would be done with it first.
+    pub unfinished: Option<String>,
+    pub changes: Vec<Change>,
+    pub steps: Vec<PlannedStep>,
+}
+
+/// One difference between what runs and the Compose file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// `image`, `environment`, `label`, `config`, `contents` or `replicas`.
+    pub part: &'static str,
+    /// The variable, the label, or the key of the service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub how: How,
+    /// What runs. No value that may be a secret is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What the Compose file says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+impl Change {
+    /// A part that has changed.
+    pub fn of(part: &'static str) -> Self {
+        Self {
+            part,
+            name: None,
+            how: How::Changed,
+            from: None,
+            to: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    Added,
+    Removed,
+    Changed,
+}
+
+/// A step that a rollout would take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedStep {
+    pub step: &'static str,
+    /// The names of the replicas that it acts on, or that it hides; empty for all.
+    pub replicas: Vec<String>,
+}
+
+impl PlannedStep {
+    pub fn new(step: &'static str, replicas: Vec<String>) -> Self {
+        Self { step, replicas }
+    }
 }
 
 #[cfg(test)]

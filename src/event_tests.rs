@@ -21,8 +21,19 @@ fn of_runs() -> Vec<Event> {
             image: text(),
             replaces: None,
             undo_to: None,
+            restart_of: None,
         },
         Event::Notice { text: text() },
+        Event::Plan(Plan {
+            changes: vec![Change {
+                name: Some(text()),
+                from: Some(text()),
+                to: Some(text()),
+                ..Change::of("label")
+            }],
+            steps: vec![PlannedStep::new("pull", Vec::new())],
+            ..Plan::default()
+        }),
         Event::NothingToDo {
             replicas: 1,
             image: text(),
@@ -99,6 +110,7 @@ fn kinds(event: &Event) -> usize {
     match event {
         E::Opening { .. } => {}
         E::Started { .. } | E::Notice { .. } | E::NothingToDo { .. } | E::Unfinished { .. } => {}
+        E::Plan(_) => {}
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
@@ -126,7 +138,11 @@ fn the_topic_of_events_has_each_event_with_each_field() {
         };
         let name = fields["event"].as_str().unwrap().to_owned();
         let entry = entry(&name);
-        for field in fields.keys().filter(|field| *field != "event") {
+        let nested =
+            ["changes", "steps"].map(|field| &fields.get(field).unwrap_or(&Value::Null)[0]);
+        let nested = nested.into_iter().filter_map(Value::as_object);
+        let fields = nested.chain([&fields]).flat_map(|own| own.keys());
+        for field in fields.filter(|field| *field != "event") {
             assert!(
                 entry.contains(&format!("`{field}`")),
                 "{name}: {field}: {entry}"

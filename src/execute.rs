@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 
 use self::decide::{OnFailure, OnSignal};
-pub(crate) use self::end::UNROUTED;
+pub(crate) use self::end::{UNROUTED, error as failure};
 use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events, Side},
@@ -143,11 +143,11 @@ impl Running<'_> {
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        if self.is_reported(step) && !(self.bakes_on && *step == Step::Bake) {
+        if step.is_reported(self.desired.routed) && !(self.bakes_on && *step == Step::Bake) {
             let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
                 step: step.name(),
-                replicas: names(step, observed),
+                replicas: step.replicas(observed),
                 limit_ms: limit.map(|limit| limit.as_millis() as u64),
             });
         }
@@ -200,15 +200,10 @@ impl Running<'_> {
         }
     }
 
-    /// Without a proxy a claim moves no traffic, so writing it is not reported as a step.
-    fn is_reported(&self, step: &Step) -> bool {
-        self.desired.routed || !matches!(step, Step::Route(_) | Step::Release)
-    }
-
     fn succeeded(&mut self, step: &Step, took: Duration) {
         self.failures = 0;
         self.facts.released |= *step == Step::Release;
-        if !self.is_reported(step) {
+        if !step.is_reported(self.desired.routed) {
             return;
         }
         let ms = took.as_millis() as u64;
@@ -309,24 +304,4 @@ pub(crate) async fn raised(interrupted: &mut watch::Receiver<bool>) {
     if interrupted.wait_for(|raised| *raised).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-fn names(step: &Step, observed: &Observed) -> Vec<String> {
-    let ids = match step {
-        Step::Drain { replicas }
-        | Step::Hooks { replicas }
-        | Step::Stop { replicas }
-        | Step::Start { replicas }
-        | Step::Remove { replicas } => replicas.clone(),
-        Step::Rename { names } => names.iter().map(|(id, _)| id.clone()).collect(),
-        _ => Vec::new(),
-    };
-    let name = |id| {
-        observed
-            .replicas
-            .iter()
-            .find(|replica| &replica.id == id)
-            .map(|replica| replica.name.clone())
-    };
-    ids.iter().filter_map(name).collect()
 }

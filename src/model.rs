@@ -58,7 +58,7 @@ pub mod label {
 }
 
 /// A container's full id, as the engine gives it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ContainerId(pub String);
 
@@ -106,10 +106,11 @@ impl fmt::Display for ServiceKey {
 }
 
 /// What the engine says a container is doing (`State.Status`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Run {
     /// Made, never started.
+    #[default]
     Created,
     Running,
     /// Between two starts of its restart policy.
@@ -120,10 +121,11 @@ pub enum Run {
 }
 
 /// What Docker's health check says (`State.Health.Status`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// The container has no health check.
+    #[default]
     None,
     /// No verdict yet.
     Starting,
@@ -133,7 +135,7 @@ pub enum Health {
 }
 
 /// One container of a Compose service, one-offs aside.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Replica {
     pub id: ContainerId,
     /// Its name now, without a slash.

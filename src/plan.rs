@@ -1,6 +1,7 @@
 //! The pure planner: decides the next step from the desired and the observed state. No clock, no randomness, no IO.
 
 pub mod blue_green;
+pub mod preview;
 #[cfg(test)]
 mod properties;
 mod route;
@@ -90,6 +91,29 @@ impl Step {
             Self::Rename { .. } => "rename",
             Self::Release => "release",
         }
+    }
+
+    /// Without a proxy a claim moves no traffic, so writing it is not reported as a step.
+    pub fn is_reported(&self, routed: bool) -> bool {
+        routed || !matches!(self, Self::Route(_) | Self::Release)
+    }
+
+    /// The names of the existing replicas that it acts on; empty for all.
+    pub fn replicas(&self, observed: &Observed) -> Vec<String> {
+        let ids = match self {
+            Self::Drain { replicas }
+            | Self::Hooks { replicas }
+            | Self::Stop { replicas }
+            | Self::Start { replicas }
+            | Self::Remove { replicas } => replicas.clone(),
+            Self::Rename { names } => names.iter().map(|(id, _)| id.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let name = |id| {
+            let found = observed.replicas.iter().find(|replica| &replica.id == id);
+            found.map(|replica| replica.name.clone())
+        };
+        ids.iter().filter_map(name).collect()
     }
 }
 

@@ -6,6 +6,7 @@ pub mod json;
 pub mod kept;
 mod look;
 pub mod overlay;
+pub mod plan;
 mod screen;
 pub mod table;
 

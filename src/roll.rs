@@ -3,6 +3,7 @@
 mod back;
 mod before;
 mod begun;
+mod changes;
 mod checks;
 mod contents;
 mod difference;
@@ -12,6 +13,7 @@ mod image;
 mod joined;
 mod lock;
 mod prepare;
+mod preview;
 mod record;
 mod refuse;
 mod stand;
@@ -102,7 +104,7 @@ fn with_next(error: Error, service: &str, again: String) -> Error {
             "check `docker compose ps {service}`, then run `{again}` again"
         )),
         Outcome::Interrupted => error.hint(again),
-        Outcome::Done | Outcome::Refused | Outcome::Locked => error,
+        Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Changes => error,
     }
 }
 

@@ -10,17 +10,17 @@ use tokio::sync::watch;
 use super::{
     Opened,
     history::{known, remembered},
+    recorded::{Recorded, Why, refuse_lost},
     signals::signals,
     up::after_others,
 };
 use crate::{
     ask,
     cli::UndoArgs,
-    context::{Purpose, RunContext},
+    context::RunContext,
     error::{Error, Result},
     event::{Event, Events},
     model::{Replica, RolloutId, ServiceKey, image_name, label},
-    roll::roll,
     settings::{OnUnfinished, Partial},
     state::{
         lock::{Holder, holder},
@@ -115,9 +115,7 @@ async fn go_back(
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let Opened {
-        engine,
-        compose,
-        project,
+        engine, project, ..
     } = opened;
     let key = opened.key(service);
     let here = opened.run(events);
@@ -136,36 +134,24 @@ async fn go_back(
     }
     let replicas = engine.replicas(&key).await?;
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
-    let recorded = compose.recorded(&back.config, &key.project);
-    let mut project = recorded.project_for(&[service]).await?;
-    project.directory.clone_from(&here.project.directory);
-    let run = RunContext {
-        compose: &recorded,
-        project: &project,
-        back: Some(back),
-        ..here
-    };
-    let flags = flags(undo.settings.clone(), back.replicas, on_unfinished);
-    let mut landscape = run.landscape().await?;
-    let prepared = run.prepare(service, &flags, &[], Purpose::Roll, &mut landscape);
-    roll(prepared.await?, &mut landscape, interrupted).await?;
+    let recorded = Recorded::of(opened, service, back, Why::Undo).await?;
+    let flags = recorded.flags(undo.settings.clone());
+    let flags = flags.or(before(on_unfinished));
+    let target = (opened, service, &flags);
+    recorded.roll(target, events, interrupted).await?;
     let runs = (back.image.reference.as_str(), back.hash.as_str());
     still::warn(opened, events, service, runs).await;
     Ok(())
 }
 
-/// The recorded image is neither pulled nor built, and as many replicas as recorded are wanted.
-fn flags(given: Partial, replicas: u32, on_unfinished: OnUnfinished) -> Partial {
+/// The setting for an unfinished rollout.
+fn before(on_unfinished: OnUnfinished) -> Partial {
     let goal = match on_unfinished {
         OnUnfinished::Resume => "resume",
         OnUnfinished::Abort => "abort",
         OnUnfinished::Fail => "fail",
     };
-    Partial::of("pull", "never")
-        .or(Partial::of("build", "false"))
-        .or(given)
-        .or(Partial::of("scale", &replicas.max(1).to_string()))
-        .or(Partial::of("on-unfinished", goal))
+    Partial::of("on-unfinished", goal)
 }
 
 /// Asks a run that bakes to roll back at once. Returns a replica that serves then; `None` if the run does not accept the
@@ -208,21 +194,6 @@ async fn cut_back(
         ))
         .hint(format!("rollout status {}", key.service))),
     }
-}
-
-/// Refuses a revision whose containers cannot be recreated in full.
-fn refuse_lost(back: &Revision, service: &str) -> Result<()> {
-    if back.lost.is_empty() {
-        return Ok(());
-    }
-    Err(Error::refused(format!(
-        "revision {} of {service} was not created by a rollout, and its containers have parts that cannot be recorded: {}",
-        back.number,
-        back.lost.join(", ")
-    ))
-    .hint(format!(
-        "put the earlier version into the Compose file, then run: rollout {service}"
-    )))
 }
 
 /// Whether any replica of this rollout is left.

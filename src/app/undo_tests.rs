@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    app::recorded::flags,
     model::{Health, Run},
     plan::simulator::replica,
     settings::{PullPolicy, Settings},
@@ -75,7 +76,7 @@ fn a_rollout_that_died_in_its_bake_is_taken_back() {
 #[test]
 fn an_undo_takes_the_recorded_image_and_as_many_replicas_unless_a_flag_says_more() {
     let settings = |given| {
-        let flags = flags(given, 3, OnUnfinished::Abort);
+        let flags = flags(given, 3).or(before(OnUnfinished::Abort));
         let none = Partial::default;
         Settings::resolve([flags, none(), none(), none()])
     };

@@ -74,7 +74,7 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
     Ok(())
 }
 
-fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {
+pub(super) fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {
     for (index, name) in names.iter().enumerate() {
         project.service(name).map_err(|error| match index {
             0 => suggest(error, name, &names[1..]),
@@ -114,7 +114,7 @@ async fn fetch_ahead(
 }
 
 /// After the rollout of other services, a refusal is a failure: something was touched.
-pub fn after_others(error: Error, service: &str) -> Error {
+pub(super) fn after_others(error: Error, service: &str) -> Error {
     match error.outcome {
         Outcome::Refused => Error {
             outcome: Outcome::Failed,

@@ -14,6 +14,7 @@ Exit codes:
   2    refused before anything was touched
   3    failed, and needs a person: the message says what and how
   4    locked by another rollout of the service
+  10   there are changes: rollout plan, and --dry-run
   130  interrupted; the last line says which version serves";
 
 pub const UP: &str = "\
@@ -24,6 +25,26 @@ Examples:
   rollout up web                 the same as: rollout web
   rollout up status              roll a service that has the name of a command
   rollout up --build web worker  build the images, then roll two services in this order";
+
+pub const PLAN: &str = "\
+Exit code 0 if there is nothing to do, 10 if there are changes, 2 if a rollout would be refused. Values of environment
+variables are not printed, nor those of labels that may be secrets: rollout history SERVICE --diff A..B has all values.
+An image that is pulled or built first is not known before: the plan then has every step, and the rollout ends early if
+the image turns out to be the same.
+
+Examples:
+  rollout plan                     every service of the Compose file
+  rollout plan web api             two services, as rollout web api would roll them
+  rollout web --scale 3 --dry-run  one service, with settings";
+
+pub const RESTART: &str = "\
+The containers are replaced with the care of any rollout. The Compose file is not rolled: changes in it wait for the next
+`rollout SERVICE`. The history gets a revision of the same content.
+
+Examples:
+  rollout restart web            new containers of what runs
+  rollout restart web api        two services in this order
+  rollout restart --bake 1m web  keep the replaced replicas for a minute";
 
 pub const RESUME: &str = "\
 Examples:

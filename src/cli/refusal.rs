@@ -45,6 +45,8 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
 fn unknown_option(name: &str, command: &clap::Command) -> String {
     let known: Vec<String> = options(command).collect();
     match did_you_mean(name, known.iter().map(String::as_str)) {
+        // It is an option of another command.
+        Some(near) if near == name => format!("this command has no option {name}"),
         Some(near) => format!("unknown option {name}; did you mean {near}?"),
         None => format!("unknown option {name}"),
     }

@@ -4,15 +4,14 @@ use super::command;
 use crate::error::did_you_mean;
 
 /// What to type for a word of other tools; `{}` is where the services stand.
-const OTHER: [(&[&str], &str); 15] = [
+const OTHER: [(&[&str], &str); 17] = [
     (
         &["deploy", "roll", "run", "start", "update", "upgrade"],
         "rollout {}",
     ),
-    (
-        &["redeploy", "recreate", "reload", "restart"],
-        "rollout --force {}",
-    ),
+    (&["redeploy", "recreate"], "rollout --force {}"),
+    (&["reload", "bounce"], "rollout restart {}"),
+    (&["diff", "preview", "dry-run"], "rollout plan {}"),
     (
         &["rollback", "revert", "downgrade", "back"],
         "rollout undo {}",
@@ -70,7 +69,8 @@ mod tests {
             ("rollback", &["web"], "rollout undo web"),
             ("ps", &[], "rollout status SERVICE"),
             ("logs", &["web"], "docker compose logs web"),
-            ("restart", &["web"], "rollout --force web"),
+            ("reload", &["web"], "rollout restart web"),
+            ("diff", &["web"], "rollout plan web"),
             ("statsu", &["web"], "rollout status web"),
             ("hisotry", &[], "rollout history SERVICE"),
         ] {

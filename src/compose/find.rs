@@ -85,13 +85,13 @@ impl Compose {
         })
     }
 
-    /// A Compose that runs no command.
+    /// A Compose that is a script of the shell.
     #[cfg(test)]
-    pub async fn idle(endpoint: Endpoint) -> Self {
+    pub async fn scripted(endpoint: Endpoint, script: &str) -> Self {
         let forward = Forward::start(endpoint.clone()).await.unwrap();
         Self {
             program: Program {
-                words: Vec::new(),
+                words: ["sh", "-c", script].map(str::to_owned).into(),
                 surroundings: Surroundings::default(),
                 docker_host: String::new(),
             },

@@ -31,7 +31,7 @@ pub struct Reproduced {
 const SETTINGS: [&str; 3] = ["x-rollout", "pre_stop", "post_start"];
 
 /// Labels of Compose and of rollouts, which differ in each container.
-const OURS: [&str; 3] = ["com.docker.compose.", "io.rollout.", "desktop.docker.io/"];
+pub const OURS: [&str; 3] = ["com.docker.compose.", "io.rollout.", "desktop.docker.io/"];
 
 /// A Compose project whose one service is the container.
 pub fn reproduce(original: &Original<'_>) -> Reproduced {

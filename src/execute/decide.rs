@@ -108,7 +108,9 @@ mod tests {
     const NEW: Option<Phase> = Some(Phase::Committed);
 
     fn desired(goal: Goal, order: Order) -> Desired {
-        let desired = Simulator::new(vec![old("one")], 1, true, WELL).desired;
+        let desired = Simulator::new(vec![old("one")], 1, true, WELL)
+            .preview
+            .desired;
         let policy = Policy {
             order,
             ..Policy::default()

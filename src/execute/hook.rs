@@ -26,6 +26,16 @@ use crate::{
 /// The number of lines that a failure shows.
 const LAST_LINES: usize = 15;
 
+/// The phases whose hooks a rollout runs.
+pub fn hook_phases(context: &ServiceContext<'_>, is_undo: bool) -> BTreeSet<HookPhase> {
+    let mut phases: BTreeSet<HookPhase> = context.hooks.keys().copied().collect();
+    // The schema of the newer version stays: an earlier version has no migration back to its own.
+    if is_undo {
+        phases.remove(&HookPhase::PreDeploy);
+    }
+    phases
+}
+
 /// The rollout that hooks are about.
 #[derive(Clone, Debug)]
 pub struct About {
@@ -47,17 +57,8 @@ impl About {
         records: &Records,
     ) -> Self {
         let rollout = RolloutId(revision.rollout.clone());
-        let has_ended = |phase: &&HookPhase| records.ended(&rollout, **phase).is_some();
-        let phases = context
-            .hooks
-            .keys()
-            .filter(|phase| !has_ended(phase))
-            .copied();
-        let mut phases: BTreeSet<HookPhase> = phases.collect();
-        // The schema of the newer version stays: an earlier version has no migration back to its own.
-        if revision.undo_to.is_some() {
-            phases.remove(&HookPhase::PreDeploy);
-        }
+        let mut phases = hook_phases(context, revision.undo_to.is_some());
+        phases.retain(|phase| records.ended(&rollout, *phase).is_none());
         let old = olds.first().map(|old| old.reference.clone());
         let environment = BTreeMap::from([
             ("ROLLOUT_PROJECT", context.key.project.clone()),

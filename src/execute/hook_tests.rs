@@ -58,7 +58,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
     let recorder = Recorder::default();
     let events = Events::new(vec![Box::new(recorder.clone())]);
     let engine = Engine::connect(fake.endpoint(), &events).await.unwrap();
-    let compose = Compose::idle(fake.endpoint()).await;
+    let compose = Compose::scripted(fake.endpoint(), "").await;
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("here"), "").unwrap();
     let mut project = compose::resolved("name: shop\nservices: {web: {image: a}}\n").unwrap();
@@ -77,6 +77,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
             project: &project,
             events: &events,
             back: None,
+            restarts: false,
         },
         context: &context,
         lock: &lock,

@@ -293,6 +293,20 @@ proptest! {
     }
 
     #[test]
+    fn a_preview_of_any_state_comes_to_an_end(world in world()) {
+        let mut preview = world.preview;
+        let ends = (0..64).any(|_| match preview.next() {
+            Next::Step(step) => {
+                preview.apply(&step);
+                false
+            }
+            Next::Undo(_) | Next::Finish(_) => false,
+            Next::Done | Next::Fail(_) => true,
+        });
+        prop_assert!(ends, "{preview:#?}");
+    }
+
+    #[test]
     fn whatever_happens_in_between_the_plan_ends_and_keeps_the_invariants(
         count in 0..4_usize,
         replicas in 1..4_u32,

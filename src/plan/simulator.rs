@@ -1,11 +1,14 @@
-//! A small world for the planner's tests: steps change what is observed, and every step is held to the invariants.
+//! A small world for the planner's tests: a preview whose steps may fail, each of them held to the invariants.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut},
+};
 
-use super::{Next, Step, StopFirst, claim, plan, route_plan, unfinished};
+use super::{Next, Step, StopFirst, preview::Preview, route_plan, unfinished};
 use crate::model::{
-    Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Health, HookEnd, HookPhase, Observed,
-    Order, Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
+    Baked, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Observed, Order,
+    Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -50,13 +53,25 @@ pub const WELL: Fate = Fate {
 
 #[derive(Clone, Debug)]
 pub struct Simulator {
-    pub desired: Desired,
-    pub observed: Observed,
-    pub facts: Facts,
+    pub preview: Preview,
     pub fate: Fate,
     pub steps: Vec<Step>,
     /// Where it stops first, what is noted of the old replicas: which ran, and since when.
     pub ran: BTreeMap<ContainerId, String>,
+}
+
+impl Deref for Simulator {
+    type Target = Preview;
+
+    fn deref(&self) -> &Preview {
+        &self.preview
+    }
+}
+
+impl DerefMut for Simulator {
+    fn deref_mut(&mut self) -> &mut Preview {
+        &mut self.preview
+    }
 }
 
 pub fn rollout(name: &str) -> RolloutId {
@@ -70,27 +85,9 @@ pub fn replica(id: &str, of: Option<&RolloutId>, run: Run, health: Health) -> Re
         name: id.to_owned(),
         final_name: of.map(|_| format!("web-{id}")),
         rollout: of.cloned(),
-        wanted: None,
-        revision: None,
         run,
         health,
-        restarts: 0,
-        started_at: String::new(),
-        image: String::new(),
-        reference: String::new(),
-        hash: String::new(),
-        digest: None,
-        labels: BTreeMap::new(),
-        networks: Vec::new(),
-        addresses: Vec::new(),
-        endpoints: BTreeMap::new(),
-        names: BTreeMap::new(),
-        ports: Vec::new(),
-        lowest_port: None,
-        published: BTreeSet::new(),
-        borrows_network: false,
-        check: None,
-        complaint: None,
+        ..Replica::default()
     }
 }
 
@@ -140,10 +137,14 @@ impl Simulator {
             replicas: olds,
             claim: None,
         };
+        let names = (1..=9).map(|number| format!("web-new-{number}"));
         Self {
-            desired,
-            observed,
-            facts: Facts::default(),
+            preview: Preview {
+                desired,
+                observed,
+                facts: Facts::default(),
+                names: names.collect(),
+            },
             fate,
             steps: Vec::new(),
             ran: BTreeMap::new(),
@@ -194,19 +195,6 @@ impl Simulator {
             "no end after {BOUND} steps: {:#?}\n{:#?}",
             self.steps, self.observed
         );
-    }
-
-    /// One question to the planner; turning back is done here, as the executor does it.
-    pub fn next(&mut self) -> Next {
-        let next = plan(&self.desired, &self.observed, &self.facts);
-        if let Next::Undo(reason) = &next {
-            self.desired.goal = Goal::Undo(reason.clone());
-            self.facts.drained.clear();
-        }
-        if let Next::Finish(_) = &next {
-            self.desired.goal = Goal::Finish;
-        }
-        next
     }
 
     /// Takes every step before the first of this kind, which it returns.
@@ -481,158 +469,75 @@ impl Simulator {
     /// What a step does to the world.
     pub fn apply(&mut self, step: &Step) {
         match step {
-            Step::Route(phase) => self.claim(*phase),
-            Step::Create { replicas } => self.create(*replicas),
-            Step::AwaitReady => self.await_ready(),
-            Step::Bake => {
-                let failed = || Baked::Failed("web-new-1 restarted".to_owned());
-                self.facts.baked = Some(if self.fate.bakes_well {
-                    Baked::Passed
-                } else {
-                    failed()
-                });
+            Step::AwaitReady if self.fate.ready != Ready::Soon => self.fail_to_be_ready(),
+            Step::Bake if !self.fate.bakes_well => {
+                self.facts.baked = Some(Baked::Failed("web-new-1 restarted".to_owned()));
             }
-            Step::Confirm(phase) => self.confirm(*phase),
-            Step::Hook(phase) => {
-                let failed = self.fate.fails_hook == Some(*phase);
-                let end = match failed {
-                    true => HookEnd::Failed("the hook ended with exit code 3".to_owned()),
-                    false => HookEnd::Passed,
-                };
+            Step::Hook(phase) if self.fate.fails_hook == Some(*phase) => {
+                let end = HookEnd::Failed("the hook ended with exit code 3".to_owned());
                 self.facts.hooks.insert(*phase, end);
             }
-            Step::Drain { replicas } => {
-                let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));
-                self.facts.drained.extend(drained);
+            Step::Confirm(phase) if !self.confirms(*phase) => {
+                self.facts.confirm_expired = Some(*phase);
+                self.facts.harms = !phase.keeps_old() && self.fate.harms;
             }
-            Step::Hooks { replicas } => self.facts.hooked.extend(replicas.iter().cloned()),
-            Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
-            Step::Start { replicas } => self.start(replicas),
-            Step::Remove { replicas } => {
-                self.observed
-                    .replicas
-                    .retain(|own| !replicas.contains(&own.id));
-            }
-            Step::Rename { names } => {
-                for (id, name) in names {
-                    self.change(std::slice::from_ref(id), |replica| {
-                        name.clone_into(&mut replica.name)
-                    });
-                }
-            }
-            // Without a socket proxy that says so, the pin stays until Docker itself calls them healthy.
-            Step::Release if self.desired.confirm_hold => {
-                let starting = |own: &&mut Replica| own.health == Health::Starting;
-                let all = self.observed.replicas.iter_mut();
-                all.filter(starting)
-                    .for_each(|own| own.health = Health::Healthy);
-                self.observed.claim = None;
-                self.facts.released = true;
-            }
-            Step::Release => {
-                let starting = self
-                    .new_replicas()
-                    .iter()
-                    .any(|new| new.health == Health::Starting);
-                // What the socket proxy says of a health that Docker does not know yet outlives the rollout.
-                match starting {
-                    true => self.claim(Phase::Settled),
-                    false => self.observed.claim = None,
-                }
-                self.facts.released = true;
-            }
+            Step::Start { replicas } => self.start(replicas, step),
+            Step::Release => self.release(step),
+            _ => self.preview.apply(step),
         }
     }
 
-    fn start(&mut self, replicas: &[ContainerId]) {
-        let run = match self.fate.restarts {
-            true => Run::Running,
-            false => Run::Exited,
-        };
+    fn start(&mut self, replicas: &[ContainerId], step: &Step) {
+        self.preview.apply(step);
+        let restarts = self.fate.restarts;
         self.change(replicas, |replica| {
-            replica.run = run;
-            replica.health = Health::Healthy;
+            if !restarts {
+                replica.run = Run::Exited;
+            }
             replica.started_at = "again".to_owned();
         });
-        self.facts.started.extend(replicas.iter().cloned());
-        (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
     }
 
-    fn change(&mut self, ids: &[ContainerId], change: impl Fn(&mut Replica)) {
-        let all = self.observed.replicas.iter_mut();
-        all.filter(|replica| ids.contains(&replica.id))
-            .for_each(change);
-    }
-
-    fn claim(&mut self, phase: Phase) {
-        if phase != Phase::Settled {
-            (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
+    fn release(&mut self, step: &Step) {
+        // Without a socket proxy that says so, the pin stays until Docker itself calls them healthy.
+        if self.desired.confirm_hold {
+            let starting = |own: &&mut Replica| own.health == Health::Starting;
+            let all = self.observed.replicas.iter_mut();
+            all.filter(starting)
+                .for_each(|own| own.health = Health::Healthy);
         }
-        let mut now = claim(phase, &self.desired, &self.observed);
-        // What the record without a proxy has noted once stays in it.
-        let before = self.observed.claim.take();
-        let noted =
-            before.filter(|own| !self.desired.routed && own.rollout == self.desired.rollout);
-        now.plan.shares.extend(noted.into_iter().flat_map(|own| {
-            let olds = own.plan.shares.into_iter();
-            olds.filter(|(target, _)| matches!(target, Target::Replica(_)))
-        }));
-        self.observed.claim = Some(now);
-    }
-
-    fn create(&mut self, replicas: u32) {
-        self.facts.created = true;
-        for number in 1..=replicas {
-            let id = format!("new-{number}");
-            let mut made = replica(
-                &id,
-                Some(&self.desired.rollout),
-                Run::Running,
-                Health::Starting,
-            );
-            made.wanted = Some(replicas);
-            self.observed.replicas.push(made);
-        }
-    }
-
-    fn await_ready(&mut self) {
-        let pending: Vec<ContainerId> = self
-            .new_replicas()
-            .iter()
-            .map(|new| new.id.clone())
-            .collect();
-        for id in pending
-            .into_iter()
-            .filter(|id| !self.facts.verdicts.contains_key(id))
-            .collect::<Vec<_>>()
-        {
-            let runs = self
-                .new_replicas()
-                .iter()
-                .any(|new| new.id == id && new.serves());
-            match self.fate.ready {
-                Ready::Never if runs => self.facts.ready_expired = true,
-                Ready::Soon if runs => {
-                    self.change(std::slice::from_ref(&id), |new| {
-                        new.health = Health::Healthy
-                    });
-                    self.facts.verdicts.insert(id, Verdict::Ready);
-                }
-                _ => {
-                    self.change(std::slice::from_ref(&id), |new| new.run = Run::Exited);
-                    self.facts
-                        .verdicts
-                        .insert(id, Verdict::Failed("exited".to_owned()));
-                }
+        let mut new = self.new_replicas().into_iter();
+        let starting = new.any(|new| new.health == Health::Starting);
+        // What the socket proxy says of a health that Docker does not know yet outlives the rollout.
+        match starting {
+            true => {
+                self.claim(Phase::Settled);
+                self.facts.released = true;
             }
+            false => self.preview.apply(step),
+        }
+    }
+
+    fn fail_to_be_ready(&mut self) {
+        let new: Vec<Replica> = self.new_replicas().into_iter().cloned().collect();
+        for own in new {
+            if self.facts.verdicts.contains_key(&own.id) {
+                continue;
+            }
+            if self.fate.ready == Ready::Never && own.serves() {
+                self.facts.ready_expired = true;
+                continue;
+            }
+            self.change(std::slice::from_ref(&own.id), |new| new.run = Run::Exited);
+            let failed = Verdict::Failed("exited".to_owned());
+            self.facts.verdicts.insert(own.id, failed);
         }
     }
 
     /// Yes only where it is true.
-    fn confirm(&mut self, phase: Phase) {
+    fn confirms(&self, phase: Phase) -> bool {
         let live = live(&self.observed);
         let plan = route_plan(phase, &self.desired, &self.observed);
-        let goes_back = phase.keeps_old();
         let agrees = |own: &Replica| match plan.share(own) {
             Some(Share::Hidden) => !live.contains(&own.id),
             Some(_) => live.contains(&own.id),
@@ -640,15 +545,10 @@ impl Simulator {
                 !own.serves() || self.desired.unrouted.contains(&own.id) || live.contains(&own.id)
             }
         };
-        let willing = match goes_back {
+        let willing = match phase.keeps_old() {
             true => self.fate.confirms_back,
             false => self.fate.confirms,
         };
-        if willing && self.observed.replicas.iter().all(agrees) {
-            self.facts.confirmed = Some(phase);
-        } else {
-            self.facts.confirm_expired = Some(phase);
-            self.facts.harms = !goes_back && self.fate.harms;
-        }
+        willing && self.observed.replicas.iter().all(agrees)
     }
 }

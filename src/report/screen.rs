@@ -147,7 +147,10 @@ impl Screen {
                 self.draining.insert(replica.clone(), counts);
             }
             Event::Drained { replica, .. } => drop(self.draining.remove(replica)),
-            Event::NothingToDo { .. } | Event::Finished { .. } | Event::Failed { .. } => {
+            Event::Plan(_)
+            | Event::NothingToDo { .. }
+            | Event::Finished { .. }
+            | Event::Failed { .. } => {
                 self.end();
             }
             Event::Notice { .. }
@@ -174,27 +177,18 @@ impl Screen {
                 image,
                 replaces,
                 undo_to,
+                restart_of,
             } => {
-                let undo = undo_to.map_or_else(String::new, |to| format!(" (undo to {to})"));
+                let copies = copies(*undo_to, *restart_of);
                 let (image, replicas) = (change(image, replaces.as_deref()), count(*replicas));
-                format!("{service}: {image}, revision {revision}{undo}, {replicas}, {proxy}")
+                format!("{service}: {image}, revision {revision}{copies}, {replicas}, {proxy}")
             }
             Event::Notice { text } => format!("  {} {text}", self.warning()),
             Event::NothingToDo { replicas, image } => format!(
                 "{service}: nothing to do, {} up to date ({image})",
                 count(*replicas)
             ),
-            Event::Unfinished { forward } => {
-                let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
-                let what = match forward {
-                    true => "finishing it",
-                    false => "rolling it back",
-                };
-                format!(
-                    "  {} rollout {rollout} was interrupted: {what}",
-                    self.warning()
-                )
-            }
+            Event::Unfinished { forward } => self.unfinished(scope, *forward),
             Event::Finished {
                 image,
                 replaces,
@@ -258,6 +252,16 @@ impl Screen {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn unfinished(&self, scope: &Scope, forward: bool) -> String {
+        let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
+        let what = match forward {
+            true => "finishing it",
+            false => "rolling it back",
+        };
+        let warning = self.warning();
+        format!("  {warning} rollout {rollout} was interrupted: {what}")
     }
 
     /// Ends with what the container said last and with what to type next.
@@ -332,11 +336,18 @@ fn live(confirmed: Option<(u64, u64)>, gap: Option<u64>) -> String {
 }
 
 /// The image that comes, and the one that goes where that is another.
-fn change(image: &str, replaces: Option<&str>) -> String {
+pub(super) fn change(image: &str, replaces: Option<&str>) -> String {
     match replaces.filter(|before| *before != image) {
         Some(before) => format!("{before} → {image}"),
         None => image.to_owned(),
     }
+}
+
+/// The revision whose content a rollout brings again.
+fn copies(undo_to: Option<u64>, restart_of: Option<u64>) -> String {
+    let undo = undo_to.map(|to| format!(" (undo to {to})"));
+    let restart = restart_of.map(|of| format!(" (restart of {of})"));
+    undo.or(restart).unwrap_or_default()
 }
 
 fn relabelled(
@@ -375,7 +386,7 @@ fn traffic(unanswered: u32, streaming: u32) -> String {
     }
 }
 
-fn count(replicas: u32) -> String {
+pub(super) fn count(replicas: u32) -> String {
     plural(replicas, "replica")
 }
 
@@ -391,7 +402,7 @@ fn span(ms: u64) -> String {
 }
 
 /// A step by the name that deployment tools give it.
-fn done_step(step: &'static str) -> &'static str {
+pub(super) fn done_step(step: &'static str) -> &'static str {
     match step {
         "hold" => "prepare",
         "ready" => "wait until ready",

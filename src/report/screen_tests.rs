@@ -53,6 +53,7 @@ impl Run {
             image: "app:v2".to_owned(),
             replaces: Some("app:v1".to_owned()),
             undo_to: None,
+            restart_of: None,
         })
     }
 
@@ -306,6 +307,7 @@ fn long_names_fit_80_columns_as_far_as_they_have_spaces() {
         image: image("2026-11-29"),
         replaces: Some(image("2026-11-28")),
         undo_to: Some(7),
+        restart_of: None,
     });
     let replica = "a-project-with-a-long-name-very-long-service-name-4".to_owned();
     let by = "health check passed".to_owned();

@@ -97,10 +97,14 @@ impl RunContext<'_> {
         // A digest reference cannot be given as a tag.
         self.engine.tag(&image.id, &image.reference).await?;
         if intent.displaced.is_some() {
+            let until = match self.restarts {
+                true => "until the restart is done",
+                false => "again, no longer a newer one",
+            };
             self.events.notice(format!(
-                "{} names the image of revision {} again, no longer a newer one",
+                "{} names the image of revision {} {until}",
                 image.reference,
-                intent.revision.undo_to.unwrap_or_default()
+                intent.revision.copies().unwrap_or_default()
             ));
         }
         Ok(())

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     joined::When,
     lock::Locked,
+    prepare::Prepared,
     record,
     unfinished::{Settled, desired},
     version::Fetched,
@@ -14,8 +15,11 @@ use super::{
 use crate::{
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events},
-    execute::{self, Summary, hook::About},
-    model::{Facts, Goal, HookPhase, RolloutId, ServiceKey},
+    execute::{
+        self, Summary,
+        hook::{About, hook_phases},
+    },
+    model::{Desired, Facts, Goal, HookPhase, Replica, RolloutId, ServiceKey},
     state::journal::Intent,
 };
 
@@ -37,7 +41,7 @@ impl<'a> Settled<'a> {
         let (run, context) = (prepared.run, &prepared.context);
         prepared.report_differences(&self.replicas);
         prepared.report_joined(When::Before);
-        let bake = locked.bake(&fetched.image);
+        let bake = prepared.bake(&fetched.image, locked.held.helper_image.is_some());
         prepared.warn().await;
         let rollout = rollout_id(&context.key, context.epoch);
         let number = self.memory.revisions.next(&self.replicas);
@@ -49,7 +53,8 @@ impl<'a> Settled<'a> {
             proxy: prepared.proxy.describe(),
             image,
             replaces,
-            undo_to: run.back.map(|back| back.number),
+            undo_to: run.undo_to(),
+            restart_of: run.restart_of(),
         });
         let at = locked.held.lock.epoch;
         let mut intent = Intent {
@@ -97,14 +102,8 @@ impl Begun<'_> {
         } = &mut self.settled;
         let prepared = &locked.prepared;
         let (run, context) = (prepared.run, &prepared.context);
-        let (rollout, replicas) = (self.rollout.clone(), context.replicas);
-        let mut desired = desired(Goal::Roll, rollout, replicas, &*prepared.proxy, old);
-        desired.policy.order = context.settings.order();
-        desired.restartable = self.intent.ran.keys().cloned().collect();
+        let mut desired = prepared.to_roll(self.rollout.clone(), old, self.bake);
         desired.unrouted.clone_from(&self.intent.unrouted);
-        desired.hooks = context.has_hooks(old);
-        desired.hook_phases.clone_from(&self.about.phases);
-        desired.policy.bake = !self.bake.is_zero();
         let key = context.key.clone();
         let interrupted = locked.held.interrupted.clone();
         let mut live = locked.live(&self.events, old).await;
@@ -140,7 +139,11 @@ impl Begun<'_> {
             }
         };
         let prepared = &locked.prepared;
-        let mut made = self.intent.revision;
+        let mut intent = self.intent;
+        if prepared.run.restarts {
+            prepared.run.put_back(&mut intent).await;
+        }
+        let mut made = intent.revision;
         let revision = made.number;
         made.at = prepared.run.engine.clock_ms().await;
         locked.record(&mut memory, made).await;
@@ -171,6 +174,20 @@ impl Begun<'_> {
     }
 }
 
+impl Prepared<'_> {
+    /// The desired state of a rollout over these old replicas.
+    pub(super) fn to_roll(&self, rollout: RolloutId, olds: &[Replica], bake: Duration) -> Desired {
+        let context = &self.context;
+        let mut desired = desired(Goal::Roll, rollout, context.replicas, &*self.proxy, olds);
+        desired.policy.order = context.settings.order();
+        desired.restartable = record::ran(&context.settings, olds).into_keys().collect();
+        desired.hooks = context.has_hooks(olds);
+        desired.hook_phases = hook_phases(context, self.run.undo_to().is_some());
+        desired.policy.bake = !bake.is_zero();
+        desired
+    }
+}
+
 impl Locked<'_> {
     pub async fn note_failure(&self, mut intent: Intent, error: &Error) {
         intent.failed = Some(one_line(&error.message));
@@ -186,7 +203,7 @@ impl Locked<'_> {
 }
 
 /// The id contains the service, since overlay rules match on it and two services may start at the same moment.
-fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
+pub(super) fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
     let digest = Sha256::digest(key.to_string());
     RolloutId(format!(
         "r{epoch:x}-{:02x}{:02x}{:02x}",

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::lock::Locked;
+use super::prepare::Prepared;
 use crate::{
     compose::exposed::{exposed, tcp},
     docker::engine::Image,
@@ -13,49 +13,47 @@ use crate::{
 /// The extra time for the proxy to report a result.
 const MARGIN: Duration = Duration::from_secs(2);
 
-impl Locked<'_> {
+impl Prepared<'_> {
     /// The duration of the bake. Emits a notice if it is longer than requested.
-    pub(super) fn bake(&self, image: &Image) -> Duration {
-        let context = &self.prepared.context;
+    pub(super) fn bake(&self, image: &Image, has_helper: bool) -> Duration {
+        let context = &self.context;
         let asked = context.settings.bake;
         let why = match context.settings.order() {
             Order::StopFirst => Some("the old replicas are stopped before the new ones start"),
             Order::StartFirst => {
-                (!self.prepared.proxy.routes()).then_some("no proxy could give the traffic back")
+                (!self.proxy.routes()).then_some("no proxy could give the traffic back")
             }
         };
         if let Some(why) = why {
             if !asked.is_zero() {
-                self.prepared
-                    .run
-                    .events
-                    .notice(format!("--bake has no effect: {why}"));
+                let notice = format!("--bake has no effect: {why}");
+                self.run.events.notice(notice);
             }
             return Duration::ZERO;
         }
         let tcp = tcp(&exposed(context.service, &image.ports));
         let labels = context.labels(Some(image));
-        asked.max(self.unasked(context.replicas, &labels, &tcp))
+        asked.max(self.unasked(context.replicas, (&labels, &tcp), has_helper))
     }
 
     /// The bake that the checks need which only the proxy can run, with a notice for each. `tcp` are the TCP ports.
     pub(super) fn unasked(
         &self,
         replicas: u32,
-        labels: &BTreeMap<String, String>,
-        tcp: &[u16],
+        (labels, tcp): (&BTreeMap<String, String>, &[u16]),
+        has_helper: bool,
     ) -> Duration {
         let mut longest = Duration::ZERO;
-        let proxy = &self.prepared.proxy;
+        let proxy = &self.proxy;
         for check in proxy.labels().checks(labels, tcp) {
-            let why = match (&check.ask, &self.held.helper_image) {
+            let why = match (&check.ask, has_helper) {
                 (Err(why), _) => why.as_str(),
-                (Ok(_), None) => "no helper can run beside the replicas",
-                (Ok(_), Some(_)) => continue,
+                (Ok(_), false) => "no helper can run beside the replicas",
+                (Ok(_), true) => continue,
             };
             let needed = check.verdict_after(replicas) + MARGIN;
             longest = longest.max(needed);
-            self.prepared.run.events.notice(format!(
+            self.run.events.notice(format!(
                 "{} cannot be asked before the cutover ({why}): the old replicas keep running for {} after it, and \
                  serve again if {} reports a new one DOWN",
                 check.label,

@@ -1,32 +1,42 @@
 //! Compares what runs with the desired version.
 
-use super::{prepare::Prepared, unfinished::Settled, version::Fetched};
-use crate::{error::Result, model::Replica};
+use super::{prepare::Prepared, record::Version};
+use crate::{
+    error::Result,
+    model::{Replica, RoutePlan},
+};
 
-impl Settled<'_> {
-    pub async fn already_runs(&mut self, fetched: &Fetched) -> Result<bool> {
-        let (version, prepared) = (&fetched.version, &self.locked.prepared);
-        let (run, context) = (&prepared.run, &prepared.context);
+impl Prepared<'_> {
+    pub(super) async fn already_runs(
+        &mut self,
+        version: &Version,
+        replicas: &[Replica],
+    ) -> Result<bool> {
+        let runs = self.runs(version, replicas).await?;
+        Ok(runs && (!self.proxy.routes() || self.are_live(replicas).await))
+    }
+
+    /// Whether these replicas run this version, whatever their routes.
+    pub(super) async fn runs(&self, version: &Version, replicas: &[Replica]) -> Result<bool> {
+        let context = &self.context;
         let same =
             |old: &Replica| old.image == version.image && old.hash == version.hash && old.serves();
         let wanted = context.replicas as usize;
-        if context.settings.force
-            || self.replicas.len() != wanted
-            || !self.replicas.iter().all(same)
-        {
+        if context.settings.force || replicas.len() != wanted || !replicas.iter().all(same) {
             return Ok(false);
         }
-        if run
-            .have_other_contents(context.service, &self.replicas)
-            .await?
-        {
-            return Ok(false);
-        }
-        Ok(!prepared.proxy.routes() || self.locked.are_live(&self.replicas).await)
+        let others = self.run.have_other_contents(context.service, replicas);
+        Ok(!others.await?)
     }
-}
 
-impl Prepared<'_> {
+    /// Whether the proxy agrees that these replicas alone are live.
+    async fn are_live(&mut self, replicas: &[Replica]) -> bool {
+        let refs: Vec<&Replica> = replicas.iter().collect();
+        let observation = self.proxy.observed(replicas).await;
+        let as_it_is = RoutePlan::default();
+        observation.is_some_and(|observation| observation.agrees(&as_it_is, &refs))
+    }
+
     pub(super) fn report_differences(&self, olds: &[Replica]) {
         let (wanted, events) = (self.context.replicas, self.run.events);
         let running = olds.iter().filter(|old| old.serves()).count() as u32;

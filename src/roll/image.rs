@@ -97,6 +97,21 @@ impl RunContext<'_> {
         }
     }
 
+    /// Whether the image that the engine has may be replaced by a pull or a build.
+    pub(super) fn may_fetch(&self, context: &ServiceContext<'_>) -> bool {
+        let service = context.service;
+        let has_name = !service.raw(self.project)["image"].is_null();
+        builds(context)
+            || has_name
+                && match self.pull(context) {
+                    Pull::Never => false,
+                    Pull::Policy => {
+                        !matches!(service.pull_policy.as_deref(), Some("never" | "build"))
+                    }
+                    Pull::Always | Pull::Missing => true,
+                }
+    }
+
     pub(super) async fn fetch_image(
         &self,
         context: &ServiceContext<'_>,
@@ -106,8 +121,7 @@ impl RunContext<'_> {
             return self.fetch_recorded(back).await;
         }
         let name = &context.service.name;
-        let build = builds(context);
-        let step = if build { "build" } else { "pull" };
+        let (build, step) = (builds(context), step_of_fetch(context));
         let policy = self.pull(context);
         let started = Instant::now();
         self.events.emit(Event::StepStarted {
@@ -141,4 +155,12 @@ impl RunContext<'_> {
 
 fn builds(context: &ServiceContext<'_>) -> bool {
     context.service.has_build && context.settings.build
+}
+
+/// The name of the step that fetches the image.
+pub(super) fn step_of_fetch(context: &ServiceContext<'_>) -> &'static str {
+    match builds(context) {
+        true => "build",
+        false => "pull",
+    }
 }

@@ -10,7 +10,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     execute::{self, live::Live},
-    model::{Observed, Replica, RoutePlan},
+    model::{Observed, Replica},
     proxy::landscape::Landscape,
     state::{self, Lock},
 };
@@ -92,14 +92,6 @@ impl Locked<'_> {
         let replicas = run.engine.replicas(&context.key).await?;
         let claim = proxy.claim(&replicas).await?;
         Ok(Observed { replicas, claim })
-    }
-
-    /// Whether the proxy agrees that these replicas alone are live.
-    pub(super) async fn are_live(&mut self, olds: &[Replica]) -> bool {
-        let refs: Vec<&Replica> = olds.iter().collect();
-        let observation = self.prepared.proxy.observed(olds).await;
-        let as_it_is = RoutePlan::default();
-        observation.is_some_and(|observation| observation.agrees(&as_it_is, &refs))
     }
 
     /// The world for the executor with the fields that every rollout sets; `olds` are the replicas that are drained.

@@ -107,8 +107,8 @@ const READING: Duration = Duration::from_secs(3);
 const FOUND: &str = "docker compose";
 
 impl RunContext<'_> {
-    /// Gives a tag back to the image that had it before a failed undo. Done once, since later tags come from other
-    /// commands.
+    /// Gives a tag back to the image that had it before a failed undo, or before a restart. Done once, since later tags
+    /// come from other commands.
     pub(super) async fn put_back(&self, intent: &mut Intent) {
         let Some(displaced) = &intent.displaced else {
             return;
@@ -123,7 +123,7 @@ impl RunContext<'_> {
             self.events.notice(format!(
                 "{} still names the image of revision {}: {}",
                 image.reference,
-                intent.revision.undo_to.unwrap_or_default(),
+                intent.revision.copies().unwrap_or_default(),
                 error.message
             ));
             return;
@@ -145,6 +145,8 @@ impl RunContext<'_> {
         ]);
         if let Some(to) = revision.undo_to {
             labels.insert(label::UNDO.to_owned(), to.to_string());
+        }
+        if revision.copies().is_some() {
             if revision.of_containers {
                 labels.insert(label::COMPOSE_HASH.to_owned(), revision.hash.clone());
             }
@@ -190,41 +192,18 @@ impl Prepared<'_> {
                 Strategy::BlueGreen => "blue-green",
             }
             .to_owned(),
-            undo_to: run.back.map(|back| back.number),
+            undo_to: run.undo_to(),
+            restart_of: run.restart_of(),
             found: false,
             of_containers: run.back.is_some_and(|back| back.of_containers),
             lost: Vec::new(),
         }
     }
 
-    /// The image name and the configuration of a container, read from the engine; `None` if it is gone.
-    async fn read_off(&self, replica: &Replica, image: &Image) -> Option<(String, Reproduced)> {
-        let (project, service) = (self.run.project, self.context.service);
-        let inspect = self.run.engine.inspect(&replica.id.0).await.ok()??;
-        let container = serde_json::to_value(inspect).ok()?;
-        let reference = container["Config"]["Image"].as_str()?.to_owned();
-        let mut read = reproduce(&Original {
-            project: &self.context.key.project,
-            service: &self.context.key.service,
-            container: &container,
-            image: &image.config,
-            settings: service.raw(project),
-        });
-        // The engine does not report contents that Compose copied into a container.
-        let copied = contents::copied(&project.raw, &service.name);
-        read.lost.extend(copied);
-        Some((reference, read))
-    }
-}
-
-impl Locked<'_> {
-    /// Reads the records of a service through the lock's container.
-    pub(super) async fn remembered(&self) -> Memory {
-        let Prepared { run, context, .. } = &self.prepared;
-        if let Err(error) = store::sweep(run.engine).await {
-            tracing::info!(%error, "what reads the state volume was not swept");
-        }
-        let read = || store::read(run.engine, &self.held.lock.id, &context.key);
+    /// Reads the records through a container that has the state volume mounted.
+    pub(super) async fn remembered(&self, container: &str) -> Memory {
+        let (run, context) = (&self.run, &self.context);
+        let read = || store::read(run.engine, container, &context.key);
         let files = match retry::for_a_while(READING, read).await {
             Ok(files) => files,
             Err(error) => {
@@ -251,6 +230,35 @@ impl Locked<'_> {
             revisions,
             is_unread: false,
         }
+    }
+
+    /// The image name and the configuration of a container, read from the engine; `None` if it is gone.
+    async fn read_off(&self, replica: &Replica, image: &Image) -> Option<(String, Reproduced)> {
+        let (project, service) = (self.run.project, self.context.service);
+        let inspect = self.run.engine.inspect(&replica.id.0).await.ok()??;
+        let container = serde_json::to_value(inspect).ok()?;
+        let reference = container["Config"]["Image"].as_str()?.to_owned();
+        let mut read = reproduce(&Original {
+            project: &self.context.key.project,
+            service: &self.context.key.service,
+            container: &container,
+            image: &image.config,
+            settings: service.raw(project),
+        });
+        // The engine does not report contents that Compose copied into a container.
+        let copied = contents::copied(&project.raw, &service.name);
+        read.lost.extend(copied);
+        Some((reference, read))
+    }
+}
+
+impl Locked<'_> {
+    /// Reads the records of a service through the lock's container.
+    pub(super) async fn remembered(&self) -> Memory {
+        if let Err(error) = store::sweep(self.prepared.run.engine).await {
+            tracing::info!(%error, "what reads the state volume was not swept");
+        }
+        self.prepared.remembered(&self.held.lock.id).await
     }
 
     /// Completes the records of a killed run: its revision and the tag of an image.
@@ -287,6 +295,9 @@ impl Locked<'_> {
             }
             0 => {}
             count if count == replicas.len() => {
+                if intent.revision.restart_of.is_some() {
+                    run.put_back(&mut intent).await;
+                }
                 self.record(memory, intent.revision).await;
             }
             _ => {}

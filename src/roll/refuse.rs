@@ -59,16 +59,8 @@ impl RunContext<'_> {
         context: &ServiceContext<'_>,
         landscape: &Landscape,
     ) -> Result<()> {
-        let (service, between) = (context.service, self.compose.separator());
-        let numbered = (1..=context.replicas).map(|number| {
-            [&self.project.name, &service.name, &number.to_string()]
-                .map(String::as_str)
-                .join(between)
-        });
-        let names: Vec<String> = match &service.container_name {
-            Some(name) => vec![name.clone()],
-            None => numbered.collect(),
-        };
+        let service = context.service;
+        let names = self.final_names(context);
         let is_old = |id: &String| context.olds.iter().any(|old| old.id.0 == *id);
         let others = landscape.containers.iter();
         let others = others.filter(|own| !own.id.as_ref().is_some_and(is_old));
@@ -80,6 +72,20 @@ impl RunContext<'_> {
                 service.name
             ))
             .hint(format!("docker rename {name} OTHER, or docker rm {name}"))),
+        }
+    }
+
+    /// The names that the new replicas get in the end.
+    pub(super) fn final_names(&self, context: &ServiceContext<'_>) -> Vec<String> {
+        let (service, between) = (context.service, self.compose.separator());
+        let numbered = (1..=context.replicas).map(|number| {
+            [&self.project.name, &service.name, &number.to_string()]
+                .map(String::as_str)
+                .join(between)
+        });
+        match &service.container_name {
+            Some(name) => vec![name.clone()],
+            None => numbered.collect(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a rollout asks the engine before its first step.
+//! What a rollout asks the engine before its first step, and what a plan asks it.
 
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::{
         http::{Body, json as answer, refusal},
     },
     error::Error,
-    event::Events,
+    event::{Events, Plan, PlannedStep},
     fake_engine::FakeEngine,
     model::label,
     namespace,
@@ -124,6 +124,10 @@ fn table(all: &[Value], method: &str, path: &str, query: &str) -> Response<Body>
     }
 }
 
+/// The hash that Compose gives every service.
+const HASH: &str = "2f";
+const COMPOSE: &str = "cat >/dev/null; echo web 2f; echo api 2f";
+
 /// An engine, and what a command on it works with.
 struct Bench {
     fake: FakeEngine,
@@ -135,12 +139,15 @@ struct Bench {
 
 impl Bench {
     async fn with(unrelated: usize) -> Self {
-        let all = containers(unrelated);
+        Self::of(containers(unrelated)).await
+    }
+
+    async fn of(all: Vec<Value>) -> Self {
         let fake = FakeEngine::start(move |method, path, query| table(&all, method, path, query));
         let events = Events::new(Vec::new());
         Self {
             engine: Engine::connect(fake.endpoint(), &events).await.unwrap(),
-            compose: Compose::idle(fake.endpoint()).await,
+            compose: Compose::scripted(fake.endpoint(), COMPOSE).await,
             project: compose::resolved(PROJECT).unwrap(),
             events,
             fake,
@@ -154,6 +161,7 @@ impl Bench {
             project: &self.project,
             events: &self.events,
             back: None,
+            restarts: false,
         }
     }
 
@@ -283,4 +291,87 @@ async fn the_status_of_a_project_lists_the_containers_once_and_reads_the_same_wi
         "{alone:#?}"
     );
     assert_eq!(alone, reads_of_the_status(200).await);
+}
+
+/// A replica of `web` with this id that runs this image and has more labels.
+fn replica_of(id: &str, image: &str, more: &[(&str, &str)]) -> Value {
+    let mut own = replica("web");
+    (own["Id"], own["Image"]) = (id.into(), image.into());
+    for (label, value) in more {
+        own["Labels"][*label] = (*value).into();
+    }
+    own
+}
+
+/// The plan of `web` over these replicas. It changes nothing on the engine.
+async fn plan(replicas: Vec<Value>) -> Plan {
+    let bench = Bench::of(replicas).await;
+    let mut landscape = bench.run().landscape().await.unwrap();
+    let prepared = bench.prepare("web", &mut landscape).await;
+    let plan = prepared.preview().await.unwrap();
+    assert_eq!(bench.fake.changes(), []);
+    plan
+}
+
+fn names(steps: &[PlannedStep]) -> Vec<&str> {
+    steps.iter().map(|own| own.step).collect()
+}
+
+#[tokio::test]
+async fn a_plan_reads_alone_and_has_the_steps_the_replicas_and_the_changes() {
+    let plan = plan(vec![replica_of(
+        "a",
+        "sha256:1",
+        &[(label::COMPOSE_HASH, "1e")],
+    )])
+    .await;
+    let steps = [
+        "pull", "create", "ready", "drain", "stop", "remove", "rename",
+    ];
+    assert_eq!(names(&plan.steps), steps);
+    assert_eq!(
+        (plan.created, plan.removed),
+        (vec!["shop-web-1".to_owned()], vec!["shop-web-1".to_owned()])
+    );
+    assert!(!plan.fetches);
+    let parts: Vec<&str> = plan.changes.iter().map(|own| own.part).collect();
+    // The test's Compose gives every config the same hash.
+    assert_eq!(parts, ["image", "config"]);
+}
+
+#[tokio::test]
+async fn a_plan_of_what_runs_already_has_no_steps_and_a_first_start_has_no_changes() {
+    let same = plan(vec![replica_of(
+        "a",
+        "sha256:web",
+        &[(label::COMPOSE_HASH, HASH)],
+    )])
+    .await;
+    assert_eq!((same.steps, same.changes), (Vec::new(), Vec::new()));
+    let first = plan(Vec::new()).await;
+    assert_eq!(names(&first.steps), ["pull", "create", "ready", "rename"]);
+    assert_eq!((first.changes, first.replaces), (Vec::new(), None));
+    assert_eq!(first.removed, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_unfinished_rollout_is_planned_first_and_what_it_leaves_may_be_all() {
+    let labels = [
+        (label::COMPOSE_HASH, HASH),
+        (label::ROLLOUT, "r1"),
+        (label::REPLICAS, "1"),
+        (label::NAME, "shop-web-1"),
+    ];
+    let old = replica_of("a", "sha256:1", &[(label::COMPOSE_HASH, "1e")]);
+    let mut new = replica_of("b", "sha256:web", &labels);
+    new["Name"] = "/shop-web-1.r1".into();
+    let plan = plan(vec![old, new]).await;
+    let unfinished = plan.unfinished.unwrap();
+    assert!(
+        unfinished.contains("rollout r1 is unfinished; the next run would finish it"),
+        "{unfinished}"
+    );
+    let steps = ["ready", "drain", "stop", "remove", "rename", "pull"];
+    assert_eq!(names(&plan.steps), steps);
+    assert_eq!(plan.removed, ["shop-web-1"]);
 }

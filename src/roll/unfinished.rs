@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::Event,
     execute::{self, UNROUTED, hook::About},
-    model::{Desired, Facts, Goal, Observed, Phase, Policy, Reason, Replica, RolloutId},
+    model::{Claim, Desired, Facts, Goal, Observed, Phase, Policy, Reason, Replica, RolloutId},
     plan::{self, StopFirst},
     proxy::Router,
     settings::OnUnfinished,
@@ -83,26 +83,27 @@ impl<'a> Locked<'a> {
         let events = run.events.of_rollout(&rollout);
         events.emit(Event::Unfinished { forward });
         let routed = self.prepared.proxy.routes();
-        let claim = observed.claim.clone();
-        let phase = claim.as_ref().map(|claim| claim.phase);
+        let mut desired = self
+            .prepared
+            .to_settle((rollout, goal, wanted), begun, &observed);
+        let phase = observed.claim.as_ref().map(|claim| claim.phase);
         // In these phases the rollout does not hide the old replicas.
         let untouched = routed && phase.is_some_and(Phase::keeps_old);
         let (new, others): (Vec<Replica>, Vec<Replica>) = observed
             .replicas
             .into_iter()
-            .partition(|replica| replica.rollout.as_ref() == Some(&rollout));
+            .partition(|replica| replica.rollout.as_ref() == Some(&desired.rollout));
         let now = Before::read(&mut *self.prepared.proxy, &others, untouched).await;
-        let mut desired = desired(goal, rollout, wanted, &*self.prepared.proxy, &others);
-        if let Some(begun) = begun {
-            begun.resume(&mut desired, &others);
-        }
-        desired.served |= !routed && claim.is_some_and(|claim| claim.has_replaced_any());
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
-        desired.hooks = self.prepared.context.has_hooks(&others);
         let settled = settled(name, forward, &others, &desired);
         let bake = match forward && routed {
-            true => self.bake_again(wanted, &new, &others),
+            true => {
+                let (new, others): (Vec<_>, Vec<_>) =
+                    (new.iter().collect(), others.iter().collect());
+                let has_helper = self.held.helper_image.is_some();
+                self.prepared.bake_again(wanted, &new, &others, has_helper)
+            }
             false => Duration::ZERO,
         };
         desired.policy.bake = !bake.is_zero();
@@ -151,12 +152,39 @@ impl<'a> Locked<'a> {
         }
         chosen(context, rollout, goal)
     }
+}
+
+impl Prepared<'_> {
+    /// The desired state that finishes or rolls back an unfinished rollout.
+    pub(super) fn to_settle(
+        &self,
+        (rollout, goal, wanted): (RolloutId, Goal, u32),
+        begun: Option<StopFirst>,
+        observed: &Observed,
+    ) -> Desired {
+        let (_, others) = observed.split(&rollout);
+        let others: Vec<Replica> = others.into_iter().cloned().collect();
+        let mut desired = desired(goal, rollout, wanted, &*self.proxy, &others);
+        if let Some(begun) = begun {
+            begun.resume(&mut desired, &others);
+        }
+        let replaced = observed.claim.as_ref().is_some_and(Claim::has_replaced_any);
+        desired.served |= !desired.routed && replaced;
+        desired.hooks = self.context.has_hooks(&others);
+        desired
+    }
 
     /// The bake for checks that only the proxy can run; the earlier run may have ended during its own.
-    fn bake_again(&self, wanted: u32, new: &[Replica], others: &[Replica]) -> Duration {
+    pub(super) fn bake_again(
+        &self,
+        wanted: u32,
+        new: &[&Replica],
+        others: &[&Replica],
+        has_helper: bool,
+    ) -> Duration {
         match new.first() {
-            Some(new) if others.iter().any(Replica::serves) => {
-                self.unasked(wanted, &new.labels, &new.ports)
+            Some(new) if others.iter().any(|other| other.serves()) => {
+                self.unasked(wanted, (&new.labels, &new.ports), has_helper)
             }
             _ => Duration::ZERO,
         }
@@ -215,7 +243,11 @@ fn refuse_unread(service: &str, replicas: &[Replica]) -> Result<()> {
 }
 
 /// The goal by `--on-unfinished`.
-fn chosen(context: &ServiceContext<'_>, rollout: &RolloutId, goal: Goal) -> Result<Goal> {
+pub(super) fn chosen(
+    context: &ServiceContext<'_>,
+    rollout: &RolloutId,
+    goal: Goal,
+) -> Result<Goal> {
     match context.settings.on_unfinished {
         OnUnfinished::Resume => Ok(goal),
         OnUnfinished::Abort => Ok(Goal::Undo(Reason::Unfinished)),

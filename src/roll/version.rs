@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{record::Version, unfinished::Settled};
+use super::{prepare::Prepared, record::Version, unfinished::Settled};
 use crate::{
     check::Check,
     context::Purpose,
@@ -64,45 +64,15 @@ impl Settled<'_> {
         let prepared = &self.locked.prepared;
         let fetching = prepared.run.fetch_image(&prepared.context, &mut phases);
         execute::unless_interrupted(&self.locked.held.interrupted, message, fetching).await?;
-        let (version, image) = self.version().await?;
-        Ok((version, image, phases))
+        let image = prepared.image().await?.ok_or_else(|| prepared.no_image())?;
+        Ok((prepared.version(&image).await?, image, phases))
     }
 
-    async fn version(&self) -> Result<(Version, Image)> {
-        let prepared = &self.locked.prepared;
-        let (run, context) = (&prepared.run, &prepared.context);
-        let reference = match run.back {
-            Some(back) => back.image.id.clone(),
-            None => context.service.image.clone().unwrap_or_default(),
-        };
-        let Some(image) = run.engine.image(&reference).await? else {
-            let missing = Error::failed(format!("there is no image {reference}"));
-            return Err(missing.hint(match context.service.has_build {
-                true => "add --build",
-                false => "add --pull missing, or docker pull it",
-            }));
-        };
-        let mut notices = Vec::new();
-        run.refuse_two_sets(context, Some(&image), &mut notices)?;
-        let refused = prepared.proxy.labels().refuse_version(context, &image);
-        let settings = &context.settings;
-        settings.pass_over(Check::Rollout, refused, &mut notices)?;
-        // The other notices were emitted before the image was fetched.
-        notices.retain(|notice| !prepared.notices.contains(notice));
-        for notice in notices {
-            run.events.notice(notice);
-        }
-        if let Some(back) = run.back {
-            return Ok((run.recorded_version(context, back).await?, image));
-        }
-        let name = &context.service.name;
-        let version = Version {
-            image: image.id.clone(),
-            digests: image.digests.clone(),
-            hash: run.compose.config_hash(run.project, name).await?,
-            config: yaml::json(&run.project.alone(name)),
-        };
-        Ok((version, image))
+    pub async fn already_runs(&mut self, fetched: &Fetched) -> Result<bool> {
+        let prepared = &mut self.locked.prepared;
+        prepared
+            .already_runs(&fetched.version, &self.replicas)
+            .await
     }
 
     pub fn nothing_to_do(self, fetched: Fetched) -> Result<()> {
@@ -112,5 +82,59 @@ impl Settled<'_> {
             image: fetched.names.0,
         });
         Ok(())
+    }
+}
+
+impl Prepared<'_> {
+    /// The image of the new version, as it is on the engine now.
+    pub(super) async fn image(&self) -> Result<Option<Image>> {
+        let reference = match self.run.back {
+            Some(back) => back.image.id.as_str(),
+            None => self.reference(),
+        };
+        self.run.engine.image(reference).await
+    }
+
+    /// The image as the Compose file names it.
+    pub(super) fn reference(&self) -> &str {
+        self.context.service.image.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn no_image(&self) -> Error {
+        let missing = Error::failed(format!("there is no image {}", self.reference()));
+        missing.hint(match self.context.service.has_build {
+            true => "add --build",
+            false => "add --pull missing, or docker pull it",
+        })
+    }
+
+    /// The version with this image, unless it is refused.
+    pub(super) async fn version(&self, image: &Image) -> Result<Version> {
+        let (run, context) = (&self.run, &self.context);
+        let mut notices = Vec::new();
+        run.refuse_two_sets(context, Some(image), &mut notices)?;
+        let refused = self.proxy.labels().refuse_version(context, image);
+        let settings = &context.settings;
+        settings.pass_over(Check::Rollout, refused, &mut notices)?;
+        // The other notices were emitted before the image was fetched.
+        notices.retain(|notice| !self.notices.contains(notice));
+        for notice in notices {
+            run.events.notice(notice);
+        }
+        if let Some(back) = run.back {
+            return run.recorded_version(context, back).await;
+        }
+        Ok(Version {
+            image: image.id.clone(),
+            digests: image.digests.clone(),
+            hash: self.hash().await?,
+            config: yaml::json(&run.project.alone(&context.service.name)),
+        })
+    }
+
+    /// The config hash of the service in the Compose file.
+    pub(super) async fn hash(&self) -> Result<String> {
+        let (run, service) = (&self.run, self.context.service);
+        run.compose.config_hash(run.project, &service.name).await
     }
 }

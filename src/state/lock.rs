@@ -183,7 +183,7 @@ impl Holder {
     }
 
     /// `first` is the advice if that rollout is still running.
-    fn locked(&self, key: &ServiceKey, first: &str) -> Error {
+    pub fn locked(&self, key: &ServiceKey, first: &str) -> Error {
         Error::locked(format!("{key} is being rolled by {}", self.whose())).hint(format!(
             "{first}, or, if that process is certainly dead: rollout unlock --force {}",
             key.service

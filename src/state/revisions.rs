@@ -35,6 +35,9 @@ pub struct Revision {
     /// The revision that an undo restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo_to: Option<u64>,
+    /// The revision that a restart rolled again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_of: Option<u64>,
     /// It ran before the first rollout and was recorded as found.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub found: bool,
@@ -95,11 +98,17 @@ impl Revision {
     }
 
     pub fn note(&self) -> String {
-        match (self.undo_to, self.found) {
-            (Some(to), _) => format!("undo to {to}"),
-            (None, true) => "as it was found".to_owned(),
-            (None, false) => String::new(),
+        match (self.undo_to, self.restart_of, self.found) {
+            (Some(to), _, _) => format!("undo to {to}"),
+            (None, Some(of), _) => format!("restart of {of}"),
+            (None, None, true) => "as it was found".to_owned(),
+            (None, None, false) => String::new(),
         }
+    }
+
+    /// The revision whose content it has, by an undo or a restart.
+    pub fn copies(&self) -> Option<u64> {
+        self.undo_to.or(self.restart_of)
     }
 }
 

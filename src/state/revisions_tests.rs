@@ -22,6 +22,24 @@ fn file(revision: &Revision) -> File {
 }
 
 #[test]
+fn a_revision_says_whose_content_it_has_and_is_read_back_with_it() {
+    let restart = Revision {
+        restart_of: Some(2),
+        ..revision(3, "a", 1)
+    };
+    let undo = Revision {
+        undo_to: Some(1),
+        ..revision(4, "b", 2)
+    };
+    let read = Revisions::read(&[file(&restart), file(&undo)]);
+    assert_eq!(read.list, [restart, undo]);
+    let said = read.list.iter().map(|own| (own.note(), own.copies()));
+    let said: Vec<_> = said.collect();
+    let expected = [("restart of 2", Some(2)), ("undo to 1", Some(1))];
+    assert_eq!(said, expected.map(|(note, of)| (note.to_owned(), of)));
+}
+
+#[test]
 fn the_newest_valid_record_of_a_number_counts() {
     let (older, newer) = (revision(2, "a", 1), revision(2, "b", 2));
     let other = revision(1, "c", 3);

@@ -1,0 +1,110 @@
+//! `rollout plan`: what a rollout would do, for the named services or for every service of the project.
+
+use super::{Opened, print, up::refuse_unknown};
+use crate::{
+    cli::PlanArgs,
+    context::{Purpose, RunContext},
+    error::{Error, Outcome, Result},
+    event::{Event, Events, Plan},
+    proxy::landscape::Landscape,
+    report::{self, Output},
+    settings::Partial,
+};
+
+pub async fn plan(asked: &PlanArgs, events: &Events) -> Result<Outcome> {
+    let services = asked.services.clone();
+    if !services.is_empty() {
+        events.emit(Event::Opening { services });
+    }
+    let names: Vec<&str> = asked.services.iter().map(String::as_str).collect();
+    let opened = Opened::of(&asked.target, &names, events).await?;
+    refuse_unknown(&opened.project, &names)?;
+    let plans = match names.is_empty() {
+        true => of_all(asked, &opened, events).await?,
+        false => of_named(asked, &opened, &names, events).await?,
+    };
+    Ok(match plans.iter().all(|plan| plan.steps.is_empty()) {
+        true => Outcome::Done,
+        false => Outcome::Changes,
+    })
+}
+
+/// All services are checked before the first is planned, as before a rollout.
+async fn of_named(
+    asked: &PlanArgs,
+    opened: &Opened,
+    names: &[&str],
+    events: &Events,
+) -> Result<Vec<Plan>> {
+    let of_each = names.iter().map(|name| opened.events(events, name));
+    let of_each: Vec<Events> = of_each.collect();
+    let mut landscape = opened.run(events).landscape().await?;
+    let mut prepared = Vec::new();
+    for (index, (name, own)) in names.iter().zip(&of_each).enumerate() {
+        let (run, earlier) = (opened.run(own), &names[..index]);
+        let checked = run.prepare(
+            name,
+            &asked.settings,
+            earlier,
+            Purpose::Roll,
+            &mut landscape,
+        );
+        prepared.push(checked.await.map_err(|error| error.within(own.scope()))?);
+    }
+    let mut plans = Vec::new();
+    for ((name, own), prepared) in names.iter().zip(&of_each).zip(prepared) {
+        let plan = prepared.preview().await;
+        let plan = plan.map_err(|error| error.within(own.scope()))?;
+        plans.push(shown(asked, name, own, plan));
+    }
+    Ok(plans)
+}
+
+/// A service that could not be rolled matters only if it differs. The first refusal ends the command, after every other
+/// service is planned.
+async fn of_all(asked: &PlanArgs, opened: &Opened, events: &Events) -> Result<Vec<Plan>> {
+    let names: Vec<&str> = opened.project.services.keys().map(String::as_str).collect();
+    let mut landscape = opened.run(events).landscape().await?;
+    let (mut plans, mut refused) = (Vec::new(), None::<Error>);
+    for name in &names {
+        let own = opened.events(events, name);
+        let run = opened.run(&own);
+        match planned(&run, name, &names, &asked.settings, &mut landscape).await {
+            Ok(plan) => plans.push(shown(asked, name, &own, plan)),
+            Err(error) if refused.is_some() => {
+                own.notice(format!("{name} would be refused: {}", error.message));
+            }
+            Err(error) => refused = Some(error.within(own.scope())),
+        }
+    }
+    refused.map_or(Ok(plans), Err)
+}
+
+async fn planned(
+    run: &RunContext<'_>,
+    name: &str,
+    earlier: &[&str],
+    flags: &Partial,
+    landscape: &mut Landscape,
+) -> Result<Plan> {
+    let planned = async {
+        let prepared = run.prepare(name, flags, earlier, Purpose::Roll, landscape);
+        prepared.await?.preview().await
+    };
+    let error = match planned.await {
+        Ok(plan) => return Ok(plan),
+        Err(error) => error,
+    };
+    let service = run.project.service(name)?;
+    let described = run.as_described(service, flags, landscape).await;
+    described.unwrap_or_default().ok_or(error)
+}
+
+/// Reports a plan: as an event, and for people on standard output.
+fn shown(asked: &PlanArgs, service: &str, events: &Events, plan: Plan) -> Plan {
+    events.emit(Event::Plan(plan.clone()));
+    if asked.target.output != Some(Output::Json) {
+        print(report::plan::human(service, &plan).as_bytes());
+    }
+    plan
+}

@@ -1,0 +1,269 @@
+//! What a rollout would do: the planner walked through a pure model of the world, in which every step succeeds.
+
+use super::{Failure, Next, Step, claim, plan, route_plan};
+use crate::model::{
+    Baked, ContainerId, Desired, Drained, Facts, Goal, Health, HookEnd, Observed, Phase, Replica,
+    Run, Target, Verdict,
+};
+
+/// A service as the planner sees it, without an engine behind it.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    pub desired: Desired,
+    pub observed: Observed,
+    pub facts: Facts,
+    /// The final names of the replicas that a creation makes.
+    pub names: Vec<String>,
+}
+
+impl Preview {
+    /// The reported steps to the end with the names of the replicas that each acts on, and how it ends without success.
+    pub fn walk(&mut self) -> (Vec<(Step, Vec<String>)>, Option<Failure>) {
+        let mut steps = Vec::new();
+        loop {
+            match self.next() {
+                Next::Step(step) => {
+                    if step.is_reported(self.desired.routed) {
+                        steps.push((step.clone(), self.acts_on(&step)));
+                    }
+                    self.apply(&step);
+                }
+                Next::Undo(_) | Next::Finish(_) => {}
+                Next::Done => return (steps, None),
+                Next::Fail(failure) => return (steps, Some(failure)),
+            }
+        }
+    }
+
+    /// One question to the planner. A new goal is taken over, as the executor does it.
+    pub fn next(&mut self) -> Next {
+        let next = plan(&self.desired, &self.observed, &self.facts);
+        if let Next::Undo(reason) = &next {
+            self.desired.goal = Goal::Undo(reason.clone());
+            self.facts.drained.clear();
+        }
+        if let Next::Finish(_) = &next {
+            self.desired.goal = Goal::Finish;
+        }
+        next
+    }
+
+    /// For a change of routes, the replicas that it hides.
+    fn acts_on(&self, step: &Step) -> Vec<String> {
+        match step {
+            Step::Route(phase) => self.hidden_by(*phase),
+            Step::Create { .. } => self.names.clone(),
+            Step::AwaitReady => {
+                let (new, _) = self.observed.split(&self.desired.rollout);
+                new.iter().map(|own| own.target_name().to_owned()).collect()
+            }
+            Step::Rename { names } => names.iter().map(|(_, name)| name.clone()).collect(),
+            _ => step.replicas(&self.observed),
+        }
+    }
+
+    fn hidden_by(&self, phase: Phase) -> Vec<String> {
+        let plan = route_plan(phase, &self.desired, &self.observed);
+        let (new, _) = self.observed.split(&self.desired.rollout);
+        let rollout = Target::Rollout(self.desired.rollout.clone());
+        // They are hidden from their creation on.
+        let to_come = self.names.iter().filter(|_| new.is_empty());
+        let to_come = to_come.filter(|_| plan.is_hidden(&rollout));
+        let there = self.observed.replicas.iter().filter(|own| plan.hides(own));
+        let there = there.map(Replica::target_name);
+        there
+            .chain(to_come.map(String::as_str))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// What a step makes of the world.
+    pub fn apply(&mut self, step: &Step) {
+        match step {
+            Step::Route(phase) => self.claim(*phase),
+            Step::Create { replicas } => self.create(*replicas),
+            Step::AwaitReady => self.await_ready(),
+            Step::Bake => self.facts.baked = Some(Baked::Passed),
+            Step::Confirm(phase) => self.facts.confirmed = Some(*phase),
+            Step::Drain { replicas } => {
+                let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));
+                self.facts.drained.extend(drained);
+            }
+            Step::Hook(phase) => {
+                self.facts.hooks.insert(*phase, HookEnd::Passed);
+            }
+            Step::Hooks { replicas } => self.facts.hooked.extend(replicas.iter().cloned()),
+            Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
+            Step::Start { replicas } => {
+                self.change(replicas, |replica| {
+                    replica.run = Run::Running;
+                    replica.health = Health::Healthy;
+                });
+                self.facts.started.extend(replicas.iter().cloned());
+                (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
+            }
+            Step::Remove { replicas } => {
+                self.observed
+                    .replicas
+                    .retain(|own| !replicas.contains(&own.id));
+            }
+            Step::Rename { names } => {
+                for (id, name) in names {
+                    self.change(std::slice::from_ref(id), |replica| {
+                        name.clone_into(&mut replica.name);
+                    });
+                }
+            }
+            Step::Release => {
+                self.observed.claim = None;
+                self.facts.released = true;
+            }
+        }
+    }
+
+    pub(super) fn change(&mut self, ids: &[ContainerId], change: impl Fn(&mut Replica)) {
+        let all = self.observed.replicas.iter_mut();
+        all.filter(|replica| ids.contains(&replica.id))
+            .for_each(change);
+    }
+
+    pub(super) fn claim(&mut self, phase: Phase) {
+        if phase != Phase::Settled {
+            (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
+        }
+        let mut now = claim(phase, &self.desired, &self.observed);
+        // What the record without a proxy has noted once stays in it.
+        let before = self.observed.claim.take();
+        let noted =
+            before.filter(|own| !self.desired.routed && own.rollout == self.desired.rollout);
+        now.plan.shares.extend(noted.into_iter().flat_map(|own| {
+            let olds = own.plan.shares.into_iter();
+            olds.filter(|(target, _)| matches!(target, Target::Replica(_)))
+        }));
+        self.observed.claim = Some(now);
+    }
+
+    fn create(&mut self, replicas: u32) {
+        self.facts.created = true;
+        let numbers = 1..=replicas;
+        let made = numbers.zip(&self.names).map(|(number, name)| Replica {
+            id: ContainerId(format!("new-{number}")),
+            name: format!("new-{number}"),
+            final_name: Some(name.clone()),
+            rollout: Some(self.desired.rollout.clone()),
+            wanted: Some(replicas),
+            run: Run::Running,
+            health: Health::Starting,
+            ..Replica::default()
+        });
+        self.observed.replicas.extend(made);
+    }
+
+    /// A replica of an earlier run that does not run any more does not become ready.
+    fn await_ready(&mut self) {
+        for own in &mut self.observed.replicas {
+            let is_new = own.rollout.as_ref() == Some(&self.desired.rollout);
+            if !is_new || self.facts.verdicts.contains_key(&own.id) {
+                continue;
+            }
+            let verdict = match own.serves() {
+                true => {
+                    own.health = Health::Healthy;
+                    Verdict::Ready
+                }
+                false => {
+                    own.run = Run::Exited;
+                    Verdict::Failed("exited".to_owned())
+                }
+            };
+            self.facts.verdicts.insert(own.id.clone(), verdict);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Order, Reason, RolloutId},
+        plan::simulator::{Simulator, WELL, old, replica},
+    };
+
+    fn of(olds: &[&str], replicas: u32, routed: bool) -> Preview {
+        let olds = olds.iter().map(|name| old(name)).collect();
+        let mut preview = Simulator::new(olds, replicas, routed, WELL).preview;
+        let names = (1..=replicas).map(|number| format!("shop-web-{number}"));
+        preview.names = names.collect();
+        preview
+    }
+
+    /// A line for each step; all of them lead to the goal.
+    #[track_caller]
+    fn walked(preview: &mut Preview) -> Vec<String> {
+        let (steps, end) = preview.walk();
+        assert_eq!(end, None, "{steps:?}");
+        let line = |(step, names): &(Step, Vec<String>)| {
+            let words = std::iter::once(step.name()).chain(names.iter().map(String::as_str));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        steps.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_rollout_hides_the_new_replicas_and_then_the_old_ones_and_ends_with_the_final_names() {
+        let mut preview = of(&["a", "b"], 1, true);
+        let steps = [
+            "hold shop-web-1",
+            "create shop-web-1",
+            "ready shop-web-1",
+            "cutover a b",
+            "confirm",
+            "drain a b",
+            "stop a b",
+            "remove a b",
+            "rename shop-web-1",
+            "release",
+        ];
+        assert_eq!(walked(&mut preview), steps);
+        let left = preview.observed.replicas.iter();
+        assert!(left.map(|own| own.name.as_str()).eq(["shop-web-1"]));
+        assert_eq!(preview.observed.claim, None);
+    }
+
+    #[test]
+    fn without_a_proxy_no_change_of_routes_is_a_step() {
+        let steps = [
+            "create shop-web-1 shop-web-2",
+            "ready shop-web-1 shop-web-2",
+            "drain a",
+            "stop a",
+            "remove a",
+            "rename shop-web-1 shop-web-2",
+        ];
+        assert_eq!(walked(&mut of(&["a"], 2, false)), steps);
+    }
+
+    #[test]
+    fn a_first_start_removes_nothing_and_stop_first_stops_before_it_creates() {
+        let steps = walked(&mut of(&[], 1, true));
+        assert!(!steps.iter().any(|step| step.starts_with("remove")));
+        let mut preview = of(&["a"], 1, true);
+        preview.desired.policy.order = Order::StopFirst;
+        preview.desired.restartable = [ContainerId("a".to_owned())].into();
+        let steps = walked(&mut preview);
+        let at = |step: &str| steps.iter().position(|own| own == step);
+        assert!(at("stop a") < at("create shop-web-1"), "{steps:?}");
+        assert!(at("confirm") < at("remove a"), "{steps:?}");
+    }
+
+    #[test]
+    fn a_rollout_that_was_left_before_its_cutover_is_rolled_back() {
+        let mut preview = of(&["a"], 1, true);
+        preview.desired.goal = Goal::Undo(Reason::Unfinished);
+        let rollout: RolloutId = preview.desired.rollout.clone();
+        let left = replica("b", Some(&rollout), Run::Running, Health::Healthy);
+        preview.observed.replicas.push(left);
+        preview.claim(Phase::Prepared);
+        assert_eq!(walked(&mut preview), ["stop b", "remove b", "release"]);
+    }
+}

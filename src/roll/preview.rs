@@ -1,0 +1,257 @@
+//! What a rollout of a service would do. It reads, and changes nothing.
+
+use super::{
+    begun::rollout_id,
+    changes::{Described, Running, as_it_ran, changes},
+    image::step_of_fetch,
+    joined::When,
+    prepare::Prepared,
+    record::Memory,
+    stand::left,
+    unfinished::chosen,
+};
+use crate::{
+    compose::Service,
+    context::RunContext,
+    docker::engine::Image,
+    error::{Error, Result},
+    event::{Change, Plan, PlannedStep},
+    execute,
+    model::{Facts, Goal, Observed, Replica, image_change, image_name},
+    plan::{self, preview::Preview},
+    proxy::landscape::Landscape,
+    settings::Partial,
+    state::lock,
+};
+
+impl RunContext<'_> {
+    /// The plan of a service that runs as the Compose file describes it, whether or not it could be rolled; `None` if it
+    /// differs.
+    pub async fn as_described(
+        &self,
+        service: &Service,
+        flags: &Partial,
+        landscape: &Landscape,
+    ) -> Result<Option<Plan>> {
+        let key = self.key(&service.name);
+        let all = &landscape.containers;
+        let replicas = self.engine.replicas_among(all, &key).await?;
+        let wanted = self.wanted(service, flags).await?;
+        if !wanted.is_run_by(&replicas) || self.have_other_contents(service, &replicas).await? {
+            return Ok(None);
+        }
+        let reference = service.image.as_deref().unwrap_or_default();
+        Ok(Some(Plan {
+            image: image_name(reference, ""),
+            replicas: replicas.len() as u32,
+            ..Plan::default()
+        }))
+    }
+}
+
+impl Prepared<'_> {
+    /// What a rollout would do, with the notices and the refusals that it would have.
+    pub async fn preview(mut self) -> Result<Plan> {
+        self.planned().await.map_err(Error::untouched)
+    }
+
+    async fn planned(&mut self) -> Result<Plan> {
+        let memory = self.left_memory().await?;
+        let mut plan = Plan {
+            proxy: Some(self.proxy.describe()),
+            replicas: self.context.replicas,
+            ..Plan::default()
+        };
+        let olds = self.settle(&memory, &mut plan).await?;
+        let local = self.image().await?;
+        let known = self.known(local.as_ref())?;
+        plan.fetches = known.is_none();
+        let (hash, same) = match &known {
+            Some(image) => {
+                let version = self.version(image).await?;
+                let same = match plan.unfinished {
+                    // The routes are those of the unfinished rollout.
+                    Some(_) => self.runs(&version, &olds).await?,
+                    None => self.already_runs(&version, &olds).await?,
+                };
+                (version.hash, same)
+            }
+            None => (self.hash().await?, false),
+        };
+        let image = known.or(local);
+        self.name_images(&mut plan, image.as_ref(), &olds);
+        if !same || plan.unfinished.is_some() {
+            for notice in &self.notices {
+                self.run.events.notice(notice);
+            }
+            let step = step_of_fetch(&self.context);
+            plan.steps.push(PlannedStep::new(step, Vec::new()));
+        }
+        if !same {
+            plan.changes.extend(self.changes(&olds, &hash).await?);
+            plan.steps.extend(self.roll(image, &olds).await?);
+        }
+        let of = |step: &str| {
+            let named = plan.steps.iter().filter(|own| own.step == step);
+            named.flat_map(|own| own.replicas.clone()).collect()
+        };
+        (plan.created, plan.removed) = (of("create"), of("remove"));
+        Ok(plan)
+    }
+
+    /// The records, where the lock of a killed run leads to them; otherwise a container would be needed to read them.
+    async fn left_memory(&self) -> Result<Memory> {
+        let (engine, key) = (self.run.engine, &self.context.key);
+        let Some(holder) = lock::holder(engine, key).await? else {
+            return Ok(Memory::default());
+        };
+        if holder.lives(engine).await {
+            let wait = format!("wait for its end: rollout status {} --watch", key.service);
+            return Err(holder.locked(key, &wait));
+        }
+        Ok(self.remembered(holder.id()).await)
+    }
+
+    /// Plans the end of an unfinished rollout. Returns the replicas afterwards.
+    async fn settle(&mut self, memory: &Memory, plan: &mut Plan) -> Result<Vec<Replica>> {
+        let replicas = self.context.olds.clone();
+        let claim = self.proxy.claim(&replicas).await?;
+        let observed = Observed { replicas, claim };
+        let begun = memory.stop_first(&observed.replicas, self.context.epoch);
+        let routed = self.proxy.routes();
+        let left_over = plan::unfinished(&observed, routed, begun.as_ref());
+        let Some((rollout, goal, wanted)) = left_over else {
+            return Ok(observed.replicas);
+        };
+        let goal = chosen(&self.context, &rollout, goal)?;
+        plan.unfinished = Some(left(&rollout, &goal));
+        let forward = goal == Goal::Finish;
+        let mut desired = self.to_settle((rollout, goal, wanted), begun, &observed);
+        desired.unrouted = memory.unrouted(&desired.rollout);
+        if forward && routed {
+            let (new, others) = observed.split(&desired.rollout);
+            let bake = self.bake_again(wanted, &new, &others, true);
+            desired.policy.bake = !bake.is_zero();
+        }
+        let mut preview = Preview {
+            desired,
+            observed,
+            facts: Facts {
+                created: true,
+                ..Facts::default()
+            },
+            names: Vec::new(),
+        };
+        plan.steps = walk(&mut preview)?;
+        Ok(preview.observed.replicas)
+    }
+
+    /// The image of the new version; `None` if it is pulled or built first.
+    fn known(&self, local: Option<&Image>) -> Result<Option<Image>> {
+        if self.context.image.is_none() && self.run.may_fetch(&self.context) {
+            return Ok(None);
+        }
+        match local {
+            Some(image) => Ok(Some(image.clone())),
+            None => Err(self.no_image()),
+        }
+    }
+
+    fn name_images(&self, plan: &mut Plan, image: Option<&Image>, olds: &[Replica]) {
+        let first = olds.first().map(|old| old.image.clone());
+        let id = image.map(|image| image.id.clone()).or(first);
+        let id = id.unwrap_or_default();
+        (plan.image, plan.replaces) = image_change(self.reference(), &id, olds);
+        let differs = plan.replaces.as_ref() != Some(&plan.image);
+        if plan.replaces.is_some() && differs {
+            plan.changes.push(Change {
+                from: plan.replaces.clone(),
+                to: Some(plan.image.clone()),
+                ..Change::of("image")
+            });
+        }
+    }
+
+    /// How the old replicas differ from the Compose file, their image aside.
+    async fn changes(&self, olds: &[Replica], hash: &str) -> Result<Vec<Change>> {
+        let mut all = match olds.iter().find(|old| old.hash != hash) {
+            Some(old) => self.config_changes(old).await?,
+            None => Vec::new(),
+        };
+        let service = self.context.service;
+        if self.run.have_other_contents(service, olds).await? {
+            all.push(Change::of("contents"));
+        }
+        if !olds.is_empty() && olds.len() != self.context.replicas as usize {
+            all.push(Change {
+                from: Some(olds.len().to_string()),
+                to: Some(self.context.replicas.to_string()),
+                ..Change::of("replicas")
+            });
+        }
+        Ok(all)
+    }
+
+    async fn config_changes(&self, old: &Replica) -> Result<Vec<Change>> {
+        let (run, service) = (&self.run, self.context.service);
+        let Some(inspect) = run.engine.inspect(&old.id.0).await? else {
+            return Ok(Vec::new());
+        };
+        let container = serde_json::to_value(inspect).unwrap_or_default();
+        let image = run.engine.image(&old.image).await?.unwrap_or_default();
+        let raw = service.raw(run.project);
+        let running = Running {
+            replica: old,
+            container: &container,
+            image: &image.config,
+        };
+        let described = Described {
+            service,
+            raw,
+            networks: &self.context.declared_networks,
+            names: run.final_names(&self.context),
+        };
+        let mut found = changes(&running, &described);
+        if !found.iter().any(|own| own.part == "config") {
+            let mut ran = run.project.clone();
+            ran.raw["services"][&service.name] = as_it_ran(&running, raw, &found);
+            let hash = run.compose.config_hash(&ran, &service.name).await;
+            if hash.ok().as_ref() != Some(&old.hash) {
+                found.push(Change::of("config"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The steps of a rollout over these old replicas.
+    async fn roll(&self, image: Option<Image>, olds: &[Replica]) -> Result<Vec<PlannedStep>> {
+        self.report_differences(olds);
+        self.report_joined(When::Before);
+        let bake = self.bake(&image.unwrap_or_default(), true);
+        self.warn().await;
+        let context = &self.context;
+        let rollout = rollout_id(&context.key, context.epoch);
+        walk(&mut Preview {
+            desired: self.to_roll(rollout, olds, bake),
+            observed: Observed {
+                replicas: olds.to_vec(),
+                claim: None,
+            },
+            facts: Facts::default(),
+            names: self.run.final_names(context),
+        })
+    }
+}
+
+/// The steps to the end, which is the error of a rollout that cannot reach its goal.
+fn walk(preview: &mut Preview) -> Result<Vec<PlannedStep>> {
+    let (steps, end) = preview.walk();
+    if let Some(failure) = end {
+        let (desired, observed) = (&preview.desired, &preview.observed);
+        return Err(execute::failure(failure, desired, observed, Vec::new()));
+    }
+    let steps = steps.into_iter();
+    Ok(steps
+        .map(|(step, replicas)| PlannedStep::new(step.name(), replicas))
+        .collect())
+}
