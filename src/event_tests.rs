@@ -116,7 +116,7 @@ fn kinds(event: &Event) -> usize {
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
         E::Draining { .. } | E::Drained { .. } => {}
     }
-    18
+    19
 }
 
 /// The entry of the topic that has this event first.

@@ -85,6 +85,6 @@ async fn a_site_with_a_certificate_of_ones_own_is_rolled_by_an_api_that_is_guard
     wrong.code(2);
     let refused = "refuses the user and password of the first line of ";
     assert!(wrong.text.contains(refused), "{}", wrong.text);
-    example.stack.settled(1).await;
+    example.stack.settled_beside_faults(1).await;
     example.taken_down().await;
 }
