@@ -117,9 +117,15 @@ impl Command {
 
 #[derive(Args, Clone, Debug)]
 pub struct UpArgs {
-    /// Services of the Compose file, rolled in this order; the first failure ends the run
+    /// Services of the Compose file; what others depend on comes first
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
+    /// Roll every service that has changed; databases and Traefik only where they are named
+    #[arg(long, help_heading = settings::STACK)]
+    pub all: bool,
+    /// With --all: stop and remove the containers of services that the Compose file no longer has
+    #[arg(long, help_heading = settings::STACK)]
+    pub remove_orphans: bool,
     #[command(flatten)]
     pub settings: Partial,
     #[command(flatten)]
@@ -228,14 +234,20 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     let matches = command().try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let first = cli.up.services.first().cloned();
-    let outer = cli.up.settings.clone();
+    let (outer, all, remove_orphans) = (cli.up.settings.clone(), cli.up.all, cli.up.remove_orphans);
     let mut chosen = match (cli.command, first) {
         (Some(_), Some(service)) => return Err(misplaced(&service)),
         (Some(command), None) => command,
         (None, _) => Command::Up(cli.up),
     };
-    if matches!(&chosen, Command::Up(up) if up.services.is_empty()) {
-        return Err(no_service());
+    match &mut chosen {
+        Command::Up(up) => {
+            up.all |= all;
+            up.remove_orphans |= remove_orphans;
+            check(up)?;
+        }
+        _ if all || remove_orphans => return Err(only_up()),
+        _ => {}
     }
     let fixed = match chosen {
         Command::Resume(_) => Partial::of("on-unfinished", "resume"),
@@ -261,14 +273,16 @@ pub fn command() -> clap::Command {
             !is_traefik && !shown.contains(&argument.get_id().as_str())
         });
     }
-    for name in ["resume", "abort"] {
+    for (name, hidden) in [
+        ("resume", &["on_unfinished"][..]),
+        ("abort", &["on_unfinished"]),
+        ("undo", &["build", "pull"]),
+    ] {
         command = hide(command, name, |argument| {
-            argument.get_id() == "on_unfinished"
+            let is_of_several = argument.get_help_heading() == Some(settings::STACK);
+            is_of_several || hidden.contains(&argument.get_id().as_str())
         });
     }
-    command = hide(command, "undo", |argument| {
-        ["build", "pull"].contains(&argument.get_id().as_str())
-    });
     let target = TargetArgs::augment_args(clap::Command::new("target"));
     let hidden: Vec<_> = target.get_arguments().cloned().collect();
     for name in [
@@ -302,8 +316,21 @@ fn hide(
     })
 }
 
-fn no_service() -> Stop {
-    Stop::Refuse(Error::refused("no service named").hint("write: rollout SERVICE"))
+fn check(up: &UpArgs) -> Result<(), Stop> {
+    let refused = match (up.all, up.services.is_empty()) {
+        (false, true) => Error::refused("no service named")
+            .hint("write: rollout SERVICE, or rollout --all for every service that has changed"),
+        (false, false) if up.remove_orphans => Error::refused("--remove-orphans needs --all")
+            .hint("write: rollout --all --remove-orphans"),
+        _ => return Ok(()),
+    };
+    Err(Stop::Refuse(refused))
+}
+
+/// `rollout --all undo` would undo one service, or none.
+fn only_up() -> Stop {
+    let message = "--all and --remove-orphans stand before the name of a command that has neither";
+    Stop::Refuse(Error::refused(message).hint("write: rollout --all"))
 }
 
 /// `rollout web socket-proxy` would start a daemon and leave web as it is.
@@ -522,6 +549,14 @@ mod tests {
                 "rollout web socket-proxy",
                 "service web stands before the name of a command",
             ),
+            (
+                "rollout web --remove-orphans",
+                "--remove-orphans needs --all",
+            ),
+            (
+                "rollout --all undo web",
+                "--all and --remove-orphans stand before the name of a command that has neither",
+            ),
         ] {
             assert_eq!(refused(line), message, "{line}");
         }
@@ -576,6 +611,23 @@ mod tests {
             panic!()
         };
         assert_eq!(up.services, ["socket-proxy", "unlock"]);
+    }
+
+    #[test]
+    fn all_services_are_chosen_before_and_after_the_command_and_without_one() {
+        for line in [
+            "rollout --all --remove-orphans",
+            "rollout up --all --remove-orphans",
+            "rollout --all up --remove-orphans",
+        ] {
+            let Command::Up(up) = parsed(line) else {
+                panic!("{line}")
+            };
+            assert!(
+                up.all && up.remove_orphans && up.services.is_empty(),
+                "{line}"
+            );
+        }
     }
 
     #[test]

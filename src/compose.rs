@@ -102,6 +102,12 @@ pub struct Compose {
 }
 
 impl Compose {
+    /// `COMPOSE_PARALLEL_LIMIT`; `None` where it is not set, or sets no limit.
+    pub fn parallel_limit(&self) -> Option<u32> {
+        let limit = self.program.variable("COMPOSE_PARALLEL_LIMIT")?;
+        limit.parse().ok().filter(|limit| *limit > 0)
+    }
+
     /// Without a leading `v`.
     pub fn version(&self) -> &str {
         &self.version
@@ -125,10 +131,7 @@ impl Compose {
             .filter(|name| !project.services.contains_key(*name))
             .collect();
         if !missing.is_empty() {
-            project.disabled = self.all_names().await;
-            project
-                .disabled
-                .retain(|name| !project.services.contains_key(name));
+            self.add_disabled(&mut project).await;
         }
         for name in missing {
             if project.disabled.contains(name) {
@@ -137,6 +140,16 @@ impl Compose {
         }
         contents::digest(self, &mut project).await?;
         Ok(project)
+    }
+
+    /// Reads which services have inactive profiles; false where Compose cannot say.
+    pub async fn add_disabled(&self, project: &mut Project) -> bool {
+        let names = self.all_names().await;
+        let is_known = !names.is_empty();
+        let disabled = names.into_iter();
+        let disabled = disabled.filter(|name| !project.services.contains_key(name));
+        project.disabled = disabled.collect();
+        is_known
     }
 
     /// Passes each line of progress to `on_line`.
@@ -162,6 +175,22 @@ impl Compose {
     pub async fn build(&self, service: &str, on_line: impl FnMut(String)) -> Result<()> {
         let doing = format!("could not build the image of {service}");
         self.act(None, &["build", service], &doing, on_line).await
+    }
+
+    /// Creates the containers of a service anew and starts them, as Compose alone does: the old ones are stopped first.
+    pub async fn recreate(&self, service: &str, on_line: impl FnMut(String)) -> Result<()> {
+        let doing = format!("could not run {service}");
+        let arguments = [
+            "up",
+            "--detach",
+            "--no-deps",
+            "--force-recreate",
+            "--no-build",
+            "--pull",
+            "never",
+            service,
+        ];
+        self.act(None, &arguments, &doing, on_line).await
     }
 
     fn parse(&self, text: &str) -> Result<Project> {

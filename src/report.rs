@@ -6,6 +6,7 @@ pub mod json;
 mod look;
 pub mod overlay;
 mod screen;
+mod screens;
 pub mod table;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     model::{Replica, RolloutId, ServiceKey, image_name, label},
-    roll::roll,
+    roll::{Ended, roll},
     settings::{OnUnfinished, Partial},
     state::{
         lock::{Holder, holder},
@@ -49,9 +49,7 @@ async fn go_back(
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let Opened {
-        engine,
-        compose,
-        project,
+        engine, project, ..
     } = opened;
     let key = opened.key(&undo.service);
     let here = opened.run(events);
@@ -70,9 +68,37 @@ async fn go_back(
     }
     let replicas = engine.replicas(&key).await?;
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, &undo.service)?;
-    refuse_lost(back, &undo.service)?;
-    let recorded = compose.recorded(&back.config, &key.project);
-    let mut project = recorded.project_for(&[&undo.service]).await?;
+    let flags = flags(undo.settings.clone(), back.replicas, on_unfinished);
+    let restored = restore(opened, events, (&undo.service, back), &flags, interrupted);
+    restored.await.map(drop)
+}
+
+/// Returns a service to the revision of this number.
+pub async fn to_revision(
+    opened: &Opened,
+    events: &Events,
+    (service, number): (&str, u64),
+    given: Partial,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Ended> {
+    let revisions = remembered(&opened.run(events), &opened.key(service)).await?;
+    let back = known(&revisions, number, service)?;
+    let flags = flags(given, back.replicas, OnUnfinished::Resume);
+    restore(opened, events, (service, back), &flags, interrupted).await
+}
+
+/// Rolls a service to a recorded revision.
+async fn restore(
+    opened: &Opened,
+    events: &Events,
+    (service, back): (&str, &Revision),
+    flags: &Partial,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Ended> {
+    refuse_lost(back, service)?;
+    let here = opened.run(events);
+    let recorded = opened.compose.recorded(&back.config, &here.project.name);
+    let mut project = recorded.project_for(&[service]).await?;
     project.directory.clone_from(&here.project.directory);
     let run = RunContext {
         compose: &recorded,
@@ -80,13 +106,12 @@ async fn go_back(
         back: Some(back),
         ..here
     };
-    let flags = flags(undo.settings.clone(), back.replicas, on_unfinished);
     let mut landscape = run.landscape().await?;
-    let prepared = run.prepare(&undo.service, &flags, &[], Purpose::Roll, &mut landscape);
-    roll(prepared.await?, &mut landscape, interrupted).await?;
+    let prepared = run.prepare(service, flags, &[], Purpose::Roll, &mut landscape);
+    let ended = roll(prepared.await?, &mut landscape, interrupted).await?;
     let runs = (back.image.reference.as_str(), back.hash.as_str());
-    still::warn(opened, events, &undo.service, runs).await;
-    Ok(())
+    still::warn(opened, events, service, runs).await;
+    Ok(ended)
 }
 
 /// The recorded image is neither pulled nor built, and as many replicas as recorded are wanted.

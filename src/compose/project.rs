@@ -34,6 +34,8 @@ pub struct Service {
     pub has_build: bool,
     /// `pull_policy`, as written.
     pub pull_policy: Option<String>,
+    /// `restart`, as written.
+    pub restart: Option<String>,
     /// `scale`, else `deploy.replicas`, else 1.
     pub scale: u32,
     pub container_name: Option<String>,
@@ -234,6 +236,16 @@ impl Project {
         }
         escape(&mut all);
         all
+    }
+
+    /// Whether a service runs to completion, and others wait for that.
+    pub fn runs_once(&self, service: &Service) -> bool {
+        let stays_ended = service.restart.as_deref().is_none_or(|own| own == "no");
+        let mut all = self.services.values().flat_map(|own| &own.depends_on);
+        let waits = |own: &Dependency| {
+            own.service == service.name && own.condition == Condition::CompletedSuccessfully
+        };
+        stays_ended && all.any(waits)
     }
 
     /// All direct and indirect dependencies of `service`, sorted by name, without `service` itself.

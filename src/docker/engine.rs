@@ -25,7 +25,8 @@ use bollard::{
     BollardRequest, Docker,
     errors::Error as Bollard,
     models::{
-        ContainerInspectResponse, ContainerSummary, EventMessage, HealthConfig, ImageInspect,
+        ContainerInspectResponse, ContainerStateStatusEnum as Status, ContainerSummary,
+        EventMessage, HealthConfig, ImageInspect,
     },
     query_parameters as query,
 };
@@ -304,6 +305,18 @@ impl Engine {
             Err(error) if is_status(&error, 404) => Ok(None),
             Err(error) => Err(failed("inspect a container", &error)),
         }
+    }
+
+    /// The exit code of a container that has ended; `None` while it has not.
+    pub async fn exit_code(&self, id: &ContainerId) -> Result<Option<i64>> {
+        let Some(inspect) = self.inspect(&id.0).await? else {
+            return Err(Error::failed(format!(
+                "container {id} was removed before it ended"
+            )));
+        };
+        let state = inspect.state.unwrap_or_default();
+        let has_ended = matches!(state.status, Some(Status::EXITED | Status::DEAD));
+        Ok(state.exit_code.filter(|_| has_ended))
     }
 
     /// `None` where the replica does not exist any more.

@@ -7,10 +7,10 @@ use std::{
 
 use console::{Style, strip_ansi_codes};
 
-use super::{look::Look, pairs};
+use super::{look::Look, pairs, table::table_in};
 use crate::{
     error::one_line,
-    event::{Event, Scope},
+    event::{Event, Scope, ServiceResult, ServiceRow},
     model::Share,
 };
 
@@ -19,6 +19,8 @@ pub struct Screen {
     look: Look,
     /// Show every line that Compose prints.
     verbose: bool,
+    /// The name of the service stands before each line.
+    is_named: bool,
     activity: Option<Activity>,
     /// How many replicas the rollout makes, and how many of them are ready.
     replicas: u32,
@@ -46,6 +48,7 @@ impl Screen {
         Self {
             look,
             verbose,
+            is_named: false,
             activity: None,
             replicas: 0,
             ready: 0,
@@ -53,6 +56,14 @@ impl Screen {
             compose: Vec::new(),
             reason: String::new(),
             draining: BTreeMap::new(),
+        }
+    }
+
+    /// Before whose lines the name of the service stands.
+    pub fn named(look: Look, verbose: bool) -> Self {
+        Self {
+            is_named: true,
+            ..Self::new(look, verbose)
         }
     }
 
@@ -97,15 +108,22 @@ impl Screen {
         self.follow(at, event);
         let lines = self.of_runs(scope, event).into_iter();
         let lines: Vec<String> = lines.chain(self.of_steps(event)).collect();
-        let folded = lines.iter().flat_map(|line| self.look.lines(line));
+        let folded = lines.iter().flat_map(|line| self.folded(line));
         folded.collect()
+    }
+
+    pub fn folded(&self, line: &str) -> Vec<String> {
+        self.look.lines(line)
     }
 
     /// Keeps up what goes on.
     fn follow(&mut self, at: SystemTime, event: &Event) {
         match event {
             Event::Opening { services } => {
-                let text = format!("{}: {READING}", services.join(", "));
+                let text = match self.is_named {
+                    true => READING.to_owned(),
+                    false => format!("{}: {READING}", all(services)),
+                };
                 self.begins(at, "", text, None);
             }
             Event::Started {
@@ -148,9 +166,12 @@ impl Screen {
                 self.draining.insert(replica.clone(), counts);
             }
             Event::Drained { replica, .. } => drop(self.draining.remove(replica)),
-            Event::NothingToDo { .. } | Event::Finished { .. } | Event::Failed { .. } => {
-                self.end();
-            }
+            Event::StackStarted { .. }
+            | Event::StackFinished { .. }
+            | Event::Completed { .. }
+            | Event::NothingToDo { .. }
+            | Event::Finished { .. }
+            | Event::Failed { .. } => self.end(),
             Event::Notice { .. }
             | Event::Unfinished { .. }
             | Event::Compose { .. }
@@ -161,11 +182,20 @@ impl Screen {
     }
 
     fn of_runs(&mut self, scope: &Scope, event: &Event) -> Vec<String> {
-        let service = self.bold(scope.service());
+        let service = self.title(scope.service());
         vec![match event {
             // Where it is drawn in place, it is no line of its own.
             Event::Opening { services } if !self.look.redraws => {
-                format!("{}: {READING}", self.bold(&services.join(", ")))
+                format!("{}{READING}", self.title(&all(services)))
+            }
+            Event::StackStarted { services, parallel } => format!(
+                "{} services, {parallel} at a time: {}",
+                services.len(),
+                services.join(", ")
+            ),
+            Event::StackFinished { services, .. } => return report(self.look, services),
+            Event::Completed { image, ms } => {
+                format!("{service}{image} completed, after {}", span(*ms))
             }
             Event::Started {
                 revision,
@@ -177,11 +207,11 @@ impl Screen {
             } => {
                 let undo = undo_to.map_or_else(String::new, |to| format!(" (undo to {to})"));
                 let (image, replicas) = (change(image, replaces.as_deref()), count(*replicas));
-                format!("{service}: {image}, revision {revision}{undo}, {replicas}, {proxy}")
+                format!("{service}{image}, revision {revision}{undo}, {replicas}, {proxy}")
             }
             Event::Notice { text } => format!("  {} {text}", self.warning()),
             Event::NothingToDo { replicas, image } => format!(
-                "{service}: nothing to do, {} up to date ({image})",
+                "{service}nothing to do, {} up to date ({image})",
                 count(*replicas)
             ),
             Event::Unfinished { forward } => {
@@ -206,7 +236,7 @@ impl Screen {
             } => {
                 let image = change(image, replaces.as_deref());
                 let live = live(cutover_ms.zip(*live_ms), *gap_ms);
-                format!("{service}: {image} {live}, done after {}", span(*total_ms))
+                format!("{service}{image} {live}, done after {}", span(*total_ms))
             }
             Event::Relabelled {
                 container,
@@ -275,6 +305,14 @@ impl Screen {
         lines
     }
 
+    /// The beginning of a line about a service.
+    fn title(&self, service: &str) -> String {
+        match self.is_named {
+            true => String::new(),
+            false => format!("{}: ", self.bold(service)),
+        }
+    }
+
     fn bold(&self, text: &str) -> String {
         self.look.style(Style::new().bold(), text)
     }
@@ -289,6 +327,44 @@ impl Screen {
 }
 
 const READING: &str = "reading the Compose files and the engine";
+
+/// The services that a command names; it names none where it is about all.
+fn all(services: &[String]) -> String {
+    match services {
+        [] => "all services".to_owned(),
+        services => services.join(", "),
+    }
+}
+
+/// The table at the end of several services.
+fn report(look: Look, services: &[ServiceRow]) -> Vec<String> {
+    let row = |own: &ServiceRow| {
+        let revision = own.revision.map_or_else(String::new, |own| own.to_string());
+        let text = |own: &Option<String>| own.clone().unwrap_or_default();
+        [
+            own.service.clone(),
+            result(own.result).to_owned(),
+            revision,
+            text(&own.image),
+            text(&own.reason),
+        ]
+    };
+    let header = ["SERVICE", "RESULT", "REVISION", "IMAGE", "REASON"];
+    let text = table_in(look, header, services.iter().map(row));
+    text.lines().map(str::to_owned).collect()
+}
+
+fn result(result: ServiceResult) -> &'static str {
+    match result {
+        ServiceResult::Rolled => "rolled",
+        ServiceResult::Unchanged => "unchanged",
+        ServiceResult::Completed => "completed",
+        ServiceResult::Failed => "failed",
+        ServiceResult::RolledBack => "rolled back",
+        ServiceResult::NotBegun => "not begun",
+        ServiceResult::LeftAlone => "left alone",
+    }
+}
 
 /// What another program printed, without what moves the cursor or changes colours.
 fn plain(text: &str) -> String {
@@ -423,6 +499,7 @@ fn doing(step: &str, replicas: &str, proxy: &str) -> String {
         "start" => format!("starting {replicas} again"),
         "remove" => format!("removing {replicas}"),
         "rename" => format!("renaming {replicas}"),
+        "run" => "running it to completion".to_owned(),
         "release" => "removing the routing record of the rollout".to_owned(),
         own => own.to_owned(),
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{record::Version, unfinished::Settled};
+use super::{Ended, record::Version, unfinished::Settled};
 use crate::{
     check::Check,
-    context::Purpose,
+    compose::Service,
+    context::{Purpose, RunContext},
     docker::engine::Image,
     error::{Error, Result},
-    event::Event,
+    event::{Event, ServiceResult},
     execute,
     model::image_change,
     yaml,
@@ -75,13 +76,7 @@ impl Settled<'_> {
             Some(back) => back.image.id.clone(),
             None => context.service.image.clone().unwrap_or_default(),
         };
-        let Some(image) = run.engine.image(&reference).await? else {
-            let missing = Error::failed(format!("there is no image {reference}"));
-            return Err(missing.hint(match context.service.has_build {
-                true => "add --build",
-                false => "add --pull missing, or docker pull it",
-            }));
-        };
+        let image = run.image_that_is_there(&reference, context.service).await?;
         let mut notices = Vec::new();
         run.refuse_two_sets(context, Some(&image), &mut notices)?;
         let refused = prepared.proxy.labels().refuse_version(context, &image);
@@ -105,12 +100,45 @@ impl Settled<'_> {
         Ok((version, image))
     }
 
-    pub fn nothing_to_do(self, fetched: Fetched) -> Result<()> {
-        let prepared = self.locked.prepared;
+    pub fn nothing_to_do(&self, fetched: Fetched) -> Ended {
+        let prepared = &self.locked.prepared;
+        let image = fetched.names.0;
         prepared.run.events.emit(Event::NothingToDo {
             replicas: prepared.context.replicas,
-            image: fetched.names.0,
+            image: image.clone(),
         });
-        Ok(())
+        Ended {
+            image,
+            ..self.unchanged()
+        }
+    }
+
+    pub fn unchanged(&self) -> Ended {
+        let runs = self.memory.revisions.running(&self.replicas);
+        let image = self.locked.prepared.context.service.image.clone();
+        Ended {
+            result: ServiceResult::Unchanged,
+            revision: runs,
+            before: runs,
+            image: image.unwrap_or_default(),
+        }
+    }
+}
+
+impl RunContext<'_> {
+    /// The image of the new version, which the engine must have by now.
+    pub(super) async fn image_that_is_there(
+        &self,
+        reference: &str,
+        service: &Service,
+    ) -> Result<Image> {
+        if let Some(image) = self.engine.image(reference).await? {
+            return Ok(image);
+        }
+        let missing = Error::failed(format!("there is no image {reference}"));
+        Err(missing.hint(match service.has_build {
+            true => "add --build",
+            false => "add --pull missing, or docker pull it",
+        }))
     }
 }
