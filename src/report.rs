@@ -7,6 +7,7 @@ mod look;
 pub mod overlay;
 mod screen;
 mod screens;
+mod stack;
 pub mod table;
 
 use std::collections::BTreeMap;

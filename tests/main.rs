@@ -34,4 +34,5 @@ mod several_traefiks;
 mod shapes;
 mod soak;
 mod socket_proxy;
+mod stack;
 mod traefik_api;

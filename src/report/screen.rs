@@ -7,10 +7,10 @@ use std::{
 
 use console::{Style, strip_ansi_codes};
 
-use super::{look::Look, pairs, table::table_in};
+use super::{look::Look, pairs, stack};
 use crate::{
     error::one_line,
-    event::{Event, Scope, ServiceResult, ServiceRow},
+    event::{Event, Scope},
     model::Share,
 };
 
@@ -107,6 +107,7 @@ impl Screen {
     pub fn lines(&mut self, at: SystemTime, scope: &Scope, event: &Event) -> Vec<String> {
         self.follow(at, event);
         let lines = self.of_runs(scope, event).into_iter();
+        let lines = lines.chain(stack::lines(self.look, event));
         let lines: Vec<String> = lines.chain(self.of_steps(event)).collect();
         let folded = lines.iter().flat_map(|line| self.folded(line));
         folded.collect()
@@ -188,12 +189,6 @@ impl Screen {
             Event::Opening { services } if !self.look.redraws => {
                 format!("{}{READING}", self.title(&all(services)))
             }
-            Event::StackStarted { services, parallel } => format!(
-                "{} services, {parallel} at a time: {}",
-                services.len(),
-                services.join(", ")
-            ),
-            Event::StackFinished { services, .. } => return report(self.look, services),
             Event::Completed { image, ms } => {
                 format!("{service}{image} completed, after {}", span(*ms))
             }
@@ -215,15 +210,7 @@ impl Screen {
                 count(*replicas)
             ),
             Event::Unfinished { forward } => {
-                let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
-                let what = match forward {
-                    true => "finishing it",
-                    false => "rolling it back",
-                };
-                format!(
-                    "  {} rollout {rollout} was interrupted: {what}",
-                    self.warning()
-                )
+                format!("  {} {}", self.warning(), unfinished(scope, *forward))
             }
             Event::Finished {
                 image,
@@ -328,41 +315,20 @@ impl Screen {
 
 const READING: &str = "reading the Compose files and the engine";
 
+fn unfinished(scope: &Scope, forward: bool) -> String {
+    let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
+    let what = match forward {
+        true => "finishing it",
+        false => "rolling it back",
+    };
+    format!("rollout {rollout} was interrupted: {what}")
+}
+
 /// The services that a command names; it names none where it is about all.
 fn all(services: &[String]) -> String {
     match services {
         [] => "all services".to_owned(),
         services => services.join(", "),
-    }
-}
-
-/// The table at the end of several services.
-fn report(look: Look, services: &[ServiceRow]) -> Vec<String> {
-    let row = |own: &ServiceRow| {
-        let revision = own.revision.map_or_else(String::new, |own| own.to_string());
-        let text = |own: &Option<String>| own.clone().unwrap_or_default();
-        [
-            own.service.clone(),
-            result(own.result).to_owned(),
-            revision,
-            text(&own.image),
-            text(&own.reason),
-        ]
-    };
-    let header = ["SERVICE", "RESULT", "REVISION", "IMAGE", "REASON"];
-    let text = table_in(look, header, services.iter().map(row));
-    text.lines().map(str::to_owned).collect()
-}
-
-fn result(result: ServiceResult) -> &'static str {
-    match result {
-        ServiceResult::Rolled => "rolled",
-        ServiceResult::Unchanged => "unchanged",
-        ServiceResult::Completed => "completed",
-        ServiceResult::Failed => "failed",
-        ServiceResult::RolledBack => "rolled back",
-        ServiceResult::NotBegun => "not begun",
-        ServiceResult::LeftAlone => "left alone",
     }
 }
 
@@ -455,7 +421,7 @@ fn count(replicas: u32) -> String {
     plural(replicas, "replica")
 }
 
-fn plural(count: u32, one: &str) -> String {
+pub(super) fn plural(count: u32, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
