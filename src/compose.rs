@@ -177,22 +177,6 @@ impl Compose {
         self.act(None, &["build", service], &doing, on_line).await
     }
 
-    /// Creates the containers of a service anew and starts them, as Compose alone does: the old ones are stopped first.
-    pub async fn recreate(&self, service: &str, on_line: impl FnMut(String)) -> Result<()> {
-        let doing = format!("could not run {service}");
-        let arguments = [
-            "up",
-            "--detach",
-            "--no-deps",
-            "--force-recreate",
-            "--no-build",
-            "--pull",
-            "never",
-            service,
-        ];
-        self.act(None, &arguments, &doing, on_line).await
-    }
-
     fn parse(&self, text: &str) -> Result<Project> {
         parse::project(text, self.separator()).map_err(|error| {
             Error::refused(format!(

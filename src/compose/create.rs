@@ -11,7 +11,7 @@ use url::form_urlencoded;
 use request::{Step, check_request, scales};
 
 use super::{
-    AnonymousVolumes, Compose, CreateRequest,
+    AnonymousVolumes, Compose, CreateRequest, Project,
     view::{
         Subject, View,
         rewrite::{LABEL_ONE_OFF, LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE, is_hook},
@@ -38,7 +38,7 @@ impl Compose {
         let subject = Subject {
             project: request.project.name.clone(),
             service: service.to_owned(),
-            rollout: request.rollout.to_owned(),
+            rollout: Some(request.rollout.to_owned()),
             labels: request.labels.clone(),
             volumes: self.inherited(request).await?,
         };
@@ -55,6 +55,26 @@ impl Compose {
         self.through(&view, service, Step::Start, &scales, &mut on_line)
             .await?;
         self.made(request, |state| state != "created").await
+    }
+
+    /// Replaces the containers of a service by new ones as Compose does by itself, and changes nothing else.
+    pub async fn recreate(
+        &self,
+        project: &Project,
+        service: &str,
+        lock: &str,
+        mut on_line: impl FnMut(String),
+    ) -> Result<()> {
+        let subject = Subject {
+            project: project.name.clone(),
+            service: service.to_owned(),
+            rollout: None,
+            labels: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+        };
+        let view = self.view(subject, Some(lock)).await?;
+        self.through(&view, service, Step::Recreate, &[], &mut on_line)
+            .await
     }
 
     /// The volumes that each new container takes over, by its number.

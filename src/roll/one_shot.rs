@@ -43,7 +43,8 @@ impl Prepared<'_> {
             limit_ms: None,
         });
         let message = format!("interrupted; {name} may still run");
-        let ran = execute::unless_interrupted(&held.interrupted, &message, self.complete()).await;
+        let ran =
+            execute::unless_interrupted(&held.interrupted, &message, self.complete(held)).await;
         let ms = began.elapsed().as_millis() as u64;
         if let Err(error) = ran {
             events.emit(Event::StepFailed {
@@ -80,11 +81,14 @@ impl Prepared<'_> {
         Ok((image, true))
     }
 
-    async fn complete(&self) -> Result<()> {
+    async fn complete(&self, held: &Held<'_>) -> Result<()> {
         let (run, context) = (&self.run, &self.context);
         let name = &context.service.name;
         let on_line = |line| run.events.emit(Event::Compose { line });
-        run.compose.recreate(name, on_line).await?;
+        let lock = &held.lock.id;
+        run.compose
+            .recreate(run.project, name, lock, on_line)
+            .await?;
         for own in run.engine.replicas(&context.key).await? {
             let code = loop {
                 match run.engine.exit_code(&own.id).await? {

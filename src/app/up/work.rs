@@ -56,17 +56,19 @@ impl<'a> Work<'a> {
             true => orphans(&landscape.containers, project),
             false => Vec::new(),
         };
-        if let Some(line) = left_alone(&left) {
-            self.events.notice(line);
-        }
+        self.report_left(&left);
         if self.is_stack {
             self.events.emit(Event::StackStarted {
                 services: order.names().into_iter().map(str::to_owned).collect(),
                 parallel: self.settings.parallel,
             });
-            self.fetch_ahead(&mut prepared).await?;
+            let more = self.fetch_ahead(&mut prepared).await?;
+            self.report_left(&more);
+            more.iter().for_each(|own| order.leave_out(&own.service));
+            left.extend(more);
         }
-        let first = prepared.into_iter().next();
+        let begins = |own: &Prepared<'_>| order.names().first() == Some(&own.scope().service());
+        let first = prepared.into_iter().find(begins);
         let mut first = first.map(|prepared| (prepared, landscape));
         let limits = Limits {
             parallel: self.settings.parallel,
@@ -108,7 +110,7 @@ impl<'a> Work<'a> {
         let (mut prepared, mut earlier) = (Vec::new(), Vec::new());
         for name in order.names() {
             let run = self.run(name);
-            let may_stay = self.up.all && !self.up.services.iter().any(|own| own == name);
+            let may_stay = self.may_stay(name);
             let reason = if may_stay && landscape.carries_traffic(&self.opened.key(name)) {
                 OWN_PART.to_owned()
             } else {
@@ -130,20 +132,37 @@ impl<'a> Work<'a> {
         Ok(prepared)
     }
 
-    /// Fetches the images before the first service is touched.
-    async fn fetch_ahead(&self, prepared: &mut [Prepared<'_>]) -> Result<()> {
+    /// Whether the command goes on without a service that cannot be rolled side by side with itself.
+    fn may_stay(&self, name: &str) -> bool {
+        self.up.all && !self.up.services.iter().any(|own| own == name)
+    }
+
+    fn report_left(&self, left: &[Left]) {
+        if let Some(line) = left_alone(left) {
+            self.events.notice(line);
+        }
+    }
+
+    /// Fetches the images before the first service is touched. Returns the services that are left alone because of theirs.
+    async fn fetch_ahead(&self, prepared: &mut [Prepared<'_>]) -> Result<Vec<Left>> {
         let asked = self.settings.pull_parallel;
         let limit = asked.or_else(|| self.opened.compose.parallel_limit());
         let limit = limit.unwrap_or(PULLS) as usize;
-        let all = stream::iter(prepared.iter_mut()).map(Ok);
-        all.try_for_each_concurrent(limit, |own| async move {
+        let fetched = prepared.iter_mut().map(|own| async move {
             let scope = own.scope();
             let fetching = own.fetch_ahead();
-            let fetched =
-                execute::unless_interrupted(&self.interrupted, execute::UNCHANGED, fetching);
-            fetched.await.map_err(|error| error.within(scope))
-        })
-        .await
+            match execute::unless_interrupted(&self.interrupted, execute::UNCHANGED, fetching).await
+            {
+                Ok(()) => Ok(None),
+                Err(error) if self.may_stay(scope.service()) && runs_only_once(&error) => {
+                    Ok(Some(Left::of(scope.service(), error.message)))
+                }
+                Err(error) => Err(error.within(scope)),
+            }
+        });
+        let fetched = stream::iter(fetched).buffer_unordered(limit);
+        let left: Vec<Option<Left>> = fetched.try_collect().await?;
+        Ok(left.into_iter().flatten().collect())
     }
 
     /// Rolls one service; the first is prepared already.
