@@ -29,59 +29,13 @@ impl Left {
 /// What carries the traffic of rollouts is replaced by Compose.
 pub const OWN_PART: &str = "it carries the traffic";
 
-/// The last word of the names of images that keep data.
-const STATEFUL: [&str; 50] = [
-    "arangodb",
-    "cassandra",
-    "clickhouse",
-    "clickhouse-server",
-    "cockroach",
-    "consul",
-    "couchbase",
-    "couchdb",
-    "cp-kafka",
-    "cp-zookeeper",
-    "dragonfly",
-    "elasticsearch",
-    "etcd",
-    "influxdb",
-    "kafka",
-    "keydb",
-    "mariadb",
-    "mariadb-galera",
-    "meilisearch",
-    "minio",
-    "mongo",
-    "mongodb",
-    "mongodb-community-server",
-    "mysql",
-    "mysql-server",
-    "neo4j",
-    "opensearch",
-    "percona",
-    "percona-server",
-    "percona-server-mongodb",
-    "pgvector",
-    "postgis",
-    "postgres",
-    "postgresql",
-    "qdrant",
-    "questdb",
-    "rabbitmq",
-    "redis",
-    "redis-stack",
-    "redis-stack-server",
-    "redpanda",
-    "scylla",
-    "solr",
-    "surrealdb",
-    "timescaledb",
-    "timescaledb-ha",
-    "valkey",
-    "vault",
-    "weaviate",
-    "zookeeper",
-];
+/// The last words of the names of images that keep data.
+const STATEFUL: &str = "\
+    arangodb cassandra clickhouse clickhouse-server cockroach consul couchbase couchdb cp-kafka cp-zookeeper \
+    dragonfly elasticsearch etcd influxdb kafka keydb mariadb mariadb-galera meilisearch minio mongo mongodb \
+    mongodb-community-server mysql mysql-server neo4j opensearch percona percona-server percona-server-mongodb \
+    pgvector postgis postgres postgresql qdrant questdb rabbitmq redis redis-stack redis-stack-server redpanda \
+    scylla solr surrealdb timescaledb timescaledb-ha valkey vault weaviate zookeeper";
 
 /// The named services, and with `--all` every other one of the file that is not left alone.
 pub fn choose<'a>(project: &'a Project, named: &[&'a str], all: bool) -> (Vec<&'a str>, Vec<Left>) {
@@ -110,7 +64,7 @@ fn reason(service: &Service) -> Option<String> {
         return Some(OWN_PART.to_owned());
     }
     let image = image_name(service.image.as_deref().unwrap_or_default());
-    let keeps_data = STATEFUL.contains(&image);
+    let keeps_data = STATEFUL.split_whitespace().any(|own| own == image);
     keeps_data.then(|| format!("{image} keeps data; name it to roll it"))
 }
 

@@ -53,6 +53,16 @@ impl<'a> Order<'a> {
         self.services.iter().map(|own| own.name).collect()
     }
 
+    /// Those of `earlier` that are certainly done before this service begins, if so many are rolled side by side.
+    pub fn done_before(&self, name: &str, earlier: &[&'a str], parallel: u32) -> Vec<&'a str> {
+        let own = self.services.iter().find(|own| own.name == name);
+        let needs = |other: &&&str| own.is_some_and(|own| own.needs.contains(**other));
+        let done = earlier.iter();
+        done.filter(|other| parallel == 1 || needs(other))
+            .copied()
+            .collect()
+    }
+
     /// Leaves out a service that turns out not to be part of the command.
     pub fn leave_out(&mut self, name: &str) {
         self.services.retain(|own| own.name != name);
@@ -299,6 +309,19 @@ mod tests {
         order.leave_out("db");
         assert_eq!(order.names(), ["web"]);
         assert_eq!(order.next(&BTreeSet::new(), &BTreeSet::new()), Some(0));
+    }
+
+    #[test]
+    fn only_one_at_a_time_is_all_that_comes_earlier_done_before() {
+        let shop = project(&[
+            ("api", &[], &[]),
+            ("mail", &[], &[]),
+            ("web", &["api"], &[]),
+        ]);
+        let order = Order::of(&shop, &["api", "mail", "web"]).unwrap();
+        let before = |parallel| order.done_before("web", &["api", "mail"], parallel);
+        assert_eq!(before(4), ["api"]);
+        assert_eq!(before(1), ["api", "mail"]);
     }
 
     const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];

@@ -107,33 +107,45 @@ impl<'a> Work<'a> {
         left: &mut Vec<Left>,
         landscape: &mut Landscape,
     ) -> Result<Vec<Prepared<'a>>> {
-        let (mut prepared, mut earlier) = (Vec::new(), Vec::new());
+        let (mut prepared, mut names) = (Vec::new(), Vec::new());
         for name in order.names() {
-            let run = self.run(name);
-            let may_stay = self.may_stay(name);
-            let reason = if may_stay && landscape.carries_traffic(&self.opened.key(name)) {
-                OWN_PART.to_owned()
-            } else {
-                let flags = &self.up.settings;
-                let own = run.prepare(name, flags, &earlier, Purpose::Roll, landscape);
-                match own.await {
-                    Ok(own) => {
-                        prepared.push(own);
-                        earlier.push(name);
-                        continue;
-                    }
-                    Err(error) if may_stay && runs_only_once(&error) => error.message,
-                    Err(error) => return Err(error.within(run.events.scope())),
+            let earlier = order.done_before(name, &names, self.settings.parallel);
+            match self.prepare(name, &earlier, landscape).await? {
+                Ok(own) => {
+                    prepared.push(own);
+                    names.push(name);
                 }
-            };
-            left.push(Left::of(name, reason));
-            order.leave_out(name);
+                Err(reason) => {
+                    left.push(Left::of(name, reason));
+                    order.leave_out(name);
+                }
+            }
         }
         Ok(prepared)
     }
 
-    /// Whether the command goes on without a service that cannot be rolled side by side with itself.
-    fn may_stay(&self, name: &str) -> bool {
+    /// The prepared service, or the reason to leave it alone.
+    async fn prepare(
+        &self,
+        name: &str,
+        earlier: &[&str],
+        landscape: &mut Landscape,
+    ) -> Result<Result<Prepared<'a>, String>> {
+        let (run, flags) = (self.run(name), &self.up.settings);
+        let may_be_left = self.may_be_left(name);
+        if may_be_left && landscape.carries_traffic(&self.opened.key(name)) {
+            return Ok(Err(OWN_PART.to_owned()));
+        }
+        let prepared = run.prepare(name, flags, earlier, Purpose::Roll, landscape);
+        match prepared.await {
+            Err(error) if may_be_left && runs_only_once(&error) => Ok(Err(error.message)),
+            Err(error) => Err(error.within(run.events.scope())),
+            Ok(prepared) => Ok(Ok(prepared)),
+        }
+    }
+
+    /// Whether `--all` alone has chosen the service.
+    fn may_be_left(&self, name: &str) -> bool {
         self.up.all && !self.up.services.iter().any(|own| own == name)
     }
 
@@ -154,7 +166,7 @@ impl<'a> Work<'a> {
             match execute::unless_interrupted(&self.interrupted, execute::UNCHANGED, fetching).await
             {
                 Ok(()) => Ok(None),
-                Err(error) if self.may_stay(scope.service()) && runs_only_once(&error) => {
+                Err(error) if self.may_be_left(scope.service()) && runs_only_once(&error) => {
                     Ok(Some(Left::of(scope.service(), error.message)))
                 }
                 Err(error) => Err(error.within(scope)),
