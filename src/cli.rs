@@ -120,7 +120,7 @@ pub struct UpArgs {
     /// Services of the Compose file; what others depend on comes first
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Roll every service that has changed; databases and Traefik only where they are named
+    /// Roll every service that has changed; databases only where they are named
     #[arg(long, help_heading = settings::STACK)]
     pub all: bool,
     /// With --all: stop and remove the containers of services that the Compose file no longer has
