@@ -186,14 +186,18 @@ fn reporting<T: Termination>(
 
 /// Reports a failure, and returns its exit code.
 fn report(events: &Events, error: Error) -> ExitCode {
-    let scope = error.scope.map_or_else(Default::default, |scope| *scope);
+    emit_failure(events, &error);
+    error.outcome.into()
+}
+
+fn emit_failure(events: &Events, error: &Error) {
+    let scope = error.scope.as_deref().cloned().unwrap_or_default();
     events.scoped(scope).emit(Event::Failed {
         message: one_line(&error.message),
         code: error.outcome as u8,
-        hint: error.hint,
-        logs: error.logs,
+        hint: error.hint.clone(),
+        logs: error.logs.clone(),
     });
-    error.outcome.into()
 }
 
 fn log(verbose: u8) {

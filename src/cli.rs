@@ -134,9 +134,15 @@ impl Command {
 
 #[derive(Args, Clone, Debug)]
 pub struct UpArgs {
-    /// Services of the Compose file, rolled in this order; the first failure ends the run
+    /// Services of the Compose file; what others depend on comes first
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
+    /// Roll every service that has changed; databases only where they are named
+    #[arg(long, help_heading = settings::STACK)]
+    pub all: bool,
+    /// With --all: stop and remove the containers of services that the Compose file no longer has
+    #[arg(long, help_heading = settings::STACK)]
+    pub remove_orphans: bool,
     #[command(flatten)]
     pub settings: Partial,
     /// Print what would be done, and change nothing: rollout plan
@@ -271,15 +277,25 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     let cli = Cli::from_arg_matches(&matches)?;
     let first = cli.up.services.first().cloned();
     let (outer, dry_run) = (cli.up.settings.clone(), cli.up.dry_run);
-    let chosen = match (cli.command, first) {
+    let (all, remove_orphans) = (cli.up.all, cli.up.remove_orphans);
+    let mut chosen = match (cli.command, first) {
         (Some(_), Some(service)) => return Err(misplaced(&service)),
         (Some(command), None) => command,
         (None, _) => Command::Up(cli.up),
     };
-    if matches!(&chosen, Command::Up(up) if up.services.is_empty()) {
-        return Err(no_service());
+    match &mut chosen {
+        Command::Up(up) => {
+            up.all |= all;
+            up.remove_orphans |= remove_orphans;
+            check(up)?;
+        }
+        _ if all || remove_orphans => return Err(only_up()),
+        _ => {}
     }
     let mut chosen = match chosen {
+        Command::Up(up) if (up.dry_run || dry_run) && up.remove_orphans => {
+            return Err(no_plan_of_orphans());
+        }
         Command::Up(up) if up.dry_run || dry_run => Command::Plan(PlanArgs {
             services: up.services,
             settings: up.settings,
@@ -313,23 +329,18 @@ pub fn command() -> clap::Command {
             !is_traefik && !shown.contains(&argument.get_id().as_str())
         });
     }
-    for name in ["plan", "restart"] {
-        let hidden = match name {
-            "plan" => &WAITS[..],
-            _ => &["build", "pull", "force"],
-        };
+    for (name, hidden) in [
+        ("plan", &WAITS[..]),
+        ("restart", &["build", "pull", "force"]),
+        ("resume", &["on_unfinished"]),
+        ("abort", &["on_unfinished"]),
+        ("undo", &["build", "pull"]),
+    ] {
         command = hide(command, name, |argument| {
-            hidden.contains(&argument.get_id().as_str())
+            let is_of_several = argument.get_help_heading() == Some(settings::STACK);
+            is_of_several || hidden.contains(&argument.get_id().as_str())
         });
     }
-    for name in ["resume", "abort"] {
-        command = hide(command, name, |argument| {
-            argument.get_id() == "on_unfinished"
-        });
-    }
-    command = hide(command, "undo", |argument| {
-        ["build", "pull"].contains(&argument.get_id().as_str())
-    });
     command = command.mut_subcommand("undo", |own| {
         own.mut_arg("scale", |scale| {
             scale.help("Number of replicas [default: as recorded]")
@@ -384,6 +395,13 @@ fn hide(
     })
 }
 
+fn no_plan_of_orphans() -> Stop {
+    Stop::Refuse(
+        Error::refused("--dry-run does not show what --remove-orphans removes")
+            .hint("leave out --remove-orphans; `rollout --all` without it lists the orphans"),
+    )
+}
+
 /// Another command would change something.
 fn no_dry_run() -> Stop {
     Stop::Refuse(
@@ -392,8 +410,21 @@ fn no_dry_run() -> Stop {
     )
 }
 
-fn no_service() -> Stop {
-    Stop::Refuse(Error::refused("no service named").hint("write: rollout SERVICE"))
+fn check(up: &UpArgs) -> Result<(), Stop> {
+    let refused = match (up.all, up.services.is_empty()) {
+        (false, true) => Error::refused("no service named")
+            .hint("write: rollout SERVICE, or rollout --all for every service that has changed"),
+        (false, false) if up.remove_orphans => Error::refused("--remove-orphans needs --all")
+            .hint("write: rollout --all --remove-orphans"),
+        _ => return Ok(()),
+    };
+    Err(Stop::Refuse(refused))
+}
+
+/// `rollout --all undo` would undo one service, or none.
+fn only_up() -> Stop {
+    let message = "--all and --remove-orphans stand before the name of a command that has neither";
+    Stop::Refuse(Error::refused(message).hint("write: rollout --all"))
 }
 
 /// `rollout web socket-proxy` would start a daemon and leave web as it is.
@@ -625,6 +656,14 @@ mod tests {
                 "rollout web socket-proxy",
                 "service web stands before the name of a command",
             ),
+            (
+                "rollout web --remove-orphans",
+                "--remove-orphans needs --all",
+            ),
+            (
+                "rollout --all undo web",
+                "--all and --remove-orphans stand before the name of a command that has neither",
+            ),
         ] {
             assert_eq!(refused(line), message, "{line}");
         }
@@ -679,6 +718,23 @@ mod tests {
             panic!()
         };
         assert_eq!(up.services, ["socket-proxy", "unlock"]);
+    }
+
+    #[test]
+    fn all_services_are_chosen_before_and_after_the_command_and_without_one() {
+        for line in [
+            "rollout --all --remove-orphans",
+            "rollout up --all --remove-orphans",
+            "rollout --all up --remove-orphans",
+        ] {
+            let Command::Up(up) = parsed(line) else {
+                panic!("{line}")
+            };
+            assert!(
+                up.all && up.remove_orphans && up.services.is_empty(),
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -103,6 +103,12 @@ pub struct Compose {
 }
 
 impl Compose {
+    /// `COMPOSE_PARALLEL_LIMIT`; `None` where it is not set, or sets no limit.
+    pub fn parallel_limit(&self) -> Option<u32> {
+        let limit = self.program.variable("COMPOSE_PARALLEL_LIMIT")?;
+        limit.parse().ok().filter(|limit| *limit > 0)
+    }
+
     /// Without a leading `v`.
     pub fn version(&self) -> &str {
         &self.version
@@ -126,10 +132,7 @@ impl Compose {
             .filter(|name| !project.services.contains_key(*name))
             .collect();
         if !missing.is_empty() {
-            project.disabled = self.all_names().await.unwrap_or_default();
-            project
-                .disabled
-                .retain(|name| !project.services.contains_key(name));
+            self.add_disabled(&mut project).await;
         }
         for name in missing {
             if project.disabled.contains(name) {
@@ -138,6 +141,16 @@ impl Compose {
         }
         contents::digest(self, &mut project).await?;
         Ok(project)
+    }
+
+    /// Reads which services have inactive profiles; false where Compose cannot say.
+    pub async fn add_disabled(&self, project: &mut Project) -> bool {
+        let names = self.all_names().await.unwrap_or_default();
+        let is_known = !names.is_empty();
+        let disabled = names.into_iter();
+        let disabled = disabled.filter(|name| !project.services.contains_key(name));
+        project.disabled = disabled.collect();
+        is_known
     }
 
     /// Passes each line of progress to `on_line`.

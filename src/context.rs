@@ -59,7 +59,9 @@ pub struct ServiceContext<'a> {
     /// How many replicas are wanted.
     pub replicas: u32,
     /// Services that the same command rolls before this one.
-    pub earlier: &'a [&'a str],
+    pub earlier: Vec<String>,
+    /// A one-shot service: it runs to completion, and others wait for that.
+    pub runs_once: bool,
     /// The engine's names of the networks of the new version.
     pub declared_networks: BTreeSet<String>,
 
@@ -123,7 +125,8 @@ impl<'a> ServiceContext<'a> {
             hooks: Hooks::new(),
             purpose: Purpose::Roll,
             replicas: 1,
-            earlier: &[],
+            earlier: Vec::new(),
+            runs_once: false,
             declared_networks: BTreeSet::new(),
             epoch: 1,
             dependencies: Vec::new(),

@@ -28,6 +28,35 @@ impl Side {
     }
 }
 
+/// What became of one service of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceResult {
+    Rolled,
+    /// It was up to date.
+    Unchanged,
+    /// A one-shot service that ran to completion.
+    Completed,
+    Failed,
+    /// It was rolled, and undone because another service failed.
+    RolledBack,
+    NotBegun,
+    /// It is not part of the command.
+    LeftAlone,
+}
+
+/// One line of the report of several services.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServiceRow {
+    pub service: String,
+    pub result: ServiceResult,
+    /// The revision that is live; `None` where it is unknown.
+    pub revision: Option<u64>,
+    /// The image that is live, by name; `None` where it is unknown.
+    pub image: Option<String>,
+    pub reason: Option<String>,
+}
+
 /// One thing that happened. In JSON the kind is under `event`, in snake case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -61,6 +90,24 @@ pub enum Event {
     },
     /// What a rollout of the service would do; nothing is touched.
     Plan(Plan),
+    /// Several services begin; nothing is touched yet.
+    StackStarted {
+        /// In the order in which they begin.
+        services: Vec<String>,
+        /// How many of them are rolled side by side.
+        parallel: u32,
+    },
+    /// The last event of several services, apart from a failure.
+    StackFinished {
+        services: Vec<ServiceRow>,
+        total_ms: u64,
+    },
+    /// A one-shot service has run to completion.
+    Completed {
+        /// The image that it ran.
+        image: String,
+        ms: u64,
+    },
     /// The service is up to date.
     NothingToDo {
         replicas: u32,
@@ -157,7 +204,7 @@ pub enum Event {
         /// From the change until then.
         ms: u64,
     },
-    /// The command failed. Always the last event of such a run.
+    /// The command failed, or one of several services. Always the last event of such a run.
     Failed {
         /// One line.
         message: String,

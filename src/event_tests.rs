@@ -8,6 +8,16 @@ fn text() -> String {
     "x".to_owned()
 }
 
+fn row() -> ServiceRow {
+    ServiceRow {
+        service: text(),
+        result: ServiceResult::Rolled,
+        revision: None,
+        image: None,
+        reason: None,
+    }
+}
+
 /// One of each event that is not of a step.
 fn of_runs() -> Vec<Event> {
     vec![
@@ -34,6 +44,18 @@ fn of_runs() -> Vec<Event> {
             steps: vec![PlannedStep::new("pull", Vec::new())],
             ..Plan::default()
         }),
+        Event::StackStarted {
+            services: vec![text()],
+            parallel: 1,
+        },
+        Event::StackFinished {
+            services: vec![row()],
+            total_ms: 1,
+        },
+        Event::Completed {
+            image: text(),
+            ms: 1,
+        },
         Event::NothingToDo {
             replicas: 1,
             image: text(),
@@ -111,12 +133,13 @@ fn kinds(event: &Event) -> usize {
         E::Opening { .. } => {}
         E::Started { .. } | E::Notice { .. } | E::NothingToDo { .. } | E::Unfinished { .. } => {}
         E::Plan(_) => {}
+        E::StackStarted { .. } | E::StackFinished { .. } | E::Completed { .. } => {}
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
         E::Draining { .. } | E::Drained { .. } => {}
     }
-    19
+    22
 }
 
 /// The entry of the topic that has this event first.
@@ -148,6 +171,29 @@ fn the_topic_of_events_has_each_event_with_each_field() {
                 "{name}: {field}: {entry}"
             );
         }
+    }
+}
+
+#[test]
+fn the_report_of_several_services_is_in_the_topic_with_each_field_and_each_result() {
+    use ServiceResult as R;
+    let entry = entry("stack_finished");
+    let Ok(Value::Object(fields)) = serde_json::to_value(row()) else {
+        panic!()
+    };
+    let results = [
+        R::Rolled,
+        R::Unchanged,
+        R::Completed,
+        R::Failed,
+        R::RolledBack,
+        R::NotBegun,
+        R::LeftAlone,
+    ];
+    let results = results.map(|own| serde_json::to_value(own).unwrap());
+    let results = results.iter().map(|own| own.as_str().unwrap());
+    for word in fields.keys().map(String::as_str).chain(results) {
+        assert!(entry.contains(&format!("`{word}`")), "{word}: {entry}");
     }
 }
 

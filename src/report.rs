@@ -8,6 +8,8 @@ mod look;
 pub mod overlay;
 pub mod plan;
 mod screen;
+mod screens;
+mod stack;
 pub mod table;
 
 use std::collections::BTreeMap;

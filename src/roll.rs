@@ -12,6 +12,7 @@ mod hooks;
 mod image;
 mod joined;
 mod lock;
+mod one_shot;
 mod prepare;
 mod preview;
 mod record;
@@ -25,22 +26,34 @@ use tokio::sync::watch;
 
 pub use self::{
     examine::{Examined, Way},
-    prepare::Prepared,
+    prepare::{Prepared, settings_of_all},
     stand::{Standing, Wanted},
 };
 use crate::{
     context::Purpose,
     error::{Error, Outcome, Result},
+    event::ServiceResult,
     proxy::landscape::Landscape,
     state::Lock,
 };
+
+/// How a service that did not fail ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub result: ServiceResult,
+    /// The revision that is live; `None` where it is unknown.
+    pub revision: Option<u64>,
+    /// The revision that ran before.
+    pub before: Option<u64>,
+    pub image: String,
+}
 
 /// Rolls a service, or finishes or rolls back an unfinished rollout, under the lock of the service.
 pub async fn roll(
     prepared: Prepared<'_>,
     landscape: &mut Landscape,
     interrupted: watch::Receiver<bool>,
-) -> Result<()> {
+) -> Result<Ended> {
     let service = prepared.context.service;
     let again = match prepared.run.back {
         Some(back) => format!("rollout undo {} --to {}", service.name, back.number),
@@ -54,7 +67,7 @@ async fn under_lock(
     prepared: Prepared<'_>,
     landscape: &mut Landscape,
     interrupted: watch::Receiver<bool>,
-) -> Result<()> {
+) -> Result<Ended> {
     let events = prepared.run.events;
     let helper_image = prepared.helper_image(landscape).await?;
     let lock = prepared.lock(&helper_image, &interrupted).await?;
@@ -78,15 +91,18 @@ struct Held<'a> {
     interrupted: watch::Receiver<bool>,
 }
 
-async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape) -> Result<()> {
+async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape) -> Result<Ended> {
+    if prepared.context.runs_once {
+        return prepared.run_once(&held).await;
+    }
     let locked = prepared.locked(held, landscape).await?;
     let mut settled = locked.settle_unfinished().await?;
     if settled.purpose() == Purpose::Settle {
-        return Ok(());
+        return Ok(settled.unchanged());
     }
     let version = settled.fetch_version().await?;
     if settled.already_runs(&version).await? {
-        return settled.nothing_to_do(version);
+        return Ok(settled.nothing_to_do(version));
     }
     let mut begun = settled.begin(version).await?;
     let summary = begun.execute().await;

@@ -77,6 +77,20 @@ pub enum OnUnfinished {
     Fail,
 }
 
+/// What a failed service means for the others of the same command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnFailure {
+    // Begin no further service.
+    #[default]
+    Stop,
+    // Go on with those that do not depend on it.
+    Continue,
+    // Begin no further service, and undo those that are rolled.
+    Rollback,
+}
+
+/// The settings of a command as a whole; no setting of one service.
+pub const STACK: &str = "Several services";
 const READINESS: &str = "Readiness";
 const CUTOVER: &str = "Cutover, drain and stop";
 pub const TRAEFIK: &str = "Traefik";
@@ -106,6 +120,16 @@ pub struct Settings {
     /// Keep the old replicas running this long after the cutover, for an instant rollback
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
     pub bake: Duration,
+
+    /// Number of services that are rolled side by side
+    #[arg(long, value_name = "N", value_parser = count, default_value = "4", help_heading = STACK)]
+    pub parallel: u32,
+    /// Number of images that are pulled or built side by side [default: COMPOSE_PARALLEL_LIMIT, else 4]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = STACK)]
+    pub pull_parallel: Option<u32>,
+    /// After a failed service: begin no other, go on with those that do not depend on it, or undo this run
+    #[arg(long, value_enum, default_value_t, help_heading = STACK)]
+    pub on_failure: OnFailure,
 
     /// Longest wait for a service without a health check
     #[arg(short, long, value_name = "DURATION", value_parser = duration, default_value = "60s", help_heading = READINESS)]
@@ -300,6 +324,13 @@ impl Partial {
         self
     }
 
+    /// These settings less one.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+
     /// One setting; the name and the value are part of the program.
     pub fn of(name: &str, value: &str) -> Self {
         Self(Values::from([(name.to_owned(), vec![value.to_owned()])]))
@@ -307,11 +338,18 @@ impl Partial {
 
     /// Reads `x-rollout` of a service; its hooks are read by [`hooks::read`].
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
-        let mut x_rollout = x_rollout.cloned();
-        if let Some(Value::Object(map)) = &mut x_rollout {
-            map.remove(hooks::KEY);
+        let place = format!("x-rollout of {service}");
+        let mut own = x_rollout.cloned();
+        if let Some(Value::Object(own)) = &mut own {
+            own.retain(|key, _| key != AFTER && key != hooks::KEY);
         }
-        Self::from_file(&format!("x-rollout of {service}"), x_rollout.as_ref())
+        let read = Self::from_file(&place, own.as_ref())?;
+        match names_under(STACK).find(|name| read.0.contains_key(name)) {
+            None => Ok(read),
+            Some(name) => Err(bad(format!(
+                "{name} in {place} is a setting of all services; write it in x-rollout at the top level"
+            ))),
+        }
     }
 
     /// Reads `x-rollout` at the top level of the Compose file, which is for all services.
@@ -414,6 +452,15 @@ fn names() -> Vec<String> {
         .collect()
 }
 
+/// The names of the settings with this heading in the help.
+fn names_under(heading: &'static str) -> impl Iterator<Item = String> {
+    let command = command();
+    let arguments: Vec<_> = command.get_arguments().cloned().collect();
+    let under = arguments.into_iter();
+    let under = under.filter(move |own| own.get_help_heading() == Some(heading));
+    under.filter_map(|own| own.get_long().map(str::to_owned))
+}
+
 /// A value of a Compose file or a variable as the words of a flag, checked; `None` for null and an empty list.
 fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
     let scalar = |value: &Value| match value {
@@ -466,6 +513,8 @@ fn bad(message: String) -> Error {
 
 /// `user:password` for the Traefik API: a secret, so there is no flag or key of this name.
 pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
+/// The key of a service's `x-rollout` that names what is rolled before it. It stands only in the file.
+pub const AFTER: &str = "after";
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 const PREFIX: &str = "ROLLOUT_";
@@ -648,7 +697,8 @@ mod tests {
                 "strategy" => "recreate",
                 "pull" => "never",
                 "on-unfinished" => "abort",
-                "scale" | "keep" => "7",
+                "on-failure" => "rollback",
+                "scale" | "keep" | "parallel" | "pull-parallel" => "7",
                 "build" | "force" | "renew-anon-volumes" | "allow-split" => "true",
                 "traefik-url" => "http://a:8080",
                 "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",
@@ -656,7 +706,16 @@ mod tests {
             };
             let by_flag = flag(&name, value);
             let by_variable = environment(&variable(&name), value).unwrap();
-            let by_key = Partial::from_service("web", Some(&json!({name.clone(): value}))).unwrap();
+            let written = json!({name.clone(): value});
+            let by_key = Partial::from_project(Some(&written)).unwrap();
+            let of_service = Partial::from_service("web", Some(&written));
+            match names_under(STACK).any(|own| own == name) {
+                true => assert!(
+                    of_service.unwrap_err().message.contains("top level"),
+                    "{name}"
+                ),
+                false => assert_eq!(of_service.unwrap(), by_key, "{name}"),
+            }
             assert_ne!(by_flag, Partial::default(), "{name}");
             assert_eq!(by_flag, by_variable, "{name}");
             assert_eq!(by_flag, by_key, "{name}");

@@ -92,7 +92,7 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
         ..example.stack.load_options()
     });
     example.is_well_but_for(&[]).await;
-    example.rolls(&services).await;
+    example.rolls(&["--all"]).await;
     let api = api.stop().await;
     assert!(api.nothing_lost(), "{api}");
     assert!(api.first_answer_of("v2").is_some(), "{api}");

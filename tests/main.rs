@@ -37,5 +37,6 @@ mod several_traefiks;
 mod shapes;
 mod soak;
 mod socket_proxy;
+mod stack;
 mod traefik_api;
 mod whole;

@@ -415,12 +415,12 @@ async fn version_of_api(stack: &Stack) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_services_are_rolled_in_the_order_given() {
+async fn independent_services_are_rolled_one_at_a_time_in_the_order_given() {
     let mut stack = Stack::usual(API);
     stack.set("API_TAG", "v1").up("v1").await;
     let load = stack.load();
     stack.tag("v2").set("API_TAG", "v2");
-    let run = stack.rollout(&["web", "api"]).await;
+    let run = stack.rollout(&["--parallel", "1", "web", "api"]).await;
     let report = load.stop().await;
     run.code(0);
     assert!(report.nothing_lost(), "{report}\n{}", run.text);
@@ -453,7 +453,7 @@ async fn the_first_service_that_fails_ends_it_and_the_next_is_not_touched() {
     stack.set("API_TAG", "v1").up("v1").await;
     let before = [ids(&stack, "web").await, ids(&stack, "api").await];
     stack.tag("crash").set("API_TAG", "v2");
-    let run = stack.rollout(&["web", "api"]).await;
+    let run = stack.rollout(&["--parallel", "1", "web", "api"]).await;
     run.code(1);
     assert_eq!([ids(&stack, "web").await, ids(&stack, "api").await], before);
     assert!(run.events.iter().all(|event| event["service"] != "api"));

@@ -6,9 +6,9 @@ use super::Opened;
 use crate::{
     compose::{Compose, Project},
     context::{Purpose, RunContext},
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     event::Events,
-    roll::{Prepared, roll},
+    roll::{Ended, Prepared, roll},
     settings::Partial,
     state::revisions::Revision,
 };
@@ -75,7 +75,7 @@ impl Recorded {
         (opened, service, flags): (&Opened, &str, &Partial),
         events: &Events,
         interrupted: watch::Receiver<bool>,
-    ) -> Result<()> {
+    ) -> Result<Ended> {
         let run = self.run(opened, events);
         let mut landscape = run.landscape().await?;
         let prepared = run.prepare(service, flags, &[], Purpose::Roll, &mut landscape);
@@ -104,4 +104,16 @@ pub fn refuse_lost(back: &Revision, service: &str) -> Result<()> {
     .hint(format!(
         "put the earlier version into the Compose file, then run: rollout {service}"
     )))
+}
+
+/// After the rollout of other services, a refusal is a failure: something was touched.
+pub fn after_others(error: Error, service: &str) -> Error {
+    match error.outcome {
+        Outcome::Refused => Error {
+            outcome: Outcome::Failed,
+            message: format!("{}; {service} was not touched", error.message),
+            ..error
+        },
+        _ => error,
+    }
 }

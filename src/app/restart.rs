@@ -3,9 +3,8 @@
 use super::{
     Opened,
     history::remembered,
-    recorded::{Recorded, Why},
+    recorded::{Recorded, Why, after_others},
     signals::signals,
-    up::after_others,
 };
 use crate::{
     cli::RestartArgs,

@@ -22,5 +22,6 @@ pub async fn settle(settle: &SettleArgs, events: &Events) -> Result<()> {
         let prepared = run.prepare(name, flags, &[], Purpose::Settle, &mut landscape);
         roll(prepared.await?, &mut landscape, interrupted).await
     };
-    settled.await.map_err(|error| error.within(events.scope()))
+    let settled = settled.await.map(drop);
+    settled.map_err(|error| error.within(events.scope()))
 }

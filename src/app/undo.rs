@@ -10,9 +10,8 @@ use tokio::sync::watch;
 use super::{
     Opened,
     history::{known, remembered},
-    recorded::{Recorded, Why, refuse_lost},
+    recorded::{Recorded, Why, after_others, refuse_lost},
     signals::signals,
-    up::after_others,
 };
 use crate::{
     ask,
@@ -21,6 +20,7 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     model::{Replica, RolloutId, ServiceKey, image_name, label},
+    roll::Ended,
     settings::{OnUnfinished, Partial},
     state::{
         lock::{Holder, holder},
@@ -134,14 +134,40 @@ async fn go_back(
     }
     let replicas = engine.replicas(&key).await?;
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
+    let settings = (undo.settings.clone(), on_unfinished);
+    let restored = restore(opened, events, (service, back), settings, interrupted);
+    restored.await.map(drop)
+}
+
+/// Returns a service to the revision of this number.
+pub async fn to_revision(
+    opened: &Opened,
+    events: &Events,
+    (service, number): (&str, u64),
+    given: Partial,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Ended> {
+    let revisions = remembered(&opened.run(events), &opened.key(service)).await?;
+    let back = known(&revisions, number, service)?;
+    let settings = (given, OnUnfinished::Resume);
+    restore(opened, events, (service, back), settings, interrupted).await
+}
+
+/// Rolls a service to a recorded revision.
+async fn restore(
+    opened: &Opened,
+    events: &Events,
+    (service, back): (&str, &Revision),
+    (given, on_unfinished): (Partial, OnUnfinished),
+    interrupted: watch::Receiver<bool>,
+) -> Result<Ended> {
     let recorded = Recorded::of(opened, service, back, Why::Undo).await?;
-    let flags = recorded.flags(undo.settings.clone());
-    let flags = flags.or(before(on_unfinished));
+    let flags = recorded.flags(given).or(before(on_unfinished));
     let target = (opened, service, &flags);
-    recorded.roll(target, events, interrupted).await?;
+    let ended = recorded.roll(target, events, interrupted).await?;
     let runs = (back.image.reference.as_str(), back.hash.as_str());
     still::warn(opened, events, service, runs).await;
-    Ok(())
+    Ok(ended)
 }
 
 /// The setting for an unfinished rollout.

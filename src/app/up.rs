@@ -1,16 +1,22 @@
-//! `rollout up`: checks all given services, then rolls one after the other.
+//! `rollout up`: chooses the services, checks all of them, and rolls each once all that it needs is done.
 
-use tokio::sync::watch;
+mod finish;
+mod work;
 
+use std::collections::BTreeMap;
+
+use self::work::Work;
 use super::{Opened, signals::signals};
 use crate::{
     cli::{self, UpArgs},
     compose::Project,
-    context::{Purpose, RunContext},
-    error::{Error, Outcome, Result},
+    error::{Error, Result},
     event::{Event, Events},
-    execute,
-    roll::{Prepared, roll},
+    roll::settings_of_all,
+    stack::{
+        choose::choose,
+        graph::{Order, names_others},
+    },
 };
 
 pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
@@ -18,60 +24,38 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
     let services = up.services.clone();
     events.emit(Event::Opening { services });
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let opened = Opened::of(&up.target, &names, events).await?;
-    refuse_unknown(&opened.project, &names)?;
-    let of_each = names.iter().map(|name| opened.events(events, name));
-    let of_each: Vec<Events> = of_each.collect();
-    let runs: Vec<RunContext<'_>> = of_each.iter().map(|own| opened.run(own)).collect();
-    let Some(first) = runs.first() else {
-        return Ok(());
+    let (opened, knows_profiles) = open(up, &names, events).await?;
+    let (chosen, left) = choose(&opened.project, &names, up.all);
+    let order = Order::of(&opened.project, &chosen)?;
+    let of_each = chosen.iter();
+    let of_each = of_each.map(|name| (*name, opened.events(events, name)));
+    let of_each: BTreeMap<&str, Events> = of_each.collect();
+    let work = Work {
+        up,
+        opened: &opened,
+        events,
+        of_each: &of_each,
+        settings: settings_of_all(&opened.project, &up.settings)?,
+        interrupted,
+        is_stack: up.all || order.services.len() > 1,
+        finds_orphans: up.all && knows_profiles,
     };
-    let landscape = first.landscape().await;
-    let mut landscape = landscape.map_err(|error| error.within(first.events.scope()))?;
-    let mut prepared = Vec::new();
-    for (index, (name, run)) in names.iter().zip(&runs).enumerate() {
-        let (earlier, purpose) = (&names[..index], Purpose::Roll);
-        let own = run.prepare(name, &up.settings, earlier, purpose, &mut landscape);
-        let own = own.await;
-        prepared.push(own.map_err(|error| error.within(run.events.scope()))?);
+    work.all(order, left).await
+}
+
+/// Reads the project, and whether it has all services with inactive profiles.
+async fn open(up: &UpArgs, names: &[&str], events: &Events) -> Result<(Opened, bool)> {
+    let mut opened = Opened::of(&up.target, names, events).await?;
+    refuse_unknown(&opened.project, names)?;
+    let mut is_known = false;
+    if up.all || names_others(&opened.project)? {
+        is_known = opened.compose.add_disabled(&mut opened.project).await;
     }
-    if names.len() > 1 {
-        let again = format!("rollout {}", names.join(" "));
-        fetch_ahead(&mut prepared, &interrupted, &again).await?;
+    if up.remove_orphans && !is_known {
+        let message = "docker compose cannot list the services with inactive profiles, whose containers are no orphans";
+        return Err(Error::refused(message).hint("leave out --remove-orphans"));
     }
-    let mut first = prepared.into_iter().next();
-    for (index, (name, run)) in names.iter().zip(&runs).enumerate() {
-        if *interrupted.borrow() {
-            return Err(Error::interrupted(format!(
-                "interrupted before {name}; it was not touched"
-            ))
-            .hint(format!("rollout {}", names[index..].join(" "))));
-        }
-        let prepared = first.take();
-        let is_first = prepared.is_some();
-        let rolled = async {
-            let prepared = match prepared {
-                Some(prepared) => prepared,
-                // The rollouts of the services before it have changed the landscape.
-                None => {
-                    let services = vec![(*name).to_owned()];
-                    run.events.emit(Event::Opening { services });
-                    landscape = run.landscape().await?;
-                    run.prepare(name, &up.settings, &[], Purpose::Roll, &mut landscape)
-                        .await?
-                }
-            };
-            roll(prepared, &mut landscape, interrupted.clone()).await
-        };
-        rolled.await.map_err(|error| {
-            let error = error.within(run.events.scope());
-            match is_first {
-                true => error,
-                false => after_others(error, name),
-            }
-        })?;
-    }
-    Ok(())
+    Ok((opened, is_known))
 }
 
 pub(super) fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {
@@ -95,32 +79,4 @@ fn suggest(error: Error, word: &str, others: &[&str]) -> Error {
     };
     let services = error.hint.clone().unwrap_or_default();
     error.hint(format!("did you mean: {line}\n      {services}"))
-}
-
-async fn fetch_ahead(
-    prepared: &mut [Prepared<'_>],
-    interrupted: &watch::Receiver<bool>,
-    again: &str,
-) -> Result<()> {
-    for own in prepared {
-        let scope = own.scope();
-        let fetching = own.fetch_ahead();
-        let fetched = execute::unless_interrupted(interrupted, execute::UNCHANGED, fetching);
-        fetched
-            .await
-            .map_err(|error| error.or_hint(again).within(scope))?;
-    }
-    Ok(())
-}
-
-/// After the rollout of other services, a refusal is a failure: something was touched.
-pub(super) fn after_others(error: Error, service: &str) -> Error {
-    match error.outcome {
-        Outcome::Refused => Error {
-            outcome: Outcome::Failed,
-            message: format!("{}; {service} was not touched", error.message),
-            ..error
-        },
-        _ => error,
-    }
 }

@@ -5,7 +5,8 @@ Each setting is also a key of x-rollout: in the Compose file, and a ROLLOUT_… 
 
 Examples:
   rollout web                    roll web to what the Compose file says
-  rollout --pull always web api  pull, then roll two services in this order
+  rollout --all                  roll every service that has changed, what others depend on first
+  rollout --pull always web api  pull, then roll two services side by side
   rollout --bake 1m web          keep the old replicas for a minute, for an instant rollback
 
 Exit codes:
@@ -18,13 +19,14 @@ Exit codes:
   130  interrupted; the last line says which version serves";
 
 pub const UP: &str = "\
-All services are checked, and their images fetched, before the first is touched; then they roll in the order given. Name a
-service before those that call it. After a failure, the services that are rolled by then keep the new version.
+All services are checked, and their images fetched, before the first is touched. A service begins once those that it
+depends on are done (depends_on, and after in x-rollout); the others roll side by side. After a failure, the services that
+are rolled by then keep the new version, unless --on-failure rollback is given. See: rollout help settings.
 
 Examples:
   rollout up web                 the same as: rollout web
   rollout up status              roll a service that has the name of a command
-  rollout up --build web worker  build the images, then roll two services in this order";
+  rollout up --all db            roll every service that has changed, and db although it keeps data";
 
 pub const PLAN: &str = "\
 Exit code 0 if there is nothing to do, 10 if there are changes, 2 if a rollout would be refused. Values of environment

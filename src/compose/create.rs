@@ -11,7 +11,7 @@ use url::form_urlencoded;
 use request::{Step, check_request, scales};
 
 use super::{
-    AnonymousVolumes, Compose, CreateRequest,
+    AnonymousVolumes, Compose, CreateRequest, Project,
     view::{
         Subject, View,
         rewrite::{LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE, is_hook},
@@ -38,7 +38,7 @@ impl Compose {
         let subject = Subject {
             project: request.project.name.clone(),
             service: service.to_owned(),
-            rollout: request.rollout.to_owned(),
+            rollout: Some(request.rollout.to_owned()),
             labels: request.labels.clone(),
             volumes: self.inherited(request).await?,
         };
@@ -49,16 +49,44 @@ impl Compose {
             request.replicas,
             &request.dependencies,
         );
-        let mut through = async |step: Step| {
-            let doing = format!("could not {} {service}", step.verb());
-            let arguments = step.arguments(service, &scales);
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            self.through(&view, &arguments, &doing, &mut on_line).await
-        };
-        through(Step::Create).await?;
+        self.step(&view, (Step::Create, service, &scales), &mut on_line)
+            .await?;
         self.made(request, |_| true).await?;
-        through(Step::Start).await?;
+        self.step(&view, (Step::Start, service, &scales), &mut on_line)
+            .await?;
         self.made(request, |state| state != "created").await
+    }
+
+    /// Replaces the containers of a service by new ones as Compose does by itself, and changes nothing else.
+    pub async fn recreate(
+        &self,
+        project: &Project,
+        service: &str,
+        lock: &str,
+        on_line: impl FnMut(String),
+    ) -> Result<()> {
+        let subject = Subject {
+            project: project.name.clone(),
+            service: service.to_owned(),
+            rollout: None,
+            labels: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+        };
+        let view = self.view(subject, Some(lock)).await?;
+        self.step(&view, (Step::Recreate, service, &[]), on_line)
+            .await
+    }
+
+    async fn step(
+        &self,
+        view: &View,
+        (step, service, scales): (Step, &str, &[String]),
+        on_line: impl FnMut(String),
+    ) -> Result<()> {
+        let doing = format!("could not {} {service}", step.verb());
+        let arguments = step.arguments(service, scales);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.through(view, &arguments, &doing, on_line).await
     }
 
     /// The volumes that each new container takes over, by its number.

@@ -34,7 +34,7 @@ impl Compose {
         let subject = Subject {
             project: project.clone(),
             service: service.to_owned(),
-            rollout: one_off.rollout.to_owned(),
+            rollout: Some(one_off.rollout.to_owned()),
             labels: BTreeMap::new(),
             volumes: BTreeMap::new(),
         };

@@ -41,6 +41,7 @@ fn service(name: &str, value: &Value, default_image: String) -> Service {
         image: string(&value["image"]).or(has_build.then_some(default_image)),
         has_build,
         pull_policy: string(&value["pull_policy"]),
+        restart: restart(value),
         scale: number(&value["scale"])
             .or(number(&deploy["replicas"]))
             .unwrap_or(1),
@@ -68,6 +69,15 @@ fn service(name: &str, value: &Value, default_image: String) -> Service {
         update_config: deploy.get("update_config").map(update_config),
         rollback_config: deploy.get("rollback_config").map(update_config),
     }
+}
+
+/// As Compose chooses: `deploy.restart_policy` counts where `restart` is absent.
+fn restart(value: &Value) -> Option<String> {
+    let policy = || match string(&value["deploy"]["restart_policy"]["condition"])?.as_str() {
+        "none" => Some("no".to_owned()),
+        other => Some(other.to_owned()),
+    };
+    string(&value["restart"]).or_else(policy)
 }
 
 fn port(value: &Value) -> Option<PublishedPort> {

@@ -278,3 +278,23 @@ configs: {ours: {content: a}, theirs: {content: b}}
     );
     assert_eq!(alone.raw["services"]["db"], whole.raw["services"]["db"]);
 }
+
+#[test]
+fn a_service_runs_once_where_another_waits_for_its_end_and_nothing_restarts_it() {
+    let text = "name: p
+services:
+  web: {image: a, depends_on: {job: {condition: service_completed_successfully}, db: {condition: service_started}, kept: {condition: service_completed_successfully}, deployed: {condition: service_completed_successfully}, ended: {condition: service_completed_successfully}}}
+  db: {image: b}
+  job: {image: a, restart: 'no'}
+  kept: {image: a, restart: on-failure}
+  deployed: {image: a, deploy: {restart_policy: {condition: any}}}
+  ended: {image: a, deploy: {restart_policy: {condition: none}}}
+";
+    let project = project(text, "-").unwrap();
+    let once = project
+        .services
+        .values()
+        .filter(|own| project.runs_once(own));
+    let once: Vec<&str> = once.map(|own| own.name.as_str()).collect();
+    assert_eq!(once, ["ended", "job"]);
+}

@@ -34,6 +34,8 @@ pub struct Service {
     pub has_build: bool,
     /// `pull_policy`, as written.
     pub pull_policy: Option<String>,
+    /// `restart`, as written.
+    pub restart: Option<String>,
     /// `scale`, else `deploy.replicas`, else 1.
     pub scale: u32,
     pub container_name: Option<String>,
@@ -241,10 +243,16 @@ impl Project {
         all
     }
 
-    /// Whether other services wait for the completion of this one: it does one job and ends.
+    /// Whether other services wait for the completion of this one.
     pub fn is_awaited(&self, service: &str) -> bool {
         let mut all = self.services.values().flat_map(|own| &own.depends_on);
         all.any(|own| own.service == service && own.condition == Condition::CompletedSuccessfully)
+    }
+
+    /// Whether a service runs to completion, and others wait for that.
+    pub fn runs_once(&self, service: &Service) -> bool {
+        let stays_ended = service.restart.as_deref().is_none_or(|own| own == "no");
+        stays_ended && self.is_awaited(&service.name)
     }
 
     /// All direct and indirect dependencies of `service`, sorted by name, without `service` itself.

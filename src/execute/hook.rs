@@ -225,7 +225,7 @@ impl Runner<'_> {
         let started = started.ok_or_else(|| Error::failed("its container is gone"))?;
         // Some log drivers cannot be read.
         let _ = command::lines(Some(engine.log(&started.id)), on_line).await;
-        engine.exit_code(&started.id).await
+        engine.end_of(&started.id).await
     }
 
     async fn in_replica(

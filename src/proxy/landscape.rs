@@ -10,7 +10,7 @@ use super::{
     socket_proxies::{SocketProxy, among},
     traefik::{
         api::{Api, Apis},
-        config::{Inspected, TraefikContainer},
+        config::{Inspected, TraefikContainer, looks_like_traefik},
     },
 };
 use crate::{
@@ -91,6 +91,16 @@ impl Landscape {
     /// How many replicas a service has, in whatever state.
     pub fn count(&self, key: &ServiceKey) -> usize {
         shared::of_service(&self.containers, key).count()
+    }
+
+    /// Whether containers of a service carry the traffic of rollouts: a Traefik, or a socket proxy.
+    pub fn carries_traffic(&self, key: &ServiceKey) -> bool {
+        let mut own = shared::of_service(&self.containers, key);
+        own.any(|own| {
+            let mut proxies = self.socket_proxies.iter();
+            looks_like_traefik(own)
+                || proxies.any(|found| own.id.as_ref() == Some(&found.control.container))
+        })
     }
 
     async fn readers(&self, found: &SocketProxy) -> Result<Vec<Reader>> {

@@ -9,14 +9,14 @@ use std::{
 use console::Term;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{look::Look, screen::Screen};
+use super::{look::Look, screens::Screens};
 use crate::event::{Event, Scope, Sink};
 
 /// Standard output stays free for what a command was asked to print.
 pub struct Human(Arc<Mutex<Drawn>>);
 
 struct Drawn {
-    screen: Screen,
+    screens: Screens,
     terminal: Term,
     /// What goes on, drawn in place; none where lines cannot be drawn again, and while nothing goes on.
     spinner: Option<ProgressBar>,
@@ -36,7 +36,7 @@ impl Human {
         let terminal = Term::stderr();
         let look = Look::of(&terminal, |name| std::env::var(name).ok());
         let drawn = Arc::new(Mutex::new(Drawn {
-            screen: Screen::new(look, verbose),
+            screens: Screens::new(look, verbose),
             terminal,
             spinner: None,
             look,
@@ -56,8 +56,8 @@ fn lock(drawn: &Mutex<Drawn>) -> MutexGuard<'_, Drawn> {
 impl Sink for Human {
     fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event) {
         let mut drawn = lock(&self.0);
-        let lines = drawn.screen.lines(at, scope, event);
-        if drawn.screen.activity(at).is_none() {
+        let lines = drawn.screens.lines(at, scope, event);
+        if drawn.screens.activity(at).is_none() {
             drawn.clear();
         }
         for line in lines {
@@ -71,7 +71,7 @@ impl Sink for Human {
 impl Drop for Human {
     fn drop(&mut self) {
         let mut drawn = lock(&self.0);
-        drawn.screen.end();
+        drawn.screens.end();
         drawn.clear();
     }
 }
@@ -97,7 +97,8 @@ impl Drawn {
 
     /// What goes on: in place, or as a line after a silence.
     fn frame(&mut self) {
-        let Some(text) = self.screen.activity(SystemTime::now()) else {
+        let now = SystemTime::now();
+        let Some(text) = self.screens.activity(now) else {
             return self.clear();
         };
         if self.look.redraws {
@@ -105,7 +106,7 @@ impl Drawn {
             spinner.set_message(text);
             spinner.tick();
         } else if self.printed.elapsed() >= silence(self.repeats) {
-            for line in self.look.lines(&format!("    {text}")) {
+            for line in self.screens.waiting(now) {
                 self.line(&line);
             }
             self.repeats += 1;

@@ -7,7 +7,7 @@ use std::{
 
 use console::{Style, strip_ansi_codes};
 
-use super::{look::Look, pairs};
+use super::{look::Look, pairs, stack};
 use crate::{
     error::one_line,
     event::{Event, Scope},
@@ -19,6 +19,8 @@ pub struct Screen {
     look: Look,
     /// Show every line that Compose prints.
     verbose: bool,
+    /// The name of the service stands before each line.
+    is_named: bool,
     activity: Option<Activity>,
     /// How many replicas the rollout makes, and how many of them are ready.
     replicas: u32,
@@ -45,6 +47,7 @@ impl Screen {
         Self {
             look,
             verbose,
+            is_named: false,
             activity: None,
             replicas: 0,
             ready: 0,
@@ -52,6 +55,14 @@ impl Screen {
             compose: Vec::new(),
             reason: String::new(),
             draining: BTreeMap::new(),
+        }
+    }
+
+    /// Before whose lines the name of the service stands.
+    pub fn named(look: Look, verbose: bool) -> Self {
+        Self {
+            is_named: true,
+            ..Self::new(look, verbose)
         }
     }
 
@@ -95,16 +106,24 @@ impl Screen {
     pub fn lines(&mut self, at: SystemTime, scope: &Scope, event: &Event) -> Vec<String> {
         self.follow(at, event);
         let lines = self.of_runs(scope, event).into_iter();
+        let lines = lines.chain(stack::lines(self.look, event));
         let lines: Vec<String> = lines.chain(self.of_steps(event)).collect();
-        let folded = lines.iter().flat_map(|line| self.look.lines(line));
+        let folded = lines.iter().flat_map(|line| self.folded(line));
         folded.collect()
+    }
+
+    pub fn folded(&self, line: &str) -> Vec<String> {
+        self.look.lines(line)
     }
 
     /// Keeps up what goes on.
     fn follow(&mut self, at: SystemTime, event: &Event) {
         match event {
             Event::Opening { services } => {
-                let text = format!("{}: {READING}", services.join(", "));
+                let text = match self.is_named {
+                    true => READING.to_owned(),
+                    false => format!("{}: {READING}", all(services)),
+                };
                 self.begins(at, "", text, None);
             }
             Event::Started {
@@ -147,12 +166,13 @@ impl Screen {
                 self.draining.insert(replica.clone(), counts);
             }
             Event::Drained { replica, .. } => drop(self.draining.remove(replica)),
-            Event::Plan(_)
+            Event::StackStarted { .. }
+            | Event::StackFinished { .. }
+            | Event::Completed { .. }
+            | Event::Plan(_)
             | Event::NothingToDo { .. }
             | Event::Finished { .. }
-            | Event::Failed { .. } => {
-                self.end();
-            }
+            | Event::Failed { .. } => self.end(),
             Event::Notice { .. }
             | Event::Unfinished { .. }
             | Event::Compose { .. }
@@ -164,11 +184,14 @@ impl Screen {
     }
 
     fn of_runs(&mut self, scope: &Scope, event: &Event) -> Vec<String> {
-        let service = self.bold(scope.service());
+        let service = self.title(scope.service());
         vec![match event {
             // Where it is drawn in place, it is no line of its own.
             Event::Opening { services } if !self.look.redraws => {
-                format!("{}: {READING}", self.bold(&services.join(", ")))
+                format!("{}{READING}", self.title(&all(services)))
+            }
+            Event::Completed { image, ms } => {
+                format!("{service}{image} completed, after {}", span(*ms))
             }
             Event::Started {
                 revision,
@@ -181,14 +204,16 @@ impl Screen {
             } => {
                 let copies = copies(*undo_to, *restart_of);
                 let (image, replicas) = (change(image, replaces.as_deref()), count(*replicas));
-                format!("{service}: {image}, revision {revision}{copies}, {replicas}, {proxy}")
+                format!("{service}{image}, revision {revision}{copies}, {replicas}, {proxy}")
             }
             Event::Notice { text } => format!("  {} {text}", self.warning()),
             Event::NothingToDo { replicas, image } => format!(
-                "{service}: nothing to do, {} up to date ({image})",
+                "{service}nothing to do, {} up to date ({image})",
                 count(*replicas)
             ),
-            Event::Unfinished { forward } => self.unfinished(scope, *forward),
+            Event::Unfinished { forward } => {
+                format!("  {} {}", self.warning(), unfinished(scope, *forward))
+            }
             Event::Finished {
                 image,
                 replaces,
@@ -200,7 +225,7 @@ impl Screen {
             } => {
                 let image = change(image, replaces.as_deref());
                 let live = live(cutover_ms.zip(*live_ms), *gap_ms);
-                format!("{service}: {image} {live}, done after {}", span(*total_ms))
+                format!("{service}{image} {live}, done after {}", span(*total_ms))
             }
             Event::Relabelled {
                 container,
@@ -254,16 +279,6 @@ impl Screen {
         }
     }
 
-    fn unfinished(&self, scope: &Scope, forward: bool) -> String {
-        let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
-        let what = match forward {
-            true => "finishing it",
-            false => "rolling it back",
-        };
-        let warning = self.warning();
-        format!("  {warning} rollout {rollout} was interrupted: {what}")
-    }
-
     /// Ends with what the container said last and with what to type next.
     fn failed(&self, message: &str, hint: Option<&str>, logs: &[String]) -> Vec<String> {
         let mut lines = Vec::new();
@@ -280,6 +295,14 @@ impl Screen {
         lines
     }
 
+    /// The beginning of a line about a service.
+    fn title(&self, service: &str) -> String {
+        match self.is_named {
+            true => String::new(),
+            false => format!("{}: ", self.bold(service)),
+        }
+    }
+
     fn bold(&self, text: &str) -> String {
         self.look.style(Style::new().bold(), text)
     }
@@ -294,6 +317,23 @@ impl Screen {
 }
 
 const READING: &str = "reading the Compose files and the engine";
+
+fn unfinished(scope: &Scope, forward: bool) -> String {
+    let rollout = scope.rollout.as_ref().map_or("", |own| &own.0);
+    let what = match forward {
+        true => "finishing it",
+        false => "rolling it back",
+    };
+    format!("rollout {rollout} was interrupted: {what}")
+}
+
+/// The services that a command names; it names none where it is about all.
+fn all(services: &[String]) -> String {
+    match services {
+        [] => "all services".to_owned(),
+        services => services.join(", "),
+    }
+}
 
 /// What another program printed, without what moves the cursor or changes colours.
 fn plain(text: &str) -> String {
@@ -390,7 +430,7 @@ pub(super) fn count(replicas: u32) -> String {
     plural(replicas, "replica")
 }
 
-fn plural(count: u32, one: &str) -> String {
+pub(super) fn plural(count: u32, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -438,6 +478,7 @@ fn doing(step: &str, replicas: &str, proxy: &str) -> String {
         "pre-deploy" | "pre-cutover" | "post-cutover" | "post-deploy" | "failed" => {
             format!("running the {step} hook")
         }
+        "run" => "running it to completion".to_owned(),
         "release" => "removing the routing record of the rollout".to_owned(),
         own => own.to_owned(),
     }

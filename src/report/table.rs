@@ -6,7 +6,7 @@ use comfy_table::{
 };
 use console::Term;
 
-use super::look::is_dumb;
+use super::look::{Look, is_dumb};
 
 /// As wide as the terminal that standard output is; whatever it needs elsewhere.
 pub fn table<const N: usize>(
@@ -14,11 +14,25 @@ pub fn table<const N: usize>(
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
     let width = Term::stdout().size_checked().map(|(_, columns)| columns);
-    let style = match is_dumb(std::env::var("TERM").ok().as_deref()) {
+    let ascii = is_dumb(std::env::var("TERM").ok().as_deref());
+    drawn(style(ascii), width, header, rows)
+}
+
+/// As wide as this look.
+pub(super) fn table_in<const N: usize>(
+    look: Look,
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let width = look.width.and_then(|width| u16::try_from(width).ok());
+    drawn(style(look.ascii), width, header, rows)
+}
+
+fn style(ascii: bool) -> TableStyle {
+    match ascii {
         true => ASCII_HORIZONTAL_ONLY,
         false => UTF8_HORIZONTAL_ONLY,
-    };
-    drawn(style, width, header, rows)
+    }
 }
 
 fn drawn<const N: usize>(

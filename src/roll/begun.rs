@@ -5,6 +5,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::{
+    Ended,
     joined::When,
     lock::Locked,
     prepare::Prepared,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, Outcome, Result, one_line},
-    event::{Event, Events},
+    event::{Event, Events, ServiceResult},
     execute::{
         self, Summary,
         hook::{About, hook_phases},
@@ -123,10 +124,14 @@ impl Begun<'_> {
     }
 
     /// Records the new revision, or the failure.
-    pub async fn finish(self, rolled: Result<Summary>) -> Result<()> {
+    pub async fn finish(self, rolled: Result<Summary>) -> Result<Ended> {
         let Settled {
-            locked, mut memory, ..
+            locked,
+            mut memory,
+            replicas: old,
+            ..
         } = self.settled;
+        let before = memory.revisions.running(&old);
         let summary = match rolled {
             Ok(summary) => summary,
             Err(error) => {
@@ -160,7 +165,7 @@ impl Begun<'_> {
         self.events.emit(Event::Finished {
             revision,
             replicas: prepared.context.replicas,
-            image,
+            image: image.clone(),
             replaces,
             cutover_ms: summary.cutover.map(|cutover| cutover.as_millis() as u64),
             live_ms: summary
@@ -170,7 +175,12 @@ impl Begun<'_> {
             total_ms,
             phases,
         });
-        Ok(())
+        Ok(Ended {
+            result: ServiceResult::Rolled,
+            revision: Some(revision),
+            before,
+            image,
+        })
     }
 }
 

@@ -35,9 +35,12 @@ impl Prepared<'_> {
             run.image_of_version(context.service, &context.settings)
                 .await
         };
-        let image = fetched.await.map_err(Error::untouched)?;
-        context.image = image;
-        Ok(())
+        context.image = fetched.await.map_err(Error::untouched)?;
+        match context.runs_once {
+            true => Ok(()),
+            // What is ignored is said once the rollout begins.
+            false => run.refuse_two_sets(context, context.image.as_ref(), &mut Vec::new()),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     proxy::{
         Router,
         detect::{detect, refuse_own_parts},
+        driver::Detection,
         landscape::Landscape,
     },
     settings::{Partial, Settings},
@@ -56,16 +57,19 @@ impl<'a> RunContext<'a> {
         &self,
         name: &str,
         flags: &Partial,
-        earlier: &'a [&'a str],
+        earlier: &[&str],
         purpose: Purpose,
         landscape: &mut Landscape,
     ) -> Result<Prepared<'a>> {
         let prepared = async {
             let began = Instant::now();
             let mut context = self.context(name, flags, purpose, landscape).await?;
-            context.earlier = earlier;
+            context.earlier = earlier.iter().map(|&name| name.to_owned()).collect();
             let mut notices = self.refuse_service(&context, landscape).await?;
-            let mut detection = detect(self, &context, landscape).await?;
+            let mut detection = match context.runs_once {
+                true => Detection::without_proxy(&context, landscape),
+                false => detect(self, &context, landscape).await?,
+            };
             notices.extend(detection.all_notices(&context.settings));
             let before = self
                 .warn_of_broken_routing(&context, &mut *detection.router)
@@ -106,7 +110,8 @@ impl<'a> RunContext<'a> {
         let joined = shared::by_network(&landscape.running, &olds);
         Ok(ServiceContext {
             replicas: settings.scale.unwrap_or(service.scale),
-            earlier: &[],
+            earlier: Vec::new(),
+            runs_once: purpose == Purpose::Roll && self.project.runs_once(service),
             declared_networks: self.declared_networks(service),
             epoch: landscape.clock_ms,
             dependencies: self.dependencies(name, landscape),
@@ -138,6 +143,10 @@ impl<'a> RunContext<'a> {
             return Err(Error::refused(message).hint(format!(
                 "docker compose up -d {name} stops it; to start it: --scale 1"
             )));
+        }
+        if context.runs_once {
+            self.refuse_missing(context)?;
+            return Ok(notices);
         }
         self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;
         self.refuse_missing(context)?;
@@ -172,6 +181,15 @@ impl<'a> RunContext<'a> {
 /// Resolves settings: flags, then the service, the project, and the environment.
 pub(super) fn settings(project: &Project, service: &Service, flags: &Partial) -> Result<Settings> {
     let own = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
+    with_those_of_all(project, own, flags)
+}
+
+/// Resolves the settings that are none of a single service.
+pub fn settings_of_all(project: &Project, flags: &Partial) -> Result<Settings> {
+    with_those_of_all(project, Partial::default(), flags)
+}
+
+fn with_those_of_all(project: &Project, own: Partial, flags: &Partial) -> Result<Settings> {
     let top = Partial::from_project(project.raw.get("x-rollout"))?;
     let [own, top] = [own, top].map(|file| file.in_directory(&project.directory));
     let environment = Partial::from_environment(variables())?;

@@ -44,11 +44,9 @@ impl RunContext<'_> {
                 let others = problems[1..]
                     .iter()
                     .map(|problem| format!("\n      also: {}", problem.message));
-                Err(Error::refused(&first.message).hint(format!(
-                    "{}{}",
-                    first.hint,
-                    others.collect::<String>()
-                )))
+                let hint = format!("{}{}", first.hint, others.collect::<String>());
+                let refused = Error::refused(&first.message).hint(hint);
+                Err(refused.of(first.kind.check()))
             }
         }
     }
@@ -99,7 +97,7 @@ impl RunContext<'_> {
             required.is_none_or(|own| own.required)
                 && self.project.services.contains_key(name)
                 && !exists
-                && !context.earlier.contains(&name.as_str())
+                && !context.earlier.contains(name)
         };
         match self
             .project

@@ -7,6 +7,7 @@ use url::form_urlencoded;
 
 use super::{Held, Prepared, Wanted, with_next};
 use crate::{
+    check::Check,
     compose::{self, Compose},
     context::{Purpose, RunContext},
     docker::{
@@ -30,6 +31,8 @@ services:
   web: {image: web, networks: {default: null}, x-rollout: {proxy: none}}
   site: {image: site, networks: {default: null}, labels: {traefik.enable: 'true'}}
   api: {image: api, networks: {default: null}, x-rollout: {proxy: none}, depends_on: {web: {condition: service_started}}}
+  job: {image: job, networks: {default: null}, ports: [{target: 80, published: '80'}]}
+  late: {image: late, depends_on: {job: {condition: service_completed_successfully, required: true}}}
 ";
 
 /// A container as both a list and an inspect have it.
@@ -235,6 +238,29 @@ async fn a_refusal_by_what_is_in_front_reads_the_same_with_two_hundred_unrelated
         "{alone:#?}"
     );
     assert_eq!(alone, reads_before_a_refusal(200).await);
+}
+
+#[tokio::test]
+async fn a_one_shot_service_is_prepared_whatever_is_in_front_and_needs_no_second_set() {
+    let bench = Bench::with(0).await;
+    let mut landscape = bench.run().landscape().await.unwrap();
+    let prepared = bench.prepare("job", &mut landscape).await;
+    assert!(prepared.context.runs_once && !prepared.proxy.routes());
+    let reads = bench.reads();
+    let asked = reads.iter().any(|path| path.contains("/edge/json"));
+    assert!(!asked, "{reads:#?}");
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_run_twice_says_so_in_its_refusal() {
+    let mut bench = Bench::with(0).await;
+    let twice = PROJECT.replace("service_completed_successfully", "service_started");
+    bench.project = compose::resolved(&twice).unwrap();
+    let (run, flags) = (bench.run(), Partial::default());
+    let mut landscape = run.landscape().await.unwrap();
+    let refused = run.prepare("job", &flags, &[], Purpose::Roll, &mut landscape);
+    let error = refused.await.map(drop).unwrap_err();
+    assert_eq!(error.check, Some(Check::HostPorts), "{error:?}");
 }
 
 #[tokio::test]

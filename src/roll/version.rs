@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{prepare::Prepared, record::Version, unfinished::Settled};
+use super::{Ended, prepare::Prepared, record::Version, unfinished::Settled};
 use crate::{
     check::Check,
     context::Purpose,
     docker::engine::Image,
     error::{Error, Result},
-    event::Event,
+    event::{Event, ServiceResult},
     execute,
     model::image_change,
     yaml,
@@ -75,13 +75,28 @@ impl Settled<'_> {
             .await
     }
 
-    pub fn nothing_to_do(self, fetched: Fetched) -> Result<()> {
-        let prepared = self.locked.prepared;
+    pub fn nothing_to_do(&self, fetched: Fetched) -> Ended {
+        let prepared = &self.locked.prepared;
+        let image = fetched.names.0;
         prepared.run.events.emit(Event::NothingToDo {
             replicas: prepared.context.replicas,
-            image: fetched.names.0,
+            image: image.clone(),
         });
-        Ok(())
+        Ended {
+            image,
+            ..self.unchanged()
+        }
+    }
+
+    pub fn unchanged(&self) -> Ended {
+        let runs = self.memory.revisions.running(&self.replicas);
+        let image = self.locked.prepared.context.service.image.clone();
+        Ended {
+            result: ServiceResult::Unchanged,
+            revision: runs,
+            before: runs,
+            image: image.unwrap_or_default(),
+        }
     }
 }
 

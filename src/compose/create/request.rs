@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 pub enum Step {
     Create,
     Start,
+    /// Stops the old ones first.
+    Recreate,
 }
 
 impl Step {
@@ -19,6 +21,7 @@ impl Step {
         let words: &[&str] = match self {
             Self::Create => &["create", "--no-recreate"],
             Self::Start => &["up", "--detach", "--no-deps", "--no-recreate"],
+            Self::Recreate => &["up", "--detach", "--no-deps", "--force-recreate"],
         };
         let mut arguments: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         arguments.extend(["--no-build", "--pull", "never"].map(str::to_owned));
@@ -33,6 +36,7 @@ impl Step {
         match self {
             Self::Create => "create",
             Self::Start => "start",
+            Self::Recreate => "run",
         }
     }
 }
@@ -194,6 +198,10 @@ services:
         assert_eq!(
             line(Step::Start),
             "up --detach --no-deps --no-recreate --no-build --pull never --scale web=3 --scale db=1 web"
+        );
+        assert_eq!(
+            Step::Recreate.arguments("job", &[]).join(" "),
+            "up --detach --no-deps --force-recreate --no-build --pull never job"
         );
     }
 }

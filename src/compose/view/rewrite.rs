@@ -17,8 +17,9 @@ use crate::{model::label, overlay::ENABLE};
 pub struct Subject {
     pub project: String,
     pub service: String,
-    /// The rollout that creates the new set. Compose does not see other containers of the service.
-    pub rollout: String,
+    /// The rollout that creates a new set; Compose does not see other containers of the service. `None`: Compose replaces
+    /// the containers of the service itself.
+    pub rollout: Option<String>,
     /// Labels that every new container gets.
     pub labels: BTreeMap<String, String>,
     /// Volumes that new containers take over, by container number.
@@ -104,7 +105,8 @@ impl Subject {
 
     /// True if Compose may change a container with these labels.
     pub fn owns(&self, labels: &Value) -> bool {
-        self.is_of_service(labels) && labels[LABEL_ROLLOUT] == *self.rollout
+        let rollout = self.rollout.as_ref();
+        self.is_of_service(labels) && rollout.is_none_or(|own| labels[LABEL_ROLLOUT] == **own)
     }
 
     /// Removes the service's earlier containers from the answer to `/containers/json`; `None` where it is not a list.
@@ -133,17 +135,20 @@ impl Subject {
                 self.service
             ));
         }
-        let temporary = || with_query_value(query, "name", &temporary_name(&name, &self.rollout));
+        let Some(rollout) = &self.rollout else {
+            return Ok((query.to_owned(), body.to_string().into_bytes()));
+        };
+        let temporary = || with_query_value(query, "name", &temporary_name(&name, rollout));
         let query = match is_hook(&body["Labels"]) {
             true => {
-                adapt_hook(&mut body, &self.rollout);
+                adapt_hook(&mut body, rollout);
                 match name.is_empty() {
                     true => query.to_owned(),
                     false => temporary(),
                 }
             }
             false => {
-                label(&mut body, &self.labels, &name, &self.rollout);
+                label(&mut body, &self.labels, &name, rollout);
                 self.take_over_volumes(&mut body);
                 temporary()
             }

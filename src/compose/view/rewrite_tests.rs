@@ -10,7 +10,7 @@ fn beside() -> Subject {
     Subject {
         project: "shop".to_owned(),
         service: "web".to_owned(),
-        rollout: "r2".to_owned(),
+        rollout: Some("r2".to_owned()),
         labels: BTreeMap::from([("io.rollout.revision".to_owned(), "7".to_owned())]),
         volumes: BTreeMap::new(),
     }
@@ -281,4 +281,23 @@ fn a_hooks_container_and_a_one_off_belong_to_the_rollout_and_are_hidden_from_the
         assert!(is_hook(&body["Labels"]));
     }
     assert!(!is_hook(&labels("web", None)));
+}
+
+#[test]
+fn in_place_compose_replaces_what_is_of_the_service_and_nothing_else() {
+    let subject = Subject {
+        rollout: None,
+        ..beside()
+    };
+    let containers = json!([
+        {"Id": "old", "Labels": labels("web", None)},
+        {"Id": "rolled", "Labels": labels("web", Some("r1"))},
+    ]);
+    assert_eq!(visible_ids(&subject, &containers), ["old", "rolled"]);
+    assert!(subject.owns(&labels("web", None)) && subject.owns(&labels("web", Some("r1"))));
+    assert!(!subject.owns(&labels("db", None)));
+    let (query, body) = create(&subject, "name=shop-web-1", labels("web", None)).unwrap();
+    assert_eq!(query, "name=shop-web-1");
+    assert_eq!(body["Labels"], labels("web", None));
+    assert!(create(&subject, "name=shop-db-1", labels("db", None)).is_err());
 }

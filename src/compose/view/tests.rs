@@ -61,7 +61,7 @@ async fn scene_locked_by(lock: Option<&str>) -> Scene {
     let subject = Subject {
         project: "shop".to_owned(),
         service: "web".to_owned(),
-        rollout: "r2".to_owned(),
+        rollout: Some("r2".to_owned()),
         labels: BTreeMap::new(),
         volumes: BTreeMap::new(),
     };

@@ -37,18 +37,24 @@ impl Engine {
         log(Box::pin(self.docker.logs(&container.0, Some(options))))
     }
 
-    /// Waits for the end of a container.
-    pub async fn exit_code(&self, container: &ContainerId) -> Result<i64> {
+    /// The exit code of a container that has ended; `None` while it has not.
+    pub async fn exit_code(&self, container: &ContainerId) -> Result<Option<i64>> {
+        let Some(inspect) = self.inspect(&container.0).await? else {
+            let message = format!("container {container} was removed by another command");
+            return Err(Error::failed(message));
+        };
+        let state = inspect.state.unwrap_or_default();
+        let has_started = state.started_at.is_some_and(|at| !at.starts_with("0001"));
+        let has_ended = has_started && state.running != Some(true);
+        Ok(state.exit_code.filter(|_| has_ended))
+    }
+
+    /// Waits for the end of a container, and returns its exit code.
+    pub async fn end_of(&self, container: &ContainerId) -> Result<i64> {
         loop {
-            let Some(inspect) = self.inspect(&container.0).await? else {
-                let message = format!("container {container} was removed by another command");
-                return Err(Error::failed(message));
-            };
-            let state = inspect.state.unwrap_or_default();
-            let has_started = state.started_at.is_some_and(|at| !at.starts_with("0001"));
-            match state.exit_code {
-                Some(code) if has_started && state.running != Some(true) => return Ok(code),
-                _ => sleep(PAUSE).await,
+            match self.exit_code(container).await? {
+                Some(code) => return Ok(code),
+                None => sleep(PAUSE).await,
             }
         }
     }

@@ -44,7 +44,7 @@ fn not_compared(service: &str, traefiks: &[&str]) -> String {
 fn comes_earlier(context: &ServiceContext<'_>, neighbour: &Neighbour) -> bool {
     let is_of_project = neighbour.project() == Some(&context.key.project);
     let service = neighbour.service();
-    is_of_project && service.is_some_and(|own| context.earlier.contains(&own))
+    is_of_project && service.is_some_and(|own| context.earlier.iter().any(|name| name == own))
 }
 
 /// Compares the new version with every other container that a Traefik in front reads. Returns notices.
@@ -341,7 +341,7 @@ mod tests {
         let service = Service::default();
         let comes_earlier = |earlier: &[&str], project: &str| {
             let context = ServiceContext {
-                earlier,
+                earlier: earlier.iter().map(|&name| name.to_owned()).collect(),
                 ..ServiceContext::of(&service)
             };
             super::comes_earlier(&context, &neighbour(project, &[RULE]))

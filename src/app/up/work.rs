@@ -1,0 +1,234 @@
+//! The services of one command: prepared together, then rolled side by side.
+
+use std::collections::BTreeMap;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::{sync::watch, time::Instant};
+
+use super::super::{Opened, emit_failure};
+use crate::{
+    cli::UpArgs,
+    context::{Purpose, RunContext},
+    error::{Error, Outcome, Result},
+    event::{Event, Events},
+    execute,
+    proxy::landscape::Landscape,
+    roll::{Ended, Prepared, roll},
+    settings::Settings,
+    stack::{
+        choose::{Left, OWN_PART, left_alone, runs_only_once},
+        graph::Order,
+        orphans::orphans,
+        schedule::{self, Limits},
+    },
+};
+
+/// Images that are pulled or built side by side, unless a setting or Compose's own variable says otherwise.
+const PULLS: u32 = 4;
+
+/// What all services of a command share.
+pub struct Work<'a> {
+    pub up: &'a UpArgs,
+    pub opened: &'a Opened,
+    pub events: &'a Events,
+    /// The events of each service, by its name.
+    pub of_each: &'a BTreeMap<&'a str, Events>,
+    /// The settings of the command as a whole.
+    pub settings: Settings,
+    pub interrupted: watch::Receiver<bool>,
+    /// Whether its report is that of several services.
+    pub is_stack: bool,
+    pub finds_orphans: bool,
+}
+
+impl<'a> Work<'a> {
+    /// Prepares all services before the first is touched, then rolls them.
+    pub async fn all(self, mut order: Order<'a>, mut left: Vec<Left>) -> Result<()> {
+        let began = Instant::now();
+        let (engine, project) = (&self.opened.engine, &self.opened.project);
+        let landscape = Landscape::read(engine, &project.name).await;
+        let mut landscape =
+            landscape.map_err(|error| self.before_all(error.untouched(), &order))?;
+        let mut prepared = self
+            .prepare_all(&mut order, &mut left, &mut landscape)
+            .await?;
+        let orphans = match self.finds_orphans {
+            true => orphans(&landscape.containers, project),
+            false => Vec::new(),
+        };
+        self.report_left(&left);
+        if self.is_stack {
+            self.events.emit(Event::StackStarted {
+                services: order.names().into_iter().map(str::to_owned).collect(),
+                parallel: self.settings.parallel,
+            });
+            let more = self.fetch_ahead(&mut prepared).await?;
+            self.report_left(&more);
+            more.iter().for_each(|own| order.leave_out(&own.service));
+            left.extend(more);
+        }
+        let begins = |own: &Prepared<'_>| order.names().first() == Some(&own.scope().service());
+        let first = prepared.into_iter().find(begins);
+        let mut first = first.map(|prepared| (prepared, landscape));
+        let limits = Limits {
+            parallel: self.settings.parallel,
+            on_failure: self.settings.on_failure,
+        };
+        let begin = |name| self.one(name, first.take());
+        let mut ends = schedule::run(&order, limits, &self.interrupted, begin).await;
+        if self.is_stack {
+            return self.finish(&order, ends, &left, &orphans, began).await;
+        }
+        match (ends.pop(), order.names().first()) {
+            (Some((_, ended)), _) => ended.map(drop),
+            (None, Some(name)) => Err(Error::interrupted(format!(
+                "interrupted before {name}; it was not touched"
+            ))
+            .hint(self.again())),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// An error from before the first service was prepared is about that service.
+    fn before_all(&self, error: Error, order: &Order<'_>) -> Error {
+        match order.names().first() {
+            Some(first) => error.within(self.of_each[first].scope()),
+            None => error,
+        }
+    }
+
+    /// The command that has ended.
+    pub fn again(&self) -> String {
+        match self.up.all {
+            true => "rollout --all".to_owned(),
+            false => format!("rollout {}", self.up.services.join(" ")),
+        }
+    }
+
+    fn run(&self, name: &str) -> RunContext<'a> {
+        self.opened.run(&self.of_each[name])
+    }
+
+    /// Prepares the services; those that turn out to be no part of the command move to `left`.
+    async fn prepare_all(
+        &self,
+        order: &mut Order<'a>,
+        left: &mut Vec<Left>,
+        landscape: &mut Landscape,
+    ) -> Result<Vec<Prepared<'a>>> {
+        let (mut prepared, mut names) = (Vec::new(), Vec::new());
+        for name in order.names() {
+            let earlier = order.done_before(name, &names, self.settings.parallel);
+            match self.prepare(name, &earlier, landscape).await? {
+                Ok(own) => {
+                    prepared.push(own);
+                    names.push(name);
+                }
+                Err(reason) => {
+                    left.push(Left::of(name, reason));
+                    order.leave_out(name);
+                }
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// The prepared service, or the reason to leave it alone.
+    async fn prepare(
+        &self,
+        name: &str,
+        earlier: &[&str],
+        landscape: &mut Landscape,
+    ) -> Result<Result<Prepared<'a>, String>> {
+        let (run, flags) = (self.run(name), &self.up.settings);
+        let may_be_left = self.may_be_left(name);
+        if may_be_left && landscape.carries_traffic(&self.opened.key(name)) {
+            return Ok(Err(OWN_PART.to_owned()));
+        }
+        let prepared = run.prepare(name, flags, earlier, Purpose::Roll, landscape);
+        match prepared.await {
+            Err(error) if may_be_left && runs_only_once(&error) => Ok(Err(error.message)),
+            Err(error) => Err(error.within(run.events.scope())),
+            Ok(prepared) => Ok(Ok(prepared)),
+        }
+    }
+
+    /// Whether `--all` alone has chosen the service.
+    fn may_be_left(&self, name: &str) -> bool {
+        self.up.all && !self.up.services.iter().any(|own| own == name)
+    }
+
+    fn report_left(&self, left: &[Left]) {
+        if let Some(line) = left_alone(left) {
+            self.events.notice(line);
+        }
+    }
+
+    /// Fetches the images before the first service is touched. Returns the services that are left alone because of theirs.
+    async fn fetch_ahead(&self, prepared: &mut [Prepared<'_>]) -> Result<Vec<Left>> {
+        let asked = self.settings.pull_parallel;
+        let limit = asked.or_else(|| self.opened.compose.parallel_limit());
+        let limit = limit.unwrap_or(PULLS) as usize;
+        let fetched = prepared.iter_mut().map(|own| async move {
+            let scope = own.scope();
+            let fetching = own.fetch_ahead();
+            match execute::unless_interrupted(&self.interrupted, execute::UNCHANGED, fetching).await
+            {
+                Ok(()) => Ok(None),
+                Err(error) if self.may_be_left(scope.service()) && runs_only_once(&error) => {
+                    Ok(Some(Left::of(scope.service(), error.message)))
+                }
+                Err(error) => Err(error.or_hint(self.again()).within(scope)),
+            }
+        });
+        let fetched = stream::iter(fetched).buffer_unordered(limit);
+        let left: Vec<Option<Left>> = fetched.try_collect().await?;
+        Ok(left.into_iter().flatten().collect())
+    }
+
+    /// Rolls one service; the first is prepared already.
+    async fn one(&self, name: &str, first: Option<(Prepared<'a>, Landscape)>) -> Result<Ended> {
+        let run = self.run(name);
+        let is_first = first.is_some();
+        let rolled = async {
+            let (prepared, mut landscape) = match first {
+                Some(first) => first,
+                // The rollouts before it have changed the landscape.
+                None => self.read_again(name).await?,
+            };
+            roll(prepared, &mut landscape, self.interrupted.clone()).await
+        };
+        let rolled = rolled.await.map_err(|error| {
+            let error = error.within(run.events.scope());
+            match is_first {
+                true => error,
+                false => after_others(error, name),
+            }
+        });
+        if let (true, Err(error)) = (self.is_stack, &rolled) {
+            emit_failure(run.events, error);
+        }
+        rolled
+    }
+
+    async fn read_again(&self, name: &str) -> Result<(Prepared<'a>, Landscape)> {
+        let run = self.run(name);
+        let services = vec![name.to_owned()];
+        run.events.emit(Event::Opening { services });
+        let mut landscape = run.landscape().await?;
+        let flags = &self.up.settings;
+        let prepared = run.prepare(name, flags, &[], Purpose::Roll, &mut landscape);
+        Ok((prepared.await?, landscape))
+    }
+}
+
+/// After the rollout of other services, a refusal says that this one was not touched.
+fn after_others(error: Error, service: &str) -> Error {
+    match error.outcome {
+        Outcome::Refused => Error {
+            message: format!("{}; {service} was not touched", error.message),
+            ..error
+        },
+        _ => error,
+    }
+}

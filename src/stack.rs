@@ -1,0 +1,7 @@
+//! Several services by one command: which of them, in which order, how many side by side, and what became of them. Pure.
+
+pub mod choose;
+pub mod graph;
+pub mod orphans;
+pub mod outcome;
+pub mod schedule;

@@ -1,0 +1,231 @@
+//! What became of each service of a command, and the exit code that follows.
+
+use super::{choose::Left, graph::Order, schedule::Ends};
+use crate::{
+    error::{Error, Outcome, one_line},
+    event::{ServiceResult, ServiceRow},
+    roll::Ended,
+};
+
+/// What is known at the end: in the order of the command, then what was left alone.
+pub fn rows(order: &Order<'_>, ends: &Ends<'_, Ended>, left: &[Left]) -> Vec<ServiceRow> {
+    let of_order = order.services.iter().map(|own| {
+        let end = ends.iter().find(|(name, _)| *name == own.name);
+        match end {
+            Some((name, Ok(ended))) => done(name, ended),
+            Some((name, Err(error))) => other(name, ServiceResult::Failed, &error.message),
+            None => {
+                let failed = |(_, result): &&(&str, _)| Result::is_err(result);
+                let mut failed = ends.iter().filter(failed).map(|(name, _)| *name);
+                let reason = match failed.clone().find(|name| own.needs.contains(name)) {
+                    Some(needed) => format!("it needs {needed}, which failed"),
+                    None => match failed.next() {
+                        Some(first) => format!("{first} failed before it"),
+                        None => "interrupted before it".to_owned(),
+                    },
+                };
+                other(own.name, ServiceResult::NotBegun, &reason)
+            }
+        }
+    });
+    let left = left
+        .iter()
+        .map(|own| other(&own.service, ServiceResult::LeftAlone, &own.reason));
+    of_order.chain(left).collect()
+}
+
+fn done(service: &str, ended: &Ended) -> ServiceRow {
+    ServiceRow {
+        service: service.to_owned(),
+        result: ended.result,
+        revision: ended.revision,
+        image: Some(ended.image.clone()),
+        reason: None,
+    }
+}
+
+pub fn other(service: &str, result: ServiceResult, reason: &str) -> ServiceRow {
+    ServiceRow {
+        service: service.to_owned(),
+        result,
+        revision: None,
+        image: None,
+        reason: Some(one_line(reason)),
+    }
+}
+
+/// The worst first. An interrupted service may have been touched, a refused one never was.
+const WORST: [Outcome; 5] = [
+    Outcome::NeedsPerson,
+    Outcome::Failed,
+    Outcome::Locked,
+    Outcome::Interrupted,
+    Outcome::Refused,
+];
+
+/// The error of the whole command; `None` where no service failed and none is left to do.
+pub fn failure(rows: &[ServiceRow], errors: &[&Error]) -> Option<Error> {
+    let of = |result: ServiceResult| -> Vec<&str> {
+        let own = rows.iter().filter(|own| own.result == result);
+        own.map(|own| own.service.as_str()).collect()
+    };
+    let (failed, open) = (of(ServiceResult::Failed), of(ServiceResult::NotBegun));
+    let listed = |what: &str, names: &[&str]| match names {
+        [] => String::new(),
+        names => format!("; {what}: {}", names.join(", ")),
+    };
+    let back = listed("rolled back", &of(ServiceResult::RolledBack));
+    let rest = format!("{back}{}", listed("not begun", &open));
+    let Some(outcome) = worst(rows, errors) else {
+        let interrupted = Error::interrupted(format!("interrupted{rest}"));
+        return (!open.is_empty()).then_some(interrupted);
+    };
+    if outcome == Outcome::Interrupted {
+        let failed = failed.join(", ");
+        return Some(Error::interrupted(format!("interrupted: {failed}{rest}")));
+    }
+    let parts = rows
+        .iter()
+        .filter(|own| own.result != ServiceResult::LeftAlone);
+    let message = format!(
+        "{} of {} services failed: {}{rest}",
+        failed.len(),
+        parts.count(),
+        failed.join(", ")
+    );
+    let hint =
+        "fix the problem and run the same command again; what is up to date is not rolled again";
+    Some(Error {
+        outcome,
+        ..Error::failed(message).hint(hint)
+    })
+}
+
+fn worst(rows: &[ServiceRow], errors: &[&Error]) -> Option<Outcome> {
+    let has = |outcome: &Outcome| errors.iter().any(|own| own.outcome == *outcome);
+    let worst = WORST.into_iter().find(has)?;
+    let is_touched = |own: &ServiceRow| {
+        use ServiceResult as R;
+        matches!(own.result, R::Rolled | R::Completed | R::RolledBack)
+    };
+    // Code 2 promises that nothing was touched.
+    Some(match worst {
+        Outcome::Refused if rows.iter().any(is_touched) => Outcome::Failed,
+        other => other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compose;
+
+    fn ended(result: ServiceResult) -> Ended {
+        Ended {
+            result,
+            revision: Some(3),
+            before: Some(2),
+            image: "app:v2".to_owned(),
+        }
+    }
+
+    const PROJECT: &str = "name: p
+services:
+  api: {image: a}
+  mail: {image: a}
+  web: {image: a, depends_on: {api: {condition: service_started, required: true}}}
+";
+
+    /// The rows as `service result reason`, and the exit code, of these ends of `api`, `mail` and `web`.
+    fn told(ends: Ends<'_, Ended>) -> (Vec<String>, u8, String) {
+        let project = compose::resolved(PROJECT).unwrap();
+        let order = Order::of(&project, &["web", "mail", "api"]).unwrap();
+        let rows = rows(&order, &ends, &[Left::of("db", "it keeps data")]);
+        let errors: Vec<&Error> = ends
+            .iter()
+            .filter_map(|(_, own)| own.as_ref().err())
+            .collect();
+        let failure = failure(&rows, &errors);
+        let line = |own: &ServiceRow| {
+            let reason = own.reason.clone().unwrap_or_default();
+            format!("{} {:?} {reason}", own.service, own.result)
+        };
+        let code = failure.as_ref().map_or(0, |own| own.outcome as u8);
+        let message = failure.map_or_else(String::new, |own| own.message);
+        (rows.iter().map(line).collect(), code, message)
+    }
+
+    const OK: ServiceResult = ServiceResult::Rolled;
+
+    #[test]
+    fn every_service_has_a_row_and_what_was_left_alone_comes_last() {
+        let unchanged = ended(ServiceResult::Unchanged);
+        let (rows, code, _) = told(vec![
+            ("mail", Ok(unchanged)),
+            ("api", Ok(ended(OK))),
+            ("web", Ok(ended(OK))),
+        ]);
+        let expected = [
+            "mail Unchanged ",
+            "api Rolled ",
+            "web Rolled ",
+            "db LeftAlone it keeps data",
+        ];
+        assert_eq!((&rows[..], code), (&expected.map(str::to_owned)[..], 0));
+    }
+
+    #[test]
+    fn what_was_not_begun_says_why() {
+        let (rows, code, message) = told(vec![
+            ("mail", Ok(ended(OK))),
+            ("api", Err(Error::failed("broken\nin two lines"))),
+        ]);
+        assert_eq!(
+            rows[1..3],
+            [
+                "api Failed broken in two lines",
+                "web NotBegun it needs api, which failed"
+            ]
+        );
+        assert_eq!(code, 1);
+        assert_eq!(message, "1 of 3 services failed: api; not begun: web");
+        let (rows, ..) = told(vec![
+            ("mail", Err(Error::failed("x"))),
+            ("api", Ok(ended(OK))),
+        ]);
+        assert_eq!(rows[2], "web NotBegun mail failed before it");
+        let (rows, code, message) = told(vec![("mail", Ok(ended(OK))), ("api", Ok(ended(OK)))]);
+        assert_eq!(rows[2], "web NotBegun interrupted before it");
+        assert_eq!(
+            (code, message.as_str()),
+            (130, "interrupted; not begun: web")
+        );
+    }
+
+    #[test]
+    fn the_exit_code_is_the_worst_of_any_service() {
+        let codes = |errors: [Error; 2]| {
+            let [first, second] = errors;
+            told(vec![("mail", Err(first)), ("api", Err(second))]).1
+        };
+        let refused = || Error::refused("x");
+        assert_eq!(codes([refused(), Error::locked("x")]), 4);
+        assert_eq!(codes([Error::locked("x"), Error::failed("x")]), 1);
+        assert_eq!(codes([Error::failed("x"), Error::needs_person("x")]), 3);
+        assert_eq!(codes([refused(), Error::interrupted("x")]), 130);
+        assert_eq!(codes([refused(), refused()]), 2);
+    }
+
+    #[test]
+    fn a_refusal_beside_a_service_that_was_touched_is_a_failure() {
+        let code = |result| {
+            let ends = vec![
+                ("mail", Ok(ended(result))),
+                ("api", Err(Error::refused("x"))),
+            ];
+            told(ends).1
+        };
+        assert_eq!(code(OK), 1);
+        assert_eq!(code(ServiceResult::Unchanged), 2);
+    }
+}

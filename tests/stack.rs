@@ -1,0 +1,271 @@
+//! A stack of services in layers: their order, one-shot services, what is left alone, and what a failure means for the rest.
+
+use std::collections::BTreeMap;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use testbed::{Run, Stack, docker, image};
+
+/// `web` needs `api`, which needs `migrate` to have completed; `worker` needs none, and `db` keeps data.
+const LAYERS: &str = r#"    depends_on: [api]
+  api:
+    image: rollout-demo:${API_TAG}
+    networks: [front]
+    depends_on: { migrate: { condition: service_completed_successfully } }
+  worker:
+    image: rollout-demo:${WORKER_TAG}
+  migrate:
+    image: ${COMPOSE_PROJECT_NAME}:migrate
+    command: ["${JOB}"]
+    environment: { RELEASE: "${TAG}" }
+  db:
+    image: rollout-demo/postgres:16
+    environment: { RELEASE: "${TAG}" }
+"#;
+
+/// One service after the other, in a known order: migrate, api, web, worker.
+const IN_ORDER: [&str; 3] = ["--all", "--parallel", "1"];
+
+/// The whole stack in its first version.
+async fn layers() -> Stack {
+    let mut stack = Stack::usual(LAYERS);
+    docker(&["tag", "rollout-demo:v1-plain", "rollout-demo/postgres:16"]);
+    docker(&["tag", &image(), &format!("{}:migrate", stack.name)]);
+    stack
+        .set("JOB", "--version")
+        .set("API_TAG", "v1-plain")
+        .set("WORKER_TAG", "v1-plain")
+        .up("v1")
+        .await;
+    stack
+}
+
+async fn id(stack: &Stack, service: &str) -> String {
+    let replicas = stack.replicas(service).await;
+    assert_eq!(replicas.len(), 1, "{service}: {replicas:?}");
+    replicas[0].id.clone()
+}
+
+/// The result of each service, by the report at the end.
+fn results(run: &Run) -> BTreeMap<String, String> {
+    let report = run.event("stack_finished").expect("the report is the end");
+    let rows = report["services"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    rows.map(|own| (text(&own["service"]), text(&own["result"])))
+        .collect()
+}
+
+fn result(run: &Run, service: &str) -> String {
+    results(run).remove(service).unwrap_or_default()
+}
+
+/// The place of an event of a service among all events.
+fn place(run: &Run, kind: &str, service: &str) -> usize {
+    let is = |event: &Value| event["event"] == kind && event["service"] == service;
+    let place = run.events.iter().position(is);
+    place.unwrap_or_else(|| panic!("no event {kind} of {service}\n{}", run.text))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_has_changed_is_rolled_in_its_order_and_a_database_is_left_alone() {
+    let mut stack = layers().await;
+    let (db, worker) = (id(&stack, "db").await, id(&stack, "worker").await);
+    stack.tag("v2").set("API_TAG", "v2-plain");
+    let load = stack.load();
+    let run = stack.rollout(&["--all"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert!(place(&run, "completed", "migrate") < place(&run, "started", "api"));
+    assert!(place(&run, "finished", "api") < place(&run, "started", "web"));
+    for (service, expected) in [
+        ("migrate", "completed"),
+        ("api", "rolled"),
+        ("web", "rolled"),
+        ("worker", "unchanged"),
+        ("db", "left_alone"),
+        ("traefik", "left_alone"),
+    ] {
+        assert_eq!(result(&run, service), expected, "{service}\n{}", run.text);
+    }
+    let alone = run.notices();
+    let alone = alone.iter().find(|text| text.starts_with("left alone: "));
+    assert!(
+        alone.unwrap().contains("db (postgres keeps data"),
+        "{alone:?}"
+    );
+    let named = |line: &str| line.starts_with("web      | ");
+    assert!(run.text.lines().any(named), "{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    assert_eq!(
+        (id(&stack, "db").await, id(&stack, "worker").await),
+        (db, worker)
+    );
+
+    let job = stack.replicas("migrate").await;
+    let again = stack.rollout(&["--all"]).await;
+    again.code(0);
+    for service in ["migrate", "api", "web", "worker"] {
+        assert_eq!(result(&again, service), "unchanged", "{}", again.text);
+    }
+    assert_eq!(stack.replicas("migrate").await, job);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_keeps_back_what_needs_it_and_shows_why() {
+    let mut stack = layers().await;
+    let (web, api) = (id(&stack, "web").await, id(&stack, "api").await);
+    stack
+        .tag("v2")
+        .set("API_TAG", "v2-plain")
+        .set("WORKER_TAG", "v2-plain")
+        // Without its argument it ends with code 2.
+        .set("JOB", "unlock");
+    let run = stack.rollout(&["--all", "--on-failure", "continue"]).await;
+    run.code(1);
+    for (service, expected) in [
+        ("migrate", "failed"),
+        ("api", "not_begun"),
+        ("web", "not_begun"),
+        ("worker", "rolled"),
+    ] {
+        assert_eq!(result(&run, service), expected, "{service}\n{}", run.text);
+    }
+    let failed = &run.events[place(&run, "failed", "migrate")];
+    let message = failed["message"].as_str().unwrap();
+    assert!(message.ends_with("exited with code 2"), "{failed}");
+    assert!(failed["logs"].to_string().contains("SERVICE"), "{failed}");
+    assert_eq!(
+        (id(&stack, "web").await, id(&stack, "api").await),
+        (web, api)
+    );
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_failure_no_service_is_begun_or_only_those_that_do_not_need_it() {
+    let mut stack = layers().await;
+    let (web, worker) = (id(&stack, "web").await, id(&stack, "worker").await);
+    stack
+        .tag("v2")
+        .set("API_TAG", "crash")
+        .set("WORKER_TAG", "v2-plain");
+    let run = stack.rollout(&IN_ORDER).await;
+    run.code(1);
+    for (service, expected) in [
+        ("migrate", "completed"),
+        ("api", "failed"),
+        ("web", "not_begun"),
+        ("worker", "not_begun"),
+    ] {
+        assert_eq!(result(&run, service), expected, "{service}\n{}", run.text);
+    }
+    assert_eq!(id(&stack, "worker").await, worker);
+    let last = run.events.last().unwrap();
+    assert_eq!(last["event"], "failed", "{last}");
+    assert_eq!(last.get("service"), None, "{last}");
+
+    let going_on = [&IN_ORDER[..], &["--on-failure", "continue"]].concat();
+    let run = stack.rollout(&going_on).await;
+    run.code(1);
+    for (service, expected) in [
+        ("migrate", "unchanged"),
+        ("api", "failed"),
+        ("web", "not_begun"),
+        ("worker", "rolled"),
+    ] {
+        assert_eq!(result(&run, service), expected, "{service}\n{}", run.text);
+    }
+    assert_eq!(id(&stack, "web").await, web);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_undoes_what_the_run_has_rolled_and_loses_nothing() {
+    let mut stack = layers().await;
+    stack
+        .tag("v2")
+        .set("API_TAG", "v2-plain")
+        .set("WORKER_TAG", "crash");
+    let load = stack.load();
+    let arguments = [&IN_ORDER[..], &["--on-failure", "rollback"]].concat();
+    let run = stack.rollout(&arguments).await;
+    let report = load.stop().await;
+    run.code(1);
+    assert!(report.requests > 0);
+    assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+    for (service, expected) in [
+        ("migrate", "completed"),
+        ("api", "rolled_back"),
+        ("web", "rolled_back"),
+        ("worker", "failed"),
+    ] {
+        assert_eq!(result(&run, service), expected, "{service}\n{}", run.text);
+    }
+    let undone = |service: &str| {
+        let is = |event: &Value| event["event"] == "started" && event["undo_to"].is_u64();
+        let mut events = run.events.iter();
+        events.position(|event| is(event) && event["service"] == service)
+    };
+    assert!(undone("web").unwrap() < undone("api").unwrap());
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    let api = id(&stack, "api").await;
+    let format = "{{.Config.Image}}";
+    let runs = stack.docker(&["inspect", "-f", format, &api]).await;
+    assert_eq!(runs.trim(), "rollout-demo:v1-plain");
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_interrupts_what_is_in_progress_and_begins_nothing_more() {
+    let mut stack = layers().await;
+    let (web, api) = (id(&stack, "web").await, id(&stack, "api").await);
+    stack.tag("v2").set("API_TAG", "slow");
+    let mut running = stack.start_rollout(&["--parallel", "1", "api", "web"]);
+    running.reaches("step_started", "ready").await;
+    running.signal(Signal::SIGINT);
+    let run = running.wait().await;
+    run.code(130);
+    assert_eq!(result(&run, "web"), "not_begun", "{}", run.text);
+    assert_eq!(
+        (id(&stack, "web").await, id(&stack, "api").await),
+        (web, api)
+    );
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_are_named_and_removed_only_where_that_is_asked_for() {
+    let more = "  old:\n    image: rollout-demo:v1-plain\n    networks: [front]\n";
+    let stack = Stack::usual(more);
+    stack.up("v1").await;
+    let old = id(&stack, "old").await;
+    let once = format!("{}-once", stack.name);
+    stack
+        .compose(&["run", "--detach", "--name", &once, "old"])
+        .await;
+    let text = std::fs::read_to_string(stack.path("compose.yaml")).unwrap();
+    stack.write("compose.yaml", &text.replace(more, ""));
+    let run = stack.rollout(&["--all"]).await;
+    run.code(0);
+    let name = format!("{}-old-1", stack.name);
+    let notices = run.notices();
+    let names = |text: &&&str| text.contains(&name) && text.contains("--remove-orphans");
+    assert!(notices.iter().any(|text| names(&text)), "{notices:?}");
+    assert!(
+        notices.iter().all(|text| !text.contains(&once)),
+        "{notices:?}"
+    );
+
+    let run = stack.rollout(&["--all", "--remove-orphans"]).await;
+    run.code(0);
+    let left = stack.replicas("old").await;
+    assert!(left.iter().all(|own| own.id != old), "{left:?}");
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].name, once);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    stack.no_leftovers().await;
+}
