@@ -294,6 +294,7 @@ impl Opened {
             engine: &self.engine,
             compose: &self.compose,
             project: &self.project,
+            hashes: None,
             events,
             back: None,
             restarts: false,

@@ -32,6 +32,7 @@ use std::{
 use tokio::process::Command;
 
 use command::{Finished, run};
+pub use hash::Hashes;
 pub use project::*;
 use reason::{Which, reason};
 
@@ -91,6 +92,7 @@ pub enum AnonymousVolumes {
 }
 
 /// An installed Docker Compose, and the project that its options select.
+#[derive(Clone)]
 pub struct Compose {
     program: find::Program,
     version: String,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    compose::{Compose, Project, Service},
+    compose::{Compose, Hashes, Project, Service},
     docker::engine::{Engine, Image, shared::Joined},
     event::Events,
     hooks::Hooks,
@@ -18,6 +18,8 @@ pub struct RunContext<'a> {
     pub engine: &'a Engine,
     pub compose: &'a Compose,
     pub project: &'a Project,
+    /// The config hashes of its services, where they were begun.
+    pub hashes: Option<&'a Hashes>,
     pub events: &'a Events,
     /// The recorded revision that is rolled in place of the Compose file.
     pub back: Option<&'a Revision>,

@@ -3,12 +3,17 @@
 use super::{Opened, print, up::refuse_unknown};
 use crate::{
     cli::PlanArgs,
+    compose::Hashes,
     context::{Purpose, RunContext},
     error::{Error, Outcome, Result},
     event::{Event, Events, Plan},
     proxy::landscape::Landscape,
     report::{self, Output},
     settings::Partial,
+    stack::{
+        choose::{choose, left_alone},
+        graph::Order,
+    },
 };
 
 pub async fn plan(asked: &PlanArgs, events: &Events) -> Result<Outcome> {
@@ -19,9 +24,22 @@ pub async fn plan(asked: &PlanArgs, events: &Events) -> Result<Outcome> {
     let names: Vec<&str> = asked.services.iter().map(String::as_str).collect();
     let opened = Opened::of(&asked.target, &names, events).await?;
     refuse_unknown(&opened.project, &names)?;
+    let (chosen, left) = choose(&opened.project, &names, names.is_empty());
+    if let Some(line) = left_alone(&left) {
+        events.notice(line);
+    }
+    let order = Order::of(&opened.project, &chosen)?;
+    let chosen = order.names();
+    let hashes = Hashes::begin(&opened.compose, &opened.project, &chosen);
+    let planner = Planner {
+        asked,
+        opened: &opened,
+        hashes: &hashes,
+        events,
+    };
     let plans = match names.is_empty() {
-        true => of_all(asked, &opened, events).await?,
-        false => of_named(asked, &opened, &names, events).await?,
+        true => planner.all(&chosen).await?,
+        false => planner.named(&chosen).await?,
     };
     Ok(match plans.iter().all(|plan| plan.steps.is_empty()) {
         true => Outcome::Done,
@@ -29,55 +47,61 @@ pub async fn plan(asked: &PlanArgs, events: &Events) -> Result<Outcome> {
     })
 }
 
-/// All services are checked before the first is planned, as before a rollout.
-async fn of_named(
-    asked: &PlanArgs,
-    opened: &Opened,
-    names: &[&str],
-    events: &Events,
-) -> Result<Vec<Plan>> {
-    let of_each = names.iter().map(|name| opened.events(events, name));
-    let of_each: Vec<Events> = of_each.collect();
-    let mut landscape = opened.run(events).landscape().await?;
-    let mut prepared = Vec::new();
-    for (index, (name, own)) in names.iter().zip(&of_each).enumerate() {
-        let (run, earlier) = (opened.run(own), &names[..index]);
-        let checked = run.prepare(
-            name,
-            &asked.settings,
-            earlier,
-            Purpose::Roll,
-            &mut landscape,
-        );
-        prepared.push(checked.await.map_err(|error| error.within(own.scope()))?);
-    }
-    let mut plans = Vec::new();
-    for ((name, own), prepared) in names.iter().zip(&of_each).zip(prepared) {
-        let plan = prepared.preview().await;
-        let plan = plan.map_err(|error| error.within(own.scope()))?;
-        plans.push(shown(asked, name, own, plan));
-    }
-    Ok(plans)
+struct Planner<'a> {
+    asked: &'a PlanArgs,
+    opened: &'a Opened,
+    hashes: &'a Hashes,
+    events: &'a Events,
 }
 
-/// A service that could not be rolled matters only if it differs. The first refusal ends the command, after every other
-/// service is planned.
-async fn of_all(asked: &PlanArgs, opened: &Opened, events: &Events) -> Result<Vec<Plan>> {
-    let names: Vec<&str> = opened.project.services.keys().map(String::as_str).collect();
-    let mut landscape = opened.run(events).landscape().await?;
-    let (mut plans, mut refused) = (Vec::new(), None::<Error>);
-    for name in &names {
-        let own = opened.events(events, name);
-        let run = opened.run(&own);
-        match planned(&run, name, &names, &asked.settings, &mut landscape).await {
-            Ok(plan) => plans.push(shown(asked, name, &own, plan)),
-            Err(error) if refused.is_some() => {
-                own.notice(format!("{name} would be refused: {}", error.message));
-            }
-            Err(error) => refused = Some(error.within(own.scope())),
+impl Planner<'_> {
+    /// All services are checked before the first is planned, as before a rollout.
+    async fn named(&self, names: &[&str]) -> Result<Vec<Plan>> {
+        let (opened, flags) = (self.opened, &self.asked.settings);
+        let of_each = names.iter().map(|name| opened.events(self.events, name));
+        let of_each: Vec<Events> = of_each.collect();
+        let mut landscape = opened.run(self.events).landscape().await?;
+        let mut prepared = Vec::new();
+        for (index, (name, own)) in names.iter().zip(&of_each).enumerate() {
+            let run = RunContext {
+                hashes: Some(self.hashes),
+                ..opened.run(own)
+            };
+            let (earlier, purpose) = (&names[..index], Purpose::Roll);
+            let checked = run.prepare(name, flags, earlier, purpose, &mut landscape);
+            prepared.push(checked.await.map_err(|error| error.within(own.scope()))?);
         }
+        let mut plans = Vec::new();
+        for ((name, own), prepared) in names.iter().zip(&of_each).zip(prepared) {
+            let plan = prepared.preview().await;
+            let plan = plan.map_err(|error| error.within(own.scope()))?;
+            plans.push(shown(self.asked, name, own, plan));
+        }
+        Ok(plans)
     }
-    refused.map_or(Ok(plans), Err)
+
+    /// A service that could not be rolled matters only if it differs. The first refusal ends the command, after every
+    /// other service is planned.
+    async fn all(&self, names: &[&str]) -> Result<Vec<Plan>> {
+        let (opened, flags) = (self.opened, &self.asked.settings);
+        let mut landscape = opened.run(self.events).landscape().await?;
+        let (mut plans, mut refused) = (Vec::new(), None::<Error>);
+        for name in names {
+            let own = opened.events(self.events, name);
+            let run = RunContext {
+                hashes: Some(self.hashes),
+                ..opened.run(&own)
+            };
+            match planned(&run, name, names, flags, &mut landscape).await {
+                Ok(plan) => plans.push(shown(self.asked, name, &own, plan)),
+                Err(error) if refused.is_some() => {
+                    own.notice(format!("{name} would be refused: {}", error.message));
+                }
+                Err(error) => refused = Some(error.within(own.scope())),
+            }
+        }
+        refused.map_or(Ok(plans), Err)
+    }
 }
 
 async fn planned(

@@ -52,6 +52,7 @@ impl Recorded {
         RunContext {
             compose: &self.compose,
             project: &self.project,
+            hashes: None,
             back: Some(&self.revision),
             restarts: self.why == Why::Restart,
             ..opened.run(events)

@@ -6,18 +6,14 @@ use std::{pin::Pin, time::Duration};
 
 use comfy_table::{Table, presets::NOTHING};
 use console::{Term, measure_text_width};
-use futures_util::{
-    StreamExt, TryStreamExt,
-    future::{pending, select_all},
-    stream,
-};
+use futures_util::future::{pending, select_all};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::{Opened, history::remembered_each, print, signals::signals};
 use crate::{
     cli::StatusArgs,
-    compose::{Project, Service},
+    compose::{Hashes, Project, Service},
     context::RunContext,
     docker::watch::Watch,
     error::{Error, Result},
@@ -30,9 +26,6 @@ use crate::{
 
 /// How often a watch checks whether the process of a rollout is still running: its end causes no event.
 const PULSE: Duration = Duration::from_secs(5);
-
-/// How many config hashes Compose is asked for at once.
-const ASKED_AT_ONCE: usize = 4;
 
 /// A service as it is now.
 struct Seen {
@@ -48,17 +41,22 @@ pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
     let names: Vec<&str> = asked.services.iter().map(String::as_str).collect();
     let opened = Opened::of(&asked.target, &names, events).await?;
     let services = chosen(&opened.project, &names)?;
-    let run = opened.run(events);
+    let all: Vec<&str> = services.iter().map(|own| own.name.as_str()).collect();
+    let hashes = Hashes::begin(&opened.compose, &opened.project, &all);
+    let run = RunContext {
+        hashes: Some(&hashes),
+        ..opened.run(events)
+    };
     let keys = services.iter().map(|own| opened.key(&own.name));
     let keys: Vec<ServiceKey> = keys.collect();
     let watched = keys.iter().filter(|_| asked.watch);
     let watches: Vec<Watch> = watched
         .map(|key| Watch::start(&opened.engine, key))
         .collect();
-    let wanted = stream::iter(&services)
-        .map(|own| run.wanted(own, &asked.settings))
-        .buffered(ASKED_AT_ONCE);
-    let wanted: Vec<Wanted> = wanted.try_collect().await?;
+    let mut wanted = Vec::new();
+    for own in &services {
+        wanted.push(run.wanted(own, &asked.settings).await?);
+    }
     let mut shown = Shown::default();
     loop {
         let changed = change(&watches);

@@ -9,7 +9,7 @@ use self::work::Work;
 use super::{Opened, signals::signals};
 use crate::{
     cli::{self, UpArgs},
-    compose::Project,
+    compose::{Hashes, Project},
     error::{Error, Result},
     event::{Event, Events},
     roll::settings_of_all,
@@ -30,8 +30,10 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
     let of_each = chosen.iter();
     let of_each = of_each.map(|name| (*name, opened.events(events, name)));
     let of_each: BTreeMap<&str, Events> = of_each.collect();
+    let hashes = Hashes::begin(&opened.compose, &opened.project, &chosen);
     let work = Work {
         up,
+        hashes: &hashes,
         opened: &opened,
         events,
         of_each: &of_each,

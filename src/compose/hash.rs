@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use serde_json::Value;
 
 use super::{Compose, Project};
@@ -9,6 +13,36 @@ use crate::{
     error::{Error, Result},
     yaml,
 };
+
+/// The config hashes of several services, which Compose computes while other work goes on.
+pub struct Hashes(Shared<BoxFuture<'static, BTreeMap<String, String>>>);
+
+impl Hashes {
+    /// Leaves out services that share volumes or namespaces with others: their hashes change with the others' containers.
+    pub fn begin(compose: &Compose, project: &Project, services: &[&str]) -> Self {
+        let (compose, project) = (compose.clone(), project.clone());
+        let own = |name: &&&str| referred(&project.raw["services"][**name]).is_empty();
+        let services = services.iter().filter(own).map(|&name| name.to_owned());
+        let services: Vec<String> = services.collect();
+        let computing = tokio::spawn(async move {
+            let services: Vec<&str> = services.iter().map(String::as_str).collect();
+            match services[..] {
+                [] => BTreeMap::new(),
+                // The next question for a hash has the same error.
+                _ => compose
+                    .config_hashes(&project, &services)
+                    .await
+                    .unwrap_or_default(),
+            }
+        });
+        Self(computing.map(Result::unwrap_or_default).boxed().shared())
+    }
+
+    /// `None` where it must be asked for alone.
+    pub async fn of(&self, service: &str) -> Option<String> {
+        self.0.clone().await.remove(service)
+    }
+}
 
 impl Compose {
     /// The `com.docker.compose.config-hash` that a new container of the service would get.

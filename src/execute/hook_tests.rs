@@ -75,6 +75,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
             engine: &engine,
             compose: &compose,
             project: &project,
+            hashes: None,
             events: &events,
             back: None,
             restarts: false,

@@ -13,7 +13,7 @@ use crate::{
     model::{Replica, image_name},
 };
 
-const STEP: &str = "run";
+pub(super) const STEP: &str = "run";
 
 impl Prepared<'_> {
     pub(super) async fn run_once(&self, held: &Held<'_>) -> Result<Ended> {
@@ -60,22 +60,29 @@ impl Prepared<'_> {
     /// Fetches the image, and finds whether the service has completed with it.
     async fn look(&self) -> Result<(Image, bool)> {
         let (run, context) = (&self.run, &self.context);
-        let service = context.service;
         run.fetch_image(context, &mut BTreeMap::new()).await?;
         let image = self.image().await?.ok_or_else(|| self.no_image())?;
+        let has_completed = self.has_completed(&image).await?;
+        Ok((image, has_completed))
+    }
+
+    /// Whether the service has completed with this image and the configuration of the Compose file.
+    pub(super) async fn has_completed(&self, image: &Image) -> Result<bool> {
+        let (run, context) = (&self.run, &self.context);
+        let service = context.service;
         let olds = run.engine.replicas(&context.key).await?;
         let hash = self.hash().await?;
         let same = |old: &Replica| old.image == image.id && old.hash == hash;
         let is_same = olds.len() == service.scale as usize && olds.iter().all(same);
         if context.settings.force || !is_same || run.have_other_contents(service, &olds).await? {
-            return Ok((image, false));
+            return Ok(false);
         }
         for old in &olds {
             if run.engine.exit_code(&old.id).await? != Some(0) {
-                return Ok((image, false));
+                return Ok(false);
             }
         }
-        Ok((image, true))
+        Ok(true)
     }
 
     async fn complete(&self, held: &Held<'_>) -> Result<()> {

@@ -5,6 +5,7 @@ use super::{
     changes::{Described, Running, as_it_ran, changes},
     image::step_of_fetch,
     joined::When,
+    one_shot,
     prepare::Prepared,
     record::Memory,
     stand::left,
@@ -56,6 +57,9 @@ impl Prepared<'_> {
     }
 
     async fn planned(&mut self) -> Result<Plan> {
+        if self.context.runs_once {
+            return self.planned_once().await;
+        }
         let memory = self.left_memory().await?;
         let mut plan = Plan {
             proxy: Some(self.proxy.describe()),
@@ -96,6 +100,30 @@ impl Prepared<'_> {
             named.flat_map(|own| own.replicas.clone()).collect()
         };
         (plan.created, plan.removed) = (of("create"), of("remove"));
+        Ok(plan)
+    }
+
+    /// The plan of a one-shot service, which Compose runs to completion.
+    async fn planned_once(&self) -> Result<Plan> {
+        let mut plan = Plan {
+            replicas: self.context.service.scale,
+            ..Plan::default()
+        };
+        let local = self.image().await?;
+        let known = self.known(local.as_ref())?;
+        let olds = &self.context.olds;
+        self.name_images(&mut plan, known.as_ref().or(local.as_ref()), olds);
+        plan.fetches = known.is_none();
+        let has_completed = match &known {
+            Some(image) => self.has_completed(image).await?,
+            None => false,
+        };
+        if !has_completed {
+            let steps = [step_of_fetch(&self.context), one_shot::STEP];
+            plan.steps = steps.map(|step| PlannedStep::new(step, Vec::new())).into();
+            plan.changes
+                .extend(self.changes(olds, &self.hash().await?).await?);
+        }
         Ok(plan)
     }
 

@@ -132,10 +132,7 @@ impl RunContext<'_> {
         Ok(Wanted {
             image: self.engine.image(&reference).await?.map(|image| image.id),
             reference,
-            hash: self
-                .compose
-                .config_hash(self.project, &service.name)
-                .await?,
+            hash: self.hash(service).await?,
             replicas: scale.unwrap_or(service.scale),
         })
     }

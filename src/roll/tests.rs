@@ -162,6 +162,7 @@ impl Bench {
             engine: &self.engine,
             compose: &self.compose,
             project: &self.project,
+            hashes: None,
             events: &self.events,
             back: None,
             restarts: false,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::{Ended, prepare::Prepared, record::Version, unfinished::Settled};
 use crate::{
     check::Check,
-    context::Purpose,
+    compose::Service,
+    context::{Purpose, RunContext},
     docker::engine::Image,
     error::{Error, Result},
     event::{Event, ServiceResult},
@@ -149,7 +150,20 @@ impl Prepared<'_> {
 
     /// The config hash of the service in the Compose file.
     pub(super) async fn hash(&self) -> Result<String> {
-        let (run, service) = (&self.run, self.context.service);
-        run.compose.config_hash(run.project, &service.name).await
+        self.run.hash(self.context.service).await
+    }
+}
+
+impl RunContext<'_> {
+    /// The config hash of a service in the Compose file.
+    pub(super) async fn hash(&self, service: &Service) -> Result<String> {
+        let begun = match self.hashes {
+            Some(hashes) => hashes.of(&service.name).await,
+            None => None,
+        };
+        match begun {
+            Some(hash) => Ok(hash),
+            None => self.compose.config_hash(self.project, &service.name).await,
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::Instant};
 use super::super::{Opened, emit_failure};
 use crate::{
     cli::UpArgs,
+    compose::Hashes,
     context::{Purpose, RunContext},
     error::{Error, Outcome, Result},
     event::{Event, Events},
@@ -31,6 +32,7 @@ pub struct Work<'a> {
     pub up: &'a UpArgs,
     pub opened: &'a Opened,
     pub events: &'a Events,
+    pub hashes: &'a Hashes,
     /// The events of each service, by its name.
     pub of_each: &'a BTreeMap<&'a str, Events>,
     /// The settings of the command as a whole.
@@ -106,7 +108,10 @@ impl<'a> Work<'a> {
     }
 
     fn run(&self, name: &str) -> RunContext<'a> {
-        self.opened.run(&self.of_each[name])
+        RunContext {
+            hashes: Some(self.hashes),
+            ..self.opened.run(&self.of_each[name])
+        }
     }
 
     /// Prepares the services; those that turn out to be no part of the command move to `left`.
