@@ -114,6 +114,10 @@ fn of_service(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
         let text = "has a scale of 0: there is nothing to roll";
         return vec![Finding::ok(Check::Rollout, service.name(), text)];
     }
+    if service.runs_once {
+        let text = "runs to completion before the services that wait for it";
+        return vec![Finding::ok(Check::Rollout, service.name(), text)];
+    }
     let checks = [
         routing::check,
         conflicts::check,

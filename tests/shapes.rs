@@ -368,7 +368,7 @@ async fn a_service_with_a_published_host_port_is_refused_and_then_recreated() {
     assert!(run.ms("ready") >= 2_500, "not stable yet\n{}", run.text);
     assert!(run.event("finished").unwrap()["phases"]["confirm"].is_u64());
     assert_ne!(stack.replicas("web").await[0].id, before[0].id);
-    stack.settled(1).await;
+    stack.settled_beside_faults(1).await;
     let again = stack.rollout(&["--strategy", "recreate", "web"]).await;
     assert!(
         again.code(0).event("nothing_to_do").is_some(),

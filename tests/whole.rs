@@ -110,7 +110,8 @@ async fn the_history_of_a_project_begins_with_the_newest_and_several_services_ar
         nothing.text
     );
     stack.tag("v2");
-    stack.rollout(&["web", "api"]).await.code(0);
+    let one_by_one = ["--parallel", "1", "web", "api"];
+    stack.rollout(&one_by_one).await.code(0);
 
     let json = stack.rollout(&["history", "--output", "json"]).await;
     let found = objects(json.code(0));

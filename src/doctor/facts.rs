@@ -98,6 +98,8 @@ pub struct ServiceFacts {
     pub settings: Settings,
     /// How many replicas it would have.
     pub replicas: u32,
+    /// Whether it runs to completion, and others wait for that.
+    pub runs_once: bool,
     pub olds: Vec<Replica>,
     /// Volumes that its image declares.
     pub image_volumes: Vec<String>,

@@ -77,6 +77,7 @@ pub fn service(name: &str) -> ServiceFacts {
         part: None,
         settings: Settings::resolve(Default::default()),
         replicas: 1,
+        runs_once: false,
         olds: vec![simulator::old("old")],
         image_volumes: Vec::new(),
         image_ports: Vec::new(),

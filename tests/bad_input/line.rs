@@ -99,7 +99,8 @@ async fn without_a_compose_file_or_with_a_broken_one_compose_says_why() {
         ("broken.yaml", "yaml: "),
         ("wrong.yaml", "imagge"),
     ] {
-        let run = stack.rollout(&["-f", file, "web"]).await;
+        // Containers of the project would be a hint of another kind.
+        let run = stack.rollout(&["-p", "nothing", "-f", file, "web"]).await;
         run.code(2);
         let message = run.failure();
         assert!(message.contains(error), "{file}: {message}");

@@ -105,6 +105,11 @@ impl Fronts {
         let is_traefik = traefiks.iter().any(is_old);
         let is_alone = traefiks.is_empty();
         traefiks.retain(|own| is_old(own) || concerns(own, &wanted, olds));
+        // One without the Docker provider routes by no labels, and matters only where there is no other.
+        let reads_labels = |own: &TraefikContainer| own.config.docker.is_some();
+        if traefiks.iter().any(reads_labels) {
+            traefiks.retain(|own| is_old(own) || reads_labels(own) || own.unread.is_some());
+        }
         Ok(Self {
             is_traefik,
             is_alone,
@@ -191,6 +196,7 @@ async fn service_facts(
     Ok(ServiceFacts {
         part: part(&examined.context, fronts, &landscape.socket_proxies),
         replicas: context.replicas,
+        runs_once: context.runs_once,
         programs: programs(engine, &olds).await,
         neighbours: neighbours(landscape, key, &fronts.traefiks).await,
         lost_binds: Vec::new(),
