@@ -298,6 +298,7 @@ impl Opened {
             events,
             back: None,
             restarts: false,
+            of_several: false,
         }
     }
 

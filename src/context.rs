@@ -25,6 +25,8 @@ pub struct RunContext<'a> {
     pub back: Option<&'a Revision>,
     /// Whether that revision is the one that runs.
     pub restarts: bool,
+    /// Whether the command rolls several services.
+    pub of_several: bool,
 }
 
 impl RunContext<'_> {
@@ -58,6 +60,7 @@ pub struct ServiceContext<'a> {
     pub settings: Settings,
     pub hooks: Hooks,
     pub purpose: Purpose,
+    pub of_several: bool,
     /// How many replicas are wanted.
     pub replicas: u32,
     /// Services that the same command rolls before this one.
@@ -126,6 +129,7 @@ impl<'a> ServiceContext<'a> {
             settings: Settings::resolve(Default::default()),
             hooks: Hooks::new(),
             purpose: Purpose::Roll,
+            of_several: false,
             replicas: 1,
             earlier: Vec::new(),
             runs_once: false,

@@ -65,6 +65,7 @@ impl Planner<'_> {
         for (index, (name, own)) in names.iter().zip(&of_each).enumerate() {
             let run = RunContext {
                 hashes: Some(self.hashes),
+                of_several: names.len() > 1,
                 ..opened.run(own)
             };
             let (earlier, purpose) = (&names[..index], Purpose::Roll);
@@ -90,6 +91,7 @@ impl Planner<'_> {
             let own = opened.events(self.events, name);
             let run = RunContext {
                 hashes: Some(self.hashes),
+                of_several: true,
                 ..opened.run(&own)
             };
             match planned(&run, name, names, flags, &mut landscape).await {

@@ -79,6 +79,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
             events: &events,
             back: None,
             restarts: false,
+            of_several: false,
         },
         context: &context,
         lock: &lock,

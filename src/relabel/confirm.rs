@@ -117,6 +117,7 @@ async fn traefik(
         settings,
         hooks: Hooks::new(),
         purpose: Purpose::Settle,
+        of_several: false,
         replicas: 1,
         earlier: Vec::new(),
         runs_once: false,

@@ -121,6 +121,7 @@ impl<'a> RunContext<'a> {
             settings,
             hooks,
             purpose,
+            of_several: self.of_several,
             olds,
             image,
         })

@@ -166,6 +166,7 @@ impl Bench {
             events: &self.events,
             back: None,
             restarts: false,
+            of_several: false,
         }
     }
 

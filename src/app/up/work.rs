@@ -110,6 +110,7 @@ impl<'a> Work<'a> {
     fn run(&self, name: &str) -> RunContext<'a> {
         RunContext {
             hashes: Some(self.hashes),
+            of_several: self.is_stack,
             ..self.opened.run(&self.of_each[name])
         }
     }

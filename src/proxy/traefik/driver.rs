@@ -243,7 +243,7 @@ fn unlabelled_front(
         return Ok((None, Vec::new()));
     }
     refuse_past_labels(settings, &survey.callers)?;
-    if settings.proxy == ProxyKind::Traefik {
+    if settings.proxy == ProxyKind::Traefik && !context.of_several {
         return Err(unrouted_though_asked(name));
     }
     let notice = match survey.silent.take() {
