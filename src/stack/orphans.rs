@@ -5,7 +5,7 @@ use bollard::models::ContainerSummary;
 use crate::{
     compose::Project,
     docker::engine::{shared::is_hook, summary},
-    model::{ContainerId, label},
+    model::{ContainerId, ServiceKey, label},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,13 @@ pub struct Orphan {
     pub name: String,
 }
 
-/// One-off runs and what rollout itself works with are none. The services with inactive profiles have to be known.
-pub fn orphans(containers: &[ContainerSummary], project: &Project) -> Vec<Orphan> {
+/// One-off runs and what rollout itself works with are none, nor are services that `stay`. The services with inactive
+/// profiles have to be known.
+pub fn orphans(
+    containers: &[ContainerSummary],
+    project: &Project,
+    stay: impl Fn(&ServiceKey) -> bool,
+) -> Vec<Orphan> {
     let orphan = |own: &ContainerSummary| {
         let labels = own.labels.as_ref()?;
         let service = labels.get(label::COMPOSE_SERVICE)?;
@@ -25,7 +30,11 @@ pub fn orphans(containers: &[ContainerSummary], project: &Project) -> Vec<Orphan
         let one_off = labels.get(label::COMPOSE_ONEOFF).map(String::as_str);
         let is_replica =
             one_off == Some("False") && !is_hook(own) && !labels.contains_key(label::ROLE);
-        (is_of_project && !is_of_file && is_replica).then(|| Orphan {
+        let key = ServiceKey {
+            project: project.name.clone(),
+            service: service.clone(),
+        };
+        (is_of_project && !is_of_file && is_replica && !stay(&key)).then(|| Orphan {
             id: ContainerId(own.id.clone().unwrap_or_default()),
             name: summary::name(own),
         })
@@ -73,7 +82,9 @@ mod tests {
             container("once", "p", (label::COMPOSE_ONEOFF, "True")),
             container("hook", "p", (label::COMPOSE_HOOK, "pre_start")),
             container("lock", "p", (label::ROLE, "lock")),
+            container("traefik", "p", none),
         ];
-        assert_eq!(names(&orphans(&all, &project)), "p-old-1, p-older-1");
+        let stay = |key: &ServiceKey| key.service == "traefik";
+        assert_eq!(names(&orphans(&all, &project, stay)), "p-old-1, p-older-1");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bollard::models::ContainerSummary;
 use tokio::{
     task::AbortHandle,
     time::{Instant, timeout},
@@ -13,7 +14,7 @@ use super::{
     store,
 };
 use crate::{
-    docker::engine::{Engine, own_labels},
+    docker::engine::{Engine, own_labels, summary},
     error::{Error, Result},
     event::Events,
     model::ServiceKey,
@@ -47,6 +48,12 @@ pub struct Holder {
 /// The name of the lock's container; the same on every machine.
 pub fn lock_name(key: &ServiceKey) -> String {
     format!("rollout-lock.{}.{}", key.project, key.service)
+}
+
+/// Whether one of these containers is the lock of a service, also of a run that has been killed.
+pub fn is_among(containers: &[ContainerSummary], key: &ServiceKey) -> bool {
+    let name = lock_name(key);
+    containers.iter().any(|own| summary::name(own) == name)
 }
 
 /// Takes the lock of a service, waiting up to `wait`. Exit code 4, with the holder and its start time, if another

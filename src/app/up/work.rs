@@ -22,6 +22,7 @@ use crate::{
         orphans::orphans,
         schedule::{self, Limits},
     },
+    state::lock,
 };
 
 /// Images that are pulled or built side by side, unless a setting or Compose's own variable says otherwise.
@@ -55,7 +56,10 @@ impl<'a> Work<'a> {
             .prepare_all(&mut order, &mut left, &mut landscape)
             .await?;
         let orphans = match self.finds_orphans {
-            true => orphans(&landscape.containers, project),
+            // A run that goes on with a service has its lock.
+            true => orphans(&landscape.containers, project, |key| {
+                landscape.carries_traffic(key) || lock::is_among(&landscape.containers, key)
+            }),
             false => Vec::new(),
         };
         self.report_left(&left);

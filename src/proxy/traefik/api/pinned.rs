@@ -128,13 +128,18 @@ impl Api {
             let path = format!("/api/{}/services", protocol.word());
             for service in self.list(&path).await? {
                 let user = service["name"].as_str().unwrap_or_default();
-                if !user.contains(".rollout.") && refers_to(&service, &full) {
+                if !is_of_a_pin(user) && refers_to(&service, &full) {
                     users.insert(user.to_owned());
                 }
             }
         }
         Ok(users)
     }
+}
+
+/// Whether a definition is one of a pin file.
+fn is_of_a_pin(name: &str) -> bool {
+    name.trim_start_matches('~').starts_with("rollout.")
 }
 
 fn missing(name: &str) -> String {
