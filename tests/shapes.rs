@@ -4,9 +4,11 @@ mod datagrams;
 pub mod lines;
 pub mod plugin;
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
-use testbed::{Run, Stack, USUAL, free_port, http};
+use testbed::{Run, Stack, USUAL, eventually, free_port, http};
 
 /// Exit code 0, nothing lost and nothing mixed.
 pub async fn roll_under_load(stack: &Stack, arguments: &[&str]) -> Run {
@@ -244,7 +246,13 @@ async fn a_change_of_the_contents_of_a_config_or_a_secret_alone_is_rolled_out() 
     stack
         .compose(&["up", "-d", "--force-recreate", "--no-deps", "web"])
         .await;
-    stack.answers("v1").await;
+    // The new container may have the address of the old one, which Traefik still routes to while the new one starts.
+    let limit = Duration::from_secs(30);
+    eventually("web is up to date", limit, async || {
+        let status = stack.rollout(&["status", "web"]).await;
+        (status.code == Some(0)).then_some(()).ok_or(status.out)
+    })
+    .await;
     agrees_with_status(&stack, true).await;
     stack.write("secret.txt", "two");
     agrees_with_status(&stack, false).await;

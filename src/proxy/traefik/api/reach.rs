@@ -5,6 +5,7 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bollard::models::ContainerInspectResponse;
@@ -25,8 +26,12 @@ use crate::{
         socket_proxies::SocketProxy,
         traefik::config::{FilePlace, THROTTLE, TraefikContainer, advice},
     },
+    retry,
     settings::Settings,
 };
+
+/// How long a Traefik may take after its start until its API answers.
+const STARTING: Duration = Duration::from_secs(5);
 
 /// The APIs that the operator has named, of these Traefiks; what answers there may be something else.
 pub async fn named(settings: &Settings, traefiks: &[TraefikContainer]) -> Result<Vec<Arc<Api>>> {
@@ -121,14 +126,15 @@ pub async fn api_of(
     let certain = traefik.unread.is_none() && traefik.config.api.is_some();
     let routers = probe.routers().await?;
     let ways = ways(&traefik.config, &routers, certain);
-    let mut failures = Vec::new();
-    for way in &ways {
-        match probe.try_way(way).await {
-            Ok(api) => return Ok(Arc::new(api)),
-            Err(error) => failures.push((way, error)),
+    let tried = match probe.try_each(&ways).await {
+        Err(_) if probe.has_just_started().await => {
+            let again = async || probe.try_each(&ways).await;
+            retry::for_a_while(STARTING, again).await
         }
-    }
-    Err(probe.refusal(&failures))
+        tried => tried,
+    };
+    let api = tried.map_err(|failures| probe.refusal(&failures))?;
+    Ok(Arc::new(api))
 }
 
 /// One Traefik whose API is looked for.
@@ -185,6 +191,28 @@ impl Probe<'_> {
             }
         }
         Ok(routers)
+    }
+
+    /// Whether it may not have read its own configuration yet, and so not know its API.
+    async fn has_just_started(&self) -> bool {
+        let state = self.traefik.inspect.state.as_ref();
+        let at = state.and_then(|state| state.started_at.as_deref());
+        let at = at.and_then(|at| humantime::parse_rfc3339(at).ok());
+        let since_1970 = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let now = Duration::from_millis(self.engine.clock_ms().await);
+        since_1970.is_some_and(|at| at + STARTING > now)
+    }
+
+    /// The API by the first way that answers, or the error of each.
+    async fn try_each<'w>(&self, ways: &'w [Way]) -> Result<Api, Vec<(&'w Way, Error)>> {
+        let mut failures = Vec::new();
+        for way in ways {
+            match self.try_way(way).await {
+                Ok(api) => return Ok(api),
+                Err(error) => failures.push((way, error)),
+            }
+        }
+        Err(failures)
     }
 
     /// Tries a way by each means of getting to its port, until one answers; else the first error counts.
