@@ -204,7 +204,7 @@ pub enum Event {
         /// From the change until then.
         ms: u64,
     },
-    /// The command failed, or one of several services. Always the last event of such a run.
+    /// The command failed, or one of several services. The last event of a command that failed.
     Failed {
         /// One line.
         message: String,

@@ -115,9 +115,9 @@ async fn remove(
             false => folders::remove(engine, image, &keys).await,
         }
     };
-    let removed = removed.await;
+    let mut removed = removed.await;
     for lock in locks {
-        lock.release().await?;
+        removed = removed.and(lock.release().await);
     }
     removed
 }

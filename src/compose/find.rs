@@ -85,7 +85,7 @@ impl Compose {
         })
     }
 
-    /// A Compose that is a script of the shell.
+    /// A shell script in the place of Compose.
     #[cfg(test)]
     pub async fn scripted(endpoint: Endpoint, script: &str) -> Self {
         let forward = Forward::start(endpoint.clone()).await.unwrap();

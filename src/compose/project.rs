@@ -15,7 +15,7 @@ pub struct Project {
     pub name: String,
     /// The enabled services by name.
     pub services: BTreeMap<String, Service>,
-    /// Services with inactive profiles; filled only where one was requested by name.
+    /// Services with inactive profiles; filled only where a command needs them.
     pub disabled: BTreeSet<String>,
     /// The whole resolved configuration, `$` unescaped.
     pub raw: Value,

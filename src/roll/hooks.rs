@@ -1,4 +1,4 @@
-//! Runs the hooks that decide nothing any more: after the record of a new revision, and after a failure.
+//! Runs the hooks whose outcome changes nothing: after the record of a new revision, and after a failure.
 
 use tokio::time::Instant;
 
@@ -102,7 +102,7 @@ impl Locked<'_> {
         new.map(|new| new.id)
     }
 
-    /// A signal from here on; an earlier one has had its effect on the rollout.
+    /// Waits for a signal. One that came before this hook has ended the rollout, and does not end the hook.
     async fn interruption(&self) -> &'static str {
         let mut interrupted = self.held.interrupted.clone();
         if *interrupted.borrow() {

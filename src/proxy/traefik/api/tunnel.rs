@@ -78,7 +78,7 @@ impl Helper {
     }
 }
 
-/// It is there until it is dropped.
+/// The socket is removed on drop.
 pub struct Tunnel {
     path: PathBuf,
     /// Only this user may enter it.
@@ -90,7 +90,7 @@ pub struct Tunnel {
 type Complaint = Arc<Mutex<Option<String>>>;
 
 impl Tunnel {
-    /// Opens it; whether the other end is there the first connection will tell.
+    /// Does not connect yet: the first connection may fail.
     pub fn open(helper: Arc<Helper>, address: SocketAddr) -> Result<Self> {
         let failed = |error| Error::failed(format!("cannot open a socket of our own: {error}"));
         let directory = tempfile::Builder::new()
@@ -136,7 +136,7 @@ async fn accept(
         let (helper, complaint) = (helper.clone(), complaint.clone());
         tokio::spawn(async move {
             let carried = helper.carry(&mut stream, address).await;
-            // Before the stream ends, which makes its user look here.
+            // Stored before the stream ends: the client reads it then.
             *complaint.lock().unwrap_or_else(PoisonError::into_inner) =
                 carried.err().map(|error| error.message);
         });
