@@ -290,10 +290,6 @@ impl PlannedStep {
     }
 }
 
-#[cfg(test)]
-#[path = "event_tests.rs"]
-mod tests;
-
 /// What an event belongs to. A field is absent if it is unknown or does not apply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Scope {
@@ -386,3 +382,7 @@ impl Events {
         self.emit(Event::Notice { text: text.into() });
     }
 }
+
+#[cfg(test)]
+#[path = "event_tests.rs"]
+mod tests;

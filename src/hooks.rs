@@ -10,9 +10,6 @@ use crate::{
     settings,
 };
 
-/// The key of `x-rollout` that holds them.
-pub const KEY: &str = "hooks";
-
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// Where a hook runs.
@@ -38,7 +35,7 @@ pub type Hooks = BTreeMap<HookPhase, Vec<Hook>>;
 /// Reads the hooks of a service; a mistake is refused with one line.
 pub fn read(service: &str, x_rollout: Option<&Value>) -> Result<Hooks> {
     let place = format!("hooks in x-rollout of {service}");
-    let phases = match x_rollout.and_then(|own| own.get(KEY)) {
+    let phases = match x_rollout.and_then(|own| own.get(settings::HOOKS)) {
         None | Some(Value::Null) => return Ok(Hooks::new()),
         Some(Value::Object(phases)) => phases,
         Some(_) => return Err(bad(format!("{place} is not a mapping of phases to hooks"))),

@@ -15,7 +15,6 @@ use serde_json::{Map, Value};
 use crate::{
     check::Check,
     error::{Error, Outcome, Result, did_you_mean},
-    hooks,
     model::Order,
 };
 
@@ -336,12 +335,12 @@ impl Partial {
         Self(Values::from([(name.to_owned(), vec![value.to_owned()])]))
     }
 
-    /// Reads `x-rollout` of a service; its hooks are read by [`hooks::read`].
+    /// Reads `x-rollout` of a service; hooks and `after` are read elsewhere.
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
         let place = format!("x-rollout of {service}");
         let mut own = x_rollout.cloned();
         if let Some(Value::Object(own)) = &mut own {
-            own.retain(|key, _| key != AFTER && key != hooks::KEY);
+            own.retain(|key, _| key != AFTER && key != HOOKS);
         }
         let read = Self::from_file(&place, own.as_ref())?;
         match names_under(STACK).find(|name| read.0.contains_key(name)) {
@@ -515,6 +514,8 @@ fn bad(message: String) -> Error {
 pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
 /// The key of a service's `x-rollout` that names what is rolled before it. It stands only in the file.
 pub const AFTER: &str = "after";
+/// The key of a service's `x-rollout` with its hooks.
+pub const HOOKS: &str = "hooks";
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 const PREFIX: &str = "ROLLOUT_";

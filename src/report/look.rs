@@ -91,6 +91,11 @@ fn fold(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A number of things.
+pub fn plural(count: u32, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

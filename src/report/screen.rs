@@ -7,7 +7,10 @@ use std::{
 
 use console::{Style, strip_ansi_codes};
 
-use super::{look::Look, pairs, stack};
+use super::{
+    look::{Look, plural},
+    pairs, stack,
+};
 use crate::{
     error::one_line,
     event::{Event, Scope},
@@ -428,10 +431,6 @@ fn traffic(unanswered: u32, streaming: u32) -> String {
 
 pub(super) fn count(replicas: u32) -> String {
     plural(replicas, "replica")
-}
-
-pub(super) fn plural(count: u32, one: &str) -> String {
-    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
 
 fn span(ms: u64) -> String {

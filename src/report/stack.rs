@@ -1,6 +1,9 @@
 //! The first line of several services, and the table at their end.
 
-use super::{look::Look, screen::plural, table::table_in};
+use super::{
+    look::{Look, plural},
+    table::table_in,
+};
 use crate::event::{Event, ServiceResult, ServiceRow};
 
 /// The lines of an event that is about all of them.
