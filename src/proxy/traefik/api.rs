@@ -11,7 +11,6 @@ mod others;
 mod pinned;
 mod place;
 mod reach;
-mod reported;
 mod tunnel;
 mod ways;
 
@@ -33,13 +32,12 @@ use self::{
 pub(super) use self::{
     by_name::{Callee, Caller, Heard},
     down::Down,
-    listing::{middlewares_of_labels, qualified, texts},
+    listing::middlewares_of_labels,
     observe::observation,
     others::Others,
     pinned::{PinnedName, Prefix},
     place::{Place, host_and_port, place_of},
     reach::named,
-    reported::Reported,
 };
 use super::{
     config::{Docker, THROTTLE},
@@ -85,8 +83,6 @@ pub struct Servers {
     pub services: BTreeMap<(Protocol, String), BTreeMap<Place, bool>>,
     /// Routers and services that do not serve, by name, and why.
     pub trouble: Vec<(String, String)>,
-    /// They are those of a pin file, whose services a replica need not have in its labels.
-    pub pinned: bool,
 }
 
 /// A router of the Docker provider, as a list has it.
@@ -308,7 +304,7 @@ impl Api {
                 .insert((*protocol, name.clone()), places(service));
         }
         for (protocol, name) in &names.routers {
-            let routers = self.routers(*protocol, &format!("{name}@docker")).await?;
+            let routers = self.routers(*protocol, name).await?;
             if routers.is_empty() {
                 let message = format!("router {name} does not exist");
                 servers.trouble.push((name.clone(), message));
@@ -336,17 +332,17 @@ impl Api {
         Ok(lists?.concat())
     }
 
-    /// What Traefik makes of one router, by its name with the provider: with an entrypoint's model it goes by
-    /// `<entrypoint>-<name>`, once for each.
-    async fn routers(&self, protocol: Protocol, full: &str) -> Result<Vec<Router>> {
-        let path = format!("/api/{}/routers?search={full}", protocol.word());
+    /// What Traefik makes of one router: with an entrypoint's model it goes by `<entrypoint>-<name>`, once for each.
+    async fn routers(&self, protocol: Protocol, name: &str) -> Result<Vec<Router>> {
+        let path = format!("/api/{}/routers?search={name}@docker", protocol.word());
         let all = self.list(&path).await?.into_iter();
         let mut all: Vec<Router> = all
             .filter_map(|own| serde_json::from_value(own).ok())
             .collect();
+        let full = format!("{name}@docker");
         match all.iter().any(|own| own.name == full) {
             true => all.retain(|own| own.name == full),
-            false => all.retain(|own| own.is_a_model_of(full)),
+            false => all.retain(|own| own.is_a_model_of(&full)),
         }
         Ok(all)
     }
@@ -476,6 +472,7 @@ mod tests {
         let docker = Docker {
             endpoint: "unix:///var/run/docker.sock".to_owned(),
             exposed_by_default: true,
+            default_rule: None,
             constraints: Some("Label(`stage`,`live`)".to_owned()),
             network: None,
             use_bind_port_ip: false,

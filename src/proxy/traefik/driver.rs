@@ -392,7 +392,7 @@ async fn by_pin(
     let new = pin.new_routers(&context.olds);
     let notice = (!new.is_empty()).then(|| {
         let names = new.join(", ");
-        format!("what only router {names} of the new version serves may reach both versions until the old containers are stopped")
+        format!("what only router {names} of the new version serves may reach both versions until the cutover")
     });
     Ok(SwitchMethod {
         knows_the_service: pin.instances.routed_before(),

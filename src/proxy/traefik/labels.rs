@@ -26,13 +26,9 @@ pub use self::{
 };
 pub(super) use self::{
     kept::{LeftOut, left_out},
-    names::{
-        Names, Protocol, all_names, default_name, is_label, names, router_label, service_label,
-        service_labels,
-    },
+    names::{Names, Protocol, all_names, default_name, is_label, names},
     neighbour::{is_of, is_well, labels_of},
     network::astray,
-    ports::server_port,
     refuse::unknown_labels,
 };
 use crate::{

@@ -1,31 +1,38 @@
 //! Pin: the router that moves traffic by a file of Traefik's file provider, where Traefik reads the engine's socket itself.
 
-mod copy;
-mod cover;
+mod balancer;
+mod content;
+mod default_rule;
+mod definition;
 mod directory;
+mod naming;
+mod priority;
 mod record;
 mod release;
-mod servers;
+mod server;
 mod setup;
+mod sides;
+mod tree;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
 pub use self::setup::watched_directory;
 pub(super) use self::setup::{is_left, pin};
 use self::{
-    copy::Copies,
-    cover::cover,
+    content::{Content, Pinned, content},
+    default_rule::DefaultRules,
     directory::Directory,
-    record::{PinFile, Record, Sections},
-    servers::{Reach, live, pointed},
+    record::{PinFile, Record},
+    server::Reach,
+    sides::Sides,
 };
 use super::{
     api::{PinnedName, Prefix, Servers, observation},
     config::TraefikContainer,
     discover::{Instance, Instances, Wanted},
-    labels::{TraefikLabels, all_names},
+    labels::{Protocol, TraefikLabels, all_names},
 };
 use crate::{
     docker::{engine::Engine, watch::Role},
@@ -52,6 +59,7 @@ pub struct Pin {
 struct Watched {
     directory: Directory,
     reach: Reach,
+    rules: DefaultRules,
     /// The pin file as it was last read or written.
     file: Option<PinFile>,
 }
@@ -59,6 +67,18 @@ struct Watched {
 impl Watched {
     fn pins(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.record.pins)
+    }
+
+    fn content(&self, key: &ServiceKey, sides: &Sides<'_>) -> Result<Content> {
+        let rules = |labels: &BTreeMap<String, String>, router: &str| self.rules.of(labels, router);
+        content(&Pinned {
+            key,
+            live: &sides.live,
+            shown: &sides.shown(&rules),
+            other: &sides.other(&rules),
+            other_is_there: sides.other_is_there,
+            reach: &self.reach,
+        })
     }
 }
 
@@ -86,10 +106,12 @@ impl Pin {
         let Some(file) = place.file.as_ref().filter(|file| file.record.pins) else {
             return false;
         };
-        let (new, old) = versions(&file.record.rollout, replicas);
-        let live = live(file.record.phase, &new, &old);
-        match pointed(file.sections.clone(), &self.prefix(), &live, &place.reach) {
-            Ok(now) => now.shows != file.record.shows && !live.is_empty(),
+        let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas
+            .iter()
+            .partition(|own| own.rollout.as_ref() == Some(&file.record.rollout));
+        let sides = Sides::of(file.record.phase, (&news, &olds), &self.wanted.labels);
+        match place.content(&self.key, &sides) {
+            Ok(now) => now.shows != file.record.shows && !sides.live.is_empty(),
             Err(_) => false,
         }
     }
@@ -125,20 +147,19 @@ impl Pin {
         place?.file.as_ref().filter(|file| file.record.pins)
     }
 
-    /// The definitions of the old version as the Traefiks report them that read from there; `None` where they do not route to
-    /// it.
-    async fn copied(&self, at: usize, old: &[&Replica]) -> Result<Option<Sections>> {
-        let (prefix, names) = (self.prefix(), all_names(old.iter().copied()));
-        let mut copies = Copies::new(&prefix, &names);
-        let reads_there = |own: &&Instance<Option<usize>>| own.note.is_none_or(|own| own == at);
-        for own in self.instances.all.iter().filter(reads_there) {
-            copies.add(&own.api.reported().await?)?;
+    /// Whether a Traefik that reads from there routes to the service now.
+    async fn is_known_at(&self, at: usize, replicas: &[Replica]) -> Result<bool> {
+        let names = all_names(replicas);
+        for own in &self.instances.all {
+            if own.note.is_some_and(|own| own != at) {
+                continue;
+            }
+            let servers = own.api.servers(&names).await?;
+            if servers.services.values().any(|hosts| !hosts.is_empty()) {
+                return Ok(true);
+            }
         }
-        let Some(mut sections) = copies.sections() else {
-            return Ok(None);
-        };
-        cover(&mut sections, &prefix, &self.wanted.labels)?;
-        Ok(Some(sections))
+        Ok(false)
     }
 
     fn refuse_newer(&self) -> Result<()> {
@@ -221,24 +242,26 @@ impl Router for Pin {
         let notice = self.instances.note_others(&claim.rollout).await;
         // Before the write: one that reports a failure may have taken effect.
         self.instances.expire();
-        let (new, old) = versions(&claim.rollout, replicas);
-        let live = live(claim.phase, &new, &old);
-        let (name, prefix) = (self.file_name(), self.prefix());
+        let is_new = |own: &&Replica| own.rollout.as_ref() == Some(&claim.rollout);
+        let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);
+        let name = self.file_name();
+        let sides = Sides::of(claim.phase, (&news, &olds), &self.wanted.labels);
         for at in 0..self.places.len() {
-            // Once it is written, the file alone says what was copied: Traefik may not report the old version any more.
-            let own = self.places[at].file.as_ref();
-            let own = own.filter(|file| file.record.rollout == claim.rollout);
-            let copied = match own {
-                Some(file) => file.record.pins.then(|| file.sections.clone()),
-                None => self.copied(at, &old).await?,
+            let own = self.places[at].file.as_ref().map(|file| &file.record);
+            let own = own.filter(|record| record.rollout == claim.rollout);
+            let pins = match own {
+                Some(record) => record.pins,
+                None => self.is_known_at(at, replicas).await?,
             };
-            let mut record = Record::new(claim.rollout.clone(), claim.phase, self.epoch);
-            record.pins = copied.is_some();
             let place = &mut self.places[at];
-            let made = pointed(copied.unwrap_or_default(), &prefix, &live, &place.reach)?;
+            let made = match pins {
+                true => place.content(&self.key, &sides)?,
+                false => Content::default(),
+            };
+            let mut record = Record::new(claim.rollout.clone(), claim.phase, self.epoch, pins);
             record.shows = made.shows;
             if claim.phase == Phase::Committed {
-                record.hides = old.iter().map(|old| old.id.clone()).collect();
+                record.hides = olds.iter().map(|old| old.id.clone()).collect();
             }
             let file = PinFile {
                 record,
@@ -286,25 +309,22 @@ impl Pin {
     }
 }
 
-/// The new and the old replicas of a rollout.
-fn versions<'a>(
-    rollout: &RolloutId,
-    replicas: &'a [Replica],
-) -> (Vec<&'a Replica>, Vec<&'a Replica>) {
-    let is_new = |own: &&Replica| own.rollout.as_ref() == Some(rollout);
-    replicas.iter().partition(is_new)
-}
-
 /// The services and routers of a pin file, with what the labels call them.
 fn pinned_names(prefix: &Prefix, file: &PinFile) -> (Vec<PinnedName>, Vec<PinnedName>) {
     let names = |kind: &str| {
-        let all = file.names(kind).into_iter();
-        let named = all.map(|(protocol, full)| PinnedName {
+        let of = |protocol: Protocol| {
+            let names = file.names(protocol.word(), kind);
+            names.into_iter().map(move |full| (protocol, full))
+        };
+        let all = [Protocol::Http, Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .flat_map(of);
+        all.map(|(protocol, full)| PinnedName {
             protocol,
             label: prefix.label(protocol, &full).to_owned(),
             full,
-        });
-        named.collect()
+        })
+        .collect()
     };
     (names("services"), names("routers"))
 }

@@ -213,8 +213,7 @@ fn objects(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-/// The texts of a list.
-pub fn texts(value: &Value) -> impl Iterator<Item = String> {
+fn texts(value: &Value) -> impl Iterator<Item = String> {
     let all = value.as_array().into_iter().flatten();
     all.filter_map(|text| text.as_str().map(str::to_owned))
 }

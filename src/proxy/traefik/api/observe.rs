@@ -19,16 +19,10 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
         let mut trouble = Vec::new();
         let (mut live, mut hidden) = (true, true);
         for servers in &answers {
-            let mut listed = false;
             for (service, places) in &servers.services {
-                let is_own = own.services.contains(service);
-                let up = server(replica, is_own, places);
-                listed |= up.is_some();
-                let counts = match servers.pinned {
-                    true => up.is_some(),
-                    false => is_own,
-                };
-                if counts {
+                let up = server(replica, own.services.contains(service), places);
+                hidden &= up.is_none();
+                if own.services.contains(service) {
                     live &= up == Some(true);
                     if up == Some(false) {
                         let name = service.1.clone();
@@ -36,16 +30,15 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
                     }
                 }
             }
-            hidden &= !listed;
-            let mut services = own.services.iter();
-            live &= match servers.pinned {
-                true => listed,
-                false => services.all(|service| servers.services.contains_key(service)),
-            };
+            live &= own
+                .services
+                .iter()
+                .all(|service| servers.services.contains_key(service));
             let concerns = |name: &String| {
-                let routers_and_services = own.routers.iter().chain(&own.services);
-                let known = routers_and_services.map(|(_, known)| known);
-                servers.pinned || known.into_iter().any(|known| known == name)
+                own.routers
+                    .iter()
+                    .chain(&own.services)
+                    .any(|(_, known)| known == name)
             };
             trouble.extend(
                 servers
@@ -141,7 +134,7 @@ mod tests {
         let service = (Protocol::Http, "app".to_owned());
         Servers {
             services: [(service, places.collect())].into(),
-            ..Servers::default()
+            trouble: Vec::new(),
         }
     }
 
@@ -171,25 +164,6 @@ mod tests {
         assert_eq!(observation(&both, vec![up(), up()]).down, [].into());
         let expected = [(ContainerId("b".to_owned()), "app".to_owned())].into();
         assert_eq!(observation(&both, vec![up(), half]).down, expected);
-    }
-
-    #[test]
-    fn what_a_pin_lists_counts_whatever_the_labels_call_the_service() {
-        let one = replica("a", "10.0.0.2");
-        let pinned = |servers: &[(&str, bool)]| {
-            let listed = lists(servers).services.into_values();
-            let renamed = listed.map(|own| ((Protocol::Http, "earlier".to_owned()), own));
-            Servers {
-                services: renamed.collect(),
-                pinned: true,
-                ..Servers::default()
-            }
-        };
-        let shown = pinned(&[("10.0.0.2", true)]);
-        assert_eq!(route(&one, vec![shown]), Some(Share::Live));
-        let other = pinned(&[("10.0.0.3", true)]);
-        assert_eq!(route(&one, vec![other]), Some(Share::Hidden));
-        assert_eq!(route(&one, vec![pinned(&[("10.0.0.2", false)])]), None);
     }
 
     #[test]

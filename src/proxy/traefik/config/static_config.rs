@@ -70,6 +70,8 @@ pub struct Docker {
     pub endpoint: String,
     /// Whether a container needs no `traefik.enable=true`.
     pub exposed_by_default: bool,
+    /// The rule of a router without one, a Go template.
+    pub default_rule: Option<String>,
     /// What a container's labels must match, in Traefik's own language.
     pub constraints: Option<String>,
     /// The network whose address it takes, where a container is in several.
@@ -332,6 +334,7 @@ impl Docker {
         Self {
             endpoint: endpoint(node),
             exposed_by_default: switch("exposedByDefault", true),
+            default_rule: text("defaultRule"),
             constraints: text("constraints"),
             network: text("network"),
             use_bind_port_ip: switch("useBindPortIP", false),

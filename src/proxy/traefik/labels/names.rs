@@ -83,7 +83,7 @@ pub fn names(labels: &BTreeMap<String, String>) -> Names {
 }
 
 /// The same for all of these replicas.
-pub fn all_names<'a>(replicas: impl IntoIterator<Item = &'a Replica>) -> Names {
+pub fn all_names(replicas: &[Replica]) -> Names {
     let mut all = Names::default();
     for replica in replicas {
         let own = names(&replica.labels);
@@ -102,7 +102,7 @@ fn drop_unlinked(names: &mut Names, labels: &BTreeMap<String, String>) {
     let several = Protocol::ALL.map(|protocol| (protocol, services(protocol) > 1));
     names.routers.retain(|(protocol, router)| {
         let unclear = several.contains(&(*protocol, true));
-        !unclear || router_label(labels, *protocol, router, "service").is_some()
+        !unclear || option(labels, *protocol, "routers", router, "service").is_some()
     });
 }
 
@@ -167,16 +167,6 @@ pub fn service_label<'a>(
     name: &str,
 ) -> Option<&'a str> {
     option(labels, protocol, "services", service, name)
-}
-
-/// What a label says of a router's option, such as `rule`.
-pub fn router_label<'a>(
-    labels: &'a BTreeMap<String, String>,
-    protocol: Protocol,
-    router: &str,
-    name: &str,
-) -> Option<&'a str> {
-    option(labels, protocol, "routers", router, name)
 }
 
 /// Every option of a service whose name begins like this, such as `loadbalancer.healthcheck.`: the rest of its name as

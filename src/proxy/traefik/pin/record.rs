@@ -6,16 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::tree::Object;
 use crate::{
     error::{Error, Result},
     model::{Claim, ContainerId, Phase, RolloutId, RoutePlan, Share},
-    proxy::traefik::labels::Protocol,
 };
-
-/// What Traefik reads of a pin file: `http`, `tcp`, `udp`, or a part of them.
-pub type Sections = Map<String, Value>;
 
 /// The version of the record's format; a newer one is refused.
 const FORMAT: u32 = 1;
@@ -42,7 +39,7 @@ pub struct Record {
 
 impl Record {
     /// A record of this version's format.
-    pub fn new(rollout: RolloutId, phase: Phase, epoch: u64) -> Self {
+    pub fn new(rollout: RolloutId, phase: Phase, epoch: u64, pins: bool) -> Self {
         Self {
             format: FORMAT,
             note:
@@ -51,7 +48,7 @@ impl Record {
             rollout,
             phase,
             epoch,
-            pins: false,
+            pins,
             hides: BTreeSet::new(),
             shows: BTreeMap::new(),
         }
@@ -78,8 +75,9 @@ pub struct PinFile {
     /// What it says of itself.
     #[serde(rename = "rollout")]
     pub record: Record,
+    /// `http`, `tcp`, `udp`.
     #[serde(flatten)]
-    pub sections: Sections,
+    pub sections: Object,
 }
 
 impl PinFile {
@@ -120,32 +118,11 @@ impl PinFile {
         Ok(text)
     }
 
-    /// The names of one kind of definition, with their protocols.
-    pub fn names(&self, kind: &str) -> Vec<(Protocol, String)> {
-        let of = |protocol: Protocol| {
-            let all = self.sections.get(protocol.word());
-            let all = all.and_then(|own| own.get(kind)?.as_object());
-            let names = all.into_iter().flatten().map(|(name, _)| name.clone());
-            names.map(move |name| (protocol, name))
-        };
-        Protocol::ALL.into_iter().flat_map(of).collect()
-    }
-}
-
-/// The definitions of one kind, to be added to.
-pub fn entry<'s>(sections: &'s mut Sections, protocol: Protocol, kind: &str) -> &'s mut Sections {
-    let section = object(sections, protocol.word());
-    object(section, kind)
-}
-
-fn object<'s>(sections: &'s mut Sections, name: &str) -> &'s mut Sections {
-    let value = sections.entry(name).or_insert(Value::Null);
-    if !value.is_object() {
-        *value = Sections::new().into();
-    }
-    match value {
-        Value::Object(object) => object,
-        _ => unreachable!("it has just been made one"),
+    /// The names of one kind in one protocol's section.
+    pub fn names(&self, protocol: &str, kind: &str) -> Vec<String> {
+        let section = |object: &Value| object.get(kind).and_then(Value::as_object).cloned();
+        let all = self.sections.get(protocol).and_then(section);
+        all.into_iter().flatten().map(|(name, _)| name).collect()
     }
 }
 
@@ -163,13 +140,12 @@ mod tests {
     };
 
     fn file(rule: &str) -> PinFile {
-        let mut record = Record::new(RolloutId("r1".to_owned()), Phase::Prepared, 7);
-        record.pins = true;
+        let mut record = Record::new(RolloutId("r1".to_owned()), Phase::Prepared, 7, true);
         record.hides.insert(ContainerId("old".to_owned()));
         let http = json!({"routers": {"web": {"rule": rule}}});
         PinFile {
             record,
-            sections: Sections::from_iter([("http".to_owned(), http)]),
+            sections: Object::from_iter([("http".to_owned(), http)]),
         }
     }
 
@@ -209,11 +185,8 @@ mod tests {
         let record = &file.record;
         assert_eq!((record.rollout.0.as_str(), record.epoch), (ROLLOUT, EPOCH));
         assert!(record.pins && record.claim(true).stale);
-        let services = file.names("services");
-        assert_eq!(
-            services,
-            [(Protocol::Http, "rollout.shop.web.web".to_owned())]
-        );
+        let services = file.names("http", "services");
+        assert_eq!(services, ["rollout.shop.web.web"]);
         let shown = record.shows.keys().map(|id| id.0[..2].to_owned());
         (meaning(record.claim(false)), shown.collect())
     }

@@ -64,7 +64,7 @@ impl Pin {
             .flatten()
             .flat_map(|record| record.shows.keys().cloned())
             .collect();
-        if self.pins() {
+        if self.places.iter().any(|place| place.pins()) {
             self.docker_takes_over(replicas, &shown).await?;
         }
         // The wait may have been long: another run may have taken over from one that was suspended meanwhile.

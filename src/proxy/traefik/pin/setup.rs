@@ -1,6 +1,7 @@
 //! Finds out whether a service can be pinned, and refuses it with a reason where it cannot.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::{Component, Path, PathBuf},
 };
@@ -8,10 +9,10 @@ use std::{
 use bollard::models::ContainerSummary;
 
 use super::{
-    Directory, Phase, Pin, Prefix, Reach, Watched, live, pointed, servers::without_service,
+    DefaultRules, Directory, Phase, Pin, Prefix, Reach, Sides, Watched, definition::Definition,
 };
 use crate::{
-    context::{Purpose, ServiceContext},
+    context::ServiceContext,
     docker::engine::{
         Engine,
         summary::{addresses_of, is_in_the_hosts_network, name},
@@ -24,13 +25,11 @@ use crate::{
             api::{Api, Servers, named},
             config::{FilePlace, Reads, TraefikContainer, advice, looks_like_traefik},
             discover::{Instances, Wanted},
-            labels::{all_names, names},
+            labels::{Protocol, all_names, names},
             relabel::no_traefik,
         },
     },
 };
-
-const USE_THE_SOCKET_PROXY: &str = "let Traefik read through the socket proxy instead";
 
 /// Whether a Traefik routes by Docker's labels at all.
 pub fn is_concerned(traefik: &TraefikContainer) -> bool {
@@ -95,9 +94,7 @@ pub async fn pin(
     };
     pin.learn_baseline(&context.olds, &landscape.running)
         .await?;
-    if context.purpose == Purpose::Roll && !pin.pins() {
-        pin.try_it_out(&context.olds).await?;
-    }
+    pin.try_it_out(&context.olds)?;
     Ok(pin)
 }
 
@@ -114,17 +111,22 @@ pub async fn place(
         places[at].reach.meet(&reach);
         return Ok(at);
     }
+    let docker = traefik.config.docker.as_ref();
     places.push(Watched {
         directory,
         reach,
+        rules: DefaultRules {
+            template: docker.and_then(|docker| docker.default_rule.clone()),
+            known: BTreeMap::new(),
+        },
         file: None,
     });
     Ok(places.len() - 1)
 }
 
 impl Pin {
-    /// Routers that only the wanted version has. They are the Docker provider's alone: to pin them to the old version would
-    /// take requests from other services.
+    /// Routers that only the version has which is wanted. Before the cutover they are the Docker provider's alone: to pin
+    /// them to the old version would take from other services what they may be about to take over.
     pub fn new_routers(&self, replicas: &[Replica]) -> Vec<String> {
         let before = all_names(replicas).routers;
         let new = names(&self.wanted.labels).routers.into_iter();
@@ -145,16 +147,42 @@ impl Pin {
             .epoch
             .max(last.map_or(0, |last| last.saturating_add(1)));
         let names = all_names(replicas);
-        let pinned = self.pins();
+        let pinned = self.places.iter().any(|place| place.pins());
         for at in 0..self.instances.all.len() {
             let api = &self.instances.all[at].api;
             let servers = api.servers(&names).await?;
             if !servers.services.is_empty() && !pinned {
                 self.refuse_shared(api, replicas, &servers, running).await?;
             }
+            let rules = self.learn_rules(api, replicas).await?;
+            for place in &mut self.places {
+                place.rules.known.extend(rules.clone());
+            }
             self.instances.all[at].routed_before = !servers.services.is_empty() || pinned;
         }
         Ok(())
+    }
+
+    /// The default rules that Traefik has made up, for templates that are not understood here.
+    async fn learn_rules(
+        &self,
+        api: &Api,
+        replicas: &[Replica],
+    ) -> Result<BTreeMap<String, String>> {
+        let mut rules = BTreeMap::new();
+        let own = replicas
+            .iter()
+            .map(|own| &own.labels)
+            .chain([&self.wanted.labels]);
+        let routers = own.flat_map(|labels| {
+            let unruled = Definition::of(labels, &|_| None).unruled;
+            unruled.into_iter()
+        });
+        for router in routers.collect::<BTreeSet<String>>() {
+            let rule = api.rule(Protocol::Http, &router).await?;
+            rules.extend(rule.map(|rule| (router, rule)));
+        }
+        Ok(rules)
     }
 
     /// A service that others use or serve too cannot be moved by routers and servers of this one alone.
@@ -165,13 +193,14 @@ impl Pin {
         servers: &Servers,
         running: &[ContainerSummary],
     ) -> Result<()> {
+        let hint = "let Traefik read through the socket proxy instead";
         let users = api.other_users(&all_names(replicas)).await?;
         if let Some(user) = users.first() {
             return Err(Error::refused(format!(
                 "{user} sends to the service of {} by its name, and a pin would not move that",
                 self.key.service
             ))
-            .hint(USE_THE_SOCKET_PROXY));
+            .hint(hint));
         }
         // With nothing left to route to, Traefik keeps what it knew last, servers that are gone among it
         // (`isEmptyConfiguration` of its watcher).
@@ -181,34 +210,22 @@ impl Pin {
                     "{owner}, at {place}, is a server of the same Traefik service as {}",
                     self.key.service
                 ))
-                .hint(USE_THE_SOCKET_PROXY));
+                .hint(hint));
             }
         }
         Ok(())
     }
 
-    /// Makes the file for both versions, so that what cannot be pinned is refused before anything is touched.
-    async fn try_it_out(&self, replicas: &[Replica]) -> Result<()> {
-        let old: Vec<&Replica> = replicas.iter().collect();
-        let (live, prefix) = (live(Phase::Prepared, &[], &old), self.prefix());
-        for (at, place) in self.places.iter().enumerate() {
-            let Some(copied) = self.copied(at, &old).await? else {
-                continue;
-            };
-            if let Some(router) = without_service(&copied, &prefix, &self.wanted.labels) {
-                return Err(Error::refused(format!(
-                    "router {router} leads to no service of its own in the new version, and a pin would not move that"
-                ))
-                .hint(USE_THE_SOCKET_PROXY));
+    /// Makes the files of both versions, so that what cannot be pinned is refused before anything is touched.
+    fn try_it_out(&self, replicas: &[Replica]) -> Result<()> {
+        let olds: Vec<&Replica> = replicas.iter().collect();
+        for (phase, olds) in [(Phase::Prepared, &olds[..]), (Phase::Committed, &[])] {
+            let sides = Sides::of(phase, (&[], olds), &self.wanted.labels);
+            for place in &self.places {
+                place.content(&self.key, &sides)?;
             }
-            pointed(copied, &prefix, &live, &place.reach)?;
         }
         Ok(())
-    }
-
-    /// Whether an earlier rollout has left a pin, behind which Traefik may not report the old version.
-    pub(super) fn pins(&self) -> bool {
-        self.places.iter().any(Watched::pins)
     }
 }
 

@@ -101,6 +101,7 @@ fn the_same_configuration_is_read_from_each_of_the_four_forms() {
         Some(Docker {
             endpoint: "unix:///var/run/docker.sock".to_owned(),
             exposed_by_default: false,
+            default_rule: None,
             constraints: Some("Label(`a`,`b`)".to_owned()),
             network: Some("front".to_owned()),
             use_bind_port_ip: true,
