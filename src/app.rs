@@ -297,7 +297,7 @@ impl Opened {
             hashes: None,
             events,
             back: None,
-            restarts: false,
+            replaces: None,
             of_several: false,
         }
     }

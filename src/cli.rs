@@ -12,7 +12,10 @@ pub mod words;
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
+use clap::{
+    ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint,
+    parser::ValueSource,
+};
 
 pub use self::init::InitArgs;
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
@@ -274,6 +277,7 @@ impl From<clap::Error> for Stop {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let arguments = values_joined(arguments.into_iter().collect());
     let matches = command().try_get_matches_from(arguments)?;
+    refuse_idle(&matches)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let first = cli.up.services.first().cloned();
     let (outer, dry_run) = (cli.up.settings.clone(), cli.up.dry_run);
@@ -329,23 +333,16 @@ pub fn command() -> clap::Command {
             !is_traefik && !shown.contains(&argument.get_id().as_str())
         });
     }
-    for (name, hidden) in [
-        ("plan", &WAITS[..]),
-        ("restart", &["build", "pull", "force"]),
-        ("resume", &["on_unfinished"]),
-        ("abort", &["on_unfinished"]),
-        ("undo", &["build", "pull"]),
-    ] {
-        command = hide(command, name, |argument| {
-            let is_of_several = argument.get_help_heading() == Some(settings::STACK);
-            is_of_several || hidden.contains(&argument.get_id().as_str())
+    for (name, idle) in IDLE {
+        command = hide(command, name, |argument| is_idle(argument, idle));
+    }
+    for name in RECORDED {
+        command = command.mut_subcommand(name, |own| {
+            own.mut_arg("scale", |scale| {
+                scale.help("Number of replicas [default: as recorded]")
+            })
         });
     }
-    command = command.mut_subcommand("undo", |own| {
-        own.mut_arg("scale", |scale| {
-            scale.help("Number of replicas [default: as recorded]")
-        })
-    });
     let target = TargetArgs::augment_args(clap::Command::new("target"));
     let hidden: Vec<_> = target.get_arguments().cloned().collect();
     for name in [
@@ -360,6 +357,51 @@ pub fn command() -> clap::Command {
         command = command.mut_subcommand(name, |own| own.args(hidden));
     }
     command
+}
+
+/// The commands that roll a recorded revision.
+const RECORDED: [&str; 2] = ["restart", "undo"];
+
+/// Commands, and the settings that do nothing with them, beside those of several services.
+const IDLE: [(&str, &[&str]); 5] = [
+    ("plan", &WAITS),
+    ("restart", &["build", "pull", "force"]),
+    ("resume", &["on_unfinished"]),
+    ("abort", &["on_unfinished"]),
+    ("undo", &["build", "pull"]),
+];
+
+fn is_idle(argument: &clap::Arg, idle: &[&str]) -> bool {
+    let is_of_several = argument.get_help_heading() == Some(settings::STACK);
+    is_of_several || idle.contains(&argument.get_id().as_str())
+}
+
+/// Refuses options that ask for something that a command with a recorded revision does not do. `plan`, `resume` and
+/// `abort` take all that a rollout takes.
+fn refuse_idle(matches: &ArgMatches) -> Result<(), Stop> {
+    let Some((name, own)) = matches.subcommand() else {
+        return Ok(());
+    };
+    let idle = IDLE.iter().find(|(command, _)| *command == name);
+    let Some((_, idle)) = idle.filter(|_| RECORDED.contains(&name)) else {
+        return Ok(());
+    };
+    let is_given = |argument: &&clap::Arg| {
+        let id = argument.get_id().as_str();
+        let mut places = [matches, own].into_iter();
+        places.any(|place| place.value_source(id) == Some(ValueSource::CommandLine))
+    };
+    let settings = Partial::augment_args(clap::Command::new("settings"));
+    let mut all = settings.get_arguments();
+    match all.find(|argument| is_idle(argument, idle) && is_given(argument)) {
+        None => Ok(()),
+        Some(argument) => {
+            let option = argument.get_long().unwrap_or_default();
+            let message = format!("rollout {name} has no option --{option}");
+            let hint = format!("leave it out; rollout {name} --help lists the options");
+            Err(Stop::Refuse(Error::refused(message).hint(hint)))
+        }
+    }
 }
 
 /// Settings of waits and of what comes after a rollout, which a plan does without.
@@ -377,7 +419,7 @@ const WAITS: [&str; 11] = [
     "keep",
 ];
 
-/// Accepts settings that a command ignores, without a line in its help: old scripts may give them.
+/// Leaves out of the help of a command the settings that do nothing with it.
 fn hide(
     command: clap::Command,
     name: &str,
@@ -584,6 +626,20 @@ mod tests {
     }
 
     #[test]
+    fn an_undo_may_be_forced_and_a_plan_takes_what_a_rollout_takes() {
+        let Command::Undo(undo) = parsed("rollout undo web --force --scale 2") else {
+            panic!()
+        };
+        assert!(resolved(undo.settings).force);
+        for line in [
+            "rollout plan --parallel 2 --pull always web",
+            "rollout web --on-failure rollback --build --timeout 5 --dry-run",
+        ] {
+            assert!(matches!(parsed(line), Command::Plan(_)), "{line}");
+        }
+    }
+
+    #[test]
     fn resume_and_abort_are_what_they_say_whatever_the_flags() {
         let Command::Resume(args) = parsed("rollout resume web --on-unfinished fail") else {
             panic!()
@@ -623,6 +679,22 @@ mod tests {
             (
                 "rollout undo web --dry-run",
                 "this command has no option --dry-run",
+            ),
+            (
+                "rollout restart web --pull always",
+                "rollout restart has no option --pull",
+            ),
+            (
+                "rollout --force=false restart web",
+                "rollout restart has no option --force",
+            ),
+            (
+                "rollout undo web api --on-failure rollback",
+                "rollout undo has no option --on-failure",
+            ),
+            (
+                "rollout --build undo web",
+                "rollout undo has no option --build",
             ),
             ("rollout unlock web db", "\"db\" is one argument too many"),
             ("rollout relabel", "<CONTAINER> <KEY=VALUE>... is missing"),

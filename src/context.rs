@@ -23,22 +23,28 @@ pub struct RunContext<'a> {
     pub events: &'a Events,
     /// The recorded revision that is rolled in place of the Compose file.
     pub back: Option<&'a Revision>,
-    /// Whether that revision is the one that runs.
-    pub restarts: bool,
+    /// The revision that was chosen before the lock and must run still under it; anything else is left alone.
+    pub replaces: Option<u64>,
     /// Whether the command rolls several services.
     pub of_several: bool,
 }
 
 impl RunContext<'_> {
+    /// Whether the revision that runs is rolled again.
+    pub fn restarts(&self) -> bool {
+        self.back
+            .is_some_and(|back| self.replaces == Some(back.number))
+    }
+
     /// The revision that an undo restores.
     pub fn undo_to(&self) -> Option<u64> {
-        let back = self.back.filter(|_| !self.restarts);
+        let back = self.back.filter(|_| !self.restarts());
         back.map(|back| back.number)
     }
 
     /// The revision that a restart rolls again.
     pub fn restart_of(&self) -> Option<u64> {
-        let back = self.back.filter(|_| self.restarts);
+        let back = self.back.filter(|_| self.restarts());
         back.map(|back| back.number)
     }
 }

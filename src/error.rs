@@ -124,6 +124,18 @@ impl Error {
         )
     }
 
+    /// Turns a refusal into a failure, since something was touched; code 2 promises that nothing was.
+    #[must_use]
+    pub fn touched(self) -> Self {
+        match self.outcome {
+            Outcome::Refused => Self {
+                outcome: Outcome::Failed,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// As an error of this scope, unless it has one.
     #[must_use]
     pub fn within(mut self, scope: &Scope) -> Self {

@@ -56,6 +56,7 @@ pub async fn roll(
 ) -> Result<Ended> {
     let service = prepared.context.service;
     let again = match prepared.run.back {
+        Some(_) if prepared.run.restarts() => format!("rollout restart {}", service.name),
         Some(back) => format!("rollout undo {} --to {}", service.name, back.number),
         None => format!("rollout {}", service.name),
     };
@@ -99,6 +100,9 @@ async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape
     let mut settled = locked.settle_unfinished().await?;
     if settled.purpose() == Purpose::Settle {
         return Ok(settled.unchanged());
+    }
+    if settled.is_replaced() {
+        return Ok(settled.left_alone());
     }
     let version = settled.fetch_version().await?;
     if settled.already_runs(&version).await? {

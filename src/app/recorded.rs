@@ -6,30 +6,21 @@ use super::Opened;
 use crate::{
     compose::{Compose, Project},
     context::{Purpose, RunContext},
-    error::{Error, Outcome, Result},
-    event::Events,
+    error::{Error, Result},
     roll::{Ended, Prepared, roll},
     settings::Partial,
     state::revisions::Revision,
 };
-
-/// Why a revision is rolled again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    Undo,
-    Restart,
-}
 
 /// A revision with the project that its record describes.
 pub struct Recorded {
     pub revision: Revision,
     compose: Compose,
     project: Project,
-    why: Why,
 }
 
 impl Recorded {
-    pub async fn of(opened: &Opened, service: &str, revision: &Revision, why: Why) -> Result<Self> {
+    pub async fn of(opened: &Opened, service: &str, revision: &Revision) -> Result<Self> {
         refuse_lost(revision, service)?;
         let name = &opened.project.name;
         let compose = opened.compose.recorded(&revision.config, name);
@@ -39,7 +30,6 @@ impl Recorded {
             revision: revision.clone(),
             compose,
             project,
-            why,
         })
     }
 
@@ -48,24 +38,20 @@ impl Recorded {
         flags(given, self.revision.replicas)
     }
 
-    fn run<'a>(&'a self, opened: &'a Opened, events: &'a Events) -> RunContext<'a> {
+    /// The run of the command, with this revision in place of what the Compose file describes.
+    fn run<'a>(&'a self, run: &RunContext<'a>) -> RunContext<'a> {
         RunContext {
             compose: &self.compose,
             project: &self.project,
             hashes: None,
             back: Some(&self.revision),
-            restarts: self.why == Why::Restart,
-            ..opened.run(events)
+            ..*run
         }
     }
 
     /// Refuses what cannot be rolled; changes nothing.
-    pub async fn check(
-        &self,
-        (opened, service, flags): (&Opened, &str, &Partial),
-        events: &Events,
-    ) -> Result<()> {
-        let run = self.run(opened, events);
+    pub async fn check(&self, run: &RunContext<'_>, service: &str, flags: &Partial) -> Result<()> {
+        let run = self.run(run);
         let mut landscape = run.landscape().await?;
         let prepared = run.prepare(service, flags, &[], Purpose::Roll, &mut landscape);
         prepared.await.map(drop)
@@ -73,11 +59,11 @@ impl Recorded {
 
     pub async fn roll(
         &self,
-        (opened, service, flags): (&Opened, &str, &Partial),
-        events: &Events,
+        run: &RunContext<'_>,
+        (service, flags): (&str, &Partial),
         interrupted: watch::Receiver<bool>,
     ) -> Result<Ended> {
-        let run = self.run(opened, events);
+        let run = self.run(run);
         let mut landscape = run.landscape().await?;
         let prepared = run.prepare(service, flags, &[], Purpose::Roll, &mut landscape);
         let prepared: Prepared<'_> = prepared.await?;
@@ -105,16 +91,4 @@ pub fn refuse_lost(back: &Revision, service: &str) -> Result<()> {
     .hint(format!(
         "put the earlier version into the Compose file, then run: rollout {service}"
     )))
-}
-
-/// After the rollout of other services, a refusal is a failure: something was touched.
-pub fn after_others(error: Error, service: &str) -> Error {
-    match error.outcome {
-        Outcome::Refused => Error {
-            outcome: Outcome::Failed,
-            message: format!("{}; {service} was not touched", error.message),
-            ..error
-        },
-        _ => error,
-    }
 }

@@ -1,17 +1,15 @@
 //! `rollout restart`: rolls the running revision of each service again, as recorded.
 
-use super::{
-    Opened,
-    history::remembered,
-    recorded::{Recorded, Why, after_others},
-    signals::signals,
-};
+use super::{Opened, history::remembered, recorded::Recorded, signals::signals};
 use crate::{
     cli::RestartArgs,
+    context::RunContext,
     error::{Error, Result},
-    event::{Event, Events},
+    event::{Event, Events, ServiceResult},
     model::Replica,
+    roll::Ended,
     settings::Partial,
+    stack::outcome::after_others,
     state::revisions::{Revision, Revisions},
 };
 
@@ -29,9 +27,11 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
         let flags = again(recorded.flags(restart.settings.clone()));
         all.push((*name, own, recorded, flags));
     }
-    if all.len() > 1 {
+    let is_several = all.len() > 1;
+    if is_several {
         for (name, own, recorded, flags) in &all {
-            let checked = recorded.check((&opened, name, flags), own).await;
+            let run = run(&opened, own, recorded, is_several);
+            let checked = recorded.check(&run, name, flags).await;
             checked.map_err(|error| error.within(own.scope()))?;
         }
     }
@@ -41,16 +41,45 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
                 "interrupted before {name}; it was not touched"
             )));
         }
-        let rolled = recorded.roll((&opened, name, flags), own, interrupted.clone());
-        rolled.await.map_err(|error| {
+        let run = run(&opened, own, recorded, is_several);
+        let rolled = recorded
+            .roll(&run, (name, flags), interrupted.clone())
+            .await;
+        let rolled = rolled.and_then(|ended| refuse_replaced(&ended, name, &recorded.revision));
+        rolled.map_err(|error| {
             let error = error.within(own.scope());
             match index {
                 0 => error,
-                _ => after_others(error, name),
+                _ => after_others(error, name).touched(),
             }
         })?;
     }
     Ok(())
+}
+
+fn run<'a>(
+    opened: &'a Opened,
+    events: &'a Events,
+    recorded: &Recorded,
+    is_several: bool,
+) -> RunContext<'a> {
+    RunContext {
+        replaces: Some(recorded.revision.number),
+        of_several: is_several,
+        ..opened.run(events)
+    }
+}
+
+/// What another run has rolled since is no part of this restart.
+fn refuse_replaced(ended: &Ended, service: &str, chosen: &Revision) -> Result<()> {
+    match ended.result {
+        ServiceResult::LeftAlone => Err(Error::failed(format!(
+            "another rollout has replaced revision {} of {service} since; {service} was not restarted",
+            chosen.number
+        ))
+        .hint(format!("rollout restart {service} restarts what runs now"))),
+        _ => Ok(()),
+    }
 }
 
 /// What runs is rolled although nothing differs.
@@ -67,7 +96,7 @@ async fn recorded(opened: &Opened, service: &str, events: &Events) -> Result<Rec
     }
     let replicas = opened.engine.replicas(&key).await?;
     let revision = running(&revisions, &replicas, service)?;
-    Recorded::of(opened, service, revision, Why::Restart).await
+    Recorded::of(opened, service, revision).await
 }
 
 /// The record of what runs.
@@ -104,8 +133,22 @@ fn running<'a>(
 
 #[cfg(test)]
 mod tests {
+    use hyper::{Response, StatusCode};
+    use serde_json::json;
+
     use super::*;
-    use crate::{app::recorded, plan::simulator::old, settings::Settings};
+    use crate::{
+        app::recorded,
+        compose::{self, Compose},
+        docker::{
+            engine::Engine,
+            http::{Body, json as answer, refusal},
+        },
+        error::Outcome,
+        fake_engine::FakeEngine,
+        plan::simulator::old,
+        settings::Settings,
+    };
 
     fn runs(revision: Option<u64>) -> Vec<Replica> {
         vec![Replica {
@@ -144,5 +187,65 @@ mod tests {
         assert!(unrecorded.contains("revision 3 of web runs and is not recorded"));
         let unknown = refused(&revisions, &runs(None));
         assert!(unknown.contains("no rollout has recorded"), "{unknown}");
+    }
+
+    const CONFIG: &str = "name: shop\nservices: {web: {image: web}}\n";
+
+    fn table(method: &str, path: &str) -> Response<Body> {
+        match (method, path) {
+            ("GET", "/version") => answer(StatusCode::OK, &json!({"ApiVersion": "1.41"})),
+            ("GET", "/info") => answer(
+                StatusCode::OK,
+                &json!({"SystemTime": "2026-01-01T00:00:00Z"}),
+            ),
+            ("GET", "/containers/json") => answer(StatusCode::OK, &json!([])),
+            _ => refusal(StatusCode::NOT_FOUND, "No such thing"),
+        }
+    }
+
+    #[tokio::test]
+    async fn of_several_services_only_those_with_labels_are_refused_without_a_traefik() {
+        let fake = FakeEngine::start(|method, path, _| table(method, path));
+        let events = Events::new(Vec::new());
+        let opened = Opened {
+            engine: Engine::connect(fake.endpoint(), &events).await.unwrap(),
+            compose: Compose::scripted(fake.endpoint(), "cat").await,
+            project: compose::resolved(CONFIG).unwrap(),
+        };
+        let revision = Revision {
+            number: 2,
+            config: CONFIG.to_owned(),
+            ..Revision::default()
+        };
+        let recorded = Recorded::of(&opened, "web", &revision).await.unwrap();
+        let flags = recorded.flags(Partial::of("proxy", "traefik"));
+        let checked = async |is_several| {
+            let run = run(&opened, &events, &recorded, is_several);
+            recorded.check(&run, "web", &flags).await
+        };
+        let refused = checked(false).await.unwrap_err();
+        assert!(refused.message.contains("Traefik"), "{refused}");
+        checked(true).await.unwrap();
+    }
+
+    #[test]
+    fn what_another_rollout_has_replaced_is_a_failure_that_names_it() {
+        let ended = |result| Ended {
+            result,
+            revision: Some(2),
+            before: Some(2),
+            image: "app:v2".to_owned(),
+        };
+        let chosen = Revision {
+            number: 1,
+            ..Revision::default()
+        };
+        refuse_replaced(&ended(ServiceResult::Rolled), "web", &chosen).unwrap();
+        let left = refuse_replaced(&ended(ServiceResult::LeftAlone), "web", &chosen).unwrap_err();
+        assert_eq!(left.outcome, Outcome::Failed);
+        assert_eq!(
+            left.message,
+            "another rollout has replaced revision 1 of web since; web was not restarted"
+        );
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{
     Opened,
     history::{known, remembered},
-    recorded::{Recorded, Why, after_others, refuse_lost},
+    recorded::{Recorded, refuse_lost},
     signals::signals,
 };
 use crate::{
@@ -18,10 +18,11 @@ use crate::{
     cli::UndoArgs,
     context::RunContext,
     error::{Error, Result},
-    event::{Event, Events},
+    event::{Event, Events, ServiceResult},
     model::{Replica, RolloutId, ServiceKey, image_name, label},
     roll::Ended,
     settings::{OnUnfinished, Partial},
+    stack::outcome::after_others,
     state::{
         lock::{Holder, holder},
         owner,
@@ -64,7 +65,7 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
             let error = error.within(events.scope());
             match undone {
                 0 => error,
-                _ => after_others(error, name),
+                _ => after_others(error, name).touched(),
             }
         })?;
     }
@@ -118,7 +119,10 @@ async fn go_back(
         engine, project, ..
     } = opened;
     let key = opened.key(service);
-    let here = opened.run(events);
+    let here = RunContext {
+        of_several: undo.services.len() > 1,
+        ..opened.run(events)
+    };
     if undo.to.is_none()
         && let Some(holder) = holder(engine, &key).await?
         && holder.lives(engine).await
@@ -135,38 +139,39 @@ async fn go_back(
     let replicas = engine.replicas(&key).await?;
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
     let settings = (undo.settings.clone(), on_unfinished);
-    let restored = restore(opened, events, (service, back), settings, interrupted);
+    let restored = restore(opened, &here, (service, back), settings, interrupted);
     restored.await.map(drop)
 }
 
 /// Returns a service to the revision of this number.
 pub async fn to_revision(
     opened: &Opened,
-    events: &Events,
+    run: &RunContext<'_>,
     (service, number): (&str, u64),
     given: Partial,
     interrupted: watch::Receiver<bool>,
 ) -> Result<Ended> {
-    let revisions = remembered(&opened.run(events), &opened.key(service)).await?;
+    let revisions = remembered(run, &opened.key(service)).await?;
     let back = known(&revisions, number, service)?;
     let settings = (given, OnUnfinished::Resume);
-    restore(opened, events, (service, back), settings, interrupted).await
+    restore(opened, run, (service, back), settings, interrupted).await
 }
 
 /// Rolls a service to a recorded revision.
 async fn restore(
     opened: &Opened,
-    events: &Events,
+    run: &RunContext<'_>,
     (service, back): (&str, &Revision),
     (given, on_unfinished): (Partial, OnUnfinished),
     interrupted: watch::Receiver<bool>,
 ) -> Result<Ended> {
-    let recorded = Recorded::of(opened, service, back, Why::Undo).await?;
+    let recorded = Recorded::of(opened, service, back).await?;
     let flags = recorded.flags(given).or(before(on_unfinished));
-    let target = (opened, service, &flags);
-    let ended = recorded.roll(target, events, interrupted).await?;
-    let runs = (back.image.reference.as_str(), back.hash.as_str());
-    still::warn(opened, events, service, runs).await;
+    let ended = recorded.roll(run, (service, &flags), interrupted).await?;
+    if ended.result != ServiceResult::LeftAlone {
+        let runs = (back.image.reference.as_str(), back.hash.as_str());
+        still::warn(opened, run.events, service, runs).await;
+    }
     Ok(ended)
 }
 

@@ -41,7 +41,7 @@ Examples:
 
 pub const RESTART: &str = "\
 The containers are replaced with the care of any rollout. The Compose file is not rolled: changes in it wait for the next
-`rollout SERVICE`. The history gets a revision of the same content.
+`rollout SERVICE`. The history gets a revision of the same content. Hooks of pre-deploy, such as migrations, do not run.
 
 Examples:
   rollout restart web            new containers of what runs

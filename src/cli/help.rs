@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_undo_starts_as_many_replicas_as_are_recorded() {
+    fn an_undo_and_a_restart_start_as_many_replicas_as_are_recorded() {
         let default = |name: &str| {
             let text = help(name).unwrap();
             let scale = text.split("--scale <N>").nth(1).unwrap();
@@ -124,6 +124,7 @@ mod tests {
             default.split(']').next().unwrap().to_owned()
         };
         assert_eq!(default("undo"), "as recorded");
+        assert_eq!(default("restart"), "as recorded");
         assert_eq!(default("up"), "as in the Compose file");
     }
 

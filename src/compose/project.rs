@@ -249,9 +249,11 @@ impl Project {
         all.any(|own| own.service == service && own.condition == Condition::CompletedSuccessfully)
     }
 
-    /// Whether a service runs to completion, and others wait for that.
+    /// Whether a service runs to completion, and others wait for that. `on-failure` ends with a success, too.
     pub fn runs_once(&self, service: &Service) -> bool {
-        let stays_ended = service.restart.as_deref().is_none_or(|own| own == "no");
+        let restart = service.restart.as_deref().unwrap_or("no");
+        let (policy, _) = restart.split_once(':').unwrap_or((restart, ""));
+        let stays_ended = matches!(policy, "no" | "on-failure");
         stays_ended && self.is_awaited(&service.name)
     }
 

@@ -27,10 +27,10 @@ use crate::{
 const LAST_LINES: usize = 15;
 
 /// The phases whose hooks a rollout runs.
-pub fn hook_phases(context: &ServiceContext<'_>, is_undo: bool) -> BTreeSet<HookPhase> {
+pub fn hook_phases(context: &ServiceContext<'_>, is_recorded: bool) -> BTreeSet<HookPhase> {
     let mut phases: BTreeSet<HookPhase> = context.hooks.keys().copied().collect();
-    // The schema of the newer version stays: an earlier version has no migration back to its own.
-    if is_undo {
+    // A recorded revision has run its migration, and the schema may be that of a newer version by now.
+    if is_recorded {
         phases.remove(&HookPhase::PreDeploy);
     }
     phases
@@ -57,7 +57,7 @@ impl About {
         records: &Records,
     ) -> Self {
         let rollout = RolloutId(revision.rollout.clone());
-        let mut phases = hook_phases(context, revision.undo_to.is_some());
+        let mut phases = hook_phases(context, revision.copies().is_some());
         phases.retain(|phase| records.ended(&rollout, *phase).is_none());
         let old = olds.first().map(|old| old.reference.clone());
         let environment = BTreeMap::from([

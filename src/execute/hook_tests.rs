@@ -78,7 +78,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
             hashes: None,
             events: &events,
             back: None,
-            restarts: false,
+            replaces: None,
             of_several: false,
         },
         context: &context,
@@ -187,7 +187,7 @@ async fn hooks_that_run_a_second_time_say_so() {
 }
 
 #[test]
-fn hooks_that_have_ended_do_not_run_again_and_an_undo_has_no_migration() {
+fn hooks_that_have_ended_do_not_run_again_and_a_recorded_revision_has_no_migration() {
     let project = compose::resolved("name: shop\nservices: {web: {image: a}}\n").unwrap();
     let mut context = ServiceContext::of(project.service("web").unwrap());
     let hook = json!({"host": "x"});
@@ -212,6 +212,12 @@ fn hooks_that_have_ended_do_not_run_again_and_an_undo_has_no_migration() {
         undo_to: Some(1),
         ..revision()
     };
-    let about = of(&undo, &Records::default());
-    assert_eq!(about.phases, [PreCutover, PostCutover].into());
+    let restart = Revision {
+        restart_of: Some(7),
+        ..revision()
+    };
+    for recorded in [undo, restart] {
+        let about = of(&recorded, &Records::default());
+        assert_eq!(about.phases, [PreCutover, PostCutover].into());
+    }
 }

@@ -97,7 +97,7 @@ impl RunContext<'_> {
         // A digest reference cannot be given as a tag.
         self.engine.tag(&image.id, &image.reference).await?;
         if intent.displaced.is_some() {
-            let until = match self.restarts {
+            let until = match self.restarts() {
                 true => "until the restart is done",
                 false => "again, no longer a newer one",
             };

@@ -145,7 +145,7 @@ impl Begun<'_> {
         };
         let prepared = &locked.prepared;
         let mut intent = self.intent;
-        if prepared.run.restarts {
+        if prepared.run.restarts() {
             prepared.run.put_back(&mut intent).await;
         }
         let mut made = intent.revision;
@@ -192,7 +192,7 @@ impl Prepared<'_> {
         desired.policy.order = context.settings.order();
         desired.restartable = record::ran(&context.settings, olds).into_keys().collect();
         desired.hooks = context.has_hooks(olds);
-        desired.hook_phases = hook_phases(context, self.run.undo_to().is_some());
+        desired.hook_phases = hook_phases(context, self.run.back.is_some());
         desired.policy.bake = !bake.is_zero();
         desired
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::{Held, Prepared, Wanted, with_next};
+use super::{Ended, Held, Prepared, Wanted, roll, with_next};
 use crate::{
     check::Check,
     compose::{self, Compose},
@@ -15,12 +15,13 @@ use crate::{
         http::{Body, json as answer, refusal},
     },
     error::Error,
-    event::{Events, Plan, PlannedStep},
+    event::{Events, Plan, PlannedStep, ServiceResult},
     fake_engine::FakeEngine,
     model::label,
     namespace,
     proxy::landscape::Landscape,
     settings::Partial,
+    state::revisions::Revision,
 };
 
 const NETWORK: &str = "shop_default";
@@ -165,7 +166,7 @@ impl Bench {
             hashes: None,
             events: &self.events,
             back: None,
-            restarts: false,
+            replaces: None,
             of_several: false,
         }
     }
@@ -402,4 +403,44 @@ async fn an_unfinished_rollout_is_planned_first_and_what_it_leaves_may_be_all() 
     let steps = ["ready", "drain", "stop", "remove", "rename", "pull"];
     assert_eq!(names(&plan.steps), steps);
     assert_eq!(plan.removed, ["shop-web-1"]);
+}
+
+/// What becomes of the recorded revision 1, which is to replace `chosen` while revision 2 with the same content runs; the
+/// methods of its changes on the engine.
+async fn rolled_back(chosen: u64) -> (Ended, Vec<String>) {
+    let labels = [(label::COMPOSE_HASH, HASH), (label::REVISION, "2")];
+    let bench = Bench::of(vec![replica_of("a", "sha256:web", &labels)]).await;
+    let mut recorded = Revision {
+        number: 1,
+        hash: HASH.to_owned(),
+        ..Revision::default()
+    };
+    recorded.image.id = "sha256:web".to_owned();
+    let run = RunContext {
+        back: Some(&recorded),
+        replaces: Some(chosen),
+        ..bench.run()
+    };
+    let mut landscape = run.landscape().await.unwrap();
+    let flags = Partial::default();
+    let prepared = run.prepare("web", &flags, &[], Purpose::Roll, &mut landscape);
+    let prepared = prepared.await.unwrap();
+    let (_sender, interrupted) = watch::channel(false);
+    let ended = roll(prepared, &mut landscape, interrupted).await.unwrap();
+    let changes = bench.fake.changes().into_iter();
+    (ended, changes.map(|(method, ..)| method).collect())
+}
+
+#[tokio::test]
+async fn what_another_run_has_rolled_since_is_left_alone_by_one_that_was_to_replace_something_else()
+{
+    let (ended, changes) = rolled_back(1).await;
+    assert_eq!(
+        (ended.result, ended.revision),
+        (ServiceResult::LeftAlone, Some(2))
+    );
+    // The lock alone.
+    assert_eq!(changes, ["POST", "DELETE"]);
+    let (ended, _) = rolled_back(2).await;
+    assert_eq!(ended.result, ServiceResult::Unchanged);
 }

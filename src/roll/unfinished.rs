@@ -76,8 +76,7 @@ impl<'a> Locked<'a> {
         observed: Observed,
     ) -> Result<(Vec<Replica>, Before)> {
         let (run, purpose) = (self.prepared.run, self.prepared.context.purpose);
-        let service = self.prepared.context.service;
-        let name = &service.name;
+        let name = &self.prepared.context.service.name;
         let goal = self.goal(&rollout, goal, memory, &observed.replicas)?;
         let forward = goal == Goal::Finish;
         let events = run.events.of_rollout(&rollout);

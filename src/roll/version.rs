@@ -29,6 +29,19 @@ impl Settled<'_> {
         self.locked.prepared.context.purpose
     }
 
+    /// Whether another run has replaced the revision that this one was to replace.
+    pub fn is_replaced(&self) -> bool {
+        let chosen = self.locked.prepared.run.replaces;
+        chosen.is_some() && chosen != self.memory.revisions.running(&self.replicas)
+    }
+
+    pub fn left_alone(&self) -> Ended {
+        Ended {
+            result: ServiceResult::LeftAlone,
+            ..self.unchanged()
+        }
+    }
+
     /// Fetches the image, and records the running version if it has no record.
     pub async fn fetch_version(&mut self) -> Result<Fetched> {
         let was_unfinished = self.was_unfinished;

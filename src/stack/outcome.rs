@@ -54,6 +54,17 @@ pub fn other(service: &str, result: ServiceResult, reason: &str) -> ServiceRow {
     }
 }
 
+/// After the rollout of other services, a refusal says that this one was not touched.
+pub fn after_others(error: Error, service: &str) -> Error {
+    match error.outcome {
+        Outcome::Refused => Error {
+            message: format!("{}; {service} was not touched", error.message),
+            ..error
+        },
+        _ => error,
+    }
+}
+
 /// The worst first. An interrupted service may have been touched, a refused one never was.
 const WORST: [Outcome; 5] = [
     Outcome::NeedsPerson,

@@ -7,6 +7,7 @@ use super::{
     work::Work,
 };
 use crate::{
+    context::RunContext,
     error::{Error, Result},
     event::{Event, ServiceResult, ServiceRow},
     roll::Ended,
@@ -64,12 +65,10 @@ impl Work<'_> {
                     "interrupted before it was undone"
                 }
                 (ServiceResult::Rolled, Some(before)) => {
-                    match self.undo(name, before).await {
-                        Ok(back) => *row = back,
-                        Err(error) => {
-                            *row = other(name, ServiceResult::Failed, &error.message);
-                            failed.push(error);
-                        }
+                    let undone = self.undo(name, before, ended.revision).await;
+                    if let Err(error) = taken_back(row, undone) {
+                        emit_failure(&self.of_each[name], &error);
+                        failed.push(error);
                     }
                     continue;
                 }
@@ -80,24 +79,19 @@ impl Work<'_> {
         failed
     }
 
-    async fn undo(&self, name: &str, before: u64) -> Result<ServiceRow> {
+    /// Returns a service to the revision `before`, if the one that this run has made runs still.
+    async fn undo(&self, name: &str, before: u64, made: Option<u64>) -> Result<Ended> {
         let events = &self.of_each[name];
+        let run = RunContext {
+            replaces: made,
+            of_several: self.is_stack,
+            ..self.opened.run(events)
+        };
         // The earlier revision has its own number of replicas.
         let flags = self.up.settings.clone().without("scale");
         let interrupted = self.interrupted.clone();
-        let undone = undo::to_revision(self.opened, events, (name, before), flags, interrupted);
-        match undone.await {
-            Ok(back) => Ok(ServiceRow {
-                revision: back.revision,
-                image: Some(back.image),
-                ..other(name, ServiceResult::RolledBack, "another service failed")
-            }),
-            Err(error) => {
-                let error = error.within(events.scope());
-                emit_failure(events, &error);
-                Err(error)
-            }
-        }
+        let undone = undo::to_revision(self.opened, &run, (name, before), flags, interrupted);
+        undone.await.map_err(|error| error.within(events.scope()))
     }
 
     /// Removes the orphans where that is asked for and no service has failed, else names them.
@@ -123,5 +117,81 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Puts the end of an undo into the row of its service, which this run has touched.
+fn taken_back(row: &mut ServiceRow, undone: Result<Ended>) -> Result<()> {
+    let name = row.service.clone();
+    match undone {
+        Ok(back) if back.result == ServiceResult::LeftAlone => {
+            row.reason = Some("another rollout has replaced it since".to_owned());
+            Ok(())
+        }
+        Ok(back) => {
+            *row = ServiceRow {
+                revision: back.revision,
+                image: Some(back.image),
+                ..other(&name, ServiceResult::RolledBack, "another service failed")
+            };
+            Ok(())
+        }
+        Err(error) => {
+            *row = other(&name, ServiceResult::Failed, &error.message);
+            Err(error.touched())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Outcome;
+
+    fn ended(result: ServiceResult, revision: u64) -> Ended {
+        Ended {
+            result,
+            revision: Some(revision),
+            before: Some(2),
+            image: "app:v1".to_owned(),
+        }
+    }
+
+    /// The row of `web`, which has rolled, after this end of its undo.
+    fn row(undone: Result<Ended>) -> (ServiceRow, Result<()>) {
+        let mut row = ServiceRow {
+            revision: Some(2),
+            ..other("web", ServiceResult::Rolled, "")
+        };
+        let result = taken_back(&mut row, undone);
+        (row, result)
+    }
+
+    #[test]
+    fn an_undo_is_in_the_row_and_what_another_rollout_has_replaced_stays_rolled() {
+        let (back, result) = row(Ok(ended(ServiceResult::Rolled, 3)));
+        assert_eq!(
+            (back.result, back.revision),
+            (ServiceResult::RolledBack, Some(3))
+        );
+        result.unwrap();
+        let (left, result) = row(Ok(ended(ServiceResult::LeftAlone, 3)));
+        assert_eq!(
+            (left.result, left.revision),
+            (ServiceResult::Rolled, Some(2))
+        );
+        let reason = left.reason.unwrap();
+        assert_eq!(reason, "another rollout has replaced it since");
+        result.unwrap();
+    }
+
+    #[test]
+    fn an_undo_that_is_refused_has_failed_since_the_service_was_touched() {
+        let (failed, result) = row(Err(Error::refused("no")));
+        assert_eq!(failed.result, ServiceResult::Failed);
+        let refused = Error::refused("another service");
+        let undo = result.unwrap_err();
+        let all = failure(&[failed], &[&refused, &undo]).unwrap();
+        assert_eq!(all.outcome, Outcome::Failed);
     }
 }

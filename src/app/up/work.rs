@@ -10,7 +10,7 @@ use crate::{
     cli::UpArgs,
     compose::Hashes,
     context::{Purpose, RunContext},
-    error::{Error, Outcome, Result},
+    error::{Error, Result},
     event::{Event, Events},
     execute,
     proxy::landscape::Landscape,
@@ -20,6 +20,7 @@ use crate::{
         choose::{Left, OWN_PART, left_alone, runs_only_once},
         graph::Order,
         orphans::orphans,
+        outcome::after_others,
         schedule::{self, Limits},
     },
     state::lock,
@@ -229,16 +230,5 @@ impl<'a> Work<'a> {
         let flags = &self.up.settings;
         let prepared = run.prepare(name, flags, &[], Purpose::Roll, &mut landscape);
         Ok((prepared.await?, landscape))
-    }
-}
-
-/// After the rollout of other services, a refusal says that this one was not touched.
-fn after_others(error: Error, service: &str) -> Error {
-    match error.outcome {
-        Outcome::Refused => Error {
-            message: format!("{}; {service} was not touched", error.message),
-            ..error
-        },
-        _ => error,
     }
 }
