@@ -280,13 +280,15 @@ configs: {ours: {content: a}, theirs: {content: b}}
 }
 
 #[test]
-fn a_service_runs_once_where_another_waits_for_its_end_and_nothing_restarts_it() {
+fn a_service_runs_once_where_another_waits_for_its_end_and_it_stays_ended() {
     let text = "name: p
 services:
-  web: {image: a, depends_on: {job: {condition: service_completed_successfully}, db: {condition: service_started}, kept: {condition: service_completed_successfully}, deployed: {condition: service_completed_successfully}, ended: {condition: service_completed_successfully}}}
+  web: {image: a, depends_on: {job: {condition: service_completed_successfully}, db: {condition: service_started}, kept: {condition: service_completed_successfully}, retried: {condition: service_completed_successfully}, tried: {condition: service_completed_successfully}, deployed: {condition: service_completed_successfully}, ended: {condition: service_completed_successfully}}}
   db: {image: b}
   job: {image: a, restart: 'no'}
-  kept: {image: a, restart: on-failure}
+  kept: {image: a, restart: unless-stopped}
+  retried: {image: a, restart: on-failure}
+  tried: {image: a, restart: 'on-failure:3'}
   deployed: {image: a, deploy: {restart_policy: {condition: any}}}
   ended: {image: a, deploy: {restart_policy: {condition: none}}}
 ";
@@ -296,5 +298,5 @@ services:
         .values()
         .filter(|own| project.runs_once(own));
     let once: Vec<&str> = once.map(|own| own.name.as_str()).collect();
-    assert_eq!(once, ["ended", "job"]);
+    assert_eq!(once, ["ended", "job", "retried", "tried"]);
 }

@@ -251,7 +251,9 @@ impl Project {
 
     /// Whether a service runs to completion, and others wait for that.
     pub fn runs_once(&self, service: &Service) -> bool {
-        let stays_ended = service.restart.as_deref().is_none_or(|own| own == "no");
+        let policy = service.restart.as_deref().unwrap_or("no");
+        // After exit code 0 neither of them starts it again. `on-failure` may have a count.
+        let stays_ended = matches!(policy.split(':').next(), Some("no" | "on-failure"));
         stays_ended && self.is_awaited(&service.name)
     }
 
