@@ -157,9 +157,12 @@ pub struct UpArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct PlanArgs {
-    /// Services of the Compose file [default: all]
+    /// Services of the Compose file [default: as --all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
+    /// Plan every service that --all would roll, besides the named ones
+    #[arg(long, help_heading = settings::STACK)]
+    pub all: bool,
     #[command(flatten)]
     pub settings: Partial,
     #[command(flatten)]
@@ -293,6 +296,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             up.remove_orphans |= remove_orphans;
             check(up)?;
         }
+        Command::Plan(plan) if !remove_orphans => plan.all |= all,
         _ if all || remove_orphans => return Err(only_up()),
         _ => {}
     }
@@ -302,6 +306,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         }
         Command::Up(up) if up.dry_run || dry_run => Command::Plan(PlanArgs {
             services: up.services,
+            all: up.all,
             settings: up.settings,
             target: up.target,
         }),
@@ -614,6 +619,16 @@ mod tests {
             panic!()
         };
         assert_eq!(plan.services, [""; 0]);
+        for line in [
+            "rollout --all --dry-run db",
+            "rollout --all plan db",
+            "rollout plan --all db",
+        ] {
+            let Command::Plan(plan) = parsed(line) else {
+                panic!("{line}")
+            };
+            assert_eq!((plan.all, plan.services), (true, vec!["db".to_owned()]));
+        }
     }
 
     #[test]

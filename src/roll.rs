@@ -129,4 +129,4 @@ fn with_next(error: Error, service: &str, again: String) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

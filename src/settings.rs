@@ -335,6 +335,11 @@ impl Partial {
         Self(Values::from([(name.to_owned(), vec![value.to_owned()])]))
     }
 
+    /// The settings of a rollout whose image is on the engine already.
+    pub fn no_fetch() -> Self {
+        Self::of("pull", "never").or(Self::of("build", "false"))
+    }
+
     /// Reads `x-rollout` of a service; hooks and `after` are read elsewhere.
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
         let place = format!("x-rollout of {service}");

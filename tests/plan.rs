@@ -188,6 +188,14 @@ async fn a_rollout_takes_the_planned_steps_for_each_kind_of_change_and_a_plan_to
     let working = format!("{named}    extra_hosts: [ 'there:127.0.0.1' ]\n");
     file(&stack, &working, priority, "front, more");
     assert_eq!(changes(&holds(&stack, "another setting").await), ["config"]);
+    let hooks = "{ pre-deploy: { host: 'true' }, post-deploy: { host: 'true' } }";
+    let hooked = format!(
+        "{}    x-rollout: {{ hooks: {hooks} }}\n",
+        working.replace("127.0.0.1", "127.0.0.2")
+    );
+    file(&stack, &hooked, priority, "front, more");
+    let plan = holds(&stack, "hooks").await;
+    assert_eq!(planned(&plan).last().unwrap().0, "post-deploy");
     stack.rollout(&["plan", "web"]).await.code(0);
 }
 

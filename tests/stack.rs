@@ -1,11 +1,13 @@
 //! A stack of services in layers: their order, one-shot services, what is left alone, and what a failure means for the rest.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use testbed::{Run, Stack, docker, image};
+use testbed::{Run, Stack, docker, eventually, image};
+
+use crate::hooks::Images;
 
 /// `web` needs `api`, which needs `migrate` to have completed; `worker` needs none, and `db` keeps data.
 const LAYERS: &str = r#"    depends_on: [api]
@@ -268,5 +270,101 @@ async fn orphans_are_named_and_removed_only_where_that_is_asked_for() {
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(left[0].name, once);
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_an_interrupted_run_has_begun_is_waited_for_and_not_started_again() {
+    let mut stack = Stack::usual(
+        r#"    depends_on: { job: { condition: service_completed_successfully } }
+  job:
+    image: ${COMPOSE_PROJECT_NAME}:v1
+    entrypoint: [sh, -c, "sleep ${LONG}"]
+    restart: on-failure
+    x-rollout: { scale: 2 }
+"#,
+    );
+    let _images = Images::build(&mut stack).await;
+    stack.set("LONG", 0).up("v1").await;
+    stack.tag("v2").set("LONG", 15);
+    let mut running = stack.start_rollout(&["--all"]);
+    running.reaches("step_started", "run").await;
+    let project = format!("label=com.docker.compose.project={}", stack.name);
+    let service = "label=com.docker.compose.service=job";
+    let running_jobs = ["ps", "-q", "--no-trunc", "-f", &project, "-f", service];
+    eventually(
+        "the job runs",
+        Duration::from_secs(30),
+        async || match stack.docker(&running_jobs).await.trim() {
+            "" => Err("none runs"),
+            _ => Ok(()),
+        },
+    )
+    .await;
+    running.signal(Signal::SIGINT);
+    running.wait().await.code(130);
+    let begun = id(&stack, "job").await;
+
+    let run = stack.rollout(&["--all"]).await;
+    run.code(0);
+    assert_eq!(id(&stack, "job").await, begun, "{}", run.text);
+    assert_eq!(result(&run, "job"), "completed", "{}", run.text);
+    for part in ["job still runs", "without effect on it: scale"] {
+        let notices = run.notices();
+        let says = |text: &&str| text.contains(part);
+        assert!(notices.iter().any(says), "{part}: {notices:?}");
+    }
+    let again = stack.rollout(&["--all"]).await;
+    again.code(0);
+    assert_eq!(result(&again, "job"), "unchanged", "{}", again.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.no_leftovers().await;
+}
+
+/// The services that are planned.
+fn planned(run: &Run) -> Vec<&str> {
+    let plans = run.events.iter().filter(|event| event["event"] == "plan");
+    plans
+        .filter_map(|event| event["service"].as_str())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_of_the_services_that_the_run_rolls_and_is_refused_as_the_run_is() {
+    let mut stack = Stack::usual(
+        "    x-rollout: { after: [debug] }
+  cache:
+    image: rollout-demo:v1-plain
+    volumes: [/anonymous]
+  db:
+    image: rollout-demo/postgres:16
+  debug:
+    image: rollout-demo:v1-plain
+    profiles: [debug]
+",
+    );
+    docker(&["tag", "rollout-demo:v1-plain", "rollout-demo/postgres:16"]);
+    stack.up("v1").await;
+    stack.rollout(&["plan", "web"]).await.code(0);
+    stack.tag("v2");
+    let alone = |run: &Run| {
+        let notices = run.notices().into_iter();
+        let mut alone = notices.filter(|text| text.starts_with("left alone: "));
+        alone.next().unwrap_or_default().to_owned()
+    };
+    let plan = stack.rollout(&["plan"]).await;
+    plan.code(10);
+    assert_eq!(planned(&plan), ["web"], "{}", plan.text);
+    assert!(alone(&plan).contains("cache ("), "{}", plan.text);
+    let plan = stack.rollout(&["--all", "--dry-run", "db"]).await;
+    plan.code(10);
+    assert_eq!(planned(&plan), ["db", "web"], "{}", plan.text);
+    let refused = stack.rollout(&["--all", "--dry-run", "cache"]).await;
+    let run = stack.rollout(&["--all", "cache"]).await;
+    assert_eq!(refused.code(2).failure(), run.code(2).failure());
+    let run = stack.rollout(&["--all", "db"]).await;
+    run.code(0);
+    assert_eq!(alone(&run), alone(&plan), "{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
     stack.no_leftovers().await;
 }

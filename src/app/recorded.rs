@@ -72,8 +72,7 @@ impl Recorded {
 }
 
 pub fn flags(given: Partial, replicas: u32) -> Partial {
-    Partial::of("pull", "never")
-        .or(Partial::of("build", "false"))
+    Partial::no_fetch()
         .or(given)
         .or(Partial::of("scale", &replicas.max(1).to_string()))
 }

@@ -1,16 +1,21 @@
-//! `rollout up`: chooses the services, checks all of them, and rolls each once all that it needs is done.
+//! `rollout up`: chooses the services, checks all of them, and rolls each once all that it needs is done, or plans it.
 
 mod finish;
+mod plan;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::BTreeMap;
+
+use tokio::sync::watch;
 
 use self::work::Work;
 use super::{Opened, signals::signals};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     event::{Event, Events},
     roll::settings_of_all,
     stack::{
@@ -19,12 +24,25 @@ use crate::{
     },
 };
 
-pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
-    let interrupted = signals()?;
+pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
+    let interrupted = match up.dry_run {
+        true => watch::channel(false).1,
+        false => signals()?,
+    };
     let services = up.services.clone();
     events.emit(Event::Opening { services });
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
     let (opened, knows_profiles) = open(up, &names, events).await?;
+    roll_or_plan(up, &opened, (up.all && knows_profiles, interrupted), events).await
+}
+
+async fn roll_or_plan(
+    up: &UpArgs,
+    opened: &Opened,
+    (finds_orphans, interrupted): (bool, watch::Receiver<bool>),
+    events: &Events,
+) -> Result<Outcome> {
+    let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
     let (chosen, left) = choose(&opened.project, &names, up.all);
     let order = Order::of(&opened.project, &chosen)?;
     let of_each = chosen.iter();
@@ -34,15 +52,18 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<()> {
     let work = Work {
         up,
         hashes: &hashes,
-        opened: &opened,
+        opened,
         events,
         of_each: &of_each,
         settings: settings_of_all(&opened.project, &up.settings)?,
         interrupted,
         is_stack: up.all || order.services.len() > 1,
-        finds_orphans: up.all && knows_profiles,
+        finds_orphans,
     };
-    work.all(order, left).await
+    match up.dry_run {
+        true => work.plan(order, left).await,
+        false => work.all(order, left).await.map(|()| Outcome::Done),
+    }
 }
 
 /// Reads the project, and whether it has all services with inactive profiles.
@@ -60,7 +81,7 @@ async fn open(up: &UpArgs, names: &[&str], events: &Events) -> Result<(Opened, b
     Ok((opened, is_known))
 }
 
-pub(super) fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {
+fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {
     for (index, name) in names.iter().enumerate() {
         project.service(name).map_err(|error| match index {
             0 => suggest(error, name, &names[1..]),

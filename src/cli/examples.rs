@@ -35,7 +35,7 @@ An image that is pulled or built first is not known before: the plan then has ev
 the image turns out to be the same.
 
 Examples:
-  rollout plan                     every service of the Compose file
+  rollout plan                     what `rollout --all` would do
   rollout plan web api             two services, as rollout web api would roll them
   rollout web --scale 3 --dry-run  one service, with settings";
 

@@ -251,9 +251,9 @@ impl Project {
 
     /// Whether a service runs to completion, and others wait for that. `on-failure` ends with a success, too.
     pub fn runs_once(&self, service: &Service) -> bool {
-        let restart = service.restart.as_deref().unwrap_or("no");
-        let (policy, _) = restart.split_once(':').unwrap_or((restart, ""));
-        let stays_ended = matches!(policy, "no" | "on-failure");
+        let policy = service.restart.as_deref().unwrap_or("no");
+        // After exit code 0 neither of them starts it again. `on-failure` may have a count.
+        let stays_ended = matches!(policy.split(':').next(), Some("no" | "on-failure"));
         stays_ended && self.is_awaited(&service.name)
     }
 

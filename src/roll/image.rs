@@ -32,6 +32,8 @@ impl Prepared<'_> {
         let mut phases = BTreeMap::new();
         let fetched = async {
             run.fetch_image(context, &mut phases).await?;
+            // The rollout takes this image: a second pull or build might give another one.
+            (context.settings.pull, context.settings.build) = (PullPolicy::Never, false);
             run.image_of_version(context.service, &context.settings)
                 .await
         };

@@ -1,4 +1,5 @@
-//! Runs a one-shot service to completion by Compose itself; one that has completed with the same version is not run again.
+//! Runs a one-shot service to completion by Compose itself. One that has completed with the same version is not run again,
+//! and one that still runs with it is waited for.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Ended, Held, prepare::Prepared};
 use crate::{
+    context::ServiceContext,
     docker::engine::Image,
     error::{Error, Result},
     event::{Event, ServiceResult},
@@ -15,13 +17,50 @@ use crate::{
 
 pub(super) const STEP: &str = "run";
 
+/// How far the containers of the wanted version have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    Completed,
+    /// An earlier run has begun it and was interrupted.
+    Runs,
+    /// There are none, or they have failed.
+    Open,
+}
+
+impl Progress {
+    /// Of containers that all have the wanted version; `ends` has their exit codes, `wanted` how many there are to be.
+    fn of(olds: &[Replica], ends: &[Option<i64>], wanted: u32) -> Self {
+        let have_ended_well = ends.iter().all(|end| *end == Some(0));
+        match olds.iter().any(Replica::may_run) {
+            // A migration that is stopped half-way may do harm.
+            true => Self::Runs,
+            false if have_ended_well && olds.len() == wanted as usize => Self::Completed,
+            false => Self::Open,
+        }
+    }
+}
+
+/// The notice of settings that do nothing on a one-shot service.
+pub(super) fn without_effect(context: &ServiceContext<'_>) -> Option<String> {
+    let scale = context.settings.scale.map(|_| "scale");
+    let hooks = (!context.hooks.is_empty()).then_some("x-rollout.hooks");
+    let given: Vec<&str> = [scale, hooks].into_iter().flatten().collect();
+    (!given.is_empty()).then(|| {
+        format!(
+            "{} is a one-shot service, which Compose itself runs; without effect on it: {}",
+            context.service.name,
+            given.join(", ")
+        )
+    })
+}
+
 impl Prepared<'_> {
     pub(super) async fn run_once(&self, held: &Held<'_>) -> Result<Ended> {
         let name = &self.context.service.name;
         let fetched = execute::unless_interrupted(&held.interrupted, UNCHANGED, self.look());
-        let (image, is_done) = fetched.await.map_err(Error::untouched)?;
+        let (found, progress) = fetched.await.map_err(Error::untouched)?;
         let reference = self.context.service.image.clone().unwrap_or_default();
-        let image = image_name(&reference, &image.id);
+        let image = image_name(&reference, &found.id);
         let events = self.run.events;
         let mut ended = Ended {
             result: ServiceResult::Unchanged,
@@ -29,10 +68,13 @@ impl Prepared<'_> {
             before: None,
             image: image.clone(),
         };
-        if is_done {
+        if progress == Progress::Completed {
             let replicas = self.context.service.scale;
             events.emit(Event::NothingToDo { replicas, image });
             return Ok(ended);
+        }
+        for notice in &self.notices {
+            events.notice(notice);
         }
         let began = Instant::now();
         events.emit(Event::StepStarted {
@@ -41,8 +83,8 @@ impl Prepared<'_> {
             limit_ms: None,
         });
         let message = format!("interrupted; {name} may still run");
-        let ran =
-            execute::unless_interrupted(&held.interrupted, &message, self.complete(held)).await;
+        let completing = self.complete(held, &found, progress);
+        let ran = execute::unless_interrupted(&held.interrupted, &message, completing).await;
         let ms = began.elapsed().as_millis() as u64;
         if let Err(error) = ran {
             events.emit(Event::StepFailed {
@@ -57,43 +99,62 @@ impl Prepared<'_> {
         Ok(ended)
     }
 
-    /// Fetches the image, and finds whether the service has completed with it.
-    async fn look(&self) -> Result<(Image, bool)> {
+    /// Fetches the image, and finds how far the service has come with it.
+    async fn look(&self) -> Result<(Image, Progress)> {
         let (run, context) = (&self.run, &self.context);
         run.fetch_image(context, &mut BTreeMap::new()).await?;
         let image = self.image().await?.ok_or_else(|| self.no_image())?;
-        let has_completed = self.has_completed(&image).await?;
-        Ok((image, has_completed))
+        let progress = self.progress(&image).await?;
+        Ok((image, progress))
     }
 
-    /// Whether the service has completed with this image and the configuration of the Compose file.
-    pub(super) async fn has_completed(&self, image: &Image) -> Result<bool> {
+    /// How far the service has come with this image and the configuration of the Compose file.
+    pub(super) async fn progress(&self, image: &Image) -> Result<Progress> {
         let (run, context) = (&self.run, &self.context);
         let service = context.service;
         let olds = run.engine.replicas(&context.key).await?;
         let hash = self.hash().await?;
         let same = |old: &Replica| old.image == image.id && old.hash == hash;
-        let is_same = olds.len() == service.scale as usize && olds.iter().all(same);
-        if context.settings.force || !is_same || run.have_other_contents(service, &olds).await? {
-            return Ok(false);
+        if !olds.iter().all(same) || run.have_other_contents(service, &olds).await? {
+            return Ok(Progress::Open);
         }
+        let mut ends = Vec::new();
         for old in &olds {
-            if run.engine.exit_code(&old.id).await? != Some(0) {
-                return Ok(false);
-            }
+            ends.push(run.engine.exit_code(&old.id).await?);
         }
-        Ok(true)
+        Ok(match Progress::of(&olds, &ends, service.scale) {
+            Progress::Completed if context.settings.force => Progress::Open,
+            progress => progress,
+        })
     }
 
-    async fn complete(&self, held: &Held<'_>) -> Result<()> {
+    async fn complete(&self, held: &Held<'_>, image: &Image, mut progress: Progress) -> Result<()> {
         let (run, context) = (&self.run, &self.context);
         let name = &context.service.name;
+        if progress == Progress::Runs {
+            run.events.notice(format!(
+                "{name} still runs with this version; it is not started again before its end"
+            ));
+            let olds = run.engine.replicas(&context.key).await?;
+            let running: Vec<Replica> = olds.into_iter().filter(Replica::may_run).collect();
+            self.await_ends(&running).await?;
+            progress = self.progress(image).await?;
+        }
+        if progress == Progress::Completed {
+            return Ok(());
+        }
         let on_line = |line| run.events.emit(Event::Compose { line });
         let lock = &held.lock.id;
         run.compose
             .recreate(run.project, name, lock, on_line)
             .await?;
-        for own in run.engine.replicas(&context.key).await? {
+        let made = run.engine.replicas(&context.key).await?;
+        self.await_ends(&made).await
+    }
+
+    async fn await_ends(&self, begun: &[Replica]) -> Result<()> {
+        let run = &self.run;
+        for own in begun {
             let code = run.engine.end_of(&own.id).await?;
             if code != 0 {
                 let logs = run.engine.last_lines(&own.id).await;
@@ -102,5 +163,34 @@ impl Prepared<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Run, plan::simulator::old};
+
+    fn of(all: &[(Run, Option<i64>)], wanted: u32) -> Progress {
+        let replica = |run: Run| Replica {
+            run,
+            ..old("job-1")
+        };
+        let olds: Vec<Replica> = all.iter().map(|(run, _)| replica(*run)).collect();
+        let ends: Vec<Option<i64>> = all.iter().map(|(_, end)| *end).collect();
+        Progress::of(&olds, &ends, wanted)
+    }
+
+    #[test]
+    fn what_runs_is_in_progress_and_what_has_ended_well_in_full_is_completed() {
+        let (done, failed) = ((Run::Exited, Some(0)), (Run::Exited, Some(1)));
+        let (runs, made) = ((Run::Running, None), (Run::Created, None));
+        assert_eq!(of(&[done, done], 2), Progress::Completed);
+        for running in [&[runs][..], &[failed, runs], &[(Run::Restarting, None)]] {
+            assert_eq!(of(running, 2), Progress::Runs);
+        }
+        for open in [&[][..], &[done], &[done, failed], &[made, done]] {
+            assert_eq!(of(open, 2), Progress::Open);
+        }
     }
 }

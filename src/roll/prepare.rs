@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::before::Before;
+use super::{before::Before, one_shot};
 use crate::{
     compose::{Project, Service},
     context::{Purpose, RunContext, ServiceContext},
@@ -108,10 +108,15 @@ impl<'a> RunContext<'a> {
             .await?;
         let image = self.image_of_version(service, &settings).await?;
         let joined = shared::by_network(&landscape.running, &olds);
+        let runs_once = purpose == Purpose::Roll && self.project.runs_once(service);
         Ok(ServiceContext {
-            replicas: settings.scale.unwrap_or(service.scale),
+            // Compose runs a one-shot service as often as its file says.
+            replicas: settings
+                .scale
+                .filter(|_| !runs_once)
+                .unwrap_or(service.scale),
             earlier: Vec::new(),
-            runs_once: purpose == Purpose::Roll && self.project.runs_once(service),
+            runs_once,
             declared_networks: self.declared_networks(service),
             epoch: landscape.clock_ms,
             dependencies: self.dependencies(name, landscape),
@@ -147,6 +152,7 @@ impl<'a> RunContext<'a> {
         }
         if context.runs_once {
             self.refuse_missing(context)?;
+            notices.extend(one_shot::without_effect(context));
             return Ok(notices);
         }
         self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;

@@ -5,50 +5,21 @@ use super::{
     changes::{Described, Running, as_it_ran, changes},
     image::step_of_fetch,
     joined::When,
-    one_shot,
+    one_shot::{self, Progress},
     prepare::Prepared,
     record::Memory,
     stand::left,
     unfinished::chosen,
 };
 use crate::{
-    compose::Service,
-    context::RunContext,
     docker::engine::Image,
     error::{Error, Result},
     event::{Change, Plan, PlannedStep},
     execute,
-    model::{Facts, Goal, Observed, Replica, image_change, image_name},
+    model::{Facts, Goal, HookPhase, Observed, Replica, image_change},
     plan::{self, preview::Preview},
-    proxy::landscape::Landscape,
-    settings::Partial,
     state::lock,
 };
-
-impl RunContext<'_> {
-    /// The plan of a service that runs as the Compose file describes it, whether or not it could be rolled; `None` if it
-    /// differs.
-    pub async fn as_described(
-        &self,
-        service: &Service,
-        flags: &Partial,
-        landscape: &Landscape,
-    ) -> Result<Option<Plan>> {
-        let key = self.key(&service.name);
-        let all = &landscape.containers;
-        let replicas = self.engine.replicas_among(all, &key).await?;
-        let wanted = self.wanted(service, flags).await?;
-        if !wanted.is_run_by(&replicas) || self.have_other_contents(service, &replicas).await? {
-            return Ok(None);
-        }
-        let reference = service.image.as_deref().unwrap_or_default();
-        Ok(Some(Plan {
-            image: image_name(reference, ""),
-            replicas: replicas.len() as u32,
-            ..Plan::default()
-        }))
-    }
-}
 
 impl Prepared<'_> {
     /// What a rollout would do, with the notices and the refusals that it would have.
@@ -114,11 +85,14 @@ impl Prepared<'_> {
         let olds = &self.context.olds;
         self.name_images(&mut plan, known.as_ref().or(local.as_ref()), olds);
         plan.fetches = known.is_none();
-        let has_completed = match &known {
-            Some(image) => self.has_completed(image).await?,
-            None => false,
+        let progress = match &known {
+            Some(image) => self.progress(image).await?,
+            None => Progress::Open,
         };
-        if !has_completed {
+        if progress != Progress::Completed {
+            for notice in &self.notices {
+                self.run.events.notice(notice);
+            }
             let steps = [step_of_fetch(&self.context), one_shot::STEP];
             plan.steps = steps.map(|step| PlannedStep::new(step, Vec::new())).into();
             plan.changes
@@ -259,15 +233,21 @@ impl Prepared<'_> {
         self.warn().await;
         let context = &self.context;
         let rollout = rollout_id(&context.key, context.epoch);
-        walk(&mut Preview {
-            desired: self.to_roll(rollout, olds, bake),
+        let desired = self.to_roll(rollout, olds, bake);
+        let last = HookPhase::PostDeploy;
+        let last = desired.hook_phases.get(&last).map(|own| own.name());
+        let mut steps = walk(&mut Preview {
+            desired,
             observed: Observed {
                 replicas: olds.to_vec(),
                 claim: None,
             },
             facts: Facts::default(),
             names: self.run.final_names(context),
-        })
+        })?;
+        // It follows the record of the revision, which is no step.
+        steps.extend(last.map(|step| PlannedStep::new(step, Vec::new())));
+        Ok(steps)
     }
 }
 

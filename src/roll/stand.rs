@@ -236,13 +236,6 @@ impl Wanted {
 }
 
 impl Wanted {
-    /// Whether these replicas run this version, all of them well.
-    pub fn is_run_by(&self, replicas: &[Replica]) -> bool {
-        let is_off = self.replicas == 0 && replicas.is_empty();
-        let same = || self.differences(replicas).is_empty();
-        is_off || (same() && replicas.iter().all(Replica::serves))
-    }
-
     fn image_difference(&self, image: &str, replicas: &[Replica]) -> String {
         let (wanted, running) = image_change(&self.reference, image, replicas);
         let running = running.unwrap_or_default();

@@ -1,11 +1,13 @@
 //! What a rollout asks the engine before its first step, and what a plan asks it.
 
+use std::collections::BTreeMap;
+
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
-use super::{Ended, Held, Prepared, Wanted, roll, with_next};
+use super::{Ended, Held, Prepared, Wanted, one_shot::Progress, roll, with_next};
 use crate::{
     check::Check,
     compose::{self, Compose},
@@ -130,19 +132,19 @@ fn table(all: &[Value], method: &str, path: &str, query: &str) -> Response<Body>
 
 /// The hash that Compose gives every service.
 const HASH: &str = "2f";
-const COMPOSE: &str = "cat >/dev/null; echo web 2f; echo api 2f";
+const COMPOSE: &str = "cat >/dev/null; echo web 2f; echo api 2f; echo job 2f";
 
 /// An engine, and what a command on it works with.
-struct Bench {
-    fake: FakeEngine,
-    engine: Engine,
-    compose: Compose,
+pub struct Bench {
+    pub fake: FakeEngine,
+    pub engine: Engine,
+    pub compose: Compose,
     project: compose::Project,
     events: Events,
 }
 
 impl Bench {
-    async fn with(unrelated: usize) -> Self {
+    pub async fn with(unrelated: usize) -> Self {
         Self::of(containers(unrelated)).await
     }
 
@@ -443,4 +445,65 @@ async fn what_another_run_has_rolled_since_is_left_alone_by_one_that_was_to_repl
     assert_eq!(changes, ["POST", "DELETE"]);
     let (ended, _) = rolled_back(2).await;
     assert_eq!(ended.result, ServiceResult::Unchanged);
+}
+
+#[tokio::test]
+async fn a_plan_ends_with_the_hooks_that_follow_the_rollout() {
+    let mut bench = Bench::of(Vec::new()).await;
+    let hooks = "{proxy: none, hooks: {post-deploy: {host: 'true'}}}";
+    let hooked = PROJECT.replacen("{proxy: none}", hooks, 1);
+    bench.project = compose::resolved(&hooked).unwrap();
+    let mut landscape = bench.run().landscape().await.unwrap();
+    let prepared = bench.prepare("web", &mut landscape).await;
+    let plan = prepared.preview().await.unwrap();
+    let steps = ["pull", "create", "ready", "rename", "post-deploy"];
+    assert_eq!(names(&plan.steps), steps);
+}
+
+#[tokio::test]
+async fn a_one_shot_service_that_still_runs_with_the_same_version_is_in_progress() {
+    let mut job = replica("job");
+    job["Image"] = "sha256:job".into();
+    for (hash, expected) in [(HASH, Progress::Runs), ("1e", Progress::Open)] {
+        job["Labels"][label::COMPOSE_HASH] = hash.into();
+        let bench = Bench::of(vec![job.clone()]).await;
+        let mut landscape = bench.run().landscape().await.unwrap();
+        let prepared = bench.prepare("job", &mut landscape).await;
+        let image = prepared.image().await.unwrap().unwrap();
+        assert_eq!(prepared.progress(&image).await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_effect_on_a_one_shot_service_is_named() {
+    let mut bench = Bench::of(Vec::new()).await;
+    let given = "x-rollout: {scale: 3, hooks: {failed: {host: 'true'}}}, ports:";
+    bench.project = compose::resolved(&PROJECT.replacen("ports:", given, 1)).unwrap();
+    let mut landscape = bench.run().landscape().await.unwrap();
+    let prepared = bench.prepare("job", &mut landscape).await;
+    let notice = "job is a one-shot service, which Compose itself runs; without effect on it: scale, x-rollout.hooks";
+    assert_eq!(prepared.notices, [notice]);
+    assert_eq!(prepared.context.replicas, 1);
+}
+
+#[tokio::test]
+async fn an_image_that_was_fetched_ahead_is_not_fetched_again() {
+    let mut bench = Bench::with(0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let script = format!("echo \"$0 $*\" >>{}", log.display());
+    bench.compose = Compose::scripted(bench.fake.endpoint(), &script).await;
+    let (run, flags) = (bench.run(), Partial::of("pull", "always"));
+    let mut landscape = run.landscape().await.unwrap();
+    let prepared = run.prepare("web", &flags, &[], Purpose::Roll, &mut landscape);
+    let mut prepared = prepared.await.unwrap();
+    assert!(prepared.context.image.is_none());
+    prepared.fetch_ahead().await.unwrap();
+    assert!(prepared.context.image.is_some());
+    let mut phases = BTreeMap::new();
+    let again = run.fetch_image(&prepared.context, &mut phases);
+    again.await.unwrap();
+    let asked = std::fs::read_to_string(&log).unwrap();
+    let pulls = asked.lines().filter(|line| line.contains("pull"));
+    assert_eq!(pulls.count(), 1, "{asked}");
 }

@@ -15,7 +15,7 @@ use crate::{
     execute,
     proxy::landscape::Landscape,
     roll::{Ended, Prepared, roll},
-    settings::Settings,
+    settings::{Partial, Settings},
     stack::{
         choose::{Left, OWN_PART, left_alone, runs_only_once},
         graph::Order,
@@ -49,21 +49,15 @@ impl<'a> Work<'a> {
     /// Prepares all services before the first is touched, then rolls them.
     pub async fn all(self, mut order: Order<'a>, mut left: Vec<Left>) -> Result<()> {
         let began = Instant::now();
-        let (engine, project) = (&self.opened.engine, &self.opened.project);
-        let landscape = Landscape::read(engine, &project.name).await;
-        let mut landscape =
-            landscape.map_err(|error| self.before_all(error.untouched(), &order))?;
-        let mut prepared = self
-            .prepare_all(&mut order, &mut left, &mut landscape)
-            .await?;
+        let prepared = self.prepare_all(&mut order, &mut left).await;
+        let (mut prepared, landscape) = prepared?;
         let orphans = match self.finds_orphans {
             // A run that goes on with a service has its lock.
-            true => orphans(&landscape.containers, project, |key| {
+            true => orphans(&landscape.containers, &self.opened.project, |key| {
                 landscape.carries_traffic(key) || lock::is_among(&landscape.containers, key)
             }),
             false => Vec::new(),
         };
-        self.report_left(&left);
         if self.is_stack {
             self.events.emit(Event::StackStarted {
                 services: order.names().into_iter().map(str::to_owned).collect(),
@@ -120,47 +114,54 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Prepares the services; those that turn out to be no part of the command move to `left`.
-    async fn prepare_all(
+    /// Prepares the services; those that turn out to be no part of the command move to `left`, which is reported.
+    pub async fn prepare_all(
         &self,
         order: &mut Order<'a>,
         left: &mut Vec<Left>,
-        landscape: &mut Landscape,
-    ) -> Result<Vec<Prepared<'a>>> {
+    ) -> Result<(Vec<Prepared<'a>>, Landscape)> {
+        let landscape = Landscape::read(&self.opened.engine, &self.opened.project.name).await;
+        let mut landscape = landscape.map_err(|error| self.before_all(error.untouched(), order))?;
         let (mut prepared, mut names) = (Vec::new(), Vec::new());
         for name in order.names() {
             let earlier = order.done_before(name, &names, self.settings.parallel);
-            match self.prepare(name, &earlier, landscape).await? {
+            match self.prepare(name, &earlier, &mut landscape).await? {
                 Ok(own) => {
                     prepared.push(own);
                     names.push(name);
                 }
-                Err(reason) => {
-                    left.push(Left::of(name, reason));
+                Err(own) => {
+                    left.push(own);
                     order.leave_out(name);
                 }
             }
         }
-        Ok(prepared)
+        self.report_left(left);
+        Ok((prepared, landscape))
     }
 
-    /// The prepared service, or the reason to leave it alone.
     async fn prepare(
         &self,
         name: &str,
         earlier: &[&str],
         landscape: &mut Landscape,
-    ) -> Result<Result<Prepared<'a>, String>> {
+    ) -> Result<Result<Prepared<'a>, Left>> {
         let (run, flags) = (self.run(name), &self.up.settings);
-        let may_be_left = self.may_be_left(name);
-        if may_be_left && landscape.carries_traffic(&self.opened.key(name)) {
-            return Ok(Err(OWN_PART.to_owned()));
+        if self.may_be_left(name) && landscape.carries_traffic(&self.opened.key(name)) {
+            return Ok(Err(Left::of(name, OWN_PART)));
         }
         let prepared = run.prepare(name, flags, earlier, Purpose::Roll, landscape);
-        match prepared.await {
-            Err(error) if may_be_left && runs_only_once(&error) => Ok(Err(error.message)),
-            Err(error) => Err(error.within(run.events.scope())),
-            Ok(prepared) => Ok(Ok(prepared)),
+        self.or_left(name, prepared.await)
+    }
+
+    /// What was read of a service, or why it is left alone.
+    pub fn or_left<T>(&self, name: &str, read: Result<T>) -> Result<Result<T, Left>> {
+        match read {
+            Err(error) if self.may_be_left(name) && runs_only_once(&error) => {
+                Ok(Err(Left::of(name, error.message)))
+            }
+            Err(error) => Err(error.within(self.of_each[name].scope())),
+            Ok(read) => Ok(Ok(read)),
         }
     }
 
@@ -169,7 +170,7 @@ impl<'a> Work<'a> {
         self.up.all && !self.up.services.iter().any(|own| own == name)
     }
 
-    fn report_left(&self, left: &[Left]) {
+    pub fn report_left(&self, left: &[Left]) {
         if let Some(line) = left_alone(left) {
             self.events.notice(line);
         }
@@ -181,16 +182,12 @@ impl<'a> Work<'a> {
         let limit = asked.or_else(|| self.opened.compose.parallel_limit());
         let limit = limit.unwrap_or(PULLS) as usize;
         let fetched = prepared.iter_mut().map(|own| async move {
-            let scope = own.scope();
+            let name = own.scope().service();
             let fetching = own.fetch_ahead();
-            match execute::unless_interrupted(&self.interrupted, execute::UNCHANGED, fetching).await
-            {
-                Ok(()) => Ok(None),
-                Err(error) if self.may_be_left(scope.service()) && runs_only_once(&error) => {
-                    Ok(Some(Left::of(scope.service(), error.message)))
-                }
-                Err(error) => Err(error.or_hint(self.again()).within(scope)),
-            }
+            let fetched =
+                execute::unless_interrupted(&self.interrupted, execute::UNCHANGED, fetching).await;
+            let fetched = self.or_left(name, fetched.map_err(|own| own.or_hint(self.again())));
+            fetched.map(Result::err)
         });
         let fetched = stream::iter(fetched).buffer_unordered(limit);
         let left: Vec<Option<Left>> = fetched.try_collect().await?;
@@ -227,8 +224,9 @@ impl<'a> Work<'a> {
         let services = vec![name.to_owned()];
         run.events.emit(Event::Opening { services });
         let mut landscape = run.landscape().await?;
-        let flags = &self.up.settings;
-        let prepared = run.prepare(name, flags, &[], Purpose::Roll, &mut landscape);
+        // Its image was fetched before the first service was touched.
+        let flags = Partial::no_fetch().or(self.up.settings.clone());
+        let prepared = run.prepare(name, &flags, &[], Purpose::Roll, &mut landscape);
         Ok((prepared.await?, landscape))
     }
 }

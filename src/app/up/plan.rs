@@ -1,0 +1,38 @@
+//! The plans of the services of one command, which touch nothing.
+
+use super::{super::print, work::Work};
+use crate::{
+    error::{Outcome, Result},
+    event::{Event, Plan},
+    report::{self, Output},
+    stack::{choose::Left, graph::Order},
+};
+
+impl<'a> Work<'a> {
+    /// Plans the services once all are checked, as before a rollout.
+    pub async fn plan(self, mut order: Order<'a>, mut left: Vec<Left>) -> Result<Outcome> {
+        let (prepared, _) = self.prepare_all(&mut order, &mut left).await?;
+        let mut outcome = Outcome::Done;
+        for own in prepared {
+            let name = own.scope().service();
+            match self.or_left(name, own.preview().await)? {
+                Ok(plan) => {
+                    if !plan.steps.is_empty() {
+                        outcome = Outcome::Changes;
+                    }
+                    self.show(name, plan);
+                }
+                Err(own) => self.report_left(&[own]),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Reports a plan: as an event, and for people on standard output.
+    fn show(&self, service: &str, plan: Plan) {
+        self.of_each[service].emit(Event::Plan(plan.clone()));
+        if self.up.target.output != Some(Output::Json) {
+            print(report::plan::human(service, &plan).as_bytes());
+        }
+    }
+}
