@@ -468,9 +468,8 @@ fn check(up: &UpArgs) -> Result<(), Stop> {
     Err(Stop::Refuse(refused))
 }
 
-/// `rollout --all undo` would undo one service, or none.
 fn only_up() -> Stop {
-    let message = "--all and --remove-orphans stand before the name of a command that has neither";
+    let message = "--all and --remove-orphans are options of `rollout` and `rollout up` alone";
     Stop::Refuse(Error::refused(message).hint("write: rollout --all"))
 }
 
@@ -674,18 +673,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_command_line_is_one_line_that_names_the_word() {
+    fn an_option_that_means_nothing_to_a_command_is_refused_by_name() {
         for (line, message) in [
-            (
-                "rollout --drian-timeout 3 web",
-                "unknown option --drian-timeout; did you mean --drain-timeout?",
-            ),
-            ("rollout web --frobnicate", "unknown option --frobnicate"),
-            ("rollout -x web", "unknown option -x"),
-            ("rollout", "no service named"),
-            ("rollout up", "no service named"),
-            ("rollout unlock", "<SERVICE> is missing"),
-            ("rollout restart", "<SERVICE>... is missing"),
             ("rollout --dry-run", "no service named"),
             (
                 "rollout --dry-run undo web",
@@ -711,6 +700,24 @@ mod tests {
                 "rollout --build undo web",
                 "rollout undo has no option --build",
             ),
+        ] {
+            assert_eq!(refused(line), message, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line_that_names_the_word() {
+        for (line, message) in [
+            (
+                "rollout --drian-timeout 3 web",
+                "unknown option --drian-timeout; did you mean --drain-timeout?",
+            ),
+            ("rollout web --frobnicate", "unknown option --frobnicate"),
+            ("rollout -x web", "unknown option -x"),
+            ("rollout", "no service named"),
+            ("rollout up", "no service named"),
+            ("rollout unlock", "<SERVICE> is missing"),
+            ("rollout restart", "<SERVICE>... is missing"),
             ("rollout unlock web db", "\"db\" is one argument too many"),
             ("rollout relabel", "<CONTAINER> <KEY=VALUE>... is missing"),
             ("rollout relabel web-1", "<KEY=VALUE>... is missing"),
@@ -749,7 +756,7 @@ mod tests {
             ),
             (
                 "rollout --all undo web",
-                "--all and --remove-orphans stand before the name of a command that has neither",
+                "--all and --remove-orphans are options of `rollout` and `rollout up` alone",
             ),
         ] {
             assert_eq!(refused(line), message, "{line}");

@@ -44,18 +44,6 @@ fn of_runs() -> Vec<Event> {
             steps: vec![PlannedStep::new("pull", Vec::new())],
             ..Plan::default()
         }),
-        Event::StackStarted {
-            services: vec![text()],
-            parallel: 1,
-        },
-        Event::StackFinished {
-            services: vec![row()],
-            total_ms: 1,
-        },
-        Event::Completed {
-            image: text(),
-            ms: 1,
-        },
         Event::NothingToDo {
             replicas: 1,
             image: text(),
@@ -84,6 +72,23 @@ fn of_runs() -> Vec<Event> {
             code: 1,
             hint: None,
             logs: Vec::new(),
+        },
+    ]
+}
+
+fn of_stacks() -> Vec<Event> {
+    vec![
+        Event::StackStarted {
+            services: vec![text()],
+            parallel: 1,
+        },
+        Event::StackFinished {
+            services: vec![row()],
+            total_ms: 1,
+        },
+        Event::Completed {
+            image: text(),
+            ms: 1,
         },
     ]
 }
@@ -153,7 +158,7 @@ fn entry(name: &str) -> &'static str {
 
 #[test]
 fn the_topic_of_events_has_each_event_with_each_field() {
-    let all = [of_runs(), of_steps()].concat();
+    let all = [of_runs(), of_stacks(), of_steps()].concat();
     for event in &all {
         assert_eq!(all.len(), kinds(event));
         let Ok(Value::Object(fields)) = serde_json::to_value(event) else {

@@ -202,7 +202,7 @@ mod tests {
         fn the_hash_in_any_output_is_what_stands_behind_the_name_on_its_last_line(
             output in mutated_text("db 1\nweb 2f4c\nwebb 3\n"),
         ) {
-            let line = output.lines().filter_map(|line| line.strip_prefix("web ")).last();
+            let line = output.lines().filter_map(|line| line.strip_prefix("web ")).next_back();
             let hash = line.map(|hash| hash.trim().to_owned());
             let hashes = hashes(&output);
             prop_assert_eq!(hashes.get("web"), hash.as_ref());

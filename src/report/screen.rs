@@ -151,12 +151,7 @@ impl Screen {
                 self.begins(at, "", "working".to_owned(), None);
             }
             // Outside of a step, a notice says what is waited for.
-            Event::Notice { .. }
-                if self
-                    .activity
-                    .as_ref()
-                    .is_some_and(|own| own.step.is_empty()) =>
-            {
+            Event::Notice { .. } if self.is_between_steps() => {
                 self.begins(at, "", "waiting".to_owned(), None);
             }
             Event::Ready { .. } => self.ready += 1,
@@ -184,6 +179,11 @@ impl Screen {
             | Event::Hook { .. }
             | Event::Relabelled { .. } => {}
         }
+    }
+
+    fn is_between_steps(&self) -> bool {
+        let activity = self.activity.as_ref();
+        activity.is_some_and(|own| own.step.is_empty())
     }
 
     fn of_runs(&mut self, scope: &Scope, event: &Event) -> Vec<String> {
