@@ -106,7 +106,7 @@ impl Helper {
         })
     }
 
-    /// A look that begins after this call.
+    /// Requests a new sample of the traffic; earlier ones do not count.
     async fn look_now(&mut self) -> Result<Traffic> {
         self.newest_request += 1;
         // If the reading task has ended, the newest look is the reason.

@@ -1,5 +1,5 @@
 //! What moves the traffic: a driver for each kind of proxy finds a router for a service. A new proxy is one file that
-//! implements `Driver`, `Router` and `LabelRules`, and one arm in `detect`.
+//! implements `Driver`, `Router` and `LabelRules`, one arm in `detect`, and a value of `ProxyKind`.
 
 pub mod agree;
 pub mod detect;

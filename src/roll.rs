@@ -34,6 +34,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::ServiceResult,
     proxy::landscape::Landscape,
+    settings::OnUnfinished,
     state::Lock,
 };
 
@@ -55,13 +56,24 @@ pub async fn roll(
     interrupted: watch::Receiver<bool>,
 ) -> Result<Ended> {
     let service = prepared.context.service;
-    let again = match prepared.run.back {
-        Some(_) if prepared.run.restarts() => format!("rollout restart {}", service.name),
-        Some(back) => format!("rollout undo {} --to {}", service.name, back.number),
-        None => format!("rollout {}", service.name),
-    };
+    let again = command(&prepared);
     let rolled = under_lock(prepared, landscape, interrupted).await;
     rolled.map_err(|error| with_next(error, &service.name, again))
+}
+
+/// The command that rolls the service.
+fn command(prepared: &Prepared<'_>) -> String {
+    let (run, context) = (&prepared.run, &prepared.context);
+    let service = &context.service.name;
+    match (context.purpose, run.back) {
+        (Purpose::Settle, _) if context.settings.on_unfinished == OnUnfinished::Abort => {
+            format!("rollout abort {service}")
+        }
+        (Purpose::Settle, _) => format!("rollout resume {service}"),
+        (Purpose::Roll, Some(_)) if run.restarts() => format!("rollout restart {service}"),
+        (Purpose::Roll, Some(back)) => format!("rollout undo {service} --to {}", back.number),
+        (Purpose::Roll, None) => format!("rollout {service}"),
+    }
 }
 
 async fn under_lock(

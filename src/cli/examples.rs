@@ -64,8 +64,8 @@ pub const UNDO: &str = "\
 The revision is restored exactly as it was, also when `latest` has moved or the Compose file has changed since; its image
 gets its old name back. A config or secret that comes from a file has the content that the file has now. The Compose file
 still describes the newer version: undo names the line to change, and the next `rollout SERVICE` goes forward again.
-Revision 1 is what ran before the first rollout, whichever tool made it: from the Compose file where that still describes
-it, else from the containers themselves.
+Revision 1 is what ran before the first rollout, recorded from the Compose file if that still describes it, else from the
+containers.
 
 Examples:
   rollout undo web          to the newest earlier revision that differs; during a bake, at once

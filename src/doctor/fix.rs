@@ -50,7 +50,7 @@ impl Fix {
         }
     }
 
-    /// A setting that only rollouts read: there is nothing to run.
+    /// A setting of `x-rollout`: no command has to run after the edit.
     pub fn setting(text: impl Into<String>, service: &str, key: &str, value: Value) -> Self {
         Self {
             text: text.into(),

@@ -80,7 +80,7 @@ fn serves(desired: &Desired, observed: &Observed) -> Result<&'static str, &'stat
 pub fn stuck(step: &Step, tries: u32, desired: &Desired, cause: Error) -> Error {
     let serves = match &desired.goal {
         Goal::Undo(_) if matches!(step, Step::Start { .. }) => "the old version is stopped",
-        Goal::Undo(_) => "nothing that serves was removed",
+        Goal::Undo(_) => "the rollback stopped there, and replicas that serve were not removed",
         Goal::Roll | Goal::Finish => "the new version serves",
     };
     Error::needs_person(format!(

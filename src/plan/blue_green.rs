@@ -333,7 +333,7 @@ impl<'a> Rollout<'a> {
         (missing && back).then(|| self.changed_externally())
     }
 
-    /// Old replicas may be stopped from here on: the proxy has confirmed the new ones, and the bake is over.
+    /// Old replicas may be stopped from here on: the proxy, where there is one, has confirmed the new ones, and the bake is over.
     fn retire(&self) -> Next {
         let none_serves = !self.new.iter().any(|new| new.serves());
         if self.desired.goal == Goal::Roll && none_serves && !self.old.is_empty() {

@@ -132,7 +132,7 @@ impl Preview {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
         }
         let mut now = claim(phase, &self.desired, &self.observed);
-        // What the record without a proxy has noted once stays in it.
+        // Without a proxy, a claim keeps the replicas that its earlier writes listed.
         let before = self.observed.claim.take();
         let noted =
             before.filter(|own| !self.desired.routed && own.rollout == self.desired.rollout);

@@ -63,7 +63,7 @@ impl NoProxy {
             let message = format!("the claim of {} cannot be read: {why}", self.key);
             let (volume, key) = (store::volume(), &self.key);
             Error::refused(message).hint(format!(
-                "finish with the newer rollout, or remove {}/{}/claim from the volume {volume}",
+                "finish with the newer version of rollout, or remove {}/{}/claim from the volume {volume}",
                 key.project, key.service
             ))
         })

@@ -63,7 +63,7 @@ impl RunContext<'_> {
         };
         if hash != back.hash && self.compose.version() != back.compose {
             self.events.notice(format!(
-                "revision {} was made by Compose {}, and this one hashes it differently",
+                "revision {} was made by Compose {}, and the Compose here computes another config hash for it",
                 back.number, back.compose
             ));
         }
@@ -98,11 +98,11 @@ impl RunContext<'_> {
         self.engine.tag(&image.id, &image.reference).await?;
         if intent.displaced.is_some() {
             let until = match self.restarts() {
-                true => "until the restart is done",
-                false => "again, no longer a newer one",
+                true => "until the restart ends",
+                false => "again, in place of a newer one",
             };
             self.events.notice(format!(
-                "{} names the image of revision {} {until}",
+                "the tag {} stands for the image of revision {} {until}",
                 image.reference,
                 intent.revision.copies().unwrap_or_default()
             ));

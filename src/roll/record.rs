@@ -121,7 +121,7 @@ impl RunContext<'_> {
             && let Err(error) = self.engine.tag(displaced, &image.reference).await
         {
             self.events.notice(format!(
-                "{} still names the image of revision {}: {}",
+                "the tag {} still stands for the image of revision {}: {}",
                 image.reference,
                 intent.revision.copies().unwrap_or_default(),
                 error.message

@@ -31,7 +31,7 @@ pub struct Standing {
     /// An unfinished rollout, and what the next run would do with it.
     pub unfinished: Option<String>,
     pub holder: Option<Holder>,
-    /// Why the routes are unknown.
+    /// Why the routes are unknown; `None` if they are known.
     pub unknown: Option<String>,
     /// How many replicas the Compose file asks for.
     pub desired: u32,

@@ -203,7 +203,7 @@ fn why_without(settings: &Settings, error: Error, needs_none: bool) -> Result<St
     match ignored(settings, &error) {
         _ if error.outcome != Outcome::Refused => Err(error.untouched()),
         _ if needs_none => Ok(format!(
-            "{message}; --strategy recreate needs none, and nothing confirms the new replicas but their health"
+            "{message}; going on, because --strategy recreate switches no routes: only the health of the new replicas is checked"
         )),
         Some(check) => Ok(format!(
             "{message}; going on because of --ignore {check}: both versions will answer for a while, and requests can fail while the old containers stop"
@@ -392,7 +392,7 @@ async fn by_pin(
     let new = pin.new_routers(&context.olds);
     let notice = (!new.is_empty()).then(|| {
         let names = new.join(", ");
-        format!("what only router {names} of the new version serves may reach both versions until the cutover")
+        format!("router {names} exists only in the new version: until the cutover, what only it serves may reach both versions")
     });
     Ok(SwitchMethod {
         knows_the_service: pin.instances.routed_before(),

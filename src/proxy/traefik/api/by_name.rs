@@ -293,7 +293,7 @@ impl Caller {
         };
         let harm = match self.kind {
             Kind::ForwardAuth => {
-                "its requests reach both versions while both run, also a new replica that is not ready yet"
+                "its requests reach both versions while both run, and new replicas that are not ready yet"
             }
             _ => {
                 "its requests reach both versions while both run, and can fail when the old replicas are stopped"

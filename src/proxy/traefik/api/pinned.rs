@@ -146,7 +146,7 @@ fn is_of_a_pin(name: &str) -> bool {
 
 fn missing(name: &str) -> String {
     format!(
-        "router {name} of the pin file does not exist; another broken file in its directory would be why"
+        "router {name} of the pin file does not exist; a broken file in the same directory is the usual reason"
     )
 }
 

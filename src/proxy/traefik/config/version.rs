@@ -1,4 +1,4 @@
-//! Which Traefik it is, and what it lacks. Pure.
+//! Parses Traefik's version, and says what that version lacks. Pure.
 
 use std::{fmt, str::FromStr};
 

@@ -27,7 +27,7 @@ pub struct Record {
     pub rollout: RolloutId,
     #[serde(rename = "stage")]
     pub phase: Phase,
-    /// Grows with each rollout of the service.
+    /// Grows with each rollout of the service; a run refuses a file with a higher one.
     pub epoch: u64,
     /// Whether it moves traffic at all; where Traefik did not know the service, there was nothing to hold.
     pub pins: bool,
@@ -89,7 +89,7 @@ impl PinFile {
         match file.record.format <= FORMAT {
             true => Ok(file),
             false => Err(Error::refused("the pin file is from a newer rollout")
-                .hint("finish with the newer rollout")),
+                .hint("finish with the newer version of rollout")),
         }
     }
 

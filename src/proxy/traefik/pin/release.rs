@@ -194,7 +194,7 @@ impl Pin {
             false => Err(Error::needs_person(
                 "the pin file is removed, but Traefik goes on as if it were there",
             )
-            .hint("a broken file in its directory would be why: docker logs says which; docker restart helps")),
+            .hint("a broken file in its directory is the usual reason: docker logs names it, and docker restart helps")),
         }
     }
 }

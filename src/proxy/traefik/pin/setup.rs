@@ -242,12 +242,11 @@ fn owner(address: IpAddr, running: &[ContainerSummary]) -> Option<String> {
 pub fn watched_directory(traefik: &TraefikContainer) -> Result<&str> {
     let name = &traefik.name;
     let refused = |why: String, add: &str| {
-        Err(
-            Error::refused(format!("Traefik ({name}) {why}")).hint(format!(
-                "{}; it needs a directory to itself",
-                traefik.config.how_to_add(add)
-            )),
-        )
+        let mut hint = traefik.config.how_to_add(add);
+        if add == advice::PIN {
+            hint += "; it needs a directory to itself";
+        }
+        Err(Error::refused(format!("Traefik ({name}) {why}")).hint(hint))
     };
     if let Some(version) = traefik.version.filter(|own| own.major < 3) {
         let message = format!(

@@ -68,7 +68,7 @@ pub fn read(claim: &Claim) -> Result<model::Claim> {
             "the claim of {} cannot be read: {unknown}",
             claim.key
         ))
-        .hint("finish with the newer rollout")
+        .hint("finish with the newer version of rollout")
     })?;
     let rollout = RolloutId(claim.rollout.clone());
     let own = Target::Rollout(rollout.clone());
