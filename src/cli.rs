@@ -160,7 +160,7 @@ pub struct PlanArgs {
     /// Services of the Compose file [default: as --all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Plan every service that --all would roll, besides the named ones
+    /// Plan every service that --all would roll, and the named ones
     #[arg(long, help_heading = settings::STACK)]
     pub all: bool,
     #[command(flatten)]

@@ -99,6 +99,17 @@ pub struct ServiceKey {
     pub service: String,
 }
 
+impl ServiceKey {
+    /// Reads `project/service`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (project, service) = text.split_once('/')?;
+        Some(Self {
+            project: project.to_owned(),
+            service: service.to_owned(),
+        })
+    }
+}
+
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.project, self.service)

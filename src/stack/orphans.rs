@@ -23,17 +23,13 @@ pub fn orphans(
 ) -> Vec<Orphan> {
     let orphan = |own: &ContainerSummary| {
         let labels = own.labels.as_ref()?;
-        let service = labels.get(label::COMPOSE_SERVICE)?;
+        let key = summary::service(own)?;
         let is_of_file =
-            project.services.contains_key(service) || project.disabled.contains(service);
-        let is_of_project = labels.get(label::COMPOSE_PROJECT) == Some(&project.name);
+            project.services.contains_key(&key.service) || project.disabled.contains(&key.service);
+        let is_of_project = key.project == project.name;
         let one_off = labels.get(label::COMPOSE_ONEOFF).map(String::as_str);
         let is_replica =
             one_off == Some("False") && !is_hook(own) && !labels.contains_key(label::ROLE);
-        let key = ServiceKey {
-            project: project.name.clone(),
-            service: service.clone(),
-        };
         (is_of_project && !is_of_file && is_replica && !stay(&key)).then(|| Orphan {
             id: ContainerId(own.id.clone().unwrap_or_default()),
             name: summary::name(own),

@@ -148,7 +148,7 @@ services:
 ";
 
     /// The rows as `service result reason`, and the exit code, of these ends of `api`, `mail` and `web`.
-    fn told(ends: Ends<'_, Ended>) -> (Vec<String>, u8, String) {
+    fn reported(ends: Ends<'_, Ended>) -> (Vec<String>, u8, String) {
         let project = compose::resolved(PROJECT).unwrap();
         let order = Order::of(&project, &["web", "mail", "api"]).unwrap();
         let rows = rows(&order, &ends, &[Left::of("db", "it keeps data")]);
@@ -171,7 +171,7 @@ services:
     #[test]
     fn every_service_has_a_row_and_what_was_left_alone_comes_last() {
         let unchanged = ended(ServiceResult::Unchanged);
-        let (rows, code, _) = told(vec![
+        let (rows, code, _) = reported(vec![
             ("mail", Ok(unchanged)),
             ("api", Ok(ended(OK))),
             ("web", Ok(ended(OK))),
@@ -187,7 +187,7 @@ services:
 
     #[test]
     fn what_was_not_begun_says_why() {
-        let (rows, code, message) = told(vec![
+        let (rows, code, message) = reported(vec![
             ("mail", Ok(ended(OK))),
             ("api", Err(Error::failed("broken\nin two lines"))),
         ]);
@@ -200,12 +200,12 @@ services:
         );
         assert_eq!(code, 1);
         assert_eq!(message, "1 of 3 services failed: api; not begun: web");
-        let (rows, ..) = told(vec![
+        let (rows, ..) = reported(vec![
             ("mail", Err(Error::failed("x"))),
             ("api", Ok(ended(OK))),
         ]);
         assert_eq!(rows[2], "web NotBegun mail failed before it");
-        let (rows, code, message) = told(vec![("mail", Ok(ended(OK))), ("api", Ok(ended(OK)))]);
+        let (rows, code, message) = reported(vec![("mail", Ok(ended(OK))), ("api", Ok(ended(OK)))]);
         assert_eq!(rows[2], "web NotBegun interrupted before it");
         assert_eq!(
             (code, message.as_str()),
@@ -217,7 +217,7 @@ services:
     fn the_exit_code_is_the_worst_of_any_service() {
         let codes = |errors: [Error; 2]| {
             let [first, second] = errors;
-            told(vec![("mail", Err(first)), ("api", Err(second))]).1
+            reported(vec![("mail", Err(first)), ("api", Err(second))]).1
         };
         let refused = || Error::refused("x");
         assert_eq!(codes([refused(), Error::locked("x")]), 4);
@@ -234,7 +234,7 @@ services:
                 ("mail", Ok(ended(result))),
                 ("api", Err(Error::refused("x"))),
             ];
-            told(ends).1
+            reported(ends).1
         };
         assert_eq!(code(OK), 1);
         assert_eq!(code(ServiceResult::Unchanged), 2);

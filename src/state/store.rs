@@ -244,10 +244,10 @@ pub fn relative(key: &ServiceKey) -> String {
 
 /// The service of a folder in the volume.
 pub fn key_of(relative: &str) -> Option<ServiceKey> {
-    let (project, service) = relative.split_once('/')?;
+    let folder = ServiceKey::parse(relative)?;
     Some(ServiceKey {
-        project: named(project).to_owned(),
-        service: named(service).to_owned(),
+        project: named(&folder.project).to_owned(),
+        service: named(&folder.service).to_owned(),
     })
 }
 

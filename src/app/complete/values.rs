@@ -14,7 +14,7 @@ use crate::{
     model::image_name,
 };
 
-/// How long a person who has pressed a key waits at most.
+/// The longest time that a completion takes.
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// The options that take the number of a revision.
@@ -39,8 +39,8 @@ impl Values {
     /// Services of the Compose file, and revisions of the records.
     pub fn found() -> Self {
         Self {
-            services: |target| within_limit(services(target)),
-            revisions: |target, service| within_limit(revisions(target, service)),
+            services: |target| within_limit(target, services(target)),
+            revisions: |target, service| within_limit(target, revisions(target, service)),
         }
     }
 
@@ -97,8 +97,13 @@ fn service(matches: &ArgMatches) -> Option<String> {
 
 /// Nothing after an error, or where it takes too long.
 fn within_limit(
+    target: &TargetArgs,
     asked: impl Future<Output = Result<Vec<CompletionCandidate>>>,
 ) -> Vec<CompletionCandidate> {
+    // Standard input is the terminal.
+    if target.files.iter().any(|file| file == "-") {
+        return Vec::new();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -114,10 +119,6 @@ fn within_limit(
 }
 
 async fn services(target: &TargetArgs) -> Result<Vec<CompletionCandidate>> {
-    // Standard input is the terminal.
-    if target.files.iter().any(|file| file == "-") {
-        return Ok(Vec::new());
-    }
     let compose = Compose::find(target.invocation(), endpoint(target).await?).await?;
     let names = compose.all_names().await?;
     Ok(names.into_iter().map(CompletionCandidate::new).collect())
@@ -125,9 +126,6 @@ async fn services(target: &TargetArgs) -> Result<Vec<CompletionCandidate>> {
 
 /// The newest first.
 async fn revisions(target: &TargetArgs, service: &str) -> Result<Vec<CompletionCandidate>> {
-    if target.files.iter().any(|file| file == "-") {
-        return Ok(Vec::new());
-    }
     let events = Events::new(Vec::new());
     let opened = Opened::of_records(target, &[service], &events).await?;
     let known = remembered(&opened.run(&events), &opened.key(service)).await?;

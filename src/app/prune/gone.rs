@@ -6,6 +6,7 @@ use bollard::models::ContainerSummary;
 
 use crate::{
     ask,
+    docker::engine::summary,
     model::{ServiceKey, label},
     state::lock,
 };
@@ -22,17 +23,13 @@ pub struct Present<'a> {
 
 impl<'a> Present<'a> {
     pub fn of(listed: &[ContainerSummary], in_file: &'a BTreeSet<ServiceKey>) -> Self {
-        let get = |own: &ContainerSummary, key: &str| own.labels.as_ref()?.get(key).cloned();
-        let projects = listed.iter();
-        let projects = projects.filter_map(|own| get(own, label::COMPOSE_PROJECT));
-        let containers = listed.iter().filter_map(|own| {
-            Some(ServiceKey {
-                project: get(own, label::COMPOSE_PROJECT)?,
-                service: get(own, label::COMPOSE_SERVICE)?,
-            })
-        });
+        let project = |own: &ContainerSummary| {
+            let labels = own.labels.as_ref()?;
+            labels.get(label::COMPOSE_PROJECT).cloned()
+        };
+        let projects = listed.iter().filter_map(project);
         Self {
-            containers: containers.collect(),
+            containers: listed.iter().filter_map(summary::service).collect(),
             projects: projects.collect(),
             in_file,
             marked: listed.iter().filter_map(marked).collect(),
@@ -66,11 +63,7 @@ pub fn marked(own: &ContainerSummary) -> Option<ServiceKey> {
         "ask" => labels.get(ask::KEY),
         _ => None,
     };
-    let (project, service) = key?.split_once('/')?;
-    Some(ServiceKey {
-        project: project.to_owned(),
-        service: service.to_owned(),
-    })
+    ServiceKey::parse(key?)
 }
 
 #[cfg(test)]
@@ -78,11 +71,7 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> ServiceKey {
-        let (project, service) = text.split_once('/').unwrap();
-        ServiceKey {
-            project: project.to_owned(),
-            service: service.to_owned(),
-        }
+        ServiceKey::parse(text).unwrap()
     }
 
     fn container(labels: &[(&str, &str)]) -> ContainerSummary {

@@ -4,11 +4,22 @@ use std::collections::BTreeSet;
 
 use bollard::models::ContainerSummary;
 
+use crate::model::{ServiceKey, label};
+
 /// Without the leading slash.
 pub fn name(summary: &ContainerSummary) -> String {
     let names = summary.names.iter().flatten();
     let first = names.map(|name| name.trim_start_matches('/')).next();
     first.unwrap_or_default().to_owned()
+}
+
+/// Its service by Compose's labels; one-offs and hooks have it too.
+pub fn service(summary: &ContainerSummary) -> Option<ServiceKey> {
+    let labels = summary.labels.as_ref()?;
+    Some(ServiceKey {
+        project: labels.get(label::COMPOSE_PROJECT)?.clone(),
+        service: labels.get(label::COMPOSE_SERVICE)?.clone(),
+    })
 }
 
 /// True if a container can connect to a service in these networks; one in the host's network always can.
