@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     ops::{Deref, DerefMut},
     path::PathBuf,
@@ -12,7 +12,7 @@ use std::{
         Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -554,24 +554,30 @@ impl Stack {
 /// Waits until Traefik has no route to what the test before has removed, or does not run; 10 s at most. The next
 /// container may get the same address, and would answer by the old route.
 fn route_is_gone(port: u16) {
-    let answers = || {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-        stream
-            .write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            .ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        (!answer.contains(" 404 ")).then_some(())
+    let until = Instant::now() + Duration::from_secs(10);
+    while is_routed(port) {
+        assert!(
+            Instant::now() < until,
+            "Traefik on port {port} still routes to what the test before has removed"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whether Traefik answers with anything but 404. It answers late where the server of a route has gone.
+fn is_routed(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
+        return false;
     };
-    let gone = (0..100).any(|tried| {
-        std::thread::sleep(tried.min(1) * Duration::from_millis(100));
-        answers().is_none()
-    });
-    assert!(
-        gone,
-        "Traefik on port {port} still routes to what the test before has removed"
-    );
+    let mut answer = String::new();
+    let asked = stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .and_then(|()| stream.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"))
+        .and_then(|()| stream.read_to_string(&mut answer));
+    match asked {
+        Ok(_) => !answer.is_empty() && !answer.contains(" 404 "),
+        Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
 }
 
 impl Drop for Stack {
