@@ -299,6 +299,7 @@ impl Opened {
             back: None,
             replaces: None,
             of_several: false,
+            together: false,
         }
     }
 

@@ -367,18 +367,19 @@ pub fn command() -> clap::Command {
 /// The commands that roll a recorded revision.
 const RECORDED: [&str; 2] = ["restart", "undo"];
 
-/// Commands, and the settings that do nothing with them, beside those of several services.
+/// Commands, and the settings that do nothing with them, beside those of several services but `--together`.
 const IDLE: [(&str, &[&str]); 5] = [
     ("plan", &WAITS),
-    ("restart", &["build", "pull", "force"]),
-    ("resume", &["on_unfinished"]),
-    ("abort", &["on_unfinished"]),
+    ("restart", &["build", "pull", "force", "together"]),
+    ("resume", &["on_unfinished", "together"]),
+    ("abort", &["on_unfinished", "together"]),
     ("undo", &["build", "pull"]),
 ];
 
 fn is_idle(argument: &clap::Arg, idle: &[&str]) -> bool {
-    let is_of_several = argument.get_help_heading() == Some(settings::STACK);
-    is_of_several || idle.contains(&argument.get_id().as_str())
+    let id = argument.get_id().as_str();
+    let is_of_several = argument.get_help_heading() == Some(settings::STACK) && id != "together";
+    is_of_several || idle.contains(&id)
 }
 
 /// Refuses options that ask for something that a command with a recorded revision does not do. `plan`, `resume` and

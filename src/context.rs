@@ -27,6 +27,8 @@ pub struct RunContext<'a> {
     pub replaces: Option<u64>,
     /// Whether the command rolls several services.
     pub of_several: bool,
+    /// Whether these cut over in the same moment.
+    pub together: bool,
 }
 
 impl RunContext<'_> {

@@ -8,6 +8,7 @@ pub mod hook;
 pub mod live;
 #[cfg(test)]
 mod order_tests;
+pub mod together;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -581,6 +581,19 @@ pub struct Facts {
     pub released: bool,
     /// The replicas of this rollout were created by this run.
     pub created: bool,
+    /// What all services of a joint cutover have reached.
+    pub others: Option<Milestone>,
+    /// Why another service of the joint cutover goes back.
+    pub others_failed: Option<String>,
+}
+
+/// What a service of a joint cutover reaches, and waits for in the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Milestone {
+    /// The new replicas are ready, and hidden.
+    Ready,
+    /// The new replicas are live, confirmed and baked; the old ones still run.
+    Live,
 }
 
 /// The result of a bake.
@@ -624,6 +637,8 @@ pub struct Policy {
     pub shifts: Vec<u16>,
     /// Whether the new replicas bake before the old ones are removed.
     pub bake: bool,
+    /// Whether other services cut over in the same moment.
+    pub together: bool,
 }
 
 /// Whether the new replicas are created before the old ones are stopped.

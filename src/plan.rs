@@ -12,14 +12,16 @@ mod table;
 #[cfg(test)]
 mod table_stop_first;
 #[cfg(test)]
+mod table_together;
+#[cfg(test)]
 mod walk;
 
 use std::collections::BTreeSet;
 
 pub use self::route::{claim, route_plan};
 use crate::model::{
-    ContainerId, Desired, Facts, Goal, HookPhase, Observed, Order, Phase, Reason, Replica,
-    RolloutId,
+    ContainerId, Desired, Facts, Goal, HookPhase, Milestone, Observed, Order, Phase, Reason,
+    Replica, RolloutId,
 };
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
@@ -35,6 +37,8 @@ pub enum Step {
     },
     /// Wait until every new replica has passed its gates.
     AwaitReady,
+    /// Wait until every service of the joint cutover has reached this, or one goes back.
+    AwaitOthers(Milestone),
     /// Ask every proxy until it reports the route plan of this phase.
     Confirm(Phase),
     /// Watch the new replicas while the old ones still run for a rollback.
@@ -81,6 +85,7 @@ impl Step {
             Self::Hook(phase) => phase.name(),
             Self::Create { .. } => "create",
             Self::AwaitReady => "ready",
+            Self::AwaitOthers(_) => "await_others",
             Self::Confirm(_) => "confirm",
             Self::Bake => "bake",
             Self::Drain { .. } => "drain",

@@ -19,6 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use self::socket_proxies::{Write, write_all};
 use crate::{
     context::ServiceContext,
     docker::{engine::Image, watch::Role},
@@ -36,6 +37,16 @@ pub struct Capabilities {
     pub hold_reroutes: bool,
     /// Replicas of one service can have different weights.
     pub weights: bool,
+    /// Several services can cut over in the same moment: see [`Router::stage`].
+    pub joint_cutover: bool,
+}
+
+/// What is left of a claim's application: the writes that take effect in the same moment as those of other services.
+#[derive(Default)]
+pub struct Staged {
+    /// What the operator has to know of it.
+    pub notice: Option<String>,
+    pub writes: Vec<Write>,
 }
 
 /// What every instance of the proxy says at one moment.
@@ -256,6 +267,14 @@ pub trait Router {
     /// Applies a claim's route plan, all of it at once, and records both; the same claim twice is one. These are all
     /// replicas of the service. Returns what the operator has to know of it.
     async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>>;
+
+    /// Applies a claim but for the writes that are returned: [`write_all`] makes those of several services at once. What
+    /// moves no traffic is applied at once.
+    async fn stage(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Staged> {
+        let notice = self.apply(claim, replicas).await?;
+        let writes = Vec::new();
+        Ok(Staged { notice, writes })
+    }
 
     /// Gives the commit record up, keeping what a health check that has no result yet still needs.
     async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()>;

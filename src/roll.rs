@@ -33,6 +33,7 @@ use crate::{
     context::Purpose,
     error::{Error, Outcome, Result},
     event::ServiceResult,
+    execute::together::Group,
     proxy::landscape::Landscape,
     settings::OnUnfinished,
     state::Lock,
@@ -49,15 +50,16 @@ pub struct Ended {
     pub image: String,
 }
 
-/// Rolls a service, or finishes or rolls back an unfinished rollout, under the lock of the service.
+/// Rolls a service, with `group` in the same moment as others, or finishes or rolls back an unfinished rollout, under the lock of the service.
 pub async fn roll(
     prepared: Prepared<'_>,
     landscape: &mut Landscape,
     interrupted: watch::Receiver<bool>,
+    group: Option<&Group>,
 ) -> Result<Ended> {
     let service = prepared.context.service;
     let again = command(&prepared);
-    let rolled = under_lock(prepared, landscape, interrupted).await;
+    let rolled = under_lock(prepared, landscape, interrupted, group).await;
     rolled.map_err(|error| with_next(error, &service.name, again))
 }
 
@@ -80,6 +82,7 @@ async fn under_lock(
     prepared: Prepared<'_>,
     landscape: &mut Landscape,
     interrupted: watch::Receiver<bool>,
+    group: Option<&Group>,
 ) -> Result<Ended> {
     let events = prepared.run.events;
     let helper_image = prepared.helper_image(landscape).await?;
@@ -88,6 +91,7 @@ async fn under_lock(
         lock: &lock,
         helper_image,
         interrupted,
+        group,
     };
     let rolled = story(prepared, held, landscape).await;
     if let Err(error) = lock.release().await {
@@ -102,6 +106,8 @@ struct Held<'a> {
     /// The image whose `/rollout` helpers run; `None` where there is none.
     helper_image: Option<String>,
     interrupted: watch::Receiver<bool>,
+    /// The services that cut over in the same moment, where they do.
+    group: Option<&'a Group>,
 }
 
 async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape) -> Result<Ended> {

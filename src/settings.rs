@@ -129,6 +129,9 @@ pub struct Settings {
     /// After a failed service: begin no other, go on with those that do not depend on it, or undo this run
     #[arg(long, value_enum, default_value_t, help_heading = STACK)]
     pub on_failure: OnFailure,
+    /// Move the traffic of all services in the same moment, once all are ready, or none
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = STACK)]
+    pub together: bool,
 
     /// Longest wait for a service without a health check
     #[arg(short, long, value_name = "DURATION", value_parser = duration, default_value = "60s", help_heading = READINESS)]
@@ -705,7 +708,7 @@ mod tests {
                 "on-unfinished" => "abort",
                 "on-failure" => "rollback",
                 "scale" | "keep" | "parallel" | "pull-parallel" => "7",
-                "build" | "force" | "renew-anon-volumes" | "allow-split" => "true",
+                "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => "true",
                 "traefik-url" => "http://a:8080",
                 "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",
                 _ => "77ms",

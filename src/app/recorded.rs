@@ -7,6 +7,7 @@ use crate::{
     compose::{Compose, Project},
     context::{Purpose, RunContext},
     error::{Error, Result},
+    execute::together::Group,
     roll::{Ended, Prepared, roll},
     settings::Partial,
     state::revisions::Revision,
@@ -62,12 +63,13 @@ impl Recorded {
         run: &RunContext<'_>,
         (service, flags): (&str, &Partial),
         interrupted: watch::Receiver<bool>,
+        group: Option<&Group>,
     ) -> Result<Ended> {
         let run = self.run(run);
         let mut landscape = run.landscape().await?;
         let prepared = run.prepare(service, flags, &[], Purpose::Roll, &mut landscape);
         let prepared: Prepared<'_> = prepared.await?;
-        roll(prepared, &mut landscape, interrupted).await
+        roll(prepared, &mut landscape, interrupted, group).await
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
         }
         let run = run(&opened, own, recorded, is_several);
         let rolled = recorded
-            .roll(&run, (name, flags), interrupted.clone())
+            .roll(&run, (name, flags), interrupted.clone(), None)
             .await;
         let rolled = rolled.and_then(|ended| refuse_replaced(&ended, name, &recorded.revision));
         rolled.map_err(|error| {

@@ -20,7 +20,7 @@ pub async fn settle(settle: &SettleArgs, events: &Events) -> Result<()> {
         let mut landscape = run.landscape().await?;
         let (name, flags) = (&settle.service, &settle.settings);
         let prepared = run.prepare(name, flags, &[], Purpose::Settle, &mut landscape);
-        roll(prepared.await?, &mut landscape, interrupted).await
+        roll(prepared.await?, &mut landscape, interrupted, None).await
     };
     let settled = settled.await.map(drop);
     settled.map_err(|error| error.within(events.scope()))

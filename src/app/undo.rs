@@ -5,6 +5,7 @@ mod still;
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::{
@@ -19,8 +20,9 @@ use crate::{
     context::RunContext,
     error::{Error, Result},
     event::{Event, Events, ServiceResult},
+    execute::together::Group,
     model::{Replica, RolloutId, ServiceKey, image_name, label},
-    roll::Ended,
+    roll::{Ended, settings_of_all},
     settings::{OnUnfinished, Partial},
     stack::outcome::after_others,
     state::{
@@ -45,22 +47,72 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let services = undo.services.clone();
     events.emit(Event::Opening { services });
     let opened = Opened::of(&undo.target, &names, events).await?;
-    if names.len() > 1 {
-        for name in &names {
-            let events = opened.events(events, name);
-            let checked = refuse_without_target(&opened, &events, name).await;
-            checked.map_err(|error| error.within(events.scope()))?;
-        }
+    let mut all = Vec::new();
+    for name in &names {
+        let events = opened.events(events, name);
+        let asked = Asked::of(&opened, &events, name, names.len() > 1).await;
+        all.push(asked.map_err(|error| error.within(events.scope()))?);
     }
-    // What was rolled last is undone first.
-    for (undone, name) in names.iter().rev().enumerate() {
+    let settings = settings_of_all(&opened.project, &undo.settings)?;
+    match settings.together {
+        true => together(undo, &all, &opened, events, &interrupted).await,
+        false => one_by_one(undo, &all, &opened, events, &interrupted).await,
+    }
+}
+
+/// A service that is to be undone.
+struct Asked<'a> {
+    service: &'a str,
+    /// What another run rolls, as this one begins.
+    rolls: Option<RolloutId>,
+}
+
+impl<'a> Asked<'a> {
+    /// Of several services, none is touched before all can be undone. A run that goes on may be asked to roll back.
+    async fn of(
+        opened: &Opened,
+        events: &Events,
+        service: &'a str,
+        is_several: bool,
+    ) -> Result<Self> {
+        let (engine, key) = (&opened.engine, opened.key(service));
+        let replicas = engine.replicas(&key).await?;
+        if let Some(holder) = holder(engine, &key).await?
+            && holder.lives(engine).await
+        {
+            let newest = replicas.iter().max_by_key(|replica| replica.revision);
+            let rolls = newest.and_then(|newest| newest.rollout.clone());
+            return Ok(Self { service, rolls });
+        }
+        if is_several {
+            let revisions = remembered(&opened.run(events), &key).await?;
+            if revisions.list.is_empty() {
+                opened.project.service(service)?;
+            }
+            target(&revisions, &replicas, None, service)?;
+        }
+        let rolls = None;
+        Ok(Self { service, rolls })
+    }
+}
+
+/// Undoes the last one first.
+async fn one_by_one(
+    undo: &UndoArgs,
+    all: &[Asked<'_>],
+    opened: &Opened,
+    events: &Events,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<()> {
+    for (undone, asked) in all.iter().rev().enumerate() {
+        let name = asked.service;
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
                 "interrupted before {name}; it was not touched"
             )));
         }
         let events = opened.events(events, name);
-        let gone_back = go_back(undo, name, &opened, &events, interrupted.clone()).await;
+        let gone_back = go_back((undo, asked), opened, &events, None, interrupted.clone()).await;
         gone_back.map_err(|error| {
             let error = error.within(events.scope());
             match undone {
@@ -70,6 +122,28 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Undoes all in the same moment.
+async fn together(
+    undo: &UndoArgs,
+    all: &[Asked<'_>],
+    opened: &Opened,
+    events: &Events,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<()> {
+    let group = Group::default();
+    group.expect(all.iter().map(|asked| asked.service));
+    let undone = all.iter().map(async |asked| {
+        let (name, interrupted) = (asked.service, interrupted.clone());
+        let events = opened.events(events, name);
+        let gone_back = go_back((undo, asked), opened, &events, Some(&group), interrupted).await;
+        group.leave(name, gone_back.is_err());
+        gone_back.map_err(|error| error.within(events.scope()))
+    });
+    let ends = join_all(undone).await;
+    let mut failed = ends.into_iter().filter_map(Result::err);
+    failed.next().map_or(Ok(()), Err)
 }
 
 fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
@@ -92,35 +166,18 @@ fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Of several services, none is touched before all can be undone. A run that goes on may be asked to roll back.
-async fn refuse_without_target(opened: &Opened, events: &Events, service: &str) -> Result<()> {
-    let (engine, key) = (&opened.engine, opened.key(service));
-    if let Some(holder) = holder(engine, &key).await?
-        && holder.lives(engine).await
-    {
-        return Ok(());
-    }
-    let revisions = remembered(&opened.run(events), &key).await?;
-    if revisions.list.is_empty() {
-        opened.project.service(service)?;
-    }
-    let replicas = engine.replicas(&key).await?;
-    target(&revisions, &replicas, None, service).map(drop)
-}
-
 async fn go_back(
-    undo: &UndoArgs,
-    service: &str,
+    (undo, asked): (&UndoArgs, &Asked<'_>),
     opened: &Opened,
     events: &Events,
+    group: Option<&Group>,
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
-    let Opened {
-        engine, project, ..
-    } = opened;
+    let (engine, service) = (&opened.engine, asked.service);
     let key = opened.key(service);
     let here = RunContext {
         of_several: undo.services.len() > 1,
+        together: group.is_some(),
         ..opened.run(events)
     };
     if undo.to.is_none()
@@ -132,14 +189,19 @@ async fn go_back(
         still::warn(opened, events, service, runs).await;
         return Ok(());
     }
+    let replicas = engine.replicas(&key).await?;
+    if asked.rolls.is_some() && !runs(&replicas, &asked.rolls) {
+        let notice = format!("{service} has gone back together with another service");
+        events.notice(notice);
+        return Ok(());
+    }
     let revisions = remembered(&here, &key).await?;
     if revisions.list.is_empty() {
-        project.service(service)?;
+        opened.project.service(service)?;
     }
-    let replicas = engine.replicas(&key).await?;
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
-    let settings = (undo.settings.clone(), on_unfinished);
-    let restored = restore(opened, &here, (service, back), settings, interrupted);
+    let flags = (undo.settings.clone(), on_unfinished);
+    let restored = restore(opened, &here, (service, back), flags, (interrupted, group));
     restored.await.map(drop)
 }
 
@@ -153,8 +215,8 @@ pub async fn to_revision(
 ) -> Result<Ended> {
     let revisions = remembered(run, &opened.key(service)).await?;
     let back = known(&revisions, number, service)?;
-    let settings = (given, OnUnfinished::Resume);
-    restore(opened, run, (service, back), settings, interrupted).await
+    let flags = (given, OnUnfinished::Resume);
+    restore(opened, run, (service, back), flags, (interrupted, None)).await
 }
 
 /// Rolls a service to a recorded revision.
@@ -163,11 +225,12 @@ async fn restore(
     run: &RunContext<'_>,
     (service, back): (&str, &Revision),
     (given, on_unfinished): (Partial, OnUnfinished),
-    interrupted: watch::Receiver<bool>,
+    (interrupted, group): (watch::Receiver<bool>, Option<&Group>),
 ) -> Result<Ended> {
     let recorded = Recorded::of(opened, service, back).await?;
     let flags = recorded.flags(given).or(before(on_unfinished));
-    let ended = recorded.roll(run, (service, &flags), interrupted).await?;
+    let rolled = recorded.roll(run, (service, &flags), interrupted, group);
+    let ended = rolled.await?;
     if ended.result != ServiceResult::LeftAlone {
         let runs = (back.image.reference.as_str(), back.hash.as_str());
         still::warn(opened, run.events, service, runs).await;

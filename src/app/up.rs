@@ -17,7 +17,9 @@ use crate::{
     compose::{Hashes, Project},
     error::{Error, Outcome, Result},
     event::{Event, Events},
+    execute::together::Group,
     roll::settings_of_all,
+    settings::{OnFailure, Settings},
     stack::{
         choose::choose,
         graph::{Order, names_others},
@@ -49,20 +51,34 @@ async fn roll_or_plan(
     let of_each = of_each.map(|name| (*name, opened.events(events, name)));
     let of_each: BTreeMap<&str, Events> = of_each.collect();
     let hashes = Hashes::begin(&opened.compose, &opened.project, &chosen);
+    let settings = settings_of_all(&opened.project, &up.settings)?;
+    refuse_to_continue(&settings)?;
+    let group = settings.together.then(Group::default);
     let work = Work {
         up,
         hashes: &hashes,
         opened,
         events,
         of_each: &of_each,
-        settings: settings_of_all(&opened.project, &up.settings)?,
+        settings,
         interrupted,
         is_stack: up.all || order.services.len() > 1,
+        group: group.as_ref(),
         finds_orphans,
     };
     match up.dry_run {
         true => work.plan(order, left).await,
         false => work.all(order, left).await.map(|()| Outcome::Done),
+    }
+}
+
+fn refuse_to_continue(settings: &Settings) -> Result<()> {
+    match settings.together && settings.on_failure == OnFailure::Continue {
+        false => Ok(()),
+        true => Err(Error::refused(
+            "--on-failure continue contradicts --together, by which all services move or none",
+        )
+        .hint("leave out one of them")),
     }
 }
 

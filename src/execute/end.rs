@@ -30,6 +30,7 @@ pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
             HookEnd::Failed(why) => Some(why.clone()),
             HookEnd::Passed => None,
         },
+        Step::AwaitOthers(_) => facts.others_failed.clone(),
         Step::Bake if matches!(facts.baked, Some(Baked::Failed(_))) => {
             Some("rolling back".to_owned())
         }

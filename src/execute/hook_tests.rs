@@ -80,6 +80,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
             back: None,
             replaces: None,
             of_several: false,
+            together: false,
         },
         context: &context,
         lock: &lock,

@@ -17,7 +17,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use self::watchers::start_watchers;
-use super::{World, hook::About};
+use super::{World, hook::About, together::Member};
 use crate::{
     compose::{AnonymousVolumes, CreateRequest},
     context::{RunContext, ServiceContext},
@@ -66,6 +66,8 @@ pub struct Live<'a> {
     pub complaints: BTreeSet<String>,
     /// What the hooks of `x-rollout.hooks` are about; `None` where none run.
     pub about: Option<About>,
+    /// The other services that cut over in the same moment.
+    pub member: Option<Member<'a>>,
     pub memory: Memory,
 }
 
@@ -124,49 +126,23 @@ impl World for Live<'_> {
         observed: &Observed,
         facts: &mut Facts,
     ) -> Result<()> {
-        let (engine, sets) = (self.run.engine, Sets::of(desired, observed));
-        let removes = matches!(step, Step::Stop { .. } | Step::Remove { .. });
-        let failed = matches!(desired.goal, Goal::Undo(Reason::Failed(_)));
-        if removes && failed && self.memory.logs.is_empty() {
-            let failed = |new: &&&Replica| !new.serves() || new.restarts > 0;
-            self.keep_logs(sets.new.iter().find(failed).copied()).await;
+        let Some(member) = self.member else {
+            return self.take(step, desired, observed, facts).await;
+        };
+        if matches!(desired.goal, Goal::Undo(_)) {
+            member.fail();
         }
-        if !matches!(
+        let is_wait = matches!(
             step,
-            Step::AwaitReady | Step::Confirm(_) | Step::Bake | Step::Drain { .. }
-        ) {
-            self.lock.check().await?;
-        }
-        match step {
-            Step::Route(phase) => self.route(*phase, desired, observed).await,
-            Step::Hook(phase) => {
-                self.hook(*phase, &sets, facts).await;
+            Step::AwaitReady | Step::AwaitOthers(_) | Step::Confirm(Phase::Committed) | Step::Bake
+        );
+        let listens = is_wait && facts.others_failed.is_none();
+        tokio::select! {
+            biased;
+            taken = self.take(step, desired, observed, facts) => taken,
+            why = member.failed(), if listens => {
+                facts.others_failed = Some(why);
                 Ok(())
-            }
-            Step::Bake => self.bake(desired, &sets, facts).await,
-            Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
-            Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
-            Step::Confirm(phase) => self.confirm(*phase, desired, observed, facts).await,
-            Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
-            Step::Hooks { replicas } => {
-                self.run_hooks(&pick(observed, replicas), &sets, facts)
-                    .await
-            }
-            Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,
-            Step::Start { replicas } => self.start(replicas, facts).await,
-            Step::Remove { replicas } => {
-                all(join_all(replicas.iter().map(|id| engine.remove(id))).await)
-            }
-            Step::Rename { names } => {
-                all(join_all(names.iter().map(|(id, name)| engine.rename(id, name))).await)
-            }
-            Step::Release => {
-                if desired.confirm_hold {
-                    self.announce_release_wait(&sets);
-                }
-                self.proxy
-                    .release(&desired.rollout, &observed.replicas)
-                    .await
             }
         }
     }
@@ -192,6 +168,69 @@ impl World for Live<'_> {
 }
 
 impl Live<'_> {
+    /// Does a step for this service alone.
+    async fn take(
+        &mut self,
+        step: &Step,
+        desired: &Desired,
+        observed: &Observed,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let (engine, sets) = (self.run.engine, Sets::of(desired, observed));
+        let removes = matches!(step, Step::Stop { .. } | Step::Remove { .. });
+        let failed = matches!(desired.goal, Goal::Undo(Reason::Failed(_)));
+        if removes && failed && self.memory.logs.is_empty() {
+            let failed = |new: &&&Replica| !new.serves() || new.restarts > 0;
+            self.keep_logs(sets.new.iter().find(failed).copied()).await;
+        }
+        if !matches!(
+            step,
+            Step::AwaitReady
+                | Step::AwaitOthers(_)
+                | Step::Confirm(_)
+                | Step::Bake
+                | Step::Drain { .. }
+        ) {
+            self.lock.check().await?;
+        }
+        match step {
+            Step::Route(phase) => self.route(*phase, desired, observed).await,
+            Step::Hook(phase) => {
+                self.hook(*phase, &sets, facts).await;
+                Ok(())
+            }
+            Step::Bake => self.bake(desired, &sets, facts).await,
+            Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
+            Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
+            Step::AwaitOthers(all) => {
+                self.await_others(*all, &sets, facts).await;
+                Ok(())
+            }
+            Step::Confirm(phase) => self.confirm(*phase, desired, observed, facts).await,
+            Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
+            Step::Hooks { replicas } => {
+                self.run_hooks(&pick(observed, replicas), &sets, facts)
+                    .await
+            }
+            Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,
+            Step::Start { replicas } => self.start(replicas, facts).await,
+            Step::Remove { replicas } => {
+                all(join_all(replicas.iter().map(|id| engine.remove(id))).await)
+            }
+            Step::Rename { names } => {
+                all(join_all(names.iter().map(|(id, name)| engine.rename(id, name))).await)
+            }
+            Step::Release => {
+                if desired.confirm_hold {
+                    self.announce_release_wait(&sets);
+                }
+                self.proxy
+                    .release(&desired.rollout, &observed.replicas)
+                    .await
+            }
+        }
+    }
+
     async fn create(
         &mut self,
         desired: &Desired,

@@ -4,8 +4,8 @@ mod stop_first;
 
 use super::{Failure, Next, Step};
 use crate::model::{
-    Baked, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Observed, Phase, Reason,
-    Replica, RoutePlan, Run, Target, Verdict,
+    Baked, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Milestone, Observed,
+    Phase, Reason, Replica, RoutePlan, Run, Target, Verdict,
 };
 
 /// One rollout as observed: the two sets and the phase of the routing.
@@ -146,7 +146,15 @@ impl<'a> Rollout<'a> {
             };
         }
         self.hook(HookPhase::PreCutover)
+            .or_else(|| self.await_others(Milestone::Ready))
             .unwrap_or_else(|| Next::Step(Step::Route(self.phase_after(0))))
+    }
+
+    /// The wait for the other services of a joint cutover. An earlier rollout is finished alone: its cutover was joint.
+    fn await_others(&self, all: Milestone) -> Option<Next> {
+        let waits = self.desired.policy.together && self.desired.goal == Goal::Roll;
+        let is_behind = self.facts.others < Some(all);
+        (waits && is_behind).then_some(Next::Step(Step::AwaitOthers(all)))
     }
 
     /// The hooks of a phase that have not run yet, or the end of the rollout where they failed.
@@ -224,6 +232,12 @@ impl<'a> Rollout<'a> {
         if let Some(reason) = self.worse_than_before() {
             return Next::Undo(reason);
         }
+        if let Some(why) = &self.facts.others_failed
+            && self.facts.others < Some(Milestone::Live)
+            && self.has_way_back(self.old_can_take_over())
+        {
+            return Next::Undo(Reason::Failed(why.clone()));
+        }
         if self.new.is_empty() {
             return match self.old_serves() || self.can_restart() {
                 true => Next::Undo(self.changed_externally()),
@@ -268,12 +282,20 @@ impl<'a> Rollout<'a> {
         {
             return next;
         }
+        self.watched()
+    }
+
+    /// The bake, and the wait for the other services of a joint cutover.
+    fn watched(&self) -> Next {
         match &self.facts.baked {
             Some(Baked::Failed(why)) if self.old_can_take_over() => {
                 Next::Undo(Reason::Failed(why.clone()))
             }
             None if self.is_to_bake() => Next::Step(Step::Bake),
-            _ => self.retire(),
+            _ => self
+                .await_others(Milestone::Live)
+                .filter(|_| self.facts.others_failed.is_none())
+                .unwrap_or_else(|| self.retire()),
         }
     }
 
@@ -503,7 +525,8 @@ impl<'a> Rollout<'a> {
     }
 
     fn failed(&self) -> Option<String> {
-        self.new
+        let own = self
+            .new
             .iter()
             .find_map(|new| match self.facts.verdicts.get(&new.id) {
                 Some(Verdict::Failed(why)) => {
@@ -514,7 +537,8 @@ impl<'a> Rollout<'a> {
                     new.target_name()
                 )),
                 _ => None,
-            })
+            });
+        own.or_else(|| self.facts.others_failed.clone())
     }
 
     fn not_ready_in_time(&self) -> String {

@@ -9,7 +9,8 @@ use super::{
     simulator::{Fate, Ready, Simulator, live, replica, rollout},
 };
 use crate::model::{
-    Claim, Goal, Health, HookPhase, Phase, Reason, Replica, RoutePlan, Run, Target, Verdict,
+    Claim, Goal, Health, HookPhase, Milestone, Phase, Reason, Replica, RoutePlan, Run, Target,
+    Verdict,
 };
 
 fn run() -> impl Strategy<Value = Run> {
@@ -46,7 +47,10 @@ fn hooks() -> impl Strategy<Value = BTreeSet<HookPhase>> {
 fn fate() -> impl Strategy<Value = Fate> {
     let ready = prop_oneof![Just(Ready::Soon), Just(Ready::Never), Just(Ready::Crashes)];
     let fails_hook = prop::option::weighted(0.2, prop::sample::select(HOOKS.to_vec()));
-    (ready, any::<[bool; 5]>(), fails_hook).prop_map(|(ready, bits, fails_hook)| {
+    let milestones = vec![Milestone::Ready, Milestone::Live];
+    let fails_others = prop::option::weighted(0.2, prop::sample::select(milestones));
+    let fate = (ready, any::<[bool; 5]>(), fails_hook, fails_others);
+    fate.prop_map(|(ready, bits, fails_hook, fails_others)| {
         let [confirms, confirms_back, bakes_well, harms, restarts] = bits;
         Fate {
             ready,
@@ -56,6 +60,7 @@ fn fate() -> impl Strategy<Value = Fate> {
             harms,
             restarts,
             fails_hook,
+            fails_others,
         }
     })
 }
@@ -131,6 +136,7 @@ fn world() -> impl Strategy<Value = Simulator> {
             world.desired.confirm_hold = routed && confirm_hold;
             world.desired.served &= bits[0] || bits[1];
             world.desired.policy.bake = bits[6];
+            world.desired.policy.together = bits[0] && bits[7];
             world.desired.hooks = bits[7];
             world.desired.hook_phases = hooks;
             if bits[2] && !olds.is_empty() {
@@ -312,7 +318,7 @@ proptest! {
         replicas in 1..4_u32,
         (routed, confirm_hold) in any::<(bool, bool)>(),
         (fate, hooks) in (fate(), hooks()),
-        (bake, stop_first) in any::<(bool, bool)>(),
+        (bake, stop_first, together) in any::<(bool, bool, bool)>(),
         troubles in prop::collection::vec((0..8_usize, trouble()), 0..4),
     ) {
         let old = |number| replica(&format!("old-{number}"), None, Run::Running, Health::Healthy);
@@ -322,6 +328,7 @@ proptest! {
         }
         world.desired.confirm_hold = routed && confirm_hold;
         world.desired.policy.bake = bake && !stop_first;
+        world.desired.policy.together = together && !stop_first;
         world.desired.hook_phases = hooks;
         for (steps, trouble) in &troubles {
             for _ in 0..*steps {

@@ -7,8 +7,8 @@ use std::{
 
 use super::{Next, Step, StopFirst, preview::Preview, route_plan, unfinished};
 use crate::model::{
-    Baked, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Observed, Order,
-    Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
+    Baked, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Milestone,
+    Observed, Order, Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -31,6 +31,8 @@ pub struct Fate {
     pub restarts: bool,
     /// The phase whose hooks fail.
     pub fails_hook: Option<HookPhase>,
+    /// What another service of the joint cutover does not reach.
+    pub fails_others: Option<Milestone>,
 }
 
 /// What becomes of a new replica.
@@ -49,6 +51,7 @@ pub const WELL: Fate = Fate {
     harms: false,
     restarts: true,
     fails_hook: None,
+    fails_others: None,
 };
 
 #[derive(Clone, Debug)]
@@ -304,6 +307,7 @@ impl Simulator {
         }
         self.judge_room(step);
         self.judge_hook(step);
+        self.judge_others(step);
         let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
             return;
         };
@@ -380,6 +384,23 @@ impl Simulator {
                 "too few run: {}",
                 state()
             );
+        }
+    }
+
+    /// A joint cutover waits until all are ready, and the end of the old replicas until all are live, or cannot go back.
+    fn judge_others(&self, step: &Step) {
+        let state = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
+        if !self.desired.policy.together || self.desired.goal != Goal::Roll {
+            return;
+        }
+        let reached = |all| self.facts.others >= Some(all);
+        let cuts_over = *step == Step::Route(Phase::Committed);
+        if cuts_over && self.phase() == Some(Phase::Prepared) {
+            assert!(reached(Milestone::Ready), "not all are ready: {}", state());
+        }
+        if matches!(step, Step::Stop { .. }) && self.phase() == Some(Phase::Committed) {
+            let is_over = reached(Milestone::Live) || self.facts.others_failed.is_some();
+            assert!(is_over, "not all are live: {}", state());
         }
     }
 
@@ -476,6 +497,9 @@ impl Simulator {
             Step::Hook(phase) if self.fate.fails_hook == Some(*phase) => {
                 let end = HookEnd::Failed("the hook ended with exit code 3".to_owned());
                 self.facts.hooks.insert(*phase, end);
+            }
+            Step::AwaitOthers(all) if self.fate.fails_others == Some(*all) => {
+                self.facts.others_failed = Some("api goes back".to_owned());
             }
             Step::Confirm(phase) if !self.confirms(*phase) => {
                 self.facts.confirm_expired = Some(*phase);

@@ -16,7 +16,7 @@ use super::{
     properties::{HOOKS, judge},
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
 };
-use crate::model::{ContainerId, Goal, Health, Order, Phase, Reason, Replica, Run};
+use crate::model::{ContainerId, Goal, Health, Milestone, Order, Phase, Reason, Replica, Run};
 
 /// A service, and the replicas that its proxy sends requests to.
 #[derive(Clone)]
@@ -305,6 +305,29 @@ fn the_invariants_hold_in_every_state_where_hooks_run() {
                 world.desired.hook_phases = HOOKS.into();
                 states += walk(world.clone(), most);
                 states += walk(world.stop_first(), most);
+            }
+        }
+    }
+    println!("{states} states");
+    assert!(states > 10_000, "only {states} states were reached");
+}
+
+#[test]
+fn the_invariants_hold_in_every_state_of_a_joint_cutover() {
+    let fates = [None, Some(Milestone::Ready), Some(Milestone::Live)];
+    let mut states = 0;
+    for fails_others in fates {
+        let fate = Fate {
+            fails_others,
+            ..WELL
+        };
+        for (replicas, most) in [(1, 3), (2, 2)] {
+            for (routed, bake) in [(true, false), (true, true), (false, false)] {
+                let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+                let mut world = Simulator::new(olds.collect(), replicas, routed, fate);
+                world.desired.policy.together = true;
+                world.desired.policy.bake = bake;
+                states += walk(world, most);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{LabelRules, Observation, Router, traefik::labels::TraefikLabels};
+use super::{Capabilities, LabelRules, Observation, Router, traefik::labels::TraefikLabels};
 use crate::{
     docker::engine::Engine,
     error::{Error, Result},
@@ -113,6 +113,14 @@ impl LabelRules for PortsOfLabels {
 impl Router for NoProxy {
     fn name(&self) -> &'static str {
         "the proxy"
+    }
+
+    /// No traffic is moved: it waits for the others all the same.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            joint_cutover: true,
+            ..Capabilities::default()
+        }
     }
 
     fn describe(&self) -> String {

@@ -445,6 +445,7 @@ pub(super) fn done_step(step: &'static str) -> &'static str {
     match step {
         "hold" => "prepare",
         "ready" => "wait until ready",
+        "await_others" => "wait for others",
         "cutover" => "switch",
         "cut_back" => "switch back",
         "hooks" => "run hooks",
@@ -463,6 +464,7 @@ fn doing(step: &str, replicas: &str, proxy: &str) -> String {
         "hold" => "hiding the new replicas until the switch".to_owned(),
         "create" => "creating the new replicas".to_owned(),
         "ready" => "waiting until the new replicas are ready".to_owned(),
+        "await_others" => "waiting for the other services".to_owned(),
         "shift" => "moving a part of the traffic".to_owned(),
         "cutover" => "switching the traffic to the new replicas".to_owned(),
         "confirm" => format!("waiting for {proxy} to pick up the change"),

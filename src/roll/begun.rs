@@ -107,11 +107,14 @@ impl Begun<'_> {
         desired.unrouted.clone_from(&self.intent.unrouted);
         let key = context.key.clone();
         let interrupted = locked.held.interrupted.clone();
+        let service = prepared.scope().service();
+        let member = locked.held.group.map(|group| group.member(service));
         let mut live = locked.live(&self.events, old).await;
         live.labels = run.revision_labels(&self.intent.revision, old);
         live.image = Some(self.fetched.version.image.clone());
         live.bake = self.bake;
         live.about = Some(self.about.clone());
+        live.member = member;
         live.complaints = std::mem::take(&mut before.complaints);
         let facts = Facts::default();
         let rolled = execute::run(&mut live, desired, facts, &self.events, interrupted).await;
@@ -194,6 +197,7 @@ impl Prepared<'_> {
         desired.hooks = context.has_hooks(olds);
         desired.hook_phases = hook_phases(context, self.run.back.is_some());
         desired.policy.bake = !bake.is_zero();
+        desired.policy.together = self.run.together;
         desired
     }
 }

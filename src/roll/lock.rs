@@ -122,6 +122,7 @@ impl Locked<'_> {
             bake: Duration::ZERO,
             complaints: BTreeSet::new(),
             about: None,
+            member: None,
             memory: Default::default(),
         }
     }

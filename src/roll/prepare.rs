@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     event::Scope,
     hooks,
-    model::ServiceKey,
+    model::{Order, ServiceKey},
     namespace::traffic::Protocol,
     proxy::{
         Router,
@@ -42,6 +42,25 @@ impl<'a> Prepared<'a> {
     /// The scope of its events and errors.
     pub fn scope(&self) -> &'a Scope {
         self.run.events.scope()
+    }
+
+    pub fn runs_once(&self) -> bool {
+        self.context.runs_once
+    }
+
+    /// Refuses a service whose traffic cannot move in the same moment as that of others.
+    pub fn refuse_alone(&self) -> Result<()> {
+        let (name, proxy) = (&self.context.service.name, &self.proxy);
+        let why = match self.context.settings.order() {
+            _ if self.runs_once() => return Ok(()),
+            Order::StopFirst => "its old replicas are stopped before the new ones start".to_owned(),
+            Order::StartFirst if proxy.capabilities().joint_cutover => return Ok(()),
+            Order::StartFirst => format!("{} moves one service at a time", proxy.describe()),
+        };
+        Err(Error::refused(format!(
+            "{name} cannot cut over together with other services: {why}"
+        ))
+        .hint("leave out --together"))
     }
 }
 

@@ -170,6 +170,7 @@ impl Bench {
             back: None,
             replaces: None,
             of_several: false,
+            together: false,
         }
     }
 
@@ -203,6 +204,7 @@ async fn reads_before_the_first_step(unrelated: usize) -> Vec<String> {
         lock: &lock,
         helper_image,
         interrupted,
+        group: None,
     };
     let locked = prepared.locked(held, &mut landscape).await.unwrap();
     let settled = locked.settle_unfinished().await.unwrap();
@@ -428,7 +430,9 @@ async fn rolled_back(chosen: u64) -> (Ended, Vec<String>) {
     let prepared = run.prepare("web", &flags, &[], Purpose::Roll, &mut landscape);
     let prepared = prepared.await.unwrap();
     let (_sender, interrupted) = watch::channel(false);
-    let ended = roll(prepared, &mut landscape, interrupted).await.unwrap();
+    let ended = roll(prepared, &mut landscape, interrupted, None)
+        .await
+        .unwrap();
     let changes = bench.fake.changes().into_iter();
     (ended, changes.map(|(method, ..)| method).collect())
 }

@@ -6,7 +6,11 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
 
 use super::graph::Order;
-use crate::{error::Result, settings::OnFailure};
+use crate::{
+    error::Result,
+    execute::together::{Group, State},
+    settings::OnFailure,
+};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -18,23 +22,28 @@ pub struct Limits {
 /// How each service that was begun ended, in the order in which they ended.
 pub type Ends<'a, T> = Vec<(&'a str, Result<T>)>;
 
-/// Runs `begin` for the services, by name; after a signal none is begun.
+/// Runs `begin` for the services, by name; after a signal none is begun. A service that waits for the others of its group
+/// counts as done for those that need it.
 pub async fn run<'a, T, F: Future<Output = Result<T>>>(
     order: &Order<'a>,
     limits: Limits,
-    interrupted: &watch::Receiver<bool>,
+    (interrupted, group): (&watch::Receiver<bool>, Option<&Group>),
     mut begin: impl FnMut(&'a str) -> F,
 ) -> Ends<'a, T> {
+    let mut changes = group.map(Group::changes);
     let mut begun = BTreeSet::new();
     let mut running = FuturesUnordered::new();
     let mut ends: Ends<'a, T> = Vec::new();
     loop {
+        let ready = group.map(Group::ready).unwrap_or_default();
         let done = ends.iter().filter(|(_, result)| result.is_ok());
         let done: BTreeSet<&str> = done.map(|(name, _)| *name).collect();
         let goes_on = limits.on_failure == OnFailure::Continue || done.len() == ends.len();
+        let done = done.into_iter().chain(ready.iter().map(String::as_str));
+        let done: BTreeSet<&str> = done.collect();
         while goes_on
             && !*interrupted.borrow()
-            && running.len() < limits.parallel as usize
+            && running.len() < limits.parallel as usize + ready.len()
             && let Some(at) = order.next(&begun, &done)
         {
             let name = order.services[at].name;
@@ -42,10 +51,21 @@ pub async fn run<'a, T, F: Future<Output = Result<T>>>(
             let own = begin(name);
             running.push(async move { (name, own.await) });
         }
-        match running.next().await {
-            Some(end) => ends.push(end),
-            None => return ends,
+        tokio::select! {
+            end = running.next() => match end {
+                Some(end) => ends.push(end),
+                None => return ends,
+            },
+            () = changed(&mut changes) => {}
         }
+    }
+}
+
+/// Completes at the next change of the group; never, where there is none.
+async fn changed(changes: &mut Option<watch::Receiver<State>>) {
+    match changes {
+        Some(changes) => drop(changes.changed().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -56,7 +76,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::{compose, error::Error};
+    use crate::{compose, error::Error, model::Milestone};
 
     const PROJECT: &str = "name: p
 services:
@@ -116,7 +136,7 @@ services:
                 parallel: self.parallel,
                 on_failure: self.on_failure,
             };
-            let ends = run(&order, limits, &raised, begin).await;
+            let ends = run(&order, limits, (&raised, None), begin).await;
             let failed = ends.into_iter().filter(|(_, result)| result.is_err());
             let failed = failed.map(|(name, _)| name.to_owned()).collect();
             let most = running.borrow().1;
@@ -170,6 +190,27 @@ services:
         let (begun, failed, _) = broken("mail").played().await;
         assert_eq!(begun.len(), 4);
         assert_eq!(failed, ["mail"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_waits_for_its_group_holds_up_none() {
+        let project = compose::resolved(PROJECT).unwrap();
+        let order = Order::of(&project, &ALL).unwrap();
+        let group = Group::default();
+        group.expect(ALL.into_iter());
+        let begun = RefCell::new(Vec::new());
+        let begin = async |name| {
+            begun.borrow_mut().push(name);
+            group.member(name).reach(Milestone::Ready).await;
+            Ok(())
+        };
+        let limits = Limits {
+            parallel: 1,
+            on_failure: OnFailure::Stop,
+        };
+        let raised = watch::channel(false).1;
+        let ends = run(&order, limits, (&raised, Some(&group)), begin).await;
+        assert_eq!((ends.len(), begun.into_inner()), (4, ALL.to_vec()));
     }
 
     #[tokio::test(start_paused = true)]

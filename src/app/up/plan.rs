@@ -12,6 +12,7 @@ impl<'a> Work<'a> {
     /// Plans the services once all are checked, as before a rollout.
     pub async fn plan(self, mut order: Order<'a>, mut left: Vec<Left>) -> Result<Outcome> {
         let (prepared, _) = self.prepare_all(&mut order, &mut left).await?;
+        self.refuse_alone(&prepared)?;
         let mut outcome = Outcome::Done;
         for own in prepared {
             let name = own.scope().service();

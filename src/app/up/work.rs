@@ -12,7 +12,7 @@ use crate::{
     context::{Purpose, RunContext},
     error::{Error, Result},
     event::{Event, Events},
-    execute,
+    execute::{self, together::Group},
     proxy::landscape::Landscape,
     roll::{Ended, Prepared, roll},
     settings::{Partial, Settings},
@@ -42,6 +42,8 @@ pub struct Work<'a> {
     pub interrupted: watch::Receiver<bool>,
     /// Whether its report is that of several services.
     pub is_stack: bool,
+    /// The services that cut over in the same moment, where that is asked for.
+    pub group: Option<&'a Group>,
     pub finds_orphans: bool,
 }
 
@@ -58,6 +60,7 @@ impl<'a> Work<'a> {
             }),
             false => Vec::new(),
         };
+        self.refuse_alone(&prepared)?;
         if self.is_stack {
             self.events.emit(Event::StackStarted {
                 services: order.names().into_iter().map(str::to_owned).collect(),
@@ -68,6 +71,7 @@ impl<'a> Work<'a> {
             more.iter().for_each(|own| order.leave_out(&own.service));
             left.extend(more);
         }
+        self.expect(&order, &prepared);
         let begins = |own: &Prepared<'_>| order.names().first() == Some(&own.scope().service());
         let first = prepared.into_iter().find(begins);
         let mut first = first.map(|prepared| (prepared, landscape));
@@ -76,7 +80,8 @@ impl<'a> Work<'a> {
             on_failure: self.settings.on_failure,
         };
         let begin = |name| self.one(name, first.take());
-        let mut ends = schedule::run(&order, limits, &self.interrupted, begin).await;
+        let waits = (&self.interrupted, self.group);
+        let mut ends = schedule::run(&order, limits, waits, begin).await;
         if self.is_stack {
             return self.finish(&order, ends, &left, &orphans, began).await;
         }
@@ -88,6 +93,24 @@ impl<'a> Work<'a> {
             .hint(self.again())),
             (None, None) => Ok(()),
         }
+    }
+
+    /// Refuses services that cannot cut over in the same moment as others.
+    pub fn refuse_alone(&self, prepared: &[Prepared<'_>]) -> Result<()> {
+        let mut all = prepared.iter().filter(|_| self.group.is_some());
+        all.try_for_each(|own| {
+            let refused = own.refuse_alone();
+            refused.map_err(|error| error.within(own.scope()).untouched())
+        })
+    }
+
+    /// Names the services that wait for each other; a one-shot service runs in its place.
+    fn expect(&self, order: &Order<'_>, prepared: &[Prepared<'_>]) {
+        let Some(group) = self.group else { return };
+        let names = order.names();
+        let all = prepared.iter().filter(|own| !own.runs_once());
+        let all = all.map(|own| own.scope().service());
+        group.expect(all.filter(|name| names.contains(name)));
     }
 
     /// An error from before the first service was prepared is about that service.
@@ -110,6 +133,7 @@ impl<'a> Work<'a> {
         RunContext {
             hashes: Some(self.hashes),
             of_several: self.is_stack,
+            together: self.group.is_some(),
             ..self.opened.run(&self.of_each[name])
         }
     }
@@ -204,9 +228,19 @@ impl<'a> Work<'a> {
                 // The rollouts before it have changed the landscape.
                 None => self.read_again(name).await?,
             };
-            roll(prepared, &mut landscape, self.interrupted.clone()).await
+            roll(
+                prepared,
+                &mut landscape,
+                self.interrupted.clone(),
+                self.group,
+            )
+            .await
         };
-        let rolled = rolled.await.map_err(|error| {
+        let rolled = rolled.await;
+        if let Some(group) = self.group {
+            group.leave(name, rolled.is_err());
+        }
+        let rolled = rolled.map_err(|error| {
             let error = error.within(run.events.scope());
             match is_first {
                 true => error,

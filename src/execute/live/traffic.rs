@@ -11,7 +11,7 @@ use crate::{
     drain::{self, Watcher},
     error::Result,
     event::{Event, Events},
-    model::{ContainerId, Desired, Drained, Facts, Goal, Observed, Phase, Replica},
+    model::{ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica},
     plan::{claim, route_plan},
     proxy::agree::{Limits, Question, agree},
 };
@@ -38,9 +38,35 @@ impl Live<'_> {
             self.memory.shown = new.iter().map(name).collect();
         }
         let claim = claim(phase, desired, observed);
-        let notice = self.proxy.apply(&claim, &observed.replicas).await?;
+        let moves = matches!(phase, Phase::Committed | Phase::RolledBack);
+        let notice = match self.member.filter(|_| moves) {
+            None => self.proxy.apply(&claim, &observed.replicas).await?,
+            Some(member) => {
+                let staged = self.proxy.stage(&claim, &observed.replicas).await?;
+                member.write(phase, staged.writes).await?;
+                staged.notice
+            }
+        };
         notice.into_iter().for_each(|text| self.events.notice(text));
         Ok(())
+    }
+
+    /// Waits for the other services of a joint cutover, or until a new replica fails.
+    pub(super) async fn await_others(
+        &mut self,
+        all: Milestone,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) {
+        let Some(member) = self.member else {
+            facts.others = Some(all);
+            return;
+        };
+        let failed = until_one_fails(self.run.engine, self.watch, serving(&sets.new));
+        tokio::select! {
+            () = member.reach(all) => facts.others = Some(all),
+            () = failed => {}
+        }
     }
 
     /// Reports new replicas that were routed but could not answer until the rollback was confirmed.

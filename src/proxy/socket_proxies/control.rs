@@ -131,10 +131,6 @@ impl Control {
     }
 
     /// Puts several claims in place in one generation, durably: all of them or none.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for services that cut over together")
-    )]
     pub async fn set_all(&self, claims: Vec<Claim>) -> Result<u64> {
         self.require(2, "a cutover of several services at once")
             .await?;
@@ -183,7 +179,7 @@ async fn exchange(session: &mut Session, request: &str) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::sync::Mutex as StdMutex;
 
     use bollard::container::LogOutput;
@@ -212,7 +208,7 @@ mod tests {
     }
 
     /// A socket proxy that answers with these lines, and the requests that it gets.
-    fn answering(lines: &'static [&'static str]) -> (Control, Arc<StdMutex<Vec<String>>>) {
+    pub fn answering(lines: &'static [&'static str]) -> (Control, Arc<StdMutex<Vec<String>>>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (output, input) = ours.into_split();
         let output = ReaderStream::new(output).map(|read| {

@@ -203,7 +203,7 @@ impl Router for Pin {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             hold_reroutes: true,
-            weights: false,
+            ..Capabilities::default()
         }
     }
 

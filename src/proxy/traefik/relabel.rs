@@ -20,7 +20,10 @@ use crate::{
     error::Result,
     model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
     overlay,
-    proxy::{LabelRules, Observation, Router, combine, socket_proxies::Control},
+    proxy::{
+        Capabilities, LabelRules, Observation, Router, Staged, Write, combine,
+        socket_proxies::Control, write_all,
+    },
     state::Lock,
 };
 
@@ -63,15 +66,18 @@ impl Relabel {
         Ok(())
     }
 
-    /// Writes a claim to every socket proxy.
-    async fn write(&self, claim: &Claim) -> Result<()> {
+    /// The writes of a claim, one for every socket proxy.
+    async fn writes(&self, claim: &Claim) -> Result<Vec<Write>> {
         let key = self.key.to_string();
+        let mut writes = Vec::new();
         for control in &self.controls {
             let before = control.overlay().await?.claims.get(&key).cloned();
-            let claim = claims::write(&key, self.epoch, claim, before.as_ref())?;
-            control.set(claim).await?;
+            writes.push(Write {
+                control: control.clone(),
+                claim: claims::write(&key, self.epoch, claim, before.as_ref())?,
+            });
         }
-        Ok(())
+        Ok(writes)
     }
 }
 
@@ -127,15 +133,28 @@ impl Router for Relabel {
         Ok(())
     }
 
-    async fn apply(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<String>> {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            joint_cutover: true,
+            ..Capabilities::default()
+        }
+    }
+
+    async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>> {
+        let staged = self.stage(claim, replicas).await?;
+        write_all(staged.writes).await?;
+        Ok(staged.notice)
+    }
+
+    async fn stage(&mut self, claim: &Claim, _: &[Replica]) -> Result<Staged> {
         let mut notice = None;
         if claim.phase == Phase::Committed {
             notice = self.instances.note_others(&claim.rollout).await;
         }
         // Before the write: one that reports a failure may have taken effect.
         self.instances.expire();
-        self.write(claim).await?;
-        Ok(notice)
+        let writes = self.writes(claim).await?;
+        Ok(Staged { notice, writes })
     }
 
     async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()> {
@@ -144,7 +163,7 @@ impl Router for Relabel {
             .iter()
             .any(|replica| replica.rollout.is_some() && replica.health == Health::Starting);
         if starting {
-            return self.write(&Claim::settled(rollout)).await;
+            return write_all(self.writes(&Claim::settled(rollout)).await?).await;
         }
         for control in &self.controls {
             control.clear(&self.key.to_string(), self.epoch).await?;
