@@ -47,6 +47,8 @@ async fn figures(only: Option<&str>, rounds: u32) -> String {
     stack.up("v1").await;
     let (mut confirmed, mut first) = (Vec::new(), Vec::new());
     for round in 0..rounds {
+        // Traefik takes no new configuration for as long after the last one.
+        tokio::time::sleep(THROTTLE).await;
         stack.tag(["v2", "v1"][(round % 2) as usize]);
         let begun = SystemTime::now();
         let run = stack.rollout(&["--proxy", "traefik", "web"]).await;
@@ -54,8 +56,6 @@ async fn figures(only: Option<&str>, rounds: u32) -> String {
         let finished = run.event("finished").expect("a rollout that finished");
         confirmed.push(finished["phases"]["confirm"].as_u64().unwrap());
         first.push(until_first_step(&run, begun).as_millis() as u64);
-        // Traefik takes no new configuration for as long after the last one.
-        tokio::time::sleep(THROTTLE).await;
     }
     let memory = memory(&format!("{}-socket-proxy-1", stack.name));
     format!("{} {} {memory:>10.1} MiB", spread(confirmed), spread(first))
