@@ -28,6 +28,7 @@ pub use self::{
     examine::{Examined, Way},
     prepare::{Prepared, settings_of_all},
     stand::{Standing, Wanted},
+    warn::warn_of_memory,
 };
 use crate::{
     context::Purpose,

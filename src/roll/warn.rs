@@ -1,10 +1,12 @@
 //! Notices before the first step: actions of Compose that a rollout omits, bind mounts that would be empty, and memory
 //! limits above what is free.
 
+use std::cmp::Reverse;
+
 use serde_json::Value;
 
 use super::prepare::Prepared;
-use crate::{compose::Project, docker::engine::Memory, here::Here, model::Order};
+use crate::{compose::Project, docker::engine::Memory, event::Events, here::Here, model::Order};
 
 impl Prepared<'_> {
     pub(super) async fn warn(&self) {
@@ -16,15 +18,61 @@ impl Prepared<'_> {
         for lost in here.lost_binds(run.project, service) {
             run.events.notice(format!("{lost}; {}", lost.hint()));
         }
-        // Stopped replicas free what they use, and how much that is shows only then.
-        let runs_beside = self.context.settings.order() == Order::StartFirst;
-        if let Some(limit) = memory_limit(service.raw(run.project)).filter(|_| runs_beside)
+        if let Some(limit) = self.memory_limit()
             && let Some(memory) = run.engine.memory().await
             && let Some(text) = short_of_memory(limit, self.context.replicas, memory)
         {
             run.events.notice(text);
         }
     }
+
+    /// What one new replica may use beside the old ones, in bytes.
+    fn memory_limit(&self) -> Option<u64> {
+        // Stopped replicas free what they use, and how much that is shows only then.
+        let runs_beside = self.context.settings.order() == Order::StartFirst;
+        let limit = memory_limit(self.context.service.raw(self.run.project));
+        limit.filter(|_| runs_beside)
+    }
+}
+
+/// A warning where so many of these services at once may use more memory than there is, although each alone does not.
+pub async fn warn_of_memory(services: &[Prepared<'_>], at_once: usize, events: &Events) {
+    let need = |own: &Prepared<'_>| {
+        let replicas = u64::from(own.context.replicas);
+        let all = own.memory_limit()?.saturating_mul(replicas);
+        Some((own.scope().service().to_owned(), all))
+    };
+    let needs: Vec<(String, u64)> = services.iter().filter_map(need).collect();
+    if let Some(first) = services.first().filter(|_| needs.len() > 1)
+        && let Some(memory) = first.run.engine.memory().await
+        && let Some(text) = short_together(needs, at_once, memory)
+    {
+        events.notice(text);
+    }
+}
+
+fn short_together(mut needs: Vec<(String, u64)>, at_once: usize, memory: Memory) -> Option<String> {
+    needs.sort_by_key(|(_, need)| Reverse(*need));
+    needs.truncate(at_once);
+    let sum = needs.iter().map(|(_, need)| *need);
+    let sum = sum.fold(0, u64::saturating_add);
+    let fits = |room| needs.iter().all(|(_, need)| *need <= room);
+    let names: Vec<&str> = needs.iter().map(|(name, _)| name.as_str()).collect();
+    let (room, there_is) = there_is(memory);
+    let mut used = 0_u64;
+    let fitting = needs.iter().take_while(|(_, need)| {
+        used = used.saturating_add(*need);
+        used <= room
+    });
+    let fitting = fitting.count();
+    (sum > room && fits(room)).then(|| {
+        format!(
+            "the new replicas of {} may use {} of memory at the same time, and {there_is}: lower their memory limits, or \
+             roll them with --parallel {fitting} and without --together",
+            names.join(", "),
+            size(sum)
+        )
+    })
 }
 
 /// What one replica of a resolved service may use, in bytes.
@@ -41,10 +89,7 @@ fn memory_limit(service: &Value) -> Option<u64> {
 /// A warning where all new replicas together may use more than there is.
 fn short_of_memory(limit: u64, replicas: u32, memory: Memory) -> Option<String> {
     let all = limit.saturating_mul(u64::from(replicas));
-    let (room, there_is) = match memory {
-        Memory::Free(room) => (room, format!("{} are free now", size(room))),
-        Memory::Total(room) => (room, format!("the engine's machine has {}", size(room))),
-    };
+    let (room, there_is) = there_is(memory);
     let sum = match replicas {
         1 => format!("a new replica may use {} of memory", size(limit)),
         _ => format!(
@@ -59,6 +104,14 @@ fn short_of_memory(limit: u64, replicas: u32, memory: Memory) -> Option<String> 
              recreate"
         )
     })
+}
+
+/// The memory in bytes, and in words.
+fn there_is(memory: Memory) -> (u64, String) {
+    match memory {
+        Memory::Free(room) => (room, format!("{} are free now", size(room))),
+        Memory::Total(room) => (room, format!("the engine's machine has {}", size(room))),
+    }
 }
 
 fn size(bytes: u64) -> String {
@@ -119,6 +172,30 @@ services:
         assert_eq!(limit("job"), None);
         assert_eq!(memory_limit(&serde_json::json!({"mem_limit": 7})), Some(7));
         assert_eq!(memory_limit(&serde_json::json!({"mem_limit": "0"})), None);
+    }
+
+    #[test]
+    fn services_that_fit_alone_and_not_side_by_side_are_named() {
+        let needs = |all: &[(&str, u64)]| {
+            let own = all
+                .iter()
+                .map(|(name, gib)| ((*name).to_owned(), gib << 30));
+            own.collect::<Vec<_>>()
+        };
+        let said = |at_once| {
+            let needs = needs(&[("api", 1), ("web", 3), ("job", 2)]);
+            short_together(needs, at_once, Memory::Free(4 << 30))
+        };
+        assert_eq!(said(1), None);
+        let two = "the new replicas of web, job may use 5.0 GiB of memory at the same time, and 4.0 GiB are free now";
+        let said = said(2).unwrap();
+        assert!(
+            said.starts_with(two) && said.contains("--parallel 1 "),
+            "{said}"
+        );
+        // Each rollout warns of what does not fit alone.
+        let alone = needs(&[("api", 1), ("web", 5)]);
+        assert_eq!(short_together(alone, 2, Memory::Free(4 << 30)), None);
     }
 
     #[test]

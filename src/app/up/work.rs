@@ -14,7 +14,7 @@ use crate::{
     event::{Event, Events},
     execute::{self, together::Group},
     proxy::landscape::Landscape,
-    roll::{Ended, Prepared, roll},
+    roll::{Ended, Prepared, roll, warn_of_memory},
     settings::{Partial, Settings},
     stack::{
         choose::{Left, OWN_PART, left_alone, runs_only_once},
@@ -67,6 +67,11 @@ impl<'a> Work<'a> {
                 parallel: self.settings.parallel,
             });
             let more = self.fetch_ahead(&mut prepared).await?;
+            let at_once = match self.group {
+                Some(_) => prepared.len(),
+                None => self.settings.parallel as usize,
+            };
+            warn_of_memory(&prepared, at_once, self.events).await;
             self.report_left(&more);
             more.iter().for_each(|own| order.leave_out(&own.service));
             left.extend(more);
