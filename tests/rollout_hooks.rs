@@ -172,6 +172,26 @@ async fn a_migration_that_was_killed_is_removed_and_runs_again_with_a_notice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_ended_before_the_rollout_was_killed_runs_again_with_a_notice() {
+    let hooks = "        pre-deploy: { host: echo migrated >>ran/order }\n";
+    let mut shell = with(hooks).await;
+    let load = shell.stack.load();
+    shell.stack.tag("v2");
+    let mut running = shell.stack.start_rollout(&ROLL);
+    running.reaches("step_finished", "pre-deploy").await;
+    running.kill().await;
+    let run = shell.rolls(&[]).await;
+    let report = load.stop().await;
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    let again = |text: &&str| text.contains("was killed: it runs again");
+    assert!(run.notices().iter().any(again), "{}", run.text);
+    assert_eq!(shell.in_order("order"), ["migrated", "migrated"]);
+    shell.stack.tag("v1");
+    let run = shell.stack.rollout(&ROLL).await;
+    assert!(!run.code(0).notices().iter().any(again), "{}", run.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_smoke_test_that_fails_gives_the_new_version_no_request() {
     let mut shell = with("        pre-cutover: { exec: exit 7 }\n").await;
     let run = fails(&mut shell).await;

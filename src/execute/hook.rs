@@ -46,6 +46,8 @@ pub struct About {
     image: String,
     environment: BTreeMap<&'static str, String>,
     records: Records,
+    /// The last rollout, if its run was killed.
+    pub killed: Option<RolloutId>,
 }
 
 impl About {
@@ -74,6 +76,7 @@ impl About {
             image: revision.image.id.clone(),
             environment,
             records: records.clone(),
+            killed: None,
         }
     }
 
@@ -137,11 +140,9 @@ impl Runner<'_> {
         (replica, error): (Option<&ContainerId>, Option<&str>),
         cut_short: impl Future<Output = &'static str>,
     ) -> Ended {
-        if let Some(rollout) = self.about.records.unended(phase) {
-            self.events.notice(format!(
-                "the {} hook of rollout {rollout} began and did not end: it runs again",
-                phase.name()
-            ));
+        let killed = self.about.killed.as_ref();
+        if let Some(text) = self.about.records.again(phase, killed) {
+            self.events.notice(text);
         }
         let running = Running {
             phase,

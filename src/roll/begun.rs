@@ -65,12 +65,13 @@ impl<'a> Settled<'a> {
             unrouted: self.before.unrouted.clone(),
             ran: record::ran(&context.settings, &self.replicas),
         };
-        let about = About::of(
+        let mut about = About::of(
             context,
             &intent.revision,
             &self.replicas,
             &self.memory.hooks,
         );
+        about.killed = self.memory.killed();
         if let Some(back) = run.back {
             intent.displaced = run.displaced(back).await?;
         }

@@ -59,6 +59,15 @@ impl Memory {
         self.last.as_ref().filter(of_it)
     }
 
+    /// The last rollout that was started, if its run was killed before it made a revision or recorded a failure.
+    pub fn killed(&self) -> Option<RolloutId> {
+        let last = self.last.as_ref().filter(|last| last.failed.is_none())?;
+        let rollout = &last.revision.rollout;
+        let mut made = self.revisions.list.iter();
+        let is_made = made.any(|own| own.rollout == *rollout);
+        (!is_made).then(|| RolloutId(rollout.clone()))
+    }
+
     /// The old replicas that no proxy routed to when this rollout began.
     pub fn unrouted(&self, rollout: &RolloutId) -> BTreeSet<ContainerId> {
         let intent = self.begun(rollout);

@@ -50,8 +50,23 @@ impl Records {
         own.filter_map(|own| own.end.as_ref()).next_back()
     }
 
+    /// Why the hooks of a phase run a second time; `killed` is the last rollout, if its run was killed.
+    pub fn again(&self, phase: HookPhase, killed: Option<&RolloutId>) -> Option<String> {
+        let (rollout, why) = match self.unended(phase) {
+            Some(rollout) => (rollout, "began and did not end"),
+            None => (
+                killed.filter(|own| self.ended(own, phase) == Some(&HookEnd::Passed))?,
+                "ended before that rollout was killed",
+            ),
+        };
+        let phase = phase.name();
+        Some(format!(
+            "the {phase} hook of rollout {rollout} {why}: it runs again"
+        ))
+    }
+
     /// The rollout in which the hooks of a phase ran last, if they began and did not end.
-    pub fn unended(&self, phase: HookPhase) -> Option<&RolloutId> {
+    fn unended(&self, phase: HookPhase) -> Option<&RolloutId> {
         let of_phase = || self.0.iter().filter(|own| own.phase == phase);
         let last = of_phase().map(|own| own.epoch).max()?;
         let mut begun = of_phase().filter(|own| own.epoch == last);
@@ -90,6 +105,30 @@ mod tests {
         files.push(entry(8, "r8", PreDeploy, passed()));
         assert_eq!(unended(&files, PreDeploy), None);
         assert_ne!(files[1].path, files[2].path);
+    }
+
+    #[test]
+    fn hooks_that_ended_in_a_rollout_that_was_killed_are_said_to_run_again() {
+        let phase = HookPhase::PreDeploy;
+        let files = [
+            entry(7, "r7", phase, None),
+            entry(7, "r7", phase, Some(HookEnd::Passed)),
+        ];
+        let killed = RolloutId("r7".to_owned());
+        let again = Records::read(&files).again(phase, Some(&killed));
+        let text =
+            "the pre-deploy hook of rollout r7 ended before that rollout was killed: it runs again";
+        assert_eq!(again.as_deref(), Some(text));
+        assert_eq!(Records::read(&files).again(phase, None), None);
+        let other = RolloutId("r6".to_owned());
+        assert_eq!(Records::read(&files).again(phase, Some(&other)), None);
+        let begun = Records::read(&files[..1])
+            .again(phase, Some(&killed))
+            .unwrap();
+        assert!(
+            begun.ends_with("began and did not end: it runs again"),
+            "{begun}"
+        );
     }
 
     #[test]
