@@ -1,4 +1,4 @@
-//! The arguments of `relabel`, `doctor` and `prune`.
+//! The arguments of `relabel`, `doctor`, `prune` and `unlock`.
 
 use clap::Args;
 
@@ -42,6 +42,18 @@ pub struct PruneArgs {
     /// Remove what is listed
     #[arg(short, long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct UnlockArgs {
+    /// Service of the Compose file
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Remove the lock although its rollout may still run; that rollout then stops before its next change
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub target: TargetArgs,
 }
