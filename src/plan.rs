@@ -10,8 +10,6 @@ pub(crate) mod simulator;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
-mod table_stop_first;
-#[cfg(test)]
 mod walk;
 
 use std::collections::BTreeSet;

@@ -1,10 +1,12 @@
 //! The same tables where the old replicas are stopped first.
 
 use super::{
-    Failure, Next, Step, StopFirst,
-    simulator::{Fate, Ready, Simulator, WELL, live, old, replica, rollout},
-    table::{expect, old_serves, steps},
-    unfinished,
+    super::{
+        Failure, Next, Step, StopFirst,
+        simulator::{Fate, Ready, Simulator, WELL, live, old, replica, rollout},
+        unfinished,
+    },
+    expect, old_serves, steps,
 };
 use crate::model::{Claim, Goal, Health, Observed, Phase, Reason, Run};
 
