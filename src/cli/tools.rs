@@ -10,7 +10,7 @@ pub struct RelabelArgs {
     /// Name or id of the container
     #[arg(value_name = "CONTAINER", required_unless_present = "list")]
     pub container: Option<String>,
-    /// Labels that Traefik reads from now on, in addition to those set before or in place of Docker's
+    /// Labels that Traefik reads from now on: each is added, or replaces the one of the same name
     #[arg(value_name = "KEY=VALUE", value_parser = pair, required_unless_present_any = ["clear", "list"])]
     pub labels: Vec<(String, String)>,
     /// Remove all labels that were set by hand
