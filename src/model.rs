@@ -42,7 +42,7 @@ pub struct Desired {
     /// Whether any of the old replicas served at the start.
     pub served: bool,
     /// Whether the old replicas have pre-stop hooks.
-    pub hooks: bool,
+    pub pre_stop: bool,
     /// The phases that have hooks in `x-rollout.hooks`.
     pub hook_phases: BTreeSet<HookPhase>,
 }

@@ -43,7 +43,7 @@ pub enum Step {
         replicas: Vec<ContainerId>,
     },
     /// Run the pre-stop hooks in each.
-    Hooks {
+    PreStop {
         replicas: Vec<ContainerId>,
     },
     /// Stop each with its own signal and grace period.
@@ -82,7 +82,7 @@ impl Step {
             Self::Confirm(_) => "confirm",
             Self::Bake => "bake",
             Self::Drain { .. } => "drain",
-            Self::Hooks { .. } => "hooks",
+            Self::PreStop { .. } => "hooks",
             Self::Stop { .. } => "stop",
             Self::Start { .. } => "start",
             Self::Remove { .. } => "remove",
@@ -100,7 +100,7 @@ impl Step {
     pub fn replicas(&self, observed: &Observed) -> Vec<String> {
         let ids = match self {
             Self::Drain { replicas }
-            | Self::Hooks { replicas }
+            | Self::PreStop { replicas }
             | Self::Stop { replicas }
             | Self::Start { replicas }
             | Self::Remove { replicas } => replicas.clone(),

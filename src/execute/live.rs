@@ -148,8 +148,8 @@ impl World for Live<'_> {
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
             Step::Confirm(phase) => self.confirm(*phase, desired, observed, facts).await,
             Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
-            Step::Hooks { replicas } => {
-                self.run_hooks(&pick(observed, replicas), &sets, facts)
+            Step::PreStop { replicas } => {
+                self.run_pre_stop(&pick(observed, replicas), &sets, facts)
                     .await
             }
             Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,

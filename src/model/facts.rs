@@ -28,7 +28,7 @@ pub struct Facts {
     /// Old replicas that are drained.
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas whose pre-stop hooks have run.
-    pub hooked: BTreeSet<ContainerId>,
+    pub pre_stopped: BTreeSet<ContainerId>,
     /// Old replicas that this run started again in a rollback.
     pub started: BTreeSet<ContainerId>,
     /// The overlay's record was released.

@@ -33,7 +33,7 @@ fn steps(world: &mut Simulator) -> (Vec<String>, Next) {
 fn line(step: &Step) -> String {
     let ids: Vec<&str> = match step {
         Step::Drain { replicas }
-        | Step::Hooks { replicas }
+        | Step::PreStop { replicas }
         | Step::Stop { replicas }
         | Step::Start { replicas }
         | Step::Remove { replicas } => replicas.iter().map(|id| id.0.as_str()).collect(),

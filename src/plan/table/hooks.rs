@@ -11,10 +11,10 @@ use super::{
 use crate::model::{HookPhase, Run};
 
 #[test]
-fn hooks_run_while_the_way_back_is_still_open() {
+fn pre_stop_hooks_run_while_the_way_back_is_still_open() {
     let mut world = Simulator::new(old_set(1), 1, true, WELL);
-    world.desired.hooks = true;
-    world.until(|step| matches!(step, Step::Hooks { .. }));
+    world.desired.pre_stop = true;
+    world.until(|step| matches!(step, Step::PreStop { .. }));
     world.observed.replicas[1].run = Run::Exited;
     let (_, end) = steps(&mut world);
     assert_eq!(
