@@ -67,11 +67,8 @@ async fn in_file(compose: &Compose) -> Result<(Project, BTreeSet<ServiceKey>)> {
     let project = read_project(compose, &[]).await?;
     let names = compose.all_names().await?;
     let enabled = project.services.keys().cloned();
-    let keys = names.into_iter().chain(enabled).map(|service| ServiceKey {
-        project: project.name.clone(),
-        service,
-    });
-    let keys = keys.collect();
+    let all = names.into_iter().chain(enabled);
+    let keys = all.map(|service| project.key(&service)).collect();
     Ok((project, keys))
 }
 

@@ -88,7 +88,7 @@ fn again(flags: Partial) -> Partial {
 }
 
 async fn recorded(opened: &Opened, service: &str, events: &Events) -> Result<Recorded> {
-    let (run, key) = (opened.run(events), opened.key(service));
+    let (run, key) = (opened.run(events), opened.project.key(service));
     let revisions = remembered(&run, &key).await?;
     if revisions.list.is_empty() {
         // A misspelt name is refused.

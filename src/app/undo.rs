@@ -94,7 +94,7 @@ fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
 
 /// Of several services, none is touched before all can be undone. A run that goes on may be asked to roll back.
 async fn refuse_without_target(opened: &Opened, events: &Events, service: &str) -> Result<()> {
-    let (engine, key) = (&opened.engine, opened.key(service));
+    let (engine, key) = (&opened.engine, opened.project.key(service));
     if let Some(holder) = holder(engine, &key).await?
         && holder.lives(engine).await
     {
@@ -118,7 +118,7 @@ async fn go_back(
     let Opened {
         engine, project, ..
     } = opened;
-    let key = opened.key(service);
+    let key = opened.project.key(service);
     let here = RunContext {
         of_several: undo.services.len() > 1,
         ..opened.run(events)
@@ -151,7 +151,7 @@ pub async fn to_revision(
     given: Partial,
     interrupted: watch::Receiver<bool>,
 ) -> Result<Ended> {
-    let revisions = remembered(run, &opened.key(service)).await?;
+    let revisions = remembered(run, &opened.project.key(service)).await?;
     let back = known(&revisions, number, service)?;
     let settings = (given, OnUnfinished::Resume);
     restore(opened, run, (service, back), settings, interrupted).await

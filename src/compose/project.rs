@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result, did_you_mean};
+use crate::{
+    error::{Error, Result, did_you_mean},
+    model::ServiceKey,
+};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Project {
@@ -165,6 +168,13 @@ pub struct UpdateConfig {
 }
 
 impl Project {
+    pub fn key(&self, service: &str) -> ServiceKey {
+        ServiceKey {
+            project: self.name.clone(),
+            service: service.to_owned(),
+        }
+    }
+
     /// Refuses an unknown name, with the nearest and all known names.
     pub fn service(&self, name: &str) -> Result<&Service> {
         self.services.get(name).ok_or_else(|| self.no_service(name))

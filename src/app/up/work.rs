@@ -147,7 +147,7 @@ impl<'a> Work<'a> {
         landscape: &mut Landscape,
     ) -> Result<Result<Prepared<'a>, Left>> {
         let (run, flags) = (self.run(name), &self.up.settings);
-        if self.may_be_left(name) && landscape.carries_traffic(&self.opened.key(name)) {
+        if self.may_be_left(name) && landscape.carries_traffic(&self.opened.project.key(name)) {
             return Ok(Err(Left::of(name, OWN_PART)));
         }
         let prepared = run.prepare(name, flags, earlier, Purpose::Roll, landscape);
