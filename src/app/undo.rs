@@ -56,7 +56,7 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     for (undone, name) in names.iter().rev().enumerate() {
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
-                "interrupted before {name}; it was not touched"
+                "interrupted; {name} was not touched"
             )));
         }
         let events = opened.events(events, name);

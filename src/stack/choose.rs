@@ -26,7 +26,7 @@ impl Left {
     }
 }
 
-/// What carries the traffic of rollouts is replaced by Compose.
+/// The reason for Traefik and the socket proxy: a rollout needs them while it runs, so Compose replaces them.
 pub const OWN_PART: &str = "it carries the traffic";
 
 /// The last words of the names of images that keep data.
@@ -83,7 +83,7 @@ pub fn runs_only_once(error: &Error) -> bool {
     )
 }
 
-/// All of them in one line.
+/// The notice about all of them, in one line.
 pub fn left_alone(left: &[Left]) -> Option<String> {
     let each = left
         .iter()

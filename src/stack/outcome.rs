@@ -1,4 +1,4 @@
-//! What became of each service of a command, and the exit code that follows.
+//! The result of each service of a command, and the exit code.
 
 use super::{choose::Left, graph::Order, schedule::Ends};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     roll::Ended,
 };
 
-/// What is known at the end: in the order of the command, then what was left alone.
+/// A row for each service: those of the command in its order, then those that were left alone.
 pub fn rows(order: &Order<'_>, ends: &Ends<'_, Ended>, left: &[Left]) -> Vec<ServiceRow> {
     let of_order = order.services.iter().map(|own| {
         let end = ends.iter().find(|(name, _)| *name == own.name);
