@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use self::claim::{Claim, Phase};
 pub use self::facts::{Baked, Drained, Facts, HookEnd, Verdict};
 pub use self::ids::{ContainerId, RolloutId, ServiceKey};
-pub use self::image::{image_change, image_name, short_image};
+pub use self::image::{image_change, image_name, name_and_tag, short_image};
 pub use self::replica::{Health, HealthCheck, Replica, Run};
 pub use self::route::{RoutePlan, Routing, Share, Target};
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result, did_you_mean},
-    model::ServiceKey,
+    model::{ServiceKey, name_and_tag},
 };
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -308,5 +308,10 @@ impl Service {
     /// Its entry in [`Project::raw`].
     pub fn raw<'a>(&self, project: &'a Project) -> &'a Value {
         &project.raw["services"][&self.name]
+    }
+
+    /// The last word of its image's name, such as `postgres`.
+    pub fn bare_image(&self) -> &str {
+        name_and_tag(self.image.as_deref().unwrap_or_default()).0
     }
 }

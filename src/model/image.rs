@@ -16,6 +16,13 @@ pub fn image_name(reference: &str, id: &str) -> String {
     }
 }
 
+/// The last word of an image's name, and its tag, which is empty where it has none.
+pub fn name_and_tag(image: &str) -> (&str, &str) {
+    let image = image.split('@').next().unwrap_or_default();
+    let name = image.rsplit('/').next().unwrap_or_default();
+    name.split_once(':').unwrap_or((name, ""))
+}
+
 /// The twelve characters of an image's id that people see.
 pub fn short_image(id: &str) -> &str {
     let id = id.strip_prefix("sha256:").unwrap_or(id);

@@ -7,7 +7,6 @@ use crate::{
     compose::{Project, Service},
     doctor::part_as_written,
     error::Error,
-    proxy::traefik::config::image_name,
 };
 
 /// A service of the file that is no part of the command.
@@ -63,7 +62,7 @@ fn reason(service: &Service) -> Option<String> {
     if part_as_written(service).is_some() {
         return Some(OWN_PART.to_owned());
     }
-    let image = image_name(service.image.as_deref().unwrap_or_default());
+    let image = service.bare_image();
     let keeps_data = STATEFUL.split_whitespace().any(|own| own == image);
     keeps_data.then(|| format!("{image} keeps data; name it to roll it"))
 }
