@@ -36,7 +36,6 @@ use crate::{
     docker::{endpoint::Endpoint, engine::Engine},
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
-    model::ServiceKey,
     namespace,
     report::{Output, human::Human, json::Json},
     socket_proxy, state,
@@ -306,14 +305,7 @@ impl Opened {
     /// The events of one service.
     fn events(&self, all: &Events, service: &str) -> Events {
         let host = self.engine.endpoint().to_string();
-        all.of_service(&host, &self.key(service))
-    }
-
-    fn key(&self, service: &str) -> ServiceKey {
-        ServiceKey {
-            project: self.project.name.clone(),
-            service: service.to_owned(),
-        }
+        all.of_service(&host, &self.project.key(service))
     }
 }
 

@@ -113,7 +113,7 @@ impl ServiceContext<'_> {
     }
 
     /// Whether these old replicas have pre-stop hooks.
-    pub fn has_hooks(&self, olds: &[Replica]) -> bool {
+    pub fn has_pre_stop(&self, olds: &[Replica]) -> bool {
         let mut labels = olds.iter().map(|old| &old.labels);
         let is_labelled =
             |labels: &BTreeMap<String, String>| labels.contains_key(label::PRE_STOP_HOOK);

@@ -108,12 +108,12 @@ fn timeout(hook: &Map<String, Value>) -> Result<Duration, String> {
         Some(other) => settings::duration(&other.to_string())?,
     };
     match timeout.is_zero() {
-        true => Err("a hook needs a longer one".to_owned()),
+        true => Err("it must be longer than zero".to_owned()),
         false => Ok(timeout),
     }
 }
 
-/// As Compose reads `command`, but a text is a line for a shell.
+/// A list is read as in Compose's `command`; a text is a command line for a shell.
 fn command(value: &Value) -> Result<Vec<String>, String> {
     let word = |value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
@@ -224,7 +224,7 @@ mod tests {
             ),
             (
                 json!({"pre-deploy": {"run": "x", "timeout": 0}}),
-                format!("timeout in {of_web}: a hook needs a longer one"),
+                format!("timeout in {of_web}: it must be longer than zero"),
             ),
             (
                 json!({"pre-deploy": {"exec": "x"}}),

@@ -10,10 +10,6 @@ pub(crate) mod simulator;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
-mod table_stop_first;
-#[cfg(test)]
-mod table_together;
-#[cfg(test)]
 mod walk;
 
 use std::collections::BTreeSet;
@@ -49,7 +45,7 @@ pub enum Step {
         replicas: Vec<ContainerId>,
     },
     /// Run the pre-stop hooks in each.
-    Hooks {
+    PreStop {
         replicas: Vec<ContainerId>,
     },
     /// Stop each with its own signal and grace period.
@@ -89,7 +85,7 @@ impl Step {
             Self::Confirm(_) => "confirm",
             Self::Bake => "bake",
             Self::Drain { .. } => "drain",
-            Self::Hooks { .. } => "hooks",
+            Self::PreStop { .. } => "hooks",
             Self::Stop { .. } => "stop",
             Self::Start { .. } => "start",
             Self::Remove { .. } => "remove",
@@ -107,7 +103,7 @@ impl Step {
     pub fn replicas(&self, observed: &Observed) -> Vec<String> {
         let ids = match self {
             Self::Drain { replicas }
-            | Self::Hooks { replicas }
+            | Self::PreStop { replicas }
             | Self::Stop { replicas }
             | Self::Start { replicas }
             | Self::Remove { replicas } => replicas.clone(),

@@ -164,7 +164,7 @@ impl ServiceCheck {
     }
 }
 
-/// Something of the proxy that reaches a service past the router of its labels.
+/// Something of the proxy that reaches a service without the router of its labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bypass {
     /// What it is and what it does, in one line.

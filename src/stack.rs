@@ -1,4 +1,4 @@
-//! Several services by one command: which of them, in which order, how many side by side, and what became of them. Pure.
+//! Several services by one command: which of them, in which order, how many side by side, and how each ended. Pure.
 
 pub mod choose;
 pub mod graph;

@@ -93,7 +93,7 @@ async fn a_container_in_the_network_namespace_of_a_replica_is_refused_and_told_w
     stack.tag("v2");
     let before = stack.replicas("web").await;
     let joined = format!(
-        "{}-torrent-1 (project {}) joins web by network_mode",
+        "{}-torrent-1 (project {}) uses the containers of web by network_mode",
         other.name, other.name
     );
     let run = stack.rollout(&["web"]).await;

@@ -80,7 +80,7 @@ async fn a_middleware_that_a_neighbour_has_too_is_not_changed_unless_that_is_ask
     run.code(1);
     let said = format!("{error}; going on because of --ignore labels");
     assert!(run.notices().contains(&said.as_str()), "{}", run.text);
-    let why = "takes other services off the proxy: router b of";
+    let why = "the proxy loses the route of another service: router b of";
     assert!(run.text.contains(why), "{}", run.text);
     answers(&stack, "b.test").await;
     stack.answers("v1").await;

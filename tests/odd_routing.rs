@@ -145,8 +145,8 @@ fn what_traefik_would_lose(project: &str) -> [Refusal; 6] {
             "networks: [front]",
             "networks: [front, back]",
             format!(
-                "{own} may not get through to web: it is not configured with the network to take its address from, and so takes \
-                 any of {project}_back, {project}_front"
+                "{own} may not get through to web: it is not configured with a network for the service, and so takes the \
+                 service's address in any of {project}_back, {project}_front"
             ),
             format!("traefik.docker.network: {project}_front"),
         ),

@@ -1,4 +1,4 @@
-//! Requests that reach a service past the router of its labels, and labels that no Traefik of this engine can serve.
+//! Requests that reach a service without the router of its labels, and labels that no Traefik of this engine can serve.
 
 use serde_json::Value;
 use testbed::{ROLL, Run, Stack, USUAL, http};
@@ -29,7 +29,7 @@ async fn a_service_that_a_file_routes_to_by_its_name_is_told_of_and_drained() {
     stack.up("v1").await;
     stack.tag("v2");
     let before = stack.replicas("web").await;
-    let warning = "reaches web past the router of its labels, by service app@file (web:80, used by router app@file)";
+    let warning = "reaches web by service app@file (web:80, used by router app@file), without the router of its labels";
     let asked = stack.rollout(&ROLL).await;
     asked.code(2);
     assert!(asked.text.contains(warning), "{}", asked.text);
@@ -66,8 +66,8 @@ const AUTH: &str = r#"    image: rollout-demo:${TAG}
 async fn a_forward_auth_that_calls_the_service_by_its_name_is_told_of_by_a_rollout_and_by_doctor() {
     let stack = Stack::new(AUTH);
     stack.up("v1").await;
-    let warning = "reaches auth past the router of its labels, by middleware auth@docker (forwardAuth to auth:80, used by \
-                router web@docker)";
+    let warning = "reaches auth by middleware auth@docker (forwardAuth to auth:80, used by router web@docker), without \
+                the router of its labels";
     let doctor = stack.rollout(&["doctor", "--output", "json", "auth"]).await;
     let findings = doctor.out.lines().map(serde_json::from_str::<Value>);
     let findings: Vec<Value> = findings.map(Result::unwrap).collect();

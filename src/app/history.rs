@@ -45,7 +45,7 @@ async fn of_service(asked: &HistoryArgs, service: &str, events: &Events) -> Resu
         engine, project, ..
     } = &opened;
     let run = opened.run(events);
-    let key = opened.key(service);
+    let key = opened.project.key(service);
     let files = files(&run, &key).await?;
     let revisions = read(&run, &files);
     let attempts = Intent::without_revision(&files, &revisions);

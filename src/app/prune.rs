@@ -1,4 +1,4 @@
-//! `rollout prune`: lists what is kept of services and projects that are gone, and removes it where that is wanted.
+//! `rollout prune`: lists what is kept of services and projects that are gone, and removes it with `--yes`.
 
 mod gone;
 mod kept;
@@ -67,15 +67,12 @@ async fn in_file(compose: &Compose) -> Result<(Project, BTreeSet<ServiceKey>)> {
     let project = read_project(compose, &[]).await?;
     let names = compose.all_names().await?;
     let enabled = project.services.keys().cloned();
-    let keys = names.into_iter().chain(enabled).map(|service| ServiceKey {
-        project: project.name.clone(),
-        service,
-    });
-    let keys = keys.collect();
+    let all = names.into_iter().chain(enabled);
+    let keys = all.map(|service| project.key(&service)).collect();
     Ok((project, keys))
 }
 
-/// Whether a run is about to create the first container of a service.
+/// Whether a running rollout holds the lock of a service, and may be about to create its first container.
 async fn is_rolled(engine: &Engine, key: &ServiceKey, events: &Events) -> Result<bool> {
     let Some(holder) = holder(engine, key).await? else {
         return Ok(false);
@@ -90,7 +87,7 @@ async fn is_rolled(engine: &Engine, key: &ServiceKey, events: &Events) -> Result
     Ok(lives)
 }
 
-/// Removes all of it under the locks of the services, so that no rollout of theirs begins meanwhile.
+/// Removes what is kept, under the locks of all its services, so that no rollout of them begins meanwhile.
 async fn remove(
     engine: &Engine,
     image: &str,

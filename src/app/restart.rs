@@ -38,7 +38,7 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
     for (index, (name, own, recorded, flags)) in all.iter().enumerate() {
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
-                "interrupted before {name}; it was not touched"
+                "interrupted; {name} was not touched"
             )));
         }
         let run = run(&opened, own, recorded, is_several);
@@ -70,7 +70,7 @@ fn run<'a>(
     }
 }
 
-/// What another run has rolled since is no part of this restart.
+/// Fails if another rollout has replaced the chosen revision in the meantime.
 fn refuse_replaced(ended: &Ended, service: &str, chosen: &Revision) -> Result<()> {
     match ended.result {
         ServiceResult::LeftAlone => Err(Error::failed(format!(
@@ -82,13 +82,13 @@ fn refuse_replaced(ended: &Ended, service: &str, chosen: &Revision) -> Result<()
     }
 }
 
-/// What runs is rolled although nothing differs.
+/// A restart rolls although nothing differs.
 fn again(flags: Partial) -> Partial {
     Partial::of("force", "true").or(flags)
 }
 
 async fn recorded(opened: &Opened, service: &str, events: &Events) -> Result<Recorded> {
-    let (run, key) = (opened.run(events), opened.key(service));
+    let (run, key) = (opened.run(events), opened.project.key(service));
     let revisions = remembered(&run, &key).await?;
     if revisions.list.is_empty() {
         // A misspelt name is refused.
@@ -99,7 +99,7 @@ async fn recorded(opened: &Opened, service: &str, events: &Events) -> Result<Rec
     Recorded::of(opened, service, revision).await
 }
 
-/// The record of what runs.
+/// The recorded revision that these replicas run.
 fn running<'a>(
     revisions: &'a Revisions,
     replicas: &[Replica],

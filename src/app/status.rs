@@ -47,7 +47,7 @@ pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
         hashes: Some(&hashes),
         ..opened.run(events)
     };
-    let keys = services.iter().map(|own| opened.key(&own.name));
+    let keys = services.iter().map(|own| opened.project.key(&own.name));
     let keys: Vec<ServiceKey> = keys.collect();
     let watched = keys.iter().filter(|_| asked.watch);
     let watches: Vec<Watch> = watched

@@ -75,7 +75,7 @@ impl<'a> Asked<'a> {
         service: &'a str,
         is_several: bool,
     ) -> Result<Self> {
-        let (engine, key) = (&opened.engine, opened.key(service));
+        let (engine, key) = (&opened.engine, opened.project.key(service));
         let replicas = engine.replicas(&key).await?;
         if let Some(holder) = holder(engine, &key).await?
             && holder.lives(engine).await
@@ -108,7 +108,7 @@ async fn one_by_one(
         let name = asked.service;
         if *interrupted.borrow() {
             return Err(Error::interrupted(format!(
-                "interrupted before {name}; it was not touched"
+                "interrupted; {name} was not touched"
             )));
         }
         let events = opened.events(events, name);
@@ -174,7 +174,7 @@ async fn go_back(
     interrupted: watch::Receiver<bool>,
 ) -> Result<()> {
     let (engine, service) = (&opened.engine, asked.service);
-    let key = opened.key(service);
+    let key = opened.project.key(service);
     let here = RunContext {
         of_several: undo.services.len() > 1,
         together: group.is_some(),
@@ -213,7 +213,7 @@ pub async fn to_revision(
     given: Partial,
     interrupted: watch::Receiver<bool>,
 ) -> Result<Ended> {
-    let revisions = remembered(run, &opened.key(service)).await?;
+    let revisions = remembered(run, &opened.project.key(service)).await?;
     let back = known(&revisions, number, service)?;
     let flags = (given, OnUnfinished::Resume);
     restore(opened, run, (service, back), flags, (interrupted, None)).await

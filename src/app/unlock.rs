@@ -9,7 +9,7 @@ pub async fn unlock(unlock: &UnlockArgs, events: &Events) -> Result<()> {
         engine, project, ..
     } = &opened;
     project.service(&unlock.service)?;
-    let key = opened.key(&unlock.service);
+    let key = opened.project.key(&unlock.service);
     match state::unlock(engine, &key, unlock.force).await? {
         Some(holder) => events.notice(format!(
             "removed the lock on {key} that was held by {holder}"

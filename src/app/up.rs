@@ -82,7 +82,7 @@ fn refuse_to_continue(settings: &Settings) -> Result<()> {
     }
 }
 
-/// Reads the project, and whether it has all services with inactive profiles.
+/// Reads the project. The flag says whether its services with inactive profiles are known.
 async fn open(up: &UpArgs, names: &[&str], events: &Events) -> Result<(Opened, bool)> {
     let mut opened = Opened::of(&up.target, names, events).await?;
     refuse_unknown(&opened.project, names)?;

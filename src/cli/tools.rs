@@ -1,4 +1,4 @@
-//! The arguments of `relabel`, `doctor` and `prune`.
+//! The arguments of `relabel`, `doctor`, `prune` and `unlock`.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ pub struct RelabelArgs {
     /// Name or id of the container
     #[arg(value_name = "CONTAINER", required_unless_present = "list")]
     pub container: Option<String>,
-    /// Labels that Traefik reads from now on, in addition to those set before or in place of Docker's
+    /// Labels that Traefik reads from now on: each is added, or replaces the one of the same name
     #[arg(value_name = "KEY=VALUE", value_parser = pair, required_unless_present_any = ["clear", "list"])]
     pub labels: Vec<(String, String)>,
     /// Remove all labels that were set by hand
@@ -42,6 +42,18 @@ pub struct PruneArgs {
     /// Remove what is listed
     #[arg(short, long)]
     pub yes: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct UnlockArgs {
+    /// Service of the Compose file
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Remove the lock although its rollout may still run; that rollout then stops before its next change
+    #[arg(long)]
+    pub force: bool,
     #[command(flatten)]
     pub target: TargetArgs,
 }

@@ -207,7 +207,7 @@ fn trimmed(path: &str) -> &str {
 /// A container that joins an old replica stays joined to it after the rollout.
 fn left_behind(project: &Project, service: &Service, joined: &Joined) -> Problem {
     let message = format!(
-        "{} joins {} by {} and would stay with its old containers",
+        "{} uses the containers of {} by {} and would still use the old ones after the rollout",
         joined.called(&project.name),
         service.name,
         joined.way

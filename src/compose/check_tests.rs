@@ -89,10 +89,10 @@ fn services_that_join_this_one_are_named_with_the_key() {
     assert_eq!(
         messages(yaml, 1, &[]),
         [
-            "copy joins web by ipc and would stay with its old containers",
-            "copy joins web by volumes_from and would stay with its old containers",
-            "side joins web by network_mode and would stay with its old containers",
-            "side joins web by pid and would stay with its old containers",
+            "copy uses the containers of web by ipc and would still use the old ones after the rollout",
+            "copy uses the containers of web by volumes_from and would still use the old ones after the rollout",
+            "side uses the containers of web by network_mode and would still use the old ones after the rollout",
+            "side uses the containers of web by pid and would still use the old ones after the rollout",
         ]
     );
 }

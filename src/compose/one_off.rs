@@ -53,7 +53,7 @@ impl Compose {
     }
 }
 
-/// What belongs to a replica alone.
+/// The keys of a service that are for its replicas alone.
 const OF_REPLICAS: [&str; 8] = [
     "build",
     "command",
@@ -65,7 +65,7 @@ const OF_REPLICAS: [&str; 8] = [
     "pre_stop",
 ];
 
-/// The same in each of its networks.
+/// The keys of a service's network that are for its replicas alone.
 const OF_REPLICAS_IN_NETWORKS: [&str; 5] = [
     "aliases",
     "ipv4_address",

@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result, did_you_mean};
+use crate::{
+    error::{Error, Result, did_you_mean},
+    model::{ServiceKey, name_and_tag},
+};
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Project {
@@ -165,6 +168,13 @@ pub struct UpdateConfig {
 }
 
 impl Project {
+    pub fn key(&self, service: &str) -> ServiceKey {
+        ServiceKey {
+            project: self.name.clone(),
+            service: service.to_owned(),
+        }
+    }
+
     /// Refuses an unknown name, with the nearest and all known names.
     pub fn service(&self, name: &str) -> Result<&Service> {
         self.services.get(name).ok_or_else(|| self.no_service(name))
@@ -298,5 +308,10 @@ impl Service {
     /// Its entry in [`Project::raw`].
     pub fn raw<'a>(&self, project: &'a Project) -> &'a Value {
         &project.raw["services"][&self.name]
+    }
+
+    /// The last word of its image's name, such as `postgres`.
+    pub fn bare_image(&self) -> &str {
+        name_and_tag(self.image.as_deref().unwrap_or_default()).0
     }
 }

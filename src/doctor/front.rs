@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     proxy::traefik::{
         api::is_guarded,
-        config::{Version, advice::ONLY_ENABLED, image_name},
+        config::{Version, advice::ONLY_ENABLED},
     },
     settings::ProxyKind,
 };
@@ -62,7 +62,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
 
 /// The part of a service in rollouts, by its image.
 pub fn part_as_written(service: &Service) -> Option<Part> {
-    match image_name(service.image.as_deref().unwrap_or_default()) {
+    match service.bare_image() {
         "traefik" => Some(Part::Traefik),
         "rollout" => Some(Part::SocketProxy),
         _ => None,

@@ -1,7 +1,7 @@
 //! Services that mount the engine's socket and do not need it.
 
 use super::{Check, Facts, Finding, Part, Reads, reading};
-use crate::{compose::Service, proxy::traefik::config::image_name};
+use crate::compose::Service;
 
 /// Images whose programs need only what the socket proxy answers.
 const READERS: [&str; 2] = ["traefik", "docker-gen"];
@@ -26,14 +26,14 @@ fn is_socket_proxy(facts: &Facts, service: &Service) -> bool {
     let mut words = command.as_array().into_iter().flatten();
     runs || known.and_then(|own| own.part) == Some(Part::SocketProxy)
         || words.any(|word| word == "socket-proxy")
-        || image_name(service.image.as_deref().unwrap_or_default()).contains("socket-proxy")
+        || service.bare_image().contains("socket-proxy")
 }
 
 fn finding(facts: &Facts, service: &Service) -> Finding {
     let name = &service.name;
     let mut traefiks = facts.traefiks.iter();
     let traefik = traefiks.find(|own| own.service.as_ref() == Some(name));
-    let image = image_name(service.image.as_deref().unwrap_or_default());
+    let image = service.bare_image();
     if traefik.is_none() && !READERS.contains(&image) {
         let text = format!(
             "{name} mounts the engine's socket: an attacker who gets into it controls the machine"

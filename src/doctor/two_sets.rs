@@ -50,7 +50,7 @@ fn recreated(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let finding = |joined: &Joined| {
         let (name, called) = (service.name(), joined.called(project));
         let text = format!(
-            "{called} joins {name} by {}: each rollout leaves it with the old containers",
+            "{called} uses the containers of {name} by {}: after each rollout it still uses the old ones",
             joined.way
         );
         let fix = Fix::run("recreate it after each rollout", joined.recreate(project));
@@ -88,7 +88,7 @@ fn fix(facts: &Facts, service: &ServiceFacts, problem: &Problem) -> Fix {
         ),
         Kind::HostPort | Kind::NetworkMode => recreate(service, problem),
         Kind::Joined if problem.hint == UP => Fix::run(
-            format!("replace {name} and what joins it together, with a gap"),
+            format!("replace {name} together with what uses its containers, with a gap"),
             super::fix::UP,
         ),
         Kind::Joined | Kind::UnknownDependency => Fix::text(problem.hint.clone()),

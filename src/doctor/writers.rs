@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use super::{Check, Facts, Finding, Fix, ServiceFacts};
-use crate::proxy::traefik::config::image_name;
 
 /// Images of servers whose data only one process may use, by the last word of the name.
 const IMAGES: [&str; 34] = [
@@ -66,7 +65,7 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let raw = service.service.raw(&facts.project);
     let mounts: Vec<(&str, &str)> = written(raw).collect();
     let name = service.name();
-    let image = image_name(service.service.image.as_deref().unwrap_or_default());
+    let image = service.service.bare_image();
     let warning = |why: &str, (source, target): &(&str, &str)| {
         let text = format!(
             "both versions of {name} would write {source} at {target} during a rollout: {why}"

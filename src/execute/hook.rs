@@ -80,13 +80,13 @@ impl About {
         }
     }
 
-    /// Of a rollout that another run finishes: the phases whose hooks run still.
+    /// The phases whose hooks still run when a later run finishes the rollout.
     pub fn left(&self) -> BTreeSet<HookPhase> {
         let after_cutover = |phase: &HookPhase| *phase == HookPhase::PostCutover;
         self.phases.iter().copied().filter(after_cutover).collect()
     }
 
-    /// How the hooks of its earlier run ended that decide what becomes of it.
+    /// The recorded ends of hooks that decide whether a later run finishes the rollout or rolls it back.
     pub fn ends(&self) -> BTreeMap<HookPhase, HookEnd> {
         let phase = HookPhase::PostCutover;
         let end = self.records.ended(&self.rollout, phase).cloned();
@@ -123,7 +123,7 @@ pub struct Runner<'a> {
     pub about: &'a About,
 }
 
-/// One phase that runs.
+/// The phase that runs now.
 struct Running<'a> {
     phase: HookPhase,
     /// Where `exec` runs.
@@ -209,7 +209,7 @@ impl Runner<'_> {
         on_line: impl FnMut(String),
     ) -> Result<i64> {
         let (engine, key, rollout) = (self.run.engine, &self.context.key, &self.about.rollout);
-        // Of an earlier hook of the phase.
+        // The container of an earlier hook of the phase.
         engine.sweep_hooks(key, Some(rollout)).await?;
         let one_off = OneOff {
             project: self.run.project,
@@ -258,7 +258,7 @@ impl Runner<'_> {
         on_line: impl FnMut(String),
     ) -> Result<i64> {
         let mut shell = Command::new("/bin/sh");
-        // One stream keeps the order of its lines.
+        // All output goes to one stream, which keeps the order of the lines.
         shell
             .args(["-c", "exec \"$0\" \"$@\" >&2"])
             .args(&hook.command);
@@ -272,7 +272,7 @@ impl Runner<'_> {
 
     async fn sweep(&self) {
         let (engine, key) = (self.run.engine, &self.context.key);
-        // After a loss of the lock, others belong to the run that holds it.
+        // Only those of this rollout: once the lock is lost, others belong to the run that holds it.
         if let Err(error) = engine.sweep_hooks(key, Some(&self.about.rollout)).await {
             let left = &error.message;
             self.events.notice(format!(

@@ -208,8 +208,8 @@ impl Live<'_> {
             }
             Step::Confirm(phase) => self.confirm(*phase, desired, observed, facts).await,
             Step::Drain { replicas } => self.drain(&pick(observed, replicas), &sets, facts).await,
-            Step::Hooks { replicas } => {
-                self.run_hooks(&pick(observed, replicas), &sets, facts)
+            Step::PreStop { replicas } => {
+                self.run_pre_stop(&pick(observed, replicas), &sets, facts)
                     .await
             }
             Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,

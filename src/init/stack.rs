@@ -10,8 +10,9 @@ use crate::{
         mounts::{Mount, mounts},
     },
     error::{Error, Result},
+    model::name_and_tag,
     proxy::traefik::config::{
-        self, Given, StaticConfig, Version, advice, candidates, image_name, tagged_version,
+        self, Given, StaticConfig, Version, advice, candidates, tagged_version,
     },
 };
 
@@ -30,7 +31,7 @@ pub fn traefik(
     }
     let called = |matches: &dyn Fn(&str) -> bool| -> Vec<&String> {
         let all = services.keys();
-        let is = |name: &&String| matches(image_name(&image(services, name, images)));
+        let is = |name: &&String| matches(name_and_tag(&image(services, name, images)).0);
         all.filter(is).collect()
     };
     let mut found = called(&|name| name == "traefik");

@@ -364,9 +364,9 @@ impl<'a> Rollout<'a> {
                     .into(),
             ));
         }
-        let hooks = self.desired.hooks;
+        let pre_stop = self.desired.pre_stop;
         // Without a route, other clients may still have requests in flight.
-        if let Some(step) = self.wind_down(&self.old, true, hooks) {
+        if let Some(step) = self.wind_down(&self.old, true, pre_stop) {
             return Next::Step(step);
         }
         let names: Vec<_> = self
@@ -488,14 +488,14 @@ impl<'a> Rollout<'a> {
     }
 
     /// The next step to remove a set.
-    fn wind_down(&self, set: &[&Replica], drained: bool, hooks: bool) -> Option<Step> {
+    fn wind_down(&self, set: &[&Replica], drained: bool, pre_stop: bool) -> Option<Step> {
         let replicas = ids(set, |_| true);
         let remove = (!replicas.is_empty()).then_some(Step::Remove { replicas });
-        self.halt(set, drained, hooks).or(remove)
+        self.halt(set, drained, pre_stop).or(remove)
     }
 
-    /// The next step to stop a set: with `drained` its drain first, then its hooks.
-    fn halt(&self, set: &[&Replica], drained: bool, hooks: bool) -> Option<Step> {
+    /// The next step to stop a set: with `drained` its drain first, with `pre_stop` then its pre-stop hooks.
+    fn halt(&self, set: &[&Replica], drained: bool, pre_stop: bool) -> Option<Step> {
         let running = ids(set, Replica::may_run);
         let undrained: Vec<_> = running
             .iter()
@@ -508,14 +508,12 @@ impl<'a> Rollout<'a> {
             });
         }
         // A step of its own: a hook may take long, and a rollback is possible until the stop.
-        let without_hooks_run = set
+        let not_run = set
             .iter()
-            .filter(|own| own.run == Run::Running && !self.facts.hooked.contains(&own.id));
-        let without_hooks_run: Vec<_> = without_hooks_run.map(|own| own.id.clone()).collect();
-        if hooks && !without_hooks_run.is_empty() {
-            return Some(Step::Hooks {
-                replicas: without_hooks_run,
-            });
+            .filter(|own| own.run == Run::Running && !self.facts.pre_stopped.contains(&own.id));
+        let not_run: Vec<_> = not_run.map(|own| own.id.clone()).collect();
+        if pre_stop && !not_run.is_empty() {
+            return Some(Step::PreStop { replicas: not_run });
         }
         (!running.is_empty()).then_some(Step::Stop { replicas: running })
     }

@@ -93,7 +93,7 @@ impl Preview {
             Step::Hook(phase) => {
                 self.facts.hooks.insert(*phase, HookEnd::Passed);
             }
-            Step::Hooks { replicas } => self.facts.hooked.extend(replicas.iter().cloned()),
+            Step::PreStop { replicas } => self.facts.pre_stopped.extend(replicas.iter().cloned()),
             Step::Stop { replicas } => self.change(replicas, |replica| replica.run = Run::Exited),
             Step::Start { replicas } => {
                 self.change(replicas, |replica| {

@@ -137,7 +137,7 @@ fn world() -> impl Strategy<Value = Simulator> {
             world.desired.served &= bits[0] || bits[1];
             world.desired.policy.bake = bits[6];
             world.desired.policy.together = bits[0] && bits[7];
-            world.desired.hooks = bits[7];
+            world.desired.pre_stop = bits[7];
             world.desired.hook_phases = hooks;
             if bits[2] && !olds.is_empty() {
                 world.desired.old_at_start.remove(&olds[0].id);

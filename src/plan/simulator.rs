@@ -133,7 +133,7 @@ impl Simulator {
             old_at_start: olds.iter().map(|old| old.id.clone()).collect(),
             unrouted: BTreeSet::new(),
             served: olds.iter().any(Replica::serves),
-            hooks: false,
+            pre_stop: false,
             hook_phases: BTreeSet::new(),
         };
         let observed = Observed {

@@ -107,7 +107,7 @@ impl Looks {
     pub fn complaint(&self, held_back: Duration) -> Option<String> {
         if let Some(first) = self.lost.first().filter(|_| self.harms(held_back)) {
             return Some(format!(
-                "the new version takes other services off the proxy: {first}"
+                "with the new version the proxy loses the route of another service: {first}"
             ));
         }
         let first = self.trouble.first()?;
@@ -216,7 +216,10 @@ mod tests {
         pair.take(&mut looks, &restarts);
         assert!(looks.harms(HELD_BACK));
         let complaint = looks.complaint(HELD_BACK).unwrap();
-        assert!(complaint.contains("other services off"), "{complaint}");
+        assert!(
+            complaint.contains("loses the route of another service"),
+            "{complaint}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

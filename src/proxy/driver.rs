@@ -73,7 +73,7 @@ impl Detection {
             .collect()
     }
 
-    /// The ports that the proxy sends to past the router of the labels, and what is spoken on each.
+    /// The ports that the proxy sends to without the router of the labels, and what is spoken on each.
     pub fn called_ports(&self) -> BTreeMap<u16, Protocol> {
         self.bypasses.iter().filter_map(|own| own.port).collect()
     }

@@ -195,7 +195,7 @@ impl Prepared<'_> {
         let mut desired = desired(Goal::Roll, rollout, context.replicas, &*self.proxy, olds);
         desired.policy.order = context.settings.order();
         desired.restartable = record::ran(&context.settings, olds).into_keys().collect();
-        desired.hooks = context.has_hooks(olds);
+        desired.pre_stop = context.has_pre_stop(olds);
         desired.hook_phases = hook_phases(context, self.run.back.is_some());
         desired.policy.bake = !bake.is_zero();
         desired.policy.together = self.run.together;

@@ -43,7 +43,7 @@ impl Prepared<'_> {
             let command = own.recreate(project);
             self.run.events.notice(match when {
                 When::Before => format!(
-                    "{called} joins {name} by {way} and will stay with its old containers; recreate it afterwards: {command}"
+                    "{called} uses the containers of {name} by {way}; after the rollout it still uses the old ones, until you recreate it: {command}"
                 ),
                 When::After => format!("recreate {called} now: {command}"),
             });

@@ -23,16 +23,16 @@ pub(super) enum Progress {
     Completed,
     /// An earlier run has begun it and was interrupted.
     Runs,
-    /// There are none, or they have failed.
+    /// There is none, or one has failed.
     Open,
 }
 
 impl Progress {
-    /// Of containers that all have the wanted version; `ends` has their exit codes, `wanted` how many there are to be.
+    /// `olds` are containers of the wanted version, `ends` their exit codes, and `wanted` how many there should be.
     fn of(olds: &[Replica], ends: &[Option<i64>], wanted: u32) -> Self {
         let have_ended_well = ends.iter().all(|end| *end == Some(0));
         match olds.iter().any(Replica::may_run) {
-            // A migration that is stopped half-way may do harm.
+            // It is not stopped: a migration that ends half-way may do harm.
             true => Self::Runs,
             false if have_ended_well && olds.len() == wanted as usize => Self::Completed,
             false => Self::Open,
@@ -133,7 +133,7 @@ impl Prepared<'_> {
         let name = &context.service.name;
         if progress == Progress::Runs {
             run.events.notice(format!(
-                "{name} still runs with this version; it is not started again before its end"
+                "{name} still runs with this version; waiting for its end"
             ));
             let olds = run.engine.replicas(&context.key).await?;
             let running: Vec<Replica> = olds.into_iter().filter(Replica::may_run).collect();

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     event::Scope,
     hooks,
-    model::{Order, ServiceKey},
+    model::Order,
     namespace::traffic::Protocol,
     proxy::{
         Router,
@@ -120,7 +120,7 @@ impl<'a> RunContext<'a> {
         let service = self.project.service(name)?;
         let settings = settings(self.project, service, flags)?;
         let hooks = hooks::read(name, service.x_rollout.as_ref())?;
-        let key = self.key(name);
+        let key = self.project.key(name);
         let olds = self
             .engine
             .replicas_among(&landscape.containers, &key)
@@ -180,13 +180,6 @@ impl<'a> RunContext<'a> {
         Ok(notices)
     }
 
-    pub(super) fn key(&self, service: &str) -> ServiceKey {
-        ServiceKey {
-            project: self.project.name.clone(),
-            service: service.to_owned(),
-        }
-    }
-
     fn declared_networks(&self, service: &Service) -> BTreeSet<String> {
         let networks = service.networks.iter();
         let names = networks.filter_map(|key| self.project.raw["networks"][key]["name"].as_str());
@@ -197,7 +190,7 @@ impl<'a> RunContext<'a> {
     fn dependencies(&self, service: &str, landscape: &Landscape) -> Vec<(String, u32)> {
         let names = self.project.dependencies(service).into_iter();
         let counted = names.map(|name| {
-            let count = landscape.count(&self.key(&name));
+            let count = landscape.count(&self.project.key(&name));
             (name, count as u32)
         });
         counted.filter(|(_, count)| *count > 0).collect()

@@ -45,7 +45,7 @@ impl Prepared<'_> {
             Some(image) => {
                 let version = self.version(image).await?;
                 let same = match plan.unfinished {
-                    // The routes are those of the unfinished rollout.
+                    // The routes are those of the unfinished rollout, so they are not compared.
                     Some(_) => self.runs(&version, &olds).await?,
                     None => self.already_runs(&version, &olds).await?,
                 };
@@ -101,7 +101,7 @@ impl Prepared<'_> {
         Ok(plan)
     }
 
-    /// The records, where the lock of a killed run leads to them; otherwise a container would be needed to read them.
+    /// The records, read through the lock of a killed run. Without one, reading them would need a new container.
     async fn left_memory(&self) -> Result<Memory> {
         let (engine, key) = (self.run.engine, &self.context.key);
         let Some(holder) = lock::holder(engine, key).await? else {
@@ -245,13 +245,13 @@ impl Prepared<'_> {
             facts: Facts::default(),
             names: self.run.final_names(context),
         })?;
-        // It follows the record of the revision, which is no step.
+        // The planner has no step for it: it runs once the revision is recorded.
         steps.extend(last.map(|step| PlannedStep::new(step, Vec::new())));
         Ok(steps)
     }
 }
 
-/// The steps to the end, which is the error of a rollout that cannot reach its goal.
+/// All steps to the end. A rollout that cannot reach its goal is an error.
 fn walk(preview: &mut Preview) -> Result<Vec<PlannedStep>> {
     let (steps, end) = preview.walk();
     if let Some(failure) = end {

@@ -83,7 +83,7 @@ impl RunContext<'_> {
         wanted: &Wanted,
         landscape: &mut Landscape,
     ) -> Result<Standing> {
-        let key = self.key(&service.name);
+        let key = self.project.key(&service.name);
         let mut standing = Standing {
             desired: wanted.replicas,
             ..Standing::default()

@@ -169,7 +169,7 @@ impl Prepared<'_> {
         }
         let replaced = observed.claim.as_ref().is_some_and(Claim::has_replaced_any);
         desired.served |= !desired.routed && replaced;
-        desired.hooks = self.context.has_hooks(&others);
+        desired.pre_stop = self.context.has_pre_stop(&others);
         desired
     }
 
@@ -209,7 +209,7 @@ pub(super) fn desired(
         old_at_start: olds.iter().map(|old| old.id.clone()).collect(),
         unrouted: BTreeSet::new(),
         served: olds.iter().any(Replica::serves),
-        hooks: false,
+        pre_stop: false,
         hook_phases: BTreeSet::new(),
     }
 }

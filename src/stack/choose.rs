@@ -7,7 +7,6 @@ use crate::{
     compose::{Project, Service},
     doctor::part_as_written,
     error::Error,
-    proxy::traefik::config::image_name,
 };
 
 /// A service of the file that is no part of the command.
@@ -26,7 +25,7 @@ impl Left {
     }
 }
 
-/// What carries the traffic of rollouts is replaced by Compose.
+/// The reason for Traefik and the socket proxy: a rollout needs them while it runs, so Compose replaces them.
 pub const OWN_PART: &str = "it carries the traffic";
 
 /// The last words of the names of images that keep data.
@@ -63,7 +62,7 @@ fn reason(service: &Service) -> Option<String> {
     if part_as_written(service).is_some() {
         return Some(OWN_PART.to_owned());
     }
-    let image = image_name(service.image.as_deref().unwrap_or_default());
+    let image = service.bare_image();
     let keeps_data = STATEFUL.split_whitespace().any(|own| own == image);
     keeps_data.then(|| format!("{image} keeps data; name it to roll it"))
 }
@@ -83,7 +82,7 @@ pub fn runs_only_once(error: &Error) -> bool {
     )
 }
 
-/// All of them in one line.
+/// The notice about all of them, in one line.
 pub fn left_alone(left: &[Left]) -> Option<String> {
     let each = left
         .iter()

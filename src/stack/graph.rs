@@ -53,7 +53,7 @@ impl<'a> Order<'a> {
         self.services.iter().map(|own| own.name).collect()
     }
 
-    /// Those of `earlier` that are certainly done before this service begins, if so many are rolled side by side.
+    /// The services of `earlier` that are surely done before this one begins, with `parallel` of them side by side.
     pub fn done_before(&self, name: &str, earlier: &[&'a str], parallel: u32) -> Vec<&'a str> {
         let own = self.services.iter().find(|own| own.name == name);
         let needs = |other: &&&str| own.is_some_and(|own| own.needs.contains(**other));
@@ -63,7 +63,7 @@ impl<'a> Order<'a> {
             .collect()
     }
 
-    /// Leaves out a service that turns out not to be part of the command.
+    /// Removes a service from the order; the others do not wait for it.
     pub fn leave_out(&mut self, name: &str) {
         self.services.retain(|own| own.name != name);
         for own in &mut self.services {
@@ -126,9 +126,9 @@ impl<'a> Graph<'a> {
         let names: BTreeSet<&str> = cycle.iter().map(|&node| self.graph[node]).collect();
         let names: Vec<&str> = names.into_iter().collect();
         let message = match names[..] {
-            [one] => format!("{one} is to be rolled after itself"),
+            [one] => format!("{one} waits for itself"),
             _ => format!(
-                "no order for {}: each is after another of them",
+                "no order for {}: each of them waits for another",
                 names.join(", ")
             ),
         };
@@ -273,10 +273,10 @@ mod tests {
             ("mail", &[], &[]),
             ("web", &["api"], &[]),
         ]);
-        let message = "no order for api, web: each is after another of them";
+        let message = "no order for api, web: each of them waits for another";
         assert_eq!(refusal(&shop).message, message);
         let itself = project(&[("web", &[], &["web"])]);
-        assert_eq!(refusal(&itself).message, "web is to be rolled after itself");
+        assert_eq!(refusal(&itself).message, "web waits for itself");
     }
 
     #[test]

@@ -14,8 +14,8 @@ pub struct Orphan {
     pub name: String,
 }
 
-/// One-off runs and what rollout itself works with are none, nor are services that `stay`. The services with inactive
-/// profiles have to be known.
+/// Finds the orphans of a project. No orphans are one-off runs, rollout's own containers, and services for which `stay`
+/// is true. `project.disabled` must hold the services with inactive profiles.
 pub fn orphans(
     containers: &[ContainerSummary],
     project: &Project,

@@ -1,4 +1,4 @@
-//! What became of each service of a command, and the exit code that follows.
+//! The result of each service of a command, and the exit code.
 
 use super::{choose::Left, graph::Order, schedule::Ends};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     roll::Ended,
 };
 
-/// What is known at the end: in the order of the command, then what was left alone.
+/// A row for each service: those of the command in its order, then those that were left alone.
 pub fn rows(order: &Order<'_>, ends: &Ends<'_, Ended>, left: &[Left]) -> Vec<ServiceRow> {
     let of_order = order.services.iter().map(|own| {
         let end = ends.iter().find(|(name, _)| *name == own.name);
@@ -20,8 +20,8 @@ pub fn rows(order: &Order<'_>, ends: &Ends<'_, Ended>, left: &[Left]) -> Vec<Ser
                 let reason = match failed.clone().find(|name| own.needs.contains(name)) {
                     Some(needed) => format!("it needs {needed}, which failed"),
                     None => match failed.next() {
-                        Some(first) => format!("{first} failed before it"),
-                        None => "interrupted before it".to_owned(),
+                        Some(first) => format!("{first} failed before it began"),
+                        None => "interrupted before it began".to_owned(),
                     },
                 };
                 other(own.name, ServiceResult::NotBegun, &reason)
@@ -204,9 +204,9 @@ services:
             ("mail", Err(Error::failed("x"))),
             ("api", Ok(ended(OK))),
         ]);
-        assert_eq!(rows[2], "web NotBegun mail failed before it");
+        assert_eq!(rows[2], "web NotBegun mail failed before it began");
         let (rows, code, message) = reported(vec![("mail", Ok(ended(OK))), ("api", Ok(ended(OK)))]);
-        assert_eq!(rows[2], "web NotBegun interrupted before it");
+        assert_eq!(rows[2], "web NotBegun interrupted before it began");
         assert_eq!(
             (code, message.as_str()),
             (130, "interrupted; not begun: web")

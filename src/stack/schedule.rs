@@ -1,4 +1,4 @@
-//! Begins each service once all that it needs is done, so many at a time, and ends after a failure as the command asks.
+//! Begins each service once all that it needs is done, at most `parallel` side by side; `--on-failure` says when it ends.
 
 use std::collections::BTreeSet;
 

@@ -93,8 +93,9 @@ fn what_others_have_joined() -> [(String, String); 4] {
         ("volume", "volumes_from"),
     ]
     .map(|(what, how)| {
-        let error =
-            format!("its-{what} joins by-{what} by {how} and would stay with its old containers");
+        let error = format!(
+            "its-{what} uses the containers of by-{what} by {how} and would still use the old ones after the rollout"
+        );
         (format!("by-{what}"), error)
     })
 }

@@ -128,7 +128,7 @@ async fn services(target: &TargetArgs) -> Result<Vec<CompletionCandidate>> {
 async fn revisions(target: &TargetArgs, service: &str) -> Result<Vec<CompletionCandidate>> {
     let events = Events::new(Vec::new());
     let opened = Opened::of_records(target, &[service], &events).await?;
-    let known = remembered(&opened.run(&events), &opened.key(service)).await?;
+    let known = remembered(&opened.run(&events), &opened.project.key(service)).await?;
     let newest_first = known.list.iter().rev();
     let candidate = |own: &crate::state::revisions::Revision| {
         let image = image_name(&own.image.reference, &own.image.id);

@@ -41,7 +41,7 @@ pub async fn show(asked: &HistoryArgs, services: &[String], events: &Events) -> 
     for (service, files) in files {
         let events = opened.events(events, &service);
         let revisions = read(&opened.run(&events), &files);
-        let key = opened.key(&service);
+        let key = opened.project.key(&service);
         let replicas = engine.replicas_among(&landscape.containers, &key).await?;
         let past = Past {
             live: revisions.running(&replicas),

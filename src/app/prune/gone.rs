@@ -1,4 +1,4 @@
-//! Which services are gone: the rule by which nothing of a present one is ever removed. Pure.
+//! Decides which services are gone; what is kept of any other service is never removed. Pure.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use crate::{
     state::lock,
 };
 
-/// What is there: containers, and the services of the Compose file.
+/// What makes a service present: its containers, and its place in the Compose file.
 pub struct Present<'a> {
-    /// Of any service, one-offs and hooks among them.
+    /// Services with a container of any kind, also a one-off or a hook.
     containers: BTreeSet<ServiceKey>,
     projects: BTreeSet<String>,
     in_file: &'a BTreeSet<ServiceKey>,
@@ -36,14 +36,14 @@ impl<'a> Present<'a> {
         }
     }
 
-    /// Every service that is known from anywhere, sorted.
+    /// Every service that has a container, a lock, a request, records, or a place in the Compose file.
     pub fn all_keys<'b>(&'b self, recorded: &'b [ServiceKey]) -> BTreeSet<&'b ServiceKey> {
         let seen = self.containers.iter().chain(&self.marked);
         seen.chain(self.in_file).chain(recorded).collect()
     }
 
-    /// A project is gone without any container; of the project of the Compose file, a service that has no container
-    /// and is not in the file.
+    /// A service of the Compose file's project is gone if it has no container and is not in the file. A service of
+    /// another project is gone if that project has no container at all.
     pub fn is_gone(&self, key: &ServiceKey) -> bool {
         let is_own = self.in_file.iter().any(|own| own.project == key.project);
         let has_containers = match is_own {

@@ -18,7 +18,7 @@ pub async fn offer(target: &TargetArgs, events: &Events) -> Result<Error> {
     let files = store::look_project(engine, &image, &opened.project.name).await?;
     let mut possible = Vec::new();
     for (service, files) in files {
-        let (revisions, key) = (Revisions::read(&files), opened.key(&service));
+        let (revisions, key) = (Revisions::read(&files), opened.project.key(&service));
         let replicas = engine.replicas_among(&landscape.containers, &key).await?;
         if replicas.is_empty() {
             continue;

@@ -50,7 +50,7 @@ impl Work<'_> {
         }
     }
 
-    /// Undoes what this run has rolled, the last first. Returns what failed.
+    /// Undoes what this run has rolled, the last first. Returns the errors of undos that failed.
     async fn take_back(&self, ends: &Ends<'_, Ended>, rows: &mut [ServiceRow]) -> Vec<Error> {
         let mut failed = Vec::new();
         for (name, result) in ends.iter().rev() {
@@ -60,7 +60,7 @@ impl Work<'_> {
             };
             let stays = match (ended.result, ended.before) {
                 (ServiceResult::Completed, _) => "a one-shot service is not undone",
-                (ServiceResult::Rolled, None) => "nothing ran before it, so it stays",
+                (ServiceResult::Rolled, None) => "it stays: no earlier version ran",
                 (ServiceResult::Rolled, Some(_)) if *self.interrupted.borrow() => {
                     "interrupted before it was undone"
                 }
@@ -79,7 +79,7 @@ impl Work<'_> {
         failed
     }
 
-    /// Returns a service to the revision `before`, if the one that this run has made runs still.
+    /// Returns a service to revision `before`, unless another rollout has replaced revision `made`.
     async fn undo(&self, name: &str, before: u64, made: Option<u64>) -> Result<Ended> {
         let events = &self.of_each[name];
         let run = RunContext {
@@ -94,7 +94,7 @@ impl Work<'_> {
         undone.await.map_err(|error| error.within(events.scope()))
     }
 
-    /// Removes the orphans where that is asked for and no service has failed, else names them.
+    /// Removes the orphans with `--remove-orphans` if no service has failed; else reports their names.
     async fn orphans(&self, orphans: &[Orphan], has_failed: bool) -> Result<()> {
         if orphans.is_empty() {
             return Ok(());
@@ -120,7 +120,7 @@ impl Work<'_> {
     }
 }
 
-/// Puts the end of an undo into the row of its service, which this run has touched.
+/// Writes the result of an undo into the row of its service.
 fn taken_back(row: &mut ServiceRow, undone: Result<Ended>) -> Result<()> {
     let name = row.service.clone();
     match undone {

@@ -1,4 +1,4 @@
-//! The plans of the services of one command, which touch nothing.
+//! Plans the services of one command, and touches nothing.
 
 use super::{super::print, work::Work};
 use crate::{

@@ -40,7 +40,7 @@ pub struct Work<'a> {
     /// The settings of the command as a whole.
     pub settings: Settings,
     pub interrupted: watch::Receiver<bool>,
-    /// Whether its report is that of several services.
+    /// Whether the report is that of several services.
     pub is_stack: bool,
     /// The services that cut over in the same moment, where that is asked for.
     pub group: Option<&'a Group>,
@@ -54,7 +54,7 @@ impl<'a> Work<'a> {
         let prepared = self.prepare_all(&mut order, &mut left).await;
         let (mut prepared, landscape) = prepared?;
         let orphans = match self.finds_orphans {
-            // A run that goes on with a service has its lock.
+            // A locked service is being rolled by another command, which may read another file.
             true => orphans(&landscape.containers, &self.opened.project, |key| {
                 landscape.carries_traffic(key) || lock::is_among(&landscape.containers, key)
             }),
@@ -93,7 +93,7 @@ impl<'a> Work<'a> {
         match (ends.pop(), order.names().first()) {
             (Some((_, ended)), _) => ended.map(drop),
             (None, Some(name)) => Err(Error::interrupted(format!(
-                "interrupted before {name}; it was not touched"
+                "interrupted; {name} was not touched"
             ))
             .hint(self.again())),
             (None, None) => Ok(()),
@@ -118,7 +118,7 @@ impl<'a> Work<'a> {
         group.expect(all.filter(|name| names.contains(name)));
     }
 
-    /// An error from before the first service was prepared is about that service.
+    /// Gives the scope of the first service to an error that comes before any service is prepared.
     fn before_all(&self, error: Error, order: &Order<'_>) -> Error {
         match order.names().first() {
             Some(first) => error.within(self.of_each[first].scope()),
@@ -126,7 +126,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The command that has ended.
+    /// The command to run again, for hints.
     pub fn again(&self) -> String {
         match self.up.all {
             true => "rollout --all".to_owned(),
@@ -143,7 +143,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Prepares the services; those that turn out to be no part of the command move to `left`, which is reported.
+    /// Prepares the services. Those that `--all` leaves alone move from `order` to `left`, which is reported.
     pub async fn prepare_all(
         &self,
         order: &mut Order<'a>,
@@ -176,7 +176,7 @@ impl<'a> Work<'a> {
         landscape: &mut Landscape,
     ) -> Result<Result<Prepared<'a>, Left>> {
         let (run, flags) = (self.run(name), &self.up.settings);
-        if self.may_be_left(name) && landscape.carries_traffic(&self.opened.key(name)) {
+        if self.may_be_left(name) && landscape.carries_traffic(&self.opened.project.key(name)) {
             return Ok(Err(Left::of(name, OWN_PART)));
         }
         let prepared = run.prepare(name, flags, earlier, Purpose::Roll, landscape);
@@ -205,7 +205,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Fetches the images before the first service is touched. Returns the services that are left alone because of theirs.
+    /// Fetches the images before the first service is touched. Returns the services that are left alone because of their image.
     async fn fetch_ahead(&self, prepared: &mut [Prepared<'_>]) -> Result<Vec<Left>> {
         let asked = self.settings.pull_parallel;
         let limit = asked.or_else(|| self.opened.compose.parallel_limit());

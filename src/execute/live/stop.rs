@@ -1,4 +1,4 @@
-//! Stops old replicas, hooks first, then their own signal and grace period, and starts them again.
+//! Stops old replicas, pre-stop hooks first, then their own signal and grace period, and starts them again.
 
 use std::collections::BTreeMap;
 
@@ -28,23 +28,23 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// Runs the hooks of each. Stops as soon as a new replica fails, since a rollback is possible until the stop.
-    pub(super) async fn run_hooks(
+    /// Runs the pre-stop hooks of each. Ends them as soon as a new replica fails, since a rollback is possible until the stop.
+    pub(super) async fn run_pre_stop(
         &self,
         replicas: &[&Replica],
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let hooks = join_all(replicas.iter().map(|old| self.hooks(old)));
+        let hooks = join_all(replicas.iter().map(|old| self.pre_stop(old)));
         tokio::select! {
-            _ = hooks => facts.hooked.extend(replicas.iter().map(|old| old.id.clone())),
+            _ = hooks => facts.pre_stopped.extend(replicas.iter().map(|old| old.id.clone())),
             () = until_one_fails(self.run.engine, self.watch, serving(&sets.new)) => {}
         }
         Ok(())
     }
 
     /// Runs the pre-stop hooks in an old replica. A failing hook is reported and does not prevent the stop.
-    pub(super) async fn hooks(&self, replica: &Replica) {
+    pub(super) async fn pre_stop(&self, replica: &Replica) {
         let label = |labels: &BTreeMap<String, String>| labels.get(label::PRE_STOP_HOOK).cloned();
         let (service, settings) = (self.context.service, &self.context.settings);
         let line = settings.pre_stop_hook.clone();

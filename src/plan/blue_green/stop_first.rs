@@ -11,7 +11,7 @@ impl Rollout<'_> {
     pub(super) fn make_room(&self) -> Option<Step> {
         match self.desired.policy.order {
             Order::StartFirst => None,
-            Order::StopFirst => self.halt(&self.old, false, self.desired.hooks),
+            Order::StopFirst => self.halt(&self.old, false, self.desired.pre_stop),
         }
     }
 

@@ -12,7 +12,7 @@ mod version;
 pub use self::{
     container::{Holder, Reads, TraefikContainer},
     static_config::{Given, Source, StaticConfig, Written, arguments, candidates, read},
-    summary::{image_name, looks_like_traefik, tagged_version},
+    summary::{looks_like_traefik, tagged_version},
     version::Version,
 };
 pub(in crate::proxy) use self::{

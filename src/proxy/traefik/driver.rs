@@ -143,7 +143,7 @@ async fn refuse_left(
 /// How the traffic of a service is moved, and what the operator has to know of it. Without a method, the service is rolled on health alone.
 type Front = (Option<SwitchMethod>, Vec<String>);
 
-/// What is in front, with what reaches the service past the router of its labels.
+/// What is in front, with what reaches the service without the router of its labels.
 fn detection(
     context: &ServiceContext<'_>,
     landscape: &Landscape,
@@ -265,7 +265,7 @@ fn on_health_alone(name: &str, silent: Option<&Error>) -> String {
     }
 }
 
-/// Refuses to promise for traffic that reaches the service past the router of its labels.
+/// Refuses to promise for traffic that reaches the service without the router of its labels.
 fn refuse_past_labels(settings: &Settings, callers: &[Caller]) -> Result<()> {
     let asked = settings.proxy == ProxyKind::Traefik;
     match callers.iter().find(|own| asked && own.routes()) {

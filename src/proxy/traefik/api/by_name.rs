@@ -1,4 +1,4 @@
-//! What Traefik sends to a service by its name or address, past the router of its labels. Pure.
+//! What Traefik sends to a service by its name or address, without the router of its labels. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -300,7 +300,7 @@ impl Caller {
             }
         };
         format!(
-            "Traefik ({traefik}) reaches {service} past the router of its labels, by {what}: {harm}"
+            "Traefik ({traefik}) reaches {service} by {what}, without the router of its labels: {harm}"
         )
     }
 

@@ -155,8 +155,8 @@ fn a_hit_names_the_service_its_target_and_its_routers_and_no_secret() {
     assert_eq!(found.port, Some((8000, Spoken::Http1)));
     assert_eq!(
         found.text(),
-        "Traefik (shop-traefik-1) reaches app past the router of its labels, by service app@file (app:8000, used by \
-         router app@file): its requests reach both versions while both run, and can fail when the old replicas are stopped"
+        "Traefik (shop-traefik-1) reaches app by service app@file (app:8000, used by router app@file), without \
+         the router of its labels: its requests reach both versions while both run, and can fail when the old replicas are stopped"
     );
     assert!(found.advice().contains("app@file"), "{}", found.advice());
 }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::{
     advice::{self, Namespace},
     static_config::{Given, StaticConfig, arguments, candidates, read},
-    summary::{image_name, tagged_version},
+    summary::tagged_version,
     version::Version,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         summary::{addresses_of, name},
     },
     error::Result,
-    model::label,
+    model::{label, name_and_tag},
     overlay::control::Reader,
     proxy::socket_proxies::SocketProxy,
 };
@@ -360,7 +360,7 @@ fn version(inspect: &ContainerInspectResponse, reader: Option<&Reader>) -> Optio
     let config = inspect.config.as_ref()?;
     let label = |key: &str| config.labels.as_ref()?.get(key);
     let image = config.image.as_deref().unwrap_or_default();
-    let is_named = image_name(image) == "traefik";
+    let is_named = name_and_tag(image).0 == "traefik";
     let title = label("org.opencontainers.image.title");
     let is_traefik = is_named || title.is_some_and(|own| own.eq_ignore_ascii_case("traefik"));
     let label = label("org.opencontainers.image.version").filter(|_| is_traefik);

@@ -3,6 +3,7 @@
 use bollard::models::ContainerSummary;
 
 use super::version::Version;
+use crate::model::name_and_tag;
 
 /// Whether it runs Traefik: by the name of its image, its program, or the title of its image.
 pub fn looks_like_traefik(summary: &ContainerSummary) -> bool {
@@ -12,26 +13,14 @@ pub fn looks_like_traefik(summary: &ContainerSummary) -> bool {
     let mut program = command.trim_matches('"').split_whitespace().take(2);
     let title = summary.labels.iter().flatten();
     let mut title = title.filter(|(key, _)| *key == "org.opencontainers.image.title");
-    image_name(image) == "traefik"
+    name_and_tag(image).0 == "traefik"
         || program.any(|word| word.rsplit('/').next() == Some("traefik"))
         || title.any(|(_, title)| title.eq_ignore_ascii_case("traefik"))
-}
-
-/// What an image is called, without its registry, its tag and its digest.
-pub fn image_name(image: &str) -> &str {
-    name_and_tag(image).0
 }
 
 /// The version of Traefik that the tag of an image says.
 pub fn tagged_version(image: &str) -> Option<Version> {
     name_and_tag(image).1.parse().ok()
-}
-
-/// The last word of an image's name, and its tag, which is empty where it has none.
-fn name_and_tag(image: &str) -> (&str, &str) {
-    let image = image.split('@').next().unwrap_or_default();
-    let name = image.rsplit('/').next().unwrap_or_default();
-    name.split_once(':').unwrap_or((name, ""))
 }
 
 #[cfg(test)]
@@ -55,7 +44,7 @@ mod tests {
             ("traefik:latest", "traefik", None),
             ("shop/web", "web", None),
         ] {
-            assert_eq!(image_name(image), name);
+            assert_eq!(name_and_tag(image).0, name);
             let found = tagged_version(image).map(|own| own.to_string());
             assert_eq!(found.as_deref(), version, "{image}");
         }
@@ -71,9 +60,9 @@ mod tests {
         ) {
             if let Ok(mut summary) = serde_json::from_value::<ContainerSummary>(value) {
                 summary.image = Some(image.clone());
-                prop_assert!(looks_like_traefik(&summary) || image_name(&image) != "traefik");
+                prop_assert!(looks_like_traefik(&summary) || name_and_tag(&image).0 != "traefik");
             }
-            prop_assert!(!image_name(&image).contains(['/', ':', '@']));
+            prop_assert!(!name_and_tag(&image).0.contains(['/', ':', '@']));
         }
     }
 }

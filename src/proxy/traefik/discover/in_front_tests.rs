@@ -177,8 +177,8 @@ fn a_traefik_in_one_of_two_networks_has_to_be_told_which() {
     let error = refuse_lost(&all, &wanted(&[ON], None), &[]).unwrap_err();
     assert_eq!(
         error.message,
-        "Traefik (outer) may not get through to web: it is not configured with the network to take its address from, and so \
-         takes any of shop_back, shop_front"
+        "Traefik (outer) may not get through to web: it is not configured with a network for the service, and so takes the \
+         service's address in any of shop_back, shop_front"
     );
     let hint = error.hint.unwrap();
     assert_eq!(

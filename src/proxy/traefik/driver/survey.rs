@@ -1,4 +1,4 @@
-//! Asks every Traefik near a service what else reaches it, past the router of its labels.
+//! Asks every Traefik near a service what else reaches it, without the router of its labels.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
 /// What the Traefiks near a service say.
 #[derive(Default)]
 pub(super) struct Survey {
-    /// What reaches the service past the router of its labels.
+    /// What reaches the service without the router of its labels.
     pub callers: Vec<Caller>,
     /// Servers of other services that fail their health check.
     pub hazards: Vec<Hazard>,

@@ -33,7 +33,9 @@ pub fn astray(
     let named = named.or(docker.network.as_ref());
     let shared = its.intersection(theirs).next().cloned();
     if let Some(network) = named.filter(|network| theirs.contains(*network)) {
-        let message = format!("takes its address in network {network}, in which Traefik is not");
+        let message = format!(
+            "takes the service's address in network {network}, in which Traefik itself is not"
+        );
         return (!its.contains(network)).then_some(Astray { message, shared });
     }
     // Otherwise it takes the first of a map, which Go shuffles at each reload.
@@ -42,14 +44,15 @@ pub fn astray(
     }
     let why = match named {
         Some(network) => {
-            format!(
-                "is configured to take its address in network {network}, in which it is not, and so"
-            )
+            format!("is configured with network {network}, in which the service is not, and so")
         }
-        None => "is not configured with the network to take its address from, and so".to_owned(),
+        None => "is not configured with a network for the service, and so".to_owned(),
     };
     let networks: Vec<&str> = theirs.iter().map(String::as_str).collect();
-    let message = format!("{why} takes any of {}", networks.join(", "));
+    let message = format!(
+        "{why} takes the service's address in any of {}",
+        networks.join(", ")
+    );
     Some(Astray { message, shared })
 }
 
@@ -95,7 +98,7 @@ mod tests {
         let any = found("", "", &["front"], &["back", "front"]).unwrap();
         assert_eq!(
             any,
-            "is not configured with the network to take its address from, and so takes any of back, front; front"
+            "is not configured with a network for the service, and so takes the service's address in any of back, front; front"
         );
         assert_eq!(found("", "front", &["front"], &["back", "front"]), None);
         assert_eq!(found("front", "", &["front"], &["back", "front"]), None);
@@ -106,11 +109,11 @@ mod tests {
         let wrong = found("front", "back", &["front"], &["back", "front"]).unwrap();
         assert_eq!(
             wrong,
-            "takes its address in network back, in which Traefik is not; front"
+            "takes the service's address in network back, in which Traefik itself is not; front"
         );
         let unknown = found("", "frnot", &["front"], &["back", "front"]).unwrap();
         assert!(
-            unknown.contains("network frnot, in which it is not"),
+            unknown.contains("network frnot, in which the service is not"),
             "{unknown}"
         );
         // With one network alone, Traefik falls back to the right one.

@@ -1,9 +1,11 @@
-//! The planner's choices where several services cut over together, a table each.
+//! The same tables where several services cut over together.
 
 use super::{
-    Next,
-    simulator::{Fate, Simulator, WELL, old},
-    table::{expect, old_serves},
+    super::{
+        Next,
+        simulator::{Fate, Simulator, WELL, old},
+    },
+    expect, old_serves,
 };
 use crate::model::Milestone;
 

@@ -1,10 +1,12 @@
 //! The same tables where the old replicas are stopped first.
 
 use super::{
-    Failure, Next, Step, StopFirst,
-    simulator::{Fate, Ready, Simulator, WELL, live, old, replica, rollout},
-    table::{expect, old_serves, steps},
-    unfinished,
+    super::{
+        Failure, Next, Step, StopFirst,
+        simulator::{Fate, Ready, Simulator, WELL, live, old, replica, rollout},
+        unfinished,
+    },
+    expect, old_serves, steps,
 };
 use crate::model::{Claim, Goal, Health, Observed, Phase, Reason, Run};
 
@@ -37,7 +39,7 @@ fn the_old_replicas_make_room_and_go_once_the_new_ones_are_confirmed() {
 #[test]
 fn without_a_proxy_they_go_once_the_new_ones_are_ready() {
     let mut world = world(1, false, WELL);
-    world.desired.hooks = true;
+    world.desired.pre_stop = true;
     let wanted = [
         "hold",
         "hooks old-1",

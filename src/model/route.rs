@@ -1,0 +1,87 @@
+//! Routes: what part of the traffic each replica gets.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ContainerId, Replica, RolloutId};
+
+/// Target → share, applied in one atomic step. A replica without a target keeps the routes of its labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RoutePlan {
+    pub shares: BTreeMap<Target, Share>,
+}
+
+impl RoutePlan {
+    /// The share that the plan gives a replica; the replica's own target comes before that of its rollout.
+    pub fn share(&self, replica: &Replica) -> Option<Share> {
+        let own = self.shares.get(&Target::Replica(replica.id.clone()));
+        let rollout = replica.rollout.clone().map(Target::Rollout);
+        let joint = || rollout.and_then(|rollout| self.shares.get(&rollout));
+        own.or_else(joint).copied()
+    }
+
+    pub fn hides(&self, replica: &Replica) -> bool {
+        self.share(replica) == Some(Share::Hidden)
+    }
+
+    /// Whether the replica's whole rollout gets traffic.
+    pub fn promotes(&self, replica: &Replica) -> bool {
+        let rollout = replica.rollout.clone().map(Target::Rollout);
+        rollout.is_some_and(|own| {
+            self.shares
+                .get(&own)
+                .is_some_and(|share| *share != Share::Hidden)
+        })
+    }
+
+    /// A plan that hides these old replicas, and gives the rollout this share.
+    pub fn of(
+        rollout: &RolloutId,
+        share: Share,
+        hides: impl IntoIterator<Item = ContainerId>,
+    ) -> Self {
+        let olds = hides.into_iter().map(Target::Replica);
+        let olds = olds.map(|old| (old, Share::Hidden));
+        let own = (Target::Rollout(rollout.clone()), share);
+        Self {
+            shares: olds.chain([own]).collect(),
+        }
+    }
+
+    /// The old replicas that it hides by their ids.
+    pub fn hidden(&self) -> impl Iterator<Item = &ContainerId> {
+        self.shares
+            .iter()
+            .filter_map(|(target, share)| match (target, share) {
+                (Target::Replica(id), Share::Hidden) => Some(id),
+                _ => None,
+            })
+    }
+
+    pub fn is_hidden(&self, target: &Target) -> bool {
+        self.shares.get(target) == Some(&Share::Hidden)
+    }
+}
+
+/// What part of the traffic a replica gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Share {
+    Hidden,
+    /// Relative to the weights of the other replicas; at least 1.
+    Weight(u32),
+    /// The same as every other live replica.
+    Live,
+}
+
+/// Which replicas a share is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    Replica(ContainerId),
+    /// Every replica of this rollout, those that do not exist yet included.
+    Rollout(RolloutId),
+}
+
+/// Replica → its share, as a proxy reports it.
+pub type Routing = BTreeMap<ContainerId, Share>;

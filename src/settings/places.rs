@@ -1,0 +1,241 @@
+//! The places of settings: flags, the Compose file and variables, each with the settings that it gives.
+
+use std::{collections::BTreeMap, path::Path};
+
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
+use serde_json::{Map, Value};
+
+use super::{STACK, Settings, bad_value};
+use crate::error::{Error, Result, did_you_mean};
+
+/// `user:password` for the Traefik API: a secret, so there is no flag or key of this name.
+pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
+/// The key of a service's `x-rollout` that names what is rolled before it. It stands only in the file.
+pub const AFTER: &str = "after";
+/// The key of a service's `x-rollout` with its hooks.
+pub const HOOKS: &str = "hooks";
+/// The setting that each run decides for itself.
+const FLAG_ALONE: &str = "ignore";
+const PREFIX: &str = "ROLLOUT_";
+
+type Values = BTreeMap<String, Vec<String>>;
+
+/// The settings that one place has, by name: checked, but as they were written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Partial(Values);
+
+/// As flags: those of [`Settings`], of which only the given ones are kept.
+impl Args for Partial {
+    fn augment_args(command: Command) -> Command {
+        Settings::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Settings::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Partial {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let command = command();
+        let given = command.get_arguments().filter(|argument| {
+            matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine)
+        });
+        let values = given.filter_map(|argument| {
+            let raw = matches.get_raw(argument.get_id().as_str())?;
+            let words = raw.map(|word| word.to_string_lossy().into_owned());
+            Some((argument.get_long()?.to_owned(), words.collect()))
+        });
+        Ok(Self(values.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?.or(std::mem::take(self));
+        Ok(())
+    }
+}
+
+impl Partial {
+    /// These settings, and those of `other` that are not among them.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        for (name, words) in other.0 {
+            self.0.entry(name).or_insert(words);
+        }
+        self
+    }
+
+    /// These settings less one.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.remove(name);
+        self
+    }
+
+    /// One setting; the name and the value are part of the program.
+    pub fn of(name: &str, value: &str) -> Self {
+        Self(Values::from([(name.to_owned(), vec![value.to_owned()])]))
+    }
+
+    /// The settings of a rollout whose image is on the engine already.
+    pub fn no_fetch() -> Self {
+        Self::of("pull", "never").or(Self::of("build", "false"))
+    }
+
+    /// Reads `x-rollout` of a service; hooks and `after` are read elsewhere.
+    pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
+        let place = format!("x-rollout of {service}");
+        let mut own = x_rollout.cloned();
+        if let Some(Value::Object(own)) = &mut own {
+            own.retain(|key, _| key != AFTER && key != HOOKS);
+        }
+        let read = Self::from_file(&place, own.as_ref())?;
+        match names_under(STACK).find(|name| read.0.contains_key(name)) {
+            None => Ok(read),
+            Some(name) => Err(bad(format!(
+                "{name} in {place} is a setting of all services; write it in x-rollout at the top level"
+            ))),
+        }
+    }
+
+    /// Reads `x-rollout` at the top level of the Compose file, which is for all services.
+    pub fn from_project(x_rollout: Option<&Value>) -> Result<Self> {
+        Self::from_file("x-rollout at the top level", x_rollout)
+    }
+
+    fn from_file(place: &str, x_rollout: Option<&Value>) -> Result<Self> {
+        match x_rollout {
+            None | Some(Value::Null) => Ok(Self::default()),
+            Some(Value::Object(map)) => Self::from_map(map, &|key| format!("{key} in {place}")),
+            Some(_) => Err(bad(format!("{place} is not a mapping of settings"))),
+        }
+    }
+
+    /// Relative paths of a Compose file begin at its project's directory.
+    #[must_use]
+    pub fn in_directory(mut self, directory: &Path) -> Self {
+        for name in ["traefik-auth-file", "traefik-ca"] {
+            for path in self.0.get_mut(name).into_iter().flatten() {
+                *path = directory.join(&*path).to_string_lossy().into_owned();
+            }
+        }
+        self
+    }
+
+    /// Reads `ROLLOUT_…` variables. An unknown one is refused only where it looks like a misspelt setting.
+    pub fn from_environment(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
+        let names = names();
+        let known: Vec<String> = names.iter().map(|name| variable(name)).collect();
+        let mut map = Map::new();
+        for (name, value) in variables {
+            let Some(rest) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            if name == TRAEFIK_AUTH {
+                continue;
+            }
+            match known.iter().position(|own| *own == name) {
+                Some(index) if !value.is_empty() => {
+                    drop(map.insert(names[index].clone(), Value::String(value)))
+                }
+                Some(_) => {}
+                // Without the prefix: with it, any four letters would be near ROLLOUT_WAIT.
+                None => {
+                    let endings = known.iter().map(|known| &known[PREFIX.len()..]);
+                    if let Some(near) = did_you_mean(rest, endings) {
+                        return Err(bad(format!(
+                            "unknown variable {name}; did you mean {PREFIX}{near}?"
+                        )));
+                    }
+                }
+            }
+        }
+        Self::from_map(&map, &|key| variable(key))
+    }
+
+    fn from_map(map: &Map<String, Value>, place: &dyn Fn(&str) -> String) -> Result<Self> {
+        let names = names();
+        let mut read = Values::new();
+        for (key, value) in map {
+            if !names.contains(key) {
+                let near = did_you_mean(key, names.iter().map(String::as_str));
+                let hint = near.map_or_else(
+                    || format!("known are {}", names.join(", ")),
+                    |near| format!("did you mean {near}?"),
+                );
+                return Err(bad(format!("unknown key {}; {hint}", place(key))));
+            }
+            let words = words(key, value);
+            let words = words.map_err(|why| bad(format!("{}: {why}", place(key))))?;
+            read.extend(words.map(|words| (key.clone(), words)));
+        }
+        Ok(Self(read))
+    }
+}
+
+/// Every setting, as clap has it.
+pub(super) fn command() -> Command {
+    let command = Command::new("settings")
+        .no_binary_name(true)
+        .disable_help_flag(true);
+    Settings::augment_args(command)
+}
+
+pub(super) fn parse(given: &Partial) -> Result<Settings, clap::Error> {
+    let one = |name: &String, word: &String| format!("--{name}={word}");
+    let all = given.0.iter();
+    let flags = all.flat_map(|(name, words)| words.iter().map(move |word| one(name, word)));
+    Settings::from_arg_matches(&command().try_get_matches_from(flags)?)
+}
+
+/// The names of all settings that are not a flag alone.
+pub(super) fn names() -> Vec<String> {
+    let command = command();
+    command
+        .get_arguments()
+        .filter_map(|argument| argument.get_long().map(str::to_owned))
+        .filter(|name| name != FLAG_ALONE)
+        .collect()
+}
+
+/// The names of the settings with this heading in the help.
+pub(super) fn names_under(heading: &'static str) -> impl Iterator<Item = String> {
+    let command = command();
+    let arguments: Vec<_> = command.get_arguments().cloned().collect();
+    let under = arguments.into_iter();
+    let under = under.filter(move |own| own.get_help_heading() == Some(heading));
+    under.filter_map(|own| own.get_long().map(str::to_owned))
+}
+
+/// A value of a Compose file or a variable as the words of a flag, checked; `None` for null and an empty list.
+fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
+    let scalar = |value: &Value| match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        other => Err(format!("{other} is not a single value")),
+    };
+    let command = command();
+    let mut arguments = command.get_arguments();
+    let is_list = arguments.any(|argument| {
+        argument.get_long() == Some(name) && matches!(argument.get_action(), ArgAction::Append)
+    });
+    let words = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) if is_list => {
+            text.split(',').map(|part| part.trim().to_owned()).collect()
+        }
+        Value::Array(values) if is_list => values.iter().map(scalar).collect::<Result<_, _>>()?,
+        value => vec![scalar(value)?],
+    };
+    let read = Partial(Values::from([(name.to_owned(), words)]));
+    parse(&read).map_err(|error| bad_value(&error))?;
+    Ok(read.0.into_values().find(|words| !words.is_empty()))
+}
+
+fn bad(message: String) -> Error {
+    Error::refused(message).hint("rollout help settings lists them; rollout --help the flags")
+}
+
+pub(super) fn variable(name: &str) -> String {
+    format!("{PREFIX}{}", name.to_uppercase().replace('-', "_"))
+}

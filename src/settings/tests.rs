@@ -1,0 +1,254 @@
+//! Every setting in every place, and what is refused.
+
+use std::path::Path;
+
+use clap::FromArgMatches as _;
+use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+use serde_json::json;
+
+use super::{
+    places::{command, names, names_under, variable},
+    values::LONGEST,
+    *,
+};
+use crate::arbitrary::{mutated_text, replaced};
+
+fn environment(name: &str, value: &str) -> Result<Partial> {
+    Partial::from_environment([(name.to_owned(), value.to_owned())])
+}
+
+#[test]
+fn a_flag_wins_over_the_service_then_the_top_level_then_the_environment() {
+    let flags = Partial::of("timeout", "1");
+    let file = Partial::from_service(
+        "web",
+        Some(&json!({"timeout": "2s", "wait": 3, "build": true})),
+    )
+    .unwrap();
+    let variables = [
+        ("ROLLOUT_WAIT", "4s"),
+        ("ROLLOUT_STABLE", "500ms"),
+        ("ROLLOUT_DRAIN_TIMEOUT", "7s"),
+        ("ROLLOUT_TRAEFIK_URL", "http://a,http://b"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let top = json!({"wait": "9s", "drain-timeout": "6s"});
+    let top = Partial::from_project(Some(&top)).unwrap();
+    let environment = Partial::from_environment(variables).unwrap();
+    let settings = Settings::resolve([flags, file, top, environment]);
+    assert_eq!(settings.timeout, Duration::from_secs(1));
+    assert_eq!(settings.wait, Duration::from_secs(3));
+    assert_eq!(settings.drain_timeout, Duration::from_secs(6));
+    assert_eq!(settings.stable, Duration::from_millis(500));
+    assert_eq!(settings.traefik_url, ["http://a", "http://b"]);
+    assert!(settings.build && !settings.force);
+}
+
+#[test]
+fn a_check_is_ignored_by_a_flag_alone_and_allow_split_is_one_of_them() {
+    let error = Partial::from_service("web", Some(&json!({"ignore": ["labels"]})));
+    assert!(error.unwrap_err().message.starts_with("unknown key ignore"));
+    let environment = environment("ROLLOUT_IGNORE", "labels").unwrap();
+    let file = Partial::from_service("web", Some(&json!({"allow-split": true}))).unwrap();
+    let flags = Partial::of("ignore", "host-ports");
+    let settings = Settings::resolve([flags, file, Partial::default(), environment]);
+    let ignored = |check: &&Check| settings.ignores(**check);
+    let ignored: Vec<_> = Check::IGNORABLE.iter().filter(ignored).collect();
+    assert_eq!(ignored, [&Check::Switch, &Check::HostPorts]);
+}
+
+#[test]
+fn anonymous_volumes_are_renewed_where_their_check_is_ignored() {
+    let renews = |flags| {
+        let none = Partial::default;
+        let settings = Settings::resolve([flags, none(), none(), none()]);
+        settings.renews_anon_volumes()
+    };
+    assert!(!renews(Partial::default()));
+    assert!(renews(Partial::of("renew-anon-volumes", "true")));
+    assert!(renews(Partial::of("ignore", "anonymous-volumes")));
+}
+
+#[test]
+fn an_unknown_key_is_one_line_that_names_the_near_one() {
+    let error = Partial::from_service("web", Some(&json!({"drian-timeout": "2s"}))).unwrap_err();
+    assert_eq!(
+        error.message,
+        "unknown key drian-timeout in x-rollout of web; did you mean drain-timeout?"
+    );
+    let error = environment("ROLLOUT_DRAIN_TIMEOT", "2s").unwrap_err();
+    assert_eq!(
+        error.message,
+        "unknown variable ROLLOUT_DRAIN_TIMEOT; did you mean ROLLOUT_DRAIN_TIMEOUT?"
+    );
+}
+
+#[test]
+fn what_is_wrong_at_the_top_level_is_said_to_be_there() {
+    let error = Partial::from_project(Some(&json!({"traefik-auth": "a:b"}))).unwrap_err();
+    let place = "unknown key traefik-auth in x-rollout at the top level";
+    assert!(error.message.starts_with(place), "{error}");
+    let error = Partial::from_project(Some(&json!("a"))).unwrap_err();
+    assert!(error.message.contains("is not a mapping"), "{error}");
+}
+
+#[test]
+fn a_relative_path_of_a_compose_file_begins_at_its_project() {
+    let file = |path: &str| {
+        let own = json!({"traefik-auth-file": path});
+        let own = Partial::from_project(Some(&own)).unwrap();
+        let own = own.in_directory(Path::new("/srv/shop"));
+        parse(&own).unwrap().traefik_auth_file
+    };
+    assert_eq!(file("auth").as_deref(), Some("/srv/shop/auth"));
+    assert_eq!(file("/run/auth").as_deref(), Some("/run/auth"));
+}
+
+#[test]
+fn a_bad_value_is_one_line_that_names_its_place() {
+    let error = Partial::from_service("web", Some(&json!({"timeout": "soon"}))).unwrap_err();
+    assert!(
+        error
+            .message
+            .starts_with("timeout in x-rollout of web: \"soon\" is not a duration"),
+        "{error}"
+    );
+    let error = environment("ROLLOUT_SCALE", "0").unwrap_err();
+    assert!(
+        error
+            .message
+            .starts_with("ROLLOUT_SCALE: \"0\" is not a number from 1 on"),
+        "{error}"
+    );
+    let error = Partial::from_project(Some(&json!({"strategy": "blue-gren"}))).unwrap_err();
+    assert_eq!(
+        error.message,
+        "strategy in x-rollout at the top level: unknown value \"blue-gren\"; did you mean blue-green?"
+    );
+}
+
+#[test]
+fn a_duration_that_no_clock_can_hold_is_refused() {
+    for text in ["1e19", "-1", "NaN", "40000000", "500days"] {
+        assert!(duration(text).is_err(), "{text}");
+    }
+    assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+}
+
+#[test]
+fn other_programs_variables_are_left_alone() {
+    for name in [
+        "ROLLOUT_TESTBED_CACHE",
+        "ROLLOUT_EVENT_LOG",
+        "ROLLOUT_OUTPUT",
+        "ROLLOUT_STATE_VOLUME",
+        "ROLLOUT_PORT",
+        "ROLLOUT_NAME",
+        "ROLLOUT_PROJECT",
+        "ROLLOUT_SERVICE",
+        "ROLLOUT_ROLLOUT",
+        "ROLLOUT_REVISION",
+        "ROLLOUT_IMAGE",
+        "ROLLOUT_OLD_IMAGE",
+        "ROLLOUT_HOOK",
+        "ROLLOUT_ERROR",
+        TRAEFIK_AUTH,
+        "ROLLOUT_",
+    ] {
+        assert_eq!(
+            environment(name, "/x").unwrap(),
+            Partial::default(),
+            "{name}"
+        );
+    }
+}
+
+/// The setting as one pair of words of a command line.
+fn flag(name: &str, value: &str) -> Partial {
+    let matches = command().try_get_matches_from([format!("--{name}={value}")]);
+    Partial::from_arg_matches(&matches.unwrap()).unwrap()
+}
+
+#[test]
+fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
+    for name in names() {
+        let value = match name.as_str() {
+            "proxy" => "none",
+            "switch" => "pin",
+            "strategy" => "recreate",
+            "pull" => "never",
+            "on-unfinished" => "abort",
+            "on-failure" => "rollback",
+            "scale" | "keep" | "parallel" | "pull-parallel" => "7",
+            "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => "true",
+            "traefik-url" => "http://a:8080",
+            "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",
+            _ => "77ms",
+        };
+        let by_flag = flag(&name, value);
+        let by_variable = environment(&variable(&name), value).unwrap();
+        let written = json!({name.clone(): value});
+        let by_key = Partial::from_project(Some(&written)).unwrap();
+        let of_service = Partial::from_service("web", Some(&written));
+        match names_under(STACK).any(|own| own == name) {
+            true => assert!(
+                of_service.unwrap_err().message.contains("top level"),
+                "{name}"
+            ),
+            false => assert_eq!(of_service.unwrap(), by_key, "{name}"),
+        }
+        assert_ne!(by_flag, Partial::default(), "{name}");
+        assert_eq!(by_flag, by_variable, "{name}");
+        assert_eq!(by_flag, by_key, "{name}");
+        let default = Settings::resolve(Default::default());
+        for place in 0..4 {
+            let mut sources: [Partial; 4] = Default::default();
+            sources[place] = by_flag.clone();
+            assert_ne!(Settings::resolve(sources), default, "{name} counts nowhere");
+        }
+    }
+}
+
+#[test]
+fn the_topic_of_settings_has_each_setting_with_its_default() {
+    let text = include_str!("../help/settings.md");
+    for argument in command().get_arguments() {
+        let name = format!("--{}", argument.get_long().unwrap());
+        let begins = |entry: &&str| {
+            let head = entry.split(['`', ' ']);
+            head.take(5).any(|word| word == name)
+        };
+        let mut entries = text.split("\n- `");
+        let entry = entries.find(begins);
+        let entry = entry.unwrap_or_else(|| panic!("the topic has no entry for {name}"));
+        let default = match argument.get_default_values() {
+            [] => continue,
+            [off] if off == "false" => "default off".to_owned(),
+            [value, ..] => format!("default `{}`", value.to_str().unwrap()),
+        };
+        assert!(entry.contains(&default), "{name}: {default}: {entry}");
+        for value in argument.get_possible_values() {
+            assert!(entry.contains(value.get_name()), "{name}: {entry}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn settings_of_any_type_are_read_or_refused_in_one_line(
+        value in replaced(json!({"wait": "30s", "drain-timeout": 5, "scale": 2, "strategy": "blue-green", "traefik-url": ["http://a"]})),
+    ) {
+        match Partial::from_service("web", Some(&value)) {
+            Ok(read) => prop_assert!(parse(&read).unwrap().scale.is_none_or(|count| count > 0)),
+            Err(error) => prop_assert!(!error.message.contains('\n'), "{}", error),
+        }
+    }
+
+    #[test]
+    fn no_span_is_longer_than_a_year(text in mutated_text("1h 2m 3s 4ms 5us 6ns 1e9")) {
+        if let Ok(span) = duration(&text) {
+            prop_assert!(span <= LONGEST);
+        }
+    }
+}
