@@ -87,7 +87,7 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
     let before = example.replicas(&services).await;
     assert_eq!(before.len(), 4, "{before:?}");
     let api = Load::start(LoadOptions {
-        path: "/api/x".into(),
+        paths: vec!["/api/x".into()],
         max_duration: Duration::from_secs(300),
         ..example.stack.load_options()
     });
