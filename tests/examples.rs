@@ -87,7 +87,7 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
     let before = example.replicas(&services).await;
     assert_eq!(before.len(), 4, "{before:?}");
     let api = Load::start(LoadOptions {
-        path: "/api/x".into(),
+        paths: vec!["/api/x".into()],
         max_duration: Duration::from_secs(300),
         ..example.stack.load_options()
     });
@@ -96,6 +96,14 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
     let api = api.stop().await;
     assert!(api.nothing_lost(), "{api}");
     assert!(api.first_answer_of("v2").is_some(), "{api}");
+    example.second = "rollout-demo:v1".into();
+    let paths = ["/", "/api/x"];
+    let together = ["--together", "web", "api"];
+    example.rolls_under_load(&together, &paths).await;
+    let run = example.rolls(&["--all"]).await;
+    let rolled = run.results().into_iter().filter(|own| own.1 == "rolled");
+    let rolled: Vec<&str> = rolled.map(|(service, _)| service).collect();
+    assert_eq!(rolled, ["worker"], "{}", run.text);
     let after = example.replicas(&services).await;
     let names = |all: &[testbed::Container]| -> Vec<String> {
         all.iter().map(|own| own.name.clone()).collect()

@@ -38,5 +38,6 @@ mod shapes;
 mod soak;
 mod socket_proxy;
 mod stack;
+mod together;
 mod traefik_api;
 mod whole;

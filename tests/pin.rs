@@ -30,7 +30,7 @@ async fn rules_middlewares_and_routers_that_differ_between_the_versions_move_at_
     let curl = format!("curl -s -i --max-time 5 -H 'Host: localhost' {address}");
     stack.until(&format!("{curl}/app/x"), "path=/x").await;
     let load = Load::start(LoadOptions {
-        path: "/app/here".into(),
+        paths: vec!["/app/here".into()],
         ..stack.load_options()
     });
     stack.tag("v2").set("MORE", "new-only").set(

@@ -61,7 +61,7 @@ async fn names(stack: &Stack) -> Vec<String> {
 }
 
 /// What is on the engine of a project: containers with their states, volumes, networks, and images by their names.
-async fn on_the_engine(stack: &Stack) -> Vec<Value> {
+pub async fn on_the_engine(stack: &Stack) -> Vec<Value> {
     let api = stack.api();
     let own = json!({"label": [format!("com.docker.compose.project={}", stack.name)]});
     let lock = json!({"name": [format!("rollout-lock.{}", stack.name)]});

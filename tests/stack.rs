@@ -1,6 +1,9 @@
 //! A stack of services in layers: their order, one-shot services, what is left alone, and what a failure means for the rest.
 
-use std::{collections::BTreeMap, time::Duration};
+mod killed;
+mod twelve;
+
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -49,17 +52,8 @@ async fn id(stack: &Stack, service: &str) -> String {
     replicas[0].id.clone()
 }
 
-/// The result of each service, by the report at the end.
-fn results(run: &Run) -> BTreeMap<String, String> {
-    let report = run.event("stack_finished").expect("the report is the end");
-    let rows = report["services"].as_array().unwrap().iter();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    rows.map(|own| (text(&own["service"]), text(&own["result"])))
-        .collect()
-}
-
-fn result(run: &Run, service: &str) -> String {
-    results(run).remove(service).unwrap_or_default()
+fn result<'a>(run: &'a Run, service: &str) -> &'a str {
+    run.results().remove(service).unwrap_or_default()
 }
 
 /// The place of an event of a service among all events.

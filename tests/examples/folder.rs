@@ -10,7 +10,7 @@ pub struct Example {
     pub stack: Stack,
     /// The variable that names the image of its services.
     variable: &'static str,
-    /// The image of the second version.
+    /// The image that is rolled to.
     pub second: String,
 }
 
@@ -59,9 +59,15 @@ impl Example {
         assert_eq!(found, warnings, "{}{}", run.out, run.text);
     }
 
-    /// Rolls to the second version under load: nothing lost, and nothing mixed.
+    /// Rolls to the second version while its site is under load: nothing lost, and nothing mixed.
     pub async fn rolls(&mut self, services: &[&str]) -> Run {
+        self.rolls_under_load(services, &["/"]).await
+    }
+
+    /// The same while clients ask these paths in turn.
+    pub async fn rolls_under_load(&mut self, services: &[&str], paths: &[&str]) -> Run {
         let load = Load::start(LoadOptions {
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             max_duration: Duration::from_secs(300),
             ..self.stack.load_options()
         });
@@ -72,7 +78,8 @@ impl Example {
         let report = load.stop().await;
         run.code(0);
         assert!(report.nothing_lost(), "{report}\n{}", run.text);
-        assert!(report.first_answer_of("v2").is_some(), "{report}");
+        let (_, version) = self.second.rsplit_once(':').unwrap();
+        assert!(report.first_answer_of(version).is_some(), "{report}");
         run
     }
 

@@ -1,19 +1,23 @@
 //! How a rollout and the socket proxy stand beside 0, 200 and 1,000 containers that have nothing to do with them, with `--only`
 //! and, as the baseline of the same run, without. A hundred of them run, and the health of one changes every second.
 
+mod memory;
+mod others;
+
 use std::{
-    env, fs,
-    process::Command,
+    env,
     time::{Duration, SystemTime},
 };
 
-use testbed::{Run, Stack, front::Kind};
+use testbed::{Run, Stack, docker, front::Kind};
 
-const CROWDS: [u32; 3] = [0, 200, 1_000];
-const RUNNING: u32 = 100;
+use memory::mib;
+use others::Others;
+
+const CROWDS: [usize; 3] = [0, 200, 1_000];
+const RUNNING: usize = 100;
 /// Traefik's `providersThrottleDuration`, twice: what comes within the first is taken after it.
 const THROTTLE: Duration = Duration::from_secs(4);
-const LABEL: &str = "--label rollout.crowd=1";
 /// An option that changes nothing: without it the front's own `--only` holds.
 const WITHOUT: &str = "--listen=0.0.0.0:2375";
 
@@ -26,10 +30,10 @@ async fn main() {
         "  {:<28} {:>22} {:>22} {:>14}",
         "", "confirmed p50 / max", "first step p50 / max", "socket proxy"
     );
-    let crowd = Crowd;
+    let others = Others;
     let mut made = 0;
     for count in CROWDS {
-        crowd.grow(made, count);
+        grow(&others, made, count);
         made = count;
         for (name, only) in [("--only", None), ("without (baseline)", Some(WITHOUT))] {
             let figures = figures(only, rounds).await;
@@ -57,7 +61,7 @@ async fn figures(only: Option<&str>, rounds: u32) -> String {
         confirmed.push(finished["phases"]["confirm"].as_u64().unwrap());
         first.push(until_first_step(&run, begun).as_millis() as u64);
     }
-    let memory = memory(&format!("{}-socket-proxy-1", stack.name));
+    let memory = memory_of(&format!("{}-socket-proxy-1", stack.name));
     format!("{} {} {memory:>10.1} MiB", spread(confirmed), spread(first))
 }
 
@@ -76,51 +80,25 @@ fn spread(mut all: Vec<u64>) -> String {
     format!("{middle:>11} / {last:>5} ms")
 }
 
-/// What a container's process holds of its own (`RssAnon`), in MiB.
-fn memory(container: &str) -> f64 {
+/// What a container's process holds of its own, in MiB.
+fn memory_of(container: &str) -> f64 {
     let pid = docker(&["inspect", "-f", "{{.State.Pid}}", container]);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
-    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-    kib.unwrap_or_default() / 1024.0
+    mib(&pid, "RssAnon").unwrap_or_default()
 }
 
-fn docker(arguments: &[&str]) -> String {
-    let output = Command::new("docker").args(arguments).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-/// Containers that have nothing to do with any rollout; they go when this is dropped.
-struct Crowd;
-
-impl Crowd {
-    fn grow(&self, from: u32, to: u32) {
-        let running = from.min(RUNNING)..to.min(RUNNING);
-        let created = from.max(RUNNING)..to.max(RUNNING);
-        self.make("run -d", running);
-        self.make("create", created);
-        if from == 0 && to > 0 {
-            let flips = "--health-cmd 'test $(( $(date +%s) % 2 )) = 0' --health-interval 1s --health-retries 1";
-            shell(&format!("docker run -d {LABEL} {flips} rollout-demo:v1"));
-        }
+/// Makes as many more as are missing. Those beyond the hundred that run are created only.
+fn grow(others: &Others, from: usize, to: usize) {
+    let idle = "--network none --no-healthcheck";
+    others.make(
+        &format!("run -d {idle}"),
+        to.min(RUNNING) - from.min(RUNNING),
+    );
+    others.make(
+        &format!("create {idle}"),
+        to.max(RUNNING) - from.max(RUNNING),
+    );
+    if from == 0 && to > 0 {
+        let flips = "--health-cmd 'test $(( $(date +%s) % 2 )) = 0' --health-interval 1s --health-retries 1";
+        others.make(&format!("run -d {flips}"), 1);
     }
-
-    fn make(&self, verb: &str, numbers: std::ops::Range<u32>) {
-        let count = numbers.len();
-        shell(&format!(
-            "seq {count} | xargs -r -P 4 -I _ docker {verb} --network none --no-healthcheck {LABEL} rollout-demo:v1"
-        ));
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        shell("docker ps -aq --filter label=rollout.crowd | xargs -r docker rm -f");
-    }
-}
-
-fn shell(line: &str) {
-    let output = Command::new("sh").args(["-c", line]).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {error}");
 }

@@ -1,5 +1,10 @@
-//! Figures beside a baseline of the same run: inspects through the socket proxy against direct ones, and the phases of a
-//! rollout against a plain `docker compose up -d`.
+//! Figures beside a baseline of the same run: inspects through the socket proxy against direct ones, the phases of a
+//! rollout against a plain `docker compose up -d`, and many services against one of them.
+
+mod counted;
+mod memory;
+mod others;
+mod several;
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +28,7 @@ type AnyError = Box<dyn std::error::Error>;
 async fn main() -> Result<(), AnyError> {
     inspects().await?;
     rollouts().await;
+    several::several().await;
     Ok(())
 }
 

@@ -28,7 +28,8 @@ pub struct LoadOptions {
     /// A loopback address: this generator talks to no other machine.
     pub addr: SocketAddr,
     pub host: String,
-    pub path: String,
+    /// Each connection asks these in turn.
+    pub paths: Vec<String>,
     pub connections: u32,
     pub rate_per_second: u32,
     /// How long each slow request waits at the application; there are always some under way.
@@ -42,7 +43,7 @@ impl Default for LoadOptions {
         Self {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
             host: "localhost".into(),
-            path: "/".into(),
+            paths: vec!["/".into()],
             connections: 16,
             rate_per_second: 300,
             slow_requests: None,
@@ -190,18 +191,18 @@ impl Shared {
     }
 }
 
-/// One keep-alive connection that sends its share of the rate.
+/// One keep-alive connection that sends its share of the rate. The connections begin with different paths.
 async fn steady(shared: Arc<Shared>, number: u32) {
     let options = &shared.options;
     let period = Duration::from_secs(1) * options.connections / options.rate_per_second;
     let mut ticks = interval_at(shared.start + period * number / options.connections, period);
     let mut client = Client::new(shared.clone(), Kind::Steady, PATIENCE);
-    loop {
+    for path in options.paths.iter().cycle().skip(number as usize) {
         ticks.tick().await;
         if !shared.running() {
             return;
         }
-        client.get(&options.path).await;
+        client.get(path).await;
     }
 }
 

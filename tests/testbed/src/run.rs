@@ -1,6 +1,7 @@
 //! A run of the CLI: while it goes on, and how it ended.
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Seek, SeekFrom},
     path::PathBuf,
     sync::Mutex,
@@ -96,6 +97,15 @@ impl Running {
             |event: &Value| event["event"] == kind && (step.is_empty() || event["step"] == step);
         self.come(&format!("{kind} {step}"), |events| events.iter().any(is))
             .await;
+    }
+
+    /// The same of one of several services.
+    pub async fn reaches_of(&mut self, service: &str, kind: &str, step: &str) {
+        let is = |event: &Value| {
+            event["service"] == service && event["event"] == kind && event["step"] == step
+        };
+        let what = format!("{kind} {step} of {service}");
+        self.come(&what, |events| events.iter().any(is)).await;
     }
 
     /// Waits for a notice with this text in it; 60 s at most.
@@ -196,6 +206,15 @@ impl Run {
     pub fn failure(&self) -> &str {
         let failed = self.event("failed").expect("the run has failed");
         failed["message"].as_str().expect("an error has a message")
+    }
+
+    /// The result of each service, by the report at the end of several.
+    #[track_caller]
+    pub fn results(&self) -> BTreeMap<&str, &str> {
+        let report = self.event("stack_finished").expect("the report is the end");
+        let rows = report["services"].as_array().into_iter().flatten();
+        rows.filter_map(|own| Some((own["service"].as_str()?, own["result"].as_str()?)))
+            .collect()
     }
 
     /// The texts of all notices.

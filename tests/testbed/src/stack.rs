@@ -106,7 +106,12 @@ impl Stack {
 
     /// The usual stack, whose Traefik reads through the socket proxy whatever the run is about.
     pub fn relabelled(more: &str) -> Self {
-        Self::behind(Kind::Relabel, &format!("{USUAL}{more}"))
+        Self::relabelled_with(&format!("{USUAL}{more}"))
+    }
+
+    /// As [`Stack::new`], behind such a Traefik.
+    pub fn relabelled_with(web: &str) -> Self {
+        Self::behind(Kind::Relabel, web)
     }
 
     fn behind(kind: Kind, web: &str) -> Self {
@@ -257,8 +262,13 @@ impl Stack {
 
     /// Waits until `web` answers with the version, for 30 s at most.
     pub async fn answers(&self, version: &str) {
-        let what = format!("{} answers with {version}", self.name);
-        eventually(&what, LIMIT, async || match self.version().await {
+        self.answers_at("/", version).await;
+    }
+
+    /// The same of the service whose router has this path.
+    pub async fn answers_at(&self, path: &str, version: &str) {
+        let what = format!("{} answers {path} with {version}", self.name);
+        eventually(&what, LIMIT, async || match self.version_at(path).await {
             Some(found) if found == version => Ok(()),
             other => Err(other),
         })
@@ -281,7 +291,12 @@ impl Stack {
 
     /// What `web` answers with now; `None` for anything but 200.
     pub async fn version(&self) -> Option<String> {
-        let answer = http::get(self.port, &self.host, "/").await?;
+        self.version_at("/").await
+    }
+
+    /// The same of the service whose router has this path.
+    pub async fn version_at(&self, path: &str) -> Option<String> {
+        let answer = http::get(self.port, &self.host, path).await?;
         let version = answer
             .headers()
             .get("x-version")
