@@ -307,7 +307,7 @@ impl Live<'_> {
         let replicas = engine.replicas(key).await.unwrap_or_default();
         // If a hook failed, no replica was started.
         let hooks = engine
-            .hooks(key, Some(&desired.rollout))
+            .one_offs(key, Some(&desired.rollout))
             .await
             .unwrap_or_default();
         let failed = hooks

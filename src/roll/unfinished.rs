@@ -36,7 +36,7 @@ impl<'a> Locked<'a> {
         engine
             .sweep_helpers(&ids, self.prepared.context.epoch)
             .await?;
-        engine.sweep_hooks(key, None).await?;
+        engine.sweep_one_offs(key, None).await?;
         let routed = self.prepared.proxy.routes();
         let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
         let left = plan::unfinished(&observed, routed, begun.as_ref());

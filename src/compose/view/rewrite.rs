@@ -139,7 +139,7 @@ impl Subject {
             return Ok((query.to_owned(), body.to_string().into_bytes()));
         };
         let temporary = || with_query_value(query, "name", &temporary_name(&name, rollout));
-        let query = match is_hook(&body["Labels"]) {
+        let query = match is_one_off(&body["Labels"]) {
             true => {
                 adapt_hook(&mut body, rollout);
                 match name.is_empty() {
@@ -168,8 +168,8 @@ impl Subject {
 }
 
 /// True for the labels of a container that runs a hook or another command, and is no replica.
-pub fn is_hook(labels: &Value) -> bool {
-    label::is_hook(|key| labels[key].as_str())
+pub fn is_one_off(labels: &Value) -> bool {
+    label::is_one_off(|key| labels[key].as_str())
 }
 
 /// Marks a hook's container for removal by the rollout, and hides it from the proxy.
