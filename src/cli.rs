@@ -226,6 +226,16 @@ pub struct TargetArgs {
         hide_env_values = true
     )]
     pub output: Option<Output>,
+    /// Append all that happens to a service to DIR/SERVICE.log
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        env = "ROLLOUT_LOG_DIR",
+        global = true,
+        hide_env_values = true
+    )]
+    pub log_dir: Option<PathBuf>,
     /// Directory where relative paths of the Compose file begin
     #[arg(long, value_name = "DIR", global = true, help_heading = PROJECT)]
     pub project_directory: Option<PathBuf>,

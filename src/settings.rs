@@ -665,6 +665,7 @@ mod tests {
         for name in [
             "ROLLOUT_TESTBED_CACHE",
             "ROLLOUT_EVENT_LOG",
+            "ROLLOUT_LOG_DIR",
             "ROLLOUT_OUTPUT",
             "ROLLOUT_STATE_VOLUME",
             "ROLLOUT_PORT",

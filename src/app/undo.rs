@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{
     Opened,
     history::{known, remembered},
+    in_turn::in_turn,
     recorded::{Recorded, refuse_lost},
     signals::signals,
 };
@@ -22,7 +23,6 @@ use crate::{
     model::{Replica, RolloutId, ServiceKey, image_name, label},
     roll::Ended,
     settings::{OnUnfinished, Partial},
-    stack::outcome::after_others,
     state::{
         lock::{Holder, holder},
         owner,
@@ -53,23 +53,13 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
         }
     }
     // What was rolled last is undone first.
-    for (undone, name) in names.iter().rev().enumerate() {
-        if *interrupted.borrow() {
-            return Err(Error::interrupted(format!(
-                "interrupted before {name}; it was not touched"
-            )));
-        }
-        let events = opened.events(events, name);
-        let gone_back = go_back(undo, name, &opened, &events, interrupted.clone()).await;
-        gone_back.map_err(|error| {
-            let error = error.within(events.scope());
-            match undone {
-                0 => error,
-                _ => after_others(error, name).touched(),
-            }
-        })?;
-    }
-    Ok(())
+    let names: Vec<&str> = names.into_iter().rev().collect();
+    in_turn(&names, events, &interrupted, async |at| {
+        let events = opened.events(events, names[at]);
+        let gone_back = go_back(undo, names[at], &opened, &events, interrupted.clone()).await;
+        gone_back.map_err(|error| error.within(events.scope()))
+    })
+    .await
 }
 
 fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
@@ -114,7 +104,7 @@ async fn go_back(
     opened: &Opened,
     events: &Events,
     interrupted: watch::Receiver<bool>,
-) -> Result<()> {
+) -> Result<Ended> {
     let Opened {
         engine, project, ..
     } = opened;
@@ -130,7 +120,12 @@ async fn go_back(
     {
         let runs = (old.reference.as_str(), old.hash.as_str());
         still::warn(opened, events, service, runs).await;
-        return Ok(());
+        return Ok(Ended {
+            result: ServiceResult::Rolled,
+            revision: old.revision,
+            before: None,
+            image: old.reference,
+        });
     }
     let revisions = remembered(&here, &key).await?;
     if revisions.list.is_empty() {
@@ -139,8 +134,7 @@ async fn go_back(
     let replicas = engine.replicas(&key).await?;
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
     let settings = (undo.settings.clone(), on_unfinished);
-    let restored = restore(opened, &here, (service, back), settings, interrupted);
-    restored.await.map(drop)
+    restore(opened, &here, (service, back), settings, interrupted).await
 }
 
 /// Returns a service to the revision of this number.
