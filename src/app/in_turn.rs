@@ -61,3 +61,94 @@ pub async fn in_turn<'a>(
     }
     failure.map_or(Ok(()), Err)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::SystemTime,
+    };
+
+    use super::*;
+    use crate::{
+        error::Outcome,
+        event::{Scope, ServiceResult, ServiceRow, Sink},
+    };
+
+    /// The events that are about several services.
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<Vec<String>>>);
+
+    fn row(own: &ServiceRow) -> String {
+        let reason = own.reason.as_deref().unwrap_or_default();
+        format!("{} {:?} {reason}", own.service, own.result)
+    }
+
+    impl Sink for Seen {
+        fn event(&mut self, _: SystemTime, _: &Scope, event: &Event) {
+            let line = match event {
+                Event::StackStarted { services, .. } => services.join(" "),
+                Event::StackFinished { services, .. } => {
+                    let rows: Vec<String> = services.iter().map(row).collect();
+                    rows.join("; ")
+                }
+                _ => return,
+            };
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    /// How a run of these services ends, of which `broken` is refused, with a signal after the first one or none.
+    async fn run(names: &[&str], broken: &str, signal: bool) -> (Result<()>, Vec<String>) {
+        let seen = Seen::default();
+        let events = Events::new(vec![Box::new(seen.clone())]);
+        let (raise, interrupted) = watch::channel(false);
+        let ended = in_turn(names, &events, &interrupted, async |at| {
+            raise.send_replace(signal);
+            match names[at] == broken {
+                true => Err(Error::refused("broken")),
+                false => Ok(Ended {
+                    result: ServiceResult::Rolled,
+                    revision: Some(2),
+                    before: Some(1),
+                    image: "app:v2".to_owned(),
+                }),
+            }
+        });
+        let ended = ended.await;
+        let lines = seen.0.lock().unwrap().clone();
+        (ended, lines)
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_ends_the_run_and_the_report_has_every_service() {
+        let (ended, lines) = run(&["api", "web", "job"], "web", false).await;
+        let error = ended.unwrap_err();
+        assert_eq!(error.message, "broken; web was not touched");
+        assert_eq!(error.outcome, Outcome::Failed);
+        assert_eq!(
+            lines,
+            [
+                "api web job",
+                "api Rolled ; web Failed broken; web was not touched; job NotBegun web failed before it"
+            ]
+        );
+        let (ended, _) = run(&["web", "api"], "web", false).await;
+        assert_eq!(ended.unwrap_err().outcome, Outcome::Refused);
+    }
+
+    #[tokio::test]
+    async fn none_is_begun_after_a_signal() {
+        let (ended, lines) = run(&["api", "web"], "", true).await;
+        let error = ended.unwrap_err();
+        assert_eq!(error.outcome, Outcome::Interrupted);
+        assert_eq!(lines[1], "api Rolled ; web NotBegun interrupted before it");
+    }
+
+    #[tokio::test]
+    async fn one_service_has_no_report_of_several() {
+        let (ended, lines) = run(&["web"], "", false).await;
+        ended.unwrap();
+        assert_eq!(lines, [""; 0]);
+    }
+}
