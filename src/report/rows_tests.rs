@@ -170,7 +170,7 @@ fn an_image_that_is_fetched_ahead_is_not_the_beginning() {
         ms: 900,
     };
     let mut web = row("web", vec![(1, waits("pull"))]);
-    assert_eq!(web.state(seconds(2), 36), "pull: 59 s left");
+    assert_eq!(web.state(seconds(2), 36), "pulling the image (59 s left)");
     web.follow(seconds(2), &pulled);
     assert_eq!(web.state(seconds(9), 36), "to come");
     web.follow(seconds(9), &begins("app:v1", "app:v2"));
@@ -188,7 +188,7 @@ fn what_is_undone_because_another_service_failed_ends_rolled_back() {
         ],
     );
     assert_eq!(
-        web.state(seconds(9), 70),
+        web.state(seconds(9), 36),
         "rolling back: prepare: 59 s left"
     );
     assert_eq!(web.time(seconds(9)), "1 s");

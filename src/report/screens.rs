@@ -288,7 +288,7 @@ mod tests {
         );
         let rows = screens.live(now, (24, 80));
         assert_eq!(rows.len(), 2);
-        assert!(rows[0].starts_with("  ⠋ web     waiting: 0 s"), "{rows:?}");
+        assert!(rows[0].starts_with("  ⠋ web     waiting (0 s)"), "{rows:?}");
         assert_eq!(rows[1], "  ✗ worker  failed");
         let end = Event::StackFinished {
             services: Vec::new(),
