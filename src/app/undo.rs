@@ -124,7 +124,7 @@ async fn go_back(
             result: ServiceResult::Rolled,
             revision: old.revision,
             before: None,
-            image: old.reference,
+            image: image_name(&old.reference, &old.image),
         });
     }
     let revisions = remembered(&here, &key).await?;
