@@ -2,6 +2,11 @@
 
 use console::measure_text_width;
 
+/// Erases the line of the cursor and goes to its beginning.
+const ERASE: &str = "\u{1b}[2K\r";
+/// The same for the line above.
+const UP: &str = "\u{1b}[A\u{1b}[2K\r";
+
 #[derive(Default)]
 pub struct Live {
     /// The columns of each line that is drawn.
@@ -14,9 +19,10 @@ impl Live {
     pub fn frame(&mut self, columns: usize, printed: &[String], live: &[String]) -> String {
         // A terminal that has become narrower wraps what was drawn.
         let height = |width: &usize| width.div_ceil(columns.max(1)).max(1);
-        let mut frame = match self.drawn.iter().map(height).sum::<usize>() {
+        // Line by line: tmux keeps a screen that is erased as a whole in its history.
+        let mut frame = match self.drawn.iter().map(height).sum() {
             0 => String::new(),
-            height => format!("\u{1b}[{height}A\r\u{1b}[J"),
+            lines => format!("{ERASE}{}", UP.repeat(lines)),
         };
         for line in printed.iter().chain(live) {
             frame.push_str(line);
@@ -35,21 +41,17 @@ mod tests {
     #[derive(Default)]
     struct Terminal {
         lines: Vec<String>,
-        row: usize,
     }
 
     impl Terminal {
         fn takes(&mut self, frame: &str) {
-            let mut rest = frame;
-            if let Some(after) = frame.strip_prefix("\u{1b}[") {
-                let (up, text) = after.split_once("A\r\u{1b}[J").unwrap();
-                self.row -= up.parse::<usize>().unwrap();
-                self.lines.truncate(self.row);
-                rest = text;
+            let mut rest = frame.strip_prefix(ERASE).unwrap_or(frame);
+            while let Some(after) = rest.strip_prefix(UP) {
+                self.lines.pop().unwrap();
+                rest = after;
             }
             assert!(!rest.contains('\u{1b}'), "{rest:?}");
             self.lines.extend(rest.lines().map(str::to_owned));
-            self.row = self.lines.len();
         }
     }
 
@@ -79,6 +81,6 @@ mod tests {
         let mut live = Live::default();
         live.frame(80, &[], &lines(&[&"a".repeat(61), "b"]));
         let frame = live.frame(30, &[], &lines(&["c"]));
-        assert_eq!(frame, "\u{1b}[4A\r\u{1b}[Jc\n");
+        assert_eq!(frame, format!("{ERASE}{}c\n", UP.repeat(4)));
     }
 }
