@@ -147,6 +147,9 @@ async fn the_history_of_a_project_begins_with_the_newest_and_several_services_ar
         .map(|own| own["service"].as_str().unwrap())
         .collect();
     assert_eq!(order, ["api", "web"]);
+    let report = undone.events.last().unwrap();
+    assert_eq!(report["event"], "stack_finished", "{report}");
+    assert_eq!(report["services"][1]["result"], "rolled", "{report}");
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
     stack.no_leftovers().await;
 }

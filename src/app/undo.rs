@@ -5,13 +5,13 @@ mod still;
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::{
-    Opened,
+    Opened, emit_failure,
     history::{known, remembered},
     recorded::{Recorded, refuse_lost},
+    several::{at_once, in_turn},
     signals::signals,
 };
 use crate::{
@@ -24,7 +24,6 @@ use crate::{
     model::{Replica, RolloutId, ServiceKey, image_name, label},
     roll::{Ended, settings_of_all},
     settings::{OnUnfinished, Partial},
-    stack::outcome::after_others,
     state::{
         lock::{Holder, holder},
         owner,
@@ -104,24 +103,16 @@ async fn one_by_one(
     events: &Events,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<()> {
-    for (undone, asked) in all.iter().rev().enumerate() {
-        let name = asked.service;
-        if *interrupted.borrow() {
-            return Err(Error::interrupted(format!(
-                "interrupted; {name} was not touched"
-            )));
-        }
-        let events = opened.events(events, name);
-        let gone_back = go_back((undo, asked), opened, &events, None, interrupted.clone()).await;
-        gone_back.map_err(|error| {
-            let error = error.within(events.scope());
-            match undone {
-                0 => error,
-                _ => after_others(error, name).touched(),
-            }
-        })?;
-    }
-    Ok(())
+    let all: Vec<&Asked<'_>> = all.iter().rev().collect();
+    let names: Vec<&str> = all.iter().map(|asked| asked.service).collect();
+    in_turn(&names, events, interrupted, async |at| {
+        let events = opened.events(events, names[at]);
+        let gone_back = go_back((undo, all[at]), opened, &events, None, interrupted.clone());
+        gone_back
+            .await
+            .map_err(|error| error.within(events.scope()))
+    })
+    .await
 }
 
 /// Undoes all in the same moment.
@@ -133,17 +124,23 @@ async fn together(
     interrupted: &watch::Receiver<bool>,
 ) -> Result<()> {
     let group = Group::default();
-    group.expect(all.iter().map(|asked| asked.service));
-    let undone = all.iter().map(async |asked| {
-        let (name, interrupted) = (asked.service, interrupted.clone());
+    let names: Vec<&str> = all.iter().map(|asked| asked.service).collect();
+    group.expect(names.iter().copied());
+    at_once(&names, events, async |at| {
+        let (name, interrupted) = (names[at], interrupted.clone());
         let events = opened.events(events, name);
-        let gone_back = go_back((undo, asked), opened, &events, Some(&group), interrupted).await;
+        let gone_back = go_back((undo, &all[at]), opened, &events, Some(&group), interrupted);
+        let gone_back = gone_back.await;
         group.leave(name, gone_back.is_err());
-        gone_back.map_err(|error| error.within(events.scope()))
-    });
-    let ends = join_all(undone).await;
-    let mut failed = ends.into_iter().filter_map(Result::err);
-    failed.next().map_or(Ok(()), Err)
+        gone_back.map_err(|error| {
+            let error = error.within(events.scope());
+            if names.len() > 1 {
+                emit_failure(&events, &error);
+            }
+            error
+        })
+    })
+    .await
 }
 
 fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
@@ -172,7 +169,7 @@ async fn go_back(
     events: &Events,
     group: Option<&Group>,
     interrupted: watch::Receiver<bool>,
-) -> Result<()> {
+) -> Result<Ended> {
     let (engine, service) = (&opened.engine, asked.service);
     let key = opened.project.key(service);
     let here = RunContext {
@@ -187,13 +184,16 @@ async fn go_back(
     {
         let runs = (old.reference.as_str(), old.hash.as_str());
         still::warn(opened, events, service, runs).await;
-        return Ok(());
+        return Ok(now_runs(&old));
     }
     let replicas = engine.replicas(&key).await?;
-    if asked.rolls.is_some() && !runs(&replicas, &asked.rolls) {
+    if asked.rolls.is_some()
+        && !runs(&replicas, &asked.rolls)
+        && let Some(old) = replicas.first()
+    {
         let notice = format!("{service} has gone back together with another service");
         events.notice(notice);
-        return Ok(());
+        return Ok(now_runs(old));
     }
     let revisions = remembered(&here, &key).await?;
     if revisions.list.is_empty() {
@@ -201,8 +201,17 @@ async fn go_back(
     }
     let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
     let flags = (undo.settings.clone(), on_unfinished);
-    let restored = restore(opened, &here, (service, back), flags, (interrupted, group));
-    restored.await.map(drop)
+    restore(opened, &here, (service, back), flags, (interrupted, group)).await
+}
+
+/// The end of a service that another run has returned to this replica's version.
+fn now_runs(old: &Replica) -> Ended {
+    Ended {
+        result: ServiceResult::Rolled,
+        revision: old.revision,
+        before: None,
+        image: image_name(&old.reference, &old.image),
+    }
 }
 
 /// Returns a service to the revision of this number.
