@@ -172,7 +172,7 @@ mod tests {
             lines,
             [
                 "api web job",
-                "api Rolled ; web Failed broken; web was not touched; job NotBegun web failed before it"
+                "api Rolled ; web Failed broken; web was not touched; job NotBegun web failed before it began"
             ]
         );
         let (ended, _) = run(&["web", "api"], "web", false).await;
@@ -184,7 +184,10 @@ mod tests {
         let (ended, lines) = run(&["api", "web"], "", true).await;
         let error = ended.unwrap_err();
         assert_eq!(error.outcome, Outcome::Interrupted);
-        assert_eq!(lines[1], "api Rolled ; web NotBegun interrupted before it");
+        assert_eq!(
+            lines[1],
+            "api Rolled ; web NotBegun interrupted before it began"
+        );
     }
 
     #[tokio::test]

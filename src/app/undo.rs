@@ -5,7 +5,7 @@ mod still;
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     Opened, emit_failure,
@@ -46,14 +46,20 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let services = undo.services.clone();
     events.emit(Event::Opening { services });
     let opened = Opened::of(&undo.target, &names, events).await?;
+    let settings = settings_of_all(&opened.project, &undo.settings)?;
+    let is_together = settings.together && names.len() > 1;
     let mut all = Vec::new();
     for name in &names {
         let events = opened.events(events, name);
-        let asked = Asked::of(&opened, &events, name, names.len() > 1).await;
+        let run = RunContext {
+            of_several: names.len() > 1,
+            together: is_together,
+            ..opened.run(&events)
+        };
+        let asked = Asked::of(&opened, &run, name, &undo.settings).await;
         all.push(asked.map_err(|error| error.within(events.scope()))?);
     }
-    let settings = settings_of_all(&opened.project, &undo.settings)?;
-    match settings.together {
+    match is_together {
         true => together(undo, &all, &opened, events, &interrupted).await,
         false => one_by_one(undo, &all, &opened, events, &interrupted).await,
     }
@@ -70,9 +76,9 @@ impl<'a> Asked<'a> {
     /// Of several services, none is touched before all can be undone. A run that goes on may be asked to roll back.
     async fn of(
         opened: &Opened,
-        events: &Events,
+        run: &RunContext<'_>,
         service: &'a str,
-        is_several: bool,
+        given: &Partial,
     ) -> Result<Self> {
         let (engine, key) = (&opened.engine, opened.project.key(service));
         let replicas = engine.replicas(&key).await?;
@@ -83,12 +89,15 @@ impl<'a> Asked<'a> {
             let rolls = newest.and_then(|newest| newest.rollout.clone());
             return Ok(Self { service, rolls });
         }
-        if is_several {
-            let revisions = remembered(&opened.run(events), &key).await?;
+        if run.of_several {
+            let revisions = remembered(run, &key).await?;
             if revisions.list.is_empty() {
                 opened.project.service(service)?;
             }
-            target(&revisions, &replicas, None, service)?;
+            let (back, on_unfinished) = target(&revisions, &replicas, None, service)?;
+            let recorded = Recorded::of(opened, service, back).await?;
+            let flags = recorded.flags(given.clone()).or(before(on_unfinished));
+            recorded.check(run, service, &flags).await?;
         }
         let rolls = None;
         Ok(Self { service, rolls })
@@ -180,11 +189,16 @@ async fn go_back(
     if undo.to.is_none()
         && let Some(holder) = holder(engine, &key).await?
         && holder.lives(engine).await
-        && let Some(old) = cut_back(&here, &key, &holder).await?
     {
-        let runs = (old.reference.as_str(), old.hash.as_str());
-        still::warn(opened, events, service, runs).await;
-        return Ok(now_runs(&old));
+        if let Some(old) = cut_back(&here, &key, &holder).await? {
+            let runs = (old.reference.as_str(), old.hash.as_str());
+            still::warn(opened, events, service, runs).await;
+            return Ok(now_runs(&old));
+        }
+        // A run whose services move together takes back all of them once one is asked for.
+        if here.of_several {
+            drop(timeout(GOING_BACK, engine.wait_until_removed(holder.id())).await);
+        }
     }
     let replicas = engine.replicas(&key).await?;
     if asked.rolls.is_some()
@@ -269,7 +283,7 @@ async fn cut_back(
     let undone = newest.and_then(|newest| newest.rollout.clone());
     let image = run.any_image(key).await?;
     let ask = ask::undo(run.engine, key, &image, &owner::who()).await?;
-    let heard = tokio::time::timeout(HEARING, run.engine.wait_until_removed(ask.id())).await;
+    let heard = timeout(HEARING, run.engine.wait_until_removed(ask.id())).await;
     if heard.is_err() {
         ask.withdraw().await?;
         return Ok(None);
@@ -283,7 +297,7 @@ async fn cut_back(
         "{} returns the traffic to the old replicas{image}",
         holder.whose()
     ));
-    let gone = tokio::time::timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
+    let gone = timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
     match gone {
         // The run may have had to finish; then its revision is undone like any other.
         Ok(()) => {

@@ -52,8 +52,11 @@ async fn roll_or_plan(
     let of_each: BTreeMap<&str, Events> = of_each.collect();
     let hashes = Hashes::begin(&opened.compose, &opened.project, &chosen);
     let settings = settings_of_all(&opened.project, &up.settings)?;
-    refuse_to_continue(&settings)?;
-    let group = settings.together.then(Group::default);
+    let is_together = settings.together && order.services.len() > 1;
+    if is_together {
+        refuse_on_failure(&settings)?;
+    }
+    let group = is_together.then(Group::default);
     let work = Work {
         up,
         hashes: &hashes,
@@ -72,11 +75,12 @@ async fn roll_or_plan(
     }
 }
 
-fn refuse_to_continue(settings: &Settings) -> Result<()> {
-    match settings.together && settings.on_failure == OnFailure::Continue {
-        false => Ok(()),
-        true => Err(Error::refused(
-            "--on-failure continue contradicts --together, by which all services move or none",
+/// What `--together` does after a failure before all are live; afterwards each service ends by itself.
+fn refuse_on_failure(settings: &Settings) -> Result<()> {
+    match settings.on_failure {
+        OnFailure::Stop => Ok(()),
+        OnFailure::Continue | OnFailure::Rollback => Err(Error::refused(
+            "with --together all services move or none, so --on-failure has no other value than stop",
         )
         .hint("leave out one of them")),
     }

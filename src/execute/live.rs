@@ -26,7 +26,10 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     hooks::limit,
-    model::{ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, Verdict},
+    model::{
+        ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason, Replica,
+        Verdict,
+    },
     namespace::traffic::Protocol,
     plan::Step,
     proxy::Router,
@@ -85,6 +88,7 @@ pub struct Memory {
     shown: Vec<(ContainerId, String)>,
     /// When the bake found that the new version failed.
     failed_at: Option<Instant>,
+    has_warned_of_mix: bool,
     logs: Vec<String>,
 }
 
@@ -129,8 +133,11 @@ impl World for Live<'_> {
         let Some(member) = self.member else {
             return self.take(step, desired, observed, facts).await;
         };
-        if matches!(desired.goal, Goal::Undo(_)) {
-            member.fail();
+        match desired.goal {
+            Goal::Roll => self.warn_of_mix(step, facts),
+            // Its new version serves already, for the old one was removed by another command.
+            Goal::Finish => member.leave(),
+            Goal::Undo(_) => member.fail(),
         }
         let is_wait = matches!(
             step,
@@ -168,6 +175,25 @@ impl World for Live<'_> {
 }
 
 impl Live<'_> {
+    /// Reports a service that stays with the new version although the others go back.
+    fn warn_of_mix(&mut self, step: &Step, facts: &Facts) {
+        let retires = matches!(
+            step,
+            Step::Drain { .. } | Step::PreStop { .. } | Step::Stop { .. }
+        );
+        let stays = retires && facts.all_reached < Some(Milestone::Live);
+        if stays
+            && !self.memory.has_warned_of_mix
+            && let Some(why) = &facts.others_failed
+        {
+            self.memory.has_warned_of_mix = true;
+            let name = &self.context.service.name;
+            self.events.notice(format!(
+                "{why}; {name} stays with the new version, because no old replica can take its traffic"
+            ));
+        }
+    }
+
     /// Does a step for this service alone.
     async fn take(
         &mut self,
@@ -194,7 +220,7 @@ impl Live<'_> {
             self.lock.check().await?;
         }
         match step {
-            Step::Route(phase) => self.route(*phase, desired, observed).await,
+            Step::Route(phase) => self.route(*phase, desired, observed, facts).await,
             Step::Hook(phase) => {
                 self.hook(*phase, &sets, facts).await;
                 Ok(())

@@ -83,7 +83,7 @@ impl Preview {
             Step::Route(phase) => self.claim(*phase),
             Step::Create { replicas } => self.create(*replicas),
             Step::AwaitReady => self.await_ready(),
-            Step::AwaitOthers(all) => self.facts.others = Some(*all),
+            Step::AwaitOthers(all) => self.facts.all_reached = Some(*all),
             Step::Bake => self.facts.baked = Some(Baked::Passed),
             Step::Confirm(phase) => self.facts.confirmed = Some(*phase),
             Step::Drain { replicas } => {

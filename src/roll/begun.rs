@@ -71,7 +71,7 @@ impl<'a> Settled<'a> {
             &self.replicas,
             &self.memory.hooks,
         );
-        about.killed = self.memory.killed();
+        about.killed.clone_from(&self.killed);
         if let Some(back) = run.back {
             intent.displaced = run.displaced(back).await?;
         }
