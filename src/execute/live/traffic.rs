@@ -189,7 +189,8 @@ impl Live<'_> {
         };
         let more = more.unwrap_or_default();
         let restarts = |old: &Replica| desired.served && desired.may_start_again(old);
-        let is_way_back = |old: &&Replica| old.serves() || restarts(old);
+        let served = |old: &Replica| old.serves() && !desired.unrouted.contains(&old.id);
+        let is_way_back = |old: &&Replica| served(old) || restarts(old);
         Limits {
             // A change cannot be observed before the proxy's own throttle has passed.
             total: self.context.settings.confirm_timeout.max(held_back) + stand + more,
