@@ -1,6 +1,12 @@
 //! `rollout restart`: rolls the running revision of each service again, as recorded.
 
-use super::{Opened, history::remembered, recorded::Recorded, several::in_turn, signals::signals};
+use super::{
+    Opened,
+    history::remembered,
+    recorded::Recorded,
+    several::{in_turn, refuse_twice},
+    signals::signals,
+};
 use crate::{
     cli::RestartArgs,
     context::RunContext,
@@ -17,6 +23,7 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
     let services = restart.services.clone();
     events.emit(Event::Opening { services });
     let names: Vec<&str> = restart.services.iter().map(String::as_str).collect();
+    refuse_twice(&names)?;
     let opened = Opened::of(&restart.target, &names, events).await?;
     let mut all = Vec::new();
     for name in &names {

@@ -16,6 +16,17 @@ use crate::{
     },
 };
 
+pub fn refuse_twice(names: &[&str]) -> Result<()> {
+    let mut all = names.iter().enumerate();
+    match all.find(|(at, name)| names[..*at].contains(name)) {
+        None => Ok(()),
+        Some((_, name)) => {
+            let error = Error::refused(format!("{name} is named twice"));
+            Err(error.hint("name each service once"))
+        }
+    }
+}
+
 /// Runs `each` for the services, by their place in `names`, none after a signal or a failure.
 ///
 /// # Errors
@@ -177,6 +188,13 @@ mod tests {
         );
         let (ended, _) = run(&["web", "api"], "web", false).await;
         assert_eq!(ended.unwrap_err().outcome, Outcome::Refused);
+    }
+
+    #[test]
+    fn a_service_that_is_named_twice_is_refused() {
+        refuse_twice(&["web", "api"]).unwrap();
+        let error = refuse_twice(&["web", "api", "web"]).unwrap_err();
+        assert_eq!(error.message, "web is named twice");
     }
 
     #[tokio::test]

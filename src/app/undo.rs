@@ -11,7 +11,7 @@ use super::{
     Opened, emit_failure,
     history::{known, remembered},
     recorded::{Recorded, refuse_lost},
-    several::{at_once, in_turn},
+    several::{at_once, in_turn, refuse_twice},
     signals::signals,
 };
 use crate::{
@@ -161,15 +161,8 @@ fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
             Error::refused(message).hint(format!("write: rollout undo {} --to {number}", names[0]))
         );
     }
-    for (at, name) in names.iter().enumerate() {
-        if names[..at].contains(name) {
-            let message = format!("{name} is named twice");
-            return Err(
-                Error::refused(message).hint("name each service once; --to N goes further back")
-            );
-        }
-    }
-    Ok(())
+    refuse_twice(names)
+        .map_err(|error| error.hint("name each service once; --to N goes further back"))
 }
 
 async fn go_back(
