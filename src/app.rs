@@ -269,16 +269,30 @@ struct Opened {
 impl Opened {
     /// Connects, and reads the project with these services enabled.
     async fn of(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
+        let opened = Self::beside(target, names, events, async |_| ()).await;
+        opened.map(|(opened, ())| opened)
+    }
+
+    /// The same, with something that is read from the engine while Compose reads the project.
+    async fn beside<T>(
+        target: &TargetArgs,
+        names: &[&str],
+        events: &Events,
+        read: impl AsyncFnOnce(&Engine) -> T,
+    ) -> Result<(Self, T)> {
         let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
-        match read_project(&compose, names).await {
-            Ok(project) => Ok(Self {
-                engine,
-                compose,
-                project,
-            }),
-            Err(error) => Err(made_from::explain(error, &engine, &compose, names).await),
-        }
+        let (project, beside) = tokio::join!(read_project(&compose, names), read(&engine));
+        let project = match project {
+            Ok(project) => project,
+            Err(error) => return Err(made_from::explain(error, &engine, &compose, names).await),
+        };
+        let opened = Self {
+            engine,
+            compose,
+            project,
+        };
+        Ok((opened, beside))
     }
 
     /// The same for the records of services, which need no Compose file.

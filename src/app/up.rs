@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events},
     execute::together::Group,
+    proxy::landscape::Listed,
     roll::settings_of_all,
     settings::{OnFailure, Settings},
     stack::{
@@ -34,13 +35,14 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     let services = up.services.clone();
     events.emit(Event::Opening { services });
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let (opened, knows_profiles) = open(up, &names, events).await?;
-    roll_or_plan(up, &opened, (up.all && knows_profiles, interrupted), events).await
+    let (opened, knows_profiles, listed) = open(up, &names, events).await?;
+    let finds_orphans = up.all && knows_profiles;
+    roll_or_plan(up, (&opened, listed), (finds_orphans, interrupted), events).await
 }
 
 async fn roll_or_plan(
     up: &UpArgs,
-    opened: &Opened,
+    (opened, listed): (&Opened, Result<Listed>),
     (finds_orphans, interrupted): (bool, watch::Receiver<bool>),
     events: &Events,
 ) -> Result<Outcome> {
@@ -70,8 +72,8 @@ async fn roll_or_plan(
         finds_orphans,
     };
     match up.dry_run {
-        true => work.plan(order, left).await,
-        false => work.all(order, left).await.map(|()| Outcome::Done),
+        true => work.plan(order, left, listed).await,
+        false => work.all(order, left, listed).await.map(|()| Outcome::Done),
     }
 }
 
@@ -86,9 +88,14 @@ fn refuse_on_failure(settings: &Settings) -> Result<()> {
     }
 }
 
-/// Reads the project. The flag says whether its services with inactive profiles are known.
-async fn open(up: &UpArgs, names: &[&str], events: &Events) -> Result<(Opened, bool)> {
-    let mut opened = Opened::of(&up.target, names, events).await?;
+/// Reads the project and the list of containers. The flag says whether services with inactive profiles are known.
+async fn open(
+    up: &UpArgs,
+    names: &[&str],
+    events: &Events,
+) -> Result<(Opened, bool, Result<Listed>)> {
+    let opened = Opened::beside(&up.target, names, events, Listed::read).await;
+    let (mut opened, listed) = opened?;
     refuse_unknown(&opened.project, names)?;
     let mut is_known = false;
     if up.all || names_others(&opened.project)? {
@@ -98,7 +105,7 @@ async fn open(up: &UpArgs, names: &[&str], events: &Events) -> Result<(Opened, b
         let message = "docker compose cannot list the services with inactive profiles, whose containers are no orphans";
         return Err(Error::refused(message).hint("leave out --remove-orphans"));
     }
-    Ok((opened, is_known))
+    Ok((opened, is_known, listed))
 }
 
 fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {
