@@ -82,12 +82,15 @@ impl Observation {
             .collect()
     }
 
-    /// Leaves out what was complained of before.
-    pub fn forget(&mut self, known: &BTreeSet<String>) {
+    /// Leaves out what was complained of before, and returns it.
+    pub fn forget(&mut self, known: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut left_out = BTreeSet::new();
         for trouble in self.trouble.values_mut() {
-            trouble.retain(|own| !known.contains(own));
+            let old = trouble.extract_if(.., |own| known.contains(own));
+            left_out.extend(old);
         }
         self.trouble.retain(|_, trouble| !trouble.is_empty());
+        left_out
     }
 
     /// Whether each of these replicas has the share that the plan gives it, without a complaint, and no other service has

@@ -207,6 +207,14 @@ async fn prune_lists_and_then_removes_what_is_kept_of_the_gone_and_leaves_the_re
         "compose.yaml",
         &format!("services:\n  web:\n{}", testbed::USUAL),
     );
+    // Neither takes what is kept of other projects along.
+    for (arguments, says) in [
+        (&["prune", "-p", "other"][..], "rollout prune other"),
+        (&["prune", "no-such"], "nothing is kept of project no-such"),
+    ] {
+        let refused = stack.rollout(arguments).await;
+        assert!(refused.code(2).text.contains(says), "{}", refused.text);
+    }
     let listed = stack.rollout(&["prune", "--output", "json"]).await;
     // Other tests leave locks of their own.
     let of = |run: &Run, service: &str| -> usize {

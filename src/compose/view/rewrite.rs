@@ -43,6 +43,8 @@ pub enum Route {
         /// Id or name, as in the path.
         container: String,
     },
+    /// The creation of a network, which the body names.
+    CreateNetwork,
     /// The body names the container.
     Disconnect,
     /// Always refused; the text completes "to …".
@@ -69,6 +71,7 @@ pub fn route(method: &str, path: &str) -> Route {
         ("POST", ["containers", id, action]) => {
             changing(action).map_or(Route::Pass, |verb| change(verb, id))
         }
+        ("POST", ["networks", "create"]) => Route::CreateNetwork,
         ("POST", ["networks", _, "disconnect"]) => Route::Disconnect,
         ("DELETE", ["networks", name]) => Route::Never(format!("remove network {name}")),
         ("DELETE", ["volumes", name]) => Route::Never(format!("remove volume {name}")),

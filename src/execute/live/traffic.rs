@@ -146,6 +146,16 @@ impl Live<'_> {
             () = failed => return Ok(()),
         };
         if looks.has_stood {
+            if let Some(trouble) = looks
+                .as_before
+                .first()
+                .filter(|_| phase == Phase::Committed)
+            {
+                let (proxy, name) = (self.proxy.name(), &self.context.service.name);
+                self.events.notice(format!(
+                    "{proxy} does not serve the new version of {name} in full either: {trouble}; rollout doctor {name} says why"
+                ));
+            }
             facts.confirmed = Some(phase);
             self.memory.new_was_live |= !is_back;
             self.memory.confirmed_at = Some(Instant::now());
