@@ -77,10 +77,7 @@ pub async fn at_once<'a>(
     let rows = report(names, &ends, events, began);
     let errors = ends.iter().filter_map(|(_, ended)| ended.as_ref().err());
     let errors: Vec<&Error> = errors.collect();
-    match (names.len(), errors.first()) {
-        (1, Some(error)) => Err(Error::clone(error)),
-        _ => failure(&rows, &errors).map_or(Ok(()), Err),
-    }
+    failure(&rows, &errors).map_or(Ok(()), Err)
 }
 
 /// Announces several services. A single one is reported by its own events alone.

@@ -59,10 +59,24 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
         let asked = Asked::of(&opened, &run, name, &undo.settings).await;
         all.push(asked.map_err(|error| error.within(events.scope()))?);
     }
+    let undo = Undo {
+        arguments: undo,
+        opened: &opened,
+        events,
+        interrupted,
+    };
     match is_together {
-        true => together(undo, &all, &opened, events, &interrupted).await,
-        false => one_by_one(undo, &all, &opened, events, &interrupted).await,
+        true => undo.together(&all).await,
+        false => undo.one_by_one(&all).await,
     }
+}
+
+/// What the undo of each service needs.
+struct Undo<'a> {
+    arguments: &'a UndoArgs,
+    opened: &'a Opened,
+    events: &'a Events,
+    interrupted: watch::Receiver<bool>,
 }
 
 /// A service that is to be undone.
@@ -104,52 +118,88 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Undoes the last one first.
-async fn one_by_one(
-    undo: &UndoArgs,
-    all: &[Asked<'_>],
-    opened: &Opened,
-    events: &Events,
-    interrupted: &watch::Receiver<bool>,
-) -> Result<()> {
-    let all: Vec<&Asked<'_>> = all.iter().rev().collect();
-    let names: Vec<&str> = all.iter().map(|asked| asked.service).collect();
-    in_turn(&names, events, interrupted, async |at| {
-        let events = opened.events(events, names[at]);
-        let gone_back = go_back((undo, all[at]), opened, &events, None, interrupted.clone());
-        gone_back
-            .await
-            .map_err(|error| error.within(events.scope()))
-    })
-    .await
-}
+impl Undo<'_> {
+    /// Undoes the last one first.
+    async fn one_by_one(&self, all: &[Asked<'_>]) -> Result<()> {
+        let all: Vec<&Asked<'_>> = all.iter().rev().collect();
+        let names: Vec<&str> = all.iter().map(|asked| asked.service).collect();
+        let each = async |at: usize| {
+            let events = self.opened.events(self.events, names[at]);
+            self.one(all[at], &events, None).await
+        };
+        in_turn(&names, self.events, &self.interrupted, each).await
+    }
 
-/// Undoes all in the same moment.
-async fn together(
-    undo: &UndoArgs,
-    all: &[Asked<'_>],
-    opened: &Opened,
-    events: &Events,
-    interrupted: &watch::Receiver<bool>,
-) -> Result<()> {
-    let group = Group::default();
-    let names: Vec<&str> = all.iter().map(|asked| asked.service).collect();
-    group.expect(names.iter().copied());
-    at_once(&names, events, async |at| {
-        let (name, interrupted) = (names[at], interrupted.clone());
-        let events = opened.events(events, name);
-        let gone_back = go_back((undo, &all[at]), opened, &events, Some(&group), interrupted);
-        let gone_back = gone_back.await;
-        group.leave(name, gone_back.is_err());
-        gone_back.map_err(|error| {
-            let error = error.within(events.scope());
-            if names.len() > 1 {
-                emit_failure(&events, &error);
-            }
-            error
+    /// Undoes all in the same moment.
+    async fn together(&self, all: &[Asked<'_>]) -> Result<()> {
+        let group = Group::default();
+        let names: Vec<&str> = all.iter().map(|asked| asked.service).collect();
+        group.expect(names.iter().copied());
+        at_once(&names, self.events, async |at| {
+            let events = self.opened.events(self.events, names[at]);
+            let undone = self.one(&all[at], &events, Some(&group)).await;
+            group.leave(names[at], undone.is_err());
+            undone.inspect_err(|error| emit_failure(&events, error))
         })
-    })
-    .await
+        .await
+    }
+
+    async fn one(
+        &self,
+        asked: &Asked<'_>,
+        events: &Events,
+        group: Option<&Group>,
+    ) -> Result<Ended> {
+        let gone_back = self.go_back(asked, events, group).await;
+        gone_back.map_err(|error| error.within(events.scope()))
+    }
+
+    async fn go_back(
+        &self,
+        asked: &Asked<'_>,
+        events: &Events,
+        group: Option<&Group>,
+    ) -> Result<Ended> {
+        let (undo, opened) = (self.arguments, self.opened);
+        let (engine, service) = (&opened.engine, asked.service);
+        let key = opened.project.key(service);
+        let here = RunContext {
+            of_several: undo.services.len() > 1,
+            together: group.is_some(),
+            ..opened.run(events)
+        };
+        if undo.to.is_none()
+            && let Some(holder) = holder(engine, &key).await?
+            && holder.lives(engine).await
+        {
+            if let Some(old) = cut_back(&here, &key, &holder).await? {
+                let runs = (old.reference.as_str(), old.hash.as_str());
+                still::warn(opened, events, service, runs).await;
+                return Ok(now_runs(&old));
+            }
+            // A run whose services move together takes back all of them once one is asked for.
+            if here.of_several {
+                drop(timeout(GOING_BACK, engine.wait_until_removed(holder.id())).await);
+            }
+        }
+        let replicas = engine.replicas(&key).await?;
+        if asked.rolls.is_some()
+            && !runs(&replicas, &asked.rolls)
+            && let Some(old) = replicas.first()
+        {
+            let notice = format!("{service} has gone back together with another service");
+            events.notice(notice);
+            return Ok(now_runs(old));
+        }
+        let revisions = remembered(&here, &key).await?;
+        if revisions.list.is_empty() {
+            opened.project.service(service)?;
+        }
+        let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
+        let flags = (undo.settings.clone(), on_unfinished);
+        let beside = (self.interrupted.clone(), group);
+        restore(opened, &here, (service, back), flags, beside).await
+    }
 }
 
 fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
@@ -163,52 +213,6 @@ fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
     }
     refuse_twice(names)
         .map_err(|error| error.hint("name each service once; --to N goes further back"))
-}
-
-async fn go_back(
-    (undo, asked): (&UndoArgs, &Asked<'_>),
-    opened: &Opened,
-    events: &Events,
-    group: Option<&Group>,
-    interrupted: watch::Receiver<bool>,
-) -> Result<Ended> {
-    let (engine, service) = (&opened.engine, asked.service);
-    let key = opened.project.key(service);
-    let here = RunContext {
-        of_several: undo.services.len() > 1,
-        together: group.is_some(),
-        ..opened.run(events)
-    };
-    if undo.to.is_none()
-        && let Some(holder) = holder(engine, &key).await?
-        && holder.lives(engine).await
-    {
-        if let Some(old) = cut_back(&here, &key, &holder).await? {
-            let runs = (old.reference.as_str(), old.hash.as_str());
-            still::warn(opened, events, service, runs).await;
-            return Ok(now_runs(&old));
-        }
-        // A run whose services move together takes back all of them once one is asked for.
-        if here.of_several {
-            drop(timeout(GOING_BACK, engine.wait_until_removed(holder.id())).await);
-        }
-    }
-    let replicas = engine.replicas(&key).await?;
-    if asked.rolls.is_some()
-        && !runs(&replicas, &asked.rolls)
-        && let Some(old) = replicas.first()
-    {
-        let notice = format!("{service} has gone back together with another service");
-        events.notice(notice);
-        return Ok(now_runs(old));
-    }
-    let revisions = remembered(&here, &key).await?;
-    if revisions.list.is_empty() {
-        opened.project.service(service)?;
-    }
-    let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
-    let flags = (undo.settings.clone(), on_unfinished);
-    restore(opened, &here, (service, back), flags, (interrupted, group)).await
 }
 
 /// The end of a service that another run has returned to this replica's version.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::{before::Before, one_shot};
+use super::before::Before;
 use crate::{
     compose::{Project, Service},
     context::{Purpose, RunContext, ServiceContext},
@@ -171,7 +171,7 @@ impl<'a> RunContext<'a> {
         }
         if context.runs_once {
             self.refuse_missing(context)?;
-            notices.extend(one_shot::without_effect(context));
+            notices.extend(without_effect(context));
             return Ok(notices);
         }
         self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;
@@ -195,6 +195,20 @@ impl<'a> RunContext<'a> {
         });
         counted.filter(|(_, count)| *count > 0).collect()
     }
+}
+
+/// The notice of settings that do nothing on a one-shot service.
+fn without_effect(context: &ServiceContext<'_>) -> Option<String> {
+    let scale = context.settings.scale.map(|_| "scale");
+    let hooks = (!context.hooks.is_empty()).then_some("x-rollout.hooks");
+    let given: Vec<&str> = [scale, hooks].into_iter().flatten().collect();
+    (!given.is_empty()).then(|| {
+        format!(
+            "{} is a one-shot service, which Compose itself runs; without effect on it: {}",
+            context.service.name,
+            given.join(", ")
+        )
+    })
 }
 
 /// Resolves settings: flags, then the service, the project, and the environment.
