@@ -89,7 +89,7 @@ testbed-down: ## takes down what `make one` has left up
 	@ROLLOUT_TESTBED_HOLDER=make-one $(TESTBED) down
 
 # The main job, which is repeated with a Traefik that reads the engine's socket itself and is switched by pin files.
-PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes::
+PINNED := bake:: blue_green:: crash:: drain:: failure:: first_start:: history:: hooks:: operator:: readiness:: shapes:: together::
 soak: MEANWHILE = PROPTEST_CASES=4096 $(TESTS) --lib; $(TESTS) --no-run --test end-to-end
 soak: ## the long proofs: faults at every call and in every phase, pins, every Traefik, the examples; over an hour
 	@$(IN_TESTBED) $(QUICK_COMPOSE) export ROLLOUT_TESTBED_DOCTOR=1; \

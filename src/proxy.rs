@@ -11,6 +11,7 @@ pub mod socket_proxies;
 #[cfg(test)]
 pub mod testing;
 pub mod traefik;
+mod write;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,7 @@ use std::{
 
 use async_trait::async_trait;
 
-pub use self::socket_proxies::{Write, write_all};
+pub use self::write::{Files, NewFile, Write, write_all};
 use crate::{
     context::ServiceContext,
     docker::{engine::Image, watch::Role},
@@ -272,9 +273,12 @@ pub trait Router {
 
     /// The writes of a claim, which [`write_all`] makes together with those of other services; `None` where a claim moves no
     /// traffic, and is applied once the others have moved.
-    async fn stage(&mut self, _: &Claim) -> Result<Option<Staged>> {
+    async fn stage(&mut self, _: &Claim, _: &[Replica]) -> Result<Option<Staged>> {
         Ok(None)
     }
+
+    /// Notes the group of services that this one moves together with.
+    fn join(&mut self, _group: &str) {}
 
     /// Gives the commit record up, keeping what a health check that has no result yet still needs.
     async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()>;

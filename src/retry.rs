@@ -5,11 +5,11 @@ use std::time::Duration;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 
 /// The shortest and longest pause of [`until`].
-const FIRST: Duration = Duration::from_millis(20);
+const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(250);
 
-/// The growth of each pause; a change is noticed late by at most a quarter of the wait.
-const FACTOR: f64 = 1.25;
+/// The growth of each pause; a change is noticed late by about a tenth of the wait.
+const FACTOR: f64 = 1.1;
 
 /// Growing pauses from `first` to `longest`, up to `total`; jitter spreads several waiters.
 fn pauses(first: Duration, longest: Duration, total: Option<Duration>) -> ExponentialBackoff {

@@ -35,8 +35,8 @@ async fn both(mut stack: Stack, delay: u32) -> Stack {
     stack
 }
 
-async fn relabelled(delay: u32) -> Stack {
-    both(Stack::relabelled_with(BOTH), delay).await
+async fn usual(delay: u32) -> Stack {
+    both(Stack::new(BOTH), delay).await
 }
 
 fn asks_for<'a>(stack: &'a mut Stack, tag: &str) -> &'a mut Stack {
@@ -120,10 +120,9 @@ fn waited_for_each_other(run: &Run) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_services_that_are_rolled_together_show_no_old_answer_after_a_new_one() {
-    let mut stack = relabelled(3).await;
-    for tag in ["v2", "v1", "v2", "v1", "v2"] {
+/// Rolls both to each of these versions, back and forth, under load.
+async fn move_together(mut stack: Stack, versions: &[&str]) {
+    for tag in versions {
         asks_for(&mut stack, tag);
         let (run, report) = watched(&stack, &TOGETHER).await;
         run.code(0);
@@ -138,8 +137,20 @@ async fn two_services_that_are_rolled_together_show_no_old_answer_after_a_new_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_services_that_are_rolled_together_show_no_old_answer_after_a_new_one() {
+    let stack = both(Stack::relabelled_with(BOTH), 3).await;
+    move_together(stack, &["v2", "v1", "v2", "v1", "v2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_pin_files_they_show_none_either() {
+    let stack = both(Stack::pinned_with(BOTH), 3).await;
+    move_together(stack, &["v2", "v1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn side_by_side_alone_the_same_clients_do_see_old_answers_after_new_ones() {
-    let mut stack = relabelled(3).await;
+    let mut stack = usual(3).await;
     asks_for(&mut stack, "v2");
     let (run, report) = watched(&stack, &SIDE_BY_SIDE).await;
     run.code(0);
@@ -150,7 +161,7 @@ async fn side_by_side_alone_the_same_clients_do_see_old_answers_after_new_ones()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_that_never_gets_ready_moves_neither() {
-    let mut stack = relabelled(0).await;
+    let mut stack = usual(0).await;
     let before = replicas(&stack).await;
     asks_for(&mut stack, "v2").set("API_TAG", "broken");
     let arguments = [&["--timeout", "5"], &TOGETHER[..]].concat();
@@ -170,7 +181,7 @@ async fn one_of_two_that_never_gets_ready_moves_neither() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_that_dies_while_they_are_watched_takes_both_back() {
-    let mut stack = relabelled(0).await;
+    let mut stack = usual(0).await;
     let before = replicas(&stack).await;
     // Requests to the service that dies may be lost.
     let load = stack.load();
@@ -199,7 +210,7 @@ async fn one_of_two_that_dies_while_they_are_watched_takes_both_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_services_are_undone_together() {
-    let mut stack = relabelled(3).await;
+    let mut stack = usual(3).await;
     asks_for(&mut stack, "v2");
     stack.rollout(&TOGETHER).await.code(0);
     // What the file asks for does not count, but is compared with what runs in the end.
@@ -219,7 +230,7 @@ async fn an_undo_of_both_while_they_are_watched_takes_both_back_once() {
         &["undo", "web", "api"][..],
         &["undo", "--together", "web", "api"],
     ] {
-        let mut stack = relabelled(0).await;
+        let mut stack = usual(0).await;
         let before = replicas(&stack).await;
         let clients = clients(&stack);
         asks_for(&mut stack, "v2");
@@ -238,15 +249,30 @@ async fn an_undo_of_both_while_they_are_watched_takes_both_back_once() {
     }
 }
 
+// Traefik reads both files until the old one is replaced.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_switched_by_pin_files_is_refused_before_anything_is_touched() {
-    let mut stack = both(Stack::pinned_with(BOTH), 0).await;
-    asks_for(&mut stack, "v2");
+async fn a_service_that_loses_a_router_by_pin_files_is_refused_before_anything_is_touched() {
+    let router = "traefik.http.routers.${ROUTER}.rule=Host(`localhost`) && Path(`/api`)";
+    let services = BOTH.replace(
+        "      traefik.http.routers.api.rule: Host(`localhost`) && Path(`/api`)\n",
+        "",
+    );
+    let web = services.replacen(
+        "      traefik.enable: \"true\"\n    networks",
+        &format!("      - traefik.enable=true\n      - {router}\n    networks"),
+        1,
+    );
+    let mut stack = Stack::pinned_with(&web);
+    stack.set("ROUTER", "api");
+    let mut stack = both(stack, 0).await;
+    asks_for(&mut stack, "v2").set("ROUTER", "other");
     let before = on_the_engine(&stack).await;
     let run = stack.rollout(&TOGETHER).await;
     let message = run.code(2).failure();
-    let mut services = SERVICES.iter();
-    assert!(services.any(|name| message.contains(name)), "{message}");
+    assert!(
+        message.contains("api cannot cut over together"),
+        "{message}"
+    );
     assert!(message.contains("pin"), "{message}");
     assert!(run.event("failed").unwrap()["hint"].is_string());
     assert_eq!(on_the_engine(&stack).await, before);

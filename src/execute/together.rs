@@ -6,7 +6,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     error::{Error, Result},
-    model::{Milestone, Phase},
+    model::{Milestone, Phase, RolloutId},
     proxy::{Write, write_all},
 };
 
@@ -24,6 +24,7 @@ pub struct State {
     members: BTreeMap<String, Standing>,
     /// Why all go back.
     failed: Option<String>,
+    name: Option<String>,
 }
 
 /// How far a service is.
@@ -152,6 +153,16 @@ impl Group {
                 state.fail(service);
             }
         });
+    }
+
+    /// Its name, which no other group has: the id of the first of its rollouts.
+    pub fn name(&self, rollout: &RolloutId) -> String {
+        let mut name = String::new();
+        self.state.send_modify(|state| {
+            let own = state.name.get_or_insert_with(|| rollout.0.clone());
+            name.clone_from(own);
+        });
+        name
     }
 
     pub fn has_failed(&self) -> bool {
@@ -337,8 +348,8 @@ mod tests {
         let (control, requests) = answering(&[HELLO, CHANGED]);
         let group = group();
         let write = async |name| {
-            let write = Write {
-                control: control.clone(),
+            let write = Write::Claim {
+                control: Box::new(control.clone()),
                 claim: claim(name),
             };
             group

@@ -16,7 +16,6 @@ use crate::{
     },
     error::{Error, Result},
     model::label,
-    overlay::Claim,
     socket_proxy::only::{self, Wanted},
 };
 
@@ -47,28 +46,6 @@ pub struct SocketProxy {
 /// Those that a Traefik in front of the service can read through.
 pub fn showing(found: &[SocketProxy]) -> impl Iterator<Item = &SocketProxy> + Clone {
     found.iter().filter(|own| own.shows_project)
-}
-
-/// A claim for one socket proxy.
-pub struct Write {
-    pub control: Control,
-    pub claim: Claim,
-}
-
-/// Makes these writes, those for one socket proxy in one generation.
-pub async fn write_all(writes: Vec<Write>) -> Result<()> {
-    let mut of_each: BTreeMap<String, (Control, Vec<Claim>)> = BTreeMap::new();
-    for Write { control, claim } in writes {
-        let own = of_each.entry(control.name.clone());
-        own.or_insert((control, Vec::new())).1.push(claim);
-    }
-    for (control, mut claims) in of_each.into_values() {
-        match claims.len() {
-            1 => control.set(claims.remove(0)).await?,
-            _ => control.set_all(claims).await?,
-        };
-    }
-    Ok(())
 }
 
 impl SocketProxy {

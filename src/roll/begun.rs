@@ -102,6 +102,9 @@ impl Begun<'_> {
             before,
             ..
         } = &mut self.settled;
+        if let Some(group) = locked.held.group {
+            locked.prepared.proxy.join(&group.name(&self.rollout));
+        }
         let prepared = &locked.prepared;
         let (run, context) = (prepared.run, &prepared.context);
         let mut desired = prepared.to_roll(self.rollout.clone(), old, self.bake);

@@ -1,11 +1,11 @@
 //! `kill -9` at each step of a rollout of both: the same command again brings both to the new version.
 
-use super::{TOGETHER, asks_for, clients, relabelled, settled};
+use super::{TOGETHER, asks_for, clients, settled, usual};
 
 /// For each point, a step that begins after another has ended: a rollout to the other version is killed there, and run
 /// again.
 async fn killed_at(points: &[(&str, &str)]) {
-    let mut stack = relabelled(0).await;
+    let mut stack = usual(0).await;
     let mut versions = ["v2", "v1"].iter().cycle();
     for (first, step) in points {
         let version = versions.next().unwrap();

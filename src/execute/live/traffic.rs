@@ -61,7 +61,7 @@ impl Live<'_> {
         claim: &Claim,
         observed: &Observed,
     ) -> Result<Option<String>> {
-        match self.proxy.stage(claim).await? {
+        match self.proxy.stage(claim, &observed.replicas).await? {
             Some(staged) => {
                 member.write(claim.phase, staged.writes).await?;
                 Ok(staged.notice)

@@ -12,9 +12,10 @@ mod release;
 mod server;
 mod setup;
 mod sides;
+mod together;
 mod tree;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -24,9 +25,10 @@ use self::{
     content::{Content, Pinned, content},
     default_rule::DefaultRules,
     directory::Directory,
-    record::{PinFile, Record},
+    record::{PinFile, Record, lost_router, refuse_newer},
     server::Reach,
     sides::Sides,
+    together::Placed,
 };
 use super::{
     api::{PinnedName, Prefix, Servers, observation},
@@ -38,7 +40,7 @@ use crate::{
     docker::{engine::Engine, watch::Role},
     error::{Error, Result},
     model::{Claim, Phase, Replica, RolloutId, ServiceKey, Share},
-    proxy::{Capabilities, LabelRules, Observation, Router, combine},
+    proxy::{Capabilities, LabelRules, NewFile, Observation, Router, Staged, Write, combine},
     settings::Settings,
     state::Lock,
 };
@@ -54,19 +56,50 @@ pub struct Pin {
     /// Each with the index of its directory; `None` where its API was named, and may be that of any.
     pub(super) instances: Instances<Option<usize>>,
     places: Vec<Watched>,
+    /// Where the files of services that move together go, in each directory.
+    shared: Option<String>,
+    /// Whether the new version has every router of the old one.
+    keeps_routers: bool,
 }
 
 struct Watched {
-    directory: Directory,
+    directory: Rc<Directory>,
     reach: Reach,
     rules: DefaultRules,
     /// The pin file as it was last read or written.
-    file: Option<PinFile>,
+    placed: Option<Placed>,
 }
 
 impl Watched {
+    fn file(&self) -> Option<&PinFile> {
+        self.placed.as_ref().map(|placed| &placed.file)
+    }
+
+    fn record(&self) -> Option<&Record> {
+        self.file().map(|file| &file.record)
+    }
+
     fn pins(&self) -> bool {
-        self.file.as_ref().is_some_and(|file| file.record.pins)
+        self.record().is_some_and(|record| record.pins)
+    }
+
+    async fn put(&mut self, name: &str, file: PinFile) -> Result<()> {
+        let placed = self.directory.put(name, self.placed.as_ref(), file).await?;
+        self.placed = Some(placed);
+        Ok(())
+    }
+
+    /// Refuses a file that lacks a router of the present one, which Traefik reads as well.
+    fn refuse_lost_routers(&self, next: &PinFile) -> Result<()> {
+        let Some(before) = self.file() else {
+            return Ok(());
+        };
+        match lost_router(&before.sections, &next.sections) {
+            None => Ok(()),
+            Some(router) => Err(Error::failed(format!(
+                "the new version has no router {router}, so that it cannot move together with other services by pin files"
+            ))),
+        }
     }
 
     fn content(&self, key: &ServiceKey, sides: &Sides<'_>) -> Result<Content> {
@@ -95,15 +128,14 @@ impl Pin {
     async fn read(&mut self) -> Result<()> {
         let name = self.file_name();
         for place in &mut self.places {
-            let text = place.directory.read(&name).await?;
-            place.file = text.as_deref().map(PinFile::read).transpose()?;
+            place.placed = Placed::read(&place.directory, &name).await?;
         }
         Ok(())
     }
 
     /// Whether what a file shows is not where it was: a replica has come back with another address, or has fallen ill.
     fn is_stale(&self, place: &Watched, replicas: &[Replica]) -> bool {
-        let Some(file) = place.file.as_ref().filter(|file| file.record.pins) else {
+        let Some(file) = place.file().filter(|file| file.record.pins) else {
             return false;
         };
         let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas
@@ -144,7 +176,7 @@ impl Pin {
             Some(at) => self.places.get(at),
             None => self.places.iter().find(|place| place.pins()),
         };
-        place?.file.as_ref().filter(|file| file.record.pins)
+        place?.file().filter(|file| file.record.pins)
     }
 
     /// Whether a Traefik that reads from there routes to the service now.
@@ -163,18 +195,9 @@ impl Pin {
     }
 
     fn refuse_newer(&self) -> Result<()> {
-        let records = self
-            .places
-            .iter()
-            .filter_map(|place| Some(&place.file.as_ref()?.record));
-        let newer = |record: &&Record| record.epoch > self.epoch;
-        match records.into_iter().find(newer) {
-            None => Ok(()),
-            Some(record) => Err(Error::failed(format!(
-                "the rollout {} of {} has been taken over by a later run",
-                record.rollout, self.key
-            ))),
-        }
+        let mut records = self.places.iter().filter_map(Watched::record);
+        let of = self.key.to_string();
+        records.try_for_each(|record| refuse_newer(record, self.epoch, &of))
     }
 }
 
@@ -203,6 +226,8 @@ impl Router for Pin {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             hold_reroutes: true,
+            joint_cutover: self.keeps_routers
+                && self.places.iter().all(|own| own.directory.takes_several()),
             ..Capabilities::default()
         }
     }
@@ -213,7 +238,7 @@ impl Router for Pin {
         let mut claims = Vec::new();
         for place in places {
             let stale = self.is_stale(place, replicas);
-            claims.push(place.file.as_ref().map(|file| file.record.claim(stale)));
+            claims.push(place.record().map(|record| record.claim(stale)));
         }
         Ok(combine(claims))
     }
@@ -227,50 +252,42 @@ impl Router for Pin {
         self.refuse_newer()?;
         let name = self.file_name();
         for place in &mut self.places {
-            if let Some(file) = &mut place.file {
+            if let Some(mut file) = place.file().cloned() {
                 file.record.epoch = self.epoch;
-                place.directory.write(&name, &file.text()?).await?;
+                place.put(&name, file).await?;
             }
         }
         Ok(())
     }
 
     async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>> {
-        self.read().await?;
-        self.refuse_newer()?;
-        // A pin does not hide the new replicas' labels from Docker's provider: what they take away goes as they start.
-        let notice = self.instances.note_others(&claim.rollout).await;
-        // Before the write: one that reports a failure may have taken effect.
-        self.instances.expire();
-        let is_new = |own: &&Replica| own.rollout.as_ref() == Some(&claim.rollout);
-        let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);
+        let (notice, files) = self.files(claim, replicas).await?;
         let name = self.file_name();
-        let sides = Sides::of(claim.phase, (&news, &olds), &self.wanted.labels);
-        for at in 0..self.places.len() {
-            let own = self.places[at].file.as_ref().map(|file| &file.record);
-            let own = own.filter(|record| record.rollout == claim.rollout);
-            let pins = match own {
-                Some(record) => record.pins,
-                None => self.is_known_at(at, replicas).await?,
-            };
-            let place = &mut self.places[at];
-            let made = match pins {
-                true => place.content(&self.key, &sides)?,
-                false => Content::default(),
-            };
-            let mut record = Record::new(claim.rollout.clone(), claim.phase, self.epoch, pins);
-            record.shows = made.shows;
-            if claim.phase == Phase::Committed {
-                record.hides = olds.iter().map(|old| old.id.clone()).collect();
-            }
-            let file = PinFile {
-                record,
-                sections: made.sections,
-            };
-            place.directory.write(&name, &file.text()?).await?;
-            place.file = Some(file);
+        for (place, file) in self.places.iter_mut().zip(files) {
+            place.put(&name, file).await?;
         }
         Ok(notice)
+    }
+
+    async fn stage(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<Staged>> {
+        let (notice, files) = self.files(claim, replicas).await?;
+        let name = self.file_name();
+        let mut writes = Vec::new();
+        for (place, file) in self.places.iter().zip(files) {
+            if claim.phase == Phase::Committed {
+                place.refuse_lost_routers(&file)?;
+            }
+            let (name, text) = (name.clone(), file.text()?);
+            writes.push(Write::File {
+                directory: place.directory.clone(),
+                file: NewFile { name, text },
+            });
+        }
+        Ok(Some(Staged { notice, writes }))
+    }
+
+    fn join(&mut self, group: &str) {
+        self.shared = Some(together::shared_directory(group));
     }
 
     async fn release(&mut self, _: &RolloutId, replicas: &[Replica]) -> Result<()> {
@@ -292,10 +309,51 @@ impl Router for Pin {
 }
 
 impl Pin {
+    /// What the operator has to know of a claim, and its pin file for each directory.
+    async fn files(
+        &mut self,
+        claim: &Claim,
+        replicas: &[Replica],
+    ) -> Result<(Option<String>, Vec<PinFile>)> {
+        self.read().await?;
+        self.refuse_newer()?;
+        // A pin does not hide the new replicas' labels from Docker's provider: what they take away goes as they start.
+        let notice = self.instances.note_others(&claim.rollout).await;
+        // Before the write: one that reports a failure may have taken effect.
+        self.instances.expire();
+        let is_new = |own: &&Replica| own.rollout.as_ref() == Some(&claim.rollout);
+        let (news, olds): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);
+        let sides = Sides::of(claim.phase, (&news, &olds), &self.wanted.labels);
+        let mut files = Vec::new();
+        for at in 0..self.places.len() {
+            let own = self.places[at].record();
+            let own = own.filter(|record| record.rollout == claim.rollout);
+            let pins = match own {
+                Some(record) => record.pins,
+                None => self.is_known_at(at, replicas).await?,
+            };
+            let made = match pins {
+                true => self.places[at].content(&self.key, &sides)?,
+                false => Content::default(),
+            };
+            let mut record = Record::new(claim.rollout.clone(), claim.phase, self.epoch, pins);
+            record.shows = made.shows;
+            record.shared.clone_from(&self.shared);
+            if claim.phase == Phase::Committed {
+                record.hides = olds.iter().map(|old| old.id.clone()).collect();
+            }
+            files.push(PinFile {
+                record,
+                sections: made.sections,
+            });
+        }
+        Ok((notice, files))
+    }
+
     /// An old replica that Docker still waits for was not routed to before either: a hold does not begin with it.
     fn treat_starting_as_live(&self, replicas: &[Replica], observation: &mut Observation) {
         let held = self.places.iter().filter_map(|place| {
-            let record = &place.file.as_ref()?.record;
+            let record = place.record()?;
             let holds = record.phase.keeps_old();
             (holds && record.pins).then_some(record)
         });

@@ -83,8 +83,8 @@ impl Relabel {
         let mut writes = Vec::new();
         for control in &self.controls {
             let before = control.overlay().await?.claims.get(&key).cloned();
-            writes.push(Write {
-                control: control.clone(),
+            writes.push(Write::Claim {
+                control: Box::new(control.clone()),
                 claim: claims::write(&key, self.epoch, claim, before.as_ref())?,
             });
         }
@@ -157,7 +157,7 @@ impl Router for Relabel {
         Ok(staged.notice)
     }
 
-    async fn stage(&mut self, claim: &Claim) -> Result<Option<Staged>> {
+    async fn stage(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<Staged>> {
         self.staged(claim).await.map(Some)
     }
 

@@ -112,6 +112,40 @@ impl Directory {
         }
     }
 
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Whether files of several services can come into place together.
+    pub fn takes_several(&self) -> bool {
+        match &self.place {
+            Place::Here(path) => here::has_stage_beside(path),
+            Place::Inside(_) => false,
+        }
+    }
+
+    /// Puts these files, each a name and a text, into a new directory below this one, whole and at once.
+    pub async fn write_shared(&self, shared: &str, files: &[(String, String)]) -> Result<()> {
+        match &self.place {
+            Place::Here(path) => here::write_shared(path, shared, files)
+                .map_err(|error| self.failed(&error.to_string())),
+            Place::Inside(_) => Err(self.failed("it is not on this machine")),
+        }
+    }
+
+    /// Takes a file out of a directory below: with `keeps` in place of the file beside it, else away.
+    pub async fn take_out(&self, shared: &str, file: &str, keeps: bool) -> Result<()> {
+        match &self.place {
+            Place::Here(path) => here::take_out(path, shared, file, keeps)
+                .map_err(|error| self.failed(&error.to_string())),
+            Place::Inside(inside) => {
+                let (engine, container) = (&self.engine, &self.container);
+                let taken = inside.take_out(engine, container, &self.path, (shared, file, keeps));
+                taken.await.map_err(|why| self.failed(&why))
+            }
+        }
+    }
+
     fn failed(&self, why: &str) -> Error {
         Error::failed(format!(
             "cannot change the directory {} of Traefik ({}): {why}",

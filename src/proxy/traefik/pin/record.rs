@@ -31,6 +31,10 @@ pub struct Record {
     pub epoch: u64,
     /// Whether it moves traffic at all; where Traefik did not know the service, there was nothing to hold.
     pub pins: bool,
+    /// The directory, in the watched one, where the file that counts is or is to come; it takes effect together with those
+    /// of other services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<String>,
     /// The replicas that were old at the cutover.
     pub hides: BTreeSet<ContainerId>,
     /// Replica → its servers.
@@ -49,6 +53,7 @@ impl Record {
             phase,
             epoch,
             pins,
+            shared: None,
             hides: BTreeSet::new(),
             shows: BTreeMap::new(),
         }
@@ -67,6 +72,17 @@ impl Record {
             stale,
         }
     }
+}
+
+/// Refuses to write over a file of a later run.
+pub fn refuse_newer(record: &Record, epoch: u64, of: &str) -> Result<()> {
+    if record.epoch <= epoch {
+        return Ok(());
+    }
+    Err(Error::failed(format!(
+        "the rollout {} of {of} has been taken over by a later run",
+        record.rollout
+    )))
 }
 
 /// A pin file: the record, and the sections that Traefik reads.
@@ -120,10 +136,23 @@ impl PinFile {
 
     /// The names of one kind in one protocol's section.
     pub fn names(&self, protocol: &str, kind: &str) -> Vec<String> {
-        let section = |object: &Value| object.get(kind).and_then(Value::as_object).cloned();
-        let all = self.sections.get(protocol).and_then(section);
-        all.into_iter().flatten().map(|(name, _)| name).collect()
+        names(&self.sections, protocol, kind)
     }
+}
+
+fn names(sections: &Object, protocol: &str, kind: &str) -> Vec<String> {
+    let section = |object: &Value| object.get(kind).and_then(Value::as_object).cloned();
+    let all = sections.get(protocol).and_then(section);
+    all.into_iter().flatten().map(|(name, _)| name).collect()
+}
+
+/// A router that these sections have, and the next ones do not.
+pub fn lost_router(sections: &Object, next: &Object) -> Option<String> {
+    sections.keys().find_map(|protocol| {
+        let kept = names(next, protocol, "routers");
+        let mut before = names(sections, protocol, "routers").into_iter();
+        before.find(|name| !kept.contains(name))
+    })
 }
 
 #[cfg(test)]
@@ -159,6 +188,16 @@ mod tests {
             let text = file(rule).text().unwrap();
             assert_eq!(PinFile::read(&text).unwrap(), file(rule), "{text}");
         }
+    }
+
+    #[test]
+    fn a_router_that_the_next_file_lacks_is_named() {
+        let (one, mut two) = (file("x"), file("y"));
+        assert_eq!(lost_router(&one.sections, &two.sections), None);
+        two.sections["http"]["routers"] = json!({"other": {}});
+        let lost = lost_router(&one.sections, &two.sections);
+        assert_eq!(lost.as_deref(), Some("web"));
+        assert_eq!(lost_router(&one.sections, &Object::new()), lost);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Pin {
     /// Removes the pin, of whose service these replicas are left.
     pub(super) async fn give_up(&mut self, replicas: &[Replica]) -> Result<()> {
         self.read().await?;
-        let record = |place: &Watched| place.file.as_ref().map(|file| file.record.clone());
+        let record = |place: &Watched| place.record().cloned();
         let before: Vec<Option<Record>> = self.places.iter().map(record).collect();
         let shown: BTreeSet<ContainerId> = before
             .iter()
@@ -79,9 +79,10 @@ impl Pin {
         let (name, prefix) = (self.file_name(), self.prefix());
         let mut left = Vec::new();
         for place in &mut self.places {
-            if let Some(file) = place.file.take() {
+            if let Some(placed) = place.placed.take() {
+                placed.take_out(&place.directory, &name, None).await?;
                 place.directory.remove(&name).await?;
-                let (services, routers) = pinned_names(&prefix, &file);
+                let (services, routers) = pinned_names(&prefix, &placed.file);
                 left.extend(services.into_iter().map(|own| ("services", own)));
                 left.extend(routers.into_iter().map(|own| ("routers", own)));
             }
@@ -103,8 +104,9 @@ impl Pin {
         let limit = limit + undecided.unwrap_or_default();
         // On the way back Traefik may have read new replicas while they were healthy, and be holding that back still.
         let forward = |place: &Watched| {
-            let record = place.file.as_ref().map(|file| &file.record);
-            record.is_none_or(|record| record.phase == Phase::Committed)
+            place
+                .record()
+                .is_none_or(|record| record.phase == Phase::Committed)
         };
         let stand = match self.places.iter().all(forward) {
             true => Duration::ZERO,

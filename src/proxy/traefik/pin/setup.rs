@@ -4,12 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::{Component, Path, PathBuf},
+    rc::Rc,
 };
 
 use bollard::models::ContainerSummary;
 
 use super::{
     DefaultRules, Directory, Phase, Pin, Prefix, Reach, Sides, Watched, definition::Definition,
+    record::lost_router,
 };
 use crate::{
     context::ServiceContext,
@@ -91,6 +93,8 @@ pub async fn pin(
         wanted: Wanted::of(context),
         instances,
         places,
+        shared: None,
+        keeps_routers: true,
     };
     pin.learn_baseline(&context.olds, &landscape.running)
         .await?;
@@ -113,13 +117,13 @@ pub async fn place(
     }
     let docker = traefik.config.docker.as_ref();
     places.push(Watched {
-        directory,
+        directory: Rc::new(directory),
         reach,
         rules: DefaultRules {
             template: docker.and_then(|docker| docker.default_rule.clone()),
             known: BTreeMap::new(),
         },
-        file: None,
+        placed: None,
     });
     Ok(places.len() - 1)
 }
@@ -141,8 +145,8 @@ impl Pin {
         running: &[ContainerSummary],
     ) -> Result<()> {
         self.read().await?;
-        let left = self.places.iter().filter_map(|place| place.file.as_ref());
-        let last = left.map(|file| file.record.epoch).max();
+        let left = self.places.iter().filter_map(Watched::record);
+        let last = left.map(|record| record.epoch).max();
         self.epoch = self
             .epoch
             .max(last.map_or(0, |last| last.saturating_add(1)));
@@ -217,13 +221,15 @@ impl Pin {
     }
 
     /// Makes the files of both versions, so that what cannot be pinned is refused before anything is touched.
-    fn try_it_out(&self, replicas: &[Replica]) -> Result<()> {
+    fn try_it_out(&mut self, replicas: &[Replica]) -> Result<()> {
         let olds: Vec<&Replica> = replicas.iter().collect();
-        for (phase, olds) in [(Phase::Prepared, &olds[..]), (Phase::Committed, &[])] {
-            let sides = Sides::of(phase, (&[], olds), &self.wanted.labels);
-            for place in &self.places {
-                place.content(&self.key, &sides)?;
-            }
+        for place in &self.places {
+            let made = |phase, olds: &[&Replica]| {
+                let sides = Sides::of(phase, (&[], olds), &self.wanted.labels);
+                place.content(&self.key, &sides)
+            };
+            let (before, after) = (made(Phase::Prepared, &olds)?, made(Phase::Committed, &[])?);
+            self.keeps_routers &= lost_router(&before.sections, &after.sections).is_none();
         }
         Ok(())
     }

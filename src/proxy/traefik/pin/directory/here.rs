@@ -3,8 +3,8 @@
 use std::{
     fs::{self, File, Permissions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, fchown},
+    path::{Path, PathBuf},
 };
 
 use nix::unistd::{AccessFlags, access};
@@ -56,9 +56,7 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// By a rename from outside, which is one event; where the directory's parent is another filesystem or may not be
 /// written to, from a directory below, whose creation is one more.
 pub fn write(directory: &Path, file: &str, text: &str) -> io::Result<()> {
-    let beside = directory.canonicalize()?.parent().map(Path::to_path_buf);
-    // A file keeps the label of the directory that it was made in, which a container may not read.
-    let beside = beside.filter(|_| !Path::new(SELINUX).exists());
+    let beside = beside(directory)?;
     let moved = beside.map(|beside| move_from(&beside, directory, file, text));
     if let Some(Ok(())) = moved {
         return Ok(());
@@ -68,9 +66,65 @@ pub fn write(directory: &Path, file: &str, text: &str) -> io::Result<()> {
     move_from(&below, directory, file, text)
 }
 
+fn beside(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let beside = directory.canonicalize()?.parent().map(Path::to_path_buf);
+    // A file keeps the label of the directory that it was made in, which a container may not read.
+    Ok(beside.filter(|_| !Path::new(SELINUX).exists()))
+}
+
+/// Whether a directory of files can be staged outside. Traefik would read one that is staged below.
+pub fn has_stage_beside(directory: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).ok().map(|own| own.dev());
+    let beside = beside(directory).ok().flatten();
+    beside.is_some_and(|beside| is_writable(&beside) && device(&beside) == device(directory))
+}
+
+/// Puts files, each a name and a text, into the new directory `shared`, which comes by a rename.
+pub fn write_shared(directory: &Path, shared: &str, files: &[(String, String)]) -> io::Result<()> {
+    let beside = beside(directory)?.ok_or(io::ErrorKind::Unsupported)?;
+    let first = files.first().map_or("", |(name, _)| name);
+    let staged = beside.join(format!(".{first}.together.tmp"));
+    // What a run has left that was killed.
+    let _ = fs::remove_dir_all(&staged);
+    let moved = stage_all(&staged, directory, files)
+        .and_then(|()| fs::rename(&staged, directory.join(shared)));
+    if moved.is_err() {
+        let _ = fs::remove_dir_all(&staged);
+    }
+    moved
+}
+
+fn stage_all(staged: &Path, directory: &Path, files: &[(String, String)]) -> io::Result<()> {
+    fs::create_dir(staged)?;
+    for (name, text) in files {
+        write_staged(&staged.join(name), directory, text)?;
+    }
+    let own = fs::metadata(directory)?;
+    fs::set_permissions(staged, Permissions::from_mode(own.mode() & 0o777))?;
+    let _ = chown(staged, Some(own.uid()), Some(own.gid()));
+    Ok(())
+}
+
+/// Moves a file from the directory `shared` over the one beside it, or removes it; and that directory once it is empty.
+pub fn take_out(directory: &Path, shared: &str, file: &str, keeps: bool) -> io::Result<()> {
+    let from = directory.join(shared).join(file);
+    let taken = match keeps {
+        true => fs::rename(from, directory.join(file)),
+        false => fs::remove_file(from),
+    };
+    match taken {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Another service's file may be in it.
+    let _ = fs::remove_dir(directory.join(shared));
+    Ok(())
+}
+
 fn move_from(stage: &Path, directory: &Path, file: &str, text: &str) -> io::Result<()> {
     let staged = stage.join(format!(".{file}.tmp"));
-    let moved = stage_and_move(&staged, directory, file, text);
+    let moved = write_staged(&staged, directory, text)
+        .and_then(|()| fs::rename(&staged, directory.join(file)));
     if moved.is_err() {
         // It may not even have been made.
         let _ = fs::remove_file(&staged);
@@ -78,16 +132,15 @@ fn move_from(stage: &Path, directory: &Path, file: &str, text: &str) -> io::Resu
     moved
 }
 
-fn stage_and_move(staged: &Path, directory: &Path, file: &str, text: &str) -> io::Result<()> {
+fn write_staged(staged: &Path, directory: &Path, text: &str) -> io::Result<()> {
     let _ = fs::remove_file(staged);
     let mut out = File::create_new(staged)?;
     out.write_all(text.as_bytes())?;
     // A user that may read the directory may read the files in it, Traefik above all.
     let own = fs::metadata(directory)?;
     out.set_permissions(Permissions::from_mode(own.mode() & 0o666))?;
-    let _ = std::os::unix::fs::fchown(&out, Some(own.uid()), Some(own.gid()));
-    out.sync_all()?;
-    fs::rename(staged, directory.join(file))
+    let _ = fchown(&out, Some(own.uid()), Some(own.gid()));
+    out.sync_all()
 }
 
 /// Removes the file, and the stage if there was one.
@@ -122,6 +175,31 @@ mod tests {
             assert_eq!(read(&directory.join("a.yml")).unwrap(), None);
         }
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_that_come_together_leave_their_directory_one_by_one_and_it_goes_with_the_last() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("dynamic");
+        fs::create_dir(&directory).unwrap();
+        assert!(has_stage_beside(&directory));
+        write(&directory, "a.yml", "old").unwrap();
+        write(&directory, "b.yml", "old").unwrap();
+        let text = |path: &str| fs::read_to_string(directory.join(path)).ok();
+        let files = ["a.yml", "b.yml"].map(|name| (name.to_owned(), "new".to_owned()));
+        write_shared(&directory, ".both", &files).unwrap();
+        assert_eq!(text(".both/a.yml").as_deref(), Some("new"));
+        assert_eq!(text("a.yml").as_deref(), Some("old"));
+        let again = write_shared(&directory, ".both", &files);
+        assert!(again.is_err(), "what is there is not written over");
+        for _ in 0..2 {
+            take_out(&directory, ".both", "a.yml", true).unwrap();
+            assert_eq!(text("a.yml").as_deref(), Some("new"));
+        }
+        take_out(&directory, ".both", "b.yml", false).unwrap();
+        assert_eq!(text("b.yml").as_deref(), Some("old"));
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
     }
 

@@ -39,6 +39,13 @@ const REMOVE: &str = r#"
 rm -f "$1/$2" && { rmdir "$1/$3" 2>/dev/null || true; }
 "#;
 
+const TAKE_OUT: &str = r#"
+set -e
+cd "$1"
+case "$4" in keep) mv -f "$3/$2" "$2" ;; *) rm -f "$3/$2" ;; esac
+rmdir "$3" 2>/dev/null || true
+"#;
+
 /// The container's shell, and the user that runs it.
 pub struct Inside {
     user: Option<String>,
@@ -98,6 +105,18 @@ impl Inside {
             .await
     }
 
+    pub async fn take_out(
+        &self,
+        engine: &Engine,
+        container: &str,
+        path: &str,
+        (shared, file, keeps): (&str, &str, bool),
+    ) -> Result<(), String> {
+        let how = if keeps { "keep" } else { "drop" };
+        let arguments = [path, file, shared, how];
+        self.run(engine, container, TAKE_OUT, &arguments, &[]).await
+    }
+
     async fn run(
         &self,
         engine: &Engine,
@@ -143,6 +162,24 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_file_leaves_the_directory_that_it_shares_for_its_own_place_or_for_good() {
+        let watched = tempfile::tempdir().unwrap();
+        let path = |name: &str| watched.path().join(name);
+        std::fs::create_dir(path(".both")).unwrap();
+        for name in ["a.yml", "b.yml", ".both/a.yml", ".both/b.yml"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        for (name, how) in [("a.yml", "keep"), ("b.yml", "drop")] {
+            let mut shell = Command::new("sh");
+            let shell = shell.args(["-c", TAKE_OUT, "rollout"]).arg(watched.path());
+            assert!(shell.args([name, ".both", how]).status().unwrap().success());
+        }
+        let text = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+        assert_eq!(["a.yml", "b.yml"].map(text), [".both/a.yml", "b.yml"]);
+        assert!(!path(".both").exists());
+    }
 
     /// Runs the script here, as Traefik's container would; `text` is what comes of `length` bytes.
     fn write(directory: &str, text: &str, length: usize) -> ExitStatus {
