@@ -114,7 +114,7 @@ fn waited_for_each_other(run: &Run) {
     }
     for (done, begun) in [("ready", "cutover"), ("confirm", "drain")] {
         let done = places(run, "step_finished", done);
-        assert_eq!(done.len(), 2, "{}", run.text);
+        assert!(done.len() >= 2, "{}", run.text);
         let last = done.last();
         assert!(last < places(run, "step_started", begun).first());
     }
