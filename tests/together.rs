@@ -43,19 +43,20 @@ fn asks_for<'a>(stack: &'a mut Stack, tag: &str) -> &'a mut Stack {
     stack.tag(tag).set("API_TAG", tag)
 }
 
-/// Clients of one connection each, which ask both services in turn. The rate is near to as fast as answers come.
-fn clients(stack: &Stack) -> Load {
+/// Clients of one connection each, which ask both services in turn.
+fn clients(stack: &Stack, rate_per_second: u32) -> Load {
     Load::start(LoadOptions {
         paths: PATHS.map(str::to_owned).into(),
         connections: 4,
-        rate_per_second: 1_000,
+        rate_per_second,
         ..stack.load_options()
     })
 }
 
 /// Runs the CLI while clients ask both services.
 async fn watched(stack: &Stack, arguments: &[&str]) -> (Run, LoadReport) {
-    let clients = clients(stack);
+    // Near to as fast as answers come.
+    let clients = clients(stack, 1_000);
     clients.goes_on_for(100).await;
     let run = stack.rollout(arguments).await;
     clients.goes_on_for(100).await;
@@ -232,7 +233,7 @@ async fn an_undo_of_both_while_they_are_watched_takes_both_back_once() {
     ] {
         let mut stack = usual(0).await;
         let before = replicas(&stack).await;
-        let clients = clients(&stack);
+        let clients = clients(&stack, 200);
         asks_for(&mut stack, "v2");
         let mut running = stack.start_rollout(&[&["--bake", "100s"], &TOGETHER[..]].concat());
         for service in SERVICES {

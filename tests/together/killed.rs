@@ -10,7 +10,7 @@ async fn killed_at(points: &[(&str, &str)]) {
     for (first, step) in points {
         let version = versions.next().unwrap();
         asks_for(&mut stack, version);
-        let clients = clients(&stack);
+        let clients = clients(&stack, 200);
         let mut running = stack.start_rollout(&TOGETHER);
         match *first {
             "" => running.reaches("step_started", step).await,
