@@ -338,7 +338,9 @@ impl Pin {
             };
             let mut record = Record::new(claim.rollout.clone(), claim.phase, self.epoch, pins);
             record.shows = made.shows;
-            record.shared.clone_from(&self.shared);
+            if let Some(shared) = self.shared.clone() {
+                record.share(shared);
+            }
             if claim.phase == Phase::Committed {
                 record.hides = olds.iter().map(|old| old.id.clone()).collect();
             }

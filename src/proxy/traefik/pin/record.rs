@@ -15,7 +15,9 @@ use crate::{
 };
 
 /// The version of the record's format; a newer one is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// That of a file which counts where it is.
+const ALONE: u32 = 1;
 
 /// What the file says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +47,7 @@ impl Record {
     /// A record of this version's format.
     pub fn new(rollout: RolloutId, phase: Phase, epoch: u64, pins: bool) -> Self {
         Self {
-            format: FORMAT,
+            format: ALONE,
             note:
                 "written by rollout, which removes it at the end; if no rollout runs, run it again"
                     .to_owned(),
@@ -57,6 +59,12 @@ impl Record {
             hides: BTreeSet::new(),
             shows: BTreeMap::new(),
         }
+    }
+
+    /// Names the directory where the file comes that counts. Version 0.1.0 would not look there, so it must refuse.
+    pub fn share(&mut self, directory: String) {
+        self.shared = Some(directory);
+        self.format = FORMAT;
     }
 
     /// As the planner reads it. `stale`: the routing is not what it would be if it were written now.
