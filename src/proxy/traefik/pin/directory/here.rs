@@ -83,15 +83,29 @@ pub fn has_stage_beside(directory: &Path) -> bool {
 pub fn write_shared(directory: &Path, shared: &str, files: &[(String, String)]) -> io::Result<()> {
     let beside = beside(directory)?.ok_or(io::ErrorKind::Unsupported)?;
     let first = files.first().map_or("", |(name, _)| name);
-    let staged = beside.join(format!(".{first}.together.tmp"));
-    // What a run has left that was killed.
-    let _ = fs::remove_dir_all(&staged);
+    clean(&beside, first);
+    let staged = together(&beside, first);
     let moved = stage_all(&staged, directory, files)
         .and_then(|()| fs::rename(&staged, directory.join(shared)));
     if moved.is_err() {
         let _ = fs::remove_dir_all(&staged);
     }
     moved
+}
+
+/// Where files are staged of which this one is the first.
+fn together(stage: &Path, first: &str) -> PathBuf {
+    stage.join(format!(".{first}.together.tmp"))
+}
+
+fn alone(stage: &Path, file: &str) -> PathBuf {
+    stage.join(format!(".{file}.tmp"))
+}
+
+/// Removes what a killed run has staged: the lock of the file's service keeps every other run from these names.
+fn clean(stage: &Path, file: &str) {
+    let _ = fs::remove_dir_all(together(stage, file));
+    let _ = fs::remove_file(alone(stage, file));
 }
 
 fn stage_all(staged: &Path, directory: &Path, files: &[(String, String)]) -> io::Result<()> {
@@ -122,7 +136,7 @@ pub fn take_out(directory: &Path, shared: &str, file: &str, keeps: bool) -> io::
 }
 
 fn move_from(stage: &Path, directory: &Path, file: &str, text: &str) -> io::Result<()> {
-    let staged = stage.join(format!(".{file}.tmp"));
+    let staged = alone(stage, file);
     let moved = write_staged(&staged, directory, text)
         .and_then(|()| fs::rename(&staged, directory.join(file)));
     if moved.is_err() {
@@ -149,8 +163,13 @@ pub fn remove(directory: &Path, file: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    if let Some(beside) = beside(directory)? {
+        clean(&beside, file);
+    }
+    let below = directory.join(STAGE);
+    clean(&below, file);
     // Another service's rollout may be using it.
-    let _ = fs::remove_dir(directory.join(STAGE));
+    let _ = fs::remove_dir(below);
     Ok(())
 }
 
@@ -170,6 +189,9 @@ mod tests {
             assert_eq!(read(&path).unwrap().unwrap(), text.as_bytes());
             assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
         }
+        // As by a run that was killed before the rename.
+        fs::write(alone(parent.path(), "a.yml"), "three").unwrap();
+        fs::create_dir(together(parent.path(), "a.yml")).unwrap();
         for _ in 0..2 {
             remove(&directory, "a.yml").unwrap();
             assert_eq!(read(&directory.join("a.yml")).unwrap(), None);
