@@ -119,6 +119,46 @@ async fn without_a_compose_file_or_with_a_broken_one_compose_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_project_whose_file_is_elsewhere_is_found_by_its_containers() {
+    let mut stack = Stack::usual("");
+    stack.up("v1").await;
+    let (here, there) = (stack.path("compose.yaml"), stack.path("elsewhere.yaml"));
+    std::fs::rename(&here, &there).unwrap();
+    stack.unset("COMPOSE_FILE");
+    let run = stack.rollout(&["-p", &stack.name, "web"]).await;
+    let made = format!("project {} was made from ", stack.name);
+    refused(
+        &run,
+        "docker compose: no configuration file provided: not found",
+        &made,
+    );
+    let gone = format!("{}, which is not on this machine", here.display());
+    assert!(run.text.contains(&gone), "{}", run.text);
+    stack
+        .rollout(&["history", "-p", &stack.name, "web"])
+        .await
+        .code(0);
+    std::fs::rename(&there, &here).unwrap();
+    stack.set("COMPOSE_FILE", "front.yaml:compose.yaml");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_accepts_and_never_answers_is_waited_for_with_a_line() {
+    let stack = paper();
+    let socket = stack.path("silent.sock");
+    let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let address = format!("unix://{}", socket.display());
+    let mut running = stack.start_rollout(&["-H", &address, "web"]);
+    running.reaches("notice", "").await;
+    let events = running.kill().await;
+    let text = format!("waiting for the Docker engine at {address}");
+    assert!(
+        events.iter().any(|event| event["text"] == text),
+        "{events:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_socket_proxy_outside_its_image_opens_nothing_by_default() {
     let run = paper().rollout(&["socket-proxy"]).await;
     run.code(2);
