@@ -140,6 +140,7 @@ impl Running<'_> {
         self.events.emit(Event::Undoing { reason: text });
         self.desired.goal = Goal::Undo(reason);
         self.facts.drained.clear();
+        self.facts.ready_expired = false;
     }
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
@@ -157,7 +158,8 @@ impl Running<'_> {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
             self.routed_at = (*step != Step::Route(Phase::Prepared)).then_some(started);
         }
-        if decide::makes_room(step, &self.desired, self.facts.confirmed) {
+        let is_gap = self.desired.policy.batches.is_none();
+        if is_gap && decide::stops_early(step, &self.desired, self.facts.confirmed) {
             self.stopped_at.get_or_insert(started);
         }
         match self.act(step, observed).await {

@@ -33,7 +33,9 @@ pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> On
         (_, Step::Stop { .. }) if early => OnSignal::Announce(STOPPING),
         _ if early => OnSignal::TurnBack,
         (Goal::Undo(_), _) => OnSignal::GoOn(ROLLING_BACK),
-        (Goal::Roll | Goal::Finish, Step::Bake) => OnSignal::CutShort(FINISHING),
+        (Goal::Roll | Goal::Finish, Step::Bake | Step::Watch { .. }) => {
+            OnSignal::CutShort(FINISHING)
+        }
         (Goal::Roll | Goal::Finish, _) => OnSignal::GoOn(FINISHING),
     }
 }
@@ -43,15 +45,17 @@ pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> On
 fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     let is_final = match step {
         Step::Remove { .. } | Step::Rename { .. } | Step::Release => true,
-        Step::Stop { .. } => desired.policy.order == Order::StartFirst,
+        Step::Stop { .. } => {
+            desired.policy.order == Order::StartFirst && desired.policy.batches.is_none()
+        }
         _ => false,
     };
     let is_open = confirmed != Some(Phase::Committed) || matches!(step, Step::Hook(_));
     desired.goal == Goal::Roll && is_open && !is_final
 }
 
-/// Whether the step stops old replicas before the new ones exist.
-pub fn makes_room(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
+/// Whether the step stops old replicas that a rollback starts again.
+pub fn stops_early(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     matches!(step, Step::Stop { .. }) && can_turn_back(step, desired, confirmed)
 }
 
@@ -84,7 +88,7 @@ pub fn on_failure(
         (Step::Route(_) | Step::Create { .. } | Step::Hook(_), Goal::Roll) => OnFailure::TurnBack,
         // A failed wait means that the engine did not answer for a moment; nothing was being changed.
         (Step::AwaitReady, Goal::Roll) if last => OnFailure::TurnBack,
-        _ if last && makes_room(step, desired, confirmed) => OnFailure::TurnBack,
+        _ if last && stops_early(step, desired, confirmed) => OnFailure::TurnBack,
         // Another try would wait for the whole timeout again.
         _ if outcome == Outcome::NeedsPerson => OnFailure::End,
         _ if last => OnFailure::GiveUp,
@@ -96,7 +100,7 @@ pub fn on_failure(
 mod tests {
     use super::*;
     use crate::{
-        model::{HookPhase, Policy, Reason},
+        model::{Batches, HookPhase, Policy, Reason},
         plan::simulator::{Simulator, WELL, old},
     };
 
@@ -185,6 +189,26 @@ mod tests {
         assert_eq!(tried(4), OnFailure::TurnBack);
         let last = failed(&STOP, Goal::Roll, Outcome::Failed, 4);
         assert_eq!(last, OnFailure::GiveUp);
+    }
+
+    #[test]
+    fn a_stop_between_two_batches_is_turned_back_and_is_no_gap() {
+        let mut rolling = desired(Goal::Roll, Order::StartFirst);
+        rolling.policy.batches = Some(Batches {
+            size: 1,
+            ahead: 0,
+            replicas: 4,
+            olds: 4,
+        });
+        let first = Some(Phase::Shifted { step: 1 });
+        let stop = on_signal(&STOP, &rolling, first);
+        assert_eq!(stop, OnSignal::Announce(STOPPING));
+        let drain = Step::Drain {
+            replicas: Vec::new(),
+        };
+        assert_eq!(on_signal(&drain, &rolling, first), OnSignal::TurnBack);
+        let last = on_signal(&STOP, &rolling, NEW);
+        assert_eq!(last, OnSignal::GoOn(FINISHING));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use self::watchers::start_watchers;
 use super::{World, hook::About, together::Member};
 use crate::{
+    ask,
     compose::{AnonymousVolumes, CreateRequest},
     context::{RunContext, ServiceContext},
     docker::watch::Watch,
@@ -26,9 +27,12 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     hooks::limit,
-    model::{ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, Verdict},
+    model::{
+        Baked, ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, Verdict,
+        label,
+    },
     namespace::traffic::Protocol,
-    plan::Step,
+    plan::{Step, next_batch},
     proxy::Router,
     ready::EarlyChecks,
     state::Lock,
@@ -127,7 +131,7 @@ impl World for Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let Some(member) = self.member else {
-            return self.take(step, desired, observed, facts).await;
+            return self.unless_undone(step, desired, observed, facts).await;
         };
         if matches!(desired.goal, Goal::Undo(_)) {
             member.fail();
@@ -157,6 +161,7 @@ impl World for Live<'_> {
             Step::Confirm(phase) => Some(self.limits(*phase, desired, &sets).total),
             Step::Hook(phase) => self.context.hooks.get(phase).map(|hooks| limit(hooks)),
             Step::Bake => Some(self.bake),
+            Step::Watch { batch } => Some(self.watch_of(*batch, desired)),
             Step::Drain { .. } => Some(self.settle + self.context.settings.drain_timeout),
             _ => None,
         }
@@ -168,7 +173,32 @@ impl World for Live<'_> {
 }
 
 impl Live<'_> {
-    /// Does a step for this service alone.
+    /// Does a step of this service alone. Between the batches of a rolling update, `rollout undo` ends a wait.
+    async fn unless_undone(
+        &mut self,
+        step: &Step,
+        desired: &Desired,
+        observed: &Observed,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let is_wait = matches!(
+            step,
+            Step::AwaitReady | Step::Confirm(_) | Step::Drain { .. }
+        );
+        let open = observed.claim.as_ref().map(|claim| claim.phase) != Some(Phase::Committed);
+        let listens = desired.policy.batches.is_some() && desired.goal == Goal::Roll;
+        let (engine, key, since) = (self.run.engine, &self.context.key, self.lock.epoch);
+        tokio::select! {
+            biased;
+            taken = self.take(step, desired, observed, facts) => taken,
+            who = ask::requested(engine, key, since), if is_wait && open && listens => {
+                facts.baked = Some(Baked::Failed(format!("undone by {who}")));
+                Ok(())
+            }
+        }
+    }
+
+    /// Does a step.
     async fn take(
         &mut self,
         step: &Step,
@@ -189,6 +219,7 @@ impl Live<'_> {
                 | Step::AwaitOthers(_)
                 | Step::Confirm(_)
                 | Step::Bake
+                | Step::Watch { .. }
                 | Step::Drain { .. }
         ) {
             self.lock.check().await?;
@@ -200,7 +231,11 @@ impl Live<'_> {
                 Ok(())
             }
             Step::Bake => self.bake(desired, &sets, facts).await,
-            Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
+            Step::Watch { batch } => self.watch_batch(*batch, desired, &sets, facts).await,
+            Step::Create { replicas } => {
+                let batch = next_batch(desired, observed);
+                self.create(desired, (*replicas, batch), &sets, facts).await
+            }
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
             Step::AwaitOthers(all) => {
                 self.await_others(*all, &sets, facts).await;
@@ -234,10 +269,13 @@ impl Live<'_> {
     async fn create(
         &mut self,
         desired: &Desired,
-        replicas: u32,
+        (replicas, batch): (u32, Option<u16>),
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
+        self.memory.ready_by = None;
+        let batch = batch.map(|batch| label::batch(&desired.rollout, batch));
+        let batch = batch.map(|value| (label::BATCH.to_owned(), value));
         let request = CreateRequest {
             project: self.run.project,
             service: &self.context.service.name,
@@ -245,7 +283,7 @@ impl Live<'_> {
             dependencies: self.context.dependencies.clone(),
             rollout: &desired.rollout.0,
             lock: Some(&self.lock.id),
-            labels: self.labels.clone(),
+            labels: self.labels.clone().into_iter().chain(batch).collect(),
             anonymous_volumes: match desired.policy.order {
                 _ if self.context.settings.renews_anon_volumes() => AnonymousVolumes::Renew,
                 Order::StartFirst => AnonymousVolumes::Refuse,

@@ -118,6 +118,7 @@ impl Router for NoProxy {
     /// No traffic is moved: it waits for the others all the same.
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            batches: true,
             joint_cutover: true,
             ..Capabilities::default()
         }

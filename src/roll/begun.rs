@@ -20,7 +20,7 @@ use crate::{
         self, Summary,
         hook::{About, hook_phases},
     },
-    model::{Desired, Facts, Goal, HookPhase, Replica, RolloutId, ServiceKey},
+    model::{Batches, Desired, Facts, Goal, HookPhase, Replica, RolloutId, ServiceKey},
     state::journal::Intent,
 };
 
@@ -64,6 +64,7 @@ impl<'a> Settled<'a> {
             failed: None,
             unrouted: self.before.unrouted.clone(),
             ran: record::ran(&context.settings, &self.replicas),
+            batches: prepared.batches(&self.replicas),
         };
         let mut about = About::of(
             context,
@@ -195,11 +196,24 @@ impl Prepared<'_> {
         let mut desired = desired(Goal::Roll, rollout, context.replicas, &*self.proxy, olds);
         desired.policy.order = context.settings.order();
         desired.restartable = record::ran(&context.settings, olds).into_keys().collect();
+        desired.policy.batches = self.batches(olds);
+        desired.policy.monitor = !context.settings.watch(true).is_zero();
+        desired.policy.delay = !context.settings.watch(false).is_zero();
         desired.pre_stop = context.has_pre_stop(olds);
         desired.hook_phases = hook_phases(context, self.run.back.is_some());
         desired.policy.bake = !bake.is_zero();
         desired.policy.together = self.run.together;
         desired
+    }
+}
+
+impl Prepared<'_> {
+    /// The batches of a rolling update. A service that does not serve has nothing to keep up, so it is started in one.
+    fn batches(&self, olds: &[Replica]) -> Option<Batches> {
+        let limits = self.context.settings.limits(self.context.replicas)?;
+        let ran = olds.iter().filter(|old| old.may_run()).count() as u32;
+        let serves = olds.iter().any(Replica::serves);
+        serves.then(|| Batches::within(limits, self.context.replicas, ran))
     }
 }
 

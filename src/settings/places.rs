@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use serde_json::{Map, Value};
 
-use super::{STACK, Settings, bad_value};
+use super::{ROLLING, STACK, Settings, bad_value};
 use crate::error::{Error, Result, did_you_mean};
 
 /// `user:password` for the Traefik API: a secret, so there is no flag or key of this name.
@@ -101,6 +101,18 @@ impl Partial {
     /// Reads `x-rollout` at the top level of the Compose file, which is for all services.
     pub fn from_project(x_rollout: Option<&Value>) -> Result<Self> {
         Self::from_file("x-rollout at the top level", x_rollout)
+    }
+
+    /// Reads `deploy.update_config` of a service, whose keys are settings of a rolling update.
+    pub fn from_update_config(service: &str, config: &Value) -> Result<Self> {
+        let known: Vec<String> = names_under(ROLLING).collect();
+        let all = config.as_object().into_iter().flatten();
+        let all = all.map(|(key, value)| (key.replace('_', "-"), value.clone()));
+        let own: Map<String, Value> = all.filter(|(key, _)| known.contains(key)).collect();
+        Self::from_map(&own, &|key| {
+            let key = key.replace('-', "_");
+            format!("{key} in deploy.update_config of {service}")
+        })
     }
 
     fn from_file(place: &str, x_rollout: Option<&Value>) -> Result<Self> {

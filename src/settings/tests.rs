@@ -179,6 +179,10 @@ fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
             "pull" => "never",
             "on-unfinished" => "abort",
             "on-failure" => "rollback",
+            "order" => "stop-first",
+            "failure-action" => "pause",
+            "max-failure-ratio" => "0.5",
+            "parallelism" | "max-surge" | "max-unavailable" => "7",
             "scale" | "keep" | "parallel" | "pull-parallel" => "7",
             "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => "true",
             "traefik-url" => "http://a:8080",
@@ -231,6 +235,40 @@ fn the_topic_of_settings_has_each_setting_with_its_default() {
             assert!(entry.contains(value.get_name()), "{name}: {entry}");
         }
     }
+}
+
+#[test]
+fn a_rolling_update_takes_what_is_not_given_from_update_config_and_explicit_limits_win() {
+    let config = json!({
+        "parallelism": 2, "delay": "1m0s", "order": "stop-first", "monitor": "5s", "failure_action": "rollback",
+    });
+    let config = Partial::from_update_config("web", &config).unwrap();
+    let none = Partial::default;
+    let limits = |given: Partial, config: &Partial| {
+        let own = given.or(Partial::of("strategy", "rolling"));
+        let limits = Settings::resolve([own, config.clone(), none(), none()])
+            .limits(4)
+            .unwrap();
+        (limits.parallelism, limits.surge, limits.unavailable)
+    };
+    assert_eq!(limits(none(), &none()), (1, 1, 0));
+    assert_eq!(limits(none(), &config), (2, 0, 2));
+    assert_eq!(
+        limits(Partial::of("order", "start-first"), &config),
+        (2, 2, 0)
+    );
+    assert_eq!(limits(Partial::of("max-surge", "1"), &config), (2, 1, 2));
+    assert_eq!(limits(Partial::of("parallelism", "0"), &none()), (4, 4, 0));
+    assert_eq!(limits(Partial::of("parallelism", "9"), &none()), (4, 4, 0));
+    let settings = Settings::resolve([config, none(), none(), none()]);
+    assert_eq!(settings.limits(4), None);
+    assert_eq!(settings.watch(false), Duration::from_secs(60));
+    assert_eq!(settings.watch(true), Duration::from_secs(5));
+    let error = Partial::from_update_config("web", &json!({"max_failure_ratio": 2})).unwrap_err();
+    assert_eq!(
+        error.message,
+        "max_failure_ratio in deploy.update_config of web: \"2\" is not a number from 0 to 1"
+    );
 }
 
 proptest! {

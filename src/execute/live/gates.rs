@@ -21,10 +21,9 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let pending: Vec<Pending<'_>> = sets
-            .new
-            .iter()
-            .filter(|new| !facts.verdicts.contains_key(&new.id))
+        let all = sets.new.iter().chain(&sets.old);
+        let pending: Vec<Pending<'_>> = all
+            .filter(|own| facts.awaits(own, desired))
             .map(|new| Pending {
                 new,
                 gates: self.gates(new, desired.routed),
@@ -135,7 +134,7 @@ impl Live<'_> {
     }
 }
 
-/// A new replica that has not passed all gates.
+/// A replica that has not passed all gates.
 struct Pending<'a> {
     new: &'a Replica,
     gates: Gates,

@@ -146,11 +146,12 @@ impl Live<'_> {
         let held_back = self.proxy.held_back();
         let is_back = phase.keeps_old();
         let unseen = !self.memory.new_was_live && !sets.new.is_empty();
+        let undoes = matches!(desired.goal, Goal::Undo(_));
         // An old replica that was started again gets traffic only once Docker reports it healthy, too.
-        let again = matches!(desired.goal, Goal::Undo(_)) && !desired.restartable.is_empty();
+        let again = undoes && !desired.restartable.is_empty();
         // During a rollback the proxy may hold back a cutover that it has read already, and its report on a restarted
         // replica may date from before the stop.
-        let stand = match is_back && (unseen || again) {
+        let stand = match (is_back || undoes) && (unseen || again) {
             true => held_back,
             false => Duration::ZERO,
         };

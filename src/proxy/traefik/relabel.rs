@@ -135,6 +135,7 @@ impl Router for Relabel {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            batches: true,
             joint_cutover: true,
             ..Capabilities::default()
         }

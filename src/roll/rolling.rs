@@ -1,0 +1,144 @@
+//! The refusals of a rolling update before anything is touched, and the notices about its settings.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    context::{Purpose, RunContext, ServiceContext},
+    error::{Error, Result},
+    proxy::Router,
+    settings::{FailureAction, Strategy},
+};
+
+type Labels = BTreeMap<String, String>;
+
+/// Refuses settings of a rolling update that contradict each other or are not available.
+pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
+    let (settings, replicas) = (&context.settings, context.replicas);
+    let Some(limits) = settings.limits(replicas) else {
+        return Ok(());
+    };
+    let name = &context.service.name;
+    let refused = |message: String, hint: &str| Err(Error::refused(message).hint(hint));
+    match settings.failure_action.unwrap_or_default() {
+        FailureAction::Rollback => {}
+        FailureAction::Pause | FailureAction::Continue => {
+            let message = format!("{name}: a failed batch can only be rolled back yet");
+            return refused(message, "--failure-action rollback");
+        }
+    }
+    if settings.max_failure_ratio.is_some_and(|ratio| ratio > 0.0) {
+        let message = format!("{name}: a failed replica always fails the rolling update yet");
+        return refused(message, "--max-failure-ratio 0");
+    }
+    let most = [
+        ("max-surge", settings.max_surge),
+        ("max-unavailable", settings.max_unavailable),
+    ];
+    for (key, value) in most {
+        if let Some(value) = value.filter(|value| *value > replicas) {
+            let message = format!("{key} {value} of {name} is more than its replicas");
+            return refused(message, &format!("--{key} {replicas} at most"));
+        }
+    }
+    if limits.surge == 0 && limits.unavailable == 0 {
+        let message = format!(
+            "max-surge and max-unavailable of {name} are both 0: no replica can be replaced"
+        );
+        return refused(message, "--max-surge 1");
+    }
+    if limits.unavailable >= replicas {
+        let message = format!(
+            "{name} would be stopped as a whole: max-unavailable is {}",
+            limits.unavailable
+        );
+        return refused(
+            message,
+            "--order start-first and --max-unavailable 0; or, with a gap, --strategy recreate",
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a rolling update behind a proxy that cannot route to replicas of both versions.
+pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> Result<()> {
+    let name = &context.service.name;
+    if context.settings.strategy != Strategy::Rolling || context.purpose == Purpose::Settle {
+        return Ok(());
+    }
+    let hint = "--strategy blue-green";
+    if !router.capabilities().batches {
+        let message = format!(
+            "{name} cannot be rolled in batches: {} switches all replicas at once",
+            router.describe()
+        );
+        return Err(Error::refused(message).hint(hint));
+    }
+    let labels = context.labels(context.image.as_ref());
+    let mut olds = context.olds.iter().filter(|old| old.may_run());
+    let differs = olds.find_map(|old| first_difference(&labels, &old.labels));
+    match differs.filter(|_| router.routes()) {
+        None => Ok(()),
+        Some(label) => Err(Error::refused(format!(
+            "{name} cannot be rolled in batches: its label {label} changes, and Traefik drops a router that two versions \
+             define differently"
+        ))
+        .hint(hint)),
+    }
+}
+
+/// A label of Traefik that one of two versions lacks, or has with another value.
+fn first_difference(new: &Labels, old: &Labels) -> Option<String> {
+    let own = |labels: &Labels| -> Labels {
+        let all = labels.iter();
+        let all = all.map(|(key, value)| (key.to_lowercase(), value.clone()));
+        all.filter(|(key, _)| key.starts_with("traefik.")).collect()
+    };
+    let (new, old) = (own(new), own(old));
+    let mut keys = new.keys().chain(old.keys());
+    keys.find(|&key| new.get(key) != old.get(key)).cloned()
+}
+
+impl RunContext<'_> {
+    /// Notices about settings of a rolling update that another strategy does not use.
+    pub(super) fn unused_by_strategy(&self, context: &ServiceContext<'_>) -> Vec<String> {
+        let (service, settings) = (context.service, &context.settings);
+        if settings.strategy == Strategy::Rolling {
+            return Vec::new();
+        }
+        let strategy = settings.strategy.name();
+        let given = settings.of_rolling();
+        let config = &service.raw(self.project)["deploy"]["update_config"];
+        let config = config.as_object().is_some_and(|config| !config.is_empty());
+        let config = config.then(|| "deploy.update_config".to_owned());
+        let given = (!given.is_empty()).then(|| given.join(", "));
+        let unused = config.into_iter().chain(given);
+        unused
+            .map(|what| {
+                let name = &service.name;
+                format!("{what} of {name} has no effect with the strategy {strategy}; to use it: --strategy rolling")
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(all: &[(&str, &str)]) -> Labels {
+        let all = all.iter();
+        all.map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn a_label_of_traefik_that_changes_is_named_and_any_other_is_not() {
+        let old = labels(&[("traefik.enable", "true"), ("version", "1")]);
+        let other = labels(&[("Traefik.Enable", "true"), ("version", "2")]);
+        assert_eq!(first_difference(&other, &old), None);
+        let rule = "traefik.http.routers.web.rule";
+        let more = labels(&[("traefik.enable", "true"), (rule, "Host(`a`)")]);
+        assert_eq!(first_difference(&more, &old).as_deref(), Some(rule));
+        assert_eq!(first_difference(&old, &more).as_deref(), Some(rule));
+    }
+}
