@@ -664,7 +664,8 @@ impl Simulator {
         let plan = route_plan(phase, &self.desired, &self.observed);
         let agrees = |own: &Replica| match plan.share(own) {
             Some(Share::Hidden) => !live.contains(&own.id),
-            Some(_) => live.contains(&own.id),
+            // A new replica that failed is taken out next.
+            Some(_) => live.contains(&own.id) || (self.undoes() && !own.serves()),
             None => {
                 !own.serves() || self.desired.unrouted.contains(&own.id) || live.contains(&own.id)
             }

@@ -107,10 +107,14 @@ impl Live<'_> {
         };
         let failed = until_one_fails(self.run.engine, self.watch, watched);
         let plan = route_plan(phase, desired, observed);
+        let mut awaited = sets.awaited(phase, desired);
+        // The way back of a rolling update does not wait for a new replica that failed: it is taken out next.
+        let undoes = matches!(desired.goal, Goal::Undo(_));
+        awaited.retain(|own| !undoes || own.serves() || !plan.promotes(own));
         let question = Question {
             plan: &plan,
             replicas: &observed.replicas,
-            awaited: &sets.awaited(phase, desired),
+            awaited: &awaited,
             // After a rollback the old set has the same router errors as before the rollout.
             known: (!is_back).then_some(&self.complaints),
         };

@@ -4,7 +4,7 @@
 //! removed only after the last batch, so that they can be started again. A rollback takes the same route plans in the
 //! reverse order. So both directions keep to the limits of live and of running replicas.
 
-use super::Rollout;
+use super::{Rollout, answers};
 use crate::{
     model::{Baked, Batches, Goal, HookPhase, Phase, Reason, Replica, Verdict},
     plan::{Failure, Next, Step, taken_out},
@@ -131,13 +131,12 @@ impl Rollout<'_> {
             return next;
         }
         let below = self.phase_below(batches);
-        if let Some(next) = self.bring_back(batches, below, reason) {
+        let returning = self.returning(below);
+        if let Some(next) = self.bring_back(batches, &returning, reason) {
             return next;
         }
         match below {
-            Some(_) if self.new.iter().any(|new| new.serves()) && !self.old_can_take_over() => {
-                self.only_new_left(reason)
-            }
+            Some(below) if self.loses(below, &returning) => self.only_new_left(reason),
             Some(below) => Next::Step(Step::Route(below)),
             None if self.phase == Some(Phase::RolledBack) && self.old_serves() => self
                 .confirm_back(batches, reason)
@@ -207,10 +206,24 @@ impl Rollout<'_> {
         }
     }
 
+    /// Whether new replicas that serve would give way to old ones that do not.
+    fn loses(&self, below: Phase, returning: &[&Replica]) -> bool {
+        let is_ready = |old: &Replica| self.facts.verdicts.get(&old.id) == Some(&Verdict::Ready);
+        let serves = |old: &&Replica| answers(old) || is_ready(old);
+        let none_returns = !returning.is_empty() && !returning.iter().any(serves);
+        let is_last = !matches!(below, Phase::Shifted { .. });
+        let none_serves = none_returns || (is_last && !self.old_can_take_over());
+        none_serves && self.new.iter().any(|new| new.serves())
+    }
+
     /// Starts the old replicas that the next route plan shows, and waits until they are ready.
-    fn bring_back(&self, batches: &Batches, below: Option<Phase>, reason: &Reason) -> Option<Next> {
-        let returning = self.returning(below);
-        if let Some(next) = self.end_stops(batches, &returning, reason) {
+    fn bring_back(
+        &self,
+        batches: &Batches,
+        returning: &[&Replica],
+        reason: &Reason,
+    ) -> Option<Next> {
+        if let Some(next) = self.end_stops(batches, returning, reason) {
             return Some(next);
         }
         let started = |old: &Replica| self.facts.started.contains(&old.id);
