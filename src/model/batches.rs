@@ -69,16 +69,15 @@ impl Batches {
             .min(self.replicas)
     }
 
-    /// How many old replicas are live while these batches are.
-    pub fn left(&self, batch: u16) -> u32 {
+    /// How many old replicas are live while these batches are, of which so many new replicas are there.
+    pub fn left(&self, batch: u16, there: u32) -> u32 {
         if batch >= self.last() {
             return 0;
         }
-        let shown = self.shown(batch);
-        let next = self.shown(batch + 1) - shown;
+        let next = self.shown(batch + 1) - self.shown(batch);
         let beside = self.size - self.ahead;
         self.olds
-            .saturating_sub(shown + next.saturating_sub(beside))
+            .saturating_sub(there + next.saturating_sub(beside))
     }
 }
 
@@ -98,7 +97,7 @@ mod tests {
     /// The size, the replicas ahead, and the old replicas that are live after each batch.
     fn of(limits: Limits, replicas: u32, olds: u32) -> (u32, u32, Vec<u32>) {
         let all = Batches::within(limits, replicas, olds);
-        let left = (0..=all.last()).map(|batch| all.left(batch));
+        let left = (0..=all.last()).map(|batch| all.left(batch, all.shown(batch)));
         (all.size, all.ahead, left.collect())
     }
 
@@ -136,8 +135,8 @@ mod tests {
                         }
                         let all = Batches::within(own, replicas, olds);
                         for batch in 0..all.last() {
-                            let live = all.shown(batch) + all.left(batch);
-                            let created = all.shown(batch + 1) + all.left(batch);
+                            let live = all.shown(batch) + all.left(batch, all.shown(batch));
+                            let created = all.shown(batch + 1) + all.left(batch, all.shown(batch));
                             let state = format!("{own:?} {replicas} {olds} {batch}");
                             assert!(live + unavailable >= replicas.min(olds), "{state}");
                             assert!(live > 0, "{state}");

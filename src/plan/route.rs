@@ -77,6 +77,7 @@ fn plan_of_batches(
 ///
 /// First those that the claim hides already, stopped ones before others: so they stay the same from phase to phase.
 pub fn taken_out<'a>(phase: Phase, desired: &Desired, observed: &'a Observed) -> Vec<&'a Replica> {
+    let (news, mut olds) = observed.split(&desired.rollout);
     let left = desired.policy.batches.as_ref().and_then(|batches| {
         let batch = match phase {
             Phase::Prepared => 0,
@@ -84,17 +85,30 @@ pub fn taken_out<'a>(phase: Phase, desired: &Desired, observed: &'a Observed) ->
             Phase::Committed => batches.last(),
             Phase::RolledBack | Phase::ForceShown | Phase::Settled => return None,
         };
-        Some(batches.left(batch) as usize)
+        let there = news
+            .iter()
+            .filter(|new| new.batch <= Some(batch) && new.may_run());
+        Some(batches.left(batch, there.count() as u32) as usize)
     });
     let claim = observed.claim.as_ref();
     let claim = claim.filter(|claim| claim.rollout == desired.rollout);
     let hides = |old: &Replica| claim.is_some_and(|claim| claim.plan.hides(old));
-    let (_, mut olds) = observed.split(&desired.rollout);
-    olds.retain(|old| old.may_run() || desired.may_start_again(old));
+    let is_own = |old: &Replica| desired.old_at_start.contains(&old.id);
+    olds.retain(|old| is_own(old) && (old.may_run() || desired.may_start_again(old)));
     olds.sort_by_key(|old| (!hides(old), old.may_run()));
     let hidden = left.map_or(0, |left| olds.len().saturating_sub(left));
     olds.truncate(hidden);
     olds
+}
+
+/// The route plan that a proxy has to confirm: between two batches the recorded one, as replicas may have failed since.
+pub fn plan_to_confirm(phase: Phase, desired: &Desired, observed: &Observed) -> RoutePlan {
+    let claim = observed.claim.as_ref();
+    let recorded = claim.filter(|claim| claim.rollout == desired.rollout && claim.phase == phase);
+    match recorded.filter(|_| desired.policy.batches.is_some()) {
+        Some(claim) => claim.plan.clone(),
+        None => route_plan(phase, desired, observed),
+    }
 }
 
 /// The batch of a rolling update that is created next.

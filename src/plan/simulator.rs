@@ -5,7 +5,7 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use super::{Next, Step, StopFirst, preview::Preview, route_plan, unfinished};
+use super::{Next, Step, StopFirst, plan_to_confirm, preview::Preview, unfinished};
 use crate::model::{
     Baked, Batches, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Limits,
     Milestone, Observed, Order, Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target,
@@ -516,6 +516,19 @@ impl Simulator {
         } else {
             before
         };
+        let batch = match self.phase() {
+            Some(Phase::Shifted { step }) => step,
+            Some(Phase::Committed) => batches.last(),
+            _ => 0,
+        };
+        // Without a proxy, what the present route plan shows stays.
+        let new = self.new_replicas().into_iter();
+        let new = new.filter(|new| new.batch <= Some(batch) && new.serves());
+        let old = self.old_replicas().into_iter().filter(|old| old.serves());
+        let before = match self.desired.routed || !self.undoes() {
+            true => before,
+            false => before.min(new.count() + old.count()),
+        };
         before.saturating_sub(batches.ahead as usize)
     }
 
@@ -525,8 +538,7 @@ impl Simulator {
         let Some(batches) = &self.desired.policy.batches else {
             return;
         };
-        let at_start = &self.desired.old_at_start;
-        let own = |own: &&Replica| self.is_new(own) || at_start.contains(&own.id);
+        let own = |own: &&Replica| self.is_new(own) || self.ran.contains_key(&own.id);
         let running = after.observed.replicas.iter().filter(own);
         let running = running.filter(|own| own.may_run()).count();
         let most = batches
@@ -661,7 +673,7 @@ impl Simulator {
     /// Yes only where it is true.
     fn confirms(&self, phase: Phase) -> bool {
         let live = live(&self.observed);
-        let plan = route_plan(phase, &self.desired, &self.observed);
+        let plan = plan_to_confirm(phase, &self.desired, &self.observed);
         let agrees = |own: &Replica| match plan.share(own) {
             Some(Share::Hidden) => !live.contains(&own.id),
             // A new replica that failed is taken out next.

@@ -19,6 +19,10 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     };
     let name = &context.service.name;
     let refused = |message: String, hint: &str| Err(Error::refused(message).hint(hint));
+    if settings.strategy == Strategy::Rolling {
+        let message = format!("{name}: the strategy rolling is not available yet");
+        return refused(message, "--strategy blue-green");
+    }
     match settings.failure_action.unwrap_or_default() {
         FailureAction::Rollback => {}
         FailureAction::Pause | FailureAction::Continue => {

@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     event::{Event, Events},
     model::{ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica},
-    plan::{claim, route_plan},
+    plan::{claim, plan_to_confirm},
     proxy::agree::{Limits, Question, agree},
 };
 
@@ -106,7 +106,7 @@ impl Live<'_> {
             true => Vec::new(),
         };
         let failed = until_one_fails(self.run.engine, self.watch, watched);
-        let plan = route_plan(phase, desired, observed);
+        let plan = plan_to_confirm(phase, desired, observed);
         let mut awaited = sets.awaited(phase, desired);
         // The way back of a rolling update does not wait for a new replica that failed: it is taken out next.
         let undoes = matches!(desired.goal, Goal::Undo(_));

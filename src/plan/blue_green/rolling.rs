@@ -164,9 +164,6 @@ impl Rollout<'_> {
             .filter(|new| batch == 0 || new.batch > Some(batch))
             .collect();
         if beyond.iter().any(|new| new.may_run()) {
-            if let Some(phase) = self.phase.filter(|_| self.stale) {
-                return Some(Next::Step(Step::Route(phase)));
-            }
             if let Some(next) = self.confirm_back(batches, reason) {
                 return Some(next);
             }
@@ -177,8 +174,13 @@ impl Rollout<'_> {
         self.wind_down(&beyond, drained, false).map(Next::Step)
     }
 
+    /// Has the proxies record and confirm the present route plan.
     fn confirm_back(&self, batches: &Batches, reason: &Reason) -> Option<Next> {
-        let phase = self.phase?;
+        let is_plan = |phase: &Phase| !matches!(phase, Phase::ForceShown | Phase::Settled);
+        let phase = self.phase.filter(is_plan)?;
+        if self.stale {
+            return Some(Next::Step(Step::Route(phase)));
+        }
         let is_open = self.is_to_confirm(batches, phase);
         is_open.then(|| match self.facts.confirm_expired == Some(phase) {
             true => self.back_unconfirmed(reason),
@@ -195,8 +197,9 @@ impl Rollout<'_> {
         match self.phase {
             Some(Phase::Committed) => Some(below(batches.last())),
             Some(Phase::Shifted { step }) => Some(below(step)),
-            Some(phase @ Phase::Prepared) => {
-                (!self.out(phase).is_empty()).then_some(Phase::RolledBack)
+            Some(Phase::Prepared) => {
+                let hides = self.old.iter().any(|old| self.is_out(old));
+                hides.then_some(Phase::RolledBack)
             }
             Some(Phase::RolledBack) => None,
             Some(Phase::ForceShown | Phase::Settled) | None => {
@@ -256,15 +259,23 @@ impl Rollout<'_> {
         })
     }
 
+    /// Whether the present route plan hides an old replica. Without a proxy, the claim also keeps those of later plans.
+    fn is_out(&self, old: &Replica) -> bool {
+        let out = || self.phase.map(|phase| self.out(phase)).unwrap_or_default();
+        self.hides(old) && (self.desired.routed || out().contains(&old))
+    }
+
     /// The old replicas that the next route plan shows again; the last one shows all.
     fn returning(&self, below: Option<Phase>) -> Vec<&Replica> {
-        let out = self.phase.map(|phase| self.out(phase)).unwrap_or_default();
         let stays = below.map(|below| self.out(below)).unwrap_or_default();
         let is_last = matches!(below, None | Some(Phase::RolledBack));
         let olds = self.old.iter().copied();
-        olds.filter(|old| match out.contains(old) {
-            true => !stays.contains(old),
-            false => is_last && self.desired.may_start_again(old) && !old.may_run(),
+        olds.filter(|old| {
+            let may_start_again = self.desired.may_start_again(old);
+            match self.is_out(old) && (old.may_run() || may_start_again) {
+                true => !stays.contains(old),
+                false => is_last && may_start_again && !old.may_run(),
+            }
         })
         .collect()
     }
@@ -286,8 +297,8 @@ impl Rollout<'_> {
         if stopping.is_empty() || self.facts.confirm_expired == Some(phase) {
             return None;
         }
-        if self.is_to_confirm(batches, phase) {
-            return Some(Next::Step(Step::Confirm(phase)));
+        if let Some(next) = self.confirm_back(batches, reason) {
+            return Some(next);
         }
         self.halt(&stopping, true, false).map(Next::Step)
     }
