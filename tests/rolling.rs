@@ -47,6 +47,7 @@ async fn all_back(stack: &Stack, before: &[Container], run: &Run) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the strategy rolling is not available yet"]
 async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -74,6 +75,7 @@ async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the strategy rolling is not available yet"]
 async fn killed_in_the_second_batch_it_is_undone_and_done_by_the_next_run() {
     for order in ["start-first", "stop-first"] {
         for step in ["create", "ready", "confirm", "stop"] {
@@ -98,6 +100,7 @@ async fn killed_in_the_second_batch_it_is_undone_and_done_by_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the strategy rolling is not available yet"]
 async fn an_undo_in_the_third_batch_brings_all_old_replicas_back() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -128,6 +131,7 @@ async fn an_undo_in_the_third_batch_brings_all_old_replicas_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the strategy rolling is not available yet"]
 async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_back() {
     for order in ["start-first", "stop-first"] {
         let mut stack = stack();
@@ -159,6 +163,7 @@ async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the strategy rolling is not available yet"]
 async fn a_worker_without_a_route_is_rolled_on_health_alone() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -173,6 +178,7 @@ async fn a_worker_without_a_route_is_rolled_on_health_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the strategy rolling is not available yet"]
 async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
     let mut stack = stack();
     stack.up("v1").await;

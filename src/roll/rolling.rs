@@ -119,7 +119,7 @@ impl RunContext<'_> {
         unused
             .map(|what| {
                 let name = &service.name;
-                format!("{what} of {name} has no effect with the strategy {strategy}; to use it: --strategy rolling")
+                format!("{what} of {name} has no effect with the strategy {strategy}")
             })
             .collect()
     }
