@@ -82,7 +82,8 @@ one: build ## the tests whose name contains T, such as T=three_replicas, on a te
 	$(TESTS) --no-run --lib --test end-to-end; \
 	$(TESTS) --lib --test end-to-end -- --include-ignored --list "$(T)" 2>/dev/null | grep ': test$$' >/dev/null \
 		|| { echo "no test has $(T) in its name" >&2; exit 2; }; \
-	$(TESTS) --lib --test end-to-end -- --include-ignored --test-threads=$(TEST_THREADS) "$(T)"
+	$(TESTS) --lib --test end-to-end -- --include-ignored --test-threads=$(TEST_THREADS) "$(T)"; \
+	echo 'the testbed stays up until `make testbed-down`; for a shell: eval "$$(tests/testbed/testbed env)"'
 
 testbed-down: ## takes down what `make one` has left up
 	@ROLLOUT_TESTBED_HOLDER=make-one $(TESTBED) down

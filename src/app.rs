@@ -12,6 +12,7 @@ mod recorded;
 mod relabel;
 mod restart;
 mod settle;
+mod several;
 mod signals;
 mod status;
 mod undo;
@@ -37,7 +38,7 @@ use crate::{
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
     namespace,
-    report::{Output, human::Human, json::Json},
+    report::{Output, human::Human, json::Json, log_dir::LogDir},
     socket_proxy, state,
 };
 
@@ -162,9 +163,9 @@ fn reporting<T: Termination>(
 ) -> ExitCode {
     log(target.verbose);
     let output = target.output.unwrap_or_default();
-    let events = match sinks(output, target.verbose > 0) {
+    let events = match sinks(output, target.verbose > 0, target.log_dir.as_deref()) {
         Ok(sinks) => Events::new(sinks),
-        Err(error) => return report(&Events::new(vec![shown(output, false)]), error),
+        Err(error) => return report(&Events::new(vec![shown(output, false, None)]), error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -221,23 +222,30 @@ fn log(verbose: u8) {
 /// Reports a command line that is refused.
 fn refuse(output: Output, error: Error) -> ExitCode {
     // This error counts, even if the event log cannot be opened either.
-    let sinks = sinks(output, false);
+    let sinks = sinks(output, false, None);
     report(
-        &Events::new(sinks.unwrap_or_else(|_| vec![shown(output, false)])),
+        &Events::new(sinks.unwrap_or_else(|_| vec![shown(output, false, None)])),
         error,
     )
 }
 
-fn shown(output: Output, verbose: bool) -> Box<dyn Sink> {
+fn shown(output: Output, verbose: bool, log_dir: Option<&Path>) -> Box<dyn Sink> {
     match output {
-        Output::Human => Box::new(Human::new(verbose)),
+        Output::Human => Box::new(Human::new(verbose, log_dir.map(Path::to_owned))),
         Output::Json => Box::new(Json::new(std::io::stdout())),
     }
 }
 
-/// The sinks of events; refused if the event log cannot be written.
-fn sinks(output: Output, verbose: bool) -> Result<Vec<Box<dyn Sink>>> {
-    let mut sinks = vec![shown(output, verbose)];
+/// The sinks of events; refused if a log cannot be written.
+fn sinks(output: Output, verbose: bool, log_dir: Option<&Path>) -> Result<Vec<Box<dyn Sink>>> {
+    let mut sinks = vec![shown(output, verbose, log_dir)];
+    if let Some(directory) = log_dir {
+        let words = std::env::args_os();
+        let words: Vec<_> = words
+            .map(|own| own.to_string_lossy().into_owned())
+            .collect();
+        sinks.push(Box::new(LogDir::open(directory, words.join(" "))?));
+    }
     if let Some(path) = std::env::var_os(EVENT_LOG).filter(|path| !path.is_empty()) {
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = file.map_err(|error| {
@@ -261,16 +269,30 @@ struct Opened {
 impl Opened {
     /// Connects, and reads the project with these services enabled.
     async fn of(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
+        let opened = Self::beside(target, names, events, async |_| ()).await;
+        opened.map(|(opened, ())| opened)
+    }
+
+    /// The same, with something that is read from the engine while Compose reads the project.
+    async fn beside<T>(
+        target: &TargetArgs,
+        names: &[&str],
+        events: &Events,
+        read: impl AsyncFnOnce(&Engine) -> T,
+    ) -> Result<(Self, T)> {
         let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
-        match read_project(&compose, names).await {
-            Ok(project) => Ok(Self {
-                engine,
-                compose,
-                project,
-            }),
-            Err(error) => Err(made_from::explain(error, &engine, &compose, names).await),
-        }
+        let (project, beside) = tokio::join!(read_project(&compose, names), read(&engine));
+        let project = match project {
+            Ok(project) => project,
+            Err(error) => return Err(made_from::explain(error, &engine, &compose, names).await),
+        };
+        let opened = Self {
+            engine,
+            compose,
+            project,
+        };
+        Ok((opened, beside))
     }
 
     /// The same for the records of services, which need no Compose file.

@@ -43,8 +43,7 @@ pub struct Capabilities {
     pub joint_cutover: bool,
 }
 
-/// What is left of a claim's application: the writes that take effect in the same moment as those of other services.
-#[derive(Default)]
+/// A claim that is to take effect in the same moment as those of other services.
 pub struct Staged {
     /// What the operator has to know of it.
     pub notice: Option<String>,
@@ -85,12 +84,15 @@ impl Observation {
             .collect()
     }
 
-    /// Leaves out what was complained of before.
-    pub fn forget(&mut self, known: &BTreeSet<String>) {
+    /// Leaves out what was complained of before, and returns it.
+    pub fn forget(&mut self, known: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut left_out = BTreeSet::new();
         for trouble in self.trouble.values_mut() {
-            trouble.retain(|own| !known.contains(own));
+            let old = trouble.extract_if(.., |own| known.contains(own));
+            left_out.extend(old);
         }
         self.trouble.retain(|_, trouble| !trouble.is_empty());
+        left_out
     }
 
     /// Whether each of these replicas has the share that the plan gives it, without a complaint, and no other service has
@@ -270,12 +272,10 @@ pub trait Router {
     /// replicas of the service. Returns what the operator has to know of it.
     async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>>;
 
-    /// Applies a claim but for the writes that are returned: [`write_all`] makes those of several services at once. What
-    /// moves no traffic is applied at once.
-    async fn stage(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Staged> {
-        let notice = self.apply(claim, replicas).await?;
-        let writes = Vec::new();
-        Ok(Staged { notice, writes })
+    /// The writes of a claim, which [`write_all`] makes together with those of other services; `None` where a claim moves no
+    /// traffic, and is applied once the others have moved.
+    async fn stage(&mut self, _: &Claim) -> Result<Option<Staged>> {
+        Ok(None)
     }
 
     /// Gives the commit record up, keeping what a health check that has no result yet still needs.

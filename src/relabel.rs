@@ -5,7 +5,6 @@ mod find;
 mod list;
 mod remarks;
 
-use bollard::models::ContainerSummary;
 use tokio::time::Instant;
 
 pub use self::list::list;
@@ -17,7 +16,7 @@ use crate::{
     model::{ContainerId, Replica, ServiceKey, label},
     overlay::{Claim, ENABLE, Labels, key_by_hand},
     proxy::{
-        landscape::Landscape,
+        landscape::{Landscape, Listed},
         socket_proxies::{Control, SocketProxy},
         traefik::labels::is_false,
     },
@@ -33,12 +32,12 @@ pub enum Change {
 
 /// Changes what Traefik reads of a container, and waits until it has read it.
 pub async fn relabel(engine: &Engine, events: &Events, name: &str, change: &Change) -> Result<()> {
-    let containers = engine.containers().await?;
-    let id = find::container(&containers, name)?;
+    let listed = Listed::read(engine).await?;
+    let id = find::container(&listed.containers, name)?;
     let gone = || Error::refused(format!("container {name} has just been removed"));
     let target = engine.replica(&id).await?.ok_or_else(gone)?;
     let key = service_of(&target);
-    let found = concerned(engine, containers, &target, &key).await?;
+    let found = concerned(engine, listed, &target, &key).await?;
     if let Change::Set(_) = change {
         refuse_unseen(&found, &target)?;
     }
@@ -138,11 +137,11 @@ async fn fellows(engine: &Engine, target: &Replica, key: &ServiceKey) -> Result<
 /// The socket proxies that a Traefik in front of the container may read through; all of them where none is known to be.
 async fn concerned(
     engine: &Engine,
-    containers: Vec<ContainerSummary>,
+    listed: Listed,
     target: &Replica,
     key: &ServiceKey,
 ) -> Result<Vec<SocketProxy>> {
-    let landscape = Landscape::of(engine, containers, &key.project).await?;
+    let landscape = Landscape::of(engine, listed, &key.project).await?;
     let found = landscape.socket_proxies;
     if found.is_empty() {
         return Err(Error::refused(

@@ -179,6 +179,35 @@ async fn a_terminal_shows_progress_in_colour_unless_told_otherwise() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn several_services_are_a_table_on_a_terminal_and_each_has_its_log_file() {
+    let mut stack =
+        Stack::usual("  worker:\n    image: rollout-demo:${TAG}-plain\n    networks: [front]\n");
+    stack.set("TERM", "xterm-256color").set("NO_COLOR", 1);
+    stack.up("v1").await;
+    stack.tag("v2");
+    let refused = stack.rollout(&["--log-dir", "compose.yaml", "web"]).await;
+    let message = "cannot write to the log directory compose.yaml";
+    assert!(refused.code(2).text.contains(message), "{}", refused.text);
+    let drawn = on_a_terminal(&stack, "--log-dir made/logs web worker").await;
+    let table = drawn.split("SERVICE").next().unwrap();
+    for part in ["web     to come", "worker  to come", "wait until ready: "] {
+        assert!(table.contains(part), "{part}: {drawn}");
+    }
+    assert!(!table.contains("✓ create"), "{drawn}");
+    for service in ["web", "worker"] {
+        let log = stack.path(&format!("made/logs/{service}.log"));
+        let log = std::fs::read_to_string(log).unwrap();
+        let first = log.lines().next().unwrap();
+        assert!(first.ends_with("--log-dir made/logs web worker"), "{log}");
+        for part in ["creating the new replicas", "✓ create", "done after"] {
+            assert!(log.contains(part), "{part}: {log}");
+        }
+        assert!(!log.contains('\x1b'), "{log:?}");
+    }
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+}
+
 fn printed(arguments: &[&str]) -> String {
     let output = Command::new(binary()).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");

@@ -63,6 +63,29 @@ fn place(run: &Run, kind: &str, service: &str) -> usize {
     place.unwrap_or_else(|| panic!("no event {kind} of {service}\n{}", run.text))
 }
 
+/// Two services in a network that is not there yet.
+const FRESH: &str = r#"    image: rollout-demo:${TAG}
+    networks: [fresh]
+  api:
+    image: rollout-demo:${TAG}
+    networks: [fresh]
+networks: { fresh: }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_start_side_by_side_make_their_network_once() {
+    let stack = Stack::new(FRESH);
+    let run = stack.rollout(&["--parallel", "2", "web", "api"]).await;
+    run.code(0);
+    let name = format!("name=^{}_fresh$", stack.name);
+    let list = ["network", "ls", "-q", "--filter", name.as_str()];
+    let found = stack.docker(&list).await;
+    assert_eq!(found.split_whitespace().count(), 1, "{}", run.text);
+    for service in ["web", "api"] {
+        assert_eq!(stack.replicas(service).await.len(), 1);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_has_changed_is_rolled_in_its_order_and_a_database_is_left_alone() {
     let mut stack = layers().await;

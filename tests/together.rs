@@ -214,6 +214,31 @@ async fn two_services_are_undone_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_undo_of_both_while_they_are_watched_takes_both_back_once() {
+    for undo in [
+        &["undo", "web", "api"][..],
+        &["undo", "--together", "web", "api"],
+    ] {
+        let mut stack = relabelled(0).await;
+        let before = replicas(&stack).await;
+        let clients = clients(&stack);
+        asks_for(&mut stack, "v2");
+        let mut running = stack.start_rollout(&[&["--bake", "100s"], &TOGETHER[..]].concat());
+        for service in SERVICES {
+            running.reaches_of(service, "step_started", "bake").await;
+        }
+        let undo = stack.rollout(undo).await;
+        undo.code(0);
+        let run = running.wait().await;
+        assert!(run.code(1).text.contains("undone by"), "{}", run.text);
+        let report = clients.stop().await;
+        assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+        assert_eq!(replicas(&stack).await, before, "{}", undo.text);
+        stack.no_leftovers().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_switched_by_pin_files_is_refused_before_anything_is_touched() {
     let mut stack = both(Stack::pinned_with(BOTH), 0).await;
     asks_for(&mut stack, "v2");

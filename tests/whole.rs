@@ -147,6 +147,9 @@ async fn the_history_of_a_project_begins_with_the_newest_and_several_services_ar
         .map(|own| own["service"].as_str().unwrap())
         .collect();
     assert_eq!(order, ["api", "web"]);
+    let report = undone.events.last().unwrap();
+    assert_eq!(report["event"], "stack_finished", "{report}");
+    assert_eq!(report["services"][1]["result"], "rolled", "{report}");
     assert_eq!(stack.version().await.as_deref(), Some("v1"));
     stack.no_leftovers().await;
 }
@@ -204,6 +207,14 @@ async fn prune_lists_and_then_removes_what_is_kept_of_the_gone_and_leaves_the_re
         "compose.yaml",
         &format!("services:\n  web:\n{}", testbed::USUAL),
     );
+    // Neither takes what is kept of other projects along.
+    for (arguments, says) in [
+        (&["prune", "-p", "other"][..], "rollout prune other"),
+        (&["prune", "no-such"], "nothing is kept of project no-such"),
+    ] {
+        let refused = stack.rollout(arguments).await;
+        assert!(refused.code(2).text.contains(says), "{}", refused.text);
+    }
     let listed = stack.rollout(&["prune", "--output", "json"]).await;
     // Other tests leave locks of their own.
     let of = |run: &Run, service: &str| -> usize {

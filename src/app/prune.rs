@@ -19,6 +19,10 @@ use crate::{
 };
 
 pub async fn prune(asked: &PruneArgs, events: &Events) -> Result<()> {
+    if let Some(name) = &asked.target.project_name {
+        let message = "prune reads what is kept of every project, whatever --project-name says";
+        return Err(Error::refused(message).hint(format!("write: rollout prune {name}")));
+    }
     let engine = Engine::connect(endpoint(&asked.target).await?, events).await?;
     let compose = Compose::find(asked.target.invocation(), engine.endpoint().clone()).await?;
     let (project, in_file) = in_file(&compose).await?;
@@ -37,8 +41,16 @@ pub async fn prune(asked: &PruneArgs, events: &Events) -> Result<()> {
     let present = Present::of(&landscape.containers, &in_file);
     let listed = folders::list(engine, &image).await?;
     let all = present.all_keys(&listed);
+    refuse_unknown(&asked.projects, &all)?;
+    let is_asked = |key: &ServiceKey| {
+        let mut projects = asked.projects.iter();
+        asked.projects.is_empty() || projects.any(|own| *own == key.project)
+    };
     let mut gone = Vec::new();
-    for key in all.iter().filter(|key| present.is_gone(key)) {
+    for key in all
+        .iter()
+        .filter(|key| is_asked(key) && present.is_gone(key))
+    {
         if !is_rolled(engine, key, events).await? {
             gone.push(*key);
         }
@@ -85,6 +97,15 @@ async fn is_rolled(engine: &Engine, key: &ServiceKey, events: &Events) -> Result
         ));
     }
     Ok(lives)
+}
+
+fn refuse_unknown(projects: &[String], all: &BTreeSet<&ServiceKey>) -> Result<()> {
+    let is_unknown = |name: &&String| !all.iter().any(|key| key.project == **name);
+    match projects.iter().find(is_unknown) {
+        None => Ok(()),
+        Some(name) => Err(Error::refused(format!("nothing is kept of project {name}"))
+            .hint("rollout prune lists what is kept of projects that are gone")),
+    }
 }
 
 /// Removes what is kept, under the locks of all its services, so that no rollout of them begins meanwhile.

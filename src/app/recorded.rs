@@ -55,7 +55,11 @@ impl Recorded {
         let run = self.run(run);
         let mut landscape = run.landscape().await?;
         let prepared = run.prepare(service, flags, &[], Purpose::Roll, &mut landscape);
-        prepared.await.map(drop)
+        let prepared: Prepared<'_> = prepared.await?;
+        match run.together {
+            true => prepared.refuse_alone(),
+            false => Ok(()),
+        }
     }
 
     pub async fn roll(

@@ -1,6 +1,12 @@
 //! `rollout restart`: rolls the running revision of each service again, as recorded.
 
-use super::{Opened, history::remembered, recorded::Recorded, signals::signals};
+use super::{
+    Opened,
+    history::remembered,
+    recorded::Recorded,
+    several::{in_turn, refuse_twice},
+    signals::signals,
+};
 use crate::{
     cli::RestartArgs,
     context::RunContext,
@@ -9,7 +15,6 @@ use crate::{
     model::Replica,
     roll::Ended,
     settings::Partial,
-    stack::outcome::after_others,
     state::revisions::{Revision, Revisions},
 };
 
@@ -18,6 +23,7 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
     let services = restart.services.clone();
     events.emit(Event::Opening { services });
     let names: Vec<&str> = restart.services.iter().map(String::as_str).collect();
+    refuse_twice(&names)?;
     let opened = Opened::of(&restart.target, &names, events).await?;
     let mut all = Vec::new();
     for name in &names {
@@ -35,26 +41,15 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
             checked.map_err(|error| error.within(own.scope()))?;
         }
     }
-    for (index, (name, own, recorded, flags)) in all.iter().enumerate() {
-        if *interrupted.borrow() {
-            return Err(Error::interrupted(format!(
-                "interrupted; {name} was not touched"
-            )));
-        }
+    in_turn(&names, events, &interrupted, async |at| {
+        let (name, own, recorded, flags) = &all[at];
         let run = run(&opened, own, recorded, is_several);
-        let rolled = recorded
-            .roll(&run, (name, flags), interrupted.clone(), None)
-            .await;
-        let rolled = rolled.and_then(|ended| refuse_replaced(&ended, name, &recorded.revision));
-        rolled.map_err(|error| {
-            let error = error.within(own.scope());
-            match index {
-                0 => error,
-                _ => after_others(error, name).touched(),
-            }
-        })?;
-    }
-    Ok(())
+        let rolled = recorded.roll(&run, (name, flags), interrupted.clone(), None);
+        let rolled = rolled.await;
+        let rolled = rolled.and_then(|ended| refuse_replaced(ended, name, &recorded.revision));
+        rolled.map_err(|error| error.within(own.scope()))
+    })
+    .await
 }
 
 fn run<'a>(
@@ -71,14 +66,14 @@ fn run<'a>(
 }
 
 /// Fails if another rollout has replaced the chosen revision in the meantime.
-fn refuse_replaced(ended: &Ended, service: &str, chosen: &Revision) -> Result<()> {
+fn refuse_replaced(ended: Ended, service: &str, chosen: &Revision) -> Result<Ended> {
     match ended.result {
         ServiceResult::LeftAlone => Err(Error::failed(format!(
             "another rollout has replaced revision {} of {service} since; {service} was not restarted",
             chosen.number
         ))
         .hint(format!("rollout restart {service} restarts what runs now"))),
-        _ => Ok(()),
+        _ => Ok(ended),
     }
 }
 
@@ -240,8 +235,8 @@ mod tests {
             number: 1,
             ..Revision::default()
         };
-        refuse_replaced(&ended(ServiceResult::Rolled), "web", &chosen).unwrap();
-        let left = refuse_replaced(&ended(ServiceResult::LeftAlone), "web", &chosen).unwrap_err();
+        refuse_replaced(ended(ServiceResult::Rolled), "web", &chosen).unwrap();
+        let left = refuse_replaced(ended(ServiceResult::LeftAlone), "web", &chosen).unwrap_err();
         assert_eq!(left.outcome, Outcome::Failed);
         assert_eq!(
             left.message,

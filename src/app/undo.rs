@@ -5,13 +5,13 @@ mod still;
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
-    Opened,
+    Opened, emit_failure,
     history::{known, remembered},
     recorded::{Recorded, refuse_lost},
+    several::{at_once, in_turn, refuse_twice},
     signals::signals,
 };
 use crate::{
@@ -24,7 +24,6 @@ use crate::{
     model::{Replica, RolloutId, ServiceKey, image_name, label},
     roll::{Ended, settings_of_all},
     settings::{OnUnfinished, Partial},
-    stack::outcome::after_others,
     state::{
         lock::{Holder, holder},
         owner,
@@ -47,17 +46,37 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let services = undo.services.clone();
     events.emit(Event::Opening { services });
     let opened = Opened::of(&undo.target, &names, events).await?;
+    let settings = settings_of_all(&opened.project, &undo.settings)?;
+    let is_together = settings.together && names.len() > 1;
     let mut all = Vec::new();
     for name in &names {
         let events = opened.events(events, name);
-        let asked = Asked::of(&opened, &events, name, names.len() > 1).await;
+        let run = RunContext {
+            of_several: names.len() > 1,
+            together: is_together,
+            ..opened.run(&events)
+        };
+        let asked = Asked::of(&opened, &run, name, &undo.settings).await;
         all.push(asked.map_err(|error| error.within(events.scope()))?);
     }
-    let settings = settings_of_all(&opened.project, &undo.settings)?;
-    match settings.together {
-        true => together(undo, &all, &opened, events, &interrupted).await,
-        false => one_by_one(undo, &all, &opened, events, &interrupted).await,
+    let undo = Undo {
+        arguments: undo,
+        opened: &opened,
+        events,
+        interrupted,
+    };
+    match is_together {
+        true => undo.together(&all).await,
+        false => undo.one_by_one(&all).await,
     }
+}
+
+/// What the undo of each service needs.
+struct Undo<'a> {
+    arguments: &'a UndoArgs,
+    opened: &'a Opened,
+    events: &'a Events,
+    interrupted: watch::Receiver<bool>,
 }
 
 /// A service that is to be undone.
@@ -71,9 +90,9 @@ impl<'a> Asked<'a> {
     /// Of several services, none is touched before all can be undone. A run that goes on may be asked to roll back.
     async fn of(
         opened: &Opened,
-        events: &Events,
+        run: &RunContext<'_>,
         service: &'a str,
-        is_several: bool,
+        given: &Partial,
     ) -> Result<Self> {
         let (engine, key) = (&opened.engine, opened.project.key(service));
         let replicas = engine.replicas(&key).await?;
@@ -84,66 +103,103 @@ impl<'a> Asked<'a> {
             let rolls = newest.and_then(|newest| newest.rollout.clone());
             return Ok(Self { service, rolls });
         }
-        if is_several {
-            let revisions = remembered(&opened.run(events), &key).await?;
+        if run.of_several {
+            let revisions = remembered(run, &key).await?;
             if revisions.list.is_empty() {
                 opened.project.service(service)?;
             }
-            target(&revisions, &replicas, None, service)?;
+            let (back, on_unfinished) = target(&revisions, &replicas, None, service)?;
+            let recorded = Recorded::of(opened, service, back).await?;
+            let flags = recorded.flags(given.clone()).or(before(on_unfinished));
+            recorded.check(run, service, &flags).await?;
         }
         let rolls = None;
         Ok(Self { service, rolls })
     }
 }
 
-/// Undoes the last one first.
-async fn one_by_one(
-    undo: &UndoArgs,
-    all: &[Asked<'_>],
-    opened: &Opened,
-    events: &Events,
-    interrupted: &watch::Receiver<bool>,
-) -> Result<()> {
-    for (undone, asked) in all.iter().rev().enumerate() {
-        let name = asked.service;
-        if *interrupted.borrow() {
-            return Err(Error::interrupted(format!(
-                "interrupted; {name} was not touched"
-            )));
-        }
-        let events = opened.events(events, name);
-        let gone_back = go_back((undo, asked), opened, &events, None, interrupted.clone()).await;
-        gone_back.map_err(|error| {
-            let error = error.within(events.scope());
-            match undone {
-                0 => error,
-                _ => after_others(error, name).touched(),
-            }
-        })?;
+impl Undo<'_> {
+    /// Undoes the last one first.
+    async fn one_by_one(&self, all: &[Asked<'_>]) -> Result<()> {
+        let all: Vec<&Asked<'_>> = all.iter().rev().collect();
+        let names: Vec<&str> = all.iter().map(|asked| asked.service).collect();
+        let each = async |at: usize| {
+            let events = self.opened.events(self.events, names[at]);
+            self.one(all[at], &events, None).await
+        };
+        in_turn(&names, self.events, &self.interrupted, each).await
     }
-    Ok(())
-}
 
-/// Undoes all in the same moment.
-async fn together(
-    undo: &UndoArgs,
-    all: &[Asked<'_>],
-    opened: &Opened,
-    events: &Events,
-    interrupted: &watch::Receiver<bool>,
-) -> Result<()> {
-    let group = Group::default();
-    group.expect(all.iter().map(|asked| asked.service));
-    let undone = all.iter().map(async |asked| {
-        let (name, interrupted) = (asked.service, interrupted.clone());
-        let events = opened.events(events, name);
-        let gone_back = go_back((undo, asked), opened, &events, Some(&group), interrupted).await;
-        group.leave(name, gone_back.is_err());
+    /// Undoes all in the same moment.
+    async fn together(&self, all: &[Asked<'_>]) -> Result<()> {
+        let group = Group::default();
+        let names: Vec<&str> = all.iter().map(|asked| asked.service).collect();
+        group.expect(names.iter().copied());
+        at_once(&names, self.events, async |at| {
+            let events = self.opened.events(self.events, names[at]);
+            let undone = self.one(&all[at], &events, Some(&group)).await;
+            group.leave(names[at], undone.is_err());
+            undone.inspect_err(|error| emit_failure(&events, error))
+        })
+        .await
+    }
+
+    async fn one(
+        &self,
+        asked: &Asked<'_>,
+        events: &Events,
+        group: Option<&Group>,
+    ) -> Result<Ended> {
+        let gone_back = self.go_back(asked, events, group).await;
         gone_back.map_err(|error| error.within(events.scope()))
-    });
-    let ends = join_all(undone).await;
-    let mut failed = ends.into_iter().filter_map(Result::err);
-    failed.next().map_or(Ok(()), Err)
+    }
+
+    async fn go_back(
+        &self,
+        asked: &Asked<'_>,
+        events: &Events,
+        group: Option<&Group>,
+    ) -> Result<Ended> {
+        let (undo, opened) = (self.arguments, self.opened);
+        let (engine, service) = (&opened.engine, asked.service);
+        let key = opened.project.key(service);
+        let here = RunContext {
+            of_several: undo.services.len() > 1,
+            together: group.is_some(),
+            ..opened.run(events)
+        };
+        if undo.to.is_none()
+            && let Some(holder) = holder(engine, &key).await?
+            && holder.lives(engine).await
+        {
+            if let Some(old) = cut_back(&here, &key, &holder).await? {
+                let runs = (old.reference.as_str(), old.hash.as_str());
+                still::warn(opened, events, service, runs).await;
+                return Ok(now_runs(&old));
+            }
+            // A run whose services move together takes back all of them once one is asked for.
+            if here.of_several {
+                drop(timeout(GOING_BACK, engine.wait_until_removed(holder.id())).await);
+            }
+        }
+        let replicas = engine.replicas(&key).await?;
+        if asked.rolls.is_some()
+            && !runs(&replicas, &asked.rolls)
+            && let Some(old) = replicas.first()
+        {
+            let notice = format!("{service} has gone back together with another service");
+            events.notice(notice);
+            return Ok(now_runs(old));
+        }
+        let revisions = remembered(&here, &key).await?;
+        if revisions.list.is_empty() {
+            opened.project.service(service)?;
+        }
+        let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
+        let flags = (undo.settings.clone(), on_unfinished);
+        let beside = (self.interrupted.clone(), group);
+        restore(opened, &here, (service, back), flags, beside).await
+    }
 }
 
 fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
@@ -155,54 +211,18 @@ fn refuse_names(names: &[&str], to: Option<u64>) -> Result<()> {
             Error::refused(message).hint(format!("write: rollout undo {} --to {number}", names[0]))
         );
     }
-    for (at, name) in names.iter().enumerate() {
-        if names[..at].contains(name) {
-            let message = format!("{name} is named twice");
-            return Err(
-                Error::refused(message).hint("name each service once; --to N goes further back")
-            );
-        }
-    }
-    Ok(())
+    refuse_twice(names)
+        .map_err(|error| error.hint("name each service once; --to N goes further back"))
 }
 
-async fn go_back(
-    (undo, asked): (&UndoArgs, &Asked<'_>),
-    opened: &Opened,
-    events: &Events,
-    group: Option<&Group>,
-    interrupted: watch::Receiver<bool>,
-) -> Result<()> {
-    let (engine, service) = (&opened.engine, asked.service);
-    let key = opened.project.key(service);
-    let here = RunContext {
-        of_several: undo.services.len() > 1,
-        together: group.is_some(),
-        ..opened.run(events)
-    };
-    if undo.to.is_none()
-        && let Some(holder) = holder(engine, &key).await?
-        && holder.lives(engine).await
-        && let Some(old) = cut_back(&here, &key, &holder).await?
-    {
-        let runs = (old.reference.as_str(), old.hash.as_str());
-        still::warn(opened, events, service, runs).await;
-        return Ok(());
+/// The end of a service that another run has returned to this replica's version.
+fn now_runs(old: &Replica) -> Ended {
+    Ended {
+        result: ServiceResult::Rolled,
+        revision: old.revision,
+        before: None,
+        image: image_name(&old.reference, &old.image),
     }
-    let replicas = engine.replicas(&key).await?;
-    if asked.rolls.is_some() && !runs(&replicas, &asked.rolls) {
-        let notice = format!("{service} has gone back together with another service");
-        events.notice(notice);
-        return Ok(());
-    }
-    let revisions = remembered(&here, &key).await?;
-    if revisions.list.is_empty() {
-        opened.project.service(service)?;
-    }
-    let (back, on_unfinished) = target(&revisions, &replicas, undo.to, service)?;
-    let flags = (undo.settings.clone(), on_unfinished);
-    let restored = restore(opened, &here, (service, back), flags, (interrupted, group));
-    restored.await.map(drop)
 }
 
 /// Returns a service to the revision of this number.
@@ -260,7 +280,7 @@ async fn cut_back(
     let undone = newest.and_then(|newest| newest.rollout.clone());
     let image = run.any_image(key).await?;
     let ask = ask::undo(run.engine, key, &image, &owner::who()).await?;
-    let heard = tokio::time::timeout(HEARING, run.engine.wait_until_removed(ask.id())).await;
+    let heard = timeout(HEARING, run.engine.wait_until_removed(ask.id())).await;
     if heard.is_err() {
         ask.withdraw().await?;
         return Ok(None);
@@ -274,7 +294,7 @@ async fn cut_back(
         "{} returns the traffic to the old replicas{image}",
         holder.whose()
     ));
-    let gone = tokio::time::timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
+    let gone = timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
     match gone {
         // The run may have had to finish; then its revision is undone like any other.
         Ok(()) => {

@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events},
     execute::together::Group,
+    proxy::landscape::Listed,
     roll::settings_of_all,
     settings::{OnFailure, Settings},
     stack::{
@@ -34,13 +35,14 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     let services = up.services.clone();
     events.emit(Event::Opening { services });
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let (opened, knows_profiles) = open(up, &names, events).await?;
-    roll_or_plan(up, &opened, (up.all && knows_profiles, interrupted), events).await
+    let (opened, knows_profiles, listed) = open(up, &names, events).await?;
+    let finds_orphans = up.all && knows_profiles;
+    roll_or_plan(up, (&opened, listed), (finds_orphans, interrupted), events).await
 }
 
 async fn roll_or_plan(
     up: &UpArgs,
-    opened: &Opened,
+    (opened, listed): (&Opened, Result<Listed>),
     (finds_orphans, interrupted): (bool, watch::Receiver<bool>),
     events: &Events,
 ) -> Result<Outcome> {
@@ -52,8 +54,11 @@ async fn roll_or_plan(
     let of_each: BTreeMap<&str, Events> = of_each.collect();
     let hashes = Hashes::begin(&opened.compose, &opened.project, &chosen);
     let settings = settings_of_all(&opened.project, &up.settings)?;
-    refuse_to_continue(&settings)?;
-    let group = settings.together.then(Group::default);
+    let is_together = settings.together && order.services.len() > 1;
+    if is_together {
+        refuse_on_failure(&settings)?;
+    }
+    let group = is_together.then(Group::default);
     let work = Work {
         up,
         hashes: &hashes,
@@ -67,24 +72,30 @@ async fn roll_or_plan(
         finds_orphans,
     };
     match up.dry_run {
-        true => work.plan(order, left).await,
-        false => work.all(order, left).await.map(|()| Outcome::Done),
+        true => work.plan(order, left, listed).await,
+        false => work.all(order, left, listed).await.map(|()| Outcome::Done),
     }
 }
 
-fn refuse_to_continue(settings: &Settings) -> Result<()> {
-    match settings.together && settings.on_failure == OnFailure::Continue {
-        false => Ok(()),
-        true => Err(Error::refused(
-            "--on-failure continue contradicts --together, by which all services move or none",
+/// What `--together` does after a failure before all are live; afterwards each service ends by itself.
+fn refuse_on_failure(settings: &Settings) -> Result<()> {
+    match settings.on_failure {
+        OnFailure::Stop => Ok(()),
+        OnFailure::Continue | OnFailure::Rollback => Err(Error::refused(
+            "with --together all services move or none, so --on-failure has no other value than stop",
         )
         .hint("leave out one of them")),
     }
 }
 
-/// Reads the project. The flag says whether its services with inactive profiles are known.
-async fn open(up: &UpArgs, names: &[&str], events: &Events) -> Result<(Opened, bool)> {
-    let mut opened = Opened::of(&up.target, names, events).await?;
+/// Reads the project and the list of containers. The flag says whether services with inactive profiles are known.
+async fn open(
+    up: &UpArgs,
+    names: &[&str],
+    events: &Events,
+) -> Result<(Opened, bool, Result<Listed>)> {
+    let opened = Opened::beside(&up.target, names, events, Listed::read).await;
+    let (mut opened, listed) = opened?;
     refuse_unknown(&opened.project, names)?;
     let mut is_known = false;
     if up.all || names_others(&opened.project)? {
@@ -94,7 +105,7 @@ async fn open(up: &UpArgs, names: &[&str], events: &Events) -> Result<(Opened, b
         let message = "docker compose cannot list the services with inactive profiles, whose containers are no orphans";
         return Err(Error::refused(message).hint("leave out --remove-orphans"));
     }
-    Ok((opened, is_known))
+    Ok((opened, is_known, listed))
 }
 
 fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {

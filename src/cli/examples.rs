@@ -103,7 +103,7 @@ Compose file, with any profile, nor has a container. Nothing else is removed, an
 Examples:
   rollout prune                list image tags, records and locks that are kept for nothing
   rollout prune --yes          remove them
-  rollout prune --output json  one item a line, for scripts";
+  rollout prune shop --yes     remove what is kept of the project shop alone";
 
 pub const UNLOCK: &str = "\
 Examples:

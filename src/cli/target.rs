@@ -43,6 +43,17 @@ pub struct TargetArgs {
     /// Docker context [default: DOCKER_CONTEXT, else the current one]
     #[arg(short = 'c', long, value_name = "NAME", conflicts_with = "host", global = true, help_heading = PROJECT)]
     pub context: Option<String>,
+    /// Append all that happens to a service to DIR/SERVICE.log
+    #[arg(
+        long,
+        value_name = "DIR",
+        value_hint = ValueHint::DirPath,
+        env = "ROLLOUT_LOG_DIR",
+        global = true,
+        help_heading = PROJECT,
+        hide_env_values = true
+    )]
+    pub log_dir: Option<PathBuf>,
     /// Log to standard error; twice for more (or RUST_LOG)
     #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = PROJECT)]
     pub verbose: u8,

@@ -241,8 +241,8 @@ fn a_check_that_cannot_be_ignored_is_refused_with_the_list_of_those_that_can() {
         let Err(Stop::Refuse(error)) = parse(line.map(OsString::from)) else {
             panic!("{word}")
         };
-        let told = format!("{} {}", error.message, error.hint.unwrap_or_default());
-        assert!(told.contains("known are traefik, api, switch"), "{told}");
+        let text = format!("{} {}", error.message, error.hint.unwrap_or_default());
+        assert!(text.contains("known are traefik, api, switch"), "{text}");
     }
 }
 

@@ -39,6 +39,9 @@ pub struct DoctorArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct PruneArgs {
+    /// Projects [default: all that are gone, in whole or in part]
+    #[arg(value_name = "PROJECT")]
+    pub projects: Vec<String>,
     /// Remove what is listed
     #[arg(short, long)]
     pub yes: bool,

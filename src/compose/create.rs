@@ -14,7 +14,7 @@ use super::{
     AnonymousVolumes, Compose, CreateRequest, Project,
     view::{
         Subject, View,
-        rewrite::{LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE, is_hook},
+        rewrite::{LABEL_PROJECT, LABEL_ROLLOUT, LABEL_SERVICE, is_one_off},
         volumes::{Volume, by_number, trimmed, volumes},
     },
 };
@@ -200,7 +200,7 @@ impl Compose {
             .map_err(|error| unreachable(error.to_string()))?;
         let mut list: Vec<Value> = serde_json::from_slice(&body)
             .map_err(|_| unreachable(format!("the engine answered {status}")))?;
-        list.retain(|container| !is_hook(&container["Labels"]));
+        list.retain(|container| !is_one_off(&container["Labels"]));
         Ok(list)
     }
 }

@@ -50,7 +50,9 @@ fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bo
         }
         _ => false,
     };
-    let is_open = confirmed != Some(Phase::Committed) || matches!(step, Step::Hook(_));
+    // In a joint cutover the others may not be confirmed yet.
+    let is_joint = desired.policy.together && matches!(step, Step::AwaitOthers(_) | Step::Bake);
+    let is_open = confirmed != Some(Phase::Committed) || matches!(step, Step::Hook(_)) || is_joint;
     desired.goal == Goal::Roll && is_open && !is_final
 }
 

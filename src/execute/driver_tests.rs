@@ -5,11 +5,14 @@ use std::{collections::BTreeSet, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Summary, World, run};
+use super::{
+    Summary, World, run,
+    together::{Group, Member},
+};
 use crate::{
     error::{Outcome, Result},
     event::Events,
-    model::{Desired, Facts, Health, Observed, Phase, Replica, Run, Share},
+    model::{Desired, Facts, Goal, Health, Observed, Phase, Replica, Run, Share},
     plan::{
         Step, claim, route_plan,
         simulator::{Simulator, WELL, old, replica},
@@ -22,12 +25,23 @@ use crate::{
 };
 
 /// Simulated replicas behind the proxy.
-struct Behind {
+struct Behind<'a> {
     replicas: Simulator,
     proxy: Weighted,
+    /// The other services of a joint cutover.
+    member: Option<Member<'a>>,
 }
 
-impl Behind {
+impl Behind<'_> {
+    async fn route(&mut self, phase: Phase, desired: &Desired, observed: &Observed) -> Result<()> {
+        let claim = claim(phase, desired, observed);
+        let is_joint = matches!(phase, Phase::Committed | Phase::RolledBack);
+        if let Some(member) = self.member.filter(|_| is_joint) {
+            member.write(phase, Vec::new()).await?;
+        }
+        self.proxy.apply(&claim, &observed.replicas).await.map(drop)
+    }
+
     async fn confirm(&mut self, phase: Phase, desired: &Desired, facts: &mut Facts) {
         let observed = &self.replicas.observed;
         let plan = route_plan(phase, desired, observed);
@@ -53,7 +67,7 @@ impl Behind {
 }
 
 #[async_trait(?Send)]
-impl World for Behind {
+impl World for Behind<'_> {
     async fn observe(&mut self) -> Result<Observed> {
         let replicas = self.replicas.observed.replicas.clone();
         let claim = self.proxy.claim(&replicas).await?;
@@ -67,10 +81,17 @@ impl World for Behind {
         observed: &Observed,
         facts: &mut Facts,
     ) -> Result<()> {
+        if let (Some(member), Goal::Undo(_)) = (self.member, &desired.goal) {
+            member.fail();
+        }
         match step {
-            Step::Route(phase) => {
-                let claim = claim(*phase, desired, observed);
-                self.proxy.apply(&claim, &observed.replicas).await?;
+            Step::Route(phase) => self.route(*phase, desired, observed).await?,
+            Step::AwaitOthers(all) => {
+                let member = self.member.unwrap();
+                tokio::select! {
+                    () = member.reach(*all) => facts.all_reached = Some(*all),
+                    why = member.failed() => facts.others_failed = Some(why),
+                }
             }
             Step::Confirm(phase) => self.confirm(*phase, desired, facts).await,
             Step::Release => {
@@ -86,22 +107,34 @@ impl World for Behind {
     }
 }
 
-async fn roll(is_stuck: bool) -> (Behind, Result<Summary>) {
+/// Two old replicas and one new one.
+fn behind<'a>(is_stuck: bool) -> Behind<'a> {
     let olds = vec![old("old-1"), old("old-2")];
-    let mut replicas = Simulator::new(olds, 1, true, WELL);
-    replicas.desired.policy.shifts = vec![10, 50];
-    let desired = replicas.desired.clone();
     let mut proxy = Weighted::default();
     proxy.is_stuck = is_stuck;
-    let mut world = Behind { replicas, proxy };
+    Behind {
+        replicas: Simulator::new(olds, 1, true, WELL),
+        proxy,
+        member: None,
+    }
+}
+
+async fn rolled<'a>(mut world: Behind<'a>) -> (Behind<'a>, Result<Summary>) {
+    let desired = world.replicas.desired.clone();
     let (_raise, raised) = watch::channel(false);
     let (facts, events) = (Facts::default(), Events::default());
     let end = run(&mut world, desired, facts, &events, raised).await;
     (world, end)
 }
 
+async fn shifted<'a>(is_stuck: bool) -> (Behind<'a>, Result<Summary>) {
+    let mut world = behind(is_stuck);
+    world.replicas.desired.policy.shifts = vec![10, 50];
+    rolled(world).await
+}
+
 /// The shares of the new replica and of the first old one in each plan.
-fn shares(world: &Behind) -> Vec<(String, Option<Share>, Option<Share>)> {
+fn shares(world: &Behind<'_>) -> Vec<(String, Option<Share>, Option<Share>)> {
     let of = &world.replicas.desired.rollout;
     let new = replica("new-1", Some(of), Run::Running, Health::Healthy);
     let before = old("old-1");
@@ -115,7 +148,7 @@ fn shares(world: &Behind) -> Vec<(String, Option<Share>, Option<Share>)> {
 
 #[tokio::test(start_paused = true)]
 async fn a_proxy_with_weights_is_shifted_step_by_step_and_each_step_confirmed() {
-    let (world, end) = roll(false).await;
+    let (world, end) = shifted(false).await;
     end.unwrap();
     let (hidden, live) = (Some(Share::Hidden), Some(Share::Live));
     let weight = |own| Some(Share::Weight(own));
@@ -139,7 +172,7 @@ async fn a_proxy_with_weights_is_shifted_step_by_step_and_each_step_confirmed() 
 
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_never_takes_a_shift_over_is_taken_back() {
-    let (world, end) = roll(true).await;
+    let (world, end) = shifted(true).await;
     assert_eq!(end.unwrap_err().outcome, Outcome::NeedsPerson);
     let phases: Vec<String> = shares(&world)
         .into_iter()
@@ -148,4 +181,42 @@ async fn a_proxy_that_never_takes_a_shift_over_is_taken_back() {
     assert_eq!(phases, ["hold", "shift-1", "back"]);
     let left = world.replicas.observed.replicas.len();
     assert_eq!(left, 3, "what cannot be confirmed is left running");
+}
+
+/// Two services that cut over together, of which one may not be taken over by its proxy; what is left of each.
+async fn both(is_stuck: bool) -> [(usize, Vec<String>, Result<Summary>); 2] {
+    let group = Group::default();
+    group.expect(["api", "web"].into_iter());
+    let one = async |name, is_stuck| {
+        let mut world = behind(is_stuck);
+        world.member = Some(group.member(name));
+        world.replicas.desired.policy.together = true;
+        let (world, end) = rolled(world).await;
+        group.leave(name, end.is_err());
+        let phases = shares(&world).into_iter().map(|(phase, ..)| phase);
+        let phases = phases.collect();
+        (world.replicas.observed.replicas.len(), phases, end)
+    };
+    let (api, web) = tokio::join!(one("api", is_stuck), one("web", false));
+    [api, web]
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_services_behind_it_cut_over_together() {
+    for (left, phases, end) in both(false).await {
+        end.unwrap();
+        assert_eq!(
+            (left, phases),
+            (1, vec!["hold".to_owned(), "cutover".to_owned()])
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_proxy_of_one_does_not_take_over_both_go_back_from() {
+    for (left, phases, end) in both(true).await {
+        assert!(end.is_err());
+        assert_eq!(phases, ["hold", "cutover", "back"]);
+        assert!(left >= 2, "the old replicas are there");
+    }
 }

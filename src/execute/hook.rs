@@ -210,7 +210,7 @@ impl Runner<'_> {
     ) -> Result<i64> {
         let (engine, key, rollout) = (self.run.engine, &self.context.key, &self.about.rollout);
         // The container of an earlier hook of the phase.
-        engine.sweep_hooks(key, Some(rollout)).await?;
+        engine.sweep_one_offs(key, Some(rollout)).await?;
         let one_off = OneOff {
             project: self.run.project,
             service: &key.service,
@@ -222,7 +222,11 @@ impl Runner<'_> {
         };
         let of_compose = |line| self.events.emit(Event::Compose { line });
         self.run.compose.start_one_off(&one_off, of_compose).await?;
-        let started = engine.hooks(key, Some(rollout)).await?.into_iter().next();
+        let started = engine
+            .one_offs(key, Some(rollout))
+            .await?
+            .into_iter()
+            .next();
         let started = started.ok_or_else(|| Error::failed("its container is gone"))?;
         // Some log drivers cannot be read.
         let _ = command::lines(Some(engine.log(&started.id)), on_line).await;
@@ -273,7 +277,7 @@ impl Runner<'_> {
     async fn sweep(&self) {
         let (engine, key) = (self.run.engine, &self.context.key);
         // Only those of this rollout: once the lock is lost, others belong to the run that holds it.
-        if let Err(error) = engine.sweep_hooks(key, Some(&self.about.rollout)).await {
+        if let Err(error) = engine.sweep_one_offs(key, Some(&self.about.rollout)).await {
             let left = &error.message;
             self.events.notice(format!(
                 "the container of a hook could not be removed: {left}"

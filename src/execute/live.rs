@@ -28,8 +28,8 @@ use crate::{
     event::{Event, Events},
     hooks::limit,
     model::{
-        Baked, ContainerId, Desired, Facts, Goal, Observed, Order, Phase, Reason, Replica, Verdict,
-        label,
+        Baked, ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason,
+        Replica, Verdict, label,
     },
     namespace::traffic::Protocol,
     plan::{Step, next_batch},
@@ -89,6 +89,7 @@ pub struct Memory {
     shown: Vec<(ContainerId, String)>,
     /// When the bake found that the new version failed.
     failed_at: Option<Instant>,
+    has_warned_of_mix: bool,
     logs: Vec<String>,
 }
 
@@ -133,8 +134,11 @@ impl World for Live<'_> {
         let Some(member) = self.member else {
             return self.unless_undone(step, desired, observed, facts).await;
         };
-        if matches!(desired.goal, Goal::Undo(_)) {
-            member.fail();
+        match desired.goal {
+            Goal::Roll => self.warn_of_mix(step, facts),
+            // Its new version serves already, for the old one was removed by another command.
+            Goal::Finish => member.leave(),
+            Goal::Undo(_) => member.fail(),
         }
         let is_wait = matches!(
             step,
@@ -198,7 +202,26 @@ impl Live<'_> {
         }
     }
 
-    /// Does a step.
+    /// Reports a service that stays with the new version although the others go back.
+    fn warn_of_mix(&mut self, step: &Step, facts: &Facts) {
+        let retires = matches!(
+            step,
+            Step::Drain { .. } | Step::PreStop { .. } | Step::Stop { .. }
+        );
+        let stays = retires && facts.all_reached < Some(Milestone::Live);
+        if stays
+            && !self.memory.has_warned_of_mix
+            && let Some(why) = &facts.others_failed
+        {
+            self.memory.has_warned_of_mix = true;
+            let name = &self.context.service.name;
+            self.events.notice(format!(
+                "{why}; {name} stays with the new version, because no old replica can take its traffic"
+            ));
+        }
+    }
+
+    /// Does a step for this service alone.
     async fn take(
         &mut self,
         step: &Step,
@@ -225,7 +248,7 @@ impl Live<'_> {
             self.lock.check().await?;
         }
         match step {
-            Step::Route(phase) => self.route(*phase, desired, observed).await,
+            Step::Route(phase) => self.route(*phase, desired, observed, facts).await,
             Step::Hook(phase) => {
                 self.hook(*phase, &sets, facts).await;
                 Ok(())
@@ -345,7 +368,7 @@ impl Live<'_> {
         let replicas = engine.replicas(key).await.unwrap_or_default();
         // If a hook failed, no replica was started.
         let hooks = engine
-            .hooks(key, Some(&desired.rollout))
+            .one_offs(key, Some(&desired.rollout))
             .await
             .unwrap_or_default();
         let failed = hooks

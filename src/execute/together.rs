@@ -31,38 +31,44 @@ pub struct State {
 struct Standing {
     reached: Option<Milestone>,
     is_over: bool,
-    /// The writes of a phase, which wait for those of the others.
-    staged: Option<(Phase, Vec<Write>)>,
-    /// How its last write ended.
-    written: Option<Result<()>>,
+    joint: Joint,
 }
 
-/// What a service does when its turn has come: it ends with the result, or makes these writes.
+/// The writes of a service that are made together with those of the others.
 #[derive(Default)]
-struct Taken {
-    result: Option<Result<()>>,
-    /// The other services whose writes these are.
-    services: Vec<String>,
-    writes: Vec<Write>,
+enum Joint {
+    #[default]
+    None,
+    /// They wait for the others.
+    Staged(Phase, Vec<Write>),
+    /// Another service makes them now.
+    Taken,
+    Done(Result<()>),
+}
+
+/// What a service whose writes are staged does next.
+enum Turn {
+    /// It makes the writes of all.
+    Lead(Vec<Write>),
+    /// Another service makes them.
+    Follow,
+    GoBack(String),
 }
 
 impl State {
-    fn have_all(&self, milestone: Milestone) -> bool {
-        let mut open = self.members.values().filter(|own| !own.is_over);
-        open.all(|own| own.reached >= Some(milestone))
+    fn open(&self) -> impl Iterator<Item = &Standing> {
+        self.members.values().filter(|own| !own.is_over)
     }
 
-    /// Whether a service that has staged its writes has to wait no longer.
+    fn have_all(&self, milestone: Milestone) -> bool {
+        self.open().all(|own| own.reached >= Some(milestone))
+    }
+
+    /// Whether the writes of a service have to wait no longer.
     fn is_turn(&self, service: &str, phase: Phase) -> bool {
-        let is_staged = |own: &Standing| {
-            own.staged
-                .as_ref()
-                .is_some_and(|(staged, _)| *staged == phase)
-        };
-        let mut open = self.members.values().filter(|own| !own.is_over);
-        self.members[service].written.is_some()
-            || self.turns_back(phase).is_some()
-            || open.all(is_staged)
+        let is_staged = |own: &Standing| matches!(own.joint, Joint::Staged(own, _) if own == phase);
+        let is_taken = !is_staged(&self.members[service]);
+        is_taken || self.turns_back(phase).is_some() || self.open().all(is_staged)
     }
 
     /// Why a cutover does not take place any more.
@@ -71,41 +77,51 @@ impl State {
         failed.filter(|_| phase == Phase::Committed)
     }
 
-    fn take(&mut self, service: &str, phase: Phase) -> Taken {
+    fn turn(&mut self, service: &str, phase: Phase) -> Turn {
         let turns_back = self.turns_back(phase).cloned();
-        let own = self.members.entry(service.to_owned()).or_default();
-        let result = own.written.take();
-        let result = result.or_else(|| turns_back.map(|why| Err(Error::failed(why))));
-        if result.is_some() {
-            own.staged = None;
-            return Taken {
-                result,
-                ..Taken::default()
-            };
-        }
-        let mut taken = Taken::default();
-        for (name, own) in &mut self.members {
-            if let Some((_, writes)) = own.staged.take_if(|(staged, _)| *staged == phase) {
-                taken
-                    .services
-                    .extend((name != service).then(|| name.clone()));
-                taken.writes.extend(writes);
+        let Some(own) = self.members.get_mut(service) else {
+            return Turn::Follow;
+        };
+        match (&own.joint, turns_back) {
+            (Joint::Staged(..), Some(why)) => {
+                own.joint = Joint::None;
+                Turn::GoBack(why)
             }
+            (Joint::Staged(..), None) => Turn::Lead(self.take_staged(phase)),
+            _ => Turn::Follow,
         }
-        taken
     }
 
-    /// Notes for other services how their writes ended.
-    fn note(&mut self, services: &[String], result: &Result<()>) {
-        for service in services {
-            if let Some(own) = self.members.get_mut(service) {
-                own.written = Some(result.clone());
+    fn take_staged(&mut self, phase: Phase) -> Vec<Write> {
+        let mut all = Vec::new();
+        for own in self.members.values_mut() {
+            match std::mem::take(&mut own.joint) {
+                Joint::Staged(staged, writes) if staged == phase => {
+                    all.extend(writes);
+                    own.joint = Joint::Taken;
+                }
+                other => own.joint = other,
             }
         }
+        all
+    }
+
+    fn result(&self, service: &str) -> Option<Result<()>> {
+        match &self.members[service].joint {
+            Joint::Done(result) => Some(result.clone()),
+            _ => None,
+        }
+    }
+
+    /// Notes for every service whose writes were taken how they ended.
+    fn note(&mut self, result: &Result<()>) {
+        let taken = self.members.values_mut();
+        let taken = taken.filter(|own| matches!(own.joint, Joint::Taken));
+        taken.for_each(|own| own.joint = Joint::Done(result.clone()));
     }
 
     fn fail(&mut self, service: &str) {
-        let reason = || format!("{service} goes back, and the services move together");
+        let reason = || format!("{service} does not move, and the services move together");
         self.failed.get_or_insert_with(reason);
     }
 }
@@ -138,6 +154,10 @@ impl Group {
         });
     }
 
+    pub fn has_failed(&self) -> bool {
+        self.state.borrow().failed.is_some()
+    }
+
     /// The services that are ready and wait for the others.
     pub fn ready(&self) -> Vec<String> {
         let state = self.state.borrow();
@@ -160,19 +180,34 @@ pub struct Member<'a> {
 }
 
 impl Member<'_> {
-    /// Completes once all services have reached the milestone, as this one has.
+    /// Completes once all services have reached the milestone, as this one has. A wait that is dropped takes it back.
     pub async fn reach(self, milestone: Milestone) {
-        self.change(|own| own.reached = own.reached.max(Some(milestone)));
+        let mut wait = Wait {
+            before: self.reached(Some(milestone)),
+            member: self,
+        };
         self.until(|state| state.have_all(milestone).then_some(()))
             .await;
+        wait.before = Some(milestone);
+    }
+
+    /// Sets what it has reached. Returns what that was before.
+    fn reached(self, milestone: Option<Milestone>) -> Option<Milestone> {
+        let mut before = None;
+        self.change(|own| before = std::mem::replace(&mut own.reached, milestone));
+        before
+    }
+
+    /// Takes this service out of the group, and none back.
+    pub fn leave(self) {
+        self.group.leave(self.service, false);
     }
 
     /// Takes all services back.
     pub fn fail(self) {
-        let service = self.service;
         self.group.state.send_if_modified(|state| {
             let is_first = state.failed.is_none();
-            state.fail(service);
+            state.fail(self.service);
             is_first
         });
     }
@@ -187,31 +222,24 @@ impl Member<'_> {
     /// # Errors
     /// Another service goes back before the cutover; or a write fails.
     pub async fn write(self, phase: Phase, writes: Vec<Write>) -> Result<()> {
-        // Once all are live, each ends by itself.
-        if self.group.state.borrow().have_all(Milestone::Live) {
-            return write_all(writes).await;
-        }
-        self.change(|own| {
-            own.written = None;
-            own.staged = Some((phase, writes));
-        });
+        self.change(|own| own.joint = Joint::Staged(phase, writes));
         let turn = self.until(|state| state.is_turn(self.service, phase).then_some(()));
         match phase {
             Phase::Committed => turn.await,
             _ => drop(timeout(PATIENCE, turn).await),
         }
-        let mut taken = Taken::default();
-        self.group
-            .state
-            .send_modify(|state| taken = state.take(self.service, phase));
-        if let Some(result) = taken.result {
-            return result;
+        let mut turn = Turn::Follow;
+        let state = &self.group.state;
+        state.send_modify(|state| turn = state.turn(self.service, phase));
+        match turn {
+            Turn::GoBack(why) => Err(Error::failed(why)),
+            Turn::Follow => self.until(|state| state.result(self.service)).await,
+            Turn::Lead(writes) => {
+                let result = write_all(writes).await;
+                state.send_modify(|state| state.note(&result));
+                result
+            }
         }
-        let result = write_all(taken.writes).await;
-        self.group
-            .state
-            .send_modify(|state| state.note(&taken.services, &result));
-        result
     }
 
     fn change(self, change: impl FnOnce(&mut Standing)) {
@@ -229,6 +257,18 @@ impl Member<'_> {
             // The group keeps the sender.
             drop(state.changed().await);
         }
+    }
+}
+
+/// A wait for the others. When it ends, the service has reached what is in `before`.
+struct Wait<'a> {
+    member: Member<'a>,
+    before: Option<Milestone>,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.member.reached(self.before);
     }
 }
 
@@ -324,7 +364,7 @@ mod tests {
         let write = api.write(Phase::Committed, Vec::new());
         let (written, why, ()) = tokio::join!(write, api.failed(), fails);
         assert_eq!(written.unwrap_err().message, why);
-        assert_eq!(why, "web goes back, and the services move together");
+        assert_eq!(why, "web does not move, and the services move together");
     }
 
     #[tokio::test(start_paused = true)]
@@ -338,12 +378,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn once_all_are_live_each_ends_by_itself() {
+    async fn a_wait_that_is_given_up_counts_as_not_reached() {
         let group = group();
         let [api, web] = SERVICES.map(|name| group.member(name));
-        tokio::join!(api.reach(Milestone::Live), web.reach(Milestone::Live));
-        let start = Instant::now();
-        api.write(Phase::RolledBack, Vec::new()).await.unwrap();
-        assert_eq!(start.elapsed(), Duration::ZERO);
+        let given_up = timeout(SECOND, api.reach(Milestone::Ready)).await;
+        assert!(given_up.is_err() && group.ready().is_empty());
+        assert!(timeout(SECOND, web.reach(Milestone::Ready)).await.is_err());
+        tokio::join!(api.reach(Milestone::Ready), web.reach(Milestone::Ready));
+        assert_eq!(group.ready(), SERVICES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_leaves_is_not_waited_for_and_takes_none_back() {
+        let group = group();
+        let [api, web] = SERVICES.map(|name| group.member(name));
+        let leaves = async { web.leave() };
+        assert_eq!(ends(api.reach(Milestone::Live), leaves).await, [1, 1]);
+        assert!(!group.has_failed());
     }
 }

@@ -38,7 +38,7 @@ pub struct Facts {
     /// The replicas of this rollout were created by this run.
     pub created: bool,
     /// What all services of a joint cutover have reached.
-    pub others: Option<Milestone>,
+    pub all_reached: Option<Milestone>,
     /// Why another service of the joint cutover goes back.
     pub others_failed: Option<String>,
 }

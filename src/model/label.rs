@@ -54,7 +54,7 @@ pub fn batch_of(value: &str) -> Option<u16> {
 
 /// Whether a container of a service is a hook or another one-off, and no replica. Some versions of Compose label a
 /// hook, others only omit the number.
-pub fn is_hook<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
+pub fn is_one_off<'a>(get: impl Fn(&str) -> Option<&'a str>) -> bool {
     let is_one_off = get(COMPOSE_ONEOFF) == Some("True");
     is_one_off || get(COMPOSE_HOOK).is_some() || get(COMPOSE_NUMBER).is_none()
 }

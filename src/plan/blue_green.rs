@@ -161,7 +161,7 @@ impl<'a> Rollout<'a> {
     /// The wait for the other services of a joint cutover. An earlier rollout is finished alone: its cutover was joint.
     fn await_others(&self, all: Milestone) -> Option<Next> {
         let waits = self.desired.policy.together && self.desired.goal == Goal::Roll;
-        let is_behind = self.facts.others < Some(all);
+        let is_behind = self.facts.all_reached < Some(all);
         (waits && is_behind).then_some(Next::Step(Step::AwaitOthers(all)))
     }
 
@@ -241,7 +241,7 @@ impl<'a> Rollout<'a> {
             return Next::Undo(reason);
         }
         if let Some(why) = &self.facts.others_failed
-            && self.facts.others < Some(Milestone::Live)
+            && self.facts.all_reached < Some(Milestone::Live)
             && self.has_way_back(self.old_can_take_over())
         {
             return Next::Undo(Reason::Failed(why.clone()));

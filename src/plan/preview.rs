@@ -89,7 +89,7 @@ impl Preview {
             Step::Route(phase) => self.claim(*phase),
             Step::Create { replicas } => self.create(*replicas),
             Step::AwaitReady => self.await_ready(),
-            Step::AwaitOthers(all) => self.facts.others = Some(*all),
+            Step::AwaitOthers(all) => self.facts.all_reached = Some(*all),
             Step::Bake => self.facts.baked = Some(Baked::Passed),
             Step::Watch { batch } => drop(self.facts.watched.insert(*batch)),
             Step::Confirm(phase) => self.facts.confirmed = Some(*phase),

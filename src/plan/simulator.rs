@@ -420,7 +420,7 @@ impl Simulator {
         if !self.desired.policy.together || self.desired.goal != Goal::Roll {
             return;
         }
-        let reached = |all| self.facts.others >= Some(all);
+        let reached = |all| self.facts.all_reached >= Some(all);
         let cuts_over = *step == Step::Route(Phase::Committed);
         if cuts_over && self.phase() == Some(Phase::Prepared) {
             assert!(reached(Milestone::Ready), "not all are ready: {}", state());

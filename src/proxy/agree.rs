@@ -32,7 +32,7 @@ pub async fn agree(proxy: &mut dyn Router, question: &Question<'_>, limits: &Lim
             return false;
         };
         if let Some(known) = question.known {
-            observation.forget(known);
+            looks.as_before = observation.forget(known);
         }
         looks.take(&observation, question);
         looks.has_stood = looks.stands_for(limits.stand);
@@ -61,6 +61,8 @@ pub struct Looks {
     /// It has agreed for as long as it must.
     pub has_stood: bool,
     pub trouble: Vec<String>,
+    /// What it complained of before the change, and still does.
+    pub as_before: BTreeSet<String>,
     /// Routers of other services that the cutover may have taken away: one whose container has restarted is missing too
     /// until Traefik has read it again.
     pub lost: Vec<String>,

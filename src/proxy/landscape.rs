@@ -49,28 +49,36 @@ struct Answers {
     overlay: OnceCell<Overlay>,
 }
 
+/// Every container of an engine, in whatever state.
+pub struct Listed {
+    at: Instant,
+    pub containers: Vec<ContainerSummary>,
+}
+
+impl Listed {
+    pub async fn read(engine: &Engine) -> Result<Self> {
+        let at = Instant::now();
+        let containers = engine.containers().await?;
+        Ok(Self { at, containers })
+    }
+}
+
 impl Landscape {
     /// `project` is the one whose services are rolled.
     pub async fn read(engine: &Engine, project: &str) -> Result<Self> {
-        let read_at = Instant::now();
-        let containers = engine.containers().await?;
-        let read = Self::of(engine, containers, project).await?;
-        Ok(Self { read_at, ..read })
+        Self::of(engine, Listed::read(engine).await?, project).await
     }
 
     /// The same, where the containers were listed already.
-    pub async fn of(
-        engine: &Engine,
-        containers: Vec<ContainerSummary>,
-        project: &str,
-    ) -> Result<Self> {
+    pub async fn of(engine: &Engine, listed: Listed, project: &str) -> Result<Self> {
+        let Listed { at, containers } = listed;
         let running = containers.iter().filter(|own| runs(own)).cloned().collect();
         let running = shared::with_networks(running);
         let socket_proxies = among(engine, &running, project).await?;
         let container = |own: &SocketProxy| (own.control.container.clone(), Answers::default());
         Ok(Self {
             engine: engine.clone(),
-            read_at: Instant::now(),
+            read_at: at,
             project: project.to_owned(),
             clock_ms: engine.clock_ms().await,
             answers: socket_proxies.iter().map(container).collect(),

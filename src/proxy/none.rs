@@ -115,7 +115,7 @@ impl Router for NoProxy {
         "the proxy"
     }
 
-    /// No traffic is moved: it waits for the others all the same.
+    /// It moves no traffic, so it can wait for any other service.
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             batches: true,

@@ -59,7 +59,7 @@ pub struct Write {
 pub async fn write_all(writes: Vec<Write>) -> Result<()> {
     let mut of_each: BTreeMap<String, (Control, Vec<Claim>)> = BTreeMap::new();
     for Write { control, claim } in writes {
-        let own = of_each.entry(control.container.clone());
+        let own = of_each.entry(control.name.clone());
         own.or_insert((control, Vec::new())).1.push(claim);
     }
     for (control, mut claims) in of_each.into_values() {

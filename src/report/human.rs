@@ -1,15 +1,15 @@
 //! Draws the screen on standard error: in place on a terminal, plain lines elsewhere.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use console::Term;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{look::Look, screens::Screens};
+use super::{live::Live, look::Look, rows::FRAME, screens::Screens};
 use crate::event::{Event, Scope, Sink};
 
 /// Standard output stays free for what a command was asked to print.
@@ -18,8 +18,8 @@ pub struct Human(Arc<Mutex<Drawn>>);
 struct Drawn {
     screens: Screens,
     terminal: Term,
-    /// What goes on, drawn in place; none where lines cannot be drawn again, and while nothing goes on.
-    spinner: Option<ProgressBar>,
+    /// What goes on, where lines can be drawn again.
+    live: Live,
     look: Look,
     /// When the last line was printed.
     printed: Instant,
@@ -27,18 +27,15 @@ struct Drawn {
     repeats: u32,
 }
 
-/// Between two frames of the spinner.
-const FRAME: Duration = Duration::from_millis(100);
-
 impl Human {
-    /// `verbose` shows every line that Compose prints.
-    pub fn new(verbose: bool) -> Self {
+    /// `verbose` shows every line that Compose prints; the services have their log files in `log_dir`.
+    pub fn new(verbose: bool, log_dir: Option<PathBuf>) -> Self {
         let terminal = Term::stderr();
         let look = Look::of(&terminal, |name| std::env::var(name).ok());
         let drawn = Arc::new(Mutex::new(Drawn {
-            screens: Screens::new(look, verbose),
+            screens: Screens::new(look, verbose, log_dir),
             terminal,
-            spinner: None,
+            live: Live::default(),
             look,
             printed: Instant::now(),
             repeats: 0,
@@ -57,14 +54,10 @@ impl Sink for Human {
     fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event) {
         let mut drawn = lock(&self.0);
         let lines = drawn.screens.lines(at, scope, event);
-        if drawn.screens.activity(at).is_none() {
-            drawn.clear();
-        }
-        for line in lines {
-            drawn.line(&line);
+        if !lines.is_empty() {
             drawn.repeats = 0;
         }
-        drawn.frame();
+        drawn.print(&lines);
     }
 }
 
@@ -72,7 +65,7 @@ impl Drop for Human {
     fn drop(&mut self) {
         let mut drawn = lock(&self.0);
         drawn.screens.end();
-        drawn.clear();
+        drawn.print(&[]);
     }
 }
 
@@ -86,45 +79,37 @@ fn keep_up(drawn: &Weak<Mutex<Drawn>>) {
 }
 
 impl Drawn {
-    fn line(&mut self, text: &str) {
-        match &self.spinner {
-            Some(spinner) => spinner.println(text),
-            // A terminal that has gone away is no reason to stop half-way through a rollout.
-            None => drop(self.terminal.write_line(text)),
+    /// Prints lines, and draws what goes on below them.
+    fn print(&mut self, lines: &[String]) {
+        let text = match self.look.redraws {
+            true => {
+                let (height, width) = self.terminal.size();
+                let size = (usize::from(height), usize::from(width));
+                let live = self.screens.live(SystemTime::now(), size);
+                self.live.frame(size.1, lines, &live)
+            }
+            false => lines.iter().map(|line| format!("{line}\n")).collect(),
+        };
+        // A terminal that has gone away is no reason to stop half-way through a rollout.
+        drop(self.terminal.write_str(&text));
+        if !lines.is_empty() {
+            self.printed = Instant::now();
         }
-        self.printed = Instant::now();
     }
 
-    /// What goes on: in place, or as a line after a silence.
+    /// Shows what goes on: in place, or as lines after a silence.
     fn frame(&mut self) {
-        let now = SystemTime::now();
-        let Some(text) = self.screens.activity(now) else {
-            return self.clear();
-        };
         if self.look.redraws {
-            let spinner = self.spinner.get_or_insert_with(spinner);
-            spinner.set_message(text);
-            spinner.tick();
-        } else if self.printed.elapsed() >= silence(self.repeats) {
-            for line in self.screens.waiting(now) {
-                self.line(&line);
-            }
+            return self.print(&[]);
+        }
+        if self.printed.elapsed() < silence(self.repeats) {
+            return;
+        }
+        let lines = self.screens.waiting(SystemTime::now());
+        if !lines.is_empty() {
+            self.print(&lines);
             self.repeats += 1;
         }
-    }
-
-    fn clear(&mut self) {
-        if let Some(spinner) = self.spinner.take() {
-            spinner.finish_and_clear();
-        }
-    }
-}
-
-fn spinner() -> ProgressBar {
-    let spinner = ProgressBar::new_spinner();
-    match ProgressStyle::with_template("  {spinner} {wide_msg}") {
-        Ok(style) => spinner.with_style(style),
-        Err(_) => spinner,
     }
 }
 

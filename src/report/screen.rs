@@ -45,6 +45,20 @@ struct Activity {
     limit: Option<Duration>,
 }
 
+impl Activity {
+    /// How long it has left, or has taken.
+    fn time(&self, now: SystemTime) -> String {
+        let spent = now.duration_since(self.since).unwrap_or_default();
+        match self.limit {
+            Some(limit) => {
+                let left = limit.saturating_sub(spent);
+                format!("{:.0} s left", left.as_secs_f64().ceil())
+            }
+            None => format!("{} s", spent.as_secs()),
+        }
+    }
+}
+
 impl Screen {
     pub fn new(look: Look, verbose: bool) -> Self {
         Self {
@@ -72,14 +86,6 @@ impl Screen {
     /// What goes on now, with how far it is; `None` before the beginning and after the end.
     pub fn activity(&self, now: SystemTime) -> Option<String> {
         let own = self.activity.as_ref()?;
-        let spent = now.duration_since(own.since).unwrap_or_default();
-        let time = match own.limit {
-            Some(limit) => {
-                let left = limit.saturating_sub(spent);
-                format!("{:.0} s left", left.as_secs_f64().ceil())
-            }
-            None => format!("{} s", spent.as_secs()),
-        };
         let text = match own.step {
             "drain" if !self.draining.is_empty() => draining(&self.draining),
             _ => own.text.clone(),
@@ -88,7 +94,26 @@ impl Screen {
             "ready" if self.replicas > 0 => format!("{} of {} ready, ", self.ready, self.replicas),
             _ => String::new(),
         };
-        Some(format!("{text} ({ready}{time})"))
+        Some(format!("{text} ({ready}{})", own.time(now)))
+    }
+
+    /// The same in fewer words.
+    pub fn brief(&self, now: SystemTime) -> Option<String> {
+        let own = self.activity.as_ref()?;
+        let far = match own.step {
+            "ready" if self.replicas > 0 => format!("{} of {}, ", self.ready, self.replicas),
+            "drain" if !self.draining.is_empty() => {
+                let sum = |(all, more): (u32, u32), own: &(u32, u32)| (all + own.0, more + own.1);
+                let (unanswered, streaming) = self.draining.values().fold((0, 0), sum);
+                format!("{} in flight, ", traffic(unanswered, streaming))
+            }
+            _ => String::new(),
+        };
+        let text = match own.step {
+            "" | "await_others" => &own.text,
+            step => done_step(step),
+        };
+        Some(format!("{text}: {far}{}", own.time(now)))
     }
 
     /// From here on nothing goes on.
@@ -433,7 +458,7 @@ pub(super) fn count(replicas: u32) -> String {
     plural(replicas, "replica")
 }
 
-fn span(ms: u64) -> String {
+pub(super) fn span(ms: u64) -> String {
     match ms {
         0..100 => format!("{ms} ms"),
         _ => format!("{:.1} s", ms as f64 / 1000.0),

@@ -1,10 +1,15 @@
-//! One screen, or one for each of several services, whose name then stands before each of its lines.
+//! One screen, or one for each of several services: as a table on a terminal, else with the name before each line.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{path::PathBuf, time::SystemTime};
 
 use console::{Style, measure_text_width};
 
-use super::{look::Look, screen::Screen};
+use super::{
+    log_dir,
+    look::Look,
+    rows::{Row, cut, spinner, table},
+    screen::Screen,
+};
 use crate::event::{Event, Scope};
 
 /// Between the name of a service and a line of its screen, as `docker compose up` has it.
@@ -13,38 +18,56 @@ const BETWEEN: &str = "  | ";
 pub struct Screens {
     look: Look,
     verbose: bool,
+    /// Where the log files of the services are.
+    log_dir: Option<PathBuf>,
     /// What is about no service of a stack.
     one: Screen,
-    /// The services of a stack.
-    each: BTreeMap<String, Screen>,
+    /// The services of a stack, until its report.
+    each: Vec<Row>,
     /// The columns of their names.
     width: usize,
 }
 
 impl Screens {
-    pub fn new(look: Look, verbose: bool) -> Self {
+    pub fn new(look: Look, verbose: bool, log_dir: Option<PathBuf>) -> Self {
         Self {
             look,
             verbose,
+            log_dir,
             one: Screen::new(look, verbose),
-            each: BTreeMap::new(),
+            each: Vec::new(),
             width: 0,
         }
     }
 
     /// The lines of an event, as the terminal takes them.
     pub fn lines(&mut self, at: SystemTime, scope: &Scope, event: &Event) -> Vec<String> {
-        if let Event::StackStarted { services, .. } = event
-            && services.len() > 1
-        {
-            self.begin(services);
+        match event {
+            Event::StackStarted { services, .. } if services.len() > 1 => self.begin(services),
+            Event::StackFinished { .. } => self.end(),
+            _ => {}
         }
         let service = scope.service();
-        let lines = match self.each.get_mut(service) {
-            None => return self.one.lines(at, scope, event),
-            Some(own) => own.lines(at, scope, event),
+        let row = self.each.iter_mut().find(|row| row.service == service);
+        let Some(row) = row else {
+            let mut lines = self.one.lines(at, scope, event);
+            lines.extend(self.log_file(service, event));
+            return lines;
         };
-        self.prefixed(service, lines)
+        row.follow(at, event);
+        let mut lines = row.screen.lines(at, scope, event);
+        lines.extend(self.log_file(service, event));
+        match self.look.redraws && is_in_table(event) {
+            true => Vec::new(),
+            false => self.prefixed(service, lines),
+        }
+    }
+
+    /// Names the log file of a service that has failed.
+    fn log_file(&self, service: &str, event: &Event) -> Option<String> {
+        let directory = self.log_dir.as_ref()?;
+        let is_failure = matches!(event, Event::Failed { .. }) && !service.is_empty();
+        is_failure.then(|| format!("log: {}", log_dir::file(directory, service).display()))
     }
 
     fn begin(&mut self, services: &[String]) {
@@ -55,8 +78,8 @@ impl Screens {
             width: self.look.width.map(|all| all.saturating_sub(before)),
             ..self.look
         };
-        let screen = |name: &String| (name.clone(), Screen::named(look, self.verbose));
-        self.each = services.iter().map(screen).collect();
+        let row = |name: &String| Row::new(name, Screen::named(look, self.verbose));
+        self.each = services.iter().map(row).collect();
     }
 
     fn prefixed(&self, service: &str, lines: Vec<String>) -> Vec<String> {
@@ -68,16 +91,15 @@ impl Screens {
             .collect()
     }
 
-    /// What goes on now, of all services; `None` before the beginning and after the end.
-    pub fn activity(&self, now: SystemTime) -> Option<String> {
-        let one = self.one.activity(now).into_iter();
-        let each = self.each.iter();
-        let each = each.filter_map(|(name, own)| Some(format!("{name}: {}", own.activity(now)?)));
-        let all: Vec<String> = one.chain(each).collect();
-        (!all.is_empty()).then(|| all.join("; "))
+    /// What is drawn in place, on a terminal of so many lines and columns; nothing before the beginning and after the end.
+    pub fn live(&self, now: SystemTime, size: (usize, usize)) -> Vec<String> {
+        match self.one.activity(now) {
+            Some(text) => vec![cut(&format!("  {} {text}", spinner(now)), size.1)],
+            None => table(&self.each, self.look, now, size),
+        }
     }
 
-    /// The lines that say what goes on.
+    /// The lines that say what goes on, where none is drawn in place.
     pub fn waiting(&self, now: SystemTime) -> Vec<String> {
         let lines = |screen: &Screen| {
             let text = screen.activity(now)?;
@@ -85,15 +107,23 @@ impl Screens {
         };
         let one = lines(&self.one);
         let each = self.each.iter();
-        let each = each.filter_map(|(name, own)| Some(self.prefixed(name, lines(own)?)));
+        let each = each.filter_map(|row| Some(self.prefixed(&row.service, lines(&row.screen)?)));
         one.into_iter().chain(each).flatten().collect()
     }
 
     /// From here on nothing goes on.
     pub fn end(&mut self) {
         self.one.end();
-        self.each.values_mut().for_each(Screen::end);
+        self.each.clear();
     }
+}
+
+/// Whether the row of a service shows it.
+fn is_in_table(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Started { .. } | Event::StepFinished { .. } | Event::Ready { .. }
+    )
 }
 
 #[cfg(test)]
@@ -141,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_lines_of_several_services_begin_with_their_names() {
-        let mut screens = Screens::new(Look::default(), false);
+        let mut screens = Screens::new(Look::default(), false, None);
         let begin = shown(&mut screens, "", started(&["web", "worker"]));
         assert_eq!(begin, "2 services, 4 at a time: web, worker");
         let line = shown(&mut screens, "web", rolls());
@@ -167,7 +197,7 @@ mod tests {
 
     #[test]
     fn one_service_is_shown_as_ever() {
-        let mut screens = Screens::new(Look::default(), false);
+        let mut screens = Screens::new(Look::default(), false, None);
         shown(&mut screens, "", started(&["web"]));
         let line = shown(&mut screens, "web", rolls());
         assert_eq!(line, "web: app:v2, revision 2, 1 replica, Traefik");
@@ -179,7 +209,7 @@ mod tests {
             width: Some(40),
             ..Look::default()
         };
-        let mut screens = Screens::new(look, false);
+        let mut screens = Screens::new(look, false, None);
         shown(&mut screens, "", started(&["api", "web", "worker"]));
         let waits = || Event::StepStarted {
             step: "ready",
@@ -190,11 +220,6 @@ mod tests {
             shown(&mut screens, service, waits());
         }
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(3);
-        let activity = screens.activity(now).unwrap();
-        assert_eq!(
-            activity,
-            "web: waiting until the new replicas are ready (3 s); worker: waiting until the new replicas are ready (3 s)"
-        );
         let lines = screens.waiting(now);
         assert_eq!(lines[0], "web     |     waiting until the new");
         assert!(
@@ -202,12 +227,12 @@ mod tests {
             "{lines:?}"
         );
         screens.end();
-        assert_eq!(screens.activity(now), None);
+        assert_eq!(screens.waiting(now), [""; 0]);
     }
 
     #[test]
     fn the_report_is_a_table_with_a_row_for_each_service() {
-        let mut screens = Screens::new(Look::default(), false);
+        let mut screens = Screens::new(Look::default(), false, None);
         let row = |service: &str, result, revision| ServiceRow {
             service: service.to_owned(),
             result,
@@ -230,5 +255,61 @@ mod tests {
         };
         assert_eq!(line("web"), "web rolled back 3 app:v2 why");
         assert_eq!(line("db"), "db left alone why");
+    }
+
+    #[test]
+    fn on_a_terminal_the_table_has_the_steps_and_gives_way_to_the_report() {
+        let look = Look {
+            redraws: true,
+            ..Look::default()
+        };
+        let mut screens = Screens::new(look, false, Some("logs".into()));
+        let now = SystemTime::UNIX_EPOCH;
+        shown(&mut screens, "", started(&["web", "worker"]));
+        assert_eq!(shown(&mut screens, "web", rolls()), "");
+        let step = Event::StepFinished {
+            step: "create",
+            ms: 10,
+        };
+        assert_eq!(shown(&mut screens, "web", step), "");
+        let text = "careful".to_owned();
+        let notice = shown(&mut screens, "web", Event::Notice { text });
+        assert_eq!(notice, "web     |   ! careful");
+        let failed = Event::Failed {
+            message: "broken".to_owned(),
+            code: 1,
+            hint: None,
+            logs: Vec::new(),
+        };
+        let lines = shown(&mut screens, "worker", failed);
+        assert_eq!(
+            lines,
+            "worker  | error: broken\nworker  | log: logs/worker.log"
+        );
+        let rows = screens.live(now, (24, 80));
+        assert_eq!(rows.len(), 2);
+        assert!(rows[0].starts_with("  ⠋ web     waiting (0 s)"), "{rows:?}");
+        assert_eq!(rows[1], "  ✗ worker  failed");
+        let end = Event::StackFinished {
+            services: Vec::new(),
+            total_ms: 1,
+        };
+        assert!(shown(&mut screens, "", end).contains("SERVICE"));
+        assert_eq!(screens.live(now, (24, 80)), [""; 0]);
+    }
+
+    #[test]
+    fn one_service_on_a_terminal_has_one_line_that_is_cut_to_its_width() {
+        let mut screens = Screens::new(Look::default(), false, None);
+        shown(&mut screens, "web", rolls());
+        let pull = Event::StepStarted {
+            step: "pull",
+            replicas: Vec::new(),
+            limit_ms: None,
+        };
+        shown(&mut screens, "web", pull);
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1100);
+        assert_eq!(screens.live(now, (24, 80)), ["  ⠙ pulling the image (1 s)"]);
+        assert_eq!(screens.live(now, (24, 12)), ["  ⠙ pulling…"]);
     }
 }

@@ -36,7 +36,7 @@ fn report(look: Look, services: &[ServiceRow]) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn result(result: ServiceResult) -> &'static str {
+pub(super) fn result(result: ServiceResult) -> &'static str {
     match result {
         ServiceResult::Rolled => "rolled",
         ServiceResult::Unchanged => "unchanged",

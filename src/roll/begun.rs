@@ -72,7 +72,7 @@ impl<'a> Settled<'a> {
             &self.replicas,
             &self.memory.hooks,
         );
-        about.killed = self.memory.killed();
+        about.killed.clone_from(&self.killed);
         if let Some(back) = run.back {
             intent.displaced = run.displaced(back).await?;
         }
@@ -120,7 +120,7 @@ impl Begun<'_> {
         live.complaints = std::mem::take(&mut before.complaints);
         let facts = Facts::default();
         let rolled = execute::run(&mut live, desired, facts, &self.events, interrupted).await;
-        if let Err(error) = run.engine.sweep_hooks(&key, Some(&self.rollout)).await {
+        if let Err(error) = run.engine.sweep_one_offs(&key, Some(&self.rollout)).await {
             let left = &error.message;
             let notice = format!("the container of a hook could not be removed: {left}");
             run.events.notice(notice);

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::{Ended, Held, prepare::Prepared};
 use crate::{
-    context::ServiceContext,
     docker::engine::Image,
     error::{Error, Result},
     event::{Event, ServiceResult},
@@ -38,20 +37,6 @@ impl Progress {
             false => Self::Open,
         }
     }
-}
-
-/// The notice of settings that do nothing on a one-shot service.
-pub(super) fn without_effect(context: &ServiceContext<'_>) -> Option<String> {
-    let scale = context.settings.scale.map(|_| "scale");
-    let hooks = (!context.hooks.is_empty()).then_some("x-rollout.hooks");
-    let given: Vec<&str> = [scale, hooks].into_iter().flatten().collect();
-    (!given.is_empty()).then(|| {
-        format!(
-            "{} is a one-shot service, which Compose itself runs; without effect on it: {}",
-            context.service.name,
-            given.join(", ")
-        )
-    })
 }
 
 impl Prepared<'_> {

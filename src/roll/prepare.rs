@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::{
     before::Before,
-    one_shot,
     rolling::{refuse_limits, refuse_mix},
 };
 use crate::{
@@ -179,7 +178,7 @@ impl<'a> RunContext<'a> {
         }
         if context.runs_once {
             self.refuse_missing(context)?;
-            notices.extend(one_shot::without_effect(context));
+            notices.extend(without_effect(context));
             return Ok(notices);
         }
         refuse_limits(context)?;
@@ -205,6 +204,20 @@ impl<'a> RunContext<'a> {
         });
         counted.filter(|(_, count)| *count > 0).collect()
     }
+}
+
+/// The notice of settings that do nothing on a one-shot service.
+fn without_effect(context: &ServiceContext<'_>) -> Option<String> {
+    let scale = context.settings.scale.map(|_| "scale");
+    let hooks = (!context.hooks.is_empty()).then_some("x-rollout.hooks");
+    let given: Vec<&str> = [scale, hooks].into_iter().flatten().collect();
+    (!given.is_empty()).then(|| {
+        format!(
+            "{} is a one-shot service, which Compose itself runs; without effect on it: {}",
+            context.service.name,
+            given.join(", ")
+        )
+    })
 }
 
 /// Resolves settings: flags, then the service, the project, and the environment.

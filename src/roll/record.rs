@@ -59,13 +59,15 @@ impl Memory {
         self.last.as_ref().filter(of_it)
     }
 
-    /// The last rollout that was started, if its run was killed before it made a revision or recorded a failure.
-    pub fn killed(&self) -> Option<RolloutId> {
+    /// The last rollout that was started, if it has no recorded failure.
+    pub fn unfailed(&self) -> Option<RolloutId> {
         let last = self.last.as_ref().filter(|last| last.failed.is_none())?;
-        let rollout = &last.revision.rollout;
+        Some(RolloutId(last.revision.rollout.clone()))
+    }
+
+    pub fn has_made_revision(&self, rollout: &RolloutId) -> bool {
         let mut made = self.revisions.list.iter();
-        let is_made = made.any(|own| own.rollout == *rollout);
-        (!is_made).then(|| RolloutId(rollout.clone()))
+        made.any(|own| own.rollout == rollout.0)
     }
 
     /// The old replicas that no proxy routed to when this rollout began.

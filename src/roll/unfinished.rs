@@ -20,6 +20,8 @@ pub(super) struct Settled<'a> {
     pub memory: Memory,
     pub replicas: Vec<Replica>,
     pub was_unfinished: bool,
+    /// The last rollout, if its run was killed before it made a revision or recorded a failure.
+    pub killed: Option<RolloutId>,
     /// What is wrong with their routing.
     pub before: Before,
 }
@@ -36,7 +38,7 @@ impl<'a> Locked<'a> {
         engine
             .sweep_helpers(&ids, self.prepared.context.epoch)
             .await?;
-        engine.sweep_hooks(key, None).await?;
+        engine.sweep_one_offs(key, None).await?;
         let routed = self.prepared.proxy.routes();
         let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
         let left = plan::unfinished(&observed, routed, begun.as_ref());
@@ -48,12 +50,15 @@ impl<'a> Locked<'a> {
                 (observed.replicas, self.prepared.before.clone())
             }
         };
+        let last = memory.unfailed();
         self.catch_up(&mut memory, &replicas).await;
+        let killed = last.filter(|last| !memory.has_made_revision(last));
         Ok(Settled {
             locked: self,
             memory,
             replicas,
             was_unfinished,
+            killed,
             before,
         })
     }

@@ -140,6 +140,7 @@ fn other_programs_variables_are_left_alone() {
     for name in [
         "ROLLOUT_TESTBED_CACHE",
         "ROLLOUT_EVENT_LOG",
+        "ROLLOUT_LOG_DIR",
         "ROLLOUT_OUTPUT",
         "ROLLOUT_STATE_VOLUME",
         "ROLLOUT_PORT",

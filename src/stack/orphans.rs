@@ -4,7 +4,7 @@ use bollard::models::ContainerSummary;
 
 use crate::{
     compose::Project,
-    docker::engine::{shared::is_hook, summary},
+    docker::engine::{shared::is_one_off, summary},
     model::{ContainerId, ServiceKey, label},
 };
 
@@ -29,7 +29,7 @@ pub fn orphans(
         let is_of_project = key.project == project.name;
         let one_off = labels.get(label::COMPOSE_ONEOFF).map(String::as_str);
         let is_replica =
-            one_off == Some("False") && !is_hook(own) && !labels.contains_key(label::ROLE);
+            one_off == Some("False") && !is_one_off(own) && !labels.contains_key(label::ROLE);
         (is_of_project && !is_of_file && is_replica && !stay(&key)).then(|| Orphan {
             id: ContainerId(own.id.clone().unwrap_or_default()),
             name: summary::name(own),

@@ -39,6 +39,7 @@ pub async fn run<'a, T, F: Future<Output = Result<T>>>(
         let done = ends.iter().filter(|(_, result)| result.is_ok());
         let done: BTreeSet<&str> = done.map(|(name, _)| *name).collect();
         let goes_on = limits.on_failure == OnFailure::Continue || done.len() == ends.len();
+        let goes_on = goes_on && !group.is_some_and(Group::has_failed);
         let done = done.into_iter().chain(ready.iter().map(String::as_str));
         let done: BTreeSet<&str> = done.collect();
         while goes_on

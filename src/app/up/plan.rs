@@ -4,14 +4,20 @@ use super::{super::print, work::Work};
 use crate::{
     error::{Outcome, Result},
     event::{Event, Plan},
+    proxy::landscape::Listed,
     report::{self, Output},
     stack::{choose::Left, graph::Order},
 };
 
 impl<'a> Work<'a> {
     /// Plans the services once all are checked, as before a rollout.
-    pub async fn plan(self, mut order: Order<'a>, mut left: Vec<Left>) -> Result<Outcome> {
-        let (prepared, _) = self.prepare_all(&mut order, &mut left).await?;
+    pub async fn plan(
+        self,
+        mut order: Order<'a>,
+        mut left: Vec<Left>,
+        listed: Result<Listed>,
+    ) -> Result<Outcome> {
+        let (prepared, _) = self.prepare_all(&mut order, &mut left, listed).await?;
         self.refuse_alone(&prepared)?;
         let mut outcome = Outcome::Done;
         for own in prepared {

@@ -65,7 +65,8 @@ async fn planned(services: &[&str]) -> (Result<Outcome>, Seen) {
     let seen = Seen::default();
     let events = Events::new(vec![Box::new(seen.clone())]);
     let (_sender, interrupted) = watch::channel(false);
-    let outcome = roll_or_plan(&up, &opened, (false, interrupted), &events).await;
+    let listed = Listed::read(&opened.engine).await;
+    let outcome = roll_or_plan(&up, (&opened, listed), (false, interrupted), &events).await;
     assert_eq!(fake.changes(), []);
     (outcome, seen)
 }

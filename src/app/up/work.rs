@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     execute::{self, together::Group},
-    proxy::landscape::Landscape,
+    proxy::landscape::{Landscape, Listed},
     roll::{Ended, Prepared, roll, warn_of_memory},
     settings::{Partial, Settings},
     stack::{
@@ -49,9 +49,14 @@ pub struct Work<'a> {
 
 impl<'a> Work<'a> {
     /// Prepares all services before the first is touched, then rolls them.
-    pub async fn all(self, mut order: Order<'a>, mut left: Vec<Left>) -> Result<()> {
+    pub async fn all(
+        self,
+        mut order: Order<'a>,
+        mut left: Vec<Left>,
+        listed: Result<Listed>,
+    ) -> Result<()> {
         let began = Instant::now();
-        let prepared = self.prepare_all(&mut order, &mut left).await;
+        let prepared = self.prepare_all(&mut order, &mut left, listed).await;
         let (mut prepared, landscape) = prepared?;
         let orphans = match self.finds_orphans {
             // A locked service is being rolled by another command, which may read another file.
@@ -148,8 +153,15 @@ impl<'a> Work<'a> {
         &self,
         order: &mut Order<'a>,
         left: &mut Vec<Left>,
+        listed: Result<Listed>,
     ) -> Result<(Vec<Prepared<'a>>, Landscape)> {
-        let landscape = Landscape::read(&self.opened.engine, &self.opened.project.name).await;
+        let Opened {
+            engine, project, ..
+        } = self.opened;
+        let landscape = match listed {
+            Ok(listed) => Landscape::of(engine, listed, &project.name).await,
+            Err(error) => Err(error),
+        };
         let mut landscape = landscape.map_err(|error| self.before_all(error.untouched(), order))?;
         let (mut prepared, mut names) = (Vec::new(), Vec::new());
         for name in order.names() {

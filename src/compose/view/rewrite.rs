@@ -43,6 +43,8 @@ pub enum Route {
         /// Id or name, as in the path.
         container: String,
     },
+    /// The creation of a network, which the body names.
+    CreateNetwork,
     /// The body names the container.
     Disconnect,
     /// Always refused; the text completes "to …".
@@ -69,6 +71,7 @@ pub fn route(method: &str, path: &str) -> Route {
         ("POST", ["containers", id, action]) => {
             changing(action).map_or(Route::Pass, |verb| change(verb, id))
         }
+        ("POST", ["networks", "create"]) => Route::CreateNetwork,
         ("POST", ["networks", _, "disconnect"]) => Route::Disconnect,
         ("DELETE", ["networks", name]) => Route::Never(format!("remove network {name}")),
         ("DELETE", ["volumes", name]) => Route::Never(format!("remove volume {name}")),
@@ -139,7 +142,7 @@ impl Subject {
             return Ok((query.to_owned(), body.to_string().into_bytes()));
         };
         let temporary = || with_query_value(query, "name", &temporary_name(&name, rollout));
-        let query = match is_hook(&body["Labels"]) {
+        let query = match is_one_off(&body["Labels"]) {
             true => {
                 adapt_hook(&mut body, rollout);
                 match name.is_empty() {
@@ -168,8 +171,8 @@ impl Subject {
 }
 
 /// True for the labels of a container that runs a hook or another command, and is no replica.
-pub fn is_hook(labels: &Value) -> bool {
-    label::is_hook(|key| labels[key].as_str())
+pub fn is_one_off(labels: &Value) -> bool {
+    label::is_one_off(|key| labels[key].as_str())
 }
 
 /// Marks a hook's container for removal by the rollout, and hides it from the proxy.

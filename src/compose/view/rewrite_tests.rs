@@ -164,6 +164,10 @@ fn networks_and_volumes_are_never_removed() {
         route("POST", "/v1.41/networks/front/disconnect"),
         Route::Disconnect
     );
+    assert_eq!(
+        route("POST", "/v1.41/networks/create"),
+        Route::CreateNetwork
+    );
 }
 
 #[test]
@@ -173,7 +177,6 @@ fn all_else_passes() {
         ("GET", "/v1.41/containers/abc/json"),
         ("GET", "/v1.41/events"),
         ("POST", "/v1.41/containers/abc/exec"),
-        ("POST", "/v1.41/networks/create"),
         ("POST", "/v1.41/networks/front/connect"),
         ("POST", "/v1.41/volumes/create"),
         ("GET", "/v1.41/images/json"),
@@ -218,7 +221,7 @@ proptest! {
             prop_assert!(beside().owns(&body["Labels"]));
             // With an empty name, the engine chooses one.
             let name = query_value(&query, "name").filter(|name| !name.is_empty());
-            prop_assert!(name.map_or(is_hook(&body["Labels"]), |name| name.ends_with(".r2")));
+            prop_assert!(name.map_or(is_one_off(&body["Labels"]), |name| name.ends_with(".r2")));
         }
     }
 
@@ -278,9 +281,9 @@ fn a_hooks_container_and_a_one_off_belong_to_the_rollout_and_are_hidden_from_the
         assert_eq!(labels.get("io.rollout.revision"), None);
         assert_eq!(body["HostConfig"]["AutoRemove"], false);
         assert!(beside().owns(&body["Labels"]));
-        assert!(is_hook(&body["Labels"]));
+        assert!(is_one_off(&body["Labels"]));
     }
-    assert!(!is_hook(&labels("web", None)));
+    assert!(!is_one_off(&labels("web", None)));
 }
 
 #[test]

@@ -2,17 +2,17 @@
 
 use std::{
     iter::successors,
-    sync::{Arc, Mutex},
+    sync::{self, Arc},
     time::Duration,
 };
 
 use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming, header};
-use serde_json::Value;
-use tokio::time::timeout;
+use serde_json::{Value, json};
+use tokio::{sync::Mutex, time::timeout};
 
 use super::rewrite::{Route, Subject, route};
-use crate::docker::http::{Body, BoxError, Upstream, empty, full, read_whole, refusal};
+use crate::docker::http::{self, Body, BoxError, Upstream, empty, full, read_whole, refusal};
 
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// To copy a volume's content or to stop a container can take minutes.
@@ -27,6 +27,9 @@ const UNLIMITED: [&str; 6] = [
     "/build",
     "/images/create",
 ];
+
+/// Held while a network is created, by any view of this process.
+static NETWORKS: Mutex<()> = Mutex::const_new(());
 
 fn time_limit(method: &Method, path: &str) -> Option<Duration> {
     let unlimited = UNLIMITED.iter().any(|end| path.ends_with(end));
@@ -46,7 +49,7 @@ pub struct Handler {
     /// The id of the container that is the rollout's lock.
     pub lock: Option<Arc<str>>,
     /// The refusals in order, because Compose shortens the texts.
-    pub refused: Arc<Mutex<Vec<String>>>,
+    pub refused: Arc<sync::Mutex<Vec<String>>>,
 }
 
 impl Handler {
@@ -82,6 +85,7 @@ impl Handler {
             Route::Create => self.create(request).await,
             Route::Start => self.start(request).await,
             Route::Change { verb, container } => self.change(request, verb, &container).await,
+            Route::CreateNetwork => self.create_network(request).await,
             Route::Disconnect => self.disconnect(request).await,
             Route::Never(what) => Ok(self.refuse(&what)),
         }
@@ -138,6 +142,25 @@ impl Handler {
             None => self.engine.forward(streamed(request)).await,
             Some(name) => Ok(self.refuse(&format!("{verb} container {name}"))),
         }
+    }
+
+    /// Two Compose commands that run side by side can both find that a network is missing, and the engine would create two
+    /// of the same name. The second one gets the network of the first.
+    async fn create_network(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+        let (head, body) = request.into_parts();
+        let body = read_whole(body).await?;
+        let wanted: Value = serde_json::from_slice(&body)?;
+        let name = wanted["Name"].as_str().unwrap_or_default();
+        let _turn = NETWORKS.lock().await;
+        let (status, found) = self.engine.get(&format!("/networks/{name}")).await?;
+        let found: Value = serde_json::from_slice(&found).unwrap_or_default();
+        if status == StatusCode::OK && found["Name"] == *name {
+            let answer = json!({"Id": found["Id"], "Warning": ""});
+            return Ok(http::json(StatusCode::CREATED, &answer));
+        }
+        self.engine
+            .forward(Request::from_parts(head, full(body)))
+            .await
     }
 
     async fn disconnect(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {

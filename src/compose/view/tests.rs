@@ -33,6 +33,7 @@ fn old_and_new(method: &str, path: &str, _: &str) -> Response<Body> {
             )
         }
         ("GET", "/containers/old/json") => inspected("shop-web-1", None),
+        ("GET", "/networks/front") => json(StatusCode::OK, &json!({"Id": "1f", "Name": "front"})),
         ("GET", "/containers/new/json") => inspected("shop-web-1.r2", Some("r2")),
         ("GET", _) => refusal(StatusCode::NOT_FOUND, "No such container"),
         _ => json(StatusCode::CREATED, &json!({"Id": "made"})),
@@ -182,6 +183,21 @@ async fn the_new_replica_may_be_changed_and_the_engine_answers_for_missing_ones(
     assert_eq!(changes[0].1, "/v1.41/containers/new/stop?t=1");
     assert_eq!(changes[2].2, body);
     assert_eq!(scene.view.first_refusal(), None);
+}
+
+#[tokio::test]
+async fn a_network_that_another_command_has_just_created_is_not_created_again() {
+    let scene = scene().await;
+    let create = async |name| {
+        let body = json!({"Name": name});
+        scene.ask("POST", "/v1.41/networks/create", body).await
+    };
+    let (status, answer) = create("front").await;
+    assert_eq!((status, &answer["Id"]), (StatusCode::CREATED, &"1f".into()));
+    assert_eq!(scene.engine.changes(), []);
+    let (_, answer) = create("back").await;
+    assert_eq!(answer["Id"], "made");
+    assert_eq!(scene.engine.changes().len(), 1);
 }
 
 #[tokio::test]

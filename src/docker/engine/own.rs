@@ -14,7 +14,7 @@ use super::{
     Engine, failed,
     files::{ContainerFile, files, unreadable},
     is_status, own_labels,
-    shared::is_hook,
+    shared::is_one_off,
 };
 use crate::{
     error::Result,
@@ -158,7 +158,7 @@ impl Engine {
 
     /// The containers in which hooks of a service ran for a rollout, or for any: Compose's own hooks, and those of
     /// `x-rollout`.
-    pub async fn hooks(&self, key: &ServiceKey, of: Option<&RolloutId>) -> Result<Vec<Replica>> {
+    pub async fn one_offs(&self, key: &ServiceKey, of: Option<&RolloutId>) -> Result<Vec<Replica>> {
         let labels = vec![
             format!("{}={}", label::COMPOSE_PROJECT, key.project),
             format!("{}={}", label::COMPOSE_SERVICE, key.service),
@@ -168,13 +168,13 @@ impl Engine {
             },
         ];
         let listed = self.matching(labels, true).await?;
-        self.inspected(listed.iter().filter(|own| is_hook(own)))
+        self.inspected(listed.iter().filter(|own| is_one_off(own)))
             .await
     }
 
-    /// Ends and removes hook containers of the service. One that runs gets its signal and its grace period.
-    pub async fn sweep_hooks(&self, key: &ServiceKey, of: Option<&RolloutId>) -> Result<()> {
-        for hook in self.hooks(key, of).await? {
+    /// Ends and removes these containers. One that runs gets its signal and its grace period.
+    pub async fn sweep_one_offs(&self, key: &ServiceKey, of: Option<&RolloutId>) -> Result<()> {
+        for hook in self.one_offs(key, of).await? {
             if hook.may_run() {
                 self.stop(&hook.id).await?;
             }

@@ -37,12 +37,12 @@ pub fn of_service<'a>(
                 .all(|(key, value)| all.get(*key) == Some(value))
         })
     };
-    list.iter().filter(is_of_it).filter(|own| !is_hook(own))
+    list.iter().filter(is_of_it).filter(|own| !is_one_off(own))
 }
 
 /// True if the container runs a hook or another command, and is no replica.
-pub fn is_hook(listed: &ContainerSummary) -> bool {
-    label::is_hook(|key| listed.labels.as_ref()?.get(key).map(String::as_str))
+pub fn is_one_off(listed: &ContainerSummary) -> bool {
+    label::is_one_off(|key| listed.labels.as_ref()?.get(key).map(String::as_str))
 }
 
 /// The id or name of the container in a value of `network_mode`, `pid` or `ipc`.

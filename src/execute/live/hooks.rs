@@ -10,7 +10,8 @@ use crate::{
 };
 
 impl Live<'_> {
-    /// Ends the hooks as soon as a new replica fails: a rollback must not wait for them.
+    /// Ends the hooks as soon as a new replica fails, or another service of a joint cutover: a rollback must not wait for
+    /// them.
     pub(super) async fn hook(&mut self, phase: HookPhase, sets: &Sets<'_>, facts: &mut Facts) {
         let Some(about) = &self.about else { return };
         let runner = Runner {
@@ -21,9 +22,20 @@ impl Live<'_> {
             about,
         };
         let (engine, watch) = (self.run.engine, self.watch);
+        let member = self.member;
+        let others = async {
+            match member {
+                Some(member) => drop(member.failed().await),
+                None => std::future::pending().await,
+            }
+        };
         let failed = async {
-            until_one_fails(engine, watch, serving(&sets.new)).await;
-            "was ended: a new replica failed"
+            tokio::select! {
+                () = until_one_fails(engine, watch, serving(&sets.new)) => {
+                    "was ended: a new replica failed"
+                }
+                () = others => "was ended: another service goes back",
+            }
         };
         let replica = sets.new.first().map(|new| &new.id);
         let ended = runner.run(phase, (replica, None), failed).await;

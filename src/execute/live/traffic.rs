@@ -7,12 +7,17 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Live, Sets};
 use crate::{
+    ask,
     docker::{engine::Engine, watch::Watch},
     drain::{self, Watcher},
     error::Result,
     event::{Event, Events},
-    model::{ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica},
-    plan::{claim, plan_to_confirm},
+    execute::together::Member,
+    model::{
+        Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase,
+        Replica,
+    },
+    plan::{claim, plan_to_confirm, route_plan},
     proxy::agree::{Limits, Question, agree},
 };
 
@@ -23,6 +28,7 @@ impl Live<'_> {
         phase: Phase,
         desired: &Desired,
         observed: &Observed,
+        facts: &Facts,
     ) -> Result<()> {
         let (new, old) = observed.split(&desired.rollout);
         let is_there = |old: &&Replica| old.may_run() || desired.may_start_again(old);
@@ -38,20 +44,36 @@ impl Live<'_> {
             self.memory.shown = new.iter().map(name).collect();
         }
         let claim = claim(phase, desired, observed);
-        let moves = matches!(phase, Phase::Committed | Phase::RolledBack);
-        let notice = match self.member.filter(|_| moves) {
+        let member = self
+            .member
+            .filter(|_| is_joint(phase, desired, observed, facts));
+        let notice = match member {
             None => self.proxy.apply(&claim, &observed.replicas).await?,
-            Some(member) => {
-                let staged = self.proxy.stage(&claim, &observed.replicas).await?;
-                member.write(phase, staged.writes).await?;
-                staged.notice
-            }
+            Some(member) => self.apply_together(member, &claim, observed).await?,
         };
         notice.into_iter().for_each(|text| self.events.notice(text));
         Ok(())
     }
 
-    /// Waits for the other services of a joint cutover, or until a new replica fails.
+    async fn apply_together(
+        &mut self,
+        member: Member<'_>,
+        claim: &Claim,
+        observed: &Observed,
+    ) -> Result<Option<String>> {
+        match self.proxy.stage(claim).await? {
+            Some(staged) => {
+                member.write(claim.phase, staged.writes).await?;
+                Ok(staged.notice)
+            }
+            None => {
+                member.write(claim.phase, Vec::new()).await?;
+                self.proxy.apply(claim, &observed.replicas).await
+            }
+        }
+    }
+
+    /// Waits for the other services of a joint cutover, or until a new replica fails or an undo asks for the old version.
     pub(super) async fn await_others(
         &mut self,
         all: Milestone,
@@ -59,13 +81,17 @@ impl Live<'_> {
         facts: &mut Facts,
     ) {
         let Some(member) = self.member else {
-            facts.others = Some(all);
+            facts.all_reached = Some(all);
             return;
         };
         let failed = until_one_fails(self.run.engine, self.watch, serving(&sets.new));
+        let undone = ask::requested(self.run.engine, &self.context.key, self.lock.epoch);
         tokio::select! {
-            () = member.reach(all) => facts.others = Some(all),
+            () = member.reach(all) => facts.all_reached = Some(all),
             () = failed => {}
+            who = undone, if all == Milestone::Live => {
+                facts.baked = Some(Baked::Failed(format!("undone by {who}")));
+            }
         }
     }
 
@@ -124,6 +150,16 @@ impl Live<'_> {
             () = failed => return Ok(()),
         };
         if looks.has_stood {
+            if let Some(trouble) = looks
+                .as_before
+                .first()
+                .filter(|_| phase == Phase::Committed)
+            {
+                let (proxy, name) = (self.proxy.name(), &self.context.service.name);
+                self.events.notice(format!(
+                    "{proxy} does not serve the new version of {name} in full either: {trouble}; rollout doctor {name} says why"
+                ));
+            }
             facts.confirmed = Some(phase);
             self.memory.new_was_live |= !is_back;
             self.memory.confirmed_at = Some(Instant::now());
@@ -168,7 +204,8 @@ impl Live<'_> {
         };
         let more = more.unwrap_or_default();
         let restarts = |old: &Replica| desired.served && desired.may_start_again(old);
-        let is_way_back = |old: &&Replica| old.serves() || restarts(old);
+        let served = |old: &Replica| old.serves() && !desired.unrouted.contains(&old.id);
+        let is_way_back = |old: &&Replica| served(old) || restarts(old);
         Limits {
             // A change cannot be observed before the proxy's own throttle has passed.
             total: self.context.settings.confirm_timeout.max(held_back) + stand + more,
@@ -255,6 +292,20 @@ impl Live<'_> {
             }
         }
     }
+}
+
+/// Whether the services of a group make this change in the same moment: the first cutover, and the way back from it.
+fn is_joint(phase: Phase, desired: &Desired, observed: &Observed, facts: &Facts) -> bool {
+    let is_prepared = || {
+        let claim = observed.claim.as_ref();
+        claim.is_some_and(|claim| claim.phase == Phase::Prepared)
+    };
+    facts.all_reached == Some(Milestone::Ready)
+        && match phase {
+            Phase::Committed => desired.goal == Goal::Roll && is_prepared(),
+            Phase::RolledBack => true,
+            _ => false,
+        }
 }
 
 fn drained(events: &Events, side: &str, replica: &Replica, how: Drained) {

@@ -1,6 +1,12 @@
 //! Talking with a socket proxy: its control socket, reached by `docker exec`, requests on standard input alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::Mutex;
 
@@ -16,6 +22,9 @@ use crate::{
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The version from which on several claims are put in place in one generation.
+const SEVERAL: u32 = 2;
+
 /// One running socket proxy; clones share the conversation.
 #[derive(Clone)]
 pub struct Control {
@@ -25,6 +34,8 @@ pub struct Control {
     pub name: String,
     program: String,
     session: Arc<Mutex<Option<Session>>>,
+    /// The version of its last answer; 0 before the first.
+    speaks: Arc<AtomicU32>,
 }
 
 impl Control {
@@ -36,6 +47,7 @@ impl Control {
             name,
             program,
             session: Arc::default(),
+            speaks: Arc::default(),
         }
     }
 
@@ -96,12 +108,19 @@ impl Control {
     }
 
     fn read(&self, line: &str) -> Result<Response> {
-        serde_json::from_str(line).map_err(|error| {
+        let response: Response = serde_json::from_str(line).map_err(|error| {
             Error::failed(format!(
                 "the socket proxy {} said {line:?}: {error}",
                 self.name
             ))
-        })
+        })?;
+        self.speaks.store(response.control, Ordering::Relaxed);
+        Ok(response)
+    }
+
+    /// Whether it can put several claims in place in one generation, by its last answer.
+    pub fn writes_several(&self) -> bool {
+        self.speaks.load(Ordering::Relaxed) >= SEVERAL
     }
 
     /// Refuses what an older socket proxy does not have. It would ignore fields that are new to it.
@@ -132,7 +151,7 @@ impl Control {
 
     /// Puts several claims in place in one generation, durably: all of them or none.
     pub async fn set_all(&self, claims: Vec<Claim>) -> Result<u64> {
-        self.require(2, "a cutover of several services at once")
+        self.require(SEVERAL, "a cutover of several services at once")
             .await?;
         let answer = self.call(Call::SetAll { claims }).await?;
         self.generation(&answer)

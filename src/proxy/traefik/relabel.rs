@@ -66,6 +66,17 @@ impl Relabel {
         Ok(())
     }
 
+    async fn staged(&mut self, claim: &Claim) -> Result<Staged> {
+        let mut notice = None;
+        if claim.phase == Phase::Committed {
+            notice = self.instances.note_others(&claim.rollout).await;
+        }
+        // Before the write: one that reports a failure may have taken effect.
+        self.instances.expire();
+        let writes = self.writes(claim).await?;
+        Ok(Staged { notice, writes })
+    }
+
     /// The writes of a claim, one for every socket proxy.
     async fn writes(&self, claim: &Claim) -> Result<Vec<Write>> {
         let key = self.key.to_string();
@@ -136,26 +147,19 @@ impl Router for Relabel {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             batches: true,
-            joint_cutover: true,
+            joint_cutover: self.controls.iter().all(Control::writes_several),
             ..Capabilities::default()
         }
     }
 
-    async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>> {
-        let staged = self.stage(claim, replicas).await?;
+    async fn apply(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<String>> {
+        let staged = self.staged(claim).await?;
         write_all(staged.writes).await?;
         Ok(staged.notice)
     }
 
-    async fn stage(&mut self, claim: &Claim, _: &[Replica]) -> Result<Staged> {
-        let mut notice = None;
-        if claim.phase == Phase::Committed {
-            notice = self.instances.note_others(&claim.rollout).await;
-        }
-        // Before the write: one that reports a failure may have taken effect.
-        self.instances.expire();
-        let writes = self.writes(claim).await?;
-        Ok(Staged { notice, writes })
+    async fn stage(&mut self, claim: &Claim) -> Result<Option<Staged>> {
+        self.staged(claim).await.map(Some)
     }
 
     async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()> {

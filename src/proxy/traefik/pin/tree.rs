@@ -210,7 +210,7 @@ mod tests {
         );
     }
 
-    // Labels with a key and a value that are changed samples, besides one that is as it should be.
+    // One valid label, and one whose key and value are mutated samples.
     fn any_labels() -> impl Strategy<Value = BTreeMap<String, String>> {
         let key = mutated_text("traefik.http.routers.web.tls.domains[0].main");
         let value = prop_oneof![
