@@ -223,16 +223,17 @@ impl Running<'_> {
             return;
         }
         let step_name = step.name();
-        self.events.emit(match end::unmet(step, &self.desired, &self.facts) {
-            Some(reason) => Event::StepFailed {
-                step: step_name,
-                reason,
-            },
-            None => Event::StepFinished {
-                step: step_name,
-                ms,
-            },
-        });
+        self.events
+            .emit(match end::unmet(step, &self.desired, &self.facts) {
+                Some(reason) => Event::StepFailed {
+                    step: step_name,
+                    reason,
+                },
+                None => Event::StepFinished {
+                    step: step_name,
+                    ms,
+                },
+            });
         if end::ends_gap(step, &self.desired, &self.facts) {
             self.summary.gap = self.stopped_at.take().map(|since| since.elapsed());
         }

@@ -20,7 +20,8 @@ use crate::{
         hook::{About, hook_phases},
     },
     model::{
-        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Replica, RolloutId, ServiceKey,
+        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Replica, RolloutId,
+        ServiceKey,
     },
     state::journal::Intent,
 };

@@ -273,7 +273,7 @@ fn update_config_is_read_in_every_form_of_the_specification() {
         let config = Partial::from_update_config("web", &config)?;
         let none = Partial::default;
         let given = config.or(Partial::of("strategy", "rolling"));
-        Ok::<_, Error>(Settings::resolve([given, none(), none(), none()]))
+        Ok::<_, crate::error::Error>(Settings::resolve([given, none(), none(), none()]))
     };
     for (delay, ms) in [
         ("0s", 0),
