@@ -61,27 +61,30 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
 /// Refuses a rolling update behind a proxy that cannot route to replicas of both versions.
 pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> Result<()> {
     let name = &context.service.name;
-    if context.settings.strategy != Strategy::Rolling || context.purpose == Purpose::Settle {
+    let is_settled = context.purpose == Purpose::Settle;
+    if context.settings.strategy != Strategy::Rolling || is_settled || context.runs_once {
         return Ok(());
     }
-    let hint = "--strategy blue-green";
+    let hint = format!("--strategy blue-green, or strategy: blue-green in x-rollout of {name}");
+    let refused = |why: String| {
+        let message = format!("{name} cannot be rolled in batches: {why}");
+        Err(Error::refused(message).hint(hint))
+    };
+    if !router.routes() {
+        return refused("no proxy routes to it".to_owned());
+    }
     if !router.capabilities().batches {
-        let message = format!(
-            "{name} cannot be rolled in batches: {} switches all replicas at once",
-            router.describe()
-        );
-        return Err(Error::refused(message).hint(hint));
+        let how = router.describe();
+        return refused(format!("{how} switches all replicas at once"));
     }
     let labels = context.labels(context.image.as_ref());
     let mut olds = context.olds.iter().filter(|old| old.may_run());
     let differs = olds.find_map(|old| first_difference(&labels, &old.labels));
-    match differs.filter(|_| router.routes()) {
+    match differs {
         None => Ok(()),
-        Some(label) => Err(Error::refused(format!(
-            "{name} cannot be rolled in batches: its label {label} changes, and Traefik drops a router that two versions \
-             define differently"
-        ))
-        .hint(hint)),
+        Some(label) => refused(format!(
+            "its label {label} changes, and Traefik drops a router that two versions define differently"
+        )),
     }
 }
 
