@@ -295,7 +295,7 @@ mod tests {
             ..replica("new-1", Some(&of), Run::Running, Health::Healthy)
         };
         let is_refused = |replicas: &[Replica]| refuse_unread("web", &of, replicas).is_err();
-        assert!(is_refused(&[stopped.clone()]));
+        assert!(is_refused(std::slice::from_ref(&stopped)));
         assert!(!is_refused(&[stopped.clone(), old("old-2"), new(None)]));
         assert!(is_refused(&[stopped, old("old-2"), new(Some(1))]));
         assert!(!is_refused(&[old("old-2"), new(Some(1))]));
