@@ -106,7 +106,7 @@ struct Running<'a> {
     failures: u32,
     /// The first signal has been handled.
     is_signalled: bool,
-    /// The bake was left to look at a change, and its time is not over.
+    /// The bake, or the watch after a batch, was left to look at a change, and its time is not over.
     bakes_on: bool,
 }
 
@@ -140,11 +140,13 @@ impl Running<'_> {
         self.events.emit(Event::Undoing { reason: text });
         self.desired.goal = Goal::Undo(reason);
         self.facts.drained.clear();
+        self.facts.ready_expired = false;
     }
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        if step.is_reported(self.desired.routed) && !(self.bakes_on && *step == Step::Bake) {
+        let goes_on = self.bakes_on && matches!(step, Step::Bake | Step::Watch { .. });
+        if step.is_reported(self.desired.routed) && !goes_on {
             let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
                 step: step.name(),
@@ -157,7 +159,8 @@ impl Running<'_> {
             (self.facts.confirmed, self.facts.confirm_expired) = (None, None);
             self.routed_at = (*step != Step::Route(Phase::Prepared)).then_some(started);
         }
-        if decide::makes_room(step, &self.desired, self.facts.confirmed) {
+        let is_gap = self.desired.policy.batches.is_none();
+        if is_gap && decide::stops_early(step, &self.desired, self.facts.confirmed) {
             self.stopped_at.get_or_insert(started);
         }
         match self.act(step, observed).await {
@@ -209,21 +212,28 @@ impl Running<'_> {
         }
         let ms = took.as_millis() as u64;
         *self.summary.phases.entry(step.name()).or_default() += ms;
-        self.bakes_on = *step == Step::Bake && self.facts.baked.is_none();
+        self.bakes_on = match step {
+            Step::Bake => self.facts.baked.is_none(),
+            Step::Watch { batch } => {
+                self.facts.baked.is_none() && !self.facts.watched.contains(batch)
+            }
+            _ => false,
+        };
         if self.bakes_on {
             return;
         }
         let step_name = step.name();
-        self.events.emit(match end::unmet(step, &self.facts) {
-            Some(reason) => Event::StepFailed {
-                step: step_name,
-                reason,
-            },
-            None => Event::StepFinished {
-                step: step_name,
-                ms,
-            },
-        });
+        self.events
+            .emit(match end::unmet(step, &self.desired, &self.facts) {
+                Some(reason) => Event::StepFailed {
+                    step: step_name,
+                    reason,
+                },
+                None => Event::StepFinished {
+                    step: step_name,
+                    ms,
+                },
+            });
         if end::ends_gap(step, &self.desired, &self.facts) {
             self.summary.gap = self.stopped_at.take().map(|since| since.elapsed());
         }

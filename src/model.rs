@@ -2,6 +2,7 @@
 //!
 //! The planner compares [`Desired`] with [`Observed`] and [`Facts`], and answers with the next step.
 
+mod batches;
 mod claim;
 mod facts;
 mod ids;
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::batches::{Batches, Limits};
 pub use self::claim::{Claim, Phase};
 pub use self::facts::{Baked, Drained, Facts, HookEnd, Milestone, Verdict};
 pub use self::ids::{ContainerId, RolloutId, ServiceKey};
@@ -29,7 +31,7 @@ pub struct Desired {
     pub rollout: RolloutId,
     pub replicas: u32,
     pub policy: Policy,
-    /// Old replicas that ran when a stop-first rollout began; a rollback starts them again.
+    /// Old replicas that ran when the rollout began, if it stops them before its end; a rollback starts them again.
     pub restartable: BTreeSet<ContainerId>,
     /// Whether a proxy routes to the service, so that replicas are hidden, shown and confirmed.
     pub routed: bool,
@@ -80,6 +82,12 @@ pub struct Policy {
     pub order: Order,
     /// The shares of the new set, in per cent of the traffic, before it gets all of it.
     pub shifts: Vec<u16>,
+    /// The batches of a rolling update.
+    pub batches: Option<Batches>,
+    /// Whether the new replicas are watched for a time after each batch.
+    pub monitor: bool,
+    /// Whether they are watched for a time between two batches.
+    pub delay: bool,
     /// Whether the new replicas bake before the old ones are removed.
     pub bake: bool,
     /// Whether other services cut over in the same moment.

@@ -14,10 +14,10 @@ mod walk;
 
 use std::collections::BTreeSet;
 
-pub use self::route::{claim, route_plan};
+pub use self::route::{claim, next_batch, plan_to_confirm, route_plan, taken_out};
 use crate::model::{
-    ContainerId, Desired, Facts, Goal, HookPhase, Milestone, Observed, Order, Phase, Reason,
-    Replica, RolloutId,
+    Batches, ContainerId, Desired, Facts, Goal, HookPhase, Milestone, Observed, Order, Phase,
+    Reason, Replica, RolloutId,
 };
 
 /// One idempotent change or wait; the executor checks, acts, and observes again.
@@ -27,11 +27,11 @@ pub enum Step {
     Route(Phase),
     /// Run the hooks of `x-rollout.hooks` for this phase.
     Hook(HookPhase),
-    /// Let Compose create and start the new replicas.
+    /// Let Compose create and start new replicas, until there are so many.
     Create {
         replicas: u32,
     },
-    /// Wait until every new replica has passed its gates.
+    /// Wait until every new replica, and every old one that was started again, has passed its gates.
     AwaitReady,
     /// Wait until every service of the joint cutover has reached this, or one goes back.
     AwaitOthers(Milestone),
@@ -39,6 +39,10 @@ pub enum Step {
     Confirm(Phase),
     /// Watch the new replicas while the old ones still run for a rollback.
     Bake,
+    /// Watch the new replicas after a batch, before the next.
+    Watch {
+        batch: u16,
+    },
     /// Wait until each of these has answered its last request.
     Drain {
         /// Replicas that no proxy routes to now.
@@ -52,7 +56,7 @@ pub enum Step {
     Stop {
         replicas: Vec<ContainerId>,
     },
-    /// Start old replicas again that were stopped to make room.
+    /// Start old replicas again that were stopped before the end of the rollout.
     Start {
         /// Replicas that ran when the rollout began, and do not run now.
         replicas: Vec<ContainerId>,
@@ -84,6 +88,7 @@ impl Step {
             Self::AwaitOthers(_) => "await_others",
             Self::Confirm(_) => "confirm",
             Self::Bake => "bake",
+            Self::Watch { .. } => "watch",
             Self::Drain { .. } => "drain",
             Self::PreStop { .. } => "hooks",
             Self::Stop { .. } => "stop",
@@ -152,19 +157,24 @@ pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
     }
 }
 
-/// The record of a stop-first rollout: its id, and the old replicas that it found running.
+/// The record of a rollout that stops old replicas before its end: its id, and the old replicas that it found running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopFirst {
     pub rollout: RolloutId,
     /// Those that have not been started again since.
     pub ran: BTreeSet<ContainerId>,
+    /// The batches of a rolling update; `None` if it stops all at once.
+    pub batches: Option<Batches>,
 }
 
 impl StopFirst {
     /// Adapts the goal of a later run that finds these old replicas.
     pub fn resume(self, desired: &mut Desired, old: &[Replica]) {
         if self.rollout == desired.rollout {
-            desired.policy.order = Order::StopFirst;
+            desired.policy.batches = self.batches;
+            if self.batches.is_none() {
+                desired.policy.order = Order::StopFirst;
+            }
             desired.served |= old.iter().any(|old| self.has_stopped(old));
             desired.restartable = self.ran;
         }
@@ -211,6 +221,8 @@ pub fn unfinished(
     let forward = match unsettled.map(|claim| claim.phase) {
         Some(Phase::Committed) => true,
         // Without a proxy nothing hides the new replicas: they may be the only ones that answer.
+        // A part of the new replicas is live.
+        Some(Phase::Shifted { .. }) if last => true,
         Some(Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack) => {
             (last || (whole && named)) && !routed
         }

@@ -38,6 +38,8 @@ pub struct Capabilities {
     pub hold_reroutes: bool,
     /// Replicas of one service can have different weights.
     pub weights: bool,
+    /// Some replicas of both versions can be live at the same time.
+    pub batches: bool,
     /// Several services can cut over in the same moment: see [`Router::stage`].
     pub joint_cutover: bool,
 }
@@ -295,10 +297,10 @@ pub trait Router {
 pub fn combine(claims: Vec<Option<Claim>>) -> Option<Claim> {
     let all: Vec<&Claim> = claims.iter().flatten().collect();
     let order = |claim: &&Claim| match claim.phase {
-        Phase::Committed => 3,
-        Phase::Shifted { .. } => 2,
-        Phase::ForceShown => 1,
-        Phase::Prepared | Phase::RolledBack | Phase::Settled => 0,
+        Phase::Committed => (3, 0),
+        Phase::Shifted { step } => (2, step),
+        Phase::ForceShown => (1, 0),
+        Phase::Prepared | Phase::RolledBack | Phase::Settled => (0, 0),
     };
     // Of equals the first, as a socket proxy is asked before the next.
     let furthest = all.iter().copied().rev().max_by_key(order)?;

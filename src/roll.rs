@@ -17,6 +17,7 @@ mod prepare;
 mod preview;
 mod record;
 mod refuse;
+mod rolling;
 mod stand;
 mod unfinished;
 mod version;

@@ -17,12 +17,12 @@ pub use self::places::{AFTER, HOOKS, Partial, TRAEFIK_AUTH};
 pub use self::values::{bad_value, duration};
 use self::{
     places::parse,
-    values::{boolean, count},
+    values::{boolean, count, ratio},
 };
 use crate::{
     check::Check,
     error::{Outcome, Result},
-    model::Order,
+    model::{Limits, Order},
 };
 
 // Comments on the values below are no doc comments: clap would print them, and spread each option over several lines.
@@ -55,8 +55,36 @@ pub enum Strategy {
     // A whole new set beside the old one, one cutover.
     #[default]
     BlueGreen,
+    // The replicas are replaced batch by batch: both versions answer meanwhile.
+    Rolling,
     // Stop the old set first: with a gap, for services that cannot run twice.
     Recreate,
+}
+
+impl Strategy {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BlueGreen => "blue-green",
+            Self::Rolling => "rolling",
+            Self::Recreate => "recreate",
+        }
+    }
+}
+
+/// Whether a batch of a rolling update is created before as many old replicas are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UpdateOrder {
+    StartFirst,
+    StopFirst,
+}
+
+/// What follows a failed batch of a rolling update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FailureAction {
+    #[default]
+    Rollback,
+    Pause,
+    Continue,
 }
 
 /// Which image a rollout takes.
@@ -97,6 +125,8 @@ pub enum OnFailure {
 
 /// The settings of a command as a whole; no setting of one service.
 pub const STACK: &str = "Several services";
+/// The settings of `--strategy rolling`.
+const ROLLING: &str = "Rolling updates";
 const READINESS: &str = "Readiness";
 const CUTOVER: &str = "Cutover, drain and stop";
 pub const TRAEFIK: &str = "Traefik";
@@ -105,7 +135,7 @@ const CHECKS: &str = "Checks, lock and records";
 /// The settings of one rollout of one service.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// A new set beside the old one, or stop the old one first
+    /// A new set beside the old one, one batch after another, or stop the old set first
     #[arg(long, value_enum, default_value_t)]
     pub strategy: Strategy,
     /// When to pull the image
@@ -139,6 +169,31 @@ pub struct Settings {
     /// Move the traffic of all services in the same moment, once all are ready, or none
     #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = STACK)]
     pub together: bool,
+
+    /// Number of replicas that are replaced at once; 0 for all [default: as in deploy.update_config, else 1]
+    #[arg(long, value_name = "N", help_heading = ROLLING)]
+    pub parallelism: Option<u32>,
+    /// Pause between two batches [default: as in deploy.update_config, else none]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = ROLLING)]
+    pub delay: Option<Duration>,
+    /// Create a batch before as many old replicas are stopped, or after [default: as in deploy.update_config, else start-first]
+    #[arg(long, value_enum, help_heading = ROLLING)]
+    pub order: Option<UpdateOrder>,
+    /// Most replicas above the number in the file [default: start-first: as many as are replaced at once; stop-first: 0]
+    #[arg(long, value_name = "N", help_heading = ROLLING)]
+    pub max_surge: Option<u32>,
+    /// Most live replicas below that number [default: start-first: 0; stop-first: as many as are replaced at once]
+    #[arg(long, value_name = "N", help_heading = ROLLING)]
+    pub max_unavailable: Option<u32>,
+    /// Watch the new replicas this long after each batch [default: as in deploy.update_config, else not at all]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = ROLLING)]
+    pub monitor: Option<Duration>,
+    /// After a failed batch; pause and continue are not available [default: rollback]
+    #[arg(long, value_enum, help_heading = ROLLING)]
+    pub failure_action: Option<FailureAction>,
+    /// Share of the new replicas that may fail; only 0 is available [default: 0]
+    #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = ROLLING)]
+    pub max_failure_ratio: Option<f64>,
 
     /// Longest wait for a service without a health check
     #[arg(short, long, value_name = "DURATION", value_parser = duration, default_value = "60s", help_heading = READINESS)]
@@ -234,11 +289,54 @@ impl Settings {
         }
     }
 
-    /// Whether the old replicas are stopped before the new ones are created.
+    /// Whether all old replicas are stopped before the new ones are created.
     pub fn order(&self) -> Order {
         match self.strategy {
-            Strategy::BlueGreen => Order::StartFirst,
+            Strategy::BlueGreen | Strategy::Rolling => Order::StartFirst,
             Strategy::Recreate => Order::StopFirst,
+        }
+    }
+
+    /// The limits of a rolling update of so many replicas; `None` for another strategy.
+    pub fn limits(&self, replicas: u32) -> Option<Limits> {
+        let parallelism = match self.parallelism.unwrap_or(1) {
+            0 => replicas,
+            some => some.min(replicas),
+        };
+        let (order, surge, unavailable) = match self.order {
+            None | Some(UpdateOrder::StartFirst) => (Order::StartFirst, parallelism, 0),
+            Some(UpdateOrder::StopFirst) => (Order::StopFirst, 0, parallelism),
+        };
+        (self.strategy == Strategy::Rolling).then_some(Limits {
+            parallelism,
+            surge: self.max_surge.unwrap_or(surge),
+            unavailable: self.max_unavailable.unwrap_or(unavailable),
+            order,
+        })
+    }
+
+    /// The given settings of a rolling update, by name.
+    pub fn of_rolling(&self) -> Vec<&'static str> {
+        let all = [
+            ("parallelism", self.parallelism.is_some()),
+            ("delay", self.delay.is_some()),
+            ("order", self.order.is_some()),
+            ("max-surge", self.max_surge.is_some()),
+            ("max-unavailable", self.max_unavailable.is_some()),
+            ("monitor", self.monitor.is_some()),
+            ("failure-action", self.failure_action.is_some()),
+            ("max-failure-ratio", self.max_failure_ratio.is_some()),
+        ];
+        let given = all.into_iter().filter(|(_, is_given)| *is_given);
+        given.map(|(name, _)| name).collect()
+    }
+
+    /// How long the new replicas are watched after a batch.
+    pub fn watch(&self, is_last: bool) -> Duration {
+        let monitor = self.monitor.unwrap_or_default();
+        match is_last {
+            true => monitor,
+            false => monitor.max(self.delay.unwrap_or_default()),
         }
     }
 

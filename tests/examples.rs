@@ -119,3 +119,24 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
     example.stack.settled(1).await;
     example.taken_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_replicas_are_replaced_one_by_one() {
+    let mut example = Example::new("rolling", "WEB_IMAGE");
+    example.stack.up("v1").await;
+    example.stack.some_replicas(4).await;
+    example.is_well_but_for(&[]).await;
+    let load = example.stack.load();
+    example.ask_for_the_second();
+    let running = example.stack.start_rollout(&["web"]);
+    let run = running.wait_for(Duration::from_secs(300)).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+    assert!(report.first_answer_of("v2").is_some(), "{report}");
+    let shift =
+        |event: &&serde_json::Value| event["event"] == "step_started" && event["step"] == "shift";
+    assert_eq!(run.events.iter().filter(shift).count(), 3, "{}", run.text);
+    example.stack.settled(4).await;
+    example.taken_down().await;
+}

@@ -31,6 +31,7 @@ mod relabel;
 mod remote;
 mod report;
 mod restart;
+mod rolling;
 mod rollout_hooks;
 mod settings;
 mod several_traefiks;

@@ -203,7 +203,7 @@ fn a_wrong_command_line_is_one_line_that_names_the_word() {
         ),
         (
             "rollout web --strategy canary",
-            "--strategy: unknown value \"canary\"; known are blue-green, recreate",
+            "--strategy: unknown value \"canary\"; known are blue-green, rolling, recreate",
         ),
         (
             "rollout web --scale 0",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::Outcome,
-    model::{Desired, Goal, Order, Phase},
+    model::{Claim, Desired, Goal, Milestone, Order, Phase},
     plan::Step,
 };
 
@@ -33,7 +33,9 @@ pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> On
         (_, Step::Stop { .. }) if early => OnSignal::Announce(STOPPING),
         _ if early => OnSignal::TurnBack,
         (Goal::Undo(_), _) => OnSignal::GoOn(ROLLING_BACK),
-        (Goal::Roll | Goal::Finish, Step::Bake) => OnSignal::CutShort(FINISHING),
+        (Goal::Roll | Goal::Finish, Step::Bake | Step::Watch { .. }) => {
+            OnSignal::CutShort(FINISHING)
+        }
         (Goal::Roll | Goal::Finish, _) => OnSignal::GoOn(FINISHING),
     }
 }
@@ -43,7 +45,9 @@ pub fn on_signal(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> On
 fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     let is_final = match step {
         Step::Remove { .. } | Step::Rename { .. } | Step::Release => true,
-        Step::Stop { .. } => desired.policy.order == Order::StartFirst,
+        Step::Stop { .. } => {
+            desired.policy.order == Order::StartFirst && desired.policy.batches.is_none()
+        }
         _ => false,
     };
     // In a joint cutover the others may not be confirmed yet.
@@ -52,8 +56,28 @@ fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bo
     desired.goal == Goal::Roll && is_open && !is_final
 }
 
-/// Whether the step stops old replicas before the new ones exist.
-pub fn makes_room(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
+/// Whether a step of a joint cutover ends as soon as another service goes back.
+pub fn hears_others(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::AwaitReady | Step::AwaitOthers(_) | Step::Confirm(Phase::Committed) | Step::Bake
+    )
+}
+
+/// Whether `rollout undo` ends the step: a wait while new replicas are live and the traffic can be moved back.
+pub fn may_be_undone(step: &Step, desired: &Desired, claim: Option<&Claim>) -> bool {
+    match step {
+        Step::Bake | Step::Watch { .. } | Step::AwaitOthers(Milestone::Live) => true,
+        Step::AwaitReady | Step::Confirm(_) | Step::Drain { .. } => {
+            let is_open = claim.is_some_and(|claim| claim.phase != Phase::Committed);
+            desired.policy.batches.is_some() && desired.goal == Goal::Roll && is_open
+        }
+        _ => false,
+    }
+}
+
+/// Whether the step stops old replicas that a rollback starts again.
+pub fn stops_early(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     matches!(step, Step::Stop { .. }) && can_turn_back(step, desired, confirmed)
 }
 
@@ -86,7 +110,7 @@ pub fn on_failure(
         (Step::Route(_) | Step::Create { .. } | Step::Hook(_), Goal::Roll) => OnFailure::TurnBack,
         // A failed wait means that the engine did not answer for a moment; nothing was being changed.
         (Step::AwaitReady, Goal::Roll) if last => OnFailure::TurnBack,
-        _ if last && makes_room(step, desired, confirmed) => OnFailure::TurnBack,
+        _ if last && stops_early(step, desired, confirmed) => OnFailure::TurnBack,
         // Another try would wait for the whole timeout again.
         _ if outcome == Outcome::NeedsPerson => OnFailure::End,
         _ if last => OnFailure::GiveUp,
@@ -98,7 +122,7 @@ pub fn on_failure(
 mod tests {
     use super::*;
     use crate::{
-        model::{HookPhase, Policy, Reason},
+        model::{Batches, HookPhase, Policy, Reason, RoutePlan},
         plan::simulator::{Simulator, WELL, old},
     };
 
@@ -187,6 +211,47 @@ mod tests {
         assert_eq!(tried(4), OnFailure::TurnBack);
         let last = failed(&STOP, Goal::Roll, Outcome::Failed, 4);
         assert_eq!(last, OnFailure::GiveUp);
+    }
+
+    #[test]
+    fn between_two_batches_a_stop_is_turned_back_and_an_undo_ends_each_wait() {
+        let mut rolling = desired(Goal::Roll, Order::StartFirst);
+        rolling.policy.batches = Some(Batches {
+            size: 1,
+            ahead: 0,
+            replicas: 4,
+            olds: 4,
+        });
+        let first = Some(Phase::Shifted { step: 1 });
+        let stop = on_signal(&STOP, &rolling, first);
+        assert_eq!(stop, OnSignal::Announce(STOPPING));
+        let drain = Step::Drain {
+            replicas: Vec::new(),
+        };
+        assert_eq!(on_signal(&drain, &rolling, first), OnSignal::TurnBack);
+        let last = on_signal(&STOP, &rolling, NEW);
+        assert_eq!(last, OnSignal::GoOn(FINISHING));
+        let claim = |phase| Claim {
+            rollout: rolling.rollout.clone(),
+            phase,
+            plan: RoutePlan::default(),
+            stale: false,
+        };
+        let undone = |step: &Step, goal, phase| {
+            let mut desired = rolling.clone();
+            desired.goal = goal;
+            may_be_undone(step, &desired, Some(&claim(phase)))
+        };
+        let shifted = Phase::Shifted { step: 1 };
+        for wait in [drain.clone(), Step::AwaitReady, Step::Confirm(shifted)] {
+            assert!(undone(&wait, Goal::Roll, shifted));
+            assert!(!undone(&wait, Goal::Roll, Phase::Committed));
+            assert!(!undone(&wait, Goal::Undo(Reason::Interrupted), shifted));
+            let whole = desired(Goal::Roll, Order::StartFirst);
+            assert!(!may_be_undone(&wait, &whole, Some(&claim(Phase::Prepared))));
+        }
+        assert!(!undone(&STOP, Goal::Roll, shifted));
+        assert!(undone(&Step::Bake, Goal::Finish, Phase::Committed));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod watchers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     time::Duration,
 };
 
@@ -17,8 +18,9 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use self::watchers::start_watchers;
-use super::{World, hook::About, together::Member};
+use super::{World, decide, hook::About, together::Member};
 use crate::{
+    ask,
     compose::{AnonymousVolumes, CreateRequest},
     context::{RunContext, ServiceContext},
     docker::watch::Watch,
@@ -27,11 +29,11 @@ use crate::{
     event::{Event, Events},
     hooks::limit,
     model::{
-        ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason, Replica,
-        Verdict,
+        Baked, ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason,
+        Replica, Verdict, label,
     },
     namespace::traffic::Protocol,
-    plan::Step,
+    plan::{Step, next_batch},
     proxy::Router,
     ready::EarlyChecks,
     state::Lock,
@@ -103,12 +105,14 @@ impl<'a> Sets<'a> {
         Self { new, old }
     }
 
-    /// The replicas whose share must match to confirm a plan. A rollback does not wait for old replicas that had no route
-    /// before. Replicas that were stopped to make room get nothing, whatever is listed for their name or address.
+    /// The replicas whose share must match to confirm a plan. A plan that leaves traffic with old replicas does not wait
+    /// for those that had no route before. Replicas that were stopped early get nothing, whatever is listed for their name
+    /// or address.
     fn awaited(&self, phase: Phase, desired: &Desired) -> Vec<&'a Replica> {
-        let counts = |old: &&&Replica| match phase.keeps_old() {
-            true => !desired.unrouted.contains(&old.id),
-            false => old.may_run() || !desired.may_start_again(old),
+        let counts = |old: &&&Replica| {
+            let had_route = !desired.unrouted.contains(&old.id);
+            let is_there = old.may_run() || !desired.may_start_again(old);
+            (had_route || phase == Phase::Committed) && (is_there || phase.keeps_old())
         };
         let old = self.old.iter().filter(counts);
         self.new.iter().chain(old).copied().collect()
@@ -130,25 +134,26 @@ impl World for Live<'_> {
         observed: &Observed,
         facts: &mut Facts,
     ) -> Result<()> {
-        let Some(member) = self.member else {
-            return self.take(step, desired, observed, facts).await;
-        };
-        match desired.goal {
-            Goal::Roll => self.warn_of_mix(step, facts),
+        let member = self.member;
+        match (member, &desired.goal) {
+            (None, _) => {}
+            (Some(_), Goal::Roll) => self.warn_of_mix(step, facts),
             // Its new version serves already, for the old one was removed by another command.
-            Goal::Finish => member.leave(),
-            Goal::Undo(_) => member.fail(),
+            (Some(member), Goal::Finish) => member.leave(),
+            (Some(member), Goal::Undo(_)) => member.fail(),
         }
-        let is_wait = matches!(
-            step,
-            Step::AwaitReady | Step::AwaitOthers(_) | Step::Confirm(Phase::Committed) | Step::Bake
-        );
-        let listens = is_wait && facts.others_failed.is_none();
+        let hears_others = decide::hears_others(step) && facts.others_failed.is_none();
+        let may_undo = decide::may_be_undone(step, desired, observed.claim.as_ref());
+        let (engine, key, since) = (self.run.engine, &self.context.key, self.lock.epoch);
         tokio::select! {
             biased;
             taken = self.take(step, desired, observed, facts) => taken,
-            why = member.failed(), if listens => {
+            why = others_fail(member), if hears_others => {
                 facts.others_failed = Some(why);
+                Ok(())
+            }
+            who = ask::requested(engine, key, since), if may_undo => {
+                facts.baked = Some(Baked::Failed(format!("undone by {who}")));
                 Ok(())
             }
         }
@@ -164,6 +169,7 @@ impl World for Live<'_> {
             Step::Confirm(phase) => Some(self.limits(*phase, desired, &sets).total),
             Step::Hook(phase) => self.context.hooks.get(phase).map(|hooks| limit(hooks)),
             Step::Bake => Some(self.bake),
+            Step::Watch { batch } => Some(self.watch_of(*batch, desired)),
             Step::Drain { .. } => Some(self.settle + self.context.settings.drain_timeout),
             _ => None,
         }
@@ -215,6 +221,7 @@ impl Live<'_> {
                 | Step::AwaitOthers(_)
                 | Step::Confirm(_)
                 | Step::Bake
+                | Step::Watch { .. }
                 | Step::Drain { .. }
         ) {
             self.lock.check().await?;
@@ -226,7 +233,11 @@ impl Live<'_> {
                 Ok(())
             }
             Step::Bake => self.bake(desired, &sets, facts).await,
-            Step::Create { replicas } => self.create(desired, *replicas, &sets, facts).await,
+            Step::Watch { batch } => self.watch_batch(*batch, desired, &sets, facts).await,
+            Step::Create { replicas } => {
+                let batch = next_batch(desired, observed);
+                self.create(desired, (*replicas, batch), &sets, facts).await
+            }
             Step::AwaitReady => self.await_ready(desired, &sets, facts).await,
             Step::AwaitOthers(all) => {
                 self.await_others(*all, &sets, facts).await;
@@ -260,10 +271,13 @@ impl Live<'_> {
     async fn create(
         &mut self,
         desired: &Desired,
-        replicas: u32,
+        (replicas, batch): (u32, Option<u16>),
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
+        self.memory.ready_by = None;
+        let batch = batch.map(|batch| label::batch(&desired.rollout, batch));
+        let batch = batch.map(|value| (label::BATCH.to_owned(), value));
         let request = CreateRequest {
             project: self.run.project,
             service: &self.context.service.name,
@@ -271,7 +285,7 @@ impl Live<'_> {
             dependencies: self.context.dependencies.clone(),
             rollout: &desired.rollout.0,
             lock: Some(&self.lock.id),
-            labels: self.labels.clone(),
+            labels: self.labels.clone().into_iter().chain(batch).collect(),
             anonymous_volumes: match desired.policy.order {
                 _ if self.context.settings.renews_anon_volumes() => AnonymousVolumes::Renew,
                 Order::StartFirst => AnonymousVolumes::Refuse,
@@ -352,6 +366,14 @@ impl Live<'_> {
     }
 }
 
+/// Completes with the reason once the other services of a joint cutover go back.
+async fn others_fail(member: Option<Member<'_>>) -> String {
+    match member {
+        Some(member) => member.failed().await,
+        None => pending().await,
+    }
+}
+
 fn pick<'a>(observed: &'a Observed, ids: &[ContainerId]) -> Vec<&'a Replica> {
     observed
         .replicas
@@ -408,5 +430,10 @@ mod tests {
         // A rollback waits for the replicas that were routed, and for the new ones to be hidden.
         assert!(!agrees(hidden, hidden, hidden));
         assert!(!agrees(hidden, live, live));
+        let is_awaited = |phase| {
+            let awaited = sets.awaited(phase, &world.desired);
+            awaited.iter().any(|own| own.id == before.id)
+        };
+        assert!(!is_awaited(Phase::Shifted { step: 1 }) && is_awaited(Phase::Committed));
     }
 }

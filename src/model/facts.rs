@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerId, HookPhase, Phase};
+use super::{ContainerId, Desired, Goal, HookPhase, Phase, Replica};
 
 /// What this run has learned from its waits; lost with the process, and learned again by the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,6 +25,8 @@ pub struct Facts {
     pub hooks: BTreeMap<HookPhase, HookEnd>,
     /// The result of the bake, once it has ended.
     pub baked: Option<Baked>,
+    /// The batches that were watched without a failure, by number from 1.
+    pub watched: BTreeSet<u16>,
     /// Old replicas that are drained.
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas whose pre-stop hooks have run.
@@ -39,6 +41,24 @@ pub struct Facts {
     pub all_reached: Option<Milestone>,
     /// Why another service of the joint cutover goes back.
     pub others_failed: Option<String>,
+}
+
+impl Facts {
+    /// Whether a wait for readiness is about this replica: a new one, or an old one that a rollback has started again.
+    pub fn awaits(&self, own: &Replica, desired: &Desired) -> bool {
+        let is_new = own.rollout.as_ref() == Some(&desired.rollout);
+        let is_open = !self.verdicts.contains_key(&own.id);
+        is_open
+            && match desired.goal {
+                Goal::Undo(_) => !is_new && own.may_run() && self.is_new_life(own, desired),
+                Goal::Roll | Goal::Finish => is_new,
+            }
+    }
+
+    /// Whether an old replica was started again since the rollout began, by this run or an earlier one.
+    pub fn is_new_life(&self, old: &Replica, desired: &Desired) -> bool {
+        self.started.contains(&old.id) || !desired.may_start_again(old)
+    }
 }
 
 /// What a service of a joint cutover reaches, and waits for in the others.

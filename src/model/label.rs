@@ -1,11 +1,15 @@
 //! Labels that this tool sets on what it creates; none of them is part of Compose's config hash.
 
+use super::RolloutId;
+
 /// The id of the rollout that created the container.
 pub const ROLLOUT: &str = "io.rollout.id";
 /// The revision that the container runs.
 pub const REVISION: &str = "io.rollout.revision";
 /// How many replicas the rollout that created it wanted.
 pub const REPLICAS: &str = "io.rollout.replicas";
+/// On a replica of a rolling update: its rollout and its batch.
+pub const BATCH: &str = "io.rollout.batch";
 /// On what an undo made: the revision that it went back to.
 pub const UNDO: &str = "io.rollout.undo";
 /// The name that the container gets once the old one is gone.
@@ -37,6 +41,16 @@ pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
 pub const COMPOSE_HOOK: &str = "com.docker.compose.hook";
 /// docker-rollout's label for a command to run in an old container before it is stopped.
 pub const PRE_STOP_HOOK: &str = "docker-rollout.pre-stop-hook";
+
+/// The value of [`BATCH`].
+pub fn batch(rollout: &RolloutId, batch: u16) -> String {
+    format!("{rollout}.{batch}")
+}
+
+/// The batch in a value of [`BATCH`].
+pub fn batch_of(value: &str) -> Option<u16> {
+    value.rsplit_once('.')?.1.parse().ok()
+}
 
 /// Whether a container of a service is a hook or another one-off, and no replica. Some versions of Compose label a
 /// hook, others only omit the number.

@@ -22,6 +22,8 @@ pub struct Replica {
     pub rollout: Option<RolloutId>,
     /// How many replicas that rollout wanted.
     pub wanted: Option<u32>,
+    /// Its batch of a rolling update, from 1.
+    pub batch: Option<u16>,
     /// The revision it runs, where known.
     pub revision: Option<u64>,
     pub run: Run,

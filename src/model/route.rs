@@ -13,26 +13,30 @@ pub struct RoutePlan {
 }
 
 impl RoutePlan {
-    /// The share that the plan gives a replica; the replica's own target comes before that of its rollout.
+    /// The share that the plan gives a replica; the replica's own target comes before that of its batch or its rollout.
     pub fn share(&self, replica: &Replica) -> Option<Share> {
         let own = self.shares.get(&Target::Replica(replica.id.clone()));
-        let rollout = replica.rollout.clone().map(Target::Rollout);
-        let joint = || rollout.and_then(|rollout| self.shares.get(&rollout));
-        own.or_else(joint).copied()
+        own.copied().or_else(|| self.joint_share(replica))
     }
 
     pub fn hides(&self, replica: &Replica) -> bool {
         self.share(replica) == Some(Share::Hidden)
     }
 
-    /// Whether the replica's whole rollout gets traffic.
+    /// Whether the replica's whole batch or rollout gets traffic.
     pub fn promotes(&self, replica: &Replica) -> bool {
-        let rollout = replica.rollout.clone().map(Target::Rollout);
-        rollout.is_some_and(|own| {
-            self.shares
-                .get(&own)
-                .is_some_and(|share| *share != Share::Hidden)
-        })
+        let share = self.joint_share(replica);
+        share.is_some_and(|share| share != Share::Hidden)
+    }
+
+    fn joint_share(&self, replica: &Replica) -> Option<Share> {
+        let rollout = replica.rollout.as_ref()?;
+        let batch = replica
+            .batch
+            .map(|batch| Target::Batch(rollout.clone(), batch));
+        let batch = batch.and_then(|batch| self.shares.get(&batch));
+        let all = || self.shares.get(&Target::Rollout(rollout.clone()));
+        batch.or_else(all).copied()
     }
 
     /// A plan that hides these old replicas, and gives the rollout this share.
@@ -81,6 +85,8 @@ pub enum Target {
     Replica(ContainerId),
     /// Every replica of this rollout, those that do not exist yet included.
     Rollout(RolloutId),
+    /// Every replica of this batch of a rolling update, those that do not exist yet included.
+    Batch(RolloutId, u16),
 }
 
 /// Replica → its share, as a proxy reports it.

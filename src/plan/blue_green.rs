@@ -1,5 +1,8 @@
-//! One cutover to a whole new set: created beside the old set, or after the old set was stopped.
+//! One rollout as observed, and its next step: one cutover to a whole new set, after which the old set is removed.
+//!
+//! The old set is stopped first ([`stop_first`]), or the sets change places in batches ([`rolling`]), if the policy says so.
 
+mod rolling;
 mod stop_first;
 
 use super::{Failure, Next, Step};
@@ -11,6 +14,7 @@ use crate::model::{
 /// One rollout as observed: the two sets and the phase of the routing.
 pub struct Rollout<'a> {
     desired: &'a Desired,
+    observed: &'a Observed,
     facts: &'a Facts,
     phase: Option<Phase>,
     claimed: bool,
@@ -29,6 +33,7 @@ impl<'a> Rollout<'a> {
             .filter(|claim| claim.rollout == desired.rollout);
         Self {
             desired,
+            observed,
             facts,
             phase: ours.map(|claim| claim.phase),
             claimed: ours.is_some_and(|claim| claim.phase != Phase::Settled),
@@ -42,6 +47,9 @@ impl<'a> Rollout<'a> {
     pub fn forward(&self) -> Next {
         if self.facts.released {
             return self.released();
+        }
+        if let Some(next) = self.roll_on() {
+            return next;
         }
         match self.phase {
             Some(Phase::Committed) => self.after_cutover(),
@@ -288,8 +296,15 @@ impl<'a> Rollout<'a> {
     /// The bake, and the wait for the other services of a joint cutover.
     fn watched(&self) -> Next {
         match &self.facts.baked {
-            Some(Baked::Failed(why)) if self.old_can_take_over() => {
+            Some(Baked::Failed(why)) if self.has_way_back(self.old_can_take_over()) => {
                 Next::Undo(Reason::Failed(why.clone()))
+            }
+            None if self
+                .last_batch()
+                .is_some_and(|batch| self.is_to_watch(batch)) =>
+            {
+                let batch = self.last_batch().unwrap_or_default();
+                Next::Step(Step::Watch { batch })
             }
             None if self.is_to_bake() => Next::Step(Step::Bake),
             _ => self
@@ -387,6 +402,9 @@ impl<'a> Rollout<'a> {
 
     /// The next step of a rollback to the old version.
     pub fn undo(&self, reason: &Reason) -> Next {
+        if let Some(batches) = &self.desired.policy.batches {
+            return self.step_back(batches, reason);
+        }
         if let Some(next) = self.back_to_stopped(reason) {
             return next;
         }
@@ -427,10 +445,7 @@ impl<'a> Rollout<'a> {
                 if self.facts.confirmed != Some(Phase::RolledBack) && self.may_be_asked() =>
             {
                 match self.facts.confirm_expired {
-                    Some(Phase::RolledBack) => Next::Fail(Failure::NeedsPerson(format!(
-                        "{}; the proxy did not confirm the rollback either, so both versions are left running",
-                        text(reason)
-                    ))),
+                    Some(Phase::RolledBack) => self.back_unconfirmed(reason),
                     _ => Next::Step(Step::Confirm(Phase::RolledBack)),
                 }
             }
@@ -460,6 +475,13 @@ impl<'a> Rollout<'a> {
         self.only_new_left(reason)
     }
 
+    fn back_unconfirmed(&self, reason: &Reason) -> Next {
+        Next::Fail(Failure::NeedsPerson(format!(
+            "{}; the proxy did not confirm the rollback either, so both versions are left running",
+            text(reason)
+        )))
+    }
+
     fn only_new_left(&self, reason: &Reason) -> Next {
         Next::Fail(Failure::NeedsPerson(format!(
             "{}; only the new replicas are left",
@@ -477,6 +499,10 @@ impl<'a> Rollout<'a> {
         if let Some(next) = self.start_again(reason) {
             return next;
         }
+        self.end_of_rollback(reason)
+    }
+
+    fn end_of_rollback(&self, reason: &Reason) -> Next {
         if self.claimed && !self.facts.released {
             return Next::Step(Step::Release);
         }

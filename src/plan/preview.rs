@@ -1,6 +1,6 @@
 //! What a rollout would do: the planner walked through a pure model of the world, in which every step succeeds.
 
-use super::{Failure, Next, Step, claim, plan, route_plan};
+use super::{Failure, Next, Step, claim, next_batch, plan, route_plan};
 use crate::model::{
     Baked, ContainerId, Desired, Drained, Facts, Goal, Health, HookEnd, Observed, Phase, Replica,
     Run, Target, Verdict,
@@ -41,6 +41,7 @@ impl Preview {
         if let Next::Undo(reason) = &next {
             self.desired.goal = Goal::Undo(reason.clone());
             self.facts.drained.clear();
+            self.facts.ready_expired = false;
         }
         if let Next::Finish(_) = &next {
             self.desired.goal = Goal::Finish;
@@ -48,14 +49,19 @@ impl Preview {
         next
     }
 
-    /// For a change of routes, the replicas that it hides.
+    /// For a change of routes, the replicas that it hides and that were not hidden before.
     fn acts_on(&self, step: &Step) -> Vec<String> {
         match step {
             Step::Route(phase) => self.hidden_by(*phase),
-            Step::Create { .. } => self.names.clone(),
-            Step::AwaitReady => {
+            Step::Create { replicas } => {
                 let (new, _) = self.observed.split(&self.desired.rollout);
-                new.iter().map(|own| own.target_name().to_owned()).collect()
+                let names = self.names.iter().take(*replicas as usize);
+                names.skip(new.len()).cloned().collect()
+            }
+            Step::AwaitReady => {
+                let all = self.observed.replicas.iter();
+                let all = all.filter(|own| self.facts.awaits(own, &self.desired));
+                all.map(|own| own.target_name().to_owned()).collect()
             }
             Step::Rename { names } => names.iter().map(|(_, name)| name.clone()).collect(),
             _ => step.replicas(&self.observed),
@@ -69,7 +75,10 @@ impl Preview {
         // They are hidden from their creation on.
         let to_come = self.names.iter().filter(|_| new.is_empty());
         let to_come = to_come.filter(|_| plan.is_hidden(&rollout));
-        let there = self.observed.replicas.iter().filter(|own| plan.hides(own));
+        let claim = self.observed.claim.as_ref();
+        let was_hidden = |own: &Replica| claim.is_some_and(|claim| claim.plan.hides(own));
+        let there = self.observed.replicas.iter();
+        let there = there.filter(|own| plan.hides(own) && !was_hidden(own));
         let there = there.map(Replica::target_name);
         there
             .chain(to_come.map(String::as_str))
@@ -85,6 +94,7 @@ impl Preview {
             Step::AwaitReady => self.await_ready(),
             Step::AwaitOthers(all) => self.facts.all_reached = Some(*all),
             Step::Bake => self.facts.baked = Some(Baked::Passed),
+            Step::Watch { batch } => drop(self.facts.watched.insert(*batch)),
             Step::Confirm(phase) => self.facts.confirmed = Some(*phase),
             Step::Drain { replicas } => {
                 let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));
@@ -146,25 +156,28 @@ impl Preview {
 
     fn create(&mut self, replicas: u32) {
         self.facts.created = true;
-        let numbers = 1..=replicas;
-        let made = numbers.zip(&self.names).map(|(number, name)| Replica {
+        let (new, _) = self.observed.split(&self.desired.rollout);
+        let numbers = (1..=replicas).zip(&self.names).skip(new.len());
+        let batch = next_batch(&self.desired, &self.observed);
+        let made = numbers.map(|(number, name)| Replica {
             id: ContainerId(format!("new-{number}")),
             name: format!("new-{number}"),
             final_name: Some(name.clone()),
             rollout: Some(self.desired.rollout.clone()),
-            wanted: Some(replicas),
+            wanted: Some(self.desired.replicas),
+            batch,
             run: Run::Running,
             health: Health::Starting,
             ..Replica::default()
         });
+        let made: Vec<Replica> = made.collect();
         self.observed.replicas.extend(made);
     }
 
     /// A replica of an earlier run that does not run any more does not become ready.
     fn await_ready(&mut self) {
         for own in &mut self.observed.replicas {
-            let is_new = own.rollout.as_ref() == Some(&self.desired.rollout);
-            if !is_new || self.facts.verdicts.contains_key(&own.id) {
+            if !self.facts.awaits(own, &self.desired) {
                 continue;
             }
             let verdict = match own.serves() {
@@ -186,7 +199,7 @@ impl Preview {
 mod tests {
     use super::*;
     use crate::{
-        model::{Order, Reason, RolloutId},
+        model::{Limits, Order, Reason, RolloutId},
         plan::simulator::{Simulator, WELL, old, replica},
     };
 
@@ -229,6 +242,38 @@ mod tests {
         let left = preview.observed.replicas.iter();
         assert!(left.map(|own| own.name.as_str()).eq(["shop-web-1"]));
         assert_eq!(preview.observed.claim, None);
+    }
+
+    #[test]
+    fn a_rolling_update_names_the_replicas_of_each_batch() {
+        let limits = Limits {
+            parallelism: 1,
+            surge: 1,
+            unavailable: 0,
+            order: Order::StartFirst,
+        };
+        let world = Simulator::new(vec![old("a"), old("b")], 2, true, WELL);
+        let mut preview = world.rolling(limits).preview;
+        preview.names = vec!["shop-web-1".to_owned(), "shop-web-2".to_owned()];
+        let steps = [
+            "hold shop-web-1 shop-web-2",
+            "create shop-web-1",
+            "ready shop-web-1",
+            "shift a",
+            "confirm",
+            "drain a",
+            "stop a",
+            "create shop-web-2",
+            "ready shop-web-2",
+            "cutover b",
+            "confirm",
+            "drain b",
+            "stop b",
+            "remove a b",
+            "rename shop-web-1 shop-web-2",
+            "release",
+        ];
+        assert_eq!(walked(&mut preview), steps);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The route plan of each phase: which share the old and the new replicas get.
 
-use crate::model::{Claim, Desired, Observed, Phase, Replica, RoutePlan, Share, Target};
+use crate::model::{
+    Batches, Claim, Desired, Health, Observed, Phase, Replica, RoutePlan, Share, Target,
+};
 
 /// The claim for this phase with the observed replicas.
 pub fn claim(phase: Phase, desired: &Desired, observed: &Observed) -> Claim {
@@ -14,6 +16,11 @@ pub fn claim(phase: Phase, desired: &Desired, observed: &Observed) -> Claim {
 
 /// The route plan of this phase for the observed replicas.
 pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> RoutePlan {
+    if let Some(batches) = &desired.policy.batches
+        && let Phase::Prepared | Phase::Shifted { .. } | Phase::RolledBack = phase
+    {
+        return plan_of_batches(batches, phase, desired, observed);
+    }
     let (new_set, old_set) = observed.split(&desired.rollout);
     // Without a proxy a plan moves nothing; it records which replicas are replaced.
     let unrouted = (!desired.routed).then_some(Share::Hidden);
@@ -39,6 +46,86 @@ pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> Route
     let new = new.map(|share| (rollout, share));
     RoutePlan {
         shares: old_set.chain(new).collect(),
+    }
+}
+
+/// The route plan between two batches: new replicas of later batches are hidden from their creation on.
+fn plan_of_batches(
+    batches: &Batches,
+    phase: Phase,
+    desired: &Desired,
+    observed: &Observed,
+) -> RoutePlan {
+    let hidden = taken_out(phase, desired, observed).into_iter();
+    let hidden = hidden.map(|old| (Target::Replica(old.id.clone()), Share::Hidden));
+    let rollout = || desired.rollout.clone();
+    let Phase::Shifted { step } = phase else {
+        let new = (Target::Rollout(rollout()), Share::Hidden);
+        return RoutePlan {
+            shares: hidden.chain([new]).collect(),
+        };
+    };
+    let all = 1..=batches.last();
+    let news = all.map(|batch| match batch <= step {
+        true => (Target::Batch(rollout(), batch), Share::Live),
+        false => (Target::Batch(rollout(), batch), Share::Hidden),
+    });
+    RoutePlan {
+        shares: hidden.chain(news).collect(),
+    }
+}
+
+/// The old replicas that the route plan of a phase of a rolling update hides.
+///
+/// First those that ended by themselves, then those that the claim hides already, so that they stay the same from phase to
+/// phase. Of equals, first those that answer least.
+pub fn taken_out<'a>(phase: Phase, desired: &Desired, observed: &'a Observed) -> Vec<&'a Replica> {
+    let (news, mut olds) = observed.split(&desired.rollout);
+    let left = desired.policy.batches.as_ref().and_then(|batches| {
+        let batch = match phase {
+            Phase::Prepared => 0,
+            Phase::Shifted { step } => step,
+            Phase::Committed => batches.last(),
+            Phase::RolledBack | Phase::ForceShown | Phase::Settled => return None,
+        };
+        let there = news
+            .iter()
+            .filter(|new| new.batch <= Some(batch) && new.serves());
+        Some(batches.left(batch, there.count() as u32) as usize)
+    });
+    let claim = observed.claim.as_ref();
+    let claim = claim.filter(|claim| claim.rollout == desired.rollout);
+    let hides = |old: &Replica| claim.is_some_and(|claim| claim.plan.hides(old));
+    let is_own = |old: &Replica| desired.old_at_start.contains(&old.id);
+    olds.retain(|old| is_own(old) && (old.may_run() || desired.may_start_again(old)));
+    let rank = |old: &Replica| match (old.may_run(), hides(old)) {
+        (false, false) => 0,
+        (_, true) => 1,
+        (true, false) => 2,
+    };
+    let is_checked = |old: &Replica| old.health != Health::Starting;
+    olds.sort_by_key(|old| (rank(old), old.may_run(), old.serves(), is_checked(old)));
+    let hidden = left.map_or(0, |left| olds.len().saturating_sub(left));
+    olds.truncate(hidden);
+    olds
+}
+
+/// The route plan that a proxy has to confirm: between two batches the recorded one, as replicas may have failed since.
+pub fn plan_to_confirm(phase: Phase, desired: &Desired, observed: &Observed) -> RoutePlan {
+    let claim = observed.claim.as_ref();
+    let recorded = claim.filter(|claim| claim.rollout == desired.rollout && claim.phase == phase);
+    match recorded.filter(|_| desired.policy.batches.is_some()) {
+        Some(claim) => claim.plan.clone(),
+        None => route_plan(phase, desired, observed),
+    }
+}
+
+/// The batch of a rolling update that is created next.
+pub fn next_batch(desired: &Desired, observed: &Observed) -> Option<u16> {
+    desired.policy.batches?;
+    match observed.claim.as_ref()?.phase {
+        Phase::Shifted { step } => Some(step + 1),
+        _ => Some(1),
     }
 }
 

@@ -5,14 +5,15 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use super::{Next, Step, StopFirst, preview::Preview, route_plan, unfinished};
+use super::{Next, Step, StopFirst, plan_to_confirm, preview::Preview, unfinished};
 use crate::model::{
-    Baked, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Milestone,
-    Observed, Order, Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target, Verdict,
+    Baked, Batches, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Limits,
+    Milestone, Observed, Order, Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target,
+    Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
-const BOUND: usize = 48;
+const BOUND: usize = 160;
 
 /// How the waits of a world end.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +60,7 @@ pub struct Simulator {
     pub preview: Preview,
     pub fate: Fate,
     pub steps: Vec<Step>,
-    /// Where it stops first, what is noted of the old replicas: which ran, and since when.
+    /// Where it stops old replicas before its end, what is noted of them: which ran, and since when.
     pub ran: BTreeMap<ContainerId, String>,
 }
 
@@ -156,17 +157,37 @@ impl Simulator {
 
     /// The same, by the strategy that stops first.
     pub fn stop_first(mut self) -> Self {
+        self.note_ran();
+        self.desired.policy.order = Order::StopFirst;
+        self
+    }
+
+    /// The same, in batches.
+    pub fn rolling(mut self, limits: Limits) -> Self {
+        self.note_ran();
+        let olds = self.ran.len() as u32;
+        self.desired.policy.batches = Some(Batches::within(limits, self.desired.replicas, olds));
+        self
+    }
+
+    fn note_ran(&mut self) {
         let ran = self.observed.replicas.iter().filter(|own| own.may_run());
         self.ran = ran
             .map(|own| (own.id.clone(), own.started_at.clone()))
             .collect();
-        self.desired.policy.order = Order::StopFirst;
         self.desired.restartable = self.ran.keys().cloned().collect();
-        self
+    }
+
+    fn rolls(&self) -> bool {
+        self.desired.policy.batches.is_some()
     }
 
     fn stops_first(&self) -> bool {
         self.desired.policy.order == Order::StopFirst
+    }
+
+    fn undoes(&self) -> bool {
+        matches!(self.desired.goal, Goal::Undo(_))
     }
 
     fn is_new(&self, replica: &Replica) -> bool {
@@ -234,8 +255,9 @@ impl Simulator {
         let begun = StopFirst {
             rollout: rollout("r2"),
             ran: ran.map(|own| own.id.clone()).collect(),
+            batches: self.desired.policy.batches,
         };
-        let begun = Some(begun).filter(|begun| !begun.ran.is_empty());
+        let begun = Some(begun).filter(|begun| !begun.ran.is_empty() || begun.batches.is_some());
         let (rollout, goal, replicas) =
             unfinished(&self.observed, self.desired.routed, begun.as_ref())?;
         let others: Vec<Replica> = self
@@ -306,6 +328,7 @@ impl Simulator {
             );
         }
         self.judge_room(step);
+        self.judge_batch(step, after);
         self.judge_hook(step);
         self.judge_others(step);
         let (Step::Stop { replicas } | Step::Remove { replicas }) = step else {
@@ -340,7 +363,8 @@ impl Simulator {
                 continue;
             }
             // A stop that an earlier run has asked for is waited for.
-            let joins = makes_room && self.desired.goal == Goal::Undo(Reason::Unfinished);
+            let unfinished = self.desired.goal == Goal::Undo(Reason::Unfinished);
+            let joins = (makes_room || self.rolls()) && unfinished;
             assert!(
                 joins || !matches!(self.desired.goal, Goal::Undo(_)),
                 "{id} is old: {}",
@@ -350,8 +374,11 @@ impl Simulator {
                 continue;
             }
             let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
+            // A rolling update keeps what it has stopped.
+            let kept = self.rolls() && matches!(step, Step::Stop { .. });
             assert!(
-                self.phase() == Some(Phase::Committed) || self.new_replicas().iter().all(ready),
+                kept || self.phase() == Some(Phase::Committed)
+                    || self.new_replicas().iter().all(ready),
                 "{id} is the way back from what is not ready: {}",
                 state()
             );
@@ -414,7 +441,12 @@ impl Simulator {
                 assert!(!runs(self.old_replicas()), "an old one runs: {}", state());
             }
             Step::Start { replicas } => {
-                assert!(!runs(self.new_replicas()), "a new one runs: {}", state());
+                let beside = self.rolls();
+                assert!(
+                    beside || !runs(self.new_replicas()),
+                    "a new one runs: {}",
+                    state()
+                );
                 let undoes = matches!(self.desired.goal, Goal::Undo(_));
                 let ran = replicas.iter().all(|id| self.ran.contains_key(id));
                 assert!(undoes && ran, "not to be started: {}", state());
@@ -456,6 +488,9 @@ impl Simulator {
             old.serves() && (!self.desired.routed || old.health != Health::Starting)
         };
         let serving = self.old_replicas().iter().filter(answers).count();
+        if let Some(batches) = &self.desired.policy.batches {
+            return self.rolling_floor(batches);
+        }
         match &self.desired.goal {
             Goal::Undo(_) if serving > 0 => serving,
             // An old one that stumbles may recover, and a new one that is not ready is no replacement.
@@ -464,6 +499,61 @@ impl Simulator {
             Goal::Undo(_) if !self.desired.served => 0,
             // A new set that has lost members is all there is once no old one serves.
             _ => self.desired.replicas as usize,
+        }
+    }
+
+    fn rolling_floor(&self, batches: &Batches) -> usize {
+        let restarts = |old: &Replica| {
+            self.desired.may_start_again(old)
+                && !old.may_run()
+                && !self.facts.started.contains(&old.id)
+        };
+        let olds = self.old_replicas().into_iter();
+        let back = olds.filter(|old| old.serves() || restarts(old)).count();
+        let before = batches.olds.min(batches.replicas) as usize;
+        let before = match self.undoes() {
+            true => before.min(back),
+            false => before,
+        };
+        before.saturating_sub(batches.ahead as usize)
+    }
+
+    /// How many run at once while the claim hides and shows them, and that a batch is whole before it is shown.
+    fn judge_batch(&self, step: &Step, after: &Self) {
+        let state = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
+        let Some(batches) = &self.desired.policy.batches else {
+            return;
+        };
+        let own = |own: &&Replica| self.is_new(own) || self.ran.contains_key(&own.id);
+        let running = after.observed.replicas.iter().filter(own);
+        // On the way back, one that failed is left where it is until an old one serves in its place.
+        let counts = |own: &&Replica| own.may_run() && (own.serves() || !self.undoes());
+        let running = running.filter(counts).count();
+        let most = batches
+            .replicas
+            .max(batches.olds + batches.size - batches.ahead);
+        let is_held = matches!(
+            self.phase(),
+            Some(Phase::Prepared | Phase::Shifted { .. } | Phase::Committed)
+        );
+        if is_held && matches!(step, Step::Create { .. } | Step::Start { .. }) {
+            assert!(
+                running <= most as usize,
+                "{running} of {most} run: {}",
+                state()
+            );
+        }
+        let shows = match step {
+            Step::Route(Phase::Shifted { step }) => batches.shown(*step),
+            Step::Route(Phase::Committed) => batches.replicas,
+            _ => return,
+        };
+        let moves = *step != Step::Route(self.phase().unwrap_or(Phase::Prepared));
+        if self.desired.goal == Goal::Roll && moves {
+            let ready = |new: &&Replica| self.facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
+            let new = self.new_replicas();
+            let whole = new.len() == shows as usize && new.iter().all(ready);
+            assert!(whole, "the batch is not ready: {}", state());
         }
     }
 
@@ -478,10 +568,15 @@ impl Simulator {
     }
 
     fn hides(&self, id: &ContainerId) -> bool {
-        self.facts.confirmed == Some(Phase::Committed)
+        let phase = match self.rolls() {
+            true => self.phase(),
+            false => Some(Phase::Committed),
+        };
+        phase.is_some()
+            && self.facts.confirmed == phase
             && self.observed.claim.as_ref().is_some_and(|claim| {
                 claim.rollout == self.desired.rollout
-                    && claim.phase == Phase::Committed
+                    && Some(claim.phase) == phase
                     && (claim.plan.is_hidden(&Target::Replica(id.clone()))
                         || !live(&self.observed).contains(id))
             })
@@ -490,7 +585,12 @@ impl Simulator {
     /// What a step does to the world.
     pub fn apply(&mut self, step: &Step) {
         match step {
-            Step::AwaitReady if self.fate.ready != Ready::Soon => self.fail_to_be_ready(),
+            Step::AwaitReady if self.fate.ready != Ready::Soon && !self.undoes() => {
+                self.fail_to_be_ready();
+            }
+            Step::Watch { .. } if !self.fate.bakes_well => {
+                self.facts.baked = Some(Baked::Failed("web-new-1 restarted".to_owned()));
+            }
             Step::Bake if !self.fate.bakes_well => {
                 self.facts.baked = Some(Baked::Failed("web-new-1 restarted".to_owned()));
             }
@@ -561,15 +661,16 @@ impl Simulator {
     /// Yes only where it is true.
     fn confirms(&self, phase: Phase) -> bool {
         let live = live(&self.observed);
-        let plan = route_plan(phase, &self.desired, &self.observed);
+        let plan = plan_to_confirm(phase, &self.desired, &self.observed);
         let agrees = |own: &Replica| match plan.share(own) {
             Some(Share::Hidden) => !live.contains(&own.id),
-            Some(_) => live.contains(&own.id),
+            // A new replica that failed is taken out next.
+            Some(_) => live.contains(&own.id) || (self.undoes() && !own.serves()),
             None => {
                 !own.serves() || self.desired.unrouted.contains(&own.id) || live.contains(&own.id)
             }
         };
-        let willing = match phase.keeps_old() {
+        let willing = match phase.keeps_old() || (self.undoes() && self.rolls()) {
             true => self.fate.confirms_back,
             false => self.fate.confirms,
         };

@@ -3,6 +3,7 @@
 mod bake;
 mod failures;
 mod hooks;
+mod rolling;
 mod stop_first;
 mod together;
 mod unfinished;

@@ -16,7 +16,9 @@ use super::{
     properties::{HOOKS, judge},
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
 };
-use crate::model::{ContainerId, Goal, Health, Milestone, Order, Phase, Reason, Replica, Run};
+use crate::model::{
+    ContainerId, Goal, Health, Limits, Milestone, Order, Phase, Reason, Replica, Run,
+};
 
 /// A service, and the replicas that its proxy sends requests to.
 #[derive(Clone)]
@@ -120,8 +122,7 @@ fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
     let before = next.facts.clone();
     match (extent, &step) {
         (Extent::Nothing, _) => {}
-        (Extent::Half, Step::Create { replicas: 2.. }) => next.apply(&Step::Create { replicas: 1 }),
-        (Extent::Half, _) => return None,
+        (Extent::Half, _) => next.apply(&half(world, &step)?),
         (Extent::All, _) => next.apply(&step),
     }
     // What it would have found out is not known; that something was to change is.
@@ -133,7 +134,7 @@ fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
     let turns = match step {
         Step::Route(_) | Step::Create { .. } | Step::AwaitReady | Step::Hook(_) => true,
         Step::Stop { .. } => {
-            next.desired.policy.order == Order::StopFirst
+            (next.desired.policy.order == Order::StopFirst || next.desired.policy.batches.is_some())
                 && next.facts.confirmed != Some(Phase::Committed)
         }
         _ => false,
@@ -141,8 +142,31 @@ fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
     if turns && next.desired.goal == Goal::Roll {
         next.desired.goal = Goal::Undo(Reason::Failed("failed on purpose".to_owned()));
         next.facts.drained.clear();
+        next.facts.ready_expired = false;
     }
     Some(next)
+}
+
+/// A half of a step that acts on several replicas.
+fn half(world: &Simulator, step: &Step) -> Option<Step> {
+    let first = |replicas: &[ContainerId]| (replicas.len() > 1).then(|| replicas[..1].to_vec());
+    let rolls = world.desired.policy.batches.is_some();
+    match step {
+        Step::Create { replicas } => {
+            let made = world.new_replicas().len() as u32;
+            (replicas - made > 1).then_some(Step::Create { replicas: made + 1 })
+        }
+        Step::Stop { replicas } if rolls => Some(Step::Stop {
+            replicas: first(replicas)?,
+        }),
+        Step::Start { replicas } if rolls => Some(Step::Start {
+            replicas: first(replicas)?,
+        }),
+        Step::Remove { replicas } if rolls => Some(Step::Remove {
+            replicas: first(replicas)?,
+        }),
+        _ => None,
+    }
 }
 
 impl World {
@@ -282,6 +306,58 @@ fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
             let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
             let mut world = Simulator::new(olds.collect(), replicas, true, fate);
             world.desired.policy.shifts = vec![10, 50];
+            states += walk(world, most);
+        }
+    }
+    println!("{states} states");
+    assert!(states > 10_000, "only {states} states were reached");
+}
+
+#[test]
+fn the_invariants_hold_in_every_state_of_a_rolling_update() {
+    let fates = [
+        WELL,
+        Fate {
+            confirms: false,
+            ..WELL
+        },
+        Fate {
+            ready: Ready::Crashes,
+            ..WELL
+        },
+        Fate {
+            bakes_well: false,
+            restarts: false,
+            ..WELL
+        },
+    ];
+    use Order::{StartFirst, StopFirst};
+    // Replicas, old ones, parallelism, surge, unavailable, order, troubles.
+    let cases = [
+        (2, 2, (1, 1, 0, StartFirst), 2),
+        (2, 2, (1, 0, 1, StopFirst), 2),
+        (3, 3, (1, 1, 0, StartFirst), 1),
+        (3, 3, (1, 0, 1, StopFirst), 1),
+        (3, 3, (2, 1, 1, StartFirst), 1),
+        (3, 3, (2, 1, 1, StopFirst), 1),
+        (4, 4, (2, 2, 0, StartFirst), 1),
+        (4, 4, (2, 0, 2, StopFirst), 1),
+        (3, 2, (1, 0, 1, StartFirst), 1),
+        (3, 2, (1, 0, 1, StopFirst), 1),
+        (2, 3, (1, 1, 0, StartFirst), 1),
+    ];
+    let mut states = 0;
+    for fate in fates {
+        for (replicas, olds, (parallelism, surge, unavailable, order), most) in cases {
+            let limits = Limits {
+                parallelism,
+                surge,
+                unavailable,
+                order,
+            };
+            let olds = (1..=olds).map(|number| old(&format!("old-{number}")));
+            let mut world = Simulator::new(olds.collect(), replicas, true, fate).rolling(limits);
+            world.desired.policy.monitor = !fate.bakes_well;
             states += walk(world, most);
         }
     }

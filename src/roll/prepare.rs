@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::before::Before;
+use super::{
+    before::Before,
+    rolling::{refuse_limits, refuse_mix},
+};
 use crate::{
     compose::{Project, Service},
     context::{Purpose, RunContext, ServiceContext},
@@ -20,7 +23,7 @@ use crate::{
         driver::Detection,
         landscape::Landscape,
     },
-    settings::{Partial, Settings},
+    settings::{Partial, Settings, Strategy},
 };
 
 /// A service that passed the checks; nothing is touched yet.
@@ -54,6 +57,9 @@ impl<'a> Prepared<'a> {
         let why = match self.context.settings.order() {
             _ if self.runs_once() => return Ok(()),
             Order::StopFirst => "its old replicas are stopped before the new ones start".to_owned(),
+            Order::StartFirst if self.context.settings.strategy == Strategy::Rolling => {
+                "its replicas are replaced one batch after another".to_owned()
+            }
             Order::StartFirst if proxy.capabilities().joint_cutover => return Ok(()),
             Order::StartFirst => format!("{} moves one service at a time", proxy.describe()),
         };
@@ -90,6 +96,7 @@ impl<'a> RunContext<'a> {
                 false => detect(self, &context, landscape).await?,
             };
             notices.extend(detection.all_notices(&context.settings));
+            refuse_mix(&context, &*detection.router)?;
             let before = self
                 .warn_of_broken_routing(&context, &mut *detection.router)
                 .await;
@@ -174,6 +181,8 @@ impl<'a> RunContext<'a> {
             notices.extend(without_effect(context));
             return Ok(notices);
         }
+        refuse_limits(context)?;
+        notices.extend(self.unused_by_strategy(context));
         self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;
         self.refuse_missing(context)?;
         self.refuse_taken_names(context, landscape)?;
@@ -214,19 +223,30 @@ fn without_effect(context: &ServiceContext<'_>) -> Option<String> {
 /// Resolves settings: flags, then the service, the project, and the environment.
 pub(super) fn settings(project: &Project, service: &Service, flags: &Partial) -> Result<Settings> {
     let own = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
-    with_those_of_all(project, own, flags)
+    let mut places = places(project, own, flags)?;
+    if Settings::resolve(places.clone()).strategy == Strategy::Rolling {
+        let config = &service.raw(project)["deploy"]["update_config"];
+        let config = Partial::from_update_config(&service.name, config)?;
+        let [.., last] = &mut places;
+        *last = std::mem::take(last).or(config);
+    }
+    Ok(Settings::resolve(places))
 }
 
 /// Resolves the settings that are none of a single service.
 pub fn settings_of_all(project: &Project, flags: &Partial) -> Result<Settings> {
-    with_those_of_all(project, Partial::default(), flags)
+    Ok(Settings::resolve(places(
+        project,
+        Partial::default(),
+        flags,
+    )?))
 }
 
-fn with_those_of_all(project: &Project, own: Partial, flags: &Partial) -> Result<Settings> {
+fn places(project: &Project, own: Partial, flags: &Partial) -> Result<[Partial; 4]> {
     let top = Partial::from_project(project.raw.get("x-rollout"))?;
     let [own, top] = [own, top].map(|file| file.in_directory(&project.directory));
     let environment = Partial::from_environment(variables())?;
-    Ok(Settings::resolve([flags.clone(), own, top, environment]))
+    Ok([flags.clone(), own, top, environment])
 }
 
 /// The environment variables that are valid text.

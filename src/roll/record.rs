@@ -19,10 +19,9 @@ use crate::{
     context::RunContext,
     docker::engine::Image,
     error::{Error, Result},
-    model::{ContainerId, Order, Replica, RolloutId, Run, label},
+    model::{ContainerId, Replica, RolloutId, Run, label},
     plan::StopFirst,
     retry,
-    settings::{Settings, Strategy},
     state::{
         hooks,
         journal::Intent,
@@ -86,30 +85,23 @@ impl Memory {
             return None;
         }
         let may_stop_still = now.saturating_sub(last.revision.at) < STOPPING;
+        // A rolling update may take any time before its last stop.
+        let may_stop_still = may_stop_still || last.batches.is_some();
         let is_open = last.failed.is_none() && may_stop_still;
         let same = |own: &&Replica| last.ran.get(&own.id) == Some(&own.started_at);
         let replicas = replicas.iter().filter(|own| is_open || !own.may_run());
         let ran = replicas.filter(same).map(|own| own.id.clone());
         let ran: BTreeSet<ContainerId> = ran.collect();
-        (!ran.is_empty()).then(|| StopFirst {
+        (!ran.is_empty() || last.batches.is_some()).then(|| StopFirst {
             rollout: RolloutId(rollout.clone()),
             ran,
+            batches: last.batches,
         })
     }
 }
 
 /// How long after its start a stop that a killed run requested may still be in progress, in milliseconds.
 const STOPPING: u64 = 10 * 60 * 1000;
-
-/// Old replicas that a stop-first rollout has to start again if it fails, with the start time of each.
-pub(super) fn ran(settings: &Settings, olds: &[Replica]) -> BTreeMap<ContainerId, String> {
-    if settings.order() == Order::StartFirst {
-        return BTreeMap::new();
-    }
-    let all = olds.iter().filter(|old| old.may_run());
-    all.map(|old| (old.id.clone(), old.started_at.clone()))
-        .collect()
-}
 
 /// The longest time to retry reading the records.
 const READING: Duration = Duration::from_secs(3);
@@ -198,11 +190,7 @@ impl Prepared<'_> {
             replicas: context.replicas,
             config: version.config.clone(),
             proxy: self.proxy.describe(),
-            strategy: match context.settings.strategy {
-                Strategy::Recreate => "recreate",
-                Strategy::BlueGreen => "blue-green",
-            }
-            .to_owned(),
+            strategy: context.settings.strategy.name().to_owned(),
             undo_to: run.undo_to(),
             restart_of: run.restart_of(),
             found: false,

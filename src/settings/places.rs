@@ -16,6 +16,8 @@ pub const AFTER: &str = "after";
 pub const HOOKS: &str = "hooks";
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
+/// The keys of `deploy.update_config` that are settings too.
+const OF_UPDATE_CONFIG: [&str; 4] = ["parallelism", "delay", "monitor", "order"];
 const PREFIX: &str = "ROLLOUT_";
 
 type Values = BTreeMap<String, Vec<String>>;
@@ -101,6 +103,18 @@ impl Partial {
     /// Reads `x-rollout` at the top level of the Compose file, which is for all services.
     pub fn from_project(x_rollout: Option<&Value>) -> Result<Self> {
         Self::from_file("x-rollout at the top level", x_rollout)
+    }
+
+    /// Reads the keys of `deploy.update_config` of a service that a rolling update uses.
+    pub fn from_update_config(service: &str, config: &Value) -> Result<Self> {
+        let all = config.as_object().into_iter().flatten();
+        let own = all.filter(|(key, _)| OF_UPDATE_CONFIG.contains(&key.as_str()));
+        let own = own
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        Self::from_map(&own, &|key| {
+            format!("{key} in deploy.update_config of {service}")
+        })
     }
 
     fn from_file(place: &str, x_rollout: Option<&Value>) -> Result<Self> {

@@ -180,6 +180,10 @@ fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
             "pull" => "never",
             "on-unfinished" => "abort",
             "on-failure" => "rollback",
+            "order" => "stop-first",
+            "failure-action" => "pause",
+            "max-failure-ratio" => "0.5",
+            "parallelism" | "max-surge" | "max-unavailable" => "7",
             "scale" | "keep" | "parallel" | "pull-parallel" => "7",
             "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => "true",
             "traefik-url" => "http://a:8080",
@@ -232,6 +236,66 @@ fn the_topic_of_settings_has_each_setting_with_its_default() {
             assert!(entry.contains(value.get_name()), "{name}: {entry}");
         }
     }
+}
+
+#[test]
+fn a_rolling_update_takes_what_is_not_given_from_update_config_and_explicit_limits_win() {
+    let config = json!({
+        "parallelism": 2, "delay": "1m0s", "order": "stop-first", "monitor": "5s", "failure_action": "rollback",
+    });
+    let config = Partial::from_update_config("web", &config).unwrap();
+    let none = Partial::default;
+    let limits = |given: Partial, config: &Partial| {
+        let own = given.or(Partial::of("strategy", "rolling"));
+        let limits = Settings::resolve([own, config.clone(), none(), none()])
+            .limits(4)
+            .unwrap();
+        (limits.parallelism, limits.surge, limits.unavailable)
+    };
+    assert_eq!(limits(none(), &none()), (1, 1, 0));
+    assert_eq!(limits(none(), &config), (2, 0, 2));
+    assert_eq!(
+        limits(Partial::of("order", "start-first"), &config),
+        (2, 2, 0)
+    );
+    assert_eq!(limits(Partial::of("max-surge", "1"), &config), (2, 1, 2));
+    assert_eq!(limits(Partial::of("parallelism", "0"), &none()), (4, 4, 0));
+    assert_eq!(limits(Partial::of("parallelism", "9"), &none()), (4, 4, 0));
+    let settings = Settings::resolve([config, none(), none(), none()]);
+    assert_eq!(settings.limits(4), None);
+    assert_eq!(settings.watch(false), Duration::from_secs(60));
+    assert_eq!(settings.watch(true), Duration::from_secs(5));
+}
+
+#[test]
+fn update_config_is_read_in_every_form_of_the_specification() {
+    let read = |config: serde_json::Value| {
+        let config = Partial::from_update_config("web", &config)?;
+        let none = Partial::default;
+        let given = config.or(Partial::of("strategy", "rolling"));
+        Ok::<_, crate::error::Error>(Settings::resolve([given, none(), none(), none()]))
+    };
+    for (delay, ms) in [
+        ("0s", 0),
+        ("10s", 10_000),
+        ("1m30s", 90_000),
+        ("1.5s", 1500),
+        ("1h0m0s", 3_600_000),
+        ("100ms", 100),
+        ("500\u{b5}s", 0),
+    ] {
+        let settings = read(json!({ "delay": delay, "monitor": delay })).unwrap();
+        assert_eq!(settings.watch(true).as_millis(), ms, "{delay}");
+    }
+    let all = json!({ "parallelism": 0, "failure_action": "continue", "max_failure_ratio": 0.5, "x-own": 1 });
+    let all = read(all).unwrap();
+    assert_eq!(all.limits(4).unwrap().parallelism, 4);
+    assert_eq!((all.failure_action, all.max_failure_ratio), (None, None));
+    let error = read(json!({ "order": "first" })).unwrap_err();
+    assert_eq!(
+        error.message,
+        "order in deploy.update_config of web: unknown value \"first\"; known are start-first, stop-first"
+    );
 }
 
 proptest! {

@@ -39,6 +39,13 @@ pub(super) fn count(text: &str) -> Result<u32, String> {
     }
 }
 
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err(format!("{text:?} is not a number from 0 to 1")),
+    }
+}
+
 /// What is wrong with the value of an option, in one line.
 pub fn bad_value(error: &clap::Error) -> String {
     use clap::error::{ContextKind, ContextValue};

@@ -8,7 +8,7 @@ use super::{
     revisions::{Revision, Revisions},
     store::File,
 };
-use crate::model::ContainerId;
+use crate::model::{Batches, ContainerId};
 
 /// The folder of these entries below a service's.
 const FOLDER: &str = "journal";
@@ -27,9 +27,12 @@ pub struct Intent {
     /// The old replicas that no proxy routed to before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unrouted: BTreeSet<ContainerId>,
-    /// With stop-first: the old replicas that ran, and their start times.
+    /// If it stops old replicas before its end: those that ran, and their start times.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ran: BTreeMap<ContainerId, String>,
+    /// The batches of a rolling update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches: Option<Batches>,
 }
 
 impl Intent {

@@ -34,6 +34,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         final_name: get(label::NAME),
         rollout: get(label::ROLLOUT).map(RolloutId),
         wanted: get(label::REPLICAS).and_then(|text| text.parse().ok()),
+        batch: get(label::BATCH).and_then(|text| label::batch_of(&text)),
         revision: get(label::REVISION).and_then(|text| text.parse().ok()),
         run: run(&state),
         health: health(&state),

@@ -6,7 +6,6 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Live, Memory, Sets, gates::others_changed};
 use crate::{
-    ask,
     docker::{engine::Engine, watch::Watch},
     error::Result,
     model::{Baked, Desired, Facts, Replica, Run},
@@ -17,18 +16,52 @@ use crate::{
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 impl Live<'_> {
-    /// Ends after the bake time, when a new replica fails, or when an undo requests the old version.
+    /// Ends after the bake time, or when a new replica fails.
     pub(super) async fn bake(
         &mut self,
         desired: &Desired,
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let bake = self.bake;
+        let watched = self.watch_new(self.bake, desired, sets).await?;
+        facts.baked = watched.or(facts.baked.take());
+        Ok(())
+    }
+
+    /// The same for the time after a batch.
+    pub(super) async fn watch_batch(
+        &mut self,
+        batch: u16,
+        desired: &Desired,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let span = self.watch_of(batch, desired);
+        match self.watch_new(span, desired, sets).await? {
+            Some(Baked::Passed) => drop(facts.watched.insert(batch)),
+            Some(failed) => facts.baked = Some(failed),
+            None => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn watch_of(&self, batch: u16, desired: &Desired) -> Duration {
+        let batches = desired.policy.batches.as_ref();
+        let is_last = batches.is_some_and(|batches| batches.last() == batch);
+        self.context.settings.watch(is_last).max(self.bake)
+    }
+
+    /// How the watch ended; `None` if it was left to look at a change.
+    async fn watch_new(
+        &mut self,
+        span: Duration,
+        desired: &Desired,
+        sets: &Sets<'_>,
+    ) -> Result<Option<Baked>> {
         let until = *self
             .memory
             .bake_until
-            .get_or_insert_with(|| Instant::now() + bake);
+            .get_or_insert_with(|| Instant::now() + span);
         let (engine, watch) = (self.run.engine, self.watch);
         let latest = until + self.context.settings.confirm_timeout;
         let replicas: Vec<Replica> = sets.new.iter().map(|new| (*new).clone()).collect();
@@ -52,12 +85,11 @@ impl Live<'_> {
                     Baked::Passed
                 }
             },
-            who = ask::requested(engine, &self.context.key, self.lock.epoch) => Baked::Failed(format!("undone by {who}")),
             // The planner checks whether a rollback is still possible.
-            changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed,
+            changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed.map(|()| None),
         };
-        facts.baked = Some(baked);
-        Ok(())
+        self.memory.bake_until = None;
+        Ok(Some(baked))
     }
 }
 

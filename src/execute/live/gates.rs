@@ -1,16 +1,23 @@
 //! Waits until every new replica passes its gates, and starts the watchers of the old replicas meanwhile.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Live, MARGIN, Sets, watchers::start_watchers};
+use super::{
+    Live, MARGIN, Sets,
+    traffic::{serving, until_one_fails},
+    watchers::start_watchers,
+};
 use crate::{
     docker::{engine::Engine, watch::Watch},
     error::Result,
     event::Event,
-    model::{ContainerId, Desired, Facts, Replica, ServiceKey, Verdict},
+    model::{ContainerId, Desired, Facts, Goal, Health, Replica, ServiceKey, Verdict},
     ready::{self, Gates, Probe},
 };
 
@@ -21,28 +28,43 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let pending: Vec<Pending<'_>> = sets
-            .new
-            .iter()
-            .filter(|new| !facts.verdicts.contains_key(&new.id))
+        let all = sets.new.iter().chain(&sets.old);
+        let pending: Vec<Pending<'_>> = all
+            .filter(|own| facts.awaits(own, desired))
             .map(|new| Pending {
                 new,
                 gates: self.gates(new, desired.routed),
+                waits_for_docker: desired.routed && matches!(desired.goal, Goal::Undo(_)),
                 detail: Mutex::default(),
             })
             .collect();
-        let deadline = self.ready_by(&sets.new);
+        // The proxy routes to an old replica only after Docker's own health check, whatever a rollout finds.
+        let undecided = |own: &Pending<'_>| match own.waits_for_docker {
+            true => own.new.undecided_for(),
+            false => Duration::ZERO,
+        };
+        let undecided = pending.iter().map(undecided).max().unwrap_or_default();
+        let deadline = self.ready_by(&sets.new) + undecided;
         let (engine, watch) = (self.run.engine, self.watch);
         let mut watching = Box::pin(start_watchers(engine, self.unwatched(desired, sets)));
         let mut watchers = None;
+        let live = sets
+            .new
+            .iter()
+            .filter(|new| facts.verdicts.contains_key(&new.id));
+        let live: Vec<&Replica> = live.copied().collect();
+        let fails = until_one_fails(engine, watch, serving(&live));
         let judging = self.judge(&pending, facts);
         let changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold);
         let (mut judging, mut changed) = (Box::pin(judging), Box::pin(changed));
+        let mut fails = Box::pin(fails);
         let ended = timeout_at(deadline, async {
             loop {
                 tokio::select! {
                     started = &mut watching, if watchers.is_none() => watchers = Some(started),
                     changed = &mut changed => return changed.map(|()| None),
+                    // A replica of an earlier batch.
+                    () = &mut fails => return Ok(None),
                     judged = &mut judging => return judged,
                 }
             }
@@ -91,8 +113,11 @@ impl Live<'_> {
             .iter()
             .map(|own| async move {
                 let (id, gates) = (&own.new.id, &own.gates);
-                let judged = ready::judge(engine, watch, id, gates, early, &own.detail);
-                (own.new, judged.await)
+                let judged = ready::judge(engine, watch, id, gates, early, &own.detail).await;
+                if own.waits_for_docker {
+                    decided(engine, watch, id).await;
+                }
+                (own.new, judged)
             })
             .collect();
         while let Some((new, judged)) = judging.next().await {
@@ -135,12 +160,27 @@ impl Live<'_> {
     }
 }
 
-/// A new replica that has not passed all gates.
+/// A replica that has not passed all gates.
 struct Pending<'a> {
     new: &'a Replica,
     gates: Gates,
+    /// Whether it has to be healthy in Docker too.
+    waits_for_docker: bool,
     /// What it still waits for, if known.
     detail: Mutex<String>,
+}
+
+/// Completes once Docker's health check has a result.
+async fn decided(engine: &Engine, watch: &Watch, id: &ContainerId) {
+    loop {
+        let changed = watch.next();
+        if let Ok(now) = engine.replica(id).await
+            && now.is_none_or(|now| now.health != Health::Starting)
+        {
+            return;
+        }
+        changed.await;
+    }
 }
 
 /// Records why each late replica fails, if known. Returns the first of them.

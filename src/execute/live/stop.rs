@@ -21,9 +21,14 @@ impl Live<'_> {
         all(join_all(stopping).await)
     }
 
-    /// Starts replicas again that were stopped to make room.
-    pub(super) async fn start(&self, replicas: &[ContainerId], facts: &mut Facts) -> Result<()> {
+    /// Starts replicas again that were stopped before the end of the rollout.
+    pub(super) async fn start(
+        &mut self,
+        replicas: &[ContainerId],
+        facts: &mut Facts,
+    ) -> Result<()> {
         all(join_all(replicas.iter().map(|id| self.run.engine.start(id))).await)?;
+        self.memory.ready_by = None;
         facts.started.extend(replicas.iter().cloned());
         Ok(())
     }

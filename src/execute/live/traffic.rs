@@ -7,17 +7,15 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Live, Sets};
 use crate::{
-    ask,
     docker::{engine::Engine, watch::Watch},
     drain::{self, Watcher},
     error::Result,
     event::{Event, Events},
     execute::together::Member,
     model::{
-        Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase,
-        Replica,
+        Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica,
     },
-    plan::{claim, route_plan},
+    plan::{claim, plan_to_confirm},
     proxy::agree::{Limits, Question, agree},
 };
 
@@ -73,7 +71,7 @@ impl Live<'_> {
         }
     }
 
-    /// Waits for the other services of a joint cutover, or until a new replica fails or an undo asks for the old version.
+    /// Waits for the other services of a joint cutover, or until a new replica fails.
     pub(super) async fn await_others(
         &mut self,
         all: Milestone,
@@ -84,14 +82,9 @@ impl Live<'_> {
             facts.all_reached = Some(all);
             return;
         };
-        let failed = until_one_fails(self.run.engine, self.watch, serving(&sets.new));
-        let undone = ask::requested(self.run.engine, &self.context.key, self.lock.epoch);
         tokio::select! {
             () = member.reach(all) => facts.all_reached = Some(all),
-            () = failed => {}
-            who = undone, if all == Milestone::Live => {
-                facts.baked = Some(Baked::Failed(format!("undone by {who}")));
-            }
+            () = until_one_fails(self.run.engine, self.watch, serving(&sets.new)) => {}
         }
     }
 
@@ -132,11 +125,15 @@ impl Live<'_> {
             true => Vec::new(),
         };
         let failed = until_one_fails(self.run.engine, self.watch, watched);
-        let plan = route_plan(phase, desired, observed);
+        let plan = plan_to_confirm(phase, desired, observed);
+        let mut awaited = sets.awaited(phase, desired);
+        // The way back of a rolling update does not wait for a new replica that failed: it is taken out next.
+        let undoes = matches!(desired.goal, Goal::Undo(_));
+        awaited.retain(|own| !undoes || own.serves() || !plan.promotes(own));
         let question = Question {
             plan: &plan,
             replicas: &observed.replicas,
-            awaited: &sets.awaited(phase, desired),
+            awaited: &awaited,
             // After a rollback the old set has the same router errors as before the rollout.
             known: (!is_back).then_some(&self.complaints),
         };
@@ -182,11 +179,12 @@ impl Live<'_> {
         let held_back = self.proxy.held_back();
         let is_back = phase.keeps_old();
         let unseen = !self.memory.new_was_live && !sets.new.is_empty();
+        let undoes = matches!(desired.goal, Goal::Undo(_));
         // An old replica that was started again gets traffic only once Docker reports it healthy, too.
-        let again = matches!(desired.goal, Goal::Undo(_)) && !desired.restartable.is_empty();
+        let again = undoes && !desired.restartable.is_empty();
         // During a rollback the proxy may hold back a cutover that it has read already, and its report on a restarted
         // replica may date from before the stop.
-        let stand = match is_back && (unseen || again) {
+        let stand = match (is_back || undoes) && (unseen || again) {
             true => held_back,
             false => Duration::ZERO,
         };

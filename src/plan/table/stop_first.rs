@@ -196,6 +196,7 @@ fn resumes(claim: Option<Phase>, ran: &[&str]) -> Option<Goal> {
     let begun = StopFirst {
         rollout: rollout("r2"),
         ran: ran.iter().map(id).collect(),
+        batches: None,
     };
     let mut stopped = old("old-1");
     stopped.run = Run::Exited;

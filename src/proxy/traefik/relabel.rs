@@ -146,6 +146,7 @@ impl Router for Relabel {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            batches: true,
             joint_cutover: self.controls.iter().all(Control::writes_several),
             ..Capabilities::default()
         }

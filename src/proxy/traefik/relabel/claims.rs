@@ -12,18 +12,18 @@ use crate::{
 /// # Errors
 /// A plan with weights.
 pub fn write(key: &str, epoch: u64, claim: &model::Claim, before: Option<&Claim>) -> Result<Claim> {
-    let own = on(&Target::Rollout(claim.rollout.clone()));
+    let is_own = |rule: &Rule| target(&rule.on, &claim.rollout).is_some();
     let mut rules: Vec<Rule> = before
         .into_iter()
         .flat_map(|claim| &claim.rules)
-        .filter(|rule| rule.is_on_health() && rule.on != own)
+        .filter(|rule| rule.is_on_health() && !is_own(rule))
         .cloned()
         .collect();
     for (target, share) in &claim.plan.shares {
         match (target, share) {
             (_, Share::Hidden) => rules.push(Rule::hide(on(target))),
             // A replica that passed its own checks gets traffic although Docker has no result of its health check yet.
-            (Target::Rollout(_), Share::Live) => {
+            (Target::Rollout(_) | Target::Batch(..), Share::Live) => {
                 rules.push(Rule::health(on(target), Health::Healthy));
             }
             (Target::Replica(_), Share::Live) => {}
@@ -50,6 +50,25 @@ fn on(target: &Target) -> Match {
             key: label::ROLLOUT.to_owned(),
             value: rollout.0.clone(),
         },
+        Target::Batch(rollout, batch) => Match::Label {
+            key: label::BATCH.to_owned(),
+            value: label::batch(rollout, *batch),
+        },
+    }
+}
+
+/// What a rule of this rollout is about; `None` for a rule of an earlier one.
+fn target(on: &Match, rollout: &RolloutId) -> Option<Target> {
+    match on {
+        Match::Id(id) => Some(Target::Replica(ContainerId(id.clone()))),
+        Match::Label { key, value } if key == label::BATCH => {
+            let batch = label::batch_of(value)?;
+            let is_own = *value == label::batch(rollout, batch);
+            is_own.then(|| Target::Batch(rollout.clone(), batch))
+        }
+        Match::Label { value, .. } => {
+            (*value == rollout.0).then(|| Target::Rollout(rollout.clone()))
+        }
     }
 }
 
@@ -71,24 +90,18 @@ pub fn read(claim: &Claim) -> Result<model::Claim> {
         .hint("finish with the newer version of rollout")
     })?;
     let rollout = RolloutId(claim.rollout.clone());
-    let own = Target::Rollout(rollout.clone());
     let share = |rule: &Rule| match rule.hides() {
         true => Some(Share::Hidden),
         false => rule.is_on_health().then_some(Share::Live),
     };
-    let target = |on: &Match| match on {
-        Match::Id(id) => Some(Target::Replica(ContainerId(id.clone()))),
-        // Those of earlier rollouts cover a health check alone.
-        Match::Label { .. } => (*on == self::on(&own)).then(|| own.clone()),
-    };
+    // Those of earlier rollouts cover a health check alone.
     let rules = claim.rules.iter();
-    let shares = rules.filter_map(|rule| Some((target(&rule.on)?, share(rule)?)));
+    let shares = rules.filter_map(|rule| Some((target(&rule.on, &rollout)?, share(rule)?)));
+    let shares = shares.collect();
     Ok(model::Claim {
         rollout,
         phase,
-        plan: RoutePlan {
-            shares: shares.collect(),
-        },
+        plan: RoutePlan { shares },
         stale: false,
     })
 }
@@ -137,6 +150,14 @@ mod tests {
                     (Target::Rollout(of.clone()), Share::Live),
                 ],
             ),
+            (
+                Phase::Shifted { step: 1 },
+                vec![
+                    (old("a"), Share::Hidden),
+                    (Target::Batch(of.clone(), 1), Share::Live),
+                    (Target::Batch(of.clone(), 2), Share::Hidden),
+                ],
+            ),
         ];
         for (phase, shares) in plans {
             let claim = model::Claim {
@@ -149,6 +170,8 @@ mod tests {
             };
             let written = write("shop/web", 7, &claim, None).unwrap();
             assert_eq!(read(&written).unwrap(), claim);
+            let again = write("shop/web", 7, &claim, Some(&written)).unwrap();
+            assert_eq!(again, written);
         }
     }
 

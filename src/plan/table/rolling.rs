@@ -1,0 +1,329 @@
+//! The same tables where the replicas are replaced batch by batch.
+
+use super::{
+    super::{
+        Failure, Next, Step,
+        simulator::{Fate, Ready, Simulator, WELL, live, old},
+    },
+    expect, old_serves, old_set, steps,
+};
+use crate::model::{Goal, Limits, Order, Phase, Reason, Run};
+
+fn world(parallelism: u32, order: Order) -> Simulator {
+    let (surge, unavailable) = match order {
+        Order::StartFirst => (parallelism, 0),
+        Order::StopFirst => (0, parallelism),
+    };
+    Simulator::new(old_set(4), 4, true, WELL).rolling(Limits {
+        parallelism,
+        surge,
+        unavailable,
+        order,
+    })
+}
+
+/// The old replicas serve as before, and nothing else is there.
+#[track_caller]
+fn all_back(world: &Simulator) {
+    let names = world.observed.replicas.iter().map(|own| own.name.as_str());
+    let names: Vec<&str> = names.collect();
+    assert_eq!(names, ["old-1", "old-2", "old-3", "old-4"]);
+    assert_eq!(live(&world.observed).len(), 4);
+    assert_eq!(world.observed.claim, None);
+}
+
+#[test]
+fn one_by_one_each_is_shown_before_an_old_one_is_stopped_and_all_old_ones_are_kept_until_the_end() {
+    let wanted = [
+        "hold",
+        "create 1",
+        "ready",
+        "shift 1",
+        "confirm shift 1",
+        "drain old-1",
+        "stop old-1",
+        "create 2",
+        "ready",
+        "shift 2",
+        "confirm shift 2",
+        "drain old-2",
+        "stop old-2",
+        "create 3",
+        "ready",
+        "shift 3",
+        "confirm shift 3",
+        "drain old-3",
+        "stop old-3",
+        "create 4",
+        "ready",
+        "cutover",
+        "confirm new",
+        "drain old-4",
+        "stop old-4",
+        "remove old-1 old-2 old-3 old-4",
+        "rename web-new-1 web-new-2 web-new-3 web-new-4",
+        "release",
+    ];
+    expect(&mut world(1, Order::StartFirst), &wanted, &Next::Done);
+}
+
+#[test]
+fn two_by_two_is_two_batches_each_watched_where_that_is_wanted() {
+    let wanted = [
+        "hold",
+        "create 2",
+        "ready",
+        "shift 1",
+        "confirm shift 1",
+        "watch",
+        "drain old-1 old-2",
+        "stop old-1 old-2",
+        "create 4",
+        "ready",
+        "cutover",
+        "confirm new",
+        "drain old-3 old-4",
+        "stop old-3 old-4",
+        "remove old-1 old-2 old-3 old-4",
+        "rename web-new-1 web-new-2 web-new-3 web-new-4",
+        "release",
+    ];
+    let mut world = world(2, Order::StartFirst);
+    world.desired.policy.delay = true;
+    expect(&mut world, &wanted, &Next::Done);
+}
+
+#[test]
+fn stop_first_takes_out_as_many_before_each_batch() {
+    let wanted = [
+        "hold",
+        "confirm old",
+        "drain old-1 old-2",
+        "stop old-1 old-2",
+        "create 2",
+        "ready",
+        "shift 1",
+        "confirm shift 1",
+        "drain old-3 old-4",
+        "stop old-3 old-4",
+        "create 4",
+        "ready",
+        "cutover",
+        "confirm new",
+        "remove old-1 old-2 old-3 old-4",
+        "rename web-new-1 web-new-2 web-new-3 web-new-4",
+        "release",
+    ];
+    expect(&mut world(2, Order::StopFirst), &wanted, &Next::Done);
+    let mut one = world(1, Order::StopFirst);
+    let (steps, end) = steps(&mut one);
+    let first = [
+        "hold",
+        "confirm old",
+        "drain old-1",
+        "stop old-1",
+        "create 1",
+        "ready",
+    ];
+    assert_eq!(steps[..6], first);
+    let next = [
+        "shift 1",
+        "confirm shift 1",
+        "drain old-2",
+        "stop old-2",
+        "create 2",
+    ];
+    assert_eq!(steps[6..11], next);
+    assert_eq!(end, Next::Done);
+}
+
+#[test]
+fn a_first_batch_that_is_not_ready_leaves_the_old_replicas_as_they_are() {
+    let mut world = world(1, Order::StartFirst);
+    world.fate.ready = Ready::Crashes;
+    let wanted = ["hold", "create 1", "ready", "remove new-1", "release"];
+    let end = old_serves("new replica web-new-1 exited");
+    expect(&mut world, &wanted, &end);
+    assert_eq!(world.observed.replicas, old_set(4));
+}
+
+#[test]
+fn a_third_batch_that_is_not_ready_is_undone_one_batch_after_another() {
+    let mut world = world(1, Order::StartFirst);
+    world.through(|step| *step == Step::Create { replicas: 3 });
+    world.fate.ready = Ready::Never;
+    world.steps.clear();
+    let wanted = [
+        "ready",
+        "drain new-3",
+        "stop new-3",
+        "remove new-3",
+        "start old-2",
+        "ready",
+        "shift 1",
+        "confirm shift 1",
+        "drain new-2",
+        "stop new-2",
+        "remove new-2",
+        "start old-1",
+        "ready",
+        "cut_back",
+        "confirm old",
+        "drain new-1",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    let end = old_serves("new replica web-new-3 did not become ready in time");
+    expect(&mut world, &wanted, &end);
+    all_back(&world);
+}
+
+#[test]
+fn a_second_batch_that_is_not_confirmed_is_undone_and_what_makes_room_comes_back_last() {
+    let mut world = world(2, Order::StopFirst);
+    world.through(|step| *step == Step::Route(Phase::Committed));
+    world.fate.confirms = false;
+    world.steps.clear();
+    let wanted = [
+        "confirm new",
+        "shift 1",
+        "confirm shift 1",
+        "drain new-3 new-4",
+        "stop new-3 new-4",
+        "remove new-3 new-4",
+        "start old-3 old-4",
+        "ready",
+        "hold",
+        "confirm old",
+        "drain new-1 new-2",
+        "stop new-1 new-2",
+        "remove new-1 new-2",
+        "start old-1 old-2",
+        "ready",
+        "cut_back",
+        "confirm old",
+        "release",
+    ];
+    let end = old_serves("the proxy did not confirm the cutover in time");
+    expect(&mut world, &wanted, &end);
+    all_back(&world);
+}
+
+#[test]
+fn a_live_replica_that_dies_in_any_batch_brings_all_old_ones_back() {
+    for order in [Order::StartFirst, Order::StopFirst] {
+        for parallelism in [1, 2] {
+            for batch in 1..4 / parallelism as u16 {
+                let mut world = world(parallelism, order);
+                world.through(|step| *step == Step::Confirm(Phase::Shifted { step: batch }));
+                let new = world.observed.replicas.iter_mut();
+                let mut new = new.filter(|own| own.rollout.is_some());
+                new.next().unwrap().run = Run::Exited;
+                let end = world.run();
+                assert_eq!(
+                    end,
+                    old_serves("new replica web-new-1 was ready and then failed")
+                );
+                all_back(&world);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_watch_that_fails_goes_back() {
+    let mut world = world(1, Order::StartFirst);
+    world.desired.policy.monitor = true;
+    world.fate.bakes_well = false;
+    assert_eq!(world.run(), old_serves("web-new-1 restarted"));
+    all_back(&world);
+}
+
+#[test]
+fn a_signal_after_any_step_before_the_last_confirmation_brings_all_old_ones_back() {
+    for order in [Order::StartFirst, Order::StopFirst] {
+        for parallelism in [1, 2] {
+            for count in 0.. {
+                let mut world = world(parallelism, order);
+                for _ in 0..count {
+                    if let Next::Step(step) = world.next() {
+                        world.take(step);
+                    }
+                }
+                if world.facts.confirmed == Some(Phase::Committed) {
+                    break;
+                }
+                world.desired.goal = Goal::Undo(Reason::Interrupted);
+                assert_eq!(world.run(), Next::Fail(Failure::Interrupted));
+                all_back(&world);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_dies_after_any_step_is_settled_by_the_next() {
+    for order in [Order::StartFirst, Order::StopFirst] {
+        for crash in 0..32 {
+            let mut world = world(2, order);
+            for _ in 0..crash {
+                if let Next::Step(step) = world.next() {
+                    world.take(step);
+                }
+            }
+            let committed = world.observed.claim.as_ref().map(|claim| claim.phase);
+            if let Some(mut next) = world.restarted() {
+                assert_eq!(next.run(), Next::Done, "{crash}");
+                assert!(next.restarted().is_none(), "{crash}: {:#?}", next.observed);
+                if committed != Some(Phase::Committed) {
+                    all_back(&next);
+                }
+                world = next;
+            }
+            assert_eq!(live(&world.observed).len(), 4, "{crash}");
+        }
+    }
+}
+
+#[test]
+fn an_old_replica_that_does_not_start_again_is_for_a_person_and_the_new_ones_stay() {
+    let mut world = world(1, Order::StartFirst);
+    world.through(|step| *step == Step::Create { replicas: 3 });
+    world.fate = Fate {
+        ready: Ready::Crashes,
+        restarts: false,
+        ..WELL
+    };
+    let end = world.run();
+    assert!(
+        matches!(&end, Next::Fail(Failure::NeedsPerson(why)) if why.contains("old-2 was started again and exited")),
+        "{end:?}"
+    );
+    assert_eq!(live(&world.observed).len(), 4);
+}
+
+#[test]
+fn an_old_replica_that_may_still_be_stopping_is_stopped_before_it_is_shown_again() {
+    let mut world = world(1, Order::StartFirst);
+    world.until(|step| matches!(step, Step::Stop { .. }));
+    let mut next = world.restarted().unwrap();
+    let wanted = [
+        "confirm shift 1",
+        "drain old-1",
+        "stop old-1",
+        "start old-1",
+        "ready",
+        "cut_back",
+        "confirm old",
+        "drain new-1",
+        "stop new-1",
+        "remove new-1",
+        "release",
+    ];
+    expect(&mut next, &wanted, &Next::Done);
+    assert_eq!(
+        live(&next.observed),
+        (1..=4).map(|n| old(&format!("old-{n}")).id).collect()
+    );
+}

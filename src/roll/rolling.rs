@@ -1,0 +1,198 @@
+//! The refusals of a rolling update before anything is touched, and the notices about its settings.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{
+    context::{Purpose, RunContext, ServiceContext},
+    error::{Error, Result},
+    proxy::Router,
+    settings::{FailureAction, Settings, Strategy},
+};
+
+type Labels = BTreeMap<String, String>;
+
+/// Refuses settings of a rolling update that contradict each other or are not available.
+pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
+    let (settings, replicas) = (&context.settings, context.replicas);
+    let Some(limits) = settings.limits(replicas) else {
+        return Ok(());
+    };
+    let name = &context.service.name;
+    let refused = |message: String, hint: &str| Err(Error::refused(message).hint(hint));
+    if let Some(FailureAction::Pause | FailureAction::Continue) = settings.failure_action {
+        let message = format!("{name}: a failed batch can only be rolled back");
+        return refused(message, "--failure-action rollback");
+    }
+    if settings.max_failure_ratio.is_some_and(|ratio| ratio > 0.0) {
+        let message = format!("{name}: a failed replica always fails the rolling update");
+        return refused(message, "--max-failure-ratio 0");
+    }
+    let most = [
+        ("max-surge", settings.max_surge),
+        ("max-unavailable", settings.max_unavailable),
+    ];
+    for (key, value) in most {
+        if let Some(value) = value.filter(|value| *value > replicas) {
+            let message = format!("{key} {value} of {name} is more than its replicas");
+            return refused(message, &format!("--{key} {replicas} at most"));
+        }
+    }
+    if limits.surge == 0 && limits.unavailable == 0 {
+        let message = format!(
+            "max-surge and max-unavailable of {name} are both 0: no replica can be replaced"
+        );
+        return refused(message, "--max-surge 1");
+    }
+    if limits.unavailable >= replicas {
+        let message = format!(
+            "{name} would be stopped as a whole: max-unavailable is {}",
+            limits.unavailable
+        );
+        return refused(
+            message,
+            "--order start-first and --max-unavailable 0; or, with a gap, --strategy recreate",
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a rolling update behind a proxy that cannot route to replicas of both versions.
+pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> Result<()> {
+    let name = &context.service.name;
+    let is_settled = context.purpose == Purpose::Settle;
+    if context.settings.strategy != Strategy::Rolling || is_settled || context.runs_once {
+        return Ok(());
+    }
+    let hint = format!("--strategy blue-green, or strategy: blue-green in x-rollout of {name}");
+    let refused = |why: String| {
+        let message = format!("{name} cannot be rolled in batches: {why}");
+        Err(Error::refused(message).hint(hint))
+    };
+    if !router.routes() {
+        return refused("no proxy routes to it".to_owned());
+    }
+    if !router.capabilities().batches {
+        let how = router.describe();
+        return refused(format!("{how} switches all replicas at once"));
+    }
+    let labels = context.labels(context.image.as_ref());
+    let mut olds = context.olds.iter().filter(|old| old.may_run());
+    let differs = olds.find_map(|old| first_difference(&labels, &old.labels));
+    match differs {
+        None => Ok(()),
+        Some(label) => refused(format!(
+            "its label {label} changes, and Traefik drops a router that two versions define differently"
+        )),
+    }
+}
+
+/// A label of Traefik that one of two versions lacks, or has with another value.
+fn first_difference(new: &Labels, old: &Labels) -> Option<String> {
+    let own = |labels: &Labels| -> Labels {
+        let all = labels.iter();
+        let all = all.map(|(key, value)| (key.to_lowercase(), value.clone()));
+        all.filter(|(key, _)| key.starts_with("traefik.")).collect()
+    };
+    let (new, old) = (own(new), own(old));
+    let mut keys = new.keys().chain(old.keys());
+    keys.find(|&key| new.get(key) != old.get(key)).cloned()
+}
+
+impl RunContext<'_> {
+    /// Notices about settings that the strategy does not use.
+    pub(super) fn unused_by_strategy(&self, context: &ServiceContext<'_>) -> Vec<String> {
+        let (service, settings) = (context.service, &context.settings);
+        let config = &service.raw(self.project)["deploy"]["update_config"];
+        match settings.strategy {
+            Strategy::Rolling => not_taken_over(&service.name, settings, config),
+            Strategy::BlueGreen | Strategy::Recreate => {
+                without_effect(&service.name, settings, config)
+            }
+        }
+    }
+}
+
+/// Notices about what a rolling update does not take over from `deploy.update_config`.
+fn not_taken_over(name: &str, settings: &Settings, config: &Value) -> Vec<String> {
+    let action = config["failure_action"].as_str();
+    let action = action.filter(|own| settings.failure_action.is_none() && *own != "rollback");
+    let action = action.map(|own| format!("failure_action {own}"));
+    let ratio = config["max_failure_ratio"].as_f64();
+    let ratio = ratio.filter(|own| settings.max_failure_ratio.is_none() && *own > 0.0);
+    let ratio = ratio.map(|own| format!("max_failure_ratio {own}"));
+    let all = action.into_iter().chain(ratio);
+    all.map(|what| {
+        format!(
+            "{what} in deploy.update_config of {name} is not available: the first failed replica rolls the update back"
+        )
+    })
+    .collect()
+}
+
+/// Notices about settings of a rolling update under another strategy.
+fn without_effect(name: &str, settings: &Settings, config: &Value) -> Vec<String> {
+    let given = settings.of_rolling();
+    let given = (!given.is_empty()).then(|| given.join(", "));
+    let config = config.as_object().filter(|config| !config.is_empty());
+    let config = config.map(|_| "deploy.update_config".to_owned());
+    let strategy = settings.strategy.name();
+    let all = config.into_iter().chain(given);
+    all.map(|what| {
+        format!("{what} of {name} has no effect with the strategy {strategy}; --strategy rolling uses it")
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::settings::Partial;
+
+    fn labels(all: &[(&str, &str)]) -> Labels {
+        let all = all.iter();
+        all.map(|&(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn what_of_update_config_is_not_used_is_named_with_the_way_to_use_it() {
+        let given = |all: &[(&str, &str)]| {
+            let all = all.iter().map(|&(name, value)| Partial::of(name, value));
+            let own = all.reduce(Partial::or).unwrap_or_default();
+            let none = Partial::default;
+            Settings::resolve([own, none(), none(), none()])
+        };
+        let config = json!({ "failure_action": "continue", "max_failure_ratio": 0.25 });
+        let tail = "in deploy.update_config of web is not available: the first failed replica rolls the update back";
+        let rolling = [("strategy", "rolling")];
+        let notices = ["failure_action continue", "max_failure_ratio 0.25"];
+        let notices = notices.map(|what| format!("{what} {tail}"));
+        assert_eq!(not_taken_over("web", &given(&rolling), &config), notices);
+        let chosen = [("failure-action", "rollback"), ("max-failure-ratio", "0")];
+        let chosen = given(&[&rolling[..], &chosen].concat());
+        assert!(not_taken_over("web", &chosen, &config).is_empty());
+        let usual = json!({ "failure_action": "rollback", "parallelism": 2 });
+        assert!(not_taken_over("web", &given(&rolling), &usual).is_empty());
+
+        let tail = "of web has no effect with the strategy blue-green; --strategy rolling uses it";
+        let notices = without_effect("web", &given(&[("delay", "1s")]), &usual);
+        let named = ["deploy.update_config", "delay"].map(|what| format!("{what} {tail}"));
+        assert_eq!(notices, named);
+        assert!(without_effect("web", &given(&[]), &Value::Null).is_empty());
+    }
+
+    #[test]
+    fn a_label_of_traefik_that_changes_is_named_and_any_other_is_not() {
+        let old = labels(&[("traefik.enable", "true"), ("version", "1")]);
+        let other = labels(&[("Traefik.Enable", "true"), ("version", "2")]);
+        assert_eq!(first_difference(&other, &old), None);
+        let rule = "traefik.http.routers.web.rule";
+        let more = labels(&[("traefik.enable", "true"), (rule, "Host(`a`)")]);
+        assert_eq!(first_difference(&more, &old).as_deref(), Some(rule));
+        assert_eq!(first_difference(&old, &more).as_deref(), Some(rule));
+    }
+}

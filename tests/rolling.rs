@@ -1,0 +1,234 @@
+//! `--strategy rolling`: the replicas are replaced batch by batch, and all old ones come back if a batch fails.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use testbed::{Container, Run, Running, Stack, eventually};
+
+const FOUR: &str = "    scale: 4\n";
+
+fn stack() -> Stack {
+    let mut stack = Stack::relabelled(FOUR);
+    stack.set("ROLLOUT_STABLE", "200ms");
+    stack.set("ROLLOUT_STRATEGY", "rolling");
+    stack
+}
+
+fn begun(events: &[Value], step: &str) -> usize {
+    let is = |event: &&Value| event["event"] == "step_started" && event["step"] == step;
+    events.iter().filter(is).count()
+}
+
+/// Waits until this step has begun so many times.
+async fn begins(running: &Running, step: &str, times: usize) {
+    let limit = Duration::from_secs(120);
+    eventually(step, limit, async || {
+        let events = running.events();
+        match begun(&events, step) >= times {
+            true => Ok(()),
+            false => Err(events),
+        }
+    })
+    .await;
+}
+
+/// The same containers run as before, and nothing else of a rollout is there.
+async fn all_back(stack: &Stack, before: &[Container], run: &Run) {
+    assert_eq!(stack.replicas("web").await, before, "{}", run.text);
+    for own in before {
+        let format = ["inspect", "-f", "{{.State.Status}}", &own.id];
+        assert_eq!(stack.docker(&format).await.trim(), "running");
+    }
+    stack.answers_steadily("v1").await;
+    stack.no_leftovers().await;
+    assert_eq!(stack.claims().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    stack.some_replicas(4).await;
+    let mut versions = ["v2", "v1"].iter().cycle();
+    for order in ["start-first", "stop-first"] {
+        for parallelism in ["1", "2"] {
+            let version = versions.next().unwrap();
+            let load = stack.load();
+            stack.tag(version);
+            let flags = ["--order", order, "--parallelism", parallelism, "web"];
+            let run = stack.start_rollout(&flags);
+            let run = run.wait_for(Duration::from_secs(300)).await;
+            let report = load.stop().await;
+            run.code(0);
+            let state = format!("{order} {parallelism}: {report}\n{}", run.text);
+            assert_eq!(report.failed, 0, "{state}");
+            assert!(report.first_answer_of(version).is_some(), "{state}");
+            let shifts = if parallelism == "1" { 3 } else { 1 };
+            assert_eq!(begun(&run.events, "shift"), shifts, "{state}");
+            stack.answers_steadily(version).await;
+            stack.settled(4).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_second_batch_it_is_undone_and_done_by_the_next_run() {
+    for order in ["start-first", "stop-first"] {
+        for step in ["create", "ready", "confirm", "stop"] {
+            let mut stack = stack();
+            stack.up("v1").await;
+            stack.some_replicas(4).await;
+            let load = stack.load();
+            stack.tag("v2");
+            let running = stack.start_rollout(&["--order", order, "web"]);
+            begins(&running, step, 2).await;
+            running.kill().await;
+            assert_ne!(stack.version().await, None);
+            let run = stack.start_rollout(&["--order", order, "web"]);
+            let run = run.wait_for(Duration::from_secs(300)).await;
+            let report = load.stop().await;
+            run.code(0);
+            assert_eq!(report.failed, 0, "{order} {step}: {report}\n{}", run.text);
+            stack.answers_steadily("v2").await;
+            stack.settled(4).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_in_the_third_batch_brings_all_old_replicas_back() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    stack.some_replicas(4).await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let running = stack.start_rollout(&["--monitor", "20s", "web"]);
+    begins(&running, "watch", 1).await;
+    let undo = stack.rollout(&["undo", "web"]).await;
+    undo.code(0);
+    let run = running.wait().await;
+    run.code(1);
+    let report = load.stop().await;
+    assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+    all_back(&stack, &before, &run).await;
+
+    let load = stack.load();
+    let running = stack.start_rollout(&["web"]);
+    begins(&running, "create", 3).await;
+    let undo = stack.rollout(&["undo", "web"]).await;
+    undo.code(0);
+    let run = running.wait_for(Duration::from_secs(300)).await;
+    run.code(1);
+    let report = load.stop().await;
+    assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+    all_back(&stack, &before, &run).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_back() {
+    for order in ["start-first", "stop-first"] {
+        let mut stack = stack();
+        stack.up("v1").await;
+        stack.some_replicas(4).await;
+        let before = stack.replicas("web").await;
+        stack.tag("v2");
+        let load = stack.load();
+        let running = stack.start_rollout(&["--order", order, "web"]);
+        begins(&running, "ready", 3).await;
+        running.signal(Signal::SIGINT);
+        let run = running.wait_for(Duration::from_secs(300)).await;
+        run.code(130);
+        let report = load.stop().await;
+        assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+        all_back(&stack, &before, &run).await;
+
+        let running = stack.start_rollout(&["--order", order, "--monitor", "20s", "web"]);
+        begins(&running, "watch", 1).await;
+        let now = stack.replicas("web").await;
+        let new = now
+            .iter()
+            .find(|own| before.iter().all(|old| old.id != own.id));
+        stack.docker(&["kill", &new.unwrap().id]).await;
+        let run = running.wait_for(Duration::from_secs(300)).await;
+        run.code(1);
+        all_back(&stack, &before, &run).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_replica_that_dies_is_replaced_all_the_same() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    stack.some_replicas(4).await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let running = stack.start_rollout(&["web"]);
+    begins(&running, "ready", 2).await;
+    stack.docker(&["kill", &before[3].id]).await;
+    let run = running.wait_for(Duration::from_secs(300)).await;
+    run.code(0);
+    stack.answers_steadily("v2").await;
+    stack.settled(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_up_in_the_second_batch_ends_it_and_the_next_run_settles_it() {
+    for version in ["v1", "v2"] {
+        let mut stack = stack();
+        stack.up("v1").await;
+        stack.some_replicas(4).await;
+        stack.tag("v2");
+        let running = stack.start_rollout(&["--monitor", "20s", "web"]);
+        begins(&running, "watch", 1).await;
+        stack.tag(version);
+        drop(stack.shell("docker compose up -d 2>&1 || true").await);
+        let run = running.wait_for(Duration::from_secs(300)).await;
+        assert!(run.text.contains("another command"), "{}", run.text);
+        assert_ne!(stack.version().await, None);
+        stack.tag("v2");
+        let next = stack.start_rollout(&["web"]);
+        next.wait_for(Duration::from_secs(300)).await.code(0);
+        stack.answers_steadily("v2").await;
+        stack.settled(4).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    for (flags, said) in [
+        (
+            &["--failure-action", "pause"][..],
+            "--failure-action rollback",
+        ),
+        (&["--max-failure-ratio", "0.5"], "--max-failure-ratio 0"),
+        (&["--max-surge", "0"], "are both 0"),
+        (&["--max-surge", "5"], "is more than its replicas"),
+        (&["--max-unavailable", "4"], "would be stopped as a whole"),
+        (&["--together"], "one batch after another"),
+        (&["--proxy", "none"], "no proxy routes to it"),
+    ] {
+        let run = stack.rollout(&[flags, &["web"]].concat()).await;
+        run.code(2);
+        assert!(run.text.contains(said), "{flags:?}: {}", run.text);
+    }
+    assert_eq!(stack.replicas("web").await, before);
+    let plan = stack.rollout(&["plan", "--parallelism", "2", "web"]).await;
+    plan.code(10);
+    assert!(plan.out.contains("shift"), "{}", plan.out);
+    let other = stack
+        .rollout(&["--strategy", "blue-green", "--delay", "1s", "web"])
+        .await;
+    other.code(0);
+    assert!(
+        other.text.contains("delay of web has no effect"),
+        "{}",
+        other.text
+    );
+}
