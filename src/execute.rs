@@ -106,7 +106,7 @@ struct Running<'a> {
     failures: u32,
     /// The first signal has been handled.
     is_signalled: bool,
-    /// The bake was left to look at a change, and its time is not over.
+    /// The bake, or the watch after a batch, was left to look at a change, and its time is not over.
     bakes_on: bool,
 }
 
@@ -145,7 +145,8 @@ impl Running<'_> {
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        if step.is_reported(self.desired.routed) && !(self.bakes_on && *step == Step::Bake) {
+        let goes_on = self.bakes_on && matches!(step, Step::Bake | Step::Watch { .. });
+        if step.is_reported(self.desired.routed) && !goes_on {
             let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
                 step: step.name(),
@@ -211,12 +212,18 @@ impl Running<'_> {
         }
         let ms = took.as_millis() as u64;
         *self.summary.phases.entry(step.name()).or_default() += ms;
-        self.bakes_on = *step == Step::Bake && self.facts.baked.is_none();
+        self.bakes_on = match step {
+            Step::Bake => self.facts.baked.is_none(),
+            Step::Watch { batch } => {
+                self.facts.baked.is_none() && !self.facts.watched.contains(batch)
+            }
+            _ => false,
+        };
         if self.bakes_on {
             return;
         }
         let step_name = step.name();
-        self.events.emit(match end::unmet(step, &self.facts) {
+        self.events.emit(match end::unmet(step, &self.desired, &self.facts) {
             Some(reason) => Event::StepFailed {
                 step: step_name,
                 reason,

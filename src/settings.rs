@@ -126,7 +126,7 @@ pub enum OnFailure {
 /// The settings of a command as a whole; no setting of one service.
 pub const STACK: &str = "Several services";
 /// The settings of `--strategy rolling`.
-pub const ROLLING: &str = "Rolling updates";
+const ROLLING: &str = "Rolling updates";
 const READINESS: &str = "Readiness";
 const CUTOVER: &str = "Cutover, drain and stop";
 pub const TRAEFIK: &str = "Traefik";
@@ -188,10 +188,10 @@ pub struct Settings {
     /// Watch the new replicas this long after each batch [default: as in deploy.update_config, else not at all]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = ROLLING)]
     pub monitor: Option<Duration>,
-    /// After a failed batch; only rollback is available yet [default: as in deploy.update_config, else rollback]
+    /// After a failed batch; pause and continue are not available [default: rollback]
     #[arg(long, value_enum, help_heading = ROLLING)]
     pub failure_action: Option<FailureAction>,
-    /// Share of the new replicas that may fail; only 0 is available yet [default: as in deploy.update_config, else 0]
+    /// Share of the new replicas that may fail; only 0 is available [default: 0]
     #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = ROLLING)]
     pub max_failure_ratio: Option<f64>,
 

@@ -121,7 +121,6 @@ async fn three_services_of_one_release_are_rolled_by_one_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the strategy rolling is not available yet"]
 async fn four_replicas_are_replaced_one_by_one() {
     let mut example = Example::new("rolling", "WEB_IMAGE");
     example.stack.up("v1").await;

@@ -47,7 +47,6 @@ async fn all_back(stack: &Stack, before: &[Container], run: &Run) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the strategy rolling is not available yet"]
 async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -75,7 +74,6 @@ async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the strategy rolling is not available yet"]
 async fn killed_in_the_second_batch_it_is_undone_and_done_by_the_next_run() {
     for order in ["start-first", "stop-first"] {
         for step in ["create", "ready", "confirm", "stop"] {
@@ -100,7 +98,6 @@ async fn killed_in_the_second_batch_it_is_undone_and_done_by_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the strategy rolling is not available yet"]
 async fn an_undo_in_the_third_batch_brings_all_old_replicas_back() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -131,7 +128,6 @@ async fn an_undo_in_the_third_batch_brings_all_old_replicas_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the strategy rolling is not available yet"]
 async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_back() {
     for order in ["start-first", "stop-first"] {
         let mut stack = stack();
@@ -163,7 +159,44 @@ async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the strategy rolling is not available yet"]
+async fn an_old_replica_that_dies_is_replaced_all_the_same() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    stack.some_replicas(4).await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let running = stack.start_rollout(&["web"]);
+    begins(&running, "ready", 2).await;
+    stack.docker(&["kill", &before[3].id]).await;
+    let run = running.wait_for(Duration::from_secs(300)).await;
+    run.code(0);
+    stack.answers_steadily("v2").await;
+    stack.settled(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_up_in_the_second_batch_ends_it_and_the_next_run_settles_it() {
+    for version in ["v1", "v2"] {
+        let mut stack = stack();
+        stack.up("v1").await;
+        stack.some_replicas(4).await;
+        stack.tag("v2");
+        let running = stack.start_rollout(&["--monitor", "20s", "web"]);
+        begins(&running, "watch", 1).await;
+        stack.tag(version);
+        drop(stack.shell("docker compose up -d 2>&1 || true").await);
+        let run = running.wait_for(Duration::from_secs(300)).await;
+        assert!(run.text.contains("another command"), "{}", run.text);
+        assert_ne!(stack.version().await, None);
+        stack.tag("v2");
+        let next = stack.start_rollout(&["web"]);
+        next.wait_for(Duration::from_secs(300)).await.code(0);
+        stack.answers_steadily("v2").await;
+        stack.settled(4).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_a_route_is_rolled_on_health_alone() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -178,7 +211,6 @@ async fn a_worker_without_a_route_is_rolled_on_health_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the strategy rolling is not available yet"]
 async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
     let mut stack = stack();
     stack.up("v1").await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     error::Outcome,
-    model::{Desired, Goal, Order, Phase},
+    model::{Claim, Desired, Goal, Milestone, Order, Phase},
     plan::Step,
 };
 
@@ -56,6 +56,26 @@ fn can_turn_back(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bo
     desired.goal == Goal::Roll && is_open && !is_final
 }
 
+/// Whether a step of a joint cutover ends as soon as another service goes back.
+pub fn hears_others(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::AwaitReady | Step::AwaitOthers(_) | Step::Confirm(Phase::Committed) | Step::Bake
+    )
+}
+
+/// Whether `rollout undo` ends the step: a wait while new replicas are live and the traffic can be moved back.
+pub fn may_be_undone(step: &Step, desired: &Desired, claim: Option<&Claim>) -> bool {
+    match step {
+        Step::Bake | Step::Watch { .. } | Step::AwaitOthers(Milestone::Live) => true,
+        Step::AwaitReady | Step::Confirm(_) | Step::Drain { .. } => {
+            let is_open = claim.is_some_and(|claim| claim.phase != Phase::Committed);
+            desired.policy.batches.is_some() && desired.goal == Goal::Roll && is_open
+        }
+        _ => false,
+    }
+}
+
 /// Whether the step stops old replicas that a rollback starts again.
 pub fn stops_early(step: &Step, desired: &Desired, confirmed: Option<Phase>) -> bool {
     matches!(step, Step::Stop { .. }) && can_turn_back(step, desired, confirmed)
@@ -102,7 +122,7 @@ pub fn on_failure(
 mod tests {
     use super::*;
     use crate::{
-        model::{Batches, HookPhase, Policy, Reason},
+        model::{Batches, HookPhase, Policy, Reason, RoutePlan},
         plan::simulator::{Simulator, WELL, old},
     };
 
@@ -194,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_between_two_batches_is_turned_back_and_is_no_gap() {
+    fn between_two_batches_a_stop_is_turned_back_and_an_undo_ends_each_wait() {
         let mut rolling = desired(Goal::Roll, Order::StartFirst);
         rolling.policy.batches = Some(Batches {
             size: 1,
@@ -211,6 +231,27 @@ mod tests {
         assert_eq!(on_signal(&drain, &rolling, first), OnSignal::TurnBack);
         let last = on_signal(&STOP, &rolling, NEW);
         assert_eq!(last, OnSignal::GoOn(FINISHING));
+        let claim = |phase| Claim {
+            rollout: rolling.rollout.clone(),
+            phase,
+            plan: RoutePlan::default(),
+            stale: false,
+        };
+        let undone = |step: &Step, goal, phase| {
+            let mut desired = rolling.clone();
+            desired.goal = goal;
+            may_be_undone(step, &desired, Some(&claim(phase)))
+        };
+        let shifted = Phase::Shifted { step: 1 };
+        for wait in [drain.clone(), Step::AwaitReady, Step::Confirm(shifted)] {
+            assert!(undone(&wait, Goal::Roll, shifted));
+            assert!(!undone(&wait, Goal::Roll, Phase::Committed));
+            assert!(!undone(&wait, Goal::Undo(Reason::Interrupted), shifted));
+            let whole = desired(Goal::Roll, Order::StartFirst);
+            assert!(!may_be_undone(&wait, &whole, Some(&claim(Phase::Prepared))));
+        }
+        assert!(!undone(&STOP, Goal::Roll, shifted));
+        assert!(undone(&Step::Bake, Goal::Finish, Phase::Committed));
     }
 
     #[test]

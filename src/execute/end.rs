@@ -10,13 +10,13 @@ use crate::{
 pub fn ends_gap(step: &Step, desired: &Desired, facts: &Facts) -> bool {
     match step {
         Step::Confirm(_) => facts.confirmed == Some(Phase::Committed),
-        Step::AwaitReady => !desired.routed && unmet(step, facts).is_none(),
+        Step::AwaitReady => !desired.routed && unmet(step, desired, facts).is_none(),
         _ => false,
     }
 }
 
 /// Why a wait ended without success.
-pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
+pub fn unmet(step: &Step, desired: &Desired, facts: &Facts) -> Option<String> {
     let failed = |verdict: &Verdict| matches!(verdict, Verdict::Failed(_));
     match step {
         Step::AwaitReady if facts.ready_expired => Some("timed out".to_owned()),
@@ -31,7 +31,9 @@ pub fn unmet(step: &Step, facts: &Facts) -> Option<String> {
             HookEnd::Passed => None,
         },
         Step::AwaitOthers(_) => facts.others_failed.clone(),
-        Step::Bake if matches!(facts.baked, Some(Baked::Failed(_))) => {
+        Step::Bake | Step::Watch { .. } | Step::AwaitReady | Step::Confirm(_)
+            if matches!(facts.baked, Some(Baked::Failed(_))) && desired.goal == Goal::Roll =>
+        {
             Some("rolling back".to_owned())
         }
         _ => None,

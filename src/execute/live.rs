@@ -9,6 +9,7 @@ mod watchers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::pending,
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use self::watchers::start_watchers;
-use super::{World, hook::About, together::Member};
+use super::{World, decide, hook::About, together::Member};
 use crate::{
     ask,
     compose::{AnonymousVolumes, CreateRequest},
@@ -104,12 +105,14 @@ impl<'a> Sets<'a> {
         Self { new, old }
     }
 
-    /// The replicas whose share must match to confirm a plan. A rollback does not wait for old replicas that had no route
-    /// before. Replicas that were stopped to make room get nothing, whatever is listed for their name or address.
+    /// The replicas whose share must match to confirm a plan. A plan that leaves traffic with old replicas does not wait
+    /// for those that had no route before. Replicas that were stopped early get nothing, whatever is listed for their name
+    /// or address.
     fn awaited(&self, phase: Phase, desired: &Desired) -> Vec<&'a Replica> {
-        let counts = |old: &&&Replica| match phase.keeps_old() {
-            true => !desired.unrouted.contains(&old.id),
-            false => old.may_run() || !desired.may_start_again(old),
+        let counts = |old: &&&Replica| {
+            let had_route = !desired.unrouted.contains(&old.id);
+            let is_there = old.may_run() || !desired.may_start_again(old);
+            (had_route || phase == Phase::Committed) && (is_there || phase.keeps_old())
         };
         let old = self.old.iter().filter(counts);
         self.new.iter().chain(old).copied().collect()
@@ -131,25 +134,26 @@ impl World for Live<'_> {
         observed: &Observed,
         facts: &mut Facts,
     ) -> Result<()> {
-        let Some(member) = self.member else {
-            return self.unless_undone(step, desired, observed, facts).await;
-        };
-        match desired.goal {
-            Goal::Roll => self.warn_of_mix(step, facts),
+        let member = self.member;
+        match (member, &desired.goal) {
+            (None, _) => {}
+            (Some(_), Goal::Roll) => self.warn_of_mix(step, facts),
             // Its new version serves already, for the old one was removed by another command.
-            Goal::Finish => member.leave(),
-            Goal::Undo(_) => member.fail(),
+            (Some(member), Goal::Finish) => member.leave(),
+            (Some(member), Goal::Undo(_)) => member.fail(),
         }
-        let is_wait = matches!(
-            step,
-            Step::AwaitReady | Step::AwaitOthers(_) | Step::Confirm(Phase::Committed) | Step::Bake
-        );
-        let listens = is_wait && facts.others_failed.is_none();
+        let hears_others = decide::hears_others(step) && facts.others_failed.is_none();
+        let may_undo = decide::may_be_undone(step, desired, observed.claim.as_ref());
+        let (engine, key, since) = (self.run.engine, &self.context.key, self.lock.epoch);
         tokio::select! {
             biased;
             taken = self.take(step, desired, observed, facts) => taken,
-            why = member.failed(), if listens => {
+            why = others_fail(member), if hears_others => {
                 facts.others_failed = Some(why);
+                Ok(())
+            }
+            who = ask::requested(engine, key, since), if may_undo => {
+                facts.baked = Some(Baked::Failed(format!("undone by {who}")));
                 Ok(())
             }
         }
@@ -177,31 +181,6 @@ impl World for Live<'_> {
 }
 
 impl Live<'_> {
-    /// Does a step of this service alone. Between the batches of a rolling update, `rollout undo` ends a wait.
-    async fn unless_undone(
-        &mut self,
-        step: &Step,
-        desired: &Desired,
-        observed: &Observed,
-        facts: &mut Facts,
-    ) -> Result<()> {
-        let is_wait = matches!(
-            step,
-            Step::AwaitReady | Step::Confirm(_) | Step::Drain { .. }
-        );
-        let open = observed.claim.as_ref().map(|claim| claim.phase) != Some(Phase::Committed);
-        let listens = desired.policy.batches.is_some() && desired.goal == Goal::Roll;
-        let (engine, key, since) = (self.run.engine, &self.context.key, self.lock.epoch);
-        tokio::select! {
-            biased;
-            taken = self.take(step, desired, observed, facts) => taken,
-            who = ask::requested(engine, key, since), if is_wait && open && listens => {
-                facts.baked = Some(Baked::Failed(format!("undone by {who}")));
-                Ok(())
-            }
-        }
-    }
-
     /// Reports a service that stays with the new version although the others go back.
     fn warn_of_mix(&mut self, step: &Step, facts: &Facts) {
         let retires = matches!(
@@ -384,6 +363,14 @@ impl Live<'_> {
             let lines = timeout(LOG_PATIENCE, self.run.engine.last_lines(&failed.id));
             self.memory.logs = lines.await.unwrap_or_default();
         }
+    }
+}
+
+/// Completes with the reason once the other services of a joint cutover go back.
+async fn others_fail(member: Option<Member<'_>>) -> String {
+    match member {
+        Some(member) => member.failed().await,
+        None => pending().await,
     }
 }
 

@@ -49,7 +49,7 @@ impl Preview {
         next
     }
 
-    /// For a change of routes, the replicas that it hides.
+    /// For a change of routes, the replicas that it hides and that were not hidden before.
     fn acts_on(&self, step: &Step) -> Vec<String> {
         match step {
             Step::Route(phase) => self.hidden_by(*phase),
@@ -75,7 +75,10 @@ impl Preview {
         // They are hidden from their creation on.
         let to_come = self.names.iter().filter(|_| new.is_empty());
         let to_come = to_come.filter(|_| plan.is_hidden(&rollout));
-        let there = self.observed.replicas.iter().filter(|own| plan.hides(own));
+        let claim = self.observed.claim.as_ref();
+        let was_hidden = |own: &Replica| claim.is_some_and(|claim| claim.plan.hides(own));
+        let there = self.observed.replicas.iter();
+        let there = there.filter(|own| plan.hides(own) && !was_hidden(own));
         let there = there.map(Replica::target_name);
         there
             .chain(to_come.map(String::as_str))

@@ -494,6 +494,7 @@ fn doing(step: &str, replicas: &str, proxy: &str) -> String {
         "cutover" => "switching the traffic to the new replicas".to_owned(),
         "confirm" => format!("waiting for {proxy} to pick up the change"),
         "bake" => "baking: old replicas kept for rollback".to_owned(),
+        "watch" => "watching the new replicas".to_owned(),
         "cut_back" => "switching the traffic back to the old replicas".to_owned(),
         "drain" => format!("draining {replicas}"),
         "hooks" => format!("running the pre-stop hooks of {replicas}"),

@@ -1,6 +1,6 @@
 //! Executes a rollout from its journal entry to its end, and records its revision or why it failed.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sha2::{Digest, Sha256};
 
@@ -9,7 +9,6 @@ use super::{
     joined::When,
     lock::Locked,
     prepare::Prepared,
-    record,
     unfinished::{Settled, desired},
     version::Fetched,
 };
@@ -20,7 +19,9 @@ use crate::{
         self, Summary,
         hook::{About, hook_phases},
     },
-    model::{Batches, Desired, Facts, Goal, HookPhase, Replica, RolloutId, ServiceKey},
+    model::{
+        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Replica, RolloutId, ServiceKey,
+    },
     state::journal::Intent,
 };
 
@@ -63,7 +64,7 @@ impl<'a> Settled<'a> {
             displaced: None,
             failed: None,
             unrouted: self.before.unrouted.clone(),
-            ran: record::ran(&context.settings, &self.replicas),
+            ran: prepared.ran(&self.replicas),
             batches: prepared.batches(&self.replicas),
         };
         let mut about = About::of(
@@ -195,19 +196,28 @@ impl Prepared<'_> {
         let context = &self.context;
         let mut desired = desired(Goal::Roll, rollout, context.replicas, &*self.proxy, olds);
         desired.policy.order = context.settings.order();
-        desired.restartable = record::ran(&context.settings, olds).into_keys().collect();
+        desired.restartable = self.ran(olds).into_keys().collect();
         desired.policy.batches = self.batches(olds);
-        desired.policy.monitor = !context.settings.watch(true).is_zero();
+        let bakes = !bake.is_zero();
+        // Each batch bakes, while the old replicas that it replaces still run.
+        desired.policy.monitor = bakes || !context.settings.watch(true).is_zero();
         desired.policy.delay = !context.settings.watch(false).is_zero();
         desired.pre_stop = context.has_pre_stop(olds);
         desired.hook_phases = hook_phases(context, self.run.back.is_some());
-        desired.policy.bake = !bake.is_zero();
+        desired.policy.bake = bakes && desired.policy.batches.is_none();
         desired.policy.together = self.run.together;
         desired
     }
-}
 
-impl Prepared<'_> {
+    /// Old replicas that the rollout stops before its end and has to start again if it fails, with the start time of each.
+    fn ran(&self, olds: &[Replica]) -> BTreeMap<ContainerId, String> {
+        let is_whole = self.context.settings.order() == Order::StopFirst;
+        let stops_early = is_whole || self.batches(olds).is_some();
+        let all = olds.iter().filter(|old| stops_early && old.may_run());
+        all.map(|old| (old.id.clone(), old.started_at.clone()))
+            .collect()
+    }
+
     /// The batches of a rolling update. A service that does not serve has nothing to keep up, so it is started in one.
     fn batches(&self, olds: &[Replica]) -> Option<Batches> {
         let limits = self.context.settings.limits(self.context.replicas)?;

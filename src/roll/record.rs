@@ -22,7 +22,6 @@ use crate::{
     model::{ContainerId, Replica, RolloutId, Run, label},
     plan::StopFirst,
     retry,
-    settings::{Settings, Strategy},
     state::{
         hooks,
         journal::Intent,
@@ -103,16 +102,6 @@ impl Memory {
 
 /// How long after its start a stop that a killed run requested may still be in progress, in milliseconds.
 const STOPPING: u64 = 10 * 60 * 1000;
-
-/// Old replicas that a rollout stops before its end and has to start again if it fails, with the start time of each.
-pub(super) fn ran(settings: &Settings, olds: &[Replica]) -> BTreeMap<ContainerId, String> {
-    if settings.strategy == Strategy::BlueGreen {
-        return BTreeMap::new();
-    }
-    let all = olds.iter().filter(|old| old.may_run());
-    all.map(|old| (old.id.clone(), old.started_at.clone()))
-        .collect()
-}
 
 /// The longest time to retry reading the records.
 const READING: Duration = Duration::from_secs(3);

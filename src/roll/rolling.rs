@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::{
     context::{Purpose, RunContext, ServiceContext},
     error::{Error, Result},
     proxy::Router,
-    settings::{FailureAction, Strategy},
+    settings::{FailureAction, Settings, Strategy},
 };
 
 type Labels = BTreeMap<String, String>;
@@ -19,19 +21,12 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     };
     let name = &context.service.name;
     let refused = |message: String, hint: &str| Err(Error::refused(message).hint(hint));
-    if settings.strategy == Strategy::Rolling {
-        let message = format!("{name}: the strategy rolling is not available yet");
-        return refused(message, "--strategy blue-green");
-    }
-    match settings.failure_action.unwrap_or_default() {
-        FailureAction::Rollback => {}
-        FailureAction::Pause | FailureAction::Continue => {
-            let message = format!("{name}: a failed batch can only be rolled back yet");
-            return refused(message, "--failure-action rollback");
-        }
+    if let Some(FailureAction::Pause | FailureAction::Continue) = settings.failure_action {
+        let message = format!("{name}: a failed batch can only be rolled back");
+        return refused(message, "--failure-action rollback");
     }
     if settings.max_failure_ratio.is_some_and(|ratio| ratio > 0.0) {
-        let message = format!("{name}: a failed replica always fails the rolling update yet");
+        let message = format!("{name}: a failed replica always fails the rolling update");
         return refused(message, "--max-failure-ratio 0");
     }
     let most = [
@@ -103,26 +98,48 @@ fn first_difference(new: &Labels, old: &Labels) -> Option<String> {
 }
 
 impl RunContext<'_> {
-    /// Notices about settings of a rolling update that another strategy does not use.
+    /// Notices about settings that the strategy does not use.
     pub(super) fn unused_by_strategy(&self, context: &ServiceContext<'_>) -> Vec<String> {
         let (service, settings) = (context.service, &context.settings);
-        if settings.strategy == Strategy::Rolling {
-            return Vec::new();
-        }
-        let strategy = settings.strategy.name();
-        let given = settings.of_rolling();
         let config = &service.raw(self.project)["deploy"]["update_config"];
-        let config = config.as_object().is_some_and(|config| !config.is_empty());
-        let config = config.then(|| "deploy.update_config".to_owned());
-        let given = (!given.is_empty()).then(|| given.join(", "));
-        let unused = config.into_iter().chain(given);
-        unused
-            .map(|what| {
-                let name = &service.name;
-                format!("{what} of {name} has no effect with the strategy {strategy}")
-            })
-            .collect()
+        match settings.strategy {
+            Strategy::Rolling => not_taken_over(&service.name, settings, config),
+            Strategy::BlueGreen | Strategy::Recreate => {
+                without_effect(&service.name, settings, config)
+            }
+        }
     }
+}
+
+/// Notices about what a rolling update does not take over from `deploy.update_config`.
+fn not_taken_over(name: &str, settings: &Settings, config: &Value) -> Vec<String> {
+    let action = config["failure_action"].as_str();
+    let action = action.filter(|own| settings.failure_action.is_none() && *own != "rollback");
+    let action = action.map(|own| format!("failure_action {own}"));
+    let ratio = config["max_failure_ratio"].as_f64();
+    let ratio = ratio.filter(|own| settings.max_failure_ratio.is_none() && *own > 0.0);
+    let ratio = ratio.map(|own| format!("max_failure_ratio {own}"));
+    let all = action.into_iter().chain(ratio);
+    all.map(|what| {
+        format!(
+            "{what} in deploy.update_config of {name} is not available: the first failed replica rolls the update back"
+        )
+    })
+    .collect()
+}
+
+/// Notices about settings of a rolling update under another strategy.
+fn without_effect(name: &str, settings: &Settings, config: &Value) -> Vec<String> {
+    let given = settings.of_rolling();
+    let given = (!given.is_empty()).then(|| given.join(", "));
+    let config = config.as_object().filter(|config| !config.is_empty());
+    let config = config.map(|_| "deploy.update_config".to_owned());
+    let strategy = settings.strategy.name();
+    let all = config.into_iter().chain(given);
+    all.map(|what| {
+        format!("{what} of {name} has no effect with the strategy {strategy}; --strategy rolling uses it")
+    })
+    .collect()
 }
 
 #[cfg(test)]

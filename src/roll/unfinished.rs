@@ -152,7 +152,7 @@ impl<'a> Locked<'a> {
     ) -> Result<Goal> {
         let context = &self.prepared.context;
         if memory.is_unread && goal != Goal::Finish {
-            refuse_unread(&context.service.name, replicas)?;
+            refuse_unread(&context.service.name, rollout, replicas)?;
         }
         chosen(context, rollout, goal)
     }
@@ -232,10 +232,14 @@ fn settled(service: &str, forward: bool, others: &[Replica], desired: &Desired) 
     format!("{service} is settled: {serves}")
 }
 
-/// If all old replicas are stopped, the rollout may have stopped them; only its record shows that.
-fn refuse_unread(service: &str, replicas: &[Replica]) -> Result<()> {
-    let stopped = |own: &Replica| own.rollout.is_none() && !own.may_run();
-    if replicas.iter().any(Replica::serves) || !replicas.iter().any(stopped) {
+/// If old replicas are stopped and none serves, or batches replace them, the rollout may have stopped them; only its record
+/// shows that.
+fn refuse_unread(service: &str, rollout: &RolloutId, replicas: &[Replica]) -> Result<()> {
+    let is_new = |own: &&Replica| own.rollout.as_ref() == Some(rollout);
+    let (new, old): (Vec<&Replica>, Vec<&Replica>) = replicas.iter().partition(is_new);
+    let in_batches = new.iter().any(|own| own.batch.is_some());
+    let serves = replicas.iter().any(Replica::serves) && !in_batches;
+    if serves || old.iter().all(|own| own.may_run()) {
         return Ok(());
     }
     Err(Error::needs_person(format!(

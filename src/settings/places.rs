@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, parser::ValueSource};
 use serde_json::{Map, Value};
 
-use super::{ROLLING, STACK, Settings, bad_value};
+use super::{STACK, Settings, bad_value};
 use crate::error::{Error, Result, did_you_mean};
 
 /// `user:password` for the Traefik API: a secret, so there is no flag or key of this name.
@@ -16,6 +16,8 @@ pub const AFTER: &str = "after";
 pub const HOOKS: &str = "hooks";
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
+/// The keys of `deploy.update_config` that are settings too.
+const OF_UPDATE_CONFIG: [&str; 4] = ["parallelism", "delay", "monitor", "order"];
 const PREFIX: &str = "ROLLOUT_";
 
 type Values = BTreeMap<String, Vec<String>>;
@@ -103,14 +105,12 @@ impl Partial {
         Self::from_file("x-rollout at the top level", x_rollout)
     }
 
-    /// Reads `deploy.update_config` of a service, whose keys are settings of a rolling update.
+    /// Reads the keys of `deploy.update_config` of a service that a rolling update uses.
     pub fn from_update_config(service: &str, config: &Value) -> Result<Self> {
-        let known: Vec<String> = names_under(ROLLING).collect();
         let all = config.as_object().into_iter().flatten();
-        let all = all.map(|(key, value)| (key.replace('_', "-"), value.clone()));
-        let own: Map<String, Value> = all.filter(|(key, _)| known.contains(key)).collect();
+        let own = all.filter(|(key, _)| OF_UPDATE_CONFIG.contains(&key.as_str()));
+        let own = own.map(|(key, value)| (key.clone(), value.clone())).collect();
         Self::from_map(&own, &|key| {
-            let key = key.replace('-', "_");
             format!("{key} in deploy.update_config of {service}")
         })
     }

@@ -265,10 +265,36 @@ fn a_rolling_update_takes_what_is_not_given_from_update_config_and_explicit_limi
     assert_eq!(settings.limits(4), None);
     assert_eq!(settings.watch(false), Duration::from_secs(60));
     assert_eq!(settings.watch(true), Duration::from_secs(5));
-    let error = Partial::from_update_config("web", &json!({"max_failure_ratio": 2})).unwrap_err();
+}
+
+#[test]
+fn update_config_is_read_in_every_form_of_the_specification() {
+    let read = |config: serde_json::Value| {
+        let config = Partial::from_update_config("web", &config)?;
+        let none = Partial::default;
+        let given = config.or(Partial::of("strategy", "rolling"));
+        Ok::<_, Error>(Settings::resolve([given, none(), none(), none()]))
+    };
+    for (delay, ms) in [
+        ("0s", 0),
+        ("10s", 10_000),
+        ("1m30s", 90_000),
+        ("1.5s", 1500),
+        ("1h0m0s", 3_600_000),
+        ("100ms", 100),
+        ("500\u{b5}s", 0),
+    ] {
+        let settings = read(json!({ "delay": delay, "monitor": delay })).unwrap();
+        assert_eq!(settings.watch(true).as_millis(), ms, "{delay}");
+    }
+    let all = json!({ "parallelism": 0, "failure_action": "continue", "max_failure_ratio": 0.5, "x-own": 1 });
+    let all = read(all).unwrap();
+    assert_eq!(all.limits(4).unwrap().parallelism, 4);
+    assert_eq!((all.failure_action, all.max_failure_ratio), (None, None));
+    let error = read(json!({ "order": "first" })).unwrap_err();
     assert_eq!(
         error.message,
-        "max_failure_ratio in deploy.update_config of web: \"2\" is not a number from 0 to 1"
+        "order in deploy.update_config of web: unknown value \"first\"; known are start-first, stop-first"
     );
 }
 

@@ -6,7 +6,6 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Live, Memory, Sets, gates::others_changed};
 use crate::{
-    ask,
     docker::{engine::Engine, watch::Watch},
     error::Result,
     model::{Baked, Desired, Facts, Replica, Run},
@@ -17,7 +16,7 @@ use crate::{
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 impl Live<'_> {
-    /// Ends after the bake time, when a new replica fails, or when an undo requests the old version.
+    /// Ends after the bake time, or when a new replica fails.
     pub(super) async fn bake(
         &mut self,
         desired: &Desired,
@@ -49,7 +48,7 @@ impl Live<'_> {
     pub(super) fn watch_of(&self, batch: u16, desired: &Desired) -> Duration {
         let batches = desired.policy.batches.as_ref();
         let is_last = batches.is_some_and(|batches| batches.last() == batch);
-        self.context.settings.watch(is_last)
+        self.context.settings.watch(is_last).max(self.bake)
     }
 
     /// How the watch ended; `None` if it was left to look at a change.
@@ -86,7 +85,6 @@ impl Live<'_> {
                     Baked::Passed
                 }
             },
-            who = ask::requested(engine, &self.context.key, self.lock.epoch) => Baked::Failed(format!("undone by {who}")),
             // The planner checks whether a rollback is still possible.
             changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed.map(|()| None),
         };

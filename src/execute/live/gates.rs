@@ -8,7 +8,11 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Live, MARGIN, Sets, watchers::start_watchers};
+use super::{
+    Live, MARGIN, Sets,
+    traffic::{serving, until_one_fails},
+    watchers::start_watchers,
+};
 use crate::{
     docker::{engine::Engine, watch::Watch},
     error::Result,
@@ -44,14 +48,20 @@ impl Live<'_> {
         let (engine, watch) = (self.run.engine, self.watch);
         let mut watching = Box::pin(start_watchers(engine, self.unwatched(desired, sets)));
         let mut watchers = None;
+        let live = sets.new.iter().filter(|new| facts.verdicts.contains_key(&new.id));
+        let live: Vec<&Replica> = live.copied().collect();
+        let fails = until_one_fails(engine, watch, serving(&live));
         let judging = self.judge(&pending, facts);
         let changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold);
         let (mut judging, mut changed) = (Box::pin(judging), Box::pin(changed));
+        let mut fails = Box::pin(fails);
         let ended = timeout_at(deadline, async {
             loop {
                 tokio::select! {
                     started = &mut watching, if watchers.is_none() => watchers = Some(started),
                     changed = &mut changed => return changed.map(|()| None),
+                    // A replica of an earlier batch.
+                    () = &mut fails => return Ok(None),
                     judged = &mut judging => return judged,
                 }
             }

@@ -7,15 +7,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Live, Sets};
 use crate::{
-    ask,
     docker::{engine::Engine, watch::Watch},
     drain::{self, Watcher},
     error::Result,
     event::{Event, Events},
     execute::together::Member,
     model::{
-        Baked, Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase,
-        Replica,
+        Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica,
     },
     plan::{claim, plan_to_confirm, route_plan},
     proxy::agree::{Limits, Question, agree},
@@ -73,7 +71,7 @@ impl Live<'_> {
         }
     }
 
-    /// Waits for the other services of a joint cutover, or until a new replica fails or an undo asks for the old version.
+    /// Waits for the other services of a joint cutover, or until a new replica fails.
     pub(super) async fn await_others(
         &mut self,
         all: Milestone,
@@ -84,14 +82,9 @@ impl Live<'_> {
             facts.all_reached = Some(all);
             return;
         };
-        let failed = until_one_fails(self.run.engine, self.watch, serving(&sets.new));
-        let undone = ask::requested(self.run.engine, &self.context.key, self.lock.epoch);
         tokio::select! {
             () = member.reach(all) => facts.all_reached = Some(all),
-            () = failed => {}
-            who = undone, if all == Milestone::Live => {
-                facts.baked = Some(Baked::Failed(format!("undone by {who}")));
-            }
+            () = until_one_fails(self.run.engine, self.watch, serving(&sets.new)) => {}
         }
     }
 
