@@ -50,7 +50,25 @@ pub struct RestartArgs {
     pub target: TargetArgs,
 }
 
-/// The arguments of `resume` and `abort`.
+#[derive(Args, Clone, Debug)]
+pub struct PromoteArgs {
+    /// To the end: all traffic at once, without the steps that are left
+    #[arg(long)]
+    pub full: bool,
+    #[command(flatten)]
+    pub settle: SettleArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PauseArgs {
+    /// Service of the Compose file
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// The arguments of `resume` and `abort`, and those of `promote`.
 #[derive(Args, Clone, Debug)]
 pub struct SettleArgs {
     /// Service of the Compose file

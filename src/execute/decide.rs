@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::{
+    ask::{Asked, Request},
     error::Outcome,
-    model::{Claim, Desired, Goal, Milestone, Order, Phase},
+    model::{Baked, Claim, Desired, Facts, Goal, Milestone, Order, Phase, Promote},
     plan::Step,
 };
 
@@ -67,12 +68,47 @@ pub fn hears_others(step: &Step) -> bool {
 /// Whether `rollout undo` ends the step: a wait while new replicas are live and the traffic can be moved back.
 pub fn may_be_undone(step: &Step, desired: &Desired, claim: Option<&Claim>) -> bool {
     match step {
-        Step::Bake | Step::Watch { .. } | Step::AwaitOthers(Milestone::Live) => true,
+        Step::Bake | Step::Watch { .. } | Step::Pause { .. } => true,
+        Step::AwaitOthers(Milestone::Live) => true,
         Step::AwaitReady | Step::Confirm(_) | Step::Drain { .. } => {
             let is_open = claim.is_some_and(|claim| claim.phase != Phase::Committed);
-            desired.policy.batches.is_some() && desired.goal == Goal::Roll && is_open
+            let is_gradual = desired.policy.batches.is_some() || !desired.policy.shifts.is_empty();
+            is_gradual && desired.goal == Goal::Roll && is_open
         }
         _ => false,
+    }
+}
+
+/// What another run may ask for during this step.
+pub fn hears(step: &Step, desired: &Desired, claim: Option<&Claim>) -> Vec<Request> {
+    let more: &[Request] = match step {
+        Step::Pause { .. } => &[
+            Request::Promote(Promote::Next),
+            Request::Promote(Promote::Full),
+            Request::Hold,
+            Request::Resume,
+        ],
+        Step::Confirm(Phase::Shifted { .. }) if !desired.policy.shifts.is_empty() => {
+            &[Request::Hold]
+        }
+        _ => &[],
+    };
+    let undo = may_be_undone(step, desired, claim).then_some(Request::Undo);
+    undo.into_iter().chain(more.iter().copied()).collect()
+}
+
+/// Notes what another run has asked for during this step.
+pub fn heed(asked: &Asked, step: &Step, facts: &mut Facts) {
+    let passed = match step {
+        Step::Pause { shift, .. } => *shift,
+        _ => facts.passed,
+    };
+    match asked.request {
+        Request::Undo => facts.baked = Some(Baked::Failed(format!("undone by {}", asked.who))),
+        Request::Promote(Promote::Next) => (facts.passed, facts.is_held) = (passed, false),
+        Request::Promote(Promote::Full) => facts.is_promoted = true,
+        Request::Hold => facts.is_held = true,
+        Request::Resume => facts.is_held = false,
     }
 }
 
@@ -109,7 +145,7 @@ pub fn on_failure(
     match (step, &desired.goal) {
         (Step::Route(_) | Step::Create { .. } | Step::Hook(_), Goal::Roll) => OnFailure::TurnBack,
         // A failed wait means that the engine did not answer for a moment; nothing was being changed.
-        (Step::AwaitReady, Goal::Roll) if last => OnFailure::TurnBack,
+        (Step::AwaitReady | Step::Pause { .. }, Goal::Roll) if last => OnFailure::TurnBack,
         _ if last && stops_early(step, desired, confirmed) => OnFailure::TurnBack,
         // Another try would wait for the whole timeout again.
         _ if outcome == Outcome::NeedsPerson => OnFailure::End,

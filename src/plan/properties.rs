@@ -240,6 +240,13 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
             assert!(world.new_replicas().is_empty() && !unsettled, "{}", state());
         }
         Next::Fail(Failure::NeedsPerson(_)) => {}
+        Next::Pause { shift } => {
+            let phase = Phase::Shifted { step: *shift };
+            let is_there = |claim: &Claim| claim.phase == phase && claim.plan.has_weights();
+            assert!(world.observed.claim.as_ref().is_some_and(is_there), "{}", state());
+            assert_eq!(world.facts.confirmed, Some(phase), "{}", state());
+            assert!(world.old_replicas().iter().any(|old| old.serves()), "{}", state());
+        }
         other => panic!("{other:?} is no end"),
     }
 }
@@ -307,7 +314,7 @@ proptest! {
                 false
             }
             Next::Undo(_) | Next::Finish(_) => false,
-            Next::Done | Next::Fail(_) => true,
+            Next::Done | Next::Pause { .. } | Next::Fail(_) => true,
         });
         prop_assert!(ends, "{preview:#?}");
     }

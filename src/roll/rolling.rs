@@ -1,4 +1,4 @@
-//! The refusals of a rolling update before anything is touched, and the notices about its settings.
+//! The refusals of a rolling update and of a canary before anything is touched, and the notices about their settings.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use crate::{
     error::{Error, Result},
     proxy::Router,
     settings::{FailureAction, Settings, Strategy},
+    steps,
 };
 
 type Labels = BTreeMap<String, String>;
@@ -58,30 +59,45 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a rolling update behind a proxy that cannot route to replicas of both versions.
+/// Refuses a rolling update or a canary where the proxy cannot route to replicas of both versions.
 pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> Result<()> {
     let name = &context.service.name;
-    if context.settings.strategy != Strategy::Rolling || context.purpose == Purpose::Settle {
-        return Ok(());
-    }
+    let can = router.capabilities();
+    let (how, lacks) = match context.settings.strategy {
+        _ if context.purpose == Purpose::Settle => return Ok(()),
+        Strategy::BlueGreen | Strategy::Recreate => return Ok(()),
+        Strategy::Rolling => {
+            let lacks = (!can.batches).then_some("switches all replicas at once");
+            ("rolled in batches", lacks)
+        }
+        Strategy::Canary => {
+            let lacks = "gives replicas no weights (Traefik 3.0 or later behind the socket proxy does)";
+            ("shifted step by step", (!can.weights).then_some(lacks))
+        }
+    };
     let hint = "--strategy blue-green";
-    if !router.capabilities().batches {
-        let message = format!(
-            "{name} cannot be rolled in batches: {} switches all replicas at once",
-            router.describe()
-        );
+    if let Some(lacks) = lacks {
+        let message = format!("{name} cannot be {how}: {} {lacks}", router.describe());
         return Err(Error::refused(message).hint(hint));
     }
     let labels = context.labels(context.image.as_ref());
     let mut olds = context.olds.iter().filter(|old| old.may_run());
     let differs = olds.find_map(|old| first_difference(&labels, &old.labels));
     match differs.filter(|_| router.routes()) {
-        None => Ok(()),
-        Some(label) => Err(Error::refused(format!(
-            "{name} cannot be rolled in batches: its label {label} changes, and Traefik drops a router that two versions \
-             define differently"
-        ))
-        .hint(hint)),
+        None => {}
+        Some(label) => {
+            let message = format!(
+                "{name} cannot be {how}: its label {label} changes, and Traefik drops a router that two versions \
+                 define differently"
+            );
+            return Err(Error::refused(message).hint(hint));
+        }
+    }
+    match router.labels().against_weights(&labels) {
+        Some(why) if context.settings.strategy == Strategy::Canary => {
+            Err(Error::refused(format!("{name} cannot be {how}: {why}")).hint(hint))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -102,12 +118,20 @@ impl RunContext<'_> {
     pub(super) fn unused_by_strategy(&self, context: &ServiceContext<'_>) -> Vec<String> {
         let (service, settings) = (context.service, &context.settings);
         let config = &service.raw(self.project)["deploy"]["update_config"];
-        match settings.strategy {
+        let mut unused = match settings.strategy {
             Strategy::Rolling => not_taken_over(&service.name, settings, config),
-            Strategy::BlueGreen | Strategy::Recreate => {
+            Strategy::BlueGreen | Strategy::Recreate | Strategy::Canary => {
                 without_effect(&service.name, settings, config)
             }
+        };
+        let has_steps = steps::given(service.x_rollout.as_ref()).is_some();
+        if has_steps && settings.strategy != Strategy::Canary {
+            let (name, strategy) = (&service.name, settings.strategy.name());
+            unused.push(format!(
+                "steps of {name} have no effect with the strategy {strategy}"
+            ));
         }
+        unused
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{
 
 /// The pause between two requests to the proxy.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// No person leaves a canary paused for longer.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Live<'_> {
     /// Ends after the bake time, or when a new replica fails.
@@ -39,6 +41,22 @@ impl Live<'_> {
         let span = self.watch_of(batch, desired);
         match self.watch_new(span, desired, sets).await? {
             Some(Baked::Passed) => drop(facts.watched.insert(batch)),
+            Some(failed) => facts.baked = Some(failed),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The same for the pause after a shift of a canary; without a `span` only a person ends it.
+    pub(super) async fn pause(
+        &mut self,
+        (shift, span): (u16, Option<Duration>),
+        desired: &Desired,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        match self.watch_new(span.unwrap_or(YEAR), desired, sets).await? {
+            Some(Baked::Passed) => facts.passed = shift,
             Some(failed) => facts.baked = Some(failed),
             None => {}
         }
