@@ -63,12 +63,7 @@ fn name(key: &ServiceKey) -> String {
 }
 
 /// Asks the current rollout of the service for something. `image` is any image that the engine has.
-pub async fn ask(
-    engine: &Engine,
-    key: &ServiceKey,
-    image: &str,
-    asked: &Asked,
-) -> Result<Ask> {
+pub async fn ask(engine: &Engine, key: &ServiceKey, image: &str, asked: &Asked) -> Result<Ask> {
     let labels = HashMap::from([
         (KEY.to_owned(), key.to_string()),
         (asked.request.label().to_owned(), asked.who.clone()),
@@ -100,12 +95,7 @@ impl Ask {
 
 /// Completes when one of these requests comes. Requests from before `since`, in milliseconds of the engine's clock, belong
 /// to an earlier rollout.
-pub async fn requested(
-    engine: &Engine,
-    key: &ServiceKey,
-    since: u64,
-    heard: &[Request],
-) -> Asked {
+pub async fn requested(engine: &Engine, key: &ServiceKey, since: u64, heard: &[Request]) -> Asked {
     loop {
         // Subscribe before the look, so that no event is lost in between.
         let mut events = Box::pin(engine.events());

@@ -146,7 +146,8 @@ impl Running<'_> {
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        let goes_on = self.bakes_on && matches!(step, Step::Bake | Step::Watch { .. } | Step::Pause { .. });
+        let goes_on =
+            self.bakes_on && matches!(step, Step::Bake | Step::Watch { .. } | Step::Pause { .. });
         if step.is_reported(self.desired.routed) && !goes_on {
             let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
@@ -228,16 +229,17 @@ impl Running<'_> {
             return;
         }
         let step_name = step.name();
-        self.events.emit(match end::unmet(step, &self.desired, &self.facts) {
-            Some(reason) => Event::StepFailed {
-                step: step_name,
-                reason,
-            },
-            None => Event::StepFinished {
-                step: step_name,
-                ms,
-            },
-        });
+        self.events
+            .emit(match end::unmet(step, &self.desired, &self.facts) {
+                Some(reason) => Event::StepFailed {
+                    step: step_name,
+                    reason,
+                },
+                None => Event::StepFinished {
+                    step: step_name,
+                    ms,
+                },
+            });
         if end::ends_gap(step, &self.desired, &self.facts) {
             self.summary.gap = self.stopped_at.take().map(|since| since.elapsed());
         }

@@ -133,14 +133,12 @@ fn percent(value: &Value, within: &str) -> Result<u16> {
         other => other.as_u64(),
     };
     let number = number.and_then(|own| u16::try_from(own).ok());
-    number
-        .filter(|own| (1..=100).contains(own))
-        .ok_or_else(|| {
-            bad(
-                format!("weight in {within}: {value} is not a percentage from 1% to 100%"),
-                FORM,
-            )
-        })
+    number.filter(|own| (1..=100).contains(own)).ok_or_else(|| {
+        bad(
+            format!("weight in {within}: {value} is not a percentage from 1% to 100%"),
+            FORM,
+        )
+    })
 }
 
 /// A duration; `{}` and `true` are a pause that a person ends.
@@ -160,8 +158,7 @@ fn pause(value: &Value, within: &str) -> Result<Pause> {
     }
 }
 
-const FORM: &str =
-    "write them as steps: [{weight: 10%, pause: 60s}, {weight: 50%, pause: {}}]; see rollout help settings";
+const FORM: &str = "write them as steps: [{weight: 10%, pause: 60s}, {weight: 50%, pause: {}}]; see rollout help settings";
 
 fn bad(message: String, hint: &str) -> Error {
     Error::refused(message).hint(hint)
@@ -197,7 +194,10 @@ mod tests {
                 vec![shift(5, open), shift(20, timed(90))],
             ),
             (json!([{"weight": "99%"}]), vec![shift(99, None)]),
-            (json!(null), vec![shift(10, timed(60)), shift(50, timed(60))]),
+            (
+                json!(null),
+                vec![shift(10, timed(60)), shift(50, timed(60))],
+            ),
         ] {
             assert_eq!(steps(given.clone()), Ok(wanted), "{given}");
         }
@@ -207,24 +207,63 @@ mod tests {
     #[test]
     fn a_mistake_in_the_steps_is_one_line_that_names_it() {
         for (given, said) in [
-            (json!({"weight": "10%"}), "steps in x-rollout of web is not a list"),
+            (
+                json!({"weight": "10%"}),
+                "steps in x-rollout of web is not a list",
+            ),
             (json!([]), "move no part of the traffic"),
             (json!([{"weight": "100%"}]), "move no part of the traffic"),
-            (json!(["10%"]), "step 1 of steps in x-rollout of web is not a mapping: \"10%\""),
+            (
+                json!(["10%"]),
+                "step 1 of steps in x-rollout of web is not a mapping: \"10%\"",
+            ),
             (json!([{}]), "has neither weight nor pause"),
-            (json!([{"weight": "0%"}]), "\"0%\" is not a percentage from 1% to 100%"),
+            (
+                json!([{"weight": "0%"}]),
+                "\"0%\" is not a percentage from 1% to 100%",
+            ),
             (json!([{"weight": "101%"}]), "\"101%\" is not a percentage"),
             (json!([{"weight": "2.5%"}]), "\"2.5%\" is not a percentage"),
-            (json!([{"weight": "50%"}, {"weight": "50%"}]), "weight 50% in step 2"),
-            (json!([{"weight": "50%"}, {"weight": "10%"}]), "is not more than the 50% before it"),
-            (json!([{"pause": "5s"}, {"weight": "10%"}]), "is a pause before the first weight"),
-            (json!([{"weight": "10%", "pause": "5s"}, {"pause": {}}]), "is a second pause in a row"),
-            (json!([{"weight": "10%", "pause": "0s"}]), "it must be longer than zero"),
-            (json!([{"weight": "10%", "pause": "soon"}]), "pause in step 1"),
-            (json!([{"weight": "10%", "pause": null}]), "null is neither a duration nor {}"),
-            (json!([{"weight": "10%"}, {"weight": "100%", "pause": {}}]), "end with a pause at 100 %"),
-            (json!([{"weight": "10%", "analysis": true}]), "analysis in step 1"),
-            (json!([{"wieght": "10%"}]), "unknown key wieght in step 1 of steps in x-rollout of web; did you mean weight?"),
+            (
+                json!([{"weight": "50%"}, {"weight": "50%"}]),
+                "weight 50% in step 2",
+            ),
+            (
+                json!([{"weight": "50%"}, {"weight": "10%"}]),
+                "is not more than the 50% before it",
+            ),
+            (
+                json!([{"pause": "5s"}, {"weight": "10%"}]),
+                "is a pause before the first weight",
+            ),
+            (
+                json!([{"weight": "10%", "pause": "5s"}, {"pause": {}}]),
+                "is a second pause in a row",
+            ),
+            (
+                json!([{"weight": "10%", "pause": "0s"}]),
+                "it must be longer than zero",
+            ),
+            (
+                json!([{"weight": "10%", "pause": "soon"}]),
+                "pause in step 1",
+            ),
+            (
+                json!([{"weight": "10%", "pause": null}]),
+                "null is neither a duration nor {}",
+            ),
+            (
+                json!([{"weight": "10%"}, {"weight": "100%", "pause": {}}]),
+                "end with a pause at 100 %",
+            ),
+            (
+                json!([{"weight": "10%", "analysis": true}]),
+                "analysis in step 1",
+            ),
+            (
+                json!([{"wieght": "10%"}]),
+                "unknown key wieght in step 1 of steps in x-rollout of web; did you mean weight?",
+            ),
         ] {
             let error = steps(given.clone()).unwrap_err();
             assert!(error.message.contains(said), "{given}: {error}");

@@ -24,11 +24,17 @@ async fn shares(stack: &Stack, version: &str, percent: f64) {
     let (mut own, all) = (0_u32, 2000);
     for _ in 0..all {
         let answer = stack.version().await;
-        assert!(answer.is_some(), "a request failed after {own} of {version}");
+        assert!(
+            answer.is_some(),
+            "a request failed after {own} of {version}"
+        );
         own += u32::from(answer.as_deref() == Some(version));
     }
     let share = f64::from(own) * 100.0 / f64::from(all);
-    assert!((share - percent).abs() <= 2.0, "{share} % instead of {percent} %");
+    assert!(
+        (share - percent).abs() <= 2.0,
+        "{share} % instead of {percent} %"
+    );
 }
 
 /// Waits until this step has begun so many times.
@@ -180,7 +186,10 @@ async fn killed_in_a_step_the_canary_goes_on_or_goes_back_by_its_claim() {
         ("stop", 1),
         ("release", 1),
     ] {
-        let mut stack = stack("[{ weight: 10%, pause: 3s }, { weight: 50%, pause: 3s }]", "");
+        let mut stack = stack(
+            "[{ weight: 10%, pause: 3s }, { weight: 50%, pause: 3s }]",
+            "",
+        );
         stack.up("v1").await;
         let load = stack.load();
         stack.tag("v2");
@@ -273,14 +282,21 @@ async fn what_has_no_weights_is_refused_before_anything_is_touched() {
     stack.tag("v2");
     let run = stack.rollout(&["--strategy", "canary", "web"]).await;
     run.code(2);
-    assert!(run.text.contains("gives replicas no weights"), "{}", run.text);
+    assert!(
+        run.text.contains("gives replicas no weights"),
+        "{}",
+        run.text
+    );
     let plan = stack.rollout(&["plan", "web"]).await;
     plan.code(10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_has_the_steps_and_the_pauses() {
-    let mut stack = stack("[{ weight: 10%, pause: 30s }, { weight: 50%, pause: {} }]", "");
+    let mut stack = stack(
+        "[{ weight: 10%, pause: 30s }, { weight: 50%, pause: {} }]",
+        "",
+    );
     stack.up("v1").await;
     stack.tag("v2");
     let plan = stack.rollout(&["plan", "web"]).await;

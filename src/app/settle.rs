@@ -93,6 +93,7 @@ pub async fn pause(pause: &PauseArgs, events: &Events) -> Result<()> {
         return Ok(());
     }
     let message = format!("no run is between two steps of a canary of {name}");
-    let refused = Error::refused(message).hint(format!("rollout status {name} shows what there is"));
+    let refused =
+        Error::refused(message).hint(format!("rollout status {name} shows what there is"));
     Err(refused.within(events.scope()))
 }

@@ -183,9 +183,9 @@ fn unsettled(service: &str, standing: &Standing) -> Error {
     let rolling = standing.holder.as_ref().filter(|holder| holder.lives);
     match (rolling, &standing.unfinished) {
         (Some(_), _) => error.hint(format!("rollout status {service} --watch")),
-        (None, Some(_)) if standing.is_paused() => {
-            error.hint(format!("rollout promote {service}, or rollout abort {service}"))
-        }
+        (None, Some(_)) if standing.is_paused() => error.hint(format!(
+            "rollout promote {service}, or rollout abort {service}"
+        )),
         (None, Some(_)) => error.hint(format!("rollout resume {service}")),
         (None, None) if standing.not_served().is_some() => {
             error.hint(format!("rollout doctor {service}"))
@@ -248,7 +248,11 @@ fn remarks(standing: &Standing) -> Vec<String> {
 /// How far a canary is.
 fn canary(standing: &Standing) -> Option<String> {
     let own = standing.shifted?;
-    let paused = if standing.is_paused() { "paused at " } else { "" };
+    let paused = if standing.is_paused() {
+        "paused at "
+    } else {
+        ""
+    };
     Some(format!(
         "{paused}step {}: the new version has {} % of the traffic",
         own.step, own.percent

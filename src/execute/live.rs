@@ -29,8 +29,8 @@ use crate::{
     event::{Event, Events},
     hooks::limit,
     model::{
-        ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason,
-        Replica, Verdict, label,
+        ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason, Replica,
+        Verdict, label,
     },
     namespace::traffic::Protocol,
     plan::{Step, next_batch},
@@ -237,9 +237,7 @@ impl Live<'_> {
             }
             Step::Bake => self.bake(desired, &sets, facts).await,
             Step::Watch { batch } => self.watch_batch(*batch, desired, &sets, facts).await,
-            Step::Pause { shift, span } => {
-                self.pause((*shift, *span), desired, &sets, facts).await
-            }
+            Step::Pause { shift, span } => self.pause((*shift, *span), desired, &sets, facts).await,
             Step::Create { replicas } => {
                 let batch = next_batch(desired, observed);
                 self.create(desired, (*replicas, batch), &sets, facts).await

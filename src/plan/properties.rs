@@ -243,9 +243,17 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
         Next::Pause { shift } => {
             let phase = Phase::Shifted { step: *shift };
             let is_there = |claim: &Claim| claim.phase == phase && claim.plan.has_weights();
-            assert!(world.observed.claim.as_ref().is_some_and(is_there), "{}", state());
+            assert!(
+                world.observed.claim.as_ref().is_some_and(is_there),
+                "{}",
+                state()
+            );
             assert_eq!(world.facts.confirmed, Some(phase), "{}", state());
-            assert!(world.old_replicas().iter().any(|old| old.serves()), "{}", state());
+            assert!(
+                world.old_replicas().iter().any(|old| old.serves()),
+                "{}",
+                state()
+            );
         }
         other => panic!("{other:?} is no end"),
     }

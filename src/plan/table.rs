@@ -82,9 +82,8 @@ fn one_replica_is_rolled_in_ten_steps() {
 
 #[test]
 fn shifts_come_one_after_the_other_each_confirmed_before_the_next() {
-    let shifted = |fate| {
-        Simulator::new(old_set(1), 1, true, fate).canary(&[(10, None), (50, None)])
-    };
+    let shifted =
+        |fate| Simulator::new(old_set(1), 1, true, fate).canary(&[(10, None), (50, None)]);
     let wanted = [
         "hold",
         "create 1",

@@ -87,7 +87,10 @@ fn step(own: &PlannedStep, plan: &Plan) -> String {
         "rename" => format!("to {names}"),
         "ready" => String::new(),
         "shift" if own.percent.is_some() => {
-            format!("{} % of the traffic to the new replicas", own.percent.unwrap_or_default())
+            format!(
+                "{} % of the traffic to the new replicas",
+                own.percent.unwrap_or_default()
+            )
         }
         "pause" => match own.limit_ms {
             Some(limit) => humantime::format_duration(Duration::from_millis(limit)).to_string(),

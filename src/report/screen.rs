@@ -329,7 +329,10 @@ impl Screen {
     fn next(&self, hint: Option<&str>) -> Vec<String> {
         let Some(hint) = hint else { return Vec::new() };
         let next = self.look.style(Style::new().cyan(), "next:");
-        format!("{next} {hint}").lines().map(str::to_owned).collect()
+        format!("{next} {hint}")
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The beginning of a line about a service.

@@ -20,8 +20,8 @@ use crate::{
         hook::{About, hook_phases},
     },
     model::{
-        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Replica, RolloutId, ServiceKey,
-        Shift,
+        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Replica, RolloutId,
+        ServiceKey, Shift,
     },
     settings::Strategy,
     state::journal::Intent,

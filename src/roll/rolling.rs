@@ -71,7 +71,8 @@ pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> R
             ("rolled in batches", lacks)
         }
         Strategy::Canary => {
-            let lacks = "gives replicas no weights (Traefik 3.0 or later behind the socket proxy does)";
+            let lacks =
+                "gives replicas no weights (Traefik 3.0 or later behind the socket proxy does)";
             ("shifted step by step", (!can.weights).then_some(lacks))
         }
     };

@@ -186,7 +186,8 @@ impl<'a> Locked<'a> {
             return match prepared.run.promotes {
                 None => Ok(goal),
                 Some(_) => {
-                    let message = format!("the unfinished rollout of {name} is between no two steps");
+                    let message =
+                        format!("the unfinished rollout of {name} is between no two steps");
                     Err(Error::refused(message).hint(NO_CANARY))
                 }
             };
@@ -270,7 +271,8 @@ pub(super) fn desired(
     }
 }
 
-const NO_CANARY: &str = "rollout status shows what there is; rollout resume settles what an ended run has left";
+const NO_CANARY: &str =
+    "rollout status shows what there is; rollout resume settles what an ended run has left";
 
 /// The notice once the rollout is finished or rolled back.
 fn settled(service: &str, forward: bool, others: &[Replica], desired: &Desired) -> String {

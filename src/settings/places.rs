@@ -124,7 +124,9 @@ impl Partial {
     pub fn from_update_config(service: &str, config: &Value) -> Result<Self> {
         let all = config.as_object().into_iter().flatten();
         let own = all.filter(|(key, _)| OF_UPDATE_CONFIG.contains(&key.as_str()));
-        let own = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let own = own
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
         Self::from_map(&own, &|key| {
             format!("{key} in deploy.update_config of {service}")
         })

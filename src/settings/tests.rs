@@ -185,7 +185,9 @@ fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
             "max-failure-ratio" => "0.5",
             "parallelism" | "max-surge" | "max-unavailable" => "7",
             "scale" | "keep" | "parallel" | "pull-parallel" => "7",
-            "attach" | "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => "true",
+            "attach" | "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => {
+                "true"
+            }
             "traefik-url" => "http://a:8080",
             "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",
             _ => "77ms",
@@ -273,7 +275,7 @@ fn update_config_is_read_in_every_form_of_the_specification() {
         let config = Partial::from_update_config("web", &config)?;
         let none = Partial::default;
         let given = config.or(Partial::of("strategy", "rolling"));
-        Ok::<_, Error>(Settings::resolve([given, none(), none(), none()]))
+        Ok::<_, crate::error::Error>(Settings::resolve([given, none(), none(), none()]))
     };
     for (delay, ms) in [
         ("0s", 0),

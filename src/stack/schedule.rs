@@ -39,9 +39,8 @@ pub async fn run<'a, T, F: Future<Output = Result<T>>>(
         let done = ends.iter().filter(|(_, result)| result.is_ok());
         let done: BTreeSet<&str> = done.map(|(name, _)| *name).collect();
         // A canary that is paused keeps back only those that need it.
-        let stops = |(_, result): &(&str, Result<T>)| {
-            result.as_ref().is_err_and(|error| !error.is_pause())
-        };
+        let stops =
+            |(_, result): &(&str, Result<T>)| result.as_ref().is_err_and(|error| !error.is_pause());
         let goes_on = limits.on_failure == OnFailure::Continue || !ends.iter().any(stops);
         let goes_on = goes_on && !group.is_some_and(Group::has_failed);
         let done = done.into_iter().chain(ready.iter().map(String::as_str));

@@ -48,7 +48,10 @@ impl Live<'_> {
         let (engine, watch) = (self.run.engine, self.watch);
         let mut watching = Box::pin(start_watchers(engine, self.unwatched(desired, sets)));
         let mut watchers = None;
-        let live = sets.new.iter().filter(|new| facts.verdicts.contains_key(&new.id));
+        let live = sets
+            .new
+            .iter()
+            .filter(|new| facts.verdicts.contains_key(&new.id));
         let live: Vec<&Replica> = live.copied().collect();
         let fails = until_one_fails(engine, watch, serving(&live));
         let judging = self.judge(&pending, facts);

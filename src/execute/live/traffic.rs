@@ -15,7 +15,7 @@ use crate::{
     model::{
         Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica,
     },
-    plan::{claim, plan_to_confirm, route_plan},
+    plan::{claim, plan_to_confirm},
     proxy::agree::{Limits, Question, agree},
 };
 

@@ -203,14 +203,24 @@ fn a_canary_whose_old_replicas_are_gone_takes_over_and_one_whose_new_ones_are_go
         world
     };
     let mut new_left = paused();
-    new_left.observed.replicas.retain(|own| own.rollout.is_some());
+    new_left
+        .observed
+        .replicas
+        .retain(|own| own.rollout.is_some());
     let mut next = new_left.restarted().unwrap();
     let wanted = ["cutover", "confirm new", "rename web-new-1", "release"];
     expect(&mut next, &wanted, &Next::Done);
     let mut old_left = paused();
-    old_left.observed.replicas.retain(|own| own.rollout.is_none());
+    old_left
+        .observed
+        .replicas
+        .retain(|own| own.rollout.is_none());
     let mut next = old_left.restarted().unwrap();
-    expect(&mut next, &["cut_back", "confirm old", "release"], &Next::Done);
+    expect(
+        &mut next,
+        &["cut_back", "confirm old", "release"],
+        &Next::Done,
+    );
     assert_eq!(next.observed.replicas, old_set(1));
 }
 

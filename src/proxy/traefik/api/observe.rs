@@ -182,7 +182,10 @@ mod tests {
             servers.weights = [(service.clone(), weights.collect())].into();
             servers
         };
-        assert_eq!(route(&one, vec![weighs(9), weighs(9)]), Some(Share::Weight(9)));
+        assert_eq!(
+            route(&one, vec![weighs(9), weighs(9)]),
+            Some(Share::Weight(9))
+        );
         assert_eq!(route(&one, vec![weighs(9), weighs(3)]), None);
         assert_eq!(route(&one, vec![weighs(1)]), Some(Share::Live));
         let label = "traefik.http.services.app.loadbalancer.server.weight";

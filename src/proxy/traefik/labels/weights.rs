@@ -81,7 +81,8 @@ mod tests {
             given(&[rule]),
             ["traefik.http.services.web-shop.loadbalancer.server.weight"]
         );
-        let ports = ["A", "b"].map(|name| format!("traefik.http.services.{name}.loadbalancer.server.port"));
+        let ports =
+            ["A", "b"].map(|name| format!("traefik.http.services.{name}.loadbalancer.server.port"));
         assert_eq!(
             given(&[rule, (&ports[0], "80"), (&ports[1], "81")]),
             [
@@ -94,13 +95,19 @@ mod tests {
     #[test]
     fn streams_own_weights_and_other_strategies_are_refused() {
         let refused = |pairs: &[(&str, &str)]| refusal(&labels(pairs)).unwrap_or_default();
-        assert_eq!(refused(&[("traefik.http.routers.web.rule", "Host(`a`)")]), "");
+        assert_eq!(
+            refused(&[("traefik.http.routers.web.rule", "Host(`a`)")]),
+            ""
+        );
         let tcp = refused(&[("traefik.tcp.routers.db.rule", "HostSNI(`*`)")]);
         assert!(tcp.contains("service web-shop is TCP"), "{tcp}");
         let udp = refused(&[("traefik.udp.services.dns.loadbalancer.server.port", "53")]);
         assert!(udp.contains("service dns is UDP"), "{udp}");
         let own = refused(&[("traefik.http.services.A.LoadBalancer.server.weight", "3")]);
-        assert!(own.contains("traefik.http.services.A.loadbalancer.server.weight"), "{own}");
+        assert!(
+            own.contains("traefik.http.services.A.loadbalancer.server.weight"),
+            "{own}"
+        );
         let strategy = |name| refused(&[("traefik.http.services.a.loadbalancer.strategy", name)]);
         assert!(strategy("p2c").contains("has p2c"));
         assert_eq!(strategy("wrr"), "");
