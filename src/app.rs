@@ -33,7 +33,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     ask::Request,
-    cli::{self, Command, Stop, TargetArgs},
+    cli::{self, Command, SettleArgs, Stop, TargetArgs},
     compose::{Compose, Project},
     context::RunContext,
     docker::{endpoint::Endpoint, engine::Engine},
@@ -96,15 +96,9 @@ fn start(command: Command, output: Output) -> ExitCode {
         Command::Restart(args) => reporting(&args.target, async |events| {
             restart::restart(&args, events).await
         }),
-        Command::Resume(args) => reporting(&args.target, async |events| {
-            settle::settle(&args, Request::Resume, events).await
-        }),
-        Command::Abort(args) => reporting(&args.target, async |events| {
-            settle::settle(&args, Request::Undo, events).await
-        }),
-        Command::Promote(args) => reporting(&args.settle.target, async |events| {
-            settle::promote(&args, events).await
-        }),
+        Command::Resume(args) => settle(&args, Request::Resume),
+        Command::Abort(args) => settle(&args, Request::Undo),
+        Command::Promote(args) => settle(&args.settle, Request::Promote(args.how())),
         Command::Pause(args) => reporting(&args.target, async |events| {
             settle::pause(&args, events).await
         }),
@@ -133,6 +127,12 @@ fn start(command: Command, output: Output) -> ExitCode {
             relabel::relabel(&args, events).await
         }),
     }
+}
+
+fn settle(args: &SettleArgs, request: Request) -> ExitCode {
+    reporting(&args.target, async |events| {
+        settle::settle(args, request, events).await
+    })
 }
 
 /// Replaces this process by the same program, with Docker's options as variables. Returns the error where that fails.

@@ -242,7 +242,7 @@ pub fn unfinished(
     };
     let goal = match forward {
         true => Goal::Finish,
-        false if is_canary && whole => Goal::Roll,
+        false if is_canary && whole && way_back => Goal::Roll,
         false => Goal::Undo(Reason::Unfinished),
     };
     Some((rollout, goal, wanted))

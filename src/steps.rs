@@ -205,6 +205,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn a_mistake_in_the_steps_is_one_line_that_names_it() {
         for (given, said) in [
             (

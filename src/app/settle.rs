@@ -10,21 +10,13 @@ use super::{
 };
 use crate::{
     ask::Request,
-    cli::{PauseArgs, PromoteArgs, SettleArgs},
+    cli::{PauseArgs, SettleArgs},
     context::{Purpose, RunContext},
     error::{Error, Result},
     event::{Event, Events},
     model::{Promote, ServiceKey},
     roll::roll,
 };
-
-pub async fn promote(promote: &PromoteArgs, events: &Events) -> Result<()> {
-    let how = match promote.full {
-        true => Promote::Full,
-        false => Promote::Next,
-    };
-    settle(&promote.settle, Request::Promote(how), events).await
-}
 
 pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> Result<()> {
     let interrupted = signals()?;

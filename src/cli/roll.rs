@@ -3,7 +3,10 @@
 use clap::Args;
 
 use super::TargetArgs;
-use crate::settings::{self, Partial};
+use crate::{
+    model::Promote,
+    settings::{self, Partial},
+};
 
 #[derive(Args, Clone, Debug)]
 pub struct UpArgs {
@@ -57,6 +60,15 @@ pub struct PromoteArgs {
     pub full: bool,
     #[command(flatten)]
     pub settle: SettleArgs,
+}
+
+impl PromoteArgs {
+    pub fn how(&self) -> Promote {
+        match self.full {
+            true => Promote::Full,
+            false => Promote::Next,
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]

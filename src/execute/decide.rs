@@ -158,7 +158,7 @@ pub fn on_failure(
 mod tests {
     use super::*;
     use crate::{
-        model::{Batches, HookPhase, Policy, Reason, RoutePlan},
+        model::{Batches, HookPhase, Policy, Reason, RoutePlan, Shift},
         plan::simulator::{Simulator, WELL, old},
     };
 
@@ -288,6 +288,64 @@ mod tests {
         }
         assert!(!undone(&STOP, Goal::Roll, shifted));
         assert!(undone(&Step::Bake, Goal::Finish, Phase::Committed));
+    }
+
+    #[test]
+    fn the_pause_of_a_canary_hears_every_request_and_a_wait_before_it_only_some() {
+        let mut canary = desired(Goal::Roll, Order::StartFirst);
+        canary.policy.shifts = vec![Shift {
+            percent: 10,
+            pause: None,
+        }];
+        let claim = |phase| Claim {
+            rollout: canary.rollout.clone(),
+            phase,
+            plan: RoutePlan::default(),
+            stale: false,
+        };
+        let shifted = Phase::Shifted { step: 1 };
+        let pause = Step::Pause {
+            shift: 1,
+            span: None,
+        };
+        assert_eq!(hears(&pause, &canary, Some(&claim(shifted))).len(), 5);
+        let confirm = hears(&Step::Confirm(shifted), &canary, Some(&claim(shifted)));
+        assert_eq!(confirm, [Request::Undo, Request::Hold]);
+        let ready = hears(&Step::AwaitReady, &canary, Some(&claim(Phase::Prepared)));
+        assert_eq!(ready, [Request::Undo]);
+        assert_eq!(hears(&CREATE, &canary, None), []);
+        assert_eq!(
+            on_signal(&pause, &canary, Some(shifted)),
+            OnSignal::TurnBack
+        );
+    }
+
+    #[test]
+    fn each_request_changes_what_the_planner_goes_by() {
+        let pause = Step::Pause {
+            shift: 2,
+            span: None,
+        };
+        let heeded = |requests: &[Request]| {
+            let mut facts = Facts::default();
+            for request in requests {
+                let who = "ada".to_owned();
+                let request = *request;
+                heed(&Asked { request, who }, &pause, &mut facts);
+            }
+            (facts.passed, facts.is_held, facts.is_promoted, facts.baked)
+        };
+        let next = Request::Promote(Promote::Next);
+        assert_eq!(heeded(&[Request::Hold]), (0, true, false, None));
+        assert_eq!(
+            heeded(&[Request::Hold, Request::Resume]),
+            (0, false, false, None)
+        );
+        assert_eq!(heeded(&[Request::Hold, next]), (2, false, false, None));
+        let full = Request::Promote(Promote::Full);
+        assert_eq!(heeded(&[full]), (0, false, true, None));
+        let undone = Some(Baked::Failed("undone by ada".to_owned()));
+        assert_eq!(heeded(&[Request::Undo]), (0, false, false, undone));
     }
 
     #[test]

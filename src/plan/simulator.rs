@@ -698,7 +698,7 @@ impl Simulator {
             Some(Share::Hidden) => !live.contains(&own.id),
             // A new replica that failed is taken out next.
             Some(_) => live.contains(&own.id) || (self.undoes() && !own.serves()),
-            None => {
+            None | Some(Share::Weight(_)) => {
                 !own.serves() || self.desired.unrouted.contains(&own.id) || live.contains(&own.id)
             }
         };

@@ -263,9 +263,8 @@ impl Screen {
                 ms,
             } => relabelled(&self.bold(container), labels, *route, *ms),
             Event::Paused { message, hint, .. } => {
-                let mut lines = vec![format!("{service}{message}")];
-                lines.extend(self.next(hint.as_deref()));
-                return lines;
+                let line = format!("{service}{message}");
+                return [vec![line], self.next(hint.as_deref())].concat();
             }
             Event::Failed {
                 message,

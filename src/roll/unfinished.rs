@@ -90,7 +90,10 @@ impl<'a> Locked<'a> {
         let goal = self.goal(&rollout, goal, memory, &observed).await?;
         let (forward, goes_on) = (!matches!(goal, Goal::Undo(_)), goal == Goal::Roll);
         let events = run.events.of_rollout(&rollout);
-        events.emit(Event::Unfinished { forward });
+        match goes_on {
+            true => events.notice(format!("going on with rollout {rollout}")),
+            false => events.emit(Event::Unfinished { forward }),
+        }
         let routed = self.prepared.proxy.routes();
         let mut desired = self
             .prepared
@@ -110,28 +113,13 @@ impl<'a> Locked<'a> {
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
         let settled = settled(name, forward, &others, &desired);
-        let bake = match forward && routed {
-            true => {
-                let (new, others): (Vec<_>, Vec<_>) =
-                    (new.iter().collect(), others.iter().collect());
-                let has_helper = self.held.helper_image.is_some();
-                self.prepared.bake_again(wanted, &new, &others, has_helper)
-            }
-            false => Duration::ZERO,
-        };
-        let bake = match goes_on {
-            true => bake.max(self.prepared.context.settings.bake),
-            false => bake,
-        };
+        let bake = self.bake(&desired, (&new, &others));
         desired.policy.bake = !bake.is_zero();
         let about = self.about_unfinished(&desired.rollout, memory, &others);
         desired.hook_phases = about.as_ref().map(About::left).unwrap_or_default();
         let facts = Facts {
-            created: true,
             hooks: about.as_ref().map(About::ends).unwrap_or_default(),
-            passed: self.passed(phase),
-            is_promoted: run.promotes == Some(Promote::Full),
-            ..Facts::default()
+            ..self.facts(phase)
         };
         let interrupted = self.held.interrupted.clone();
         let all: Vec<Replica> = new.into_iter().chain(others).collect();
@@ -159,11 +147,34 @@ impl<'a> Locked<'a> {
         Ok((replicas, before))
     }
 
-    /// The number of the shift whose pause a promotion ends; 0 where none does.
-    fn passed(&self, phase: Option<Phase>) -> u16 {
-        match (phase, self.prepared.run.promotes) {
-            (Some(Phase::Shifted { step }), Some(Promote::Next)) => step,
-            _ => 0,
+    /// How long the new replicas of an unfinished rollout are watched after its cutover.
+    fn bake(&self, desired: &Desired, (new, others): (&[Replica], &[Replica])) -> Duration {
+        let goes_back = matches!(desired.goal, Goal::Undo(_));
+        if goes_back || !desired.routed {
+            return Duration::ZERO;
+        }
+        let (new, others): (Vec<_>, Vec<_>) = (new.iter().collect(), others.iter().collect());
+        let has_helper = self.held.helper_image.is_some();
+        let needed = self
+            .prepared
+            .bake_again(desired.replicas, &new, &others, has_helper);
+        match desired.goal {
+            Goal::Roll => needed.max(self.prepared.context.settings.bake),
+            Goal::Finish | Goal::Undo(_) => needed,
+        }
+    }
+
+    /// What a run that settles a rollout in this phase begins with.
+    fn facts(&self, phase: Option<Phase>) -> Facts {
+        let promotes = self.prepared.run.promotes;
+        Facts {
+            created: true,
+            passed: match (phase, promotes) {
+                (Some(Phase::Shifted { step }), Some(Promote::Next)) => step,
+                _ => 0,
+            },
+            is_promoted: promotes == Some(Promote::Full),
+            ..Facts::default()
         }
     }
 
