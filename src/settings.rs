@@ -130,6 +130,8 @@ pub enum OnFailure {
 pub const STACK: &str = "Several services";
 /// The settings of `--strategy rolling`.
 const ROLLING: &str = "Rolling updates";
+/// The settings of `--strategy canary`, beside its steps.
+const CANARY: &str = "Canaries";
 const READINESS: &str = "Readiness";
 const CUTOVER: &str = "Cutover, drain and stop";
 pub const TRAEFIK: &str = "Traefik";
@@ -159,10 +161,6 @@ pub struct Settings {
     /// Keep the old replicas running this long after the cutover, for an instant rollback
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
     pub bake: Duration,
-
-    /// Wait at an open-ended pause of a canary, instead of ending with exit code 5
-    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true)]
-    pub attach: bool,
 
     /// Number of services that are rolled side by side
     #[arg(long, value_name = "N", value_parser = count, default_value = "4", help_heading = STACK)]
@@ -201,6 +199,10 @@ pub struct Settings {
     /// Share of the new replicas that may fail; only 0 is available [default: 0]
     #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = ROLLING)]
     pub max_failure_ratio: Option<f64>,
+
+    /// Wait at an open-ended pause of a canary, instead of ending with exit code 5
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = CANARY)]
+    pub attach: bool,
 
     /// Longest wait for a service without a health check
     #[arg(short, long, value_name = "DURATION", value_parser = duration, default_value = "60s", help_heading = READINESS)]

@@ -53,15 +53,17 @@ pub const PROMOTE: &str = "\
 Exit code 5 if the canary pauses again. A run that waits at the pause goes on itself; else this command goes on with it.
 
 Examples:
-  rollout promote web         the next step
-  rollout promote web --full  all traffic at once, without the steps that are left";
+  rollout promote web           the next step
+  rollout promote web --full    all traffic at once, without the steps that are left
+  rollout promote web --attach  the next step, and wait at the pause after it";
 
 pub const PAUSE: &str = "\
 The run ends with exit code 5, and the traffic stays as it is. A run with --attach waits instead.
 
 Examples:
   rollout pause web   from another terminal or machine
-  rollout resume web  goes on from there";
+  rollout resume web  goes on from there
+  rollout abort web   takes the traffic back";
 
 pub const RESUME: &str = "\
 A pause that is a step of the canary itself is ended by rollout promote.

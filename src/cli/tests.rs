@@ -202,8 +202,8 @@ fn a_wrong_command_line_is_one_line_that_names_the_word() {
             "--strategy: unknown value \"blue-gren\"; did you mean blue-green?",
         ),
         (
-            "rollout web --strategy canary",
-            "--strategy: unknown value \"canary\"; known are blue-green, rolling, recreate",
+            "rollout web --strategy swap",
+            "--strategy: unknown value \"swap\"; known are blue-green, rolling, canary, recreate",
         ),
         (
             "rollout web --scale 0",

@@ -697,7 +697,7 @@ impl Simulator {
         let agrees = |own: &Replica| match plan.share(own) {
             Some(Share::Hidden) => !live.contains(&own.id),
             // A new replica that failed is taken out next.
-            Some(_) => live.contains(&own.id) || (self.undoes() && !own.serves()),
+            Some(Share::Live) => live.contains(&own.id) || (self.undoes() && !own.serves()),
             None | Some(Share::Weight(_)) => {
                 !own.serves() || self.desired.unrouted.contains(&own.id) || live.contains(&own.id)
             }
