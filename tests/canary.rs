@@ -17,7 +17,7 @@ fn stack(steps: &str, more: &str) -> Stack {
 }
 
 const PAUSED: &str = "[{ weight: 10%, pause: {} }, { weight: 50%, pause: {} }]";
-const TIMED: &str = "[{ weight: 10%, pause: 20s }, { weight: 50%, pause: 20s }]";
+const TIMED: &str = "[{ weight: 10%, pause: 60s }, { weight: 50%, pause: 60s }]";
 
 /// Of 2,000 requests, this share is answered by the version, by two points at most.
 async fn shares(stack: &Stack, version: &str, percent: f64) {
