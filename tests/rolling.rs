@@ -197,20 +197,6 @@ async fn a_plain_up_in_the_second_batch_ends_it_and_the_next_run_settles_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_without_a_route_is_rolled_on_health_alone() {
-    let mut stack = stack();
-    stack.up("v1").await;
-    stack.some_replicas(4).await;
-    stack.tag("v2");
-    let flags = ["--proxy", "none", "--parallelism", "2", "web"];
-    let run = stack.rollout(&flags).await;
-    run.code(0);
-    assert_eq!(begun(&run.events, "create"), 2, "{}", run.text);
-    stack.answers_steadily("v2").await;
-    stack.settled(4).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -226,6 +212,7 @@ async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
         (&["--max-surge", "5"], "is more than its replicas"),
         (&["--max-unavailable", "4"], "would be stopped as a whole"),
         (&["--together"], "one batch after another"),
+        (&["--proxy", "none"], "no proxy routes to it"),
     ] {
         let run = stack.rollout(&[flags, &["web"]].concat()).await;
         run.code(2);

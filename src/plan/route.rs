@@ -1,6 +1,8 @@
 //! The route plan of each phase: which share the old and the new replicas get.
 
-use crate::model::{Batches, Claim, Desired, Observed, Phase, Replica, RoutePlan, Share, Target};
+use crate::model::{
+    Batches, Claim, Desired, Health, Observed, Phase, Replica, RoutePlan, Share, Target,
+};
 
 /// The claim for this phase with the observed replicas.
 pub fn claim(phase: Phase, desired: &Desired, observed: &Observed) -> Claim {
@@ -72,7 +74,8 @@ fn plan_of_batches(
 
 /// The old replicas that the route plan of a phase of a rolling update hides.
 ///
-/// First those that the claim hides already, stopped ones before others: so they stay the same from phase to phase.
+/// First those that ended by themselves, then those that the claim hides already, so that they stay the same from phase to
+/// phase. Of equals, first those that answer least.
 pub fn taken_out<'a>(phase: Phase, desired: &Desired, observed: &'a Observed) -> Vec<&'a Replica> {
     let (news, mut olds) = observed.split(&desired.rollout);
     let left = desired.policy.batches.as_ref().and_then(|batches| {
@@ -84,7 +87,7 @@ pub fn taken_out<'a>(phase: Phase, desired: &Desired, observed: &'a Observed) ->
         };
         let there = news
             .iter()
-            .filter(|new| new.batch <= Some(batch) && new.may_run());
+            .filter(|new| new.batch <= Some(batch) && new.serves());
         Some(batches.left(batch, there.count() as u32) as usize)
     });
     let claim = observed.claim.as_ref();
@@ -92,7 +95,13 @@ pub fn taken_out<'a>(phase: Phase, desired: &Desired, observed: &'a Observed) ->
     let hides = |old: &Replica| claim.is_some_and(|claim| claim.plan.hides(old));
     let is_own = |old: &Replica| desired.old_at_start.contains(&old.id);
     olds.retain(|old| is_own(old) && (old.may_run() || desired.may_start_again(old)));
-    olds.sort_by_key(|old| (!hides(old), old.may_run()));
+    let rank = |old: &Replica| match (old.may_run(), hides(old)) {
+        (false, false) => 0,
+        (_, true) => 1,
+        (true, false) => 2,
+    };
+    let is_checked = |old: &Replica| old.health != Health::Starting;
+    olds.sort_by_key(|old| (rank(old), old.may_run(), old.serves(), is_checked(old)));
     let hidden = left.map_or(0, |left| olds.len().saturating_sub(left));
     olds.truncate(hidden);
     olds

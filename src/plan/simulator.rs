@@ -528,23 +528,9 @@ impl Simulator {
         let olds = self.old_replicas().into_iter();
         let back = olds.filter(|old| old.serves() || restarts(old)).count();
         let before = batches.olds.min(batches.replicas) as usize;
-        let before = if self.undoes() {
-            before.min(back)
-        } else {
-            before
-        };
-        let batch = match self.phase() {
-            Some(Phase::Shifted { step }) => step,
-            Some(Phase::Committed) => batches.last(),
-            _ => 0,
-        };
-        // Without a proxy, what the present route plan shows stays.
-        let new = self.new_replicas().into_iter();
-        let new = new.filter(|new| new.batch <= Some(batch) && new.serves());
-        let old = self.old_replicas().into_iter().filter(|old| old.serves());
-        let before = match self.desired.routed || !self.undoes() {
-            true => before,
-            false => before.min(new.count() + old.count()),
+        let before = match self.undoes() {
+            true => before.min(back),
+            false => before,
         };
         before.saturating_sub(batches.ahead as usize)
     }
@@ -557,7 +543,9 @@ impl Simulator {
         };
         let own = |own: &&Replica| self.is_new(own) || self.ran.contains_key(&own.id);
         let running = after.observed.replicas.iter().filter(own);
-        let running = running.filter(|own| own.may_run()).count();
+        // On the way back, one that failed is left where it is until an old one serves in its place.
+        let counts = |own: &&Replica| own.may_run() && (own.serves() || !self.undoes());
+        let running = running.filter(counts).count();
         let most = batches
             .replicas
             .max(batches.olds + batches.size - batches.ahead);

@@ -118,7 +118,6 @@ impl Router for NoProxy {
     /// It moves no traffic, so it can wait for any other service.
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            batches: true,
             joint_cutover: true,
             ..Capabilities::default()
         }

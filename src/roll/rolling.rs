@@ -14,6 +14,9 @@ use crate::{
 
 type Labels = BTreeMap<String, String>;
 
+const NO_WEIGHTS: &str =
+    "gives replicas no weights; Traefik 3.0 or later behind the socket proxy does";
+
 /// Refuses settings of a rolling update that contradict each other or are not available.
 pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     let (settings, replicas) = (&context.settings, context.replicas);
@@ -61,44 +64,38 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
 
 /// Refuses a rolling update or a canary where the proxy cannot route to replicas of both versions.
 pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> Result<()> {
-    let name = &context.service.name;
-    let can = router.capabilities();
-    let (how, lacks) = match context.settings.strategy {
-        _ if context.purpose == Purpose::Settle => return Ok(()),
+    let (name, can) = (&context.service.name, router.capabilities());
+    let is_canary = context.settings.strategy == Strategy::Canary;
+    let (what, lacks) = match context.settings.strategy {
+        _ if context.purpose == Purpose::Settle || context.runs_once => return Ok(()),
         Strategy::BlueGreen | Strategy::Recreate => return Ok(()),
-        Strategy::Rolling => {
-            let lacks = (!can.batches).then_some("switches all replicas at once");
-            ("rolled in batches", lacks)
-        }
-        Strategy::Canary => {
-            let lacks =
-                "gives replicas no weights (Traefik 3.0 or later behind the socket proxy does)";
-            ("shifted step by step", (!can.weights).then_some(lacks))
-        }
+        Strategy::Rolling => (
+            "rolled in batches",
+            (!can.batches).then_some("switches all replicas at once"),
+        ),
+        Strategy::Canary => ("shifted step by step", (!can.weights).then_some(NO_WEIGHTS)),
     };
-    let hint = "--strategy blue-green";
+    let hint = format!("--strategy blue-green, or strategy: blue-green in x-rollout of {name}");
+    let refused = |why: String| {
+        let message = format!("{name} cannot be {what}: {why}");
+        Err(Error::refused(message).hint(hint))
+    };
+    if !router.routes() {
+        return refused("no proxy routes to it".to_owned());
+    }
     if let Some(lacks) = lacks {
-        let message = format!("{name} cannot be {how}: {} {lacks}", router.describe());
-        return Err(Error::refused(message).hint(hint));
+        return refused(format!("{} {lacks}", router.describe()));
     }
     let labels = context.labels(context.image.as_ref());
     let mut olds = context.olds.iter().filter(|old| old.may_run());
     let differs = olds.find_map(|old| first_difference(&labels, &old.labels));
-    match differs.filter(|_| router.routes()) {
-        None => {}
-        Some(label) => {
-            let message = format!(
-                "{name} cannot be {how}: its label {label} changes, and Traefik drops a router that two versions \
-                 define differently"
-            );
-            return Err(Error::refused(message).hint(hint));
-        }
-    }
-    match router.labels().against_weights(&labels) {
-        Some(why) if context.settings.strategy == Strategy::Canary => {
-            Err(Error::refused(format!("{name} cannot be {how}: {why}")).hint(hint))
-        }
-        _ => Ok(()),
+    let against = router.labels().against_weights(&labels);
+    match (differs, against.filter(|_| is_canary)) {
+        (Some(label), _) => refused(format!(
+            "its label {label} changes, and Traefik drops a router that two versions define differently"
+        )),
+        (None, Some(why)) => refused(why),
+        (None, None) => Ok(()),
     }
 }
 

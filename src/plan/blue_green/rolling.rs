@@ -121,7 +121,7 @@ impl Rollout<'_> {
     pub(super) fn step_back(&self, batches: &Batches, reason: &Reason) -> Next {
         if self.only_new_can_serve() && !self.can_restart() {
             return match self.phase {
-                Some(Phase::Prepared | Phase::RolledBack) if self.desired.routed => {
+                Some(Phase::Prepared | Phase::RolledBack) => {
                     Next::Step(Step::Route(Phase::Committed))
                 }
                 _ => self.only_new_left(reason),
@@ -198,7 +198,7 @@ impl Rollout<'_> {
             Some(Phase::Committed) => Some(below(batches.last())),
             Some(Phase::Shifted { step }) => Some(below(step)),
             Some(Phase::Prepared) => {
-                let hides = self.old.iter().any(|old| self.is_out(old));
+                let hides = self.old.iter().any(|old| self.hides(old));
                 hides.then_some(Phase::RolledBack)
             }
             Some(Phase::RolledBack) => None,
@@ -259,25 +259,15 @@ impl Rollout<'_> {
         })
     }
 
-    /// Whether the present route plan hides an old replica. Without a proxy, the claim also keeps those of later plans.
-    fn is_out(&self, old: &Replica) -> bool {
-        let out = || self.phase.map(|phase| self.out(phase)).unwrap_or_default();
-        self.hides(old) && (self.desired.routed || out().contains(&old))
-    }
-
-    /// The old replicas that the next route plan shows again; the last one shows all.
+    /// The old replicas that the next route plan shows and that do not serve now; the last one shows all.
     fn returning(&self, below: Option<Phase>) -> Vec<&Replica> {
         let stays = below.map(|below| self.out(below)).unwrap_or_default();
-        let is_last = matches!(below, None | Some(Phase::RolledBack));
-        let olds = self.old.iter().copied();
-        olds.filter(|old| {
-            let may_start_again = self.desired.may_start_again(old);
-            match self.is_out(old) && (old.may_run() || may_start_again) {
-                true => !stays.contains(old),
-                false => is_last && may_start_again && !old.may_run(),
-            }
-        })
-        .collect()
+        let returns = |old: &&Replica| match old.may_run() {
+            true => self.hides(old),
+            false => self.desired.may_start_again(old),
+        };
+        let olds = self.old.iter().copied().filter(returns);
+        olds.filter(|old| !stays.contains(old)).collect()
     }
 
     /// The engine carries out a stop that a killed run requested. Such a replica must not be shown before its end.
