@@ -328,17 +328,22 @@ fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
             ..WELL
         },
     ];
+    let paused = [
+        Some(Pause::Timed(Duration::from_secs(30))),
+        Some(Pause::Open),
+    ];
+    let cases = [
+        (1, [None, None], 3),
+        (2, [None, None], 2),
+        (1, paused, 2),
+        (2, paused, 1),
+    ];
     let mut states = 0;
     for fate in fates {
-        for (replicas, most) in [(1, 3), (2, 2)] {
+        for (replicas, [first, second], most) in cases {
             let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
-            let olds: Vec<Replica> = olds.collect();
-            let timed = Some(Pause::Timed(Duration::from_secs(30)));
-            for pauses in [[None, None], [timed, Some(Pause::Open)]] {
-                let [first, second] = pauses;
-                let world = Simulator::new(olds.clone(), replicas, true, fate);
-                states += walk(world.canary(&[(10, first), (50, second)]), most);
-            }
+            let world = Simulator::new(olds.collect(), replicas, true, fate);
+            states += walk(world.canary(&[(10, first), (50, second)]), most);
         }
     }
     println!("{states} states");
