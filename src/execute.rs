@@ -245,6 +245,8 @@ impl Running<'_> {
         }
         if let (Step::Confirm(phase), Some(since)) = (step, self.routed_at)
             && self.facts.confirmed == Some(*phase)
+            // Both sides are live.
+            && !matches!(phase, Phase::Shifted { .. })
         {
             self.summary.cutover = Some(since.elapsed());
             self.summary.live_at = Some(Instant::now());

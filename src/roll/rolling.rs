@@ -166,12 +166,53 @@ fn without_effect(name: &str, settings: &Settings, config: &Value) -> Vec<String
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{
+        compose::Service,
+        model::Replica,
+        plan::simulator::old,
+        proxy::testing::{Scripted, Weighted},
+        settings::Partial,
+    };
 
     fn labels(all: &[(&str, &str)]) -> Labels {
         let all = all.iter();
         all.map(|&(key, value)| (key.to_owned(), value.to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn a_canary_needs_a_proxy_with_weights_and_the_same_labels_in_both_versions() {
+        let service = Service {
+            name: "web".to_owned(),
+            ..Service::default()
+        };
+        let mut context = ServiceContext::of(&service);
+        let none = Partial::default;
+        let canary = Partial::of("strategy", "canary");
+        context.settings = Settings::resolve([canary, none(), none(), none()]);
+        let scripted = Scripted {
+            answers: [None].into(),
+            held_back: Duration::ZERO,
+        };
+        let error = refuse_mix(&context, &scripted).unwrap_err();
+        assert_eq!(
+            error.message,
+            format!("web cannot be shifted step by step: scripted {NO_WEIGHTS}")
+        );
+        let weighted = Weighted::default();
+        assert_eq!(refuse_mix(&context, &weighted), Ok(()));
+        context.olds = vec![Replica {
+            labels: labels(&[("traefik.enable", "true")]),
+            ..old("one")
+        }];
+        let error = refuse_mix(&context, &weighted).unwrap_err();
+        let said = "its label traefik.enable changes";
+        assert!(error.message.contains(said), "{error}");
+        context.purpose = Purpose::Settle;
+        assert_eq!(refuse_mix(&context, &weighted), Ok(()));
     }
 
     #[test]

@@ -234,6 +234,22 @@ services:
     }
 
     #[test]
+    fn a_canary_that_is_paused_has_a_row_and_its_own_exit_code() {
+        let paused = || Error::paused("paused at step 1 of 3");
+        let (rows, code, message) = reported(vec![("mail", Ok(ended(OK))), ("api", Err(paused()))]);
+        assert_eq!(rows[1], "api Paused paused at step 1 of 3");
+        assert_eq!(rows[2], "web NotBegun it needs api, which is paused");
+        assert_eq!((code, message.as_str()), (5, "paused: api; not begun: web"));
+        let both = vec![("mail", Err(Error::failed("x"))), ("api", Err(paused()))];
+        let (_, code, message) = reported(both);
+        assert_eq!(code, 1);
+        assert!(
+            message.starts_with("1 of 3 services failed: mail"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn the_exit_code_is_the_worst_of_any_service() {
         let codes = |errors: [Error; 2]| {
             let [first, second] = errors;

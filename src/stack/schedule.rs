@@ -96,6 +96,8 @@ services:
         parallel: u32,
         on_failure: OnFailure,
         broken: &'static str,
+        /// Whether that service pauses.
+        pauses: bool,
         signal: Option<Duration>,
     }
 
@@ -103,6 +105,7 @@ services:
         parallel: 4,
         on_failure: OnFailure::Stop,
         broken: "",
+        pauses: false,
         signal: None,
     };
 
@@ -132,6 +135,7 @@ services:
                 sleep(Duration::from_secs(takes)).await;
                 running.borrow_mut().0 -= 1;
                 match name == self.broken {
+                    true if self.pauses => Err(Error::paused("paused")),
                     true => Err(Error::failed("broken")),
                     false => Ok(()),
                 }
@@ -164,6 +168,18 @@ services:
         let (begun, _, most) = one.played().await;
         assert_eq!(begun, [("base", 0), ("api", 1), ("mail", 2), ("web", 5)]);
         assert_eq!(most, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_canary_that_is_paused_keeps_back_only_those_that_need_it() {
+        let paused = Script {
+            parallel: 1,
+            broken: "api",
+            pauses: true,
+            ..SCRIPT
+        };
+        let (begun, ..) = paused.played().await;
+        assert_eq!(begun, [("base", 0), ("api", 1), ("mail", 2)]);
     }
 
     #[tokio::test(start_paused = true)]
