@@ -71,11 +71,6 @@ fn of_runs() -> Vec<Event> {
             route: None,
             ms: 1,
         },
-        Event::Paused {
-            message: text(),
-            code: 5,
-            hint: None,
-        },
         Event::Failed {
             message: text(),
             code: 1,
@@ -98,6 +93,11 @@ fn of_stacks() -> Vec<Event> {
         Event::Completed {
             image: text(),
             ms: 1,
+        },
+        Event::Paused {
+            message: text(),
+            code: 5,
+            hint: None,
         },
     ]
 }

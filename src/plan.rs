@@ -106,6 +106,20 @@ impl Step {
         }
     }
 
+    /// Whether it changes nothing.
+    pub fn is_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::AwaitReady
+                | Self::AwaitOthers(_)
+                | Self::Confirm(_)
+                | Self::Bake
+                | Self::Watch { .. }
+                | Self::Pause { .. }
+                | Self::Drain { .. }
+        )
+    }
+
     /// Without a proxy a claim moves no traffic, so writing it is not reported as a step.
     pub fn is_reported(&self, routed: bool) -> bool {
         routed || !matches!(self, Self::Route(_) | Self::Release)

@@ -217,16 +217,7 @@ impl Live<'_> {
             let failed = |new: &&&Replica| !new.serves() || new.restarts > 0;
             self.keep_logs(sets.new.iter().find(failed).copied()).await;
         }
-        if !matches!(
-            step,
-            Step::AwaitReady
-                | Step::AwaitOthers(_)
-                | Step::Confirm(_)
-                | Step::Bake
-                | Step::Watch { .. }
-                | Step::Pause { .. }
-                | Step::Drain { .. }
-        ) {
+        if !step.is_wait() {
             self.lock.check().await?;
         }
         match step {

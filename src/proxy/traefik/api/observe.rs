@@ -178,7 +178,7 @@ mod tests {
         let weighs = |weight: u32| {
             let mut servers = lists(&[("10.0.0.2", true)]);
             let (service, places) = servers.services.iter().next().unwrap();
-            let weights = places.keys().map(|place| (place.clone(), weight));
+            let weights = places.keys().map(|place| (*place, weight));
             servers.weights = [(service.clone(), weights.collect())].into();
             servers
         };
