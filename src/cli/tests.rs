@@ -10,6 +10,7 @@ use crate::{
     arbitrary::{bytes, mutated_text},
     check::Check,
     error::Outcome,
+    model::Promote,
     settings::{OnUnfinished, Settings, SwitchBy},
 };
 
@@ -131,6 +132,20 @@ fn resume_and_abort_are_what_they_say_whatever_the_flags() {
         panic!()
     };
     assert_eq!(resolved(args.settings).on_unfinished, OnUnfinished::Abort);
+    for (line, how) in [
+        ("rollout promote web --on-unfinished fail", Promote::Next),
+        (
+            "rollout --on-unfinished abort promote web --full",
+            Promote::Full,
+        ),
+    ] {
+        let Command::Promote(args) = parsed(line) else {
+            panic!()
+        };
+        assert_eq!(args.how(), how);
+        let settings = resolved(args.settle.settings);
+        assert_eq!(settings.on_unfinished, OnUnfinished::Resume);
+    }
 }
 
 fn refused(line: &str) -> String {

@@ -300,7 +300,13 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::simulator;
+    use crate::{
+        model::Pause,
+        plan::{
+            Next,
+            simulator::{self, Simulator, WELL},
+        },
+    };
 
     fn routed(trouble: &[&str]) -> Standing {
         let replica = simulator::old("a");
@@ -331,6 +337,30 @@ mod tests {
         let well = routed(&[]);
         assert!(well.is_settled());
         assert_eq!(well.not_served(), None);
+    }
+
+    #[test]
+    fn a_canary_is_paused_as_long_as_no_run_holds_its_lock() {
+        let mut world = Simulator::new(vec![simulator::old("a")], 1, true, WELL);
+        world = world.canary(&[(10, Some(Pause::Open))]);
+        assert!(matches!(world.run(), Next::Pause { shift: 1 }));
+        let shifted = Shifted::of(&world.observed);
+        let wanted = Shifted {
+            step: 1,
+            percent: 10,
+        };
+        assert_eq!(shifted, Some(wanted));
+        let mut standing = routed(&[]);
+        assert!(!standing.is_paused());
+        standing.shifted = shifted;
+        assert!(standing.is_paused());
+        standing.holder = Some(Holder {
+            whose: "ada".to_owned(),
+            lives: true,
+        });
+        assert!(!standing.is_paused());
+        world.observed.claim = None;
+        assert_eq!(Shifted::of(&world.observed), None);
     }
 
     #[test]
