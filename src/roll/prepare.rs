@@ -140,7 +140,10 @@ impl<'a> RunContext<'a> {
             settings.strategy = Strategy::BlueGreen;
         }
         let hooks = hooks::read(name, x_rollout)?;
-        let steps = steps::read(name, x_rollout)?;
+        let steps = match purpose {
+            Purpose::Roll => steps::read(name, x_rollout)?,
+            Purpose::Settle => Vec::new(),
+        };
         let key = self.project.key(name);
         let olds = self
             .engine
