@@ -129,22 +129,29 @@ mod tests {
             for olds in 1..7 {
                 for (surge, unavailable) in [(1, 0), (2, 0), (0, 1), (1, 1), (2, 2)] {
                     for order in [StartFirst, StopFirst] {
-                        let own = limits(2, surge, unavailable.min(replicas - 1), order);
-                        if own.surge + own.unavailable == 0 {
-                            continue;
-                        }
-                        let all = Batches::within(own, replicas, olds);
-                        for batch in 0..all.last() {
-                            let live = all.shown(batch) + all.left(batch, all.shown(batch));
-                            let created = all.shown(batch + 1) + all.left(batch, all.shown(batch));
-                            let state = format!("{own:?} {replicas} {olds} {batch}");
-                            assert!(live + unavailable >= replicas.min(olds), "{state}");
-                            assert!(live > 0, "{state}");
-                            assert!(created <= replicas.max(olds) + surge, "{state}");
-                        }
+                        let unavailable = unavailable.min(replicas - 1);
+                        keeps_to(limits(2, surge, unavailable, order), replicas, olds);
                     }
                 }
             }
+        }
+    }
+
+    /// No batch leaves fewer live replicas, or runs more, than the limits allow.
+    fn keeps_to(limits: Limits, replicas: u32, olds: u32) {
+        // With no room at all a replica cannot be replaced.
+        if limits.surge + limits.unavailable == 0 {
+            return;
+        }
+        let all = Batches::within(limits, replicas, olds);
+        for batch in 0..all.last() {
+            let left = all.left(batch, all.shown(batch));
+            let live = all.shown(batch) + left;
+            let created = all.shown(batch + 1) + left;
+            let state = format!("{limits:?} {replicas} {olds} {batch}");
+            assert!(live + limits.unavailable >= replicas.min(olds), "{state}");
+            assert!(live > 0, "{state}");
+            assert!(created <= replicas.max(olds) + limits.surge, "{state}");
         }
     }
 }

@@ -163,10 +163,10 @@ impl Rollout<'_> {
         let beyond: Vec<&Replica> = beyond
             .filter(|new| batch == 0 || new.batch > Some(batch))
             .collect();
-        if beyond.iter().any(|new| new.may_run()) {
-            if let Some(next) = self.confirm_back(batches, reason) {
-                return Some(next);
-            }
+        if beyond.iter().any(|new| new.may_run())
+            && let Some(next) = self.confirm_back(batches, reason)
+        {
+            return Some(next);
         }
         // They may have requests in flight if the proxy has just taken them out.
         let drained = self.desired.routed && self.facts.confirmed == self.phase;
