@@ -46,7 +46,8 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
     settled.map_err(|error| error.within(events.scope()))
 }
 
-/// Asks the run that is at work; `false` where there is none, or it does not hear such a request now.
+/// Asks the run that is at work; `false` where something may be left to settle: there is none, it does not hear such a request
+/// now, or it has gone back.
 async fn asked(run: &RunContext<'_>, key: &ServiceKey, request: Request) -> Result<bool> {
     let Some(holder) = at_work(run, key).await? else {
         return Ok(false);
@@ -66,7 +67,7 @@ async fn asked(run: &RunContext<'_>, key: &ServiceKey, request: Request) -> Resu
         let ended = timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
         ended.map_err(|_| not_back(&whose, &key.service))?;
     }
-    Ok(true)
+    Ok(request != Request::Undo)
 }
 
 /// The error of a rollback by another run that takes too long.
