@@ -425,5 +425,10 @@ mod tests {
         // A rollback waits for the replicas that were routed, and for the new ones to be hidden.
         assert!(!agrees(hidden, hidden, hidden));
         assert!(!agrees(hidden, live, live));
+        let is_awaited = |phase| {
+            let awaited = sets.awaited(phase, &world.desired);
+            awaited.iter().any(|own| own.id == before.id)
+        };
+        assert!(!is_awaited(Phase::Shifted { step: 1 }) && is_awaited(Phase::Committed));
     }
 }

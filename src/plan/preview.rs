@@ -200,7 +200,7 @@ impl Preview {
 mod tests {
     use super::*;
     use crate::{
-        model::{Order, Reason, RolloutId},
+        model::{Limits, Order, Reason, RolloutId},
         plan::simulator::{Simulator, WELL, old, replica},
     };
 
@@ -243,6 +243,38 @@ mod tests {
         let left = preview.observed.replicas.iter();
         assert!(left.map(|own| own.name.as_str()).eq(["shop-web-1"]));
         assert_eq!(preview.observed.claim, None);
+    }
+
+    #[test]
+    fn a_rolling_update_names_the_replicas_of_each_batch() {
+        let limits = Limits {
+            parallelism: 1,
+            surge: 1,
+            unavailable: 0,
+            order: Order::StartFirst,
+        };
+        let world = Simulator::new(vec![old("a"), old("b")], 2, true, WELL);
+        let mut preview = world.rolling(limits).preview;
+        preview.names = vec!["shop-web-1".to_owned(), "shop-web-2".to_owned()];
+        let steps = [
+            "hold shop-web-1 shop-web-2",
+            "create shop-web-1",
+            "ready shop-web-1",
+            "shift a",
+            "confirm",
+            "drain a",
+            "stop a",
+            "create shop-web-2",
+            "ready shop-web-2",
+            "cutover b",
+            "confirm",
+            "drain b",
+            "stop b",
+            "remove a b",
+            "rename shop-web-1 shop-web-2",
+            "release",
+        ];
+        assert_eq!(walked(&mut preview), steps);
     }
 
     #[test]

@@ -168,6 +168,8 @@ fn without_effect(name: &str, settings: &Settings, config: &Value) -> Vec<String
 mod tests {
     use std::time::Duration;
 
+    use serde_json::json;
+
     use super::*;
     use crate::{
         compose::Service,
@@ -213,6 +215,33 @@ mod tests {
         assert!(error.message.contains(said), "{error}");
         context.purpose = Purpose::Settle;
         assert_eq!(refuse_mix(&context, &weighted), Ok(()));
+    }
+
+    #[test]
+    fn what_of_update_config_is_not_used_is_named_with_the_way_to_use_it() {
+        let given = |all: &[(&str, &str)]| {
+            let all = all.iter().map(|&(name, value)| Partial::of(name, value));
+            let own = all.reduce(Partial::or).unwrap_or_default();
+            let none = Partial::default;
+            Settings::resolve([own, none(), none(), none()])
+        };
+        let config = json!({ "failure_action": "continue", "max_failure_ratio": 0.25 });
+        let tail = "in deploy.update_config of web is not available: the first failed replica rolls the update back";
+        let rolling = [("strategy", "rolling")];
+        let notices = ["failure_action continue", "max_failure_ratio 0.25"];
+        let notices = notices.map(|what| format!("{what} {tail}"));
+        assert_eq!(not_taken_over("web", &given(&rolling), &config), notices);
+        let chosen = [("failure-action", "rollback"), ("max-failure-ratio", "0")];
+        let chosen = given(&[&rolling[..], &chosen].concat());
+        assert!(not_taken_over("web", &chosen, &config).is_empty());
+        let usual = json!({ "failure_action": "rollback", "parallelism": 2 });
+        assert!(not_taken_over("web", &given(&rolling), &usual).is_empty());
+
+        let tail = "of web has no effect with the strategy blue-green; --strategy rolling uses it";
+        let notices = without_effect("web", &given(&[("delay", "1s")]), &usual);
+        let named = ["deploy.update_config", "delay"].map(|what| format!("{what} {tail}"));
+        assert_eq!(notices, named);
+        assert!(without_effect("web", &given(&[]), &Value::Null).is_empty());
     }
 
     #[test]

@@ -342,3 +342,29 @@ fn refuse(service: &str, rollout: &RolloutId, goal: &Goal) -> Error {
         "rollout resume {service} {way}; rollout abort {service} takes the traffic back to the old replicas"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Health, Run},
+        plan::simulator::{old, replica, rollout},
+    };
+
+    #[test]
+    fn without_its_record_stopped_replicas_are_left_to_a_person_where_the_rollout_may_have_stopped_them()
+     {
+        let of = rollout("r2");
+        // The old replicas may be those of an earlier rollout.
+        let stopped = replica("old-1", Some(&rollout("r1")), Run::Exited, Health::None);
+        let new = |batch| Replica {
+            batch,
+            ..replica("new-1", Some(&of), Run::Running, Health::Healthy)
+        };
+        let is_refused = |replicas: &[Replica]| refuse_unread("web", &of, replicas).is_err();
+        assert!(is_refused(std::slice::from_ref(&stopped)));
+        assert!(!is_refused(&[stopped.clone(), old("old-2"), new(None)]));
+        assert!(is_refused(&[stopped, old("old-2"), new(Some(1))]));
+        assert!(!is_refused(&[old("old-2"), new(Some(1))]));
+    }
+}
