@@ -10,6 +10,7 @@ mod plan;
 mod prune;
 mod recorded;
 mod relabel;
+mod requests;
 mod restart;
 mod settle;
 mod several;
@@ -31,7 +32,8 @@ use std::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{self, Command, Stop, TargetArgs},
+    ask::Request,
+    cli::{self, Command, SettleArgs, Stop, TargetArgs},
     compose::{Compose, Project},
     context::RunContext,
     docker::{endpoint::Endpoint, engine::Engine},
@@ -94,8 +96,11 @@ fn start(command: Command, output: Output) -> ExitCode {
         Command::Restart(args) => reporting(&args.target, async |events| {
             restart::restart(&args, events).await
         }),
-        Command::Resume(args) | Command::Abort(args) => reporting(&args.target, async |events| {
-            settle::settle(&args, events).await
+        Command::Resume(args) => settle(&args, Request::Resume),
+        Command::Abort(args) => settle(&args, Request::Undo),
+        Command::Promote(args) => settle(&args.settle, Request::Promote(args.how())),
+        Command::Pause(args) => reporting(&args.target, async |events| {
+            settle::pause(&args, events).await
         }),
         Command::Undo(args) => {
             reporting(&args.target, async |events| undo::undo(&args, events).await)
@@ -122,6 +127,12 @@ fn start(command: Command, output: Output) -> ExitCode {
             relabel::relabel(&args, events).await
         }),
     }
+}
+
+fn settle(args: &SettleArgs, request: Request) -> ExitCode {
+    reporting(&args.target, async |events| {
+        settle::settle(args, request, events).await
+    })
 }
 
 /// Replaces this process by the same program, with Docker's options as variables. Returns the error where that fails.
@@ -184,7 +195,7 @@ fn reporting<T: Termination>(
     }
 }
 
-/// Reports a failure, and returns its exit code.
+/// Reports a failure or a pause, and returns its exit code.
 fn report(events: &Events, error: Error) -> ExitCode {
     emit_failure(events, &error);
     error.outcome.into()
@@ -192,11 +203,23 @@ fn report(events: &Events, error: Error) -> ExitCode {
 
 fn emit_failure(events: &Events, error: &Error) {
     let scope = error.scope.as_deref().cloned().unwrap_or_default();
-    events.scoped(scope).emit(Event::Failed {
-        message: one_line(&error.message),
-        code: error.outcome as u8,
-        hint: error.hint.clone(),
-        logs: error.logs.clone(),
+    let (message, code, hint) = (
+        one_line(&error.message),
+        error.outcome as u8,
+        error.hint.clone(),
+    );
+    events.scoped(scope).emit(match error.is_pause() {
+        true => Event::Paused {
+            message,
+            code,
+            hint,
+        },
+        false => Event::Failed {
+            message,
+            code,
+            hint,
+            logs: error.logs.clone(),
+        },
     });
 }
 
@@ -321,6 +344,7 @@ impl Opened {
             replaces: None,
             of_several: false,
             together: false,
+            promotes: None,
         }
     }
 

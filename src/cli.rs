@@ -22,7 +22,7 @@ use clap::{FromArgMatches as _, Parser, Subcommand};
 pub use self::init::InitArgs;
 pub use self::options::{command, completed};
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
-pub use self::roll::{PlanArgs, RestartArgs, SettleArgs, UpArgs};
+pub use self::roll::{PauseArgs, PlanArgs, PromoteArgs, RestartArgs, SettleArgs, UpArgs};
 pub use self::target::TargetArgs;
 pub use self::tools::{DoctorArgs, PruneArgs, RelabelArgs, UnlockArgs};
 use crate::{
@@ -59,10 +59,16 @@ pub enum Command {
     /// Replace the containers by new ones of the same revision, as it is recorded
     #[command(after_help = examples::RESTART)]
     Restart(RestartArgs),
-    /// Finish an interrupted rollout, or roll it back if its cutover had not happened yet
+    /// Move a canary on to its next step, or to its end
+    #[command(after_help = examples::PROMOTE)]
+    Promote(PromoteArgs),
+    /// Stop a canary before its next step
+    #[command(after_help = examples::PAUSE)]
+    Pause(PauseArgs),
+    /// Finish an interrupted rollout, or roll it back if its cutover had not happened yet; go on with a canary
     #[command(after_help = examples::RESUME)]
     Resume(SettleArgs),
-    /// Roll back an interrupted rollout: the traffic returns to the old replicas
+    /// Roll back an interrupted rollout or a canary: the traffic returns to the old replicas
     #[command(after_help = examples::ABORT)]
     Abort(SettleArgs),
     /// Return to an earlier revision, with the same care as any rollout
@@ -127,6 +133,7 @@ impl Command {
             Self::Plan(plan) => Some(&mut plan.settings),
             Self::Restart(restart) => Some(&mut restart.settings),
             Self::Resume(args) | Self::Abort(args) => Some(&mut args.settings),
+            Self::Promote(promote) => Some(&mut promote.settle.settings),
             Self::Undo(undo) => Some(&mut undo.settings),
             Self::Status(status) => Some(&mut status.settings),
             Self::Doctor(doctor) => Some(&mut doctor.settings),
@@ -191,7 +198,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         other => other,
     };
     let fixed = match chosen {
-        Command::Resume(_) => Partial::of("on-unfinished", "resume"),
+        Command::Resume(_) | Command::Promote(_) => Partial::of("on-unfinished", "resume"),
         Command::Abort(_) => Partial::of("on-unfinished", "abort"),
         _ => Partial::default(),
     };

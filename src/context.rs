@@ -8,7 +8,7 @@ use crate::{
     docker::engine::{Engine, Image, shared::Joined},
     event::Events,
     hooks::Hooks,
-    model::{Replica, ServiceKey, label},
+    model::{Promote, Replica, ServiceKey, Shift, label},
     settings::Settings,
     state::revisions::Revision,
 };
@@ -29,6 +29,8 @@ pub struct RunContext<'a> {
     pub of_several: bool,
     /// Whether these cut over in the same moment.
     pub together: bool,
+    /// How far a paused canary is moved on.
+    pub promotes: Option<Promote>,
 }
 
 impl RunContext<'_> {
@@ -67,6 +69,8 @@ pub struct ServiceContext<'a> {
     pub key: ServiceKey,
     pub settings: Settings,
     pub hooks: Hooks,
+    /// The shifts of a canary.
+    pub steps: Vec<Shift>,
     pub purpose: Purpose,
     pub of_several: bool,
     /// How many replicas are wanted.
@@ -136,6 +140,7 @@ impl<'a> ServiceContext<'a> {
             },
             settings: Settings::resolve(Default::default()),
             hooks: Hooks::new(),
+            steps: Vec::new(),
             purpose: Purpose::Roll,
             of_several: false,
             replicas: 1,

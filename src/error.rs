@@ -17,6 +17,8 @@ pub enum Outcome {
     NeedsPerson = 3,
     /// Another rollout of the service holds the lock.
     Locked = 4,
+    /// A canary waits for a person.
+    Paused = 5,
     /// A plan has steps.
     Changes = 10,
     Interrupted = 130,
@@ -86,6 +88,16 @@ impl Error {
     /// Another process is rolling the service: exit code 4.
     pub fn locked(message: impl Into<String>) -> Self {
         Self::new(Outcome::Locked, message)
+    }
+
+    /// A canary waits for a person: exit code 5.
+    pub fn paused(message: impl Into<String>) -> Self {
+        Self::new(Outcome::Paused, message)
+    }
+
+    /// Whether it is the end of a run that goes on later.
+    pub fn is_pause(&self) -> bool {
+        self.outcome == Outcome::Paused
     }
 
     /// A signal ended the rollout: exit code 130.

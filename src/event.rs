@@ -41,6 +41,8 @@ pub enum ServiceResult {
     /// It was rolled, and undone because another service failed.
     RolledBack,
     NotBegun,
+    /// A canary that waits for a person.
+    Paused,
     /// It is not part of the command.
     LeftAlone,
 }
@@ -204,6 +206,14 @@ pub enum Event {
         /// From the change until then.
         ms: u64,
     },
+    /// A canary waits for a person, and the run ends. The last event of a service that is paused.
+    Paused {
+        /// One line.
+        message: String,
+        code: u8,
+        /// What to type next.
+        hint: Option<String>,
+    },
     /// The command failed, or one of several services. The last event of a command that failed.
     Failed {
         /// One line.
@@ -282,11 +292,22 @@ pub struct PlannedStep {
     pub step: &'static str,
     /// The names of the replicas that it acts on, or that it hides; empty for all.
     pub replicas: Vec<String>,
+    /// Of a shift: what the new version gets, in per cent of the traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u16>,
+    /// The longest that a pause takes; `None` for one that a person ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_ms: Option<u64>,
 }
 
 impl PlannedStep {
     pub fn new(step: &'static str, replicas: Vec<String>) -> Self {
-        Self { step, replicas }
+        Self {
+            step,
+            replicas,
+            percent: None,
+            limit_ms: None,
+        }
     }
 }
 

@@ -41,7 +41,11 @@ fn of_runs() -> Vec<Event> {
                 to: Some(text()),
                 ..Change::of("label")
             }],
-            steps: vec![PlannedStep::new("pull", Vec::new())],
+            steps: vec![PlannedStep {
+                percent: Some(10),
+                limit_ms: Some(1),
+                ..PlannedStep::new("shift", Vec::new())
+            }],
             ..Plan::default()
         }),
         Event::NothingToDo {
@@ -90,6 +94,11 @@ fn of_stacks() -> Vec<Event> {
             image: text(),
             ms: 1,
         },
+        Event::Paused {
+            message: text(),
+            code: 5,
+            hint: None,
+        },
     ]
 }
 
@@ -137,14 +146,14 @@ fn kinds(event: &Event) -> usize {
     match event {
         E::Opening { .. } => {}
         E::Started { .. } | E::Notice { .. } | E::NothingToDo { .. } | E::Unfinished { .. } => {}
-        E::Plan(_) => {}
+        E::Plan(_) | E::Paused { .. } => {}
         E::StackStarted { .. } | E::StackFinished { .. } | E::Completed { .. } => {}
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
         E::Draining { .. } | E::Drained { .. } => {}
     }
-    22
+    23
 }
 
 /// The entry of the topic that has this event first.
@@ -193,6 +202,7 @@ fn the_report_of_several_services_is_in_the_topic_with_each_field_and_each_resul
         R::Failed,
         R::RolledBack,
         R::NotBegun,
+        R::Paused,
         R::LeftAlone,
     ];
     let results = results.map(|own| serde_json::to_value(own).unwrap());

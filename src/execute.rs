@@ -106,7 +106,7 @@ struct Running<'a> {
     failures: u32,
     /// The first signal has been handled.
     is_signalled: bool,
-    /// The bake, or the watch after a batch, was left to look at a change, and its time is not over.
+    /// The bake, the watch after a batch, or the pause of a canary was left to look at a change, and its time is not over.
     bakes_on: bool,
 }
 
@@ -122,6 +122,7 @@ impl Running<'_> {
                     self.events.notice(why);
                     self.desired.goal = Goal::Finish;
                 }
+                Next::Pause { shift } => return Err(end::paused(shift, &self.desired)),
                 Next::Done => return Ok(None),
                 Next::Fail(failure) => {
                     let logs = self.world.take_logs();
@@ -145,7 +146,8 @@ impl Running<'_> {
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        let goes_on = self.bakes_on && matches!(step, Step::Bake | Step::Watch { .. });
+        let goes_on =
+            self.bakes_on && matches!(step, Step::Bake | Step::Watch { .. } | Step::Pause { .. });
         if step.is_reported(self.desired.routed) && !goes_on {
             let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
@@ -217,6 +219,10 @@ impl Running<'_> {
             Step::Watch { batch } => {
                 self.facts.baked.is_none() && !self.facts.watched.contains(batch)
             }
+            Step::Pause { shift, .. } => {
+                let is_asked = self.facts.is_held || self.facts.is_promoted;
+                self.facts.baked.is_none() && self.facts.passed < *shift && !is_asked
+            }
             _ => false,
         };
         if self.bakes_on {
@@ -239,6 +245,8 @@ impl Running<'_> {
         }
         if let (Step::Confirm(phase), Some(since)) = (step, self.routed_at)
             && self.facts.confirmed == Some(*phase)
+            // Both sides are live.
+            && !matches!(phase, Phase::Shifted { .. })
         {
             self.summary.cutover = Some(since.elapsed());
             self.summary.live_at = Some(Instant::now());

@@ -1,7 +1,7 @@
 //! The map of modules.
 //!
 //! The flow in prose: [`cli`] reads the command line, and [`app`] finds the engine ([`docker`]), Compose ([`compose`]) and
-//! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`], [`hooks`]) and what is there
+//! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`], [`hooks`], [`steps`]) and what is there
 //! ([`docker`], [`proxy`]), takes the lock, and has [`execute`] ask the pure planner ([`plan`]) for one step at a time and do
 //! it: the compose view creates the new set beside the old, [`ready`] waits for it, [`proxy`] moves the traffic by the
 //! [`overlay`] of the [`socket_proxy`], [`drain`] waits for the last answers. [`stack`] orders several services of one
@@ -44,6 +44,7 @@ pub(crate) mod settings;
 pub(crate) mod socket_proxy;
 pub(crate) mod stack;
 pub(crate) mod state;
+pub(crate) mod steps;
 pub(crate) mod yaml;
 
 pub use app::run;

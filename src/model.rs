@@ -10,6 +10,7 @@ mod image;
 pub mod label;
 mod replica;
 mod route;
+mod shift;
 
 use std::collections::BTreeSet;
 
@@ -22,6 +23,7 @@ pub use self::ids::{ContainerId, RolloutId, ServiceKey};
 pub use self::image::{image_change, image_name, name_and_tag, short_image};
 pub use self::replica::{Health, HealthCheck, Replica, Run};
 pub use self::route::{RoutePlan, Routing, Share, Target};
+pub use self::shift::{Pause, Promote, Shift};
 
 /// The desired state; with [`Observed`] and [`Facts`] it decides every step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,8 +82,10 @@ pub enum Reason {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Policy {
     pub order: Order,
-    /// The shares of the new set, in per cent of the traffic, before it gets all of it.
-    pub shifts: Vec<u16>,
+    /// The shifts of a canary before its cutover.
+    pub shifts: Vec<Shift>,
+    /// Whether the run waits at an open-ended pause instead of ending there.
+    pub attach: bool,
     /// The batches of a rolling update.
     pub batches: Option<Batches>,
     /// Whether the new replicas are watched for a time after each batch.
@@ -92,6 +96,14 @@ pub struct Policy {
     pub bake: bool,
     /// Whether other services cut over in the same moment.
     pub together: bool,
+}
+
+impl Policy {
+    /// The shift of this number, from 1.
+    pub fn shift(&self, number: u16) -> Option<Shift> {
+        let index = usize::from(number).checked_sub(1)?;
+        self.shifts.get(index).copied()
+    }
 }
 
 /// Whether the new replicas are created before the old ones are stopped.

@@ -12,7 +12,7 @@ mod table;
 #[cfg(test)]
 mod walk;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 pub use self::route::{claim, next_batch, plan_to_confirm, route_plan, taken_out};
 use crate::model::{
@@ -42,6 +42,12 @@ pub enum Step {
     /// Watch the new replicas after a batch, before the next.
     Watch {
         batch: u16,
+    },
+    /// Watch the new replicas after a shift of a canary, before the next.
+    Pause {
+        shift: u16,
+        /// How long; `None` until a person ends it.
+        span: Option<Duration>,
     },
     /// Wait until each of these has answered its last request.
     Drain {
@@ -89,6 +95,7 @@ impl Step {
             Self::Confirm(_) => "confirm",
             Self::Bake => "bake",
             Self::Watch { .. } => "watch",
+            Self::Pause { .. } => "pause",
             Self::Drain { .. } => "drain",
             Self::PreStop { .. } => "hooks",
             Self::Stop { .. } => "stop",
@@ -97,6 +104,20 @@ impl Step {
             Self::Rename { .. } => "rename",
             Self::Release => "release",
         }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::AwaitReady
+                | Self::AwaitOthers(_)
+                | Self::Confirm(_)
+                | Self::Bake
+                | Self::Watch { .. }
+                | Self::Pause { .. }
+                | Self::Drain { .. }
+        )
     }
 
     /// Without a proxy a claim moves no traffic, so writing it is not reported as a step.
@@ -132,6 +153,10 @@ pub enum Next {
     Undo(Reason),
     /// A rollback is not possible any more, with the reason: take [`Goal::Finish`] as the goal from here on.
     Finish(String),
+    /// The run ends at an open-ended pause after this shift; a later one goes on.
+    Pause {
+        shift: u16,
+    },
     Done,
     /// The goal cannot be reached, and the rollback is complete as far as possible.
     Fail(Failure),
@@ -187,9 +212,9 @@ impl StopFirst {
 
 /// The rollout that an earlier run left unfinished: its id, the goal for it, and how many replicas it wanted.
 ///
-/// The claim decides. After a recorded cutover the rollout is finished. Before it, the rollout is rolled back, unless
-/// nothing else serves or can be started again. If the claim is lost, the containers decide. `begun` is the last
-/// rollout if it stops first.
+/// The claim decides. After a recorded cutover the rollout is finished, and between the shifts of a canary it goes on from
+/// there. Before, it is rolled back, unless nothing else serves or can be started again. If the claim is lost, the
+/// containers decide. `begun` is the last rollout if it stops first.
 pub fn unfinished(
     observed: &Observed,
     routed: bool,
@@ -218,6 +243,7 @@ pub fn unfinished(
     let whole = !own.is_empty() && own.len() as u32 == wanted;
     // Replicas get their final names only after the cutover.
     let named = own.iter().all(|own| own.name == own.target_name());
+    let is_canary = unsettled.is_some_and(|claim| claim.plan.has_weights());
     let forward = match unsettled.map(|claim| claim.phase) {
         Some(Phase::Committed) => true,
         // Without a proxy nothing hides the new replicas: they may be the only ones that answer.
@@ -228,10 +254,10 @@ pub fn unfinished(
         }
         Some(Phase::ForceShown | Phase::Settled) | None => last || (whole && !routed),
     };
-    let goal = if forward {
-        Goal::Finish
-    } else {
-        Goal::Undo(Reason::Unfinished)
+    let goal = match forward {
+        true => Goal::Finish,
+        false if is_canary && whole && way_back => Goal::Roll,
+        false => Goal::Undo(Reason::Unfinished),
     };
     Some((rollout, goal, wanted))
 }

@@ -133,17 +133,17 @@ impl Observation {
         !is_empty && self.awaited(plan, replicas).all(is)
     }
 
-    /// The replicas whose share counts. One that the plan does not name is as it was: where it does not serve, the proxy
-    /// cannot be expected to route to it.
+    /// The replicas whose share counts. One that the plan does not name, or gives a part of the traffic, is as it was: where
+    /// it does not serve, the proxy cannot be expected to route to it.
     fn awaited<'a>(
         &'a self,
         plan: &'a RoutePlan,
         replicas: &'a [&'a Replica],
     ) -> impl Iterator<Item = &'a Replica> {
         let counts = |own: &&Replica| match plan.share(own) {
-            None => own.serves() && !self.set_aside.contains(&own.id),
+            None | Some(Share::Weight(_)) => own.serves() && !self.set_aside.contains(&own.id),
             Some(Share::Hidden) => true,
-            Some(_) => !self.set_aside.contains(&own.id),
+            Some(Share::Live) => !self.set_aside.contains(&own.id),
         };
         replicas.iter().copied().filter(counts)
     }
@@ -216,6 +216,11 @@ pub trait LabelRules {
     /// Refuses a new version that the proxy would not route to, as far as the labels and this image tell.
     fn refuse_version(&self, _: &ServiceContext<'_>, _: &Image) -> Result<()> {
         Ok(())
+    }
+
+    /// Why replicas with these labels cannot get weights, in a few words.
+    fn against_weights(&self, _: &Labels) -> Option<String> {
+        None
     }
 
     /// The health checks that the proxy makes of a container with these labels and TCP ports.

@@ -144,6 +144,9 @@ fn with_next(error: Error, service: &str, again: String) -> Error {
             "check `docker compose ps {service}`, then run `{again}` again"
         )),
         Outcome::Interrupted => error.hint(again),
+        Outcome::Paused => error.hint(format!(
+            "rollout promote {service} goes on, with --full to the end; rollout abort {service} goes back"
+        )),
         Outcome::Done | Outcome::Refused | Outcome::Locked | Outcome::Changes => error,
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-pub use self::places::{AFTER, HOOKS, Partial, TRAEFIK_AUTH};
+pub use self::places::{AFTER, HOOKS, Partial, STEPS, TRAEFIK_AUTH};
 pub use self::values::{bad_value, duration};
 use self::{
     places::parse,
@@ -57,6 +57,8 @@ pub enum Strategy {
     BlueGreen,
     // The replicas are replaced batch by batch: both versions answer meanwhile.
     Rolling,
+    // A whole new set beside the old one gets growing shares of the traffic.
+    Canary,
     // Stop the old set first: with a gap, for services that cannot run twice.
     Recreate,
 }
@@ -66,6 +68,7 @@ impl Strategy {
         match self {
             Self::BlueGreen => "blue-green",
             Self::Rolling => "rolling",
+            Self::Canary => "canary",
             Self::Recreate => "recreate",
         }
     }
@@ -127,6 +130,8 @@ pub enum OnFailure {
 pub const STACK: &str = "Several services";
 /// The settings of `--strategy rolling`.
 const ROLLING: &str = "Rolling updates";
+/// The settings of `--strategy canary`, beside its steps.
+const CANARY: &str = "Canaries";
 const READINESS: &str = "Readiness";
 const CUTOVER: &str = "Cutover, drain and stop";
 pub const TRAEFIK: &str = "Traefik";
@@ -135,7 +140,7 @@ const CHECKS: &str = "Checks, lock and records";
 /// The settings of one rollout of one service.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// A new set beside the old one, one batch after another, or stop the old set first
+    /// A new set beside the old one, one batch after another, growing shares of the traffic, or stop the old set first
     #[arg(long, value_enum, default_value_t)]
     pub strategy: Strategy,
     /// When to pull the image
@@ -194,6 +199,10 @@ pub struct Settings {
     /// Share of the new replicas that may fail; only 0 is available [default: 0]
     #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = ROLLING)]
     pub max_failure_ratio: Option<f64>,
+
+    /// Wait at an open-ended pause of a canary, instead of ending with exit code 5
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = CANARY)]
+    pub attach: bool,
 
     /// Longest wait for a service without a health check
     #[arg(short, long, value_name = "DURATION", value_parser = duration, default_value = "60s", help_heading = READINESS)]
@@ -292,7 +301,7 @@ impl Settings {
     /// Whether all old replicas are stopped before the new ones are created.
     pub fn order(&self) -> Order {
         match self.strategy {
-            Strategy::BlueGreen | Strategy::Rolling => Order::StartFirst,
+            Strategy::BlueGreen | Strategy::Rolling | Strategy::Canary => Order::StartFirst,
             Strategy::Recreate => Order::StopFirst,
         }
     }

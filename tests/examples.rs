@@ -140,3 +140,21 @@ async fn four_replicas_are_replaced_one_by_one() {
     example.stack.settled(4).await;
     example.taken_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_waits_at_half_of_the_traffic_until_it_is_promoted() {
+    let mut example = Example::new("canary", "WEB_IMAGE");
+    example.stack.up("v1").await;
+    example.is_well_but_for(&[]).await;
+    let load = example.stack.load();
+    example.ask_for_the_second();
+    let running = example.stack.start_rollout(&["web"]);
+    running.wait_for(Duration::from_secs(300)).await.code(5);
+    let promoted = example.stack.rollout(&["promote", "web"]).await;
+    let report = load.stop().await;
+    promoted.code(0);
+    assert_eq!(report.failed, 0, "{report}\n{}", promoted.text);
+    assert!(report.first_answer_of("v2").is_some(), "{report}");
+    example.stack.settled(1).await;
+    example.taken_down().await;
+}

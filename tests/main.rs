@@ -3,6 +3,7 @@
 mod bad_input;
 mod bake;
 mod blue_green;
+mod canary;
 mod crash;
 mod doctor;
 mod drain;

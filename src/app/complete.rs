@@ -150,6 +150,8 @@ mod tests {
             "rollout up w",
             "rollout status db w",
             "rollout -f a.yaml undo w",
+            "rollout promote w",
+            "rollout pause w",
             "rollout history --limit 3 w",
         ] {
             assert_eq!(offered(line), ["web", "worker"], "{line}");

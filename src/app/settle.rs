@@ -1,27 +1,92 @@
-//! `rollout resume` and `rollout abort`: finishes or rolls back an interrupted rollout.
+//! `rollout resume`, `abort`, `promote` and `pause`: asks the run that is at work, or finishes or rolls back what an ended
+//! one has left.
 
-use super::{Opened, signals::signals};
+use tokio::time::timeout;
+
+use super::{
+    Opened,
+    requests::{GOING_BACK, at_work, is_heard},
+    signals::signals,
+};
 use crate::{
-    cli::SettleArgs,
-    context::Purpose,
-    error::Result,
+    ask::Request,
+    cli::{PauseArgs, SettleArgs},
+    context::{Purpose, RunContext},
+    error::{Error, Result},
     event::{Event, Events},
+    model::{Promote, ServiceKey},
     roll::roll,
 };
 
-pub async fn settle(settle: &SettleArgs, events: &Events) -> Result<()> {
+pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> Result<()> {
     let interrupted = signals()?;
     let services = vec![settle.service.clone()];
     events.emit(Event::Opening { services });
     let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
     let events = opened.events(events, &settle.service);
-    let run = opened.run(&events);
+    let promotes = match request {
+        Request::Promote(how) => Some(how),
+        Request::Undo | Request::Hold | Request::Resume => None,
+    };
+    let run = RunContext {
+        promotes,
+        ..opened.run(&events)
+    };
     let settled = async {
+        if asked(&run, &opened.project.key(&settle.service), request).await? {
+            return Ok(());
+        }
         let mut landscape = run.landscape().await?;
         let (name, flags) = (&settle.service, &settle.settings);
         let prepared = run.prepare(name, flags, &[], Purpose::Settle, &mut landscape);
-        roll(prepared.await?, &mut landscape, interrupted, None).await
+        let rolled = roll(prepared.await?, &mut landscape, interrupted, None);
+        rolled.await.map(drop)
     };
-    let settled = settled.await.map(drop);
+    let settled: Result<()> = settled.await;
     settled.map_err(|error| error.within(events.scope()))
+}
+
+/// Asks the run that is at work; `false` where something may be left to settle: there is none, it does not hear such a request
+/// now, or it has gone back.
+async fn asked(run: &RunContext<'_>, key: &ServiceKey, request: Request) -> Result<bool> {
+    let Some(holder) = at_work(run, key).await? else {
+        return Ok(false);
+    };
+    if !is_heard(run, key, request).await? {
+        return Ok(false);
+    }
+    let whose = holder.whose();
+    run.events.notice(match request {
+        Request::Undo => format!("{whose} returns the traffic to the old replicas"),
+        Request::Promote(Promote::Next) => format!("{whose} takes the next step"),
+        Request::Promote(Promote::Full) => format!("{whose} moves all traffic"),
+        Request::Hold => format!("{whose} stops before the next step"),
+        Request::Resume => format!("{whose} goes on"),
+    });
+    if request == Request::Undo {
+        let ended = timeout(GOING_BACK, run.engine.wait_until_removed(holder.id())).await;
+        ended.map_err(|_| not_back(&whose, &key.service))?;
+    }
+    Ok(request != Request::Undo)
+}
+
+/// The error of a rollback by another run that takes too long.
+pub fn not_back(whose: &str, service: &str) -> Error {
+    let message = format!("{whose} was asked to roll back and has not ended yet");
+    Error::failed(message).hint(format!("rollout status {service}"))
+}
+
+pub async fn pause(pause: &PauseArgs, events: &Events) -> Result<()> {
+    let name = &pause.service;
+    let opened = Opened::of_records(&pause.target, &[name], events).await?;
+    opened.project.service(name)?;
+    let events = opened.events(events, name);
+    let run = opened.run(&events);
+    if asked(&run, &opened.project.key(name), Request::Hold).await? {
+        return Ok(());
+    }
+    let message = format!("no run is between two steps of a canary of {name}");
+    let refused =
+        Error::refused(message).hint(format!("rollout status {name} shows what there is"));
+    Err(refused.within(events.scope()))
 }

@@ -183,6 +183,9 @@ fn unsettled(service: &str, standing: &Standing) -> Error {
     let rolling = standing.holder.as_ref().filter(|holder| holder.lives);
     match (rolling, &standing.unfinished) {
         (Some(_), _) => error.hint(format!("rollout status {service} --watch")),
+        (None, Some(_)) if standing.is_paused() => error.hint(format!(
+            "rollout promote {service}, or rollout abort {service}"
+        )),
         (None, Some(_)) => error.hint(format!("rollout resume {service}")),
         (None, None) if standing.not_served().is_some() => {
             error.hint(format!("rollout doctor {service}"))
@@ -229,6 +232,7 @@ fn remarks(standing: &Standing) -> Vec<String> {
     let not_served = standing.not_served();
     let not_served = not_served.map(|why| format!("not served: {why}"));
     let more = standing.drift.iter().chain(&standing.unfinished).cloned();
+    let more = canary(standing).into_iter().chain(more);
     let more = not_served.into_iter().chain(unknown(standing)).chain(more);
     let holder = standing.holder.iter();
     let more = more.chain(holder.map(|holder| match holder.lives {
@@ -239,6 +243,20 @@ fn remarks(standing: &Standing) -> Vec<String> {
         ),
     }));
     more.collect()
+}
+
+/// How far a canary is.
+fn canary(standing: &Standing) -> Option<String> {
+    let own = standing.shifted?;
+    let paused = if standing.is_paused() {
+        "paused at "
+    } else {
+        ""
+    };
+    Some(format!(
+        "{paused}step {}: the new version has {} % of the traffic",
+        own.step, own.percent
+    ))
 }
 
 /// Why the state of the proxy is unknown.
@@ -271,6 +289,9 @@ fn value(service: &str, revision: Option<u64>, standing: &Standing) -> Value {
         "replicas": replicas,
         "drift": standing.drift,
         "unfinished": standing.unfinished,
+        "step": standing.shifted.map(|own| own.step),
+        "percent": standing.shifted.map(|own| own.percent),
+        "paused": standing.is_paused(),
         "not_served": standing.not_served(),
         "unknown": standing.unknown,
         "lock": standing.holder.as_ref().map(|holder| &holder.whose),

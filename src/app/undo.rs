@@ -3,19 +3,19 @@
 mod offer;
 mod still;
 
-use std::time::Duration;
-
 use tokio::{sync::watch, time::timeout};
 
 use super::{
     Opened, emit_failure,
     history::{known, remembered},
     recorded::{Recorded, refuse_lost},
+    requests::{GOING_BACK, at_work, is_heard},
+    settle::not_back,
     several::{at_once, in_turn, refuse_twice},
     signals::signals,
 };
 use crate::{
-    ask,
+    ask::Request,
     cli::UndoArgs,
     context::RunContext,
     error::{Error, Result},
@@ -25,16 +25,10 @@ use crate::{
     roll::{Ended, settings_of_all},
     settings::{OnUnfinished, Partial},
     state::{
-        lock::{Holder, holder},
-        owner,
+        lock::Holder,
         revisions::{Revision, Revisions},
     },
 };
-
-/// Limit for a baking run to accept the request to roll back.
-const HEARING: Duration = Duration::from_secs(3);
-/// Limit for that run to finish its rollback.
-const GOING_BACK: Duration = Duration::from_secs(90);
 
 pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let interrupted = signals()?;
@@ -96,9 +90,7 @@ impl<'a> Asked<'a> {
     ) -> Result<Self> {
         let (engine, key) = (&opened.engine, opened.project.key(service));
         let replicas = engine.replicas(&key).await?;
-        if let Some(holder) = holder(engine, &key).await?
-            && holder.lives(engine).await
-        {
+        if at_work(run, &key).await?.is_some() {
             let newest = replicas.iter().max_by_key(|replica| replica.revision);
             let rolls = newest.and_then(|newest| newest.rollout.clone());
             return Ok(Self { service, rolls });
@@ -169,8 +161,7 @@ impl Undo<'_> {
             ..opened.run(events)
         };
         if undo.to.is_none()
-            && let Some(holder) = holder(engine, &key).await?
-            && holder.lives(engine).await
+            && let Some(holder) = at_work(&here, &key).await?
         {
             if let Some(old) = cut_back(&here, &key, &holder).await? {
                 let runs = (old.reference.as_str(), old.hash.as_str());
@@ -278,11 +269,7 @@ async fn cut_back(
     let replicas = run.engine.replicas(key).await?;
     let newest = replicas.iter().max_by_key(|replica| replica.revision);
     let undone = newest.and_then(|newest| newest.rollout.clone());
-    let image = run.any_image(key).await?;
-    let ask = ask::undo(run.engine, key, &image, &owner::who()).await?;
-    let heard = timeout(HEARING, run.engine.wait_until_removed(ask.id())).await;
-    if heard.is_err() {
-        ask.withdraw().await?;
+    if !is_heard(run, key, Request::Undo).await? {
         return Ok(None);
     }
     let stays = |own: &&Replica| own.rollout != undone;
@@ -302,11 +289,7 @@ async fn cut_back(
             let undone = !runs(&now, &undone);
             Ok(now.into_iter().find(|_| undone))
         }
-        Err(_) => Err(Error::failed(format!(
-            "{} was asked to roll back and has not ended yet",
-            holder.whose()
-        ))
-        .hint(format!("rollout status {}", key.service))),
+        Err(_) => Err(not_back(&holder.whose(), &key.service)),
     }
 }
 

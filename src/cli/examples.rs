@@ -15,6 +15,7 @@ Exit codes:
   2    refused before anything was touched
   3    failed, and needs a person: the message says what and how
   4    locked by another rollout of the service
+  5    paused: a canary waits for rollout promote or rollout abort
   10   there are changes: rollout plan, and --dry-run
   130  interrupted; the last line says which version serves";
 
@@ -48,7 +49,25 @@ Examples:
   rollout restart web api        two services in this order
   rollout restart --bake 1m web  keep the replaced replicas for a minute";
 
+pub const PROMOTE: &str = "\
+Exit code 5 if the canary pauses again. A run that waits at the pause goes on itself; else this command goes on with it.
+
+Examples:
+  rollout promote web           the next step
+  rollout promote web --full    all traffic at once, without the steps that are left
+  rollout promote web --attach  the next step, and wait at the pause after it";
+
+pub const PAUSE: &str = "\
+The run ends with exit code 5, and the traffic stays as it is. A run with --attach waits instead.
+
+Examples:
+  rollout pause web   from another terminal or machine
+  rollout resume web  goes on from there
+  rollout abort web   takes the traffic back";
+
 pub const RESUME: &str = "\
+A pause that is a step of the canary itself is ended by rollout promote.
+
 Examples:
   rollout resume web                 after a crash, a reboot or a kill of the command
   rollout resume --lock-wait 1m web  wait up to a minute for a run that is still at work

@@ -63,12 +63,13 @@ pub fn completed() -> clap::Command {
 const RECORDED: [&str; 2] = ["restart", "undo"];
 
 /// Commands, and the settings that do nothing with them, beside those of several services but `--together`.
-const IDLE: [(&str, &[&str]); 5] = [
+const IDLE: [(&str, &[&str]); 6] = [
     ("plan", &WAITS),
-    ("restart", &["build", "pull", "force", "together"]),
+    ("restart", &["attach", "build", "pull", "force", "together"]),
     ("resume", &["on_unfinished", "together"]),
-    ("abort", &["on_unfinished", "together"]),
-    ("undo", &["build", "pull"]),
+    ("promote", &["on_unfinished", "together"]),
+    ("abort", &["attach", "on_unfinished", "together"]),
+    ("undo", &["attach", "build", "pull"]),
 ];
 
 fn is_idle(argument: &clap::Arg, idle: &[&str]) -> bool {
@@ -78,7 +79,8 @@ fn is_idle(argument: &clap::Arg, idle: &[&str]) -> bool {
 }
 
 /// Settings of waits and of what comes after a rollout, which a plan does without.
-const WAITS: [&str; 11] = [
+const WAITS: [&str; 12] = [
+    "attach",
     "timeout",
     "drain_timeout",
     "wait",

@@ -3,7 +3,10 @@
 use clap::Args;
 
 use super::TargetArgs;
-use crate::settings::{self, Partial};
+use crate::{
+    model::Promote,
+    settings::{self, Partial},
+};
 
 #[derive(Args, Clone, Debug)]
 pub struct UpArgs {
@@ -50,7 +53,34 @@ pub struct RestartArgs {
     pub target: TargetArgs,
 }
 
-/// The arguments of `resume` and `abort`.
+#[derive(Args, Clone, Debug)]
+pub struct PromoteArgs {
+    /// To the end: all traffic at once, without the steps that are left
+    #[arg(long)]
+    pub full: bool,
+    #[command(flatten)]
+    pub settle: SettleArgs,
+}
+
+impl PromoteArgs {
+    pub fn how(&self) -> Promote {
+        match self.full {
+            true => Promote::Full,
+            false => Promote::Next,
+        }
+    }
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PauseArgs {
+    /// Service of the Compose file
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// The arguments of `resume` and `abort`, and those of `promote`.
 #[derive(Args, Clone, Debug)]
 pub struct SettleArgs {
     /// Service of the Compose file

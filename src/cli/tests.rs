@@ -10,6 +10,7 @@ use crate::{
     arbitrary::{bytes, mutated_text},
     check::Check,
     error::Outcome,
+    model::Promote,
     settings::{OnUnfinished, Settings, SwitchBy},
 };
 
@@ -131,6 +132,20 @@ fn resume_and_abort_are_what_they_say_whatever_the_flags() {
         panic!()
     };
     assert_eq!(resolved(args.settings).on_unfinished, OnUnfinished::Abort);
+    for (line, how) in [
+        ("rollout promote web --on-unfinished fail", Promote::Next),
+        (
+            "rollout --on-unfinished abort promote web --full",
+            Promote::Full,
+        ),
+    ] {
+        let Command::Promote(args) = parsed(line) else {
+            panic!()
+        };
+        assert_eq!(args.how(), how);
+        let settings = resolved(args.settle.settings);
+        assert_eq!(settings.on_unfinished, OnUnfinished::Resume);
+    }
 }
 
 fn refused(line: &str) -> String {
@@ -202,8 +217,8 @@ fn a_wrong_command_line_is_one_line_that_names_the_word() {
             "--strategy: unknown value \"blue-gren\"; did you mean blue-green?",
         ),
         (
-            "rollout web --strategy canary",
-            "--strategy: unknown value \"canary\"; known are blue-green, rolling, recreate",
+            "rollout web --strategy swap",
+            "--strategy: unknown value \"swap\"; known are blue-green, rolling, canary, recreate",
         ),
         (
             "rollout web --scale 0",

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::{
+    ask::{Asked, Request},
     error::Outcome,
-    model::{Claim, Desired, Goal, Milestone, Order, Phase},
+    model::{Baked, Claim, Desired, Facts, Goal, Milestone, Order, Phase, Promote},
     plan::Step,
 };
 
@@ -67,12 +68,47 @@ pub fn hears_others(step: &Step) -> bool {
 /// Whether `rollout undo` ends the step: a wait while new replicas are live and the traffic can be moved back.
 pub fn may_be_undone(step: &Step, desired: &Desired, claim: Option<&Claim>) -> bool {
     match step {
-        Step::Bake | Step::Watch { .. } | Step::AwaitOthers(Milestone::Live) => true,
+        Step::Bake | Step::Watch { .. } | Step::Pause { .. } => true,
+        Step::AwaitOthers(Milestone::Live) => true,
         Step::AwaitReady | Step::Confirm(_) | Step::Drain { .. } => {
             let is_open = claim.is_some_and(|claim| claim.phase != Phase::Committed);
-            desired.policy.batches.is_some() && desired.goal == Goal::Roll && is_open
+            let is_gradual = desired.policy.batches.is_some() || !desired.policy.shifts.is_empty();
+            is_gradual && desired.goal == Goal::Roll && is_open
         }
         _ => false,
+    }
+}
+
+/// What another run may ask for during this step.
+pub fn hears(step: &Step, desired: &Desired, claim: Option<&Claim>) -> Vec<Request> {
+    let more: &[Request] = match step {
+        Step::Pause { .. } => &[
+            Request::Promote(Promote::Next),
+            Request::Promote(Promote::Full),
+            Request::Hold,
+            Request::Resume,
+        ],
+        Step::Confirm(Phase::Shifted { .. }) if !desired.policy.shifts.is_empty() => {
+            &[Request::Hold]
+        }
+        _ => &[],
+    };
+    let undo = may_be_undone(step, desired, claim).then_some(Request::Undo);
+    undo.into_iter().chain(more.iter().copied()).collect()
+}
+
+/// Notes what another run has asked for during this step.
+pub fn heed(asked: &Asked, step: &Step, facts: &mut Facts) {
+    let passed = match step {
+        Step::Pause { shift, .. } => *shift,
+        _ => facts.passed,
+    };
+    match asked.request {
+        Request::Undo => facts.baked = Some(Baked::Failed(format!("undone by {}", asked.who))),
+        Request::Promote(Promote::Next) => (facts.passed, facts.is_held) = (passed, false),
+        Request::Promote(Promote::Full) => facts.is_promoted = true,
+        Request::Hold => facts.is_held = true,
+        Request::Resume => facts.is_held = false,
     }
 }
 
@@ -109,7 +145,7 @@ pub fn on_failure(
     match (step, &desired.goal) {
         (Step::Route(_) | Step::Create { .. } | Step::Hook(_), Goal::Roll) => OnFailure::TurnBack,
         // A failed wait means that the engine did not answer for a moment; nothing was being changed.
-        (Step::AwaitReady, Goal::Roll) if last => OnFailure::TurnBack,
+        (Step::AwaitReady | Step::Pause { .. }, Goal::Roll) if last => OnFailure::TurnBack,
         _ if last && stops_early(step, desired, confirmed) => OnFailure::TurnBack,
         // Another try would wait for the whole timeout again.
         _ if outcome == Outcome::NeedsPerson => OnFailure::End,
@@ -122,7 +158,7 @@ pub fn on_failure(
 mod tests {
     use super::*;
     use crate::{
-        model::{Batches, HookPhase, Policy, Reason, RoutePlan},
+        model::{Batches, HookPhase, Policy, Reason, RoutePlan, Shift},
         plan::simulator::{Simulator, WELL, old},
     };
 
@@ -252,6 +288,64 @@ mod tests {
         }
         assert!(!undone(&STOP, Goal::Roll, shifted));
         assert!(undone(&Step::Bake, Goal::Finish, Phase::Committed));
+    }
+
+    #[test]
+    fn the_pause_of_a_canary_hears_every_request_and_a_wait_before_it_only_some() {
+        let mut canary = desired(Goal::Roll, Order::StartFirst);
+        canary.policy.shifts = vec![Shift {
+            percent: 10,
+            pause: None,
+        }];
+        let claim = |phase| Claim {
+            rollout: canary.rollout.clone(),
+            phase,
+            plan: RoutePlan::default(),
+            stale: false,
+        };
+        let shifted = Phase::Shifted { step: 1 };
+        let pause = Step::Pause {
+            shift: 1,
+            span: None,
+        };
+        assert_eq!(hears(&pause, &canary, Some(&claim(shifted))).len(), 5);
+        let confirm = hears(&Step::Confirm(shifted), &canary, Some(&claim(shifted)));
+        assert_eq!(confirm, [Request::Undo, Request::Hold]);
+        let ready = hears(&Step::AwaitReady, &canary, Some(&claim(Phase::Prepared)));
+        assert_eq!(ready, [Request::Undo]);
+        assert_eq!(hears(&CREATE, &canary, None), []);
+        assert_eq!(
+            on_signal(&pause, &canary, Some(shifted)),
+            OnSignal::TurnBack
+        );
+    }
+
+    #[test]
+    fn each_request_changes_what_the_planner_goes_by() {
+        let pause = Step::Pause {
+            shift: 2,
+            span: None,
+        };
+        let heeded = |requests: &[Request]| {
+            let mut facts = Facts::default();
+            for request in requests {
+                let who = "ada".to_owned();
+                let request = *request;
+                heed(&Asked { request, who }, &pause, &mut facts);
+            }
+            (facts.passed, facts.is_held, facts.is_promoted, facts.baked)
+        };
+        let next = Request::Promote(Promote::Next);
+        assert_eq!(heeded(&[Request::Hold]), (0, true, false, None));
+        assert_eq!(
+            heeded(&[Request::Hold, Request::Resume]),
+            (0, false, false, None)
+        );
+        assert_eq!(heeded(&[Request::Hold, next]), (2, false, false, None));
+        let full = Request::Promote(Promote::Full);
+        assert_eq!(heeded(&[full]), (0, false, true, None));
+        let undone = Some(Baked::Failed("undone by ada".to_owned()));
+        assert_eq!(heeded(&[Request::Undo]), (0, false, false, undone));
     }
 
     #[test]

@@ -129,7 +129,7 @@ async fn rolled<'a>(mut world: Behind<'a>) -> (Behind<'a>, Result<Summary>) {
 
 async fn shifted<'a>(is_stuck: bool) -> (Behind<'a>, Result<Summary>) {
     let mut world = behind(is_stuck);
-    world.replicas.desired.policy.shifts = vec![10, 50];
+    world.replicas = world.replicas.canary(&[(10, None), (50, None)]);
     rolled(world).await
 }
 
@@ -154,8 +154,8 @@ async fn a_proxy_with_weights_is_shifted_step_by_step_and_each_step_confirmed() 
     let weight = |own| Some(Share::Weight(own));
     let wanted = [
         ("hold", hidden, None),
-        ("shift-1", weight(2), weight(9)),
-        ("shift-2", weight(2), weight(1)),
+        ("shift-1", weight(4), weight(18)),
+        ("shift-2", weight(4), weight(2)),
         ("cutover", live, hidden),
     ];
     let wanted = wanted.map(|(phase, new, old)| (phase.to_owned(), new, old));

@@ -31,7 +31,11 @@ pub fn unmet(step: &Step, desired: &Desired, facts: &Facts) -> Option<String> {
             HookEnd::Passed => None,
         },
         Step::AwaitOthers(_) => facts.others_failed.clone(),
-        Step::Bake | Step::Watch { .. } | Step::AwaitReady | Step::Confirm(_)
+        Step::Bake
+        | Step::Watch { .. }
+        | Step::Pause { .. }
+        | Step::AwaitReady
+        | Step::Confirm(_)
             if matches!(facts.baked, Some(Baked::Failed(_))) && desired.goal == Goal::Roll =>
         {
             Some("rolling back".to_owned())
@@ -52,6 +56,16 @@ pub fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec
         },
         Failure::NeedsPerson(text) => Error::needs_person(text).logs(logs),
     }
+}
+
+/// The end of a run at an open-ended pause.
+pub fn paused(shift: u16, desired: &Desired) -> Error {
+    let shifts = &desired.policy.shifts;
+    let percent = desired.policy.shift(shift).map_or(0, |own| own.percent);
+    Error::paused(format!(
+        "paused at step {shift} of {}: the new version has {percent} % of the traffic",
+        shifts.len() + 1
+    ))
 }
 
 /// The end of a rollback where the old version had no route before the rollout either.

@@ -81,6 +81,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
             replaces: None,
             of_several: false,
             together: false,
+            promotes: None,
         },
         context: &context,
         lock: &lock,

@@ -29,8 +29,8 @@ use crate::{
     event::{Event, Events},
     hooks::limit,
     model::{
-        Baked, ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason,
-        Replica, Verdict, label,
+        ContainerId, Desired, Facts, Goal, Milestone, Observed, Order, Phase, Reason, Replica,
+        Verdict, label,
     },
     namespace::traffic::Protocol,
     plan::{Step, next_batch},
@@ -143,7 +143,7 @@ impl World for Live<'_> {
             (Some(member), Goal::Undo(_)) => member.fail(),
         }
         let hears_others = decide::hears_others(step) && facts.others_failed.is_none();
-        let may_undo = decide::may_be_undone(step, desired, observed.claim.as_ref());
+        let heard = decide::hears(step, desired, observed.claim.as_ref());
         let (engine, key, since) = (self.run.engine, &self.context.key, self.lock.epoch);
         tokio::select! {
             biased;
@@ -152,8 +152,9 @@ impl World for Live<'_> {
                 facts.others_failed = Some(why);
                 Ok(())
             }
-            who = ask::requested(engine, key, since), if may_undo => {
-                facts.baked = Some(Baked::Failed(format!("undone by {who}")));
+            asked = ask::requested(engine, key, since, &heard), if !heard.is_empty() => {
+                decide::heed(&asked, step, facts);
+                self.memory.bake_until = None;
                 Ok(())
             }
         }
@@ -170,6 +171,7 @@ impl World for Live<'_> {
             Step::Hook(phase) => self.context.hooks.get(phase).map(|hooks| limit(hooks)),
             Step::Bake => Some(self.bake),
             Step::Watch { batch } => Some(self.watch_of(*batch, desired)),
+            Step::Pause { span, .. } => *span,
             Step::Drain { .. } => Some(self.settle + self.context.settings.drain_timeout),
             _ => None,
         }
@@ -215,15 +217,7 @@ impl Live<'_> {
             let failed = |new: &&&Replica| !new.serves() || new.restarts > 0;
             self.keep_logs(sets.new.iter().find(failed).copied()).await;
         }
-        if !matches!(
-            step,
-            Step::AwaitReady
-                | Step::AwaitOthers(_)
-                | Step::Confirm(_)
-                | Step::Bake
-                | Step::Watch { .. }
-                | Step::Drain { .. }
-        ) {
+        if !step.is_wait() {
             self.lock.check().await?;
         }
         match step {
@@ -234,6 +228,7 @@ impl Live<'_> {
             }
             Step::Bake => self.bake(desired, &sets, facts).await,
             Step::Watch { batch } => self.watch_batch(*batch, desired, &sets, facts).await,
+            Step::Pause { shift, span } => self.pause((*shift, *span), desired, &sets, facts).await,
             Step::Create { replicas } => {
                 let batch = next_batch(desired, observed);
                 self.create(desired, (*replicas, batch), &sets, facts).await

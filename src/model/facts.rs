@@ -27,6 +27,12 @@ pub struct Facts {
     pub baked: Option<Baked>,
     /// The batches that were watched without a failure, by number from 1.
     pub watched: BTreeSet<u16>,
+    /// The pauses of a canary that are over are those of the shifts up to this number.
+    pub passed: u16,
+    /// A person has asked a canary to stop before its next shift.
+    pub is_held: bool,
+    /// A person has asked for the cutover of a canary without its other shifts and pauses.
+    pub is_promoted: bool,
     /// Old replicas that are drained.
     pub drained: BTreeMap<ContainerId, Drained>,
     /// Old replicas whose pre-stop hooks have run.

@@ -66,6 +66,24 @@ impl RoutePlan {
     pub fn is_hidden(&self, target: &Target) -> bool {
         self.shares.get(target) == Some(&Share::Hidden)
     }
+
+    /// What the replicas of a rollout get in total, in per cent of the traffic; `None` for a plan without weights.
+    pub fn percent(&self, rollout: &RolloutId, replicas: &[Replica]) -> Option<u32> {
+        let (mut new, mut all) = (0, 0);
+        for own in replicas.iter().filter(|own| own.serves()) {
+            if let Some(Share::Weight(weight)) = self.share(own) {
+                all += weight;
+                new += weight * u32::from(own.rollout.as_ref() == Some(rollout));
+            }
+        }
+        (all > 0).then(|| (new * 100 + all / 2) / all)
+    }
+
+    /// Whether it gives replicas weights.
+    pub fn has_weights(&self) -> bool {
+        let mut shares = self.shares.values();
+        shares.any(|share| matches!(share, Share::Weight(_)))
+    }
 }
 
 /// What part of the traffic a replica gets.
@@ -73,7 +91,7 @@ impl RoutePlan {
 #[serde(rename_all = "lowercase")]
 pub enum Share {
     Hidden,
-    /// Relative to the weights of the other replicas; at least 1.
+    /// Relative to the weights of the other replicas; at least 2, as a proxy may report 1 for a replica without one.
     Weight(u32),
     /// The same as every other live replica.
     Live,

@@ -113,6 +113,14 @@ impl Rule {
         self.effect == Effect::Omit || self.label(ENABLE) == Some(Some("false"))
     }
 
+    /// The labels that it sets, where it is about labels.
+    pub fn labels(&self) -> Option<&Labels> {
+        match &self.effect {
+            Effect::Labels { set, .. } => Some(set),
+            Effect::Health(_) | Effect::Omit => None,
+        }
+    }
+
     /// The change of a label: `Some(None)` removes it, `None` leaves it unchanged.
     pub(super) fn label(&self, key: &str) -> Option<Option<&str>> {
         let Effect::Labels { set, unset } = &self.effect else {

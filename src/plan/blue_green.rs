@@ -8,7 +8,7 @@ mod stop_first;
 use super::{Failure, Next, Step};
 use crate::model::{
     Baked, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Milestone, Observed,
-    Phase, Reason, Replica, RoutePlan, Run, Target, Verdict,
+    Pause, Phase, Reason, Replica, RoutePlan, Run, Target, Verdict,
 };
 
 /// One rollout as observed: the two sets and the phase of the routing.
@@ -188,9 +188,10 @@ impl<'a> Rollout<'a> {
 
     /// The phase after the shift of this number; 0 is before the first.
     fn phase_after(&self, shift: u16) -> Phase {
-        match self.desired.policy.shifts.len() > usize::from(shift) {
-            true => Phase::Shifted { step: shift + 1 },
-            false => Phase::Committed,
+        let next = self.desired.policy.shift(shift + 1);
+        match next.filter(|_| !self.facts.is_promoted) {
+            Some(_) => Phase::Shifted { step: shift + 1 },
+            None => Phase::Committed,
         }
     }
 
@@ -200,18 +201,45 @@ impl<'a> Rollout<'a> {
         if !self.old_serves() {
             return self.take_over();
         }
-        if let Some(reason) = self.worse_than_before() {
+        let undone = || self.undone().map(Reason::Failed);
+        if let Some(reason) = self.worse_than_before().or_else(undone) {
             return Next::Undo(reason);
         }
         if self.stale {
             return Next::Step(Step::Route(now));
         }
-        if self.facts.confirmed == Some(now) {
-            return Next::Step(Step::Route(self.phase_after(step)));
+        if self.facts.confirmed != Some(now) {
+            return match self.facts.confirm_expired == Some(now) {
+                true => Next::Undo(Reason::Failed(self.unconfirmed())),
+                false => Next::Step(Step::Confirm(now)),
+            };
         }
-        match self.facts.confirm_expired == Some(now) {
-            true => Next::Undo(Reason::Failed(self.unconfirmed())),
-            false => Next::Step(Step::Confirm(now)),
+        self.pause(step)
+            .unwrap_or_else(|| Next::Step(Step::Route(self.phase_after(step))))
+    }
+
+    /// The pause after a shift, or the end of the run there.
+    fn pause(&self, shift: u16) -> Option<Next> {
+        let own = self.desired.policy.shift(shift).and_then(|own| own.pause);
+        let own = own.filter(|_| self.facts.passed < shift);
+        let span = match own {
+            _ if self.facts.is_promoted => return None,
+            _ if self.facts.is_held => None,
+            Some(Pause::Timed(span)) => Some(span),
+            Some(Pause::Open) => None,
+            None => return None,
+        };
+        Some(match span.is_none() && !self.desired.policy.attach {
+            true => Next::Pause { shift },
+            false => Next::Step(Step::Pause { shift, span }),
+        })
+    }
+
+    /// Why another run has asked to go back before the cutover.
+    fn undone(&self) -> Option<String> {
+        match &self.facts.baked {
+            Some(Baked::Failed(why)) => Some(why.clone()),
+            Some(Baked::Passed) | None => None,
         }
     }
 
@@ -360,9 +388,9 @@ impl<'a> Rollout<'a> {
             return Some(Reason::Failed(format!(
                 "new replica {} {}",
                 failed.target_name(),
-                failed.with_complaint(match self.desired.routed {
-                    true => "failed after the cutover",
-                    false => "was ready and then failed",
+                failed.with_complaint(match self.phase {
+                    Some(Phase::Committed) if self.desired.routed => "failed after the cutover",
+                    _ => "was ready and then failed",
                 })
             )));
         }
@@ -563,6 +591,7 @@ impl<'a> Rollout<'a> {
                 _ => None,
             });
         own.or_else(|| self.facts.others_failed.clone())
+            .or_else(|| self.undone())
     }
 
     fn not_ready_in_time(&self) -> String {

@@ -29,7 +29,7 @@ impl Preview {
                     self.apply(&step);
                 }
                 Next::Undo(_) | Next::Finish(_) => {}
-                Next::Done => return (steps, None),
+                Next::Done | Next::Pause { .. } => return (steps, None),
                 Next::Fail(failure) => return (steps, Some(failure)),
             }
         }
@@ -95,6 +95,7 @@ impl Preview {
             Step::AwaitOthers(all) => self.facts.all_reached = Some(*all),
             Step::Bake => self.facts.baked = Some(Baked::Passed),
             Step::Watch { batch } => drop(self.facts.watched.insert(*batch)),
+            Step::Pause { shift, .. } => self.facts.passed = *shift,
             Step::Confirm(phase) => self.facts.confirmed = Some(*phase),
             Step::Drain { replicas } => {
                 let drained = replicas.iter().map(|id| (id.clone(), Drained::Answered));

@@ -240,8 +240,22 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
             assert!(world.new_replicas().is_empty() && !unsettled, "{}", state());
         }
         Next::Fail(Failure::NeedsPerson(_)) => {}
+        Next::Pause { shift } => judge_pause(world, *shift),
         other => panic!("{other:?} is no end"),
     }
+}
+
+/// A canary that pauses has moved a part of the traffic, and can go back.
+fn judge_pause(world: &Simulator, shift: u16) {
+    let phase = Phase::Shifted { step: shift };
+    let is_there = |claim: &Claim| claim.phase == phase && claim.plan.has_weights();
+    let claim = world.observed.claim.as_ref();
+    let old_serves = world.old_replicas().iter().any(|old| old.serves());
+    let is_confirmed = world.facts.confirmed == Some(phase);
+    assert!(
+        claim.is_some_and(is_there) && old_serves && is_confirmed,
+        "{world:#?}"
+    );
 }
 
 /// A signal, an error, or another command between two steps.
@@ -307,7 +321,7 @@ proptest! {
                 false
             }
             Next::Undo(_) | Next::Finish(_) => false,
-            Next::Done | Next::Fail(_) => true,
+            Next::Done | Next::Pause { .. } | Next::Fail(_) => true,
         });
         prop_assert!(ends, "{preview:#?}");
     }

@@ -31,11 +31,8 @@ pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> Route
         Phase::Settled => (Some(Share::Live), None),
         Phase::Shifted { step } => {
             let serving = |set: &[&Replica]| set.iter().filter(|own| own.serves()).count() as u32;
-            let shift = desired
-                .policy
-                .shifts
-                .get(usize::from(step).saturating_sub(1));
-            let percent = shift.copied().unwrap_or(99).clamp(1, 99);
+            let percent = desired.policy.shift(step).map_or(99, |shift| shift.percent);
+            let percent = percent.clamp(1, 99);
             let (new, old) = weights(percent, serving(&new_set), serving(&old_set));
             (Some(Share::Weight(new)), Some(Share::Weight(old)))
         }
@@ -110,11 +107,13 @@ pub fn taken_out<'a>(phase: Phase, desired: &Desired, observed: &'a Observed) ->
     olds
 }
 
-/// The route plan that a proxy has to confirm: between two batches the recorded one, as replicas may have failed since.
+/// The route plan that a proxy has to confirm: between two batches or shifts the recorded one, as replicas may have failed
+/// since.
 pub fn plan_to_confirm(phase: Phase, desired: &Desired, observed: &Observed) -> RoutePlan {
     let claim = observed.claim.as_ref();
     let recorded = claim.filter(|claim| claim.rollout == desired.rollout && claim.phase == phase);
-    match recorded.filter(|_| desired.policy.batches.is_some()) {
+    let is_between = desired.policy.batches.is_some() || matches!(phase, Phase::Shifted { .. });
+    match recorded.filter(|_| is_between) {
         Some(claim) => claim.plan.clone(),
         None => route_plan(phase, desired, observed),
     }
@@ -130,7 +129,7 @@ pub fn next_batch(desired: &Desired, observed: &Observed) -> Option<u16> {
 }
 
 /// The weights of one new and of one old replica, so that the new set gets this percentage of the traffic in total.
-/// Every weight is at least 1.
+/// Every weight is at least 2.
 fn weights(percent: u16, new_count: u32, old_count: u32) -> (u32, u32) {
     let percent = u32::from(percent);
     let (new, old) = (
@@ -138,7 +137,7 @@ fn weights(percent: u16, new_count: u32, old_count: u32) -> (u32, u32) {
         (100 - percent) * new_count.max(1),
     );
     let divisor = gcd(new, old).max(1);
-    (new / divisor, old / divisor)
+    (2 * new / divisor, 2 * old / divisor)
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -152,16 +151,16 @@ fn gcd(a: u32, b: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::{
-        model::{Policy, Run},
+        model::{Policy, Run, Shift},
         plan::simulator::{Simulator, WELL, old, replica},
     };
 
     #[test]
     fn a_shift_is_a_part_of_the_whole_traffic_whatever_the_numbers_of_replicas() {
-        assert_eq!(weights(10, 1, 1), (1, 9));
-        assert_eq!(weights(10, 2, 1), (1, 18));
-        assert_eq!(weights(50, 3, 3), (1, 1));
-        assert_eq!(weights(50, 4, 1), (1, 4));
+        assert_eq!(weights(10, 1, 1), (2, 18));
+        assert_eq!(weights(10, 2, 1), (2, 36));
+        assert_eq!(weights(50, 3, 3), (2, 2));
+        assert_eq!(weights(50, 4, 1), (2, 8));
         for (percent, new_count, old_count) in [(1, 1, 100), (33, 7, 5), (99, 100, 1)] {
             let (new, old) = weights(percent, new_count, old_count);
             let part = f64::from(new * new_count) / f64::from(new * new_count + old * old_count);
@@ -173,7 +172,10 @@ mod tests {
     fn each_phase_gives_each_set_its_share() {
         let mut world = Simulator::new(vec![old("one"), old("two")], 1, true, WELL);
         world.desired.policy = Policy {
-            shifts: vec![20],
+            shifts: vec![Shift {
+                percent: 20,
+                pause: None,
+            }],
             ..Policy::default()
         };
         let of = world.desired.rollout.clone();
@@ -193,7 +195,7 @@ mod tests {
         assert_eq!(shares(Phase::Committed), (hidden, live));
         assert_eq!(shares(Phase::RolledBack), (None, hidden));
         assert_eq!(shares(Phase::Settled), (None, live));
-        let (new, old) = (Share::Weight(1), Share::Weight(2));
+        let (new, old) = (Share::Weight(2), Share::Weight(4));
         assert_eq!(shares(Phase::Shifted { step: 1 }), (Some(old), Some(new)));
     }
 }

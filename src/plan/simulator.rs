@@ -8,8 +8,8 @@ use std::{
 use super::{Next, Step, StopFirst, plan_to_confirm, preview::Preview, unfinished};
 use crate::model::{
     Baked, Batches, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Limits,
-    Milestone, Observed, Order, Phase, Policy, Reason, Replica, RolloutId, Run, Share, Target,
-    Verdict,
+    Milestone, Observed, Order, Pause, Phase, Policy, Reason, Replica, RolloutId, Run, Share,
+    Shift, Target, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -170,6 +170,15 @@ impl Simulator {
         self
     }
 
+    /// The same, with these shares of the traffic before the cutover.
+    pub fn canary(mut self, shifts: &[(u16, Option<Pause>)]) -> Self {
+        let shifts = shifts.iter();
+        self.desired.policy.shifts = shifts
+            .map(|&(percent, pause)| Shift { percent, pause })
+            .collect();
+        self
+    }
+
     fn note_ran(&mut self) {
         let ran = self.observed.replicas.iter().filter(|own| own.may_run());
         self.ran = ran
@@ -278,7 +287,13 @@ impl Simulator {
         let after_cutover = |phase: &HookPhase| *phase == HookPhase::PostCutover;
         let phases = self.desired.hook_phases.iter().copied();
         next.desired.hook_phases = phases.filter(after_cutover).collect();
-        next.desired.policy.bake = self.desired.policy.bake && next.desired.goal == Goal::Finish;
+        let goes_back = matches!(next.desired.goal, Goal::Undo(_));
+        next.desired.policy.bake = self.desired.policy.bake && !goes_back;
+        if next.desired.goal == Goal::Roll {
+            let policy = &self.desired.policy;
+            next.desired.policy.shifts.clone_from(&policy.shifts);
+            next.desired.policy.attach = policy.attach;
+        }
         next.observed = self.observed.clone();
         next.facts.created = true;
         let mut claims = self.observed.claim.iter();
@@ -306,7 +321,9 @@ impl Simulator {
             lives.len(),
             state()
         );
-        if *step == Step::Route(Phase::Committed)
+        let moves = [Phase::Shifted { step: 1 }, Phase::Committed].map(Step::Route);
+        if moves.contains(step)
+            && !self.rolls()
             && self.desired.goal == Goal::Roll
             && self.phase() == Some(Phase::Prepared)
         {
@@ -591,6 +608,9 @@ impl Simulator {
             Step::Watch { .. } if !self.fate.bakes_well => {
                 self.facts.baked = Some(Baked::Failed("web-new-1 restarted".to_owned()));
             }
+            Step::Pause { .. } if !self.fate.bakes_well => {
+                self.facts.baked = Some(Baked::Failed("web-new-1 restarted".to_owned()));
+            }
             Step::Bake if !self.fate.bakes_well => {
                 self.facts.baked = Some(Baked::Failed("web-new-1 restarted".to_owned()));
             }
@@ -665,8 +685,8 @@ impl Simulator {
         let agrees = |own: &Replica| match plan.share(own) {
             Some(Share::Hidden) => !live.contains(&own.id),
             // A new replica that failed is taken out next.
-            Some(_) => live.contains(&own.id) || (self.undoes() && !own.serves()),
-            None => {
+            Some(Share::Live) => live.contains(&own.id) || (self.undoes() && !own.serves()),
+            None | Some(Share::Weight(_)) => {
                 !own.serves() || self.desired.unrouted.contains(&own.id) || live.contains(&own.id)
             }
         };

@@ -1,6 +1,7 @@
 //! Tables of whole step lists: what is there, and everything that is done until the end.
 
 mod bake;
+mod canary;
 mod failures;
 mod hooks;
 mod rolling;
@@ -81,11 +82,8 @@ fn one_replica_is_rolled_in_ten_steps() {
 
 #[test]
 fn shifts_come_one_after_the_other_each_confirmed_before_the_next() {
-    let shifted = |fate| {
-        let mut world = Simulator::new(old_set(1), 1, true, fate);
-        world.desired.policy.shifts = vec![10, 50];
-        world
-    };
+    let shifted =
+        |fate| Simulator::new(old_set(1), 1, true, fate).canary(&[(10, None), (50, None)]);
     let wanted = [
         "hold",
         "create 1",

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
 };
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
 };
 use crate::model::{
-    ContainerId, Goal, Health, Limits, Milestone, Order, Phase, Reason, Replica, Run,
+    ContainerId, Goal, Health, Limits, Milestone, Order, Pause, Phase, Reason, Replica, Run,
 };
 
 /// A service, and the replicas that its proxy sends requests to.
@@ -281,10 +282,37 @@ fn walk(start: Simulator, most: usize) -> usize {
                 open.push((world, struck));
             }
             Next::Undo(_) | Next::Finish(_) => open.push((world, struck)),
+            end @ Next::Pause { shift } => {
+                judge(&world.service, &end);
+                open.extend(after_pause(&world, shift).map(|next| (next, struck)));
+            }
             end => judge(&world.service, &end),
         }
     }
     seen.len()
+}
+
+/// The later runs of a canary that has paused: the next step, all steps, and the way back.
+fn after_pause(world: &World, shift: u16) -> impl Iterator<Item = World> {
+    let next = |how: &str| {
+        let mut next = world.clone();
+        next.path.push(how.to_owned());
+        next.service = world.service.restarted()?;
+        Some(next)
+    };
+    let promoted = next("promote").map(|mut own| {
+        own.service.facts.passed = shift;
+        own
+    });
+    let full = next("promote --full").map(|mut own| {
+        own.service.facts.is_promoted = true;
+        own
+    });
+    let back = next("abort").map(|mut own| {
+        own.service.desired.goal = Goal::Undo(Reason::Unfinished);
+        own
+    });
+    [promoted, full, back].into_iter().flatten()
 }
 
 #[test]
@@ -300,13 +328,22 @@ fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
             ..WELL
         },
     ];
+    let paused = [
+        Some(Pause::Timed(Duration::from_secs(30))),
+        Some(Pause::Open),
+    ];
+    let cases = [
+        (1, [None, None], 3),
+        (2, [None, None], 2),
+        (1, paused, 2),
+        (2, paused, 1),
+    ];
     let mut states = 0;
     for fate in fates {
-        for (replicas, most) in [(1, 3), (2, 2)] {
+        for (replicas, [first, second], most) in cases {
             let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
-            let mut world = Simulator::new(olds.collect(), replicas, true, fate);
-            world.desired.policy.shifts = vec![10, 50];
-            states += walk(world, most);
+            let world = Simulator::new(olds.collect(), replicas, true, fate);
+            states += walk(world.canary(&[(10, first), (50, second)]), most);
         }
     }
     println!("{states} states");

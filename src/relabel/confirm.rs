@@ -116,6 +116,7 @@ async fn traefik(
         key: key.clone(),
         settings,
         hooks: Hooks::new(),
+        steps: Vec::new(),
         purpose: Purpose::Settle,
         of_several: false,
         replicas: 1,

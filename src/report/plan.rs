@@ -1,5 +1,7 @@
 //! A plan as people read it: at most 80 columns, however wide the terminal is.
 
+use std::time::Duration;
+
 use super::{
     look::Look,
     screen::{change, count, done_step},
@@ -84,6 +86,16 @@ fn step(own: &PlannedStep, plan: &Plan) -> String {
         "create" => format!("new {names}"),
         "rename" => format!("to {names}"),
         "ready" => String::new(),
+        "shift" if own.percent.is_some() => {
+            format!(
+                "{} % of the traffic to the new replicas",
+                own.percent.unwrap_or_default()
+            )
+        }
+        "pause" => match own.limit_ms {
+            Some(limit) => humantime::format_duration(Duration::from_millis(limit)).to_string(),
+            None => "until rollout promote".to_owned(),
+        },
         _ => names,
     };
     let line = format!("    {:<16}  {detail}", done_step(own.step));

@@ -64,6 +64,7 @@ impl Row {
                 self.image.clone_from(image);
                 self.ends(at, ServiceResult::Unchanged);
             }
+            Event::Paused { .. } => self.ends(at, ServiceResult::Paused),
             Event::Failed { .. } => self.ends(at, ServiceResult::Failed),
             _ => {}
         }

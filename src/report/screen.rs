@@ -195,6 +195,7 @@ impl Screen {
             | Event::Plan(_)
             | Event::NothingToDo { .. }
             | Event::Finished { .. }
+            | Event::Paused { .. }
             | Event::Failed { .. } => self.end(),
             Event::Notice { .. }
             | Event::Unfinished { .. }
@@ -261,6 +262,10 @@ impl Screen {
                 route,
                 ms,
             } => relabelled(&self.bold(container), labels, *route, *ms),
+            Event::Paused { message, hint, .. } => {
+                let line = format!("{service}{message}");
+                return [vec![line], self.next(hint.as_deref())].concat();
+            }
             Event::Failed {
                 message,
                 hint,
@@ -316,11 +321,17 @@ impl Screen {
         }
         let error = self.look.style(Style::new().red().bold(), "error:");
         lines.push(format!("{error} {}", without_cause(message, &self.reason)));
-        if let Some(hint) = hint {
-            let next = self.look.style(Style::new().cyan(), "next:");
-            lines.extend(format!("{next} {hint}").lines().map(str::to_owned));
-        }
+        lines.extend(self.next(hint));
         lines
+    }
+
+    fn next(&self, hint: Option<&str>) -> Vec<String> {
+        let Some(hint) = hint else { return Vec::new() };
+        let next = self.look.style(Style::new().cyan(), "next:");
+        format!("{next} {hint}")
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The beginning of a line about a service.
@@ -495,6 +506,7 @@ fn doing(step: &str, replicas: &str, proxy: &str) -> String {
         "confirm" => format!("waiting for {proxy} to pick up the change"),
         "bake" => "baking: old replicas kept for rollback".to_owned(),
         "watch" => "watching the new replicas".to_owned(),
+        "pause" => "pausing with a part of the traffic moved".to_owned(),
         "cut_back" => "switching the traffic back to the old replicas".to_owned(),
         "drain" => format!("draining {replicas}"),
         "hooks" => format!("running the pre-stop hooks of {replicas}"),

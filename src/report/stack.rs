@@ -44,6 +44,7 @@ pub(super) fn result(result: ServiceResult) -> &'static str {
         ServiceResult::Failed => "failed",
         ServiceResult::RolledBack => "rolled back",
         ServiceResult::NotBegun => "not begun",
+        ServiceResult::Paused => "paused",
         ServiceResult::LeftAlone => "left alone",
     }
 }

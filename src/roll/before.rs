@@ -92,7 +92,9 @@ fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<Contain
         .filter(|own| own.serves() && own.health != Health::Starting);
     let idle = settled.filter(|own| {
         let is_broken = observation.broken.contains(&own.id);
-        is_broken || observation.routing.get(&own.id) != Some(&Share::Live)
+        let share = observation.routing.get(&own.id);
+        let is_shown = matches!(share, Some(Share::Live | Share::Weight(_)));
+        is_broken || !is_shown
     });
     idle.map(|own| own.id.clone()).collect()
 }

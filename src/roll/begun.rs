@@ -21,8 +21,9 @@ use crate::{
     },
     model::{
         Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Replica, RolloutId,
-        ServiceKey,
+        ServiceKey, Shift,
     },
+    settings::Strategy,
     state::journal::Intent,
 };
 
@@ -67,6 +68,7 @@ impl<'a> Settled<'a> {
             unrouted: self.before.unrouted.clone(),
             ran: prepared.ran(&self.replicas),
             batches: prepared.batches(&self.replicas),
+            shifts: prepared.shifts(&self.replicas),
         };
         let mut about = About::of(
             context,
@@ -144,6 +146,7 @@ impl Begun<'_> {
         let before = memory.revisions.running(&old);
         let summary = match rolled {
             Ok(summary) => summary,
+            Err(error) if error.is_pause() => return Err(error.within(self.events.scope())),
             Err(error) => {
                 locked.note_failure(self.intent, &error).await;
                 let (phase, about) = (HookPhase::Failed, (&self.events, &self.about));
@@ -202,6 +205,8 @@ impl Prepared<'_> {
         desired.policy.order = context.settings.order();
         desired.restartable = self.ran(olds).into_keys().collect();
         desired.policy.batches = self.batches(olds);
+        desired.policy.shifts = self.shifts(olds);
+        desired.policy.attach = context.settings.attach;
         let bakes = !bake.is_zero();
         // Each batch bakes, while the old replicas that it replaces still run.
         desired.policy.monitor = bakes || !context.settings.watch(true).is_zero();
@@ -220,6 +225,16 @@ impl Prepared<'_> {
         let all = olds.iter().filter(|old| stops_early && old.may_run());
         all.map(|old| (old.id.clone(), old.started_at.clone()))
             .collect()
+    }
+
+    /// The shifts of a canary. A service that does not serve has no traffic to be moved step by step.
+    fn shifts(&self, olds: &[Replica]) -> Vec<Shift> {
+        let context = &self.context;
+        let is_canary = context.settings.strategy == Strategy::Canary;
+        match is_canary && olds.iter().any(Replica::serves) {
+            true => context.steps.clone(),
+            false => Vec::new(),
+        }
     }
 
     /// The batches of a rolling update. A service that does not serve has nothing to keep up, so it is started in one.

@@ -29,6 +29,23 @@ impl Prepared<'_> {
         Ok(!others.await?)
     }
 
+    /// Whether these new replicas of an unfinished rollout run what the Compose file says, by the image that the engine has.
+    pub(super) async fn wants(&self, new: &[Replica]) -> Result<bool> {
+        let image = match self.run.back {
+            None => self.image().await?,
+            Some(_) => None,
+        };
+        let Some(image) = image else {
+            return Ok(false);
+        };
+        let version = Version {
+            image: image.id,
+            hash: self.hash().await?,
+            ..Version::default()
+        };
+        self.runs(&version, new).await
+    }
+
     /// Whether the proxy agrees that these replicas alone are live.
     async fn are_live(&mut self, replicas: &[Replica]) -> bool {
         let refs: Vec<&Replica> = replicas.iter().collect();

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{lock::Locked, record::Memory};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     event::{Event, Events},
     execute::{
         self, Summary,
@@ -77,6 +77,9 @@ impl Locked<'_> {
         memory: &mut Memory,
     ) -> Result<()> {
         let Some(about) = about else { return Ok(()) };
+        if ended.as_ref().is_err_and(Error::is_pause) {
+            return Ok(());
+        }
         if forward && ended.is_ok() {
             let replicas = self.observe().await?.replicas;
             self.catch_up(memory, &replicas).await;

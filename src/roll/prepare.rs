@@ -24,6 +24,7 @@ use crate::{
         landscape::Landscape,
     },
     settings::{Partial, Settings, Strategy},
+    steps,
 };
 
 /// A service that passed the checks; nothing is touched yet.
@@ -59,6 +60,9 @@ impl<'a> Prepared<'a> {
             Order::StopFirst => "its old replicas are stopped before the new ones start".to_owned(),
             Order::StartFirst if self.context.settings.strategy == Strategy::Rolling => {
                 "its replicas are replaced one batch after another".to_owned()
+            }
+            Order::StartFirst if self.context.settings.strategy == Strategy::Canary => {
+                "its traffic moves step by step".to_owned()
             }
             Order::StartFirst if proxy.capabilities().joint_cutover => return Ok(()),
             Order::StartFirst => format!("{} moves one service at a time", proxy.describe()),
@@ -125,8 +129,21 @@ impl<'a> RunContext<'a> {
         landscape: &Landscape,
     ) -> Result<ServiceContext<'a>> {
         let service = self.project.service(name)?;
-        let settings = settings(self.project, service, flags)?;
-        let hooks = hooks::read(name, service.x_rollout.as_ref())?;
+        let mut settings = settings(self.project, service, flags)?;
+        let x_rollout = service.x_rollout.as_ref();
+        if purpose == Purpose::Roll {
+            let strategy = (settings.strategy, flags.has("strategy"));
+            steps::refuse_idle(name, x_rollout, strategy)?;
+        }
+        // A recorded revision has had its canary.
+        if self.back.is_some() && settings.strategy == Strategy::Canary {
+            settings.strategy = Strategy::BlueGreen;
+        }
+        let hooks = hooks::read(name, x_rollout)?;
+        let steps = match purpose {
+            Purpose::Roll => steps::read(name, x_rollout)?,
+            Purpose::Settle => Vec::new(),
+        };
         let key = self.project.key(name);
         let olds = self
             .engine
@@ -151,6 +168,7 @@ impl<'a> RunContext<'a> {
             key,
             settings,
             hooks,
+            steps,
             purpose,
             of_several: self.of_several,
             olds,

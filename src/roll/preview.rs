@@ -16,8 +16,8 @@ use crate::{
     error::{Error, Result},
     event::{Change, Plan, PlannedStep},
     execute,
-    model::{Facts, Goal, HookPhase, Observed, Replica, image_change},
-    plan::{self, preview::Preview},
+    model::{Facts, Goal, HookPhase, Observed, Phase, Reason, Replica, image_change},
+    plan::{self, Step, preview::Preview},
     state::lock,
 };
 
@@ -125,11 +125,23 @@ impl Prepared<'_> {
         let Some((rollout, goal, wanted)) = left_over else {
             return Ok(observed.replicas);
         };
-        let goal = chosen(&self.context, &rollout, goal)?;
+        let mut goal = chosen(&self.context, &rollout, goal)?;
+        let new: Vec<Replica> = observed.split(&rollout).0.into_iter().cloned().collect();
+        let goes_on = goal == Goal::Roll && self.wants(&new).await?;
+        if goal == Goal::Roll && !goes_on {
+            goal = Goal::Undo(Reason::Unfinished);
+        }
         plan.unfinished = Some(left(&rollout, &goal));
-        let forward = goal == Goal::Finish;
+        let forward = !matches!(goal, Goal::Undo(_));
         let mut desired = self.to_settle((rollout, goal, wanted), begun, &observed);
         desired.unrouted = memory.unrouted(&desired.rollout);
+        if goes_on {
+            let recorded = memory.shifts(&desired.rollout);
+            desired.policy.shifts = match recorded.is_empty() {
+                true => self.context.steps.clone(),
+                false => recorded,
+            };
+        }
         if forward && routed {
             let (new, others) = observed.split(&desired.rollout);
             let bake = self.bake_again(wanted, &new, &others, true);
@@ -253,13 +265,25 @@ impl Prepared<'_> {
 
 /// All steps to the end. A rollout that cannot reach its goal is an error.
 fn walk(preview: &mut Preview) -> Result<Vec<PlannedStep>> {
+    // A plan shows what comes after each pause, too.
+    preview.desired.policy.attach = true;
     let (steps, end) = preview.walk();
     if let Some(failure) = end {
         let (desired, observed) = (&preview.desired, &preview.observed);
         return Err(execute::failure(failure, desired, observed, Vec::new()));
     }
     let steps = steps.into_iter();
-    Ok(steps
-        .map(|(step, replicas)| PlannedStep::new(step.name(), replicas))
-        .collect())
+    let policy = &preview.desired.policy;
+    let planned = steps.map(|(step, replicas)| PlannedStep {
+        percent: match step {
+            Step::Route(Phase::Shifted { step }) => policy.shift(step).map(|own| own.percent),
+            _ => None,
+        },
+        limit_ms: match step {
+            Step::Pause { span, .. } => span.map(|span| span.as_millis() as u64),
+            _ => None,
+        },
+        ..PlannedStep::new(step.name(), replicas)
+    });
+    Ok(planned.collect())
 }

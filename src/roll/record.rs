@@ -19,7 +19,7 @@ use crate::{
     context::RunContext,
     docker::engine::Image,
     error::{Error, Result},
-    model::{ContainerId, Replica, RolloutId, Run, label},
+    model::{ContainerId, Replica, RolloutId, Run, Shift, label},
     plan::StopFirst,
     retry,
     state::{
@@ -32,6 +32,7 @@ use crate::{
 };
 
 /// The recorded parts of a version.
+#[derive(Default)]
 pub(super) struct Version {
     pub image: String,
     pub digests: Vec<String>,
@@ -73,6 +74,12 @@ impl Memory {
     pub fn unrouted(&self, rollout: &RolloutId) -> BTreeSet<ContainerId> {
         let intent = self.begun(rollout);
         intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
+    }
+
+    /// The shifts of this rollout, if it is the last that was started.
+    pub fn shifts(&self, rollout: &RolloutId) -> Vec<Shift> {
+        let intent = self.begun(rollout);
+        intent.map_or_else(Vec::new, |intent| intent.shifts.clone())
     }
 
     /// The last rollout, if it stops first and made no revision, without old replicas that were started again since then.
@@ -305,7 +312,8 @@ impl Locked<'_> {
 
     /// Records the start of a rollout.
     ///
-    /// A stop-first rollout is refused if that fails: after a crash nothing would start the old replicas again.
+    /// A rollout is refused if that fails and a later run could not go on without it: a stop-first one, whose old replicas
+    /// nothing would start again, and a canary.
     pub(super) async fn note_begin(&self, intent: &Intent) -> Result<()> {
         let Err(error) = self.write(&intent.path(), intent).await else {
             return Ok(());
@@ -314,7 +322,7 @@ impl Locked<'_> {
             "the start of the rollout could not be recorded: {}",
             error.message
         );
-        match intent.ran.is_empty() {
+        match intent.ran.is_empty() && intent.shifts.is_empty() {
             true => self.prepared.run.events.notice(message),
             false => return Err(Error::refused(message)),
         }

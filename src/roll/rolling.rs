@@ -1,4 +1,4 @@
-//! The refusals of a rolling update before anything is touched, and the notices about its settings.
+//! The refusals of a rolling update and of a canary before anything is touched, and the notices about their settings.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,13 @@ use crate::{
     error::{Error, Result},
     proxy::Router,
     settings::{FailureAction, Settings, Strategy},
+    steps,
 };
 
 type Labels = BTreeMap<String, String>;
+
+const NO_WEIGHTS: &str =
+    "gives replicas no weights; Traefik 3.0 or later behind the socket proxy does";
 
 /// Refuses settings of a rolling update that contradict each other or are not available.
 pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
@@ -58,33 +62,40 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a rolling update behind a proxy that cannot route to replicas of both versions.
+/// Refuses a rolling update or a canary where the proxy cannot route to replicas of both versions.
 pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> Result<()> {
-    let name = &context.service.name;
-    let is_settled = context.purpose == Purpose::Settle;
-    if context.settings.strategy != Strategy::Rolling || is_settled || context.runs_once {
-        return Ok(());
-    }
+    let (name, can) = (&context.service.name, router.capabilities());
+    let is_canary = context.settings.strategy == Strategy::Canary;
+    let (what, lacks) = match context.settings.strategy {
+        _ if context.purpose == Purpose::Settle || context.runs_once => return Ok(()),
+        Strategy::BlueGreen | Strategy::Recreate => return Ok(()),
+        Strategy::Rolling => (
+            "rolled in batches",
+            (!can.batches).then_some("switches all replicas at once"),
+        ),
+        Strategy::Canary => ("shifted step by step", (!can.weights).then_some(NO_WEIGHTS)),
+    };
     let hint = format!("--strategy blue-green, or strategy: blue-green in x-rollout of {name}");
     let refused = |why: String| {
-        let message = format!("{name} cannot be rolled in batches: {why}");
+        let message = format!("{name} cannot be {what}: {why}");
         Err(Error::refused(message).hint(hint))
     };
     if !router.routes() {
         return refused("no proxy routes to it".to_owned());
     }
-    if !router.capabilities().batches {
-        let how = router.describe();
-        return refused(format!("{how} switches all replicas at once"));
+    if let Some(lacks) = lacks {
+        return refused(format!("{} {lacks}", router.describe()));
     }
     let labels = context.labels(context.image.as_ref());
     let mut olds = context.olds.iter().filter(|old| old.may_run());
     let differs = olds.find_map(|old| first_difference(&labels, &old.labels));
-    match differs {
-        None => Ok(()),
-        Some(label) => refused(format!(
+    let against = router.labels().against_weights(&labels);
+    match (differs, against.filter(|_| is_canary)) {
+        (Some(label), _) => refused(format!(
             "its label {label} changes, and Traefik drops a router that two versions define differently"
         )),
+        (None, Some(why)) => refused(why),
+        (None, None) => Ok(()),
     }
 }
 
@@ -105,12 +116,20 @@ impl RunContext<'_> {
     pub(super) fn unused_by_strategy(&self, context: &ServiceContext<'_>) -> Vec<String> {
         let (service, settings) = (context.service, &context.settings);
         let config = &service.raw(self.project)["deploy"]["update_config"];
-        match settings.strategy {
+        let mut unused = match settings.strategy {
             Strategy::Rolling => not_taken_over(&service.name, settings, config),
-            Strategy::BlueGreen | Strategy::Recreate => {
+            Strategy::BlueGreen | Strategy::Recreate | Strategy::Canary => {
                 without_effect(&service.name, settings, config)
             }
+        };
+        let has_steps = steps::given(service.x_rollout.as_ref()).is_some();
+        if has_steps && settings.strategy != Strategy::Canary {
+            let (name, strategy) = (&service.name, settings.strategy.name());
+            unused.push(format!(
+                "steps of {name} have no effect with the strategy {strategy}"
+            ));
         }
+        unused
     }
 }
 
@@ -147,15 +166,55 @@ fn without_effect(name: &str, settings: &Settings, config: &Value) -> Vec<String
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
-    use crate::settings::Partial;
+    use crate::{
+        compose::Service,
+        model::Replica,
+        plan::simulator::old,
+        proxy::testing::{Scripted, Weighted},
+        settings::Partial,
+    };
 
     fn labels(all: &[(&str, &str)]) -> Labels {
         let all = all.iter();
         all.map(|&(key, value)| (key.to_owned(), value.to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn a_canary_needs_a_proxy_with_weights_and_the_same_labels_in_both_versions() {
+        let service = Service {
+            name: "web".to_owned(),
+            ..Service::default()
+        };
+        let mut context = ServiceContext::of(&service);
+        let none = Partial::default;
+        let canary = Partial::of("strategy", "canary");
+        context.settings = Settings::resolve([canary, none(), none(), none()]);
+        let scripted = Scripted {
+            answers: [None].into(),
+            held_back: Duration::ZERO,
+        };
+        let error = refuse_mix(&context, &scripted).unwrap_err();
+        assert_eq!(
+            error.message,
+            format!("web cannot be shifted step by step: scripted {NO_WEIGHTS}")
+        );
+        let weighted = Weighted::default();
+        assert_eq!(refuse_mix(&context, &weighted), Ok(()));
+        context.olds = vec![Replica {
+            labels: labels(&[("traefik.enable", "true")]),
+            ..old("one")
+        }];
+        let error = refuse_mix(&context, &weighted).unwrap_err();
+        let said = "its label traefik.enable changes";
+        assert!(error.message.contains(said), "{error}");
+        context.purpose = Purpose::Settle;
+        assert_eq!(refuse_mix(&context, &weighted), Ok(()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     context::{Purpose, RunContext},
     error::Result,
     model::{
-        ContainerId, Goal, Health, Observed, Replica, RolloutId, Run, ServiceKey, Share,
+        ContainerId, Goal, Health, Observed, Phase, Replica, RolloutId, Run, ServiceKey, Share,
         image_change,
     },
     plan,
@@ -30,6 +30,8 @@ pub struct Standing {
     pub drift: Vec<String>,
     /// An unfinished rollout, and what the next run would do with it.
     pub unfinished: Option<String>,
+    /// How far a canary is.
+    pub shifted: Option<Shifted>,
     pub holder: Option<Holder>,
     /// Why the routes are unknown; `None` if they are known.
     pub unknown: Option<String>,
@@ -142,9 +144,29 @@ impl RunContext<'_> {
 pub(super) fn left(rollout: &RolloutId, goal: &Goal) -> String {
     let becomes = match goal {
         Goal::Finish => "finish it",
-        _ => "roll it back",
+        Goal::Roll => "go on with it, if the Compose file still describes it",
+        Goal::Undo(_) => "roll it back",
     };
     format!("rollout {rollout} is unfinished; the next run would {becomes}")
+}
+
+/// A canary between two steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shifted {
+    pub step: u16,
+    /// What the new version has, in per cent of the traffic.
+    pub percent: u32,
+}
+
+impl Shifted {
+    fn of(observed: &Observed) -> Option<Self> {
+        let claim = observed.claim.as_ref()?;
+        let Phase::Shifted { step } = claim.phase else {
+            return None;
+        };
+        let percent = claim.plan.percent(&claim.rollout, &observed.replicas)?;
+        Some(Self { step, percent })
+    }
 }
 
 /// The containers that have ended well.
@@ -166,6 +188,7 @@ async fn observe(standing: &mut Standing, prepared: Prepared<'_>) -> Result<()> 
     };
     standing.unfinished = plan::unfinished(&observed, standing.routed, None)
         .map(|(rollout, goal, _)| left(&rollout, &goal));
+    standing.shifted = Shifted::of(&observed);
     standing.observed = proxy.observed(&observed.replicas).await;
     standing.replicas = observed.replicas;
     Ok(())
@@ -208,6 +231,11 @@ impl Standing {
             .filter(|_| self.unfinished.is_none())?;
         let all = observed.trouble.get(&replica.id)?;
         all.first().map(String::as_str)
+    }
+
+    /// Whether a canary waits for a person, or for the next run.
+    pub fn is_paused(&self) -> bool {
+        self.shifted.is_some() && self.holder.is_none()
     }
 
     /// Whether the run that holds the lock is dead, so that nothing changes by itself.
@@ -272,7 +300,13 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::simulator;
+    use crate::{
+        model::Pause,
+        plan::{
+            Next,
+            simulator::{self, Simulator, WELL},
+        },
+    };
 
     fn routed(trouble: &[&str]) -> Standing {
         let replica = simulator::old("a");
@@ -303,6 +337,30 @@ mod tests {
         let well = routed(&[]);
         assert!(well.is_settled());
         assert_eq!(well.not_served(), None);
+    }
+
+    #[test]
+    fn a_canary_is_paused_as_long_as_no_run_holds_its_lock() {
+        let mut world = Simulator::new(vec![simulator::old("a")], 1, true, WELL);
+        world = world.canary(&[(10, Some(Pause::Open))]);
+        assert!(matches!(world.run(), Next::Pause { shift: 1 }));
+        let shifted = Shifted::of(&world.observed);
+        let wanted = Shifted {
+            step: 1,
+            percent: 10,
+        };
+        assert_eq!(shifted, Some(wanted));
+        let mut standing = routed(&[]);
+        assert!(!standing.is_paused());
+        standing.shifted = shifted;
+        assert!(standing.is_paused());
+        standing.holder = Some(Holder {
+            whose: "ada".to_owned(),
+            lives: true,
+        });
+        assert!(!standing.is_paused());
+        world.observed.claim = None;
+        assert_eq!(Shifted::of(&world.observed), None);
     }
 
     #[test]

@@ -171,6 +171,7 @@ impl Bench {
             replaces: None,
             of_several: false,
             together: false,
+            promotes: None,
         }
     }
 

@@ -8,7 +8,9 @@ use crate::{
     error::{Error, Outcome, Result},
     event::Event,
     execute::{self, UNROUTED, hook::About},
-    model::{Claim, Desired, Facts, Goal, Observed, Phase, Policy, Reason, Replica, RolloutId},
+    model::{
+        Claim, Desired, Facts, Goal, Observed, Phase, Policy, Promote, Reason, Replica, RolloutId,
+    },
     plan::{self, StopFirst},
     proxy::Router,
     settings::OnUnfinished,
@@ -46,7 +48,7 @@ impl<'a> Locked<'a> {
         let (replicas, before) = match left {
             Some(left) => self.settle(left, begun, &mut memory, observed).await?,
             None => {
-                self.report_nothing_unfinished();
+                self.report_nothing_unfinished()?;
                 (observed.replicas, self.prepared.before.clone())
             }
         };
@@ -63,13 +65,16 @@ impl<'a> Locked<'a> {
         })
     }
 
-    fn report_nothing_unfinished(&self) {
+    fn report_nothing_unfinished(&self) -> Result<()> {
         let Prepared { run, context, .. } = &self.prepared;
         if context.purpose == Purpose::Settle {
-            let name = &context.service.name;
-            run.events
-                .notice(format!("{name} has no unfinished rollout"));
+            let text = format!("{} has no unfinished rollout", context.service.name);
+            if run.promotes.is_some() {
+                return Err(Error::refused(text).hint(NO_CANARY));
+            }
+            run.events.notice(text);
         }
+        Ok(())
     }
 
     /// Returns the replicas afterwards, and what is wrong with their routing.
@@ -82,15 +87,22 @@ impl<'a> Locked<'a> {
     ) -> Result<(Vec<Replica>, Before)> {
         let (run, purpose) = (self.prepared.run, self.prepared.context.purpose);
         let name = &self.prepared.context.service.name;
-        let goal = self.goal(&rollout, goal, memory, &observed.replicas)?;
-        let forward = goal == Goal::Finish;
+        let goal = self.goal(&rollout, goal, memory, &observed).await?;
+        let (forward, goes_on) = (!matches!(goal, Goal::Undo(_)), goal == Goal::Roll);
         let events = run.events.of_rollout(&rollout);
-        events.emit(Event::Unfinished { forward });
+        match goes_on {
+            true => events.notice(format!("going on with rollout {rollout}")),
+            false => events.emit(Event::Unfinished { forward }),
+        }
         let routed = self.prepared.proxy.routes();
         let mut desired = self
             .prepared
             .to_settle((rollout, goal, wanted), begun, &observed);
         let phase = observed.claim.as_ref().map(|claim| claim.phase);
+        if goes_on {
+            desired.policy.shifts = memory.shifts(&desired.rollout);
+            desired.policy.attach = self.prepared.context.settings.attach;
+        }
         // In these phases the rollout does not hide the old replicas.
         let untouched = routed && phase.is_some_and(Phase::keeps_old);
         let (new, others): (Vec<Replica>, Vec<Replica>) = observed
@@ -101,22 +113,13 @@ impl<'a> Locked<'a> {
         desired.unrouted = now.unrouted;
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
         let settled = settled(name, forward, &others, &desired);
-        let bake = match forward && routed {
-            true => {
-                let (new, others): (Vec<_>, Vec<_>) =
-                    (new.iter().collect(), others.iter().collect());
-                let has_helper = self.held.helper_image.is_some();
-                self.prepared.bake_again(wanted, &new, &others, has_helper)
-            }
-            false => Duration::ZERO,
-        };
+        let bake = self.bake(&desired, (&new, &others));
         desired.policy.bake = !bake.is_zero();
         let about = self.about_unfinished(&desired.rollout, memory, &others);
         desired.hook_phases = about.as_ref().map(About::left).unwrap_or_default();
         let facts = Facts {
-            created: true,
             hooks: about.as_ref().map(About::ends).unwrap_or_default(),
-            ..Facts::default()
+            ..self.facts(phase)
         };
         let interrupted = self.held.interrupted.clone();
         let all: Vec<Replica> = new.into_iter().chain(others).collect();
@@ -131,7 +134,9 @@ impl<'a> Locked<'a> {
             Ok(_) if purpose == Purpose::Settle => run.events.notice(settled),
             Ok(_) => {}
             // The old version serves again, so the requested rollout can continue.
-            Err(error) if error.outcome == Outcome::Failed && purpose == Purpose::Roll => {
+            Err(error)
+                if error.outcome == Outcome::Failed && purpose == Purpose::Roll && !goes_on =>
+            {
                 run.events.notice(error.message);
             }
             Err(error) => return Err(error.within(events.scope())),
@@ -142,19 +147,77 @@ impl<'a> Locked<'a> {
         Ok((replicas, before))
     }
 
+    /// How long the new replicas of an unfinished rollout are watched after its cutover.
+    fn bake(&self, desired: &Desired, (new, others): (&[Replica], &[Replica])) -> Duration {
+        let goes_back = matches!(desired.goal, Goal::Undo(_));
+        if goes_back || !desired.routed {
+            return Duration::ZERO;
+        }
+        let (new, others): (Vec<_>, Vec<_>) = (new.iter().collect(), others.iter().collect());
+        let has_helper = self.held.helper_image.is_some();
+        let needed = self
+            .prepared
+            .bake_again(desired.replicas, &new, &others, has_helper);
+        match desired.goal {
+            Goal::Roll => needed.max(self.prepared.context.settings.bake),
+            Goal::Finish | Goal::Undo(_) => needed,
+        }
+    }
+
+    /// What a run that settles a rollout in this phase begins with.
+    fn facts(&self, phase: Option<Phase>) -> Facts {
+        let promotes = self.prepared.run.promotes;
+        Facts {
+            created: true,
+            passed: match (phase, promotes) {
+                (Some(Phase::Shifted { step }), Some(Promote::Next)) => step,
+                _ => 0,
+            },
+            is_promoted: promotes == Some(Promote::Full),
+            ..Facts::default()
+        }
+    }
+
     /// The goal for an unfinished rollout, if it can be settled.
-    fn goal(
+    async fn goal(
         &self,
         rollout: &RolloutId,
         goal: Goal,
         memory: &Memory,
-        replicas: &[Replica],
+        observed: &Observed,
     ) -> Result<Goal> {
-        let context = &self.prepared.context;
+        let prepared = &self.prepared;
+        let context = &prepared.context;
         if memory.is_unread && goal != Goal::Finish {
-            refuse_unread(&context.service.name, rollout, replicas)?;
+            refuse_unread(&context.service.name, rollout, &observed.replicas)?;
         }
-        chosen(context, rollout, goal)
+        let goal = chosen(context, rollout, goal)?;
+        let name = &context.service.name;
+        if goal != Goal::Roll {
+            return match prepared.run.promotes {
+                None => Ok(goal),
+                Some(_) => {
+                    let message =
+                        format!("the unfinished rollout of {name} is between no two steps");
+                    Err(Error::refused(message).hint(NO_CANARY))
+                }
+            };
+        }
+        let (new, _) = observed.split(rollout);
+        let new: Vec<Replica> = new.into_iter().cloned().collect();
+        // A command that names the rollout itself goes on with it, whatever the Compose file says.
+        if context.purpose == Purpose::Roll && !prepared.wants(&new).await? {
+            return Ok(Goal::Undo(Reason::Unfinished));
+        }
+        match memory.shifts(rollout).is_empty() {
+            false => Ok(goal),
+            true => Err(Error::refused(format!(
+                "the steps of the unfinished rollout of {name} cannot be read"
+            ))
+            .hint(format!(
+                "run the same command again; rollout abort {name} takes the traffic back"
+            ))),
+        }
     }
 }
 
@@ -219,6 +282,9 @@ pub(super) fn desired(
     }
 }
 
+const NO_CANARY: &str =
+    "rollout status shows what there is; rollout resume settles what an ended run has left";
+
 /// The notice once the rollout is finished or rolled back.
 fn settled(service: &str, forward: bool, others: &[Replica], desired: &Desired) -> String {
     let serves = |own: &Replica| own.serves() || desired.restartable.contains(&own.id);
@@ -266,7 +332,8 @@ pub(super) fn chosen(
 fn refuse(service: &str, rollout: &RolloutId, goal: &Goal) -> Error {
     let (stands, way) = match goal {
         Goal::Finish => ("after", "finishes it"),
-        _ => ("before", "undoes it"),
+        Goal::Roll => ("before", "goes on with it"),
+        Goal::Undo(_) => ("before", "undoes it"),
     };
     Error::refused(format!(
         "rollout {rollout} of {service} was left unfinished, {stands} its cutover"

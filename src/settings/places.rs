@@ -14,6 +14,10 @@ pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
 pub const AFTER: &str = "after";
 /// The key of a service's `x-rollout` with its hooks.
 pub const HOOKS: &str = "hooks";
+/// The key of a service's `x-rollout` with the steps of its canary.
+pub const STEPS: &str = "steps";
+/// The keys that stand in `x-rollout` of a service alone.
+const OF_SERVICE: [&str; 3] = [AFTER, HOOKS, STEPS];
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 /// The keys of `deploy.update_config` that are settings too.
@@ -67,6 +71,10 @@ impl Partial {
         self
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// These settings less one.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
@@ -84,12 +92,12 @@ impl Partial {
         Self::of("pull", "never").or(Self::of("build", "false"))
     }
 
-    /// Reads `x-rollout` of a service; hooks and `after` are read elsewhere.
+    /// Reads `x-rollout` of a service; hooks, steps and `after` are read elsewhere.
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
         let place = format!("x-rollout of {service}");
         let mut own = x_rollout.cloned();
         if let Some(Value::Object(own)) = &mut own {
-            own.retain(|key, _| key != AFTER && key != HOOKS);
+            own.retain(|key, _| !OF_SERVICE.contains(&key.as_str()));
         }
         let read = Self::from_file(&place, own.as_ref())?;
         match names_under(STACK).find(|name| read.0.contains_key(name)) {
@@ -102,7 +110,14 @@ impl Partial {
 
     /// Reads `x-rollout` at the top level of the Compose file, which is for all services.
     pub fn from_project(x_rollout: Option<&Value>) -> Result<Self> {
-        Self::from_file("x-rollout at the top level", x_rollout)
+        let place = "x-rollout at the top level";
+        let own = |key: &&&str| x_rollout.is_some_and(|all| all.get(**key).is_some());
+        match OF_SERVICE.iter().find(own) {
+            None => Self::from_file(place, x_rollout),
+            Some(key) => Err(bad(format!(
+                "{key} in {place} is a setting of one service; write it in x-rollout of that service"
+            ))),
+        }
     }
 
     /// Reads the keys of `deploy.update_config` of a service that a rolling update uses.

@@ -185,7 +185,9 @@ fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
             "max-failure-ratio" => "0.5",
             "parallelism" | "max-surge" | "max-unavailable" => "7",
             "scale" | "keep" | "parallel" | "pull-parallel" => "7",
-            "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => "true",
+            "attach" | "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => {
+                "true"
+            }
             "traefik-url" => "http://a:8080",
             "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",
             _ => "77ms",

@@ -1,5 +1,7 @@
 //! The result of each service of a command, and the exit code.
 
+use std::collections::BTreeSet;
+
 use super::{choose::Left, graph::Order, schedule::Ends};
 use crate::{
     error::{Error, Outcome, one_line},
@@ -13,17 +15,12 @@ pub fn rows(order: &Order<'_>, ends: &Ends<'_, Ended>, left: &[Left]) -> Vec<Ser
         let end = ends.iter().find(|(name, _)| *name == own.name);
         match end {
             Some((name, Ok(ended))) => done(name, ended),
+            Some((name, Err(error))) if error.is_pause() => {
+                other(name, ServiceResult::Paused, &error.message)
+            }
             Some((name, Err(error))) => other(name, ServiceResult::Failed, &error.message),
             None => {
-                let failed = |(_, result): &&(&str, _)| Result::is_err(result);
-                let mut failed = ends.iter().filter(failed).map(|(name, _)| *name);
-                let reason = match failed.clone().find(|name| own.needs.contains(name)) {
-                    Some(needed) => format!("it needs {needed}, which failed"),
-                    None => match failed.next() {
-                        Some(first) => format!("{first} failed before it began"),
-                        None => "interrupted before it began".to_owned(),
-                    },
-                };
+                let reason = not_begun(&own.needs, ends);
                 other(own.name, ServiceResult::NotBegun, &reason)
             }
         }
@@ -32,6 +29,23 @@ pub fn rows(order: &Order<'_>, ends: &Ends<'_, Ended>, left: &[Left]) -> Vec<Ser
         .iter()
         .map(|own| other(&own.service, ServiceResult::LeftAlone, &own.reason));
     of_order.chain(left).collect()
+}
+
+/// Why a service that has these needs was not begun.
+fn not_begun(needs: &BTreeSet<&str>, ends: &Ends<'_, Ended>) -> String {
+    let how = |error: &Error| match error.is_pause() {
+        true => "is paused",
+        false => "failed",
+    };
+    let open = ends.iter();
+    let mut open = open.filter_map(|(name, end)| Some((*name, how(end.as_ref().err()?))));
+    match open.clone().find(|(name, _)| needs.contains(name)) {
+        Some((needed, how)) => format!("it needs {needed}, which {how}"),
+        None => match open.find(|(_, how)| *how == "failed") {
+            Some((first, how)) => format!("{first} {how} before it began"),
+            None => "interrupted before it began".to_owned(),
+        },
+    }
 }
 
 fn done(service: &str, ended: &Ended) -> ServiceRow {
@@ -66,11 +80,12 @@ pub fn after_others(error: Error, service: &str) -> Error {
 }
 
 /// The worst first. An interrupted service may have been touched, a refused one never was.
-const WORST: [Outcome; 5] = [
+const WORST: [Outcome; 6] = [
     Outcome::NeedsPerson,
     Outcome::Failed,
     Outcome::Locked,
     Outcome::Interrupted,
+    Outcome::Paused,
     Outcome::Refused,
 ];
 
@@ -94,6 +109,11 @@ pub fn failure(rows: &[ServiceRow], errors: &[&Error]) -> Option<Error> {
     if outcome == Outcome::Interrupted {
         let failed = failed.join(", ");
         return Some(Error::interrupted(format!("interrupted: {failed}{rest}")));
+    }
+    if outcome == Outcome::Paused {
+        let paused = of(ServiceResult::Paused);
+        let hint = "rollout promote SERVICE goes on with one; rollout abort SERVICE takes it back";
+        return Some(Error::paused(format!("paused: {}{rest}", paused.join(", "))).hint(hint));
     }
     let parts = rows
         .iter()
@@ -210,6 +230,22 @@ services:
         assert_eq!(
             (code, message.as_str()),
             (130, "interrupted; not begun: web")
+        );
+    }
+
+    #[test]
+    fn a_canary_that_is_paused_has_a_row_and_its_own_exit_code() {
+        let paused = || Error::paused("paused at step 1 of 3");
+        let (rows, code, message) = reported(vec![("mail", Ok(ended(OK))), ("api", Err(paused()))]);
+        assert_eq!(rows[1], "api Paused paused at step 1 of 3");
+        assert_eq!(rows[2], "web NotBegun it needs api, which is paused");
+        assert_eq!((code, message.as_str()), (5, "paused: api; not begun: web"));
+        let both = vec![("mail", Err(Error::failed("x"))), ("api", Err(paused()))];
+        let (_, code, message) = reported(both);
+        assert_eq!(code, 1);
+        assert!(
+            message.starts_with("1 of 3 services failed: mail"),
+            "{message}"
         );
     }
 

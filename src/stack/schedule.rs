@@ -38,7 +38,10 @@ pub async fn run<'a, T, F: Future<Output = Result<T>>>(
         let ready = group.map(Group::ready).unwrap_or_default();
         let done = ends.iter().filter(|(_, result)| result.is_ok());
         let done: BTreeSet<&str> = done.map(|(name, _)| *name).collect();
-        let goes_on = limits.on_failure == OnFailure::Continue || done.len() == ends.len();
+        // A canary that is paused keeps back only those that need it.
+        let stops =
+            |(_, result): &(&str, Result<T>)| result.as_ref().is_err_and(|error| !error.is_pause());
+        let goes_on = limits.on_failure == OnFailure::Continue || !ends.iter().any(stops);
         let goes_on = goes_on && !group.is_some_and(Group::has_failed);
         let done = done.into_iter().chain(ready.iter().map(String::as_str));
         let done: BTreeSet<&str> = done.collect();
@@ -93,6 +96,8 @@ services:
         parallel: u32,
         on_failure: OnFailure,
         broken: &'static str,
+        /// Whether that service pauses.
+        pauses: bool,
         signal: Option<Duration>,
     }
 
@@ -100,6 +105,7 @@ services:
         parallel: 4,
         on_failure: OnFailure::Stop,
         broken: "",
+        pauses: false,
         signal: None,
     };
 
@@ -129,6 +135,7 @@ services:
                 sleep(Duration::from_secs(takes)).await;
                 running.borrow_mut().0 -= 1;
                 match name == self.broken {
+                    true if self.pauses => Err(Error::paused("paused")),
                     true => Err(Error::failed("broken")),
                     false => Ok(()),
                 }
@@ -161,6 +168,18 @@ services:
         let (begun, _, most) = one.played().await;
         assert_eq!(begun, [("base", 0), ("api", 1), ("mail", 2), ("web", 5)]);
         assert_eq!(most, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_canary_that_is_paused_keeps_back_only_those_that_need_it() {
+        let paused = Script {
+            parallel: 1,
+            broken: "api",
+            pauses: true,
+            ..SCRIPT
+        };
+        let (begun, ..) = paused.played().await;
+        assert_eq!(begun, [("base", 0), ("api", 1), ("mail", 2)]);
     }
 
     #[tokio::test(start_paused = true)]

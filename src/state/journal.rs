@@ -8,7 +8,7 @@ use super::{
     revisions::{Revision, Revisions},
     store::File,
 };
-use crate::model::{Batches, ContainerId};
+use crate::model::{Batches, ContainerId, Shift};
 
 /// The folder of these entries below a service's.
 const FOLDER: &str = "journal";
@@ -33,6 +33,9 @@ pub struct Intent {
     /// The batches of a rolling update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches: Option<Batches>,
+    /// The shifts of a canary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shifts: Vec<Shift>,
 }
 
 impl Intent {

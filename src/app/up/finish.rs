@@ -32,7 +32,10 @@ impl Work<'_> {
     ) -> Result<()> {
         let mut rows = rows(order, &ends, left);
         let mut failed = Vec::new();
-        let has_failed = ends.iter().any(|(_, result)| result.is_err());
+        let failed_by = |(_, result): &(&str, Result<Ended>)| {
+            result.as_ref().is_err_and(|error| !error.is_pause())
+        };
+        let has_failed = ends.iter().any(failed_by);
         if has_failed && self.settings.on_failure == OnFailure::Rollback {
             failed = self.take_back(&ends, &mut rows).await;
         }

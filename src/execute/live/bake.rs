@@ -14,6 +14,11 @@ use crate::{
 
 /// The pause between two requests to the proxy.
 const ASK_EVERY: Duration = Duration::from_millis(500);
+/// When a new replica fails.
+const LIVE: &str = "after the cutover";
+const PAUSED: &str = "with a part of the traffic";
+/// No person leaves a canary paused for longer.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Live<'_> {
     /// Ends after the bake time, or when a new replica fails.
@@ -23,7 +28,7 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let watched = self.watch_new(self.bake, desired, sets).await?;
+        let watched = self.watch_new((self.bake, LIVE), desired, sets).await?;
         facts.baked = watched.or(facts.baked.take());
         Ok(())
     }
@@ -37,8 +42,25 @@ impl Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let span = self.watch_of(batch, desired);
-        match self.watch_new(span, desired, sets).await? {
+        match self.watch_new((span, LIVE), desired, sets).await? {
             Some(Baked::Passed) => drop(facts.watched.insert(batch)),
+            Some(failed) => facts.baked = Some(failed),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The same for the pause after a shift of a canary; without a `span` only a person ends it.
+    pub(super) async fn pause(
+        &mut self,
+        (shift, span): (u16, Option<Duration>),
+        desired: &Desired,
+        sets: &Sets<'_>,
+        facts: &mut Facts,
+    ) -> Result<()> {
+        let watched = self.watch_new((span.unwrap_or(YEAR), PAUSED), desired, sets);
+        match watched.await? {
+            Some(Baked::Passed) => facts.passed = shift,
             Some(failed) => facts.baked = Some(failed),
             None => {}
         }
@@ -54,7 +76,7 @@ impl Live<'_> {
     /// How the watch ended; `None` if it was left to look at a change.
     async fn watch_new(
         &mut self,
-        span: Duration,
+        (span, when): (Duration, &str),
         desired: &Desired,
         sets: &Sets<'_>,
     ) -> Result<Option<Baked>> {
@@ -72,7 +94,7 @@ impl Live<'_> {
             (until, latest),
         );
         let baked = tokio::select! {
-            why = first_failure(engine, watch, &sets.new) => self.memory.failed(why?),
+            why = first_failure(engine, watch, &sets.new) => self.memory.failed(format!("{} {when}", why?)),
             asked = asked => match asked {
                 Asked::NotDown => Baked::Passed,
                 Asked::Down(why) => self.memory.failed(why),
@@ -113,7 +135,7 @@ async fn first_failure(engine: &Engine, watch: &Watch, replicas: &[&Replica]) ->
                 Some(now) if now.run == Run::Running => now.with_complaint("became unhealthy"),
                 Some(_) => "stopped".to_owned(),
             };
-            return Ok(format!("new replica {name} {why} after the cutover"));
+            return Ok(format!("new replica {name} {why}"));
         }
         changed.await;
     }

@@ -81,6 +81,8 @@ pub struct Api {
 pub struct Servers {
     /// Service → each server → whether it is up. A service that Traefik does not know is not here.
     pub services: BTreeMap<(Protocol, String), BTreeMap<Place, bool>>,
+    /// Service → the weight of each server that has one.
+    pub weights: BTreeMap<(Protocol, String), BTreeMap<Place, u32>>,
     /// Routers and services that do not serve, by name, and why.
     pub trouble: Vec<(String, String)>,
 }
@@ -118,6 +120,7 @@ struct LoadBalancer {
 struct Server {
     url: Option<String>,
     address: Option<String>,
+    weight: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -299,9 +302,9 @@ impl Api {
             {
                 servers.trouble.push(trouble);
             }
-            servers
-                .services
-                .insert((*protocol, name.clone()), places(service));
+            let key = (*protocol, name.clone());
+            servers.weights.insert(key.clone(), weights(&service));
+            servers.services.insert(key, places(service));
         }
         for (protocol, name) in &names.routers {
             let routers = self.routers(*protocol, name).await?;
@@ -426,6 +429,13 @@ fn trouble(
             format!("{kind} {name} is disabled: {}", errors.join(", ")),
         )
     })
+}
+
+/// Each server with a weight.
+fn weights(service: &Service) -> BTreeMap<Place, u32> {
+    let servers = service.load_balancer.iter().flat_map(|own| &own.servers);
+    let weights = servers.filter_map(|own| Some((place_of(own.url.as_deref()?)?, own.weight?)));
+    weights.collect()
 }
 
 /// Each server, and whether it is up; a protocol without a server status is up by being listed.

@@ -11,6 +11,7 @@ mod neighbour;
 mod network;
 mod ports;
 mod refuse;
+mod weights;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,7 @@ pub(super) use self::{
     neighbour::{is_of, is_well, labels_of},
     network::astray,
     refuse::unknown_labels,
+    weights::{set_weight, weight_labels, weight_of},
 };
 use crate::{
     context::ServiceContext,
@@ -55,6 +57,10 @@ impl LabelRules for TraefikLabels {
 
     fn refuse_version(&self, context: &ServiceContext<'_>, image: &Image) -> Result<()> {
         refuse::ports(context, image)
+    }
+
+    fn against_weights(&self, labels: &Labels) -> Option<String> {
+        weights::refusal(labels)
     }
 
     fn checks(&self, labels: &Labels, ports: &[u16]) -> Vec<ServiceCheck> {

@@ -33,6 +33,8 @@ pub struct Relabel {
     /// Grows with each rollout of the service; the overlay refuses an older one.
     epoch: u64,
     controls: Vec<Control>,
+    /// Whether every Traefik knows weights.
+    weights: bool,
     pub(super) instances: Instances<()>,
 }
 
@@ -66,26 +68,26 @@ impl Relabel {
         Ok(())
     }
 
-    async fn staged(&mut self, claim: &Claim) -> Result<Staged> {
+    async fn staged(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Staged> {
         let mut notice = None;
         if claim.phase == Phase::Committed {
             notice = self.instances.note_others(&claim.rollout).await;
         }
         // Before the write: one that reports a failure may have taken effect.
         self.instances.expire();
-        let writes = self.writes(claim).await?;
+        let writes = self.writes(claim, replicas).await?;
         Ok(Staged { notice, writes })
     }
 
     /// The writes of a claim, one for every socket proxy.
-    async fn writes(&self, claim: &Claim) -> Result<Vec<Write>> {
+    async fn writes(&self, claim: &Claim, replicas: &[Replica]) -> Result<Vec<Write>> {
         let key = self.key.to_string();
         let mut writes = Vec::new();
         for control in &self.controls {
             let before = control.overlay().await?.claims.get(&key).cloned();
             writes.push(Write::Claim {
                 control: Box::new(control.clone()),
-                claim: claims::write(&key, self.epoch, claim, before.as_ref())?,
+                claim: claims::write(&key, self.epoch, claim, before.as_ref(), replicas),
             });
         }
         Ok(writes)
@@ -147,19 +149,20 @@ impl Router for Relabel {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             batches: true,
+            weights: self.weights,
             joint_cutover: self.controls.iter().all(Control::writes_several),
             ..Capabilities::default()
         }
     }
 
-    async fn apply(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<String>> {
-        let staged = self.staged(claim).await?;
+    async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>> {
+        let staged = self.staged(claim, replicas).await?;
         write_all(staged.writes).await?;
         Ok(staged.notice)
     }
 
-    async fn stage(&mut self, claim: &Claim, _: &[Replica]) -> Result<Option<Staged>> {
-        self.staged(claim).await.map(Some)
+    async fn stage(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<Staged>> {
+        self.staged(claim, replicas).await.map(Some)
     }
 
     async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()> {
@@ -168,7 +171,7 @@ impl Router for Relabel {
             .iter()
             .any(|replica| replica.rollout.is_some() && replica.health == Health::Starting);
         if starting {
-            return write_all(self.writes(&Claim::settled(rollout)).await?).await;
+            return write_all(self.writes(&Claim::settled(rollout), replicas).await?).await;
         }
         for control in &self.controls {
             control.clear(&self.key.to_string(), self.epoch).await?;

@@ -1,29 +1,32 @@
 //! From what every Traefik lists to what is live and what is hidden. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Place, Servers};
 use crate::{
     model::{ContainerId, Replica, Share},
     proxy::{
         Observation,
-        traefik::labels::{names, unknown},
+        traefik::labels::{Protocol, names, unknown, weight_of},
     },
 };
 
-/// Live: a server that is up, in every service of the replica, on every instance. Hidden: in none of any. Else neither.
+/// Live, or a weight: a server that is up, with the same weight in every service of the replica, on every instance. Hidden:
+/// in none of any. Else neither.
 pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
     let mut observation = Observation::default();
     for replica in replicas {
         let own = names(&replica.labels);
         let mut trouble = Vec::new();
         let (mut live, mut hidden) = (true, true);
+        let mut shares = BTreeSet::new();
         for servers in &answers {
             for (service, places) in &servers.services {
                 let up = server(replica, own.services.contains(service), places);
                 hidden &= up.is_none();
                 if own.services.contains(service) {
                     live &= up == Some(true);
+                    shares.insert(share(replica, servers, service));
                     if up == Some(false) {
                         let name = service.1.clone();
                         observation.down.insert(replica.id.clone(), name);
@@ -59,7 +62,13 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
         if !routers.is_empty() && routers.iter().all(|(_, router)| ails(router)) {
             observation.broken.insert(replica.id.clone());
         }
-        note(&mut observation, &replica.id, live, hidden, trouble);
+        let mut shares = shares.into_iter();
+        let share = match (live, hidden, shares.next(), shares.next()) {
+            (true, false, Some(share), None) => Some(share),
+            (false, true, ..) => Some(Share::Hidden),
+            _ => None,
+        };
+        note(&mut observation, &replica.id, share, trouble);
     }
     observation
 }
@@ -74,17 +83,25 @@ fn unknown_label(replica: &Replica) -> Option<String> {
 fn note(
     observation: &mut Observation,
     id: &ContainerId,
-    live: bool,
-    hidden: bool,
+    share: Option<Share>,
     trouble: Vec<String>,
 ) {
-    match (live, hidden) {
-        (true, false) => drop(observation.routing.insert(id.clone(), Share::Live)),
-        (false, true) => drop(observation.routing.insert(id.clone(), Share::Hidden)),
-        _ => {}
+    if let Some(share) = share {
+        observation.routing.insert(id.clone(), share);
     }
     if !trouble.is_empty() {
         observation.trouble.insert(id.clone(), trouble);
+    }
+}
+
+/// The share of a replica that is live in a service. A weight that its own labels set, or that is the default, is none.
+fn share(replica: &Replica, servers: &Servers, service: &(Protocol, String)) -> Share {
+    let own = weight_of(&replica.labels, &service.1).unwrap_or(1);
+    let weights = servers.weights.get(service).into_iter().flatten();
+    let mut weights = weights.filter(|(place, _)| place.is_of(replica));
+    match weights.find(|(_, weight)| **weight != own) {
+        Some((_, weight)) => Share::Weight(*weight),
+        None => Share::Live,
     }
 }
 
@@ -105,7 +122,6 @@ mod tests {
     use crate::{
         model::{Health, Run},
         plan::simulator,
-        proxy::traefik::labels::Protocol,
     };
 
     /// A replica with a router and a service called `app`.
@@ -134,7 +150,7 @@ mod tests {
         let service = (Protocol::Http, "app".to_owned());
         Servers {
             services: [(service, places.collect())].into(),
-            trouble: Vec::new(),
+            ..Servers::default()
         }
     }
 
@@ -154,6 +170,27 @@ mod tests {
         assert_eq!(route(&one, vec![without(), without()]), Some(Share::Hidden));
         assert_eq!(route(&one, vec![with(), without()]), None);
         assert_eq!(route(&one, vec![lists(&[("10.0.0.2", false)])]), None);
+    }
+
+    #[test]
+    fn a_weight_is_a_share_if_all_instances_report_it_and_the_labels_do_not_set_it() {
+        let mut one = replica("a", "10.0.0.2");
+        let weighs = |weight: u32| {
+            let mut servers = lists(&[("10.0.0.2", true)]);
+            let (service, places) = servers.services.iter().next().unwrap();
+            let weights = places.keys().map(|place| (*place, weight));
+            servers.weights = [(service.clone(), weights.collect())].into();
+            servers
+        };
+        assert_eq!(
+            route(&one, vec![weighs(9), weighs(9)]),
+            Some(Share::Weight(9))
+        );
+        assert_eq!(route(&one, vec![weighs(9), weighs(3)]), None);
+        assert_eq!(route(&one, vec![weighs(1)]), Some(Share::Live));
+        let label = "traefik.http.services.app.loadbalancer.server.weight";
+        one.labels.insert(label.to_owned(), "9".to_owned());
+        assert_eq!(route(&one, vec![weighs(9)]), Some(Share::Live));
     }
 
     #[test]

@@ -2,16 +2,20 @@
 
 use crate::{
     error::{Error, Result},
-    model::{self, ContainerId, Phase, RolloutId, RoutePlan, Share, Target, label},
-    overlay::{Claim, Health, Match, Rule},
+    model::{self, ContainerId, Phase, Replica, RolloutId, RoutePlan, Share, Target, label},
+    overlay::{Claim, Health, Labels, Match, Rule},
+    proxy::traefik::labels::{set_weight, weight_labels},
 };
 
-/// The claim that brings a route plan about. Health rules of earlier rollouts, in `before`, stay in force: a replica whose
-/// check is rare may still be `starting` in Docker's eyes when the next rollout begins.
-///
-/// # Errors
-/// A plan with weights.
-pub fn write(key: &str, epoch: u64, claim: &model::Claim, before: Option<&Claim>) -> Result<Claim> {
+/// The claim that brings a route plan about for these replicas. Health rules of earlier rollouts, in `before`, stay in force:
+/// a replica whose check is rare may still be `starting` in Docker's eyes when the next rollout begins.
+pub fn write(
+    key: &str,
+    epoch: u64,
+    claim: &model::Claim,
+    before: Option<&Claim>,
+    replicas: &[Replica],
+) -> Claim {
     let is_own = |rule: &Rule| target(&rule.on, &claim.rollout).is_some();
     let mut rules: Vec<Rule> = before
         .into_iter()
@@ -20,27 +24,32 @@ pub fn write(key: &str, epoch: u64, claim: &model::Claim, before: Option<&Claim>
         .cloned()
         .collect();
     for (target, share) in &claim.plan.shares {
-        match (target, share) {
-            (_, Share::Hidden) => rules.push(Rule::hide(on(target))),
-            // A replica that passed its own checks gets traffic although Docker has no result of its health check yet.
-            (Target::Rollout(_) | Target::Batch(..), Share::Live) => {
-                rules.push(Rule::health(on(target), Health::Healthy));
-            }
-            (Target::Replica(_), Share::Live) => {}
-            (_, Share::Weight(_)) => {
-                return Err(Error::refused(
-                    "the socket proxy cannot give replicas weights",
-                ));
-            }
+        let on = || on(target);
+        // A replica that passed its own checks gets traffic although Docker has no result of its health check yet.
+        let is_new = matches!(target, Target::Rollout(_) | Target::Batch(..));
+        if is_new && *share != Share::Hidden {
+            rules.push(Rule::health(on(), Health::Healthy));
+        }
+        match share {
+            Share::Hidden => rules.push(Rule::hide(on())),
+            Share::Weight(weight) => rules.push(Rule::set(on(), weights(replicas, *weight))),
+            Share::Live => {}
         }
     }
-    Ok(Claim {
+    Claim {
         key: key.to_owned(),
         rollout: claim.rollout.0.clone(),
         epoch,
         stage: claim.phase.to_string(),
         rules,
-    })
+    }
+}
+
+/// The labels of a weight. Where replicas of two versions have weights, their Traefik labels are the same.
+fn weights(replicas: &[Replica], weight: u32) -> Labels {
+    let all = replicas.iter();
+    all.flat_map(|own| weight_labels(&own.labels, weight))
+        .collect()
 }
 
 fn on(target: &Target) -> Match {
@@ -90,9 +99,10 @@ pub fn read(claim: &Claim) -> Result<model::Claim> {
         .hint("finish with the newer version of rollout")
     })?;
     let rollout = RolloutId(claim.rollout.clone());
-    let share = |rule: &Rule| match rule.hides() {
-        true => Some(Share::Hidden),
-        false => rule.is_on_health().then_some(Share::Live),
+    let share = |rule: &Rule| match (rule.hides(), rule.labels().and_then(set_weight)) {
+        (true, _) => Some(Share::Hidden),
+        (false, Some(weight)) => Some(Share::Weight(weight)),
+        (false, None) => rule.is_on_health().then_some(Share::Live),
     };
     // Those of earlier rollouts cover a health check alone.
     let rules = claim.rules.iter();
@@ -112,6 +122,7 @@ mod tests {
     use crate::{
         fixtures::{meaning, of_0_1_0},
         model::{Goal, Reason},
+        plan::simulator,
     };
 
     #[test]
@@ -158,7 +169,15 @@ mod tests {
                     (Target::Batch(of.clone(), 2), Share::Hidden),
                 ],
             ),
+            (
+                Phase::Shifted { step: 2 },
+                vec![
+                    (old("a"), Share::Weight(18)),
+                    (Target::Rollout(of.clone()), Share::Weight(2)),
+                ],
+            ),
         ];
+        let replicas = [simulator::old("a")];
         for (phase, shares) in plans {
             let claim = model::Claim {
                 rollout: of.clone(),
@@ -168,9 +187,9 @@ mod tests {
                 },
                 stale: false,
             };
-            let written = write("shop/web", 7, &claim, None).unwrap();
+            let written = write("shop/web", 7, &claim, None, &replicas);
             assert_eq!(read(&written).unwrap(), claim);
-            let again = write("shop/web", 7, &claim, Some(&written)).unwrap();
+            let again = write("shop/web", 7, &claim, Some(&written), &replicas);
             assert_eq!(again, written);
         }
     }

@@ -62,10 +62,18 @@ pub async fn relabel(
         key: key.clone(),
         epoch: context.epoch,
         controls,
+        weights: know_weights(all),
         instances,
     };
     relabel.learn_baseline(&context.olds).await?;
     Ok(relabel)
+}
+
+/// Whether every Traefik that follows the overlay knows the weight of a server: an older one would leave the container out.
+fn know_weights(all: &[TraefikContainer]) -> bool {
+    let is_new = |own: &TraefikContainer| own.version.is_some_and(|version| version.major >= 3);
+    let mut concerned = all.iter().filter(|own| is_concerned(own)).peekable();
+    concerned.peek().is_some() && concerned.all(is_new)
 }
 
 /// What has to be added to a stack whose Traefik reads the engine's socket itself, as that Traefik wants it.
