@@ -123,12 +123,15 @@ impl RunContext<'_> {
             }
         };
         let has_steps = steps::given(service.x_rollout.as_ref()).is_some();
-        if has_steps && settings.strategy != Strategy::Canary {
+        let of_canary = [("steps", has_steps), ("attach", settings.attach)];
+        let is_canary = settings.strategy == Strategy::Canary;
+        let given = of_canary
+            .iter()
+            .filter(|(_, is_given)| *is_given && !is_canary);
+        unused.extend(given.map(|(what, _)| {
             let (name, strategy) = (&service.name, settings.strategy.name());
-            unused.push(format!(
-                "steps of {name} have no effect with the strategy {strategy}"
-            ));
-        }
+            format!("{what} of {name} has no effect with the strategy {strategy}; --strategy canary uses it")
+        }));
         unused
     }
 }
