@@ -50,6 +50,7 @@ fn of_runs() -> Vec<Event> {
         },
         Event::Unfinished { forward: true },
         Event::Undoing { reason: text() },
+        Event::Figures(Spans::default()),
         Event::Finished {
             revision: 1,
             replicas: 1,
@@ -142,9 +143,9 @@ fn kinds(event: &Event) -> usize {
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
-        E::Draining { .. } | E::Drained { .. } => {}
+        E::Draining { .. } | E::Drained { .. } | E::Figures(_) => {}
     }
-    22
+    23
 }
 
 /// The entry of the topic that has this event first.

@@ -9,6 +9,7 @@ mod image;
 pub mod label;
 mod replica;
 mod route;
+mod usage;
 
 use std::collections::BTreeSet;
 
@@ -20,6 +21,7 @@ pub use self::ids::{ContainerId, RolloutId, ServiceKey};
 pub use self::image::{image_change, image_name, name_and_tag, short_image};
 pub use self::replica::{Health, HealthCheck, Replica, Run};
 pub use self::route::{RoutePlan, Routing, Share, Target};
+pub use self::usage::Usage;
 
 /// The desired state; with [`Observed`] and [`Facts`] it decides every step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

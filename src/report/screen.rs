@@ -8,6 +8,7 @@ use std::{
 use console::{Style, strip_ansi_codes};
 
 use super::{
+    figures,
     look::{Look, plural},
     pairs, stack,
 };
@@ -202,6 +203,7 @@ impl Screen {
             | Event::Confirmed { .. }
             | Event::Undoing { .. }
             | Event::Hook { .. }
+            | Event::Figures(_)
             | Event::Relabelled { .. } => {}
         }
     }
@@ -295,6 +297,7 @@ impl Screen {
                 }
                 Vec::new()
             }
+            Event::Figures(spans) => figures::lines(spans),
             Event::Hook { hook, line } => vec![format!("    {hook}: {}", plain(line))],
             Event::Ready { replica, by } => {
                 let number = match self.replicas {
