@@ -14,6 +14,8 @@ pub const TRAEFIK_AUTH: &str = "ROLLOUT_TRAEFIK_AUTH";
 pub const AFTER: &str = "after";
 /// The key of a service's `x-rollout` with its hooks.
 pub const HOOKS: &str = "hooks";
+/// The settings whose value in a file can be a mapping, which is the same as `key=value` with commas.
+const MAPPINGS: [&str; 1] = ["analysis"];
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 const PREFIX: &str = "ROLLOUT_";
@@ -223,6 +225,11 @@ fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
         Value::Null => return Ok(None),
         Value::String(text) if is_list => {
             text.split(',').map(|part| part.trim().to_owned()).collect()
+        }
+        Value::Object(map) if MAPPINGS.contains(&name) => {
+            let pairs = map.iter();
+            let pairs = pairs.map(|(key, value)| Ok(format!("{key}={}", scalar(value)?)));
+            vec![pairs.collect::<Result<Vec<_>, String>>()?.join(",")]
         }
         Value::Array(values) if is_list => values.iter().map(scalar).collect::<Result<_, _>>()?,
         value => vec![scalar(value)?],

@@ -2,22 +2,25 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{Live, Memory, Sets, gates::others_changed};
+use super::{Live, Memory, Sets, gates::others_changed, watchers::Watchers};
 use crate::{
+    analysis::{Verdict, judge},
     ask,
     docker::{engine::Engine, watch::Watch},
     error::Result,
+    figures::Moment,
     model::{Baked, Desired, Facts, Replica, Run},
     proxy::Observation,
+    settings::{Analysis, NoData},
 };
 
-/// The pause between two requests to the proxy.
+/// The pause between two requests to the proxy, and between two looks at the figures.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 impl Live<'_> {
-    /// Ends after the bake time, when a new replica fails, or when an undo requests the old version.
+    /// Ends after the bake time, when a new replica or the analysis fails, or when an undo requests the old version.
     pub(super) async fn bake(
         &mut self,
         desired: &Desired,
@@ -38,7 +41,11 @@ impl Live<'_> {
             &sets.new,
             (until, latest),
         );
+        let mut verdict = Verdict::NoData("it was too short".to_owned());
+        let analysis = &self.context.settings.analysis;
+        let judging = first_verdict(engine, &mut self.memory.watchers, analysis, &mut verdict);
         let baked = tokio::select! {
+            why = judging => self.memory.failed(why),
             why = first_failure(engine, watch, &sets.new) => self.memory.failed(why?),
             asked = asked => match asked {
                 Asked::NotDown => Baked::Passed,
@@ -56,8 +63,28 @@ impl Live<'_> {
             // The planner checks whether a rollback is still possible.
             changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed,
         };
-        facts.baked = Some(baked);
+        facts.baked = Some(match (baked, verdict) {
+            (Baked::Passed, Verdict::NoData(why)) => self.without_data(&why),
+            (baked, _) => baked,
+        });
         Ok(())
+    }
+
+    /// The result of a bake that has passed without enough requests for the analysis.
+    fn without_data(&mut self, why: &str) -> Baked {
+        let settings = &self.context.settings;
+        match settings.analysis.no_data {
+            NoData::Fail => self
+                .memory
+                .failed(format!("the analysis has no data: {why}")),
+            NoData::Pass => {
+                if !settings.bake.is_zero() {
+                    let notice = format!("the bake passes without an analysis: {why}");
+                    self.events.notice(notice);
+                }
+                Baked::Passed
+            }
+        }
     }
 }
 
@@ -65,6 +92,26 @@ impl Memory {
     fn failed(&mut self, why: String) -> Baked {
         self.failed_at = Some(Instant::now());
         Baked::Failed(why)
+    }
+}
+
+/// Completes with the reason when the new version fails the analysis. `verdict` is that of the last look.
+async fn first_verdict(
+    engine: &Engine,
+    watchers: &mut Watchers,
+    analysis: &Analysis,
+    verdict: &mut Verdict,
+) -> String {
+    loop {
+        sleep(ASK_EVERY).await;
+        watchers.mark(engine, Moment::Bake).await;
+        let samples = &watchers.samples;
+        let old = samples.between(false, Moment::Start, Moment::Cutover);
+        let new = samples.between(true, Moment::Cutover, Moment::Bake);
+        *verdict = judge(analysis, old.as_ref(), new.as_ref());
+        if let Verdict::Fail(why) = verdict {
+            return format!("the new version fails the analysis after the cutover: {why}");
+        }
     }
 }
 
