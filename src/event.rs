@@ -177,7 +177,7 @@ pub enum Event {
         reason: String,
     },
     /// How the old and the new replicas have answered, and what they have used.
-    Figures(Spans),
+    Figures(Box<Spans>),
     /// The rollout is done. Always the last event of a service that was rolled.
     Finished {
         /// The revision that is live now.

@@ -50,7 +50,7 @@ fn of_runs() -> Vec<Event> {
         },
         Event::Unfinished { forward: true },
         Event::Undoing { reason: text() },
-        Event::Figures(Spans::default()),
+        Event::Figures(Box::default()),
         Event::Finished {
             revision: 1,
             replicas: 1,

@@ -240,10 +240,7 @@ impl Live<'_> {
                 self.run_pre_stop(&pick(observed, replicas), &sets, facts)
                     .await
             }
-            Step::Stop { replicas } => {
-                let is_old = !matches!(desired.goal, Goal::Undo(_));
-                self.stop(&pick(observed, replicas), is_old).await
-            }
+            Step::Stop { replicas } => self.stop(&pick(observed, replicas), desired).await,
             Step::Start { replicas } => self.start(replicas, facts).await,
             Step::Remove { replicas } => {
                 all(join_all(replicas.iter().map(|id| engine.remove(id))).await)

@@ -88,7 +88,8 @@ impl Packets {
             Some(&mut self.control),
             MsgFlags::empty(),
         )?;
-        let at = packet.cmsgs()?.find_map(|message| match message {
+        let mut messages = packet.cmsgs().into_iter().flatten();
+        let at = messages.find_map(|message| match message {
             ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
             _ => None,
         });

@@ -1,34 +1,44 @@
-//! The figures of a rollout for a person: at most one line for each side and span.
+//! The figures of a rollout for a person: one line for each side and span.
 
 use crate::figures::{Figures, Spans};
 
-/// One line where too few requests came to say anything.
+/// The lines of each side that was watched.
 pub fn lines(spans: &Spans) -> Vec<String> {
-    let rows = [
+    let rows = sides(spans).into_iter();
+    let rows = rows.filter_map(|(name, own)| {
+        let said = line(own.as_ref()?);
+        Some(format!("    {name:<10}  {said}"))
+    });
+    rows.collect()
+}
+
+/// The same, and nothing where no side says anything of its requests.
+pub fn lines_if_any(spans: &Spans) -> Vec<String> {
+    let says = |own: &Figures| own.blind || own.success_rate.is_some();
+    let mut sides = sides(spans).into_iter();
+    match sides.any(|(_, own)| own.as_ref().is_some_and(says)) {
+        true => lines(spans),
+        false => Vec::new(),
+    }
+}
+
+fn sides(spans: &Spans) -> [(&'static str, &Option<Figures>); 4] {
+    [
         ("old before", &spans.before.old),
         ("old during", &spans.during.old),
         ("new during", &spans.during.new),
         ("new after", &spans.after.new),
-    ];
-    let rows = rows.into_iter().filter_map(|(name, own)| {
-        let said = own.as_ref().and_then(line)?;
-        Some(format!("    {name:<10}  {said}"))
-    });
-    let rows: Vec<String> = rows.collect();
-    match rows.is_empty() {
-        true => vec!["    figures     n/a: too few requests were seen".to_owned()],
-        false => rows,
-    }
+    ]
 }
 
-/// `None` where there is nothing to say.
-fn line(own: &Figures) -> Option<String> {
+fn line(own: &Figures) -> String {
     let requests = match (own.blind, own.success_rate, own.requests, own.failed) {
         (true, ..) => "n/a: its traffic is TLS or no HTTP".to_owned(),
         (_, Some(rate), Some(requests), Some(failed)) => {
             format!("{requests} requests, {failed} failed ({rate} % good)")
         }
-        _ => return None,
+        (_, None, Some(requests), _) => format!("n/a: {requests} requests"),
+        _ => "n/a".to_owned(),
     };
     let percentiles = [
         ("p50", own.p50_ms),
@@ -46,7 +56,7 @@ fn line(own: &Figures) -> Option<String> {
     ];
     let parts = [requests].into_iter().chain(percentiles);
     let parts: Vec<String> = parts.chain(used.into_iter().flatten()).collect();
-    Some(parts.join(", "))
+    parts.join(", ")
 }
 
 #[cfg(test)]
@@ -88,14 +98,19 @@ mod tests {
             lines(&spans),
             [
                 "    old before  400 requests, 2 failed (99.5 % good), p50 2.01 ms, cpu 0.25, 64 MiB",
+                "    old during  n/a: 19 requests, p50 2.01 ms, cpu 0.25, 64 MiB",
                 "    new during  n/a: its traffic is TLS or no HTTP, 2 restarts",
             ]
         );
+        assert_eq!(lines_if_any(&spans), lines(&spans));
     }
 
     #[test]
-    fn without_enough_requests_one_line_says_so() {
-        let said = lines(&Spans::default());
-        assert_eq!(said, ["    figures     n/a: too few requests were seen"]);
+    fn without_enough_requests_no_line_is_drawn() {
+        let mut spans = Spans::default();
+        spans.before.old = Some(figures(19));
+        spans.after.new = Some(Figures::default());
+        assert_eq!(lines_if_any(&spans), [""; 0]);
+        assert_eq!(lines(&spans)[1], "    new after   n/a");
     }
 }

@@ -297,7 +297,7 @@ impl Screen {
                 }
                 Vec::new()
             }
-            Event::Figures(spans) => figures::lines(spans),
+            Event::Figures(spans) => figures::lines_if_any(spans),
             Event::Hook { hook, line } => vec![format!("    {hook}: {}", plain(line))],
             Event::Ready { replica, by } => {
                 let number = match self.replicas {

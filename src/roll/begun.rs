@@ -120,7 +120,7 @@ impl Begun<'_> {
         let facts = Facts::default();
         let rolled = execute::run(&mut live, desired, facts, &self.events, interrupted).await;
         let figures = live.figures().await;
-        self.events.emit(Event::Figures(figures.clone()));
+        self.events.emit(Event::Figures(Box::new(figures.clone())));
         self.intent.revision.figures = Some(figures);
         if let Err(error) = run.engine.sweep_one_offs(&key, Some(&self.rollout)).await {
             let left = &error.message;

@@ -106,7 +106,7 @@ impl Analysis {
             ("cpu", _) => self.cpu = Some(multiple(key, value)?),
             ("no-data", _) => self.no_data = no_data(value)?,
             _ => {
-                let near = did_you_mean(key, KEYS.into_iter());
+                let near = did_you_mean(key, KEYS);
                 return Err(match near {
                     Some(near) => format!("unknown condition {key}; did you mean {near}?"),
                     None => format!("unknown condition {key}; known are {}", KEYS.join(", ")),

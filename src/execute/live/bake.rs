@@ -11,7 +11,7 @@ use crate::{
     docker::{engine::Engine, watch::Watch},
     error::Result,
     figures::Moment,
-    model::{Baked, Desired, Facts, Replica, Run},
+    model::{Baked, Desired, Facts, Goal, Replica, Run},
     proxy::Observation,
     settings::{Analysis, NoData},
 };
@@ -64,7 +64,10 @@ impl Live<'_> {
             changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed,
         };
         facts.baked = Some(match (baked, verdict) {
-            (Baked::Passed, Verdict::NoData(why)) => self.without_data(&why),
+            // A run that finishes an earlier one has not watched the old version.
+            (Baked::Passed, Verdict::NoData(why)) if desired.goal == Goal::Roll => {
+                self.without_data(&why)
+            }
             (baked, _) => baked,
         });
         Ok(())

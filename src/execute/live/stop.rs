@@ -12,13 +12,14 @@ use crate::{
     docker::engine::ExecCommand,
     error::Result,
     figures::Moment,
-    model::{ContainerId, Facts, Replica, label},
+    model::{ContainerId, Desired, Facts, Goal, Replica, label},
 };
 
 impl Live<'_> {
     /// Stops replicas; meanwhile, where the old ones go, the figures of the others are noted.
-    pub(super) async fn stop(&mut self, replicas: &[&Replica], is_old: bool) -> Result<()> {
+    pub(super) async fn stop(&mut self, replicas: &[&Replica], desired: &Desired) -> Result<()> {
         let engine = self.run.engine;
+        let is_old = !matches!(desired.goal, Goal::Undo(_));
         let watchers = &mut self.memory.watchers;
         let marking = async {
             if is_old {
