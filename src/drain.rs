@@ -1,7 +1,9 @@
-//! Waits until a replica that gets no new traffic has answered every request.
+//! Watches the traffic of a replica: what it has answered in all, and when a replica that gets no new traffic has answered
+//! every request.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -13,7 +15,10 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     model::{ContainerId, Drained, Replica, Run},
-    namespace::traffic::{Protocol, Traffic},
+    namespace::{
+        traffic::{Ask, Protocol, Traffic},
+        wire::Wire,
+    },
 };
 
 /// The interval of reading the network counters if no helper can inspect the sockets.
@@ -25,6 +30,11 @@ const BLIND_FACTOR: u32 = 2;
 const DEATH: Duration = Duration::from_millis(250);
 /// How long a helper may take to write a line that it has to write.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest wait for the counts of a replica: they never hold up a rollout.
+const COUNT_PATIENCE: Duration = Duration::from_millis(100);
+/// The pause, in milliseconds, between two looks at a replica whose counts alone matter.
+const COUNT_PACE: u64 = 100;
 
 /// What to watch of a replica's traffic, and with which image.
 #[derive(Clone, Debug)]
@@ -44,11 +54,13 @@ pub struct Watcher {
     readable: bool,
     /// A proxy routes to the replica, so no new requests come after the cutover.
     routed: bool,
+    /// It is not about to be drained, so it is enough to look seldom.
+    pace: Option<u64>,
 }
 
 /// A helper whose lines are read by a task of their own: if they were not, the helper would block, and miss packets.
 struct Helper {
-    requests: mpsc::UnboundedSender<u64>,
+    requests: mpsc::UnboundedSender<Ask>,
     /// The newest look; its `answer_to` is the newest request that was answered.
     looks: watch::Receiver<Result<Traffic>>,
     newest_request: u64,
@@ -75,7 +87,31 @@ impl Watcher {
             helper,
             readable: watched.ports.as_ref().is_none_or(readable),
             routed: watched.ports.is_some(),
+            pace: None,
         }
+    }
+
+    /// The same, for a replica that is to stay.
+    pub async fn start_calmly(engine: &Engine, replica: &ContainerId, watched: &Watched) -> Self {
+        let mut watcher = Self {
+            pace: Some(COUNT_PACE),
+            ..Self::start(engine, replica, watched).await
+        };
+        watcher.counted().await;
+        watcher
+    }
+
+    /// What was counted by now; `None` if there is no helper, or if it does not answer at once.
+    pub async fn counted(&mut self) -> Option<Wire> {
+        let helper = self.helper.as_mut().ok()?;
+        let look = timeout(COUNT_PATIENCE, helper.look_now(self.pace)).await;
+        look.ok()?.ok()?.wire
+    }
+
+    /// What was counted by the last look that was asked for.
+    pub fn last_counted(&self) -> Option<Wire> {
+        let helper = self.helper.as_ref().ok()?;
+        helper.looks.borrow().as_ref().ok()?.wire.clone()
     }
 }
 
@@ -107,10 +143,11 @@ impl Helper {
     }
 
     /// Requests a new sample of the traffic; earlier ones do not count.
-    async fn look_now(&mut self) -> Result<Traffic> {
+    async fn look_now(&mut self, pace: Option<u64>) -> Result<Traffic> {
         self.newest_request += 1;
+        let ask = self.newest_request;
         // If the reading task has ended, the newest look is the reason.
-        let _ = self.requests.send(self.newest_request);
+        let _ = self.requests.send(Ask { ask, pace });
         let request = Some(self.newest_request);
         let answered = self.looks.wait_for(|look| match look {
             Ok(traffic) => traffic.answer_to >= request,
@@ -141,14 +178,14 @@ impl Drop for Helper {
 /// Sends requests to the helper and receives its looks, until the helper ends or the receiver of the looks is dropped.
 async fn read(
     mut session: Session,
-    mut requests: mpsc::UnboundedReceiver<u64>,
+    mut requests: mpsc::UnboundedReceiver<Ask>,
     newest: watch::Sender<Result<Traffic>>,
 ) {
-    let mut answered = None;
+    let (mut answered, mut wire) = (None, None);
     loop {
         let received = tokio::select! {
             request = requests.recv() => match request {
-                Some(number) => session.send(&format!("{{\"ask\":{number}}}")).await.map(|()| None),
+                Some(ask) => session.send(&json!(ask).to_string()).await.map(|()| None),
                 None => return,
             },
             line = session.next_line() => line.and_then(|line| look(&line)).map(Some),
@@ -157,8 +194,10 @@ async fn read(
             Ok(None) => {}
             Ok(Some(traffic)) => {
                 answered = answered.max(traffic.answer_to);
+                wire = traffic.wire.or(wire);
                 drop(newest.send_replace(Ok(Traffic {
                     answer_to: answered,
+                    wire: wire.clone(),
                     ..traffic
                 })));
             }
@@ -230,7 +269,7 @@ fn ended(at_start: &Replica) -> Drained {
 /// Waits until no request is outstanding. `Ok(true)` if any was; an error if the sockets cannot be inspected.
 async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -> Result<bool> {
     let helper = watcher.helper.as_mut().map_err(|error| error.clone())?;
-    let mut traffic = helper.look_now().await?;
+    let mut traffic = helper.look_now(None).await?;
     if std::mem::take(&mut watcher.readable) && !traffic.exact {
         events.notice(format!(
             "{}: its packets cannot be read (the engine grants no NET_RAW), so a long pause inside an answer can be taken for its end",
@@ -241,7 +280,7 @@ async fn by_sockets(replica: &Replica, watcher: &mut Watcher, events: &Events) -
     loop {
         if !traffic.busy() {
             // The line may be older than the last change, so a new look decides.
-            traffic = helper.look_now().await?;
+            traffic = helper.look_now(None).await?;
             if !traffic.busy() {
                 return Ok(reported != (0, 0));
             }

@@ -8,7 +8,10 @@ use std::{
 
 use serde::Serialize;
 
-use crate::model::{Drained, Phase, RolloutId, ServiceKey, Share};
+use crate::{
+    figures::Spans,
+    model::{Drained, Phase, RolloutId, ServiceKey, Share},
+};
 
 /// One of the two sets of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -175,6 +178,8 @@ pub enum Event {
     Undoing {
         reason: String,
     },
+    /// How the old and the new replicas have answered, and what they have used.
+    Figures(Box<Spans>),
     /// The rollout is done. Always the last event of a service that was rolled.
     Finished {
         /// The revision that is live now.

@@ -54,6 +54,7 @@ fn of_runs() -> Vec<Event> {
         },
         Event::Unfinished { forward: true },
         Event::Undoing { reason: text() },
+        Event::Figures(Box::default()),
         Event::Finished {
             revision: 1,
             replicas: 1,
@@ -151,7 +152,7 @@ fn kinds(event: &Event) -> usize {
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
-        E::Draining { .. } | E::Drained { .. } => {}
+        E::Draining { .. } | E::Drained { .. } | E::Figures(_) => {}
     }
     23
 }

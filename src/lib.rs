@@ -4,11 +4,12 @@
 //! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`], [`hooks`], [`steps`]) and what is there
 //! ([`docker`], [`proxy`]), takes the lock, and has [`execute`] ask the pure planner ([`plan`]) for one step at a time and do
 //! it: the compose view creates the new set beside the old, [`ready`] waits for it, [`proxy`] moves the traffic by the
-//! [`overlay`] of the [`socket_proxy`], [`drain`] waits for the last answers. [`stack`] orders several services of one
-//! command. `rollout plan` walks the same planner through a model of the world. Steps emit [`event`]s; [`report`] draws them.
+//! [`overlay`] of the [`socket_proxy`], [`analysis`] judges the [`figures`] of both versions, [`drain`] waits for the last
+//! answers. [`stack`] orders several services of one command. `rollout plan` walks the same planner through a model of the world. Steps emit [`event`]s; [`report`] draws them.
 //! [`state`] keeps the lock and the records on the engine. [`doctor`] judges a whole project before anything is rolled, and
 //! [`init`] edits a Compose file so that all this can be.
 
+pub(crate) mod analysis;
 pub(crate) mod app;
 #[cfg(test)]
 mod arbitrary;
@@ -25,6 +26,7 @@ pub(crate) mod event;
 pub(crate) mod execute;
 #[cfg(test)]
 mod fake_engine;
+pub(crate) mod figures;
 #[cfg(test)]
 mod fixtures;
 pub(crate) mod here;

@@ -11,6 +11,7 @@ pub mod label;
 mod replica;
 mod route;
 mod shift;
+mod usage;
 
 use std::collections::BTreeSet;
 
@@ -24,6 +25,7 @@ pub use self::image::{image_change, image_name, name_and_tag, short_image};
 pub use self::replica::{Health, HealthCheck, Replica, Run};
 pub use self::route::{RoutePlan, Routing, Share, Target};
 pub use self::shift::{Pause, Promote, Shift};
+pub use self::usage::Usage;
 
 /// The desired state; with [`Observed`] and [`Facts`] it decides every step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

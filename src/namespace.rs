@@ -6,12 +6,13 @@
 //!
 //! `watch` captures packets ([`packets`]) and lists sockets ([`sock_diag`]). [`connection`] puts the packets of a
 //! connection in order and reads them ([`http1`], [`h2`]); [`ages`] judges its socket; [`outstanding`] decides; [`tally`]
-//! adds up all connections.
+//! adds up all connections. [`wire`] is what was counted of their requests.
 
 mod ages;
 pub mod check;
 mod connection;
 mod h2;
+mod histogram;
 mod http1;
 mod outstanding;
 mod packets;
@@ -26,6 +27,7 @@ mod tcp_info;
 pub mod traffic;
 mod unverified_tls;
 mod watch;
+pub mod wire;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;

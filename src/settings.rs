@@ -4,6 +4,7 @@
 //! the Compose file, and as a `ROLLOUT_…` variable. The first of these places that has a value wins. clap reads the values of
 //! all places.
 
+mod analysis;
 mod places;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+pub use self::analysis::{Analysis, Latency, NoData};
 pub use self::places::{AFTER, HOOKS, Partial, STEPS, TRAEFIK_AUTH};
 pub use self::values::{bad_value, duration};
 use self::{
@@ -229,6 +231,9 @@ pub struct Settings {
     /// A WebSocket or stream that is silent for this long counts as drained
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s", help_heading = CUTOVER)]
     pub drain_quiet: Duration,
+    /// Conditions for the new version while it bakes, such as success-rate=99%,p99=500ms, or on, or off
+    #[arg(long, value_name = "CONDITIONS", default_value = "on", help_heading = CUTOVER)]
+    pub analysis: Analysis,
     /// Command to run in each old replica before it is stopped
     #[arg(long, value_name = "COMMAND", help_heading = CUTOVER)]
     pub pre_stop_hook: Option<String>,

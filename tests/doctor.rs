@@ -5,11 +5,15 @@ mod apply;
 use serde_json::Value;
 
 use crate::bad_input::{refused, whole};
-use testbed::{Run, Stack, free_port};
+use testbed::{Run, Stack, free_port, front::Kind};
 
 /// A fixture: behind the usual Traefik, or with one of its own.
 fn stack(yaml: &str) -> Stack {
-    let mut stack = Stack::relabelled("");
+    // A front that the file changes is no other test's afterwards.
+    let mut stack = match yaml.contains("ipam") {
+        true => Stack::fresh_usual(Kind::Relabel, ""),
+        false => Stack::relabelled(""),
+    };
     stack.write("compose.yaml", yaml);
     if yaml.contains("  traefik:\n") {
         stack.set("COMPOSE_FILE", "compose.yaml");

@@ -11,6 +11,7 @@ mod examples;
 mod failure;
 mod faults;
 mod faulty;
+mod figures;
 mod first_start;
 mod history;
 mod hooks;

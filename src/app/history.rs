@@ -18,7 +18,7 @@ use crate::{
     event::Events,
     model::{ServiceKey, image_name, short_image},
     proxy::landscape::Landscape,
-    report::Output,
+    report::{Output, figures},
     state::{
         journal::Intent,
         owner,
@@ -311,7 +311,9 @@ fn whole(own: &Revision) -> String {
     let facts: String = said
         .map(|(name, value)| format!("{name:<13}{value}\n"))
         .collect();
-    format!("{facts}\n{}", config(own))
+    let figures = own.figures.iter().flat_map(figures::lines);
+    let figures: String = figures.map(|line| format!("{line}\n")).collect();
+    format!("{facts}{figures}\n{}", config(own))
 }
 
 /// A diff that begins with the image id: a moved tag does not show in the configuration.

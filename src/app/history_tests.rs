@@ -1,7 +1,10 @@
 //! What the history looks like.
 
 use super::*;
-use crate::state::revisions::ImageRecord;
+use crate::{
+    figures::{Figures, Spans},
+    state::revisions::ImageRecord,
+};
 
 fn revision(number: u64, image: &str, config: &str) -> Revision {
     Revision {
@@ -119,6 +122,26 @@ fn a_difference_shows_the_image_that_a_moved_tag_hides_and_the_lines_that_change
         ]
     );
     assert_eq!(difference(&a, &a), "");
+}
+
+#[test]
+fn one_revision_is_shown_with_the_figures_of_its_rollout() {
+    let before = Figures {
+        requests: Some(100),
+        failed: Some(1),
+        success_rate: Some(99.0),
+        ..Figures::default()
+    };
+    let mut spans = Spans::default();
+    spans.before.old = Some(before);
+    let own = Revision {
+        figures: Some(spans),
+        ..revision(4, "a", "services: {}")
+    };
+    let text = whole(&own);
+    let figures = "old before 100 requests, 1 failed (99 % good)";
+    assert!(lines(&text).iter().any(|line| line == figures), "{text}");
+    assert!(!whole(&revision(4, "a", "services: {}")).contains("before"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod read;
 mod session;
 pub mod shared;
 pub mod summary;
+mod usage;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -427,27 +428,6 @@ impl Engine {
             .collect()
             .await;
         text.concat().lines().map(str::to_owned).collect()
-    }
-
-    /// Bytes received and sent by a container, summed over its networks.
-    pub async fn network_bytes(&self, id: &ContainerId) -> Result<(u64, u64)> {
-        let options = query::StatsOptionsBuilder::default()
-            .stream(false)
-            .one_shot(true)
-            .build();
-        let mut stats = Box::pin(self.docker.stats(&id.0, Some(options)));
-        let networks = match stats.next().await {
-            Some(Ok(stats)) => stats.networks.unwrap_or_default(),
-            Some(Err(error)) => return Err(failed("read a container's network counters", &error)),
-            None => HashMap::new(),
-        };
-        let sum = |of: fn(&bollard::models::ContainerNetworkStats) -> Option<u64>| {
-            networks.values().filter_map(of).sum::<u64>()
-        };
-        Ok((
-            sum(|network| network.rx_bytes),
-            sum(|network| network.tx_bytes),
-        ))
     }
 
     /// The engine's clock in milliseconds since 1970 (`/info` SystemTime), or this machine's clock.

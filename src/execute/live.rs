@@ -17,14 +17,13 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
-use self::watchers::start_watchers;
+use self::watchers::{Watchers, start_watchers};
 use super::{World, decide, hook::About, together::Member};
 use crate::{
     ask,
     compose::{AnonymousVolumes, CreateRequest},
     context::{RunContext, ServiceContext},
     docker::watch::Watch,
-    drain::Watcher,
     error::{Error, Result},
     event::{Event, Events},
     hooks::limit,
@@ -79,7 +78,7 @@ pub struct Live<'a> {
 /// State of a run between steps; a later run does without it.
 #[derive(Default)]
 pub struct Memory {
-    watchers: BTreeMap<ContainerId, Watcher>,
+    watchers: Watchers,
     early: EarlyChecks,
     confirmed_at: Option<Instant>,
     /// A proxy has reported the new replicas live, so no cutover is pending any more.
@@ -212,6 +211,9 @@ impl Live<'_> {
     ) -> Result<()> {
         let (engine, sets) = (self.run.engine, Sets::of(desired, observed));
         let removes = matches!(step, Step::Stop { .. } | Step::Remove { .. });
+        if let Step::Stop { replicas } | Step::Remove { replicas } = step {
+            self.memory.watchers.end(replicas).await;
+        }
         let failed = matches!(desired.goal, Goal::Undo(Reason::Failed(_)));
         if removes && failed && self.memory.logs.is_empty() {
             let failed = |new: &&&Replica| !new.serves() || new.restarts > 0;
@@ -244,7 +246,7 @@ impl Live<'_> {
                 self.run_pre_stop(&pick(observed, replicas), &sets, facts)
                     .await
             }
-            Step::Stop { replicas } => self.stop(&pick(observed, replicas)).await,
+            Step::Stop { replicas } => self.stop(&pick(observed, replicas), desired).await,
             Step::Start { replicas } => self.start(replicas, facts).await,
             Step::Remove { replicas } => {
                 all(join_all(replicas.iter().map(|id| engine.remove(id))).await)
@@ -298,7 +300,7 @@ impl Live<'_> {
             .compose
             .create(&request, |line| events.emit(Event::Compose { line }));
         let (created, watchers) = tokio::join!(creating, watching);
-        self.memory.watchers.extend(watchers);
+        self.memory.watchers.add(watchers, false);
         if created.is_err() {
             self.keep_logs_of_failed(desired).await;
         }

@@ -30,6 +30,8 @@ pub struct Replica {
     pub health: Health,
     /// How often its restart policy has started it again.
     pub restarts: i64,
+    /// The kernel has ended a process in it for want of memory, in this life of the container.
+    pub oom_killed: bool,
     /// When it last started, as the engine wrote it (RFC 3339); names one life of the container.
     pub started_at: String,
     /// The image it runs, by id.

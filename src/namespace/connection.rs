@@ -1,4 +1,5 @@
-//! Follows one connection through its packets: puts both directions in order, and finds out which protocol it speaks.
+//! Follows one connection through its packets: puts both directions in order, finds out which protocol it speaks, and
+//! counts its requests.
 
 mod direction;
 
@@ -9,6 +10,7 @@ use super::http1::{Http1, OutOfSync, begins_request};
 use super::outstanding::{Evidence, Outstanding};
 use super::packets::segment::Segment;
 use super::traffic::Protocol;
+use super::wire::Wire;
 
 #[derive(Debug)]
 pub struct Connection {
@@ -20,6 +22,10 @@ pub struct Connection {
     last: Option<Side>,
     /// What the client sent after an answer began no request.
     maybe_tunnel: bool,
+    /// It is counted as one that cannot be read.
+    is_unread: bool,
+    /// What was counted since the last segment.
+    counted: Wire,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +54,24 @@ impl Connection {
             content: unknown(protocol),
             last: None,
             maybe_tunnel: false,
+            is_unread: false,
+            counted: Wire::default(),
         }
     }
 
-    /// Takes the next segment, at `now` milliseconds.
-    pub fn segment(&mut self, now: u64, segment: &Segment<'_>) {
+    /// Takes the next segment, at `now` milliseconds. Returns what it adds to the counts.
+    pub fn segment(&mut self, now: u64, segment: &Segment<'_>) -> Wire {
+        match &mut self.content {
+            Content::Http1(http) => http.counter.at = segment.at,
+            Content::H2(h2) => h2.counter.at = segment.at,
+            Content::Beginning(_) | Content::Unknown => {}
+        }
+        self.follow(now, segment);
+        self.take_counted();
+        std::mem::take(&mut self.counted)
+    }
+
+    fn follow(&mut self, now: u64, segment: &Segment<'_>) {
         if segment.syn {
             return self.open(segment);
         }
@@ -67,12 +86,28 @@ impl Connection {
             self.data(now, segment, data);
             self.last = Some(side);
         }
-        if segment.fin
-            && segment.outbound
-            && let Content::Http1(http) = &mut self.content
-        {
-            http.outbound_closed();
+        if segment.fin || segment.reset {
+            self.closed(side);
         }
+    }
+
+    fn closed(&mut self, side: Side) {
+        match (&mut self.content, side) {
+            (Content::Http1(http), Side::Client) => http.inbound_closed(),
+            (Content::Http1(http), Side::Application) => http.outbound_closed(),
+            (Content::H2(h2), Side::Client) => h2.inbound_closed(),
+            (Content::H2(h2), Side::Application) => h2.outbound_closed(),
+            (Content::Beginning(_) | Content::Unknown, _) => {}
+        }
+    }
+
+    fn take_counted(&mut self) {
+        let counter = match &mut self.content {
+            Content::Http1(http) => &mut http.counter,
+            Content::H2(h2) => &mut h2.counter,
+            Content::Beginning(_) | Content::Unknown => return,
+        };
+        self.counted.add(&std::mem::take(&mut counter.wire));
     }
 
     /// The kernel dropped packets, perhaps some of this connection.
@@ -162,11 +197,14 @@ impl Connection {
 
     fn data(&mut self, now: u64, segment: &Segment<'_>, data: &[u8]) {
         self.find_request(segment, data);
+        if !segment.outbound && is_encrypted(data) && !self.is_read() {
+            self.count_unread();
+        }
         let followed = match (&mut self.content, segment.outbound) {
             (Content::Beginning(bytes), false) => {
                 bytes.extend_from_slice(data);
                 let bytes = std::mem::take(bytes);
-                self.begin(now, bytes)
+                self.begin(now, segment.at, bytes)
             }
             // Neither HTTP/1.1 nor HTTP/2 with prior knowledge lets the server speak first.
             (Content::Beginning(_), true) => Err(OutOfSync),
@@ -186,7 +224,7 @@ impl Connection {
             return;
         }
         if begins_request(data) {
-            self.content = Content::Http1(Http1::default());
+            self.content = Content::Http1(http1(segment.at));
             if let Some(acknowledged) = segment.acknowledges {
                 self.outbound.continue_at(acknowledged);
             }
@@ -197,23 +235,43 @@ impl Connection {
     }
 
     /// Reads the first bytes of a connection as soon as they show its protocol.
-    fn begin(&mut self, now: u64, bytes: Vec<u8>) -> Result<(), OutOfSync> {
+    fn begin(&mut self, now: u64, at: u64, bytes: Vec<u8>) -> Result<(), OutOfSync> {
         if bytes.starts_with(h2::PREFACE) {
             let mut h2 = H2::from_start();
+            h2.counter.at = at;
             h2.inbound(now, &bytes);
             self.content = Content::H2(h2);
         } else if h2::PREFACE.starts_with(&bytes) {
             self.content = Content::Beginning(bytes);
         } else {
-            let mut http = Http1::default();
-            http.inbound(&bytes)?;
+            let mut http = http1(at);
+            let read = http.inbound(&bytes);
+            if read.is_err() {
+                self.count_unread();
+            }
+            read?;
             self.content = Content::Http1(http);
         }
         Ok(())
     }
 
+    /// Whether its bytes are understood at present.
+    fn is_read(&self) -> bool {
+        match &self.content {
+            Content::Beginning(_) | Content::Http1(_) => true,
+            Content::H2(h2) => h2.is_followed(),
+            Content::Unknown => false,
+        }
+    }
+
+    fn count_unread(&mut self) {
+        let was_unread = std::mem::replace(&mut self.is_unread, true);
+        self.counted.unread += u64::from(!was_unread);
+    }
+
     fn forget_unless(&mut self, followed: Result<(), OutOfSync>) {
         if followed.is_err() {
+            self.take_counted();
             self.content = unknown(self.protocol);
         }
     }
@@ -226,6 +284,12 @@ impl Side {
             Self::Application => Self::Client,
         }
     }
+}
+
+fn http1(at: u64) -> Http1 {
+    let mut http = Http1::default();
+    http.counter.at = at;
+    http
 }
 
 fn side(segment: &Segment<'_>) -> Side {
@@ -249,6 +313,9 @@ fn unknown(protocol: Protocol) -> Content {
     }
 }
 
+#[cfg(test)]
+#[path = "connection/counts_tests.rs"]
+mod counts_tests;
 #[cfg(test)]
 #[path = "connection/tests.rs"]
 mod tests;

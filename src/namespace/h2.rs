@@ -1,20 +1,27 @@
-//! Follows one HTTP/2 connection (RFC 9113) through its frame headers, and counts the streams that are not answered.
+//! Follows one HTTP/2 connection (RFC 9113) through its frames, and counts the streams that are answered and those that are
+//! not.
 //!
 //! A connection captured from its middle may have silent streams that were opened before. They show only when a frame
 //! names them, so the count is certain only after the connection was followed for the quiet time.
 
 mod frames;
+mod statuses;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use frames::{Event, Frames, Kind};
+use super::wire::Counter;
+
+use frames::{Event, Frame, Frames, Kind};
+use statuses::Statuses;
 
 pub use frames::PREFACE;
 
 /// Streams that are followed at once; servers allow hundreds. A connection with more is followed like one captured from
 /// its middle.
 const MOST_STREAMS: usize = 10_000;
+/// The longest header fields that are read, in bytes.
+const MOST_FIELDS: usize = 64 * 1024;
 
 /// Both directions of a connection.
 #[derive(Debug)]
@@ -29,12 +36,22 @@ pub struct H2 {
     /// The time from which both directions are followed, in milliseconds; `None` while one of them is not.
     followed_since: Option<u64>,
     from_start: bool,
+    statuses: Statuses,
+    /// The header fields of an answer that have arrived; `None` while a part of them is missing.
+    fields: Option<Vec<u8>>,
+    /// When the first byte of the newest header fields of an answer was captured.
+    answered_at: u64,
+    /// The client has closed its side: it may not wait for what is still unanswered.
+    given_up: bool,
+    pub counter: Counter,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     answering: bool,
     moved_at: u64,
+    /// When the first byte of its request was captured; `None` once its answer is counted, or if it is not to be counted.
+    asked_at: Option<u64>,
 }
 
 impl H2 {
@@ -48,6 +65,11 @@ impl H2 {
             first: None,
             followed_since: Some(0),
             from_start: true,
+            statuses: Statuses::default(),
+            fields: None,
+            answered_at: 0,
+            given_up: false,
+            counter: Counter::default(),
         }
     }
 
@@ -94,12 +116,31 @@ impl H2 {
         self.check_followed(now);
     }
 
+    /// The client has closed its side. Answers may still come.
+    pub fn inbound_closed(&mut self) {
+        self.given_up = true;
+    }
+
+    /// The application has closed its side: it answers nothing more.
+    pub fn outbound_closed(&mut self) {
+        for stream in self.open.values_mut() {
+            if stream.asked_at.take().is_some() && !self.given_up {
+                self.counter.wire.unanswered += 1;
+            }
+        }
+    }
+
     /// Streams whose answer is not complete. An answer that has begun and is silent for `quiet` milliseconds is a
     /// subscription and does not count.
     pub fn unanswered(&self, now: u64, quiet: u64) -> u32 {
         let waits =
             |stream: &&Stream| !stream.answering || now.saturating_sub(stream.moved_at) < quiet;
         u32::try_from(self.open.values().filter(waits).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether both directions are read at present.
+    pub fn is_followed(&self) -> bool {
+        self.followed_since.is_some()
     }
 
     /// Whether no open stream can be missing from the count.
@@ -113,6 +154,7 @@ impl H2 {
         let followed = self.inbound.is_followed() && self.outbound.is_followed();
         if !followed && self.followed_since.take().is_some() {
             self.from_start = false;
+            self.statuses = Statuses::default();
             // The end of any stream may have been missed, so each one counts until it is silent.
             for stream in self.open.values_mut() {
                 *stream = Stream::answering(now);
@@ -124,9 +166,10 @@ impl H2 {
 
     fn restart_if_crowded(&mut self) {
         if self.open.len() > MOST_STREAMS {
-            let newest = self.newest;
+            let (newest, counter) = (self.newest, std::mem::take(&mut self.counter));
             *self = Self {
                 newest,
+                counter,
                 ..Self::joined()
             };
         }
@@ -137,14 +180,19 @@ impl H2 {
             Event::Begins(frame) if frame.kind == Kind::Headers && frame.stream > self.newest => {
                 self.newest = frame.stream;
                 self.first.get_or_insert(frame.stream);
-                self.open.insert(frame.stream, Stream::asked(now));
+                let asked_at = Some(self.counter.at);
+                let stream = Stream {
+                    asked_at,
+                    ..Stream::asked(now)
+                };
+                self.open.insert(frame.stream, stream);
             }
             Event::Begins(frame) if matches!(frame.kind, Kind::Headers | Kind::Data) => {
                 if let Some(stream) = self.stream(frame.stream, Stream::asked(now)) {
                     stream.moved_at = now;
                 }
             }
-            Event::Ends(frame) if frame.kind == Kind::Reset => {
+            Event::Ends(frame, _) if frame.kind == Kind::Reset => {
                 self.open.remove(&frame.stream);
             }
             _ => {}
@@ -152,18 +200,71 @@ impl H2 {
     }
 
     fn application_event(&mut self, now: u64, event: Event) {
-        let (Event::Begins(frame) | Event::Ends(frame)) = event;
-        let is_last = frame.kind == Kind::Reset || frame.ends_stream();
-        match (event, frame.kind) {
-            (Event::Ends(_), _) if is_last => {
-                self.open.remove(&frame.stream);
+        let frame = match event {
+            Event::Begins(frame) => {
+                if frame.kind == Kind::Headers {
+                    (self.fields, self.answered_at) = (Some(Vec::new()), self.counter.at);
+                }
+                frame
             }
-            (_, Kind::Headers | Kind::Data) => {
-                if let Some(stream) = self.stream(frame.stream, Stream::answering(now)) {
-                    *stream = Stream::answering(now);
+            Event::Ends(frame, payload) => {
+                self.count(&frame, &payload);
+                if frame.kind == Kind::Reset || frame.ends_stream() {
+                    self.open.remove(&frame.stream);
+                    return;
+                }
+                frame
+            }
+        };
+        if matches!(frame.kind, Kind::Headers | Kind::Data)
+            && let Some(stream) = self.stream(frame.stream, Stream::answering(now))
+        {
+            (stream.answering, stream.moved_at) = (true, now);
+        }
+    }
+
+    /// Counts the answer that a frame of the application begins, or that its reset makes impossible.
+    fn count(&mut self, frame: &Frame, payload: &[u8]) {
+        match frame.kind {
+            Kind::Headers | Kind::Continuation => {
+                let kept = self.fields.take();
+                self.fields = kept.zip(frame.fields(payload)).map(|(mut all, more)| {
+                    all.extend_from_slice(more);
+                    all
+                });
+                self.fields.take_if(|all| all.len() > MOST_FIELDS);
+                if frame.ends_headers() {
+                    self.count_answer(frame.stream);
                 }
             }
-            _ => {}
+            Kind::Reset => {
+                let stream = self.open.get_mut(&frame.stream);
+                if stream.and_then(|own| own.asked_at.take()).is_some() {
+                    self.counter.wire.unanswered += 1;
+                }
+            }
+            Kind::Data | Kind::Other => {}
+        }
+    }
+
+    fn count_answer(&mut self, stream: u32) {
+        let class = self.fields.take().map(|all| self.statuses.read(&all));
+        let class = match class {
+            Some(Ok(class)) => class,
+            // Fields that were missed may have been added to the table, so later indices are not known.
+            Some(Err(_)) | None => {
+                self.statuses = Statuses::default();
+                None
+            }
+        };
+        let stream = self.open.get_mut(&stream);
+        let asked_at = stream.filter(|_| class != Some(1));
+        let Some(asked_at) = asked_at.and_then(|own| own.asked_at.take()) else {
+            return;
+        };
+        match class {
+            Some(class) => self.counter.answered(class, asked_at, self.answered_at),
+            None => self.counter.wire.unread += 1,
         }
     }
 
@@ -183,6 +284,7 @@ impl Stream {
         Self {
             answering: false,
             moved_at: now,
+            asked_at: None,
         }
     }
 
@@ -190,6 +292,7 @@ impl Stream {
         Self {
             answering: true,
             moved_at: now,
+            asked_at: None,
         }
     }
 }

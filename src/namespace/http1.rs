@@ -1,4 +1,5 @@
-//! Follows one HTTP/1.1 connection through the bytes of both directions, and counts the requests that are not answered.
+//! Follows one HTTP/1.1 connection through the bytes of both directions, and counts the requests that are answered and
+//! those that are not.
 //!
 //! Framing is RFC 9112, section 6.3. Bytes come in order. A gap comes with its length, and is harmless inside a body of
 //! known length.
@@ -7,6 +8,8 @@ mod body;
 mod head;
 
 use std::collections::VecDeque;
+
+use super::wire::Counter;
 
 use body::Body;
 use head::{Answer, Asked, HeadReader};
@@ -35,16 +38,31 @@ impl Default for Part {
     }
 }
 
+#[derive(Debug)]
+struct Pending {
+    asked: Asked,
+    /// When its first byte was captured.
+    since: u64,
+    /// Its answer has begun.
+    is_answered: bool,
+}
+
 /// Both directions of a connection, from the beginning of a request.
 #[derive(Debug, Default)]
 pub struct Http1 {
     requests: Part,
     answers: Part,
-    pending: VecDeque<Asked>,
+    pending: VecDeque<Pending>,
     /// The current answer has no end to wait for.
     endless: bool,
     /// The connection was upgraded to another protocol.
     tunnel: bool,
+    /// The client has closed its side: it may not wait for what is still unanswered.
+    given_up: bool,
+    /// When the first byte of the newest request and of the newest answer was captured.
+    asked_at: u64,
+    answered_at: u64,
+    pub counter: Counter,
 }
 
 impl Http1 {
@@ -53,12 +71,19 @@ impl Http1 {
         while !bytes.is_empty() && !self.tunnel {
             match &mut self.requests {
                 Part::Head(reader) => {
+                    if !reader.has_begun() {
+                        self.asked_at = self.counter.at;
+                    }
                     if let Some(head) = reader.take(&mut bytes)? {
                         let (asked, body) = head::request(&head)?;
                         if self.pending.len() == MOST_PENDING {
                             return Err(OutOfSync);
                         }
-                        self.pending.push_back(asked);
+                        self.pending.push_back(Pending {
+                            asked,
+                            since: self.asked_at,
+                            is_answered: false,
+                        });
                         self.requests = body.map_or_else(Part::default, Part::Body);
                     }
                 }
@@ -77,6 +102,9 @@ impl Http1 {
         while !bytes.is_empty() && !self.tunnel {
             match &mut self.answers {
                 Part::Head(reader) => {
+                    if !reader.has_begun() {
+                        self.answered_at = self.counter.at;
+                    }
                     if let Some(head) = reader.take(&mut bytes)? {
                         self.answer_begins(&head)?;
                     }
@@ -119,8 +147,16 @@ impl Http1 {
         Ok(())
     }
 
+    /// The client has closed its side. An answer may still come.
+    pub fn inbound_closed(&mut self) {
+        self.given_up = true;
+    }
+
     /// The application has closed its side: it answers nothing more.
     pub fn outbound_closed(&mut self) {
+        let waits = |own: &&Pending| !own.is_answered && !self.given_up;
+        let lost = self.pending.iter().filter(waits).count();
+        self.counter.wire.unanswered += lost as u64;
         self.pending.clear();
         self.requests = Part::default();
         self.answers = Part::default();
@@ -140,22 +176,39 @@ impl Http1 {
     }
 
     fn answer_begins(&mut self, head: &[u8]) -> Result<(), OutOfSync> {
-        match head::answer(head, self.pending.front())? {
+        let asked = self.pending.front().map(|own| &own.asked);
+        match head::answer(head, asked)? {
             Answer::Interim => self.answers = Part::default(),
             Answer::Tunnel => {
+                self.count_answer(1);
                 self.outbound_closed();
                 self.tunnel = true;
             }
-            Answer::Final { body: None, .. } => self.answer_ends(),
             Answer::Final {
-                body: Some(body),
+                class,
+                body,
                 endless,
             } => {
-                self.endless = endless;
-                self.answers = Part::Body(body);
+                self.count_answer(class);
+                match body {
+                    None => self.answer_ends(),
+                    Some(body) => {
+                        self.endless = endless;
+                        self.answers = Part::Body(body);
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    /// An answer without a request is not counted.
+    fn count_answer(&mut self, class: u16) {
+        if let Some(front) = self.pending.front_mut() {
+            front.is_answered = true;
+            let since = front.since;
+            self.counter.answered(class, since, self.answered_at);
+        }
     }
 
     fn answer_ends(&mut self) {

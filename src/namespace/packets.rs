@@ -6,11 +6,16 @@ mod filter;
 mod raw;
 pub mod segment;
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
+use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{LinkAddr, MsgFlags, recv, recvfrom};
+use nix::sys::socket::{
+    ControlMessageOwned, LinkAddr, MsgFlags, recv, recvmsg, setsockopt, sockopt,
+};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
@@ -28,6 +33,8 @@ const OUTGOING: u8 = 4;
 pub struct Packets {
     socket: AsyncFd<Socket>,
     buffer: Vec<u8>,
+    /// For the time at which a packet was captured.
+    control: Vec<u8>,
 }
 
 impl Packets {
@@ -38,9 +45,11 @@ impl Packets {
         let socket = Socket::new(Domain::PACKET, kind, Some(Protocol::from(every_protocol)))?;
         socket.attach_filter(&filter::tcp_ports(ports))?;
         socket.set_recv_buffer_size(QUEUE)?;
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         Ok(Self {
             socket: raw::register(socket)?,
             buffer: vec![0; LARGEST],
+            control: cmsg_space!(TimeSpec),
         })
     }
 
@@ -55,10 +64,9 @@ impl Packets {
     /// Calls `each` with every captured packet, in order.
     pub fn read(&mut self, mut each: impl FnMut(&Segment<'_>)) -> io::Result<()> {
         for _ in 0..AT_ONCE {
-            match recvfrom::<LinkAddr>(self.socket.get_ref().as_raw_fd(), &mut self.buffer) {
-                Ok((length, from)) => {
-                    let outbound = from.is_some_and(|from| from.pkttype() == OUTGOING);
-                    if let Some(segment) = Segment::parse(&self.buffer[..length], outbound) {
+            match self.receive() {
+                Ok((length, outbound, at)) => {
+                    if let Some(segment) = Segment::parse(&self.buffer[..length], outbound, at) {
                         each(&segment);
                     }
                 }
@@ -69,6 +77,27 @@ impl Packets {
             }
         }
         Ok(())
+    }
+
+    /// The next packet: its length, whether the application sent it, and when it was captured, in microseconds.
+    fn receive(&mut self) -> nix::Result<(usize, bool, u64)> {
+        let mut buffers = [IoSliceMut::new(&mut self.buffer)];
+        let packet = recvmsg::<LinkAddr>(
+            self.socket.get_ref().as_raw_fd(),
+            &mut buffers,
+            Some(&mut self.control),
+            MsgFlags::empty(),
+        )?;
+        let mut messages = packet.cmsgs().into_iter().flatten();
+        let at = messages.find_map(|message| match message {
+            ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+            _ => None,
+        });
+        let outbound = packet
+            .address
+            .is_some_and(|from| from.pkttype() == OUTGOING);
+        let at = at.map_or(0, |at| u64::try_from(at.as_micros()).unwrap_or(u64::MAX));
+        Ok((packet.bytes, outbound, at))
     }
 
     /// Whether no packet was captured since the last read. Then none was dropped since, either.

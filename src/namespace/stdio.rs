@@ -10,7 +10,7 @@ use super::traffic::Ask;
 
 /// Standard input, and the signals that end the helper.
 pub struct Requests {
-    lines: UnboundedReceiver<u64>,
+    lines: UnboundedReceiver<Ask>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -25,7 +25,7 @@ impl Requests {
             .spawn(move || {
                 for line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
                     let ask = serde_json::from_slice(&line).ok();
-                    if ask.is_some_and(|Ask { ask }| sender.send(ask).is_err()) {
+                    if ask.is_some_and(|ask: Ask| sender.send(ask).is_err()) {
                         return;
                     }
                 }
@@ -37,13 +37,13 @@ impl Requests {
         })
     }
 
-    /// The number of the next request; `None` if the helper has to end. Cancel-safe. Other lines are ignored.
-    pub async fn next(&mut self) -> Option<u64> {
+    /// The next request; `None` if the helper has to end. Cancel-safe. Other lines are ignored.
+    pub async fn next(&mut self) -> Option<Ask> {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => None,
             _ = self.interrupt.recv() => None,
-            number = self.lines.recv() => number,
+            ask = self.lines.recv() => ask,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Counts what all connections on the routed ports still wait for, from their packets and their sockets. Pure: packets,
+//! Counts what all connections on the routed ports still wait for, from their packets and their sockets, and what they have
+//! carried. Pure: packets,
 //! sockets and the time come from the caller.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -9,6 +10,7 @@ use super::outstanding::outstanding;
 use super::packets::segment::Segment;
 use super::sock_diag::{Ends, Socket};
 use super::traffic::{Protocol, Traffic};
+use super::wire::Wire;
 
 /// How long a connection is kept that no look shows, in milliseconds: its packets may come before its socket.
 const KEPT: u64 = 1000;
@@ -22,6 +24,7 @@ pub struct Tally {
     exact: bool,
     connections: HashMap<Ends, Watched>,
     moved_at: u64,
+    pub wire: Wire,
 }
 
 struct Watched {
@@ -39,6 +42,7 @@ impl Tally {
             exact,
             connections: HashMap::new(),
             moved_at: 0,
+            wire: Wire::default(),
         }
     }
 
@@ -53,7 +57,8 @@ impl Tally {
         if known || self.connections.len() < MOST_BY_PACKETS {
             let watched = self.watched(segment.ends, protocol);
             watched.seen_at = now;
-            watched.packets.segment(now, segment);
+            let counted = watched.packets.segment(now, segment);
+            self.wire.add(&counted);
         }
     }
 

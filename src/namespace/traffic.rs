@@ -4,6 +4,8 @@ use std::{num::NonZeroU16, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::wire::Wire;
+
 /// The protocol of a routed port, as far as it decides how the end of an answer is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -53,7 +55,7 @@ impl FromStr for RoutedPort {
 ///
 /// Only connections from another network namespace count: not those over loopback or from its own addresses, and not those
 /// that it opened itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Open connections, idle ones too.
     pub connections: u32,
@@ -69,6 +71,9 @@ pub struct Traffic {
     pub exact: bool,
     /// The number of the request that this line answers. The look began after the request arrived.
     pub answer_to: Option<u64>,
+    /// What was counted since the beginning, in a line that answers a request and if packets are captured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<Wire>,
 }
 
 impl Traffic {
@@ -82,7 +87,8 @@ impl Traffic {
         Self {
             quiet_ms: 0,
             answer_to: None,
-            ..*self
+            wire: None,
+            ..self.clone()
         }
     }
 }
@@ -92,6 +98,10 @@ impl Traffic {
 pub struct Ask {
     /// A number that comes back as `answer_to`.
     pub ask: u64,
+    /// From here on, the shortest pause before a look that is not asked for, in milliseconds: for a replica whose counts
+    /// alone matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<u64>,
 }
 
 #[cfg(test)]
@@ -128,17 +138,13 @@ mod tests {
             ..Traffic::default()
         };
         assert!(!idle.busy());
-        for busy in [
-            Traffic {
-                unanswered: 1,
-                ..idle
-            },
-            Traffic {
-                streaming: 1,
-                ..idle
-            },
-            Traffic { unsent: 1, ..idle },
-        ] {
+        for (unanswered, streaming, unsent) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+            let busy = Traffic {
+                unanswered,
+                streaming,
+                unsent,
+                ..idle.clone()
+            };
             assert!(busy.busy());
         }
     }
@@ -147,7 +153,8 @@ mod tests {
         #[test]
         fn any_line_of_the_helper_reads_back_or_is_refused(
             traffic in replaced(serde_json::json!({"connections": 2, "unanswered": 1, "streaming": 0, "unsent": 0,
-                "quiet_ms": 7, "exact": false, "answer_to": 3})),
+                "quiet_ms": 7, "exact": false, "answer_to": 3,
+                "wire": {"answers": [0, 9, 0, 0, 1], "unanswered": 1, "unread": 0, "latencies": {"70": 10}}})),
             readiness in replaced(serde_json::json!({"listening": [80], "loopback_only": [], "answers": true, "detail": "x"})),
             noise in mutated_text(r#"{"ask":5}"#),
         ) {

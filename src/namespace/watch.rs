@@ -11,7 +11,8 @@ use super::readiness::Listeners;
 use super::sock_diag::SockDiag;
 use super::stdio::{Requests, emit};
 use super::tally::Tally;
-use super::traffic::{Protocol, Traffic};
+use super::traffic::{Ask, Protocol, Traffic};
+use super::wire::Wire;
 
 /// The shortest pause between two looks that were not asked for.
 const SHORT: Duration = Duration::from_millis(5);
@@ -19,6 +20,8 @@ const SHORT: Duration = Duration::from_millis(5);
 const MEDIUM: Duration = Duration::from_millis(20);
 /// The pause if packets are captured and the replica is idle.
 const LONG: Duration = Duration::from_millis(100);
+/// The longest pause that a request can ask for. A connection is kept for longer without a look.
+const SLOWEST: Duration = Duration::from_millis(500);
 /// The cost of a look grows with the host's connection table. The pause after a look is at least this many times longer.
 const REST: u32 = 10;
 /// Packets are read in batches, because waking up for each one costs more than reading it.
@@ -36,7 +39,10 @@ pub async fn run(
         let answer_to = tokio::select! {
             biased;
             request = requests.next() => match request {
-                Some(number) => Some(number),
+                Some(Ask { ask, pace }) => {
+                    watch.pace = Duration::from_millis(pace.unwrap_or(0)).min(SLOWEST);
+                    Some(ask)
+                }
                 None => return Ok(()),
             },
             () = sleep_until(watch.next_look) => None,
@@ -51,6 +57,7 @@ pub async fn run(
             written = Some(traffic.counts());
             if emit(&Traffic {
                 answer_to,
+                wire: answer_to.and_then(|_| watch.wire()),
                 ..traffic
             })
             .is_err()
@@ -70,6 +77,8 @@ struct Watch {
     /// Packets bring the next look forward, but not further than this.
     earliest_look: Instant,
     next_batch: Instant,
+    /// The shortest pause before a look that is not asked for.
+    pace: Duration,
 }
 
 impl Watch {
@@ -102,6 +111,7 @@ impl Watch {
             next_look: started,
             earliest_look: started,
             next_batch: started,
+            pace: Duration::ZERO,
         })
     }
 
@@ -138,10 +148,15 @@ impl Watch {
         let all_read = self.packets.as_ref().is_some_and(Packets::is_empty);
         let traffic = self.tally.look(self.now(), &sockets, all_read);
         let end = Instant::now();
-        let rest = (end - start) * REST;
+        let rest = self.pace.max((end - start) * REST);
         self.earliest_look = end + SHORT.max(rest);
         self.next_look = end + self.pause(&traffic).max(rest);
         Ok(traffic)
+    }
+
+    /// What was counted; `None` where packets are not captured.
+    fn wire(&self) -> Option<Wire> {
+        self.packets.as_ref().map(|_| self.tally.wire.clone())
     }
 
     fn pause(&self, traffic: &Traffic) -> Duration {

@@ -8,6 +8,7 @@ use std::{
 use console::{Style, strip_ansi_codes};
 
 use super::{
+    figures,
     look::{Look, plural},
     pairs, stack,
 };
@@ -203,6 +204,7 @@ impl Screen {
             | Event::Confirmed { .. }
             | Event::Undoing { .. }
             | Event::Hook { .. }
+            | Event::Figures(_)
             | Event::Relabelled { .. } => {}
         }
     }
@@ -300,6 +302,7 @@ impl Screen {
                 }
                 Vec::new()
             }
+            Event::Figures(spans) => figures::lines_if_any(spans),
             Event::Hook { hook, line } => vec![format!("    {hook}: {}", plain(line))],
             Event::Ready { replica, by } => {
                 let number = match self.replicas {

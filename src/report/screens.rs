@@ -118,11 +118,14 @@ impl Screens {
     }
 }
 
-/// Whether the row of a service shows it.
+/// Whether the row of a service shows it, or has no room for it.
 fn is_in_table(event: &Event) -> bool {
     matches!(
         event,
-        Event::Started { .. } | Event::StepFinished { .. } | Event::Ready { .. }
+        Event::Started { .. }
+            | Event::StepFinished { .. }
+            | Event::Ready { .. }
+            | Event::Figures(_)
     )
 }
 

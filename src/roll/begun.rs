@@ -127,6 +127,9 @@ impl Begun<'_> {
         live.complaints = std::mem::take(&mut before.complaints);
         let facts = Facts::default();
         let rolled = execute::run(&mut live, desired, facts, &self.events, interrupted).await;
+        let figures = live.figures().await;
+        self.events.emit(Event::Figures(Box::new(figures.clone())));
+        self.intent.revision.figures = Some(figures);
         if let Err(error) = run.engine.sweep_one_offs(&key, Some(&self.rollout)).await {
             let left = &error.message;
             let notice = format!("the container of a hook could not be removed: {left}");

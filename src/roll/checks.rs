@@ -18,6 +18,12 @@ impl Prepared<'_> {
     pub(super) fn bake(&self, image: &Image, has_helper: bool) -> Duration {
         let context = &self.context;
         let asked = context.settings.bake;
+        let analysis = &context.settings.analysis;
+        if asked.is_zero() && analysis.has_conditions() {
+            let notice =
+                "--analysis has no effect without --bake: it judges the new version while it bakes";
+            self.run.events.notice(notice);
+        }
         let why = match context.settings.order() {
             Order::StopFirst => Some("the old replicas are stopped before the new ones start"),
             Order::StartFirst => {

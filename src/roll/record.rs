@@ -203,6 +203,7 @@ impl Prepared<'_> {
             found: false,
             of_containers: run.back.is_some_and(|back| back.of_containers),
             lost: Vec::new(),
+            figures: None,
         }
     }
 

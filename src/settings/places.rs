@@ -18,6 +18,8 @@ pub const HOOKS: &str = "hooks";
 pub const STEPS: &str = "steps";
 /// The keys that stand in `x-rollout` of a service alone.
 const OF_SERVICE: [&str; 3] = [AFTER, HOOKS, STEPS];
+/// The settings whose value in a file can be a mapping, which is the same as `key=value` with commas.
+const MAPPINGS: [&str; 1] = ["analysis"];
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 /// The keys of `deploy.update_config` that are settings too.
@@ -252,6 +254,11 @@ fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
         Value::Null => return Ok(None),
         Value::String(text) if is_list => {
             text.split(',').map(|part| part.trim().to_owned()).collect()
+        }
+        Value::Object(map) if MAPPINGS.contains(&name) => {
+            let pairs = map.iter();
+            let pairs = pairs.map(|(key, value)| Ok(format!("{key}={}", scalar(value)?)));
+            vec![pairs.collect::<Result<Vec<_>, String>>()?.join(",")]
         }
         Value::Array(values) if is_list => values.iter().map(scalar).collect::<Result<_, _>>()?,
         value => vec![scalar(value)?],

@@ -136,6 +136,21 @@ fn a_duration_that_no_clock_can_hold_is_refused() {
 }
 
 #[test]
+fn conditions_can_be_a_mapping_in_a_file_and_other_settings_cannot() {
+    let read = |own| Partial::from_service("web", Some(&own));
+    let mapping = read(json!({"analysis": {"success-rate": "99%", "p99": "500ms"}})).unwrap();
+    let analysis = parse(&mapping).unwrap().analysis;
+    assert_eq!("p99=500ms,success-rate=99%".parse(), Ok(analysis));
+    let off = read(json!({"analysis": false})).unwrap();
+    assert!(!parse(&off).unwrap().analysis.is_on);
+    let error = read(json!({"analysis": {"p98": "1s"}})).unwrap_err();
+    let said = "analysis in x-rollout of web: unknown condition p98; did you mean p95?";
+    assert_eq!(error.message, said);
+    let error = read(json!({"wait": {"p99": "1s"}})).unwrap_err();
+    assert!(error.message.contains("is not a single value"), "{error}");
+}
+
+#[test]
 fn other_programs_variables_are_left_alone() {
     for name in [
         "ROLLOUT_TESTBED_CACHE",
@@ -175,6 +190,7 @@ fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
     for name in names() {
         let value = match name.as_str() {
             "proxy" => "none",
+            "analysis" => "p99=500ms",
             "switch" => "pin",
             "strategy" => "recreate",
             "pull" => "never",
@@ -304,7 +320,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn settings_of_any_type_are_read_or_refused_in_one_line(
-        value in replaced(json!({"wait": "30s", "drain-timeout": 5, "scale": 2, "strategy": "blue-green", "traefik-url": ["http://a"]})),
+        value in replaced(json!({"wait": "30s", "drain-timeout": 5, "scale": 2, "strategy": "blue-green", "traefik-url": ["http://a"],
+            "analysis": {"p99": "500ms", "no-data": "fail"}})),
     ) {
         match Partial::from_service("web", Some(&value)) {
             Ok(read) => prop_assert!(parse(&read).unwrap().scale.is_none_or(|count| count > 0)),

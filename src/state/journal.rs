@@ -14,7 +14,7 @@ use crate::model::{Batches, ContainerId, Shift};
 const FOLDER: &str = "journal";
 
 /// A rollout that was started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Intent {
     /// The revision that it makes if it succeeds.
     pub revision: Revision,

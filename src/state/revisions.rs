@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::store::File;
-use crate::model::Replica;
+use crate::{figures::Spans, model::Replica};
 
 /// The folder of these records below a service's.
 pub const FOLDER: &str = "revisions";
 
 /// One version of a service, as it was rolled.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Revision {
     /// From 1 on, in the order of their rollouts.
     pub number: u64,
@@ -47,6 +47,9 @@ pub struct Revision {
     /// Properties of its containers that no Compose file can express; it cannot be created again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<String>,
+    /// How the old and the new replicas answered during its rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figures: Option<Spans>,
 }
 
 /// The image of a revision.
@@ -63,7 +66,7 @@ pub struct ImageRecord {
 }
 
 /// Every revision of a service that could be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Revisions {
     /// In the order of their numbers.
     pub list: Vec<Revision>,

@@ -39,6 +39,7 @@ pub fn replica(inspect: ContainerInspectResponse) -> Option<Replica> {
         run: run(&state),
         health: health(&state),
         restarts: inspect.restart_count.unwrap_or(0),
+        oom_killed: state.oom_killed.unwrap_or(false),
         started_at: state.started_at.clone().unwrap_or_default(),
         image: inspect.image.unwrap_or_default(),
         reference: config.image.unwrap_or_default(),

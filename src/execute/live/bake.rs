@@ -1,18 +1,21 @@
 //! Watches the new replicas after the cutover, while the old ones still run.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{Live, Memory, Sets, gates::others_changed};
+use super::{Live, Memory, Sets, gates::others_changed, watchers::Watchers};
 use crate::{
+    analysis::{Verdict, judge},
     docker::{engine::Engine, watch::Watch},
     error::Result,
-    model::{Baked, Desired, Facts, Replica, Run},
+    figures::Moment,
+    model::{Baked, Desired, Facts, Goal, Replica, Run},
     proxy::Observation,
+    settings::{Analysis, NoData},
 };
 
-/// The pause between two requests to the proxy.
+/// The pause between two requests to the proxy, and between two looks at the figures.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// When a new replica fails.
 const LIVE: &str = "after the cutover";
@@ -21,14 +24,16 @@ const PAUSED: &str = "with a part of the traffic";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Live<'_> {
-    /// Ends after the bake time, or when a new replica fails.
+    /// Ends after the bake time, or when a new replica or the analysis fails.
     pub(super) async fn bake(
         &mut self,
         desired: &Desired,
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let watched = self.watch_new((self.bake, LIVE), desired, sets).await?;
+        let watched = self
+            .watch_for((self.bake, LIVE, true), desired, sets)
+            .await?;
         facts.baked = watched.or(facts.baked.take());
         Ok(())
     }
@@ -42,7 +47,7 @@ impl Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let span = self.watch_of(batch, desired);
-        match self.watch_new((span, LIVE), desired, sets).await? {
+        match self.watch_for((span, LIVE, false), desired, sets).await? {
             Some(Baked::Passed) => drop(facts.watched.insert(batch)),
             Some(failed) => facts.baked = Some(failed),
             None => {}
@@ -58,7 +63,7 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let watched = self.watch_new((span.unwrap_or(YEAR), PAUSED), desired, sets);
+        let watched = self.watch_for((span.unwrap_or(YEAR), PAUSED, false), desired, sets);
         match watched.await? {
             Some(Baked::Passed) => facts.passed = shift,
             Some(failed) => facts.baked = Some(failed),
@@ -73,10 +78,10 @@ impl Live<'_> {
         self.context.settings.watch(is_last).max(self.bake)
     }
 
-    /// How the watch ended; `None` if it was left to look at a change.
-    async fn watch_new(
+    /// How the watch ended, for which the analysis counts if it `is_judged`; `None` if it was left to look at a change.
+    async fn watch_for(
         &mut self,
-        (span, when): (Duration, &str),
+        (span, when, is_judged): (Duration, &str, bool),
         desired: &Desired,
         sets: &Sets<'_>,
     ) -> Result<Option<Baked>> {
@@ -93,7 +98,22 @@ impl Live<'_> {
             &sets.new,
             (until, latest),
         );
+        let mut verdict = match is_judged {
+            true => Verdict::NoData("it was too short".to_owned()),
+            false => Verdict::Pass,
+        };
+        let analysis = &self.context.settings.analysis;
+        let judging = async {
+            match is_judged {
+                true => {
+                    let watchers = &mut self.memory.watchers;
+                    first_verdict(engine, watchers, analysis, &mut verdict).await
+                }
+                false => pending().await,
+            }
+        };
         let baked = tokio::select! {
+            why = judging => self.memory.failed(why),
             why = first_failure(engine, watch, &sets.new) => self.memory.failed(format!("{} {when}", why?)),
             asked = asked => match asked {
                 Asked::NotDown => Baked::Passed,
@@ -111,7 +131,30 @@ impl Live<'_> {
             changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed.map(|()| None),
         };
         self.memory.bake_until = None;
-        Ok(Some(baked))
+        Ok(Some(match (baked, verdict) {
+            // A run that finishes an earlier one has not watched the old version.
+            (Baked::Passed, Verdict::NoData(why)) if desired.goal == Goal::Roll => {
+                self.without_data(&why)
+            }
+            (baked, _) => baked,
+        }))
+    }
+
+    /// The result of a bake that has passed without enough requests for the analysis.
+    fn without_data(&mut self, why: &str) -> Baked {
+        let settings = &self.context.settings;
+        match settings.analysis.no_data {
+            NoData::Fail => self
+                .memory
+                .failed(format!("the analysis has no data: {why}")),
+            NoData::Pass => {
+                if !settings.bake.is_zero() {
+                    let notice = format!("the bake passes without an analysis: {why}");
+                    self.events.notice(notice);
+                }
+                Baked::Passed
+            }
+        }
     }
 }
 
@@ -119,6 +162,26 @@ impl Memory {
     fn failed(&mut self, why: String) -> Baked {
         self.failed_at = Some(Instant::now());
         Baked::Failed(why)
+    }
+}
+
+/// Completes with the reason when the new version fails the analysis. `verdict` is that of the last look.
+async fn first_verdict(
+    engine: &Engine,
+    watchers: &mut Watchers,
+    analysis: &Analysis,
+    verdict: &mut Verdict,
+) -> String {
+    loop {
+        sleep(ASK_EVERY).await;
+        watchers.mark(engine, Moment::Bake).await;
+        let samples = &watchers.samples;
+        let old = samples.between(false, Moment::Start, Moment::Cutover);
+        let new = samples.between(true, Moment::Cutover, Moment::Bake);
+        *verdict = judge(analysis, old.as_ref(), new.as_ref());
+        if let Verdict::Fail(why) = verdict {
+            return format!("the new version fails the analysis after the cutover: {why}");
+        }
     }
 }
 

@@ -83,7 +83,13 @@ impl Live<'_> {
         if watchers.is_none() && failed.is_none() && ended.is_ok() {
             watchers = Some(watching.await);
         }
-        self.memory.watchers.extend(watchers.into_iter().flatten());
+        self.memory
+            .watchers
+            .add(watchers.into_iter().flatten(), false);
+        let is_ready = |new: &&Replica| facts.verdicts.get(&new.id) == Some(&Verdict::Ready);
+        if desired.goal == Goal::Roll && sets.new.iter().all(is_ready) {
+            self.watch_new(sets);
+        }
         if let Some(failed) = failed {
             self.memory.logs = self.run.engine.last_lines(&failed).await;
         }

@@ -11,14 +11,24 @@ use super::{
 use crate::{
     docker::engine::ExecCommand,
     error::Result,
-    model::{ContainerId, Facts, Replica, label},
+    figures::Moment,
+    model::{ContainerId, Desired, Facts, Goal, Replica, label},
 };
 
 impl Live<'_> {
-    pub(super) async fn stop(&self, replicas: &[&Replica]) -> Result<()> {
+    /// Stops replicas; meanwhile, where the old ones go, the figures of the others are noted.
+    pub(super) async fn stop(&mut self, replicas: &[&Replica], desired: &Desired) -> Result<()> {
         let engine = self.run.engine;
+        let is_old = !matches!(desired.goal, Goal::Undo(_));
+        let watchers = &mut self.memory.watchers;
+        let marking = async {
+            if is_old {
+                watchers.mark(engine, Moment::Drained).await;
+            }
+        };
         let stopping = replicas.iter().map(|replica| engine.stop(&replica.id));
-        all(join_all(stopping).await)
+        let (stopped, ()) = tokio::join!(join_all(stopping), marking);
+        all(stopped)
     }
 
     /// Starts replicas again that were stopped before the end of the rollout.

@@ -12,11 +12,15 @@ use crate::{
     error::Result,
     event::{Event, Events},
     execute::together::Member,
+    figures::Moment,
     model::{
         Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica,
     },
     plan::{claim, plan_to_confirm},
-    proxy::agree::{Limits, Question, agree},
+    proxy::{
+        Router,
+        agree::{Limits, Question, agree},
+    },
 };
 
 impl Live<'_> {
@@ -45,30 +49,17 @@ impl Live<'_> {
         let member = self
             .member
             .filter(|_| is_joint(phase, desired, observed, facts));
-        let notice = match member {
-            None => self.proxy.apply(&claim, &observed.replicas).await?,
-            Some(member) => self.apply_together(member, &claim, observed).await?,
+        let applying = apply(&mut *self.proxy, member, &claim, &observed.replicas);
+        let (engine, watchers) = (self.run.engine, &mut self.memory.watchers);
+        let marking = async {
+            if commits {
+                watchers.mark(engine, Moment::Cutover).await;
+            }
         };
+        let (notice, ()) = tokio::join!(applying, marking);
+        let notice = notice?;
         notice.into_iter().for_each(|text| self.events.notice(text));
         Ok(())
-    }
-
-    async fn apply_together(
-        &mut self,
-        member: Member<'_>,
-        claim: &Claim,
-        observed: &Observed,
-    ) -> Result<Option<String>> {
-        match self.proxy.stage(claim, &observed.replicas).await? {
-            Some(staged) => {
-                member.write(claim.phase, staged.writes).await?;
-                Ok(staged.notice)
-            }
-            None => {
-                member.write(claim.phase, Vec::new()).await?;
-                self.proxy.apply(claim, &observed.replicas).await
-            }
-        }
     }
 
     /// Waits for the other services of a joint cutover, or until a new replica fails.
@@ -222,7 +213,7 @@ impl Live<'_> {
                 facts.drained.insert(replica.id.clone(), Drained::Unseen);
                 continue;
             }
-            let watcher = match self.memory.watchers.remove(&replica.id) {
+            let watcher = match self.memory.watchers.take(&replica.id).await {
                 Some(watcher) => watcher,
                 None => Watcher::start(self.run.engine, &replica.id, &self.watched(replica)).await,
             };
@@ -253,10 +244,8 @@ impl Live<'_> {
         let mut draining: FuturesUnordered<_> = watchers
             .into_iter()
             .map(|(replica, mut watcher)| async move {
-                (
-                    replica,
-                    drain::drain(engine, replica, &mut watcher, quiet, deadline, events).await,
-                )
+                let how = drain::drain(engine, replica, &mut watcher, quiet, deadline, events);
+                (replica, how.await, watcher)
             })
             .collect();
         // If the new replicas themselves are drained, their failure does not matter.
@@ -274,7 +263,8 @@ impl Live<'_> {
             tokio::select! {
                 ended = draining.next() => match ended {
                     None => return Ok(()),
-                    Some((replica, how)) => {
+                    Some((replica, how, watcher)) => {
+                        self.memory.watchers.drained(&replica.id, &watcher);
                         let how = how?;
                         drained(events, side, replica, how);
                         facts.drained.insert(replica.id.clone(), how);
@@ -283,6 +273,28 @@ impl Live<'_> {
                 // A rollback is possible only while the old replicas run.
                 () = &mut failed => return Ok(()),
             }
+        }
+    }
+}
+
+/// Applies a claim, with a member in the same moment as the other services of its group.
+async fn apply(
+    proxy: &mut dyn Router,
+    member: Option<Member<'_>>,
+    claim: &Claim,
+    replicas: &[Replica],
+) -> Result<Option<String>> {
+    let Some(member) = member else {
+        return proxy.apply(claim, replicas).await;
+    };
+    match proxy.stage(claim, replicas).await? {
+        Some(staged) => {
+            member.write(claim.phase, staged.writes).await?;
+            Ok(staged.notice)
+        }
+        None => {
+            member.write(claim.phase, Vec::new()).await?;
+            proxy.apply(claim, replicas).await
         }
     }
 }

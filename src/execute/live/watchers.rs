@@ -1,28 +1,159 @@
-//! Watchers of the old replicas' sockets, started before the cutover.
+//! Watchers of the replicas' traffic, and what they count by each turning point of the rollout.
+//!
+//! Figures never hold a rollout up and never fail it: what is not known at once is left out.
+
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
+use tokio::{task::JoinHandle, time::timeout};
 
 use super::{Live, Sets};
 use crate::{
     docker::engine::Engine,
     drain::{Watched, Watcher},
+    figures::{Moment, Sample, Samples, Spans},
     model::{ContainerId, Desired, Replica, Run},
 };
 
+/// The longest wait for what the engine reports of a replica.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The watchers that run, and what they have counted.
+#[derive(Default)]
+pub(super) struct Watchers {
+    running: BTreeMap<ContainerId, Watcher>,
+    /// Those of new replicas that are being started.
+    starting: Vec<Starting>,
+    pub samples: Samples,
+}
+
+type Starting = (ContainerId, JoinHandle<(Watcher, Sample)>);
+
+/// A watcher that has started, with the first sample of its replica.
+pub(super) type Started = (ContainerId, (Watcher, Sample));
+
+impl Watchers {
+    pub fn add(&mut self, started: impl IntoIterator<Item = Started>, is_new: bool) {
+        for (id, (watcher, first)) in started {
+            self.samples.begin(id.clone(), is_new, first);
+            self.running.insert(id, watcher);
+        }
+    }
+
+    /// Takes the watcher of a replica out, if it has one.
+    pub async fn take(&mut self, id: &ContainerId) -> Option<Watcher> {
+        let own = self.starting.extract_if(.., |own| own.0 == *id);
+        let own: Vec<_> = own.collect();
+        self.await_all(own).await;
+        self.running.remove(id)
+    }
+
+    fn has(&self, id: &ContainerId) -> bool {
+        self.running.contains_key(id) || self.starting.iter().any(|own| own.0 == *id)
+    }
+
+    async fn await_all(&mut self, starting: Vec<Starting>) {
+        for (id, starting) in starting {
+            let started = starting.await.ok().map(|own| (id, own));
+            self.add(started, true);
+        }
+    }
+
+    /// Ends the watchers of replicas that go.
+    pub async fn end(&mut self, ids: &[ContainerId]) {
+        for id in ids {
+            drop(self.take(id).await);
+        }
+    }
+
+    /// Notes the last counts of a replica.
+    pub fn drained(&mut self, id: &ContainerId, watcher: &Watcher) {
+        let sample = Sample {
+            wire: watcher.last_counted(),
+            ..Sample::default()
+        };
+        self.samples.note(id, Moment::Drained, sample);
+    }
+
+    /// Notes what the replicas have answered and used by now; while they bake, the new ones alone.
+    pub async fn mark(&mut self, engine: &Engine, moment: Moment) {
+        let ended = self.starting.extract_if(.., |own| own.1.is_finished());
+        let ended: Vec<_> = ended.collect();
+        self.await_all(ended).await;
+        let samples = &self.samples;
+        let counts = |id: &ContainerId| moment != Moment::Bake || samples.is_new(id);
+        let running = self.running.iter_mut().filter(|own| counts(own.0));
+        let sampling = running
+            .map(|(id, watcher)| async move { (id.clone(), sample(engine, id, watcher).await) });
+        for (id, sample) in join_all(sampling).await {
+            self.samples.note(&id, moment, sample);
+        }
+    }
+}
+
+/// The first sample of a replica whose state is known.
+async fn first_sample(engine: &Engine, replica: &Replica, watcher: &mut Watcher) -> Sample {
+    let usage = timeout(PATIENCE, engine.usage(&replica.id));
+    let (wire, usage) = tokio::join!(watcher.counted(), usage);
+    Sample {
+        wire,
+        usage: usage.ok().and_then(Result::ok).flatten(),
+        restarts: u64::try_from(replica.restarts).unwrap_or(0),
+        is_oom_killed: replica.oom_killed,
+    }
+}
+
+async fn sample(engine: &Engine, id: &ContainerId, watcher: &mut Watcher) -> Sample {
+    let replica = timeout(PATIENCE, engine.replica(id)).await;
+    let replica = replica.ok().and_then(Result::ok).flatten();
+    let unknown = || Replica {
+        id: id.clone(),
+        ..Replica::default()
+    };
+    first_sample(engine, &replica.unwrap_or_else(unknown), watcher).await
+}
+
 impl Live<'_> {
+    /// The figures by the end of the run.
+    pub async fn figures(&mut self) -> Spans {
+        let watchers = &mut self.memory.watchers;
+        watchers.mark(self.run.engine, Moment::End).await;
+        watchers.samples.spans()
+    }
+
     /// Old replicas without a watcher, and how to watch each.
-    pub(super) fn unwatched(
-        &self,
-        desired: &Desired,
-        sets: &Sets<'_>,
-    ) -> Vec<(ContainerId, Watched)> {
+    pub(super) fn unwatched(&self, desired: &Desired, sets: &Sets<'_>) -> Vec<(Replica, Watched)> {
+        let watchers = &self.memory.watchers;
         let old = sets
             .old
             .iter()
             .filter(|old| old.run == Run::Running && (desired.routed || !old.borrows_network));
-        old.filter(|old| !self.memory.watchers.contains_key(&old.id))
-            .map(|old| (old.id.clone(), self.watched(old)))
+        old.filter(|old| !watchers.has(&old.id))
+            .map(|old| ((*old).clone(), self.watched(old)))
             .collect()
+    }
+
+    /// Starts the watchers of new replicas that are ready, in the background: the cutover does not wait for them.
+    pub(super) fn watch_new(&mut self, sets: &Sets<'_>) {
+        let watchers = &self.memory.watchers;
+        let routed = self.proxy.routes();
+        let new = sets
+            .new
+            .iter()
+            .filter(|new| !watchers.has(&new.id) && (routed || !new.borrows_network));
+        let all: Vec<Starting> = new
+            .map(|new| {
+                let (engine, watched) = (self.run.engine.clone(), self.watched(new));
+                let replica = (*new).clone();
+                let starting = tokio::spawn(async move {
+                    let mut watcher = Watcher::start_calmly(&engine, &replica.id, &watched).await;
+                    let first = first_sample(&engine, &replica, &mut watcher).await;
+                    (watcher, first)
+                });
+                (new.id.clone(), starting)
+            })
+            .collect();
+        self.memory.watchers.starting.extend(all);
     }
 
     pub(super) fn watched(&self, replica: &Replica) -> Watched {
@@ -46,11 +177,12 @@ impl Live<'_> {
 
 pub(super) async fn start_watchers(
     engine: &Engine,
-    watched: Vec<(ContainerId, Watched)>,
-) -> Vec<(ContainerId, Watcher)> {
-    let starting = watched.into_iter().map(|(id, watched)| async move {
-        let watcher = Watcher::start(engine, &id, &watched).await;
-        (id, watcher)
+    watched: Vec<(Replica, Watched)>,
+) -> Vec<Started> {
+    let starting = watched.into_iter().map(|(replica, watched)| async move {
+        let mut watcher = Watcher::start(engine, &replica.id, &watched).await;
+        let first = first_sample(engine, &replica, &mut watcher).await;
+        (replica.id, (watcher, first))
     });
     join_all(starting).await
 }

@@ -66,10 +66,12 @@ impl Wire {
                 remote: address("172.18.0.2:4000"),
             },
             outbound,
+            at: 0,
             sequence,
             acknowledges: Some(acknowledges),
             syn: false,
             fin: false,
+            reset: false,
             data,
         }
     }

@@ -1,4 +1,5 @@
-//! Goes through one direction of an HTTP/2 connection from frame to frame, and reads only their nine-byte headers.
+//! Goes through one direction of an HTTP/2 connection from frame to frame. It reads their nine-byte headers and keeps the
+//! payload of those with header fields.
 
 /// The first bytes from a client (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -6,13 +7,19 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADER: usize = 9;
 /// No implementation accepts longer frames; the default of the protocol is 16 KiB.
 const LONGEST: usize = 1 << 20;
+/// The longest payload that is kept.
+const MOST_KEPT: usize = 64 * 1024;
 const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
 
 /// Frames that open, move or close a stream, and all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Data,
     Headers,
+    Continuation,
     Reset,
     Other,
 }
@@ -26,10 +33,11 @@ pub struct Frame {
 }
 
 /// A part of a frame that was passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Begins(Frame),
-    Ends(Frame),
+    /// With its payload, if that consists of header fields and was captured whole.
+    Ends(Frame, Vec<u8>),
 }
 
 /// The position in one direction.
@@ -37,8 +45,8 @@ pub enum Event {
 pub enum Frames {
     /// In a header, of which these bytes have arrived.
     Header(Vec<u8>),
-    /// In the payload of a frame, this number of bytes before its end; never 0.
-    Payload(Frame, u64),
+    /// In the payload of a frame, this number of bytes before its end; never 0. With the bytes that are kept of it.
+    Payload(Frame, u64, Vec<u8>),
     /// In the preface, this number of bytes before its end.
     Preface(u64),
     /// Unknown, until a segment consists of whole frames.
@@ -49,6 +57,36 @@ impl Frame {
     /// Whether it is the last frame of its stream in this direction.
     pub fn ends_stream(&self) -> bool {
         matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & END_STREAM != 0
+    }
+
+    /// Whether it is the last frame of its header fields.
+    pub fn ends_headers(&self) -> bool {
+        self.flags & END_HEADERS != 0
+    }
+
+    fn has_fields(&self) -> bool {
+        matches!(self.kind, Kind::Headers | Kind::Continuation)
+    }
+
+    /// The header fields in its payload (RFC 9113, section 6.2); `None` if the payload is incomplete.
+    pub fn fields<'a>(&self, payload: &'a [u8]) -> Option<&'a [u8]> {
+        let flags = match self.kind {
+            Kind::Headers => self.flags,
+            _ => 0,
+        };
+        let mut fields = payload;
+        let mut padding = 0;
+        if payload.len() != self.length {
+            return None;
+        }
+        if flags & PADDED != 0 {
+            padding = usize::from(*fields.first()?);
+            fields = &fields[1..];
+        }
+        if flags & PRIORITY != 0 {
+            fields = fields.get(5..)?;
+        }
+        fields.get(..fields.len().checked_sub(padding)?)
     }
 
     /// Reads a header; `None` if RFC 9113, section 6, does not allow it.
@@ -62,7 +100,8 @@ impl Frame {
             0x2 => (Kind::Other, stream != 0 && length == 5),
             0x3 => (Kind::Reset, stream != 0 && length == 4),
             0x4 => (Kind::Other, stream == 0 && length.is_multiple_of(6)),
-            0x5 | 0x9 => (Kind::Other, stream != 0),
+            0x5 => (Kind::Other, stream != 0),
+            0x9 => (Kind::Continuation, stream != 0),
             0x6 => (Kind::Other, stream == 0 && length == 8),
             0x7 => (Kind::Other, stream == 0 && length >= 8),
             0x8 => (Kind::Other, length == 4),
@@ -106,7 +145,7 @@ impl Frames {
     pub fn lose(&mut self, lost: u64) {
         match self {
             // The end of a frame must be captured, because an answer may end with it.
-            Self::Payload(_, left) if *left > lost => *left -= lost,
+            Self::Payload(_, left, _) if *left > lost => *left -= lost,
             _ => *self = Self::Lost,
         }
     }
@@ -120,9 +159,15 @@ impl Frames {
                     *self = Self::at_frame();
                 }
             }
-            Self::Payload(frame, left) => {
-                if skip(left, bytes) {
-                    events.push(Event::Ends(*frame));
+            Self::Payload(frame, left, kept) => {
+                let before = *bytes;
+                let is_end = skip(left, bytes);
+                let passed = &before[..before.len() - bytes.len()];
+                if frame.has_fields() && kept.len() + passed.len() <= MOST_KEPT {
+                    kept.extend_from_slice(passed);
+                }
+                if is_end {
+                    events.push(Event::Ends(*frame, std::mem::take(kept)));
                     *self = Self::at_frame();
                 }
             }
@@ -143,10 +188,10 @@ impl Frames {
 fn begin(frame: Frame, events: &mut Vec<Event>) -> Frames {
     events.push(Event::Begins(frame));
     if frame.length == 0 {
-        events.push(Event::Ends(frame));
+        events.push(Event::Ends(frame, Vec::new()));
         return Frames::at_frame();
     }
-    Frames::Payload(frame, frame.length as u64)
+    Frames::Payload(frame, frame.length as u64, Vec::new())
 }
 
 /// Skips up to `left` bytes; true if none are left.

@@ -24,7 +24,12 @@ pub enum Answer {
     /// From here on the connection does not speak HTTP/1.1.
     Tunnel,
     /// The answer itself; `endless` if its body is not meant to end.
-    Final { body: Option<Body>, endless: bool },
+    Final {
+        /// The first digit of its status.
+        class: u16,
+        body: Option<Body>,
+        endless: bool,
+    },
 }
 
 /// The part of a head that has arrived.
@@ -93,10 +98,12 @@ pub fn answer(head: &[u8], asked: Option<&Asked>) -> Result<Answer, OutOfSync> {
         _ if connected => Answer::Tunnel,
         100..200 => Answer::Interim,
         _ if without_body => Answer::Final {
+            class: status / 100,
             body: None,
             endless: false,
         },
         _ => Answer::Final {
+            class: status / 100,
             body: framing(response.headers)?.unwrap_or(Some(Body::UntilClose)),
             endless: is_endless(response.headers),
         },

@@ -11,18 +11,21 @@ pub struct Segment<'a> {
     pub ends: Ends,
     /// Whether the application sent it.
     pub outbound: bool,
+    /// When it was captured, in microseconds of the kernel's clock.
+    pub at: u64,
     /// The sequence number of the first byte, or of the SYN.
     pub sequence: u32,
     /// The sequence number that the sender expects next.
     pub acknowledges: Option<u32>,
     pub syn: bool,
     pub fin: bool,
+    pub reset: bool,
     pub data: &'a [u8],
 }
 
 impl<'a> Segment<'a> {
     /// Reads a packet that begins with its IP header; `None` if it is not TCP or is cut short.
-    pub fn parse(packet: &'a [u8], outbound: bool) -> Option<Self> {
+    pub fn parse(packet: &'a [u8], outbound: bool, at: u64) -> Option<Self> {
         // The lax reader takes the whole packet where the header gives the length 0 (BIG TCP: more than 64 KiB).
         let (ip, _) = LaxIpSlice::from_slice(packet).ok()?;
         let payload = ip.payload();
@@ -40,10 +43,12 @@ impl<'a> Segment<'a> {
         Some(Self {
             ends: Ends { local, remote },
             outbound,
+            at,
             sequence: tcp.sequence_number(),
             acknowledges: tcp.ack().then(|| tcp.acknowledgment_number()),
             syn: tcp.syn(),
             fin: tcp.fin(),
+            reset: tcp.rst(),
             data: tcp.payload(),
         })
     }
@@ -85,13 +90,13 @@ mod tests {
     fn an_ipv4_segment_is_read_without_its_padding() {
         let mut packet = ipv4_packet(&tcp(b"hi"));
         packet.extend([0; 4]);
-        let segment = Segment::parse(&packet, false).unwrap();
+        let segment = Segment::parse(&packet, false, 0).unwrap();
         assert_eq!(segment.ends.local, "172.18.0.3:80".parse().unwrap());
         assert_eq!(segment.ends.remote, "172.18.0.2:40000".parse().unwrap());
         assert_eq!((segment.sequence, segment.acknowledges), (7, Some(9)));
         assert_eq!((segment.syn, segment.fin), (false, true));
         assert_eq!(segment.data, b"hi");
-        let outbound = Segment::parse(&packet, true).unwrap();
+        let outbound = Segment::parse(&packet, true, 0).unwrap();
         assert_eq!(outbound.ends.local, segment.ends.remote);
     }
 
@@ -104,7 +109,7 @@ mod tests {
         header[6] = TCP;
         (header[23], header[39]) = (1, 2);
         let packet = [header, payload].concat();
-        let segment = Segment::parse(&packet, false).unwrap();
+        let segment = Segment::parse(&packet, false, 0).unwrap();
         assert_eq!(segment.ends.local, "[::2]:80".parse().unwrap());
         assert_eq!(segment.data, b"six");
     }
@@ -113,24 +118,24 @@ mod tests {
     fn a_length_of_zero_stands_for_the_whole_packet() {
         let mut packet = ipv4_packet(&tcp(b"big"));
         (packet[2], packet[3]) = (0, 0);
-        assert_eq!(Segment::parse(&packet, false).unwrap().data, b"big");
+        assert_eq!(Segment::parse(&packet, false, 0).unwrap().data, b"big");
         let mut packet = IPV6.to_vec();
         (packet[4], packet[5]) = (0, 0);
-        assert_eq!(Segment::parse(&packet, false).unwrap().data, b"hi");
+        assert_eq!(Segment::parse(&packet, false, 0).unwrap().data, b"hi");
     }
 
     #[test]
     fn a_packet_that_is_cut_short_or_not_tcp_is_no_segment() {
         let packet = ipv4_packet(&tcp(b""));
         for length in 0..packet.len() {
-            assert_eq!(Segment::parse(&packet[..length], false), None);
+            assert_eq!(Segment::parse(&packet[..length], false, 0), None);
         }
         let mut udp = packet;
         udp[9] = 17;
-        assert_eq!(Segment::parse(&udp, false), None);
+        assert_eq!(Segment::parse(&udp, false, 0), None);
         let mut fragment = ipv4_packet(&tcp(b""));
         fragment[7] = 1;
-        assert_eq!(Segment::parse(&fragment, false), None);
+        assert_eq!(Segment::parse(&fragment, false, 0), None);
     }
 
     const IPV4: &[u8] = b"\x45\0\0\x2a\0\0\0\0\x40\x06\0\0\xac\x12\0\x02\xac\x12\0\x03\
@@ -142,7 +147,7 @@ mod tests {
     #[test]
     fn both_samples_are_segments() {
         for sample in [IPV4, IPV6] {
-            let segment = Segment::parse(sample, false).unwrap();
+            let segment = Segment::parse(sample, false, 0).unwrap();
             assert_eq!((segment.data, segment.ends.local.port()), (&b"hi"[..], 80));
         }
     }
@@ -152,11 +157,11 @@ mod tests {
         fn the_data_of_any_packet_is_a_part_of_it_behind_both_headers(
             packet in prop_oneof![mutated(IPV4), mutated(IPV6)], outbound: bool,
         ) {
-            if let Some(segment) = Segment::parse(&packet, outbound) {
+            if let Some(segment) = Segment::parse(&packet, outbound, 0) {
                 let from = segment.data.as_ptr().addr() - packet.as_ptr().addr();
                 prop_assert!(from + segment.data.len() <= packet.len());
                 prop_assert!(segment.acknowledges.is_some() || packet.len() >= 20);
-                let other = Segment::parse(&packet, !outbound).unwrap();
+                let other = Segment::parse(&packet, !outbound, 0).unwrap();
                 prop_assert_eq!((other.ends.local, other.ends.remote), (segment.ends.remote, segment.ends.local));
             }
         }

@@ -46,10 +46,12 @@ fn segment(
     Segment {
         ends,
         outbound,
+        at: 0,
         sequence,
         acknowledges,
         syn: false,
         fin: false,
+        reset: false,
         data,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -87,7 +88,13 @@ async fn answer(
         path => {
             let answer = format!("{} path={path}", settings.signature());
             tokio::time::sleep(query.duration("wait")).await;
-            text(answer)
+            let number = settings.answers.fetch_add(1, Ordering::Relaxed) + 1;
+            match settings.error_every {
+                Some(every) if number.is_multiple_of(every) => {
+                    status(StatusCode::INTERNAL_SERVER_ERROR, &answer)
+                }
+                _ => text(answer),
+            }
         }
     };
     let version =

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub struct Settings {
     pub stop: Stop,
     pub database: Option<String>,
     pub loopback_check: bool,
+    /// Every answer of this number on an ordinary path is a 500.
+    pub error_every: Option<u64>,
+    /// Answers on ordinary paths so far.
+    pub answers: AtomicU64,
 }
 
 impl Settings {
@@ -59,6 +64,8 @@ impl Settings {
             },
             database: text("DB"),
             loopback_check: text("LOOPBACK_CHECK").as_deref() == Some("1"),
+            error_every: parsed("ERROR_EVERY")?.filter(|every| *every > 0),
+            answers: AtomicU64::new(0),
         })
     }
 

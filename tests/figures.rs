@@ -1,0 +1,165 @@
+//! The figures of a rollout, and the analysis of a new version while it bakes.
+
+use serde_json::Value;
+
+use testbed::{LoadReport, Run, Stack};
+
+/// Every `ERRORS`th answer is a 500; 0 for none.
+const ERRORS: &str = "    environment: { ERROR_EVERY: \"${ERRORS:-0}\" }\n";
+
+fn percent(part: usize, all: usize) -> f64 {
+    100.0 * part as f64 / all as f64
+}
+
+/// The share of good answers that the clients got from a version, in percent, and how many answers it gave.
+fn answered(report: &LoadReport, version: &str) -> (f64, usize) {
+    let of_it = report.records.iter();
+    let of_it: Vec<_> = of_it.filter(|own| own.version() == Some(version)).collect();
+    let good = of_it.iter().filter(|own| own.error().is_none()).count();
+    (percent(good, of_it.len()), of_it.len())
+}
+
+fn figures<'a>(run: &'a Run, span: &str, side: &str) -> &'a Value {
+    &run.event("figures").unwrap()[span][side]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_figures_agree_with_what_the_clients_of_each_version_saw() {
+    let mut stack = Stack::usual(ERRORS);
+    stack.set("ERRORS", 10).up("v1").await;
+    let load = stack.load();
+    load.goes_on_for(100).await;
+    stack.set("ERRORS", 5).tag("v2");
+    let run = stack
+        .rollout(&[
+            "--proxy",
+            "traefik",
+            "--bake",
+            "3s",
+            "--analysis",
+            "off",
+            "web",
+        ])
+        .await;
+    let report = load.stop().await;
+    run.code(0);
+    let close = |found: &Value, version: &str| {
+        let (share, _) = answered(&report, version);
+        let found = found["success_rate"].as_f64().unwrap();
+        assert!(
+            (found - share).abs() < 1.0,
+            "{version}: {found}, {share}\n{}",
+            run.text
+        );
+    };
+    close(figures(&run, "before", "old"), "v1");
+    let during = figures(&run, "during", "new");
+    close(during, "v2");
+    // The watch ends with the rollout and the load a little later, and the first requests may come before its start.
+    let (_, all) = answered(&report, "v2");
+    let counted = during["requests"].as_u64().unwrap() as usize;
+    assert!(
+        counted <= all && counted * 10 >= all * 7,
+        "{counted} of {all}\n{}",
+        run.text
+    );
+    for field in ["p50_ms", "p99_ms", "cpu"] {
+        assert!(during[field].is_f64(), "{field}: {during}");
+    }
+    assert!(during["memory"].as_u64().unwrap() > 100_000, "{during}");
+    let shown = stack.rollout(&["history", "web", "--revision", "2"]).await;
+    assert!(shown.text.contains("new during"), "{}", shown.text);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_that_fails_one_request_in_twenty_goes_back() {
+    let mut stack = Stack::usual(ERRORS);
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    load.goes_on_for(100).await;
+    stack.set("ERRORS", 20).tag("v2");
+    let run = stack
+        .rollout(&["--proxy", "traefik", "--bake", "5s", "web"])
+        .await;
+    drop(load);
+    run.code(1);
+    let undoing = run.event("undoing").unwrap()["reason"].to_string();
+    assert!(undoing.contains("fails the analysis"), "{}", run.text);
+    assert!(undoing.contains("requests failed"), "{}", run.text);
+    assert!(run.text.contains("the old version serves"), "{}", run.text);
+    assert_eq!(stack.replicas("web").await, before);
+    stack.no_leftovers().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_version_that_fails_now_and_then_is_replaced_by_an_equal_one() {
+    let mut stack = Stack::usual(ERRORS);
+    stack.set("ERRORS", 50).up("v1").await;
+    let load = stack.load();
+    load.goes_on_for(200).await;
+    stack.tag("v2");
+    let run = stack
+        .rollout(&["--proxy", "traefik", "--bake", "5s", "web"])
+        .await;
+    drop(load);
+    run.code(0);
+    let during = figures(&run, "during", "new");
+    assert!(during["failed"].as_u64().unwrap() >= 3, "{}", run.text);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_requests_a_bake_passes_and_says_so_or_fails_where_that_is_asked_for() {
+    let mut stack = Stack::usual("");
+    stack.up("v1").await;
+    stack.tag("v2");
+    let strict = [
+        "--proxy",
+        "traefik",
+        "--bake",
+        "2s",
+        "--analysis",
+        "no-data=fail",
+        "web",
+    ];
+    let run = stack.rollout(&strict).await;
+    run.code(1);
+    assert!(
+        run.text.contains("the analysis has no data"),
+        "{}",
+        run.text
+    );
+    let run = stack
+        .rollout(&["--proxy", "traefik", "--bake", "2s", "web"])
+        .await;
+    run.code(0);
+    assert!(
+        run.text.contains("the bake passes without an analysis"),
+        "{}",
+        run.text
+    );
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_replica_gets_two_helpers() {
+    let mut stack = Stack::usual("");
+    stack.up("v1").await;
+    let old = stack.replicas("web").await[0].id.clone();
+    let load = stack.load();
+    stack.tag("v2");
+    let mut running = stack.start_rollout(&["--proxy", "traefik", "--bake", "4s", "web"]);
+    running.reaches("step_started", "bake").await;
+    load.goes_on_for(300).await;
+    let new = stack.newest("web").await;
+    for id in [&old, &new] {
+        assert_eq!(stack.helpers(id).await.len(), 1, "{id}");
+    }
+    let run = running.wait().await;
+    drop(load);
+    run.code(0);
+    stack.settled(1).await;
+    assert!(stack.helpers(&new).await.is_empty());
+}
