@@ -154,7 +154,7 @@ fn kinds(event: &Event) -> usize {
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
         E::Draining { .. } | E::Drained { .. } | E::Figures(_) => {}
     }
-    23
+    24
 }
 
 /// The entry of the topic that has this event first.

@@ -71,6 +71,14 @@ impl Samples {
         self.0.get(id).is_some_and(|own| own.is_new)
     }
 
+    /// Notes what a replica used at first, unless that is known.
+    pub fn uses_first(&mut self, id: &ContainerId, usage: Option<Usage>) {
+        let track = self.0.get_mut(id);
+        if let Some(first) = track.and_then(|own| own.samples.get_mut(&Moment::Start)) {
+            first.usage = first.usage.or(usage);
+        }
+    }
+
     /// Notes a sample of a replica that was begun.
     pub fn note(&mut self, id: &ContainerId, moment: Moment, sample: Sample) {
         if let Some(track) = self.0.get_mut(id) {

@@ -78,7 +78,10 @@ impl Observation {
 
     /// What is complained of on behalf of live replicas: what does not serve although they do.
     pub fn complaints(&self) -> BTreeSet<String> {
-        let live = |own: &&ContainerId| self.routing.get(*own) == Some(&Share::Live);
+        let live = |own: &&ContainerId| {
+            let share = self.routing.get(*own);
+            share.is_some_and(|share| *share != Share::Hidden)
+        };
         let all = self.trouble.iter();
         all.filter(|(id, _)| live(id))
             .flat_map(|(_, trouble)| trouble.iter().cloned())

@@ -75,7 +75,7 @@ async fn each_step_has_its_share_and_promotions_lead_to_the_end_without_loss() {
         assert!(hint.contains("rollout abort web"), "{hint}");
         shares(&stack, "v2", 10.0).await;
         let status = stack.rollout(&["status", "web", "--output", "json"]).await;
-        let state: Value = serde_json::from_str(status.out.trim()).unwrap();
+        let state: Value = serde_json::from_str(status.out.lines().last().unwrap()).unwrap();
         assert_eq!(state["percent"], 10, "{state}");
         assert_eq!(state["paused"], true, "{state}");
         let again = stack.rollout(&["web"]).await;

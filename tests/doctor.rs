@@ -290,10 +290,13 @@ async fn a_fixed_hostname_of_a_worker_is_taken_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_traefik_before_3_it_says_what_works_and_a_pin_is_refused() {
-    // Its version is read from the name of its image: there is no program of that version here.
+    // Its version is read from a label of its image: there is no program of that version here.
     const OLD: &str = "rollout-test/traefik:v2.11";
     let mut stack = stack(include_str!("doctor/old.yaml"));
-    stack.docker(&["tag", "traefik:v3.0", OLD]).await;
+    let label = "org.opencontainers.image.version=v2.11.29";
+    let build =
+        format!("printf 'FROM traefik:v3.0\nLABEL {label}' | docker build -q -t {OLD} - 2>&1");
+    stack.shell(&build).await;
     stack.compose(&["up", "-d"]).await;
     let (_, found) = findings(&stack).await;
     let old = found.iter().find(|own| own["check"] == "traefik").unwrap();

@@ -146,6 +146,11 @@ pub fn on_failure(
         (Step::Route(_) | Step::Create { .. } | Step::Hook(_), Goal::Roll) => OnFailure::TurnBack,
         // A failed wait means that the engine did not answer for a moment; nothing was being changed.
         (Step::AwaitReady | Step::Pause { .. }, Goal::Roll) if last => OnFailure::TurnBack,
+        (Step::Watch { .. } | Step::Drain { .. }, Goal::Roll)
+            if last && confirmed != Some(Phase::Committed) =>
+        {
+            OnFailure::TurnBack
+        }
         _ if last && stops_early(step, desired, confirmed) => OnFailure::TurnBack,
         // Another try would wait for the whole timeout again.
         _ if outcome == Outcome::NeedsPerson => OnFailure::End,

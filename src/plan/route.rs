@@ -30,7 +30,8 @@ pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> Route
         Phase::ForceShown => (None, None),
         Phase::Settled => (Some(Share::Live), None),
         Phase::Shifted { step } => {
-            let serving = |set: &[&Replica]| set.iter().filter(|own| own.serves()).count() as u32;
+            let counts = |own: &&&Replica| own.serves() && !desired.unrouted.contains(&own.id);
+            let serving = |set: &[&Replica]| set.iter().filter(counts).count() as u32;
             let percent = desired.policy.shift(step).map_or(99, |shift| shift.percent);
             let percent = percent.clamp(1, 99);
             let (new, old) = weights(percent, serving(&new_set), serving(&old_set));
@@ -101,7 +102,9 @@ pub fn taken_out<'a>(phase: Phase, desired: &Desired, observed: &'a Observed) ->
         (true, false) => 2,
     };
     let is_checked = |old: &Replica| old.health != Health::Starting;
-    olds.sort_by_key(|old| (rank(old), old.may_run(), old.serves(), is_checked(old)));
+    let is_routed = |old: &Replica| !desired.unrouted.contains(&old.id);
+    let answers = |old: &Replica| (is_routed(old), old.serves(), is_checked(old));
+    olds.sort_by_key(|old| (rank(old), old.may_run(), answers(old)));
     let hidden = left.map_or(0, |left| olds.len().saturating_sub(left));
     olds.truncate(hidden);
     olds

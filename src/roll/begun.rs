@@ -66,6 +66,7 @@ impl<'a> Settled<'a> {
             displaced: None,
             failed: None,
             unrouted: self.before.unrouted.clone(),
+            complaints: self.before.complaints.clone(),
             ran: prepared.ran(&self.replicas),
             batches: prepared.batches(&self.replicas),
             shifts: prepared.shifts(&self.replicas),

@@ -2,7 +2,7 @@
 
 use bollard::models::ContainerInspectResponse;
 
-use super::stand::left;
+use super::{rolling::refuse_mix, stand::left};
 use crate::{
     compose::Service,
     context::{Purpose, RunContext, ServiceContext},
@@ -87,7 +87,8 @@ impl<'a> RunContext<'a> {
         mut detection: Detection,
     ) -> Examined<'a> {
         let (way, unfinished) = look(&mut detection, &context.olds).await;
-        let objections = detection.objections;
+        let mix = refuse_mix(&context, context.image.as_ref(), &*detection.router);
+        let objections = mix.and(detection.objections);
         let refused = match &way {
             Ok(_) => self.refuse(&context, landscape, objections).await.err(),
             Err(_) => None,

@@ -100,7 +100,7 @@ impl<'a> RunContext<'a> {
                 false => detect(self, &context, landscape).await?,
             };
             notices.extend(detection.all_notices(&context.settings));
-            refuse_mix(&context, &*detection.router)?;
+            refuse_mix(&context, context.image.as_ref(), &*detection.router)?;
             let before = self
                 .warn_of_broken_routing(&context, &mut *detection.router)
                 .await;
@@ -137,6 +137,10 @@ impl<'a> RunContext<'a> {
         }
         // A recorded revision has had its canary.
         if self.back.is_some() && settings.strategy == Strategy::Canary {
+            if flags.has("strategy") {
+                let message = "an undo and a restart move all traffic at once, without a canary";
+                return Err(Error::refused(message).hint("leave out --strategy canary"));
+            }
             settings.strategy = Strategy::BlueGreen;
         }
         let hooks = hooks::read(name, x_rollout)?;

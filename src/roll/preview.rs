@@ -119,7 +119,7 @@ impl Prepared<'_> {
         let replicas = self.context.olds.clone();
         let claim = self.proxy.claim(&replicas).await?;
         let observed = Observed { replicas, claim };
-        let begun = memory.stop_first(&observed.replicas, self.context.epoch);
+        let begun = memory.stop_first(&observed, self.context.epoch);
         let routed = self.proxy.routes();
         let left_over = plan::unfinished(&observed, routed, begun.as_ref());
         let Some((rollout, goal, wanted)) = left_over else {

@@ -19,7 +19,7 @@ use crate::{
     context::RunContext,
     docker::engine::Image,
     error::{Error, Result},
-    model::{ContainerId, Replica, RolloutId, Run, Shift, label},
+    model::{ContainerId, Observed, Replica, RolloutId, Run, Shift, label},
     plan::StopFirst,
     retry,
     state::{
@@ -76,6 +76,12 @@ impl Memory {
         intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
     }
 
+    /// What the proxy complained of when this rollout began.
+    pub fn complaints(&self, rollout: &RolloutId) -> BTreeSet<String> {
+        let intent = self.begun(rollout);
+        intent.map_or_else(BTreeSet::new, |intent| intent.complaints.clone())
+    }
+
     /// The shifts of this rollout, if it is the last that was started.
     pub fn shifts(&self, rollout: &RolloutId) -> Vec<Shift> {
         let intent = self.begun(rollout);
@@ -84,7 +90,7 @@ impl Memory {
 
     /// The last rollout, if it stops first and made no revision, without old replicas that were started again since then.
     /// `now` is in milliseconds of the engine's clock.
-    pub fn stop_first(&self, replicas: &[Replica], now: u64) -> Option<StopFirst> {
+    pub fn stop_first(&self, observed: &Observed, now: u64) -> Option<StopFirst> {
         let last = self.last.as_ref()?;
         let rollout = &last.revision.rollout;
         let mut made = self.revisions.list.iter();
@@ -95,8 +101,20 @@ impl Memory {
         // A rolling update may take any time before its last stop.
         let may_stop_still = may_stop_still || last.batches.is_some();
         let is_open = last.failed.is_none() && may_stop_still;
-        let same = |own: &&Replica| last.ran.get(&own.id) == Some(&own.started_at);
-        let replicas = replicas.iter().filter(|own| is_open || !own.may_run());
+        // What the claim of a rolling update hides, the update has stopped, also where it restarted by itself before.
+        let claim = observed
+            .claim
+            .as_ref()
+            .filter(|claim| last.batches.is_some() && claim.rollout.0 == *rollout);
+        let hidden = |own: &Replica| claim.is_some_and(|claim| claim.plan.hides(own));
+        let same = |own: &&Replica| {
+            let started = last.ran.get(&own.id);
+            started == Some(&own.started_at) || (started.is_some() && hidden(own))
+        };
+        let replicas = observed
+            .replicas
+            .iter()
+            .filter(|own| is_open || !own.may_run());
         let ran = replicas.filter(same).map(|own| own.id.clone());
         let ran: BTreeSet<ContainerId> = ran.collect();
         (!ran.is_empty() || last.batches.is_some()).then(|| StopFirst {

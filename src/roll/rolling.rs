@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     context::{Purpose, RunContext, ServiceContext},
+    docker::engine::Image,
     error::{Error, Result},
     proxy::Router,
     settings::{FailureAction, Settings, Strategy},
@@ -62,8 +63,13 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a rolling update or a canary where the proxy cannot route to replicas of both versions.
-pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> Result<()> {
+/// Refuses a rolling update or a canary where the proxy cannot route to replicas of both versions. The image is that of the
+/// new version, if it is there.
+pub(super) fn refuse_mix(
+    context: &ServiceContext<'_>,
+    image: Option<&Image>,
+    router: &dyn Router,
+) -> Result<()> {
     let (name, can) = (&context.service.name, router.capabilities());
     let is_canary = context.settings.strategy == Strategy::Canary;
     let (what, lacks) = match context.settings.strategy {
@@ -86,9 +92,9 @@ pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> R
     if let Some(lacks) = lacks {
         return refused(format!("{} {lacks}", router.describe()));
     }
-    let labels = context.labels(context.image.as_ref());
+    let labels = context.labels(image);
     let mut olds = context.olds.iter().filter(|old| old.may_run());
-    let differs = olds.find_map(|old| first_difference(&labels, &old.labels));
+    let differs = olds.find_map(|old| first_difference(&labels, &old.labels, image.is_some()));
     let against = router.labels().against_weights(&labels);
     match (differs, against.filter(|_| is_canary)) {
         (Some(label), _) => refused(format!(
@@ -99,15 +105,17 @@ pub(super) fn refuse_mix(context: &ServiceContext<'_>, router: &dyn Router) -> R
     }
 }
 
-/// A label of Traefik that one of two versions lacks, or has with another value.
-fn first_difference(new: &Labels, old: &Labels) -> Option<String> {
+/// A label of Traefik that the old version lacks, or has with another value; or, where the labels of the new version are all
+/// there, that the new one lacks.
+fn first_difference(new: &Labels, old: &Labels, is_whole: bool) -> Option<String> {
     let own = |labels: &Labels| -> Labels {
         let all = labels.iter();
         let all = all.map(|(key, value)| (key.to_lowercase(), value.clone()));
         all.filter(|(key, _)| key.starts_with("traefik.")).collect()
     };
     let (new, old) = (own(new), own(old));
-    let mut keys = new.keys().chain(old.keys());
+    let left = old.keys().filter(|_| is_whole);
+    let mut keys = new.keys().chain(left);
     keys.find(|&key| new.get(key) != old.get(key)).cloned()
 }
 
@@ -115,16 +123,27 @@ impl RunContext<'_> {
     /// Notices about settings that the strategy does not use.
     pub(super) fn unused_by_strategy(&self, context: &ServiceContext<'_>) -> Vec<String> {
         let (service, settings) = (context.service, &context.settings);
-        let config = &service.raw(self.project)["deploy"]["update_config"];
+        let deploy = &service.raw(self.project)["deploy"];
+        let config = &deploy["update_config"];
         let mut unused = match settings.strategy {
             Strategy::Rolling => not_taken_over(&service.name, settings, config),
             Strategy::BlueGreen | Strategy::Recreate | Strategy::Canary => {
                 without_effect(&service.name, settings, config)
             }
         };
+        if deploy["rollback_config"]
+            .as_object()
+            .is_some_and(|own| !own.is_empty())
+        {
+            unused.push(format!(
+                "deploy.rollback_config of {} has no effect: a rollback takes the steps of the rollout back",
+                service.name
+            ));
+        }
         let has_steps = steps::given(service.x_rollout.as_ref()).is_some();
         let of_canary = [("steps", has_steps), ("attach", settings.attach)];
-        let is_canary = settings.strategy == Strategy::Canary;
+        // An undo and a restart roll a revision that has had its canary.
+        let is_canary = settings.strategy == Strategy::Canary || self.back.is_some();
         let given = of_canary
             .iter()
             .filter(|(_, is_given)| *is_given && !is_canary);
@@ -202,22 +221,25 @@ mod tests {
             answers: [None].into(),
             held_back: Duration::ZERO,
         };
-        let error = refuse_mix(&context, &scripted).unwrap_err();
+        let error = refuse_mix(&context, None, &scripted).unwrap_err();
         assert_eq!(
             error.message,
             format!("web cannot be shifted step by step: scripted {NO_WEIGHTS}")
         );
         let weighted = Weighted::default();
-        assert_eq!(refuse_mix(&context, &weighted), Ok(()));
+        assert_eq!(refuse_mix(&context, None, &weighted), Ok(()));
         context.olds = vec![Replica {
             labels: labels(&[("traefik.enable", "true")]),
             ..old("one")
         }];
-        let error = refuse_mix(&context, &weighted).unwrap_err();
+        // The label may be of the image.
+        assert_eq!(refuse_mix(&context, None, &weighted), Ok(()));
+        let image = Image::default();
+        let error = refuse_mix(&context, Some(&image), &weighted).unwrap_err();
         let said = "its label traefik.enable changes";
         assert!(error.message.contains(said), "{error}");
         context.purpose = Purpose::Settle;
-        assert_eq!(refuse_mix(&context, &weighted), Ok(()));
+        assert_eq!(refuse_mix(&context, Some(&image), &weighted), Ok(()));
     }
 
     #[test]
@@ -251,10 +273,11 @@ mod tests {
     fn a_label_of_traefik_that_changes_is_named_and_any_other_is_not() {
         let old = labels(&[("traefik.enable", "true"), ("version", "1")]);
         let other = labels(&[("Traefik.Enable", "true"), ("version", "2")]);
-        assert_eq!(first_difference(&other, &old), None);
+        assert_eq!(first_difference(&other, &old, true), None);
         let rule = "traefik.http.routers.web.rule";
         let more = labels(&[("traefik.enable", "true"), (rule, "Host(`a`)")]);
-        assert_eq!(first_difference(&more, &old).as_deref(), Some(rule));
-        assert_eq!(first_difference(&old, &more).as_deref(), Some(rule));
+        assert_eq!(first_difference(&more, &old, false).as_deref(), Some(rule));
+        assert_eq!(first_difference(&old, &more, true).as_deref(), Some(rule));
+        assert_eq!(first_difference(&old, &more, false), None);
     }
 }

@@ -6,7 +6,7 @@ use super::{before::Before, lock::Locked, prepare::Prepared, record::Memory};
 use crate::{
     context::{Purpose, ServiceContext},
     error::{Error, Outcome, Result},
-    event::Event,
+    event::{Event, Events},
     execute::{self, UNROUTED, hook::About},
     model::{
         Claim, Desired, Facts, Goal, Observed, Phase, Policy, Promote, Reason, Replica, RolloutId,
@@ -42,7 +42,7 @@ impl<'a> Locked<'a> {
             .await?;
         engine.sweep_one_offs(key, None).await?;
         let routed = self.prepared.proxy.routes();
-        let begun = memory.stop_first(&observed.replicas, self.held.lock.epoch);
+        let begun = memory.stop_first(&observed, self.held.lock.epoch);
         let left = plan::unfinished(&observed, routed, begun.as_ref());
         let was_unfinished = left.is_some();
         let (replicas, before) = match left {
@@ -90,10 +90,7 @@ impl<'a> Locked<'a> {
         let goal = self.goal(&rollout, goal, memory, &observed).await?;
         let (forward, goes_on) = (!matches!(goal, Goal::Undo(_)), goal == Goal::Roll);
         let events = run.events.of_rollout(&rollout);
-        match goes_on {
-            true => events.notice(format!("going on with rollout {rollout}")),
-            false => events.emit(Event::Unfinished { forward }),
-        }
+        report(&events, &rollout, &goal);
         let routed = self.prepared.proxy.routes();
         let mut desired = self
             .prepared
@@ -126,6 +123,7 @@ impl<'a> Locked<'a> {
         let mut live = self.live(&events, &all).await;
         live.bake = bake;
         live.about.clone_from(&about);
+        live.complaints = memory.complaints(&desired.rollout);
         let ended = execute::run(&mut live, desired, facts, &events, interrupted).await;
         drop(live);
         let about = (&events, about.as_ref());
@@ -218,6 +216,15 @@ impl<'a> Locked<'a> {
                 "run the same command again; rollout abort {name} takes the traffic back"
             ))),
         }
+    }
+}
+
+fn report(events: &Events, rollout: &RolloutId, goal: &Goal) {
+    match goal {
+        Goal::Roll => events.notice(format!("going on with rollout {rollout}")),
+        Goal::Finish | Goal::Undo(_) => events.emit(Event::Unfinished {
+            forward: *goal == Goal::Finish,
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Ended, prepare::Prepared, record::Version, unfinished::Settled};
+use super::{Ended, prepare::Prepared, record::Version, rolling::refuse_mix, unfinished::Settled};
 use crate::{
     check::Check,
     compose::Service,
@@ -142,6 +142,7 @@ impl Prepared<'_> {
         let (run, context) = (&self.run, &self.context);
         let mut notices = Vec::new();
         run.refuse_two_sets(context, Some(image), &mut notices)?;
+        refuse_mix(context, Some(image), &*self.proxy)?;
         let refused = self.proxy.labels().refuse_version(context, image);
         let settings = &context.settings;
         settings.pass_over(Check::Rollout, refused, &mut notices)?;

@@ -27,6 +27,9 @@ pub struct Intent {
     /// The old replicas that no proxy routed to before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unrouted: BTreeSet<ContainerId>,
+    /// What the proxy complained of before.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub complaints: BTreeSet<String>,
     /// If it stops old replicas before its end: those that ran, and their start times.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ran: BTreeMap<ContainerId, String>,

@@ -28,7 +28,7 @@ async fn a_wrong_command_line_is_one_line_that_names_the_word_and_the_nearest() 
         (
             &["web", "--strategy", "blue-gren"],
             "--strategy: unknown value \"blue-gren\"; did you mean blue-green?",
-            "known are blue-green, recreate",
+            "known are blue-green, rolling, canary, recreate",
         ),
         (
             &["web", "--timeout", "soon"],

@@ -1,4 +1,4 @@
-//! What a container uses of the machine, read in one call without a wait for a second sample.
+//! What a container uses of the machine.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
 };
 
 use bollard::{models::ContainerStatsResponse, query_parameters as query};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 
 use super::{Engine, failed, instant};
 use crate::{
@@ -15,9 +15,11 @@ use crate::{
 };
 
 impl Engine {
-    /// `None` where the engine reports no memory, as for a container that does not run.
-    pub async fn usage(&self, id: &ContainerId) -> Result<Option<Usage>> {
-        Ok(self.stats(id).await?.and_then(usage))
+    /// What a container uses, as often as the engine reads it. Nothing comes of one that does not run.
+    pub fn usages(&self, id: &ContainerId) -> impl Stream<Item = Usage> + Send + Unpin + use<> {
+        let options = query::StatsOptionsBuilder::default().stream(true).build();
+        let all = self.docker.stats(&id.0, Some(options));
+        Box::pin(all.filter_map(async |read| usage(read.ok()?)))
     }
 
     /// Bytes received and sent by a container, summed over its networks.

@@ -28,16 +28,7 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let all = sets.new.iter().chain(&sets.old);
-        let pending: Vec<Pending<'_>> = all
-            .filter(|own| facts.awaits(own, desired))
-            .map(|new| Pending {
-                new,
-                gates: self.gates(new, desired.routed),
-                waits_for_docker: desired.routed && matches!(desired.goal, Goal::Undo(_)),
-                detail: Mutex::default(),
-            })
-            .collect();
+        let pending = self.pending(desired, sets, facts);
         // The proxy routes to an old replica only after Docker's own health check, whatever a rollout finds.
         let undecided = |own: &Pending<'_>| match own.waits_for_docker {
             true => own.new.undecided_for(),
@@ -94,6 +85,19 @@ impl Live<'_> {
             self.memory.logs = self.run.engine.last_lines(&failed).await;
         }
         ended.map_or(Ok(()), |ended| ended.map(drop))
+    }
+
+    /// The replicas whose gates have no result yet.
+    fn pending<'r>(&self, desired: &Desired, sets: &Sets<'r>, facts: &Facts) -> Vec<Pending<'r>> {
+        let all = sets.new.iter().chain(&sets.old).copied();
+        all.filter(|own| facts.awaits(own, desired))
+            .map(|new| Pending {
+                new,
+                gates: self.gates(new, desired.routed),
+                waits_for_docker: desired.routed && matches!(desired.goal, Goal::Undo(_)),
+                detail: Mutex::default(),
+            })
+            .collect()
     }
 
     /// The deadline for all gates; it stays the same if the wait is restarted.

@@ -41,11 +41,12 @@ impl Live<'_> {
             );
         }
         self.memory.confirmed_at = None;
-        if commits {
-            let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
-            self.memory.shown = new.iter().map(name).collect();
-        }
         let claim = claim(phase, desired, observed);
+        let shown = new.iter().filter(|new| claim.plan.promotes(new));
+        if !matches!(desired.goal, Goal::Undo(_)) {
+            let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
+            self.memory.shown = shown.map(name).collect();
+        }
         let member = self
             .member
             .filter(|_| is_joint(phase, desired, observed, facts));
@@ -118,15 +119,15 @@ impl Live<'_> {
         let failed = until_one_fails(self.run.engine, self.watch, watched);
         let plan = plan_to_confirm(phase, desired, observed);
         let mut awaited = sets.awaited(phase, desired);
-        // The way back of a rolling update does not wait for a new replica that failed: it is taken out next.
+        // The way back of a rolling update does not wait for new replicas: they are taken out next.
         let undoes = matches!(desired.goal, Goal::Undo(_));
-        awaited.retain(|own| !undoes || own.serves() || !plan.promotes(own));
+        awaited.retain(|own| !undoes || !plan.promotes(own));
         let question = Question {
             plan: &plan,
             replicas: &observed.replicas,
             awaited: &awaited,
             // After a rollback the old set has the same router errors as before the rollout.
-            known: (!is_back).then_some(&self.complaints),
+            known: (!is_back && !undoes).then_some(&self.complaints),
         };
         let looks = tokio::select! {
             looks = agree(&mut *self.proxy, &question, &limits) => looks,
@@ -148,7 +149,7 @@ impl Live<'_> {
             self.memory.new_was_live |= !is_back;
             self.memory.confirmed_at = Some(Instant::now());
             // With stop-first, the new replicas ended before the rollback.
-            if is_back && desired.restartable.is_empty() {
+            if is_back && (desired.restartable.is_empty() || desired.policy.batches.is_some()) {
                 self.report_losses();
             }
             return Ok(());

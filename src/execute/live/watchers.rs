@@ -4,15 +4,15 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::future::join_all;
-use tokio::{task::JoinHandle, time::timeout};
+use futures_util::{StreamExt, future::join_all};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use super::{Live, Sets};
 use crate::{
     docker::engine::Engine,
     drain::{Watched, Watcher},
     figures::{Moment, Sample, Samples, Spans},
-    model::{ContainerId, Desired, Replica, Run},
+    model::{ContainerId, Desired, Replica, Run, Usage},
 };
 
 /// The longest wait for what the engine reports of a replica.
@@ -22,20 +22,62 @@ const PATIENCE: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Watchers {
     running: BTreeMap<ContainerId, Watcher>,
+    meters: BTreeMap<ContainerId, Meter>,
     /// Those of new replicas that are being started.
     starting: Vec<Starting>,
     pub samples: Samples,
 }
 
-type Starting = (ContainerId, JoinHandle<(Watcher, Sample)>);
+type Starting = (ContainerId, JoinHandle<First>);
 
 /// A watcher that has started, with the first sample of its replica.
-pub(super) type Started = (ContainerId, (Watcher, Sample));
+pub(super) type Started = (ContainerId, First);
+
+type First = (Watcher, Meter, Sample);
+
+/// Follows what a container uses; the engine reports it about once a second.
+pub(super) struct Meter {
+    following: JoinHandle<()>,
+    seen: watch::Receiver<Vec<Usage>>,
+}
+
+impl Meter {
+    fn start(engine: &Engine, id: &ContainerId) -> Self {
+        let (note, seen) = watch::channel(Vec::new());
+        let (engine, id) = (engine.clone(), id.clone());
+        let following = tokio::spawn(async move {
+            let mut all = engine.usages(&id);
+            while let Some(usage) = all.next().await {
+                // The first and the last.
+                note.send_modify(|seen| {
+                    seen.truncate(1);
+                    seen.push(usage);
+                });
+            }
+        });
+        Self { following, seen }
+    }
+
+    fn first(&self) -> Option<Usage> {
+        self.seen.borrow().first().copied()
+    }
+
+    fn last(&self) -> Option<Usage> {
+        self.seen.borrow().last().copied()
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
 
 impl Watchers {
     pub fn add(&mut self, started: impl IntoIterator<Item = Started>, is_new: bool) {
-        for (id, (watcher, first)) in started {
+        for (id, (watcher, meter, first)) in started {
             self.samples.begin(id.clone(), is_new, first);
+            self.meters.insert(id.clone(), meter);
             self.running.insert(id, watcher);
         }
     }
@@ -72,7 +114,15 @@ impl Watchers {
             wire: watcher.last_counted(),
             ..Sample::default()
         };
-        self.samples.note(id, Moment::Drained, sample);
+        self.note(id, Moment::Drained, sample);
+    }
+
+    fn note(&mut self, id: &ContainerId, moment: Moment, mut sample: Sample) {
+        if let Some(meter) = self.meters.get(id) {
+            sample.usage = meter.last();
+            self.samples.uses_first(id, meter.first());
+        }
+        self.samples.note(id, moment, sample);
     }
 
     /// Notes what the replicas have answered and used by now; while they bake, the new ones alone.
@@ -86,18 +136,16 @@ impl Watchers {
         let sampling = running
             .map(|(id, watcher)| async move { (id.clone(), sample(engine, id, watcher).await) });
         for (id, sample) in join_all(sampling).await {
-            self.samples.note(&id, moment, sample);
+            self.note(&id, moment, sample);
         }
     }
 }
 
 /// The first sample of a replica whose state is known.
-async fn first_sample(engine: &Engine, replica: &Replica, watcher: &mut Watcher) -> Sample {
-    let usage = timeout(PATIENCE, engine.usage(&replica.id));
-    let (wire, usage) = tokio::join!(watcher.counted(), usage);
+async fn first_sample(replica: &Replica, watcher: &mut Watcher) -> Sample {
     Sample {
-        wire,
-        usage: usage.ok().and_then(Result::ok).flatten(),
+        wire: watcher.counted().await,
+        usage: None,
         restarts: u64::try_from(replica.restarts).unwrap_or(0),
         is_oom_killed: replica.oom_killed,
     }
@@ -110,7 +158,7 @@ async fn sample(engine: &Engine, id: &ContainerId, watcher: &mut Watcher) -> Sam
         id: id.clone(),
         ..Replica::default()
     };
-    first_sample(engine, &replica.unwrap_or_else(unknown), watcher).await
+    first_sample(&replica.unwrap_or_else(unknown), watcher).await
 }
 
 impl Live<'_> {
@@ -147,8 +195,9 @@ impl Live<'_> {
                 let replica = (*new).clone();
                 let starting = tokio::spawn(async move {
                     let mut watcher = Watcher::start_calmly(&engine, &replica.id, &watched).await;
-                    let first = first_sample(&engine, &replica, &mut watcher).await;
-                    (watcher, first)
+                    let meter = Meter::start(&engine, &replica.id);
+                    let first = first_sample(&replica, &mut watcher).await;
+                    (watcher, meter, first)
                 });
                 (new.id.clone(), starting)
             })
@@ -180,9 +229,10 @@ pub(super) async fn start_watchers(
     watched: Vec<(Replica, Watched)>,
 ) -> Vec<Started> {
     let starting = watched.into_iter().map(|(replica, watched)| async move {
+        let meter = Meter::start(engine, &replica.id);
         let mut watcher = Watcher::start(engine, &replica.id, &watched).await;
-        let first = first_sample(engine, &replica, &mut watcher).await;
-        (replica.id, (watcher, first))
+        let first = first_sample(&replica, &mut watcher).await;
+        (replica.id, (watcher, meter, first))
     });
     join_all(starting).await
 }

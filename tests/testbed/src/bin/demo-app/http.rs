@@ -79,7 +79,9 @@ async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     let query = Query::of(&request);
     let mut response = match request.uri().path() {
-        "/health" if settings.unhealthy => status(StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+        "/health" if settings.is_unhealthy() => {
+            status(StatusCode::SERVICE_UNAVAILABLE, "unhealthy")
+        }
         "/health" => text(format!("healthy {}", settings.signature())),
         "/echo" => websocket::upgrade(request),
         "/chunks" => chunks(&settings, query.number("n", 3), query.duration("pause")),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -28,7 +28,9 @@ pub struct Settings {
     pub port: u16,
     pub start_delay: Duration,
     pub crash_after: Option<Duration>,
-    pub unhealthy: bool,
+    unhealthy: bool,
+    unhealthy_after: Option<Duration>,
+    started: Instant,
     pub stop: Stop,
     pub database: Option<String>,
     pub loopback_check: bool,
@@ -54,6 +56,8 @@ impl Settings {
             start_delay: seconds("START_DELAY")?.unwrap_or_default(),
             crash_after: seconds("CRASH_AFTER")?,
             unhealthy: text("UNHEALTHY").as_deref() == Some("1"),
+            unhealthy_after: seconds("UNHEALTHY_AFTER")?,
+            started: Instant::now(),
             stop: match text("STOP").as_deref() {
                 None | Some("now") => Stop::Now,
                 Some("graceful") => Stop::Graceful,
@@ -67,6 +71,11 @@ impl Settings {
             error_every: parsed("ERROR_EVERY")?.filter(|every| *every > 0),
             answers: AtomicU64::new(0),
         })
+    }
+
+    pub fn is_unhealthy(&self) -> bool {
+        let since = self.started.elapsed();
+        self.unhealthy || self.unhealthy_after.is_some_and(|after| since >= after)
     }
 
     pub fn log(&self, message: &str) {
