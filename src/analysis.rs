@@ -13,6 +13,9 @@ const FEW: u64 = 3;
 /// A share is exceeded only by more than chance explains: this many standard deviations.
 const DEVIATIONS: f64 = 3.0;
 
+/// Processors in use by an old version below which a multiple says nothing.
+const BUSY: f64 = 0.05;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pass,
@@ -52,10 +55,10 @@ pub fn judge(analysis: &Analysis, old: Option<&Measured>, new: Option<&Measured>
 /// The counts, if they say anything.
 fn readable(measured: &Measured) -> Result<&Wire, String> {
     match &measured.wire {
-        None => Err("no helper counts its requests".to_owned()),
+        None => Err("no helper runs beside the replicas".to_owned()),
         Some(wire) if wire.is_blind() => Err("its traffic is TLS or no HTTP".to_owned()),
         Some(wire) if wire.requests() < ENOUGH => Err(format!(
-            "{} requests came, and fewer than {ENOUGH} say nothing",
+            "only {} requests, and at least {ENOUGH} are needed",
             wire.requests()
         )),
         Some(wire) => Ok(wire),
@@ -69,10 +72,11 @@ fn resources(analysis: &Analysis, old: Option<&Measured>, new: &Measured) -> Opt
     if new.oom_kills > 0 {
         return Some("a new replica ran out of memory".to_owned());
     }
+    let busy = |own: &Measured| own.cpu.filter(|cpu| *cpu >= BUSY);
     let memory = |own: &Measured| own.memory.map(|bytes| bytes as f64);
     let used = [
         ("memory", analysis.memory, old.and_then(memory), memory(new)),
-        ("cpu", analysis.cpu, old.and_then(|own| own.cpu), new.cpu),
+        ("cpu", analysis.cpu, old.and_then(busy), new.cpu),
     ];
     used.into_iter().find_map(|(what, most, old, new)| {
         let (most, old, new) = (most?, old.filter(|own| *own > 0.0)?, new?);
@@ -92,11 +96,12 @@ fn failures(analysis: &Analysis, old: Option<&Wire>, new: &Wire) -> Option<Strin
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let compared = match analysis.may_fail {
         Some(share) => format!("success-rate allows {}", percent(share)),
-        None => format!("before it were {}", percent(before)),
+        None if old.is_none() => "of the old version too few are known".to_owned(),
+        None => format!("old version: {}", percent(before)),
     };
     (failed >= least && exceeds(failed, all, allowed)).then(|| {
         let share = percent(new.failed_share());
-        format!("{failed} of {all} requests failed, {share}; {compared}")
+        format!("{failed} of {all} requests failed ({share}); {compared}")
     })
 }
 
@@ -174,10 +179,7 @@ mod tests {
         let Verdict::Fail(why) = verdict("on", &of(999, 1), &of(380, 20)) else {
             panic!("it passes");
         };
-        assert_eq!(
-            why,
-            "20 of 400 requests failed, 5.0 %; before it were 0.1 %"
-        );
+        assert_eq!(why, "20 of 400 requests failed (5.0 %); old version: 0.1 %");
         let Verdict::Fail(why) = verdict("success-rate=99%", &of(999, 1), &of(380, 20)) else {
             panic!("it passes");
         };

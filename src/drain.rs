@@ -50,6 +50,8 @@ pub struct Watched {
 /// A helper in the replica's network namespace, or the reason why there is none.
 pub struct Watcher {
     helper: Result<Helper>,
+    /// The start of the replica that it follows.
+    started_at: String,
     /// A port has a protocol that packets can show. Cleared after the first look, so that a missing permission is reported once.
     readable: bool,
     /// A proxy routes to the replica, so no new requests come after the cutover.
@@ -69,15 +71,16 @@ struct Helper {
 
 impl Watcher {
     /// Starts to watch. Before the cutover is best, so that every answer is captured from its beginning.
-    pub async fn start(engine: &Engine, replica: &ContainerId, watched: &Watched) -> Self {
+    pub async fn start(engine: &Engine, replica: &Replica, watched: &Watched) -> Self {
+        let id = &replica.id;
         let unknown = watched.ports.as_ref().is_some_and(BTreeMap::is_empty);
         let helper = match (&watched.image, unknown) {
-            (Some(image), false) => Helper::start(engine, image, replica, watched).await,
+            (Some(image), false) => Helper::start(engine, image, id, watched).await,
             (None, _) => Err(Error::failed("no image for the helper")),
             (_, true) => Err(Error::failed("its port is unknown")),
         };
         if let Err(error) = &helper {
-            tracing::warn!(%error, %replica, "no helper can look at the replica's sockets");
+            tracing::warn!(%error, replica = %id, "no helper can look at the replica's sockets");
         }
         let readable = |ports: &BTreeMap<u16, Protocol>| {
             let mut protocols = ports.values();
@@ -85,6 +88,7 @@ impl Watcher {
         };
         Self {
             helper,
+            started_at: replica.started_at.clone(),
             readable: watched.ports.as_ref().is_none_or(readable),
             routed: watched.ports.is_some(),
             pace: None,
@@ -92,7 +96,7 @@ impl Watcher {
     }
 
     /// The same, for a replica that is to stay.
-    pub async fn start_calmly(engine: &Engine, replica: &ContainerId, watched: &Watched) -> Self {
+    pub async fn start_calmly(engine: &Engine, replica: &Replica, watched: &Watched) -> Self {
         let mut watcher = Self {
             pace: Some(COUNT_PACE),
             ..Self::start(engine, replica, watched).await
@@ -101,11 +105,17 @@ impl Watcher {
         watcher
     }
 
-    /// What was counted by now; `None` if there is no helper, or if it does not answer at once.
+    /// Whether it follows the replica since this start of it.
+    pub fn follows(&self, started_at: &str) -> bool {
+        self.started_at == started_at
+    }
+
+    /// What was counted by now, or by the last answer if the helper does not answer at once; `None` if there is none.
     pub async fn counted(&mut self) -> Option<Wire> {
         let helper = self.helper.as_mut().ok()?;
         let look = timeout(COUNT_PATIENCE, helper.look_now(self.pace)).await;
-        look.ok()?.ok()?.wire
+        let now = look.ok().and_then(Result::ok).and_then(|look| look.wire);
+        now.or_else(|| self.last_counted())
     }
 
     /// What was counted by the last look that was asked for.

@@ -81,9 +81,19 @@ impl Samples {
 
     /// Notes a sample of a replica that was begun.
     pub fn note(&mut self, id: &ContainerId, moment: Moment, sample: Sample) {
-        if let Some(track) = self.0.get_mut(id) {
-            track.samples.insert(moment, sample);
-        }
+        let Some(track) = self.0.get_mut(id) else {
+            return;
+        };
+        let last = track.samples.values().next_back().cloned();
+        let last = last.unwrap_or_default();
+        // What is not known now is as it was.
+        let sample = Sample {
+            wire: sample.wire.or(last.wire),
+            usage: sample.usage.or(last.usage),
+            restarts: sample.restarts.max(last.restarts),
+            is_oom_killed: sample.is_oom_killed || last.is_oom_killed,
+        };
+        track.samples.insert(moment, sample);
     }
 
     /// `None` where no replica of the side has a sample after `from` and up to `to`.

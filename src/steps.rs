@@ -70,6 +70,7 @@ fn default() -> Vec<Shift> {
     let shift = |percent| Shift {
         percent,
         pause: Some(Pause::Timed(DEFAULT_PAUSE)),
+        analysis: false,
     };
     DEFAULT.map(shift).into()
 }
@@ -105,17 +106,36 @@ fn add(shifts: &mut Vec<Shift>, step: &Value, within: &str) -> Result<()> {
             "write growing weights",
         )),
         (Some(percent), pause, _) => {
-            shifts.push(Shift { percent, pause });
+            shifts.push(Shift {
+                percent,
+                pause,
+                analysis: false,
+            });
             Ok(())
         }
+    }?;
+    let analysis = map.get("analysis").map(|value| match value {
+        Value::Bool(own) => Ok(*own),
+        other => Err(bad(
+            format!("analysis in {within}: {other} is neither true nor false"),
+            FORM,
+        )),
+    });
+    let analysis = analysis.transpose()?.unwrap_or(false);
+    match shifts.last_mut().filter(|_| analysis) {
+        Some(Shift { pause: None, .. }) => Err(bad(
+            format!("analysis in {within} has no time: the step has no pause"),
+            "write how long it takes, such as pause: 60s",
+        )),
+        Some(shift) => {
+            shift.analysis = true;
+            Ok(())
+        }
+        None => Ok(()),
     }
 }
 
 fn refuse_keys(map: &Map<String, Value>, within: &str) -> Result<()> {
-    if map.contains_key("analysis") {
-        let message = format!("analysis in {within} is not available yet");
-        return Err(bad(message, "leave it out"));
-    }
     match map.keys().find(|key| !KEYS.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => {
@@ -177,7 +197,33 @@ mod tests {
     }
 
     fn shift(percent: u16, pause: Option<Pause>) -> Shift {
-        Shift { percent, pause }
+        Shift {
+            percent,
+            pause,
+            analysis: false,
+        }
+    }
+
+    #[test]
+    fn an_analysis_needs_a_pause_and_is_one_of_the_step() {
+        let read = steps(
+            json!([{"weight": "10%", "pause": "30s", "analysis": true}, {"weight": "50%", "pause": true, "analysis": false}]),
+        );
+        let all: Vec<bool> = read.unwrap().iter().map(|own| own.analysis).collect();
+        assert_eq!(all, [true, false]);
+        for (step, said) in [
+            (
+                json!({"weight": "10%", "analysis": true}),
+                "has no time: the step has no pause",
+            ),
+            (
+                json!({"weight": "10%", "pause": "1s", "analysis": "on"}),
+                "is neither true nor false",
+            ),
+        ] {
+            let error = steps(json!([step])).unwrap_err();
+            assert!(error.message.contains(said), "{error}");
+        }
     }
 
     #[test]

@@ -75,7 +75,14 @@ async fn each_step_has_its_share_and_promotions_lead_to_the_end_without_loss() {
         assert!(hint.contains("rollout abort web"), "{hint}");
         shares(&stack, "v2", 10.0).await;
         let status = stack.rollout(&["status", "web", "--output", "json"]).await;
-        let state: Value = serde_json::from_str(status.out.lines().last().unwrap()).unwrap();
+        let lines = status
+            .out
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        let state: Value = lines
+            .into_iter()
+            .find(|own: &Value| own["percent"].is_u64())
+            .unwrap();
         assert_eq!(state["percent"], 10, "{state}");
         assert_eq!(state["paused"], true, "{state}");
         let again = stack.rollout(&["web"]).await;
@@ -309,4 +316,42 @@ async fn a_plan_has_the_steps_and_the_pauses() {
     ] {
         assert!(plan.out.contains(line), "{}", plan.out);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_that_fails_requests_is_taken_back_at_its_first_step() {
+    let errors = "    environment: { ERROR_EVERY: \"${ERRORS:-0}\" }\n";
+    let mut stack = stack(TIMED, errors);
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    load.goes_on_for(100).await;
+    stack.set("ERRORS", 20).tag("v2");
+    let run = stack.start_rollout(&["web"]).wait_for(LIMIT).await;
+    let report = load.stop().await;
+    run.code(1);
+    let undoing = run.event("undoing").unwrap()["reason"].to_string();
+    assert!(undoing.contains("fails the analysis"), "{}", run.text);
+    let of_new = report.records.iter();
+    let of_new = of_new.filter(|own| own.version() == Some("v2")).count();
+    let share = of_new as f64 / report.records.len() as f64;
+    assert!(share < 0.15, "{share}: {report}\n{}", run.text);
+    is_back(&stack, &before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_to_be_judged_and_gets_no_requests_waits_for_a_person() {
+    let mut stack = stack("[{ weight: 10%, pause: 3s, analysis: true }]", "");
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let run = stack.rollout(&["web"]).await;
+    run.code(5);
+    assert!(
+        run.text.contains("the canary stays at this step"),
+        "{}",
+        run.text
+    );
+    stack.rollout(&["abort", "web"]).await.code(0);
+    is_back(&stack, &before).await;
 }

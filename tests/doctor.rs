@@ -289,36 +289,6 @@ async fn a_fixed_hostname_of_a_worker_is_taken_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_traefik_before_3_it_says_what_works_and_a_pin_is_refused() {
-    // Its version is read from a label of its image: there is no program of that version here.
-    const OLD: &str = "rollout-test/traefik:v2.11";
-    let mut stack = stack(include_str!("doctor/old.yaml"));
-    let label = "org.opencontainers.image.version=v2.11.29";
-    let build =
-        format!("printf 'FROM traefik:v3.0\nLABEL {label}' | docker build -q -t {OLD} - 2>&1");
-    stack.shell(&build).await;
-    stack.compose(&["up", "-d"]).await;
-    let (_, found) = findings(&stack).await;
-    let old = found.iter().find(|own| own["check"] == "traefik").unwrap();
-    let text = old["text"].as_str().unwrap();
-    assert_eq!(old["level"], "warn", "{text}");
-    assert!(
-        text.contains("2.11") && text.contains("through the socket proxy alone"),
-        "{text}"
-    );
-    let pin = ["--proxy", "traefik", "--switch", "pin", "web"];
-    let run = stack.tag("v2").rollout(&pin).await;
-    let message = run.code(2).failure();
-    assert!(
-        message.contains("pin files are written for Traefik 3.0"),
-        "{message}"
-    );
-    stack.rollout(&["--proxy", "traefik", "web"]).await.code(0);
-    stack.compose(&["down", "-v"]).await;
-    stack.docker(&["rmi", OLD]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_anonymous_volume_gets_a_name() {
     let yaml = include_str!("doctor/anonymous-volume.yaml");
     let stack = stack(yaml);

@@ -219,7 +219,7 @@ async fn a_plain_up_in_the_second_batch_ends_it_and_the_next_run_settles_it() {
         stack.tag(version);
         drop(stack.shell("docker compose up -d 2>&1 || true").await);
         let run = running.wait_for(Duration::from_secs(300)).await;
-        assert_ne!(run.code, Some(3), "{}", run.text);
+        assert_ne!(run.code, Some(0), "{}", run.text);
         assert_ne!(stack.version().await, None);
         stack.tag("v2");
         let next = stack.start_rollout(&["web"]);

@@ -301,6 +301,7 @@ mod tests {
         canary.policy.shifts = vec![Shift {
             percent: 10,
             pause: None,
+            analysis: false,
         }];
         let claim = |phase| Claim {
             rollout: canary.rollout.clone(),

@@ -98,7 +98,7 @@ pub fn stuck(step: &Step, tries: u32, desired: &Desired, cause: Error) -> Error 
     let serves = match &desired.goal {
         Goal::Undo(_) if matches!(step, Step::Start { .. }) => "the old version is stopped",
         Goal::Undo(_) => "the rollback stopped there, and replicas that serve were not removed",
-        Goal::Roll if desired.policy.batches.is_some() => "a version serves",
+        Goal::Roll if desired.policy.batches.is_some() => "old and new replicas serve",
         Goal::Roll | Goal::Finish => "the new version serves",
     };
     Error::needs_person(format!(

@@ -85,6 +85,8 @@ pub struct Memory {
     new_was_live: bool,
     ready_by: Option<Instant>,
     bake_until: Option<Instant>,
+    /// Why the pause of a canary could not be judged.
+    no_data: Option<String>,
     /// The new replicas that a cutover made live, and their names.
     shown: Vec<(ContainerId, String)>,
     /// When the bake found that the new version failed.

@@ -11,6 +11,9 @@ pub struct Shift {
     pub percent: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// Whether the pause goes on, for a person to decide, where the analysis has no data by its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub analysis: bool,
 }
 
 /// The time before the next shift.

@@ -34,9 +34,10 @@ impl Wire {
         self.failed() as f64 / self.requests().max(1) as f64
     }
 
-    /// Whether too much could not be read for the counts to say anything: more than 1 %.
+    /// Whether too much could not be read for the counts to say anything: more than 1 %, and more than a stray connection.
     pub fn is_blind(&self) -> bool {
-        self.unread.saturating_mul(100) > self.requests()
+        let is_stray = self.unread < 3 && self.requests() > 0;
+        !is_stray && self.unread.saturating_mul(100) > self.requests()
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -121,10 +122,15 @@ mod tests {
     #[test]
     fn more_than_one_percent_that_cannot_be_read_makes_it_blind() {
         let mut all = counted(2, 100);
-        all.unread = 1;
-        assert!(!all.is_blind());
         all.unread = 2;
+        assert!(!all.is_blind(), "a stray connection");
+        all.unread = 3;
         assert!(all.is_blind());
+        let all_unread = Wire {
+            unread: 1,
+            ..Wire::default()
+        };
+        assert!(all_unread.is_blind());
         let none = Wire::default();
         assert!(!none.is_blind());
     }

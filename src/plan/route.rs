@@ -178,6 +178,7 @@ mod tests {
             shifts: vec![Shift {
                 percent: 20,
                 pause: None,
+                analysis: false,
             }],
             ..Policy::default()
         };

@@ -174,7 +174,11 @@ impl Simulator {
     pub fn canary(mut self, shifts: &[(u16, Option<Pause>)]) -> Self {
         let shifts = shifts.iter();
         self.desired.policy.shifts = shifts
-            .map(|&(percent, pause)| Shift { percent, pause })
+            .map(|&(percent, pause)| Shift {
+                percent,
+                pause,
+                analysis: false,
+            })
             .collect();
         self
     }

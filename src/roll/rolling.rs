@@ -98,7 +98,7 @@ pub(super) fn refuse_mix(
     let against = router.labels().against_weights(&labels);
     match (differs, against.filter(|_| is_canary)) {
         (Some(label), _) => refused(format!(
-            "its label {label} changes, and Traefik drops a router that two versions define differently"
+            "its label {label} differs between the versions, and Traefik drops a router with two definitions"
         )),
         (None, Some(why)) => refused(why),
         (None, None) => Ok(()),
@@ -136,7 +136,7 @@ impl RunContext<'_> {
             .is_some_and(|own| !own.is_empty())
         {
             unused.push(format!(
-                "deploy.rollback_config of {} has no effect: a rollback takes the steps of the rollout back",
+                "deploy.rollback_config of {} has no effect: a rollback reverses the steps of the rollout",
                 service.name
             ));
         }
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(refuse_mix(&context, None, &weighted), Ok(()));
         let image = Image::default();
         let error = refuse_mix(&context, Some(&image), &weighted).unwrap_err();
-        let said = "its label traefik.enable changes";
+        let said = "its label traefik.enable differs";
         assert!(error.message.contains(said), "{error}");
         context.purpose = Purpose::Settle;
         assert_eq!(refuse_mix(&context, Some(&image), &weighted), Ok(()));

@@ -7,7 +7,7 @@ use crate::{
     context::{Purpose, ServiceContext},
     error::{Error, Outcome, Result},
     event::{Event, Events},
-    execute::{self, UNROUTED, hook::About},
+    execute::{self, Summary, UNROUTED, hook::About},
     model::{
         Claim, Desired, Facts, Goal, Observed, Phase, Policy, Promote, Reason, Replica, RolloutId,
     },
@@ -118,14 +118,10 @@ impl<'a> Locked<'a> {
             hooks: about.as_ref().map(About::ends).unwrap_or_default(),
             ..self.facts(phase)
         };
-        let interrupted = self.held.interrupted.clone();
         let all: Vec<Replica> = new.into_iter().chain(others).collect();
-        let mut live = self.live(&events, &all).await;
-        live.bake = bake;
-        live.about.clone_from(&about);
-        live.complaints = memory.complaints(&desired.rollout);
-        let ended = execute::run(&mut live, desired, facts, &events, interrupted).await;
-        drop(live);
+        let known = (about.clone(), memory.complaints(&desired.rollout));
+        let ended = self.run((desired, facts), (&events, &all), known, bake);
+        let ended = ended.await;
         let about = (&events, about.as_ref());
         self.hook_settled((forward, &ended), about, memory).await?;
         match ended {
@@ -143,6 +139,29 @@ impl<'a> Locked<'a> {
         let goes_on = routed && purpose == Purpose::Roll;
         let before = Before::read(&mut *self.prepared.proxy, &replicas, goes_on).await;
         Ok((replicas, before))
+    }
+
+    /// Takes the steps of an unfinished rollout that are left; a rollout that goes on reports its figures.
+    async fn run(
+        &mut self,
+        (desired, facts): (Desired, Facts),
+        (events, replicas): (&Events, &[Replica]),
+        (about, complaints): (Option<About>, BTreeSet<String>),
+        bake: Duration,
+    ) -> Result<Summary> {
+        let goes_on = desired.goal == Goal::Roll;
+        let interrupted = self.held.interrupted.clone();
+        let mut live = self.live(events, replicas).await;
+        (live.bake, live.about, live.complaints) = (bake, about, complaints);
+        if goes_on {
+            live.watch_both(&desired, replicas).await;
+        }
+        let ended = execute::run(&mut live, desired, facts, events, interrupted).await;
+        if goes_on {
+            let figures = live.figures().await;
+            events.emit(Event::Figures(Box::new(figures)));
+        }
+        ended
     }
 
     /// How long the new replicas of an unfinished rollout are watched after its cutover.

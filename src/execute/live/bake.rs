@@ -31,8 +31,11 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
+        // A bake that was not asked for is about health alone.
+        let is_asked_for = !self.context.settings.bake.is_zero();
+        let old_until = is_asked_for.then_some(Moment::Cutover);
         let watched = self
-            .watch_for((self.bake, LIVE, true), desired, sets)
+            .watch_for((self.bake, LIVE, old_until), desired, sets)
             .await?;
         facts.baked = watched.or(facts.baked.take());
         Ok(())
@@ -47,7 +50,7 @@ impl Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let span = self.watch_of(batch, desired);
-        match self.watch_for((span, LIVE, false), desired, sets).await? {
+        match self.watch_for((span, LIVE, None), desired, sets).await? {
             Some(Baked::Passed) => drop(facts.watched.insert(batch)),
             Some(failed) => facts.baked = Some(failed),
             None => {}
@@ -63,9 +66,21 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let watched = self.watch_for((span.unwrap_or(YEAR), PAUSED, false), desired, sets);
+        let span = (span.unwrap_or(YEAR), PAUSED, Some(Moment::Bake));
+        let watched = self.watch_for(span, desired, sets);
         match watched.await? {
-            Some(Baked::Passed) => facts.passed = shift,
+            Some(Baked::Passed) => match self.memory.undecided(shift, desired) {
+                Some(why) if self.context.settings.analysis.no_data == NoData::Fail => {
+                    let why = format!("the analysis has no data: {why}");
+                    facts.baked = Some(self.memory.failed(why));
+                }
+                Some(why) => {
+                    let notice = format!("the canary stays at this step: {why}");
+                    self.events.notice(notice);
+                    facts.is_held = true;
+                }
+                None => facts.passed = shift,
+            },
             Some(failed) => facts.baked = Some(failed),
             None => {}
         }
@@ -78,10 +93,11 @@ impl Live<'_> {
         self.context.settings.watch(is_last).max(self.bake)
     }
 
-    /// How the watch ended, for which the analysis counts if it `is_judged`; `None` if it was left to look at a change.
+    /// How the watch ended; `None` if it was left to look at a change. The analysis counts with `old_until`, up to which the
+    /// figures of the old replicas are compared.
     async fn watch_for(
         &mut self,
-        (span, when, is_judged): (Duration, &str, bool),
+        (span, when, old_until): (Duration, &str, Option<Moment>),
         desired: &Desired,
         sets: &Sets<'_>,
     ) -> Result<Option<Baked>> {
@@ -98,18 +114,18 @@ impl Live<'_> {
             &sets.new,
             (until, latest),
         );
-        let mut verdict = match is_judged {
-            true => Verdict::NoData("it was too short".to_owned()),
-            false => Verdict::Pass,
+        let mut verdict = match old_until {
+            Some(_) => Verdict::NoData("it was too short".to_owned()),
+            None => Verdict::Pass,
         };
         let analysis = &self.context.settings.analysis;
         let judging = async {
-            match is_judged {
-                true => {
+            match old_until {
+                Some(until) => {
                     let watchers = &mut self.memory.watchers;
-                    first_verdict(engine, watchers, analysis, &mut verdict).await
+                    first_verdict(engine, watchers, (analysis, until), &mut verdict).await
                 }
-                false => pending().await,
+                None => pending().await,
             }
         };
         let baked = tokio::select! {
@@ -134,14 +150,18 @@ impl Live<'_> {
         Ok(Some(match (baked, verdict) {
             // A run that finishes an earlier one has not watched the old version.
             (Baked::Passed, Verdict::NoData(why)) if desired.goal == Goal::Roll => {
-                self.without_data(&why)
+                self.without_data(&why, old_until == Some(Moment::Bake))
             }
             (baked, _) => baked,
         }))
     }
 
-    /// The result of a bake that has passed without enough requests for the analysis.
-    fn without_data(&mut self, why: &str) -> Baked {
+    /// The result of a bake or a pause that has passed without enough requests for the analysis.
+    fn without_data(&mut self, why: &str, is_pause: bool) -> Baked {
+        if is_pause {
+            self.memory.no_data = Some(why.to_owned());
+            return Baked::Passed;
+        }
         let settings = &self.context.settings;
         match settings.analysis.no_data {
             NoData::Fail => self
@@ -149,7 +169,7 @@ impl Live<'_> {
                 .failed(format!("the analysis has no data: {why}")),
             NoData::Pass => {
                 if !settings.bake.is_zero() {
-                    let notice = format!("the bake passes without an analysis: {why}");
+                    let notice = format!("the bake passes, requests not analysed: {why}");
                     self.events.notice(notice);
                 }
                 Baked::Passed
@@ -159,6 +179,13 @@ impl Live<'_> {
 }
 
 impl Memory {
+    /// Why the pause that has passed could not be judged, where that was asked for.
+    fn undecided(&mut self, shift: u16, desired: &Desired) -> Option<String> {
+        let no_data = self.no_data.take();
+        let shift = desired.policy.shift(shift);
+        no_data.filter(|_| shift.is_some_and(|shift| shift.analysis))
+    }
+
     fn failed(&mut self, why: String) -> Baked {
         self.failed_at = Some(Instant::now());
         Baked::Failed(why)
@@ -169,18 +196,20 @@ impl Memory {
 async fn first_verdict(
     engine: &Engine,
     watchers: &mut Watchers,
-    analysis: &Analysis,
+    (analysis, old_until): (&Analysis, Moment),
     verdict: &mut Verdict,
 ) -> String {
+    // In a pause the old replicas answer too.
+    let only_new = old_until == Moment::Cutover;
     loop {
         sleep(ASK_EVERY).await;
-        watchers.mark(engine, Moment::Bake).await;
+        watchers.look(engine, only_new).await;
         let samples = &watchers.samples;
-        let old = samples.between(false, Moment::Start, Moment::Cutover);
+        let old = samples.between(false, Moment::Start, old_until);
         let new = samples.between(true, Moment::Cutover, Moment::Bake);
         *verdict = judge(analysis, old.as_ref(), new.as_ref());
         if let Verdict::Fail(why) = verdict {
-            return format!("the new version fails the analysis after the cutover: {why}");
+            return format!("the new version fails the analysis: {why}");
         }
     }
 }

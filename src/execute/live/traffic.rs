@@ -42,6 +42,10 @@ impl Live<'_> {
         }
         self.memory.confirmed_at = None;
         let claim = claim(phase, desired, observed);
+        // The figures of before end with the first share of the new version.
+        let before = observed.claim.as_ref().map(|claim| claim.phase);
+        let is_first = new.iter().any(|new| claim.plan.promotes(new))
+            && !matches!(before, Some(Phase::Shifted { .. } | Phase::Committed));
         let shown = new.iter().filter(|new| claim.plan.promotes(new));
         if !matches!(desired.goal, Goal::Undo(_)) {
             let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
@@ -53,7 +57,7 @@ impl Live<'_> {
         let applying = apply(&mut *self.proxy, member, &claim, &observed.replicas);
         let (engine, watchers) = (self.run.engine, &mut self.memory.watchers);
         let marking = async {
-            if commits {
+            if is_first {
                 watchers.mark(engine, Moment::Cutover).await;
             }
         };
@@ -214,9 +218,11 @@ impl Live<'_> {
                 facts.drained.insert(replica.id.clone(), Drained::Unseen);
                 continue;
             }
-            let watcher = match self.memory.watchers.take(&replica.id).await {
+            let watcher = self.memory.watchers.take(&replica.id).await;
+            // A replica that has restarted since has another network namespace.
+            let watcher = match watcher.filter(|own| own.follows(&replica.started_at)) {
                 Some(watcher) => watcher,
-                None => Watcher::start(self.run.engine, &replica.id, &self.watched(replica)).await,
+                None => Watcher::start(self.run.engine, replica, &self.watched(replica)).await,
             };
             watchers.push((*replica, watcher));
         }

@@ -12,7 +12,7 @@ use crate::{
     docker::engine::Engine,
     drain::{Watched, Watcher},
     figures::{Moment, Sample, Samples, Spans},
-    model::{ContainerId, Desired, Replica, Run, Usage},
+    model::{ContainerId, Desired, Observed, Replica, Run, Usage},
 };
 
 /// The longest wait for what the engine reports of a replica.
@@ -125,16 +125,31 @@ impl Watchers {
         self.samples.note(id, moment, sample);
     }
 
-    /// Notes what the replicas have answered and used by now; while they bake, the new ones alone.
+    /// Notes what the replicas have answered and used by now.
     pub async fn mark(&mut self, engine: &Engine, moment: Moment) {
+        self.sample(engine, moment, false).await;
+    }
+
+    /// The same while the new replicas are judged.
+    pub async fn look(&mut self, engine: &Engine, only_new: bool) {
+        self.sample(engine, Moment::Bake, only_new).await;
+    }
+
+    async fn sample(&mut self, engine: &Engine, moment: Moment, only_new: bool) {
         let ended = self.starting.extract_if(.., |own| own.1.is_finished());
         let ended: Vec<_> = ended.collect();
         self.await_all(ended).await;
         let samples = &self.samples;
-        let counts = |id: &ContainerId| moment != Moment::Bake || samples.is_new(id);
+        let counts = |id: &ContainerId| !only_new || samples.is_new(id);
         let running = self.running.iter_mut().filter(|own| counts(own.0));
-        let sampling = running
-            .map(|(id, watcher)| async move { (id.clone(), sample(engine, id, watcher).await) });
+        let sampling = running.map(|(id, watcher)| async move {
+            let sample = match moment {
+                // Restarts are found by events, and a look comes every half second.
+                Moment::Bake => first_sample(&unknown(id), watcher).await,
+                _ => sample(engine, id, watcher).await,
+            };
+            (id.clone(), sample)
+        });
         for (id, sample) in join_all(sampling).await {
             self.note(&id, moment, sample);
         }
@@ -154,14 +169,29 @@ async fn first_sample(replica: &Replica, watcher: &mut Watcher) -> Sample {
 async fn sample(engine: &Engine, id: &ContainerId, watcher: &mut Watcher) -> Sample {
     let replica = timeout(PATIENCE, engine.replica(id)).await;
     let replica = replica.ok().and_then(Result::ok).flatten();
-    let unknown = || Replica {
+    first_sample(&replica.unwrap_or_else(|| unknown(id)), watcher).await
+}
+
+fn unknown(id: &ContainerId) -> Replica {
+    Replica {
         id: id.clone(),
         ..Replica::default()
-    };
-    first_sample(&replica.unwrap_or_else(unknown), watcher).await
+    }
 }
 
 impl Live<'_> {
+    /// Watches the replicas of both versions from the start of a run that goes on with a rollout.
+    pub async fn watch_both(&mut self, desired: &Desired, replicas: &[Replica]) {
+        let observed = Observed {
+            claim: None,
+            replicas: replicas.to_vec(),
+        };
+        let sets = Sets::of(desired, &observed);
+        self.watch_new(&sets);
+        let started = start_watchers(self.run.engine, self.unwatched(desired, &sets)).await;
+        self.memory.watchers.add(started, false);
+    }
+
     /// The figures by the end of the run.
     pub async fn figures(&mut self) -> Spans {
         let watchers = &mut self.memory.watchers;
@@ -194,7 +224,7 @@ impl Live<'_> {
                 let (engine, watched) = (self.run.engine.clone(), self.watched(new));
                 let replica = (*new).clone();
                 let starting = tokio::spawn(async move {
-                    let mut watcher = Watcher::start_calmly(&engine, &replica.id, &watched).await;
+                    let mut watcher = Watcher::start_calmly(&engine, &replica, &watched).await;
                     let meter = Meter::start(&engine, &replica.id);
                     let first = first_sample(&replica, &mut watcher).await;
                     (watcher, meter, first)
@@ -230,7 +260,7 @@ pub(super) async fn start_watchers(
 ) -> Vec<Started> {
     let starting = watched.into_iter().map(|(replica, watched)| async move {
         let meter = Meter::start(engine, &replica.id);
-        let mut watcher = Watcher::start(engine, &replica.id, &watched).await;
+        let mut watcher = Watcher::start(engine, &replica, &watched).await;
         let first = first_sample(&replica, &mut watcher).await;
         (replica.id, (watcher, meter, first))
     });
