@@ -185,7 +185,7 @@ mod tests {
         };
         assert_eq!(
             why,
-            "20 of 400 requests failed, 5.0 %; success-rate allows 1.0 %"
+            "20 of 400 requests failed (5.0 %); success-rate allows 1.0 %"
         );
     }
 
