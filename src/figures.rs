@@ -20,7 +20,7 @@ pub const ENOUGH: u64 = 20;
 pub enum Moment {
     Start,
     Cutover,
-    /// The newest look of a bake.
+    /// The newest look of a bake, or of a pause.
     Bake,
     /// All old replicas are drained.
     Drained,

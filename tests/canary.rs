@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use testbed::{Running, Stack, eventually};
+use testbed::Stack;
 
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -35,19 +35,6 @@ async fn shares(stack: &Stack, version: &str, percent: f64) {
         (share - percent).abs() <= 2.0,
         "{share} % instead of {percent} %"
     );
-}
-
-/// Waits until this step has begun so many times.
-async fn begins(running: &Running, step: &str, times: usize) {
-    eventually(step, Duration::from_secs(120), async || {
-        let events = running.events();
-        let is = |event: &&Value| event["event"] == "step_started" && event["step"] == step;
-        match events.iter().filter(is).count() >= times {
-            true => Ok(()),
-            false => Err(events),
-        }
-    })
-    .await;
 }
 
 /// All is as before the canary.
@@ -110,7 +97,7 @@ async fn a_second_process_promotes_pauses_and_aborts_a_run_within_a_second() {
     let load = stack.load();
 
     let running = stack.start_rollout(&["web"]);
-    begins(&running, "pause", 1).await;
+    running.begins("pause", 1).await;
     let began = Instant::now();
     stack.rollout(&["abort", "web"]).await.code(0);
     running.wait().await.code(1);
@@ -118,14 +105,14 @@ async fn a_second_process_promotes_pauses_and_aborts_a_run_within_a_second() {
     is_back(&stack, &before).await;
 
     let running = stack.start_rollout(&["web"]);
-    begins(&running, "pause", 1).await;
+    running.begins("pause", 1).await;
     stack.rollout(&["pause", "web"]).await.code(0);
     running.wait().await.code(5);
     shares(&stack, "v2", 10.0).await;
     let running = stack.start_rollout(&["resume", "web"]);
-    begins(&running, "pause", 1).await;
+    running.begins("pause", 1).await;
     stack.rollout(&["promote", "web"]).await.code(0);
-    begins(&running, "pause", 2).await;
+    running.begins("pause", 2).await;
     shares(&stack, "v2", 50.0).await;
     stack.rollout(&["promote", "web", "--full"]).await.code(0);
     running.wait_for(LIMIT).await.code(0);
@@ -141,12 +128,12 @@ async fn a_run_with_attach_waits_at_an_open_ended_pause() {
     stack.up("v1").await;
     stack.tag("v2");
     let running = stack.start_rollout(&["--attach", "web"]);
-    begins(&running, "pause", 1).await;
+    running.begins("pause", 1).await;
     // Longer than the lease of its lock.
     tokio::time::sleep(Duration::from_secs(60)).await;
     stack.rollout(&["web"]).await.code(4);
     stack.rollout(&["promote", "web"]).await.code(0);
-    begins(&running, "pause", 2).await;
+    running.begins("pause", 2).await;
     stack.rollout(&["promote", "web"]).await.code(0);
     running.wait_for(LIMIT).await.code(0);
     stack.settled(1).await;
@@ -201,7 +188,7 @@ async fn killed_in_a_step_the_canary_goes_on_or_goes_back_by_its_claim() {
         let load = stack.load();
         stack.tag("v2");
         let running = stack.start_rollout(&["web"]);
-        begins(&running, step, times).await;
+        running.begins(step, times).await;
         running.kill().await;
         assert_ne!(stack.version().await, None, "{step} {times}");
         let run = stack.start_rollout(&["web"]).wait_for(LIMIT).await;
@@ -255,7 +242,7 @@ async fn a_new_replica_that_dies_in_a_pause_gives_the_traffic_back() {
     let before = stack.replicas("web").await;
     stack.tag("v2");
     let running = stack.start_rollout(&["web"]);
-    begins(&running, "pause", 1).await;
+    running.begins("pause", 1).await;
     let now = stack.replicas("web").await;
     let new = now.iter().find(|own| own.id != before[0].id).unwrap();
     stack.docker(&["kill", &new.id]).await;

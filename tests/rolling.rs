@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
-
-use testbed::{Container, Run, Running, Stack, eventually};
+use testbed::{Container, Run, Stack};
 
 const FOUR: &str = "    scale: 4\n";
 
@@ -14,24 +12,6 @@ fn stack() -> Stack {
     stack.set("ROLLOUT_STABLE", "200ms");
     stack.set("ROLLOUT_STRATEGY", "rolling");
     stack
-}
-
-fn begun(events: &[Value], step: &str) -> usize {
-    let is = |event: &&Value| event["event"] == "step_started" && event["step"] == step;
-    events.iter().filter(is).count()
-}
-
-/// Waits until this step has begun so many times.
-async fn begins(running: &Running, step: &str, times: usize) {
-    let limit = Duration::from_secs(120);
-    eventually(step, limit, async || {
-        let events = running.events();
-        match begun(&events, step) >= times {
-            true => Ok(()),
-            false => Err(events),
-        }
-    })
-    .await;
 }
 
 /// The same containers run as before, and nothing else of a rollout is there.
@@ -72,7 +52,7 @@ async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
             assert_eq!(report.failed, 0, "{state}");
             assert!(report.first_answer_of(version).is_some(), "{state}");
             let shifts = if parallelism == "1" { 3 } else { 1 };
-            assert_eq!(begun(&run.events, "shift"), shifts, "{state}");
+            assert_eq!(run.begun("shift"), shifts, "{state}");
             stack.answers_steadily(version).await;
             stack.settled(4).await;
         }
@@ -89,7 +69,7 @@ async fn killed_in_the_second_batch_it_is_undone_and_done_by_the_next_run() {
             let load = stack.load();
             stack.tag("v2");
             let running = stack.start_rollout(&["--order", order, "web"]);
-            begins(&running, step, 2).await;
+            running.begins(step, 2).await;
             running.kill().await;
             assert_ne!(stack.version().await, None);
             let run = stack.start_rollout(&["--order", order, "web"]);
@@ -139,7 +119,7 @@ async fn an_undo_in_the_third_batch_brings_all_old_replicas_back() {
     let load = stack.load();
     stack.tag("v2");
     let running = stack.start_rollout(&["--monitor", "20s", "web"]);
-    begins(&running, "watch", 1).await;
+    running.begins("watch", 1).await;
     let undo = stack.rollout(&["undo", "web"]).await;
     undo.code(0);
     let run = running.wait().await;
@@ -150,7 +130,7 @@ async fn an_undo_in_the_third_batch_brings_all_old_replicas_back() {
 
     let load = stack.load();
     let running = stack.start_rollout(&["web"]);
-    begins(&running, "create", 3).await;
+    running.begins("create", 3).await;
     let undo = stack.rollout(&["undo", "web"]).await;
     undo.code(0);
     let run = running.wait_for(Duration::from_secs(300)).await;
@@ -170,7 +150,7 @@ async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_bac
         stack.tag("v2");
         let load = stack.load();
         let running = stack.start_rollout(&["--order", order, "web"]);
-        begins(&running, "ready", 3).await;
+        running.begins("ready", 3).await;
         running.signal(Signal::SIGINT);
         let run = running.wait_for(Duration::from_secs(300)).await;
         run.code(130);
@@ -179,7 +159,7 @@ async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_bac
         all_back(&stack, &before, &run).await;
 
         let running = stack.start_rollout(&["--order", order, "--monitor", "20s", "web"]);
-        begins(&running, "watch", 1).await;
+        running.begins("watch", 1).await;
         let now = stack.replicas("web").await;
         let new = now
             .iter()
@@ -199,7 +179,7 @@ async fn an_old_replica_that_dies_is_replaced_all_the_same() {
     let before = stack.replicas("web").await;
     stack.tag("v2");
     let running = stack.start_rollout(&["web"]);
-    begins(&running, "ready", 2).await;
+    running.begins("ready", 2).await;
     stack.docker(&["kill", &before[3].id]).await;
     let run = running.wait_for(Duration::from_secs(300)).await;
     run.code(0);
@@ -215,7 +195,7 @@ async fn a_plain_up_in_the_second_batch_ends_it_and_the_next_run_settles_it() {
         stack.some_replicas(4).await;
         stack.tag("v2");
         let running = stack.start_rollout(&["--monitor", "20s", "web"]);
-        begins(&running, "watch", 1).await;
+        running.begins("watch", 1).await;
         stack.tag(version);
         drop(stack.shell("docker compose up -d 2>&1 || true").await);
         let run = running.wait_for(Duration::from_secs(300)).await;

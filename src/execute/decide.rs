@@ -98,7 +98,7 @@ pub fn hears(step: &Step, desired: &Desired, claim: Option<&Claim>) -> Vec<Reque
 }
 
 /// Notes what another run has asked for during this step.
-pub fn heed(asked: &Asked, step: &Step, facts: &mut Facts) {
+pub fn note_request(asked: &Asked, step: &Step, facts: &mut Facts) {
     let passed = match step {
         Step::Pause { shift, .. } => *shift,
         _ => facts.passed,
@@ -332,26 +332,26 @@ mod tests {
             shift: 2,
             span: None,
         };
-        let heeded = |requests: &[Request]| {
+        let noted = |requests: &[Request]| {
             let mut facts = Facts::default();
             for request in requests {
                 let who = "ada".to_owned();
                 let request = *request;
-                heed(&Asked { request, who }, &pause, &mut facts);
+                note_request(&Asked { request, who }, &pause, &mut facts);
             }
             (facts.passed, facts.is_held, facts.is_promoted, facts.baked)
         };
         let next = Request::Promote(Promote::Next);
-        assert_eq!(heeded(&[Request::Hold]), (0, true, false, None));
+        assert_eq!(noted(&[Request::Hold]), (0, true, false, None));
         assert_eq!(
-            heeded(&[Request::Hold, Request::Resume]),
+            noted(&[Request::Hold, Request::Resume]),
             (0, false, false, None)
         );
-        assert_eq!(heeded(&[Request::Hold, next]), (2, false, false, None));
+        assert_eq!(noted(&[Request::Hold, next]), (2, false, false, None));
         let full = Request::Promote(Promote::Full);
-        assert_eq!(heeded(&[full]), (0, false, true, None));
+        assert_eq!(noted(&[full]), (0, false, true, None));
         let undone = Some(Baked::Failed("undone by ada".to_owned()));
-        assert_eq!(heeded(&[Request::Undo]), (0, false, false, undone));
+        assert_eq!(noted(&[Request::Undo]), (0, false, false, undone));
     }
 
     #[test]

@@ -85,8 +85,6 @@ pub struct Memory {
     new_was_live: bool,
     ready_by: Option<Instant>,
     bake_until: Option<Instant>,
-    /// Why the pause of a canary could not be judged.
-    no_data: Option<String>,
     /// The new replicas that a cutover made live, and their names.
     shown: Vec<(ContainerId, String)>,
     /// When the bake found that the new version failed.
@@ -154,7 +152,7 @@ impl World for Live<'_> {
                 Ok(())
             }
             asked = ask::requested(engine, key, since, &heard), if !heard.is_empty() => {
-                decide::heed(&asked, step, facts);
+                decide::note_request(&asked, step, facts);
                 self.memory.bake_until = None;
                 Ok(())
             }

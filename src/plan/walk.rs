@@ -213,18 +213,21 @@ impl World {
     }
 }
 
+const UNCONFIRMED: Fate = Fate {
+    confirms: false,
+    ..WELL
+};
+const CRASHES: Fate = Fate {
+    ready: Ready::Crashes,
+    ..WELL
+};
+
 #[test]
 fn the_invariants_hold_in_every_state_where_the_old_replicas_are_stopped_first() {
     let fates = [
         WELL,
-        Fate {
-            confirms: false,
-            ..WELL
-        },
-        Fate {
-            ready: Ready::Crashes,
-            ..WELL
-        },
+        UNCONFIRMED,
+        CRASHES,
         Fate {
             ready: Ready::Never,
             restarts: false,
@@ -317,17 +320,7 @@ fn after_pause(world: &World, shift: u16) -> impl Iterator<Item = World> {
 
 #[test]
 fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
-    let fates = [
-        WELL,
-        Fate {
-            confirms: false,
-            ..WELL
-        },
-        Fate {
-            ready: Ready::Crashes,
-            ..WELL
-        },
-    ];
+    let fates = [WELL, UNCONFIRMED, CRASHES];
     let paused = [
         Some(Pause::Timed(Duration::from_secs(30))),
         Some(Pause::Open),
@@ -354,14 +347,8 @@ fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
 fn the_invariants_hold_in_every_state_of_a_rolling_update() {
     let fates = [
         WELL,
-        Fate {
-            confirms: false,
-            ..WELL
-        },
-        Fate {
-            ready: Ready::Crashes,
-            ..WELL
-        },
+        UNCONFIRMED,
+        CRASHES,
         Fate {
             bakes_well: false,
             restarts: false,
@@ -452,19 +439,13 @@ fn the_invariants_hold_in_every_state_of_a_joint_cutover() {
 fn the_invariants_hold_in_every_state_that_steps_and_troubles_can_reach() {
     let fates = [
         WELL,
-        Fate {
-            confirms: false,
-            ..WELL
-        },
+        UNCONFIRMED,
         Fate {
             confirms: false,
             harms: true,
             ..WELL
         },
-        Fate {
-            ready: Ready::Crashes,
-            ..WELL
-        },
+        CRASHES,
         Fate {
             bakes_well: false,
             ..WELL

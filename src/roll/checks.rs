@@ -8,6 +8,7 @@ use crate::{
     compose::exposed::{exposed, tcp},
     docker::engine::Image,
     model::Order,
+    settings::Strategy,
 };
 
 /// The extra time for the proxy to report a result.
@@ -18,10 +19,16 @@ impl Prepared<'_> {
     pub(super) fn bake(&self, image: &Image, has_helper: bool) -> Duration {
         let context = &self.context;
         let asked = context.settings.bake;
-        let analysis = &context.settings.analysis;
-        if asked.is_zero() && analysis.has_conditions() {
-            let notice =
-                "--analysis has no effect without --bake: it judges the new version while it bakes";
+        let unused = match context.settings.strategy {
+            Strategy::Rolling => Some("with the strategy rolling"),
+            // The pauses are judged.
+            Strategy::Canary => None,
+            Strategy::BlueGreen | Strategy::Recreate => asked
+                .is_zero()
+                .then_some("without --bake: it judges the new version while it bakes"),
+        };
+        if let Some(unused) = unused.filter(|_| context.settings.analysis.has_conditions()) {
+            let notice = format!("--analysis has no effect {unused}");
             self.run.events.notice(notice);
         }
         let why = match context.settings.order() {

@@ -4,7 +4,7 @@ use std::{future::pending, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{Live, Memory, Sets, gates::others_changed, watchers::Watchers};
+use super::{Live, Sets, gates::others_changed, watchers::Watchers};
 use crate::{
     analysis::{Verdict, judge},
     docker::{engine::Engine, watch::Watch},
@@ -37,7 +37,12 @@ impl Live<'_> {
         let watched = self
             .watch_for((self.bake, LIVE, old_until), desired, sets)
             .await?;
-        facts.baked = watched.or(facts.baked.take());
+        facts.baked = match watched {
+            None => facts.baked.take(),
+            Some(Watched::Passed) => Some(Baked::Passed),
+            Some(Watched::NoData(why)) => Some(self.without_data(&why)),
+            Some(Watched::Failed(why)) => Some(Baked::Failed(why)),
+        };
         Ok(())
     }
 
@@ -51,8 +56,8 @@ impl Live<'_> {
     ) -> Result<()> {
         let span = self.watch_of(batch, desired);
         match self.watch_for((span, LIVE, None), desired, sets).await? {
-            Some(Baked::Passed) => drop(facts.watched.insert(batch)),
-            Some(failed) => facts.baked = Some(failed),
+            Some(Watched::Passed | Watched::NoData(_)) => drop(facts.watched.insert(batch)),
+            Some(Watched::Failed(why)) => facts.baked = Some(Baked::Failed(why)),
             None => {}
         }
         Ok(())
@@ -68,20 +73,18 @@ impl Live<'_> {
     ) -> Result<()> {
         let span = (span.unwrap_or(YEAR), PAUSED, Some(Moment::Bake));
         let watched = self.watch_for(span, desired, sets);
+        let is_judged = desired.policy.shift(shift).is_some_and(|own| own.analysis);
         match watched.await? {
-            Some(Baked::Passed) => match self.memory.undecided(shift, desired) {
-                Some(why) if self.context.settings.analysis.no_data == NoData::Fail => {
-                    let why = format!("the analysis has no data: {why}");
-                    facts.baked = Some(self.memory.failed(why));
-                }
-                Some(why) => {
+            Some(Watched::NoData(why)) if is_judged => match self.no_data_fails() {
+                true => facts.baked = Some(self.without_data(&why)),
+                false => {
                     let notice = format!("the canary stays at this step: {why}");
                     self.events.notice(notice);
                     facts.is_held = true;
                 }
-                None => facts.passed = shift,
             },
-            Some(failed) => facts.baked = Some(failed),
+            Some(Watched::Passed | Watched::NoData(_)) => facts.passed = shift,
+            Some(Watched::Failed(why)) => facts.baked = Some(Baked::Failed(why)),
             None => {}
         }
         Ok(())
@@ -100,7 +103,7 @@ impl Live<'_> {
         (span, when, old_until): (Duration, &str, Option<Moment>),
         desired: &Desired,
         sets: &Sets<'_>,
-    ) -> Result<Option<Baked>> {
+    ) -> Result<Option<Watched>> {
         let until = *self
             .memory
             .bake_until
@@ -128,68 +131,60 @@ impl Live<'_> {
                 None => pending().await,
             }
         };
-        let baked = tokio::select! {
-            why = judging => self.memory.failed(why),
-            why = first_failure(engine, watch, &sets.new) => self.memory.failed(format!("{} {when}", why?)),
+        let ended = tokio::select! {
+            why = judging => Watched::Failed(why),
+            why = first_failure(engine, watch, &sets.new) => Watched::Failed(format!("{} {when}", why?)),
             asked = asked => match asked {
-                Asked::NotDown => Baked::Passed,
-                Asked::Down(why) => self.memory.failed(why),
+                Asked::NotDown => Watched::Passed,
+                Asked::Down(why) => Watched::Failed(why),
                 Asked::Nothing => {
                     self.events.notice(format!(
                         "{}'s API did not answer at the end of the bake: whether its health check finds a new replica DOWN \
                          is unknown",
                         self.proxy.name()
                     ));
-                    Baked::Passed
+                    Watched::Passed
                 }
             },
             // The planner checks whether a rollback is still possible.
             changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed.map(|()| None),
         };
         self.memory.bake_until = None;
-        Ok(Some(match (baked, verdict) {
+        let ended = match (ended, verdict) {
             // A run that finishes an earlier one has not watched the old version.
-            (Baked::Passed, Verdict::NoData(why)) if desired.goal == Goal::Roll => {
-                self.without_data(&why, old_until == Some(Moment::Bake))
+            (Watched::Passed, Verdict::NoData(why)) if desired.goal == Goal::Roll => {
+                Watched::NoData(why)
             }
-            (baked, _) => baked,
-        }))
+            (ended, _) => ended,
+        };
+        if let Watched::Failed(_) = ended {
+            self.memory.failed_at = Some(Instant::now());
+        }
+        Ok(Some(ended))
     }
 
-    /// The result of a bake or a pause that has passed without enough requests for the analysis.
-    fn without_data(&mut self, why: &str, is_pause: bool) -> Baked {
-        if is_pause {
-            self.memory.no_data = Some(why.to_owned());
-            return Baked::Passed;
+    fn no_data_fails(&self) -> bool {
+        self.context.settings.analysis.no_data == NoData::Fail
+    }
+
+    /// The result of a bake that has passed without enough requests for the analysis.
+    fn without_data(&mut self, why: &str) -> Baked {
+        if self.no_data_fails() {
+            self.memory.failed_at = Some(Instant::now());
+            return Baked::Failed(format!("the analysis has no data: {why}"));
         }
-        let settings = &self.context.settings;
-        match settings.analysis.no_data {
-            NoData::Fail => self
-                .memory
-                .failed(format!("the analysis has no data: {why}")),
-            NoData::Pass => {
-                if !settings.bake.is_zero() {
-                    let notice = format!("the bake passes, requests not analysed: {why}");
-                    self.events.notice(notice);
-                }
-                Baked::Passed
-            }
-        }
+        let notice = format!("the bake passes, requests not analysed: {why}");
+        self.events.notice(notice);
+        Baked::Passed
     }
 }
 
-impl Memory {
-    /// Why the pause that has passed could not be judged, where that was asked for.
-    fn undecided(&mut self, shift: u16, desired: &Desired) -> Option<String> {
-        let no_data = self.no_data.take();
-        let shift = desired.policy.shift(shift);
-        no_data.filter(|_| shift.is_some_and(|shift| shift.analysis))
-    }
-
-    fn failed(&mut self, why: String) -> Baked {
-        self.failed_at = Some(Instant::now());
-        Baked::Failed(why)
-    }
+/// How a watch of the new replicas ended.
+enum Watched {
+    Passed,
+    /// None failed; why their requests could not be analysed.
+    NoData(String),
+    Failed(String),
 }
 
 /// Completes with the reason when the new version fails the analysis. `verdict` is that of the last look.

@@ -145,7 +145,7 @@ impl Watchers {
         let sampling = running.map(|(id, watcher)| async move {
             let sample = match moment {
                 // Restarts are found by events, and a look comes every half second.
-                Moment::Bake => first_sample(&unknown(id), watcher).await,
+                Moment::Bake => counts_alone(watcher).await,
                 _ => sample(engine, id, watcher).await,
             };
             (id.clone(), sample)
@@ -159,23 +159,24 @@ impl Watchers {
 /// The first sample of a replica whose state is known.
 async fn first_sample(replica: &Replica, watcher: &mut Watcher) -> Sample {
     Sample {
-        wire: watcher.counted().await,
-        usage: None,
         restarts: u64::try_from(replica.restarts).unwrap_or(0),
         is_oom_killed: replica.oom_killed,
+        ..counts_alone(watcher).await
     }
 }
 
 async fn sample(engine: &Engine, id: &ContainerId, watcher: &mut Watcher) -> Sample {
     let replica = timeout(PATIENCE, engine.replica(id)).await;
-    let replica = replica.ok().and_then(Result::ok).flatten();
-    first_sample(&replica.unwrap_or_else(|| unknown(id)), watcher).await
+    match replica.ok().and_then(Result::ok).flatten() {
+        Some(replica) => first_sample(&replica, watcher).await,
+        None => counts_alone(watcher).await,
+    }
 }
 
-fn unknown(id: &ContainerId) -> Replica {
-    Replica {
-        id: id.clone(),
-        ..Replica::default()
+async fn counts_alone(watcher: &mut Watcher) -> Sample {
+    Sample {
+        wire: watcher.counted().await,
+        ..Sample::default()
     }
 }
 

@@ -129,8 +129,20 @@ impl Running {
         .await;
     }
 
+    /// Waits until a step has begun so many times; 120 s at most.
+    pub async fn begins(&self, step: &str, times: usize) {
+        let limit = Duration::from_secs(120);
+        let has = |events: &[Value]| begun(events, step) >= times;
+        self.come_within(limit, step, has).await;
+    }
+
     async fn come(&self, what: &str, have_come: impl Fn(&[Value]) -> bool) {
-        eventually(what, Duration::from_secs(60), async || {
+        let limit = Duration::from_secs(60);
+        self.come_within(limit, what, have_come).await;
+    }
+
+    async fn come_within(&self, limit: Duration, what: &str, have_come: impl Fn(&[Value]) -> bool) {
+        eventually(what, limit, async || {
             let mut log = self.log.lock().unwrap();
             let events = log.events();
             if have_come(events) {
@@ -197,6 +209,11 @@ impl Run {
         self
     }
 
+    /// How often a step has begun.
+    pub fn begun(&self, step: &str) -> usize {
+        begun(&self.events, step)
+    }
+
     /// The first event of a kind.
     pub fn event(&self, kind: &str) -> Option<&Value> {
         self.events.iter().find(|event| event["event"] == kind)
@@ -235,4 +252,9 @@ impl Run {
             .filter_map(|event| event["ms"].as_u64())
             .sum()
     }
+}
+
+fn begun(events: &[Value], step: &str) -> usize {
+    let is = |event: &&Value| event["event"] == "step_started" && event["step"] == step;
+    events.iter().filter(is).count()
 }
