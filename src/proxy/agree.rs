@@ -91,9 +91,11 @@ impl Looks {
         let refused = switched && !self.agreed;
         since(&mut self.refused_since, refused && !self.trouble.is_empty());
         since(&mut self.harms_since, refused && !self.lost.is_empty());
-        // It has switched, and lists nothing of the new version: a label of it keeps the whole replica out.
+        // It has switched, and lists nothing of the new version: a label of it keeps the whole replica out. Only an old
+        // replica that still runs and has left shows the switch: stopped, it is not listed before the switch either.
+        let left = awaited.iter().any(|own| own.serves() && plan.hides(own));
         let hidden = |own: &&Replica| observation.routing.get(&own.id) == Some(&Share::Hidden);
-        let absent = strict && !self.trouble.is_empty() && awaited.iter().all(hidden);
+        let absent = strict && left && !self.trouble.is_empty() && awaited.iter().all(hidden);
         since(&mut self.absent_since, absent);
     }
 
@@ -242,6 +244,20 @@ mod tests {
         none.routing.insert(pair.old.id.clone(), Share::Live);
         pair.take(&mut looks, &none);
         assert!(looks.absent_since.is_none() && !looks.refused(HELD_BACK));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_the_old_replicas_have_stopped_a_missing_router_may_still_come() {
+        let mut pair = pair();
+        pair.old.run = Run::Exited;
+        let mut looks = Looks::default();
+        let mut none = pair.says(Share::Hidden, Share::Hidden);
+        let why = vec!["router web does not exist".to_owned()];
+        none.trouble.insert(pair.new.id.clone(), why);
+        pair.take(&mut looks, &none);
+        tokio::time::advance(HELD_BACK).await;
+        pair.take(&mut looks, &none);
+        assert!(!looks.refused(HELD_BACK));
     }
 
     #[tokio::test(start_paused = true)]
