@@ -144,7 +144,7 @@ async fn without_requests_a_bake_passes_and_says_so_or_fails_where_that_is_asked
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_replica_gets_two_helpers() {
+async fn no_replica_gets_two_watchers() {
     let mut stack = Stack::usual("");
     stack.up("v1").await;
     let old = stack.replicas("web").await[0].id.clone();
@@ -155,7 +155,7 @@ async fn no_replica_gets_two_helpers() {
     load.goes_on_for(300).await;
     let new = stack.newest("web").await;
     for id in [&old, &new] {
-        assert_eq!(stack.helpers(id).await.len(), 1, "{id}");
+        assert_eq!(stack.watchers(id).await.len(), 1, "{id}");
     }
     let run = running.wait().await;
     drop(load);

@@ -438,13 +438,27 @@ impl Stack {
 
     /// The helpers in the network namespace of a container, running or not.
     pub async fn helpers(&self, container: &str) -> Vec<String> {
+        self.helpers_that_run(container, "").await
+    }
+
+    /// Those that watch its traffic. The one that looked for its port may not be removed yet.
+    pub async fn watchers(&self, container: &str) -> Vec<String> {
+        self.helpers_that_run(container, " namespace watch ").await
+    }
+
+    async fn helpers_that_run(&self, container: &str, command: &str) -> Vec<String> {
         let helpers = self
             .api()
             .list("containers", &label("io.rollout.role", "helper"));
         let mode = Value::from(format!("container:{container}"));
         let own = helpers
             .iter()
-            .filter(|helper| helper["HostConfig"]["NetworkMode"] == mode);
+            .filter(|own| own["HostConfig"]["NetworkMode"] == mode)
+            .filter(|own| {
+                own["Command"]
+                    .as_str()
+                    .is_some_and(|own| own.contains(command))
+            });
         own.filter_map(|helper| helper["Id"].as_str().map(str::to_owned))
             .collect()
     }
