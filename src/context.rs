@@ -9,6 +9,7 @@ use crate::{
     event::Events,
     hooks::Hooks,
     model::{Promote, Replica, ServiceKey, Shift, label},
+    prometheus::Metric,
     settings::Settings,
     state::revisions::Revision,
 };
@@ -71,6 +72,8 @@ pub struct ServiceContext<'a> {
     pub hooks: Hooks,
     /// The shifts of a canary.
     pub steps: Vec<Shift>,
+    /// The metrics of its analysis.
+    pub metrics: Vec<Metric>,
     pub purpose: Purpose,
     pub of_several: bool,
     /// How many replicas are wanted.
@@ -141,6 +144,7 @@ impl<'a> ServiceContext<'a> {
             settings: Settings::resolve(Default::default()),
             hooks: Hooks::new(),
             steps: Vec::new(),
+            metrics: Vec::new(),
             purpose: Purpose::Roll,
             of_several: false,
             replicas: 1,

@@ -1,7 +1,8 @@
 //! The map of modules.
 //!
 //! The flow in prose: [`cli`] reads the command line, and [`app`] finds the engine ([`docker`]), Compose ([`compose`]) and
-//! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`], [`hooks`], [`steps`]) and what is there
+//! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`], [`hooks`], [`steps`],
+//! [`prometheus`]) and what is there
 //! ([`docker`], [`proxy`]), takes the lock, and has [`execute`] ask the pure planner ([`plan`]) for one step at a time and do
 //! it: the compose view creates the new set beside the old, [`ready`] waits for it, [`proxy`] moves the traffic by the
 //! [`overlay`] of the [`socket_proxy`], [`analysis`] judges the [`figures`] of both versions, [`drain`] waits for the last
@@ -16,6 +17,7 @@ mod arbitrary;
 pub(crate) mod ask;
 pub(crate) mod check;
 pub(crate) mod cli;
+pub(crate) mod client;
 pub(crate) mod compose;
 pub(crate) mod context;
 pub(crate) mod docker;
@@ -36,6 +38,7 @@ pub(crate) mod model;
 pub(crate) mod namespace;
 pub(crate) mod overlay;
 pub(crate) mod plan;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod ready;
 pub(crate) mod relabel;

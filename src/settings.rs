@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 pub use self::analysis::{Analysis, Latency, NoData};
-pub use self::places::{AFTER, HOOKS, Partial, STEPS, TRAEFIK_AUTH};
+pub use self::places::{AFTER, ANALYSIS, HOOKS, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH};
 pub use self::values::{bad_value, duration};
 use self::{
     places::parse,

@@ -136,7 +136,7 @@ async fn without_requests_a_bake_passes_and_says_so_or_fails_where_that_is_asked
         .await;
     run.code(0);
     assert!(
-        run.text.contains("the bake passes, requests not analysed"),
+        run.text.contains("the bake passes, not analysed in full"),
         "{}",
         run.text
     );

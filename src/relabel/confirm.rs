@@ -117,6 +117,7 @@ async fn traefik(
         settings,
         hooks: Hooks::new(),
         steps: Vec::new(),
+        metrics: Vec::new(),
         purpose: Purpose::Settle,
         of_several: false,
         replicas: 1,

@@ -27,7 +27,8 @@ impl Prepared<'_> {
                 .is_zero()
                 .then_some("without --bake: it judges the new version while it bakes"),
         };
-        if let Some(unused) = unused.filter(|_| context.settings.analysis.has_conditions()) {
+        let is_wanted = context.settings.analysis.has_conditions() || !context.metrics.is_empty();
+        if let Some(unused) = unused.filter(|_| is_wanted) {
             let notice = format!("--analysis has no effect {unused}");
             self.run.events.notice(notice);
         }

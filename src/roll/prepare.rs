@@ -17,6 +17,7 @@ use crate::{
     hooks,
     model::Order,
     namespace::traffic::Protocol,
+    prometheus,
     proxy::{
         Router,
         detect::{detect, refuse_own_parts},
@@ -148,6 +149,7 @@ impl<'a> RunContext<'a> {
             Purpose::Roll => steps::read(name, x_rollout)?,
             Purpose::Settle => Vec::new(),
         };
+        let metrics = prometheus::read(name, x_rollout)?;
         let key = self.project.key(name);
         let olds = self
             .engine
@@ -173,6 +175,7 @@ impl<'a> RunContext<'a> {
             settings,
             hooks,
             steps,
+            metrics,
             purpose,
             of_several: self.of_several,
             olds,

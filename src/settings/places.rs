@@ -16,10 +16,14 @@ pub const AFTER: &str = "after";
 pub const HOOKS: &str = "hooks";
 /// The key of a service's `x-rollout` with the steps of its canary.
 pub const STEPS: &str = "steps";
+/// The key of a service's `x-rollout` with the conditions of its analysis.
+pub const ANALYSIS: &str = "analysis";
+/// The key of a service's [`ANALYSIS`] with its metrics.
+pub const PROMETHEUS: &str = "prometheus";
 /// The keys that stand in `x-rollout` of a service alone.
 const OF_SERVICE: [&str; 3] = [AFTER, HOOKS, STEPS];
 /// The settings whose value in a file can be a mapping, which is the same as `key=value` with commas.
-const MAPPINGS: [&str; 1] = ["analysis"];
+const MAPPINGS: [&str; 1] = [ANALYSIS];
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 /// The keys of `deploy.update_config` that are settings too.
@@ -94,12 +98,15 @@ impl Partial {
         Self::of("pull", "never").or(Self::of("build", "false"))
     }
 
-    /// Reads `x-rollout` of a service; hooks, steps and `after` are read elsewhere.
+    /// Reads `x-rollout` of a service; hooks, steps, metrics and `after` are read elsewhere.
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
         let place = format!("x-rollout of {service}");
         let mut own = x_rollout.cloned();
         if let Some(Value::Object(own)) = &mut own {
             own.retain(|key, _| !OF_SERVICE.contains(&key.as_str()));
+            if let Some(Value::Object(analysis)) = own.get_mut(ANALYSIS) {
+                analysis.remove(PROMETHEUS);
+            }
         }
         let read = Self::from_file(&place, own.as_ref())?;
         match names_under(STACK).find(|name| read.0.contains_key(name)) {

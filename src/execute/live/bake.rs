@@ -7,10 +7,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::{Live, Sets, gates::others_changed, watchers::Watchers};
 use crate::{
     analysis::{Verdict, judge},
+    context::ServiceContext,
     docker::{engine::Engine, watch::Watch},
     error::Result,
     figures::Moment,
     model::{Baked, Desired, Facts, Goal, Replica, Run},
+    prometheus::{Measurements, ask},
     proxy::Observation,
     settings::{Analysis, NoData},
 };
@@ -117,22 +119,10 @@ impl Live<'_> {
             &sets.new,
             (until, latest),
         );
-        let mut verdict = match old_until {
-            Some(_) => Verdict::NoData("it was too short".to_owned()),
-            None => Verdict::Pass,
-        };
-        let analysis = &self.context.settings.analysis;
-        let judging = async {
-            match old_until {
-                Some(until) => {
-                    let watchers = &mut self.memory.watchers;
-                    first_verdict(engine, watchers, (analysis, until), &mut verdict).await
-                }
-                None => pending().await,
-            }
-        };
+        let mut judging = Judging::new(self.context, old_until);
+        let watchers = &mut self.memory.watchers;
         let ended = tokio::select! {
-            why = judging => Watched::Failed(why),
+            why = judging.failure(engine, watchers) => Watched::Failed(format!("the new version fails the analysis: {why}")),
             why = first_failure(engine, watch, &sets.new) => Watched::Failed(format!("{} {when}", why?)),
             asked = asked => match asked {
                 Asked::NotDown => Watched::Passed,
@@ -150,11 +140,9 @@ impl Live<'_> {
             changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed.map(|()| None),
         };
         self.memory.bake_until = None;
-        let ended = match (ended, verdict) {
+        let ended = match (ended, judging.lack()) {
             // A run that finishes an earlier one has not watched the old version.
-            (Watched::Passed, Verdict::NoData(why)) if desired.goal == Goal::Roll => {
-                Watched::NoData(why)
-            }
+            (Watched::Passed, Some(why)) if desired.goal == Goal::Roll => Watched::NoData(why),
             (ended, _) => ended,
         };
         if let Watched::Failed(_) = ended {
@@ -173,7 +161,7 @@ impl Live<'_> {
             self.memory.failed_at = Some(Instant::now());
             return Baked::Failed(format!("the analysis has no data: {why}"));
         }
-        let notice = format!("the bake passes, requests not analysed: {why}");
+        let notice = format!("the bake passes, not analysed in full: {why}");
         self.events.notice(notice);
         Baked::Passed
     }
@@ -187,7 +175,54 @@ enum Watched {
     Failed(String),
 }
 
-/// Completes with the reason when the new version fails the analysis. `verdict` is that of the last look.
+/// The analysis during one watch.
+struct Judging<'a> {
+    analysis: &'a Analysis,
+    /// Up to which the figures of the old replicas are compared; `None` for a watch that is not analysed.
+    old_until: Option<Moment>,
+    /// What the figures say by now.
+    verdict: Verdict,
+    measurements: Vec<Measurements<'a>>,
+}
+
+impl<'a> Judging<'a> {
+    fn new(context: &'a ServiceContext<'_>, old_until: Option<Moment>) -> Self {
+        let analysis = &context.settings.analysis;
+        let metrics = context.metrics.iter();
+        let metrics = metrics.filter(|_| old_until.is_some() && analysis.is_on);
+        Self {
+            analysis,
+            old_until,
+            verdict: Verdict::NoData("it was too short".to_owned()),
+            measurements: metrics.map(Measurements::new).collect(),
+        }
+    }
+
+    /// Completes with the reason when the new version fails.
+    async fn failure(&mut self, engine: &Engine, watchers: &mut Watchers) -> String {
+        let Some(old_until) = self.old_until else {
+            return pending().await;
+        };
+        let verdict = &mut self.verdict;
+        tokio::select! {
+            why = first_verdict(engine, watchers, (self.analysis, old_until), verdict) => why,
+            why = ask::first_failure(&mut self.measurements) => why,
+        }
+    }
+
+    /// Why the new version is not judged in full. Where all metrics have had a success, they stand in for requests that
+    /// cannot be read.
+    fn lack(self) -> Option<String> {
+        self.old_until?;
+        let mut lacking = self.measurements.iter().map(Measurements::lack);
+        match self.verdict {
+            Verdict::NoData(why) if self.measurements.is_empty() => Some(why),
+            _ => lacking.find_map(|own| own),
+        }
+    }
+}
+
+/// Completes with the reason when the figures fail the analysis. `verdict` is that of the last look.
 async fn first_verdict(
     engine: &Engine,
     watchers: &mut Watchers,
@@ -204,7 +239,7 @@ async fn first_verdict(
         let new = samples.between(true, Moment::Cutover, Moment::Bake);
         *verdict = judge(analysis, old.as_ref(), new.as_ref());
         if let Verdict::Fail(why) = verdict {
-            return format!("the new version fails the analysis: {why}");
+            return why.clone();
         }
     }
 }

@@ -47,4 +47,4 @@ fetch_debian() {
 }
 
 # The lists are large and soon stale: only what was unpacked from them is kept.
-forget_debian_lists() { rm -rf "$CACHE/apt-trixie" "$CACHE/apt-sid"; }
+forget_debian_lists() { rm -rf "$CACHE"/apt-*; }

@@ -2,20 +2,19 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use reqwest::{Client, ClientBuilder, redirect::Policy};
+use reqwest::{Client, ClientBuilder};
 
 use super::{
     access::{Access, Credentials},
     tunnel::Tunnel,
 };
-use crate::error::{Error, Result};
+use crate::{
+    client::{self, builder, reason},
+    error::{Error, Result},
+};
 
-/// How long one question may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection within this machine may take to come about: an address that is not reached from here stays silent.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// The largest answer that is read, in bytes.
-const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// An HTTP client of one API.
 pub struct Http {
@@ -87,7 +86,8 @@ impl Http {
         if let Some(own) = &self.credentials {
             request = request.basic_auth(&own.user, Some(&own.password));
         }
-        let mut response = request.send().await.map_err(|error| self.silent(error))?;
+        let response = request.send().await;
+        let response = response.map_err(|error| self.failed(reason(&error.without_url())))?;
         let header = |name: &str| response.headers().get(name)?.to_str().ok();
         let mut answer = Answer {
             status: response.status().as_u16(),
@@ -95,34 +95,16 @@ impl Http {
             next_page: header("x-next-page").and_then(|page| page.parse().ok()),
             body: String::new(),
         };
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.silent(error))? {
-            if body.len() + chunk.len() > MAX_BODY {
-                return Err(Error::failed(format!(
-                    "the answer is larger than {MAX_BODY} bytes"
-                )));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        answer.body = String::from_utf8_lossy(&body).into_owned();
+        answer.body = client::text(response)
+            .await
+            .map_err(|why| self.failed(why))?;
         Ok(answer)
     }
 
-    fn silent(&self, error: reqwest::Error) -> Error {
+    fn failed(&self, why: String) -> Error {
         let complaint = self.tunnel.as_ref().and_then(Tunnel::complaint);
-        Error::failed(complaint.unwrap_or_else(|| reason(&error.without_url())))
+        Error::failed(complaint.unwrap_or(why))
     }
-}
-
-fn builder() -> ClientBuilder {
-    // A crate that is built without a provider of its own finds the one that the process has chosen.
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
-    Client::builder()
-        .timeout(TIMEOUT)
-        // A page to log in at is no API, and a password is for the one that was named.
-        .redirect(Policy::none())
 }
 
 fn trusting(builder: ClientBuilder, access: &Access) -> ClientBuilder {
@@ -144,18 +126,6 @@ fn built(builder: ClientBuilder) -> Result<Client> {
     builder
         .build()
         .map_err(|error| Error::refused(format!("no HTTP client: {}", reason(&error))))
-}
-
-/// An error and its causes, less what each repeats of the next.
-fn reason(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    match error.is_timeout() {
-        true => "no answer in time".to_owned(),
-        false => innermost.to_string(),
-    }
 }
 
 #[cfg(test)]
