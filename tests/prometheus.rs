@@ -37,9 +37,8 @@ async fn prometheus(stack: &Stack, port: u16) -> Child {
         .unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_fails_a_query_goes_back_and_one_that_meets_it_is_rolled_out() {
-    let port = free_port();
+/// A service whose errors are judged by a Prometheus on this port, behind a Traefik with metrics.
+fn scraped(port: u16) -> Stack {
     let web = format!(
         r#"    environment: {{ ERROR_EVERY: "${{ERRORS:-0}}" }}
     x-rollout:
@@ -56,27 +55,35 @@ async fn a_version_that_fails_a_query_goes_back_and_one_that_meets_it_is_rolled_
             failure-limit: 1
 "#
     );
-    let mut stack = Stack::fresh_usual(Kind::Relabel, &web);
+    let stack = Stack::fresh_usual(Kind::Relabel, &web);
     let front = fs::read_to_string(stack.path("front.yaml")).unwrap();
     let insecure = "      - --api.insecure=true\n";
     let scraped = format!("{insecure}      - --metrics.prometheus=true\n");
     stack.write("front.yaml", &front.replace(insecure, &scraped));
+    stack
+}
+
+async fn counts_requests(port: u16) {
+    let asked = "/api/v1/query?query=traefik_service_requests_total";
+    let limit = Duration::from_secs(30);
+    eventually("Prometheus counts requests", limit, async || {
+        let answer = http::get(port, "localhost", asked).await;
+        let body = answer.map(|own| String::from_utf8_lossy(own.body()).into_owned());
+        let counts = body.as_ref().is_some_and(|own| own.contains("web@docker"));
+        counts.then_some(()).ok_or(body)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_fails_a_query_goes_back_and_one_that_meets_it_is_rolled_out() {
+    let port = free_port();
+    let mut stack = scraped(port);
     stack.up("v1").await;
     let before = stack.replicas("web").await;
     let server = prometheus(&stack, port).await;
     let load = stack.load();
-    let asked = "/api/v1/query?query=traefik_service_requests_total";
-    eventually(
-        "Prometheus counts requests",
-        Duration::from_secs(30),
-        async || {
-            let answer = http::get(port, "localhost", asked).await;
-            let body = answer.map(|own| String::from_utf8_lossy(own.body()).into_owned());
-            let counts = body.as_ref().is_some_and(|own| own.contains("web@docker"));
-            counts.then_some(()).ok_or(body)
-        },
-    )
-    .await;
+    counts_requests(port).await;
 
     stack.set("ERRORS", 10).tag("v2");
     let run = stack.rollout(&["--proxy", "traefik", "web"]).await;
