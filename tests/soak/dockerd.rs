@@ -8,10 +8,13 @@ use tokio::process::Command;
 
 use self::bridge::Bridge;
 use super::{settled_by, table};
-use crate::faulty::{
-    meddle::no_answer,
-    probe::Probe,
-    strike::{QUICK, fits, leftovers, message, went_back},
+use crate::{
+    canary::shares,
+    faulty::{
+        meddle::no_answer,
+        probe::Probe,
+        strike::{QUICK, fits, leftovers, message, went_back},
+    },
 };
 use testbed::{Load, LoadOptions, Run, Stack, front::Kind};
 
@@ -158,6 +161,29 @@ async fn restarted(own: &mut Own, (old, new): (&str, &str), phase: &str) -> (Vec
     )
 }
 
+/// A canary that is paused while the engine is restarted keeps its weights, and is promoted.
+async fn paused(own: &mut Own) {
+    own.stack.set("ROLLOUT_STRATEGY", "canary").tag("v2");
+    let running = own.stack.start_rollout(&["web"]);
+    running.begins("pause", 1).await;
+    own.stack.rollout(&["pause", "web"]).await.code(0);
+    running.wait().await.code(5);
+    own.restart().await;
+    assert!(
+        no_answer(&own.stack, Duration::from_secs(60))
+            .await
+            .is_none()
+    );
+    own.stack.traefik_listens().await;
+    shares(&own.stack, "v2", 10.0).await;
+    let promoted = own.stack.rollout(&["promote", "web", "--full"]).await;
+    promoted.code(0);
+    own.stack.unset("ROLLOUT_STRATEGY");
+    let left = leftovers(&own.stack, "v2", 1).await;
+    assert!(left.is_empty(), "{left:?}");
+    own.stack.tag("v1").up("v1").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_in_which_dockerd_is_restarted_ends_well_or_is_settled_by_the_next_run() {
     let header = [
@@ -176,6 +202,7 @@ async fn a_rollout_in_which_dockerd_is_restarted_ends_well_or_is_settled_by_the_
     for live in [true, false] {
         let mut own = Own::start(live).await;
         own.stack.up("v1").await;
+        paused(&mut own).await;
         let mut versions = [("v1", "v2"), ("v2", "v1")].into_iter().cycle();
         for phase in PHASES {
             let (row, good) = restarted(&mut own, versions.next().unwrap(), phase).await;

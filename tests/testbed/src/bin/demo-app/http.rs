@@ -89,7 +89,7 @@ async fn answer(
         "/upload" => upload(request, &settings).await,
         path => {
             let answer = format!("{} path={path}", settings.signature());
-            tokio::time::sleep(query.duration("wait")).await;
+            tokio::time::sleep(query.duration("wait") + settings.answer_delay).await;
             let number = settings.answers.fetch_add(1, Ordering::Relaxed) + 1;
             match settings.error_every {
                 Some(every) if number.is_multiple_of(every) => {

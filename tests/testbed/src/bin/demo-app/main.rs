@@ -55,6 +55,8 @@ async fn serve(settings: Arc<Settings>) -> std::io::Result<()> {
         Some(after) => drop(tokio::spawn(crash(settings.clone(), after))),
         None => {}
     }
+    // Written to, so that the pages are there.
+    let _memory = vec![1_u8; settings.memory << 20];
     tokio::time::sleep(settings.start_delay).await;
     if let Some(database) = &settings.database {
         database::connect(&settings, database).await?;

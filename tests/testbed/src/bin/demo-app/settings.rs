@@ -36,6 +36,10 @@ pub struct Settings {
     pub loopback_check: bool,
     /// Every answer of this number on an ordinary path is a 500.
     pub error_every: Option<u64>,
+    /// How long each of these answers takes.
+    pub answer_delay: Duration,
+    /// Memory that it fills at its start, in MiB.
+    pub memory: usize,
     /// Answers on ordinary paths so far.
     pub answers: AtomicU64,
 }
@@ -69,6 +73,8 @@ impl Settings {
             database: text("DB"),
             loopback_check: text("LOOPBACK_CHECK").as_deref() == Some("1"),
             error_every: parsed("ERROR_EVERY")?.filter(|every| *every > 0),
+            answer_delay: seconds("ANSWER_DELAY")?.unwrap_or_default(),
+            memory: parsed("MEMORY")?.unwrap_or(0),
             answers: AtomicU64::new(0),
         })
     }
