@@ -1,10 +1,11 @@
 //! Figures beside a baseline of the same run: inspects through the socket proxy against direct ones, the phases of a
-//! rollout against a plain `docker compose up -d`, and many services against one of them.
+//! rollout against a plain `docker compose up -d`, many services against one of them, aborts, and the gaps of a recreate.
 
 mod counted;
 mod memory;
 mod others;
 mod several;
+mod strategies;
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,6 +30,7 @@ async fn main() -> Result<(), AnyError> {
     inspects().await?;
     rollouts().await;
     several::several().await;
+    strategies::strategies().await;
     Ok(())
 }
 
