@@ -1,8 +1,15 @@
 //! `--strategy rolling`: the replicas are replaced batch by batch, and all old ones come back if a batch fails.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
 use testbed::{Container, Run, Stack};
 
 const FOUR: &str = "    scale: 4\n";
@@ -32,6 +39,46 @@ async fn all_back(stack: &Stack, before: &[Container], run: &Run) {
     assert_eq!(stack.claims().await, 0);
 }
 
+/// How many live servers Traefik's API lists for the service, asked over and over until it is dropped.
+struct LiveCounts {
+    seen: Arc<Mutex<BTreeSet<usize>>>,
+    asking: JoinHandle<()>,
+}
+
+impl LiveCounts {
+    async fn start(stack: &Stack) -> Self {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        let traefik = format!("{}-traefik-1", stack.name);
+        let addresses = stack.docker(&["inspect", "-f", format, &traefik]).await;
+        let address = addresses.split_whitespace().next().unwrap();
+        let url = format!("http://{address}:8080/api/http/services/web@docker");
+        let seen = Arc::<Mutex<BTreeSet<usize>>>::default();
+        let noted = seen.clone();
+        // A client wants one, although the API speaks plain HTTP.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let client = reqwest::Client::new();
+        let asking = tokio::spawn(async move {
+            loop {
+                let answer = client.get(&url).send().await.unwrap();
+                let service: Value = answer.json().await.unwrap();
+                let all = service["serverStatus"].as_object().unwrap().values();
+                let live = all.filter(|status| *status == "UP").count();
+                noted.lock().unwrap().insert(live);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        Self { seen, asking }
+    }
+
+    fn stop(self) -> BTreeSet<usize> {
+        assert!(!self.asking.is_finished(), "the API has not answered");
+        self.asking.abort();
+        self.seen.lock().unwrap().clone()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
     let mut stack = stack();
@@ -39,19 +86,26 @@ async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
     stack.some_replicas(4).await;
     let mut versions = ["v2", "v1"].iter().cycle();
     for order in ["start-first", "stop-first"] {
-        for parallelism in ["1", "2"] {
+        for parallelism in [1, 2] {
             let version = versions.next().unwrap();
             let load = stack.load();
+            let counts = LiveCounts::start(&stack).await;
             stack.tag(version);
-            let flags = ["--order", order, "--parallelism", parallelism, "web"];
+            let at_once = parallelism.to_string();
+            let flags = ["--order", order, "--parallelism", &at_once, "web"];
             let run = stack.start_rollout(&flags);
             let run = run.wait_for(Duration::from_secs(300)).await;
-            let report = load.stop().await;
+            let (report, counts) = (load.stop().await, counts.stop());
             run.code(0);
+            let bounds = match order {
+                "start-first" => 4..=4 + parallelism,
+                _ => 4 - parallelism..=4,
+            };
+            assert!(counts.iter().all(|own| bounds.contains(own)), "{counts:?}");
             let state = format!("{order} {parallelism}: {report}\n{}", run.text);
             assert_eq!(report.failed, 0, "{state}");
             assert!(report.first_answer_of(version).is_some(), "{state}");
-            let shifts = if parallelism == "1" { 3 } else { 1 };
+            let shifts = if parallelism == 1 { 3 } else { 1 };
             assert_eq!(run.begun("shift"), shifts, "{state}");
             stack.answers_steadily(version).await;
             stack.settled(4).await;
