@@ -216,6 +216,11 @@ pub trait LabelRules {
         false
     }
 
+    /// Whether the proxy speaks TLS to replicas with these labels, so that nothing of their answers can be read.
+    fn speaks_tls(&self, _: &Labels) -> bool {
+        false
+    }
+
     /// Refuses a new version that the proxy would not route to, as far as the labels and this image tell.
     fn refuse_version(&self, _: &ServiceContext<'_>, _: &Image) -> Result<()> {
         Ok(())

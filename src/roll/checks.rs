@@ -19,19 +19,8 @@ impl Prepared<'_> {
     pub(super) fn bake(&self, image: &Image, has_helper: bool) -> Duration {
         let context = &self.context;
         let asked = context.settings.bake;
-        let unused = match context.settings.strategy {
-            Strategy::Rolling => Some("with the strategy rolling"),
-            // The pauses are judged.
-            Strategy::Canary => None,
-            Strategy::BlueGreen | Strategy::Recreate => asked
-                .is_zero()
-                .then_some("without --bake: it judges the new version while it bakes"),
-        };
-        let is_wanted = context.settings.analysis.has_conditions() || !context.metrics.is_empty();
-        if let Some(unused) = unused.filter(|_| is_wanted) {
-            let notice = format!("--analysis has no effect {unused}");
-            self.run.events.notice(notice);
-        }
+        let labels = context.labels(Some(image));
+        self.note_analysis(&labels);
         let why = match context.settings.order() {
             Order::StopFirst => Some("the old replicas are stopped before the new ones start"),
             Order::StartFirst => {
@@ -46,8 +35,34 @@ impl Prepared<'_> {
             return Duration::ZERO;
         }
         let tcp = tcp(&exposed(context.service, &image.ports));
-        let labels = context.labels(Some(image));
         asked.max(self.unasked(context.replicas, (&labels, &tcp), has_helper))
+    }
+
+    /// Emits a notice where the analysis judges nothing, or no requests.
+    fn note_analysis(&self, labels: &BTreeMap<String, String>) {
+        let context = &self.context;
+        let (settings, metrics) = (&context.settings, &context.metrics);
+        let unused = match settings.strategy {
+            Strategy::Rolling => Some("with the strategy rolling"),
+            // The pauses are judged.
+            Strategy::Canary => None,
+            Strategy::BlueGreen | Strategy::Recreate => settings
+                .bake
+                .is_zero()
+                .then_some("without --bake: it judges the new version while it bakes"),
+        };
+        let is_wanted = settings.analysis.has_conditions() || !metrics.is_empty();
+        let is_blind = settings.analysis.is_on && self.proxy.labels().speaks_tls(labels);
+        let notice = match unused {
+            Some(unused) if is_wanted => format!("--analysis has no effect {unused}"),
+            None if is_blind && metrics.is_empty() => format!(
+                "{} speaks TLS to {}: its requests cannot be analysed, only restarts, memory and processors",
+                self.proxy.name(),
+                context.service.name
+            ),
+            _ => return,
+        };
+        self.run.events.notice(notice);
     }
 
     /// The bake that the checks need which only the proxy can run, with a notice for each. `tcp` are the TCP ports.

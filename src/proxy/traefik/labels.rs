@@ -55,6 +55,10 @@ impl LabelRules for TraefikLabels {
         names::only_datagrams(&replica.labels)
     }
 
+    fn speaks_tls(&self, labels: &Labels) -> bool {
+        ports::tls(labels)
+    }
+
     fn refuse_version(&self, context: &ServiceContext<'_>, image: &Image) -> Result<()> {
         refuse::ports(context, image)
     }

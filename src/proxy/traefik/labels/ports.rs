@@ -29,6 +29,15 @@ pub fn routed(labels: &BTreeMap<String, String>, exposed: &[u16]) -> BTreeMap<u1
     ports
 }
 
+/// Whether Traefik speaks TLS to a service of a container with these labels.
+pub fn tls(labels: &BTreeMap<String, String>) -> bool {
+    let all = names(labels).services;
+    let scheme = |own: &(Protocol, String)| {
+        service_label(labels, own.0, &own.1, "loadbalancer.server.scheme") == Some("https")
+    };
+    all.iter().any(scheme)
+}
+
 /// The port of a container that Traefik sends to for one of its services.
 pub fn server_port(
     labels: &BTreeMap<String, String>,
@@ -116,6 +125,16 @@ mod tests {
         let rule = ("traefik.http.routers.a.rule", "Host(`a`)");
         assert_eq!(of(&[rule], &[443, 80]), [(80, Spoken::Http1)]);
         assert_eq!(of(&[rule], &[]), []);
+    }
+
+    #[test]
+    fn one_service_with_the_scheme_https_is_enough_for_tls() {
+        let of = |scheme: &str| {
+            let key = "traefik.http.services.a.loadBalancer.server.scheme".to_owned();
+            let port = "traefik.http.services.b.loadbalancer.server.port".to_owned();
+            tls(&[(key, scheme.to_owned()), (port, "80".to_owned())].into())
+        };
+        assert!(of("https") && !of("h2c"));
     }
 
     #[test]
