@@ -16,7 +16,7 @@ const BOTH: &str = r#"    image: rollout-demo:${TAG}
     networks: [front]
   api:
     image: rollout-demo:${API_TAG}
-    environment: { START_DELAY: "${DELAY}" }
+    environment: { START_DELAY: "${DELAY}", ERROR_EVERY: "${ERRORS:-0}" }
     labels:
       traefik.enable: "true"
       traefik.http.routers.api.rule: Host(`localhost`) && Path(`/api`)
@@ -206,6 +206,30 @@ async fn one_of_two_that_dies_while_they_are_watched_takes_both_back() {
     }
     assert_eq!(replicas(&stack).await, before);
     asks_for(&mut stack, "v1");
+    settled(&stack, "v1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_that_fails_the_analysis_takes_both_back() {
+    let mut stack = usual(0).await;
+    let before = replicas(&stack).await;
+    let clients = clients(&stack, 200);
+    clients.goes_on_for(200).await;
+    asks_for(&mut stack, "v2").set("ERRORS", 10);
+    let arguments = [&["--bake", "20s"], &TOGETHER[..]].concat();
+    let run = stack.rollout(&arguments).await;
+    drop(clients);
+    run.code(1);
+    let reason = |service: &str| {
+        let mut events = run.events.iter();
+        let undoing = |own: &&Value| own["event"] == "undoing" && own["service"] == service;
+        let event = events.find(undoing).unwrap_or(&Value::Null);
+        event["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(reason("api").contains("fails the analysis"), "{}", run.text);
+    assert_ne!(reason("web"), "", "{}", run.text);
+    assert_eq!(replicas(&stack).await, before);
+    asks_for(&mut stack, "v1").set("ERRORS", 0);
     settled(&stack, "v1").await;
 }
 
