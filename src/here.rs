@@ -56,12 +56,19 @@ impl Here {
         let volumes = service.raw(project)["volumes"].as_array();
         let binds = volumes.into_iter().flatten();
         let binds = binds.filter(|volume| volume["type"] == "bind");
+        let binds = binds.filter_map(|bind| {
+            let target = bind["target"].as_str().unwrap_or_default();
+            Some((target, PathBuf::from(bind["source"].as_str()?)))
+        });
+        // Compose binds the files of secrets and configs.
+        let contents = service.contents.iter();
+        let files = contents.filter_map(|own| Some((own.target.as_str(), own.file.clone()?)));
         binds
-            .filter_map(|bind| {
-                let source = PathBuf::from(bind["source"].as_str()?);
+            .chain(files)
+            .filter_map(|(target, source)| {
                 let real = self.moved(&source, &project.directory)?;
                 Some(LostBind {
-                    target: bind["target"].as_str().unwrap_or_default().to_owned(),
+                    target: target.to_owned(),
                     source,
                     real,
                     project: project.directory.clone(),

@@ -88,6 +88,40 @@ async fn a_middleware_that_a_neighbour_has_too_is_not_changed_unless_that_is_ask
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_middleware_that_another_router_uses_is_not_taken_away_unless_that_is_asked_for() {
+    const GZ: &str = "traefik.http.middlewares.gz.compress: \"true\"";
+    const RULE: &str = "traefik.http.routers.web.rule: Host(`localhost`)";
+    let mut stack = Stack::relabelled("");
+    let compose = |more: &[&str]| {
+        let web = service("web", "z", &[&[RULE], more].concat());
+        let rule = "traefik.http.routers.b.rule: Host(`b.test`)";
+        let used = "traefik.http.routers.b.middlewares: gz";
+        let b = service("b", "z", &[rule, used]);
+        format!("services:\n{web}{b}")
+    };
+    stack.write("compose.yaml", &compose(&[GZ]));
+    stack.up("v1").await;
+    answers(&stack, "b.test").await;
+    let before = whole(&stack).await;
+
+    stack.write("compose.yaml", &compose(&[]));
+    stack.tag("v2");
+    let error = "the new version of web no longer has the middleware gz, and router b@docker uses it: Traefik would take \
+                 that router out";
+    let next = "keep the labels traefik.http.middlewares.gz";
+    refused(&stack.rollout(&["web"]).await, error, next);
+    let doctor = stack.rollout(&["doctor", "web"]).await;
+    assert!(doctor.code(1).out.contains(error), "{}", doctor.out);
+    // Another check that is ignored does not help.
+    let run = stack.rollout(&["--ignore", "host-ports", "web"]).await;
+    let note = "--ignore host-ports does not cover this";
+    assert!(run.code(2).text.contains(note), "{}", run.text);
+    assert_eq!(whole(&stack).await, before);
+    stack.rollout(&["--ignore", "labels", "web"]).await.code(1);
+    answers(&stack, "b.test").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_project_with_the_same_router_or_service_is_refused_before_it_starts() {
     const RULE: &str = "traefik.http.routers.web.rule: Host(`localhost`)";
     const PORT: &str = "traefik.http.services.web.loadbalancer.server.port: \"80\"";

@@ -15,7 +15,8 @@ pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
             match explained {
                 true => Vec::new(),
                 false => {
-                    let found = Finding::fail(Check::Switch, name, &error.message);
+                    let check = error.check.unwrap_or(Check::Switch);
+                    let found = Finding::fail(check, name, &error.message);
                     vec![found.fix(Fix::of_hint(error))]
                 }
             }

@@ -119,7 +119,9 @@ impl Project<'_> {
     /// The options that Traefik lacks.
     fn options(&self, needs: &mut Needs, request: &Request<'_>) -> Result<Vec<String>, String> {
         let mut options = Vec::new();
-        if !stack::reads_docker_host(self.services, self.traefik, request.images) {
+        if stack::reads_docker_host(self.services, self.traefik, request.images) {
+            self.dead_endpoint(needs);
+        } else {
             options.extend(self.endpoint(needs));
         }
         options.extend(self.api(needs)?);
@@ -141,6 +143,17 @@ impl Project<'_> {
             return None;
         }
         Some(option)
+    }
+
+    /// The address of another socket proxy that has no effect beside `DOCKER_HOST`.
+    fn dead_endpoint(&self, needs: &mut Needs) {
+        let docker = self.config.and_then(|config| config.docker.as_ref());
+        let given = docker.map_or("", |docker| docker.endpoint.as_str());
+        if given.starts_with("tcp:") && given != advice::address(&self.names.service) {
+            needs.by_hand.push(format!(
+                "remove providers.docker.endpoint={given} from Traefik: DOCKER_HOST is in its place, and nothing reads it any more"
+            ));
+        }
     }
 
     /// The options that turn Traefik's API on, never on a port that is published.

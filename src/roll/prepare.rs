@@ -12,7 +12,7 @@ use crate::{
     compose::{Project, Service},
     context::{Purpose, RunContext, ServiceContext},
     docker::engine::shared,
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     event::Scope,
     hooks,
     model::Order,
@@ -118,7 +118,8 @@ impl<'a> RunContext<'a> {
                 began,
             })
         };
-        prepared.await.map_err(Error::untouched)
+        let refused = |error: Error| uncovered(error.untouched(), flags);
+        prepared.await.map_err(refused)
     }
 
     /// The facts of a service itself, without its proxy.
@@ -229,6 +230,20 @@ impl<'a> RunContext<'a> {
         });
         counted.filter(|(_, count)| *count > 0).collect()
     }
+}
+
+/// Adds to a refusal that the checks which are ignored do not cover it.
+fn uncovered(error: Error, flags: &Partial) -> Error {
+    let ignored = flags.words("ignore");
+    if ignored.is_empty() || error.outcome != Outcome::Refused {
+        return error;
+    }
+    let note = format!("--ignore {} does not cover this", ignored.join(", "));
+    let hint = match &error.hint {
+        Some(hint) => format!("{hint}\n      {note}"),
+        None => note,
+    };
+    error.hint(hint)
 }
 
 /// The notice of settings that do nothing on a one-shot service.

@@ -81,6 +81,11 @@ impl Partial {
         self.0.contains_key(name)
     }
 
+    /// What a setting is given, word by word.
+    pub fn words(&self, name: &str) -> &[String] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// These settings less one.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {

@@ -186,8 +186,12 @@ fn labelled_front(
         lost.clone()?;
     }
     let mut notices = Vec::from_iter(survey.notice.take());
-    let absent = survey.absent.take().map_or(Ok(()), Err);
-    settings.pass_over(Check::Labels, absent, &mut notices)?;
+    for error in [survey.absent.take(), survey.dropped.take()]
+        .into_iter()
+        .flatten()
+    {
+        settings.pass_over(Check::Labels, Err(error), &mut notices)?;
+    }
     match lost.and(method) {
         Ok(method) => Ok((Some(method), notices)),
         Err(error) => {

@@ -25,6 +25,8 @@ const DEFAULT_INTERVAL: &str = "30s";
 pub struct Listing {
     pub services: Vec<Listed<Vec<String>>>,
     pub middlewares: Vec<Listed<Call>>,
+    /// The routers that use each HTTP middleware, by its name with its provider.
+    pub users: BTreeMap<String, BTreeSet<String>>,
     /// Servers that fail the health check of their service.
     pub down: Vec<Down>,
 }
@@ -92,6 +94,10 @@ impl Listing {
         Self {
             services: services.collect(),
             middlewares: middlewares.collect(),
+            users: all
+                .keys()
+                .map(|name| ((*name).clone(), users(name, &all)))
+                .collect(),
             down: SERVICES
                 .into_iter()
                 .flat_map(|(key, _)| objects(&raw[key]).flat_map(|(name, own)| down(name, own)))
@@ -309,6 +315,8 @@ mod tests {
         let users: Vec<&String> = auth.users.iter().collect();
         assert_eq!(users, ["one@docker", "three@file", "two@docker"]);
         assert_eq!(pages.sends_to, Call::Service("pages@file".to_owned()));
+        let users: Vec<&String> = listing.users["gz@docker"].iter().collect();
+        assert_eq!(users, ["four@docker", "three@file", "two@docker"]);
     }
 
     #[test]

@@ -9,13 +9,18 @@ use crate::{
 };
 
 /// What labels can refer to in another provider: of which object, and by which option.
-const REFERENCES: [(&str, &str, &str); 6] = [
+const REFERENCES: [(&str, &str, &str); 11] = [
     ("http.routers", "router", "service"),
     ("http.routers", "router", "middlewares"),
+    ("http.routers", "router", "tls.options"),
+    ("http.middlewares", "middleware", "chain.middlewares"),
+    ("http.middlewares", "middleware", "errors.service"),
     ("tcp.routers", "router", "service"),
     ("tcp.routers", "router", "middlewares"),
+    ("tcp.routers", "router", "tls.options"),
     ("udp.routers", "router", "service"),
     ("http.services", "service", "loadbalancer.serverstransport"),
+    ("tcp.services", "service", "loadbalancer.serverstransport"),
 ];
 
 /// A place in the labels that names a provider.

@@ -5,15 +5,18 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures_util::future::join_all;
 
 use crate::{
+    check::Check,
     context::{Purpose, RunContext, ServiceContext},
     error::{Error, Result},
+    overlay::Labels,
     proxy::{
         Hazard,
         landscape::Landscape,
         traefik::{
             api::{Api, Callee, Caller, Down, Heard, middlewares_of_labels, named},
             config::{Reads, Reference, TraefikContainer, references, refuse_absent},
-            discover::{Wanted, concerns},
+            discover::{Wanted, concerns, neighbours},
+            labels::{MIDDLEWARE, Object, Protocol, names, objects_of},
         },
     },
 };
@@ -29,6 +32,8 @@ pub(super) struct Survey {
     pub silent: Option<Error>,
     /// Labels of the new version alone that name a provider which is not on.
     pub absent: Option<Error>,
+    /// A middleware that the new version no longer defines, and that a router of another service uses.
+    pub dropped: Option<Error>,
     /// Such labels that the old version has too.
     pub notice: Option<String>,
 }
@@ -77,6 +82,12 @@ pub(super) async fn survey(
     let callee = Callee::new(key, project, context.service, &wanted.labels, olds);
     let labels = project.services.values().map(|own| &own.labels);
     survey.callers = callee.callers(&heard, &middlewares_of_labels(labels));
+    let dropped = dropped(context, landscape, near, (wanted, &heard)).await;
+    match dropped {
+        // What served before comes back, whatever has been built on the version that goes.
+        Some(error) if run.back.is_some() => survey.notice = Some(error.message),
+        dropped => survey.dropped = dropped,
+    }
     // What one of them has on is not known where it does not answer.
     if survey.silent.is_none() {
         let before: Vec<Reference> = olds
@@ -151,6 +162,60 @@ impl Survey {
     }
 }
 
+/// The refusal of a new version without a middleware that other routers use.
+async fn dropped(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    near: &[TraefikContainer],
+    (wanted, heard): (&Wanted, &[Heard]),
+) -> Option<Error> {
+    let olds: Vec<&Labels> = context.olds.iter().map(|own| &own.labels).collect();
+    let missing = missing_middlewares(&olds, &wanted.labels);
+    if missing.is_empty() || !wanted.certain {
+        return None;
+    }
+    let others = neighbours(landscape, &context.key, near).await;
+    let is_kept = |name: &String| {
+        let mut all = others.iter().flat_map(|own| middlewares(&own.labels));
+        all.any(|own| own.eq_ignore_ascii_case(name))
+    };
+    let own: BTreeSet<String> = olds
+        .iter()
+        .flat_map(|labels| names(labels).routers)
+        .map(|(_, router)| format!("{router}@docker"))
+        .collect();
+    missing.iter().filter(|name| !is_kept(name)).find_map(|name| {
+        let full = format!("{name}@docker");
+        let mut users = heard.iter().filter_map(|own| own.listing.users.get(&full)).flatten();
+        let user = users.find(|user| !own.contains(*user))?;
+        let service = &context.key.service;
+        Some(
+            Error::refused(format!(
+                "the new version of {service} no longer has the middleware {name}, and router {user} uses it: Traefik \
+                 would take that router out"
+            ))
+            .hint(format!(
+                "keep the labels traefik.http.middlewares.{name}.…, change that router first, or go on all the same: \
+                 --ignore labels"
+            ))
+            .of(Check::Labels),
+        )
+    })
+}
+
+/// The HTTP middlewares that old labels define and the new ones do not.
+fn missing_middlewares(olds: &[&Labels], new: &Labels) -> BTreeSet<String> {
+    let kept: Vec<String> = middlewares(new).collect();
+    let is_kept = |name: &String| kept.iter().any(|own| own.eq_ignore_ascii_case(name));
+    let before = olds.iter().flat_map(|own| middlewares(own));
+    before.filter(|name| !is_kept(name)).collect()
+}
+
+fn middlewares(labels: &Labels) -> impl Iterator<Item = String> + use<> {
+    let http = |own: &Object| own.kind == MIDDLEWARE && own.protocol == Some(Protocol::Http);
+    objects_of(labels).filter(http).map(|own| own.name)
+}
+
 async fn ask(
     api: Arc<Api>,
     networks: BTreeSet<String>,
@@ -176,6 +241,19 @@ async fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_middleware_that_the_new_labels_lack_is_missing_however_its_name_is_written() {
+        let labels = |names: &[&str]| -> Labels {
+            let names = names.iter();
+            let label = |name: &&str| format!("traefik.http.middlewares.{name}.compress");
+            names.map(|own| (label(own), "true".to_owned())).collect()
+        };
+        let (old, new) = (labels(&["auth", "gz", "limit"]), labels(&["GZ", "more"]));
+        let missing = missing_middlewares(&[&old, &new], &new);
+        assert_eq!(missing, ["auth", "limit"].map(str::to_owned).into());
+        assert!(missing_middlewares(&[&old], &old).is_empty());
+    }
 
     #[test]
     fn a_provider_that_is_off_is_refused_only_where_the_old_version_does_not_name_it() {

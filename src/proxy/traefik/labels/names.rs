@@ -71,11 +71,17 @@ pub fn names(labels: &BTreeMap<String, String>) -> Names {
         else {
             continue;
         };
-        match kind.to_ascii_lowercase().as_str() {
-            "routers" => names.routers.insert((protocol, name.to_owned())),
-            "services" => names.services.insert((protocol, name.to_owned())),
-            _ => false,
+        let known = match kind.to_ascii_lowercase().as_str() {
+            "routers" => &mut names.routers,
+            "services" => &mut names.services,
+            _ => continue,
         };
+        // The first of the sorted keys decides how a name is written (`containsNode` of `traefik/paerser`).
+        let is_it =
+            |own: &(Protocol, String)| own.0 == protocol && own.1.eq_ignore_ascii_case(name);
+        if !known.iter().any(is_it) {
+            known.insert((protocol, name.to_owned()));
+        }
     }
     add_defaults(&mut names, labels);
     drop_unlinked(&mut names, labels);

@@ -53,7 +53,7 @@ pub fn unknown_labels(context: &ServiceContext<'_>) -> Result<()> {
     let olds = context.olds.iter();
     let before: Vec<Unknown> = olds.flat_map(|old| unknown(&old.labels)).collect();
     let added = |own: &Unknown| own.is_certain && !before.contains(own);
-    let found = unknown(&context.service.labels);
+    let found = unknown(&context.labels(context.image.as_ref()));
     let Some(own) = found.into_iter().find(added) else {
         return Ok(());
     };
