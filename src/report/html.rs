@@ -353,11 +353,14 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// What the new version gets of the traffic from when on. What an earlier run has moved is not known.
+    /// What the new version gets of the traffic from when on. A first start has no old version, and what an earlier run has moved is not
+    /// known.
     fn shares(&self) -> Vec<(SystemTime, u32)> {
-        let shares = self.records.iter().filter_map(|own| match own.event {
-            Event::Started { .. } => Some((own.at, 0)),
-            Event::Traffic { percent } => Some((own.at, percent)),
+        let shares = self.records.iter().filter_map(|own| match &own.event {
+            Event::Started {
+                replaces: Some(_), ..
+            } => Some((own.at, 0)),
+            Event::Traffic { percent } => Some((own.at, *percent)),
             _ => None,
         });
         shares.collect()
@@ -368,11 +371,9 @@ impl<'a> Part<'a> {
         let shares = self.shares();
         let x = |at| 44.0 + 640.0 * self.share(at);
         let y = |percent: u32| 130.0 - f64::from(percent) * 1.1;
-        let is_moved = |own: &&Record| matches!(own.event, Event::Traffic { .. });
-        let (Some((first, _)), true) = (
-            shares.first(),
-            self.records.iter().any(|own| is_moved(&own)),
-        ) else {
+        let mut events = self.events();
+        let is_moved = events.any(|own| matches!(own, Event::Traffic { .. }));
+        let Some((first, _)) = shares.first().filter(|_| is_moved) else {
             return String::new();
         };
         let (left, right) = (x(*first), x(self.end));
@@ -424,7 +425,7 @@ impl<'a> Part<'a> {
             "CPU",
             "memory",
             "restarts",
-            "out of memory",
+            "OOM kills",
         ];
         let heads = heads.map(|own| format!("<th>{own}</th>")).concat();
         titled("Old against new", &figures.collect::<String>(), |rows| {

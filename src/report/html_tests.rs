@@ -265,6 +265,20 @@ fn a_canary_that_goes_on_begins_its_line_with_the_first_share_that_is_seen() {
 }
 
 #[test]
+fn a_first_start_has_no_old_version_in_its_chart() {
+    let mut run = blue_green();
+    for own in &mut run.0 {
+        if let Event::Started { replaces, .. } = &mut own.event {
+            *replaces = None;
+        }
+    }
+    run.0
+        .retain(|own| own.event != Event::Traffic { percent: 0 });
+    let page = run.page("rollout web");
+    has(&page, &["class=\"old\" x=\"524.0\"", "d=\"M524.0 "]);
+}
+
+#[test]
 fn a_failure_has_the_step_the_last_lines_and_the_next_command_as_plain_text() {
     let page = failed().page("rollout web");
     has(
