@@ -40,7 +40,7 @@ use crate::{
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
     namespace,
-    report::{Output, human::Human, json::Json, log_dir::LogDir},
+    report::{Output, html::Report, human::Human, json::Json, log_dir::LogDir},
     socket_proxy, state,
 };
 
@@ -174,9 +174,14 @@ fn reporting<T: Termination>(
 ) -> ExitCode {
     log(target.verbose);
     let output = target.output.unwrap_or_default();
-    let events = match sinks(output, target.verbose > 0, target.log_dir.as_deref()) {
+    let events = match sinks(output, target) {
         Ok(sinks) => Events::new(sinks),
-        Err(error) => return report(&Events::new(vec![shown(output, false, None)]), error),
+        Err(error) => {
+            return report(
+                &Events::new(vec![shown(output, &TargetArgs::default())]),
+                error,
+            );
+        }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -245,29 +250,26 @@ fn log(verbose: u8) {
 /// Reports a command line that is refused.
 fn refuse(output: Output, error: Error) -> ExitCode {
     // This error counts, even if the event log cannot be opened either.
-    let sinks = sinks(output, false, None);
-    report(
-        &Events::new(sinks.unwrap_or_else(|_| vec![shown(output, false, None)])),
-        error,
-    )
+    let none = TargetArgs::default();
+    let sinks = sinks(output, &none).unwrap_or_else(|_| vec![shown(output, &none)]);
+    report(&Events::new(sinks), error)
 }
 
-fn shown(output: Output, verbose: bool, log_dir: Option<&Path>) -> Box<dyn Sink> {
+fn shown(output: Output, target: &TargetArgs) -> Box<dyn Sink> {
     match output {
-        Output::Human => Box::new(Human::new(verbose, log_dir.map(Path::to_owned))),
+        Output::Human => Box::new(Human::new(target.verbose > 0, target.log_dir.clone())),
         Output::Json => Box::new(Json::new(std::io::stdout())),
     }
 }
 
 /// The sinks of events; refused if a log cannot be written.
-fn sinks(output: Output, verbose: bool, log_dir: Option<&Path>) -> Result<Vec<Box<dyn Sink>>> {
-    let mut sinks = vec![shown(output, verbose, log_dir)];
-    if let Some(directory) = log_dir {
-        let words = std::env::args_os();
-        let words: Vec<_> = words
-            .map(|own| own.to_string_lossy().into_owned())
-            .collect();
-        sinks.push(Box::new(LogDir::open(directory, words.join(" "))?));
+fn sinks(output: Output, target: &TargetArgs) -> Result<Vec<Box<dyn Sink>>> {
+    let mut sinks = vec![shown(output, target)];
+    if let Some(path) = &target.report {
+        sinks.push(Box::new(Report::open(path, typed())?));
+    }
+    if let Some(directory) = &target.log_dir {
+        sinks.push(Box::new(LogDir::open(directory, typed())?));
     }
     if let Some(path) = std::env::var_os(EVENT_LOG).filter(|path| !path.is_empty()) {
         let file = OpenOptions::new().create(true).append(true).open(&path);
@@ -280,6 +282,15 @@ fn sinks(output: Output, verbose: bool, log_dir: Option<&Path>) -> Result<Vec<Bo
         sinks.push(Box::new(Json::new(file)));
     }
     Ok(sinks)
+}
+
+/// The command line.
+fn typed() -> String {
+    let words = std::env::args_os();
+    let words: Vec<_> = words
+        .map(|own| own.to_string_lossy().into_owned())
+        .collect();
+    words.join(" ")
 }
 
 /// The engine and the project of a command.

@@ -187,6 +187,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         Command::Up(up) if (up.dry_run || dry_run) && up.remove_orphans => {
             return Err(no_plan_of_orphans());
         }
+        Command::Up(up) if (up.dry_run || dry_run) && up.target.report.is_some() => {
+            return Err(no_page_of_a_plan());
+        }
         Command::Up(up) if up.dry_run || dry_run => Command::Plan(PlanArgs {
             services: up.services,
             all: up.all,
@@ -228,6 +231,13 @@ fn no_plan_of_orphans() -> Stop {
     Stop::Refuse(
         Error::refused("--dry-run does not show what --remove-orphans removes")
             .hint("leave out --remove-orphans; `rollout --all` without it lists the orphans"),
+    )
+}
+
+fn no_page_of_a_plan() -> Stop {
+    Stop::Refuse(
+        Error::refused("--dry-run moves nothing, so --report has nothing to show")
+            .hint("leave out --report; rollout plan --output json has the plan for programs"),
     )
 }
 

@@ -162,6 +162,11 @@ pub enum Event {
         /// Since the routing was changed.
         ms: u64,
     },
+    /// Every proxy has this split of the traffic.
+    Traffic {
+        /// What the new replicas get, in per cent; the old ones get the rest.
+        percent: u32,
+    },
     /// An old replica still answers.
     Draining {
         replica: String,

@@ -129,6 +129,7 @@ fn of_steps() -> Vec<Event> {
             side: Side::New,
             ms: 1,
         },
+        Event::Traffic { percent: 10 },
         Event::Draining {
             replica: text(),
             unanswered: 1,
@@ -152,9 +153,10 @@ fn kinds(event: &Event) -> usize {
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
+        E::Traffic { .. } => {}
         E::Draining { .. } | E::Drained { .. } | E::Figures(_) => {}
     }
-    24
+    25
 }
 
 /// The entry of the topic that has this event first.

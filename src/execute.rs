@@ -166,7 +166,10 @@ impl Running<'_> {
             self.stopped_at.get_or_insert(started);
         }
         match self.act(step, observed).await {
-            Some(Ok(())) => self.succeeded(step, started.elapsed()),
+            Some(Ok(())) => {
+                self.succeeded(step, started.elapsed());
+                self.report_traffic(step, observed);
+            }
             Some(Err(cause)) => return self.failed(step, cause).await,
             None => {
                 self.turn_back(Reason::Interrupted);
@@ -254,6 +257,19 @@ impl Running<'_> {
                 side: Side::of(*phase),
                 ms: since.elapsed().as_millis() as u64,
             });
+        }
+    }
+
+    /// Reports the split of the traffic that a step has confirmed.
+    fn report_traffic(&self, step: &Step, observed: &Observed) {
+        let Step::Confirm(phase) = step else { return };
+        let plan = plan::plan_to_confirm(*phase, &self.desired, observed);
+        let percent = plan.percent_of_all(&self.desired.rollout, &observed.replicas);
+        if let Some(percent) = percent
+            && self.facts.confirmed == Some(*phase)
+            && self.desired.routed
+        {
+            self.events.emit(Event::Traffic { percent });
         }
     }
 

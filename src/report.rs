@@ -2,6 +2,7 @@
 
 pub mod figures;
 pub mod findings;
+pub mod html;
 pub mod human;
 pub mod json;
 pub mod kept;

@@ -208,6 +208,41 @@ async fn several_services_are_a_table_on_a_terminal_and_each_has_its_log_file() 
     assert_eq!(stack.version().await.as_deref(), Some("v2"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_about_a_run_is_written_at_its_end_and_a_bad_place_is_refused_first() {
+    let mut stack = Stack::usual("");
+    stack.up("v1").await;
+    stack.tag("v2");
+    let refused = stack
+        .rollout(&["--report", "missing/run.html", "web"])
+        .await;
+    let message = "cannot write the report missing/run.html";
+    assert!(refused.code(2).text.contains(message), "{}", refused.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    let done = stack.rollout(&["--report", "run.html", "web"]).await;
+    done.code(0);
+    let page = std::fs::read_to_string(stack.path("run.html")).unwrap();
+    for part in [
+        "<title>web: done</title>",
+        "rollout-demo:v1",
+        "rollout-demo:v2",
+        "<th>create</th>",
+        "<th>switch</th>",
+        "<th>drain</th>",
+        "<svg",
+        ">100 %</text>",
+        "</html>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    stack.tag("crash");
+    let failed = stack.rollout(&["--report", "run.html", "web"]).await;
+    failed.code(1);
+    let page = std::fs::read_to_string(stack.path("run.html")).unwrap();
+    assert!(page.contains("<title>web: failed</title>"), "{page}");
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+}
+
 fn printed(arguments: &[&str]) -> String {
     let output = Command::new(binary()).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");

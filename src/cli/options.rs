@@ -25,6 +25,9 @@ pub fn command() -> clap::Command {
     for (name, idle) in IDLE {
         command = hide(command, name, |argument| is_idle(argument, idle));
     }
+    for name in WITHOUT_PAGE {
+        command = command.mut_subcommand(name, |own| own.mut_arg("report", |own| own.hide(true)));
+    }
     for name in RECORDED {
         command = command.mut_subcommand(name, |own| {
             own.mut_arg("scale", |scale| {
@@ -58,6 +61,11 @@ pub fn completed() -> clap::Command {
         .disable_help_subcommand(true)
         .subcommands(shown.cloned())
 }
+
+/// The commands that write no page about a run.
+const WITHOUT_PAGE: [&str; 9] = [
+    "plan", "pause", "history", "status", "doctor", "prune", "unlock", "init", "relabel",
+];
 
 /// The commands that roll a recorded revision.
 const RECORDED: [&str; 2] = ["restart", "undo"];
@@ -94,32 +102,36 @@ const WAITS: [&str; 12] = [
     "keep",
 ];
 
-/// Refuses options that ask for something that a command with a recorded revision does not do. `plan`, `resume` and
+/// Refuses a page where there is no rollout, and options that ask for something that a command with a recorded revision does
+/// not do. `plan`, `resume` and
 /// `abort` take all that a rollout takes.
 pub fn refuse_idle(matches: &ArgMatches) -> Result<(), Stop> {
     let Some((name, own)) = matches.subcommand() else {
         return Ok(());
     };
+    let is_given = |id: &str| {
+        let mut places = [matches, own].into_iter();
+        places.any(|place| place.value_source(id) == Some(ValueSource::CommandLine))
+    };
+    if WITHOUT_PAGE.contains(&name) && is_given("report") {
+        return Err(no_option(name, "report"));
+    }
     let idle = IDLE.iter().find(|(command, _)| *command == name);
     let Some((_, idle)) = idle.filter(|_| RECORDED.contains(&name)) else {
         return Ok(());
     };
-    let is_given = |argument: &&clap::Arg| {
-        let id = argument.get_id().as_str();
-        let mut places = [matches, own].into_iter();
-        places.any(|place| place.value_source(id) == Some(ValueSource::CommandLine))
-    };
     let settings = Partial::augment_args(clap::Command::new("settings"));
     let mut all = settings.get_arguments();
-    match all.find(|argument| is_idle(argument, idle) && is_given(argument)) {
+    match all.find(|argument| is_idle(argument, idle) && is_given(argument.get_id().as_str())) {
         None => Ok(()),
-        Some(argument) => {
-            let option = argument.get_long().unwrap_or_default();
-            let message = format!("rollout {name} has no option --{option}");
-            let hint = format!("leave it out; rollout {name} --help lists the options");
-            Err(Stop::Refuse(Error::refused(message).hint(hint)))
-        }
+        Some(argument) => Err(no_option(name, argument.get_long().unwrap_or_default())),
     }
+}
+
+fn no_option(command: &str, option: &str) -> Stop {
+    let message = format!("rollout {command} has no option --{option}");
+    let hint = format!("leave it out; rollout {command} --help lists the options");
+    Stop::Refuse(Error::refused(message).hint(hint))
 }
 
 /// Leaves out of the help of a command the settings that do nothing with it.

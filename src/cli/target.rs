@@ -54,6 +54,9 @@ pub struct TargetArgs {
         hide_env_values = true
     )]
     pub log_dir: Option<PathBuf>,
+    /// Write a page about the run to FILE: one HTML file with its steps, its traffic and its figures
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, global = true, help_heading = PROJECT)]
+    pub report: Option<PathBuf>,
     /// Log to standard error; twice for more (or RUST_LOG)
     #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = PROJECT)]
     pub verbose: u8,

@@ -180,6 +180,18 @@ fn an_option_that_means_nothing_to_a_command_is_refused_by_name() {
             "rollout undo has no option --on-failure",
         ),
         (
+            "rollout --report run.html status",
+            "rollout status has no option --report",
+        ),
+        (
+            "rollout plan web --report run.html",
+            "rollout plan has no option --report",
+        ),
+        (
+            "rollout --report run.html --dry-run web",
+            "--dry-run moves nothing, so --report has nothing to show",
+        ),
+        (
             "rollout --build undo web",
             "rollout undo has no option --build",
         ),

@@ -1,6 +1,10 @@
 //! The whole loop with another kind of proxy: one that has weights and no drain signal of its own.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -11,8 +15,8 @@ use super::{
 };
 use crate::{
     error::{Outcome, Result},
-    event::Events,
-    model::{Desired, Facts, Goal, Health, Observed, Phase, Replica, Run, Share},
+    event::{Event, Events, Scope, Sink},
+    model::{Desired, Facts, Goal, Health, Observed, Pause, Phase, Replica, Run, Share},
     plan::{
         Step, claim, route_plan,
         simulator::{Simulator, WELL, old, replica},
@@ -119,12 +123,44 @@ fn behind<'a>(is_stuck: bool) -> Behind<'a> {
     }
 }
 
-async fn rolled<'a>(mut world: Behind<'a>) -> (Behind<'a>, Result<Summary>) {
+async fn rolled<'a>(world: Behind<'a>) -> (Behind<'a>, Result<Summary>) {
+    seen(world, &Events::default()).await
+}
+
+async fn seen<'a>(mut world: Behind<'a>, events: &Events) -> (Behind<'a>, Result<Summary>) {
     let desired = world.replicas.desired.clone();
     let (_raise, raised) = watch::channel(false);
-    let (facts, events) = (Facts::default(), Events::default());
-    let end = run(&mut world, desired, facts, &events, raised).await;
+    let end = run(&mut world, desired, Facts::default(), events, raised).await;
     (world, end)
+}
+
+/// What the new replicas get of the traffic, as it is reported.
+#[derive(Clone, Default)]
+struct Percents(Arc<Mutex<Vec<u32>>>);
+
+impl Sink for Percents {
+    fn event(&mut self, _: SystemTime, _: &Scope, event: &Event) {
+        if let Event::Traffic { percent } = event {
+            self.0.lock().unwrap().push(*percent);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_split_of_the_traffic_is_reported_once_it_is_confirmed() {
+    let shifts: [&[(u16, Option<Pause>)]; 2] = [&[], &[(10, None), (50, None)]];
+    for (shifts, wanted) in shifts.into_iter().zip([&[100][..], &[10, 50, 100]]) {
+        for is_stuck in [false, true] {
+            let mut world = behind(is_stuck);
+            world.replicas = world.replicas.canary(shifts);
+            let percents = Percents::default();
+            let events = Events::new(vec![Box::new(percents.clone())]);
+            let (_, end) = seen(world, &events).await;
+            assert_eq!(end.is_err(), is_stuck);
+            let wanted = if is_stuck { &[] } else { wanted };
+            assert_eq!(*percents.0.lock().unwrap(), wanted);
+        }
+    }
 }
 
 async fn shifted<'a>(is_stuck: bool) -> (Behind<'a>, Result<Summary>) {

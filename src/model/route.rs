@@ -69,12 +69,22 @@ impl RoutePlan {
 
     /// What the replicas of a rollout get in total, in per cent of the traffic; `None` for a plan without weights.
     pub fn percent(&self, rollout: &RolloutId, replicas: &[Replica]) -> Option<u32> {
+        let is_weighted = self.has_weights();
+        is_weighted.then(|| self.percent_of_all(rollout, replicas))?
+    }
+
+    /// The same for every plan; `None` where no replica gets traffic.
+    pub fn percent_of_all(&self, rollout: &RolloutId, replicas: &[Replica]) -> Option<u32> {
+        let is_weighted = self.has_weights();
         let (mut new, mut all) = (0, 0);
         for own in replicas.iter().filter(|own| own.serves()) {
-            if let Some(Share::Weight(weight)) = self.share(own) {
-                all += weight;
-                new += weight * u32::from(own.rollout.as_ref() == Some(rollout));
-            }
+            let weight = match self.share(own) {
+                Some(Share::Weight(weight)) => weight,
+                Some(Share::Hidden) => 0,
+                Some(Share::Live) | None => u32::from(!is_weighted),
+            };
+            all += weight;
+            new += weight * u32::from(own.rollout.as_ref() == Some(rollout));
         }
         (all > 0).then(|| (new * 100 + all / 2) / all)
     }

@@ -22,7 +22,8 @@ pub fn lines_if_any(spans: &Spans) -> Vec<String> {
     }
 }
 
-fn sides(spans: &Spans) -> [(&'static str, &Option<Figures>); 4] {
+/// Each side in each span in which it is watched, by its name.
+pub(super) fn sides(spans: &Spans) -> [(&'static str, &Option<Figures>); 4] {
     [
         ("old before", &spans.before.old),
         ("old during", &spans.during.old),

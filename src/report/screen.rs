@@ -202,6 +202,7 @@ impl Screen {
             | Event::Unfinished { .. }
             | Event::Compose { .. }
             | Event::Confirmed { .. }
+            | Event::Traffic { .. }
             | Event::Undoing { .. }
             | Event::Hook { .. }
             | Event::Figures(_)
@@ -378,7 +379,7 @@ fn all(services: &[String]) -> String {
 }
 
 /// What another program printed, without what moves the cursor or changes colours.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     strip_ansi_codes(text).replace(char::is_control, " ")
 }
 
@@ -406,7 +407,7 @@ fn without_cause(message: &str, shown: &str) -> String {
 }
 
 /// How the new version has come to serve, by the time of the cutover and the time until it was confirmed.
-fn live(confirmed: Option<(u64, u64)>, gap: Option<u64>) -> String {
+pub(super) fn live(confirmed: Option<(u64, u64)>, gap: Option<u64>) -> String {
     let live = match confirmed {
         Some((cutover, after)) => format!("live after {} (cutover {})", span(after), span(cutover)),
         None => "runs, without a proxy".to_owned(),
