@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     compose::check::{Kind, check},
     context::{RunContext, ServiceContext},
-    docker::engine::{Image, summary},
+    docker::engine::{Image, shared, summary},
     error::{Error, Result},
     model::Order,
     proxy::landscape::Landscape,
@@ -59,9 +59,10 @@ impl RunContext<'_> {
     ) -> Result<()> {
         let service = context.service;
         let names = self.final_names(context);
-        let is_old = |id: &String| context.olds.iter().any(|old| old.id.0 == *id);
+        // One that is listed and no replica is being removed: a killed run has asked the engine for it.
+        let own: Vec<_> = shared::of_service(&landscape.containers, &context.key).collect();
         let others = landscape.containers.iter();
-        let others = others.filter(|own| !own.id.as_ref().is_some_and(is_old));
+        let others = others.filter(|one| !own.contains(one));
         let taken: BTreeSet<String> = others.map(summary::name).collect();
         match names.iter().find(|name| taken.contains(*name)) {
             None => Ok(()),

@@ -114,8 +114,8 @@ fn table(all: &[Value], method: &str, path: &str, query: &str) -> Response<Body>
         ),
         ("GET", ["containers", "json"]) => answer(StatusCode::OK, &json!(listed(all, query))),
         ("GET", ["containers", id, "json"]) => match all.iter().find(|own| own["Id"] == *id) {
-            Some(own) => answer(StatusCode::OK, &inspected(own)),
-            None => refusal(StatusCode::NOT_FOUND, "No such container"),
+            Some(own) if own["State"] != "removing" => answer(StatusCode::OK, &inspected(own)),
+            _ => refusal(StatusCode::NOT_FOUND, "No such container"),
         },
         ("GET", ["images", name, "json"]) => {
             let labels = json!({label::HELPER: namespace::PROTOCOL});
@@ -246,6 +246,28 @@ async fn a_refusal_by_what_is_in_front_reads_the_same_with_two_hundred_unrelated
         "{alone:#?}"
     );
     assert_eq!(alone, reads_before_a_refusal(200).await);
+}
+
+#[tokio::test]
+async fn a_name_is_taken_by_another_container_and_not_by_a_replica_that_is_being_removed() {
+    let mut gone = replica("web");
+    gone["State"] = "removing".into();
+    let bench = Bench::of(vec![gone]).await;
+    let mut landscape = bench.run().landscape().await.unwrap();
+    let prepared = bench.prepare("web", &mut landscape).await;
+    assert!(prepared.context.olds.is_empty());
+
+    let mut other = replica("web");
+    other["Labels"][label::COMPOSE_SERVICE] = "other".into();
+    let bench = Bench::of(vec![other]).await;
+    let (run, flags) = (bench.run(), Partial::default());
+    let mut landscape = run.landscape().await.unwrap();
+    let refused = run.prepare("web", &flags, &[], Purpose::Roll, &mut landscape);
+    let error = refused.await.map(drop).unwrap_err();
+    assert!(
+        error.message.starts_with("the name shop-web-1 is taken"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
