@@ -23,10 +23,15 @@ impl RoutePlan {
         self.share(replica) == Some(Share::Hidden)
     }
 
-    /// Whether the replica's whole batch or rollout gets traffic.
-    pub fn promotes(&self, replica: &Replica) -> bool {
+    /// Whether the replica's whole batch or rollout gets requests, if only those of a preview.
+    pub fn shows(&self, replica: &Replica) -> bool {
         let share = self.joint_share(replica);
         share.is_some_and(|share| share != Share::Hidden)
+    }
+
+    /// Whether the replica's whole batch or rollout gets a part of the traffic.
+    pub fn promotes(&self, replica: &Replica) -> bool {
+        self.shows(replica) && self.joint_share(replica) != Some(Share::Preview)
     }
 
     fn joint_share(&self, replica: &Replica) -> Option<Share> {
@@ -79,10 +84,15 @@ impl RoutePlan {
         (all > 0).then(|| (new * 100 + all / 2) / all)
     }
 
-    /// Whether it gives replicas weights.
-    pub fn has_weights(&self) -> bool {
+    /// Whether it is that of a shift: replicas have weights, or the new ones are previewed.
+    pub fn is_shift(&self) -> bool {
         let mut shares = self.shares.values();
-        shares.any(|share| matches!(share, Share::Weight(_)))
+        self.is_preview() || shares.any(|share| matches!(share, Share::Weight(_)))
+    }
+
+    /// Whether the new replicas are previewed.
+    pub fn is_preview(&self) -> bool {
+        self.shares.values().any(|share| *share == Share::Preview)
     }
 }
 
@@ -91,6 +101,8 @@ impl RoutePlan {
 #[serde(rename_all = "lowercase")]
 pub enum Share {
     Hidden,
+    /// Only requests that match one more rule; all others go where they went before.
+    Preview,
     /// Relative to the weights of the other replicas; at least 2, as a proxy may report 1 for a replica without one.
     Weight(u32),
     /// The same as every other live replica.
