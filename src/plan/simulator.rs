@@ -507,7 +507,10 @@ impl Simulator {
                     && !self.desired.policy.previews(*phase)
                     && self.old_replicas().iter().any(|old| old.serves()) =>
             {
-                let wanted = self.desired.hook_phases.contains(&HookPhase::PreCutover);
+                let before = self
+                    .phase()
+                    .is_some_and(|own| own == Phase::Prepared || self.desired.policy.previews(own));
+                let wanted = before && self.desired.hook_phases.contains(&HookPhase::PreCutover);
                 let ended = self.facts.hooks.contains_key(&HookPhase::PreCutover);
                 assert!(ended || !wanted, "{}", state());
                 assert!(!failed(HookPhase::PreCutover), "{}", state());

@@ -310,6 +310,47 @@ mod tests {
     }
 
     #[test]
+    fn a_preview_needs_a_whole_new_set_with_the_same_labels_and_a_proxy_that_can_show_it() {
+        let service = Service {
+            name: "web".to_owned(),
+            ..Service::default()
+        };
+        let image = Image::default();
+        let scripted = Scripted {
+            answers: [None].into(),
+            held_back: Duration::ZERO,
+        };
+        let refused = |strategy, router: &dyn Router, before: &[(&str, &str)]| {
+            let mut context = ServiceContext::of(&service);
+            let given =
+                Partial::of("preview", "Header(`X`, `1`)").or(Partial::of("strategy", strategy));
+            let none = Partial::default;
+            context.settings = Settings::resolve([given, none(), none(), none()]);
+            context.olds = vec![Replica {
+                labels: labels(before),
+                ..old("one")
+            }];
+            let refused = refuse_mix(&context, Some(&image), router);
+            refused
+                .err()
+                .map_or_else(String::new, |error| error.message)
+        };
+        let weighted = Weighted::default();
+        assert_eq!(refused("blue-green", &weighted, &[]), "");
+        assert_eq!(refused("canary", &weighted, &[]), "");
+        assert_eq!(
+            refused("blue-green", &scripted, &[]),
+            format!("web cannot be previewed: scripted {NO_PREVIEW}")
+        );
+        assert_eq!(
+            refused("recreate", &weighted, &[]),
+            "web cannot be previewed: the strategy recreate has no whole new set beside the old one"
+        );
+        let said = refused("blue-green", &weighted, &[("traefik.enable", "true")]);
+        assert!(said.contains("its label traefik.enable differs"), "{said}");
+    }
+
+    #[test]
     fn what_of_update_config_is_not_used_is_named_with_the_way_to_use_it() {
         let given = |all: &[(&str, &str)]| {
             let all = all.iter().map(|&(name, value)| Partial::of(name, value));

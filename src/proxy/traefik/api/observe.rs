@@ -209,6 +209,28 @@ mod tests {
     }
 
     #[test]
+    fn a_preview_is_up_in_every_service_of_its_own_and_in_no_public_one() {
+        let both = [replica("old", "10.0.0.2"), replica("new", "10.0.0.3")];
+        let label = "traefik.http.services.app-preview.loadbalancer.server.port";
+        let labels = Labels::from([(label.to_owned(), "80".to_owned())]);
+        let previewed = [(both[1].id.clone(), labels)].into();
+        let says = |public: &[(&str, bool)], preview: &[(&str, bool)]| {
+            let mut servers = lists(public);
+            let own = lists(preview).services.into_values().next().unwrap();
+            let service = (Protocol::Http, "app-preview".to_owned());
+            servers.services.insert(service, own);
+            let seen = observation(&both, &previewed, vec![servers]).routing;
+            both.each_ref().map(|own| seen.get(&own.id).copied())
+        };
+        let (old, new) = (("10.0.0.2", true), ("10.0.0.3", true));
+        let (live, preview) = (Some(Share::Live), Some(Share::Preview));
+        assert_eq!(says(&[old], &[new]), [live, preview]);
+        assert_eq!(says(&[old, new], &[new]), [live, None]);
+        assert_eq!(says(&[old], &[("10.0.0.3", false)]), [live, None]);
+        assert_eq!(says(&[old], &[]), [live, Some(Share::Hidden)]);
+    }
+
+    #[test]
     fn down_is_a_replica_of_which_one_instance_says_so() {
         let both = [replica("a", "10.0.0.2"), replica("b", "10.0.0.3")];
         let up = || lists(&[("10.0.0.2", true), ("10.0.0.3", true)]);

@@ -234,3 +234,168 @@ fn texts(all: &str) -> impl Iterator<Item = &str> {
         .find_iter(all)
         .map(|own| &own.as_str()[1..own.len() - 1])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{arbitrary::mutated_text, model::label};
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        let compose = [
+            (label::COMPOSE_PROJECT, "shop"),
+            (label::COMPOSE_SERVICE, "web"),
+        ];
+        let all = compose.iter().chain(pairs);
+        all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn header() -> PreviewRule {
+        PreviewRule::Extra("Header(`X`, `1`)".to_owned())
+    }
+
+    fn host() -> PreviewRule {
+        PreviewRule::Host("p.example".to_owned())
+    }
+
+    /// The labels as Traefik reads them, less those of Compose.
+    fn seen(pairs: &[(&str, &str)], rule: &PreviewRule) -> Vec<String> {
+        let mut labels = labels(pairs);
+        preview(&labels, rule).change(&mut labels);
+        let own = labels.iter().filter(|(key, _)| key.starts_with("traefik."));
+        own.map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    #[test]
+    fn a_previewed_replica_has_routers_and_services_of_its_own_and_keeps_the_rest() {
+        let given = [
+            ("traefik.enable", "true"),
+            ("traefik.HTTP.Routers.Web.Rule", "Host(`a`)"),
+            ("traefik.http.routers.Web.priority", "7"),
+            ("traefik.http.routers.Web.middlewares", "auth"),
+            ("traefik.http.routers.Web.tls.certresolver", "le"),
+            ("traefik.http.routers.Web.service", "app@docker"),
+            ("traefik.http.middlewares.auth.basicauth.users", "u:p"),
+            ("traefik.http.services.app.loadbalancer.server.port", "80"),
+            ("traefik.tcp.routers.db.rule", "HostSNI(`*`)"),
+        ];
+        let wanted = [
+            "traefik.enable=true",
+            "traefik.http.middlewares.auth.basicauth.users=u:p",
+            "traefik.http.routers.Web-rollout-preview.Rule=(Host(`a`)) && (Header(`X`, `1`))",
+            "traefik.http.routers.Web-rollout-preview.middlewares=auth",
+            "traefik.http.routers.Web-rollout-preview.priority=8",
+            "traefik.http.routers.Web-rollout-preview.service=app-rollout-preview",
+            "traefik.http.routers.Web-rollout-preview.tls.certresolver=le",
+            "traefik.http.services.app-rollout-preview.loadbalancer.server.port=80",
+        ];
+        assert_eq!(seen(&given, &header()), wanted);
+    }
+
+    #[test]
+    fn a_default_service_gets_a_label_so_that_traefik_makes_it() {
+        let wanted = [
+            "traefik.http.routers.web-rollout-preview.rule=(Path(`/a`)) && (Header(`X`, `1`))",
+            "traefik.http.routers.web-rollout-preview.service=web-shop-rollout-preview",
+            "traefik.http.services.web-shop-rollout-preview.loadbalancer.passhostheader=true",
+        ];
+        let rule = ("traefik.http.routers.web.rule", "Path(`/a`)");
+        assert_eq!(seen(&[rule], &header()), wanted);
+    }
+
+    #[test]
+    fn a_host_takes_the_place_of_every_host_and_no_other_host_is_served() {
+        for (rule, wanted) in [
+            ("Host(`a`)", "(Host(`p.example`)) && (Host(`p.example`))"),
+            (
+                "host(`a`) || HostRegexp( `b.+`, \"c\" ) && Path(`/Host(x)`)",
+                "(Host(`p.example`) || Host(`p.example`) && Path(`/Host(x)`)) && (Host(`p.example`))",
+            ),
+            (
+                "PathPrefix(`/`)",
+                "(PathPrefix(`/`)) && (Host(`p.example`))",
+            ),
+        ] {
+            assert_eq!(narrowed(rule, &host()), wanted);
+        }
+    }
+
+    #[test]
+    fn a_priority_of_zero_means_none() {
+        for (own, wanted) in [("0", "0"), ("9", "10"), ("-3", "-2"), ("high", "high")] {
+            assert_eq!(above(own), wanted);
+        }
+    }
+
+    #[test]
+    fn what_has_no_router_of_its_own_to_copy_is_refused() {
+        let refused =
+            |pairs: &[(&str, &str)], rule| refusal(&labels(pairs), &rule).unwrap_or_default();
+        let rule = (
+            "traefik.http.routers.web.rule",
+            "Host(`a`) || Host(`P.example`)",
+        );
+        assert_eq!(refused(&[rule], header()), "");
+        assert!(refused(&[rule], host()).contains("serves the host p.example to everyone"));
+        let none = "it has no label traefik.http.routers.NAME.rule";
+        let tcp = ("traefik.tcp.routers.web.rule", "HostSNI(`*`)");
+        let default = ("traefik.http.routers.web.tls", "true");
+        for pairs in [&[][..], &[tcp], &[default]] {
+            assert_eq!(refused(pairs, header()), none);
+        }
+        let file = ("traefik.http.routers.web.service", "other@file");
+        let said = refused(&[rule, file], header());
+        assert_eq!(
+            said,
+            "its router web sends to other@file, which its labels do not define"
+        );
+    }
+
+    #[test]
+    fn a_line_to_type_reaches_the_preview() {
+        let ways = |pairs: &[(&str, &str)], rule: &PreviewRule| {
+            let mut labels = labels(pairs);
+            preview(&labels, rule).change(&mut labels);
+            ways(&labels)
+        };
+        let tls = ("traefik.http.routers.web.tls", "true");
+        let router = |rule| ("traefik.http.routers.web.rule", rule);
+        let said = ways(&[router("Host(`a`) && PathPrefix(`/b`)"), tls], &header());
+        let rule = "the preview answers requests that match (Host(`a`) && PathPrefix(`/b`)) && (Header(`X`, `1`))";
+        assert_eq!(said, [rule, "curl -H 'X: 1' https://a/b"]);
+        let said = ways(&[router("Host(`a`)")], &host());
+        assert_eq!(said[1..], ["curl http://p.example/"]);
+        let hostless = ways(&[router("Path(`/a`)")], &header());
+        let quoted = PreviewRule::Extra("Header(`X`, `it's`)".to_owned());
+        let quoted = ways(&[router("Host(`a`)")], &quoted);
+        let two = PreviewRule::Extra("Header(`X`, `1`) || Header(`X`, `2`)".to_owned());
+        let two = ways(&[router("Host(`a`)")], &two);
+        assert_eq!((hostless.len(), quoted.len(), two.len()), (1, 1, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn no_public_router_or_service_is_left_whatever_the_labels_are(
+            keys in prop::collection::vec(mutated_text("traefik.http.routers.web.rule"), 0..4),
+            others in prop::collection::vec(mutated_text("traefik.tcp.services.web.loadbalancer.server.port"), 0..3),
+            value in mutated_text("Host(`a`) && (Path(`/b`) || Path(\"c\"))"),
+            by_host in any::<bool>(),
+        ) {
+            let given = keys.iter().chain(&others).map(|key| (key.as_str(), value.as_str()));
+            let mut labels = labels(&given.collect::<Vec<_>>());
+            let rule = if by_host { host() } else { header() };
+            preview(&labels, &rule).change(&mut labels);
+            for own in labels.keys().filter_map(|key| part(key)) {
+                let is_route = [ROUTERS, SERVICES].contains(&own.kind.as_str());
+                prop_assert!(!is_route || own.name.ends_with(SUFFIX), "{}", own.name);
+            }
+            for router in routers(&labels) {
+                let own = own_rule(&labels, router).unwrap_or_default();
+                let condition = format!(" && ({rule})");
+                prop_assert!(own.starts_with('(') && own.ends_with(&condition), "{}", own);
+            }
+        }
+    }
+}
