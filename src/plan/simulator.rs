@@ -490,6 +490,9 @@ impl Simulator {
         let state = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
         let failed = |phase| matches!(self.facts.hooks.get(&phase), Some(HookEnd::Failed(_)));
         let rolls = self.desired.goal == Goal::Roll;
+        let has_not_moved = self
+            .phase()
+            .is_some_and(|own| own == Phase::Prepared || self.desired.policy.previews(own));
         match step {
             Step::Hook(phase) => {
                 assert!(!self.facts.hooks.contains_key(phase), "twice: {}", state());
@@ -504,13 +507,11 @@ impl Simulator {
             Step::Create { .. } => assert!(!failed(HookPhase::PreDeploy), "{}", state()),
             Step::Route(phase @ (Phase::Committed | Phase::Shifted { .. }))
                 if rolls
+                    && has_not_moved
                     && !self.desired.policy.previews(*phase)
                     && self.old_replicas().iter().any(|old| old.serves()) =>
             {
-                let before = self
-                    .phase()
-                    .is_some_and(|own| own == Phase::Prepared || self.desired.policy.previews(own));
-                let wanted = before && self.desired.hook_phases.contains(&HookPhase::PreCutover);
+                let wanted = self.desired.hook_phases.contains(&HookPhase::PreCutover);
                 let ended = self.facts.hooks.contains_key(&HookPhase::PreCutover);
                 assert!(ended || !wanted, "{}", state());
                 assert!(!failed(HookPhase::PreCutover), "{}", state());

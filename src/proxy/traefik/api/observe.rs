@@ -8,7 +8,7 @@ use crate::{
     overlay::Labels,
     proxy::{
         Observation,
-        traefik::labels::{Protocol, names, unknown, weight_of},
+        traefik::labels::{Names, Protocol, names, unknown, weight_of},
     },
 };
 
@@ -45,19 +45,7 @@ pub fn observation(
                 .services
                 .iter()
                 .all(|service| servers.services.contains_key(service));
-            let concerns = |name: &String| {
-                own.routers
-                    .iter()
-                    .chain(&own.services)
-                    .any(|(_, known)| known == name)
-            };
-            trouble.extend(
-                servers
-                    .trouble
-                    .iter()
-                    .filter(|(name, _)| concerns(name))
-                    .map(|(_, text)| text.clone()),
-            );
+            trouble.extend(concerning(&own, servers));
         }
         if hidden && !trouble.is_empty() {
             trouble.splice(..0, unknown_label(replica));
@@ -81,6 +69,17 @@ pub fn observation(
         note(&mut observation, &replica.id, share, trouble);
     }
     observation
+}
+
+/// What is said of routers and services of these names that do not serve.
+fn concerning(own: &Names, servers: &Servers) -> impl Iterator<Item = String> {
+    let is_own = |name: &String| {
+        let mut all = own.routers.iter().chain(&own.services);
+        all.any(|(_, known)| known == name)
+    };
+    let all = servers.trouble.iter();
+    all.filter(move |(name, _)| is_own(name))
+        .map(|(_, text)| text.clone())
 }
 
 /// Why Traefik leaves a replica out, where a label of its own says so.
