@@ -241,20 +241,22 @@ async fn what_cannot_be_previewed_is_refused_before_anything_is_touched() {
     ] {
         refused(&usual, &arguments, said).await;
     }
-    drop(usual);
-    let pinned = {
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_or_labels_without_a_preview_are_refused_before_anything_is_touched() {
+    let header = ["--preview", HEADER];
+    {
         let mut stack = Stack::pinned("");
         stack.up("v1").await;
         stack.tag("v2");
-        stack
-    };
-    refused(
-        &pinned,
-        &header,
-        "gives the new version no router of its own",
-    )
-    .await;
-    drop(pinned);
+        refused(
+            &stack,
+            &header,
+            "gives the new version no router of its own",
+        )
+        .await;
+    }
     for (label, value, said) in [
         (
             "traefik.http.routers.web.service",
