@@ -22,6 +22,15 @@ const WEB: &str = r#"    image: rollout-demo:${TAG}
     networks: [front]
 "#;
 
+/// A second service.
+const API: &str = r#"  api:
+    image: rollout-demo:${TAG}
+    labels:
+      traefik.enable: "true"
+      traefik.http.routers.api.rule: Path(`/api`)
+    networks: [front]
+"#;
+
 async fn stack(more: &str) -> Stack {
     let mut stack = Stack::relabelled_with(&format!("{WEB}{more}"));
     stack.set("ROLLOUT_STABLE", "200ms").up("v1").await;
@@ -213,7 +222,7 @@ async fn refused(stack: &Stack, arguments: &[&str], said: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_previewed_is_refused_before_anything_is_touched() {
-    let usual = stack("").await;
+    let usual = stack(API).await;
     let header = ["--preview", HEADER];
     let with = |more: &[&'static str]| [&header[..], more].concat();
     for (arguments, said) in [
@@ -237,7 +246,10 @@ async fn what_cannot_be_previewed_is_refused_before_anything_is_touched() {
             "the strategy recreate has no whole new set",
         ),
         (with(&["--proxy", "none"]), "no proxy routes to it"),
-        (with(&["--together"]), "its new version is previewed first"),
+        (
+            with(&["--together", "api"]),
+            "its new version is previewed first",
+        ),
     ] {
         refused(&usual, &arguments, said).await;
     }
