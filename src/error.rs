@@ -17,7 +17,7 @@ pub enum Outcome {
     NeedsPerson = 3,
     /// Another rollout of the service holds the lock.
     Locked = 4,
-    /// A canary waits for a person.
+    /// A canary or a preview waits for a person.
     Paused = 5,
     /// A plan has steps.
     Changes = 10,
@@ -90,7 +90,7 @@ impl Error {
         Self::new(Outcome::Locked, message)
     }
 
-    /// A canary waits for a person: exit code 5.
+    /// A canary or a preview waits for a person: exit code 5.
     pub fn paused(message: impl Into<String>) -> Self {
         Self::new(Outcome::Paused, message)
     }

@@ -216,7 +216,7 @@ pub enum Event {
         /// From the change until then.
         ms: u64,
     },
-    /// A canary waits for a person, and the run ends. The last event of a service that is paused.
+    /// A canary or a preview waits for a person, and the run ends. The last event of a service that is paused.
     Paused {
         /// One line.
         message: String,
@@ -305,6 +305,9 @@ pub struct PlannedStep {
     /// Of a shift: what the new version gets, in per cent of the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<u16>,
+    /// Of a shift that is a preview: which requests the new version gets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
     /// The longest that a pause takes; `None` for one that a person ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_ms: Option<u64>,
@@ -316,6 +319,7 @@ impl PlannedStep {
             step,
             replicas,
             percent: None,
+            preview: None,
             limit_ms: None,
         }
     }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 
 use self::decide::{OnFailure, OnSignal};
-pub(crate) use self::end::{UNROUTED, error as failure};
+pub(crate) use self::end::{PREVIEWED, UNROUTED, error as failure};
 use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events, Side},
@@ -106,7 +106,7 @@ struct Running<'a> {
     failures: u32,
     /// The first signal has been handled.
     is_signalled: bool,
-    /// The bake, the watch after a batch, or the pause of a canary was left to look at a change, and its time is not over.
+    /// The bake, the watch after a batch, or the pause after a shift was left to look at a change, and its time is not over.
     bakes_on: bool,
 }
 

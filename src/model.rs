@@ -84,7 +84,7 @@ pub enum Reason {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Policy {
     pub order: Order,
-    /// The shifts of a canary before its cutover.
+    /// The shifts before the cutover: a preview, and those of a canary.
     pub shifts: Vec<Shift>,
     /// Whether the run waits at an open-ended pause instead of ending there.
     pub attach: bool,
@@ -105,6 +105,14 @@ impl Policy {
     pub fn shift(&self, number: u16) -> Option<Shift> {
         let index = usize::from(number).checked_sub(1)?;
         self.shifts.get(index).copied()
+    }
+
+    /// Whether the new replicas are previewed in this phase.
+    pub fn previews(&self, phase: Phase) -> bool {
+        match phase {
+            Phase::Shifted { step } => self.shift(step).is_some_and(Shift::is_preview),
+            _ => false,
+        }
     }
 }
 
@@ -141,7 +149,7 @@ impl Observed {
 pub enum HookPhase {
     /// The image is there; nothing is created yet.
     PreDeploy,
-    /// The new replicas are ready, and hidden.
+    /// The new replicas are ready, and hidden or previewed.
     PreCutover,
     /// The new replicas are live; the old ones still run.
     PostCutover,

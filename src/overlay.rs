@@ -160,7 +160,7 @@ impl Overlay {
         ended
     }
 
-    /// Ends the hiding of these containers by the key's claim, and marks its stage.
+    /// Ends the hiding or the preview of these containers by the key's claim, and marks its stage.
     pub fn show(&mut self, key: &str, containers: &[(String, Labels)]) -> bool {
         let Some(claim) = self.claims.get_mut(key) else {
             return false;
@@ -168,7 +168,7 @@ impl Overlay {
         let mut shown = false;
         for rule in &mut claim.rules {
             let on = |(id, labels): &(String, Labels)| rule.on.matches(id, labels);
-            if containers.iter().any(on) && rule.hides() {
+            if containers.iter().any(on) && (rule.hides() || rule.unsets()) {
                 rule.end_hiding();
                 shown = true;
             }
@@ -187,13 +187,9 @@ impl Overlay {
         let mut health = None;
         let mut seen = labels.clone();
         for rule in self.rules_on(id, labels) {
-            match &rule.effect {
-                Effect::Labels { set, unset } => {
-                    seen.retain(|key, _| !unset.contains(key));
-                    seen.extend(set.clone());
-                }
-                Effect::Health(own) => health = Some(*own),
-                Effect::Omit => {}
+            rule.effect.change(&mut seen);
+            if let Effect::Health(own) = &rule.effect {
+                health = Some(*own);
             }
         }
         *labels = seen;
@@ -207,6 +203,11 @@ impl Overlay {
             .filter_map(|rule| rule.label(ENABLE))
             .next_back();
         last == Some(Some("false")) || self.omits(id, labels)
+    }
+
+    /// Whether rules keep the requests of the public from the container: it is hidden, or previewed.
+    pub fn keeps_back(&self, id: &str, labels: &Labels) -> bool {
+        self.hides(id, labels) || self.rules_on(id, labels).any(Rule::unsets)
     }
 
     /// Whether a rule omits the container, so that readers do not see it at all.

@@ -43,7 +43,7 @@ pub enum Step {
     Watch {
         batch: u16,
     },
-    /// Watch the new replicas after a shift of a canary, before the next.
+    /// Watch the new replicas after a shift, before the next.
     Pause {
         shift: u16,
         /// How long; `None` until a person ends it.
@@ -212,8 +212,8 @@ impl StopFirst {
 
 /// The rollout that an earlier run left unfinished: its id, the goal for it, and how many replicas it wanted.
 ///
-/// The claim decides. After a recorded cutover the rollout is finished, and between the shifts of a canary it goes on from
-/// there. Before, it is rolled back, unless nothing else serves or can be started again. If the claim is lost, the
+/// The claim decides. After a recorded cutover the rollout is finished, and after a shift of a canary or a preview it goes
+/// on from there. Before, it is rolled back, unless nothing else serves or can be started again. If the claim is lost, the
 /// containers decide. `begun` is the last rollout if it stops first.
 pub fn unfinished(
     observed: &Observed,
@@ -243,7 +243,7 @@ pub fn unfinished(
     let whole = !own.is_empty() && own.len() as u32 == wanted;
     // Replicas get their final names only after the cutover.
     let named = own.iter().all(|own| own.name == own.target_name());
-    let is_canary = unsettled.is_some_and(|claim| claim.plan.has_weights());
+    let is_shift = unsettled.is_some_and(|claim| claim.plan.is_shift());
     let forward = match unsettled.map(|claim| claim.phase) {
         Some(Phase::Committed) => true,
         // Without a proxy nothing hides the new replicas: they may be the only ones that answer.
@@ -256,7 +256,7 @@ pub fn unfinished(
     };
     let goal = match forward {
         true => Goal::Finish,
-        false if is_canary && whole && way_back => Goal::Roll,
+        false if is_shift && whole && way_back => Goal::Roll,
         false => Goal::Undo(Reason::Unfinished),
     };
     Some((rollout, goal, wanted))

@@ -28,6 +28,7 @@ use crate::{
     model::{Claim, ContainerId, Phase, Replica, RolloutId, RoutePlan, Routing, Share, Target},
     namespace::{check::Check, traffic::Protocol},
     overlay::Labels,
+    settings::PreviewRule,
     state::Lock,
 };
 
@@ -38,6 +39,8 @@ pub struct Capabilities {
     pub hold_reroutes: bool,
     /// Replicas of one service can have different weights.
     pub weights: bool,
+    /// New replicas can get the requests alone that match one more rule.
+    pub preview: bool,
     /// Some replicas of both versions can be live at the same time.
     pub batches: bool,
     /// Several services can cut over in the same moment: see [`Router::stage`].
@@ -144,7 +147,9 @@ impl Observation {
         replicas: &'a [&'a Replica],
     ) -> impl Iterator<Item = &'a Replica> {
         let counts = |own: &&Replica| match plan.share(own) {
-            None | Some(Share::Weight(_)) => own.serves() && !self.set_aside.contains(&own.id),
+            None | Some(Share::Preview | Share::Weight(_)) => {
+                own.serves() && !self.set_aside.contains(&own.id)
+            }
             Some(Share::Hidden) => true,
             Some(Share::Live) => !self.set_aside.contains(&own.id),
         };
@@ -231,6 +236,11 @@ pub trait LabelRules {
         None
     }
 
+    /// Why replicas with these labels cannot be previewed by this rule, in a few words.
+    fn against_preview(&self, _: &Labels, _: &PreviewRule) -> Option<String> {
+        None
+    }
+
     /// The health checks that the proxy makes of a container with these labels and TCP ports.
     fn checks(&self, _: &Labels, _: &[u16]) -> Vec<ServiceCheck> {
         Vec::new()
@@ -294,6 +304,11 @@ pub trait Router {
 
     /// Notes the group of services that this one moves together with.
     fn join(&mut self, _group: &str) {}
+
+    /// How to reach previewed replicas, as far as the last observation shows: a line each.
+    fn ways_to_preview(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Gives the commit record up, keeping what a health check that has no result yet still needs.
     async fn release(&mut self, rollout: &RolloutId, replicas: &[Replica]) -> Result<()>;

@@ -6,6 +6,7 @@
 
 mod analysis;
 mod places;
+mod preview;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -16,9 +17,11 @@ use clap::{ArgAction, Args, ValueEnum};
 
 pub use self::analysis::{Analysis, Latency, NoData};
 pub use self::places::{AFTER, ANALYSIS, HOOKS, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH};
+pub use self::preview::{PreviewRule, TEXT};
 pub use self::values::{bad_value, duration};
 use self::{
     places::parse,
+    preview::{extra_rule, host_name},
     values::{boolean, count, ratio},
 };
 use crate::{
@@ -202,7 +205,7 @@ pub struct Settings {
     #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = ROLLING)]
     pub max_failure_ratio: Option<f64>,
 
-    /// Wait at an open-ended pause of a canary, instead of ending with exit code 5
+    /// Wait at a preview or an open-ended pause of a canary, instead of ending with exit code 5
     #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = CANARY)]
     pub attach: bool,
 
@@ -222,6 +225,12 @@ pub struct Settings {
     #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = READINESS)]
     pub renew_anon_volumes: bool,
 
+    /// Before the cutover, send requests that match this rule too to the new version, such as 'Header(`X-Preview`, `1`)'
+    #[arg(long, value_name = "RULE", value_parser = extra_rule, conflicts_with = "preview_host", help_heading = CUTOVER)]
+    pub preview: Option<String>,
+    /// Before the cutover, send requests to this host to the new version
+    #[arg(long, value_name = "HOST", value_parser = host_name, help_heading = CUTOVER)]
+    pub preview_host: Option<String>,
     /// Longest wait for Traefik to confirm the cutover
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s", help_heading = CUTOVER)]
     pub confirm_timeout: Duration,
@@ -301,6 +310,12 @@ impl Settings {
             }
             other => other,
         }
+    }
+
+    /// Which requests the new version gets before the cutover, if any.
+    pub fn preview(&self) -> Option<PreviewRule> {
+        let extra = self.preview.clone().map(PreviewRule::Extra);
+        extra.or_else(|| self.preview_host.clone().map(PreviewRule::Host))
     }
 
     /// Whether all old replicas are stopped before the new ones are created.

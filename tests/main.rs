@@ -26,6 +26,7 @@ mod past_labels;
 mod pin;
 mod plan;
 mod pre_start;
+mod preview;
 mod prometheus;
 mod quickstart;
 mod readiness;

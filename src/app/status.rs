@@ -232,7 +232,7 @@ fn remarks(standing: &Standing) -> Vec<String> {
     let not_served = standing.not_served();
     let not_served = not_served.map(|why| format!("not served: {why}"));
     let more = standing.drift.iter().chain(&standing.unfinished).cloned();
-    let more = canary(standing).into_iter().chain(more);
+    let more = shifted(standing).into_iter().chain(more);
     let more = not_served.into_iter().chain(unknown(standing)).chain(more);
     let holder = standing.holder.iter();
     let more = more.chain(holder.map(|holder| match holder.lives {
@@ -245,18 +245,19 @@ fn remarks(standing: &Standing) -> Vec<String> {
     more.collect()
 }
 
-/// How far a canary is.
-fn canary(standing: &Standing) -> Option<String> {
+/// How far a canary or a preview is.
+fn shifted(standing: &Standing) -> Option<String> {
     let own = standing.shifted?;
     let paused = if standing.is_paused() {
         "paused at "
     } else {
         ""
     };
-    Some(format!(
-        "{paused}step {}: the new version has {} % of the traffic",
-        own.step, own.percent
-    ))
+    let what = match own.is_preview {
+        true => execute::PREVIEWED.to_owned(),
+        false => format!("the new version has {} % of the traffic", own.percent),
+    };
+    Some(format!("{paused}step {}: {what}", own.step))
 }
 
 /// Why the state of the proxy is unknown.
@@ -304,6 +305,7 @@ fn traffic(standing: &Standing, replica: &Replica) -> &'static str {
         (false, _) => "no proxy",
         (true, Some(Share::Live)) if standing.trouble(replica).is_some() => "not served",
         (true, Some(Share::Live | Share::Weight(_))) => "live",
+        (true, Some(Share::Preview)) => "preview",
         (true, Some(Share::Hidden)) => "hidden",
         (true, None) => "unknown",
     }

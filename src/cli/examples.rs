@@ -15,7 +15,7 @@ Exit codes:
   2    refused before anything was touched
   3    failed, and needs a person: the message says what and how
   4    locked by another rollout of the service
-  5    paused: a canary waits for rollout promote or rollout abort
+  5    paused: a canary or a preview waits for rollout promote or abort
   10   there are changes: rollout plan, and --dry-run
   130  interrupted; the last line says which version serves";
 
@@ -50,7 +50,7 @@ Examples:
   rollout restart --bake 1m web  keep the replaced replicas for a minute";
 
 pub const PROMOTE: &str = "\
-Exit code 5 if the canary pauses again. A run that waits at the pause goes on itself; else this command goes on with it.
+Exit code 5 if the rollout pauses again. A run that waits at the pause goes on itself; else this command goes on with it.
 
 Examples:
   rollout promote web           the next step
@@ -66,7 +66,7 @@ Examples:
   rollout abort web   takes the traffic back";
 
 pub const RESUME: &str = "\
-A pause that is a step of the canary itself is ended by rollout promote.
+A pause that is a step of the rollout itself is ended by rollout promote.
 
 Examples:
   rollout resume web                 after a crash, a reboot or a kill of the command

@@ -165,7 +165,7 @@ async fn each_split_of_the_traffic_is_reported_once_it_is_confirmed() {
 
 async fn shifted<'a>(is_stuck: bool) -> (Behind<'a>, Result<Summary>) {
     let mut world = behind(is_stuck);
-    world.replicas = world.replicas.canary(&[(10, None), (50, None)]);
+    world.replicas = world.replicas.canary(&[(0, None), (10, None), (50, None)]);
     rolled(world).await
 }
 
@@ -183,15 +183,16 @@ fn shares(world: &Behind<'_>) -> Vec<(String, Option<Share>, Option<Share>)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxy_with_weights_is_shifted_step_by_step_and_each_step_confirmed() {
+async fn a_proxy_with_weights_previews_and_is_shifted_step_by_step_and_each_step_confirmed() {
     let (world, end) = shifted(false).await;
     end.unwrap();
     let (hidden, live) = (Some(Share::Hidden), Some(Share::Live));
     let weight = |own| Some(Share::Weight(own));
     let wanted = [
         ("hold", hidden, None),
-        ("shift-1", weight(4), weight(18)),
-        ("shift-2", weight(4), weight(2)),
+        ("shift-1", Some(Share::Preview), None),
+        ("shift-2", weight(4), weight(18)),
+        ("shift-3", weight(4), weight(2)),
         ("cutover", live, hidden),
     ];
     let wanted = wanted.map(|(phase, new, old)| (phase.to_owned(), new, old));

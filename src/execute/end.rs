@@ -62,11 +62,18 @@ pub fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec
 pub fn paused(shift: u16, desired: &Desired) -> Error {
     let shifts = &desired.policy.shifts;
     let percent = desired.policy.shift(shift).map_or(0, |own| own.percent);
+    let what = match percent {
+        0 => PREVIEWED.to_owned(),
+        _ => format!("the new version has {percent} % of the traffic"),
+    };
     Error::paused(format!(
-        "paused at step {shift} of {}: the new version has {percent} % of the traffic",
+        "paused at step {shift} of {}: {what}",
         shifts.len() + 1
     ))
 }
+
+/// What a preview makes of the traffic.
+pub const PREVIEWED: &str = "a preview of the new version; all traffic goes to the old one";
 
 /// The end of a rollback where the old version had no route before the rollout either.
 pub const UNROUTED: &str = "the old version runs, and the proxy does not route to it, as before";

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     event::{Event, Events},
     hooks::{Hook, Place},
-    model::{ContainerId, HookEnd, HookPhase, Replica, RolloutId},
+    model::{ContainerId, Goal, HookEnd, HookPhase, Replica, RolloutId},
     state::{
         Lock,
         hooks::{Entry, Records},
@@ -80,17 +80,25 @@ impl About {
         }
     }
 
-    /// The phases whose hooks still run when a later run finishes the rollout.
-    pub fn left(&self) -> BTreeSet<HookPhase> {
-        let after_cutover = |phase: &HookPhase| *phase == HookPhase::PostCutover;
-        self.phases.iter().copied().filter(after_cutover).collect()
+    /// The phases whose hooks still run when a later run goes on with the rollout: in a preview those before the cutover
+    /// may not have ended.
+    pub fn left(&self, goal: &Goal) -> BTreeSet<HookPhase> {
+        let is_left = |phase: &HookPhase| match phase {
+            HookPhase::PreCutover => *goal == Goal::Roll,
+            HookPhase::PostCutover => true,
+            HookPhase::PreDeploy | HookPhase::PostDeploy | HookPhase::Failed => false,
+        };
+        self.phases.iter().copied().filter(is_left).collect()
     }
 
     /// The recorded ends of hooks that decide whether a later run finishes the rollout or rolls it back.
     pub fn ends(&self) -> BTreeMap<HookPhase, HookEnd> {
-        let phase = HookPhase::PostCutover;
-        let end = self.records.ended(&self.rollout, phase).cloned();
-        end.map(|end| (phase, end)).into_iter().collect()
+        let phases = [HookPhase::PreCutover, HookPhase::PostCutover].into_iter();
+        let ends = phases.filter_map(|phase| {
+            let end = self.records.ended(&self.rollout, phase)?;
+            Some((phase, end.clone()))
+        });
+        ends.collect()
     }
 
     pub fn rollout(&self) -> &RolloutId {

@@ -43,7 +43,7 @@ impl Claim {
 pub enum Phase {
     /// The new replicas are hidden and have been since their creation.
     Prepared,
-    /// The new replicas get a part of the traffic, by the shift of this number from 1.
+    /// The new replicas get a part of the traffic or are previewed, by the shift of this number from 1.
     Shifted { step: u16 },
     /// The new replicas are live, the old ones hidden: from here a rollout is finished forward.
     Committed,

@@ -23,10 +23,15 @@ impl RoutePlan {
         self.share(replica) == Some(Share::Hidden)
     }
 
-    /// Whether the replica's whole batch or rollout gets traffic.
-    pub fn promotes(&self, replica: &Replica) -> bool {
+    /// Whether the replica's whole batch or rollout gets requests, if only those of a preview.
+    pub fn shows(&self, replica: &Replica) -> bool {
         let share = self.joint_share(replica);
         share.is_some_and(|share| share != Share::Hidden)
+    }
+
+    /// Whether the replica's whole batch or rollout gets a part of the traffic.
+    pub fn promotes(&self, replica: &Replica) -> bool {
+        self.shows(replica) && self.joint_share(replica) != Some(Share::Preview)
     }
 
     fn joint_share(&self, replica: &Replica) -> Option<Share> {
@@ -69,8 +74,8 @@ impl RoutePlan {
 
     /// What the replicas of a rollout get in total, in per cent of the traffic; `None` for a plan without weights.
     pub fn percent(&self, rollout: &RolloutId, replicas: &[Replica]) -> Option<u32> {
-        let is_weighted = self.has_weights();
-        is_weighted.then(|| self.percent_of_all(rollout, replicas))?
+        self.has_weights()
+            .then(|| self.percent_of_all(rollout, replicas))?
     }
 
     /// The same for every plan; `None` where no replica gets traffic.
@@ -80,7 +85,7 @@ impl RoutePlan {
         for own in replicas.iter().filter(|own| own.serves()) {
             let weight = match self.share(own) {
                 Some(Share::Weight(weight)) => weight,
-                Some(Share::Hidden) => 0,
+                Some(Share::Hidden | Share::Preview) => 0,
                 Some(Share::Live) | None => u32::from(!is_weighted),
             };
             all += weight;
@@ -89,10 +94,19 @@ impl RoutePlan {
         (all > 0).then(|| (new * 100 + all / 2) / all)
     }
 
-    /// Whether it gives replicas weights.
-    pub fn has_weights(&self) -> bool {
+    /// Whether it is that of a shift: replicas have weights, or the new ones are previewed.
+    pub fn is_shift(&self) -> bool {
+        self.is_preview() || self.has_weights()
+    }
+
+    fn has_weights(&self) -> bool {
         let mut shares = self.shares.values();
         shares.any(|share| matches!(share, Share::Weight(_)))
+    }
+
+    /// Whether the new replicas are previewed.
+    pub fn is_preview(&self) -> bool {
+        self.shares.values().any(|share| *share == Share::Preview)
     }
 }
 
@@ -101,6 +115,8 @@ impl RoutePlan {
 #[serde(rename_all = "lowercase")]
 pub enum Share {
     Hidden,
+    /// Only requests that match one more rule; all others go where they went before.
+    Preview,
     /// Relative to the weights of the other replicas; at least 2, as a proxy may report 1 for a replica without one.
     Weight(u32),
     /// The same as every other live replica.

@@ -25,7 +25,7 @@ pub enum Match {
 }
 
 impl Match {
-    pub(super) fn matches(&self, id: &str, labels: &Labels) -> bool {
+    pub fn matches(&self, id: &str, labels: &Labels) -> bool {
         match self {
             Self::Id(own) => own == id,
             Self::Label { key, value } => labels.get(key) == Some(value),
@@ -75,6 +75,16 @@ pub enum Effect {
     Omit,
 }
 
+impl Effect {
+    /// Makes the change of labels in those of a container.
+    pub fn change(&self, labels: &mut Labels) {
+        if let Self::Labels { set, unset } = self {
+            labels.retain(|key, _| !unset.contains(key));
+            labels.extend(set.clone());
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(into = "Line")]
 pub struct Rule {
@@ -113,6 +123,11 @@ impl Rule {
         self.effect == Effect::Omit || self.label(ENABLE) == Some(Some("false"))
     }
 
+    /// Whether it takes a container's own routes away, and may give it others: to the public it is hidden.
+    pub fn unsets(&self) -> bool {
+        matches!(&self.effect, Effect::Labels { unset, .. } if !unset.is_empty())
+    }
+
     /// The labels that it sets, where it is about labels.
     pub fn labels(&self) -> Option<&Labels> {
         match &self.effect {
@@ -130,9 +145,13 @@ impl Rule {
         set.get(key).map(|value| Some(value.as_str())).or(removed)
     }
 
-    /// Ends the hiding of [`Rule::hides`]; the rest stays.
+    /// Ends the hiding of [`Rule::hides`] and the change of [`Rule::unsets`]; the rest stays.
     pub(super) fn end_hiding(&mut self) {
         match &mut self.effect {
+            Effect::Labels { set, unset } if !unset.is_empty() => {
+                set.clear();
+                unset.clear();
+            }
             Effect::Labels { set, .. } => drop(set.remove(ENABLE)),
             Effect::Omit => *self = Self::set(self.on.clone(), Labels::new()),
             Effect::Health(_) => {}

@@ -142,6 +142,25 @@ fn showing_ends_the_hiding_of_the_named_containers_and_marks_the_stage() {
 }
 
 #[test]
+fn a_previewed_container_is_kept_back_until_it_is_shown_in_full() {
+    let preview = Rule {
+        on: label("r1"),
+        effect: Effect::Labels {
+            set: labels([("router-preview", "b")]),
+            unset: ["router".to_owned()].into(),
+        },
+    };
+    let mut overlay = overlay(vec![preview]);
+    let own = labels([("io.rollout.id", "r1"), ("router", "a")]);
+    assert!(overlay.keeps_back("new", &own) && !overlay.hides("new", &own));
+    assert!(overlay.show("shop/web", &[("new".to_owned(), own.clone())]));
+    assert!(!overlay.keeps_back("new", &own));
+    let mut shown = own.clone();
+    overlay.apply("new", &mut shown, false);
+    assert_eq!(shown, own);
+}
+
+#[test]
 fn a_label_is_removed_whether_docker_or_an_earlier_rule_has_it() {
     let on = || label("r1");
     let effect = Effect::Labels {

@@ -153,9 +153,18 @@ impl<'a> Rollout<'a> {
                 false => Next::Step(Step::AwaitReady),
             };
         }
-        self.hook(HookPhase::PreCutover)
+        self.hook_before_traffic(0)
             .or_else(|| self.await_others(Milestone::Ready))
             .unwrap_or_else(|| Next::Step(Step::Route(self.phase_after(0))))
+    }
+
+    /// The hooks that run before the first change that moves traffic, if the one after this shift is it; 0 is before the
+    /// first shift. They see a preview.
+    fn hook_before_traffic(&self, shift: u16) -> Option<Next> {
+        let moves = |phase| !self.desired.policy.previews(phase);
+        let has_moved = shift > 0 && moves(Phase::Shifted { step: shift });
+        let is_next = !has_moved && moves(self.phase_after(shift));
+        is_next.then(|| self.hook(HookPhase::PreCutover)).flatten()
     }
 
     /// The wait for the other services of a joint cutover. An earlier rollout is finished alone: its cutover was joint.
@@ -195,7 +204,7 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// The steps while the new replicas get a part of the traffic.
+    /// The steps while the new replicas get a part of the traffic, or are previewed.
     fn shifted(&self, step: u16) -> Next {
         let now = Phase::Shifted { step };
         if !self.old_serves() {
@@ -215,6 +224,7 @@ impl<'a> Rollout<'a> {
             };
         }
         self.pause(step)
+            .or_else(|| self.hook_before_traffic(step))
             .unwrap_or_else(|| Next::Step(Step::Route(self.phase_after(step))))
     }
 
@@ -362,7 +372,11 @@ impl<'a> Rollout<'a> {
 
     fn unconfirmed(&self) -> String {
         let complaint = self.facts.complaint.clone();
-        complaint.unwrap_or_else(|| "the proxy did not confirm the cutover in time".to_owned())
+        let is_preview = self
+            .phase
+            .is_some_and(|own| self.desired.policy.previews(own));
+        let what = if is_preview { "preview" } else { "cutover" };
+        complaint.unwrap_or_else(|| format!("the proxy did not confirm the {what} in time"))
     }
 
     /// The reason for a rollback after the cutover: the new set fails and the old set is better.

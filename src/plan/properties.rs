@@ -245,10 +245,10 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
     }
 }
 
-/// A canary that pauses has moved a part of the traffic, and can go back.
+/// A rollout that pauses has moved a part of the traffic or previews the new version, and can go back.
 fn judge_pause(world: &Simulator, shift: u16) {
     let phase = Phase::Shifted { step: shift };
-    let is_there = |claim: &Claim| claim.phase == phase && claim.plan.has_weights();
+    let is_there = |claim: &Claim| claim.phase == phase && claim.plan.is_shift();
     let claim = world.observed.claim.as_ref();
     let old_serves = world.old_replicas().iter().any(|old| old.serves());
     let is_confirmed = world.facts.confirmed == Some(phase);

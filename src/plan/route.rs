@@ -29,6 +29,7 @@ pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> Route
         Phase::Committed => (Some(Share::Live), Some(Share::Hidden)),
         Phase::ForceShown => (None, None),
         Phase::Settled => (Some(Share::Live), None),
+        Phase::Shifted { .. } if desired.policy.previews(phase) => (Some(Share::Preview), None),
         Phase::Shifted { step } => {
             let counts = |own: &&&Replica| own.serves() && !desired.unrouted.contains(&own.id);
             let serving = |set: &[&Replica]| set.iter().filter(counts).count() as u32;

@@ -100,10 +100,12 @@ pub fn old(id: &str) -> Replica {
     replica(id, None, Run::Running, Health::Healthy)
 }
 
-/// Replicas that a proxy sends requests to: they answer, and no claim hides them.
+/// Replicas that a proxy sends requests of the public to: they answer, and no claim hides or previews them.
 pub fn live(observed: &Observed) -> BTreeSet<ContainerId> {
     let plan = observed.claim.as_ref().map(|claim| &claim.plan);
-    let hidden = |replica: &Replica| plan.is_some_and(|plan| plan.hides(replica));
+    let without = [Some(Share::Hidden), Some(Share::Preview)];
+    let hidden =
+        |replica: &Replica| plan.is_some_and(|plan| without.contains(&plan.share(replica)));
     // From the cutover on the socket proxy says of a new replica that it is healthy until Docker has an opinion.
     let state = |replica: &Replica| plan.is_some_and(|plan| plan.promotes(replica));
     let answers = |replica: &&Replica| {
@@ -288,9 +290,16 @@ impl Simulator {
             begun.resume(&mut next.desired, &self.observed.replicas);
         }
         next.desired.confirm_hold = self.desired.confirm_hold;
-        let after_cutover = |phase: &HookPhase| *phase == HookPhase::PostCutover;
+        let is_left = |phase: &HookPhase| match phase {
+            HookPhase::PreCutover => next.desired.goal == Goal::Roll,
+            _ => *phase == HookPhase::PostCutover,
+        };
         let phases = self.desired.hook_phases.iter().copied();
-        next.desired.hook_phases = phases.filter(after_cutover).collect();
+        next.desired.hook_phases = phases.filter(is_left).collect();
+        // The end of a hook is recorded.
+        let mut ends = self.facts.hooks.clone();
+        ends.retain(|phase, _| *phase == HookPhase::PreCutover);
+        next.facts.hooks = ends;
         let goes_back = matches!(next.desired.goal, Goal::Undo(_));
         next.desired.policy.bake = self.desired.policy.bake && !goes_back;
         if next.desired.goal == Goal::Roll {
@@ -481,6 +490,9 @@ impl Simulator {
         let state = || format!("{step:?} after {:?}\nin {:#?}", self.steps, self);
         let failed = |phase| matches!(self.facts.hooks.get(&phase), Some(HookEnd::Failed(_)));
         let rolls = self.desired.goal == Goal::Roll;
+        let has_not_moved = self
+            .phase()
+            .is_some_and(|own| own == Phase::Prepared || self.desired.policy.previews(own));
         match step {
             Step::Hook(phase) => {
                 assert!(!self.facts.hooks.contains_key(phase), "twice: {}", state());
@@ -493,9 +505,15 @@ impl Simulator {
                 assert!(confirmed || !after || !self.desired.routed, "{}", state());
             }
             Step::Create { .. } => assert!(!failed(HookPhase::PreDeploy), "{}", state()),
-            Step::Route(Phase::Committed)
-                if rolls && self.old_replicas().iter().any(|old| old.serves()) =>
+            Step::Route(phase @ (Phase::Committed | Phase::Shifted { .. }))
+                if rolls
+                    && has_not_moved
+                    && !self.desired.policy.previews(*phase)
+                    && self.old_replicas().iter().any(|old| old.serves()) =>
             {
+                let wanted = self.desired.hook_phases.contains(&HookPhase::PreCutover);
+                let ended = self.facts.hooks.contains_key(&HookPhase::PreCutover);
+                assert!(ended || !wanted, "{}", state());
                 assert!(!failed(HookPhase::PreCutover), "{}", state());
             }
             _ => {}
@@ -687,7 +705,7 @@ impl Simulator {
         let live = live(&self.observed);
         let plan = plan_to_confirm(phase, &self.desired, &self.observed);
         let agrees = |own: &Replica| match plan.share(own) {
-            Some(Share::Hidden) => !live.contains(&own.id),
+            Some(Share::Hidden | Share::Preview) => !live.contains(&own.id),
             // A new replica that failed is taken out next.
             Some(Share::Live) => live.contains(&own.id) || (self.undoes() && !own.serves()),
             None | Some(Share::Weight(_)) => {

@@ -4,6 +4,7 @@ mod bake;
 mod canary;
 mod failures;
 mod hooks;
+mod preview;
 mod rolling;
 mod stop_first;
 mod together;

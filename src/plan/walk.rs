@@ -18,7 +18,8 @@ use super::{
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
 };
 use crate::model::{
-    ContainerId, Goal, Health, Limits, Milestone, Order, Pause, Phase, Reason, Replica, Run,
+    ContainerId, Goal, Health, HookPhase, Limits, Milestone, Order, Pause, Phase, Reason, Replica,
+    Run,
 };
 
 /// A service, and the replicas that its proxy sends requests to.
@@ -195,6 +196,22 @@ impl World {
         if confirms && self.service.facts.confirmed.is_some() {
             self.routed = live(&self.service.observed);
         }
+        self.gives_a_preview_no_public_requests();
+    }
+
+    fn gives_a_preview_no_public_requests(&self) {
+        let own = &self.service;
+        let phase = own.observed.claim.as_ref().map(|claim| claim.phase);
+        if phase.is_some_and(|phase| own.desired.policy.previews(phase)) {
+            let asked = |new: &&Replica| self.routed.contains(&new.id);
+            let all = own.new_replicas();
+            let asked: Vec<_> = all.into_iter().filter(asked).collect();
+            assert!(
+                asked.is_empty(),
+                "{asked:?} after {:#?}: {own:#?}",
+                self.path
+            );
+        }
     }
 
     fn get_no_requests(&self, replicas: &[ContainerId]) {
@@ -341,6 +358,40 @@ fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
     }
     println!("{states} states");
     assert!(states > 10_000, "only {states} states were reached");
+}
+
+#[test]
+fn the_invariants_hold_in_every_state_where_the_new_version_is_previewed() {
+    let fates = [
+        WELL,
+        UNCONFIRMED,
+        CRASHES,
+        Fate {
+            fails_hook: Some(HookPhase::PreCutover),
+            ..WELL
+        },
+    ];
+    let (open, timed) = (Pause::Open, Pause::Timed(Duration::from_secs(30)));
+    let shifts: [&[(u16, Option<Pause>)]; 3] = [
+        &[(0, Some(open))],
+        &[(0, None)],
+        &[(0, Some(open)), (10, Some(timed))],
+    ];
+    let mut states = 0;
+    for fate in fates {
+        for shifts in shifts {
+            for (replicas, most) in [(1, 2), (2, 1)] {
+                let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+                let mut world = Simulator::new(olds.collect(), replicas, true, fate).canary(shifts);
+                if shifts[0].1.is_none() {
+                    world.desired.hook_phases = HOOKS.into();
+                }
+                states += walk(world, most);
+            }
+        }
+    }
+    println!("{states} states");
+    assert!(states > 5_000, "only {states} states were reached");
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Looks {
         since(&mut self.agreed_since, self.agreed);
         self.trouble = observation.trouble.values().flatten().cloned().collect();
         self.lost.clone_from(&observation.lost);
-        let news = awaited.iter().filter(|own| plan.promotes(own));
+        let news = awaited.iter().filter(|own| plan.shows(own));
         let news: Vec<&Replica> = news.copied().collect();
         let down = observation.down_among(&news).filter(|_| strict);
         // It has switched, and still it does not serve: waiting for longer only makes the outage longer.

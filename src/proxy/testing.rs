@@ -67,7 +67,7 @@ impl Router for Scripted {
     }
 }
 
-/// A proxy with weights. It reports a plan only after it was asked a few times.
+/// A proxy with weights and previews. It reports a plan only after it was asked a few times.
 #[derive(Default)]
 pub struct Weighted {
     /// Every claim that was applied, in order.
@@ -108,6 +108,7 @@ impl Router for Weighted {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             weights: true,
+            preview: true,
             ..Capabilities::default()
         }
     }

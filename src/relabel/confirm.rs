@@ -90,7 +90,7 @@ pub async fn confirm(
             "Traefik does not show within {}s that it {} {}",
             limit.as_secs(),
             match expected {
-                Share::Live | Share::Weight(_) => "routes to",
+                Share::Live | Share::Weight(_) | Share::Preview => "routes to",
                 Share::Hidden => "routes nothing to",
             },
             target.name

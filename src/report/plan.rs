@@ -86,6 +86,7 @@ fn step(own: &PlannedStep, plan: &Plan) -> String {
         "create" => format!("new {names}"),
         "rename" => format!("to {names}"),
         "ready" => String::new(),
+        "shift" if own.percent == Some(0) => own.preview.clone().unwrap_or_default(),
         "shift" if own.percent.is_some() => {
             format!(
                 "{} % of the traffic to the new replicas",
@@ -98,7 +99,11 @@ fn step(own: &PlannedStep, plan: &Plan) -> String {
         },
         _ => names,
     };
-    let line = format!("    {:<16}  {detail}", done_step(own.step));
+    let name = match own.percent {
+        Some(0) => "preview",
+        _ => done_step(own.step),
+    };
+    let line = format!("    {name:<16}  {detail}");
     line.trim_end().to_owned()
 }
 

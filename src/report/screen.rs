@@ -444,7 +444,9 @@ fn relabelled(
         false => pairs(labels),
     };
     let confirmed = match route {
-        Some(Share::Live | Share::Weight(_)) => format!("; Traefik routes to it ({})", span(ms)),
+        Some(Share::Live | Share::Weight(_) | Share::Preview) => {
+            format!("; Traefik routes to it ({})", span(ms))
+        }
         Some(Share::Hidden) => format!("; Traefik routes nothing to it ({})", span(ms)),
         None => String::new(),
     };
@@ -505,12 +507,12 @@ fn doing(step: &str, replicas: &str, proxy: &str) -> String {
         "create" => "creating the new replicas".to_owned(),
         "ready" => "waiting until the new replicas are ready".to_owned(),
         "await_others" => "waiting for the other services".to_owned(),
-        "shift" => "moving a part of the traffic".to_owned(),
+        "shift" => "changing what the new replicas get of the traffic".to_owned(),
         "cutover" => "switching the traffic to the new replicas".to_owned(),
         "confirm" => format!("waiting for {proxy} to pick up the change"),
         "bake" => "baking: old replicas kept for rollback".to_owned(),
         "watch" => "watching the new replicas".to_owned(),
-        "pause" => "pausing with a part of the traffic moved".to_owned(),
+        "pause" => "pausing before the next step".to_owned(),
         "cut_back" => "switching the traffic back to the old replicas".to_owned(),
         "drain" => format!("draining {replicas}"),
         "hooks" => format!("running the pre-stop hooks of {replicas}"),

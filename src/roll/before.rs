@@ -93,7 +93,7 @@ fn unrouted(observation: &Observation, replicas: &[Replica]) -> BTreeSet<Contain
     let idle = settled.filter(|own| {
         let is_broken = observation.broken.contains(&own.id);
         let share = observation.routing.get(&own.id);
-        let is_shown = matches!(share, Some(Share::Live | Share::Weight(_)));
+        let is_shown = share.is_some_and(|share| *share != Share::Hidden);
         is_broken || !is_shown
     });
     idle.map(|own| own.id.clone()).collect()

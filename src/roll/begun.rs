@@ -20,7 +20,7 @@ use crate::{
         hook::{About, hook_phases},
     },
     model::{
-        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Replica, RolloutId,
+        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Pause, Replica, RolloutId,
         ServiceKey, Shift,
     },
     settings::Strategy,
@@ -231,14 +231,22 @@ impl Prepared<'_> {
             .collect()
     }
 
-    /// The shifts of a canary. A service that does not serve has no traffic to be moved step by step.
-    fn shifts(&self, olds: &[Replica]) -> Vec<Shift> {
+    /// The shifts before the cutover. A service that does not serve has no traffic to be kept or moved step by step.
+    pub(super) fn shifts(&self, olds: &[Replica]) -> Vec<Shift> {
         let context = &self.context;
-        let is_canary = context.settings.strategy == Strategy::Canary;
-        match is_canary && olds.iter().any(Replica::serves) {
-            true => context.steps.clone(),
-            false => Vec::new(),
+        if !olds.iter().any(Replica::serves) {
+            return Vec::new();
         }
+        let has_hook = context.hooks.contains_key(&HookPhase::PreCutover);
+        let preview = context.settings.preview().map(|_| Shift {
+            percent: 0,
+            // The hooks decide instead of a person.
+            pause: (!has_hook).then_some(Pause::Open),
+            analysis: false,
+        });
+        let is_canary = context.settings.strategy == Strategy::Canary;
+        let steps = context.steps.iter().filter(|_| is_canary);
+        preview.into_iter().chain(steps.copied()).collect()
     }
 
     /// The batches of a rolling update. A service that does not serve has nothing to keep up, so it is started in one.

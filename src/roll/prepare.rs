@@ -65,6 +65,9 @@ impl<'a> Prepared<'a> {
             Order::StartFirst if self.context.settings.strategy == Strategy::Canary => {
                 "its traffic moves step by step".to_owned()
             }
+            Order::StartFirst if self.context.settings.preview().is_some() => {
+                "its new version is previewed first".to_owned()
+            }
             Order::StartFirst if proxy.capabilities().joint_cutover => return Ok(()),
             Order::StartFirst => format!("{} moves one service at a time", proxy.describe()),
         };
@@ -144,6 +147,13 @@ impl<'a> RunContext<'a> {
                 return Err(Error::refused(message).hint("leave out --strategy canary"));
             }
             settings.strategy = Strategy::BlueGreen;
+        }
+        if self.back.is_some() {
+            if flags.has_preview() {
+                let message = "an undo and a restart move all traffic at once, without a preview";
+                return Err(Error::refused(message).hint("leave out --preview and --preview-host"));
+            }
+            (settings.preview, settings.preview_host) = (None, None);
         }
         let hooks = hooks::read(name, x_rollout)?;
         let steps = match purpose {

@@ -18,6 +18,7 @@ use crate::{
     execute,
     model::{Facts, Goal, HookPhase, Observed, Phase, Reason, Replica, image_change},
     plan::{self, Step, preview::Preview},
+    settings::PreviewRule,
     state::lock,
 };
 
@@ -136,9 +137,11 @@ impl Prepared<'_> {
         let mut desired = self.to_settle((rollout, goal, wanted), begun, &observed);
         desired.unrouted = memory.unrouted(&desired.rollout);
         if goes_on {
+            let (_, others) = observed.split(&desired.rollout);
+            let others: Vec<Replica> = others.into_iter().cloned().collect();
             let recorded = memory.shifts(&desired.rollout);
             desired.policy.shifts = match recorded.is_empty() {
-                true => self.context.steps.clone(),
+                true => self.shifts(&others),
                 false => recorded,
             };
         }
@@ -156,7 +159,7 @@ impl Prepared<'_> {
             },
             names: Vec::new(),
         };
-        plan.steps = walk(&mut preview)?;
+        plan.steps = walk(&mut preview, self.context.settings.preview().as_ref())?;
         Ok(preview.observed.replicas)
     }
 
@@ -248,7 +251,7 @@ impl Prepared<'_> {
         let desired = self.to_roll(rollout, olds, bake);
         let last = HookPhase::PostDeploy;
         let last = desired.hook_phases.get(&last).map(|own| own.name());
-        let mut steps = walk(&mut Preview {
+        let mut preview = Preview {
             desired,
             observed: Observed {
                 replicas: olds.to_vec(),
@@ -256,7 +259,8 @@ impl Prepared<'_> {
             },
             facts: Facts::default(),
             names: self.run.final_names(context),
-        })?;
+        };
+        let mut steps = walk(&mut preview, context.settings.preview().as_ref())?;
         // The planner has no step for it: it runs once the revision is recorded.
         steps.extend(last.map(|step| PlannedStep::new(step, Vec::new())));
         Ok(steps)
@@ -264,7 +268,7 @@ impl Prepared<'_> {
 }
 
 /// All steps to the end. A rollout that cannot reach its goal is an error.
-fn walk(preview: &mut Preview) -> Result<Vec<PlannedStep>> {
+fn walk(preview: &mut Preview, rule: Option<&PreviewRule>) -> Result<Vec<PlannedStep>> {
     // A plan shows what comes after each pause, too.
     preview.desired.policy.attach = true;
     let (steps, end) = preview.walk();
@@ -277,6 +281,10 @@ fn walk(preview: &mut Preview) -> Result<Vec<PlannedStep>> {
     let planned = steps.map(|(step, replicas)| PlannedStep {
         percent: match step {
             Step::Route(Phase::Shifted { step }) => policy.shift(step).map(|own| own.percent),
+            _ => None,
+        },
+        preview: match step {
+            Step::Route(phase) if policy.previews(phase) => rule.map(ToString::to_string),
             _ => None,
         },
         limit_ms: match step {

@@ -1,4 +1,4 @@
-//! The refusals of a rolling update and of a canary before anything is touched, and the notices about their settings.
+//! The refusals of a rolling update, a canary and a preview before anything is touched, and the notices about their settings.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ type Labels = BTreeMap<String, String>;
 
 const NO_WEIGHTS: &str =
     "gives replicas no weights; Traefik 3.0 or later behind the socket proxy does";
+const NO_PREVIEW: &str = "gives the new version no router of its own; Traefik behind a socket proxy of this version does";
 
 /// Refuses settings of a rolling update that contradict each other or are not available.
 pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
@@ -63,46 +64,111 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a rolling update or a canary where the proxy cannot route to replicas of both versions. The image is that of the
-/// new version, if it is there.
+/// Refuses a rolling update, a canary or a preview where the proxy cannot route to replicas of both versions. The image is
+/// that of the new version, if it is there.
 pub(super) fn refuse_mix(
     context: &ServiceContext<'_>,
     image: Option<&Image>,
     router: &dyn Router,
 ) -> Result<()> {
-    let (name, can) = (&context.service.name, router.capabilities());
-    let is_canary = context.settings.strategy == Strategy::Canary;
-    let (what, lacks) = match context.settings.strategy {
-        _ if context.purpose == Purpose::Settle || context.runs_once => return Ok(()),
-        Strategy::BlueGreen | Strategy::Recreate => return Ok(()),
-        Strategy::Rolling => (
-            "rolled in batches",
-            (!can.batches).then_some("switches all replicas at once"),
-        ),
-        Strategy::Canary => ("shifted step by step", (!can.weights).then_some(NO_WEIGHTS)),
-    };
-    let hint = format!("--strategy blue-green, or strategy: blue-green in x-rollout of {name}");
-    let refused = |why: String| {
-        let message = format!("{name} cannot be {what}: {why}");
-        Err(Error::refused(message).hint(hint))
-    };
-    if !router.routes() {
-        return refused("no proxy routes to it".to_owned());
-    }
-    if let Some(lacks) = lacks {
-        return refused(format!("{} {lacks}", router.describe()));
+    if context.purpose == Purpose::Settle || context.runs_once {
+        return Ok(());
     }
     let labels = context.labels(image);
-    let mut olds = context.olds.iter().filter(|old| old.may_run());
-    let differs = olds.find_map(|old| first_difference(&labels, &old.labels, image.is_some()));
-    let against = router.labels().against_weights(&labels);
-    match (differs, against.filter(|_| is_canary)) {
-        (Some(label), _) => refused(format!(
-            "its label {label} differs between the versions, and Traefik drops a router with two definitions"
-        )),
-        (None, Some(why)) => refused(why),
-        (None, None) => Ok(()),
+    let mixes = [
+        by_strategy(context, &labels, router),
+        by_preview(context, &labels, image.is_some(), router),
+    ];
+    for mix in mixes.into_iter().flatten() {
+        if let Some(why) = why_not(&mix, context, (&labels, image.is_some()), router) {
+            let (name, what) = (&context.service.name, mix.what);
+            return Err(
+                Error::refused(format!("{name} cannot be {what}: {why}")).hint(mix.hint.as_str())
+            );
+        }
     }
+    Ok(())
+}
+
+/// A way by which both versions get requests at the same time.
+struct Mix {
+    /// What becomes of the service.
+    what: &'static str,
+    /// What the proxy does instead.
+    lacks: Option<&'static str>,
+    /// What speaks against it in the settings and the labels of the new version.
+    against: Option<String>,
+    hint: String,
+}
+
+fn by_strategy(context: &ServiceContext<'_>, labels: &Labels, router: &dyn Router) -> Option<Mix> {
+    let (name, can) = (&context.service.name, router.capabilities());
+    let hint = format!("--strategy blue-green, or strategy: blue-green in x-rollout of {name}");
+    match context.settings.strategy {
+        Strategy::BlueGreen | Strategy::Recreate => None,
+        Strategy::Rolling => Some(Mix {
+            what: "rolled in batches",
+            lacks: (!can.batches).then_some("switches all replicas at once"),
+            against: None,
+            hint,
+        }),
+        Strategy::Canary => Some(Mix {
+            what: "shifted step by step",
+            lacks: (!can.weights).then_some(NO_WEIGHTS),
+            against: router.labels().against_weights(labels),
+            hint,
+        }),
+    }
+}
+
+/// Labels that are not all there may lack a router that is in the image.
+fn by_preview(
+    context: &ServiceContext<'_>,
+    labels: &Labels,
+    is_whole: bool,
+    router: &dyn Router,
+) -> Option<Mix> {
+    let (rule, strategy) = (context.settings.preview()?, context.settings.strategy);
+    let by_labels = || {
+        let against = router.labels().against_preview(labels, &rule);
+        against.filter(|_| is_whole)
+    };
+    let against = match strategy {
+        Strategy::Rolling | Strategy::Recreate => {
+            let name = strategy.name();
+            Some(format!(
+                "the strategy {name} has no whole new set beside the old one"
+            ))
+        }
+        Strategy::BlueGreen | Strategy::Canary => by_labels(),
+    };
+    Some(Mix {
+        what: "previewed",
+        lacks: (!router.capabilities().preview).then_some(NO_PREVIEW),
+        against,
+        hint: "leave out --preview and --preview-host, and preview and preview-host in x-rollout"
+            .to_owned(),
+    })
+}
+
+fn why_not(
+    mix: &Mix,
+    context: &ServiceContext<'_>,
+    (labels, is_whole): (&Labels, bool),
+    router: &dyn Router,
+) -> Option<String> {
+    if !router.routes() {
+        return Some("no proxy routes to it".to_owned());
+    }
+    if let Some(lacks) = mix.lacks {
+        return Some(format!("{} {lacks}", router.describe()));
+    }
+    let mut olds = context.olds.iter().filter(|old| old.may_run());
+    let differs = olds.find_map(|old| first_difference(labels, &old.labels, is_whole));
+    let differs = differs.map(|label| {
+        format!("its label {label} differs between the versions, and Traefik drops a router with two definitions")
+    });
+    differs.or_else(|| mix.against.clone())
 }
 
 /// A label of Traefik that the old version lacks, or has with another value; or, where the labels of the new version are all
@@ -141,7 +207,8 @@ impl RunContext<'_> {
             ));
         }
         let has_steps = steps::given(service.x_rollout.as_ref()).is_some();
-        let of_canary = [("steps", has_steps), ("attach", settings.attach)];
+        let pauses = settings.attach && settings.preview().is_none();
+        let of_canary = [("steps", has_steps), ("attach", pauses)];
         // An undo and a restart roll a revision that has had its canary.
         let is_canary = settings.strategy == Strategy::Canary || self.back.is_some();
         let given = of_canary
@@ -240,6 +307,47 @@ mod tests {
         assert!(error.message.contains(said), "{error}");
         context.purpose = Purpose::Settle;
         assert_eq!(refuse_mix(&context, Some(&image), &weighted), Ok(()));
+    }
+
+    #[test]
+    fn a_preview_needs_a_whole_new_set_with_the_same_labels_and_a_proxy_that_can_show_it() {
+        let service = Service {
+            name: "web".to_owned(),
+            ..Service::default()
+        };
+        let image = Image::default();
+        let scripted = Scripted {
+            answers: [None].into(),
+            held_back: Duration::ZERO,
+        };
+        let refused = |strategy, router: &dyn Router, before: &[(&str, &str)]| {
+            let mut context = ServiceContext::of(&service);
+            let given =
+                Partial::of("preview", "Header(`X`, `1`)").or(Partial::of("strategy", strategy));
+            let none = Partial::default;
+            context.settings = Settings::resolve([given, none(), none(), none()]);
+            context.olds = vec![Replica {
+                labels: labels(before),
+                ..old("one")
+            }];
+            let refused = refuse_mix(&context, Some(&image), router);
+            refused
+                .err()
+                .map_or_else(String::new, |error| error.message)
+        };
+        let weighted = Weighted::default();
+        assert_eq!(refused("blue-green", &weighted, &[]), "");
+        assert_eq!(refused("canary", &weighted, &[]), "");
+        assert_eq!(
+            refused("blue-green", &scripted, &[]),
+            format!("web cannot be previewed: scripted {NO_PREVIEW}")
+        );
+        assert_eq!(
+            refused("recreate", &weighted, &[]),
+            "web cannot be previewed: the strategy recreate has no whole new set beside the old one"
+        );
+        let said = refused("blue-green", &weighted, &[("traefik.enable", "true")]);
+        assert!(said.contains("its label traefik.enable differs"), "{said}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Standing {
     pub drift: Vec<String>,
     /// An unfinished rollout, and what the next run would do with it.
     pub unfinished: Option<String>,
-    /// How far a canary is.
+    /// How far a canary or a preview is.
     pub shifted: Option<Shifted>,
     pub holder: Option<Holder>,
     /// Why the routes are unknown; `None` if they are known.
@@ -150,12 +150,13 @@ pub(super) fn left(rollout: &RolloutId, goal: &Goal) -> String {
     format!("rollout {rollout} is unfinished; the next run would {becomes}")
 }
 
-/// A canary between two steps.
+/// A rollout between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shifted {
     pub step: u16,
     /// What the new version has, in per cent of the traffic.
     pub percent: u32,
+    pub is_preview: bool,
 }
 
 impl Shifted {
@@ -164,8 +165,16 @@ impl Shifted {
         let Phase::Shifted { step } = claim.phase else {
             return None;
         };
-        let percent = claim.plan.percent(&claim.rollout, &observed.replicas)?;
-        Some(Self { step, percent })
+        let is_preview = claim.plan.is_preview();
+        let percent = match is_preview {
+            true => 0,
+            false => claim.plan.percent(&claim.rollout, &observed.replicas)?,
+        };
+        Some(Self {
+            step,
+            percent,
+            is_preview,
+        })
     }
 }
 
@@ -233,7 +242,7 @@ impl Standing {
         all.first().map(String::as_str)
     }
 
-    /// Whether a canary waits for a person, or for the next run.
+    /// Whether a canary or a preview waits for a person, or for the next run.
     pub fn is_paused(&self) -> bool {
         self.shifted.is_some() && self.holder.is_none()
     }
@@ -348,6 +357,7 @@ mod tests {
         let wanted = Shifted {
             step: 1,
             percent: 10,
+            is_preview: false,
         };
         assert_eq!(shifted, Some(wanted));
         let mut standing = routed(&[]);

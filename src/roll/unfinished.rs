@@ -113,7 +113,8 @@ impl<'a> Locked<'a> {
         let bake = self.bake(&desired, (&new, &others));
         desired.policy.bake = !bake.is_zero();
         let about = self.about_unfinished(&desired.rollout, memory, &others);
-        desired.hook_phases = about.as_ref().map(About::left).unwrap_or_default();
+        let left = about.as_ref().map(|about| about.left(&desired.goal));
+        desired.hook_phases = left.unwrap_or_default();
         let facts = Facts {
             hooks: about.as_ref().map(About::ends).unwrap_or_default(),
             ..self.facts(phase)

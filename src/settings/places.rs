@@ -29,6 +29,8 @@ const FLAG_ALONE: &str = "ignore";
 /// The keys of `deploy.update_config` that are settings too.
 const OF_UPDATE_CONFIG: [&str; 4] = ["parallelism", "delay", "monitor", "order"];
 const PREFIX: &str = "ROLLOUT_";
+/// Settings of which one place has one at most; the first place that has one wins.
+const PREVIEWS: [&str; 2] = ["preview", "preview-host"];
 
 type Values = BTreeMap<String, Vec<String>>;
 
@@ -71,8 +73,11 @@ impl Partial {
     /// These settings, and those of `other` that are not among them.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
+        let has_preview = self.has_preview();
         for (name, words) in other.0 {
-            self.0.entry(name).or_insert(words);
+            if !(has_preview && PREVIEWS.contains(&name.as_str())) {
+                self.0.entry(name).or_insert(words);
+            }
         }
         self
     }
@@ -84,6 +89,10 @@ impl Partial {
     /// What a setting is given, word by word.
     pub fn words(&self, name: &str) -> &[String] {
         self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn has_preview(&self) -> bool {
+        PREVIEWS.iter().any(|name| self.has(name))
     }
 
     /// These settings less one.
@@ -211,6 +220,13 @@ impl Partial {
             let words = words(key, value);
             let words = words.map_err(|why| bad(format!("{}: {why}", place(key))))?;
             read.extend(words.map(|words| (key.clone(), words)));
+        }
+        let [rule, host] = PREVIEWS;
+        if read.contains_key(rule) && read.contains_key(host) {
+            let (rule, host) = (place(rule), place(host));
+            return Err(bad(format!(
+                "{rule} and {host}: only one of them can be given"
+            )));
         }
         Ok(Self(read))
     }

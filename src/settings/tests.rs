@@ -45,6 +45,31 @@ fn a_flag_wins_over_the_service_then_the_top_level_then_the_environment() {
 }
 
 #[test]
+fn one_place_has_one_preview_and_the_first_place_that_has_one_wins() {
+    let rule = Partial::of("preview", "Host(`a`)");
+    let host = Partial::from_service("web", Some(&json!({"preview-host": "B.example"}))).unwrap();
+    let none = Partial::default;
+    let of = |places| Settings::resolve(places).preview();
+    let by_rule = Some(PreviewRule::Extra("Host(`a`)".to_owned()));
+    let by_host = Some(PreviewRule::Host("b.example".to_owned()));
+    assert_eq!(of([rule.clone(), host.clone(), none(), none()]), by_rule);
+    assert_eq!(of([none(), host, rule, none()]), by_host);
+    assert_eq!(of(Default::default()), None);
+    let both = json!({"preview": "Host(`a`)", "preview-host": "b"});
+    let error = Partial::from_service("web", Some(&both)).unwrap_err();
+    assert_eq!(
+        error.message,
+        "preview in x-rollout of web and preview-host in x-rollout of web: only one of them can be given"
+    );
+    let bad = environment("ROLLOUT_PREVIEW", "Host(`a`").unwrap_err();
+    assert!(
+        bad.message
+            .starts_with("ROLLOUT_PREVIEW: a parenthesis in Host(`a`"),
+        "{bad}"
+    );
+}
+
+#[test]
 fn a_check_is_ignored_by_a_flag_alone_and_allow_split_is_one_of_them() {
     let error = Partial::from_service("web", Some(&json!({"ignore": ["labels"]})));
     assert!(error.unwrap_err().message.starts_with("unknown key ignore"));
@@ -205,6 +230,8 @@ fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
                 "true"
             }
             "traefik-url" => "http://a:8080",
+            "preview" => "Host(`a`)",
+            "preview-host" => "a.example",
             "ready-http" | "pre-stop-hook" | "traefik-auth-file" | "traefik-ca" => "/x",
             _ => "77ms",
         };

@@ -112,7 +112,10 @@ async fn hear(daemon: &Daemon, line: &str, doubtful: &mut Doubtful) {
         }
         return;
     }
-    let hidden = daemon.store.current().hides(&event.id, &event.attributes);
+    let hidden = daemon
+        .store
+        .current()
+        .keeps_back(&event.id, &event.attributes);
     forget(daemon, &event.id).await;
     let own = event.attributes.contains_key(OWN);
     let key = service_key(&event.attributes).filter(|_| !hidden && !own);
@@ -210,7 +213,7 @@ async fn show_if_left(daemon: &Daemon, key: &str, left: Left) {
         Err(error) => return tracing::warn!(%error, key, "cannot see what is left of a service"),
     };
     let shown = daemon.store.change(true, |overlay| {
-        let hidden = |one: &Listed| overlay.hides(&one.id, &one.labels);
+        let hidden = |one: &Listed| overlay.keeps_back(&one.id, &one.labels);
         let alive = |one: &Listed| left == Left::NoneExists || one.state == "running";
         let ready: Vec<_> = match replicas.iter().any(|one| !hidden(one) && alive(one)) {
             true => Vec::new(),

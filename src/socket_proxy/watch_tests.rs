@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    overlay::{Health, Match, Overlay, Rule},
+    overlay::{Effect, Health, Match, Overlay, Rule},
     socket_proxy::testing::{FakeEngine, claim, daemon, rollout, set, until},
 };
 
@@ -42,6 +42,24 @@ async fn hidden_containers_are_shown_once_the_last_visible_one_is_destroyed() {
     let published = daemon.store.subscribe().borrow().clone();
     assert!(published.announced > held);
     assert_eq!(published.overlay.claims["shop/web"].stage, Claim::SHOWN);
+}
+
+#[tokio::test]
+async fn previewed_containers_are_shown_in_full_once_the_last_public_one_is_destroyed() {
+    let (engine, directory) = FakeEngine::start(false);
+    engine.create("old", &[], "Up");
+    engine.create("new", &NEW, "Up 2 seconds (healthy)");
+    let daemon = watched(&directory, &engine).await;
+    let on = rollout("r1");
+    let effect = Effect::Labels {
+        set: Labels::new(),
+        unset: ["router".to_owned()].into(),
+    };
+    set(&daemon, claim(1, "shift-1", vec![Rule { on, effect }])).await;
+    engine.remove("old");
+    let stage = || daemon.store.current().claims["shop/web"].stage.clone();
+    until("the new one is shown", || stage() == Claim::SHOWN).await;
+    assert!(daemon.store.current().claims["shop/web"].rules[0].is_empty());
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::{
     docker::{engine::Engine, watch::Watch},
     error::Result,
     figures::Moment,
-    model::{Baked, Desired, Facts, Goal, Replica, Run},
+    model::{Baked, Desired, Facts, Goal, Replica, Run, Shift},
     prometheus::{Measurements, ask},
     proxy::Observation,
     settings::{Analysis, NoData},
@@ -22,7 +22,8 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// When a new replica fails.
 const LIVE: &str = "after the cutover";
 const PAUSED: &str = "with a part of the traffic";
-/// No person leaves a canary paused for longer.
+const PREVIEWED: &str = "in the preview";
+/// No person leaves a rollout paused for longer.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Live<'_> {
@@ -65,7 +66,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    /// The same for the pause after a shift of a canary; without a `span` only a person ends it.
+    /// The same for the pause after a shift; without a `span` only a person ends it.
     pub(super) async fn pause(
         &mut self,
         (shift, span): (u16, Option<Duration>),
@@ -73,9 +74,14 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let span = (span.unwrap_or(YEAR), PAUSED, Some(Moment::Bake));
+        let shifted = desired.policy.shift(shift);
+        let when = match shifted.is_some_and(Shift::is_preview) {
+            true => PREVIEWED,
+            false => PAUSED,
+        };
+        let span = (span.unwrap_or(YEAR), when, Some(Moment::Bake));
         let watched = self.watch_for(span, desired, sets);
-        let is_judged = desired.policy.shift(shift).is_some_and(|own| own.analysis);
+        let is_judged = shifted.is_some_and(|own| own.analysis);
         match watched.await? {
             Some(Watched::NoData(why)) if is_judged => match self.no_data_fails() {
                 true => facts.baked = Some(self.without_data(&why)),

@@ -15,6 +15,7 @@ use crate::{
     figures::Moment,
     model::{
         Claim, ContainerId, Desired, Drained, Facts, Goal, Milestone, Observed, Phase, Replica,
+        RoutePlan,
     },
     plan::{claim, plan_to_confirm},
     proxy::{
@@ -43,9 +44,9 @@ impl Live<'_> {
         self.memory.confirmed_at = None;
         let claim = claim(phase, desired, observed);
         // The figures of before end with the first share of the new version.
-        let before = observed.claim.as_ref().map(|claim| claim.phase);
-        let is_first = new.iter().any(|new| claim.plan.promotes(new))
-            && !matches!(before, Some(Phase::Shifted { .. } | Phase::Committed));
+        let before = observed.claim.as_ref().map(|claim| &claim.plan);
+        let promotes = |plan: &RoutePlan| new.iter().any(|new| plan.promotes(new));
+        let is_first = promotes(&claim.plan) && !before.is_some_and(promotes);
         let shown = new.iter().filter(|new| claim.plan.promotes(new));
         if !matches!(desired.goal, Goal::Undo(_)) {
             let name = |new: &&Replica| (new.id.clone(), new.target_name().to_owned());
@@ -150,6 +151,10 @@ impl Live<'_> {
                 ));
             }
             facts.confirmed = Some(phase);
+            if plan.is_preview() {
+                let ways = self.proxy.ways_to_preview().into_iter();
+                ways.for_each(|way| self.events.notice(way));
+            }
             self.memory.new_was_live |= !is_back;
             self.memory.confirmed_at = Some(Instant::now());
             // With stop-first, the new replicas ended before the rollback.

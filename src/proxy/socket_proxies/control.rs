@@ -22,8 +22,8 @@ use crate::{
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The version from which on several claims are put in place in one generation.
-const SEVERAL: u32 = 2;
+/// The version from which on several claims are put in place in one generation, and rules remove labels.
+const SECOND: u32 = 2;
 
 /// One running socket proxy; clones share the conversation.
 #[derive(Clone)]
@@ -118,9 +118,9 @@ impl Control {
         Ok(response)
     }
 
-    /// Whether it can put several claims in place in one generation, by its last answer.
-    pub fn writes_several(&self) -> bool {
-        self.speaks.load(Ordering::Relaxed) >= SEVERAL
+    /// Whether it can put several claims in place in one generation and remove labels, by its last answer.
+    pub fn speaks_second(&self) -> bool {
+        self.speaks.load(Ordering::Relaxed) >= SECOND
     }
 
     /// Refuses what an older socket proxy does not have. It would ignore fields that are new to it.
@@ -151,7 +151,7 @@ impl Control {
 
     /// Puts several claims in place in one generation, durably: all of them or none.
     pub async fn set_all(&self, claims: Vec<Claim>) -> Result<u64> {
-        self.require(SEVERAL, "a cutover of several services at once")
+        self.require(SECOND, "a cutover of several services at once")
             .await?;
         let answer = self.call(Call::SetAll { claims }).await?;
         self.generation(&answer)

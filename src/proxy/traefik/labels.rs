@@ -10,6 +10,7 @@ mod names;
 mod neighbour;
 mod network;
 mod ports;
+mod preview;
 mod refuse;
 mod weights;
 
@@ -30,6 +31,7 @@ pub(super) use self::{
     names::{Names, Protocol, all_names, default_name, is_label, names},
     neighbour::{is_of, is_well, labels_of},
     network::astray,
+    preview::{preview, ways},
     refuse::unknown_labels,
     weights::{set_weight, weight_labels, weight_of},
 };
@@ -41,6 +43,7 @@ use crate::{
     namespace::traffic::Protocol as Spoken,
     overlay::Labels,
     proxy::{LabelRules, ServiceCheck},
+    settings::PreviewRule,
 };
 
 /// The same for every Traefik, whichever way the traffic is moved.
@@ -65,6 +68,10 @@ impl LabelRules for TraefikLabels {
 
     fn against_weights(&self, labels: &Labels) -> Option<String> {
         weights::refusal(labels)
+    }
+
+    fn against_preview(&self, labels: &Labels, rule: &PreviewRule) -> Option<String> {
+        preview::refusal(labels, rule)
     }
 
     fn checks(&self, labels: &Labels, ports: &[u16]) -> Vec<ServiceCheck> {

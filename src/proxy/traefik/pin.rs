@@ -302,7 +302,7 @@ impl Router for Pin {
         self.refresh().await.ok()?;
         let ask = async |own: &Instance<Option<usize>>| self.ask(own, replicas).await;
         let answers = self.instances.answers(ask).await?;
-        let mut seen = observation(replicas, answers);
+        let mut seen = observation(replicas, &BTreeMap::new(), answers);
         self.treat_starting_as_live(replicas, &mut seen);
         self.instances.with_lost(seen, replicas, &[]).await
     }

@@ -3,7 +3,7 @@
 mod claims;
 mod setup;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
@@ -13,17 +13,18 @@ use super::{
     api::observation,
     config::{Reads, TraefikContainer},
     discover::{Instance, Instances},
-    labels::{TraefikLabels, all_names},
+    labels::{Names, TraefikLabels, all_names, names, ways},
 };
 use crate::{
     docker::watch::Role,
     error::Result,
     model::{Claim, ContainerId, Health, Phase, Replica, RolloutId, ServiceKey},
-    overlay,
+    overlay::{self, Labels, Overlay},
     proxy::{
         Capabilities, LabelRules, Observation, Router, Staged, Write, combine,
         socket_proxies::Control, write_all,
     },
+    settings::PreviewRule,
     state::Lock,
 };
 
@@ -35,6 +36,10 @@ pub struct Relabel {
     controls: Vec<Control>,
     /// Whether every Traefik knows weights.
     weights: bool,
+    /// Which requests a preview gets, if there is one.
+    preview: Option<PreviewRule>,
+    /// The labels by which Traefik sees previewed replicas, as they were last.
+    previewed: BTreeMap<ContainerId, Labels>,
     pub(super) instances: Instances<()>,
 }
 
@@ -44,14 +49,24 @@ fn is_concerned(traefik: &TraefikContainer) -> bool {
 }
 
 impl Relabel {
-    async fn set_aside(&self) -> Result<BTreeSet<ContainerId>> {
-        let mut all = BTreeSet::new();
+    async fn overlays(&self) -> Result<Vec<Overlay>> {
+        let mut all = Vec::new();
         for control in &self.controls {
-            let overlay = control.overlay().await?;
-            let hidden = overlay.hidden_by_hand().into_iter();
-            all.extend(hidden.map(|id| ContainerId(id.to_owned())));
+            all.push(control.overlay().await?);
         }
         Ok(all)
+    }
+
+    fn previewed(
+        &self,
+        overlays: &[Overlay],
+        replicas: &[Replica],
+    ) -> BTreeMap<ContainerId, Labels> {
+        let key = self.key.to_string();
+        let claims = overlays.iter().filter_map(|own| own.claims.get(&key));
+        claims
+            .flat_map(|claim| claims::as_previewed(claim, replicas))
+            .collect()
     }
 
     /// Notes which Traefiks route to the service before anything is changed, and takes an epoch that is later than any.
@@ -82,15 +97,19 @@ impl Relabel {
     /// The writes of a claim, one for every socket proxy.
     async fn writes(&self, claim: &Claim, replicas: &[Replica]) -> Result<Vec<Write>> {
         let key = self.key.to_string();
-        let mut writes = Vec::new();
-        for control in &self.controls {
-            let before = control.overlay().await?.claims.get(&key).cloned();
-            writes.push(Write::Claim {
+        let overlays = self.overlays().await?.into_iter();
+        let before: Vec<_> = overlays.map(|mut own| own.claims.remove(&key)).collect();
+        let rule = self.preview.as_ref();
+        let previewed = claims::previewed(&claim.rollout, &before, rule, replicas);
+        let owner = (key.as_str(), self.epoch);
+        let writes = self.controls.iter().zip(&before).map(|(control, before)| {
+            let (before, previewed) = (before.as_ref(), previewed.as_ref());
+            Write::Claim {
                 control: Box::new(control.clone()),
-                claim: claims::write(&key, self.epoch, claim, before.as_ref(), replicas),
-            });
-        }
-        Ok(writes)
+                claim: claims::write(owner, claim, before, replicas, previewed),
+            }
+        });
+        Ok(writes.collect())
     }
 }
 
@@ -150,7 +169,8 @@ impl Router for Relabel {
         Capabilities {
             batches: true,
             weights: self.weights,
-            joint_cutover: self.controls.iter().all(Control::writes_several),
+            joint_cutover: self.controls.iter().all(Control::speaks_second),
+            preview: self.controls.iter().all(Control::speaks_second),
             ..Capabilities::default()
         }
     }
@@ -179,6 +199,10 @@ impl Router for Relabel {
         Ok(())
     }
 
+    fn ways_to_preview(&self) -> Vec<String> {
+        self.previewed.values().next().map(ways).unwrap_or_default()
+    }
+
     async fn switch_delay(&mut self, replicas: &[Replica]) -> Duration {
         self.instances.switch_delay(replicas).await
     }
@@ -187,13 +211,16 @@ impl Router for Relabel {
         // An answer counts only once every Traefik is found.
         let join = async |traefik: &TraefikContainer| Ok(is_concerned(traefik).then_some(()));
         self.instances.refresh(join).await.ok()?;
-        let set_aside = self.set_aside().await.ok()?;
-        let names = all_names(replicas);
+        let overlays = self.overlays().await.ok()?;
+        self.previewed = self.previewed(&overlays, replicas);
+        let previews = self.previewed.values().map(names);
+        let names = previews.fold(all_names(replicas), Names::and);
         let ask = async |own: &Instance<()>| own.api.servers(&names).await;
         let answers = self.instances.answers(ask).await?;
+        let by_hand = overlays.iter().flat_map(Overlay::hidden_by_hand);
         let seen = Observation {
-            set_aside,
-            ..observation(replicas, answers)
+            set_aside: by_hand.map(|id| ContainerId(id.to_owned())).collect(),
+            ..observation(replicas, &self.previewed, answers)
         };
         self.instances
             .with_lost(seen, replicas, &self.controls)

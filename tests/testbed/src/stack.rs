@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+use hyper::Response;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -302,6 +304,11 @@ impl Stack {
             .get("x-version")
             .filter(|_| answer.status() == 200)?;
         Some(version.to_str().ok()?.to_owned())
+    }
+
+    /// What is answered to a GET with these headers.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Option<Response<Bytes>> {
+        http::get_with(self.port, &self.host, path, headers).await
     }
 
     /// Load as usual; change what the test is about with `..stack.load_options()`.

@@ -5,20 +5,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Place, Servers};
 use crate::{
     model::{ContainerId, Replica, Share},
+    overlay::Labels,
     proxy::{
         Observation,
-        traefik::labels::{Protocol, names, unknown, weight_of},
+        traefik::labels::{Names, Protocol, names, unknown, weight_of},
     },
 };
 
 /// Live, or a weight: a server that is up, with the same weight in every service of the replica, on every instance. Hidden:
-/// in none of any. Else neither.
-pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
+/// in none of any. Preview: up in every service of its labels in `previewed`, and in none of any other. Else none of these.
+pub fn observation(
+    replicas: &[Replica],
+    previewed: &BTreeMap<ContainerId, Labels>,
+    answers: Vec<Servers>,
+) -> Observation {
     let mut observation = Observation::default();
     for replica in replicas {
-        let own = names(&replica.labels);
+        let labels = previewed.get(&replica.id).unwrap_or(&replica.labels);
+        let own = names(labels);
         let mut trouble = Vec::new();
-        let (mut live, mut hidden) = (true, true);
+        let (mut live, mut hidden, mut elsewhere) = (true, true, false);
         let mut shares = BTreeSet::new();
         for servers in &answers {
             for (service, places) in &servers.services {
@@ -26,30 +32,20 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
                 hidden &= up.is_none();
                 if own.services.contains(service) {
                     live &= up == Some(true);
-                    shares.insert(share(replica, servers, service));
+                    shares.insert(share(replica, labels, servers, service));
                     if up == Some(false) {
                         let name = service.1.clone();
                         observation.down.insert(replica.id.clone(), name);
                     }
+                } else {
+                    elsewhere |= up.is_some();
                 }
             }
             live &= own
                 .services
                 .iter()
                 .all(|service| servers.services.contains_key(service));
-            let concerns = |name: &String| {
-                own.routers
-                    .iter()
-                    .chain(&own.services)
-                    .any(|(_, known)| known == name)
-            };
-            trouble.extend(
-                servers
-                    .trouble
-                    .iter()
-                    .filter(|(name, _)| concerns(name))
-                    .map(|(_, text)| text.clone()),
-            );
+            trouble.extend(concerning(&own, servers));
         }
         if hidden && !trouble.is_empty() {
             trouble.splice(..0, unknown_label(replica));
@@ -63,7 +59,9 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
             observation.broken.insert(replica.id.clone());
         }
         let mut shares = shares.into_iter();
+        let is_previewed = previewed.contains_key(&replica.id);
         let share = match (live, hidden, shares.next(), shares.next()) {
+            (true, false, ..) if is_previewed => (!elsewhere).then_some(Share::Preview),
             (true, false, Some(share), None) => Some(share),
             (false, true, ..) => Some(Share::Hidden),
             _ => None,
@@ -71,6 +69,17 @@ pub fn observation(replicas: &[Replica], answers: Vec<Servers>) -> Observation {
         note(&mut observation, &replica.id, share, trouble);
     }
     observation
+}
+
+/// What is said of routers and services of these names that do not serve.
+fn concerning(own: &Names, servers: &Servers) -> impl Iterator<Item = String> {
+    let is_own = |name: &String| {
+        let mut all = own.routers.iter().chain(&own.services);
+        all.any(|(_, known)| known == name)
+    };
+    let all = servers.trouble.iter();
+    all.filter(move |(name, _)| is_own(name))
+        .map(|(_, text)| text.clone())
 }
 
 /// Why Traefik leaves a replica out, where a label of its own says so.
@@ -95,8 +104,13 @@ fn note(
 }
 
 /// The share of a replica that is live in a service. A weight that its own labels set, or that is the default, is none.
-fn share(replica: &Replica, servers: &Servers, service: &(Protocol, String)) -> Share {
-    let own = weight_of(&replica.labels, &service.1).unwrap_or(1);
+fn share(
+    replica: &Replica,
+    labels: &Labels,
+    servers: &Servers,
+    service: &(Protocol, String),
+) -> Share {
+    let own = weight_of(labels, &service.1).unwrap_or(1);
     let weights = servers.weights.get(service).into_iter().flatten();
     let mut weights = weights.filter(|(place, _)| place.is_of(replica));
     match weights.find(|(_, weight)| **weight != own) {
@@ -155,7 +169,7 @@ mod tests {
     }
 
     fn route(replica: &Replica, answers: Vec<Servers>) -> Option<Share> {
-        let observation = observation(std::slice::from_ref(replica), answers);
+        let observation = observation(std::slice::from_ref(replica), &BTreeMap::new(), answers);
         observation.routing.get(&replica.id).copied()
     }
 
@@ -194,13 +208,41 @@ mod tests {
     }
 
     #[test]
+    fn a_preview_is_up_in_every_service_of_its_own_and_in_no_public_one() {
+        let both = [replica("old", "10.0.0.2"), replica("new", "10.0.0.3")];
+        let label = "traefik.http.services.app-preview.loadbalancer.server.port";
+        let labels = Labels::from([(label.to_owned(), "80".to_owned())]);
+        let previewed = [(both[1].id.clone(), labels)].into();
+        let says = |public: &[(&str, bool)], preview: &[(&str, bool)]| {
+            let mut servers = lists(public);
+            let own = lists(preview).services.into_values().next().unwrap();
+            let service = (Protocol::Http, "app-preview".to_owned());
+            servers.services.insert(service, own);
+            let seen = observation(&both, &previewed, vec![servers]).routing;
+            both.each_ref().map(|own| seen.get(&own.id).copied())
+        };
+        let (old, new) = (("10.0.0.2", true), ("10.0.0.3", true));
+        let (live, preview) = (Some(Share::Live), Some(Share::Preview));
+        assert_eq!(says(&[old], &[new]), [live, preview]);
+        assert_eq!(says(&[old, new], &[new]), [live, None]);
+        assert_eq!(says(&[old], &[("10.0.0.3", false)]), [live, None]);
+        assert_eq!(says(&[old], &[]), [live, Some(Share::Hidden)]);
+    }
+
+    #[test]
     fn down_is_a_replica_of_which_one_instance_says_so() {
         let both = [replica("a", "10.0.0.2"), replica("b", "10.0.0.3")];
         let up = || lists(&[("10.0.0.2", true), ("10.0.0.3", true)]);
         let half = lists(&[("10.0.0.2", true), ("10.0.0.3", false)]);
-        assert_eq!(observation(&both, vec![up(), up()]).down, [].into());
+        assert_eq!(
+            observation(&both, &BTreeMap::new(), vec![up(), up()]).down,
+            [].into()
+        );
         let expected = [(ContainerId("b".to_owned()), "app".to_owned())].into();
-        assert_eq!(observation(&both, vec![up(), half]).down, expected);
+        assert_eq!(
+            observation(&both, &BTreeMap::new(), vec![up(), half]).down,
+            expected
+        );
     }
 
     #[test]
@@ -238,7 +280,7 @@ mod tests {
                 trouble: trouble.collect(),
                 ..lists(&[])
             };
-            let seen = observation(std::slice::from_ref(&one), vec![servers]);
+            let seen = observation(std::slice::from_ref(&one), &BTreeMap::new(), vec![servers]);
             seen.broken.contains(&one.id)
         };
         assert!(!broken(&[]));

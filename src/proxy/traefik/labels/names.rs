@@ -33,6 +33,16 @@ pub struct Names {
     pub services: BTreeSet<(Protocol, String)>,
 }
 
+impl Names {
+    /// The names of both.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.routers.extend(other.routers);
+        self.services.extend(other.services);
+        self
+    }
+}
+
 /// Whether the labels ask for Traefik at all: any `traefik.` label, and not `traefik.enable=false`.
 pub fn wants_traefik(labels: &BTreeMap<String, String>) -> bool {
     let mut own = labels.iter().filter(|(key, _)| is_traefik(key)).peekable();
@@ -55,32 +65,45 @@ pub fn is_label(key: &str, label: &str) -> bool {
     is_traefik(key) && key.eq_ignore_ascii_case(label)
 }
 
+/// The key of a label about a router, a service or the like.
+pub struct Part<'a> {
+    pub protocol: Protocol,
+    /// `routers`, `services` or the like, in lower case.
+    pub kind: String,
+    pub name: &'a str,
+    /// The rest; empty where there is none.
+    pub option: &'a str,
+}
+
+/// Takes a label's key to its parts; `None` for any other.
+pub fn part(key: &str) -> Option<Part<'_>> {
+    let mut words = key.splitn(5, '.').skip(1);
+    let protocol = words.next().filter(|_| is_traefik(key))?;
+    let mut known = Protocol::ALL.into_iter();
+    Some(Part {
+        protocol: known.find(|own| own.word().eq_ignore_ascii_case(protocol))?,
+        kind: words.next()?.to_ascii_lowercase(),
+        name: words.next()?,
+        option: words.next().unwrap_or_default(),
+    })
+}
+
 /// The rule of Traefik's `pkg/provider/docker/config.go` (`buildConfiguration`) and `pkg/provider/configuration.go`
 /// (`BuildRouterConfiguration`): what the labels name, else one router and one service called after the Compose service.
 pub fn names(labels: &BTreeMap<String, String>) -> Names {
     let mut names = Names::default();
-    for key in labels.keys().filter(|key| is_traefik(key)) {
-        let mut parts = key.split('.').skip(1);
-        let (Some(protocol), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        let Some(protocol) = Protocol::ALL
-            .into_iter()
-            .find(|known| known.word().eq_ignore_ascii_case(protocol))
-        else {
-            continue;
-        };
-        let known = match kind.to_ascii_lowercase().as_str() {
+    for own in labels.keys().filter_map(|key| part(key)) {
+        let known = match own.kind.as_str() {
             "routers" => &mut names.routers,
             "services" => &mut names.services,
             _ => continue,
         };
         // The first of the sorted keys decides how a name is written (`containsNode` of `traefik/paerser`).
-        let is_it =
-            |own: &(Protocol, String)| own.0 == protocol && own.1.eq_ignore_ascii_case(name);
+        let is_it = |known: &(Protocol, String)| {
+            known.0 == own.protocol && known.1.eq_ignore_ascii_case(own.name)
+        };
         if !known.iter().any(is_it) {
-            known.insert((protocol, name.to_owned()));
+            known.insert((own.protocol, own.name.to_owned()));
         }
     }
     add_defaults(&mut names, labels);
@@ -90,13 +113,8 @@ pub fn names(labels: &BTreeMap<String, String>) -> Names {
 
 /// The same for all of these replicas.
 pub fn all_names(replicas: &[Replica]) -> Names {
-    let mut all = Names::default();
-    for replica in replicas {
-        let own = names(&replica.labels);
-        all.routers.extend(own.routers);
-        all.services.extend(own.services);
-    }
-    all
+    let all = replicas.iter().map(|own| names(&own.labels));
+    all.reduce(Names::and).unwrap_or_default()
 }
 
 /// A router that names no service belongs to the only one of its container; where there are several, it is left out.

@@ -1,6 +1,9 @@
 //! The end of a pin: only once Traefik's Docker provider says the same, and only done once Traefik has let go of it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -156,7 +159,7 @@ impl Pin {
                 }
             };
             let foreign = foreign_servers(&servers, replicas);
-            let seen = observation(replicas, vec![servers]);
+            let seen = observation(replicas, &BTreeMap::new(), vec![servers]);
             if let Some(server) = foreign.first() {
                 return Some(format!("it still lists {server}"));
             }

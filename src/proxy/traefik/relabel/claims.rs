@@ -1,20 +1,24 @@
 //! The overlay's claim of a route plan, and how it reads as a commit record. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::{
     error::{Error, Result},
     model::{self, ContainerId, Phase, Replica, RolloutId, RoutePlan, Share, Target, label},
-    overlay::{Claim, Health, Labels, Match, Rule},
-    proxy::traefik::labels::{set_weight, weight_labels},
+    overlay::{Claim, Effect, Health, Labels, Match, Rule},
+    proxy::traefik::labels::{preview, set_weight, weight_labels},
+    settings::PreviewRule,
 };
 
 /// The claim that brings a route plan about for these replicas. Health rules of earlier rollouts, in `before`, stay in force:
-/// a replica whose check is rare may still be `starting` in Docker's eyes when the next rollout begins.
+/// a replica whose check is rare may still be `starting` in Docker's eyes when the next rollout begins. `previewed` is what a
+/// preview makes of the new replicas' labels; where that is not known, they are hidden instead.
 pub fn write(
-    key: &str,
-    epoch: u64,
+    (key, epoch): (&str, u64),
     claim: &model::Claim,
     before: Option<&Claim>,
     replicas: &[Replica],
+    previewed: Option<&Effect>,
 ) -> Claim {
     let is_own = |rule: &Rule| target(&rule.on, &claim.rollout).is_some();
     let mut rules: Vec<Rule> = before
@@ -32,6 +36,13 @@ pub fn write(
         }
         match share {
             Share::Hidden => rules.push(Rule::hide(on())),
+            Share::Preview => rules.push(match previewed {
+                Some(effect) => Rule {
+                    on: on(),
+                    effect: effect.clone(),
+                },
+                None => Rule::hide(on()),
+            }),
             Share::Weight(weight) => rules.push(Rule::set(on(), weights(replicas, *weight))),
             Share::Live => {}
         }
@@ -50,6 +61,39 @@ fn weights(replicas: &[Replica], weight: u32) -> Labels {
     let all = replicas.iter();
     all.flat_map(|own| weight_labels(&own.labels, weight))
         .collect()
+}
+
+/// What a preview makes of the labels of a rollout's replicas: the same as in an earlier claim of it, or what the settings
+/// of this run say.
+pub fn previewed(
+    rollout: &RolloutId,
+    before: &[Option<Claim>],
+    rule: Option<&PreviewRule>,
+    replicas: &[Replica],
+) -> Option<Effect> {
+    let own = before.iter().flatten();
+    let own = own.filter(|own| own.rollout == rollout.0);
+    let mut rules = own.flat_map(|own| &own.rules);
+    let known = rules.find(|rule| rule.unsets());
+    known.map(|rule| rule.effect.clone()).or_else(|| {
+        let mut all = replicas.iter();
+        let new = all.find(|own| own.rollout.as_ref() == Some(rollout))?;
+        Some(preview(&new.labels, rule?))
+    })
+}
+
+/// The labels by which readers see the replicas that the claim previews.
+pub fn as_previewed(claim: &Claim, replicas: &[Replica]) -> BTreeMap<ContainerId, Labels> {
+    let mut seen = BTreeMap::new();
+    for rule in claim.rules.iter().filter(|rule| rule.unsets()) {
+        let own = |own: &&Replica| rule.on.matches(&own.id.0, &own.labels);
+        for own in replicas.iter().filter(own) {
+            let mut labels = own.labels.clone();
+            rule.effect.change(&mut labels);
+            seen.insert(own.id.clone(), labels);
+        }
+    }
+    seen
 }
 
 fn on(target: &Target) -> Match {
@@ -101,6 +145,7 @@ pub fn read(claim: &Claim) -> Result<model::Claim> {
     let rollout = RolloutId(claim.rollout.clone());
     let share = |rule: &Rule| match (rule.hides(), rule.labels().and_then(set_weight)) {
         (true, _) => Some(Share::Hidden),
+        (false, _) if rule.unsets() => Some(Share::Preview),
         (false, Some(weight)) => Some(Share::Weight(weight)),
         (false, None) => rule.is_on_health().then_some(Share::Live),
     };
@@ -121,8 +166,8 @@ mod tests {
     use super::*;
     use crate::{
         fixtures::{meaning, of_0_1_0},
-        model::{Goal, Reason},
-        plan::simulator,
+        model::{Goal, Reason, Run},
+        plan::simulator::{self, replica},
     };
 
     #[test]
@@ -176,8 +221,12 @@ mod tests {
                     (Target::Rollout(of.clone()), Share::Weight(2)),
                 ],
             ),
+            (
+                Phase::Shifted { step: 1 },
+                vec![(Target::Rollout(of.clone()), Share::Preview)],
+            ),
         ];
-        let replicas = [simulator::old("a")];
+        let replicas = [simulator::old("a"), new(&of)];
         for (phase, shares) in plans {
             let claim = model::Claim {
                 rollout: of.clone(),
@@ -187,11 +236,63 @@ mod tests {
                 },
                 stale: false,
             };
-            let written = write("shop/web", 7, &claim, None, &replicas);
+            let effect = preview(&replicas[1].labels, &extra());
+            let key = ("shop/web", 7);
+            let written = write(key, &claim, None, &replicas, Some(&effect));
             assert_eq!(read(&written).unwrap(), claim);
-            let again = write("shop/web", 7, &claim, Some(&written), &replicas);
+            let again = write(key, &claim, Some(&written), &replicas, Some(&effect));
             assert_eq!(again, written);
         }
+    }
+
+    /// A new replica with a router.
+    fn new(of: &RolloutId) -> Replica {
+        let labels = [
+            (label::ROLLOUT, of.0.as_str()),
+            (label::COMPOSE_PROJECT, "shop"),
+            (label::COMPOSE_SERVICE, "web"),
+            ("traefik.http.routers.web.rule", "Host(`a`)"),
+        ];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Replica {
+            labels: labels.into(),
+            ..replica("new", Some(of), Run::Running, model::Health::Healthy)
+        }
+    }
+
+    fn extra() -> PreviewRule {
+        PreviewRule::Extra("Header(`X`, `1`)".to_owned())
+    }
+
+    #[test]
+    fn a_preview_keeps_its_rule_and_without_any_its_replicas_are_hidden() {
+        let of = RolloutId("r1".to_owned());
+        let claim = model::Claim {
+            rollout: of.clone(),
+            phase: Phase::Shifted { step: 1 },
+            plan: RoutePlan::of(&of, Share::Preview, []),
+            stale: false,
+        };
+        let replicas = [simulator::old("a"), new(&of)];
+        let shown = |before: &[Option<Claim>], rule: Option<&PreviewRule>| {
+            let effect = previewed(&of, before, rule, &replicas);
+            write(("shop/web", 7), &claim, None, &replicas, effect.as_ref())
+        };
+        let first = shown(&[], Some(&extra()));
+        let seen = as_previewed(&first, &replicas);
+        let ids: Vec<&str> = seen.keys().map(|id| id.0.as_str()).collect();
+        assert_eq!(ids, ["new"]);
+        let labels = &seen[&replicas[1].id];
+        assert!(!labels.contains_key("traefik.http.routers.web.rule"));
+        // A later run without the setting, and one with another.
+        let before = [None, Some(first.clone())];
+        assert_eq!(shown(&before, None), first);
+        let other = PreviewRule::Host("b".to_owned());
+        assert_eq!(shown(&before, Some(&other)), first);
+        let hidden = shown(&[None], None);
+        assert!(as_previewed(&hidden, &replicas).is_empty());
+        let share = read(&hidden).unwrap().plan.share(&replicas[1]);
+        assert_eq!(share, Some(Share::Hidden));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Finds out whether the socket proxies can move the traffic of a service, and refuses it with a reason where they cannot.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bollard::models::ContainerSummary;
 
@@ -63,6 +63,8 @@ pub async fn relabel(
         epoch: context.epoch,
         controls,
         weights: know_weights(all),
+        preview: settings.preview(),
+        previewed: BTreeMap::new(),
         instances,
     };
     relabel.learn_baseline(&context.olds).await?;
