@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::faulty::meddle::no_answer;
 use testbed::Stack;
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -367,6 +368,8 @@ async fn a_restart_of_the_socket_proxy_or_of_traefik_in_a_pause_keeps_the_weight
         load.goes_on_for(20).await;
         stack.compose(&["restart", part]).await;
         stack.traefik_listens().await;
+        let silent = no_answer(&stack, LIMIT).await;
+        assert_eq!(silent, None);
         let report = load.stop().await;
         // A Traefik that restarts takes no requests meanwhile, with a canary or without.
         let lost = report.failed > 0 && part == "socket-proxy";

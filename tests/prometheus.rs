@@ -7,8 +7,10 @@ use tokio::process::{Child, Command};
 use testbed::{Stack, eventually, free_port, front::Kind, http, root};
 
 /// The share of the answers of the service that are errors, over the last seconds.
-const QUERY: &str = r#"sum(rate(traefik_service_requests_total{service="web@docker",code=~"5.."}[5s]) or vector(0))
-            / sum(rate(traefik_service_requests_total{service="web@docker"}[5s]))"#;
+const QUERY: &str = concat!(
+    r#"sum(rate(traefik_service_requests_total{service="web@docker",code=~"5.."}[5s]) or vector(0))"#,
+    r#" / sum(rate(traefik_service_requests_total{service="web@docker"}[5s]))"#
+);
 
 /// A Prometheus on this machine that scrapes Traefik once a second; it ends with the value.
 async fn prometheus(stack: &Stack, port: u16) -> Child {
@@ -50,7 +52,7 @@ fn scraped(port: u16) -> Stack {
           - address: http://127.0.0.1:{port}
             query: >-
               {QUERY}
-            success: < 0.02
+            success: "< 0.02"
             interval: 1s
             failure-limit: 1
 "#

@@ -63,9 +63,11 @@ impl LiveCounts {
             loop {
                 let answer = client.get(&url).send().await.unwrap();
                 let service: Value = answer.json().await.unwrap();
-                let all = service["serverStatus"].as_object().unwrap().values();
-                let live = all.filter(|status| *status == "UP").count();
-                noted.lock().unwrap().insert(live);
+                // In the moment of a reload the service has no states yet.
+                if let Some(all) = service["serverStatus"].as_object() {
+                    let live = all.values().filter(|status| *status == "UP").count();
+                    noted.lock().unwrap().insert(live);
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
