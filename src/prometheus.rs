@@ -121,7 +121,8 @@ impl TryFrom<Fields> for Metric {
 fn address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).ok();
     let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    url.ok_or_else(|| format!("the address {text:?} is no URL; write it as http://127.0.0.1:9090"))
+    // It may hold a password, so it is not repeated.
+    url.ok_or_else(|| "the address is no URL; write it as http://127.0.0.1:9090".to_owned())
 }
 
 /// A number may stand behind `result` or `result[0]`, as in Argo Rollouts.

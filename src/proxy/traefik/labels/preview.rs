@@ -114,7 +114,10 @@ fn routers(labels: &Labels) -> Vec<&str> {
     let all = labels.keys().filter_map(|key| part(key));
     let own = all.filter(|own| {
         let is_rule = own.kind == ROUTERS && own.option.eq_ignore_ascii_case("rule");
-        is_rule && known.contains(&(Protocol::Http, own.name.to_owned())) && is_http(own)
+        let mut known = known.iter();
+        let is_known =
+            known.any(|(of, name)| *of == Protocol::Http && name.eq_ignore_ascii_case(own.name));
+        is_rule && is_known && is_http(own)
     });
     let own: BTreeSet<&str> = own.map(|own| own.name).collect();
     own.into_iter().collect()
@@ -132,7 +135,8 @@ fn options<'a>(
 ) -> impl Iterator<Item = (&'a str, &'a str)> {
     labels.iter().filter_map(move |(key, value)| {
         let own = part(key).filter(is_http)?;
-        let is_it = own.kind == kind && own.name == name && !own.option.is_empty();
+        let is_it = own.kind == kind && own.name.eq_ignore_ascii_case(name);
+        let is_it = is_it && !own.option.is_empty();
         is_it.then_some((own.option, value.as_str()))
     })
 }
