@@ -284,13 +284,21 @@ fn sinks(output: Output, target: &TargetArgs) -> Result<Vec<Box<dyn Sink>>> {
     Ok(sinks)
 }
 
-/// The command line.
+/// The command line, less the passwords in URLs.
 fn typed() -> String {
     let words = std::env::args_os();
-    let words: Vec<_> = words
-        .map(|own| own.to_string_lossy().into_owned())
-        .collect();
+    let words: Vec<_> = words.map(|own| masked(&own.to_string_lossy())).collect();
     words.join(" ")
+}
+
+fn masked(word: &str) -> String {
+    let parts = word.split_once("://");
+    let secret = parts.and_then(|(begin, rest)| {
+        let host = rest.find('/').unwrap_or(rest.len());
+        let at = rest[..host].rfind('@')?;
+        Some(format!("{begin}://…{}", &rest[at..]))
+    });
+    secret.unwrap_or_else(|| word.to_owned())
 }
 
 /// The engine and the project of a command.
@@ -384,4 +392,23 @@ fn from_here(path: &Path) -> String {
 
 async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {
     Endpoint::find(target.host.as_deref(), target.context.as_deref()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masked;
+
+    #[test]
+    fn the_user_and_the_password_of_a_url_are_left_out() {
+        for (word, shown) in [
+            (
+                "--traefik-url=https://a:b@t/x@y",
+                "--traefik-url=https://…@t/x@y",
+            ),
+            ("https://t/x@y", "https://t/x@y"),
+            ("web", "web"),
+        ] {
+            assert_eq!(masked(word), shown);
+        }
+    }
 }

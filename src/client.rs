@@ -16,7 +16,7 @@ pub fn builder() -> ClientBuilder {
         .ok();
     Client::builder()
         .timeout(TIMEOUT)
-        // A page to log in at is no API, and a password is for the one that was named.
+        // Redirects are not followed: a login page is no API, and credentials are for the named server alone.
         .redirect(Policy::none())
 }
 

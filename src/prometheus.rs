@@ -75,7 +75,10 @@ pub fn read(service: &str, x_rollout: Option<&Value>) -> Result<Vec<Metric>> {
     };
     let place = format!("{ANALYSIS}.{PROMETHEUS} in x-rollout of {service}");
     let read = (1..).zip(all).map(|(number, value)| {
-        let metric = Metric::deserialize(value);
+        let metric = match value {
+            Value::Object(_) => Metric::deserialize(value).map_err(|why| why.to_string()),
+            _ => Err("it is no mapping".to_owned()),
+        };
         metric.map_err(|why| {
             Error::refused(format!("metric {number} of {place}: {why}"))
                 .hint("write address, query, and success or failure such as \"< 0.01\"; see rollout help settings")
@@ -104,6 +107,12 @@ impl TryFrom<Fields> for Metric {
             Some(Value::String(text)) => settings::duration(&text)?,
             Some(other) => settings::duration(&other.to_string())?,
         };
+        if fields
+            .count
+            .is_some_and(|count| fields.failure_limit >= count.get())
+        {
+            return Err("failure-limit is not below count: it could never fail".to_owned());
+        }
         if interval.is_zero() {
             return Err("the interval must be longer than zero".to_owned());
         }
@@ -181,18 +190,18 @@ impl Conditions {
 }
 
 /// What the measurements of one metric have said.
-pub struct Measurements<'a> {
-    pub metric: &'a Metric,
+pub struct Measurements {
+    pub metric: Metric,
     taken: u32,
     failed: u32,
-    /// Why the last one says nothing; `None` once one has succeeded.
+    /// Why the last one says nothing; `None` once one has said something.
     lacks: Option<String>,
 }
 
-impl<'a> Measurements<'a> {
-    pub fn new(metric: &'a Metric) -> Self {
+impl Measurements {
+    pub fn new(metric: &Metric) -> Self {
         Self {
-            metric,
+            metric: metric.clone(),
             taken: 0,
             failed: 0,
             lacks: Some("the time was too short for a measurement".to_owned()),
@@ -201,20 +210,21 @@ impl<'a> Measurements<'a> {
 
     /// Notes a measurement: its value, or why there is none. Returns why the new version fails.
     pub fn note(&mut self, value: Result<f64, String>) -> Option<String> {
-        let metric = self.metric;
         self.taken += 1;
+        let metric = &self.metric;
         let outcome = match value {
             Ok(value) if value.is_nan() => Err("it has no value".to_owned()),
             Ok(value) => Ok((value, metric.conditions.judge(value))),
             Err(why) => Err(why),
         };
-        match outcome {
-            Ok((_, Outcome::Success)) => self.lacks = None,
+        let says_nothing = match outcome {
+            Ok((_, Outcome::Success)) => None,
             Ok((value, Outcome::Inconclusive)) => {
-                self.lacks = Some(format!("{value} is neither a success nor a failure"));
+                Some(format!("{value} is neither a success nor a failure"))
             }
             Ok((value, Outcome::Failure(condition))) => {
                 self.failed += 1;
+                self.lacks = None;
                 let limit = metric.failure_limit;
                 let so_often = match limit {
                     0 => String::new(),
@@ -224,7 +234,10 @@ impl<'a> Measurements<'a> {
                 let why = || format!("{query} is {value}, {condition}{so_often}");
                 return (self.failed > limit).then(why);
             }
-            Err(why) => self.lacks = Some(why),
+            Err(why) => Some(why),
+        };
+        if self.lacks.is_some() {
+            self.lacks = says_nothing;
         }
         None
     }
@@ -304,6 +317,7 @@ mod tests {
             (json!({"interval": 0}), "longer than zero"),
             (json!({"interval": "often"}), "is not a duration"),
             (json!({"count": 0}), "nonzero"),
+            (json!({"failure-limit": 3}), "could never fail"),
             (json!({"failure-limit": -1}), "-1"),
         ] {
             let mut all = full();
@@ -344,8 +358,8 @@ mod tests {
         let one = metric(json!({"success": "< 0.01", "failure": null}));
         let mut all = Measurements::new(&one);
         assert_eq!(all.note(Ok(0.5)), None);
-        assert!(all.lacks.is_some() && !all.is_over());
-        assert_eq!(all.note(Ok(0.001)), None);
+        assert!(all.lacks.is_none() && !all.is_over());
+        assert_eq!(all.note(Err("no answer".to_owned())), None);
         assert_eq!(all.lacks, None);
         let why = all.note(Ok(0.5)).unwrap();
         assert_eq!(why, "up is 0.5, and must be < 0.01 (2 failures, 1 allowed)");

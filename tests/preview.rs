@@ -262,12 +262,7 @@ async fn a_switch_or_labels_without_a_preview_are_refused_before_anything_is_tou
         let mut stack = Stack::pinned("");
         stack.up("v1").await;
         stack.tag("v2");
-        refused(
-            &stack,
-            &header,
-            "gives the new version no router of its own",
-        )
-        .await;
+        refused(&stack, &header, "cannot preview: it needs a Traefik").await;
     }
     for (label, value, said) in [
         (

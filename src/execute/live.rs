@@ -33,6 +33,7 @@ use crate::{
     },
     namespace::traffic::Protocol,
     plan::{Step, next_batch},
+    prometheus::Measurements,
     proxy::Router,
     ready::EarlyChecks,
     state::Lock,
@@ -85,6 +86,8 @@ pub struct Memory {
     new_was_live: bool,
     ready_by: Option<Instant>,
     bake_until: Option<Instant>,
+    /// What the metrics of this bake have said.
+    measurements: Option<Vec<Measurements>>,
     /// The new replicas that a cutover made live, and their names.
     shown: Vec<(ContainerId, String)>,
     /// When the bake found that the new version failed.
@@ -154,6 +157,7 @@ impl World for Live<'_> {
             asked = ask::requested(engine, key, since, &heard), if !heard.is_empty() => {
                 decide::note_request(&asked, step, facts);
                 self.memory.bake_until = None;
+                self.memory.measurements = None;
                 Ok(())
             }
         }

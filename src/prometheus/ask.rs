@@ -9,7 +9,7 @@ use super::{Measurements, Metric};
 use crate::client;
 
 /// Completes with the reason when the new version fails one of the metrics; never, if it fails none.
-pub async fn first_failure(all: &mut [Measurements<'_>]) -> String {
+pub async fn first_failure(all: &mut [Measurements]) -> String {
     let following = all.iter_mut().map(failure);
     let mut following: FuturesUnordered<_> = following.collect();
     while let Some(ended) = following.next().await {
@@ -20,12 +20,12 @@ pub async fn first_failure(all: &mut [Measurements<'_>]) -> String {
     std::future::pending().await
 }
 
-async fn failure(of: &mut Measurements<'_>) -> Option<String> {
+async fn failure(of: &mut Measurements) -> Option<String> {
     let client = client::builder().build();
     while !of.is_over() {
         sleep(of.metric.interval).await;
         let value = match &client {
-            Ok(client) => value(client, of.metric).await,
+            Ok(client) => value(client, &of.metric).await,
             Err(error) => Err(client::reason(error)),
         };
         let why = of.note(value.map_err(|why| format!("Prometheus: {why}")));

@@ -47,7 +47,8 @@ impl Report {
                 )
             })?;
         Ok(Self {
-            path: path.to_owned(),
+            // A rename would replace a link.
+            path: path.canonicalize().unwrap_or_else(|_| path.to_owned()),
             command,
             records: Vec::new(),
         })

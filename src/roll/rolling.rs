@@ -17,7 +17,8 @@ type Labels = BTreeMap<String, String>;
 
 const NO_WEIGHTS: &str =
     "gives replicas no weights; Traefik 3.0 or later behind the socket proxy does";
-const NO_PREVIEW: &str = "gives the new version no router of its own; Traefik behind a socket proxy of this version does";
+const NO_PREVIEW: &str =
+    "cannot preview: it needs a Traefik that reads through a socket proxy of this version";
 
 /// Refuses settings of a rolling update that contradict each other or are not available.
 pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {

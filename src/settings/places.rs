@@ -118,8 +118,11 @@ impl Partial {
         let mut own = x_rollout.cloned();
         if let Some(Value::Object(own)) = &mut own {
             own.retain(|key, _| !OF_SERVICE.contains(&key.as_str()));
-            if let Some(Value::Object(analysis)) = own.get_mut(ANALYSIS) {
-                analysis.remove(PROMETHEUS);
+            if let Some(Value::Object(analysis)) = own.get_mut(ANALYSIS)
+                && analysis.remove(PROMETHEUS).is_some()
+                && analysis.is_empty()
+            {
+                own.remove(ANALYSIS);
             }
         }
         let read = Self::from_file(&place, own.as_ref())?;
@@ -135,7 +138,9 @@ impl Partial {
     pub fn from_project(x_rollout: Option<&Value>) -> Result<Self> {
         let place = "x-rollout at the top level";
         let own = |key: &&&str| x_rollout.is_some_and(|all| all.get(**key).is_some());
-        match OF_SERVICE.iter().find(own) {
+        let has_metrics = x_rollout.is_some_and(|all| all[ANALYSIS].get(PROMETHEUS).is_some());
+        let metrics = has_metrics.then_some(&PROMETHEUS);
+        match OF_SERVICE.iter().find(own).or(metrics) {
             None => Self::from_file(place, x_rollout),
             Some(key) => Err(bad(format!(
                 "{key} in {place} is a setting of one service; write it in x-rollout of that service"

@@ -168,6 +168,15 @@ fn conditions_can_be_a_mapping_in_a_file_and_other_settings_cannot() {
     assert_eq!("p99=500ms,success-rate=99%".parse(), Ok(analysis));
     let off = read(json!({"analysis": false})).unwrap();
     assert!(!parse(&off).unwrap().analysis.is_on);
+    // The metrics are read elsewhere.
+    let metrics = read(json!({"analysis": {"prometheus": [{"query": "up"}]}})).unwrap();
+    assert_eq!(metrics, Partial::default());
+    let of_all = json!({"analysis": {"prometheus": "http://a:secret@b"}});
+    let error = Partial::from_project(Some(&of_all)).unwrap_err().message;
+    assert!(
+        error.contains("is a setting of one service") && !error.contains("secret"),
+        "{error}"
+    );
     let error = read(json!({"analysis": {"p98": "1s"}})).unwrap_err();
     let said = "analysis in x-rollout of web: unknown condition p98; did you mean p95?";
     assert_eq!(error.message, said);

@@ -79,7 +79,9 @@ impl Live<'_> {
             true => PREVIEWED,
             false => PAUSED,
         };
-        let span = (span.unwrap_or(YEAR), when, Some(Moment::Bake));
+        // Requests of a preview say nothing of the traffic.
+        let old_until = (when == PAUSED).then_some(Moment::Bake);
+        let span = (span.unwrap_or(YEAR), when, old_until);
         let watched = self.watch_for(span, desired, sets);
         let is_judged = shifted.is_some_and(|own| own.analysis);
         match watched.await? {
@@ -125,7 +127,8 @@ impl Live<'_> {
             &sets.new,
             (until, latest),
         );
-        let mut judging = Judging::new(self.context, old_until);
+        let measurements = self.memory.measurements.take();
+        let mut judging = Judging::new(self.context, old_until, measurements);
         let watchers = &mut self.memory.watchers;
         let ended = tokio::select! {
             why = judging.failure(engine, watchers) => Watched::Failed(format!("the new version fails the analysis: {why}")),
@@ -143,7 +146,10 @@ impl Live<'_> {
                 }
             },
             // The planner checks whether a rollback is still possible.
-            changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => return changed.map(|()| None),
+            changed = others_changed(engine, watch, &self.context.key, sets, desired.confirm_hold) => {
+                self.memory.measurements = Some(judging.measurements);
+                return changed.map(|()| None);
+            }
         };
         self.memory.bake_until = None;
         let ended = match (ended, judging.lack()) {
@@ -188,19 +194,25 @@ struct Judging<'a> {
     old_until: Option<Moment>,
     /// What the figures say by now.
     verdict: Verdict,
-    measurements: Vec<Measurements<'a>>,
+    measurements: Vec<Measurements>,
 }
 
 impl<'a> Judging<'a> {
-    fn new(context: &'a ServiceContext<'_>, old_until: Option<Moment>) -> Self {
+    /// `measurements` are those of a watch that was left.
+    fn new(
+        context: &'a ServiceContext<'_>,
+        old_until: Option<Moment>,
+        measurements: Option<Vec<Measurements>>,
+    ) -> Self {
         let analysis = &context.settings.analysis;
         let metrics = context.metrics.iter();
         let metrics = metrics.filter(|_| old_until.is_some() && analysis.is_on);
+        let anew = || metrics.map(Measurements::new).collect();
         Self {
             analysis,
             old_until,
             verdict: Verdict::NoData("it was too short".to_owned()),
-            measurements: metrics.map(Measurements::new).collect(),
+            measurements: measurements.unwrap_or_else(anew),
         }
     }
 

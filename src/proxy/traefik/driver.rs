@@ -13,8 +13,8 @@ use self::{
 use super::{
     api::Caller,
     config::{Reads, TraefikContainer},
-    discover::{self, Wanted, concerns, refuse_lost, refuse_unwatched, traefik_itself},
-    labels::{unknown_labels, wants_traefik},
+    discover::{self, Wanted, concerns, neighbours, refuse_lost, refuse_unwatched, traefik_itself},
+    labels::{serves, unknown_labels, wants_traefik},
     pin, relabel,
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
         landscape::Landscape,
         socket_proxies::{SocketProxy, showing},
     },
-    settings::{ProxyKind, Settings, Strategy, SwitchBy},
+    settings::{PreviewRule, ProxyKind, Settings, Strategy, SwitchBy},
 };
 
 /// What a pin is called in messages.
@@ -108,6 +108,7 @@ async fn objections(
     if context.purpose == Purpose::Settle || !router.routes() {
         return Ok(notices);
     }
+    refuse_served_host(context, landscape, all).await?;
     let settings = &context.settings;
     let unknown = unknown_labels(context);
     settings.pass_over(Check::Labels, unknown, &mut notices)?;
@@ -116,6 +117,35 @@ async fn objections(
         settings.pass_over(Check::Rollout, ports, &mut notices)?;
     }
     Ok(notices)
+}
+
+/// Refuses a host of a preview that a router of another service names, or that several previews would have.
+async fn refuse_served_host(
+    context: &ServiceContext<'_>,
+    landscape: &Landscape,
+    all: &[TraefikContainer],
+) -> Result<()> {
+    let Some(PreviewRule::Host(host)) = context.settings.preview() else {
+        return Ok(());
+    };
+    let name = &context.service.name;
+    let x_rollout = context.service.x_rollout.as_ref();
+    let has_its_own = x_rollout.is_some_and(|own| own.get("preview-host").is_some());
+    if context.of_several && !has_its_own {
+        let message = format!("several services would be previewed at the host {host}");
+        return Err(Error::refused(message).hint(format!(
+            "write preview-host in x-rollout of each service, or roll {name} alone"
+        )));
+    }
+    let others = neighbours(landscape, &context.key, all).await;
+    match others.iter().find(|own| serves(&own.labels, &host)) {
+        None => Ok(()),
+        Some(other) => Err(Error::refused(format!(
+            "{} serves the host {host} already: its requests would go to the preview of {name}",
+            other.name
+        ))
+        .hint("take a host for --preview-host that has no visitors yet")),
+    }
 }
 
 /// Refuses to go on without a proxy while an earlier rollout still moves the traffic by Traefik.
@@ -185,7 +215,7 @@ fn labelled_front(
     if !needs_none {
         lost.clone()?;
     }
-    let mut notices = Vec::from_iter(survey.notice.take());
+    let mut notices = std::mem::take(&mut survey.notices);
     for error in [survey.absent.take(), survey.dropped.take()]
         .into_iter()
         .flatten()

@@ -34,8 +34,8 @@ pub(super) struct Survey {
     pub absent: Option<Error>,
     /// A middleware that the new version no longer defines, and that a router of another service uses.
     pub dropped: Option<Error>,
-    /// Such labels that the old version has too.
-    pub notice: Option<String>,
+    /// What would be refused if the old version did not have it too, or were not what comes back.
+    pub notices: Vec<String>,
 }
 
 /// One answer: what is listed, and the providers that are on, where that matters.
@@ -85,7 +85,7 @@ pub(super) async fn survey(
     let dropped = dropped(context, landscape, near, (wanted, &heard)).await;
     match dropped {
         // What served before comes back, whatever has been built on the version that goes.
-        Some(error) if run.back.is_some() => survey.notice = Some(error.message),
+        Some(error) if run.back.is_some() => survey.notices.push(error.message),
         dropped => survey.dropped = dropped,
     }
     // What one of them has on is not known where it does not answer.
@@ -158,7 +158,8 @@ impl Survey {
             named.into_iter().partition(|own| before.contains(own));
         self.absent = refuse_absent(service, &fresh, on).err();
         let known = refuse_absent(service, &known, on).err();
-        self.notice = known.map(|error| format!("{}; that is so already", error.message));
+        let known = known.map(|error| format!("{}; that is so already", error.message));
+        self.notices.extend(known);
     }
 }
 
@@ -271,17 +272,16 @@ mod tests {
         let judged = |new: &[(&str, &str)], old: &[(&str, &str)]| {
             let mut survey = Survey::default();
             survey.judge_providers("web", of(new), &of(old), &on);
-            (survey.absent, survey.notice)
+            (survey.absent, survey.notices)
         };
         let (refused, notice) = judged(&[("a", "x@redis")], &[("a", "x@file")]);
         let refused = refused.unwrap();
         assert_eq!(refused.check, Some(crate::check::Check::Labels));
         let hint = refused.hint.unwrap();
         assert!(hint.ends_with("--ignore labels"), "{hint}");
-        assert_eq!(notice, None);
+        assert_eq!(notice, [""; 0]);
         let (refused, notice) = judged(&[("a", "x@redis")], &[("a", "x@redis")]);
         assert_eq!(refused, None);
-        let notice = notice.unwrap();
-        assert!(notice.ends_with("that is so already"), "{notice}");
+        assert!(notice[0].ends_with("that is so already"), "{notice:?}");
     }
 }

@@ -71,6 +71,14 @@ pub fn refusal(labels: &Labels, rule: &PreviewRule) -> Option<String> {
     all.find_map(|router| service(labels, router).err().or_else(|| serves(router)))
 }
 
+/// Whether a router of a container with these labels names the host.
+pub fn serves(labels: &Labels, host: &str) -> bool {
+    let mut rules = routers(labels)
+        .into_iter()
+        .filter_map(|router| own_rule(labels, router));
+    rules.any(|rule| hosts(rule).any(|own| own.eq_ignore_ascii_case(host)))
+}
+
 /// What reaches the preview, by the labels of a previewed replica: a line for each router, and what to type for it.
 pub fn ways(labels: &Labels) -> Vec<String> {
     let mut lines = Vec::new();
@@ -169,13 +177,26 @@ fn router_labels(labels: &Labels, router: &str, rule: &PreviewRule) -> Labels {
         let value = match option.to_ascii_lowercase().as_str() {
             "service" => return None,
             "rule" => narrowed(value, rule),
-            "priority" => above(value),
+            "priority" => priority(labels, router)?.saturating_add(1).to_string(),
             _ => value.to_owned(),
         };
         let key = format!("traefik.http.routers.{router}{SUFFIX}.{option}");
         Some((key, value))
     });
-    all.collect()
+    let key = format!("traefik.http.routers.{router}{SUFFIX}.priority");
+    // The length of the longer rule would put it above more than its own router.
+    let usual = own_rule(labels, router).map_or(0, str::len) + 1;
+    let mut all: Labels = all.collect();
+    if priority(labels, router).is_none() {
+        all.insert(key, usual.to_string());
+    }
+    all
+}
+
+/// The priority that a router sets. Zero means the length of the rule.
+fn priority(labels: &Labels, router: &str) -> Option<i64> {
+    let own = option(labels, router, "priority")?.parse().ok();
+    own.filter(|own| *own != 0)
 }
 
 /// A label at least: without one, Traefik would not make the service.
@@ -191,9 +212,13 @@ fn service_labels(labels: &Labels, service: &str) -> Labels {
         .collect()
 }
 
-/// A rule for the requests of the preview alone. It is longer than the router's own, so it is asked first.
+/// A rule for the requests of the preview alone. A negated matcher stays as it is.
 fn narrowed(rule: &str, by: &PreviewRule) -> String {
-    let of_host = |found: &Captures<'_>| match is_host(found) {
+    let is_negated = |found: &Captures<'_>| {
+        let before = found.get(0).map_or("", |own| &rule[..own.start()]);
+        before.trim_end().ends_with('!')
+    };
+    let of_host = |found: &Captures<'_>| match is_host(found) && !is_negated(found) {
         true => by.to_string(),
         false => found[0].to_owned(),
     };
@@ -202,13 +227,6 @@ fn narrowed(rule: &str, by: &PreviewRule) -> String {
         PreviewRule::Host(_) => MATCHERS.replace_all(rule, of_host),
     };
     format!("({rule}) && ({by})")
-}
-
-/// Zero means the length of the rule, and stays.
-fn above(priority: &str) -> String {
-    let own = priority.parse::<i64>().ok().filter(|own| *own != 0);
-    let own = own.and_then(|own| own.checked_add(1));
-    own.map_or(priority.to_owned(), |own| own.to_string())
 }
 
 fn name(matcher: &Captures<'_>) -> String {
@@ -321,15 +339,23 @@ mod tests {
                 "PathPrefix(`/`)",
                 "(PathPrefix(`/`)) && (Host(`p.example`))",
             ),
+            (
+                "! Host(`a`) && Host(`b`)",
+                "(! Host(`a`) && Host(`p.example`)) && (Host(`p.example`))",
+            ),
         ] {
             assert_eq!(narrowed(rule, &host()), wanted);
         }
     }
 
     #[test]
-    fn a_priority_of_zero_means_none() {
-        for (own, wanted) in [("0", "0"), ("9", "10"), ("-3", "-2"), ("high", "high")] {
-            assert_eq!(above(own), wanted);
+    fn the_priority_is_one_above_that_of_the_router_itself() {
+        let rule = ("traefik.http.routers.web.rule", "Host(`a`)");
+        for (own, wanted) in [("0", "10"), ("9", "10"), ("-3", "-2"), ("high", "10")] {
+            let own = ("traefik.http.routers.web.priority", own);
+            let set = router_labels(&labels(&[rule, own]), "web", &header());
+            let key = "traefik.http.routers.web-rollout-preview.priority";
+            assert_eq!(set[key], wanted);
         }
     }
 
