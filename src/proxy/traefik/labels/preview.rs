@@ -319,6 +319,7 @@ mod tests {
     #[test]
     fn a_default_service_gets_a_label_so_that_traefik_makes_it() {
         let wanted = [
+            "traefik.http.routers.web-rollout-preview.priority=11",
             "traefik.http.routers.web-rollout-preview.rule=(Path(`/a`)) && (Header(`X`, `1`))",
             "traefik.http.routers.web-rollout-preview.service=web-shop-rollout-preview",
             "traefik.http.services.web-shop-rollout-preview.loadbalancer.passhostheader=true",
