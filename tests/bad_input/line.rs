@@ -211,6 +211,14 @@ async fn an_unknown_docker_context_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_log_that_cannot_be_written_is_refused() {
+    let place = [("ROLLOUT_EVENT_LOG", "/no/such/place")];
+    let run = paper().start_rollout_with(&["web"], &place).wait().await;
+    let said = "error: cannot write the event log /no/such/place: ";
+    assert!(run.code(2).text.starts_with(said), "{}", run.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_setting_is_one_line_that_names_its_place() {
     let next = "rollout --help";
     for (yaml, error) in [

@@ -103,6 +103,27 @@ fn a_third_party_proxy_is_replaced_and_a_name_that_is_taken_is_not_reused() {
 }
 
 #[test]
+fn an_address_that_has_no_effect_beside_docker_host_is_named() {
+    let of = |release: &str| {
+        let text = format!(
+            "services:\n  traefik:\n    image: traefik:{release}\n    command: [--providers.docker.endpoint=tcp://old:2375, \
+             --api.insecure]\n"
+        );
+        edited(&text).unwrap().by_hand
+    };
+    let new = of("v3.7");
+    assert!(
+        new[0].starts_with("remove providers.docker.endpoint=tcp://old:2375 from Traefik"),
+        "{new:?}"
+    );
+    let old = of("v3.5");
+    assert!(
+        old[0].contains("make it --providers.docker.endpoint=tcp://socket-proxy:2375"),
+        "{old:?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_edited_safely_is_refused_with_what_to_add_by_hand() {
     for (text, why) in [
         (
