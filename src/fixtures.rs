@@ -1,7 +1,7 @@
 //! For tests: labels, what version 0.1.0 has written, and what the planner makes of its claims.
 
 use crate::{
-    model::{Claim, Goal, Health, Observed, Phase, Replica, RolloutId, Run},
+    model::{Claim, Goal, Health, Observed, Phase, Replica, RolloutId, Run, label},
     overlay::Labels,
     plan::{simulator, unfinished},
 };
@@ -10,6 +10,15 @@ use crate::{
 pub fn labels(pairs: &[(&str, &str)]) -> Labels {
     let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
     pairs.iter().map(own).collect()
+}
+
+/// The labels of `shop/web`, with those of Compose.
+pub fn labels_of_web(pairs: &[(&str, &str)]) -> Labels {
+    let compose = [
+        (label::COMPOSE_PROJECT, "shop"),
+        (label::COMPOSE_SERVICE, "web"),
+    ];
+    labels(&[&compose[..], pairs].concat())
 }
 
 /// The rollout that the files are about.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     error::{Error, Result, did_you_mean},
@@ -97,20 +97,9 @@ fn hook(value: &Value, phase: HookPhase, within: &str) -> Result<Hook> {
     Ok(Hook {
         place,
         command: command(&map[key]).map_err(|why| refuse(key, why))?,
-        timeout: timeout(map).map_err(|why| refuse("timeout", why))?,
+        timeout: settings::span(map.get("timeout"), DEFAULT_TIMEOUT)
+            .map_err(|why| refuse("timeout", why))?,
     })
-}
-
-fn timeout(hook: &Map<String, Value>) -> Result<Duration, String> {
-    let timeout = match hook.get("timeout") {
-        None | Some(Value::Null) => DEFAULT_TIMEOUT,
-        Some(Value::String(text)) => settings::duration(text)?,
-        Some(other) => settings::duration(&other.to_string())?,
-    };
-    match timeout.is_zero() {
-        true => Err("it must be longer than zero".to_owned()),
-        false => Ok(timeout),
-    }
 }
 
 /// A list is read as in Compose's `command`; a text is a command line for a shell.

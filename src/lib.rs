@@ -1,14 +1,14 @@
 //! The map of modules.
 //!
-//! The flow in prose: [`cli`] reads the command line, and [`app`] finds the engine ([`docker`]), Compose ([`compose`]) and
-//! the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`], [`hooks`], [`steps`],
-//! [`prometheus`]) and what is there
-//! ([`docker`], [`proxy`]), takes the lock, and has [`execute`] ask the pure planner ([`plan`]) for one step at a time and do
-//! it: the compose view creates the new set beside the old, [`ready`] waits for it, [`proxy`] moves the traffic by the
-//! [`overlay`] of the [`socket_proxy`], [`analysis`] judges the [`figures`] of both versions, [`drain`] waits for the last
-//! answers. [`stack`] orders several services of one command. `rollout plan` walks the same planner through a model of the world. Steps emit [`event`]s; [`report`] draws them.
-//! [`state`] keeps the lock and the records on the engine. [`doctor`] judges a whole project before anything is rolled, and
-//! [`init`] edits a Compose file so that all this can be.
+//! The flow in prose: [`cli`] reads the command line, and [`app`] finds the engine ([`docker`]), Compose ([`compose`])
+//! and the project. [`roll`] is the story of one service: it reads what is wanted ([`context`], [`settings`],
+//! [`hooks`], [`steps`], [`prometheus`]) and what is there ([`docker`], [`proxy`]), takes the lock, and has [`execute`]
+//! ask the pure planner ([`plan`]) for one step at a time and do it: the compose view creates the new set beside the
+//! old, [`ready`] waits for it, [`proxy`] moves the traffic by the [`overlay`] of the [`socket_proxy`], [`analysis`]
+//! judges the [`figures`] of both versions, [`drain`] waits for the last answers. [`stack`] orders several services of
+//! one command. `rollout plan` walks the same planner through a model of the world. Steps emit [`event`]s; [`report`]
+//! draws them. [`state`] keeps the lock and the records on the engine. [`doctor`] judges a whole project before
+//! anything is rolled, and [`init`] edits a Compose file so that all this can be.
 
 pub(crate) mod analysis;
 pub(crate) mod app;

@@ -102,19 +102,13 @@ impl TryFrom<Fields> for Metric {
         if fields.query.trim().is_empty() {
             return Err("the query is empty".to_owned());
         }
-        let interval = match fields.interval {
-            None | Some(Value::Null) => INTERVAL,
-            Some(Value::String(text)) => settings::duration(&text)?,
-            Some(other) => settings::duration(&other.to_string())?,
-        };
+        let interval = settings::span(fields.interval.as_ref(), INTERVAL);
+        let interval = interval.map_err(|why| format!("interval: {why}"))?;
         if fields
             .count
             .is_some_and(|count| fields.failure_limit >= count.get())
         {
             return Err("failure-limit is not below count: it could never fail".to_owned());
-        }
-        if interval.is_zero() {
-            return Err("the interval must be longer than zero".to_owned());
         }
         Ok(Self {
             address: address(&fields.address)?,

@@ -18,7 +18,7 @@ use clap::{ArgAction, Args, ValueEnum};
 pub use self::analysis::{Analysis, Latency, NoData};
 pub use self::places::{AFTER, ANALYSIS, HOOKS, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH};
 pub use self::preview::{PreviewRule, TEXT};
-pub use self::values::{bad_value, duration};
+pub use self::values::{bad_value, duration, span};
 use self::{
     places::parse,
     preview::{extra_rule, host_name},

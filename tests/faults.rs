@@ -145,9 +145,8 @@ async fn a_socket_proxy_made_anew_at_the_confirmation_and_a_traefik_restarted_at
 /// An open request to the old replica itself, past Traefik: the drain lasts until its timeout.
 async fn held_request(stack: &Stack) -> TcpStream {
     let old = stack.newest("web").await;
-    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    let address = stack.docker(&["inspect", "--format", format, &old]).await;
-    let mut stream = TcpStream::connect((address.trim(), 80)).await.unwrap();
+    let address = stack.address(&old).await;
+    let mut stream = TcpStream::connect((address, 80)).await.unwrap();
     let request = b"GET /?wait=2m HTTP/1.1\r\nHost: localhost\r\n\r\n";
     stream.write_all(request).await.unwrap();
     stream

@@ -171,12 +171,7 @@ async fn another_project_with_the_same_router_or_service_is_refused_before_it_st
 
 /// What Traefik says at this path of its API's entrypoint.
 async fn asked(stack: &Stack, path: &str) -> String {
-    let container = format!("{}-traefik-1", stack.name);
-    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-    let addresses = stack
-        .docker(&["inspect", "--format", format, &container])
-        .await;
-    let address = addresses.split_whitespace().next().unwrap_or_default();
+    let address = stack.traefik_address().await;
     stack
         .shell(&format!("curl -s http://{address}:8080{path}"))
         .await

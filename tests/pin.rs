@@ -98,10 +98,7 @@ async fn a_pin_that_waits_to_be_removed_follows_a_replica_that_comes_back_elsewh
     running.comes_after("confirm", "release").await;
     let new = stack.newest("web").await;
     let network = format!("{}_front", stack.name);
-    let address = async || {
-        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-        stack.docker(&["inspect", "--format", format, &new]).await
-    };
+    let address = async || stack.address(&new).await;
     let before = address().await;
     let sleeper = ["run", "-d", "--rm", "--entrypoint", "sleep", "--network"];
     stack.docker(&["stop", "-t", "0", &new]).await;
@@ -163,11 +160,7 @@ async fn a_hold_follows_an_old_replica_that_comes_back_elsewhere() {
     // The hold lasts for as long as the new replicas start.
     stack.tag("v2-plain").set("DELAY", 15);
     let old = stack.replicas("web").await.remove(0).id;
-    let address = async || {
-        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-        let address = stack.docker(&["inspect", "--format", format, &old]).await;
-        address.trim().to_owned()
-    };
+    let address = async || stack.address(&old).await;
     let before = address().await;
     let mut running = stack.start_rollout(&["web"]);
     running.comes_after("create", "ready").await;

@@ -17,10 +17,7 @@ async fn prometheus(stack: &Stack, port: u16) -> Child {
     let testbed = root().join("tests/testbed/testbed");
     let line = format!("{} prometheus", testbed.display());
     let program = stack.shell(&line).await.trim().to_owned();
-    let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-    let traefik = format!("{}-traefik-1", stack.name);
-    let addresses = stack.docker(&["inspect", "-f", format, &traefik]).await;
-    let address = addresses.split_whitespace().next().unwrap();
+    let address = stack.traefik_address().await;
     let config = format!(
         "scrape_configs: [{{job_name: traefik, scrape_interval: 1s, static_configs: [{{targets: ['{address}:8080']}}]}}]\n"
     );

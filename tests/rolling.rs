@@ -47,10 +47,7 @@ struct LiveCounts {
 
 impl LiveCounts {
     async fn start(stack: &Stack) -> Self {
-        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
-        let traefik = format!("{}-traefik-1", stack.name);
-        let addresses = stack.docker(&["inspect", "-f", format, &traefik]).await;
-        let address = addresses.split_whitespace().next().unwrap();
+        let address = stack.traefik_address().await;
         let url = format!("http://{address}:8080/api/http/services/web@docker");
         let seen = Arc::<Mutex<BTreeSet<usize>>>::default();
         let noted = seen.clone();

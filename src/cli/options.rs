@@ -102,9 +102,8 @@ const WAITS: [&str; 12] = [
     "keep",
 ];
 
-/// Refuses a page where there is no rollout, and options that ask for something that a command with a recorded revision does
-/// not do. `plan`, `resume` and
-/// `abort` take all that a rollout takes.
+/// Refuses a page where there is no rollout, and options that ask for something that a command with a recorded revision
+/// does not do. `plan`, `resume` and `abort` take all that a rollout takes.
 pub fn refuse_idle(matches: &ArgMatches) -> Result<(), Stop> {
     let Some((name, own)) = matches.subcommand() else {
         return Ok(());

@@ -354,8 +354,8 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// What the new version gets of the traffic from when on. A first start has no old version, and what an earlier run has moved is not
-    /// known.
+    /// The share of the new version, and since when it has it. A first start has no old version, and what an earlier run
+    /// has moved is not known.
     fn shares(&self) -> Vec<(SystemTime, u32)> {
         let shares = self.records.iter().filter_map(|own| match &own.event {
             Event::Started {

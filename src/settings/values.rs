@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::error::ErrorKind;
+use serde_json::Value;
 
 use crate::error::did_you_mean;
 
@@ -21,6 +22,19 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         None => Err(format!(
             "{text:?} is not a duration; write 30s, 1m30s, 250ms or a number of seconds"
         )),
+    }
+}
+
+/// The same of a value in a file, where it must be longer than zero; the default where there is none.
+pub fn span(value: Option<&Value>, default: Duration) -> Result<Duration, String> {
+    let span = match value {
+        None | Some(Value::Null) => default,
+        Some(Value::String(text)) => duration(text)?,
+        Some(other) => duration(&other.to_string())?,
+    };
+    match span.is_zero() {
+        true => Err("it must be longer than zero".to_owned()),
+        false => Ok(span),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::OnceLock, time::Duration};
 
-use reqwest::{Client, Response, redirect::Policy};
+use reqwest::{Client, Response};
 use url::{Host, Url};
 
-use crate::overlay::control::{Failure, FailureKind, Fetched, Reader};
+use crate::{
+    client,
+    overlay::control::{Failure, FailureKind, Fetched, Reader},
+};
 
-/// The largest body, in bytes.
-const MAX_BODY: usize = 16 * 1024 * 1024;
 /// From the request to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The headers that are returned.
@@ -51,21 +52,12 @@ fn admit(url: &str, readers: &[Reader]) -> Result<Url, String> {
 }
 
 async fn get(url: Url) -> Result<Fetched, String> {
-    let response = client()?.get(url).send().await;
-    let mut response = response.map_err(reason)?;
-    let status = response.status().as_u16();
-    let headers = headers(&response);
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(reason)? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(format!("the answer is larger than {MAX_BODY} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let response = direct()?.get(url).send().await;
+    let response = response.map_err(reason)?;
     Ok(Fetched {
-        status,
-        headers,
-        body: String::from_utf8_lossy(&body).into_owned(),
+        status: response.status().as_u16(),
+        headers: headers(&response),
+        body: client::text(response).await?,
     })
 }
 
@@ -77,15 +69,11 @@ fn headers(response: &Response) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn client() -> Result<&'static Client, String> {
+fn direct() -> Result<&'static Client, String> {
     static CLIENT: OnceLock<Result<Client, String>> = OnceLock::new();
     let client = CLIENT.get_or_init(|| {
-        // It may be installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Client::builder()
-            .redirect(Policy::none())
+        client::builder()
             .no_proxy()
-            .timeout(TIMEOUT)
             // The host is an address, and Traefik's default certificate is self-signed.
             .tls_danger_accept_invalid_certs(true)
             .build()

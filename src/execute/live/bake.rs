@@ -207,12 +207,12 @@ impl<'a> Judging<'a> {
         let analysis = &context.settings.analysis;
         let metrics = context.metrics.iter();
         let metrics = metrics.filter(|_| old_until.is_some() && analysis.is_on);
-        let anew = || metrics.map(Measurements::new).collect();
+        let fresh = || metrics.map(Measurements::new).collect();
         Self {
             analysis,
             old_until,
             verdict: Verdict::NoData("it was too short".to_owned()),
-            measurements: measurements.unwrap_or_else(anew),
+            measurements: measurements.unwrap_or_else(fresh),
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
     api::Caller,
     config::{Reads, TraefikContainer},
     discover::{self, Wanted, concerns, neighbours, refuse_lost, refuse_unwatched, traefik_itself},
-    labels::{serves, unknown_labels, wants_traefik},
+    labels::{Neighbour, served_by, unknown_labels, wants_traefik},
     pin, relabel,
 };
 use crate::{
@@ -104,11 +104,16 @@ async fn objections(
     all: &[TraefikContainer],
     router: &dyn Router,
 ) -> Result<Vec<String>> {
-    let mut notices = refuse_clashes(run, context, landscape, all).await?;
+    let neighbours = match all {
+        [] => Vec::new(),
+        all => neighbours(landscape, &context.key, all).await,
+    };
+    let host = refuse_served_host(context, &neighbours);
+    let mut notices = refuse_clashes(run, context, all, neighbours)?;
     if context.purpose == Purpose::Settle || !router.routes() {
         return Ok(notices);
     }
-    refuse_served_host(context, landscape, all).await?;
+    host?;
     let settings = &context.settings;
     let unknown = unknown_labels(context);
     settings.pass_over(Check::Labels, unknown, &mut notices)?;
@@ -120,11 +125,7 @@ async fn objections(
 }
 
 /// Refuses a host of a preview that a router of another service names, or that several previews would have.
-async fn refuse_served_host(
-    context: &ServiceContext<'_>,
-    landscape: &Landscape,
-    all: &[TraefikContainer],
-) -> Result<()> {
+fn refuse_served_host(context: &ServiceContext<'_>, neighbours: &[Neighbour]) -> Result<()> {
     let Some(PreviewRule::Host(host)) = context.settings.preview() else {
         return Ok(());
     };
@@ -137,8 +138,8 @@ async fn refuse_served_host(
             "write preview-host in x-rollout of each service, or roll {name} alone"
         )));
     }
-    let others = neighbours(landscape, &context.key, all).await;
-    match others.iter().find(|own| serves(&own.labels, &host)) {
+    let serves = |own: &&Neighbour| served_by(&own.labels, &host).is_some();
+    match neighbours.iter().find(serves) {
         None => Ok(()),
         Some(other) => Err(Error::refused(format!(
             "{} serves the host {host} already: its requests would go to the preview of {name}",

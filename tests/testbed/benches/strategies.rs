@@ -31,7 +31,7 @@ async fn aborts() {
         run.code(0);
         all.push(confirmed_at(&run).duration_since(start).unwrap_or_default());
     }
-    println!("\n{ROUNDS} aborts of a canary at 10 %, until all traffic is back");
+    println!("\n{ROUNDS} aborts of a canary at 10 %, until Traefik has confirmed it for 2.5 s");
     summary("rollout abort", all);
 }
 

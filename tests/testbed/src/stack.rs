@@ -470,6 +470,19 @@ impl Stack {
             .collect()
     }
 
+    /// An address of a container in one of its networks.
+    pub async fn address(&self, container: &str) -> String {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
+        let all = self.docker(&["inspect", "-f", format, container]).await;
+        let first = all.split_whitespace().next();
+        first.unwrap_or_default().to_owned()
+    }
+
+    /// That of the Traefik in front.
+    pub async fn traefik_address(&self) -> String {
+        self.address(&format!("{}-traefik-1", self.name)).await
+    }
+
     /// The overlay as the socket proxy reports it.
     pub async fn overlay(&self) -> String {
         self.shell(&self.control("get")).await

@@ -12,13 +12,10 @@ use crate::{
     error::{Error, Result},
     model::{ServiceKey, label},
     overlay::Labels,
-    proxy::{
-        landscape::Landscape,
-        traefik::{
-            config::TraefikContainer,
-            discover::{is_unknown, neighbours},
-            labels::{Clash, Neighbour, Object, Outcome, ROUTER, clashes, objects_of},
-        },
+    proxy::traefik::{
+        config::TraefikContainer,
+        discover::is_unknown,
+        labels::{Clash, Neighbour, Object, Outcome, ROUTER, clashes, objects_of},
     },
 };
 
@@ -48,16 +45,15 @@ fn comes_earlier(context: &ServiceContext<'_>, neighbour: &Neighbour) -> bool {
 }
 
 /// Compares the new version with every other container that a Traefik in front reads. Returns notices.
-pub(super) async fn refuse_clashes(
+pub(super) fn refuse_clashes(
     run: &RunContext<'_>,
     context: &ServiceContext<'_>,
-    landscape: &Landscape,
     traefiks: &[TraefikContainer],
+    mut neighbours: Vec<Neighbour>,
 ) -> Result<Vec<String>> {
     if traefiks.is_empty() {
         return Ok(Vec::new());
     }
-    let mut neighbours = neighbours(landscape, &context.key, traefiks).await;
     neighbours.retain(|own| !comes_earlier(context, own));
     let served = context.olds.iter().filter(|old| old.serves());
     let own = Own {
@@ -211,7 +207,7 @@ impl Own<'_> {
                 object.free_name(&taken)
             ));
         }
-        lines.push("or go on all the same: --ignore labels".to_owned());
+        lines.push("or continue with --ignore labels".to_owned());
         lines.join("\n      ")
     }
 

@@ -196,7 +196,7 @@ async fn dropped(
                  would take that router out"
             ))
             .hint(format!(
-                "keep the labels traefik.http.middlewares.{name}.…, change that router first, or go on all the same: \
+                "keep the labels traefik.http.middlewares.{name}.…, change that router first, or continue with \
                  --ignore labels"
             ))
             .of(Check::Labels),

@@ -313,20 +313,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arbitrary::mutated_text;
+    use crate::{arbitrary::mutated_text, fixtures::labels_of_web as labels};
 
     const RULE: (&str, &str) = ("traefik.http.routers.web.rule", "Host(`a`)");
     const SERVER: &str = "traefik.http.services.web.loadbalancer.server.";
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        let compose = [
-            ("com.docker.compose.project", "shop"),
-            ("com.docker.compose.service", "web"),
-        ];
-        let all = compose.iter().chain(pairs);
-        all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
 
     fn conflicts(one: &[(&str, &str)], other: &[(&str, &str)]) -> Vec<String> {
         let conflicts = between(&labels(one), &labels(other));

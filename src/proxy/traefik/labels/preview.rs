@@ -60,23 +60,26 @@ pub fn refusal(labels: &Labels, rule: &PreviewRule) -> Option<String> {
     if routers.is_empty() {
         return Some("it has no label traefik.http.routers.NAME.rule".to_owned());
     }
-    let serves = |router: &&str| {
-        let PreviewRule::Host(host) = rule else {
-            return None;
-        };
-        let is_served = hosts(own_rule(labels, router)?).any(|own| own.eq_ignore_ascii_case(host));
-        is_served.then(|| format!("its router {router} serves the host {host} to everyone"))
-    };
     let mut all = routers.iter();
-    all.find_map(|router| service(labels, router).err().or_else(|| serves(router)))
+    let other = all.find_map(|router| service(labels, router).err());
+    other.or_else(|| match rule {
+        PreviewRule::Extra(_) => None,
+        PreviewRule::Host(host) => {
+            let router = served_by(labels, host)?;
+            Some(format!(
+                "its router {router} serves the host {host} to everyone"
+            ))
+        }
+    })
 }
 
-/// Whether a router of a container with these labels names the host.
-pub fn serves(labels: &Labels, host: &str) -> bool {
-    let mut rules = routers(labels)
-        .into_iter()
-        .filter_map(|router| own_rule(labels, router));
-    rules.any(|rule| hosts(rule).any(|own| own.eq_ignore_ascii_case(host)))
+/// The router of a container with these labels that names the host.
+pub fn served_by<'a>(labels: &'a Labels, host: &str) -> Option<&'a str> {
+    let names_it = |router: &&str| {
+        let mut hosts = own_rule(labels, router).into_iter().flat_map(hosts);
+        hosts.any(|own| own.eq_ignore_ascii_case(host))
+    };
+    routers(labels).into_iter().find(names_it)
 }
 
 /// What reaches the preview, by the labels of a previewed replica: a line for each router, and what to type for it.
@@ -262,17 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{arbitrary::mutated_text, model::label};
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        let compose = [
-            (label::COMPOSE_PROJECT, "shop"),
-            (label::COMPOSE_SERVICE, "web"),
-        ];
-        let all = compose.iter().chain(pairs);
-        all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
+    use crate::{arbitrary::mutated_text, fixtures::labels_of_web as labels};
 
     fn header() -> PreviewRule {
         PreviewRule::Extra("Header(`X`, `1`)".to_owned())

@@ -57,17 +57,7 @@ pub fn refusal(labels: &Labels) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::label;
-
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        let compose = [
-            (label::COMPOSE_PROJECT, "shop"),
-            (label::COMPOSE_SERVICE, "web"),
-        ];
-        let all = compose.iter().chain(pairs);
-        all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    }
+    use crate::fixtures::labels_of_web as labels;
 
     #[test]
     fn each_service_of_the_labels_or_else_the_default_one_gets_the_weight() {
