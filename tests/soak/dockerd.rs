@@ -2,7 +2,12 @@
 
 mod bridge;
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
 
 use tokio::process::Command;
 
@@ -16,7 +21,7 @@ use crate::{
         strike::{QUICK, fits, leftovers, message, went_back},
     },
 };
-use testbed::{Load, LoadOptions, Run, Stack, front::Kind};
+use testbed::{Load, LoadOptions, Run, Stack, eventually, front::Kind};
 
 const PHASES: [&str; 7] = [
     "hold", "create", "ready", "confirm", "drain", "stop", "remove",
@@ -175,6 +180,21 @@ async fn paused(own: &mut Own) {
             .is_none()
     );
     own.stack.traefik_listens().await;
+    let mut seen = BTreeSet::new();
+    // Traefik gives all traffic to the replica whose health check passes first.
+    eventually(
+        "both versions answer",
+        Duration::from_secs(60),
+        async || {
+            seen.extend(own.stack.version().await);
+            if seen.len() == 2 {
+                Ok(())
+            } else {
+                Err(seen.clone())
+            }
+        },
+    )
+    .await;
     shares(&own.stack, "v2", 10.0).await;
     let promoted = own.stack.rollout(&["promote", "web", "--full"]).await;
     promoted.code(0);
