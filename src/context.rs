@@ -62,6 +62,15 @@ pub enum Purpose {
     Settle,
 }
 
+/// What the same command rolls beside one service.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// The services that are done before it begins.
+    pub earlier: Vec<String>,
+    /// The labels of the new versions that are known, by service.
+    pub new: BTreeMap<String, BTreeMap<String, String>>,
+}
+
 /// One service of a run.
 #[derive(Clone)]
 pub struct ServiceContext<'a> {
@@ -78,8 +87,7 @@ pub struct ServiceContext<'a> {
     pub of_several: bool,
     /// How many replicas are wanted.
     pub replicas: u32,
-    /// Services that the same command rolls before this one.
-    pub earlier: Vec<String>,
+    pub beside: Beside,
     /// A one-shot service: it runs to completion, and others wait for that.
     pub runs_once: bool,
     /// The engine's names of the networks of the new version.
@@ -119,6 +127,11 @@ impl ServiceContext<'_> {
         labels
     }
 
+    /// The id of the new version's image.
+    pub fn image_id(&self) -> Option<String> {
+        self.image.as_ref().map(|image| image.id.clone())
+    }
+
     /// Whether these old replicas have pre-stop hooks.
     pub fn has_pre_stop(&self, olds: &[Replica]) -> bool {
         let mut labels = olds.iter().map(|old| &old.labels);
@@ -148,7 +161,7 @@ impl<'a> ServiceContext<'a> {
             purpose: Purpose::Roll,
             of_several: false,
             replicas: 1,
-            earlier: Vec::new(),
+            beside: Beside::default(),
             runs_once: false,
             declared_networks: BTreeSet::new(),
             epoch: 1,

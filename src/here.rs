@@ -98,6 +98,17 @@ impl Here {
     }
 }
 
+#[cfg(test)]
+impl Here {
+    /// A container with these mounts: where, and from where on the engine's machine.
+    pub fn of(mounts: &[(&str, Option<&str>)]) -> Self {
+        let mount = |(at, from): &(&str, Option<&str>)| (at.into(), from.map(PathBuf::from));
+        Self {
+            mounts: mounts.iter().map(mount).collect(),
+        }
+    }
+}
+
 fn mount(own: &MountPoint) -> Option<(PathBuf, Option<PathBuf>)> {
     let is_bind = own.typ.as_ref().map(ToString::to_string).as_deref() == Some("bind");
     let from = own.source.as_ref().filter(|_| is_bind);
@@ -147,12 +158,7 @@ mod tests {
 
     fn lost(mounts: &[(&str, Option<&str>)], source: &str) -> Option<String> {
         let path = |text: &str| PathBuf::from(text);
-        let here = Here {
-            mounts: mounts
-                .iter()
-                .map(|(at, from)| (path(at), from.map(path)))
-                .collect(),
-        };
+        let here = Here::of(mounts);
         let text = format!(
             "name: p\nservices: {{web: {{image: a, volumes: [{{type: bind, source: {source}, target: /www}}]}}}}"
         );

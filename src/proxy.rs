@@ -171,6 +171,17 @@ pub struct ServiceCheck {
 }
 
 impl ServiceCheck {
+    /// Why a rollout cannot ask the same before the cutover; `verified` is whether the proxy verifies certificates.
+    pub fn against_asking(&self, verified: bool) -> Option<&str> {
+        match &self.ask {
+            Err(why) => Some(why),
+            Ok(check) if verified && check.speaks_tls() => {
+                Some("only Traefik can verify the certificate")
+            }
+            Ok(_) => None,
+        }
+    }
+
     /// How long after a reload the proxy may take to have checked this many servers, one after another.
     pub fn verdict_after(&self, servers: u32) -> Duration {
         self.interval + self.timeout.saturating_mul(servers)
@@ -275,6 +286,11 @@ pub trait Router {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
+    }
+
+    /// Whether it verifies the certificates of servers.
+    fn verifies_servers(&self) -> bool {
+        false
     }
 
     /// The commit record of the service, whose replicas these are.

@@ -124,7 +124,7 @@ async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape
     if settled.is_replaced() {
         return Ok(settled.left_alone());
     }
-    let version = settled.fetch_version().await?;
+    let version = settled.fetch_version(landscape).await?;
     if settled.already_runs(&version).await? {
         return Ok(settled.nothing_to_do(version));
     }

@@ -6,6 +6,18 @@ use nix::sys::signal::Signal;
 
 use testbed::{Load, LoadOptions, Stack};
 
+use crate::neighbours::reloads;
+
+/// The usual front, which counts what it does.
+const COUNTED: &str = r#"  traefik:
+    command:
+      - --providers.docker.exposedbydefault=false
+      - --providers.docker.constraints=Label(`com.docker.compose.project`,`${COMPOSE_PROJECT_NAME}`)
+      - --entrypoints.web.address=:80
+      - --api.insecure=true
+      - --metrics.prometheus=true
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_version_that_dies_while_it_is_watched_gives_the_traffic_back() {
     let mut stack = Stack::usual("");
@@ -123,7 +135,7 @@ async fn resume_goes_by_the_commit_record_and_no_further() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn traefik_goes_from_a_new_version_that_dies_to_the_old_one_and_knows_no_moment_without() {
-    let mut stack = Stack::relabelled("");
+    let mut stack = Stack::relabelled(COUNTED);
     stack.up("v1").await;
     let load = stack.load();
     stack.tag("v2");
@@ -133,10 +145,12 @@ async fn traefik_goes_from_a_new_version_that_dies_to_the_old_one_and_knows_no_m
     let new = stack.newest("web").await;
     // For longer than Traefik's throttle, so that nothing is held back.
     load.goes_on_for(300).await;
+    let before = reloads(&stack).await;
     stack.docker(&["kill", &new]).await;
     let run = running.wait().await;
     run.code(1);
     load.goes_on_for(100).await;
+    assert_eq!(reloads(&stack).await, before + 1, "{}", run.text);
     let report = load.stop().await;
     let errors = report.records.iter().filter_map(|record| record.error());
     let mut not_found = errors.filter(|error| error.starts_with("status 404"));

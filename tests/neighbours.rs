@@ -41,14 +41,14 @@ async fn a_middleware_that_a_neighbour_has_too_is_not_changed_unless_that_is_ask
     const GZ: &str = "traefik.http.middlewares.gz.compress: \"true\"";
     const RULE: &str = "traefik.http.routers.web.rule: Host(`localhost`)";
     let mut stack = Stack::relabelled("");
-    let compose = |more: &[&str]| {
-        let web = service("web", "z", &[&[GZ, RULE], more].concat());
+    let compose = |of_web: &[&str], of_b: &[&str]| {
+        let web = service("web", "z", &[&[GZ, RULE], of_web].concat());
         let rule = "traefik.http.routers.b.rule: Host(`b.test`)";
         let used = "traefik.http.routers.b.middlewares: gz";
-        let b = service("b", "z", &[GZ, rule, used]);
+        let b = service("b", "z", &[&[GZ, rule, used], of_b].concat());
         format!("services:\n{web}{b}")
     };
-    stack.write("compose.yaml", &compose(&[]));
+    stack.write("compose.yaml", &compose(&[], &[]));
     stack.up("v1").await;
     answers(&stack, "b.test").await;
     let before = whole(&stack).await;
@@ -58,7 +58,7 @@ async fn a_middleware_that_a_neighbour_has_too_is_not_changed_unless_that_is_ask
     });
 
     let more = "traefik.http.middlewares.gz.Compress.MinResponseBodyBytes: \"2048\"";
-    stack.write("compose.yaml", &compose(&[more]));
+    stack.write("compose.yaml", &compose(&[more], &[]));
     stack.tag("v2");
     let own = &stack.name;
     let error = format!(
@@ -76,6 +76,8 @@ async fn a_middleware_that_a_neighbour_has_too_is_not_changed_unless_that_is_ask
     let report = load.stop().await;
     assert_eq!(report.failed, 0, "{report}");
 
+    new_against_new(&stack, &compose).await;
+    stack.write("compose.yaml", &compose(&[more], &[]));
     let run = stack.rollout(&["--ignore", "labels", "web"]).await;
     run.code(1);
     let said = format!("{error}; going on because of --ignore labels");
@@ -85,6 +87,34 @@ async fn a_middleware_that_a_neighbour_has_too_is_not_changed_unless_that_is_ask
     answers(&stack, "b.test").await;
     stack.answers("v1").await;
     stack.no_leftovers().await;
+}
+
+/// Neither running version has what both new ones define.
+async fn new_against_new(stack: &Stack, compose: &impl Fn(&[&str], &[&str]) -> String) {
+    const NEW: [&str; 2] = [
+        "traefik.http.middlewares.new.ratelimit.average: \"5\"",
+        "traefik.http.middlewares.new.ratelimit.average: \"6\"",
+    ];
+    stack.write("compose.yaml", &compose(&NEW[..1], &NEW[1..]));
+    let before = whole(stack).await;
+    let error = format!(
+        "{}-web-1 and the new version of b define middleware new (ratelimit.average) differently: Traefik drops it for both",
+        stack.name
+    );
+    for together in [&[][..], &["--together"]] {
+        let run = stack.rollout(&[together, &["b", "web"]].concat()).await;
+        assert_eq!(run.code(2).failure(), error);
+        let hint = run.event("failed").unwrap()["hint"].to_string();
+        assert!(
+            hint.contains("in the labels of web, such as new-2"),
+            "{hint}"
+        );
+    }
+    let doctor = stack.rollout(&["doctor", "b", "web"]).await;
+    let found =
+        "web and the new version of b define middleware new (ratelimit.average) differently";
+    assert!(doctor.code(1).out.contains(found), "{}", doctor.out);
+    assert_eq!(whole(stack).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,11 +217,13 @@ async fn server_is_down(stack: &Stack, service: &str) {
     .await;
 }
 
-async fn reloads(stack: &Stack) -> String {
+/// How many configurations Traefik has applied.
+pub async fn reloads(stack: &Stack) -> u32 {
     let metrics = asked(stack, "/metrics").await;
     let mut lines = metrics.lines();
     let found = lines.find_map(|line| line.strip_prefix("traefik_config_reloads_total "));
-    found.unwrap_or_else(|| panic!("{metrics}")).to_owned()
+    let found = found.unwrap_or_else(|| panic!("{metrics}"));
+    found.parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,7 +255,7 @@ async fn a_neighbours_server_that_is_down_is_told_of_and_a_rollout_reloads_traef
     stack.traefik_listens().await;
     server_is_down(&stack, "nb").await;
 
-    let before: u32 = reloads(&stack).await.parse().unwrap();
+    let before = reloads(&stack).await;
     stack.tag("v2");
     let load = stack.load();
     let run = stack.rollout(&["web"]).await;
@@ -237,8 +269,7 @@ async fn a_neighbours_server_that_is_down_is_told_of_and_a_rollout_reloads_traef
     ] {
         assert!(run.text.contains(&part), "{part}: {}", run.text);
     }
-    let after: u32 = reloads(&stack).await.parse().unwrap();
-    assert_eq!(after, before + 1, "{}", run.text);
+    assert_eq!(reloads(&stack).await, before + 1, "{}", run.text);
     // A reload makes Traefik count every server as healthy until its next check.
     server_is_down(&stack, "nb").await;
     let doctor = stack.rollout(&["doctor", "web"]).await;

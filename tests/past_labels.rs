@@ -1,7 +1,9 @@
 //! Requests that reach a service without the router of its labels, and labels that no Traefik of this engine can serve.
 
+use std::time::Duration;
+
 use serde_json::Value;
-use testbed::{ROLL, Run, Stack, USUAL, http};
+use testbed::{Load, LoadOptions, ROLL, Run, Stack, USUAL};
 
 use crate::bad_input::refused;
 
@@ -11,16 +13,6 @@ const PLAIN: &str = "    image: rollout-demo:${TAG}\n    networks: [front]\n";
 /// The file provider routes to it by its name in Compose.
 const BY_FILE: &str = "http:\n  routers: {app: {rule: 'Host(`localhost`)', service: app}}\n  services: {app: \
                        {loadBalancer: {servers: [{url: 'http://web:80'}]}}}\n";
-
-/// A request that waits for so long at the application; what answers it.
-fn slow(stack: &Stack, path: &'static str) -> tokio::task::JoinHandle<Option<String>> {
-    let port = stack.port;
-    tokio::spawn(async move {
-        let answer = http::get(port, "localhost", path).await?;
-        let version = answer.headers().get("x-version")?.to_str().ok()?;
-        (answer.status() == 200).then(|| version.to_owned())
-    })
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_a_file_routes_to_by_its_name_is_told_of_and_drained() {
@@ -36,11 +28,20 @@ async fn a_service_that_a_file_routes_to_by_its_name_is_told_of_and_drained() {
     assert_eq!(stack.replicas("web").await, before);
     let mut running = stack.start_rollout(&["web"]);
     running.reaches("step_started", "create").await;
-    // Traefik keeps its connection to the old replica, which answers for longer than the new one takes to get ready.
-    let slow = slow(&stack, "/?wait=4s");
+    // Traefik keeps its connections to the old replica, with requests under way at any time.
+    let load = Load::start(LoadOptions {
+        connections: 1,
+        rate_per_second: 5,
+        slow_requests: Some(Duration::from_secs(4)),
+        ..stack.load_options()
+    });
+    running.reaches("step_started", "drain").await;
+    // New requests would go to either version until the old one stops.
+    let report = load.stop().await;
     let run = running.wait().await;
     run.code(0);
-    assert_eq!(slow.await.unwrap().as_deref(), Some("v1"), "{}", run.text);
+    assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+    assert!(report.first_answer_of("v1").is_some(), "{report}");
     assert!(run.text.contains(warning), "{}", run.text);
     assert!(!run.text.contains("no Traefik router"), "{}", run.text);
     // An idle connection of Traefik's is left at the end, and nothing waits for it.

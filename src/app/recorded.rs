@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::Opened;
 use crate::{
     compose::{Compose, Project},
-    context::{Purpose, RunContext},
+    context::{Beside, Purpose, RunContext},
     error::{Error, Result},
     execute::together::Group,
     roll::{Ended, Prepared, roll},
@@ -54,7 +54,13 @@ impl Recorded {
     pub async fn check(&self, run: &RunContext<'_>, service: &str, flags: &Partial) -> Result<()> {
         let run = self.run(run);
         let mut landscape = run.landscape().await?;
-        let prepared = run.prepare(service, flags, &[], Purpose::Roll, &mut landscape);
+        let prepared = run.prepare(
+            service,
+            flags,
+            Beside::default(),
+            Purpose::Roll,
+            &mut landscape,
+        );
         let prepared: Prepared<'_> = prepared.await?;
         match run.together {
             true => prepared.refuse_alone(),
@@ -71,7 +77,13 @@ impl Recorded {
     ) -> Result<Ended> {
         let run = self.run(run);
         let mut landscape = run.landscape().await?;
-        let prepared = run.prepare(service, flags, &[], Purpose::Roll, &mut landscape);
+        let prepared = run.prepare(
+            service,
+            flags,
+            Beside::default(),
+            Purpose::Roll,
+            &mut landscape,
+        );
         let prepared: Prepared<'_> = prepared.await?;
         roll(prepared, &mut landscape, interrupted, group).await
     }

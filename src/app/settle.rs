@@ -11,7 +11,7 @@ use super::{
 use crate::{
     ask::Request,
     cli::{PauseArgs, SettleArgs},
-    context::{Purpose, RunContext},
+    context::{Beside, Purpose, RunContext},
     error::{Error, Result},
     event::{Event, Events},
     model::{Promote, ServiceKey},
@@ -38,7 +38,13 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
         }
         let mut landscape = run.landscape().await?;
         let (name, flags) = (&settle.service, &settle.settings);
-        let prepared = run.prepare(name, flags, &[], Purpose::Settle, &mut landscape);
+        let prepared = run.prepare(
+            name,
+            flags,
+            Beside::default(),
+            Purpose::Settle,
+            &mut landscape,
+        );
         let rolled = roll(prepared.await?, &mut landscape, interrupted, None);
         rolled.await.map(drop)
     };

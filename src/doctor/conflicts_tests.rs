@@ -18,7 +18,7 @@ fn neighbour(project: &str, pairs: &[(&str, &str)]) -> Neighbour {
         ("com.docker.compose.service", "web"),
     ];
     Neighbour {
-        id: project.to_owned(),
+        runs: true,
         name: format!("{project}-web-1"),
         labels: labels(&[&compose, pairs].concat()),
     }
@@ -118,6 +118,26 @@ fn of_two_services_of_a_project_only_the_first_gets_the_advice_to_rename() {
     facts.services[1].neighbours.push(api);
     let count = |at: usize| check(&facts, &facts.services[at]).len();
     assert_eq!((count(0), count(1)), (1, 0));
+}
+
+#[test]
+fn what_clashes_only_with_the_new_version_of_another_service_is_reported_once() {
+    let mut facts = Facts::default();
+    let api = testing::add_routed(&mut facts, "api", &labels(&[(GZ, "2048")]));
+    testing::add_routed(&mut facts, "web", &labels(&[(GZ, "1024")]));
+    facts.services[1].neighbours.push(Neighbour {
+        name: "the new version of api".to_owned(),
+        runs: false,
+        ..api
+    });
+    assert_eq!(check(&facts, &facts.services[0]), []);
+    let found = check(&facts, &facts.services[1]);
+    assert_eq!((found.len(), found[0].level), (1, Level::Fail));
+    assert_eq!(
+        found[0].text,
+        "web and the new version of api define middleware gz (compress.minresponsebodybytes) differently: Traefik drops \
+         it for both"
+    );
 }
 
 #[test]

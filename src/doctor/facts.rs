@@ -122,7 +122,7 @@ pub struct ServiceFacts {
     pub bypasses: Vec<Bypass>,
     /// Servers of other services of its Traefiks that fail their health check.
     pub hazards: Vec<Hazard>,
-    /// Containers of other services behind the same Traefik.
+    /// Containers of other services behind the same Traefik, and the new versions of those that are examined before.
     pub neighbours: Vec<Neighbour>,
     /// Containers that use namespaces or volumes of its containers.
     pub joined: Vec<Joined>,

@@ -129,7 +129,10 @@ fn version(facts: &Facts, traefik: &TraefikFacts) -> Finding {
         );
         return Finding::fail(Check::Traefik, name, text).fix(reading::fix(facts, traefik));
     }
-    if traefik.version.is_some_and(|own| own.major < 3) {
+    if traefik
+        .version
+        .is_some_and(|own| !own.takes_pins_and_weights())
+    {
         let text = format!(
             "Traefik {version} runs: rollouts go through the socket proxy alone, since pin files and server weights need 3.0"
         );

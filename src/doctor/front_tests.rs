@@ -84,6 +84,23 @@ fn an_old_traefik_is_deaf_to_docker_host_and_may_be_refused_by_a_new_engine() {
 }
 
 #[test]
+fn a_traefik_of_version_2_is_a_warning_that_says_what_works() {
+    for (version, level) in [
+        ("2.9.10", Level::Warn),
+        ("2.11.31", Level::Warn),
+        ("3.0.4", Level::Ok),
+        ("1.7", Level::Fail),
+    ] {
+        let traefik = testing::traefik(version, Reads::SocketProxy("p".to_owned()));
+        let all = check(&facts(traefik));
+        let found = all.iter().find(|own| own.check == Check::Traefik).unwrap();
+        assert_eq!(found.level, level, "{found:?}");
+        let says = found.text.contains("through the socket proxy alone");
+        assert_eq!(says, level == Level::Warn, "{found:?}");
+    }
+}
+
+#[test]
 fn a_traefik_that_reads_the_socket_gets_a_socket_proxy_a_network_and_its_address() {
     let traefik = testing::traefik("3.7.15", Reads::Socket(SOCKET.to_owned()));
     let edits = edits(&facts(traefik));

@@ -54,7 +54,7 @@ pub fn add_routed(facts: &mut Facts, name: &str, labels: &BTreeMap<String, Strin
     found.labels.extend(labels.clone());
     found.is_labelled = true;
     let neighbour = Neighbour {
-        id: name.to_owned(),
+        runs: true,
         name: format!("shop-{name}-1"),
         labels: found.labels.clone(),
     };

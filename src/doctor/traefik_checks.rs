@@ -5,13 +5,19 @@ use super::{Check, Facts, Finding, Fix, ServiceFacts, health::exposed};
 use crate::proxy::{ServiceCheck, traefik::labels::checks};
 
 /// A finding for each check of a service that Traefik routes to.
-pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
+pub fn check(facts: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     let Some(way) = service.way.as_ref().ok().filter(|way| way.routes) else {
         return Vec::new();
     };
     let all = checks(&service.labels, &exposed(service));
     if way.down.is_empty() {
-        return all.iter().map(|check| fine(service, check)).collect();
+        let mut fronts = facts
+            .traefiks
+            .iter()
+            .filter(|own| service.fronts.contains(&own.name));
+        let verified = fronts.any(|own| own.config.verifies_servers);
+        let all = all.iter();
+        return all.map(|check| fine(service, check, verified)).collect();
     }
     let labels: Vec<&str> = all.iter().map(|check| check.label.as_str()).collect();
     let by = match labels.is_empty() {
@@ -29,14 +35,14 @@ pub fn check(_: &Facts, service: &ServiceFacts) -> Vec<Finding> {
     vec![Finding::warn(Check::HealthCheck, service.name(), text).fix(fix)]
 }
 
-fn fine(service: &ServiceFacts, check: &ServiceCheck) -> Finding {
+fn fine(service: &ServiceFacts, check: &ServiceCheck, verified: bool) -> Finding {
     let label = &check.label;
     let interval = humantime::format_duration(check.interval);
-    let text = match &check.ask {
-        Ok(_) => format!(
+    let text = match check.against_asking(verified) {
+        None => format!(
             "Traefik checks it every {interval} ({label}); a rollout asks the same before the cutover"
         ),
-        Err(why) => format!(
+        Some(why) => format!(
             "Traefik checks it every {interval} ({label}); a rollout cannot ask the same ({why}), and keeps the old \
              replicas until Traefik has"
         ),
@@ -48,13 +54,23 @@ fn fine(service: &ServiceFacts, check: &ServiceCheck) -> Finding {
 mod tests {
     use super::*;
     use crate::{
-        doctor::{Level, testing},
+        doctor::{Level, Reads, testing},
+        proxy::traefik::config::StaticConfig,
         roll::Way,
     };
 
     fn found(option: &str, down: &[&str]) -> Vec<(Level, String)> {
+        found_by("", option, down)
+    }
+
+    /// The same by a Traefik with these options.
+    fn found_by(options: &str, option: &str, down: &[&str]) -> Vec<(Level, String)> {
         let label = format!("traefik.http.services.web.loadbalancer.healthcheck.{option}");
-        let (facts, mut service) = testing::of(&format!("labels: {{{label}}}"));
+        let (mut facts, mut service) = testing::of(&format!("labels: {{{label}}}"));
+        let mut traefik = testing::traefik("3.7.15", Reads::Nothing);
+        traefik.config = StaticConfig::of_arguments(&format!("--providers.docker {options}"));
+        service.fronts = vec![traefik.name.clone()];
+        facts.traefiks = vec![traefik];
         service.image_ports = vec!["80/tcp".to_owned()];
         service.way = Ok(Way {
             routes: true,
@@ -81,6 +97,15 @@ mod tests {
         let (level, text) = found("mode: grpc", &[]).remove(0);
         assert_eq!(level, Level::Ok);
         assert!(text.contains("keeps the old replicas"), "{text}");
+    }
+
+    #[test]
+    fn a_check_over_tls_is_asked_where_traefik_verifies_no_certificate() {
+        let text = |options| found_by(options, "scheme: https", &[]).remove(0).1;
+        let left = "cannot ask the same (only Traefik can verify the certificate)";
+        assert!(text("").contains(left), "{}", text(""));
+        let text = text("--serversTransport.insecureSkipVerify");
+        assert!(text.contains("asks the same before the cutover"), "{text}");
     }
 
     #[test]

@@ -97,6 +97,10 @@ impl FromStr for Check {
 }
 
 impl Check {
+    pub fn speaks_tls(&self) -> bool {
+        matches!(&self.ask, Ask::Http(http) if http.tls)
+    }
+
     /// The arguments for the helper.
     pub fn argument(&self) -> [String; 2] {
         let json = serde_json::json!(self).to_string();

@@ -48,6 +48,24 @@ pub fn showing(found: &[SocketProxy]) -> impl Iterator<Item = &SocketProxy> + Cl
     found.iter().filter(|own| own.shows_project)
 }
 
+#[cfg(test)]
+impl SocketProxy {
+    /// One that cannot be reached, of a project and in these networks.
+    pub fn of_project(project: &str, networks: &[&str]) -> Self {
+        Self {
+            control: control::tests::control(),
+            image: String::new(),
+            project: Some(project.to_owned()),
+            service: None,
+            networks: networks.iter().map(|own| (*own).to_owned()).collect(),
+            program: String::new(),
+            helper: None,
+            shows_project: true,
+            only: Vec::new(),
+        }
+    }
+}
+
 impl SocketProxy {
     /// Whether its readers see containers of every kind.
     pub fn shows_all(&self) -> bool {

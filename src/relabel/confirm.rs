@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use crate::{
     check::Check,
     compose::Service,
-    context::{Purpose, ServiceContext},
+    context::{Beside, Purpose, ServiceContext},
     docker::engine::{Engine, Image},
     error::{Error, Result},
     event::Events,
@@ -121,7 +121,7 @@ async fn traefik(
         purpose: Purpose::Settle,
         of_several: false,
         replicas: 1,
-        earlier: Vec::new(),
+        beside: Beside::default(),
         runs_once: false,
         declared_networks: target.networks.iter().cloned().collect(),
         epoch: 0,

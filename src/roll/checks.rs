@@ -75,10 +75,10 @@ impl Prepared<'_> {
         let mut longest = Duration::ZERO;
         let proxy = &self.proxy;
         for check in proxy.labels().checks(labels, tcp) {
-            let why = match (&check.ask, has_helper) {
-                (Err(why), _) => why.as_str(),
-                (Ok(_), false) => "no helper can run beside the replicas",
-                (Ok(_), true) => continue,
+            let why = match check.against_asking(proxy.verifies_servers()) {
+                Some(why) => why,
+                None if has_helper => continue,
+                None => "no helper can run beside the replicas",
             };
             let needed = check.verdict_after(replicas) + MARGIN;
             longest = longest.max(needed);

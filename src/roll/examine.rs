@@ -5,7 +5,7 @@ use bollard::models::ContainerInspectResponse;
 use super::{rolling::refuse_mix, stand::left};
 use crate::{
     compose::Service,
-    context::{Purpose, RunContext, ServiceContext},
+    context::{Beside, Purpose, RunContext, ServiceContext},
     docker::engine::shared::by_processes,
     error::{Error, Result},
     model::{Health, Observed, Replica},
@@ -55,17 +55,19 @@ impl<'a> Examined<'a> {
 }
 
 impl<'a> RunContext<'a> {
-    /// Examines a service; an error only where its own settings, or the engine, cannot be read. `inspects` are the
-    /// containers that run.
+    /// Examines a service; an error only where its own settings, or the engine, cannot be read. `beside` is what is
+    /// examined too, and `inspects` are the containers that run.
     pub async fn examine(
         &self,
         service: &Service,
         flags: &Partial,
+        beside: Beside,
         landscape: &mut Landscape,
         inspects: &[ContainerInspectResponse],
     ) -> Result<Examined<'a>> {
         let (name, purpose) = (&service.name, Purpose::Roll);
-        let context = self.context(name, flags, purpose, landscape).await?;
+        let mut context = self.context(name, flags, purpose, landscape).await?;
+        context.beside = beside;
         let mut examined = match detect(self, &context, landscape).await {
             Ok(detection) => self.examined(context, landscape, detection).await,
             // If detection fails, its error is the finding.

@@ -61,8 +61,8 @@ impl<'a> Prepared<'a> {
             true => {
                 landscape.refresh().await.map_err(Error::untouched)?;
                 let (name, purpose) = (&self.context.service.name, self.context.purpose);
-                let run = self.run;
-                run.prepare(name, &self.flags, &[], purpose, landscape)
+                let (run, beside) = (self.run, self.context.beside.clone());
+                run.prepare(name, &self.flags, beside, purpose, landscape)
                     .await?
             }
             false => self,

@@ -10,13 +10,14 @@ use super::{
 };
 use crate::{
     compose::{Project, Service},
-    context::{Purpose, RunContext, ServiceContext},
+    context::{Beside, Purpose, RunContext, ServiceContext},
     docker::engine::shared,
     error::{Error, Outcome, Result},
     event::Scope,
     hooks,
     model::Order,
     namespace::traffic::Protocol,
+    overlay::Labels,
     prometheus,
     proxy::{
         Router,
@@ -36,6 +37,8 @@ pub struct Prepared<'a> {
     pub(super) proxy: Box<dyn Router>,
     /// Notices for the operator, emitted once the rollout begins.
     pub(super) notices: Vec<String>,
+    /// The image by whose labels the version was judged.
+    judged: Option<String>,
     /// Ports that the proxy reaches by other routes than the service's labels, and the protocol of each.
     pub(super) called_ports: BTreeMap<u16, Protocol>,
     /// What is wrong with the routing of the old replicas.
@@ -51,6 +54,33 @@ impl<'a> Prepared<'a> {
 
     pub fn runs_once(&self) -> bool {
         self.context.runs_once
+    }
+
+    /// The labels of the new version by the name of its service; none of one that does not keep running.
+    pub fn new_labels(&self) -> Option<(String, Labels)> {
+        let context = &self.context;
+        let labels = context.labels(context.image.as_ref());
+        (!context.runs_once).then(|| (context.key.service.clone(), labels))
+    }
+
+    /// Whether labels were missing when the version was judged: those of an image that the engine did not have.
+    pub fn lacked_image(&self) -> bool {
+        !self.runs_once() && self.judged != self.context.image_id()
+    }
+
+    /// Judges the version again, now that its image is on the engine; `new` are the labels of all that are rolled.
+    pub async fn judge_again(
+        &mut self,
+        new: BTreeMap<String, Labels>,
+        landscape: &mut Landscape,
+    ) -> Result<()> {
+        self.context.beside.new.extend(new);
+        let judged = self.run.judge(&self.context, landscape).await;
+        let (detection, notices) = judged.map_err(|error| uncovered(error, &self.flags))?;
+        self.called_ports = detection.called_ports();
+        (self.proxy, self.notices) = (detection.router, notices);
+        self.judged = self.context.image_id();
+        Ok(())
     }
 
     /// Refuses a service whose traffic cannot move in the same moment as that of others.
@@ -85,44 +115,36 @@ impl<'a> RunContext<'a> {
         landscape.map_err(Error::untouched)
     }
 
-    /// Prepares a service; `earlier` are those that the same command rolls before it.
+    /// Prepares a service; `beside` is what the same command rolls too.
     pub async fn prepare(
         &self,
         name: &str,
         flags: &Partial,
-        earlier: &[&str],
+        beside: Beside,
         purpose: Purpose,
         landscape: &mut Landscape,
     ) -> Result<Prepared<'a>> {
         let prepared = async {
             let began = Instant::now();
             let mut context = self.context(name, flags, purpose, landscape).await?;
-            context.earlier = earlier.iter().map(|&name| name.to_owned()).collect();
-            let mut notices = self.refuse_service(&context, landscape).await?;
-            let mut detection = match context.runs_once {
-                true => Detection::without_proxy(&context, landscape),
-                false => detect(self, &context, landscape).await?,
-            };
-            notices.extend(detection.all_notices(&context.settings));
-            refuse_mix(&context, context.image.as_ref(), &*detection.router)?;
+            context.beside = beside;
+            let (mut detection, notices) = self.judge(&context, landscape).await?;
             let before = self
                 .warn_of_broken_routing(&context, &mut *detection.router)
                 .await;
-            let called_ports = detection.called_ports();
-            notices.extend(detection.objections?);
             Ok(Prepared {
                 run: *self,
                 flags: flags.clone(),
+                called_ports: detection.called_ports(),
                 proxy: detection.router,
-                called_ports,
+                judged: context.image_id(),
                 before,
                 context,
                 notices,
                 began,
             })
         };
-        let refused = |error: Error| uncovered(error.untouched(), flags);
-        prepared.await.map_err(refused)
+        prepared.await.map_err(|error| uncovered(error, flags))
     }
 
     /// The facts of a service itself, without its proxy.
@@ -175,7 +197,7 @@ impl<'a> RunContext<'a> {
                 .scale
                 .filter(|_| !runs_once)
                 .unwrap_or(service.scale),
-            earlier: Vec::new(),
+            beside: Beside::default(),
             runs_once,
             declared_networks: self.declared_networks(service),
             epoch: landscape.clock_ms,
@@ -192,6 +214,24 @@ impl<'a> RunContext<'a> {
             olds,
             image,
         })
+    }
+
+    /// What is in front of a service, and notices; refused where a rollout of it cannot succeed, or would harm others.
+    async fn judge(
+        &self,
+        context: &ServiceContext<'_>,
+        landscape: &mut Landscape,
+    ) -> Result<(Detection, Vec<String>)> {
+        let mut notices = self.refuse_service(context, landscape).await?;
+        let mut detection = match context.runs_once {
+            true => Detection::without_proxy(context, landscape),
+            false => detect(self, context, landscape).await?,
+        };
+        notices.extend(detection.all_notices(&context.settings));
+        refuse_mix(context, context.image.as_ref(), &*detection.router)?;
+        let objections = std::mem::replace(&mut detection.objections, Ok(Vec::new()));
+        notices.extend(objections?);
+        Ok((detection, notices))
     }
 
     /// Refuses a service that no proxy could roll. Returns notices.
@@ -242,8 +282,9 @@ impl<'a> RunContext<'a> {
     }
 }
 
-/// Adds to a refusal that the checks which are ignored do not cover it.
+/// Turns an error into a refusal, which says if the checks that are ignored do not cover it.
 fn uncovered(error: Error, flags: &Partial) -> Error {
+    let error = error.untouched();
     let ignored = flags.words("ignore");
     if ignored.is_empty() || error.outcome != Outcome::Refused {
         return error;

@@ -98,7 +98,7 @@ impl RunContext<'_> {
             required.is_none_or(|own| own.required)
                 && self.project.services.contains_key(name)
                 && !exists
-                && !context.earlier.contains(name)
+                && !context.beside.earlier.contains(name)
         };
         match self
             .project

@@ -7,7 +7,7 @@ use bollard::models::ContainerSummary;
 use super::prepare::{Prepared, settings};
 use crate::{
     compose::Service,
-    context::{Purpose, RunContext},
+    context::{Beside, Purpose, RunContext},
     error::Result,
     model::{
         ContainerId, Goal, Health, Observed, Phase, Replica, RolloutId, Run, ServiceKey, Share,
@@ -103,7 +103,7 @@ impl RunContext<'_> {
             standing.replicas = replicas;
         } else {
             let (name, purpose) = (&service.name, Purpose::Settle);
-            let prepared = self.prepare(name, flags, &[], purpose, landscape);
+            let prepared = self.prepare(name, flags, Beside::default(), purpose, landscape);
             match prepared.await {
                 Ok(prepared) => observe(&mut standing, prepared).await?,
                 Err(error) => {

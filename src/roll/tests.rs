@@ -11,14 +11,15 @@ use super::{Ended, Held, Prepared, Wanted, one_shot::Progress, roll, with_next};
 use crate::{
     check::Check,
     compose::{self, Compose},
-    context::{Purpose, RunContext},
+    context::{Beside, Purpose, RunContext},
     docker::{
         engine::Engine,
         http::{Body, json as answer, refusal},
     },
-    error::Error,
+    error::{Error, Outcome},
     event::{Events, Plan, PlannedStep, ServiceResult},
     fake_engine::FakeEngine,
+    here::Here,
     model::label,
     namespace,
     proxy::landscape::Landscape,
@@ -177,7 +178,7 @@ impl Bench {
 
     async fn prepare(&self, service: &str, landscape: &mut Landscape) -> Prepared<'_> {
         let (run, flags) = (self.run(), Partial::default());
-        let prepared = run.prepare(service, &flags, &[], Purpose::Roll, landscape);
+        let prepared = run.prepare(service, &flags, Beside::default(), Purpose::Roll, landscape);
         prepared.await.unwrap()
     }
 
@@ -227,7 +228,13 @@ async fn reads_before_a_refusal(unrelated: usize) -> Vec<String> {
     let bench = Bench::with(unrelated).await;
     let (run, flags) = (bench.run(), Partial::default());
     let mut landscape = run.landscape().await.unwrap();
-    let refused = run.prepare("site", &flags, &[], Purpose::Roll, &mut landscape);
+    let refused = run.prepare(
+        "site",
+        &flags,
+        Beside::default(),
+        Purpose::Roll,
+        &mut landscape,
+    );
     let error = refused.await.map(drop).unwrap_err();
     assert!(
         error
@@ -262,7 +269,13 @@ async fn a_name_is_taken_by_another_container_and_not_by_a_replica_that_is_being
     let bench = Bench::of(vec![other]).await;
     let (run, flags) = (bench.run(), Partial::default());
     let mut landscape = run.landscape().await.unwrap();
-    let refused = run.prepare("web", &flags, &[], Purpose::Roll, &mut landscape);
+    let refused = run.prepare(
+        "web",
+        &flags,
+        Beside::default(),
+        Purpose::Roll,
+        &mut landscape,
+    );
     let error = refused.await.map(drop).unwrap_err();
     assert!(
         error.message.starts_with("the name shop-web-1 is taken"),
@@ -288,7 +301,13 @@ async fn a_service_that_cannot_run_twice_says_so_in_its_refusal() {
     bench.project = compose::resolved(&twice).unwrap();
     let (run, flags) = (bench.run(), Partial::default());
     let mut landscape = run.landscape().await.unwrap();
-    let refused = run.prepare("job", &flags, &[], Purpose::Roll, &mut landscape);
+    let refused = run.prepare(
+        "job",
+        &flags,
+        Beside::default(),
+        Purpose::Roll,
+        &mut landscape,
+    );
     let error = refused.await.map(drop).unwrap_err();
     assert_eq!(error.check, Some(Check::HostPorts), "{error:?}");
 }
@@ -450,7 +469,13 @@ async fn rolled_back(chosen: u64) -> (Ended, Vec<String>) {
     };
     let mut landscape = run.landscape().await.unwrap();
     let flags = Partial::default();
-    let prepared = run.prepare("web", &flags, &[], Purpose::Roll, &mut landscape);
+    let prepared = run.prepare(
+        "web",
+        &flags,
+        Beside::default(),
+        Purpose::Roll,
+        &mut landscape,
+    );
     let prepared = prepared.await.unwrap();
     let (_sender, interrupted) = watch::channel(false);
     let ended = roll(prepared, &mut landscape, interrupted, None)
@@ -514,6 +539,71 @@ async fn what_has_no_effect_on_a_one_shot_service_is_named() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_mounted_at_another_path_here_is_a_warning_of_the_rollout() {
+    let mut bench = Bench::of(Vec::new()).await;
+    let bound = "web: {volumes: [{type: bind, source: /project/html, target: /www}],";
+    bench.project = compose::resolved(&PROJECT.replacen("web: {", bound, 1)).unwrap();
+    bench.project.directory = "/project".into();
+    let mut landscape = bench.run().landscape().await.unwrap();
+    let prepared = bench.prepare("web", &mut landscape).await;
+    let elsewhere = Here::of(&[("/project", Some("/srv/shop"))]);
+    let warnings = prepared.warnings(&elsewhere).await;
+    let start = "/www would be an empty folder: this program runs in a container, and its /project/html is \
+                 /srv/shop/html on the host; run this container with the project at the path";
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with(start), "{warnings:?}");
+    let same = Here::of(&[("/project", Some("/project"))]);
+    assert_eq!(prepared.warnings(&same).await, [""; 0]);
+}
+
+/// A service whose image has this label, prepared before the image is there and judged again afterwards, beside a container
+/// of another project.
+async fn judged_with(label: (&str, &str)) -> crate::error::Result<()> {
+    let theirs = json!({
+        label::COMPOSE_PROJECT: "blog",
+        label::COMPOSE_SERVICE: "web",
+        "traefik.enable": "true",
+        "traefik.http.middlewares.gz.compress": "true",
+    });
+    let mut all = containers(0);
+    all.push(container("blog-web-1", NETWORK, &theirs));
+    let bench = Bench::of(all).await;
+    let flags = Partial::of("ignore", "switch").or(Partial::of("pull", "always"));
+    let mut landscape = bench.run().landscape().await.unwrap();
+    let run = bench.run();
+    let prepared = run.prepare(
+        "site",
+        &flags,
+        Beside::default(),
+        Purpose::Roll,
+        &mut landscape,
+    );
+    let mut prepared = prepared.await.unwrap();
+    assert!(!prepared.lacked_image());
+    let mut image = run.engine.image("site").await.unwrap().unwrap();
+    image.labels.insert(label.0.to_owned(), label.1.to_owned());
+    prepared.context.image = Some(image);
+    assert!(prepared.lacked_image());
+    prepared
+        .judge_again(BTreeMap::new(), &mut landscape)
+        .await?;
+    assert!(!prepared.lacked_image());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_labels_of_an_image_count_once_it_is_there() {
+    let key = "traefik.http.middlewares.gz.compress";
+    judged_with((key, "true")).await.unwrap();
+    let error = judged_with((key, "false")).await.unwrap_err();
+    assert_eq!(
+        error.message,
+        "shop-site-1 and blog-web-1 define middleware gz (compress) differently: Traefik drops it for both"
+    );
+    assert_eq!(error.outcome, Outcome::Refused);
+}
+
+#[tokio::test]
 async fn an_image_that_was_fetched_ahead_is_not_fetched_again() {
     let mut bench = Bench::with(0).await;
     let folder = tempfile::tempdir().unwrap();
@@ -522,7 +612,13 @@ async fn an_image_that_was_fetched_ahead_is_not_fetched_again() {
     bench.compose = Compose::scripted(bench.fake.endpoint(), &script).await;
     let (run, flags) = (bench.run(), Partial::of("pull", "always"));
     let mut landscape = run.landscape().await.unwrap();
-    let prepared = run.prepare("web", &flags, &[], Purpose::Roll, &mut landscape);
+    let prepared = run.prepare(
+        "web",
+        &flags,
+        Beside::default(),
+        Purpose::Roll,
+        &mut landscape,
+    );
     let mut prepared = prepared.await.unwrap();
     assert!(prepared.context.image.is_none());
     prepared.fetch_ahead().await.unwrap();

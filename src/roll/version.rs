@@ -12,6 +12,7 @@ use crate::{
     event::{Event, ServiceResult},
     execute,
     model::image_change,
+    proxy::landscape::Landscape,
     yaml,
 };
 
@@ -43,9 +44,9 @@ impl Settled<'_> {
     }
 
     /// Fetches the image, and records the running version if it has no record.
-    pub async fn fetch_version(&mut self) -> Result<Fetched> {
+    pub async fn fetch_version(&mut self, landscape: &mut Landscape) -> Result<Fetched> {
         let was_unfinished = self.was_unfinished;
-        let fetched = self.fetch().await;
+        let fetched = self.fetch(landscape).await;
         let (version, image, phases) = fetched.map_err(|error| match was_unfinished {
             true => error,
             false => error.untouched(),
@@ -69,16 +70,31 @@ impl Settled<'_> {
         })
     }
 
-    async fn fetch(&self) -> Result<(Version, Image, BTreeMap<&'static str, u64>)> {
+    async fn fetch(
+        &mut self,
+        landscape: &mut Landscape,
+    ) -> Result<(Version, Image, BTreeMap<&'static str, u64>)> {
         let message = match self.was_unfinished {
             true => "interrupted; the unfinished rollout is settled, and no new one was started",
             false => execute::UNCHANGED,
         };
         let mut phases = BTreeMap::new();
-        let prepared = &self.locked.prepared;
+        let (prepared, held) = (&mut self.locked.prepared, &self.locked.held);
         let fetching = prepared.run.fetch_image(&prepared.context, &mut phases);
-        execute::unless_interrupted(&self.locked.held.interrupted, message, fetching).await?;
+        execute::unless_interrupted(&held.interrupted, message, fetching).await?;
         let image = prepared.image().await?.ok_or_else(|| prepared.no_image())?;
+        prepared.context.image = Some(image.clone());
+        if prepared.lacked_image() {
+            landscape.refresh().await?;
+            prepared.context.olds.clone_from(&self.replicas);
+            let said = prepared.notices.clone();
+            prepared.judge_again(BTreeMap::new(), landscape).await?;
+            prepared.proxy.fence(held.lock).await?;
+            let new = prepared.notices.iter();
+            for notice in new.filter(|own| !said.contains(own)) {
+                prepared.run.events.notice(notice);
+            }
+        }
         Ok((prepared.version(&image).await?, image, phases))
     }
 

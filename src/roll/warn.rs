@@ -10,20 +10,24 @@ use crate::{compose::Project, docker::engine::Memory, event::Events, here::Here,
 
 impl Prepared<'_> {
     pub(super) async fn warn(&self) {
+        let here = Here::find(self.run.engine).await;
+        for text in self.warnings(&here).await {
+            self.run.events.notice(text);
+        }
+    }
+
+    /// `here` is where this program runs.
+    pub(super) async fn warnings(&self, here: &Here) -> Vec<String> {
         let (run, service) = (&self.run, self.context.service);
-        if let Some(text) = left_running(run.project, &service.name) {
-            run.events.notice(text);
-        }
-        let here = Here::find(run.engine).await;
-        for lost in here.lost_binds(run.project, service) {
-            run.events.notice(format!("{lost}; {}", lost.hint()));
-        }
+        let mut all = Vec::from_iter(left_running(run.project, &service.name));
+        let lost = here.lost_binds(run.project, service).into_iter();
+        all.extend(lost.map(|own| format!("{own}; {}", own.hint())));
         if let Some(limit) = self.memory_limit()
             && let Some(memory) = run.engine.memory().await
-            && let Some(text) = short_of_memory(limit, self.context.replicas, memory)
         {
-            run.events.notice(text);
+            all.extend(short_of_memory(limit, self.context.replicas, memory));
         }
+        all
     }
 
     /// What one new replica may use beside the old ones, in bytes.

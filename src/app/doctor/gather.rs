@@ -7,7 +7,7 @@ use super::super::Opened;
 use crate::{
     cli::DoctorArgs,
     compose::Service,
-    context::ServiceContext,
+    context::{Beside, ServiceContext},
     docker::engine::{Engine, summary::networks_of},
     doctor::{self, Facts, Part, Reads, ServiceFacts, SocketProxyFacts, TraefikFacts},
     error::Result,
@@ -19,7 +19,7 @@ use crate::{
         socket_proxies::SocketProxy,
         traefik::{
             config::{Reads as Reading, TraefikContainer},
-            discover::{self, Wanted, concerns, neighbours},
+            discover::{self, Wanted, concerns, neighbours, new_versions},
             labels::wants_traefik,
             watched_directory,
         },
@@ -65,9 +65,10 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
         services: Vec::new(),
     };
     let here = Here::find(engine).await;
+    let mut beside = Beside::default();
     for service in services {
-        let settings = &asked.settings;
-        let examined = run.examine(service, settings, &mut landscape, &inspects);
+        let (settings, before) = (&asked.settings, beside.clone());
+        let examined = run.examine(service, settings, before, &mut landscape, &inspects);
         let examined = examined.await?;
         let fronts = Fronts::of(&examined.context, &mut landscape).await?;
         for traefik in &fronts.traefiks {
@@ -79,6 +80,10 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
         }
         let mut of_it = service_facts(examined, &fronts, &landscape).await?;
         of_it.lost_binds = here.lost_binds(project, service);
+        if !of_it.runs_once && of_it.replicas > 0 {
+            let labels = of_it.labels.clone();
+            beside.new.insert(service.name.clone(), labels);
+        }
         facts.services.push(of_it);
     }
     Ok(facts)
@@ -191,6 +196,8 @@ async fn service_facts(
     let context = examined.context.clone();
     let labels = context.labels(context.image.as_ref());
     let (key, olds) = (&context.key, context.olds);
+    let mut all = neighbours(landscape, key, &fronts.traefiks).await;
+    all.extend(new_versions(key, &context.beside.new, &fronts.traefiks));
     let is_labelled = wants_traefik(&labels) || olds.iter().any(|old| wants_traefik(&old.labels));
     let image = context.image.unwrap_or_default();
     Ok(ServiceFacts {
@@ -198,7 +205,7 @@ async fn service_facts(
         replicas: context.replicas,
         runs_once: context.runs_once,
         programs: programs(engine, &olds).await,
-        neighbours: neighbours(landscape, key, &fronts.traefiks).await,
+        neighbours: all,
         lost_binds: Vec::new(),
         lock: held(engine, key).await?,
         service: context.service.clone(),

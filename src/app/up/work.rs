@@ -9,7 +9,7 @@ use super::super::{Opened, emit_failure};
 use crate::{
     cli::UpArgs,
     compose::Hashes,
-    context::{Purpose, RunContext},
+    context::{Beside, Purpose, RunContext},
     error::{Error, Result},
     event::{Event, Events},
     execute::{self, together::Group},
@@ -57,7 +57,7 @@ impl<'a> Work<'a> {
     ) -> Result<()> {
         let began = Instant::now();
         let prepared = self.prepare_all(&mut order, &mut left, listed).await;
-        let (mut prepared, landscape) = prepared?;
+        let (mut prepared, mut landscape) = prepared?;
         let orphans = match self.finds_orphans {
             // A locked service is being rolled by another command, which may read another file.
             true => orphans(&landscape.containers, &self.opened.project, |key| {
@@ -72,6 +72,11 @@ impl<'a> Work<'a> {
                 parallel: self.settings.parallel,
             });
             let more = self.fetch_ahead(&mut prepared).await?;
+            prepared.retain(|own| {
+                more.iter()
+                    .all(|left| left.service != own.scope().service())
+            });
+            self.judge_again(&mut prepared, &mut landscape).await?;
             let at_once = match self.group {
                 Some(_) => prepared.len(),
                 None => self.settings.parallel as usize,
@@ -164,10 +169,16 @@ impl<'a> Work<'a> {
         };
         let mut landscape = landscape.map_err(|error| self.before_all(error.untouched(), order))?;
         let (mut prepared, mut names) = (Vec::new(), Vec::new());
+        let mut new = BTreeMap::new();
         for name in order.names() {
             let earlier = order.done_before(name, &names, self.settings.parallel);
-            match self.prepare(name, &earlier, &mut landscape).await? {
+            let beside = Beside {
+                earlier: earlier.into_iter().map(str::to_owned).collect(),
+                new: new.clone(),
+            };
+            match self.prepare(name, beside, &mut landscape).await? {
                 Ok(own) => {
+                    new.extend(own.new_labels());
                     prepared.push(own);
                     names.push(name);
                 }
@@ -184,14 +195,14 @@ impl<'a> Work<'a> {
     async fn prepare(
         &self,
         name: &str,
-        earlier: &[&str],
+        beside: Beside,
         landscape: &mut Landscape,
     ) -> Result<Result<Prepared<'a>, Left>> {
         let (run, flags) = (self.run(name), &self.up.settings);
         if self.may_be_left(name) && landscape.carries_traffic(&self.opened.project.key(name)) {
             return Ok(Err(Left::of(name, OWN_PART)));
         }
-        let prepared = run.prepare(name, flags, earlier, Purpose::Roll, landscape);
+        let prepared = run.prepare(name, flags, beside, Purpose::Roll, landscape);
         self.or_left(name, prepared.await)
     }
 
@@ -233,6 +244,24 @@ impl<'a> Work<'a> {
         let fetched = stream::iter(fetched).buffer_unordered(limit);
         let left: Vec<Option<Left>> = fetched.try_collect().await?;
         Ok(left.into_iter().flatten().collect())
+    }
+
+    /// Judges the services again whose images the engine did not have, with all that is known of all now.
+    async fn judge_again(
+        &self,
+        prepared: &mut [Prepared<'_>],
+        landscape: &mut Landscape,
+    ) -> Result<()> {
+        if !prepared.iter().any(Prepared::lacked_image) {
+            return Ok(());
+        }
+        landscape.refresh().await.map_err(Error::untouched)?;
+        let new: BTreeMap<_, _> = prepared.iter().filter_map(Prepared::new_labels).collect();
+        for own in prepared.iter_mut().filter(|own| own.lacked_image()) {
+            let judged = own.judge_again(new.clone(), landscape).await;
+            judged.map_err(|error| error.within(own.scope()).or_hint(self.again()))?;
+        }
+        Ok(())
     }
 
     /// Rolls one service; the first is prepared already.
@@ -277,7 +306,13 @@ impl<'a> Work<'a> {
         let mut landscape = run.landscape().await?;
         // Its image was fetched before the first service was touched.
         let flags = Partial::no_fetch().or(self.up.settings.clone());
-        let prepared = run.prepare(name, &flags, &[], Purpose::Roll, &mut landscape);
+        let prepared = run.prepare(
+            name,
+            &flags,
+            Beside::default(),
+            Purpose::Roll,
+            &mut landscape,
+        );
         Ok((prepared.await?, landscape))
     }
 }

@@ -220,7 +220,7 @@ pub mod tests {
     const CHANGED: &str = r#"{"control":1,"ok":{"changed":{"generation":3}}}"#;
     const FAILED: &str = r#"{"control":1,"error":{"kind":"stale_owner","message":"late"}}"#;
 
-    fn control() -> Control {
+    pub fn control() -> Control {
         let engine = Engine::unconnected(Endpoint::Unix("/none".into()));
         let [id, name, program] = ["1f", "shop-proxy-1", "/rollout"].map(str::to_owned);
         Control::new(engine, id, name, program)

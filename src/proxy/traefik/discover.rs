@@ -9,7 +9,7 @@ mod traefiks;
 use self::traefiks::sightings;
 pub use self::{
     in_front::{Wanted, concerns},
-    neighbours::neighbours,
+    neighbours::{neighbours, new_versions},
     readers::is_traefik,
     traefiks::traefiks,
 };

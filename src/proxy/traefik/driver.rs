@@ -13,7 +13,10 @@ use self::{
 use super::{
     api::Caller,
     config::{Reads, TraefikContainer},
-    discover::{self, Wanted, concerns, neighbours, refuse_lost, refuse_unwatched, traefik_itself},
+    discover::{
+        self, Wanted, concerns, neighbours, new_versions, refuse_lost, refuse_unwatched,
+        traefik_itself,
+    },
     labels::{Neighbour, served_by, unknown_labels, wants_traefik},
     pin, relabel,
 };
@@ -104,10 +107,11 @@ async fn objections(
     all: &[TraefikContainer],
     router: &dyn Router,
 ) -> Result<Vec<String>> {
-    let neighbours = match all {
+    let mut neighbours = match all {
         [] => Vec::new(),
         all => neighbours(landscape, &context.key, all).await,
     };
+    neighbours.extend(new_versions(&context.key, &context.beside.new, all));
     let host = refuse_served_host(context, &neighbours);
     let mut notices = refuse_clashes(run, context, all, neighbours)?;
     if context.purpose == Purpose::Settle || !router.routes() {

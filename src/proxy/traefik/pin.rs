@@ -60,6 +60,8 @@ pub struct Pin {
     shared: Option<String>,
     /// Whether the new version has every router of the old one.
     keeps_routers: bool,
+    /// Whether any of them verifies the certificates of servers.
+    verifies_servers: bool,
 }
 
 struct Watched {
@@ -230,6 +232,10 @@ impl Router for Pin {
                 && self.places.iter().all(|own| own.directory.takes_several()),
             ..Capabilities::default()
         }
+    }
+
+    fn verifies_servers(&self) -> bool {
+        self.verifies_servers
     }
 
     async fn claim(&mut self, replicas: &[Replica]) -> Result<Option<Claim>> {

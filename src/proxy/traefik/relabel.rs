@@ -36,6 +36,8 @@ pub struct Relabel {
     controls: Vec<Control>,
     /// Whether every Traefik knows weights.
     weights: bool,
+    /// Whether any of them verifies the certificates of servers.
+    verifies_servers: bool,
     /// Which requests a preview gets, if there is one.
     preview: Option<PreviewRule>,
     /// The labels by which Traefik sees previewed replicas, as they were last.
@@ -173,6 +175,10 @@ impl Router for Relabel {
             preview: self.controls.iter().all(Control::speaks_second),
             ..Capabilities::default()
         }
+    }
+
+    fn verifies_servers(&self) -> bool {
+        self.verifies_servers
     }
 
     async fn apply(&mut self, claim: &Claim, replicas: &[Replica]) -> Result<Option<String>> {

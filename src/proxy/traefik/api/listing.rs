@@ -8,7 +8,10 @@ use serde_json::{Map, Value};
 use super::{Api, Down};
 use crate::{
     error::Result,
-    proxy::traefik::{config::Tree, labels::Protocol},
+    proxy::traefik::{
+        config::Tree,
+        labels::{MIDDLEWARE, Object, Protocol, SERVICE},
+    },
 };
 
 /// Where the answer of `/api/rawdata` has the services of each protocol.
@@ -25,8 +28,8 @@ const DEFAULT_INTERVAL: &str = "30s";
 pub struct Listing {
     pub services: Vec<Listed<Vec<String>>>,
     pub middlewares: Vec<Listed<Call>>,
-    /// The routers that use each HTTP middleware, by its name with its provider.
-    pub users: BTreeMap<String, BTreeSet<String>>,
+    /// The routers that use each service and middleware, whose names are with their providers.
+    pub users: BTreeMap<Object, BTreeSet<String>>,
     /// Servers that fail the health check of their service.
     pub down: Vec<Down>,
 }
@@ -94,16 +97,42 @@ impl Listing {
         Self {
             services: services.collect(),
             middlewares: middlewares.collect(),
-            users: all
-                .keys()
-                .map(|name| ((*name).clone(), users(name, &all)))
-                .collect(),
+            users: by_users(raw, &all),
             down: SERVICES
                 .into_iter()
                 .flat_map(|(key, _)| objects(&raw[key]).flat_map(|(name, own)| down(name, own)))
                 .collect(),
         }
     }
+}
+
+/// Which routers use what; `middlewares` are those of HTTP.
+fn by_users(
+    raw: &Value,
+    middlewares: &BTreeMap<&String, &Value>,
+) -> BTreeMap<Object, BTreeSet<String>> {
+    let object = |protocol, kind, name: &String| Object {
+        protocol: Some(protocol),
+        kind,
+        name: name.clone(),
+    };
+    let services = SERVICES.map(|(key, protocol)| (key, protocol, SERVICE));
+    let tcp = ("tcpMiddlewares", Protocol::Tcp, MIDDLEWARE);
+    let others = services.into_iter().chain([tcp]);
+    let others = others.flat_map(|(key, protocol, kind)| {
+        let all = objects(&raw[key]);
+        all.map(move |(name, own)| {
+            (
+                object(protocol, kind, name),
+                texts(&own["usedBy"]).collect::<BTreeSet<_>>(),
+            )
+        })
+    });
+    let http = middlewares.keys().map(|name| {
+        let own = object(Protocol::Http, MIDDLEWARE, name);
+        (own, users(name, middlewares))
+    });
+    http.chain(others).collect()
 }
 
 /// The middlewares that the labels of a project's services define.
@@ -235,6 +264,7 @@ mod tests {
     fn raw() -> Value {
         json!({
             "services": {
+                "web@docker": {"loadBalancer": {}, "usedBy": ["admin@file"]},
                 "app@file": {"loadBalancer": {"servers": [{"url": "http://app:8000"}]}, "usedBy": ["app@file"]},
                 "api@internal": {"usedBy": ["api@file"]},
             },
@@ -264,11 +294,12 @@ mod tests {
             [
                 ("api@internal", &[][..]),
                 ("app@file", &servers("http://app:8000")[..]),
+                ("web@docker", &[][..]),
                 ("db@redis", &servers("db:5432")[..]),
                 ("dns@file", &servers("dns:53")[..]),
             ]
         );
-        assert_eq!(listing.services[3].protocol, Protocol::Udp);
+        assert_eq!(listing.services[4].protocol, Protocol::Udp);
     }
 
     #[test]
@@ -315,8 +346,20 @@ mod tests {
         let users: Vec<&String> = auth.users.iter().collect();
         assert_eq!(users, ["one@docker", "three@file", "two@docker"]);
         assert_eq!(pages.sends_to, Call::Service("pages@file".to_owned()));
-        let users: Vec<&String> = listing.users["gz@docker"].iter().collect();
-        assert_eq!(users, ["four@docker", "three@file", "two@docker"]);
+        let used = |kind, name: &str| {
+            let object = Object {
+                protocol: Some(Protocol::Http),
+                kind,
+                name: name.to_owned(),
+            };
+            let users = listing.users[&object.of_docker()].iter();
+            users.cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(
+            used(MIDDLEWARE, "gz"),
+            ["four@docker", "three@file", "two@docker"]
+        );
+        assert_eq!(used(SERVICE, "web"), ["admin@file"]);
     }
 
     #[test]

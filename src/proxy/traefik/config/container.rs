@@ -43,6 +43,24 @@ pub struct TraefikContainer {
     pub holder: Option<Holder>,
 }
 
+#[cfg(test)]
+impl TraefikContainer {
+    /// One that reads the engine's socket itself, from its arguments in one line.
+    pub fn of_arguments(name: &str, line: &str) -> Self {
+        Self {
+            id: name.to_owned(),
+            name: name.to_owned(),
+            identity: name.to_owned(),
+            inspect: ContainerInspectResponse::default(),
+            config: StaticConfig::of_arguments(line),
+            unread: None,
+            reads: Reads::Socket("/var/run/docker.sock".to_owned()),
+            version: None,
+            holder: None,
+        }
+    }
+}
+
 /// A container that lends its network namespace to a Traefik.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -375,6 +393,28 @@ mod tests {
     use bollard::models::ContainerConfig;
 
     use super::*;
+
+    #[test]
+    fn the_folder_of_a_traefik_of_another_project_is_that_of_its_labels() {
+        let labels = [
+            (label::COMPOSE_PROJECT, "edge"),
+            (label::COMPOSE_DIRECTORY, "/srv/edge"),
+        ];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let config = ContainerConfig {
+            labels: Some(labels.into()),
+            ..ContainerConfig::default()
+        };
+        let traefik = TraefikContainer {
+            inspect: ContainerInspectResponse {
+                config: Some(config),
+                ..ContainerInspectResponse::default()
+            },
+            ..TraefikContainer::of_arguments("edge-traefik-1", "--providers.docker")
+        };
+        assert!(traefik.how_to_add("shop").contains("/srv/edge"));
+        assert!(!traefik.how_to_add("edge").contains("/srv/edge"));
+    }
 
     #[test]
     fn a_version_is_what_an_image_of_traefik_says_and_no_more() {

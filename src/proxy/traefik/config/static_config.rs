@@ -61,6 +61,8 @@ pub struct StaticConfig {
     pub api: Option<ApiConfig>,
     /// The shortest time between two changes of one provider.
     pub throttle: Duration,
+    /// Whether the certificates of servers are verified, where a service names no transport.
+    pub verifies_servers: bool,
 }
 
 /// `providers.docker` (`pkg/provider/docker`).
@@ -219,6 +221,9 @@ pub fn read(given: Given<'_>) -> Result<StaticConfig, String> {
             .at("providers.providersThrottleDuration")
             .and_then(Node::duration)
             .unwrap_or(THROTTLE),
+        verifies_servers: !tree
+            .at("serversTransport")
+            .is_some_and(|transport| is_set(transport, "insecureSkipVerify")),
     };
     config.add_internal_entrypoint();
     Ok(config)
@@ -235,6 +240,7 @@ impl Default for StaticConfig {
             entrypoints: BTreeMap::new(),
             api: None,
             throttle: THROTTLE,
+            verifies_servers: true,
         }
     }
 }

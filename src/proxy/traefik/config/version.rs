@@ -26,6 +26,11 @@ impl Version {
         };
         self >= since
     }
+
+    /// Whether it takes pin files as they are written, and the weight of a server: both since 3.0.
+    pub fn takes_pins_and_weights(self) -> bool {
+        self.major >= 3
+    }
 }
 
 impl FromStr for Version {

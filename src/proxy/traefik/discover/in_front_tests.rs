@@ -22,18 +22,11 @@ fn traefik(name: &str, options: &str, networks: &[&str]) -> TraefikContainer {
         ..Default::default()
     };
     TraefikContainer {
-        id: name.to_owned(),
-        name: name.to_owned(),
-        identity: name.to_owned(),
         inspect: ContainerInspectResponse {
             network_settings: Some(settings),
             ..Default::default()
         },
-        config: StaticConfig::of_arguments(&format!("--providers.docker {options}")),
-        unread: None,
-        reads: Reads::Socket("/var/run/docker.sock".to_owned()),
-        version: None,
-        holder: None,
+        ..TraefikContainer::of_arguments(name, &format!("--providers.docker {options}"))
     }
 }
 

@@ -37,24 +37,28 @@ fn not_compared(service: &str, traefiks: &[&str]) -> String {
     )
 }
 
-/// Whether a neighbour is rolled before this service, whose labels are compared again afterwards.
+/// Whether a neighbour is rolled before this service, so that the new version of it counts.
 fn comes_earlier(context: &ServiceContext<'_>, neighbour: &Neighbour) -> bool {
     let is_of_project = neighbour.project() == Some(&context.key.project);
     let service = neighbour.service();
-    is_of_project && service.is_some_and(|own| context.earlier.iter().any(|name| name == own))
+    let mut earlier = context.beside.earlier.iter();
+    neighbour.runs && is_of_project && service.is_some_and(|own| earlier.any(|name| name == own))
 }
 
-/// Compares the new version with every other container that a Traefik in front reads. Returns notices.
+/// Compares the new version with every other container that a Traefik in front reads, and with the new versions that the same
+/// command rolls. Returns notices.
 pub(super) fn refuse_clashes(
     run: &RunContext<'_>,
     context: &ServiceContext<'_>,
     traefiks: &[TraefikContainer],
-    mut neighbours: Vec<Neighbour>,
+    neighbours: Vec<Neighbour>,
 ) -> Result<Vec<String>> {
     if traefiks.is_empty() {
         return Ok(Vec::new());
     }
-    neighbours.retain(|own| !comes_earlier(context, own));
+    let (replaced, neighbours): (Vec<Neighbour>, Vec<Neighbour>) = neighbours
+        .into_iter()
+        .partition(|own| comes_earlier(context, own));
     let served = context.olds.iter().filter(|old| old.serves());
     let own = Own {
         container: container_name(run, context),
@@ -66,7 +70,7 @@ pub(super) fn refuse_clashes(
         olds: served.map(|old| &old.labels).collect(),
         same_files: same_files(&run.compose.project_directory(), &neighbours),
     };
-    let mut judged = own.judge(&neighbours);
+    let mut judged = own.judge(&neighbours, &replaced);
     let refused = match judged.refused {
         // What served before comes back, whatever it clashes with.
         Some(error) if run.back.is_some() => {
@@ -133,9 +137,13 @@ struct Judged {
 }
 
 impl Own<'_> {
-    fn judge(&self, neighbours: &[Neighbour]) -> Judged {
+    /// `replaced` are neighbours that the new version never meets.
+    fn judge(&self, neighbours: &[Neighbour], replaced: &[Neighbour]) -> Judged {
         let olds = self.olds.iter();
-        let before: Vec<Clash<'_>> = olds.flat_map(|old| clashes(old, neighbours)).collect();
+        let all = [neighbours, replaced];
+        let before = olds.flat_map(|old| all.map(|own| clashes(old, own)));
+        let before = before.flatten();
+        let before: Vec<Clash<'_>> = before.filter(|own| own.neighbour.runs).collect();
         let now = match &self.new {
             Some(new) => clashes(new, neighbours),
             None => before.clone(),
@@ -227,7 +235,7 @@ impl Own<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compose::Service;
+    use crate::{compose::Service, context::Beside};
 
     const GZ: (&str, &str) = ("traefik.http.middlewares.gz.compress", "true");
     const MORE: (&str, &str) = (
@@ -251,7 +259,7 @@ mod tests {
         let mut labels = labels(project, pairs);
         labels.insert(label::COMPOSE_SERVICE.to_owned(), "b".to_owned());
         Neighbour {
-            id: project.to_owned(),
+            runs: true,
             name: format!("{project}-b-1"),
             labels,
         }
@@ -275,7 +283,7 @@ mod tests {
             olds: vec![&old],
             same_files: BTreeSet::from(["release-1".to_owned()]),
         };
-        let judged = own.judge(&[neighbour]);
+        let judged = own.judge(&[neighbour], &[]);
         (judged.refused, judged.notices)
     }
 
@@ -304,6 +312,49 @@ mod tests {
         assert!(notices[0].ends_with("that is so already"), "{notices:?}");
         let (refused, notices) = judged(None, &[GZ, MORE], neighbour("shop", &[GZ]));
         assert_eq!((refused, notices.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_clash_with_what_the_same_command_rolls_is_new_whatever_it_replaces() {
+        let new = Neighbour {
+            name: "the new version of b".to_owned(),
+            runs: false,
+            ..neighbour("shop", &[GZ, MORE])
+        };
+        let (refused, notices) = judged(Some(&[GZ]), &[GZ], new);
+        assert_eq!(
+            refused.unwrap().message,
+            "shop-web-1 and the new version of b define middleware gz (compress.minresponsebodybytes) differently: \
+             Traefik drops it for both"
+        );
+        assert_eq!(notices, [""; 0]);
+    }
+
+    #[test]
+    fn what_is_replaced_first_is_not_compared_but_tells_what_is_so_already() {
+        let key = ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        };
+        let judged = |old: &[(&str, &str)]| {
+            let old = labels("shop", old);
+            let own = Own {
+                container: "shop-web-1".to_owned(),
+                key: &key,
+                new: Some(labels("shop", &[GZ])),
+                olds: vec![&old],
+                same_files: BTreeSet::new(),
+            };
+            let runs = neighbour("shop", &[GZ, MORE]);
+            let new = Neighbour {
+                runs: false,
+                ..runs.clone()
+            };
+            let alone = own.judge(&[], std::slice::from_ref(&runs)).refused;
+            (alone, own.judge(&[new], &[runs]).refused.is_some())
+        };
+        assert_eq!(judged(&[]), (None, true));
+        assert_eq!(judged(&[GZ]), (None, false));
     }
 
     #[test]
@@ -337,7 +388,10 @@ mod tests {
         let service = Service::default();
         let comes_earlier = |earlier: &[&str], project: &str| {
             let context = ServiceContext {
-                earlier: earlier.iter().map(|&name| name.to_owned()).collect(),
+                beside: Beside {
+                    earlier: earlier.iter().map(|&name| name.to_owned()).collect(),
+                    ..Beside::default()
+                },
                 ..ServiceContext::of(&service)
             };
             super::comes_earlier(&context, &neighbour(project, &[RULE]))

@@ -13,10 +13,10 @@ use crate::{
         Hazard,
         landscape::Landscape,
         traefik::{
-            api::{Api, Callee, Caller, Down, Heard, middlewares_of_labels, named},
+            api::{Api, Callee, Caller, Down, Heard, Prefix, middlewares_of_labels, named},
             config::{Reads, Reference, TraefikContainer, references, refuse_absent},
             discover::{Wanted, concerns, neighbours},
-            labels::{MIDDLEWARE, Object, Protocol, names, objects_of},
+            labels::{MIDDLEWARE, Object, Protocol, SERVICE, names, objects_of},
         },
     },
 };
@@ -32,7 +32,7 @@ pub(super) struct Survey {
     pub silent: Option<Error>,
     /// Labels of the new version alone that name a provider which is not on.
     pub absent: Option<Error>,
-    /// A middleware that the new version no longer defines, and that a router of another service uses.
+    /// Something that the new version no longer defines, and that a router of another service uses.
     pub dropped: Option<Error>,
     /// What would be refused if the old version did not have it too, or were not what comes back.
     pub notices: Vec<String>,
@@ -86,6 +86,10 @@ pub(super) async fn survey(
     match dropped {
         // What served before comes back, whatever has been built on the version that goes.
         Some(error) if run.back.is_some() => survey.notices.push(error.message),
+        Some(error) if !wanted.certain => survey.notices.push(format!(
+            "{}, unless its image has labels of it, which shows once the engine has the image",
+            error.message
+        )),
         dropped => survey.dropped = dropped,
     }
     // What one of them has on is not known where it does not answer.
@@ -163,7 +167,7 @@ impl Survey {
     }
 }
 
-/// The refusal of a new version without a middleware that other routers use.
+/// The refusal of a new version without a middleware or a service that other routers use.
 async fn dropped(
     context: &ServiceContext<'_>,
     landscape: &Landscape,
@@ -171,50 +175,62 @@ async fn dropped(
     (wanted, heard): (&Wanted, &[Heard]),
 ) -> Option<Error> {
     let olds: Vec<&Labels> = context.olds.iter().map(|own| &own.labels).collect();
-    let missing = missing_middlewares(&olds, &wanted.labels);
-    if missing.is_empty() || !wanted.certain {
+    let missing = missing(&olds, &wanted.labels);
+    if missing.is_empty() {
         return None;
     }
     let others = neighbours(landscape, &context.key, near).await;
-    let is_kept = |name: &String| {
-        let mut all = others.iter().flat_map(|own| middlewares(&own.labels));
-        all.any(|own| own.eq_ignore_ascii_case(name))
+    let is_kept = |object: &Object| {
+        let mut all = others.iter().flat_map(|own| objects_of(&own.labels));
+        all.any(|own| own.is(object))
     };
-    let own: BTreeSet<String> = olds
-        .iter()
-        .flat_map(|labels| names(labels).routers)
-        .map(|(_, router)| format!("{router}@docker"))
-        .collect();
-    missing.iter().filter(|name| !is_kept(name)).find_map(|name| {
-        let full = format!("{name}@docker");
-        let mut users = heard.iter().filter_map(|own| own.listing.users.get(&full)).flatten();
-        let user = users.find(|user| !own.contains(*user))?;
-        let service = &context.key.service;
-        Some(
-            Error::refused(format!(
-                "the new version of {service} no longer has the middleware {name}, and router {user} uses it: Traefik \
-                 would take that router out"
-            ))
-            .hint(format!(
-                "keep the labels traefik.http.middlewares.{name}.…, change that router first, or continue with \
-                 --ignore labels"
-            ))
-            .of(Check::Labels),
-        )
+    let own = routers(&olds, near);
+    let pins = Protocol::ALL.map(|protocol| Prefix::of(&context.key).name(protocol, ""));
+    let is_own = |user: &String| own.contains(user) || pins.iter().any(|pin| user.starts_with(pin));
+    let mut missing = missing.into_iter().filter(|object| !is_kept(object));
+    missing.find_map(|object| {
+        let full = object.of_docker();
+        let users = heard.iter().filter_map(|own| own.listing.users.get(&full));
+        let user = users.flatten().find(|user| !is_own(user))?;
+        Some(gone(&context.key.service, &object, user))
     })
 }
 
-/// The HTTP middlewares that old labels define and the new ones do not.
-fn missing_middlewares(olds: &[&Labels], new: &Labels) -> BTreeSet<String> {
-    let kept: Vec<String> = middlewares(new).collect();
-    let is_kept = |name: &String| kept.iter().any(|own| own.eq_ignore_ascii_case(name));
-    let before = olds.iter().flat_map(|own| middlewares(own));
-    before.filter(|name| !is_kept(name)).collect()
+fn gone(service: &str, object: &Object, user: &str) -> Error {
+    let message = format!(
+        "the new version of {service} no longer has the {object}, and router {user} uses it: Traefik would take that \
+         router out"
+    );
+    let protocol = object.protocol.map_or("", Protocol::word);
+    let hint = format!(
+        "keep the labels traefik.{protocol}.{}s.{}.…, change that router first, or continue with --ignore labels",
+        object.kind, object.name
+    );
+    Error::refused(message).hint(hint).of(Check::Labels)
 }
 
-fn middlewares(labels: &Labels) -> impl Iterator<Item = String> + use<> {
-    let http = |own: &Object| own.kind == MIDDLEWARE && own.protocol == Some(Protocol::Http);
-    objects_of(labels).filter(http).map(|own| own.name)
+/// The routers of these labels, as Traefik's API may call them: by the model of an entrypoint, its name comes first.
+fn routers(olds: &[&Labels], near: &[TraefikContainer]) -> BTreeSet<String> {
+    let entrypoints = near.iter().flat_map(|own| own.config.entrypoints.keys());
+    let entrypoints: BTreeSet<&String> = entrypoints.collect();
+    let all = olds.iter().flat_map(|labels| names(labels).routers);
+    all.flat_map(|(_, router)| {
+        let of_models = entrypoints.iter().flat_map(|entrypoint| {
+            ["", "conflicted-"].map(|mark| format!("{entrypoint}-{mark}{router}@docker"))
+        });
+        let of_models: Vec<String> = of_models.collect();
+        of_models.into_iter().chain([format!("{router}@docker")])
+    })
+    .collect()
+}
+
+/// The middlewares and services that old labels define and the new ones do not.
+fn missing(olds: &[&Labels], new: &Labels) -> BTreeSet<Object> {
+    let kept: Vec<Object> = objects_of(new).collect();
+    let is_used = |own: &Object| [MIDDLEWARE, SERVICE].contains(&own.kind);
+    let is_kept = |object: &Object| kept.iter().any(|own| own.is(object));
+    let before = olds.iter().flat_map(|own| objects_of(own));
+    before.filter(|own| is_used(own) && !is_kept(own)).collect()
 }
 
 async fn ask(
@@ -244,16 +260,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_middleware_that_the_new_labels_lack_is_missing_however_its_name_is_written() {
+    fn a_middleware_or_a_service_that_the_new_labels_lack_is_missing_however_its_name_is_written() {
         let labels = |names: &[&str]| -> Labels {
             let names = names.iter();
             let label = |name: &&str| format!("traefik.http.middlewares.{name}.compress");
             names.map(|own| (label(own), "true".to_owned())).collect()
         };
         let (old, new) = (labels(&["auth", "gz", "limit"]), labels(&["GZ", "more"]));
-        let missing = missing_middlewares(&[&old, &new], &new);
-        assert_eq!(missing, ["auth", "limit"].map(str::to_owned).into());
-        assert!(missing_middlewares(&[&old], &old).is_empty());
+        let lacks = |old: &[&Labels], new: &Labels| -> Vec<String> {
+            let missing = missing(old, new).into_iter();
+            missing.map(|own| own.to_string()).collect()
+        };
+        assert_eq!(
+            lacks(&[&old, &new], &new),
+            ["middleware auth", "middleware limit"]
+        );
+        assert_eq!(lacks(&[&old], &old), [""; 0]);
+        let port = ("traefik.tcp.services.db.loadbalancer.server.port", "5432");
+        let named = crate::fixtures::labels_of_web(&[port]);
+        let default = crate::fixtures::labels_of_web(&[("traefik.http.routers.web.rule", "a")]);
+        assert_eq!(lacks(&[&named], &default), ["TCP service db"]);
+        assert_eq!(lacks(&[&default], &named), ["service web-shop"]);
+    }
+
+    #[test]
+    fn a_router_is_the_services_own_by_the_model_of_an_entrypoint_too() {
+        let labels = crate::fixtures::labels(&[("traefik.http.routers.web.rule", "a")]);
+        let line = "--entrypoints.web.address=:80 --entrypoints.secure.address=:443";
+        let own = routers(&[&labels], &[TraefikContainer::of_arguments("edge", line)]);
+        for name in [
+            "web@docker",
+            "secure-web@docker",
+            "web-conflicted-web@docker",
+        ] {
+            assert!(own.contains(name), "{name}: {own:?}");
+        }
+        assert!(!own.contains("my-web@docker"));
     }
 
     #[test]

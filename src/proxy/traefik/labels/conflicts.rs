@@ -100,7 +100,7 @@ impl Clash<'_> {
     }
 }
 
-/// What labels have in common with each neighbour.
+/// What labels have in common with each neighbour. Of a new version, only what its service does not have already.
 pub fn clashes<'a>(labels: &Labels, neighbours: &'a [Neighbour]) -> Vec<Clash<'a>> {
     let own = objects(labels);
     let of = |neighbour: &'a Neighbour| {
@@ -112,7 +112,17 @@ pub fn clashes<'a>(labels: &Labels, neighbours: &'a [Neighbour]) -> Vec<Clash<'a
         };
         common.into_iter().map(clash)
     };
-    neighbours.iter().flat_map(of).collect()
+    let (mut all, new): (Vec<Clash<'_>>, Vec<_>) = neighbours
+        .iter()
+        .flat_map(of)
+        .partition(|own| own.neighbour.runs);
+    let is_said = |own: &Clash<'_>| {
+        let mut runs = all.iter().filter(|other| other.object == own.object);
+        runs.any(|other| other.neighbour.is_of_service(own.neighbour))
+    };
+    let fresh: Vec<Clash<'_>> = new.into_iter().filter(|own| !is_said(own)).collect();
+    all.extend(fresh);
+    all
 }
 
 impl Object {
@@ -124,6 +134,14 @@ impl Object {
             kind,
             name: name.to_owned(),
         })
+    }
+
+    /// As Traefik names it outside of labels.
+    pub fn of_docker(&self) -> Self {
+        Self {
+            name: format!("{}@docker", self.name),
+            ..self.clone()
+        }
     }
 
     /// Whether both are one within a container, where names count in any case.
@@ -442,8 +460,8 @@ mod tests {
         let mut labels = labels(pairs);
         labels.insert("com.docker.compose.project".to_owned(), project.to_owned());
         Neighbour {
-            id: "1".to_owned(),
             name: format!("{project}-web-1"),
+            runs: true,
             labels,
         }
     }
@@ -480,6 +498,31 @@ mod tests {
         let dropped = clashes(&labels(&[RULE, PORT, sticky]), &other);
         assert!(shared[0].is_there_already(&shared) && shared[0].is_there_already(&dropped));
         assert!(dropped[0].is_there_already(&dropped) && !dropped[0].is_there_already(&shared));
+    }
+
+    #[test]
+    fn a_new_version_adds_what_clashes_with_it_alone() {
+        let gz = ("traefik.http.middlewares.gz.compress", "true");
+        let zip = ("traefik.http.middlewares.zip.compress", "true");
+        let mine = ["gz", "zip"].map(|name| format!("traefik.http.middlewares.{name}.buffering"));
+        let mine = labels(&[(&mine[0], "true"), (&mine[1], "true")]);
+        let runs = neighbour("blog", &[gz]);
+        let new = Neighbour {
+            name: "new".to_owned(),
+            runs: false,
+            ..neighbour("blog", &[gz, zip])
+        };
+        let both = [new, runs];
+        let found = clashes(&mine, &both);
+        let found: Vec<(String, &str)> = found
+            .iter()
+            .map(|own| (own.object.to_string(), own.neighbour.name.as_str()))
+            .collect();
+        let expected = [("middleware gz", "blog-web-1"), ("middleware zip", "new")];
+        assert_eq!(
+            found,
+            expected.map(|(object, name)| (object.to_owned(), name))
+        );
     }
 
     #[test]

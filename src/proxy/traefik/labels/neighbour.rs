@@ -9,11 +9,12 @@ use crate::{
     overlay::Labels,
 };
 
-/// A container of another service.
+/// A container of another service, or the new version of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    pub id: String,
     pub name: String,
+    /// Not so for a new version, which the same command rolls.
+    pub runs: bool,
     /// As Traefik reads them.
     pub labels: BTreeMap<String, String>,
 }
@@ -25,6 +26,11 @@ impl Neighbour {
 
     pub fn service(&self) -> Option<&str> {
         self.labels.get(label::COMPOSE_SERVICE).map(String::as_str)
+    }
+
+    /// Whether both are of one service.
+    pub fn is_of_service(&self, other: &Self) -> bool {
+        (self.project(), self.service()) == (other.project(), other.service())
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     record::lost_router,
 };
 use crate::{
+    check::Check,
     context::ServiceContext,
     docker::engine::{
         Engine,
@@ -77,7 +78,8 @@ pub async fn pin(
     for traefik in concerned {
         let at = place(engine, &mut places, traefik).await?;
         if !by_url {
-            instances.add(landscape.api(traefik, settings).await?, Some(at));
+            let api = landscape.api(traefik, settings).await;
+            instances.add(api.map_err(|error| error.of(Check::Api))?, Some(at));
         }
     }
     if by_url {
@@ -95,6 +97,7 @@ pub async fn pin(
         places,
         shared: None,
         keeps_routers: true,
+        verifies_servers: traefiks.iter().any(|own| own.config.verifies_servers),
     };
     pin.learn_baseline(&context.olds, &landscape.running)
         .await?;
@@ -254,7 +257,7 @@ pub fn watched_directory(traefik: &TraefikContainer) -> Result<&str> {
         }
         Err(Error::refused(format!("Traefik ({name}) {why}")).hint(hint))
     };
-    if let Some(version) = traefik.version.filter(|own| own.major < 3) {
+    if let Some(version) = traefik.version.filter(|own| !own.takes_pins_and_weights()) {
         let message = format!(
             "Traefik ({name}) is {version}, and pin files are written for Traefik 3.0 and later"
         );
@@ -309,5 +312,27 @@ fn reach(traefik: &TraefikContainer) -> Reach {
     Reach {
         network: docker.and_then(|docker| docker.network.clone()),
         shared: traefik.networks(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traefik_of_version_2_takes_no_pin_whatever_its_file_provider_is() {
+        let mut traefik =
+            TraefikContainer::of_arguments("edge", "--providers.file.directory=/dynamic");
+        traefik.version = "3.0.4".parse().ok();
+        assert_eq!(watched_directory(&traefik).unwrap(), "/dynamic");
+        for version in ["2.9", "2.11.31"] {
+            traefik.version = version.parse().ok();
+            let error = watched_directory(&traefik).unwrap_err();
+            let text = format!(
+                "Traefik (edge) is {version}, and pin files are written for Traefik 3.0 and later"
+            );
+            assert_eq!(error.message, text);
+            assert!(error.hint.unwrap().contains("through the socket proxy"));
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         socket_proxies::{Control, SocketProxy, showing},
         traefik::{
             api::{Api, named},
-            config::{Reads, TraefikContainer, advice},
+            config::{Reads, TraefikContainer, Version, advice},
             discover::{Instances, may_matter, readers},
         },
     },
@@ -58,11 +58,14 @@ pub async fn relabel(
     for api in apis {
         instances.add(api, ());
     }
+    let concerned = all.iter().filter(|own| is_concerned(own));
+    let versions = concerned.map(|own| own.version);
     let mut relabel = Relabel {
         key: key.clone(),
         epoch: context.epoch,
         controls,
-        weights: know_weights(all),
+        weights: know_weights(&versions.collect::<Vec<_>>()),
+        verifies_servers: all.iter().any(|own| own.config.verifies_servers),
         preview: settings.preview(),
         previewed: BTreeMap::new(),
         instances,
@@ -72,10 +75,9 @@ pub async fn relabel(
 }
 
 /// Whether every Traefik that follows the overlay knows the weight of a server: an older one would leave the container out.
-fn know_weights(all: &[TraefikContainer]) -> bool {
-    let is_new = |own: &TraefikContainer| own.version.is_some_and(|version| version.major >= 3);
-    let mut concerned = all.iter().filter(|own| is_concerned(own)).peekable();
-    concerned.peek().is_some() && concerned.all(is_new)
+fn know_weights(versions: &[Option<Version>]) -> bool {
+    let know = |own: &Option<Version>| own.is_some_and(Version::takes_pins_and_weights);
+    !versions.is_empty() && versions.iter().all(know)
 }
 
 /// What has to be added to a stack whose Traefik reads the engine's socket itself, as that Traefik wants it.
@@ -132,6 +134,7 @@ pub fn no_traefik(service: &str) -> Error {
          (traefik-kop), --proxy none rolls on health alone, with both versions reachable for a while, and --strategy \
          recreate stops the old version first"
     ))
+    .of(Check::Traefik)
 }
 
 /// The API of each Traefik that reads through a socket proxy.
@@ -182,16 +185,47 @@ mod tests {
     use super::*;
 
     #[test]
+    fn weights_need_every_traefik_to_be_of_version_3_and_one_that_is_not_known_counts_as_older() {
+        let know = |texts: &[&str]| {
+            let versions = texts.iter().map(|own| own.parse().ok());
+            know_weights(&versions.collect::<Vec<_>>())
+        };
+        assert!(know(&["3.0.0", "3.7.15"]));
+        for older in [&["2.11.31"][..], &["3.7.15", "2.9"], &["latest"], &[]] {
+            assert!(!know(older), "{older:?}");
+        }
+    }
+
+    fn key() -> ServiceKey {
+        ServiceKey {
+            project: "shop".to_owned(),
+            service: "web".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_socket_proxy_of_another_project_is_named_only_where_a_traefik_in_front_can_reach_it() {
+        let found = [SocketProxy::of_project("blog", &["edge"])];
+        let fronts = [TraefikContainer::of_arguments("t", "--providers.docker")];
+        let names_it = |all: &[TraefikContainer], network: &str| {
+            let front = json!({"Id": "t", "NetworkSettings": {"Networks": {network: {}}}});
+            let running = [serde_json::from_value(front).unwrap()];
+            let error = no_reader(&key(), &found, all, &running);
+            format!("{error:?}").contains(&found[0].control.name)
+        };
+        assert!(!names_it(&[], "edge"));
+        assert!(!names_it(&fronts, "front"));
+        assert!(names_it(&fronts, "edge"));
+    }
+
+    #[test]
     fn a_traefik_in_the_hosts_network_that_leaves_the_service_out_is_not_said_to_be_in_another_network()
      {
         let traefik =
             json!({"Id": "t", "Command": "traefik", "HostConfig": {"NetworkMode": "host"}});
         let running = [serde_json::from_value(traefik).unwrap()];
-        let key = ServiceKey {
-            project: "shop".to_owned(),
-            service: "web".to_owned(),
-        };
-        let error = no_reader(&key, &[], &[], &running);
+        let error = no_reader(&key(), &[], &[], &running);
+        assert_eq!(error.check, Some(Check::Traefik));
         assert_eq!(
             error.message,
             "no Traefik on this engine reads the labels of web"

@@ -53,6 +53,7 @@ entryPoints:
     address: :53/udp
 api:
   insecure: true
+serversTransport: {insecureSkipVerify: true}
 ";
 
 const TOML: &str = "
@@ -76,6 +77,8 @@ address = \"0.0.0.0:443\"
 address = \":53/udp\"
 [api]
 insecure = true
+[serversTransport]
+insecureSkipVerify = true
 ";
 
 const COMMAND: &str = "--providers.providersThrottleDuration=500ms --providers.docker \
@@ -83,7 +86,7 @@ const COMMAND: &str = "--providers.providersThrottleDuration=500ms --providers.d
     --providers.docker.network=front --providers.docker.useBindPortIP \
     --providers.file.directory=/dynamic --entrypoints.web.address=:80 --entryPoints.web.asDefault \
     --entrypoints.websecure.address=0.0.0.0:443 --entrypoints.websecure.http.tls=true \
-    --entrypoints.dns.address=:53/udp --api.insecure=true";
+    --entrypoints.dns.address=:53/udp --api.insecure=true --serverstransport.insecureskipverify";
 
 const ENVIRONMENT: &str = "PATH=/bin TRAEFIK_PROVIDERS_PROVIDERSTHROTTLEDURATION=500ms TRAEFIK_PROVIDERS_DOCKER=true \
     TRAEFIK_PROVIDERS_DOCKER_EXPOSEDBYDEFAULT=false TRAEFIK_PROVIDERS_DOCKER_CONSTRAINTS=Label(`a`,`b`) \
@@ -91,7 +94,8 @@ const ENVIRONMENT: &str = "PATH=/bin TRAEFIK_PROVIDERS_PROVIDERSTHROTTLEDURATION
     TRAEFIK_PROVIDERS_FILE_DIRECTORY=/dynamic \
     TRAEFIK_ENTRYPOINTS_WEB_ADDRESS=:80 TRAEFIK_ENTRYPOINTS_WEB_ASDEFAULT=true \
     TRAEFIK_ENTRYPOINTS_WEBSECURE_ADDRESS=0.0.0.0:443 TRAEFIK_ENTRYPOINTS_WEBSECURE_HTTP_TLS=true \
-    TRAEFIK_ENTRYPOINTS_DNS_ADDRESS=:53/udp TRAEFIK_API_INSECURE=true";
+    TRAEFIK_ENTRYPOINTS_DNS_ADDRESS=:53/udp TRAEFIK_API_INSECURE=true \
+    TRAEFIK_SERVERSTRANSPORT_INSECURESKIPVERIFY=true";
 
 #[test]
 fn the_same_configuration_is_read_from_each_of_the_four_forms() {
@@ -122,6 +126,7 @@ fn the_same_configuration_is_read_from_each_of_the_four_forms() {
     assert_eq!(yaml.insecure_port(), Some(8080));
     assert_eq!(yaml.default_entrypoints(), ["web"]);
     assert_eq!(yaml.throttle, Duration::from_millis(500));
+    assert!(!yaml.verifies_servers && StaticConfig::default().verifies_servers);
     for (other, source) in [
         (by_file("/t.toml", TOML), Source::File("/t.toml".to_owned())),
         (by_command(COMMAND), Source::Command),
