@@ -22,6 +22,7 @@ pub(crate) mod compose;
 pub(crate) mod context;
 pub(crate) mod docker;
 pub(crate) mod doctor;
+pub(crate) mod dotenv;
 pub(crate) mod drain;
 pub(crate) mod error;
 pub(crate) mod event;
@@ -50,6 +51,8 @@ pub(crate) mod socket_proxy;
 pub(crate) mod stack;
 pub(crate) mod state;
 pub(crate) mod steps;
+pub(crate) mod text_file;
+pub(crate) mod variables;
 pub(crate) mod yaml;
 
 pub use app::run;

@@ -78,6 +78,14 @@ impl<'a> Settled<'a> {
             &self.memory.hooks,
         );
         about.killed.clone_from(&self.killed);
+        intent.revision.variables = match run.back {
+            Some(back) => {
+                let running = self.memory.revisions.running(&self.replicas);
+                let running = running.unwrap_or_default();
+                self.memory.revisions.variables_back(running, back.number)
+            }
+            None => run.given(&context.service.name)?,
+        };
         if let Some(back) = run.back {
             intent.displaced = run.displaced(back).await?;
         }
@@ -165,6 +173,10 @@ impl Begun<'_> {
         if prepared.run.restarts() {
             prepared.run.put_back(&mut intent).await;
         }
+        // Before the record, so that a run that is killed in between is completed by the next.
+        prepared
+            .write_variables(intent.revision.variables.as_ref())
+            .await;
         let mut made = intent.revision;
         let revision = made.number;
         made.at = prepared.run.engine.clock_ms().await;
