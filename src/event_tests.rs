@@ -66,10 +66,6 @@ fn of_runs() -> Vec<Event> {
             total_ms: 1,
             phases: BTreeMap::new(),
         },
-        Event::VariablesWritten {
-            file: text(),
-            variables: vec![text()],
-        },
         Event::Relabelled {
             container: text(),
             labels: BTreeMap::new(),
@@ -98,6 +94,10 @@ fn of_stacks() -> Vec<Event> {
         Event::Completed {
             image: text(),
             ms: 1,
+        },
+        Event::VariablesWritten {
+            file: text(),
+            variables: vec![text()],
         },
         Event::Paused {
             message: text(),

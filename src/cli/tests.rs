@@ -121,6 +121,18 @@ fn variables_count_before_and_after_the_command_and_keep_their_signs() {
         };
         assert_eq!(plan.set, pairs, "{line}");
     }
+    for (line, message) in [
+        (
+            "rollout web --set 1TAG=v2",
+            "--set: \"1TAG\" is not NAME=VALUE; write it as in --set VERSION=v1.11",
+        ),
+        (
+            "rollout --set TAG=v2 undo web",
+            "--set is an option of `rollout`, `rollout up` and `rollout plan` alone",
+        ),
+    ] {
+        assert_eq!(refused(line), message, "{line}");
+    }
 }
 
 #[test]
@@ -276,14 +288,6 @@ fn a_wrong_command_line_is_one_line_that_names_the_word() {
         (
             "rollout --all undo web",
             "--all and --remove-orphans are options of `rollout` and `rollout up` alone",
-        ),
-        (
-            "rollout web --set 1TAG=v2",
-            "--set: \"1TAG\" is not NAME=VALUE; write it as in --set VERSION=v1.11",
-        ),
-        (
-            "rollout --set TAG=v2 undo web",
-            "--set is an option of `rollout`, `rollout up` and `rollout plan` alone",
         ),
     ] {
         assert_eq!(refused(line), message, "{line}");

@@ -151,10 +151,7 @@ impl Screen {
     fn follow(&mut self, at: SystemTime, event: &Event) {
         match event {
             Event::Opening { services } => {
-                let text = match self.is_named {
-                    true => READING.to_owned(),
-                    false => format!("{}: {READING}", all(services)),
-                };
+                let text = self.reading(services);
                 self.begins(at, "", text, None);
             }
             Event::Started {
@@ -210,6 +207,13 @@ impl Screen {
             | Event::Figures(_)
             | Event::VariablesWritten { .. }
             | Event::Relabelled { .. } => {}
+        }
+    }
+
+    fn reading(&self, services: &[String]) -> String {
+        match self.is_named {
+            true => READING.to_owned(),
+            false => format!("{}: {READING}", all(services)),
         }
     }
 
