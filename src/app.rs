@@ -21,11 +21,11 @@ mod unlock;
 mod up;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs::OpenOptions,
     io::{IsTerminal, Write},
     os::unix::process::CommandExt,
-    path::Path,
     process::{ExitCode, Termination},
 };
 
@@ -311,19 +311,22 @@ struct Opened {
 impl Opened {
     /// Connects, and reads the project with these services enabled.
     async fn of(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
+        let target = (target, &BTreeMap::new());
         let opened = Self::beside(target, names, events, async |_| ()).await;
         opened.map(|(opened, ())| opened)
     }
 
-    /// The same, with something that is read from the engine while Compose reads the project.
+    /// The same with variables that override environment files, and with something that is read from the engine while
+    /// Compose reads the project.
     async fn beside<T>(
-        target: &TargetArgs,
+        (target, variables): (&TargetArgs, &BTreeMap<String, String>),
         names: &[&str],
         events: &Events,
         read: impl AsyncFnOnce(&Engine) -> T,
     ) -> Result<(Self, T)> {
         let engine = Engine::connect(endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
+        let compose = compose.given(variables);
         let (project, beside) = tokio::join!(read_project(&compose, names), read(&engine));
         let project = match project {
             Ok(project) => project,
@@ -364,6 +367,7 @@ impl Opened {
             of_several: false,
             together: false,
             promotes: None,
+            set: None,
         }
     }
 
@@ -379,15 +383,6 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
     project.map_err(|error| {
         error.or_hint("see what docker compose config says, or name another file with -f FILE")
     })
-}
-
-/// A path relative to the current directory, where it is below it.
-fn from_here(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    path.strip_prefix(here)
-        .unwrap_or(path)
-        .display()
-        .to_string()
 }
 
 async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {

@@ -164,10 +164,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
     let arguments = values_joined(arguments.into_iter().collect());
     let matches = command().try_get_matches_from(arguments)?;
     options::refuse_idle(&matches)?;
-    let cli = Cli::from_arg_matches(&matches)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
     let first = cli.up.services.first().cloned();
     let (outer, dry_run) = (cli.up.settings.clone(), cli.up.dry_run);
     let (all, remove_orphans) = (cli.up.all, cli.up.remove_orphans);
+    let set = std::mem::take(&mut cli.up.set);
     let mut chosen = match (cli.command, first) {
         (Some(_), Some(service)) => return Err(misplaced(&service)),
         (Some(command), None) => command,
@@ -177,10 +178,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         Command::Up(up) => {
             up.all |= all;
             up.remove_orphans |= remove_orphans;
+            up.set.splice(..0, set);
             check(up)?;
         }
-        Command::Plan(plan) if !remove_orphans => plan.all |= all,
+        Command::Plan(plan) if !remove_orphans => {
+            plan.all |= all;
+            plan.set.splice(..0, set);
+        }
         _ if all || remove_orphans => return Err(only_up()),
+        _ if !set.is_empty() => return Err(no_set()),
         _ => {}
     }
     let mut chosen = match chosen {
@@ -193,6 +199,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
         Command::Up(up) if up.dry_run || dry_run => Command::Plan(PlanArgs {
             services: up.services,
             all: up.all,
+            set: up.set,
             settings: up.settings,
             target: up.target,
         }),
@@ -225,6 +232,11 @@ fn check(up: &UpArgs) -> Result<(), Stop> {
 fn only_up() -> Stop {
     let message = "--all and --remove-orphans are options of `rollout` and `rollout up` alone";
     Stop::Refuse(Error::refused(message).hint("write: rollout --all"))
+}
+
+fn no_set() -> Stop {
+    let message = "--set is an option of `rollout`, `rollout up` and `rollout plan` alone";
+    Stop::Refuse(Error::refused(message).hint("write: rollout SERVICE --set NAME=VALUE"))
 }
 
 fn no_plan_of_orphans() -> Stop {

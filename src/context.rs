@@ -12,6 +12,7 @@ use crate::{
     prometheus::Metric,
     settings::Settings,
     state::revisions::Revision,
+    variables::Given,
 };
 
 #[derive(Clone, Copy)]
@@ -32,6 +33,8 @@ pub struct RunContext<'a> {
     pub together: bool,
     /// How far a paused canary is moved on.
     pub promotes: Option<Promote>,
+    /// The variables of the command.
+    pub set: Option<&'a Given>,
 }
 
 impl RunContext<'_> {

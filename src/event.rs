@@ -206,6 +206,13 @@ pub enum Event {
         /// Milliseconds by step.
         phases: BTreeMap<&'static str, u64>,
     },
+    /// The variables of a rollout that has succeeded are in the environment file.
+    VariablesWritten {
+        /// By its absolute path.
+        file: String,
+        /// Their names.
+        variables: Vec<String>,
+    },
     /// What Traefik reads of a container's labels was changed by hand.
     Relabelled {
         container: String,

@@ -95,6 +95,10 @@ fn of_stacks() -> Vec<Event> {
             image: text(),
             ms: 1,
         },
+        Event::VariablesWritten {
+            file: text(),
+            variables: vec![text()],
+        },
         Event::Paused {
             message: text(),
             code: 5,
@@ -153,10 +157,10 @@ fn kinds(event: &Event) -> usize {
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
-        E::Traffic { .. } => {}
+        E::Traffic { .. } | E::VariablesWritten { .. } => {}
         E::Draining { .. } | E::Drained { .. } | E::Figures(_) => {}
     }
-    25
+    26
 }
 
 /// The entry of the topic that has this event first.

@@ -6,9 +6,10 @@
 //! ask the pure planner ([`plan`]) for one step at a time and do it: the compose view creates the new set beside the
 //! old, [`ready`] waits for it, [`proxy`] moves the traffic by the [`overlay`] of the [`socket_proxy`], [`analysis`]
 //! judges the [`figures`] of both versions, [`drain`] waits for the last answers. [`stack`] orders several services of
-//! one command. `rollout plan` walks the same planner through a model of the world. Steps emit [`event`]s; [`report`]
-//! draws them. [`state`] keeps the lock and the records on the engine. [`doctor`] judges a whole project before
-//! anything is rolled, and [`init`] edits a Compose file so that all this can be.
+//! one command. What `--set` gives ([`variables`]) is in the environment file ([`dotenv`]) at the end. `rollout plan`
+//! walks the same planner through a model of the world. Steps emit [`event`]s; [`report`] draws them. [`state`] keeps
+//! the lock and the records on the engine. [`doctor`] judges a whole project before anything is rolled, and [`init`]
+//! edits a Compose file so that all this can be.
 
 pub(crate) mod analysis;
 pub(crate) mod app;
@@ -22,6 +23,7 @@ pub(crate) mod compose;
 pub(crate) mod context;
 pub(crate) mod docker;
 pub(crate) mod doctor;
+pub(crate) mod dotenv;
 pub(crate) mod drain;
 pub(crate) mod error;
 pub(crate) mod event;
@@ -50,6 +52,8 @@ pub(crate) mod socket_proxy;
 pub(crate) mod stack;
 pub(crate) mod state;
 pub(crate) mod steps;
+pub(crate) mod text_file;
+pub(crate) mod variables;
 pub(crate) mod yaml;
 
 pub use app::run;

@@ -20,6 +20,7 @@ mod refuse;
 mod rolling;
 mod stand;
 mod unfinished;
+mod variables;
 mod version;
 mod warn;
 
@@ -118,7 +119,7 @@ async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape
     }
     let locked = prepared.locked(held, landscape).await?;
     let mut settled = locked.settle_unfinished().await?;
-    if settled.purpose() == Purpose::Settle {
+    if settled.purpose() == Purpose::Settle || settled.is_outdated() {
         return Ok(settled.unchanged());
     }
     if settled.is_replaced() {
@@ -126,6 +127,7 @@ async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape
     }
     let version = settled.fetch_version(landscape).await?;
     if settled.already_runs(&version).await? {
+        settled.locked.prepared.write_given().await?;
         return Ok(settled.nothing_to_do(version));
     }
     let mut begun = settled.begin(version).await?;

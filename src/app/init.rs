@@ -1,25 +1,26 @@
 //! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or writes it.
 
 mod elsewhere;
-mod file;
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
 };
 
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use self::file::ComposeFile;
-use super::{endpoint, from_here, print};
+use super::{endpoint, print};
 use crate::{
     cli::InitArgs,
     compose::{Compose, Invocation, Project, files::files},
+    dotenv,
     error::{Error, Result},
     event::Events,
     init::{self, Edited, Request, override_file, stack, verify},
     report::Output,
+    text_file::TextFile,
     yaml,
 };
 
@@ -52,7 +53,9 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
         _ => file,
     };
     if let (Some(text), true) = (&edited.text, args.write) {
-        let draft = target.draft(text)?;
+        let draft = target.draft(text);
+        let draft =
+            draft.map_err(|error| error.or_hint("without --write, init shows what to change"))?;
         if let Some(before) = &before {
             let drafted = chosen.with(draft.path(), args, before);
             let after = another(args, drafted).await?.project().await?;
@@ -71,7 +74,7 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
 
 /// The file with Traefik's service, among the files of the project.
 struct Chosen {
-    file: ComposeFile,
+    file: TextFile,
     others: Vec<Value>,
     /// All files, and the index of this one.
     paths: Vec<PathBuf>,
@@ -85,8 +88,7 @@ struct Chosen {
 impl Chosen {
     fn of(args: &InitArgs) -> Result<Self> {
         let (paths, is_listed) = paths(&args.target.invocation())?;
-        let read: Result<Vec<ComposeFile>> =
-            paths.iter().map(|path| ComposeFile::read(path)).collect();
+        let read: Result<Vec<TextFile>> = paths.iter().map(|path| TextFile::read(path)).collect();
         let mut files = read?;
         let given = args.target.project_directory.clone();
         let directory = given.unwrap_or_else(|| files[0].directory().to_owned());
@@ -131,14 +133,14 @@ impl Chosen {
             images,
             resolved,
             others: &self.others,
-            read: &|path| std::fs::read_to_string(self.directory.join(path)).ok(),
+            read: &|path| fs::read_to_string(self.directory.join(path)).ok(),
             overrides: args.overrides,
         };
         init::edit(&self.file.text, &request).map_err(|error| self.file.named(error))
     }
 
     /// The override file that is to be created, if Compose finds it there.
-    fn override_file(&self, text: &str) -> Result<ComposeFile> {
+    fn override_file(&self, text: &str) -> Result<TextFile> {
         let path = self.file.directory().join(override_file::NAME);
         let refused = |why: String| {
             let text = text.trim_end().replace('\n', "\n        ");
@@ -150,7 +152,7 @@ impl Chosen {
         if self.paths.len() > 1 || path.exists() {
             return refused("the project has an override file already".to_owned());
         }
-        Ok(ComposeFile::absent(path))
+        Ok(TextFile::absent(path))
     }
 
     /// The same project with a draft in the place of the file, or as its override file.
@@ -192,7 +194,7 @@ fn paths(invocation: &Invocation) -> Result<(Vec<PathBuf>, bool)> {
     let variable = |name: &str| {
         std::env::var(name)
             .ok()
-            .or_else(|| file::dotenv(invocation, &here, name))
+            .or_else(|| in_env_files(invocation, &here, name))
     };
     let separator = variable("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".to_owned());
     let listed = variable("COMPOSE_FILE").unwrap_or_default();
@@ -203,6 +205,23 @@ fn paths(invocation: &Invocation) -> Result<(Vec<PathBuf>, bool)> {
     }
     let is_listed = !invocation.files.is_empty() || !listed.is_empty();
     Ok((paths, is_listed))
+}
+
+/// A variable of the project's `.env`, or of the files that replace it.
+fn in_env_files(given: &Invocation, here: &Path, name: &str) -> Option<String> {
+    let files = match given.env_files.is_empty() {
+        true => vec![".env".to_owned()],
+        false => given.env_files.clone(),
+    };
+    let directory = given
+        .project_directory
+        .as_deref()
+        .map_or(here.to_owned(), |own| here.join(own));
+    files.iter().rev().find_map(|file| {
+        let text = fs::read_to_string(directory.join(file)).ok()?;
+        let value = dotenv::assigned(&text, name)?;
+        Some(value.trim_matches(['"', '\'']).to_owned())
+    })
 }
 
 /// Docker Compose, if it is installed.
@@ -220,7 +239,7 @@ async fn another(args: &InitArgs, invocation: Invocation) -> Result<Compose> {
     Compose::find(invocation, endpoint(&args.target).await?).await
 }
 
-fn print_result(args: &InitArgs, events: &Events, file: &ComposeFile, edited: &Edited) {
+fn print_result(args: &InitArgs, events: &Events, file: &TextFile, edited: &Edited) {
     let name = file.shown();
     let changed = edited.text.is_some();
     let text = edited.text.as_ref().unwrap_or(&file.text);

@@ -13,6 +13,7 @@ pub async fn plan(asked: &PlanArgs, events: &Events) -> Result<Outcome> {
         all: asked.all || asked.services.is_empty(),
         services: asked.services,
         remove_orphans: false,
+        set: asked.set,
         settings: asked.settings,
         dry_run: true,
         target: asked.target,

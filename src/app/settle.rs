@@ -4,7 +4,7 @@
 use tokio::time::timeout;
 
 use super::{
-    Opened,
+    Opened, read_project,
     requests::{GOING_BACK, at_work, is_heard},
     signals::signals,
 };
@@ -16,6 +16,7 @@ use crate::{
     event::{Event, Events},
     model::{Promote, ServiceKey},
     roll::roll,
+    state::{journal::Intent, store},
 };
 
 pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> Result<()> {
@@ -23,6 +24,7 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
     let services = vec![settle.service.clone()];
     events.emit(Event::Opening { services });
     let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
+    let opened = as_begun(opened, &settle.service, events).await?;
     let events = opened.events(events, &settle.service);
     let promotes = match request {
         Request::Promote(how) => Some(how),
@@ -50,6 +52,28 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
     };
     let settled: Result<()> = settled.await;
     settled.map_err(|error| error.within(events.scope()))
+}
+
+/// The project with the variables that the last rollout of the service was given, where these are in no file yet.
+async fn as_begun(opened: Opened, service: &str, events: &Events) -> Result<Opened> {
+    let (run, key) = (opened.run(events), opened.project.key(service));
+    let image = run.any_image(&key).await?;
+    // A history that cannot be read is reported later, and is no obstacle.
+    let files = store::look(run.engine, &image, &key).await;
+    let last = Intent::last(&files.unwrap_or_default());
+    let last = last.filter(|last| last.failed.is_none());
+    let variables = last.and_then(|last| last.revision.variables);
+    let values = variables.map(|own| own.values()).unwrap_or_default();
+    if values.is_empty() {
+        return Ok(opened);
+    }
+    let compose = opened.compose.given(&values);
+    let project = read_project(&compose, &[service]).await?;
+    Ok(Opened {
+        compose,
+        project,
+        ..opened
+    })
 }
 
 /// Asks the run that is at work; `false` where something may be left to settle: there is none, it does not hear such a request

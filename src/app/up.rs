@@ -2,6 +2,7 @@
 
 mod finish;
 mod plan;
+mod set;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -58,6 +59,7 @@ async fn roll_or_plan(
     if is_together {
         refuse_on_failure(&settings)?;
     }
+    let set = set::given(up, opened, &chosen).await?;
     let group = is_together.then(Group::default);
     let work = Work {
         up,
@@ -70,11 +72,16 @@ async fn roll_or_plan(
         is_stack: up.all || order.services.len() > 1,
         group: group.as_ref(),
         finds_orphans,
+        set: set.as_ref(),
     };
-    match up.dry_run {
-        true => work.plan(order, left, listed).await,
-        false => work.all(order, left, listed).await.map(|()| Outcome::Done),
+    if up.dry_run {
+        return work.plan(order, left, listed).await;
     }
+    let ended = work.all(order, left, listed).await;
+    if let (Some(set), Err(error)) = (&set, &ended) {
+        set::report_open(set, error, events);
+    }
+    ended.map(|()| Outcome::Done)
 }
 
 /// What `--together` does after a failure before all are live; afterwards each service ends by itself.
@@ -94,7 +101,9 @@ async fn open(
     names: &[&str],
     events: &Events,
 ) -> Result<(Opened, bool, Result<Listed>)> {
-    let opened = Opened::beside(&up.target, names, events, Listed::read).await;
+    let variables = up.set.iter().cloned().collect();
+    let target = (&up.target, &variables);
+    let opened = Opened::beside(target, names, events, Listed::read).await;
     let (mut opened, listed) = opened?;
     refuse_unknown(&opened.project, names)?;
     let mut is_known = false;

@@ -6,6 +6,7 @@ Each setting is also a key of x-rollout: in the Compose file, and a ROLLOUT_… 
 Examples:
   rollout web                    roll web to what the Compose file says
   rollout --all                  roll every service that has changed, what others depend on first
+  rollout web --set TAG=v1.11    roll with this variable, and write it to .env once it has succeeded
   rollout --pull always web api  pull, then roll two services side by side
   rollout --bake 1m web          keep the old replicas for a minute, for an instant rollback
 

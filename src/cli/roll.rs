@@ -19,6 +19,9 @@ pub struct UpArgs {
     /// With --all: stop and remove the containers of services that the Compose file no longer has
     #[arg(long, help_heading = settings::STACK)]
     pub remove_orphans: bool,
+    /// Give a variable of the Compose file this value, and write it to .env once the rollout has succeeded
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
     #[command(flatten)]
     pub settings: Partial,
     /// Print what would be done, and change nothing: rollout plan
@@ -36,10 +39,29 @@ pub struct PlanArgs {
     /// Plan every service that --all would roll, and the named ones
     #[arg(long, help_heading = settings::STACK)]
     pub all: bool,
+    /// Give a variable of the Compose file this value
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
     #[command(flatten)]
     pub settings: Partial,
     #[command(flatten)]
     pub target: TargetArgs,
+}
+
+/// A name as Compose interpolates it, and its value.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let is_name = |name: &str| {
+        let mut all = name.chars();
+        let begin = all.next();
+        begin.is_some_and(|own| own.is_ascii_alphabetic() || own == '_')
+            && all.all(|own| own.is_ascii_alphanumeric() || own == '_')
+    };
+    let pair = text.split_once('=').filter(|(name, _)| is_name(name));
+    let (name, value) = pair.ok_or_else(|| {
+        let name = text.split('=').next().unwrap_or_default();
+        format!("{name:?} is not NAME=VALUE; write it as in --set VERSION=v1.11")
+    })?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Args, Clone, Debug)]

@@ -100,6 +100,42 @@ fn a_dry_run_is_a_plan_of_the_same_services_and_settings() {
 }
 
 #[test]
+fn variables_count_before_and_after_the_command_and_keep_their_signs() {
+    let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let pairs = [("A", ""), ("B", "x=y")].map(pair);
+    for line in [
+        "rollout web --set A= --set B=x=y",
+        "rollout --set A= up web --set B=x=y",
+    ] {
+        let Command::Up(up) = parsed(line) else {
+            panic!("{line}")
+        };
+        assert_eq!(up.set, pairs, "{line}");
+    }
+    for line in [
+        "rollout --set A= plan --set B=x=y",
+        "rollout --set A= up web --set B=x=y --dry-run",
+    ] {
+        let Command::Plan(plan) = parsed(line) else {
+            panic!("{line}")
+        };
+        assert_eq!(plan.set, pairs, "{line}");
+    }
+    for (line, message) in [
+        (
+            "rollout web --set 1TAG=v2",
+            "--set: \"1TAG\" is not NAME=VALUE; write it as in --set VERSION=v1.11",
+        ),
+        (
+            "rollout --set TAG=v2 undo web",
+            "--set is an option of `rollout`, `rollout up` and `rollout plan` alone",
+        ),
+    ] {
+        assert_eq!(refused(line), message, "{line}");
+    }
+}
+
+#[test]
 fn commands_that_roll_nothing_still_take_every_setting() {
     for command in ["status web", "doctor", "doctor web"] {
         parsed(&format!(

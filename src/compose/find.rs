@@ -1,6 +1,9 @@
 //! Finds Compose v2, and builds its commands with one environment.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use tokio::{io::AsyncReadExt, process::Command};
 
@@ -61,6 +64,7 @@ impl Compose {
             let program = Program {
                 words: words.iter().map(|&word| word.to_owned()).collect(),
                 surroundings: surroundings.clone(),
+                given: BTreeMap::new(),
                 docker_host: forward.docker_host().to_owned(),
             };
             match program.version().await {
@@ -85,6 +89,30 @@ impl Compose {
         })
     }
 
+    /// The same with these variables, which override environment files.
+    pub fn given(mut self, variables: &BTreeMap<String, String>) -> Self {
+        self.program.given.extend(variables.clone());
+        self
+    }
+
+    /// The same without such variables.
+    pub fn as_in_files(&self) -> Self {
+        let mut compose = self.clone();
+        compose.program.given.clear();
+        compose
+    }
+
+    /// The same as in files, with another file in place of the last environment file.
+    pub fn reading(&self, file: &Path) -> Self {
+        let mut files = self.env_files();
+        files.pop();
+        files.push(file.to_owned());
+        let mut compose = self.as_in_files();
+        let names = files.iter().map(|own| own.display().to_string());
+        compose.invocation.env_files = names.collect();
+        compose
+    }
+
     /// A shell script in the place of Compose.
     #[cfg(test)]
     pub async fn scripted(endpoint: Endpoint, script: &str) -> Self {
@@ -93,6 +121,7 @@ impl Compose {
             program: Program {
                 words: ["sh", "-c", script].map(str::to_owned).into(),
                 surroundings: Surroundings::default(),
+                given: BTreeMap::new(),
                 docker_host: String::new(),
             },
             version: String::new(),
@@ -110,6 +139,8 @@ pub(super) struct Program {
     /// `docker compose` or `docker-compose`.
     pub words: Vec<String>,
     surroundings: Surroundings,
+    /// The variables that a rollout is given.
+    given: BTreeMap<String, String>,
     /// The engine's address for Compose.
     docker_host: String,
 }
@@ -123,6 +154,7 @@ impl Program {
         command.args(&self.words[1..]);
         command.args(["--ansi", "never", "--progress", "plain"]);
         command.envs(&self.surroundings.environment);
+        command.envs(&self.given);
         for name in NOT_PASSED_ON {
             command.env_remove(name);
         }
@@ -189,10 +221,12 @@ mod tests {
                 environment: BTreeMap::from([("DOCKER_CONTEXT".to_owned(), "far".to_owned())]),
                 directory: None,
             },
+            given: BTreeMap::from([("TAG".to_owned(), "v2".to_owned())]),
             docker_host: "tcp://far:2375".to_owned(),
         };
         let command = program.command(Some("unix:///run/x.sock"));
         let environment: Vec<_> = command.as_std().get_envs().collect();
+        assert!(environment.contains(&("TAG".as_ref(), Some("v2".as_ref()))));
         assert!(
             environment.contains(&("DOCKER_HOST".as_ref(), Some("unix:///run/x.sock".as_ref())))
         );

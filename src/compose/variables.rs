@@ -50,12 +50,30 @@ impl Compose {
         given.or(named).filter(|name| !name.is_empty())
     }
 
+    /// The environment files; of several the last counts.
     pub fn env_files(&self) -> Vec<PathBuf> {
         let here = self.program.directory();
-        match &self.invocation.env_files[..] {
+        match &self.named_env_files()[..] {
             [] => vec![self.project_directory().join(".env")],
-            given => given.iter().map(|file| here.join(file)).collect(),
+            named => named.iter().map(|file| here.join(file)).collect(),
         }
+    }
+
+    /// Whether a variable keeps Compose from reading the project's `.env`.
+    pub fn reads_no_env_file(&self) -> bool {
+        let disables = self.program.variable("COMPOSE_DISABLE_ENV_FILE");
+        let disables = disables.unwrap_or_default().to_lowercase();
+        self.named_env_files().is_empty() && matches!(disables.as_str(), "1" | "t" | "true")
+    }
+
+    fn named_env_files(&self) -> Vec<String> {
+        if !self.invocation.env_files.is_empty() {
+            return self.invocation.env_files.clone();
+        }
+        let listed = self.program.variable("COMPOSE_ENV_FILES");
+        let listed = listed.unwrap_or_default();
+        let files = listed.split(',').filter(|file| !file.is_empty());
+        files.map(str::to_owned).collect()
     }
 
     fn path_separator(&self) -> String {

@@ -82,6 +82,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
             of_several: false,
             together: false,
             promotes: None,
+            set: None,
         },
         context: &context,
         lock: &lock,

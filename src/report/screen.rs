@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +17,7 @@ use crate::{
     error::one_line,
     event::{Event, Scope},
     model::Share,
+    text_file::from_here,
 };
 
 /// Decides what is shown; draws nothing.
@@ -149,10 +151,7 @@ impl Screen {
     fn follow(&mut self, at: SystemTime, event: &Event) {
         match event {
             Event::Opening { services } => {
-                let text = match self.is_named {
-                    true => READING.to_owned(),
-                    false => format!("{}: {READING}", all(services)),
-                };
+                let text = self.reading(services);
                 self.begins(at, "", text, None);
             }
             Event::Started {
@@ -206,7 +205,15 @@ impl Screen {
             | Event::Undoing { .. }
             | Event::Hook { .. }
             | Event::Figures(_)
+            | Event::VariablesWritten { .. }
             | Event::Relabelled { .. } => {}
+        }
+    }
+
+    fn reading(&self, services: &[String]) -> String {
+        match self.is_named {
+            true => READING.to_owned(),
+            false => format!("{}: {READING}", all(services)),
         }
     }
 
@@ -304,6 +311,11 @@ impl Screen {
                 Vec::new()
             }
             Event::Figures(spans) => figures::lines_if_any(spans),
+            Event::VariablesWritten { file, variables } => {
+                let done = self.look.style(Style::new().green(), "✓");
+                let file = from_here(Path::new(file));
+                vec![format!("  {done} {file} has {}", variables.join(", "))]
+            }
             Event::Hook { hook, line } => vec![format!("    {hook}: {}", plain(line))],
             Event::Ready { replica, by } => {
                 let number = match self.replicas {

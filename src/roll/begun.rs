@@ -25,6 +25,7 @@ use crate::{
     },
     settings::Strategy,
     state::journal::Intent,
+    variables::Variables,
 };
 
 pub(super) struct Begun<'a> {
@@ -78,6 +79,7 @@ impl<'a> Settled<'a> {
             &self.memory.hooks,
         );
         about.killed.clone_from(&self.killed);
+        intent.revision.variables = self.variables()?;
         if let Some(back) = run.back {
             intent.displaced = run.displaced(back).await?;
         }
@@ -97,6 +99,19 @@ impl<'a> Settled<'a> {
             about,
             bake,
         })
+    }
+}
+
+impl Settled<'_> {
+    /// What is written to an environment file if the rollout succeeds.
+    fn variables(&self) -> Result<Option<Variables>> {
+        let Prepared { run, context, .. } = &self.locked.prepared;
+        let Some(back) = run.back else {
+            return run.given(&context.service.name);
+        };
+        let revisions = &self.memory.revisions;
+        let running = revisions.running(&self.replicas).unwrap_or_default();
+        Ok(revisions.variables_back(running, back.number))
     }
 }
 
@@ -165,10 +180,12 @@ impl Begun<'_> {
         if prepared.run.restarts() {
             prepared.run.put_back(&mut intent).await;
         }
-        let mut made = intent.revision;
-        let revision = made.number;
-        made.at = prepared.run.engine.clock_ms().await;
-        locked.record(&mut memory, made).await;
+        // Before the record, so that a run that is killed in between is completed by the next.
+        let variables = intent.revision.variables.as_ref();
+        prepared.write_variables(variables).await;
+        let revision = intent.revision.number;
+        intent.revision.at = prepared.run.engine.clock_ms().await;
+        locked.record(&mut memory, intent.revision).await;
         prepared.report_joined(When::After);
         let (phase, about) = (HookPhase::PostDeploy, (&self.events, &self.about));
         locked.hook_afterwards(phase, about, None).await;

@@ -54,6 +54,7 @@ impl Prepared<'_> {
             image: image.clone(),
         };
         if progress == Progress::Completed {
+            self.write_given().await?;
             let replicas = self.context.service.scale;
             events.emit(Event::NothingToDo { replicas, image });
             return Ok(ended);
@@ -79,6 +80,7 @@ impl Prepared<'_> {
             return Err(error);
         }
         events.emit(Event::StepFinished { step: STEP, ms });
+        self.write_given().await?;
         events.emit(Event::Completed { image, ms });
         ended.result = ServiceResult::Completed;
         Ok(ended)

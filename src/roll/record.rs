@@ -222,6 +222,7 @@ impl Prepared<'_> {
             of_containers: run.back.is_some_and(|back| back.of_containers),
             lost: Vec::new(),
             figures: None,
+            variables: None,
         }
     }
 
@@ -286,8 +287,9 @@ impl Locked<'_> {
         self.prepared.remembered(&self.held.lock.id).await
     }
 
-    /// Completes the records of a killed run: its revision and the tag of an image.
-    pub(super) async fn catch_up(&self, memory: &mut Memory, replicas: &[Replica]) {
+    /// Completes what a killed run has left: its revision, the tag of an image, and its variables. Returns whether any of
+    /// these was written.
+    pub(super) async fn catch_up(&self, memory: &mut Memory, replicas: &[Replica]) -> bool {
         let Prepared { run, context, .. } = &self.prepared;
         let labelled = replicas.iter().any(|replica| replica.revision.is_some());
         let Some(mut intent) = memory.last.take() else {
@@ -297,14 +299,15 @@ impl Locked<'_> {
                     context.service.name
                 ));
             }
-            return;
+            return false;
         };
         let recorded = memory.revisions.last().is_some_and(|last| {
             last.rollout == intent.revision.rollout || last.number > intent.revision.number
         });
         if recorded {
-            return;
+            return false;
         }
+        let mut written = false;
         let rollout = Some(RolloutId(intent.revision.rollout.clone()));
         let made = |replica: &&Replica| replica.rollout == rollout;
         match replicas.iter().filter(made).count() {
@@ -323,16 +326,22 @@ impl Locked<'_> {
                 if intent.revision.restart_of.is_some() {
                     run.put_back(&mut intent).await;
                 }
+                // A command with variables of its own decides on the file.
+                if run.set.is_none() {
+                    let variables = intent.revision.variables.as_ref();
+                    written = self.prepared.write_variables(variables).await;
+                }
                 self.record(memory, intent.revision).await;
             }
             _ => {}
         }
+        written
     }
 
     /// Records the start of a rollout.
     ///
     /// A rollout is refused if that fails and a later run could not go on without it: a stop-first one, whose old replicas
-    /// nothing would start again, and a canary.
+    /// nothing would start again, a canary, and one with variables to be written.
     pub(super) async fn note_begin(&self, intent: &Intent) -> Result<()> {
         let Err(error) = self.write(&intent.path(), intent).await else {
             return Ok(());
@@ -341,7 +350,8 @@ impl Locked<'_> {
             "the start of the rollout could not be recorded: {}",
             error.message
         );
-        match intent.ran.is_empty() && intent.shifts.is_empty() {
+        let writes = intent.revision.variables.is_some();
+        match intent.ran.is_empty() && intent.shifts.is_empty() && !writes {
             true => self.prepared.run.events.notice(message),
             false => return Err(Error::refused(message)),
         }

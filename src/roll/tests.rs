@@ -173,6 +173,7 @@ impl Bench {
             of_several: false,
             together: false,
             promotes: None,
+            set: None,
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Settled<'a> {
     pub killed: Option<RolloutId>,
     /// What is wrong with their routing.
     pub before: Before,
+    /// Whether variables of the unfinished rollout were written just now, after the project was read.
+    pub has_written: bool,
 }
 
 impl<'a> Locked<'a> {
@@ -53,7 +55,7 @@ impl<'a> Locked<'a> {
             }
         };
         let last = memory.unfailed();
-        self.catch_up(&mut memory, &replicas).await;
+        let has_written = self.catch_up(&mut memory, &replicas).await;
         let killed = last.filter(|last| !memory.has_made_revision(last));
         Ok(Settled {
             locked: self,
@@ -62,6 +64,7 @@ impl<'a> Locked<'a> {
             was_unfinished,
             killed,
             before,
+            has_written,
         })
     }
 

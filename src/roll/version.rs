@@ -36,6 +36,19 @@ impl Settled<'_> {
         chosen.is_some() && chosen != self.memory.revisions.running(&self.replicas)
     }
 
+    /// Whether the project was read before the variables of the rollout that has just been finished were written.
+    pub fn is_outdated(&self) -> bool {
+        let run = &self.locked.prepared.run;
+        let is_outdated = self.has_written && run.back.is_none();
+        if is_outdated {
+            let name = &self.locked.prepared.context.service.name;
+            run.events.notice(format!(
+                "{name} runs what the unfinished rollout was given; run the same command again for other changes"
+            ));
+        }
+        is_outdated
+    }
+
     pub fn left_alone(&self) -> Ended {
         Ended {
             result: ServiceResult::LeftAlone,
@@ -119,8 +132,13 @@ impl Settled<'_> {
     }
 
     pub fn unchanged(&self) -> Ended {
-        let runs = self.memory.revisions.running(&self.replicas);
-        let image = self.locked.prepared.context.service.image.clone();
+        let revisions = &self.memory.revisions;
+        let runs = revisions.running(&self.replicas);
+        let recorded = runs.and_then(|number| revisions.get(number));
+        let image = match recorded {
+            Some(recorded) => Some(recorded.image.reference.clone()),
+            None => self.locked.prepared.context.service.image.clone(),
+        };
         Ended {
             result: ServiceResult::Unchanged,
             revision: runs,

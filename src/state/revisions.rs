@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::store::File;
-use crate::{figures::Spans, model::Replica};
+use crate::{figures::Spans, model::Replica, variables::Variables};
 
 /// The folder of these records below a service's.
 pub const FOLDER: &str = "revisions";
@@ -50,6 +50,9 @@ pub struct Revision {
     /// How the old and the new replicas answered during its rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figures: Option<Spans>,
+    /// What its rollout has changed in an environment file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variables: Option<Variables>,
 }
 
 /// The image of a revision.
@@ -148,6 +151,14 @@ impl Revisions {
 
     pub fn last(&self) -> Option<&Revision> {
         self.list.last()
+    }
+
+    /// What a return from one revision to an earlier one changes in an environment file.
+    pub fn variables_back(&self, from: u64, to: u64) -> Option<Variables> {
+        let left = self.list.iter();
+        let left = left.filter(|own| own.number > to && own.number <= from);
+        let left: Vec<&Variables> = left.filter_map(|own| own.variables.as_ref()).collect();
+        Variables::back(&left)
     }
 
     pub fn add(&mut self, revision: Revision) {

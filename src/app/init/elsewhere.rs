@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{super::include, Chosen, Images, endpoint, from_here};
+use super::{super::include, Chosen, Images, endpoint};
 use crate::{
     cli::InitArgs,
     docker::engine::Engine,
@@ -14,6 +14,7 @@ use crate::{
     init::stack::{self, Services},
     model::label,
     proxy::traefik::config::{advice, looks_like_traefik},
+    text_file::from_here,
     yaml,
 };
 

@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf};
 
 use yamlpath::{Document, route};
 
-use super::super::{Opened, from_here, include};
-use crate::{error::Result, event::Events, yaml};
+use super::super::{Opened, include, read_project};
+use crate::{dotenv, error::Result, event::Events, text_file::from_here, yaml};
 
 /// A notice if the files ask for another version than the one that runs: by image name, and by config hash.
 pub async fn warn(
@@ -14,21 +14,26 @@ pub async fn warn(
     service: &str,
     (reference, hash): (&str, &str),
 ) {
-    let Ok(asked) = opened.project.service(service) else {
+    let compose = opened.compose.as_in_files();
+    // The undo may have put back a variable since the project was read.
+    let Ok(project) = read_project(&compose, &[service]).await else {
+        return;
+    };
+    let Ok(asked) = project.service(service) else {
         return;
     };
     let names = asked.image.clone().unwrap_or_default();
     let up = format!("docker compose up -d {service}");
     if names == reference {
-        let asked = opened.compose.config_hash(&opened.project, service).await;
+        let asked = compose.config_hash(&project, service).await;
         if let Some(notice) = difference(asked, hash, &up) {
             events.notice(notice);
         }
         return;
     }
-    let files = include::files(opened.compose.files()).into_iter();
+    let files = include::files(compose.files()).into_iter();
     let files: Vec<Read> = files.map(Read::of).collect();
-    let variables = opened.compose.env_files().into_iter();
+    let variables = compose.env_files().into_iter();
     let variables =
         variables.filter_map(|path| Some((path.clone(), fs::read_to_string(path).ok()?)));
     let variables: Vec<Read> = variables.map(Read::of).collect();
@@ -108,9 +113,8 @@ fn place(
         return Some(Place { at, instead });
     }
     let assigned = variables.iter().rev().find_map(|file| {
-        let lines = file.text.lines().enumerate();
-        let (line, _) = lines.filter(|(_, line)| assigns(line, name)).last()?;
-        Some(format!("{}:{}", file.name, line + 1))
+        let line = dotenv::line(&file.text, name)?;
+        Some(format!("{}:{line}", file.name))
     });
     match assigned {
         Some(at) => Some(Place { at, instead }),
@@ -131,14 +135,6 @@ fn image<'a>(file: &'a Read, service: &str) -> Option<(&'a Read, usize, String)>
     let found = document.query_exact(&place).ok()??;
     let line = found.location.point_span.0.0 + 1;
     Some((file, line, written.to_owned()))
-}
-
-/// Whether a line of an environment file gives a variable its value.
-fn assigns(line: &str, name: &str) -> bool {
-    let line = line.trim_start();
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    line.split_once(['=', ':'])
-        .is_some_and(|(key, _)| key.trim() == name)
 }
 
 /// The one variable in a text, and what is around it.

@@ -19,6 +19,7 @@ impl<'a> Work<'a> {
     ) -> Result<Outcome> {
         let (prepared, _) = self.prepare_all(&mut order, &mut left, listed).await?;
         self.refuse_alone(&prepared)?;
+        self.share_variables(&order);
         let mut outcome = Outcome::Done;
         for own in prepared {
             let name = own.scope().service();

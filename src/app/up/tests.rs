@@ -55,6 +55,7 @@ async fn planned(services: &[&str]) -> (Result<Outcome>, Seen) {
         services: services.iter().map(|&name| name.to_owned()).collect(),
         all: true,
         remove_orphans: false,
+        set: Vec::new(),
         settings: Partial::default(),
         dry_run: true,
         target: TargetArgs {

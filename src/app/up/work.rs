@@ -24,6 +24,7 @@ use crate::{
         schedule::{self, Limits},
     },
     state::lock,
+    variables::Given,
 };
 
 /// Images that are pulled or built side by side, unless a setting or Compose's own variable says otherwise.
@@ -45,6 +46,8 @@ pub struct Work<'a> {
     /// The services that cut over in the same moment, where that is asked for.
     pub group: Option<&'a Group>,
     pub finds_orphans: bool,
+    /// The variables of the command.
+    pub set: Option<&'a Given>,
 }
 
 impl<'a> Work<'a> {
@@ -86,6 +89,7 @@ impl<'a> Work<'a> {
             more.iter().for_each(|own| order.leave_out(&own.service));
             left.extend(more);
         }
+        self.share_variables(&order);
         self.expect(&order, &prepared);
         let begins = |own: &Prepared<'_>| order.names().first() == Some(&own.scope().service());
         let first = prepared.into_iter().find(begins);
@@ -149,6 +153,7 @@ impl<'a> Work<'a> {
             hashes: Some(self.hashes),
             of_several: self.is_stack,
             together: self.group.is_some(),
+            set: self.set,
             ..self.opened.run(&self.of_each[name])
         }
     }

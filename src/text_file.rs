@@ -1,7 +1,7 @@
-//! A Compose file on disk: read, and replaced atomically with the same mode.
+//! A text file of the user on disk: read, and replaced atomically with the same mode.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     io::ErrorKind,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
@@ -9,14 +9,10 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use super::from_here;
-use crate::{
-    compose::Invocation,
-    error::{Error, Result},
-};
+use crate::error::{Error, Result};
 
 /// A file and its text when it was read.
-pub struct ComposeFile {
+pub struct TextFile {
     /// The path as given.
     path: PathBuf,
     /// The target of the path, if that is a link.
@@ -24,7 +20,15 @@ pub struct ComposeFile {
     pub text: String,
 }
 
-impl ComposeFile {
+impl TextFile {
+    /// Reads it, empty where there is none yet. A link to nothing is refused.
+    pub fn read_if_any(path: &Path) -> Result<Self> {
+        match path.exists() || path.is_symlink() {
+            true => Self::read(path),
+            false => Ok(Self::absent(path.to_owned())),
+        }
+    }
+
     /// Reads it; a link is followed, so that it stays a link.
     pub fn read(path: &Path) -> Result<Self> {
         let failed = |error| Error::refused(format!("cannot read {}: {error}", from_here(path)));
@@ -61,12 +65,14 @@ impl ComposeFile {
     pub fn draft(&self, text: &str) -> Result<NamedTempFile> {
         let write = || {
             let draft = tempfile::Builder::new()
-                .prefix(".rollout-init-")
+                .prefix(".rollout-")
                 .suffix(".yaml")
                 .tempfile_in(self.target.parent().unwrap_or(&self.target))?;
             fs::write(draft.path(), text)?;
             let mut mode = fs::Permissions::from_mode(0o644);
             if let Ok(metadata) = fs::metadata(&self.target) {
+                // A rename would replace a file that may not be written.
+                OpenOptions::new().write(true).open(&self.target)?;
                 // Only root may give the file to another owner; the mode is kept in any case.
                 let _ = chown(draft.path(), Some(metadata.uid()), Some(metadata.gid()));
                 mode = metadata.permissions();
@@ -95,45 +101,14 @@ impl ComposeFile {
 
     fn unwritten(&self, error: &std::io::Error) -> Error {
         Error::refused(format!("cannot write {}: {error}", self.shown()))
-            .hint("without --write, init shows what to change")
     }
 }
 
-/// A variable of the project's `.env`, or of the files that replace it.
-pub fn dotenv(given: &Invocation, here: &Path, name: &str) -> Option<String> {
-    let files = match given.env_files.is_empty() {
-        true => vec![".env".to_owned()],
-        false => given.env_files.clone(),
-    };
-    let directory = given
-        .project_directory
-        .as_deref()
-        .map_or(here.to_owned(), |own| here.join(own));
-    files.iter().rev().find_map(|file| {
-        let text = fs::read_to_string(directory.join(file)).ok()?;
-        let mut values = text.lines().filter_map(|line| line.trim().split_once('='));
-        let (_, value) = values.find(|(key, _)| key.trim() == name)?;
-        Some(value.trim().trim_matches(['"', '\'']).to_owned())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::arbitrary::mutated;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
-        #[test]
-        fn a_variable_of_any_file_is_one_line_of_it(bytes in mutated(b"# x\nA=1\n TAG = 'v3.7'\nB=\"2\"\n")) {
-            let directory = tempfile::tempdir().unwrap();
-            fs::write(directory.path().join(".env"), &bytes).unwrap();
-            if let Some(value) = dotenv(&Invocation::default(), directory.path(), "TAG") {
-                let text = String::from_utf8(bytes).unwrap();
-                prop_assert!(text.lines().any(|line| line.contains("TAG") && line.contains(&value)));
-            }
-        }
-    }
+/// A path relative to the current directory, where it is below it.
+pub fn from_here(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }

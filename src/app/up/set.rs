@@ -1,0 +1,211 @@
+//! The variables of `--set`: refused where they would have no effect or could not be written, and what becomes of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{super::Opened, work::Work};
+use crate::{
+    cli::UpArgs,
+    compose::Project,
+    dotenv,
+    error::{Error, Outcome, Result},
+    event::Events,
+    stack::graph::Order,
+    text_file::{TextFile, from_here},
+    variables::Given,
+};
+
+/// The variables of the command, once nothing is against them; `names` are the services that it rolls.
+pub async fn given(up: &UpArgs, opened: &Opened, names: &[&str]) -> Result<Option<Given>> {
+    if up.set.is_empty() {
+        return Ok(None);
+    }
+    let values = values(&up.set, &|name: &str| std::env::var_os(name).is_some())?;
+    let compose = &opened.compose;
+    if compose.reads_no_env_file() {
+        let message = "COMPOSE_DISABLE_ENV_FILE is set, so Compose would not read from .env what --set writes";
+        return Err(Error::refused(message).hint("unset it, or name a file with --env-file"));
+    }
+    let mut given = Given {
+        file: compose.env_files().pop().unwrap_or_default(),
+        ..Given::default()
+    };
+    for (name, value) in &values {
+        let users = users(opened, up, names, (name, value)).await;
+        let rolls = |user: &String| names.contains(&user.as_str());
+        if !users.iter().any(rolls) {
+            return Err(unused(name, names));
+        }
+        given.users.insert(name.clone(), users);
+    }
+    given.values = values;
+    refuse_unreadable(&given, opened, up).await?;
+    Ok(Some(given))
+}
+
+/// Refuses what would be without effect.
+fn values(
+    set: &[(String, String)],
+    is_set: &dyn Fn(&str) -> bool,
+) -> Result<BTreeMap<String, String>> {
+    let mut values = BTreeMap::new();
+    for (name, value) in set {
+        if is_set(name) {
+            let message = format!("{name} is a variable of the shell, which overrides .env");
+            return Err(Error::refused(message).hint(format!(
+                "unset {name}, or leave out --set and give the shell's variable the value"
+            )));
+        }
+        if values.insert(name.clone(), value.clone()).is_some() {
+            let message = format!("--set gives {name} two values");
+            return Err(Error::refused(message).hint("leave out one of them"));
+        }
+    }
+    Ok(values)
+}
+
+fn unused(name: &str, services: &[&str]) -> Error {
+    let services = services.join(", ");
+    Error::refused(format!(
+        "no service of this command uses the variable {name}: {services}"
+    ))
+    .hint(format!(
+        "write ${{{name}}} in the Compose file where the value belongs, or leave out --set {name}=…"
+    ))
+}
+
+/// The services that another value changes. What takes no other value is used by the services of the command.
+async fn users(
+    opened: &Opened,
+    up: &UpArgs,
+    names: &[&str],
+    (name, value): (&str, &str),
+) -> BTreeSet<String> {
+    let asked: Vec<&str> = up.services.iter().map(String::as_str).collect();
+    for (other, proves) in [(format!("{value}0"), true), (String::new(), false)] {
+        let other = BTreeMap::from([(name.to_owned(), other)]);
+        let compose = opened.compose.clone().given(&other);
+        let users = match compose.project_for(&asked).await {
+            Ok(project) => differing(&opened.project, &project),
+            Err(_) if proves => names.iter().map(|&own| own.to_owned()).collect(),
+            Err(_) => BTreeSet::new(),
+        };
+        if !users.is_empty() {
+            return users;
+        }
+    }
+    BTreeSet::new()
+}
+
+fn differing(project: &Project, other: &Project) -> BTreeSet<String> {
+    let services = project.services.iter().filter(|(name, own)| {
+        let other_own = other.services.get(*name);
+        own.raw(project) != &other.raw["services"][*name]
+            || other_own.is_none_or(|other| other.inline_digest != own.inline_digest)
+    });
+    services.map(|(name, _)| name.clone()).collect()
+}
+
+/// Refuses a file that cannot be written, and one from which Compose would not read the same project. A draft shows both.
+async fn refuse_unreadable(given: &Given, opened: &Opened, up: &UpArgs) -> Result<()> {
+    let file = TextFile::read_if_any(&given.file)?;
+    let by_hand = "change the file by hand, and leave out --set";
+    let draft = file.draft(&given.written_to(&file.text));
+    let draft = draft.map_err(|error| error.or_hint(by_hand))?;
+    let compose = opened.compose.reading(draft.path());
+    let asked: Vec<&str> = up.services.iter().map(String::as_str).collect();
+    let read = compose.project_for(&asked).await;
+    let same =
+        |read: &Project| read.raw == opened.project.raw && read.services == opened.project.services;
+    if read.as_ref().is_ok_and(same) {
+        return Ok(());
+    }
+    let names: Vec<&str> = given.values.keys().map(String::as_str).collect();
+    let message = format!(
+        "Compose would read another value of {} from {} than --set gives",
+        names.join(", "),
+        file.shown()
+    );
+    Err(Error::refused(message).hint(by_hand))
+}
+
+/// Says that the file is unchanged after a failure or a pause.
+pub fn report_open(given: &Given, error: &Error, events: &Events) {
+    let is_untouched = matches!(error.outcome, Outcome::Refused | Outcome::Locked);
+    let text = TextFile::read_if_any(&given.file).map(|file| file.text);
+    let (false, Ok(text)) = (is_untouched, text) else {
+        return;
+    };
+    let is_open = |(name, value): &(&String, &String)| {
+        dotenv::assigned(&text, name) != Some(dotenv::quoted(value).as_str())
+    };
+    let open = given.values.iter().filter(is_open);
+    let open: Vec<&str> = open.map(|(name, _)| name.as_str()).collect();
+    if !open.is_empty() {
+        events.notice(format!(
+            "{} keeps its value of {}: the new one is written once all services of the command that use it run with it",
+            from_here(&given.file),
+            open.join(", ")
+        ));
+    }
+}
+
+impl Work<'_> {
+    /// Fixes which services run with the variables before these are written, and names the others that use them.
+    pub fn share_variables(&self, order: &Order<'_>) {
+        let Some(set) = self.set else { return };
+        let rolled = order.names().into_iter().map(str::to_owned);
+        let rolled: BTreeSet<String> = rolled.collect();
+        for (name, users) in &set.users {
+            let others = users.difference(&rolled).map(String::as_str);
+            let others: Vec<&str> = others.collect();
+            if !others.is_empty() {
+                self.events.notice(format!(
+                    "{name} is also used by {}, which this command does not roll: docker compose up -d will, once {} is written",
+                    others.join(", "),
+                    from_here(&set.file)
+                ));
+            }
+        }
+        // It is the first to be set.
+        let _ = set.rolled.set(rolled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compose::resolved;
+
+    #[test]
+    fn a_variable_of_the_shell_and_a_second_value_are_refused_with_the_fix() {
+        let set = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            all.iter().map(own).collect()
+        };
+        let both = values(&set(&[("TAG", "v2"), ("PORT", "")]), &|_| false).unwrap();
+        assert_eq!((both["TAG"].as_str(), both["PORT"].as_str()), ("v2", ""));
+        let refused = values(&set(&[("TAG", "v2")]), &|name| name == "TAG").unwrap_err();
+        assert_eq!(refused.outcome, Outcome::Refused);
+        assert!(refused.hint.unwrap().starts_with("unset TAG"));
+        let twice = values(&set(&[("TAG", "v2"), ("TAG", "v3")]), &|_| false);
+        assert!(twice.unwrap_err().message.contains("two values"));
+    }
+
+    #[test]
+    fn a_service_uses_a_variable_whose_other_value_changes_it() {
+        let project = |tag: &str, image: &str| {
+            let text = format!(
+                "name: shop\nservices:\n  web: {{image: 'app:{tag}'}}\n  db: {{image: '{image}'}}\n"
+            );
+            resolved(&text).unwrap()
+        };
+        let users = differing(&project("v2", "db"), &project("v20", "db"));
+        assert_eq!(users, BTreeSet::from(["web".to_owned()]));
+        assert!(differing(&project("v2", "db"), &project("v2", "db")).is_empty());
+        let message = unused("TAG", &["db"]).message;
+        assert_eq!(
+            message,
+            "no service of this command uses the variable TAG: db"
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! Variables that a rollout is given by `--set`, and that it writes to an environment file once it has succeeded.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::OnceLock,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    dotenv::{assign, assigned, quoted},
+    error::Result,
+    text_file::TextFile,
+};
+
+/// What a command is given.
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The environment file, by its absolute path.
+    pub file: PathBuf,
+    pub values: BTreeMap<String, String>,
+    /// The services that use each variable.
+    pub users: BTreeMap<String, BTreeSet<String>>,
+    /// The services that the command rolls, once they are known.
+    pub rolled: OnceLock<BTreeSet<String>>,
+}
+
+/// What is written after a rollout of one service, as it is recorded with the revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variables {
+    pub file: PathBuf,
+    pub changes: BTreeMap<String, Change>,
+}
+
+/// The change of one variable in the file. Both texts are as they stand there, with their quotes, and `None` is no assignment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What the file has before; it keeps anything else.
+    pub from: Option<String>,
+    pub to: Option<String>,
+    /// What Compose is given until it is written; none if an undo puts it back.
+    pub value: Option<String>,
+    /// The services of the same command that use it.
+    pub services: BTreeSet<String>,
+}
+
+/// The names of variables.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub changed: Vec<String>,
+    /// Those that have got another value in the meantime.
+    pub kept: Vec<String>,
+}
+
+impl Given {
+    /// What is to be written after the rollout of this service.
+    pub fn of(&self, service: &str) -> Result<Option<Variables>> {
+        let file = TextFile::read_if_any(&self.file)?;
+        let rolled = self.rolled.get().cloned().unwrap_or_default();
+        let own = self.values.iter().filter(|(name, _)| {
+            let users = self.users.get(*name);
+            users.is_some_and(|users| users.contains(service))
+        });
+        let changes = own.map(|(name, value)| {
+            let change = Change {
+                from: assigned(&file.text, name).map(str::to_owned),
+                to: Some(quoted(value)),
+                value: Some(value.clone()),
+                services: self.users[name].intersection(&rolled).cloned().collect(),
+            };
+            (name.clone(), change)
+        });
+        let changes: BTreeMap<String, Change> = changes.collect();
+        Ok((!changes.is_empty()).then(|| Variables {
+            file: self.file.clone(),
+            changes,
+        }))
+    }
+
+    /// The text of the file with all values.
+    pub fn written_to(&self, text: &str) -> String {
+        let values = self.values.iter();
+        values.fold(text.to_owned(), |text, (name, value)| {
+            assign(&text, name, Some(&quoted(value)))
+        })
+    }
+}
+
+impl Variables {
+    /// The way back over the revisions that these belong to, the oldest first.
+    pub fn back(all: &[&Self]) -> Option<Self> {
+        let file = all.last()?.file.clone();
+        let mut changes = BTreeMap::<String, Change>::new();
+        let of_file = all.iter().filter(|own| own.file == file);
+        for (name, own) in of_file.flat_map(|own| &own.changes) {
+            let back = changes.entry(name.clone()).or_insert_with(|| Change {
+                to: own.from.clone(),
+                ..Change::default()
+            });
+            back.from.clone_from(&own.to);
+            back.services.extend(own.services.iter().cloned());
+        }
+        Some(Self { file, changes })
+    }
+
+    /// What Compose is given until they are written.
+    pub fn values(&self) -> BTreeMap<String, String> {
+        let given = self.changes.iter();
+        let given = given.filter_map(|(name, own)| Some((name.clone(), own.value.clone()?)));
+        given.collect()
+    }
+
+    /// Changes the file, which is replaced as a whole.
+    pub fn write(&self) -> Result<Written> {
+        let file = TextFile::read_if_any(&self.file)?;
+        let mut text = file.text.clone();
+        let mut written = Written::default();
+        for (name, own) in &self.changes {
+            let now = assigned(&text, name).map(str::to_owned);
+            if now == own.to {
+                continue;
+            }
+            if now == own.from {
+                text = assign(&text, name, own.to.as_deref());
+                written.changed.push(name.clone());
+            } else {
+                written.kept.push(name.clone());
+            }
+        }
+        if !written.changed.is_empty() {
+            file.replace(file.draft(&text)?)?;
+        }
+        Ok(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+        path::Path,
+    };
+
+    use super::*;
+
+    fn names(all: &[&str]) -> BTreeSet<String> {
+        all.iter().map(|&own| own.to_owned()).collect()
+    }
+
+    fn given(file: &Path, value: &str) -> Given {
+        Given {
+            file: file.to_owned(),
+            values: [("TAG".to_owned(), value.to_owned())].into(),
+            users: [("TAG".to_owned(), names(&["web", "api", "db"]))].into(),
+            rolled: names(&["web", "api"]).into(),
+        }
+    }
+
+    /// What is written for `web`, and the names that are changed and kept.
+    fn write(own: &Variables) -> (usize, usize) {
+        let written = own.write().unwrap();
+        (written.changed.len(), written.kept.len())
+    }
+
+    #[test]
+    fn a_value_is_written_and_put_back_and_one_of_other_hands_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(".env");
+        let before = "# shop\r\nexport TAG=\"v1\" # now\r\nOTHER=1\r\n";
+        fs::write(&file, before).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        let own = given(&file, "v2").of("web").unwrap().unwrap();
+        assert_eq!(own.changes["TAG"].services, names(&["web", "api"]));
+        assert_eq!(own.values()["TAG"], "v2");
+        let read = || fs::read_to_string(&file).unwrap();
+        assert_eq!((write(&own), write(&own)), ((1, 0), (0, 0)));
+        assert_eq!(read(), before.replace("\"v1\"", "v2"));
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        let back = Variables::back(&[&own]).unwrap();
+        assert_eq!((write(&back), read()), ((1, 0), before.to_owned()));
+        let later = before.replace("\"v1\"", "v3");
+        fs::write(&file, &later).unwrap();
+        assert_eq!((write(&own), write(&back)), ((0, 1), (0, 1)));
+        assert_eq!(read(), later);
+        assert_eq!(given(&file, "v2").of("job").unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_absent_is_made_and_a_link_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("shared"), folder.path().join(".env"));
+        symlink("shared", &link).unwrap();
+        // A link to nothing cannot be replaced.
+        assert!(given(&link, "v2").of("web").is_err());
+        let own = given(&file, "v2").of("web").unwrap().unwrap();
+        assert_eq!(write(&own), (1, 0));
+        let own = given(&link, "v 3").of("web").unwrap().unwrap();
+        assert_eq!(write(&own), (1, 0));
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "TAG='v 3'\n");
+        let all = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(all, 2);
+    }
+
+    #[test]
+    fn the_way_back_over_several_revisions_is_to_the_value_before_the_first() {
+        let own = |from: Option<&str>, to: &str| Variables {
+            file: PathBuf::from("/shop/.env"),
+            changes: [(
+                "TAG".to_owned(),
+                Change {
+                    from: from.map(str::to_owned),
+                    to: Some(to.to_owned()),
+                    ..Change::default()
+                },
+            )]
+            .into(),
+        };
+        let (first, second) = (own(None, "v2"), own(Some("v2"), "v3"));
+        let elsewhere = Variables {
+            file: PathBuf::from("/other/.env"),
+            ..first.clone()
+        };
+        let back = Variables::back(&[&elsewhere, &first, &second]).unwrap();
+        assert_eq!(back.changes["TAG"].from.as_deref(), Some("v3"));
+        assert_eq!(back.changes["TAG"].to, None);
+        assert!(back.values().is_empty());
+        assert_eq!(Variables::back(&[]), None);
+    }
+}
