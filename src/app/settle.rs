@@ -5,6 +5,7 @@ use tokio::time::timeout;
 
 use super::{
     Opened,
+    notify::notify,
     requests::{GOING_BACK, at_work, is_heard},
     signals::signals,
 };
@@ -23,6 +24,7 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
     let services = vec![settle.service.clone()];
     events.emit(Event::Opening { services });
     let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
+    notify(&opened, [&*settle.service], &settle.settings, events)?;
     let events = opened.events(events, &settle.service);
     let promotes = match request {
         Request::Promote(how) => Some(how),

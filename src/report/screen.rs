@@ -196,6 +196,7 @@ impl Screen {
             | Event::Plan(_)
             | Event::NothingToDo { .. }
             | Event::Finished { .. }
+            | Event::Settled { .. }
             | Event::Paused { .. }
             | Event::Failed { .. } => self.end(),
             Event::Notice { .. }
@@ -205,6 +206,7 @@ impl Screen {
             | Event::Traffic { .. }
             | Event::Undoing { .. }
             | Event::Hook { .. }
+            | Event::Log { .. }
             | Event::Figures(_)
             | Event::Relabelled { .. } => {}
         }
@@ -305,6 +307,7 @@ impl Screen {
             }
             Event::Figures(spans) => figures::lines_if_any(spans),
             Event::Hook { hook, line } => vec![format!("    {hook}: {}", plain(line))],
+            Event::Log { replica, line } => vec![format!("    {replica} | {}", plain(line))],
             Event::Ready { replica, by } => {
                 let number = match self.replicas {
                     0 | 1 => String::new(),
