@@ -6,6 +6,7 @@ mod history;
 mod include;
 mod init;
 mod made_from;
+mod notify;
 mod plan;
 mod prune;
 mod recorded;
@@ -40,7 +41,8 @@ use crate::{
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
     namespace,
-    report::{Output, html::Report, human::Human, json::Json, log_dir::LogDir},
+    report::{Output, github::GitHub, html::Report, human::Human, json::Json, log_dir::LogDir},
+    settings::NOTIFY,
     socket_proxy, state,
 };
 
@@ -194,10 +196,12 @@ fn reporting<T: Termination>(
             return report(&events, Error::refused(message));
         }
     };
-    match runtime.block_on(command(&events)) {
+    let code = match runtime.block_on(command(&events)) {
         Ok(done) => done.report(),
         Err(error) => report(&events, error),
-    }
+    };
+    runtime.block_on(events.end());
+    code
 }
 
 /// Reports a failure or a pause, and returns its exit code.
@@ -257,14 +261,27 @@ fn refuse(output: Output, error: Error) -> ExitCode {
 
 fn shown(output: Output, target: &TargetArgs) -> Box<dyn Sink> {
     match output {
-        Output::Human => Box::new(Human::new(target.verbose > 0, target.log_dir.clone())),
+        Output::Human => {
+            let has_times = target.timestamps.unwrap_or_else(|| is_set("CI"));
+            let log_dir = target.log_dir.clone();
+            Box::new(Human::new(target.verbose > 0, has_times, log_dir))
+        }
         Output::Json => Box::new(Json::new(std::io::stdout())),
     }
+}
+
+/// Whether the variable of a CI is there and on.
+fn is_set(variable: &str) -> bool {
+    let value = std::env::var(variable).unwrap_or_default();
+    !matches!(value.as_str(), "" | "0" | "false")
 }
 
 /// The sinks of events; refused if a log cannot be written.
 fn sinks(output: Output, target: &TargetArgs) -> Result<Vec<Box<dyn Sink>>> {
     let mut sinks = vec![shown(output, target)];
+    if is_set("GITHUB_ACTIONS") {
+        sinks.push(Box::new(GitHub));
+    }
     if let Some(path) = &target.report {
         sinks.push(Box::new(Report::open(path, typed())?));
     }
@@ -284,11 +301,24 @@ fn sinks(output: Output, target: &TargetArgs) -> Result<Vec<Box<dyn Sink>>> {
     Ok(sinks)
 }
 
-/// The command line, less the passwords in URLs.
 fn typed() -> String {
     let words = std::env::args_os();
-    let words: Vec<_> = words.map(|own| masked(&own.to_string_lossy())).collect();
-    words.join(" ")
+    without_secrets(words.map(|own| own.to_string_lossy().into_owned()))
+}
+
+/// A command line, less the passwords in URLs and the addresses of notifications.
+fn without_secrets(words: impl Iterator<Item = String>) -> String {
+    let option = format!("--{NOTIFY}");
+    let mut shown: Vec<String> = Vec::new();
+    for word in words {
+        let is_value = shown.last() == Some(&option);
+        shown.push(match word.strip_prefix(&option) {
+            _ if is_value => "…".to_owned(),
+            Some(value) if value.starts_with('=') => format!("{option}=…"),
+            _ => masked(&word),
+        });
+    }
+    shown.join(" ")
 }
 
 fn masked(word: &str) -> String {
@@ -391,7 +421,7 @@ async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {
 
 #[cfg(test)]
 mod tests {
-    use super::masked;
+    use super::*;
 
     #[test]
     fn the_user_and_the_password_of_a_url_are_left_out() {
@@ -405,5 +435,13 @@ mod tests {
         ] {
             assert_eq!(masked(word), shown);
         }
+    }
+
+    #[test]
+    fn the_addresses_of_notifications_are_left_out() {
+        let line = "rollout --notify https://h/x web --notify=ntfy://h/x -H ssh://u@h";
+        let words = line.split(' ').map(str::to_owned);
+        let shown = "rollout --notify … web --notify=… -H ssh://…@h";
+        assert_eq!(without_secrets(words), shown);
     }
 }

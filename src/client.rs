@@ -6,6 +6,8 @@ use reqwest::{Client, ClientBuilder, Response, redirect::Policy};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// What is said of a question that has taken too long.
+pub const LATE: &str = "no answer in time";
 /// The largest answer that is read, in bytes.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
@@ -40,7 +42,7 @@ pub fn reason(error: &reqwest::Error) -> String {
         innermost = cause;
     }
     match error.is_timeout() {
-        true => "no answer in time".to_owned(),
+        true => LATE.to_owned(),
         false => innermost.to_string(),
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
+use futures_util::future::{BoxFuture, join_all, ready};
 use serde::Serialize;
 
 use crate::{
@@ -123,6 +124,11 @@ pub enum Event {
         /// True: it is finished. False: it is rolled back.
         forward: bool,
     },
+    /// A command that names an unfinished rollout has finished it or rolled it back.
+    Settled {
+        /// True: it is finished. False: it is rolled back.
+        forward: bool,
+    },
     StepStarted {
         step: &'static str,
         /// The names of the replicas that it acts on; empty for all.
@@ -148,6 +154,11 @@ pub enum Event {
     Hook {
         /// Its phase, as in the Compose file.
         hook: &'static str,
+        line: String,
+    },
+    /// A line that a new replica has logged before it was ready, where that is asked for.
+    Log {
+        replica: String,
         line: String,
     },
     /// A new replica is ready for traffic.
@@ -358,6 +369,11 @@ impl Scope {
 pub trait Sink: Send {
     /// Takes one event, in order, with the time at which it happened.
     fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event);
+
+    /// Waits for what it does beside the command, once that has ended. Returns what went wrong, one line each.
+    fn end(&mut self) -> BoxFuture<'static, Vec<String>> {
+        Box::pin(ready(Vec::new()))
+    }
 }
 
 /// Hands events of one scope to every sink; clones share the sinks.
@@ -373,6 +389,23 @@ impl Events {
         Self {
             sinks: Arc::new(Mutex::new(sinks)),
             scope: Scope::default(),
+        }
+    }
+
+    /// Adds a sink, for the events from here on.
+    pub fn add(&self, sink: Box<dyn Sink>) {
+        self.lock().push(sink);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Box<dyn Sink>>> {
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the sinks. What went wrong in them is a notice.
+    pub async fn end(&self) {
+        let ends: Vec<_> = self.lock().iter_mut().map(|sink| sink.end()).collect();
+        for text in join_all(ends).await.concat() {
+            self.notice(text);
         }
     }
 
@@ -410,12 +443,7 @@ impl Events {
     pub fn emit(&self, event: Event) {
         tracing::debug!(?event);
         let at = SystemTime::now();
-        for sink in self
-            .sinks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter_mut()
-        {
+        for sink in self.lock().iter_mut() {
             sink.event(at, &self.scope, &event);
         }
     }

@@ -53,6 +53,7 @@ fn of_runs() -> Vec<Event> {
             image: text(),
         },
         Event::Unfinished { forward: true },
+        Event::Settled { forward: true },
         Event::Undoing { reason: text() },
         Event::Figures(Box::default()),
         Event::Finished {
@@ -125,6 +126,10 @@ fn of_steps() -> Vec<Event> {
             hook: "pre-deploy",
             line: text(),
         },
+        Event::Log {
+            replica: text(),
+            line: text(),
+        },
         Event::Ready {
             replica: text(),
             by: text(),
@@ -152,15 +157,15 @@ fn kinds(event: &Event) -> usize {
     match event {
         E::Opening { .. } => {}
         E::Started { .. } | E::Notice { .. } | E::NothingToDo { .. } | E::Unfinished { .. } => {}
-        E::Plan(_) | E::Paused { .. } => {}
+        E::Plan(_) | E::Paused { .. } | E::Settled { .. } => {}
         E::StackStarted { .. } | E::StackFinished { .. } | E::Completed { .. } => {}
         E::Undoing { .. } | E::Finished { .. } | E::Relabelled { .. } | E::Failed { .. } => {}
         E::StepStarted { .. } | E::StepFinished { .. } | E::StepFailed { .. } => {}
         E::Compose { .. } | E::Hook { .. } | E::Ready { .. } | E::Confirmed { .. } => {}
-        E::Traffic { .. } | E::VariablesWritten { .. } => {}
+        E::Traffic { .. } | E::VariablesWritten { .. } | E::Log { .. } => {}
         E::Draining { .. } | E::Drained { .. } | E::Figures(_) => {}
     }
-    26
+    28
 }
 
 /// The entry of the topic that has this event first.

@@ -7,9 +7,9 @@
 //! old, [`ready`] waits for it, [`proxy`] moves the traffic by the [`overlay`] of the [`socket_proxy`], [`analysis`]
 //! judges the [`figures`] of both versions, [`drain`] waits for the last answers. [`stack`] orders several services of
 //! one command. What `--set` gives ([`variables`]) is in the environment file ([`dotenv`]) at the end. `rollout plan`
-//! walks the same planner through a model of the world. Steps emit [`event`]s; [`report`] draws them. [`state`] keeps
-//! the lock and the records on the engine. [`doctor`] judges a whole project before anything is rolled, and [`init`]
-//! edits a Compose file so that all this can be.
+//! walks the same planner through a model of the world. Steps emit [`event`]s; [`report`] draws them, and notifies
+//! addresses of the end. [`state`] keeps the lock and the records on the engine. [`doctor`] judges a whole project
+//! before anything is rolled, and [`init`] edits a Compose file so that all this can be.
 
 pub(crate) mod analysis;
 pub(crate) mod app;

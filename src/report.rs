@@ -2,6 +2,7 @@
 
 pub mod figures;
 pub mod findings;
+pub mod github;
 pub mod html;
 pub mod human;
 pub mod json;
@@ -9,6 +10,7 @@ pub mod kept;
 mod live;
 pub mod log_dir;
 mod look;
+pub mod notify;
 pub mod overlay;
 pub mod plan;
 mod rows;

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 pub use self::{
     examine::{Examined, Way},
-    prepare::{Prepared, settings_of_all},
+    prepare::{Prepared, settings_of, settings_of_all},
     stand::{Standing, Wanted},
     warn::warn_of_memory,
 };

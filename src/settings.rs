@@ -5,6 +5,7 @@
 //! all places.
 
 mod analysis;
+mod notify;
 mod places;
 mod preview;
 #[cfg(test)]
@@ -16,13 +17,14 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 pub use self::analysis::{Analysis, Latency, NoData};
-pub use self::places::{AFTER, ANALYSIS, HOOKS, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH};
+pub use self::notify::{Address, Kind, Notify, Place};
+pub use self::places::{AFTER, ANALYSIS, HOOKS, NOTIFY, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH};
 pub use self::preview::{PreviewRule, TEXT};
-pub use self::values::{bad_value, duration, span};
+pub use self::values::{bad_value, boolean, duration, span};
 use self::{
     places::parse,
     preview::{extra_rule, host_name},
-    values::{boolean, count, ratio},
+    values::{count, ratio},
 };
 use crate::{
     check::Check,
@@ -141,6 +143,7 @@ const READINESS: &str = "Readiness";
 const CUTOVER: &str = "Cutover, drain and stop";
 pub const TRAEFIK: &str = "Traefik";
 const CHECKS: &str = "Checks, lock and records";
+const PROGRESS: &str = "Progress and notifications";
 
 /// The settings of one rollout of one service.
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -281,6 +284,13 @@ pub struct Settings {
     /// Number of earlier images to keep for undo
     #[arg(long, value_name = "N", value_parser = count, default_value = "5", help_heading = CHECKS)]
     pub keep: u32,
+
+    /// Print what the new replicas log until they are ready
+    #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = PROGRESS)]
+    pub follow: bool,
+    /// Notify this address of how the rollout of each service ends: a webhook or ntfy://; repeat for several
+    #[arg(long, value_name = "URL", help_heading = PROGRESS)]
+    pub notify: Vec<Notify>,
 }
 
 impl Settings {

@@ -20,6 +20,7 @@ mod layouts;
 mod matrix;
 mod namespace;
 mod neighbours;
+mod notify;
 mod odd_routing;
 mod operator;
 mod past_labels;

@@ -1,9 +1,18 @@
 //! Engines that are elsewhere: by tcp with TLS, by ssh, by a context; and one that is too new for its Traefik.
 
-use std::{collections::BTreeMap, path::Path, process::Command, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use serde_json::Value;
 
 use crate::{bad_input::refused, faulty::upstream::Upstream};
-use testbed::{Run, Stack, front::Kind};
+use testbed::{Run, Stack, binary, front::Kind};
 
 /// The testbed's second engine.
 struct Far {
@@ -226,4 +235,92 @@ async fn what_ssh_fails_at_is_one_line() {
         let run = stack.rollout(&["-H", host, "web"]).await;
         unanswered(&run, host, error, next);
     }
+}
+
+/// The script of `rollout help ci`, as it stands there.
+fn script_of_a_job() -> String {
+    let help = Command::new(binary())
+        .args(["help", "ci"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let begins = help.find("    #!/bin/bash").unwrap();
+    let lines = help[begins..].lines();
+    let lines = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
+    let lines = lines.map(|line| format!("{}\n", line.get(4..).unwrap_or_default()));
+    lines.collect()
+}
+
+/// Keeps what a login is given, as docker does; all else is docker's.
+fn docker_with_a_registry(docker: &str) -> String {
+    format!(
+        r#"#!/bin/sh
+case "$1" in
+login) cat >"$DOCKER_CONFIG/password" && echo "$@" >login && echo "$DOCKER_CONFIG" >place ;;
+*) exec {docker} "$@" ;;
+esac
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_of_a_ci_job_rolls_over_ssh_and_leaves_no_login_behind() {
+    let far = far();
+    let mut stack = stack("v3.7");
+    stack.up("v1").await;
+    fs::create_dir(stack.path("bin")).unwrap();
+    symlink(binary(), stack.path("bin/rollout")).unwrap();
+    let docker = docker_with_a_registry(&format!("{}/docker", far.bin));
+    for (name, text) in [("bin/docker", &docker), ("deploy.sh", &script_of_a_job())] {
+        stack.write(name, text);
+        fs::set_permissions(stack.path(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    let bin = stack.path("bin").display().to_string();
+    let path = std::env::var("PATH").unwrap();
+    stack.set("PATH", format!("{bin}:{}:{path}", far.bin));
+    stack.set("DOCKER_HOST", "").set("DEPLOY_HOST", &far.ssh);
+    stack
+        .set("GITHUB_ACTIONS", "true")
+        .set("REGISTRY", "registry.example");
+    stack
+        .set("REGISTRY_USER", "ci")
+        .set("REGISTRY_PASSWORD", "s3cret");
+    let job = async |stack: &Stack, service: &str| -> Output {
+        let mut job = stack.command(stack.path("deploy.sh"), &[service]);
+        let output = job.output().await.unwrap();
+        let login = fs::read_to_string(stack.path("login")).unwrap();
+        assert_eq!(
+            login,
+            "login --username ci --password-stdin registry.example\n"
+        );
+        let place = fs::read_to_string(stack.path("place")).unwrap();
+        assert!(!Path::new(place.trim()).exists(), "{place}");
+        output
+    };
+
+    let load = stack.load();
+    stack.tag("v2");
+    let output = job(&stack, "web").await;
+    let report = load.stop().await;
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    assert!(report.nothing_lost(), "{report:?}");
+    let events = fs::read(stack.path("rollout.jsonl")).unwrap();
+    assert_eq!(output.stdout, events);
+    let events = String::from_utf8(events).unwrap();
+    let mut events = events
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert!(events.any(|event| event["event"] == "finished"));
+
+    let output = job(&stack, "wbe").await;
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    let annotation = "::error title=rollout::no service \"wbe\" in project ";
+    assert!(
+        error.lines().any(|line| line.starts_with(annotation)),
+        "{error}"
+    );
+    stack.set("GITHUB_ACTIONS", "");
+    stack.settled(1).await;
 }

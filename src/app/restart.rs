@@ -3,6 +3,7 @@
 use super::{
     Opened,
     history::remembered,
+    notify::notify,
     recorded::Recorded,
     several::{in_turn, refuse_twice},
     signals::signals,
@@ -25,6 +26,7 @@ pub async fn restart(restart: &RestartArgs, events: &Events) -> Result<()> {
     let names: Vec<&str> = restart.services.iter().map(String::as_str).collect();
     refuse_twice(&names)?;
     let opened = Opened::of(&restart.target, &names, events).await?;
+    notify(&opened, names.iter().copied(), &restart.settings, events)?;
     let mut all = Vec::new();
     for name in &names {
         let own = opened.events(events, name);

@@ -4,7 +4,9 @@
 use tokio::time::timeout;
 
 use super::{
-    Opened, read_project,
+    Opened,
+    notify::notify,
+    read_project,
     requests::{GOING_BACK, at_work, is_heard},
     signals::signals,
 };
@@ -25,6 +27,7 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
     events.emit(Event::Opening { services });
     let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
     let opened = as_begun(opened, &settle.service, events).await?;
+    notify(&opened, [&*settle.service], &settle.settings, events)?;
     let events = opened.events(events, &settle.service);
     let promotes = match request {
         Request::Promote(how) => Some(how),

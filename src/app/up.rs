@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use self::work::Work;
-use super::{Opened, signals::signals};
+use super::{Opened, notify::notify, signals::signals};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},
@@ -50,6 +50,9 @@ async fn roll_or_plan(
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
     let (chosen, left) = choose(&opened.project, &names, up.all);
     let order = Order::of(&opened.project, &chosen)?;
+    if !up.dry_run {
+        notify(opened, chosen.iter().copied(), &up.settings, events)?;
+    }
     let of_each = chosen.iter();
     let of_each = of_each.map(|name| (*name, opened.events(events, name)));
     let of_each: BTreeMap<&str, Events> = of_each.collect();

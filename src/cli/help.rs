@@ -20,9 +20,14 @@ macro_rules! topic {
     };
 }
 
-pub const TOPICS: [Topic; 9] = [
+pub const TOPICS: [Topic; 11] = [
     topic!("settings", "every setting: flag, x-rollout key, variable"),
-    topic!("hooks", "migrations, smoke tests and notifications"),
+    topic!("hooks", "migrations, smoke tests and other commands"),
+    topic!(
+        "notifications",
+        "a webhook, Slack, Discord or ntfy at the end"
+    ),
+    topic!("ci", "jobs of GitHub and GitLab, over ssh"),
     topic!("events", "the fields of --output json"),
     topic!("exit-codes", "what scripts can rely on"),
     topic!("proxies", "Traefik, the socket proxy, and no proxy"),

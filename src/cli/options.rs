@@ -76,7 +76,7 @@ const IDLE: [(&str, &[&str]); 6] = [
     ("restart", &["attach", "build", "pull", "force", "together"]),
     ("resume", &["on_unfinished", "together"]),
     ("promote", &["on_unfinished", "together"]),
-    ("abort", &["attach", "on_unfinished", "together"]),
+    ("abort", &["attach", "follow", "on_unfinished", "together"]),
     ("undo", &["attach", "build", "pull"]),
 ];
 
@@ -87,7 +87,7 @@ fn is_idle(argument: &clap::Arg, idle: &[&str]) -> bool {
 }
 
 /// Settings of waits and of what comes after a rollout, which a plan does without.
-const WAITS: [&str; 12] = [
+const WAITS: [&str; 14] = [
     "attach",
     "timeout",
     "drain_timeout",
@@ -100,6 +100,8 @@ const WAITS: [&str; 12] = [
     "drain_quiet",
     "lock_wait",
     "keep",
+    "follow",
+    "notify",
 ];
 
 /// Refuses a page where there is no rollout, and options that ask for something that a command with a recorded revision

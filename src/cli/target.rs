@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use crate::{compose::Invocation, report::Output};
+use crate::{compose::Invocation, report::Output, settings::boolean};
 
 const PROJECT: &str = "Project and engine";
 
@@ -43,6 +43,20 @@ pub struct TargetArgs {
     /// Docker context [default: DOCKER_CONTEXT, else the current one]
     #[arg(short = 'c', long, value_name = "NAME", conflicts_with = "host", global = true, help_heading = PROJECT)]
     pub context: Option<String>,
+    /// Begin each printed line with its time [default: true in a CI: where the variable CI is set]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = boolean,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        env = "ROLLOUT_TIMESTAMPS",
+        global = true,
+        help_heading = PROJECT,
+        hide_env_values = true
+    )]
+    pub timestamps: Option<bool>,
     /// Append all that happens to a service to DIR/SERVICE.log
     #[arg(
         long,

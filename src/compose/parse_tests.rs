@@ -1,6 +1,7 @@
 //! What is read from samples of what both Compose versions print.
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::arbitrary::{mutated_text, replaced};
@@ -181,10 +182,7 @@ fn hooks_are_read_in_full() {
 #[test]
 fn settings_of_ours_and_of_deploy_survive() {
     let service = &rich().services["web"];
-    assert_eq!(
-        service.x_rollout,
-        Some(serde_json::json!({"timeout": "30s"}))
-    );
+    assert_eq!(service.x_rollout, Some(json!({"timeout": "30s"})));
     let update = service.update_config.clone().unwrap();
     assert_eq!(update.parallelism, Some(2));
     assert_eq!(update.delay, Some(Duration::from_secs(10)));
@@ -254,14 +252,20 @@ fn uses(project: &Project) {
 fn a_service_alone_has_its_dependencies_and_is_parsed_the_same() {
     let text = "name: p
 services:
-  web: {image: a, environment: {PRICE: '5$$', KEYS$$: x}, configs: [{source: ours}], depends_on: {db: {condition: service_started, required: true}, off: {condition: service_started, required: false}}}
+  web: {image: a, x-rollout: {wait: 9s, notify: 'https://h/secret'}, environment: {PRICE: '5$$', KEYS$$: x}, configs: [{source: ours}], depends_on: {db: {condition: service_started, required: true}, off: {condition: service_started, required: false}}}
   db: {image: b}
   other: {image: c, configs: [{source: theirs}]}
 configs: {ours: {content: a}, theirs: {content: b}}
+x-rollout: {notify: 'https://h/secret'}
 ";
     let whole = project(text, ":").unwrap();
     let alone = project(&whole.alone("web").to_string(), ":").unwrap();
     assert!(alone.services.keys().eq(["db", "web"]));
+    assert_eq!(
+        alone.raw["services"]["web"]["x-rollout"],
+        json!({"wait": "9s"})
+    );
+    assert_eq!(alone.raw["x-rollout"], json!({}));
     let dependencies = alone.raw["services"]["web"]["depends_on"].as_object();
     assert!(dependencies.unwrap().keys().eq(["db"]));
     assert_eq!(alone.raw["services"]["web"]["environment"]["PRICE"], "5$");

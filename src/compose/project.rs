@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::{
     error::{Error, Result, did_you_mean},
     model::{ServiceKey, name_and_tag},
+    settings::NOTIFY,
 };
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -237,6 +238,10 @@ impl Project {
             services.retain(|name, _| kept.contains(name.as_str()));
             // A service with an inactive profile is not a dependency.
             for service in services.values_mut() {
+                service
+                    .as_object_mut()
+                    .into_iter()
+                    .for_each(remove_addresses);
                 let all = service.get_mut("depends_on");
                 if let Some(all) = all.and_then(Value::as_object_mut) {
                     all.retain(|name, _| self.services.contains_key(name));
@@ -249,6 +254,7 @@ impl Project {
                 entries.retain(|name, _| used.contains(name));
             }
         }
+        all.as_object_mut().into_iter().for_each(remove_addresses);
         escape(&mut all);
         all
     }
@@ -290,6 +296,13 @@ fn used_contents(services: &Value, section: &str) -> BTreeSet<String> {
     let uses = uses.filter_map(Value::as_array).flatten();
     uses.filter_map(|used| Some(used["source"].as_str()?.to_owned()))
         .collect()
+}
+
+/// The addresses of notifications may be secrets and are no part of a version, so no record keeps them.
+pub(super) fn remove_addresses(of: &mut Map<String, Value>) {
+    if let Some(Value::Object(settings)) = of.get_mut("x-rollout") {
+        settings.remove(NOTIFY);
+    }
 }
 
 /// Compose expands variables in values, but not in keys.

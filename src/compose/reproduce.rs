@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::project::remove_addresses;
 use crate::yaml;
 
 mod host;
@@ -43,6 +44,7 @@ pub fn reproduce(original: &Original<'_>) -> Reproduced {
     for key in SETTINGS {
         made.put(key, original.settings[key].clone());
     }
+    remove_addresses(&mut made.service);
     let config = json!({
         "name": original.project,
         "services": {original.service: made.service},

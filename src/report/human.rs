@@ -12,6 +12,9 @@ use console::Term;
 use super::{live::Live, look::Look, rows::FRAME, screens::Screens};
 use crate::event::{Event, Scope, Sink};
 
+/// The columns of a time and the space behind it.
+const TIME: usize = "2026-01-01T00:00:00Z ".len();
+
 /// Standard output stays free for what a command was asked to print.
 pub struct Human(Arc<Mutex<Drawn>>);
 
@@ -21,6 +24,8 @@ struct Drawn {
     /// What goes on, where lines can be drawn again.
     live: Live,
     look: Look,
+    /// Each line begins with its time.
+    has_times: bool,
     /// When the last line was printed.
     printed: Instant,
     /// The lines in a row that say only what goes on.
@@ -28,15 +33,20 @@ struct Drawn {
 }
 
 impl Human {
-    /// `verbose` shows every line that Compose prints; the services have their log files in `log_dir`.
-    pub fn new(verbose: bool, log_dir: Option<PathBuf>) -> Self {
+    /// `verbose` shows every line that Compose prints; `has_times` puts the time before each line; the services have their log
+    /// files in `log_dir`.
+    pub fn new(verbose: bool, has_times: bool, log_dir: Option<PathBuf>) -> Self {
         let terminal = Term::stderr();
-        let look = Look::of(&terminal, |name| std::env::var(name).ok());
+        let mut look = Look::of(&terminal, |name| std::env::var(name).ok());
+        if has_times {
+            look.width = look.width.map(|all| all.saturating_sub(TIME));
+        }
         let drawn = Arc::new(Mutex::new(Drawn {
             screens: Screens::new(look, verbose, log_dir),
             terminal,
             live: Live::default(),
             look,
+            has_times,
             printed: Instant::now(),
             repeats: 0,
         }));
@@ -81,12 +91,17 @@ fn keep_up(drawn: &Weak<Mutex<Drawn>>) {
 impl Drawn {
     /// Prints lines, and draws what goes on below them.
     fn print(&mut self, lines: &[String]) {
+        let time = match self.has_times {
+            true => format!("{} ", humantime::format_rfc3339_seconds(SystemTime::now())),
+            false => String::new(),
+        };
+        let lines: Vec<String> = lines.iter().map(|line| format!("{time}{line}")).collect();
         let text = match self.look.redraws {
             true => {
                 let (height, width) = self.terminal.size();
                 let size = (usize::from(height), usize::from(width));
                 let live = self.screens.live(SystemTime::now(), size);
-                self.live.frame(size.1, lines, &live)
+                self.live.frame(size.1, &lines, &live)
             }
             false => lines.iter().map(|line| format!("{line}\n")).collect(),
         };

@@ -7,13 +7,20 @@ use serde::Serialize;
 use crate::event::{Event, Scope, Sink};
 
 #[derive(Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     #[serde(flatten)]
     event: &'a Event,
     /// RFC 3339, in UTC, with milliseconds.
     time: String,
     #[serde(flatten)]
     scope: &'a Scope,
+}
+
+impl<'a> Line<'a> {
+    pub fn of(at: SystemTime, scope: &'a Scope, event: &'a Event) -> Self {
+        let time = humantime::format_rfc3339_millis(at).to_string();
+        Self { event, time, scope }
+    }
 }
 
 /// Writes to standard output, or to a file that keeps a record beside another sink.
@@ -30,8 +37,7 @@ impl<W: Write + Send> Json<W> {
 
 impl<W: Write + Send> Sink for Json<W> {
     fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event) {
-        let time = humantime::format_rfc3339_millis(at).to_string();
-        let Ok(line) = serde_json::to_string(&Line { event, time, scope }) else {
+        let Ok(line) = serde_json::to_string(&Line::of(at, scope, event)) else {
             return;
         };
         // A reader that has gone away is no reason to stop half-way through a rollout.

@@ -195,6 +195,7 @@ impl Screen {
             | Event::Plan(_)
             | Event::NothingToDo { .. }
             | Event::Finished { .. }
+            | Event::Settled { .. }
             | Event::Paused { .. }
             | Event::Failed { .. } => self.end(),
             Event::Notice { .. }
@@ -204,6 +205,7 @@ impl Screen {
             | Event::Traffic { .. }
             | Event::Undoing { .. }
             | Event::Hook { .. }
+            | Event::Log { .. }
             | Event::Figures(_)
             | Event::VariablesWritten { .. }
             | Event::Relabelled { .. } => {}
@@ -317,6 +319,7 @@ impl Screen {
                 vec![format!("  {done} {file} has {}", variables.join(", "))]
             }
             Event::Hook { hook, line } => vec![format!("    {hook}: {}", plain(line))],
+            Event::Log { replica, line } => vec![format!("    {replica} | {}", plain(line))],
             Event::Ready { replica, by } => {
                 let number = match self.replicas {
                     0 | 1 => String::new(),

@@ -342,6 +342,16 @@ very-long-service-name:
 }
 
 #[test]
+fn what_a_new_replica_logs_has_its_name_before_it() {
+    let mut run = Run::of("web", Look::default());
+    run.event(Event::Log {
+        replica: "shop-web-2".to_owned(),
+        line: "\u{1b}[32mlistening\u{1b}[0m on 80".to_owned(),
+    });
+    run.shows("    shop-web-2 | listening on 80\n");
+}
+
+#[test]
 fn two_replicas_that_get_ready_one_after_the_other_are_counted() {
     let mut run = Run::of("web", Look::default());
     run.started(2).begin("ready", &[], Some(60)).after(3);

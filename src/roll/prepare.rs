@@ -156,7 +156,7 @@ impl<'a> RunContext<'a> {
         landscape: &Landscape,
     ) -> Result<ServiceContext<'a>> {
         let service = self.project.service(name)?;
-        let mut settings = settings(self.project, service, flags)?;
+        let mut settings = settings_of(self.project, service, flags)?;
         let x_rollout = service.x_rollout.as_ref();
         if purpose == Purpose::Roll {
             let strategy = (settings.strategy, flags.has("strategy"));
@@ -312,7 +312,7 @@ fn without_effect(context: &ServiceContext<'_>) -> Option<String> {
 }
 
 /// Resolves settings: flags, then the service, the project, and the environment.
-pub(super) fn settings(project: &Project, service: &Service, flags: &Partial) -> Result<Settings> {
+pub fn settings_of(project: &Project, service: &Service, flags: &Partial) -> Result<Settings> {
     let own = Partial::from_service(&service.name, service.x_rollout.as_ref())?;
     let mut places = places(project, own, flags)?;
     if Settings::resolve(places.clone()).strategy == Strategy::Rolling {

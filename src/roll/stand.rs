@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bollard::models::ContainerSummary;
 
-use super::prepare::{Prepared, settings};
+use super::prepare::{Prepared, settings_of};
 use crate::{
     compose::Service,
     context::{Beside, Purpose, RunContext},
@@ -130,7 +130,7 @@ impl RunContext<'_> {
     /// The version that the Compose file describes now.
     pub async fn wanted(&self, service: &Service, flags: &Partial) -> Result<Wanted> {
         let reference = service.image.clone().unwrap_or_default();
-        let scale = settings(self.project, service, flags)?.scale;
+        let scale = settings_of(self.project, service, flags)?.scale;
         Ok(Wanted {
             image: self.engine.image(&reference).await?.map(|image| image.id),
             reference,

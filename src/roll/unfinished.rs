@@ -129,7 +129,10 @@ impl<'a> Locked<'a> {
         let about = (&events, about.as_ref());
         self.hook_settled((forward, &ended), about, memory).await?;
         match ended {
-            Ok(_) if purpose == Purpose::Settle => run.events.notice(settled),
+            Ok(_) if purpose == Purpose::Settle => {
+                run.events.notice(settled);
+                events.emit(Event::Settled { forward });
+            }
             Ok(_) => {}
             // The old version serves again, so the requested rollout can continue.
             Err(error)

@@ -18,6 +18,8 @@ pub const HOOKS: &str = "hooks";
 pub const STEPS: &str = "steps";
 /// The key of a service's `x-rollout` with the conditions of its analysis.
 pub const ANALYSIS: &str = "analysis";
+/// The setting whose values may be secrets and, in a file, mappings.
+pub const NOTIFY: &str = "notify";
 /// The key of a service's [`ANALYSIS`] with its metrics.
 pub const PROMETHEUS: &str = "prometheus";
 /// The keys that stand in `x-rollout` of a service alone.
@@ -276,6 +278,7 @@ fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
     let scalar = |value: &Value| match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        _ if name == NOTIFY => Ok(value.to_string()),
         other => Err(format!("{other} is not a single value")),
     };
     let command = command();

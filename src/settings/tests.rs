@@ -185,12 +185,35 @@ fn conditions_can_be_a_mapping_in_a_file_and_other_settings_cannot() {
 }
 
 #[test]
+fn notifications_are_addresses_and_mappings_and_a_bad_one_is_not_repeated() {
+    let read = |own| Partial::from_service("web", Some(&json!({"notify": own})));
+    let given = read(json!(["ntfys://h/t", {"url": "https://h/x", "on": "paused"}])).unwrap();
+    let notify = parse(&given).unwrap().notify;
+    let ends: Vec<usize> = notify.iter().map(|own| own.on.len()).collect();
+    assert_eq!(ends, [5, 1]);
+    let one = read(json!({"url": "https://h/x"})).unwrap();
+    assert_eq!(parse(&one).unwrap().notify.len(), 1);
+    for bad in [
+        json!("s3cret"),
+        json!([["https://h/s3cret"]]),
+        json!({"url": ["https://h/s3cret"]}),
+        json!([{"url": "s3cret"}]),
+    ] {
+        let message = read(bad).unwrap_err().message;
+        let place = "notify in x-rollout of web: ";
+        assert!(message.starts_with(place), "{message}");
+        assert!(!message.contains("s3cret"), "{message}");
+    }
+}
+
+#[test]
 fn other_programs_variables_are_left_alone() {
     for name in [
         "ROLLOUT_TESTBED_CACHE",
         "ROLLOUT_EVENT_LOG",
         "ROLLOUT_LOG_DIR",
         "ROLLOUT_OUTPUT",
+        "ROLLOUT_TIMESTAMPS",
         "ROLLOUT_STATE_VOLUME",
         "ROLLOUT_PORT",
         "ROLLOUT_NAME",
@@ -235,9 +258,9 @@ fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
             "max-failure-ratio" => "0.5",
             "parallelism" | "max-surge" | "max-unavailable" => "7",
             "scale" | "keep" | "parallel" | "pull-parallel" => "7",
-            "attach" | "build" | "force" | "together" | "renew-anon-volumes" | "allow-split" => {
-                "true"
-            }
+            "attach" | "build" | "follow" | "force" | "together" | "renew-anon-volumes"
+            | "allow-split" => "true",
+            "notify" => "https://a/b",
             "traefik-url" => "http://a:8080",
             "preview" => "Host(`a`)",
             "preview-host" => "a.example",

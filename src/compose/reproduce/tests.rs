@@ -7,7 +7,8 @@ use crate::arbitrary::replaced;
 
 /// The service `web` of the file that the inspect answer becomes.
 fn made(container: &Value, image: &Value) -> (Value, Vec<String>) {
-    let settings = json!({"x-rollout": {"wait": "9s"}, "image": "newer"});
+    let settings =
+        json!({"x-rollout": {"wait": "9s", "notify": "https://h/secret"}, "image": "newer"});
     let reproduced = reproduce(&Original {
         project: "shop",
         service: "web",

@@ -1,11 +1,12 @@
 //! Waits until every new replica passes its gates, and starts the watchers of the old replicas meanwhile.
 
 use std::{
+    convert::Infallible,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     watchers::start_watchers,
 };
 use crate::{
+    compose::command,
     docker::{engine::Engine, watch::Watch},
     error::Result,
     event::Event,
@@ -112,8 +114,38 @@ impl Live<'_> {
         *by.get_or_insert_with(|| Instant::now() + limit)
     }
 
-    /// Completes once every replica has passed its gates, or with the first one that fails.
+    /// The same as [`Self::judge_each`], while the log of the replicas is reported.
     async fn judge(
+        &self,
+        pending: &[Pending<'_>],
+        facts: &mut Facts,
+    ) -> Result<Option<ContainerId>> {
+        tokio::select! {
+            judged = self.judge_each(pending, facts) => judged,
+            never = self.follow(pending) => match never {},
+        }
+    }
+
+    /// Reports what the new replicas log, where that is asked for.
+    async fn follow(&self, pending: &[Pending<'_>]) -> Infallible {
+        let is_asked = self.context.settings.follow;
+        let new = pending
+            .iter()
+            .filter(|own| is_asked && !own.waits_for_docker);
+        let logs = new.map(|own| {
+            let log = self.run.engine.log(&own.new.id);
+            command::lines(Some(log), move |line| {
+                let replica = own.new.target_name().to_owned();
+                self.events.emit(Event::Log { replica, line });
+            })
+        });
+        // Some log drivers cannot be read.
+        join_all(logs).await;
+        std::future::pending().await
+    }
+
+    /// Completes once every replica has passed its gates, or with the first one that fails.
+    async fn judge_each(
         &self,
         pending: &[Pending<'_>],
         facts: &mut Facts,

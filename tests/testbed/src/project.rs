@@ -126,6 +126,8 @@ impl Project {
             .args(arguments)
             .current_dir(self.folder())
             .stdin(Stdio::null());
+        // The same output in a CI as elsewhere.
+        command.env("CI", "").env("GITHUB_ACTIONS", "");
         command.envs(self.environment());
         command
     }

@@ -1,0 +1,45 @@
+//! Reads the addresses in the settings of each service of a command, and adds the sink that notifies them.
+
+use std::collections::BTreeMap;
+
+use super::Opened;
+use crate::{
+    error::Result,
+    event::Events,
+    report::notify::{Notifications, Receiver},
+    roll::{settings_of, settings_of_all},
+    settings::Partial,
+};
+
+/// From here on, the ends of the rollouts of these services are notified.
+pub fn notify<'a>(
+    opened: &Opened,
+    names: impl IntoIterator<Item = &'a str>,
+    flags: &Partial,
+    events: &Events,
+) -> Result<()> {
+    let mut all = BTreeMap::new();
+    for name in names {
+        let own = receivers(opened, name, flags);
+        let own = own.map_err(|error| error.within(opened.events(events, name).scope()))?;
+        if !own.is_empty() {
+            all.insert(name.to_owned(), own);
+        }
+    }
+    if !all.is_empty() {
+        events.add(Box::new(Notifications::new(all)));
+    }
+    Ok(())
+}
+
+fn receivers(opened: &Opened, name: &str, flags: &Partial) -> Result<Vec<Receiver>> {
+    let project = &opened.project;
+    let settings = match project.services.get(name) {
+        Some(service) => settings_of(project, service, flags)?,
+        // An undo can be of a service that the Compose file no longer has.
+        None => settings_of_all(project, flags)?,
+    };
+    let all = settings.notify.iter();
+    all.map(|own| Receiver::open(own, &project.directory))
+        .collect()
+}
