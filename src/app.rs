@@ -3,6 +3,7 @@
 mod complete;
 mod doctor;
 mod history;
+mod image;
 mod include;
 mod init;
 mod made_from;
@@ -123,6 +124,9 @@ fn start(command: Command, output: Output) -> ExitCode {
         Command::Init(args) => {
             reporting(&args.target, async |events| init::init(&args, events).await)
         }
+        Command::Image(args) => reporting(&args.target, async |events| {
+            image::image(&args, events).await
+        }),
         Command::Relabel(args) => reporting(&args.target, async |events| {
             relabel::relabel(&args, events).await
         }),

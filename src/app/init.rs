@@ -1,4 +1,4 @@
-//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or writes it.
+//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or writes it and builds its image.
 
 mod elsewhere;
 mod file;
@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use self::file::ComposeFile;
-use super::{endpoint, from_here, print};
+use super::{endpoint, from_here, image, print};
 use crate::{
     cli::InitArgs,
     compose::{Compose, Invocation, Project, files::files},
     error::{Error, Result},
     event::Events,
     init::{self, Edited, Request, override_file, stack, verify},
+    proxy::traefik::config::advice,
     report::Output,
     yaml,
 };
@@ -64,6 +65,10 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
             })?;
         }
         target.replace(draft)?;
+    }
+    // Another image is the user's own.
+    if args.write && args.image == advice::IMAGE {
+        image::ensure(&args.target, events).await;
     }
     print_result(args, events, target, &edited);
     Ok(())

@@ -39,6 +39,7 @@ use tokio::time::timeout;
 pub use self::{
     about::{About, Memory},
     files::ContainerStat,
+    images::Stage,
     own::Mounted,
     session::{PROGRAM, Session, own_labels},
 };
