@@ -37,6 +37,7 @@ mod report;
 mod restart;
 mod rolling;
 mod rollout_hooks;
+mod rollout_image;
 mod settings;
 mod several_traefiks;
 mod shapes;
