@@ -5,8 +5,15 @@ SHELL := /bin/bash
 
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-BINARY := $(TARGET)/release/rollout
-STAGE  := $(TARGET)/image
+# Of the binary: release, or dist, which takes minutes more and is what packages hold.
+PROFILE ?= release
+# The target of the binary where that is another than this machine, such as aarch64-unknown-linux-gnu. It needs
+# `rustup target add`, and Debian's gcc-aarch64-linux-gnu and qemu-user-static.
+TRIPLE ?=
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER ?= aarch64-linux-gnu-gcc
+BINARY = $(TARGET)/$(if $(TRIPLE),$(TRIPLE)/)$(PROFILE)/rollout
+# A copy of the binary, which a build meanwhile leaves alone.
+STAGED := $(TARGET)/image/rootfs/rollout
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 DOCKER_CONFIG_DIR := $(or $(DOCKER_CONFIG),$(HOME)/.docker)
 IMAGE  ?= rollout:latest
@@ -14,7 +21,9 @@ TESTBED := tests/testbed/testbed
 # End-to-end tests mostly wait, so more of them run at a time than there are cores.
 TEST_THREADS ?= 6
 # crt-static for the last crate alone: as a general flag it would reach procedural macros, which cannot be static.
-STATIC := -- -C target-feature=+crt-static
+STATIC = -- -C target-feature=+crt-static $(PACKED)
+# A megabyte less, where the C library of the machine that builds is glibc 2.36 or newer.
+PACKED = $(if $(filter dist,$(PROFILE)),-C link-arg=-z -C link-arg=pack-relative-relocs)
 # The tests of both packages by one selection, so that cargo builds their dependencies once.
 TESTS := $(CARGO) test --locked --workspace
 
@@ -29,34 +38,37 @@ IN_TESTBED = export ROLLOUT_TESTBED_HOLDER=pid-$$$$; \
 	$(USE_TESTBED)
 USE_TESTBED := testbed_env=$$($(TESTBED) env); eval "$$testbed_env"; \
 	$(TESTBED) remember $(IMAGE); $(MAKE) --no-print-directory image >/dev/null; \
-	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGE)/rootfs/rollout);
+	export ROLLOUT_TESTBED_BINARY=$(abspath $(STAGED));
 # Tests start the Compose plugin without the Docker CLI; the demonstration and the benchmark run both, as users do.
 QUICK_COMPOSE := export PATH="$(abspath tests/testbed/bin):$$PATH";
 
-.PHONY: help build image install uninstall demo test one testbed-down soak check fmt bench crowd lines clean
+.PHONY: help build image install uninstall dist demo test one testbed-down soak check check-actions fmt bench crowd lines clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary, target/release/rollout
-	@$(CARGO) rustc --locked --release --bin rollout $(STATIC)
+	@$(CARGO) rustc --locked --profile $(PROFILE) $(if $(TRIPLE),--target $(TRIPLE)) --bin rollout $(STATIC)
 
 image: build ## the image rollout:latest, on the engine that answers
-	@rm -rf $(STAGE)
-	@mkdir -p $(STAGE)/rootfs/var/lib/rollout
-	@chmod 1777 $(STAGE)/rootfs/var/lib/rollout
-	@cp $(BINARY) $(STAGE)/rootfs/rollout
-	@cp Dockerfile $(STAGE)/Dockerfile
-# The legacy builder is the one that comes with every client; that it is old it says on every run.
-	@DOCKER_BUILDKIT=0 docker build -q -t $(IMAGE) $(STAGE) 2>$(TARGET)/image.log || { cat $(TARGET)/image.log >&2; exit 1; }
+	@install -D -m 755 $(BINARY) $(STAGED)
+	@$(STAGED) image --tag $(IMAGE)
 
-install: build ## into PREFIX/bin, and as the Docker CLI plugin `docker rollout`
+SHARE := $(PREFIX)/share
+PLUGIN := $(DOCKER_CONFIG_DIR)/cli-plugins/docker-rollout
+install: build ## into PREFIX: the binary, man pages, completions; and the Docker CLI plugin `docker rollout`
 	@install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/rollout
-	@install -D -m 755 $(BINARY) $(DESTDIR)$(DOCKER_CONFIG_DIR)/cli-plugins/docker-rollout
-	@echo "installed $(PREFIX)/bin/rollout and $(DOCKER_CONFIG_DIR)/cli-plugins/docker-rollout"
+	@mkdir -p $(dir $(DESTDIR)$(PLUGIN)) && ln -sfn $(PREFIX)/bin/rollout $(DESTDIR)$(PLUGIN)
+	@packaging/share $(DESTDIR)$(SHARE) site-functions $(BINARY)
+	@echo "installed $(PREFIX)/bin/rollout and $(PLUGIN), man pages and completions in $(SHARE)"
 
 uninstall: ## removes what install has put there
-	@rm -f $(DESTDIR)$(PREFIX)/bin/rollout $(DESTDIR)$(DOCKER_CONFIG_DIR)/cli-plugins/docker-rollout
+	@rm -f $(addprefix $(DESTDIR),$(PREFIX)/bin/rollout $(PLUGIN) $(addprefix $(SHARE)/,man/man1/rollout.1 man/man1/rollout-*.1 \
+		man/man7/rollout-*.7 bash-completion/completions/rollout zsh/site-functions/_rollout fish/vendor_completions.d/rollout.fish))
+
+dist: PROFILE = dist
+dist: build ## tarball, .deb package and checksums in target/dist, each tried; TRIPLE=aarch64-unknown-linux-gnu for arm64
+	@packaging/dist $(BINARY) $(TRIPLE)
 
 demo: MEANWHILE = $(CARGO) build --locked --release -p testbed --bin demo
 demo: ## a rollout under load, and a table of what the clients saw
@@ -75,7 +87,7 @@ test: ## all tests but the long ones of soak; brings up all they need
 # What takes too long for each change: kills and faults one by one, also of several services, each version of Traefik and
 # several of them, odd routing, pins, a Prometheus, notifications, engines elsewhere, the examples, and doctor's advice
 # carried out.
-LONG := soak:: notify:: set::killed set::of_several crash::a_rollout_killed_before crash::a_rollout_killed_after recreate::killed doctor:: examples:: faults:: matrix:: odd_routing:: pin:: prometheus:: remote:: several_traefiks:: stack::killed:: together::killed:: together::one_of_two_that_fails rolling::killed rolling::a_signal rolling::a_plain_up rolling::an_undo rolling::new_replicas stack::twelve::what_a_broken together::by_pin_files failure::a_version_that_traefik_never_served canary::killed canary::each_step canary::whatever canary::a_restart
+LONG := soak:: notify:: set::killed set::of_several crash::a_rollout_killed_before crash::a_rollout_killed_after recreate::killed doctor:: examples:: faults:: matrix:: odd_routing:: pin:: prometheus:: remote:: rollout_image::a_container several_traefiks:: stack::killed:: together::killed:: together::one_of_two_that_fails rolling::killed rolling::a_signal rolling::a_plain_up rolling::an_undo rolling::new_replicas stack::twelve::what_a_broken together::by_pin_files failure::a_version_that_traefik_never_served canary::killed canary::each_step canary::whatever canary::a_restart
 
 one: build ## the tests whose name contains T, such as T=three_replicas, on a testbed that stays up
 	@test -n "$(T)" || { echo "which test? make one T=a_part_of_its_name" >&2; exit 2; }
@@ -101,6 +113,12 @@ soak: ## the long proofs: faults at every call and in every phase, pins, every T
 check: ## formatting and lints
 	@$(CARGO) fmt --all -- --check
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+ZIZMOR := zizmor==1.32.0
+check-actions: ## lints .github/workflows; fetches the linter into target/tools once
+	@test -x target/tools/$(ZIZMOR)/bin/zizmor || { python3 -m venv target/tools/$(ZIZMOR) \
+		&& target/tools/$(ZIZMOR)/bin/pip install --quiet $(ZIZMOR); }
+	@target/tools/$(ZIZMOR)/bin/zizmor --offline --quiet --persona pedantic .github
 
 fmt: ## formats the code
 	@$(CARGO) fmt --all

@@ -3,6 +3,7 @@
 mod complete;
 mod doctor;
 mod history;
+mod image;
 mod include;
 mod init;
 mod made_from;
@@ -81,16 +82,7 @@ fn start(command: Command, output: Output) -> ExitCode {
             Ok(text) => print(text.as_bytes()),
             Err(error) => refuse(output, error),
         },
-        Command::Man { directory } => match cli::man::write(&directory) {
-            Ok(()) => Outcome::Done.into(),
-            Err(error) => {
-                let place = directory.display();
-                refuse(
-                    output,
-                    Error::refused(format!("cannot write to {place}: {error}")),
-                )
-            }
-        },
+        Command::Man { directory } => write_man_pages(&directory, output),
         Command::Up(args) => reporting(&args.target, async |events| up::up(&args, events).await),
         Command::Plan(args) => {
             reporting(&args.target, async |events| plan::plan(&args, events).await)
@@ -125,9 +117,22 @@ fn start(command: Command, output: Output) -> ExitCode {
         Command::Init(args) => {
             reporting(&args.target, async |events| init::init(&args, events).await)
         }
+        Command::Image(args) => reporting(&args.target, async |events| {
+            image::image(&args, events).await
+        }),
         Command::Relabel(args) => reporting(&args.target, async |events| {
             relabel::relabel(&args, events).await
         }),
+    }
+}
+
+fn write_man_pages(directory: &Path, output: Output) -> ExitCode {
+    match cli::man::write(directory) {
+        Ok(()) => Outcome::Done.into(),
+        Err(error) => {
+            let message = format!("cannot write to {}: {error}", directory.display());
+            refuse(output, Error::refused(message))
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub use self::options::{command, completed};
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
 pub use self::roll::{PauseArgs, PlanArgs, PromoteArgs, RestartArgs, SettleArgs, UpArgs};
 pub use self::target::TargetArgs;
-pub use self::tools::{DoctorArgs, PruneArgs, RelabelArgs, UnlockArgs};
+pub use self::tools::{DoctorArgs, ImageArgs, PruneArgs, RelabelArgs, UnlockArgs};
 use crate::{
     error::Error, namespace::NamespaceCommand, report::Output, settings::Partial,
     socket_proxy::SocketProxyArgs, state,
@@ -92,6 +92,9 @@ pub enum Command {
     /// Add the socket proxy to a Compose file whose Traefik reads the engine's socket itself
     #[command(after_help = examples::INIT)]
     Init(InitArgs),
+    /// Build the image rollout:latest from this program, on the engine that runs the socket proxy
+    #[command(after_help = examples::IMAGE)]
+    Image(ImageArgs),
     /// Change the labels that Traefik reads of a container: a drain without a rollout
     #[command(after_help = examples::RELABEL)]
     Relabel(RelabelArgs),

@@ -35,6 +35,7 @@ pub(crate) mod figures;
 mod fixtures;
 pub(crate) mod here;
 pub(crate) mod hooks;
+pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod model;
 pub(crate) mod namespace;

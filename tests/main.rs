@@ -38,6 +38,7 @@ mod report;
 mod restart;
 mod rolling;
 mod rollout_hooks;
+mod rollout_image;
 mod set;
 mod settings;
 mod several_traefiks;

@@ -1,4 +1,4 @@
-//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or writes it.
+//! `rollout init`: shows what the socket proxy needs in the user's own Compose file, or writes it and builds its image.
 
 mod elsewhere;
 
@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use super::{endpoint, print};
+use super::{endpoint, from_here, image, print};
 use crate::{
     cli::InitArgs,
     compose::{Compose, Invocation, Project, files::files},
@@ -19,6 +19,7 @@ use crate::{
     error::{Error, Result},
     event::Events,
     init::{self, Edited, Request, override_file, stack, verify},
+    proxy::traefik::config::advice,
     report::Output,
     text_file::TextFile,
     yaml,
@@ -67,6 +68,10 @@ pub async fn init(args: &InitArgs, events: &Events) -> Result<()> {
             })?;
         }
         target.replace(draft)?;
+    }
+    // Another image is the user's own.
+    if args.write && args.image == advice::IMAGE {
+        image::ensure(&args.target, events).await;
     }
     print_result(args, events, target, &edited);
     Ok(())

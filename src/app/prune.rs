@@ -36,7 +36,7 @@ pub async fn prune(asked: &PruneArgs, events: &Events) -> Result<()> {
     let image = run.helper_image(&landscape).await?;
     let image = image.ok_or_else(|| {
         Error::refused("the records cannot be read without an image of this program")
-            .hint("make image, in a clone of rollout")
+            .hint("rollout image")
     })?;
     let present = Present::of(&landscape.containers, &in_file);
     let listed = folders::list(engine, &image).await?;

@@ -20,6 +20,7 @@ use crate::{
     event::Events,
     execute,
     model::{Replica, ServiceKey, Share, image_name},
+    proxy::socket_proxies::OtherVersion,
     report::Output,
     roll::{Standing, Wanted},
 };
@@ -60,8 +61,8 @@ pub async fn show(asked: &StatusArgs, events: &Events) -> Result<()> {
     let mut shown = Shown::default();
     loop {
         let changed = change(&watches);
-        let seen = look(&run, asked, (&services, &keys), &wanted).await?;
-        shown.show(report(asked, events, &seen), asked);
+        let (seen, others) = look(&run, asked, (&services, &keys), &wanted).await?;
+        shown.show(report(asked, events, &seen, &others), asked);
         let unsettled = seen.iter().filter(|own| !own.standing.is_settled());
         let unsettled: Vec<&Seen> = unsettled.collect();
         let Some(first) = unsettled.first() else {
@@ -110,13 +111,13 @@ fn change(watches: &[Watch]) -> impl Future<Output = ()> + use<> {
     )
 }
 
-/// Reads the state of every service, with one landscape for all.
+/// Reads the state of every service, with one landscape for all, and which socket proxies are of another version.
 async fn look(
     run: &RunContext<'_>,
     asked: &StatusArgs,
     (services, keys): (&[&Service], &[ServiceKey]),
     wanted: &[Wanted],
-) -> Result<Vec<Seen>> {
+) -> Result<(Vec<Seen>, Vec<OtherVersion>)> {
     let mut landscape = run.landscape().await?;
     let records = remembered_each(run, keys, &landscape).await?;
     let mut seen = Vec::new();
@@ -129,22 +130,27 @@ async fn look(
             standing,
         });
     }
-    Ok(seen)
+    Ok((seen, landscape.other_versions().await))
 }
 
-fn report(asked: &StatusArgs, events: &Events, seen: &[Seen]) -> String {
-    match (asked.target.output, seen) {
-        (Some(Output::Json), seen) => {
-            for why in seen.iter().filter_map(|own| unknown(&own.standing)) {
-                events.notice(why);
-            }
-            let lines = seen.iter();
-            let lines = lines.map(|own| value(&own.name, own.revision, &own.standing));
-            lines.map(|line| format!("{line}\n")).collect()
+fn report(asked: &StatusArgs, events: &Events, seen: &[Seen], others: &[OtherVersion]) -> String {
+    let others = others.iter();
+    let others = others.map(|own| format!("{} {own}: {}", own.name, own.upgrade));
+    let others: Vec<String> = others.collect();
+    if asked.target.output == Some(Output::Json) {
+        let unknown = seen.iter().filter_map(|own| unknown(&own.standing));
+        for text in unknown.chain(others) {
+            events.notice(text);
         }
-        (_, [own]) => text(&own.name, own.revision, &own.standing),
-        _ => rows::text(seen),
+        let lines = seen.iter();
+        let lines = lines.map(|own| value(&own.name, own.revision, &own.standing));
+        return lines.map(|line| format!("{line}\n")).collect();
     }
+    let services = match seen {
+        [own] => text(&own.name, own.revision, &own.standing),
+        _ => rows::text(seen),
+    };
+    services + &marked(&others)
 }
 
 /// The last text printed. A changed one replaces it on a terminal.
@@ -219,12 +225,16 @@ fn text(service: &str, revision: Option<u64>, standing: &Standing) -> String {
     }
     let rows = table.to_string();
     let rows = rows.lines().map(|line| format!("  {}\n", line.trim()));
-    let more = remarks(standing).into_iter();
-    let more: String = more.map(|line| format!("  ! {line}\n")).collect();
+    let more = marked(&remarks(standing));
     format!(
         "{service}: {state}, {revision}\n{}{more}",
         rows.collect::<String>()
     )
+}
+
+fn marked(lines: &[String]) -> String {
+    let lines = lines.iter();
+    lines.map(|line| format!("  ! {line}\n")).collect()
 }
 
 /// What differs or is unfinished.

@@ -136,8 +136,19 @@ Comments, order and indentation of the file stay as they are.
 
 Examples:
   rollout init                       print the change as a diff, and write nothing
-  rollout init --write               apply it to the Compose file
+  rollout init --write               apply it to the Compose file, and build rollout:latest
   rollout init --traefik edge        Traefik is the service edge";
+
+pub const IMAGE: &str = "\
+`rollout init --write` builds it too, where the engine lacks it or has another version. After an upgrade, build it again and
+recreate the socket proxy. A binary that is not static is refused. rollout:cli rolls from where nothing is installed:
+docker run --rm -v /var/run/docker.sock:/var/run/docker.sock -v \"$PWD:$PWD\" -w \"$PWD\" rollout:cli web
+With registries that ask for a login, add: -v ~/.docker/config.json:/root/.docker/config.json:ro
+
+Examples:
+  rollout image && docker compose up -d socket-proxy  after an upgrade
+  rollout image -H ssh://shop.example.com             on another engine
+  rollout image --cli                                 rollout:cli, with the Docker CLI and Compose of docker:cli";
 
 pub const RELABEL: &str = "\
 The labels hold until they are cleared or the container is removed; Docker's own labels do not change. A rollout of the
@@ -157,7 +168,9 @@ Examples:
   rollout socket-proxy --check                         exit code 0 if the running daemon answers";
 
 pub const COMPLETIONS: &str = "\
-The script asks rollout for the names of services and revisions. `docker rollout` is completed by Docker's own script.
+The script asks rollout for the names of services and revisions. The .deb package and make install put it in place; after
+make install of a user, .zshrc needs before compinit: fpath+=(~/.local/share/zsh/site-functions). `docker rollout` is
+completed by Docker's own script.
 
 Examples:
   rollout completions bash >/etc/bash_completion.d/rollout

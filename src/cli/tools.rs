@@ -1,4 +1,4 @@
-//! The arguments of `relabel`, `doctor`, `prune` and `unlock`.
+//! The arguments of `relabel`, `doctor`, `prune`, `unlock` and `image`.
 
 use clap::Args;
 
@@ -57,6 +57,21 @@ pub struct UnlockArgs {
     /// Remove the lock although its rollout may still run; that rollout then stops before its next change
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ImageArgs {
+    /// Name of the image [default: rollout:latest; with --cli rollout:cli]
+    #[arg(long, value_name = "IMAGE")]
+    pub tag: Option<String>,
+    /// Build the image that has the Docker CLI and Compose, to roll from where nothing is installed
+    #[arg(long)]
+    pub cli: bool,
+    /// With --cli: the image that they come from [default: docker:cli]
+    #[arg(long, value_name = "IMAGE", requires = "cli")]
+    pub base: Option<String>,
     #[command(flatten)]
     pub target: TargetArgs,
 }

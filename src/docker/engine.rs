@@ -39,6 +39,7 @@ use tokio::time::timeout;
 pub use self::{
     about::{About, Memory},
     files::ContainerStat,
+    images::Stage,
     own::Mounted,
     session::{PROGRAM, Session, own_labels},
 };
@@ -544,7 +545,8 @@ fn failed(what: &str, error: &Bollard) -> Error {
 /// The engine's error in one line.
 fn plain(error: &Bollard) -> String {
     match error {
-        Bollard::DockerResponseServerError { message, .. } => message.trim().replace('\n', " "),
+        Bollard::DockerResponseServerError { message, .. }
+        | Bollard::DockerStreamError { error: message } => message.trim().replace('\n', " "),
         Bollard::RequestTimeoutError => "the engine does not answer in time".to_owned(),
         other => {
             let last = causes(other).last();

@@ -12,6 +12,7 @@ use crate::{
     model::Replica,
     proxy::{
         Bypass, Hazard,
+        socket_proxies::OtherVersion,
         traefik::{
             config::{Holder, StaticConfig, Version},
             labels::Neighbour,
@@ -30,6 +31,8 @@ pub struct Facts {
     pub traefiks: Vec<TraefikFacts>,
     /// Every socket proxy that runs on the engine.
     pub socket_proxies: Vec<SocketProxyFacts>,
+    /// Those of another version than this program.
+    pub other_versions: Vec<OtherVersion>,
     /// The services that were asked for.
     pub services: Vec<ServiceFacts>,
 }

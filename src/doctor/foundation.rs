@@ -1,7 +1,10 @@
-//! The engine and Compose: whether they are new enough.
+//! The engine, Compose and the socket proxies: whether their versions fit.
 
 use super::{Check, Facts, Finding, Fix};
-use crate::{docker::engine::About, proxy::traefik::config::Version};
+use crate::{
+    docker::engine::About,
+    proxy::{socket_proxies::OtherVersion, traefik::config::Version},
+};
 
 /// The oldest releases on which every test has been run.
 const ENGINE: Version = Version {
@@ -23,7 +26,14 @@ const PODMAN: Version = Version {
 };
 
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    vec![engine(&facts.engine), compose(&facts.compose)]
+    let mut findings = vec![engine(&facts.engine), compose(&facts.compose)];
+    findings.extend(facts.other_versions.iter().map(socket_proxy));
+    findings
+}
+
+fn socket_proxy(own: &OtherVersion) -> Finding {
+    let fix = Fix::run("give it the version of this command", &own.upgrade);
+    Finding::warn(Check::Switch, &own.name, own.to_string()).fix(fix)
 }
 
 fn engine(about: &About) -> Finding {

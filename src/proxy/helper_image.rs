@@ -1,9 +1,10 @@
 //! The image with this version of the program, from which helpers run.
 
-use super::socket_proxies::SocketProxy;
+use super::{socket_proxies::SocketProxy, traefik::config::advice};
 use crate::{
     docker::engine::{Engine, PROGRAM},
-    error::{Error, Result},
+    error::Result,
+    image,
     model::label,
     namespace,
 };
@@ -17,7 +18,7 @@ pub async fn found(engine: &Engine, socket_proxies: &[SocketProxy]) -> Result<Op
         return Ok(Some(fitting.image.clone()));
     }
     for reference in [
-        "rollout:latest".to_owned(),
+        advice::IMAGE.to_owned(),
         format!("rollout-helper:{}", tag()),
     ] {
         if let Some(image) = engine.image(&reference).await?
@@ -31,17 +32,7 @@ pub async fn found(engine: &Engine, socket_proxies: &[SocketProxy]) -> Result<Op
 
 /// Makes one of this binary. The image holds nothing else, so only a static binary works as a helper.
 pub async fn load(engine: &Engine) -> Result<String> {
-    let failed =
-        |error: std::io::Error| Error::failed(format!("cannot read this program: {error}"));
-    let program = std::fs::read(std::env::current_exe().map_err(failed)?).map_err(failed)?;
-    let mut header = tar::Header::new_gnu();
-    header.set_size(program.len() as u64);
-    header.set_mode(0o755);
-    let mut archive = tar::Builder::new(Vec::new());
-    archive
-        .append_data(&mut header, "rollout", program.as_slice())
-        .map_err(failed)?;
-    let archive = archive.into_inner().map_err(failed)?;
+    let archive = image::archive(&[("rollout", 0o755, &image::program()?)])?;
     engine
         .import_image(archive, "rollout-helper", &tag())
         .await?;

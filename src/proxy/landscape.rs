@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::{sync::OnceCell, time::Instant};
 
 use super::{
-    socket_proxies::{SocketProxy, among},
+    socket_proxies::{OtherVersion, SocketProxy, among, showing},
     traefik::{
         api::{Api, Apis},
         config::{Inspected, TraefikContainer, looks_like_traefik},
@@ -126,6 +126,12 @@ impl Landscape {
             Some(own) => own.overlay.get_or_try_init(ask).await.cloned(),
             None => ask().await,
         }
+    }
+
+    /// The socket proxies of another version than this program, among those that can show the project.
+    pub async fn other_versions(&self) -> Vec<OtherVersion> {
+        let asked = showing(&self.socket_proxies).map(|own| own.other_version(&self.project));
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// The API of a Traefik; the way to it is looked for once, for all services with the same keys.

@@ -2,7 +2,10 @@
 
 mod control;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use bollard::models::ContainerSummary;
 
@@ -43,6 +46,23 @@ pub struct SocketProxy {
     only: Vec<Wanted>,
 }
 
+/// A socket proxy of another version than this program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherVersion {
+    /// The name of its container.
+    pub name: String,
+    version: String,
+    /// What gives it this version.
+    pub upgrade: String,
+}
+
+impl fmt::Display for OtherVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (version, own) = (&self.version, env!("CARGO_PKG_VERSION"));
+        write!(f, "is of version {version}, and this command of {own}")
+    }
+}
+
 /// Those that a Traefik in front of the service can read through.
 pub fn showing(found: &[SocketProxy]) -> impl Iterator<Item = &SocketProxy> + Clone {
     found.iter().filter(|own| own.shows_project)
@@ -70,6 +90,26 @@ impl SocketProxy {
     /// Whether its readers see containers of every kind.
     pub fn shows_all(&self) -> bool {
         self.only.is_empty()
+    }
+
+    /// Whether its version is another than this program's; one that does not answer is no news.
+    pub async fn other_version(&self, project: &str) -> Option<OtherVersion> {
+        let version = self.control.version().await.ok()?;
+        let is_other = version != env!("CARGO_PKG_VERSION");
+        is_other.then(|| OtherVersion {
+            name: self.control.name.clone(),
+            version,
+            upgrade: self.upgrade(project),
+        })
+    }
+
+    fn upgrade(&self, project: &str) -> String {
+        let service = self.service.as_deref().unwrap_or(SUBCOMMAND);
+        let command = format!("rollout image && docker compose up -d {service}");
+        match &self.project {
+            Some(own) if own != project => format!("{command}  # in the folder of project {own}"),
+            _ => command,
+        }
     }
 
     /// Refuses a container that its readers do not see, whatever is set on it.
@@ -178,7 +218,50 @@ fn of_project(wanted: &str, project: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{of_project, only_of};
+    use super::*;
+
+    fn of(control: Control) -> SocketProxy {
+        SocketProxy {
+            control,
+            image: String::new(),
+            project: Some("shop".to_owned()),
+            service: Some("docker-api".to_owned()),
+            networks: BTreeSet::new(),
+            program: "/rollout".to_owned(),
+            helper: None,
+            shows_project: true,
+            only: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn another_version_is_named_with_the_command_that_replaces_it() {
+        const HELLO: &str = r#"{"control":2,"ok":{"hello":{"version":"0.0.9","listen":"","engine":true,"generation":2}}}"#;
+        let found = of(answering(&[HELLO, HELLO]).0);
+        let other = found.other_version("shop").await.unwrap();
+        let text = concat!(
+            "is of version 0.0.9, and this command of ",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert_eq!(other.to_string(), text);
+        assert_eq!(
+            other.upgrade,
+            "rollout image && docker compose up -d docker-api"
+        );
+        let elsewhere = found.other_version("blog").await.unwrap();
+        assert!(elsewhere.upgrade.ends_with("project shop"), "{elsewhere:?}");
+    }
+
+    #[tokio::test]
+    async fn the_same_version_and_a_silent_one_are_no_news() {
+        const SAME: &str = concat!(
+            r#"{"control":2,"ok":{"hello":{"version":""#,
+            env!("CARGO_PKG_VERSION"),
+            r#"","listen":"","engine":true,"generation":2}}}"#
+        );
+        assert_eq!(of(answering(&[SAME]).0).other_version("shop").await, None);
+        assert_eq!(of(answering(&[]).0).other_version("shop").await, None);
+    }
 
     #[test]
     fn only_the_label_of_other_projects_rules_a_socket_proxy_out() {

@@ -62,6 +62,7 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
         socket_proxies: found
             .map(|own| proxy_facts(own, &landscape.running, opened))
             .collect(),
+        other_versions: landscape.other_versions().await,
         services: Vec::new(),
     };
     let here = Here::find(engine).await;

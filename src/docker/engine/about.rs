@@ -14,6 +14,8 @@ pub struct About {
     pub api: String,
     /// The oldest supported version of its API.
     pub least_api: String,
+    /// That of its machine, such as `amd64`.
+    pub architecture: String,
 }
 
 /// The memory of the engine's machine, in bytes.
@@ -47,6 +49,7 @@ impl Engine {
             version: version.version.unwrap_or_default(),
             api: version.api_version.unwrap_or_default(),
             least_api: version.min_api_version.unwrap_or_default(),
+            architecture: version.arch.unwrap_or_default(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Tags, untags and pulls images.
+//! Tags, untags, pulls and builds images.
 
 use std::collections::HashMap;
 
@@ -7,6 +7,16 @@ use futures_util::TryStreamExt;
 
 use super::{Engine, failed, is_status};
 use crate::error::Result;
+
+/// A stage of a Dockerfile that is to be built.
+pub struct Stage<'a> {
+    pub name: &'a str,
+    /// The name of the image.
+    pub tag: &'a str,
+    pub labels: HashMap<&'a str, &'a str>,
+    /// The values of `ARG`.
+    pub arguments: HashMap<&'a str, &'a str>,
+}
 
 impl Engine {
     /// Adds a tag to an image; an image that had the tag loses it.
@@ -69,6 +79,25 @@ impl Engine {
             .await
             .map_err(|error| failed(&format!("pull {reference}"), &error))
     }
+
+    /// Builds an image from a tar archive with a Dockerfile, by the engine's own builder.
+    pub async fn build(&self, archive: Vec<u8>, stage: Stage<'_>) -> Result<()> {
+        let options = query::BuildImageOptionsBuilder::default()
+            .dockerfile("Dockerfile")
+            .target(stage.name)
+            .t(stage.tag)
+            .labels(&stage.labels)
+            .buildargs(&stage.arguments)
+            .rm(true)
+            .forcerm(true)
+            .build();
+        let archive = bollard::body_full(archive.into());
+        self.docker
+            .build_image(options, None, Some(archive))
+            .try_for_each(async |_| Ok(()))
+            .await
+            .map_err(|error| failed(&format!("build {}", stage.tag), &error))
+    }
 }
 
 /// Repository and tag of a reference without a digest. A registry's port is not a tag.
@@ -81,7 +110,42 @@ fn split(reference: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+    use serde_json::json;
+
     use super::*;
+    use crate::{docker::http::json as answer, event::Events, fake_engine::FakeEngine};
+
+    #[tokio::test]
+    async fn a_build_names_its_stage_and_fails_with_the_words_of_the_engine() {
+        let fake = FakeEngine::start(|_, path, _| match path {
+            "/version" => answer(StatusCode::OK, &json!({"ApiVersion": "1.41"})),
+            _ => answer(
+                StatusCode::OK,
+                &json!({"errorDetail": {"message": "no such base"}}),
+            ),
+        });
+        let engine = Engine::connect(fake.endpoint(), &Events::new(Vec::new())).await;
+        let stage = Stage {
+            name: "cli",
+            tag: "rollout:cli",
+            labels: HashMap::from([("a", "b")]),
+            arguments: HashMap::from([("BASE", "x")]),
+        };
+        let error = engine.unwrap().build(Vec::new(), stage).await.unwrap_err();
+        assert_eq!(error.message, "failed to build rollout:cli: no such base");
+        let (method, uri, _) = fake.changes().remove(0);
+        assert_eq!(method, "POST");
+        for part in [
+            "/build?",
+            "target=cli",
+            "t=rollout%3Acli",
+            "BASE",
+            "labels=",
+        ] {
+            assert!(uri.contains(part), "{part}: {uri}");
+        }
+    }
 
     #[test]
     fn a_registrys_port_is_not_a_tag() {

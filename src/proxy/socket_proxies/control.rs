@@ -171,6 +171,14 @@ impl Control {
         }
     }
 
+    /// The version of its program.
+    pub async fn version(&self) -> Result<String> {
+        match self.call(Call::Hello).await? {
+            Answer::Hello(hello) => Ok(hello.version),
+            other => Err(self.odd(&other)),
+        }
+    }
+
     pub async fn readers(&self) -> Result<Vec<Reader>> {
         match self.call(Call::Readers).await? {
             Answer::Readers { readers, .. } => Ok(readers),

@@ -56,7 +56,7 @@ impl Helper {
         let session = started.await.map_err(|error: Error| {
             let why = error.message;
             Error::failed(format!(
-                "no helper can run beside it (`make image` builds its image): {why}"
+                "no helper can run beside it (`rollout image` builds its image): {why}"
             ))
         })?;
         Ok(running.insert(session).container.clone())

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::static_config::{Source, StaticConfig};
 use crate::compose::{edits::Edit, layout};
 
-/// The image that `make image` builds.
+/// The image that `rollout image` builds.
 pub const IMAGE: &str = "rollout:latest";
 /// The option that gives Traefik a directory for pin files.
 pub const PIN: &str = "providers.file.directory=/etc/traefik/dynamic";
