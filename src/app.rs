@@ -1,5 +1,6 @@
 //! What all subcommands share: the engine, the project, the events and the exit code.
 
+mod agent;
 mod complete;
 mod doctor;
 mod history;
@@ -45,7 +46,7 @@ use crate::{
 };
 
 /// Names a file that every event is appended to, as a JSON line.
-const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
+pub(crate) const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
 
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if let Some(answered) = complete::answer(&arguments) {
@@ -123,6 +124,9 @@ fn start(command: Command, output: Output) -> ExitCode {
         Command::Init(args) => {
             reporting(&args.target, async |events| init::init(&args, events).await)
         }
+        Command::Agent(args) => reporting(&args.target, async |events| {
+            agent::agent(&args, events).await
+        }),
         Command::Relabel(args) => reporting(&args.target, async |events| {
             relabel::relabel(&args, events).await
         }),

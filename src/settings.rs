@@ -16,13 +16,13 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum};
 
 pub use self::analysis::{Analysis, Latency, NoData};
-pub use self::places::{AFTER, ANALYSIS, HOOKS, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH};
+pub use self::places::{AFTER, ANALYSIS, AUTO, HOOKS, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH};
 pub use self::preview::{PreviewRule, TEXT};
-pub use self::values::{bad_value, duration, span};
+pub use self::values::{bad_value, boolean, duration, span};
 use self::{
     places::parse,
     preview::{extra_rule, host_name},
-    values::{boolean, count, ratio},
+    values::{count, ratio},
 };
 use crate::{
     check::Check,

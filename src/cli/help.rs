@@ -20,13 +20,14 @@ macro_rules! topic {
     };
 }
 
-pub const TOPICS: [Topic; 9] = [
+pub const TOPICS: [Topic; 10] = [
     topic!("settings", "every setting: flag, x-rollout key, variable"),
     topic!("hooks", "migrations, smoke tests and notifications"),
     topic!("events", "the fields of --output json"),
     topic!("exit-codes", "what scripts can rely on"),
     topic!("proxies", "Traefik, the socket proxy, and no proxy"),
     topic!("pin", "switching a Traefik that keeps the engine's socket"),
+    topic!("agent", "rollouts by themselves, when an image moves"),
     topic!("podman", "rollouts on Podman"),
     topic!("troubleshooting", "messages, and what to do about them"),
     topic!(

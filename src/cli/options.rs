@@ -63,8 +63,8 @@ pub fn completed() -> clap::Command {
 }
 
 /// The commands that write no page about a run.
-const WITHOUT_PAGE: [&str; 9] = [
-    "plan", "pause", "history", "status", "doctor", "prune", "unlock", "init", "relabel",
+const WITHOUT_PAGE: [&str; 10] = [
+    "plan", "pause", "history", "status", "doctor", "prune", "unlock", "init", "relabel", "agent",
 ];
 
 /// The commands that roll a recorded revision.

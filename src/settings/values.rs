@@ -38,7 +38,7 @@ pub fn span(value: Option<&Value>, default: Duration) -> Result<Duration, String
     }
 }
 
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+pub fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" | "1" | "yes" | "on" => Ok(true),
         "false" | "0" | "no" | "off" => Ok(false),
