@@ -71,6 +71,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn checked(&self, service: &str, is_answered: bool) {
+        self.state().metrics.checked(service, is_answered);
+    }
+
     /// Takes the services that the webhook was called for.
     pub fn take_asked(&self) -> BTreeSet<String> {
         std::mem::take(&mut self.state().asked)

@@ -50,6 +50,7 @@ pub async fn run(
 ) -> Result<Ended> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("rollout").args(target.words());
+    let failed = |error| Error::failed(format!("cannot start this program again: {error}"));
     let log = std::env::var_os(EVENT_LOG).filter(|path| !path.is_empty());
     let mut events: Box<dyn Write> = match (target.output, log) {
         (Some(Output::Json), _) => {
@@ -59,16 +60,17 @@ pub async fn run(
         (_, log) => {
             command.args(["--output", "human"]);
             command.env(EVENT_LOG, "/dev/stdout");
-            let file = log.map(|path| OpenOptions::new().create(true).append(true).open(path));
-            file.and_then(|file| file.ok()).map_or_else(
-                || Box::new(io::sink()) as Box<dyn Write>,
-                |file| Box::new(file),
-            )
+            match log {
+                None => Box::new(io::sink()),
+                Some(path) => {
+                    let file = OpenOptions::new().create(true).append(true).open(path);
+                    Box::new(file.map_err(failed)?)
+                }
+            }
         }
     };
     command.args(words).args(services);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let failed = |error| Error::failed(format!("cannot start this program again: {error}"));
     let mut child = command.spawn().map_err(failed)?;
     let output = child.stdout.take().map(|own| BufReader::new(own).lines());
     let ends = match output {

@@ -143,9 +143,7 @@ impl View<'_> {
             return Ok(Step::Leave(why.to_owned()));
         }
         let digest = self.digest(reference).await;
-        let mut state = self.shared.state();
-        state.metrics.checked(&service.name, digest.is_ok());
-        drop(state);
+        self.shared.checked(&service.name, digest.is_ok());
         let digest = digest?;
         if images::runs(&running, &digest) {
             return Ok(Step::Nothing);
