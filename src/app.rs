@@ -1,5 +1,6 @@
 //! What all subcommands share: the engine, the project, the events and the exit code.
 
+mod agent;
 mod complete;
 mod doctor;
 mod history;
@@ -48,7 +49,7 @@ use crate::{
 };
 
 /// Names a file that every event is appended to, as a JSON line.
-const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
+pub(crate) const EVENT_LOG: &str = "ROLLOUT_EVENT_LOG";
 
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     if let Some(answered) = complete::answer(&arguments) {
@@ -119,6 +120,9 @@ fn start(command: Command, output: Output) -> ExitCode {
         }
         Command::Image(args) => reporting(&args.target, async |events| {
             image::image(&args, events).await
+        }),
+        Command::Agent(args) => reporting(&args.target, async |events| {
+            agent::agent(&args, events).await
         }),
         Command::Relabel(args) => reporting(&args.target, async |events| {
             relabel::relabel(&args, events).await

@@ -24,7 +24,7 @@ pub use self::options::{command, completed};
 pub use self::remember::{HistoryArgs, StatusArgs, UndoArgs};
 pub use self::roll::{PauseArgs, PlanArgs, PromoteArgs, RestartArgs, SettleArgs, UpArgs};
 pub use self::target::TargetArgs;
-pub use self::tools::{DoctorArgs, ImageArgs, PruneArgs, RelabelArgs, UnlockArgs};
+pub use self::tools::{AgentArgs, DoctorArgs, ImageArgs, PruneArgs, RelabelArgs, UnlockArgs};
 use crate::{
     error::Error, namespace::NamespaceCommand, report::Output, settings::Partial,
     socket_proxy::SocketProxyArgs, state,
@@ -98,6 +98,9 @@ pub enum Command {
     /// Change the labels that Traefik reads of a container: a drain without a rollout
     #[command(after_help = examples::RELABEL)]
     Relabel(RelabelArgs),
+    /// Roll services by themselves when their images move in a registry
+    #[command(after_help = examples::AGENT)]
+    Agent(AgentArgs),
     /// Run the Docker API proxy that Traefik reads through
     #[command(after_help = examples::SOCKET_PROXY)]
     SocketProxy(SocketProxyArgs),

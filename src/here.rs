@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bollard::models::MountPoint;
+use bollard::models::{ContainerInspectResponse, MountPoint};
 
 use crate::{
     compose::{Project, Service},
     docker::engine::Engine,
+    model::{ServiceKey, label},
 };
 
 /// Where an engine mounts what is a container's own; each line names the container.
@@ -36,11 +37,7 @@ pub struct LostBind {
 impl Here {
     /// Without mounts, unless this is a container of this very engine.
     pub async fn find(engine: &Engine) -> Self {
-        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let Some(id) = own_id(&text) else {
-            return Self::default();
-        };
-        let own = engine.inspect(id).await.ok().flatten();
+        let own = own_container(engine).await;
         let mounts = own.and_then(|own| own.mounts).unwrap_or_default();
         Self {
             mounts: mounts.iter().filter_map(mount).collect(),
@@ -96,6 +93,21 @@ impl Here {
             None => Some(None),
         }
     }
+}
+
+/// The container that this is, unless it is one of another engine.
+async fn own_container(engine: &Engine) -> Option<ContainerInspectResponse> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    engine.inspect(own_id(&text)?).await.ok().flatten()
+}
+
+/// The service whose container this is.
+pub async fn own_service(engine: &Engine) -> Option<ServiceKey> {
+    let mut labels = own_container(engine).await?.config?.labels?;
+    Some(ServiceKey {
+        project: labels.remove(label::COMPOSE_PROJECT)?,
+        service: labels.remove(label::COMPOSE_SERVICE)?,
+    })
 }
 
 #[cfg(test)]

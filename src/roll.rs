@@ -26,6 +26,8 @@ mod warn;
 
 use tokio::sync::watch;
 
+#[cfg(test)]
+pub use self::stand::{Holder, Shifted};
 pub use self::{
     examine::{Examined, Way},
     prepare::{Prepared, settings_of, settings_of_all},

@@ -18,7 +18,9 @@ use clap::{ArgAction, Args, ValueEnum};
 
 pub use self::analysis::{Analysis, Latency, NoData};
 pub use self::notify::{Address, Kind, Notify, Place};
-pub use self::places::{AFTER, ANALYSIS, HOOKS, NOTIFY, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH};
+pub use self::places::{
+    AFTER, ANALYSIS, AUTO, HOOKS, NOTIFY, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH,
+};
 pub use self::preview::{PreviewRule, TEXT};
 pub use self::values::{bad_value, boolean, duration, span};
 use self::{

@@ -1,5 +1,6 @@
 //! The end-to-end tests: one binary, a file a feature.
 
+mod agent;
 mod bad_input;
 mod bake;
 mod blue_green;

@@ -159,6 +159,14 @@ Examples:
   rollout relabel shop-web-2 --clear               back in rotation
   rollout relabel --list                           every changed label of the project";
 
+pub const AGENT: &str = "\
+Only services with x-rollout: { auto: true } in the Compose file are rolled. See: rollout help agent.
+
+Examples:
+  rollout agent                              check every 5 minutes
+  rollout agent --token-file token           and when CI calls the webhook
+  rollout agent --once                       one check, for cron or a systemd timer";
+
 pub const SOCKET_PROXY: &str = "\
 It runs in a container on a network that it shares with Traefik alone: rollout help proxies.
 

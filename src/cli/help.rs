@@ -20,7 +20,7 @@ macro_rules! topic {
     };
 }
 
-pub const TOPICS: [Topic; 11] = [
+pub const TOPICS: [Topic; 12] = [
     topic!("settings", "every setting: flag, x-rollout key, variable"),
     topic!("hooks", "migrations, smoke tests and other commands"),
     topic!(
@@ -32,6 +32,7 @@ pub const TOPICS: [Topic; 11] = [
     topic!("exit-codes", "what scripts can rely on"),
     topic!("proxies", "Traefik, the socket proxy, and no proxy"),
     topic!("pin", "switching a Traefik that keeps the engine's socket"),
+    topic!("agent", "rollouts by themselves, when an image moves"),
     topic!("podman", "rollouts on Podman"),
     topic!("troubleshooting", "messages, and what to do about them"),
     topic!(

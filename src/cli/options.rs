@@ -63,8 +63,9 @@ pub fn completed() -> clap::Command {
 }
 
 /// The commands that write no page about a run.
-const WITHOUT_PAGE: [&str; 10] = [
+const WITHOUT_PAGE: [&str; 11] = [
     "plan", "pause", "history", "status", "doctor", "prune", "unlock", "init", "image", "relabel",
+    "agent",
 ];
 
 /// The commands that roll a recorded revision.

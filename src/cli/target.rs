@@ -1,6 +1,6 @@
 //! The options of every command: the project, the engine and the format of the report.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, ValueHint};
 
@@ -86,5 +86,53 @@ impl TargetArgs {
             profiles: self.profiles.clone(),
             env_files: self.env_files.clone(),
         }
+    }
+
+    /// The project and the engine, and what is logged, as words of another command line.
+    pub fn words(&self) -> Vec<OsString> {
+        let lists = [
+            ("--file", &self.files),
+            ("--profile", &self.profiles),
+            ("--env-file", &self.env_files),
+        ];
+        let lists = lists.into_iter();
+        let lists = lists.flat_map(|(name, all)| all.iter().map(move |own| (name, own.into())));
+        let path = |own: &Option<PathBuf>| own.clone().map(OsString::from);
+        let text = |own: &Option<String>| own.clone().map(OsString::from);
+        let single = [
+            ("--project-name", text(&self.project_name)),
+            ("--project-directory", path(&self.project_directory)),
+            ("--host", text(&self.host)),
+            ("--context", text(&self.context)),
+            ("--log-dir", path(&self.log_dir)),
+        ];
+        let single = single.into_iter();
+        let single = single.filter_map(|(name, own)| Some((name, own?)));
+        let pairs = lists.chain(single);
+        let words = pairs.flat_map(|(name, value)| [OsString::from(name), value]);
+        let verbose = (0..self.verbose).map(|_| OsString::from("--verbose"));
+        words.chain(verbose).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, parse};
+
+    #[test]
+    fn the_words_of_a_target_are_read_as_the_same_target() {
+        let line = "rollout agent -f a.yaml -f b.yaml -p shop --profile x --env-file e --project-directory /srv -H tcp://h \
+                    --log-dir logs -vv";
+        let target = |words: Vec<std::ffi::OsString>| match parse(words) {
+            Ok(Command::Agent(own)) => own.target,
+            other => panic!("{other:?}"),
+        };
+        let first = target(line.split_whitespace().map(Into::into).collect());
+        let mut words = vec!["rollout".into()];
+        words.extend(first.words());
+        words.push("agent".into());
+        let second = target(words);
+        assert_eq!(format!("{first:?}"), format!("{second:?}"));
+        assert!(first.verbose == 2 && first.files.len() == 2);
     }
 }

@@ -1,9 +1,11 @@
-//! The arguments of `relabel`, `doctor`, `prune`, `unlock` and `image`.
+//! The arguments of `relabel`, `doctor`, `prune`, `unlock`, `image` and `agent`.
 
-use clap::Args;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueHint};
 
 use super::TargetArgs;
-use crate::settings::Partial;
+use crate::settings::{self, Partial};
 
 #[derive(Args, Clone, Debug)]
 pub struct RelabelArgs {
@@ -74,6 +76,32 @@ pub struct ImageArgs {
     pub base: Option<String>,
     #[command(flatten)]
     pub target: TargetArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct AgentArgs {
+    /// Time between two checks of all images
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "5m")]
+    pub interval: Duration,
+    /// Address of /healthz, /metrics and the webhook
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8090")]
+    pub listen: SocketAddr,
+    /// File with the token of the webhook POST /v1/rollout [default: no webhook]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
+    /// Check and roll once, and end with the exit code of that
+    #[arg(long)]
+    pub once: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// A shorter time would be too much for registries.
+fn interval(text: &str) -> Result<Duration, String> {
+    match settings::duration(text)? {
+        short if short < Duration::from_secs(10) => Err(format!("{text:?} is shorter than 10s")),
+        interval => Ok(interval),
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

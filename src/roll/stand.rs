@@ -19,6 +19,9 @@ use crate::{
     state::lock,
 };
 
+/// How the differences of the image begin.
+const IMAGE: &str = "image: ";
+
 #[derive(Debug, Default)]
 pub struct Standing {
     pub replicas: Vec<Replica>,
@@ -242,6 +245,12 @@ impl Standing {
         all.first().map(String::as_str)
     }
 
+    /// How the Compose file differs from what runs, apart from the image that a tag stands for.
+    pub fn drift_beside_image(&self) -> Option<&str> {
+        let mut all = self.drift.iter().map(String::as_str);
+        all.find(|own| !own.starts_with(IMAGE))
+    }
+
     /// Whether a canary or a preview waits for a person, or for the next run.
     pub fn is_paused(&self) -> bool {
         self.shifted.is_some() && self.holder.is_none()
@@ -276,7 +285,7 @@ impl Wanted {
     fn image_difference(&self, image: &str, replicas: &[Replica]) -> String {
         let (wanted, running) = image_change(&self.reference, image, replicas);
         let running = running.unwrap_or_default();
-        format!("image: running {running}, the Compose file wants {wanted}")
+        format!("{IMAGE}running {running}, the Compose file wants {wanted}")
     }
 
     fn differences(&self, replicas: &[Replica]) -> Vec<String> {
@@ -286,7 +295,7 @@ impl Wanted {
         }
         let other = |differs: &dyn Fn(&Replica) -> bool| replicas.iter().any(differs);
         match &self.image {
-            None => drift.push(format!("image: {} is not on the engine", self.reference)),
+            None => drift.push(format!("{IMAGE}{} is not on the engine", self.reference)),
             Some(image) if other(&|own| own.image != *image) => {
                 drift.push(self.image_difference(image, replicas));
             }

@@ -22,8 +22,10 @@ pub const ANALYSIS: &str = "analysis";
 pub const NOTIFY: &str = "notify";
 /// The key of a service's [`ANALYSIS`] with its metrics.
 pub const PROMETHEUS: &str = "prometheus";
+/// The key of a service's `x-rollout` that has an agent roll it.
+pub const AUTO: &str = "auto";
 /// The keys that stand in `x-rollout` of a service alone.
-const OF_SERVICE: [&str; 3] = [AFTER, HOOKS, STEPS];
+const OF_SERVICE: [&str; 4] = [AFTER, AUTO, HOOKS, STEPS];
 /// The settings whose value in a file can be a mapping, which is the same as `key=value` with commas.
 const MAPPINGS: [&str; 1] = [ANALYSIS];
 /// The setting that each run decides for itself.
@@ -114,7 +116,7 @@ impl Partial {
         Self::of("pull", "never").or(Self::of("build", "false"))
     }
 
-    /// Reads `x-rollout` of a service; hooks, steps, metrics and `after` are read elsewhere.
+    /// Reads `x-rollout` of a service; hooks, steps, metrics, `after` and `auto` are read elsewhere.
     pub fn from_service(service: &str, x_rollout: Option<&Value>) -> Result<Self> {
         let place = format!("x-rollout of {service}");
         let mut own = x_rollout.cloned();

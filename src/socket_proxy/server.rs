@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{answer, daemon::Daemon, peer::Peer};
+use super::{answer, daemon::Daemon, limits::Quota, peer::Peer};
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -26,6 +26,26 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// Serves readers until the process ends.
 pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    let refused = |address| daemon.refuse(address, "(too many connections)");
+    accept(listener, &daemon.connections, refused, |stream, address| {
+        let peer = Peer {
+            connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+            address,
+        };
+        connection(stream, peer, daemon.clone())
+    })
+    .await;
+}
+
+/// Has `connection` serve each peer that is within the quota, until the process ends.
+pub async fn accept<F>(
+    listener: TcpListener,
+    quota: &Quota,
+    refused: impl Fn(IpAddr),
+    connection: impl Fn(TcpStream, IpAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -35,17 +55,17 @@ pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>) {
                 continue;
             }
         };
-        let peer = Peer {
-            connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
-            address: canonical(address),
-        };
-        let Some(permit) = daemon.connections.take(peer.address) else {
-            daemon.refuse(peer.address, "(too many connections)");
+        let address = canonical(address);
+        let Some(permit) = quota.take(address) else {
+            refused(address);
             continue;
         };
-        let daemon = daemon.clone();
+        if let Err(error) = watch_liveness(&stream) {
+            tracing::debug!(%error, "no keep-alive probes on a connection");
+        }
+        let served = connection(stream, address);
         tokio::spawn(async move {
-            connection(stream, peer, &daemon).await;
+            served.await;
             drop(permit);
         });
     }
@@ -56,11 +76,8 @@ fn canonical(address: SocketAddr) -> IpAddr {
     address.ip().to_canonical()
 }
 
-async fn connection(stream: TcpStream, peer: Peer, daemon: &Arc<Daemon>) {
-    if let Err(error) = watch_liveness(&stream) {
-        tracing::debug!(%error, "no keep-alive probes on a connection");
-    }
-    let peer = &peer;
+async fn connection(stream: TcpStream, peer: Peer, daemon: Arc<Daemon>) {
+    let (peer, daemon) = (&peer, &daemon);
     let service = service_fn(|request| async move {
         Ok::<_, Infallible>(answer::answer(daemon, peer, request).await)
     });
@@ -72,7 +89,7 @@ async fn connection(stream: TcpStream, peer: Peer, daemon: &Arc<Daemon>) {
 }
 
 /// The limits of each connection.
-fn limited() -> http1::Builder {
+pub fn limited() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.max_buf_size(MAX_HEAD)
         .max_header_size(MAX_HEAD)

@@ -80,7 +80,7 @@ pub fn after_others(error: Error, service: &str) -> Error {
 }
 
 /// The worst first. An interrupted service may have been touched, a refused one never was.
-const WORST: [Outcome; 6] = [
+pub const WORST: [Outcome; 6] = [
     Outcome::NeedsPerson,
     Outcome::Failed,
     Outcome::Locked,

@@ -1,12 +1,12 @@
-//! Tags, untags, pulls and builds images.
+//! Tags, untags, pulls and builds images, and asks registries for their digests.
 
 use std::collections::HashMap;
 
-use bollard::query_parameters as query;
+use bollard::{auth::DockerCredentials, query_parameters as query};
 use futures_util::TryStreamExt;
 
 use super::{Engine, failed, is_status};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A stage of a Dockerfile that is to be built.
 pub struct Stage<'a> {
@@ -97,6 +97,20 @@ impl Engine {
             .try_for_each(async |_| Ok(()))
             .await
             .map_err(|error| failed(&format!("build {}", stage.tag), &error))
+    }
+
+    /// The digest that the registry of an image has for it now.
+    pub async fn registry_digest(
+        &self,
+        reference: &str,
+        login: Option<DockerCredentials>,
+    ) -> Result<String> {
+        let what = format!("ask the registry for {reference}");
+        let asked = self.reader();
+        let asked = asked.inspect_registry_image(reference, login).await;
+        let found = asked.map_err(|error| failed(&what, &error))?;
+        let digest = found.descriptor.digest;
+        digest.ok_or_else(|| Error::failed(format!("failed to {what}: it has no digest")))
     }
 }
 

@@ -1,0 +1,333 @@
+//! One look at the services of an agent: what it does about each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    agent::{Shared, auto, images, login, window::Window},
+    app::Opened,
+    cli::TargetArgs,
+    compose::{Hashes, Service},
+    context::RunContext,
+    doctor::part_as_written,
+    error::{Error, Result},
+    event::Events,
+    here,
+    model::{Replica, ServiceKey},
+    proxy::landscape::Landscape,
+    roll::Standing,
+    settings::Partial,
+    stack::choose::OWN_PART,
+    state::{journal::Intent, revisions::Revisions, store},
+};
+
+/// What the agent does about each service.
+pub type Steps = BTreeMap<String, Step>;
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is up to date.
+    Nothing,
+    /// Finish or roll back what an ended run left.
+    Settle,
+    /// Its image has this digest now.
+    Roll(String),
+    Leave(String),
+    /// Leave it until a person has acted.
+    Person(String),
+    /// It could not be found out.
+    Unknown(String),
+}
+
+impl Step {
+    /// What is said about it.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::Nothing | Self::Settle => None,
+            Self::Roll(digest) => Some(format!("the image has moved to {digest}")),
+            Self::Leave(why) => Some(format!("left alone: {why}")),
+            Self::Person(why) => Some(format!("waits for a person: {why}")),
+            Self::Unknown(why) => Some(why.clone()),
+        }
+    }
+}
+
+/// Looks at the services with `auto`, or only at these; `stuck` are those whose last run ended with exit code 3.
+pub async fn look(
+    target: &TargetArgs,
+    shared: &Shared,
+    stuck: &BTreeSet<String>,
+    only: Option<&BTreeSet<String>>,
+) -> Result<(Opened, Steps)> {
+    let silent = Events::default();
+    let opened = Opened::of(target, &[], &silent).await?;
+    let autos = auto::read(&opened.project)?;
+    shared.state().autos = autos.keys().cloned().collect();
+    let own = here::own_service(&opened.engine).await;
+    let names: Vec<&str> = autos.keys().map(String::as_str).collect();
+    let hashes = Hashes::begin(&opened.compose, &opened.project, &names);
+    let run = RunContext {
+        hashes: Some(&hashes),
+        ..opened.run(&silent)
+    };
+    let mut view = View {
+        landscape: run.landscape().await?,
+        run,
+        shared,
+        logins: login::config(),
+        digests: BTreeMap::new(),
+    };
+    let mut steps = Steps::new();
+    for (name, window) in autos {
+        if only.is_some_and(|only| !only.contains(&name)) {
+            continue;
+        }
+        let service = opened.project.service(&name)?;
+        let key = opened.project.key(&name);
+        let step = match view.own_part(service, &key, own.as_ref()) {
+            Some(why) => Step::Leave(why.to_owned()),
+            None => {
+                let step = view.step(service, &key, (window, stuck.contains(&name)));
+                step.await
+                    .unwrap_or_else(|error| Step::Unknown(error.message))
+            }
+        };
+        steps.insert(name, step);
+    }
+    Ok((opened, steps))
+}
+
+struct View<'a> {
+    run: RunContext<'a>,
+    landscape: Landscape,
+    shared: &'a Shared,
+    /// The Docker config file.
+    logins: Value,
+    /// What registries have answered, by reference.
+    digests: BTreeMap<String, Result<String>>,
+}
+
+impl View<'_> {
+    /// Why a service is never rolled by an agent.
+    fn own_part(
+        &self,
+        service: &Service,
+        key: &ServiceKey,
+        own: Option<&ServiceKey>,
+    ) -> Option<&'static str> {
+        if own == Some(key) {
+            return Some("it is the agent itself");
+        }
+        let is_part = part_as_written(service).is_some() || self.landscape.carries_traffic(key);
+        is_part.then_some(OWN_PART)
+    }
+
+    async fn step(
+        &mut self,
+        service: &Service,
+        key: &ServiceKey,
+        (window, is_stuck): (Option<Window>, bool),
+    ) -> Result<Step> {
+        let (run, none) = (self.run, Partial::default());
+        let wanted = run.wanted(service, &none).await?;
+        let standing = run.standing(service, &none, &wanted, &mut self.landscape);
+        let standing = standing.await?;
+        if let Some(step) = before(&service.name, &standing, is_stuck) {
+            return Ok(step);
+        }
+        let reference = service.image.as_deref().unwrap_or_default();
+        let running = self.running(&standing.replicas).await?;
+        if let Some(why) = images::unasked(reference, &running) {
+            return Ok(Step::Leave(why.to_owned()));
+        }
+        let digest = self.digest(reference).await;
+        self.shared.checked(&service.name, digest.is_ok());
+        let digest = digest?;
+        if images::runs(&running, &digest) {
+            return Ok(Step::Nothing);
+        }
+        if let Some(why) = self.given_up(key, &digest).await? {
+            return Ok(Step::Leave(format!(
+                "{digest} is not tried again before its tag moves ({why}); rollout --pull always {} tries it",
+                service.name
+            )));
+        }
+        Ok(match window.filter(|own| !own.is_open(Timestamp::now())) {
+            Some(window) => Step::Leave(format!(
+                "the image has moved to {digest}, and waits for {window}"
+            )),
+            None => Step::Roll(digest),
+        })
+    }
+
+    /// The digests of each image that replicas run.
+    async fn running(&self, replicas: &[Replica]) -> Result<Vec<Vec<String>>> {
+        let running = replicas.iter().filter(|own| own.may_run());
+        let ids: BTreeSet<&str> = running.map(|own| own.image.as_str()).collect();
+        let mut digests = Vec::new();
+        for id in ids {
+            let image = self.run.engine.image(id).await?;
+            digests.push(image.unwrap_or_default().digests);
+        }
+        Ok(digests)
+    }
+
+    /// What the registry of an image answers; it is asked once.
+    async fn digest(&mut self, reference: &str) -> Result<String> {
+        if let Some(known) = self.digests.get(reference) {
+            return known.clone();
+        }
+        let login = login::of(&self.logins, reference);
+        let is_anonymous = login.is_none();
+        let answered = self.run.engine.registry_digest(reference, login).await;
+        let answered = answered.map_err(|error| {
+            match is_anonymous && login::is_elsewhere(&self.logins, reference) {
+                true => Error::failed(format!(
+                    "{}; its credentials are in a credential helper, which is not asked",
+                    error.message
+                )),
+                false => error,
+            }
+        });
+        self.digests.insert(reference.to_owned(), answered.clone());
+        answered
+    }
+
+    async fn given_up(&self, key: &ServiceKey, digest: &str) -> Result<Option<String>> {
+        let image = self.run.image_in(&self.landscape).await?;
+        let files = store::look(self.run.engine, &image, key).await?;
+        let revisions = Revisions::read(&files);
+        let attempts = Intent::without_revision(&files, &revisions);
+        Ok(images::given_up(digest, &revisions, &attempts))
+    }
+}
+
+/// What has to be done about a service before its image counts.
+fn before(name: &str, standing: &Standing, is_stuck: bool) -> Option<Step> {
+    if let Some(holder) = standing.holder.as_ref().filter(|own| own.lives) {
+        return Some(Step::Leave(format!(
+            "it is being rolled by {}",
+            holder.whose
+        )));
+    }
+    if standing.shifted.is_some() {
+        return Some(Step::Person(format!(
+            "rollout promote {name}, or rollout abort {name}"
+        )));
+    }
+    if let Some(unfinished) = &standing.unfinished {
+        return Some(match is_stuck {
+            true => Step::Person(format!("{unfinished}; rollout status {name} shows it")),
+            false => Step::Settle,
+        });
+    }
+    if let Some(why) = &standing.unknown {
+        return Some(Step::Unknown(why.clone()));
+    }
+    if !standing.replicas.iter().any(Replica::may_run) {
+        return Some(Step::Leave("no replica of it runs".to_owned()));
+    }
+    let drift = standing.drift_beside_image()?;
+    Some(Step::Leave(format!(
+        "{drift}; roll it by hand: rollout {name}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plan::simulator,
+        roll::{Holder, Shifted},
+    };
+
+    fn standing() -> Standing {
+        Standing {
+            replicas: vec![simulator::old("a")],
+            drift: vec!["image: running v1, the Compose file wants v2".to_owned()],
+            ..Standing::default()
+        }
+    }
+
+    fn unfinished() -> Standing {
+        Standing {
+            unfinished: Some("rollout r1 is unfinished".to_owned()),
+            ..standing()
+        }
+    }
+
+    #[test]
+    fn an_image_counts_only_where_nothing_else_is_to_be_done() {
+        assert_eq!(before("web", &standing(), false), None);
+        assert_eq!(
+            before("web", &standing(), true),
+            None,
+            "a person has settled it"
+        );
+        assert_eq!(before("web", &unfinished(), false), Some(Step::Settle));
+        let text = |standing: &Standing, is_stuck| before("web", standing, is_stuck)?.text();
+        let shifted = Shifted {
+            step: 1,
+            percent: 10,
+            is_preview: false,
+        };
+        for (standing, is_stuck, said) in [
+            (
+                Standing {
+                    shifted: Some(shifted),
+                    ..unfinished()
+                },
+                false,
+                "waits for a person: rollout promote web, or rollout abort web",
+            ),
+            (
+                unfinished(),
+                true,
+                "waits for a person: rollout r1 is unfinished; rollout status web shows it",
+            ),
+            (
+                Standing {
+                    unknown: Some("Traefik does not answer".to_owned()),
+                    ..standing()
+                },
+                false,
+                "Traefik does not answer",
+            ),
+            (
+                Standing {
+                    replicas: Vec::new(),
+                    ..standing()
+                },
+                false,
+                "left alone: no replica of it runs",
+            ),
+            (
+                Standing {
+                    drift: vec!["config: it differs".to_owned()],
+                    ..standing()
+                },
+                false,
+                "left alone: config: it differs; roll it by hand: rollout web",
+            ),
+        ] {
+            assert_eq!(text(&standing, is_stuck).as_deref(), Some(said));
+        }
+    }
+
+    #[test]
+    fn a_service_that_another_run_rolls_is_left_to_it_and_one_that_a_dead_run_has_locked_is_settled()
+     {
+        let held = |lives| Standing {
+            holder: Some(Holder {
+                whose: "me@here".to_owned(),
+                lives,
+            }),
+            ..unfinished()
+        };
+        let said = before("web", &held(true), false).unwrap().text();
+        assert_eq!(said.unwrap(), "left alone: it is being rolled by me@here");
+        assert_eq!(before("web", &held(false), false), Some(Step::Settle));
+    }
+}
