@@ -29,6 +29,7 @@ use std::{
     fs::OpenOptions,
     io::{IsTerminal, Write},
     os::unix::process::CommandExt,
+    path::Path,
     process::{ExitCode, Termination},
 };
 

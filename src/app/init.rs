@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use super::{endpoint, from_here, image, print};
+use super::{endpoint, image, print};
 use crate::{
     cli::InitArgs,
     compose::{Compose, Invocation, Project, files::files},
