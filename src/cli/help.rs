@@ -144,6 +144,7 @@ mod tests {
             .filter_map(|word| word.strip_prefix("--"));
         let names: Vec<&str> = names.map(|name| name.split('[').next().unwrap()).collect();
         let needed = [
+            "set",
             "strategy",
             "pull",
             "build",
@@ -156,8 +157,8 @@ mod tests {
             "project-name",
             "output",
         ];
-        assert_eq!(names[..11], needed);
-        assert_eq!(names[11..], ["help", "version"]);
+        assert_eq!(names[..12], needed);
+        assert_eq!(names[12..], ["help", "version"]);
     }
 
     #[test]
