@@ -147,6 +147,13 @@ impl Screen {
         self.look.lines(line)
     }
 
+    fn starts(&mut self, at: SystemTime, replicas: u32, proxy: &str) {
+        (self.replicas, self.ready) = (replicas, 0);
+        let name = proxy.split(" (").next();
+        self.proxy = name.unwrap_or_default().to_owned();
+        self.begins(at, "", "working".to_owned(), None);
+    }
+
     /// Keeps up what goes on.
     fn follow(&mut self, at: SystemTime, event: &Event) {
         match event {
@@ -156,12 +163,7 @@ impl Screen {
             }
             Event::Started {
                 replicas, proxy, ..
-            } => {
-                (self.replicas, self.ready) = (*replicas, 0);
-                let name = proxy.split(" (").next();
-                self.proxy = name.unwrap_or_default().to_owned();
-                self.begins(at, "", "working".to_owned(), None);
-            }
+            } => self.starts(at, *replicas, proxy),
             Event::StepStarted {
                 step,
                 replicas,
