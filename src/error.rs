@@ -17,7 +17,7 @@ pub enum Outcome {
     NeedsPerson = 3,
     /// Another rollout of the service holds the lock.
     Locked = 4,
-    /// A canary or a preview waits for a person.
+    /// A rollout waits for a person between two steps.
     Paused = 5,
     /// A plan has steps.
     Changes = 10,
@@ -90,7 +90,7 @@ impl Error {
         Self::new(Outcome::Locked, message)
     }
 
-    /// A canary or a preview waits for a person: exit code 5.
+    /// A rollout waits for a person between two steps: exit code 5.
     pub fn paused(message: impl Into<String>) -> Self {
         Self::new(Outcome::Paused, message)
     }

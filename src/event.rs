@@ -44,7 +44,7 @@ pub enum ServiceResult {
     /// It was rolled, and undone because another service failed.
     RolledBack,
     NotBegun,
-    /// A canary that waits for a person.
+    /// It waits for a person between two steps.
     Paused,
     /// It is not part of the command.
     LeftAlone,
@@ -216,7 +216,7 @@ pub enum Event {
         /// From the change until then.
         ms: u64,
     },
-    /// A canary or a preview waits for a person, and the run ends. The last event of a service that is paused.
+    /// A rollout waits for a person between two steps, and the run ends. The last event of a service that is paused.
     Paused {
         /// One line.
         message: String,

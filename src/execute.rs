@@ -122,7 +122,7 @@ impl Running<'_> {
                     self.events.notice(why);
                     self.desired.goal = Goal::Finish;
                 }
-                Next::Pause { shift } => return Err(end::paused(shift, &self.desired)),
+                Next::Pause { shift } => return Err(end::paused(shift, &self.desired, &observed)),
                 Next::Done => return Ok(None),
                 Next::Fail(failure) => {
                     let logs = self.world.take_logs();
@@ -264,7 +264,7 @@ impl Running<'_> {
     fn report_traffic(&self, step: &Step, observed: &Observed) {
         let Step::Confirm(phase) = step else { return };
         let plan = plan::plan_to_confirm(*phase, &self.desired, observed);
-        let percent = plan.percent_of_all(&self.desired.rollout, &observed.replicas);
+        let percent = plan.percent(&self.desired.rollout, &observed.replicas);
         if let Some(percent) = percent
             && self.facts.confirmed == Some(*phase)
             && self.desired.routed

@@ -43,7 +43,7 @@ pub enum Step {
     Watch {
         batch: u16,
     },
-    /// Watch the new replicas after a shift, before the next.
+    /// Watch the new replicas after a shift or a batch, before the next.
     Pause {
         shift: u16,
         /// How long; `None` until a person ends it.
@@ -153,7 +153,7 @@ pub enum Next {
     Undo(Reason),
     /// A rollback is not possible any more, with the reason: take [`Goal::Finish`] as the goal from here on.
     Finish(String),
-    /// The run ends at an open-ended pause after this shift; a later one goes on.
+    /// The run ends at an open-ended pause after this shift or batch; a later one goes on.
     Pause {
         shift: u16,
     },
@@ -193,6 +193,30 @@ pub struct StopFirst {
 }
 
 impl StopFirst {
+    /// The same of a rolling update between two batches, as the claim and the replicas show it.
+    pub fn between_batches(observed: &Observed) -> Option<Self> {
+        let claim = observed.claim.as_ref();
+        let claim = claim.filter(|claim| claim.plan.has_batches())?;
+        let Phase::Shifted { step } = claim.phase else {
+            return None;
+        };
+        let (new, old) = observed.split(&claim.rollout);
+        let first = new.iter().filter(|new| new.batch == Some(1));
+        let batches = Batches {
+            size: first.count() as u32,
+            ahead: 0,
+            replicas: new.iter().filter_map(|new| new.wanted).max()?,
+            olds: old.len() as u32,
+        };
+        let hidden = claim.plan.hidden().count() as u32;
+        let ahead = hidden.saturating_sub(batches.shown(step));
+        Some(Self {
+            rollout: claim.rollout.clone(),
+            ran: old.iter().map(|old| old.id.clone()).collect(),
+            batches: Some(Batches { ahead, ..batches }),
+        })
+    }
+
     /// Adapts the goal of a later run that finds these old replicas.
     pub fn resume(self, desired: &mut Desired, old: &[Replica]) {
         if self.rollout == desired.rollout {
@@ -212,8 +236,8 @@ impl StopFirst {
 
 /// The rollout that an earlier run left unfinished: its id, the goal for it, and how many replicas it wanted.
 ///
-/// The claim decides. After a recorded cutover the rollout is finished, and after a shift of a canary or a preview it goes
-/// on from there. Before, it is rolled back, unless nothing else serves or can be started again. If the claim is lost, the
+/// The claim decides. After a recorded cutover the rollout is finished, and after a shift or a batch it goes on from there.
+/// Before, it is rolled back, unless nothing else serves or can be started again. If the claim is lost, the
 /// containers decide. `begun` is the last rollout if it stops first.
 pub fn unfinished(
     observed: &Observed,
@@ -243,7 +267,13 @@ pub fn unfinished(
     let whole = !own.is_empty() && own.len() as u32 == wanted;
     // Replicas get their final names only after the cutover.
     let named = own.iter().all(|own| own.name == own.target_name());
-    let is_shift = unsettled.is_some_and(|claim| claim.plan.is_shift());
+    let is_between = unsettled.is_some_and(|claim| match claim.phase {
+        Phase::Shifted { step } if claim.plan.has_batches() => {
+            has_batches(step, &own, begun.and_then(|begun| begun.batches.as_ref()))
+        }
+        Phase::Shifted { .. } => whole,
+        _ => false,
+    });
     let forward = match unsettled.map(|claim| claim.phase) {
         Some(Phase::Committed) => true,
         // Without a proxy nothing hides the new replicas: they may be the only ones that answer.
@@ -256,10 +286,23 @@ pub fn unfinished(
     };
     let goal = match forward {
         true => Goal::Finish,
-        false if is_shift && whole && way_back => Goal::Roll,
+        false if is_between && way_back => Goal::Roll,
         false => Goal::Undo(Reason::Unfinished),
     };
     Some((rollout, goal, wanted))
+}
+
+/// Whether each new replica is there that so many live batches have, and of the next batch none or all. Without the record
+/// of their sizes, whether any is there.
+fn has_batches(live: u16, own: &[&Replica], batches: Option<&Batches>) -> bool {
+    let shown = own.iter().filter(|new| new.batch <= Some(live)).count();
+    match batches {
+        None => shown > 0,
+        Some(batches) => {
+            let [now, next] = [live, live + 1].map(|batch| batches.shown(batch) as usize);
+            shown == now && [now, next].contains(&own.len())
+        }
+    }
 }
 
 /// The rollout that stopped an old replica and left nothing else. Its claim may be elsewhere, such as behind another

@@ -205,7 +205,7 @@ pub struct Settings {
     #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = ROLLING)]
     pub max_failure_ratio: Option<f64>,
 
-    /// Wait at a preview or an open-ended pause of a canary, instead of ending with exit code 5
+    /// Wait at a preview or an open-ended pause, instead of ending with exit code 5
     #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = CANARY)]
     pub attach: bool,
 

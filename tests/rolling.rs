@@ -113,7 +113,7 @@ async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_second_batch_it_is_undone_and_done_by_the_next_run() {
+async fn killed_in_the_second_batch_it_is_brought_to_its_end_by_the_next_run() {
     for order in ["start-first", "stop-first"] {
         for step in ["create", "ready", "confirm", "stop"] {
             let mut stack = stack();
@@ -222,6 +222,49 @@ async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_bac
         run.code(1);
         all_back(&stack, &before, &run).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paused_between_two_batches_it_goes_on_or_back_by_a_later_command() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    stack.some_replicas(4).await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let running = stack.start_rollout(&["web"]);
+    running.begins("ready", 2).await;
+    stack.rollout(&["pause", "web"]).await.code(0);
+    let run = running.wait().await;
+    run.code(5);
+    let message = run.event("paused").unwrap()["message"].to_string();
+    assert!(message.contains("paused at step 1 of 4"), "{message}");
+    let status = stack.rollout(&["status", "web"]).await;
+    let said = "paused at step 1: the new version has 25 % of the traffic";
+    assert!(status.out.contains(said), "{}", status.out);
+    let plan = stack.rollout(&["plan", "web"]).await;
+    plan.code(10);
+    assert_eq!(plan.out.matches("shift").count(), 2, "{}", plan.out);
+    stack.tag("v1");
+    let refused = stack.rollout(&["resume", "web"]).await;
+    refused.code(2);
+    let said = "the Compose file describes another version";
+    assert!(refused.text.contains(said), "{}", refused.text);
+
+    stack.rollout(&["abort", "web"]).await.code(0);
+    all_back(&stack, &before, &run).await;
+
+    stack.tag("v2");
+    let running = stack.start_rollout(&["web"]);
+    running.begins("drain", 2).await;
+    stack.rollout(&["pause", "web"]).await.code(0);
+    running.wait().await.code(5);
+    let run = stack.start_rollout(&["resume", "web"]);
+    run.wait_for(Duration::from_secs(300)).await.code(0);
+    let report = load.stop().await;
+    assert_eq!(report.failed, 0, "{report}");
+    stack.answers_steadily("v2").await;
+    stack.settled(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

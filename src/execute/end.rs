@@ -58,18 +58,21 @@ pub fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec
     }
 }
 
-/// The end of a run at an open-ended pause.
-pub fn paused(shift: u16, desired: &Desired) -> Error {
-    let shifts = &desired.policy.shifts;
-    let percent = desired.policy.shift(shift).map_or(0, |own| own.percent);
-    let what = match percent {
-        0 => PREVIEWED.to_owned(),
-        _ => format!("the new version has {percent} % of the traffic"),
+/// The end of a run at an open-ended pause after a shift or a batch.
+pub fn paused(shift: u16, desired: &Desired, observed: &Observed) -> Error {
+    let policy = &desired.policy;
+    let what = match policy.previews(Phase::Shifted { step: shift }) {
+        true => PREVIEWED.to_owned(),
+        false => {
+            let plan = observed.claim.as_ref().map(|claim| &claim.plan);
+            let percent = plan.and_then(|plan| plan.percent(&desired.rollout, &observed.replicas));
+            let percent = percent.unwrap_or_default();
+            format!("the new version has {percent} % of the traffic")
+        }
     };
-    Error::paused(format!(
-        "paused at step {shift} of {}: {what}",
-        shifts.len() + 1
-    ))
+    let batches = policy.batches.as_ref().map(|own| usize::from(own.last()));
+    let steps = batches.unwrap_or(policy.shifts.len() + 1);
+    Error::paused(format!("paused at step {shift} of {steps}: {what}"))
 }
 
 /// What a preview makes of the traffic.

@@ -29,7 +29,7 @@ pub struct Facts {
     pub watched: BTreeSet<u16>,
     /// The pauses of a canary that are over are those of the shifts up to this number.
     pub passed: u16,
-    /// A person has asked a canary to stop before its next shift.
+    /// A person has asked for a stop before the next shift or batch.
     pub is_held: bool,
     /// A person has asked for the cutover of a canary without its other shifts and pauses.
     pub is_promoted: bool,
@@ -43,6 +43,8 @@ pub struct Facts {
     pub released: bool,
     /// The replicas of this rollout were created by this run.
     pub created: bool,
+    /// An earlier run began the rollout. The engine may still carry out what that run asked of it last.
+    pub is_continued: bool,
     /// What all services of a joint cutover have reached.
     pub all_reached: Option<Milestone>,
     /// Why another service of the joint cutover goes back.

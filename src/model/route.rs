@@ -72,14 +72,8 @@ impl RoutePlan {
         self.shares.get(target) == Some(&Share::Hidden)
     }
 
-    /// What the replicas of a rollout get in total, in per cent of the traffic; `None` for a plan without weights.
+    /// What the replicas of a rollout get in total, in per cent of the traffic; `None` where no replica gets any.
     pub fn percent(&self, rollout: &RolloutId, replicas: &[Replica]) -> Option<u32> {
-        self.has_weights()
-            .then(|| self.percent_of_all(rollout, replicas))?
-    }
-
-    /// The same for every plan; `None` where no replica gets traffic.
-    pub fn percent_of_all(&self, rollout: &RolloutId, replicas: &[Replica]) -> Option<u32> {
         let is_weighted = self.has_weights();
         let (mut new, mut all) = (0, 0);
         for own in replicas.iter().filter(|own| own.serves()) {
@@ -94,9 +88,10 @@ impl RoutePlan {
         (all > 0).then(|| (new * 100 + all / 2) / all)
     }
 
-    /// Whether it is that of a shift: replicas have weights, or the new ones are previewed.
-    pub fn is_shift(&self) -> bool {
-        self.is_preview() || self.has_weights()
+    /// Whether it is one between two batches.
+    pub fn has_batches(&self) -> bool {
+        let mut targets = self.shares.keys();
+        targets.any(|target| matches!(target, Target::Batch(..)))
     }
 
     fn has_weights(&self) -> bool {

@@ -143,6 +143,7 @@ fn world() -> impl Strategy<Value = Simulator> {
                 world.desired.old_at_start.remove(&olds[0].id);
             }
             world.facts.created = created;
+            world.facts.is_continued = world.desired.goal == Goal::Undo(Reason::Unfinished);
             world.facts.ready_expired = bits[3] && bits[4];
             world.observed.claim = phase.map(|phase| Claim {
                 rollout: world.desired.rollout.clone(),
@@ -245,15 +246,16 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
     }
 }
 
-/// A rollout that pauses has moved a part of the traffic or previews the new version, and can go back.
+/// A rollout that pauses has moved a part of the traffic or previews the new version, and a canary can go back.
 fn judge_pause(world: &Simulator, shift: u16) {
     let phase = Phase::Shifted { step: shift };
-    let is_there = |claim: &Claim| claim.phase == phase && claim.plan.is_shift();
     let claim = world.observed.claim.as_ref();
+    let is_there = claim.is_some_and(|claim| claim.phase == phase);
     let old_serves = world.old_replicas().iter().any(|old| old.serves());
+    let way_back = old_serves || world.desired.policy.batches.is_some();
     let is_confirmed = world.facts.confirmed == Some(phase);
     assert!(
-        claim.is_some_and(is_there) && old_serves && is_confirmed,
+        is_there && way_back && is_confirmed,
         "{world:#?}"
     );
 }

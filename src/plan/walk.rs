@@ -47,6 +47,8 @@ enum Trouble {
     Joins,
     /// Traefik restarts and reads everything again; what it has agreed to is to be asked for again.
     TraefikRestarts,
+    /// A person asks for a stop before the next shift or batch.
+    Held,
     /// A pinned replica gets another address.
     Moves,
 }
@@ -64,6 +66,7 @@ fn troubles(world: &Simulator) -> Vec<Trouble> {
         Trouble::Crash,
         Trouble::Joins,
         Trouble::TraefikRestarts,
+        Trouble::Held,
         Trouble::Moves,
     ];
     all.extend([Extent::Nothing, Extent::Half, Extent::All].map(Trouble::Fails));
@@ -90,6 +93,14 @@ fn strike(world: &World, trouble: &Trouble) -> Option<World> {
     let find = |id: &ContainerId| world.observed.replicas.iter().position(|own| own.id == *id);
     match trouble {
         Trouble::Crash => next = world.restarted()?,
+        Trouble::Held => {
+            let claim = next.observed.claim.as_ref();
+            let is_between = claim.is_some_and(|own| matches!(own.phase, Phase::Shifted { .. }));
+            if !is_between || next.desired.goal != Goal::Roll || next.facts.is_held {
+                return None;
+            }
+            next.facts.is_held = true;
+        }
         Trouble::Fails(extent) => next = fails(world, *extent)?,
         Trouble::Dies(id) => replicas[find(id)?].run = Run::Exited,
         Trouble::Sickens(id) => replicas[find(id)?].health = Health::Unhealthy,
@@ -312,7 +323,7 @@ fn walk(start: Simulator, most: usize) -> usize {
     seen.len()
 }
 
-/// The later runs of a canary that has paused: the next step, all steps, and the way back.
+/// The later runs of a rollout that has paused: the next step, all steps, and the way back.
 fn after_pause(world: &World, shift: u16) -> impl Iterator<Item = World> {
     let next = |how: &str| {
         let mut next = world.clone();

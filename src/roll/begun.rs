@@ -20,8 +20,8 @@ use crate::{
         hook::{About, hook_phases},
     },
     model::{
-        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Pause, Replica, RolloutId,
-        ServiceKey, Shift,
+        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Pause, Policy, Replica,
+        RolloutId, ServiceKey, Shift,
     },
     settings::Strategy,
     state::journal::Intent,
@@ -210,16 +210,22 @@ impl Prepared<'_> {
         desired.restartable = self.ran(olds).into_keys().collect();
         desired.policy.batches = self.batches(olds);
         desired.policy.shifts = self.shifts(olds);
-        desired.policy.attach = context.settings.attach;
-        let bakes = !bake.is_zero();
-        // Each batch bakes, while the old replicas that it replaces still run.
-        desired.policy.monitor = bakes || !context.settings.watch(true).is_zero();
-        desired.policy.delay = !context.settings.watch(false).is_zero();
+        self.set_waits(&mut desired.policy, bake);
         desired.pre_stop = context.has_pre_stop(olds);
         desired.hook_phases = hook_phases(context, self.run.back.is_some());
-        desired.policy.bake = bakes && desired.policy.batches.is_none();
         desired.policy.together = self.run.together;
         desired
+    }
+
+    /// Where the rollout waits between its steps, by the settings of this run.
+    pub(super) fn set_waits(&self, policy: &mut Policy, bake: Duration) {
+        let settings = &self.context.settings;
+        let bakes = !bake.is_zero();
+        policy.attach = settings.attach;
+        // Each batch bakes, while the old replicas that it replaces still run.
+        policy.monitor = bakes || !settings.watch(true).is_zero();
+        policy.delay = !settings.watch(false).is_zero();
+        policy.bake = bakes && policy.batches.is_none();
     }
 
     /// Old replicas that the rollout stops before its end and has to start again if it fails, with the start time of each.

@@ -4,7 +4,7 @@
 //! removed only after the last batch, so that they can be started again. A rollback takes the same route plans in the
 //! reverse order. So both directions keep to the limits of live and of running replicas.
 
-use super::{Rollout, answers};
+use super::{Rollout, answers, ready_then_failed};
 use crate::{
     model::{Baked, Batches, Goal, HookPhase, Phase, Reason, Replica, Verdict},
     plan::{Failure, Next, Step, taken_out},
@@ -43,6 +43,9 @@ impl Rollout<'_> {
                 true => Next::Undo(Reason::Failed(self.unconfirmed())),
                 false => Next::Step(Step::Confirm(phase)),
             };
+        }
+        if let Some(next) = self.pause(batch) {
+            return next;
         }
         if batch > 0 && self.is_to_watch(batch) {
             return Next::Step(Step::Watch { batch });
@@ -85,6 +88,10 @@ impl Rollout<'_> {
             return Some(Reason::Failed(why.clone()));
         }
         let live = self.new.iter().filter(|new| new.batch <= Some(batch));
+        // An earlier run may have shown it.
+        if let Some(failed) = live.clone().find(|new| !new.serves()) {
+            return Some(Reason::Failed(ready_then_failed(failed)));
+        }
         let missing = live.count() < batches.shown(batch) as usize;
         missing.then(|| self.changed_externally())
     }
@@ -277,7 +284,7 @@ impl Rollout<'_> {
         returning: &[&Replica],
         reason: &Reason,
     ) -> Option<Next> {
-        let phase = self.phase.filter(|_| *reason == Reason::Unfinished)?;
+        let phase = self.phase.filter(|_| self.facts.is_continued)?;
         let may_stop = |old: &&Replica| {
             let ran_on = self.desired.may_start_again(old) && !self.facts.started.contains(&old.id);
             ran_on && old.may_run()
