@@ -115,13 +115,13 @@ impl Running<'_> {
     async fn next(&mut self) -> Result<Option<(Step, Observed)>> {
         let observed = observe(self.world).await?;
         loop {
-            match plan::plan(&self.desired, &observed, &self.facts) {
+            let next = plan::plan(&self.desired, &observed, &self.facts);
+            plan::take_goal(&next, &mut self.desired, &observed, &mut self.facts);
+            match next {
                 Next::Step(step) => return Ok(Some((step, observed))),
-                Next::Undo(reason) => self.turn_back(reason),
-                Next::Finish(why) => {
-                    self.events.notice(why);
-                    self.desired.goal = Goal::Finish;
-                }
+                Next::Undo(reason) => self.report_undoing(&reason),
+                Next::Finish(why) => self.events.notice(why),
+                Next::GoOn => self.events.notice(end::GOES_ON),
                 Next::Pause { shift } => return Err(end::paused(shift, &self.desired, &observed)),
                 Next::Done => return Ok(None),
                 Next::Fail(failure) => {
@@ -132,16 +132,18 @@ impl Running<'_> {
         }
     }
 
-    fn turn_back(&mut self, reason: Reason) {
-        let text = match &reason {
+    fn turn_back(&mut self, reason: Reason, observed: &Observed) {
+        self.report_undoing(&reason);
+        plan::turn_back(reason, &mut self.desired, observed, &mut self.facts);
+    }
+
+    fn report_undoing(&self, reason: &Reason) {
+        let reason = match reason {
             Reason::Failed(text) => text.clone(),
             Reason::Interrupted => "interrupted".to_owned(),
             Reason::Unfinished => "an earlier rollout was interrupted".to_owned(),
         };
-        self.events.emit(Event::Undoing { reason: text });
-        self.desired.goal = Goal::Undo(reason);
-        self.facts.drained.clear();
-        self.facts.ready_expired = false;
+        self.events.emit(Event::Undoing { reason });
     }
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
@@ -170,9 +172,9 @@ impl Running<'_> {
                 self.succeeded(step, started.elapsed());
                 self.report_traffic(step, observed);
             }
-            Some(Err(cause)) => return self.failed(step, cause).await,
+            Some(Err(cause)) => return self.failed(step, observed, cause).await,
             None => {
-                self.turn_back(Reason::Interrupted);
+                self.turn_back(Reason::Interrupted, observed);
                 settle_down(step).await;
             }
         }
@@ -204,7 +206,10 @@ impl Running<'_> {
             }
             OnSignal::Announce(notice) | OnSignal::GoOn(notice) => {
                 self.events.notice(notice);
-                Some(acting.await)
+                let acted = acting.await;
+                // A rollback after a failed batch becomes one of the whole rollout.
+                self.facts.kept = 0;
+                Some(acted)
             }
         }
     }
@@ -274,7 +279,7 @@ impl Running<'_> {
     }
 
     /// Rolls back, or waits before the next try. Returns an error if the run ends.
-    async fn failed(&mut self, step: &Step, cause: Error) -> Result<()> {
+    async fn failed(&mut self, step: &Step, observed: &Observed, cause: Error) -> Result<()> {
         self.bakes_on = false;
         self.events.emit(Event::StepFailed {
             step: step.name(),
@@ -285,7 +290,7 @@ impl Running<'_> {
         match decide::on_failure(step, desired, confirmed, (cause.outcome, self.failures)) {
             OnFailure::TurnBack => {
                 self.failures = 0;
-                self.turn_back(Reason::Failed(cause.message));
+                self.turn_back(Reason::Failed(cause.message), observed);
             }
             OnFailure::Retry(pause) => tokio::time::sleep(pause).await,
             OnFailure::End => return Err(cause),

@@ -153,6 +153,8 @@ pub enum Next {
     Undo(Reason),
     /// A rollback is not possible any more, with the reason: take [`Goal::Finish`] as the goal from here on.
     Finish(String),
+    /// A failed batch is taken back: take [`Goal::Roll`] as the goal again.
+    GoOn,
     /// The run ends at an open-ended pause after this shift or batch; a later one goes on.
     Pause {
         shift: u16,
@@ -169,6 +171,8 @@ pub enum Failure {
     OldServes(String),
     /// A signal came, and the old version serves as before.
     Interrupted,
+    /// Some batches failed, and those that did not are live: why.
+    InPart(String),
     /// Nothing more can be done automatically: why.
     NeedsPerson(String),
 }
@@ -180,6 +184,36 @@ pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
         Goal::Roll | Goal::Finish => rollout.forward(),
         Goal::Undo(reason) => rollout.undo(reason),
     }
+}
+
+/// Takes another goal where the planner asks for one.
+pub fn take_goal(next: &Next, desired: &mut Desired, observed: &Observed, facts: &mut Facts) {
+    match next {
+        Next::Undo(reason) => turn_back(reason.clone(), desired, observed, facts),
+        Next::Finish(_) => desired.goal = Goal::Finish,
+        Next::GoOn => {
+            if let Goal::Undo(Reason::Failed(why)) = &desired.goal {
+                facts.failed_batches.push(why.clone());
+            }
+            let kept = std::mem::take(&mut facts.kept);
+            facts.watched.retain(|batch| *batch <= kept);
+            facts.started.clear();
+            let is_there = |id: &ContainerId| observed.replicas.iter().any(|own| own.id == *id);
+            facts.verdicts.retain(|id, _| is_there(id));
+            (facts.baked, facts.complaint) = (None, None);
+            desired.goal = Goal::Roll;
+        }
+        Next::Step(_) | Next::Pause { .. } | Next::Done | Next::Fail(_) => {}
+    }
+}
+
+/// Takes a rollback as the goal.
+pub fn turn_back(reason: Reason, desired: &mut Desired, observed: &Observed, facts: &mut Facts) {
+    let rollout = blue_green::Rollout::new(desired, observed, facts);
+    facts.kept = rollout.kept_batches(&reason);
+    desired.goal = Goal::Undo(reason);
+    facts.drained.clear();
+    facts.ready_expired = false;
 }
 
 /// The record of a rollout that stops old replicas before its end: its id, and the old replicas that it found running.

@@ -27,7 +27,7 @@ use self::{
 use crate::{
     check::Check,
     error::{Outcome, Result},
-    model::{Limits, Order},
+    model::{FailureAction, Limits, Order},
 };
 
 // Comments on the values below are no doc comments: clap would print them, and spread each option over several lines.
@@ -84,15 +84,6 @@ impl Strategy {
 pub enum UpdateOrder {
     StartFirst,
     StopFirst,
-}
-
-/// What follows a failed batch of a rolling update.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum FailureAction {
-    #[default]
-    Rollback,
-    Pause,
-    Continue,
 }
 
 /// Which image a rollout takes.
@@ -198,10 +189,10 @@ pub struct Settings {
     /// Watch the new replicas this long after each batch [default: as in deploy.update_config, else not at all]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = ROLLING)]
     pub monitor: Option<Duration>,
-    /// After a failed batch; pause and continue are not available [default: rollback]
+    /// After a failed batch: take all back, stop there, or go on with the next [default: as in deploy.update_config, else rollback]
     #[arg(long, value_enum, help_heading = ROLLING)]
     pub failure_action: Option<FailureAction>,
-    /// Share of the new replicas that may fail; only 0 is available [default: 0]
+    /// Share of the new replicas that may fail before --failure-action counts [default: as in deploy.update_config, else 0]
     #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = ROLLING)]
     pub max_failure_ratio: Option<f64>,
 

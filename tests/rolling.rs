@@ -268,6 +268,36 @@ async fn paused_between_two_batches_it_goes_on_or_back_by_a_later_command() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failed_batch_is_taken_back_alone_where_that_is_asked_for() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    stack.some_replicas(4).await;
+    stack.tag("v2");
+    for (action, code, said) in [
+        ("pause", 5, "paused at step 1 of 4"),
+        ("continue", 1, "1 of 4 batches failed"),
+    ] {
+        let flags = ["--monitor", "3s", "--failure-action", action, "web"];
+        let running = stack.start_rollout(&flags);
+        running.begins("watch", 2).await;
+        let new = stack.newest("web").await;
+        stack.docker(&["kill", &new]).await;
+        let run = running.wait_for(Duration::from_secs(300)).await;
+        run.code(code);
+        assert!(run.text.contains(said), "{}", run.text);
+        let failed = run.event("undoing").unwrap()["reason"].to_string();
+        assert!(failed.contains("new replica"), "{}", run.text);
+    }
+    let status = stack.rollout(&["status", "web"]).await;
+    let said = "the new version has 75 % of the traffic";
+    assert!(status.out.contains(said), "{}", status.out);
+    let run = stack.start_rollout(&["web"]);
+    run.wait_for(Duration::from_secs(300)).await.code(0);
+    stack.answers_steadily("v2").await;
+    stack.settled(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_old_replica_that_dies_is_replaced_all_the_same() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -312,12 +342,7 @@ async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
     let before = stack.replicas("web").await;
     stack.tag("v2");
     for (flags, said) in [
-        (
-            &["--failure-action", "pause"][..],
-            "--failure-action rollback",
-        ),
-        (&["--max-failure-ratio", "0.5"], "--max-failure-ratio 0"),
-        (&["--max-surge", "0"], "are both 0"),
+        (&["--max-surge", "0"][..], "are both 0"),
         (&["--max-surge", "5"], "is more than its replicas"),
         (&["--max-unavailable", "4"], "would be stopped as a whole"),
         (&["--proxy", "none"], "no proxy routes to it"),

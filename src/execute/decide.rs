@@ -103,7 +103,10 @@ pub fn note_request(asked: &Asked, step: &Step, facts: &mut Facts) {
         _ => facts.passed,
     };
     match asked.request {
-        Request::Undo => facts.baked = Some(Baked::Failed(format!("undone by {}", asked.who))),
+        Request::Undo => {
+            facts.baked = Some(Baked::Failed(format!("undone by {}", asked.who)));
+            facts.is_undone = true;
+        }
         Request::Promote(Promote::Next) => (facts.passed, facts.is_held) = (passed, false),
         Request::Promote(Promote::Full) => facts.is_promoted = true,
         Request::Hold => facts.is_held = true,

@@ -25,8 +25,14 @@ pub struct Facts {
     pub hooks: BTreeMap<HookPhase, HookEnd>,
     /// The result of the bake, once it has ended.
     pub baked: Option<Baked>,
+    /// Another run has asked to go back; `baked` says why.
+    pub is_undone: bool,
     /// The batches that were watched without a failure, by number from 1.
     pub watched: BTreeSet<u16>,
+    /// How many batches stay live on the way back; 0 where all of the rollout goes back.
+    pub kept: u16,
+    /// Why each batch failed after which this run has gone on.
+    pub failed_batches: Vec<String>,
     /// The pauses of a canary that are over are those of the shifts up to this number.
     pub passed: u16,
     /// A person has asked for a stop before the next shift or batch.

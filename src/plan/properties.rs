@@ -190,7 +190,7 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
     let state = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
     let undone = match end {
         Next::Done => matches!(world.desired.goal, Goal::Undo(_)),
-        Next::Fail(failure) => !matches!(failure, Failure::NeedsPerson(_)),
+        Next::Fail(Failure::OldServes(_) | Failure::Interrupted) => true,
         _ => false,
     };
     let stopped = |old: &&Replica| world.desired.restartable.contains(&old.id) && !old.may_run();
@@ -241,6 +241,13 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
             assert!(world.new_replicas().is_empty() && !unsettled, "{}", state());
         }
         Next::Fail(Failure::NeedsPerson(_)) => {}
+        Next::Fail(Failure::InPart(_)) => {
+            let claim = world.observed.claim.as_ref();
+            let Some(Phase::Shifted { step }) = claim.map(|claim| claim.phase) else {
+                panic!("between no two batches: {}", state());
+            };
+            judge_pause(world, step);
+        }
         Next::Pause { shift } => judge_pause(world, *shift),
         other => panic!("{other:?} is no end"),
     }
@@ -322,7 +329,7 @@ proptest! {
                 preview.apply(&step);
                 false
             }
-            Next::Undo(_) | Next::Finish(_) => false,
+            Next::Undo(_) | Next::Finish(_) | Next::GoOn => false,
             Next::Done | Next::Pause { .. } | Next::Fail(_) => true,
         });
         prop_assert!(ends, "{preview:#?}");

@@ -16,9 +16,10 @@ use super::{
     Next, Step,
     properties::{HOOKS, judge},
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
+    turn_back,
 };
 use crate::model::{
-    ContainerId, Goal, Health, HookPhase, Limits, Milestone, Order, Pause, Phase, Reason, Replica,
+    ContainerId, FailureAction, Goal, Health, HookPhase, Limits, Milestone, Order, Pause, Phase, Reason, Replica,
     Run,
 };
 
@@ -153,9 +154,9 @@ fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
         _ => false,
     };
     if turns && next.desired.goal == Goal::Roll {
-        next.desired.goal = Goal::Undo(Reason::Failed("failed on purpose".to_owned()));
-        next.facts.drained.clear();
-        next.facts.ready_expired = false;
+        let reason = Reason::Failed("failed on purpose".to_owned());
+        let own = &mut next.preview;
+        turn_back(reason, &mut own.desired, &own.observed, &mut own.facts);
     }
     Some(next)
 }
@@ -312,7 +313,7 @@ fn walk(start: Simulator, most: usize) -> usize {
                 world.take(step);
                 open.push((world, struck));
             }
-            Next::Undo(_) | Next::Finish(_) => open.push((world, struck)),
+            Next::Undo(_) | Next::Finish(_) | Next::GoOn => open.push((world, struck)),
             end @ Next::Pause { shift } => {
                 judge(&world.service, &end);
                 open.extend(after_pause(&world, shift).map(|next| (next, struck)));
@@ -445,6 +446,42 @@ fn the_invariants_hold_in_every_state_of_a_rolling_update() {
             let mut world = Simulator::new(olds.collect(), replicas, true, fate).rolling(limits);
             world.desired.policy.monitor = !fate.bakes_well;
             states += walk(world, most);
+        }
+    }
+    println!("{states} states");
+    assert!(states > 10_000, "only {states} states were reached");
+}
+
+#[test]
+fn the_invariants_hold_in_every_state_after_a_failed_batch() {
+    use Order::{StartFirst, StopFirst};
+    let restless = Fate {
+        bakes_well: false,
+        ..WELL
+    };
+    let cases = [
+        (3, (1, 1, 0, StartFirst), 2),
+        (3, (1, 0, 1, StopFirst), 2),
+        (4, (2, 2, 0, StartFirst), 1),
+        (4, (1, 0, 1, StopFirst), 1),
+    ];
+    let mut states = 0;
+    for failure_action in [FailureAction::Pause, FailureAction::Continue] {
+        for fate in [WELL, UNCONFIRMED, restless] {
+            for (replicas, (parallelism, surge, unavailable, order), most) in cases {
+                let limits = Limits {
+                    parallelism,
+                    surge,
+                    unavailable,
+                    order,
+                };
+                let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+                let mut world = Simulator::new(olds.collect(), replicas, true, fate);
+                world = world.rolling(limits);
+                world.desired.policy.failure_action = failure_action;
+                world.desired.policy.monitor = !fate.bakes_well;
+                states += walk(world, most);
+            }
         }
     }
     println!("{states} states");

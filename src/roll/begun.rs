@@ -150,7 +150,7 @@ impl Begun<'_> {
         let before = memory.revisions.running(&old);
         let summary = match rolled {
             Ok(summary) => summary,
-            Err(error) if error.is_pause() => return Err(error.within(self.events.scope())),
+            Err(error) if error.is_open => return Err(error.within(self.events.scope())),
             Err(error) => {
                 locked.note_failure(self.intent, &error).await;
                 let (phase, about) = (HookPhase::Failed, (&self.events, &self.about));
@@ -210,21 +210,24 @@ impl Prepared<'_> {
         desired.restartable = self.ran(olds).into_keys().collect();
         desired.policy.batches = self.batches(olds);
         desired.policy.shifts = self.shifts(olds);
-        self.set_waits(&mut desired.policy, bake);
+        self.set_limits(&mut desired.policy, bake);
         desired.pre_stop = context.has_pre_stop(olds);
         desired.hook_phases = hook_phases(context, self.run.back.is_some());
         desired.policy.together = self.run.together;
         desired
     }
 
-    /// Where the rollout waits between its steps, by the settings of this run.
-    pub(super) fn set_waits(&self, policy: &mut Policy, bake: Duration) {
+    /// Where the rollout waits between its steps, and what follows a failed batch, by the settings of this run.
+    pub(super) fn set_limits(&self, policy: &mut Policy, bake: Duration) {
         let settings = &self.context.settings;
         let bakes = !bake.is_zero();
         policy.attach = settings.attach;
         // Each batch bakes, while the old replicas that it replaces still run.
         policy.monitor = bakes || !settings.watch(true).is_zero();
         policy.delay = !settings.watch(false).is_zero();
+        policy.failure_action = settings.failure_action.unwrap_or_default();
+        let ratio = settings.max_failure_ratio.unwrap_or_default();
+        policy.may_fail = (ratio * f64::from(self.context.replicas)) as u32;
         policy.bake = bakes && policy.batches.is_none();
     }
 

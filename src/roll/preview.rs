@@ -152,7 +152,7 @@ impl Prepared<'_> {
             let (new, others) = observed.split(&desired.rollout);
             let bake = self.bake_again(wanted, &new, &others, true);
             match goes_on {
-                true => self.set_waits(&mut desired.policy, bake.max(self.context.settings.bake)),
+                true => self.set_limits(&mut desired.policy, bake.max(self.context.settings.bake)),
                 false => desired.policy.bake = !bake.is_zero(),
             }
         }

@@ -113,7 +113,7 @@ impl<'a> Locked<'a> {
         let settled = settled(name, forward, &others, &desired);
         let bake = self.bake(&desired, (&new, &others));
         match goes_on {
-            true => self.prepared.set_waits(&mut desired.policy, bake),
+            true => self.prepared.set_limits(&mut desired.policy, bake),
             false => desired.policy.bake = !bake.is_zero(),
         }
         let about = self.about_unfinished(&desired.rollout, memory, &others);

@@ -7,7 +7,7 @@ use super::{
     },
     expect, old_serves, old_set, steps,
 };
-use crate::model::{Goal, Limits, Order, Phase, Reason, Run};
+use crate::model::{Baked, FailureAction, Goal, Limits, Order, Phase, Reason, Run};
 
 fn world(parallelism: u32, order: Order) -> Simulator {
     let (surge, unavailable) = match order {
@@ -316,6 +316,84 @@ fn a_live_replica_that_dies_in_any_batch_brings_all_old_ones_back() {
                 all_back(&world);
             }
         }
+    }
+}
+
+/// Two batches are live, and the third becomes ready never.
+fn third_fails(action: FailureAction) -> Simulator {
+    let mut world = world(1, Order::StartFirst);
+    world.desired.policy.failure_action = action;
+    world.through(|step| *step == Step::Create { replicas: 3 });
+    world.fate.ready = Ready::Crashes;
+    world
+}
+
+#[test]
+fn after_a_failed_batch_it_pauses_with_those_that_are_live_and_a_later_run_tries_it_again() {
+    let mut world = third_fails(FailureAction::Pause);
+    world.steps.clear();
+    let wanted = ["ready", "remove new-3"];
+    expect(&mut world, &wanted, &Next::Pause { shift: 2 });
+    assert_eq!(live(&world.observed).len(), 4);
+    let mut next = world.restarted().unwrap();
+    assert_eq!(next.desired.goal, Goal::Roll);
+    next.fate = WELL;
+    assert_eq!(next.run(), Next::Done);
+    all_new(&next);
+}
+
+#[test]
+fn after_a_failed_batch_it_goes_on_with_the_next_and_fails_at_its_end() {
+    let mut world = third_fails(FailureAction::Continue);
+    world.through(|step| matches!(step, Step::Remove { .. }));
+    world.fate = WELL;
+    world.steps.clear();
+    let (steps, end) = steps(&mut world);
+    let wanted = ["create 3", "ready", "shift 3", "confirm shift 3", "drain old-3", "stop old-3"];
+    assert_eq!(steps, wanted);
+    let why = "1 of 4 batches failed: new replica web-new-3 exited";
+    assert_eq!(end, Next::Fail(Failure::InPart(why.to_owned())));
+    assert_eq!(live(&world.observed).len(), 4);
+    assert_eq!(world.restarted().unwrap().run(), Next::Done);
+}
+
+#[test]
+fn with_more_failures_than_are_allowed_all_of_it_goes_back() {
+    let mut world = third_fails(FailureAction::Rollback);
+    world.desired.policy.may_fail = 1;
+    let end = old_serves("new replica web-new-3 exited");
+    assert_eq!(world.run(), end);
+    assert_eq!(world.facts.failed_batches.len(), 1);
+    all_back(&world);
+}
+
+#[test]
+fn a_live_batch_that_fails_gives_its_traffic_back_before_the_pause() {
+    let mut world = world(2, Order::StopFirst);
+    world.desired.policy.failure_action = FailureAction::Pause;
+    world.through(|step| *step == Step::Confirm(Phase::Committed));
+    let all = world.observed.replicas.iter_mut();
+    all.last().unwrap().run = Run::Exited;
+    assert_eq!(world.run(), Next::Pause { shift: 1 });
+    let live = live(&world.observed);
+    assert_eq!(live.len(), 2);
+    assert!(live.iter().all(|id| id.0.starts_with("new")));
+}
+
+#[test]
+fn a_first_batch_that_fails_an_undo_and_a_signal_take_all_back_whatever_follows_a_failed_batch() {
+    for action in [FailureAction::Pause, FailureAction::Continue] {
+        let mut first = world(1, Order::StartFirst);
+        first.desired.policy.failure_action = action;
+        first.fate.ready = Ready::Crashes;
+        let end = old_serves("new replica web-new-1 exited");
+        assert_eq!(first.run(), end);
+        all_back(&first);
+        let mut undone = third_fails(action);
+        undone.facts.baked = Some(Baked::Failed("undone by ada".to_owned()));
+        undone.facts.is_undone = true;
+        assert_eq!(undone.run(), old_serves("undone by ada"));
+        all_back(&undone);
     }
 }
 
