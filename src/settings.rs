@@ -186,7 +186,7 @@ pub struct Settings {
     /// Most live replicas below that number [default: start-first: 0; stop-first: as many as are replaced at once]
     #[arg(long, value_name = "N", help_heading = ROLLING)]
     pub max_unavailable: Option<u32>,
-    /// Watch the new replicas this long after each batch [default: as in deploy.update_config, else not at all]
+    /// Watch and judge the new replicas this long after each batch [default: as in deploy.update_config, else not at all]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = ROLLING)]
     pub monitor: Option<Duration>,
     /// After a failed batch: take all back, stop there, or go on with the next [default: as in deploy.update_config, else rollback]
@@ -231,7 +231,7 @@ pub struct Settings {
     /// A WebSocket or stream that is silent for this long counts as drained
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s", help_heading = CUTOVER)]
     pub drain_quiet: Duration,
-    /// Conditions for the new version while it bakes, such as success-rate=99%,p99=500ms, or on, or off
+    /// Conditions for the new version while it is watched, such as success-rate=99%,p99=500ms, or on, or off
     #[arg(long, value_name = "CONDITIONS", default_value = "on", help_heading = CUTOVER)]
     pub analysis: Analysis,
     /// Command to run in each old replica before it is stopped

@@ -164,6 +164,26 @@ async fn new_replicas_that_only_traefik_finds_down_are_taken_out_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_replicas_that_fail_requests_are_taken_out_again_after_their_first_batch() {
+    let errors = "    scale: 4\n    environment: { ERROR_EVERY: \"${ERRORS:-0}\" }\n";
+    let mut stack = Stack::relabelled(errors);
+    stack.set("ROLLOUT_STABLE", "200ms").up("v1").await;
+    stack.some_replicas(4).await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    load.goes_on_for(100).await;
+    stack.set("ERRORS", 10).tag("v2");
+    let run = stack.start_rollout(&["--strategy", "rolling", "--delay", "30s", "web"]);
+    let run = run.wait_for(Duration::from_secs(120)).await;
+    drop(load);
+    run.code(1);
+    let undoing = run.event("undoing").unwrap()["reason"].to_string();
+    assert!(undoing.contains("fails the analysis"), "{}", run.text);
+    assert_eq!(run.begun("shift"), 1, "{}", run.text);
+    all_back(&stack, &before, &run).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_undo_in_the_third_batch_brings_all_old_replicas_back() {
     let mut stack = stack();
     stack.up("v1").await;
