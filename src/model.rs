@@ -87,6 +87,8 @@ pub struct Policy {
     pub order: Order,
     /// The shifts before the cutover: a preview, and those of a canary.
     pub shifts: Vec<Shift>,
+    /// Whether a shift is made by the number of live replicas: the proxy has no weights for some of their routes.
+    pub by_number: bool,
     /// Whether the run waits at an open-ended pause instead of ending there.
     pub attach: bool,
     /// The batches of a rolling update.

@@ -23,13 +23,13 @@ impl RoutePlan {
         self.share(replica) == Some(Share::Hidden)
     }
 
-    /// Whether the replica's whole batch or rollout gets requests, if only those of a preview.
+    /// Whether a new replica gets requests, if only those of a preview.
     pub fn shows(&self, replica: &Replica) -> bool {
         let share = self.joint_share(replica);
-        share.is_some_and(|share| share != Share::Hidden)
+        share.is_some_and(|share| share != Share::Hidden) && !self.hides(replica)
     }
 
-    /// Whether the replica's whole batch or rollout gets a part of the traffic.
+    /// Whether a new replica gets a part of the traffic.
     pub fn promotes(&self, replica: &Replica) -> bool {
         self.shows(replica) && self.joint_share(replica) != Some(Share::Preview)
     }
@@ -58,7 +58,7 @@ impl RoutePlan {
         }
     }
 
-    /// The old replicas that it hides by their ids.
+    /// The replicas that it hides by their ids: old ones, and the new ones that a shift by number leaves out.
     pub fn hidden(&self) -> impl Iterator<Item = &ContainerId> {
         self.shares
             .iter()

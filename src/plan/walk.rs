@@ -363,9 +363,13 @@ fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
     let mut states = 0;
     for fate in fates {
         for (replicas, [first, second], most) in cases {
-            let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
-            let world = Simulator::new(olds.collect(), replicas, true, fate);
-            states += walk(world.canary(&[(10, first), (50, second)]), most);
+            for by_number in [false, true] {
+                let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+                let world = Simulator::new(olds.collect(), replicas, true, fate);
+                let mut world = world.canary(&[(10, first), (50, second)]);
+                world.desired.policy.by_number = by_number;
+                states += walk(world, most);
+            }
         }
     }
     println!("{states} states");

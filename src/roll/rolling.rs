@@ -8,6 +8,7 @@ use crate::{
     context::{Purpose, RunContext, ServiceContext},
     docker::engine::Image,
     error::{Error, Result},
+    plan::share_by_number,
     proxy::Router,
     settings::{Settings, Strategy},
     steps,
@@ -15,6 +16,8 @@ use crate::{
 
 type Labels = BTreeMap<String, String>;
 
+const AT_ONCE: &str = "switches all replicas at once";
+const SHIFTED: &str = "shifted step by step";
 const NO_WEIGHTS: &str =
     "gives replicas no weights; Traefik 3.0 or later behind the socket proxy does";
 const NO_PREVIEW: &str =
@@ -101,17 +104,47 @@ fn by_strategy(context: &ServiceContext<'_>, labels: &Labels, router: &dyn Route
         Strategy::BlueGreen | Strategy::Recreate => None,
         Strategy::Rolling => Some(Mix {
             what: "rolled in batches",
-            lacks: (!can.batches).then_some("switches all replicas at once"),
+            lacks: (!can.batches).then_some(AT_ONCE),
+            against: None,
+            hint,
+        }),
+        Strategy::Canary if router.labels().has_streams(labels) => Some(Mix {
+            what: SHIFTED,
+            lacks: (!can.batches).then_some(AT_ONCE),
             against: None,
             hint,
         }),
         Strategy::Canary => Some(Mix {
-            what: "shifted step by step",
+            what: SHIFTED,
             lacks: (!can.weights).then_some(NO_WEIGHTS),
             against: router.labels().against_weights(labels),
             hint,
         }),
     }
+}
+
+/// The notice about a canary whose proxy has no weights for it.
+pub(super) fn by_number(context: &ServiceContext<'_>, router: &dyn Router) -> Option<String> {
+    if context.purpose == Purpose::Settle || context.settings.strategy != Strategy::Canary {
+        return None;
+    }
+    let olds = context.olds.iter().filter(|old| old.serves());
+    let mut streams = olds.clone().map(|old| router.labels().has_streams(&old.labels));
+    let (has_streams, count) = (streams.any(|own| own), olds.count() as u32);
+    let steps = context.steps.iter().map(|step| {
+        let percent = step.percent;
+        let share = share_by_number(percent, context.replicas, count);
+        format!("{share} % for {percent} %")
+    });
+    let steps: Vec<String> = steps.collect();
+    has_streams.then(|| {
+        format!(
+            "{} has no weights for TCP and UDP: the steps of {} go by the number of replicas, {}",
+            router.name(),
+            context.service.name,
+            steps.join(", ")
+        )
+    })
 }
 
 /// Labels that are not all there may lack a router that is in the image.

@@ -317,7 +317,10 @@ pub(super) fn desired(
         goal,
         rollout,
         replicas,
-        policy: Policy::default(),
+        policy: Policy {
+            by_number: olds.iter().any(|old| proxy.labels().has_streams(&old.labels)),
+            ..Policy::default()
+        },
         restartable: BTreeSet::new(),
         routed: proxy.routes(),
         confirm_hold: proxy.capabilities().hold_reroutes,

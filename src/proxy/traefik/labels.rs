@@ -66,6 +66,10 @@ impl LabelRules for TraefikLabels {
         refuse::ports(context, image)
     }
 
+    fn has_streams(&self, labels: &Labels) -> bool {
+        weights::has_streams(labels)
+    }
+
     fn against_weights(&self, labels: &Labels) -> Option<String> {
         weights::refusal(labels)
     }
