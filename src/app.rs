@@ -194,10 +194,12 @@ fn reporting<T: Termination>(
             return report(&events, Error::refused(message));
         }
     };
-    match runtime.block_on(command(&events)) {
+    let code = match runtime.block_on(command(&events)) {
         Ok(done) => done.report(),
         Err(error) => report(&events, error),
-    }
+    };
+    events.end();
+    code
 }
 
 /// Reports a failure or a pause, and returns its exit code.

@@ -351,6 +351,11 @@ impl Scope {
 pub trait Sink: Send {
     /// Takes one event, in order, with the time at which it happened.
     fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event);
+
+    /// Completes what is written at the end of a command. An error is one line.
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Hands events of one scope to every sink; clones share the sinks.
@@ -411,6 +416,15 @@ impl Events {
         {
             sink.event(at, &self.scope, &event);
         }
+    }
+
+    /// Ends every sink, after the last event of a command. What fails is a notice.
+    pub fn end(&self) {
+        let mut sinks = self.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended: Vec<_> = sinks.iter_mut().map(|sink| sink.end()).collect();
+        drop(sinks);
+        let failed = ended.into_iter().filter_map(Result::err);
+        failed.for_each(|text| self.notice(text));
     }
 
     pub fn notice(&self, text: impl Into<String>) {

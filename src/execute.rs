@@ -25,6 +25,9 @@ use crate::{
     retry,
 };
 
+/// A watch that has gone well for longer than this has got over its failures before.
+const STEADY: Duration = Duration::from_secs(10);
+
 /// What the loop acts on: the real engine and proxy, or a test script.
 #[async_trait(?Send)]
 pub trait World {
@@ -148,8 +151,7 @@ impl Running<'_> {
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        let goes_on =
-            self.bakes_on && matches!(step, Step::Bake | Step::Watch { .. } | Step::Pause { .. });
+        let goes_on = self.bakes_on && step.is_watch();
         if step.is_reported(self.desired.routed) && !goes_on {
             let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
@@ -172,7 +174,12 @@ impl Running<'_> {
                 self.succeeded(step, started.elapsed());
                 self.report_traffic(step, observed);
             }
-            Some(Err(cause)) => return self.failed(step, observed, cause).await,
+            Some(Err(cause)) => {
+                if step.is_watch() && started.elapsed() > STEADY {
+                    self.failures = 0;
+                }
+                return self.failed(step, observed, cause).await;
+            }
             None => {
                 self.turn_back(Reason::Interrupted, observed);
                 settle_down(step).await;

@@ -122,6 +122,11 @@ impl Step {
         )
     }
 
+    /// Whether it watches the new replicas for a time.
+    pub fn is_watch(&self) -> bool {
+        matches!(self, Self::Bake | Self::Watch { .. } | Self::Pause { .. })
+    }
+
     /// Without a proxy a claim moves no traffic, so writing it is not reported as a step.
     pub fn is_reported(&self, routed: bool) -> bool {
         routed || !matches!(self, Self::Route(_) | Self::Release)

@@ -90,14 +90,12 @@ impl Sink for Report {
             event: event.clone(),
         });
     }
-}
 
-impl Drop for Report {
-    fn drop(&mut self) {
-        if let Err(error) = self.write() {
+    fn end(&mut self) -> Result<(), String> {
+        self.write().map_err(|error| {
             let place = self.path.display();
-            tracing::error!("the report {place} is not written: {error}");
-        }
+            format!("the report {place} is not written: {error}")
+        })
     }
 }
 

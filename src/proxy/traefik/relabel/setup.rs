@@ -64,6 +64,11 @@ pub async fn relabel(
         controls,
         weights: know_weights(all),
         preview: settings.preview(),
+        fronts: all
+            .iter()
+            .filter(|own| is_concerned(own))
+            .map(|own| own.config.clone())
+            .collect(),
         previewed: BTreeMap::new(),
         instances,
     };
