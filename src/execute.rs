@@ -20,7 +20,7 @@ pub(crate) use self::end::{PREVIEWED, UNROUTED, error as failure};
 use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events, Side},
-    model::{Baked, Desired, Facts, Goal, Observed, Phase, Reason},
+    model::{Baked, Desired, Facts, Observed, Phase, Reason},
     plan::{self, Next, Step},
     retry,
 };

@@ -14,9 +14,7 @@ mod walk;
 
 use std::{collections::BTreeSet, time::Duration};
 
-pub use self::route::{
-    claim, next_batch, plan_to_confirm, route_plan, share_by_number, taken_out,
-};
+pub use self::route::{claim, next_batch, plan_to_confirm, route_plan, share_by_number, taken_out};
 use crate::model::{
     Batches, ContainerId, Desired, Facts, Goal, HookPhase, Milestone, Observed, Order, Phase,
     Reason, Replica, RolloutId,

@@ -63,7 +63,8 @@ pub fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec
 }
 
 /// The notice that a failed batch was taken back.
-pub const GOES_ON: &str = "the old replicas of the failed batch serve again; the next batch follows";
+pub const GOES_ON: &str =
+    "the old replicas of the failed batch serve again; the next batch follows";
 
 /// The end of a run at an open-ended pause after a shift or a batch.
 pub fn paused(shift: u16, desired: &Desired, observed: &Observed) -> Error {

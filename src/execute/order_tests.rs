@@ -352,6 +352,7 @@ async fn an_old_replica_that_cannot_be_started_again_is_for_a_person() {
         world,
         calls: Vec::new(),
         fails: Some(("start", usize::MAX)),
+        fails_after: Duration::ZERO,
         interrupts: Some(("create", raise)),
     };
     let events = Events::default();

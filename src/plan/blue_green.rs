@@ -648,7 +648,10 @@ impl<'a> Rollout<'a> {
 }
 
 fn ready_then_failed(new: &Replica) -> String {
-    format!("new replica {} was ready and then failed", new.target_name())
+    format!(
+        "new replica {} was ready and then failed",
+        new.target_name()
+    )
 }
 
 /// Whether a replica can be expected to answer now.

@@ -2,8 +2,8 @@
 
 use super::{Failure, Next, Step, claim, next_batch, plan, route_plan, take_goal};
 use crate::model::{
-    Baked, ContainerId, Desired, Drained, Facts, Goal, Health, HookEnd, Observed, Phase, Replica,
-    Run, Target, Verdict,
+    Baked, ContainerId, Desired, Drained, Facts, Health, HookEnd, Observed, Phase, Replica, Run,
+    Target, Verdict,
 };
 
 /// A service as the planner sees it, without an engine behind it.
@@ -193,7 +193,7 @@ impl Preview {
 mod tests {
     use super::*;
     use crate::{
-        model::{Limits, Order, Reason, RolloutId},
+        model::{Goal, Limits, Order, Reason, RolloutId},
         plan::simulator::{Simulator, WELL, old, replica},
     };
 

@@ -241,16 +241,19 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
             assert!(world.new_replicas().is_empty() && !unsettled, "{}", state());
         }
         Next::Fail(Failure::NeedsPerson(_)) => {}
-        Next::Fail(Failure::InPart(_)) => {
-            let claim = world.observed.claim.as_ref();
-            let Some(Phase::Shifted { step }) = claim.map(|claim| claim.phase) else {
-                panic!("between no two batches: {}", state());
-            };
-            judge_pause(world, step);
-        }
+        Next::Fail(Failure::InPart(_)) => judge_in_part(world),
         Next::Pause { shift } => judge_pause(world, *shift),
         other => panic!("{other:?} is no end"),
     }
+}
+
+/// A rollout that ends with a part of its batches is left between two of them.
+fn judge_in_part(world: &Simulator) {
+    let claim = world.observed.claim.as_ref();
+    let Some(Phase::Shifted { step }) = claim.map(|claim| claim.phase) else {
+        panic!("between no two batches: {world:#?}");
+    };
+    judge_pause(world, step);
 }
 
 /// A rollout that pauses has moved a part of the traffic or previews the new version, and a canary can go back.
@@ -261,10 +264,7 @@ fn judge_pause(world: &Simulator, shift: u16) {
     let old_serves = world.old_replicas().iter().any(|old| old.serves());
     let way_back = old_serves || world.desired.policy.batches.is_some();
     let is_confirmed = world.facts.confirmed == Some(phase);
-    assert!(
-        is_there && way_back && is_confirmed,
-        "{world:#?}"
-    );
+    assert!(is_there && way_back && is_confirmed, "{world:#?}");
 }
 
 /// A signal, an error, or another command between two steps.

@@ -8,8 +8,8 @@ use std::{
 use super::{Next, Step, StopFirst, plan_to_confirm, preview::Preview, unfinished};
 use crate::model::{
     Baked, Batches, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Limits,
-    Milestone, Observed, Order, Pause, Phase, Policy, Reason, Replica, RolloutId, Run, Share,
-    Shift, Target, Verdict,
+    Milestone, Observed, Order, Pause, Phase, Policy, Replica, RolloutId, Run, Share, Shift,
+    Target, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.

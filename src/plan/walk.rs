@@ -19,8 +19,8 @@ use super::{
     turn_back,
 };
 use crate::model::{
-    ContainerId, FailureAction, Goal, Health, HookPhase, Limits, Milestone, Order, Pause, Phase, Reason, Replica,
-    Run,
+    ContainerId, FailureAction, Goal, Health, HookPhase, Limits, Milestone, Order, Pause, Phase,
+    Reason, Replica, Run,
 };
 
 /// A service, and the replicas that its proxy sends requests to.
@@ -464,7 +464,7 @@ fn the_invariants_hold_in_every_state_after_a_failed_batch() {
         ..WELL
     };
     let cases = [
-        (3, (1, 1, 0, StartFirst), 2),
+        (3, (1, 1, 0, StartFirst), 1),
         (3, (1, 0, 1, StopFirst), 2),
         (4, (2, 2, 0, StartFirst), 1),
         (4, (1, 0, 1, StopFirst), 1),

@@ -371,7 +371,10 @@ fn the_page_is_written_at_the_end_and_takes_the_place_of_an_earlier_one() {
     place.close().unwrap();
     let failed = report.end().unwrap_err();
     let name = path.display().to_string();
-    assert!(failed.contains(&name) && failed.contains("is not written"), "{failed}");
+    assert!(
+        failed.contains(&name) && failed.contains("is not written"),
+        "{failed}"
+    );
 }
 
 #[test]

@@ -129,7 +129,9 @@ pub(super) fn by_number(context: &ServiceContext<'_>, router: &dyn Router) -> Op
         return None;
     }
     let olds = context.olds.iter().filter(|old| old.serves());
-    let mut streams = olds.clone().map(|old| router.labels().has_streams(&old.labels));
+    let mut streams = olds
+        .clone()
+        .map(|old| router.labels().has_streams(&old.labels));
     let (has_streams, count) = (streams.any(|own| own), olds.count() as u32);
     let steps = context.steps.iter().map(|step| {
         let percent = step.percent;

@@ -318,7 +318,9 @@ pub(super) fn desired(
         rollout,
         replicas,
         policy: Policy {
-            by_number: olds.iter().any(|old| proxy.labels().has_streams(&old.labels)),
+            by_number: olds
+                .iter()
+                .any(|old| proxy.labels().has_streams(&old.labels)),
             ..Policy::default()
         },
         restartable: BTreeSet::new(),

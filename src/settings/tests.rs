@@ -348,7 +348,10 @@ fn update_config_is_read_in_every_form_of_the_specification() {
     let all = read(all).unwrap();
     assert_eq!(all.limits(4).unwrap().parallelism, 4);
     let action = Some(FailureAction::Continue);
-    assert_eq!((all.failure_action, all.max_failure_ratio), (action, Some(0.5)));
+    assert_eq!(
+        (all.failure_action, all.max_failure_ratio),
+        (action, Some(0.5))
+    );
     let error = read(json!({ "failure_action": "stop" })).unwrap_err();
     assert_eq!(
         error.message,

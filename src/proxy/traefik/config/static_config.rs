@@ -263,7 +263,11 @@ impl StaticConfig {
     /// Whether each of these entrypoints speaks TLS by itself; of the default ones, if there is none.
     pub fn are_secured(&self, names: &[&str]) -> bool {
         let default = self.default_entrypoints();
-        let names = if names.is_empty() { &default[..] } else { names };
+        let names = if names.is_empty() {
+            &default[..]
+        } else {
+            names
+        };
         let is_secured = |name: &&str| {
             let mut all = self.entrypoints.iter();
             all.any(|(own, at)| own.eq_ignore_ascii_case(name) && at.tls)
