@@ -26,7 +26,7 @@ pub enum Request {
     Undo,
     /// End the pause of a canary.
     Promote(Promote),
-    /// Stop before the next shift.
+    /// Stop before the next shift or batch.
     Hold,
     /// Go on after a [`Request::Hold`].
     Resume,

@@ -59,16 +59,16 @@ pub enum Command {
     /// Replace the containers by new ones of the same revision, as it is recorded
     #[command(after_help = examples::RESTART)]
     Restart(RestartArgs),
-    /// Move a canary or a preview on to its next step, or to its end
+    /// Move a canary, a preview or a rolling update that is paused on to its next step, or to its end
     #[command(after_help = examples::PROMOTE)]
     Promote(PromoteArgs),
-    /// Stop a canary before its next step
+    /// Stop a canary or a rolling update before its next step
     #[command(after_help = examples::PAUSE)]
     Pause(PauseArgs),
-    /// Finish an interrupted rollout, or roll it back if its cutover had not happened yet; go on with a canary or a preview
+    /// Finish an interrupted rollout, or roll it back if no traffic had moved yet; go on with one that is between two steps
     #[command(after_help = examples::RESUME)]
     Resume(SettleArgs),
-    /// Roll back an interrupted rollout, a canary or a preview: the traffic returns to the old replicas
+    /// Roll back an interrupted or paused rollout: the traffic returns to the old replicas
     #[command(after_help = examples::ABORT)]
     Abort(SettleArgs),
     /// Return to an earlier revision, with the same care as any rollout

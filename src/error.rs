@@ -17,7 +17,7 @@ pub enum Outcome {
     NeedsPerson = 3,
     /// Another rollout of the service holds the lock.
     Locked = 4,
-    /// A canary or a preview waits for a person.
+    /// A rollout waits for a person between two steps.
     Paused = 5,
     /// A plan has steps.
     Changes = 10,
@@ -54,6 +54,8 @@ pub struct Error {
     pub check: Option<Check>,
     /// What it is about, where that is one service.
     pub scope: Option<Box<Scope>>,
+    /// The rollout is left between two steps, and a later run goes on with it.
+    pub is_open: bool,
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -67,6 +69,7 @@ impl Error {
             logs: Vec::new(),
             check: None,
             scope: None,
+            is_open: false,
         }
     }
 
@@ -90,12 +93,19 @@ impl Error {
         Self::new(Outcome::Locked, message)
     }
 
-    /// A canary or a preview waits for a person: exit code 5.
+    /// A rollout waits for a person between two steps: exit code 5.
     pub fn paused(message: impl Into<String>) -> Self {
-        Self::new(Outcome::Paused, message)
+        Self::new(Outcome::Paused, message).open()
     }
 
-    /// Whether it is the end of a run that goes on later.
+    /// Leaves the rollout to a later run.
+    #[must_use]
+    pub fn open(mut self) -> Self {
+        self.is_open = true;
+        self
+    }
+
+    /// Whether it is the end of a run that waits for a person.
     pub fn is_pause(&self) -> bool {
         self.outcome == Outcome::Paused
     }

@@ -45,7 +45,7 @@ pub enum ServiceResult {
     /// It was rolled, and undone because another service failed.
     RolledBack,
     NotBegun,
-    /// A canary that waits for a person.
+    /// It waits for a person between two steps.
     Paused,
     /// It is not part of the command.
     LeftAlone,
@@ -234,7 +234,7 @@ pub enum Event {
         /// From the change until then.
         ms: u64,
     },
-    /// A canary or a preview waits for a person, and the run ends. The last event of a service that is paused.
+    /// A rollout waits for a person between two steps, and the run ends. The last event of a service that is paused.
     Paused {
         /// One line.
         message: String,
@@ -370,7 +370,8 @@ pub trait Sink: Send {
     /// Takes one event, in order, with the time at which it happened.
     fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event);
 
-    /// Waits for what it does beside the command, once that has ended. Returns what went wrong, one line each.
+    /// Completes what it writes at the end of a command, and waits for what it does beside it. Returns what went wrong,
+    /// one line each.
     fn end(&mut self) -> BoxFuture<'static, Vec<String>> {
         Box::pin(ready(Vec::new()))
     }

@@ -20,10 +20,13 @@ pub(crate) use self::end::{PREVIEWED, UNROUTED, error as failure};
 use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events, Side},
-    model::{Baked, Desired, Facts, Goal, Observed, Phase, Reason},
+    model::{Baked, Desired, Facts, Observed, Phase, Reason},
     plan::{self, Next, Step},
     retry,
 };
+
+/// A watch that has gone well for longer than this has got over its failures before.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// What the loop acts on: the real engine and proxy, or a test script.
 #[async_trait(?Send)]
@@ -115,14 +118,14 @@ impl Running<'_> {
     async fn next(&mut self) -> Result<Option<(Step, Observed)>> {
         let observed = observe(self.world).await?;
         loop {
-            match plan::plan(&self.desired, &observed, &self.facts) {
+            let next = plan::plan(&self.desired, &observed, &self.facts);
+            plan::take_goal(&next, &mut self.desired, &observed, &mut self.facts);
+            match next {
                 Next::Step(step) => return Ok(Some((step, observed))),
-                Next::Undo(reason) => self.turn_back(reason),
-                Next::Finish(why) => {
-                    self.events.notice(why);
-                    self.desired.goal = Goal::Finish;
-                }
-                Next::Pause { shift } => return Err(end::paused(shift, &self.desired)),
+                Next::Undo(reason) => self.report_undoing(&reason),
+                Next::Finish(why) => self.events.notice(why),
+                Next::GoOn => self.events.notice(end::GOES_ON),
+                Next::Pause { shift } => return Err(end::paused(shift, &self.desired, &observed)),
                 Next::Done => return Ok(None),
                 Next::Fail(failure) => {
                     let logs = self.world.take_logs();
@@ -132,22 +135,23 @@ impl Running<'_> {
         }
     }
 
-    fn turn_back(&mut self, reason: Reason) {
-        let text = match &reason {
+    fn turn_back(&mut self, reason: Reason, observed: &Observed) {
+        self.report_undoing(&reason);
+        plan::turn_back(reason, &mut self.desired, observed, &mut self.facts);
+    }
+
+    fn report_undoing(&self, reason: &Reason) {
+        let reason = match reason {
             Reason::Failed(text) => text.clone(),
             Reason::Interrupted => "interrupted".to_owned(),
             Reason::Unfinished => "an earlier rollout was interrupted".to_owned(),
         };
-        self.events.emit(Event::Undoing { reason: text });
-        self.desired.goal = Goal::Undo(reason);
-        self.facts.drained.clear();
-        self.facts.ready_expired = false;
+        self.events.emit(Event::Undoing { reason });
     }
 
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<()> {
         tracing::info!(?step, "next");
-        let goes_on =
-            self.bakes_on && matches!(step, Step::Bake | Step::Watch { .. } | Step::Pause { .. });
+        let goes_on = self.bakes_on && step.is_watch();
         if step.is_reported(self.desired.routed) && !goes_on {
             let limit = self.world.limit(step, &self.desired, observed);
             self.events.emit(Event::StepStarted {
@@ -170,9 +174,14 @@ impl Running<'_> {
                 self.succeeded(step, started.elapsed());
                 self.report_traffic(step, observed);
             }
-            Some(Err(cause)) => return self.failed(step, cause).await,
+            Some(Err(cause)) => {
+                if step.is_watch() && started.elapsed() > STEADY {
+                    self.failures = 0;
+                }
+                return self.failed(step, observed, cause).await;
+            }
             None => {
-                self.turn_back(Reason::Interrupted);
+                self.turn_back(Reason::Interrupted, observed);
                 settle_down(step).await;
             }
         }
@@ -204,7 +213,10 @@ impl Running<'_> {
             }
             OnSignal::Announce(notice) | OnSignal::GoOn(notice) => {
                 self.events.notice(notice);
-                Some(acting.await)
+                let acted = acting.await;
+                // A rollback after a failed batch becomes one of the whole rollout.
+                self.facts.kept = 0;
+                Some(acted)
             }
         }
     }
@@ -264,7 +276,7 @@ impl Running<'_> {
     fn report_traffic(&self, step: &Step, observed: &Observed) {
         let Step::Confirm(phase) = step else { return };
         let plan = plan::plan_to_confirm(*phase, &self.desired, observed);
-        let percent = plan.percent_of_all(&self.desired.rollout, &observed.replicas);
+        let percent = plan.percent(&self.desired.rollout, &observed.replicas);
         if let Some(percent) = percent
             && self.facts.confirmed == Some(*phase)
             && self.desired.routed
@@ -274,7 +286,7 @@ impl Running<'_> {
     }
 
     /// Rolls back, or waits before the next try. Returns an error if the run ends.
-    async fn failed(&mut self, step: &Step, cause: Error) -> Result<()> {
+    async fn failed(&mut self, step: &Step, observed: &Observed, cause: Error) -> Result<()> {
         self.bakes_on = false;
         self.events.emit(Event::StepFailed {
             step: step.name(),
@@ -285,7 +297,7 @@ impl Running<'_> {
         match decide::on_failure(step, desired, confirmed, (cause.outcome, self.failures)) {
             OnFailure::TurnBack => {
                 self.failures = 0;
-                self.turn_back(Reason::Failed(cause.message));
+                self.turn_back(Reason::Failed(cause.message), observed);
             }
             OnFailure::Retry(pause) => tokio::time::sleep(pause).await,
             OnFailure::End => return Err(cause),

@@ -15,6 +15,7 @@ mod usage;
 
 use std::collections::BTreeSet;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use self::batches::{Batches, Limits};
@@ -86,6 +87,8 @@ pub struct Policy {
     pub order: Order,
     /// The shifts before the cutover: a preview, and those of a canary.
     pub shifts: Vec<Shift>,
+    /// Whether a shift is made by the number of live replicas: the proxy has no weights for some of their routes.
+    pub by_number: bool,
     /// Whether the run waits at an open-ended pause instead of ending there.
     pub attach: bool,
     /// The batches of a rolling update.
@@ -94,6 +97,10 @@ pub struct Policy {
     pub monitor: bool,
     /// Whether they are watched for a time between two batches.
     pub delay: bool,
+    /// What follows a failed batch.
+    pub failure_action: FailureAction,
+    /// With so many failed new replicas at most, the next batch follows in any case.
+    pub may_fail: u32,
     /// Whether the new replicas bake before the old ones are removed.
     pub bake: bool,
     /// Whether other services cut over in the same moment.
@@ -114,6 +121,19 @@ impl Policy {
             _ => false,
         }
     }
+}
+
+/// What follows a failed batch of a rolling update, whose old replicas serve again in any case. The failure of the first
+/// batch takes all back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, ValueEnum)]
+pub enum FailureAction {
+    // The earlier batches go back too.
+    #[default]
+    Rollback,
+    // The run ends, and a later one goes on.
+    Pause,
+    // The next batch follows; the run fails at its end.
+    Continue,
 }
 
 /// Whether the new replicas are created before the old ones are stopped.

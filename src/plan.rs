@@ -14,7 +14,7 @@ mod walk;
 
 use std::{collections::BTreeSet, time::Duration};
 
-pub use self::route::{claim, next_batch, plan_to_confirm, route_plan, taken_out};
+pub use self::route::{claim, next_batch, plan_to_confirm, route_plan, share_by_number, taken_out};
 use crate::model::{
     Batches, ContainerId, Desired, Facts, Goal, HookPhase, Milestone, Observed, Order, Phase,
     Reason, Replica, RolloutId,
@@ -43,7 +43,7 @@ pub enum Step {
     Watch {
         batch: u16,
     },
-    /// Watch the new replicas after a shift, before the next.
+    /// Watch the new replicas after a shift or a batch, before the next.
     Pause {
         shift: u16,
         /// How long; `None` until a person ends it.
@@ -120,6 +120,11 @@ impl Step {
         )
     }
 
+    /// Whether it watches the new replicas for a time.
+    pub fn is_watch(&self) -> bool {
+        matches!(self, Self::Bake | Self::Watch { .. } | Self::Pause { .. })
+    }
+
     /// Without a proxy a claim moves no traffic, so writing it is not reported as a step.
     pub fn is_reported(&self, routed: bool) -> bool {
         routed || !matches!(self, Self::Route(_) | Self::Release)
@@ -153,7 +158,9 @@ pub enum Next {
     Undo(Reason),
     /// A rollback is not possible any more, with the reason: take [`Goal::Finish`] as the goal from here on.
     Finish(String),
-    /// The run ends at an open-ended pause after this shift; a later one goes on.
+    /// A failed batch is taken back: take [`Goal::Roll`] as the goal again.
+    GoOn,
+    /// The run ends at an open-ended pause after this shift or batch; a later one goes on.
     Pause {
         shift: u16,
     },
@@ -169,6 +176,8 @@ pub enum Failure {
     OldServes(String),
     /// A signal came, and the old version serves as before.
     Interrupted,
+    /// Some batches failed, and those that did not are live: why.
+    InPart(String),
     /// Nothing more can be done automatically: why.
     NeedsPerson(String),
 }
@@ -182,6 +191,36 @@ pub fn plan(desired: &Desired, observed: &Observed, facts: &Facts) -> Next {
     }
 }
 
+/// Takes another goal where the planner asks for one.
+pub fn take_goal(next: &Next, desired: &mut Desired, observed: &Observed, facts: &mut Facts) {
+    match next {
+        Next::Undo(reason) => turn_back(reason.clone(), desired, observed, facts),
+        Next::Finish(_) => desired.goal = Goal::Finish,
+        Next::GoOn => {
+            if let Goal::Undo(Reason::Failed(why)) = &desired.goal {
+                facts.failed_batches.push(why.clone());
+            }
+            let kept = std::mem::take(&mut facts.kept);
+            facts.watched.retain(|batch| *batch <= kept);
+            facts.started.clear();
+            let is_there = |id: &ContainerId| observed.replicas.iter().any(|own| own.id == *id);
+            facts.verdicts.retain(|id, _| is_there(id));
+            (facts.baked, facts.complaint) = (None, None);
+            desired.goal = Goal::Roll;
+        }
+        Next::Step(_) | Next::Pause { .. } | Next::Done | Next::Fail(_) => {}
+    }
+}
+
+/// Takes a rollback as the goal.
+pub fn turn_back(reason: Reason, desired: &mut Desired, observed: &Observed, facts: &mut Facts) {
+    let rollout = blue_green::Rollout::new(desired, observed, facts);
+    facts.kept = rollout.kept_batches(&reason);
+    desired.goal = Goal::Undo(reason);
+    facts.drained.clear();
+    facts.ready_expired = false;
+}
+
 /// The record of a rollout that stops old replicas before its end: its id, and the old replicas that it found running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopFirst {
@@ -193,6 +232,30 @@ pub struct StopFirst {
 }
 
 impl StopFirst {
+    /// The same of a rolling update between two batches, as the claim and the replicas show it.
+    pub fn between_batches(observed: &Observed) -> Option<Self> {
+        let claim = observed.claim.as_ref();
+        let claim = claim.filter(|claim| claim.plan.has_batches())?;
+        let Phase::Shifted { step } = claim.phase else {
+            return None;
+        };
+        let (new, old) = observed.split(&claim.rollout);
+        let first = new.iter().filter(|new| new.batch == Some(1));
+        let batches = Batches {
+            size: first.count() as u32,
+            ahead: 0,
+            replicas: new.iter().filter_map(|new| new.wanted).max()?,
+            olds: old.len() as u32,
+        };
+        let hidden = claim.plan.hidden().count() as u32;
+        let ahead = hidden.saturating_sub(batches.shown(step));
+        Some(Self {
+            rollout: claim.rollout.clone(),
+            ran: old.iter().map(|old| old.id.clone()).collect(),
+            batches: Some(Batches { ahead, ..batches }),
+        })
+    }
+
     /// Adapts the goal of a later run that finds these old replicas.
     pub fn resume(self, desired: &mut Desired, old: &[Replica]) {
         if self.rollout == desired.rollout {
@@ -212,8 +275,8 @@ impl StopFirst {
 
 /// The rollout that an earlier run left unfinished: its id, the goal for it, and how many replicas it wanted.
 ///
-/// The claim decides. After a recorded cutover the rollout is finished, and after a shift of a canary or a preview it goes
-/// on from there. Before, it is rolled back, unless nothing else serves or can be started again. If the claim is lost, the
+/// The claim decides. After a recorded cutover the rollout is finished, and after a shift or a batch it goes on from there.
+/// Before, it is rolled back, unless nothing else serves or can be started again. If the claim is lost, the
 /// containers decide. `begun` is the last rollout if it stops first.
 pub fn unfinished(
     observed: &Observed,
@@ -243,7 +306,13 @@ pub fn unfinished(
     let whole = !own.is_empty() && own.len() as u32 == wanted;
     // Replicas get their final names only after the cutover.
     let named = own.iter().all(|own| own.name == own.target_name());
-    let is_shift = unsettled.is_some_and(|claim| claim.plan.is_shift());
+    let is_between = unsettled.is_some_and(|claim| match claim.phase {
+        Phase::Shifted { step } if claim.plan.has_batches() => {
+            has_batches(step, &own, begun.and_then(|begun| begun.batches.as_ref()))
+        }
+        Phase::Shifted { .. } => whole,
+        _ => false,
+    });
     let forward = match unsettled.map(|claim| claim.phase) {
         Some(Phase::Committed) => true,
         // Without a proxy nothing hides the new replicas: they may be the only ones that answer.
@@ -256,10 +325,23 @@ pub fn unfinished(
     };
     let goal = match forward {
         true => Goal::Finish,
-        false if is_shift && whole && way_back => Goal::Roll,
+        false if is_between && way_back => Goal::Roll,
         false => Goal::Undo(Reason::Unfinished),
     };
     Some((rollout, goal, wanted))
+}
+
+/// Whether each new replica is there that so many live batches have, and of the next batch none or all. Without the record
+/// of their sizes, whether any is there.
+fn has_batches(live: u16, own: &[&Replica], batches: Option<&Batches>) -> bool {
+    let shown = own.iter().filter(|new| new.batch <= Some(live)).count();
+    match batches {
+        None => shown > 0,
+        Some(batches) => {
+            let [now, next] = [live, live + 1].map(|batch| batches.shown(batch) as usize);
+            shown == now && [now, next].contains(&own.len())
+        }
+    }
 }
 
 /// The rollout that stopped an old replica and left nothing else. Its claim may be elsewhere, such as behind another

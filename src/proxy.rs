@@ -242,6 +242,11 @@ pub trait LabelRules {
         Ok(())
     }
 
+    /// Whether the proxy passes on connections or datagrams to replicas with these labels, and has no weights for them.
+    fn has_streams(&self, _: &Labels) -> bool {
+        false
+    }
+
     /// Why replicas with these labels cannot get weights, in a few words.
     fn against_weights(&self, _: &Labels) -> Option<String> {
         None

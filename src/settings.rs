@@ -31,7 +31,7 @@ use self::{
 use crate::{
     check::Check,
     error::{Outcome, Result},
-    model::{Limits, Order},
+    model::{FailureAction, Limits, Order},
 };
 
 // Comments on the values below are no doc comments: clap would print them, and spread each option over several lines.
@@ -88,15 +88,6 @@ impl Strategy {
 pub enum UpdateOrder {
     StartFirst,
     StopFirst,
-}
-
-/// What follows a failed batch of a rolling update.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum FailureAction {
-    #[default]
-    Rollback,
-    Pause,
-    Continue,
 }
 
 /// Which image a rollout takes.
@@ -200,17 +191,17 @@ pub struct Settings {
     /// Most live replicas below that number [default: start-first: 0; stop-first: as many as are replaced at once]
     #[arg(long, value_name = "N", help_heading = ROLLING)]
     pub max_unavailable: Option<u32>,
-    /// Watch the new replicas this long after each batch [default: as in deploy.update_config, else not at all]
+    /// Watch and judge the new replicas this long after each batch [default: as in deploy.update_config, else not at all]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = ROLLING)]
     pub monitor: Option<Duration>,
-    /// After a failed batch; pause and continue are not available [default: rollback]
+    /// After a failed batch: take all back, stop there, or go on with the next [default: as in deploy.update_config, else rollback]
     #[arg(long, value_enum, help_heading = ROLLING)]
     pub failure_action: Option<FailureAction>,
-    /// Share of the new replicas that may fail; only 0 is available [default: 0]
+    /// Share of the new replicas that may fail before --failure-action counts [default: as in deploy.update_config, else 0]
     #[arg(long, value_name = "RATIO", value_parser = ratio, help_heading = ROLLING)]
     pub max_failure_ratio: Option<f64>,
 
-    /// Wait at a preview or an open-ended pause of a canary, instead of ending with exit code 5
+    /// Wait at a preview or an open-ended pause, instead of ending with exit code 5
     #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = CANARY)]
     pub attach: bool,
 
@@ -245,7 +236,7 @@ pub struct Settings {
     /// A WebSocket or stream that is silent for this long counts as drained
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s", help_heading = CUTOVER)]
     pub drain_quiet: Duration,
-    /// Conditions for the new version while it bakes, such as success-rate=99%,p99=500ms, or on, or off
+    /// Conditions for the new version while it is watched, such as success-rate=99%,p99=500ms, or on, or off
     #[arg(long, value_name = "CONDITIONS", default_value = "on", help_heading = CUTOVER)]
     pub analysis: Analysis,
     /// Command to run in each old replica before it is stopped

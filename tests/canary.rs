@@ -255,25 +255,18 @@ async fn a_new_replica_that_dies_in_a_pause_gives_the_traffic_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_no_weights_is_refused_before_anything_is_touched() {
-    let own = "traefik.http.services.web.loadbalancer.server.weight";
-    let tcp = "traefik.tcp.routers.web.rule";
-    for (label, value, said) in [
-        (own, "3", "it has a weight of its own"),
-        (tcp, "HostSNI(`*`)", "Traefik has weights for HTTP alone"),
-    ] {
-        let web = format!(
-            "    image: rollout-demo:${{TAG}}\n    labels:\n      traefik.enable: \"true\"\n      \
-             traefik.http.routers.web.rule: Host(`localhost`)\n      {label}: {value}\n    networks: [front]\n"
-        );
-        let mut stack = Stack::relabelled_with(&web);
-        stack.compose(&["up", "-d"]).await;
-        let before = stack.replicas("web").await;
-        stack.tag("v2");
-        let run = stack.rollout(&["--strategy", "canary", "web"]).await;
-        run.code(2);
-        assert!(run.text.contains(said), "{}", run.text);
-        assert_eq!(stack.replicas("web").await, before);
-    }
+    let web = "    image: rollout-demo:${TAG}\n    labels:\n      traefik.enable: \"true\"\n      \
+         traefik.http.routers.web.rule: Host(`localhost`)\n      \
+         traefik.http.services.web.loadbalancer.server.weight: 3\n    networks: [front]\n";
+    let mut stack = Stack::relabelled_with(web);
+    stack.compose(&["up", "-d"]).await;
+    let before = stack.replicas("web").await;
+    stack.tag("v2");
+    let run = stack.rollout(&["--strategy", "canary", "web"]).await;
+    run.code(2);
+    let said = "it has a weight of its own";
+    assert!(run.text.contains(said), "{}", run.text);
+    assert_eq!(stack.replicas("web").await, before);
     let mut stack = Stack::pinned("");
     stack.up("v1").await;
     stack.tag("v2");

@@ -113,7 +113,7 @@ async fn nothing_is_lost_with_one_or_two_at_once_in_either_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_second_batch_it_is_undone_and_done_by_the_next_run() {
+async fn killed_in_the_second_batch_it_is_brought_to_its_end_by_the_next_run() {
     for order in ["start-first", "stop-first"] {
         for step in ["create", "ready", "confirm", "stop"] {
             let mut stack = stack();
@@ -160,6 +160,26 @@ async fn new_replicas_that_only_traefik_finds_down_are_taken_out_again() {
     let run = stack.start_rollout(&["--strategy", "rolling", "--monitor", "5s", "web"]);
     let run = run.wait_for(Duration::from_secs(120)).await;
     run.code(1);
+    all_back(&stack, &before, &run).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_replicas_that_fail_requests_are_taken_out_again_after_their_first_batch() {
+    let errors = "    scale: 4\n    environment: { ERROR_EVERY: \"${ERRORS:-0}\" }\n";
+    let mut stack = Stack::relabelled(errors);
+    stack.set("ROLLOUT_STABLE", "200ms").up("v1").await;
+    stack.some_replicas(4).await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    load.goes_on_for(100).await;
+    stack.set("ERRORS", 10).tag("v2");
+    let run = stack.start_rollout(&["--strategy", "rolling", "--delay", "30s", "web"]);
+    let run = run.wait_for(Duration::from_secs(120)).await;
+    drop(load);
+    run.code(1);
+    let undoing = run.event("undoing").unwrap()["reason"].to_string();
+    assert!(undoing.contains("fails the analysis"), "{}", run.text);
+    assert_eq!(run.begun("shift"), 1, "{}", run.text);
     all_back(&stack, &before, &run).await;
 }
 
@@ -225,6 +245,79 @@ async fn a_signal_or_a_dead_replica_in_a_later_batch_brings_all_old_replicas_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn paused_between_two_batches_it_goes_on_or_back_by_a_later_command() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    stack.some_replicas(4).await;
+    let before = stack.replicas("web").await;
+    let load = stack.load();
+    stack.tag("v2");
+    let running = stack.start_rollout(&["web"]);
+    running.begins("ready", 2).await;
+    stack.rollout(&["pause", "web"]).await.code(0);
+    let run = running.wait().await;
+    run.code(5);
+    let message = run.event("paused").unwrap()["message"].to_string();
+    assert!(message.contains("paused at step 1 of 4"), "{message}");
+    let status = stack.rollout(&["status", "web"]).await;
+    let said = "paused at step 1: the new version has 25 % of the traffic";
+    assert!(status.out.contains(said), "{}", status.out);
+    let plan = stack.rollout(&["plan", "web"]).await;
+    plan.code(10);
+    assert_eq!(plan.out.matches("shift").count(), 2, "{}", plan.out);
+    stack.tag("v1");
+    let refused = stack.rollout(&["resume", "web"]).await;
+    refused.code(2);
+    let said = "the Compose file describes another version";
+    assert!(refused.text.contains(said), "{}", refused.text);
+
+    stack.rollout(&["abort", "web"]).await.code(0);
+    all_back(&stack, &before, &run).await;
+
+    stack.tag("v2");
+    let running = stack.start_rollout(&["web"]);
+    running.begins("drain", 2).await;
+    stack.rollout(&["pause", "web"]).await.code(0);
+    running.wait().await.code(5);
+    let run = stack.start_rollout(&["resume", "web"]);
+    run.wait_for(Duration::from_secs(300)).await.code(0);
+    let report = load.stop().await;
+    assert_eq!(report.failed, 0, "{report}");
+    stack.answers_steadily("v2").await;
+    stack.settled(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_batch_is_taken_back_alone_where_that_is_asked_for() {
+    let mut stack = stack();
+    stack.up("v1").await;
+    stack.some_replicas(4).await;
+    stack.tag("v2");
+    for (action, code, said) in [
+        ("pause", 5, "paused at step 1 of 4"),
+        ("continue", 1, "1 of 4 batches failed"),
+    ] {
+        let flags = ["--monitor", "3s", "--failure-action", action, "web"];
+        let running = stack.start_rollout(&flags);
+        running.begins("watch", 2).await;
+        let new = stack.newest("web").await;
+        stack.docker(&["kill", &new]).await;
+        let run = running.wait_for(Duration::from_secs(300)).await;
+        run.code(code);
+        assert!(run.text.contains(said), "{}", run.text);
+        let failed = run.event("undoing").unwrap()["reason"].to_string();
+        assert!(failed.contains("new replica"), "{}", run.text);
+    }
+    let status = stack.rollout(&["status", "web"]).await;
+    let said = "the new version has 75 % of the traffic";
+    assert!(status.out.contains(said), "{}", status.out);
+    let run = stack.start_rollout(&["web"]);
+    run.wait_for(Duration::from_secs(300)).await.code(0);
+    stack.answers_steadily("v2").await;
+    stack.settled(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_old_replica_that_dies_is_replaced_all_the_same() {
     let mut stack = stack();
     stack.up("v1").await;
@@ -269,12 +362,7 @@ async fn what_cannot_be_honoured_is_refused_before_anything_is_touched() {
     let before = stack.replicas("web").await;
     stack.tag("v2");
     for (flags, said) in [
-        (
-            &["--failure-action", "pause"][..],
-            "--failure-action rollback",
-        ),
-        (&["--max-failure-ratio", "0.5"], "--max-failure-ratio 0"),
-        (&["--max-surge", "0"], "are both 0"),
+        (&["--max-surge", "0"][..], "are both 0"),
         (&["--max-surge", "5"], "is more than its replicas"),
         (&["--max-unavailable", "4"], "would be stopped as a whole"),
         (&["--proxy", "none"], "no proxy routes to it"),

@@ -118,7 +118,7 @@ pub async fn pause(pause: &PauseArgs, events: &Events) -> Result<()> {
     if asked(&run, &opened.project.key(name), Request::Hold).await? {
         return Ok(());
     }
-    let message = format!("no run is between two steps of a canary of {name}");
+    let message = format!("no run is between two steps of a canary or a rolling update of {name}");
     let refused =
         Error::refused(message).hint(format!("rollout status {name} shows what there is"));
     Err(refused.within(events.scope()))

@@ -255,7 +255,7 @@ fn remarks(standing: &Standing) -> Vec<String> {
     more.collect()
 }
 
-/// How far a canary or a preview is.
+/// How far a rollout between two steps is.
 fn shifted(standing: &Standing) -> Option<String> {
     let own = standing.shifted?;
     let paused = if standing.is_paused() {

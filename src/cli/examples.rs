@@ -16,7 +16,7 @@ Exit codes:
   2    refused before anything was touched
   3    failed, and needs a person: the message says what and how
   4    locked by another rollout of the service
-  5    paused: a canary or a preview waits for rollout promote or abort
+  5    paused: a canary, a rolling update or a preview waits for a person
   10   there are changes: rollout plan, and --dry-run
   130  interrupted; the last line says which version serves";
 

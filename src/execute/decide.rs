@@ -81,6 +81,7 @@ pub fn may_be_undone(step: &Step, desired: &Desired, claim: Option<&Claim>) -> b
 
 /// What another run may ask for during this step.
 pub fn hears(step: &Step, desired: &Desired, claim: Option<&Claim>) -> Vec<Request> {
+    let is_between = claim.is_some_and(|claim| matches!(claim.phase, Phase::Shifted { .. }));
     let more: &[Request] = match step {
         Step::Pause { .. } => &[
             Request::Promote(Promote::Next),
@@ -88,9 +89,7 @@ pub fn hears(step: &Step, desired: &Desired, claim: Option<&Claim>) -> Vec<Reque
             Request::Hold,
             Request::Resume,
         ],
-        Step::Confirm(Phase::Shifted { .. }) if !desired.policy.shifts.is_empty() => {
-            &[Request::Hold]
-        }
+        _ if desired.goal == Goal::Roll && is_between && step.is_wait() => &[Request::Hold],
         _ => &[],
     };
     let undo = may_be_undone(step, desired, claim).then_some(Request::Undo);
@@ -104,7 +103,10 @@ pub fn note_request(asked: &Asked, step: &Step, facts: &mut Facts) {
         _ => facts.passed,
     };
     match asked.request {
-        Request::Undo => facts.baked = Some(Baked::Failed(format!("undone by {}", asked.who))),
+        Request::Undo => {
+            facts.baked = Some(Baked::Failed(format!("undone by {}", asked.who)));
+            facts.is_undone = true;
+        }
         Request::Promote(Promote::Next) => (facts.passed, facts.is_held) = (passed, false),
         Request::Promote(Promote::Full) => facts.is_promoted = true,
         Request::Hold => facts.is_held = true,
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_of_a_canary_hears_every_request_and_a_wait_before_it_only_some() {
+    fn a_pause_hears_every_request_and_a_wait_between_two_steps_only_some() {
         let mut canary = desired(Goal::Roll, Order::StartFirst);
         canary.policy.shifts = vec![Shift {
             percent: 10,
@@ -317,8 +319,13 @@ mod tests {
         assert_eq!(hears(&pause, &canary, Some(&claim(shifted))).len(), 5);
         let confirm = hears(&Step::Confirm(shifted), &canary, Some(&claim(shifted)));
         assert_eq!(confirm, [Request::Undo, Request::Hold]);
-        let ready = hears(&Step::AwaitReady, &canary, Some(&claim(Phase::Prepared)));
-        assert_eq!(ready, [Request::Undo]);
+        let ready = |phase| hears(&Step::AwaitReady, &canary, Some(&claim(phase)));
+        assert_eq!(ready(Phase::Prepared), [Request::Undo]);
+        // The next batch of a rolling update.
+        assert_eq!(ready(shifted), [Request::Undo, Request::Hold]);
+        let mut back = canary.clone();
+        back.goal = Goal::Undo(Reason::Interrupted);
+        assert_eq!(hears(&Step::AwaitReady, &back, Some(&claim(shifted))), []);
         assert_eq!(hears(&CREATE, &canary, None), []);
         assert_eq!(
             on_signal(&pause, &canary, Some(shifted)),

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    model::{Baked, Desired, Facts, Goal, HookEnd, Observed, Phase, Verdict},
+    model::{Baked, Desired, Facts, Goal, HookEnd, Observed, Phase, Reason, Verdict},
     plan::{Failure, Step},
 };
 
@@ -54,22 +54,40 @@ pub fn error(failure: Failure, desired: &Desired, observed: &Observed, logs: Vec
             Ok(now) => Error::interrupted(format!("interrupted; {now}")),
             Err(now) => Error::needs_person(format!("interrupted; {now}")),
         },
+        Failure::InPart(text) => {
+            let now = share(desired, observed);
+            Error::failed(format!("{text}; {now}")).logs(logs).open()
+        }
         Failure::NeedsPerson(text) => Error::needs_person(text).logs(logs),
     }
 }
 
-/// The end of a run at an open-ended pause.
-pub fn paused(shift: u16, desired: &Desired) -> Error {
-    let shifts = &desired.policy.shifts;
-    let percent = desired.policy.shift(shift).map_or(0, |own| own.percent);
-    let what = match percent {
-        0 => PREVIEWED.to_owned(),
-        _ => format!("the new version has {percent} % of the traffic"),
+/// The notice that a failed batch was taken back.
+pub const GOES_ON: &str =
+    "the old replicas of the failed batch serve again; the next batch follows";
+
+/// The end of a run at an open-ended pause after a shift or a batch.
+pub fn paused(shift: u16, desired: &Desired, observed: &Observed) -> Error {
+    let policy = &desired.policy;
+    let what = match policy.previews(Phase::Shifted { step: shift }) {
+        true => PREVIEWED.to_owned(),
+        false => share(desired, observed),
     };
-    Error::paused(format!(
-        "paused at step {shift} of {}: {what}",
-        shifts.len() + 1
-    ))
+    let batches = policy.batches.as_ref().map(|own| usize::from(own.last()));
+    let steps = batches.unwrap_or(policy.shifts.len() + 1);
+    let why = match &desired.goal {
+        Goal::Undo(Reason::Failed(why)) => format!("{why}; "),
+        _ => String::new(),
+    };
+    Error::paused(format!("{why}paused at step {shift} of {steps}: {what}"))
+}
+
+/// What the new version has of the traffic.
+fn share(desired: &Desired, observed: &Observed) -> String {
+    let plan = observed.claim.as_ref().map(|claim| &claim.plan);
+    let percent = plan.and_then(|plan| plan.percent(&desired.rollout, &observed.replicas));
+    let percent = percent.unwrap_or_default();
+    format!("the new version has {percent} % of the traffic")
 }
 
 /// What a preview makes of the traffic.

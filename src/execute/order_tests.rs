@@ -1,5 +1,7 @@
 //! The order of calls: what the loop does to a scripted world, step by step, and what a failure or a signal changes.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -7,7 +9,7 @@ use super::{Summary, World, run};
 use crate::{
     error::{Error, Outcome, Result},
     event::Events,
-    model::{Desired, Facts, HookPhase, Observed},
+    model::{Desired, Facts, HookPhase, Observed, Pause},
     plan::{
         Step,
         simulator::{Fate, Simulator, WELL, live, old},
@@ -19,6 +21,8 @@ struct Scripted {
     world: Simulator,
     calls: Vec<&'static str>,
     fails: Option<(&'static str, usize)>,
+    /// How long that step runs before it fails.
+    fails_after: Duration,
     interrupts: Option<(&'static str, watch::Sender<bool>)>,
 }
 
@@ -47,6 +51,7 @@ impl World for Scripted {
             && *times > 0
         {
             *times -= 1;
+            tokio::time::sleep(self.fails_after).await;
             return Err(Error::failed("scripted"));
         }
         self.world.act(step, desired, facts);
@@ -77,12 +82,21 @@ async fn roll_in(
     fails: Option<(&'static str, usize)>,
     interrupted_at: Option<&'static str>,
 ) -> (Vec<&'static str>, Result<Summary>, bool) {
+    roll_slowly(world, (fails, Duration::ZERO), interrupted_at).await
+}
+
+async fn roll_slowly(
+    world: Simulator,
+    (fails, fails_after): (Option<(&'static str, usize)>, Duration),
+    interrupted_at: Option<&'static str>,
+) -> (Vec<&'static str>, Result<Summary>, bool) {
     let (raise, raised) = watch::channel(false);
     let desired = world.desired.clone();
     let mut scripted = Scripted {
         world,
         calls: Vec::new(),
         fails,
+        fails_after,
         interrupts: interrupted_at.map(|at| (at, raise)),
     };
     let events = Events::default();
@@ -122,6 +136,17 @@ async fn a_failure_before_the_cutover_goes_back_and_is_not_tried_again() {
         assert_eq!(error.outcome, Outcome::Failed, "{at}");
         assert_eq!(error.message, "scripted; the old version serves", "{at}");
         assert!(!new_serves, "{at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_outlives_any_number_of_failures_that_are_far_apart() {
+    for (apart, goes_on) in [(60, true), (1, false)] {
+        let world = Simulator::new(vec![old("old-1")], 1, true, WELL);
+        let world = world.canary(&[(10, Some(Pause::Timed(Duration::from_secs(90))))]);
+        let fails = (Some(("pause", 9)), Duration::from_secs(apart));
+        let (calls, end, new_serves) = roll_slowly(world, fails, None).await;
+        assert_eq!((end.is_ok(), new_serves), (goes_on, goes_on), "{calls:?}");
     }
 }
 
@@ -327,6 +352,7 @@ async fn an_old_replica_that_cannot_be_started_again_is_for_a_person() {
         world,
         calls: Vec::new(),
         fails: Some(("start", usize::MAX)),
+        fails_after: Duration::ZERO,
         interrupts: Some(("create", raise)),
     };
     let events = Events::default();

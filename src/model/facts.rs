@@ -25,11 +25,17 @@ pub struct Facts {
     pub hooks: BTreeMap<HookPhase, HookEnd>,
     /// The result of the bake, once it has ended.
     pub baked: Option<Baked>,
+    /// Another run has asked to go back; `baked` says why.
+    pub is_undone: bool,
     /// The batches that were watched without a failure, by number from 1.
     pub watched: BTreeSet<u16>,
+    /// How many batches stay live on the way back; 0 where all of the rollout goes back.
+    pub kept: u16,
+    /// Why each batch failed after which this run has gone on.
+    pub failed_batches: Vec<String>,
     /// The pauses of a canary that are over are those of the shifts up to this number.
     pub passed: u16,
-    /// A person has asked a canary to stop before its next shift.
+    /// A person has asked for a stop before the next shift or batch.
     pub is_held: bool,
     /// A person has asked for the cutover of a canary without its other shifts and pauses.
     pub is_promoted: bool,
@@ -43,6 +49,8 @@ pub struct Facts {
     pub released: bool,
     /// The replicas of this rollout were created by this run.
     pub created: bool,
+    /// An earlier run began the rollout. The engine may still carry out what that run asked of it last.
+    pub is_continued: bool,
     /// What all services of a joint cutover have reached.
     pub all_reached: Option<Milestone>,
     /// Why another service of the joint cutover goes back.

@@ -23,13 +23,13 @@ impl RoutePlan {
         self.share(replica) == Some(Share::Hidden)
     }
 
-    /// Whether the replica's whole batch or rollout gets requests, if only those of a preview.
+    /// Whether a new replica gets requests, if only those of a preview.
     pub fn shows(&self, replica: &Replica) -> bool {
         let share = self.joint_share(replica);
-        share.is_some_and(|share| share != Share::Hidden)
+        share.is_some_and(|share| share != Share::Hidden) && !self.hides(replica)
     }
 
-    /// Whether the replica's whole batch or rollout gets a part of the traffic.
+    /// Whether a new replica gets a part of the traffic.
     pub fn promotes(&self, replica: &Replica) -> bool {
         self.shows(replica) && self.joint_share(replica) != Some(Share::Preview)
     }
@@ -58,7 +58,7 @@ impl RoutePlan {
         }
     }
 
-    /// The old replicas that it hides by their ids.
+    /// The replicas that it hides by their ids: old ones, and the new ones that a shift by number leaves out.
     pub fn hidden(&self) -> impl Iterator<Item = &ContainerId> {
         self.shares
             .iter()
@@ -72,14 +72,8 @@ impl RoutePlan {
         self.shares.get(target) == Some(&Share::Hidden)
     }
 
-    /// What the replicas of a rollout get in total, in per cent of the traffic; `None` for a plan without weights.
+    /// What the replicas of a rollout get in total, in per cent of the traffic; `None` where no replica gets any.
     pub fn percent(&self, rollout: &RolloutId, replicas: &[Replica]) -> Option<u32> {
-        self.has_weights()
-            .then(|| self.percent_of_all(rollout, replicas))?
-    }
-
-    /// The same for every plan; `None` where no replica gets traffic.
-    pub fn percent_of_all(&self, rollout: &RolloutId, replicas: &[Replica]) -> Option<u32> {
         let is_weighted = self.has_weights();
         let (mut new, mut all) = (0, 0);
         for own in replicas.iter().filter(|own| own.serves()) {
@@ -94,9 +88,10 @@ impl RoutePlan {
         (all > 0).then(|| (new * 100 + all / 2) / all)
     }
 
-    /// Whether it is that of a shift: replicas have weights, or the new ones are previewed.
-    pub fn is_shift(&self) -> bool {
-        self.is_preview() || self.has_weights()
+    /// Whether it is one between two batches.
+    pub fn has_batches(&self) -> bool {
+        let mut targets = self.shares.keys();
+        targets.any(|target| matches!(target, Target::Batch(..)))
     }
 
     fn has_weights(&self) -> bool {

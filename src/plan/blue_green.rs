@@ -228,7 +228,7 @@ impl<'a> Rollout<'a> {
             .unwrap_or_else(|| Next::Step(Step::Route(self.phase_after(step))))
     }
 
-    /// The pause after a shift, or the end of the run there.
+    /// The pause after a shift or a batch, or the end of the run there.
     fn pause(&self, shift: u16) -> Option<Next> {
         let own = self.desired.policy.shift(shift).and_then(|own| own.pause);
         let own = own.filter(|_| self.facts.passed < shift);
@@ -598,10 +598,7 @@ impl<'a> Rollout<'a> {
                 Some(Verdict::Failed(why)) => {
                     Some(format!("new replica {} {why}", new.target_name()))
                 }
-                Some(Verdict::Ready) if !new.serves() => Some(format!(
-                    "new replica {} was ready and then failed",
-                    new.target_name()
-                )),
+                Some(Verdict::Ready) if !new.serves() => Some(ready_then_failed(new)),
                 _ => None,
             });
         own.or_else(|| self.facts.others_failed.clone())
@@ -648,6 +645,13 @@ impl<'a> Rollout<'a> {
     fn old_serves(&self) -> bool {
         self.old.iter().any(|old| old.serves())
     }
+}
+
+fn ready_then_failed(new: &Replica) -> String {
+    format!(
+        "new replica {} was ready and then failed",
+        new.target_name()
+    )
 }
 
 /// Whether a replica can be expected to answer now.

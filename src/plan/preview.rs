@@ -1,9 +1,9 @@
 //! What a rollout would do: the planner walked through a pure model of the world, in which every step succeeds.
 
-use super::{Failure, Next, Step, claim, next_batch, plan, route_plan};
+use super::{Failure, Next, Step, claim, next_batch, plan, route_plan, take_goal};
 use crate::model::{
-    Baked, ContainerId, Desired, Drained, Facts, Goal, Health, HookEnd, Observed, Phase, Replica,
-    Run, Target, Verdict,
+    Baked, ContainerId, Desired, Drained, Facts, Health, HookEnd, Observed, Phase, Replica, Run,
+    Target, Verdict,
 };
 
 /// A service as the planner sees it, without an engine behind it.
@@ -28,7 +28,7 @@ impl Preview {
                     }
                     self.apply(&step);
                 }
-                Next::Undo(_) | Next::Finish(_) => {}
+                Next::Undo(_) | Next::Finish(_) | Next::GoOn => {}
                 Next::Done | Next::Pause { .. } => return (steps, None),
                 Next::Fail(failure) => return (steps, Some(failure)),
             }
@@ -38,14 +38,7 @@ impl Preview {
     /// One question to the planner. A new goal is taken over, as the executor does it.
     pub fn next(&mut self) -> Next {
         let next = plan(&self.desired, &self.observed, &self.facts);
-        if let Next::Undo(reason) = &next {
-            self.desired.goal = Goal::Undo(reason.clone());
-            self.facts.drained.clear();
-            self.facts.ready_expired = false;
-        }
-        if let Next::Finish(_) = &next {
-            self.desired.goal = Goal::Finish;
-        }
+        take_goal(&next, &mut self.desired, &self.observed, &mut self.facts);
         next
     }
 
@@ -200,7 +193,7 @@ impl Preview {
 mod tests {
     use super::*;
     use crate::{
-        model::{Limits, Order, Reason, RolloutId},
+        model::{Goal, Limits, Order, Reason, RolloutId},
         plan::simulator::{Simulator, WELL, old, replica},
     };
 

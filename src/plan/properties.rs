@@ -143,6 +143,7 @@ fn world() -> impl Strategy<Value = Simulator> {
                 world.desired.old_at_start.remove(&olds[0].id);
             }
             world.facts.created = created;
+            world.facts.is_continued = world.desired.goal == Goal::Undo(Reason::Unfinished);
             world.facts.ready_expired = bits[3] && bits[4];
             world.observed.claim = phase.map(|phase| Claim {
                 rollout: world.desired.rollout.clone(),
@@ -189,7 +190,7 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
     let state = || format!("{end:?} after {:?}\n{world:#?}", world.steps);
     let undone = match end {
         Next::Done => matches!(world.desired.goal, Goal::Undo(_)),
-        Next::Fail(failure) => !matches!(failure, Failure::NeedsPerson(_)),
+        Next::Fail(Failure::OldServes(_) | Failure::Interrupted) => true,
         _ => false,
     };
     let stopped = |old: &&Replica| world.desired.restartable.contains(&old.id) && !old.may_run();
@@ -240,22 +241,30 @@ pub(super) fn judge(world: &Simulator, end: &Next) {
             assert!(world.new_replicas().is_empty() && !unsettled, "{}", state());
         }
         Next::Fail(Failure::NeedsPerson(_)) => {}
+        Next::Fail(Failure::InPart(_)) => judge_in_part(world),
         Next::Pause { shift } => judge_pause(world, *shift),
         other => panic!("{other:?} is no end"),
     }
 }
 
-/// A rollout that pauses has moved a part of the traffic or previews the new version, and can go back.
+/// A rollout that ends with a part of its batches is left between two of them.
+fn judge_in_part(world: &Simulator) {
+    let claim = world.observed.claim.as_ref();
+    let Some(Phase::Shifted { step }) = claim.map(|claim| claim.phase) else {
+        panic!("between no two batches: {world:#?}");
+    };
+    judge_pause(world, step);
+}
+
+/// A rollout that pauses has moved a part of the traffic or previews the new version, and a canary can go back.
 fn judge_pause(world: &Simulator, shift: u16) {
     let phase = Phase::Shifted { step: shift };
-    let is_there = |claim: &Claim| claim.phase == phase && claim.plan.is_shift();
     let claim = world.observed.claim.as_ref();
+    let is_there = claim.is_some_and(|claim| claim.phase == phase);
     let old_serves = world.old_replicas().iter().any(|old| old.serves());
+    let way_back = old_serves || world.desired.policy.batches.is_some();
     let is_confirmed = world.facts.confirmed == Some(phase);
-    assert!(
-        claim.is_some_and(is_there) && old_serves && is_confirmed,
-        "{world:#?}"
-    );
+    assert!(is_there && way_back && is_confirmed, "{world:#?}");
 }
 
 /// A signal, an error, or another command between two steps.
@@ -320,7 +329,7 @@ proptest! {
                 preview.apply(&step);
                 false
             }
-            Next::Undo(_) | Next::Finish(_) => false,
+            Next::Undo(_) | Next::Finish(_) | Next::GoOn => false,
             Next::Done | Next::Pause { .. } | Next::Fail(_) => true,
         });
         prop_assert!(ends, "{preview:#?}");

@@ -35,7 +35,15 @@ pub fn route_plan(phase: Phase, desired: &Desired, observed: &Observed) -> Route
             let serving = |set: &[&Replica]| set.iter().filter(counts).count() as u32;
             let percent = desired.policy.shift(step).map_or(99, |shift| shift.percent);
             let percent = percent.clamp(1, 99);
-            let (new, old) = weights(percent, serving(&new_set), serving(&old_set));
+            let (new, old) = (serving(&new_set), serving(&old_set));
+            if desired.policy.by_number {
+                let (shown, hidden) = numbers(percent, new, old);
+                let out = new_set.iter().filter(counts).skip(shown as usize);
+                let olds = old_set.iter().filter(counts).take(hidden as usize);
+                let out = out.chain(olds).map(|own| own.id.clone());
+                return RoutePlan::of(&desired.rollout, Share::Live, out);
+            }
+            let (new, old) = weights(percent, new, old);
             (Some(Share::Weight(new)), Some(Share::Weight(old)))
         }
     };
@@ -144,6 +152,25 @@ fn weights(percent: u16, new_count: u32, old_count: u32) -> (u32, u32) {
     (2 * new / divisor, 2 * old / divisor)
 }
 
+/// How many of these new replicas are shown, and how many of these old ones hidden in their place, so that the share of the
+/// new ones comes nearest to this percentage. One old replica at least stays live.
+fn numbers(percent: u16, new_count: u32, old_count: u32) -> (u32, u32) {
+    let hidden = |shown: u32| shown.min(old_count.saturating_sub(1));
+    let off = |shown: &u32| {
+        let all = shown + old_count - hidden(*shown);
+        (shown * 10_000 / all).abs_diff(u32::from(percent) * 100)
+    };
+    let shown = (1..=new_count).min_by_key(off).unwrap_or_default();
+    (shown, hidden(shown))
+}
+
+/// The percentage of the traffic that a shift by number comes to.
+pub fn share_by_number(percent: u16, new_count: u32, old_count: u32) -> u32 {
+    let (shown, hidden) = numbers(percent, new_count, old_count);
+    let all = (shown + old_count - hidden).max(1);
+    (shown * 100 + all / 2) / all
+}
+
 fn gcd(a: u32, b: u32) -> u32 {
     match b {
         0 => a,
@@ -169,6 +196,28 @@ mod tests {
             let (new, old) = weights(percent, new_count, old_count);
             let part = f64::from(new * new_count) / f64::from(new * new_count + old * old_count);
             assert!((part * 100.0 - f64::from(percent)).abs() < 1e-9, "{part}");
+        }
+    }
+
+    #[test]
+    fn a_shift_by_number_comes_as_near_as_the_replicas_allow_and_leaves_an_old_one() {
+        for (percent, new, old, wanted) in [
+            (10, 1, 1, (1, 0)),
+            (25, 4, 4, (1, 1)),
+            (10, 4, 4, (1, 1)),
+            (50, 4, 4, (2, 2)),
+            (99, 4, 4, (4, 3)),
+            (50, 2, 4, (2, 2)),
+            (60, 4, 2, (2, 1)),
+            (90, 0, 2, (0, 0)),
+        ] {
+            assert_eq!(numbers(percent, new, old), wanted, "{percent} {new} {old}");
+        }
+        assert_eq!(share_by_number(10, 1, 1), 50);
+        assert_eq!(share_by_number(60, 4, 2), 67);
+        for (percent, new, old) in [(1, 9, 3), (40, 2, 7), (80, 5, 5), (50, 3, 1)] {
+            let (shown, hidden) = numbers(percent, new, old);
+            assert!((1..=new).contains(&shown) && hidden < old && hidden <= shown);
         }
     }
 

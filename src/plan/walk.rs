@@ -16,10 +16,11 @@ use super::{
     Next, Step,
     properties::{HOOKS, judge},
     simulator::{Fate, Ready, Simulator, WELL, live, old, replica},
+    turn_back,
 };
 use crate::model::{
-    ContainerId, Goal, Health, HookPhase, Limits, Milestone, Order, Pause, Phase, Reason, Replica,
-    Run,
+    ContainerId, FailureAction, Goal, Health, HookPhase, Limits, Milestone, Order, Pause, Phase,
+    Reason, Replica, Run,
 };
 
 /// A service, and the replicas that its proxy sends requests to.
@@ -47,6 +48,8 @@ enum Trouble {
     Joins,
     /// Traefik restarts and reads everything again; what it has agreed to is to be asked for again.
     TraefikRestarts,
+    /// A person asks for a stop before the next shift or batch.
+    Held,
     /// A pinned replica gets another address.
     Moves,
 }
@@ -64,6 +67,7 @@ fn troubles(world: &Simulator) -> Vec<Trouble> {
         Trouble::Crash,
         Trouble::Joins,
         Trouble::TraefikRestarts,
+        Trouble::Held,
         Trouble::Moves,
     ];
     all.extend([Extent::Nothing, Extent::Half, Extent::All].map(Trouble::Fails));
@@ -90,6 +94,14 @@ fn strike(world: &World, trouble: &Trouble) -> Option<World> {
     let find = |id: &ContainerId| world.observed.replicas.iter().position(|own| own.id == *id);
     match trouble {
         Trouble::Crash => next = world.restarted()?,
+        Trouble::Held => {
+            let claim = next.observed.claim.as_ref();
+            let is_between = claim.is_some_and(|own| matches!(own.phase, Phase::Shifted { .. }));
+            if !is_between || next.desired.goal != Goal::Roll || next.facts.is_held {
+                return None;
+            }
+            next.facts.is_held = true;
+        }
         Trouble::Fails(extent) => next = fails(world, *extent)?,
         Trouble::Dies(id) => replicas[find(id)?].run = Run::Exited,
         Trouble::Sickens(id) => replicas[find(id)?].health = Health::Unhealthy,
@@ -142,9 +154,9 @@ fn fails(world: &Simulator, extent: Extent) -> Option<Simulator> {
         _ => false,
     };
     if turns && next.desired.goal == Goal::Roll {
-        next.desired.goal = Goal::Undo(Reason::Failed("failed on purpose".to_owned()));
-        next.facts.drained.clear();
-        next.facts.ready_expired = false;
+        let reason = Reason::Failed("failed on purpose".to_owned());
+        let own = &mut next.preview;
+        turn_back(reason, &mut own.desired, &own.observed, &mut own.facts);
     }
     Some(next)
 }
@@ -301,7 +313,7 @@ fn walk(start: Simulator, most: usize) -> usize {
                 world.take(step);
                 open.push((world, struck));
             }
-            Next::Undo(_) | Next::Finish(_) => open.push((world, struck)),
+            Next::Undo(_) | Next::Finish(_) | Next::GoOn => open.push((world, struck)),
             end @ Next::Pause { shift } => {
                 judge(&world.service, &end);
                 open.extend(after_pause(&world, shift).map(|next| (next, struck)));
@@ -312,7 +324,7 @@ fn walk(start: Simulator, most: usize) -> usize {
     seen.len()
 }
 
-/// The later runs of a canary that has paused: the next step, all steps, and the way back.
+/// The later runs of a rollout that has paused: the next step, all steps, and the way back.
 fn after_pause(world: &World, shift: u16) -> impl Iterator<Item = World> {
     let next = |how: &str| {
         let mut next = world.clone();
@@ -351,9 +363,13 @@ fn the_invariants_hold_in_every_state_where_the_traffic_is_shifted() {
     let mut states = 0;
     for fate in fates {
         for (replicas, [first, second], most) in cases {
-            let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
-            let world = Simulator::new(olds.collect(), replicas, true, fate);
-            states += walk(world.canary(&[(10, first), (50, second)]), most);
+            for by_number in [false, true] {
+                let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+                let world = Simulator::new(olds.collect(), replicas, true, fate);
+                let mut world = world.canary(&[(10, first), (50, second)]);
+                world.desired.policy.by_number = by_number;
+                states += walk(world, most);
+            }
         }
     }
     println!("{states} states");
@@ -434,6 +450,42 @@ fn the_invariants_hold_in_every_state_of_a_rolling_update() {
             let mut world = Simulator::new(olds.collect(), replicas, true, fate).rolling(limits);
             world.desired.policy.monitor = !fate.bakes_well;
             states += walk(world, most);
+        }
+    }
+    println!("{states} states");
+    assert!(states > 10_000, "only {states} states were reached");
+}
+
+#[test]
+fn the_invariants_hold_in_every_state_after_a_failed_batch() {
+    use Order::{StartFirst, StopFirst};
+    let restless = Fate {
+        bakes_well: false,
+        ..WELL
+    };
+    let cases = [
+        (3, (1, 1, 0, StartFirst), 1),
+        (3, (1, 0, 1, StopFirst), 2),
+        (4, (2, 2, 0, StartFirst), 1),
+        (4, (1, 0, 1, StopFirst), 1),
+    ];
+    let mut states = 0;
+    for failure_action in [FailureAction::Pause, FailureAction::Continue] {
+        for fate in [WELL, UNCONFIRMED, restless] {
+            for (replicas, (parallelism, surge, unavailable, order), most) in cases {
+                let limits = Limits {
+                    parallelism,
+                    surge,
+                    unavailable,
+                    order,
+                };
+                let olds = (1..=replicas).map(|number| old(&format!("old-{number}")));
+                let mut world = Simulator::new(olds.collect(), replicas, true, fate);
+                world = world.rolling(limits);
+                world.desired.policy.failure_action = failure_action;
+                world.desired.policy.monitor = !fate.bakes_well;
+                states += walk(world, most);
+            }
         }
     }
     println!("{states} states");

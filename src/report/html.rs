@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::future::{BoxFuture, ready};
+
 use super::{
     figures::sides,
     look::Look,
@@ -90,14 +92,12 @@ impl Sink for Report {
             event: event.clone(),
         });
     }
-}
 
-impl Drop for Report {
-    fn drop(&mut self) {
-        if let Err(error) = self.write() {
-            let place = self.path.display();
-            tracing::error!("the report {place} is not written: {error}");
-        }
+    fn end(&mut self) -> BoxFuture<'static, Vec<String>> {
+        let place = self.path.display();
+        let failed = |error| format!("the report {place} is not written: {error}");
+        let failures = self.write().err().map(failed);
+        Box::pin(ready(failures.into_iter().collect()))
     }
 }
 

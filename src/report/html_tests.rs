@@ -362,12 +362,19 @@ fn the_page_is_written_at_the_end_and_takes_the_place_of_an_earlier_one() {
         report.event(own.at, &own.scope, &own.event);
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "earlier");
-    drop(report);
+    report.end().unwrap();
     has(
         &std::fs::read_to_string(&path).unwrap(),
         &["app:v1 → app:v2"],
     );
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 1);
+    place.close().unwrap();
+    let failed = report.end().unwrap_err();
+    let name = path.display().to_string();
+    assert!(
+        failed.contains(&name) && failed.contains("is not written"),
+        "{failed}"
+    );
 }
 
 #[test]

@@ -20,8 +20,8 @@ use crate::{
         hook::{About, hook_phases},
     },
     model::{
-        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Pause, Replica, RolloutId,
-        ServiceKey, Shift,
+        Batches, ContainerId, Desired, Facts, Goal, HookPhase, Order, Pause, Policy, Replica,
+        RolloutId, ServiceKey, Shift,
     },
     settings::Strategy,
     state::journal::Intent,
@@ -165,7 +165,7 @@ impl Begun<'_> {
         let before = memory.revisions.running(&old);
         let summary = match rolled {
             Ok(summary) => summary,
-            Err(error) if error.is_pause() => return Err(error.within(self.events.scope())),
+            Err(error) if error.is_open => return Err(error.within(self.events.scope())),
             Err(error) => {
                 locked.note_failure(self.intent, &error).await;
                 let (phase, about) = (HookPhase::Failed, (&self.events, &self.about));
@@ -227,16 +227,25 @@ impl Prepared<'_> {
         desired.restartable = self.ran(olds).into_keys().collect();
         desired.policy.batches = self.batches(olds);
         desired.policy.shifts = self.shifts(olds);
-        desired.policy.attach = context.settings.attach;
-        let bakes = !bake.is_zero();
-        // Each batch bakes, while the old replicas that it replaces still run.
-        desired.policy.monitor = bakes || !context.settings.watch(true).is_zero();
-        desired.policy.delay = !context.settings.watch(false).is_zero();
+        self.set_limits(&mut desired.policy, bake);
         desired.pre_stop = context.has_pre_stop(olds);
         desired.hook_phases = hook_phases(context, self.run.back.is_some());
-        desired.policy.bake = bakes && desired.policy.batches.is_none();
         desired.policy.together = self.run.together;
         desired
+    }
+
+    /// Where the rollout waits between its steps, and what follows a failed batch, by the settings of this run.
+    pub(super) fn set_limits(&self, policy: &mut Policy, bake: Duration) {
+        let settings = &self.context.settings;
+        let bakes = !bake.is_zero();
+        policy.attach = settings.attach;
+        // Each batch bakes, while the old replicas that it replaces still run.
+        policy.monitor = bakes || !settings.watch(true).is_zero();
+        policy.delay = !settings.watch(false).is_zero();
+        policy.failure_action = settings.failure_action.unwrap_or_default();
+        let ratio = settings.max_failure_ratio.unwrap_or_default();
+        policy.may_fail = (ratio * f64::from(self.context.replicas)) as u32;
+        policy.bake = bakes && policy.batches.is_none();
     }
 
     /// Old replicas that the rollout stops before its end and has to start again if it fails, with the start time of each.

@@ -43,9 +43,13 @@ impl Prepared<'_> {
         let context = &self.context;
         let (settings, metrics) = (&context.settings, &context.metrics);
         let unused = match settings.strategy {
-            Strategy::Rolling => Some("with the strategy rolling"),
             // The pauses are judged.
             Strategy::Canary => None,
+            Strategy::Rolling => settings
+                .bake
+                .max(settings.watch(false))
+                .is_zero()
+                .then_some("without --monitor, --delay or --bake: it judges the new version while a batch is watched"),
             Strategy::BlueGreen | Strategy::Recreate => settings
                 .bake
                 .is_zero()

@@ -18,19 +18,25 @@ impl Prepared<'_> {
 
     /// Whether these replicas run this version, whatever their routes.
     pub(super) async fn runs(&self, version: &Version, replicas: &[Replica]) -> Result<bool> {
+        let is_all = replicas.len() == self.context.replicas as usize;
+        let serve = replicas.iter().all(Replica::serves);
+        Ok(is_all && serve && self.are_of(version, replicas).await?)
+    }
+
+    /// Whether they are of this version, however many there are.
+    async fn are_of(&self, version: &Version, replicas: &[Replica]) -> Result<bool> {
         let context = &self.context;
-        let same =
-            |old: &Replica| old.image == version.image && old.hash == version.hash && old.serves();
-        let wanted = context.replicas as usize;
-        if context.settings.force || replicas.len() != wanted || !replicas.iter().all(same) {
+        let same = |old: &Replica| old.image == version.image && old.hash == version.hash;
+        if context.settings.force || !replicas.iter().all(same) {
             return Ok(false);
         }
         let others = self.run.have_other_contents(context.service, replicas);
         Ok(!others.await?)
     }
 
-    /// Whether these new replicas of an unfinished rollout run what the Compose file says, by the image that the engine has.
-    pub(super) async fn wants(&self, new: &[Replica]) -> Result<bool> {
+    /// Whether these new replicas of an unfinished rollout, which makes `wanted` of them, run what the Compose file says, by
+    /// the image that the engine has.
+    pub(super) async fn wants(&self, new: &[Replica], wanted: u32) -> Result<bool> {
         let image = match self.run.back {
             None => self.image().await?,
             Some(_) => None,
@@ -43,7 +49,7 @@ impl Prepared<'_> {
             hash: self.hash().await?,
             ..Version::default()
         };
-        self.runs(&version, new).await
+        Ok(self.context.replicas == wanted && self.are_of(&version, new).await?)
     }
 
     /// Whether the proxy agrees that these replicas alone are live.

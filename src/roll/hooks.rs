@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{lock::Locked, record::Memory};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     event::{Event, Events},
     execute::{
         self, Summary,
@@ -77,7 +77,7 @@ impl Locked<'_> {
         memory: &mut Memory,
     ) -> Result<()> {
         let Some(about) = about else { return Ok(()) };
-        if ended.as_ref().is_err_and(Error::is_pause) {
+        if ended.as_ref().is_err_and(|error| error.is_open) {
             return Ok(());
         }
         if forward && ended.is_ok() {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     before::Before,
-    rolling::{refuse_limits, refuse_mix},
+    rolling::{by_number, refuse_limits, refuse_mix},
 };
 use crate::{
     compose::{Project, Service},
@@ -229,6 +229,7 @@ impl<'a> RunContext<'a> {
         };
         notices.extend(detection.all_notices(&context.settings));
         refuse_mix(context, context.image.as_ref(), &*detection.router)?;
+        notices.extend(by_number(context, &*detection.router));
         let objections = std::mem::replace(&mut detection.objections, Ok(Vec::new()));
         notices.extend(objections?);
         Ok((detection, notices))

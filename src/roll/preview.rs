@@ -17,7 +17,7 @@ use crate::{
     event::{Change, Plan, PlannedStep},
     execute,
     model::{Facts, Goal, HookPhase, Observed, Phase, Reason, Replica, image_change},
-    plan::{self, Step, preview::Preview},
+    plan::{self, Step, StopFirst, preview::Preview},
     settings::PreviewRule,
     state::lock,
 };
@@ -121,6 +121,8 @@ impl Prepared<'_> {
         let claim = self.proxy.claim(&replicas).await?;
         let observed = Observed { replicas, claim };
         let begun = memory.stop_first(&observed, self.context.epoch);
+        // A rollout that has paused holds no lock.
+        let begun = begun.or_else(|| StopFirst::between_batches(&observed));
         let routed = self.proxy.routes();
         let left_over = plan::unfinished(&observed, routed, begun.as_ref());
         let Some((rollout, goal, wanted)) = left_over else {
@@ -128,7 +130,8 @@ impl Prepared<'_> {
         };
         let mut goal = chosen(&self.context, &rollout, goal)?;
         let new: Vec<Replica> = observed.split(&rollout).0.into_iter().cloned().collect();
-        let goes_on = goal == Goal::Roll && self.wants(&new).await?;
+        let serve = new.iter().all(Replica::serves);
+        let goes_on = goal == Goal::Roll && serve && self.wants(&new, wanted).await?;
         if goal == Goal::Roll && !goes_on {
             goal = Goal::Undo(Reason::Unfinished);
         }
@@ -148,16 +151,23 @@ impl Prepared<'_> {
         if forward && routed {
             let (new, others) = observed.split(&desired.rollout);
             let bake = self.bake_again(wanted, &new, &others, true);
-            desired.policy.bake = !bake.is_zero();
+            match goes_on {
+                true => self.set_limits(&mut desired.policy, bake.max(self.context.settings.bake)),
+                false => desired.policy.bake = !bake.is_zero(),
+            }
         }
         let mut preview = Preview {
             desired,
             observed,
             facts: Facts {
                 created: true,
+                is_continued: true,
                 ..Facts::default()
             },
-            names: Vec::new(),
+            names: match goes_on {
+                true => self.run.final_names(&self.context),
+                false => Vec::new(),
+            },
         };
         plan.steps = walk(&mut preview, self.context.settings.preview().as_ref())?;
         Ok(preview.observed.replicas)

@@ -76,12 +76,6 @@ impl Memory {
         intent.map_or_else(BTreeSet::new, |intent| intent.unrouted.clone())
     }
 
-    /// What the proxy complained of when this rollout began.
-    pub fn complaints(&self, rollout: &RolloutId) -> BTreeSet<String> {
-        let intent = self.begun(rollout);
-        intent.map_or_else(BTreeSet::new, |intent| intent.complaints.clone())
-    }
-
     /// The shifts of this rollout, if it is the last that was started.
     pub fn shifts(&self, rollout: &RolloutId) -> Vec<Shift> {
         let intent = self.begun(rollout);

@@ -8,19 +8,22 @@ use crate::{
     context::{Purpose, RunContext, ServiceContext},
     docker::engine::Image,
     error::{Error, Result},
+    plan::share_by_number,
     proxy::Router,
-    settings::{FailureAction, Settings, Strategy},
+    settings::{Settings, Strategy},
     steps,
 };
 
 type Labels = BTreeMap<String, String>;
 
+const AT_ONCE: &str = "switches all replicas at once";
+const SHIFTED: &str = "shifted step by step";
 const NO_WEIGHTS: &str =
     "gives replicas no weights; Traefik 3.0 or later behind the socket proxy does";
 const NO_PREVIEW: &str =
     "cannot preview: it needs a Traefik that reads through a socket proxy of this version";
 
-/// Refuses settings of a rolling update that contradict each other or are not available.
+/// Refuses settings of a rolling update that contradict each other.
 pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     let (settings, replicas) = (&context.settings, context.replicas);
     let Some(limits) = settings.limits(replicas) else {
@@ -28,14 +31,6 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
     };
     let name = &context.service.name;
     let refused = |message: String, hint: &str| Err(Error::refused(message).hint(hint));
-    if let Some(FailureAction::Pause | FailureAction::Continue) = settings.failure_action {
-        let message = format!("{name}: a failed batch can only be rolled back");
-        return refused(message, "--failure-action rollback");
-    }
-    if settings.max_failure_ratio.is_some_and(|ratio| ratio > 0.0) {
-        let message = format!("{name}: a failed replica always fails the rolling update");
-        return refused(message, "--max-failure-ratio 0");
-    }
     let most = [
         ("max-surge", settings.max_surge),
         ("max-unavailable", settings.max_unavailable),
@@ -109,17 +104,49 @@ fn by_strategy(context: &ServiceContext<'_>, labels: &Labels, router: &dyn Route
         Strategy::BlueGreen | Strategy::Recreate => None,
         Strategy::Rolling => Some(Mix {
             what: "rolled in batches",
-            lacks: (!can.batches).then_some("switches all replicas at once"),
+            lacks: (!can.batches).then_some(AT_ONCE),
+            against: None,
+            hint,
+        }),
+        Strategy::Canary if router.labels().has_streams(labels) => Some(Mix {
+            what: SHIFTED,
+            lacks: (!can.batches).then_some(AT_ONCE),
             against: None,
             hint,
         }),
         Strategy::Canary => Some(Mix {
-            what: "shifted step by step",
+            what: SHIFTED,
             lacks: (!can.weights).then_some(NO_WEIGHTS),
             against: router.labels().against_weights(labels),
             hint,
         }),
     }
+}
+
+/// The notice about a canary whose proxy has no weights for it.
+pub(super) fn by_number(context: &ServiceContext<'_>, router: &dyn Router) -> Option<String> {
+    if context.purpose == Purpose::Settle || context.settings.strategy != Strategy::Canary {
+        return None;
+    }
+    let olds = context.olds.iter().filter(|old| old.serves());
+    let mut streams = olds
+        .clone()
+        .map(|old| router.labels().has_streams(&old.labels));
+    let (has_streams, count) = (streams.any(|own| own), olds.count() as u32);
+    let steps = context.steps.iter().map(|step| {
+        let percent = step.percent;
+        let share = share_by_number(percent, context.replicas, count);
+        format!("{share} % for {percent} %")
+    });
+    let steps: Vec<String> = steps.collect();
+    has_streams.then(|| {
+        format!(
+            "{} has no weights for TCP and UDP: the steps of {} go by the number of replicas, {}",
+            router.name(),
+            context.service.name,
+            steps.join(", ")
+        )
+    })
 }
 
 /// Labels that are not all there may lack a router that is in the image.
@@ -193,7 +220,7 @@ impl RunContext<'_> {
         let deploy = &service.raw(self.project)["deploy"];
         let config = &deploy["update_config"];
         let mut unused = match settings.strategy {
-            Strategy::Rolling => not_taken_over(&service.name, settings, config),
+            Strategy::Rolling => Vec::new(),
             Strategy::BlueGreen | Strategy::Recreate | Strategy::Canary => {
                 without_effect(&service.name, settings, config)
             }
@@ -221,23 +248,6 @@ impl RunContext<'_> {
         }));
         unused
     }
-}
-
-/// Notices about what a rolling update does not take over from `deploy.update_config`.
-fn not_taken_over(name: &str, settings: &Settings, config: &Value) -> Vec<String> {
-    let action = config["failure_action"].as_str();
-    let action = action.filter(|own| settings.failure_action.is_none() && *own != "rollback");
-    let action = action.map(|own| format!("failure_action {own}"));
-    let ratio = config["max_failure_ratio"].as_f64();
-    let ratio = ratio.filter(|own| settings.max_failure_ratio.is_none() && *own > 0.0);
-    let ratio = ratio.map(|own| format!("max_failure_ratio {own}"));
-    let all = action.into_iter().chain(ratio);
-    all.map(|what| {
-        format!(
-            "{what} in deploy.update_config of {name} is not available: the first failed replica rolls the update back"
-        )
-    })
-    .collect()
 }
 
 /// Notices about settings of a rolling update under another strategy.
@@ -359,18 +369,7 @@ mod tests {
             let none = Partial::default;
             Settings::resolve([own, none(), none(), none()])
         };
-        let config = json!({ "failure_action": "continue", "max_failure_ratio": 0.25 });
-        let tail = "in deploy.update_config of web is not available: the first failed replica rolls the update back";
-        let rolling = [("strategy", "rolling")];
-        let notices = ["failure_action continue", "max_failure_ratio 0.25"];
-        let notices = notices.map(|what| format!("{what} {tail}"));
-        assert_eq!(not_taken_over("web", &given(&rolling), &config), notices);
-        let chosen = [("failure-action", "rollback"), ("max-failure-ratio", "0")];
-        let chosen = given(&[&rolling[..], &chosen].concat());
-        assert!(not_taken_over("web", &chosen, &config).is_empty());
         let usual = json!({ "failure_action": "rollback", "parallelism": 2 });
-        assert!(not_taken_over("web", &given(&rolling), &usual).is_empty());
-
         let tail = "of web has no effect with the strategy blue-green; --strategy rolling uses it";
         let notices = without_effect("web", &given(&[("delay", "1s")]), &usual);
         let named = ["deploy.update_config", "delay"].map(|what| format!("{what} {tail}"));

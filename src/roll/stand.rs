@@ -33,7 +33,7 @@ pub struct Standing {
     pub drift: Vec<String>,
     /// An unfinished rollout, and what the next run would do with it.
     pub unfinished: Option<String>,
-    /// How far a canary or a preview is.
+    /// How far a canary, a rolling update or a preview is.
     pub shifted: Option<Shifted>,
     pub holder: Option<Holder>,
     /// Why the routes are unknown; `None` if they are known.
@@ -251,7 +251,7 @@ impl Standing {
         all.find(|own| !own.starts_with(IMAGE))
     }
 
-    /// Whether a canary or a preview waits for a person, or for the next run.
+    /// Whether the rollout between two steps waits for a person, or for the next run.
     pub fn is_paused(&self) -> bool {
         self.shifted.is_some() && self.holder.is_none()
     }

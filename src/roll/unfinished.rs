@@ -14,6 +14,7 @@ use crate::{
     plan::{self, StopFirst},
     proxy::Router,
     settings::OnUnfinished,
+    state::journal::Intent,
 };
 
 /// A service without an unfinished rollout.
@@ -90,7 +91,8 @@ impl<'a> Locked<'a> {
     ) -> Result<(Vec<Replica>, Before)> {
         let (run, purpose) = (self.prepared.run, self.prepared.context.purpose);
         let name = &self.prepared.context.service.name;
-        let goal = self.goal(&rollout, goal, memory, &observed).await?;
+        let left = (&rollout, wanted);
+        let goal = self.goal(left, goal, memory, &observed).await?;
         let (forward, goes_on) = (!matches!(goal, Goal::Undo(_)), goal == Goal::Roll);
         let events = run.events.of_rollout(&rollout);
         report(&events, &rollout, &goal);
@@ -101,7 +103,6 @@ impl<'a> Locked<'a> {
         let phase = observed.claim.as_ref().map(|claim| claim.phase);
         if goes_on {
             desired.policy.shifts = memory.shifts(&desired.rollout);
-            desired.policy.attach = self.prepared.context.settings.attach;
         }
         // In these phases the rollout does not hide the old replicas.
         let untouched = routed && phase.is_some_and(Phase::keeps_old);
@@ -114,7 +115,10 @@ impl<'a> Locked<'a> {
         desired.unrouted.extend(memory.unrouted(&desired.rollout));
         let settled = settled(name, forward, &others, &desired);
         let bake = self.bake(&desired, (&new, &others));
-        desired.policy.bake = !bake.is_zero();
+        match goes_on {
+            true => self.prepared.set_limits(&mut desired.policy, bake),
+            false => desired.policy.bake = !bake.is_zero(),
+        }
         let about = self.about_unfinished(&desired.rollout, memory, &others);
         let left = about.as_ref().map(|about| about.left(&desired.goal));
         desired.hook_phases = left.unwrap_or_default();
@@ -123,7 +127,7 @@ impl<'a> Locked<'a> {
             ..self.facts(phase)
         };
         let all: Vec<Replica> = new.into_iter().chain(others).collect();
-        let known = (about.clone(), memory.complaints(&desired.rollout));
+        let known = (about.clone(), memory.begun(&desired.rollout));
         let ended = self.run((desired, facts), (&events, &all), known, bake);
         let ended = ended.await;
         let about = (&events, about.as_ref());
@@ -153,13 +157,18 @@ impl<'a> Locked<'a> {
         &mut self,
         (desired, facts): (Desired, Facts),
         (events, replicas): (&Events, &[Replica]),
-        (about, complaints): (Option<About>, BTreeSet<String>),
+        (about, begun): (Option<About>, Option<&Intent>),
         bake: Duration,
     ) -> Result<Summary> {
         let goes_on = desired.goal == Goal::Roll;
-        let interrupted = self.held.interrupted.clone();
+        let (interrupted, run) = (self.held.interrupted.clone(), self.prepared.run);
         let mut live = self.live(events, replicas).await;
-        (live.bake, live.about, live.complaints) = (bake, about, complaints);
+        (live.bake, live.about) = (bake, about);
+        if let Some(begun) = begun {
+            live.complaints.clone_from(&begun.complaints);
+            live.labels = run.revision_labels(&begun.revision, replicas);
+            live.image = Some(begun.revision.image.id.clone());
+        }
         if goes_on {
             live.watch_both(&desired, replicas).await;
         }
@@ -193,6 +202,7 @@ impl<'a> Locked<'a> {
         let promotes = self.prepared.run.promotes;
         Facts {
             created: true,
+            is_continued: true,
             passed: match (phase, promotes) {
                 (Some(Phase::Shifted { step }), Some(Promote::Next)) => step,
                 _ => 0,
@@ -205,7 +215,7 @@ impl<'a> Locked<'a> {
     /// The goal for an unfinished rollout, if it can be settled.
     async fn goal(
         &self,
-        rollout: &RolloutId,
+        (rollout, wanted): (&RolloutId, u32),
         goal: Goal,
         memory: &Memory,
         observed: &Observed,
@@ -227,20 +237,30 @@ impl<'a> Locked<'a> {
                 }
             };
         }
-        let (new, _) = observed.split(rollout);
-        let new: Vec<Replica> = new.into_iter().cloned().collect();
-        // A command that names the rollout itself goes on with it, whatever the Compose file says.
-        if context.purpose == Purpose::Roll && !prepared.wants(&new).await? {
-            return Ok(Goal::Undo(Reason::Unfinished));
-        }
-        match memory.shifts(rollout).is_empty() {
-            false => Ok(goal),
-            true => Err(Error::refused(format!(
-                "the steps of the unfinished rollout of {name} cannot be read"
-            ))
-            .hint(format!(
+        let Some(begun) = memory.begun(rollout).filter(|begun| begun.has_steps()) else {
+            let message = format!("the steps of the unfinished rollout of {name} cannot be read");
+            return Err(Error::refused(message).hint(format!(
                 "run the same command again; rollout abort {name} takes the traffic back"
-            ))),
+            )));
+        };
+        let (new, _) = observed.split(rollout);
+        let serve = new.iter().all(|new| new.serves());
+        let new: Vec<Replica> = new.into_iter().cloned().collect();
+        let are_wanted = prepared.wants(&new, wanted).await?;
+        match context.purpose {
+            Purpose::Roll if !(serve && are_wanted) => Ok(Goal::Undo(Reason::Unfinished)),
+            // A command that names the rollout itself goes on with it, whatever the Compose file says, unless more replicas
+            // are to be created.
+            Purpose::Settle if begun.batches.is_some() && !are_wanted => {
+                let message = format!(
+                    "the rolling update of {name} cannot go on: the Compose file describes another version or another \
+                     number of replicas"
+                );
+                Err(Error::refused(message).hint(format!(
+                    "put the version back in the file; or rollout abort {name}, which takes the traffic back"
+                )))
+            }
+            Purpose::Roll | Purpose::Settle => Ok(goal),
         }
     }
 }
@@ -303,7 +323,12 @@ pub(super) fn desired(
         goal,
         rollout,
         replicas,
-        policy: Policy::default(),
+        policy: Policy {
+            by_number: olds
+                .iter()
+                .any(|old| proxy.labels().has_streams(&old.labels)),
+            ..Policy::default()
+        },
         restartable: BTreeSet::new(),
         routed: proxy.routes(),
         confirm_hold: proxy.capabilities().hold_reroutes,

@@ -1,4 +1,4 @@
-//! The setting `analysis`: the conditions that a new version has to meet while it bakes.
+//! The setting `analysis`: the conditions that a new version has to meet while it is watched.
 
 use std::{str::FromStr, time::Duration};
 

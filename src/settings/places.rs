@@ -31,7 +31,14 @@ const MAPPINGS: [&str; 1] = [ANALYSIS];
 /// The setting that each run decides for itself.
 const FLAG_ALONE: &str = "ignore";
 /// The keys of `deploy.update_config` that are settings too.
-const OF_UPDATE_CONFIG: [&str; 4] = ["parallelism", "delay", "monitor", "order"];
+const OF_UPDATE_CONFIG: [&str; 6] = [
+    "parallelism",
+    "delay",
+    "monitor",
+    "order",
+    "failure_action",
+    "max_failure_ratio",
+];
 const PREFIX: &str = "ROLLOUT_";
 /// Settings of which one place has one at most; the first place that has one wins.
 const PREVIEWS: [&str; 2] = ["preview", "preview-host"];
@@ -157,9 +164,10 @@ impl Partial {
         let all = config.as_object().into_iter().flatten();
         let own = all.filter(|(key, _)| OF_UPDATE_CONFIG.contains(&key.as_str()));
         let own = own
-            .map(|(key, value)| (key.clone(), value.clone()))
+            .map(|(key, value)| (key.replace('_', "-"), value.clone()))
             .collect();
         Self::from_map(&own, &|key| {
+            let key = key.replace('-', "_");
             format!("{key} in deploy.update_config of {service}")
         })
     }

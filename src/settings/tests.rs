@@ -11,7 +11,10 @@ use super::{
     values::LONGEST,
     *,
 };
-use crate::arbitrary::{mutated_text, replaced};
+use crate::{
+    arbitrary::{mutated_text, replaced},
+    model::FailureAction,
+};
 
 fn environment(name: &str, value: &str) -> Result<Partial> {
     Partial::from_environment([(name.to_owned(), value.to_owned())])
@@ -367,7 +370,16 @@ fn update_config_is_read_in_every_form_of_the_specification() {
     let all = json!({ "parallelism": 0, "failure_action": "continue", "max_failure_ratio": 0.5, "x-own": 1 });
     let all = read(all).unwrap();
     assert_eq!(all.limits(4).unwrap().parallelism, 4);
-    assert_eq!((all.failure_action, all.max_failure_ratio), (None, None));
+    let action = Some(FailureAction::Continue);
+    assert_eq!(
+        (all.failure_action, all.max_failure_ratio),
+        (action, Some(0.5))
+    );
+    let error = read(json!({ "failure_action": "stop" })).unwrap_err();
+    assert_eq!(
+        error.message,
+        "failure_action in deploy.update_config of web: unknown value \"stop\"; known are rollback, pause, continue"
+    );
     let error = read(json!({ "order": "first" })).unwrap_err();
     assert_eq!(
         error.message,

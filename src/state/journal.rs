@@ -42,6 +42,11 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// Whether the traffic moves in several steps, with which a later run goes on.
+    pub fn has_steps(&self) -> bool {
+        self.batches.is_some() || !self.shifts.is_empty()
+    }
+
     /// The path of the entry at its start, new each time.
     pub fn path(&self) -> String {
         self.named("")

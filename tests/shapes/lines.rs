@@ -33,6 +33,10 @@ const TCP: &str = r#"    image: rollout-demo:${TAG}
       - --api.insecure=true
 "#;
 
+const STEPS: &str = r"    scale: 4
+    x-rollout: { strategy: canary, steps: [{ weight: 20%, pause: {} }, { weight: 50%, pause: {} }] }
+";
+
 /// Greeted, and answered once; the version that did both.
 pub async fn conversation(address: SocketAddr) -> Result<String, String> {
     let mut talk = Talk::open(address).await?;
@@ -127,6 +131,41 @@ where
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_of_a_tcp_service_goes_by_the_number_of_its_replicas() {
+    let port = free_port();
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let web = TCP.replace("    networks", &format!("{STEPS}    networks"));
+    let mut stack = Stack::relabelled_with(&web);
+    stack.set("LINES_PORT", port).tag("v1-plain");
+    stack.set("ROLLOUT_STABLE", "200ms");
+    stack.compose(&["up", "-d"]).await;
+    until_answered("v1", || conversation(address)).await;
+    stack.tag("v2-plain");
+    let stop = watch::Sender::new(false);
+    let load = repeated(&stop, move || conversation(address));
+    let run = stack.rollout(&["web"]).await;
+    run.code(5);
+    let said = "the steps of web go by the number of replicas, 25 % for 20 %, 50 % for 50 %";
+    assert!(run.text.contains(said), "{}", run.text);
+    for (step, percent) in [(1, 25), (2, 50)] {
+        let mut new = 0;
+        for _ in 0..200 {
+            new += u32::from(conversation(address).await.as_deref() == Ok("v2"));
+        }
+        // In turn, beside the conversations of the load.
+        assert!((new / 2).abs_diff(percent) <= 3, "{new} of 200");
+        let promoted = stack.rollout(&["promote", "web"]).await;
+        promoted.code(if step == 1 { 5 } else { 0 });
+    }
+    stop.send_replace(true);
+    let outcomes = load.await.unwrap();
+    let failed = outcomes.iter().filter(|own| own.is_err());
+    assert_eq!(failed.count(), 0);
+    until_answered("v2", || conversation(address)).await;
+    stack.settled(4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ impl Live<'_> {
         facts.baked = match watched {
             None => facts.baked.take(),
             Some(Watched::Passed) => Some(Baked::Passed),
-            Some(Watched::NoData(why)) => Some(self.without_data(&why)),
+            Some(Watched::NoData(why)) => Some(self.without_data("the bake", &why)),
             Some(Watched::Failed(why)) => Some(Baked::Failed(why)),
         };
         Ok(())
@@ -57,11 +57,21 @@ impl Live<'_> {
         sets: &Sets<'_>,
         facts: &mut Facts,
     ) -> Result<()> {
-        let span = self.watch_of(batch, desired);
-        match self.watch_for((span, LIVE, None), desired, sets).await? {
-            Some(Watched::Passed | Watched::NoData(_)) => drop(facts.watched.insert(batch)),
-            Some(Watched::Failed(why)) => facts.baked = Some(Baked::Failed(why)),
-            None => {}
+        let (span, settings) = (self.watch_of(batch, desired), &self.context.settings);
+        let is_last = is_last(batch, desired);
+        let asked_for = settings.bake.max(settings.watch(is_last));
+        let old_until = (!asked_for.is_zero()).then_some(Moment::Bake);
+        let when = if is_last { LIVE } else { PAUSED };
+        let watched = self.watch_for((span, when, old_until), desired, sets);
+        let ended = match watched.await? {
+            None => return Ok(()),
+            Some(Watched::Passed) => Baked::Passed,
+            Some(Watched::NoData(why)) => self.without_data(&format!("batch {batch}"), &why),
+            Some(Watched::Failed(why)) => Baked::Failed(why),
+        };
+        match ended {
+            Baked::Passed => drop(facts.watched.insert(batch)),
+            failed => facts.baked = Some(failed),
         }
         Ok(())
     }
@@ -86,7 +96,7 @@ impl Live<'_> {
         let is_judged = shifted.is_some_and(|own| own.analysis);
         match watched.await? {
             Some(Watched::NoData(why)) if is_judged => match self.no_data_fails() {
-                true => facts.baked = Some(self.without_data(&why)),
+                true => facts.baked = Some(self.without_data("the step", &why)),
                 false => {
                     let notice = format!("the canary stays at this step: {why}");
                     self.events.notice(notice);
@@ -101,9 +111,8 @@ impl Live<'_> {
     }
 
     pub(super) fn watch_of(&self, batch: u16, desired: &Desired) -> Duration {
-        let batches = desired.policy.batches.as_ref();
-        let is_last = batches.is_some_and(|batches| batches.last() == batch);
-        self.context.settings.watch(is_last).max(self.bake)
+        let settings = &self.context.settings;
+        settings.watch(is_last(batch, desired)).max(self.bake)
     }
 
     /// How the watch ended; `None` if it was left to look at a change. The analysis counts with `old_until`, up to which the
@@ -167,16 +176,21 @@ impl Live<'_> {
         self.context.settings.analysis.no_data == NoData::Fail
     }
 
-    /// The result of a bake that has passed without enough requests for the analysis.
-    fn without_data(&mut self, why: &str) -> Baked {
+    /// The result of a watch that has passed without enough requests for the analysis.
+    fn without_data(&mut self, what: &str, why: &str) -> Baked {
         if self.no_data_fails() {
             self.memory.failed_at = Some(Instant::now());
             return Baked::Failed(format!("the analysis has no data: {why}"));
         }
-        let notice = format!("the bake passes, not analysed in full: {why}");
+        let notice = format!("{what} passes, not analysed in full: {why}");
         self.events.notice(notice);
         Baked::Passed
     }
+}
+
+fn is_last(batch: u16, desired: &Desired) -> bool {
+    let batches = desired.policy.batches.as_ref();
+    batches.is_some_and(|batches| batches.last() == batch)
 }
 
 /// How a watch of the new replicas ended.

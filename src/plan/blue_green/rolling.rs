@@ -4,9 +4,11 @@
 //! removed only after the last batch, so that they can be started again. A rollback takes the same route plans in the
 //! reverse order. So both directions keep to the limits of live and of running replicas.
 
-use super::{Rollout, answers};
+use super::{Rollout, answers, ready_then_failed};
 use crate::{
-    model::{Baked, Batches, Goal, HookPhase, Phase, Reason, Replica, Verdict},
+    model::{
+        Baked, Batches, FailureAction, Goal, HookEnd, HookPhase, Phase, Reason, Replica, Verdict,
+    },
     plan::{Failure, Next, Step, taken_out},
 };
 
@@ -44,6 +46,9 @@ impl Rollout<'_> {
                 false => Next::Step(Step::Confirm(phase)),
             };
         }
+        if let Some(next) = self.pause(batch) {
+            return next;
+        }
         if batch > 0 && self.is_to_watch(batch) {
             return Next::Step(Step::Watch { batch });
         }
@@ -54,6 +59,9 @@ impl Rollout<'_> {
             .collect();
         if let Some(step) = self.halt(&out, true, self.desired.pre_stop) {
             return Next::Step(step);
+        }
+        if let Some(end) = self.end_in_part(batches, batch) {
+            return Next::Fail(end);
         }
         let replicas = batches.shown(batch + 1);
         if self.new.len() < replicas as usize {
@@ -85,8 +93,74 @@ impl Rollout<'_> {
             return Some(Reason::Failed(why.clone()));
         }
         let live = self.new.iter().filter(|new| new.batch <= Some(batch));
+        // An earlier run may have shown it.
+        if let Some(failed) = live.clone().find(|new| !new.serves()) {
+            return Some(Reason::Failed(ready_then_failed(failed)));
+        }
         let missing = live.count() < batches.shown(batch) as usize;
         missing.then(|| self.changed_externally())
+    }
+
+    /// The end of a run that has tried as many batches as there are, of which some failed.
+    fn end_in_part(&self, batches: &Batches, batch: u16) -> Option<Failure> {
+        let failed = &self.facts.failed_batches;
+        let last = failed.last()?;
+        let are_tried = usize::from(batch) + failed.len() >= usize::from(batches.last());
+        are_tried.then(|| {
+            let (failed, all) = (failed.len(), batches.last());
+            Failure::InPart(format!("{failed} of {all} batches failed: {last}"))
+        })
+    }
+
+    /// How many batches stay live when the rollout goes back for this reason.
+    pub fn kept_batches(&self, reason: &Reason) -> u16 {
+        let is_failed = matches!(reason, Reason::Failed(_)) && !self.facts.is_undone;
+        let keeps = |batches: &&Batches| {
+            is_failed && self.failure_action(batches) != FailureAction::Rollback
+        };
+        let batches = self.desired.policy.batches.as_ref();
+        let Some(batches) = batches.filter(keeps) else {
+            return 0;
+        };
+        let live = match self.phase {
+            Some(Phase::Shifted { step }) => step,
+            Some(Phase::Committed) => batches.last(),
+            _ => return 0,
+        };
+        let shown = self.new.iter().filter(|new| new.batch <= Some(live));
+        let is_changed = self.others_joined() || shown.count() < batches.shown(live) as usize;
+        let mut hooks = self.facts.hooks.values();
+        if is_changed || hooks.any(|end| matches!(end, HookEnd::Failed(_))) {
+            return 0;
+        }
+        let has_failed = |new: &&&Replica| {
+            let verdict = self.facts.verdicts.get(&new.id);
+            !new.serves() || matches!(verdict, Some(Verdict::Failed(_)))
+        };
+        let failed = self.new.iter().filter(has_failed);
+        let failed = failed.filter_map(|new| new.batch).min();
+        let is_newest = self.facts.confirm_expired == self.phase || self.undone().is_some();
+        let failed = failed.unwrap_or(if is_newest { live } else { live + 1 });
+        failed.saturating_sub(1).min(batches.last() - 1)
+    }
+
+    /// What follows a batch that fails now.
+    fn failure_action(&self, batches: &Batches) -> FailureAction {
+        let policy = &self.desired.policy;
+        let failed = (self.facts.failed_batches.len() as u32 + 1) * batches.size;
+        match failed <= policy.may_fail {
+            true => FailureAction::Continue,
+            false => policy.failure_action,
+        }
+    }
+
+    /// The end of the way back where some batches stay live.
+    fn end_of_way_back(&self, batches: &Batches) -> Next {
+        let shift = self.facts.kept;
+        match self.failure_action(batches) {
+            FailureAction::Rollback | FailureAction::Pause => Next::Pause { shift },
+            FailureAction::Continue => Next::GoOn,
+        }
     }
 
     /// Whether the proxy has to confirm the route plan of this phase. A hold that hides no old replica changes nothing.
@@ -129,6 +203,10 @@ impl Rollout<'_> {
         }
         if let Some(next) = self.remove_beyond(batches, reason) {
             return next;
+        }
+        if self.facts.kept > 0 && self.phase == Some(batches.phase_of(self.facts.kept)) {
+            let open = self.confirm_back(batches, reason);
+            return open.unwrap_or_else(|| self.end_of_way_back(batches));
         }
         let below = self.phase_below(batches);
         let returning = self.returning(below);
@@ -277,7 +355,7 @@ impl Rollout<'_> {
         returning: &[&Replica],
         reason: &Reason,
     ) -> Option<Next> {
-        let phase = self.phase.filter(|_| *reason == Reason::Unfinished)?;
+        let phase = self.phase.filter(|_| self.facts.is_continued)?;
         let may_stop = |old: &&Replica| {
             let ran_on = self.desired.may_start_again(old) && !self.facts.started.contains(&old.id);
             ran_on && old.may_run()

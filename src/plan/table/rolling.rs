@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        Failure, Next, Step,
+        Failure, Next, Step, StopFirst,
         simulator::{Fate, Ready, Simulator, WELL, live, old},
     },
     expect, old_serves, old_set, steps,
 };
-use crate::model::{Goal, Limits, Order, Phase, Reason, Run};
+use crate::model::{Baked, FailureAction, Goal, Limits, Order, Phase, Reason, Run};
 
 fn world(parallelism: u32, order: Order) -> Simulator {
     let (surge, unavailable) = match order {
@@ -137,6 +137,96 @@ fn stop_first_takes_out_as_many_before_each_batch() {
     assert_eq!(end, Next::Done);
 }
 
+/// The new replicas serve alone, by their final names.
+#[track_caller]
+fn all_new(world: &Simulator) {
+    let names = world.observed.replicas.iter().map(|own| own.name.as_str());
+    let names: Vec<&str> = names.collect();
+    let wanted = ["web-new-1", "web-new-2", "web-new-3", "web-new-4"];
+    assert_eq!(names, wanted);
+    assert_eq!(world.observed.claim, None);
+}
+
+/// A rolling update that a person has stopped while the third batch is created.
+fn held() -> Simulator {
+    let mut world = world(1, Order::StartFirst);
+    world.through(|step| *step == Step::Create { replicas: 3 });
+    world.facts.is_held = true;
+    world.steps.clear();
+    assert_eq!(world.run(), Next::Pause { shift: 2 });
+    assert_eq!(world.steps, []);
+    world
+}
+
+#[test]
+fn a_request_to_stop_holds_it_between_two_batches_and_a_later_run_goes_on_from_there() {
+    let mut next = held().restarted().unwrap();
+    assert_eq!(next.desired.goal, Goal::Roll);
+    let (steps, end) = steps(&mut next);
+    let first = ["confirm shift 2", "ready", "shift 3", "confirm shift 3"];
+    assert_eq!(steps[..4], first);
+    assert_eq!(end, Next::Done);
+    all_new(&next);
+}
+
+#[test]
+fn an_abort_of_one_that_is_held_goes_back_batch_by_batch() {
+    let mut next = held().restarted().unwrap();
+    next.desired.goal = Goal::Undo(Reason::Unfinished);
+    let (steps, end) = steps(&mut next);
+    let routes = steps
+        .iter()
+        .filter(|step| ["shift 1", "cut_back"].contains(&step.as_str()));
+    assert_eq!(routes.count(), 2);
+    assert_eq!(end, Next::Done);
+    all_back(&next);
+}
+
+#[test]
+fn one_that_is_held_and_attached_waits_until_it_may_go_on() {
+    let mut world = world(2, Order::StopFirst);
+    world.desired.policy.attach = true;
+    world.through(|step| *step == Step::Confirm(Phase::Shifted { step: 1 }));
+    world.facts.is_held = true;
+    let pause = Step::Pause {
+        shift: 1,
+        span: None,
+    };
+    assert_eq!(world.next(), Next::Step(pause));
+    world.facts.is_held = false;
+    assert_eq!(world.run(), Next::Done);
+    all_new(&world);
+}
+
+#[test]
+fn a_shown_replica_that_fails_while_no_run_is_at_work_brings_all_old_ones_back() {
+    let mut next = held().restarted().unwrap();
+    let all = next.observed.replicas.iter_mut();
+    let mut new = all.filter(|own| own.rollout.is_some());
+    new.next().unwrap().run = Run::Exited;
+    let end = next.run();
+    let why = "new replica web-new-1 was ready and then failed";
+    assert_eq!(end, old_serves(why));
+    all_back(&next);
+}
+
+#[test]
+fn what_the_claim_and_the_replicas_show_of_the_batches_is_what_was_recorded() {
+    for order in [Order::StartFirst, Order::StopFirst] {
+        for parallelism in [1, 2] {
+            let mut world = world(parallelism, order);
+            assert_eq!(StopFirst::between_batches(&world.observed), None);
+            world.through(|step| *step == Step::Confirm(Phase::Shifted { step: 1 }));
+            for own in &mut world.observed.replicas {
+                own.wanted = own.rollout.as_ref().map(|_| 4);
+            }
+            let read = StopFirst::between_batches(&world.observed).unwrap();
+            assert_eq!(read.batches, world.desired.policy.batches);
+            assert_eq!(read.ran.len(), 4);
+        }
+    }
+}
+
 #[test]
 fn a_first_batch_that_is_not_ready_leaves_the_old_replicas_as_they_are() {
     let mut world = world(1, Order::StartFirst);
@@ -231,6 +321,97 @@ fn a_live_replica_that_dies_in_any_batch_brings_all_old_ones_back() {
     }
 }
 
+/// Two batches are live, and the third becomes ready never.
+fn third_fails(action: FailureAction) -> Simulator {
+    let mut world = world(1, Order::StartFirst);
+    world.desired.policy.failure_action = action;
+    world.through(|step| *step == Step::Create { replicas: 3 });
+    world.fate.ready = Ready::Crashes;
+    world
+}
+
+#[test]
+fn after_a_failed_batch_it_pauses_with_those_that_are_live_and_a_later_run_tries_it_again() {
+    let mut world = third_fails(FailureAction::Pause);
+    world.steps.clear();
+    let wanted = ["ready", "remove new-3"];
+    expect(&mut world, &wanted, &Next::Pause { shift: 2 });
+    assert_eq!(live(&world.observed).len(), 4);
+    let mut next = world.restarted().unwrap();
+    assert_eq!(next.desired.goal, Goal::Roll);
+    next.fate = WELL;
+    assert_eq!(next.run(), Next::Done);
+    all_new(&next);
+}
+
+#[test]
+fn after_a_failed_batch_it_goes_on_with_the_next_and_fails_at_its_end() {
+    let mut world = third_fails(FailureAction::Continue);
+    loop {
+        match world.next() {
+            Next::Step(step) => world.take(step),
+            Next::GoOn => break,
+            next => assert!(matches!(next, Next::Undo(_)), "{next:?}"),
+        }
+    }
+    world.fate = WELL;
+    world.steps.clear();
+    let (steps, end) = steps(&mut world);
+    let wanted = [
+        "create 3",
+        "ready",
+        "shift 3",
+        "confirm shift 3",
+        "drain old-3",
+        "stop old-3",
+    ];
+    assert_eq!(steps, wanted);
+    let why = "1 of 4 batches failed: new replica web-new-3 exited";
+    assert_eq!(end, Next::Fail(Failure::InPart(why.to_owned())));
+    assert_eq!(live(&world.observed).len(), 4);
+    assert_eq!(world.restarted().unwrap().run(), Next::Done);
+}
+
+#[test]
+fn with_more_failures_than_are_allowed_all_of_it_goes_back() {
+    let mut world = third_fails(FailureAction::Rollback);
+    world.desired.policy.may_fail = 1;
+    let end = old_serves("new replica web-new-3 exited");
+    assert_eq!(world.run(), end);
+    assert_eq!(world.facts.failed_batches.len(), 1);
+    all_back(&world);
+}
+
+#[test]
+fn a_live_batch_that_fails_gives_its_traffic_back_before_the_pause() {
+    let mut world = world(2, Order::StopFirst);
+    world.desired.policy.failure_action = FailureAction::Pause;
+    world.through(|step| *step == Step::Confirm(Phase::Committed));
+    let all = world.observed.replicas.iter_mut();
+    all.last().unwrap().run = Run::Exited;
+    assert_eq!(world.run(), Next::Pause { shift: 1 });
+    let live = live(&world.observed);
+    assert_eq!(live.len(), 2);
+    assert!(live.iter().all(|id| id.0.starts_with("new")));
+}
+
+#[test]
+fn a_first_batch_that_fails_an_undo_and_a_signal_take_all_back_whatever_follows_a_failed_batch() {
+    for action in [FailureAction::Pause, FailureAction::Continue] {
+        let mut first = world(1, Order::StartFirst);
+        first.desired.policy.failure_action = action;
+        first.fate.ready = Ready::Crashes;
+        let end = old_serves("new replica web-new-1 exited");
+        assert_eq!(first.run(), end);
+        all_back(&first);
+        let mut undone = third_fails(action);
+        undone.facts.baked = Some(Baked::Failed("undone by ada".to_owned()));
+        undone.facts.is_undone = true;
+        assert_eq!(undone.run(), old_serves("undone by ada"));
+        all_back(&undone);
+    }
+}
+
 #[test]
 fn a_watch_that_fails_goes_back() {
     let mut world = world(1, Order::StartFirst);
@@ -272,12 +453,13 @@ fn a_run_that_dies_after_any_step_is_settled_by_the_next() {
                     world.take(step);
                 }
             }
-            let committed = world.observed.claim.as_ref().map(|claim| claim.phase);
+            let phase = world.observed.claim.as_ref().map(|claim| claim.phase);
             if let Some(mut next) = world.restarted() {
                 assert_eq!(next.run(), Next::Done, "{crash}");
                 assert!(next.restarted().is_none(), "{crash}: {:#?}", next.observed);
-                if committed != Some(Phase::Committed) {
-                    all_back(&next);
+                match phase {
+                    Some(Phase::Prepared) | None => all_back(&next),
+                    _ => all_new(&next),
                 }
                 world = next;
             }
@@ -308,6 +490,8 @@ fn an_old_replica_that_may_still_be_stopping_is_stopped_before_it_is_shown_again
     let mut world = world(1, Order::StartFirst);
     world.until(|step| matches!(step, Step::Stop { .. }));
     let mut next = world.restarted().unwrap();
+    assert_eq!(next.desired.goal, Goal::Roll);
+    next.desired.goal = Goal::Undo(Reason::Unfinished);
     let wanted = [
         "confirm shift 1",
         "drain old-1",

@@ -50,7 +50,10 @@ fn the_routing_decides_whether_an_unfinished_rollout_goes_on_or_back() {
     resumes(Some(Phase::Prepared), old_set(2), 0, undo());
     resumes(Some(Phase::Prepared), old_set(2), 2, undo());
     resumes(Some(Phase::RolledBack), old_set(2), 2, undo());
-    resumes(Some(Phase::Shifted { step: 1 }), old_set(2), 2, undo());
+    let shifted = Some(Phase::Shifted { step: 1 });
+    resumes(shifted, old_set(2), 2, Some(Goal::Roll));
+    resumes(shifted, old_set(2), 1, undo());
+    resumes(shifted, old_set(0), 1, Some(Goal::Finish));
     resumes(Some(Phase::Committed), old_set(2), 2, Some(Goal::Finish));
     resumes(Some(Phase::Committed), old_set(0), 2, Some(Goal::Finish));
     resumes(Some(Phase::ForceShown), old_set(2), 2, undo());

@@ -17,7 +17,7 @@ use super::{
         self, Wanted, concerns, neighbours, new_versions, refuse_lost, refuse_unwatched,
         traefik_itself,
     },
-    labels::{Neighbour, served_by, unknown_labels, wants_traefik},
+    labels::{Neighbour, matched_by, served_by, unknown_labels, wants_traefik},
     pin, relabel,
 };
 use crate::{
@@ -117,7 +117,7 @@ async fn objections(
     if context.purpose == Purpose::Settle || !router.routes() {
         return Ok(notices);
     }
-    host?;
+    notices.extend(host?);
     let settings = &context.settings;
     let unknown = unknown_labels(context);
     settings.pass_over(Check::Labels, unknown, &mut notices)?;
@@ -128,10 +128,14 @@ async fn objections(
     Ok(notices)
 }
 
-/// Refuses a host of a preview that a router of another service names, or that several previews would have.
-fn refuse_served_host(context: &ServiceContext<'_>, neighbours: &[Neighbour]) -> Result<()> {
+/// Refuses a host of a preview that a router of another service names, or that several previews would have. Returns the
+/// notice of a router that matches it with others.
+fn refuse_served_host(
+    context: &ServiceContext<'_>,
+    neighbours: &[Neighbour],
+) -> Result<Option<String>> {
     let Some(PreviewRule::Host(host)) = context.settings.preview() else {
-        return Ok(());
+        return Ok(None);
     };
     let name = &context.service.name;
     let x_rollout = context.service.x_rollout.as_ref();
@@ -143,14 +147,21 @@ fn refuse_served_host(context: &ServiceContext<'_>, neighbours: &[Neighbour]) ->
         )));
     }
     let serves = |own: &&Neighbour| served_by(&own.labels, &host).is_some();
-    match neighbours.iter().find(serves) {
-        None => Ok(()),
-        Some(other) => Err(Error::refused(format!(
+    if let Some(other) = neighbours.iter().find(serves) {
+        let message = format!(
             "{} serves the host {host} already: its requests would go to the preview of {name}",
             other.name
-        ))
-        .hint("take a host for --preview-host that has no visitors yet")),
+        );
+        let hint = "take a host for --preview-host that has no visitors yet";
+        return Err(Error::refused(message).hint(hint));
     }
+    let matching = |own: &Neighbour| {
+        let (router, other) = (matched_by(&own.labels, &host)?, &own.name);
+        Some(format!(
+            "the router {router} of {other} matches the host {host} too: requests go to the router with the higher priority"
+        ))
+    };
+    Ok(neighbours.iter().find_map(matching))
 }
 
 /// Refuses to go on without a proxy while an earlier rollout still moves the traffic by Traefik.

@@ -31,7 +31,7 @@ pub(super) use self::{
     names::{Names, Protocol, all_names, default_name, is_label, names},
     neighbour::{is_of, is_well, labels_of},
     network::astray,
-    preview::{preview, served_by, ways},
+    preview::{matched_by, preview, served_by, ways},
     refuse::unknown_labels,
     weights::{set_weight, weight_labels, weight_of},
 };
@@ -64,6 +64,10 @@ impl LabelRules for TraefikLabels {
 
     fn refuse_version(&self, context: &ServiceContext<'_>, image: &Image) -> Result<()> {
         refuse::ports(context, image)
+    }
+
+    fn has_streams(&self, labels: &Labels) -> bool {
+        weights::has_streams(labels)
     }
 
     fn against_weights(&self, labels: &Labels) -> Option<String> {

@@ -11,7 +11,7 @@ pub(super) use self::claims::is_unsettled;
 pub use self::setup::{no_traefik, relabel};
 use super::{
     api::observation,
-    config::{Reads, TraefikContainer},
+    config::{Reads, StaticConfig, TraefikContainer},
     discover::{Instance, Instances},
     labels::{Names, TraefikLabels, all_names, names, ways},
 };
@@ -40,6 +40,8 @@ pub struct Relabel {
     verifies_servers: bool,
     /// Which requests a preview gets, if there is one.
     preview: Option<PreviewRule>,
+    /// How every Traefik that follows the overlay is configured.
+    fronts: Vec<StaticConfig>,
     /// The labels by which Traefik sees previewed replicas, as they were last.
     previewed: BTreeMap<ContainerId, Labels>,
     pub(super) instances: Instances<()>,
@@ -206,7 +208,13 @@ impl Router for Relabel {
     }
 
     fn ways_to_preview(&self) -> Vec<String> {
-        self.previewed.values().next().map(ways).unwrap_or_default()
+        let fronts = &self.fronts;
+        let is_secured = |names: &[&str]| {
+            let mut all = fronts.iter();
+            !fronts.is_empty() && all.all(|own| own.are_secured(names))
+        };
+        let first = self.previewed.values().next();
+        first.map_or_else(Vec::new, |labels| ways(labels, is_secured))
     }
 
     async fn switch_delay(&mut self, replicas: &[Replica]) -> Duration {

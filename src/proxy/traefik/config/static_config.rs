@@ -266,6 +266,21 @@ impl StaticConfig {
             .collect()
     }
 
+    /// Whether each of these entrypoints speaks TLS by itself; of the default ones, if there is none.
+    pub fn are_secured(&self, names: &[&str]) -> bool {
+        let default = self.default_entrypoints();
+        let names = if names.is_empty() {
+            &default[..]
+        } else {
+            names
+        };
+        let is_secured = |name: &&str| {
+            let mut all = self.entrypoints.iter();
+            all.any(|(own, at)| own.eq_ignore_ascii_case(name) && at.tls)
+        };
+        !names.is_empty() && names.iter().all(is_secured)
+    }
+
     /// How to add an option, such as `api.insecure=true`, to the place that this configuration really comes from.
     pub fn how_to_add(&self, option: &str) -> String {
         self.source.how_to_add(option)

@@ -82,8 +82,24 @@ pub fn served_by<'a>(labels: &'a Labels, host: &str) -> Option<&'a str> {
     routers(labels).into_iter().find(names_it)
 }
 
+/// The router of a container with these labels that matches the host without its name: for every host, or by an expression.
+pub fn matched_by<'a>(labels: &'a Labels, host: &str) -> Option<&'a str> {
+    let matches_it = |router: &&str| {
+        let rule = own_rule(labels, router).unwrap_or_default();
+        let mut expressions = matched(rule, &["hostregexp"]).peekable();
+        // What is no expression here may be one for Traefik.
+        let fits = |text: &str| Regex::new(text).map_or(true, |own| own.is_match(host));
+        match expressions.peek() {
+            None => hosts(rule).next().is_none(),
+            Some(_) => expressions.any(fits),
+        }
+    };
+    routers(labels).into_iter().find(matches_it)
+}
+
 /// What reaches the preview, by the labels of a previewed replica: a line for each router, and what to type for it.
-pub fn ways(labels: &Labels) -> Vec<String> {
+/// `is_secured` is whether each of these entrypoints, or of the default ones if there is none, speaks TLS by itself.
+pub fn ways(labels: &Labels, is_secured: impl Fn(&[&str]) -> bool) -> Vec<String> {
     let mut lines = Vec::new();
     for router in routers(labels) {
         let rule = own_rule(labels, router).unwrap_or_default();
@@ -93,7 +109,11 @@ pub fn ways(labels: &Labels) -> Vec<String> {
             let word = option.split('.').next().unwrap_or_default();
             word.eq_ignore_ascii_case("tls") && !is_false(value)
         };
-        let scheme = if options.any(is_tls) { "https" } else { "http" };
+        let entrypoints = option(labels, router, "entrypoints").unwrap_or_default();
+        let entrypoints = entrypoints.split(',').map(str::trim);
+        let entrypoints: Vec<&str> = entrypoints.filter(|own| !own.is_empty()).collect();
+        let is_tls = options.any(is_tls) || is_secured(&entrypoints);
+        let scheme = if is_tls { "https" } else { "http" };
         lines.extend(to_type(rule, scheme));
     }
     lines
@@ -378,11 +398,27 @@ mod tests {
     }
 
     #[test]
+    fn a_router_for_every_host_or_by_an_expression_matches_a_host_without_its_name() {
+        for (rule, wanted) in [
+            ("PathPrefix(`/`)", true),
+            ("HostRegexp(`.+\\.example`)", true),
+            ("HostRegexp(`{any:.+}`)", true),
+            ("HostRegexp(`.+\\.org`) || Path(`/a`)", false),
+            ("Host(`a`) && Path(`/b`)", false),
+        ] {
+            let labels = labels(&[("traefik.http.routers.all.rule", rule)]);
+            let found = matched_by(&labels, "p.example");
+            assert_eq!(found.is_some(), wanted, "{rule}");
+        }
+        assert_eq!(matched_by(&Labels::new(), "p.example"), None);
+    }
+
+    #[test]
     fn a_line_to_type_reaches_the_preview() {
         let ways = |pairs: &[(&str, &str)], rule: &PreviewRule| {
             let mut labels = labels(pairs);
             preview(&labels, rule).change(&mut labels);
-            ways(&labels)
+            ways(&labels, |entrypoints| entrypoints == ["safe", "sound"])
         };
         let tls = ("traefik.http.routers.web.tls", "true");
         let router = |rule| ("traefik.http.routers.web.rule", rule);
@@ -391,6 +427,9 @@ mod tests {
         assert_eq!(said, [rule, "curl -H 'X: 1' https://a/b"]);
         let said = ways(&[router("Host(`a`)")], &host());
         assert_eq!(said[1..], ["curl http://p.example/"]);
+        let safe = ("traefik.http.routers.web.entrypoints", "safe, sound");
+        let said = ways(&[router("Host(`a`)"), safe], &host());
+        assert_eq!(said[1..], ["curl https://p.example/"]);
         let hostless = ways(&[router("Path(`/a`)")], &header());
         let quoted = PreviewRule::Extra("Header(`X`, `it's`)".to_owned());
         let quoted = ways(&[router("Host(`a`)")], &quoted);

@@ -33,16 +33,16 @@ pub fn set_weight(labels: &Labels) -> Option<u32> {
     weights.next()?.1.parse().ok()
 }
 
+/// Whether a container with these labels has a service of TCP or UDP: Traefik has weights for HTTP alone.
+pub fn has_streams(labels: &Labels) -> bool {
+    let services = names(labels).services;
+    services.iter().any(|own| own.0 != Protocol::Http)
+}
+
 /// Why a container with these labels cannot get weights.
 pub fn refusal(labels: &Labels) -> Option<String> {
     let services = names(labels).services;
     services.iter().find_map(|(protocol, name)| {
-        if *protocol != Protocol::Http {
-            let word = protocol.word().to_uppercase();
-            return Some(format!(
-                "Traefik has weights for HTTP alone, and service {name} is {word}"
-            ));
-        }
         if service_label(labels, *protocol, name, WEIGHT).is_some() {
             let label = format!("traefik.http.services.{name}.{WEIGHT}");
             return Some(format!("it has a weight of its own by the label {label}"));
@@ -83,16 +83,15 @@ mod tests {
     }
 
     #[test]
-    fn streams_own_weights_and_other_strategies_are_refused() {
+    fn own_weights_and_other_strategies_are_refused_and_streams_are_told_apart() {
         let refused = |pairs: &[(&str, &str)]| refusal(&labels(pairs)).unwrap_or_default();
-        assert_eq!(
-            refused(&[("traefik.http.routers.web.rule", "Host(`a`)")]),
-            ""
-        );
-        let tcp = refused(&[("traefik.tcp.routers.db.rule", "HostSNI(`*`)")]);
-        assert!(tcp.contains("service web-shop is TCP"), "{tcp}");
-        let udp = refused(&[("traefik.udp.services.dns.loadbalancer.server.port", "53")]);
-        assert!(udp.contains("service dns is UDP"), "{udp}");
+        let http = ("traefik.http.routers.web.rule", "Host(`a`)");
+        let tcp = ("traefik.tcp.routers.db.rule", "HostSNI(`*`)");
+        let udp = ("traefik.udp.services.dns.loadbalancer.server.port", "53");
+        assert_eq!(refused(&[http]), "");
+        for (pairs, has) in [(&[http][..], false), (&[tcp], true), (&[http, udp], true)] {
+            assert_eq!(has_streams(&labels(pairs)), has, "{pairs:?}");
+        }
         let own = refused(&[("traefik.http.services.A.LoadBalancer.server.weight", "3")]);
         assert!(
             own.contains("traefik.http.services.A.loadbalancer.server.weight"),

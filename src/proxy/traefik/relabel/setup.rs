@@ -67,6 +67,11 @@ pub async fn relabel(
         weights: know_weights(&versions.collect::<Vec<_>>()),
         verifies_servers: all.iter().any(|own| own.config.verifies_servers),
         preview: settings.preview(),
+        fronts: all
+            .iter()
+            .filter(|own| is_concerned(own))
+            .map(|own| own.config.clone())
+            .collect(),
         previewed: BTreeMap::new(),
         instances,
     };

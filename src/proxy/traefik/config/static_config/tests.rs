@@ -123,6 +123,8 @@ fn the_same_configuration_is_read_from_each_of_the_four_forms() {
     let secure = &yaml.entrypoints["websecure"];
     assert_eq!((secure.port, secure.tls), (443, true));
     assert!(yaml.entrypoints["dns"].udp);
+    assert!(yaml.are_secured(&["WebSecure"]));
+    assert!(!yaml.are_secured(&["web", "websecure"]) && !yaml.are_secured(&[]));
     assert_eq!(yaml.insecure_port(), Some(8080));
     assert_eq!(yaml.default_entrypoints(), ["web"]);
     assert_eq!(yaml.throttle, Duration::from_millis(500));
