@@ -321,6 +321,6 @@ async fn the_script_of_a_ci_job_rolls_over_ssh_and_leaves_no_login_behind() {
         error.lines().any(|line| line.starts_with(annotation)),
         "{error}"
     );
-    stack.set("GITHUB_ACTIONS", "");
+    stack.set("GITHUB_ACTIONS", "").set("DOCKER_HOST", &far.ssh);
     stack.settled(1).await;
 }
