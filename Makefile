@@ -59,7 +59,7 @@ PLUGIN := $(DOCKER_CONFIG_DIR)/cli-plugins/docker-rollout
 install: build ## into PREFIX: the binary, man pages, completions; and the Docker CLI plugin `docker rollout`
 	@install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/rollout
 	@mkdir -p $(dir $(DESTDIR)$(PLUGIN)) && ln -sfn $(PREFIX)/bin/rollout $(DESTDIR)$(PLUGIN)
-	@packaging/share $(DESTDIR)$(SHARE) site-functions $(BINARY)
+	@.github/packaging/share $(DESTDIR)$(SHARE) site-functions $(BINARY)
 	@echo "installed $(PREFIX)/bin/rollout and $(PLUGIN), man pages and completions in $(SHARE)"
 
 uninstall: ## removes what install has put there
@@ -68,7 +68,7 @@ uninstall: ## removes what install has put there
 
 dist: PROFILE = dist
 dist: build ## tarball, .deb package and checksums in target/dist, each tried; TRIPLE=aarch64-unknown-linux-gnu for arm64
-	@packaging/dist $(BINARY) $(TRIPLE)
+	@.github/packaging/dist $(BINARY) $(TRIPLE)
 
 demo: MEANWHILE = $(CARGO) build --locked --release -p testbed --bin demo
 demo: ## a rollout under load, and a table of what the clients saw
