@@ -8,8 +8,8 @@ use std::{
 use super::{Next, Step, StopFirst, plan_to_confirm, preview::Preview, unfinished};
 use crate::model::{
     Baked, Batches, Claim, ContainerId, Desired, Facts, Goal, Health, HookEnd, HookPhase, Limits,
-    Milestone, Observed, Order, Pause, Phase, Policy, Replica, RolloutId, Run, Share, Shift,
-    Target, Verdict,
+    Milestone, Observed, Order, Pause, Phase, Policy, Reason, Replica, RolloutId, Run, Share,
+    Shift, Target, Verdict,
 };
 
 /// More steps than any rollout needs: twice every kind of step, there and back.
@@ -400,7 +400,8 @@ impl Simulator {
                 continue;
             }
             // A stop that an earlier run has asked for is waited for.
-            let joins = (makes_room || self.rolls()) && self.facts.is_continued;
+            let unfinished = self.desired.goal == Goal::Undo(Reason::Unfinished);
+            let joins = (makes_room && unfinished) || (self.rolls() && self.facts.is_continued);
             assert!(
                 joins || !matches!(self.desired.goal, Goal::Undo(_)),
                 "{id} is old: {}",

@@ -61,7 +61,7 @@ impl Rollout<'_> {
 
     /// After the new replicas are removed: starts the stopped replicas and waits until the proxy routes to them.
     pub(super) fn start_again(&self, reason: &Reason) -> Option<Next> {
-        let stopping = self.stopping();
+        let stopping = self.stopping(reason);
         if !stopping.is_empty() {
             let replicas = ids(&stopping, |_| true);
             return Some(Next::Step(Step::Stop { replicas }));
@@ -94,11 +94,11 @@ impl Rollout<'_> {
     }
 
     /// Replicas whose stop an earlier run may have requested: the engine carries it out even after a kill.
-    fn stopping(&self) -> Vec<&Replica> {
+    fn stopping(&self, reason: &Reason) -> Vec<&Replica> {
         // A cutover comes after the end of every stop.
         let may_stop = !matches!(self.phase, Some(Phase::Committed | Phase::RolledBack));
-        let may_stop = may_stop && self.facts.is_continued;
-        let all = self.restartable().filter(|_| may_stop);
+        let unfinished = *reason == Reason::Unfinished && may_stop;
+        let all = self.restartable().filter(|_| unfinished);
         all.filter(|old| old.may_run() && !self.facts.started.contains(&old.id))
             .collect()
     }
