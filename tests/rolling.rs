@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use testbed::{Container, Run, Stack};
+use testbed::{Container, Run, Stack, eventually};
 
 const FOUR: &str = "    scale: 4\n";
 
@@ -346,7 +346,10 @@ async fn a_plain_up_in_the_second_batch_ends_it_and_the_next_run_settles_it() {
         drop(stack.shell("docker compose up -d 2>&1 || true").await);
         let run = running.wait_for(Duration::from_secs(300)).await;
         assert_ne!(run.code, Some(0), "{}", run.text);
-        assert_ne!(stack.version().await, None);
+        eventually("a version serves", Duration::from_secs(30), async || {
+            stack.version().await.ok_or("none")
+        })
+        .await;
         stack.tag("v2");
         let next = stack.start_rollout(&["web"]);
         next.wait_for(Duration::from_secs(300)).await.code(0);

@@ -271,6 +271,41 @@ mod tests {
     }
 
     #[test]
+    fn a_rolling_update_that_has_paused_goes_on_with_the_batches_that_are_left() {
+        let limits = Limits {
+            parallelism: 1,
+            surge: 1,
+            unavailable: 0,
+            order: Order::StartFirst,
+        };
+        let olds = ["a", "b", "c"].map(old).into();
+        let mut world = Simulator::new(olds, 3, true, WELL).rolling(limits);
+        world.through(|step| *step == Step::Route(Phase::Shifted { step: 1 }));
+        world.through(|step| *step == Step::AwaitReady);
+        let mut preview = world.restarted().unwrap().preview;
+        preview.names = ["web-1", "web-2", "web-3"].map(str::to_owned).into();
+        let steps = walked(&mut preview);
+        let rest = [
+            "confirm",
+            "ready web-new-1 web-new-2",
+            "shift b",
+            "confirm",
+            "drain b",
+            "stop b",
+            "create web-3",
+            "ready web-3",
+            "cutover c",
+            "confirm",
+            "drain c",
+            "stop c",
+            "remove a b c",
+            "rename web-new-1 web-new-2 web-3",
+            "release",
+        ];
+        assert_eq!(steps, rest);
+    }
+
+    #[test]
     fn without_a_proxy_no_change_of_routes_is_a_step() {
         let steps = [
             "create shop-web-1 shop-web-2",

@@ -38,7 +38,7 @@ impl Prepared<'_> {
             replicas: self.context.replicas,
             ..Plan::default()
         };
-        let olds = self.settle(&memory, &mut plan).await?;
+        let (olds, goes_on) = self.settle(&memory, &mut plan).await?;
         let local = self.image().await?;
         let known = self.known(local.as_ref())?;
         plan.fetches = known.is_none();
@@ -47,7 +47,7 @@ impl Prepared<'_> {
                 let version = self.version(image).await?;
                 let same = match plan.unfinished {
                     // The routes are those of the unfinished rollout, so they are not compared.
-                    Some(_) => self.runs(&version, &olds).await?,
+                    Some(_) => goes_on || self.runs(&version, &olds).await?,
                     None => self.already_runs(&version, &olds).await?,
                 };
                 (version.hash, same)
@@ -115,8 +115,9 @@ impl Prepared<'_> {
         Ok(self.remembered(holder.id()).await)
     }
 
-    /// Plans the end of an unfinished rollout. Returns the replicas afterwards.
-    async fn settle(&mut self, memory: &Memory, plan: &mut Plan) -> Result<Vec<Replica>> {
+    /// Plans the end of an unfinished rollout. Returns the replicas afterwards, and whether they are of the wanted version
+    /// because that rollout goes on.
+    async fn settle(&mut self, memory: &Memory, plan: &mut Plan) -> Result<(Vec<Replica>, bool)> {
         let replicas = self.context.olds.clone();
         let claim = self.proxy.claim(&replicas).await?;
         let observed = Observed { replicas, claim };
@@ -126,7 +127,7 @@ impl Prepared<'_> {
         let routed = self.proxy.routes();
         let left_over = plan::unfinished(&observed, routed, begun.as_ref());
         let Some((rollout, goal, wanted)) = left_over else {
-            return Ok(observed.replicas);
+            return Ok((observed.replicas, false));
         };
         let mut goal = chosen(&self.context, &rollout, goal)?;
         let new: Vec<Replica> = observed.split(&rollout).0.into_iter().cloned().collect();
@@ -170,7 +171,7 @@ impl Prepared<'_> {
             },
         };
         plan.steps = walk(&mut preview, self.context.settings.preview().as_ref())?;
-        Ok(preview.observed.replicas)
+        Ok((preview.observed.replicas, goes_on))
     }
 
     /// The image of the new version; `None` if it is pulled or built first.
