@@ -10,12 +10,16 @@ PROFILE ?= release
 # The target of the binary where that is another than this machine, such as aarch64-unknown-linux-gnu. It needs
 # `rustup target add`, and Debian's gcc-aarch64-linux-gnu and qemu-user-static.
 TRIPLE ?=
+ifneq ($(TRIPLE),)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER ?= aarch64-linux-gnu-gcc
+endif
 BINARY = $(TARGET)/$(if $(TRIPLE),$(TRIPLE)/)$(PROFILE)/rollout
 # A copy of the binary, which a build meanwhile leaves alone.
 STAGED := $(TARGET)/image/rootfs/rollout
-PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
-DOCKER_CONFIG_DIR := $(or $(DOCKER_CONFIG),$(HOME)/.docker)
+IS_ROOT := $(filter 0,$(shell id -u))
+PREFIX ?= $(if $(IS_ROOT),/usr/local,$(HOME)/.local)
+# As root it is a folder that every Docker CLI reads, for all users.
+PLUGINS := $(if $(IS_ROOT),/usr/local/libexec/docker,$(or $(DOCKER_CONFIG),$(HOME)/.docker))/cli-plugins
 IMAGE  ?= rollout:latest
 TESTBED := tests/testbed/testbed
 # End-to-end tests mostly wait, so more of them run at a time than there are cores.
@@ -55,8 +59,9 @@ image: build ## the image rollout:latest, on the engine that answers
 	@$(STAGED) image --tag $(IMAGE)
 
 SHARE := $(PREFIX)/share
-PLUGIN := $(DOCKER_CONFIG_DIR)/cli-plugins/docker-rollout
-install: build ## into PREFIX: the binary, man pages, completions; and the Docker CLI plugin `docker rollout`
+PLUGIN := $(PLUGINS)/docker-rollout
+# Under sudo there may be no cargo: then it installs what `make build` has left.
+install: $(if $(shell command -v $(CARGO)),build) ## into PREFIX: the binary, man pages, completions; and the Docker CLI plugin `docker rollout`
 	@install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/rollout
 	@mkdir -p $(dir $(DESTDIR)$(PLUGIN)) && ln -sfn $(PREFIX)/bin/rollout $(DESTDIR)$(PLUGIN)
 	@.github/packaging/share $(DESTDIR)$(SHARE) site-functions $(BINARY)

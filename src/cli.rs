@@ -156,21 +156,33 @@ pub enum Stop {
     Refuse(Error),
 }
 
-impl From<clap::Error> for Stop {
-    fn from(error: clap::Error) -> Self {
+impl Stop {
+    fn of(error: clap::Error, arguments: &[OsString]) -> Self {
         if error.use_stderr() {
-            Self::Refuse(refusal::refusal(&error, &command()))
+            Self::Refuse(refusal::refusal(&error, &command(), &page(arguments)))
         } else {
             Self::Print(error)
         }
     }
 }
 
+/// The command of a line that cannot be read.
+fn page(arguments: &[OsString]) -> String {
+    let matches = command()
+        .ignore_errors(true)
+        .try_get_matches_from(arguments);
+    let name = matches
+        .ok()
+        .and_then(|own| Some(own.subcommand()?.0.to_owned()));
+    name.map_or_else(|| "rollout".to_owned(), |name| format!("rollout {name}"))
+}
+
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let arguments = values_joined(arguments.into_iter().collect());
-    let matches = command().try_get_matches_from(arguments)?;
+    let stop = |error| Stop::of(error, &arguments);
+    let matches = command().try_get_matches_from(&arguments).map_err(stop)?;
     options::refuse_idle(&matches)?;
-    let mut cli = Cli::from_arg_matches(&matches)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(stop)?;
     let first = cli.up.services.first().cloned();
     let (outer, dry_run) = (cli.up.settings.clone(), cli.up.dry_run);
     let (all, remove_orphans) = (cli.up.all, cli.up.remove_orphans);
@@ -192,7 +204,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, S
             plan.set.splice(..0, set);
         }
         _ if all || remove_orphans => return Err(only_up()),
-        _ if !set.is_empty() => return Err(no_set()),
+        _ if !set.is_empty() => return Err(Stop::Refuse(no_set())),
         _ => {}
     }
     let mut chosen = match chosen {
@@ -240,9 +252,10 @@ fn only_up() -> Stop {
     Stop::Refuse(Error::refused(message).hint("write: rollout --all"))
 }
 
-fn no_set() -> Stop {
+fn no_set() -> Error {
     let message = "--set is an option of `rollout`, `rollout up` and `rollout plan` alone";
-    Stop::Refuse(Error::refused(message).hint("write: rollout SERVICE --set NAME=VALUE"))
+    let hint = "write: rollout SERVICE --set NAME=VALUE; undo takes the earlier value by itself";
+    Error::refused(message).hint(hint)
 }
 
 fn no_plan_of_orphans() -> Stop {

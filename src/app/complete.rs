@@ -174,6 +174,12 @@ mod tests {
     }
 
     #[test]
+    fn commands_and_topics_are_offered_after_help() {
+        assert_eq!(offered("rollout help ev"), ["events"]);
+        assert_eq!(offered("rollout help age"), ["agent"]);
+    }
+
+    #[test]
     fn revisions_of_the_named_service_are_offered() {
         assert_eq!(offered("rollout undo web --to "), ["3", "12"]);
         assert_eq!(offered("rollout history worker --revision "), ["6", "12"]);

@@ -21,8 +21,8 @@ Exit codes:
   130  interrupted; the last line says which version serves";
 
 pub const UP: &str = "\
-All services are checked, and their images fetched, before the first is touched. A service begins once those that it
-depends on are done (depends_on, and after in x-rollout); the others roll side by side. After a failure, the services that
+All services are checked, and their images fetched, before the first is touched. A service begins once those that it \
+depends on are done (depends_on, and after in x-rollout); the others roll side by side. After a failure, the services that \
 are rolled by then keep the new version, unless --on-failure rollback is given. See: rollout help settings.
 
 Examples:
@@ -31,9 +31,9 @@ Examples:
   rollout up --all db            roll every service that has changed, and db although it keeps data";
 
 pub const PLAN: &str = "\
-Exit code 0 if there is nothing to do, 10 if there are changes, 2 if a rollout would be refused. Values of environment
-variables are not printed, nor those of labels that may be secrets: rollout history SERVICE --diff A..B has all values.
-An image that is pulled or built first is not known before: the plan then has every step, and the rollout ends early if
+Exit code 0 if there is nothing to do, 10 if there are changes, 2 if a rollout would be refused. Values of environment \
+variables are not printed, nor those of labels that may be secrets: rollout history SERVICE --diff A..B has all values. \
+An image that is pulled or built first is not known before: the plan then has every step, and the rollout ends early if \
 the image turns out to be the same.
 
 Examples:
@@ -42,7 +42,7 @@ Examples:
   rollout web --scale 3 --dry-run  one service, with settings";
 
 pub const RESTART: &str = "\
-The containers are replaced with the care of any rollout. The Compose file is not rolled: changes in it wait for the next
+The containers are replaced with the care of any rollout. The Compose file is not rolled: changes in it wait for the next \
 `rollout SERVICE`. The history gets a revision of the same content. Hooks of pre-deploy, such as migrations, do not run.
 
 Examples:
@@ -81,10 +81,10 @@ Examples:
   rollout abort -f compose.yaml web    with the Compose file of the interrupted rollout";
 
 pub const UNDO: &str = "\
-The revision is restored exactly as it was, also when `latest` has moved or the Compose file has changed since; its image
-gets its old name back. A config or secret that comes from a file has the content that the file has now. The Compose file
-still describes the newer version: undo names the line to change, and the next `rollout SERVICE` goes forward again.
-Revision 1 is what ran before the first rollout, recorded from the Compose file if that still describes it, else from the
+The revision is restored exactly as it was, also when `latest` has moved or the Compose file has changed since; its image \
+gets its old name back. A config or secret that comes from a file has the content that the file has now. The Compose file \
+still describes the newer version: undo names the line to change, and the next `rollout SERVICE` goes forward again. \
+Revision 1 is what ran before the first rollout, recorded from the Compose file if that still describes it, else from the \
 containers.
 
 Examples:
@@ -117,7 +117,7 @@ Examples:
   rollout doctor --output json  one finding a line, with the edits that fix it";
 
 pub const PRUNE: &str = "\
-A project is gone once it has no container. Of the project in this directory, a service is gone that is neither in the
+A project is gone once it has no container. Of the project in this directory, a service is gone that is neither in the \
 Compose file, with any profile, nor has a container. Nothing else is removed, and nothing that rollout did not create.
 
 Examples:
@@ -140,7 +140,7 @@ Examples:
   rollout init --traefik edge        Traefik is the service edge";
 
 pub const IMAGE: &str = "\
-`rollout init --write` builds it too, where the engine lacks it or has another version. After an upgrade, build it again and
+`rollout init --write` builds it too, where the engine lacks it or has another version. After an upgrade, build it again and \
 recreate the socket proxy. A binary that is not static is refused. rollout:cli rolls from where nothing is installed:
 docker run --rm -v /var/run/docker.sock:/var/run/docker.sock -v \"$PWD:$PWD\" -w \"$PWD\" rollout:cli web
 With registries that ask for a login, add: -v ~/.docker/config.json:/root/.docker/config.json:ro
@@ -151,7 +151,7 @@ Examples:
   rollout image --cli                                 rollout:cli, with the Docker CLI and Compose of docker:cli";
 
 pub const RELABEL: &str = "\
-The labels hold until they are cleared or the container is removed; Docker's own labels do not change. A rollout of the
+The labels hold until they are cleared or the container is removed; Docker's own labels do not change. A rollout of the \
 same service overrides them.
 
 Examples:
@@ -176,8 +176,8 @@ Examples:
   rollout socket-proxy --check                         exit code 0 if the running daemon answers";
 
 pub const COMPLETIONS: &str = "\
-The script asks rollout for the names of services and revisions. The .deb package and make install put it in place; after
-make install of a user, .zshrc needs before compinit: fpath+=(~/.local/share/zsh/site-functions). `docker rollout` is
+The script asks rollout for the names of services and revisions. The .deb package and make install put it in place; after \
+make install of a user, .zshrc needs before compinit: fpath+=(~/.local/share/zsh/site-functions). `docker rollout` is \
 completed by Docker's own script.
 
 Examples:

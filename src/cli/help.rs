@@ -49,13 +49,35 @@ pub fn answer(words: &[String]) -> Result<String> {
         return Ok(found.render_help().to_string());
     };
     if let Some(topic) = TOPICS.iter().find(|topic| topic.name == first) {
-        return Ok(topic.text.to_owned());
+        return Ok(format!("{}{}", topic.text, examples(&found, topic.name)));
     }
     for word in std::iter::once(first).chain(rest) {
         let inner = found.find_subcommand(word).cloned();
         found = inner.ok_or_else(|| unknown(word))?;
     }
     Ok(found.render_help().to_string())
+}
+
+/// The examples of a command that has the name of a topic.
+fn examples(command: &clap::Command, name: &str) -> String {
+    let own = command.find_subcommand(name);
+    let after = own.and_then(|own| own.get_after_help());
+    let text = after.map(ToString::to_string).unwrap_or_default();
+    let examples = text.split_once("Examples:\n");
+    examples.map_or_else(String::new, |(_, lines)| {
+        format!("\n## Examples\n\n{lines}\n\nOptions: rollout {name} --help\n")
+    })
+}
+
+/// The names of commands and topics, each once.
+pub fn names() -> Vec<String> {
+    let command = command();
+    let shown = command.get_subcommands().filter(|own| !own.is_hide_set());
+    let mut names: Vec<String> = shown.map(|own| own.get_name().to_owned()).collect();
+    let topics = TOPICS.iter().map(|topic| topic.name);
+    let others = topics.filter(|topic| command.find_subcommand(topic).is_none());
+    names.extend(others.map(str::to_owned));
+    names
 }
 
 /// The list of topics, for the help of the bare command.
@@ -66,11 +88,8 @@ pub fn topics() -> String {
 }
 
 fn unknown(word: &str) -> Error {
-    let command = command();
-    let shown = command.get_subcommands().filter(|own| !own.is_hide_set());
-    let topics = TOPICS.iter().map(|topic| topic.name);
-    let known: Vec<&str> = shown.map(|own| own.get_name()).chain(topics).collect();
-    let near = did_you_mean(word, known.iter().copied());
+    let known = names();
+    let near = did_you_mean(word, known.iter().map(String::as_str));
     let guess = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
     Error::refused(format!("no command or topic {word:?}{guess}"))
         .hint(format!("known are {}", known.join(", ")))
@@ -90,7 +109,7 @@ mod tests {
         let list = help("").unwrap();
         for topic in &TOPICS {
             assert!(list.contains(&format!("  {:<17}", topic.name)), "{list}");
-            assert_eq!(help(topic.name).unwrap(), topic.text);
+            assert!(help(topic.name).unwrap().starts_with(topic.text));
             for line in topic.text.lines() {
                 assert!(line.chars().count() <= 80, "{}: {line}", topic.name);
             }
@@ -114,6 +133,7 @@ mod tests {
             ("resume", "--drain-timeout", "--on-unfinished"),
             ("socket-proxy", "--only", "--file"),
             ("completions", "Examples:", "--file"),
+            ("image", "--host", "--file"),
         ] {
             let text = help(name).unwrap();
             assert!(text.contains(shown), "{name}: {text}");
@@ -181,5 +201,13 @@ mod tests {
         );
         let error = help("evnts").unwrap_err();
         assert!(error.message.ends_with("did you mean events?"), "{error}");
+        assert_eq!(error.hint.unwrap().matches("agent").count(), 1);
+    }
+
+    #[test]
+    fn a_topic_that_is_also_a_command_ends_with_its_examples() {
+        let agent = help("agent").unwrap();
+        assert!(agent.contains("rollout agent --once  "), "{agent}");
+        assert!(!help("events").unwrap().contains("## Examples"));
     }
 }

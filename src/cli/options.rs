@@ -28,6 +28,10 @@ pub fn command() -> clap::Command {
     for name in WITHOUT_PAGE {
         command = command.mut_subcommand(name, |own| own.mut_arg("report", |own| own.hide(true)));
     }
+    command = command.mut_subcommand("image", |own| {
+        let hidden = |own: clap::Command, id| own.mut_arg(id, |own| own.hide(true));
+        OF_THE_PROJECT.into_iter().fold(own, hidden)
+    });
     for name in RECORDED {
         command = command.mut_subcommand(name, |own| {
             own.mut_arg("scale", |scale| {
@@ -66,6 +70,16 @@ pub fn completed() -> clap::Command {
 const WITHOUT_PAGE: [&str; 11] = [
     "plan", "pause", "history", "status", "doctor", "prune", "unlock", "init", "image", "relabel",
     "agent",
+];
+
+/// Options that do nothing with the image of this program.
+const OF_THE_PROJECT: [&str; 6] = [
+    "files",
+    "project_name",
+    "project_directory",
+    "profiles",
+    "env_files",
+    "log_dir",
 ];
 
 /// The commands that roll a recorded revision.

@@ -7,16 +7,15 @@ use crate::{
     settings::bad_value,
 };
 
-const HELP: &str = "rollout --help lists the options";
-
-/// The one line for an error that is neither help nor version.
-pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
+/// The one line for an error that is neither help nor version. `page` is the command whose help lists the options.
+pub fn refusal(error: &clap::Error, command: &clap::Command, page: &str) -> Error {
     let name = text(error, ContextKind::InvalidArg);
     let value = text(error, ContextKind::InvalidValue);
     let known = texts(error, ContextKind::ValidValue);
     let near = did_you_mean(&value, known.iter().map(String::as_str));
     let list = known.join(", ");
     let message = match error.kind() {
+        ErrorKind::UnknownArgument if name == "--set" => return super::no_set(),
         ErrorKind::UnknownArgument if name.starts_with('-') => unknown_option(&name, command),
         ErrorKind::UnknownArgument => format!("{name:?} is one argument too many"),
         ErrorKind::InvalidValue if value.is_empty() => format!("{} needs a value", option(&name)),
@@ -38,7 +37,7 @@ pub fn refusal(error: &clap::Error, command: &clap::Command) -> Error {
     // A message without a nearest word lists all itself.
     match near {
         Some(_) => Error::refused(message).hint(format!("known are {list}")),
-        None => Error::refused(message).hint(HELP),
+        None => Error::refused(message).hint(format!("{page} --help lists the options")),
     }
 }
 

@@ -274,6 +274,14 @@ fn a_wrong_command_line_is_one_line_that_names_the_word() {
         ),
         ("rollout web --file", "--file needs a value"),
         (
+            "rollout undo web --set A=b",
+            "--set is an option of `rollout`, `rollout up` and `rollout plan` alone",
+        ),
+        (
+            "rollout agent --listen 8090",
+            "--listen: \"8090\" is not an address with a port; write ADDRESS:PORT, such as 127.0.0.1:8090",
+        ),
+        (
             "rollout web -H x --context y",
             "--host and --context exclude each other",
         ),
@@ -291,6 +299,23 @@ fn a_wrong_command_line_is_one_line_that_names_the_word() {
         ),
     ] {
         assert_eq!(refused(line), message, "{line}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_names_the_page_of_its_command() {
+    for (line, page) in [
+        ("rollout web --frobnicate", "rollout"),
+        ("rollout agent --listen 8090", "rollout agent"),
+        ("rollout -p shop undo web --frobnicate", "rollout undo"),
+        ("rollout unlock", "rollout unlock"),
+    ] {
+        let words = line.split_whitespace().map(OsString::from);
+        let Err(Stop::Refuse(error)) = parse(words) else {
+            panic!("{line}")
+        };
+        let hint = format!("{page} --help lists the options");
+        assert_eq!(error.hint.as_deref(), Some(hint.as_str()), "{line}");
     }
 }
 

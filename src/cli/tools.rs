@@ -84,7 +84,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "5m")]
     pub interval: Duration,
     /// Address of /healthz, /metrics and the webhook
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8090")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, default_value = "127.0.0.1:8090")]
     pub listen: SocketAddr,
     /// File with the token of the webhook POST /v1/rollout [default: no webhook]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -102,6 +102,12 @@ fn interval(text: &str) -> Result<Duration, String> {
         short if short < Duration::from_secs(10) => Err(format!("{text:?} is shorter than 10s")),
         interval => Ok(interval),
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let how = "write ADDRESS:PORT, such as 127.0.0.1:8090";
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an address with a port; {how}"))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -127,7 +127,7 @@ fn secrets_are_read_from_files_that_begin_at_the_directory_and_a_bad_file_is_nam
     for (text, said) in [
         (
             r#"{"url-file": "bad"}"#,
-            "/bad of a notification: it is no address",
+            "/bad of a notification: it is an address without a scheme",
         ),
         (
             r#"{"url-file": "none"}"#,

@@ -76,8 +76,9 @@ impl FromStr for Notify {
                 on: Kind::ALL.into(),
             });
         }
-        let value: Value = serde_json::from_str(text).map_err(|why| why.to_string())?;
-        Self::deserialize(value).map_err(|why| why.to_string())
+        let plain = |why: serde_json::Error| why.to_string().replace('`', "\"");
+        let value: Value = serde_json::from_str(text).map_err(plain)?;
+        Self::deserialize(value).map_err(plain)
     }
 }
 
@@ -113,16 +114,24 @@ impl FromStr for Address {
 
     // A bad address may hold a secret, so it is not repeated.
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_ntfy = text.starts_with("ntfy");
-        let http = match is_ntfy {
-            true => text.replacen("ntfy", "http", 1),
-            false => text.to_owned(),
+        let bad = |what: &str| format!("{what}; {HOW}");
+        let (scheme, rest) = text
+            .trim()
+            .split_once("://")
+            .ok_or_else(|| bad("it is an address without a scheme"))?;
+        let (http, is_ntfy) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => ("http", false),
+            "https" => ("https", false),
+            "ntfy" => ("http", true),
+            "ntfys" => ("https", true),
+            _ => return Err(bad("the scheme of its address is unknown")),
         };
-        let url = Url::parse(&http).ok();
-        let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let url = url.filter(|url| !is_ntfy || url.path() != "/");
-        let url = url.ok_or_else(|| format!("it is no address; {HOW}"))?;
-        Ok(Self { url, is_ntfy })
+        let url = Url::parse(&format!("{http}://{rest}"))
+            .map_err(|why| bad(&format!("it is no address: {why}")))?;
+        match is_ntfy && url.path() == "/" {
+            true => Err(bad("its address has no topic")),
+            false => Ok(Self { url, is_ntfy }),
+        }
     }
 }
 
@@ -190,18 +199,21 @@ mod tests {
     #[test]
     fn a_mistake_is_one_line_without_the_address() {
         for (text, said) in [
-            ("s3cret", "it is no address; write https://HOST/PATH"),
-            ("ftp://h/s3cret", "it is no address"),
-            ("https:///", "it is no address"),
-            ("ntfy://h", "it is no address"),
-            ("ntfy://h/", "it is no address"),
+            (
+                "s3cret",
+                "it is an address without a scheme; write https://HOST/PATH",
+            ),
+            ("ftp://h/s3cret", "the scheme of its address is unknown"),
+            ("https:///", "it is no address: empty host"),
+            ("ntfy://h", "its address has no topic"),
+            ("ntfy://h/", "its address has no topic"),
             ("{", "EOF while parsing"),
             ("{}", "it has one of url and url-file"),
             (
                 r#"{"url": "https://h/s3cret", "url-file": "x"}"#,
                 "it has one of url and url-file",
             ),
-            (r#"{"ulr": "https://h/s3cret"}"#, "unknown field `ulr`"),
+            (r#"{"ulr": "https://h/s3cret"}"#, "unknown field \"ulr\""),
             (
                 r#"{"url": "https://h/s3cret", "on": ["sucess"]}"#,
                 "on: \"sucess\" is unknown; known are \"success\", \"failure\"",

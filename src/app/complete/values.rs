@@ -60,6 +60,11 @@ impl Values {
             let services = move || (self.services)(&before.target);
             return argument.add(ArgValueCandidates::new(services));
         }
+        if names.iter().any(|name| name == "COMMAND|TOPIC") {
+            let names = || cli::help::names().into_iter();
+            let pages = move || names().map(CompletionCandidate::new).collect();
+            return argument.add(ArgValueCandidates::new(pages));
+        }
         if NUMBERED.contains(&argument.get_id().as_str()) {
             let revisions = move || match &before.service {
                 Some(service) => (self.revisions)(&before.target, service),
