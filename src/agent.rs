@@ -40,8 +40,8 @@ pub struct State {
     /// Those that the webhook was called for since the last check.
     asked: BTreeSet<String>,
     calls: Calls,
-    /// Why the last check failed as a whole.
-    pub trouble: Option<String>,
+    /// Whether the last check failed as a whole.
+    pub has_failed: bool,
     /// When the last check began.
     pub checked: Instant,
     /// A rollout takes as long as it takes.
@@ -49,13 +49,13 @@ pub struct State {
 }
 
 impl Shared {
-    pub fn new(token: Option<Token>, interval: Duration) -> Self {
+    pub fn new(token: Option<Token>, interval: Duration, autos: BTreeSet<String>) -> Self {
         let state = Mutex::new(State {
             metrics: Metrics::default(),
-            autos: BTreeSet::new(),
+            autos,
             asked: BTreeSet::new(),
             calls: Calls::default(),
-            trouble: None,
+            has_failed: false,
             checked: Instant::now(),
             is_rolling: false,
         });
@@ -80,13 +80,14 @@ impl Shared {
         std::mem::take(&mut self.state().asked)
     }
 
-    /// Why the agent is not well.
-    fn trouble(&self) -> Option<String> {
+    /// Why the agent is not well, in words that anyone may read: an error may quote the Compose file.
+    fn trouble(&self) -> Option<&'static str> {
         let state = self.state();
-        let late = state.checked.elapsed();
-        let is_stuck = !state.is_rolling && late > self.interval + LATE;
-        let stuck = || format!("no check for {} s", late.as_secs());
-        state.trouble.clone().or_else(|| is_stuck.then(stuck))
+        let is_late = !state.is_rolling && state.checked.elapsed() > self.interval + LATE;
+        match state.has_failed {
+            true => Some("the last check failed; the log of the agent says why"),
+            false => is_late.then_some("the check is late; the log of the agent says what it does"),
+        }
     }
 }
 
@@ -120,16 +121,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_agent_is_well_while_it_checks_in_time_or_waits_for_a_rollout() {
-        let shared = Shared::new(None, Duration::from_secs(300));
+        let shared = Shared::new(None, Duration::from_secs(300), BTreeSet::new());
         assert_eq!(shared.trouble(), None);
         advance(Duration::from_secs(419)).await;
         assert_eq!(shared.trouble(), None);
         advance(Duration::from_secs(2)).await;
-        assert_eq!(shared.trouble().unwrap(), "no check for 421 s");
+        assert!(shared.trouble().unwrap().starts_with("the check is late"));
         shared.state().is_rolling = true;
         assert_eq!(shared.trouble(), None);
-        shared.state().trouble = Some("the engine does not answer".to_owned());
-        assert!(shared.trouble().is_some());
+        shared.state().has_failed = true;
+        assert!(
+            shared
+                .trouble()
+                .unwrap()
+                .starts_with("the last check failed")
+        );
     }
 
     #[tokio::test(start_paused = true)]

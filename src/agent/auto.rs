@@ -14,7 +14,7 @@ use crate::{
 /// The services that the agent rolls, each with its window.
 pub type Autos = BTreeMap<String, Option<Window>>;
 
-/// Refused with one line where a service has a value that cannot be read.
+/// Refused with one line where a service has a value that cannot be read, or runs only once.
 pub fn read(project: &Project) -> Result<Autos> {
     let mut autos = Autos::new();
     for service in project.services.values() {
@@ -23,6 +23,14 @@ pub fn read(project: &Project) -> Result<Autos> {
             let message = format!("{AUTO} in x-rollout of {name}: {why}");
             Error::refused(message).hint("rollout help agent")
         })?;
+        if own.is_some() && project.runs_once(service) {
+            let message = format!(
+                "{AUTO} in x-rollout of {name}: it runs to completion, and the agent rolls only what keeps running"
+            );
+            return Err(Error::refused(message).hint(
+                "remove it; what has to run before a rollout is a hook of that service: x-rollout: { hooks: { pre-deploy: … } }",
+            ));
+        }
         autos.extend(own.map(|window| (name.clone(), window)));
     }
     Ok(autos)
@@ -77,6 +85,18 @@ mod tests {
             let found: Vec<_> = autos(value).unwrap().into_values().collect();
             assert_eq!(found, windows, "{value}");
         }
+    }
+
+    #[test]
+    fn what_runs_only_once_is_refused() {
+        let text = "name: p\nservices: {
+            job: {image: a, x-rollout: {auto: true}},
+            web: {image: b, depends_on: {job: {condition: service_completed_successfully}}}}";
+        let error = read(&crate::compose::resolved(text).unwrap()).unwrap_err();
+        assert!(
+            error.message.contains("job: it runs to completion"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -25,8 +25,9 @@ use crate::{
 };
 
 const WEBHOOK: &str = "/v1/rollout";
-/// Connections at a time.
+/// Connections at a time, of all peers and of one.
 const CONNECTIONS: usize = 64;
+const OF_ONE: usize = 16;
 /// The largest body of a call, in bytes, and the longest time until it is there.
 const MAX_BODY: usize = 16 * 1024;
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -62,7 +63,7 @@ impl Token {
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let quota = Quota::new(CONNECTIONS, CONNECTIONS);
+    let quota = Quota::new(OF_ONE, CONNECTIONS);
     let refused = |peer| tracing::debug!(%peer, "too many connections");
     accept(listener, &quota, refused, |stream, _| {
         connection(stream, Arc::clone(&shared))
@@ -88,7 +89,7 @@ where
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/healthz") => match shared.trouble() {
             None => text("well\n"),
-            Some(why) => refusal(StatusCode::SERVICE_UNAVAILABLE, &why),
+            Some(why) => refusal(StatusCode::SERVICE_UNAVAILABLE, why),
         },
         (&Method::GET, "/metrics") => text(shared.state().metrics.text()),
         (&Method::POST, WEBHOOK) => {
@@ -194,9 +195,8 @@ mod tests {
 
     fn shared(has_token: bool) -> Shared {
         let token = has_token.then(|| token(&format!("{TOKEN}\n")).unwrap());
-        let shared = Shared::new(token, Duration::from_secs(300));
-        shared.state().autos = ["api", "web"].map(str::to_owned).into();
-        shared
+        let autos = ["api", "web"].map(str::to_owned).into();
+        Shared::new(token, Duration::from_secs(300), autos)
     }
 
     async fn call_with(shared: &Shared, authorization: &str, body: &str) -> u16 {

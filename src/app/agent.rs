@@ -38,6 +38,8 @@ use crate::{
 const APART: Duration = Duration::from_secs(10);
 /// The longest time until the next check after one that failed as a whole.
 const RETRY: Duration = Duration::from_secs(30);
+/// A rollout that waits at a pause would keep the agent from all other services.
+const NO_WAIT: &str = "--attach=false";
 
 pub async fn agent(args: &AgentArgs, events: &Events) -> Result<ExitCode> {
     if args.target.files.iter().any(|file| file == "-") {
@@ -50,11 +52,12 @@ pub async fn agent(args: &AgentArgs, events: &Events) -> Result<ExitCode> {
     let opened = Opened::of(&args.target, &[], events).await?;
     let autos = auto::read(&opened.project)?;
     refuse(&autos, args)?;
+    let rolled = autos.keys().cloned().collect();
     let mut agent = Agent {
         args,
         events,
         interrupted,
-        shared: Arc::new(Shared::new(token, args.interval)),
+        shared: Arc::new(Shared::new(token, args.interval, rolled)),
         said: BTreeMap::new(),
         stuck: BTreeSet::new(),
     };
@@ -122,17 +125,18 @@ impl Agent<'_> {
             }
             self.shared.state().checked = began;
             let trouble = self.pass(only.as_ref()).await.err().map(|own| own.message);
-            match &trouble {
-                Some(text) => self.say(self.events, "", text.clone()),
+            let has_failed = trouble.is_some();
+            match trouble {
+                Some(text) => self.say(self.events, "", text),
                 None => drop(self.said.remove("")),
             }
-            let interval = match trouble {
-                Some(_) => self.args.interval.min(RETRY),
-                None => self.args.interval,
+            let interval = match has_failed {
+                true => self.args.interval.min(RETRY),
+                false => self.args.interval,
             };
-            self.shared.state().trouble = trouble;
+            self.shared.state().has_failed = has_failed;
             only = self.wait(whole + interval, began + APART).await;
-            if *self.interrupted.borrow() {
+            if self.is_interrupted() {
                 return;
             }
         }
@@ -155,19 +159,29 @@ impl Agent<'_> {
         }
     }
 
-    /// Checks all services, or only these; settles what is unfinished, then rolls what has moved. Returns the exit code.
+    fn is_interrupted(&self) -> bool {
+        *self.interrupted.borrow()
+    }
+
+    /// Checks all services, or only these; settles what is unfinished, then rolls what has moved. After a
+    /// signal nothing more is started. Returns the exit code.
     async fn pass(&mut self, only: Option<&BTreeSet<String>>) -> Result<u8> {
         let mut steps = self.look(only).await?;
         let mut codes = Vec::new();
         for service in of(&steps, |step| *step == Step::Settle) {
-            codes.push(self.start(&["resume"], &[service]).await?.code);
+            if self.is_interrupted() {
+                return Ok(worst(&codes));
+            }
+            codes.push(self.start(&["resume", NO_WAIT], &[service]).await?.code);
         }
         if !codes.is_empty() {
             steps = self.look(only).await?;
         }
         let moved = of(&steps, |step| matches!(step, Step::Roll(_)));
-        if !moved.is_empty() {
-            let ended = self.start(&["up", "--pull", "always"], &moved).await?;
+        if !moved.is_empty() && !self.is_interrupted() {
+            let ended = self
+                .start(&["up", "--pull", "always", NO_WAIT], &moved)
+                .await?;
             self.count(&ended);
             codes.push(ended.code);
         }
@@ -241,10 +255,18 @@ fn of(steps: &Steps, is: impl Fn(&Step) -> bool) -> Vec<String> {
     all.map(|(service, _)| service.clone()).collect()
 }
 
-/// The exit code of several runs.
+/// The exit code of several runs. A code that is in no list is a failure.
 fn worst(codes: &[u8]) -> u8 {
-    let mut all = WORST.into_iter().map(|own| own as u8);
-    all.find(|code| codes.contains(code)).unwrap_or_default()
+    let all = WORST.map(|own| own as u8);
+    let failed = Outcome::Failed as u8;
+    let known = |code: &u8| match *code {
+        0 => 0,
+        code if all.contains(&code) => code,
+        _ => failed,
+    };
+    let codes: Vec<u8> = codes.iter().map(known).collect();
+    let worst = all.into_iter().find(|code| codes.contains(code));
+    worst.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -283,5 +305,7 @@ mod tests {
         assert_eq!(worst(&[]), 0);
         assert_eq!(worst(&[0, 5, 1]), 1);
         assert_eq!(worst(&[130, 3]), 3);
+        assert_eq!(worst(&[0, 101]), 1, "a crash");
+        assert_eq!(worst(&[101, 3]), 3);
     }
 }

@@ -11,6 +11,9 @@ use crate::{
     settings::Partial,
 };
 
+/// By service.
+type Receivers = BTreeMap<String, Vec<Receiver>>;
+
 /// From here on, the ends of the rollouts of these services are notified.
 pub fn notify<'a>(
     opened: &Opened,
@@ -18,18 +21,41 @@ pub fn notify<'a>(
     flags: &Partial,
     events: &Events,
 ) -> Result<()> {
-    let mut all = BTreeMap::new();
+    let mut all = Receivers::new();
     for name in names {
         let own = receivers(opened, name, flags);
         let own = own.map_err(|error| error.within(opened.events(events, name).scope()))?;
-        if !own.is_empty() {
-            all.insert(name.to_owned(), own);
+        all.insert(name.to_owned(), own);
+    }
+    add(all, events);
+    Ok(())
+}
+
+/// The same for a command that takes traffic back or settles: a missing secret is a notice, and no obstacle.
+pub fn notify_if_possible<'a>(
+    opened: &Opened,
+    names: impl IntoIterator<Item = &'a str>,
+    flags: &Partial,
+    events: &Events,
+) {
+    let mut all = Receivers::new();
+    for name in names {
+        match receivers(opened, name, flags) {
+            Ok(own) => drop(all.insert(name.to_owned(), own)),
+            Err(error) => {
+                let notice = format!("{name} is not notified: {}", error.message);
+                opened.events(events, name).notice(notice);
+            }
         }
     }
+    add(all, events);
+}
+
+fn add(mut all: Receivers, events: &Events) {
+    all.retain(|_, own| !own.is_empty());
     if !all.is_empty() {
         events.add(Box::new(Notifications::new(all)));
     }
-    Ok(())
 }
 
 fn receivers(opened: &Opened, name: &str, flags: &Partial) -> Result<Vec<Receiver>> {

@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::{
     Opened,
-    notify::notify,
+    notify::notify_if_possible,
     read_project,
     requests::{GOING_BACK, at_work, is_heard},
     signals::signals,
@@ -27,7 +27,7 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
     events.emit(Event::Opening { services });
     let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
     let opened = as_begun(opened, &settle.service, events).await?;
-    notify(&opened, [&*settle.service], &settle.settings, events)?;
+    notify_if_possible(&opened, [&*settle.service], &settle.settings, events);
     let events = opened.events(events, &settle.service);
     let promotes = match request {
         Request::Promote(how) => Some(how),

@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     Opened, emit_failure,
     history::{known, remembered},
-    notify::notify,
+    notify::notify_if_possible,
     recorded::{Recorded, refuse_lost},
     requests::{GOING_BACK, at_work, is_heard},
     settle::not_back,
@@ -41,7 +41,7 @@ pub async fn undo(undo: &UndoArgs, events: &Events) -> Result<()> {
     let services = undo.services.clone();
     events.emit(Event::Opening { services });
     let opened = Opened::of(&undo.target, &names, events).await?;
-    notify(&opened, names.iter().copied(), &undo.settings, events)?;
+    notify_if_possible(&opened, names.iter().copied(), &undo.settings, events);
     let settings = settings_of_all(&opened.project, &undo.settings)?;
     let is_together = settings.together && names.len() > 1;
     let mut all = Vec::new();

@@ -106,12 +106,15 @@ impl TargetArgs {
             ("--context", text(&self.context)),
             ("--log-dir", path(&self.log_dir)),
         ];
+        let stamps = self
+            .timestamps
+            .map(|own| format!("--timestamps={own}").into());
         let single = single.into_iter();
         let single = single.filter_map(|(name, own)| Some((name, own?)));
         let pairs = lists.chain(single);
         let words = pairs.flat_map(|(name, value)| [OsString::from(name), value]);
         let verbose = (0..self.verbose).map(|_| OsString::from("--verbose"));
-        words.chain(verbose).collect()
+        words.chain(stamps).chain(verbose).collect()
     }
 }
 
@@ -122,7 +125,7 @@ mod tests {
     #[test]
     fn the_words_of_a_target_are_read_as_the_same_target() {
         let line = "rollout agent -f a.yaml -f b.yaml -p shop --profile x --env-file e --project-directory /srv -H tcp://h \
-                    --log-dir logs -vv";
+                    --log-dir logs --timestamps -vv";
         let target = |words: Vec<std::ffi::OsString>| match parse(words) {
             Ok(Command::Agent(own)) => own.target,
             other => panic!("{other:?}"),
