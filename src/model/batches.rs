@@ -16,6 +16,13 @@ pub struct Limits {
     pub order: Order,
 }
 
+impl Limits {
+    /// Whether old replicas may be stopped before the new ones of their batch are created.
+    pub fn stops_ahead(&self) -> bool {
+        self.unavailable > 0 && (self.order == Order::StopFirst || self.parallelism > self.surge)
+    }
+}
+
 /// How a rolling update replaces the old replicas batch by batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Batches {

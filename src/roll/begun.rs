@@ -244,7 +244,7 @@ impl Prepared<'_> {
         policy.delay = !settings.watch(false).is_zero();
         policy.failure_action = settings.failure_action.unwrap_or_default();
         let ratio = settings.max_failure_ratio.unwrap_or_default();
-        policy.may_fail = (ratio * f64::from(self.context.replicas)) as u32;
+        policy.may_fail = may_fail(ratio, self.context.replicas);
         policy.bake = bakes && policy.batches.is_none();
     }
 
@@ -298,6 +298,11 @@ impl Locked<'_> {
     }
 }
 
+/// How many of these replicas a ratio allows to fail. A product such as 0.29 * 100 is a little less than the number meant.
+fn may_fail(ratio: f64, replicas: u32) -> u32 {
+    (ratio * f64::from(replicas) + 1e-6) as u32
+}
+
 /// The id contains the service, since overlay rules match on it and two services may start at the same moment.
 pub(super) fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
     let digest = Sha256::digest(key.to_string());
@@ -305,4 +310,16 @@ pub(super) fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
         "r{epoch:x}-{:02x}{:02x}{:02x}",
         digest[0], digest[1], digest[2]
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_fail;
+
+    #[test]
+    fn a_ratio_allows_whole_replicas_without_an_error_of_rounding() {
+        let allowed = [(0.29, 100), (0.5, 3), (0.0, 4), (1.0, 4)];
+        let allowed = allowed.map(|(ratio, replicas)| may_fail(ratio, replicas));
+        assert_eq!(allowed, [29, 1, 0, 4]);
+    }
 }

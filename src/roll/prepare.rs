@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     before::Before,
-    rolling::{by_number, refuse_limits, refuse_mix},
+    rolling::{by_number, refuse_in_part, refuse_limits, refuse_mix},
 };
 use crate::{
     compose::{Project, Service},
@@ -259,6 +259,8 @@ impl<'a> RunContext<'a> {
             return Ok(notices);
         }
         refuse_limits(context)?;
+        let config = &context.service.raw(self.project)["deploy"]["update_config"];
+        notices.extend(refuse_in_part(context, config)?);
         notices.extend(self.unused_by_strategy(context));
         self.refuse_two_sets(context, context.image.as_ref(), &mut notices)?;
         self.refuse_missing(context)?;

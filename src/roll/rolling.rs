@@ -8,9 +8,10 @@ use crate::{
     context::{Purpose, RunContext, ServiceContext},
     docker::engine::Image,
     error::{Error, Result},
+    model::{FailureAction, Limits},
     plan::share_by_number,
     proxy::Router,
-    settings::{Settings, Strategy},
+    settings::{Partial, Settings, Strategy},
     steps,
 };
 
@@ -58,6 +59,54 @@ pub(super) fn refuse_limits(context: &ServiceContext<'_>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Refuses to keep a part of the batches where old replicas are stopped before the new ones: after a failed batch these would
+/// not serve. What `deploy.update_config` asks for is a notice instead, as it is made for other tools too.
+pub(super) fn refuse_in_part(
+    context: &ServiceContext<'_>,
+    config: &Value,
+) -> Result<Option<String>> {
+    let (name, settings) = (&context.service.name, &context.settings);
+    let limits = settings.limits(context.replicas);
+    let Some(limits) = limits.filter(Limits::stops_ahead) else {
+        return Ok(None);
+    };
+    let own = Partial::from_update_config(name, config)?;
+    let none = Partial::default;
+    let own = Settings::resolve([own, none(), none(), none()]);
+    let action = settings.failure_action.unwrap_or_default();
+    let ratio = settings.max_failure_ratio.unwrap_or_default();
+    let keeps = [
+        (
+            "failure-action",
+            action != FailureAction::Rollback,
+            settings.failure_action == own.failure_action,
+        ),
+        (
+            "max-failure-ratio",
+            ratio > 0.0,
+            settings.max_failure_ratio == own.max_failure_ratio,
+        ),
+    ];
+    let given = keeps.iter().filter(|(_, keeps, _)| *keeps);
+    if let Some((key, ..)) = given.clone().find(|(.., of_config)| !of_config) {
+        let message = format!(
+            "{key} of {name} needs that no old replica is stopped before the new ones: after a failed batch it would not serve"
+        );
+        return Err(Error::refused(message).hint(format!(
+            "--order start-first --max-surge {}, or leave out {key}",
+            limits.parallelism
+        )));
+    }
+    let named: Vec<&str> = given.map(|(key, ..)| *key).collect();
+    Ok((!named.is_empty()).then(|| {
+        format!(
+            "{} in deploy.update_config of {name} has no effect, because old replicas are stopped before the new ones: a \
+             failed batch rolls the whole update back",
+            named.join(" and ").replace('-', "_")
+        )
+    }))
 }
 
 /// Refuses a rolling update, a canary or a preview where the proxy cannot route to replicas of both versions. The image is
@@ -276,7 +325,6 @@ mod tests {
         model::Replica,
         plan::simulator::old,
         proxy::testing::{Scripted, Weighted},
-        settings::Partial,
     };
 
     fn labels(all: &[(&str, &str)]) -> Labels {
@@ -375,6 +423,48 @@ mod tests {
         let named = ["deploy.update_config", "delay"].map(|what| format!("{what} {tail}"));
         assert_eq!(notices, named);
         assert!(without_effect("web", &given(&[]), &Value::Null).is_empty());
+    }
+
+    #[test]
+    fn a_part_of_the_batches_is_kept_only_where_no_old_replica_is_stopped_first() {
+        let service = Service {
+            name: "web".to_owned(),
+            ..Service::default()
+        };
+        let judged = |all: &[(&str, &str)], config: &Value| {
+            let all = all.iter().map(|&(name, value)| Partial::of(name, value));
+            let own = all.reduce(Partial::or).unwrap_or_default();
+            let file = Partial::from_update_config("web", config).unwrap();
+            let (own, none) = (own.or(Partial::of("strategy", "rolling")), Partial::default);
+            let mut context = ServiceContext::of(&service);
+            context.replicas = 4;
+            context.settings = Settings::resolve([own, none(), none(), file]);
+            refuse_in_part(&context, config)
+        };
+        let (first, pause) = (("order", "stop-first"), ("failure-action", "pause"));
+        let error = judged(&[first, pause], &Value::Null).unwrap_err();
+        assert!(
+            error.message.starts_with("failure-action of web"),
+            "{error}"
+        );
+        assert!(error.hint.unwrap().starts_with("--order start-first"));
+        let ratio = ("max-failure-ratio", "0.5");
+        assert!(judged(&[first, ratio], &Value::Null).is_err());
+        let fewer = [
+            ("parallelism", "2"),
+            ("max-surge", "1"),
+            ("max-unavailable", "1"),
+        ];
+        assert!(judged(&[&fewer[..], &[pause]].concat(), &Value::Null).is_err());
+        assert_eq!(judged(&[pause, ratio], &Value::Null), Ok(None));
+        assert_eq!(judged(&[first], &Value::Null), Ok(None));
+        let config = json!({ "order": "stop-first", "failure_action": "continue" });
+        let notice = judged(&[], &config).unwrap().unwrap();
+        assert!(
+            notice.starts_with("failure_action in deploy.update_config of web has no effect"),
+            "{notice}"
+        );
+        assert_eq!(judged(&[("failure-action", "rollback")], &config), Ok(None));
     }
 
     #[test]

@@ -80,6 +80,7 @@ impl<'a> Work<'a> {
                     .all(|left| left.service != own.scope().service())
             });
             self.judge_again(&mut prepared, &mut landscape).await?;
+            self.refuse_alone(&prepared)?;
             let at_once = match self.group {
                 Some(_) => prepared.len(),
                 None => self.settings.parallel as usize,

@@ -115,11 +115,8 @@ impl Rollout<'_> {
     /// How many batches stay live when the rollout goes back for this reason.
     pub fn kept_batches(&self, reason: &Reason) -> u16 {
         let is_failed = matches!(reason, Reason::Failed(_)) && !self.facts.is_undone;
-        let keeps = |batches: &&Batches| {
-            is_failed && self.failure_action(batches) != FailureAction::Rollback
-        };
         let batches = self.desired.policy.batches.as_ref();
-        let Some(batches) = batches.filter(keeps) else {
+        let Some(batches) = batches.filter(|_| is_failed) else {
             return 0;
         };
         let live = match self.phase {
@@ -141,14 +138,22 @@ impl Rollout<'_> {
         let failed = failed.filter_map(|new| new.batch).min();
         let is_newest = self.facts.confirm_expired == self.phase || self.undone().is_some();
         let failed = failed.unwrap_or(if is_newest { live } else { live + 1 });
-        failed.saturating_sub(1).min(batches.last() - 1)
+        let kept = failed.saturating_sub(1).min(batches.last() - 1);
+        match self.failure_action(batches, kept) {
+            FailureAction::Rollback => 0,
+            FailureAction::Pause | FailureAction::Continue => kept,
+        }
     }
 
-    /// What follows a batch that fails now.
-    fn failure_action(&self, batches: &Batches) -> FailureAction {
+    /// What follows the batch after these, which fails now.
+    fn failure_action(&self, batches: &Batches, kept: u16) -> FailureAction {
         let policy = &self.desired.policy;
-        let failed = (self.facts.failed_batches.len() as u32 + 1) * batches.size;
+        // Only the last batch may be smaller, and no other one follows its failure.
+        let before = self.facts.failed_batches.len() as u32 * batches.size;
+        let failed = before + batches.shown(kept + 1) - batches.shown(kept);
         match failed <= policy.may_fail {
+            // Its old replicas are stopped, so they would not serve.
+            _ if batches.ahead > 0 => FailureAction::Rollback,
             true => FailureAction::Continue,
             false => policy.failure_action,
         }
@@ -157,7 +162,7 @@ impl Rollout<'_> {
     /// The end of the way back where some batches stay live.
     fn end_of_way_back(&self, batches: &Batches) -> Next {
         let shift = self.facts.kept;
-        match self.failure_action(batches) {
+        match self.failure_action(batches, shift) {
             FailureAction::Rollback | FailureAction::Pause => Next::Pause { shift },
             FailureAction::Continue => Next::GoOn,
         }

@@ -384,15 +384,44 @@ fn with_more_failures_than_are_allowed_all_of_it_goes_back() {
 
 #[test]
 fn a_live_batch_that_fails_gives_its_traffic_back_before_the_pause() {
-    let mut world = world(2, Order::StopFirst);
+    let mut world = world(2, Order::StartFirst);
     world.desired.policy.failure_action = FailureAction::Pause;
     world.through(|step| *step == Step::Confirm(Phase::Committed));
     let all = world.observed.replicas.iter_mut();
     all.last().unwrap().run = Run::Exited;
     assert_eq!(world.run(), Next::Pause { shift: 1 });
     let live = live(&world.observed);
-    assert_eq!(live.len(), 2);
-    assert!(live.iter().all(|id| id.0.starts_with("new")));
+    let new = live.iter().filter(|id| id.0.starts_with("new"));
+    assert_eq!((live.len(), new.count()), (4, 2));
+}
+
+#[test]
+fn a_failed_batch_whose_old_replicas_were_stopped_first_takes_all_back() {
+    for action in [FailureAction::Pause, FailureAction::Continue] {
+        let mut world = world(2, Order::StopFirst);
+        world.desired.policy.failure_action = action;
+        world.desired.policy.may_fail = 2;
+        world.through(|step| *step == Step::Create { replicas: 4 });
+        world.fate.ready = Ready::Crashes;
+        assert_eq!(world.run(), old_serves("new replica web-new-3 exited"));
+        all_back(&world);
+    }
+}
+
+#[test]
+fn a_smaller_last_batch_counts_with_its_own_number_of_replicas() {
+    for (may_fail, failed) in [(0, 0), (1, 1)] {
+        let mut world = world(3, Order::StartFirst);
+        world.desired.policy.may_fail = may_fail;
+        world.through(|step| *step == Step::Create { replicas: 4 });
+        world.fate.ready = Ready::Crashes;
+        let end = world.run();
+        let in_part = matches!(end, Next::Fail(Failure::InPart(_)));
+        assert_eq!(
+            (in_part, world.facts.failed_batches.len()),
+            (failed == 1, failed)
+        );
+    }
 }
 
 #[test]
