@@ -238,6 +238,7 @@ fn emit_failure(events: &Events, error: &Error) {
             code,
             hint,
             logs: error.logs.clone(),
+            is_open: error.is_open,
         },
     });
 }

@@ -250,6 +250,9 @@ pub enum Event {
         hint: Option<String>,
         /// The last lines of the container or the hook that failed.
         logs: Vec<String>,
+        /// Whether the rollout is left between two steps, and a later run goes on with it.
+        #[serde(skip)]
+        is_open: bool,
     },
 }
 

@@ -76,6 +76,7 @@ fn of_runs() -> Vec<Event> {
         Event::Failed {
             message: text(),
             code: 1,
+            is_open: false,
             hint: None,
             logs: Vec::new(),
         },

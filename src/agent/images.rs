@@ -1,8 +1,11 @@
 //! Whether the image of a service has moved in its registry, and whether the new one is tried.
 
-use crate::state::{
-    journal::Intent,
-    revisions::{ImageRecord, Revisions},
+use crate::{
+    error::Outcome,
+    state::{
+        journal::Intent,
+        revisions::{ImageRecord, Revisions},
+    },
 };
 
 /// Why no registry is asked; `running` has the digests of each image that its replicas run.
@@ -28,11 +31,12 @@ fn has(digests: &[String], digest: &str) -> bool {
 pub fn given_up(digest: &str, revisions: &Revisions, attempts: &[Intent]) -> Option<String> {
     let is_it = |own: &ImageRecord| has(&own.digests, digest);
     let made = revisions.list.iter().rfind(|own| is_it(&own.image));
+    let since = |own: &&Intent| made.is_none_or(|made| made.at < own.revision.at);
     let tried = attempts.iter().filter(|own| is_it(&own.revision.image));
-    let last = tried.max_by_key(|own| own.revision.at);
-    let last = last.filter(|own| made.is_none_or(|made| made.at < own.revision.at));
-    if let Some(last) = last {
-        return unsuccessful(last);
+    let tried: Vec<&Intent> = tried.filter(since).collect();
+    if let Some(last) = tried.iter().max_by_key(|own| own.revision.at) {
+        let without_end = tried.iter().filter(|own| own.code.is_none()).count();
+        return unsuccessful(last, without_end);
     }
     let made = made?;
     let next = revisions.list.iter().find(|own| own.number > made.number)?;
@@ -40,20 +44,22 @@ pub fn given_up(digest: &str, revisions: &Revisions, attempts: &[Intent]) -> Opt
         .map(|_| format!("revision {} was undone", made.number))
 }
 
-/// How an attempt ended; `None` for one that was only interrupted.
-fn unsuccessful(attempt: &Intent) -> Option<String> {
-    match &attempt.failed {
-        Some(why) if why.starts_with("interrupted") => None,
-        Some(why) => Some(why.clone()),
-        // A canary or a preview that was aborted while it waited has no recorded end either.
-        None => (!attempt.shifts.is_empty()).then(|| "it did not end".to_owned()),
+/// How many attempts may end without a word: a version may kill the host, or the agent with it.
+const KILLED: usize = 3;
+
+/// Why the last attempt is the last; `None` after an interrupted one, and while few were killed.
+fn unsuccessful(last: &Intent, without_end: usize) -> Option<String> {
+    match last.code {
+        None => (without_end >= KILLED).then(|| format!("{without_end} attempts did not end")),
+        Some(code) if code == Outcome::Interrupted as u8 => None,
+        Some(_) => last.failed.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::Shift, state::revisions::Revision};
+    use crate::state::revisions::Revision;
 
     fn digests(names: &[&str]) -> Vec<String> {
         let full = |name: &&str| format!("r.example/web@sha256:{name}");
@@ -90,14 +96,14 @@ mod tests {
         }
     }
 
-    fn attempt(at: u64, failed: Option<&str>, shifts: &[Shift]) -> Intent {
+    fn attempt(at: u64, end: Option<(Outcome, &str)>) -> Intent {
         Intent {
             revision: Revision {
                 at,
                 ..revision(9, "9", None)
             },
-            failed: failed.map(str::to_owned),
-            shifts: shifts.to_owned(),
+            failed: end.map(|(_, why)| why.to_owned()),
+            code: end.map(|(outcome, _)| outcome as u8),
             ..Intent::default()
         }
     }
@@ -111,30 +117,38 @@ mod tests {
     #[test]
     fn what_failed_is_not_tried_again_and_what_was_interrupted_is() {
         let none = Revisions::default();
-        let shift = Shift {
-            percent: 10,
-            pause: None,
-            analysis: false,
-        };
         let why = |attempts: &[Intent]| given_up("sha256:9", &none, attempts);
+        let unhealthy = |at| attempt(at, Some((Outcome::Failed, "unhealthy")));
+        let interrupted = |at| attempt(at, Some((Outcome::Interrupted, "interrupted")));
         assert_eq!(why(&[]), None);
-        assert_eq!(
-            why(&[attempt(5, Some("unhealthy"), &[])]).unwrap(),
-            "unhealthy"
+        assert_eq!(why(&[unhealthy(5)]).unwrap(), "unhealthy");
+        assert_eq!(why(&[interrupted(5)]), None);
+        let stuck = attempt(
+            5,
+            Some((Outcome::NeedsPerson, "interrupted; nothing serves")),
         );
+        assert!(why(&[stuck]).is_some());
         assert_eq!(
-            why(&[attempt(5, Some("interrupted; v1 serves"), &[])]),
-            None
+            why(&[unhealthy(5), interrupted(7)]),
+            None,
+            "the last one counts"
         );
-        assert_eq!(why(&[attempt(5, None, &[])]), None, "killed");
-        assert!(why(&[attempt(5, None, &[shift])]).is_some(), "aborted");
-        let both = [
-            attempt(5, Some("unhealthy"), &[]),
-            attempt(7, Some("interrupted"), &[]),
-        ];
-        assert_eq!(why(&both), None, "the last one counts");
-        let other = given_up("sha256:8", &none, &[attempt(5, Some("unhealthy"), &[])]);
+        let other = given_up("sha256:8", &none, &[unhealthy(5)]);
         assert_eq!(other, None, "it has changed");
+    }
+
+    #[test]
+    fn a_version_that_kills_its_run_each_time_is_given_up() {
+        let none = Revisions::default();
+        let killed = [attempt(5, None), attempt(6, None), attempt(7, None)];
+        assert_eq!(given_up("sha256:9", &none, &killed[..2]), None);
+        let why = given_up("sha256:9", &none, &killed).unwrap();
+        assert_eq!(why, "3 attempts did not end");
+        let since = history(&[revision(1, "9", None)]);
+        assert!(
+            given_up("sha256:9", &since, &killed).is_none(),
+            "it was rolled since"
+        );
     }
 
     #[test]
@@ -154,7 +168,7 @@ mod tests {
         assert_eq!(why(&again), None);
         // A tag that was moved back to an earlier image.
         assert_eq!(why(&[revision(1, "9", None), revision(2, "2", None)]), None);
-        let failed = [attempt(5, Some("unhealthy"), &[])];
+        let failed = [attempt(5, Some((Outcome::Failed, "unhealthy")))];
         let since = history(&[revision(2, "9", None), revision(3, "3", None)]);
         assert_eq!(given_up("sha256:9", &since, &failed), None);
     }

@@ -86,6 +86,7 @@ impl Run {
         let event = Event::Failed {
             message: "new replica web-2 <exited> with code 1".to_owned(),
             code: 1,
+            is_open: false,
             hint: Some("docker logs web-2 && rollout web".to_owned()),
             logs: vec![
                 "\u{1b}[31m<script>alert(1)</script>\u{1b}[0m".to_owned(),

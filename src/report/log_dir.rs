@@ -178,6 +178,7 @@ mod tests {
             Event::Failed {
                 message: "it died".to_owned(),
                 code: 1,
+                is_open: false,
                 hint: Some("fix it".to_owned()),
                 logs: vec!["last words".to_owned()],
             },

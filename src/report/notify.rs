@@ -23,6 +23,7 @@ use crate::{
     client,
     error::{Error, Outcome, Result},
     event::{Event, Scope, Sink},
+    model::RolloutId,
     retry,
     settings::{Address, Kind, Notify, Place},
 };
@@ -104,7 +105,7 @@ impl Sink for Notifications {
             return;
         };
         let seen = self.seen.entry(scope.service().to_owned()).or_default();
-        let Some(kind) = seen.follow(event) else {
+        let Some(kind) = seen.follow(scope, event) else {
             return;
         };
         let message = Arc::new(Message::of(kind, (at, scope, event)));
@@ -138,19 +139,20 @@ impl Sink for Notifications {
 /// What a notification depends on beside the event that ends a rollout.
 #[derive(Default)]
 struct Seen {
-    has_moved_traffic: bool,
+    /// The rollout that has moved traffic. A command may first settle an earlier one.
+    moved: Option<RolloutId>,
     has_finished: bool,
 }
 
 impl Seen {
     /// How the rollout has ended with this event; `None` before its end, and where nothing was touched.
-    fn follow(&mut self, event: &Event) -> Option<Kind> {
-        match event {
-            Event::Started { .. } => self.has_moved_traffic = false,
-            Event::StepStarted { step, .. } => {
-                self.has_moved_traffic |= matches!(*step, "shift" | "cutover");
-            }
-            _ => {}
+    fn follow(&mut self, scope: &Scope, event: &Event) -> Option<Kind> {
+        if let Event::StepStarted {
+            step: "shift" | "cutover",
+            ..
+        } = event
+        {
+            self.moved.clone_from(&scope.rollout);
         }
         match event {
             // A second end undoes the first, because another service has failed.
@@ -161,14 +163,17 @@ impl Seen {
             Event::Completed { .. } | Event::Settled { forward: true } => Some(Kind::Success),
             Event::Settled { forward: false } => Some(Kind::Rollback),
             Event::Paused { .. } => Some(Kind::Paused),
-            Event::Failed { code, .. } => self.failure(*code),
+            // Old and new replicas serve side by side until a person decides.
+            Event::Failed { is_open: true, .. } => Some(Kind::NeedsAPerson),
+            Event::Failed { code, .. } => self.failure(scope, *code),
             _ => None,
         }
     }
 
-    fn failure(&self, code: u8) -> Option<Kind> {
+    fn failure(&self, scope: &Scope, code: u8) -> Option<Kind> {
         let is = |outcome: Outcome| code == outcome as u8;
-        match self.has_moved_traffic {
+        let has_moved_traffic = self.moved.is_some() && self.moved == scope.rollout;
+        match has_moved_traffic {
             _ if is(Outcome::NeedsPerson) => Some(Kind::NeedsAPerson),
             true if is(Outcome::Failed) || is(Outcome::Interrupted) => Some(Kind::Rollback),
             false if is(Outcome::Failed) => Some(Kind::Failure),

@@ -20,8 +20,20 @@ fn failed(code: Outcome) -> Event {
     Event::Failed {
         message: "it <died> & is gone".to_owned(),
         code: code as u8,
+        is_open: false,
         hint: Some("fix it".to_owned()),
         logs: vec!["PASSWORD=s3cret".to_owned()],
+    }
+}
+
+/// The end of a rolling update that leaves a failed batch at the old version.
+fn in_part() -> Event {
+    Event::Failed {
+        message: "2 of 4 batches failed".to_owned(),
+        code: Outcome::Failed as u8,
+        is_open: true,
+        hint: None,
+        logs: Vec::new(),
     }
 }
 
@@ -77,6 +89,7 @@ fn each_end_has_its_kind_and_what_touched_nothing_has_none() {
             vec![step("cutover"), failed(O::NeedsPerson)],
             Some(Kind::NeedsAPerson),
         ),
+        (vec![step("shift"), in_part()], Some(Kind::NeedsAPerson)),
         (vec![step("shift"), paused()], Some(Kind::Paused)),
         (vec![failed(O::Interrupted)], None),
         (vec![failed(O::Refused)], None),
@@ -84,9 +97,31 @@ fn each_end_has_its_kind_and_what_touched_nothing_has_none() {
         (vec![step("cutover")], None),
     ] {
         let mut seen = Seen::default();
-        let kinds: Vec<_> = events.iter().map(|event| seen.follow(event)).collect();
+        let scope = of_rollout("r1");
+        let kinds: Vec<_> = events.iter().map(|own| seen.follow(&scope, own)).collect();
         assert_eq!(kinds.last(), Some(&kind), "{events:?}");
     }
+}
+
+fn of_rollout(id: &str) -> Scope {
+    Scope {
+        rollout: Some(RolloutId(id.to_owned())),
+        ..scope()
+    }
+}
+
+#[test]
+fn traffic_that_an_earlier_rollout_has_moved_does_not_make_the_failure_of_the_next_a_rollback() {
+    let mut seen = Seen::default();
+    seen.follow(&of_rollout("r1"), &step("cutover"));
+    let failed = failed(Outcome::Failed);
+    for scope in [scope(), of_rollout("r2")] {
+        assert_eq!(seen.follow(&scope, &failed), Some(Kind::Failure));
+    }
+    assert_eq!(
+        seen.follow(&of_rollout("r1"), &failed),
+        Some(Kind::Rollback)
+    );
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn failed() -> Event {
     Event::Failed {
         message: "broken".to_owned(),
         code: 1,
+        is_open: false,
         hint: None,
         logs: Vec::new(),
     }

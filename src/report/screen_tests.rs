@@ -178,6 +178,7 @@ fn fails(run: &mut Run) {
     run.event(Event::Failed {
         message: format!("{ill}; the old version serves"),
         code: 1,
+        is_open: false,
         hint: Some("fix the problem and run `rollout web` again".to_owned()),
         logs: vec![
             "\u{1b}[31mcannot connect\u{1b}[0m".to_owned(),

@@ -188,6 +188,7 @@ mod tests {
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
+            is_open: false,
             hint: Some("fix it".to_owned()),
             logs: vec!["last words".to_owned()],
         };
@@ -281,6 +282,7 @@ mod tests {
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
+            is_open: false,
             hint: None,
             logs: Vec::new(),
         };

@@ -66,6 +66,7 @@ impl<'a> Settled<'a> {
             revision: prepared.revision(&fetched.version, (number, &rollout), at),
             displaced: None,
             failed: None,
+            code: None,
             unrouted: self.before.unrouted.clone(),
             complaints: self.before.complaints.clone(),
             ran: prepared.ran(&self.replicas),
@@ -287,6 +288,7 @@ impl Prepared<'_> {
 impl Locked<'_> {
     pub async fn note_failure(&self, mut intent: Intent, error: &Error) {
         intent.failed = Some(one_line(&error.message));
+        intent.code = Some(error.outcome as u8);
         // After any other outcome it is unknown what serves.
         if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
             self.prepared.run.put_back(&mut intent).await;

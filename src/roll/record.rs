@@ -18,7 +18,7 @@ use crate::{
     },
     context::RunContext,
     docker::engine::Image,
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     model::{ContainerId, Observed, Replica, RolloutId, Run, Shift, label},
     plan::StopFirst,
     retry,
@@ -63,6 +63,15 @@ impl Memory {
     pub fn unfailed(&self) -> Option<RolloutId> {
         let last = self.last.as_ref().filter(|last| last.failed.is_none())?;
         Some(RolloutId(last.revision.rollout.clone()))
+    }
+
+    /// Notes that a person has aborted this rollout. Returns its record, if it is the last that was started.
+    pub fn abort(&mut self, rollout: &RolloutId) -> Option<&Intent> {
+        let of_it = |intent: &&mut Intent| intent.revision.rollout == rollout.0;
+        let last = self.last.as_mut().filter(of_it)?;
+        last.failed = Some("aborted".to_owned());
+        last.code = Some(Outcome::Failed as u8);
+        Some(last)
     }
 
     pub fn has_made_revision(&self, rollout: &RolloutId) -> bool {

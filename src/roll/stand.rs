@@ -160,6 +160,8 @@ pub struct Shifted {
     /// What the new version has, in per cent of the traffic.
     pub percent: u32,
     pub is_preview: bool,
+    /// Its steps are the batches of a rolling update.
+    pub is_rolling: bool,
 }
 
 impl Shifted {
@@ -173,10 +175,12 @@ impl Shifted {
             true => 0,
             false => claim.plan.percent(&claim.rollout, &observed.replicas)?,
         };
+        let (new, _) = observed.split(&claim.rollout);
         Some(Self {
             step,
             percent,
             is_preview,
+            is_rolling: new.iter().any(|own| own.batch.is_some()),
         })
     }
 }
@@ -367,6 +371,7 @@ mod tests {
             step: 1,
             percent: 10,
             is_preview: false,
+            is_rolling: false,
         };
         assert_eq!(shifted, Some(wanted));
         let mut standing = routed(&[]);

@@ -49,7 +49,12 @@ impl<'a> Locked<'a> {
         let left = plan::unfinished(&observed, routed, begun.as_ref());
         let was_unfinished = left.is_some();
         let (replicas, before) = match left {
-            Some(left) => self.settle(left, begun, &mut memory, observed).await?,
+            Some(left) => {
+                let rollout = left.0.clone();
+                let settled = self.settle(left, begun, &mut memory, observed).await?;
+                self.note_abort(&rollout, &mut memory).await;
+                settled
+            }
             None => {
                 self.report_nothing_unfinished()?;
                 (observed.replicas, self.prepared.before.clone())
@@ -150,6 +155,14 @@ impl<'a> Locked<'a> {
         let goes_on = routed && purpose == Purpose::Roll;
         let before = Before::read(&mut *self.prepared.proxy, &replicas, goes_on).await;
         Ok((replicas, before))
+    }
+
+    /// Records the end of a rollout that a person has taken back: it is not one that was killed.
+    async fn note_abort(&self, rollout: &RolloutId, memory: &mut Memory) {
+        let is_asked = self.prepared.context.settings.on_unfinished == OnUnfinished::Abort;
+        if is_asked && let Some(aborted) = memory.abort(rollout) {
+            self.note_end(aborted).await;
+        }
     }
 
     /// Takes the steps of an unfinished rollout that are left; a rollout that goes on reports its figures.

@@ -24,6 +24,9 @@ pub struct Intent {
     /// Why it failed, once it has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// The exit code of that end; `None` also where the run was killed and a later one noted its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u8>,
     /// The old replicas that no proxy routed to before.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unrouted: BTreeSet<ContainerId>,

@@ -12,7 +12,7 @@ use crate::{
     compose::{Hashes, Service},
     context::RunContext,
     doctor::part_as_written,
-    error::{Error, Result},
+    error::{Error, Outcome, Result},
     event::Events,
     here,
     model::{Replica, ServiceKey},
@@ -20,7 +20,11 @@ use crate::{
     roll::Standing,
     settings::Partial,
     stack::choose::OWN_PART,
-    state::{journal::Intent, revisions::Revisions, store},
+    state::{
+        journal::Intent,
+        revisions::Revisions,
+        store::{self, File},
+    },
 };
 
 /// What the agent does about each service.
@@ -134,6 +138,8 @@ impl View<'_> {
         let wanted = run.wanted(service, &none).await?;
         let standing = run.standing(service, &none, &wanted, &mut self.landscape);
         let standing = standing.await?;
+        let is_stuck =
+            is_stuck || (standing.unfinished.is_some() && self.needs_person(key).await?);
         if let Some(step) = before(&service.name, &standing, is_stuck) {
             return Ok(step);
         }
@@ -195,9 +201,19 @@ impl View<'_> {
         answered
     }
 
-    async fn given_up(&self, key: &ServiceKey, digest: &str) -> Result<Option<String>> {
+    async fn records(&self, key: &ServiceKey) -> Result<Vec<File>> {
         let image = self.run.image_in(&self.landscape).await?;
-        let files = store::look(self.run.engine, &image, key).await?;
+        store::look(self.run.engine, &image, key).await
+    }
+
+    /// Whether the last attempt ended with exit code 3, also by an earlier agent.
+    async fn needs_person(&self, key: &ServiceKey) -> Result<bool> {
+        let last = Intent::last(&self.records(key).await?);
+        Ok(last.and_then(|last| last.code) == Some(Outcome::NeedsPerson as u8))
+    }
+
+    async fn given_up(&self, key: &ServiceKey, digest: &str) -> Result<Option<String>> {
+        let files = self.records(key).await?;
         let revisions = Revisions::read(&files);
         let attempts = Intent::without_revision(&files, &revisions);
         Ok(images::given_up(digest, &revisions, &attempts))
@@ -212,7 +228,9 @@ fn before(name: &str, standing: &Standing, is_stuck: bool) -> Option<Step> {
             holder.whose
         )));
     }
-    if standing.shifted.is_some() {
+    // Between two steps a canary waits for a person in any case, a rolling update only where its run has let the lock go.
+    let shifted = standing.shifted.as_ref();
+    if shifted.is_some_and(|own| !(own.is_rolling && standing.is_abandoned())) {
         return Some(Step::Person(format!(
             "rollout promote {name}, or rollout abort {name}"
         )));
@@ -272,6 +290,7 @@ mod tests {
             step: 1,
             percent: 10,
             is_preview: false,
+            is_rolling: false,
         };
         for (standing, is_stuck, said) in [
             (
@@ -329,5 +348,27 @@ mod tests {
         let said = before("web", &held(true), false).unwrap().text();
         assert_eq!(said.unwrap(), "left alone: it is being rolled by me@here");
         assert_eq!(before("web", &held(false), false), Some(Step::Settle));
+        let between = |is_rolling| Standing {
+            shifted: Some(Shifted {
+                step: 1,
+                percent: 50,
+                is_preview: false,
+                is_rolling,
+            }),
+            ..held(false)
+        };
+        assert_eq!(before("web", &between(true), false), Some(Step::Settle));
+        assert!(matches!(
+            before("web", &between(false), false),
+            Some(Step::Person(_))
+        ));
+        let paused = Standing {
+            holder: None,
+            ..between(true)
+        };
+        assert!(matches!(
+            before("web", &paused, false),
+            Some(Step::Person(_))
+        ));
     }
 }
