@@ -396,6 +396,22 @@ impl Opened {
         })
     }
 
+    /// The same where Compose cannot read its file, which is the error.
+    async fn of_containers(
+        target: &TargetArgs,
+        names: &[&str],
+        (error, events): (&Error, &Events),
+    ) -> Result<Self> {
+        let engine = Engine::connect(endpoint(target).await?, events).await?;
+        let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
+        let project = made_from::of_containers(error.clone(), &engine, &compose, names).await?;
+        Ok(Self {
+            engine,
+            compose,
+            project,
+        })
+    }
+
     fn run<'a>(&'a self, events: &'a Events) -> RunContext<'a> {
         RunContext {
             engine: &self.engine,

@@ -42,6 +42,7 @@ use crate::{
     proxy::landscape::Landscape,
     settings::OnUnfinished,
     state::Lock,
+    variables::Given,
 };
 
 /// How a service that did not fail ended.
@@ -79,7 +80,10 @@ fn command(prepared: &Prepared<'_>) -> String {
         (Purpose::Settle, _) => format!("rollout resume {service}"),
         (Purpose::Roll, Some(_)) if run.restarts() => format!("rollout restart {service}"),
         (Purpose::Roll, Some(back)) => format!("rollout undo {service} --to {}", back.number),
-        (Purpose::Roll, None) => format!("rollout {service}"),
+        (Purpose::Roll, None) => {
+            let set = run.set.map(Given::options).unwrap_or_default();
+            format!("rollout {service}{set}")
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
@@ -61,20 +61,19 @@ impl TextFile {
         Error { message, ..error }
     }
 
-    /// Writes a text to a file beside it, with the same mode and, if permitted, the same owner.
+    /// Writes a text to a file beside it, with the same mode and owner.
     pub fn draft(&self, text: &str) -> Result<NamedTempFile> {
         let write = || {
             let draft = tempfile::Builder::new()
-                .prefix(".rollout-")
-                .suffix(".yaml")
+                // It may hold secrets, and what begins so is seldom committed.
+                .prefix(".env.rollout-")
                 .tempfile_in(self.target.parent().unwrap_or(&self.target))?;
             fs::write(draft.path(), text)?;
             let mut mode = fs::Permissions::from_mode(0o644);
             if let Ok(metadata) = fs::metadata(&self.target) {
                 // A rename would replace a file that may not be written.
                 OpenOptions::new().write(true).open(&self.target)?;
-                // Only root may give the file to another owner; the mode is kept in any case.
-                let _ = chown(draft.path(), Some(metadata.uid()), Some(metadata.gid()));
+                keep_owner(draft.path(), &metadata)?;
                 mode = metadata.permissions();
             }
             fs::set_permissions(draft.path(), mode)?;
@@ -102,6 +101,21 @@ impl TextFile {
     fn unwritten(&self, error: &std::io::Error) -> Error {
         Error::refused(format!("cannot write {}: {error}", self.shown()))
     }
+}
+
+/// Only root may give a file to another owner, and only a member may give it to a group.
+fn keep_owner(draft: &Path, of: &fs::Metadata) -> io::Result<()> {
+    let own = fs::metadata(draft)?;
+    if (own.uid(), own.gid()) == (of.uid(), of.gid()) {
+        return Ok(());
+    }
+    let kept = chown(draft, Some(of.uid()), Some(of.gid()));
+    kept.map_err(|error| {
+        let (user, group) = (of.uid(), of.gid());
+        io::Error::other(format!(
+            "run the command as its owner: user {user} and group {group} could not be kept ({error})"
+        ))
+    })
 }
 
 /// A path relative to the current directory, where it is below it.

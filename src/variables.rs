@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub struct Given {
     pub users: BTreeMap<String, BTreeSet<String>>,
     /// The services that the command rolls, once they are known.
     pub rolled: OnceLock<BTreeSet<String>>,
+    /// The variables that are not written for a reason that was reported.
+    pub reported: Mutex<BTreeSet<String>>,
 }
 
 /// What is written after a rollout of one service, as it is recorded with the revision.
@@ -78,12 +80,39 @@ impl Given {
         }))
     }
 
+    pub fn report<'a>(&self, names: impl IntoIterator<Item = &'a String>) {
+        let reported = self.reported.lock();
+        let mut reported = reported.unwrap_or_else(PoisonError::into_inner);
+        reported.extend(names.into_iter().cloned());
+    }
+
+    pub fn is_reported(&self, name: &str) -> bool {
+        let reported = self.reported.lock();
+        let reported = reported.unwrap_or_else(PoisonError::into_inner);
+        reported.contains(name)
+    }
+
+    /// The options of the command that give the values, as a shell reads them.
+    pub fn options(&self) -> String {
+        let all = self.values.iter();
+        all.map(|(name, value)| format!(" --set {name}={}", shell_word(value)))
+            .collect()
+    }
+
     /// The text of the file with all values.
     pub fn written_to(&self, text: &str) -> String {
         let values = self.values.iter();
         values.fold(text.to_owned(), |text, (name, value)| {
             assign(&text, name, Some(&quoted(value)))
         })
+    }
+}
+
+fn shell_word(text: &str) -> String {
+    let is_plain = |own: char| own.is_ascii_alphanumeric() || "_-./:@%+,=".contains(own);
+    match text.chars().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 
@@ -155,6 +184,7 @@ mod tests {
             values: [("TAG".to_owned(), value.to_owned())].into(),
             users: [("TAG".to_owned(), names(&["web", "api", "db"]))].into(),
             rolled: names(&["web", "api"]).into(),
+            ..Given::default()
         }
     }
 
@@ -186,6 +216,13 @@ mod tests {
         assert_eq!((write(&own), write(&back)), ((0, 1), (0, 1)));
         assert_eq!(read(), later);
         assert_eq!(given(&file, "v2").of("job").unwrap(), None);
+    }
+
+    #[test]
+    fn the_options_of_a_command_to_repeat_are_read_by_a_shell_as_they_were() {
+        let options = |value| given(Path::new("/shop/.env"), value).options();
+        assert_eq!(options("v1.2"), " --set TAG=v1.2");
+        assert_eq!(options("a b$'c"), r" --set TAG='a b$'\''c'");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Projects whose Compose file is not in this directory, such as Portainer's, read from the labels of their containers.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     compose::{Compose, Project, Service},
@@ -45,10 +48,23 @@ pub async fn project(
     if !has_no_file(compose) {
         return Err(error);
     }
+    of_containers(error, engine, compose, names).await
+}
+
+/// The same, also where there is a Compose file that cannot be read.
+pub async fn of_containers(
+    error: Error,
+    engine: &Engine,
+    compose: &Compose,
+    names: &[&str],
+) -> Result<Project> {
     let name = match compose.project_name() {
         Some(name) => name,
         None => {
             let mut found = origins(engine, names, None).await;
+            if !has_no_file(compose) {
+                found.retain(|own| own.is_of(&compose.files()));
+            }
             let asked = match names {
                 [] => "containers".to_owned(),
                 names => format!("a service {}", names.join(" and ")),
@@ -135,6 +151,14 @@ fn of_labels(
 }
 
 impl Origin {
+    /// Whether it was made from one of these files.
+    fn is_of(&self, files: &[PathBuf]) -> bool {
+        let whole = |file: &Path| file.canonicalize().ok();
+        let files: Vec<PathBuf> = files.iter().filter_map(|own| whole(own)).collect();
+        let own = self.files.iter().filter_map(|own| whole(Path::new(own)));
+        own.into_iter().any(|own| files.contains(&own))
+    }
+
     fn advice(&self) -> String {
         let project = &self.project;
         let files = self.files.join(", ");

@@ -1,6 +1,8 @@
 //! `rollout resume`, `abort`, `promote` and `pause`: asks the run that is at work, or finishes or rolls back what an ended
 //! one has left.
 
+use std::collections::BTreeMap;
+
 use tokio::time::timeout;
 
 use super::{
@@ -12,7 +14,7 @@ use super::{
 };
 use crate::{
     ask::Request,
-    cli::{PauseArgs, SettleArgs},
+    cli::{PauseArgs, SettleArgs, TargetArgs},
     context::{Beside, Purpose, RunContext},
     error::{Error, Result},
     event::{Event, Events},
@@ -25,8 +27,7 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
     let interrupted = signals()?;
     let services = vec![settle.service.clone()];
     events.emit(Event::Opening { services });
-    let opened = Opened::of(&settle.target, &[&settle.service], events).await?;
-    let opened = as_begun(opened, &settle.service, events).await?;
+    let opened = as_begun(&settle.target, &settle.service, events).await?;
     notify_if_possible(&opened, [&*settle.service], &settle.settings, events);
     let events = opened.events(events, &settle.service);
     let promotes = match request {
@@ -57,18 +58,24 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
     settled.map_err(|error| error.within(events.scope()))
 }
 
-/// The project with the variables that the last rollout of the service was given, where these are in no file yet.
-async fn as_begun(opened: Opened, service: &str, events: &Events) -> Result<Opened> {
-    let (run, key) = (opened.run(events), opened.project.key(service));
-    let image = run.any_image(&key).await?;
-    // A history that cannot be read is reported later, and is no obstacle.
-    let files = store::look(run.engine, &image, &key).await;
-    let last = Intent::last(&files.unwrap_or_default());
-    let last = last.filter(|last| last.failed.is_none());
-    let variables = last.and_then(|last| last.revision.variables);
-    let values = variables.map(|own| own.values()).unwrap_or_default();
-    if values.is_empty() {
-        return Ok(opened);
+/// The project with the variables that the last rollout of the service was given, where these are in no file yet. Without them
+/// Compose may refuse the file.
+async fn as_begun(target: &TargetArgs, service: &str, events: &Events) -> Result<Opened> {
+    let (opened, unread) = match Opened::of(target, &[service], events).await {
+        Ok(opened) => (opened, None),
+        Err(error) => {
+            let known = Opened::of_containers(target, &[service], (&error, events)).await;
+            match known {
+                Ok(opened) => (opened, Some(error)),
+                Err(_) => return Err(error),
+            }
+        }
+    };
+    let values = begun_with(&opened, service, events).await?;
+    match unread {
+        Some(error) if values.is_empty() => return Err(error),
+        None if values.is_empty() => return Ok(opened),
+        _ => {}
     }
     let compose = opened.compose.given(&values);
     let project = read_project(&compose, &[service]).await?;
@@ -77,6 +84,22 @@ async fn as_begun(opened: Opened, service: &str, events: &Events) -> Result<Open
         project,
         ..opened
     })
+}
+
+/// The variables of the last rollout that are recorded and not written.
+async fn begun_with(
+    opened: &Opened,
+    service: &str,
+    events: &Events,
+) -> Result<BTreeMap<String, String>> {
+    let (run, key) = (opened.run(events), opened.project.key(service));
+    let image = run.any_image(&key).await?;
+    // A history that cannot be read is reported later, and is no obstacle.
+    let files = store::look(run.engine, &image, &key).await;
+    let last = Intent::last(&files.unwrap_or_default());
+    let last = last.filter(|last| last.failed.is_none());
+    let variables = last.and_then(|last| last.revision.variables);
+    Ok(variables.map(|own| own.values()).unwrap_or_default())
 }
 
 /// Asks the run that is at work; `false` where something may be left to settle: there is none, it does not hear such a request

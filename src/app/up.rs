@@ -81,8 +81,8 @@ async fn roll_or_plan(
         return work.plan(order, left, listed).await;
     }
     let ended = work.all(order, left, listed).await;
-    if let (Some(set), Err(error)) = (&set, &ended) {
-        set::report_open(set, error, events);
+    if let Some(set) = &set {
+        set::report_open(set, &ended, events);
     }
     ended.map(|()| Outcome::Done)
 }

@@ -329,11 +329,12 @@ impl Locked<'_> {
                 if intent.revision.restart_of.is_some() {
                     run.put_back(&mut intent).await;
                 }
-                // A command with variables of its own decides on the file.
-                if run.set.is_none() {
-                    let variables = intent.revision.variables.as_ref();
-                    written = self.prepared.write_variables(variables).await;
+                let mut variables = intent.revision.variables.clone();
+                // A command decides on the variables that it is given itself.
+                if let (Some(own), Some(set)) = (&mut variables, run.set) {
+                    own.changes.retain(|name, _| !set.values.contains_key(name));
                 }
+                written = self.prepared.write_variables(variables.as_ref()).await;
                 self.record(memory, intent.revision).await;
             }
             _ => {}

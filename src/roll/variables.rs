@@ -59,6 +59,7 @@ impl Prepared<'_> {
         let Written { changed, kept } = match due.write() {
             Ok(written) => written,
             Err(error) => {
+                self.note_reported(due.changes.keys());
                 let names = words(due.changes.keys());
                 let text = format!("{names} is not written: {}", error.message);
                 run.events.notice(text);
@@ -66,6 +67,7 @@ impl Prepared<'_> {
             }
         };
         if !kept.is_empty() {
+            self.note_reported(&kept);
             run.events.notice(format!(
                 "{file} keeps its value of {}, which was changed in the meantime",
                 words(&kept)
@@ -80,6 +82,12 @@ impl Prepared<'_> {
             });
         }
         any
+    }
+
+    fn note_reported<'b>(&self, names: impl IntoIterator<Item = &'b String>) {
+        if let Some(set) = self.run.set {
+            set.report(names);
+        }
     }
 
     /// The other services of the same command that do not run with the variables, as far as can be seen.

@@ -1,6 +1,11 @@
 //! The variables of `--set`: refused where they would have no effect or could not be written, and what becomes of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write},
+};
+
+use tempfile::NamedTempFile;
 
 use super::{super::Opened, work::Work};
 use crate::{
@@ -105,12 +110,16 @@ fn differing(project: &Project, other: &Project) -> BTreeSet<String> {
     services.map(|(name, _)| name.clone()).collect()
 }
 
-/// Refuses a file that cannot be written, and one from which Compose would not read the same project. A draft shows both.
+/// Refuses a file that cannot be written, and one from which Compose would not read the same project.
 async fn refuse_unreadable(given: &Given, opened: &Opened, up: &UpArgs) -> Result<()> {
     let file = TextFile::read_if_any(&given.file)?;
     let by_hand = "change the file by hand, and leave out --set";
-    let draft = file.draft(&given.written_to(&file.text));
-    let draft = draft.map_err(|error| error.or_hint(by_hand))?;
+    // A draft shows whether the file can be replaced. The secrets of the file are not copied to the project's folder.
+    file.draft("").map_err(|error| error.or_hint(by_hand))?;
+    let draft = private(&given.written_to(&file.text)).map_err(|error| {
+        Error::refused(format!("cannot write a temporary file: {error}"))
+            .hint("name a folder that can be written in TMPDIR")
+    })?;
     let compose = opened.compose.reading(draft.path());
     let asked: Vec<&str> = up.services.iter().map(String::as_str).collect();
     let read = compose.project_for(&asked).await;
@@ -128,15 +137,24 @@ async fn refuse_unreadable(given: &Given, opened: &Opened, up: &UpArgs) -> Resul
     Err(Error::refused(message).hint(by_hand))
 }
 
-/// Says that the file is unchanged after a failure or a pause.
-pub fn report_open(given: &Given, error: &Error, events: &Events) {
-    let is_untouched = matches!(error.outcome, Outcome::Refused | Outcome::Locked);
+/// A file in the folder for temporary ones, which only its owner may read.
+fn private(text: &str) -> io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix("rollout-").tempfile()?;
+    file.write_all(text.as_bytes())?;
+    Ok(file)
+}
+
+/// Names the variables that are not written, of which nothing was reported yet.
+pub fn report_open(given: &Given, ended: &Result<()>, events: &Events) {
+    let outcome = ended.as_ref().err().map(|error| error.outcome);
+    let is_untouched = matches!(outcome, Some(Outcome::Refused | Outcome::Locked));
     let text = TextFile::read_if_any(&given.file).map(|file| file.text);
     let (false, Ok(text)) = (is_untouched, text) else {
         return;
     };
     let is_open = |(name, value): &(&String, &String)| {
-        dotenv::assigned(&text, name) != Some(dotenv::quoted(value).as_str())
+        let is_written = dotenv::assigned(&text, name) == Some(dotenv::quoted(value).as_str());
+        !is_written && !given.is_reported(name)
     };
     let open = given.values.iter().filter(is_open);
     let open: Vec<&str> = open.map(|(name, _)| name.as_str()).collect();

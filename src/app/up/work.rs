@@ -143,9 +143,10 @@ impl<'a> Work<'a> {
 
     /// The command to run again, for hints.
     pub fn again(&self) -> String {
+        let set = self.set.map(Given::options).unwrap_or_default();
         match self.up.all {
-            true => "rollout --all".to_owned(),
-            false => format!("rollout {}", self.up.services.join(" ")),
+            true => format!("rollout --all{set}"),
+            false => format!("rollout {}{set}", self.up.services.join(" ")),
         }
     }
 
