@@ -53,7 +53,6 @@ fn of_runs() -> Vec<Event> {
             image: text(),
         },
         Event::Unfinished { forward: true },
-        Event::Settled { forward: true },
         Event::Undoing { reason: text() },
         Event::Figures(Box::default()),
         Event::Finished {
@@ -85,6 +84,7 @@ fn of_runs() -> Vec<Event> {
 
 fn of_stacks() -> Vec<Event> {
     vec![
+        Event::Settled { forward: true },
         Event::StackStarted {
             services: vec![text()],
             parallel: 1,

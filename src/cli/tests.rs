@@ -274,10 +274,6 @@ fn a_wrong_command_line_is_one_line_that_names_the_word() {
         ),
         ("rollout web --file", "--file needs a value"),
         (
-            "rollout undo web --set A=b",
-            "--set is an option of `rollout`, `rollout up` and `rollout plan` alone",
-        ),
-        (
             "rollout agent --listen 8090",
             "--listen: \"8090\" is not an address with a port; write ADDRESS:PORT, such as 127.0.0.1:8090",
         ),

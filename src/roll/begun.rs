@@ -51,16 +51,7 @@ impl<'a> Settled<'a> {
         let rollout = rollout_id(&context.key, context.epoch);
         let number = self.memory.revisions.next(&self.replicas);
         let events = run.events.of_rollout(&rollout);
-        let (image, replaces) = fetched.names.clone();
-        events.emit(Event::Started {
-            revision: number,
-            replicas: context.replicas,
-            proxy: prepared.proxy.describe(),
-            image,
-            replaces,
-            undo_to: run.undo_to(),
-            restart_of: run.restart_of(),
-        });
+        events.emit(prepared.started(number, &fetched));
         let at = locked.held.lock.epoch;
         let mut intent = Intent {
             revision: prepared.revision(&fetched.version, (number, &rollout), at),
@@ -100,6 +91,21 @@ impl<'a> Settled<'a> {
             about,
             bake,
         })
+    }
+}
+
+impl Prepared<'_> {
+    fn started(&self, revision: u64, fetched: &Fetched) -> Event {
+        let (image, replaces) = fetched.names.clone();
+        Event::Started {
+            revision,
+            replicas: self.context.replicas,
+            proxy: self.proxy.describe(),
+            image,
+            replaces,
+            undo_to: self.run.undo_to(),
+            restart_of: self.run.restart_of(),
+        }
     }
 }
 

@@ -133,20 +133,18 @@ impl<'a> Locked<'a> {
         };
         let all: Vec<Replica> = new.into_iter().chain(others).collect();
         let known = (about.clone(), memory.begun(&desired.rollout));
-        let ended = self.run((desired, facts), (&events, &all), known, bake);
-        let ended = ended.await;
-        let about = (&events, about.as_ref());
-        self.hook_settled((forward, &ended), about, memory).await?;
+        let ended = self
+            .run((desired, facts), (&events, &all), known, bake)
+            .await;
+        self.hook_settled((forward, &ended), (&events, about.as_ref()), memory)
+            .await?;
         match ended {
             Ok(_) if purpose == Purpose::Settle => {
                 run.events.notice(settled);
                 events.emit(Event::Settled { forward });
             }
             Ok(_) => {}
-            // The old version serves again, so the requested rollout can continue.
-            Err(error)
-                if error.outcome == Outcome::Failed && purpose == Purpose::Roll && !goes_on =>
-            {
+            Err(error) if !goes_on && may_continue(&error, purpose) => {
                 run.events.notice(error.message);
             }
             Err(error) => return Err(error.within(events.scope())),
@@ -322,6 +320,11 @@ impl Prepared<'_> {
             _ => Duration::ZERO,
         }
     }
+}
+
+/// The old version serves again, so the requested rollout can continue.
+fn may_continue(error: &Error, purpose: Purpose) -> bool {
+    error.outcome == Outcome::Failed && purpose == Purpose::Roll
 }
 
 /// The desired state with these existing replicas.
