@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -81,15 +81,15 @@ impl Given {
     }
 
     pub fn report<'a>(&self, names: impl IntoIterator<Item = &'a String>) {
-        let reported = self.reported.lock();
-        let mut reported = reported.unwrap_or_else(PoisonError::into_inner);
-        reported.extend(names.into_iter().cloned());
+        self.reported().extend(names.into_iter().cloned());
     }
 
     pub fn is_reported(&self, name: &str) -> bool {
-        let reported = self.reported.lock();
-        let reported = reported.unwrap_or_else(PoisonError::into_inner);
-        reported.contains(name)
+        self.reported().contains(name)
+    }
+
+    fn reported(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The options of the command that give the values, as a shell reads them.

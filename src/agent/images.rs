@@ -44,10 +44,10 @@ pub fn given_up(digest: &str, revisions: &Revisions, attempts: &[Intent]) -> Opt
         .map(|_| format!("revision {} was undone", made.number))
 }
 
-/// How many attempts may end without a word: a version may kill the host, or the agent with it.
+/// An image is given up after this many attempts without a recorded end: a version may kill the host, or the agent with it.
 const KILLED: usize = 3;
 
-/// Why the last attempt is the last; `None` after an interrupted one, and while few were killed.
+/// Why there is no further attempt; `None` after an interrupted one, and while few were killed.
 fn unsuccessful(last: &Intent, without_end: usize) -> Option<String> {
     match last.code {
         None => (without_end >= KILLED).then(|| format!("{without_end} attempts did not end")),

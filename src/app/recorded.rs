@@ -8,6 +8,7 @@ use crate::{
     context::{Beside, Purpose, RunContext},
     error::{Error, Result},
     execute::together::Group,
+    proxy::landscape::Landscape,
     roll::{Ended, Prepared, roll},
     settings::Partial,
     state::revisions::Revision,
@@ -50,18 +51,22 @@ impl Recorded {
         }
     }
 
-    /// Refuses what cannot be rolled; changes nothing.
-    pub async fn check(&self, run: &RunContext<'_>, service: &str, flags: &Partial) -> Result<()> {
+    async fn prepare<'a>(
+        &'a self,
+        run: &RunContext<'a>,
+        service: &str,
+        flags: &Partial,
+    ) -> Result<(Prepared<'a>, Landscape)> {
         let run = self.run(run);
         let mut landscape = run.landscape().await?;
-        let prepared = run.prepare(
-            service,
-            flags,
-            Beside::default(),
-            Purpose::Roll,
-            &mut landscape,
-        );
-        let prepared: Prepared<'_> = prepared.await?;
+        let beside = Beside::default();
+        let prepared = run.prepare(service, flags, beside, Purpose::Roll, &mut landscape);
+        Ok((prepared.await?, landscape))
+    }
+
+    /// Refuses what cannot be rolled; changes nothing.
+    pub async fn check(&self, run: &RunContext<'_>, service: &str, flags: &Partial) -> Result<()> {
+        let (prepared, _) = self.prepare(run, service, flags).await?;
         match run.together {
             true => prepared.refuse_alone(),
             false => Ok(()),
@@ -75,16 +80,7 @@ impl Recorded {
         interrupted: watch::Receiver<bool>,
         group: Option<&Group>,
     ) -> Result<Ended> {
-        let run = self.run(run);
-        let mut landscape = run.landscape().await?;
-        let prepared = run.prepare(
-            service,
-            flags,
-            Beside::default(),
-            Purpose::Roll,
-            &mut landscape,
-        );
-        let prepared: Prepared<'_> = prepared.await?;
+        let (prepared, mut landscape) = self.prepare(run, service, flags).await?;
         roll(prepared, &mut landscape, interrupted, group).await
     }
 }
