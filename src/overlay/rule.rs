@@ -1,4 +1,4 @@
-//! One rule: which containers it applies to, and what it changes in them for readers.
+//! One rule: which containers or which Swarm service it applies to, and what it changes there for readers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ pub const ENABLE: &str = "traefik.enable";
 /// Labels of a container, by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// The containers that a rule applies to. In JSON: `{"id": "…"}` or `{"label": {"key": "…", "value": "…"}}`.
+/// What a rule applies to. In JSON: `{"id": "…"}`, `{"label": {"key": "…", "value": "…"}}` or `{"service": "…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Match {
@@ -22,19 +22,27 @@ pub enum Match {
         key: String,
         value: String,
     },
+    /// The Swarm service with this full id; no container.
+    Service(String),
 }
 
 impl Match {
+    /// Whether it applies to a container.
     pub fn matches(&self, id: &str, labels: &Labels) -> bool {
         match self {
             Self::Id(own) => own == id,
             Self::Label { key, value } => labels.get(key) == Some(value),
+            Self::Service(_) => false,
         }
+    }
+
+    pub(super) fn is_service(&self, id: &str) -> bool {
+        matches!(self, Self::Service(own) if own == id)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Id(id) => id.is_empty(),
+            Self::Id(id) | Self::Service(id) => id.is_empty(),
             Self::Label { key, .. } => key.is_empty(),
         }
     }
@@ -71,8 +79,12 @@ pub enum Effect {
     },
     /// Applies while Docker reports `starting`, and never again after Docker has reported anything else.
     Health(Health),
-    /// The container is in no list and no event, and its inspect answers 404. No later rule ends that.
+    /// The container is in no list and no event, and its inspect answers 404. No later rule ends that. The same for a Swarm
+    /// service, whose tasks are in no list either.
     Omit,
+    /// The tasks of the Swarm service with this id are listed as those of the one that the rule is on. Has no effect while
+    /// none of them runs.
+    TasksOf(String),
 }
 
 impl Effect {
@@ -132,7 +144,16 @@ impl Rule {
     pub fn labels(&self) -> Option<&Labels> {
         match &self.effect {
             Effect::Labels { set, .. } => Some(set),
-            Effect::Health(_) | Effect::Omit => None,
+            Effect::Health(_) | Effect::Omit | Effect::TasksOf(_) => None,
+        }
+    }
+
+    /// Whether its effect has a meaning on what it is on.
+    pub(super) fn fits(&self) -> bool {
+        match (&self.on, &self.effect) {
+            (Match::Service(_), Effect::TasksOf(other)) => !other.is_empty(),
+            (Match::Service(_), effect) => *effect == Effect::Omit,
+            (_, effect) => !matches!(effect, Effect::TasksOf(_)),
         }
     }
 
@@ -154,7 +175,7 @@ impl Rule {
             }
             Effect::Labels { set, .. } => drop(set.remove(ENABLE)),
             Effect::Omit => *self = Self::set(self.on.clone(), Labels::new()),
-            Effect::Health(_) => {}
+            Effect::Health(_) | Effect::TasksOf(_) => {}
         }
     }
 
@@ -164,7 +185,7 @@ impl Rule {
         match &self.effect {
             Effect::Labels { unset, .. } if unset.is_empty() => 1,
             Effect::Health(_) => 1,
-            Effect::Labels { .. } | Effect::Omit => 2,
+            Effect::Labels { .. } | Effect::Omit | Effect::TasksOf(_) => 2,
         }
     }
 }
@@ -181,6 +202,8 @@ struct Line {
     unset: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     omit: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tasks_of: Option<String>,
 }
 
 impl From<Rule> for Line {
@@ -191,11 +214,13 @@ impl From<Rule> for Line {
             health: None,
             unset: BTreeSet::new(),
             omit: false,
+            tasks_of: None,
         };
         match rule.effect {
             Effect::Labels { set, unset } => (line.labels, line.unset) = (set, unset),
             Effect::Health(health) => line.health = Some(health),
             Effect::Omit => line.omit = true,
+            Effect::TasksOf(other) => line.tasks_of = Some(other),
         }
         line
     }
@@ -210,13 +235,15 @@ impl Line {
             health,
             unset,
             omit,
+            tasks_of,
         } = self;
         let health = health.map(Effect::Health);
         let omit = omit.then_some(Effect::Omit);
+        let tasks_of = tasks_of.map(Effect::TasksOf);
         let is_empty = set.is_empty() && unset.is_empty();
-        let other = health.is_some() || omit.is_some();
+        let other = health.is_some() || omit.is_some() || tasks_of.is_some();
         let labels = (!is_empty || !other).then_some(Effect::Labels { set, unset });
-        let effects = [labels, health, omit].into_iter().flatten();
+        let effects = [labels, health, omit, tasks_of].into_iter().flatten();
         effects.map(move |effect| Rule {
             on: on.clone(),
             effect,

@@ -94,7 +94,7 @@ impl SocketProxy {
 
     /// Whether its version is another than this program's; one that does not answer is no news.
     pub async fn other_version(&self, project: &str) -> Option<OtherVersion> {
-        let version = self.control.version().await.ok()?;
+        let version = self.control.hello().await.ok()?.version;
         let is_other = version != env!("CARGO_PKG_VERSION");
         is_other.then(|| OtherVersion {
             name: self.control.name.clone(),

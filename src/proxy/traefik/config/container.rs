@@ -143,7 +143,7 @@ impl TraefikContainer {
         found.find(|own| near(own) && own.is_called(host))
     }
 
-    /// The name of the socket proxy that its Swarm provider reads through, and that passes none of its reads.
+    /// The name of the socket proxy that its Swarm provider reads through.
     pub fn swarm_through(&self, found: &[SocketProxy]) -> Option<String> {
         let own = self.config.swarm.as_deref()?;
         let given = docker_host(environment(&self.inspect))
