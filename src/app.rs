@@ -421,6 +421,7 @@ impl Opened {
             events,
             back: None,
             replaces: None,
+            decided: None,
             of_several: false,
             together: false,
             promotes: None,

@@ -23,7 +23,8 @@ pub fn runs(running: &[Vec<String>], digest: &str) -> bool {
     running.iter().all(|own| has(own, digest))
 }
 
-fn has(digests: &[String], digest: &str) -> bool {
+/// Whether an image has this digest in a registry.
+pub fn has(digests: &[String], digest: &str) -> bool {
     digests.iter().any(|own| own.ends_with(digest))
 }
 

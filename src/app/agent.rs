@@ -172,16 +172,15 @@ impl Agent<'_> {
             if self.is_interrupted() {
                 return Ok(worst(&codes));
             }
-            codes.push(self.start(&["resume", NO_WAIT], &[service]).await?.code);
+            let words = ["resume", NO_WAIT].map(str::to_owned);
+            codes.push(self.start(&words, &[service]).await?.code);
         }
         if !codes.is_empty() {
             steps = self.look(only).await?;
         }
         let moved = of(&steps, |step| matches!(step, Step::Roll(_)));
         if !moved.is_empty() && !self.is_interrupted() {
-            let ended = self
-                .start(&["up", "--pull", "always", NO_WAIT], &moved)
-                .await?;
+            let ended = self.start(&to_roll(&steps), &moved).await?;
             self.count(&ended);
             codes.push(ended.code);
         }
@@ -228,7 +227,7 @@ impl Agent<'_> {
     }
 
     /// Starts this program with these words, and waits for its end.
-    async fn start(&mut self, words: &[&str], services: &[String]) -> Result<Ended> {
+    async fn start(&mut self, words: &[String], services: &[String]) -> Result<Ended> {
         self.shared.state().is_rolling = true;
         let ended = child::run(&self.args.target, words, services, &self.interrupted).await;
         let mut state = self.shared.state();
@@ -248,6 +247,16 @@ impl Agent<'_> {
             state.metrics.ended(service, result, now);
         }
     }
+}
+
+/// The command that rolls what was decided; under its lock it checks each digest again.
+fn to_roll(steps: &Steps) -> Vec<String> {
+    let begin = ["up", "--pull", "always", NO_WAIT].map(str::to_owned);
+    let decided = steps.iter().filter_map(|(service, step)| match step {
+        Step::Roll(digest) => Some(format!("--decided={service}={digest}")),
+        _ => None,
+    });
+    begin.into_iter().chain(decided).collect()
 }
 
 fn of(steps: &Steps, is: impl Fn(&Step) -> bool) -> Vec<String> {

@@ -48,6 +48,8 @@ pub(super) struct Memory {
     pub hooks: hooks::Records,
     /// The last rollout that was started.
     last: Option<Intent>,
+    /// The rollouts that made no revision.
+    pub attempts: Vec<Intent>,
     /// The records could not be read, which is different from having none.
     pub is_unread: bool,
 }
@@ -256,6 +258,7 @@ impl Prepared<'_> {
         Memory {
             hooks: hooks::Records::read(&files),
             last: Intent::last(&files),
+            attempts: Intent::without_revision(&files, &revisions),
             revisions,
             is_unread: false,
         }

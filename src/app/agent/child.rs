@@ -44,7 +44,7 @@ pub struct Ended {
 /// own events go.
 pub async fn run(
     target: &TargetArgs,
-    words: &[&str],
+    words: &[String],
     services: &[String],
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Ended> {
