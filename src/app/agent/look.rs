@@ -19,7 +19,7 @@ use crate::{
     proxy::landscape::Landscape,
     roll::Standing,
     settings::Partial,
-    stack::choose::OWN_PART,
+    stack::{choose::OWN_PART, graph::Order},
     state::{
         journal::Intent,
         revisions::Revisions,
@@ -39,6 +39,8 @@ pub enum Step {
     /// Its image has this digest now.
     Roll(String),
     Leave(String),
+    /// Its image has moved, and is not tried again.
+    GivenUp(String),
     /// Leave it until a person has acted.
     Person(String),
     /// It could not be found out.
@@ -51,7 +53,7 @@ impl Step {
         match self {
             Self::Nothing | Self::Settle => None,
             Self::Roll(digest) => Some(format!("the image has moved to {digest}")),
-            Self::Leave(why) => Some(format!("left alone: {why}")),
+            Self::Leave(why) | Self::GivenUp(why) => Some(format!("left alone: {why}")),
             Self::Person(why) => Some(format!("waits for a person: {why}")),
             Self::Unknown(why) => Some(why.clone()),
         }
@@ -71,6 +73,15 @@ pub async fn look(
     shared.state().autos = autos.keys().cloned().collect();
     let own = here::own_service(&opened.engine).await;
     let names: Vec<&str> = autos.keys().map(String::as_str).collect();
+    let order = Order::of(&opened.project, &names)?;
+    let asked = |name: &str| only.is_none_or(|only| only.contains(name));
+    // What a service needs is looked at with it.
+    let needed: BTreeSet<&str> = order
+        .services
+        .iter()
+        .filter(|own| asked(own.name))
+        .flat_map(|own| own.needs.iter().copied())
+        .collect();
     let hashes = Hashes::begin(&opened.compose, &opened.project, &names);
     let run = RunContext {
         hashes: Some(&hashes),
@@ -84,23 +95,40 @@ pub async fn look(
         digests: BTreeMap::new(),
     };
     let mut steps = Steps::new();
-    for (name, window) in autos {
-        if only.is_some_and(|only| !only.contains(&name)) {
+    for (name, window) in &autos {
+        if !asked(name) && !needed.contains(name.as_str()) {
             continue;
         }
-        let service = opened.project.service(&name)?;
-        let key = opened.project.key(&name);
+        let service = opened.project.service(name)?;
+        let key = opened.project.key(name);
         let step = match view.own_part(service, &key, own.as_ref()) {
             Some(why) => Step::Leave(why.to_owned()),
             None => {
-                let step = view.step(service, &key, (window, stuck.contains(&name)));
+                let step = view.step(service, &key, (window.as_ref(), stuck.contains(name)));
                 step.await
                     .unwrap_or_else(|error| Step::Unknown(error.message))
             }
         };
-        steps.insert(name, step);
+        steps.insert(name.clone(), step);
     }
+    hold_back(&mut steps, &order);
+    steps.retain(|name, _| asked(name));
     Ok((opened, steps))
+}
+
+/// Leaves alone what needs a service whose new image is not live, since that was given up or waits for a person.
+fn hold_back(steps: &mut Steps, order: &Order<'_>) {
+    for own in &order.services {
+        let why = own.needs.iter().find_map(|needed| match steps.get(*needed) {
+            Some(Step::GivenUp(_)) => Some(format!("{needed}, whose new image is given up")),
+            Some(Step::Person(_)) => Some(format!("{needed}, which waits for a person")),
+            _ => None,
+        });
+        if let (Some(Step::Roll(digest)), Some(why)) = (steps.get(own.name), why) {
+            let why = format!("the image has moved to {digest}, and waits for {why}");
+            steps.insert(own.name.to_owned(), Step::Leave(why));
+        }
+    }
 }
 
 struct View<'a> {
@@ -132,7 +160,7 @@ impl View<'_> {
         &mut self,
         service: &Service,
         key: &ServiceKey,
-        (window, is_stuck): (Option<Window>, bool),
+        (window, is_stuck): (Option<&Window>, bool),
     ) -> Result<Step> {
         let (run, none) = (self.run, Partial::default());
         let wanted = run.wanted(service, &none).await?;
@@ -155,7 +183,7 @@ impl View<'_> {
             return Ok(Step::Nothing);
         }
         if let Some(why) = self.given_up(key, &digest).await? {
-            return Ok(Step::Leave(format!(
+            return Ok(Step::GivenUp(format!(
                 "{digest} is not tried again before its tag moves ({why}); rollout --pull always {} tries it",
                 service.name
             )));
@@ -332,6 +360,38 @@ mod tests {
             ),
         ] {
             assert_eq!(text(&standing, is_stuck).as_deref(), Some(said));
+        }
+    }
+
+    #[test]
+    fn what_needs_a_service_that_was_given_up_or_waits_for_a_person_is_held_back_and_no_other() {
+        let project = crate::compose::resolved(
+            "name: p
+services:
+  api: {image: a}
+  mail: {image: a}
+  web: {image: a, depends_on: {api: {condition: service_started, required: true}}}
+  shop: {image: a, depends_on: {web: {condition: service_started, required: true}}}
+",
+        )
+        .unwrap();
+        let order = Order::of(&project, &["api", "mail", "shop", "web"]).unwrap();
+        let held = |api: Step| {
+            let roll = || Step::Roll("sha256:1".to_owned());
+            let others = ["mail", "shop"].map(|name| (name.to_owned(), roll()));
+            let mut steps = Steps::from(others);
+            steps.insert("api".to_owned(), api);
+            steps.insert("web".to_owned(), Step::Nothing);
+            hold_back(&mut steps, &order);
+            assert_eq!((&steps["mail"], &steps["web"]), (&roll(), &Step::Nothing));
+            steps["shop"].text().unwrap()
+        };
+        let why = held(Step::GivenUp("unhealthy".to_owned()));
+        let said = "left alone: the image has moved to sha256:1, and waits for api, whose new image is given up";
+        assert_eq!(why, said);
+        assert!(held(Step::Person(String::new())).ends_with("api, which waits for a person"));
+        for goes_on in [Step::Roll("sha256:2".to_owned()), Step::Nothing] {
+            assert_eq!(held(goes_on), "the image has moved to sha256:1");
         }
     }
 
