@@ -119,11 +119,14 @@ pub async fn look(
 /// Leaves alone what needs a service whose new image is not live, since that was given up or waits for a person.
 fn hold_back(steps: &mut Steps, order: &Order<'_>) {
     for own in &order.services {
-        let why = own.needs.iter().find_map(|needed| match steps.get(*needed) {
-            Some(Step::GivenUp(_)) => Some(format!("{needed}, whose new image is given up")),
-            Some(Step::Person(_)) => Some(format!("{needed}, which waits for a person")),
-            _ => None,
-        });
+        let why = own
+            .needs
+            .iter()
+            .find_map(|needed| match steps.get(*needed) {
+                Some(Step::GivenUp(_)) => Some(format!("{needed}, whose new image is given up")),
+                Some(Step::Person(_)) => Some(format!("{needed}, which waits for a person")),
+                _ => None,
+            });
         if let (Some(Step::Roll(digest)), Some(why)) = (steps.get(own.name), why) {
             let why = format!("the image has moved to {digest}, and waits for {why}");
             steps.insert(own.name.to_owned(), Step::Leave(why));
