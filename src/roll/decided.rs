@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Ended, unfinished::Settled, version::Fetched};
+use super::{Ended, record::Version, unfinished::Settled, version::Fetched};
 use crate::{
     agent::{auto, images},
     compose::Service,
@@ -18,7 +18,7 @@ impl Settled<'_> {
             service: prepared.context.service,
         };
         let records = (&self.memory.revisions, &self.memory.attempts[..]);
-        decided.is_over(&fetched.version.digests, records, Timestamp::now())
+        decided.is_over(&fetched.version, records, Timestamp::now())
     }
 
     pub fn left_undecided(&self, why: &str) -> Ended {
@@ -39,21 +39,23 @@ struct Decided<'a> {
 }
 
 impl Decided<'_> {
-    /// Why it is not rolled any more; `fetched` are the digests of the image that the engine has now.
+    /// Why it is not rolled any more; `fetched` has the image that the engine has now.
     fn is_over(
         &self,
-        fetched: &[String],
+        fetched: &Version,
         (revisions, attempts): (&Revisions, &[Intent]),
         now: Timestamp,
     ) -> Option<String> {
         let digest = self.digest;
-        if !images::has(fetched, digest) {
+        if !images::has(&fetched.digests, digest) {
             return Some(format!(
                 "its image has moved on from {digest} since the check"
             ));
         }
-        if let Some(why) = images::given_up(digest, revisions, attempts) {
-            return Some(format!("{digest} was tried since the check ({why})"));
+        if let Some(why) = images::given_up((digest, &fetched.content), revisions, attempts) {
+            return Some(format!(
+                "{digest} is not tried again before its tag moves ({why})"
+            ));
         }
         match auto::of(self.service) {
             Ok(Some(None)) => None,
@@ -126,7 +128,7 @@ mod tests {
                 "sha256:1",
                 std::slice::from_ref(&failed),
                 "12:00",
-                Some("was tried since the check (unhealthy)"),
+                Some("is not tried again before its tag moves (unhealthy)"),
             ),
         ] {
             let decided = Decided {
@@ -134,7 +136,11 @@ mod tests {
                 service: &service(auto),
             };
             let now = format!("2026-01-01T{time}:00Z").parse().unwrap();
-            let why = decided.is_over(&digests(fetched), (&none, attempts), now);
+            let fetched = Version {
+                digests: digests(fetched),
+                ..Version::default()
+            };
+            let why = decided.is_over(&fetched, (&none, attempts), now);
             match said {
                 None => assert_eq!(why, None, "{auto} {time}"),
                 Some(said) => assert!(why.unwrap().contains(said), "{auto} {time}"),

@@ -36,6 +36,7 @@ use crate::{
 pub(super) struct Version {
     pub image: String,
     pub digests: Vec<String>,
+    pub content: String,
     pub hash: String,
     pub config: String,
 }
@@ -213,6 +214,7 @@ impl Prepared<'_> {
                 id: version.image.clone(),
                 digests: version.digests.clone(),
                 kept: String::new(),
+                content: version.content.clone(),
             },
             compose: run.compose.version().to_owned(),
             hash: version.hash.clone(),
@@ -443,6 +445,7 @@ impl Locked<'_> {
         let version = Version {
             image: image.id,
             digests: image.digests,
+            content: image.content,
             hash: first.hash.clone(),
             config: config.unwrap_or(&version.config).clone(),
         };

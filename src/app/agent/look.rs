@@ -185,7 +185,7 @@ impl View<'_> {
         if images::runs(&running, &digest) {
             return Ok(Step::Nothing);
         }
-        if let Some(why) = self.given_up(key, &digest).await? {
+        if let Some(why) = self.given_up(key, (reference, &digest)).await? {
             return Ok(Step::GivenUp(format!(
                 "{digest} is not tried again before its tag moves ({why}); rollout --pull always {} tries it",
                 service.name
@@ -243,11 +243,19 @@ impl View<'_> {
         Ok(last.and_then(|last| last.code) == Some(Outcome::NeedsPerson as u8))
     }
 
-    async fn given_up(&self, key: &ServiceKey, digest: &str) -> Result<Option<String>> {
+    async fn given_up(
+        &self,
+        key: &ServiceKey,
+        (reference, digest): (&str, &str),
+    ) -> Result<Option<String>> {
+        // The engine has it where an earlier check has pulled it.
+        let image = self.run.engine.image(reference).await?.unwrap_or_default();
+        let is_it = images::has(&image.digests, digest);
+        let content = if is_it { &*image.content } else { "" };
         let files = self.records(key).await?;
         let revisions = Revisions::read(&files);
         let attempts = Intent::without_revision(&files, &revisions);
-        Ok(images::given_up(digest, &revisions, &attempts))
+        Ok(images::given_up((digest, content), &revisions, &attempts))
     }
 }
 
