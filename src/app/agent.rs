@@ -60,7 +60,6 @@ pub async fn agent(args: &AgentArgs, events: &Events) -> Result<ExitCode> {
         shared: Arc::new(Shared::new(token, args.interval, rolled)),
         said: BTreeMap::new(),
         refused: BTreeMap::new(),
-        stuck: BTreeSet::new(),
     };
     if args.once {
         return agent.pass(None).await.map(ExitCode::from);
@@ -113,8 +112,6 @@ struct Agent<'a> {
     said: BTreeMap<String, String>,
     /// Why services were refused when they were last to be rolled.
     refused: BTreeMap<String, String>,
-    /// The services of runs that ended with exit code 3, until nothing of them is unfinished.
-    stuck: BTreeSet<String>,
 }
 
 impl Agent<'_> {
@@ -233,7 +230,7 @@ impl Agent<'_> {
     /// Looks at the services, and says what is done about each; nothing is done after a signal.
     async fn look(&mut self, only: Option<&BTreeSet<String>>) -> Result<(Option<Opened>, Steps)> {
         let mut interrupted = self.interrupted.clone();
-        let looked = look::look(&self.args.target, &self.shared, &self.stuck, only);
+        let looked = look::look(&self.args.target, &self.shared, only);
         let (opened, steps) = tokio::select! {
             biased;
             () = execute::raised(&mut interrupted) => return Ok((None, Steps::new())),
@@ -245,7 +242,6 @@ impl Agent<'_> {
                 self.shared.state().metrics.waiting.insert(service.clone());
             } else {
                 self.shared.state().metrics.waiting.remove(service);
-                self.stuck.remove(service);
             }
             if !matches!(step, Step::Roll(_)) {
                 self.refused.remove(service);
@@ -275,11 +271,7 @@ impl Agent<'_> {
         let ended = child::run(&self.args.target, words, services, &self.interrupted).await;
         let mut state = self.shared.state();
         (state.is_rolling, state.checked) = (false, Instant::now());
-        let ended = ended?;
-        if ended.code == Outcome::NeedsPerson as u8 {
-            self.stuck.extend(services.iter().cloned());
-        }
-        Ok(ended)
+        ended
     }
 
     fn count(&self, ended: &Ended) {

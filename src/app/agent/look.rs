@@ -12,7 +12,7 @@ use crate::{
     compose::{Hashes, Service},
     context::RunContext,
     doctor::part_as_written,
-    error::{Error, Outcome, Result},
+    error::{Error, Result},
     event::Events,
     here,
     model::{Replica, ServiceKey},
@@ -60,11 +60,10 @@ impl Step {
     }
 }
 
-/// Looks at the services with `auto`, or only at these; `stuck` are those whose last run ended with exit code 3.
+/// Looks at the services with `auto`, or only at these.
 pub async fn look(
     target: &TargetArgs,
     shared: &Shared,
-    stuck: &BTreeSet<String>,
     only: Option<&BTreeSet<String>>,
 ) -> Result<(Opened, Steps)> {
     let silent = Events::default();
@@ -104,7 +103,7 @@ pub async fn look(
         let step = match view.own_part(service, &key, own.as_ref()) {
             Some(why) => Step::Leave(why.to_owned()),
             None => {
-                let step = view.step(service, &key, (window.as_ref(), stuck.contains(name)));
+                let step = view.step(service, &key, window.as_ref());
                 step.await
                     .unwrap_or_else(|error| Step::Unknown(error.message))
             }
@@ -163,14 +162,13 @@ impl View<'_> {
         &mut self,
         service: &Service,
         key: &ServiceKey,
-        (window, is_stuck): (Option<&Window>, bool),
+        window: Option<&Window>,
     ) -> Result<Step> {
         let (run, none) = (self.run, Partial::default());
         let wanted = run.wanted(service, &none).await?;
         let standing = run.standing(service, &none, &wanted, &mut self.landscape);
         let standing = standing.await?;
-        let is_stuck =
-            is_stuck || (standing.unfinished.is_some() && self.needs_person(key).await?);
+        let is_stuck = standing.unfinished.is_some() && self.needs_person(key).await?;
         if let Some(step) = before(&service.name, &standing, is_stuck) {
             return Ok(step);
         }
@@ -240,7 +238,7 @@ impl View<'_> {
     /// Whether the last attempt ended with exit code 3, also by an earlier agent.
     async fn needs_person(&self, key: &ServiceKey) -> Result<bool> {
         let last = Intent::last(&self.records(key).await?);
-        Ok(last.and_then(|last| last.code) == Some(Outcome::NeedsPerson as u8))
+        Ok(last.is_some_and(|last| last.needs_person()))
     }
 
     async fn given_up(
