@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -26,6 +27,9 @@ use crate::{
         store::{self, File},
     },
 };
+
+/// The most questions to registries at a time.
+const AT_ONCE: usize = 4;
 
 /// What the agent does about each service.
 pub type Steps = BTreeMap<String, Step>;
@@ -91,24 +95,30 @@ pub async fn look(
         run,
         shared,
         logins: login::config(),
-        digests: BTreeMap::new(),
     };
-    let mut steps = Steps::new();
+    let mut known = BTreeMap::new();
     for (name, window) in &autos {
         if !asked(name) && !needed.contains(name.as_str()) {
             continue;
         }
         let service = opened.project.service(name)?;
         let key = opened.project.key(name);
-        let step = match view.own_part(service, &key, own.as_ref()) {
-            Some(why) => Step::Leave(why.to_owned()),
-            None => {
-                let step = view.step(service, &key, window.as_ref());
-                step.await
-                    .unwrap_or_else(|error| Step::Unknown(error.message))
-            }
+        let own = match view.own_part(service, &key, own.as_ref()) {
+            Some(why) => Ok(Known::Step(Step::Leave(why.to_owned()))),
+            None => view.known(service, &key).await,
         };
-        steps.insert(name.clone(), step);
+        known.insert(name.clone(), (service, window.as_ref(), own));
+    }
+    let digests = view.ask(references(&known)).await;
+    let mut steps = Steps::new();
+    for (name, (service, window, known)) in known {
+        let step = match known {
+            Ok(Known::Step(step)) => Ok(step),
+            Ok(Known::Image(image)) => view.step(service, &image, (window, &digests)).await,
+            Err(error) => Err(error),
+        };
+        let step = step.unwrap_or_else(|error| Step::Unknown(error.message));
+        steps.insert(name, step);
     }
     hold_back(&mut steps, &order);
     steps.retain(|name, _| asked(name));
@@ -133,14 +143,39 @@ fn hold_back(steps: &mut Steps, order: &Order<'_>) {
     }
 }
 
+/// What is known of a service before its registry is asked.
+enum Known {
+    /// What is done about it, whatever its registry has.
+    Step(Step),
+    Image(Image),
+}
+
+/// The image of a service that may have moved.
+struct Image {
+    reference: String,
+    /// The digests of each image that replicas run.
+    running: Vec<Vec<String>>,
+}
+
+/// The images that may have moved; several services with one image are one question.
+fn references<A, B>(known: &BTreeMap<String, (A, B, Result<Known>)>) -> BTreeSet<String> {
+    let known = known.values();
+    let images = known.filter_map(|(_, _, own)| match own {
+        Ok(Known::Image(image)) => Some(image.reference.clone()),
+        _ => None,
+    });
+    images.collect()
+}
+
+/// What registries have answered, by reference.
+type Digests = BTreeMap<String, Result<String>>;
+
 struct View<'a> {
     run: RunContext<'a>,
     landscape: Landscape,
     shared: &'a Shared,
     /// The Docker config file.
     logins: Value,
-    /// What registries have answered, by reference.
-    digests: BTreeMap<String, Result<String>>,
 }
 
 impl View<'_> {
@@ -158,32 +193,37 @@ impl View<'_> {
         is_part.then_some(OWN_PART)
     }
 
-    async fn step(
-        &mut self,
-        service: &Service,
-        key: &ServiceKey,
-        window: Option<&Window>,
-    ) -> Result<Step> {
+    async fn known(&mut self, service: &Service, key: &ServiceKey) -> Result<Known> {
         let (run, none) = (self.run, Partial::default());
         let wanted = run.wanted(service, &none).await?;
         let standing = run.standing(service, &none, &wanted, &mut self.landscape);
         let standing = standing.await?;
         let is_stuck = standing.unfinished.is_some() && self.needs_person(key).await?;
         if let Some(step) = before(&service.name, &standing, is_stuck) {
-            return Ok(step);
+            return Ok(Known::Step(step));
         }
-        let reference = service.image.as_deref().unwrap_or_default();
+        let reference = service.image.clone().unwrap_or_default();
         let running = self.running(&standing.replicas).await?;
-        if let Some(why) = images::unasked(reference, &running) {
-            return Ok(Step::Leave(why.to_owned()));
-        }
-        let digest = self.digest(reference).await;
+        Ok(match images::unasked(&reference, &running) {
+            Some(why) => Known::Step(Step::Leave(why.to_owned())),
+            None => Known::Image(Image { reference, running }),
+        })
+    }
+
+    async fn step(
+        &self,
+        service: &Service,
+        Image { reference, running }: &Image,
+        (window, digests): (Option<&Window>, &Digests),
+    ) -> Result<Step> {
+        let digest = &digests[reference];
         self.shared.checked(&service.name, digest.is_ok());
-        let digest = digest?;
-        if images::runs(&running, &digest) {
+        let digest = digest.clone()?;
+        if images::runs(running, &digest) {
             return Ok(Step::Nothing);
         }
-        if let Some(why) = self.given_up(key, (reference, &digest)).await? {
+        let key = self.run.project.key(&service.name);
+        if let Some(why) = self.given_up(&key, (reference, &digest)).await? {
             return Ok(Step::GivenUp(format!(
                 "{digest} is not tried again before its tag moves ({why}); rollout --pull always {} tries it",
                 service.name
@@ -209,15 +249,23 @@ impl View<'_> {
         Ok(digests)
     }
 
-    /// What the registry of an image answers; it is asked once.
-    async fn digest(&mut self, reference: &str) -> Result<String> {
-        if let Some(known) = self.digests.get(reference) {
-            return known.clone();
-        }
+    /// Asks the registries of these images, several at a time.
+    async fn ask(&self, references: BTreeSet<String>) -> Digests {
+        let asked = references.into_iter().map(|reference| async move {
+            let answer = self.digest(&reference).await;
+            (reference, answer)
+        });
+        stream::iter(asked)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await
+    }
+
+    async fn digest(&self, reference: &str) -> Result<String> {
         let login = login::of(&self.logins, reference);
         let is_anonymous = login.is_none();
         let answered = self.run.engine.registry_digest(reference, login).await;
-        let answered = answered.map_err(|error| {
+        answered.map_err(|error| {
             match is_anonymous && login::is_elsewhere(&self.logins, reference) {
                 true => Error::failed(format!(
                     "{}; its credentials are in a credential helper, which is not asked",
@@ -225,9 +273,7 @@ impl View<'_> {
                 )),
                 false => error,
             }
-        });
-        self.digests.insert(reference.to_owned(), answered.clone());
-        answered
+        })
     }
 
     async fn records(&self, key: &ServiceKey) -> Result<Vec<File>> {
