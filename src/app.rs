@@ -33,8 +33,6 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use tracing_subscriber::EnvFilter;
-
 use crate::{
     ask::Request,
     cli::{self, Command, SettleArgs, Stop, TargetArgs},
@@ -43,7 +41,7 @@ use crate::{
     docker::{endpoint::Endpoint, engine::Engine},
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
-    namespace,
+    log, namespace,
     report::{Output, github::GitHub, html::Report, human::Human, json::Json, log_dir::LogDir},
     settings::NOTIFY,
     socket_proxy, state,
@@ -184,7 +182,7 @@ fn reporting<T: Termination>(
     target: &TargetArgs,
     command: impl AsyncFnOnce(&Events) -> Result<T>,
 ) -> ExitCode {
-    log(target.verbose);
+    start_log(target.verbose);
     let output = target.output.unwrap_or_default();
     let events = match sinks(output, target) {
         Ok(sinks) => Events::new(sinks),
@@ -243,23 +241,20 @@ fn emit_failure(events: &Events, error: &Error) {
     });
 }
 
-fn log(verbose: u8) {
+fn start_log(verbose: u8) {
     let level = match verbose {
         0 => "error",
         1 => "rollout=info",
         2 => "rollout=debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let terminal = std::io::stderr().is_terminal();
-    // A second subscriber can only come from a test; the first one stays.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none())
         // It would panic on a closed standard error, in the middle of a rollout.
-        .log_internal_errors(false)
-        .try_init();
+        .log_internal_errors(false);
+    log::start(level, lines);
 }
 
 /// Reports a command line that is refused.
@@ -421,6 +416,7 @@ impl Opened {
             events,
             back: None,
             replaces: None,
+            decided: None,
             of_several: false,
             together: false,
             promotes: None,

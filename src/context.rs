@@ -27,6 +27,8 @@ pub struct RunContext<'a> {
     pub back: Option<&'a Revision>,
     /// The revision that was chosen before the lock and must run still under it; anything else is left alone.
     pub replaces: Option<u64>,
+    /// The digest of the image that an agent has decided to roll; any other is left alone under the lock.
+    pub decided: Option<&'a str>,
     /// Whether the command rolls several services.
     pub of_several: bool,
     /// Whether these cut over in the same moment.

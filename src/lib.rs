@@ -39,6 +39,8 @@ pub(crate) mod here;
 pub(crate) mod hooks;
 pub(crate) mod image;
 pub(crate) mod init;
+pub(crate) mod log;
+pub(crate) mod machine;
 pub(crate) mod model;
 pub(crate) mod namespace;
 pub(crate) mod overlay;

@@ -1,5 +1,6 @@
 //! Sinks: what becomes of events.
 
+pub mod diff;
 pub mod figures;
 pub mod findings;
 pub mod github;

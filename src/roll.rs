@@ -6,6 +6,7 @@ mod begun;
 mod changes;
 mod checks;
 mod contents;
+mod decided;
 mod difference;
 mod examine;
 mod hooks;
@@ -135,6 +136,9 @@ async fn story(prepared: Prepared<'_>, held: Held<'_>, landscape: &mut Landscape
     if settled.already_runs(&version).await? {
         settled.locked.prepared.write_given().await?;
         return Ok(settled.nothing_to_do(version));
+    }
+    if let Some(why) = settled.is_undecided(&version) {
+        return Ok(settled.left_undecided(&why));
     }
     let mut begun = settled.begin(version).await?;
     let summary = begun.execute().await;

@@ -49,12 +49,11 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use tracing_subscriber::EnvFilter;
-
 use self::{daemon::Daemon, engine::Engine, only::Wanted, store::Store};
 use crate::{
     docker::http::Endpoint,
     error::{Error, Outcome, Result},
+    log,
     overlay::control,
 };
 
@@ -146,7 +145,7 @@ pub fn main(args: SocketProxyArgs) -> ExitCode {
 
 fn run(args: &SocketProxyArgs) -> Result<()> {
     let listen = args.address()?;
-    log();
+    start_log();
     if !args.expose.is_empty() {
         tracing::warn!("--expose is ignored: readers never see the environment of containers");
     }
@@ -162,15 +161,12 @@ fn run(args: &SocketProxyArgs) -> Result<()> {
     served
 }
 
-// Logs from level info on. A subscriber that is already set stays.
-fn log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+fn start_log() {
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .try_init();
+        .with_writer(io::stderr);
+    log::start("info", lines);
 }
 
 async fn serve(args: &SocketProxyArgs, listen: SocketAddr) -> Result<()> {

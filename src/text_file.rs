@@ -1,12 +1,16 @@
 //! A text file of the user on disk: read, and replaced atomically with the same mode.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
@@ -44,6 +48,26 @@ impl TextFile {
             target: path.clone(),
             path,
             text: String::new(),
+        }
+    }
+
+    /// Locks a file while it is changed; what this run and another one write would else be lost. `None` where there is none
+    /// yet, or none can be locked.
+    pub fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
+        loop {
+            let Ok(file) = OpenOptions::new().read(true).write(true).open(path) else {
+                return Ok(None);
+            };
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                // Another run may have replaced it just now.
+                Ok(held) if !is_at(&held, path) => {}
+                Ok(held) => return Ok(Some(held)),
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    let message = format!("another process has locked {}", from_here(path));
+                    return Err(Error::refused(message));
+                }
+                Err(_) => return Ok(None),
+            }
         }
     }
 
@@ -85,15 +109,16 @@ impl TextFile {
 
     /// Replaces it with a draft, unless it has changed in the meantime.
     pub fn replace(&self, draft: NamedTempFile) -> Result<()> {
-        match fs::read_to_string(&self.target) {
-            Ok(now) if now == self.text => {}
-            Err(error) if error.kind() == ErrorKind::NotFound && self.text.is_empty() => {}
+        let placed = match fs::read_to_string(&self.target) {
+            Ok(now) if now == self.text => draft.persist(&self.target),
+            Err(error) if error.kind() == ErrorKind::NotFound && self.text.is_empty() => {
+                draft.persist_noclobber(&self.target)
+            }
             _ => {
                 let message = format!("{} has changed in the meantime", self.shown());
                 return Err(Error::refused(message).hint("run the same command again"));
             }
-        }
-        let placed = draft.persist(&self.target);
+        };
         placed.map_err(|error| self.unwritten(&error.error))?;
         Ok(())
     }
@@ -101,6 +126,12 @@ impl TextFile {
     fn unwritten(&self, error: &std::io::Error) -> Error {
         Error::refused(format!("cannot write {}: {error}", self.shown()))
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |own: fs::Metadata| (own.dev(), own.ino());
+    let own = file.metadata().map(id).ok();
+    own.is_some() && own == fs::metadata(path).map(id).ok()
 }
 
 /// Only root may give a file to another owner, and only a member may give it to a group.
@@ -125,4 +156,36 @@ pub fn from_here(path: &Path) -> String {
         .unwrap_or(path)
         .display()
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_locked_once_until_it_is_changed_and_not_where_it_is_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        assert!(TextFile::try_lock(&path).unwrap().is_none());
+        fs::write(&path, "A=1").unwrap();
+        let held = TextFile::try_lock(&path).unwrap();
+        assert!(held.is_some());
+        let second = TextFile::try_lock(&path).unwrap_err();
+        assert!(second.message.starts_with("another process has locked"));
+        let file = TextFile::read(&path).unwrap();
+        file.replace(file.draft("A=2").unwrap()).unwrap();
+        drop(held);
+        assert!(TextFile::try_lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_that_another_run_has_made_meanwhile_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        let file = TextFile::read_if_any(&path).unwrap();
+        let draft = file.draft("A=1").unwrap();
+        fs::write(&path, "B=1").unwrap();
+        assert!(file.replace(draft).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "B=1");
+    }
 }

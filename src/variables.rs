@@ -4,15 +4,21 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     dotenv::{assign, assigned, quoted},
-    error::Result,
+    error::{Error, Result},
+    machine::Machine,
+    retry,
     text_file::TextFile,
 };
+
+/// How long another run may take to change the file.
+const LOCKED: Duration = Duration::from_secs(3);
 
 /// What a command is given.
 #[derive(Debug, Default)]
@@ -32,6 +38,9 @@ pub struct Given {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variables {
     pub file: PathBuf,
+    /// The machine that the file is on; an older version did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
     pub changes: BTreeMap<String, Change>,
 }
 
@@ -76,6 +85,7 @@ impl Given {
         let changes: BTreeMap<String, Change> = changes.collect();
         Ok((!changes.is_empty()).then(|| Variables {
             file: self.file.clone(),
+            machine: Some(Machine::here()),
             changes,
         }))
     }
@@ -119,7 +129,7 @@ fn shell_word(text: &str) -> String {
 impl Variables {
     /// The way back over the revisions that these belong to, the oldest first.
     pub fn back(all: &[&Self]) -> Option<Self> {
-        let file = all.last()?.file.clone();
+        let Self { file, machine, .. } = (*all.last()?).clone();
         let mut changes = BTreeMap::<String, Change>::new();
         let of_file = all.iter().filter(|own| own.file == file);
         for (name, own) in of_file.flat_map(|own| &own.changes) {
@@ -130,7 +140,11 @@ impl Variables {
             back.from.clone_from(&own.to);
             back.services.extend(own.services.iter().cloned());
         }
-        Some(Self { file, changes })
+        Some(Self {
+            file,
+            machine,
+            changes,
+        })
     }
 
     /// What Compose is given until they are written.
@@ -140,8 +154,28 @@ impl Variables {
         given.collect()
     }
 
-    /// Changes the file, which is replaced as a whole.
-    pub fn write(&self) -> Result<Written> {
+    /// Changes the file, which is replaced as a whole, while no other run of this program changes it.
+    pub async fn write(&self) -> Result<Written> {
+        self.refuse_elsewhere(&Machine::here())?;
+        let lock = async || TextFile::try_lock(&self.file);
+        let _lock = retry::for_a_while(LOCKED, lock).await?;
+        self.write_now()
+    }
+
+    /// Another machine may have another project at the same path.
+    fn refuse_elsewhere(&self, here: &Machine) -> Result<()> {
+        match self.machine.as_ref().filter(|own| !own.is(here)) {
+            None => Ok(()),
+            Some(own) => Err(Error::refused(format!(
+                "{} is a file of {}, and this is {}; change it there",
+                self.file.display(),
+                own.name,
+                here.name
+            ))),
+        }
+    }
+
+    fn write_now(&self) -> Result<Written> {
         let file = TextFile::read_if_any(&self.file)?;
         let mut text = file.text.clone();
         let mut written = Written::default();
@@ -190,7 +224,7 @@ mod tests {
 
     /// What is written for `web`, and the names that are changed and kept.
     fn write(own: &Variables) -> (usize, usize) {
-        let written = own.write().unwrap();
+        let written = own.write_now().unwrap();
         (written.changed.len(), written.kept.len())
     }
 
@@ -226,6 +260,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_another_machine_is_not_written_there() {
+        let own = given(Path::new("/shop/.env"), "v2")
+            .of("web")
+            .unwrap()
+            .unwrap();
+        own.refuse_elsewhere(&Machine::here()).unwrap();
+        let other = Machine {
+            name: "b".to_owned(),
+            boot: "2".to_owned(),
+        };
+        let back = Variables::back(&[&own]).unwrap();
+        for own in [&own, &back] {
+            let refused = own.refuse_elsewhere(&other).unwrap_err();
+            assert!(refused.message.ends_with("and this is b; change it there"));
+        }
+        let of_an_older_version = Variables {
+            machine: None,
+            ..own
+        };
+        of_an_older_version.refuse_elsewhere(&other).unwrap();
+    }
+
+    #[test]
     fn a_file_that_is_absent_is_made_and_a_link_stays_one() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("shared"), folder.path().join(".env"));
@@ -246,6 +303,7 @@ mod tests {
     fn the_way_back_over_several_revisions_is_to_the_value_before_the_first() {
         let own = |from: Option<&str>, to: &str| Variables {
             file: PathBuf::from("/shop/.env"),
+            machine: None,
             changes: [(
                 "TAG".to_owned(),
                 Change {

@@ -15,6 +15,7 @@ use tokio::{
     time::sleep,
 };
 
+use crate::notify::{Recorder, body};
 use testbed::{Load, LoadOptions, Running, Stack, api::Api, eventually, free_port, http, root};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -72,8 +73,14 @@ impl Registry {
             .await;
     }
 
-    /// A stack whose service has that image, at first in the version v1.
+    /// A stack whose service has that image, at first in the version v1, and bakes so long.
     async fn stack(&self, bake: &str) -> Stack {
+        self.stack_with(&format!("x-rollout: {{ auto: true, bake: {bake} }}"))
+            .await
+    }
+
+    /// The same with the rest of the service's YAML; further services may follow.
+    async fn stack_with(&self, more: &str) -> Stack {
         let image = &self.repository;
         let stack = Stack::new(&format!(
             r#"    image: {image}:live
@@ -81,7 +88,7 @@ impl Registry {
       traefik.enable: "true"
       traefik.http.routers.web.rule: Host(`localhost`)
     networks: [front]
-    x-rollout: {{ auto: true, bake: {bake} }}
+    {more}
 "#
         ));
         self.push(&stack, "v1", "VERSION=v1").await;
@@ -243,4 +250,121 @@ async fn a_flood_of_calls_is_one_rollout_and_a_killed_agent_is_followed_by_one_t
     assert!(report.nothing_lost(), "{report}");
     ends_well(running).await;
     stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_each_step_of_a_rollout_the_next_agent_goes_on() {
+    let registry = Registry::start().await;
+    let stack = registry.stack("500ms").await;
+    let load = Load::start(LoadOptions {
+        max_duration: Duration::from_secs(900),
+        ..stack.load_options()
+    });
+    let port = free_port();
+    let mut running = agent(&stack, "1h", port);
+    running.says("rolls web when an image moves").await;
+    let steps = [
+        "pull", "hold", "create", "ready", "cutover", "confirm", "bake", "drain", "stop", "remove",
+        "rename", "release",
+    ];
+    for (at, step) in steps.into_iter().enumerate() {
+        let version = format!("v{}", at + 2);
+        registry
+            .push(&stack, "v1", &format!("VERSION={version}"))
+            .await;
+        assert_eq!(call(port, &bearer(TOKEN)).await, 202);
+        running.reaches("step_started", step).await;
+        kill(Pid::from_raw(-running.pid()), Signal::SIGKILL).unwrap();
+        running.wait().await;
+        running = agent(&stack, "1h", port);
+        stack.answers(&version).await;
+        eventually("web is settled", LIMIT, async || {
+            let status = stack.rollout(&["status", "web"]).await;
+            (status.code == Some(0)).then_some(()).ok_or(status.out)
+        })
+        .await;
+    }
+    let report = load.stop().await;
+    assert!(report.nothing_lost(), "{report}");
+    ends_well(running).await;
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_rolling_update_that_was_aborted_is_not_rolled_again() {
+    let registry = Registry::start().await;
+    let stack = registry
+        .stack_with("scale: 3\n    x-rollout: { auto: true, strategy: rolling }")
+        .await;
+    stack.some_replicas(3).await;
+    let running = agent(&stack, "10s", free_port());
+    registry.push(&stack, "v1", "VERSION=v2").await;
+    running.begins("ready", 2).await;
+    stack.rollout(&["pause", "web"]).await.code(0);
+    eventually("the agent waits for a person", LIMIT, async || {
+        let events = running.events();
+        let waits = |own: &Value| {
+            let text = own["text"].as_str().unwrap_or_default();
+            text.contains("waits for a person")
+        };
+        events.iter().any(waits).then_some(()).ok_or(events)
+    })
+    .await;
+    stack.rollout(&["abort", "web"]).await.code(0);
+    gives_up(&running, 1).await;
+    // Two more checks.
+    sleep(Duration::from_secs(22)).await;
+    assert_eq!(begun(&running), 1);
+    ends_well(running).await;
+    stack.answers_steadily("v1").await;
+    stack.no_leftovers().await;
+}
+
+/// A service with a port of the host cannot be rolled, and another one needs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_service_is_notified_once_and_the_others_that_do_not_need_it_are_rolled() {
+    let registry = Registry::start().await;
+    let server = Recorder::start().await;
+    let (image, hook) = (&registry.repository, server.port);
+    let stack = registry
+        .stack_with(&format!(
+            "x-rollout: {{ auto: true }}
+  api:
+    image: {image}:live
+    ports: ['127.0.0.1:{}:8080']
+    x-rollout: {{ auto: true, notify: 'http://127.0.0.1:{hook}/hook' }}
+  site:
+    image: {image}:live
+    depends_on: [api]
+    x-rollout: {{ auto: true }}",
+            free_port()
+        ))
+        .await;
+    let ids = async || {
+        let [api, site] = [stack.replicas("api").await, stack.replicas("site").await];
+        (api, site)
+    };
+    let before = ids().await;
+    let mut running = agent(&stack, "10s", free_port());
+    running
+        .says("rolls api, site, web when an image moves")
+        .await;
+    registry.push(&stack, "v1", "VERSION=v2").await;
+    running.reaches("finished", "").await;
+    stack.answers_steadily("v2").await;
+    running
+        .says("not rolled, since api is refused, which they need: site")
+        .await;
+    // Two more checks.
+    sleep(Duration::from_secs(22)).await;
+    let all = server.at("/hook");
+    assert_eq!(all.len(), 1, "{all:?}");
+    let said = body(&all[0]);
+    assert_eq!(
+        (&said["kind"], &said["code"]),
+        (&"failure".into(), &2.into())
+    );
+    assert_eq!(begun(&running), 1);
+    assert_eq!(ids().await, before);
+    ends_well(running).await;
 }

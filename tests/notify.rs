@@ -28,13 +28,13 @@ const WEB: &str = r#"    x-rollout:
 "#;
 
 /// A server that keeps what it gets, and does not answer below `/hangs`.
-struct Recorder {
-    port: u16,
+pub(crate) struct Recorder {
+    pub(crate) port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Recorder {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::<Mutex<Vec<String>>>::default();
@@ -48,7 +48,7 @@ impl Recorder {
     }
 
     /// What has come to this path.
-    fn at(&self, path: &str) -> Vec<String> {
+    pub(crate) fn at(&self, path: &str) -> Vec<String> {
         let begin = format!("POST {path}");
         let mut all = self.requests.lock().unwrap().clone();
         all.retain(|own| own.starts_with(&begin));
@@ -140,14 +140,16 @@ async fn success(stack: &Stack, port: u16) -> Run {
     run
 }
 
+/// The body of a request.
+pub(crate) fn body(request: &str) -> Value {
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
+}
+
 /// What each end has sent to its address, the text included.
 fn was_notified(server: &Recorder, project: &str) {
     let requests = server.at("/hook/s3cret");
-    let bodies = requests.iter().map(|own| {
-        let (_, body) = own.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap()
-    });
-    let bodies: Vec<Value> = bodies.collect();
+    let bodies: Vec<Value> = requests.iter().map(|own| body(own)).collect();
     let wanted = [
         ("failure", "failed"),
         ("rollback", "rolled back"),
@@ -211,5 +213,43 @@ async fn each_end_is_notified_once_and_no_server_delays_or_fails_a_rollout() {
     let files = files.map(|path| std::fs::read_to_string(path).unwrap());
     shows_no_secret(&[&history.out, &record.out, &files[0], &files[1]]);
     assert!(files[0].contains("--notify …"), "{}", files[0]);
+    stack.settled(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_needs_a_person_is_notified_as_urgent_and_its_end_as_a_rollback() {
+    let server = Recorder::start().await;
+    let mut stack = Stack::relabelled("    x-rollout: { notify: [\"${HOOK}\", \"${NTFY}\"] }\n");
+    let port = server.port;
+    stack
+        .set("HOOK", format!("http://127.0.0.1:{port}/hook"))
+        .set("NTFY", format!("ntfy://127.0.0.1:{port}/topic"))
+        .set("ROLLOUT_STABLE", "3s")
+        .up("v1")
+        .await;
+    stack.tag("v2");
+    let options = ["--proxy", "traefik", "--confirm-timeout", "3s", "web"];
+    let mut running = stack.start_rollout(&options);
+    running.reaches("step_started", "ready").await;
+    stack.compose(&["stop", "traefik"]).await;
+    running.wait().await.code(3);
+    let hook = server.at("/hook");
+    assert_eq!(hook.len(), 1, "{hook:?}");
+    let failed = body(&hook[0]);
+    let said = (&failed["kind"], &failed["event"], &failed["code"]);
+    let wanted = (&"needs-a-person".into(), &"failed".into(), &3.into());
+    assert_eq!(said, wanted, "{failed}");
+    let begin = format!("{}/web: needs a person\n", stack.name);
+    assert!(failed["text"].as_str().unwrap().starts_with(&begin));
+    let ntfy = server.at("/topic");
+    assert!(ntfy[0].contains("\r\npriority: urgent\r\n"), "{}", ntfy[0]);
+
+    stack.compose(&["start", "traefik"]).await;
+    stack.answers("v1").await;
+    stack.rollout(&["resume", "web"]).await.code(0);
+    let hook = server.at("/hook");
+    assert_eq!(hook.len(), 2, "{hook:?}");
+    assert_eq!(body(&hook[1])["kind"], "rollback", "{}", hook[1]);
+    stack.tag("v1");
     stack.settled(1).await;
 }

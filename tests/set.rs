@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use testbed::Stack;
+use testbed::{Stack, USUAL};
 
 /// An environment file in which the version stands amid what has to stay.
 const FILE: &str = "# the shop\r\nOTHER='x y' # kept\r\nexport TAG=\"v1\"  # now\r\n\r\nLAST=1";
@@ -173,4 +173,53 @@ async fn of_several_services_with_a_canary_the_file_is_written_once_all_run_with
     let run = stack.rollout(&["undo", "web", "api"]).await;
     run.code(0);
     file_is(&stack, FILE);
+}
+
+/// The Compose file cannot be read without the variable, which is in no file before the end of the canary.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_with_a_variable_that_is_in_no_file_yet_is_aborted_or_promoted() {
+    let canary = "    x-rollout: { strategy: canary, steps: [{ weight: 10%, pause: {} }] }\n";
+    let web = USUAL.replace("${TAG}", "${TAG:?no version}");
+    let mut stack = Stack::relabelled_with(&format!("{web}{canary}"));
+    stack.write(".env", "OTHER=1\n");
+    stack.up("v1").await;
+    let before = stack.replicas("web").await;
+    stack.unset("TAG");
+    let load = stack.load();
+    let given = ["web", "--set", "TAG=v2"];
+    stack.rollout(&given).await.code(5);
+    let aborted = stack.rollout(&["abort", "web"]).await;
+    aborted.code(0);
+    stack.answers_steadily("v1").await;
+    assert_eq!(stack.replicas("web").await, before, "{}", aborted.text);
+    file_is(&stack, "OTHER=1\n");
+
+    stack.rollout(&given).await.code(5);
+    let promoted = stack.rollout(&["promote", "web"]).await;
+    let report = load.stop().await;
+    promoted.code(0);
+    assert_eq!(report.failed, 0, "{report}\n{}", promoted.text);
+    file_is(&stack, "OTHER=1\nTAG=v2\n");
+    stack.answers_steadily("v2").await;
+    stack.settled(1).await;
+}
+
+/// Two commands that write the same file, for services of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_commands_at_the_same_time_both_write_the_file() {
+    let api = "  api:\n    image: rollout-demo:${API_TAG}\n";
+    let mut stack = Stack::usual(api);
+    stack.unset("TAG");
+    let file = "TAG=v1\nAPI_TAG=v1\n";
+    stack.write(".env", file);
+    stack.up("v1").await;
+    for (version, text) in [("v2", "TAG=v2\nAPI_TAG=v2\n"), ("v1", file)] {
+        let [web, own] = ["TAG", "API_TAG"].map(|name| format!("{name}={version}"));
+        let web = stack.start_rollout(&["web", "--set", &web]);
+        let api = stack.start_rollout(&["api", "--set", &own]);
+        let (web, api) = tokio::join!(web.wait(), api.wait());
+        web.code(0);
+        api.code(0);
+        file_is(&stack, text);
+    }
 }

@@ -36,7 +36,8 @@ pub fn read(project: &Project) -> Result<Autos> {
     Ok(autos)
 }
 
-fn of(service: &Service) -> Result<Option<Option<Window>>, String> {
+/// Whether the agent rolls a service, and its window; the error is one line.
+pub fn of(service: &Service) -> Result<Option<Option<Window>>, String> {
     let value = service.x_rollout.as_ref().and_then(|own| own.get(AUTO));
     let whole = |is_on: bool| is_on.then_some(None);
     match value {

@@ -23,13 +23,21 @@ pub fn runs(running: &[Vec<String>], digest: &str) -> bool {
     running.iter().all(|own| has(own, digest))
 }
 
-fn has(digests: &[String], digest: &str) -> bool {
+/// Whether an image has this digest in a registry.
+pub fn has(digests: &[String], digest: &str) -> bool {
     digests.iter().any(|own| own.ends_with(digest))
 }
 
-/// Why an image is not tried again: its last attempt failed or was aborted, or an undo has replaced it.
-pub fn given_up(digest: &str, revisions: &Revisions, attempts: &[Intent]) -> Option<String> {
-    let is_it = |own: &ImageRecord| has(&own.digests, digest);
+/// Why an image is not tried again: its last attempt failed or was aborted, or an undo has replaced it. Its content tells it
+/// from others where the engine has it; the digest of a list alone is new also with the same image for this platform.
+pub fn given_up(
+    (digest, content): (&str, &str),
+    revisions: &Revisions,
+    attempts: &[Intent],
+) -> Option<String> {
+    let is_it = |own: &ImageRecord| {
+        has(&own.digests, digest) || (!content.is_empty() && own.content == content)
+    };
     let made = revisions.list.iter().rfind(|own| is_it(&own.image));
     let since = |own: &&Intent| made.is_none_or(|made| made.at < own.revision.at);
     let tried = attempts.iter().filter(|own| is_it(&own.revision.image));
@@ -117,7 +125,7 @@ mod tests {
     #[test]
     fn what_failed_is_not_tried_again_and_what_was_interrupted_is() {
         let none = Revisions::default();
-        let why = |attempts: &[Intent]| given_up("sha256:9", &none, attempts);
+        let why = |attempts: &[Intent]| given_up(("sha256:9", ""), &none, attempts);
         let unhealthy = |at| attempt(at, Some((Outcome::Failed, "unhealthy")));
         let interrupted = |at| attempt(at, Some((Outcome::Interrupted, "interrupted")));
         assert_eq!(why(&[]), None);
@@ -133,20 +141,28 @@ mod tests {
             None,
             "the last one counts"
         );
-        let other = given_up("sha256:8", &none, &[unhealthy(5)]);
+        let other = given_up(("sha256:8", ""), &none, &[unhealthy(5)]);
         assert_eq!(other, None, "it has changed");
+        let mut pushed_again = unhealthy(5);
+        pushed_again.revision.image.content = "c1".to_owned();
+        let again = |content| {
+            let attempts = std::slice::from_ref(&pushed_again);
+            given_up(("sha256:8", content), &none, attempts)
+        };
+        assert_eq!(again("c1").unwrap(), "unhealthy");
+        assert_eq!((again("c2"), again("")), (None, None));
     }
 
     #[test]
     fn a_version_that_kills_its_run_each_time_is_given_up() {
         let none = Revisions::default();
         let killed = [attempt(5, None), attempt(6, None), attempt(7, None)];
-        assert_eq!(given_up("sha256:9", &none, &killed[..2]), None);
-        let why = given_up("sha256:9", &none, &killed).unwrap();
+        assert_eq!(given_up(("sha256:9", ""), &none, &killed[..2]), None);
+        let why = given_up(("sha256:9", ""), &none, &killed).unwrap();
         assert_eq!(why, "3 attempts did not end");
         let since = history(&[revision(1, "9", None)]);
         assert!(
-            given_up("sha256:9", &since, &killed).is_none(),
+            given_up(("sha256:9", ""), &since, &killed).is_none(),
             "it was rolled since"
         );
     }
@@ -158,7 +174,7 @@ mod tests {
             revision(2, "9", None),
             revision(3, "1", Some(1)),
         ];
-        let why = |list: &[Revision]| given_up("sha256:9", &history(list), &[]);
+        let why = |list: &[Revision]| given_up(("sha256:9", ""), &history(list), &[]);
         assert_eq!(why(&undone).unwrap(), "revision 2 was undone");
         let again = [
             &undone[..],
@@ -170,6 +186,6 @@ mod tests {
         assert_eq!(why(&[revision(1, "9", None), revision(2, "2", None)]), None);
         let failed = [attempt(5, Some((Outcome::Failed, "unhealthy")))];
         let since = history(&[revision(2, "9", None), revision(3, "3", None)]);
-        assert_eq!(given_up("sha256:9", &since, &failed), None);
+        assert_eq!(given_up(("sha256:9", ""), &since, &failed), None);
     }
 }

@@ -17,10 +17,10 @@ use tokio::{
 };
 
 use self::{
-    child::Ended,
+    child::{Ended, Refusal},
     look::{Step, Steps},
 };
-use super::{Opened, signals::signals};
+use super::{Opened, notify::notify_of_refusal, signals::signals};
 use crate::{
     agent::{
         Shared,
@@ -31,7 +31,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::Events,
     execute,
-    stack::outcome::WORST,
+    stack::{graph::Order, outcome::WORST},
 };
 
 /// The least time between two checks.
@@ -59,7 +59,7 @@ pub async fn agent(args: &AgentArgs, events: &Events) -> Result<ExitCode> {
         interrupted,
         shared: Arc::new(Shared::new(token, args.interval, rolled)),
         said: BTreeMap::new(),
-        stuck: BTreeSet::new(),
+        refused: BTreeMap::new(),
     };
     if args.once {
         return agent.pass(None).await.map(ExitCode::from);
@@ -110,8 +110,8 @@ struct Agent<'a> {
     shared: Arc<Shared>,
     /// The last line about each service, which is not repeated.
     said: BTreeMap<String, String>,
-    /// The services of runs that ended with exit code 3, until nothing of them is unfinished.
-    stuck: BTreeSet<String>,
+    /// Why services were refused when they were last to be rolled.
+    refused: BTreeMap<String, String>,
 }
 
 impl Agent<'_> {
@@ -166,38 +166,74 @@ impl Agent<'_> {
     /// Checks all services, or only these; settles what is unfinished, then rolls what has moved. After a
     /// signal nothing more is started. Returns the exit code.
     async fn pass(&mut self, only: Option<&BTreeSet<String>>) -> Result<u8> {
-        let mut steps = self.look(only).await?;
+        let (mut opened, mut steps) = self.look(only).await?;
         let mut codes = Vec::new();
         for service in of(&steps, |step| *step == Step::Settle) {
             if self.is_interrupted() {
                 return Ok(worst(&codes));
             }
-            codes.push(self.start(&["resume", NO_WAIT], &[service]).await?.code);
+            let words = ["resume", NO_WAIT].map(str::to_owned);
+            codes.push(self.start(&words, &[service]).await?.code);
         }
         if !codes.is_empty() {
-            steps = self.look(only).await?;
-        }
-        let moved = of(&steps, |step| matches!(step, Step::Roll(_)));
-        if !moved.is_empty() && !self.is_interrupted() {
-            let ended = self
-                .start(&["up", "--pull", "always", NO_WAIT], &moved)
-                .await?;
-            self.count(&ended);
-            codes.push(ended.code);
+            (opened, steps) = self.look(only).await?;
         }
         if steps.values().any(|step| matches!(step, Step::Unknown(_))) {
             codes.push(Outcome::Failed as u8);
         }
+        if let Some(opened) = opened {
+            codes.extend(self.roll(&opened, steps).await?);
+        }
         Ok(worst(&codes))
     }
 
+    /// Rolls what has moved. What is refused is left out, with all that needs it, and the others are rolled. Returns the exit
+    /// codes.
+    async fn roll(&mut self, opened: &Opened, mut steps: Steps) -> Result<Vec<u8>> {
+        steps.retain(|_, step| matches!(step, Step::Roll(_)));
+        let names: Vec<String> = steps.keys().cloned().collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let order = Order::of(&opened.project, &names)?;
+        let mut codes = Vec::new();
+        while !steps.is_empty() && !self.is_interrupted() {
+            let moved: Vec<String> = steps.keys().cloned().collect();
+            let ended = self.start(&to_roll(&steps), &moved).await?;
+            self.count(&ended);
+            codes.push(ended.code);
+            let Some(refusal) = ended.refusal else {
+                self.refused.retain(|service, _| !moved.contains(service));
+                break;
+            };
+            let held = leave_out(&mut steps, &order, &refusal.service);
+            self.report_refusal(opened, &refusal, &held).await;
+        }
+        Ok(codes)
+    }
+
+    /// Notifies of a refusal once, until it is another one.
+    async fn report_refusal(&mut self, opened: &Opened, refusal: &Refusal, held: &[&str]) {
+        let (service, message) = (&refusal.service, &refusal.message);
+        let before = self.refused.insert(service.clone(), message.clone());
+        if before.as_ref() == Some(message) {
+            return;
+        }
+        let events = opened.events(self.events, service);
+        if !held.is_empty() {
+            let held = held.join(", ");
+            events.notice(format!(
+                "not rolled, since {service} is refused, which they need: {held}"
+            ));
+        }
+        notify_of_refusal(opened, service, &refusal.event(), &events).await;
+    }
+
     /// Looks at the services, and says what is done about each; nothing is done after a signal.
-    async fn look(&mut self, only: Option<&BTreeSet<String>>) -> Result<Steps> {
+    async fn look(&mut self, only: Option<&BTreeSet<String>>) -> Result<(Option<Opened>, Steps)> {
         let mut interrupted = self.interrupted.clone();
-        let looked = look::look(&self.args.target, &self.shared, &self.stuck, only);
+        let looked = look::look(&self.args.target, &self.shared, only);
         let (opened, steps) = tokio::select! {
             biased;
-            () = execute::raised(&mut interrupted) => return Ok(Steps::new()),
+            () = execute::raised(&mut interrupted) => return Ok((None, Steps::new())),
             looked = looked => looked?,
         };
         for (service, step) in &steps {
@@ -206,7 +242,9 @@ impl Agent<'_> {
                 self.shared.state().metrics.waiting.insert(service.clone());
             } else {
                 self.shared.state().metrics.waiting.remove(service);
-                self.stuck.remove(service);
+            }
+            if !matches!(step, Step::Roll(_)) {
+                self.refused.remove(service);
             }
             match step.text() {
                 Some(text) => {
@@ -216,7 +254,7 @@ impl Agent<'_> {
                 None => drop(self.said.remove(service)),
             }
         }
-        Ok(steps)
+        Ok((Some(opened), steps))
     }
 
     /// A line that was the last about its service is not repeated at each check.
@@ -228,16 +266,12 @@ impl Agent<'_> {
     }
 
     /// Starts this program with these words, and waits for its end.
-    async fn start(&mut self, words: &[&str], services: &[String]) -> Result<Ended> {
+    async fn start(&mut self, words: &[String], services: &[String]) -> Result<Ended> {
         self.shared.state().is_rolling = true;
         let ended = child::run(&self.args.target, words, services, &self.interrupted).await;
         let mut state = self.shared.state();
         (state.is_rolling, state.checked) = (false, Instant::now());
-        let ended = ended?;
-        if ended.code == Outcome::NeedsPerson as u8 {
-            self.stuck.extend(services.iter().cloned());
-        }
-        Ok(ended)
+        ended
     }
 
     fn count(&self, ended: &Ended) {
@@ -248,6 +282,27 @@ impl Agent<'_> {
             state.metrics.ended(service, result, now);
         }
     }
+}
+
+/// The command that rolls what was decided; under its lock it checks each digest again.
+fn to_roll(steps: &Steps) -> Vec<String> {
+    let begin = ["up", "--pull", "always", NO_WAIT].map(str::to_owned);
+    let decided = steps.iter().filter_map(|(service, step)| match step {
+        Step::Roll(digest) => Some(format!("--decided={service}={digest}")),
+        _ => None,
+    });
+    begin.into_iter().chain(decided).collect()
+}
+
+/// Takes a service and all that needs it out of what is rolled. Returns the names of the others.
+fn leave_out<'a>(steps: &mut Steps, order: &Order<'a>, refused: &str) -> Vec<&'a str> {
+    steps.remove(refused);
+    let held = order
+        .services
+        .iter()
+        .filter(|own| own.needs.contains(refused));
+    let held = held.filter(|own| steps.remove(own.name).is_some());
+    held.map(|own| own.name).collect()
 }
 
 fn of(steps: &Steps, is: impl Fn(&Step) -> bool) -> Vec<String> {
@@ -298,6 +353,27 @@ mod tests {
         let begin = "the window of web, 02:00-03:00 UTC, is shorter than --interval 1h 1m";
         assert!(error.message.starts_with(begin), "{error}");
         refuse(&hour, &args("--interval 61m --once")).unwrap();
+    }
+
+    #[test]
+    fn a_refused_service_is_left_out_with_all_that_needs_it() {
+        let project = crate::compose::resolved(
+            "name: p
+services:
+  api: {image: a}
+  mail: {image: a}
+  web: {image: a, depends_on: {api: {condition: service_started, required: true}}}
+",
+        )
+        .unwrap();
+        let order = Order::of(&project, &["api", "mail", "web"]).unwrap();
+        let all = ["api", "mail", "web"].map(|name| (name.to_owned(), Step::Roll("d".to_owned())));
+        let mut steps = Steps::from(all);
+        assert_eq!(leave_out(&mut steps, &order, "api"), ["web"]);
+        let words = to_roll(&steps).join(" ");
+        assert_eq!(words, "up --pull always --attach=false --decided=mail=d");
+        assert_eq!(leave_out(&mut steps, &order, "mail"), [""; 0]);
+        assert!(steps.is_empty());
     }
 
     #[test]

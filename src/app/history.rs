@@ -8,7 +8,6 @@ use comfy_table::{Table, presets::NOTHING};
 use console::Term;
 use serde::Serialize;
 use serde_json::json;
-use similar::TextDiff;
 
 use super::{Opened, print};
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     event::Events,
     model::{ServiceKey, image_name, short_image},
     proxy::landscape::Landscape,
-    report::{Output, figures},
+    report::{Output, diff::unified, figures},
     state::{
         journal::Intent,
         owner,
@@ -319,11 +318,8 @@ fn whole(own: &Revision) -> String {
 /// A diff that begins with the image id: a moved tag does not show in the configuration.
 fn difference(a: &Revision, b: &Revision) -> String {
     let (old, new) = (comparable(a), comparable(b));
-    let diff = TextDiff::from_lines(old.as_str(), new.as_str());
-    let header = |own: &Revision| format!("revision {}", own.number);
-    diff.unified_diff()
-        .header(&header(a), &header(b))
-        .to_string()
+    let name = |own: &Revision| format!("revision {}", own.number);
+    unified(&old, &new, (&name(a), &name(b)))
 }
 
 fn comparable(own: &Revision) -> String {

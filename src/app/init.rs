@@ -9,7 +9,6 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use similar::TextDiff;
 
 use super::{endpoint, image, print};
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
     event::Events,
     init::{self, Edited, Request, override_file, stack, verify},
     proxy::traefik::config::advice,
-    report::Output,
+    report::{Output, diff::unified},
     text_file::TextFile,
     yaml,
 };
@@ -248,8 +247,7 @@ fn print_result(args: &InitArgs, events: &Events, file: &TextFile, edited: &Edit
     let name = file.shown();
     let changed = edited.text.is_some();
     let text = edited.text.as_ref().unwrap_or(&file.text);
-    let diff = TextDiff::from_lines(&file.text, text);
-    let diff = diff.unified_diff().header(&name, &name).to_string();
+    let diff = unified(&file.text, text, (&name, &name));
     if args.target.output == Some(Output::Json) {
         let next: Vec<&str> = NEXT.iter().map(|(command, _)| *command).collect();
         let value = json!({

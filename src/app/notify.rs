@@ -1,14 +1,14 @@
 //! Reads the addresses in the settings of each service of a command, and adds the sink that notifies them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use super::Opened;
 use crate::{
     error::Result,
-    event::Events,
+    event::{Event, Events, Sink as _},
     report::notify::{Notifications, Receiver},
     roll::{settings_of, settings_of_all},
-    settings::Partial,
+    settings::{Kind, Partial},
 };
 
 /// By service.
@@ -38,6 +38,26 @@ pub fn notify_if_possible<'a>(
     flags: &Partial,
     events: &Events,
 ) {
+    add(if_possible(opened, names, flags, events), events);
+}
+
+/// Notifies of a service that an agent could not roll, which no rollout reports.
+pub async fn notify_of_refusal(opened: &Opened, service: &str, event: &Event, events: &Events) {
+    let receivers = if_possible(opened, [service], &Partial::default(), events);
+    let mut notifications = Notifications::new(receivers);
+    let at = SystemTime::now();
+    notifications.notify(Kind::Failure, (at, events.scope(), event));
+    for text in notifications.end().await {
+        events.notice(text);
+    }
+}
+
+fn if_possible<'a>(
+    opened: &Opened,
+    names: impl IntoIterator<Item = &'a str>,
+    flags: &Partial,
+    events: &Events,
+) -> Receivers {
     let mut all = Receivers::new();
     for name in names {
         match receivers(opened, name, flags) {
@@ -48,7 +68,7 @@ pub fn notify_if_possible<'a>(
             }
         }
     }
-    add(all, events);
+    all
 }
 
 fn add(mut all: Receivers, events: &Events) {

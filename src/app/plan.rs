@@ -14,6 +14,7 @@ pub async fn plan(asked: &PlanArgs, events: &Events) -> Result<Outcome> {
         services: asked.services,
         remove_orphans: false,
         set: asked.set,
+        decided: Vec::new(),
         settings: asked.settings,
         dry_run: true,
         target: asked.target,

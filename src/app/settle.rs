@@ -97,7 +97,7 @@ async fn begun_with(
     // A history that cannot be read is reported later, and is no obstacle.
     let files = store::look(run.engine, &image, &key).await;
     let last = Intent::last(&files.unwrap_or_default());
-    let last = last.filter(|last| last.failed.is_none());
+    let last = last.filter(|last| last.failed.is_none() || last.needs_person());
     let variables = last.and_then(|last| last.revision.variables);
     Ok(variables.map(|own| own.values()).unwrap_or_default())
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::TargetArgs;
+use super::{TargetArgs, tools::pair};
 use crate::{
     model::Promote,
     settings::{self, Partial},
@@ -22,6 +22,9 @@ pub struct UpArgs {
     /// Give a variable of the Compose file this value, and write it to .env once the rollout has succeeded
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub set: Vec<(String, String)>,
+    /// From an agent: the digest that the image of a service had when the agent decided to roll it
+    #[arg(long, hide = true, value_name = "SERVICE=DIGEST", value_parser = pair)]
+    pub decided: Vec<(String, String)>,
     #[command(flatten)]
     pub settings: Partial,
     /// Print what would be done, and change nothing: rollout plan
@@ -29,6 +32,14 @@ pub struct UpArgs {
     pub dry_run: bool,
     #[command(flatten)]
     pub target: TargetArgs,
+}
+
+impl UpArgs {
+    /// The digest that an agent has decided to roll.
+    pub fn decided_of(&self, service: &str) -> Option<&str> {
+        let own = self.decided.iter().find(|(name, _)| name == service);
+        own.map(|(_, digest)| digest.as_str())
+    }
 }
 
 #[derive(Args, Clone, Debug)]

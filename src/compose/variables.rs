@@ -59,6 +59,16 @@ impl Compose {
         }
     }
 
+    /// The `.env` of the current directory, if the project's is another one. Newer versions of Compose let it override that of a
+    /// project which they find by themselves or by `COMPOSE_FILE`.
+    pub fn env_file_here(&self) -> Option<PathBuf> {
+        let (here, given) = (self.program.directory(), &self.invocation);
+        let finds = given.files.is_empty() && given.project_directory.is_none();
+        let is_other =
+            finds && self.named_env_files().is_empty() && here != self.project_directory();
+        is_other.then(|| here.join(".env"))
+    }
+
     /// Whether a variable keeps Compose from reading the project's `.env`.
     pub fn reads_no_env_file(&self) -> bool {
         let disables = self.program.variable("COMPOSE_DISABLE_ENV_FILE");

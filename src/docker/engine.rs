@@ -34,6 +34,7 @@ use bollard::{
 use futures_util::{Stream, StreamExt, TryStreamExt, future::try_join_all};
 use hyper::Method;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 pub use self::{
@@ -182,6 +183,9 @@ pub struct Image {
     pub check: Option<HealthConfig>,
     /// The whole config that its containers inherit.
     pub config: serde_json::Value,
+    /// Of its layers and its config: the same for a list that is pushed again with the same image for this platform. Empty
+    /// where the engine does not name its layers.
+    pub content: String,
 }
 
 impl Engine {
@@ -480,7 +484,9 @@ fn image_of(image: ImageInspect) -> Image {
     let config = image.config.unwrap_or_default();
     // Plain values always serialize.
     let whole = serde_json::to_value(&config).unwrap_or_default();
+    let layers = image.root_fs.and_then(|own| own.layers);
     Image {
+        content: layers.map_or_else(String::new, |layers| content(&layers, &whole)),
         config: whole,
         id: image.id.unwrap_or_default(),
         digests: image.repo_digests.unwrap_or_default(),
@@ -493,6 +499,13 @@ fn image_of(image: ImageInspect) -> Image {
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         check: config.healthcheck,
     }
+}
+
+fn content(layers: &[String], config: &serde_json::Value) -> String {
+    let mut whole = serde_json::json!([layers, config]);
+    whole.sort_all_objects();
+    let digest = Sha256::digest(whole.to_string());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn since_1970(time: std::time::SystemTime) -> u64 {

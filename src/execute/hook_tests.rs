@@ -79,6 +79,7 @@ async fn run(hooks: Value, records: &Records, cut_short: bool) -> Outcome {
             events: &events,
             back: None,
             replaces: None,
+            decided: None,
             of_several: false,
             together: false,
             promotes: None,

@@ -97,23 +97,30 @@ impl Notifications {
             sending: Vec::new(),
         }
     }
-}
 
-impl Sink for Notifications {
-    fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event) {
-        let Some(receivers) = self.receivers.get(scope.service()) else {
-            return;
-        };
-        let seen = self.seen.entry(scope.service().to_owned()).or_default();
-        let Some(kind) = seen.follow(scope, event) else {
-            return;
-        };
+    /// Sends an event to all that are notified of such an end.
+    pub fn notify(&mut self, kind: Kind, (at, scope, event): (SystemTime, &Scope, &Event)) {
+        let receivers = self.receivers.get(scope.service());
         let message = Arc::new(Message::of(kind, (at, scope, event)));
-        for receiver in receivers.iter().filter(|own| own.on.contains(&kind)) {
+        let receivers = receivers.into_iter().flatten();
+        for receiver in receivers.filter(|own| own.on.contains(&kind)) {
             let sent = send(self.client.clone(), receiver.clone(), Arc::clone(&message));
             let sent = self.runtime.spawn(sent);
             self.sending.push((receiver.address.clone(), sent));
         }
+    }
+}
+
+impl Sink for Notifications {
+    fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event) {
+        if !self.receivers.contains_key(scope.service()) {
+            return;
+        }
+        let seen = self.seen.entry(scope.service().to_owned()).or_default();
+        let Some(kind) = seen.follow(scope, event) else {
+            return;
+        };
+        self.notify(kind, (at, scope, event));
     }
 
     fn end(&mut self) -> BoxFuture<'static, Vec<String>> {

@@ -76,6 +76,7 @@ impl RunContext<'_> {
         Ok(Version {
             image: back.image.id.clone(),
             digests: back.image.digests.clone(),
+            content: back.image.content.clone(),
             hash,
             config: back.config.clone(),
         })

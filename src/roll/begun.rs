@@ -13,7 +13,7 @@ use super::{
     version::Fetched,
 };
 use crate::{
-    error::{Error, Outcome, Result, one_line},
+    error::{Error, Outcome, Result},
     event::{Event, Events, ServiceResult},
     execute::{
         self, Summary,
@@ -292,9 +292,8 @@ impl Prepared<'_> {
 }
 
 impl Locked<'_> {
-    pub async fn note_failure(&self, mut intent: Intent, error: &Error) {
-        intent.failed = Some(one_line(&error.message));
-        intent.code = Some(error.outcome as u8);
+    pub async fn note_failure(&self, intent: Intent, error: &Error) {
+        let mut intent = intent.ended(error);
         // After any other outcome it is unknown what serves.
         if matches!(error.outcome, Outcome::Failed | Outcome::Interrupted) {
             self.prepared.run.put_back(&mut intent).await;

@@ -36,6 +36,7 @@ use crate::{
 pub(super) struct Version {
     pub image: String,
     pub digests: Vec<String>,
+    pub content: String,
     pub hash: String,
     pub config: String,
 }
@@ -48,6 +49,8 @@ pub(super) struct Memory {
     pub hooks: hooks::Records,
     /// The last rollout that was started.
     last: Option<Intent>,
+    /// The rollouts that made no revision.
+    pub attempts: Vec<Intent>,
     /// The records could not be read, which is different from having none.
     pub is_unread: bool,
 }
@@ -211,6 +214,7 @@ impl Prepared<'_> {
                 id: version.image.clone(),
                 digests: version.digests.clone(),
                 kept: String::new(),
+                content: version.content.clone(),
             },
             compose: run.compose.version().to_owned(),
             hash: version.hash.clone(),
@@ -256,6 +260,7 @@ impl Prepared<'_> {
         Memory {
             hooks: hooks::Records::read(&files),
             last: Intent::last(&files),
+            attempts: Intent::without_revision(&files, &revisions),
             revisions,
             is_unread: false,
         }
@@ -440,6 +445,7 @@ impl Locked<'_> {
         let version = Version {
             image: image.id,
             digests: image.digests,
+            content: image.content,
             hash: first.hash.clone(),
             config: config.unwrap_or(&version.config).clone(),
         };

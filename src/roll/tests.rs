@@ -170,6 +170,7 @@ impl Bench {
             events: &self.events,
             back: None,
             replaces: None,
+            decided: None,
             of_several: false,
             together: false,
             promotes: None,
@@ -468,6 +469,13 @@ async fn rolled_back(chosen: u64) -> (Ended, Vec<String>) {
         replaces: Some(chosen),
         ..bench.run()
     };
+    let ended = rolled(run).await;
+    let changes = bench.fake.changes().into_iter();
+    (ended, changes.map(|(method, ..)| method).collect())
+}
+
+/// How a rollout of `web` ends.
+async fn rolled(run: RunContext<'_>) -> Ended {
     let mut landscape = run.landscape().await.unwrap();
     let flags = Partial::default();
     let prepared = run.prepare(
@@ -479,11 +487,8 @@ async fn rolled_back(chosen: u64) -> (Ended, Vec<String>) {
     );
     let prepared = prepared.await.unwrap();
     let (_sender, interrupted) = watch::channel(false);
-    let ended = roll(prepared, &mut landscape, interrupted, None)
-        .await
-        .unwrap();
-    let changes = bench.fake.changes().into_iter();
-    (ended, changes.map(|(method, ..)| method).collect())
+    let ended = roll(prepared, &mut landscape, interrupted, None);
+    ended.await.unwrap()
 }
 
 #[tokio::test]
@@ -498,6 +503,16 @@ async fn what_another_run_has_rolled_since_is_left_alone_by_one_that_was_to_repl
     assert_eq!(changes, ["POST", "DELETE"]);
     let (ended, _) = rolled_back(2).await;
     assert_eq!(ended.result, ServiceResult::Unchanged);
+}
+
+#[tokio::test]
+async fn an_image_other_than_the_one_that_an_agent_has_decided_on_is_left_alone() {
+    let bench = Bench::of(vec![replica_of("a", "sha256:1", &[])]).await;
+    let run = RunContext {
+        decided: Some("sha256:9"),
+        ..bench.run()
+    };
+    assert_eq!(rolled(run).await.result, ServiceResult::LeftAlone);
 }
 
 #[tokio::test]

@@ -51,7 +51,11 @@ impl<'a> Locked<'a> {
         let (replicas, before) = match left {
             Some(left) => {
                 let rollout = left.0.clone();
-                let settled = self.settle(left, begun, &mut memory, observed).await?;
+                let settled = self.settle(left, begun, &mut memory, observed).await;
+                if let Err(error) = &settled {
+                    self.note_stuck(&rollout, &memory, error).await;
+                }
+                let settled = settled?;
                 self.note_abort(&rollout, &mut memory).await;
                 settled
             }
@@ -160,6 +164,14 @@ impl<'a> Locked<'a> {
         let is_asked = self.prepared.context.settings.on_unfinished == OnUnfinished::Abort;
         if is_asked && let Some(aborted) = memory.abort(rollout) {
             self.note_end(aborted).await;
+        }
+    }
+
+    /// Records that a rollout could not be settled and needs a person, which an agent waits for.
+    async fn note_stuck(&self, rollout: &RolloutId, memory: &Memory, error: &Error) {
+        let begun = memory.begun(rollout);
+        if let Some(begun) = begun.filter(|_| error.outcome == Outcome::NeedsPerson) {
+            self.note_end(&begun.clone().ended(error)).await;
         }
     }
 

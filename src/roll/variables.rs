@@ -56,7 +56,7 @@ impl Prepared<'_> {
                 words(variables.changes.keys())
             ));
         }
-        let Written { changed, kept } = match due.write() {
+        let Written { changed, kept } = match due.write().await {
             Ok(written) => written,
             Err(error) => {
                 self.note_reported(due.changes.keys());

@@ -191,6 +191,7 @@ impl Prepared<'_> {
         Ok(Version {
             image: image.id.clone(),
             digests: image.digests.clone(),
+            content: image.content.clone(),
             hash: self.hash().await?,
             config: yaml::json(&run.project.alone(&context.service.name)),
         })

@@ -8,7 +8,10 @@ use super::{
     revisions::{Revision, Revisions},
     store::File,
 };
-use crate::model::{Batches, ContainerId, Shift};
+use crate::{
+    error::{Error, Outcome, one_line},
+    model::{Batches, ContainerId, Shift},
+};
 
 /// The folder of these entries below a service's.
 const FOLDER: &str = "journal";
@@ -45,6 +48,19 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// The entry with its end, which makes no revision.
+    #[must_use]
+    pub fn ended(mut self, error: &Error) -> Self {
+        self.failed = Some(one_line(&error.message));
+        self.code = Some(error.outcome as u8);
+        self
+    }
+
+    /// Whether a run of it needs a person, and may have left it unfinished.
+    pub fn needs_person(&self) -> bool {
+        self.code == Some(Outcome::NeedsPerson as u8)
+    }
+
     /// Whether the traffic moves in several steps, with which a later run goes on.
     pub fn has_steps(&self) -> bool {
         self.batches.is_some() || !self.shifts.is_empty()
@@ -178,6 +194,20 @@ mod tests {
             files.reverse();
             assert_eq!(Intent::last(&files), Some(ended));
         }
+    }
+
+    #[test]
+    fn an_entry_with_an_end_that_needs_a_person_counts_before_its_beginning() {
+        let begun = Intent::default();
+        let ended = begun.clone().ended(&Error::needs_person("nothing\nserves"));
+        assert_eq!(ended.failed.as_deref(), Some("nothing serves"));
+        let files = [
+            File::of(&ended.end_path(), &ended),
+            File::of(&begun.path(), &begun),
+        ];
+        assert!(Intent::last(&files).unwrap().needs_person());
+        let failed = begun.ended(&Error::failed("unhealthy"));
+        assert!(!failed.needs_person());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, fs, time::Duration};
 
+use crate::machine::Machine;
+
 const WHO: &str = "io.rollout.lock.who";
 const SINCE: &str = "io.rollout.lock.since";
 const EPOCH: &str = "io.rollout.lock.epoch";
@@ -17,11 +19,7 @@ pub fn who() -> String {
         root if root.is_root() => "root".to_owned(),
         other => format!("uid {other}"),
     });
-    let host = nix::unistd::gethostname()
-        .ok()
-        .and_then(|host| host.into_string().ok())
-        .unwrap_or_default();
-    format!("{user}@{host}")
+    format!("{user}@{}", Machine::here().name)
 }
 
 /// The labels of a lock that this process takes at `epoch`, in milliseconds of the engine's clock.
@@ -80,16 +78,11 @@ fn is_someone_elses(pid: &str) -> bool {
 }
 
 fn boot() -> String {
-    let read = |path| {
-        fs::read_to_string(path)
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default()
-    };
     // A process id means something only within one PID namespace.
     let namespace = fs::read_link("/proc/self/ns/pid")
         .map(|link| link.display().to_string())
         .unwrap_or_default();
-    match read("/proc/sys/kernel/random/boot_id") {
+    match Machine::here().boot {
         id if id.is_empty() => id,
         id => format!("{id} {namespace}"),
     }

@@ -66,6 +66,9 @@ pub struct ImageRecord {
     pub digests: Vec<String>,
     /// The name under which it is kept.
     pub kept: String,
+    /// Of its layers and its config; empty where that is unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub content: String,
 }
 
 /// Every revision of a service that could be read.

@@ -23,12 +23,14 @@ use crate::{
     app::EVENT_LOG,
     cli::TargetArgs,
     error::{Error, Outcome, Result},
+    event::Event,
     execute,
     report::Output,
 };
 
 /// The events that say how services ended.
-const ENDS: [&str; 2] = ["finished", "stack_finished"];
+const ENDS: [&str; 3] = ["finished", "stack_finished", "failed"];
+const REFUSED: u8 = Outcome::Refused as u8;
 
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +38,27 @@ pub struct Ended {
     pub code: u8,
     /// The result of each service, as `stack_finished` has it.
     pub results: BTreeMap<String, String>,
+    /// The service because of which nothing was touched, where that is one.
+    pub refusal: Option<Refusal>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub service: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    pub fn event(&self) -> Event {
+        Event::Failed {
+            message: self.message.clone(),
+            code: REFUSED,
+            hint: self.hint.clone(),
+            logs: Vec::new(),
+            is_open: false,
+        }
+    }
 }
 
 /// Runs `rollout WORDS… SERVICE…` with the agent's own options to its end. A signal to the agent is passed on.
@@ -44,7 +67,7 @@ pub struct Ended {
 /// own events go.
 pub async fn run(
     target: &TargetArgs,
-    words: &[&str],
+    words: &[String],
     services: &[String],
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Ended> {
@@ -81,9 +104,12 @@ pub async fn run(
     // Without a code a signal has ended it: the next check finds what it left.
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     let code = code.unwrap_or(Outcome::Interrupted as u8);
+    let refusal = refusal(services, code, &ends);
+    let refused = refusal.as_ref().map(|own| own.service.as_str());
     Ok(Ended {
         code,
-        results: results(services, code, &ends),
+        results: results((services, refused), code, &ends),
+        refusal,
     })
 }
 
@@ -117,7 +143,24 @@ async fn follow(
     }
 }
 
-fn results(services: &[String], code: u8, ends: &[Value]) -> BTreeMap<String, String> {
+fn refusal(services: &[String], code: u8, ends: &[Value]) -> Option<Refusal> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let mut failed = ends.iter().filter(|own| own["event"] == "failed");
+    let failed = failed.find(|own| own["code"] == REFUSED && code == REFUSED)?;
+    let service = text(&failed["service"]).filter(|own| services.contains(own))?;
+    Some(Refusal {
+        service,
+        message: text(&failed["message"]).unwrap_or_default(),
+        hint: text(&failed["hint"]),
+    })
+}
+
+/// A service that was refused is the only one that has ended.
+fn results(
+    (services, refused): (&[String], Option<&str>),
+    code: u8,
+    ends: &[Value],
+) -> BTreeMap<String, String> {
     let stack = ends.iter().find(|own| own["event"] == "stack_finished");
     if let Some(stack) = stack {
         let rows = stack["services"].as_array().into_iter().flatten();
@@ -125,11 +168,15 @@ fn results(services: &[String], code: u8, ends: &[Value]) -> BTreeMap<String, St
         let rows = rows.filter_map(|row| Some((text(&row["service"])?, text(&row["result"])?)));
         return rows.collect();
     }
-    let has_finished = |name: &String| ends.iter().any(|own| own["service"] == *name.as_str());
+    let finished = |own: &&Value| own["event"] == "finished";
+    let has_finished = |name: &String| {
+        let mut finished = ends.iter().filter(finished);
+        finished.any(|own| own["service"] == *name.as_str())
+    };
     let result = |name: &String| match code {
         0 if has_finished(name) => ROLLED,
         0 => "unchanged",
-        2 => "refused",
+        REFUSED => "refused",
         3 => "needs_person",
         4 => "locked",
         5 => "paused",
@@ -137,6 +184,7 @@ fn results(services: &[String], code: u8, ends: &[Value]) -> BTreeMap<String, St
         _ => "failed",
     };
     let each = services.iter();
+    let each = each.filter(|name| refused.is_none_or(|own| own == *name));
     each.map(|name| (name.clone(), result(name).to_owned()))
         .collect()
 }
@@ -149,7 +197,8 @@ mod tests {
 
     fn of(services: &[&str], code: u8, ends: &[Value]) -> Vec<String> {
         let services: Vec<String> = services.iter().map(|&own| own.to_owned()).collect();
-        let results = results(&services, code, ends).into_iter();
+        let refused = refusal(&services, code, ends).map(|own| own.service);
+        let results = results((&services, refused.as_deref()), code, ends).into_iter();
         results
             .map(|(name, result)| format!("{name} {result}"))
             .collect()
@@ -162,6 +211,28 @@ mod tests {
         assert_eq!(of(&["web"], 0, &[]), ["web unchanged"]);
         assert_eq!(of(&["web"], 3, &[]), ["web needs_person"]);
         assert_eq!(of(&["web", "api"], 2, &[]), ["api refused", "web refused"]);
+    }
+
+    #[test]
+    fn of_several_services_one_is_refused_and_the_others_have_not_ended() {
+        let failed = |service: &str, code: u8| json!({"event": "failed", "service": service, "code": code, "message": "no", "hint": "do"});
+        let both = ["web", "api"];
+        assert_eq!(of(&both, 2, &[failed("web", 2)]), ["web refused"]);
+        let whole = json!({"event": "failed", "code": 2, "message": "no", "hint": null});
+        assert_eq!(of(&both, 2, &[whole]), ["api refused", "web refused"]);
+        let services = both.map(str::to_owned);
+        let refused = refusal(&services, 2, &[failed("web", 2)]).unwrap();
+        assert_eq!(
+            (&*refused.message, refused.hint.as_deref()),
+            ("no", Some("do"))
+        );
+        for (ends, code) in [
+            (failed("web", 1), 1),
+            (failed("db", 2), 2),
+            (failed("web", 2), 1),
+        ] {
+            assert_eq!(refusal(&services, code, &[ends]), None);
+        }
     }
 
     #[test]

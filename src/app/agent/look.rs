@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -12,20 +13,23 @@ use crate::{
     compose::{Hashes, Service},
     context::RunContext,
     doctor::part_as_written,
-    error::{Error, Outcome, Result},
+    error::{Error, Result},
     event::Events,
     here,
     model::{Replica, ServiceKey},
     proxy::landscape::Landscape,
     roll::Standing,
     settings::Partial,
-    stack::choose::OWN_PART,
+    stack::{choose::OWN_PART, graph::Order},
     state::{
         journal::Intent,
         revisions::Revisions,
         store::{self, File},
     },
 };
+
+/// The most questions to registries at a time.
+const AT_ONCE: usize = 4;
 
 /// What the agent does about each service.
 pub type Steps = BTreeMap<String, Step>;
@@ -39,6 +43,8 @@ pub enum Step {
     /// Its image has this digest now.
     Roll(String),
     Leave(String),
+    /// Its image has moved, and is not tried again.
+    GivenUp(String),
     /// Leave it until a person has acted.
     Person(String),
     /// It could not be found out.
@@ -51,18 +57,17 @@ impl Step {
         match self {
             Self::Nothing | Self::Settle => None,
             Self::Roll(digest) => Some(format!("the image has moved to {digest}")),
-            Self::Leave(why) => Some(format!("left alone: {why}")),
+            Self::Leave(why) | Self::GivenUp(why) => Some(format!("left alone: {why}")),
             Self::Person(why) => Some(format!("waits for a person: {why}")),
             Self::Unknown(why) => Some(why.clone()),
         }
     }
 }
 
-/// Looks at the services with `auto`, or only at these; `stuck` are those whose last run ended with exit code 3.
+/// Looks at the services with `auto`, or only at these.
 pub async fn look(
     target: &TargetArgs,
     shared: &Shared,
-    stuck: &BTreeSet<String>,
     only: Option<&BTreeSet<String>>,
 ) -> Result<(Opened, Steps)> {
     let silent = Events::default();
@@ -71,6 +76,15 @@ pub async fn look(
     shared.state().autos = autos.keys().cloned().collect();
     let own = here::own_service(&opened.engine).await;
     let names: Vec<&str> = autos.keys().map(String::as_str).collect();
+    let order = Order::of(&opened.project, &names)?;
+    let asked = |name: &str| only.is_none_or(|only| only.contains(name));
+    // What a service needs is looked at with it.
+    let needed: BTreeSet<&str> = order
+        .services
+        .iter()
+        .filter(|own| asked(own.name))
+        .flat_map(|own| own.needs.iter().copied())
+        .collect();
     let hashes = Hashes::begin(&opened.compose, &opened.project, &names);
     let run = RunContext {
         hashes: Some(&hashes),
@@ -81,27 +95,80 @@ pub async fn look(
         run,
         shared,
         logins: login::config(),
-        digests: BTreeMap::new(),
     };
-    let mut steps = Steps::new();
-    for (name, window) in autos {
-        if only.is_some_and(|only| !only.contains(&name)) {
+    let mut known = BTreeMap::new();
+    for (name, window) in &autos {
+        if !asked(name) && !needed.contains(name.as_str()) {
             continue;
         }
-        let service = opened.project.service(&name)?;
-        let key = opened.project.key(&name);
-        let step = match view.own_part(service, &key, own.as_ref()) {
-            Some(why) => Step::Leave(why.to_owned()),
-            None => {
-                let step = view.step(service, &key, (window, stuck.contains(&name)));
-                step.await
-                    .unwrap_or_else(|error| Step::Unknown(error.message))
-            }
+        let service = opened.project.service(name)?;
+        let key = opened.project.key(name);
+        let own = match view.own_part(service, &key, own.as_ref()) {
+            Some(why) => Ok(Known::Step(Step::Leave(why.to_owned()))),
+            None => view.known(service, &key).await,
         };
+        known.insert(name.clone(), (service, window.as_ref(), own));
+    }
+    let digests = view.ask(references(&known)).await;
+    let mut steps = Steps::new();
+    for (name, (service, window, known)) in known {
+        let step = match known {
+            Ok(Known::Step(step)) => Ok(step),
+            Ok(Known::Image(image)) => view.step(service, &image, (window, &digests)).await,
+            Err(error) => Err(error),
+        };
+        let step = step.unwrap_or_else(|error| Step::Unknown(error.message));
         steps.insert(name, step);
     }
+    hold_back(&mut steps, &order);
+    steps.retain(|name, _| asked(name));
     Ok((opened, steps))
 }
+
+/// Leaves alone what needs a service whose new image is not live, since that was given up or waits for a person.
+fn hold_back(steps: &mut Steps, order: &Order<'_>) {
+    for own in &order.services {
+        let why = own
+            .needs
+            .iter()
+            .find_map(|needed| match steps.get(*needed) {
+                Some(Step::GivenUp(_)) => Some(format!("{needed}, whose new image is given up")),
+                Some(Step::Person(_)) => Some(format!("{needed}, which waits for a person")),
+                _ => None,
+            });
+        if let (Some(Step::Roll(digest)), Some(why)) = (steps.get(own.name), why) {
+            let why = format!("the image has moved to {digest}, and waits for {why}");
+            steps.insert(own.name.to_owned(), Step::Leave(why));
+        }
+    }
+}
+
+/// What is known of a service before its registry is asked.
+enum Known {
+    /// What is done about it, whatever its registry has.
+    Step(Step),
+    Image(Image),
+}
+
+/// The image of a service that may have moved.
+struct Image {
+    reference: String,
+    /// The digests of each image that replicas run.
+    running: Vec<Vec<String>>,
+}
+
+/// The images that may have moved; several services with one image are one question.
+fn references<A, B>(known: &BTreeMap<String, (A, B, Result<Known>)>) -> BTreeSet<String> {
+    let known = known.values();
+    let images = known.filter_map(|(_, _, own)| match own {
+        Ok(Known::Image(image)) => Some(image.reference.clone()),
+        _ => None,
+    });
+    images.collect()
+}
+
+/// What registries have answered, by reference.
+type Digests = BTreeMap<String, Result<String>>;
 
 struct View<'a> {
     run: RunContext<'a>,
@@ -109,8 +176,6 @@ struct View<'a> {
     shared: &'a Shared,
     /// The Docker config file.
     logins: Value,
-    /// What registries have answered, by reference.
-    digests: BTreeMap<String, Result<String>>,
 }
 
 impl View<'_> {
@@ -128,34 +193,38 @@ impl View<'_> {
         is_part.then_some(OWN_PART)
     }
 
-    async fn step(
-        &mut self,
-        service: &Service,
-        key: &ServiceKey,
-        (window, is_stuck): (Option<Window>, bool),
-    ) -> Result<Step> {
+    async fn known(&mut self, service: &Service, key: &ServiceKey) -> Result<Known> {
         let (run, none) = (self.run, Partial::default());
         let wanted = run.wanted(service, &none).await?;
         let standing = run.standing(service, &none, &wanted, &mut self.landscape);
         let standing = standing.await?;
-        let is_stuck =
-            is_stuck || (standing.unfinished.is_some() && self.needs_person(key).await?);
+        let is_stuck = standing.unfinished.is_some() && self.needs_person(key).await?;
         if let Some(step) = before(&service.name, &standing, is_stuck) {
-            return Ok(step);
+            return Ok(Known::Step(step));
         }
-        let reference = service.image.as_deref().unwrap_or_default();
+        let reference = service.image.clone().unwrap_or_default();
         let running = self.running(&standing.replicas).await?;
-        if let Some(why) = images::unasked(reference, &running) {
-            return Ok(Step::Leave(why.to_owned()));
-        }
-        let digest = self.digest(reference).await;
+        Ok(match images::unasked(&reference, &running) {
+            Some(why) => Known::Step(Step::Leave(why.to_owned())),
+            None => Known::Image(Image { reference, running }),
+        })
+    }
+
+    async fn step(
+        &self,
+        service: &Service,
+        Image { reference, running }: &Image,
+        (window, digests): (Option<&Window>, &Digests),
+    ) -> Result<Step> {
+        let digest = &digests[reference];
         self.shared.checked(&service.name, digest.is_ok());
-        let digest = digest?;
-        if images::runs(&running, &digest) {
+        let digest = digest.clone()?;
+        if images::runs(running, &digest) {
             return Ok(Step::Nothing);
         }
-        if let Some(why) = self.given_up(key, &digest).await? {
-            return Ok(Step::Leave(format!(
+        let key = self.run.project.key(&service.name);
+        if let Some(why) = self.given_up(&key, (reference, &digest)).await? {
+            return Ok(Step::GivenUp(format!(
                 "{digest} is not tried again before its tag moves ({why}); rollout --pull always {} tries it",
                 service.name
             )));
@@ -180,15 +249,23 @@ impl View<'_> {
         Ok(digests)
     }
 
-    /// What the registry of an image answers; it is asked once.
-    async fn digest(&mut self, reference: &str) -> Result<String> {
-        if let Some(known) = self.digests.get(reference) {
-            return known.clone();
-        }
+    /// Asks the registries of these images, several at a time.
+    async fn ask(&self, references: BTreeSet<String>) -> Digests {
+        let asked = references.into_iter().map(|reference| async move {
+            let answer = self.digest(&reference).await;
+            (reference, answer)
+        });
+        stream::iter(asked)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await
+    }
+
+    async fn digest(&self, reference: &str) -> Result<String> {
         let login = login::of(&self.logins, reference);
         let is_anonymous = login.is_none();
         let answered = self.run.engine.registry_digest(reference, login).await;
-        let answered = answered.map_err(|error| {
+        answered.map_err(|error| {
             match is_anonymous && login::is_elsewhere(&self.logins, reference) {
                 true => Error::failed(format!(
                     "{}; its credentials are in a credential helper, which is not asked",
@@ -196,9 +273,7 @@ impl View<'_> {
                 )),
                 false => error,
             }
-        });
-        self.digests.insert(reference.to_owned(), answered.clone());
-        answered
+        })
     }
 
     async fn records(&self, key: &ServiceKey) -> Result<Vec<File>> {
@@ -209,14 +284,22 @@ impl View<'_> {
     /// Whether the last attempt ended with exit code 3, also by an earlier agent.
     async fn needs_person(&self, key: &ServiceKey) -> Result<bool> {
         let last = Intent::last(&self.records(key).await?);
-        Ok(last.and_then(|last| last.code) == Some(Outcome::NeedsPerson as u8))
+        Ok(last.is_some_and(|last| last.needs_person()))
     }
 
-    async fn given_up(&self, key: &ServiceKey, digest: &str) -> Result<Option<String>> {
+    async fn given_up(
+        &self,
+        key: &ServiceKey,
+        (reference, digest): (&str, &str),
+    ) -> Result<Option<String>> {
+        // The engine has it where an earlier check has pulled it.
+        let image = self.run.engine.image(reference).await?.unwrap_or_default();
+        let is_it = images::has(&image.digests, digest);
+        let content = if is_it { &*image.content } else { "" };
         let files = self.records(key).await?;
         let revisions = Revisions::read(&files);
         let attempts = Intent::without_revision(&files, &revisions);
-        Ok(images::given_up(digest, &revisions, &attempts))
+        Ok(images::given_up((digest, content), &revisions, &attempts))
     }
 }
 
@@ -332,6 +415,38 @@ mod tests {
             ),
         ] {
             assert_eq!(text(&standing, is_stuck).as_deref(), Some(said));
+        }
+    }
+
+    #[test]
+    fn what_needs_a_service_that_was_given_up_or_waits_for_a_person_is_held_back_and_no_other() {
+        let project = crate::compose::resolved(
+            "name: p
+services:
+  api: {image: a}
+  mail: {image: a}
+  web: {image: a, depends_on: {api: {condition: service_started, required: true}}}
+  shop: {image: a, depends_on: {web: {condition: service_started, required: true}}}
+",
+        )
+        .unwrap();
+        let order = Order::of(&project, &["api", "mail", "shop", "web"]).unwrap();
+        let held = |api: Step| {
+            let roll = || Step::Roll("sha256:1".to_owned());
+            let others = ["mail", "shop"].map(|name| (name.to_owned(), roll()));
+            let mut steps = Steps::from(others);
+            steps.insert("api".to_owned(), api);
+            steps.insert("web".to_owned(), Step::Nothing);
+            hold_back(&mut steps, &order);
+            assert_eq!((&steps["mail"], &steps["web"]), (&roll(), &Step::Nothing));
+            steps["shop"].text().unwrap()
+        };
+        let why = held(Step::GivenUp("unhealthy".to_owned()));
+        let said = "left alone: the image has moved to sha256:1, and waits for api, whose new image is given up";
+        assert_eq!(why, said);
+        assert!(held(Step::Person(String::new())).ends_with("api, which waits for a person"));
+        for goes_on in [Step::Roll("sha256:2".to_owned()), Step::Nothing] {
+            assert_eq!(held(goes_on), "the image has moved to sha256:1");
         }
     }
 

@@ -43,6 +43,9 @@ pub async fn given(up: &UpArgs, opened: &Opened, names: &[&str]) -> Result<Optio
         given.users.insert(name.clone(), users);
     }
     given.values = values;
+    if let Some(here) = compose.env_file_here() {
+        refuse_overridden(&given, &TextFile::read_if_any(&here)?)?;
+    }
     refuse_unreadable(&given, opened, up).await?;
     Ok(Some(given))
 }
@@ -108,6 +111,20 @@ fn differing(project: &Project, other: &Project) -> BTreeSet<String> {
             || other_own.is_none_or(|other| other.inline_digest != own.inline_digest)
     });
     services.map(|(name, _)| name.clone()).collect()
+}
+
+/// Refuses a variable that the `.env` of the current directory gives another value.
+fn refuse_overridden(given: &Given, here: &TextFile) -> Result<()> {
+    let mut names = given.values.keys();
+    let Some(name) = names.find(|name| dotenv::assigned(&here.text, name).is_some()) else {
+        return Ok(());
+    };
+    let (here, file) = (here.shown(), from_here(&given.file));
+    let message =
+        format!("{name} also stands in {here}, which newer versions of Compose read before {file}");
+    Err(Error::refused(message).hint(format!(
+        "take {name} out of {here}, or name the file that is to be written: --env-file FILE"
+    )))
 }
 
 /// Refuses a file that cannot be written, and one from which Compose would not read the same project.
@@ -207,6 +224,25 @@ mod tests {
         assert!(refused.hint.unwrap().starts_with("unset TAG"));
         let twice = values(&set(&[("TAG", "v2"), ("TAG", "v3")]), &|_| false);
         assert!(twice.unwrap_err().message.contains("two values"));
+    }
+
+    #[test]
+    fn a_variable_that_the_folder_below_the_project_has_too_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        std::fs::write(&path, "# TAG=v0\nPORT=80\n").unwrap();
+        let here = TextFile::read(&path).unwrap();
+        let refused = |name: &str| {
+            let given = Given {
+                file: "/shop/.env".into(),
+                values: [(name.to_owned(), "v2".to_owned())].into(),
+                ..Given::default()
+            };
+            refuse_overridden(&given, &here)
+        };
+        refused("TAG").unwrap();
+        let message = refused("PORT").unwrap_err().message;
+        assert!(message.ends_with("which newer versions of Compose read before /shop/.env"));
     }
 
     #[test]

@@ -56,6 +56,7 @@ async fn planned(services: &[&str]) -> (Result<Outcome>, Seen) {
         all: true,
         remove_orphans: false,
         set: Vec::new(),
+        decided: Vec::new(),
         settings: Partial::default(),
         dry_run: true,
         target: TargetArgs {

@@ -156,6 +156,7 @@ impl<'a> Work<'a> {
             of_several: self.is_stack,
             together: self.group.is_some(),
             set: self.set,
+            decided: self.up.decided_of(name),
             ..self.opened.run(&self.of_each[name])
         }
     }
