@@ -353,7 +353,7 @@ struct Opened {
 /// Where a command works.
 enum Found<T> {
     /// On one engine, with what was read of it beside the project.
-    One(Opened, T),
+    One(Box<Opened>, T),
     /// On the hosts that the Compose file names.
     Several(Vec<Host>),
 }
@@ -383,7 +383,7 @@ impl Opened {
         read: &impl AsyncFn(&Engine) -> T,
     ) -> Result<(Self, T)> {
         match Self::find(target, names, events, (read, Unread::Refuse)).await? {
-            Found::One(opened, beside) => Ok((opened, beside)),
+            Found::One(opened, beside) => Ok((*opened, beside)),
             Found::Several(hosts) => Err(fleet::one_at_a_time(&hosts)),
         }
     }
@@ -392,7 +392,7 @@ impl Opened {
     async fn of_records(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
         let (target, read) = ((target, &BTreeMap::new()), &async |_: &Engine| ());
         match Self::find(target, names, events, (read, Unread::AskContainers)).await? {
-            Found::One(opened, ()) => Ok(opened),
+            Found::One(opened, ()) => Ok(*opened),
             Found::Several(hosts) => Err(fleet::one_at_a_time(&hosts)),
         }
     }
@@ -446,7 +446,7 @@ impl Opened {
             compose,
             project,
         };
-        Ok(Found::One(opened, beside))
+        Ok(Found::One(opened.into(), beside))
     }
 
     /// The same where Compose cannot read its file, which is the error.

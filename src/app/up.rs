@@ -45,7 +45,7 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     match Opened::find((&up.target, &variables), &names(up), events, read).await? {
         Found::One(mut opened, listed) => {
             let finds_orphans = complete(up, &mut opened).await?;
-            roll_or_plan(up, (&opened, listed), (finds_orphans, interrupted), events).await
+            roll_or_plan(up, (&*opened, listed), (finds_orphans, interrupted), events).await
         }
         Found::Several(hosts) => waves::roll_or_plan(up, &hosts, interrupted, events).await,
     }

@@ -213,21 +213,27 @@ mod tests {
         );
     }
 
-    #[test]
-    fn with_several_hosts_each_service_is_named_with_its_host() {
-        let mut screens = Screens::new(Look::default(), false, Some("logs".into()));
-        let at = SystemTime::UNIX_EPOCH;
-        let of = |host: &str, service: Option<&str>| Scope {
+    fn of_host(host: &str, service: Option<&str>) -> Scope {
+        Scope {
             host: Some(host.to_owned()),
             service: service.map(str::to_owned),
             of_hosts: true,
             ..Scope::default()
+        }
+    }
+
+    #[test]
+    fn with_several_hosts_each_service_is_named_with_its_host() {
+        let mut screens = Screens::new(Look::default(), false, Some("logs".into()));
+        let mut lines = |scope: Scope, event: Event| {
+            let lines = screens.lines(SystemTime::UNIX_EPOCH, &scope, &event);
+            lines.join("\n")
         };
         let notice = |text: &str| Event::Notice {
             text: text.to_owned(),
         };
-        let early = screens.lines(at, &of("ssh://me@a", Some("web")), &notice("early"));
-        assert_eq!(early, ["me@a web  |   ! early"]);
+        let first = || of_host("ssh://me@a", Some("web"));
+        assert_eq!(lines(first(), notice("early")), "me@a web  |   ! early");
         let on_host = |host: &str, wave| OnHost {
             host: host.to_owned(),
             wave,
@@ -239,20 +245,17 @@ mod tests {
             hosts: vec![on_host("ssh://me@a", 1), on_host("tcp://b:2376", 2)],
         };
         assert_eq!(
-            screens.lines(at, &Scope::default(), &begin),
-            [
-                "1 service on 2 hosts: web",
-                "wave 1: me@a",
-                "wave 2: b:2376"
-            ]
+            lines(Scope::default(), begin),
+            "1 service on 2 hosts: web\nwave 1: me@a\nwave 2: b:2376"
         );
-        let lines = screens.lines(at, &of("tcp://b:2376", Some("web")), &rolls());
         assert_eq!(
-            lines,
-            ["b:2376 web  | app:v2, revision 2, 1 replica, Traefik"]
+            lines(of_host("tcp://b:2376", Some("web")), rolls()),
+            "b:2376 web  | app:v2, revision 2, 1 replica, Traefik"
         );
-        let lines = screens.lines(at, &of("ssh://me@a", None), &notice("of the host"));
-        assert_eq!(lines, ["me@a        |   ! of the host"]);
+        assert_eq!(
+            lines(of_host("ssh://me@a", None), notice("of the host")),
+            "me@a        |   ! of the host"
+        );
         let failed = Event::Failed {
             message: "broken".to_owned(),
             code: 1,
@@ -260,8 +263,15 @@ mod tests {
             hint: None,
             logs: Vec::new(),
         };
-        let lines = screens.lines(at, &of("ssh://me@a", Some("web")), &failed);
-        assert_eq!(lines[1], "me@a web    | log: logs/me@a_web.log");
+        assert_eq!(
+            lines(first(), failed),
+            "me@a web    | error: broken\nme@a web    | log: logs/me@a_web.log"
+        );
+    }
+
+    #[test]
+    fn the_report_of_several_hosts_has_a_column_for_them() {
+        let mut screens = Screens::new(Look::default(), false, None);
         let row = |host: &str| ServiceRow {
             host: Some(host.to_owned()),
             service: "web".to_owned(),
@@ -270,21 +280,19 @@ mod tests {
             image: None,
             reason: None,
         };
-        let end = Event::StackFinished {
-            services: vec![row("ssh://me@a"), row("tcp://b:2376")],
-            total_ms: 1,
-        };
-        let table = screens.lines(at, &Scope::default(), &end);
-        let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let table: Vec<String> = table.iter().map(words).collect();
-        assert!(
-            table.contains(&"HOST SERVICE RESULT REVISION IMAGE REASON".to_owned()),
-            "{table:?}"
+        let services = vec![row("ssh://me@a"), row("tcp://b:2376")];
+        let total_ms = 1;
+        let table = shown(
+            &mut screens,
+            "",
+            Event::StackFinished { services, total_ms },
         );
-        assert!(
-            table.contains(&"b:2376 web rolled 2".to_owned()),
-            "{table:?}"
-        );
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let table: Vec<String> = table.lines().map(words).collect();
+        let header = "HOST SERVICE RESULT REVISION IMAGE REASON";
+        for line in [header, "me@a web rolled 2", "b:2376 web rolled 2"] {
+            assert!(table.iter().any(|own| own == line), "{table:?}");
+        }
     }
 
     #[test]

@@ -89,28 +89,31 @@ async fn stop(loads: Vec<Load>) -> Vec<LoadReport> {
     reports
 }
 
+/// Names the two hosts in the file of the first, the second host before the first.
+fn name_hosts(near: &Stack) {
+    let (first, second) = (here(), &far().ssh);
+    let compose = std::fs::read_to_string(near.path("compose.yaml")).unwrap();
+    let hosts = format!(
+        "x-rollout:\n  hosts:\n    - {{ host: '{second}', wave: 2 }}\n    - {{ host: '{first}' }}\n  wave-bake: 1s\n"
+    );
+    near.write("compose.yaml", &format!("{compose}{hosts}"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_engines_of_the_file_are_rolled_one_after_the_other_without_loss() {
     let (mut near, mut there) = two(None).await;
-    let (first, second) = (here(), far().ssh.as_str());
-    let compose = std::fs::read_to_string(near.path("compose.yaml")).unwrap();
-    let hosts = format!(
-        "x-rollout:\n  hosts:\n    - {{ host: '{second}', wave: 2 }}\n    - {{ host: '{first}', wave: 1 }}\n  \
-         wave-bake: 1s\n"
-    );
-    near.write("compose.yaml", &format!("{compose}{hosts}"));
+    name_hosts(&near);
     for stack in [&mut near, &mut there] {
         stack.up("v1").await;
         stack.tag("v2");
     }
     let plan = near.rollout(&["plan", "web"]).await;
     plan.code(10);
-    assert_eq!(
-        plan.out.matches("v1 → rollout-demo:v2").count(),
-        2,
-        "{}",
-        plan.out
-    );
+    let changes = plan
+        .out
+        .matches("rollout-demo:v1 → rollout-demo:v2")
+        .count();
+    assert!(changes >= 2, "{}", plan.out);
 
     let loads = vec![near.load(), there.load()];
     let running = near.start_rollout(&["web"]);
@@ -120,42 +123,39 @@ async fn two_engines_of_the_file_are_rolled_one_after_the_other_without_loss() {
     for report in &reports {
         assert!(report.nothing_lost(), "{report}\n{}", run.text);
     }
+    let (first, second) = (here(), far().ssh.as_str());
     assert!(place(&run, "finished", &first) < place(&run, "started", second));
-    let rolled = results(&run);
-    assert_eq!(
-        (rolled[&first].as_str(), rolled[second].as_str()),
-        ("rolled", "rolled")
-    );
+    assert!(results(&run).values().all(|own| own == "rolled"));
     assert!(run.text.contains("wave 1 of 2 is done"), "{}", run.text);
     for stack in [&near, &there] {
         assert_eq!(stack.version().await.as_deref(), Some("v2"));
+        stack.settled(1).await;
     }
-    there.settled(1).await;
     let again = near.rollout(&["web"]).await;
     again.code(0);
-    assert!(
-        results(&again).values().all(|own| own == "unchanged"),
-        "{}",
-        again.text
-    );
-    near.unset("TAG").write(".env", "TAG=v2\n");
-    // The value stands in the file once both hosts run with it.
-    let set = near.start_rollout(&["web", "--set", "TAG=v1"]);
-    let set = set.wait_for(Duration::from_secs(300)).await;
-    set.code(0);
-    assert!(
-        place(&set, "finished", second)
-            < set
-                .events
-                .iter()
-                .position(|own| own["event"] == "variables_written")
-                .unwrap()
-    );
-    assert_eq!(
-        std::fs::read_to_string(near.path(".env")).unwrap(),
-        "TAG=v1\n"
-    );
+    let ended = results(&again);
+    assert_eq!(ended.len(), 2, "{}", again.text);
+    assert!(ended.values().all(|own| own == "unchanged"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_stands_in_the_file_once_both_hosts_run_with_its_value() {
+    let (mut near, there) = two(None).await;
+    name_hosts(&near);
+    near.unset("TAG").write(".env", "TAG=v1\n");
+    for stack in [&near, &there] {
+        stack.up("v1").await;
+    }
+    let run = near.start_rollout(&["web", "--set", "TAG=v2"]);
+    let run = run.wait_for(Duration::from_secs(300)).await;
+    run.code(0);
+    let written = |own: &Value| own["event"] == "variables_written";
+    let written = run.events.iter().position(written).unwrap();
+    assert!(place(&run, "finished", &far().ssh) < written);
+    let file = std::fs::read_to_string(near.path(".env")).unwrap();
+    assert_eq!(file, "TAG=v2\n");
     near.settled(1).await;
+    there.answers("v2").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,7 +126,7 @@ struct Fleet<'f, 'a> {
 }
 
 /// A service whose new replicas have failed after its rollout.
-struct Sick<'a> {
+struct LateFailure<'a> {
     /// The place of its host.
     at: usize,
     service: &'a str,
@@ -148,8 +148,8 @@ impl<'a> Fleet<'_, 'a> {
             Err(error) => Err(error),
         };
         self.release().await;
-        let (ends, sick) = ended?;
-        self.finish(&checked, ends, sick, began).await
+        let (ends, late) = ended?;
+        self.finish(&checked, ends, late, began).await
     }
 
     /// The settings of the command, which are the same for all hosts.
@@ -210,13 +210,16 @@ impl<'a> Fleet<'_, 'a> {
     }
 
     /// Rolls wave after wave until one has not succeeded. Returns how the services of each host have ended.
-    async fn run(&self, checked: &[Checked<'_, 'a>]) -> (Vec<Ends<'a, Ended>>, Option<Sick<'a>>) {
+    async fn run(
+        &self,
+        checked: &[Checked<'_, 'a>],
+    ) -> (Vec<Ends<'a, Ended>>, Option<LateFailure<'a>>) {
         let mut ends: Vec<Ends<'a, Ended>> = self.works.iter().map(|_| Vec::new()).collect();
         for (number, wave) in self.waves.iter().enumerate() {
             if number > 0
-                && let Some(sick) = self.bake(number, &ends).await
+                && let Some(late) = self.bake(number, &ends).await
             {
-                return (ends, Some(sick));
+                return (ends, Some(late));
             }
             if *self.interrupted.borrow() {
                 break;
@@ -238,9 +241,18 @@ impl<'a> Fleet<'_, 'a> {
     }
 
     /// Watches what the waves up to this one have rolled. Returns the first service that fails.
-    async fn bake(&self, wave: usize, ends: &[Ends<'a, Ended>]) -> Option<Sick<'a>> {
+    async fn bake(&self, wave: usize, ends: &[Ends<'a, Ended>]) -> Option<LateFailure<'a>> {
         let span = self.settings().wave_bake;
-        if span.is_zero() {
+        let rolled = ends.iter().enumerate().flat_map(|(at, own)| {
+            let rolled = own.iter().filter(|(_, end)| is_rolled(end));
+            rolled.map(move |(service, _)| (at, *service))
+        });
+        let watched = rolled.map(|(at, service)| async move {
+            let error = first_error(&self.works[at], service).await;
+            LateFailure { at, service, error }
+        });
+        let mut watched: FuturesUnordered<_> = watched.collect();
+        if span.is_zero() || watched.is_empty() {
             return None;
         }
         self.events.notice(format!(
@@ -248,17 +260,9 @@ impl<'a> Fleet<'_, 'a> {
             self.waves.len(),
             humantime::format_duration(span)
         ));
-        let mut watched = FuturesUnordered::new();
-        for (at, own) in ends.iter().enumerate() {
-            let rolled = own.iter().filter(|(_, end)| is_rolled(end));
-            watched.extend(rolled.map(|&(service, _)| async move {
-                let error = first_error(&self.works[at], service).await;
-                Sick { at, service, error }
-            }));
-        }
         let mut interrupted = self.interrupted.clone();
         tokio::select! {
-            Some(sick) = watched.next() => Some(sick),
+            Some(late) = watched.next() => Some(late),
             () = sleep(span) => None,
             () = execute::raised(&mut interrupted) => None,
         }
@@ -268,12 +272,12 @@ impl<'a> Fleet<'_, 'a> {
         &self,
         checked: &[Checked<'_, 'a>],
         ends: Vec<Ends<'a, Ended>>,
-        sick: Option<Sick<'a>>,
+        late: Option<LateFailure<'a>>,
         began: Instant,
     ) -> Result<Outcome> {
-        let mut rows = self.rows(checked, &ends, sick.as_ref());
+        let mut rows = self.rows(checked, &ends, late.as_ref());
         let mut failed = Vec::new();
-        if let Some(Sick { at, service, error }) = sick {
+        if let Some(LateFailure { at, service, error }) = late {
             emit_failure(&self.works[at].of_each[service], &error);
             failed.push(error);
         }
@@ -311,7 +315,7 @@ impl<'a> Fleet<'_, 'a> {
         &self,
         checked: &[Checked<'_, 'a>],
         ends: &[Ends<'a, Ended>],
-        sick: Option<&Sick<'a>>,
+        late: Option<&LateFailure<'a>>,
     ) -> Vec<Vec<ServiceRow>> {
         let each = checked.iter().zip(ends).zip(self.addresses);
         let each = each.map(|((own, ends), address)| {
@@ -321,7 +325,7 @@ impl<'a> Fleet<'_, 'a> {
             rows
         });
         let mut rows: Vec<Vec<ServiceRow>> = each.collect();
-        if let Some(Sick { at, service, error }) = sick
+        if let Some(LateFailure { at, service, error }) = late
             && let Some(row) = rows[*at].iter_mut().find(|row| row.service == *service)
         {
             row.result = ServiceResult::Failed;

@@ -14,18 +14,15 @@ use crate::{
     settings::Partial,
 };
 
-/// The hosts that are announced with their waves, and the rows of the report.
+/// What is announced, and the report.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<(Vec<(String, u32)>, Vec<ServiceRow>)>>);
+struct Seen(Arc<Mutex<(Vec<OnHost>, Vec<ServiceRow>)>>);
 
 impl Sink for Seen {
     fn event(&mut self, _: SystemTime, _: &Scope, event: &Event) {
         let mut seen = self.0.lock().unwrap();
         match event {
-            Event::StackStarted { hosts, .. } => {
-                let hosts = hosts.iter().map(|own| (own.host.clone(), own.wave));
-                seen.0 = hosts.collect();
-            }
+            Event::StackStarted { hosts, .. } => seen.0.clone_from(hosts),
             Event::StackFinished { services, .. } => seen.1.clone_from(services),
             _ => {}
         }
@@ -95,8 +92,11 @@ async fn each_lock_is_taken_once_and_released_and_each_service_has_a_row_with_it
         assert_eq!(methods(fake), ["POST", "DELETE"]);
     }
     let seen = seen.0.lock().unwrap();
-    let announced = [(addresses[0].clone(), 1), (addresses[1].clone(), 2)];
-    assert_eq!(seen.0, announced);
+    let announced = |own: &OnHost| (own.host.clone(), own.wave, own.services.join(" "));
+    let announced: Vec<_> = seen.0.iter().map(announced).collect();
+    let expected = [(&addresses[0], 1), (&addresses[1], 2)];
+    let expected = expected.map(|(host, wave)| (host.clone(), wave, "web".to_owned()));
+    assert_eq!(announced, expected);
     let row = |own: &ServiceRow| (own.host.clone().unwrap(), own.result);
     let rows: Vec<_> = seen.1.iter().map(row).collect();
     let unchanged = |own: &String| (own.clone(), ServiceResult::Unchanged);
