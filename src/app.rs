@@ -41,6 +41,7 @@ use crate::{
     docker::{endpoint::Endpoint, engine::Engine},
     error::{Error, Outcome, Result, one_line},
     event::{Event, Events, Sink},
+    fleet::{self, Host},
     log, namespace,
     report::{Output, github::GitHub, html::Report, human::Human, json::Json, log_dir::LogDir},
     settings::NOTIFY,
@@ -344,51 +345,103 @@ struct Opened {
     project: Project,
 }
 
+/// Where a command works.
+enum Found<T> {
+    /// On one engine, with what was read of it beside the project.
+    One(Box<Opened>, T),
+    /// On the hosts that the Compose file names.
+    Several(Vec<Host>),
+}
+
+/// What to do where Compose cannot read the project.
+#[derive(Clone, Copy)]
+enum Unread {
+    Refuse,
+    /// The labels of its containers say enough for the records of services.
+    AskContainers,
+}
+
 impl Opened {
     /// Connects, and reads the project with these services enabled.
     async fn of(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
         let target = (target, &BTreeMap::new());
-        let opened = Self::beside(target, names, events, async |_| ()).await;
+        let opened = Self::beside(target, names, events, &async |_: &Engine| ()).await;
         opened.map(|(opened, ())| opened)
     }
 
     /// The same with variables that override environment files, and with something that is read from the engine while
     /// Compose reads the project.
     async fn beside<T>(
+        target: (&TargetArgs, &BTreeMap<String, String>),
+        names: &[&str],
+        events: &Events,
+        read: &impl AsyncFn(&Engine) -> T,
+    ) -> Result<(Self, T)> {
+        match Self::find(target, names, events, (read, Unread::Refuse)).await? {
+            Found::One(opened, beside) => Ok((*opened, beside)),
+            Found::Several(hosts) => Err(fleet::one_at_a_time(&hosts)),
+        }
+    }
+
+    /// The same for the records of services, which need no Compose file.
+    async fn of_records(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
+        let (target, read) = ((target, &BTreeMap::new()), &async |_: &Engine| ());
+        match Self::find(target, names, events, (read, Unread::AskContainers)).await? {
+            Found::One(opened, ()) => Ok(*opened),
+            Found::Several(hosts) => Err(fleet::one_at_a_time(&hosts)),
+        }
+    }
+
+    /// Finds the engine by the options, the Compose file, and Docker's own choice, in this order.
+    async fn find<T>(
         (target, variables): (&TargetArgs, &BTreeMap<String, String>),
         names: &[&str],
         events: &Events,
-        read: impl AsyncFnOnce(&Engine) -> T,
-    ) -> Result<(Self, T)> {
-        let engine = Engine::connect(endpoint(target).await?, events).await?;
-        let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
-        let compose = compose.given(variables);
-        let (project, beside) = tokio::join!(read_project(&compose, names), read(&engine));
-        let project = match project {
-            Ok(project) => project,
-            Err(error) => return Err(made_from::explain(error, &engine, &compose, names).await),
+        (read, unread): (&impl AsyncFn(&Engine) -> T, Unread),
+    ) -> Result<Found<T>> {
+        let endpoint = endpoint(target).await?;
+        let connected = async {
+            let engine = Engine::connect(endpoint.clone(), events).await?;
+            let beside = read(&engine).await;
+            Ok::<_, Error>((engine, beside))
+        };
+        let composed = async {
+            let compose = Compose::find(target.invocation(), endpoint.clone()).await?;
+            let compose = compose.given(variables);
+            let project = read_project(&compose, names).await;
+            Ok::<_, Error>((compose, project))
+        };
+        let (connected, composed) = tokio::join!(connected, composed);
+        // The hosts of the file are in place of this engine, which need not be there.
+        if !target.names_engine()
+            && let Ok((_, Ok(project))) = &composed
+        {
+            match &hosts(target, project)?[..] {
+                [] => {}
+                [one] => {
+                    let target = (&target.at(one), variables);
+                    return Box::pin(Self::find(target, names, events, (read, unread))).await;
+                }
+                several => return Ok(Found::Several(several.to_vec())),
+            }
+        }
+        let (engine, beside) = connected?;
+        let (compose, project) = composed?;
+        let project = match (project, unread) {
+            (Ok(project), _) => project,
+            (Err(error), Unread::Refuse) => {
+                return Err(made_from::explain(error, &engine, &compose, names).await);
+            }
+            (Err(error), Unread::AskContainers) => {
+                made_from::project(error, &engine, &compose, names).await?
+            }
         };
         let opened = Self {
             engine,
             compose,
             project,
         };
-        Ok((opened, beside))
-    }
-
-    /// The same for the records of services, which need no Compose file.
-    async fn of_records(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
-        let engine = Engine::connect(endpoint(target).await?, events).await?;
-        let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
-        let project = match read_project(&compose, names).await {
-            Ok(project) => project,
-            Err(error) => made_from::project(error, &engine, &compose, names).await?,
-        };
-        Ok(Self {
-            engine,
-            compose,
-            project,
-        })
+        Ok(Found::One(opened.into(), beside))
     }
 
     /// The same where Compose cannot read its file, which is the error.
@@ -438,7 +491,32 @@ async fn read_project(compose: &Compose, names: &[&str]) -> Result<Project> {
     })
 }
 
+/// The hosts of the Compose file.
+fn hosts(target: &TargetArgs, project: &Project) -> Result<Vec<Host>> {
+    let hosts = fleet::of_file(project.raw.get("x-rollout"))?;
+    if !hosts.is_empty() {
+        refuse_standard_input(target)?;
+    }
+    Ok(hosts)
+}
+
+/// The Compose file is read for each host.
+fn refuse_standard_input(target: &TargetArgs) -> Result<()> {
+    match target.files.iter().any(|file| file == "-") {
+        false => Ok(()),
+        true => Err(Error::refused(
+            "a project with hosts is read for each of them, so its Compose file cannot be standard input",
+        )
+        .hint("name a file with -f FILE")),
+    }
+}
+
 async fn endpoint(target: &TargetArgs) -> Result<Endpoint> {
+    let target = match &target.on[..] {
+        [] => target,
+        [one] => &target.at(one),
+        several => return Err(fleet::one_at_a_time(several)),
+    };
     Endpoint::find(target.host.as_deref(), target.context.as_deref()).await
 }
 

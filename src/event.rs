@@ -54,6 +54,9 @@ pub enum ServiceResult {
 /// One line of the report of several services.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ServiceRow {
+    /// The engine's address, where the command rolls on several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     pub service: String,
     pub result: ServiceResult,
     /// The revision that is live; `None` where it is unknown.
@@ -61,6 +64,42 @@ pub struct ServiceRow {
     /// The image that is live, by name; `None` where it is unknown.
     pub image: Option<String>,
     pub reason: Option<String>,
+}
+
+impl ServiceRow {
+    /// How people find it among the others.
+    pub fn title(&self) -> String {
+        title(self.host.as_deref(), &self.service)
+    }
+}
+
+/// A service, with the host before it where there are several.
+fn title(host: Option<&str>, service: &str) -> String {
+    let host = host.map(host_name).unwrap_or_default();
+    format!("{host} {service}").trim().to_owned()
+}
+
+/// An engine's address without the scheme, as people see it.
+pub fn host_name(address: &str) -> &str {
+    address.split_once("://").map_or(address, |(_, rest)| rest)
+}
+
+/// A host of a command that rolls on several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OnHost {
+    /// The engine's address.
+    pub host: String,
+    pub wave: u32,
+    /// In the order in which they begin.
+    pub services: Vec<String>,
+}
+
+impl OnHost {
+    /// The titles of its services.
+    pub fn titles(&self) -> impl Iterator<Item = String> {
+        let services = self.services.iter();
+        services.map(|service| title(Some(&self.host), service))
+    }
 }
 
 /// One thing that happened. In JSON the kind is under `event`, in snake case.
@@ -100,8 +139,11 @@ pub enum Event {
     StackStarted {
         /// In the order in which they begin.
         services: Vec<String>,
-        /// How many of them are rolled side by side.
+        /// How many of them are rolled side by side; with several hosts, on each.
         parallel: u32,
+        /// The hosts, where there are several.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        hosts: Vec<OnHost>,
     },
     /// The last event of several services, apart from a failure.
     StackFinished {
@@ -359,9 +401,18 @@ pub struct Scope {
     /// The id of the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutId>,
+    /// The command rolls on several hosts, so people see which one this is.
+    #[serde(skip)]
+    pub of_hosts: bool,
 }
 
 impl Scope {
+    /// The service as people find it among the others of the command; empty where the event is about the command.
+    pub fn title(&self) -> String {
+        let host = self.host.as_deref().filter(|_| self.of_hosts);
+        title(host, self.service())
+    }
+
     /// The service's name; empty where the event is about no single service.
     pub fn service(&self) -> &str {
         self.service.as_deref().unwrap_or_default()
@@ -425,13 +476,23 @@ impl Events {
         }
     }
 
+    /// The same for one of several hosts.
+    pub fn of_host(&self, host: &str) -> Self {
+        self.scoped(Scope {
+            host: Some(host.to_owned()),
+            of_hosts: true,
+            ..Scope::default()
+        })
+    }
+
     /// The same for one service of the engine at `host`.
     pub fn of_service(&self, host: &str, key: &ServiceKey) -> Self {
         self.scoped(Scope {
             host: Some(host.to_owned()),
             project: Some(key.project.clone()),
             service: Some(key.service.clone()),
-            rollout: None,
+            of_hosts: self.scope.of_hosts,
+            ..Scope::default()
         })
     }
 

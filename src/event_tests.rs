@@ -10,6 +10,7 @@ fn text() -> String {
 
 fn row() -> ServiceRow {
     ServiceRow {
+        host: Some(text()),
         service: text(),
         result: ServiceResult::Rolled,
         revision: None,
@@ -88,6 +89,11 @@ fn of_stacks() -> Vec<Event> {
         Event::StackStarted {
             services: vec![text()],
             parallel: 1,
+            hosts: vec![OnHost {
+                host: text(),
+                wave: 1,
+                services: vec![text()],
+            }],
         },
         Event::StackFinished {
             services: vec![row()],
@@ -188,8 +194,8 @@ fn the_topic_of_events_has_each_event_with_each_field() {
         };
         let name = fields["event"].as_str().unwrap().to_owned();
         let entry = entry(&name);
-        let nested =
-            ["changes", "steps"].map(|field| &fields.get(field).unwrap_or(&Value::Null)[0]);
+        let nested = ["changes", "steps", "hosts"]
+            .map(|field| &fields.get(field).unwrap_or(&Value::Null)[0]);
         let nested = nested.into_iter().filter_map(Value::as_object);
         let fields = nested.chain([&fields]).flat_map(|own| own.keys());
         for field in fields.filter(|field| *field != "event") {

@@ -6,7 +6,7 @@
 //! ask the pure planner ([`plan`]) for one step at a time and do it: the compose view creates the new set beside the
 //! old, [`ready`] waits for it, [`proxy`] moves the traffic by the [`overlay`] of the [`socket_proxy`], [`analysis`]
 //! judges the [`figures`] of both versions, [`drain`] waits for the last answers. [`stack`] orders several services of
-//! one command, and [`agent`] begins commands when images move. What `--set` gives ([`variables`]) is in the environment
+//! one command, [`fleet`] its hosts, and [`agent`] begins commands when images move. What `--set` gives ([`variables`]) is in the environment
 //! file ([`dotenv`]) at the end. `rollout plan` walks the same planner through a model of the world. Steps emit
 //! [`event`]s; [`report`] draws them, and notifies addresses of the end. [`state`] keeps the lock and the records on the
 //! engine. [`doctor`] judges a whole project before anything is rolled, and [`init`] edits a Compose file so that all
@@ -35,6 +35,7 @@ mod fake_engine;
 pub(crate) mod figures;
 #[cfg(test)]
 mod fixtures;
+pub(crate) mod fleet;
 pub(crate) mod here;
 pub(crate) mod hooks;
 pub(crate) mod image;

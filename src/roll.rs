@@ -38,7 +38,7 @@ pub use self::{
 use crate::{
     context::Purpose,
     error::{Error, Outcome, Result},
-    event::ServiceResult,
+    event::{Events, ServiceResult},
     execute::together::Group,
     proxy::landscape::Landscape,
     settings::OnUnfinished,
@@ -57,16 +57,17 @@ pub struct Ended {
     pub image: String,
 }
 
-/// Rolls a service, with `group` in the same moment as others, or finishes or rolls back an unfinished rollout, under the lock of the service.
+/// Rolls a service, with `group` in the same moment as others, or finishes or rolls back an unfinished rollout, under the lock
+/// of the service, which is taken here unless the command holds it already.
 pub async fn roll(
     prepared: Prepared<'_>,
     landscape: &mut Landscape,
     interrupted: watch::Receiver<bool>,
-    group: Option<&Group>,
+    (group, lock): (Option<&Group>, Option<Lock>),
 ) -> Result<Ended> {
     let service = prepared.context.service;
     let again = command(&prepared);
-    let rolled = under_lock(prepared, landscape, interrupted, group).await;
+    let rolled = under_lock(prepared, landscape, interrupted, (group, lock)).await;
     rolled.map_err(|error| with_next(error, &service.name, again))
 }
 
@@ -92,11 +93,14 @@ async fn under_lock(
     prepared: Prepared<'_>,
     landscape: &mut Landscape,
     interrupted: watch::Receiver<bool>,
-    group: Option<&Group>,
+    (group, lock): (Option<&Group>, Option<Lock>),
 ) -> Result<Ended> {
     let events = prepared.run.events;
     let helper_image = prepared.helper_image(landscape).await?;
-    let lock = prepared.lock(&helper_image, &interrupted).await?;
+    let lock = match lock {
+        Some(lock) => lock,
+        None => prepared.lock(&helper_image, &interrupted).await?,
+    };
     let held = Held {
         lock: &lock,
         helper_image,
@@ -104,10 +108,14 @@ async fn under_lock(
         group,
     };
     let rolled = story(prepared, held, landscape).await;
+    release(lock, events).await;
+    rolled
+}
+
+pub async fn release(lock: Lock, events: &Events) {
     if let Err(error) = lock.release().await {
         events.notice(format!("the lock could not be released: {}", error.message));
     }
-    rolled
 }
 
 /// What every phase of a rollout uses.

@@ -19,7 +19,7 @@ use clap::{ArgAction, Args, ValueEnum};
 pub use self::analysis::{Analysis, Latency, NoData};
 pub use self::notify::{Address, Kind, Notify, Place};
 pub use self::places::{
-    AFTER, ANALYSIS, AUTO, HOOKS, NOTIFY, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH,
+    AFTER, ANALYSIS, AUTO, HOOKS, HOSTS, NOTIFY, PROMETHEUS, Partial, STEPS, TRAEFIK_AUTH,
 };
 pub use self::preview::{PreviewRule, TEXT};
 pub use self::values::{bad_value, boolean, duration, span};
@@ -169,12 +169,15 @@ pub struct Settings {
     /// Number of images that are pulled or built side by side [default: COMPOSE_PARALLEL_LIMIT, else 4]
     #[arg(long, value_name = "N", value_parser = count, help_heading = STACK)]
     pub pull_parallel: Option<u32>,
-    /// After a failed service: begin no other, go on with those that do not depend on it, or undo this run
+    /// After a failed service: begin no other, go on with those of its host that do not depend on it, or undo this run
     #[arg(long, value_enum, default_value_t, help_heading = STACK)]
     pub on_failure: OnFailure,
     /// Move the traffic of all services in the same moment, once all are ready, or none
     #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = STACK)]
     pub together: bool,
+    /// With several hosts: watch what a wave has rolled for this long before the next one begins
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s", help_heading = STACK)]
+    pub wave_bake: Duration,
 
     /// Number of replicas that are replaced at once; 0 for all [default: as in deploy.update_config, else 1]
     #[arg(long, value_name = "N", help_heading = ROLLING)]

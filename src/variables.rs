@@ -32,6 +32,8 @@ pub struct Given {
     pub rolled: OnceLock<BTreeSet<String>>,
     /// The variables that are not written for a reason that was reported.
     pub reported: Mutex<BTreeSet<String>>,
+    /// They are written at the end of the command, in place of the end of each rollout.
+    pub at_the_end: bool,
 }
 
 /// What is written after a rollout of one service, as it is recorded with the revision.
@@ -67,27 +69,34 @@ pub struct Written {
 impl Given {
     /// What is to be written after the rollout of this service.
     pub fn of(&self, service: &str) -> Result<Option<Variables>> {
+        let mut own = self.all()?;
+        let is_user = |name: &String| {
+            let users = self.users.get(name);
+            users.is_some_and(|users| users.contains(service))
+        };
+        own.changes.retain(|name, _| is_user(name));
+        Ok((!own.changes.is_empty()).then_some(own))
+    }
+
+    /// What is to be written after all rollouts of the command.
+    pub fn all(&self) -> Result<Variables> {
         let file = TextFile::read_if_any(&self.file)?;
         let rolled = self.rolled.get().cloned().unwrap_or_default();
-        let own = self.values.iter().filter(|(name, _)| {
-            let users = self.users.get(*name);
-            users.is_some_and(|users| users.contains(service))
-        });
-        let changes = own.map(|(name, value)| {
+        let changes = self.values.iter().map(|(name, value)| {
+            let users = self.users.get(name).into_iter().flatten();
             let change = Change {
                 from: assigned(&file.text, name).map(str::to_owned),
                 to: Some(quoted(value)),
                 value: Some(value.clone()),
-                services: self.users[name].intersection(&rolled).cloned().collect(),
+                services: users.filter(|own| rolled.contains(*own)).cloned().collect(),
             };
             (name.clone(), change)
         });
-        let changes: BTreeMap<String, Change> = changes.collect();
-        Ok((!changes.is_empty()).then(|| Variables {
+        Ok(Variables {
+            changes: changes.collect(),
             file: self.file.clone(),
             machine: Some(Machine::here()),
-            changes,
-        }))
+        })
     }
 
     pub fn report<'a>(&self, names: impl IntoIterator<Item = &'a String>) {

@@ -4,6 +4,7 @@
 mod folder;
 mod tcp;
 mod tls;
+mod two_hosts;
 
 use std::time::Duration;
 

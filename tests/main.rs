@@ -49,4 +49,5 @@ mod socket_proxy;
 mod stack;
 mod together;
 mod traefik_api;
+mod waves;
 mod whole;

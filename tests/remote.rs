@@ -15,17 +15,17 @@ use crate::{bad_input::refused, faulty::upstream::Upstream};
 use testbed::{Run, Stack, binary, front::Kind};
 
 /// The testbed's second engine.
-struct Far {
+pub struct Far {
     /// The newer docker, and an ssh with the testbed's key and known hosts.
-    bin: String,
+    pub bin: String,
     tcp: String,
     certs: String,
-    socket: String,
-    ssh: String,
+    pub socket: String,
+    pub ssh: String,
 }
 
 /// Starts it where it does not run yet.
-fn far() -> &'static Far {
+pub fn far() -> &'static Far {
     static FAR: OnceLock<Far> = OnceLock::new();
     FAR.get_or_init(|| {
         let testbed = testbed::root().join("tests/testbed/testbed");

@@ -2,7 +2,7 @@
 
 mod actions;
 mod calls;
-mod dockerd;
+pub mod dockerd;
 mod hundred;
 mod steps;
 

@@ -81,7 +81,7 @@ impl Recorded {
         group: Option<&Group>,
     ) -> Result<Ended> {
         let (prepared, mut landscape) = self.prepare(run, service, flags).await?;
-        roll(prepared, &mut landscape, interrupted, group).await
+        roll(prepared, &mut landscape, interrupted, (group, None)).await
     }
 }
 

@@ -51,7 +51,7 @@ pub async fn settle(settle: &SettleArgs, request: Request, events: &Events) -> R
             Purpose::Settle,
             &mut landscape,
         );
-        let rolled = roll(prepared.await?, &mut landscape, interrupted, None);
+        let rolled = roll(prepared.await?, &mut landscape, interrupted, (None, None));
         rolled.await.map(drop)
     };
     let settled: Result<()> = settled.await;

@@ -86,6 +86,7 @@ fn begin(names: &[&str], events: &Events, parallel: u32) -> Instant {
         events.emit(Event::StackStarted {
             services: names.iter().map(|&own| own.to_owned()).collect(),
             parallel,
+            hosts: Vec::new(),
         });
     }
     Instant::now()

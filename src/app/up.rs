@@ -5,6 +5,7 @@ mod plan;
 mod set;
 #[cfg(test)]
 mod tests;
+mod waves;
 mod work;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use self::work::Work;
-use super::{Opened, notify::notify, signals::signals};
+use super::{Found, Opened, Unread, notify::notify, signals::signals};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},
@@ -23,9 +24,10 @@ use crate::{
     roll::settings_of_all,
     settings::{OnFailure, Settings},
     stack::{
-        choose::choose,
+        choose::{Left, choose},
         graph::{Order, names_others},
     },
+    variables::Given,
 };
 
 pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
@@ -35,10 +37,26 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     };
     let services = up.services.clone();
     events.emit(Event::Opening { services });
-    let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let (opened, knows_profiles, listed) = open(up, &names, events).await?;
-    let finds_orphans = up.all && knows_profiles;
-    roll_or_plan(up, (&opened, listed), (finds_orphans, interrupted), events).await
+    if up.target.on.len() > 1 {
+        return waves::roll_or_plan(up, &up.target.on, interrupted, events).await;
+    }
+    let variables = variables(up);
+    let read = (&Listed::read, Unread::Refuse);
+    match Opened::find((&up.target, &variables), &names(up), events, read).await? {
+        Found::One(mut opened, listed) => {
+            let finds_orphans = complete(up, &mut opened).await?;
+            roll_or_plan(up, (&*opened, listed), (finds_orphans, interrupted), events).await
+        }
+        Found::Several(hosts) => waves::roll_or_plan(up, &hosts, interrupted, events).await,
+    }
+}
+
+fn names(up: &UpArgs) -> Vec<&str> {
+    up.services.iter().map(String::as_str).collect()
+}
+
+fn variables(up: &UpArgs) -> BTreeMap<String, String> {
+    up.set.iter().cloned().collect()
 }
 
 async fn roll_or_plan(
@@ -47,44 +65,57 @@ async fn roll_or_plan(
     (finds_orphans, interrupted): (bool, watch::Receiver<bool>),
     events: &Events,
 ) -> Result<Outcome> {
-    let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
-    let (chosen, left) = choose(&opened.project, &names, up.all);
-    let order = Order::of(&opened.project, &chosen)?;
-    if !up.dry_run {
-        notify(opened, chosen.iter().copied(), &up.settings, events)?;
-    }
-    let of_each = chosen.iter();
-    let of_each = of_each.map(|name| (*name, opened.events(events, name)));
-    let of_each: BTreeMap<&str, Events> = of_each.collect();
-    let hashes = Hashes::begin(&opened.compose, &opened.project, &chosen);
-    let settings = settings_of_all(&opened.project, &up.settings)?;
-    let is_together = settings.together && order.services.len() > 1;
-    if is_together {
-        refuse_on_failure(&settings)?;
-    }
-    let set = set::given(up, opened, &chosen).await?;
-    let group = is_together.then(Group::default);
-    let work = Work {
-        up,
-        hashes: &hashes,
-        opened,
-        events,
-        of_each: &of_each,
-        settings,
-        interrupted,
-        is_stack: up.all || order.services.len() > 1,
-        group: group.as_ref(),
-        finds_orphans,
-        set: set.as_ref(),
-    };
+    let work = Work::of(up, opened, (finds_orphans, interrupted), events);
+    let (work, order, left) = work.await?;
     if up.dry_run {
         return work.plan(order, left, listed).await;
     }
+    notify(opened, order.names(), &up.settings, events)?;
     let ended = work.all(order, left, listed).await;
-    if let Some(set) = &set {
+    if let Some(set) = &work.set {
         set::report_open(set, &ended, events);
     }
     ended.map(|()| Outcome::Done)
+}
+
+impl<'a> Work<'a> {
+    /// What the command does on one engine, with the services in their order and those that it leaves alone.
+    async fn of(
+        up: &'a UpArgs,
+        opened: &'a Opened,
+        (finds_orphans, interrupted): (bool, watch::Receiver<bool>),
+        events: &Events,
+    ) -> Result<(Self, Order<'a>, Vec<Left>)> {
+        let (chosen, left) = choose(&opened.project, &names(up), up.all);
+        let order = Order::of(&opened.project, &chosen)?;
+        let of_each = chosen.iter();
+        let of_each = of_each.map(|name| (*name, opened.events(events, name)));
+        let settings = settings_of_all(&opened.project, &up.settings)?;
+        let is_together = settings.together && order.services.len() > 1;
+        if is_together {
+            refuse_on_failure(&settings)?;
+        }
+        let is_of_hosts = events.scope().of_hosts;
+        let set = set::given(up, opened, &chosen).await?;
+        let work = Self {
+            up,
+            hashes: Hashes::begin(&opened.compose, &opened.project, &chosen),
+            opened,
+            events: events.clone(),
+            of_each: of_each.collect(),
+            settings,
+            interrupted,
+            is_stack: up.all || order.services.len() > 1 || is_of_hosts,
+            group: is_together.then(Group::default),
+            finds_orphans,
+            set: set.map(|own| Given {
+                at_the_end: is_of_hosts,
+                ..own
+            }),
+            locks: Default::default(),
+        };
+        Ok((work, order, left))
+    }
 }
 
 /// What `--together` does after a failure before all are live; afterwards each service ends by itself.
@@ -98,17 +129,10 @@ fn refuse_on_failure(settings: &Settings) -> Result<()> {
     }
 }
 
-/// Reads the project and the list of containers. The flag says whether services with inactive profiles are known.
-async fn open(
-    up: &UpArgs,
-    names: &[&str],
-    events: &Events,
-) -> Result<(Opened, bool, Result<Listed>)> {
-    let variables = up.set.iter().cloned().collect();
-    let target = (&up.target, &variables);
-    let opened = Opened::beside(target, names, events, Listed::read).await;
-    let (mut opened, listed) = opened?;
-    refuse_unknown(&opened.project, names)?;
+/// Checks the names of the services, and reads which have inactive profiles where that counts. Returns whether orphans can be
+/// told from such services, and are looked for.
+async fn complete(up: &UpArgs, opened: &mut Opened) -> Result<bool> {
+    refuse_unknown(&opened.project, &names(up))?;
     let mut is_known = false;
     if up.all || names_others(&opened.project)? {
         is_known = opened.compose.add_disabled(&mut opened.project).await;
@@ -117,7 +141,7 @@ async fn open(
         let message = "docker compose cannot list the services with inactive profiles, whose containers are no orphans";
         return Err(Error::refused(message).hint("leave out --remove-orphans"));
     }
-    Ok((opened, is_known, listed))
+    Ok(up.all && is_known)
 }
 
 fn refuse_unknown(project: &Project, names: &[&str]) -> Result<()> {

@@ -28,7 +28,8 @@ are rolled by then keep the new version, unless --on-failure rollback is given. 
 Examples:
   rollout up web                 the same as: rollout web
   rollout up status              roll a service that has the name of a command
-  rollout up --all db            roll every service that has changed, and db although it keeps data";
+  rollout up --all db            roll every service that has changed, and db although it keeps data
+  rollout up --on a --on 2=b web on the host of context a, and on b once a has succeeded: rollout help hosts";
 
 pub const PLAN: &str = "\
 Exit code 0 if there is nothing to do, 10 if there are changes, 2 if a rollout would be refused. Values of environment \

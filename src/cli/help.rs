@@ -20,8 +20,9 @@ macro_rules! topic {
     };
 }
 
-pub const TOPICS: [Topic; 12] = [
+pub const TOPICS: [Topic; 13] = [
     topic!("settings", "every setting: flag, x-rollout key, variable"),
+    topic!("hosts", "one command for several hosts, wave by wave"),
     topic!("hooks", "migrations, smoke tests and other commands"),
     topic!(
         "notifications",

@@ -4,7 +4,12 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, ValueHint};
 
-use crate::{compose::Invocation, report::Output, settings::boolean};
+use crate::{
+    compose::Invocation,
+    fleet::{Host, Place},
+    report::Output,
+    settings::boolean,
+};
 
 const PROJECT: &str = "Project and engine";
 
@@ -43,6 +48,9 @@ pub struct TargetArgs {
     /// Docker context [default: DOCKER_CONTEXT, else the current one]
     #[arg(short = 'c', long, value_name = "NAME", conflicts_with = "host", global = true, help_heading = PROJECT)]
     pub context: Option<String>,
+    /// Host of the project: ssh://…, tcp://…, unix://… or a Docker context, also with its wave, as 2=ssh://…; repeat for several
+    #[arg(long, value_name = "[WAVE=]HOST", conflicts_with_all = ["host", "context"], global = true, help_heading = PROJECT)]
+    pub on: Vec<Host>,
     /// Begin each printed line with its time [default: true in a CI: where the variable CI is set]
     #[arg(
         long,
@@ -88,6 +96,25 @@ impl TargetArgs {
         }
     }
 
+    /// Whether an option names the engine. Then no other place of hosts counts.
+    pub fn names_engine(&self) -> bool {
+        self.host.is_some() || self.context.is_some() || !self.on.is_empty()
+    }
+
+    /// The same project on the engine of one host.
+    pub fn at(&self, host: &Host) -> Self {
+        let (address, context) = match host.place.clone() {
+            Place::Address(own) => (Some(own), None),
+            Place::Context(own) => (None, Some(own)),
+        };
+        Self {
+            host: address,
+            context,
+            on: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// The project and the engine, and what is logged, as words of another command line.
     pub fn words(&self) -> Vec<OsString> {
         let lists = [
@@ -97,6 +124,7 @@ impl TargetArgs {
         ];
         let lists = lists.into_iter();
         let lists = lists.flat_map(|(name, all)| all.iter().map(move |own| (name, own.into())));
+        let on = self.on.iter().map(|own| ("--on", own.to_string().into()));
         let path = |own: &Option<PathBuf>| own.clone().map(OsString::from);
         let text = |own: &Option<String>| own.clone().map(OsString::from);
         let single = [
@@ -111,7 +139,7 @@ impl TargetArgs {
             .map(|own| format!("--timestamps={own}").into());
         let single = single.into_iter();
         let single = single.filter_map(|(name, own)| Some((name, own?)));
-        let pairs = lists.chain(single);
+        let pairs = lists.chain(on).chain(single);
         let words = pairs.flat_map(|(name, value)| [OsString::from(name), value]);
         let verbose = (0..self.verbose).map(|_| OsString::from("--verbose"));
         words.chain(stamps).chain(verbose).collect()
@@ -120,7 +148,10 @@ impl TargetArgs {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Command, parse};
+    use super::{
+        super::{Command, parse},
+        TargetArgs,
+    };
 
     #[test]
     fn the_words_of_a_target_are_read_as_the_same_target() {
@@ -137,5 +168,32 @@ mod tests {
         let second = target(words);
         assert_eq!(format!("{first:?}"), format!("{second:?}"));
         assert!(first.verbose == 2 && first.files.len() == 2);
+        let hosts = target(
+            line.replace("-H tcp://h", "--on 2=ssh://a --on b")
+                .split_whitespace()
+                .map(Into::into)
+                .collect(),
+        );
+        let words = hosts.words();
+        assert!(
+            words.windows(2).any(|pair| pair == ["--on", "2=ssh://a"]),
+            "{words:?}"
+        );
+        assert_eq!(hosts.on.len(), 2);
+    }
+
+    #[test]
+    fn a_target_at_a_host_names_its_engine_as_dockers_options_do() {
+        let all = TargetArgs {
+            on: vec!["2=ssh://a".parse().unwrap(), "b".parse().unwrap()],
+            ..TargetArgs::default()
+        };
+        let at = |at: usize| all.at(&all.on[at]);
+        assert_eq!(
+            (at(0).host.as_deref(), at(0).context),
+            (Some("ssh://a"), None)
+        );
+        assert_eq!((at(1).host, at(1).context.as_deref()), (None, Some("b")));
+        assert!(at(0).on.is_empty() && at(1).names_engine());
     }
 }

@@ -1,6 +1,6 @@
 //! Does each step on the real engine, Compose and proxy.
 
-mod bake;
+pub mod bake;
 mod gates;
 mod hooks;
 mod stop;

@@ -362,6 +362,7 @@ fn the_examples_lack_nothing_and_the_one_that_keeps_the_socket_can_be_changed() 
         include_str!("../../compose-examples/several-services/compose.yaml"),
         include_str!("../../compose-examples/tcp/compose.yaml"),
         include_str!("../../compose-examples/tls/compose.yaml"),
+        include_str!("../../compose-examples/two-hosts/compose.yaml"),
     ];
     for example in examples {
         let done = edited(example).unwrap();

@@ -25,7 +25,7 @@ fn annotation(scope: &Scope, event: &Event) -> Option<String> {
         Event::Paused { message, .. } => ("warning", message),
         _ => return None,
     };
-    let title = format!("rollout {}", scope.service());
+    let title = format!("rollout {}", scope.title());
     let (title, message) = (escaped(title.trim_end()), escaped(message));
     let title = title.replace(':', "%3A").replace(',', "%2C");
     Some(format!("::{level} title={title}::{message}"))

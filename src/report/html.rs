@@ -103,11 +103,11 @@ impl Sink for Report {
 
 /// The page of a run.
 fn page(command: &str, records: &[Record]) -> String {
-    let mut services: Vec<&str> = Vec::new();
+    let mut services: Vec<String> = Vec::new();
     for record in records {
-        let name = record.scope.service();
-        if !name.is_empty() && !services.contains(&name) {
-            services.push(name);
+        let title = record.scope.title();
+        if !record.scope.service().is_empty() && !services.contains(&title) {
+            services.push(title);
         }
     }
     let whole = Part::of(records, |_| true);
@@ -117,13 +117,13 @@ fn page(command: &str, records: &[Record]) -> String {
     };
     let (word, _) = whole.outcome();
     let about_all = Part::of(records, |scope| scope.service().is_empty());
-    let sections = services.iter().map(|name| {
+    let sections = services.iter().map(|title| {
         let part = Part {
             start: whole.start,
             end: whole.end,
-            ..Part::of(records, |scope| scope.service() == *name)
+            ..Part::of(records, |scope| scope.title() == *title)
         };
-        format!("<section>{}</section>\n", part.section(name))
+        format!("<section>{}</section>\n", part.section(title))
     });
     let sections: String = sections.collect();
     let begin = humantime::format_rfc3339_seconds(whole.start);

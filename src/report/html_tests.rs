@@ -311,6 +311,7 @@ fn several_services_have_a_section_each_and_the_table_of_all() {
     run.finishes("web", 4000);
     run.fails("api", 8000);
     let row = |service: &str, result| ServiceRow {
+        host: None,
         service: service.to_owned(),
         result,
         revision: Some(2),

@@ -30,9 +30,9 @@ struct Log {
     screen: Screen,
 }
 
-/// The log file of a service.
-pub fn file(directory: &Path, service: &str) -> PathBuf {
-    directory.join(format!("{}.log", service.replace('/', "_")))
+/// The log file of a service with this title.
+pub fn file(directory: &Path, title: &str) -> PathBuf {
+    directory.join(format!("{}.log", title.replace(['/', ' '], "_")))
 }
 
 impl LogDir {
@@ -54,12 +54,12 @@ impl LogDir {
         })
     }
 
-    fn log(&mut self, at: SystemTime, service: &str) -> io::Result<&mut Log> {
-        let entry = match self.files.entry(service.to_owned()) {
+    fn log(&mut self, at: SystemTime, title: &str) -> io::Result<&mut Log> {
+        let entry = match self.files.entry(title.to_owned()) {
             Entry::Occupied(own) => return Ok(own.into_mut()),
             Entry::Vacant(entry) => entry,
         };
-        let path = file(&self.directory, service);
+        let path = file(&self.directory, title);
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let screen = Screen::named(Look::default(), true);
         let mut log = Log { file, screen };
@@ -120,17 +120,17 @@ fn end(how: Drained) -> &'static str {
 
 impl Sink for LogDir {
     fn event(&mut self, at: SystemTime, scope: &Scope, event: &Event) {
-        let service = scope.service();
-        if service.is_empty() {
+        if scope.service().is_empty() {
             return;
         }
-        let written = self.log(at, service).and_then(|log| {
+        let title = scope.title();
+        let written = self.log(at, &title).and_then(|log| {
             let lines = log.lines(at, scope, event);
             log.write(at, &lines)
         });
         // A full disk is no reason to stop half-way through a rollout.
         if let Err(error) = written {
-            tracing::warn!("the log of {service} is incomplete: {error}");
+            tracing::warn!("the log of {title} is incomplete: {error}");
         }
     }
 }

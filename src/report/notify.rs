@@ -22,7 +22,7 @@ use super::{json::Line, screen::change};
 use crate::{
     client,
     error::{Error, Outcome, Result},
-    event::{Event, Scope, Sink},
+    event::{Event, Scope, Sink, host_name},
     model::RolloutId,
     retry,
     settings::{Address, Kind, Notify, Place},
@@ -116,7 +116,7 @@ impl Sink for Notifications {
         if !self.receivers.contains_key(scope.service()) {
             return;
         }
-        let seen = self.seen.entry(scope.service().to_owned()).or_default();
+        let seen = self.seen.entry(scope.title()).or_default();
         let Some(kind) = seen.follow(scope, event) else {
             return;
         };
@@ -214,7 +214,9 @@ struct Body<'a> {
 impl Message {
     fn of(kind: Kind, (at, scope, event): (SystemTime, &Scope, &Event)) -> Self {
         let project = scope.project.as_deref().unwrap_or_default();
-        let title = format!("{project}/{}: {}", scope.service(), look(kind).0);
+        let host = scope.host.as_deref().filter(|_| scope.of_hosts);
+        let host = host.map_or_else(String::new, |host| format!(" on {}", host_name(host)));
+        let title = format!("{project}/{}{host}: {}", scope.service(), look(kind).0);
         let text: String = text(event).chars().take(LONGEST).collect();
         let content = match text.is_empty() {
             true => title.clone(),

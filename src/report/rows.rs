@@ -13,7 +13,8 @@ use crate::event::{Event, ServiceResult};
 
 /// One service.
 pub struct Row {
-    pub service: String,
+    /// Its name, after that of its host where there are several.
+    pub title: String,
     pub screen: Screen,
     /// The image that comes.
     image: String,
@@ -26,9 +27,9 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn new(service: &str, screen: Screen) -> Self {
+    pub fn new(title: String, screen: Screen) -> Self {
         Self {
-            service: service.to_owned(),
+            title,
             screen,
             image: String::new(),
             replaces: None,
@@ -164,7 +165,7 @@ fn name_once(image: &str, replaces: Option<&str>) -> String {
 
 /// The columns of the table.
 struct Columns {
-    service: usize,
+    title: usize,
     state: usize,
     image: usize,
 }
@@ -177,12 +178,12 @@ const STATE: (usize, usize) = (36, 70);
 impl Columns {
     fn of(rows: &[Row], width: usize) -> Self {
         let widest = |each: fn(&Row) -> usize| rows.iter().map(each).max().unwrap_or_default();
-        let service = widest(|row| measure_text_width(&row.service)).min(width / 3);
-        let free = width.saturating_sub(AROUND + service);
+        let title = widest(|row| measure_text_width(&row.title)).min(width / 3);
+        let free = width.saturating_sub(AROUND + title);
         let image = widest(|row| measure_text_width(&row.image(usize::MAX)));
         let image = image.min(free.saturating_sub(STATE.0));
         Self {
-            service,
+            title,
             state: (free - image).min(STATE.1),
             image,
         }
@@ -194,7 +195,7 @@ impl Columns {
         let line = format!(
             "  {} {}  {}  {}  {:>7}",
             row.mark(look, now),
-            look.style(Style::new().bold(), &cell(&row.service, self.service)),
+            look.style(Style::new().bold(), &cell(&row.title, self.title)),
             cell(&row.state(now, self.state), self.state),
             cell(&row.image(self.image), self.image),
             row.time(now),

@@ -7,7 +7,7 @@ fn seconds(seconds: u64) -> SystemTime {
 }
 
 fn row(service: &str, events: Vec<(u64, Event)>) -> Row {
-    let mut row = Row::new(service, Screen::named(Look::default(), false));
+    let mut row = Row::new(service.to_owned(), Screen::named(Look::default(), false));
     for (at, event) in events {
         row.follow(seconds(at), &event);
         let scope = crate::event::Scope::default();

@@ -10,7 +10,7 @@ use super::{
     rows::{Row, cut, spinner, table},
     screen::Screen,
 };
-use crate::event::{Event, Scope};
+use crate::event::{Event, OnHost, Scope};
 
 /// Between the name of a service and a line of its screen, as `docker compose up` has it.
 const BETWEEN: &str = "  | ";
@@ -43,48 +43,61 @@ impl Screens {
     /// The lines of an event, as the terminal takes them.
     pub fn lines(&mut self, at: SystemTime, scope: &Scope, event: &Event) -> Vec<String> {
         match event {
-            Event::StackStarted { services, .. } if services.len() > 1 => self.begin(services),
+            Event::StackStarted { hosts, .. } if !hosts.is_empty() => {
+                self.begin(hosts.iter().flat_map(OnHost::titles).collect());
+            }
+            Event::StackStarted { services, .. } if services.len() > 1 => {
+                self.begin(services.clone());
+            }
             Event::StackFinished { .. } => self.end(),
             _ => {}
         }
-        let service = scope.service();
-        let row = self.each.iter_mut().find(|row| row.service == service);
+        let title = scope.title();
+        let row = self.each.iter_mut().find(|row| row.title == title);
         let Some(row) = row else {
             let mut lines = self.one.lines(at, scope, event);
-            lines.extend(self.log_file(service, event));
-            return lines;
+            lines.extend(self.log_file(scope, event));
+            return match scope.of_hosts {
+                true => self.prefixed(&title, lines),
+                false => lines,
+            };
         };
         row.follow(at, event);
         let mut lines = row.screen.lines(at, scope, event);
-        lines.extend(self.log_file(service, event));
+        lines.extend(self.log_file(scope, event));
         match self.look.redraws && is_in_table(event) {
             true => Vec::new(),
-            false => self.prefixed(service, lines),
+            false => self.prefixed(&title, lines),
         }
     }
 
     /// Names the log file of a service that has failed.
-    fn log_file(&self, service: &str, event: &Event) -> Option<String> {
+    fn log_file(&self, scope: &Scope, event: &Event) -> Option<String> {
         let directory = self.log_dir.as_ref()?;
-        let is_failure = matches!(event, Event::Failed { .. }) && !service.is_empty();
-        is_failure.then(|| format!("log: {}", log_dir::file(directory, service).display()))
+        let is_failure = matches!(event, Event::Failed { .. }) && !scope.service().is_empty();
+        is_failure.then(|| {
+            format!(
+                "log: {}",
+                log_dir::file(directory, &scope.title()).display()
+            )
+        })
     }
 
-    fn begin(&mut self, services: &[String]) {
-        let widths = services.iter().map(|own| measure_text_width(own));
+    fn begin(&mut self, titles: Vec<String>) {
+        let widths = titles.iter().map(|own| measure_text_width(own));
         self.width = widths.max().unwrap_or_default();
         let before = self.width + BETWEEN.len();
         let look = Look {
             width: self.look.width.map(|all| all.saturating_sub(before)),
             ..self.look
         };
-        let row = |name: &String| Row::new(name, Screen::named(look, self.verbose));
-        self.each = services.iter().map(row).collect();
+        let row = |title| Row::new(title, Screen::named(look, self.verbose));
+        self.each = titles.into_iter().map(row).collect();
     }
 
-    fn prefixed(&self, service: &str, lines: Vec<String>) -> Vec<String> {
-        let space = " ".repeat(self.width.saturating_sub(measure_text_width(service)));
-        let name = self.look.style(Style::new().bold(), service);
+    fn prefixed(&self, title: &str, lines: Vec<String>) -> Vec<String> {
+        let space = " ".repeat(self.width.saturating_sub(measure_text_width(title)));
+        let name = self.look.style(Style::new().bold(), title);
         let lines = lines.into_iter();
         lines
             .map(|line| format!("{name}{space}{BETWEEN}{line}"))
@@ -107,7 +120,7 @@ impl Screens {
         };
         let one = lines(&self.one);
         let each = self.each.iter();
-        let each = each.filter_map(|row| Some(self.prefixed(&row.service, lines(&row.screen)?)));
+        let each = each.filter_map(|row| Some(self.prefixed(&row.title, lines(&row.screen)?)));
         one.into_iter().chain(each).flatten().collect()
     }
 
@@ -157,6 +170,7 @@ mod tests {
         Event::StackStarted {
             services: services.iter().map(|&own| own.to_owned()).collect(),
             parallel: 4,
+            hosts: Vec::new(),
         }
     }
 
@@ -199,6 +213,88 @@ mod tests {
         );
     }
 
+    fn of_host(host: &str, service: Option<&str>) -> Scope {
+        Scope {
+            host: Some(host.to_owned()),
+            service: service.map(str::to_owned),
+            of_hosts: true,
+            ..Scope::default()
+        }
+    }
+
+    #[test]
+    fn with_several_hosts_each_service_is_named_with_its_host() {
+        let mut screens = Screens::new(Look::default(), false, Some("logs".into()));
+        let mut lines = |scope: Scope, event: Event| {
+            let lines = screens.lines(SystemTime::UNIX_EPOCH, &scope, &event);
+            lines.join("\n")
+        };
+        let notice = |text: &str| Event::Notice {
+            text: text.to_owned(),
+        };
+        let first = || of_host("ssh://me@a", Some("web"));
+        assert_eq!(lines(first(), notice("early")), "me@a web  |   ! early");
+        let on_host = |host: &str, wave| OnHost {
+            host: host.to_owned(),
+            wave,
+            services: vec!["web".to_owned()],
+        };
+        let begin = Event::StackStarted {
+            services: vec!["web".to_owned()],
+            parallel: 4,
+            hosts: vec![on_host("ssh://me@a", 1), on_host("tcp://b:2376", 2)],
+        };
+        assert_eq!(
+            lines(Scope::default(), begin),
+            "1 service on 2 hosts: web\nwave 1: me@a\nwave 2: b:2376"
+        );
+        assert_eq!(
+            lines(of_host("tcp://b:2376", Some("web")), rolls()),
+            "b:2376 web  | app:v2, revision 2, 1 replica, Traefik"
+        );
+        assert_eq!(
+            lines(of_host("ssh://me@a", None), notice("of the host")),
+            "me@a        |   ! of the host"
+        );
+        let failed = Event::Failed {
+            message: "broken".to_owned(),
+            code: 1,
+            is_open: false,
+            hint: None,
+            logs: Vec::new(),
+        };
+        assert_eq!(
+            lines(first(), failed),
+            "me@a web    | error: broken\nme@a web    | log: logs/me@a_web.log"
+        );
+    }
+
+    #[test]
+    fn the_report_of_several_hosts_has_a_column_for_them() {
+        let mut screens = Screens::new(Look::default(), false, None);
+        let row = |host: &str| ServiceRow {
+            host: Some(host.to_owned()),
+            service: "web".to_owned(),
+            result: ServiceResult::Rolled,
+            revision: Some(2),
+            image: None,
+            reason: None,
+        };
+        let services = vec![row("ssh://me@a"), row("tcp://b:2376")];
+        let total_ms = 1;
+        let table = shown(
+            &mut screens,
+            "",
+            Event::StackFinished { services, total_ms },
+        );
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let table: Vec<String> = table.lines().map(words).collect();
+        let header = "HOST SERVICE RESULT REVISION IMAGE REASON";
+        for line in [header, "me@a web rolled 2", "b:2376 web rolled 2"] {
+            assert!(table.iter().any(|own| own == line), "{table:?}");
+        }
+    }
+
     #[test]
     fn one_service_is_shown_as_ever() {
         let mut screens = Screens::new(Look::default(), false, None);
@@ -238,6 +334,7 @@ mod tests {
     fn the_report_is_a_table_with_a_row_for_each_service() {
         let mut screens = Screens::new(Look::default(), false, None);
         let row = |service: &str, result, revision| ServiceRow {
+            host: None,
             service: service.to_owned(),
             result,
             revision,

@@ -4,19 +4,43 @@ use super::{
     look::{Look, plural},
     table::table_in,
 };
-use crate::event::{Event, ServiceResult, ServiceRow};
+use crate::event::{Event, OnHost, ServiceResult, ServiceRow, host_name};
 
 /// The lines of an event that is about all of them.
 pub fn lines(look: Look, event: &Event) -> Vec<String> {
     match event {
-        Event::StackStarted { services, parallel } => vec![format!(
+        Event::StackStarted {
+            services,
+            parallel,
+            hosts,
+        } if hosts.is_empty() => vec![format!(
             "{}, {parallel} at a time: {}",
             plural(services.len() as u32, "service"),
             services.join(", ")
         )],
+        Event::StackStarted {
+            services, hosts, ..
+        } => waves(services, hosts),
         Event::StackFinished { services, .. } => report(look, services),
         _ => Vec::new(),
     }
+}
+
+/// The services, and the hosts of each wave.
+fn waves(services: &[String], hosts: &[OnHost]) -> Vec<String> {
+    let count = |all: usize, what| plural(all as u32, what);
+    let first = format!(
+        "{} on {}: {}",
+        count(services.len(), "service"),
+        count(hosts.len(), "host"),
+        services.join(", ")
+    );
+    let waves = hosts.chunk_by(|one, other| one.wave == other.wave);
+    let waves = waves.map(|wave| {
+        let names: Vec<&str> = wave.iter().map(|own| host_name(&own.host)).collect();
+        format!("wave {}: {}", wave[0].wave, names.join(", "))
+    });
+    [first].into_iter().chain(waves).collect()
 }
 
 fn report(look: Look, services: &[ServiceRow]) -> Vec<String> {
@@ -31,8 +55,20 @@ fn report(look: Look, services: &[ServiceRow]) -> Vec<String> {
             text(&own.reason),
         ]
     };
+    let of_host = |own: &ServiceRow| {
+        let [service, result, revision, image, reason] = row(own);
+        let host = own.host.as_deref().map_or("", host_name).to_owned();
+        [host, service, result, revision, image, reason]
+    };
     let header = ["SERVICE", "RESULT", "REVISION", "IMAGE", "REASON"];
-    let text = table_in(look, header, services.iter().map(row));
+    let text = match services.iter().any(|own| own.host.is_some()) {
+        false => table_in(look, header, services.iter().map(row)),
+        true => {
+            let [service, result, revision, image, reason] = header;
+            let header = ["HOST", service, result, revision, image, reason];
+            table_in(look, header, services.iter().map(of_host))
+        }
+    };
     text.lines().map(str::to_owned).collect()
 }
 

@@ -23,6 +23,16 @@ pub(super) struct Locked<'a> {
 }
 
 impl<'a> Prepared<'a> {
+    /// Takes the lock before the rollout begins, for [`super::roll`] to be given.
+    pub async fn lock_ahead(
+        &self,
+        landscape: &Landscape,
+        interrupted: &watch::Receiver<bool>,
+    ) -> Result<Lock> {
+        let helper_image = self.helper_image(landscape).await?;
+        self.lock(&helper_image, interrupted).await
+    }
+
     /// The lock is a never-started container: `helper_image` or any other image that the engine has.
     pub(super) async fn lock(
         &self,

@@ -96,6 +96,12 @@ fn listed(all: &[Value], query: &str) -> Vec<Value> {
     admitted.cloned().collect()
 }
 
+/// Whether a container has the name in a query.
+fn is_name(own: &Value, query: &str) -> bool {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.any(|(key, name)| key == "name" && own["Id"] == *name)
+}
+
 fn inspected(own: &Value) -> Value {
     let mut own = own.clone();
     own["Config"] = json!({"Labels": own["Labels"], "Image": "web"});
@@ -123,6 +129,9 @@ fn table(all: &[Value], method: &str, path: &str, query: &str) -> Response<Body>
             let image = json!({"Id": format!("sha256:{name}"), "Config": {"Labels": labels}});
             answer(StatusCode::OK, &image)
         }
+        ("POST", ["containers", "create"]) if all.iter().any(|own| is_name(own, query)) => {
+            refusal(StatusCode::CONFLICT, "The container name is already in use")
+        }
         ("POST", ["containers", "create"]) => {
             answer(StatusCode::CREATED, &json!({"Id": "made", "Warnings": []}))
         }
@@ -140,13 +149,22 @@ pub struct Bench {
     pub fake: FakeEngine,
     pub engine: Engine,
     pub compose: Compose,
-    project: compose::Project,
+    pub project: compose::Project,
     events: Events,
 }
 
 impl Bench {
     pub async fn with(unrelated: usize) -> Self {
         Self::of(containers(unrelated)).await
+    }
+
+    /// An engine on which `web` is up to date, and locked by another process or not.
+    pub async fn up_to_date(is_locked: bool) -> Self {
+        let labels = [(label::COMPOSE_HASH, HASH)];
+        let mut all = vec![replica_of("a", "sha256:web", &labels)];
+        let lock = || container("rollout-lock.shop.web", "elsewhere", &json!({}));
+        all.extend(is_locked.then(lock));
+        Self::of(all).await
     }
 
     async fn of(all: Vec<Value>) -> Self {
@@ -487,7 +505,7 @@ async fn rolled(run: RunContext<'_>) -> Ended {
     );
     let prepared = prepared.await.unwrap();
     let (_sender, interrupted) = watch::channel(false);
-    let ended = roll(prepared, &mut landscape, interrupted, None);
+    let ended = roll(prepared, &mut landscape, interrupted, (None, None));
     ended.await.unwrap()
 }
 

@@ -43,6 +43,9 @@ impl Prepared<'_> {
         let Some(variables) = variables else {
             return false;
         };
+        if self.run.set.is_some_and(|set| set.at_the_end) {
+            return false;
+        }
         let (run, file) = (&self.run, from_here(&variables.file));
         let open = self.not_yet(variables).await;
         let mut due = variables.clone();

@@ -24,6 +24,8 @@ pub const NOTIFY: &str = "notify";
 pub const PROMETHEUS: &str = "prometheus";
 /// The key of a service's `x-rollout` that has an agent roll it.
 pub const AUTO: &str = "auto";
+/// The key of `x-rollout` at the top level with the hosts of the project. It stands only in the file.
+pub const HOSTS: &str = "hosts";
 /// The keys that stand in `x-rollout` of a service alone.
 const OF_SERVICE: [&str; 4] = [AFTER, AUTO, HOOKS, STEPS];
 /// The settings whose value in a file can be a mapping, which is the same as `key=value` with commas.
@@ -136,23 +138,24 @@ impl Partial {
                 own.remove(ANALYSIS);
             }
         }
-        let read = Self::from_file(&place, own.as_ref())?;
-        match names_under(STACK).find(|name| read.0.contains_key(name)) {
-            None => Ok(read),
+        let is_given = |name: &String| x_rollout.is_some_and(|own| own.get(name).is_some());
+        let mut of_all = names_under(STACK).chain([HOSTS.to_owned()]);
+        match of_all.find(is_given) {
+            None => Self::from_file(&place, own.as_ref()),
             Some(name) => Err(bad(format!(
                 "{name} in {place} is a setting of all services; write it in x-rollout at the top level"
             ))),
         }
     }
 
-    /// Reads `x-rollout` at the top level of the Compose file, which is for all services.
+    /// Reads `x-rollout` at the top level of the Compose file, which is for all services; the hosts are read elsewhere.
     pub fn from_project(x_rollout: Option<&Value>) -> Result<Self> {
         let place = "x-rollout at the top level";
         let own = |key: &&&str| x_rollout.is_some_and(|all| all.get(**key).is_some());
         let has_metrics = x_rollout.is_some_and(|all| all[ANALYSIS].get(PROMETHEUS).is_some());
         let metrics = has_metrics.then_some(&PROMETHEUS);
         match OF_SERVICE.iter().find(own).or(metrics) {
-            None => Self::from_file(place, x_rollout),
+            None => Self::from_file(place, without(x_rollout, HOSTS).as_ref()),
             Some(key) => Err(bad(format!(
                 "{key} in {place} is a setting of one service; write it in x-rollout of that service"
             ))),
@@ -312,6 +315,15 @@ fn words(name: &str, value: &Value) -> Result<Option<Vec<String>>, String> {
     let read = Partial(Values::from([(name.to_owned(), words)]));
     parse(&read).map_err(|error| bad_value(&error))?;
     Ok(read.0.into_values().find(|words| !words.is_empty()))
+}
+
+/// A mapping less one key.
+fn without(value: Option<&Value>, key: &str) -> Option<Value> {
+    let mut value = value.cloned();
+    if let Some(Value::Object(map)) = &mut value {
+        map.remove(key);
+    }
+    value
 }
 
 fn bad(message: String) -> Error {

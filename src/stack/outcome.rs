@@ -50,6 +50,7 @@ fn not_begun(needs: &BTreeSet<&str>, ends: &Ends<'_, Ended>) -> String {
 
 fn done(service: &str, ended: &Ended) -> ServiceRow {
     ServiceRow {
+        host: None,
         service: service.to_owned(),
         result: ended.result,
         revision: ended.revision,
@@ -60,6 +61,7 @@ fn done(service: &str, ended: &Ended) -> ServiceRow {
 
 pub fn other(service: &str, result: ServiceResult, reason: &str) -> ServiceRow {
     ServiceRow {
+        host: None,
         service: service.to_owned(),
         result,
         revision: None,
@@ -91,12 +93,12 @@ pub const WORST: [Outcome; 6] = [
 
 /// The error of the whole command; `None` where no service failed and none is left to do.
 pub fn failure(rows: &[ServiceRow], errors: &[&Error]) -> Option<Error> {
-    let of = |result: ServiceResult| -> Vec<&str> {
+    let of = |result: ServiceResult| -> Vec<String> {
         let own = rows.iter().filter(|own| own.result == result);
-        own.map(|own| own.service.as_str()).collect()
+        own.map(ServiceRow::title).collect()
     };
     let (failed, open) = (of(ServiceResult::Failed), of(ServiceResult::NotBegun));
-    let listed = |what: &str, names: &[&str]| match names {
+    let listed = |what: &str, names: &[String]| match names {
         [] => String::new(),
         names => format!("; {what}: {}", names.join(", ")),
     };

@@ -1,6 +1,6 @@
 //! The engine itself is restarted in the middle of a rollout under load, its containers ending with it or going on.
 
-mod bridge;
+pub mod bridge;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,7 @@ const PHASES: [&str; 7] = [
 ];
 
 /// The testbed, with what it says on standard output.
-async fn run_testbed(arguments: &[&str]) -> String {
+pub async fn run_testbed(arguments: &[&str]) -> String {
     let program = testbed::root().join("tests/testbed/testbed");
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     context::RunContext,
-    error::{Error, Result},
+    error::{Error, Result, one_line},
     event::{Event, ServiceResult, ServiceRow},
     roll::Ended,
     settings::OnFailure,
@@ -16,7 +16,7 @@ use crate::{
         choose::Left,
         graph::Order,
         orphans::{Orphan, names},
-        outcome::{failure, other, rows},
+        outcome::{failure, rows},
         schedule::Ends,
     },
 };
@@ -32,11 +32,7 @@ impl Work<'_> {
     ) -> Result<()> {
         let mut rows = rows(order, &ends, left);
         let mut failed = Vec::new();
-        let failed_by = |(_, result): &(&str, Result<Ended>)| {
-            result.as_ref().is_err_and(|error| !error.is_pause())
-        };
-        let has_failed = ends.iter().any(failed_by);
-        if has_failed && self.settings.on_failure == OnFailure::Rollback {
+        if has_failed(&ends) && self.settings.on_failure == OnFailure::Rollback {
             failed = self.take_back(&ends, &mut rows).await;
         }
         let errors = ends.iter().filter_map(|(_, result)| result.as_ref().err());
@@ -54,7 +50,7 @@ impl Work<'_> {
     }
 
     /// Undoes what this run has rolled, the last first. Returns the errors of undos that failed.
-    async fn take_back(&self, ends: &Ends<'_, Ended>, rows: &mut [ServiceRow]) -> Vec<Error> {
+    pub async fn take_back(&self, ends: &Ends<'_, Ended>, rows: &mut [ServiceRow]) -> Vec<Error> {
         let mut failed = Vec::new();
         for (name, result) in ends.iter().rev() {
             let row = rows.iter_mut().find(|row| row.service == *name);
@@ -77,7 +73,7 @@ impl Work<'_> {
                 }
                 _ => continue,
             };
-            row.reason = Some(stays.to_owned());
+            note(row, stays);
         }
         failed
     }
@@ -98,7 +94,7 @@ impl Work<'_> {
     }
 
     /// Removes the orphans with `--remove-orphans` if no service has failed; else reports their names.
-    async fn orphans(&self, orphans: &[Orphan], has_failed: bool) -> Result<()> {
+    pub async fn orphans(&self, orphans: &[Orphan], has_failed: bool) -> Result<()> {
         if orphans.is_empty() {
             return Ok(());
         }
@@ -123,24 +119,41 @@ impl Work<'_> {
     }
 }
 
-/// Writes the result of an undo into the row of its service.
+/// Whether a service has failed. One that is paused waits for a person, and nothing is undone.
+pub fn has_failed(ends: &Ends<'_, Ended>) -> bool {
+    let mut errors = ends.iter().filter_map(|(_, result)| result.as_ref().err());
+    errors.any(|error| !error.is_pause())
+}
+
+/// Adds to the reason of a row.
+fn note(row: &mut ServiceRow, text: &str) {
+    row.reason = Some(match row.reason.take() {
+        Some(why) => format!("{why}; {text}"),
+        None => text.to_owned(),
+    });
+}
+
+/// Writes the result of an undo into the row of its service. One that had failed once it was live has failed still.
 fn taken_back(row: &mut ServiceRow, undone: Result<Ended>) -> Result<()> {
-    let name = row.service.clone();
     match undone {
         Ok(back) if back.result == ServiceResult::LeftAlone => {
-            row.reason = Some("another rollout has replaced it since".to_owned());
+            note(row, "another rollout has replaced it since");
             Ok(())
         }
         Ok(back) => {
-            *row = ServiceRow {
-                revision: back.revision,
-                image: Some(back.image),
-                ..other(&name, ServiceResult::RolledBack, "another service failed")
-            };
+            (row.revision, row.image) = (back.revision, Some(back.image));
+            match row.result {
+                ServiceResult::Failed => note(row, "it is rolled back"),
+                _ => {
+                    row.result = ServiceResult::RolledBack;
+                    note(row, "another service failed");
+                }
+            }
             Ok(())
         }
         Err(error) => {
-            *row = other(&name, ServiceResult::Failed, &error.message);
+            (row.result, row.reason) = (ServiceResult::Failed, Some(one_line(&error.message)));
+            (row.revision, row.image) = (None, None);
             Err(error.touched())
         }
     }
@@ -149,7 +162,7 @@ fn taken_back(row: &mut ServiceRow, undone: Result<Ended>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Outcome;
+    use crate::{error::Outcome, stack::outcome::other};
 
     fn ended(result: ServiceResult, revision: u64) -> Ended {
         Ended {
@@ -164,6 +177,7 @@ mod tests {
     fn row(undone: Result<Ended>) -> (ServiceRow, Result<()>) {
         let mut row = ServiceRow {
             revision: Some(2),
+            reason: None,
             ..other("web", ServiceResult::Rolled, "")
         };
         let result = taken_back(&mut row, undone);
@@ -186,6 +200,14 @@ mod tests {
         let reason = left.reason.unwrap();
         assert_eq!(reason, "another rollout has replaced it since");
         result.unwrap();
+    }
+
+    #[test]
+    fn what_failed_once_it_was_live_has_failed_still_when_it_is_undone() {
+        let mut row = other("web", ServiceResult::Failed, "web-1 stopped");
+        taken_back(&mut row, Ok(ended(ServiceResult::Rolled, 3))).unwrap();
+        assert_eq!((row.result, row.revision), (ServiceResult::Failed, Some(3)));
+        assert_eq!(row.reason.unwrap(), "web-1 stopped; it is rolled back");
     }
 
     #[test]

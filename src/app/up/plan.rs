@@ -12,7 +12,7 @@ use crate::{
 impl<'a> Work<'a> {
     /// Plans the services once all are checked, as before a rollout.
     pub async fn plan(
-        self,
+        &self,
         mut order: Order<'a>,
         mut left: Vec<Left>,
         listed: Result<Listed>,
@@ -38,9 +38,11 @@ impl<'a> Work<'a> {
 
     /// Reports a plan: as an event, and for people on standard output.
     fn show(&self, service: &str, plan: Plan) {
-        self.of_each[service].emit(Event::Plan(plan.clone()));
+        let events = &self.of_each[service];
+        events.emit(Event::Plan(plan.clone()));
         if self.up.target.output != Some(Output::Json) {
-            print(report::plan::human(service, &plan).as_bytes());
+            let title = events.scope().title();
+            print(report::plan::human(&title, &plan).as_bytes());
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     compose::Project,
     dotenv,
     error::{Error, Outcome, Result},
-    event::Events,
+    event::{Event, Events},
     stack::graph::Order,
     text_file::{TextFile, from_here},
     variables::Given,
@@ -161,6 +161,23 @@ fn private(text: &str) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
+/// Writes all variables, now that every host runs with them.
+pub fn write(given: &Given, events: &Events) {
+    match given.all().and_then(|all| all.write()) {
+        Ok(written) if written.changed.is_empty() => {}
+        Ok(written) => events.emit(Event::VariablesWritten {
+            file: given.file.display().to_string(),
+            variables: written.changed,
+        }),
+        Err(error) => {
+            given.report(given.values.keys());
+            let names: Vec<&str> = given.values.keys().map(String::as_str).collect();
+            let names = names.join(", ");
+            events.notice(format!("{names} is not written: {}", error.message));
+        }
+    }
+}
+
 /// Names the variables that are not written, of which nothing was reported yet.
 pub fn report_open(given: &Given, ended: &Result<()>, events: &Events) {
     let outcome = ended.as_ref().err().map(|error| error.outcome);
@@ -187,7 +204,7 @@ pub fn report_open(given: &Given, ended: &Result<()>, events: &Events) {
 impl Work<'_> {
     /// Fixes which services run with the variables before these are written, and names the others that use them.
     pub fn share_variables(&self, order: &Order<'_>) {
-        let Some(set) = self.set else { return };
+        let Some(set) = &self.set else { return };
         let rolled = order.names().into_iter().map(str::to_owned);
         let rolled: BTreeSet<String> = rolled.collect();
         for (name, users) in &set.users {

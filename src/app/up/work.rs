@@ -1,6 +1,9 @@
 //! The services of one command: prepared together, then rolled side by side.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::{sync::watch, time::Instant};
@@ -19,89 +22,80 @@ use crate::{
     stack::{
         choose::{Left, OWN_PART, left_alone, runs_only_once},
         graph::Order,
-        orphans::orphans,
+        orphans::{Orphan, orphans},
         outcome::after_others,
-        schedule::{self, Limits},
+        schedule::{self, Ends, Limits},
     },
-    state::lock,
+    state::{Lock, lock},
     variables::Given,
 };
 
 /// Images that are pulled or built side by side, unless a setting or Compose's own variable says otherwise.
 const PULLS: u32 = 4;
 
-/// What all services of a command share.
+/// What all services of a command share on one engine.
 pub struct Work<'a> {
     pub up: &'a UpArgs,
     pub opened: &'a Opened,
-    pub events: &'a Events,
-    pub hashes: &'a Hashes,
+    pub events: Events,
+    pub hashes: Hashes,
     /// The events of each service, by its name.
-    pub of_each: &'a BTreeMap<&'a str, Events>,
+    pub of_each: BTreeMap<&'a str, Events>,
     /// The settings of the command as a whole.
     pub settings: Settings,
     pub interrupted: watch::Receiver<bool>,
     /// Whether the report is that of several services.
     pub is_stack: bool,
     /// The services that cut over in the same moment, where that is asked for.
-    pub group: Option<&'a Group>,
+    pub group: Option<Group>,
     pub finds_orphans: bool,
     /// The variables of the command.
-    pub set: Option<&'a Given>,
+    pub set: Option<Given>,
+    /// The locks that are taken before any service begins, by service.
+    pub locks: Mutex<BTreeMap<String, Lock>>,
+}
+
+/// Services that have passed all checks.
+pub struct Checked<'w, 'a> {
+    pub order: Order<'a>,
+    pub left: Vec<Left>,
+    pub orphans: Vec<Orphan>,
+    pub prepared: Vec<Prepared<'w>>,
+    pub landscape: Landscape,
 }
 
 impl<'a> Work<'a> {
     /// Prepares all services before the first is touched, then rolls them.
     pub async fn all(
-        self,
-        mut order: Order<'a>,
-        mut left: Vec<Left>,
+        &self,
+        order: Order<'a>,
+        left: Vec<Left>,
         listed: Result<Listed>,
     ) -> Result<()> {
         let began = Instant::now();
-        let prepared = self.prepare_all(&mut order, &mut left, listed).await;
-        let (mut prepared, mut landscape) = prepared?;
-        let orphans = match self.finds_orphans {
-            // A locked service is being rolled by another command, which may read another file.
-            true => orphans(&landscape.containers, &self.opened.project, |key| {
-                landscape.carries_traffic(key) || lock::is_among(&landscape.containers, key)
-            }),
-            false => Vec::new(),
-        };
-        self.refuse_alone(&prepared)?;
+        let mut checked = self.check(order, left, listed).await?;
         if self.is_stack {
+            let services = checked.order.names().into_iter();
             self.events.emit(Event::StackStarted {
-                services: order.names().into_iter().map(str::to_owned).collect(),
+                services: services.map(str::to_owned).collect(),
                 parallel: self.settings.parallel,
+                hosts: Vec::new(),
             });
-            let more = self.fetch_ahead(&mut prepared).await?;
-            prepared.retain(|own| {
-                more.iter()
-                    .all(|left| left.service != own.scope().service())
-            });
-            self.judge_again(&mut prepared, &mut landscape).await?;
-            self.refuse_alone(&prepared)?;
-            let at_once = match self.group {
-                Some(_) => prepared.len(),
-                None => self.settings.parallel as usize,
-            };
-            warn_of_memory(&prepared, at_once, self.events).await;
-            self.report_left(&more);
-            more.iter().for_each(|own| order.leave_out(&own.service));
-            left.extend(more);
+            self.fetch(&mut checked).await?;
         }
-        self.share_variables(&order);
-        self.expect(&order, &prepared);
+        self.share_variables(&checked.order);
+        self.expect(&checked.order, &checked.prepared);
+        let Checked {
+            order,
+            left,
+            orphans,
+            prepared,
+            landscape,
+        } = checked;
         let begins = |own: &Prepared<'_>| order.names().first() == Some(&own.scope().service());
         let first = prepared.into_iter().find(begins);
-        let mut first = first.map(|prepared| (prepared, landscape));
-        let limits = Limits {
-            parallel: self.settings.parallel,
-            on_failure: self.settings.on_failure,
-        };
-        let begin = |name| self.one(name, first.take());
-        let waits = (&self.interrupted, self.group);
-        let mut ends = schedule::run(&order, limits, waits, begin).await;
+        let first = first.map(|prepared| (prepared, landscape));
+        let mut ends = self.run(&order, first).await;
         if self.is_stack {
             return self.finish(&order, ends, &left, &orphans, began).await;
         }
@@ -115,6 +109,79 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Refuses what cannot be rolled; touches nothing.
+    pub async fn check(
+        &self,
+        mut order: Order<'a>,
+        mut left: Vec<Left>,
+        listed: Result<Listed>,
+    ) -> Result<Checked<'_, 'a>> {
+        let prepared = self.prepare_all(&mut order, &mut left, listed).await;
+        let (prepared, landscape) = prepared?;
+        let orphans = match self.finds_orphans {
+            // A locked service is being rolled by another command, which may read another file.
+            true => orphans(&landscape.containers, &self.opened.project, |key| {
+                landscape.carries_traffic(key) || lock::is_among(&landscape.containers, key)
+            }),
+            false => Vec::new(),
+        };
+        self.refuse_alone(&prepared)?;
+        Ok(Checked {
+            order,
+            left,
+            orphans,
+            prepared,
+            landscape,
+        })
+    }
+
+    /// Fetches the images, and checks what could not be checked without them.
+    pub async fn fetch(&self, checked: &mut Checked<'_, 'a>) -> Result<()> {
+        let Checked {
+            order,
+            left,
+            prepared,
+            landscape,
+            ..
+        } = checked;
+        let more = self.fetch_ahead(prepared).await?;
+        prepared.retain(|own| {
+            more.iter()
+                .all(|left| left.service != own.scope().service())
+        });
+        self.judge_again(prepared, landscape).await?;
+        self.refuse_alone(prepared)?;
+        let at_once = match self.group {
+            Some(_) => prepared.len(),
+            None => self.settings.parallel as usize,
+        };
+        warn_of_memory(prepared, at_once, &self.events).await;
+        self.report_left(&more);
+        more.iter().for_each(|own| order.leave_out(&own.service));
+        left.extend(more);
+        Ok(())
+    }
+
+    /// Rolls the services in their order; `first` is the one that begins, as it was prepared.
+    pub async fn run<'w>(
+        &'w self,
+        order: &Order<'a>,
+        mut first: Option<(Prepared<'w>, Landscape)>,
+    ) -> Ends<'a, Ended> {
+        let limits = Limits {
+            parallel: self.settings.parallel,
+            on_failure: self.settings.on_failure,
+        };
+        let begin = |name| self.one(name, first.take());
+        let waits = (&self.interrupted, self.group.as_ref());
+        schedule::run(order, limits, waits, begin).await
+    }
+
+    /// The locks that are taken and belong to no rollout yet.
+    pub fn locks(&self) -> MutexGuard<'_, BTreeMap<String, Lock>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Refuses services that cannot cut over in the same moment as others.
     pub fn refuse_alone(&self, prepared: &[Prepared<'_>]) -> Result<()> {
         let mut all = prepared.iter().filter(|_| self.group.is_some());
@@ -125,8 +192,8 @@ impl<'a> Work<'a> {
     }
 
     /// Names the services that wait for each other; a one-shot service runs in its place.
-    fn expect(&self, order: &Order<'_>, prepared: &[Prepared<'_>]) {
-        let Some(group) = self.group else { return };
+    pub fn expect(&self, order: &Order<'_>, prepared: &[Prepared<'_>]) {
+        let Some(group) = &self.group else { return };
         let names = order.names();
         let all = prepared.iter().filter(|own| !own.runs_once());
         let all = all.map(|own| own.scope().service());
@@ -143,19 +210,19 @@ impl<'a> Work<'a> {
 
     /// The command to run again, for hints.
     pub fn again(&self) -> String {
-        let set = self.set.map(Given::options).unwrap_or_default();
+        let set = self.set.as_ref().map(Given::options).unwrap_or_default();
         match self.up.all {
             true => format!("rollout --all{set}"),
             false => format!("rollout {}{set}", self.up.services.join(" ")),
         }
     }
 
-    fn run(&self, name: &str) -> RunContext<'a> {
+    fn context(&self, name: &str) -> RunContext<'_> {
         RunContext {
-            hashes: Some(self.hashes),
+            hashes: Some(&self.hashes),
             of_several: self.is_stack,
             together: self.group.is_some(),
-            set: self.set,
+            set: self.set.as_ref(),
             decided: self.up.decided_of(name),
             ..self.opened.run(&self.of_each[name])
         }
@@ -167,7 +234,7 @@ impl<'a> Work<'a> {
         order: &mut Order<'a>,
         left: &mut Vec<Left>,
         listed: Result<Listed>,
-    ) -> Result<(Vec<Prepared<'a>>, Landscape)> {
+    ) -> Result<(Vec<Prepared<'_>>, Landscape)> {
         let Opened {
             engine, project, ..
         } = self.opened;
@@ -205,8 +272,8 @@ impl<'a> Work<'a> {
         name: &str,
         beside: Beside,
         landscape: &mut Landscape,
-    ) -> Result<Result<Prepared<'a>, Left>> {
-        let (run, flags) = (self.run(name), &self.up.settings);
+    ) -> Result<Result<Prepared<'_>, Left>> {
+        let (run, flags) = (self.context(name), &self.up.settings);
         if self.may_be_left(name) && landscape.carries_traffic(&self.opened.project.key(name)) {
             return Ok(Err(Left::of(name, OWN_PART)));
         }
@@ -273,8 +340,8 @@ impl<'a> Work<'a> {
     }
 
     /// Rolls one service; the first is prepared already.
-    async fn one(&self, name: &str, first: Option<(Prepared<'a>, Landscape)>) -> Result<Ended> {
-        let run = self.run(name);
+    async fn one(&self, name: &str, first: Option<(Prepared<'_>, Landscape)>) -> Result<Ended> {
+        let run = self.context(name);
         let is_first = first.is_some();
         let rolled = async {
             let (prepared, mut landscape) = match first {
@@ -282,16 +349,12 @@ impl<'a> Work<'a> {
                 // The rollouts before it have changed the landscape.
                 None => self.read_again(name).await?,
             };
-            roll(
-                prepared,
-                &mut landscape,
-                self.interrupted.clone(),
-                self.group,
-            )
-            .await
+            let lock = self.locks().remove(name);
+            let (interrupted, held) = (self.interrupted.clone(), (self.group.as_ref(), lock));
+            roll(prepared, &mut landscape, interrupted, held).await
         };
         let rolled = rolled.await;
-        if let Some(group) = self.group {
+        if let Some(group) = &self.group {
             group.leave(name, rolled.is_err());
         }
         let rolled = rolled.map_err(|error| {
@@ -307,8 +370,8 @@ impl<'a> Work<'a> {
         rolled
     }
 
-    async fn read_again(&self, name: &str) -> Result<(Prepared<'a>, Landscape)> {
-        let run = self.run(name);
+    async fn read_again(&self, name: &str) -> Result<(Prepared<'_>, Landscape)> {
+        let run = self.context(name);
         let services = vec![name.to_owned()];
         run.events.emit(Event::Opening { services });
         let mut landscape = run.landscape().await?;

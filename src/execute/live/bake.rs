@@ -277,7 +277,11 @@ async fn first_verdict(
 }
 
 /// Completes with the reason when one of the replicas fails or restarts.
-async fn first_failure(engine: &Engine, watch: &Watch, replicas: &[&Replica]) -> Result<String> {
+pub async fn first_failure(
+    engine: &Engine,
+    watch: &Watch,
+    replicas: &[&Replica],
+) -> Result<String> {
     loop {
         let changed = watch.next();
         for new in replicas {

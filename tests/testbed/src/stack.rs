@@ -154,6 +154,23 @@ impl Stack {
         stack
     }
 
+    /// The same project on the engine at this socket, with a folder, a port and a front of its own.
+    pub fn beside(&self, socket: &str) -> Self {
+        let project = Project::new(self.name.as_str());
+        fs::create_dir(project.path(DYNAMIC)).unwrap();
+        let mut stack = Self::of(project, self.kind, free_port(), None);
+        let front = self.kind.file().replace(
+            "/var/run/docker.sock:/var/run/docker.sock",
+            &format!("{socket}:/var/run/docker.sock"),
+        );
+        stack.write("front.yaml", &front);
+        let compose = fs::read_to_string(self.path("compose.yaml")).unwrap();
+        stack.write("compose.yaml", &compose);
+        stack.set("DOCKER_HOST", format!("unix://{socket}"));
+        stack.lives_on(socket);
+        stack
+    }
+
     fn fresh_behind(kind: Kind, web: &str) -> Self {
         static STACKS: AtomicU32 = AtomicU32::new(0);
         let number = STACKS.fetch_add(1, Ordering::Relaxed);

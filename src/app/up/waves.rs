@@ -1,0 +1,385 @@
+//! The services of one command on several hosts, wave by wave. Before the first change on any host, all of them are checked
+//! and all locks are held.
+
+use futures_util::{
+    future::join_all,
+    stream::{FuturesUnordered, StreamExt},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{
+    super::{Opened, emit_failure, notify::notify, refuse_standard_input},
+    complete,
+    finish::has_failed,
+    names, set, variables,
+    work::{Checked, Work},
+};
+use crate::{
+    cli::UpArgs,
+    docker::watch::Watch,
+    error::{Error, Outcome, Result, one_line},
+    event::{Event, Events, OnHost, ServiceResult, ServiceRow},
+    execute::{self, live::bake::first_failure},
+    fleet::{self, Host},
+    model::Replica,
+    proxy::landscape::Listed,
+    roll::{Ended, Prepared, release},
+    settings::{OnFailure, Settings},
+    stack::{
+        outcome::{failure, rows},
+        schedule::Ends,
+    },
+};
+
+pub async fn roll_or_plan(
+    up: &UpArgs,
+    hosts: &[Host],
+    interrupted: watch::Receiver<bool>,
+    events: &Events,
+) -> Result<Outcome> {
+    let began = Instant::now();
+    refuse_standard_input(&up.target)?;
+    let mut hosts = hosts.to_vec();
+    hosts.sort_by_key(|host| host.wave);
+    let sites = all(hosts.iter().map(|host| Site::open(up, host, events))).await?;
+    let (sites, listed): (Vec<Site>, Vec<_>) = sites.into_iter().unzip();
+    let addresses: Vec<String> = sites.iter().map(|own| own.address.clone()).collect();
+    fleet::refuse_twice(&addresses)?;
+    let read = sites.iter().map(|site| {
+        let given = (site.finds_orphans, interrupted.clone());
+        Work::of(up, &site.opened, given, &site.events)
+    });
+    let (mut works, mut asked) = (Vec::new(), Vec::new());
+    for ((work, order, left), listed) in all(read).await?.into_iter().zip(listed) {
+        works.push(work);
+        asked.push((order, left, listed));
+    }
+    if up.dry_run {
+        let mut outcome = Outcome::Done;
+        for (work, (order, left, listed)) in works.iter().zip(asked) {
+            if work.plan(order, left, listed).await? == Outcome::Changes {
+                outcome = Outcome::Changes;
+            }
+        }
+        return Ok(outcome);
+    }
+    if let (Some(first), Some((order, ..))) = (works.first(), asked.first()) {
+        // The Compose file is the same for all hosts.
+        notify(first.opened, order.names(), &up.settings, events)?;
+    }
+    let checks = works.iter().zip(asked);
+    let checks = checks.map(|(work, (order, left, listed))| work.check(order, left, listed));
+    let checked = all(checks).await?;
+    let fleet = Fleet {
+        hosts: &hosts,
+        addresses: &addresses,
+        works: &works,
+        waves: fleet::waves(&hosts),
+        events,
+        interrupted,
+    };
+    fleet.roll(checked, began).await
+}
+
+/// Runs all to their end. The error is that of the first host that has one.
+async fn all<T>(each: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    join_all(each).await.into_iter().collect()
+}
+
+/// One host, as it is opened.
+struct Site {
+    opened: Opened,
+    address: String,
+    events: Events,
+    finds_orphans: bool,
+}
+
+impl Site {
+    async fn open(up: &UpArgs, host: &Host, events: &Events) -> Result<(Self, Result<Listed>)> {
+        let (target, variables) = (up.target.at(host), variables(up));
+        let names = names(up);
+        let opened = Opened::beside((&target, &variables), &names, events, &Listed::read);
+        let (mut opened, listed) = opened.await?;
+        let finds_orphans = complete(up, &mut opened).await?;
+        let address = opened.engine.endpoint().to_string();
+        let site = Self {
+            events: events.of_host(&address),
+            opened,
+            address,
+            finds_orphans,
+        };
+        Ok((site, listed))
+    }
+}
+
+/// All hosts of the command, the first wave first.
+struct Fleet<'f, 'a> {
+    hosts: &'f [Host],
+    addresses: &'f [String],
+    works: &'f [Work<'a>],
+    waves: Vec<Vec<usize>>,
+    events: &'f Events,
+    interrupted: watch::Receiver<bool>,
+}
+
+/// A service whose new replicas have failed after its rollout.
+struct LateFailure<'a> {
+    /// The place of its host.
+    at: usize,
+    service: &'a str,
+    error: Error,
+}
+
+impl<'a> Fleet<'_, 'a> {
+    async fn roll(&self, mut checked: Vec<Checked<'_, 'a>>, began: Instant) -> Result<Outcome> {
+        self.announce(&checked);
+        let fetched = self.works.iter().zip(&mut checked);
+        all(fetched.map(|(work, own)| work.fetch(own))).await?;
+        for (work, own) in self.works.iter().zip(&checked) {
+            work.share_variables(&own.order);
+            work.expect(&own.order, &own.prepared);
+        }
+        let locked = self.lock(&checked).await;
+        let ended = match locked {
+            Ok(()) => Ok(self.run(&checked).await),
+            Err(error) => Err(error),
+        };
+        self.release().await;
+        let (ends, late) = ended?;
+        self.finish(&checked, ends, late, began).await
+    }
+
+    /// The settings of the command, which are the same for all hosts.
+    fn settings(&self) -> &Settings {
+        &self.works[0].settings
+    }
+
+    fn announce(&self, checked: &[Checked<'_, 'a>]) {
+        let mut services: Vec<String> = Vec::new();
+        let mut hosts = Vec::new();
+        for (at, own) in checked.iter().enumerate() {
+            let names = own.order.names().into_iter().map(str::to_owned);
+            let on_host = OnHost {
+                host: self.addresses[at].clone(),
+                wave: self.hosts[at].wave,
+                services: names.collect(),
+            };
+            let new = on_host
+                .services
+                .iter()
+                .filter(|own| !services.contains(own));
+            let new: Vec<String> = new.cloned().collect();
+            services.extend(new);
+            hosts.push(on_host);
+        }
+        self.events.emit(Event::StackStarted {
+            services,
+            parallel: self.settings().parallel,
+            hosts,
+        });
+    }
+
+    /// Takes the locks of all services. Their order is the same for every command, so that no two commands wait for each other.
+    async fn lock(&self, checked: &[Checked<'_, 'a>]) -> Result<()> {
+        let mut each: Vec<(String, usize, &Prepared<'_>)> = Vec::new();
+        for (at, own) in checked.iter().enumerate() {
+            let prepared = own.prepared.iter();
+            each.extend(prepared.map(|own| (own.scope().title(), at, own)));
+        }
+        each.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        for (_, at, prepared) in each {
+            let lock = prepared.lock_ahead(&checked[at].landscape, &self.interrupted);
+            let lock = lock.await.map_err(|error| error.within(prepared.scope()))?;
+            let service = prepared.scope().service().to_owned();
+            self.works[at].locks().insert(service, lock);
+        }
+        Ok(())
+    }
+
+    /// Releases the locks that no rollout has used.
+    async fn release(&self) {
+        for work in self.works {
+            let locks = std::mem::take(&mut *work.locks());
+            for lock in locks.into_values() {
+                release(lock, &work.events).await;
+            }
+        }
+    }
+
+    /// Rolls wave after wave until one has not succeeded. Returns how the services of each host have ended.
+    async fn run(
+        &self,
+        checked: &[Checked<'_, 'a>],
+    ) -> (Vec<Ends<'a, Ended>>, Option<LateFailure<'a>>) {
+        let mut ends: Vec<Ends<'a, Ended>> = self.works.iter().map(|_| Vec::new()).collect();
+        for (number, wave) in self.waves.iter().enumerate() {
+            if number > 0
+                && let Some(late) = self.bake(number, &ends).await
+            {
+                return (ends, Some(late));
+            }
+            if *self.interrupted.borrow() {
+                break;
+            }
+            let rolled = wave.iter().map(|&at| {
+                let (work, own) = (&self.works[at], &checked[at]);
+                // The checks may be old by now, so each service is prepared again.
+                work.run(&own.order, None)
+            });
+            for (&at, own) in wave.iter().zip(join_all(rolled).await) {
+                ends[at] = own;
+            }
+            let succeeds = |&at: &usize| fleet::has_succeeded(&checked[at].order, &ends[at]);
+            if !wave.iter().all(succeeds) {
+                break;
+            }
+        }
+        (ends, None)
+    }
+
+    /// Watches what the waves up to this one have rolled. Returns the first service that fails.
+    async fn bake(&self, wave: usize, ends: &[Ends<'a, Ended>]) -> Option<LateFailure<'a>> {
+        let span = self.settings().wave_bake;
+        let rolled = ends.iter().enumerate().flat_map(|(at, own)| {
+            let rolled = own.iter().filter(|(_, end)| is_rolled(end));
+            rolled.map(move |(service, _)| (at, *service))
+        });
+        let watched = rolled.map(|(at, service)| async move {
+            let error = first_error(&self.works[at], service).await;
+            LateFailure { at, service, error }
+        });
+        let mut watched: FuturesUnordered<_> = watched.collect();
+        if span.is_zero() || watched.is_empty() {
+            return None;
+        }
+        self.events.notice(format!(
+            "wave {wave} of {} is done; what is rolled is watched for {}",
+            self.waves.len(),
+            humantime::format_duration(span)
+        ));
+        let mut interrupted = self.interrupted.clone();
+        tokio::select! {
+            Some(late) = watched.next() => Some(late),
+            () = sleep(span) => None,
+            () = execute::raised(&mut interrupted) => None,
+        }
+    }
+
+    async fn finish(
+        &self,
+        checked: &[Checked<'_, 'a>],
+        ends: Vec<Ends<'a, Ended>>,
+        late: Option<LateFailure<'a>>,
+        began: Instant,
+    ) -> Result<Outcome> {
+        let mut rows = self.rows(checked, &ends, late.as_ref());
+        let mut failed = Vec::new();
+        if let Some(LateFailure { at, service, error }) = late {
+            emit_failure(&self.works[at].of_each[service], &error);
+            failed.push(error);
+        }
+        let has_failed = !failed.is_empty() || ends.iter().any(has_failed);
+        if has_failed && self.settings().on_failure == OnFailure::Rollback {
+            failed.extend(self.take_back(&ends, &mut rows).await);
+        }
+        let errors = ends.iter().flatten();
+        let errors = errors.filter_map(|(_, end)| end.as_ref().err());
+        let errors: Vec<&Error> = errors.chain(&failed).collect();
+        let rows = rows.concat();
+        let failure = failure(&rows, &errors);
+        let orphans = self.works.iter().zip(checked);
+        let orphans = orphans.map(|(work, own)| work.orphans(&own.orphans, failure.is_some()));
+        let removed = all(orphans).await;
+        self.events.emit(Event::StackFinished {
+            services: rows,
+            total_ms: began.elapsed().as_millis() as u64,
+        });
+        let ended = match failure {
+            Some(error) => Err(error),
+            None => removed.map(drop),
+        };
+        if let Some(given) = &self.works[0].set {
+            if ended.is_ok() {
+                set::write(given, self.events);
+            }
+            set::report_open(given, &ended, self.events);
+        }
+        ended.map(|()| Outcome::Done)
+    }
+
+    /// The rows of each host.
+    fn rows(
+        &self,
+        checked: &[Checked<'_, 'a>],
+        ends: &[Ends<'a, Ended>],
+        late: Option<&LateFailure<'a>>,
+    ) -> Vec<Vec<ServiceRow>> {
+        let each = checked.iter().zip(ends).zip(self.addresses);
+        let each = each.map(|((own, ends), address)| {
+            let mut rows = rows(&own.order, ends, &own.left);
+            let of_host = |row: &mut ServiceRow| row.host = Some(address.clone());
+            rows.iter_mut().for_each(of_host);
+            rows
+        });
+        let mut rows: Vec<Vec<ServiceRow>> = each.collect();
+        if let Some(LateFailure { at, service, error }) = late
+            && let Some(row) = rows[*at].iter_mut().find(|row| row.service == *service)
+        {
+            row.result = ServiceResult::Failed;
+            row.reason = Some(one_line(&error.message));
+        }
+        let stopped = fleet::stopped(rows.iter().flatten()).cloned();
+        let not_begun = rows
+            .iter_mut()
+            .zip(ends)
+            .filter(|(_, ends)| ends.is_empty());
+        for (rows, _) in not_begun {
+            fleet::keep_back(rows, stopped.as_ref());
+        }
+        rows
+    }
+
+    /// Undoes what this run has rolled, the last wave first. Returns the errors of undos that failed.
+    async fn take_back(
+        &self,
+        ends: &[Ends<'a, Ended>],
+        rows: &mut [Vec<ServiceRow>],
+    ) -> Vec<Error> {
+        let mut failed = Vec::new();
+        for wave in self.waves.iter().rev() {
+            let own = rows.iter_mut().enumerate();
+            let own = own.filter(|(at, _)| wave.contains(at));
+            let undone = own.map(|(at, rows)| self.works[at].take_back(&ends[at], rows));
+            failed.extend(join_all(undone).await.concat());
+        }
+        failed
+    }
+}
+
+fn is_rolled(end: &Result<Ended>) -> bool {
+    end.as_ref()
+        .is_ok_and(|own| own.result == ServiceResult::Rolled)
+}
+
+/// Completes once one of the replicas of a service fails, or cannot be looked at.
+async fn first_error(work: &Work<'_>, service: &str) -> Error {
+    let (engine, key) = (&work.opened.engine, work.opened.project.key(service));
+    let watch = Watch::start(engine, &key);
+    let failure = async {
+        let replicas = engine.replicas(&key).await?;
+        let replicas: Vec<&Replica> = replicas.iter().collect();
+        first_failure(engine, &watch, &replicas).await
+    };
+    let error = match failure.await {
+        Ok(why) => Error::failed(format!("{why} before the next wave")),
+        Err(error) => error.touched(),
+    };
+    error.within(work.of_each[service].scope())
+}
+
+#[cfg(test)]
+#[path = "waves_tests.rs"]
+mod tests;
