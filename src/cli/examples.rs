@@ -9,6 +9,7 @@ Examples:
   rollout web --set TAG=v1.11    roll with this variable, and write it to .env once it has succeeded
   rollout --pull always web api  pull, then roll two services side by side
   rollout --bake 1m web          keep the old replicas for a minute, for an instant rollback
+  rollout --on a --on 2=b web    roll on the host of context a, and on b once a has succeeded
 
 Exit codes:
   0    done, or nothing to do
@@ -28,8 +29,7 @@ are rolled by then keep the new version, unless --on-failure rollback is given. 
 Examples:
   rollout up web                 the same as: rollout web
   rollout up status              roll a service that has the name of a command
-  rollout up --all db            roll every service that has changed, and db although it keeps data
-  rollout up --on a --on 2=b web on the host of context a, and on b once a has succeeded: rollout help hosts";
+  rollout up --all db            roll every service that has changed, and db although it keeps data";
 
 pub const PLAN: &str = "\
 Exit code 0 if there is nothing to do, 10 if there are changes, 2 if a rollout would be refused. Values of environment \
