@@ -230,7 +230,7 @@ impl Overlay {
         rules
             .filter_map(|rule| match &rule.on {
                 Match::Id(id) => Some(id.clone()),
-                Match::Label { .. } => None,
+                Match::Label { .. } | Match::Service(_) => None,
             })
             .collect()
     }

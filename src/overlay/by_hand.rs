@@ -44,7 +44,7 @@ impl Overlay {
         let rules = claim.into_iter().flat_map(|claim| &claim.rules);
         let set = rules.filter_map(|rule| match &rule.effect {
             Effect::Labels { set, .. } => Some(set.clone()),
-            Effect::Health(_) | Effect::Omit => None,
+            Effect::Health(_) | Effect::Omit | Effect::TasksOf(_) => None,
         });
         set.flatten().collect()
     }
@@ -57,7 +57,7 @@ impl Overlay {
         hiding
             .filter_map(|rule| match &rule.on {
                 Match::Id(id) => Some(id.as_str()),
-                Match::Label { .. } => None,
+                Match::Label { .. } | Match::Service(_) => None,
             })
             .collect()
     }

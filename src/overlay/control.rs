@@ -111,6 +111,9 @@ pub struct Hello {
     /// Whether the engine answers.
     pub engine: bool,
     pub generation: u64,
+    /// Whether Swarm's services, tasks and nodes can be read through it.
+    #[serde(default)]
+    pub swarm: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ pub const ENABLE: &str = "traefik.enable";
 /// Labels of a container, by key.
 pub type Labels = BTreeMap<String, String>;
 
-/// The containers that a rule applies to. In JSON: `{"id": "…"}` or `{"label": {"key": "…", "value": "…"}}`.
+/// What a rule applies to. In JSON: `{"id": "…"}`, `{"label": {"key": "…", "value": "…"}}` or `{"service": "…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Match {
@@ -22,6 +22,8 @@ pub enum Match {
         key: String,
         value: String,
     },
+    /// The Swarm service with this full id, and no container.
+    Service(String),
 }
 
 impl Match {
@@ -29,12 +31,13 @@ impl Match {
         match self {
             Self::Id(own) => own == id,
             Self::Label { key, value } => labels.get(key) == Some(value),
+            Self::Service(_) => false,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         match self {
-            Self::Id(id) => id.is_empty(),
+            Self::Id(id) | Self::Service(id) => id.is_empty(),
             Self::Label { key, .. } => key.is_empty(),
         }
     }
@@ -73,6 +76,8 @@ pub enum Effect {
     Health(Health),
     /// The container is in no list and no event, and its inspect answers 404. No later rule ends that.
     Omit,
+    /// A list of the Swarm service's tasks has those of the service with this id instead, as long as one of them runs.
+    TasksOf(String),
 }
 
 impl Effect {
@@ -132,7 +137,7 @@ impl Rule {
     pub fn labels(&self) -> Option<&Labels> {
         match &self.effect {
             Effect::Labels { set, .. } => Some(set),
-            Effect::Health(_) | Effect::Omit => None,
+            Effect::Health(_) | Effect::Omit | Effect::TasksOf(_) => None,
         }
     }
 
@@ -154,7 +159,7 @@ impl Rule {
             }
             Effect::Labels { set, .. } => drop(set.remove(ENABLE)),
             Effect::Omit => *self = Self::set(self.on.clone(), Labels::new()),
-            Effect::Health(_) => {}
+            Effect::Health(_) | Effect::TasksOf(_) => {}
         }
     }
 
@@ -164,7 +169,7 @@ impl Rule {
         match &self.effect {
             Effect::Labels { unset, .. } if unset.is_empty() => 1,
             Effect::Health(_) => 1,
-            Effect::Labels { .. } | Effect::Omit => 2,
+            Effect::Labels { .. } | Effect::Omit | Effect::TasksOf(_) => 2,
         }
     }
 }
@@ -181,6 +186,8 @@ struct Line {
     unset: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     omit: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tasks_of: Option<String>,
 }
 
 impl From<Rule> for Line {
@@ -191,11 +198,13 @@ impl From<Rule> for Line {
             health: None,
             unset: BTreeSet::new(),
             omit: false,
+            tasks_of: None,
         };
         match rule.effect {
             Effect::Labels { set, unset } => (line.labels, line.unset) = (set, unset),
             Effect::Health(health) => line.health = Some(health),
             Effect::Omit => line.omit = true,
+            Effect::TasksOf(service) => line.tasks_of = Some(service),
         }
         line
     }
@@ -210,13 +219,15 @@ impl Line {
             health,
             unset,
             omit,
+            tasks_of,
         } = self;
         let health = health.map(Effect::Health);
         let omit = omit.then_some(Effect::Omit);
+        let tasks = tasks_of.map(Effect::TasksOf);
         let is_empty = set.is_empty() && unset.is_empty();
-        let other = health.is_some() || omit.is_some();
+        let other = health.is_some() || omit.is_some() || tasks.is_some();
         let labels = (!is_empty || !other).then_some(Effect::Labels { set, unset });
-        let effects = [labels, health, omit].into_iter().flatten();
+        let effects = [labels, health, omit, tasks].into_iter().flatten();
         effects.map(move |effect| Rule {
             on: on.clone(),
             effect,

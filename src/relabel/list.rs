@@ -66,7 +66,7 @@ fn is_of(claim: &Claim, project: &str, known: &BTreeMap<String, Known>) -> bool 
         Match::Id(id) => known
             .get(id)
             .is_some_and(|own| own.project.as_deref() == Some(project)),
-        Match::Label { .. } => false,
+        Match::Label { .. } | Match::Service(_) => false,
     })
 }
 
@@ -75,12 +75,13 @@ fn row(socket_proxy: &str, claim: &Claim, rule: &Rule, known: &BTreeMap<String, 
     let (labels, unset, health) = match &rule.effect {
         Effect::Labels { set, unset } => (set.clone(), unset.clone(), None),
         Effect::Health(health) => (Labels::new(), BTreeSet::new(), Some(health.as_str())),
-        Effect::Omit => Default::default(),
+        Effect::Omit | Effect::TasksOf(_) => Default::default(),
     };
     Row {
         containers: match &rule.on {
             Match::Id(id) => known.get(id).map_or(id, |own| &own.name).clone(),
             Match::Label { key, value } => format!("all with {key}={value}"),
+            Match::Service(id) => format!("the Swarm service {id}"),
         },
         labels,
         unset,

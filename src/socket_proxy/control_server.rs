@@ -84,6 +84,7 @@ async fn answer(line: &str, daemon: &Daemon) -> Result<Answer, Failure> {
             listen: daemon.listen.to_string(),
             engine: daemon.engine.ping().await.is_ok(),
             generation: daemon.store.current().generation,
+            swarm: false,
         })),
         Call::Get => Ok(Answer::Overlay(Overlay::clone(
             &*daemon.store.settled().await,
