@@ -47,6 +47,7 @@ use crate::{
     report::{Output, github::GitHub, html::Report, human::Human, json::Json, log_dir::LogDir},
     settings::NOTIFY,
     socket_proxy, state,
+    swarm::{self, Stack},
 };
 
 /// Names a file that every event is appended to, as a JSON line.
@@ -342,6 +343,34 @@ fn masked(word: &str) -> String {
     secret.unwrap_or_else(|| word.to_owned())
 }
 
+/// The stack of a Swarm whose name the command gives as that of its project, if there is one.
+async fn stack(target: &TargetArgs, events: &Events) -> Result<Option<Stack>> {
+    let Some(name) = target.project() else {
+        return Ok(None);
+    };
+    let engine = Engine::connect(endpoint(target).await?, events).await?;
+    swarm::find(&engine, &name).await
+}
+
+/// The engine of a command that works with a project of Compose alone.
+async fn connect(target: &TargetArgs, events: &Events) -> Result<Engine> {
+    if let Some(stack) = stack(target, events).await? {
+        return Err(no_part(&stack));
+    }
+    Engine::connect(endpoint(target).await?, events).await
+}
+
+/// The refusal of a command that works with a project of Compose alone.
+fn no_part(stack: &Stack) -> Error {
+    let name = &stack.name;
+    Error::refused(format!(
+        "{name} is a stack of a Swarm, for which this command does not exist"
+    ))
+    .hint(format!(
+        "rollout -f FILE -p {name} SERVICE rolls a service of it: rollout help swarm"
+    ))
+}
+
 /// The engine and the project of a command.
 struct Opened {
     engine: Engine,
@@ -365,7 +394,7 @@ impl Opened {
         events: &Events,
         read: impl AsyncFnOnce(&Engine) -> T,
     ) -> Result<(Self, T)> {
-        let engine = Engine::connect(endpoint(target).await?, events).await?;
+        let engine = connect(target, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
         let compose = compose.given(variables);
         let (project, beside) = tokio::join!(read_project(&compose, names), read(&engine));
@@ -383,7 +412,7 @@ impl Opened {
 
     /// The same for the records of services, which need no Compose file.
     async fn of_records(target: &TargetArgs, names: &[&str], events: &Events) -> Result<Self> {
-        let engine = Engine::connect(endpoint(target).await?, events).await?;
+        let engine = connect(target, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
         let project = match read_project(&compose, names).await {
             Ok(project) => project,
@@ -402,7 +431,7 @@ impl Opened {
         names: &[&str],
         (error, events): (&Error, &Events),
     ) -> Result<Self> {
-        let engine = Engine::connect(endpoint(target).await?, events).await?;
+        let engine = connect(target, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
         let project = made_from::of_containers(error.clone(), &engine, &compose, names).await?;
         Ok(Self {

@@ -3,6 +3,7 @@
 mod finish;
 mod plan;
 mod set;
+mod swarm;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use self::work::Work;
-use super::{Opened, notify::notify, signals::signals};
+use super::{Opened, notify::notify, signals::signals, stack};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},
@@ -35,6 +36,11 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     };
     let services = up.services.clone();
     events.emit(Event::Opening { services });
+    if !up.dry_run
+        && let Some(stack) = stack(&up.target, events).await?
+    {
+        return swarm::roll(up, &stack, events, interrupted).await;
+    }
     let names: Vec<&str> = up.services.iter().map(String::as_str).collect();
     let (opened, knows_profiles, listed) = open(up, &names, events).await?;
     let finds_orphans = up.all && knows_profiles;

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     overlay::{
         Claim, Overlay,
-        control::{Answer, Call, Outcome, Reader, Response},
+        control::{Answer, Call, Hello, Outcome, Reader, Response},
     },
 };
 
@@ -171,10 +171,9 @@ impl Control {
         }
     }
 
-    /// The version of its program.
-    pub async fn version(&self) -> Result<String> {
+    pub async fn hello(&self) -> Result<Hello> {
         match self.call(Call::Hello).await? {
-            Answer::Hello(hello) => Ok(hello.version),
+            Answer::Hello(hello) => Ok(hello),
             other => Err(self.odd(&other)),
         }
     }
