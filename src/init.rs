@@ -152,8 +152,10 @@ const NAME_ANOTHER: &str = "name another with -f FILE";
 fn refuse<'a>(whole: &Value, reader: &Reader<'a>) -> Result<&'a str, String> {
     let name = reader.service;
     let service = &whole["services"][name];
-    if reader.config.is_some_and(|config| config.swarm.is_some()) {
-        return Err(format!("the Swarm provider of {name} is on"));
+    if reader.reads_swarm_elsewhere() {
+        return Err(format!(
+            "the Swarm provider of {name} is on, and this release ignores DOCKER_HOST"
+        ));
     }
     if whole.get("include").is_some() {
         return Err("it includes others".to_owned());

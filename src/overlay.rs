@@ -1,5 +1,5 @@
-//! The overlay: what readers of the socket proxy see of containers instead of Docker's own answers. Pure. The CLI and the
-//! socket proxy share it and the [`control`] protocol between them.
+//! The overlay: what readers of the socket proxy see of containers and Swarm services instead of Docker's own answers.
+//! Pure. The CLI and the socket proxy share it and the [`control`] protocol between them.
 
 mod by_hand;
 pub mod control;
@@ -46,9 +46,12 @@ impl Claim {
         if project.is_empty() || service.is_empty() {
             return Err(format!("the key {:?} is not project/service", self.key));
         }
-        match self.rules.iter().any(|rule| rule.on.is_empty()) {
-            true => Err("a rule matches on nothing".to_owned()),
-            false => Ok(()),
+        if self.rules.iter().any(|rule| rule.on.is_empty()) {
+            return Err("a rule matches on nothing".to_owned());
+        }
+        match self.rules.iter().all(Rule::fits) {
+            true => Ok(()),
+            false => Err("a rule on a Swarm service has another effect than omit or tasks_of, or one on containers has tasks_of".to_owned()),
         }
     }
 
@@ -216,6 +219,23 @@ impl Overlay {
             .any(|rule| rule.effect == Effect::Omit)
     }
 
+    /// Whether a rule omits the Swarm service.
+    pub fn omits_service(&self, id: &str) -> bool {
+        self.effects_on_service(id)
+            .any(|effect| *effect == Effect::Omit)
+    }
+
+    /// The Swarm service whose tasks are listed as those of this one, as long as one of them runs.
+    pub fn tasks_of<'a>(&'a self, id: &'a str) -> Option<&'a str> {
+        let named = self
+            .effects_on_service(id)
+            .filter_map(|effect| match effect {
+                Effect::TasksOf(other) => Some(other.as_str()),
+                _ => None,
+            });
+        named.last()
+    }
+
     /// Whether a claim hides containers of a service by their ids. These are replicas that served before.
     pub fn may_fall_back(&self, key: &str) -> bool {
         let claim = self.claims.get(key);
@@ -247,6 +267,12 @@ impl Overlay {
     ) -> impl DoubleEndedIterator<Item = &'a Rule> {
         let rules = self.claims.values().flat_map(|claim| &claim.rules);
         rules.filter(move |rule| rule.on.matches(id, labels))
+    }
+
+    fn effects_on_service<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Effect> {
+        let rules = self.claims.values().flat_map(|claim| &claim.rules);
+        let on_it = rules.filter(move |rule| rule.on.is_service(id));
+        on_it.map(|rule| &rule.effect)
     }
 
     fn admit(&self, key: &str, epoch: u64) -> Result<(), Stale> {

@@ -29,6 +29,8 @@ mod fixture_tests;
 #[cfg(test)]
 mod generation_tests;
 #[cfg(test)]
+mod swarm_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod visible_tests;
@@ -83,6 +85,10 @@ pub struct SocketProxyArgs {
     /// Show readers only containers with this label; any of several is enough
     #[arg(long, value_name = "LABEL[=VALUE]")]
     pub only: Vec<Wanted>,
+
+    /// Show readers Swarm's services, tasks and nodes, for Traefik's Swarm provider
+    #[arg(long, env = "ROLLOUT_SWARM")]
+    pub swarm: bool,
 
     /// Pass requests from standard input to the running daemon, and its replies to standard output
     #[arg(long, conflicts_with = "check")]
@@ -184,7 +190,7 @@ async fn serve(args: &SocketProxyArgs, listen: SocketAddr) -> Result<()> {
     let listen = listener.local_addr().unwrap_or(listen);
     let engine = Engine::new(Endpoint::Unix(args.socket().to_owned()));
     let generation = store.current().generation;
-    let daemon = Daemon::new(engine, store, args.only.clone(), listen);
+    let daemon = Daemon::new(engine, store, args.only.clone(), args.swarm, listen);
     tracing::info!(%listen, generation, "ready");
     tokio::select! {
         () = server::serve(listener, daemon.clone()) => Ok(()),

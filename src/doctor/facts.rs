@@ -63,7 +63,7 @@ pub struct TraefikFacts {
     pub in_host_network: bool,
     /// The container whose network namespace it is in.
     pub holder: Option<Holder>,
-    /// The socket proxy that its Swarm provider reads through, which rejects Swarm's reads.
+    /// The socket proxy that its Swarm provider reads through, by the name of its container.
     pub swarm_through: Option<String>,
 }
 
@@ -81,8 +81,12 @@ pub enum Reads {
 
 #[derive(Clone, Debug)]
 pub struct SocketProxyFacts {
+    /// The name of its container.
+    pub name: String,
     /// Its service, if it is in the same project.
     pub service: Option<String>,
+    /// Whether it rejects the reads of Traefik's Swarm provider.
+    pub rejects_swarm: bool,
 }
 
 /// The part in rollouts of a service that is not rolled itself.

@@ -9,7 +9,10 @@ use crate::{
     error::Error,
     proxy::traefik::{
         api::is_guarded,
-        config::{Version, advice::ONLY_ENABLED},
+        config::{
+            Version,
+            advice::{ONLY_ENABLED, SWARM},
+        },
     },
     settings::ProxyKind,
 };
@@ -38,7 +41,7 @@ pub fn check(facts: &Facts) -> Vec<Finding> {
         findings.push(version(facts, traefik));
         findings.push(api(facts, traefik));
         findings.extend(reads(facts, traefik));
-        findings.extend(swarm(traefik));
+        findings.extend(swarm(facts, traefik));
     }
     let wants = |service: &&ServiceFacts| {
         service.part.is_none()
@@ -152,14 +155,16 @@ fn api(facts: &Facts, traefik: &TraefikFacts) -> Finding {
     }
 }
 
-/// Both of its providers read at `DOCKER_HOST`, and the socket proxy rejects Swarm's reads.
-fn swarm(traefik: &TraefikFacts) -> Option<Finding> {
-    let proxy = traefik.swarm_through.as_ref()?;
+/// Both of its providers read at `DOCKER_HOST`, and a socket proxy without the flag refuses the reads of one.
+fn swarm(facts: &Facts, traefik: &TraefikFacts) -> Option<Finding> {
+    let name = traefik.swarm_through.as_ref()?;
+    let mut all = facts.socket_proxies.iter();
+    let proxy = all.find(|own| own.name == *name && own.rejects_swarm)?;
     let text = format!(
-        "its Swarm provider reads through {proxy}, which passes none of Swarm's reads: it has no @swarm router"
+        "its Swarm provider reads through {name}, which refuses that without {SWARM}: it has no @swarm router"
     );
     let finding = Finding::fail(Check::Traefik, &traefik.name, text);
-    Some(finding.fix(reading::fix_of_swarm(traefik)))
+    Some(finding.fix(reading::fix_of_swarm(facts, proxy)))
 }
 
 fn open_api(facts: &Facts, traefik: &TraefikFacts, error: &Error) -> Option<Fix> {
@@ -221,8 +226,7 @@ fn reads(facts: &Facts, traefik: &TraefikFacts) -> Option<Finding> {
 
 /// A Traefik that takes only containers with `traefik.enable=true` does not need the others.
 fn advice_to_limit(traefik: &TraefikFacts, proxy: &str) -> String {
-    let docker = traefik.config.docker.as_ref();
-    match docker.is_some_and(|docker| !docker.exposed_by_default) && traefik.sees_all {
+    match traefik.config.takes_only_enabled() && traefik.sees_all {
         true => format!(
             "; with {ONLY_ENABLED} in its command, {proxy} would show Traefik no other containers, and a cutover takes less \
              time"

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::compose::edits::{Edit, add, remove_mount, set};
-use crate::doctor::{Level, testing};
+use crate::doctor::{Level, SocketProxyFacts, testing};
 use crate::proxy::traefik::config::{Given, Holder, Source, read};
 
 const SOCKET: &str = "/var/run/docker.sock";
@@ -189,28 +189,77 @@ fn a_labelled_service_without_a_traefik_fails_and_one_without_labels_does_not() 
     assert_eq!(failed(&facts), []);
 }
 
-#[test]
-fn a_swarm_provider_that_reads_through_the_socket_proxy_fails_and_no_fix_gives_it_that_address() {
+/// A Traefik with both providers.
+fn with_swarm(version: &str, reads: Reads) -> TraefikFacts {
     let arguments = ["--providers.docker", "--providers.swarm"].map(str::to_owned);
-    let swarm = |reads| {
-        let mut traefik = testing::traefik("3.7.15", reads);
-        let given = Given {
-            arguments: &arguments,
-            ..Given::default()
-        };
-        traefik.config = read(given).unwrap();
-        traefik
+    let mut traefik = testing::traefik(version, reads);
+    let given = Given {
+        arguments: &arguments,
+        ..Given::default()
     };
-    let mut through = swarm(Reads::SocketProxy("p".to_owned()));
-    through.swarm_through = Some("shop-socket-proxy-1".to_owned());
-    assert_eq!(failed(&facts(through)), [Check::Traefik]);
-    let by_option = swarm(Reads::SocketProxy("p".to_owned()));
-    assert_eq!(failed(&facts(by_option)), []);
-    let all = check(&facts(swarm(Reads::Socket(SOCKET.to_owned()))));
+    traefik.config = read(given).unwrap();
+    traefik
+}
+
+#[test]
+fn a_swarm_provider_that_reads_through_a_socket_proxy_without_the_flag_fails_with_the_flag_as_fix()
+{
+    const NAME: &str = "shop-socket-proxy-1";
+    let through = |service: Option<&str>, rejects_swarm| {
+        let mut traefik = with_swarm("3.7.15", Reads::SocketProxy(NAME.to_owned()));
+        traefik.swarm_through = Some(NAME.to_owned());
+        let mut facts = facts(traefik);
+        testing::add(
+            &mut facts,
+            "socket-proxy",
+            "image: rollout:latest\ncommand: [socket-proxy]",
+        );
+        facts.services.truncate(1);
+        facts.socket_proxies = vec![SocketProxyFacts {
+            name: NAME.to_owned(),
+            service: service.map(str::to_owned),
+            rejects_swarm,
+        }];
+        facts
+    };
+    assert_eq!(failed(&through(Some("socket-proxy"), false)), []);
+    let lacking = through(Some("socket-proxy"), true);
+    assert_eq!(failed(&lacking), [Check::Traefik]);
+    let flag = add(&["services", "socket-proxy", "command"], &["--swarm"]);
+    assert_eq!(edits(&lacking), [flag]);
+    let elsewhere = through(None, true);
+    assert_eq!(edits(&elsewhere), []);
+    let all = check(&elsewhere);
     let fix = all.into_iter().find_map(|own| own.fix).unwrap();
+    let command = format!("add --swarm to the command of {NAME}");
+    assert!(fix.text.starts_with(&command), "{}", fix.text);
+}
+
+#[test]
+fn a_traefik_with_a_swarm_provider_gets_a_socket_proxy_with_the_flag_or_an_update() {
+    let socket = || Reads::Socket(SOCKET.to_owned());
+    let both = facts(with_swarm("3.7.15", socket()));
+    let all = edits(&both);
+    let volumes = json!([format!("{SOCKET}:{SOCKET}:ro")]);
+    let mut file = json!({"services": {"traefik": {"volumes": volumes}}});
+    all.iter().for_each(|edit| edit.make(&mut file).unwrap());
+    let command = &file["services"]["socket-proxy"]["command"];
+    assert_eq!(*command, json!(["socket-proxy", "--swarm"]));
+
+    let mut both = facts(with_swarm("3.7.15", socket()));
+    testing::add(
+        &mut both,
+        "socket-proxy",
+        "image: rollout:latest\ncommand: [socket-proxy]",
+    );
+    both.services.truncate(1);
+    let flag = add(&["services", "socket-proxy", "command"], &["--swarm"]);
+    assert!(edits(&both).contains(&flag), "the project has one");
+
+    let old = check(&facts(with_swarm("3.5.0", socket())));
+    let fix = old.into_iter().find_map(|own| own.fix).unwrap();
     assert_eq!(fix.edits, []);
-    assert!(fix.text.contains("--switch pin"), "{}", fix.text);
-    assert!(!fix.text.contains("DOCKER_HOST"), "{}", fix.text);
+    assert!(fix.text.contains("update Traefik"), "{}", fix.text);
 }
 
 #[test]
@@ -271,4 +320,9 @@ fn a_traefik_that_takes_only_what_enables_it_need_not_see_all_containers() {
     };
     assert!(reads(false, true));
     assert!(!reads(true, true) && !reads(false, false));
+    let mut traefik = with_swarm("3.7.15", Reads::SocketProxy("p".to_owned()));
+    traefik.config.docker.as_mut().unwrap().exposed_by_default = false;
+    traefik.sees_all = true;
+    let all = check(&facts(traefik));
+    assert!(!all.iter().any(|own| own.text.contains(ONLY_ENABLED)));
 }

@@ -1,6 +1,6 @@
 //! Which edits make a service of this project read Docker through a socket proxy.
 
-use super::{Facts, Fix, TraefikFacts};
+use super::{Facts, Fix, SocketProxyFacts, TraefikFacts, fix::UP};
 use crate::{
     compose::{
         Project, Service,
@@ -8,7 +8,7 @@ use crate::{
     },
     proxy::traefik::config::{
         StaticConfig, Version,
-        advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME, edits},
+        advice::{self, NETWORK, Namespace, Reader, SERVICE as NAME, SWARM, edits},
     },
 };
 
@@ -18,7 +18,8 @@ const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 /// Makes a Traefik read through a socket proxy; in words if edits of this project's file cannot.
 pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     let in_words = || Fix::text(advice::how_to_add(advice::IMAGE, &reader(traefik)));
-    let Some(service) = own(facts, traefik) else {
+    let old = reader(traefik).reads_swarm_elsewhere();
+    let Some(service) = own(facts, traefik).filter(|_| !old) else {
         return in_words();
     };
     let holder = match reader(traefik).namespace {
@@ -27,7 +28,7 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
         Namespace::Host | Namespace::Container(_) => None,
     };
     let address = address(traefik, service);
-    let (Some(holder), Some(address), None) = (holder, address, &traefik.config.swarm) else {
+    let (Some(holder), Some(address)) = (holder, address) else {
         return in_words();
     };
     let mut edits = of_project(&facts.project, Some(&traefik.config));
@@ -40,11 +41,24 @@ pub fn fix(facts: &Facts, traefik: &TraefikFacts) -> Fix {
     )
 }
 
-/// The alternative for a Traefik whose Swarm provider is on.
-pub fn fix_of_swarm(traefik: &TraefikFacts) -> Fix {
-    let given = "give Traefik's environment no address of the socket proxy";
-    let lines = advice::how_to_add(advice::IMAGE, &reader(traefik));
-    Fix::text(format!("{given}. {lines}"))
+/// Makes a socket proxy answer Traefik's Swarm provider; in words if it is in another project.
+pub fn fix_of_swarm(facts: &Facts, proxy: &SocketProxyFacts) -> Fix {
+    let project = &facts.project;
+    let service = proxy.service.as_ref();
+    let service = service.and_then(|name| project.services.get(name));
+    let edit = service.and_then(|own| edits::passes_swarm(&own.name, &own.raw(project)["command"]));
+    match edit {
+        Some(edit) => Fix::edit(
+            format!(
+                "add {SWARM} to its command; an image of an older release needs rollout image first"
+            ),
+            vec![edit],
+        ),
+        None => Fix::text(format!(
+            "add {SWARM} to the command of {}, and run {UP} in its project",
+            proxy.name
+        )),
+    }
 }
 
 fn reader(traefik: &TraefikFacts) -> Reader<'_> {
@@ -88,10 +102,12 @@ pub fn option(traefik: &TraefikFacts, service: &Service, option: &str) -> Option
     edits::option(&service.name, &traefik.config.source, option).ok()
 }
 
-/// Adds the socket proxy, unless the project has it.
+/// Adds the socket proxy; to one that the project has, what Traefik's Swarm provider needs.
 fn of_project(project: &Project, config: Option<&StaticConfig>) -> Vec<Edit> {
-    if project.services.contains_key(NAME) {
-        return Vec::new();
+    if let Some(own) = project.services.get(NAME) {
+        let swarm = config.filter(|config| config.swarm.is_some());
+        let edit = swarm.and_then(|_| edits::passes_swarm(NAME, &own.raw(project)["command"]));
+        return edit.into_iter().collect();
     }
     let proxy = edits::SocketProxy {
         service: NAME,

@@ -13,7 +13,7 @@ use crate::{
         StaticConfig,
         advice::{
             self, Namespace,
-            edits::{SocketProxy, joins, option, reads, waits},
+            edits::{SocketProxy, joins, option, passes_swarm, reads, waits},
         },
     },
 };
@@ -81,6 +81,11 @@ impl Project<'_> {
                 socket: socket.unwrap_or(advice::SOCKET),
             };
             needs.edits.extend(proxy.added());
+        } else if self.config.is_some_and(|config| config.swarm.is_some()) {
+            let written = self.services.get(proxy);
+            needs
+                .edits
+                .extend(written.and_then(|own| passes_swarm(proxy, &own["command"])));
         }
         Ok(needs)
     }

@@ -111,7 +111,7 @@ pub struct Hello {
     /// Whether the engine answers.
     pub engine: bool,
     pub generation: u64,
-    /// Whether Swarm's services, tasks and nodes can be read through it.
+    /// Whether readers see Swarm's services, tasks and nodes.
     #[serde(default)]
     pub swarm: bool,
 }

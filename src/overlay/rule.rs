@@ -1,4 +1,4 @@
-//! One rule: which containers it applies to, and what it changes in them for readers.
+//! One rule: which containers or which Swarm service it applies to, and what it changes there for readers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,17 +22,22 @@ pub enum Match {
         key: String,
         value: String,
     },
-    /// The Swarm service with this full id, and no container.
+    /// The Swarm service with this full id; no container.
     Service(String),
 }
 
 impl Match {
+    /// Whether it applies to a container.
     pub fn matches(&self, id: &str, labels: &Labels) -> bool {
         match self {
             Self::Id(own) => own == id,
             Self::Label { key, value } => labels.get(key) == Some(value),
             Self::Service(_) => false,
         }
+    }
+
+    pub(super) fn is_service(&self, id: &str) -> bool {
+        matches!(self, Self::Service(own) if own == id)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,9 +79,11 @@ pub enum Effect {
     },
     /// Applies while Docker reports `starting`, and never again after Docker has reported anything else.
     Health(Health),
-    /// The container is in no list and no event, and its inspect answers 404. No later rule ends that.
+    /// The container is in no list and no event, and its inspect answers 404. No later rule ends that. The same for a Swarm
+    /// service, whose tasks are in no list either.
     Omit,
-    /// A list of the Swarm service's tasks has those of the service with this id instead, as long as one of them runs.
+    /// The tasks of the Swarm service with this id are listed as those of the one that the rule is on. Has no effect while
+    /// none of them runs.
     TasksOf(String),
 }
 
@@ -138,6 +145,15 @@ impl Rule {
         match &self.effect {
             Effect::Labels { set, .. } => Some(set),
             Effect::Health(_) | Effect::Omit | Effect::TasksOf(_) => None,
+        }
+    }
+
+    /// Whether its effect has a meaning on what it is on.
+    pub(super) fn fits(&self) -> bool {
+        match (&self.on, &self.effect) {
+            (Match::Service(_), Effect::TasksOf(other)) => !other.is_empty(),
+            (Match::Service(_), effect) => *effect == Effect::Omit,
+            (_, effect) => !matches!(effect, Effect::TasksOf(_)),
         }
     }
 
@@ -204,7 +220,7 @@ impl From<Rule> for Line {
             Effect::Labels { set, unset } => (line.labels, line.unset) = (set, unset),
             Effect::Health(health) => line.health = Some(health),
             Effect::Omit => line.omit = true,
-            Effect::TasksOf(service) => line.tasks_of = Some(service),
+            Effect::TasksOf(other) => line.tasks_of = Some(other),
         }
         line
     }
@@ -223,11 +239,11 @@ impl Line {
         } = self;
         let health = health.map(Effect::Health);
         let omit = omit.then_some(Effect::Omit);
-        let tasks = tasks_of.map(Effect::TasksOf);
+        let tasks_of = tasks_of.map(Effect::TasksOf);
         let is_empty = set.is_empty() && unset.is_empty();
-        let other = health.is_some() || omit.is_some() || tasks.is_some();
+        let other = health.is_some() || omit.is_some() || tasks_of.is_some();
         let labels = (!is_empty || !other).then_some(Effect::Labels { set, unset });
-        let effects = [labels, health, omit, tasks].into_iter().flatten();
+        let effects = [labels, health, omit, tasks_of].into_iter().flatten();
         effects.map(move |effect| Rule {
             on: on.clone(),
             effect,

@@ -36,6 +36,13 @@ fn claim(epoch: u64, rules: Vec<Rule>) -> Claim {
     }
 }
 
+fn tasks_of(service: &str, other: &str) -> Rule {
+    Rule {
+        on: Match::Service(service.to_owned()),
+        effect: Effect::TasksOf(other.to_owned()),
+    }
+}
+
 fn overlay(rules: Vec<Rule>) -> Overlay {
     let mut overlay = Overlay::default();
     overlay.set(claim(1, rules)).unwrap();
@@ -239,6 +246,11 @@ fn a_rule_is_written_as_version_1_reads_it_and_more_only_where_that_is_needed() 
             r#"{"on":{"id":"a"},"labels":{},"omit":true}"#,
             2,
         ),
+        (
+            tasks_of("a", "b"),
+            r#"{"on":{"service":"a"},"labels":{},"tasks_of":"b"}"#,
+            2,
+        ),
     ] {
         assert_eq!(serde_json::to_string(&rule).unwrap(), json);
         assert_eq!(claim(1, vec![rule]).since(), since, "{json}");
@@ -296,6 +308,40 @@ fn any_effect() -> impl Strategy<Value = Effect> {
 
 fn any_rule() -> impl Strategy<Value = Rule> {
     (any_match(), any_effect()).prop_map(|(on, effect)| Rule { on, effect })
+}
+
+#[test]
+fn a_rule_on_a_swarm_service_is_read_without_labels_and_is_on_no_container() {
+    let text = r#"{"key":"shop/web","rollout":"r1","epoch":1,"stage":"hold","rules":[{"on":{"service":"a"},"tasks_of":"b"},{"on":{"service":"b"},"omit":true}]}"#;
+    let claim: Claim = serde_json::from_str(text).unwrap();
+    assert_eq!(claim.validate(), Ok(()));
+    let overlay = overlay(claim.rules);
+    assert_eq!(overlay.tasks_of("a"), Some("b"));
+    assert_eq!(overlay.tasks_of("b"), None);
+    assert!(overlay.omits_service("b") && !overlay.omits_service("a"));
+    assert!(!overlay.omits("b", &Labels::new()) && overlay.ids().is_empty());
+}
+
+#[test]
+fn an_effect_without_a_meaning_on_what_it_is_on_is_refused() {
+    let service = || Match::Service("a".to_owned());
+    for rule in [
+        tasks_of("a", ""),
+        tasks_of("", "b"),
+        Rule::hide(service()),
+        Rule::health(service(), Health::Healthy),
+        Rule {
+            on: id("a"),
+            ..tasks_of("a", "b")
+        },
+        Rule {
+            on: label("r1"),
+            ..tasks_of("a", "b")
+        },
+    ] {
+        let text = serde_json::to_string(&rule).unwrap();
+        assert!(claim(1, vec![rule]).validate().is_err(), "{text}");
+    }
 }
 
 fn any_claim() -> impl Strategy<Value = Claim> {

@@ -81,12 +81,16 @@ fn row(socket_proxy: &str, claim: &Claim, rule: &Rule, known: &BTreeMap<String, 
         containers: match &rule.on {
             Match::Id(id) => known.get(id).map_or(id, |own| &own.name).clone(),
             Match::Label { key, value } => format!("all with {key}={value}"),
-            Match::Service(id) => format!("the Swarm service {id}"),
+            Match::Service(id) => format!("Swarm service {id}"),
         },
         labels,
         unset,
         health: health.map(str::to_owned),
         omitted: rule.effect == Effect::Omit,
+        tasks_of: match &rule.effect {
+            Effect::TasksOf(other) => Some(other.clone()),
+            _ => None,
+        },
         service: (!by_hand).then(|| claim.key.clone()),
         rollout: (!by_hand).then(|| claim.rollout.clone()),
         stage: claim.stage.clone(),
@@ -129,6 +133,10 @@ mod tests {
                         unset: ["other".to_owned()].into(),
                     },
                 },
+                Rule {
+                    on: Match::Service("s1".to_owned()),
+                    effect: Effect::TasksOf("s2".to_owned()),
+                },
             ],
         };
         let mut all = Overlay::default();
@@ -161,9 +169,10 @@ mod tests {
             ["shop-web-1"]
                 .into_iter()
                 .chain(["all with io.rollout.id=r1"; 3])
+                .chain(["Swarm service s1"])
                 .collect::<Vec<_>>()
         );
-        assert_eq!(of(None).len(), 6);
+        assert_eq!(of(None).len(), 7);
     }
 
     #[test]
@@ -176,6 +185,7 @@ mod tests {
             " all with io.rollout.id=r1           health: healthy        rollout r1 of shop/web: cutover shop-socket-proxy-1",
             " all with io.rollout.id=r1           left out               rollout r1 of shop/web: cutover shop-socket-proxy-1",
             " all with io.rollout.id=r1           without other          rollout r1 of shop/web: cutover shop-socket-proxy-1",
+            " Swarm service s1                    tasks of s2            rollout r1 of shop/web: cutover shop-socket-proxy-1",
         ] {
             let words: Vec<&str> = line.split_whitespace().collect();
             let has = |row: &str| row.split_whitespace().collect::<Vec<_>>() == words;

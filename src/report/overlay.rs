@@ -22,6 +22,9 @@ pub struct Row {
     /// Whether Traefik does not see the container at all.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub omitted: bool,
+    /// The Swarm service whose tasks it reads there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks_of: Option<String>,
     /// `project/service` of the rollout; `None` where it was set by hand.
     pub service: Option<String>,
     pub rollout: Option<String>,
@@ -58,11 +61,13 @@ fn format_row(row: &Row) -> String {
     let labels = (!row.labels.is_empty()).then(|| pairs(&row.labels));
     let unset = row.unset.iter().map(|key| format!("without {key}"));
     let omitted = row.omitted.then(|| "left out".to_owned());
+    let tasks = row.tasks_of.iter().map(|other| format!("tasks of {other}"));
     let all: Vec<String> = labels
         .into_iter()
         .chain(unset)
         .chain(health)
         .chain(omitted)
+        .chain(tasks)
         .collect();
     all.join(" ")
 }

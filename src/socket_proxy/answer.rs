@@ -1,5 +1,7 @@
 //! Answers one request: asks the engine, and applies the overlay of the reader's generation.
 
+mod swarm;
+
 use std::sync::Arc;
 
 use hyper::{
@@ -7,14 +9,17 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderName, HeaderValue},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     daemon::Daemon,
     engine::{Ask, Unanswered, encode},
     only,
     peer::Peer,
-    rebuild::{Inspect, Listed, Network, Version},
+    rebuild::{
+        Inspect, Listed, Network, Version,
+        swarm::{Info, Node},
+    },
     request::{self, ApiVersion, Query, Refusal, Route},
     snapshot::{List, Reader},
     stream,
@@ -31,7 +36,8 @@ pub async fn answer(
     peer: &Peer,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    match request::parse(request.method(), request.uri(), request.headers()) {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    match request::parse(method, uri, headers, daemon.swarm) {
         Ok(call) => {
             let reader = peer.reader(&request);
             let head = request.method() == Method::HEAD;
@@ -84,29 +90,43 @@ impl Asked<'_> {
     async fn route(self, route: Route) -> Result<Response<Body>, Unanswered> {
         match route {
             Route::Ping => self.ping().await,
-            Route::Version => {
-                let version: Version = self.get("/version", "version").await?;
-                Ok(json(&version))
-            }
+            Route::Version => self.rebuilt::<Version>("/version", "version").await,
             Route::Events(query) => self.events(query).await,
             Route::List(query) => self.list(query).await,
             Route::Inspect(id) => self.inspect(&id).await,
             Route::Networks(query) => {
                 let path = format!("/networks{}", query.encode());
-                let networks: Vec<Network> = self.get(&path, "network").await?;
-                Ok(json(&networks))
+                self.rebuilt::<Vec<Network>>(&path, "network").await
             }
             Route::Network(id) => {
                 let path = format!("/networks/{id}");
-                let network: Network = self.get(&path, "network").await?;
-                Ok(json(&network))
+                self.rebuilt::<Network>(&path, "network").await
+            }
+            Route::Info => self.rebuilt::<Info>("/info", "engine").await,
+            Route::Services(query) => self.services(&query).await,
+            Route::Service(id) => self.service(&id).await,
+            Route::Tasks(query) => self.tasks(&query).await,
+            Route::Nodes => self.rebuilt::<Vec<Node>>("/nodes", "node").await,
+            Route::Node(id) => {
+                let _turn = self.daemon.rounds.inspect();
+                let path = format!("/nodes/{id}");
+                self.rebuilt::<Node>(&path, "node").await
             }
         }
     }
 
+    // What is the same for all readers in every generation.
+    async fn rebuilt<T>(&self, path: &str, kind: &'static str) -> Result<Response<Body>, Unanswered>
+    where
+        T: DeserializeOwned + Serialize,
+    {
+        let rebuilt: T = self.get(path, kind).await?;
+        Ok(json(&rebuilt))
+    }
+
     async fn get<T>(&self, path: &str, kind: &'static str) -> Result<T, Unanswered>
     where
-        T: serde::de::DeserializeOwned,
+        T: DeserializeOwned,
     {
         let version = self.version;
         let ask = Ask {

@@ -84,7 +84,7 @@ async fn answer(line: &str, daemon: &Daemon) -> Result<Answer, Failure> {
             listen: daemon.listen.to_string(),
             engine: daemon.engine.ping().await.is_ok(),
             generation: daemon.store.current().generation,
-            swarm: false,
+            swarm: daemon.swarm,
         })),
         Call::Get => Ok(Answer::Overlay(Overlay::clone(
             &*daemon.store.settled().await,
@@ -190,7 +190,7 @@ mod tests {
         runtime.block_on(async {
             let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
             let store = Store::open(directory.path()).unwrap();
-            let daemon = Daemon::new(engine, store, Vec::new(), ([127, 0, 0, 1], 0).into());
+            let daemon = Daemon::new(engine, store, Vec::new(), false, ([127, 0, 0, 1], 0).into());
             let (ours, theirs) = UnixStream::pair().unwrap();
             let (mut read, mut write) = ours.into_split();
             let ask = async move {

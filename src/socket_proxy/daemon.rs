@@ -30,12 +30,20 @@ pub struct Daemon {
     pub refusals: Mutex<RefusalLog>,
     /// The labels of `--only`, of which any is enough; if there is none, readers see every container.
     pub only: Vec<Wanted>,
+    /// Whether readers see Swarm's services, tasks and nodes.
+    pub swarm: bool,
     /// Where readers connect.
     pub listen: SocketAddr,
 }
 
 impl Daemon {
-    pub fn new(engine: Engine, store: Store, only: Vec<Wanted>, listen: SocketAddr) -> Arc<Self> {
+    pub fn new(
+        engine: Engine,
+        store: Store,
+        only: Vec<Wanted>,
+        swarm: bool,
+        listen: SocketAddr,
+    ) -> Arc<Self> {
         Arc::new(Self {
             engine,
             store,
@@ -45,6 +53,7 @@ impl Daemon {
             streams: Quota::new(STREAMS, ALL_CONNECTIONS / 4),
             refusals: Mutex::default(),
             only,
+            swarm,
             listen,
         })
     }

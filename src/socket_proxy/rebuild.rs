@@ -1,4 +1,4 @@
-//! Rebuilds answers from the fields named here; all other fields of Docker's answers are dropped. Pure.
+//! Rebuilds answers from the fields named here and in [`swarm`]; all other fields of Docker's answers are dropped. Pure.
 //!
 //! The fields are those that Traefik reads (`pkg/provider/docker/shared.go`, v3.7), and ids and names.
 
@@ -32,6 +32,8 @@ macro_rules! docker {
         }
     };
 }
+
+pub mod swarm;
 
 docker!(
     /// `GET /version`

@@ -1,4 +1,4 @@
-//! Parses a reader's request into one of seven routes, and refuses everything else. Pure.
+//! Parses a reader's request into one of the routes of [`Route`], and refuses everything else. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,10 +37,22 @@ pub enum Route {
     Networks(Query),
     /// `/networks/{id}`
     Network(String),
+    /// `/info`
+    Info,
+    /// `/services`
+    Services(Query),
+    /// `/services/{id}`
+    Service(String),
+    /// `/tasks`
+    Tasks(Query),
+    /// `/nodes`
+    Nodes,
+    /// `/nodes/{id}`
+    Node(String),
 }
 
 /// A query rebuilt from its known keys.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// In the order in which they are sent.
     pub pairs: Vec<(&'static str, String)>,
@@ -58,7 +70,13 @@ pub struct Refusal {
     pub close: bool,
 }
 
-pub fn parse(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Call, Refusal> {
+/// `swarm` says whether Swarm's routes are allowed.
+pub fn parse(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    swarm: bool,
+) -> Result<Call, Refusal> {
     refuse_tricks(uri, headers)?;
     if method != Method::GET && method != Method::HEAD {
         return Err(forbidden("only GET and HEAD are allowed"));
@@ -73,6 +91,13 @@ pub fn parse(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Call, Re
         ["", "containers", id, "json"] if is_name(id) => Route::Inspect(id.to_owned()),
         ["", "networks"] => Route::Networks(query(&["filters"])?),
         ["", "networks", id] if is_name(id) => Route::Network(id.to_owned()),
+        ["", "info"] if swarm => Route::Info,
+        ["", "services"] if swarm => Route::Services(query(&["filters"])?),
+        ["", "services", id] if swarm && is_name(id) => Route::Service(id.to_owned()),
+        ["", "tasks"] if swarm => Route::Tasks(query(&["filters"])?),
+        // Without filters: those on labels would reveal labels of nodes, which readers do not see.
+        ["", "nodes"] if swarm => Route::Nodes,
+        ["", "nodes", id] if swarm && is_name(id) => Route::Node(id.to_owned()),
         _ => return Err(forbidden("this path is not allowed")),
     };
     Ok(Call { version, route })
@@ -203,8 +228,9 @@ fn is_plain(byte: u8) -> bool {
 }
 
 /// The filters on properties that answers and events contain anyway.
-const FILTERS: [&str; 14] = [
+const FILTERS: [&str; 15] = [
     "container",
+    "desired-state",
     "driver",
     "event",
     "health",

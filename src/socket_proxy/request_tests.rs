@@ -1,6 +1,7 @@
 //! The requests that are allowed, and those that are not.
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::arbitrary::{mutated, replaced};
@@ -12,7 +13,13 @@ fn ask(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Call, Ref
         map.append(name, value.parse().unwrap());
     }
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    parse(&method, &target.parse().unwrap(), &map)
+    parse(&method, &target.parse().unwrap(), &map, false)
+}
+
+/// As [`get`], with `--swarm`.
+fn get_of_swarm(target: &str) -> Result<Call, Refusal> {
+    let (uri, headers) = (target.parse().unwrap(), HeaderMap::new());
+    parse(&Method::GET, &uri, &headers, true)
 }
 
 fn get(target: &str) -> Result<Call, Refusal> {
@@ -44,13 +51,49 @@ fn the_seven_routes_are_known_with_and_without_a_version() {
 }
 
 #[test]
-fn every_other_path_is_forbidden() {
+fn the_routes_of_swarm_are_known_with_its_flag_alone() {
+    let none = Query::default;
+    for (target, route) in [
+        ("/info", Route::Info),
+        ("/services", Route::Services(none())),
+        ("/v1.41/services", Route::Services(none())),
+        ("/services/s1", Route::Service("s1".to_owned())),
+        (
+            "/services?status=true&insertDefaults=1",
+            Route::Services(none()),
+        ),
+        ("/tasks", Route::Tasks(none())),
+        ("/nodes", Route::Nodes),
+        ("/nodes?filters=no", Route::Nodes),
+        ("/nodes/self", Route::Node("self".to_owned())),
+    ] {
+        assert_eq!(get_of_swarm(target).unwrap().route, route, "{target}");
+        assert_eq!(status(get(target)), 403, "{target}");
+    }
+}
+
+#[test]
+fn the_filters_that_traefik_sends_to_swarm_pass() {
+    let filters = json!({"desired-state": {"running": true}, "service": {"s1": true}});
+    let encoded: String = form_urlencoded::byte_serialize(filters.to_string().as_bytes()).collect();
+    let target = format!("/tasks?filters={encoded}");
+    let Route::Tasks(query) = get_of_swarm(&target).unwrap().route else {
+        panic!("{target}");
+    };
+    assert_eq!(format!("/tasks{}", query.encode()), target);
+    for other in ["node", "up-to-date", "runtime"] {
+        let filters = target.replace("desired-state", other);
+        assert_eq!(status(get_of_swarm(&filters)), 400, "{other}");
+    }
+}
+
+#[test]
+fn every_other_path_is_forbidden_with_and_without_swarm() {
     for path in [
         "/",
         "//",
         "/v1.24",
         "/v1.24/",
-        "/info",
         "/_ping/",
         "/v1.24//version",
         "//version",
@@ -81,13 +124,9 @@ fn every_other_path_is_forbidden() {
         "/exec/a/json",
         "/secrets",
         "/configs",
-        "/services",
-        "/tasks",
         "/volumes",
         "/system/df",
         "/swarm",
-        "/swarm/unlockkey",
-        "/nodes",
         "/plugins",
         "/networks/",
         "/networks/a/b",
@@ -95,6 +134,31 @@ fn every_other_path_is_forbidden() {
         "/Version",
         "/containers/JSON",
     ] {
+        assert_eq!(status(get_of_swarm(path)), 403, "{path}");
+        assert_eq!(status(get(path)), 403, "{path}");
+    }
+}
+
+#[test]
+fn no_other_path_of_swarm_is_allowed_by_its_flag() {
+    for path in [
+        "/configs/a",
+        "/secrets/a",
+        "/info/",
+        "/services/",
+        "/services/a/logs",
+        "/services/a/update",
+        "/services/a%2Fb",
+        "/services/../swarm",
+        "/tasks/",
+        "/tasks/a",
+        "/tasks/a/logs",
+        "/nodes/",
+        "/nodes/a/update",
+        "/nodes/..",
+        "/swarm/unlockkey",
+    ] {
+        assert_eq!(status(get_of_swarm(path)), 403, "{path}");
         assert_eq!(status(get(path)), 403, "{path}");
     }
 }
@@ -103,6 +167,10 @@ fn every_other_path_is_forbidden() {
 fn every_other_method_is_forbidden() {
     for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
         assert_eq!(status(ask(method, "/version", &[])), 403, "{method}");
+        let of_swarm = Uri::from_static("/services/create");
+        let name = Method::from_bytes(method.as_bytes()).unwrap();
+        let answer = parse(&name, &of_swarm, &HeaderMap::new(), true);
+        assert_eq!(status(answer), 403, "{method}");
     }
     assert!(ask("HEAD", "/_ping", &[]).is_ok());
 }
@@ -190,28 +258,38 @@ fn target(call: &Call) -> String {
         Route::Inspect(id) => format!("/containers/{id}/json"),
         Route::Networks(query) => format!("/networks{}", query.encode()),
         Route::Network(id) => format!("/networks/{id}"),
+        Route::Info => "/info".to_owned(),
+        Route::Services(query) => format!("/services{}", query.encode()),
+        Route::Service(id) => format!("/services/{id}"),
+        Route::Tasks(query) => format!("/tasks{}", query.encode()),
+        Route::Nodes => "/nodes".to_owned(),
+        Route::Node(id) => format!("/nodes/{id}"),
     };
     version.unwrap_or_default() + &path
 }
 
-const TARGETS: [&str; 5] = [
+const TARGETS: [&str; 9] = [
     "/v1.41/containers/json?all=1&limit=5&since=a&size=1&filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D",
     "/events?since=1700000000.5&until=10m&filters=%7B%22type%22%3A%7B%22container%22%3Atrue%7D%7D",
     "/v1.24/containers/a_b.c-1/json",
     "/networks?filters=%7B%22name%22%3A%5B%22n%22%5D%7D",
     "/_ping",
+    "/v1.41/services?filters=%7B%22id%22%3A%5B%22a%22%5D%7D&status=true",
+    "/tasks?filters=%7B%22desired-state%22%3A%7B%22running%22%3Atrue%7D%2C%22service%22%3A%7B%22a%22%3Atrue%7D%7D",
+    "/services/a1",
+    "/nodes/n1",
 ];
 
 proptest! {
     #[test]
-    fn a_target_that_passes_is_one_of_the_seven_routes_and_the_same_after_rebuilding(
+    fn a_target_that_passes_is_one_of_the_routes_and_the_same_after_rebuilding(
         target_of in (0..TARGETS.len()).prop_flat_map(|index| mutated(TARGETS[index].as_bytes())),
     ) {
         let Ok(uri) = Uri::try_from(target_of) else { return Ok(()) };
-        let Ok(call) = parse(&Method::GET, &uri, &HeaderMap::new()) else { return Ok(()) };
+        let Ok(call) = parse(&Method::GET, &uri, &HeaderMap::new(), true) else { return Ok(()) };
         let rebuilt = target(&call);
         prop_assert!(rebuilt.is_ascii() && !rebuilt.contains([' ', '\r', '\n', '#']), "{}", rebuilt);
-        prop_assert_eq!(get(&rebuilt), Ok(call));
+        prop_assert_eq!(get_of_swarm(&rebuilt), Ok(call));
     }
 
     #[test]
@@ -222,7 +300,7 @@ proptest! {
             Method::from_bytes(&method), header::HeaderName::from_bytes(&name), header::HeaderValue::from_bytes(&value),
         ) else { return Ok(()) };
         let headers = HeaderMap::from_iter([(name.clone(), value)]);
-        if parse(&method, &Uri::from_static("/version"), &headers).is_ok() {
+        if parse(&method, &Uri::from_static("/version"), &headers, true).is_ok() {
             prop_assert!(method == Method::GET || method == Method::HEAD);
             let framing = [header::TRANSFER_ENCODING, header::UPGRADE, header::CONTENT_LENGTH];
             prop_assert!(name == header::CONTENT_LENGTH && headers[&name] == "0" || !framing.contains(&name));

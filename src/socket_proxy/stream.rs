@@ -314,7 +314,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let engine = Engine::new(Endpoint::Unix(directory.path().join("none")));
         let store = Store::open(directory.path()).unwrap();
-        let daemon = Daemon::new(engine, store, Vec::new(), ([127, 0, 0, 1], 0).into());
+        let daemon = Daemon::new(engine, store, Vec::new(), false, ([127, 0, 0, 1], 0).into());
         let reader = Reader {
             address: [127, 0, 0, 1].into(),
             user_agent: "Traefik".to_owned(),

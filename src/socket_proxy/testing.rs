@@ -1,5 +1,7 @@
 //! A fake engine behind a real Unix socket, and a daemon in front of it.
 
+mod swarm;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -30,6 +32,8 @@ use crate::{
 };
 
 pub struct FakeEngine {
+    /// Its Swarm, if it has one.
+    pub swarm: swarm::Swarm,
     containers: Mutex<BTreeMap<String, Container>>,
     events: broadcast::Sender<String>,
     clock: AtomicU64,
@@ -54,6 +58,7 @@ impl FakeEngine {
             .unwrap();
         let listener = UnixListener::bind(directory.path().join("docker.sock")).unwrap();
         let engine = Arc::new(Self {
+            swarm: swarm::Swarm::default(),
             containers: Mutex::default(),
             events: broadcast::Sender::new(1024),
             clock: AtomicU64::new(1),
@@ -134,7 +139,10 @@ impl FakeEngine {
         self.events.receiver_count()
     }
 
-    fn answer(&self, path: &str) -> (StatusCode, Value) {
+    fn answer(&self, path: &str, query: &str) -> (StatusCode, Value) {
+        if let Some(answer) = self.swarm.answer(path, query) {
+            return answer;
+        }
         let containers = self.containers.lock().unwrap();
         let id = path
             .strip_prefix("/containers/")
@@ -198,14 +206,13 @@ async fn serve(
     let path = path
         .strip_prefix("/v")
         .and_then(|path| path.find('/').map(|slash| &path[slash..]))
-        .filter(|path| path.starts_with("/c") || path.starts_with("/e"))
         .unwrap_or(path);
     if path == "/events" {
         return Ok(Response::new(
             Stream(follow(engine.events.subscribe())).boxed(),
         ));
     }
-    let (status, value) = engine.answer(path);
+    let (status, value) = engine.answer(path, request.uri().query().unwrap_or_default());
     engine.delay().await;
     Ok(http::json(status, &value))
 }
@@ -248,10 +255,19 @@ pub async fn daemon(directory: &tempfile::TempDir) -> Arc<Daemon> {
 
 /// The same, with the labels of `--only`.
 pub async fn daemon_with(directory: &tempfile::TempDir, only: Vec<Wanted>) -> Arc<Daemon> {
+    daemon_of(directory, only, false).await
+}
+
+/// The same, with or without `--swarm`.
+pub async fn daemon_of(
+    directory: &tempfile::TempDir,
+    only: Vec<Wanted>,
+    swarm: bool,
+) -> Arc<Daemon> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let engine = Engine::new(Endpoint::Unix(directory.path().join("docker.sock")));
     let store = Store::open(directory.path()).unwrap();
-    let daemon = Daemon::new(engine, store, only, listener.local_addr().unwrap());
+    let daemon = Daemon::new(engine, store, only, swarm, listener.local_addr().unwrap());
     tokio::spawn(server::serve(listener, daemon.clone()));
     daemon
 }

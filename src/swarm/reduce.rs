@@ -82,10 +82,6 @@ impl<'a> Wanted<'a> {
         labels(self.own.get("labels").unwrap_or(&Value::Null))
     }
 
-    pub fn grace(&self) -> Option<&'a str> {
-        self.own.get("stop_grace_period")?.as_str()
-    }
-
     pub fn x_rollout(&self) -> Option<&'a Value> {
         self.own.get("x-rollout")
     }

@@ -54,14 +54,13 @@ pub async fn facts(asked: &DoctorArgs, opened: &Opened) -> Result<Facts> {
     let inspects: Vec<ContainerInspectResponse> =
         inspects.into_iter().flatten().flatten().collect();
     let found = landscape.socket_proxies.iter();
+    let found = found.map(|own| proxy_facts(own, &landscape.running, opened));
     let mut facts = Facts {
         engine: engine.about().await?,
         compose: compose.version().to_owned(),
         project: project.clone(),
         traefiks: Vec::new(),
-        socket_proxies: found
-            .map(|own| proxy_facts(own, &landscape.running, opened))
-            .collect(),
+        socket_proxies: join_all(found).await,
         other_versions: landscape.other_versions().await,
         services: Vec::new(),
     };
@@ -131,7 +130,7 @@ fn shared_networks(landscape: &Landscape, olds: &[Replica]) -> Vec<String> {
     own.flat_map(networks_of).cloned().collect()
 }
 
-fn proxy_facts(
+async fn proxy_facts(
     found: &SocketProxy,
     running: &[ContainerSummary],
     opened: &Opened,
@@ -140,6 +139,9 @@ fn proxy_facts(
     let own = all.find(|own| own.id.as_ref() == Some(&found.control.container));
     let labels = own.and_then(|own| own.labels.as_ref());
     SocketProxyFacts {
+        name: found.control.name.clone(),
+        // One that does not answer is another finding.
+        rejects_swarm: found.control.hello().await.is_ok_and(|own| !own.swarm),
         service: labels
             .filter(|labels| labels.get(label::COMPOSE_PROJECT) == Some(&opened.project.name))
             .and_then(|labels| labels.get(label::COMPOSE_SERVICE).cloned()),

@@ -238,23 +238,41 @@ fn what_is_added_by_hand_is_a_valid_project_whichever_network_namespace_traefik_
 }
 
 #[test]
-fn a_traefik_whose_swarm_provider_is_on_is_never_given_the_socket_proxy() {
+fn a_traefik_whose_swarm_provider_is_on_is_given_a_socket_proxy_that_answers_it() {
     let head = "services:\n  traefik:\n    image: traefik:v3.7\n";
     let file = |path: &str| {
         (path == "./conf/traefik.yml").then(|| "providers: {docker: {}, swarm: {}}".to_owned())
     };
     for rest in [
         "    command: [--providers.docker, --providers.swarm]\n",
+        "    command: [--providers.docker.exposedbydefault=false, --providers.swarm]\n",
         "    command: --providers.swarm.endpoint=tcp://x:2375\n",
         "    environment: {TRAEFIK_PROVIDERS_SWARM: 'true'}\n",
         "    command: [--providers.docker.swarmmode=true]\n",
         "    volumes: ['./conf:/etc/traefik:ro']\n",
     ] {
-        let error = edited_with(&format!("{head}{rest}"), &file).unwrap_err();
+        let done = edited_with(&format!("{head}{rest}"), &file).unwrap();
+        let text = result(&done);
+        assert!(
+            text.contains("    command: [socket-proxy, --swarm]\n"),
+            "{text}"
+        );
+        assert!(text.contains("DOCKER_HOST"), "{text}");
+        assert_eq!(edited_with(text, &file).unwrap().text, None);
+        let old = text.replace("[socket-proxy, --swarm]", "[socket-proxy]");
+        let again = edited_with(&old, &file).unwrap();
+        assert_eq!(
+            result(&again),
+            text,
+            "one that is there gets the flag alone"
+        );
+
+        let error = edited_with(&format!("{head}{rest}").replace("v3.7", "v3.5"), &file);
+        let error = error.unwrap_err();
         assert!(error.message.contains("Swarm provider"), "{error}");
         let hint = error.hint.unwrap();
+        assert!(hint.contains("update Traefik, or"), "{hint}");
         assert!(hint.contains("--switch pin"), "{hint}");
-        assert!(!hint.contains("DOCKER_HOST"), "{hint}");
     }
 }
 

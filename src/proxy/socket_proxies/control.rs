@@ -171,6 +171,7 @@ impl Control {
         }
     }
 
+    /// Its version, and what it shows.
     pub async fn hello(&self) -> Result<Hello> {
         match self.call(Call::Hello).await? {
             Answer::Hello(hello) => Ok(hello),

@@ -19,6 +19,8 @@ pub const NETWORK: &str = "docker-api";
 pub const SOCKET: &str = "/var/run/docker.sock";
 /// What limits readers to the containers that enable Traefik.
 pub const ONLY_ENABLED: &str = "--only=traefik.enable=true";
+/// What makes it answer Traefik's Swarm provider.
+pub const SWARM: &str = "--swarm";
 /// Where the overlay is kept.
 pub const STATE: &str = "/var/lib/rollout";
 /// The option by which Traefik can be asked; its port is not to be published.
@@ -90,6 +92,11 @@ impl Reader<'_> {
         }
     }
 
+    /// Whether its Swarm provider goes on reading at an address of its own: an old release ignores `DOCKER_HOST`.
+    pub fn reads_swarm_elsewhere(&self) -> bool {
+        !self.reads_docker_host && self.config.is_some_and(|config| config.swarm.is_some())
+    }
+
     /// The endpoint that an old release is given already; given twice, an option is an error.
     fn other_endpoint(&self) -> Option<&str> {
         let docker = self.config?.docker.as_ref()?;
@@ -114,10 +121,17 @@ impl<'a> Namespace<'a> {
 /// The socket proxy's command. It shows a Traefik that takes only containers with `traefik.enable=true` no others: it
 /// reads less at each change, and learns nothing of them.
 pub fn command(config: Option<&StaticConfig>) -> Vec<String> {
-    let docker = config.and_then(|config| config.docker.as_ref());
-    let only = docker.filter(|docker| !docker.exposed_by_default);
-    let only = only.map(|_| ONLY_ENABLED.to_owned());
-    [SERVICE.to_owned()].into_iter().chain(only).collect()
+    let only = config.is_some_and(StaticConfig::takes_only_enabled);
+    let swarm = config.is_some_and(|config| config.swarm.is_some());
+    let flags = [(only, ONLY_ENABLED), (swarm, SWARM)];
+    let flags = flags
+        .into_iter()
+        .filter_map(|(is, flag)| is.then_some(flag));
+    [SERVICE]
+        .into_iter()
+        .chain(flags)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What to add to a stack so that its Traefik reads through the socket proxy: the whole of it, as YAML. It is the one
@@ -140,7 +154,7 @@ pub fn by_hand(image: &str, reader: &Reader<'_>, to: &str) -> String {
 }
 
 fn whole(image: &str, reader: &Reader<'_>, add: &str) -> String {
-    if reader.config.is_some_and(|config| config.swarm.is_some()) {
+    if reader.reads_swarm_elsewhere() {
         return swarm(reader.source());
     }
     let host = match reader.namespace {
@@ -226,12 +240,12 @@ fn edits_of(reader: &Reader<'_>) -> (Vec<Edit>, Vec<String>) {
     (edits, words)
 }
 
-/// Both providers of a Traefik would read at the address of the socket proxy, and it passes none of Swarm's reads.
+/// For an old release with two providers, of which each has an endpoint of its own.
 fn swarm(source: &Source) -> String {
     format!(
-        "Traefik's Swarm provider is on, and the socket proxy passes none of its reads: let Traefik read the engine as it \
-         does, or through a socket proxy of your own that passes Swarm's reads (/services, /tasks, /nodes, /networks), and \
-         let a pin file move the traffic: {}, mount a directory there, and roll with --switch pin",
+        "Traefik's Swarm provider is on, and only from 3.6.1 and 2.11.31 on do both providers read through the socket proxy: \
+         update Traefik, or let it read the engine as it does and a pin file move the traffic: {}, mount a directory there, \
+         and roll with --switch pin",
         source.how_to_add(PIN)
     )
 }

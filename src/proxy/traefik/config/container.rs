@@ -151,7 +151,7 @@ impl TraefikContainer {
         endpoint.is_some_and(|own| own.starts_with("unix://"))
     }
 
-    /// The name of the socket proxy that its Swarm provider reads through, and that passes none of its reads.
+    /// The name of the socket proxy that its Swarm provider reads through.
     pub fn swarm_through(&self, found: &[SocketProxy]) -> Option<String> {
         let own = self.config.swarm.as_deref()?;
         let given = docker_host(environment(&self.inspect))

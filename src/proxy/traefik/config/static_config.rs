@@ -295,6 +295,12 @@ impl StaticConfig {
         self.source.how_to_add(option)
     }
 
+    /// Whether it needs only containers with `traefik.enable=true`. A Swarm provider may take more than Docker's.
+    pub fn takes_only_enabled(&self) -> bool {
+        let docker = self.docker.as_ref();
+        docker.is_some_and(|docker| !docker.exposed_by_default) && self.swarm.is_none()
+    }
+
     /// The entrypoint that the insecure API, ping and metrics come on exists without being given
     /// (`SetEffectiveConfiguration` in `pkg/config/static`).
     fn add_internal_entrypoint(&mut self) {

@@ -123,6 +123,7 @@ fn target(on: &Match, rollout: &RolloutId) -> Option<Target> {
         Match::Label { value, .. } => {
             (*value == rollout.0).then(|| Target::Rollout(rollout.clone()))
         }
+        Match::Service(_) => None,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{SOCKET, STATE, address};
+use super::{SOCKET, STATE, SWARM, address};
 use crate::{
-    compose::edits::{Edit, add, set},
+    compose::edits::{Edit, add, plain, set},
     proxy::traefik::config::{Source, Written},
 };
 
@@ -67,6 +67,17 @@ pub fn joins(service: &str, networks: &Value, network: &str) -> Edit {
 pub fn waits(service: &str, proxy: &str) -> Edit {
     let healthy = json!({proxy: {"condition": "service_healthy"}});
     set(&["services", service, "depends_on"], healthy)
+}
+
+/// A socket proxy answers Traefik's Swarm provider too; `None` if its command says so already, or is not written there.
+pub fn passes_swarm(proxy: &str, command: &Value) -> Option<Edit> {
+    let words = match command {
+        Value::String(line) => line.split_whitespace().map(str::to_owned).collect(),
+        Value::Array(words) => words.iter().map(plain).collect(),
+        _ => Vec::new(),
+    };
+    let lacks = !words.is_empty() && !words.contains(&SWARM.to_owned());
+    lacks.then(|| add(&["services", proxy, "command"], &[SWARM]))
 }
 
 /// A Traefik gets an option such as `api.insecure=true`; in words if its configuration is a file.
