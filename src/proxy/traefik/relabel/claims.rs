@@ -119,7 +119,6 @@ fn target(on: &Match, rollout: &RolloutId) -> Option<Target> {
             let is_own = *value == label::batch(rollout, batch);
             is_own.then(|| Target::Batch(rollout.clone(), batch))
         }
-        Match::Service(_) => None,
         Match::Label { value, .. } => {
             (*value == rollout.0).then(|| Target::Rollout(rollout.clone()))
         }
