@@ -370,6 +370,27 @@ async fn a_twin_that_is_removed_from_outside_gives_the_traffic_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_fails_leaves_the_traffic_with_the_twin_and_goes_on_once_it_can() {
+    let mut stack = Stack::up(1).await;
+    let load = stack.load();
+    stack.project.set("TAG", "v2");
+    // A twin has no published ports, and that of Traefik is taken.
+    let taken = "    ports: [{ mode: host, target: 81, published: $PORT }]\n    stop_grace_period";
+    let file = STACK.replace("    stop_grace_period", taken);
+    stack.project.write("stack.yml", &file);
+    let run = stack.rollout(&["--timeout", "15s", "web"]).await;
+    run.code(3);
+    assert!(run.failure().contains("web-rollout-twin"), "{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.project.write("stack.yml", STACK);
+    let run = stack.rollout(&["web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signal_before_the_update_gives_the_traffic_back_without_loss() {
     let mut stack = Stack::up(1).await;
     let load = stack.load();

@@ -112,8 +112,8 @@ impl Running<'_> {
             () = raised(&mut interrupted), if turns_back => None,
             acted = self.live.act(step, seen, &mut self.facts) => Some(acted),
         };
-        if *self.interrupted.borrow() && !turns_back && !std::mem::replace(&mut self.is_told, true)
-        {
+        let is_late = !turns_back && self.facts.undo.is_none();
+        if is_late && *self.interrupted.borrow() && !std::mem::replace(&mut self.is_told, true) {
             events.notice(
                 "interrupted: the rollout is being finished; press Ctrl-C again to quit now",
             );
