@@ -46,6 +46,7 @@ use crate::{
     report::{Output, github::GitHub, html::Report, human::Human, json::Json, log_dir::LogDir},
     settings::NOTIFY,
     socket_proxy, state,
+    swarm::{self, Stack},
 };
 
 /// Names a file that every event is appended to, as a JSON line.
@@ -338,6 +339,37 @@ fn masked(word: &str) -> String {
     secret.unwrap_or_else(|| word.to_owned())
 }
 
+/// The stack of a Swarm whose name the command gives as that of its project, if there is one.
+async fn stack(target: &TargetArgs, events: &Events) -> Result<Option<Stack>> {
+    let Some(name) = target.project() else {
+        return Ok(None);
+    };
+    let engine = Engine::connect(endpoint(target).await?, events).await?;
+    swarm::find(&engine, &name).await
+}
+
+/// The engine of a command that works with a project of Compose alone.
+async fn connect(target: &TargetArgs, endpoint: Endpoint, events: &Events) -> Result<Engine> {
+    let engine = Engine::connect(endpoint, events).await?;
+    if let Some(name) = target.project()
+        && let Some(stack) = swarm::find(&engine, &name).await?
+    {
+        return Err(no_part(&stack));
+    }
+    Ok(engine)
+}
+
+/// The refusal of a command that works with a project of Compose alone.
+fn no_part(stack: &Stack) -> Error {
+    let name = &stack.name;
+    Error::refused(format!(
+        "{name} is a stack of a Swarm, for which this command does not exist"
+    ))
+    .hint(format!(
+        "rollout -f FILE -p {name} SERVICE rolls a service of it: rollout help swarm"
+    ))
+}
+
 /// The engine and the project of a command.
 struct Opened {
     engine: Engine,
@@ -401,7 +433,7 @@ impl Opened {
     ) -> Result<Found<T>> {
         let endpoint = endpoint(target).await?;
         let connected = async {
-            let engine = Engine::connect(endpoint.clone(), events).await?;
+            let engine = connect(target, endpoint.clone(), events).await?;
             let beside = read(&engine).await;
             Ok::<_, Error>((engine, beside))
         };
@@ -450,7 +482,7 @@ impl Opened {
         names: &[&str],
         (error, events): (&Error, &Events),
     ) -> Result<Self> {
-        let engine = Engine::connect(endpoint(target).await?, events).await?;
+        let engine = connect(target, endpoint(target).await?, events).await?;
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
         let project = made_from::of_containers(error.clone(), &engine, &compose, names).await?;
         Ok(Self {

@@ -6,8 +6,9 @@
 //! ask the pure planner ([`plan`]) for one step at a time and do it: the compose view creates the new set beside the
 //! old, [`ready`] waits for it, [`proxy`] moves the traffic by the [`overlay`] of the [`socket_proxy`], [`analysis`]
 //! judges the [`figures`] of both versions, [`drain`] waits for the last answers. [`stack`] orders several services of
-//! one command, [`fleet`] its hosts, and [`agent`] begins commands when images move. What `--set` gives ([`variables`]) is in the environment
-//! file ([`dotenv`]) at the end. `rollout plan` walks the same planner through a model of the world. Steps emit
+//! one command, [`fleet`] its hosts, and [`agent`] begins commands when images move. What `--set` gives ([`variables`]) is
+//! in the environment file ([`dotenv`]) at the end. `rollout plan` walks the same planner through a model of the world.
+//! [`swarm`] rolls a service of a Swarm, whose tasks Swarm itself replaces, by a planner of its own. Steps emit
 //! [`event`]s; [`report`] draws them, and notifies addresses of the end. [`state`] keeps the lock and the records on the
 //! engine. [`doctor`] judges a whole project before anything is rolled, and [`init`] edits a Compose file so that all
 //! this can be.
@@ -58,6 +59,7 @@ pub(crate) mod socket_proxy;
 pub(crate) mod stack;
 pub(crate) mod state;
 pub(crate) mod steps;
+pub(crate) mod swarm;
 pub(crate) mod text_file;
 pub(crate) mod variables;
 pub(crate) mod yaml;

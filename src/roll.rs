@@ -30,6 +30,7 @@ use tokio::sync::watch;
 #[cfg(test)]
 pub use self::stand::{Holder, Shifted};
 pub use self::{
+    begun::rollout_id,
     examine::{Examined, Way},
     prepare::{Prepared, settings_of, settings_of_all},
     stand::{Standing, Wanted},

@@ -132,6 +132,8 @@ pub const STACK: &str = "Several services";
 const ROLLING: &str = "Rolling updates";
 /// The settings of `--strategy canary`, beside its steps.
 const CANARY: &str = "Canaries";
+/// The settings of services of a Swarm.
+const SWARM: &str = "Swarm";
 const READINESS: &str = "Readiness";
 const CUTOVER: &str = "Cutover, drain and stop";
 pub const TRAEFIK: &str = "Traefik";
@@ -262,6 +264,13 @@ pub struct Settings {
     #[arg(long, value_name = "FILE", help_heading = TRAEFIK)]
     pub traefik_ca: Option<String>,
 
+    /// In a Swarm: number of tasks that have the traffic while the service is updated [default: as many as it has]
+    #[arg(long, value_name = "N", value_parser = count, help_heading = SWARM)]
+    pub twin_replicas: Option<u32>,
+    /// In a Swarm: wait before tasks are stopped that get no more requests [default: their stop_grace_period]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = SWARM)]
+    pub drain_wait: Option<Duration>,
+
     /// Roll even if nothing changed
     #[arg(long, value_name = "BOOL", value_parser = boolean, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", hide_default_value = true, help_heading = CHECKS)]
     pub force: bool,
@@ -364,6 +373,16 @@ impl Settings {
         ];
         let given = all.into_iter().filter(|(_, is_given)| *is_given);
         given.map(|(name, _)| name).collect()
+    }
+
+    /// A given setting that only a service of a Swarm has.
+    pub fn of_swarm(&self) -> Option<&'static str> {
+        let all = [
+            ("twin-replicas", self.twin_replicas.is_some()),
+            ("drain-wait", self.drain_wait.is_some()),
+        ];
+        let mut given = all.into_iter().filter(|(_, is_given)| *is_given);
+        given.next().map(|(name, _)| name)
     }
 
     /// How long the new replicas are watched after a batch.

@@ -47,6 +47,7 @@ mod shapes;
 mod soak;
 mod socket_proxy;
 mod stack;
+mod swarm;
 mod together;
 mod traefik_api;
 mod waves;

@@ -2,7 +2,7 @@
 
 mod gather;
 
-use super::{Opened, endpoint, print, read_project};
+use super::{Opened, endpoint, no_part, print, read_project, stack};
 use crate::{
     cli::DoctorArgs,
     compose::Compose,
@@ -50,6 +50,9 @@ fn blocked(failed: &[&Finding], services: &[String]) -> Error {
 }
 
 async fn look(asked: &DoctorArgs, events: &Events) -> Result<Vec<Finding>> {
+    if let Some(stack) = stack(&asked.target, events).await.ok().flatten() {
+        return Err(no_part(&stack));
+    }
     let engine = match Engine::connect(endpoint(&asked.target).await?, events).await {
         Ok(engine) => engine,
         Err(error) => return Ok(vec![foundation(Check::Engine, "docker", &error)]),

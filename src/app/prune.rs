@@ -10,7 +10,7 @@ use super::{Opened, endpoint, print, read_project};
 use crate::{
     cli::PruneArgs,
     compose::{Compose, Project},
-    docker::engine::Engine,
+    docker::engine::{Engine, swarm::Swarm},
     error::{Error, Result},
     event::Events,
     model::ServiceKey,
@@ -51,7 +51,7 @@ pub async fn prune(asked: &PruneArgs, events: &Events) -> Result<()> {
         .iter()
         .filter(|key| is_asked(key) && present.is_gone(key))
     {
-        if !is_rolled(engine, key, events).await? {
+        if !is_rolled(engine, key, events).await? && !is_stack(engine, key).await? {
             gone.push(*key);
         }
     }
@@ -82,6 +82,12 @@ async fn in_file(compose: &Compose) -> Result<(Project, BTreeSet<ServiceKey>)> {
     let all = names.into_iter().chain(enabled);
     let keys = all.map(|service| project.key(&service)).collect();
     Ok((project, keys))
+}
+
+/// Whether the project is a stack of a Swarm that runs.
+async fn is_stack(engine: &Engine, key: &ServiceKey) -> Result<bool> {
+    let services = Swarm::of(engine).services(&key.project).await?;
+    Ok(services.is_some_and(|all| !all.is_empty()))
 }
 
 /// Whether a running rollout holds the lock of a service, and may be about to create its first container.

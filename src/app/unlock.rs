@@ -1,16 +1,26 @@
 //! `rollout unlock`: removes the lock of a service.
 
-use super::Opened;
-use crate::{cli::UnlockArgs, error::Result, event::Events, state};
+use super::{Opened, stack};
+use crate::{
+    cli::UnlockArgs, docker::engine::Engine, error::Result, event::Events, model::ServiceKey, state,
+};
 
 pub async fn unlock(unlock: &UnlockArgs, events: &Events) -> Result<()> {
+    if let Some(stack) = stack(&unlock.target, events).await? {
+        let key = stack.key(&unlock.service);
+        return remove(&stack.engine, &key, unlock.force, events).await;
+    }
     let opened = Opened::of_records(&unlock.target, &[&unlock.service], events).await?;
     let Opened {
         engine, project, ..
     } = &opened;
     project.service(&unlock.service)?;
     let key = opened.project.key(&unlock.service);
-    match state::unlock(engine, &key, unlock.force).await? {
+    remove(engine, &key, unlock.force, events).await
+}
+
+async fn remove(engine: &Engine, key: &ServiceKey, force: bool, events: &Events) -> Result<()> {
+    match state::unlock(engine, key, force).await? {
         Some(holder) => events.notice(format!(
             "removed the lock on {key} that was held by {holder}"
         )),

@@ -3,6 +3,7 @@
 mod finish;
 mod plan;
 mod set;
+mod swarm;
 #[cfg(test)]
 mod tests;
 mod waves;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use self::work::Work;
-use super::{Found, Opened, Unread, notify::notify, signals::signals};
+use super::{Found, Opened, Unread, notify::notify, signals::signals, stack};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},
@@ -39,6 +40,11 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     events.emit(Event::Opening { services });
     if up.target.on.len() > 1 {
         return waves::roll_or_plan(up, &up.target.on, interrupted, events).await;
+    }
+    if !up.dry_run
+        && let Some(stack) = stack(&up.target, events).await?
+    {
+        return swarm::roll(up, &stack, events, interrupted).await;
     }
     let variables = variables(up);
     let read = (&Listed::read, Unread::Refuse);

@@ -20,7 +20,7 @@ macro_rules! topic {
     };
 }
 
-pub const TOPICS: [Topic; 13] = [
+pub const TOPICS: [Topic; 14] = [
     topic!("settings", "every setting: flag, x-rollout key, variable"),
     topic!("hosts", "one command for several hosts, wave by wave"),
     topic!("hooks", "migrations, smoke tests and other commands"),
@@ -34,6 +34,7 @@ pub const TOPICS: [Topic; 13] = [
     topic!("proxies", "Traefik, the socket proxy, and no proxy"),
     topic!("pin", "switching a Traefik that keeps the engine's socket"),
     topic!("agent", "rollouts by themselves, when an image moves"),
+    topic!("swarm", "rollouts of a service of a Swarm"),
     topic!("podman", "rollouts on Podman"),
     topic!("troubleshooting", "messages, and what to do about them"),
     topic!(

@@ -85,6 +85,13 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
+    /// The given name of the project; Compose finds another one by itself.
+    pub fn project(&self) -> Option<String> {
+        let variable = || std::env::var("COMPOSE_PROJECT_NAME").ok();
+        let name = self.project_name.clone().or_else(variable);
+        name.filter(|name| !name.is_empty())
+    }
+
     /// What Compose is called with.
     pub fn invocation(&self) -> Invocation {
         Invocation {

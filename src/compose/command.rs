@@ -1,4 +1,4 @@
-//! Runs a command of Compose, reads its output, and kills it when its result is no longer needed.
+//! Runs a command of Docker or Compose, reads its output, and kills it when its result is no longer needed.
 
 use std::{
     io,
@@ -17,11 +17,31 @@ use tokio::{
 /// The limit for standard output and for standard error, in bytes.
 const MAX_OUTPUT: u64 = 64 * 1024 * 1024;
 
+/// Variables that would choose another engine, remove other containers, or make Compose believe that it is our plugin.
+const NOT_PASSED_ON: [&str; 8] = [
+    "DOCKER_TLS",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
+    "DOCKER_CONTEXT",
+    "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND",
+    "DOCKER_CLI_PLUGIN_SOCKET",
+    "COMPOSE_REMOVE_ORPHANS",
+    "COMPOSE_STATUS_STDOUT",
+];
+
 pub struct Finished {
     pub status: ExitStatus,
     pub output: String,
     /// The lines of standard error.
     pub errors: Vec<String>,
+}
+
+/// Has a command of Docker use the engine at this address, and no other.
+pub fn on_engine(command: &mut Command, docker_host: &str) {
+    for name in NOT_PASSED_ON {
+        command.env_remove(name);
+    }
+    command.env("DOCKER_HOST", docker_host);
 }
 
 /// Runs a command to its end. A drop of the future kills it.

@@ -7,7 +7,10 @@ use std::{
 
 use tokio::{io::AsyncReadExt, process::Command};
 
-use super::{Compose, Invocation, command::run};
+use super::{
+    Compose, Invocation,
+    command::{on_engine, run},
+};
 use crate::{
     docker::{
         endpoint::{Endpoint, Forward},
@@ -18,18 +21,6 @@ use crate::{
 
 const HOW_TO_INSTALL: &str = "install the plugin docker-compose-plugin from Docker's packages, or see \
                               https://docs.docker.com/compose/install/";
-
-/// Variables that would choose another engine, remove other containers, or make Compose believe that it is our plugin.
-const NOT_PASSED_ON: [&str; 8] = [
-    "DOCKER_TLS",
-    "DOCKER_TLS_VERIFY",
-    "DOCKER_CERT_PATH",
-    "DOCKER_CONTEXT",
-    "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND",
-    "DOCKER_CLI_PLUGIN_SOCKET",
-    "COMPOSE_REMOVE_ORPHANS",
-    "COMPOSE_STATUS_STDOUT",
-];
 
 /// Where Compose runs. The default is our own environment and directory.
 #[derive(Clone, Debug, Default)]
@@ -155,10 +146,7 @@ impl Program {
         command.args(["--ansi", "never", "--progress", "plain"]);
         command.envs(&self.surroundings.environment);
         command.envs(&self.given);
-        for name in NOT_PASSED_ON {
-            command.env_remove(name);
-        }
-        command.env("DOCKER_HOST", docker_host.unwrap_or(&self.docker_host));
+        on_engine(&mut command, docker_host.unwrap_or(&self.docker_host));
         if let Some(directory) = &self.surroundings.directory {
             command.current_dir(directory);
         }

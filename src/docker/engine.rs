@@ -11,6 +11,7 @@ mod read;
 mod session;
 pub mod shared;
 pub mod summary;
+pub mod swarm;
 mod usage;
 
 use std::{

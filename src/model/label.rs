@@ -18,8 +18,10 @@ pub const NAME: &str = "io.rollout.name";
 pub const DIGEST: &str = "io.rollout.digest";
 /// The version of Compose that made it: others may hash the same config differently.
 pub const COMPOSE_VERSION: &str = "io.rollout.compose";
-/// Marks containers that are the tool's own: `lock`, `helper`, `state`, `ask`.
+/// Marks what is the tool's own: containers with `lock`, `helper`, `state`, `ask`, and a Swarm service with [`TWIN`].
 pub const ROLE: &str = "io.rollout.role";
+/// The [`ROLE`] of the Swarm service that has the traffic of another one while that is updated.
+pub const TWIN: &str = "twin";
 /// On a helper image: the protocol version that its program and the CLI use.
 pub const HELPER: &str = "io.rollout.helper";
 /// On a helper: the container whose network namespace it is in.

@@ -16,6 +16,7 @@ use crate::{
     docker::engine::{
         Engine,
         summary::{name, networks_of},
+        swarm,
     },
     error::{Error, Result},
     model::label,
@@ -23,6 +24,8 @@ use crate::{
 };
 
 const SUBCOMMAND: &str = "socket-proxy";
+/// On the container of a task: the name of its Swarm service.
+const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
 
 /// A socket proxy that runs, and its image.
 #[derive(Clone)]
@@ -31,7 +34,7 @@ pub struct SocketProxy {
     pub control: Control,
     /// The id of its image, which holds this program.
     pub image: String,
-    /// The Compose project that it is part of.
+    /// The Compose project or the stack that it is part of.
     pub(super) project: Option<String>,
     /// Its service in that project.
     service: Option<String>,
@@ -182,12 +185,18 @@ fn socket_proxy(
         program.to_owned(),
     );
     let label = |name| labels.and_then(|labels| labels.get(name).cloned());
+    let stack = label(swarm::NAMESPACE);
+    // As the file of its stack calls it, which is its name in its networks too.
+    let in_stack = label(SWARM_SERVICE).and_then(|own| {
+        let prefix = format!("{}_", stack.as_ref()?);
+        own.strip_prefix(&prefix).map(str::to_owned)
+    });
     let only = only_of(words);
     Some(SocketProxy {
         control,
         image: summary.image_id.clone()?,
-        project: label(label::COMPOSE_PROJECT),
-        service: label(label::COMPOSE_SERVICE),
+        project: label(label::COMPOSE_PROJECT).or(stack),
+        service: label(label::COMPOSE_SERVICE).or(in_stack),
         helper: label(label::HELPER),
         networks: networks_of(summary).cloned().collect(),
         program: program.to_owned(),

@@ -15,5 +15,6 @@ mod driver;
 pub mod labels;
 mod pin;
 pub mod relabel;
+pub mod swarm;
 
 pub use self::{driver::TraefikDriver, pin::watched_directory};

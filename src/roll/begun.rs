@@ -311,7 +311,7 @@ fn may_fail(ratio: f64, replicas: u32) -> u32 {
 }
 
 /// The id contains the service, since overlay rules match on it and two services may start at the same moment.
-pub(super) fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
+pub fn rollout_id(key: &ServiceKey, epoch: u64) -> RolloutId {
     let digest = Sha256::digest(key.to_string());
     RolloutId(format!(
         "r{epoch:x}-{:02x}{:02x}{:02x}",

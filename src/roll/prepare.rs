@@ -157,6 +157,11 @@ impl<'a> RunContext<'a> {
     ) -> Result<ServiceContext<'a>> {
         let service = self.project.service(name)?;
         let mut settings = settings_of(self.project, service, flags)?;
+        if let Some(setting) = settings.of_swarm() {
+            let message =
+                format!("{setting} is a setting of rollouts in a Swarm, and {name} is in Compose");
+            return Err(Error::refused(message).hint(format!("leave out {setting}")));
+        }
         let x_rollout = service.x_rollout.as_ref();
         if purpose == Purpose::Roll {
             let strategy = (settings.strategy, flags.has("strategy"));
@@ -339,14 +344,6 @@ pub fn settings_of_all(project: &Project, flags: &Partial) -> Result<Settings> {
 fn places(project: &Project, own: Partial, flags: &Partial) -> Result<[Partial; 4]> {
     let top = Partial::from_project(project.raw.get("x-rollout"))?;
     let [own, top] = [own, top].map(|file| file.in_directory(&project.directory));
-    let environment = Partial::from_environment(variables())?;
+    let environment = Partial::from_own_environment()?;
     Ok([flags.clone(), own, top, environment])
-}
-
-/// The environment variables that are valid text.
-fn variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| {
-        let text = (name.into_string().ok()?, value.into_string().ok()?);
-        Some(text)
-    })
 }

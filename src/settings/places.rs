@@ -99,6 +99,11 @@ impl Partial {
         self.0.contains_key(name)
     }
 
+    /// The names of these settings.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// What a setting is given, word by word.
     pub fn words(&self, name: &str) -> &[String] {
         self.0.get(name).map_or(&[], Vec::as_slice)
@@ -223,6 +228,15 @@ impl Partial {
             }
         }
         Self::from_map(&map, &|key| variable(key))
+    }
+
+    /// Reads the variables of this process that are valid text.
+    pub fn from_own_environment() -> Result<Self> {
+        let all = std::env::vars_os().filter_map(|(name, value)| {
+            let text = (name.into_string().ok()?, value.into_string().ok()?);
+            Some(text)
+        });
+        Self::from_environment(all)
     }
 
     fn from_map(map: &Map<String, Value>, place: &dyn Fn(&str) -> String) -> Result<Self> {

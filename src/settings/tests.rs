@@ -260,7 +260,7 @@ fn every_setting_has_the_same_name_and_meaning_in_all_three_places() {
             "failure-action" => "pause",
             "max-failure-ratio" => "0.5",
             "parallelism" | "max-surge" | "max-unavailable" => "7",
-            "scale" | "keep" | "parallel" | "pull-parallel" => "7",
+            "scale" | "keep" | "parallel" | "pull-parallel" | "twin-replicas" => "7",
             "attach" | "build" | "follow" | "force" | "together" | "renew-anon-volumes"
             | "allow-split" => "true",
             "notify" => "https://a/b",

@@ -162,8 +162,9 @@ fn private(text: &str) -> io::Result<NamedTempFile> {
 }
 
 /// Writes all variables, now that every host runs with them.
-pub fn write(given: &Given, events: &Events) {
-    match given.all().and_then(|all| all.write()) {
+pub async fn write(given: &Given, events: &Events) {
+    let written = async { given.all()?.write().await };
+    match written.await {
         Ok(written) if written.changed.is_empty() => {}
         Ok(written) => events.emit(Event::VariablesWritten {
             file: given.file.display().to_string(),

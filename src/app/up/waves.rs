@@ -303,7 +303,7 @@ impl<'a> Fleet<'_, 'a> {
         };
         if let Some(given) = &self.works[0].set {
             if ended.is_ok() {
-                set::write(given, self.events);
+                set::write(given, self.events).await;
             }
             set::report_open(given, &ended, self.events);
         }

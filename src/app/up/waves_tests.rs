@@ -46,6 +46,7 @@ async fn rolled(is_locked: bool, seen: &Seen) -> (Result<Outcome>, Vec<FakeEngin
         all: false,
         remove_orphans: false,
         set: Vec::new(),
+        decided: Vec::new(),
         settings: Partial::default(),
         dry_run: false,
         target: TargetArgs::default(),

@@ -11,6 +11,7 @@ mod others;
 mod pinned;
 mod place;
 mod reach;
+mod swarm;
 mod tunnel;
 mod ways;
 

@@ -18,6 +18,6 @@ pub use self::{
 pub(in crate::proxy) use self::{
     container::{Inspected, Sighting},
     providers::{Reference, references, refuse_absent},
-    static_config::{Docker, FilePlace, THROTTLE},
+    static_config::{Docker, FilePlace, REFRESH, THROTTLE},
     tree::{Node, Tree},
 };

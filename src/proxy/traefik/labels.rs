@@ -28,7 +28,7 @@ pub use self::{
 };
 pub(super) use self::{
     kept::{LeftOut, left_out},
-    names::{Names, Protocol, all_names, default_name, is_label, names},
+    names::{Names, Protocol, all_names, default_name, is_label, names, names_in_swarm},
     neighbour::{is_of, is_well, labels_of},
     network::astray,
     preview::{matched_by, preview, served_by, ways},

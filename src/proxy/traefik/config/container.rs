@@ -143,6 +143,14 @@ impl TraefikContainer {
         found.find(|own| near(own) && own.is_called(host))
     }
 
+    /// Whether its Swarm provider reads a socket in its container, so no change of a socket proxy reaches it.
+    pub fn swarm_by_socket(&self) -> bool {
+        let given = docker_host(environment(&self.inspect))
+            .filter(|_| self.version.is_none_or(Version::reads_docker_host));
+        let endpoint = given.or(self.config.swarm.as_deref());
+        endpoint.is_some_and(|own| own.starts_with("unix://"))
+    }
+
     /// The name of the socket proxy that its Swarm provider reads through.
     pub fn swarm_through(&self, found: &[SocketProxy]) -> Option<String> {
         let own = self.config.swarm.as_deref()?;

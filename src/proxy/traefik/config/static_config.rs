@@ -9,6 +9,8 @@ use super::tree::{Node, Tree};
 
 /// What Traefik does without a `providersThrottleDuration` (`pkg/config/static`).
 pub const THROTTLE: Duration = Duration::from_secs(2);
+/// How often the Swarm provider reads without a `refreshSeconds` (`pkg/provider/docker`).
+pub const REFRESH: Duration = Duration::from_secs(15);
 /// The entrypoint that the insecure API is on, and its address unless it is given one.
 const INTERNAL: (&str, &str) = ("traefik", ":8080");
 
@@ -53,6 +55,8 @@ pub struct StaticConfig {
     pub docker: Option<Docker>,
     /// Where the Swarm provider reads, where it is on; `DOCKER_HOST` wins over it as over Docker's own endpoint.
     pub swarm: Option<String>,
+    /// How often the Swarm provider reads.
+    pub swarm_refresh: Duration,
     /// The file provider, where it is on.
     pub file: Option<FileProvider>,
     /// Every entrypoint, by its name.
@@ -214,6 +218,10 @@ pub fn read(given: Given<'_>) -> Result<StaticConfig, String> {
         swarm: on("providers.swarm")
             .or_else(|| on("providers.docker").filter(|docker| is_set(*docker, "swarmMode")))
             .map(endpoint),
+        swarm_refresh: tree
+            .at("providers.swarm.refreshSeconds")
+            .and_then(Node::duration)
+            .unwrap_or(REFRESH),
         file: on("providers.file").and_then(FileProvider::read),
         entrypoints: entrypoints(&tree),
         api,
@@ -236,6 +244,7 @@ impl Default for StaticConfig {
             source: Source::default(),
             docker: None,
             swarm: None,
+            swarm_refresh: REFRESH,
             file: None,
             entrypoints: BTreeMap::new(),
             api: None,

@@ -91,6 +91,15 @@ pub fn part(key: &str) -> Option<Part<'_>> {
 /// The rule of Traefik's `pkg/provider/docker/config.go` (`buildConfiguration`) and `pkg/provider/configuration.go`
 /// (`BuildRouterConfiguration`): what the labels name, else one router and one service called after the Compose service.
 pub fn names(labels: &BTreeMap<String, String>) -> Names {
+    names_of(labels, &default_name(labels))
+}
+
+/// The same for a Swarm service, whose own name is that of what its labels do not name.
+pub fn names_in_swarm(labels: &BTreeMap<String, String>, service: &str) -> Names {
+    names_of(labels, &normalized(service))
+}
+
+fn names_of(labels: &BTreeMap<String, String>, default: &str) -> Names {
     let mut names = Names::default();
     for own in labels.keys().filter_map(|key| part(key)) {
         let known = match own.kind.as_str() {
@@ -106,7 +115,7 @@ pub fn names(labels: &BTreeMap<String, String>) -> Names {
             known.insert((own.protocol, own.name.to_owned()));
         }
     }
-    add_defaults(&mut names, labels);
+    add_defaults(&mut names, labels, default);
     drop_unlinked(&mut names, labels);
     names
 }
@@ -130,8 +139,7 @@ fn drop_unlinked(names: &mut Names, labels: &BTreeMap<String, String>) {
     });
 }
 
-fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>) {
-    let default = default_name(labels);
+fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>, default: &str) {
     let used = |set: &BTreeSet<(Protocol, String)>, protocol| {
         set.iter().any(|(known, _)| *known == protocol)
     };
@@ -152,11 +160,11 @@ fn add_defaults(names: &mut Names, labels: &BTreeMap<String, String>) {
     }
     for protocol in wanted {
         if !used(&names.services, protocol) {
-            names.services.insert((protocol, default.clone()));
+            names.services.insert((protocol, default.to_owned()));
         }
         let own = names.services.iter().filter(|(own, _)| *own == protocol);
         if protocol == Protocol::Http && !used(&names.routers, protocol) && own.count() == 1 {
-            names.routers.insert((protocol, default.clone()));
+            names.routers.insert((protocol, default.to_owned()));
         }
     }
 }
@@ -169,7 +177,11 @@ pub fn default_name(labels: &BTreeMap<String, String>) -> String {
         get(label::COMPOSE_SERVICE),
         get(label::COMPOSE_PROJECT)
     );
-    full.split(|c: char| !c.is_alphanumeric())
+    normalized(&full)
+}
+
+fn normalized(name: &str) -> String {
+    name.split(|c: char| !c.is_alphanumeric())
         .filter(|part| !part.is_empty())
         .collect::<Vec<_>>()
         .join("-")

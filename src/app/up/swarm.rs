@@ -1,0 +1,92 @@
+//! `rollout SERVICE` where the project is a stack of a Swarm.
+
+use tokio::sync::watch;
+
+use crate::{
+    cli::UpArgs,
+    error::{Error, Outcome, Result},
+    event::Events,
+    swarm::{Request, Stack},
+};
+
+pub async fn roll(
+    up: &UpArgs,
+    stack: &Stack,
+    events: &Events,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Outcome> {
+    let service = service(up, &stack.name)?;
+    let asked = Request {
+        service,
+        files: &up.target.files,
+        flags: &up.settings,
+    };
+    stack.roll(&asked, events, interrupted).await?;
+    Ok(Outcome::Done)
+}
+
+/// The one service that is rolled. Refuses what only Compose has.
+fn service<'a>(up: &'a UpArgs, stack: &str) -> Result<&'a str> {
+    let target = &up.target;
+    let line = format!("rollout -f FILE -p {stack} SERVICE");
+    let refused = |what: &str, hint: String| {
+        Err(Error::refused(format!("{stack} is a stack of a Swarm: {what}")).hint(hint))
+    };
+    if let Some((name, value)) = up.set.first() {
+        let what = "docker stack reads variables from the environment, so there is no --set";
+        return refused(what, format!("write: {name}={value} {line}"));
+    }
+    let options = [
+        ("--profile", !target.profiles.is_empty()),
+        ("--env-file", !target.env_files.is_empty()),
+        ("--project-directory", target.project_directory.is_some()),
+        ("--all", up.all),
+        ("--remove-orphans", up.remove_orphans),
+    ];
+    let line = format!("write: {line}");
+    if let Some((option, _)) = options.iter().find(|(_, is_given)| *is_given) {
+        return refused(&format!("there is no {option} for it"), line);
+    }
+    match (up.services.as_slice(), target.files.as_slice()) {
+        (_, []) => refused("its file has to be named", line),
+        (_, files) if files.iter().any(|own| own == "-") => {
+            refused("its file cannot come from standard input", line)
+        }
+        ([service], _) => Ok(service),
+        _ => refused("its services are rolled one at a time", line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Command};
+
+    fn refusal(line: &str) -> Option<String> {
+        let words = line.split_whitespace().map(Into::into);
+        let Ok(Command::Up(up)) = cli::parse(words) else {
+            panic!("{line} rolls nothing");
+        };
+        let error = service(&up, "shop").err()?;
+        Some(format!(
+            "{error}; {}",
+            error.hint.clone().unwrap_or_default()
+        ))
+    }
+
+    #[test]
+    fn what_only_compose_has_is_refused_with_what_to_write() {
+        assert_eq!(refusal("rollout -f a.yml -p shop web"), None);
+        for (line, part) in [
+            ("rollout -f a.yml -p shop web --set A=1", "A=1 rollout"),
+            ("rollout -f a.yml -p shop --all", "no --all"),
+            ("rollout -f a.yml -p shop web api", "one at a time"),
+            ("rollout -p shop web", "has to be named"),
+            ("rollout -f - -p shop web", "standard input"),
+            ("rollout -f a.yml --env-file e -p shop web", "--env-file"),
+        ] {
+            let refused = refusal(line).unwrap();
+            assert!(refused.contains(part), "{line}: {refused}");
+        }
+    }
+}

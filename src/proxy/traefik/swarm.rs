@@ -1,0 +1,256 @@
+//! How the traffic of a Swarm service moves to its twin and back: by the socket proxies that Traefik reads through.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use bollard::models::ContainerSummary;
+
+use super::{
+    api::{Api, named},
+    config::{REFRESH, Sighting, TraefikContainer, looks_like_traefik},
+    labels::names_in_swarm,
+};
+use crate::{
+    docker::engine::summary::reaches,
+    error::{Error, Result},
+    overlay::{Claim, Labels},
+    proxy::{
+        landscape::Landscape,
+        socket_proxies::{Control, SocketProxy},
+    },
+    retry,
+    settings::Settings,
+};
+
+const HELP: &str = "rollout help swarm shows a stack with both";
+/// What Traefik and its API may take beyond the times that they are set to.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Every Traefik whose Swarm provider routes to a service, and the socket proxies.
+pub struct SwarmRoutes {
+    apis: Vec<Arc<Api>>,
+    controls: Vec<Control>,
+    /// The image of a socket proxy, which the engine has.
+    pub image: String,
+    /// The longest that a Traefik takes to have what the socket proxies show.
+    pub limit: Duration,
+}
+
+impl SwarmRoutes {
+    /// Refused where one of them is missing; `networks` are those of the service.
+    pub async fn find(
+        landscape: &Landscape,
+        settings: &Settings,
+        networks: &BTreeSet<String>,
+    ) -> Result<Self> {
+        let (controls, image) = socket_proxies(landscape).await?;
+        let traefiks = traefiks(landscape, networks).await?;
+        if let Some(traefik) = traefiks.iter().find(|own| own.swarm_by_socket()) {
+            return Err(Error::refused(format!(
+                "the Swarm provider of Traefik ({}) reads the engine's socket itself, so no rollout can move its traffic",
+                traefik.name
+            ))
+            .hint(format!(
+                "let it read through rollout socket-proxy --swarm: {HELP}"
+            )));
+        }
+        let mut apis = named(settings, &traefiks).await?;
+        if apis.is_empty() {
+            for traefik in &traefiks {
+                apis.push(landscape.api(traefik, settings).await?);
+            }
+        }
+        if apis.is_empty() {
+            return Err(Error::refused(
+                "no Traefik with a Swarm provider shares a network with the service on this node",
+            )
+            .hint(format!(
+                "run rollout on the node of Traefik, or name its API with --traefik-url; {HELP}"
+            )));
+        }
+        let refresh = traefiks.iter().map(|own| own.config.swarm_refresh).max();
+        let held_back = apis.iter().map(|own| own.held_back()).max();
+        let slowest = refresh.unwrap_or(REFRESH) + held_back.unwrap_or_default() + MARGIN;
+        Ok(Self {
+            apis,
+            controls,
+            image,
+            limit: settings.confirm_timeout.max(slowest),
+        })
+    }
+
+    /// A few words for the events.
+    pub fn describe(&self) -> String {
+        let names: Vec<&str> = self.apis.iter().map(|own| own.name.as_str()).collect();
+        format!("Traefik ({}) by a twin", names.join(", "))
+    }
+
+    /// The claim of a service in each socket proxy that has one.
+    pub async fn claims(&self, key: &str) -> Result<Vec<Option<Claim>>> {
+        let mut claims = Vec::new();
+        for control in &self.controls {
+            claims.push(control.overlay().await?.claims.remove(key));
+        }
+        Ok(claims)
+    }
+
+    pub async fn set(&self, claim: &Claim) -> Result<()> {
+        for control in &self.controls {
+            control.set(claim.clone()).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn clear(&self, key: &str, epoch: u64) -> Result<()> {
+        for control in &self.controls {
+            control.clear(key, epoch).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every Traefik has these tasks for the service, and no others; `tasks` are read anew each time, since a
+    /// task that is replaced has another address. Returns what is different once the time is over.
+    pub async fn agree(
+        &self,
+        service: &str,
+        read: impl AsyncFn() -> Result<(Labels, Vec<BTreeSet<IpAddr>>)>,
+    ) -> Result<(), String> {
+        let mut last = "Traefik was not asked".to_owned();
+        let agreed = retry::until(self.limit, async || {
+            match self.differs(service, &read).await {
+                Ok(None) => true,
+                Ok(Some(why)) => {
+                    last = why;
+                    false
+                }
+                Err(error) => {
+                    last = error.message;
+                    false
+                }
+            }
+        });
+        match agreed.await {
+            true => Ok(()),
+            false => Err(last),
+        }
+    }
+
+    async fn differs(
+        &self,
+        service: &str,
+        read: &impl AsyncFn() -> Result<(Labels, Vec<BTreeSet<IpAddr>>)>,
+    ) -> Result<Option<String>> {
+        let (labels, tasks) = read().await?;
+        let names = names_in_swarm(&labels, service);
+        for api in &self.apis {
+            for servers in api.servers_of_swarm(&names).await? {
+                if let Some(why) = difference(&servers, &tasks) {
+                    return Ok(Some(format!("Traefik ({}) {why}", api.name)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What of the servers is not what the tasks are.
+fn difference(servers: &BTreeMap<IpAddr, bool>, tasks: &[BTreeSet<IpAddr>]) -> Option<String> {
+    let is_of = |server: &IpAddr| tasks.iter().any(|task| task.contains(server));
+    if let Some(other) = servers.keys().find(|server| !is_of(server)) {
+        return Some(format!("still sends to {other}"));
+    }
+    let has = |task: &BTreeSet<IpAddr>| task.iter().any(|own| servers.contains_key(own));
+    let lacking = tasks.iter().filter(|task| !has(task)).count();
+    if lacking > 0 {
+        return Some(format!("lacks {lacking} of {} tasks", tasks.len()));
+    }
+    let down = servers.iter().find(|(_, up)| !**up);
+    down.map(|(server, _)| format!("has {server} as down, by its own health check"))
+}
+
+/// Those that show Swarm's services, and the image of one. One that does not answer may be of another stack, which is just
+/// being started or taken down.
+async fn socket_proxies(landscape: &Landscape) -> Result<(Vec<Control>, String)> {
+    let mut controls = Vec::new();
+    let mut image = None;
+    let mut silent = None;
+    for found in &landscape.socket_proxies {
+        match found.control.hello().await {
+            Ok(hello) if hello.swarm => {
+                controls.push(found.control.clone());
+                image.get_or_insert(found.image.clone());
+            }
+            Ok(_) => {}
+            Err(error) => silent = Some(error),
+        }
+    }
+    match (image, silent) {
+        (Some(image), _) => Ok((controls, image)),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(no_socket_proxy(&landscape.socket_proxies)),
+    }
+}
+
+/// Those that run on this node, share a network with the service, and have a Swarm provider.
+async fn traefiks(
+    landscape: &Landscape,
+    networks: &BTreeSet<String>,
+) -> Result<Vec<TraefikContainer>> {
+    let mut all = Vec::new();
+    let near = |own: &&ContainerSummary| looks_like_traefik(own) && reaches(own, networks);
+    for summary in landscape.running.iter().filter(near) {
+        let sighting = Sighting {
+            summary: summary.clone(),
+            through: None,
+        };
+        let traefik = landscape.traefiks.examine(&landscape.engine, &sighting);
+        all.extend(traefik.await?);
+    }
+    all.retain(|own| own.config.swarm.is_some() || own.unread.is_some());
+    Ok(all)
+}
+
+fn no_socket_proxy(found: &[SocketProxy]) -> Error {
+    match found.first() {
+        Some(found) => Error::refused(format!(
+            "the socket proxy {} does not show Swarm's services",
+            found.control.name
+        ))
+        .hint(format!("add --swarm to its command; {HELP}")),
+        None => Error::refused("no socket proxy runs on this node").hint(format!(
+            "let Traefik read through rollout socket-proxy --swarm: {HELP}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn servers_are_those_of_the_tasks_if_each_task_has_one_and_there_is_no_other() {
+        let tasks = ["10.0.1.2", "10.0.1.3"]
+            .map(|own| BTreeSet::from([ip("10.0.0.9"), ip(own)]))
+            .to_vec();
+        let of = |servers: &[(&str, bool)]| {
+            let servers = servers.iter().map(|(own, up)| (ip(own), *up)).collect();
+            difference(&servers, &tasks)
+        };
+        assert_eq!(of(&[("10.0.1.2", true), ("10.0.1.3", true)]), None);
+        let why = of(&[("10.0.1.2", true)]).unwrap();
+        assert_eq!(why, "lacks 1 of 2 tasks");
+        let why = of(&[("10.0.1.2", true), ("10.0.1.3", true), ("10.0.1.4", true)]).unwrap();
+        assert_eq!(why, "still sends to 10.0.1.4");
+        let why = of(&[("10.0.1.2", false), ("10.0.1.3", true)]).unwrap();
+        assert!(why.contains("10.0.1.2 as down"), "{why}");
+        assert_eq!(difference(&BTreeMap::new(), &[]), None);
+    }
+}

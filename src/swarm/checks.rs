@@ -1,0 +1,234 @@
+//! What a rollout in a Swarm is refused for, before anything is touched. Pure.
+
+use serde_json::Value;
+
+use super::reduce::Wanted;
+use crate::{
+    docker::engine::swarm::Service,
+    error::{Error, Result},
+    overlay::Labels,
+    proxy::traefik::labels::{is_false, wants_traefik},
+    settings::{Partial, ProxyKind, Settings, Strategy},
+};
+
+/// The settings that a rollout in a Swarm has.
+const HONOURED: [&str; 11] = [
+    "strategy",
+    "timeout",
+    "stable",
+    "drain-wait",
+    "twin-replicas",
+    "confirm-timeout",
+    "proxy",
+    "traefik-url",
+    "traefik-auth-file",
+    "traefik-ca",
+    "lock-wait",
+];
+
+/// The settings of a service: flags, the file and variables. One that is not honoured is refused.
+pub fn settings(config: &Value, wanted: &Wanted<'_>, flags: &Partial) -> Result<Settings> {
+    let places = [
+        flags.clone(),
+        Partial::from_service(wanted.name, wanted.x_rollout())?,
+        Partial::from_project(config.get("x-rollout"))?,
+        Partial::from_own_environment()?,
+    ];
+    // Hooks and steps are no settings of one value, and count all the same.
+    let files = [wanted.x_rollout(), config.get("x-rollout")];
+    let files = files.into_iter().flatten().filter_map(Value::as_object);
+    let keys = files.flat_map(|own| own.keys().map(String::as_str));
+    let mut given = places.iter().flat_map(Partial::names).chain(keys);
+    if let Some(name) = given.find(|name| !HONOURED.contains(name)) {
+        return Err(
+            Error::refused(format!("a rollout in a Swarm has no setting {name}")).hint(format!(
+                "leave it out; in a Swarm there are {}",
+                HONOURED.join(", ")
+            )),
+        );
+    }
+    drop(given);
+    let settings = Settings::resolve(places);
+    let why = match settings.strategy {
+        Strategy::BlueGreen => return Ok(settings),
+        Strategy::Rolling | Strategy::Recreate => {
+            "Swarm's own update does that, by deploy.update_config: --proxy none leaves it to Swarm"
+        }
+        Strategy::Canary => {
+            "Traefik's Swarm provider has one weight for all tasks of a service, so it cannot split their traffic"
+        }
+    };
+    let strategy = settings.strategy.name();
+    Err(
+        Error::refused(format!("{strategy} is not possible in a Swarm: {why}"))
+            .hint("leave out the strategy"),
+    )
+}
+
+pub fn refuse_mode(wanted: &Wanted<'_>, settings: &Settings) -> Result<()> {
+    let name = wanted.name;
+    match wanted.mode() {
+        "replicated" if wanted.replicas() == 0 => Err(Error::refused(format!(
+            "{name} has deploy.replicas 0 in the stack file"
+        ))
+        .hint("docker stack deploy stops it")),
+        "global" if settings.twin_replicas.is_some() => Err(Error::refused(format!(
+            "{name} runs on each node (mode: global), and so does its twin"
+        ))
+        .hint("leave out --twin-replicas")),
+        "replicated" | "global" => Ok(()),
+        mode => Err(Error::refused(format!(
+            "{name} is a job (mode: {mode}), which serves no traffic"
+        ))
+        .hint("docker stack deploy runs it")),
+    }
+}
+
+/// Whether Traefik routes to the service, by the labels that its Swarm provider reads.
+pub fn is_routed(wanted: &Wanted<'_>, service: &Service, settings: &Settings) -> Result<bool> {
+    let name = wanted.name;
+    let is_labelled = wants_traefik(&wanted.labels()) || wants_traefik(&service.spec.labels);
+    match settings.proxy {
+        ProxyKind::None => Ok(false),
+        _ if is_labelled => Ok(true),
+        ProxyKind::Auto if wants_traefik(&wanted.container_labels()) => {
+            Err(Error::refused(format!(
+                "the traefik labels of {name} stand in labels, which Traefik's Swarm provider does not read"
+            ))
+            .hint("move them to deploy.labels; --proxy none leaves the update to Swarm"))
+        }
+        ProxyKind::Auto => Ok(false),
+        ProxyKind::Traefik => Err(Error::refused(format!(
+            "{name} has no traefik labels in deploy.labels, so no Traefik routes to it"
+        ))
+        .hint("add them, or leave out --proxy traefik: then Swarm updates it")),
+    }
+}
+
+/// Refuses labels under which a twin cannot take the traffic over.
+pub fn refuse_labels(wanted: &Wanted<'_>, service: &Service) -> Result<()> {
+    let (new, old) = (wanted.labels(), &service.spec.labels);
+    let by_address = |labels: &Labels| {
+        let keys = ["traefik.swarm.lbswarm", "traefik.docker.lbswarm"];
+        let mut own = labels.iter();
+        own.any(|(key, value)| {
+            keys.contains(&key.to_ascii_lowercase().as_str()) && !is_false(value)
+        })
+    };
+    if by_address(&new) || by_address(old) {
+        return Err(Error::refused(format!(
+            "{} has the label lbswarm, with which Traefik sends to one address of Swarm instead of the tasks",
+            wanted.name
+        ))
+        .hint("remove the label by docker stack deploy first"));
+    }
+    match server_labels(old) == server_labels(&new) {
+        true => Ok(()),
+        // While the twin has the traffic, Traefik reads the labels of the version that it replaces.
+        false => Err(Error::refused(format!(
+            "the labels loadbalancer.server of {} differ between the two versions, and Traefik reads one set for both",
+            wanted.name
+        ))
+        .hint("keep the port and the scheme for this rollout; docker stack deploy changes them, with a gap")),
+    }
+}
+
+/// Where Traefik connects to.
+fn server_labels(labels: &Labels) -> Labels {
+    let all = labels
+        .iter()
+        .map(|(key, value)| (key.to_ascii_lowercase(), value.clone()));
+    all.filter(|(key, _)| key.starts_with("traefik.") && key.contains(".loadbalancer.server."))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(labels: Value) -> Service {
+        let value = json!({"ID": "s", "Spec": {"Name": "shop_web", "Labels": labels}});
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn config(deploy: Value, labels: Value) -> Value {
+        json!({"services": {"web": {"image": "a", "deploy": deploy, "labels": labels}}})
+    }
+
+    fn settings_of(config: &Value, flags: &Partial) -> Result<Settings> {
+        settings(config, &Wanted::find(config, "web").unwrap(), flags)
+    }
+
+    fn routed(labels: Value, proxy: &str) -> Result<bool> {
+        let config = config(json!({"labels": labels["deploy"]}), labels["own"].clone());
+        let settings = settings_of(&config, &Partial::of("proxy", proxy))?;
+        let wanted = Wanted::find(&config, "web").unwrap();
+        is_routed(&wanted, &service(json!({})), &settings)
+    }
+
+    #[test]
+    fn traefik_routes_by_the_labels_of_the_service_and_those_of_its_containers_are_a_mistake() {
+        let own = json!({"traefik.enable": "true"});
+        let deploy = json!({"deploy": own});
+        assert_eq!(routed(deploy.clone(), "auto"), Ok(true));
+        assert_eq!(routed(deploy, "none"), Ok(false));
+        assert_eq!(routed(json!({}), "auto"), Ok(false));
+        assert!(routed(json!({}), "traefik").is_err());
+        let error = routed(json!({ "own": own }), "auto").unwrap_err();
+        assert!(error.hint.unwrap().contains("deploy.labels"));
+        assert_eq!(routed(json!({ "own": own }), "none"), Ok(false));
+    }
+
+    #[test]
+    fn a_setting_that_a_swarm_does_not_have_is_refused_wherever_it_stands() {
+        let mut config = config(json!({}), json!({}));
+        assert!(settings_of(&config, &Partial::of("timeout", "5s")).is_ok());
+        let error = settings_of(&config, &Partial::of("bake", "5s")).unwrap_err();
+        assert!(error.message.contains("bake"), "{error}");
+        for strategy in ["rolling", "canary", "recreate"] {
+            let error = settings_of(&config, &Partial::of("strategy", strategy)).unwrap_err();
+            assert!(error.message.contains(strategy), "{error}");
+        }
+        for (key, value) in [("keep", json!(3)), ("hooks", json!({"pre-deploy": []}))] {
+            config["services"]["web"]["x-rollout"] = json!({ key: value });
+            let error = settings_of(&config, &Partial::default()).unwrap_err();
+            assert!(error.message.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn labels_that_lead_a_twin_to_another_port_are_refused() {
+        let port = "traefik.http.services.web.loadbalancer.server.port";
+        let config = config(
+            json!({"labels": {port: 80, "traefik.enable": "true"}}),
+            json!({}),
+        );
+        let wanted = Wanted::find(&config, "web").unwrap();
+        let judge = |labels| refuse_labels(&wanted, &service(labels));
+        assert_eq!(judge(json!({port: "80"})), Ok(()));
+        assert!(judge(json!({port: "81"})).is_err());
+        assert!(judge(json!({port: "80", "traefik.swarm.lbswarm": "true"})).is_err());
+    }
+
+    #[test]
+    fn jobs_and_what_has_no_tasks_are_refused() {
+        let of = |deploy: Value, flags: &Partial| {
+            let config = config(deploy, json!({}));
+            let settings = settings_of(&config, flags).unwrap();
+            refuse_mode(&Wanted::find(&config, "web").unwrap(), &settings)
+        };
+        let none = Partial::default();
+        assert_eq!(of(json!({}), &none), Ok(()));
+        assert_eq!(of(json!({"mode": "global"}), &none), Ok(()));
+        let two = Partial::of("twin-replicas", "2");
+        for (deploy, flags) in [
+            (json!({"replicas": 0}), &none),
+            (json!({"mode": "global-job"}), &none),
+            (json!({"mode": "global"}), &two),
+        ] {
+            assert!(of(deploy.clone(), flags).is_err(), "{deploy}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The commands of the Docker CLI about a stack: `docker stack config` and `docker stack deploy`.
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::{
+    compose::command::{Finished, on_engine, run},
+    docker::{endpoint::Forward, http::Endpoint},
+    error::{Error, Result},
+    yaml,
+};
+
+pub struct DockerStack {
+    forward: Forward,
+    files: Vec<String>,
+    pub name: String,
+}
+
+impl DockerStack {
+    pub async fn new(endpoint: Endpoint, name: &str, files: &[String]) -> Result<Self> {
+        let forward = Forward::start(endpoint).await.map_err(|error| {
+            Error::refused(format!("cannot make a socket for docker stack: {error}"))
+                .hint("set TMPDIR to a directory with a short path that may be written to")
+        })?;
+        Ok(Self {
+            forward,
+            files: files.to_vec(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// The stack file, merged and with its variables in place.
+    pub async fn config(&self) -> Result<Value> {
+        let mut command = self.command("config");
+        for file in &self.files {
+            command.args(["-c", file]);
+        }
+        let finished = finished(command, None, |_| ()).await;
+        let finished = finished.map_err(|error| Error::refused(error.message))?;
+        yaml::parse(&finished.output).map_err(|error| {
+            Error::refused(format!(
+                "cannot read what docker stack config prints: {error}"
+            ))
+        })
+    }
+
+    /// Deploys what stands in this file, and leaves all else of the stack as it is. Does not wait for the tasks.
+    pub async fn deploy(&self, file: &Value, on_line: impl FnMut(String)) -> Result<()> {
+        let mut command = self.command("deploy");
+        command.args(["--with-registry-auth", "-c", "-"]);
+        // An older Docker CLI has no such option, and a newer one may wait by default.
+        let mut help = self.command("deploy");
+        help.arg("--help");
+        if finished(help, None, |_| ())
+            .await?
+            .output
+            .contains("--detach")
+        {
+            command.arg("--detach=true");
+        }
+        command.arg(&self.name);
+        let file = yaml::json(file);
+        finished(command, Some(file.as_bytes()), on_line).await?;
+        Ok(())
+    }
+
+    fn command(&self, word: &str) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["stack", word]);
+        on_engine(&mut command, self.forward.docker_host());
+        command
+    }
+}
+
+async fn finished(
+    command: Command,
+    stdin: Option<&[u8]>,
+    on_line: impl FnMut(String),
+) -> Result<Finished> {
+    tracing::info!(?command, "running");
+    let finished = run(command, stdin, on_line).await.map_err(|error| {
+        Error::failed(format!("cannot run docker stack: {error}"))
+            .hint("install the Docker CLI (docker-ce-cli or docker-cli)")
+    })?;
+    match finished.status.success() {
+        true => Ok(finished),
+        false => {
+            let mut lines = finished.errors.iter().rev();
+            let last = lines.find(|line| !line.trim().is_empty());
+            let why = last.map_or("it failed without a message", |line| line.trim());
+            Err(Error::failed(format!("docker stack: {why}")))
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Does each step of a rollout in a Swarm, and reads what is there.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    docker::DockerStack,
+    plan::{Facts, Observed, Side, Stage, Step},
+    reduce::{Twin, Wanted, twin_of},
+    tasks::{Health, Progress, addresses, are_same, health, progress, runs},
+};
+use crate::{
+    docker::engine::{
+        Engine,
+        swarm::{Service, ServiceSpec, Swarm, Task},
+    },
+    error::{Error, Result},
+    event::{Event, Events},
+    model::{ContainerId, RolloutId, ServiceKey, label},
+    overlay::{Claim, Effect, Labels, Match, Rule},
+    proxy::traefik::swarm::SwarmRoutes,
+    settings::Settings,
+    state::Lock,
+};
+
+/// Between two looks at tasks.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Swarm's own default between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(10);
+/// Swarm's own default for how long a task is watched after its update.
+const MONITOR: Duration = Duration::from_secs(5);
+
+pub struct Live<'a> {
+    pub engine: &'a Engine,
+    pub swarm: Swarm,
+    pub docker: &'a DockerStack,
+    pub wanted: Wanted<'a>,
+    pub key: &'a ServiceKey,
+    /// `None` where Swarm's own update moves the service.
+    pub routes: Option<SwarmRoutes>,
+    pub settings: &'a Settings,
+    pub lock: &'a Lock,
+    pub events: &'a Events,
+    pub rollout: RolloutId,
+}
+
+/// What is there, with the two services themselves.
+pub struct Seen {
+    pub observed: Observed,
+    pub service: Service,
+    twin: Option<Service>,
+}
+
+impl Live<'_> {
+    /// The name of the service in the Swarm.
+    pub fn name(&self) -> String {
+        full_name(self.key)
+    }
+
+    pub fn twin_name(&self) -> String {
+        twin_of(&self.name())
+    }
+
+    pub async fn observe(&self) -> Result<Seen> {
+        self.lock.check().await?;
+        let (service, twin) = self.services().await?;
+        let runs_twin = match &twin {
+            Some(twin) => Some(self.swarm.tasks(&twin.id).await?.iter().any(runs)),
+            None => None,
+        };
+        let claim = match &self.routes {
+            Some(routes) => self.claim(routes).await?,
+            None => None,
+        };
+        Ok(Seen {
+            observed: Observed {
+                claim,
+                twin: runs_twin,
+            },
+            service,
+            twin,
+        })
+    }
+
+    async fn services(&self) -> Result<(Service, Option<Service>)> {
+        let all = self.swarm.services(&self.key.project).await?;
+        let all = all.unwrap_or_default();
+        let find = |name: &str| all.iter().find(|own| own.spec.name == name).cloned();
+        let service = find(&self.name());
+        let service = service.ok_or_else(|| {
+            Error::failed(format!("the Swarm service {} does not exist", self.name()))
+        })?;
+        let twin = find(&self.twin_name());
+        if let Some(twin) = twin.as_ref().filter(|own| {
+            own.spec
+                .labels
+                .get(label::ROLE)
+                .is_none_or(|role| role != label::TWIN)
+        }) {
+            return Err(Error::refused(format!(
+                "the Swarm service {} was not made by rollout",
+                twin.spec.name
+            ))
+            .hint("give it another name"));
+        }
+        Ok((service, twin))
+    }
+
+    /// The claim that is the furthest; a socket proxy that has another one is given it too.
+    async fn claim(&self, routes: &SwarmRoutes) -> Result<Option<Stage>> {
+        let key = self.key.to_string();
+        let claims = routes.claims(&key).await?;
+        let mut read = Vec::new();
+        for claim in claims.iter().flatten() {
+            let stage: Stage = claim.stage.parse().map_err(|()| {
+                Error::refused(format!(
+                    "the claim of {key} is of another kind: {}",
+                    claim.stage
+                ))
+                .hint("finish with the version of rollout that has made it")
+            })?;
+            read.push((stage, claim));
+        }
+        read.sort_by_key(|(stage, _)| *stage);
+        let Some((stage, claim)) = read.last() else {
+            return Ok(None);
+        };
+        let is_same = |own: &Option<Claim>| {
+            own.as_ref()
+                .is_some_and(|own| own.rules == claim.rules && own.stage == claim.stage)
+        };
+        if !claims.iter().all(is_same) {
+            routes.set(&self.owned((*claim).clone())).await?;
+        }
+        Ok(Some(*stage))
+    }
+
+    fn owned(&self, claim: Claim) -> Claim {
+        Claim {
+            rollout: self.rollout.0.clone(),
+            epoch: self.lock.epoch,
+            ..claim
+        }
+    }
+
+    /// The longest that a step takes, where it is a wait.
+    pub fn limit(&self, step: Step, seen: &Seen) -> Option<Duration> {
+        match step {
+            Step::AwaitReady => Some(self.settings.timeout + self.settings.stable),
+            Step::Confirm(_) => self.routes.as_ref().map(|own| own.limit),
+            Step::Drain(side) => Some(self.drain_wait(side, seen)),
+            _ => None,
+        }
+    }
+
+    /// Does one step. Dropped at any point, it leaves what the planner goes on from.
+    pub async fn act(&self, step: Step, seen: &Seen, facts: &mut Facts) -> Result<()> {
+        match (step, &self.routes) {
+            (Step::Create, _) => self.create(facts).await,
+            (Step::AwaitReady, _) => self.await_ready(seen).await,
+            (Step::Claim(stage), Some(routes)) => routes.set(&self.claim_of(stage, seen)).await,
+            (Step::Confirm(side), Some(routes)) => self.confirm(routes, side).await,
+            (Step::Clear, Some(routes)) => {
+                routes.clear(&self.key.to_string(), self.lock.epoch).await
+            }
+            (Step::Claim(_) | Step::Confirm(_) | Step::Clear, None) => Ok(()),
+            (Step::Drain(side), _) => {
+                sleep(self.drain_wait(side, seen)).await;
+                Ok(())
+            }
+            (Step::Update, _) => {
+                self.deploy(&self.wanted.itself()).await?;
+                facts.updated = Some(self.await_update(seen).await?);
+                Ok(())
+            }
+            (Step::Remove, _) => match &seen.twin {
+                Some(twin) => self.swarm.remove(&twin.id).await,
+                None => Ok(()),
+            },
+        }
+    }
+
+    async fn deploy(&self, file: &serde_json::Value) -> Result<()> {
+        let on_line = |line| self.events.emit(Event::Compose { line });
+        self.docker.deploy(file, on_line).await
+    }
+
+    async fn create(&self, facts: &mut Facts) -> Result<()> {
+        let file = self.wanted.twin(&Twin {
+            rollout: &self.rollout,
+            replicas: self.settings.twin_replicas,
+        });
+        self.deploy(&file).await?;
+        let (service, twin) = self.services().await?;
+        let service_name = &self.key.service;
+        facts.in_place = twin.is_some_and(|twin| are_same(&service, &twin, service_name));
+        Ok(())
+    }
+
+    /// Waits until all tasks of the twin run, and for as long as they have to.
+    async fn await_ready(&self, seen: &Seen) -> Result<()> {
+        let Some(twin) = &seen.twin else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let mut since = None;
+        let mut told = HashSet::new();
+        loop {
+            let tasks = self.swarm.tasks(&twin.id).await?;
+            for task in tasks.iter().filter(|own| runs(own)) {
+                if told.insert(task.slot) {
+                    let replica = format!("{}.{}", twin.spec.name, task.slot);
+                    let by = "Swarm".to_owned();
+                    self.events.emit(Event::Ready { replica, by });
+                }
+            }
+            let why = match health(&tasks, twin.spec.replicas()) {
+                Health::Running => {
+                    let since = since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.settings.stable {
+                        return Ok(());
+                    }
+                    None
+                }
+                Health::Failed(why) => Some(why),
+                Health::Starting(running, others) => {
+                    since = None;
+                    let timeout = self.settings.timeout;
+                    let is_late = began.elapsed() > timeout;
+                    let timeout = humantime::format_duration(timeout);
+                    is_late.then(|| {
+                        format!("after {timeout} {running} of its tasks run, others: {others}")
+                    })
+                }
+            };
+            if let Some(why) = why {
+                let message = format!(
+                    "the new version of {} is not ready: {why}",
+                    self.key.service
+                );
+                return Err(self.with_logs(Error::failed(message), &tasks).await);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Adds what a task has logged that failed on this node.
+    async fn with_logs(&self, mut error: Error, tasks: &[Task]) -> Error {
+        let container = |own: &&Task| !own.status.container_status.container.is_empty();
+        let mut unwell = tasks.iter().filter(|own| !runs(own));
+        if let Some(task) = unwell.find(container) {
+            let container = task.status.container_status.container.clone();
+            error.logs = self.engine.last_lines(&ContainerId(container)).await;
+        }
+        error
+    }
+
+    fn claim_of(&self, stage: Stage, seen: &Seen) -> Claim {
+        let twin = seen.twin.as_ref().filter(|_| stage != Stage::Release);
+        let rule = twin.map(|twin| Rule {
+            on: Match::Service(seen.service.id.clone()),
+            effect: Effect::TasksOf(twin.id.clone()),
+        });
+        self.owned(Claim {
+            key: self.key.to_string(),
+            rollout: String::new(),
+            epoch: 0,
+            stage: stage.to_string(),
+            rules: rule.into_iter().collect(),
+        })
+    }
+
+    /// Waits until every Traefik has the tasks of this side, and no others.
+    async fn confirm(&self, routes: &SwarmRoutes, side: Side) -> Result<()> {
+        let name = self.name();
+        let agreed = routes.agree(&name, async || self.routed(side).await);
+        agreed.await.map_err(|why| {
+            let limit = humantime::format_duration(routes.limit);
+            Error::failed(format!("not confirmed within {limit}: {why}"))
+        })
+    }
+
+    /// The labels that Traefik reads, and the addresses of the tasks that run.
+    pub async fn routed(&self, side: Side) -> Result<(Labels, Vec<BTreeSet<IpAddr>>)> {
+        let (service, twin) = self.services().await?;
+        let tasks = match (side, twin) {
+            (Side::Service, _) => self.swarm.tasks(&service.id).await?,
+            (Side::Twin, Some(twin)) => self.swarm.tasks(&twin.id).await?,
+            (Side::Twin, None) => Vec::new(),
+        };
+        let tasks = tasks.iter().filter(|own| runs(own)).map(addresses);
+        Ok((service.spec.labels, tasks.collect()))
+    }
+
+    fn drain_wait(&self, side: Side, seen: &Seen) -> Duration {
+        let spec = match (side, &seen.twin) {
+            (Side::Twin, Some(twin)) => &twin.spec,
+            _ => &seen.service.spec,
+        };
+        self.settings.drain_wait.unwrap_or_else(|| grace(spec))
+    }
+
+    /// The result of the update, or that it does not go on: no further task of the new version runs for a time.
+    async fn await_update(&self, before: &Seen) -> Result<Result<(), String>> {
+        let config = self.services().await?.0.spec.update_config;
+        let wait = |key: &str| config[key].as_u64().map(Duration::from_nanos);
+        let between = wait("Delay").unwrap_or_default() + wait("Monitor").unwrap_or(MONITOR);
+        let patience = self.settings.timeout + between + grace(&before.service.spec);
+        let mut moved = Instant::now();
+        let mut most = 0;
+        loop {
+            let service = self.services().await?.0;
+            let tasks = self.swarm.tasks(&service.id).await?;
+            match progress(&service, &tasks) {
+                Progress::Completed => return Ok(Ok(())),
+                Progress::Failed(why) => return Ok(Err(why)),
+                Progress::Going(new) if new > most => (most, moved) = (new, Instant::now()),
+                Progress::Going(new) if moved.elapsed() > patience => {
+                    let patience = humantime::format_duration(patience);
+                    return Ok(Err(format!(
+                        "{new} new tasks run, and none has followed for {patience}"
+                    )));
+                }
+                Progress::Going(_) => {}
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// The name that a stack gives to a service.
+pub fn full_name(key: &ServiceKey) -> String {
+    format!("{}_{}", key.project, key.service)
+}
+
+fn grace(spec: &ServiceSpec) -> Duration {
+    let own = spec.task_template["ContainerSpec"]["StopGracePeriod"].as_u64();
+    own.map_or(GRACE, Duration::from_nanos)
+}

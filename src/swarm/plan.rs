@@ -1,0 +1,222 @@
+//! The next step of a rollout in a Swarm, from what is observed and what this run has found out. Pure.
+//!
+//! The twin is a second service with the new version. Traefik gets its tasks in the place of the service's own while
+//! Swarm updates the service; then the traffic returns. The claim is the commit record.
+
+use std::{fmt, str::FromStr};
+
+/// How far a claim is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The twin's tasks get the traffic, and the service still runs the old version.
+    Cutover,
+    /// The same, and the service may be updated.
+    Update,
+    /// The service's own tasks get the traffic, and the twin may still be answering.
+    Release,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cutover => "swarm-cutover",
+            Self::Update => "swarm-update",
+            Self::Release => "swarm-release",
+        })
+    }
+}
+
+impl FromStr for Stage {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let all = [Self::Cutover, Self::Update, Self::Release];
+        all.into_iter()
+            .find(|own| own.to_string() == text)
+            .ok_or(())
+    }
+}
+
+/// The two services that can have the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    Twin,
+    Service,
+}
+
+/// What is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Observed {
+    pub claim: Option<Stage>,
+    /// The twin, where there is one: whether a task of it runs.
+    pub twin: Option<bool>,
+}
+
+/// What this run has found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// Swarm's own update moves the service: no Traefik routes to it, or its tasks are the same in both versions.
+    pub in_place: bool,
+    /// The twin is of this run.
+    pub created: bool,
+    /// The twin's tasks have run for long enough.
+    pub ready: bool,
+    /// Which tasks every Traefik has, and no others.
+    pub confirmed: Option<Side>,
+    /// Those have answered their last requests that had the traffic before.
+    pub drained: bool,
+    /// How the update of the service has ended.
+    pub updated: Option<Result<(), String>>,
+    /// The claim of an earlier run is settled.
+    pub settled: bool,
+    /// Why the rollout goes back.
+    pub undo: Option<Undo>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Undo {
+    Failed(String),
+    Interrupted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Deploy the twin, and compare its tasks with those of the service.
+    Create,
+    AwaitReady,
+    Claim(Stage),
+    Confirm(Side),
+    /// Wait until the tasks of this side have answered their last requests.
+    Drain(Side),
+    /// Deploy the service, and wait for the result of its update.
+    Update,
+    /// Remove the twin.
+    Remove,
+    /// Drop the claim.
+    Clear,
+}
+
+impl Step {
+    /// The name in events.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::AwaitReady => "ready",
+            Self::Claim(Stage::Cutover) => "cutover",
+            Self::Claim(Stage::Update) => "commit",
+            Self::Claim(Stage::Release) => "return",
+            Self::Confirm(_) => "confirm",
+            Self::Drain(_) => "drain",
+            Self::Update => "update",
+            Self::Remove => "remove",
+            Self::Clear => "release",
+        }
+    }
+
+    /// Whether a signal or a failure turns the rollout back. From the update on, the way forward is the shorter one.
+    pub fn turns_back(self, observed: &Observed, facts: &Facts) -> bool {
+        let is_early = observed.claim.is_none_or(|stage| stage == Stage::Cutover);
+        let is_late = matches!(
+            self,
+            Self::Update | Self::Remove | Self::Claim(Stage::Update | Stage::Release)
+        );
+        is_early && !is_late && facts.undo.is_none()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    Step(Step),
+    /// Go back for this reason.
+    Undo(String),
+    Done,
+    /// The old version has the traffic.
+    Failed(Undo),
+    /// The twin has the traffic, and the update of the service has failed: why.
+    NeedsPerson(String),
+}
+
+pub fn plan(observed: &Observed, facts: &Facts) -> Next {
+    let serves = observed.twin == Some(true);
+    match observed.claim {
+        None if facts.in_place => in_place(observed, facts),
+        None => unclaimed(observed, facts),
+        // Without its tasks, readers see those of the service again.
+        Some(Stage::Cutover) if !serves && facts.created && facts.undo.is_none() => {
+            Next::Undo("no task of the twin runs any more".to_owned())
+        }
+        Some(Stage::Cutover) if !serves || facts.undo.is_some() => {
+            Next::Step(Step::Claim(Stage::Release))
+        }
+        Some(Stage::Cutover) => Next::Step(match (facts.confirmed, facts.drained) {
+            (Some(Side::Twin), true) => Step::Claim(Stage::Update),
+            (Some(Side::Twin), false) => Step::Drain(Side::Service),
+            _ => Step::Confirm(Side::Twin),
+        }),
+        Some(Stage::Update) => match &facts.updated {
+            None => Next::Step(Step::Update),
+            Some(Err(why)) if serves => Next::NeedsPerson(why.clone()),
+            Some(_) => Next::Step(Step::Claim(Stage::Release)),
+        },
+        Some(Stage::Release) => Next::Step(match (facts.confirmed, observed.twin) {
+            (Some(Side::Service), Some(true)) if !facts.drained => Step::Drain(Side::Twin),
+            (Some(Side::Service), Some(_)) => Step::Remove,
+            (Some(Side::Service), None) => Step::Clear,
+            _ => Step::Confirm(Side::Service),
+        }),
+    }
+}
+
+/// The twin has not had any traffic.
+fn unclaimed(observed: &Observed, facts: &Facts) -> Next {
+    let step = match (&facts.undo, observed.twin) {
+        (Some(_), Some(_)) => Step::Remove,
+        (Some(undo), None) => return Next::Failed(undo.clone()),
+        (None, _) if facts.settled => return settled(facts),
+        (None, Some(_)) if !facts.created => Step::Remove,
+        (None, None) if facts.created => {
+            return Next::Undo("the twin was removed from outside".to_owned());
+        }
+        (None, None) => Step::Create,
+        (None, Some(_)) if !facts.ready => Step::AwaitReady,
+        (None, Some(_)) => Step::Claim(Stage::Cutover),
+    };
+    Next::Step(step)
+}
+
+fn in_place(observed: &Observed, facts: &Facts) -> Next {
+    match (&facts.updated, &facts.undo) {
+        _ if observed.twin.is_some() => Next::Step(Step::Remove),
+        (Some(Err(why)), _) => Next::Failed(Undo::Failed(why.clone())),
+        (Some(Ok(())), _) => Next::Done,
+        (None, Some(undo)) => Next::Failed(undo.clone()),
+        (None, None) => Next::Step(Step::Update),
+    }
+}
+
+/// Takes down what a step that has succeeded means for the next ones.
+pub fn learn(step: Step, facts: &mut Facts) {
+    match step {
+        Step::Create => facts.created = true,
+        Step::Claim(_) => (facts.confirmed, facts.drained) = (None, false),
+        Step::Confirm(side) => facts.confirmed = Some(side),
+        Step::Drain(_) => facts.drained = true,
+        // It was the claim of an earlier run that had no more to do: now the rollout begins.
+        Step::Clear if facts.updated.is_none() && facts.undo.is_none() => *facts = Facts::default(),
+        Step::Clear => facts.settled = true,
+        Step::AwaitReady => facts.ready = true,
+        Step::Update | Step::Remove => {}
+    }
+}
+
+/// The claim is dropped: by how the update has ended.
+fn settled(facts: &Facts) -> Next {
+    match &facts.updated {
+        Some(Err(why)) => Next::Failed(Undo::Failed(why.clone())),
+        Some(Ok(())) | None => Next::Done,
+    }
+}
+
+#[cfg(test)]
+#[path = "walk.rs"]
+mod walk;

@@ -1,0 +1,283 @@
+//! What `docker stack config` prints, reduced to one service: as itself, or as its twin. Pure.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    error::{Error, Result, did_you_mean},
+    model::{RolloutId, label},
+    overlay::{ENABLE, Labels},
+};
+
+/// What a service of a Swarm needs beside itself, by the key in the file.
+const PARTS: [&str; 4] = ["networks", "volumes", "configs", "secrets"];
+
+/// The name of a service's twin in the stack.
+pub fn twin_of(service: &str) -> String {
+    format!("{service}-rollout-twin")
+}
+
+/// A service of a stack file.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    config: &'a Value,
+    pub name: &'a str,
+    own: &'a Map<String, Value>,
+}
+
+/// How a twin differs from its service.
+pub struct Twin<'a> {
+    pub rollout: &'a RolloutId,
+    /// As many as the service where `None`.
+    pub replicas: Option<u32>,
+}
+
+impl<'a> Wanted<'a> {
+    pub fn find(config: &'a Value, name: &'a str) -> Result<Self> {
+        let services = config["services"].as_object();
+        let own = services.and_then(|all| all.get(name)?.as_object());
+        let Some(own) = own else {
+            let known: Vec<&str> = services
+                .into_iter()
+                .flat_map(|all| all.keys().map(String::as_str))
+                .collect();
+            let hint = match did_you_mean(name, known.iter().copied()) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("the file has {}", known.join(", ")),
+            };
+            let message = format!("there is no service {name} in the stack file");
+            return Err(Error::refused(message).hint(hint));
+        };
+        Ok(Self { config, name, own })
+    }
+
+    fn deploy(&self, key: &str) -> &'a Value {
+        self.own.get("deploy").map_or(&Value::Null, |own| &own[key])
+    }
+
+    pub fn image(&self) -> &'a str {
+        self.own
+            .get("image")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    }
+
+    /// `replicated`, `global` or a job.
+    pub fn mode(&self) -> &'a str {
+        self.deploy("mode").as_str().unwrap_or("replicated")
+    }
+
+    pub fn replicas(&self) -> u64 {
+        self.deploy("replicas").as_u64().unwrap_or(1)
+    }
+
+    /// The labels of the service, which Traefik's Swarm provider reads.
+    pub fn labels(&self) -> Labels {
+        labels(self.deploy("labels"))
+    }
+
+    /// The labels of its containers.
+    pub fn container_labels(&self) -> Labels {
+        labels(self.own.get("labels").unwrap_or(&Value::Null))
+    }
+
+    pub fn x_rollout(&self) -> Option<&'a Value> {
+        self.own.get("x-rollout")
+    }
+
+    /// The names of its networks in the Swarm.
+    pub fn networks(&self, stack: &str) -> BTreeSet<String> {
+        let keys = self.used("networks");
+        let name = |key: &String| {
+            let own = self.config["networks"][key]["name"].as_str();
+            own.map_or_else(|| format!("{stack}_{key}"), str::to_owned)
+        };
+        keys.iter().map(name).collect()
+    }
+
+    /// The file that deploys this service alone.
+    pub fn itself(&self) -> Value {
+        self.file(self.name, Value::Object(self.own.clone()))
+    }
+
+    /// The file that deploys its twin: the same tasks, which no Traefik and no published port leads to.
+    pub fn twin(&self, twin: &Twin<'_>) -> Value {
+        let mut own = Value::Object(self.own.clone());
+        if let Value::Object(own) = &mut own {
+            own.remove("ports");
+        }
+        let mut labels = self.labels();
+        labels.retain(|key, _| !key.starts_with("traefik."));
+        labels.extend([
+            (ENABLE.to_owned(), "false".to_owned()),
+            (label::ROLE.to_owned(), label::TWIN.to_owned()),
+            (label::ROLLOUT.to_owned(), twin.rollout.0.clone()),
+        ]);
+        own["deploy"]["labels"] = json!(labels);
+        if let Some(replicas) = twin.replicas {
+            own["deploy"]["replicas"] = json!(replicas);
+        }
+        self.file(&twin_of(self.name), own)
+    }
+
+    fn file(&self, name: &str, own: Value) -> Value {
+        let mut file = json!({ "services": { name: own } });
+        if let Some(version) = self.config.get("version") {
+            file["version"] = version.clone();
+        }
+        for part in PARTS {
+            let used = self.used(part);
+            let all = self.config[part].as_object().into_iter().flatten();
+            let used = all.filter(|(key, _)| used.contains(*key));
+            let used: Map<String, Value> =
+                used.map(|(key, own)| (key.clone(), own.clone())).collect();
+            if !used.is_empty() {
+                file[part] = Value::Object(used);
+            }
+        }
+        escape(&mut file);
+        file
+    }
+
+    /// The keys of this part that the service names.
+    fn used(&self, part: &str) -> BTreeSet<String> {
+        let mut used: BTreeSet<String> = match self.own.get(part) {
+            Some(Value::Object(own)) => own.keys().cloned().collect(),
+            Some(Value::Array(own)) => own.iter().filter_map(source).collect(),
+            _ => BTreeSet::new(),
+        };
+        if part == "networks" && used.is_empty() {
+            used.insert("default".to_owned());
+        }
+        used
+    }
+}
+
+/// The key in one entry of a list, which is a text or a mapping.
+fn source(entry: &Value) -> Option<String> {
+    let text = entry.as_str().or_else(|| entry["source"].as_str())?;
+    Some(text.split(':').next().unwrap_or_default().to_owned())
+}
+
+fn labels(value: &Value) -> Labels {
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    let all = value.as_object().into_iter().flatten();
+    all.map(|(key, value)| (key.clone(), text(value))).collect()
+}
+
+/// Docker interpolates what it has interpolated already once more.
+fn escape(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = text.replace('$', "$$"),
+        Value::Array(all) => all.iter_mut().for_each(escape),
+        Value::Object(all) => all.values_mut().for_each(escape),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yaml;
+
+    const FILE: &str = r#"
+version: "3.8"
+services:
+  other: { image: other }
+  web:
+    image: app:v2
+    configs: [{ source: hello }]
+    secrets: [{ source: word }]
+    environment: { PRICE: a$b }
+    ports: [{ mode: ingress, target: 80, published: 8080 }]
+    volumes: [{ type: volume, source: data, target: /data }, { type: bind, source: /srv, target: /srv }]
+    networks: { front: { aliases: [w] } }
+    stop_grace_period: 5s
+    deploy:
+      replicas: 2
+      labels: { traefik.enable: "true", traefik.http.routers.web.rule: Host(`a`), team: x }
+networks: { front: { name: edge, external: true }, back: {} }
+volumes: { data: {}, cache: {} }
+configs: { hello: { file: /a }, unused: { file: /b } }
+secrets: { word: { file: /c } }
+"#;
+
+    fn config() -> Value {
+        yaml::parse(FILE).unwrap()
+    }
+
+    #[test]
+    fn the_file_of_one_service_has_what_it_names_and_nothing_of_the_others() {
+        let config = config();
+        let web = Wanted::find(&config, "web").unwrap();
+        let file = web.itself();
+        let keys = |part: &str| {
+            file[part]
+                .as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys("services"), ["web"]);
+        assert_eq!(keys("networks"), ["front"]);
+        assert_eq!(keys("volumes"), ["data"]);
+        assert_eq!(keys("configs"), ["hello"]);
+        assert_eq!(keys("secrets"), ["word"]);
+        assert_eq!(file["version"], "3.8");
+        let mut same = config["services"]["web"].clone();
+        escape(&mut same);
+        assert_eq!(file["services"]["web"], same);
+        assert_eq!(file["services"]["web"]["environment"]["PRICE"], "a$$b");
+        assert_eq!(web.networks("shop"), BTreeSet::from(["edge".to_owned()]));
+    }
+
+    #[test]
+    fn a_service_without_networks_is_in_the_default_one() {
+        let config = config();
+        let other = Wanted::find(&config, "other").unwrap();
+        let default = BTreeSet::from(["shop_default".to_owned()]);
+        assert_eq!(other.networks("shop"), default);
+        assert_eq!(other.itself()["networks"], Value::Null);
+        assert_eq!((other.replicas(), other.mode()), (1, "replicated"));
+    }
+
+    #[test]
+    fn a_twin_has_the_same_tasks_and_neither_routes_nor_published_ports() {
+        let config = config();
+        let web = Wanted::find(&config, "web").unwrap();
+        let rollout = RolloutId("r1".to_owned());
+        let twin = Twin {
+            rollout: &rollout,
+            replicas: Some(5),
+        };
+        let file = web.twin(&twin);
+        let own = &file["services"]["web-rollout-twin"];
+        let labels = json!({
+            "traefik.enable": "false", "team": "x", "io.rollout.role": "twin", "io.rollout.id": "r1",
+        });
+        assert_eq!(own["deploy"]["labels"], labels);
+        assert_eq!(own["deploy"]["replicas"], 5);
+        let mut without = web.itself()["services"]["web"].clone();
+        let mut own = own.clone();
+        for key in ["ports", "deploy"] {
+            without.as_object_mut().unwrap().remove(key);
+            own.as_object_mut().unwrap().remove(key);
+        }
+        assert_eq!(own, without);
+    }
+
+    #[test]
+    fn an_unknown_service_is_refused_with_a_near_name() {
+        let config = config();
+        let error = Wanted::find(&config, "wep").map(|_| ()).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("did you mean web?"));
+        let error = Wanted::find(&Value::Null, "web").map(|_| ()).unwrap_err();
+        assert!(error.message.contains("web"), "{error}");
+    }
+}

@@ -1,0 +1,214 @@
+//! Observe, plan, act, for a rollout in a Swarm.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{
+    live::{Live, Seen},
+    plan::{Facts, Next, Side, Stage, Step, Undo, learn, plan},
+};
+use crate::{
+    error::{Error, Result},
+    event::{self, Event},
+    execute::raised,
+    retry,
+};
+
+/// How often a step is tried that does not turn the rollout back.
+const TRIES: u32 = 4;
+/// How long the engine and the socket proxies are asked again for what is there.
+const READING: Duration = Duration::from_secs(30);
+
+/// The times of a finished run.
+#[derive(Default)]
+pub struct Summary {
+    pub cutover: Option<Duration>,
+    pub live_at: Option<Instant>,
+    pub phases: BTreeMap<&'static str, u64>,
+    /// The tasks are those that ran before.
+    pub in_place: bool,
+}
+
+struct Running<'a> {
+    live: &'a Live<'a>,
+    facts: Facts,
+    interrupted: watch::Receiver<bool>,
+    summary: Summary,
+    routed_at: Option<Instant>,
+    failures: u32,
+    is_told: bool,
+    logs: Vec<String>,
+}
+
+/// Runs the loop until there is no further step.
+pub async fn run(
+    live: &Live<'_>,
+    facts: Facts,
+    interrupted: watch::Receiver<bool>,
+) -> Result<Summary> {
+    let mut run = Running {
+        live,
+        facts,
+        interrupted,
+        summary: Summary::default(),
+        routed_at: None,
+        failures: 0,
+        is_told: false,
+        logs: Vec::new(),
+    };
+    while let Some((step, seen)) = run.next().await? {
+        run.take(step, &seen).await?;
+    }
+    run.summary.in_place = run.facts.in_place;
+    Ok(run.summary)
+}
+
+impl Running<'_> {
+    async fn next(&mut self) -> Result<Option<(Step, Seen)>> {
+        let seen = retry::for_a_while(READING, || self.live.observe()).await?;
+        loop {
+            match plan(&seen.observed, &self.facts) {
+                Next::Step(step) => return Ok(Some((step, seen))),
+                Next::Undo(why) => self.undo(Undo::Failed(why)),
+                Next::Done => return Ok(None),
+                Next::Failed(undo) => return Err(self.failed(undo)),
+                Next::NeedsPerson(why) => return Err(self.open(&why)),
+            }
+        }
+    }
+
+    fn undo(&mut self, undo: Undo) {
+        let reason = match &undo {
+            Undo::Failed(why) => why.clone(),
+            Undo::Interrupted => "interrupted".to_owned(),
+        };
+        self.live.events.emit(Event::Undoing { reason });
+        self.facts.undo = Some(undo);
+    }
+
+    async fn take(&mut self, step: Step, seen: &Seen) -> Result<()> {
+        tracing::info!(?step, "next");
+        let events = self.live.events;
+        events.emit(Event::StepStarted {
+            step: step.name(),
+            replicas: self.replicas(step),
+            limit_ms: self
+                .live
+                .limit(step, seen)
+                .map(|own| own.as_millis() as u64),
+        });
+        let began = Instant::now();
+        if step == Step::Claim(Stage::Cutover) {
+            self.routed_at = Some(began);
+        }
+        let turns_back = step.turns_back(&seen.observed, &self.facts);
+        let mut interrupted = self.interrupted.clone();
+        let acted = tokio::select! {
+            biased;
+            () = raised(&mut interrupted), if turns_back => None,
+            acted = self.live.act(step, seen, &mut self.facts) => Some(acted),
+        };
+        let is_late = !turns_back && self.facts.undo.is_none();
+        if is_late && *self.interrupted.borrow() && !std::mem::replace(&mut self.is_told, true) {
+            events.notice(
+                "interrupted: the rollout is being finished; press Ctrl-C again to quit now",
+            );
+        }
+        match acted {
+            None => self.undo(Undo::Interrupted),
+            Some(Ok(())) => self.succeeded(step, began),
+            Some(Err(error)) => return self.stumbled(step, turns_back, seen, error).await,
+        }
+        Ok(())
+    }
+
+    fn replicas(&self, step: Step) -> Vec<String> {
+        match step {
+            Step::Drain(Side::Service) => vec![self.live.name()],
+            Step::Drain(Side::Twin) | Step::Remove => vec![self.live.twin_name()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn succeeded(&mut self, step: Step, began: Instant) {
+        self.failures = 0;
+        let ms = began.elapsed().as_millis() as u64;
+        *self.summary.phases.entry(step.name()).or_default() += ms;
+        learn(step, &mut self.facts);
+        let events = self.live.events;
+        events.emit(Event::StepFinished {
+            step: step.name(),
+            ms,
+        });
+        if let (Step::Confirm(Side::Twin), Some(since)) = (step, self.routed_at) {
+            self.summary.cutover = Some(since.elapsed());
+            self.summary.live_at = Some(Instant::now());
+            events.emit(Event::Confirmed {
+                side: event::Side::New,
+                ms: since.elapsed().as_millis() as u64,
+            });
+        }
+    }
+
+    async fn stumbled(
+        &mut self,
+        step: Step,
+        turns_back: bool,
+        seen: &Seen,
+        error: Error,
+    ) -> Result<()> {
+        self.live.events.emit(Event::StepFailed {
+            step: step.name(),
+            reason: error.message.clone(),
+        });
+        if turns_back {
+            self.logs = error.logs;
+            self.undo(Undo::Failed(error.message));
+            return Ok(());
+        }
+        self.failures += 1;
+        // A confirmation has waited for long enough already.
+        if self.failures < TRIES && !matches!(step, Step::Confirm(_)) {
+            sleep(Duration::from_secs(1)).await;
+            return Ok(());
+        }
+        Err(match seen.observed.claim {
+            Some(_) => self.open(&error.message),
+            None => error,
+        })
+    }
+
+    /// The error of a rollout that has gone back.
+    fn failed(&mut self, undo: Undo) -> Error {
+        let (service, name) = (&self.live.key.service, self.live.name());
+        let mut error = match (undo, &self.facts.updated) {
+            (Undo::Interrupted, _) => {
+                Error::interrupted(format!("interrupted; the old version of {service} serves"))
+            }
+            (Undo::Failed(why), Some(_)) => {
+                Error::failed(format!("Swarm's update of {name} has failed: {why}"))
+                    .hint(format!("see docker service ps {name}"))
+            }
+            (Undo::Failed(why), None) => {
+                Error::failed(format!("{why}; the old version of {service} serves"))
+            }
+        };
+        error.logs = std::mem::take(&mut self.logs);
+        error
+    }
+
+    /// The error of a rollout that a later run goes on with.
+    fn open(&self, why: &str) -> Error {
+        let (name, twin) = (self.live.name(), self.live.twin_name());
+        Error::needs_person(format!(
+            "{name} is not updated: {why}; {twin} is kept, for it may have the traffic"
+        ))
+        .hint(format!(
+            "see docker service ps {name}, fix the cause, and run the same command again: it goes on from here"
+        ))
+    }
+}

@@ -1,0 +1,259 @@
+//! Every interleaving of the steps and of what goes wrong between and in them: no request is lost by a step, and each path
+//! ends with what it says.
+
+use std::collections::HashSet;
+
+use super::*;
+
+/// The troubles on one path.
+const TROUBLES: u32 = 3;
+/// A longer path has no end.
+const LONGEST: u32 = 60;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Version {
+    Old,
+    New,
+    /// Its update has failed half-way.
+    Mixed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct World {
+    service: Version,
+    observed: Observed,
+    /// What Traefik has read last.
+    routed: Side,
+    /// The side that may still have requests to answer although Traefik has read the other one.
+    busy: Option<Side>,
+    facts: Facts,
+    troubles: u32,
+    /// What the service was when the run began.
+    began: Version,
+    /// Traefik has lost the twin under its requests, which no step has done.
+    lost: bool,
+}
+
+impl World {
+    fn new(facts: Facts) -> Self {
+        Self {
+            service: Version::Old,
+            observed: Observed {
+                claim: None,
+                twin: None,
+            },
+            routed: Side::Service,
+            busy: None,
+            facts,
+            troubles: TROUBLES,
+            began: Version::Old,
+            lost: false,
+        }
+    }
+
+    /// What the socket proxy shows.
+    fn shown(&self) -> Side {
+        let is_claimed = matches!(self.observed.claim, Some(Stage::Cutover | Stage::Update));
+        match is_claimed && self.observed.twin == Some(true) {
+            true => Side::Twin,
+            false => Side::Service,
+        }
+    }
+
+    fn reads(&mut self) {
+        let shown = self.shown();
+        if self.routed != shown {
+            self.busy = Some(self.routed);
+            self.routed = shown;
+        }
+    }
+
+    fn act(&mut self, step: Step) {
+        match step {
+            Step::Create => self.observed.twin = Some(true),
+            Step::Claim(stage) => self.observed.claim = Some(stage),
+            Step::Clear => self.observed.claim = None,
+            Step::Confirm(side) => {
+                self.reads();
+                assert_eq!(self.routed, side, "{self:?}");
+            }
+            Step::Drain(side) => {
+                if self.busy == Some(side) {
+                    self.busy = None;
+                }
+            }
+            Step::Update => {
+                let is_idle = self.routed == Side::Twin && self.busy != Some(Side::Service);
+                assert!(is_idle || self.facts.in_place || self.lost, "{self:?}");
+                self.facts.updated = Some(Ok(()));
+                self.service = Version::New;
+            }
+            Step::Remove => {
+                let is_idle = self.routed == Side::Service && self.busy != Some(Side::Twin);
+                assert!(is_idle || self.lost, "{self:?}");
+                self.observed.twin = None;
+            }
+            Step::AwaitReady => {}
+        }
+        learn(step, &mut self.facts);
+    }
+
+    /// What can go wrong before or in a step.
+    fn troubled(&self, step: Step) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut add = |change: &dyn Fn(&mut Self)| {
+            let mut world = self.clone();
+            world.troubles -= 1;
+            change(&mut world);
+            all.push(world);
+        };
+        let dies = |world: &mut Self| {
+            world.facts = Facts {
+                in_place: world.facts.in_place && !world.facts.created,
+                ..Facts::default()
+            };
+            world.began = world.service;
+        };
+        // A run that is killed before a step, or after it and before it has taken it down.
+        add(&dies);
+        if !matches!(step, Step::Confirm(side) if side != self.shown()) {
+            add(&|world| {
+                world.act(step);
+                dies(world);
+            });
+        }
+        // Traefik polls when it likes.
+        add(&Self::reads);
+        if self.observed.twin.is_some() {
+            let vanish = |world: &mut Self, twin| {
+                world.lost |= world.shown() == Side::Twin || world.busy == Some(Side::Twin);
+                world.lost |= world.routed == Side::Twin;
+                world.observed.twin = twin;
+                world.routed = world.shown();
+            };
+            add(&|world| vanish(world, None));
+            add(&|world| vanish(world, Some(false)));
+        }
+        if step == Step::Update {
+            add(&|world| {
+                world.act(step);
+                world.service = Version::Mixed;
+                world.facts.updated = Some(Err("paused".to_owned()));
+            });
+        }
+        if step.turns_back(&self.observed, &self.facts) {
+            add(&|world| world.facts.undo = Some(Undo::Failed("failed".to_owned())));
+            add(&|world| world.facts.undo = Some(Undo::Interrupted));
+        }
+        if step == Step::Create {
+            add(&|world| {
+                world.act(step);
+                world.facts.in_place = true;
+            });
+        }
+        all
+    }
+
+    /// Without further trouble it comes to an end.
+    fn goes_on(mut self) {
+        for _ in 0..LONGEST {
+            match plan(&self.observed, &self.facts) {
+                Next::Step(Step::Confirm(side)) if side != self.shown() => return,
+                Next::Step(step) => self.act(step),
+                Next::Undo(why) => self.facts.undo = Some(Undo::Failed(why)),
+                _ => return,
+            }
+        }
+        panic!("no end: {self:?}");
+    }
+
+    fn ends(&self, next: &Next) {
+        let is_clean = self.observed.claim.is_none() && self.observed.twin.is_none();
+        match next {
+            Next::Done => assert!(is_clean && self.service == Version::New, "{self:?}"),
+            Next::Failed(_) => {
+                let is_as_before = self.service == self.began;
+                let is_told = matches!(self.facts.updated, Some(Err(_)));
+                assert!(is_clean && (is_as_before || is_told), "{self:?}");
+            }
+            Next::NeedsPerson(_) => assert_eq!(self.shown(), Side::Twin, "{self:?}"),
+            Next::Step(_) | Next::Undo(_) => unreachable!("no end"),
+        }
+    }
+}
+
+/// How many ends there are.
+fn walk(world: World, seen: &mut HashSet<World>, length: u32) -> u32 {
+    if !seen.insert(world.clone()) {
+        return 0;
+    }
+    assert!(length < LONGEST, "no end: {world:?}");
+    world.clone().goes_on();
+    let next = plan(&world.observed, &world.facts);
+    let step = match next {
+        Next::Step(step) => step,
+        Next::Undo(why) => {
+            let mut world = world;
+            world.facts.undo = Some(Undo::Failed(why));
+            return walk(world, seen, length + 1);
+        }
+        end => {
+            world.ends(&end);
+            return 1;
+        }
+    };
+    let mut ends = 0;
+    if world.troubles > 0 {
+        for troubled in world.troubled(step) {
+            ends += walk(troubled, seen, length + 1);
+        }
+    }
+    // The real one waits and then gives up; that is the trouble of a step that fails.
+    let may_succeed = !matches!(step, Step::Confirm(side) if side != world.shown());
+    if may_succeed {
+        let mut after = world;
+        after.act(step);
+        ends += walk(after, seen, length + 1);
+    }
+    ends
+}
+
+#[test]
+fn whatever_goes_wrong_no_step_loses_a_request_and_each_path_ends_with_what_it_says() {
+    let ends = walk(World::new(Facts::default()), &mut HashSet::new(), 0);
+    assert!(ends > 20, "{ends}");
+}
+
+#[test]
+fn without_a_proxy_swarm_updates_the_service_and_nothing_else_is_made() {
+    let facts = Facts {
+        in_place: true,
+        ..Facts::default()
+    };
+    let ends = walk(World::new(facts), &mut HashSet::new(), 0);
+    assert!(ends > 2, "{ends}");
+}
+
+#[test]
+fn a_rollout_without_trouble_takes_these_steps() {
+    let mut world = World::new(Facts::default());
+    let mut steps = Vec::new();
+    while let Next::Step(step) = plan(&world.observed, &world.facts) {
+        steps.push(step.name());
+        world.act(step);
+    }
+    let expected = [
+        "create", "ready", "cutover", "confirm", "drain", "commit", "update", "return", "confirm",
+        "drain", "remove", "release",
+    ];
+    assert_eq!(steps, expected);
+    assert_eq!(world.service, Version::New);
+}
+
+#[test]
+fn a_stage_reads_as_it_is_written_and_any_other_word_is_none() {
+    for stage in [Stage::Cutover, Stage::Update, Stage::Release] {
+        assert_eq!(stage.to_string().parse(), Ok(stage));
+    }
+    assert_eq!("cutover".parse::<Stage>(), Err(()));
+}

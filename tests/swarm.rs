@@ -1,0 +1,453 @@
+//! A service of a Swarm of one node, behind a Traefik that reads through the socket proxy: a twin has the traffic while
+//! Swarm updates the service.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Stdio,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use serde_json::Value;
+use testbed::{
+    Load, LoadOptions, Project, Run, Running, binary, engine::docker, eventually, free_port, http,
+    image,
+};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// A rollout drains twice, and Traefik polls.
+const LONGEST: Duration = Duration::from_secs(240);
+
+const STACK: &str = r#"
+services:
+  traefik:
+    image: traefik:v3.7
+    command:
+      - --providers.swarm.endpoint=tcp://socket-proxy:2375
+      - --providers.swarm.exposedbydefault=false
+      - --providers.swarm.refreshseconds=2
+      - --providers.swarm.constraints=Label(`stack`,`${STACK}`)
+      - --providers.providersthrottleduration=500ms
+      - --entrypoints.web.address=:80
+      - --api.insecure=true
+    ports: [{ mode: host, target: 80, published: $PORT }]
+    networks: [front, api]
+
+  socket-proxy:
+    image: $IMAGE
+    command: [socket-proxy, --swarm]
+    volumes: ["/var/run/docker.sock:/var/run/docker.sock:ro", "proxy:/var/lib/rollout"]
+    networks: [api]
+    deploy: { endpoint_mode: dnsrr }
+
+  web:
+    image: rollout-demo:$TAG
+    networks: [front]
+    stop_grace_period: 4s
+    deploy:
+      replicas: $REPLICAS
+      update_config: { parallelism: 0, monitor: 1s, order: $ORDER }
+      labels:
+        stack: $STACK
+        traefik.enable: "true"
+        traefik.http.routers.web.rule: Host(`localhost`)
+        traefik.http.services.web.loadbalancer.server.port: "80"
+
+  plain:
+    image: rollout-demo:$PLAIN
+    networks: [front]
+    deploy: { update_config: { monitor: 1s } }
+
+networks: { front: {}, api: {} }
+volumes: { proxy: {} }
+"#;
+
+/// A stack of its own in the Swarm, which is removed with it.
+struct Stack {
+    project: Project,
+    port: u16,
+    host: &'static str,
+}
+
+impl Stack {
+    /// The usual one, with so many replicas of web.
+    async fn up(replicas: u32) -> Self {
+        Self::with(STACK, "localhost", replicas).await
+    }
+
+    /// The example.
+    async fn of(file: &str) -> Self {
+        Self::with(file, "swarm.localhost", 2).await
+    }
+
+    async fn with(file: &str, host: &'static str, replicas: u32) -> Self {
+        static STACKS: AtomicU32 = AtomicU32::new(0);
+        let number = STACKS.fetch_add(1, Ordering::Relaxed);
+        let state = docker(&["info", "-f", "{{.Swarm.LocalNodeState}}"]);
+        if state != "active" {
+            docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"]);
+        }
+        let port = free_port();
+        let mut project = Project::new(format!("t-swarm-{}-{number}", std::process::id()));
+        let name = project.name.clone();
+        project
+            .set("STACK", name)
+            .set("PORT", port)
+            .set("IMAGE", image())
+            .set("REPLICAS", replicas)
+            .set("ORDER", "stop-first")
+            .set("PLAIN", "v1")
+            .set("TAG", "v1")
+            .set("HTTP_PORT", port)
+            .set("ROLLOUT_IMAGE", image())
+            .set("WEB_IMAGE", "rollout-demo:v1");
+        project.write("stack.yml", file);
+        let stack = Self {
+            project,
+            port,
+            host,
+        };
+        stack.deploy().await;
+        stack.answers("v1").await;
+        stack
+    }
+
+    /// `docker stack deploy` of the whole file.
+    async fn deploy(&self) {
+        let name = self.project.name.as_str();
+        let line = ["stack", "deploy", "--detach=true", "-c", "stack.yml", name];
+        self.project.docker(&line).await;
+    }
+
+    async fn answers(&self, version: &str) {
+        eventually(&format!("{version} answers"), LIMIT, async || {
+            match self.version().await {
+                Some(own) if own == version => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+    }
+
+    async fn version(&self) -> Option<String> {
+        let answer = http::get(self.port, self.host, "/").await?;
+        let version = answer.headers().get("x-version")?;
+        Some(version.to_str().ok()?.to_owned())
+    }
+
+    fn load(&self) -> Load {
+        Load::start(LoadOptions {
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            host: self.host.into(),
+            connections: 8,
+            rate_per_second: 100,
+            slow_requests: Some(Duration::from_secs(3)),
+            max_duration: 2 * LONGEST,
+            ..LoadOptions::default()
+        })
+    }
+
+    fn start(&self, arguments: &[&str]) -> Running {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let log = self.project.path(&format!("events-{run}.jsonl"));
+        let all = [&["-f", "stack.yml", "--stable", "500ms"], arguments].concat();
+        let mut command = self.project.command(binary(), &all);
+        command
+            .env("ROLLOUT_EVENT_LOG", &log)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Running::start(command, log)
+    }
+
+    async fn rollout(&self, arguments: &[&str]) -> Run {
+        self.start(arguments).wait_for(LONGEST).await
+    }
+
+    /// The tasks that are to run, by id.
+    async fn tasks(&self) -> Vec<String> {
+        let filter = ["-f", "desired-state=running", "-q", "--no-trunc"];
+        let line = [&["stack", "ps", self.project.name.as_str()], &filter[..]].concat();
+        let text = self.project.docker(&line).await;
+        let mut ids: Vec<String> = text.lines().map(str::to_owned).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Nothing of a rollout is left, and a deploy of the whole file changes no task.
+    async fn settled(&self) {
+        let name = &self.project.name;
+        let twin = format!("name={name}_web-rollout-twin");
+        let twins = ["service", "ls", "-q", "--filter", &twin];
+        assert_eq!(self.project.docker(&twins).await.trim(), "");
+        let lock = format!("name=rollout-lock.{name}.");
+        let locks = ["ps", "-aq", "--filter", &lock];
+        assert_eq!(self.project.docker(&locks).await.trim(), "");
+        let before = self.tasks().await;
+        self.deploy().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(self.tasks().await, before);
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        docker(&["stack", "rm", &self.project.name]);
+        let stack = format!("label=com.docker.stack.namespace={}", self.project.name);
+        // The socket proxy may take a moment to end.
+        for _ in 0..50 {
+            let volumes = docker(&["volume", "ls", "-q", "--filter", &stack]);
+            if volumes.is_empty() {
+                break;
+            }
+            for volume in volumes.lines() {
+                let mut command = std::process::Command::new("docker");
+                let _ = command.args(["volume", "rm", volume]).output();
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// Rolls to the other version under keep-alive clients and requests of three seconds; beside it, what Swarm's own update
+/// loses.
+async fn rolls_without_loss(replicas: u32) {
+    let mut stack = Stack::up(replicas).await;
+    let load = stack.load();
+    stack.project.set("TAG", "v2");
+    let run = stack.rollout(&["web"]).await;
+    load.goes_on_for(100).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert!(report.first_answer_of("v2").is_some(), "{report}");
+    let finished = run.event("finished").unwrap();
+    assert_eq!(finished["replicas"], replicas);
+    assert!(finished["cutover_ms"].as_u64().is_some(), "{finished}");
+    stack.settled().await;
+    let load = stack.load();
+    let name = format!("{}_web", stack.project.name);
+    let update = ["service", "update", "--image", "rollout-demo:v1", &name];
+    stack.project.docker(&update).await;
+    load.goes_on_for(400).await;
+    let report = load.stop().await;
+    println!("docker service update, {replicas} replicas: {report}");
+    let again = stack.rollout(&["web"]).await;
+    again.code(0);
+    let unchanged = stack.rollout(&["web"]).await;
+    unchanged.code(0);
+    assert!(
+        unchanged.event("nothing_to_do").is_some(),
+        "{}",
+        unchanged.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_is_rolled_without_loss() {
+    rolls_without_loss(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_replicas_are_rolled_without_loss() {
+    rolls_without_loss(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_that_is_not_healthy_never_gets_a_request() {
+    let mut stack = Stack::up(2).await;
+    let load = stack.load();
+    let before = stack.tasks().await;
+    stack.project.set("TAG", "broken");
+    let run = stack.rollout(&["web"]).await;
+    let report = load.stop().await;
+    run.code(1);
+    assert!(
+        run.failure().contains("the old version of web serves"),
+        "{}",
+        run.text
+    );
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(stack.tasks().await, before);
+    stack.project.set("TAG", "v1");
+    stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twin_without_a_place_ends_the_rollout_with_the_reason_of_swarm() {
+    let stack = Stack::up(1).await;
+    let file = STACK
+        .replace("rollout-demo:$TAG", "rollout-demo:v2")
+        .replace(
+            "      replicas: $REPLICAS",
+            "      placement: { constraints: [node.labels.x == y] }",
+        );
+    stack.project.write("stack.yml", &file);
+    let run = stack.rollout(&["web"]).await;
+    run.code(1);
+    assert!(run.failure().contains("no suitable node"), "{}", run.text);
+    stack.project.write("stack.yml", STACK);
+    stack.settled().await;
+}
+
+/// A rollout that is killed in each of these steps, each with the step before it, goes on with the next run, and loses
+/// nothing.
+async fn killed_in(steps: &[(&str, &str)]) {
+    let mut stack = Stack::up(2).await;
+    let mut versions = ["v2", "v1"].iter().cycle();
+    for (before, step) in steps {
+        let version = versions.next().unwrap();
+        let load = stack.load();
+        stack.project.set("TAG", version);
+        let mut running = stack.start(&["web"]);
+        match *before {
+            "" => running.reaches("step_started", step).await,
+            before => running.comes_after(before, step).await,
+        }
+        let events = running.kill().await;
+        let ended = |event: &Value| event["event"] == "finished";
+        assert!(
+            !events.iter().any(ended),
+            "{step}: it was over before it was killed"
+        );
+        let run = stack.rollout(&["web"]).await;
+        load.goes_on_for(100).await;
+        let report = load.stop().await;
+        run.code(0);
+        assert!(
+            report.nothing_lost(),
+            "{before} {step}: {report}\n{}",
+            run.text
+        );
+        assert_eq!(
+            stack.version().await.as_deref(),
+            Some(*version),
+            "{}",
+            run.text
+        );
+        stack.settled().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_the_update_it_goes_on() {
+    let steps = [
+        ("", "create"),
+        ("", "ready"),
+        ("", "cutover"),
+        ("cutover", "confirm"),
+        ("cutover", "drain"),
+    ];
+    killed_in(&steps).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_from_the_update_on_it_goes_on() {
+    let steps = [
+        ("", "update"),
+        ("", "return"),
+        ("return", "confirm"),
+        ("return", "drain"),
+        ("return", "remove"),
+        ("", "release"),
+    ];
+    killed_in(&steps).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twin_that_is_removed_from_outside_gives_the_traffic_back() {
+    let mut stack = Stack::up(2).await;
+    stack.project.set("TAG", "v2");
+    let mut running = stack.start(&["web"]);
+    running.comes_after("cutover", "drain").await;
+    running.kill().await;
+    let twin = format!("{}_web-rollout-twin", stack.project.name);
+    stack.project.docker(&["service", "rm", &twin]).await;
+    stack.answers("v1").await;
+    stack.rollout(&["web"]).await.code(0);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_that_fails_leaves_the_traffic_with_the_twin_and_goes_on_once_it_can() {
+    let mut stack = Stack::up(1).await;
+    let load = stack.load();
+    stack.project.set("TAG", "v2");
+    // A twin has no published ports, and that of Traefik is taken.
+    let taken = "    ports: [{ mode: host, target: 81, published: $PORT }]\n    stop_grace_period";
+    let file = STACK.replace("    stop_grace_period", taken);
+    stack.project.write("stack.yml", &file);
+    let run = stack.rollout(&["--timeout", "15s", "web"]).await;
+    run.code(3);
+    assert!(run.failure().contains("web-rollout-twin"), "{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.project.write("stack.yml", STACK);
+    let run = stack.rollout(&["web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_before_the_update_gives_the_traffic_back_without_loss() {
+    let mut stack = Stack::up(1).await;
+    let load = stack.load();
+    stack.project.set("TAG", "v2");
+    let mut running = stack.start(&["web"]);
+    running.comes_after("cutover", "drain").await;
+    running.signal(nix::sys::signal::Signal::SIGINT);
+    let run = running.wait_for(LONGEST).await;
+    let report = load.stop().await;
+    run.code(130);
+    assert_eq!(report.failed, 0, "{report}\n{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v1"));
+    stack.project.set("TAG", "v1");
+    stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swarm_itself_updates_a_service_without_a_router_and_what_a_swarm_has_not_is_refused() {
+    let mut stack = Stack::up(1).await;
+    stack.project.set("PLAIN", "v2");
+    let run = stack.rollout(&["plain"]).await;
+    run.code(0);
+    assert_eq!(run.begun("create"), 0, "{}", run.text);
+    let image = "{{.Spec.TaskTemplate.ContainerSpec.Image}}";
+    let name = format!("{}_plain", stack.project.name);
+    let runs = stack
+        .project
+        .docker(&["service", "inspect", "-f", image, &name])
+        .await;
+    assert!(runs.starts_with("rollout-demo:v2"), "{runs}");
+    for (line, part) in [
+        (&["--strategy", "canary", "web"][..], "canary"),
+        (&["--bake", "5s", "web"], "bake"),
+        (&["--all"], "--all"),
+        (&["status"], "is a stack of a Swarm"),
+        (&["undo", "web"], "is a stack of a Swarm"),
+        (&["plan", "web"], "is a stack of a Swarm"),
+        (&["--proxy", "traefik", "plain"], "deploy.labels"),
+        (&["wep"], "wep"),
+    ] {
+        let run = stack.start(line).wait_for(LONGEST).await;
+        run.code(2);
+        assert!(run.text.contains(part), "{line:?}: {}", run.text);
+    }
+    stack.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_is_rolled_as_it_stands() {
+    let file = testbed::root().join("compose-examples/swarm/stack.yml");
+    let mut stack = Stack::of(&std::fs::read_to_string(file).unwrap()).await;
+    stack.project.set("WEB_IMAGE", "rollout-demo:v2");
+    let load = stack.load();
+    let run = stack.rollout(&["web"]).await;
+    let report = load.stop().await;
+    run.code(0);
+    assert!(report.nothing_lost(), "{report}\n{}", run.text);
+    assert_eq!(stack.version().await.as_deref(), Some("v2"));
+    stack.settled().await;
+}
