@@ -157,11 +157,7 @@ impl<'a> RunContext<'a> {
     ) -> Result<ServiceContext<'a>> {
         let service = self.project.service(name)?;
         let mut settings = settings_of(self.project, service, flags)?;
-        if let Some(setting) = settings.of_swarm() {
-            let message =
-                format!("{setting} is a setting of rollouts in a Swarm, and {name} is in Compose");
-            return Err(Error::refused(message).hint(format!("leave out {setting}")));
-        }
+        refuse_swarm(name, &settings)?;
         let x_rollout = service.x_rollout.as_ref();
         if purpose == Purpose::Roll {
             let strategy = (settings.strategy, flags.has("strategy"));
@@ -317,6 +313,15 @@ fn without_effect(context: &ServiceContext<'_>) -> Option<String> {
             given.join(", ")
         )
     })
+}
+
+fn refuse_swarm(name: &str, settings: &Settings) -> Result<()> {
+    let Some(setting) = settings.of_swarm() else {
+        return Ok(());
+    };
+    let message =
+        format!("{setting} is a setting of rollouts in a Swarm, and {name} is in Compose");
+    Err(Error::refused(message).hint(format!("leave out {setting}")))
 }
 
 /// Resolves settings: flags, then the service, the project, and the environment.

@@ -107,7 +107,7 @@ pub fn essence(template: &Value, service: &str) -> Value {
     for network in networks {
         let aliases = network["Aliases"].as_array_mut().into_iter().flatten();
         for alias in aliases {
-            if *alias == Value::from(twin.clone()) {
+            if *alias == twin {
                 *alias = Value::from(service);
             }
         }
