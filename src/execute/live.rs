@@ -3,6 +3,7 @@
 pub mod bake;
 mod gates;
 mod hooks;
+mod settle;
 mod stop;
 mod traffic;
 mod watchers;
