@@ -3,7 +3,6 @@
 pub mod bake;
 mod gates;
 mod hooks;
-mod settle;
 mod stop;
 mod traffic;
 mod watchers;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::{Live, Sets, settle::settle};
+use super::{Live, Sets};
 use crate::{
     docker::{engine::Engine, watch::Watch},
     drain::{self, Watcher},
@@ -241,16 +241,12 @@ impl Live<'_> {
         facts: &mut Facts,
     ) -> Result<()> {
         let now = Instant::now();
+        let begin = match self.proxy.routes() {
+            true => self.memory.confirmed_at.unwrap_or(now) + self.settle,
+            false => now,
+        };
         let watchers = self.watchers_of(replicas, facts).await;
-        if self.proxy.routes() {
-            let switched = self.memory.confirmed_at.unwrap_or(now);
-            let all: Vec<Replica> = sets.new.iter().chain(&sets.old).copied().cloned().collect();
-            let proxy = &mut *self.proxy;
-            settle(switched, self.settle, async || {
-                drop(proxy.observed(&all).await)
-            })
-            .await;
-        }
+        sleep_until(begin).await;
         let deadline = Instant::now() + self.context.settings.drain_timeout;
         let (engine, events, quiet) = (
             self.run.engine,
