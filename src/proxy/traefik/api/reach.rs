@@ -215,9 +215,11 @@ impl Probe<'_> {
         Err(failures)
     }
 
-    /// Tries a way by each means of getting to its port, until one answers; else the first error counts.
+    /// Tries a way by each means of getting to its port, until one answers. Else the first error of an API counts, which has
+    /// a hint, or the first one of all. An address of an overlay network may be that of another machine here, whose answer
+    /// is no reason to stop.
     async fn try_way(&self, way: &Way) -> Result<Api> {
-        let mut first = None;
+        let mut failure: Option<Error> = None;
         for means in self.means(way) {
             let tried = async {
                 let api = self.api(way, means).await?;
@@ -228,15 +230,18 @@ impl Probe<'_> {
                     tracing::info!(traefik = self.traefik.name, %means, "its API answers {}", api.base());
                     return Ok(api);
                 }
-                // An error of the API itself has a hint, and is the same by other means.
-                Err(error) if error.hint.is_some() => return Err(error),
                 Err(error) => {
                     tracing::debug!(traefik = self.traefik.name, %means, %error, "no API");
-                    first.get_or_insert(error);
+                    if failure
+                        .as_ref()
+                        .is_none_or(|own| own.hint.is_none() && error.hint.is_some())
+                    {
+                        failure = Some(error);
+                    }
                 }
             }
         }
-        Err(first.unwrap_or_else(|| Error::failed("nothing leads there from here")))
+        Err(failure.unwrap_or_else(|| Error::failed("nothing leads there from here")))
     }
 
     fn means(&self, way: &Way) -> Vec<Means> {
