@@ -9,6 +9,8 @@ use std::{
 };
 
 use serde_json::Value;
+
+use crate::soak::dockerd::run_testbed;
 use testbed::{
     Load, LoadOptions, Project, Run, Running, binary, engine::docker, eventually, free_port, http,
     image,
@@ -83,10 +85,7 @@ impl Stack {
     async fn with(file: &str, host: &'static str, replicas: u32) -> Self {
         static STACKS: AtomicU32 = AtomicU32::new(0);
         let number = STACKS.fetch_add(1, Ordering::Relaxed);
-        let state = docker(&["info", "-f", "{{.Swarm.LocalNodeState}}"]);
-        if state != "active" {
-            docker(&["swarm", "init", "--advertise-addr", "127.0.0.1"]);
-        }
+        run_testbed(&["swarm"]).await;
         let port = free_port();
         let mut project = Project::new(format!("t-swarm-{}-{number}", std::process::id()));
         let name = project.name.clone();

@@ -12,6 +12,9 @@ use crate::{
 };
 use testbed::{Load, LoadReport, Run, Stack, front::Kind, image};
 
+/// The image of the program itself, which fails here, has an anonymous volume.
+const EMPTY: &str = "--renew-anon-volumes";
+
 /// The usual service, whose image is each engine's own.
 const OWN_IMAGE: &str = r#"services:
   web:
@@ -218,7 +221,7 @@ async fn a_host_of_the_first_wave_that_fails_keeps_back_the_second() {
     near.tag("v2");
     there.tag("v2");
     let loads = vec![near.load(), there.load()];
-    let run = near.rollout(&words(&hosts, &["web"])).await;
+    let run = near.rollout(&words(&hosts, &[EMPTY, "web"])).await;
     let reports = stop(loads).await;
     run.code(1);
     let ended = results(&run);
@@ -244,7 +247,7 @@ async fn a_host_of_the_second_wave_that_fails_takes_the_first_back() {
     near.tag("v2");
     there.tag("v2");
     let loads = vec![near.load(), there.load()];
-    let more = ["--on-failure", "rollback", "web"];
+    let more = ["--on-failure", "rollback", EMPTY, "web"];
     let run = near.start_rollout(&words(&hosts, &more));
     let run = run.wait_for(Duration::from_secs(300)).await;
     let reports = stop(loads).await;

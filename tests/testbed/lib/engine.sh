@@ -118,6 +118,7 @@ engine_down() {
     fi
     far_down
     own_down
+    swarm_down
     if engine_is_ours; then
         stop_engine
     elif engine_answers; then
