@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use self::work::Work;
-use super::{Found, Opened, Unread, notify::notify, signals::signals, stack};
+use super::{Found, Opened, Unread, no_part, notify::notify, signals::signals};
 use crate::{
     cli::{self, UpArgs},
     compose::{Hashes, Project},
@@ -41,11 +41,6 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     if up.target.on.len() > 1 {
         return waves::roll_or_plan(up, &up.target.on, interrupted, events).await;
     }
-    if !up.dry_run
-        && let Some(stack) = stack(&up.target, events).await?
-    {
-        return swarm::roll(up, &stack, events, interrupted).await;
-    }
     let variables = variables(up);
     let read = (&Listed::read, Unread::Refuse);
     match Opened::find((&up.target, &variables), &names(up), events, read).await? {
@@ -54,6 +49,8 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
             roll_or_plan(up, (&*opened, listed), (finds_orphans, interrupted), events).await
         }
         Found::Several(hosts) => waves::roll_or_plan(up, &hosts, interrupted, events).await,
+        Found::Stack(stack) if up.dry_run => Err(no_part(&stack)),
+        Found::Stack(stack) => swarm::roll(up, &stack, events, interrupted).await,
     }
 }
 
