@@ -32,6 +32,7 @@ use crate::{
         outcome::{failure, rows},
         schedule::Ends,
     },
+    variables::{Given, Variables},
 };
 
 pub async fn roll_or_plan(
@@ -142,6 +143,8 @@ impl<'a> Fleet<'_, 'a> {
             work.share_variables(&own.order);
             work.expect(&own.order, &own.prepared);
         }
+        // A change of the file by others from here on is kept.
+        let variables = self.works[0].set.as_ref().map(Given::all).transpose()?;
         let locked = self.lock(&checked).await;
         let ended = match locked {
             Ok(()) => Ok(self.run(&checked).await),
@@ -149,7 +152,7 @@ impl<'a> Fleet<'_, 'a> {
         };
         self.release().await;
         let (ends, late) = ended?;
-        self.finish(&checked, ends, late, began).await
+        self.finish(&checked, (ends, late), variables, began).await
     }
 
     /// The settings of the command, which are the same for all hosts.
@@ -271,8 +274,8 @@ impl<'a> Fleet<'_, 'a> {
     async fn finish(
         &self,
         checked: &[Checked<'_, 'a>],
-        ends: Vec<Ends<'a, Ended>>,
-        late: Option<LateFailure<'a>>,
+        (ends, late): (Vec<Ends<'a, Ended>>, Option<LateFailure<'a>>),
+        variables: Option<Variables>,
         began: Instant,
     ) -> Result<Outcome> {
         let mut rows = self.rows(checked, &ends, late.as_ref());
@@ -297,17 +300,15 @@ impl<'a> Fleet<'_, 'a> {
             services: rows,
             total_ms: began.elapsed().as_millis() as u64,
         });
-        let ended = match failure {
-            Some(error) => Err(error),
-            None => removed.map(drop),
-        };
-        if let Some(given) = &self.works[0].set {
+        let ended = failure.map_or(Ok(()), Err);
+        if let (Some(given), Some(variables)) = (&self.works[0].set, variables) {
             if ended.is_ok() {
-                set::write(given, self.events).await;
+                set::write(given, &variables, self.events).await;
             }
             set::report_open(given, &ended, self.events);
         }
-        ended.map(|()| Outcome::Done)
+        ended?;
+        removed.map(|_| Outcome::Done)
     }
 
     /// The rows of each host.
