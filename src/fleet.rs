@@ -243,18 +243,27 @@ mod tests {
             (json!([7]), "entry 1: 7 is neither"),
             (json!(["a", ""]), "entry 2: a host is empty"),
             (json!([{"host": " "}]), "entry 1: its host is empty"),
-            (json!(["a", {"context": ""}]), "entry 2: its context is empty"),
+            (
+                json!(["a", {"context": ""}]),
+                "entry 2: its context is empty",
+            ),
             (
                 json!([{"host": "a", "wvae": 2}]),
                 "entry 1: unknown key wvae; did you mean wave?",
             ),
-            (json!([{"host": "a", "context": "b"}]), "entry 1: a host has"),
+            (
+                json!([{"host": "a", "context": "b"}]),
+                "entry 1: a host has",
+            ),
             (json!([{"wave": 2}]), "entry 1: a host has"),
             (
                 json!([{"host": "a", "wave": 0}]),
                 "entry 1: a wave is a number from 1 on",
             ),
-            (json!(["b", {"host": "a", "wave": "two"}]), "entry 2: a wave is"),
+            (
+                json!(["b", {"host": "a", "wave": "two"}]),
+                "entry 2: a wave is",
+            ),
         ] {
             let message = read(hosts).unwrap_err();
             let place = "hosts in x-rollout at the top level: ";

@@ -73,9 +73,8 @@ impl Written {
     /// What is said of the variables that have got another value in the meantime.
     pub fn notice(&self, file: &str) -> Option<String> {
         let kept = self.kept.join(", ");
-        (!kept.is_empty()).then(|| {
-            format!("{file} keeps its value of {kept}, which was changed in the meantime")
-        })
+        (!kept.is_empty())
+            .then(|| format!("{file} keeps its value of {kept}, which was changed in the meantime"))
     }
 }
 

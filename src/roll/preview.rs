@@ -28,6 +28,23 @@ impl Prepared<'_> {
         self.planned().await.map_err(Error::untouched)
     }
 
+    /// Whether a rollout would change nothing; what cannot be read would be changed.
+    pub async fn is_up_to_date(&mut self) -> bool {
+        let same = async {
+            let local = self.image().await?;
+            let Some(image) = self.known(local.as_ref())? else {
+                return Ok(false);
+            };
+            if self.context.runs_once {
+                return Ok(self.progress(&image).await? == Progress::Completed);
+            }
+            let (version, olds) = (self.version(&image).await?, self.context.olds.clone());
+            self.already_runs(&version, &olds).await
+        };
+        let same: Result<bool> = same.await;
+        same.unwrap_or(false)
+    }
+
     async fn planned(&mut self) -> Result<Plan> {
         if self.context.runs_once {
             return self.planned_once().await;

@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 
 use super::prepare::Prepared;
 use crate::{
-    context::RunContext,
-    error::Result,
-    event::Event,
-    text_file::from_here,
-    variables::Variables,
+    context::RunContext, error::Result, event::Event, text_file::from_here, variables::Variables,
 };
 
 impl RunContext<'_> {

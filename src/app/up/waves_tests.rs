@@ -119,3 +119,31 @@ async fn a_lock_that_is_held_on_one_host_ends_the_command_and_the_others_are_rel
     assert!(first.is_empty() || first == ["POST", "DELETE"], "{first:?}");
     assert_eq!(seen.0.lock().unwrap().1, []);
 }
+
+/// How a watch of ten seconds ends whose reads succeed like this, by the second of the watch.
+async fn watched_with(
+    reads: impl Fn(u64) -> bool,
+    fails_at: Option<u64>,
+) -> Option<Result<String>> {
+    let began = Instant::now();
+    let read = async || match reads(began.elapsed().as_secs()) {
+        true => Ok(Vec::new()),
+        false => Err(Error::failed("no answer")),
+    };
+    let failure = async |_: &[Replica]| {
+        let after = Duration::from_secs(fails_at.unwrap_or(60));
+        sleep(after.saturating_sub(began.elapsed())).await;
+        Ok("web-1 stopped".to_owned())
+    };
+    watched(began + Duration::from_secs(10), read, failure).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_is_repeated_and_counts_only_where_it_fails_to_the_end() {
+    assert_eq!(watched_with(|_| true, None).await, None);
+    assert_eq!(watched_with(|second| second > 3, None).await, None);
+    let sick = Some(Ok("web-1 stopped".to_owned()));
+    assert_eq!(watched_with(|second| second > 3, Some(8)).await, sick);
+    let unread = Some(Err(Error::failed("no answer")));
+    assert_eq!(watched_with(|_| false, Some(8)).await, unread);
+}

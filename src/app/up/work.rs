@@ -64,6 +64,13 @@ pub struct Checked<'w, 'a> {
     pub landscape: Landscape,
 }
 
+impl Checked<'_, '_> {
+    pub fn runs_once(&self, service: &str) -> bool {
+        let mut of_service = self.prepared.iter();
+        of_service.any(|own| own.scope().service() == service && own.runs_once())
+    }
+}
+
 impl<'a> Work<'a> {
     /// Prepares all services before the first is touched, then rolls them.
     pub async fn all(
