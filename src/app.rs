@@ -461,17 +461,22 @@ impl Opened {
         };
         let (connected, composed) = tokio::join!(connected, composed);
         // The hosts of the file are in place of this engine, which need not be there.
-        if !target.names_engine()
-            && let Ok((_, Ok(project))) = &composed
-        {
-            match &hosts(target, project)?[..] {
+        match &composed {
+            Ok((_, Ok(project))) if !target.names_engine() => match &hosts(target, project)?[..] {
                 [] => {}
                 [one] => {
                     let target = (&target.at(one), variables);
                     return Box::pin(Self::find(target, names, events, (read, unread))).await;
                 }
                 several => return Ok(Found::Several(several.to_vec())),
+            },
+            Ok((compose, Err(error))) if lacks_hosts(target, compose) => {
+                let hint = error.hint.clone().unwrap_or_default();
+                return Err(error.clone().hint(format!(
+                    "{hint}\n      its hosts cannot be read: name one with --on, -H or --context"
+                )));
             }
+            _ => {}
         }
         let (engine, stack, beside) = connected?;
         if let Some(stack) = stack {
@@ -506,6 +511,9 @@ impl Opened {
             return Err(no_part(&stack));
         }
         let compose = Compose::find(target.invocation(), engine.endpoint().clone()).await?;
+        if lacks_hosts(target, &compose) {
+            return Err(error.clone());
+        }
         let project = made_from::of_containers(error.clone(), &engine, &compose, names).await?;
         Ok(Self {
             engine,
@@ -552,6 +560,11 @@ fn hosts(target: &TargetArgs, project: &Project) -> Result<Vec<Host>> {
         refuse_standard_input(target)?;
     }
     Ok(hosts)
+}
+
+/// Whether the engine of a project that Compose cannot read is one of the hosts in its file.
+fn lacks_hosts(target: &TargetArgs, compose: &Compose) -> bool {
+    !target.names_engine() && include::names_hosts(compose.files())
 }
 
 /// The Compose file is read for each host.
