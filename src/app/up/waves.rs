@@ -143,7 +143,6 @@ struct LateFailure<'a> {
 
 impl<'a> Fleet<'_, 'a> {
     async fn roll(&self, mut checked: Vec<Checked<'_, 'a>>, began: Instant) -> Result<Outcome> {
-        self.announce(&checked);
         let fetched = self.works.iter().zip(&mut checked);
         all(fetched.map(|(work, own)| work.fetch(own))).await?;
         for (work, own) in self.works.iter().zip(&checked) {
@@ -155,7 +154,10 @@ impl<'a> Fleet<'_, 'a> {
         let variables = self.works[0].set.as_ref().map(Given::all).transpose()?;
         let locked = self.lock(&checked).await;
         let ended = match locked {
-            Ok(()) => Ok(self.run(&checked, &open).await),
+            Ok(()) => {
+                self.announce(&checked);
+                Ok(self.run(&checked, &open).await)
+            }
             Err(error) => Err(error),
         };
         self.release().await;
