@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 use crate::{
     error::{Error, Result, did_you_mean},
     event::{ServiceResult, ServiceRow, host_name},
-    settings::HOSTS,
+    settings::{HOSTS, Partial},
     stack::{graph::Order, schedule::Ends},
 };
 
+const WAVE_BAKE: &str = "wave-bake";
 const KEYS: [&str; 3] = ["host", "context", "wave"];
 
 /// An engine, as Docker's options name it.
@@ -159,6 +160,17 @@ pub fn refuse_twice(addresses: &[String]) -> Result<()> {
     }
 }
 
+/// Refuses a time between two waves on a command line that has fewer of them.
+pub fn refuse_bake(flags: &Partial, waves: usize) -> Result<()> {
+    match waves < 2 && flags.has(WAVE_BAKE) {
+        false => Ok(()),
+        true => Err(Error::refused(format!(
+            "--{WAVE_BAKE} is a time between two waves, and this command has {waves}"
+        ))
+        .hint("put a host into a second wave: --on 2=HOST; or leave it out")),
+    }
+}
+
 /// The places of the hosts of each wave in the list of all, the first wave first.
 pub fn waves(hosts: &[Host]) -> Vec<Vec<usize>> {
     let mut waves: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
@@ -280,6 +292,15 @@ mod tests {
     fn waves_are_in_the_order_of_their_numbers_and_hosts_keep_theirs() {
         let all = hosts(&["7=a", "b", "2=c", "d"]);
         assert_eq!(waves(&all), [vec![1, 3], vec![2], vec![0]]);
+    }
+
+    #[test]
+    fn a_time_between_waves_on_the_command_line_needs_two_of_them() {
+        let flags = Partial::of(WAVE_BAKE, "30s");
+        let refused = refuse_bake(&flags, 1).unwrap_err();
+        assert!(refused.hint.unwrap().contains("--on 2=HOST"));
+        refuse_bake(&flags, 2).unwrap();
+        refuse_bake(&Partial::default(), 1).unwrap();
     }
 
     #[test]

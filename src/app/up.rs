@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Outcome, Result},
     event::{Event, Events},
     execute::together::Group,
+    fleet,
     proxy::landscape::Listed,
     roll::settings_of_all,
     settings::{OnFailure, Settings},
@@ -45,6 +46,7 @@ pub async fn up(up: &UpArgs, events: &Events) -> Result<Outcome> {
     let read = (&Listed::read, Unread::Refuse);
     match Opened::find((&up.target, &variables), &names(up), events, read).await? {
         Found::One(mut opened, listed) => {
+            fleet::refuse_bake(&up.settings, 1)?;
             let finds_orphans = complete(up, &mut opened).await?;
             roll_or_plan(up, (&*opened, listed), (finds_orphans, interrupted), events).await
         }

@@ -50,6 +50,8 @@ pub async fn roll_or_plan(
     refuse_standard_input(&up.target)?;
     let mut hosts = hosts.to_vec();
     hosts.sort_by_key(|host| host.wave);
+    let waves = fleet::waves(&hosts);
+    fleet::refuse_bake(&up.settings, waves.len())?;
     let sites = all(hosts.iter().map(|host| Site::open(up, host, events))).await?;
     let (sites, listed): (Vec<Site>, Vec<_>) = sites.into_iter().unzip();
     let addresses: Vec<String> = sites.iter().map(|own| own.address.clone()).collect();
@@ -83,7 +85,7 @@ pub async fn roll_or_plan(
         hosts: &hosts,
         addresses: &addresses,
         works: &works,
-        waves: fleet::waves(&hosts),
+        waves,
         events,
         interrupted,
     };
