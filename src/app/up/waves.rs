@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::{
-    future::join_all,
+    future::{join_all, try_join_all},
     stream::{FuturesUnordered, StreamExt},
 };
 use tokio::{
@@ -52,7 +52,11 @@ pub async fn roll_or_plan(
     hosts.sort_by_key(|host| host.wave);
     let waves = fleet::waves(&hosts);
     fleet::refuse_bake(&up.settings, waves.len())?;
-    let sites = all(hosts.iter().map(|host| Site::open(up, host, events))).await?;
+    let sites = hosts.iter().map(|host| async move {
+        let opened = Site::open(up, host, events).await;
+        opened.map_err(|error| of_host(error, &host.place.to_string()))
+    });
+    let sites = all(sites).await?;
     let (sites, listed): (Vec<Site>, Vec<_>) = sites.into_iter().unzip();
     let addresses: Vec<String> = sites.iter().map(|own| own.address.clone()).collect();
     fleet::refuse_twice(&addresses)?;
@@ -95,6 +99,15 @@ pub async fn roll_or_plan(
 /// Runs all to their end. The error is that of the first host that has one.
 async fn all<T>(each: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
     join_all(each).await.into_iter().collect()
+}
+
+/// Names the host of an error before its services are known, unless the message does.
+fn of_host(error: Error, place: &str) -> Error {
+    if error.scope.is_some() || error.message.contains(place) {
+        return error;
+    }
+    let message = format!("{place}: {}", error.message);
+    Error { message, ..error }
 }
 
 /// One host, as it is opened.
@@ -146,7 +159,7 @@ struct LateFailure<'a> {
 impl<'a> Fleet<'_, 'a> {
     async fn roll(&self, mut checked: Vec<Checked<'_, 'a>>, began: Instant) -> Result<Outcome> {
         let fetched = self.works.iter().zip(&mut checked);
-        all(fetched.map(|(work, own)| work.fetch(own))).await?;
+        try_join_all(fetched.map(|(work, own)| work.fetch(own))).await?;
         for (work, own) in self.works.iter().zip(&checked) {
             work.share_variables(&own.order);
             work.expect(&own.order, &own.prepared);

@@ -148,3 +148,10 @@ async fn a_read_that_fails_is_repeated_and_counts_only_where_it_fails_to_the_end
     let unread = Some(Err(Error::failed("no answer")));
     assert_eq!(watched_with(|_| false, Some(8)).await, unread);
 }
+
+#[test]
+fn an_error_before_the_services_are_known_names_its_host_once() {
+    let named = |message: &str| of_host(Error::refused(message), "ssh://a").message;
+    assert_eq!(named("no answer"), "ssh://a: no answer");
+    assert_eq!(named("ssh://a is silent"), "ssh://a is silent");
+}
