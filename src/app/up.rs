@@ -100,7 +100,7 @@ impl<'a> Work<'a> {
         if is_together {
             refuse_on_failure(&settings)?;
         }
-        let is_of_hosts = events.scope().of_hosts;
+        let is_of_hosts = events.scope().is_of_hosts();
         let set = set::given(up, opened, &chosen).await?;
         let work = Self {
             up,

@@ -126,8 +126,12 @@ impl Prepared<'_> {
             return Ok(Memory::default());
         };
         if holder.lives(engine).await {
-            let wait = format!("wait for its end: rollout status {} --watch", key.service);
-            return Err(holder.locked(key, &wait));
+            let on = self.scope().on();
+            let wait = format!(
+                "wait for its end: rollout status {}{on} --watch",
+                key.service
+            );
+            return Err(holder.locked(key, &on, &wait));
         }
         Ok(self.remembered(holder.id()).await)
     }

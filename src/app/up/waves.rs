@@ -127,7 +127,7 @@ impl Site {
         let finds_orphans = complete(up, &mut opened).await?;
         let address = opened.engine.endpoint().to_string();
         let site = Self {
-            events: events.of_host(&address),
+            events: events.of_host(&address, &host.place.to_string()),
             opened,
             address,
             finds_orphans,

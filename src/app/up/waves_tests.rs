@@ -59,7 +59,7 @@ async fn rolled(is_locked: bool, seen: &Seen) -> (Result<Outcome>, Vec<FakeEngin
     let (mut works, mut asked) = (Vec::new(), Vec::new());
     for (opened, address) in all_opened.iter().zip(&addresses) {
         let given = (false, interrupted.clone());
-        let work = Work::of(&up, opened, given, &events.of_host(address)).await;
+        let work = Work::of(&up, opened, given, &events.of_host(address, address)).await;
         let (work, order, left) = work.unwrap();
         works.push(work);
         asked.push((order, left, Listed::read(&opened.engine).await));
