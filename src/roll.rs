@@ -44,7 +44,6 @@ use crate::{
     proxy::landscape::Landscape,
     settings::OnUnfinished,
     state::Lock,
-    variables::Given,
 };
 
 /// How a service that did not fail ended.
